@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A PCI address: strict parsing, the name sysfs uses, and the form of audit records, which are the same text."""
+
+import re
+from typing import NamedTuple
+
+from libhook.errors import BadInput
+
+_TEXT = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])", re.ASCII)
+
+
+class PciAddress(NamedTuple):
+    """Domain 0..0xffffffff, bus 0..0xff, slot 0..0x1f, function 0..7 (virPCIDeviceAddressIsValid)."""
+
+    domain: int
+    bus: int
+    slot: int
+    function: int
+
+    @classmethod
+    def parse(cls, text: str) -> "PciAddress":
+        """``0000:01:00.0`` as sysfs writes it; BadInput for anything else."""
+        match = _TEXT.fullmatch(text)
+        if match is None:
+            raise BadInput(f"{text!r} is not a PCI address", "write it as 0000:01:00.0")
+        return cls(*(int(part, 16) for part in match.groups()))
+
+    @classmethod
+    def of(cls, domain: int, bus: int, slot: int, function: int) -> "PciAddress":
+        """The address of these numbers; BadInput names the one that is out of range."""
+        address = cls(domain, bus, slot, function)
+        for field, value, most in zip(cls._fields, address, (0xFFFFFFFF, 0xFF, 0x1F, 7), strict=True):
+            if not 0 <= value <= most:
+                raise BadInput(f"PCI address: {field} {value:#x} is out of range, at most {most:#x}")
+        return address
+
+    def __str__(self) -> str:
+        """``0000:01:00.0``: libvirt's ``%04x:%02x:%02x.%d`` and the name in /sys/bus/pci/devices."""
+        return f"{self.domain:04x}:{self.bus:02x}:{self.slot:02x}.{self.function}"

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A guest and its host devices, as its XML names them: types only."""
+
+from typing import Literal, NamedTuple
+
+from libhook.address import PciAddress
+
+Kind = Literal["pci", "usb", "scsi", "scsi_host", "mdev"]
+Source = Literal["hostdev", "interface", "disk"]
+
+USB_UNRESOLVED = "000.000"
+
+
+class HostDevice(NamedTuple):
+    """One host device of a guest.
+
+    ``kind`` is the ``bus=`` of its audit record and ``address`` its ``device=``: an NVMe disk is ``pci`` with its
+    controller's address, an iSCSI device ``scsi`` with its source's name.
+    """
+
+    kind: Kind
+    source: Source
+    managed: bool
+    address: str
+    pci: PciAddress | None = None
+    model: str | None = None
+    """The driver that ``<driver model=…>`` asks for; only ever a request, whoever writes the XML chooses it."""
+    missing: bool = False
+    """A USB device with startupPolicy='optional' that libvirt did not find: the guest does not have it."""
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the address is known: a USB device named by vendor and product has one from ``start`` on."""
+        return self.address != USB_UNRESOLVED
+
+    @property
+    def key(self) -> str:
+        """What names the device among a guest's: ``pci 0000:01:00.0``."""
+        return f"{self.kind} {self.address}"
+
+
+class Domain(NamedTuple):
+    """A guest: ``uuid`` in libvirt's lower-case form, ``virt`` as in ``<domain type=…>``."""
+
+    name: str
+    uuid: str
+    virt: str
+    devices: tuple[HostDevice, ...]
+    """In the document's order; an NVMe controller once, however many of its namespaces are disks."""
+    warnings: tuple[str, ...] = ()
+    """What was passed over because this version does not know it."""
+
+    @property
+    def pci(self) -> tuple[HostDevice, ...]:
+        """The devices that vfio hands over."""
+        return tuple(device for device in self.devices if device.pci is not None)

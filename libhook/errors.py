@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What can go wrong, said so that the reader can act; and the one place where foreign text is made printable.
+
+No imports from libhook: everything may import this.
+"""
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, with whatever a terminal or a log would obey made visible.
+
+    Guest names, process names, mount points and volumes are chosen by others: they may hold line feeds, escape
+    sequences or lone surrogates. Backslash itself stays, so that ordinary text is unchanged.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+class LibhookError(Exception):
+    """A failure with a reason and a remedy, shown to the user as one line.
+
+    ``message`` says what is wrong and where, ``hint`` what to do next.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        """Keep both parts; either may hold foreign text, ``line`` makes it printable."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    @property
+    def line(self) -> str:
+        """The one line for stderr: reason, then remedy."""
+        return printable(f"{self.message}: {self.hint}" if self.hint else self.message)
+
+
+class BadInput(LibhookError):
+    """What was handed to us is not what it should be: XML, arguments, configuration, a state file."""
+
+
+class Refused(LibhookError):
+    """The guest may not have a device, or the operation must not go on."""
+
+
+class DeadlineExpired(LibhookError):
+    """Something did not end in time: a lock, a holder, a kernel write."""

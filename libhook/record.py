@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The text of an audit record for a host device. Pure; sending it is effects/audit.py's."""
+
+from typing import Literal
+
+from libhook.domain import Domain, HostDevice
+
+Reason = Literal["start", "stop", "attach", "detach"]
+Style = Literal["libvirt", "2011"]
+
+
+def encode(field: str, value: str) -> str:
+    """``field="value"``, or ``field=`` and upper-case hex where the value could be read as something else.
+
+    The rule is libaudit's audit_encode_nv_string (lib/audit_logging.c): hex when a byte is ``"``, below 0x21 or
+    above 0x7e. Lone surrogates stand for the bytes they came from.
+    """
+    raw = value.encode("utf-8", "surrogateescape")
+    if any(byte == 0x22 or byte < 0x21 or byte > 0x7E for byte in raw):
+        return f"{field}={raw.hex().upper()}"
+    return f'{field}="{value}"'
+
+
+def text(domain: Domain, device: HostDevice, reason: Reason, style: Style = "libvirt") -> str:
+    """The record libvirt 11 writes (virDomainAuditHostdev), or with ``2011`` that of the first patch."""
+    if style == "2011":
+        head, bus = "", "type"
+    else:
+        head, bus = f"virt={domain.virt} ", "bus"
+    return (
+        f"{head}resrc=dev reason={reason} {encode('vm', domain.name)} uuid={domain.uuid} "
+        f"{bus}={device.kind} {encode('device', device.address)}"
+    )
