@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What every test has: a number of generated inputs, and a check that none leaves a file descriptor open."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadline: the machine that runs the tests may be busy. The default repeats the same inputs, so that
+# main does not turn red by chance; `tests/run --long` looks for new ones.
+settings.register_profile("default", deadline=None, derandomize=True, database=None, max_examples=50)
+settings.register_profile(
+    "long",
+    deadline=None,
+    max_examples=5000,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(os.environ.get("LIBHOOK_TEST_PROFILE", "default"))
+
+
+def _open_descriptors() -> dict[str, str]:
+    """Give each open descriptor of this process with what it is open on."""
+    found = {}
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            found[link.name] = os.readlink(link)
+        except FileNotFoundError:
+            continue  # the one that reads the folder
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _no_descriptor_left_open() -> Iterator[None]:
+    """Fail a test after which a file, lock or pipe is still open."""
+    before = _open_descriptors()
+    yield
+    left = {
+        number: target
+        for number, target in _open_descriptors().items()
+        if before.get(number) != target
+        and not target.startswith("socket:")  # the journal's, kept on purpose
+    }
+    assert not left, f"left open: {left}"
