@@ -1,0 +1,239 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# Puts libhook where libvirtd finds it. Every change goes through run, so that --dry-run shows all of them.
+set -eu
+umask 022
+
+# The distribution's own interpreter, never a version manager's: lxml and the audit bindings belong to it.
+python=/usr/bin/python3
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+prefix='' root='' mode=install dry=no made='' half=''
+trap '[ -z "$half" ] || rm -f -- "$half"' EXIT
+
+usage() {
+    cat <<'EOF'
+usage: install.sh [--demo | --uninstall] [--prefix DIR] [--destdir DIR] [--dry-run]
+
+Installs the distribution's packages for lxml, structlog, audit and systemd where Python lacks them, the
+package to PREFIX/lib/libhook, the command to PREFIX/bin/libhook, and the hook to /etc/libvirt/hooks/qemu
+(or qemu.d/libhook beside it, where another hook stands there). Needs root.
+
+  --demo         install only the packages, and play a guest's life on a simulated host, from this folder
+  --uninstall    remove all of it; refused while a guest holds a device
+  --prefix DIR   instead of /usr/local
+  --destdir DIR  put everything below DIR, for packagers: no packages, no signal to libvirtd, no root needed
+  --dry-run      print what would be done, do nothing
+EOF
+}
+
+say() { printf '%s\n' "$*"; }
+warn() { printf 'install.sh: %s\n' "$*" >&2; }
+die() { warn "$*"; exit 1; }
+misused() { warn "$*; see install.sh --help"; exit 2; }
+
+run() {
+    if [ "$dry" = yes ]; then
+        say "would run: $*"
+    else
+        "$@"
+    fi
+}
+
+needs_root() {
+    [ "$dry" = yes ] || [ -n "$root" ] || [ "$(id -u)" -eq 0 ] || die "$1 needs root; run it with sudo"
+}
+
+# shellcheck source=packaging/distribution.sh
+. "$here/packaging/distribution.sh" # install_packages
+
+# --- files ---
+
+# Makes folder $1, and remembers each that was not there, so that --uninstall leaves none.
+folder() {
+    [ "$1" != / ] && [ ! -d "$root$1" ] || return 0
+    case $made in *" $1 "*) return ;; esac
+    folder "$(dirname -- "$1")"
+    run mkdir -- "$root$1"
+    made="$made $1 "
+}
+
+is_ours() { grep -qs '^lib=.*# install.sh sets this' "$1"; }
+
+# The launcher with the place of the package in it.
+hook_text() { sed "s|^lib=.*|lib=$lib # install.sh sets this|" "$here/hooks/qemu"; }
+
+command_text() {
+    cat <<EOF
+#!$python -I
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The libhook command; install.sh wrote it."""
+
+import sys
+
+sys.path.insert(0, "$lib")
+
+from libhook.cli import main
+
+sys.exit(main())
+EOF
+}
+
+# Writes what command $3 prints to $1, executable, whole or not at all. The half-written file stands in $2,
+# never in qemu.d: there libvirtd runs whatever is executable.
+place() {
+    if [ "$dry" = yes ]; then
+        say "would write: $root$1"
+        return
+    fi
+    half=$root$2/.libhook.new
+    "$3" >"$half"
+    chmod 755 "$half"
+    mv -f -- "$half" "$root$1"
+}
+
+install_package() {
+    folder "$lib"
+    new=$root$lib/libhook.new
+    run rm -rf -- "$new"
+    run cp -R -- "$here/libhook" "$new"
+    run find "$new" -name __pycache__ -prune -exec rm -rf {} +
+    run find "$new" -type d -exec chmod 755 {} +
+    run find "$new" -type f -exec chmod 644 {} +
+    [ -n "$root" ] || run chown -R 0:0 -- "$new"
+    run "$python" -I -m compileall -q -s "$new" -p "$lib/libhook" "$new"
+    # A hook that starts between the two renames finds no package, and does what it does when one is broken.
+    [ ! -e "$root$lib/libhook" ] || run mv -- "$root$lib/libhook" "$root$lib/libhook.old"
+    run mv -- "$new" "$root$lib/libhook"
+    run rm -rf -- "$root$lib/libhook.old"
+    # Laid out as in a clone, so that the demo finds the launcher.
+    folder "$lib/hooks"
+    place "$lib/hooks/qemu" "$lib" hook_text
+}
+
+install_hook() {
+    folder "$hooks"
+    target=$hooks/qemu other=$hooks/qemu.d/libhook
+    if { [ -e "$root$target" ] || [ -L "$root$target" ]; } && ! is_ours "$root$target"; then
+        target=$other other=''
+        folder "$hooks/qemu.d"
+        say "another hook stands in $root$hooks/qemu: libhook goes into $root$target, which libvirtd runs after it"
+    fi
+    place "$target" "$hooks" hook_text
+    # The other place is ours from an earlier time, when a hook of somebody else stood here: not twice.
+    [ -z "$other" ] || ! is_ours "$root$other" || run rm -f -- "$root$other"
+}
+
+# --- the daemon and the host ---
+
+# SIGHUP is enough for libvirtd to see that there is a hook now.
+tell_libvirtd() {
+    told=no
+    for daemon in libvirtd virtqemud; do
+        if [ -d /run/systemd/system ] && systemctl --quiet is-active "$daemon.service"; then
+            run systemctl reload "$daemon.service" && told=yes
+        elif pid=$(cat "/run/$daemon.pid" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$daemon" ]; then
+            run kill -HUP "$pid" && told=yes
+        fi
+    done
+    [ "$told" = yes ] || say "no libvirtd runs now; it finds the hook when it starts"
+}
+
+mention_selinux() {
+    [ "$(getenforce 2>/dev/null)" = Enforcing ] || return 0
+    case $(getsebool virt_hooks_unconfined 2>/dev/null) in
+    *' on') ;;
+    *) say "SELinux is enforcing and keeps hooks from /sys; allow it with: setsebool -P virt_hooks_unconfined on" ;;
+    esac
+}
+
+# --- what to do ---
+
+install() {
+    needs_root "installing"
+    for part in libhook/cli.py hooks/qemu; do
+        [ -f "$here/$part" ] || die "$here/$part is missing; run install.sh from a whole clone"
+    done
+    [ "$(grep -c '^lib=' "$here/hooks/qemu")" -eq 1 ] || die "$here/hooks/qemu has not one lib= line; get a whole clone"
+    [ -n "$root" ] || install_packages
+    [ -z "$root" ] || run mkdir -p -- "$root"
+    install_package
+    folder "$prefix/bin"
+    place "$prefix/bin/libhook" "$prefix/bin" command_text
+    install_hook
+    # shellcheck disable=SC2086 # --prefix takes no blanks
+    [ "$dry" = yes ] || [ -z "$made" ] || printf '%s\n' $made >>"$root$lib/folders"
+    [ -n "$root" ] || { tell_libvirtd && mention_selinux; }
+    [ "$dry" = yes ] || say "installed: package $root$lib, command $root$prefix/bin/libhook, hook $root$target"
+}
+
+# Guests are named by whoever defines them; what a terminal would obey is left out.
+holders() {
+    for record in "$root/run/libhook/domains"/*; do
+        [ -e "$record" ] || continue
+        ! grep -q '"phase": *"refused"' "$record" || continue # has nothing
+        guest=$(grep -o '"name": *"[^"]*"' "$record" | head -n 1 | cut -d '"' -f 4 | tr -cd '[:print:]')
+        say "${guest:-$(basename -- "$record")}"
+    done
+}
+
+uninstall() {
+    needs_root "uninstalling"
+    for file in "$root$hooks/qemu.d/libhook" "$root$hooks/qemu"; do # says where the rest is, unless --prefix does
+        found=$(sed -n 's|^lib=\(/[A-Za-z0-9/._+-]*\)/lib/libhook #.*|\1|p' "$file" 2>/dev/null) || continue
+        [ -n "$given" ] || prefix=${found:-$prefix}
+    done
+    lib=$prefix/lib/libhook
+    held=$(holders | sort -u | paste -s -d , -)
+    [ -z "$held" ] || die "a guest still has its devices through libhook: $held; shut it down, or run libhook recover"
+    for file in "$hooks/qemu" "$hooks/qemu.d/libhook"; do
+        ! is_ours "$root$file" || run rm -f -- "$root$file"
+    done
+    made=$(sort -r "$root$lib/folders" 2>/dev/null) || made=''
+    run rm -f -- "$root$prefix/bin/libhook" "$root$lib/folders"
+    run rm -rf -- "$root$lib/libhook" "$root$lib/libhook.new" "$root$lib/libhook.old" "$root$lib/hooks"
+    run rm -rf -- "$root/run/libhook"
+    say "$made" | while IFS= read -r name; do
+        [ -z "$name" ] || [ ! -d "$root$name" ] || run rmdir -- "$root$name" 2>/dev/null || true # in use by others
+    done
+    [ ! -e "$root/etc/libhook/config.toml" ] || say "kept, since you wrote it: $root/etc/libhook/config.toml"
+    [ "$dry" = yes ] || say "libhook is uninstalled"
+}
+
+demo() {
+    install_packages
+    cd -- "$here"
+    run exec "$python" -E -s -m libhook demo
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --prefix | --destdir)
+        [ $# -ge 2 ] || misused "$1 needs a folder"
+        option=$1 value=$2
+        shift
+        ;;
+    *=*) option=${1%%=*} value=${1#*=} ;;
+    *) option=$1 value='' ;;
+    esac
+    case $option in
+    --prefix) prefix=${value%/} ;;
+    --destdir)
+        root=${value%/}
+        [ -n "$root" ] || misused "--destdir needs a folder other than /"
+        ;;
+    --demo | --uninstall) mode=${option#--} ;;
+    --dry-run) dry=yes ;;
+    -h | --help) usage && exit 0 ;;
+    *) misused "unknown option $1" ;;
+    esac
+    shift
+done
+given=$prefix
+prefix=${prefix:-/usr/local}
+case $prefix in
+/*[!A-Za-z0-9/._+-]* | [!/]*) misused "--prefix needs an absolute path of letters, digits and /._+-" ;;
+esac
+lib=$prefix/lib/libhook
+hooks=/etc/libvirt/hooks
+"$mode"

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck shell=sh
+#
+# Part of install.sh: which distribution this is, and what its packages are called. Debian's names were run;
+# the others are from the distributions' package lists (2026): Fedora has had no structlog since 36, nor has
+# openSUSE Leap 16, so there check_installed says what to do.
+# shellcheck disable=SC2154 # python, dry: install.sh's
+
+os_release=/etc/os-release
+by_hand="install lxml, structlog, the audit bindings and python-systemd for $python by hand, and run it again"
+
+check_python_version() {
+    "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "$python is $("$python" -V 2>&1), libhook needs 3.11 or later; use a newer release of the distribution"
+}
+
+# Prints the modules that cannot be imported. PyPI has another project called audit: look into it.
+missing_modules() {
+    "$python" -I -c '
+import importlib
+for module, member in (("lxml.etree", "XMLParser"), ("structlog", "get_logger"),
+                       ("audit", "audit_log_user_message"), ("systemd.journal", "send")):
+    try:
+        getattr(importlib.import_module(module), member)
+    except (ImportError, AttributeError):
+        print(module.partition(".")[0])'
+}
+
+# Prints the family whose package manager and names we know: by ID first, then by what the ID is like.
+distribution() {
+    [ -r "$os_release" ] || die "cannot read $os_release, so the distribution is unknown; $by_hand"
+    # shellcheck source=/dev/null
+    for id in $(. "$os_release" && printf '%s %s' "${ID:-}" "${ID_LIKE:-}"); do
+        case $id in
+        debian | ubuntu) say debian && return ;;
+        fedora | rhel | centos) say fedora && return ;;
+        arch) say arch && return ;;
+        suse | opensuse*) say suse && return ;;
+        esac
+    done
+    die "the distribution in $os_release is none of Debian, Fedora, Arch, openSUSE and their kin; $by_hand"
+}
+
+# The package of module $2 in family $1; "python" is the interpreter.
+package() {
+    case $1:$2 in
+    arch:python) say python ;;
+    *:python) say python3 ;;
+    arch:*) say "python-$2" ;;
+    suse:audit) say python3-audit ;; # the one that is not built for each interpreter
+    suse:*)
+        xy=$("$python" -I -c 'import sys; print("%d%d" % sys.version_info[:2])' 2>/dev/null) || xy=3
+        say "python$xy-$2"
+        ;;
+    *) say "python3-$2" ;;
+    esac
+}
+
+package_manager() {
+    family=$1
+    shift
+    case $family in
+    debian) run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" ;;
+    fedora) run dnf install -y -q "$@" ;;
+    arch) run pacman -S --noconfirm --needed "$@" ;;
+    suse) run zypper --non-interactive --quiet install --no-recommends "$@" ;;
+    esac >&3
+}
+
+# Together is fastest; but one name that a release does not have must not keep the others away.
+install_each() {
+    family=$1
+    shift
+    package_manager "$family" "$@" && return
+    for name; do
+        package_manager "$family" "$name" || true # what is still missing is told by name afterwards
+    done
+}
+
+install_packages() {
+    [ ! -x "$python" ] || check_python_version
+    if [ -x "$python" ]; then wanted=$(missing_modules); else wanted='python lxml structlog audit systemd'; fi
+    [ -n "$wanted" ] || return 0
+    needs_root "installing packages ($(say "$wanted" | tr '\n' ' ')missing)"
+    family=$(distribution)
+    names=''
+    for module in $wanted; do
+        names="$names $(package "$family" "$module")"
+    done
+    exec 3>/dev/null
+    if [ "$dry" = yes ]; then exec 3>&1; else say "installing packages:$names"; fi
+    [ "$family" != debian ] || run apt-get update -qq || warn "apt-get update failed; going on with the old lists"
+    # shellcheck disable=SC2086 # names of packages: no blanks, no stars
+    install_each "$family" $names
+    [ "$dry" = no ] || return 0
+    check_installed
+}
+
+check_installed() {
+    [ -x "$python" ] || die "$python is missing, and the package manager did not bring it; install it by hand"
+    check_python_version
+    left=''
+    for module in $(missing_modules); do
+        case $module in
+        systemd) warn "no python-systemd for $python: libhook logs to syslog instead of the journal" ;;
+        *) left="$left $module" ;;
+        esac
+    done
+    [ -z "$left" ] || die "$python still cannot import$left: installing failed as said above, or no repository that" \
+        "is enabled here has it (RHEL and its kin: try EPEL; Ubuntu: universe); $by_hand"
+}

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""install.sh, run from a copy of the clone whose package and launcher are stand-ins, below a --destdir.
+
+What is fixed in it (the interpreter, /etc/os-release) is edited in the copy: a script that root runs should
+not take such things from the environment. What needs a real host is tested in the lab.
+"""
+
+import re
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HOOK = "etc/libvirt/hooks/qemu"
+OUR_HOOK_IN_D = "etc/libvirt/hooks/qemu.d/libhook"
+LIB = "usr/local/lib/libhook"
+MAIN = "import sys\ndef main():\n    print(sys.argv[1:], sys.flags.isolated)\n    return 3\n"
+LAUNCHER = '#!/bin/sh\n# libhook\'s\nlib=$(dirname "$0")/.. # install.sh sets this\n'
+
+
+class Clone:
+    """A clone in a folder of its own, the folder that plays the host, and programs put before the real ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.here = folder / "clone"
+        self.host = folder / "host"
+        self.bin = folder / "bin"
+        for made in (self.host, self.bin, self.here / "libhook/handlers", self.here / "hooks"):
+            made.mkdir(parents=True)
+        shutil.copy(ROOT / "install.sh", self.here)
+        shutil.copytree(ROOT / "packaging", self.here / "packaging")
+        for name in ("__init__.py", "py.typed", "handlers/__init__.py"):
+            (self.here / "libhook" / name).touch()
+        (self.here / "libhook/cli.py").write_text(MAIN)
+        (self.here / "libhook/__main__.py").write_text("import sys\nprint('demo plays', sys.argv[1:])\n")
+        (self.here / "hooks/qemu").write_text(LAUNCHER)
+
+    def run(self, *arguments: str, destdir: bool = True) -> subprocess.CompletedProcess[str]:
+        """Call install.sh, below the host's folder unless told otherwise."""
+        where = ["--destdir", str(self.host)] if destdir else []
+        return subprocess.run(
+            [str(self.here / "install.sh"), *where, *arguments],
+            env={"PATH": f"{self.bin}:/usr/sbin:/usr/bin:/sbin:/bin"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def fake(self, name: str, script: str) -> Path:
+        """Put a program before the one of that name."""
+        path = self.bin / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return path
+
+    def set(self, constant: str, value: object) -> None:
+        """Change what the scripts have fixed."""
+        changed = 0
+        for script in (self.here / "install.sh", self.here / "packaging/distribution.sh"):
+            text, count = re.subn(rf"(?m)^{constant}=.*$", f"{constant}={value}", script.read_text())
+            script.write_text(text)
+            changed += count
+        assert changed == 1, f"{constant} is set {changed} times"
+
+    def python_that_misses(self, *modules: str, version_is_fine: bool = True) -> None:
+        """Let the interpreter be one that cannot import these."""
+        self.set(
+            "python",
+            self.fake(
+                "fake-python",
+                f"""case "$*" in
+                *import_module*) for m in {" ".join(modules)}; do echo "$m"; done ;;
+                *'sys.exit(sys.version_info'*) exit {0 if version_is_fine else 1} ;;
+                *%d%d*) echo 313 ;;
+                *-V*) echo "Python 3.10.12" ;;
+                esac""",
+            ),
+        )
+
+    def distribution(self, os_release: str) -> None:
+        """Let the host be of this distribution."""
+        (self.here / "os-release").write_text(os_release)
+        self.set("os_release", self.here / "os-release")
+
+    def guest_holds(self, record: str) -> None:
+        """Leave a guest's state."""
+        domains = self.host / "run/libhook/domains"
+        domains.mkdir(parents=True, exist_ok=True)
+        (domains / "5d1c").write_text(record)
+
+    def files(self) -> dict[str, tuple[int, bytes]]:
+        """Everything on the host: path, mode, and for files the content."""
+        return {
+            str(path.relative_to(self.host)): (
+                stat.S_IMODE(path.lstat().st_mode),
+                path.read_bytes() if path.is_file() and path.suffix != ".pyc" else b"",
+            )
+            for path in self.host.rglob("*")
+        }
+
+
+@pytest.fixture(name="clone")
+def _clone(tmp_path: Path) -> Clone:
+    return Clone(tmp_path)
+
+
+def _put_other_hook(clone: Clone) -> Path:
+    hook = clone.host / HOOK
+    hook.parent.mkdir(parents=True)
+    hook.write_text("#!/bin/sh\n# somebody else's\n")
+    return hook
+
+
+def test_puts_package_command_and_hook_in_place(clone: Clone) -> None:
+    """The three parts are there with the modes of a root-owned program, and the hook knows its package."""
+    done = clone.run()
+    assert (done.returncode, done.stderr) == (0, "")
+    files = clone.files()
+    assert {
+        files[f"{LIB}/libhook/{name}"][0] for name in ("cli.py", "py.typed", "handlers/__init__.py")
+    } == {0o644}
+    assert files[f"{LIB}/libhook/handlers"][0] == 0o755
+    assert files["usr/local/bin/libhook"][0] == files[HOOK][0] == 0o755
+    assert b"\nlib=/usr/local/lib/libhook # install.sh sets this\n" in files[HOOK][1]
+    assert not [name for name in files if ".new" in name or ".old" in name]
+
+
+def test_modules_are_compiled_for_where_they_will_be(clone: Clone) -> None:
+    """Each module has its bytecode, and a traceback names the installed file, not the build's folder."""
+    clone.run("--prefix", "/usr")
+    package = clone.host / "usr/lib/libhook/libhook"
+    modules = sorted(package.rglob("*.py"))
+    compiled = sorted(package.rglob("*.pyc"))
+    assert len(modules) == len(compiled) > 0
+    assert all(b"/usr/lib/libhook/libhook/" in path.read_bytes() for path in compiled)
+    assert not any(str(clone.host).encode() in path.read_bytes() for path in compiled)
+
+
+def test_the_command_runs_isolated_from_the_place_it_was_built_for(clone: Clone, tmp_path: Path) -> None:
+    """The command finds its package, passes arguments and exit code on, and ignores Python's environment."""
+    prefix = tmp_path / "installed"
+    clone.run("--prefix", str(prefix))
+    (clone.host / str(prefix)[1:]).rename(prefix)
+    done = subprocess.run([prefix / "bin/libhook", "status"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "['status'] 1\n")
+
+
+def test_installing_twice_is_installing_once(clone: Clone) -> None:
+    """A second run leaves exactly what the first did, and takes in what changed in the clone."""
+    clone.run()
+    before = clone.files()
+    assert clone.run().returncode == 0
+    assert clone.files() == before
+    (clone.here / "libhook/cli.py").write_text("changed = True\n")
+    (clone.here / "libhook/py.typed").unlink()
+    clone.run()
+    assert clone.files()[f"{LIB}/libhook/cli.py"][1] == b"changed = True\n"
+    assert f"{LIB}/libhook/py.typed" not in clone.files()
+
+
+def test_dry_run_says_everything_and_changes_nothing(clone: Clone) -> None:
+    """Every file that an installation makes is named by its dry run, which makes none."""
+    said = clone.run("--dry-run").stdout
+    assert clone.files() == {}
+    clone.run()
+    for name in (HOOK, "usr/local/bin/libhook", f"{LIB}/hooks/qemu", f"{LIB}/libhook"):
+        assert name in clone.files()
+        assert f"{clone.host}/{name}" in said
+    before = clone.files()
+    assert f"rm -f -- {clone.host}/{HOOK}" in clone.run("--uninstall", "--dry-run").stdout
+    assert clone.files() == before
+
+
+def test_a_hook_of_somebody_else_is_left_alone(clone: Clone) -> None:
+    """Where another qemu hook stands, ours goes into qemu.d and the user is told."""
+    other = _put_other_hook(clone)
+    done = clone.run()
+    assert "another hook stands in" in done.stdout
+    assert other.read_text().endswith("somebody else's\n")
+    assert clone.files()[OUR_HOOK_IN_D][0] == 0o755
+
+
+def test_a_dangling_link_is_somebody_elses_hook(clone: Clone) -> None:
+    """A link to a file that is away for the moment is not overwritten either."""
+    other = _put_other_hook(clone)
+    other.unlink()
+    other.symlink_to("/nowhere/hook")
+    clone.run()
+    assert other.is_symlink()
+    assert OUR_HOOK_IN_D in clone.files()
+
+
+def test_libvirtd_never_runs_the_hook_twice(clone: Clone) -> None:
+    """When the other hook has gone, ours moves to its place instead of standing in both."""
+    other = _put_other_hook(clone)
+    clone.run()
+    other.unlink()
+    clone.run()
+    assert HOOK in clone.files()
+    assert OUR_HOOK_IN_D not in clone.files()
+
+
+@pytest.mark.parametrize("with_other_hook", [False, True])
+def test_uninstall_leaves_nothing(clone: Clone, with_other_hook: bool) -> None:
+    """After --uninstall the host is as it was, to the last folder, and a second one does no harm."""
+    (clone.host / "usr/local/bin").mkdir(parents=True)
+    if with_other_hook:
+        _put_other_hook(clone)
+    before = clone.files()
+    clone.run()
+    clone.run()
+    (clone.host / "run/libhook").mkdir(parents=True)
+    (clone.host / "run/libhook/lock").touch()
+    done = clone.run("--uninstall")
+    assert (done.returncode, done.stderr) == (0, "")
+    (clone.host / "run").rmdir()
+    assert clone.files() == before
+    assert clone.run("--uninstall").returncode == 0
+    assert clone.files() == before
+
+
+def test_uninstall_finds_another_prefix(clone: Clone) -> None:
+    """Who installed with --prefix need not remember it: the hook knows."""
+    clone.run("--prefix", "/opt/virt")
+    clone.run("--uninstall")
+    assert clone.files() == {}
+
+
+def test_uninstall_keeps_the_configuration(clone: Clone) -> None:
+    """What the administrator wrote stays, and is mentioned."""
+    config = clone.host / "etc/libhook/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("dry_run = true\n")
+    clone.run()
+    assert str(config) in clone.run("--uninstall").stdout
+    assert config.exists()
+
+
+def test_uninstall_is_refused_while_a_guest_holds_a_device(clone: Clone) -> None:
+    """Nothing is removed, and the guest is named without what a terminal would obey."""
+    clone.run()
+    clone.guest_holds('{"uuid": "5d1c", "name": "win\x1b[2J11", "phase": "started", "devices": []}')
+    before = clone.files()
+    done = clone.run("--uninstall")
+    assert done.returncode == 1
+    assert "win[2J11" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert clone.files() == before
+
+
+def test_a_torn_record_still_counts_as_a_guest(clone: Clone) -> None:
+    """A state file that cannot be read is named by its file and refuses too."""
+    clone.run()
+    clone.guest_holds("")
+    done = clone.run("--uninstall")
+    assert done.returncode == 1
+    assert "5d1c" in done.stderr
+
+
+def test_a_guest_that_was_refused_holds_nothing(clone: Clone) -> None:
+    """The memory of a refused start does not stand in the way of --uninstall."""
+    clone.run()
+    clone.guest_holds('{"name": "win11", "phase": "refused", "devices": []}')
+    assert clone.run("--uninstall").returncode == 0
+    assert not (clone.host / "run/libhook").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--frob"],
+        ["install"],
+        ["--prefix"],
+        ["--prefix", "relative"],
+        ["--prefix=/a b"],
+        ["--prefix=/a'b"],
+        ["--destdir="],
+    ],
+)
+def test_wrong_usage_exits_2_and_changes_nothing(clone: Clone, arguments: list[str]) -> None:
+    """What it does not understand it does not guess at."""
+    done = clone.run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("install.sh: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert clone.files() == {}
+
+
+def test_half_a_clone_is_refused(clone: Clone) -> None:
+    """A missing launcher is found before anything is written."""
+    (clone.here / "hooks/qemu").unlink()
+    done = clone.run()
+    assert done.returncode == 1
+    assert "hooks/qemu" in done.stderr
+    assert clone.files() == {}
+
+
+@pytest.mark.parametrize("mode", [[], ["--uninstall"]])
+def test_without_root_it_says_so(clone: Clone, mode: list[str]) -> None:
+    """Changing the host needs root; a --destdir does not."""
+    clone.fake("id", "echo 1000")
+    done = clone.run(*mode, destdir=False)
+    assert done.returncode == 1
+    assert "needs root" in done.stderr
+    assert clone.run(*mode).returncode == 0
