@@ -22,7 +22,7 @@ LAUNCHER = '#!/bin/sh\n# libhook\'s\nlib=$(dirname "$0")/.. # install.sh sets th
 
 
 class Clone:
-    """A clone in a folder of its own, the folder that plays the host, and programs put before the real ones."""
+    """A clone, the folder that plays the host, and programs put before the real ones."""
 
     def __init__(self, folder: Path) -> None:
         self.here = folder / "clone"
