@@ -17,8 +17,7 @@ def _clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     [
         (
             "ID=debian",
-            (""apt-get install -y -qq --no-install-recommends "
-            "python3-lxml python3-structlog python3-audit python3-systemd",
+            "--no-install-recommends python3-lxml python3-structlog python3-audit python3-systemd",
         ),
         (
             'ID=linuxmint\nID_LIKE="ubuntu debian"',
