@@ -56,6 +56,7 @@ package() {
     esac
 }
 
+# Its chatter is shown only when it fails.
 package_manager() {
     family=$1
     shift
@@ -64,7 +65,8 @@ package_manager() {
     fedora) run dnf install -y -q "$@" ;;
     arch) run pacman -S --noconfirm --needed "$@" ;;
     suse) run zypper --non-interactive --quiet install --no-recommends "$@" ;;
-    esac >&3
+    esac >"$half" 2>&1 || { cat "$half" >&2 && return 1; }
+    [ "$dry" = no ] || cat "$half"
 }
 
 # Together is fastest; but one name that a release does not have must not keep the others away.
@@ -87,11 +89,12 @@ install_packages() {
     for module in $wanted; do
         names="$names $(package "$family" "$module")"
     done
-    exec 3>/dev/null
-    if [ "$dry" = yes ]; then exec 3>&1; else say "installing packages:$names"; fi
+    [ "$dry" = yes ] || say "installing packages:$names"
+    half=$(mktemp)
     [ "$family" != debian ] || run apt-get update -qq || warn "apt-get update failed; going on with the old lists"
     # shellcheck disable=SC2086 # names of packages: no blanks, no stars
     install_each "$family" $names
+    rm -f -- "$half"
     [ "$dry" = no ] || return 0
     check_installed
 }
