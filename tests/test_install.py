@@ -43,7 +43,7 @@ class Clone:
         where = ["--destdir", str(self.host)] if destdir else []
         return subprocess.run(
             [str(self.here / "install.sh"), *where, *arguments],
-            env={"PATH": f"{self.bin}:/usr/sbin:/usr/bin:/sbin:/bin"},
+            env={"PATH": f"{self.bin}:/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": str(self.host)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
