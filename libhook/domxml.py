@@ -11,19 +11,12 @@ from typing import NamedTuple, cast
 
 from lxml import etree
 
-from libhook import notation
+from libhook import notation, prolog
 from libhook.address import PciAddress
 from libhook.domain import Domain, HostDevice, Kind, Source
 from libhook.errors import BadInput
 
-MAX_BYTES = 16 << 20
-"""More than this is not read: libvirt's own limits are 4 MiB for a client's string and 10 MiB for a file."""
-
-# What may stand before a DOCTYPE. Atomic and possessive: a hostile prolog must not make it slow.
-_DOCTYPE = re.compile(rb"(?:\xef\xbb\xbf)?(?>\s+|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE", re.DOTALL)
 _VIRT = re.compile(r"[a-z0-9]+", re.ASCII)  # all of virDomainVirt, and what it may gain
-_LF = b"\n"
-_REMEDY = "libvirt's own XML has none; remove it"
 
 _Identity = tuple[str | int | None, ...]
 
@@ -44,7 +37,7 @@ class _Unknown(Exception):
 
 
 def parse(document: bytes) -> Domain:
-    """The guest of ``document``, at most MAX_BYTES long, and its host devices in the document's order.
+    """The guest of ``document``, at most prolog.MAX_BYTES long, and its host devices in document order.
 
     BadInput says what is wrong and in which line. A device of a type that this version does not know is
     passed over with a line in ``Domain.warnings``.
@@ -142,16 +135,7 @@ class _Reader:
 
 def _root(document: bytes) -> etree._Element:
     """The root element, after everything that could be dangerous is refused."""
-    if len(document) > MAX_BYTES:
-        raise BadInput(f"the XML has more than {MAX_BYTES >> 20} MiB, line 1")
-    if not document.strip():
-        raise BadInput("the XML is empty, line 1")
-    before, nul, _ = document.partition(b"\0")
-    if nul:  # libvirt's string ends here
-        raise BadInput(f"the XML has a null byte, line {before.count(_LF) + 1}")
-    doctype = _DOCTYPE.match(document)
-    if doctype:
-        raise BadInput(f"the XML has a DOCTYPE, line {doctype[0].count(_LF) + 1}", _REMEDY)
+    prolog.check(document)
     parser = etree.XMLParser(
         resolve_entities=False,
         load_dtd=False,
@@ -168,7 +152,7 @@ def _root(document: bytes) -> etree._Element:
         reason = re.sub(r", line \d+, column \d+$", "", first)[:160]
         raise BadInput(f"the XML is malformed: {reason}, line {error.lineno or 1}") from None
     if root.getroottree().docinfo.internalDTD is not None:  # hidden from us by an unusual encoding
-        raise BadInput("the XML has a DOCTYPE, line 1", _REMEDY)
+        raise BadInput("the XML has a DOCTYPE, line 1", prolog.NO_DOCTYPE)
     if root.tag != "domain":
         raise _bad(root, f"the root element is {_quoted(str(root.tag))}, not 'domain'")
     return root
@@ -190,16 +174,21 @@ def _interface_type(node: etree._Element) -> str:
 def _candidates(root: etree._Element) -> Iterator[etree._Element]:
     """The elements that may name a host device.
 
-    From /domain/devices and nowhere else: <metadata> holds whatever its owner likes. Of a disk also its backing
-    chain, its mirror and the mirror's chain.
+    From /domain/devices and nowhere else: <metadata> holds whatever its owner likes.
     """
     for devices in root.iterchildren("devices"):
         for child in devices.iterchildren("hostdev", "interface", "disk"):
-            for top in (child, _child(child, "mirror")) if child.tag == "disk" else (child,):
-                layer = top
-                while layer is not None:
-                    yield layer
-                    layer = _child(layer, "backingStore")
+            yield child
+            if child.tag == "disk":
+                yield from _chain(_child(child, "backingStore"))
+                yield from _chain(_child(child, "mirror"))
+
+
+def _chain(layer: etree._Element | None) -> Iterator[etree._Element]:
+    """A disk's layer and those below it; each has a type and a source as the disk has."""
+    while layer is not None:
+        yield layer
+        layer = _child(layer, "backingStore")
 
 
 def _pci(node: etree._Element, source: etree._Element) -> _Found:
