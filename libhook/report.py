@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What ``libhook inspect`` shows: a guest and its host devices, for programs and for people. Pure."""
+
+from libhook import record
+from libhook.domain import Domain, HostDevice
+from libhook.errors import printable
+
+_HEAD = ("KIND", "SOURCE", "MANAGED", "ADDRESS")
+
+
+def inspect_json(domain: Domain, style: record.Style = "libvirt") -> dict[str, object]:
+    """The object of ``inspect --json``: name, uuid, virt, host_devices; for json.dumps, so nothing is escaped.
+
+    Each device has kind, source, managed, address and record: the text for ``reason=start``, None where none is
+    written.
+    """
+    return {
+        "name": domain.name,
+        "uuid": domain.uuid,
+        "virt": domain.virt,
+        "host_devices": [
+            {
+                "kind": device.kind,
+                "source": device.source,
+                "managed": device.managed,
+                "address": device.address,
+                "record": _record(domain, device, style),
+            }
+            for device in domain.devices
+        ],
+    }
+
+
+def inspect_text(domain: Domain, style: record.Style = "libvirt") -> list[str]:
+    """The same as lines for a terminal: one a device, its record below it so that columns stay narrow."""
+    lines = [f"{domain.uuid}  {domain.virt}  {printable(domain.name)}"]
+    if not domain.devices:
+        return [*lines, "no host devices"]
+    rows = [_row(device) for device in domain.devices]
+    widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
+    lines.append(_line(_HEAD, widths))
+    for device, row in zip(domain.devices, rows, strict=True):
+        lines.append(_line(row, widths) + _remark(device))
+        lines.append(f"    {printable(_record(domain, device, style) or 'no record')}")
+    return lines
+
+
+def _record(domain: Domain, device: HostDevice, style: record.Style) -> str | None:
+    """The text of the record at the guest's start; a USB device that is not there has none."""
+    return None if device.missing else record.text(domain, device, "start", style)
+
+
+def _row(device: HostDevice) -> tuple[str, ...]:
+    return device.kind, device.source, "yes" if device.managed else "no", printable(device.address)
+
+
+def _remark(device: HostDevice) -> str:
+    """What a reader must know besides."""
+    if device.missing:
+        return "  missing"
+    if not device.resolved:
+        return "  known at start"
+    return f"  driver {printable(device.model)}" if device.model else ""
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
