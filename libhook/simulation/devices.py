@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The folder of one PCI function: made and removed as the kernel does when a device comes or goes."""
+
+import os
+import shutil
+from collections.abc import Iterable
+from typing import Any
+
+from libhook.simulation import store
+from libhook.simulation.world import Device, Driver
+
+_CHILD_CLASSES = {"net": "net", "block": "nvme/nvme0", "drm": "drm", "usb": "usb"}
+
+
+def home_of(address: str) -> str:
+    """Where the function's own folder is, below /sys. Bridges are not nested: nobody here walks up."""
+    return f"devices/pci{address[: address.index(':')]}:00/{address}"
+
+
+def add(root: str, device: Device, drivers: Iterable[Driver], potential: list[Device] | None = None) -> None:
+    """A function without driver; ``potential`` are the VFs that a PF can have."""
+    address, home = device.address, home_of(device.address)
+    folder = f"{root}/sys/{home}"
+    os.makedirs(folder)
+    vendor, product = device.ids.split(":")
+    share = store.share
+    share(root, f"{folder}/vendor", f"0x{vendor}\n")
+    share(root, f"{folder}/device", f"0x{product}\n")
+    share(root, f"{folder}/subsystem_vendor", f"0x{vendor}\n")
+    share(root, f"{folder}/subsystem_device", "0x0000\n")
+    share(root, f"{folder}/class", f"0x{device.class_}\n")
+    share(root, f"{folder}/modalias", modalias(device) + "\n")
+    share(root, f"{folder}/config", config_space(device))
+    share(root, f"{folder}/numa_node", f"{device.numa_node}\n")
+    create = store.create
+    create(f"{folder}/driver_override", store.UNSET)
+    link = os.symlink
+    link(f"../../../{home}", f"{root}/sys/bus/pci/devices/{address}")
+    link("../../../bus/pci", f"{folder}/subsystem")
+    if device.group is not None:
+        group = f"{root}/sys/kernel/iommu_groups/{device.group}"
+        os.makedirs(f"{group}/devices", exist_ok=True)
+        link(f"../../../../{home}", f"{group}/devices/{address}")
+        link(f"../../../kernel/iommu_groups/{device.group}", f"{folder}/iommu_group")
+    if device.totalvfs:
+        create(f"{folder}/sriov_totalvfs", f"{device.totalvfs}\n")
+        create(f"{folder}/sriov_numvfs", "0\n")
+        create(f"{folder}/sriov_drivers_autoprobe", "1\n")
+    if device.physfn is not None:
+        link(f"../{device.physfn}", f"{folder}/physfn")
+        link(f"../{address}", f"{root}/sys/bus/pci/devices/{device.physfn}/virtfn{device.vf_index}")
+    fields = {
+        "address": address,
+        "home": home,
+        "group": device.group,
+        "drivers": [driver.name for driver in drivers if driver.kind != "vfio" and driver.matches(device)],
+        "remove": device.remove,
+        "probe": device.probe,
+        "refuses": dict(device.refuses),
+        "physfn": device.physfn,
+        "vfs": [vf._asdict() for vf in potential or ()],
+        "children": device.children,
+    }
+    create(f"{root}/simulation/devices/{address}", store.to_json(fields))
+
+
+def remove(root: str, address: str) -> None:
+    """A function that is gone: all its links first, as a reader meets them. Its driver must have left it."""
+    device = store.load(root, "devices", address)
+    if device is None:
+        return
+    store.unlink(f"{root}/simulation/devices/{address}")
+    store.unlink(f"{root}/simulation/overridden/{address}")
+    if device["physfn"] is not None:
+        folder = f"{root}/sys/bus/pci/devices/{device['physfn']}"
+        for name in os.listdir(folder):
+            if name.startswith("virtfn") and os.path.basename(os.readlink(f"{folder}/{name}")) == address:
+                store.unlink(f"{folder}/{name}")
+    store.unlink(f"{root}/sys/bus/pci/devices/{address}")
+    if device["group"] is not None:
+        group = f"{root}/sys/kernel/iommu_groups/{device['group']}"
+        store.unlink(f"{group}/devices/{address}")
+        if not os.listdir(f"{group}/devices"):
+            shutil.rmtree(group)
+    shutil.rmtree(f"{root}/sys/{device['home']}")
+
+
+def add_children(root: str, device: dict[str, Any]) -> None:
+    """What a host driver makes of the device: network interfaces, disks, DRM cards, and their nodes."""
+    for kind, name in device["children"]:
+        inner = f"{_CHILD_CLASSES[kind]}/{name}"
+        folder = f"{root}/sys/{device['home']}/{inner}"
+        os.makedirs(folder, exist_ok=True)
+        os.makedirs(f"{root}/sys/class/{kind}", exist_ok=True)
+        store.link("../" * (inner.count("/") + 1), f"{folder}/device")
+        store.link(f"../../{device['home']}/{inner}", f"{root}/sys/class/{kind}/{name}")
+        if kind == "net":
+            store.create(f"{folder}/operstate", "up\n")
+        else:
+            node = f"{root}/dev/dri/{name}" if kind == "drm" else f"{root}/dev/{name}"
+            os.makedirs(os.path.dirname(node), exist_ok=True)
+            store.create(node, "")
+
+
+def remove_children(root: str, device: dict[str, Any]) -> None:
+    """They go with the driver."""
+    for kind, name in device["children"]:
+        store.unlink(f"{root}/sys/class/{kind}/{name}")
+        shutil.rmtree(
+            f"{root}/sys/{device['home']}/{_CHILD_CLASSES[kind].split('/')[0]}", ignore_errors=True
+        )
+        store.unlink(f"{root}/dev/dri/{name}" if kind == "drm" else f"{root}/dev/{name}")
+
+
+def modalias(device: Device) -> str:
+    """``pci:v…d…sv…sd…bc…sc…i…`` as in pci_uevent()."""
+    vendor, product = (part.upper() for part in device.ids.split(":"))
+    base, sub, interface = (device.class_[at : at + 2].upper() for at in (0, 2, 4))
+    return f"pci:v0000{vendor}d0000{product}sv0000{vendor}sd00000000bc{base}sc{sub}i{interface}"
+
+
+def config_space(device: Device) -> bytes:
+    """The first 64 bytes: ids, class, and the header type at 0x0e (bit 7: more than one function)."""
+    vendor, product = (int(part, 16) for part in device.ids.split(":"))
+    space = bytearray(64)
+    space[0:2] = vendor.to_bytes(2, "little")
+    space[2:4] = product.to_bytes(2, "little")
+    space[9:12] = bytes.fromhex(device.class_)[::-1]
+    space[14] = device.header
+    return bytes(space)

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What goes wrong, and at which call: errors, writes that do nothing, others who interfere, processes
+killed."""
+
+import errno
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple
+
+from libhook.simulation import store
+
+if TYPE_CHECKING:
+    from libhook.simulation.kernel import SimulatedKernel
+
+Deed = tuple[str, ...]
+"""What somebody else does: ("write", PATH, VALUE), ("vanish", ADDRESS), ("sleep", SECONDS), ("create",
+PATH),
+("kill", "writer") or ("kill", "parent"), which is the hook when a child of its own writes."""
+
+
+class Fault(NamedTuple):
+    """At the ``nth`` call that looks like ``call`` something goes wrong; at every one when ``nth`` is 0.
+
+    ``call`` is a shell pattern over ``write PATH VALUE`` (a line feed to clear an override is no value),
+    ``load MODULE`` and ``record TEXT``. With neither ``error`` nor ``ignored`` the call is answered as ever.
+    """
+
+    call: str
+    nth: int = 1
+    error: str = ""
+    """An errno's name: the call fails with it and does nothing."""
+    ignored: bool = False
+    """The call succeeds and does nothing."""
+    returns: int | None = None
+    """What ``record`` returns; nothing is recorded."""
+    before: tuple[Deed, ...] = ()
+    after: tuple[Deed, ...] = ()
+
+
+def inject(root: str, *faults: Fault) -> None:
+    """From now on these go wrong, and those injected before no more."""
+    heal(root)
+    os.mkdir(f"{root}/simulation/tmp/faults")
+    for number, fault in enumerate(faults):
+        store.create(f"{root}/simulation/tmp/faults/{number:03}", store.to_json(fault._asdict()))
+    os.rename(f"{root}/simulation/tmp/faults", f"{root}/simulation/faults")
+
+
+def heal(root: str) -> None:
+    """Nothing goes wrong any more."""
+    shutil.rmtree(f"{root}/simulation/faults", ignore_errors=True)
+
+
+def hold(root: str, address: str) -> None:
+    """The device's driver does not let go, and the writer hangs, until ``let_go``."""
+    store.create(f"{root}/simulation/holds/{address}", "")
+
+
+def let_go(root: str, address: str) -> None:
+    """It does now."""
+    store.unlink(f"{root}/simulation/holds/{address}")
+
+
+def behave(root: str, kind: str, name: str, **fields: object) -> None:
+    """Change how one of the ``devices`` or ``drivers`` behaves: behave(root, "devices", X, remove=3.0)."""
+    known = store.load(root, kind, name)
+    if known is None or not fields.keys() <= known.keys():
+        raise ValueError(f"{kind} {name}: not there, or does not know {', '.join(fields)}")
+    store.save(root, kind, name, known | fields)
+
+
+def play(kernel: "SimulatedKernel", call: str, react: Callable[[], None]) -> None:
+    """Answer a call as the fault that is due says, or as ever."""
+    fault = _due(kernel.root, call)
+    if fault is None:
+        react()
+        return
+    _do(kernel, fault.before)
+    if fault.error:
+        number = getattr(errno, fault.error)
+        raise OSError(number, os.strerror(number), call)
+    if not fault.ignored:
+        react()
+    _do(kernel, fault.after)
+
+
+def returned(root: str, call: str) -> int | None:
+    """What ``record`` shall return by a fault."""
+    fault = _due(root, call)
+    return fault.returns if fault else None
+
+
+def vanish(kernel: "SimulatedKernel", address: str) -> None:
+    """The device is pulled out: its driver is told, and waits for nobody; a PF takes its VFs with it."""
+    from libhook.simulation import devices, vfio
+
+    device = store.load(kernel.root, "devices", address)
+    if device is None:
+        return
+    for vf in device["vfs"]:
+        vanish(kernel, vf["address"])
+    driver = store.bound(kernel.root, address)
+    if driver is not None:
+        store.hide_driver(kernel.root, address, driver)
+        store.unlink(f"{kernel.root}/simulation/bound/{address}")
+        devices.remove_children(kernel.root, device)
+        if os.path.isdir(f"{kernel.root}/sys/{device['home']}/vfio-dev"):
+            vfio.unregister(kernel.root, address, device)
+    devices.remove(kernel.root, address)
+
+
+def _due(root: str, call: str) -> Fault | None:
+    folder = f"{root}/simulation/faults"
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return None
+    due = None
+    with store.Lock(root, "faults"):
+        for name in names:
+            fields = store.load(root, "faults", name) if name.isdigit() else None
+            if fields is None or not fnmatchcase(call, fields["call"]):
+                continue
+            counter = f"{folder}/{name}.count"
+            times = len(store.read(counter)) + 1 if os.path.lexists(counter) else 1
+            store.create(counter, "x" * times)
+            if fields["nth"] in (0, times) and due is None:
+                due = Fault(**fields)
+    return due
+
+
+def _do(kernel: "SimulatedKernel", deeds: tuple[Deed, ...]) -> None:
+    for what, *about in deeds:
+        match what, about:
+            case "write", [path, value]:
+                # Whether it succeeds is that somebody's problem.
+                try:
+                    type(kernel)(kernel.root, by="somebody else").write_unharmed(path, value)
+                except OSError:
+                    continue
+            case "vanish", [address]:
+                vanish(kernel, address)
+            case "sleep", [seconds]:
+                time.sleep(float(seconds))
+            case "create", [path]:
+                store.create(f"{kernel.root}/{path}", "")
+            case "kill", ["writer"]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "kill", ["parent"]:
+                os.kill(os.getppid(), signal.SIGKILL)
+            case _:
+                raise ValueError(f"nobody can do {what} {about}")

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Hosts for the demo and the tests."""
+
+from libhook.simulation.world import AUDIO, BRIDGE, NVME, VGA, Device, Driver, World
+
+E1000E = Driver("e1000e", ids=("8086:10d3",))
+IGB = Driver("igb", ids=("8086:10c9",), sriov=True)
+IGBVF = Driver("igbvf", ids=("8086:10ca",))
+NVME_DRIVER = Driver("nvme", ids=("class:0108",))
+AMDGPU = Driver("amdgpu", ids=("1002:73bf",))
+HDA = Driver("snd_hda_intel", ids=("1002:ab28",))
+PCIEPORT = Driver("pcieport", ids=("class:0604",), kind="stub")
+
+
+def nic() -> World:
+    """One network card, alone in its group."""
+    return World((Device("0000:01:00.0", "e1000e", group=12, children=(("net", "eth1"),)),), (E1000E,))
+
+
+def workstation(remove: float = 0) -> World:
+    """A NIC; a GPU and its audio function in one group behind a port; an NVMe disk.
+
+    ``remove``: seconds a driver takes to let go.
+    """
+    devices = (
+        Device("0000:00:01.0", "pcieport", group=14, class_=BRIDGE, ids="1022:1483", header=1),
+        Device("0000:01:00.0", "e1000e", group=12, children=(("net", "eth1"),)),
+        Device("0000:03:00.0", "amdgpu", 14, VGA, "1002:73bf", header=0x80, children=(("drm", "card0"),)),
+        Device("0000:03:00.1", "snd_hda_intel", 14, AUDIO, "1002:ab28", header=0x80),
+        Device("0000:04:00.0", "nvme", 15, NVME, "144d:a808", children=(("block", "nvme0n1"),)),
+    )
+    drivers = (E1000E, AMDGPU, HDA, NVME_DRIVER, PCIEPORT)
+    return World(devices, tuple(driver._replace(remove=remove) for driver in drivers))
+
+
+def sriov(vfs: int = 4) -> World:
+    """A network card with ``vfs`` of its 8 virtual functions, each in a group of its own and on igbvf."""
+    pf = Device("0000:01:00.0", "igb", ids="8086:10c9", totalvfs=8, numvfs=vfs, children=(("net", "eth1"),))
+    world = World((pf,), (IGB, IGBVF)).complete()
+    return world._replace(
+        devices=tuple(d._replace(driver="igbvf") if d.physfn else d for d in world.devices)
+    )
+
+
+def bridge_group() -> World:
+    """A PCI-to-PCI bridge and the two cards behind it, all three in one group."""
+    devices = (
+        Device("0000:05:00.0", None, 20, BRIDGE, "1b21:1080", header=1),
+        Device("0000:06:00.0", "e1000e", 20),
+        Device("0000:06:01.0", "e1000e", 20),
+    )
+    return World(devices, (E1000E,))
+
+
+def many(count: int = 64, remove: float = 0.1, vfio_loaded: bool = False) -> World:
+    """``count`` cards in as many groups, whose driver takes 100 ms to let go."""
+    addresses = (f"{at >> 13:04x}:{at >> 5 & 0xFF:02x}:{at & 31:02x}.0" for at in range(count))
+    devices = tuple(Device(address, "e1000e", group) for group, address in enumerate(addresses))
+    return World(devices, (E1000E._replace(remove=remove),), vfio_loaded=vfio_loaded)
+
+
+HOSTS = {"nic": nic, "workstation": workstation, "sriov": sriov, "bridge_group": bridge_group, "many": many}

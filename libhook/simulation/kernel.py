@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The simulated kernel: takes the writes that libhook makes and moves links, nodes and files as Linux would.
+
+State is in files only (store.py), so any number of processes may write at once and be killed. A writer holds
+the device's lock while its driver takes its time, as in the kernel, and cannot be interrupted by a signal
+meanwhile. SIGKILL is the exception: here it ends the write, in the kernel the write still lands. Nobody
+should send it.
+"""
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from libhook.simulation import store
+
+PAGE_SIZE = 4096
+_ALL_SIGNALS = signal.valid_signals()
+_POLL = 0.005
+
+
+def refuse(number: int, what: str) -> OSError:
+    """The kernel's answer as Python raises it."""
+    return OSError(number, os.strerror(number), what)
+
+
+class SimulatedKernel:
+    """Implements effects.kernel.Kernel on the folder ``root``; ``by`` says in writes.jsonl who wrote."""
+
+    def __init__(self, root: str, by: str = "libhook") -> None:
+        """Keeps no state of its own."""
+        self.root = root
+        self.by = by
+        self._pci = f"{root}/sys/bus/pci"
+
+    def write(self, path: str, value: str) -> None:
+        """One write(2) to /sys/``path``."""
+        if not value:
+            raise ValueError(f"an empty string makes no write(2), so it never reaches /sys/{path}")
+        call = f"write {path} {value.strip()}"
+        self._traced(path, value, lambda: self._answer(call, lambda: self._store(path, value)))
+
+    def write_unharmed(self, path: str, value: str) -> None:
+        """The same, whatever was told to go wrong."""
+        self._traced(path, value, lambda: self._store(path, value))
+
+    def _traced(self, path: str, value: str, write: Callable[[], None]) -> None:
+        """Leave a line in var/log/writes.jsonl when the write ends; until then no signal gets through."""
+        began, answer = time.monotonic(), "ok"
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+        try:
+            write()
+        except OSError as error:
+            answer = errno.errorcode.get(error.errno or 0, "?")
+            raise
+        finally:
+            fields = {"by": self.by, "pid": os.getpid(), "path": path, "value": value, "answer": answer}
+            fields["seconds"] = round(time.monotonic() - began, 6)
+            store.append(f"{self.root}/var/log/writes.jsonl", fields)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def load(self, module: str) -> None:
+        """What modprobe does; ENOENT when this host has no such module."""
+        from libhook.simulation import modules
+
+        self._answer(f"load {module}", lambda: modules.load(self, module))
+
+    def record(self, text: str, success: bool) -> int:
+        """Append to var/log/audit.jsonl; the serial number, or what a fault says instead."""
+        if os.path.lexists(f"{self.root}/simulation/faults"):
+            from libhook.simulation import faults
+
+            said = faults.returned(self.root, f"record {text}")
+            if said is not None:
+                return said
+        with store.Lock(self.root, "audit"):
+            serial = int(store.read(f"{self.root}/simulation/serial")) + 1
+            store.replace(self.root, f"{self.root}/simulation/serial", str(serial))
+            path = f"{self.root}/var/log/audit.jsonl"
+            store.append(path, {"serial": serial, "time": time.time(), "text": text, "success": success})
+        return serial
+
+    def log(self, fields: dict[str, object]) -> None:
+        """Append to var/log/libhook.jsonl."""
+        store.append(f"{self.root}/var/log/libhook.jsonl", fields)
+
+    def _answer(self, call: str, react: Callable[[], None]) -> None:
+        """React, unless something was told to go wrong at this very call."""
+        if not os.path.lexists(f"{self.root}/simulation/faults"):
+            react()
+            return
+        from libhook.simulation import faults
+
+        faults.play(self, call, react)
+
+    def _store(self, path: str, value: str) -> None:
+        """Which attribute is it?"""
+        match path.split("/"):
+            case ["bus", "pci", "drivers_probe"]:
+                self.probe(value.rstrip("\n"))
+            case ["bus", "pci", "drivers", driver, "unbind"] if self.loaded(driver):
+                self.unbind(driver, value.rstrip("\n"))
+            case ["bus", "pci", "drivers", driver, "bind"] if self.loaded(driver):
+                self.bind(driver, value.rstrip("\n"))
+            case ["bus", "pci", "devices", address, "driver", "unbind"]:
+                # The path goes through the driver link: no link, no file.
+                self.unbind(self._linked(address, path), value.rstrip("\n"))
+            case ["bus", "pci", "devices", address, "driver_override"]:
+                self._override(address, value)
+            case ["bus", "pci", "devices", address, "sriov_numvfs"]:
+                from libhook.simulation import sriov
+
+                sriov.set_count(self, address, value)
+            case _:
+                exists = os.path.lexists(f"{self.root}/sys/{path}")
+                raise refuse(errno.EACCES if exists else errno.ENOENT, path)
+
+    def device(self, address: str, otherwise: int = errno.ENODEV) -> dict[str, Any]:
+        """What is known of a device that is there; the error when it is not."""
+        found = store.load(self.root, "devices", address)
+        if found is None:
+            raise refuse(otherwise, address)
+        return found
+
+    def loaded(self, driver: str) -> bool:
+        """Whether the driver is registered with the bus."""
+        return os.path.isdir(f"{self._pci}/drivers/{driver}")
+
+    def _linked(self, address: str, path: str) -> str:
+        try:
+            return os.path.basename(os.readlink(f"{self._pci}/devices/{address}/driver"))
+        except FileNotFoundError:
+            raise refuse(errno.ENOENT, path) from None
+
+    def _override(self, address: str, value: str) -> None:
+        """driver_set_override(): up to the first line feed; nothing before it clears."""
+        if len(value) >= PAGE_SIZE - 1:
+            raise refuse(errno.EINVAL, "driver_override")
+        self.device(address, errno.ENOENT)
+        name = value.split("\n")[0]
+        with store.device_lock(self.root, address):
+            marker = f"{self.root}/simulation/overridden/{address}"
+            if name:
+                store.create(marker, "")
+            store.replace(
+                self.root,
+                f"{self._pci}/devices/{address}/driver_override",
+                f"{name}\n" if name else store.UNSET,
+            )
+            if not name:
+                store.unlink(marker)
+
+    def override(self, address: str) -> str:
+        """The override that is set, or ""."""
+        text = store.read(f"{self._pci}/devices/{address}/driver_override")
+        return "" if text == store.UNSET else text.rstrip("\n")
+
+    def unbind(self, driver: str, address: str) -> None:
+        """unbind_store(): the check is made before the lock is taken, and what is bound then is released."""
+        if store.bound(self.root, address) != driver:
+            raise refuse(errno.ENODEV, f"{driver}/unbind")
+        with store.device_lock(self.root, address):
+            self.release(address)
+
+    def release(self, address: str) -> None:
+        """__device_release_driver(), under the device's lock.
+
+        Both links go *before* the driver's remove runs, so while it hangs /sys shows no driver though the
+        kernel still has the device on it.
+        """
+        driver = store.bound(self.root, address)
+        if driver is None:
+            return
+        device, behaviour = self.device(address), store.load(self.root, "drivers", driver) or {}
+        store.hide_driver(self.root, address, driver)
+        self._take_time(device, behaviour, "remove")
+        self._wait_for_owner(address, device)
+        if device["vfs"]:
+            from libhook.simulation import sriov
+
+            sriov.disable(self, address)
+        if device["children"] and behaviour["kind"] == "host":
+            from libhook.simulation import devices
+
+            devices.remove_children(self.root, device)
+        with store.group_lock(self.root, device["group"]):
+            store.unlink(f"{self.root}/simulation/bound/{address}")
+            if behaviour["kind"] == "vfio":
+                from libhook.simulation import vfio
+
+                vfio.unregister(self.root, address, device)
+
+    def probe(self, address: str) -> None:
+        """drivers_probe_store(): says nothing of a probe that failed or of a device no driver wants.
+
+        An error from before the probe is another matter (see ``_try``): __device_attach_driver() hands it
+        on, and it comes out as EINVAL whatever it was.
+        """
+        self.device(address)
+        if store.bound(self.root, address) is not None:
+            return
+        with store.device_lock(self.root, address):
+            if self.attach(address, self.device(address)) < 0:
+                raise refuse(errno.EINVAL, "drivers_probe")
+
+    def attach(self, address: str, device: dict[str, Any]) -> int:
+        """__device_attach(), under the device's lock: the first driver that matches and can."""
+        if store.bound(self.root, address) is not None or not self._may_probe(address, device):
+            return 0
+        override = self.override(address)
+        for driver in [override] if override else device["drivers"]:
+            if self.loaded(driver):
+                answer = self._try(address, device, driver)
+                if answer <= 0:
+                    return answer
+        return 0
+
+    def _may_probe(self, address: str, device: dict[str, Any]) -> bool:
+        """pci_device_can_probe(): a VF of a PF without autoprobe only by override."""
+        if device["physfn"] is None or self.override(address):
+            return True
+        return store.read(f"{self._pci}/devices/{device['physfn']}/sriov_drivers_autoprobe") != "0\n"
+
+    def bind(self, driver: str, address: str) -> None:
+        """bind_store(): the driver must match, by override or else by id; its probe's error is told."""
+        device = self.device(address)
+        override = self.override(address)
+        if (driver != override) if override else (driver not in device["drivers"]):
+            raise refuse(errno.ENODEV, f"{driver}/bind")
+        with store.device_lock(self.root, address):
+            if store.bound(self.root, address) is not None:
+                raise refuse(errno.EBUSY, f"{driver}/bind")
+            answer = (
+                self._try(address, self.device(address), driver)
+                if self._may_probe(address, device)
+                else errno.ENODEV
+            )
+            if answer:
+                raise refuse(abs(answer), f"{driver}/bind")
+
+    def _try(self, address: str, device: dict[str, Any], driver: str) -> int:
+        """really_probe(): 0 bound; above 0 the probe's errno; below 0 it did not come so far.
+
+        The links appear before the probe and vanish again when it fails. A driver that uses the kernel's DMA
+        may not have a device of a group that a guest owns (iommu_device_use_default_domain()).
+        """
+        behaviour = store.load(self.root, "drivers", driver) or {}
+        with store.group_lock(self.root, device["group"]):
+            if behaviour["kind"] == "host" and os.path.lexists(
+                f"{self.root}/simulation/owners/{device['group']}"
+            ):
+                return -errno.EBUSY
+            store.link(driver, f"{self.root}/simulation/bound/{address}")
+        store.show_driver(self.root, address, device["home"], driver)
+        self._take_time(device, behaviour, "probe")
+        refused = device["refuses"].get(driver)
+        if refused is None and behaviour["kind"] == "vfio" and device["group"] is None:
+            refused = "EINVAL"  # vfio_register_group_dev() without an IOMMU
+        if refused is not None:
+            store.hide_driver(self.root, address, driver)
+            store.unlink(f"{self.root}/simulation/bound/{address}")
+            return int(getattr(errno, refused))
+        if behaviour["kind"] == "vfio":
+            from libhook.simulation import vfio
+
+            with store.group_lock(self.root, device["group"]):
+                vfio.register(self.root, device)
+        if device["children"] and behaviour["kind"] == "host":
+            from libhook.simulation import devices
+
+            devices.add_children(self.root, device)
+        return 0
+
+    def _take_time(self, device: dict[str, Any], behaviour: dict[str, Any], what: str) -> None:
+        """The driver's own code runs: as long as the device says, else the driver; or until told."""
+        seconds = device[what] if device[what] is not None else behaviour.get(what, 0)
+        if seconds:
+            time.sleep(seconds)
+        if what == "remove":
+            while os.path.lexists(f"{self.root}/simulation/holds/{device['address']}"):
+                time.sleep(_POLL)
+
+    def _wait_for_owner(self, address: str, device: dict[str, Any]) -> None:
+        """vfio_unregister_group_dev(): waits, for ever, until nobody has the device open."""
+        while True:
+            try:
+                owner = store.read(f"{self.root}/simulation/owners/{device['group']}")
+            except FileNotFoundError:
+                return
+            if address not in owner.split():
+                return
+            time.sleep(_POLL)

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The folder's own bookkeeping: whole files, locks, and what no reader of /sys sees. Imports little.
+
+simulation/devices/ADDRESS   a device's ids, group, matching drivers, and how it behaves (JSON)
+simulation/drivers/NAME      a driver's kind and how long it takes (JSON)
+simulation/modules/NAME      the drivers that a module brings (JSON)
+simulation/bound/ADDRESS     link that names the driver: the kernel's dev->driver
+simulation/overridden/       an entry for each device with a driver_override
+simulation/owners/GROUP      who claimed the group's DMA: a process and the devices it has open
+simulation/holds/ADDRESS     while it exists the device's driver does not let go
+simulation/faults/           what goes wrong when (faults.py)
+simulation/serial            of the last audit record
+simulation/shared/           one copy of each text that many devices have
+simulation/locks/            what flock is taken on; simulation/tmp/ files before their rename
+"""
+
+import json
+import os
+from contextlib import suppress
+from fcntl import LOCK_EX, flock
+from types import TracebackType
+from typing import Any
+
+UNSET = "(null)\n"
+"""How the kernel prints a driver_override that is not set."""
+
+
+class Lock:
+    """An exclusive flock on a file of that name, for as long as the block lasts or the process lives."""
+
+    def __init__(self, root: str, name: str) -> None:
+        """Nothing is taken before the block is entered."""
+        self._path = f"{root}/simulation/locks/{name}"
+        self._file = -1
+
+    def __enter__(self) -> None:
+        """Wait for it, for ever if need be."""
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flock(self._file, LOCK_EX)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        """Let the next one in."""
+        os.close(self._file)
+
+
+def device_lock(root: str, address: str) -> Lock:
+    """The kernel's device_lock(): held while a driver's probe or remove runs, however long that takes."""
+    return Lock(root, address)
+
+
+def group_lock(root: str, group: int | None) -> Lock:
+    """The mutex of an IOMMU group: held for an instant. Groupless devices share one that guards nothing."""
+    return Lock(root, f"group-{group}")
+
+
+def read(path: str) -> str:
+    """The whole text of a file."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, 1 << 20).decode("utf-8", "surrogateescape")
+    finally:
+        os.close(file)
+
+
+def replace(root: str, path: str, text: str) -> None:
+    """Write a file so that every reader sees the old text or the new, never a part."""
+    temporary = f"{root}/simulation/tmp/{os.getpid()}-{path.replace('/', '-')[-100:]}"
+    create(temporary, text)
+    os.rename(temporary, path)
+
+
+def create(path: str, text: str | bytes) -> None:
+    """Write a file that nobody else reads yet."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(file, text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
+    finally:
+        os.close(file)
+
+
+def share(root: str, path: str, text: str | bytes) -> None:
+    """A file that never changes: those with one text are one inode, so large hosts are quick to build."""
+    content = text if isinstance(text, bytes) else text.encode()
+    original = f"{root}/simulation/shared/{content.hex()}"
+    try:
+        os.link(original, path)
+    except FileNotFoundError:
+        create(original, content)
+        os.link(original, path)
+
+
+def to_json(fields: dict[str, Any]) -> str:
+    """How bookkeeping is written."""
+    return json.dumps(fields)
+
+
+def append(path: str, fields: dict[str, Any]) -> None:
+    """Add a line of JSON in one write(2), so that lines of two processes never mix."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(file, (json.dumps(fields) + "\n").encode())
+    finally:
+        os.close(file)
+
+
+def lines(path: str) -> list[dict[str, Any]]:
+    """What ``append`` wrote; nothing where there is no such file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+    except FileNotFoundError:
+        return []
+
+
+def load(root: str, kind: str, name: str) -> dict[str, Any] | None:
+    """The bookkeeping of one device, driver or module; None when there is none of that name."""
+    try:
+        found: dict[str, Any] = json.loads(read(f"{root}/simulation/{kind}/{name}"))
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def save(root: str, kind: str, name: str, fields: dict[str, Any]) -> None:
+    """Replace it."""
+    replace(root, f"{root}/simulation/{kind}/{name}", to_json(fields))
+
+
+def link(target: str, path: str) -> None:
+    """Make a symlink; one that a killed process left there is replaced."""
+    try:
+        os.symlink(target, path)
+    except FileExistsError:
+        os.unlink(path)
+        os.symlink(target, path)
+
+
+def unlink(path: str) -> None:
+    """Remove a file or link that may be gone already."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def bound(root: str, address: str) -> str | None:
+    """The driver the kernel has the device on. Not always what ``driver`` in /sys says: see kernel.py."""
+    try:
+        return os.readlink(f"{root}/simulation/bound/{address}")
+    except FileNotFoundError:
+        return None
+
+
+def members(root: str, group: int) -> list[str]:
+    """The addresses in an IOMMU group."""
+    return os.listdir(f"{root}/sys/kernel/iommu_groups/{group}/devices")
+
+
+def show_driver(root: str, address: str, home: str, driver: str) -> None:
+    """driver_sysfs_add(): the link from the device to its driver and the one back."""
+    link(f"../../../../{home}", f"{root}/sys/bus/pci/drivers/{driver}/{address}")
+    link(f"{'../' * (home.count('/') + 1)}bus/pci/drivers/{driver}", f"{root}/sys/{home}/driver")
+
+
+def hide_driver(root: str, address: str, driver: str) -> None:
+    """driver_sysfs_remove()."""
+    unlink(f"{root}/sys/bus/pci/drivers/{driver}/{address}")
+    unlink(f"{root}/sys/bus/pci/devices/{address}/driver")

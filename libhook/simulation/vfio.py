@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What vfio shows of a device, and who has claimed an IOMMU group's DMA."""
+
+import errno
+import os
+from typing import Any
+
+from libhook.simulation import store
+
+
+def register(root: str, device: dict[str, Any]) -> None:
+    """vfio_register_group_dev(): the device's vfio-dev/vfioN, its node, and its group's node. Under
+    group_lock.
+
+    N is the lowest that is free (ida_alloc), the same in every place.
+    """
+    number = 0
+    while True:
+        try:
+            os.symlink(
+                f"../../{device['home']}/vfio-dev/vfio{number}", f"{root}/sys/class/vfio-dev/vfio{number}"
+            )
+            break
+        except FileExistsError:
+            number += 1
+    os.makedirs(f"{root}/sys/{device['home']}/vfio-dev/vfio{number}", exist_ok=True)
+    store.create(f"{root}/dev/vfio/devices/vfio{number}", "")
+    store.create(f"{root}/dev/vfio/{device['group']}", "")
+
+
+def unregister(root: str, address: str, device: dict[str, Any]) -> None:
+    """The way back; the group's node goes with the last of the group on a vfio driver. Under group_lock."""
+    folder = f"{root}/sys/{device['home']}/vfio-dev"
+    for name in os.listdir(folder):
+        store.unlink(f"{root}/dev/vfio/devices/{name}")
+        os.rmdir(f"{folder}/{name}")
+        store.unlink(f"{root}/sys/class/vfio-dev/{name}")
+    os.rmdir(folder)
+    others = (other for other in store.members(root, device["group"]) if other != address)
+    if not any(os.path.isdir(f"{root}/sys/bus/pci/devices/{other}/vfio-dev") for other in others):
+        store.unlink(f"{root}/dev/vfio/{device['group']}")
+
+
+def claim(root: str, group: int, pid: int, addresses: tuple[str, ...]) -> None:
+    """A process opens the group and these devices of it (iommu_group_claim_dma_owner()).
+
+    EBUSY when another has it, EPERM when a device of the group is on a driver that uses the kernel's DMA
+    ("group is not viable"), ENOENT when no device is on a vfio driver.
+    """
+    with store.group_lock(root, group):
+        if not os.path.lexists(f"{root}/dev/vfio/{group}"):
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), f"/dev/vfio/{group}")
+        if os.path.lexists(f"{root}/simulation/owners/{group}"):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), f"/dev/vfio/{group}")
+        for address in store.members(root, group):
+            driver = store.bound(root, address)
+            if driver is not None and (store.load(root, "drivers", driver) or {})["kind"] == "host":
+                raise OSError(errno.EPERM, os.strerror(errno.EPERM), f"/dev/vfio/{group}")
+        for address in addresses:
+            if not os.path.isdir(f"{root}/sys/bus/pci/devices/{address}/vfio-dev"):
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), address)
+        store.create(f"{root}/simulation/owners/{group}", " ".join((str(pid), *addresses)))
+
+
+def release(root: str, group: int) -> None:
+    """The owner closes the group, or ends."""
+    store.unlink(f"{root}/simulation/owners/{group}")

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A host described in a few lines, and the check that such a host can exist."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from libhook.address import PciAddress
+from libhook.errors import LibhookError
+
+ETHERNET, NVME, VGA, AUDIO, BRIDGE, USB = "020000", "010802", "030000", "040300", "060400", "0c0330"
+_HEADER_BRIDGE = 1
+
+
+class Driver(NamedTuple):
+    """A PCI driver of the host and the module that brings it.
+
+    ``host`` uses the kernel's DMA; ``vfio`` binds by override only; ``stub`` (pci-stub, pcieport) manages
+    its DMA, so it does not stand in a guest's way.
+    """
+
+    name: str
+    ids: tuple[str, ...] = ()
+    """``8086:10d3``, or a class, ``class:0300``."""
+    kind: Literal["host", "vfio", "stub"] = "host"
+    module: str = ""
+    """The driver's name with ``_`` when not said."""
+    loaded: bool = True
+    remove: float = 0
+    """Seconds its remove takes, and below its probe."""
+    probe: float = 0
+    sriov: bool = False
+
+    @property
+    def module_name(self) -> str:
+        """As in /sys/module."""
+        return self.module or self.name.replace("-", "_")
+
+    def matches(self, device: "Device") -> bool:
+        """By vendor and device, or by class."""
+        return device.ids in self.ids or f"class:{device.class_[:4]}" in self.ids
+
+
+class Device(NamedTuple):
+    """One PCI function. Only the address must be said."""
+
+    address: str
+    driver: str | None = None
+    group: int | None = None
+    """IOMMU group; one of its own when not said and the host has an IOMMU."""
+    class_: str = ETHERNET
+    ids: str = "8086:10d3"
+    physfn: str | None = None
+    header: int = 0
+    override: str = ""
+    numa_node: int = -1
+    totalvfs: int = 0
+    numvfs: int = 0
+    """VFs that are there from the beginning; World.complete() makes their Devices."""
+    vf_ids: str = "8086:10ca"
+    vf_offset: int = 128
+    vf_stride: int = 4
+    vf_index: int = 0
+    remove: float | None = None
+    """Seconds; None: as the driver says. Likewise probe."""
+    probe: float | None = None
+    refuses: tuple[tuple[str, str], ...] = ()
+    """Drivers whose probe of this device fails, and the errno they give: (("vfio-pci", "EINVAL"),)."""
+    children: tuple[tuple[str, str], ...] = ()
+    """What its host driver makes of it: (("net", "eth0"),), (("block", "nvme0n1"),), (("drm", "card0"),)."""
+
+
+class World(NamedTuple):
+    """A whole host."""
+
+    devices: tuple[Device, ...]
+    drivers: tuple[Driver, ...] = ()
+    iommu: bool = True
+    variants: tuple[tuple[str, str], ...] = ()
+    """Variant drivers and the ids they are for: (("mlx5_vfio_pci", "15b3:101e"),)."""
+    vfio_loaded: bool = False
+    """Whether vfio-pci is there; on a stock host nobody has loaded it yet."""
+
+    def complete(self) -> "World":
+        """With the VFs that ``numvfs`` promises, a number for each group, and the vfio drivers."""
+        vfs = {vf.address: vf for pf in self.devices for vf in virtual_functions(pf)[: pf.numvfs]}
+        devices = [
+            *self.devices,
+            *(vf for vf in vfs.values() if vf.address not in {d.address for d in self.devices}),
+        ]
+        if self.iommu:
+            free = max((device.group for device in devices if device.group is not None), default=-1) + 1
+            for at, device in enumerate(devices):
+                if device.group is None:
+                    devices[at], free = device._replace(group=free), free + 1
+        known = {driver.name for driver in self.drivers}
+        names = ("vfio-pci", *(name for name, _ in self.variants))
+        vfio = (Driver(name, kind="vfio", loaded=self.vfio_loaded) for name in names if name not in known)
+        return self._replace(devices=tuple(devices), drivers=(*self.drivers, *vfio))
+
+
+class Impossible(LibhookError):
+    """No host can be like this."""
+
+
+def virtual_functions(pf: Device) -> list[Device]:
+    """All VFs that a PF can have, by its First VF Offset and VF Stride (PCIe, 9.2.1.2)."""
+    if not pf.totalvfs:
+        return []
+    address = PciAddress.parse(pf.address)
+    own = address.bus << 8 | address.slot << 3 | address.function
+    found = []
+    for index in range(pf.totalvfs):
+        at = own + pf.vf_offset + index * pf.vf_stride
+        name = str(PciAddress.of(address.domain, at >> 8, at >> 3 & 31, at & 7))
+        found.append(Device(name, ids=pf.vf_ids, physfn=pf.address, vf_index=index, numa_node=pf.numa_node))
+    return found
+
+
+def check(world: World) -> None:
+    """Impossible, saying all that is wrong, unless such a host can exist. The world must be complete."""
+    wrong = [*_wrong_addresses(world.devices), *_wrong_drivers(world), *_wrong_relations(world)]
+    if wrong:
+        raise Impossible("no host can be like this: " + "; ".join(wrong))
+
+
+def _wrong_addresses(devices: Iterable[Device]) -> Iterable[str]:
+    for address, times in Counter(device.address for device in devices).items():
+        PciAddress.parse(address)
+        if times > 1:
+            yield f"{address} is there {times} times"
+
+
+def _wrong_drivers(world: World) -> Iterable[str]:
+    drivers = {driver.name: driver for driver in world.drivers}
+    if len(drivers) != len(world.drivers):
+        yield "two drivers have one name"
+    for device in world.devices:
+        if device.driver is None:
+            continue
+        driver = drivers.get(device.driver)
+        if driver is None or not driver.loaded:
+            yield f"{device.address} is on {device.driver}, which is not loaded"
+        elif device.override not in ("", driver.name):
+            yield f"{device.address} is on {driver.name} though its override says {device.override}"
+        elif driver.kind == "vfio" and device.override != driver.name:
+            yield f"{device.address} is on {driver.name}, which binds by override only, and has none"
+        elif not device.override and not driver.matches(device):
+            yield f"{device.address} is on {driver.name}, which does not know {device.ids}"
+        elif driver.kind == "vfio" and device.group is None:
+            yield f"{device.address} is on {driver.name} without an IOMMU"
+
+
+def _wrong_relations(world: World) -> Iterable[str]:
+    devices = {device.address: device for device in world.devices}
+    drivers = {driver.name: driver for driver in world.drivers}
+    for device in world.devices:
+        if device.group is not None and not world.iommu:
+            yield f"{device.address} has an IOMMU group on a host without an IOMMU"
+        if (device.header & 0x7F == _HEADER_BRIDGE) != (device.class_[:4] == "0604"):
+            yield f"{device.address}: header type {device.header} does not go with class {device.class_}"
+        if device.numvfs > device.totalvfs:
+            yield f"{device.address} has {device.numvfs} VFs of {device.totalvfs}"
+        if device.numvfs and (device.driver is None or not drivers[device.driver].sriov):
+            yield f"{device.address} has VFs without a driver that knows SR-IOV"
+        if device.physfn is None:
+            continue
+        pf = devices.get(device.physfn)
+        if pf is None:
+            yield f"{device.address} is a VF of {device.physfn}, which is not there"
+        elif device.address not in {vf.address for vf in virtual_functions(pf)[: pf.numvfs]}:
+            yield f"{device.address} is not among the {pf.numvfs} VFs of {device.physfn}"
+        elif device.totalvfs:
+            yield f"{device.address} is a VF and a PF"
