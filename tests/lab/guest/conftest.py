@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Fixtures: guests that end with their test, and the proof after each test that the host is as before."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+from guests import Device, Guest, Refused, virsh
+from host import STATE, HostState, driver_of, hand_over, host_state, override_of, wait_for
+
+MakeGuest = Callable[..., Guest]
+
+
+@pytest.fixture(autouse=True)
+def host_as_before() -> Iterator[None]:
+    """Fail a test after which the host is not as it was, and put it right for the tests that follow."""
+    before = host_state()
+    yield
+    left = [uuid for uuid in virsh("list", "--all", "--uuid").split() if uuid]
+    for uuid in left:
+        _destroy(uuid)
+    try:
+        # A release hook may still be at work when virsh has its answer.
+        wait_for("the host as before", lambda: not before.differences(host_state()), 20)
+        differences = [f"left running: {uuid}" for uuid in left]
+    except AssertionError:
+        differences = before.differences(host_state()) + [f"left running: {uuid}" for uuid in left]
+        _put_right(before)
+    assert not differences, "the host is not as before: " + "; ".join(differences)
+
+
+@pytest.fixture
+def guest(request: pytest.FixtureRequest) -> Iterator[MakeGuest]:
+    """Makes guests named after the test; those still running when a test fails are destroyed."""
+    made: list[Guest] = []
+
+    def make(*devices: Device, name: str | None = None, more_devices: str = "", more: str = "") -> Guest:
+        own_name = f"{request.node.originalname.removeprefix('test_')[:40]}-{len(made)}"
+        made.append(Guest(devices, name or own_name, more_devices, more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        _destroy(one.uuid)
+
+
+@pytest.fixture
+def handed_over() -> Iterator[Callable[[str, str | None, str | None], None]]:
+    """Leaves a device on a driver (or on none) with an override, as an administrator might, for the test."""
+    before: dict[str, tuple[str | None, str | None]] = {}
+
+    def leave(address: str, driver: str | None, override: str | None) -> None:
+        before[address] = (driver_of(address), override_of(address))
+        hand_over(address, driver, override)
+
+    yield leave
+    for address, (driver, override) in before.items():
+        hand_over(address, driver, override)
+
+
+def _destroy(uuid: str) -> None:
+    with suppress(Refused):  # it has ended, as it should
+        virsh("destroy", uuid)
+
+
+def _put_right(before: HostState) -> None:
+    for name in ("domains", "claims"):
+        shutil.rmtree(STATE / name, ignore_errors=True)
+    now = host_state()
+    for address, (driver, override) in before.devices.items():
+        if now.devices.get(address, (driver, override)) != (driver, override):
+            hand_over(address, driver, override)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Every other kind of host device: virtual functions, NVMe, USB, SCSI."""
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+from conftest import MakeGuest
+from guests import Device, nvme_disk, pci, scsi, usb, vf_interface, virsh
+from host import (
+    NVME,
+    PF,
+    SCSI_CONTROLLER,
+    USB_PEN,
+    USB_STICK,
+    VFS,
+    driver_of,
+    netdev_of,
+    scsi_target,
+    vf_mac,
+)
+from trail import expect_given, expect_returned
+
+MAC = "52:54:00:6c:68:01"
+
+
+@pytest.fixture
+def pf_up() -> Iterator[None]:
+    """libvirtd gives out VFs as interfaces only when their PF is up."""
+    subprocess.run(["ip", "link", "set", netdev_of(PF), "up"], check=True, timeout=30)
+    yield
+    subprocess.run(["ip", "link", "set", netdev_of(PF), "down"], check=True, timeout=30)
+
+
+@pytest.mark.parametrize("managed", [False, True])
+def test_vf_as_hostdev(guest: MakeGuest, managed: bool) -> None:
+    """A VF given as a PCI device is bound and given back like any other, and its siblings stay."""
+    one = guest(pci(VFS[0], managed)).start()
+    assert [driver_of(vf) for vf in VFS] == ["vfio-pci", "igbvf", "igbvf", "igbvf"]
+    expect_given(one)
+    one.destroy()
+    assert driver_of(VFS[0]) == "igbvf"
+    expect_returned(one)
+
+
+@pytest.mark.usefixtures("pf_up")
+@pytest.mark.parametrize("managed", [False, True])
+def test_vf_as_interface(guest: MakeGuest, managed: bool) -> None:
+    """A VF given as an interface has the guest's MAC address while it runs, and its own again afterwards."""
+    own_mac = vf_mac(VFS[1])
+    one = guest(vf_interface(VFS[1], MAC, managed)).start()
+    assert (driver_of(VFS[1]), vf_mac(VFS[1])) == ("vfio-pci", MAC)
+    expect_given(one)
+    one.destroy()
+    assert (driver_of(VFS[1]), vf_mac(VFS[1])) == ("igbvf", own_mac)
+    expect_returned(one)
+
+
+@pytest.mark.usefixtures("pf_up")
+def test_vf_from_a_pool(guest: MakeGuest) -> None:
+    """A VF that libvirtd picks from a network's pool, unknown at prepare and release, is recorded."""
+    forward = f"<forward mode='hostdev' managed='yes'><pf dev='{netdev_of(PF)}'/></forward>"
+    network = f"<network><name>pool</name>{forward}</network>"
+    with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+        file.write(network)
+        file.flush()
+        virsh("net-create", file.name)
+    try:
+        from_pool = "<interface type='network'><source network='pool'/></interface>"
+        one = guest(Device(from_pool, "pci", VFS[0])).start()
+        assert [driver_of(vf) for vf in VFS] == ["vfio-pci", "igbvf", "igbvf", "igbvf"]
+        expect_given(one)
+        one.destroy()
+        assert driver_of(VFS[0]) == "igbvf"
+        expect_returned(one)
+    finally:
+        virsh("net-destroy", "pool")
+
+
+@pytest.mark.parametrize("managed", [False, True])
+def test_nvme_disk(guest: MakeGuest, managed: bool) -> None:
+    """An NVMe disk is bound and given back, and recorded by us alone: libvirtd has no such record."""
+    one = guest(nvme_disk(NVME, managed)).start()
+    assert driver_of(NVME) == "vfio-pci"
+    expect_given(one)
+    one.destroy()
+    assert driver_of(NVME) == "nvme"
+    expect_returned(one)
+
+
+@pytest.mark.parametrize("by_address", [False, True])
+def test_usb(guest: MakeGuest, by_address: bool) -> None:
+    """A USB device is recorded with the address it has, also when the XML names it by vendor and product."""
+    one = guest(usb(USB_PEN, by_address), usb(USB_STICK, by_address)).start()
+    expect_given(one)
+    one.destroy()
+    expect_returned(one)
+
+
+def test_scsi_disk(guest: MakeGuest) -> None:
+    """A SCSI disk is recorded by its adapter and address."""
+    one = guest(scsi(scsi_target(SCSI_CONTROLLER, 0))).start()
+    expect_given(one)
+    one.destroy()
+    expect_returned(one)

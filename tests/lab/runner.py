@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Run the scenario tests on a real kernel with a real libvirtd: build or find the image, boot it, report."""
+
+import argparse
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from image import Image, LabError, cache_folder, current_image, need_host_programs
+from machine import Limits, accelerator, console_tail, run_machine
+
+TOP = Path(__file__).resolve().parents[2]
+GUEST = "/src/tests/lab/guest"
+EXIT_LAB_FAILED = 70
+EPILOG = """
+Any other argument goes to pytest, for example -k usb, -x or test_life.py. The exit status is the job's;
+70 means that the lab itself failed. What the last run left (console, audit.log, libvirtd's log, the
+journal, junit.xml) is in ${XDG_CACHE_HOME:-~/.cache}/libhook-lab/last, or where --artifacts says.
+"""
+
+
+def main() -> int:
+    """Do what the command line says, and give back the exit status."""
+    options, pytest_arguments = _parse(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    sys.stdout.reconfigure(line_buffering=False)  # type: ignore[union-attr]
+    scratch = None
+    try:
+        need_host_programs()
+        with current_image() as image:
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix="run-", dir=cache_folder()))
+            return _run(image, scratch, options, _job(options, pytest_arguments))
+    except LabError as error:
+        if scratch:
+            print(console_tail(scratch), end="", file=sys.stderr)
+        print(f"lab: {error}", file=sys.stderr)
+        return EXIT_LAB_FAILED
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    finally:
+        if scratch:
+            _keep_artifacts(scratch, options.artifacts or cache_folder() / "last")
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="tests/lab/run",
+        description=__doc__,
+        epilog=EPILOG,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    job = parser.add_mutually_exclusive_group()
+    job.add_argument("--sh", metavar="COMMANDS", help="run these shell commands inside instead of pytest")
+    job.add_argument("--bench", action="store_true", help="time libhook against other ways to hand over a device")
+    parser.add_argument("--raw", action="store_true", help="boot without installing libhook")
+    parser.add_argument("--artifacts", type=Path, metavar="DIR", help="where to leave logs and junit.xml")
+    parser.add_argument(
+        "--total",
+        type=float,
+        default=Limits.total,
+        metavar="SECONDS",
+        help="limit for everything after the image is there (default %(default)s)",
+    )
+    parser.add_argument(
+        "--silence",
+        type=float,
+        default=Limits.silence,
+        metavar="SECONDS",
+        help="limit without a sign of life (default %(default)s)",
+    )
+    return parser.parse_known_args(arguments)
+
+
+def _job(options: argparse.Namespace, pytest_arguments: list[str]) -> str:
+    if options.sh is not None or options.bench:
+        if pytest_arguments:
+            raise LabError(f"unknown arguments: {' '.join(pytest_arguments)}")
+        return f"cd /src\n{options.sh}\n" if options.sh is not None else f"exec python3 {GUEST}/bench.py\n"
+    return (
+        f"cd {GUEST}\nexec python3 -m pytest -c pytest.ini --rootdir=. -p no:cacheprovider "
+        f"--junitxml=/share/junit.xml {shlex.join(pytest_arguments)}\n"
+    )
+
+
+def _run(image: Image, scratch: Path, options: argparse.Namespace, job: str) -> int:
+    share = scratch / "share"
+    share.mkdir()
+    _pack_source(share / "source.tar")
+    (share / "job").write_text(job)
+    (share / "raw").touch() if options.raw else None
+    (share / "output").touch()
+    accel = accelerator(image, scratch)
+    began = time.monotonic()
+    print(f"lab: booting ({accel[1].partition(',')[0]})", flush=True)
+    limits = Limits(silence=options.silence, total=options.total)
+    for text in run_machine(image, scratch, accel, limits):
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+    status = int((share / "status").read_text())
+    print(f"lab: exit status {status} after {time.monotonic() - began:.0f} s", flush=True)
+    return status
+
+
+def _pack_source(target: Path) -> None:
+    """The working tree as it is now: what git does not ignore, or all where there is no git."""
+    listed = (
+        subprocess.run(
+            [
+                "git",
+                "-c",
+                f"safe.directory={TOP}",
+                "-C",
+                str(TOP),
+                "ls-files",
+                "-z",
+                "--cached",
+                "--others",
+                "--exclude-standard",
+            ],
+            capture_output=True,
+        )
+        if shutil.which("git")
+        else None
+    )
+    if listed and listed.returncode == 0:
+        names = [
+            name for name in listed.stdout.split(b"\0") if name and os.path.lexists(os.fsencode(TOP) + b"/" + name)
+        ]
+        selection = ["--null", "--no-recursion", "--files-from=-"]
+    else:
+        names, selection = [], ["--exclude=./.git", "."]
+    packed = subprocess.run(
+        ["tar", "-C", str(TOP), "-cf", str(target), "--owner=0", "--group=0", *selection],
+        input=b"\0".join(names),
+        capture_output=True,
+    )
+    if packed.returncode != 0:
+        raise LabError(f"cannot pack the working tree: {packed.stderr.decode(errors='replace').strip()}")
+
+
+def _keep_artifacts(scratch: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True, exist_ok=True)
+    kept = [scratch / "console.log", scratch / "qemu.log", *(scratch / "share").glob("*")]
+    for path in kept:
+        if path.is_file() and path.name not in ("source.tar", "job", "raw", "up"):
+            shutil.copy(path, target / path.name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
