@@ -90,8 +90,6 @@ class _Reader:
         if read is None:
             raise _Unknown(f"{node.tag} type {_quoted(kind)} is not known")
         found = read(node, _required_child(node, "source"))
-        if found.identity == ("pci", "0000:00:00.0"):
-            self.warnings.append(f"no PCI address, line {_line(node)}: libvirt reads 0000:00:00.0")
         if not found.missing:
             self._once(node, found)
         # libvirt ignores a value it does not know here, hence only this one.
@@ -129,7 +127,7 @@ class _Reader:
         first = self._lines.get(found.identity)
         if first is not None:
             what = f"{found.kind} device {_quoted(found.address)}"
-            raise _bad(node, f"{what} is named twice, first in line {first}")
+            raise _bad(node, f"{what} is named twice, before in line {first}")
         self._lines[found.identity] = _line(node)
 
 

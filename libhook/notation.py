@@ -7,24 +7,25 @@ UINT = 0xFFFFFFFF
 ULONGLONG = 0xFFFFFFFFFFFFFFFF
 
 # Possessive throughout: whoever writes the XML must not make it slow.
-_NUMBER = re.compile(r"[ \t\n\r\f]*+\+?(0[xX][0-9A-Fa-f]++|0[0-7]*+|[1-9][0-9]*+)", re.ASCII)
+_NUMBER = re.compile(r"[ \t\n\r\f]*+\+?(0[xX][0-9A-Fa-f]++|0[bB][01]++|0[0-7]*+|[1-9][0-9]*+)", re.ASCII)
 _UUID = re.compile(r"[ \t\n\r\f]*+((?:[ -]*+[0-9A-Fa-f]{2}){16})[ \t\n\r\f]*+", re.ASCII)
 _WWPN = re.compile(r"naa\.(?:0x)?[0-9A-Fa-f]{16}", re.ASCII)
-_DIGITS = 22  # what 64 bits take in octal; int() is slow with many
+_BASES = {"0x": 16, "0b": 2}
+_DIGITS = 64  # what 64 bits take in binary; int() is slow with many
 
 
 def number(text: str, most: int) -> int | None:
     """The number of an attribute, None if it is none or more than ``most``.
 
-    strtoull with base 0 as virStrToLong_uip calls it: ``0x`` means hex and a leading ``0`` octal; white
-    space and a plus may stand before it, nothing after it, and a minus nowhere.
+    strtoull with base 0 as virStrToLong_uip calls it: ``0x`` means hex, a leading ``0`` octal and, since glibc
+    2.38, ``0b`` binary; white space and a plus may stand before it, nothing after it, and a minus nowhere.
     """
     match = _NUMBER.fullmatch(text)
     if match is None:
         return None
     digits = match[1].lower()
-    base = 16 if digits.startswith("0x") else 8 if digits.startswith("0") else 10
-    significant = digits.removeprefix("0x").lstrip("0")
+    base = _BASES.get(digits[:2], 8 if digits.startswith("0") else 10)
+    significant = digits[2:].lstrip("0") if base in (2, 16) else digits.lstrip("0")
     value = int(significant or "0", base) if len(significant) <= _DIGITS else most + 1
     return value if value <= most else None
 

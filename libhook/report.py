@@ -9,10 +9,10 @@ _HEAD = ("KIND", "SOURCE", "MANAGED", "ADDRESS")
 
 
 def inspect_json(domain: Domain, style: record.Style = "libvirt") -> dict[str, object]:
-    """The object of ``inspect --json``: name, uuid, virt, host_devices; for json.dumps, so nothing is escaped.
+    """The object of ``inspect --json``: name, uuid, virt, host_devices; nothing is escaped, json.dumps does.
 
-    Each device has kind, source, managed, address and record: the text for ``reason=start``, None where none is
-    written.
+    Each device has kind, source, managed, address and record: the text for ``reason=start``, None where none
+    is written.
     """
     return {
         "name": domain.name,
