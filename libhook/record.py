@@ -4,6 +4,7 @@
 from typing import Literal
 
 from libhook.domain import Domain, HostDevice
+from libhook.held import Held, HeldDevice
 
 Reason = Literal["start", "stop", "attach", "detach"]
 Style = Literal["libvirt", "2011"]
@@ -21,13 +22,13 @@ def encode(field: str, value: str) -> str:
     return f'{field}="{value}"'
 
 
-def text(domain: Domain, device: HostDevice, reason: Reason, style: Style = "libvirt") -> str:
+def text(guest: Domain | Held, device: HostDevice | HeldDevice, reason: Reason, style: Style = "libvirt") -> str:
     """The record libvirt 11 writes (virDomainAuditHostdev), or with ``2011`` that of the first patch."""
     if style == "2011":
         head, bus = "", "type"
     else:
-        head, bus = f"virt={domain.virt} ", "bus"
+        head, bus = f"virt={guest.virt} ", "bus"
     return (
-        f"{head}resrc=dev reason={reason} {encode('vm', domain.name)} uuid={domain.uuid} "
+        f"{head}resrc=dev reason={reason} {encode('vm', guest.name)} uuid={guest.uuid} "
         f"{bus}={device.kind} {encode('device', device.address)}"
     )

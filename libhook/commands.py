@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The commands of ``libhook``, each a function from the machine and its options to an exit code."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+from libhook import __version__, domxml, event, giveback, report, views
+from libhook.address import PciAddress
+from libhook.config import Config
+from libhook.domain import Domain
+from libhook.effects.child import Deadline
+from libhook.effects.kernel import Machine
+from libhook.effects.log import Log
+from libhook.effects.state import State
+from libhook.errors import BadInput, LibhookError, printable
+from libhook.run import load_config, plan
+from libhook.session import Session
+
+_LARGEST = (16 << 20) + 1
+
+Command = Callable[[Machine, argparse.Namespace], int]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="libhook",
+        description="Hands PCI devices to libvirt's guests, takes them back, and records both truthfully.",
+        epilog="Exit codes: 0 done; 1 refused or failed, the reason on stderr; 2 usage.",
+    )
+    top.add_argument("--version", action="version", version=f"libhook {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, command: Command, text: str, *, as_json: bool = True) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if as_json:
+            added.add_argument("--json", action="store_true", help="print JSON, and nothing else, to stdout")
+        added.set_defaults(command=command)
+        return added
+
+    xml = "domain XML: a file, or - for stdin"
+    add("inspect", inspect, "a guest's host devices, and the audit record of each").add_argument("xml", help=xml)
+    planned = add("plan", show_plan, "what an event would write and record on this host now; changes nothing")
+    planned.add_argument("xml", help=xml)
+    acting = [name for name, operation in event.OPERATIONS.items() if operation.acts]
+    planned.add_argument("--event", choices=acting, default="prepare", help="the operation (default: prepare)")
+    add("devices", devices, "the host's IOMMU groups: device, driver, which guest has it")
+    add("status", status, "what is held for which guest, and what recover would do")
+    recovering = add("recover", recover, "give back what dead processes left", as_json=False)
+    recovering.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    add("demo", demo, "one guest's life on a simulated host; changes nothing here", as_json=False)
+    hook = commands.add_parser("hook", help="what libvirtd runs: NAME OPERATION SUBOPERATION EXTRA, XML on stdin")
+    hook.add_argument("arguments", nargs=argparse.REMAINDER)
+    return top
+
+
+def inspect(_machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook inspect XML``."""
+    domain = _read_domain(options.xml)
+    _print(report.inspect_json(domain) if options.json else report.inspect_text(domain))
+    return 0
+
+
+def show_plan(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook plan XML``: exit code 1 when the start would be refused."""
+    domain = _read_domain(options.xml)
+    session = _session(machine, Log(machine), load_config(machine, domain.name, domain.uuid))
+    wanted = event.Event(domain.name, event.OPERATIONS[options.event], "-")
+    found = plan(session, wanted, domain)
+    if options.json:
+        _print(views.plan_json(found))
+    else:
+        _print(list(found.describe()) or [f"nothing to do at {options.event}"])
+    return 1 if found.refusals else 0
+
+
+def devices(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook devices``."""
+    folder = f"{machine.sys}/bus/pci/devices"
+    addresses = []
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        with suppress(BadInput):
+            addresses.append(PciAddress.parse(name))
+    session = _session(machine, Log(machine), Config())
+    host = session.look(sorted(addresses))
+    if options.json:
+        _print(views.devices_json(host))
+    else:
+        _print(views.devices_text(host) or ["no PCI devices"])
+    return 0
+
+
+def status(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook status``."""
+    session = _session(machine, Log(machine), Config())
+    found = giveback.records(session)
+    if options.json:
+        _print(views.status_json(found))
+    else:
+        _print(views.status_text(found) or ["nothing is held"])
+    return 0
+
+
+def recover(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook recover``: exit code 1 when something could not be given back."""
+    code = 0
+    with Log(machine, operation="recover") as log:
+        session = _session(machine, log, Config())
+        found = giveback.records(session)
+        for held, alive in found:
+            name = printable(held.name)
+            if alive:
+                print(f"{name}: left alone, {alive}")
+            elif options.dry_run:
+                _print(
+                    [f"{name}: would be given back", *(f"  {line}" for line in session.plan_release(held).describe())]
+                )
+            elif reason := giveback.settle(session, held.uuid):
+                print(f"{name}: not given back: {printable(reason)}", file=sys.stderr)
+                code = 1
+            else:
+                print(f"{name}: given back")
+        if not found:
+            print("nothing is held")
+    return code
+
+
+def demo(_machine: Machine, _options: argparse.Namespace) -> int:
+    """``libhook demo``."""
+    from libhook.simulation.demo import play_demo
+
+    launcher = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "hooks", "qemu")
+    return play_demo(launcher, sys.stdout)
+
+
+def _session(machine: Machine, log: Log, config: Config) -> Session:
+    return Session(machine, State(machine), log, config, Deadline.after(config.write_deadline), os.getppid())
+
+
+def _read_domain(path: str) -> Domain:
+    try:
+        if path == "-":
+            return domxml.parse(sys.stdin.buffer.read(_LARGEST))
+        with open(path, "rb") as file:
+            return domxml.parse(file.read(_LARGEST))
+    except OSError as error:
+        raise LibhookError(f"{path}: {error.strerror}", "name a file with a domain's XML, or - for stdin") from None
+
+
+def _print(what: dict[str, object] | list[object] | list[str]) -> None:
+    if isinstance(what, list) and all(isinstance(line, str) for line in what):
+        for line in what:
+            print(line)
+    else:
+        print(json.dumps(what, indent=2, ensure_ascii=True))

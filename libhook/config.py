@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""TOML text to Config. Every default is safe; a key or a value that is not known is an error that names it."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Literal, NamedTuple
+
+from libhook.errors import BadInput
+from libhook.host import is_driver_name
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "siblings": ("refuse", "bind"),
+    "audit.record": ("libvirt", "2011"),
+    "preflight.storage": ("refuse", "warn", "off"),
+    "preflight.network": ("refuse", "warn", "off"),
+    "preflight.display": ("refuse", "warn", "off"),
+    "preflight.usb": ("refuse", "warn", "off"),
+}
+_SWITCHES = ("dry_run", "bind_managed", "audit.required")
+_SECONDS = ("write_deadline", "holder_wait")
+_KNOWN = (*_CHOICES, *_SWITCHES, *_SECONDS, "driver")
+_MOST_SECONDS = 3600.0
+
+
+Strictness = Literal["refuse", "warn", "off"]
+
+
+class Config(NamedTuple):
+    """The settings of one guest."""
+
+    dry_run: bool = False
+    bind_managed: bool = False
+    driver: str = "auto"
+    siblings: Literal["refuse", "bind"] = "refuse"
+    write_deadline: float = 30.0
+    holder_wait: float = 10.0
+    audit_record: Literal["libvirt", "2011"] = "libvirt"
+    audit_required: bool = False
+    preflight_storage: Strictness = "refuse"
+    preflight_network: Strictness = "refuse"
+    preflight_display: Strictness = "refuse"
+    preflight_usb: Strictness = "refuse"
+
+
+def parse(text: str, name: str = "", uuid: str = "") -> Config:
+    """The configuration as it holds for the guest of this name and UUID.
+
+    The most specific section wins, key by key: UUID, exact name, glob (the longest pattern first), top level.
+    BadInput names the key, and the line where TOML itself is broken.
+    """
+    import tomllib  # 12 ms, and most hosts have no configuration
+
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"configuration: {error}") from None
+    sections = document.pop("domains", {})
+    if not isinstance(sections, dict):
+        raise BadInput("configuration: domains must be sections", 'write [domains."NAME"]')
+    settings = _checked(document, "")
+    matching = []
+    for pattern, section in sections.items():
+        where = f'domains."{pattern}"'
+        if not isinstance(section, dict):
+            raise BadInput(f"configuration: {where} must be a section", f"write [{where}]")
+        own = _checked(section, f"{where}.")
+        exact = pattern in (name, uuid)
+        if not exact and any(character in pattern for character in "*?["):
+            # Consent to risk must name one guest: a pattern written once catches guests made later.
+            for key, value in own.items():
+                if (key == "siblings" or key.startswith("preflight.")) and value != "refuse":
+                    raise BadInput(
+                        f"configuration: {where}.{key} may not be set for a pattern",
+                        "name one guest, by its exact name or UUID",
+                    )
+        if exact or fnmatchcase(name, pattern):
+            matching.append(((pattern == uuid, pattern == name, len(pattern)), own))
+    for _, own in sorted(matching, key=lambda match: match[0]):
+        settings.update(own)
+    return Config(**{key.replace(".", "_"): value for key, value in settings.items()})
+
+
+def _checked(section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The keys of one section, ``audit`` and ``preflight`` flattened, each of its type."""
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        if key in ("audit", "preflight") and isinstance(value, dict):
+            flat.update({f"{key}.{inner}": inner_value for inner, inner_value in value.items()})
+        else:
+            flat[key] = value
+    for key, value in flat.items():
+        if key not in _KNOWN:
+            raise BadInput(f"configuration: unknown key {where}{key}", f"known are {', '.join(sorted(_KNOWN))}")
+        wanted = _expectation(key, value)
+        if wanted:
+            raise BadInput(f"configuration: {where}{key} is {value!r}", f"it must be {wanted}")
+        if key in _SECONDS:
+            flat[key] = float(value)
+    return flat
+
+
+def _expectation(key: str, value: object) -> str:
+    """What the value should have been, or "" when it is right."""
+    if key in _CHOICES:
+        return "" if value in _CHOICES[key] else " or ".join(f'"{choice}"' for choice in _CHOICES[key])
+    if key in _SWITCHES:
+        return "" if isinstance(value, bool) else "true or false"
+    if key in _SECONDS:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return "" if number and 0 < value <= _MOST_SECONDS else f"seconds, more than 0 and at most {_MOST_SECONDS:.0f}"  # type: ignore[operator]
+    return "" if isinstance(value, str) and is_driver_name(value) else 'a driver\'s name, or "auto"'

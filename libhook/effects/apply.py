@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Carries out moves: all overrides first, then the groups side by side, each write in a child of its own.
+
+The caller has journalled the moves and holds the locks of their groups. Nothing here decides whether a device may be
+taken; what it decides, write by write, is whether the write is still needed, from what /sys says at that moment.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from functools import partial
+from typing import NamedTuple
+
+from libhook import plan
+from libhook.effects import holders, sysfs
+from libhook.effects.child import Deadline
+from libhook.effects.kernel import Machine
+from libhook.effects.state import State
+from libhook.effects.tracks import Late, Pause, Step, Track, run
+from libhook.host import same_driver
+from libhook.plan import Load, Move, Write
+
+_LOOK_AGAIN = 0.1
+"""Seconds between two looks at a device's holders."""
+_WEDGED = "when its driver lets go, run: libhook recover"
+
+
+class Failure(NamedTuple):
+    """Why something did not succeed, and what would help."""
+
+    reason: str
+    remedy: str
+    wedged: bool = False
+    """A write is still on its way: the device must not be touched until its child has ended."""
+
+
+class Outcome(NamedTuple):
+    """How one move ended, and in what time."""
+
+    move: Move
+    failure: Failure | None
+    milliseconds: float
+
+
+class Applier:
+    """Applies to one machine, until one deadline."""
+
+    def __init__(self, machine: Machine, state: State, deadline: Deadline, holder_wait: float) -> None:
+        """``holder_wait``: the seconds that a device's holders are given to let go."""
+        self._machine = machine
+        self._state = state
+        self._deadline = deadline
+        self._holder_wait = holder_wait
+
+    def load(self, loads: Iterable[Load]) -> list[Failure]:
+        """Load the modules; what failed."""
+        return [failure for failure in run(map(self._load, loads), self._deadline) if failure]
+
+    def move(self, moves: Iterable[Move]) -> list[Outcome]:
+        """Carry out the moves; the outcome of each, whatever happens to the others."""
+        begun = time.monotonic()
+        moves = tuple(moves)
+        failures = run((self._override(move) for move in moves), self._deadline)
+        lanes: dict[int | str, list[Move]] = {}
+        outcomes = []
+        for move, failure in zip(moves, failures, strict=True):
+            if failure:
+                outcomes.append(Outcome(move, failure, _since(begun)))
+            else:
+                group = sysfs.group(self._machine, move.device)
+                lanes.setdefault(str(move.device) if group is None else group, []).append(move)
+        for lane in run((self._lane(moves) for moves in lanes.values()), self._deadline):
+            outcomes += lane
+        return outcomes
+
+    def _step(self, write: Write) -> Step:
+        device = write.path.split("/")[3] if write.path.endswith("/driver_override") else write.value
+        return Step(partial(self._machine.kernel.write, *write), self._state.in_flight_path(device))
+
+    def _load(self, load: Load) -> Track[Failure | None]:
+        module = load.driver.replace("-", "_")
+        try:
+            code = yield Step(
+                partial(self._machine.kernel.load, module), self._state.in_flight_path(f"module-{module}")
+            )
+        except Late:
+            return Failure(f"loading the module {module} does not end", "see the kernel's log", wedged=True)
+        if code or sysfs.driver_name(self._machine, load.driver) is None:
+            return Failure(f"the driver {load.driver} cannot be loaded", f"see what modprobe {module} says")
+        return None
+
+    def _override(self, move: Move) -> Track[Failure | None]:
+        """Only the override, by the name the kernel has for the driver."""
+        override = move.want.override
+        if override == move.now.override:
+            return None
+        if override and same_driver(override, move.want.driver):
+            override = sysfs.driver_name(self._machine, override) or override
+        try:
+            code = yield self._step(plan.set_override(move.device, override))
+        except Late as late:
+            return self._late(move, late)
+        return self._failed(move, "its driver_override cannot be set", code) if code else None
+
+    def _lane(self, moves: list[Move]) -> Track[list[Outcome]]:
+        """The moves of one IOMMU group, in order. One that is late ends the lane."""
+        outcomes = []
+        for move in moves:
+            begun = time.monotonic()
+            try:
+                failure = yield from self._driver(move)
+            except Late as late:
+                failure = self._late(move, late)
+                outcomes.append(Outcome(move, failure, _since(begun)))
+                late_too = Failure(f"{move.device} of the same IOMMU group is late", _WEDGED)
+                outcomes += [Outcome(rest, late_too, 0.0) for rest in moves[len(outcomes) :]]
+                return outcomes
+            outcomes.append(Outcome(move, failure, _since(begun)))
+        return outcomes
+
+    def _driver(self, move: Move) -> Track[Failure | None]:
+        """From the driver it has to the one it shall have; read back after each write, since success proves nothing."""
+        device, want = move.device, move.want.driver
+        current = sysfs.driver(self._machine, device)
+        if current is not None and not same_driver(current, want):
+            busy = yield from self._wait_for_holders(move)
+            if busy:
+                return busy
+            code = yield self._step(plan.unbind(device, current))
+            current = sysfs.driver(self._machine, device)
+            if current is not None and not same_driver(current, want):
+                return self._failed(move, f"it does not come off {current}", code)
+        if want is not None and current is None:
+            yield self._step(plan.probe(device))
+            current = sysfs.driver(self._machine, device)
+            code = 0
+            if current is None and (name := sysfs.driver_name(self._machine, want)):
+                code = yield self._step(plan.bind(device, name))
+                current = sysfs.driver(self._machine, device)
+            if not same_driver(current, want):
+                return self._failed(move, f"it is on {current or 'no driver'} instead of {want}", code)
+        if move.want.override and same_driver(want, move.want.override) and not sysfs.on_vfio(self._machine, device):
+            return self._failed(move, f"{want} is not a vfio driver", 0)
+        return None
+
+    def _wait_for_holders(self, move: Move) -> Track[Failure | None]:
+        """Unbinding a device that is in use is how hosts hang; None as soon as nobody has it open."""
+        until = time.monotonic() + self._holder_wait
+        while using := holders.of_device(self._machine, move.device):
+            if time.monotonic() >= until:
+                return Failure(
+                    f"{move.device} is in use by {', '.join(map(str, using))}", "stop what uses it, then try again"
+                )
+            yield Pause(_LOOK_AGAIN)
+        return None
+
+    def _late(self, move: Move, late: Late) -> Failure:
+        using = ", ".join(map(str, holders.of_device(self._machine, move.device)))
+        if not late.on_its_way:
+            return Failure(f"{move.device} is still in use by {using}", "stop what uses it, then try again")
+        held = f"; it is in use by {using}" if using else ""
+        return Failure(f"{move.device} hangs: its driver does not answer in time{held}", _WEDGED, wedged=True)
+
+    def _failed(self, move: Move, what: str, code: int) -> Failure:
+        if not sysfs.exists(self._machine, move.device):
+            return Failure(f"{move.device} is gone from the host", "see the kernel's log")
+        return Failure(f"{move.device}: {what}{f' ({os.strerror(code)})' if code else ''}", "see the kernel's log")
+
+
+def _since(begun: float) -> float:
+    return (time.monotonic() - begun) * 1000

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What may never return is done by a child, which the parent can stop waiting for.
+
+A write to ``unbind`` runs the driver's remove() under the device's lock and can sleep in state D for ever; so can
+every later write to that device, and a read that takes the lock (driver_override_show, sriov_numvfs_show). No signal
+ends it. So a child does one such thing and exits. It has none of our pipes (libvirtd waits for their EOF,
+vircommand.c virCommandProcessIO) and none of our locks, but one: an in-flight lock of its device, taken before the
+fork, so that there is no moment at which a write is on its way unseen, also when the parent is killed.
+"""
+
+import errno
+import fcntl
+import os
+import select
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, NoReturn
+
+from libhook.errors import DeadlineExpired
+
+_CRASHED = 255
+_TRIES = 5
+
+
+class Deadline(NamedTuple):
+    """A moment of time.monotonic() after which nobody waits any longer."""
+
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float) -> "Deadline":
+        """So many seconds from now."""
+        return cls(time.monotonic() + seconds)
+
+    @property
+    def left(self) -> float:
+        """Seconds left, 0.0 when it has passed."""
+        return max(0.0, self.at - time.monotonic())
+
+
+class Child(NamedTuple):
+    """A child at work."""
+
+    pid: int
+    handle: int
+    """Its pidfd, readable once it has ended."""
+
+    def result(self) -> int:
+        """The errno of what it did, 0 for success, after it has ended. Reaps it."""
+        os.close(self.handle)
+        _, status = os.waitpid(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        return code if 0 <= code < _CRASHED else errno.ECHILD
+
+    def abandon(self) -> None:
+        """Stop waiting for it. It goes on as an orphan and init reaps it."""
+        os.close(self.handle)
+
+
+def spawn(task: Callable[[], None], in_flight: str | None = None, keep: int = -1) -> Child:
+    """Run ``task`` in a child; its OSError's errno, or 0, is the result.
+
+    ``in_flight`` is the path of the lock that says a write is on its way; BlockingIOError when one already is.
+    ``keep`` is one more descriptor that the child needs.
+    """
+    lock = -1
+    if in_flight is not None:
+        lock = os.open(in_flight, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        for patience in range(_TRIES, -1, -1):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not patience:
+                    os.close(lock)
+                    raise
+                time.sleep(0.005)  # somebody may only be looking whether it is taken
+    pid = os.fork()
+    if pid == 0:
+        _run(task, {lock, keep})
+    if lock >= 0:
+        os.close(lock)
+    return Child(pid, os.pidfd_open(pid))
+
+
+def detach_standard_streams() -> None:
+    """Let go of the pipes that somebody may be waiting on."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    if null > 2:
+        os.close(null)
+
+
+def _run(task: Callable[[], None], keep: set[int]) -> NoReturn:
+    """The child's whole life. It leaves by _exit: no handler, no buffer of the parent's runs twice."""
+    code = _CRASHED
+    try:
+        os.setsid()
+        detach_standard_streams()
+        first = 3
+        for descriptor in sorted(keep):
+            if descriptor >= first:
+                os.closerange(first, descriptor)
+                first = descriptor + 1
+                os.set_inheritable(descriptor, True)  # the task may be a program
+        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+        task()
+        code = 0
+    except OSError as error:
+        code = error.errno or _CRASHED
+    finally:
+        os._exit(code)
+
+
+def ended(children: Iterable[Child], deadline: Deadline) -> set[int]:
+    """The handles of children that have ended, as soon as there is one; empty when the deadline passes first."""
+    poll = select.poll()
+    for child in children:
+        poll.register(child.handle, select.POLLIN)
+    return {handle for handle, _ in poll.poll(deadline.left * 1000)}
+
+
+def read_all(paths: list[str], deadline: Deadline) -> list[str | None]:
+    """The contents of these attributes, read by one child; None for one that cannot be read.
+
+    DeadlineExpired names the attribute that does not answer.
+    """
+    receiver, sender = os.pipe2(os.O_CLOEXEC)
+
+    def read_and_send() -> None:
+        for path in paths:
+            try:
+                attribute = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                content = os.read(attribute, 4096)
+                os.close(attribute)
+            except OSError:
+                content = b"\0"
+            os.write(sender, content.strip() + b"\n")
+
+    child = spawn(read_and_send, keep=sender)
+    os.close(sender)
+    received = b""
+    try:
+        poll = select.poll()
+        poll.register(receiver, select.POLLIN)
+        while poll.poll(deadline.left * 1000):
+            part = os.read(receiver, 65536)
+            if not part:
+                child.result()
+                break
+            received += part
+        else:
+            child.abandon()
+            silent = paths[received.count(b"\n")]
+            raise DeadlineExpired(f"{silent} does not answer", "its driver has hung; see the kernel's log")
+    finally:
+        os.close(receiver)
+    lines = received.decode("utf-8", "surrogateescape").splitlines()
+    return [None if line == "\0" else line for line in lines]

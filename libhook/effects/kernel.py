@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The few things that are asked of the kernel, behind one narrow interface that the simulation also answers.
+
+A path is always relative to /sys and made by plan.py from parsed addresses and checked driver names: nothing that a
+guest's author wrote gets here unparsed.
+"""
+
+import errno
+import os
+from typing import NamedTuple, Protocol
+
+_AUDIT_VIRT_RESOURCE = 2501
+_PRIORITY = {"info": 6, "warning": 4, "error": 3}
+
+
+class Kernel(Protocol):
+    """Each call may block for ever (a driver's remove, a module's init): call it in a child (effects/child.py)."""
+
+    def write(self, path: str, value: str) -> None:
+        """Write ``value`` to the attribute at ``path`` below /sys, in one write(2); OSError is the kernel's answer."""
+
+    def load(self, module: str) -> None:
+        """Load a module and what it needs; OSError when it cannot be had."""
+
+    def record(self, text: str, success: bool) -> int:
+        """Send an AUDIT_VIRT_RESOURCE record. As libaudit: above 0 sent, 0 or less not sent (-errno)."""
+
+    def log(self, fields: dict[str, object]) -> None:
+        """Hand one structured event to the system's log."""
+
+
+class Machine(NamedTuple):
+    """Where things are. ``root`` is "" on a real host and a folder on a simulated one; both are read alike."""
+
+    root: str
+    kernel: Kernel
+
+    @property
+    def sys(self) -> str:
+        """Where sysfs is."""
+        return f"{self.root}/sys"
+
+    @property
+    def proc(self) -> str:
+        """Where procfs is."""
+        return f"{self.root}/proc"
+
+    @property
+    def state(self) -> str:
+        """Where libhook keeps what it holds; gone with a reboot, as the bindings are."""
+        return f"{self.root}/run/libhook"
+
+    @property
+    def config(self) -> str:
+        """The configuration's file."""
+        return f"{self.root}/etc/libhook/config.toml"
+
+
+class LinuxKernel:
+    """The real one."""
+
+    def write(self, path: str, value: str) -> None:
+        """See Kernel. O_NOFOLLOW is not set: /sys/bus/pci/devices/* are links by nature."""
+        attribute = os.open(f"/sys/{path}", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(attribute, value.encode())
+
+    def load(self, module: str) -> None:
+        """See Kernel. Becomes modprobe, whose exit status is then the child's: any but 0 is failure."""
+        os.execve("/sbin/modprobe", ["modprobe", "--", module], {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+
+    def record(self, text: str, success: bool) -> int:
+        """See Kernel. No host name is passed: libaudit would look it up in the DNS."""
+        import audit  # the distribution's python3-audit
+
+        try:
+            connection = audit.audit_open()
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+        try:
+            return int(
+                audit.audit_log_user_message(connection, _AUDIT_VIRT_RESOURCE, text, None, None, None, int(success))
+            )
+        finally:
+            audit.audit_close(connection)
+
+    def log(self, fields: dict[str, object]) -> None:
+        """See Kernel. To the journal with its fields; where python3-systemd is missing, to syslog as one line."""
+        level = _PRIORITY[str(fields.pop("level", "info"))]
+        event = fields.pop("event", "")
+        line = " ".join((str(event), *(f"{name}={value}" for name, value in fields.items())))
+        try:
+            from systemd import journal
+        except ImportError:
+            import syslog
+
+            syslog.openlog("libhook")
+            syslog.syslog(level, line)
+        else:
+            named = {f"LIBHOOK_{name.upper()}": str(value) for name, value in fields.items()}
+            journal.send(line, PRIORITY=str(level), SYSLOG_IDENTIFIER="libhook", **named)

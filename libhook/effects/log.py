@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Structured events to the system's log, by a child that nobody waits for.
+
+structlog takes several times a bare start of Python to import, so it is imported where no guest's start pays for it.
+The trail that must not be lost, the audit record, does not go this way.
+"""
+
+import time
+from collections.abc import MutableMapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Literal, NoReturn, Self
+
+from libhook.effects import child
+from libhook.effects.kernel import Machine
+from libhook.errors import printable
+
+Level = Literal["info", "warning", "error"]
+
+
+class Log:
+    """Collects one event's entries and hands them over when it is left."""
+
+    def __init__(self, machine: Machine, **context: object) -> None:
+        """``context`` stands in every entry."""
+        self._machine = machine
+        self._context = context
+        self._entries: list[tuple[Level, str, float, dict[str, object]]] = []
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Hand everything to a child; failing to log fails nothing."""
+        if self._entries:
+            with suppress(OSError):
+                child.spawn(self._send)
+            self._entries = []
+
+    def bind(self, **context: object) -> None:
+        """Add to what stands in every later entry."""
+        self._context.update(context)
+
+    def add(self, level: Level, event: str, **fields: object) -> None:
+        """One entry; strings are made printable here, whoever chose them."""
+        named = {**self._context, **fields}
+        shown = {name: printable(value) if isinstance(value, str) else value for name, value in named.items()}
+        self._entries.append((level, event, time.time(), shown))
+
+    def _send(self) -> None:
+        import structlog
+
+        logger = structlog.wrap_logger(
+            None,
+            processors=[structlog.processors.add_log_level, self._hand_over],
+            wrapper_class=structlog.make_filtering_bound_logger(0),
+        )
+        for level, event, when, fields in self._entries:
+            getattr(logger, level)(event, time=when, **fields)
+
+    def _hand_over(self, _logger: object, _method: str, fields: MutableMapping[str, Any]) -> NoReturn:
+        """The last processor: what goes to the journal are fields, not a line of text."""
+        import structlog
+
+        self._machine.kernel.log(dict(fields))
+        raise structlog.DropEvent

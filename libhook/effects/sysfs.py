@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Reads what /sys and /proc say into a Host. Reads only links and attributes that never sleep, but for overrides.
+
+Cost grows with the guest's own devices and their groups, never with the host's. ``driver``, ``iommu_group``,
+``physfn`` and ``virtfn*`` are links and ``class`` and ``modalias`` take no lock; ``driver_override`` takes the
+device's (drivers/pci/pci-sysfs.c, driver_override_show) and is read by a child.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+
+from libhook.address import PciAddress
+from libhook.effects import child, holders
+from libhook.effects.child import Deadline
+from libhook.effects.kernel import Machine
+from libhook.host import VFIO_PCI, Binding, Claim, Host, PciDevice
+
+_UNSET = ("", "(null)")
+"""How an override that is not set reads: older kernels print the null pointer."""
+
+
+def device_path(machine: Machine, address: PciAddress) -> str:
+    """Where a device is."""
+    return f"{machine.sys}/bus/pci/devices/{address}"
+
+
+def driver(machine: Machine, address: PciAddress) -> str | None:
+    """The driver the device is on now: the only truth about a bind."""
+    return _link(f"{device_path(machine, address)}/driver")
+
+
+def exists(machine: Machine, address: PciAddress) -> bool:
+    """Whether the host has this function."""
+    return os.path.isdir(device_path(machine, address))
+
+
+def group(machine: Machine, address: PciAddress) -> int | None:
+    """The number of its IOMMU group."""
+    name = _link(f"{device_path(machine, address)}/iommu_group")
+    return int(name) if name is not None and name.isdigit() else None
+
+
+def related(machine: Machine, address: PciAddress) -> tuple[PciAddress | None, tuple[PciAddress, ...]]:
+    """Its PF, if it is a VF; its VFs, if it is a PF that has some enabled."""
+    path = device_path(machine, address)
+    pf = _link(f"{path}/physfn")
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        return None, ()
+    vfs = sorted(
+        PciAddress.parse(target)
+        for name in names
+        if name.startswith("virtfn") and (target := _link(f"{path}/{name}")) is not None
+    )
+    return (PciAddress.parse(pf) if pf else None), tuple(vfs)
+
+
+def overrides(machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline) -> dict[PciAddress, str]:
+    """The driver_override of each, "" when unset. DeadlineExpired when a device does not answer."""
+    asked = list(addresses)
+    if not asked:
+        return {}
+    texts = child.read_all([f"{device_path(machine, address)}/driver_override" for address in asked], deadline)
+    return {
+        address: "" if text is None or text in _UNSET else text for address, text in zip(asked, texts, strict=False)
+    }
+
+
+def on_vfio(machine: Machine, address: PciAddress) -> bool:
+    """Whether a vfio driver has it, so that it can be handed to a guest."""
+    if os.path.isdir(f"{machine.sys}/class/vfio-dev"):
+        return os.path.isdir(f"{device_path(machine, address)}/vfio-dev")
+    return driver(machine, address) == VFIO_PCI
+
+
+def bindings(machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline) -> dict[PciAddress, Binding]:
+    """Driver and override of each that exists."""
+    present = [address for address in addresses if exists(machine, address)]
+    set_now = overrides(machine, present, deadline)
+    return {address: Binding(driver(machine, address), set_now[address]) for address in present}
+
+
+def driver_name(machine: Machine, wanted: str) -> str | None:
+    """The name under which the kernel has this driver, which a module's name may not be; None when it has not."""
+    for name in (wanted, wanted.replace("_", "-"), wanted.replace("-", "_")):
+        if os.path.isdir(f"{machine.sys}/bus/pci/drivers/{name}"):
+            return name
+    entries = _entries(f"{machine.sys}/module/{wanted.replace('-', '_')}/drivers")
+    return next((entry.removeprefix("pci:") for entry in entries if entry.startswith("pci:")), None)
+
+
+def look(
+    machine: Machine,
+    addresses: Iterable[PciAddress],
+    claims: Mapping[PciAddress, Claim],
+    in_flight: frozenset[PciAddress],
+    deadline: Deadline,
+    siblings: bool = False,
+    use: bool = True,
+) -> Host:
+    """The picture of these devices and their groups.
+
+    The overrides of the groups' others are read with ``siblings`` only, who has vfio nodes open with ``use`` only.
+    """
+    wanted = [address for address in addresses if exists(machine, address)]
+    groups = {number: members(machine, number) for address in wanted if (number := group(machine, address)) is not None}
+    seen = dict.fromkeys(wanted)
+    for others in groups.values():
+        seen.update(dict.fromkeys(others))
+    readable = [address for address in (seen if siblings else wanted) if address not in in_flight]
+    set_now = overrides(machine, readable, deadline)
+    aliases = vfio_aliases(machine)
+    devices = {}
+    for address in seen:
+        pf, vfs = related(machine, address)
+        devices[address] = PciDevice(
+            address=address,
+            binding=Binding(driver(machine, address), set_now.get(address, "")),
+            pci_class=int(_read(f"{device_path(machine, address)}/class") or "0", 16) >> 8,
+            group=group(machine, address),
+            on_vfio=on_vfio(machine, address),
+            variant=_variant(aliases, _read(f"{device_path(machine, address)}/modalias")),
+            pf=pf,
+            vfs=vfs,
+        )
+    vfio_drivers = frozenset((VFIO_PCI, *(module for _, module in aliases if module != "vfio_pci")))
+    return Host(
+        devices=devices,
+        groups=groups,
+        claims=claims,
+        vfio_drivers=vfio_drivers,
+        loaded=frozenset(name for name in vfio_drivers if driver_name(machine, name)),
+        iommu=bool(_entries(f"{machine.sys}/kernel/iommu_groups")),
+        in_use=holders.of_vfio(machine, devices) if use else {},
+        in_flight=in_flight,
+    )
+
+
+def members(machine: Machine, number: int) -> tuple[PciAddress, ...]:
+    """The PCI functions of an IOMMU group."""
+    names = _entries(f"{machine.sys}/kernel/iommu_groups/{number}/devices")
+    return tuple(sorted(PciAddress.parse(name) for name in names if name.count(":") == 2))
+
+
+def vfio_aliases(machine: Machine) -> tuple[tuple[str, str], ...]:
+    """The running kernel's ``alias vfio_pci:PATTERN MODULE`` lines, which name the variant drivers."""
+    modules = f"{machine.root}/lib/modules"
+    release = os.uname().release if not machine.root else next(iter(_entries(modules)), "")
+    try:
+        with open(f"{modules}/{release}/modules.alias", "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        return ()
+    found = []
+    start = content.find(b"alias vfio_pci:")
+    while start >= 0:
+        end = content.find(b"\n", start)
+        _, pattern, module = content[start : end if end >= 0 else None].decode().split()
+        found.append((pattern.removeprefix("vfio_pci:"), module))
+        start = content.find(b"alias vfio_pci:", end) if end >= 0 else -1
+    return tuple(found)
+
+
+def _variant(aliases: tuple[tuple[str, str], ...], modalias: str) -> str:
+    """The module whose pattern matches most exactly, as libvirt chooses (virpci.c: fewest wildcards)."""
+    from fnmatch import fnmatchcase  # brings re, which by now is there
+
+    own = modalias.removeprefix("pci:")
+    matching = [(pattern.count("*"), module) for pattern, module in aliases if fnmatchcase(own, pattern)]
+    best = min(matching, default=(0, VFIO_PCI))[1]
+    return VFIO_PCI if best == "vfio_pci" else best
+
+
+def _link(path: str) -> str | None:
+    """The last part of a link's target; None when there is no such link."""
+    try:
+        return os.path.basename(os.readlink(path))
+    except FileNotFoundError:
+        return None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(4096).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _entries(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return []

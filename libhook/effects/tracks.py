@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs several sequences of possibly hanging steps side by side, in one thread, until one deadline.
+
+A sequence is a generator: it yields a Step, which is done by a child, and is sent its errno (0: done); or it yields a
+Pause. When the deadline passes, Late is thrown into it where it waits, and what it returns then is its result.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
+
+from libhook.effects import child
+from libhook.effects.child import Child, Deadline
+
+Result = TypeVar("Result")
+
+
+class Step(NamedTuple):
+    """Something that may never return, and the path of the lock that says it is on its way."""
+
+    task: Callable[[], None]
+    in_flight: str
+
+
+class Pause(NamedTuple):
+    """Seconds to wait before going on."""
+
+    seconds: float
+
+
+class Late(Exception):
+    """The deadline has passed. ``on_its_way``: a step has not returned, and may still take effect."""
+
+    def __init__(self, on_its_way: bool) -> None:
+        """Say whether a child is left behind."""
+        super().__init__()
+        self.on_its_way = on_its_way
+
+
+Track = Generator[Step | Pause, int, Result]
+
+
+def run(tracks: Iterable[Track[Result]], deadline: Deadline) -> list[Result]:
+    """The results, in the order of the tracks."""
+    results: dict[int, Result] = {}
+    at_work: dict[int, tuple[int, Track[Result], Child, Step]] = {}
+    asleep: list[tuple[float, int, Track[Result]]] = []
+    ready: list[tuple[int, Track[Result], int | None]] = [(number, track, None) for number, track in enumerate(tracks)]
+    while ready or at_work or asleep:
+        for number, track, answer in ready:
+            try:
+                request = next(track) if answer is None else track.send(answer)
+                while isinstance(request, Step):
+                    try:
+                        started = child.spawn(request.task, request.in_flight)
+                    except OSError as error:  # no process to be had, or an earlier write still on its way
+                        request = track.send(error.errno or errno.EAGAIN)
+                    else:
+                        at_work[started.handle] = (number, track, started, request)
+                        break
+                else:
+                    asleep.append((time.monotonic() + request.seconds, number, track))
+            except StopIteration as end:
+                results[number] = end.value
+        ready = []
+        if not at_work and not asleep:
+            break
+        wake = min((at for at, _, _ in asleep), default=deadline.at)
+        done = child.ended((started for _, _, started, _ in at_work.values()), Deadline(min(wake, deadline.at)))
+        for handle in done:
+            number, track, started, step = at_work.pop(handle)
+            ready.append((number, track, started.result()))
+            with suppress(FileNotFoundError):
+                os.unlink(step.in_flight)
+        now = time.monotonic()
+        ready += [(number, track, 0) for at, number, track in asleep if at <= now]
+        asleep = [entry for entry in asleep if entry[0] > now]
+        if not deadline.left and not ready:
+            for number, track, started, _ in at_work.values():
+                started.abandon()
+                results[number] = _end(track, Late(on_its_way=True))
+            for _, number, track in asleep:
+                results[number] = _end(track, Late(on_its_way=False))
+            break
+    return [results[number] for number in sorted(results)]
+
+
+def _end(track: Track[Result], late: Late) -> Result:
+    """What a track makes of being late. It may not ask for anything more."""
+    try:
+        track.throw(late)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    raise RuntimeError("a track went on after its deadline")

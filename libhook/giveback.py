@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Gives back what a guest's record holds: at ``release``, for ``libhook recover``, before a start that needs it.
+
+One way for all of them, from the record and from what /sys says now; so it may be repeated, and begun by one process
+and ended by another.
+"""
+
+import os
+from collections.abc import Callable
+
+from libhook.effects import holders
+from libhook.errors import LibhookError
+from libhook.held import Held, HeldDevice, Recorded
+from libhook.plan import Plan, Record
+from libhook.recovery import Facts, sign_of_life
+from libhook.session import Session
+
+_TOLD: dict[Recorded, Recorded] = {
+    "nothing": "failed",
+    "failed": "failed",
+    "success": "unreturned",
+    "unreturned": "unreturned",
+}
+"""What is recorded of a device once it is recorded that it did not come back."""
+
+
+def facts(session: Session, held: Held) -> Facts:
+    """What is known of the guest from outside its record."""
+    folder = f"{session.machine.root}/run/libvirt/qemu"
+    addresses = [address for device in held.devices if (address := device.pci)]
+    open_nodes = holders.of_vfio(session.machine, addresses)
+    return Facts(
+        busy=session.state.is_busy(held.uuid),
+        libvirtd_lives=session.state.lives(held.libvirtd),
+        status_known=os.path.isdir(folder),
+        has_status=os.path.exists(f"{folder}/{held.name}.xml"),
+        in_use=next(iter(open_nodes.values()), ""),
+    )
+
+
+def settle(session: Session, uuid: str, *, starting_anew: bool = False) -> str | None:
+    """Give back what a dead record holds; what is in the way otherwise, or None."""
+
+    def alive(held: Held) -> str | None:
+        return sign_of_life(held, facts(session, held)._replace(busy=False), starting_anew)
+
+    try:
+        return give_back(session, uuid, alive)
+    except LibhookError as error:
+        return error.message
+
+
+def give_back(session: Session, uuid: str, unless: Callable[[Held], str | None] = lambda _: None) -> str | None:
+    """Undo, record and forget all of a guest's record; why something is left, or None.
+
+    ``unless`` says, under the guest's lock, why nothing may be done. What cannot be given back now stays in the
+    record, for the next who comes. Being unable to write the journal holds nothing back.
+    """
+    state = session.state
+    with state.locked([f"domain-{uuid}"], session.deadline):
+        held = state.load(uuid)
+        if held is None:
+            state.forget(uuid)  # of another boot, or none
+            return None
+        if reason := unless(held):
+            return reason
+        addresses = [address for device in held.devices if (address := device.pci)]
+        with state.locked(state.names_of_locks(addresses), session.deadline):
+            try_to_save(session, held._replace(phase="releasing"))
+            plan, failed = undo(session, held)
+            session.send(_true_records(plan, held, failed))
+            return _let_go(session, held, failed)
+
+
+def undo(session: Session, held: Held) -> tuple[Plan, dict[str, str]]:
+    """Give back what a record holds, under its locks: the plan, and for each device that did not come back why."""
+    plan = session.plan_release(held)
+    session.log_plan(plan)
+    failed = {str(move.device): failure.reason for move, failure, _ in session.apply(plan.moves) if failure}
+    moved = {move.device for move in held.moves}
+    hanging = {str(address): f"{address} hangs in a kernel write" for address in session.state.in_flight() & moved}
+    return plan, failed | hanging
+
+
+def _true_records(plan: Plan, held: Held, failed: dict[str, str]) -> list[Record]:
+    """A device that did not come back has not been given up successfully; that is said once."""
+    bad = {f"pci {address}" for address in failed}
+    told = {device.key for device in held.devices if device.recorded == "unreturned"}
+    return [
+        record._replace(success=record.success and record.device not in bad)
+        for record in plan.records
+        if record.device not in bad & told
+    ]
+
+
+def _let_go(session: Session, held: Held, failed: dict[str, str]) -> str | None:
+    """Remove the claims, and the record unless something is left in it."""
+    left: list[HeldDevice] = []
+    for device in held.devices:
+        address = device.pci
+        if device.address in failed and address:
+            wedged = address in session.state.in_flight()
+            left.append(device._replace(recorded=_TOLD[device.recorded], wedged=wedged))
+        elif address:
+            session.state.disclaim(address)
+            session.state.settle_in_flight(address)
+    if not left:
+        session.state.forget(held.uuid)
+        return None
+    try_to_save(session, held._replace(phase="releasing", devices=tuple(left)))
+    return "; ".join(failed.values())
+
+
+def try_to_save(session: Session, held: Held) -> None:
+    """Journal where a full or broken /run may hold nothing back."""
+    try:
+        session.state.save(held)
+    except OSError as error:
+        session.log.add("error", "journal not written", reason=str(error))
+
+
+def records(session: Session) -> list[tuple[Held, str | None]]:
+    """Every guest's record, each with what keeps it from being recovered, None for a dead one."""
+    found = []
+    for uuid in session.state.uuids():
+        held = session.state.load(uuid)
+        if held is not None:
+            found.append((held, sign_of_life(held, facts(session, held))))
+    return found

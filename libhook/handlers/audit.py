@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which audit records an event owes: for each device one that says whether the guest got it, and one when it ends."""
+
+from collections.abc import Iterable, Iterator
+
+from libhook import record
+from libhook.config import Config
+from libhook.domain import Domain, HostDevice
+from libhook.held import Held, HeldDevice
+from libhook.plan import Action, Record
+from libhook.situation import Situation
+
+
+def started(situation: Situation) -> Iterator[Action]:
+    """The guest has them: success, once. A device without an address was never resolved, so nothing is claimed."""
+    held = situation.held
+    recorded = {device.key for device in held.devices if device.recorded == "success"} if held else set()
+    for device in situation.domain.devices:
+        if device.key not in recorded and device.resolved and not device.missing:
+            yield _record(situation.domain, device, "start", True, situation.config)
+
+
+def release(situation: Situation) -> Iterator[Action]:
+    """A device that was handed over gets ``stop``; one whose fate is not recorded yet never was: failed."""
+    held = situation.held
+    for device in held.devices if held else ():
+        if held and device.audited and device.recorded in ("success", "unreturned"):
+            yield _record(held, device, "stop", True, situation.config)
+        elif held and device.audited and device.recorded == "nothing":
+            yield _record(held, device, "start", False, situation.config)
+
+
+def failed(guest: Domain | Held, keys: Iterable[str], config: Config) -> tuple[Record, ...]:
+    """For the devices on whose account a start is refused."""
+    wanted = set(keys)
+    devices = (device for device in guest.devices if isinstance(device, HostDevice) or device.audited)
+    return tuple(_record(guest, device, "start", False, config) for device in devices if device.key in wanted)
+
+
+def _record(
+    guest: Domain | Held, device: HostDevice | HeldDevice, reason: record.Reason, success: bool, config: Config
+) -> Record:
+    return Record(device.key, record.text(guest, device, reason, config.audit_record), success)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What must be true before a device may be handed over, managed or not. Refuses; writes nothing."""
+
+from collections.abc import Iterator
+
+from libhook.address import PciAddress
+from libhook.domain import HostDevice
+from libhook.errors import printable
+from libhook.handlers import vfio
+from libhook.host import PciDevice
+from libhook.plan import Action, Refusal
+from libhook.situation import Situation
+
+_CONFIG = "the guest's section of /etc/libhook/config.toml"
+_HARMLESS = (None, "pci-stub")
+"""Drivers that leave a group viable: the kernel lets vfio own a group beside them (driver_managed_dma)."""
+
+
+def prepare(situation: Situation) -> Iterator[Action]:
+    """At most one refusal a device: the first reason found."""
+    for device in situation.domain.pci:
+        complaint = next(_complaints(situation, device), None)
+        if complaint:
+            yield Refusal(device.key, *complaint)
+
+
+def _complaints(situation: Situation, device: HostDevice) -> Iterator[tuple[str, str]]:
+    """Reasons and remedies, the most basic first."""
+    address = device.pci
+    if address is None:
+        return
+    host, config = situation.host, situation.config
+    seen = host.devices.get(address)
+    if seen is None:
+        yield f"{address} is not on this host", "lspci -D lists what is"
+        return
+    if seen.is_bridge:
+        yield f"{address} is a bridge, which no guest can be given", "name a device behind it"
+    if not host.iommu:
+        yield (
+            f"{address} cannot be handed over, the IOMMU is off",
+            "turn it on in the firmware (VT-d, AMD-Vi) and, on Intel, with intel_iommu=on on the kernel's command line",
+        )
+    elif seen.group is None:
+        yield f"{address} is in no IOMMU group", "see the kernel's log for why the IOMMU does not cover it"
+    wanted = vfio.target(situation, device)
+    if not vfio.is_allowed(situation, wanted):
+        yield (
+            f"{address}: {printable(wanted)!r} is not a vfio driver of this kernel",
+            f"known are {', '.join(sorted(host.vfio_drivers))}",
+        )
+    yield from _taken(situation, seen)
+    own = {other.pci for other in situation.domain.pci}
+    for other in host.groups.get(-1 if seen.group is None else seen.group, ()):
+        if other not in own:
+            yield from _sibling(situation, seen, host.devices[other], config.siblings == "bind")
+
+
+def _taken(situation: Situation, device: PciDevice) -> Iterator[tuple[str, str]]:
+    """Whether somebody has the device, its PF or one of its VFs."""
+    host, address = situation.host, device.address
+    if address in host.in_flight:
+        yield f"{address} hangs in an earlier kernel write", "libhook status says which; when it ends: libhook recover"
+    for other, what in ((address, ""), (device.pf, ", its PF,"), *((vf, ", a VF of it,") for vf in device.vfs)):
+        claim = host.claims.get(other) if isinstance(other, PciAddress) else None
+        if claim and claim.uuid != situation.domain.uuid:
+            yield (
+                f"{address}{what and f'{what} {other}'} is held by the guest {printable(claim.name)}",
+                "stop that guest first; libhook status lists what is held",
+            )
+    if device.vfs:
+        yield (
+            f"{address} is a PF with {len(device.vfs)} VFs enabled",
+            f"give the guest a VF, or disable them: echo 0 > /sys/bus/pci/devices/{address}/sriov_numvfs",
+        )
+    if address in host.in_use:
+        yield f"{address} is open in {host.in_use[address]}", "stop that process first"
+
+
+def _sibling(situation: Situation, device: PciDevice, other: PciDevice, consent: bool) -> Iterator[tuple[str, str]]:
+    """Whether another device of the IOMMU group stands in the way: the kernel hands over whole groups only."""
+    if other.is_bridge or other.binding.driver in _HARMLESS:
+        return
+    shared = f"{device.address} shares IOMMU group {device.group} with {other.address}"
+    complaint = next(_taken(situation, other), None)
+    if complaint:
+        yield f"{shared}: {complaint[0]}", complaint[1]
+    elif not (other.on_vfio or consent):
+        yield (
+            f"{shared}, which is on {other.binding.driver}",
+            f'give the guest both, or consent with siblings = "bind" in {_CONFIG} to have it taken along',
+        )

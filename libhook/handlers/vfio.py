@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which devices change hands: to vfio before the guest starts, and back after it has ended."""
+
+from collections.abc import Iterator
+
+from libhook.domain import HostDevice
+from libhook.errors import printable
+from libhook.host import VFIO_PCI, Binding, PciDevice, is_driver_name, same_driver
+from libhook.plan import Action, Load, Move, Refusal, Warn, way_back
+from libhook.situation import Situation
+
+
+def target(situation: Situation, device: HostDevice) -> str:
+    """The driver it shall have: what the XML asks for, else the configuration, else the kernel's own choice.
+
+    A managed device goes where libvirt takes it, which knows nothing of our configuration.
+    """
+    if device.model is not None:
+        return device.model
+    if situation.config.driver != "auto" and is_ours(situation, device):
+        return situation.config.driver
+    seen = situation.host.devices.get(device.pci) if device.pci else None
+    return seen.variant if seen else VFIO_PCI
+
+
+def is_allowed(situation: Situation, driver: str) -> bool:
+    """Whether the name is that of a vfio driver of this kernel. It may come from whoever writes the XML."""
+    return is_driver_name(driver) and any(same_driver(driver, known) for known in situation.host.vfio_drivers)
+
+
+def is_ours(situation: Situation, device: HostDevice) -> bool:
+    """Whether libhook binds it, rather than libvirt.
+
+    A managed interface is always libvirt's: it saves the VF's MAC before it detaches it (virHostdevSaveNetConfig).
+    """
+    return not device.managed or (situation.config.bind_managed and device.source != "interface")
+
+
+def prepare(situation: Situation) -> Iterator[Action]:
+    """Every device that is not on its driver already, and with consent the others of its group."""
+    moves = list(_moves(situation))
+    wanted = {move.want.driver for move in moves if move.by == "libhook" and move.want.driver}
+    loaded = situation.host.loaded
+    yield from (Load(driver) for driver in sorted(wanted) if not any(same_driver(driver, known) for known in loaded))
+    yield from moves
+
+
+def _moves(situation: Situation) -> Iterator[Move]:
+    moved = set()
+    for device in situation.domain.pci:
+        seen = situation.host.devices.get(device.pci) if device.pci else None
+        if seen is None:
+            continue
+        moved.add(seen.address)
+        wanted = target(situation, device)
+        if same_driver(seen.binding.driver, wanted):
+            continue  # somebody had it there before: not ours to give back
+        if is_ours(situation, device):
+            yield _take(seen, wanted, f"{device.source} of the guest")
+        else:
+            yield _take(seen, wanted, f"managed {device.source} of the guest, libvirt binds it")._replace(by="libvirt")
+    if situation.config.siblings != "bind":
+        return
+    groups = {situation.host.devices[address].group for address in moved}
+    for number in sorted(group for group in groups if group is not None):
+        for address in situation.host.groups[number]:
+            other = situation.host.devices[address]
+            if address not in moved and not other.is_bridge and other.binding.driver and not other.on_vfio:
+                yield _take(other, other.variant, f"in IOMMU group {number} of the guest's device")
+
+
+def _take(device: PciDevice, driver: str, why: str) -> Move:
+    return Move(device.address, device.binding, Binding(driver, driver), why)
+
+
+def start(situation: Situation) -> Iterator[Action]:
+    """By now every device must be on a vfio driver, whoever had to bind it."""
+    for device in situation.domain.pci:
+        seen = situation.host.devices.get(device.pci) if device.pci else None
+        if seen is None:
+            yield Refusal(device.key, f"{device.address} is gone from the host", "see the kernel's log")
+        elif not seen.on_vfio:
+            yield Refusal(
+                device.key,
+                f"{device.address} is on {seen.binding.driver or 'no driver'} instead of {target(situation, device)}",
+                "something took it back; see the system's log and libhook status",
+            )
+        elif (claim := situation.host.claims.get(seen.address)) and claim.uuid != situation.domain.uuid:
+            yield Refusal(
+                device.key, f"{device.address} is held by the guest {printable(claim.name)}", "stop that guest first"
+            )
+
+
+def release(situation: Situation) -> Iterator[Action]:
+    """Back to what the record says, whatever the XML says by now."""
+    for held in situation.held.devices if situation.held else ():
+        if held.move is None:
+            continue
+        seen = situation.host.devices.get(held.move.device)
+        if seen is None:
+            yield Warn(f"{held.address} is gone from the host: nothing to give back")
+        elif seen.address in situation.host.in_flight:
+            yield Warn(f"{held.address} hangs in an earlier kernel write: left for libhook recover")
+        elif back := way_back(held.move, seen.binding):
+            yield back
+
+
+def reconnect(situation: Situation) -> Iterator[Action]:
+    """A guest that runs must not be harmed: what does not fit is only said."""
+    for device in situation.domain.pci:
+        seen = situation.host.devices.get(device.pci) if device.pci else None
+        if seen is None or not seen.on_vfio:
+            on = "gone from the host" if seen is None else f"on {seen.binding.driver or 'no driver'}"
+            yield Warn(f"{device.address} of the running guest is {on}, not on a vfio driver")

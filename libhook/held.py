@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What libhook holds for one guest: the journal entry, the claim and the memory between events. Types and JSON.
+
+Where it is kept, and how it survives a crash, is effects/state.py's.
+"""
+
+from typing import Any, Literal, NamedTuple, get_args
+
+from libhook.address import PciAddress
+from libhook.domain import Kind
+from libhook.errors import BadInput
+from libhook.plan import Move
+
+Phase = Literal["preparing", "prepared", "refused", "started", "releasing"]
+"""``refused``: nothing is taken; kept so that ``release failed`` knows which failures are recorded already."""
+Recorded = Literal["nothing", "success", "failed", "unreturned"]
+"""What the trail says so far: ``unreturned`` is a success, and then a ``stop`` that failed."""
+
+
+class Process(NamedTuple):
+    """A process that cannot be mistaken for a later one of the same number."""
+
+    pid: int
+    start: int
+    """In clock ticks since boot: field 22 of /proc/PID/stat."""
+
+
+class HeldDevice(NamedTuple):
+    """One host device of the guest, or another of its IOMMU group that was taken along (``kind`` pci, not audited)."""
+
+    kind: Kind
+    address: str
+    move: Move | None = None
+    """How it came to vfio: to be undone at the end. None: it is not PCI, or was on vfio before."""
+    recorded: Recorded = "nothing"
+    audited: bool = True
+    wedged: bool = False
+    """A kernel write did not come back in time; its child may still be asleep."""
+
+    @property
+    def key(self) -> str:
+        """As HostDevice.key."""
+        return f"{self.kind} {self.address}"
+
+    @property
+    def pci(self) -> PciAddress | None:
+        """The address, of a PCI device."""
+        return PciAddress.parse(self.address) if self.kind == "pci" else None
+
+
+class Held(NamedTuple):
+    """One guest's record."""
+
+    uuid: str
+    name: str
+    virt: str
+    phase: Phase
+    boot: str
+    """The kernel's boot id: bindings do not outlive a boot, so neither does this."""
+    libvirtd: Process
+    devices: tuple[HeldDevice, ...] = ()
+
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        """What was taken, or was about to be."""
+        return tuple(device.move for device in self.devices if device.move)
+
+    def with_device(self, changed: HeldDevice) -> "Held":
+        """The same with one device's entry replaced, or added."""
+        if changed.key not in {device.key for device in self.devices}:
+            return self._replace(devices=(*self.devices, changed))
+        return self._replace(devices=tuple(changed if device.key == changed.key else device for device in self.devices))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        fields = self._asdict()
+        fields["libvirtd"] = list(self.libvirtd)
+        fields["devices"] = [
+            {**device._asdict(), "move": device.move.to_json() if device.move else None} for device in self.devices
+        ]
+        return fields
+
+    @classmethod
+    def from_json(cls, value: object) -> "Held":
+        """Field by field; BadInput when anything is not as we write it."""
+        match value:
+            case {
+                "uuid": str(uuid),
+                "name": str(name),
+                "virt": str(virt),
+                "phase": str(phase),
+                "boot": str(boot),
+                "libvirtd": [int(pid), int(start)],
+                "devices": list(devices),
+            } if phase in get_args(Phase):
+                return cls(uuid, name, virt, phase, boot, Process(pid, start), tuple(map(_device, devices)))  # type: ignore[arg-type]
+        raise BadInput("not a record of a guest")
+
+
+def _device(value: object) -> HeldDevice:
+    match value:
+        case {
+            "kind": str(kind),
+            "address": str(address),
+            "move": move,
+            "recorded": str(recorded),
+            "audited": bool(audited),
+            "wedged": bool(wedged),
+        } if kind in get_args(Kind) and recorded in get_args(Recorded):
+            way = None if move is None else Move.from_json(move)
+            device = HeldDevice(kind, address, way, recorded, audited, wedged)  # type: ignore[arg-type]
+            if way and (kind != "pci" or str(way.device) != address):
+                raise BadInput(f"the move of {way.device} stands at {address}")
+            return device
+    raise BadInput("not a held device")

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A frozen picture of the host: the guest's devices, their IOMMU groups, who claims them. Types only.
+
+effects/sysfs.py takes the picture; the policy reads nothing else.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from libhook.address import PciAddress
+
+VFIO_PCI = "vfio-pci"
+_BRIDGE_CLASSES = (0x0604, 0x0607)
+
+
+class Binding(NamedTuple):
+    """What decides who drives a device: the driver it is on (None: none), and its override ("" when unset)."""
+
+    driver: str | None
+    override: str = ""
+
+
+class PciDevice(NamedTuple):
+    """One PCI function as /sys shows it."""
+
+    address: PciAddress
+    binding: Binding
+    pci_class: int
+    """Base class and subclass, 0x0200 for an Ethernet controller."""
+    group: int | None
+    """IOMMU group; None where the IOMMU is off."""
+    on_vfio: bool = False
+    """A vfio driver has it: there is a ``vfio-dev/`` below it (since Linux 6.1), or it is on vfio-pci."""
+    variant: str = VFIO_PCI
+    """The vfio driver that the kernel's ``vfio_pci:`` aliases name for it."""
+    pf: PciAddress | None = None
+    vfs: tuple[PciAddress, ...] = ()
+
+    @property
+    def is_bridge(self) -> bool:
+        """PCI-to-PCI or CardBus: header type 1 or 2, which no guest can be given."""
+        return self.pci_class in _BRIDGE_CLASSES
+
+
+class Claim(NamedTuple):
+    """Which guest holds a device."""
+
+    uuid: str
+    name: str
+
+
+class Host(NamedTuple):
+    """What /sys and our own state say now, about one guest's devices."""
+
+    devices: Mapping[PciAddress, PciDevice]
+    """The guest's devices and all others of their groups, as far as they exist."""
+    groups: Mapping[int, tuple[PciAddress, ...]]
+    claims: Mapping[PciAddress, Claim]
+    """Of the devices, their groups' others, their PFs and their VFs."""
+    vfio_drivers: frozenset[str]
+    """vfio-pci and the variant drivers this kernel has: no other may be asked for."""
+    loaded: frozenset[str]
+    """Those of them that need no loading first."""
+    iommu: bool
+    in_use: Mapping[PciAddress, str]
+    """Devices whose vfio node, or whose group's, some process has open: who, ready to print."""
+    in_flight: frozenset[PciAddress] = frozenset()
+    """Devices with a kernel write of ours still on its way: not to be touched, nor read."""
+
+
+def same_driver(one: str | None, other: str | None) -> bool:
+    """Whether two names mean one driver: a module's name has ``_`` where its driver's may have ``-``."""
+    if one is None or other is None:
+        return one is other
+    return one.replace("-", "_") == other.replace("-", "_")
+
+
+def is_driver_name(name: str) -> bool:
+    """Whether this may be asked for as a driver: ``[A-Za-z0-9_-]{1,63}``. It becomes part of a path in /sys."""
+    return 0 < len(name) <= 63 and name.isascii() and name.replace("-", "a").replace("_", "a").isalnum()

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What each operation does, from ``prepare`` to ``reconnect``: plan, journal, apply, record. ``release`` is giveback's.
+
+Each returns nothing, and raises Refused where the guest's start is to be vetoed.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NoReturn
+
+from libhook.domain import Domain, HostDevice
+from libhook.errors import Refused
+from libhook.event import Event
+from libhook.giveback import give_back, settle, try_to_save, undo
+from libhook.handlers import audit
+from libhook.held import Held, HeldDevice
+from libhook.plan import Move, Plan, Refusal
+from libhook.session import Session
+
+_SHOWN = 3
+"""Refusals shown in the one line that the caller of ``virsh start`` sees."""
+
+
+def prepare(session: Session, event: Event, domain: Domain) -> None:
+    """Hand the devices over, or leave everything as it was and say why."""
+    state = session.state
+    state.prepare()
+    addresses = [device.pci for device in domain.pci if device.pci]
+    former = {domain.uuid, *(claim.uuid for claim in state.claims(addresses).values())} & set(state.uuids())
+    for uuid in sorted(former):
+        settle(session, uuid, starting_anew=uuid == domain.uuid)
+    with state.locked([f"domain-{domain.uuid}"], session.deadline):
+        if (held := state.load(domain.uuid)) is not None and held.moves:
+            raise Refused(
+                f"the guest still holds {', '.join(str(move.device) for move in held.moves)} from an earlier life",
+                "libhook status says why",
+            )
+        with state.locked(state.names_of_locks(addresses), session.deadline):
+            plan = session.plan(event, domain, None)
+            session.log_plan(plan)
+            held = _new(session, domain, plan)
+            if plan.refusals:
+                _refuse(session, held, plan.refusals)
+            _take(session, domain, held, plan)
+
+
+def _new(session: Session, domain: Domain, plan: Plan) -> Held:
+    """The journal entry: every device, and for those that change hands how they stood before."""
+    moves = {str(move.device): move for move in plan.moves}
+    devices = [_held_device(device, moves.pop(device.address, None)) for device in domain.devices]
+    along = [HeldDevice("pci", address, move, audited=False) for address, move in moves.items()]
+    libvirtd = session.state.process(session.libvirtd)
+    return Held(domain.uuid, domain.name, domain.virt, "preparing", session.state.boot(), libvirtd, (*devices, *along))
+
+
+def _held_device(device: HostDevice, move: Move | None = None) -> HeldDevice:
+    return HeldDevice(device.kind, device.address, move if device.kind == "pci" else None)
+
+
+def _take(session: Session, domain: Domain, held: Held, plan: Plan) -> None:
+    """Journal, claim, apply; on any failure undo and refuse."""
+    state = session.state
+    try:
+        state.save(held)
+        for device in held.devices:
+            if device.pci:
+                state.claim(device.pci, domain.uuid)
+    except OSError as error:
+        _let_go(session, held)
+        reason = f"the journal in {session.machine.state} cannot be written ({error.strerror})"
+        _refuse(session, held, [Refusal(device.key, reason, "make room there") for device in domain.pci])
+    refusals = [Refusal(device.key, *failure[:2]) for failure in session.load(plan.loads) for device in domain.pci]
+    if not refusals:
+        refusals = [
+            Refusal(f"pci {move.device}", *failure[:2]) for move, failure, _ in session.apply(plan.moves) if failure
+        ]
+    if refusals:
+        _, left = undo(session.with_grace(), held)
+        _refuse(session, _let_go(session, held, left), refusals)
+    try_to_save(session, held._replace(phase="prepared"))
+
+
+def _let_go(session: Session, held: Held, left: Collection[str] = ()) -> Held:
+    """The record of a start that is refused: only what did not come back is still held, and claimed."""
+    devices = []
+    for device in held.devices:
+        if device.address in left:
+            devices.append(device._replace(wedged=device.pci in session.state.in_flight()))
+        else:
+            devices.append(device._replace(move=None))
+            if device.pci:
+                session.state.disclaim(device.pci)
+    return held._replace(phase="releasing" if left else "refused", devices=tuple(devices))
+
+
+def _refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoReturn:
+    """Record the failure of the devices it is about, remember that, and veto."""
+    keys = {refusal.device for refusal in refusals}
+    session.send(audit.failed(held, keys, session.config))
+    devices = (
+        device._replace(recorded="failed") if device.key in keys and device.recorded == "nothing" else device
+        for device in held.devices
+    )
+    try_to_save(session, held._replace(devices=tuple(devices)))
+    shown = "; ".join(dict.fromkeys(refusal.line for refusal in refusals[:_SHOWN]))
+    rest = len(refusals) - _SHOWN
+    raise Refused(f"{shown}; and {rest} more" if rest > 0 else shown)
+
+
+def start(session: Session, event: Event, domain: Domain) -> None:
+    """Check that every device is where it must be, whoever had to bind it; remember what is only known now.
+
+    A VF out of a network pool is chosen after ``prepare``, and a USB device named by vendor and product found.
+    """
+    state = session.state
+    state.prepare()
+    with state.locked([f"domain-{domain.uuid}"], session.deadline):
+        held = state.load(domain.uuid) or _new(session, domain, Plan(()))
+        addresses = [device.pci for device in domain.pci if device.pci]
+        with state.locked(state.names_of_locks(addresses), session.deadline):
+            plan = session.plan(event, domain, held, use=False)
+            session.log_plan(plan)
+            known = {device.key: device for device in held.devices}
+            own = [known.get(device.key, _held_device(device)) for device in domain.devices if not device.missing]
+            along = [device for device in held.devices if not device.audited]
+            held = held._replace(phase="prepared", devices=(*own, *along))
+            if plan.refusals:
+                _refuse(session, held, plan.refusals)
+            for device in own:
+                if device.pci:
+                    state.claim(device.pci, domain.uuid)
+            state.save(held)
+
+
+def started(session: Session, event: Event, domain: Domain) -> None:
+    """The guest has its devices: record it. Also after libvirtd was restarted before that could be done."""
+    state = session.state
+    state.prepare()
+    with state.locked([f"domain-{domain.uuid}"], session.deadline):
+        held = state.load(domain.uuid)
+        plan = session.plan(event, domain, held, use=False)
+        session.log_plan(plan)
+        if held is None and event.operation.name == "reconnect":
+            return  # it was started before libhook was installed: how is not known
+        session.send(plan.records)
+        held = held or _new(session, domain, Plan(()))
+        done = {record.device for record in plan.records}
+        devices = (device._replace(recorded="success") if device.key in done else device for device in held.devices)
+        libvirtd = state.process(session.libvirtd)
+        try_to_save(session, held._replace(phase="started", libvirtd=libvirtd, devices=tuple(devices)))
+
+
+def release(session: Session, domain: Domain | None, name: str) -> None:
+    """Give back what the record says; where the XML cannot be read, that of the guest of this name."""
+    state = session.state
+    uuids = (
+        [domain.uuid]
+        if domain
+        else [uuid for uuid in state.uuids() if (held := state.load(uuid)) and held.name == name]
+    )
+    for uuid in uuids:
+        if left := give_back(session, uuid):
+            session.log.add("error", "not given back", reason=left, hint="libhook status, libhook recover")

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which handlers answer which operation, in order. Nothing is discovered: what runs as root stands here."""
+
+from libhook.handlers import audit, preflight, vfio
+from libhook.plan import Plan, Refusal, Warn
+from libhook.situation import Handler, Situation
+
+HANDLERS: dict[str, tuple[Handler, ...]] = {
+    "prepare": (preflight.prepare, vfio.prepare),
+    "start": (vfio.start,),
+    "started": (audit.started,),
+    "release": (vfio.release, audit.release),
+    "reconnect": (vfio.reconnect, audit.started),
+}
+
+
+def plan_for(situation: Situation) -> Plan:
+    """What the handlers of the situation's operation want. Where one refuses, only that, and the records of it."""
+    handlers = HANDLERS.get(situation.event.operation.name, ())
+    plan = Plan(tuple(action for handler in handlers for action in handler(situation)))
+    if not plan.refusals:
+        return plan
+    said = tuple(action for action in plan.actions if isinstance(action, Refusal | Warn))
+    return Plan(said + audit.failed(situation.domain, (refusal.device for refusal in plan.refusals), situation.config))

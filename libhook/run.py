@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One call of the hook, from argv to exit code: the whole story in one function.
+
+The rule that everything here serves: only ``prepare`` and ``start`` may fail. A guest that runs is never harmed by a
+bug, a broken file or a full disk of ours.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from libhook import config, event, life
+from libhook.config import Config
+from libhook.domain import Domain
+from libhook.effects.child import Deadline
+from libhook.effects.kernel import Machine
+from libhook.effects.log import Log
+from libhook.effects.state import State
+from libhook.errors import BadInput, LibhookError, printable
+from libhook.event import Event
+from libhook.held import Held
+from libhook.plan import Plan
+from libhook.session import Session
+
+
+class Answer(NamedTuple):
+    """What libvirtd gets: an exit code, and on stderr these lines. Nothing ever goes to stdout."""
+
+    code: int
+    lines: tuple[str, ...] = ()
+
+
+class Call(NamedTuple):
+    """What one call of the hook is given."""
+
+    arguments: Sequence[str]
+    """NAME OPERATION SUBOPERATION EXTRA."""
+    document: Callable[[], bytes]
+    """Reads the domain XML; asked only where it is needed."""
+    caller: int
+    """pid of the libvirtd."""
+    dry_run: bool = False
+    """By hand: print the plan, change nothing."""
+
+
+def run(machine: Machine, call: Call) -> Answer:
+    """Everything that one call does."""
+    with Log(machine) as log:
+        try:
+            happening = event.parse(call.arguments)
+        except BadInput as error:
+            log.add("error", "bad call", reason=error.message)
+            return Answer(2, (error.line,))
+        if happening is None:
+            log.add("warning", "unknown operation", guest=call.arguments[0], operation=call.arguments[1])
+            return Answer(0)
+        operation = happening.operation
+        log.bind(guest=happening.guest, operation=operation.name)
+        if not operation.acts:
+            return Answer(0)
+        try:
+            return _act(machine, call, happening, log)
+        except LibhookError as error:
+            line = error.line
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not become libvirtd's problem
+            line = printable(f"libhook itself failed at {operation.name}: {type(error).__name__}: {error}")
+        log.add("error", "failed", reason=line)
+        return Answer(1, (line,)) if operation.may_veto else Answer(0)
+
+
+def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
+    from libhook import domxml  # lxml is twice a bare start of Python: only for who has something to do
+
+    name = happening.operation.name
+    state = State(machine)
+    try:
+        domain: Domain | None = domxml.parse(call.document())
+    except BadInput as error:
+        if name != "release":
+            raise
+        log.add("error", "bad document", reason=error.message)
+        domain = None
+    try:
+        settings = load_config(machine, happening.guest, domain.uuid if domain else "")
+    except LibhookError as error:
+        if happening.operation.may_veto:
+            raise
+        log.add("error", "configuration ignored", reason=error.message)
+        settings = Config()
+    session = Session(machine, state, log, settings, Deadline.after(settings.write_deadline), call.caller)
+    log.bind(uuid=domain.uuid if domain else "")
+    for warning in domain.warnings if domain else ():
+        log.add("warning", "passed over", reason=warning)
+    if call.dry_run or (settings.dry_run and name != "release"):
+        lines = plan(session, happening, domain).describe() if domain else ()
+        for line in lines:
+            log.add("info", "dry run", line=line)
+        return Answer(0, lines)
+    if name == "release":
+        life.release(session, domain, happening.guest)
+    elif domain is not None and (domain.devices or domain.uuid in state.uuids()):
+        _OPERATIONS[name](session, happening, domain)
+    return Answer(0)
+
+
+_OPERATIONS: dict[str, Callable[[Session, Event, Domain], None]] = {
+    "prepare": life.prepare,
+    "start": life.start,
+    "started": life.started,
+    "reconnect": life.started,
+}
+
+
+def plan(session: Session, happening: Event, domain: Domain) -> Plan:
+    """What the event would do now: the very plan that it would apply."""
+    held: Held | None = session.state.load(domain.uuid)
+    if happening.operation.name == "prepare":
+        held = None
+    return session.plan(happening, domain, held)
+
+
+def load_config(machine: Machine, name: str, uuid: str) -> Config:
+    """The guest's settings, from the file or the defaults. LibhookError when they are broken."""
+    text = _config_text(machine.config)
+    return config.parse(text, name, uuid) if text else Config()
+
+
+def _config_text(path: str) -> str:
+    """The file's text, "" when there is none. LibhookError when somebody else could have written it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise LibhookError(f"{path}: {error.strerror}", "it must be a plain file") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+            raise LibhookError(
+                f"{path} could be written by others than root", f"chown root:root {path}; chmod 644 {path}"
+            )
+        try:
+            return file.read(1 << 20).decode()
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path}: not UTF-8 at byte {error.start}") from None

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What one process has at hand while it works: the machine, its state, the log, and how to plan and apply.
+
+The operations (life.py) and the give-back (giveback.py) both stand on this.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from libhook.address import PciAddress
+from libhook.config import Config
+from libhook.domain import Domain
+from libhook.effects import audit, sysfs
+from libhook.effects.apply import Applier, Failure, Outcome
+from libhook.effects.child import Deadline
+from libhook.effects.kernel import Machine
+from libhook.effects.log import Log
+from libhook.effects.state import State
+from libhook.event import OPERATIONS, Event
+from libhook.held import Held
+from libhook.host import Host
+from libhook.plan import Load, Move, Plan, Record
+from libhook.registry import plan_for
+from libhook.situation import Situation
+
+_GRACE = 10.0
+
+
+class Session(NamedTuple):
+    """One run on one machine."""
+
+    machine: Machine
+    state: State
+    log: Log
+    config: Config
+    deadline: Deadline
+    libvirtd: int
+    """The pid of the libvirtd that called, or of whoever did."""
+
+    def with_grace(self) -> "Session":
+        """The same with time to undo what was begun, when the event's own may have run out."""
+        grace = Deadline.after(min(_GRACE, self.config.write_deadline))
+        return self._replace(deadline=max(self.deadline, grace))
+
+    def look(self, addresses: Iterable[PciAddress], *, use: bool = True) -> Host:
+        """The host as it is now, as far as these devices are concerned."""
+        wanted = tuple(addresses)
+        related = set(wanted)
+        for address in wanted:
+            number = sysfs.group(self.machine, address)
+            related.update(sysfs.members(self.machine, number) if number is not None else ())
+        for address in tuple(related):
+            pf, vfs = sysfs.related(self.machine, address)
+            related.update((pf, *vfs) if pf else vfs)
+        return sysfs.look(
+            self.machine,
+            wanted,
+            self.state.claims(related),
+            self.state.in_flight(),
+            self.deadline,
+            siblings=self.config.siblings == "bind",
+            use=use,
+        )
+
+    def plan(self, event: Event, domain: Domain, held: Held | None, *, use: bool = True) -> Plan:
+        """What this event asks for, of these devices on this host."""
+        addresses = [device.pci for device in domain.pci if device.pci]
+        addresses += [move.device for move in held.moves if move.device not in addresses] if held else []
+        return plan_for(Situation(event, domain, self.look(addresses, use=use), held, self.config))
+
+    def plan_release(self, held: Held) -> Plan:
+        """What gives back everything of a record; the guest's XML is not asked."""
+        event = Event(held.name, OPERATIONS["release"], "-")
+        return self.plan(event, Domain(held.name, held.uuid, held.virt, ()), held, use=False)
+
+    def log_plan(self, plan: Plan) -> None:
+        """Every line of it, the same that a dry run prints."""
+        for line in plan.describe():
+            self.log.add("info", "plan", line=line)
+
+    def load(self, loads: Iterable[Load]) -> list[Failure]:
+        """Load modules; what failed."""
+        return Applier(self.machine, self.state, self.deadline, self.config.holder_wait).load(loads)
+
+    def apply(self, moves: Iterable[Move]) -> list[Outcome]:
+        """Carry out the moves that are ours, and log each."""
+        ours = [move for move in moves if move.by == "libhook"]
+        outcomes = Applier(self.machine, self.state, self.deadline, self.config.holder_wait).move(ours)
+        for move, failure, milliseconds in outcomes:
+            self.log.add(
+                "error" if failure else "info",
+                "not moved" if failure else "moved",
+                device=str(move.device),
+                driver_before=move.now.driver or "none",
+                driver_after=sysfs.driver(self.machine, move.device) or "none",
+                why=move.why,
+                outcome=failure.reason if failure else "done",
+                ms=round(milliseconds, 1),
+            )
+        return outcomes
+
+    def send(self, records: Iterable[Record]) -> None:
+        """Send audit records."""
+        audit.send(self.machine, records, self.log)

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a handler is given, and what it is: a pure function from a situation to actions."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from libhook.config import Config
+from libhook.domain import Domain
+from libhook.event import Event
+from libhook.held import Held
+from libhook.host import Host
+from libhook.plan import Action
+
+
+class Situation(NamedTuple):
+    """Everything that may be considered. A handler reads nothing else, and writes nothing."""
+
+    event: Event
+    domain: Domain
+    host: Host
+    held: Held | None
+    """What libhook holds for this guest, from earlier events."""
+    config: Config
+
+
+Handler = Callable[[Situation], Iterable[Action]]

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What ``plan``, ``devices`` and ``status`` show, for programs and for people. Pure."""
+
+from collections.abc import Sequence
+
+from libhook.errors import printable
+from libhook.held import Held
+from libhook.host import Host, PciDevice
+from libhook.plan import Load, Move, Plan, Record, Refusal, Warn
+
+Json = dict[str, object]
+
+
+def plan_json(plan: Plan) -> Json:
+    """Each action with its kind, its facts and its ``lines``, those that the dry run prints."""
+    actions: list[Json] = []
+    for action in plan.actions:
+        lines = list(action.describe())
+        match action:
+            case Load(driver):
+                actions.append({"action": "load", "driver": driver, "lines": lines})
+            case Move():
+                writes = [{"path": f"/sys/{write.path}", "value": write.value} for write in action.writes]
+                fields = action.to_json()
+                fields["now"] = action.now._asdict()
+                fields["want"] = action.want._asdict()
+                writes = writes if action.by == "libhook" else []
+                actions.append({"action": "move", **fields, "writes": writes, "lines": lines})
+            case Record(device, text, success):
+                result = "success" if success else "failed"
+                actions.append({"action": "record", "device": device, "text": text, "result": result, "lines": lines})
+            case Refusal(device, reason, remedy):
+                actions.append(
+                    {"action": "refuse", "device": device, "reason": reason, "remedy": remedy, "lines": lines}
+                )
+            case Warn(message):
+                actions.append({"action": "warn", "message": message, "lines": lines})
+    return {"refused": bool(plan.refusals), "actions": actions}
+
+
+def devices_json(host: Host) -> Json:
+    """``groups``: number (null: in none) and devices, each with address, class, driver, override, holder and guest."""
+    return {
+        "groups": [
+            {
+                "group": number,
+                "devices": [
+                    {
+                        "address": str(device.address),
+                        "class": f"{device.pci_class:04x}",
+                        "driver": device.binding.driver,
+                        "override": device.binding.override or None,
+                        "guest": claim._asdict() if (claim := host.claims.get(device.address)) else None,
+                        "in_use": host.in_use.get(device.address),
+                        "hangs": device.address in host.in_flight,
+                    }
+                    for device in members
+                ],
+            }
+            for number, members in _grouped(host)
+        ]
+    }
+
+
+def devices_text(host: Host) -> list[str]:
+    """A tree: the group, and below it its devices."""
+    lines = []
+    for number, members in _grouped(host):
+        lines.append("no IOMMU group" if number is None else f"IOMMU group {number}")
+        lines += [
+            f"  {device.address}  {_CLASSES.get(device.pci_class, f'{device.pci_class:04x}'):<9} "
+            f"{device.binding.driver or '-'}{_remarks(host, device)}"
+            for device in members
+        ]
+    return lines
+
+
+_CLASSES = {
+    0x0101: "IDE",
+    0x0106: "SATA",
+    0x0107: "SAS",
+    0x0108: "NVMe",
+    0x0200: "Ethernet",
+    0x0280: "network",
+    0x0300: "VGA",
+    0x0302: "3D",
+    0x0380: "display",
+    0x0403: "audio",
+    0x0401: "audio",
+    0x0600: "host",
+    0x0601: "ISA",
+    0x0604: "bridge",
+    0x0C03: "USB",
+    0x0C05: "SMBus",
+}
+
+
+def _grouped(host: Host) -> list[tuple[int | None, list[PciDevice]]]:
+    groups: dict[int | None, list[PciDevice]] = {}
+    for address in sorted(host.devices):
+        device = host.devices[address]
+        groups.setdefault(device.group, []).append(device)
+    return sorted(groups.items(), key=lambda entry: (entry[0] is None, entry[0] or 0))
+
+
+def _remarks(host: Host, device: PciDevice) -> str:
+    remarks = []
+    if device.binding.override:
+        remarks.append(f"override {device.binding.override}")
+    if claim := host.claims.get(device.address):
+        remarks.append(f"guest {printable(claim.name)}")
+    if using := host.in_use.get(device.address):
+        remarks.append(f"open in {using}")
+    if device.address in host.in_flight:
+        remarks.append("hangs in a kernel write")
+    return f"  [{', '.join(remarks)}]" if remarks else ""
+
+
+def status_json(records: Sequence[tuple[Held, str | None]]) -> Json:
+    """``guests``: each record, and ``recoverable`` with what keeps it from that."""
+    return {"guests": [{**held.to_json(), "recoverable": alive is None, "reason": alive} for held, alive in records]}
+
+
+def status_text(records: Sequence[tuple[Held, str | None]]) -> list[str]:
+    """A guest and its devices, then what recover would do with them."""
+    lines = []
+    for held, alive in records:
+        lines.append(f"{printable(held.name)}  {held.uuid}  {held.phase}")
+        for device in held.devices:
+            move = device.move
+            way = f"from {move.now.driver or 'no driver'}, on {move.want.driver}" if move else "not moved"
+            lines.append(f"  {device.kind} {printable(device.address)}  {way}{'  [hangs]' if device.wedged else ''}")
+        lines.append(f"  recover: {f'leaves it, {alive}' if alive else 'gives it back'}")
+    return lines
