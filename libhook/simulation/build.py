@@ -33,9 +33,7 @@ LIBVIRTD = 900
 def scratch() -> str:
     """A new folder for a host, in memory where possible: ext4 is slow after many deletions."""
     memory = "/dev/shm"  # noqa: S108 - mkdtemp makes the folder, under a name nobody can guess
-    return tempfile.mkdtemp(
-        prefix="libhook-host-", dir=memory if os.access(memory, os.W_OK | os.X_OK) else None
-    )
+    return tempfile.mkdtemp(prefix="libhook-host-", dir=memory if os.access(memory, os.W_OK | os.X_OK) else None)
 
 
 def build(root: str, world: World) -> None:
@@ -79,11 +77,7 @@ def _aliases(world: World) -> list[str]:
     for driver in world.drivers:
         for ids in driver.ids:
             vendor, _, product = ids.upper().partition(":")
-            what = (
-                f"v*d*sv*sd*bc{product[:2]}sc{product[2:]}i*"
-                if vendor == "CLASS"
-                else _by_id(vendor, product)
-            )
+            what = f"v*d*sv*sd*bc{product[:2]}sc{product[2:]}i*" if vendor == "CLASS" else _by_id(vendor, product)
             lines.append(f"alias pci:{what} {driver.module_name}\n")
     for name, ids in world.variants:
         lines.append(f"alias vfio_pci:{_by_id(*ids.upper().split(':'))} {name.replace('-', '_')}\n")
@@ -112,9 +106,7 @@ def _add_devices(root: str, world: World) -> None:
         if device.numvfs:
             store.create(f"{root}/sys/bus/pci/devices/{device.address}/sriov_numvfs", f"{device.numvfs}\n")
         if device.override:
-            store.create(
-                f"{root}/sys/bus/pci/devices/{device.address}/driver_override", f"{device.override}\n"
-            )
+            store.create(f"{root}/sys/bus/pci/devices/{device.address}/driver_override", f"{device.override}\n")
             store.create(f"{root}/simulation/overridden/{device.address}", "")
         if device.driver is not None:
             os.symlink(device.driver, f"{root}/simulation/bound/{device.address}")

@@ -2,12 +2,13 @@
 """The folder of one PCI function: made and removed as the kernel does when a device comes or goes."""
 
 import os
-import shutil
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libhook.simulation import store
-from libhook.simulation.world import Device, Driver
+
+if TYPE_CHECKING:
+    from libhook.simulation.world import Device, Driver
 
 _CHILD_CLASSES = {"net": "net", "block": "nvme/nvme0", "drm": "drm", "usb": "usb"}
 
@@ -17,7 +18,7 @@ def home_of(address: str) -> str:
     return f"devices/pci{address[: address.index(':')]}:00/{address}"
 
 
-def add(root: str, device: Device, drivers: Iterable[Driver], potential: list[Device] | None = None) -> None:
+def add(root: str, device: "Device", drivers: "Iterable[Driver]", potential: "list[Device] | None" = None) -> None:
     """A function without driver; ``potential`` are the VFs that a PF can have."""
     address, home = device.address, home_of(device.address)
     folder = f"{root}/sys/{home}"
@@ -81,8 +82,8 @@ def remove(root: str, address: str) -> None:
         group = f"{root}/sys/kernel/iommu_groups/{device['group']}"
         store.unlink(f"{group}/devices/{address}")
         if not os.listdir(f"{group}/devices"):
-            shutil.rmtree(group)
-    shutil.rmtree(f"{root}/sys/{device['home']}")
+            _remove_tree(group)
+    _remove_tree(f"{root}/sys/{device['home']}")
 
 
 def add_children(root: str, device: dict[str, Any]) -> None:
@@ -106,20 +107,18 @@ def remove_children(root: str, device: dict[str, Any]) -> None:
     """They go with the driver."""
     for kind, name in device["children"]:
         store.unlink(f"{root}/sys/class/{kind}/{name}")
-        shutil.rmtree(
-            f"{root}/sys/{device['home']}/{_CHILD_CLASSES[kind].split('/')[0]}", ignore_errors=True
-        )
+        _remove_tree(f"{root}/sys/{device['home']}/{_CHILD_CLASSES[kind].split('/')[0]}")
         store.unlink(f"{root}/dev/dri/{name}" if kind == "drm" else f"{root}/dev/{name}")
 
 
-def modalias(device: Device) -> str:
+def modalias(device: "Device") -> str:
     """``pci:v…d…sv…sd…bc…sc…i…`` as in pci_uevent()."""
     vendor, product = (part.upper() for part in device.ids.split(":"))
     base, sub, interface = (device.class_[at : at + 2].upper() for at in (0, 2, 4))
     return f"pci:v0000{vendor}d0000{product}sv0000{vendor}sd00000000bc{base}sc{sub}i{interface}"
 
 
-def config_space(device: Device) -> bytes:
+def config_space(device: "Device") -> bytes:
     """The first 64 bytes: ids, class, and the header type at 0x0e (bit 7: more than one function)."""
     vendor, product = (int(part, 16) for part in device.ids.split(":"))
     space = bytearray(64)
@@ -128,3 +127,9 @@ def config_space(device: Device) -> bytes:
     space[9:12] = bytes.fromhex(device.class_)[::-1]
     space[14] = device.header
     return bytes(space)
+
+
+def _remove_tree(folder: str) -> None:
+    import shutil  # only for what is rarely done, and slow to import
+
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Hosts for the demo and the tests."""
 
+from collections.abc import Callable
+
 from libhook.simulation.world import AUDIO, BRIDGE, NVME, VGA, Device, Driver, World
 
 E1000E = Driver("e1000e", ids=("8086:10d3",))
@@ -37,9 +39,7 @@ def sriov(vfs: int = 4) -> World:
     """A network card with ``vfs`` of its 8 virtual functions, each in a group of its own and on igbvf."""
     pf = Device("0000:01:00.0", "igb", ids="8086:10c9", totalvfs=8, numvfs=vfs, children=(("net", "eth1"),))
     world = World((pf,), (IGB, IGBVF)).complete()
-    return world._replace(
-        devices=tuple(d._replace(driver="igbvf") if d.physfn else d for d in world.devices)
-    )
+    return world._replace(devices=tuple(d._replace(driver="igbvf") if d.physfn else d for d in world.devices))
 
 
 def bridge_group() -> World:
@@ -59,4 +59,10 @@ def many(count: int = 64, remove: float = 0.1, vfio_loaded: bool = False) -> Wor
     return World(devices, (E1000E._replace(remove=remove),), vfio_loaded=vfio_loaded)
 
 
-HOSTS = {"nic": nic, "workstation": workstation, "sriov": sriov, "bridge_group": bridge_group, "many": many}
+HOSTS: dict[str, Callable[[], World]] = {
+    "nic": nic,
+    "workstation": workstation,
+    "sriov": sriov,
+    "bridge_group": bridge_group,
+    "many": many,
+}

@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from libhook.simulation import store
+from libhook.simulation import devices, store, vfio
+from libhook.simulation.sleepers import SleepingReads
 
 PAGE_SIZE = 4096
 _ALL_SIGNALS = signal.valid_signals()
 _POLL = 0.005
+_LONG = 0.5
+"""Seconds from which on readers are kept waiting as well; below, it would only make the simulation slower."""
 
 
 def refuse(number: int, what: str) -> OSError:
@@ -182,14 +185,10 @@ class SimulatedKernel:
 
             sriov.disable(self, address)
         if device["children"] and behaviour["kind"] == "host":
-            from libhook.simulation import devices
-
             devices.remove_children(self.root, device)
         with store.group_lock(self.root, device["group"]):
             store.unlink(f"{self.root}/simulation/bound/{address}")
             if behaviour["kind"] == "vfio":
-                from libhook.simulation import vfio
-
                 vfio.unregister(self.root, address, device)
 
     def probe(self, address: str) -> None:
@@ -233,9 +232,7 @@ class SimulatedKernel:
             if store.bound(self.root, address) is not None:
                 raise refuse(errno.EBUSY, f"{driver}/bind")
             answer = (
-                self._try(address, self.device(address), driver)
-                if self._may_probe(address, device)
-                else errno.ENODEV
+                self._try(address, self.device(address), driver) if self._may_probe(address, device) else errno.ENODEV
             )
             if answer:
                 raise refuse(abs(answer), f"{driver}/bind")
@@ -248,9 +245,7 @@ class SimulatedKernel:
         """
         behaviour = store.load(self.root, "drivers", driver) or {}
         with store.group_lock(self.root, device["group"]):
-            if behaviour["kind"] == "host" and os.path.lexists(
-                f"{self.root}/simulation/owners/{device['group']}"
-            ):
+            if behaviour["kind"] == "host" and os.path.lexists(f"{self.root}/simulation/owners/{device['group']}"):
                 return -errno.EBUSY
             store.link(driver, f"{self.root}/simulation/bound/{address}")
         store.show_driver(self.root, address, device["home"], driver)
@@ -263,32 +258,29 @@ class SimulatedKernel:
             store.unlink(f"{self.root}/simulation/bound/{address}")
             return int(getattr(errno, refused))
         if behaviour["kind"] == "vfio":
-            from libhook.simulation import vfio
-
             with store.group_lock(self.root, device["group"]):
                 vfio.register(self.root, device)
         if device["children"] and behaviour["kind"] == "host":
-            from libhook.simulation import devices
-
             devices.add_children(self.root, device)
         return 0
 
     def _take_time(self, device: dict[str, Any], behaviour: dict[str, Any], what: str) -> None:
         """The driver's own code runs: as long as the device says, else the driver; or until told."""
         seconds = device[what] if device[what] is not None else behaviour.get(what, 0)
-        if seconds:
+        if 0 < seconds < _LONG:
             time.sleep(seconds)
-        if what == "remove":
-            while os.path.lexists(f"{self.root}/simulation/holds/{device['address']}"):
-                time.sleep(_POLL)
+        elif seconds:
+            with SleepingReads(self.root, device["home"]):
+                time.sleep(seconds)
+        hold = f"{self.root}/simulation/holds/{device['address']}"
+        if what == "remove" and os.path.lexists(hold):
+            with SleepingReads(self.root, device["home"]):
+                while os.path.lexists(hold):
+                    time.sleep(_POLL)
 
     def _wait_for_owner(self, address: str, device: dict[str, Any]) -> None:
         """vfio_unregister_group_dev(): waits, for ever, until nobody has the device open."""
-        while True:
-            try:
-                owner = store.read(f"{self.root}/simulation/owners/{device['group']}")
-            except FileNotFoundError:
-                return
-            if address not in owner.split():
-                return
-            time.sleep(_POLL)
+        if vfio.opened(self.root, address, device["group"]):
+            with SleepingReads(self.root, device["home"]):
+                while vfio.opened(self.root, address, device["group"]):
+                    time.sleep(_POLL)

@@ -50,8 +50,6 @@ def _attach(kernel: "SimulatedKernel", driver: str) -> None:
     """
     root = kernel.root
     by_override = (store.load(root, "drivers", driver) or {})["kind"] == "vfio"
-    for address in os.listdir(
-        f"{root}/simulation/overridden" if by_override else f"{root}/sys/bus/pci/devices"
-    ):
+    for address in os.listdir(f"{root}/simulation/overridden" if by_override else f"{root}/sys/bus/pci/devices"):
         if store.bound(root, address) is None:
             kernel.probe(address)

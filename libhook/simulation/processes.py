@@ -8,9 +8,7 @@ from collections.abc import Iterable
 from libhook.simulation import store
 
 
-def add(
-    root: str, pid: int, name: str, opened: Iterable[str] = (), parent: int = 1, started: int = 0
-) -> None:
+def add(root: str, pid: int, name: str, opened: Iterable[str] = (), parent: int = 1, started: int = 0) -> None:
     """A process that has these paths open; ``started`` is field 22 of its stat, its pid when 0."""
     folder = f"{root}/proc/{pid}"
     os.makedirs(f"{folder}/fd", exist_ok=True)
@@ -38,3 +36,24 @@ def end(root: str, pid: int) -> None:
         if store.read(f"{owners}/{group}").split()[0] == str(pid):
             store.unlink(f"{owners}/{group}")
     shutil.rmtree(f"{root}/proc/{pid}", ignore_errors=True)
+
+
+def spawn(root: str, name: str, parent: int = 1) -> int:
+    """A new process; its pid."""
+    pid = 2000
+    while True:
+        try:
+            os.mkdir(f"{root}/proc/{pid}")
+            break
+        except FileExistsError:
+            pid += 1
+    add(root, pid, name, parent=parent)
+    return pid
+
+
+def close_file(root: str, pid: int, path: str) -> None:
+    """The process closes it."""
+    folder = f"{root}/proc/{pid}/fd"
+    for number in os.listdir(folder):
+        if os.readlink(f"{folder}/{number}") == path:
+            os.unlink(f"{folder}/{number}")

@@ -4,6 +4,7 @@
 import os
 
 from libhook.simulation import store
+from libhook.simulation.sleepers import answers
 
 
 def snapshot(root: str) -> dict[str, str]:
@@ -15,16 +16,12 @@ def snapshot(root: str) -> dict[str, str]:
     found = {}
     for address in sorted(os.listdir(pci)):
         device = f"{pci}/{address}"
-        shown = (
-            os.path.basename(os.readlink(f"{device}/driver"))
-            if os.path.lexists(f"{device}/driver")
-            else "none"
-        )
+        shown = os.path.basename(os.readlink(f"{device}/driver")) if os.path.lexists(f"{device}/driver") else "none"
         known = store.bound(root, address) or "none"
         found[f"{address} driver"] = shown if shown == known else f"{shown}, in the kernel still {known}"
-        found[f"{address} override"] = store.read(f"{device}/driver_override").rstrip("\n")
+        found[f"{address} override"] = _text(f"{device}/driver_override")
         if os.path.lexists(f"{device}/sriov_numvfs"):
-            found[f"{address} VFs"] = store.read(f"{device}/sriov_numvfs").rstrip("\n")
+            found[f"{address} VFs"] = _text(f"{device}/sriov_numvfs")
     for folder in (
         "dev/vfio",
         "dev/vfio/devices",
@@ -44,6 +41,10 @@ def differences(before: dict[str, str], after: dict[str, str]) -> list[str]:
         for what in sorted(before.keys() | after.keys())
         if before.get(what) != after.get(what)
     ]
+
+
+def _text(path: str) -> str:
+    return store.read(path).rstrip("\n") if answers(path) else "does not answer"
 
 
 def _names(folder: str) -> list[str]:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from libhook.simulation import devices, store
+from libhook.simulation.sleepers import SleepingReads
 from libhook.simulation.world import Device, Driver
 
 if TYPE_CHECKING:
@@ -49,10 +50,7 @@ def enable(kernel: "SimulatedKernel", address: str, wanted: int) -> None:
     pf = kernel.device(address)
     for fields in pf["vfs"][:wanted]:
         vf = Device(**fields)
-        known = (
-            store.load(kernel.root, "drivers", name)
-            for name in os.listdir(f"{kernel.root}/simulation/drivers")
-        )
+        known = (store.load(kernel.root, "drivers", name) for name in os.listdir(f"{kernel.root}/simulation/drivers"))
         drivers = [Driver(**behaviour) for behaviour in known if behaviour is not None]
         devices.add(kernel.root, vf, drivers)
         with store.device_lock(kernel.root, vf.address):
@@ -62,13 +60,14 @@ def enable(kernel: "SimulatedKernel", address: str, wanted: int) -> None:
 
 def disable(kernel: "SimulatedKernel", address: str) -> None:
     """sriov_disable(): each VF's driver must let go first, so a guest that has one is waited for."""
-    for fields in kernel.device(address)["vfs"][: count(kernel.root, address)]:
-        vf = fields["address"]
-        if store.load(kernel.root, "devices", vf) is None:
-            continue
-        with store.device_lock(kernel.root, vf):
-            kernel.release(vf)
-            devices.remove(kernel.root, vf)
+    pf = kernel.device(address)
+    present = [fields["address"] for fields in pf["vfs"][: count(kernel.root, address)]]
+    with SleepingReads(kernel.root, pf["home"]):
+        for vf in present:
+            if store.load(kernel.root, "devices", vf) is not None:
+                with store.device_lock(kernel.root, vf):
+                    kernel.release(vf)
+                    devices.remove(kernel.root, vf)
     _set(kernel.root, address, 0)
 
 

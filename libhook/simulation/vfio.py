@@ -17,9 +17,7 @@ def register(root: str, device: dict[str, Any]) -> None:
     number = 0
     while True:
         try:
-            os.symlink(
-                f"../../{device['home']}/vfio-dev/vfio{number}", f"{root}/sys/class/vfio-dev/vfio{number}"
-            )
+            os.symlink(f"../../{device['home']}/vfio-dev/vfio{number}", f"{root}/sys/class/vfio-dev/vfio{number}")
             break
         except FileExistsError:
             number += 1
@@ -60,6 +58,14 @@ def claim(root: str, group: int, pid: int, addresses: tuple[str, ...]) -> None:
             if not os.path.isdir(f"{root}/sys/bus/pci/devices/{address}/vfio-dev"):
                 raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), address)
         store.create(f"{root}/simulation/owners/{group}", " ".join((str(pid), *addresses)))
+
+
+def opened(root: str, address: str, group: int | None) -> bool:
+    """Whether a process has the device open."""
+    try:
+        return address in store.read(f"{root}/simulation/owners/{group}").split()
+    except FileNotFoundError:
+        return False
 
 
 def release(root: str, group: int) -> None:

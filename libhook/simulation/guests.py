@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A guest with PCI host devices, and the XML that libvirt hands to its hook at each step."""
+
+from typing import NamedTuple
+from xml.sax.saxutils import escape, quoteattr
+
+from libhook.address import PciAddress
+
+
+class Assigned(NamedTuple):
+    """A PCI device of a guest: a ``hostdev``, the VF of an ``interface``, or the controller of an NVMe ``disk``."""
+
+    address: str
+    managed: bool = False
+    source: str = "hostdev"
+    model: str = ""
+    """``<driver model=…>``: the vfio driver that the XML asks for."""
+
+
+class Guest(NamedTuple):
+    """``document`` is handed over as it is at every step, where the XML itself is what a test is about."""
+
+    name: str = "win11"
+    devices: tuple[Assigned, ...] = ()
+    uuid: str = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
+    document: bytes = b""
+
+    def xml(self, number: int = -1, prepared: bool = False) -> bytes:
+        """The live XML has its id, ``number``; what libvirt fills in is there once the guest is ``prepared``."""
+        if self.document:
+            return self.document
+        identity = f" id='{number}'" if number >= 0 else ""
+        devices = "".join(_device(device, at, prepared) for at, device in enumerate(self.devices))
+        return _DOMAIN.format(id=identity, name=escape(self.name), uuid=self.uuid, devices=devices).encode()
+
+
+def _device(device: Assigned, at: int, prepared: bool) -> str:
+    a = PciAddress.parse(device.address)
+    address = (
+        f"<address{{}} domain='0x{a.domain:04x}' bus='0x{a.bus:02x}' slot='0x{a.slot:02x}' function='0x{a.function}'/>"
+    )
+    pci = " type='pci'"
+    managed = "yes" if device.managed else "no"
+    driver = f"<driver name='vfio'{f' model={quoteattr(device.model)}' if device.model else ''}/>"
+    driver = driver if prepared or device.model else ""
+    alias = f"<alias name='hostdev{at}'/>" if prepared else ""
+    if device.source == "interface":
+        return (
+            f"\n    <interface type='hostdev' managed='{managed}'>\n      <mac address='52:54:00:6d:90:{at:02x}'/>"
+            f"\n      {driver}<source>{address.format(pci)}</source>{alias}\n    </interface>"
+        )
+    if device.source == "disk":
+        return (
+            f"\n    <disk type='nvme' device='disk'>\n      <driver name='qemu' type='raw'/>\n      <source type='pci' "
+            f"managed='{managed}' namespace='1'>{address.format('')}</source>\n      <target dev='vd{chr(97 + at)}' "
+            f"bus='virtio'/>{alias}\n    </disk>"
+        )
+    return (
+        f"\n    <hostdev mode='subsystem' type='pci' managed='{managed}'>\n      {driver}<source>"
+        f"{address.format('')}</source>{alias}\n    </hostdev>"
+    )
+
+
+_DOMAIN = """<domain type='kvm'{id}>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='KiB'>8388608</memory>
+  <vcpu placement='static'>4</vcpu>
+  <os>
+    <type arch='x86_64' machine='pc-q35-10.0'>hvm</type>
+  </os>
+  <features>
+    <acpi/>
+  </features>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2'/>
+      <source file='/var/lib/libvirt/images/disk.qcow2'/>
+      <target dev='sda' bus='sata'/>
+    </disk>{devices}
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
