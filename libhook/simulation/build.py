@@ -26,9 +26,6 @@ _PROC = {
     "net/ipv6_route": "",
 }
 
-LIBVIRTD = 900
-"""The pid of the simulated host's libvirtd."""
-
 
 def scratch() -> str:
     """A new folder for a host, in memory where possible: ext4 is slow after many deletions."""
@@ -54,7 +51,6 @@ def build(root: str, world: World) -> None:
     _add_drivers(root, world)
     _add_devices(root, world)
     processes.add(root, 1, "systemd")
-    processes.add(root, LIBVIRTD, "libvirtd", parent=1)
 
 
 def _add_drivers(root: str, world: World) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from libhook.simulation import processes, store, vfio
-from libhook.simulation.build import LIBVIRTD
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.pcilist import DeviceLists, Failed
 
@@ -50,19 +49,29 @@ class _Running:
 
 
 class Libvirt:
-    """One daemon's life; several threads may start and stop guests at once. ``tell`` hears what it does."""
+    """One daemon's life; several threads may start and stop guests at once. ``tell`` hears what it does.
+
+    The calling process is libvirtd: a hook that is a program sees its pid as its parent's, and finds it in /proc.
+    """
 
     def __init__(self, root: str, hook: Hook, tell: Callable[[str], None] = lambda _: None) -> None:
         """A daemon that has just started and knows no guest."""
         self.root = root
-        self.pid = LIBVIRTD
+        self.pid = os.getpid()
         self._hook = hook
         self._tell = tell
         self._lists = DeviceLists(root, tell)
         self._running: dict[str, _Running] = {}
         self._lock = threading.Lock()
         self._number = 0
-        store.create(f"{root}/run/libvirtd.pid", f"{self.pid}\n")
+        self._lives = 0
+        self._appear()
+
+    def _appear(self) -> None:
+        """Each life of the daemon begins at another time, by which it is told from the one before."""
+        self._lives += 1
+        processes.add(self.root, self.pid, "libvirtd", started=self.pid + self._lives)
+        store.create(f"{self.root}/run/libvirtd.pid", f"{self.pid}\n")
 
     def start(self, guest: Guest, fails: str = "") -> Outcome:
         """Start a guest. ``fails``: where something of libvirt's own goes wrong; "validation", "host" or "qemu"."""
@@ -106,8 +115,7 @@ class Libvirt:
         """The daemon ends and starts again, guests live on: it forgets which devices it left unbound."""
         calls: list[Call] = []
         processes.end(self.root, self.pid)
-        self.pid = processes.spawn(self.root, "libvirtd")
-        store.create(f"{self.root}/run/libvirtd.pid", f"{self.pid}\n")
+        self._appear()
         self._lists.restart()
         for run in list(self._running.values()):
             try:

@@ -112,8 +112,8 @@ class DeviceLists:
         bound = self._driver(address) or ""
         mine = bound.replace("_", "-") != driver.replace("_", "-")
         if mine:
-            self._tell(f"libvirtd binds {address} to {driver}")
             name = self._registered(driver)
+            self._tell(f"libvirtd binds {address} to {name}")
             self._kernel.write(f"bus/pci/devices/{address}/driver_override", name)
             if bound:
                 self._kernel.write(f"bus/pci/devices/{address}/driver/unbind", address)

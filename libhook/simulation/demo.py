@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``libhook demo``: one guest's life through the real launcher, on a host that is a folder; then a refusal."""
+
+import os
+import shutil
+import subprocess
+import textwrap
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from libhook.simulation import hosts, store
+from libhook.simulation.build import build, scratch
+from libhook.simulation.guests import Assigned, Guest
+from libhook.simulation.libvirt import Libvirt
+from libhook.simulation.snapshot import differences, snapshot
+
+_NIC, _GPU, _SOUND = "0000:01:00.0", "0000:03:00.0", "0000:03:00.1"
+_WHAT = {_NIC: "network card", _GPU: "graphics card", _SOUND: "its audio function"}
+_GUEST = Guest("win11", (Assigned(_NIC), Assigned(_GPU, managed=True), Assigned(_SOUND, managed=True)))
+_HALF = Guest("half", (Assigned(_GPU),), "1c15a1a0-a802-4b8e-8f5c-2a6d8a7c1f0e")
+_REMOVE = 0.1
+_WIDTH, _MARGIN = 79, 9
+_BOLD, _DIM, _GREEN, _RED = "1", "2", "32", "31"
+
+
+def play_demo(launcher: str, out: TextIO) -> int:
+    """Show it on ``out``. 0 when the guest had its devices and left the host as it was, and the second was refused."""
+    page = _Page(out, out.isatty() and not os.environ.get("NO_COLOR"))
+    if not os.access(launcher, os.X_OK):
+        page.show("error", f"{launcher} is not there, or cannot be executed", _RED)
+        return 1
+    root = scratch()
+    try:
+        return _play(_Demo(root, launcher, page))
+    finally:
+        shutil.rmtree(root)
+
+
+def _play(demo: "_Demo") -> int:
+    build(demo.root, hosts.workstation(_REMOVE))
+    page, before = demo.page, snapshot(demo.root)
+    page.title("One guest's life on a simulated host; nothing of this machine is touched.")
+    for address, what in _WHAT.items():
+        group = os.path.basename(os.readlink(f"{demo.root}/sys/bus/pci/devices/{address}/iommu_group"))
+        driver = before[f"{address} driver"]
+        page.show("host", f"{address}  {what:<18}  IOMMU group {group}  on {driver}")
+    page.show("guest", f"\"{_GUEST.name}\" gets all three. managed='no' for the first: libhook binds it.")
+    page.show("guest", "managed='yes' for the others: libvirt binds them, and libhook checks.")
+    daemon = Libvirt(demo.root, demo.hook, demo.hear)
+    begun = daemon.start(_GUEST)
+    if begun.error:
+        page.show("error", begun.error, _RED)
+        return 1
+    daemon.stop(_GUEST.name, "shutdown")
+    same = demo.prove(before)
+    page.title("A guest that gets half of a group.")
+    page.show("guest", f'"{_HALF.name}" gets the graphics card without its audio function.')
+    refusal = daemon.start(_HALF)
+    refused = [call for call in refusal.calls if call.status]
+    return 0 if demo.prove(before) and same and [call.operation for call in refused] == ["prepare"] else 1
+
+
+class _Page:
+    """Lines of a label and what it labels, wrapped, with colour where the reader is a terminal."""
+
+    def __init__(self, out: TextIO, colour: bool) -> None:
+        self._out = out
+        self._colour = colour
+        self._label = ""
+
+    def title(self, text: str) -> None:
+        """What comes next."""
+        self._out.write(f"\n{self._paint(text, _BOLD)}\n")
+        self._label = ""
+
+    def show(self, label: str, text: str, style: str = "") -> None:
+        """A label that says the same as the one above is left out."""
+        shown = "" if label == self._label else label
+        self._label = label
+        deeper = " " * (_MARGIN + 2)
+        wrapped = textwrap.wrap(
+            text, _WIDTH, initial_indent=" " * _MARGIN, subsequent_indent=deeper, break_on_hyphens=False
+        )
+        for at, line in enumerate(wrapped):
+            margin = f"{shown if at == 0 else '':<{_MARGIN}}"
+            self._out.write(f"{self._paint(margin, _DIM)}{self._paint(line[_MARGIN:], style)}\n")
+        self._out.flush()
+
+    def _paint(self, text: str, style: str) -> str:
+        return f"\033[{style}m{text}\033[0m" if self._colour and style and text.strip() else text
+
+
+class _Demo:
+    """What the daemon calls and tells, shown."""
+
+    def __init__(self, root: str, launcher: str, page: _Page) -> None:
+        self.root = root
+        self.page = page
+        self._launcher = launcher
+        self._surprises = 0
+
+    def hook(self, name: str, operation: str, sub: str, extra: str, xml: bytes) -> tuple[int, str]:
+        """Ask for the plan first, then let it happen, and show both."""
+        arguments = [self._launcher, name, operation, sub, extra]
+        planned = self._run(arguments, xml, LIBHOOK_DRY_RUN="1").stderr.decode(errors="replace").splitlines()
+        modules, writes, records = self._modules(), self._logged("writes"), self._logged("audit")
+        done = self._run(arguments, xml)
+        said = done.stderr.decode(errors="replace").strip()
+        self._show_plan(planned)
+        for module in self._modules() - modules:
+            self.page.show("did", f"load {module}")
+        self._show_writes(self._logged("writes")[len(writes) :], planned)
+        self._show_records(self._logged("audit")[len(records) :])
+        if done.returncode:
+            self.page.show("refused", said, _RED)
+        elif not planned:
+            self.page.show("passed", "nothing to change")
+        return done.returncode, said
+
+    def hear(self, line: str) -> None:
+        """What libvirt and QEMU do; a call of the hook begins a section."""
+        who, _, what = line.partition(" ")
+        if who == "hook":
+            self.page.title(f"hooks/qemu {what}")
+        else:
+            self.page.show(who, what)
+
+    def prove(self, before: dict[str, str]) -> bool:
+        """Whether the host is as it was, by nothing but planned writes, and say so."""
+        changes = differences(before, snapshot(self.root))
+        self.page.title("The host is not as before." if changes else "The host is as before.")
+        for change in changes:
+            self.page.show("changed", change, _RED)
+        if not changes:
+            text = f"{len(before)} drivers, overrides, nodes and interfaces compared, none differs;"
+            self.page.show("proof", text, _GREEN)
+        if not self._surprises:
+            self.page.show("proof", "what was written is what the dry run printed", _GREEN)
+        return not changes and not self._surprises
+
+    def _run(self, arguments: Sequence[str], xml: bytes, **more: str) -> "subprocess.CompletedProcess[bytes]":
+        """As libvirtd does, but for the root of the host."""
+        environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "LIBHOOK_ROOT": self.root}
+        return subprocess.run(arguments, input=xml, capture_output=True, env=environment | more, check=False)
+
+    def _logged(self, log: str) -> list[dict[str, Any]]:
+        return store.lines(f"{self.root}/var/log/{log}.jsonl")
+
+    def _modules(self) -> set[str]:
+        return set(os.listdir(f"{self.root}/sys/module"))
+
+    def _show_plan(self, planned: Sequence[str]) -> None:
+        """Without the writes and records, which are shown as they happen."""
+        for line in planned:
+            if not line.startswith((" ", "record ", "refuse: ")):
+                self.page.show("plan", line)
+
+    def _show_writes(self, writes: Sequence[dict[str, Any]], planned: Sequence[str]) -> None:
+        for write in writes:
+            value = write["value"].replace("\n", "\\n")
+            line = f'write "{value}" to /sys/{write["path"]}'
+            expected = f"  {line}" in planned and write["answer"] == "ok"
+            self._surprises += not expected
+            self.page.show("did" if expected else write["answer"], line, "" if expected else _RED)
+        if writes:
+            self.page.show("took", f"{sum(write['seconds'] for write in writes) * 1000:.0f} ms in the kernel", _DIM)
+
+    def _show_records(self, records: Sequence[dict[str, Any]]) -> None:
+        """The first in full; of the others the end, which is all that differs."""
+        for at, record in enumerate(records):
+            text = f"... {record['text'][record['text'].index('bus=') :]}" if at else record["text"]
+            result, style = ("success", "") if record["success"] else ("failed", _RED)
+            self.page.show("record", f"{text} res={result}", style)
