@@ -59,6 +59,8 @@ class Held(NamedTuple):
     """The kernel's boot id: bindings do not outlive a boot, so neither does this."""
     libvirtd: Process
     devices: tuple[HeldDevice, ...] = ()
+    lost: int = 0
+    """Audit records that the kernel had lost when the guest was prepared, where the trail is required."""
 
     @property
     def moves(self) -> tuple[Move, ...]:
@@ -92,8 +94,9 @@ class Held(NamedTuple):
                 "boot": str(boot),
                 "libvirtd": [int(pid), int(start)],
                 "devices": list(devices),
+                "lost": int(lost),
             } if phase in get_args(Phase):
-                return cls(uuid, name, virt, phase, boot, Process(pid, start), tuple(map(_device, devices)))  # type: ignore[arg-type]
+                return cls(uuid, name, virt, phase, boot, Process(pid, start), tuple(map(_device, devices)), lost)  # type: ignore[arg-type]
         raise BadInput("not a record of a guest")
 
 

@@ -42,6 +42,16 @@ class PciDevice(NamedTuple):
         return self.pci_class in _BRIDGE_CLASSES
 
 
+class Trail(NamedTuple):
+    """What the kernel says of its audit trail (AUDIT_GET)."""
+
+    enabled: bool
+    daemon: int
+    """pid of the auditd that writes it down; 0: none."""
+    lost: int
+    """Records lost since boot."""
+
+
 class Claim(NamedTuple):
     """Which guest holds a device."""
 
@@ -66,6 +76,10 @@ class Host(NamedTuple):
     """Devices whose vfio node, or whose group's, some process has open: who, ready to print."""
     in_flight: frozenset[PciAddress] = frozenset()
     """Devices with a kernel write of ours still on its way: not to be touched, nor read."""
+
+
+NOTHING = Host({}, {}, {}, frozenset(), frozenset(), iommu=False, in_use={})
+"""Where no question is asked of the host."""
 
 
 def same_driver(one: str | None, other: str | None) -> bool:

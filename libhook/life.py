@@ -4,11 +4,12 @@
 Each returns nothing, and raises Refused where the guest's start is to be vetoed.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NoReturn
 
+from libhook.address import PciAddress
 from libhook.domain import Domain, HostDevice
-from libhook.errors import Refused
+from libhook.errors import LibhookError, Refused
 from libhook.event import Event
 from libhook.giveback import give_back, settle, try_to_save, undo
 from libhook.handlers import audit
@@ -49,7 +50,17 @@ def _new(session: Session, domain: Domain, plan: Plan) -> Held:
     devices = [_held_device(device, moves.pop(device.address, None)) for device in domain.devices]
     along = [HeldDevice("pci", address, move, audited=False) for address, move in moves.items()]
     libvirtd = session.state.process(session.libvirtd)
-    return Held(domain.uuid, domain.name, domain.virt, "preparing", session.state.boot(), libvirtd, (*devices, *along))
+    trail = session.machine.kernel.trail() if session.config.audit_required else None
+    return Held(
+        domain.uuid,
+        domain.name,
+        domain.virt,
+        "preparing",
+        session.state.boot(),
+        libvirtd,
+        (*devices, *along),
+        trail.lost if trail else 0,
+    )
 
 
 def _held_device(device: HostDevice, move: Move | None = None) -> HeldDevice:
@@ -58,16 +69,11 @@ def _held_device(device: HostDevice, move: Move | None = None) -> HeldDevice:
 
 def _take(session: Session, domain: Domain, held: Held, plan: Plan) -> None:
     """Journal, claim, apply; on any failure undo and refuse."""
-    state = session.state
     try:
-        state.save(held)
-        for device in held.devices:
-            if device.pci:
-                state.claim(device.pci, domain.uuid)
-    except OSError as error:
-        _let_go(session, held)
-        reason = f"the journal in {session.machine.state} cannot be written ({error.strerror})"
-        _refuse(session, held, [Refusal(device.key, reason, "make room there") for device in domain.pci])
+        _journal(session, held, (device.pci for device in held.devices if device.pci))
+    except LibhookError as error:
+        refusals = [Refusal(device.key, error.message, error.hint) for device in domain.devices]
+        _refuse(session, _let_go(session, held), refusals)
     refusals = [Refusal(device.key, *failure[:2]) for failure in session.load(plan.loads) for device in domain.pci]
     if not refusals:
         refusals = [
@@ -76,7 +82,24 @@ def _take(session: Session, domain: Domain, held: Held, plan: Plan) -> None:
     if refusals:
         _, left = undo(session.with_grace(), held)
         _refuse(session, _let_go(session, held, left), refusals)
-    try_to_save(session, held._replace(phase="prepared"))
+    _journal(session, held._replace(phase="prepared"))
+
+
+def _journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> None:
+    """Write the record, then the claims. Where that cannot be done nothing may be handed over."""
+    try:
+        session.state.save(held)
+        for address in claims:
+            session.state.claim(address, held.uuid)
+    except OSError as error:
+        reason = f"the journal in {session.machine.state} cannot be written ({error.strerror})"
+        raise LibhookError(reason, "make room there") from error
+
+
+def record_failure(session: Session, domain: Domain) -> None:
+    """The start fails before anything could be remembered of it, so ``release`` will find nothing to record."""
+    if domain.uuid not in session.state.uuids():
+        session.send(audit.failed(domain, (device.key for device in domain.devices), session.config))
 
 
 def _let_go(session: Session, held: Held, left: Collection[str] = ()) -> Held:
@@ -117,7 +140,7 @@ def start(session: Session, event: Event, domain: Domain) -> None:
         held = state.load(domain.uuid) or _new(session, domain, Plan(()))
         addresses = [device.pci for device in domain.pci if device.pci]
         with state.locked(state.names_of_locks(addresses), session.deadline):
-            plan = session.plan(event, domain, held, use=False)
+            plan = session.plan(event, domain, held)
             session.log_plan(plan)
             known = {device.key: device for device in held.devices}
             own = [known.get(device.key, _held_device(device)) for device in domain.devices if not device.missing]
@@ -125,10 +148,7 @@ def start(session: Session, event: Event, domain: Domain) -> None:
             held = held._replace(phase="prepared", devices=(*own, *along))
             if plan.refusals:
                 _refuse(session, held, plan.refusals)
-            for device in own:
-                if device.pci:
-                    state.claim(device.pci, domain.uuid)
-            state.save(held)
+            _journal(session, held, addresses)
 
 
 def started(session: Session, event: Event, domain: Domain) -> None:
@@ -137,7 +157,7 @@ def started(session: Session, event: Event, domain: Domain) -> None:
     state.prepare()
     with state.locked([f"domain-{domain.uuid}"], session.deadline):
         held = state.load(domain.uuid)
-        plan = session.plan(event, domain, held, use=False)
+        plan = session.plan(event, domain, held)
         session.log_plan(plan)
         if held is None and event.operation.name == "reconnect":
             return  # it was started before libhook was installed: how is not known

@@ -6,8 +6,8 @@ from libhook.plan import Plan, Refusal, Warn
 from libhook.situation import Handler, Situation
 
 HANDLERS: dict[str, tuple[Handler, ...]] = {
-    "prepare": (preflight.prepare, vfio.prepare),
-    "start": (vfio.start,),
+    "prepare": (audit.required, preflight.prepare, vfio.prepare),
+    "start": (audit.required, vfio.start),
     "started": (audit.started,),
     "release": (vfio.release, audit.release),
     "reconnect": (vfio.reconnect, audit.started),

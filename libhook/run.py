@@ -17,7 +17,7 @@ from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.state import State
-from libhook.errors import BadInput, LibhookError, printable
+from libhook.errors import BadInput, LibhookError, Refused, printable
 from libhook.event import Event
 from libhook.held import Held
 from libhook.plan import Plan
@@ -81,13 +81,12 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
             raise
         log.add("error", "bad document", reason=error.message)
         domain = None
+    broken: LibhookError | None = None
     try:
         settings = load_config(machine, happening.guest, domain.uuid if domain else "")
     except LibhookError as error:
-        if happening.operation.may_veto:
-            raise
         log.add("error", "configuration ignored", reason=error.message)
-        settings = Config()
+        settings, broken = Config(), error
     session = Session(machine, state, log, settings, Deadline.after(settings.write_deadline), call.caller)
     log.bind(uuid=domain.uuid if domain else "")
     for warning in domain.warnings if domain else ():
@@ -100,7 +99,16 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
     if name == "release":
         life.release(session, domain, happening.guest)
     elif domain is not None and (domain.devices or domain.uuid in state.uuids()):
-        _OPERATIONS[name](session, happening, domain)
+        try:
+            if broken and happening.operation.may_veto:
+                raise broken
+            _OPERATIONS[name](session, happening, domain)
+        except Refused:
+            raise
+        except Exception:
+            if name == "prepare":
+                life.record_failure(session, domain)
+            raise
     return Answer(0)
 
 

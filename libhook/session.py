@@ -4,7 +4,7 @@
 The operations (life.py) and the give-back (giveback.py) both stand on this.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from libhook.address import PciAddress
@@ -18,7 +18,7 @@ from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.event import OPERATIONS, Event
 from libhook.held import Held
-from libhook.host import Host
+from libhook.host import NOTHING, Host
 from libhook.plan import Load, Move, Plan, Record
 from libhook.registry import plan_for
 from libhook.situation import Situation
@@ -42,36 +42,37 @@ class Session(NamedTuple):
         grace = Deadline.after(min(_GRACE, self.config.write_deadline))
         return self._replace(deadline=max(self.deadline, grace))
 
-    def look(self, addresses: Iterable[PciAddress], *, use: bool = True) -> Host:
-        """The host as it is now, as far as these devices are concerned."""
-        wanted = tuple(addresses)
-        related = set(wanted)
-        for address in wanted:
-            number = sysfs.group(self.machine, address)
-            related.update(sysfs.members(self.machine, number) if number is not None else ())
+    def look(self, addresses: Collection[PciAddress]) -> Host:
+        """The whole picture of these devices: before they are handed over."""
+        groups = {group for address in addresses if (group := sysfs.group(self.machine, address)) is not None}
+        related = {*addresses, *(other for group in groups for other in sysfs.members(self.machine, group))}
         for address in tuple(related):
             pf, vfs = sysfs.related(self.machine, address)
             related.update((pf, *vfs) if pf else vfs)
-        return sysfs.look(
-            self.machine,
-            wanted,
-            self.state.claims(related),
-            self.state.in_flight(),
-            self.deadline,
-            siblings=self.config.siblings == "bind",
-            use=use,
-        )
+        claims, in_flight = self.state.claims(related), self.state.in_flight()
+        siblings = self.config.siblings == "bind"
+        return sysfs.look(self.machine, addresses, claims, in_flight, self.deadline, siblings=siblings)
 
-    def plan(self, event: Event, domain: Domain, held: Held | None, *, use: bool = True) -> Plan:
-        """What this event asks for, of these devices on this host."""
+    def plan(self, event: Event, domain: Domain, held: Held | None) -> Plan:
+        """What this event asks for, on this host, of which no more is looked at than the event's handlers need."""
         addresses = [device.pci for device in domain.pci if device.pci]
-        addresses += [move.device for move in held.moves if move.device not in addresses] if held else []
-        return plan_for(Situation(event, domain, self.look(addresses, use=use), held, self.config))
+        match event.operation.name:
+            case "prepare":
+                host = self.look(addresses)
+            case "start" | "reconnect":
+                host = sysfs.glance(self.machine, addresses, self.state.claims(addresses), self.state.in_flight())
+            case "release":
+                taken = [move.device for move in held.moves] if held else []
+                host = sysfs.glance(self.machine, taken, {}, self.state.in_flight(), self.deadline)
+            case _:
+                host = NOTHING
+        trail = self.machine.kernel.trail() if self.config.audit_required else None
+        return plan_for(Situation(event, domain, host, held, self.config, trail))
 
     def plan_release(self, held: Held) -> Plan:
         """What gives back everything of a record; the guest's XML is not asked."""
         event = Event(held.name, OPERATIONS["release"], "-")
-        return self.plan(event, Domain(held.name, held.uuid, held.virt, ()), held, use=False)
+        return self.plan(event, Domain(held.name, held.uuid, held.virt, ()), held)
 
     def log_plan(self, plan: Plan) -> None:
         """Every line of it, the same that a dry run prints."""

@@ -8,7 +8,7 @@ from libhook.config import Config
 from libhook.domain import Domain
 from libhook.event import Event
 from libhook.held import Held
-from libhook.host import Host
+from libhook.host import Host, Trail
 from libhook.plan import Action
 
 
@@ -21,6 +21,8 @@ class Situation(NamedTuple):
     held: Held | None
     """What libhook holds for this guest, from earlier events."""
     config: Config
+    trail: Trail | None = None
+    """Asked for only where the configuration requires the audit trail; None then: the kernel gave no answer."""
 
 
 Handler = Callable[[Situation], Iterable[Action]]

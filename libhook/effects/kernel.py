@@ -9,7 +9,12 @@ import errno
 import os
 from typing import NamedTuple, Protocol
 
+from libhook.host import Trail
+
+_AUDIT_GET = 1000
 _AUDIT_VIRT_RESOURCE = 2501
+_NETLINK_AUDIT = 9
+_NLM_F_REQUEST = 1
 _PRIORITY = {"info": 6, "warning": 4, "error": 3}
 
 
@@ -24,6 +29,9 @@ class Kernel(Protocol):
 
     def record(self, text: str, success: bool) -> int:
         """Send an AUDIT_VIRT_RESOURCE record. As libaudit: above 0 sent, 0 or less not sent (-errno)."""
+
+    def trail(self) -> Trail | None:
+        """What the kernel says of its audit trail; None when it does not say."""
 
     def log(self, fields: dict[str, object]) -> None:
         """Hand one structured event to the system's log."""
@@ -82,6 +90,25 @@ class LinuxKernel:
             )
         finally:
             audit.audit_close(connection)
+
+    def trail(self) -> Trail | None:
+        """See Kernel. Asked over netlink: the bindings of audit 4.0 have no call for it."""
+        import socket
+        import struct
+
+        header = struct.Struct("=IHHII")  # struct nlmsghdr
+        try:
+            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_AUDIT) as netlink:
+                netlink.settimeout(1)
+                netlink.sendto(header.pack(header.size, _AUDIT_GET, _NLM_F_REQUEST, 1, 0), (0, 0))
+                answer = netlink.recv(8192)
+        except OSError:
+            return None
+        _, kind, _, _, _ = header.unpack_from(answer)
+        if kind != _AUDIT_GET:
+            return None
+        _, enabled, _, daemon, _, _, lost = struct.unpack_from("=7I", answer, header.size)  # struct audit_status
+        return Trail(enabled != 0, daemon, lost)
 
     def log(self, fields: dict[str, object]) -> None:
         """See Kernel. To the journal with its fields; where python3-systemd is missing, to syslog as one line."""

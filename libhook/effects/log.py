@@ -5,6 +5,7 @@ structlog takes several times a bare start of Python to import, so it is importe
 The trail that must not be lost, the audit record, does not go this way.
 """
 
+import os
 import time
 from collections.abc import MutableMapping
 from contextlib import suppress
@@ -37,7 +38,7 @@ class Log:
         """Hand everything to a child; failing to log fails nothing."""
         if self._entries:
             with suppress(OSError):
-                child.spawn(self._send)
+                child.spawn(self._send).abandon()
             self._entries = []
 
     def bind(self, **context: object) -> None:
@@ -51,19 +52,19 @@ class Log:
         self._entries.append((level, event, time.time(), shown))
 
     def _send(self) -> None:
-        import structlog
+        os.nice(10)  # the guest's start comes first
+        try:
+            import structlog
+        except ImportError:  # not packaged everywhere; the log must not depend on it
+            for level, event, when, fields in self._entries:
+                self._machine.kernel.log({"level": level, "event": event, "time": when, **fields})
+            return
 
-        logger = structlog.wrap_logger(
-            None,
-            processors=[structlog.processors.add_log_level, self._hand_over],
-            wrapper_class=structlog.make_filtering_bound_logger(0),
-        )
+        def hand_over(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> NoReturn:
+            """The last processor: what goes to the journal are fields, not a line of text."""
+            self._machine.kernel.log(dict(fields))
+            raise structlog.DropEvent
+
+        logger = structlog.wrap_logger(None, processors=[structlog.processors.add_log_level, hand_over])
         for level, event, when, fields in self._entries:
             getattr(logger, level)(event, time=when, **fields)
-
-    def _hand_over(self, _logger: object, _method: str, fields: MutableMapping[str, Any]) -> NoReturn:
-        """The last processor: what goes to the journal are fields, not a line of text."""
-        import structlog
-
-        self._machine.kernel.log(dict(fields))
-        raise structlog.DropEvent

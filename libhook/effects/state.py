@@ -131,8 +131,18 @@ class State:
         return held if held.boot == self.boot() else None
 
     def save(self, held: Held) -> None:
-        """Write a guest's record; OSError when it cannot be written."""
-        self._replace(self._record(held.uuid), json.dumps(held.to_json()))
+        """Write a guest's record; OSError when it cannot be written.
+
+        Where there is no room for a second file, the one that is there is overwritten: a phase, or what is recorded
+        already, must not be lost because something else filled /run.
+        """
+        path, text = self._record(held.uuid), json.dumps(held.to_json())
+        try:
+            self._replace(path, text)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not os.path.exists(path):
+                raise
+            self._overwrite(path, text)
 
     def forget(self, uuid: str) -> None:
         """Remove a guest's record."""
@@ -245,6 +255,14 @@ class State:
                     f"{path} is not a file that only root may write to", "find out who made it, then remove it"
                 )
             return file.read(_LONGEST).decode("utf-8", "surrogateescape")
+
+    @staticmethod
+    def _overwrite(path: str, text: str) -> None:
+        """In place, in one write(2), padded with blanks to the length it had: as long as it fits, no page is needed."""
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW), "r+b", buffering=0) as file:
+            content = text.encode("utf-8", "surrogateescape")
+            file.write(content.ljust(os.fstat(file.fileno()).st_size))
+            os.fsync(file.fileno())
 
     def _replace(self, path: str, text: str) -> None:
         """All or nothing: a new file, fsynced, renamed over the old one, the folder fsynced."""

@@ -13,7 +13,7 @@ from libhook.address import PciAddress
 from libhook.effects import child, holders
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
-from libhook.host import VFIO_PCI, Binding, Claim, Host, PciDevice
+from libhook.host import NOTHING, VFIO_PCI, Binding, Claim, Host, PciDevice
 
 _UNSET = ("", "(null)")
 """How an override that is not set reads: older kernels print the null pointer."""
@@ -74,13 +74,6 @@ def on_vfio(machine: Machine, address: PciAddress) -> bool:
     return driver(machine, address) == VFIO_PCI
 
 
-def bindings(machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline) -> dict[PciAddress, Binding]:
-    """Driver and override of each that exists."""
-    present = [address for address in addresses if exists(machine, address)]
-    set_now = overrides(machine, present, deadline)
-    return {address: Binding(driver(machine, address), set_now[address]) for address in present}
-
-
 def driver_name(machine: Machine, wanted: str) -> str | None:
     """The name under which the kernel has this driver, which a module's name may not be; None when it has not."""
     for name in (wanted, wanted.replace("_", "-"), wanted.replace("-", "_")):
@@ -96,44 +89,59 @@ def look(
     claims: Mapping[PciAddress, Claim],
     in_flight: frozenset[PciAddress],
     deadline: Deadline,
+    *,
     siblings: bool = False,
-    use: bool = True,
 ) -> Host:
-    """The picture of these devices and their groups.
-
-    The overrides of the groups' others are read with ``siblings`` only, who has vfio nodes open with ``use`` only.
-    """
+    """The whole picture of these devices and their groups; the overrides of the groups' others with ``siblings``."""
     wanted = [address for address in addresses if exists(machine, address)]
     groups = {number: members(machine, number) for address in wanted if (number := group(machine, address)) is not None}
-    seen = dict.fromkeys(wanted)
-    for others in groups.values():
-        seen.update(dict.fromkeys(others))
+    seen = tuple(dict.fromkeys((*wanted, *(other for others in groups.values() for other in others))))
     readable = [address for address in (seen if siblings else wanted) if address not in in_flight]
     set_now = overrides(machine, readable, deadline)
     aliases = vfio_aliases(machine)
-    devices = {}
-    for address in seen:
-        pf, vfs = related(machine, address)
-        devices[address] = PciDevice(
-            address=address,
-            binding=Binding(driver(machine, address), set_now.get(address, "")),
-            pci_class=int(_read(f"{device_path(machine, address)}/class") or "0", 16) >> 8,
-            group=group(machine, address),
-            on_vfio=on_vfio(machine, address),
-            variant=_variant(aliases, _read(f"{device_path(machine, address)}/modalias")),
-            pf=pf,
-            vfs=vfs,
-        )
     vfio_drivers = frozenset((VFIO_PCI, *(module for _, module in aliases if module != "vfio_pci")))
     return Host(
-        devices=devices,
+        devices={address: _device(machine, address, set_now.get(address, ""), aliases) for address in seen},
         groups=groups,
         claims=claims,
         vfio_drivers=vfio_drivers,
         loaded=frozenset(name for name in vfio_drivers if driver_name(machine, name)),
         iommu=bool(_entries(f"{machine.sys}/kernel/iommu_groups")),
-        in_use=holders.of_vfio(machine, devices) if use else {},
+        in_use=holders.of_vfio(machine, seen),
         in_flight=in_flight,
+    )
+
+
+def glance(
+    machine: Machine,
+    addresses: Iterable[PciAddress],
+    claims: Mapping[PciAddress, Claim],
+    in_flight: frozenset[PciAddress],
+    deadline: Deadline | None = None,
+) -> Host:
+    """Only these devices, and nothing of their groups: enough once they are handed over.
+
+    Their overrides are read with a ``deadline`` only; without one nothing here can sleep.
+    """
+    wanted = [address for address in addresses if exists(machine, address)]
+    readable = [address for address in wanted if address not in in_flight]
+    set_now = overrides(machine, readable, deadline) if deadline else {}
+    devices = {address: _device(machine, address, set_now.get(address, ""), ()) for address in wanted}
+    return NOTHING._replace(devices=devices, claims=claims, in_flight=in_flight)
+
+
+def _device(machine: Machine, address: PciAddress, override: str, aliases: tuple[tuple[str, str], ...]) -> PciDevice:
+    path = device_path(machine, address)
+    pf, vfs = related(machine, address)
+    return PciDevice(
+        address=address,
+        binding=Binding(driver(machine, address), override),
+        pci_class=int(_read(f"{path}/class") or "0", 16) >> 8,
+        group=group(machine, address),
+        on_vfio=on_vfio(machine, address),
+        variant=_variant(aliases, _read(f"{path}/modalias")) if aliases else VFIO_PCI,
+        pf=pf,
+        vfs=vfs,
     )
 
 

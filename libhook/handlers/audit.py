@@ -7,8 +7,34 @@ from libhook import record
 from libhook.config import Config
 from libhook.domain import Domain, HostDevice
 from libhook.held import Held, HeldDevice
-from libhook.plan import Action, Record
+from libhook.plan import Action, Record, Refusal
 from libhook.situation import Situation
+
+
+def required(situation: Situation) -> Iterator[Action]:
+    """Where the configuration requires the trail, no device is handed over that it would not tell of.
+
+    Asked at ``prepare`` and again at ``start``, since a record that is sent is not yet one that is written. The gap
+    that remains: a trail that ends between the answer and the record.
+    """
+    if not situation.config.audit_required:
+        return
+    trail = situation.trail
+    if trail is None:
+        reason, remedy = (
+            "the kernel does not answer about it",
+            "it needs audit built in, and CAP_AUDIT_CONTROL",
+        )
+    elif not trail.enabled:
+        reason, remedy = "it is off in the kernel", "auditctl -e 1, or audit=1 on the kernel's command line"
+    elif not trail.daemon:
+        reason, remedy = "no auditd writes it down", "systemctl start auditd"
+    elif situation.held and trail.lost > situation.held.lost:
+        reason, remedy = "records were lost since the guest was prepared", "raise the backlog: auditctl -b 8192"
+    else:
+        return
+    for device in situation.domain.devices:
+        yield Refusal(device.key, f"{device.address}: the audit trail is required, but {reason}", remedy)
 
 
 def started(situation: Situation) -> Iterator[Action]:

@@ -8,6 +8,7 @@ should send it.
 """
 
 import errno
+import json
 import os
 import signal
 import time
@@ -84,6 +85,14 @@ class SimulatedKernel:
             path = f"{self.root}/var/log/audit.jsonl"
             store.append(path, {"serial": serial, "time": time.time(), "text": text, "success": success})
         return serial
+
+    def trail(self) -> Trail | None:
+        """What simulation/trail says (JSON: enabled, daemon, lost); a healthy trail where there is no such file."""
+        path = f"{self.root}/simulation/trail"
+        if not os.path.exists(path):
+            return Trail(enabled=True, daemon=1, lost=0)
+        status = json.loads(store.read(path))
+        return Trail(**status) if status else None
 
     def log(self, fields: dict[str, object]) -> None:
         """Append to var/log/libhook.jsonl."""
