@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from libhook.host import Trail
 from libhook.simulation import devices, store, vfio
 from libhook.simulation.sleepers import SleepingReads
 
