@@ -13,6 +13,8 @@ from libhook.errors import BadInput, printable
 from libhook.host import Binding, same_driver
 
 DRIVERS_PROBE = "bus/pci/drivers_probe"
+GIVE_BACK = "give back"
+"""Why a device moves the way back."""
 
 
 class Write(NamedTuple):
@@ -214,4 +216,4 @@ def way_back(taken: Move, current: Binding) -> Move | None:
     if driver is None or same_driver(driver, taken.want.driver):
         driver = taken.now.driver
     want = Binding(driver, override)
-    return None if want == current else Move(taken.device, current, want, "give back")
+    return None if want == current else Move(taken.device, current, want, GIVE_BACK)

@@ -139,7 +139,7 @@ class Applier:
                 current = sysfs.driver(self._machine, device)
             if not same_driver(current, want):
                 return self._failed(move, f"it is on {current or 'no driver'} instead of {want}", code)
-        if move.want.override and same_driver(want, move.want.override) and not sysfs.on_vfio(self._machine, device):
+        if want is not None and move.why != plan.GIVE_BACK and not sysfs.on_vfio(self._machine, device):
             return self._failed(move, f"{want} is not a vfio driver", 0)
         return None
 
