@@ -70,13 +70,25 @@ class State:
             for name in sorted(set(names)):
                 path = f"{self._folder}/locks/{name.removesuffix('.shared')}"
                 mode = fcntl.LOCK_SH if name.endswith(".shared") else fcntl.LOCK_EX
-                taken.append((self._lock(path, mode, deadline), path if mode == fcntl.LOCK_EX else ""))
+                taken.append((self._lock(path, mode, deadline), path))
             yield
         finally:
-            for descriptor, own in taken:
-                if own:
-                    os.unlink(own)
+            for descriptor, path in taken:
+                if self._is_alone(descriptor, path):
+                    os.unlink(path)
                 os.close(descriptor)
+
+    @staticmethod
+    def _is_alone(descriptor: int, path: str) -> bool:
+        """Whether the file may be removed: nobody else has the lock.
+
+        To find out, one that is shared is let go for an instant, in which others may have had it and removed the file.
+        """
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return os.path.samestat(os.fstat(descriptor), os.stat(path))
+        except (BlockingIOError, FileNotFoundError):
+            return False
 
     @staticmethod
     def _lock(path: str, mode: int, deadline: Deadline) -> int:
