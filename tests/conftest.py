@@ -2,11 +2,14 @@
 """What every test has: a number of generated inputs, and a check that none leaves a file descriptor open."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from libhook.simulation.build import scratch
 
 # No deadline: the machine that runs the tests may be busy. The default repeats the same inputs, so that
 # main does not turn red by chance; `tests/run --long` looks for new ones.
@@ -40,7 +43,14 @@ def _no_descriptor_left_open() -> Iterator[None]:
     left = {
         number: target
         for number, target in _open_descriptors().items()
-        if before.get(number) != target
-        and not target.startswith("socket:")  # the journal's, kept on purpose
+        if before.get(number) != target and not target.startswith("socket:")  # the journal's, kept on purpose
     }
     assert not left, f"left open: {left}"
+
+
+@pytest.fixture
+def root() -> Iterator[str]:
+    """Give an empty folder for a simulated host; with it goes whatever hangs there on purpose."""
+    folder = scratch()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
