@@ -2,6 +2,7 @@
 """Fixtures: guests that end with their test, and the proof after each test that the host is as before."""
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -17,9 +18,7 @@ def host_as_before() -> Iterator[None]:
     """Fail a test after which the host is not as it was, and put it right for the tests that follow."""
     before = host_state()
     yield
-    left = [uuid for uuid in virsh("list", "--all", "--uuid").split() if uuid]
-    for uuid in left:
-        _destroy(uuid)
+    left = _destroy_all()
     try:
         # A release hook may still be at work when virsh has its answer.
         wait_for("the host as before", lambda: not before.differences(host_state()), 20)
@@ -55,6 +54,7 @@ def handed_over() -> Iterator[Callable[[str, str | None, str | None], None]]:
         hand_over(address, driver, override)
 
     yield leave
+    _destroy_all()  # unbinding a device under a guest that a failed test has left running would never return
     for address, (driver, override) in before.items():
         hand_over(address, driver, override)
 
@@ -64,6 +64,13 @@ def _destroy(uuid: str) -> None:
         virsh("destroy", uuid)
 
 
+def _destroy_all() -> list[str]:
+    left = virsh("list", "--all", "--uuid").split()
+    for uuid in left:
+        _destroy(uuid)
+    return left
+
+
 def _put_right(before: HostState) -> None:
     for name in ("domains", "claims"):
         shutil.rmtree(STATE / name, ignore_errors=True)
@@ -71,3 +78,9 @@ def _put_right(before: HostState) -> None:
     for address, (driver, override) in before.devices.items():
         if now.devices.get(address, (driver, override)) != (driver, override):
             hand_over(address, driver, override)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say at once why a test failed: a run that hangs later never gets to pytest's own summary."""
+    if report.failed:
+        print(f"\n{report.longreprtext}\n", file=sys.__stderr__, flush=True)
