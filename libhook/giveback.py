@@ -102,7 +102,7 @@ def _let_go(session: Session, held: Held, failed: dict[str, str]) -> str | None:
             wedged = address in session.state.in_flight()
             left.append(device._replace(recorded=_TOLD[device.recorded], wedged=wedged))
         elif address:
-            session.state.disclaim(address)
+            session.state.disclaim(address, held.uuid)
             session.state.settle_in_flight(address)
     if not left:
         session.state.forget(held.uuid)

@@ -111,7 +111,7 @@ def _let_go(session: Session, held: Held, left: Collection[str] = ()) -> Held:
         else:
             devices.append(device._replace(move=None))
             if device.pci:
-                session.state.disclaim(device.pci)
+                session.state.disclaim(device.pci, held.uuid)
     return held._replace(phase="releasing" if left else "refused", devices=tuple(devices))
 
 

@@ -171,10 +171,12 @@ class State:
         """Say that this guest has the device. Under the lock of its group."""
         self._replace(f"{self._folder}/claims/{address}", uuid)
 
-    def disclaim(self, address: PciAddress) -> None:
-        """Say that nobody has the device."""
-        with suppress(FileNotFoundError):
-            os.unlink(f"{self._folder}/claims/{address}")
+    def disclaim(self, address: PciAddress, uuid: str) -> None:
+        """Say that this guest has the device no more. A guest that was refused never had it: another's claim stays."""
+        path = f"{self._folder}/claims/{address}"
+        with suppress(FileNotFoundError, BadInput):
+            if self._read(path) == uuid:
+                os.unlink(path)
 
     def claims(self, addresses: Iterable[PciAddress]) -> dict[PciAddress, Claim]:
         """Who has these devices. A claim without a record, left by a crash between the two, is nobody's."""
@@ -201,8 +203,10 @@ class State:
 
     def settle_in_flight(self, address: PciAddress) -> None:
         """Remove the file of a write that has come back. Under the lock of its group."""
-        with suppress(FileNotFoundError):
-            os.unlink(self.in_flight_path(str(address)))
+        path = self.in_flight_path(str(address))
+        if not self._is_locked(path):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
     def is_busy(self, uuid: str) -> bool:
         """Whether some process is at work on this guest."""
