@@ -46,7 +46,7 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[tuple[str,
     wanted = vfio.target(situation, device)
     if not vfio.is_allowed(situation, wanted):
         yield (
-            f"{address}: {printable(wanted)!r} is not a vfio driver of this kernel",
+            f"{address}: {wanted!r} is not a vfio driver of this kernel",
             f"known are {', '.join(sorted(host.vfio_drivers))}",
         )
     yield from _taken(situation, seen)
@@ -61,7 +61,7 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[tuple[str, str]]
     host, address = situation.host, device.address
     if address in host.in_flight:
         yield f"{address} hangs in an earlier kernel write", "libhook status says which; when it ends: libhook recover"
-    for other, what in ((address, ""), (device.pf, ", its PF,"), *((vf, ", a VF of it,") for vf in device.vfs)):
+    for other, what in ((address, ""), (device.pf, ": its PF"), *((vf, ": its VF") for vf in device.vfs)):
         claim = host.claims.get(other) if isinstance(other, PciAddress) else None
         if claim and claim.uuid != situation.domain.uuid:
             yield (
@@ -70,7 +70,7 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[tuple[str, str]]
             )
     if device.vfs:
         yield (
-            f"{address} is a PF with {len(device.vfs)} VFs enabled",
+            f"{address} is a PF with VFs enabled: {len(device.vfs)}",
             f"give the guest a VF, or disable them: echo 0 > /sys/bus/pci/devices/{address}/sriov_numvfs",
         )
     if address in host.in_use:
