@@ -7,6 +7,7 @@ import pytest
 from cases import DISK, GPU, NIC, SOUND, VF0, VF1
 from scenario import Host, document, guest
 
+from libhook.address import PciAddress
 from libhook.simulation.faults import Fault, inject, vanish
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nic, sriov, workstation
@@ -250,6 +251,7 @@ def test_a_second_guest_is_refused_and_the_first_unharmed(root: str, managed: bo
         f'virt=kvm resrc=dev reason=start vm="second" uuid={OTHER} bus=pci device="{NIC}" res=failed'
     ]
     assert refusal[-1].journal == held
+    assert host.state.claims([PciAddress.parse(NIC)]) == {PciAddress.parse(NIC): (Guest().uuid, "win11")}
     host.libvirt.stop("win11")
     assert host.records[-1] == f"stop {NIC} success"
     _assert_as_before(host)
