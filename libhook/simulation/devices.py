@@ -95,12 +95,16 @@ def add_children(root: str, device: dict[str, Any]) -> None:
         os.makedirs(f"{root}/sys/class/{kind}", exist_ok=True)
         store.link("../" * (inner.count("/") + 1), f"{folder}/device")
         store.link(f"../../{device['home']}/{inner}", f"{root}/sys/class/{kind}/{name}")
+        store.link("../" * (device["home"].count("/") + inner.count("/") + 2) + f"class/{kind}", f"{folder}/subsystem")
         if kind == "net":
             store.create(f"{folder}/operstate", "up\n")
+            store.create(f"{folder}/uevent", f"INTERFACE={name}\n")
         else:
-            node = f"{root}/dev/dri/{name}" if kind == "drm" else f"{root}/dev/{name}"
-            os.makedirs(os.path.dirname(node), exist_ok=True)
-            store.create(node, "")
+            node = f"dri/{name}" if kind == "drm" else name
+            os.makedirs(os.path.dirname(f"{root}/dev/{node}"), exist_ok=True)
+            store.create(f"{root}/dev/{node}", "")
+            store.create(f"{folder}/dev", "0:0\n")
+            store.create(f"{folder}/uevent", f"DEVNAME={node}\n")
 
 
 def remove_children(root: str, device: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from libhook.simulation.sleepers import SleepingReads
 PAGE_SIZE = 4096
 _ALL_SIGNALS = signal.valid_signals()
 _POLL = 0.005
+_FOREVER = 300.0
 _LONG = 0.5
 """Seconds from which on readers are kept waiting as well; below, it would only make the simulation slower."""
 
@@ -86,6 +87,11 @@ class SimulatedKernel:
             path = f"{self.root}/var/log/audit.jsonl"
             store.append(path, {"serial": serial, "time": time.time(), "text": text, "success": success})
         return serial
+
+    def open_exclusively(self, node: str) -> None:
+        """EBUSY when simulation/claimed has an entry of the node's name."""
+        if os.path.exists(f"{self.root}/simulation/claimed/{os.path.basename(node)}"):
+            raise refuse(errno.EBUSY, node)
 
     def trail(self) -> Trail | None:
         """What simulation/trail says (JSON: enabled, daemon, lost); a healthy trail where there is no such file."""
@@ -284,13 +290,16 @@ class SimulatedKernel:
                 time.sleep(seconds)
         hold = f"{self.root}/simulation/holds/{device['address']}"
         if what == "remove" and os.path.lexists(hold):
-            with SleepingReads(self.root, device["home"]):
-                while os.path.lexists(hold):
-                    time.sleep(_POLL)
+            self._sleep_while(device, lambda: os.path.lexists(hold))
 
     def _wait_for_owner(self, address: str, device: dict[str, Any]) -> None:
         """vfio_unregister_group_dev(): waits, for ever, until nobody has the device open."""
         if vfio.opened(self.root, address, device["group"]):
-            with SleepingReads(self.root, device["home"]):
-                while vfio.opened(self.root, address, device["group"]):
-                    time.sleep(_POLL)
+            self._sleep_while(device, lambda: vfio.opened(self.root, address, device["group"]))
+
+    def _sleep_while(self, device: dict[str, Any], hung: Callable[[], bool]) -> None:
+        """State D; for ever is five minutes here, so that a test that was killed leaves no process behind for good."""
+        end = time.monotonic() + _FOREVER
+        with SleepingReads(self.root, device["home"]):
+            while hung() and time.monotonic() < end:
+                time.sleep(_POLL)
