@@ -24,6 +24,11 @@ settings.register_profile(
 settings.load_profile(os.environ.get("LIBHOOK_TEST_PROFILE", "default"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--regenerate``: the golden plans are what comes out now; git diff shows what that changes."""
+    parser.addoption("--regenerate", action="store_true", help="write tests/data/plans anew")
+
+
 def _open_descriptors() -> dict[str, str]:
     """Give each open descriptor of this process with what it is open on."""
     found = {}

@@ -100,6 +100,14 @@ CASES = {
     "variant_driver": Case(variant(), guest(NIC)),
     "variant_asked_for": Case(variant(), guest(NIC, model="mlx5_vfio_pci")),
     "variant_not_wanted": Case(variant(), guest(NIC, model="vfio-pci")),
+    "variant_whose_driver_is_named_otherwise": Case(
+        World(
+            (Device(NIC, "hisi_zip", ids="19e5:a251"),),
+            (Driver("hisi_zip", ids=("19e5:a251",)),),
+            variants=(("hisi-acc-vfio-pci", "19e5:a251"),),
+        ),
+        guest(NIC),
+    ),
     "driver_configured": Case(variant(), guest(NIC), 'driver = "vfio-pci"\n'),
     "record_of_2011": Case(nic(), guest(NIC), '[audit]\nrecord = "2011"\n'),
     "name_with_everything": Case(nic(), guest(NIC, name="a b;$(touch x)\"'")),
