@@ -5,12 +5,14 @@ effects/sysfs.py takes the picture; the policy reads nothing else.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from libhook.address import PciAddress
 
 VFIO_PCI = "vfio-pci"
 _BRIDGE_CLASSES = (0x0604, 0x0607)
+_DISPLAY = 0x03
+_USB_CONTROLLER = 0x0C03
 
 
 class Binding(NamedTuple):
@@ -40,6 +42,28 @@ class PciDevice(NamedTuple):
     def is_bridge(self) -> bool:
         """PCI-to-PCI or CardBus: header type 1 or 2, which no guest can be given."""
         return self.pci_class in _BRIDGE_CLASSES
+
+    @property
+    def is_display(self) -> bool:
+        """A GPU."""
+        return self.pci_class >> 8 == _DISPLAY
+
+    @property
+    def is_usb_controller(self) -> bool:
+        """Behind which there may be disks."""
+        return self.pci_class == _USB_CONTROLLER
+
+
+UseKind = Literal["storage", "network", "display", "usb", "open"]
+
+
+class Use(NamedTuple):
+    """Something of the host's own that stands on a device."""
+
+    kind: UseKind
+    """``open``: some process has a node of it open; of a GPU that is ``display``."""
+    what: str
+    """``/dev/nvme0n1 is mounted on /data``."""
 
 
 class Trail(NamedTuple):
@@ -74,11 +98,13 @@ class Host(NamedTuple):
     iommu: bool
     in_use: Mapping[PciAddress, str]
     """Devices whose vfio node, or whose group's, some process has open: who, ready to print."""
+    uses: Mapping[PciAddress, tuple[Use, ...]]
+    """What the host does with those that are on its own drivers."""
     in_flight: frozenset[PciAddress] = frozenset()
     """Devices with a kernel write of ours still on its way: not to be touched, nor read."""
 
 
-NOTHING = Host({}, {}, {}, frozenset(), frozenset(), iommu=False, in_use={})
+NOTHING = Host({}, {}, {}, frozenset(), frozenset(), iommu=False, in_use={}, uses={})
 """Where no question is asked of the host."""
 
 

@@ -36,7 +36,7 @@ def prepare(session: Session, event: Event, domain: Domain) -> None:
                 "libhook status says why",
             )
         with state.locked(state.names_of_locks(addresses), session.deadline):
-            plan = session.plan(event, domain, None)
+            plan = session.plan_when_free(event, domain)
             session.log_plan(plan)
             held = _new(session, domain, plan)
             if plan.refusals:

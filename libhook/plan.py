@@ -13,8 +13,6 @@ from libhook.errors import BadInput, printable
 from libhook.host import Binding, same_driver
 
 DRIVERS_PROBE = "bus/pci/drivers_probe"
-GIVE_BACK = "give back"
-"""Why a device moves the way back."""
 
 
 class Write(NamedTuple):
@@ -67,11 +65,8 @@ class Move(NamedTuple):
     why: str
     by: Literal["libhook", "libvirt"] = "libhook"
     """``libvirt``: for a managed device it is foretold, and checked, but not ours to make."""
-
-    @property
-    def inverse(self) -> "Move":
-        """The way back."""
-        return Move(self.device, self.want, self.now, "undo: " + self.why)
+    back: bool = False
+    """The way back to what was, rather than to a vfio driver."""
 
     @property
     def writes(self) -> tuple[Write, ...]:
@@ -216,4 +211,4 @@ def way_back(taken: Move, current: Binding) -> Move | None:
     if driver is None or same_driver(driver, taken.want.driver):
         driver = taken.now.driver
     want = Binding(driver, override)
-    return None if want == current else Move(taken.device, current, want, GIVE_BACK)
+    return None if want == current else Move(taken.device, current, want, "give back", back=True)

@@ -4,19 +4,21 @@
 The operations (life.py) and the give-back (giveback.py) both stand on this.
 """
 
+import time
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from libhook.address import PciAddress
 from libhook.config import Config
 from libhook.domain import Domain
-from libhook.effects import audit, sysfs
+from libhook.effects import audit, sysfs, uses
 from libhook.effects.apply import Applier, Failure, Outcome
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.event import OPERATIONS, Event
+from libhook.handlers.preflight import waits_for
 from libhook.held import Held
 from libhook.host import NOTHING, Host
 from libhook.plan import Load, Move, Plan, Record
@@ -24,6 +26,7 @@ from libhook.registry import plan_for
 from libhook.situation import Situation
 
 _GRACE = 10.0
+_LOOK_AGAIN = 0.1
 
 
 class Session(NamedTuple):
@@ -51,10 +54,35 @@ class Session(NamedTuple):
             related.update((pf, *vfs) if pf else vfs)
         claims, in_flight = self.state.claims(related), self.state.in_flight()
         siblings = self.config.siblings == "bind"
-        return sysfs.look(self.machine, addresses, claims, in_flight, self.deadline, siblings=siblings)
+        host = sysfs.look(self.machine, addresses, claims, in_flight, self.deadline, siblings=siblings)
+        at_home = (
+            host.devices[address] for address in (host.devices if siblings else addresses) if address in host.devices
+        )
+        found = {
+            device.address: uses.of_device(self.machine, device, self.deadline)
+            for device in at_home
+            if device.binding.driver and not (device.on_vfio or device.is_bridge or address in in_flight)
+        }
+        return host._replace(uses=found)
 
     def plan(self, event: Event, domain: Domain, held: Held | None) -> Plan:
-        """What this event asks for, on this host, of which no more is looked at than the event's handlers need."""
+        """What this event asks for."""
+        return plan_for(self.situation(event, domain, held))
+
+    def plan_when_free(self, event: Event, domain: Domain) -> Plan:
+        """The same for ``prepare``, once no process has a device open any more, or has had time enough to close it.
+
+        Nothing is written meanwhile: unbinding a device that is in use is how hosts hang.
+        """
+        patience = Deadline.after(self.config.holder_wait)
+        while True:
+            situation = self.situation(event, domain, None)
+            if not (waits_for(situation) and patience.left and self.deadline.left):
+                return plan_for(situation)
+            time.sleep(_LOOK_AGAIN)
+
+    def situation(self, event: Event, domain: Domain, held: Held | None) -> Situation:
+        """What the event's handlers may consider; no more of the host is looked at than they need."""
         addresses = [device.pci for device in domain.pci if device.pci]
         match event.operation.name:
             case "prepare":
@@ -67,7 +95,7 @@ class Session(NamedTuple):
             case _:
                 host = NOTHING
         trail = self.machine.kernel.trail() if self.config.audit_required else None
-        return plan_for(Situation(event, domain, host, held, self.config, trail))
+        return Situation(event, domain, host, held, self.config, trail)
 
     def plan_release(self, held: Held) -> Plan:
         """What gives back everything of a record; the guest's XML is not asked."""
@@ -81,12 +109,12 @@ class Session(NamedTuple):
 
     def load(self, loads: Iterable[Load]) -> list[Failure]:
         """Load modules; what failed."""
-        return Applier(self.machine, self.state, self.deadline, self.config.holder_wait).load(loads)
+        return self._applier().load(loads)
 
     def apply(self, moves: Iterable[Move]) -> list[Outcome]:
         """Carry out the moves that are ours, and log each."""
         ours = [move for move in moves if move.by == "libhook"]
-        outcomes = Applier(self.machine, self.state, self.deadline, self.config.holder_wait).move(ours)
+        outcomes = self._applier().move(ours)
         for move, failure, milliseconds in outcomes:
             self.log.add(
                 "error" if failure else "info",
@@ -99,6 +127,10 @@ class Session(NamedTuple):
                 ms=round(milliseconds, 1),
             )
         return outcomes
+
+    def _applier(self) -> Applier:
+        heeds_display = self.config.preflight_display == "refuse"
+        return Applier(self.machine, self.state, self.deadline, self.config.holder_wait, heeds_display=heeds_display)
 
     def send(self, records: Iterable[Record]) -> None:
         """Send audit records."""

@@ -45,12 +45,15 @@ class Outcome(NamedTuple):
 class Applier:
     """Applies to one machine, until one deadline."""
 
-    def __init__(self, machine: Machine, state: State, deadline: Deadline, holder_wait: float) -> None:
-        """``holder_wait``: the seconds that a device's holders are given to let go."""
+    def __init__(
+        self, machine: Machine, state: State, deadline: Deadline, holder_wait: float, *, heeds_display: bool = True
+    ) -> None:
+        """``holder_wait``: seconds that a device's holders are given to let go; a GPU's only with ``heeds_display``."""
         self._machine = machine
         self._state = state
         self._deadline = deadline
         self._holder_wait = holder_wait
+        self._heeds_display = heeds_display
 
     def load(self, loads: Iterable[Load]) -> list[Failure]:
         """Load the modules; what failed."""
@@ -139,12 +142,14 @@ class Applier:
                 current = sysfs.driver(self._machine, device)
             if not same_driver(current, want):
                 return self._failed(move, f"it is on {current or 'no driver'} instead of {want}", code)
-        if want is not None and move.why != plan.GIVE_BACK and not sysfs.on_vfio(self._machine, device):
+        if want is not None and not move.back and not sysfs.on_vfio(self._machine, device):
             return self._failed(move, f"{want} is not a vfio driver", 0)
         return None
 
     def _wait_for_holders(self, move: Move) -> Track[Failure | None]:
         """Unbinding a device that is in use is how hosts hang; None as soon as nobody has it open."""
+        if not self._heeds_display and sysfs.is_display(self._machine, move.device):
+            return None
         until = time.monotonic() + self._holder_wait
         while using := holders.of_device(self._machine, move.device):
             if time.monotonic() >= until:

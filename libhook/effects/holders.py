@@ -6,16 +6,14 @@ container; a process in one may show another path for the same node, and is then
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from libhook.address import PciAddress
+from libhook.effects import nodes
 from libhook.effects.kernel import Machine
 from libhook.errors import printable
-
-_BARREN = frozenset(("power", "statistics", "queues", "msi_irqs"))
-_DEPTH = 8
-"""Folders below a device to look into: usb3/3-1/3-1:1.0/host6/target6:0:0/6:0:0:0/block/sdb is the deepest known."""
 
 
 class Holder(NamedTuple):
@@ -32,19 +30,19 @@ class Holder(NamedTuple):
 
 def of_device(machine: Machine, address: PciAddress) -> tuple[Holder, ...]:
     """The processes that would keep its driver from letting go."""
-    nodes = _nodes_below(f"{machine.sys}/bus/pci/devices/{address}")
-    return _who_has_open(machine, nodes | set(_vfio_nodes(machine, address)))
+    paths = {node.path for node in nodes.below(machine, address) if node.path}
+    return _who_has_open(machine, frozenset((*paths, *_vfio_nodes(machine, address), *_nvidia_nodes(machine, address))))
 
 
 def of_vfio(machine: Machine, addresses: Iterable[PciAddress]) -> dict[PciAddress, str]:
     """For each device on a vfio driver whose own node or whose group's is open: by whom."""
-    nodes: dict[str, list[PciAddress]] = {}
+    by_path: dict[str, list[PciAddress]] = {}
     for address in addresses:
-        for node in _vfio_nodes(machine, address):
-            nodes.setdefault(node, []).append(address)
+        for path in _vfio_nodes(machine, address):
+            by_path.setdefault(path, []).append(address)
     held: dict[PciAddress, str] = {}
-    for holder in _who_has_open(machine, frozenset(nodes)):
-        for address in nodes[holder.node]:
+    for holder in _who_has_open(machine, frozenset(by_path)):
+        for address in by_path[holder.node]:
             held.setdefault(address, str(holder))
     return held
 
@@ -59,56 +57,36 @@ def _vfio_nodes(machine: Machine, address: PciAddress) -> list[str]:
         return []
 
 
-def _nodes_below(path: str) -> frozenset[str]:
-    """The device nodes of everything below a device: the DEVNAME of each ``uevent`` that has one.
-
-    Other PCI functions below, behind a bridge or as VFs, are devices of their own and not looked into.
-    """
-    found = set()
-    pending = [(path, 0)]
-    while pending:
-        folder, depth = pending.pop()
-        try:
-            entries = list(os.scandir(folder))
-        except OSError:
-            continue
-        names = {entry.name for entry in entries}
-        if depth and "driver_override" in names:
-            continue
-        if "dev" in names and "uevent" in names:
-            found.update(_devname(f"{folder}/uevent"))
-        if depth < _DEPTH:
-            pending += [
-                (entry.path, depth + 1)
-                for entry in entries
-                if entry.name not in _BARREN and entry.is_dir(follow_symlinks=False)
-            ]
-    return frozenset(found)
-
-
-def _devname(uevent: str) -> list[str]:
+def _nvidia_nodes(machine: Machine, address: PciAddress) -> list[str]:
+    """``/dev/nvidia0``: NVIDIA's own driver does not tell /sys of its nodes, but /proc of their number."""
     try:
-        with open(uevent, encoding="utf-8", errors="replace") as file:
-            return [
-                "/dev/" + line.rstrip("\n").removeprefix("DEVNAME=") for line in file if line.startswith("DEVNAME=")
-            ]
+        with open(
+            f"{machine.proc}/driver/nvidia/gpus/{address}/information", encoding="utf-8", errors="replace"
+        ) as file:
+            return [f"/dev/nvidia{line.partition(':')[2].strip()}" for line in file if line.startswith("Device Minor:")]
     except OSError:
         return []
 
 
-def _who_has_open(machine: Machine, nodes: frozenset[str]) -> tuple[Holder, ...]:
+def _who_has_open(machine: Machine, paths: frozenset[str]) -> tuple[Holder, ...]:
     """Each process once for each of these nodes that it has open. No node: /proc is not read at all."""
-    if not nodes:
+    if not paths:
         return ()
     found = []
     for pid in filter(str.isdigit, os.listdir(machine.proc)):
-        folder = f"{machine.proc}/{pid}/fd"
-        try:
-            links = {os.readlink(f"{folder}/{descriptor}") for descriptor in os.listdir(folder)}
-        except OSError:
-            continue  # it ended meanwhile, or closed one: what it still has is seen at the next look
-        found += [Holder(int(pid), _name(machine, pid), node) for node in sorted(nodes & links)]
+        open_here = paths.intersection(_open_files(f"{machine.proc}/{pid}/fd"))
+        found += [Holder(int(pid), _name(machine, pid), path) for path in sorted(open_here)]
     return tuple(found)
+
+
+def _open_files(folder: str) -> Iterator[str]:
+    try:
+        descriptors = os.listdir(folder)
+    except OSError:
+        return  # the process has ended
+    for descriptor in descriptors:
+        with suppress(OSError):  # closed meanwhile
+            yield os.readlink(f"{folder}/{descriptor}")
 
 
 def _name(machine: Machine, pid: str) -> str:

@@ -27,6 +27,9 @@ class Kernel(Protocol):
     def load(self, module: str) -> None:
         """Load a module and what it needs; OSError when it cannot be had."""
 
+    def open_exclusively(self, node: str) -> None:
+        """Open a block device as one who wants it alone, and close it; EBUSY when somebody has claimed it."""
+
     def record(self, text: str, success: bool) -> int:
         """Send an AUDIT_VIRT_RESOURCE record. As libaudit: above 0 sent, 0 or less not sent (-errno)."""
 
@@ -75,6 +78,10 @@ class LinuxKernel:
     def load(self, module: str) -> None:
         """See Kernel. Becomes modprobe, whose exit status is then the child's: any but 0 is failure."""
         os.execve("/sbin/modprobe", ["modprobe", "--", module], {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+
+    def open_exclusively(self, node: str) -> None:
+        """See Kernel. For reading only: closing it then wakes no udev rule."""
+        os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC | os.O_NONBLOCK))
 
     def record(self, text: str, success: bool) -> int:
         """See Kernel. No host name is passed: libaudit would look it up in the DNS."""

@@ -74,6 +74,11 @@ def on_vfio(machine: Machine, address: PciAddress) -> bool:
     return driver(machine, address) == VFIO_PCI
 
 
+def is_display(machine: Machine, address: PciAddress) -> bool:
+    """Whether it is a GPU."""
+    return _read(f"{device_path(machine, address)}/class").startswith("0x03")
+
+
 def driver_name(machine: Machine, wanted: str) -> str | None:
     """The name under which the kernel has this driver, which a module's name may not be; None when it has not."""
     for name in (wanted, wanted.replace("_", "-"), wanted.replace("-", "_")):
@@ -108,6 +113,7 @@ def look(
         loaded=frozenset(name for name in vfio_drivers if driver_name(machine, name)),
         iommu=bool(_entries(f"{machine.sys}/kernel/iommu_groups")),
         in_use=holders.of_vfio(machine, seen),
+        uses={},
         in_flight=in_flight,
     )
 

@@ -19,10 +19,10 @@ Result = TypeVar("Result")
 
 
 class Step(NamedTuple):
-    """Something that may never return, and the path of the lock that says it is on its way."""
+    """Something that may never return, and the path of the lock that says it is on its way, if that matters later."""
 
     task: Callable[[], None]
-    in_flight: str
+    in_flight: str | None = None
 
 
 class Pause(NamedTuple):
@@ -73,8 +73,9 @@ def run(tracks: Iterable[Track[Result]], deadline: Deadline) -> list[Result]:
         for handle in done:
             number, track, started, step = at_work.pop(handle)
             ready.append((number, track, started.result()))
-            with suppress(FileNotFoundError):
-                os.unlink(step.in_flight)
+            if step.in_flight is not None:
+                with suppress(FileNotFoundError):
+                    os.unlink(step.in_flight)
         now = time.monotonic()
         ready += [(number, track, 0) for at, number, track in asleep if at <= now]
         asleep = [entry for entry in asleep if entry[0] > now]

@@ -2,16 +2,25 @@
 """What must be true before a device may be handed over, managed or not. Refuses; writes nothing."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from libhook.address import PciAddress
+from libhook.config import Strictness
 from libhook.domain import HostDevice
 from libhook.errors import printable
 from libhook.handlers import vfio
-from libhook.host import PciDevice
-from libhook.plan import Action, Refusal
+from libhook.host import PciDevice, Use, UseKind
+from libhook.plan import Action, Refusal, Warn
 from libhook.situation import Situation
 
 _CONFIG = "the guest's section of /etc/libhook/config.toml"
+_REMEDIES: dict[UseKind, str] = {
+    "storage": f"unmount it, or let go of it otherwise; to hand it over all the same: preflight.storage in {_CONFIG}",
+    "network": f"reach the host another way first; to hand it over all the same: preflight.network in {_CONFIG}",
+    "display": f"stop what shows on it; to hand it over all the same: preflight.display in {_CONFIG}",
+    "usb": f"unmount the disk behind it; to hand it over all the same: preflight.usb in {_CONFIG}",
+    "open": "stop that process first",
+}
 _HARMLESS = (None, "pci-stub")
 """Drivers that leave a group viable: the kernel lets vfio own a group beside them (driver_managed_dma)."""
 
@@ -22,6 +31,35 @@ def prepare(situation: Situation) -> Iterator[Action]:
         complaint = next(_complaints(situation, device), None)
         if complaint:
             yield Refusal(device.key, *complaint)
+    for address, uses in situation.host.uses.items():
+        for use in uses:
+            if _strictness(situation, use) == "warn":
+                yield Warn(f"{address} is in use by the host: {use.what}")
+
+
+def waits_for(situation: Situation) -> bool:
+    """Whether a process only has to close a device for the start to go on."""
+    uses = (use for found in situation.host.uses.values() for use in found)
+    return any(use.kind in ("open", "display") and _strictness(situation, use) == "refuse" for use in uses)
+
+
+def _strictness(situation: Situation, use: Use) -> Strictness:
+    config = situation.config
+    of_kind: dict[UseKind, Strictness] = {
+        "storage": config.preflight_storage,
+        "network": config.preflight_network,
+        "display": config.preflight_display,
+        "usb": config.preflight_usb,
+        "open": "refuse",
+    }
+    return of_kind[use.kind]
+
+
+def _in_use(situation: Situation, device: PciDevice) -> Iterator[tuple[str, str]]:
+    """Whether the host stands on it."""
+    for use in situation.host.uses.get(device.address, ()):
+        if _strictness(situation, use) == "refuse":
+            yield f"{device.address} is in use by the host: {use.what}", _REMEDIES[use.kind]
 
 
 def _complaints(situation: Situation, device: HostDevice) -> Iterator[tuple[str, str]]:
@@ -50,6 +88,7 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[tuple[str,
             f"known are {', '.join(sorted(host.vfio_drivers))}",
         )
     yield from _taken(situation, seen)
+    yield from _in_use(situation, seen)
     own = {other.pci for other in situation.domain.pci}
     for other in host.groups.get(-1 if seen.group is None else seen.group, ()):
         if other not in own:
@@ -82,7 +121,7 @@ def _sibling(situation: Situation, device: PciDevice, other: PciDevice, consent:
     if other.is_bridge or other.binding.driver in _HARMLESS:
         return
     shared = f"{device.address} shares IOMMU group {device.group} with {other.address}"
-    complaint = next(_taken(situation, other), None)
+    complaint = next(chain(_taken(situation, other), _in_use(situation, other)), None)
     if complaint:
         yield f"{shared}: {complaint[0]}", complaint[1]
     elif not (other.on_vfio or consent):

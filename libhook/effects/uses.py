@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the host itself does with a device: the disks it stands on and the network it is reached by.
+
+A disk is in use when it cannot be opened exclusively: EBUSY is the kernel's own word for file systems, swap, LVM, MD
+and ZFS alike, in any mount namespace, and a claimed partition claims its disk (block/bdev.c, bd_prepare_to_claim).
+Who uses it is only named from what /proc and /sys show here. An interface that was moved into another network
+namespace does not show below its device, and is not seen.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from functools import partial
+
+from libhook.effects import holders, nodes
+from libhook.effects.child import Deadline
+from libhook.effects.kernel import Machine
+from libhook.effects.nodes import Node
+from libhook.effects.tracks import Late, Step, Track, run
+from libhook.host import PciDevice, Use, UseKind
+
+_DEFAULT_V4 = "00000000"
+_DEFAULT_V6 = "0" * 32
+
+
+def of_device(machine: Machine, device: PciDevice, deadline: Deadline) -> tuple[Use, ...]:
+    """Everything that would be torn away with it."""
+    found = nodes.below(machine, device.address)
+    if not found and device.binding.driver != "nvidia":
+        return ()
+    disks = [node for node in found if node.kind == "block" and not os.path.exists(f"{node.folder}/partition")]
+    claimed = run((_probe(machine, disk.path) for disk in disks), deadline)
+    kind: UseKind = "usb" if device.is_usb_controller else "storage"
+    uses = [
+        Use(kind, f"{disk.path} is {_users(machine, disk)}")
+        for disk, is_claimed in zip(disks, claimed, strict=True)
+        if is_claimed
+    ]
+    for node in found:
+        if node.kind == "net":
+            uses += [Use("network", f"{node.name} {what}") for what in _network(machine, node.name)]
+    open_as: UseKind = "display" if device.is_display else "open"
+    return (*uses, *(Use(open_as, f"it is open in {holder}") for holder in holders.of_device(machine, device.address)))
+
+
+def _probe(machine: Machine, path: str) -> Track[bool]:
+    """Whether somebody has claimed the disk. One that does not answer is taken for claimed."""
+    try:
+        code = yield Step(partial(machine.kernel.open_exclusively, path))
+    except Late:
+        return True
+    return code == errno.EBUSY
+
+
+def _users(machine: Machine, disk: Node) -> str:
+    """Who has the disk, as far as it shows: mount points, swap, and what is stacked on it or on its partitions."""
+    names = [disk.name, *(name for name in _entries(disk.folder) if os.path.exists(f"{disk.folder}/{name}/partition"))]
+    users: list[str] = []
+    for name in names:
+        users += _users_of(machine, name)
+    return ", ".join(dict.fromkeys(users)) or "claimed by something that does not show here (ZFS, another namespace)"
+
+
+def _users_of(machine: Machine, name: str, depth: int = 0) -> Iterator[str]:
+    folder = f"{machine.sys}/class/block/{name}"
+    number, path = _text(f"{folder}/dev"), f"/dev/{name}"
+    for line in _text(f"{machine.proc}/self/mountinfo").splitlines():
+        # 36 35 98:0 /root /mount/point options - type source superoptions; man 5 proc_pid_mountinfo
+        fields = line.split(" ")
+        source = fields[fields.index("-") + 2] if "-" in fields[:-2] else ""
+        if number and len(fields) > 4 and (fields[2] == number or source == path):
+            yield f"mounted on {fields[4]}"
+    for line in _text(f"{machine.proc}/swaps").splitlines()[1:]:
+        if line.split(" ")[0].split("\t")[0] == path:
+            yield "used as swap"
+    for upper in sorted(_entries(f"{folder}/holders")):
+        shown = _text(f"{machine.sys}/class/block/{upper}/dm/name") or upper
+        yield f"part of {shown}"
+        if depth < 5:
+            yield from _users_of(machine, upper, depth + 1)
+
+
+def _network(machine: Machine, name: str) -> Iterator[str]:
+    """What an interface is needed for; one that is merely up is not in use."""
+    stacked, pending = [], [name]
+    while pending:
+        here = pending.pop()
+        stacked.append(here)
+        folder = f"{machine.sys}/class/net/{here}"
+        pending += [upper for entry in _entries(folder) if (upper := _upper(entry)) and upper not in stacked]
+        master = _link(f"{folder}/master")
+        if master:
+            kinds = _entries(f"{machine.sys}/class/net/{master}")
+            kind = next((kind for kind, sign in (("bridge", "bridge"), ("bond", "bonding")) if sign in kinds), "device")
+            yield f"is in the {kind} {master}"
+    v4 = (line.split() for line in _text(f"{machine.proc}/net/route").splitlines()[1:])
+    v6 = (line.split() for line in _text(f"{machine.proc}/net/ipv6_route").splitlines())
+    routes = [fields[0] for fields in v4 if len(fields) > 7 and fields[1] == fields[7] == _DEFAULT_V4]
+    routes += [fields[9] for fields in v6 if len(fields) > 9 and fields[0] == _DEFAULT_V6 and fields[1] == "00"]
+    for interface in stacked:
+        if interface in routes:
+            through = "" if interface == name else f" by way of {interface}"
+            yield f"has the default route{through}"
+
+
+def _upper(entry: str) -> str:
+    return entry.removeprefix("upper_") if entry.startswith("upper_") else ""
+
+
+def _entries(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+def _link(path: str) -> str:
+    try:
+        return os.path.basename(os.readlink(path))
+    except OSError:
+        return ""
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return ""
