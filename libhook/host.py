@@ -44,6 +44,11 @@ class PciDevice(NamedTuple):
         return self.pci_class in _BRIDGE_CLASSES
 
     @property
+    def is_at_home(self) -> bool:
+        """One of the host's own drivers has it."""
+        return self.binding.driver is not None and not self.on_vfio and not self.is_bridge
+
+    @property
     def is_display(self) -> bool:
         """A GPU."""
         return self.pci_class >> 8 == _DISPLAY

@@ -55,13 +55,10 @@ class Session(NamedTuple):
         claims, in_flight = self.state.claims(related), self.state.in_flight()
         siblings = self.config.siblings == "bind"
         host = sysfs.look(self.machine, addresses, claims, in_flight, self.deadline, siblings=siblings)
-        at_home = (
-            host.devices[address] for address in (host.devices if siblings else addresses) if address in host.devices
-        )
         found = {
-            device.address: uses.of_device(self.machine, device, self.deadline)
-            for device in at_home
-            if device.binding.driver and not (device.on_vfio or device.is_bridge or address in in_flight)
+            address: uses.of_device(self.machine, device, self.deadline)
+            for address, device in host.devices.items()
+            if (siblings or address in addresses) and device.is_at_home and address not in in_flight
         }
         return host._replace(uses=found)
 
