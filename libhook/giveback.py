@@ -104,6 +104,8 @@ def _let_go(session: Session, held: Held, failed: dict[str, str]) -> str | None:
         elif address:
             session.state.disclaim(address, held.uuid)
             session.state.settle_in_flight(address)
+            if device.move and device.move.by == "libhook":
+                session.state.remember_home(address, device.move.now, held.libvirtd)
     if not left:
         session.state.forget(held.uuid)
         return None

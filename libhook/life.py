@@ -9,11 +9,13 @@ from typing import NoReturn
 
 from libhook.address import PciAddress
 from libhook.domain import Domain, HostDevice
+from libhook.effects import sysfs
 from libhook.errors import LibhookError, Refused
 from libhook.event import Event
 from libhook.giveback import give_back, settle, try_to_save, undo
 from libhook.handlers import audit
 from libhook.held import Held, HeldDevice
+from libhook.host import Binding
 from libhook.plan import Move, Plan, Refusal
 from libhook.session import Session
 
@@ -31,10 +33,9 @@ def prepare(session: Session, event: Event, domain: Domain) -> None:
         settle(session, uuid, starting_anew=uuid == domain.uuid)
     with state.locked([f"domain-{domain.uuid}"], session.deadline):
         if (held := state.load(domain.uuid)) is not None and held.moves:
-            raise Refused(
-                f"the guest still holds {', '.join(str(move.device) for move in held.moves)} from an earlier life",
-                "libhook status says why",
-            )
+            session.send(audit.failed(domain, (device.key for device in domain.devices), session.config))
+            devices = ", ".join(str(move.device) for move in held.moves)
+            raise Refused(f"the guest still holds {devices} from an earlier life", "libhook status says why")
         with state.locked(state.names_of_locks(addresses), session.deadline):
             plan = session.plan_when_free(event, domain)
             session.log_plan(plan)
@@ -143,12 +144,27 @@ def start(session: Session, event: Event, domain: Domain) -> None:
             plan = session.plan(event, domain, held)
             session.log_plan(plan)
             known = {device.key: device for device in held.devices}
-            own = [known.get(device.key, _held_device(device)) for device in domain.devices if not device.missing]
+            own = [
+                known.get(device.key) or _newcomer(session, device) for device in domain.devices if not device.missing
+            ]
             along = [device for device in held.devices if not device.audited]
             held = held._replace(phase="prepared", devices=(*own, *along))
             if plan.refusals:
                 _refuse(session, held, plan.refusals)
             _journal(session, held, addresses)
+
+
+def _newcomer(session: Session, device: HostDevice) -> HeldDevice:
+    """A device that ``prepare`` did not know: libvirt has bound it by now, and may not give it back (State.home)."""
+    libvirtd = session.state.process(session.libvirtd)
+    home = session.state.home(device.pci, libvirtd) if device.pci else None
+    driver = sysfs.driver(session.machine, device.pci) if device.pci else None
+    if device.pci is None or home is None or driver is None:
+        return _held_device(device)
+    move = Move(
+        device.pci, home, Binding(driver, driver), f"{device.source} out of a pool, libvirt bound it", "libvirt"
+    )
+    return _held_device(device, move)
 
 
 def started(session: Session, event: Event, domain: Domain) -> None:

@@ -11,6 +11,7 @@ before the record's first write and removed after the give-back, both under the 
     claims/0000:01:00.0   the UUID of the guest that has the device
     locks/                one a guest, one an IOMMU group
     in-flight/            one a device while a write is on its way (effects/child.py)
+    homes/0000:01:00.0    where a device was that libhook took and gave back, in this libvirtd's life
 """
 
 import errno
@@ -28,9 +29,9 @@ from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.errors import BadInput, DeadlineExpired, LibhookError
 from libhook.held import Held, Process
-from libhook.host import Claim
+from libhook.host import Binding, Claim
 
-_FOLDERS = ("domains", "claims", "locks", "in-flight")
+_FOLDERS = ("domains", "claims", "locks", "in-flight", "homes")
 _PAUSE = 0.01
 _LONGEST = 1 << 24
 
@@ -186,6 +187,26 @@ class State:
             if uuid and (held := self.load(uuid)) is not None:
                 found[address] = Claim(uuid, held.name)
         return found
+
+    def remember_home(self, address: PciAddress, binding: Binding, libvirtd: Process) -> None:
+        """Note where the device was before libhook took it. For ``home``; without the note only that is lost."""
+        with suppress(OSError):
+            self._replace(f"{self._folder}/homes/{address}", json.dumps([*binding, *libvirtd]))
+
+    def home(self, address: PciAddress, libvirtd: Process) -> Binding | None:
+        """Where the device belongs, if this same libvirtd has seen it unmanaged before.
+
+        It takes such a device for unmanaged for the rest of its life (virhostdev.c:628), and leaves it on vfio-pci when
+        it is next used managed.
+        """
+        with suppress(BadInput, ValueError):
+            match json.loads(self._read(f"{self._folder}/homes/{address}") or "null"):
+                case [str() | None as driver, str(override), int(pid), int(start)] if (
+                    pid,
+                    start,
+                ) == libvirtd and "/" not in (driver or ""):
+                    return Binding(driver, override)
+        return None
 
     def in_flight_path(self, name: str) -> str:
         """The lock that says a write to this device, or the load of this module, is on its way."""
