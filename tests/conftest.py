@@ -3,13 +3,15 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from libhook.simulation.build import scratch
+from libhook.simulation.build import build, scratch
+from libhook.simulation.kernel import SimulatedKernel
+from libhook.simulation.world import World
 
 # No deadline: the machine that runs the tests may be busy. The default repeats the same inputs, so that
 # main does not turn red by chance; `tests/run --long` looks for new ones.
@@ -59,3 +61,18 @@ def root() -> Iterator[str]:
     folder = scratch()
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[[World], SimulatedKernel]]:
+    """Build hosts and give their kernels. When a folder goes, so does what a writer of a failed test waits for."""
+    roots = []
+
+    def made(world: World) -> SimulatedKernel:
+        roots.append(scratch())
+        build(roots[-1], world)
+        return SimulatedKernel(roots[-1])
+
+    yield made
+    for root in roots:
+        shutil.rmtree(root, ignore_errors=True)
