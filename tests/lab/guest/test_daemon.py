@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import MakeGuest
 from guests import IMAGES, kill_libvirtd, pci, start_libvirtd, usb, virsh
-from host import NIC, STATE, USB_PEN, driver_of
+from host import NIC, STATE, USB_PEN, driver_of, wait_for
 from trail import expect_given, expect_returned, records
 
 HOSTILE = "a b;$(touch x)\"'"
@@ -82,6 +82,12 @@ def test_log_tells_the_story(guest: MakeGuest) -> None:
     """The log names the guest and the device at the start and at the end."""
     one = guest(pci(NIC)).start()
     one.destroy()
-    shown = subprocess.run(["journalctl", "--no-pager", "-o", "json"], capture_output=True, text=True, timeout=60)
-    lines = [line for line in shown.stdout.splitlines() if one.uuid in line and NIC in line]
-    assert [word for word in ("prepare", "release") if not any(word in line for line in lines)] == []
+    wait_for("libhook's lines in the journal", lambda: {"prepare", "release"} <= operations_logged(one.uuid), 20)
+
+
+def operations_logged(uuid: str) -> set[str]:
+    """The operations whose lines in the journal name the guest and its card."""
+    command = ["journalctl", "--no-pager", "-o", "cat", "-t", "libhook"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    about_it = [line for line in shown.stdout.splitlines() if uuid in line and NIC in line]
+    return {word for word in ("prepare", "started", "release") for line in about_it if f"operation={word}" in line}
