@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the documents say is held against the code: commands, keys, refusals, paths, links, quoted examples."""
+
+import argparse
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from libhook import commands, config
+from libhook.config import Config
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text()
+FOLDERS = ("libhook/", "tests/", "docs/", "hooks/", "packaging/", ".ci/")
+PLANNED = {"attach", "detach", "watch", "history", "doctor"}
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+def _section(title: str) -> str:
+    return README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def _code(text: str) -> list[str]:
+    """Give what is set as code: spans, and the lines of blocks."""
+    text = re.sub(
+        r"```.*?```", lambda block: "\n".join(f"    {line}" for line in block[0].splitlines()), text, flags=re.S
+    )
+    blocks = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    prose = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+    return blocks + re.findall(r"`([^`]+)`", prose)
+
+
+def _commands() -> dict[str, argparse.ArgumentParser]:
+    """Give libhook's commands, by name."""
+    actions = commands.parser()._actions  # argparse has no other way to ask
+    return dict(next(one.choices for one in actions if isinstance(one, argparse._SubParsersAction)))
+
+
+def test_the_readme_has_every_key_with_its_default() -> None:
+    """The block in Configuration is the default configuration, and names each key."""
+    block = _section("Configuration").split("```toml\n")[1].split("```")[0]
+    assert config.parse(block) == Config()
+    keys = set()
+    for key, value in tomllib.loads(block).items():
+        keys |= {f"{key}_{inner}" for inner in value} if isinstance(value, dict) else {key}
+    assert keys == set(Config._fields)
+
+
+def test_the_readme_names_every_command_and_no_other() -> None:
+    """Each row of the table of commands is one that the command line has."""
+    assert set(re.findall(r"^\| `libhook (\w+)", README, flags=re.M)) == set(_commands())
+
+
+@each_document
+def test_a_command_that_is_shown_exists(document: Path) -> None:
+    """Each `libhook …` that is set as code begins with a command there is, and its options are the command's own."""
+    known = _commands()
+    for line in _code(document.read_text()):
+        for name, rest in re.findall(r"(?:^|[$|] |-m )libhook ([a-z]+)\b([^|`]*)", line):
+            assert name in known, line
+            for option in re.findall(r"--[a-z-]+", rest):
+                assert option in known[name].format_help(), line
+
+
+def test_nothing_sends_the_reader_to_a_command_that_does_not_exist() -> None:
+    """No line of the program, its launcher or its installer names a command that is only planned."""
+    files = [*(ROOT / "libhook").rglob("*.py"), ROOT / "hooks/qemu", ROOT / "install.sh", *DOCUMENTS]
+    absent = "|".join(sorted(PLANNED - set(_commands()))) or "$^"
+    found = [str(path) for path in files if re.search(rf"libhook ({absent})\b", path.read_text())]
+    assert found == []
+
+
+@each_document
+def test_a_path_that_is_shown_exists(document: Path) -> None:
+    """A file or folder of the project that is named as code is there."""
+    for line in _code(document.read_text()):
+        for path in re.findall(r"(?<![\w/.])[\w.]+/[\w./-]*\w/?", line):
+            if path.startswith(FOLDERS):
+                assert (ROOT / path).exists(), path
+
+
+@each_document
+def test_a_link_leads_somewhere(document: Path) -> None:
+    """A relative link names a file that exists, and a heading in it."""
+    for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        path = document.parent / name if name else document
+        assert path.exists(), target
+        headings = [
+            re.sub(r"[^\w -]", "", line.lstrip("# ")).strip().lower().replace(" ", "-")
+            for line in path.read_text().splitlines()
+            if line.startswith("#")
+        ]
+        assert not anchor or anchor in headings, target
+
+
+def _shown_refusals() -> list[list[str]]:
+    """Give each refusal of the README's table as the parts that do not vary."""
+    rows = [line.split("|")[1] for line in _section("When a start is refused").splitlines() if line.startswith("| `")]
+    spans = [span for row in rows for span in re.findall(r"`([^`]+)`", row)]
+    return [[part for part in span.split("…") if part.strip()] for span in spans]
+
+
+def test_each_refusal_of_the_readme_is_in_the_code() -> None:
+    """Every part of it that does not vary is a text of the program."""
+    source = "".join(path.read_text() for path in (ROOT / "libhook").rglob("*.py") if "simulation" not in path.parts)
+    assert [part for parts in _shown_refusals() for part in parts if part not in source] == []
+
+
+def test_each_refusal_of_the_handlers_is_in_the_readme() -> None:
+    """No handler refuses in words that the table does not have."""
+    said = [text for path in (ROOT / "libhook/handlers").glob("*.py") for text in _refusals(path) if text.strip(" :…")]
+    assert len(said) > 10
+    shown = _shown_refusals()
+    assert [text for text in said if not any(all(part in text for part in parts) for parts in shown)] == []
+
+
+def _refusals(path: Path) -> list[str]:
+    """Give the reasons that a module yields, alone or in a Refusal, with … for what varies."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Yield(value=ast.Tuple(elts=[reason, _])):
+                found.append(reason)
+            case ast.Call(func=ast.Name(id="Refusal"), args=[_, reason, _]):
+                found.append(reason)
+    return [
+        "".join(part.value if isinstance(part, ast.Constant) else "…" for part in reason.values)
+        for reason in found
+        if isinstance(reason, ast.JoinedStr)
+    ]
+
+
+def test_the_handlers_of_the_documents_are_those_that_are_tested() -> None:
+    """Each Python block of docs/handlers.md stands in the test of the example, word for word."""
+    tested = (ROOT / "tests/unit/test_handler_example.py").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/handlers.md").read_text(), flags=re.S)
+    assert len(blocks) == 2
+    assert [block for block in blocks if block not in tested] == []
