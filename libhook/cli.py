@@ -11,6 +11,7 @@ from libhook.errors import LibhookError, printable
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
+    from typing import NoReturn
 
 REFUSED = 3
 """Between the launcher and us: any other exit code means that Python or libhook is broken."""
@@ -38,12 +39,17 @@ def add_packages() -> None:
             sys.path.append(folder)
 
 
-def launched() -> int:
-    """What hooks/qemu calls: the pid of libvirtd, then the hook's own arguments. Returns the exit status."""
+def launched() -> "NoReturn":
+    """What hooks/qemu calls: the pid of libvirtd, then the hook's own arguments.
+
+    It leaves by _exit: libvirtd waits, and taking Python and lxml apart would take longer than Python's start.
+    """
     add_packages()
-    if os.geteuid() != 0 and not os.environ.get("LIBHOOK_ROOT"):
-        return 0  # a session daemon runs the same hook as the user, who can neither bind nor audit
-    return _hook(int(sys.argv[1]), sys.argv[2:], REFUSED)
+    code = 0  # a session daemon runs the same hook as the user, who can neither bind nor audit
+    if os.geteuid() == 0 or os.environ.get("LIBHOOK_ROOT"):
+        code = _hook(int(sys.argv[1]), sys.argv[2:], REFUSED)
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _hook(caller: int, arguments: list[str], refused: int) -> int:
