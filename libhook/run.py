@@ -5,14 +5,13 @@ The rule that everything here serves: only ``prepare`` and ``start`` may fail. A
 bug, a broken file or a full disk of ours.
 """
 
-import os
-import stat
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from libhook import config, event, life
 from libhook.config import Config
 from libhook.domain import Domain
+from libhook.effects import files
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
@@ -130,25 +129,5 @@ def plan(session: Session, happening: Event, domain: Domain) -> Plan:
 
 def load_config(machine: Machine, name: str, uuid: str) -> Config:
     """The guest's settings, from the file or the defaults. LibhookError when they are broken."""
-    text = _config_text(machine.config)
+    text = files.read(machine.config, f"chown root:root {machine.config}; chmod 644 {machine.config}")
     return config.parse(text, name, uuid) if text else Config()
-
-
-def _config_text(path: str) -> str:
-    """The file's text, "" when there is none. LibhookError when somebody else could have written it."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise LibhookError(f"{path}: {error.strerror}", "it must be a plain file") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-            raise LibhookError(
-                f"{path} could be written by others than root", f"chown root:root {path}; chmod 644 {path}"
-            )
-        try:
-            return file.read(1 << 20).decode()
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{path}: not UTF-8 at byte {error.start}") from None

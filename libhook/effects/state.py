@@ -15,25 +15,21 @@ before the record's first write and removed after the give-back, both under the 
 """
 
 import errno
-import fcntl
 import json
 import os
 import stat
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
 
 from libhook.address import PciAddress
-from libhook.effects import sysfs
+from libhook.effects import files, locks, sysfs
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
-from libhook.errors import BadInput, DeadlineExpired, LibhookError
+from libhook.errors import BadInput, LibhookError
 from libhook.held import Held, Process
 from libhook.host import Binding, Claim
 
 _FOLDERS = ("domains", "claims", "locks", "in-flight", "homes")
-_PAUSE = 0.01
-_LONGEST = 1 << 24
 
 
 class State:
@@ -63,51 +59,9 @@ class State:
                     f"{folder} is not a folder that only root may write to", "find out who made it, then remove it"
                 )
 
-    @contextmanager
-    def locked(self, names: Iterable[str], deadline: Deadline) -> Iterator[None]:
-        """Hold these locks, taken in sorted order so that nobody waits in a circle. DeadlineExpired names the lock."""
-        taken: list[tuple[int, str]] = []
-        try:
-            for name in sorted(set(names)):
-                path = f"{self._folder}/locks/{name.removesuffix('.shared')}"
-                mode = fcntl.LOCK_SH if name.endswith(".shared") else fcntl.LOCK_EX
-                taken.append((self._lock(path, mode, deadline), path))
-            yield
-        finally:
-            for descriptor, path in taken:
-                if self._is_alone(descriptor, path):
-                    os.unlink(path)
-                os.close(descriptor)
-
-    @staticmethod
-    def _is_alone(descriptor: int, path: str) -> bool:
-        """Whether the file may be removed: nobody else has the lock.
-
-        To find out, one that is shared is let go for an instant, in which others may have had it and removed the file.
-        """
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return os.path.samestat(os.fstat(descriptor), os.stat(path))
-        except (BlockingIOError, FileNotFoundError):
-            return False
-
-    @staticmethod
-    def _lock(path: str, mode: int, deadline: Deadline) -> int:
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                if not deadline.left:
-                    raise DeadlineExpired(f"the lock {path} is not free", "another libhook is at work there") from None
-                time.sleep(_PAUSE)
-                continue
-            # Whoever had it before us removed the file: a lock on a file that is gone locks nothing.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                    return descriptor
-            os.close(descriptor)
+    def locked(self, names: Iterable[str], deadline: Deadline) -> AbstractContextManager[None]:
+        """Hold these locks (locks.locked)."""
+        return locks.locked(f"{self._folder}/locks", names, deadline)
 
     def names_of_locks(self, addresses: Iterable[PciAddress]) -> set[str]:
         """The locks that devices need: their groups', and, shared, their PFs' groups'.
@@ -122,7 +76,7 @@ class State:
             own.update(self._name_of_lock(vf) for vf in vfs)
             if pf is not None:
                 shared.add(self._name_of_lock(pf))
-        return own | {f"{name}.shared" for name in shared - own}
+        return own | {f"{name}{locks.SHARED}" for name in shared - own}
 
     def _name_of_lock(self, address: PciAddress) -> str:
         group = sysfs.group(self._machine, address)
@@ -131,7 +85,7 @@ class State:
     def load(self, uuid: str) -> Held | None:
         """A guest's record; None when there is none, or it is of another boot. BadInput when it is broken."""
         path = self._record(uuid)
-        text = self._read(path)
+        text = files.read(path)
         if text is None:
             return None
         try:
@@ -151,11 +105,11 @@ class State:
         """
         path, text = self._record(held.uuid), json.dumps(held.to_json())
         try:
-            self._replace(path, text)
+            files.replace(path, text)
         except OSError as error:
             if error.errno != errno.ENOSPC or not os.path.exists(path):
                 raise
-            self._overwrite(path, text)
+            files.overwrite(path, text)
 
     def forget(self, uuid: str) -> None:
         """Remove a guest's record."""
@@ -170,20 +124,20 @@ class State:
 
     def claim(self, address: PciAddress, uuid: str) -> None:
         """Say that this guest has the device. Under the lock of its group."""
-        self._replace(f"{self._folder}/claims/{address}", uuid)
+        files.replace(f"{self._folder}/claims/{address}", uuid)
 
     def disclaim(self, address: PciAddress, uuid: str) -> None:
         """Say that this guest has the device no more. A guest that was refused never had it: another's claim stays."""
         path = f"{self._folder}/claims/{address}"
         with suppress(FileNotFoundError, BadInput):
-            if self._read(path) == uuid:
+            if files.read(path) == uuid:
                 os.unlink(path)
 
     def claims(self, addresses: Iterable[PciAddress]) -> dict[PciAddress, Claim]:
         """Who has these devices. A claim without a record, left by a crash between the two, is nobody's."""
         found = {}
         for address in addresses:
-            uuid = self._read(f"{self._folder}/claims/{address}")
+            uuid = files.read(f"{self._folder}/claims/{address}")
             if uuid and (held := self.load(uuid)) is not None:
                 found[address] = Claim(uuid, held.name)
         return found
@@ -191,7 +145,7 @@ class State:
     def remember_home(self, address: PciAddress, binding: Binding, libvirtd: Process) -> None:
         """Note where the device was before libhook took it. For ``home``; without the note only that is lost."""
         with suppress(OSError):
-            self._replace(f"{self._folder}/homes/{address}", json.dumps([*binding, *libvirtd]))
+            files.replace(f"{self._folder}/homes/{address}", json.dumps([*binding, *libvirtd]))
 
     def home(self, address: PciAddress, libvirtd: Process) -> Binding | None:
         """Where the device belongs, if this same libvirtd has seen it unmanaged before.
@@ -200,7 +154,7 @@ class State:
         it is next used managed.
         """
         with suppress(BadInput, ValueError):
-            match json.loads(self._read(f"{self._folder}/homes/{address}") or "null"):
+            match json.loads(files.read(f"{self._folder}/homes/{address}") or "null"):
                 case [str() | None as driver, str(override), int(pid), int(start)] if (
                     pid,
                     start,
@@ -218,20 +172,20 @@ class State:
         for name in self._names("in-flight"):
             with suppress(BadInput):
                 address = PciAddress.parse(name)
-                if self._is_locked(self.in_flight_path(name)):
+                if locks.is_locked(self.in_flight_path(name)):
                     found.add(address)
         return frozenset(found)
 
     def settle_in_flight(self, address: PciAddress) -> None:
         """Remove the file of a write that has come back. Under the lock of its group."""
         path = self.in_flight_path(str(address))
-        if not self._is_locked(path):
+        if not locks.is_locked(path):
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
     def is_busy(self, uuid: str) -> bool:
         """Whether some process is at work on this guest."""
-        return self._is_locked(f"{self._folder}/locks/domain-{uuid}")
+        return locks.is_locked(f"{self._folder}/locks/domain-{uuid}")
 
     def boot(self) -> str:
         """The kernel's boot id."""
@@ -260,66 +214,3 @@ class State:
             return os.listdir(f"{self._folder}/{folder}")
         except FileNotFoundError:
             return []
-
-    @staticmethod
-    def _is_locked(path: str) -> bool:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
-
-    @staticmethod
-    def _read(path: str) -> str | None:
-        """A file of ours; None when there is none. BadInput when it is a link, or another could have written it."""
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            reason = "is a link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
-            raise BadInput(f"{path} {reason}", "libhook did not make it so: find out who did, then remove it") from None
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-                raise BadInput(
-                    f"{path} is not a file that only root may write to", "find out who made it, then remove it"
-                )
-            return file.read(_LONGEST).decode("utf-8", "surrogateescape")
-
-    @staticmethod
-    def _overwrite(path: str, text: str) -> None:
-        """In place, in one write(2), padded with blanks to the length it had: as long as it fits, no page is needed."""
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW), "r+b", buffering=0) as file:
-            content = text.encode("utf-8", "surrogateescape")
-            file.write(content.ljust(os.fstat(file.fileno()).st_size))
-            os.fsync(file.fileno())
-
-    def _replace(self, path: str, text: str) -> None:
-        """All or nothing: a new file, fsynced, renamed over the old one, the folder fsynced."""
-        temporary = f"{path}.new"
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(temporary, flags, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(text.encode("utf-8", "surrogateescape"))
-                file.flush()
-                os.fsync(descriptor)
-            os.rename(temporary, path)
-        except OSError:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Small files that root trusts: read only when nobody else could have written them, replaced whole or not at all."""
+
+import errno
+import os
+import stat
+from contextlib import suppress
+
+from libhook.errors import BadInput
+
+_LONGEST = 1 << 24
+
+
+def read(path: str, remedy: str = "libhook did not make it so: find out who did, then remove it") -> str | None:
+    """A file's text; None when there is none. BadInput for a link, or one that others could write to."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason = "is a link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
+        raise BadInput(f"{path} {reason}", remedy) from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+            raise BadInput(f"{path} is not a file that only root may write to", remedy)
+        return file.read(_LONGEST).decode("utf-8", "surrogateescape")
+
+
+def replace(path: str, text: str) -> None:
+    """All or nothing: a new file, fsynced, renamed over the old one, the folder fsynced."""
+    temporary = f"{path}.new"
+    with suppress(FileNotFoundError):
+        os.unlink(temporary)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(temporary, flags, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode("utf-8", "surrogateescape"))
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(temporary, path)
+    except OSError:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def overwrite(path: str, text: str) -> None:
+    """In place, in one write(2), padded with blanks to the length it had: as long as it fits, no page is needed."""
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW), "r+b", buffering=0) as file:
+        content = text.encode("utf-8", "surrogateescape")
+        file.write(content.ljust(os.fstat(file.fileno()).st_size))
+        os.fsync(file.fileno())

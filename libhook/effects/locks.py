@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Locks between processes: flock on files that go when nobody has them any more. Every wait has a deadline."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from libhook.effects.child import Deadline
+from libhook.errors import DeadlineExpired
+
+SHARED = ".shared"
+"""At the end of a lock's name: taken together with others who take it so."""
+_PAUSE = 0.01
+
+
+@contextmanager
+def locked(folder: str, names: Iterable[str], deadline: Deadline) -> Iterator[None]:
+    """Hold these locks, taken in sorted order so that nobody waits in a circle. DeadlineExpired names the lock."""
+    taken: list[tuple[int, str]] = []
+    try:
+        for name in sorted(set(names)):
+            path = f"{folder}/{name.removesuffix(SHARED)}"
+            taken.append((_lock(path, fcntl.LOCK_SH if name.endswith(SHARED) else fcntl.LOCK_EX, deadline), path))
+        yield
+    finally:
+        for descriptor, path in taken:
+            if _is_alone(descriptor, path):
+                os.unlink(path)
+            os.close(descriptor)
+
+
+def is_locked(path: str) -> bool:
+    """Whether some process has this lock exclusively."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _lock(path: str, mode: int, deadline: Deadline) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            if not deadline.left:
+                raise DeadlineExpired(f"the lock {path} is not free", "another libhook is at work there") from None
+            time.sleep(_PAUSE)
+            continue
+        # Whoever had it before us removed the file: a lock on a file that is gone locks nothing.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        os.close(descriptor)
+
+
+def _is_alone(descriptor: int, path: str) -> bool:
+    """Whether the file may be removed: nobody else has the lock.
+
+    To find out, one that is shared is let go for an instant, in which others may have had it and removed the file.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except (BlockingIOError, FileNotFoundError):
+        return False
