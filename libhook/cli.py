@@ -69,7 +69,12 @@ def _read_stdin() -> bytes:
 def main() -> None:
     """The ``libhook`` command."""
     add_packages()
-    from libhook import commands
+    try:
+        from libhook import commands
+    except ImportError as error:
+        remedy = "run install.sh, which installs what is missing; from a clone, use /usr/bin/python3"
+        print(printable(f"{sys.executable}: {error}: {remedy}"), file=sys.stderr)
+        sys.exit(1)
 
     arguments = sys.argv[1:]
     if arguments[:1] == ["hook"]:  # before argparse: a guest may be called --help

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from libhook.errors import BadInput
 from libhook.host import is_driver_name
 
+_FILE = "/etc/libhook/config.toml"
 _CHOICES: dict[str, tuple[str, ...]] = {
     "siblings": ("refuse", "bind"),
     "audit.record": ("libvirt", "2011"),
@@ -53,16 +54,16 @@ def parse(text: str, name: str = "", uuid: str = "") -> Config:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"configuration: {error}") from None
+        raise BadInput(f"{_FILE}: {error}") from None
     sections = document.pop("domains", {})
     if not isinstance(sections, dict):
-        raise BadInput("configuration: domains must be sections", 'write [domains."NAME"]')
+        raise BadInput(f"{_FILE}: domains must be sections", 'write [domains."NAME"]')
     settings = _checked(document, "")
     matching = []
     for pattern, section in sections.items():
         where = f'domains."{pattern}"'
         if not isinstance(section, dict):
-            raise BadInput(f"configuration: {where} must be a section", f"write [{where}]")
+            raise BadInput(f"{_FILE}: {where} must be a section", f"write [{where}]")
         own = _checked(section, f"{where}.")
         exact = pattern in (name, uuid)
         if not exact and any(character in pattern for character in "*?["):
@@ -70,7 +71,7 @@ def parse(text: str, name: str = "", uuid: str = "") -> Config:
             for key, value in own.items():
                 if (key == "siblings" or key.startswith("preflight.")) and value != "refuse":
                     raise BadInput(
-                        f"configuration: {where}.{key} may not be set for a pattern",
+                        f"{_FILE}: {where}.{key} may not be set for a pattern",
                         "name one guest, by its exact name or UUID",
                     )
         if exact or fnmatchcase(name, pattern):
@@ -90,10 +91,10 @@ def _checked(section: Mapping[str, Any], where: str) -> dict[str, Any]:
             flat[key] = value
     for key, value in flat.items():
         if key not in _KNOWN:
-            raise BadInput(f"configuration: unknown key {where}{key}", f"known are {', '.join(sorted(_KNOWN))}")
+            raise BadInput(f"{_FILE}: unknown key {where}{key}", f"known are {', '.join(sorted(_KNOWN))}")
         wanted = _expectation(key, value)
         if wanted:
-            raise BadInput(f"configuration: {where}{key} is {value!r}", f"it must be {wanted}")
+            raise BadInput(f"{_FILE}: {where}{key} is {value!r}", f"it must be {wanted}")
         if key in _SECONDS:
             flat[key] = float(value)
     return flat

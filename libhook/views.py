@@ -76,22 +76,26 @@ def devices_text(host: Host) -> list[str]:
 
 
 _CLASSES = {
+    0x0100: "SCSI",
     0x0101: "IDE",
+    0x0104: "RAID",
     0x0106: "SATA",
     0x0107: "SAS",
     0x0108: "NVMe",
+    0x0180: "storage",
     0x0200: "Ethernet",
     0x0280: "network",
     0x0300: "VGA",
     0x0302: "3D",
     0x0380: "display",
-    0x0403: "audio",
     0x0401: "audio",
+    0x0403: "audio",
     0x0600: "host",
     0x0601: "ISA",
     0x0604: "bridge",
     0x0C03: "USB",
     0x0C05: "SMBus",
+    0x1200: "accel",
 }
 
 
