@@ -147,9 +147,13 @@ class Host:
 
     @property
     def leftovers(self) -> list[str]:
-        """The files that libhook keeps; none when nothing is held. A lock file is left by nobody."""
+        """The files that libhook keeps, locks included; none when nothing is held.
+
+        But where a device was before, which it remembers for as long as libvirtd lives.
+        """
         folder = Path(self.machine.state)
-        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+        found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+        return [name for name in found if not name.startswith("homes/")]
 
     def everything(self) -> dict[str, str]:
         """Every file, link and folder but the logs, with what is in it: for runs that may change nothing at all."""

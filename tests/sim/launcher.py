@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""hooks/qemu in a tree of its own, as it is installed, so that a test may break what it wants."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from cases import NIC
+from scenario import LAUNCHER, Host, guest, reap
+
+from libhook.simulation.hosts import nic
+
+OPERATIONS = ("prepare", "start", "started", "stopped", "release", "migrate", "restore", "reconnect", "attach")
+VETOES = ("prepare", "start")
+WITH_DEVICE = guest(NIC).xml(1)
+WITHOUT = guest().xml(1)
+
+
+class Launcher:
+    """A copy of the launcher whose Python leaves a trace, in a tree of its own that may be broken."""
+
+    def __init__(self, root: str, shell: str) -> None:
+        """``root`` is a simulated host; the copy stands beside it and is run by this ``shell``."""
+        self.root = root
+        self.folder = Path(root) / "usr" / "local" / "lib" / "libhook"
+        self.path = Path(root) / "etc" / "libvirt" / "hooks" / "qemu"
+        self.trace = Path(root) / "python-ran"
+        python = Path(root) / "usr" / "bin" / "python3"
+        for folder in (self.path.parent, python.parent, self.folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(
+            LAUNCHER.parents[1] / "libhook", self.folder / "libhook", ignore=shutil.ignore_patterns("__pyc*")
+        )
+        python.write_text(f'#!/bin/sh\n: >"{self.trace}"\nexec /usr/bin/python3 "$@"\n')
+        python.chmod(0o755)
+        text = LAUNCHER.read_text()
+        assert text.count("/usr/bin/python3") == 1
+        assert text.count("lib=${0%/*}/.. #") == 1
+        text = (
+            text.replace("#!/bin/sh", f"#!{shell}")
+            .replace("/usr/bin/python3", str(python))
+            .replace("lib=${0%/*}/.. #", f"lib={self.folder} #")
+        )
+        self.path.write_text(text)
+        self.path.chmod(0o755)
+        self.python = python
+
+    def run(self, *arguments: str, stdin: bytes = b"", dry_run: bool = False) -> "subprocess.CompletedProcess[bytes]":
+        """One call."""
+        environment = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LIBHOOK_ROOT": self.root}
+        if dry_run:
+            environment["LIBHOOK_DRY_RUN"] = "1"
+        done = subprocess.run(
+            [self.path, *arguments], input=stdin, capture_output=True, env=environment, timeout=60, check=False
+        )
+        reap(5)
+        return done
+
+    def event(self, operation: str, xml: bytes) -> "subprocess.CompletedProcess[bytes]":
+        """One event of a guest's."""
+        return self.run("win11", operation, "begin", "-", stdin=xml)
+
+    @property
+    def python_ran(self) -> bool:
+        """Whether Python was started since the last time that was asked."""
+        ran = self.trace.exists()
+        self.trace.unlink(missing_ok=True)
+        return ran
+
+
+def installed(root: str, request: pytest.FixtureRequest) -> Launcher:
+    """One on a host with one card; for a fixture, whose parameter may be the shell."""
+    Host(root, nic(), launcher=True)
+    return Launcher(root, getattr(request, "param", "/bin/sh"))
+
+
+in_each_shell = pytest.mark.parametrize(
+    "launcher", [shell for shell in ("/bin/dash", "/bin/bash") if os.path.exists(shell)], indirect=True
+)
+"""What /bin/sh is on Debian, and on most other distributions."""

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Python, lxml or libhook itself is broken: hooks/qemu stands between that and libvirtd."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from launcher import OPERATIONS, VETOES, WITH_DEVICE, WITHOUT, Launcher, in_each_shell, installed
+
+from libhook.simulation.guests import Guest
+
+
+@pytest.fixture
+def launcher(root: str, request: pytest.FixtureRequest) -> Launcher:
+    """Give a launcher on a host with one card."""
+    return installed(root, request)
+
+
+def _break_python(launcher: Launcher) -> None:
+    launcher.python.unlink()
+
+
+def _break_python_at_once(launcher: Launcher) -> None:
+    launcher.python.write_text("#!/bin/sh\nkill -SEGV $$\n")
+
+
+def _break_lxml(launcher: Launcher) -> None:
+    folder = launcher.folder / "lxml"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise ImportError('no lxml')\n")
+
+
+def _delete_half(launcher: Launcher) -> None:
+    for name in ("plan.py", "host.py", "life.py"):
+        (launcher.folder / "libhook" / name).unlink()
+    shutil.rmtree(launcher.folder / "libhook" / "handlers")
+
+
+def _delete_all(launcher: Launcher) -> None:
+    shutil.rmtree(launcher.folder)
+
+
+def _add_a_syntax_error(launcher: Launcher) -> None:
+    with (launcher.folder / "libhook" / "run.py").open("a") as file:
+        file.write("def broken(:\n")
+
+
+def _raise_in_the_middle(launcher: Launcher) -> None:
+    with (launcher.folder / "libhook" / "registry.py").open("a") as file:
+        file.write("def plan_for(situation):\n    raise KeyError('a\\nbug')\n")
+
+
+def _exit_in_the_middle(launcher: Launcher) -> None:
+    with (launcher.folder / "libhook" / "cli.py").open("a") as file:
+        file.write("def launched():\n    print('stray'); sys.exit(2)\n")
+
+
+BREAKS = (
+    _break_python,
+    _break_python_at_once,
+    _break_lxml,
+    _delete_half,
+    _delete_all,
+    _add_a_syntax_error,
+    _raise_in_the_middle,
+    _exit_in_the_middle,
+)
+
+
+@pytest.mark.parametrize("ruin", BREAKS)
+def test_a_broken_installation_only_stops_guests_with_devices_from_starting(
+    launcher: Launcher, ruin: Callable[[Launcher], None]
+) -> None:
+    """In one line without a traceback; whatever runs, ends or has no device goes on, in silence."""
+    ruin(launcher)
+    state = Path(launcher.root) / "run" / "libhook" / "domains"
+    for held in (False, True):
+        if held:
+            state.mkdir(parents=True, mode=0o700, exist_ok=True)
+            (state / f"{Guest().uuid}.json").write_text("{}")
+        for operation in OPERATIONS:
+            done = launcher.event(operation, WITH_DEVICE)
+            assert done.stdout == b""
+            if operation in VETOES:
+                assert done.returncode == 1
+                assert done.stderr.count(b"\n") == 1
+                assert done.stderr.decode().rstrip("\n").isprintable()
+                assert b"Traceback" not in done.stderr
+            else:
+                assert (done.returncode, done.stderr) == (0, b"")
+        if not held:
+            for operation in OPERATIONS:
+                done = launcher.event(operation, WITHOUT)
+                assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@in_each_shell
+def test_a_python_that_dies_of_a_signal_is_said_in_our_words(launcher: Launcher) -> None:
+    """Each shell has its own for it, which would be a second line."""
+    _break_python_at_once(launcher)
+    done = launcher.event("prepare", WITH_DEVICE)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
+    assert b"status 139" in done.stderr

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""hooks/qemu as libvirtd runs it: cheap where there is nothing to do, silent on stdout, never in a guest's way."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from cases import NIC
+from launcher import OPERATIONS, VETOES, WITH_DEVICE, WITHOUT, Launcher, in_each_shell, installed
+from recorded_guests import calls
+from scenario import LAUNCHER, Host, guest, reap
+
+from libhook.simulation import faults
+from libhook.simulation.hosts import E1000E
+from libhook.simulation.world import Device, World
+
+
+@pytest.fixture
+def launcher(root: str, request: pytest.FixtureRequest) -> Launcher:
+    """Give a launcher on a host with one card."""
+    return installed(root, request)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_guest_without_devices_never_starts_python(launcher: Launcher, operation: str) -> None:
+    """At no operation: that is what such a guest pays for libhook."""
+    done = launcher.event(operation, WITHOUT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert not launcher.python_ran
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_operation_of_a_guest_with_a_device(launcher: Launcher, operation: str) -> None:
+    """All are answered with 0; Python is started only where something may have to be done."""
+    if operation == "start":
+        launcher.event("prepare", WITH_DEVICE)
+        launcher.trace.unlink()
+    done = launcher.event(operation, WITH_DEVICE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert launcher.python_ran is (operation in ("prepare", "start", "started"))
+
+
+@pytest.mark.parametrize("operation", ["started", "release", "reconnect"])
+def test_state_for_the_guest_starts_python_whatever_the_xml_says(launcher: Launcher, operation: str) -> None:
+    """A hot-unplugged device, or a VF out of a pool, is in the record and not in the XML."""
+    launcher.event("prepare", WITH_DEVICE)
+    launcher.trace.unlink()
+    assert launcher.event(operation, WITHOUT).returncode == 0
+    assert launcher.python_ran
+
+
+def test_a_word_in_a_name_or_a_description_is_no_device(launcher: Launcher) -> None:
+    """Libvirt escapes text, so only an element looks like one."""
+    words = "hostdev &lt;hostdev type='hostde v' nvme &lt;hostdev "
+    xml = WITHOUT.replace(b"</uuid>", f"</uuid>\n  <title>{words}</title><description>{words}</description>".encode())
+    for operation in OPERATIONS:
+        done = launcher.event(operation, xml.replace(b"<name>win11", b"<name>hostdev"))
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert not launcher.python_ran
+
+
+def test_an_attribute_in_metadata_costs_time_and_nothing_else(launcher: Launcher) -> None:
+    """Metadata is the author's own XML: Python is asked, and finds no device."""
+    xml = WITHOUT.replace(b"</uuid>", b"</uuid>\n  <metadata><x:y xmlns:x='urn:x' type='hostdev'/></metadata>")
+    for operation in OPERATIONS:
+        done = launcher.event(operation, xml)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("operation", ["nonsense", "--help", "", "prepare\n", "PREPARE"])
+def test_an_unknown_operation_is_logged_and_exits_0(launcher: Launcher, operation: str) -> None:
+    """A libvirt newer than this must not be stopped by it."""
+    done = launcher.event(operation, WITH_DEVICE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    log = (Path(launcher.root) / "var" / "log" / "libhook.jsonl").read_text()
+    assert "unknown operation" in log
+
+
+@pytest.mark.parametrize("arguments", [(), ("win11",), ("win11", "prepare"), ("a", "prepare", "begin", "-", "more")])
+def test_a_wrong_number_of_arguments_is_said_in_one_line(launcher: Launcher, arguments: tuple[str, ...]) -> None:
+    """Only where libvirt asked for a veto does it fail: a guest that runs is never harmed."""
+    done = launcher.run(*arguments, stdin=WITH_DEVICE)
+    assert done.stdout == b""
+    assert done.returncode == (1 if "prepare" in arguments else 0)
+    if done.returncode:
+        assert done.stderr.count(b"\n") == 1
+        assert f"{len(arguments)} arguments instead of 4" in done.stderr.decode()
+
+
+def test_secrets_show_up_nowhere(launcher: Launcher) -> None:
+    """What migrate and restore hand over holds passwords: not in the log, not in the state, not on stderr."""
+    secret = b"s3cret-passphrase"
+    xml = WITH_DEVICE.replace(b"</devices>", b"<graphics type='vnc' passwd='" + secret + b"'/></devices>")
+    for operation in ("migrate", "restore"):
+        for broken in (xml, xml[:-20], b"\0" + xml):
+            for dry_run in (False, True):
+                done = launcher.run("win11", operation, "begin", "-", stdin=broken, dry_run=dry_run)
+                assert (done.returncode, done.stdout) == (0, b"")
+                assert secret not in done.stderr
+    for path in Path(launcher.root).rglob("*"):
+        if path.is_file():
+            assert secret not in path.read_bytes()
+
+
+def test_the_recorded_secret_shows_up_nowhere(launcher: Launcher) -> None:
+    """The same with a document that libvirtd really handed over at restore."""
+    (restored,) = (xml for arguments, xml in calls() if arguments[1] == "restore")
+    assert b"passwd='" in restored
+    secret = restored.split(b"passwd='")[1].split(b"'")[0]
+    for operation in OPERATIONS:
+        done = launcher.run("saved", operation, "begin", "-", stdin=restored, dry_run=True)
+        assert secret not in done.stdout + done.stderr
+    for path in Path(launcher.root).rglob("*"):
+        if path.is_file():
+            assert secret not in path.read_bytes()
+
+
+@pytest.mark.parametrize("operation", ["prepare", "release", "migrate"])
+def test_fifty_megabytes_on_stdin_are_refused_in_time(launcher: Launcher, operation: str) -> None:
+    """More than any document of libvirt's: one line at prepare, silence elsewhere."""
+    xml = WITH_DEVICE.replace(b"</devices>", b"</devices>" + b"<!-- x -->\n" * (50 << 20 >> 4))
+    xml += b" " * ((50 << 20) - len(xml))
+    begun = time.monotonic()
+    done = launcher.event(operation, xml)
+    assert time.monotonic() - begun < 10
+    assert done.stdout == b""
+    if operation == "prepare":
+        assert done.returncode == 1
+        assert done.stderr == b"the XML has more than 16 MiB, line 1\n"
+    else:
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+@in_each_shell
+def test_a_closed_stdin_is_an_empty_document(launcher: Launcher) -> None:
+    """Which names no device and no guest: prepare cannot tell what is asked, everything else goes on."""
+    for operation in OPERATIONS:
+        done = subprocess.run(
+            ["/bin/sh", "-c", 'exec "$@" <&-', "sh", launcher.path, "win11", operation, "begin", "-"],
+            capture_output=True,
+            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "LIBHOOK_ROOT": launcher.root},
+            timeout=20,
+            check=False,
+        )
+        assert done.stdout == b""
+        assert done.returncode == (1 if operation in VETOES else 0)
+        assert done.stderr.count(b"\n") == (1 if operation in VETOES else 0)
+
+
+@in_each_shell
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_null_bytes_are_survived(launcher: Launcher, operation: str) -> None:
+    """No shell stumbles over them; a document with one is refused where a refusal is possible."""
+    for xml in (WITH_DEVICE.replace(b"<devices>", b"\0<devices>"), b"\0" * 1000):
+        done = launcher.event(operation, xml)
+        assert done.stdout == b""
+        assert done.stderr.count(b"\n") == done.returncode
+        assert operation in VETOES or done.returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_session_daemon_is_left_alone(operation: str) -> None:
+    """The hook of qemu:///session runs as the user, who can neither bind nor record: exit 0, no word."""
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", LAUNCHER, "win11", operation, "begin", "-"],
+        input=WITH_DEVICE,
+        capture_output=True,
+        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_nobody_keeps_libvirt_s_pipes_open(root: str) -> None:
+    """A driver hangs: the launcher answers at its deadline, and stdout and stderr end there and then."""
+    host = Host(root, World((Device(NIC, "e1000e"),), (E1000E,)), "write_deadline = 0.5\n", launcher=True)
+    faults.hold(root, NIC)
+    begun = time.monotonic()
+    with subprocess.Popen(
+        [LAUNCHER, "win11", "prepare", "begin", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "LIBHOOK_ROOT": root},
+    ) as process:
+        stdout, stderr = process.communicate(WITH_DEVICE, timeout=20)
+    took = time.monotonic() - begun
+    assert (process.returncode, stdout) == (1, b"")
+    assert stderr.decode().startswith(f"{NIC} hangs")
+    assert stderr.count(b"\n") == 1
+    assert took < 3
+    faults.let_go(root, NIC)
+    assert reap(5)
+    assert host.event(guest(NIC), "release", "failed").code == 0
+    assert (host.changed, host.leftovers) == ([], [])
