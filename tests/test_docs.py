@@ -3,13 +3,14 @@
 
 import argparse
 import ast
+import configparser
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from libhook import commands, config
+from libhook import __version__, commands, config
 from libhook.config import Config
 
 ROOT = Path(__file__).parent.parent
@@ -136,6 +137,13 @@ def _refusals(path: Path) -> list[str]:
         for reason in found
         if isinstance(reason, ast.JoinedStr)
     ]
+
+
+def test_the_version_is_the_same_in_both_places() -> None:
+    """What pip installs and what ``libhook --version`` says do not differ."""
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    assert parser["metadata"]["version"] == __version__
 
 
 def test_the_handlers_of_the_documents_are_those_that_are_tested() -> None:
