@@ -132,7 +132,8 @@ def status_text(records: Sequence[tuple[Held, str | None]]) -> list[str]:
         lines.append(f"{printable(held.name)}  {held.uuid}  {held.phase}")
         for device in held.devices:
             move = device.move
-            way = f"from {move.now.driver or 'no driver'}, on {move.want.driver}" if move else "not moved"
+            way = f"{move.now.driver or 'no driver'} -> {move.want.driver}" if move else "not moved"
             lines.append(f"  {device.kind} {printable(device.address)}  {way}{'  [hangs]' if device.wedged else ''}")
-        lines.append(f"  recover: {f'leaves it, {alive}' if alive else 'gives it back'}")
+        when = " once its driver lets go" if any(device.wedged for device in held.devices) else ""
+        lines.append(f"  recover: {f'leaves it, {alive}' if alive else f'gives it back{when}'}")
     return lines

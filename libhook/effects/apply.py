@@ -115,8 +115,9 @@ class Applier:
             except Late as late:
                 failure = self._late(move, late)
                 outcomes.append(Outcome(move, failure, _since(begun)))
-                late_too = Failure(f"{move.device} of the same IOMMU group is late", _WEDGED)
-                outcomes += [Outcome(rest, late_too, 0.0) for rest in moves[len(outcomes) :]]
+                for rest in moves[len(outcomes) :]:
+                    reason = f"{rest.device} had to wait for {move.device} of its IOMMU group"
+                    outcomes.append(Outcome(rest, Failure(reason, _WEDGED), 0.0))
                 return outcomes
             outcomes.append(Outcome(move, failure, _since(begun)))
         return outcomes

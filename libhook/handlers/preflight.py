@@ -15,10 +15,10 @@ from libhook.situation import Situation
 
 _CONFIG = "the guest's section of /etc/libhook/config.toml"
 _REMEDIES: dict[UseKind, str] = {
-    "storage": f"unmount it, or let go of it otherwise; to hand it over all the same: preflight.storage in {_CONFIG}",
-    "network": f"reach the host another way first; to hand it over all the same: preflight.network in {_CONFIG}",
-    "display": f"stop what shows on it; to hand it over all the same: preflight.display in {_CONFIG}",
-    "usb": f"unmount the disk behind it; to hand it over all the same: preflight.usb in {_CONFIG}",
+    "storage": f'unmount or free it; to hand it over anyway: preflight.storage = "warn" in {_CONFIG}',
+    "network": f'reach the host another way first; to hand it over anyway: preflight.network = "warn" in {_CONFIG}',
+    "display": f'stop what shows on it; to hand it over anyway: preflight.display = "warn" in {_CONFIG}',
+    "usb": f'unmount the disk behind it; to hand it over anyway: preflight.usb = "warn" in {_CONFIG}',
     "open": "stop that process first",
 }
 _HARMLESS = (None, "pci-stub")
