@@ -97,20 +97,20 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
 def status(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook status``."""
     session = _session(machine, Log(machine), Config())
-    found = giveback.records(session)
+    found, broken = giveback.records(session)
     if options.json:
         _print(views.status_json(found))
-    else:
+    elif found or not broken:
         _print(views.status_text(found) or ["nothing is held"])
-    return 0
+    return _complain(broken)
 
 
 def recover(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook recover``: exit code 1 when something could not be given back."""
-    code = 0
     with Log(machine, operation="recover") as log:
         session = _session(machine, log, Config())
-        found = giveback.records(session)
+        found, broken = giveback.records(session)
+        code = _complain(broken)
         for held, alive in found:
             name = printable(held.name)
             if alive:
@@ -124,7 +124,7 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
                 code = 1
             else:
                 print(f"{name}: given back")
-        if not found:
+        if not found and not broken:
             print("nothing is held")
     return code
 
@@ -135,6 +135,13 @@ def demo(_machine: Machine, _options: argparse.Namespace) -> int:
 
     launcher = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "hooks", "qemu")
     return play_demo(launcher, sys.stdout)
+
+
+def _complain(broken: list[str]) -> int:
+    """Records that cannot be read, each in one line; 1 when there is any."""
+    for line in broken:
+        print(line, file=sys.stderr)
+    return 1 if broken else 0
 
 
 def _session(machine: Machine, log: Log, config: Config) -> Session:

@@ -121,11 +121,18 @@ def try_to_save(session: Session, held: Held) -> None:
         session.log.add("error", "journal not written", reason=str(error))
 
 
-def records(session: Session) -> list[tuple[Held, str | None]]:
-    """Every guest's record, each with what keeps it from being recovered, None for a dead one."""
-    found = []
+def records(session: Session) -> tuple[list[tuple[Held, str | None]], list[str]]:
+    """Every guest's record, each with what keeps it from being recovered, None for a dead one.
+
+    And what is wrong with those that are broken: one of them keeps nobody from the others.
+    """
+    found, broken = [], []
     for uuid in session.state.uuids():
-        held = session.state.load(uuid)
-        if held is not None:
-            found.append((held, sign_of_life(held, facts(session, held))))
-    return found
+        try:
+            held = session.state.load(uuid)
+        except LibhookError as error:
+            broken.append(error.line)
+        else:
+            if held is not None:
+                found.append((held, sign_of_life(held, facts(session, held))))
+    return found, broken

@@ -12,7 +12,7 @@ from libhook.domain import Domain, HostDevice
 from libhook.effects import sysfs
 from libhook.errors import LibhookError, Refused
 from libhook.event import Event
-from libhook.giveback import give_back, settle, try_to_save, undo
+from libhook.giveback import give_back, records, settle, try_to_save, undo
 from libhook.handlers import audit
 from libhook.held import Held, HeldDevice
 from libhook.host import Binding
@@ -187,12 +187,6 @@ def started(session: Session, event: Event, domain: Domain) -> None:
 
 def release(session: Session, domain: Domain | None, name: str) -> None:
     """Give back what the record says; where the XML cannot be read, that of the guest of this name."""
-    state = session.state
-    uuids = (
-        [domain.uuid]
-        if domain
-        else [uuid for uuid in state.uuids() if (held := state.load(uuid)) and held.name == name]
-    )
-    for uuid in uuids:
+    for uuid in [domain.uuid] if domain else [held.uuid for held, _ in records(session)[0] if held.name == name]:
         if left := give_back(session, uuid):
             session.log.add("error", "not given back", reason=left, hint="libhook status, libhook recover")

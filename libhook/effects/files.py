@@ -20,10 +20,11 @@ def read(path: str, remedy: str = "libhook did not make it so: find out who did,
     except OSError as error:
         reason = "is a link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
         raise BadInput(f"{path} {reason}", remedy) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+        os.close(descriptor)
+        raise BadInput(f"{path} is not a file that only root may write to", remedy)
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-            raise BadInput(f"{path} is not a file that only root may write to", remedy)
         return file.read(_LONGEST).decode("utf-8", "surrogateescape")
 
 

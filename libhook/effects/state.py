@@ -90,7 +90,7 @@ class State:
             return None
         try:
             held = Held.from_json(json.loads(text))
-        except (ValueError, BadInput) as error:
+        except (ValueError, RecursionError, BadInput) as error:
             reason = error.message if isinstance(error, BadInput) else str(error)
             raise BadInput(
                 f"{path} is broken ({reason})", "look at its devices, give them back by hand, remove it"
@@ -153,7 +153,7 @@ class State:
         It takes such a device for unmanaged for the rest of its life (virhostdev.c:628), and leaves it on vfio-pci when
         it is next used managed.
         """
-        with suppress(BadInput, ValueError):
+        with suppress(BadInput, ValueError, RecursionError):
             match json.loads(files.read(f"{self._folder}/homes/{address}") or "null"):
                 case [str() | None as driver, str(override), int(pid), int(start)] if (
                     pid,
