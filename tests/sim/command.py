@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The ``libhook`` command in this process, on a simulated host."""
+
+import contextlib
+import io
+from typing import NamedTuple
+from unittest import mock
+
+from scenario import Host, reap
+
+from libhook import cli
+
+
+class Done(NamedTuple):
+    """How it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def libhook(host: Host, *arguments: str, stdin: bytes = b"", columns: int = 80) -> Done:
+    """Run it, with this on stdin, in a terminal of so many columns."""
+    out, err = io.StringIO(), io.StringIO()
+    environment = {"LIBHOOK_ROOT": host.root, "COLUMNS": str(columns), "PATH": "/usr/bin:/bin"}
+    with (
+        mock.patch.dict("os.environ", environment, clear=True),
+        mock.patch("sys.argv", ["libhook", *arguments]),
+        mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin))),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+    reap(host.patience)
+    assert isinstance(code, int)
+    return Done(code, out.getvalue(), err.getvalue())
