@@ -13,16 +13,21 @@ trap '[ -z "$half" ] || rm -f -- "$half"' EXIT
 
 usage() {
     cat <<'EOF'
-usage: install.sh [--demo | --uninstall] [--prefix DIR] [--destdir DIR] [--dry-run]
+usage: install.sh [--demo | --uninstall] [--prefix DIR] [--destdir DIR]
+                  [--dry-run]
 
-Installs the distribution's packages for lxml, structlog, audit and systemd where Python lacks them, the
-package to PREFIX/lib/libhook, the command to PREFIX/bin/libhook, and the hook to /etc/libvirt/hooks/qemu
-(or qemu.d/libhook beside it, where another hook stands there). Needs root.
+Installs the distribution's packages for lxml, structlog, audit and systemd
+where Python lacks them, the package to PREFIX/lib/libhook, the command to
+PREFIX/bin/libhook, and the hook to /etc/libvirt/hooks/qemu (or
+qemu.d/libhook beside it, where another hook stands there). Needs root.
 
-  --demo         install only the packages, and play a guest's life on a simulated host, from this folder
-  --uninstall    remove all of it; refused while a guest holds a device
+  --demo         install only the packages, and play a guest's life on a
+                 simulated host, from this folder
+  --uninstall    remove all of it but the packages and the configuration;
+                 refused while a guest holds a device
   --prefix DIR   instead of /usr/local
-  --destdir DIR  put everything below DIR, for packagers: no packages, no signal to libvirtd, no root needed
+  --destdir DIR  put everything below DIR, for packagers: no packages, no
+                 signal to libvirtd, no root needed
   --dry-run      print what would be done, do nothing
 EOF
 }
