@@ -5,6 +5,7 @@ import argparse
 import ast
 import configparser
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import pytest
 
 from libhook import __version__, commands, config
 from libhook.config import Config
+from libhook.simulation.build import build
+from libhook.simulation.guests import Assigned, Guest
+from libhook.simulation.hosts import workstation
+from libhook.simulation.libvirt import Libvirt
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -152,3 +157,40 @@ def test_the_handlers_of_the_documents_are_those_that_are_tested() -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/handlers.md").read_text(), flags=re.S)
     assert len(blocks) == 2
     assert [block for block in blocks if block not in tested] == []
+
+
+def _run(root: str, *command: str, xml: bytes = b"") -> subprocess.CompletedProcess[str]:
+    """Run one of the project's programs from its folder, on the host in ``root``."""
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "LIBHOOK_ROOT": root}
+    done = subprocess.run(command, cwd=ROOT, env=environment, input=xml, capture_output=True, check=False)
+    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def test_a_first_guest_prints_what_the_readme_shows(root: str) -> None:
+    """Each line of output in the README's session is printed on the simulated host it names, and the refusal too."""
+    cli = ("/usr/bin/python3", "-m", "libhook")
+    build(root, workstation())
+    guest = Guest("win11", (Assigned("0000:03:00.0"), Assigned("0000:03:00.1")))
+    printed = _run(root, *cli, "devices").stdout + _run(root, *cli, "plan", "-", xml=guest.xml()).stdout
+
+    def hook(*arguments: str | bytes) -> tuple[int, str]:
+        *words, xml = arguments
+        assert isinstance(xml, bytes)
+        done = _run(root, str(ROOT / "hooks/qemu"), *map(str, words), xml=xml)
+        return done.returncode, done.stderr
+
+    assert Libvirt(root, hook).start(guest).error == ""
+    printed += _run(root, *cli, "status").stdout
+    session = re.sub(r"    \$ virsh edit.*?(?=    # )", "", _section("A first guest"), flags=re.S)
+    shown = [line[4:] for line in session.splitlines() if re.match(r"    [^#$.]", line)]
+    assert len(shown) > 10
+    assert [line for line in shown if line not in printed.splitlines()] == []
+
+
+def test_a_refusal_reads_as_the_readme_shows(root: str) -> None:
+    """The example of a refusal is what the hook says of half a group."""
+    build(root, workstation())
+    xml = Guest("win11", (Assigned("0000:03:00.0"),)).xml()
+    done = _run(root, str(ROOT / "hooks/qemu"), "win11", "prepare", "begin", "-", xml=xml)
+    assert done.returncode == 1
+    assert f"unexpected exit status 1: {done.stderr.strip()} Nothing" in " ".join(README.split())
