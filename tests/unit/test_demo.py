@@ -29,7 +29,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_plays_a_life_and_a_refusal_and_cleans_up(scratch: Path) -> None:
-    """Exit 0, every part there, as README.md shows it, under 80 columns, no colour in a file, the host's folder gone."""
+    """Exit 0, every part there as README.md shows it, under 80 columns, no colour in a file, the host's folder gone."""
     out = io.StringIO()
     assert demo.play_demo(LAUNCHER, out) == 0
     text = out.getvalue()
