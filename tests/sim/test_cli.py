@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The ``libhook`` command: text for people, JSON for programs, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cases import DISK, GPU, NIC, SOUND, recorded
+from command import libhook
+from recorded_guests import FOLDER
+from scenario import Host, guest
+
+from libhook import __version__
+from libhook.simulation import processes
+from libhook.simulation.guests import Guest
+from libhook.simulation.hosts import many, nic, sriov, workstation
+
+COMMANDS = ("inspect", "plan", "devices", "status", "recover", "demo")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*start.-.xml")), ids=lambda path: path.stem)
+def test_inspect_json_has_the_promised_shape(root: str, path: Path) -> None:
+    """Each key is there, each of its type, for every document that a libvirtd handed over at start."""
+    done = libhook(Host(root, nic()), "inspect", "--json", str(path))
+    assert (done.code, done.err) == (0, "")
+    found = json.loads(done.out)
+    assert set(found) == {"name", "uuid", "virt", "host_devices"}
+    for device in found["host_devices"]:
+        assert set(device) == {"kind", "source", "managed", "address", "record"}
+        assert device["kind"] in ("pci", "usb", "scsi", "scsi_host", "mdev")
+        assert device["source"] in ("hostdev", "interface", "disk")
+        assert isinstance(device["managed"], bool)
+        if device["record"] is not None:
+            assert device["record"].startswith(f"virt={found['virt']} resrc=dev reason=start vm=")
+            assert device["record"].endswith(f'bus={device["kind"]} device="{device["address"]}"')
+
+
+def test_inspect_text_shows_the_same(root: str) -> None:
+    """The guest, then each device and its record."""
+    done = libhook(Host(root, nic()), "inspect", "-", stdin=guest(NIC, name="a b").xml())
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        f"{Guest().uuid}  kvm  a b",
+        "KIND  SOURCE   MANAGED  ADDRESS",
+        f"pci   hostdev  no       {NIC}",
+        f'    virt=kvm resrc=dev reason=start vm=612062 uuid={Guest().uuid} bus=pci device="{NIC}"',
+    ]
+
+
+def test_plan_json_is_the_same_plan(root: str) -> None:
+    """Its lines are those of the text, its writes those of its lines, and a refusal makes the exit code 1."""
+    host = Host(root, workstation())
+    xml = guest(NIC, DISK).xml(1)
+    text = libhook(host, "plan", "-", stdin=xml)
+    found = json.loads(libhook(host, "plan", "--json", "-", stdin=xml).out)
+    assert found["refused"] is False
+    assert [line for action in found["actions"] for line in action["lines"]] == text.out.splitlines()
+    for action in found["actions"]:
+        writes = [f'  write "{write["value"]}" to {write["path"]}' for write in action.get("writes", ())]
+        assert action["lines"][1:] == writes
+    refused = libhook(host, "plan", "--json", "-", stdin=guest(GPU).xml(1))
+    assert refused.code == 1
+    assert refused.err == ""
+    assert json.loads(refused.out)["refused"] is True
+
+
+@pytest.mark.parametrize("event", ["prepare", "start", "started", "release", "reconnect"])
+def test_plan_answers_for_every_event_that_acts(root: str, event: str) -> None:
+    """Also where there is nothing to do, which is said."""
+    host = Host(root, nic())
+    done = libhook(host, "plan", "--event", event, "-", stdin=guest().xml(1))
+    assert (done.code, done.out, done.err) == (0, f"nothing to do at {event}\n", "")
+    assert json.loads(libhook(host, "plan", "--json", "--event", event, "-", stdin=guest().xml(1)).out) == {
+        "refused": False,
+        "actions": [],
+    }
+
+
+def test_devices_shows_the_groups_as_a_tree(root: str) -> None:
+    """Driver, override, which guest has it, who has it open; the same facts as JSON."""
+    host = Host(root, workstation())
+    host.begin(guest(GPU, SOUND, name="win\x7f11"))
+    processes.open_file(root, processes.spawn(root, "qemu"), "/dev/vfio/14")
+    done = libhook(host, "devices")
+    assert (done.code, done.err) == (0, "")
+    (line,) = (line for line in done.out.splitlines() if GPU in line)
+    assert line == (
+        f"  {GPU}  VGA       vfio-pci  [override vfio-pci, guest win\\x7f11, open in qemu (pid 2000, /dev/vfio/14)]"
+    )
+    groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
+    assert [group["group"] for group in groups] == [12, 14, 15]
+    (gpu,) = (device for device in groups[1]["devices"] if device["address"] == GPU)
+    assert gpu == {
+        "address": GPU,
+        "class": "0300",
+        "driver": "vfio-pci",
+        "override": "vfio-pci",
+        "guest": {"uuid": Guest().uuid, "name": "win\x7f11"},
+        "in_use": "qemu (pid 2000, /dev/vfio/14)",
+        "hangs": False,
+    }
+
+
+def test_devices_on_a_host_without_pci(root: str) -> None:
+    """Said, not an empty answer."""
+    host = Host(root, nic()._replace(devices=()))
+    assert libhook(host, "devices") == (0, "no PCI devices\n", "")
+    assert json.loads(libhook(host, "devices", "--json").out) == {"groups": []}
+
+
+def test_status_and_recover_of_nothing(root: str) -> None:
+    """Both say so, and make nothing."""
+    host = Host(root, nic())
+    before = host.everything()
+    for command in (("status",), ("recover",), ("recover", "--dry-run")):
+        assert libhook(host, *command) == (0, "nothing is held\n", "")
+    assert json.loads(libhook(host, "status", "--json").out) == {"guests": []}
+    assert host.everything() == before
+
+
+def test_status_says_what_is_held_and_what_recover_would_do(root: str) -> None:
+    """A guest that runs is left alone, and named with the reason."""
+    host = Host(root, workstation())
+    host.libvirt.start(guest(NIC, GPU, SOUND))
+    done = libhook(host, "status")
+    assert done.code == 0
+    assert done.out.splitlines() == [
+        f"win11  {Guest().uuid}  started",
+        f"  pci {NIC}  e1000e -> vfio-pci",
+        f"  pci {GPU}  amdgpu -> vfio-pci",
+        f"  pci {SOUND}  snd_hda_intel -> vfio-pci",
+        "  recover: leaves it, libvirt says that the guest win11 runs",
+    ]
+    (found,) = json.loads(libhook(host, "status", "--json").out)["guests"]
+    assert (found["name"], found["phase"], found["recoverable"]) == ("win11", "started", False)
+    assert [device["address"] for device in found["devices"]] == [NIC, GPU, SOUND]
+    before = host.everything()
+    for command in (("recover",), ("recover", "--dry-run")):
+        assert libhook(host, *command) == (0, "win11: left alone, libvirt says that the guest win11 runs\n", "")
+    assert {k: v for k, v in host.everything().items() if "/locks" not in k} == {
+        k: v for k, v in before.items() if "/locks" not in k
+    }
+
+
+def test_recover_gives_back_what_a_dead_libvirtd_left(root: str) -> None:
+    """First foretold with --dry-run, which changes nothing; then done, and recorded; then there is nothing more."""
+    host = Host(root, workstation())
+    one = guest(NIC, DISK)
+    assert host.event(one, "prepare").code == 0
+    alive = libhook(host, "recover")
+    assert alive == (
+        0,
+        f"win11: left alone, the guest win11 is being started by libvirtd (pid {host.libvirt.pid})\n",
+        "",
+    )
+    host.libvirt.restart()
+    before = host.everything()
+    foretold = libhook(host, "recover", "--dry-run")
+    assert foretold.code == 0
+    assert foretold.out.splitlines()[0] == "win11: would be given back"
+    assert f"  {NIC}: vfio-pci -> e1000e (give back)" in foretold.out.splitlines()
+    assert host.everything() == before
+    assert libhook(host, "recover") == (0, "win11: given back\n", "")
+    assert (host.changed, host.leftovers) == ([], [])
+    audit = (Path(root) / "var/log/audit.jsonl").read_text()
+    assert audit.count('"success": false') == 2
+    assert libhook(host, "recover") == (0, "nothing is held\n", "")
+
+
+def test_recover_says_what_does_not_come_back(root: str) -> None:
+    """One line on stderr with the reason, exit code 1, and the record stays for the next time."""
+    from libhook.simulation.faults import Fault, heal, inject
+
+    host = Host(root, nic())
+    host.event(guest(NIC), "prepare")
+    host.libvirt.restart()
+    inject(root, Fault("write */unbind *", 0, error="EIO"))
+    done = libhook(host, "recover")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"win11: not given back: {NIC}: ")
+    assert done.err.count("\n") == 1
+    heal(root)
+    assert libhook(host, "recover") == (0, "win11: given back\n", "")
+    assert (host.changed, host.leftovers) == ([], [])
+
+
+@pytest.mark.parametrize("arguments", [("--help",), *((command, "--help") for command in COMMANDS)])
+def test_help_is_there_and_fits(root: str, arguments: tuple[str, ...]) -> None:
+    """Exit code 0, on stdout, no line wider than a terminal, and no command forgotten."""
+    host = Host(root, nic())
+    for columns in (40, 80):
+        done = libhook(host, *arguments, columns=columns)
+        assert (done.code, done.err) == (0, "")
+        assert columns < 80 or max(map(len, done.out.splitlines())) <= columns
+    if arguments == ("--help",):
+        assert all(command in done.out for command in COMMANDS)
+
+
+def test_the_version_is_the_package_s(root: str) -> None:
+    """One line."""
+    assert libhook(Host(root, nic()), "--version") == (0, f"libhook {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("nonsense",), ("plan",), ("plan", "x", "y"), ("plan", "x", "--event", "migrate"), ("status", "x"), ("-x",)],
+)
+def test_wrong_usage_is_exit_code_2(root: str, arguments: tuple[str, ...]) -> None:
+    """With the usage on stderr and nothing on stdout."""
+    done = libhook(Host(root, nic()), *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("usage: libhook")
+
+
+def _piped(root: str, *arguments: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "libhook", *arguments],
+        cwd=ROOT,
+        env={"LIBHOOK_ROOT": root, "PATH": "/usr/bin:/bin"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize("arguments", [("devices",), ("devices", "--json")])
+def test_a_reader_that_goes_away_is_no_error(root: str, arguments: tuple[str, ...]) -> None:
+    """``libhook devices | head -1`` ends quietly, however much there was to say."""
+    Host(root, many(600))
+    with _piped(root, *arguments) as process:
+        assert process.stdout
+        assert process.stderr
+        os.read(process.stdout.fileno(), 10)
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (0, b"")
+
+
+def test_the_module_is_the_command(root: str) -> None:
+    """``python3 -m libhook`` from the project's root, without installing."""
+    Host(root, sriov())
+    with _piped(root, "devices") as process:
+        out, err = process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert b"IOMMU group" in out
+
+
+def test_hook_is_what_the_launcher_runs(root: str) -> None:
+    """``libhook hook NAME OPERATION SUBOPERATION EXTRA`` with XML on stdin; --help is a guest's name there."""
+    host = Host(root, recorded())
+    xml = guest("0000:01:00.0", name="--help").xml(1)
+    assert libhook(host, "hook", "--help", "prepare", "begin", "-", stdin=xml) == (0, "", "")
+    assert host.driver("0000:01:00.0") == "vfio-pci"
+    assert libhook(host, "hook", "--help", "release", "end", "failed", stdin=xml) == (0, "", "")
+    assert (host.changed, host.leftovers) == ([], [])
