@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Every other kind of host device: virtual functions, NVMe, USB, SCSI."""
 
-import subprocess
-import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import MakeGuest
@@ -26,25 +25,26 @@ MAC = "52:54:00:6c:68:01"
 
 
 @pytest.fixture
-def pf_up() -> Iterator[None]:
-    """libvirtd gives out VFs as interfaces only when their PF is up."""
-    subprocess.run(["ip", "link", "set", netdev_of(PF), "up"], check=True, timeout=30)
+def pool(tmp_path: Path) -> Iterator[None]:
+    """A network that hands out VFs, the lowest free one first."""
+    forward = f"<forward mode='hostdev' managed='yes'><pf dev='{netdev_of(PF)}'/></forward>"
+    (tmp_path / "pool.xml").write_text(f"<network><name>pool</name>{forward}</network>")
+    virsh("net-create", str(tmp_path / "pool.xml"))
     yield
-    subprocess.run(["ip", "link", "set", netdev_of(PF), "down"], check=True, timeout=30)
+    virsh("net-destroy", "pool")
 
 
 @pytest.mark.parametrize("managed", [False, True])
 def test_vf_as_hostdev(guest: MakeGuest, managed: bool) -> None:
     """A VF given as a PCI device is bound and given back like any other, and its siblings stay."""
-    one = guest(pci(VFS[0], managed)).start()
-    assert [driver_of(vf) for vf in VFS] == ["vfio-pci", "igbvf", "igbvf", "igbvf"]
+    one = guest(pci(VFS[2], managed)).start()
+    assert [driver_of(vf) for vf in VFS] == ["igbvf", "igbvf", "vfio-pci", "igbvf"]
     expect_given(one)
     one.destroy()
-    assert driver_of(VFS[0]) == "igbvf"
+    assert driver_of(VFS[2]) == "igbvf"
     expect_returned(one)
 
 
-@pytest.mark.usefixtures("pf_up")
 @pytest.mark.parametrize("managed", [False, True])
 def test_vf_as_interface(guest: MakeGuest, managed: bool) -> None:
     """A VF given as an interface has the guest's MAC address while it runs, and its own again afterwards."""
@@ -57,25 +57,18 @@ def test_vf_as_interface(guest: MakeGuest, managed: bool) -> None:
     expect_returned(one)
 
 
-@pytest.mark.usefixtures("pf_up")
-def test_vf_from_a_pool(guest: MakeGuest) -> None:
-    """A VF that libvirtd picks from a network's pool, unknown at prepare and release, is recorded."""
-    forward = f"<forward mode='hostdev' managed='yes'><pf dev='{netdev_of(PF)}'/></forward>"
-    network = f"<network><name>pool</name>{forward}</network>"
-    with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
-        file.write(network)
-        file.flush()
-        virsh("net-create", file.name)
-    try:
-        from_pool = "<interface type='network'><source network='pool'/></interface>"
-        one = guest(Device(from_pool, "pci", VFS[0])).start()
-        assert [driver_of(vf) for vf in VFS] == ["vfio-pci", "igbvf", "igbvf", "igbvf"]
-        expect_given(one)
-        one.destroy()
-        assert driver_of(VFS[0]) == "igbvf"
-        expect_returned(one)
-    finally:
-        virsh("net-destroy", "pool")
+@pytest.mark.usefixtures("pool")
+@pytest.mark.parametrize("used_before", [False, True])
+def test_vf_from_a_pool(guest: MakeGuest, used_before: bool) -> None:
+    """A VF out of a network's pool, unknown at prepare, is recorded and comes back, also after unmanaged use."""
+    if used_before:
+        guest(pci(VFS[0])).start().destroy()
+    one = guest(Device("<interface type='network'><source network='pool'/></interface>", "pci", VFS[0])).start()
+    assert [driver_of(vf) for vf in VFS] == ["vfio-pci", "igbvf", "igbvf", "igbvf"]
+    expect_given(one)
+    one.destroy()
+    assert driver_of(VFS[0]) == "igbvf"
+    expect_returned(one)
 
 
 @pytest.mark.parametrize("managed", [False, True])
