@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What libhook costs whoever starts a guest: each figure is a ratio of medians taken turn about in one run.
+
+Everything runs on simulated hosts, as libvirtd would call it; handing over a real device beside other tools is timed
+in the lab: tests/lab/run --bench, or --lab here.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import lives
+import timing
+from lives import LAUNCHER, TOP, Life
+from timing import Case, Sample, medians, timed
+
+PYTHON = ["/usr/bin/python3", "-I", "-S", "-c", "pass"]
+BARE = "bare Python"
+SHORT = 10
+"""Runs a round of what takes a few milliseconds."""
+
+
+class Figure(NamedTuple):
+    """One ratio."""
+
+    what: str
+    against: str
+    ratio: float
+    cpu_ratio: float | None
+    """Of processor time, user and system, which a busy machine changes less."""
+    target: float | None = None
+    """At most this."""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is; None without one."""
+        return None if self.target is None else round(self.ratio, 2) <= self.target
+
+    @property
+    def line(self) -> str:
+        """A row of the table."""
+        cpu = "" if self.cpu_ratio is None else f"{self.cpu_ratio:.2f}"
+        verdict = "" if self.target is None else f"at most {self.target:g}: {'met' if self.met else 'MISSED'}"
+        return f"{self.ratio:>7.2f}{cpu:>7}  {self.what} / {self.against}{verdict and f'  ({verdict})'}"
+
+
+def main() -> int:
+    """Measure, and print what was found."""
+    parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of each measurement (default %(default)s)")
+    parser.add_argument("--lab", action="store_true", help="also tests/lab/run --bench: a real kernel, other tools")
+    options = parser.parse_args()
+    timing.adopt_orphans()
+    machine = timing.machine()
+    figures: list[Figure] = []
+    with lives.folder() as top:
+        for measure in (nothing_to_do, one_device, many_devices, large_host):
+            figures += measure(top, options.rounds)
+    lab = in_the_lab() if options.lab else []
+    if options.json:
+        shown = [{**figure._asdict(), "met": figure.met} for figure in figures]
+        ways = [json.loads(line) for line in lab if line.startswith("{")]
+        print(json.dumps({"machine": machine, "rounds": options.rounds, "figures": shown, "lab": ways}, indent=2))
+        return 0
+    print("{cpus} CPUs ({cpu}), Linux {kernel}, Python {python}, load {load}".format_map(machine))
+    print(f"Ratios of medians of {options.rounds} rounds, taken turn about\n")
+    print(f"{'time':>7}{'cpu':>7}")
+    for figure in figures:
+        print(figure.line)
+    if lab:
+        print("\nIn the lab, on a real kernel:", *lab, sep="\n")
+    return 0
+
+
+def nothing_to_do(top: Path, rounds: int) -> list[Figure]:
+    """Every operation of a guest without host devices, 8 kB of XML, on a host without configuration."""
+    life = Life(top / "nothing", lives.cards(1), 0)
+    xml = life.xml("start")
+
+    def case(*command: str | Path) -> Case:
+        return lambda: timed(command, xml, life.environment, SHORT)
+
+    cases: dict[str, Case] = {operation: case(LAUNCHER, *lives.arguments(operation)) for operation in lives.OPERATIONS}
+    cases[BARE] = case(*PYTHON)
+    cases["/bin/true"] = case("/bin/true")
+    cases["bash dispatcher"] = case(Path(__file__).with_name("dispatcher"), *lives.arguments("prepare"))
+    took = medians(cases, rounds, progress)
+    figures = [ratio(f"nothing to do at {name}", BARE, took, name, 0.5) for name in lives.OPERATIONS]
+    slowest = max(lives.OPERATIONS, key=lambda name: took[name].wall)
+    figures += [
+        ratio(f"nothing to do at {slowest}", other, took, slowest) for other in ("/bin/true", "bash dispatcher")
+    ]
+    return figures
+
+
+def one_device(top: Path, rounds: int) -> list[Figure]:
+    """Each event that acts, of a guest with one card whose driver takes 100 ms, less what the driver took."""
+    life = Life(top / "one", lives.cards(1), 1)
+    cases: dict[str, Case] = {operation: life.event(operation) for operation in lives.ACTING}
+    cases[BARE] = lambda: timed(PYTHON, life.xml("prepare"))
+    took = medians(cases, rounds, progress)
+    return [
+        ratio(f"{name} of one device, less its driver", BARE, took, name, 8 if name == "prepare" else None)
+        for name in lives.ACTING
+    ]
+
+
+def many_devices(top: Path, rounds: int) -> list[Figure]:
+    """64 cards in 64 groups, whose drivers take 100 ms each, beside one."""
+    one, all_ = Life(top / "1of64", lives.cards(1), 1), Life(top / "64", lives.cards(64), 64)
+    figures = []
+    for operation in ("prepare", "release"):
+        cases = {"one": one.event(operation, driver_counts=True), "64": all_.event(operation, driver_counts=True)}
+        took = medians(cases, max(rounds // 2, 1), progress)
+        target = 3 if operation == "prepare" else None
+        figures.append(ratio(f"{operation} of 64 devices, 100 ms each", "of one", took, "64", target, "one"))
+    return figures
+
+
+def large_host(top: Path, rounds: int) -> list[Figure]:
+    """The plan for one card, on a host with 16 functions and with 4,096."""
+    few, many = Life(top / "16", lives.cards(16), 1), Life(top / "4096", lives.cards(4096), 1)
+    took = medians({"16": few.dry_run(), "4096": many.dry_run()}, rounds, progress)
+    opened = many.opens() / few.opens()
+    return [
+        ratio("plan on a host with 4,096 functions", "with 16", took, "4096", None, "16"),
+        Figure("files opened for it on a host with 4,096 functions", "with 16", opened, None, 1),
+    ]
+
+
+def ratio(
+    what: str, against: str, took: Mapping[str, Sample], name: str, target: float | None = None, base: str = ""
+) -> Figure:
+    """The ratio of ``name`` to ``base``, which is called ``against``."""
+    own, other = took[name], took[base or against]
+    return Figure(what, against, round(own.wall / other.wall, 3), round(own.cpu / other.cpu, 3), target)
+
+
+def in_the_lab() -> list[str]:
+    """What the lab prints."""
+    done = subprocess.run([TOP / "tests" / "lab" / "run", "--bench"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"bench: the lab failed: {done.stderr.strip()}")
+    return done.stdout.splitlines()
+
+
+def progress(what: str) -> None:
+    """Say on a terminal how far it is."""
+    if sys.stderr.isatty():
+        print(f"\r{what:<40}\r", end="", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

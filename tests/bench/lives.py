@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Simulated hosts for the benchmark, and one event of a guest's on them, timed."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from timing import Case, Sample, reap, timed
+
+from libhook.simulation import store
+from libhook.simulation.build import build, scratch
+from libhook.simulation.guests import Assigned, Guest
+from libhook.simulation.hosts import many
+from libhook.simulation.world import World
+
+TOP = Path(__file__).resolve().parents[2]
+LAUNCHER = TOP / "hooks" / "qemu"
+OPERATIONS = ("prepare", "start", "started", "stopped", "release", "migrate", "restore", "reconnect", "attach")
+ACTING = ("prepare", "start", "started", "release")
+XML_SIZE = 8192
+_OVER = ("stopped", "release")
+_LET_GO = "bus/pci/drivers/e1000e/unbind"
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Give a folder in memory, where the disk's moods do not count."""
+    made = Path(scratch())
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made)
+
+
+def arguments(operation: str) -> tuple[str, ...]:
+    """What libvirt calls its hook with."""
+    return "win11", operation, "end" if operation in _OVER else "begin", "-"
+
+
+def padded(xml: bytes) -> bytes:
+    """The document with as many more elements of the ordinary kind as make it 8 kB."""
+    more, at = b"", 0
+    while len(xml) + len(more) < XML_SIZE:
+        more += b"    <controller type='pci' index='%d' model='pcie-root-port'/>\n" % (at := at + 1)
+    return xml.replace(b"    <memballoon", more + b"    <memballoon")
+
+
+class Life:
+    """A guest with the first ``devices`` cards of a host, which is built anew for each event that is timed."""
+
+    def __init__(self, top: Path, world: World, devices: int) -> None:
+        """``top`` is a folder of its own."""
+        self._world = world
+        self._root = top / "root"
+        self._guest = Guest(devices=tuple(Assigned(device.address) for device in world.devices[:devices]))
+        self._xml = {"prepare": top / "prepare.xml", "": top / "later.xml"}
+        top.mkdir()
+        self._xml["prepare"].write_bytes(padded(self._guest.xml(1)))
+        self._xml[""].write_bytes(padded(self._guest.xml(1, prepared=True)))
+        self.environment = {"LIBHOOK_ROOT": str(self._root)}
+        self.reset()
+
+    def reset(self) -> None:
+        """Build the host again."""
+        shutil.rmtree(self._root, ignore_errors=True)
+        build(str(self._root), self._world)
+
+    def event(self, operation: str, *, driver_counts: bool = False) -> Case:
+        """Time this one event of a life from its beginning, less the time that the host's driver takes to let go."""
+
+        def case() -> Sample:
+            self.reset()
+            for earlier in ACTING[: ACTING.index(operation)]:
+                self._play(earlier)
+            before = len(self._writes())
+            sample = timed([LAUNCHER, *arguments(operation)], self.xml(operation), self.environment)
+            if driver_counts:
+                return sample
+            driver = sum(write["seconds"] for write in self._writes()[before:] if write["path"] == _LET_GO)
+            return sample._replace(wall=sample.wall - driver)
+
+        return case
+
+    def dry_run(self) -> Case:
+        """Time the plan for prepare, which changes nothing."""
+        environment = {**self.environment, "LIBHOOK_DRY_RUN": "1"}
+        return lambda: timed([LAUNCHER, *arguments("prepare")], self.xml("prepare"), environment)
+
+    def opens(self) -> int:
+        """Files and folders that are opened for that plan, by all its processes."""
+        with open(self.xml("prepare"), "rb") as stdin:
+            done = subprocess.run(
+                ["strace", "-f", "-qq", "-e", "trace=open,openat,openat2", LAUNCHER, *arguments("prepare")],
+                stdin=stdin,
+                capture_output=True,
+                env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", **self.environment, "LIBHOOK_DRY_RUN": "1"},
+                check=True,
+            )
+        reap()
+        return done.stderr.count(f'"{self._root}'.encode())
+
+    def xml(self, operation: str) -> Path:
+        """The document that libvirt hands over at this step."""
+        return self._xml["prepare" if operation == "prepare" else ""]
+
+    def _play(self, operation: str) -> None:
+        with open(self.xml(operation), "rb") as stdin:
+            environment = {"LC_ALL": "C", "PATH": "/usr/bin:/bin", **self.environment}
+            done = subprocess.run([LAUNCHER, *arguments(operation)], stdin=stdin, env=environment, check=False)
+        reap()
+        if done.returncode:
+            sys.exit(f"bench: {operation} was refused")
+
+    def _writes(self) -> list[dict[str, Any]]:
+        return store.lines(f"{self._root}/var/log/writes.jsonl")
+
+
+def cards(count: int) -> World:
+    """A host with so many cards, each in a group of its own, whose driver takes 100 ms to let go."""
+    return many(count, remove=0.1)
