@@ -81,11 +81,10 @@ class Applier:
         return Step(partial(self._machine.kernel.write, *write), self._state.in_flight_path(device))
 
     def _load(self, load: Load) -> Track[Failure | None]:
+        """Nothing says that it is on its way: a second load waits in the kernel, and one that is late moves nothing."""
         module = load.driver.replace("-", "_")
         try:
-            code = yield Step(
-                partial(self._machine.kernel.load, module), self._state.in_flight_path(f"module-{module}")
-            )
+            code = yield Step(partial(self._machine.kernel.load, module))
         except Late:
             return Failure(f"loading the module {module} does not end", "see the kernel's log", wedged=True)
         if code or sysfs.driver_name(self._machine, load.driver) is None:
