@@ -16,6 +16,7 @@ from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.state import State
+from libhook.effects.tidy import tidy
 from libhook.errors import BadInput, LibhookError, printable
 from libhook.run import load_config, plan
 from libhook.session import Session
@@ -126,6 +127,8 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
                 print(f"{name}: given back")
         if not found and not broken:
             print("nothing is held")
+        if not options.dry_run:
+            tidy(session.state)
     return code
 
 

@@ -57,10 +57,12 @@ def give_back(session: Session, uuid: str, unless: Callable[[Held], str | None] 
     record, for the next who comes. Being unable to write the journal holds nothing back.
     """
     state = session.state
+    if uuid not in state.uuids():
+        return None
     with state.locked([f"domain-{uuid}"], session.deadline):
         held = state.load(uuid)
         if held is None:
-            state.forget(uuid)  # of another boot, or none
+            state.forget(uuid)  # of another boot, or gone meanwhile
             return None
         if reason := unless(held):
             return reason

@@ -46,6 +46,14 @@ def is_locked(path: str) -> bool:
     return False
 
 
+def remove_unused(folder: str) -> None:
+    """Remove the files of locks that nobody has, as killed processes leave them."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(folder):
+            with suppress(DeadlineExpired), locked(folder, [name], Deadline(0.0)):
+                pass  # whoever lets go of a lock removes its file
+
+
 def _lock(path: str, mode: int, deadline: Deadline) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -119,7 +119,7 @@ class State:
 
     def uuids(self) -> tuple[str, ...]:
         """The guests that have a record."""
-        names = self._names("domains")
+        names = self.names("domains")
         return tuple(sorted(name.removesuffix(".json") for name in names if name.endswith(".json")))
 
     def claim(self, address: PciAddress, uuid: str) -> None:
@@ -141,6 +141,17 @@ class State:
             if uuid and (held := self.load(uuid)) is not None:
                 found[address] = Claim(uuid, held.name)
         return found
+
+    def disclaim_for_nobody(self, address: PciAddress) -> None:
+        """Remove a claim whose guest has no record. Under the lock of its group."""
+        uuid = files.read(f"{self._folder}/claims/{address}")
+        if uuid is not None and not os.path.lexists(self._record(uuid)):
+            self.remove("claims", str(address))
+
+    def remove(self, folder: str, name: str) -> None:
+        """Remove a file that may be gone already."""
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self._folder}/{folder}/{name}")
 
     def remember_home(self, address: PciAddress, binding: Binding, libvirtd: Process) -> None:
         """Note where the device was before libhook took it. For ``home``; without the note only that is lost."""
@@ -167,9 +178,9 @@ class State:
         return f"{self._folder}/in-flight/{name}"
 
     def in_flight(self) -> frozenset[PciAddress]:
-        """The devices with a write on its way; files that nobody holds any more are removed."""
+        """The devices with a write on its way. A file alone says nothing: its writer may have been killed."""
         found = set()
-        for name in self._names("in-flight"):
+        for name in self.names("in-flight"):
             with suppress(BadInput):
                 address = PciAddress.parse(name)
                 if locks.is_locked(self.in_flight_path(name)):
@@ -182,6 +193,10 @@ class State:
         if not locks.is_locked(path):
             with suppress(FileNotFoundError):
                 os.unlink(path)
+
+    def remove_unused_locks(self) -> None:
+        """Remove those that nobody has: a killed process leaves the files."""
+        locks.remove_unused(f"{self._folder}/locks")
 
     def is_busy(self, uuid: str) -> bool:
         """Whether some process is at work on this guest."""
@@ -209,7 +224,8 @@ class State:
     def _record(self, uuid: str) -> str:
         return f"{self._folder}/domains/{uuid}.json"
 
-    def _names(self, folder: str) -> list[str]:
+    def names(self, folder: str) -> list[str]:
+        """What is in one of the folders."""
         try:
             return os.listdir(f"{self._folder}/{folder}")
         except FileNotFoundError:

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Removes what killed processes left in /run/libhook that holds no device: half-written files, claims, locks, marks.
+
+None of it is in anybody's way; but a folder in which nothing is left says that nothing is held.
+"""
+
+import os
+from contextlib import suppress
+
+from libhook.address import PciAddress
+from libhook.effects.child import Deadline
+from libhook.effects.state import State
+from libhook.errors import BadInput, DeadlineExpired
+
+_NOW = Deadline(0.0)
+
+
+def tidy(state: State) -> None:
+    """Each file under the lock of whoever writes it; where somebody is at work, it is his to tidy."""
+    for name in state.names("domains"):
+        uuid = name.removesuffix(".new").removesuffix(".json")
+        with suppress(DeadlineExpired, BadInput), state.locked([f"domain-{uuid}"], _NOW):
+            if name.endswith(".new") or state.load(uuid) is None:
+                state.remove("domains", name)
+    for folder in ("claims", "homes", "in-flight"):
+        for name in state.names(folder):
+            with suppress(DeadlineExpired, BadInput):
+                address = PciAddress.parse(name.removesuffix(".new"))
+                with state.locked(state.names_of_locks([address]), _NOW):
+                    if name.endswith(".new"):
+                        state.remove(folder, name)
+                    elif folder == "claims":
+                        state.disclaim_for_nobody(address)
+                    elif folder == "in-flight":
+                        state.settle_in_flight(address)
+    state.remove_unused_locks()
