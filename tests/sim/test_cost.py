@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What an event may cost, as far as it can be counted. What takes how long is measured by tests/bench."""
+
+import ast
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launcher import WITH_DEVICE
+from scenario import LAUNCHER, Host, guest, reap
+
+from libhook.simulation import store
+from libhook.simulation.build import build
+from libhook.simulation.guests import Guest
+from libhook.simulation.hosts import many
+
+ACTING = ("prepare", "start", "started", "release")
+NEVER = {
+    "argparse", "asyncio", "concurrent", "dataclasses", "logging", "shutil", "socket", "ssl", "structlog", "subprocess",
+    "tempfile", "threading", "tomllib",
+}  # fmt: skip
+"""Slow to import, and not needed before the hook has answered: the log's child may, and who has a configuration."""
+
+
+def watched(root: str, who: Guest, operation: str, *, dry_run: bool = False) -> dict[str, Any]:
+    """One event of the guest's in a process that is watched: its modules, forks, and files below the host's root."""
+    report = f"{root}/simulation/watched"
+    watcher = ["/usr/bin/python3", "-I", "-S", str(Path(__file__).with_name("watched.py"))]
+    arguments = (who.name, operation, "end" if operation in ("stopped", "release") else "begin", "-")
+    done = subprocess.run(
+        [*watcher, str(LAUNCHER.parents[1]), report, str(os.getpid()), *arguments],
+        input=who.xml(1, operation != "prepare"),
+        capture_output=True,
+        env={"LC_ALL": "C", "LIBHOOK_ROOT": root, **({"LIBHOOK_DRY_RUN": "1"} if dry_run else {})},
+        check=False,
+    )
+    assert reap(10)
+    assert (done.returncode, done.stdout) == (0, b"")
+    found: dict[str, Any] = ast.literal_eval(Path(report).read_text())
+    found["touched"] = [name.removeprefix(root) for name in found["touched"] if name.startswith(root)]
+    return found
+
+
+def test_what_is_slow_to_import_is_not_imported(root: str) -> None:
+    """In a whole life; lxml is, since each of these events reads the XML."""
+    who = guest("0000:00:00.0")
+    Host(root, many(1, remove=0), launcher=True)
+    for operation in ACTING:
+        modules = set(watched(root, who, operation)["modules"])
+        assert modules & NEVER == set()
+        assert "lxml.etree" in modules
+
+
+@pytest.mark.parametrize("operation", ["stopped", "migrate", "restore", "attach", "nonsense"])
+def test_no_xml_is_read_where_nothing_is_done_with_it(root: str, operation: str) -> None:
+    """Only by hand does Python come to be asked at these, and then it asks for no XML."""
+    Host(root, many(1), launcher=True)
+    modules = set(watched(root, Guest(document=WITH_DEVICE), operation, dry_run=True)["modules"])
+    assert modules & (NEVER | {"lxml"}) == set()
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_one_child_a_write_and_few_besides(root: str, count: int) -> None:
+    """Of them all, at most one loads the module, one reads every override, and one writes the log."""
+    Host(root, many(5, remove=0), launcher=True)
+    who = guest(*(f"0000:00:{slot:02x}.0" for slot in range(count)))
+    besides = {"prepare": 3, "start": 1, "started": 1, "release": 2}
+    for operation in ACTING:
+        before = len(store.lines(f"{root}/var/log/writes.jsonl"))
+        forks = watched(root, who, operation)["forks"]
+        writes = len(store.lines(f"{root}/var/log/writes.jsonl")) - before
+        assert writes == (3 * count if operation in ("prepare", "release") else 0)
+        assert forks <= writes + besides[operation]
+
+
+def test_a_large_host_is_not_looked_at(root: str) -> None:
+    """Planning for one card opens the same files with 16 functions in the host as with 4,096."""
+    plans = []
+    for count in (16, 4096):
+        build(f"{root}/{count}", many(count))
+        plans.append(watched(f"{root}/{count}", guest("0000:00:00.0"), "prepare", dry_run=True))
+    assert plans[0]["touched"] == plans[1]["touched"] != []
+    assert plans[0]["forks"] == plans[1]["forks"]
+
+
+def test_drivers_let_go_side_by_side(root: str) -> None:
+    """64 of them in as many groups take less than half of what they would take one after the other."""
+    world = many(64, remove=0.1)
+    host = Host(root, world)
+    begun = time.monotonic()
+    assert host.event(guest(*(device.address for device in world.devices)), "prepare").code == 0
+    took = time.monotonic() - begun
+    writes = store.lines(f"{root}/var/log/writes.jsonl")
+    assert took < sum(write["seconds"] for write in writes if write["path"].endswith("e1000e/unbind")) / 2
