@@ -5,9 +5,9 @@ One way for all of them, from the record and from what /sys says now; so it may 
 and ended by another.
 """
 
-import os
 from collections.abc import Callable
 
+from libhook.address import PciAddress
 from libhook.effects import holders
 from libhook.errors import LibhookError
 from libhook.held import Held, HeldDevice, Recorded
@@ -26,14 +26,14 @@ _TOLD: dict[Recorded, Recorded] = {
 
 def facts(session: Session, held: Held) -> Facts:
     """What is known of the guest from outside its record."""
-    folder = f"{session.machine.root}/run/libvirt/qemu"
+    status = holders.has_status_file(session.machine, held.name)
     addresses = [address for device in held.devices if (address := device.pci)]
     open_nodes = holders.of_vfio(session.machine, addresses)
     return Facts(
         busy=session.state.is_busy(held.uuid),
         libvirtd_lives=session.state.lives(held.libvirtd),
-        status_known=os.path.isdir(folder),
-        has_status=os.path.exists(f"{folder}/{held.name}.xml"),
+        status_known=status is not None,
+        has_status=bool(status),
         in_use=next(iter(open_nodes.values()), ""),
     )
 
@@ -96,23 +96,27 @@ def _true_records(plan: Plan, held: Held, failed: dict[str, str]) -> list[Record
 
 
 def _let_go(session: Session, held: Held, failed: dict[str, str]) -> str | None:
-    """Remove the claims, and the record unless something is left in it."""
+    """Remove the record unless something is left in it, then the claims of what is not."""
+    state = session.state
     left: list[HeldDevice] = []
+    free: list[PciAddress] = []
     for device in held.devices:
         address = device.pci
         if device.address in failed and address:
-            wedged = address in session.state.in_flight()
+            wedged = address in state.in_flight()
             left.append(device._replace(recorded=_TOLD[device.recorded], wedged=wedged))
         elif address:
-            session.state.disclaim(address, held.uuid)
-            session.state.settle_in_flight(address)
+            free.append(address)
             if device.move and device.move.by == "libhook":
-                session.state.remember_home(address, device.move.now, held.libvirtd)
-    if not left:
-        session.state.forget(held.uuid)
-        return None
-    try_to_save(session, held._replace(phase="releasing", devices=tuple(left)))
-    return "; ".join(failed.values())
+                state.remember_home(address, device.move.now, held.libvirtd)
+    if left:
+        try_to_save(session, held._replace(phase="releasing", devices=tuple(left)))
+    else:
+        state.forget(held.uuid)
+    for address in free:
+        state.disclaim(address, held.uuid)
+        state.settle_in_flight(address)
+    return "; ".join(failed.values()) if left else None
 
 
 def try_to_save(session: Session, held: Held) -> None:

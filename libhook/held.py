@@ -67,6 +67,11 @@ class Held(NamedTuple):
         """What was taken, or was about to be."""
         return tuple(device.move for device in self.devices if device.move)
 
+    def holds(self, address: PciAddress) -> bool:
+        """Whether nobody else may have this device: while the guest lives, and until it is given back."""
+        over = self.phase in ("refused", "releasing")
+        return any(device.pci == address and (device.move or not over) for device in self.devices)
+
     def with_device(self, changed: HeldDevice) -> "Held":
         """The same with one device's entry replaced, or added."""
         if changed.key not in {device.key for device in self.devices}:

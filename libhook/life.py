@@ -87,11 +87,11 @@ def _take(session: Session, domain: Domain, held: Held, plan: Plan) -> None:
 
 
 def _journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> None:
-    """Write the record, then the claims. Where that cannot be done nothing may be handed over."""
+    """Write the claims, then the record that they lead to. Where that cannot be done nothing may be handed over."""
     try:
-        session.state.save(held)
         for address in claims:
             session.state.claim(address, held.uuid)
+        session.state.save(held)
     except OSError as error:
         reason = f"the journal in {session.machine.state} cannot be written ({error.strerror})"
         raise LibhookError(reason, "make room there") from error
@@ -104,15 +104,12 @@ def record_failure(session: Session, domain: Domain) -> None:
 
 
 def _let_go(session: Session, held: Held, left: Collection[str] = ()) -> Held:
-    """The record of a start that is refused: only what did not come back is still held, and claimed."""
-    devices = []
-    for device in held.devices:
-        if device.address in left:
-            devices.append(device._replace(wedged=device.pci in session.state.in_flight()))
-        else:
-            devices.append(device._replace(move=None))
-            if device.pci:
-                session.state.disclaim(device.pci, held.uuid)
+    """The record of a start that is refused: only what did not come back is still held."""
+    hanging = session.state.in_flight() if left else frozenset()
+    devices = (
+        device._replace(wedged=device.pci in hanging) if device.address in left else device._replace(move=None)
+        for device in held.devices
+    )
     return held._replace(phase="releasing" if left else "refused", devices=tuple(devices))
 
 
@@ -124,7 +121,11 @@ def _refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoRetu
         device._replace(recorded="failed") if device.key in keys and device.recorded == "nothing" else device
         for device in held.devices
     )
-    try_to_save(session, held._replace(devices=tuple(devices)))
+    held = held._replace(devices=tuple(devices))
+    try_to_save(session, held)
+    for address in (device.pci for device in held.devices):
+        if address and not held.holds(address):
+            session.state.disclaim(address, held.uuid)
     shown = "; ".join(dict.fromkeys(refusal.line for refusal in refusals[:_SHOWN]))
     rest = len(refusals) - _SHOWN
     raise Refused(f"{shown}; and {rest} more" if rest > 0 else shown)

@@ -88,7 +88,9 @@ class Session(NamedTuple):
                 host = sysfs.glance(self.machine, addresses, self.state.claims(addresses), self.state.in_flight())
             case "release":
                 taken = [move.device for move in held.moves] if held else []
-                host = sysfs.glance(self.machine, taken, {}, self.state.in_flight(), self.deadline)
+                host = sysfs.glance(
+                    self.machine, taken, self.state.claims(taken), self.state.in_flight(), self.deadline
+                )
             case _:
                 host = NOTHING
         trail = self.machine.kernel.trail() if self.config.audit_required else None

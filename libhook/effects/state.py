@@ -4,8 +4,9 @@
 The crash argument: a guest's record says the binding each device had and shall get, and stands on disk before the
 first write to /sys. It is written whole, fsynced and renamed, so that a reader finds the old one or the new one. What
 is undone later is decided by comparing the record with /sys (plan.way_back), never by how far somebody had come. A
-record of another boot is void: a boot undoes every binding. A claim is a file with the guest's UUID in it, made
-before the record's first write and removed after the give-back, both under the lock of the device's group.
+record of another boot is void: a boot undoes every binding. A claim is a file with the guest's UUID in it, by which
+the record of a device is found. It counts only with a record that says the same, so it is made before the record is
+and removed after it, under the lock of the device's group: at no moment does a record stand that nobody would find.
 
     domains/UUID.json     one guest's record
     claims/0000:01:00.0   the UUID of the guest that has the device
@@ -29,6 +30,7 @@ from libhook.errors import BadInput, LibhookError
 from libhook.held import Held, Process
 from libhook.host import Binding, Claim
 
+_LENGTH_OF_UUID = 36
 _FOLDERS = ("domains", "claims", "locks", "in-flight", "homes")
 
 
@@ -90,6 +92,8 @@ class State:
             return None
         try:
             held = Held.from_json(json.loads(text))
+            if held.uuid != uuid:
+                raise BadInput(f"it is of {held.uuid}")
         except (ValueError, RecursionError, BadInput) as error:
             reason = error.message if isinstance(error, BadInput) else str(error)
             raise BadInput(
@@ -124,6 +128,9 @@ class State:
 
     def claim(self, address: PciAddress, uuid: str) -> None:
         """Say that this guest has the device. Under the lock of its group."""
+        with suppress(BadInput):
+            if files.read(f"{self._folder}/claims/{address}") == uuid:
+                return
         files.replace(f"{self._folder}/claims/{address}", uuid)
 
     def disclaim(self, address: PciAddress, uuid: str) -> None:
@@ -135,12 +142,28 @@ class State:
 
     def claims(self, addresses: Iterable[PciAddress]) -> dict[PciAddress, Claim]:
         """Who has these devices. A claim without a record, left by a crash between the two, is nobody's."""
-        found = {}
-        for address in addresses:
+        found = ((address, self._holder(address)) for address in addresses)
+        return {address: claim for address, claim in found if claim}
+
+    def _holder(self, address: PciAddress) -> Claim | None:
+        """Whoever the claim names, if his record agrees; where the claim is not ours to read, every record is asked."""
+        try:
             uuid = files.read(f"{self._folder}/claims/{address}")
-            if uuid and (held := self.load(uuid)) is not None:
-                found[address] = Claim(uuid, held.name)
-        return found
+        except BadInput:
+            uuid = ""
+        if uuid is None:
+            return None
+        named = len(uuid) == _LENGTH_OF_UUID and "/" not in uuid
+        for candidate in (uuid,) if named else self.uuids():
+            try:
+                held = self.load(candidate)
+            except BadInput:
+                if named:
+                    return Claim(uuid, f"{uuid}, whose record is broken")
+            else:
+                if held and held.holds(address):
+                    return Claim(held.uuid, held.name)
+        return None
 
     def disclaim_for_nobody(self, address: PciAddress) -> None:
         """Remove a claim whose guest has no record. Under the lock of its group."""

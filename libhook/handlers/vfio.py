@@ -83,7 +83,7 @@ def start(situation: Situation) -> Iterator[Action]:
             yield Refusal(
                 device.key,
                 f"{device.address} is on {seen.binding.driver or 'no driver'} instead of {target(situation, device)}",
-                "something took it back; see the system's log and libhook status",
+                "by now it should be on a vfio driver; libhook status and the system's log say who had it",
             )
         elif (claim := situation.host.claims.get(seen.address)) and claim.uuid != situation.domain.uuid:
             yield Refusal(
@@ -99,6 +99,8 @@ def release(situation: Situation) -> Iterator[Action]:
         seen = situation.host.devices.get(held.move.device)
         if seen is None:
             yield Warn(f"{held.address} is gone from the host: nothing to give back")
+        elif (claim := situation.host.claims.get(seen.address)) and claim.uuid != situation.domain.uuid:
+            yield Warn(f"{held.address} is held by the guest {printable(claim.name)} by now: left to it")
         elif seen.address in situation.host.in_flight:
             yield Warn(f"{held.address} hangs in an earlier kernel write: left for libhook recover")
         elif back := way_back(held.move, seen.binding):
