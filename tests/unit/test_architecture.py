@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Imports point one way, and only who is meant to touches the machine."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "libhook"
+LAYERS = (
+    ("errors", "address", "notation", "prolog", "host", "event", "domain", "config", "domxml", "plan", "held", "record",
+     "situation"),
+    ("handlers", "registry", "recovery", "report", "views"),
+    ("effects",),
+    ("session", "giveback", "life", "run"),
+    ("commands", "cli", "__main__"),
+)  # fmt: skip
+"""From what imports nothing to what imports all: types, policy, effects, the story, the command."""
+MACHINE = {"os", "fcntl", "socket", "select", "shutil", "subprocess", "signal", "pathlib", "tempfile", "ctypes", "io"}
+MAY_TOUCH = ("effects/", "cli.py", "commands.py", "simulation/")
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+OURS = [name for name in FILES if not name.startswith("simulation/") and name != "__init__.py"]
+
+
+def _imports(name: str) -> Iterator[str]:
+    """Every module that a file imports, wherever in it; what is only for the type checker too."""
+    for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            assert node.module
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _libhook(name: str) -> set[str]:
+    """The modules and folders of libhook that a file imports, by their first name."""
+    inner = (module.split(".")[1] for module in _imports(name) if module.startswith("libhook."))
+    return {part for part in inner if (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").exists()}
+
+
+def _layer(part: str) -> int:
+    found = [number for number, layer in enumerate(LAYERS) if part in layer]
+    assert found, f"{part} stands in no layer: add it to LAYERS where it belongs"
+    return found[0]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_imports_point_one_way(name: str) -> None:
+    """No file imports from a later layer."""
+    own = _layer(name.split("/")[0].removesuffix(".py"))
+    later = {part for part in _libhook(name) - {"simulation"} if _layer(part) > own}
+    assert later == set()
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name.startswith("effects/")])
+def test_effects_decide_nothing(name: str) -> None:
+    """What touches the machine asks no handler: policy is data by the time it gets there."""
+    assert _libhook(name) & set(LAYERS[1]) == set()
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if not name.startswith(MAY_TOUCH)])
+def test_only_effects_and_the_command_touch_the_machine(name: str) -> None:
+    """Elsewhere no file is opened, no process started, no clock waited for."""
+    assert {module.split(".")[0] for module in _imports(name)} & MACHINE == set()
+    calls = (node for node in ast.walk(ast.parse((PACKAGE / name).read_text())) if isinstance(node, ast.Call))
+    assert not [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "open"]
+
+
+def test_only_one_file_needs_lxml() -> None:
+    """And it is imported where there is something to do, since it costs twice a start of Python."""
+    assert [name for name in FILES if any(module.split(".")[0] == "lxml" for module in _imports(name))] == ["domxml.py"]
+    top = ast.parse((PACKAGE / "run.py").read_text()).body
+    imported = {alias.name for node in top if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert "domxml" not in imported
+
+
+def test_only_the_log_needs_structlog() -> None:
+    """In its child: it takes several times a start of Python."""
+    assert [name for name in FILES if any(module.startswith("structlog") for module in _imports(name))] == [
+        "effects/log.py"
+    ]
+    top = ast.parse((PACKAGE / "effects" / "log.py").read_text()).body
+    assert not [node for node in top if isinstance(node, ast.Import) and node.names[0].name == "structlog"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_no_shell_and_no_libvirt(name: str) -> None:
+    """Nothing is run but modprobe, by exec; and libvirt is never asked from a hook, which would deadlock."""
+    assert {module.split(".")[0] for module in _imports(name)} & {"subprocess", "libvirt", "shlex", "pickle"} == set()
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name not in ("cli.py", "commands.py")])
+def test_only_the_command_knows_the_simulation(name: str) -> None:
+    """The real thing does not depend on what plays it."""
+    assert "simulation" not in _libhook(name)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_only_the_command_exits_and_prints(name: str) -> None:
+    """Whoever else ends the process, or prints, takes libvirt's answer out of one place."""
+    if name in ("cli.py", "commands.py"):
+        return
+    for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("print", "sys.exit", "exit", "quit", "breakpoint")
+            assert called != "os._exit" or name == "effects/child.py"
