@@ -63,7 +63,8 @@ def run(machine: Machine, call: Call) -> Answer:
         except LibhookError as error:
             line = error.line
         except Exception as error:  # noqa: BLE001 - a bug of ours must not become libvirtd's problem
-            line = printable(f"libhook itself failed at {operation.name}: {type(error).__name__}: {error}")
+            reason = f"libhook itself failed at {operation.name}: {type(error).__name__}: {error}"
+            line = LibhookError(reason, "reinstall it with install.sh, and report it").line
         log.add("error", "failed", reason=line)
         return Answer(1, (line,)) if operation.may_veto else Answer(0)
 

@@ -3,7 +3,7 @@
 #
 # Part of install.sh: which distribution this is, and what its packages are called. Debian's names were run;
 # the others are from the distributions' package lists (2026): Fedora has had no structlog since 36, nor has
-# openSUSE Leap 16, so there check_installed says what to do.
+# openSUSE Leap 16; libhook logs without it.
 # shellcheck disable=SC2154 # python, dry: install.sh's
 
 os_release=/etc/os-release
@@ -105,6 +105,7 @@ check_installed() {
     left=''
     for module in $(missing_modules); do
         case $module in
+        structlog) warn "no structlog for $python: libhook writes its log without it" ;;
         systemd) warn "no python-systemd for $python: libhook logs to syslog instead of the journal" ;;
         *) left="$left $module" ;;
         esac

@@ -120,9 +120,7 @@ def test_puts_package_command_and_hook_in_place(clone: Clone) -> None:
     done = clone.run()
     assert (done.returncode, done.stderr) == (0, "")
     files = clone.files()
-    assert {
-        files[f"{LIB}/libhook/{name}"][0] for name in ("cli.py", "py.typed", "handlers/__init__.py")
-    } == {0o644}
+    assert {files[f"{LIB}/libhook/{name}"][0] for name in ("cli.py", "py.typed", "handlers/__init__.py")} == {0o644}
     assert files[f"{LIB}/libhook/handlers"][0] == 0o755
     assert files["usr/local/bin/libhook"][0] == files[HOOK][0] == 0o755
     assert b"\nlib=/usr/local/lib/libhook # install.sh sets this\n" in files[HOOK][1]
