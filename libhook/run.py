@@ -16,7 +16,7 @@ from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.state import State
-from libhook.errors import BadInput, LibhookError, Refused, printable
+from libhook.errors import BadInput, LibhookError, Refused
 from libhook.event import Event
 from libhook.held import Held
 from libhook.plan import Plan
