@@ -4,7 +4,6 @@
 None of it is in anybody's way; but a folder in which nothing is left says that nothing is held.
 """
 
-import os
 from contextlib import suppress
 
 from libhook.address import PciAddress
