@@ -23,7 +23,7 @@ class Write(NamedTuple):
 
     def describe(self) -> str:
         """``write "vfio-pci" to /sys/…``."""
-        return f'write "{printable(self.value)}" to /sys/{self.path}'
+        return printable(f'write "{self.value}" to /sys/{self.path}')
 
 
 def set_override(device: PciAddress, override: str) -> Write:
@@ -88,7 +88,7 @@ class Move(NamedTuple):
     def describe(self) -> tuple[str, ...]:
         """A line of what and why, then one for each write."""
         ways = f"{self.now.driver or 'no driver'} -> {self.want.driver or 'no driver'}"
-        head = f"{self.device}: {ways} ({printable(self.why)})"
+        head = printable(f"{self.device}: {ways} ({self.why})")
         if self.by == "libvirt":
             return (head,)
         return (head, *(f"  {write.describe()}" for write in self.writes))
