@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Moves and records as data: their lines, their JSON, and the way back from wherever a device is found."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libhook.address import PciAddress
+from libhook.domain import Kind
+from libhook.errors import BadInput
+from libhook.held import Held, HeldDevice, Process
+from libhook.host import Binding
+from libhook.plan import Move, Plan, Refusal, Warn, way_back
+
+NIC = PciAddress.parse("0000:01:00.0")
+HOST, VFIO = Binding("e1000e"), Binding("vfio-pci", "vfio-pci")
+TAKEN = Move(NIC, HOST, VFIO, "hostdev of the guest")
+
+_drivers = st.one_of(st.none(), st.text().filter(lambda name: "/" not in name))
+_addresses = st.builds(
+    PciAddress, st.integers(0, 0xFFFF), st.integers(0, 0xFF), st.integers(0, 0x1F), st.integers(0, 7)
+)
+_bindings = st.builds(Binding, _drivers, st.text())
+_moves = st.builds(
+    Move, _addresses, _bindings, _bindings, st.text(), st.sampled_from(["libhook", "libvirt"]), st.just(False)
+)
+
+
+def _pci(move: Move) -> HeldDevice:
+    return HeldDevice("pci", str(move.device), move)
+
+
+_others = st.builds(
+    HeldDevice,
+    st.sampled_from(["usb", "scsi", "mdev", "scsi_host"]),
+    st.text(),
+    st.none(),
+    st.sampled_from(["nothing", "success", "failed", "unreturned"]),
+    st.booleans(),
+    st.booleans(),
+)
+_records = st.builds(
+    Held,
+    st.text(),
+    st.text(),
+    st.text(),
+    st.sampled_from(["preparing", "prepared", "refused", "started", "releasing"]),
+    st.text(),
+    st.builds(Process, st.integers(), st.integers()),
+    st.lists(st.one_of(_moves.map(_pci), _others)).map(tuple),
+    st.integers(),
+)
+_json = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+@given(_moves)
+def test_a_move_survives_the_journal(move: Move) -> None:
+    """What is read back is what was written."""
+    assert Move.from_json(json.loads(json.dumps(move.to_json()))) == move
+
+
+@given(_records)
+def test_a_record_survives_the_journal(held: Held) -> None:
+    """Names with surrogates and line feeds included."""
+    assert Held.from_json(json.loads(json.dumps(held.to_json()))) == held
+
+
+@given(_json)
+def test_nothing_else_is_a_record(value: object) -> None:
+    """A journal is read by root after a crash: whatever is not ours is BadInput, and no other error."""
+    for read in (Move.from_json, Held.from_json):
+        with pytest.raises(BadInput):
+            read(value)
+
+
+@given(_records, st.data())
+def test_a_record_with_one_field_changed_is_refused_or_of_that_type(held: Held, data: st.DataObject) -> None:
+    """Field by field: a missing one, or one of another type, is never taken for something else."""
+    fields: dict[str, Any] = json.loads(json.dumps(held.to_json()))
+    key = data.draw(st.sampled_from(sorted(fields)))
+    if data.draw(st.booleans()):
+        del fields[key]
+        with pytest.raises(BadInput):
+            Held.from_json(fields)
+    else:
+        fields[key] = data.draw(_json)
+        try:
+            assert json.loads(json.dumps(Held.from_json(fields).to_json()))[key] == fields[key]
+        except BadInput:
+            return
+
+
+@pytest.mark.parametrize("driver", ["../../tmp/x", "/", "a/b"])
+def test_a_driver_is_never_a_path(driver: str) -> None:
+    """It becomes part of one, in /sys."""
+    for binding in ("now", "want"):
+        fields = {**TAKEN.to_json(), binding: [driver, ""]}
+        with pytest.raises(BadInput):
+            Move.from_json(fields)
+
+
+def test_a_move_stands_at_its_own_device() -> None:
+    """A record that says otherwise would have one device given back as another."""
+    held = Held("u", "n", "kvm", "started", "b", Process(1, 1), (HeldDevice("pci", "0000:02:00.0", TAKEN),))
+    with pytest.raises(BadInput, match="stands at"):
+        Held.from_json(held.to_json())
+
+
+@pytest.mark.parametrize(
+    ("now", "found", "back"),
+    [
+        (HOST, VFIO, HOST),
+        (HOST, Binding(None, "vfio-pci"), HOST),
+        (HOST, Binding("e1000e", "vfio-pci"), HOST),
+        (HOST, Binding("vfio-pci"), HOST),
+        (HOST, Binding(None), HOST),
+        (HOST, HOST, None),
+        (HOST, Binding("vfio_pci", "vfio_pci"), HOST),
+        (Binding(None), VFIO, Binding(None)),
+        (Binding(None), Binding(None, "vfio-pci"), Binding(None)),
+        (Binding(None), Binding(None), None),
+        (Binding("e1000e", "e1000e"), VFIO, Binding("e1000e", "e1000e")),
+        (Binding("e1000e", "e1000e"), Binding("e1000e", "vfio-pci"), Binding("e1000e", "e1000e")),
+        (HOST, Binding("igb"), None),
+        (HOST, Binding("igb", "igb"), None),
+        (HOST, Binding("vfio-pci", "other"), Binding("e1000e", "other")),
+        (HOST, Binding("igb", "vfio-pci"), Binding("igb")),
+    ],
+)
+def test_the_way_back_is_found_from_where_the_device_is(now: Binding, found: Binding, back: Binding | None) -> None:
+    """Only our own doing is undone: somebody else's driver or override stays."""
+    way = way_back(TAKEN._replace(now=now), found)
+    assert way == (None if back is None else Move(NIC, found, back, "give back", back=True))
+
+
+@given(_bindings, _bindings)
+def test_the_way_back_is_walked_once(now: Binding, found: Binding) -> None:
+    """Once there, there is nothing more to do: so it may be repeated, after a crash at any point."""
+    taken = TAKEN._replace(now=now)
+    way = way_back(taken, found)
+    if way and now != VFIO:
+        assert way.want != found
+        again = way_back(taken, way.want)
+        assert again is None or again.want == now
+
+
+def test_the_writes_of_a_move() -> None:
+    """The override first, so that nobody else's probe can give the device away; cleared by a lone line feed."""
+    assert [write.describe() for write in TAKEN.writes] == [
+        'write "vfio-pci" to /sys/bus/pci/devices/0000:01:00.0/driver_override',
+        'write "0000:01:00.0" to /sys/bus/pci/drivers/e1000e/unbind',
+        'write "0000:01:00.0" to /sys/bus/pci/drivers_probe',
+    ]
+    assert [write.value for write in Move(NIC, VFIO, HOST, "").writes] == ["\n", "0000:01:00.0", "0000:01:00.0"]
+    assert Move(NIC, VFIO, Binding(None), "").writes[-1].path.endswith("vfio-pci/unbind")
+    assert Move(NIC, HOST, HOST, "").writes == ()
+
+
+@given(_moves, st.text(), st.text())
+def test_every_line_is_printable(move: Move, one: str, other: str) -> None:
+    """Whoever chose the names in it."""
+    for line in Plan((move, Refusal("pci x", one, other), Warn(one))).describe():
+        assert line.isprintable()
+
+
+@pytest.mark.parametrize("kind", ["pci", "usb", "scsi", "scsi_host", "mdev"])
+def test_with_device_replaces_by_key(kind: Kind) -> None:
+    """Or adds."""
+    held = Held("u", "n", "kvm", "started", "b", Process(1, 1), (HeldDevice(kind, "0000:01:00.0"),))
+    changed = HeldDevice(kind, "0000:01:00.0", recorded="success")
+    assert held.with_device(changed).devices == (changed,)
+    added = HeldDevice(kind, "0000:02:00.0")
+    assert held.with_device(added).devices == (*held.devices, added)
