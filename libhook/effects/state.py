@@ -227,7 +227,7 @@ class State:
 
     def boot(self) -> str:
         """The kernel's boot id."""
-        with open(f"{self._machine.proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open(f"{self._machine.proc}/sys/kernel/random/boot_id", encoding="utf-8") as file:
             return file.read().strip()
 
     def process(self, pid: int) -> Process:
