@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What may never return is done by a child that can be left behind; several side by side."""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from libhook.effects import child
+from libhook.effects.child import Deadline
+from libhook.effects.locks import is_locked
+from libhook.effects.tracks import Late, Pause, Step, run
+from libhook.errors import DeadlineExpired
+
+
+def _fails(number: int) -> Callable[[], None]:
+    def task() -> None:
+        raise OSError(number, "told to")
+
+    return task
+
+
+def _wait(started: child.Child, seconds: float = 5) -> int:
+    assert child.ended([started], Deadline.after(seconds)) == {started.handle}
+    return started.result()
+
+
+def test_the_result_is_the_errno() -> None:
+    """0 for success; a task that crashes otherwise is not taken for one that succeeded."""
+    assert _wait(child.spawn(lambda: None)) == 0
+    assert _wait(child.spawn(_fails(errno.ENODEV))) == errno.ENODEV
+
+    def crash() -> None:
+        raise KeyError
+
+    assert _wait(child.spawn(crash)) == errno.ECHILD
+    assert _wait(child.spawn(lambda: os.kill(os.getpid(), 9))) == errno.ECHILD
+    assert _wait(child.spawn(lambda: os._exit(3))) == 3
+
+
+def test_a_child_has_nothing_of_ours(tmp_path: Path) -> None:
+    """No pipe that somebody waits on, no lock, no terminal: only /dev/null and what it was given."""
+    found = tmp_path / "found"
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+
+    def look() -> None:
+        links = {name: os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if name != "3"}
+        session = os.getsid(0) == os.getpid()
+        found.write_text(repr((sorted(links.values()), session)))
+
+    try:
+        assert _wait(child.spawn(look)) == 0
+        links, session = eval(found.read_text(), {})  # noqa: S307
+        assert [link for link in links if link != "/dev/null" and "/fd" not in link] == []
+        assert session is True
+        os.close(writer)
+        writer = -1
+        hanging = child.spawn(lambda: time.sleep(60))
+        assert os.read(reader, 1) == b""
+        os.kill(hanging.pid, 9)
+        assert hanging.result() == errno.ECHILD
+    finally:
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+
+
+def test_the_mark_of_a_write_on_its_way_is_there_before_and_as_long_as_the_child(tmp_path: Path) -> None:
+    """Also when the parent stops waiting; a second write to the device is refused meanwhile."""
+    mark, go = str(tmp_path / "mark"), tmp_path / "go"
+
+    def hang() -> None:
+        while not go.exists():
+            time.sleep(0.005)
+
+    started = child.spawn(hang, mark)
+    assert is_locked(mark)
+    with pytest.raises(BlockingIOError):
+        child.spawn(lambda: None, mark)
+    assert child.ended([started], Deadline.after(0.05)) == set()
+    started.abandon()
+    assert is_locked(mark)
+    go.touch()
+    os.waitpid(started.pid, 0)
+    assert not is_locked(mark)
+    assert _wait(child.spawn(lambda: None, mark)) == 0
+
+
+def test_read_all_reads_in_order(tmp_path: Path) -> None:
+    """Each attribute's text without its line feed, None for one that is not there."""
+    (tmp_path / "a").write_text("vfio-pci\n")
+    (tmp_path / "b").write_bytes(b"\xff\n")
+    paths = [str(tmp_path / name) for name in ("a", "none", "b")]
+    assert child.read_all(paths, Deadline.after(5)) == ["vfio-pci", None, "\udcff"]
+    assert child.read_all([], Deadline.after(5)) == []
+
+
+def test_read_all_names_what_does_not_answer(tmp_path: Path) -> None:
+    """And leaves the child behind rather than sleep with it."""
+    (tmp_path / "a").write_text("x\n")
+    os.mkfifo(tmp_path / "b")
+    begun = time.monotonic()
+    with pytest.raises(DeadlineExpired, match="b does not answer"):
+        child.read_all([str(tmp_path / "a"), str(tmp_path / "b")], Deadline.after(0.1))
+    assert time.monotonic() - begun < 1
+    os.close(os.open(tmp_path / "b", os.O_WRONLY))
+    os.waitpid(-1, 0)
+
+
+Track = Generator[Step | Pause, int, str]
+
+
+def _track(tmp_path: Path, name: str, *tasks: Callable[[], None], told: list[str] | None = None) -> Track:
+    answers = []
+    for task in tasks:
+        try:
+            answers.append((yield Step(task, str(tmp_path / name))))
+        except Late as late:
+            return f"{name} late {late.on_its_way}"
+        if told is not None:
+            told.append(name)
+    return f"{name} {answers}"
+
+
+def test_tracks_answer_in_their_order(tmp_path: Path) -> None:
+    """Whoever ends first; each step is told its errno; no mark stays."""
+    tracks = [
+        _track(tmp_path, "slow", lambda: time.sleep(0.1), _fails(errno.EIO)),
+        _track(tmp_path, "none"),
+        _track(tmp_path, "quick", lambda: None),
+    ]
+    assert run(tracks, Deadline.after(5)) == [f"slow [0, {errno.EIO}]", "none []", "quick [0]"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tracks_run_side_by_side(tmp_path: Path) -> None:
+    """Eight that take 200 ms each take little more than one."""
+    begun = time.monotonic()
+    results = run((_track(tmp_path, str(n), lambda: time.sleep(0.2)) for n in range(8)), Deadline.after(10))
+    assert results == [f"{n} [0]" for n in range(8)]
+    assert time.monotonic() - begun < 1
+
+
+def test_steps_of_one_track_are_in_order(tmp_path: Path) -> None:
+    """The next begins when the one before has ended."""
+    path = tmp_path.parent / "order"
+
+    def note(what: str) -> Callable[[], None]:
+        def task() -> None:
+            with path.open("a") as file:
+                file.write(what)
+
+        return task
+
+    run([_track(tmp_path, "a", note("1"), note("2"), note("3"))], Deadline.after(5))
+    assert path.read_text() == "123"
+
+
+def test_a_late_track_ends_and_the_others_have_their_results(tmp_path: Path) -> None:
+    """The deadline passes: the child stays, with its mark; a track that only waits is told so."""
+    go = tmp_path.parent / "go"
+
+    def hang() -> None:
+        while not go.exists():
+            time.sleep(0.005)
+
+    def waits() -> Track:
+        try:
+            while True:
+                yield Pause(0.01)
+        except Late as late:
+            return f"waited {late.on_its_way}"
+
+    tracks = [_track(tmp_path, "hangs", hang), waits(), _track(tmp_path, "quick", lambda: None)]
+    assert run(tracks, Deadline.after(0.2)) == ["hangs late True", "waited False", "quick [0]"]
+    assert is_locked(str(tmp_path / "hangs"))
+    (refused,) = run([_track(tmp_path, "hangs", lambda: None)], Deadline.after(5))
+    assert refused == f"hangs [{errno.EAGAIN}]"
+    go.touch()
+    os.waitpid(-1, 0)
+    assert not is_locked(str(tmp_path / "hangs"))
+
+
+def test_a_track_may_not_go_on_after_its_deadline() -> None:
+    """That would be a bug of ours, and is one loudly."""
+
+    def stubborn() -> Track:
+        while True:
+            with suppress(Late):
+                yield Pause(0.01)
+
+    with pytest.raises(RuntimeError, match="went on"):
+        run([stubborn()], Deadline.after(0.05))
+
+
+def test_no_tracks_are_no_work() -> None:
+    """And take no time."""
+    assert run([], Deadline.after(0)) == []

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Locks between processes: in order, with a deadline, and leaving no file."""
+
+import fcntl
+import os
+import random
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from libhook.effects.child import Deadline
+from libhook.effects.locks import SHARED, is_locked, locked, remove_unused
+from libhook.errors import DeadlineExpired
+
+SOON = 0.05
+
+
+def _now() -> Deadline:
+    return Deadline.after(SOON)
+
+
+def test_a_lock_excludes_and_leaves_nothing(tmp_path: Path) -> None:
+    """Whoever comes second waits until the deadline, and is told which lock it was; then it is free again."""
+    folder = str(tmp_path)
+    with locked(folder, ["group-1"], _now()):
+        assert is_locked(f"{folder}/group-1")
+        begun = time.monotonic()
+        with pytest.raises(DeadlineExpired, match="group-1 is not free"), locked(folder, ["group-1"], _now()):
+            pass
+        assert SOON <= time.monotonic() - begun < 1
+        with locked(folder, ["group-2"], _now()):
+            pass
+    assert not is_locked(f"{folder}/group-1")
+    with locked(folder, ["group-1"], _now()):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_shared_is_shared_with_those_who_share(tmp_path: Path) -> None:
+    """Two VFs of one PF do not wait for each other; the PF waits for both."""
+    folder = str(tmp_path)
+    with locked(folder, [f"pf{SHARED}"], _now()):
+        with locked(folder, [f"pf{SHARED}"], _now()):
+            pass
+        with pytest.raises(DeadlineExpired), locked(folder, ["pf"], _now()):
+            pass
+    with locked(folder, ["pf"], _now()), pytest.raises(DeadlineExpired), locked(folder, [f"pf{SHARED}"], _now()):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_is_not_free_lets_go_of_those_before(tmp_path: Path) -> None:
+    """Nothing stays taken by who could not have all."""
+    folder = str(tmp_path)
+    with locked(folder, ["b"], _now()):
+        with pytest.raises(DeadlineExpired), locked(folder, ["c", "b", "a"], _now()):
+            pass
+        with locked(folder, ["a", "c"], _now()):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exception_lets_go(tmp_path: Path) -> None:
+    """And passes."""
+    with pytest.raises(KeyError), locked(str(tmp_path), ["a"], _now()):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_a_killed_process_left_is_no_lock(tmp_path: Path) -> None:
+    """Only flock counts; the file is removed by the next who has it, or by remove_unused."""
+    (tmp_path / "a").touch()
+    (tmp_path / "b").touch()
+    assert not is_locked(str(tmp_path / "a"))
+    with locked(str(tmp_path), ["a"], _now()):
+        pass
+    with (tmp_path / "c").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        remove_unused(str(tmp_path))
+        assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    """Somebody else made it; a file elsewhere is not created, locked or removed for them."""
+    (tmp_path / "a").symlink_to(tmp_path / "target")
+    with pytest.raises(OSError, match="symbolic links"), locked(str(tmp_path), ["a"], _now()):
+        pass
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_folder_that_is_gone_meanwhile_is_survived(tmp_path: Path) -> None:
+    """An uninstall under a running event must not turn its success into an error."""
+    folder = tmp_path / "locks"
+    folder.mkdir()
+    with locked(str(folder), ["a", f"b{SHARED}"], _now()):
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+    assert not folder.exists()
+
+
+def test_many_processes_never_have_it_at_once(tmp_path: Path) -> None:
+    """Removing a lock's file while others wait for it is where such locks break: each one's count arrives."""
+    folder, counter, processes, rounds = str(tmp_path), tmp_path.parent / "count", 6, 40
+    counter.write_text("0")
+    children = []
+    for number in range(processes):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                chance = random.Random(number)  # noqa: S311
+                for _ in range(rounds):
+                    names = [f"x{chance.randrange(3)}{SHARED}", "count", f"y{chance.randrange(3)}"]
+                    with locked(folder, names, Deadline.after(20)):
+                        counter.write_text(str(int(counter.read_text()) + 1))
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(pid)
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * processes
+    assert int(counter.read_text()) == processes * rounds
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_who_want_both_never_wait_in_a_circle(tmp_path: Path) -> None:
+    """Taken in sorted order, whatever the order in which they are named."""
+    ended = []
+
+    def work(names: list[str]) -> None:
+        for _ in range(30):
+            with locked(str(tmp_path), names, Deadline.after(20)):
+                pass
+        ended.append(names)
+
+    threads = [threading.Thread(target=work, args=(names,)) for names in (["a", "b"], ["b", "a"])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ended) == 2
