@@ -13,6 +13,7 @@ from libhook.errors import LibhookError
 from libhook.held import Held, HeldDevice, Recorded
 from libhook.plan import Plan, Record
 from libhook.recovery import Facts, sign_of_life
+from libhook.registry import plan_for
 from libhook.session import Session
 
 _TOLD: dict[Recorded, Recorded] = {
@@ -76,12 +77,14 @@ def give_back(session: Session, uuid: str, unless: Callable[[Held], str | None] 
 
 def undo(session: Session, held: Held) -> tuple[Plan, dict[str, str]]:
     """Give back what a record holds, under its locks: the plan, and for each device that did not come back why."""
-    plan = session.plan_release(held)
+    session.wait_for_writes(held)
+    situation = session.to_release(held)
+    plan = plan_for(situation)
     session.log_plan(plan)
-    failed = {str(move.device): failure.reason for move, failure, _ in session.apply(plan.moves) if failure}
-    moved = {move.device for move in held.moves}
-    hanging = {str(address): f"{address} hangs in a kernel write" for address in session.state.in_flight() & moved}
-    return plan, failed | hanging
+    hanging = situation.host.in_flight & {move.device for move in held.moves}
+    failed = {str(address): f"{address} hangs in a kernel write" for address in hanging}
+    failed |= {str(move.device): failure.reason for move, failure, _ in session.apply(plan.moves) if failure}
+    return plan, failed
 
 
 def _true_records(plan: Plan, held: Held, failed: dict[str, str]) -> list[Record]:

@@ -27,6 +27,7 @@ from libhook.situation import Situation
 
 _GRACE = 10.0
 _LOOK_AGAIN = 0.1
+_LOOK_FOR_WRITES = 0.01
 
 
 class Session(NamedTuple):
@@ -96,10 +97,24 @@ class Session(NamedTuple):
         trail = self.machine.kernel.trail() if self.config.audit_required else None
         return Situation(event, domain, host, held, self.config, trail)
 
-    def plan_release(self, held: Held) -> Plan:
-        """What gives back everything of a record; the guest's XML is not asked."""
+    def to_release(self, held: Held) -> Situation:
+        """What the give-back of everything of a record may consider; the guest's XML is not asked."""
         event = Event(held.name, OPERATIONS["release"], "-")
-        return self.plan(event, Domain(held.name, held.uuid, held.virt, ()), held)
+        return self.situation(event, Domain(held.name, held.uuid, held.virt, ()), held)
+
+    def plan_release(self, held: Held) -> Plan:
+        """What gives back everything of a record."""
+        return plan_for(self.to_release(held))
+
+    def wait_for_writes(self, held: Held) -> None:
+        """Until no write to a record's devices is on its way, as when a hook was killed, or patience ends.
+
+        A device that is known to hang is not waited for.
+        """
+        patience = Deadline.after(min(self.config.holder_wait, self.deadline.left / 2))
+        moved = {device.pci for device in held.devices if device.move and not device.wedged}
+        while self.state.in_flight() & moved and patience.left:
+            time.sleep(_LOOK_FOR_WRITES)
 
     def log_plan(self, plan: Plan) -> None:
         """Every line of it, the same that a dry run prints."""
