@@ -212,10 +212,10 @@ def _step(output: TextIO, *command: str) -> None:
 
 
 def _apt_reason(text: str) -> str:
-    """The lines of apt or mmdebstrap that say what is wrong, as one."""
+    """The line of apt or mmdebstrap that says what is wrong: the first error, others follow from it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("E:")]
-    return "; ".join((errors or lines)[:3]) or "no reason given"
+    return (errors or lines or ["no reason given"])[0]
 
 
 def _apt_sources() -> dict[str, str]:

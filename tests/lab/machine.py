@@ -65,11 +65,15 @@ def accelerator(image: Image, scratch: Path) -> list[str]:
     kvm = ["-accel", "kvm", "-cpu", "host"]
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return tcg
-    console = scratch / "probe.log"
-    command = _command(image, scratch, kvm, "lab.probe", console, KVM_PROBE_LIMIT, with_devices=False)
-    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    booted = console.exists() and b"lab: the kernel runs here" in console.read_bytes()
-    return kvm if booted else tcg
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    known = image.folder / f"kvm-{boot_id}"  # the answer holds until this machine is another, or another image
+    if not known.exists():
+        console = scratch / "probe.log"
+        command = _command(image, scratch, kvm, "lab.probe", console, KVM_PROBE_LIMIT, with_devices=False)
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        booted = console.exists() and b"lab: the kernel runs here" in console.read_bytes()
+        known.write_text("works" if booted else "does not boot")
+    return kvm if known.read_text() == "works" else tcg
 
 
 def run_machine(image: Image, scratch: Path, accel: list[str], limits: Limits) -> Iterator[bytes]:

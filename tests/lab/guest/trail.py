@@ -46,7 +46,7 @@ def records(
     found = []
     for line in LOG.read_text(errors="surrogateescape").splitlines():
         match = RECORD.match(line)
-        if match and " resrc=dev " in match["text"] and f" uuid={guest.uuid} " in match["text"]:
+        if match and "resrc=dev " in match["text"] and f" uuid={guest.uuid} " in match["text"]:
             found.append(
                 Record(
                     match["exe"],
