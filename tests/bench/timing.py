@@ -21,10 +21,11 @@ _PATIENCE = 20.0
 
 
 class Sample(NamedTuple):
-    """Seconds: by the clock, and of the processors (user and system)."""
+    """Seconds: by the clock, of the processors (user and system), and by the clock when it was disturbed least."""
 
     wall: float
     cpu: float
+    best: float
 
 
 Case = Callable[[], Sample]
@@ -40,7 +41,11 @@ def medians(cases: Mapping[str, Case], rounds: int, note: Callable[[str], None] 
             if number:
                 samples[name].append(sample)
     return {
-        name: Sample(statistics.median(one.wall for one in all_), statistics.median(one.cpu for one in all_))
+        name: Sample(
+            statistics.median(one.wall for one in all_),
+            statistics.median(one.cpu for one in all_),
+            min(one.best for one in all_),
+        )
         for name, all_ in samples.items()
     }
 
@@ -61,7 +66,7 @@ def timed(
             sys.exit(f"bench: {join(map(str, command))}: {done.stderr.decode(errors='replace').strip()}")
         result = json.load(answer)["results"][0]
     reap()
-    return Sample(statistics.median(result["times"]), result["user"] + result["system"])
+    return Sample(statistics.median(result["times"]), result["user"] + result["system"], min(result["times"]))
 
 
 def adopt_orphans() -> None:
