@@ -139,16 +139,15 @@ def start(session: Session, event: Event, domain: Domain) -> None:
     state = session.state
     state.prepare()
     with state.locked([f"domain-{domain.uuid}"], session.deadline):
-        held = state.load(domain.uuid) or _new(session, domain, Plan(()))
+        held = state.load(domain.uuid) or _new(session, domain._replace(devices=()), Plan(()))
         addresses = [device.pci for device in domain.pci if device.pci]
         with state.locked(state.names_of_locks(addresses), session.deadline):
             plan = session.plan(event, domain, held)
             session.log_plan(plan)
             known = {device.key: device for device in held.devices}
-            own = [
-                known.get(device.key) or _newcomer(session, device) for device in domain.devices if not device.missing
-            ]
-            along = [device for device in held.devices if not device.audited]
+            present = [device for device in domain.devices if not device.missing]
+            own = [known.pop(device.key, None) or _newcomer(session, device) for device in present]
+            along = [device for device in known.values() if device.move or not device.audited]
             held = held._replace(phase="prepared", devices=(*own, *along))
             if plan.refusals:
                 _refuse(session, held, plan.refusals)

@@ -28,9 +28,16 @@ def _assert_as_before(host: Host) -> None:
     assert host.leftovers == []
 
 
-def test_a_vf_out_of_a_pool_is_known_from_start_on(root: str) -> None:
-    """At prepare it is not chosen and at release its address is gone: it is recorded, and settled, all the same."""
+@pytest.mark.parametrize("used_before", [False, True])
+def test_a_vf_out_of_a_pool_is_known_from_start_on(root: str, used_before: bool) -> None:
+    """At prepare it is not chosen and at release its address is gone: it is recorded, and given back, all the same.
+
+    Libvirt gives it back by itself, unless the same libvirtd has seen it unmanaged before.
+    """
     host = Host(root, sriov())
+    if used_before:
+        for operation in ("prepare", "start", "started", "release"):
+            assert host.event(guest(VF0), operation).code == 0
     chosen = guest(VF0, managed=True, source="interface")
     host.event(chosen, "prepare", xml=document(POOL))
     libvirtd = SimulatedKernel(root, by="libvirtd")
@@ -43,12 +50,13 @@ def test_a_vf_out_of_a_pool_is_known_from_start_on(root: str) -> None:
         libvirtd.write(path, value)
     for operation in ("start", "started"):
         assert host.event(chosen, operation).code == 0
-    libvirtd.write(f"bus/pci/devices/{VF0}/driver_override", "\n")
-    libvirtd.write(f"bus/pci/devices/{VF0}/driver/unbind", VF0)
-    libvirtd.write("bus/pci/drivers_probe", VF0)
+    if not used_before:
+        libvirtd.write(f"bus/pci/devices/{VF0}/driver_override", "\n")
+        libvirtd.write(f"bus/pci/devices/{VF0}/driver/unbind", VF0)
+        libvirtd.write("bus/pci/drivers_probe", VF0)
     ended = host.event(chosen, "release", "shutdown", xml=document(POOL, attributes=""))
-    assert (ended.code, ended.writes) == (0, ())
-    assert host.records == [f"start {VF0} success", f"stop {VF0} success"]
+    assert (ended.code, len(ended.writes)) == (0, 3 if used_before else 0)
+    assert host.records[-2:] == [f"start {VF0} success", f"stop {VF0} success"]
     _assert_as_before(host)
 
 
