@@ -87,12 +87,13 @@ def main() -> None:
     except LibhookError as error:
         print(error.line, file=sys.stderr)
         code = 1
-    except PermissionError as error:
-        print(printable(f"{error.filename}: {error.strerror}: run it as root"), file=sys.stderr)
-        code = 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        remedy = ": run it as root" if isinstance(error, PermissionError) else ""
+        print(printable(f"{error.filename or 'libhook'}: {error.strerror}{remedy}"), file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)

@@ -251,5 +251,5 @@ class State:
         """What is in one of the folders."""
         try:
             return os.listdir(f"{self._folder}/{folder}")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
