@@ -240,6 +240,23 @@ def test_a_reader_that_goes_away_is_no_error(root: str, arguments: tuple[str, ..
     assert (process.returncode, said) == (0, b"")
 
 
+def test_a_full_disk_is_one_line(root: str) -> None:
+    """What could not be printed is said, and no traceback is."""
+    Host(root, sriov())
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "libhook", "devices"],
+            cwd=ROOT,
+            env={"LIBHOOK_ROOT": root, "PATH": "/usr/bin:/bin"},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode != 0
+    assert b"No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_the_module_is_the_command(root: str) -> None:
     """``python3 -m libhook`` from the project's root, without installing."""
     Host(root, sriov())

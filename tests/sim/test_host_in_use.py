@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Devices that the host stands on, that somebody has open, and that hang."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from cases import DISK, GPU, NIC, SOUND
+from command import libhook
+from scenario import Host, guest, reap
+
+from libhook.simulation import faults, processes, store
+from libhook.simulation.guests import Guest
+from libhook.simulation.hosts import workstation
+
+OTHER = "11111111-2222-3333-4444-555555555555"
+SECTION = "the guest's section of /etc/libhook/config.toml"
+ANYWAY = f'to hand it over anyway: preflight.{{}} = "warn" in {SECTION}'
+
+
+def _claimed(host: Host) -> None:
+    os.makedirs(f"{host.root}/simulation/claimed", exist_ok=True)
+    store.create(f"{host.root}/simulation/claimed/nvme0n1", "")
+
+
+def _add(host: Host, path: str, line: str) -> None:
+    with open(f"{host.root}/proc/{path}", "a") as file:
+        file.write(f"{line}\n")
+
+
+def _mounted(host: Host) -> None:
+    _claimed(host)
+    _add(host, "self/mountinfo", "40 22 259:1 / /srv/a\\040b rw - xfs /dev/nvme0n1 rw")
+
+
+def _swap(host: Host) -> None:
+    _claimed(host)
+    _add(host, "swaps", "/dev/nvme0n1\tpartition\t1\t0\t-2")
+
+
+def _route(host: Host) -> None:
+    _add(host, "net/route", "eth1\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\t0\t0\t0")
+
+
+def _route6(host: Host) -> None:
+    zeros = "0" * 32
+    _add(host, "net/ipv6_route", f"{zeros} 00 {zeros} 00 fe800000000000000000000000000001 00000400 1 0 3 eth1")
+
+
+def _bridge(host: Host) -> None:
+    os.makedirs(f"{host.root}/sys/class/net/br0/bridge")
+    os.symlink("../br0", f"{host.root}/sys/class/net/eth1/master")
+
+
+def _open(node: str) -> Callable[[Host], None]:
+    return lambda host: processes.open_file(host.root, processes.spawn(host.root, "Xorg"), node)
+
+
+class Use(NamedTuple):
+    """How the host uses a device, and what is said of it."""
+
+    address: str
+    arrange: Callable[[Host], None]
+    kind: str
+    what: str
+    remedy: str
+
+
+USES = {
+    "mounted": Use(DISK, _mounted, "storage", "mounted on /srv/a", "unmount or free it"),
+    "swap": Use(DISK, _swap, "storage", "used as swap", "unmount or free it"),
+    "claimed by nobody who shows": Use(DISK, _claimed, "storage", "does not show here", "unmount or free it"),
+    "default route": Use(NIC, _route, "network", "has the default route", "reach the host another way first"),
+    "default route of IPv6": Use(NIC, _route6, "network", "has the default route", "reach the host another way first"),
+    "bridge port": Use(NIC, _bridge, "network", "is in the bridge br0", "reach the host another way first"),
+    "a screen": Use(
+        GPU, _open("/dev/dri/card0"), "display", "Xorg (pid 2000, /dev/dri/card0)", "stop what shows on it"
+    ),
+}
+QUICK = "holder_wait = 0.05\n"
+
+
+@pytest.mark.parametrize("name", USES)
+def test_what_the_host_stands_on_is_refused(root: str, name: str) -> None:
+    """In one line that says the device, who uses it and how to consent; nothing is written."""
+    use = USES[name]
+    host = Host(root, workstation(), QUICK)
+    use.arrange(host)
+    one = guest(GPU, SOUND) if use.address == GPU else guest(use.address)
+    outcome = host.event(one, "prepare")
+    assert outcome.code == 1
+    assert outcome.line.startswith(f"{use.address} is in use by the host: ")
+    assert use.what in outcome.line
+    assert outcome.line.endswith(f": {use.remedy}; {ANYWAY.format(use.kind)}")
+    assert (outcome.writes, outcome.changed) == ((), ())
+    assert host.records == [f"start {use.address} failed"]
+
+
+@pytest.mark.parametrize("strictness", ["warn", "off"])
+@pytest.mark.parametrize("name", [name for name, use in USES.items() if use.kind != "display"])
+def test_who_consents_gets_the_device(root: str, name: str, strictness: str) -> None:
+    """With a warning in the plan, or without."""
+    use = USES[name]
+    host = Host(root, workstation(), f'[domains.win11.preflight]\n{use.kind} = "{strictness}"\n')
+    use.arrange(host)
+    outcome = host.event(guest(use.address), "prepare")
+    assert (outcome.code, outcome.stderr) == (0, ())
+    assert any(line.startswith("warning: ") and use.what in line for line in outcome.plan) is (strictness == "warn")
+    assert host.driver(use.address) == "vfio-pci"
+
+
+def test_a_device_that_is_merely_there_is_free(root: str) -> None:
+    """An interface that is up, a disk that nobody has claimed, a screen that nobody looks at."""
+    host = Host(root, workstation())
+    host.begin(guest(NIC, DISK, GPU, SOUND))
+
+
+def test_who_has_it_open_is_waited_for(root: str) -> None:
+    """The start goes on as soon as the process lets go."""
+    host = Host(root, workstation(), "holder_wait = 10\n")
+    pid = processes.spawn(root, "smartd")
+    processes.open_file(root, pid, "/dev/nvme0n1")
+    with subprocess.Popen(["/bin/sh", "-c", f"sleep 0.4; rm {root}/proc/{pid}/fd/3"]):
+        begun = time.monotonic()
+        outcome = host.event(guest(DISK), "prepare")
+    assert (outcome.code, outcome.stderr) == (0, ())
+    assert 0.2 < time.monotonic() - begun < 8
+
+
+def test_who_does_not_let_go_is_named(root: str) -> None:
+    """After holder_wait, with pid and node; nothing was written meanwhile."""
+    host = Host(root, workstation(), "holder_wait = 0.2\n")
+    processes.open_file(root, processes.spawn(root, "smart\nd"), "/dev/nvme0n1")
+    outcome = host.event(guest(DISK), "prepare")
+    assert outcome.code == 1
+    assert "smart\\nd (pid 2000, /dev/nvme0n1)" in outcome.line
+    assert outcome.line.endswith("stop that process first")
+    assert outcome.writes == ()
+
+
+def test_a_driver_that_hangs_costs_one_child(root: str) -> None:
+    """The others come back, the device is marked and left alone; once it wakes, recover settles it."""
+    host = Host(root, workstation(), "write_deadline = 0.6\n")
+    host.patience = 0.1
+    faults.hold(root, NIC)
+    outcome = host.event(guest(NIC, DISK), "prepare")
+    assert outcome.code == 1
+    assert outcome.line.startswith(f"{NIC} hangs: ")
+    assert host.driver(DISK) == "nvme"
+    (held,) = outcome.journal.values()
+    assert [(device.address, device.wedged) for device in held.devices if device.move] == [(NIC, True)]
+    for one in (guest(NIC, name="other")._replace(uuid=OTHER), guest(NIC, managed=True)._replace(uuid=OTHER)):
+        refused = host.event(one, "prepare")
+        assert refused.code == 1
+        assert f"{NIC} hangs in an earlier kernel write" in refused.line
+        assert host.event(one, "release", "failed").code == 0
+    released = host.event(guest(NIC, DISK), "release", "failed")
+    assert (released.code, released.writes) == (0, ())
+    stuck = libhook(host, "status")
+    assert "hangs" in stuck.out
+    faults.let_go(root, NIC)
+    assert reap(5)
+    host.patience = 5
+    done = libhook(host, "recover")
+    assert (done.code, done.out) == (0, "win11: given back\n")
+    assert (host.changed, host.leftovers) == ([], [])
+
+
+def test_a_record_that_cannot_be_sent_is_logged_whole(root: str) -> None:
+    """The trail must not be shorter than what happened, and the guest starts all the same."""
+    host = Host(root, workstation())
+    faults.inject(root, faults.Fault("record *", 0, returns=0))
+    host.begin(guest(NIC))
+    (entry,) = host.outcomes[-1].logged("not recorded")
+    assert entry["record"].startswith("virt=kvm resrc=dev reason=start vm=")
+    assert entry["record"].endswith("res=success")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_state_that_cannot_be_made_is_said(root: str) -> None:
+    """One line, and nothing written."""
+    host = Host(root, workstation())
+    Path(root, "run").chmod(0o555)
+    assert "cannot" in host.event(guest(NIC), "prepare").line
+
+
+@pytest.mark.parametrize("what", ["a file", "writable by others", "a link"])
+def test_a_state_folder_that_is_not_ours_is_refused(root: str, what: str) -> None:
+    """Whoever could write there could have root write anywhere; a guest that runs or ends goes on."""
+    host = Host(root, workstation())
+    folder = Path(host.machine.state)
+    if what == "a file":
+        folder.write_text("")
+    elif what == "a link":
+        Path(root, "elsewhere").mkdir()
+        folder.symlink_to(Path(root, "elsewhere"))
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    for operation in ("prepare", "start", "started", "reconnect", "release"):
+        outcome = host.event(guest(NIC), operation)
+        assert outcome.code == (1 if operation in ("prepare", "start") else 0)
+        assert outcome.writes == ()
+        if outcome.code:
+            assert str(folder) in outcome.line
+    assert host.records == [f"start {NIC} failed"] * 2 or host.records == [f"start {NIC} failed"]
+    assert Guest().uuid not in str(list(Path(root).rglob("*.json")))
+    for command in ("status", "recover"):
+        done = libhook(host, command)
+        assert done.err.count("\n") <= 1
+        assert "Traceback" not in done.err
