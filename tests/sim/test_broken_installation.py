@@ -95,6 +95,14 @@ def test_a_broken_installation_only_stops_guests_with_devices_from_starting(
                 assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
+def test_what_is_printed_by_mistake_never_reaches_libvirt(launcher: Launcher) -> None:
+    """A stray print, also of a handler's or a library's, would become a guest's XML or be shown as an error."""
+    with (launcher.folder / "libhook" / "life.py").open("a") as file:
+        file.write("print('<domain/>')\n")
+    done = launcher.event("prepare", WITH_DEVICE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
 @in_each_shell
 def test_a_python_that_dies_of_a_signal_is_said_in_our_words(launcher: Launcher) -> None:
     """Each shell has its own for it, which would be a second line."""

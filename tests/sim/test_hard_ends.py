@@ -318,6 +318,7 @@ def test_a_device_that_does_not_come_back_is_said_so(root: str) -> None:
     assert host.records[-1] == f"stop {NIC} failed"
     (held,) = host.outcomes[-1].journal.values()
     assert [(device.address, device.recorded) for device in held.devices] == [(NIC, "unreturned")]
+    assert host.event(guest(NIC), "release", "shutdown").records == ()
     (Path(root) / "simulation" / "faults").rename(Path(root) / "simulation" / "healed")
     again = host.event(guest(NIC), "release", "shutdown")
     assert again.code == 0

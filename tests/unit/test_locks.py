@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -99,6 +100,21 @@ def test_a_folder_that_is_gone_meanwhile_is_survived(tmp_path: Path) -> None:
             path.unlink()
         folder.rmdir()
     assert not folder.exists()
+
+
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(tmp_path: Path) -> None:
+    """Whoever had it before removed the file between our open and our flock: it is taken anew, where all look."""
+    path, real = tmp_path / "a", fcntl.flock
+    calls: list[int] = []
+
+    def flock(descriptor: int, mode: int) -> None:
+        if not calls:
+            path.unlink()
+        calls.append(mode)
+        real(descriptor, mode)
+
+    with mock.patch("fcntl.flock", flock), locked(str(tmp_path), ["a"], _now()):
+        assert is_locked(str(path))
 
 
 def test_many_processes_never_have_it_at_once(tmp_path: Path) -> None:
