@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Kills a call of the hook before or after any one of its effects: what it does that outlives the process.
+
+Nothing in libhook knows of this. In the process that is to be killed the calls of ``os`` and ``fcntl`` through which
+it changes anything, and the sending of records, are counted. What its children write, the simulated kernel counts.
+"""
+
+import ctypes
+import fcntl
+import os
+import signal
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, NoReturn
+
+from scenario import Host
+
+from libhook import run
+from libhook.simulation import faults, store
+from libhook.simulation.faults import Deed, Fault
+
+_EXIT = 77
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
+_LATE = "0.1"
+_CALLS = ("mkdir", "rename", "unlink", "fsync", "fork")
+
+
+When = Literal["before", "after"]
+How = Literal["exit", "kill", "parent", "late", "writer"]
+_WHEN: tuple[When, ...] = ("before", "after")
+_DEATHS: tuple[How, ...] = ("exit", "kill")
+_VICTIMS: tuple[How, ...] = ("parent", "writer")
+
+
+class Point(NamedTuple):
+    """A moment at which a call of the hook is killed."""
+
+    number: int
+    """Of the effect, from 1."""
+    effect: str
+    """What it is, for whoever reads a failure."""
+    when: When
+    how: How = "kill"
+    """``exit``: os._exit; ``kill``: SIGKILL. When a child is at work: the hook, its ``parent``, is killed and the
+    child goes on, at once or ``late``; or the child is killed, the ``writer``, and the hook goes on."""
+
+    def __str__(self) -> str:
+        """``before rename …/x.json (7)``."""
+        return f"{self.how} {self.when} {self.effect} ({self.number})"
+
+
+class Effects:
+    """Replaces, in this process and not in its children, what has effects."""
+
+    def __init__(self, host: Host, point: Point | None) -> None:
+        """With ``point`` the process ends there; without, ``seen`` says what there is."""
+        self.seen: list[str] = []
+        self._point = point
+        self._host = host
+        self._counting = True
+
+    def install(self) -> None:
+        """For good: the process is about to end."""
+        for name in _CALLS:
+            setattr(os, name, self._counted(name, getattr(os, name)))
+        opening = os.open
+        creating = self._counted("create", opening)
+        os.open = lambda path, flags, *rest, **named: (creating if flags & os.O_CREAT else opening)(
+            path, flags, *rest, **named
+        )
+        fcntl.flock = self._counted("lock", fcntl.flock)
+        kernel = self._host.machine.kernel
+        kernel.record = self._counted("record", kernel.record)  # type: ignore[method-assign]
+
+    def _counted(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **named: Any) -> object:  # noqa: ANN401 - stands for any of them
+            if not self._counting:
+                return call(*arguments, **named)
+            about = str(arguments[0]).removeprefix(self._host.root)[:100] if arguments else ""
+            self.seen.append(f"{name} {about}".rstrip())
+            self._end_if_due("before")
+            self._counting = False
+            answer = None
+            try:
+                answer = call(*arguments, **named)
+            finally:
+                # A child's effects are the kernel's to count.
+                self._counting = name != "fork" or answer != 0
+            self._end_if_due("after")
+            return answer
+
+        return counted
+
+    def _end_if_due(self, when: str) -> None:
+        point = self._point
+        if not self._counting or point is None or (point.number, point.when) != (len(self.seen), when):
+            return
+        if point.how == "exit":
+            os._exit(_EXIT)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def points(host: Host, arguments: tuple[str, ...], document: bytes, *, both: bool) -> list[Point]:
+    """Every point of this call, found by making it once; the host is changed by that.
+
+    A process that is killed before an effect has done the same as one killed after the effect before it, so one of
+    the two is enough; with ``both`` each is there, by each way to die.
+    """
+    receiver, sender = os.pipe()
+    written = len(store.lines(f"{host.root}/var/log/writes.jsonl"))
+    pid = os.fork()
+    if pid == 0:
+        effects = Effects(host, None)
+        effects.install()
+        _call(host, arguments, document, lambda: os.write(sender, "\n".join(effects.seen).encode()))
+    os.close(sender)
+    with os.fdopen(receiver) as pipe:
+        seen = pipe.read().splitlines()
+    os.waitpid(pid, 0)
+    found: list[Point] = []
+    for number, effect in enumerate(seen, 1):
+        if both:
+            found += [Point(number, effect, when, how) for when in _WHEN for how in _DEATHS]
+        else:
+            found.append(Point(number, effect, "before", "kill" if number % 2 else "exit"))
+    found.append(Point(len(seen), seen[-1], "after"))
+    writes = store.lines(f"{host.root}/var/log/writes.jsonl")[written:]
+    for number, write in enumerate((line for line in writes if line["by"] == "libhook"), 1):
+        effect = f"write {write['value'].strip()} to {write['path']}"
+        found += [Point(number, effect, when, how) for when in _WHEN for how in _VICTIMS]
+        found.append(Point(number, effect, "before", "late"))
+    return found
+
+
+def adopt_orphans() -> None:
+    """What a killed hook leaves behind becomes a child of this process, which can wait for it."""
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+
+
+def die(host: Host, arguments: tuple[str, ...], document: bytes, point: Point) -> int:
+    """Make the call in a process that is killed there. Its wait status; an exit status of 0 or 1 is not a death."""
+    if point.how in ("parent", "late", "writer"):
+        victim = "writer" if point.how == "writer" else "parent"
+        deeds: tuple[Deed, ...] = (("kill", victim),)
+        if point.how == "late":
+            deeds += (("sleep", _LATE),)
+        fault = Fault("write *", point.number)
+        faults.inject(
+            host.root, fault._replace(before=deeds) if point.when == "before" else fault._replace(after=deeds)
+        )
+    pid = os.fork()
+    if pid == 0:
+        if point.how in ("exit", "kill"):
+            Effects(host, point).install()
+        _call(host, arguments, document)
+    _, status = os.waitpid(pid, 0)
+    faults.heal(host.root)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _call(host: Host, arguments: tuple[str, ...], document: bytes, then: Callable[[], object] = bool) -> NoReturn:
+    code = 255
+    try:
+        code = run.run(host.machine, run.Call(arguments, lambda: document, host.libvirt.pid)).code
+        then()
+    finally:
+        os._exit(code)

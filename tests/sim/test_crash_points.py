@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The hook is killed before and after every one of its effects; whoever comes next leaves the host as it began.
+
+In the ordinary run with one next comer for each point, in turn, and of the longer lives only some of the points; in
+the long run every point with every comer, before and after, by os._exit and by SIGKILL.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from aftermath import recover
+from cases import NIC
+from crash_lives import LIVES
+from scenario import Host, guest
+
+from libhook.simulation.hosts import nic
+
+FULL = os.environ.get("LIBHOOK_TEST_PROFILE") == "long"
+_HERE = Path(__file__).parent
+_EVERY = {"one device": 3, "one of a group of three": 20, "eight devices": 60}
+_OFTEN = 10
+_STARTS = 100 if FULL else 15
+
+
+def _outcomes(life: str) -> list[tuple[str, list[str]]]:
+    """Each point of a life, and what was wrong in the end, from a process of its own."""
+    every = 1 if FULL else _EVERY.get(life, _OFTEN)
+    command = [sys.executable, str(_HERE / "crash_lives.py"), life, "full" if FULL else "bounded", str(every)]
+    environment = {**os.environ, "PYTHONPATH": str(_HERE.parents[1])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    found = []
+    for line in done.stdout.splitlines():
+        operation, point, comer, problems = json.loads(line)
+        found.append((f"{life}: {operation}, {point}, then {comer}", problems))
+    assert done.returncode == 0, done.stderr
+    return found
+
+
+def test_every_crash_point_is_survived(capsys: pytest.CaptureFixture[str]) -> None:
+    """Drivers, overrides and /run/libhook are as they began, or the second guest has the device; the trail is true."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        outcomes = [outcome for outcomes in pool.map(_outcomes, LIVES) for outcome in outcomes]
+    failed = {point: problems for point, problems in outcomes if problems}
+    with capsys.disabled():
+        print(f"\ncrash points: {len(outcomes) - len(failed)} of {len(outcomes)} survived")
+    assert failed == {}
+    assert len(outcomes) > 80
+
+
+def test_recover_in_a_loop_beside_starts_takes_nothing(root: str) -> None:
+    """Whatever moment of a start it meets, what is alive stays as it is, and every start succeeds."""
+    host = Host(root, nic())
+    one = guest(NIC)
+    with _recovering(host) as times:
+        for _ in range(_STARTS):
+            begun = host.libvirt.start(one)
+            assert begun.error == ""
+            assert host.driver(NIC) == "vfio-pci"
+            assert [held.phase for held in host.outcomes[-1].journal.values()] == ["started"]
+            host.libvirt.stop(one.name, "shutdown")
+            assert host.changed == []
+    assert sum(times) >= _STARTS
+    assert host.records == [f"start {NIC} success", f"stop {NIC} success"] * _STARTS
+    recover(host)
+    assert host.leftovers == []
+
+
+@contextmanager
+def _recovering(host: Host) -> Iterator[list[int]]:
+    """Run recover again and again meanwhile, in a process that is nobody's child; afterwards how often it ended."""
+    times: list[int] = []
+    until, stop = os.pipe()
+    told, tell = os.pipe()
+    if os.fork() == 0:
+        os.close(stop)
+        os.set_blocking(until, False)
+        count = 0
+        try:
+            if os.fork() == 0:
+                while _is_open(until):
+                    recover(host)
+                    count += 1
+                os.write(tell, str(count).encode())
+        finally:
+            os._exit(0)
+    os.wait()
+    os.close(until)
+    os.close(tell)
+    try:
+        yield times
+    finally:
+        os.close(stop)
+        with os.fdopen(told) as answer:
+            times.append(int(answer.read() or 0))
+
+
+def _is_open(end: int) -> bool:
+    try:
+        return os.read(end, 1) != b""
+    except BlockingIOError:
+        return True
