@@ -112,7 +112,7 @@ class Session(NamedTuple):
         A device that is known to hang is not waited for.
         """
         patience = Deadline.after(min(self.config.holder_wait, self.deadline.left / 2))
-        moved = {device.pci for device in held.devices if device.move and not device.wedged}
+        moved = {device.move.device for device in held.devices if device.move and not device.wedged}
         while self.state.in_flight() & moved and patience.left:
             time.sleep(_LOOK_FOR_WRITES)
 
