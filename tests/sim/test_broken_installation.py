@@ -98,7 +98,7 @@ def test_a_broken_installation_only_stops_guests_with_devices_from_starting(
 def test_what_is_printed_by_mistake_never_reaches_libvirt(launcher: Launcher) -> None:
     """A stray print, also of a handler's or a library's, would become a guest's XML or be shown as an error."""
     with (launcher.folder / "libhook" / "life.py").open("a") as file:
-        file.write("print('<domain/>')\n")
+        file.write("print('<domain/>', flush=True)\n")
     done = launcher.event("prepare", WITH_DEVICE)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 

@@ -5,6 +5,7 @@ import pytest
 from cases import CASES, NIC, Case, recorded
 from scenario import Host, guest
 
+from libhook.simulation.faults import Fault, inject
 from libhook.simulation.hosts import nic
 
 HOOK_MAY_FAIL = ("prepare", "start")
@@ -50,6 +51,19 @@ def test_a_second_life_is_like_the_first(root: str, name: str) -> None:
         _assert_as_before(host)
         lives.append([(outcome.records, sorted(outcome.writes)) for outcome in host.outcomes])
     assert lives[0] == lives[1]
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_probe_that_binds_nothing_is_followed_by_a_bind_by_name(root: str, nth: int) -> None:
+    """On the way to vfio, and on the way back: once, and that is enough."""
+    host = Host(root, nic())
+    inject(root, Fault(f"write */drivers_probe {NIC}", nth, ignored=True))
+    assert host.libvirt.start(guest(NIC)).error == ""
+    host.libvirt.stop("win11")
+    written = [path for outcome in host.outcomes for path, _ in outcome.writes if path.endswith("/bind")]
+    assert written == [f"bus/pci/drivers/{'vfio-pci' if nth == 1 else 'e1000e'}/bind"]
+    assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
+    _assert_as_before(host)
 
 
 @pytest.mark.parametrize("fails", ["host", "qemu"])
