@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What every test has: a number of generated inputs, and a check that none leaves a file descriptor open."""
 
+import ctypes
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+_PR_SET_CHILD_SUBREAPER = 36
 settings.load_profile(os.environ.get("LIBHOOK_TEST_PROFILE", "default"))
 
 
@@ -61,6 +63,8 @@ def root() -> Iterator[str]:
     folder = scratch()
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+    # A test that waits for what the launcher left behind makes orphans its children; the next one must not have them.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 @pytest.fixture
