@@ -65,7 +65,11 @@ def parse(text: str, name: str = "", uuid: str = "") -> Config:
         if not isinstance(section, dict):
             raise BadInput(f"{_FILE}: {where} must be a section", f"write [{where}]")
         own = _checked(section, f"{where}.")
-        exact = pattern in (name, uuid)
+        if _is_uuid(pattern):  # also where a guest is called so
+            if pattern == uuid:
+                matching.append(((True, False, 0), own))
+            continue
+        exact = pattern == name
         if not exact and any(character in pattern for character in "*?["):
             # Consent to risk must name one guest: a pattern written once catches guests made later.
             for key, value in own.items():
@@ -75,10 +79,15 @@ def parse(text: str, name: str = "", uuid: str = "") -> Config:
                         "name one guest, by its exact name or UUID",
                     )
         if exact or fnmatchcase(name, pattern):
-            matching.append(((pattern == uuid, pattern == name, len(pattern)), own))
+            matching.append(((False, exact, len(pattern)), own))
     for _, own in sorted(matching, key=lambda match: match[0]):
         settings.update(own)
     return Config(**{key.replace(".", "_"): value for key, value in settings.items()})
+
+
+def _is_uuid(pattern: str) -> bool:
+    """In the form libvirt writes: 8-4-4-4-12 lower-case hexadecimal digits."""
+    return [len(part) for part in pattern.split("-")] == [8, 4, 4, 4, 12] and set(pattern) <= set("0123456789abcdef-")
 
 
 def _checked(section: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ and ended by another.
 from collections.abc import Callable
 
 from libhook.address import PciAddress
-from libhook.effects import holders
+from libhook.effects import holders, sysfs
 from libhook.errors import LibhookError
 from libhook.held import Held, HeldDevice, Recorded
 from libhook.plan import Plan, Record
@@ -51,10 +51,13 @@ def settle(session: Session, uuid: str, *, starting_anew: bool = False) -> str |
         return error.message
 
 
-def give_back(session: Session, uuid: str, unless: Callable[[Held], str | None] = lambda _: None) -> str | None:
+def give_back(
+    session: Session, uuid: str, unless: Callable[[Held], str | None] = lambda _: None, shutoff: str = "-"
+) -> str | None:
     """Undo, record and forget all of a guest's record; why something is left, or None.
 
-    ``unless`` says, under the guest's lock, why nothing may be done. What cannot be given back now stays in the
+    ``unless`` says, under the guest's lock, why nothing may be done. ``shutoff`` is libvirt's reason, ``-`` when it is
+    not known. What cannot be given back now stays in the
     record, for the next who comes. Being unable to write the journal holds nothing back.
     """
     state = session.state
@@ -70,20 +73,24 @@ def give_back(session: Session, uuid: str, unless: Callable[[Held], str | None] 
         addresses = [address for device in held.devices if (address := device.pci)]
         with state.locked(state.names_of_locks(addresses), session.deadline):
             try_to_save(session, held._replace(phase="releasing"))
-            plan, failed = undo(session, held)
+            plan, failed = undo(session.with_grace(), held, shutoff)
             session.send(_true_records(plan, held, failed))
             return _let_go(session, held, failed)
 
 
-def undo(session: Session, held: Held) -> tuple[Plan, dict[str, str]]:
+def undo(session: Session, held: Held, shutoff: str = "-") -> tuple[Plan, dict[str, str]]:
     """Give back what a record holds, under its locks: the plan, and for each device that did not come back why."""
     session.wait_for_writes(held)
-    situation = session.to_release(held)
+    situation = session.to_release(held, shutoff)
     plan = plan_for(situation)
     session.log_plan(plan)
     hanging = situation.host.in_flight & {move.device for move in held.moves}
     failed = {str(address): f"{address} hangs in a kernel write" for address in hanging}
-    failed |= {str(move.device): failure.reason for move, failure, _ in session.apply(plan.moves) if failure}
+    failed |= {
+        str(move.device): failure.reason
+        for move, failure, _ in session.apply(plan.moves)
+        if failure and sysfs.exists(session.machine, move.device)  # what is gone from the host cannot be given back
+    }
     return plan, failed
 
 
@@ -92,7 +99,7 @@ def _true_records(plan: Plan, held: Held, failed: dict[str, str]) -> list[Record
     bad = {f"pci {address}" for address in failed}
     told = {device.key for device in held.devices if device.recorded == "unreturned"}
     return [
-        record._replace(success=record.success and record.device not in bad)
+        record._replace(success=record.success and not (record.ends and record.device in bad))
         for record in plan.records
         if record.device not in bad & told
     ]

@@ -11,8 +11,9 @@ from libhook.domain import Kind
 from libhook.errors import BadInput
 from libhook.plan import Move
 
-Phase = Literal["preparing", "prepared", "refused", "started", "releasing"]
-"""``refused``: nothing is taken; kept so that ``release failed`` knows which failures are recorded already."""
+Phase = Literal["preparing", "prepared", "starting", "refused", "started", "releasing"]
+"""``starting``: every device was verified to be on vfio, and QEMU is about to run.
+``refused``: nothing is taken; kept so that ``release failed`` knows which failures are recorded already."""
 Recorded = Literal["nothing", "success", "failed", "unreturned"]
 """What the trail says so far: ``unreturned`` is a success, and then a ``stop`` that failed."""
 

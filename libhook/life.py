@@ -148,7 +148,7 @@ def start(session: Session, event: Event, domain: Domain) -> None:
             present = [device for device in domain.devices if not device.missing]
             own = [known.pop(device.key, None) or _newcomer(session, device) for device in present]
             along = [device for device in known.values() if device.move or not device.audited]
-            held = held._replace(phase="prepared", devices=(*own, *along))
+            held = held._replace(phase="starting", devices=(*own, *along))
             if plan.refusals:
                 _refuse(session, held, plan.refusals)
             _journal(session, held, addresses)
@@ -185,8 +185,8 @@ def started(session: Session, event: Event, domain: Domain) -> None:
         try_to_save(session, held._replace(phase="started", libvirtd=libvirtd, devices=tuple(devices)))
 
 
-def release(session: Session, domain: Domain | None, name: str) -> None:
+def release(session: Session, event: Event, domain: Domain | None) -> None:
     """Give back what the record says; where the XML cannot be read, that of the guest of this name."""
-    for uuid in [domain.uuid] if domain else [held.uuid for held, _ in records(session)[0] if held.name == name]:
-        if left := give_back(session, uuid):
+    for uuid in [domain.uuid] if domain else [held.uuid for held, _ in records(session)[0] if held.name == event.guest]:
+        if left := give_back(session, uuid, shutoff=event.extra):
             session.log.add("error", "not given back", reason=left, hint="libhook status, libhook recover")

@@ -126,6 +126,8 @@ class Record(NamedTuple):
     device: str
     text: str
     success: bool
+    ends: bool = False
+    """It tells of the device's end with the guest, rather than of its beginning."""
 
     def describe(self) -> tuple[str, ...]:
         """One line; the text holds no byte that a terminal would obey, its encoding sees to that."""

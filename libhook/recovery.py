@@ -25,8 +25,8 @@ class Facts(NamedTuple):
 def sign_of_life(held: Held, facts: Facts, starting_anew: bool = False) -> str | None:
     """Why the record may not be touched; None when it is dead.
 
-    "Preparing" and "releasing" last as long as the process at work. "Prepared" (and "refused") lies between two calls
-    of the hook, when no process holds anything: dead with its libvirtd. "Started" is dead when the guest is gone.
+    "Preparing" and "releasing" last as long as the process at work. "Prepared" ("starting", "refused") lies between two
+    calls of the hook, when no process holds anything: dead with its libvirtd. "Started" is dead when the guest is gone.
     ``starting_anew``: libvirtd is preparing this very guest, so an earlier life of it is over.
     """
     name = printable(held.name)

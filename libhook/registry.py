@@ -10,7 +10,7 @@ HANDLERS: dict[str, tuple[Handler, ...]] = {
     "start": (audit.required, vfio.start),
     "started": (audit.started,),
     "release": (vfio.release, audit.release),
-    "reconnect": (vfio.reconnect, audit.started),
+    "reconnect": (vfio.reconnect, audit.reconnect),
 }
 
 

@@ -91,13 +91,15 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
     log.bind(uuid=domain.uuid if domain else "")
     for warning in domain.warnings if domain else ():
         log.add("warning", "passed over", reason=warning)
-    if call.dry_run or (settings.dry_run and name != "release"):
+    # What was handed over is recorded and given back also where a dry run was asked for meanwhile.
+    under_way = name == "release" or (name != "prepare" and domain is not None and domain.uuid in state.uuids())
+    if call.dry_run or (settings.dry_run and not under_way):
         lines = plan(session, happening, domain).describe() if domain else ()
         for line in lines:
             log.add("info", "dry run", line=line)
         return Answer(0, lines)
     if name == "release":
-        life.release(session, domain, happening.guest)
+        life.release(session, happening, domain)
     elif domain is not None and (domain.devices or domain.uuid in state.uuids()):
         try:
             if broken and happening.operation.may_veto:

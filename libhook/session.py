@@ -5,7 +5,7 @@ The operations (life.py) and the give-back (giveback.py) both stand on this.
 """
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from libhook.address import PciAddress
@@ -97,9 +97,9 @@ class Session(NamedTuple):
         trail = self.machine.kernel.trail() if self.config.audit_required else None
         return Situation(event, domain, host, held, self.config, trail)
 
-    def to_release(self, held: Held) -> Situation:
+    def to_release(self, held: Held, shutoff: str = "-") -> Situation:
         """What the give-back of everything of a record may consider; the guest's XML is not asked."""
-        event = Event(held.name, OPERATIONS["release"], "-")
+        event = Event(held.name, OPERATIONS["release"], shutoff)
         return self.situation(event, Domain(held.name, held.uuid, held.virt, ()), held)
 
     def plan_release(self, held: Held) -> Plan:
@@ -146,6 +146,6 @@ class Session(NamedTuple):
         heeds_display = self.config.preflight_display == "refuse"
         return Applier(self.machine, self.state, self.deadline, self.config.holder_wait, heeds_display=heeds_display)
 
-    def send(self, records: Iterable[Record]) -> None:
-        """Send audit records."""
-        audit.send(self.machine, records, self.log)
+    def send(self, records: Sequence[Record]) -> None:
+        """Send audit records, also when the event's time has run out."""
+        audit.send(self.machine, records, self.log, self.with_grace().deadline)

@@ -1,27 +1,40 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Sends audit records, and says so where one could not be sent."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 
+from libhook.effects import child
+from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.plan import Record
 
+_SENT = b"sent"
 
-def send(machine: Machine, records: Iterable[Record], log: Log) -> None:
+
+def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadline) -> None:
     """Send them. One that is not sent is logged whole: the trail must not be shorter than what happened.
 
-    libaudit's answer above 0 says that the kernel took the message, not that anybody wrote it down; 0 that it was
-    not allowed to send (no CAP_AUDIT_WRITE, a user namespace), which libaudit hides as if it were success.
+    By a child, since with the kernel's backlog full each send can block 15 s, and libvirtd waits for us with the guest
+    locked. libaudit's answer above 0 says that the kernel took the message, not that anybody wrote it down; 0 that it
+    was not allowed to send (no CAP_AUDIT_WRITE, a user namespace), which libaudit hides as if it were success.
     """
-    for record in records:
-        try:
-            answer = machine.kernel.record(record.text, record.success)
-            reason = f"the kernel answered {answer}"
-        except (ImportError, OSError) as error:
-            answer, reason = 0, str(error)
+    if not records:
+        return
+
+    def send_each(say: Callable[[bytes], None]) -> None:
+        for record in records:
+            try:
+                answer = machine.kernel.record(record.text, record.success)
+                say(_SENT if answer > 0 else f"the kernel answered {answer}".encode())
+            except (ImportError, OSError) as error:
+                say(ascii(str(error)).encode())
+
+    answers = child.lines(send_each, deadline)
+    answers += ["no answer in time"] * (len(records) - len(answers))
+    for record, answer in zip(records, answers, strict=True):
         result = "success" if record.success else "failed"
-        if answer > 0:
+        if answer == _SENT.decode():
             log.add("info", "recorded", device=record.device, result=result)
         else:
-            log.add("error", "not recorded", device=record.device, record=f"{record.text} res={result}", reason=reason)
+            log.add("error", "not recorded", device=record.device, record=f"{record.text} res={result}", reason=answer)

@@ -16,8 +16,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
-from libhook.errors import DeadlineExpired
-
 _CRASHED = 255
 _TRIES = 5
 
@@ -57,15 +55,20 @@ class Child(NamedTuple):
         os.close(self.handle)
 
 
-def spawn(task: Callable[[], None], in_flight: str | None = None, keep: int = -1) -> Child:
+def spawn(task: Callable[[], None], in_flight: str | None = None, keep: int = -1, *, unmarked: bool = False) -> Child:
     """Run ``task`` in a child; its OSError's errno, or 0, is the result.
 
-    ``in_flight`` is the path of the lock that says a write is on its way; BlockingIOError when one already is.
-    ``keep`` is one more descriptor that the child needs.
+    ``in_flight`` is the path of the lock that says a write is on its way; BlockingIOError when one already is. With
+    ``unmarked`` it is done also where that file cannot be had. ``keep`` is one more descriptor that the child needs.
     """
     lock = -1
     if in_flight is not None:
-        lock = os.open(in_flight, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            lock = os.open(in_flight, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError:
+            if not unmarked:
+                raise
+    if lock >= 0:
         for patience in range(_TRIES, -1, -1):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,14 +124,54 @@ def ended(children: Iterable[Child], deadline: Deadline) -> set[int]:
     return {handle for handle, _ in poll.poll(deadline.left * 1000)}
 
 
-def read_all(paths: list[str], deadline: Deadline) -> list[str | None]:
-    """The contents of these attributes, read by one child; None for one that cannot be read.
+def lines(task: Callable[[Callable[[bytes], None]], None], deadline: Deadline) -> list[str]:
+    """What a child says, a line a call of the function that ``task`` is given, until it ends or the deadline passes.
 
-    DeadlineExpired names the attribute that does not answer.
+    Whoever asked knows how many there should be. A child that is late is left behind.
     """
     receiver, sender = os.pipe2(os.O_CLOEXEC)
 
-    def read_and_send() -> None:
+    def say(line: bytes) -> None:
+        os.write(sender, line + b"\n")
+
+    child = spawn(lambda: task(say), keep=sender)
+    os.close(sender)
+    received = b""
+    poll = select.poll()
+    poll.register(receiver, select.POLLIN)
+    while poll.poll(deadline.left * 1000):
+        part = os.read(receiver, 65536)
+        if not part:
+            child.result()
+            break
+        received += part
+    else:
+        child.abandon()
+    os.close(receiver)
+    return received.decode("utf-8", "surrogateescape").split("\n")[:-1]
+
+
+class Silent:
+    """In place of an attribute's content: it did not answer, somebody hangs with its device's lock."""
+
+
+SILENT = Silent()
+
+
+def read_all(paths: list[str], deadline: Deadline, patience: float) -> list[str | Silent | None]:
+    """The contents of these attributes; None for one that cannot be read, SILENT for one that does not answer.
+
+    One child reads them all, as long as there is an answer every ``patience`` seconds; after one that is silent a
+    new child goes on with the rest.
+    """
+    contents: list[str | Silent | None] = []
+    while len(contents) < len(paths):
+        contents += _read_until_silent(paths[len(contents) :], Deadline(min(deadline.at, time.monotonic() + patience)))
+    return contents
+
+
+def _read_until_silent(paths: list[str], deadline: Deadline) -> list[str | Silent | None]:
+    def read(say: Callable[[bytes], None]) -> None:
         for path in paths:
             try:
                 attribute = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -136,25 +179,7 @@ def read_all(paths: list[str], deadline: Deadline) -> list[str | None]:
                 os.close(attribute)
             except OSError:
                 content = b"\0"
-            os.write(sender, content.strip() + b"\n")
+            say(content.strip())
 
-    child = spawn(read_and_send, keep=sender)
-    os.close(sender)
-    received = b""
-    try:
-        poll = select.poll()
-        poll.register(receiver, select.POLLIN)
-        while poll.poll(deadline.left * 1000):
-            part = os.read(receiver, 65536)
-            if not part:
-                child.result()
-                break
-            received += part
-        else:
-            child.abandon()
-            silent = paths[received.count(b"\n")]
-            raise DeadlineExpired(f"{silent} does not answer", "its driver has hung; see the kernel's log")
-    finally:
-        os.close(receiver)
-    lines = received.decode("utf-8", "surrogateescape").splitlines()
-    return [None if line == "\0" else line for line in lines]
+    contents: list[str | Silent | None] = [None if line == "\0" else line for line in lines(read, deadline)]
+    return contents if len(contents) == len(paths) else [*contents, SILENT]

@@ -13,8 +13,11 @@ from libhook.address import PciAddress
 from libhook.effects import child, holders
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
+from libhook.errors import DeadlineExpired
 from libhook.host import NOTHING, VFIO_PCI, Binding, Claim, Host, PciDevice
 
+_PATIENCE = 2.0
+"""Seconds for a device's lock to come free while others wait to be given back."""
 _UNSET = ("", "(null)")
 """How an override that is not set reads: older kernels print the null pointer."""
 
@@ -56,14 +59,18 @@ def related(machine: Machine, address: PciAddress) -> tuple[PciAddress | None, t
     return (PciAddress.parse(pf) if pf else None), tuple(vfs)
 
 
-def overrides(machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline) -> dict[PciAddress, str]:
-    """The driver_override of each, "" when unset. DeadlineExpired when a device does not answer."""
+def overrides(
+    machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline, patience: float
+) -> dict[PciAddress, str]:
+    """The driver_override of each, "" when unset; one that is silent for ``patience`` seconds is left out."""
     asked = list(addresses)
-    if not asked:
-        return {}
-    texts = child.read_all([f"{device_path(machine, address)}/driver_override" for address in asked], deadline)
+    texts = child.read_all(
+        [f"{device_path(machine, address)}/driver_override" for address in asked], deadline, patience
+    )
     return {
-        address: "" if text is None or text in _UNSET else text for address, text in zip(asked, texts, strict=False)
+        address: "" if text is None or text in _UNSET else text
+        for address, text in zip(asked, texts, strict=True)
+        if not isinstance(text, child.Silent)
     }
 
 
@@ -102,7 +109,9 @@ def look(
     groups = {number: members(machine, number) for address in wanted if (number := group(machine, address)) is not None}
     seen = tuple(dict.fromkeys((*wanted, *(other for others in groups.values() for other in others))))
     readable = [address for address in (seen if siblings else wanted) if address not in in_flight]
-    set_now = overrides(machine, readable, deadline)
+    set_now = overrides(machine, readable, deadline, deadline.left)
+    if silent := [address for address in readable if address not in set_now]:
+        raise DeadlineExpired(f"{silent[0]} does not answer", "its driver has hung; see the kernel's log")
     aliases = vfio_aliases(machine)
     vfio_drivers = frozenset((VFIO_PCI, *(module for _, module in aliases if module != "vfio_pci")))
     return Host(
@@ -127,11 +136,16 @@ def glance(
 ) -> Host:
     """Only these devices, and nothing of their groups: enough once they are handed over.
 
-    Their overrides are read with a ``deadline`` only; without one nothing here can sleep.
+    Their overrides are read with a ``deadline`` only; without one nothing here can sleep. A device that does not answer
+    is in flight: whoever hangs with its lock, the others must not wait for it.
     """
     wanted = [address for address in addresses if exists(machine, address)]
     readable = [address for address in wanted if address not in in_flight]
-    set_now = overrides(machine, readable, deadline) if deadline else {}
+    if deadline:
+        set_now = overrides(machine, readable, deadline, min(_PATIENCE, deadline.left / 4))
+        in_flight |= frozenset(readable) - set_now.keys()
+    else:
+        set_now = {}
     devices = {address: _device(machine, address, set_now.get(address, ""), ()) for address in wanted}
     return NOTHING._replace(devices=devices, claims=claims, in_flight=in_flight)
 

@@ -5,10 +5,13 @@ from collections.abc import Iterable, Iterator
 
 from libhook import record
 from libhook.config import Config
-from libhook.domain import Domain, HostDevice
+from libhook.domain import USB_UNRESOLVED, Domain, HostDevice
 from libhook.held import Held, HeldDevice
 from libhook.plan import Action, Record, Refusal
 from libhook.situation import Situation
+
+_RAN = ("shutdown", "destroyed", "crashed", "saved", "migrated", "from snapshot")
+"""Shutoff reasons of a guest that ran (domain_conf.c:1182); the others are failed, daemon, unknown and none at all."""
 
 
 def required(situation: Situation) -> Iterator[Action]:
@@ -46,13 +49,33 @@ def started(situation: Situation) -> Iterator[Action]:
             yield _record(situation.domain, device, "start", True, situation.config)
 
 
-def release(situation: Situation) -> Iterator[Action]:
-    """A device that was handed over gets ``stop``; one whose fate is not recorded yet never was: failed."""
+def reconnect(situation: Situation) -> Iterator[Action]:
+    """What ``started`` could not record, libvirtd being gone then. One that was plugged in since has its record."""
     held = situation.held
+    present = {device.key for device in situation.domain.devices}
     for device in held.devices if held else ():
-        if held and device.audited and device.recorded in ("success", "unreturned"):
+        if held and device.audited and device.recorded == "nothing" and device.key in present:
+            yield _record(held, device, "start", True, situation.config)
+
+
+def release(situation: Situation) -> Iterator[Action]:
+    """A device that was handed over gets ``stop``; one whose fate is not recorded yet never was: failed.
+
+    Unless libvirt's reason says that the guest ran: then only the call at ``started`` was lost, and is made up for.
+    """
+    held = situation.held
+    if held is None:
+        return
+    ran = held.phase == "starting" and situation.event.extra in _RAN
+    for device in held.devices:
+        if not device.audited:
+            continue
+        if ran and device.recorded == "nothing" and device.address != USB_UNRESOLVED:
+            yield _record(held, device, "start", True, situation.config)
             yield _record(held, device, "stop", True, situation.config)
-        elif held and device.audited and device.recorded == "nothing":
+        elif device.recorded in ("success", "unreturned"):
+            yield _record(held, device, "stop", True, situation.config)
+        elif device.recorded == "nothing":
             yield _record(held, device, "start", False, situation.config)
 
 
@@ -66,4 +89,5 @@ def failed(guest: Domain | Held, keys: Iterable[str], config: Config) -> tuple[R
 def _record(
     guest: Domain | Held, device: HostDevice | HeldDevice, reason: record.Reason, success: bool, config: Config
 ) -> Record:
-    return Record(device.key, record.text(guest, device, reason, config.audit_record), success)
+    text = record.text(guest, device, reason, config.audit_record)
+    return Record(device.key, text, success, ends=reason == "stop")
