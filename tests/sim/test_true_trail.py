@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the trail says when a call was lost, a device was plugged in, or something does not answer."""
+
+import os
+import time
+
+import pytest
+from cases import DISK, NIC
+from scenario import Host, guest
+
+from libhook import config
+from libhook.simulation.hosts import nic, workstation
+from libhook.simulation.kernel import SimulatedKernel
+
+UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
+
+
+def test_a_device_that_does_not_answer_keeps_no_other_from_being_given_back(root: str) -> None:
+    """Somebody hangs with the lock of one: the other comes back at once, and the first when it answers again."""
+    host = Host(root, workstation())
+    both = guest(NIC, DISK)
+    host.begin(both)
+    host.patience = 0.1
+    override = f"{root}/sys/bus/pci/devices/{NIC}/driver_override"
+    os.rename(override, f"{root}/answer")
+    os.mkfifo(override)
+    silent = host.event(both, "release", "shutdown")
+    assert [f"{NIC}: driver" in line or NIC in line for line in silent.changed] == [False] * len(silent.changed)
+    assert host.records[-2:] == [f"stop {NIC} failed", f"stop {DISK} success"]
+    assert [device.address for device in silent.journal[both.uuid].devices] == [NIC]
+    os.close(os.open(override, os.O_WRONLY))  # wakes whoever still reads
+    os.rename(f"{root}/answer", override)
+    host.event(both, "release", "shutdown")
+    assert host.records[-1] == f"stop {NIC} success"
+    assert host.changed == []
+
+
+@pytest.mark.parametrize("reason", ["shutdown", "destroyed", "crashed"])
+def test_a_lost_started_is_made_up_for(root: str, reason: str) -> None:
+    """Libvirt's reason says that the guest ran, so it had its device, though nobody could record it then."""
+    host = Host(root, nic())
+    for operation in ("prepare", "start"):
+        host.event(guest(NIC), operation)
+    host.event(guest(NIC), "release", reason)
+    assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
+    assert host.leftovers == []
+
+
+def test_a_dry_run_switched_on_meanwhile_does_not_silence_the_trail(root: str) -> None:
+    """What was really handed over is really recorded."""
+    host = Host(root, nic())
+    for operation in ("prepare", "start"):
+        host.event(guest(NIC), operation)
+    host.configure("dry_run = true\n")
+    host.event(guest(NIC), "started")
+    assert host.records == [f"start {NIC} success"]
+
+
+def test_a_device_plugged_in_is_not_recorded_again_at_each_reconnect(root: str) -> None:
+    """Libvirtd has recorded that it was attached; it did not start with the guest."""
+    host = Host(root, workstation())
+    host.begin(guest(NIC))
+    for _ in range(3):
+        host.event(guest(NIC, DISK), "reconnect")
+    assert host.records == [f"start {NIC} success"]
+
+
+def test_reconnect_records_what_started_could_not(root: str) -> None:
+    """Libvirtd was killed between QEMU's start and that call; the guest has the device all the same."""
+    host = Host(root, nic())
+    for operation in ("prepare", "start"):
+        host.event(guest(NIC), operation)
+    for _ in range(2):
+        host.event(guest(NIC), "reconnect")
+    assert host.records == [f"start {NIC} success"]
+
+
+def test_a_trail_that_blocks_does_not_keep_libvirt_waiting(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A send that sleeps is left behind at the deadline, and the records are logged whole."""
+    host = Host(root, nic(), "write_deadline = 1\n")
+    for operation in ("prepare", "start"):
+        host.event(guest(NIC), operation)
+    monkeypatch.setattr(SimulatedKernel, "record", lambda *_: time.sleep(2))
+    answer = host.event(guest(NIC), "started")
+    assert answer.code == 0
+    (entry,) = answer.logged("not recorded")
+    assert (entry["reason"], f'device="{NIC}" res=success' in entry["record"]) == ("no answer in time", True)
+
+
+def test_a_section_that_is_a_uuid_is_for_no_guest_of_that_name() -> None:
+    """Whoever may choose a guest's name must not choose another guest's consent."""
+    text = f'[domains."{UUID}"]\nsiblings = "bind"\n'
+    assert config.parse(text, name="win11", uuid=UUID).siblings == "bind"
+    assert config.parse(text, name=UUID, uuid=UUID.replace("c", "d")).siblings == "refuse"
+
+
+def test_double_quotes_name_a_device_too(root: str) -> None:
+    """Libvirt writes single ones, but a person may not."""
+    host = Host(root, nic(), launcher=True)
+    written = guest(NIC, source="interface").xml(1, False).replace(b"'", b'"')
+    assert host.event(guest(NIC), "prepare", xml=written).writes
