@@ -8,7 +8,7 @@ and ended by another.
 from collections.abc import Callable
 
 from libhook.address import PciAddress
-from libhook.effects import holders, sysfs
+from libhook.effects import holders, libvirtd, sysfs
 from libhook.errors import LibhookError
 from libhook.held import Held, HeldDevice, Recorded
 from libhook.plan import Plan, Record
@@ -27,12 +27,13 @@ _TOLD: dict[Recorded, Recorded] = {
 
 def facts(session: Session, held: Held) -> Facts:
     """What is known of the guest from outside its record."""
-    status = holders.has_status_file(session.machine, held.name)
+    status = libvirtd.has_status_file(session.machine, held.name, held.uuid)
     addresses = [address for device in held.devices if (address := device.pci)]
     open_nodes = holders.of_vfio(session.machine, addresses)
     return Facts(
         busy=session.state.is_busy(held.uuid),
-        libvirtd_lives=session.state.lives(held.libvirtd),
+        libvirtd_lives=session.state.lives(held.libvirtd)
+        or (held.libvirtd.pid == libvirtd.NOT_KNOWN and libvirtd.any_lives(session.machine)),
         status_known=status is not None,
         has_status=bool(status),
         in_use=next(iter(open_nodes.values()), ""),

@@ -13,7 +13,7 @@ class Facts(NamedTuple):
     busy: bool
     """Some process holds the guest's lock."""
     libvirtd_lives: bool
-    """The libvirtd that started the guest is still that process."""
+    """The libvirtd that started the guest is still that process; where it is not known which did, any lives."""
     status_known: bool
     """libvirt's folder of status files is there, so that a missing file means something."""
     has_status: bool
@@ -41,5 +41,6 @@ def sign_of_life(held: Held, facts: Facts, starting_anew: bool = False) -> str |
     if held.phase == "started" and facts.status_known:
         return None
     if facts.libvirtd_lives:
-        return f"the guest {name} is being started by libvirtd (pid {held.libvirtd.pid})"
+        which = f" (pid {held.libvirtd.pid})" if held.libvirtd.pid else ""
+        return f"the guest {name} is being started by libvirtd{which}"
     return None

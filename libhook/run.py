@@ -11,7 +11,7 @@ from typing import NamedTuple
 from libhook import config, event, life
 from libhook.config import Config
 from libhook.domain import Domain
-from libhook.effects import files
+from libhook.effects import files, libvirtd
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
@@ -87,7 +87,8 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
     except LibhookError as error:
         log.add("error", "configuration ignored", reason=error.message)
         settings, broken = Config(), error
-    session = Session(machine, state, log, settings, Deadline.after(settings.write_deadline), call.caller)
+    caller = libvirtd.of(machine, call.caller)
+    session = Session(machine, state, log, settings, Deadline.after(settings.write_deadline), caller)
     log.bind(uuid=domain.uuid if domain else "")
     for warning in domain.warnings if domain else ():
         log.add("warning", "passed over", reason=warning)

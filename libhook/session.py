@@ -39,7 +39,7 @@ class Session(NamedTuple):
     config: Config
     deadline: Deadline
     libvirtd: int
-    """The pid of the libvirtd that called, or of whoever did."""
+    """The pid of the libvirtd that called, or of whoever did (effects/libvirtd.py)."""
 
     def with_grace(self) -> "Session":
         """The same with time to undo what was begun, when the event's own may have run out."""

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""libvirt's daemon, as /proc shows it, and what it says of its guests in /run."""
+
+import os
+import re
+from typing import NamedTuple
+
+from libhook.effects.kernel import Machine
+
+NOT_KNOWN = 0
+"""In the stead of a pid: a daemon is there, but it is no ancestor of whoever called the hook."""
+_NAMES = (b"libvirtd", b"virtqemud")
+_MOST_ANCESTORS = 64
+_STATUS_READ = 1 << 22
+_UUID = re.compile(rb"<domain[\s>].*?<uuid>([^<]*)</uuid>", re.DOTALL)
+
+
+class _Process(NamedTuple):
+    name: bytes
+    parent: int
+
+
+def of(machine: Machine, caller: int) -> int:
+    """The daemon that a call of the hook comes from: its caller, or what stands above a script that passes it on.
+
+    NOT_KNOWN where that leads to none though one is there; on a host without any, the caller itself.
+    """
+    pid = caller
+    for _ in range(_MOST_ANCESTORS):
+        process = _look(machine, str(pid))
+        if process is None:
+            break
+        if process.name in _NAMES:
+            return pid
+        pid = process.parent
+    return NOT_KNOWN if any_lives(machine) else caller
+
+
+def any_lives(machine: Machine) -> bool:
+    """Whether a process of the daemon's name is there."""
+    found = (_look(machine, pid) for pid in filter(str.isdigit, os.listdir(machine.proc)))
+    return any(process.name in _NAMES for process in found if process)
+
+
+def _look(machine: Machine, pid: str) -> _Process | None:
+    try:
+        with open(f"{machine.proc}/{pid}/stat", "rb") as file:
+            before, _, after = file.read().rpartition(b")")  # the name may hold anything, a parenthesis too
+    except OSError:
+        return None
+    return _Process(before.partition(b"(")[2], int(after.split()[1]))
+
+
+def has_status_file(machine: Machine, name: str, uuid: str) -> bool | None:
+    """Whether libvirt has a status file for this very guest, as while it runs; None where even the folder is missing.
+
+    The file goes by name, and may be that of another guest which has the name by now.
+    """
+    folder = f"{machine.root}/run/libvirt/qemu"
+    if not os.path.isdir(folder):
+        return None
+    try:
+        with open(f"{folder}/{name}.xml", "rb") as file:
+            found = _UUID.search(file.read(_STATUS_READ))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return found is None or found[1].strip().lower() == uuid.lower().encode()

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which libvirtd stands for a guest, and which of its files are that guest's."""
+
+import os
+from pathlib import Path
+
+import pytest
+from cases import NIC
+from command import libhook
+from scenario import Host, guest
+
+from libhook import run
+from libhook.effects import libvirtd
+from libhook.held import Process
+from libhook.simulation import processes
+from libhook.simulation.guests import Guest
+from libhook.simulation.hosts import nic
+
+SHELL = 5000
+
+
+def _prepare_from_a_script(host: Host, parent: int) -> None:
+    """An administrator's script calls the hook, and has ended afterwards."""
+    processes.add(host.root, SHELL, "a) (b", parent=parent)
+    arguments = (Guest().name, "prepare", "begin", "-")
+    assert run.run(host.machine, run.Call(arguments, lambda: guest(NIC).xml(1, False), SHELL)).code == 0
+    processes.end(host.root, SHELL)
+
+
+def test_a_script_between_libvirtd_and_the_hook_is_looked_through(root: str) -> None:
+    """The record is of the libvirtd above it, so a start that is under way is not taken for dead."""
+    host = Host(root, nic())
+    _prepare_from_a_script(host, host.libvirt.pid)
+    held = host.state.load(Guest().uuid)
+    assert held
+    assert held.libvirtd.pid == host.libvirt.pid
+    assert "left alone" in libhook(host, "recover").out
+    host.libvirt.restart()
+    assert libhook(host, "recover").out == "win11: given back\n"
+
+
+def test_a_script_that_no_libvirtd_stands_above_lives_with_any(root: str) -> None:
+    """Nobody knows which daemon it was: the start is dead when none is left."""
+    host = Host(root, nic())
+    _prepare_from_a_script(host, 1)
+    held = host.state.load(Guest().uuid)
+    assert held
+    assert held.libvirtd == Process(libvirtd.NOT_KNOWN, 0)
+    assert libhook(host, "recover").out == "win11: left alone, the guest win11 is being started by libvirtd\n"
+    processes.end(root, host.libvirt.pid)
+    assert libhook(host, "recover").out == "win11: given back\n"
+
+
+def test_where_there_is_no_libvirtd_the_caller_stands_for_itself(root: str) -> None:
+    """As for a hook that is called by hand."""
+    host = Host(root, nic())
+    processes.end(root, host.libvirt.pid)
+    processes.add(root, SHELL, "sh")
+    assert libvirtd.of(host.machine, SHELL) == SHELL
+
+
+@pytest.mark.parametrize(
+    ("uuid", "alive"), [(Guest().uuid, True), ("00000000-0000-0000-0000-000000000001", False), ("", True)]
+)
+def test_a_status_file_of_another_guest_of_the_name_is_no_sign_of_life(root: str, uuid: str, alive: bool) -> None:
+    """The guest was renamed or defined anew; a file that does not say whose it is counts."""
+    host = Host(root, nic())
+    host.begin(guest(NIC))
+    element = f"<uuid>{uuid}</uuid>" if uuid else ""
+    folder = Path(root) / "run/libvirt/qemu"
+    os.makedirs(folder, exist_ok=True)
+    (folder / "win11.xml").write_text(
+        f"<domstatus state='running'>\n<domain type='kvm' id='1'>\n  <name>win11</name>\n  {element}\n</domain>\n"
+    )
+    said = libhook(host, "recover").out
+    assert said == ("win11: left alone, libvirt says that the guest win11 runs\n" if alive else "win11: given back\n")
