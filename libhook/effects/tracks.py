@@ -23,6 +23,10 @@ class Step(NamedTuple):
 
     task: Callable[[], None]
     in_flight: str | None = None
+    unmarked: bool = False
+    """Do it also where that file cannot be had."""
+    keep: int = -1
+    """One more descriptor that it needs."""
 
 
 class Pause(NamedTuple):
@@ -54,8 +58,11 @@ def run(tracks: Iterable[Track[Result]], deadline: Deadline) -> list[Result]:
             try:
                 request = next(track) if answer is None else track.send(answer)
                 while isinstance(request, Step):
+                    if not deadline.left:
+                        results[number] = _end(track, Late(on_its_way=False))
+                        break
                     try:
-                        started = child.spawn(request.task, request.in_flight)
+                        started = child.spawn(request.task, request.in_flight, request.keep, unmarked=request.unmarked)
                     except OSError as error:  # no process to be had, or an earlier write still on its way
                         request = track.send(error.errno or errno.EAGAIN)
                     else:
@@ -74,7 +81,7 @@ def run(tracks: Iterable[Track[Result]], deadline: Deadline) -> list[Result]:
             number, track, started, step = at_work.pop(handle)
             ready.append((number, track, started.result()))
             if step.in_flight is not None:
-                with suppress(FileNotFoundError):
+                with suppress(OSError):
                     os.unlink(step.in_flight)
         now = time.monotonic()
         ready += [(number, track, 0) for at, number, track in asleep if at <= now]

@@ -186,6 +186,23 @@ def test_a_late_track_ends_and_the_others_have_their_results(tmp_path: Path) -> 
     assert not is_locked(str(tmp_path / "hangs"))
 
 
+def test_nothing_is_begun_after_the_deadline(tmp_path: Path) -> None:
+    """A track that only then asks for its next step is told that it is late, with nothing of its own on its way."""
+    begun = tmp_path / "begun"
+
+    def dawdles() -> Track:
+        yield Step(lambda: None)
+        time.sleep(0.3)
+        try:
+            yield Step(begun.touch)
+        except Late as late:
+            return f"late {late.on_its_way}"
+        return "begun"
+
+    assert run([dawdles()], Deadline.after(0.25)) == ["late False"]
+    assert not begun.exists()
+
+
 def test_a_track_may_not_go_on_after_its_deadline() -> None:
     """That would be a bug of ours, and is one loudly."""
 
