@@ -12,9 +12,11 @@ from functools import partial
 from typing import NamedTuple
 
 from libhook import plan
-from libhook.effects import holders, sysfs
+from libhook.address import PciAddress
+from libhook.effects import holders, nodes, sysfs
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
+from libhook.effects.nodes import Node
 from libhook.effects.state import State
 from libhook.effects.tracks import Late, Pause, Step, Track, run
 from libhook.host import same_driver
@@ -54,6 +56,8 @@ class Applier:
         self._deadline = deadline
         self._holder_wait = holder_wait
         self._heeds_display = heeds_display
+        self._nodes: dict[PciAddress, tuple[Node, ...]] = {}
+        """What was found below each device that is to come off its driver: once it hangs, nobody can look."""
 
     def load(self, loads: Iterable[Load]) -> list[Failure]:
         """Load the modules; what failed."""
@@ -76,16 +80,19 @@ class Applier:
             outcomes += lane
         return outcomes
 
-    def _step(self, write: Write) -> Step:
+    def _step(self, move: Move, write: Write) -> Step:
+        """A full /run keeps no device from being given back, though then nobody sees that write on its way."""
         device = write.path.split("/")[3] if write.path.endswith("/driver_override") else write.value
-        return Step(partial(self._machine.kernel.write, *write), self._state.in_flight_path(device))
+        return Step(partial(self._machine.kernel.write, *write), self._state.in_flight_path(device), unmarked=move.back)
 
     def _load(self, load: Load) -> Track[Failure | None]:
         """Nothing says that it is on its way: a second load waits in the kernel, and one that is late moves nothing."""
         module = load.driver.replace("-", "_")
         try:
             code = yield Step(partial(self._machine.kernel.load, module))
-        except Late:
+        except Late as late:
+            if not late.on_its_way:
+                return Failure(f"there is no time left to load the module {module}", "see the kernel's log")
             return Failure(f"loading the module {module} does not end", "see the kernel's log", wedged=True)
         if code or sysfs.driver_name(self._machine, load.driver) is None:
             return Failure(f"the driver {load.driver} cannot be loaded", f"see what modprobe {module} says")
@@ -99,7 +106,7 @@ class Applier:
         if override and same_driver(override, move.want.driver):
             override = sysfs.driver_name(self._machine, override) or override
         try:
-            code = yield self._step(plan.set_override(move.device, override))
+            code = yield self._step(move, plan.set_override(move.device, override))
         except Late as late:
             return self._late(move, late)
         return self._failed(move, "its driver_override cannot be set", code) if code else None
@@ -129,17 +136,19 @@ class Applier:
             busy = yield from self._wait_for_holders(move)
             if busy:
                 return busy
-            code = yield self._step(plan.unbind(device, current))
+            code = yield self._step(move, plan.unbind(device, current))
             current = sysfs.driver(self._machine, device)
             if current is not None and not same_driver(current, want):
                 return self._failed(move, f"it does not come off {current}", code)
         if want is not None and current is None:
-            yield self._step(plan.probe(device))
+            yield self._step(move, plan.probe(device))
             current = sysfs.driver(self._machine, device)
             code = 0
             if current is None and (name := sysfs.driver_name(self._machine, want)):
-                code = yield self._step(plan.bind(device, name))
+                code = yield self._step(move, plan.bind(device, name))
                 current = sysfs.driver(self._machine, device)
+            if move.back and current is None and move.now.override == move.want.override not in ("", want):
+                return None  # whoever set the override decides what drives it, if anything does
             if not same_driver(current, want):
                 return self._failed(move, f"it is on {current or 'no driver'} instead of {want}", code)
         if want is not None and not move.back and not sysfs.on_vfio(self._machine, device):
@@ -148,10 +157,15 @@ class Applier:
 
     def _wait_for_holders(self, move: Move) -> Track[Failure | None]:
         """Unbinding a device that is in use is how hosts hang; None as soon as nobody has it open."""
+        until = time.monotonic() + self._holder_wait
+        found = yield from nodes.below(self._machine, move.device, self._state.in_flight_path(str(move.device)))
+        if found is None:
+            return self._failed(move, "what its driver made of it cannot be looked at", 0)
+        self._nodes[move.device] = found
         if not self._heeds_display and sysfs.is_display(self._machine, move.device):
             return None
-        until = time.monotonic() + self._holder_wait
-        while using := holders.of_device(self._machine, move.device):
+        paths = holders.in_the_way(self._machine, move.device, found)
+        while using := holders.of_nodes(self._machine, paths):
             if time.monotonic() >= until:
                 return Failure(
                     f"{move.device} is in use by {', '.join(map(str, using))}", "stop what uses it, then try again"
@@ -160,9 +174,15 @@ class Applier:
         return None
 
     def _late(self, move: Move, late: Late) -> Failure:
-        using = ", ".join(map(str, holders.of_device(self._machine, move.device)))
+        found = self._nodes.get(move.device, ())
+        paths = holders.in_the_way(self._machine, move.device, found)
+        if late.on_its_way:
+            paths = paths.union(node.path for node in found if node.path)
+        using = ", ".join(map(str, holders.of_nodes(self._machine, paths)))
         if not late.on_its_way:
-            return Failure(f"{move.device} is still in use by {using}", "stop what uses it, then try again")
+            if using:
+                return Failure(f"{move.device} is still in use by {using}", "stop what uses it, then try again")
+            return Failure(f"{move.device} was not reached in time", "try again, or allow more with write_deadline")
         held = f"; it is in use by {using}" if using else ""
         return Failure(f"{move.device} hangs: its driver does not answer in time{held}", _WEDGED, wedged=True)
 

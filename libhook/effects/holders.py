@@ -6,14 +6,17 @@ container; a process in one may show another path for the same node, and is then
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from typing import NamedTuple
 
 from libhook.address import PciAddress
-from libhook.effects import nodes
 from libhook.effects.kernel import Machine
+from libhook.effects.nodes import Node
 from libhook.errors import printable
+
+_LET_GO = frozenset(("sound", "input", "hidraw", "usb", "usbmisc"))
+"""Kinds of nodes that are taken from who has them open: docs/decisions.md says on what grounds."""
 
 
 class Holder(NamedTuple):
@@ -28,10 +31,10 @@ class Holder(NamedTuple):
         return printable(f"{self.name} (pid {self.pid}, {self.node})")
 
 
-def of_device(machine: Machine, address: PciAddress) -> tuple[Holder, ...]:
-    """The processes that would keep its driver from letting go."""
-    paths = {node.path for node in nodes.below(machine, address) if node.path}
-    return _who_has_open(machine, frozenset((*paths, *_vfio_nodes(machine, address), *_nvidia_nodes(machine, address))))
+def in_the_way(machine: Machine, address: PciAddress, found: Iterable[Node]) -> frozenset[str]:
+    """The nodes of a device that must not be open when it is unbound, of all that were found below it."""
+    paths = (node.path for node in found if node.path and node.kind not in _LET_GO)
+    return frozenset((*paths, *_vfio_nodes(machine, address)))
 
 
 def has_status_file(machine: Machine, guest: str) -> bool | None:
@@ -47,40 +50,32 @@ def of_vfio(machine: Machine, addresses: Iterable[PciAddress]) -> dict[PciAddres
         for path in _vfio_nodes(machine, address):
             by_path.setdefault(path, []).append(address)
     held: dict[PciAddress, str] = {}
-    for holder in _who_has_open(machine, frozenset(by_path)):
+    for holder in of_nodes(machine, by_path.keys()):
         for address in by_path[holder.node]:
             held.setdefault(address, str(holder))
     return held
 
 
 def _vfio_nodes(machine: Machine, address: PciAddress) -> list[str]:
-    """``/dev/vfio/7`` and ``/dev/vfio/devices/vfio0``, of a device that a vfio driver has."""
+    """``/dev/vfio/7`` and, since 6.1, ``/dev/vfio/devices/vfio0``, of a device that a vfio driver has."""
     folder = f"{machine.sys}/bus/pci/devices/{address}"
-    try:
-        group = os.path.basename(os.readlink(f"{folder}/iommu_group"))
-        return [f"/dev/vfio/{group}", *(f"/dev/vfio/devices/{name}" for name in os.listdir(f"{folder}/vfio-dev"))]
-    except FileNotFoundError:
-        return []
+    names: list[str] = []
+    with suppress(OSError):
+        names = [f"/dev/vfio/devices/{name}" for name in os.listdir(f"{folder}/vfio-dev")]
+    with suppress(OSError):
+        if names or "vfio" in os.path.basename(os.readlink(f"{folder}/driver")):
+            group = os.path.basename(os.readlink(f"{folder}/iommu_group"))
+            names += [f"/dev/vfio/{group}", f"/dev/vfio/noiommu-{group}"]
+    return names
 
 
-def _nvidia_nodes(machine: Machine, address: PciAddress) -> list[str]:
-    """``/dev/nvidia0``: NVIDIA's own driver does not tell /sys of its nodes, but /proc of their number."""
-    try:
-        with open(
-            f"{machine.proc}/driver/nvidia/gpus/{address}/information", encoding="utf-8", errors="replace"
-        ) as file:
-            return [f"/dev/nvidia{line.partition(':')[2].strip()}" for line in file if line.startswith("Device Minor:")]
-    except OSError:
-        return []
-
-
-def _who_has_open(machine: Machine, paths: frozenset[str]) -> tuple[Holder, ...]:
+def of_nodes(machine: Machine, paths: Set[str]) -> tuple[Holder, ...]:
     """Each process once for each of these nodes that it has open. No node: /proc is not read at all."""
     if not paths:
         return ()
     found = []
     for pid in filter(str.isdigit, os.listdir(machine.proc)):
-        open_here = paths.intersection(_open_files(f"{machine.proc}/{pid}/fd"))
+        open_here = paths & set(_open_files(f"{machine.proc}/{pid}/fd"))
         found += [Holder(int(pid), _name(machine, pid), path) for path in sorted(open_here)]
     return tuple(found)
 

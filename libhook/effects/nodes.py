@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the host's drivers have made of a PCI function: the block devices, interfaces and device nodes below it.
 
-Reads only folders, links and ``uevent`` files, none of which takes a device's lock.
+A ``uevent`` file takes its device's lock on some kernels (6.11's uevent_show), as may what NVIDIA's driver shows in
+/proc: a child reads them.
 """
 
 import os
+import re
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from libhook.address import PciAddress
 from libhook.effects.kernel import Machine
+from libhook.effects.tracks import Step, Track
 
 _BARREN = frozenset(("power", "statistics", "queues", "msi_irqs"))
-_DEPTH = 10
-"""Folders below a device to look into: usb3/3-1/3-1:1.0/host6/target6:0:0/6:0:0:0/block/sdb/sdb1 is deep."""
+_BARREN_ON_TOP = _BARREN | {"vfio-dev", "link", "wakeup"}
+"""Below the function itself: vfio's own nodes are known without looking (effects/holders.py)."""
+_NVME_PATH = re.compile(r"(nvme\d+)c\d+(n\d+)")
+"""A way to a disk, hidden: the disk itself, nvme0n1, is below no PCI function (drivers/nvme/host/multipath.c)."""
 
 
 class Node(NamedTuple):
@@ -32,32 +38,62 @@ class Node(NamedTuple):
         return os.path.basename(self.folder)
 
 
-def below(machine: Machine, address: PciAddress) -> tuple[Node, ...]:
-    """All of them. PCI functions below, behind a bridge or as VFs, are devices of their own and not looked into."""
-    return tuple(_walk(f"{machine.sys}/bus/pci/devices/{address}"))
+def below(machine: Machine, address: PciAddress, in_flight: str | None = None) -> Track[tuple[Node, ...] | None]:
+    """All of them, also those of functions below, as behind VMD; None when they could not be looked at.
+
+    A VF is a device of its own, and not below its PF. ``in_flight`` is the lock that says that somebody is at it.
+    """
+    top, nvidia = f"{machine.sys}/bus/pci/devices/{address}", f"{machine.proc}/driver/nvidia/gpus/{address}"
+    if not (any(_folders(top, _BARREN_ON_TOP)) or os.path.isdir(nvidia)):
+        return ()
+    result = os.memfd_create("nodes")
+    try:
+        if (yield Step(partial(_write_down, result, machine, top, nvidia), in_flight, unmarked=True, keep=result)):
+            return None
+        with open(result, "rb", closefd=False) as file:
+            file.seek(0)
+            lines = os.fsdecode(file.read()).split("\n")[:-1]
+    finally:
+        os.close(result)
+    return tuple(Node(*line.split("\0")) for line in lines)
 
 
-def _walk(top: str) -> Iterator[Node]:
-    pending = [(top, 0)]
+def _write_down(result: int, machine: Machine, top: str, nvidia: str) -> None:
+    text = "".join("\0".join(node) + "\n" for node in (*_walk(machine, top), *_of_nvidia(nvidia)))
+    with open(result, "wb") as file:
+        file.write(os.fsencode(text))
+
+
+def _walk(machine: Machine, top: str) -> Iterator[Node]:
+    pending = list(_folders(top, _BARREN_ON_TOP))
     while pending:
-        folder, depth = pending.pop()
-        try:
-            entries = list(os.scandir(folder))
-        except OSError:
-            continue
-        names = {entry.name for entry in entries}
-        if depth and "driver_override" in names:
-            continue
-        if depth and "uevent" in names and "subsystem" in names:
-            kind, path = _kind(folder), _node(folder) if "dev" in names else ""
-            if path or kind == "net":
-                yield Node(folder, kind, path)
-        if depth < _DEPTH:
-            pending += [
-                (entry.path, depth + 1)
-                for entry in entries
-                if entry.name not in _BARREN and entry.is_dir(follow_symlinks=False)
-            ]
+        folder = pending.pop()
+        kind = _kind(folder)
+        path = _node(folder) if kind and os.path.exists(f"{folder}/dev") else ""
+        if path or kind == "net":
+            yield Node(folder, kind, path)
+        if way := _NVME_PATH.fullmatch(os.path.basename(folder)):
+            pending.append(f"{machine.sys}/class/block/{way[1]}{way[2]}")
+        pending += _folders(folder, _BARREN)
+
+
+def _folders(path: str, barren: frozenset[str]) -> Iterator[str]:
+    """Those in this one; no link is followed, so that a walk ends."""
+    try:
+        entries = list(os.scandir(path))
+    except OSError:
+        return
+    yield from (e.path for e in entries if e.name not in barren and e.is_dir(follow_symlinks=False))
+
+
+def _of_nvidia(folder: str) -> Iterator[Node]:
+    """``/dev/nvidia0``: NVIDIA's own driver does not tell /sys of its nodes, but /proc of their number."""
+    try:
+        with open(f"{folder}/information", encoding="utf-8", errors="replace") as file:
+            numbers = [line.partition(":")[2].strip() for line in file if line.startswith("Device Minor:")]
+    except OSError:
+        numbers = []
+    yield from (Node(folder, "nvidia", f"/dev/nvidia{number}") for number in numbers)
 
 
 def _kind(folder: str) -> str:

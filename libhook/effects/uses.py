@@ -4,7 +4,8 @@
 A disk is in use when it cannot be opened exclusively: EBUSY is the kernel's own word for file systems, swap, LVM, MD
 and ZFS alike, in any mount namespace, and a claimed partition claims its disk (block/bdev.c, bd_prepare_to_claim).
 Who uses it is only named from what /proc and /sys show here. An interface that was moved into another network
-namespace does not show below its device, and is not seen.
+namespace does not show below its device, and is not seen; nor is, of an IPv4 default route with several next hops, any
+but the first, which is all that /proc/net/route shows (net/ipv4/fib_trie.c, fib_route_seq_show).
 """
 
 import errno
@@ -17,6 +18,7 @@ from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.effects.nodes import Node
 from libhook.effects.tracks import Late, Step, Track, run
+from libhook.errors import DeadlineExpired
 from libhook.host import PciDevice, Use, UseKind
 
 _DEFAULT_V4 = "00000000"
@@ -25,8 +27,12 @@ _DEFAULT_V6 = "0" * 32
 
 def of_device(machine: Machine, device: PciDevice, deadline: Deadline) -> tuple[Use, ...]:
     """Everything that would be torn away with it."""
-    found = nodes.below(machine, device.address)
-    if not found and device.binding.driver != "nvidia":
+    (found,) = run([_nodes(machine, device)], deadline)
+    if found is None:
+        raise DeadlineExpired(
+            f"{device.address} hangs: what its driver made of it cannot be looked at", "see the kernel's log"
+        )
+    if not found:
         return ()
     disks = [node for node in found if node.kind == "block" and not os.path.exists(f"{node.folder}/partition")]
     claimed = run((_probe(machine, disk.path) for disk in disks), deadline)
@@ -40,7 +46,15 @@ def of_device(machine: Machine, device: PciDevice, deadline: Deadline) -> tuple[
         if node.kind == "net":
             uses += [Use("network", f"{node.name} {what}") for what in _network(machine, node.name)]
     open_as: UseKind = "display" if device.is_display else "open"
-    return (*uses, *(Use(open_as, f"it is open in {holder}") for holder in holders.of_device(machine, device.address)))
+    paths = holders.in_the_way(machine, device.address, found)
+    return (*uses, *(Use(open_as, f"it is open in {holder}") for holder in holders.of_nodes(machine, paths)))
+
+
+def _nodes(machine: Machine, device: PciDevice) -> Track[tuple[Node, ...] | None]:
+    try:
+        return (yield from nodes.below(machine, device.address))
+    except Late:
+        return None
 
 
 def _probe(machine: Machine, path: str) -> Track[bool]:

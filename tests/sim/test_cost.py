@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import NIC
 from launcher import WITH_DEVICE
 from scenario import LAUNCHER, Host, guest, reap
 
 from libhook.simulation import store
 from libhook.simulation.build import build
 from libhook.simulation.guests import Guest
-from libhook.simulation.hosts import many
+from libhook.simulation.hosts import many, workstation
 
 ACTING = ("prepare", "start", "started", "release")
 NEVER = {
@@ -74,6 +75,13 @@ def test_one_child_a_write_and_few_besides(root: str, count: int) -> None:
         writes = len(store.lines(f"{root}/var/log/writes.jsonl")) - before
         assert writes == (3 * count if operation in ("prepare", "release") else 0)
         assert forks <= writes + besides[operation]
+
+
+def test_one_child_a_look_at_what_a_driver_made(root: str) -> None:
+    """One look decides, and one is right before the unbind: nobody can look once that hangs."""
+    Host(root, workstation(), launcher=True)
+    forks = watched(root, guest(NIC), "prepare")["forks"]
+    assert forks <= len(store.lines(f"{root}/var/log/writes.jsonl")) + 3 + 2
 
 
 def test_a_large_host_is_not_looked_at(root: str) -> None:

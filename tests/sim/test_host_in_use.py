@@ -13,6 +13,12 @@ from cases import DISK, GPU, NIC, SOUND
 from command import libhook
 from scenario import Host, guest, reap
 
+from libhook.address import PciAddress
+from libhook.effects.apply import Applier, Failure
+from libhook.effects.child import Deadline
+from libhook.effects.state import State
+from libhook.host import Binding
+from libhook.plan import Move
 from libhook.simulation import faults, processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
@@ -140,6 +146,15 @@ def test_who_does_not_let_go_is_named(root: str) -> None:
     assert "smart\\nd (pid 2000, /dev/nvme0n1)" in outcome.line
     assert outcome.line.endswith("stop that process first")
     assert outcome.writes == ()
+
+
+def test_who_has_let_go_at_last_is_not_said_to_hold_it(root: str) -> None:
+    """A move for which no time is left says so, and nobody's name."""
+    host = Host(root, workstation())
+    applier = Applier(host.machine, State(host.machine), Deadline.after(0), 0)
+    move = Move(PciAddress.parse(NIC), Binding("e1000e", ""), Binding("vfio-pci", "vfio-pci"), "")
+    (outcome,) = applier.move([move])
+    assert outcome.failure == Failure(f"{NIC} was not reached in time", "try again, or allow more with write_deadline")
 
 
 def test_a_driver_that_hangs_costs_one_child(root: str) -> None:

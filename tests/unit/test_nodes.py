@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What hangs below a PCI function and who has it open, in small hand-made trees."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from libhook.address import PciAddress
+from libhook.effects import holders, nodes, uses
+from libhook.effects.child import Deadline
+from libhook.effects.kernel import Machine
+from libhook.effects.nodes import Node
+from libhook.effects.tracks import run
+from libhook.errors import DeadlineExpired
+from libhook.host import Binding, PciDevice
+from libhook.simulation.kernel import SimulatedKernel
+
+ADDRESS = PciAddress.parse("0000:01:00.0")
+FUNCTION = f"sys/devices/pci0000:00/{ADDRESS}"
+DEVICE = PciDevice(ADDRESS, Binding("some", ""), 0x010802, 7, False, "vfio-pci", None, ())
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """A host with one function and nothing below it."""
+    (tmp_path / FUNCTION).mkdir(parents=True)
+    (tmp_path / "sys/bus/pci/devices").mkdir(parents=True)
+    (tmp_path / "sys/bus/pci/devices" / str(ADDRESS)).symlink_to(tmp_path / FUNCTION)
+    (tmp_path / "proc").mkdir()
+    return Machine(str(tmp_path), SimulatedKernel(str(tmp_path)))
+
+
+def _make(machine: Machine, folder: str, kind: str, node: str = "") -> Path:
+    path = Path(machine.root, folder)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "subsystem").symlink_to(f"/sys/class/{kind}")
+    (path / "uevent").write_text(f"MAJOR=1\nDEVNAME={node}\n" if node else "")
+    if node:
+        (path / "dev").write_text("1:1\n")
+    return path
+
+
+def _below(machine: Machine) -> tuple[Node, ...]:
+    (found,) = run([nodes.below(machine, ADDRESS)], Deadline.after(5))
+    assert found is not None
+    return found
+
+
+def _paths(machine: Machine) -> set[str]:
+    return {node.path for node in _below(machine)}
+
+
+def test_a_disk_behind_vmd_is_seen(machine: Machine) -> None:
+    """Functions of another domain hang below the controller, and go with it."""
+    inner = f"{FUNCTION}/pci10000:e0/10000:e0:06.0/10000:e1:00.0"
+    for folder in (inner, os.path.dirname(inner)):
+        _make(machine, folder, "pci")
+        Path(machine.root, folder, "driver_override").write_text("(null)\n")
+    disk = _make(machine, f"{inner}/nvme/nvme0/nvme0n1", "block", "nvme0n1")
+    assert _below(machine) == (
+        Node(f"{machine.sys}/bus/pci/devices/{ADDRESS}{str(disk).split(str(ADDRESS))[1]}", "block", "/dev/nvme0n1"),
+    )
+
+
+def test_a_disk_that_several_ways_lead_to_is_seen(machine: Machine) -> None:
+    """Of NVMe's native multipath only a hidden way is below the function; the disk's partitions count as well."""
+    head = _make(machine, "sys/devices/virtual/nvme-subsystem/nvme-subsys1/nvme1n2", "block", "nvme1n2")
+    _make(machine, "sys/devices/virtual/nvme-subsystem/nvme-subsys1/nvme1n2/nvme1n2p1", "block", "nvme1n2p1")
+    Path(machine.sys, "class/block").mkdir(parents=True)
+    Path(machine.sys, "class/block/nvme1n2").symlink_to(head)
+    _make(machine, f"{FUNCTION}/nvme/nvme0/nvme1c0n2", "block")
+    assert _paths(machine) == {"/dev/nvme1n2", "/dev/nvme1n2p1"}
+
+
+def test_a_disk_behind_five_hubs_is_seen(machine: Machine) -> None:
+    """Which is as many as USB allows."""
+    hubs = "usb3/3-1/3-1.2/3-1.2.3/3-1.2.3.4/3-1.2.3.4.1/3-1.2.3.4.1.2/3-1.2.3.4.1.2:1.0"
+    disk = f"{FUNCTION}/{hubs}/host6/target6:0:0/6:0:0:0/block/sdb"
+    _make(machine, disk, "block", "sdb")
+    _make(machine, f"{disk}/sdb1", "block", "sdb1")
+    assert _paths(machine) == {"/dev/sdb", "/dev/sdb1"}
+
+
+def test_nvidias_node_is_known_from_its_number(machine: Machine) -> None:
+    """Its driver tells /proc, not /sys."""
+    folder = Path(machine.proc, f"driver/nvidia/gpus/{ADDRESS}")
+    folder.mkdir(parents=True)
+    (folder / "information").write_text("Model: x\nDevice Minor: \t 2\n")
+    assert _paths(machine) == {"/dev/nvidia2"}
+
+
+def test_nothing_below_costs_no_child(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does a function that vfio has."""
+    Path(machine.root, FUNCTION, "power").mkdir()
+    _make(machine, f"{FUNCTION}/vfio-dev/vfio0", "vfio-dev", "vfio/devices/vfio0")
+    monkeypatch.delattr(os, "fork")
+    assert _below(machine) == ()
+
+
+def test_a_device_that_cannot_be_looked_at_is_taken_to_hang(machine: Machine) -> None:
+    """Its name is said, and nobody waits for it beyond the deadline."""
+    folder = _make(machine, f"{FUNCTION}/drm/card0", "drm", "dri/card0")
+    (folder / "uevent").unlink()
+    os.mkfifo(folder / "uevent")
+    begun = time.monotonic()
+    with pytest.raises(DeadlineExpired, match=f"{ADDRESS} hangs"):
+        uses.of_device(machine, DEVICE, Deadline.after(0.1))
+    assert time.monotonic() - begun < 2
+    os.close(os.open(folder / "uevent", os.O_WRONLY))
+    os.waitpid(-1, 0)
+
+
+@pytest.mark.parametrize("kind", ["sound", "input", "hidraw", "usb", "usbmisc", "drm", "nvme", "i2c-dev"])
+def test_only_what_is_not_taken_away_is_in_the_way(machine: Machine, kind: str) -> None:
+    """PipeWire always has a card's controls open, and logind every keyboard: their drivers let go all the same."""
+    _make(machine, f"{FUNCTION}/{kind}/x", kind, "x")
+    Path(machine.proc, "5/fd").mkdir(parents=True)
+    Path(machine.proc, "5/fd/3").symlink_to("/dev/x")
+    counts = kind in ("drm", "nvme", "i2c-dev")
+    assert [use.what for use in uses.of_device(machine, DEVICE, Deadline.after(5))] == (
+        ["it is open in ? (pid 5, /dev/x)"] if counts else []
+    )
+
+
+@pytest.mark.parametrize("name", ["7", "noiommu-7", "devices/vfio3"])
+@pytest.mark.parametrize("modern", [True, False])
+def test_vfios_nodes_are_known(machine: Machine, name: str, modern: bool) -> None:
+    """The group's on every kernel, with and without an IOMMU; the device's own since 6.1."""
+    function = Path(machine.root, FUNCTION)
+    (function / "iommu_group").symlink_to("/sys/kernel/iommu_groups/7")
+    (function / "driver").symlink_to("/sys/bus/pci/drivers/vfio-pci")
+    if modern:
+        (function / "vfio-dev/vfio3").mkdir(parents=True)
+    Path(machine.proc, "5/fd").mkdir(parents=True)
+    Path(machine.proc, "5/fd/3").symlink_to(f"/dev/vfio/{name}")
+    found = holders.of_vfio(machine, [ADDRESS])
+    assert found == ({ADDRESS: f"? (pid 5, /dev/vfio/{name})"} if modern or "/" not in name else {})
