@@ -65,10 +65,10 @@ def test_no_xml_is_read_where_nothing_is_done_with_it(root: str, operation: str)
 
 @pytest.mark.parametrize("count", [1, 5])
 def test_one_child_a_write_and_few_besides(root: str, count: int) -> None:
-    """Of them all, at most one loads the module, one reads every override, and one writes the log."""
+    """At most one loads the module, one reads every override, one sends the records, and one writes the log."""
     Host(root, many(5, remove=0), launcher=True)
     who = guest(*(f"0000:00:{slot:02x}.0" for slot in range(count)))
-    besides = {"prepare": 3, "start": 1, "started": 1, "release": 2}
+    besides = {"prepare": 3, "start": 1, "started": 2, "release": 3}
     for operation in ACTING:
         before = len(store.lines(f"{root}/var/log/writes.jsonl"))
         forks = watched(root, who, operation)["forks"]
