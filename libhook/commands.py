@@ -18,8 +18,8 @@ from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.effects.tidy import tidy
 from libhook.errors import BadInput, LibhookError, printable
-from libhook.run import load_config, plan
-from libhook.session import Session
+from libhook.run import plan
+from libhook.session import Session, load_config
 
 _LARGEST = (16 << 20) + 1
 
@@ -114,6 +114,8 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
         code = _complain(broken)
         for held, alive in found:
             name = printable(held.name)
+            session = session.for_record(held)
+            session = session._replace(deadline=Deadline.after(session.config.write_deadline))
             if alive:
                 print(f"{name}: left alone, {alive}")
             elif options.dry_run:

@@ -47,7 +47,8 @@ def settle(session: Session, uuid: str, *, starting_anew: bool = False) -> str |
         return sign_of_life(held, facts(session, held)._replace(busy=False), starting_anew)
 
     try:
-        return give_back(session, uuid, alive)
+        held = session.state.load(uuid)
+        return give_back(session.for_record(held) if held else session, uuid, alive)
     except LibhookError as error:
         return error.message
 

@@ -8,10 +8,10 @@ bug, a broken file or a full disk of ours.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from libhook import config, event, life
+from libhook import event, life
 from libhook.config import Config
 from libhook.domain import Domain
-from libhook.effects import files, libvirtd
+from libhook.effects import libvirtd
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
@@ -20,7 +20,7 @@ from libhook.errors import BadInput, LibhookError, Refused
 from libhook.event import Event
 from libhook.held import Held
 from libhook.plan import Plan
-from libhook.session import Session
+from libhook.session import Session, load_config
 
 
 class Answer(NamedTuple):
@@ -129,9 +129,3 @@ def plan(session: Session, happening: Event, domain: Domain) -> Plan:
     if happening.operation.name == "prepare":
         held = None
     return session.plan(happening, domain, held)
-
-
-def load_config(machine: Machine, name: str, uuid: str) -> Config:
-    """The guest's settings, from the file or the defaults. LibhookError when they are broken."""
-    text = files.read(machine.config, f"chown root:root {machine.config}; chmod 644 {machine.config}")
-    return config.parse(text, name, uuid) if text else Config()

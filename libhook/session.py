@@ -6,17 +6,20 @@ The operations (life.py) and the give-back (giveback.py) both stand on this.
 
 import time
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
+from libhook import config as configuration
 from libhook.address import PciAddress
 from libhook.config import Config
 from libhook.domain import Domain
-from libhook.effects import audit, sysfs, uses
+from libhook.effects import audit, files, sysfs, uses
 from libhook.effects.apply import Applier, Failure, Outcome
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.state import State
+from libhook.errors import LibhookError
 from libhook.event import OPERATIONS, Event
 from libhook.handlers.preflight import waits_for
 from libhook.held import Held
@@ -28,6 +31,12 @@ from libhook.situation import Situation
 _GRACE = 10.0
 _LOOK_AGAIN = 0.1
 _LOOK_FOR_WRITES = 0.01
+
+
+def load_config(machine: Machine, name: str, uuid: str) -> Config:
+    """The guest's settings, from the file or the defaults. LibhookError when they are broken."""
+    text = files.read(machine.config, f"chown root:root {machine.config}; chmod 644 {machine.config}")
+    return configuration.parse(text, name, uuid) if text else Config()
 
 
 class Session(NamedTuple):
@@ -45,6 +54,13 @@ class Session(NamedTuple):
         """The same with time to undo what was begun, when the event's own may have run out."""
         grace = Deadline.after(min(_GRACE, self.config.write_deadline))
         return self._replace(deadline=max(self.deadline, grace))
+
+    def for_record(self, held: Held) -> "Session":
+        """The same with the settings of the guest of a record, or the defaults where they are broken."""
+        settings = Config()
+        with suppress(LibhookError):
+            settings = load_config(self.machine, held.name, held.uuid)
+        return self._replace(config=settings)
 
     def look(self, addresses: Collection[PciAddress]) -> Host:
         """The whole picture of these devices: before they are handed over."""

@@ -74,3 +74,18 @@ def test_a_status_file_of_another_guest_of_the_name_is_no_sign_of_life(root: str
     )
     said = libhook(host, "recover").out
     assert said == ("win11: left alone, libvirt says that the guest win11 runs\n" if alive else "win11: given back\n")
+
+
+@pytest.mark.parametrize("next_comer", ["recover", "prepare"])
+def test_a_dead_guest_s_record_is_settled_with_that_guest_s_settings(root: str, next_comer: str) -> None:
+    """Its failure is recorded in the text that its section of the configuration asks for."""
+    host = Host(root, nic(), '[domains."win11"]\naudit.record = "2011"\n')
+    assert host.event(guest(NIC), "prepare").code == 0
+    host.libvirt.restart()
+    if next_comer == "recover":
+        assert libhook(host, "recover").out == "win11: given back\n"
+    else:
+        other = guest(NIC, name="other")._replace(uuid="00000000-0000-0000-0000-000000000001")
+        assert host.event(other, "prepare").code == 0
+    (line,) = (Path(root) / "var/log/audit.jsonl").read_text().splitlines()
+    assert "type=pci" in line

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libhook import config, run
+from libhook import config, session
 from libhook.config import Config
 from libhook.effects.kernel import Machine
 from libhook.errors import BadInput
@@ -35,7 +35,7 @@ usb = "warn"
 
 def test_no_file_is_the_file_with_the_defaults(root: str) -> None:
     """Every default is safe, and a missing file is the same as an empty one."""
-    assert run.load_config(Machine(root, SimulatedKernel(root)), "win11", UUID) == config.parse("") == Config()
+    assert session.load_config(Machine(root, SimulatedKernel(root)), "win11", UUID) == config.parse("") == Config()
     assert tuple(Config()) == (False, False, "auto", "refuse", 30.0, 10.0, "libvirt", False, *["refuse"] * 4)
 
 
@@ -117,4 +117,4 @@ def test_root_s_own_file_is_read(root: str) -> None:
     machine = Machine(root, SimulatedKernel(root))
     Path(machine.config).parent.mkdir(parents=True)
     Path(machine.config).write_text(ALL)
-    assert run.load_config(machine, "win11", UUID).dry_run
+    assert session.load_config(machine, "win11", UUID).dry_run
