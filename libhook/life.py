@@ -28,7 +28,8 @@ def prepare(session: Session, event: Event, domain: Domain) -> None:
     state = session.state
     state.prepare()
     addresses = [device.pci for device in domain.pci if device.pci]
-    former = {domain.uuid, *(claim.uuid for claim in state.claims(addresses).values())} & set(state.uuids())
+    former = {domain.uuid, *(claim.uuid for claim in state.claims(session.related(addresses)).values())}
+    former &= set(state.uuids())
     for uuid in sorted(former):
         settle(session, uuid, starting_anew=uuid == domain.uuid)
     with state.locked([f"domain-{domain.uuid}"], session.deadline):

@@ -62,14 +62,18 @@ class Session(NamedTuple):
             settings = load_config(self.machine, held.name, held.uuid)
         return self._replace(config=settings)
 
-    def look(self, addresses: Collection[PciAddress]) -> Host:
-        """The whole picture of these devices: before they are handed over."""
+    def related(self, addresses: Collection[PciAddress]) -> set[PciAddress]:
+        """These devices, the others of their groups, and the PFs and VFs of all of them: whose guests matter."""
         groups = {group for address in addresses if (group := sysfs.group(self.machine, address)) is not None}
         related = {*addresses, *(other for group in groups for other in sysfs.members(self.machine, group))}
         for address in tuple(related):
             pf, vfs = sysfs.related(self.machine, address)
             related.update((pf, *vfs) if pf else vfs)
-        claims, in_flight = self.state.claims(related), self.state.in_flight()
+        return related
+
+    def look(self, addresses: Collection[PciAddress]) -> Host:
+        """The whole picture of these devices: before they are handed over."""
+        claims, in_flight = self.state.claims(self.related(addresses)), self.state.in_flight()
         siblings = self.config.siblings == "bind"
         host = sysfs.look(self.machine, addresses, claims, in_flight, self.deadline, siblings=siblings)
         found = {

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from cases import NIC
+from cases import NIC, VF0
 from command import libhook
 from scenario import Host, guest
 
@@ -14,7 +14,7 @@ from libhook.effects import libvirtd
 from libhook.held import Process
 from libhook.simulation import processes
 from libhook.simulation.guests import Guest
-from libhook.simulation.hosts import nic
+from libhook.simulation.hosts import nic, sriov
 
 SHELL = 5000
 
@@ -89,3 +89,12 @@ def test_a_dead_guest_s_record_is_settled_with_that_guest_s_settings(root: str, 
         assert host.event(other, "prepare").code == 0
     (line,) = (Path(root) / "var/log/audit.jsonl").read_text().splitlines()
     assert "type=pci" in line
+
+
+def test_a_dead_guest_that_has_a_vf_is_settled_before_another_asks_for_the_pf(root: str) -> None:
+    """Not only who had the very device: also who had what is related to it."""
+    host = Host(root, sriov())
+    assert host.event(guest(VF0), "prepare").code == 0
+    host.libvirt.restart()
+    host.event(guest(NIC, name="other")._replace(uuid="00000000-0000-0000-0000-000000000001"), "prepare")
+    assert host.state.load(Guest().uuid) is None
