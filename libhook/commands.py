@@ -154,13 +154,18 @@ def _session(machine: Machine, log: Log, config: Config) -> Session:
 
 
 def _read_domain(path: str) -> Domain:
+    """The guest; what was passed over in its XML is said on stderr."""
     try:
         if path == "-":
-            return domxml.parse(sys.stdin.buffer.read(_LARGEST))
-        with open(path, "rb") as file:
-            return domxml.parse(file.read(_LARGEST))
+            domain = domxml.parse(sys.stdin.buffer.read(_LARGEST))
+        else:
+            with open(path, "rb") as file:
+                domain = domxml.parse(file.read(_LARGEST))
     except OSError as error:
         raise LibhookError(f"{path}: {error.strerror}", "name a file with a domain's XML, or - for stdin") from None
+    for warning in domain.warnings:
+        print(printable(f"passed over: {warning}"), file=sys.stderr)
+    return domain
 
 
 def _print(what: dict[str, object] | list[object] | list[str]) -> None:

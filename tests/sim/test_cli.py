@@ -11,7 +11,7 @@ import pytest
 from cases import DISK, GPU, NIC, SOUND, recorded
 from command import libhook
 from recorded_guests import FOLDER
-from scenario import Host, guest
+from scenario import Host, document, guest
 
 from libhook import __version__
 from libhook.simulation import processes
@@ -274,3 +274,14 @@ def test_hook_is_what_the_launcher_runs(root: str) -> None:
     assert host.driver("0000:01:00.0") == "vfio-pci"
     assert libhook(host, "hook", "--help", "release", "end", "failed", stdin=xml) == (0, "", "")
     assert (host.changed, host.leftovers) == ([], [])
+
+
+@pytest.mark.parametrize("command", ["inspect", "plan"])
+def test_a_device_of_an_unknown_type_is_said(root: str, command: str) -> None:
+    """What was passed over stands on stderr, a line each, and stdout is what it would be without."""
+    xml = document("<hostdev mode='subsystem' type='warp' managed='no'><source/></hostdev>")
+    done = libhook(Host(root, nic()), command, "-", stdin=xml)
+    assert done.code == 0
+    assert done.err.startswith("passed over: ")
+    assert done.err.count("\n") == 1
+    assert "warp" in done.err
