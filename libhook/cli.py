@@ -63,7 +63,9 @@ def _hook(caller: int, arguments: list[str], refused: int) -> int:
 
 
 def _read_stdin() -> bytes:
-    return sys.stdin.buffer.read((16 << 20) + 1)
+    from libhook.prolog import MAX_BYTES
+
+    return sys.stdin.buffer.read(MAX_BYTES + 1)
 
 
 def main() -> None:

@@ -18,10 +18,11 @@ from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.effects.tidy import tidy
 from libhook.errors import BadInput, LibhookError, printable
+from libhook.prolog import MAX_BYTES
 from libhook.run import plan
 from libhook.session import Session, load_config
 
-_LARGEST = (16 << 20) + 1
+_LARGEST = MAX_BYTES + 1
 
 Command = Callable[[Machine, argparse.Namespace], int]
 
@@ -44,9 +45,11 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     xml = "domain XML: a file, or - for stdin"
-    add("inspect", inspect, "a guest's host devices, and the audit record of each").add_argument("xml", help=xml)
+    add("inspect", inspect, "a guest's host devices, and the audit record of each").add_argument(
+        "xml", metavar="XML", help=xml
+    )
     planned = add("plan", show_plan, "what an event would write and record on this host now; changes nothing")
-    planned.add_argument("xml", help=xml)
+    planned.add_argument("xml", metavar="XML", help=xml)
     acting = [name for name, operation in event.OPERATIONS.items() if operation.acts]
     planned.add_argument("--event", choices=acting, default="prepare", help="the operation (default: prepare)")
     add("devices", devices, "the host's IOMMU groups: device, driver, which guest has it")

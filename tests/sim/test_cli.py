@@ -285,3 +285,9 @@ def test_a_device_of_an_unknown_type_is_said(root: str, command: str) -> None:
     assert done.err.startswith("passed over: ")
     assert done.err.count("\n") == 1
     assert "warp" in done.err
+
+
+@pytest.mark.parametrize("command", ["inspect", "plan"])
+def test_help_names_the_argument_as_the_readme_does(root: str, command: str) -> None:
+    """``XML``."""
+    assert "\n  XML " in libhook(Host(root, nic()), command, "--help").out
