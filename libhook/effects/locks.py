@@ -13,29 +13,38 @@ from libhook.errors import DeadlineExpired
 SHARED = ".shared"
 """At the end of a lock's name: taken together with others who take it so."""
 _PAUSE = 0.01
+_folders: dict[str, int] = {}
+"""Folders that this process has locked in the stead of files, and how many of these."""
 
 
 @contextmanager
 def locked(folder: str, names: Iterable[str], deadline: Deadline) -> Iterator[None]:
-    """Hold these locks, taken in sorted order so that nobody waits in a circle. DeadlineExpired names the lock."""
+    """Hold these locks, taken in sorted order so that nobody waits in a circle. DeadlineExpired names the lock.
+
+    Where there is no room for a lock's file, or something else is in its place, the folder is locked in its stead: a
+    full or broken /run must not keep a device from being given back.
+    """
     taken: list[tuple[int, str]] = []
     try:
         for name in sorted(set(names)):
             path = f"{folder}/{name.removesuffix(SHARED)}"
-            taken.append((_lock(path, fcntl.LOCK_SH if name.endswith(SHARED) else fcntl.LOCK_EX, deadline), path))
+            taken.append(_lock(path, fcntl.LOCK_SH if name.endswith(SHARED) else fcntl.LOCK_EX, deadline))
         yield
     finally:
         for descriptor, path in taken:
-            if _is_alone(descriptor, path):
+            if path in _folders:
+                _folders[path] -= 1
+            elif _is_alone(descriptor, path):
                 os.unlink(path)
-            os.close(descriptor)
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 def is_locked(path: str) -> bool:
-    """Whether some process has this lock exclusively."""
+    """Whether some process has this lock exclusively. What is no file of ours locks nothing."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
+    except OSError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -54,11 +63,16 @@ def remove_unused(folder: str) -> None:
                 pass  # whoever lets go of a lock removes its file
 
 
-def _lock(path: str, mode: int, deadline: Deadline) -> int:
+def _lock(path: str, mode: int, deadline: Deadline) -> tuple[int, str]:
+    """Give the descriptor and the path of what is locked; no descriptor where this process has that folder already."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor, opened = _open(path)
+        if _folders.get(opened):
+            os.close(descriptor)
+            _folders[opened] += 1
+            return -1, opened
         try:
-            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (mode if opened == path else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             if not deadline.left:
@@ -67,9 +81,22 @@ def _lock(path: str, mode: int, deadline: Deadline) -> int:
             continue
         # Whoever had it before us removed the file: a lock on a file that is gone locks nothing.
         with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                return descriptor
+            if os.path.samestat(os.fstat(descriptor), os.stat(opened)):
+                if opened != path:
+                    _folders[opened] = 1
+                return descriptor, opened
         os.close(descriptor)
+
+
+def _open(path: str) -> tuple[int, str]:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), path
+    except OSError:
+        folder = os.path.dirname(path)
+        for instead in (folder, os.path.dirname(folder)):
+            with suppress(OSError):
+                return os.open(instead, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW), instead
+        raise
 
 
 def _is_alone(descriptor: int, path: str) -> bool:

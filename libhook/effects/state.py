@@ -117,9 +117,9 @@ class State:
 
     def forget(self, uuid: str) -> None:
         """Remove a guest's record."""
-        for path in (self._record(uuid), f"{self._record(uuid)}.new"):
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+        with suppress(FileNotFoundError):
+            os.unlink(self._record(uuid))
+        self.remove("domains", f"{uuid}.json.new")
 
     def uuids(self) -> tuple[str, ...]:
         """The guests that have a record."""
@@ -135,10 +135,9 @@ class State:
 
     def disclaim(self, address: PciAddress, uuid: str) -> None:
         """Say that this guest has the device no more. A guest that was refused never had it: another's claim stays."""
-        path = f"{self._folder}/claims/{address}"
-        with suppress(FileNotFoundError, BadInput):
-            if files.read(path) == uuid:
-                os.unlink(path)
+        with suppress(BadInput):
+            if files.read(f"{self._folder}/claims/{address}") == uuid:
+                self.remove("claims", str(address))
 
     def claims(self, addresses: Iterable[PciAddress]) -> dict[PciAddress, Claim]:
         """Who has these devices. A claim without a record, left by a crash between the two, is nobody's."""
@@ -172,8 +171,8 @@ class State:
             self.remove("claims", str(address))
 
     def remove(self, folder: str, name: str) -> None:
-        """Remove a file that may be gone already."""
-        with suppress(FileNotFoundError):
+        """Remove a file that holds nothing. Where that cannot be done it is in nobody's way."""
+        with suppress(OSError):
             os.unlink(f"{self._folder}/{folder}/{name}")
 
     def remember_home(self, address: PciAddress, binding: Binding, libvirtd: Process) -> None:
@@ -214,8 +213,7 @@ class State:
         """Remove the file of a write that has come back. Under the lock of its group."""
         path = self.in_flight_path(str(address))
         if not locks.is_locked(path):
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+            self.remove("in-flight", str(address))
 
     def remove_unused_locks(self) -> None:
         """Remove those that nobody has: a killed process leaves the files."""

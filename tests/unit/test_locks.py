@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Locks between processes: in order, with a deadline, and leaving no file."""
 
+import errno
 import fcntl
 import os
 import random
@@ -83,12 +84,34 @@ def test_a_file_that_a_killed_process_left_is_no_lock(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    """Somebody else made it; a file elsewhere is not created, locked or removed for them."""
-    (tmp_path / "a").symlink_to(tmp_path / "target")
-    with pytest.raises(OSError, match="symbolic links"), locked(str(tmp_path), ["a"], _now()):
-        pass
-    assert not (tmp_path / "target").exists()
+@pytest.mark.parametrize("what", ["link", "folder", "no room"])
+def test_where_no_file_can_be_had_the_folder_is_locked_instead(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link is not followed, and neither it nor a full disk keeps anybody from a lock that keeps others out."""
+    folder = tmp_path / "locks"
+    folder.mkdir()
+    real = os.open
+    if what == "link":
+        (folder / "a").symlink_to(tmp_path / "target")
+    elif what == "folder":
+        (folder / "a").mkdir()
+    else:
+
+        def full(path: str, flags: int, *rest: int) -> int:
+            if flags & os.O_CREAT:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            return real(path, flags, *rest)
+
+        monkeypatch.setattr(os, "open", full)
+    before = sorted(tmp_path.rglob("*"))
+    with locked(str(folder), ["a"], _now()), locked(str(folder), ["a", f"b{SHARED}"], _now()):
+        descriptor = real(folder, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_folder_that_is_gone_meanwhile_is_survived(tmp_path: Path) -> None:
