@@ -85,7 +85,7 @@ class Effects:
             finally:
                 # A child's effects are the kernel's to count.
                 self._counting = name != "fork" or answer != 0
-            self._end_if_due("after")
+                self._end_if_due("after")
             return answer
 
         return counted

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Each fault at each step of prepare and of release: what the user reads, what remains, and how it ends.
+
+docs/faults.md is made of this: ``python3 -m pytest tests/sim/test_faults.py --regenerate`` writes it anew.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from fault_rows import Row, troubles
+
+_HERE = Path(__file__).parent
+_TABLE = _HERE.parents[1] / "docs" / "faults.md"
+_PROCESSES = os.cpu_count() or 1
+_INTRODUCTION = """# What goes wrong, and what then
+
+One network card, 0000:01:00.0 on e1000e, is handed to a guest (`prepare`) and given back (`release`) on a simulated
+host, and at each step something goes wrong. The step is the one of the sequence: load the driver's module, set the
+device's `driver_override`, unbind it from its driver, probe, and where a probe binds nothing, bind by name. "Journal"
+stands for /run/libhook. A driver that takes its time is done before `write_deadline`, one that does not let go is not.
+
+What the user reads is the error of `virsh start`; at `release`, which libvirt calls without looking at the answer,
+it is in the system's log. What remains is how the device is when the event is over, and whether libhook still holds
+it. In the end the fault is over, and libvirt's `release` and `libhook recover` have run.
+
+Made from the tests, which fail where it is not true: tests/sim/test_faults.py.
+"""
+
+
+def _rows(first: int) -> list[tuple[int, Row]]:
+    command = [sys.executable, str(_HERE / "fault_rows.py"), str(first), str(_PROCESSES)]
+    environment = {**os.environ, "PYTHONPATH": str(_HERE.parents[1])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [(number, Row(*row)) for number, row in map(json.loads, done.stdout.splitlines())]
+
+
+def _table(rows: list[Row]) -> str:
+    lines = [_INTRODUCTION]
+    for event in ("prepare", "release"):
+        lines += [f"## {event}", "", "| step | fault | exit | what the user reads | what remains | in the end |"]
+        lines.append("|---|---|---|---|---|---|")
+        for row in rows:
+            if row.event == event:
+                cells = (row.step, row.fault, str(row.code), row.reads, row.remains, row.end)
+                lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def test_every_fault_is_survived_and_the_table_says_how(
+    capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    """Given, or refused in one line and recorded failed; in the end as it began; and docs/faults.md is not stale."""
+    with ThreadPoolExecutor(_PROCESSES) as pool:
+        rows = [row for _, row in sorted(row for rows in pool.map(_rows, range(_PROCESSES)) for row in rows)]
+    failed = [row for row in rows if row.problems]
+    with capsys.disabled():
+        print(f"\nfaults: {len(rows) - len(failed)} of {len(rows)} survived")
+    assert failed == []
+    assert len(rows) == len(list(troubles()))
+    if request.config.getoption("--regenerate"):
+        _TABLE.write_text(_table(rows))
+    assert _TABLE.read_text() == _table(rows)
