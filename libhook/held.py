@@ -73,12 +73,6 @@ class Held(NamedTuple):
         over = self.phase in ("refused", "releasing")
         return any(device.pci == address and (device.move or not over) for device in self.devices)
 
-    def with_device(self, changed: HeldDevice) -> "Held":
-        """The same with one device's entry replaced, or added."""
-        if changed.key not in {device.key for device in self.devices}:
-            return self._replace(devices=(*self.devices, changed))
-        return self._replace(devices=tuple(changed if device.key == changed.key else device for device in self.devices))
-
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         fields = self._asdict()

@@ -147,8 +147,9 @@ def start(session: Session, event: Event, domain: Domain) -> None:
             session.log_plan(plan)
             known = {device.key: device for device in held.devices}
             present = [device for device in domain.devices if not device.missing]
-            own = [known.pop(device.key, None) or _newcomer(session, device) for device in present]
-            along = [device for device in known.values() if device.move or not device.audited]
+            own = [known.get(device.key) or _newcomer(session, device) for device in present]
+            gone = [device for key, device in known.items() if key not in {device.key for device in present}]
+            along = [device for device in gone if device.move or not device.audited]
             held = held._replace(phase="starting", devices=(*own, *along))
             if plan.refusals:
                 _refuse(session, held, plan.refusals)

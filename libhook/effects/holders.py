@@ -37,12 +37,6 @@ def in_the_way(machine: Machine, address: PciAddress, found: Iterable[Node]) -> 
     return frozenset((*paths, *_vfio_nodes(machine, address)))
 
 
-def has_status_file(machine: Machine, guest: str) -> bool | None:
-    """Whether libvirt has a status file for the guest, as while it runs; None where even the folder is missing."""
-    folder = f"{machine.root}/run/libvirt/qemu"
-    return os.path.exists(f"{folder}/{guest}.xml") if os.path.isdir(folder) else None
-
-
 def of_vfio(machine: Machine, addresses: Iterable[PciAddress]) -> dict[PciAddress, str]:
     """For each device on a vfio driver whose own node or whose group's is open: by whom."""
     by_path: dict[str, list[PciAddress]] = {}

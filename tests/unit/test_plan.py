@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libhook.address import PciAddress
-from libhook.domain import Kind
 from libhook.errors import BadInput
 from libhook.held import Held, HeldDevice, Process
 from libhook.host import Binding
@@ -168,13 +167,3 @@ def test_every_line_is_printable(move: Move, one: str, other: str) -> None:
     """Whoever chose the names in it."""
     for line in Plan((move, Refusal("pci x", one, other), Warn(one))).describe():
         assert line.isprintable()
-
-
-@pytest.mark.parametrize("kind", ["pci", "usb", "scsi", "scsi_host", "mdev"])
-def test_with_device_replaces_by_key(kind: Kind) -> None:
-    """Or adds."""
-    held = Held("u", "n", "kvm", "started", "b", Process(1, 1), (HeldDevice(kind, "0000:01:00.0"),))
-    changed = HeldDevice(kind, "0000:01:00.0", recorded="success")
-    assert held.with_device(changed).devices == (changed,)
-    added = HeldDevice(kind, "0000:02:00.0")
-    assert held.with_device(added).devices == (*held.devices, added)
