@@ -4,6 +4,7 @@
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 
 from libhook.simulation import store
 
@@ -33,8 +34,9 @@ def end(root: str, pid: int) -> None:
     """The process ends: it has nothing open any more, and IOMMU groups it owned are free."""
     owners = f"{root}/simulation/owners"
     for group in os.listdir(owners):
-        if store.read(f"{owners}/{group}").split()[0] == str(pid):
-            store.unlink(f"{owners}/{group}")
+        with suppress(FileNotFoundError):  # another process closes it meanwhile
+            if store.read(f"{owners}/{group}").split()[0] == str(pid):
+                os.unlink(f"{owners}/{group}")
     shutil.rmtree(f"{root}/proc/{pid}", ignore_errors=True)
 
 

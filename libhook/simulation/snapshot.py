@@ -16,7 +16,10 @@ def snapshot(root: str) -> dict[str, str]:
     found = {}
     for address in sorted(os.listdir(pci)):
         device = f"{pci}/{address}"
-        shown = os.path.basename(os.readlink(f"{device}/driver")) if os.path.lexists(f"{device}/driver") else "none"
+        try:
+            shown = os.path.basename(os.readlink(f"{device}/driver"))
+        except FileNotFoundError:
+            shown = "none"
         known = store.bound(root, address) or "none"
         found[f"{address} driver"] = shown if shown == known else f"{shown}, in the kernel still {known}"
         found[f"{address} override"] = _text(f"{device}/driver_override")

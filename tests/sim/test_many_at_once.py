@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Many guests at once, each start and stop in processes of its own: no device has two owners, and none is leaked."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FULL = os.environ.get("LIBHOOK_TEST_PROFILE") == "long"
+_HERE = Path(__file__).parent
+_GUESTS = 50
+_STARTS = 1000 if FULL else 100
+_PATIENCE = 600
+"""Seconds after which it is a deadlock."""
+
+
+def _crowd(*arguments: object) -> dict[str, Any]:
+    command = [sys.executable, str(_HERE / "crowd.py"), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(_HERE.parents[1])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def _wrong(report: dict[str, Any]) -> dict[str, Any]:
+    return {what: count for what, count in report.items() if what.startswith("wrong")}
+
+
+def test_fifty_guests_want_one_another_s_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is given all it asked for, or refused because another has it, with recover running all the while."""
+    report = _crowd("overlapping", _GUESTS, _STARTS, 1)
+    with capsys.disabled():
+        print(
+            f"\nmany at once: {_GUESTS} guests, {_STARTS} starts, {report['started']} started, "
+            f"{report['refused']} refused, {len(report['left'])} leaked, {report['seconds']:.1f} s"
+        )
+    assert _wrong(report) == {}
+    assert report["left"] == []
+    assert report["started"] + report["refused"] == _STARTS
+    assert min(report["started"], report["refused"], report["recovered"]) > 0
+
+
+def test_guests_with_different_devices_do_not_wait_for_one_another(capsys: pytest.CaptureFixture[str]) -> None:
+    """None finds a lock taken, and with drivers that take their time four together are about as fast as one."""
+    report = _crowd("disjoint", 8, 3, 0)
+    assert _wrong(report) == {}
+    assert (report["started"], report["waited for a lock"], report["left"]) == (24, 0, [])
+    alone, together = (_crowd("disjoint", guests, 1, 0.5) for guests in (1, 4))
+    ratio = together["seconds"] / alone["seconds"]
+    with capsys.disabled():
+        print(f"\ndisjoint guests: 0 waits for a lock in 24 starts; 4 at once take {ratio:.1f} times as long as 1")
+    assert (alone["started"], together["started"]) == (1, 4)
+    assert ratio < 3
