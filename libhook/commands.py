@@ -62,10 +62,15 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def inspect(_machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook inspect XML``."""
+def inspect(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook inspect XML``: the records are those that the guest's configuration asks for."""
     domain = _read_domain(options.xml)
-    _print(report.inspect_json(domain) if options.json else report.inspect_text(domain))
+    try:
+        style = load_config(machine, domain.name, domain.uuid).audit_record
+    except LibhookError as error:
+        print(f"{error.line}; shown with the defaults", file=sys.stderr)
+        style = Config().audit_record
+    _print(report.inspect_json(domain, style) if options.json else report.inspect_text(domain, style))
     return 0
 
 

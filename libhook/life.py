@@ -12,11 +12,13 @@ from libhook.domain import Domain, HostDevice
 from libhook.effects import sysfs
 from libhook.errors import LibhookError, Refused
 from libhook.event import Event
-from libhook.giveback import give_back, records, settle, try_to_save, undo
+from libhook.giveback import facts, give_back, records, settle, try_to_save, undo
 from libhook.handlers import audit
 from libhook.held import Held, HeldDevice
 from libhook.host import Binding
-from libhook.plan import Move, Plan, Refusal
+from libhook.plan import Action, Move, Plan, Refusal, Warn
+from libhook.recovery import sign_of_life
+from libhook.registry import plan_for
 from libhook.session import Session
 
 _SHOWN = 3
@@ -28,9 +30,7 @@ def prepare(session: Session, event: Event, domain: Domain) -> None:
     state = session.state
     state.prepare()
     addresses = [device.pci for device in domain.pci if device.pci]
-    former = {domain.uuid, *(claim.uuid for claim in state.claims(session.related(addresses)).values())}
-    former &= set(state.uuids())
-    for uuid in sorted(former):
+    for uuid in _former(session, domain):
         settle(session, uuid, starting_anew=uuid == domain.uuid)
     with state.locked([f"domain-{domain.uuid}"], session.deadline):
         if (held := state.load(domain.uuid)) is not None and held.moves:
@@ -44,6 +44,32 @@ def prepare(session: Session, event: Event, domain: Domain) -> None:
             if plan.refusals:
                 _refuse(session, held, plan.refusals)
             _take(session, domain, held, plan)
+
+
+def _former(session: Session, domain: Domain) -> list[str]:
+    """Who has a record that must be settled first, if it is dead: the guest itself, and who holds what it needs."""
+    addresses = [device.pci for device in domain.pci if device.pci]
+    holders = {claim.uuid for claim in session.state.claims(session.related(addresses)).values()}
+    return sorted({domain.uuid, *holders} & set(session.state.uuids()))
+
+
+def foresee(session: Session, event: Event, domain: Domain) -> Plan:
+    """What ``prepare`` would do now: give back what the dead have left, then hand over from there."""
+    first: list[Action] = []
+    situation = session.situation(event, domain, None)
+    devices, claims = dict(situation.host.devices), dict(situation.host.claims)
+    for uuid in _former(session, domain):
+        held = session.state.load(uuid)
+        if held is None or sign_of_life(held, facts(session, held), starting_anew=uuid == domain.uuid):
+            continue
+        plan = session.plan_release(held)
+        first += [Warn(f"first gives back what the dead guest {held.name} left"), *plan.actions]
+        for move in plan.moves:
+            if move.device in devices:
+                devices[move.device] = devices[move.device]._replace(binding=move.want, on_vfio=False)
+        claims = {address: claim for address, claim in claims.items() if claim.uuid != uuid}
+    host = situation.host._replace(devices=devices, claims=claims)
+    return Plan((*first, *plan_for(situation._replace(host=host)).actions))
 
 
 def _new(session: Session, domain: Domain, plan: Plan) -> Held:

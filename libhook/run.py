@@ -18,7 +18,6 @@ from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, Refused
 from libhook.event import Event
-from libhook.held import Held
 from libhook.plan import Plan
 from libhook.session import Session, load_config
 
@@ -125,7 +124,6 @@ _OPERATIONS: dict[str, Callable[[Session, Event, Domain], None]] = {
 
 def plan(session: Session, happening: Event, domain: Domain) -> Plan:
     """What the event would do now: the very plan that it would apply."""
-    held: Held | None = session.state.load(domain.uuid)
     if happening.operation.name == "prepare":
-        held = None
-    return session.plan(happening, domain, held)
+        return life.foresee(session, happening, domain)
+    return session.plan(happening, domain, session.state.load(domain.uuid))

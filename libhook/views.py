@@ -134,6 +134,7 @@ def status_text(records: Sequence[tuple[Held, str | None]]) -> list[str]:
             move = device.move
             way = f"{move.now.driver or 'no driver'} -> {move.want.driver}" if move else "not moved"
             lines.append(f"  {device.kind} {printable(device.address)}  {way}{'  [hangs]' if device.wedged else ''}")
+        does = "gives it back" if held.moves else "settles it"
         when = " once its driver lets go" if any(device.wedged for device in held.devices) else ""
-        lines.append(f"  recover: {f'leaves it, {alive}' if alive else f'gives it back{when}'}")
+        lines.append(f"  recover: {f'leaves it, {alive}' if alive else f'{does}{when}'}")
     return lines

@@ -98,3 +98,31 @@ def test_a_dead_guest_that_has_a_vf_is_settled_before_another_asks_for_the_pf(ro
     host.libvirt.restart()
     host.event(guest(NIC, name="other")._replace(uuid="00000000-0000-0000-0000-000000000001"), "prepare")
     assert host.state.load(Guest().uuid) is None
+
+
+def test_the_dry_run_foresees_what_is_given_back_first(root: str) -> None:
+    """A dead guest holds the device: the lines and the writes are those of the give-back, then of the new start."""
+    host = Host(root, nic())
+    assert host.event(guest(NIC), "prepare").code == 0
+    host.libvirt.restart()
+    other = guest(NIC, name="other")._replace(uuid="00000000-0000-0000-0000-000000000001")
+    arguments = ("other", "prepare", "begin", "-")
+    before = host.everything()
+    foreseen = host.call(arguments, other.xml(1, False), dry_run=True)
+    assert host.everything() == before
+    assert foreseen.stderr[0] == "warning: first gives back what the dead guest win11 left"
+    real = host.event(other, "prepare")
+    assert real.code == 0
+    printed = [line for line in foreseen.stderr if line.startswith("  write ")]
+    assert printed == [f'  write "{value}" to /sys/{path}'.replace("\n", "\\n") for path, value in real.writes]
+
+
+def test_inspect_shows_the_records_that_the_configuration_asks_for(root: str, tmp_path: Path) -> None:
+    """Of a configuration that is broken, one line on stderr, and the defaults."""
+    document = tmp_path / "guest.xml"
+    document.write_bytes(guest(NIC).xml(1, False))
+    host = Host(root, nic(), 'audit.record = "2011"\n')
+    assert " type=pci " in libhook(host, "inspect", str(document)).out
+    host.configure("colour = 3\n")
+    shown = libhook(host, "inspect", str(document))
+    assert (shown.code, " bus=pci " in shown.out, shown.err.count("\n")) == (0, True, 1)
