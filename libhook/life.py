@@ -4,12 +4,13 @@
 Each returns nothing, and raises Refused where the guest's start is to be vetoed.
 """
 
+import errno
 from collections.abc import Collection, Iterable, Sequence
 from typing import NoReturn
 
 from libhook.address import PciAddress
 from libhook.domain import Domain, HostDevice
-from libhook.effects import sysfs
+from libhook.effects import files, sysfs
 from libhook.errors import LibhookError, Refused
 from libhook.event import Event
 from libhook.giveback import facts, give_back, records, settle, try_to_save, undo
@@ -120,8 +121,10 @@ def _journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) ->
             session.state.claim(address, held.uuid)
         session.state.save(held)
     except OSError as error:
-        reason = f"the journal in {session.machine.state} cannot be written ({error.strerror})"
-        raise LibhookError(reason, "make room there") from error
+        if error.errno == errno.ENOSPC or not error.filename:
+            reason = f"the journal in {session.machine.state} cannot be written ({error.strerror})"
+            raise LibhookError(reason, "make room there") from error
+        raise LibhookError(f"{error.filename} cannot be written ({error.strerror})", files.REMEDY) from error
 
 
 def record_failure(session: Session, domain: Domain) -> None:

@@ -9,9 +9,10 @@ from contextlib import suppress
 from libhook.errors import BadInput
 
 _LONGEST = 1 << 24
+REMEDY = "libhook did not make it so: find out who did, then remove it"
 
 
-def read(path: str, remedy: str = "libhook did not make it so: find out who did, then remove it") -> str | None:
+def read(path: str, remedy: str = REMEDY) -> str | None:
     """A file's text; None when there is none. BadInput for a link, or one that others could write to."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -57,10 +57,11 @@ def is_locked(path: str) -> bool:
 
 def remove_unused(folder: str) -> None:
     """Remove the files of locks that nobody has, as killed processes leave them."""
-    with suppress(FileNotFoundError):
-        for name in os.listdir(folder):
-            with suppress(DeadlineExpired), locked(folder, [name], Deadline(0.0)):
-                pass  # whoever lets go of a lock removes its file
+    if os.path.islink(folder) or not os.path.isdir(folder):
+        return
+    for name in os.listdir(folder):
+        with suppress(DeadlineExpired), locked(folder, [name], Deadline(0.0)):
+            pass  # whoever lets go of a lock removes its file
 
 
 def _lock(path: str, mode: int, deadline: Deadline) -> tuple[int, str]:
