@@ -152,6 +152,20 @@ mention_selinux() {
     esac
 }
 
+# libvirtd's root imports what stands there: nobody else may be able to put something else in its place.
+trusted_prefix() {
+    part=$prefix
+    while [ ! -e "$part" ]; do part=${part%/*}; done
+    while [ -n "$part" ]; do
+        case $(stat -L -c '%u:%a' -- "$part") in
+        0:*[2367]) die "everybody may write to $part, so root must not import from $prefix; choose another --prefix" ;;
+        0:*) ;;
+        *) die "$part does not belong to root, so root must not import from $prefix; choose another --prefix" ;;
+        esac
+        part=${part%/*}
+    done
+}
+
 # --- what to do ---
 
 install() {
@@ -160,6 +174,7 @@ install() {
         [ -f "$here/$part" ] || die "$here/$part is missing; run install.sh from a whole clone"
     done
     [ "$(grep -c '^lib=' "$here/hooks/qemu")" -eq 1 ] || die "$here/hooks/qemu has not one lib= line; get a whole clone"
+    [ -n "$root" ] || trusted_prefix
     [ -n "$root" ] || install_packages
     [ -z "$root" ] || run mkdir -p -- "$root"
     install_package
@@ -222,7 +237,10 @@ while [ $# -gt 0 ]; do
     *) option=$1 value='' ;;
     esac
     case $option in
-    --prefix) prefix=${value%/} ;;
+    --prefix)
+        prefix=${value%/}
+        [ -n "$prefix" ] || misused "--prefix needs a folder other than /"
+        ;;
     --destdir)
         root=${value%/}
         [ -n "$root" ] || misused "--destdir needs a folder other than /"
