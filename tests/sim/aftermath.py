@@ -17,7 +17,7 @@ from libhook.address import PciAddress
 from libhook.simulation import processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.libvirt import Libvirt, Outcome
-from libhook.simulation.snapshot import snapshot
+from libhook.simulation.snapshot import differences, snapshot
 
 OTHER = "11111111-2222-3333-4444-555555555555"
 _PATIENCE = 5.0
@@ -38,6 +38,7 @@ class Comer(NamedTuple):
 
 
 _WHO: tuple[Who, ...] = ("release", "other", "recover", "again")
+WANTS_IT = Comer("other", True)
 COMERS = tuple(Comer(who, alive) for alive in (True, False) for who in _WHO)
 
 
@@ -130,7 +131,10 @@ class Aftermath:
             begun = daemon.start(other)
         else:
             self._owned_by(other)
+            reap(_PATIENCE)
+            before = snapshot(self._root)
             self._go_on(alive)
+            self.problems += [f"taken from the other: {line}" for line in differences(before, snapshot(self._root))]
         if begun.error:
             self.problems.append(f"refused though nobody has it: {begun.error}")
             return

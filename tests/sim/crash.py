@@ -43,6 +43,12 @@ class Point(NamedTuple):
     """``exit``: os._exit; ``kill``: SIGKILL. When a child is at work: the hook, its ``parent``, is killed and the
     child goes on, at once or ``late``; or the child is killed, the ``writer``, and the hook goes on."""
 
+    @property
+    def changes(self) -> bool:
+        """Whether another process can see the difference: a lock dies with its process, and fsync is for the disk."""
+        what, _, about = self.effect.partition(" ")
+        return what not in ("lock", "fsync", "mkdir") and not (what == "unlink" and about.endswith(".new"))
+
     def __str__(self) -> str:
         """``before rename …/x.json (7)``."""
         return f"{self.how} {self.when} {self.effect} ({self.number})"

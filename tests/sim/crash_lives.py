@@ -13,7 +13,7 @@ import sys
 from typing import NamedTuple, NoReturn
 
 import crash
-from aftermath import COMERS, Aftermath, Comer
+from aftermath import COMERS, WANTS_IT, Aftermath, Comer
 from cases import CASES, DISK, NIC, Case
 from crash import Point
 from scenario import Host, guest
@@ -38,7 +38,8 @@ class Life(NamedTuple):
 LIVES = {
     "eight devices": Life(Case(many(8, remove=0), guest(*(f"0000:00:{at:02x}.0" for at in range(8))))),
     "one of a group of three": Life(CASES["one_of_three_siblings_bind"]),
-    "one device": Life(CASES["unmanaged"]),
+    "one device, taken": Life(CASES["unmanaged"], ("prepare",)),
+    "one device, given back": Life(CASES["unmanaged"], ("start", "started", "release")),
     "managed, taken over": Life(CASES["bind_managed"]),
     "managed, libvirt binds": Life(CASES["managed"]),
     "failed before start": Life(CASES["unmanaged"], ("release",), fails="host"),
@@ -51,7 +52,7 @@ class Play:
     """A life, and at each of its calls all the points at which that is killed."""
 
     def __init__(self, life: Life, *, full: bool, every: int = 1) -> None:
-        """``full``: each point with each comer; otherwise one of them, in turn, and only ``every`` so manieth point."""
+        """``full``: each point with each comer; otherwise few comers, and one of ``every`` so many that matter."""
         self._life = life
         self._full = full
         self._every = every
@@ -90,8 +91,11 @@ class Play:
         """
         now = f"{self._root}.now"
         subprocess.run(["/bin/cp", "-a", self._root, now], check=True)
-        for point in crash.points(self.host, arguments, xml, both=self._full)[:: self._every]:
-            comers = COMERS if self._full else (COMERS[next(self._turn) % len(COMERS)],)
+        points = crash.points(self.host, arguments, xml, both=self._full)
+        if not self._full:
+            points = [point for point in points if point.changes][:: self._every]
+        for point in points:
+            comers = COMERS if self._full else self._some_comers()
             for comer in comers if point.how != "writer" else comers[:1]:
                 self._restore(now)
                 receiver, self._answer = os.pipe()
@@ -107,6 +111,11 @@ class Play:
         self._restore(now)
         subprocess.run(["/bin/rm", "-r", now], check=True)
         return None
+
+    def _some_comers(self) -> tuple[Comer, ...]:
+        """One, in turn; and where no point is left out, also the one who could be given what another still has."""
+        one = COMERS[next(self._turn) % len(COMERS)]
+        return (one,) if self._every > 1 or one == WANTS_IT else (one, WANTS_IT)
 
     def _restore(self, now: str) -> None:
         subprocess.run(f"rm -r '{self._root}' && cp -a '{now}' '{self._root}'", shell=True, check=True)  # noqa: S602

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The hook is killed before and after every one of its effects; whoever comes next leaves the host as it began.
 
-In the ordinary run with one next comer for each point, in turn, and of the longer lives only some of the points; in
-the long run every point with every comer, before and after, by os._exit and by SIGKILL.
+In the ordinary run at every point of one device's life that makes a difference to anybody, with two of those who may
+come next, in turn, and at some points of the longer lives; in the long run every point with every comer, before and
+after, by os._exit and by SIGKILL.
 """
 
 import json
@@ -24,8 +25,8 @@ from libhook.simulation.hosts import nic
 
 FULL = os.environ.get("LIBHOOK_TEST_PROFILE") == "long"
 _HERE = Path(__file__).parent
-_EVERY = {"one device": 3, "one of a group of three": 20, "eight devices": 60}
-_OFTEN = 10
+_EVERY = {"one device, taken": 1, "one device, given back": 1, "one of a group of three": 25, "eight devices": 60}
+_OFTEN = 12
 _STARTS = 100 if FULL else 15
 
 
