@@ -95,7 +95,7 @@ class Play:
         if not self._full:
             points = [point for point in points if point.changes][:: self._every]
         for point in points:
-            comers = COMERS if self._full else self._some_comers()
+            comers = COMERS if self._full else self._some_comers(point)
             for comer in comers if point.how != "writer" else comers[:1]:
                 self._restore(now)
                 receiver, self._answer = os.pipe()
@@ -112,10 +112,11 @@ class Play:
         subprocess.run(["/bin/rm", "-r", now], check=True)
         return None
 
-    def _some_comers(self) -> tuple[Comer, ...]:
-        """One, in turn; and where no point is left out, also the one who could be given what another still has."""
+    def _some_comers(self, point: Point) -> tuple[Comer, ...]:
+        """One, in turn; between record and claim also the one who could be given what another still has."""
         one = COMERS[next(self._turn) % len(COMERS)]
-        return (one,) if self._every > 1 or one == WANTS_IT else (one, WANTS_IT)
+        decides = "/domains/" in point.effect or "/claims/" in point.effect
+        return (one, WANTS_IT) if decides and one != WANTS_IT else (one,)
 
     def _restore(self, now: str) -> None:
         subprocess.run(f"rm -r '{self._root}' && cp -a '{now}' '{self._root}'", shell=True, check=True)  # noqa: S602

@@ -80,7 +80,7 @@ if os.geteuid() == 0:
 
 def _fakes(where: str) -> list[str]:
     """All in the long run; in the ordinary one a few, others for each place."""
-    return [what for at, what in enumerate(FAKES) if FULL or (at + FILES.index(where)) % 3 == 0]
+    return [what for at, what in enumerate(FAKES) if FULL or (at + FILES.index(where)) % 5 == 0]
 
 
 def _elsewhere(path: Path) -> Path:
