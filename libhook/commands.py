@@ -127,9 +127,9 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             if alive:
                 print(f"{name}: left alone, {alive}")
             elif options.dry_run:
-                _print(
-                    [f"{name}: would be given back", *(f"  {line}" for line in session.plan_release(held).describe())]
-                )
+                hanging = session.state.in_flight() & {move.device for move in held.moves}
+                head = f"{name}: would be given back{', but for what hangs' if hanging else ''}"
+                _print([head, *(f"  {line}" for line in session.plan_release(held).describe())])
             elif reason := giveback.settle(session, held.uuid):
                 print(f"{name}: not given back: {printable(reason)}", file=sys.stderr)
                 code = 1

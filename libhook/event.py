@@ -17,8 +17,6 @@ class Operation(NamedTuple):
     may_veto: bool
     """Only where a refusal stops a start. A non-zero exit from ``started`` or ``reconnect`` kills a guest that runs;
     from ``stopped`` and ``release`` it is ignored."""
-    filters_xml: bool = False
-    """What is printed on stdout becomes the guest's XML, and stdin holds passwords (VIR_DOMAIN_XML_SECURE)."""
     acts: bool = True
     """Whether any handler has something to do there."""
 
@@ -32,8 +30,8 @@ OPERATIONS = {
         Operation("stopped", may_veto=False, acts=False),
         Operation("release", may_veto=False),
         Operation("reconnect", may_veto=False),
-        Operation("migrate", may_veto=False, filters_xml=True, acts=False),
-        Operation("restore", may_veto=False, filters_xml=True, acts=False),
+        Operation("migrate", may_veto=False, acts=False),
+        Operation("restore", may_veto=False, acts=False),
         # Documented, but gone since libvirt 5.5.0 with virDomainQemuAttach.
         Operation("attach", may_veto=False, acts=False),
     )

@@ -29,8 +29,11 @@ from libhook.registry import plan_for
 from libhook.situation import Situation
 
 _GRACE = 10.0
+"""Seconds that an undo has at least, unless ``write_deadline`` is shorter still."""
 _LOOK_AGAIN = 0.1
+"""Seconds between two looks at who has a device open."""
 _LOOK_FOR_WRITES = 0.01
+"""Seconds between two looks at whether a killed hook's last write has ended."""
 
 
 def load_config(machine: Machine, name: str, uuid: str) -> Config:

@@ -39,7 +39,7 @@ def plan_json(plan: Plan) -> Json:
 
 
 def devices_json(host: Host) -> Json:
-    """``groups``: number (null: in none) and devices, each with address, class, driver, override, holder and guest."""
+    """``groups``: number (null: in none) and devices, each with address, class, driver, override, guest, holder and uses."""
     return {
         "groups": [
             {
@@ -52,6 +52,7 @@ def devices_json(host: Host) -> Json:
                         "override": device.binding.override or None,
                         "guest": claim._asdict() if (claim := host.claims.get(device.address)) else None,
                         "in_use": host.in_use.get(device.address),
+                        "uses": [use.what for use in host.uses.get(device.address, ())],
                         "hangs": device.address in host.in_flight,
                     }
                     for device in members
@@ -115,6 +116,7 @@ def _remarks(host: Host, device: PciDevice) -> str:
         remarks.append(f"guest {printable(claim.name)}")
     if using := host.in_use.get(device.address):
         remarks.append(f"open in {using}")
+    remarks += [printable(use.what) for use in host.uses.get(device.address, ())]
     if device.address in host.in_flight:
         remarks.append("hangs in a kernel write")
     return f"  [{', '.join(remarks)}]" if remarks else ""

@@ -32,8 +32,6 @@ class Failure(NamedTuple):
 
     reason: str
     remedy: str
-    wedged: bool = False
-    """A write is still on its way: the device must not be touched until its child has ended."""
 
 
 class Outcome(NamedTuple):
@@ -93,7 +91,7 @@ class Applier:
         except Late as late:
             if not late.on_its_way:
                 return Failure(f"there is no time left to load the module {module}", "see the kernel's log")
-            return Failure(f"loading the module {module} does not end", "see the kernel's log", wedged=True)
+            return Failure(f"loading the module {module} does not end", "see the kernel's log")
         if code or sysfs.driver_name(self._machine, load.driver) is None:
             return Failure(f"the driver {load.driver} cannot be loaded", f"see what modprobe {module} says")
         return None
@@ -184,7 +182,7 @@ class Applier:
                 return Failure(f"{move.device} is still in use by {using}", "stop what uses it, then try again")
             return Failure(f"{move.device} was not reached in time", "try again, or allow more with write_deadline")
         held = f"; it is in use by {using}" if using else ""
-        return Failure(f"{move.device} hangs: its driver does not answer in time{held}", _WEDGED, wedged=True)
+        return Failure(f"{move.device} hangs: its driver does not answer in time{held}", _WEDGED)
 
     def _failed(self, move: Move, what: str, code: int) -> Failure:
         if not sysfs.exists(self._machine, move.device):

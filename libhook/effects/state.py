@@ -188,15 +188,14 @@ class State:
         """
         with suppress(BadInput, ValueError, RecursionError):
             match json.loads(files.read(f"{self._folder}/homes/{address}") or "null"):
-                case [str() | None as driver, str(override), int(pid), int(start)] if (
-                    pid,
-                    start,
-                ) == libvirtd and "/" not in (driver or ""):
-                    return Binding(driver, override)
+                case [str() | None as driver, str(override), int(pid), int(start)]:
+                    # Where nobody knows which libvirtd it was, nobody knows that it is the same.
+                    if start and (pid, start) == libvirtd and "/" not in (driver or ""):
+                        return Binding(driver, override)
         return None
 
     def in_flight_path(self, name: str) -> str:
-        """The lock that says a write to this device, or the load of this module, is on its way."""
+        """The lock that says a write to this device is on its way."""
         return f"{self._folder}/in-flight/{name}"
 
     def in_flight(self) -> frozenset[PciAddress]:

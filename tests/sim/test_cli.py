@@ -101,8 +101,24 @@ def test_devices_shows_the_groups_as_a_tree(root: str) -> None:
         "override": "vfio-pci",
         "guest": {"uuid": Guest().uuid, "name": "win\x7f11"},
         "in_use": "qemu (pid 2000, /dev/vfio/14)",
+        "uses": [],
         "hangs": False,
     }
+
+
+def test_devices_names_what_the_host_does_with_them(root: str) -> None:
+    """In the words of the refusal that it would come to."""
+    host = Host(root, workstation())
+    os.makedirs(f"{root}/simulation/claimed", exist_ok=True)
+    Path(root, "simulation/claimed/nvme0n1").write_text("")
+    processes.add(root, 812, "Xorg", ("/dev/dri/card0",))
+    shown = libhook(host, "devices").out
+    assert f"{GPU}  VGA       amdgpu  [it is open in Xorg (pid 812, /dev/dri/card0)]" in shown
+    assert f"{DISK}  NVMe      nvme  [/dev/nvme0n1 is claimed by something" in shown
+    groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
+    assert [device["uses"] for device in groups[1]["devices"] if device["address"] == GPU] == [
+        ["it is open in Xorg (pid 812, /dev/dri/card0)"]
+    ]
 
 
 def test_devices_on_a_host_without_pci(root: str) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Devices that the host stands on, that somebody has open, and that hang."""
 
+import errno
 import os
 import subprocess
 import time
@@ -195,12 +196,17 @@ def test_a_record_that_cannot_be_sent_is_logged_whole(root: str) -> None:
     assert entry["record"].endswith("res=success")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_state_that_cannot_be_made_is_said(root: str) -> None:
-    """One line, and nothing written."""
+def test_a_state_that_cannot_be_made_is_said(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where /run is read-only: one line, nothing written, and the failure recorded."""
     host = Host(root, workstation())
-    Path(root, "run").chmod(0o555)
-    assert "cannot" in host.event(guest(NIC), "prepare").line
+
+    def read_only(path: str, _mode: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    monkeypatch.setattr(os, "mkdir", read_only)
+    refused = host.event(guest(NIC), "prepare")
+    assert refused.line == (f"{host.machine.state}: Read-only file system: libhook keeps there what it must give back")
+    assert (refused.code, refused.writes, host.records) == (1, (), [f"start {NIC} failed"])
 
 
 @pytest.mark.parametrize("what", ["a file", "writable by others", "a link"])
