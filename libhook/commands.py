@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     planned.add_argument("xml", metavar="XML", help=xml)
     acting = [name for name, operation in event.OPERATIONS.items() if operation.acts]
     planned.add_argument("--event", choices=acting, default="prepare", help="the operation (default: prepare)")
-    add("devices", devices, "the host's IOMMU groups: device, driver, which guest has it")
+    add("devices", devices, "the host's IOMMU groups: device, driver, what uses it, which guest has it")
     add("status", status, "what is held for which guest, and what recover would do")
     recovering = add("recover", recover, "give back what dead processes left", as_json=False)
     recovering.add_argument("--dry-run", action="store_true", help="only say what would be done")
