@@ -39,7 +39,7 @@ def plan_json(plan: Plan) -> Json:
 
 
 def devices_json(host: Host) -> Json:
-    """``groups``: number (null: in none) and devices, each with address, class, driver, override, guest, holder and uses."""
+    """``groups``: number (null: in none) and devices: address, class, driver, override, guest, in_use, uses, hangs."""
     return {
         "groups": [
             {
