@@ -8,24 +8,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from amounts import AMOUNTS, PROFILE
 from hypothesis import HealthCheck, settings
 
 from libhook.simulation.build import build, scratch
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.world import World
 
-# No deadline: the machine that runs the tests may be busy. The default repeats the same inputs, so that
+# No deadline: the machine that runs the tests may be busy. Ordinary runs repeat the same inputs, so that
 # main does not turn red by chance; `tests/run --long` looks for new ones.
-settings.register_profile("default", deadline=None, derandomize=True, database=None, max_examples=50)
+for _profile in ("quick", "default"):
+    settings.register_profile(_profile, deadline=None, derandomize=True, database=None, max_examples=AMOUNTS.examples)
 settings.register_profile(
     "long",
     deadline=None,
-    max_examples=5000,
+    max_examples=AMOUNTS.examples,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
 _PR_SET_CHILD_SUBREAPER = 36
-settings.load_profile(os.environ.get("LIBHOOK_TEST_PROFILE", "default"))
+settings.load_profile(PROFILE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

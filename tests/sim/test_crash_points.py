@@ -2,8 +2,8 @@
 """The hook is killed before and after every one of its effects; whoever comes next leaves the host as it began.
 
 In the ordinary run at every point of one device's life that makes a difference to anybody, with two of those who may
-come next, in turn, and at some points of the longer lives; in the long run every point with every comer, before and
-after, by os._exit and by SIGKILL.
+come next, in turn, and at some points of the longer lives (in the quick run at one of four of all these); in the long
+run every point with every comer, before and after, by os._exit and by SIGKILL.
 """
 
 import json
@@ -17,22 +17,21 @@ from pathlib import Path
 
 import pytest
 from aftermath import recover
+from amounts import AMOUNTS, FULL, QUICK
 from cases import NIC
 from crash_lives import LIVES
 from scenario import Host, guest
 
 from libhook.simulation.hosts import nic
 
-FULL = os.environ.get("LIBHOOK_TEST_PROFILE") == "long"
 _HERE = Path(__file__).parent
 _EVERY = {"one device, taken": 1, "one device, given back": 1, "one of a group of three": 25, "eight devices": 60}
 _OFTEN = 12
-_STARTS = 100 if FULL else 15
 
 
 def _outcomes(life: str) -> list[tuple[str, list[str]]]:
     """Each point of a life, and what was wrong in the end, from a process of its own."""
-    every = 1 if FULL else _EVERY.get(life, _OFTEN)
+    every = 1 if FULL else _EVERY.get(life, _OFTEN) * AMOUNTS.crashes
     command = [sys.executable, str(_HERE / "crash_lives.py"), life, "full" if FULL else "bounded", str(every)]
     environment = {**os.environ, "PYTHONPATH": str(_HERE.parents[1])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -52,7 +51,7 @@ def test_every_crash_point_is_survived(capsys: pytest.CaptureFixture[str]) -> No
     with capsys.disabled():
         print(f"\ncrash points: {len(outcomes) - len(failed)} of {len(outcomes)} survived")
     assert failed == {}
-    assert len(outcomes) > 80
+    assert len(outcomes) > (30 if QUICK else 150)
 
 
 def test_recover_in_a_loop_beside_starts_takes_nothing(root: str) -> None:
@@ -60,15 +59,15 @@ def test_recover_in_a_loop_beside_starts_takes_nothing(root: str) -> None:
     host = Host(root, nic())
     one = guest(NIC)
     with _recovering(host) as times:
-        for _ in range(_STARTS):
+        for _ in range(AMOUNTS.beside):
             begun = host.libvirt.start(one)
             assert begun.error == ""
             assert host.driver(NIC) == "vfio-pci"
             assert [held.phase for held in host.outcomes[-1].journal.values()] == ["started"]
             host.libvirt.stop(one.name, "shutdown")
             assert host.changed == []
-    assert sum(times) >= _STARTS
-    assert host.records == [f"start {NIC} success", f"stop {NIC} success"] * _STARTS
+    assert sum(times) >= AMOUNTS.beside
+    assert host.records == [f"start {NIC} success", f"stop {NIC} success"] * AMOUNTS.beside
     recover(host)
     assert host.leftovers == []
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from aftermath import recover
+from amounts import FULL
 from cases import DISK, NIC
 from scenario import Host, Outcome, guest
 
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
 
-FULL = os.environ.get("LIBHOOK_TEST_PROFILE") == "long"
 OTHER = "11111111-2222-3333-4444-555555555555"
 UUID = Guest().uuid
 TEXT = "not libhook's\n"

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amounts import AMOUNTS
 
-FULL = os.environ.get("LIBHOOK_TEST_PROFILE") == "long"
 _HERE = Path(__file__).parent
 _GUESTS = 50
-_STARTS = 1000 if FULL else 100
+_STARTS = AMOUNTS.starts
+_TOGETHER = 3
+"""Times as long as one guest alone that four may take: one after the other they would take four times as long."""
+_MEASUREMENTS = 4
 _PATIENCE = 600
 """Seconds after which it is a deadlock."""
 
@@ -50,9 +53,14 @@ def test_guests_with_different_devices_do_not_wait_for_one_another(capsys: pytes
     report = _crowd("disjoint", 8, 2, 0)
     assert _wrong(report) == {}
     assert (report["started"], report["waited for a lock"], report["left"]) == (16, 0, [])
-    alone, together = (_crowd("disjoint", guests, 1, 0.4) for guests in (1, 4))
-    ratio = together["seconds"] / alone["seconds"]
+    # A machine that is busy with something else may spoil one measurement; guests that wait spoil each.
+    ratios: list[float] = []
+    while not ratios or (min(ratios) >= _TOGETHER and len(ratios) < _MEASUREMENTS):
+        alone, together = (_crowd("disjoint", guests, 1, 0.4) for guests in (1, 4))
+        assert (alone["started"], together["started"]) == (1, 4)
+        ratios.append(together["seconds"] / alone["seconds"])
     with capsys.disabled():
-        print(f"\ndisjoint guests: 0 waits for a lock in 16 starts; 4 at once take {ratio:.1f} times as long as 1")
-    assert (alone["started"], together["started"]) == (1, 4)
-    assert ratio < 3
+        print(
+            f"\ndisjoint guests: 0 waits for a lock in 16 starts; 4 at once take {min(ratios):.1f} times as long as 1"
+        )
+    assert min(ratios) < _TOGETHER

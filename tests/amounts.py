@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How much of the same a run plays: LIBHOOK_TEST_PROFILE is ``quick``, ``default`` or ``long``, as tests/run sets it.
+
+What is proved is the same in each; a quick run takes fewer samples of it, so that it ends within a minute.
+"""
+
+import os
+from typing import NamedTuple
+
+PROFILE = os.environ.get("LIBHOOK_TEST_PROFILE", "default")
+
+
+class Amounts(NamedTuple):
+    """Of one run."""
+
+    examples: int
+    """Generated inputs for each test that has some."""
+    inputs: int
+    """That a whole run generates together, at least."""
+    starts: int
+    """That fifty guests make at once."""
+    beside: int
+    """Starts beside a recover that runs in a loop."""
+    crashes: int
+    """One of so many crash points is played."""
+    faults: int
+    """One of so many rows of docs/faults.md is played."""
+
+
+AMOUNTS = {
+    "quick": Amounts(examples=25, inputs=500, starts=100, beside=10, crashes=4, faults=4),
+    "default": Amounts(examples=120, inputs=2_000, starts=1_000, beside=100, crashes=1, faults=1),
+    "long": Amounts(examples=6_000, inputs=100_000, starts=1_000, beside=100, crashes=1, faults=1),
+}[PROFILE]
+FULL = PROFILE == "long"
+QUICK = PROFILE == "quick"
