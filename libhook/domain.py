@@ -27,6 +27,10 @@ class HostDevice(NamedTuple):
     """The driver that ``<driver model=…>`` asks for; only ever a request, whoever writes the XML chooses it."""
     missing: bool = False
     """A USB device with startupPolicy='optional' that libvirt did not find: the guest does not have it."""
+    alias: str = ""
+    """libvirt's own name for it, in the XML of a guest that runs: ``hostdev0``."""
+    hint: str = ""
+    """By what else it can be told: the MAC address of an interface, vendor:product of a USB device."""
 
     @property
     def resolved(self) -> bool:

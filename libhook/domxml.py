@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A domain's XML to a Domain: the only file that imports lxml.
+"""A domain's XML to a Domain.
 
 It reads what libvirt 11 reads (src/conf/domain_conf.c, whose functions are named below), and only what names
 a host device: whatever else is wrong with the document is for libvirt to refuse.
@@ -7,33 +7,42 @@ a host device: whatever else is wrong with the document is for libvirt to refuse
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from lxml import etree
 
-from libhook import notation, prolog
-from libhook.address import PciAddress
-from libhook.domain import Domain, HostDevice, Kind, Source
+from libhook import prolog
+from libhook.domain import Domain, HostDevice, Source
 from libhook.errors import BadInput
+from libhook.hostdevxml import (
+    KINDS,
+    Found,
+    Identity,
+    Unknown,
+    bad,
+    child,
+    line_of,
+    pci_address,
+    quoted,
+    read_uuid,
+    required,
+    required_child,
+    text_of,
+)
 
 _VIRT = re.compile(r"[a-z0-9]+", re.ASCII)  # all of virDomainVirt, and what it may gain
-
-_Identity = tuple[str | int | None, ...]
-
-
-class _Found(NamedTuple):
-    """A host device as its elements name it, and what libvirt compares to tell that one is named twice."""
-
-    kind: Kind
-    address: str
-    identity: _Identity
-    pci: PciAddress | None = None
-    model: str | None = None
-    missing: bool = False
+_TAGS = ("hostdev", "interface", "disk")
 
 
-class _Unknown(Exception):
-    """A value that this version does not know and a newer libvirt may: the device is passed over."""
+class DeviceXml(NamedTuple):
+    """What one device's document names."""
+
+    element: str
+    devices: tuple[HostDevice, ...]
+    """Empty also for an interface out of a pool, whose VF is chosen when it is plugged in."""
+    mac: str
+    """Of an interface: by which libvirt finds it again; "" where none is given."""
+    warnings: tuple[str, ...]
 
 
 def parse(document: bytes) -> Domain:
@@ -43,16 +52,28 @@ def parse(document: bytes) -> Domain:
     passed over with a line in ``Domain.warnings``.
     """
     root = _root(document)
-    virt = _required(root, "type")
+    if root.tag != "domain":
+        raise bad(root, f"the root element is {quoted(str(root.tag))}, not 'domain'")
+    virt = required(root, "type")
     if not _VIRT.fullmatch(virt):
         # It goes into audit records as it is.
-        raise _bad(root, f"domain type {_quoted(virt)} is none of libvirt's")
-    name, _ = _text(root, "name")
-    uuid, node = _text(root, "uuid")
+        raise bad(root, f"domain type {quoted(virt)} is none of libvirt's")
+    name, _ = text_of(root, "name")
+    uuid, node = text_of(root, "uuid")
     reader = _Reader()
-    for candidate in _candidates(root):
-        reader.read(candidate)
-    return Domain(name, _uuid(node, uuid), virt, tuple(reader.devices), tuple(reader.warnings))
+    for candidate, device in _candidates(root):
+        reader.read(candidate, device)
+    return Domain(name, read_uuid(node, uuid), virt, tuple(reader.devices), tuple(reader.warnings))
+
+
+def parse_device(document: bytes) -> DeviceXml:
+    """One device's own document, as ``virsh attach-device`` takes it."""
+    root = _root(document)
+    reader = _Reader()
+    if root.tag in _TAGS:
+        for layer in _layers(root):
+            reader.read(layer, root)
+    return DeviceXml(str(root.tag), tuple(reader.devices), _attribute(root, "mac", "address"), tuple(reader.warnings))
 
 
 class _Reader:
@@ -61,74 +82,76 @@ class _Reader:
     def __init__(self) -> None:
         self.devices: list[HostDevice] = []
         self.warnings: list[str] = []
-        self._lines: dict[_Identity, int] = {}
-        self._controllers: set[_Identity] = set()
+        self._lines: dict[Identity, int] = {}
+        self._controllers: set[Identity] = set()
 
-    def read(self, node: etree._Element) -> None:
+    def read(self, node: etree._Element, device: etree._Element) -> None:
         """Read one of _candidates."""
+        alias = _attribute(device, "alias", "name")
         try:
             if node.tag == "hostdev":
-                self._hostdev(node)
+                self._hostdev(node, alias)
             elif node.tag == "interface":
                 if node.get("type") == "hostdev":
-                    self._add(node, "interface", _interface_type(node))
+                    self._add(node, "interface", _interface_type(node), alias)
             elif node.get("type") == "nvme":
-                self._nvme(node)
-        except _Unknown as unknown:
-            self.warnings.append(f"{unknown}, line {_line(node)}: passed over")
+                self._nvme(node, alias)
+        except Unknown as unknown:
+            self.warnings.append(f"{unknown}, line {line_of(node)}: passed over")
 
-    def _hostdev(self, node: etree._Element) -> None:
+    def _hostdev(self, node: etree._Element, alias: str) -> None:
         """Read <hostdev> (virDomainHostdevDefParseXML)."""
         mode = node.get("mode", "subsystem")
         if mode != "subsystem":  # capabilities: LXC only
-            raise _Unknown(f"hostdev mode {_quoted(mode)} is not supported")
-        self._add(node, "hostdev", _required(node, "type"))
+            raise Unknown(f"hostdev mode {quoted(mode)} is not supported")
+        self._add(node, "hostdev", required(node, "type"), alias)
 
-    def _add(self, node: etree._Element, source: Source, kind: str) -> None:
+    def _add(self, node: etree._Element, source: Source, kind: str, alias: str) -> None:
         """Read what names the device (virDomainHostdevDefParseXMLSubsys)."""
-        read = _KINDS.get(kind)
+        read = KINDS.get(kind)
         if read is None:
-            raise _Unknown(f"{node.tag} type {_quoted(kind)} is not known")
-        found = read(node, _required_child(node, "source"))
+            raise Unknown(f"{node.tag} type {quoted(kind)} is not known")
+        found = read(node, required_child(node, "source"))
         if not found.missing:
             self._once(node, found)
         # libvirt ignores a value it does not know here, hence only this one.
         managed = node.get("managed") == "yes"
+        hint = _attribute(node, "mac", "address") if source == "interface" else found.ids
         self.devices.append(
-            HostDevice(found.kind, source, managed, found.address, found.pci, found.model, found.missing)
+            HostDevice(found.kind, source, managed, found.address, found.pci, found.model, found.missing, alias, hint)
         )
 
-    def _nvme(self, layer: etree._Element) -> None:
+    def _nvme(self, layer: etree._Element, alias: str) -> None:
         """Read one NVMe source of a disk (virDomainDiskSourceNVMeParse).
 
         Several namespaces of one controller are one device, managed as the first says: libvirt binds the
         controller once, by the first (virNVMeDeviceListCreateDetachList).
         """
-        source = _required_child(layer, "source")
-        kind = _required(source, "type")
+        source = required_child(layer, "source")
+        kind = required(source, "type")
         if kind != "pci":
-            raise _Unknown(f"NVMe source type {_quoted(kind)} is not known")
+            raise Unknown(f"NVMe source type {quoted(kind)} is not known")
         # virDomainDiskDefPostParse makes the disk itself managed, not what is below it.
         managed = source.get("managed", "yes" if layer.tag == "disk" else "no")
         if managed not in ("yes", "no"):
-            raise _bad(source, f"managed={_quoted(managed)} is neither yes nor no")
-        pci = _pci_address(_required_child(source, "address"))
-        found = _Found("pci", str(pci), ("pci", str(pci)), pci)
+            raise bad(source, f"managed={quoted(managed)} is neither yes nor no")
+        pci = pci_address(required_child(source, "address"))
+        found = Found("pci", str(pci), ("pci", str(pci)), pci)
         if found.identity not in self._controllers:
             self._once(source, found)
             self._controllers.add(found.identity)
-            self.devices.append(HostDevice("pci", "disk", managed == "yes", str(pci), pci))
+            self.devices.append(HostDevice("pci", "disk", managed == "yes", str(pci), pci, alias=alias))
 
-    def _once(self, node: etree._Element, found: _Found) -> None:
+    def _once(self, node: etree._Element, found: Found) -> None:
         """Refuse a device that the document named before (virDomainDefHostdevValidate).
 
         A controller that is hostdev and NVMe disk libvirt refuses later, at the start: PCI device in use.
         """
         first = self._lines.get(found.identity)
         if first is not None:
-            what = f"{found.kind} device {_quoted(found.address)}"
-            raise _bad(node, f"{what} is named twice, before in line {first}")
-        self._lines[found.identity] = _line(node)
+            what = f"{found.kind} device {quoted(found.address)}"
+            raise bad(node, f"{what} is named twice, before in line {first}")
+        self._lines[found.identity] = line_of(node)
 
 
 def _root(document: bytes) -> etree._Element:
@@ -151,8 +174,6 @@ def _root(document: bytes) -> etree._Element:
         raise BadInput(f"the XML is malformed: {reason}, line {error.lineno or 1}") from None
     if root.getroottree().docinfo.internalDTD is not None:  # hidden from us by an unusual encoding
         raise BadInput("the XML has a DOCTYPE, line 1", prolog.NO_DOCTYPE)
-    if root.tag != "domain":
-        raise _bad(root, f"the root element is {_quoted(str(root.tag))}, not 'domain'")
     return root
 
 
@@ -164,162 +185,37 @@ def _interface_type(node: etree._Element) -> str:
             kind = address.get("type")
             if kind:
                 return kind
-    if any(_child(source, "vendor") is not None for source in sources):
+    if any(child(source, "vendor") is not None for source in sources):
         return "usb"
-    raise _bad(node, "interface of type hostdev has no source address type")
+    raise bad(node, "interface of type hostdev has no source address type")
 
 
-def _candidates(root: etree._Element) -> Iterator[etree._Element]:
-    """The elements that may name a host device.
+def _candidates(root: etree._Element) -> Iterator[tuple[etree._Element, etree._Element]]:
+    """The elements that may name a host device, each with the guest's device that it belongs to.
 
     From /domain/devices and nowhere else: <metadata> holds whatever its owner likes.
     """
     for devices in root.iterchildren("devices"):
-        for child in devices.iterchildren("hostdev", "interface", "disk"):
-            yield child
-            if child.tag == "disk":
-                yield from _chain(_child(child, "backingStore"))
-                yield from _chain(_child(child, "mirror"))
+        for device in devices.iterchildren(*_TAGS):
+            yield from ((layer, device) for layer in _layers(device))
+
+
+def _layers(device: etree._Element) -> Iterator[etree._Element]:
+    """The device itself and, of a disk, the layers below and beside it, which may be on NVMe too."""
+    yield device
+    if device.tag == "disk":
+        yield from _chain(child(device, "backingStore"))
+        yield from _chain(child(device, "mirror"))
 
 
 def _chain(layer: etree._Element | None) -> Iterator[etree._Element]:
     """A disk's layer and those below it; each has a type and a source as the disk has."""
     while layer is not None:
         yield layer
-        layer = _child(layer, "backingStore")
+        layer = child(layer, "backingStore")
 
 
-def _pci(node: etree._Element, source: etree._Element) -> _Found:
-    """virDomainHostdevSubsysPCIDefParseXML; without an address libvirt has 0000:00:00.0."""
-    address = _child(source, "address")
-    pci = PciAddress(0, 0, 0, 0) if address is None else _pci_address(address)
-    driver = _child(node, "driver")
-    model = None if driver is None else driver.get("model")
-    return _Found("pci", str(pci), ("pci", str(pci)), pci, model or None)
-
-
-def _usb(_node: etree._Element, source: etree._Element) -> _Found:
-    """virDomainHostdevSubsysUSBDefParseXML and virDomainHostdevMatchSubsysUSB."""
-    vendor, product = _child(source, "vendor"), _child(source, "product")
-    if (vendor is None) != (product is None):
-        raise _bad(source, f"USB device has no {'vendor' if vendor is None else 'product'}")
-    address = _child(source, "address")
-    bus = device = 0
-    if address is not None:
-        bus, device = _number(address, "bus"), _number(address, "device")
-    # libvirt also refuses one without address before one with, of the same vendor and product. We do not: at
-    # release a device that was missing looks like the first and one that was hot-plugged like the second.
-    identity: _Identity = ("usb", bus, device)
-    if not (bus and device):
-        identity = ("usb ids", *(_number(node, "id") for node in (vendor, product) if node is not None))
-    return _Found("usb", f"{bus:03d}.{device:03d}", identity, missing=source.get("missing") == "yes")
-
-
-def _scsi(_node: etree._Element, source: etree._Element) -> _Found:
-    """virDomainHostdevSubsysSCSIDefParseXML, SCSIHost and SCSIiSCSI."""
-    protocol = source.get("protocol", "adapter")
-    if protocol == "iscsi":
-        name = _required(source, "name")
-        host = _child(source, "host")
-        target = (None, None) if host is None else (host.get("name"), host.get("port"))
-        # virDomainPostParseCheckISCSIPath: no unit is unit 0.
-        return _Found("scsi", name, ("iscsi", name if "/" in name else f"{name}/0", *target))
-    if protocol != "adapter":
-        raise _Unknown(f"SCSI protocol {_quoted(protocol)} is not known")
-    address, adapter = _required_child(source, "address"), _required_child(source, "adapter")
-    host_name = _required(adapter, "name")
-    bus, target_id = _number(address, "bus"), _number(address, "target")
-    unit = _number(address, "unit", notation.ULONGLONG)
-    return _Found("scsi", f"{host_name}:{bus}:{target_id}:{unit}", ("scsi", host_name, bus, target_id, unit))
-
-
-def _scsi_host(_node: etree._Element, source: etree._Element) -> _Found:
-    """virDomainHostdevSubsysSCSIVHostDefParseXML."""
-    protocol = _required(source, "protocol")
-    if protocol != "vhost":
-        raise _Unknown(f"scsi_host protocol {_quoted(protocol)} is not known")
-    wwpn = _required(source, "wwpn")
-    if not notation.is_wwpn(wwpn):
-        raise _bad(source, f"wwpn {_quoted(wwpn)} is not naa. and 16 hex digits")
-    return _Found("scsi_host", wwpn, ("scsi_host", wwpn))
-
-
-def _mdev(_node: etree._Element, source: etree._Element) -> _Found:
-    """virDomainHostdevSubsysMediatedDevDefParseXML."""
-    address = _required_child(source, "address")
-    uuid = _uuid(address, _required(address, "uuid"))
-    return _Found("mdev", uuid, ("mdev", uuid))
-
-
-_KINDS = {"pci": _pci, "usb": _usb, "scsi": _scsi, "scsi_host": _scsi_host, "mdev": _mdev}
-
-
-def _pci_address(node: etree._Element) -> PciAddress:
-    """virPCIDeviceAddressParseXML: whatever is not said is 0."""
-    numbers = [0 if node.get(part) is None else _number(node, part) for part in PciAddress._fields]
-    try:
-        return PciAddress.of(*numbers)
-    except BadInput as error:
-        raise _bad(node, error.message) from None
-
-
-def _uuid(node: etree._Element, text: str) -> str:
-    """The UUID in libvirt's form, an error if it is none."""
-    uuid = notation.uuid(text)
-    if uuid is None:
-        raise _bad(node, f"uuid {_quoted(text)} is not 32 hex digits")
-    return uuid
-
-
-def _number(node: etree._Element, name: str, most: int = notation.UINT) -> int:
-    """The number of an attribute that must be there."""
-    text = _required(node, name)
-    value = notation.number(text, most)
-    if value is None:
-        raise _bad(node, f"{node.tag} {name}={_quoted(text)} is not a number from 0 to {most:#x}")
-    return value
-
-
-def _text(root: etree._Element, name: str) -> tuple[str, etree._Element]:
-    """The whole text of the first element of this name, and the element; empty is none (virXPathString)."""
-    node = _child(root, name)
-    text = "" if node is None else "".join(map(str, node.itertext()))
-    if node is None or not text:
-        raise _bad(root if node is None else node, f"the domain has no <{name}>")
-    return text, node
-
-
-def _required(node: etree._Element, name: str) -> str:
-    """An attribute that must be there."""
-    text = node.get(name)
-    if text is None:
-        raise _bad(node, f"{node.tag} has no {name}=")
-    return text
-
-
-def _required_child(node: etree._Element, name: str) -> etree._Element:
-    """The first child of this name, which must be there."""
-    child = _child(node, name)
-    if child is None:
-        raise _bad(node, f"{node.tag} has no <{name}>")
-    return child
-
-
-def _child(node: etree._Element, name: str) -> etree._Element | None:
-    """The first child of this name, as libvirt's virXPathNode takes it."""
-    return next(node.iterchildren(name), None)
-
-
-def _bad(node: etree._Element, what: str) -> BadInput:
-    """The error, with the line of the element."""
-    return BadInput(f"{what}, line {_line(node)}")
-
-
-def _line(node: etree._Element) -> int:
-    """The line of an element; from 65,536 on libxml2 may not know it."""
-    return cast("int", node.sourceline)
-
-
-def _quoted(text: str) -> str:
-    """Foreign text for a message, no longer than a line can hold."""
-    return f"'{text[:80]}…'" if len(text) > 80 else f"'{text}'"
+def _attribute(node: etree._Element, name: str, attribute: str) -> str:
+    """An attribute of the first child of this name, "" where there is none."""
+    found = child(node, name)
+    return "" if found is None else found.get(attribute, "")
