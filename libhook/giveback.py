@@ -5,9 +5,10 @@ One way for all of them, from the record and from what /sys says now; so it may 
 and ended by another.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from libhook.address import PciAddress
+from libhook.domain import HostDevice
 from libhook.effects import holders, libvirtd, sysfs
 from libhook.errors import LibhookError
 from libhook.held import Held, HeldDevice, Recorded
@@ -54,12 +55,16 @@ def settle(session: Session, uuid: str, *, starting_anew: bool = False) -> str |
 
 
 def give_back(
-    session: Session, uuid: str, unless: Callable[[Held], str | None] = lambda _: None, shutoff: str = "-"
+    session: Session,
+    uuid: str,
+    unless: Callable[[Held], str | None] = lambda _: None,
+    shutoff: str = "-",
+    at_its_end: Sequence[HostDevice] = (),
 ) -> str | None:
     """Undo, record and forget all of a guest's record; why something is left, or None.
 
     ``unless`` says, under the guest's lock, why nothing may be done. ``shutoff`` is libvirt's reason, ``-`` when it is
-    not known. What cannot be given back now stays in the
+    not known; ``at_its_end`` are the devices of the guest's last XML. What cannot be given back now stays in the
     record, for the next who comes. Being unable to write the journal holds nothing back.
     """
     state = session.state
@@ -75,15 +80,18 @@ def give_back(
         addresses = [address for device in held.devices if (address := device.pci)]
         with state.locked(state.names_of_locks(addresses), session.deadline):
             try_to_save(session, held._replace(phase="releasing"))
-            plan, failed = undo(session.with_grace(), held, shutoff)
+            plan, failed = undo(session.with_grace(), held, shutoff, at_its_end)
             session.send(_true_records(plan, held, failed))
-            return _let_go(session, held, failed)
+            part_with(session, held._replace(phase="releasing"), held.devices, failed)
+            return "; ".join(failed.values()) or None
 
 
-def undo(session: Session, held: Held, shutoff: str = "-") -> tuple[Plan, dict[str, str]]:
+def undo(
+    session: Session, held: Held, shutoff: str = "-", at_its_end: Sequence[HostDevice] = ()
+) -> tuple[Plan, dict[str, str]]:
     """Give back what a record holds, under its locks: the plan, and for each device that did not come back why."""
     session.wait_for_writes(held)
-    situation = session.to_release(held, shutoff)
+    situation = session.to_release(held, shutoff, at_its_end)
     plan = plan_for(situation)
     session.log_plan(plan)
     hanging = situation.host.in_flight & {move.device for move in held.moves}
@@ -107,28 +115,32 @@ def _true_records(plan: Plan, held: Held, failed: dict[str, str]) -> list[Record
     ]
 
 
-def _let_go(session: Session, held: Held, failed: dict[str, str]) -> str | None:
-    """Remove the record unless something is left in it, then the claims of what is not."""
+def part_with(session: Session, held: Held, part: Collection[HeldDevice], failed: Mapping[str, str]) -> None:
+    """Write the record without what came back of ``part``, or remove it when its guest is over, then the claims.
+
+    Under the guest's lock and those of the devices.
+    """
     state = session.state
     left: list[HeldDevice] = []
     free: list[PciAddress] = []
     for device in held.devices:
         address = device.pci
-        if device.address in failed and address:
+        if device not in part:
+            left.append(device)
+        elif device.address in failed and address:
             wedged = address in state.in_flight()
-            left.append(device._replace(recorded=_TOLD[device.recorded], wedged=wedged))
+            left.append(device._replace(recorded=_TOLD[device.recorded], wedged=wedged, plugging=None))
         elif address:
             free.append(address)
             if device.move and device.move.by == "libhook":
                 state.remember_home(address, device.move.now, held.libvirtd)
-    if left:
-        try_to_save(session, held._replace(phase="releasing", devices=tuple(left)))
+    if left or held.phase == "started":
+        try_to_save(session, held._replace(devices=tuple(left)))
     else:
         state.forget(held.uuid)
     for address in free:
         state.disclaim(address, held.uuid)
         state.settle_in_flight(address)
-    return "; ".join(failed.values()) if left else None
 
 
 def try_to_save(session: Session, held: Held) -> None:

@@ -37,6 +37,10 @@ class HeldDevice(NamedTuple):
     audited: bool = True
     wedged: bool = False
     """A kernel write did not come back in time; its child may still be asleep."""
+    began: Literal["start", "attach"] = "start"
+    """Whether it came with the guest, or was plugged in later."""
+    plugging: Process | None = None
+    """Who is plugging it in or out; while he lives he sees to it, and to its record."""
 
     @property
     def key(self) -> str:
@@ -62,6 +66,8 @@ class Held(NamedTuple):
     devices: tuple[HeldDevice, ...] = ()
     lost: int = 0
     """Audit records that the kernel had lost when the guest was prepared, where the trail is required."""
+    detached: tuple[str, ...] = ()
+    """The keys of what was plugged out and is recorded so: two may see the same end of a device."""
 
     @property
     def moves(self) -> tuple[Move, ...]:
@@ -78,14 +84,19 @@ class Held(NamedTuple):
         fields = self._asdict()
         fields["libvirtd"] = list(self.libvirtd)
         fields["devices"] = [
-            {**device._asdict(), "move": device.move.to_json() if device.move else None} for device in self.devices
+            {
+                **device._asdict(),
+                "move": device.move.to_json() if device.move else None,
+                "plugging": list(device.plugging) if device.plugging else None,
+            }
+            for device in self.devices
         ]
         return fields
 
     @classmethod
     def from_json(cls, value: object) -> "Held":
         """Field by field; BadInput when anything is not as we write it."""
-        match value:
+        match {"detached": [], **value} if isinstance(value, dict) else value:  # an earlier version had none
             case {
                 "uuid": str(uuid),
                 "name": str(name),
@@ -95,13 +106,15 @@ class Held(NamedTuple):
                 "libvirtd": [int(pid), int(start)],
                 "devices": list(devices),
                 "lost": int(lost),
-            } if phase in get_args(Phase):
-                return cls(uuid, name, virt, phase, boot, Process(pid, start), tuple(map(_device, devices)), lost)  # type: ignore[arg-type]
+                "detached": [*detached],
+            } if phase in get_args(Phase) and all(isinstance(key, str) for key in detached):
+                process = Process(pid, start)
+                return cls(uuid, name, virt, phase, boot, process, tuple(map(_device, devices)), lost, tuple(detached))  # type: ignore[arg-type]
         raise BadInput("not a record of a guest")
 
 
 def _device(value: object) -> HeldDevice:
-    match value:
+    match {"began": "start", "plugging": None, **value} if isinstance(value, dict) else value:
         case {
             "kind": str(kind),
             "address": str(address),
@@ -109,9 +122,12 @@ def _device(value: object) -> HeldDevice:
             "recorded": str(recorded),
             "audited": bool(audited),
             "wedged": bool(wedged),
+            "began": "start" | "attach" as began,
+            "plugging": None | [int(), int()] as plugging,
         } if kind in get_args(Kind) and recorded in get_args(Recorded):
             way = None if move is None else Move.from_json(move)
-            device = HeldDevice(kind, address, way, recorded, audited, wedged)  # type: ignore[arg-type]
+            who = None if plugging is None else Process(*plugging)
+            device = HeldDevice(kind, address, way, recorded, audited, wedged, began, who)  # type: ignore[arg-type]
             if way and (kind != "pci" or str(way.device) != address):
                 raise BadInput(f"the move of {way.device} stands at {address}")
             return device

@@ -31,7 +31,7 @@ def prepare(session: Session, event: Event, domain: Domain) -> None:
     state = session.state
     state.prepare()
     addresses = [device.pci for device in domain.pci if device.pci]
-    for uuid in _former(session, domain):
+    for uuid in former(session, domain):
         settle(session, uuid, starting_anew=uuid == domain.uuid)
     with state.locked([f"domain-{domain.uuid}"], session.deadline):
         if (held := state.load(domain.uuid)) is not None and held.moves:
@@ -47,7 +47,7 @@ def prepare(session: Session, event: Event, domain: Domain) -> None:
             _take(session, domain, held, plan)
 
 
-def _former(session: Session, domain: Domain) -> list[str]:
+def former(session: Session, domain: Domain) -> list[str]:
     """Who has a record that must be settled first, if it is dead: the guest itself, and who holds what it needs."""
     addresses = [device.pci for device in domain.pci if device.pci]
     holders = {claim.uuid for claim in session.state.claims(session.related(addresses)).values()}
@@ -59,7 +59,7 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
     first: list[Action] = []
     situation = session.situation(event, domain, None)
     devices, claims = dict(situation.host.devices), dict(situation.host.claims)
-    for uuid in _former(session, domain):
+    for uuid in former(session, domain):
         held = session.state.load(uuid)
         if held is None or sign_of_life(held, facts(session, held), starting_anew=uuid == domain.uuid):
             continue
@@ -99,7 +99,7 @@ def _held_device(device: HostDevice, move: Move | None = None) -> HeldDevice:
 def _take(session: Session, domain: Domain, held: Held, plan: Plan) -> None:
     """Journal, claim, apply; on any failure undo and refuse."""
     try:
-        _journal(session, held, (device.pci for device in held.devices if device.pci))
+        journal(session, held, (device.pci for device in held.devices if device.pci))
     except LibhookError as error:
         refusals = [Refusal(device.key, error.message, error.hint) for device in domain.devices]
         _refuse(session, _let_go(session, held), refusals)
@@ -111,10 +111,10 @@ def _take(session: Session, domain: Domain, held: Held, plan: Plan) -> None:
     if refusals:
         _, left = undo(session.with_grace(), held)
         _refuse(session, _let_go(session, held, left), refusals)
-    _journal(session, held._replace(phase="prepared"))
+    journal(session, held._replace(phase="prepared"))
 
 
-def _journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> None:
+def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> None:
     """Write the claims, then the record that they lead to. Where that cannot be done nothing may be handed over."""
     try:
         for address in claims:
@@ -156,9 +156,14 @@ def _refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoRetu
     for address in (device.pci for device in held.devices):
         if address and not held.holds(address):
             session.state.disclaim(address, held.uuid)
-    shown = "; ".join(dict.fromkeys(refusal.line for refusal in refusals[:_SHOWN]))
+    raise Refused(shown(refusals))
+
+
+def shown(refusals: Sequence[Refusal]) -> str:
+    """The first of them as one line."""
+    lines = "; ".join(dict.fromkeys(refusal.line for refusal in refusals[:_SHOWN]))
     rest = len(refusals) - _SHOWN
-    raise Refused(f"{shown}; and {rest} more" if rest > 0 else shown)
+    return f"{lines}; and {rest} more" if rest > 0 else lines
 
 
 def start(session: Session, event: Event, domain: Domain) -> None:
@@ -176,16 +181,16 @@ def start(session: Session, event: Event, domain: Domain) -> None:
             session.log_plan(plan)
             known = {device.key: device for device in held.devices}
             present = [device for device in domain.devices if not device.missing]
-            own = [known.get(device.key) or _newcomer(session, device) for device in present]
+            own = [known.get(device.key) or newcomer(session, device) for device in present]
             gone = [device for key, device in known.items() if key not in {device.key for device in present}]
             along = [device for device in gone if device.move or not device.audited]
             held = held._replace(phase="starting", devices=(*own, *along))
             if plan.refusals:
                 _refuse(session, held, plan.refusals)
-            _journal(session, held, addresses)
+            journal(session, held, addresses)
 
 
-def _newcomer(session: Session, device: HostDevice) -> HeldDevice:
+def newcomer(session: Session, device: HostDevice) -> HeldDevice:
     """A device that ``prepare`` did not know: libvirt has bound it by now, and may not give it back (State.home)."""
     libvirtd = session.state.process(session.libvirtd)
     home = session.state.home(device.pci, libvirtd) if device.pci else None
@@ -219,5 +224,5 @@ def started(session: Session, event: Event, domain: Domain) -> None:
 def release(session: Session, event: Event, domain: Domain | None) -> None:
     """Give back what the record says; where the XML cannot be read, that of the guest of this name."""
     for uuid in [domain.uuid] if domain else [held.uuid for held, _ in records(session)[0] if held.name == event.guest]:
-        if left := give_back(session, uuid, shutoff=event.extra):
+        if left := give_back(session, uuid, shutoff=event.extra, at_its_end=domain.devices if domain else ()):
             session.log.add("error", "not given back", reason=left, hint="libhook status, libhook recover")

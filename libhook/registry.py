@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which handlers answer which operation, in order. Nothing is discovered: what runs as root stands here."""
 
+from typing import Literal
+
 from libhook.handlers import audit, preflight, vfio
 from libhook.plan import Plan, Refusal, Warn
 from libhook.situation import Handler, Situation
@@ -11,6 +13,9 @@ HANDLERS: dict[str, tuple[Handler, ...]] = {
     "started": (audit.started,),
     "release": (vfio.release, audit.release),
     "reconnect": (vfio.reconnect, audit.reconnect),
+    # Not libvirt's: it calls no hook at hot-plug (hotplug.py).
+    "attach": (audit.required, preflight.prepare, vfio.prepare, audit.attach),
+    "detach": (vfio.release, audit.detach),
 }
 
 
@@ -21,4 +26,6 @@ def plan_for(situation: Situation) -> Plan:
     if not plan.refusals:
         return plan
     said = tuple(action for action in plan.actions if isinstance(action, Refusal | Warn))
-    return Plan(said + audit.failed(situation.domain, (refusal.device for refusal in plan.refusals), situation.config))
+    keys = (refusal.device for refusal in plan.refusals)
+    reason: Literal["start", "attach"] = "attach" if situation.event.operation.name == "attach" else "start"
+    return Plan(said + audit.failed(situation.domain, keys, situation.config, reason))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from libhook import config as configuration
 from libhook.address import PciAddress
 from libhook.config import Config
-from libhook.domain import Domain
+from libhook.domain import Domain, HostDevice
 from libhook.effects import audit, files, sysfs, uses
 from libhook.effects.apply import Applier, Failure, Outcome
 from libhook.effects.child import Deadline
@@ -90,14 +90,14 @@ class Session(NamedTuple):
         """What this event asks for."""
         return plan_for(self.situation(event, domain, held))
 
-    def plan_when_free(self, event: Event, domain: Domain) -> Plan:
-        """The same for ``prepare``, once no process has a device open any more, or has had time enough to close it.
+    def plan_when_free(self, event: Event, domain: Domain, held: Held | None = None) -> Plan:
+        """The same for a hand-over, once no process has a device open any more, or has had time enough to close it.
 
         Nothing is written meanwhile: unbinding a device that is in use is how hosts hang.
         """
         patience = Deadline.after(self.config.holder_wait)
         while True:
-            situation = self.situation(event, domain, None)
+            situation = self.situation(event, domain, held)
             if not (waits_for(situation) and patience.left and self.deadline.left):
                 return plan_for(situation)
             time.sleep(_LOOK_AGAIN)
@@ -106,11 +106,11 @@ class Session(NamedTuple):
         """What the event's handlers may consider; no more of the host is looked at than they need."""
         addresses = [device.pci for device in domain.pci if device.pci]
         match event.operation.name:
-            case "prepare":
+            case "prepare" | "attach":
                 host = self.look(addresses)
             case "start" | "reconnect":
                 host = sysfs.glance(self.machine, addresses, self.state.claims(addresses), self.state.in_flight())
-            case "release":
+            case "release" | "detach":
                 taken = [move.device for move in held.moves] if held else []
                 host = sysfs.glance(
                     self.machine, taken, self.state.claims(taken), self.state.in_flight(), self.deadline
@@ -120,10 +120,13 @@ class Session(NamedTuple):
         trail = self.machine.kernel.trail() if self.config.audit_required else None
         return Situation(event, domain, host, held, self.config, trail)
 
-    def to_release(self, held: Held, shutoff: str = "-") -> Situation:
-        """What the give-back of everything of a record may consider; the guest's XML is not asked."""
+    def to_release(self, held: Held, shutoff: str = "-", at_its_end: Sequence[HostDevice] = ()) -> Situation:
+        """What the give-back of everything of a record may consider.
+
+        The guest's XML is not asked, but for which devices it had ``at_its_end``.
+        """
         event = Event(held.name, OPERATIONS["release"], shutoff)
-        return self.situation(event, Domain(held.name, held.uuid, held.virt, ()), held)
+        return self.situation(event, Domain(held.name, held.uuid, held.virt, tuple(at_its_end)), held)
 
     def plan_release(self, held: Held) -> Plan:
         """What gives back everything of a record."""

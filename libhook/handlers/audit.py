@@ -55,39 +55,57 @@ def reconnect(situation: Situation) -> Iterator[Action]:
     present = {device.key for device in situation.domain.devices}
     for device in held.devices if held else ():
         if held and device.audited and device.recorded == "nothing" and device.key in present:
-            yield _record(held, device, "start", True, situation.config)
+            yield _record(held, device, device.began, True, situation.config)
 
 
 def release(situation: Situation) -> Iterator[Action]:
     """A device that was handed over gets ``stop``; one whose fate is not recorded yet never was: failed.
 
-    Unless libvirt's reason says that the guest ran: then only the call at ``started`` was lost, and is made up for.
+    Unless libvirt's reason says that the guest ran: then only the call at ``started`` was lost, and is made up for; and
+    a device whose plugging in was not recorded is in the XML of the guest's end if the guest had it.
     """
     held = situation.held
     if held is None:
         return
     ran = held.phase == "starting" and situation.event.extra in _RAN
+    at_its_end = {device.key for device in situation.domain.devices}
     for device in held.devices:
         if not device.audited:
             continue
-        if ran and device.recorded == "nothing" and device.address != USB_UNRESOLVED:
-            yield _record(held, device, "start", True, situation.config)
+        had = ran if device.began == "start" else device.key in at_its_end
+        if had and device.recorded == "nothing" and device.address != USB_UNRESOLVED:
+            yield _record(held, device, device.began, True, situation.config)
             yield _record(held, device, "stop", True, situation.config)
         elif device.recorded in ("success", "unreturned"):
             yield _record(held, device, "stop", True, situation.config)
         elif device.recorded == "nothing":
-            yield _record(held, device, "start", False, situation.config)
+            yield _record(held, device, device.began, False, situation.config)
 
 
-def failed(guest: Domain | Held, keys: Iterable[str], config: Config) -> tuple[Record, ...]:
-    """For the devices on whose account a start is refused."""
+def attach(situation: Situation) -> Iterator[Action]:
+    """The devices that are plugged in; one named by vendor and product has its address when libvirt has found it."""
+    for device in situation.domain.devices:
+        if device.resolved and not device.missing:
+            yield _record(situation.domain, device, "attach", True, situation.config)
+
+
+def detach(situation: Situation) -> Iterator[Action]:
+    """The devices that are plugged out."""
+    for device in situation.domain.devices:
+        yield _record(situation.domain, device, "detach", True, situation.config)
+
+
+def failed(
+    guest: Domain | Held, keys: Iterable[str], config: Config, reason: record.Reason = "start"
+) -> tuple[Record, ...]:
+    """For the devices on whose account a start, or a hot-plug, is refused."""
     wanted = set(keys)
     devices = (device for device in guest.devices if isinstance(device, HostDevice) or device.audited)
-    return tuple(_record(guest, device, "start", False, config) for device in devices if device.key in wanted)
+    return tuple(_record(guest, device, reason, False, config) for device in devices if device.key in wanted)
 
 
 def _record(
     guest: Domain | Held, device: HostDevice | HeldDevice, reason: record.Reason, success: bool, config: Config
 ) -> Record:
     text = record.text(guest, device, reason, config.audit_record)
-    return Record(device.key, text, success, ends=reason == "stop")
+    return Record(device.key, text, success, ends=reason in ("stop", "detach"))
