@@ -5,14 +5,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from libhook import __version__, domxml, event, giveback, report, views
+from libhook import __version__, domxml, event, giveback, hotplug, plug, report, views
 from libhook.address import PciAddress
 from libhook.config import Config
 from libhook.domain import Domain
 from libhook.effects.child import Deadline
+from libhook.effects.hypervisor import DEFAULT_URI, Hypervisor
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.state import State
@@ -56,6 +57,24 @@ def parser() -> argparse.ArgumentParser:
     add("status", status, "what is held for which guest, and what recover would do")
     recovering = add("recover", recover, "give back what dead processes left", as_json=False)
     recovering.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    for verb, command, text in (
+        ("attach", attach, "plug a host device into a guest that runs, with the checks and the record of a start"),
+        ("detach", detach, "plug a host device out, wait for the guest to let go, and give it back to the host"),
+    ):
+        plugging = add(verb, command, text, as_json=False)
+        plugging.add_argument("guest", metavar="DOMAIN", help="the guest's name, UUID or number")
+        plugging.add_argument("xml", metavar="DEVICE-XML", help="the device's XML: a file, or - for stdin")
+        plugging.add_argument("--live", action="store_true", help="the guest that runs (default where it does)")
+        plugging.add_argument("--config", action="store_true", help="its configuration, from the next start on")
+        plugging.add_argument(
+            "--timeout",
+            type=_seconds,
+            default=30.0,
+            metavar="SECONDS",
+            help="how long libvirt and the guest may take to answer (default: 30)",
+        )
+        plugging.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        plugging.add_argument("-c", "--connect", default=DEFAULT_URI, metavar="URI", help=f"default: {DEFAULT_URI}")
     add("demo", demo, "one guest's life on a simulated host; changes nothing here", as_json=False)
     hook = commands.add_parser("hook", help="what libvirtd runs: NAME OPERATION SUBOPERATION EXTRA, XML on stdin")
     hook.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -124,7 +143,11 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             name = printable(held.name)
             session = session.for_record(held)
             session = session._replace(deadline=Deadline.after(session.config.write_deadline))
-            if alive:
+            if alive and hotplug.abandoned(session, held) and not options.dry_run:
+                reason = hotplug.settle_abandoned(session, held)
+                code |= bool(reason)
+                print(f"{name}: {printable(reason) if reason else 'what was left half plugged is settled'}")
+            elif alive:
                 print(f"{name}: left alone, {alive}")
             elif options.dry_run:
                 hanging = session.state.in_flight() & {move.device for move in held.moves}
@@ -150,6 +173,32 @@ def demo(_machine: Machine, _options: argparse.Namespace) -> int:
     return play_demo(launcher, sys.stdout)
 
 
+def attach(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook attach DOMAIN DEVICE-XML``."""
+    return _plug(machine, options, plug.attach)
+
+
+def detach(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook detach DOMAIN DEVICE-XML``: exit code 1 when the guest keeps it, or it did not come back."""
+    return _plug(machine, options, plug.detach)
+
+
+def _plug(machine: Machine, options: argparse.Namespace, work: Callable[..., Iterator[str]]) -> int:
+    document = _read(options.xml, "a file with a device's XML")
+    request = plug.Request(options.guest, document, options.live, options.config, options.timeout, options.dry_run)
+    with Log(machine, operation=work.__name__) as log:
+        for line in work(machine, log, Hypervisor(options.connect), request):
+            print(line)
+    return 0
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 3600:
+        raise ValueError
+    return value
+
+
 def _complain(broken: list[str]) -> int:
     """Records that cannot be read, each in one line; 1 when there is any."""
     for line in broken:
@@ -163,17 +212,20 @@ def _session(machine: Machine, log: Log, config: Config) -> Session:
 
 def _read_domain(path: str) -> Domain:
     """The guest; what was passed over in its XML is said on stderr."""
-    try:
-        if path == "-":
-            domain = domxml.parse(sys.stdin.buffer.read(_LARGEST))
-        else:
-            with open(path, "rb") as file:
-                domain = domxml.parse(file.read(_LARGEST))
-    except OSError as error:
-        raise LibhookError(f"{path}: {error.strerror}", "name a file with a domain's XML, or - for stdin") from None
+    domain = domxml.parse(_read(path, "a file with a domain's XML"))
     for warning in domain.warnings:
         print(printable(f"passed over: {warning}"), file=sys.stderr)
     return domain
+
+
+def _read(path: str, what: str) -> bytes:
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read(_LARGEST)
+        with open(path, "rb") as file:
+            return file.read(_LARGEST)
+    except OSError as error:
+        raise LibhookError(f"{path}: {error.strerror}", f"name {what}, or - for stdin") from None
 
 
 def _print(what: dict[str, object] | list[object] | list[str]) -> None:

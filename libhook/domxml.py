@@ -73,7 +73,7 @@ def parse_device(document: bytes) -> DeviceXml:
     if root.tag in _TAGS:
         for layer in _layers(root):
             reader.read(layer, root)
-    return DeviceXml(str(root.tag), tuple(reader.devices), _attribute(root, "mac", "address"), tuple(reader.warnings))
+    return DeviceXml(str(root.tag), tuple(reader.devices), _mac(root), tuple(reader.warnings))
 
 
 class _Reader:
@@ -116,7 +116,7 @@ class _Reader:
             self._once(node, found)
         # libvirt ignores a value it does not know here, hence only this one.
         managed = node.get("managed") == "yes"
-        hint = _attribute(node, "mac", "address") if source == "interface" else found.ids
+        hint = _mac(node) if source == "interface" else found.ids
         self.devices.append(
             HostDevice(found.kind, source, managed, found.address, found.pci, found.model, found.missing, alias, hint)
         )
@@ -213,6 +213,10 @@ def _chain(layer: etree._Element | None) -> Iterator[etree._Element]:
     while layer is not None:
         yield layer
         layer = child(layer, "backingStore")
+
+
+def _mac(interface: etree._Element) -> str:
+    return _attribute(interface, "mac", "address").lower()
 
 
 def _attribute(node: etree._Element, name: str, attribute: str) -> str:

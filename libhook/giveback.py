@@ -134,7 +134,7 @@ def part_with(session: Session, held: Held, part: Collection[HeldDevice], failed
             free.append(address)
             if device.move and device.move.by == "libhook":
                 state.remember_home(address, device.move.now, held.libvirtd)
-    if left or held.phase == "started":
+    if left or (held.detached and held.phase == "started"):
         try_to_save(session, held._replace(devices=tuple(left)))
     else:
         state.forget(held.uuid)

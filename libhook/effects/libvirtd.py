@@ -38,8 +38,18 @@ def of(machine: Machine, caller: int) -> int:
 
 def any_lives(machine: Machine) -> bool:
     """Whether a process of the daemon's name is there."""
-    found = (_look(machine, pid) for pid in filter(str.isdigit, os.listdir(machine.proc)))
-    return any(process.name in _NAMES for process in found if process)
+    return bool(_daemons(machine))
+
+
+def find(machine: Machine) -> int:
+    """The pid of the daemon, for whoever it has not called; NOT_KNOWN where there is none, or more than one."""
+    found = _daemons(machine)
+    return found[0] if len(found) == 1 else NOT_KNOWN
+
+
+def _daemons(machine: Machine) -> list[int]:
+    pids = filter(str.isdigit, os.listdir(machine.proc))
+    return [int(pid) for pid in pids if (process := _look(machine, pid)) and process.name in _NAMES]
 
 
 def _look(machine: Machine, pid: str) -> _Process | None:

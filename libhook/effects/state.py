@@ -73,14 +73,15 @@ class State:
         """
         own, shared = set(), set()
         for address in addresses:
-            own.add(self._name_of_lock(address))
+            own.add(self.name_of_lock(address))
             pf, vfs = sysfs.related(self._machine, address)
-            own.update(self._name_of_lock(vf) for vf in vfs)
+            own.update(self.name_of_lock(vf) for vf in vfs)
             if pf is not None:
-                shared.add(self._name_of_lock(pf))
+                shared.add(self.name_of_lock(pf))
         return own | {f"{name}{locks.SHARED}" for name in shared - own}
 
-    def _name_of_lock(self, address: PciAddress) -> str:
+    def name_of_lock(self, address: PciAddress) -> str:
+        """The same for all devices of one IOMMU group."""
         group = sysfs.group(self._machine, address)
         return f"device-{address}" if group is None else f"group-{group}"
 
@@ -236,6 +237,10 @@ class State:
         except OSError:
             return Process(pid, 0)
         return Process(pid, int(after_name[19]))
+
+    def own_process(self) -> Process:
+        """The process that asks."""
+        return self.process(os.getpid())
 
     def lives(self, process: Process) -> bool:
         """Whether it is still that process."""

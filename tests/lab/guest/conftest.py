@@ -34,9 +34,11 @@ def guest(request: pytest.FixtureRequest) -> Iterator[MakeGuest]:
     """Makes guests named after the test; those still running when a test fails are destroyed."""
     made: list[Guest] = []
 
-    def make(*devices: Device, name: str | None = None, more_devices: str = "", more: str = "") -> Guest:
+    def make(
+        *devices: Device, name: str | None = None, more_devices: str = "", more: str = "", machine: str = "q35"
+    ) -> Guest:
         own_name = f"{request.node.originalname.removeprefix('test_')[:40]}-{len(made)}"
-        made.append(Guest(devices, name or own_name, more_devices, more))
+        made.append(Guest(devices, name or own_name, more_devices, more, machine))
         return made[-1]
 
     yield make

@@ -100,21 +100,21 @@ def scsi(host_channel_target_lun: str) -> Device:
     )
 
 
-def file_disk(path: Path) -> str:
+def file_disk(path: Path, target: str = "sda", bus: str = "sata") -> str:
     """A disk out of a file."""
     return (
         f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{path}'/>"
-        "<target dev='sda' bus='sata'/></disk>"
+        f"<target dev='{target}' bus='{bus}'/></disk>"
     )
 
 
-def boot_sector(name: str) -> str:
-    """A disk that makes the guest act by itself: power off, panic, reset (boot-sectors/README.md)."""
+def boot_sector(name: str, target: str = "sda", bus: str = "sata") -> str:
+    """A disk that makes the guest act by itself: power off, panic, reset, answer (boot-sectors/README.md)."""
     image = IMAGES / f"{name}.img"
     IMAGES.mkdir(parents=True, exist_ok=True)
     # Padded: on a disk of a single sector the firmware counts no cylinder, and does not boot from it.
     image.write_bytes((BOOT_SECTORS / f"{name}.bin").read_bytes().ljust(1 << 20, b"\0"))
-    return file_disk(image)
+    return file_disk(image, target, bus)
 
 
 def virsh(*arguments: str, timeout: float = 120) -> str:
@@ -131,15 +131,27 @@ def virsh(*arguments: str, timeout: float = 120) -> str:
     return done.stdout
 
 
+def libhook(*arguments: str, timeout: float = 120) -> str:
+    """What the installed command prints; Refused with what it says when it fails."""
+    done = subprocess.run(
+        ["libhook", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
+    )
+    if done.returncode != 0:
+        raise Refused(done.stderr.strip())
+    return done.stdout
+
+
 class Guest:
     """A transient guest of 64 MiB with the given host devices, known to virsh by its UUID."""
 
-    def __init__(self, devices: Sequence[Device], name: str, more_devices: str = "", more: str = "") -> None:
+    def __init__(
+        self, devices: Sequence[Device], name: str, more_devices: str = "", more: str = "", machine: str = "q35"
+    ) -> None:
         self.devices, self.name, self.uuid = tuple(devices), name, str(uuid.uuid4())
         self.xml = f"""
             <domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
               <name>{escape(name)}</name><uuid>{self.uuid}</uuid><memory unit='MiB'>64</memory><vcpu>1</vcpu>
-              <os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features>
+              <os><type arch='x86_64' machine='{machine}'>hvm</type></os><features><acpi/></features>
               <on_reboot>destroy</on_reboot><on_crash>destroy</on_crash>
               <devices>
                 <panic model='isa'/>{more_devices}{"".join(device.xml for device in devices)}
@@ -161,6 +173,15 @@ class Guest:
         except Refused as refusal:
             return str(refusal)
         raise AssertionError(f"{self.name} started")
+
+    def plug(self, verb: str, device: Device, *options: str, by: str = "libhook") -> str:
+        """attach or detach by libhook or by virsh: what is printed; Refused with what is said when it fails."""
+        with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+            file.write(device.xml)
+            file.flush()
+            if by == "virsh":
+                return virsh(f"{verb}-device", self.uuid, file.name, *options)
+            return libhook(verb, self.uuid, file.name, *options)
 
     def destroy(self) -> None:
         """End it as `virsh destroy` does."""
