@@ -18,10 +18,12 @@ from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.effects.tidy import tidy
-from libhook.errors import BadInput, LibhookError, printable
+from libhook.effects.watching import Connection
+from libhook.errors import BadInput, DeadlineExpired, LibhookError, printable
 from libhook.prolog import MAX_BYTES
 from libhook.run import plan
 from libhook.session import Session, load_config
+from libhook.watch import Watcher
 
 _LARGEST = MAX_BYTES + 1
 
@@ -75,6 +77,10 @@ def parser() -> argparse.ArgumentParser:
         )
         plugging.add_argument("--dry-run", action="store_true", help="only say what would be done")
         plugging.add_argument("-c", "--connect", default=DEFAULT_URI, metavar="URI", help=f"default: {DEFAULT_URI}")
+    watching = add(
+        "watch", watch, "record what other clients plug in and out; the service libhook-watch", as_json=False
+    )
+    watching.add_argument("-c", "--connect", default=DEFAULT_URI, metavar="URI", help=f"default: {DEFAULT_URI}")
     add("demo", demo, "one guest's life on a simulated host; changes nothing here", as_json=False)
     hook = commands.add_parser("hook", help="what libvirtd runs: NAME OPERATION SUBOPERATION EXTRA, XML on stdin")
     hook.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -190,6 +196,31 @@ def _plug(machine: Machine, options: argparse.Namespace, work: Callable[..., Ite
         for line in work(machine, log, Hypervisor(options.connect), request):
             print(line)
     return 0
+
+
+def watch(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook watch``: until it is told to stop."""
+    if os.geteuid() != 0:
+        raise LibhookError("the audit trail and the devices are root's", "run it as root")
+    state = State(machine)
+    state.prepare()
+    connection = Connection(options.connect, _tell_systemd)
+    try:
+        with state.locked(["watch"], Deadline.after(0)):
+            if sys.stderr.isatty():
+                print(f"watching {options.connect}; what is recorded goes to the journal, too. Ctrl-C ends it")
+            connection.run(Watcher(machine, connection.look))
+    except DeadlineExpired:
+        raise LibhookError("another watch runs already", "systemctl status libhook-watch") from None
+    return 0
+
+
+def _tell_systemd(text: str) -> None:
+    """sd_notify(3); nobody listens where the service manager has not started us."""
+    if os.environ.get("NOTIFY_SOCKET"):
+        from systemd import daemon
+
+        daemon.notify(text)
 
 
 def _seconds(text: str) -> float:

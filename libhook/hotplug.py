@@ -143,22 +143,30 @@ def ask_back(session: Session, guest: Domain, devices: Sequence[HostDevice], wor
         try_to_save(session, held._replace(devices=tuple(known.values()), detached=detached))
 
 
-def removed(session: Session, guest: Domain, devices: Sequence[HostDevice]) -> str | None:
+def removed(session: Session, guest: Domain, devices: Sequence[HostDevice], *, has_again: bool = False) -> str | None:
     """The guest has these devices no more: give back what libhook took, and record it unless somebody has.
 
-    Why something did not come back, or None.
+    Why something did not come back, or None. ``has_again``: it was plugged in again before that could be seen, so
+    nothing may be given back.
     """
     session.state.prepare()
     with _record_of(session, guest, [device.pci for device in devices if device.pci]) as held:
         keys = {device.key for device in devices} - {*held.detached}
         part = tuple(device for device in held.devices if device.key in keys)
         told = {device.key for device in part if device.recorded == "unreturned"}
-        part, failed = _put_back(session, held, part)
+        part, failed = ((), {}) if has_again else _put_back(session, held, part)
         bad = {f"pci {address}" for address in failed}
         gone = guest._replace(devices=tuple(device for device in devices if device.key in keys - (bad & told)))
         situation = session.situation(Event(guest.name, DETACH, "-"), gone, None)
         records = [record for record in audit.detach(situation) if isinstance(record, Record)]
         session.send([record._replace(success=record.device not in bad) for record in records])
+        if has_again:  # and that is not recorded yet
+            anew = (
+                device._replace(recorded="nothing", began="attach") if device.key in keys else device
+                for device in held.devices
+            )
+            try_to_save(session, held._replace(devices=tuple(anew)))
+            return None
         part_with(session, held._replace(detached=(*held.detached, *sorted(keys - bad))), part, failed)
         return "; ".join(failed.values()) or None
 

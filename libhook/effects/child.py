@@ -86,6 +86,15 @@ def spawn(task: Callable[[], None], in_flight: str | None = None, keep: int = -1
     return Child(pid, os.pidfd_open(pid))
 
 
+def reap() -> None:
+    """Bury children that were left behind and have ended: for a process that lives long, between two of its tasks."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
 def detach_standard_streams() -> None:
     """Let go of the pipes that somebody may be waiting on."""
     null = os.open(os.devnull, os.O_RDWR)

@@ -13,6 +13,7 @@ and removed after it, under the lock of the device's group: at no moment does a 
     locks/                one a guest, one an IOMMU group
     in-flight/            one a device while a write is on its way (effects/child.py)
     homes/0000:01:00.0    where a device was that libhook took and gave back, in this libvirtd's life
+    watched.json          which host devices `libhook watch` last saw in each guest
 """
 
 import errno
@@ -21,6 +22,7 @@ import os
 import stat
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
+from typing import cast
 
 from libhook.address import PciAddress
 from libhook.effects import files, locks, sysfs
@@ -194,6 +196,17 @@ class State:
                     if start and (pid, start) == libvirtd and "/" not in (driver or ""):
                         return Binding(driver, override)
         return None
+
+    def watched(self) -> object:
+        """What ``watch`` wrote last; None where there is nothing that can be read."""
+        with suppress(BadInput, ValueError, RecursionError):
+            return cast("object", json.loads(files.read(f"{self._folder}/watched.json") or "null"))
+        return None
+
+    def remember_watched(self, seen: object) -> None:
+        """Write it. Without it a later ``watch`` only takes for known what it finds."""
+        with suppress(OSError):
+            files.replace(f"{self._folder}/watched.json", json.dumps(seen))
 
     def in_flight_path(self, name: str) -> str:
         """The lock that says a write to this device is on its way."""

@@ -14,7 +14,7 @@ LAYERS = (
      "situation"),
     ("handlers", "registry", "recovery", "report", "views"),
     ("effects",),
-    ("session", "giveback", "life", "hotplug", "run"),
+    ("session", "giveback", "life", "hotplug", "watch", "run"),
     ("plug", "commands", "cli", "__main__"),
 )  # fmt: skip
 """From what imports nothing to what imports all: types, policy, effects, the story, the command."""
@@ -104,8 +104,8 @@ def test_the_hook_cannot_ask_libvirt() -> None:
         new = {path for path in paths if path in FILES} - reached
     assert "effects/kernel.py" in reached
     asking = {name for name in FILES if any(module.split(".")[0] == "libvirt" for module in _imports(name))}
-    assert asking == {"effects/hypervisor.py"}
-    assert reached & {*asking, "plug.py", "hotplug.py"} == set()
+    assert asking == {"effects/hypervisor.py", "effects/watching.py"}
+    assert reached & {*asking, "plug.py", "hotplug.py", "watch.py"} == set()
 
 
 @pytest.mark.parametrize("name", [name for name in OURS if name not in ("cli.py", "commands.py")])

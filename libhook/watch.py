@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``libhook watch``: records what other clients plug in and out, and gives back what libhook had bound.
+
+libvirt calls no hook at hot-plug, it only tells who listens. Its events name a device by its alias, and at a removal
+the device is gone from the guest's XML already: so what each guest has is remembered, here and, for the next watch, in
+/run/libhook. What is not seen: an attach that fails (there is no event), and who asked.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Literal, get_args
+
+from libhook import domxml, hotplug
+from libhook.address import PciAddress
+from libhook.config import Config
+from libhook.domain import Domain, HostDevice, Kind
+from libhook.effects import libvirtd
+from libhook.effects.child import Deadline
+from libhook.effects.kernel import Machine
+from libhook.effects.log import Log
+from libhook.effects.state import State
+from libhook.errors import BadInput, LibhookError
+from libhook.held import Held
+from libhook.session import Session, load_config
+
+Look = Callable[[str], bytes | None]
+"""From a guest's UUID to its live XML; None when it does not run."""
+_Devices = dict[str, HostDevice]
+
+
+class Watcher:
+    """What is known of every guest that runs, and what follows from what happens to it."""
+
+    def __init__(self, machine: Machine, look: Look) -> None:
+        """Begin with what the last watch saw."""
+        self._machine = machine
+        self._state = State(machine)
+        self._look = look
+        self._seen = _from_json(self._state.watched())
+        self._trouble = ""
+
+    def connected(self, running: Mapping[str, bytes]) -> None:
+        """After libvirtd was silent, or a watch ended: what differs from what was seen last has happened meanwhile."""
+        for uuid in self._seen.keys() - running.keys():
+            del self._seen[uuid]
+        for uuid in sorted(running):
+            self._guarded(uuid, running[uuid], self._compare)
+        self._remember()
+        self._trouble = ""
+
+    def lost(self, reason: str) -> None:
+        """There is no connection. Said once, however often it is tried."""
+        if reason != self._trouble:
+            with Log(self._machine, operation="watch") as log:
+                log.add("warning", "no connection to libvirtd", reason=reason)
+        self._trouble = reason
+
+    def happened(self, what: str, uuid: str, alias: str = "") -> None:
+        """One event: a device was ``added`` or ``removed``, or ``kept``; a guest ``began`` or ``ended``."""
+        if what == "ended":
+            self._seen.pop(uuid, None)
+        elif document := self._look(uuid):
+            self._guarded(uuid, document, lambda session, guest: self._follow(session, guest, what, alias))
+        self._remember()
+
+    def _guarded(self, uuid: str, document: bytes, act: Callable[[Session, Domain], None]) -> None:
+        """One guest's trouble keeps nobody from the others."""
+        with Log(self._machine, operation="watch", uuid=uuid) as log:
+            try:
+                guest = domxml.parse(document)
+                log.bind(guest=guest.name)
+                session = self._session(log, guest)
+                if session.config.dry_run:
+                    log.add("info", "dry run", reason="what is plugged in and out is not recorded")
+                else:
+                    act(session, guest)
+            except LibhookError as error:
+                log.add("error", "not seen to", reason=error.line)
+            except Exception as error:  # noqa: BLE001 - as above; a bug is logged, and the watch goes on
+                log.add("error", "libhook itself failed", reason=f"{type(error).__name__}: {error}")
+
+    def _session(self, log: Log, guest: Domain) -> Session:
+        try:
+            settings = load_config(self._machine, guest.name, guest.uuid)
+        except LibhookError as error:
+            log.add("error", "configuration ignored", reason=error.message)
+            settings = Config()
+        deadline = Deadline.after(settings.write_deadline)
+        return Session(self._machine, self._state, log, settings, deadline, libvirtd.find(self._machine))
+
+    def _compare(self, session: Session, guest: Domain) -> None:
+        """What the guest has now against what it had, by us or, where nobody has watched it yet, by its record."""
+        held = self._state.load(guest.uuid)
+        if held and held.phase != "started":
+            return
+        seen = self._seen.get(guest.uuid)
+        now = _by_alias(guest)
+        self._seen[guest.uuid] = now
+        if seen is None and held is None:
+            return  # it began before anybody looked: what it has, it has
+        present = {device.key: device for device in now.values()}
+        before = {device.key: device for device in (seen or {}).values()}
+        has, abandoned = _recorded(session, held)
+        known = before.keys() | has.keys()
+        if new := [device for key, device in present.items() if key not in known or key in abandoned]:
+            hotplug.given(session, guest, new)
+        if gone := [device for key, device in {**has, **before}.items() if key not in present]:
+            self._complain(session, hotplug.removed(session, guest, gone))
+        if never := [device for key, device in abandoned.items() if key not in present]:
+            self._complain(session, hotplug.not_given(session, guest, never))
+
+    def _follow(self, session: Session, guest: Domain, what: str, alias: str) -> None:
+        now = _by_alias(guest)
+        if what == "began" or guest.uuid not in self._seen:
+            self._compare(session, guest)
+        seen = self._seen.setdefault(guest.uuid, {})
+        match what:
+            case "added" if device := now.get(alias):
+                seen[alias] = device
+                hotplug.given(session, guest, [device])
+            case "removed" if device := seen.pop(alias, None):
+                others = {other.key for name, other in now.items() if name != alias}
+                if device.key not in others:  # a namespace of an NVMe controller may go alone
+                    again = alias in now and now[alias].key == device.key
+                    self._complain(session, hotplug.removed(session, guest, [device], has_again=again))
+            case "kept" if device := seen.get(alias):
+                hotplug.kept(session, guest, [device])
+
+    def _complain(self, session: Session, reason: str | None) -> None:
+        if reason:
+            session.log.add("error", "not given back", reason=reason, hint="libhook status, libhook recover")
+
+    def _remember(self) -> None:
+        with suppress(LibhookError):
+            self._state.prepare()
+        self._state.remember_watched(
+            {
+                uuid: {alias: [it.kind, it.source, it.managed, it.address] for alias, it in seen.items()}
+                for uuid, seen in self._seen.items()
+            }
+        )
+
+
+def _by_alias(guest: Domain) -> _Devices:
+    return {device.alias: device for device in guest.devices if device.alias and device.resolved and not device.missing}
+
+
+def _recorded(session: Session, held: Held | None) -> tuple[_Devices, _Devices]:
+    """The devices that the guest's record says it has, by key; and those that somebody was killed over plugging in.
+
+    What somebody is at work on is left to him.
+    """
+    has: _Devices = {}
+    abandoned: _Devices = {}
+    for device in held.devices if held else ():
+        if not device.audited or (device.plugging and session.state.lives(device.plugging)):
+            continue
+        it = HostDevice(device.kind, "hostdev", False, device.address, device.pci)
+        if device.recorded in ("success", "unreturned"):
+            has[device.key] = it
+        elif device.began == "attach" and device.recorded == "nothing":
+            abandoned[device.key] = it
+    return has, abandoned
+
+
+def _from_json(value: object) -> dict[str, _Devices]:
+    """Field by field; what is not as we write it was never seen."""
+    seen: dict[str, _Devices] = {}
+    for uuid, devices in value.items() if isinstance(value, dict) else ():
+        found: _Devices = {}
+        for alias, fields in devices.items() if isinstance(devices, dict) else ():
+            match fields:
+                case [str(kind), "hostdev" | "interface" | "disk" as source, bool(managed), str(address)] if (
+                    kind in get_args(Kind)
+                ):
+                    device = _device(kind, source, managed, address)  # type: ignore[arg-type]
+                    if device:
+                        found[alias] = device
+        seen[uuid] = found
+    return seen
+
+
+def _device(
+    kind: Kind, source: Literal["hostdev", "interface", "disk"], managed: bool, address: str
+) -> HostDevice | None:
+    try:
+        return HostDevice(kind, source, managed, address, PciAddress.parse(address) if kind == "pci" else None)
+    except BadInput:
+        return None
