@@ -18,8 +18,9 @@ usage: install.sh [--demo | --uninstall] [--prefix DIR] [--destdir DIR]
 
 Installs the distribution's packages for lxml, structlog, audit and systemd
 where Python lacks them, the package to PREFIX/lib/libhook, the command to
-PREFIX/bin/libhook, and the hook to /etc/libvirt/hooks/qemu (or
-qemu.d/libhook beside it, where another hook stands there). Needs root.
+PREFIX/bin/libhook, the service libhook-watch (not started), and the hook to
+/etc/libvirt/hooks/qemu (or qemu.d/libhook beside it, where another hook
+stands there). Needs root.
 
   --demo         install only the packages, and play a guest's life on a
                  simulated host, from this folder
@@ -84,8 +85,8 @@ sys.exit(main())
 EOF
 }
 
-# Writes what command $3 prints to $1, executable, whole or not at all. The half-written file stands in $2,
-# never in qemu.d: there libvirtd runs whatever is executable.
+# Writes what command $3 prints to $1, executable (or with mode $4), whole or not at all. The half-written file stands
+# in $2, never in qemu.d: there libvirtd runs whatever is executable.
 place() {
     if [ "$dry" = yes ]; then
         say "would write: $root$1"
@@ -93,7 +94,7 @@ place() {
     fi
     half=$root$2/.libhook.new
     "$3" >"$half"
-    chmod 755 "$half"
+    chmod "${4:-755}" "$half"
     mv -f -- "$half" "$root$1"
 }
 
@@ -114,6 +115,19 @@ install_package() {
     # Laid out as in a clone, so that the demo finds the launcher.
     folder "$lib/hooks"
     place "$lib/hooks/qemu" "$lib" hook_text
+}
+
+service_text() { sed "s|/usr/local/bin|$prefix/bin|" "$here/packaging/libhook-watch.service"; }
+
+has_systemd() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
+
+# Not started: whether hot-plug is watched is the administrator's choice.
+install_service() {
+    folder "$units"
+    place "$units/libhook-watch.service" "$units" service_text 644
+    has_systemd || return 0
+    run systemctl daemon-reload
+    run systemctl try-restart libhook-watch.service
 }
 
 install_hook() {
@@ -180,11 +194,13 @@ install() {
     install_package
     folder "$prefix/bin"
     place "$prefix/bin/libhook" "$prefix/bin" command_text
+    install_service
     install_hook
     # shellcheck disable=SC2086 # --prefix takes no blanks
     [ "$dry" = yes ] || [ -z "$made" ] || printf '%s\n' $made >>"$root$lib/folders"
     [ -n "$root" ] || { tell_libvirtd && mention_selinux; }
     [ "$dry" = yes ] || say "installed: package $root$lib, command $root$prefix/bin/libhook, hook $root$target"
+    [ "$dry" = yes ] || say "to record what others plug in and out, too: systemctl enable --now libhook-watch"
 }
 
 # Guests are named by whoever defines them; what a terminal would obey is left out.
@@ -203,14 +219,18 @@ uninstall() {
         found=$(sed -n 's|^lib=\(/[A-Za-z0-9/._+-]*\)/lib/libhook #.*|\1|p' "$file" 2>/dev/null) || continue
         [ -n "$given" ] || prefix=${found:-$prefix}
     done
-    lib=$prefix/lib/libhook
+    lib=$prefix/lib/libhook units=$prefix/lib/systemd/system
     held=$(holders | sort -u | paste -s -d , -)
     [ -z "$held" ] || die "a guest still has its devices through libhook: $held; shut it down, or run libhook recover"
     for file in "$hooks/qemu" "$hooks/qemu.d/libhook"; do
         ! is_ours "$root$file" || run rm -f -- "$root$file"
     done
+    if has_systemd && [ -e "$units/libhook-watch.service" ]; then
+        run systemctl disable --now --quiet libhook-watch.service || true # it may never have been enabled
+    fi
     made=$(sort -r "$root$lib/folders" 2>/dev/null) || made=''
-    run rm -f -- "$root$prefix/bin/libhook" "$root$lib/folders"
+    run rm -f -- "$root$prefix/bin/libhook" "$root$lib/folders" "$root$units/libhook-watch.service"
+    ! has_systemd || run systemctl daemon-reload
     run rm -rf -- "$root$lib/libhook" "$root$lib/libhook.new" "$root$lib/libhook.old" "$root$lib/hooks"
     run rm -rf -- "$root/run/libhook"
     say "$made" | while IFS= read -r name; do
@@ -258,5 +278,6 @@ case $prefix in
 /*[!A-Za-z0-9/._+-]* | [!/]*) misused "--prefix needs an absolute path of letters, digits and /._+-" ;;
 esac
 lib=$prefix/lib/libhook
+units=$prefix/lib/systemd/system
 hooks=/etc/libvirt/hooks
 "$mode"

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What other clients plug in and out, seen by `libhook watch` and recorded as if libhook had done it."""
+
+import subprocess
+
+import pytest
+from conftest import MakeGuest
+from guests import Guest, Refused, kill_libvirtd, libhook, pci, start_libvirtd, usb
+from host import NIC, NIC2, USB_PEN, USB_STICK, driver_of, wait_for
+from test_hotplug import answering, ours
+from trail import LOG, records
+from watching import Watch
+
+
+def expect(guest: Guest, *steps: tuple[str, str]) -> None:
+    """These are libhook's records for the guest, in this order, each a success."""
+    wanted = [(reason, device, "success") for reason, device in steps]
+    wait_for(f"the records {wanted}, not {ours(guest)}", lambda: len(ours(guest)) >= len(wanted), 30)
+    assert ours(guest) == wanted
+
+
+def test_plugged_by_virsh(guest: MakeGuest) -> None:
+    """A managed card and a USB device that virsh plugs in and out are recorded once, and nothing else is."""
+    with Watch():
+        one = answering(guest).start()
+        pen = usb(USB_PEN)
+        for device in (pci(NIC, managed=True), pen):
+            one.plug("attach", device, by="virsh")
+            one.plug("detach", device, by="virsh")
+        expect(one, ("attach", NIC), ("detach", NIC), ("attach", pen.record), ("detach", pen.record))
+        assert driver_of(NIC) == "e1000e"
+        one.destroy()
+    assert len(ours(one)) == 4
+
+
+def test_what_libhook_had_bound_comes_back(guest: MakeGuest) -> None:
+    """libhook plugged it in, virsh plugs it out: libvirt leaves it on vfio-pci, the watch gives it back."""
+    with Watch():
+        one = answering(guest).start()
+        one.plug("attach", pci(NIC))
+        one.plug("detach", pci(NIC), by="virsh")
+        wait_for("the card on its driver", lambda: driver_of(NIC) == "e1000e")
+        one.plug("attach", pci(NIC))
+        one.plug("detach", pci(NIC))
+        expect(one, *[("attach", NIC), ("detach", NIC)] * 2)
+
+
+def test_what_came_with_the_guest_and_goes_before_it(guest: MakeGuest) -> None:
+    """A card of the start that virsh plugs out is given back then, and not again at the end."""
+    with Watch():
+        one = answering(guest, pci(NIC), pci(NIC2)).start()
+        one.plug("detach", pci(NIC), by="virsh")
+        wait_for("the card on its driver", lambda: driver_of(NIC) == "e1000e")
+        assert driver_of(NIC2) == "vfio-pci"
+        one.destroy()
+    expect(one, ("start", NIC), ("start", NIC2), ("detach", NIC), ("stop", NIC2))
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_watch_that_was_away(guest: MakeGuest, killed: bool) -> None:
+    """What happened while no watch ran is recorded by the next one, once."""
+    pen, stick = usb(USB_PEN), usb(USB_STICK)
+    with Watch() as watch:
+        one = guest(pci(NIC)).start()
+        one.plug("attach", pen, by="virsh")
+        expect(one, ("start", NIC), ("attach", pen.record))
+        if killed:
+            watch.kill()
+    one.plug("detach", pen, by="virsh")
+    one.plug("attach", stick, by="virsh")
+    with Watch():
+        wait_for("both records", lambda: len(ours(one)) >= 4)
+        assert sorted(ours(one)[2:]) == [("attach", stick.record, "success"), ("detach", pen.record, "success")]
+    with Watch():
+        one.destroy()
+    assert sorted(ours(one)[4:]) == [("stop", NIC, "success"), ("stop", stick.record, "success")]
+
+
+def test_libvirtd_restarted_in_between(guest: MakeGuest) -> None:
+    """The watch connects again, records nothing twice, and sees what comes then."""
+    pen, stick = usb(USB_PEN), usb(USB_STICK)
+    with Watch() as watch:
+        one = guest().start()
+        one.plug("attach", pen, by="virsh")
+        expect(one, ("attach", pen.record))
+        kill_libvirtd()
+        start_libvirtd()
+        watch.wait_until_told("STATUS=watching")
+        one.plug("attach", stick, by="virsh")
+        one.plug("detach", pen, by="virsh")
+        expect(one, ("attach", pen.record), ("attach", stick.record), ("detach", pen.record))
+        one.destroy()
+
+
+def test_auditd_rotates_in_between(guest: MakeGuest) -> None:
+    """Records go on into the new log."""
+    pen = usb(USB_PEN)
+    with Watch():
+        one = guest().start()
+        one.plug("attach", pen, by="virsh")
+        expect(one, ("attach", pen.record))
+        subprocess.run(["killall", "-USR1", "auditd"], check=True, timeout=30)
+        wait_for("the rotated log", (LOG.parent / "audit.log.1").exists)
+        one.plug("detach", pen, by="virsh")
+        wait_for("the record of the detach", lambda: ours(one) == [("detach", pen.record, "success")])
+        one.destroy()
+    assert len(records(one, ours=True)) == 1
+
+
+def test_only_one_watches() -> None:
+    """A second watch says that there is one, and ends."""
+    with Watch(), pytest.raises(Refused, match="another watch runs already"):
+        libhook("watch", timeout=30)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`libhook watch` as the service manager runs it: started, waited for until it says it is ready, and stopped."""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from host import wait_for
+
+
+class Watch:
+    """One watch; it ends with its `with`."""
+
+    def __enter__(self) -> Self:
+        """Start it, and come back when it watches."""
+        self._folder = tempfile.TemporaryDirectory()
+        path = f"{self._folder.name}/notify"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.bind(path)
+        self._errors = Path(self._folder.name) / "errors"
+        self.told: list[str] = []
+        with self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                ["libhook", "watch"],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                env={**os.environ, "NOTIFY_SOCKET": path, "WATCHDOG_USEC": "2000000"},
+            )
+        self.wait_until_told("STATUS=watching")
+        return self
+
+    def wait_until_told(self, text: str) -> None:
+        """Until it has told the service manager this, since it was last asked."""
+        begun = len(self.told)
+        wait_for(f"watch to say {text}", lambda: any(text in told for told in self._told()[begun:]), 60)
+
+    def _told(self) -> list[str]:
+        while True:
+            try:
+                self.told.append(self._socket.recv(4096).decode())
+            except BlockingIOError:
+                return self.told
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ask it to stop, as the service manager does."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise AssertionError("watch did not stop when it was told to") from error
+        said = self._errors.read_text()
+        self._socket.close()
+        self._folder.cleanup()
+        assert (code, said) == (0, ""), f"watch ended with {code}: {said}"
+
+    def kill(self) -> None:
+        """SIGKILL instead; nothing of it may be needed afterwards."""
+        self._process.kill()
+        self._process.wait(30)
