@@ -8,7 +8,7 @@ the device is gone from the guest's XML already: so what each guest has is remem
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Literal, get_args
+from typing import get_args
 
 from libhook import domxml, hotplug
 from libhook.address import PciAddress
@@ -164,26 +164,20 @@ def _recorded(session: Session, held: Held | None) -> tuple[_Devices, _Devices]:
 
 
 def _from_json(value: object) -> dict[str, _Devices]:
-    """Field by field; what is not as we write it was never seen."""
+    """Field by field; a guest of which anything is not as we write it was never seen."""
     seen: dict[str, _Devices] = {}
     for uuid, devices in value.items() if isinstance(value, dict) else ():
-        found: _Devices = {}
-        for alias, fields in devices.items() if isinstance(devices, dict) else ():
-            match fields:
-                case [str(kind), "hostdev" | "interface" | "disk" as source, bool(managed), str(address)] if (
-                    kind in get_args(Kind)
-                ):
-                    device = _device(kind, source, managed, address)  # type: ignore[arg-type]
-                    if device:
-                        found[alias] = device
-        seen[uuid] = found
+        if isinstance(devices, dict):
+            with suppress(BadInput):
+                seen[uuid] = {alias: _device(fields) for alias, fields in devices.items()}
     return seen
 
 
-def _device(
-    kind: Kind, source: Literal["hostdev", "interface", "disk"], managed: bool, address: str
-) -> HostDevice | None:
-    try:
-        return HostDevice(kind, source, managed, address, PciAddress.parse(address) if kind == "pci" else None)
-    except BadInput:
-        return None
+def _device(fields: object) -> HostDevice:
+    match fields:
+        case [str(kind), "hostdev" | "interface" | "disk" as source, bool(managed), str(address)] if kind in get_args(
+            Kind
+        ):
+            pci = PciAddress.parse(address) if kind == "pci" else None
+            return HostDevice(kind, source, managed, address, pci)  # type: ignore[arg-type]
+    raise BadInput("not a host device")

@@ -123,7 +123,7 @@ class Host:
             stdout=stdout,
             log=tuple(log),
             writes=tuple((write["path"], write["value"]) for write in writes if write["by"] == "libhook"),
-            records=tuple(f"{one['text']} res={'success' if one['success'] else 'failed'}" for one in audit),
+            records=tuple(f"{one['text']} res={_result(one)}" for one in audit),
             changed=tuple(differences(before, snapshot(self.root))),
             journal={uuid: held for uuid in self.state.uuids() if (held := self._held(uuid))},
         )
@@ -144,6 +144,11 @@ class Host:
     def records(self) -> list[str]:
         """Every record so far, its reason, device and result."""
         return [" ".join(_short(record)) for outcome in self.outcomes for record in outcome.records]
+
+    @property
+    def trail(self) -> list[str]:
+        """The same of every record that was sent, also by what is no event."""
+        return [" ".join(_short(f"{one['text']} res={_result(one)}")) for one in self._lines("audit")]
 
     @property
     def leftovers(self) -> list[str]:
@@ -206,6 +211,10 @@ def reap(seconds: float) -> bool:
             return False
         if not pid:
             time.sleep(0.001)
+
+
+def _result(line: dict[str, Any]) -> str:
+    return "success" if line["success"] else "failed"
 
 
 def _short(record: str) -> tuple[str, str, str]:

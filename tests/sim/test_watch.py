@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What libhook makes of libvirt's events of hot-plug, on a simulated host: recorded once, given back, remembered."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cases import DISK, NIC
+from scenario import Host, guest, reap
+
+from libhook.held import HeldDevice
+from libhook.simulation.guests import Guest
+from libhook.simulation.hosts import workstation
+from libhook.watch import Watcher
+
+UUID = guest().uuid
+
+
+class Watched:
+    """A watch, and the one guest that libvirt tells it of."""
+
+    def __init__(self, host: Host) -> None:
+        """The guest does not run yet."""
+        self._host = host
+        self.guest: Guest | None = None
+        self.watcher = Watcher(host.machine, lambda _: self._xml())
+
+    def _xml(self) -> bytes | None:
+        return self.guest.xml(1, prepared=True) if self.guest else None
+
+    def again(self) -> None:
+        """This watch ends, the next begins and finds what runs."""
+        self.watcher = Watcher(self._host.machine, lambda _: self._xml())
+        self.connect()
+
+    def connect(self) -> None:
+        """A connection stands, to a new libvirtd perhaps."""
+        document = self._xml()
+        self.watcher.connected({UUID: document} if document else {})
+        reap(5)
+
+    def tell(self, what: str, alias: str = "", now: Guest | None = None) -> None:
+        """One event, after which the guest has the devices of ``now``."""
+        self.guest = now or self.guest
+        self.watcher.happened(what, UUID, alias)
+        reap(5)
+
+
+@pytest.fixture
+def host(root: str) -> Host:
+    """Two devices that a guest may have."""
+    return Host(root, workstation())
+
+
+@pytest.fixture
+def watched(host: Host) -> Watched:
+    """A watch that is connected, and a guest with a card that began before its eyes."""
+    it = Watched(host)
+    it.connect()
+    host.libvirt.start(guest(NIC))
+    it.tell("began", now=guest(NIC))
+    return it
+
+
+def test_what_others_plug_in_and_out_is_recorded_once(host: Host, watched: Watched) -> None:
+    """Events that come twice, and a connection that is made again, add nothing."""
+    watched.tell("added", "hostdev1", guest(NIC, DISK))
+    watched.tell("added", "hostdev1")
+    watched.connect()
+    watched.tell("removed", "hostdev1", guest(NIC))
+    watched.tell("removed", "hostdev1")
+    watched.again()
+    assert host.trail == [f"start {NIC} success", f"attach {DISK} success", f"detach {DISK} success"]
+
+
+def test_a_device_of_the_start_that_goes_early_is_given_back_then(host: Host, watched: Watched) -> None:
+    """And does not end a second time with the guest."""
+    host.libvirt.unplug("win11", NIC)
+    watched.tell("removed", "hostdev0", guest())
+    assert host.trail == [f"start {NIC} success", f"detach {NIC} success"]
+    assert not [line for line in host.changed if "/sys/" in line or (NIC in line and "driver" in line)]
+    host.libvirt.stop("win11")
+    watched.tell("ended")
+    assert len(host.trail) == 2
+    assert host.changed == []
+
+
+def test_a_guest_that_refuses(host: Host, watched: Watched) -> None:
+    """It keeps the device, which is recorded; the device is not touched."""
+    watched.tell("kept", "hostdev0")
+    assert host.trail == [f"start {NIC} success", f"detach {NIC} failed"]
+    assert host.state.load(UUID) is not None
+
+
+def test_a_refusal_is_left_to_who_asked(host: Host, watched: Watched) -> None:
+    """`libhook detach` waits for the same answer, and records it."""
+    held = host.state.load(UUID)
+    assert held
+    asked = held.devices[0]._replace(plugging=host.state.process(host.libvirt.pid))
+    host.state.save(held._replace(devices=(asked,)))
+    watched.tell("kept", "hostdev0")
+    assert host.trail == [f"start {NIC} success"]
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_what_happened_while_nobody_watched(host: Host, watched: Watched, forgets: bool) -> None:
+    """The next watch compares with what the last one saw, or with the guest's record where that is lost."""
+    if forgets:
+        Path(host.machine.state, "watched.json").write_text("[not ours")
+    host.libvirt.unplug("win11", NIC)
+    watched.guest = guest(DISK)
+    watched.again()
+    assert sorted(host.trail[1:]) == [f"attach {DISK} success", f"detach {NIC} success"]
+
+
+def test_a_guest_that_began_before_anybody_looked(host: Host) -> None:
+    """What it has, it has: nothing is recorded of it but what happens from then on."""
+    watched = Watched(host)
+    watched.guest = guest(NIC)
+    watched.connect()
+    assert host.trail == []
+    watched.tell("added", "hostdev1", guest(NIC, DISK))
+    watched.tell("removed", "hostdev0", guest(DISK))
+    assert host.trail == [f"attach {DISK} success", f"detach {NIC} success"]
+
+
+def test_plugged_in_again_before_it_was_seen_to_go(host: Host, watched: Watched) -> None:
+    """A device that the guest has again is not taken from under it."""
+    before = host.state.load(UUID)
+    watched.tell("removed", "hostdev0")
+    watched.tell("added", "hostdev0")
+    after = host.state.load(UUID)
+    assert before
+    assert after
+    assert before.moves == after.moves
+    assert host.trail == [f"start {NIC} success", f"detach {NIC} success", f"attach {NIC} success"]
+
+
+@pytest.mark.parametrize("has_it", [False, True])
+def test_what_a_killed_attach_left(host: Host, watched: Watched, has_it: bool) -> None:
+    """The guest's XML says whether it has the device: recorded as such, and given back if not."""
+    held = host.state.load(UUID)
+    assert held
+    gone = host.state.process(0)
+    left = HeldDevice("pci", DISK, began="attach", plugging=gone)
+    host.state.save(held._replace(devices=(*held.devices, left)))
+    watched.guest = guest(NIC, DISK) if has_it else guest(NIC)
+    watched.connect()
+    assert host.trail[1:] == [f"attach {DISK} {'success' if has_it else 'failed'}"]
+
+
+def test_a_dry_run_records_nothing(host: Host, watched: Watched) -> None:
+    """As at a start."""
+    host.configure("dry_run = true\n")
+    watched.tell("added", "hostdev1", guest(NIC, DISK))
+    assert host.trail == [f"start {NIC} success"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"x": 1}', json.dumps({UUID: {"hostdev0": ["pci", "hostdev", False, "nonsense"]}}), "[" * 9999]
+)
+def test_a_memory_that_is_not_ours(host: Host, text: str) -> None:
+    """It was never written, then."""
+    host.state.prepare()
+    Path(host.machine.state, "watched.json").write_text(text)
+    watched = Watched(host)
+    watched.guest = guest(NIC)
+    watched.connect()
+    assert host.trail == []
+
+
+def test_a_broken_guest_keeps_nobody_from_the_others(host: Host, watched: Watched) -> None:
+    """What libvirt says cannot be read: logged, and the next event is seen to."""
+    watched.watcher.connected({"11111111-1111-1111-1111-111111111111": b"<domain", UUID: guest(NIC, DISK).xml(1, True)})
+    assert host.trail[1:] == [f"attach {DISK} success"]
