@@ -80,7 +80,9 @@ def give_back(
         addresses = [address for device in held.devices if (address := device.pci)]
         with state.locked(state.names_of_locks(addresses), session.deadline):
             try_to_save(session, held._replace(phase="releasing"))
-            plan, failed = undo(session.with_grace(), held, shutoff, at_its_end)
+            patient = session.with_grace()
+            patient.wait_for_writes(held)
+            plan, failed = undo(patient, held, shutoff, at_its_end)
             session.send(_true_records(plan, held, failed))
             part_with(session, held._replace(phase="releasing"), held.devices, failed)
             return "; ".join(failed.values()) or None
@@ -89,8 +91,10 @@ def give_back(
 def undo(
     session: Session, held: Held, shutoff: str = "-", at_its_end: Sequence[HostDevice] = ()
 ) -> tuple[Plan, dict[str, str]]:
-    """Give back what a record holds, under its locks: the plan, and for each device that did not come back why."""
-    session.wait_for_writes(held)
+    """Give back what a record holds, under its locks: the plan, and for each device that did not come back why.
+
+    A write of this very process that is late has been waited for enough.
+    """
     situation = session.to_release(held, shutoff, at_its_end)
     plan = plan_for(situation)
     session.log_plan(plan)

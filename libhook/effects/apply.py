@@ -176,7 +176,7 @@ class Applier:
         paths = holders.in_the_way(self._machine, move.device, found)
         if late.on_its_way:
             paths = paths.union(node.path for node in found if node.path)
-        using = ", ".join(map(str, holders.of_nodes(self._machine, paths)))
+        using = ", ".join(map(str, holders.of_nodes(self._machine, paths, removed=late.on_its_way)))
         if not late.on_its_way:
             if using:
                 return Failure(f"{move.device} is still in use by {using}", "stop what uses it, then try again")

@@ -17,6 +17,8 @@ from libhook.errors import printable
 
 _LET_GO = frozenset(("sound", "input", "hidraw", "usb", "usbmisc"))
 """Kinds of nodes that are taken from who has them open: docs/decisions.md says on what grounds."""
+_REMOVED = " (deleted)"
+"""What the kernel appends to the path of an open file that has been removed (fs/d_path.c)."""
 
 
 class Holder(NamedTuple):
@@ -63,13 +65,18 @@ def _vfio_nodes(machine: Machine, address: PciAddress) -> list[str]:
     return names
 
 
-def of_nodes(machine: Machine, paths: Set[str]) -> tuple[Holder, ...]:
-    """Each process once for each of these nodes that it has open. No node: /proc is not read at all."""
+def of_nodes(machine: Machine, paths: Set[str], *, removed: bool = False) -> tuple[Holder, ...]:
+    """Each process once for each of these nodes that it has open. No node: /proc is not read at all.
+
+    With ``removed`` also those that had it open when it went from /dev: where a driver hangs, it mostly hangs after
+    that (snd_card_free() waits for the last close of what devtmpfs does not have any more).
+    """
     if not paths:
         return ()
     found = []
     for pid in filter(str.isdigit, os.listdir(machine.proc)):
-        open_here = paths & set(_open_files(f"{machine.proc}/{pid}/fd"))
+        opened = _open_files(f"{machine.proc}/{pid}/fd")
+        open_here = paths & {path.removesuffix(_REMOVED) if removed else path for path in opened}
         found += [Holder(int(pid), _name(machine, pid), path) for path in sorted(open_here)]
     return tuple(found)
 

@@ -10,7 +10,8 @@ from libhook.simulation import store
 if TYPE_CHECKING:
     from libhook.simulation.world import Device, Driver
 
-_CHILD_CLASSES = {"net": "net", "block": "nvme/nvme0", "drm": "drm", "usb": "usb"}
+_CHILD_CLASSES = {"net": "net", "block": "nvme/nvme0", "drm": "drm", "usb": "usb", "sound": "sound/card0"}
+_NODE_FOLDERS = {"drm": "dri/", "sound": "snd/"}
 
 
 def home_of(address: str) -> str:
@@ -100,7 +101,7 @@ def add_children(root: str, device: dict[str, Any]) -> None:
             store.create(f"{folder}/operstate", "up\n")
             store.create(f"{folder}/uevent", f"INTERFACE={name}\n")
         else:
-            node = f"dri/{name}" if kind == "drm" else name
+            node = f"{_NODE_FOLDERS.get(kind, '')}{name}"
             os.makedirs(os.path.dirname(f"{root}/dev/{node}"), exist_ok=True)
             store.create(f"{root}/dev/{node}", "")
             store.create(f"{folder}/dev", "0:0\n")
@@ -108,11 +109,15 @@ def add_children(root: str, device: dict[str, Any]) -> None:
 
 
 def remove_children(root: str, device: dict[str, Any]) -> None:
-    """They go with the driver."""
+    """They go with the driver; who has a node open keeps it open."""
+    from libhook.simulation import processes
+
     for kind, name in device["children"]:
+        node = f"/dev/{_NODE_FOLDERS.get(kind, '')}{name}"
         store.unlink(f"{root}/sys/class/{kind}/{name}")
         _remove_tree(f"{root}/sys/{device['home']}/{_CHILD_CLASSES[kind].split('/')[0]}")
-        store.unlink(f"{root}/dev/dri/{name}" if kind == "drm" else f"{root}/dev/{name}")
+        store.unlink(f"{root}{node}")
+        processes.node_removed(root, node)
 
 
 def modalias(device: "Device") -> str:

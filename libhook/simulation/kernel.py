@@ -187,21 +187,21 @@ class SimulatedKernel:
         """__device_release_driver(), under the device's lock.
 
         Both links go *before* the driver's remove runs, so while it hangs /sys shows no driver though the
-        kernel still has the device on it.
+        kernel still has the device on it. What the driver made goes first: who keeps it open is waited for later.
         """
         driver = store.bound(self.root, address)
         if driver is None:
             return
         device, behaviour = self.device(address), store.load(self.root, "drivers", driver) or {}
         store.hide_driver(self.root, address, driver)
+        if device["children"] and behaviour["kind"] == "host":
+            devices.remove_children(self.root, device)
         self._take_time(device, behaviour, "remove")
         self._wait_for_owner(address, device)
         if device["vfs"]:
             from libhook.simulation import sriov
 
             sriov.disable(self, address)
-        if device["children"] and behaviour["kind"] == "host":
-            devices.remove_children(self.root, device)
         with store.group_lock(self.root, device["group"]):
             store.unlink(f"{self.root}/simulation/bound/{address}")
             if behaviour["kind"] == "vfio":

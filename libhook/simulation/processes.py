@@ -53,6 +53,16 @@ def spawn(root: str, name: str, parent: int = 1) -> int:
     return pid
 
 
+def node_removed(root: str, path: str) -> None:
+    """Whoever has it open is shown so from now on (fs/d_path.c)."""
+    for pid in filter(str.isdigit, os.listdir(f"{root}/proc")):
+        folder = f"{root}/proc/{pid}/fd"
+        with suppress(FileNotFoundError):  # the process ends meanwhile
+            for number in os.listdir(folder):
+                if os.readlink(f"{folder}/{number}") == path:
+                    store.link(f"{path} (deleted)", f"{folder}/{number}")
+
+
 def close_file(root: str, pid: int, path: str) -> None:
     """The process closes it."""
     folder = f"{root}/proc/{pid}/fd"

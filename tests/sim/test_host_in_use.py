@@ -18,8 +18,10 @@ from libhook.address import PciAddress
 from libhook.effects.apply import Applier, Failure
 from libhook.effects.child import Deadline
 from libhook.effects.state import State
+from libhook.held import Held
 from libhook.host import Binding
 from libhook.plan import Move
+from libhook.session import Session
 from libhook.simulation import faults, processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
@@ -160,7 +162,7 @@ def test_who_has_let_go_at_last_is_not_said_to_hold_it(root: str) -> None:
 
 def test_a_driver_that_hangs_costs_one_child(root: str) -> None:
     """The others come back, the device is marked and left alone; once it wakes, recover settles it."""
-    host = Host(root, workstation(), "write_deadline = 0.6\n")
+    host = Host(root, workstation(), "write_deadline = 2\n")
     host.patience = 0.1
     faults.hold(root, NIC)
     outcome = host.event(guest(NIC, DISK), "prepare")
@@ -184,6 +186,41 @@ def test_a_driver_that_hangs_costs_one_child(root: str) -> None:
     done = libhook(host, "recover")
     assert (done.code, done.out) == (0, "win11: given back\n")
     assert (host.changed, host.leftovers) == ([], [])
+
+
+def test_who_keeps_a_driver_from_letting_go_is_named(root: str) -> None:
+    """Also when what he has open went from /dev before the driver began to wait for him."""
+    world = workstation()
+    devices = tuple(
+        device._replace(children=(("sound", "controlC0"),)) if device.address == SOUND else device
+        for device in world.devices
+    )
+    host = Host(root, world._replace(devices=devices), "write_deadline = 4\n")
+    host.patience = 0.1
+    processes.open_file(root, processes.spawn(root, "pulse"), "/dev/snd/controlC0")
+    faults.hold(root, SOUND)
+    outcome = host.event(guest(SOUND, GPU), "prepare")
+    assert outcome.line.startswith(
+        f"{SOUND} hangs: its driver does not answer in time; it is in use by pulse (pid 2000, /dev/snd/controlC0)"
+    )
+    faults.let_go(root, SOUND)
+    assert reap(5)
+    host.patience = 5
+    assert libhook(host, "recover").code == 0
+    assert (host.changed, host.leftovers) == ([], [])
+
+
+def test_a_late_write_is_not_waited_for_once_more(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline is what it may cost: only the writes of others are waited for before anything is undone."""
+    waited: list[Held] = []
+    monkeypatch.setattr(Session, "wait_for_writes", lambda _, held: waited.append(held))
+    host = Host(root, workstation(), "write_deadline = 1\n")
+    host.patience = 0.1
+    faults.hold(root, NIC)
+    assert host.event(guest(NIC, DISK), "prepare").code == 1
+    assert waited == []
+    faults.let_go(root, NIC)
+    assert reap(5)
 
 
 def test_a_record_that_cannot_be_sent_is_logged_whole(root: str) -> None:
