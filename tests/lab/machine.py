@@ -31,10 +31,12 @@ ROOT_PORTS: tuple[tuple[str, ...], ...] = (
     ("pcie-pci-bridge,id=bridge",),  # 0c, and 0d behind it
     ("e1000e,romfile=",),  # 0e
     ("virtio-net-pci,romfile=,disable-legacy=on",),  # 0f
+    ("ich9-intel-hda,id=hda",),  # 10: /dev/snd/controlC0
 )
 BEHIND_THOSE = (
     "e1000,bus=bridge,addr=1,romfile=",  # 0d:01.0 and 0d:02.0: two devices that share the bridge's group
     "e1000,bus=bridge,addr=2,romfile=",
+    "hda-output,bus=hda.0,audiodev=silence",
     "usb-tablet,bus=xhci.0,port=1",
     "usb-storage,bus=xhci.0,port=2,drive=stick",
     "usb-wacom-tablet,bus=xhci.0,port=3",
@@ -42,9 +44,10 @@ BEHIND_THOSE = (
     "scsi-hd,bus=scsi.0,scsi-id=1,lun=0,drive=scsi1",
 )
 DISKS = {"nvme1": "256M", "nvme2": "256M", "stick": "64M", "scsi0": "64M", "scsi1": "64M"}
+WITH_FILE_SYSTEM = ("nvme1", "stick")  # made out here: it takes no time, and the image needs no mkfs
 KERNEL_ARGUMENTS = (
     "console=ttyS0 root=/dev/vda rw init=/usr/sbin/lab-init panic=-1 loglevel=5 "
-    "intel_iommu=on audit=1 audit_backlog_limit=8192"
+    "intel_iommu=on audit=1 audit_backlog_limit=8192 rcupdate.rcu_cpu_stall_suppress=1"
 )
 CONSOLE_TAIL = 40
 KVM_PROBE_LIMIT = 40
@@ -82,6 +85,8 @@ def run_machine(image: Image, scratch: Path, accel: list[str], limits: Limits) -
     for name, size in DISKS.items():
         with open(scratch / f"{name}.img", "wb") as disk:
             disk.truncate(int(size[:-1]) << 20)
+    for name in WITH_FILE_SYSTEM:
+        _make_file_system(scratch / f"{name}.img")
     with open(scratch / "qemu.log", "wb") as log:
         process = subprocess.Popen(
             _command(image, scratch, accel, "", console, limits.total + 30),
@@ -96,6 +101,16 @@ def run_machine(image: Image, scratch: Path, accel: list[str], limits: Limits) -
         process.terminate()
         if not _wait(process, 10):
             process.kill()
+
+
+def _make_file_system(disk: Path) -> None:
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    try:
+        subprocess.run(
+            ["mke2fs", "-q", "-F", disk], env={"PATH": path}, check=True, stdin=subprocess.DEVNULL, timeout=60
+        )
+    except subprocess.SubprocessError as error:
+        raise LabError(f"cannot make a file system for the lab: {error}") from None
 
 
 def console_tail(scratch: Path) -> str:
@@ -182,7 +197,7 @@ def _command(
     if not with_devices:
         return command
     command += ["-fsdev", f"local,id=share,path={scratch / 'share'},security_model=none"]
-    command += ["-device", "virtio-9p-pci,fsdev=share,mount_tag=share"]
+    command += ["-device", "virtio-9p-pci,fsdev=share,mount_tag=share", "-audiodev", "none,id=silence"]
     for name in DISKS:
         command += ["-drive", f"if=none,id={name},file={scratch / name}.img,format=raw"]
     for number, devices in enumerate(ROOT_PORTS, start=1):

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
+from calls import CONFIG
 from guests import Device, Guest, Refused, virsh
 from host import STATE, HostState, driver_of, hand_over, host_state, override_of, wait_for
 
 MakeGuest = Callable[..., Guest]
+Configure = Callable[[str], None]
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +46,19 @@ def guest(request: pytest.FixtureRequest) -> Iterator[MakeGuest]:
     yield make
     for one in made:
         _destroy(one.uuid)
+
+
+@pytest.fixture
+def configure() -> Iterator[Configure]:
+    """Writes /etc/libhook/config.toml, which the lab has not, for the test."""
+
+    def write(text: str) -> None:
+        CONFIG.parent.mkdir(exist_ok=True)
+        CONFIG.write_text(text)
+        CONFIG.chmod(0o644)
+
+    yield write
+    CONFIG.unlink(missing_ok=True)
 
 
 @pytest.fixture

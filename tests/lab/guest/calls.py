@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""libhook called by hand, which takes none of the seconds of a QEMU, and processes that are in its way."""
+
+import fcntl
+import os
+import subprocess
+import time
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from guests import Guest
+
+HOOK = "/etc/libvirt/hooks/qemu"
+CONFIG = Path("/etc/libhook/config.toml")
+
+
+class Answer(NamedTuple):
+    """What came back, and after how many seconds."""
+
+    code: int
+    said: str
+    seconds: float
+
+
+def call(guest: Guest, operation: str, extra: str = "-") -> Answer:
+    """The installed hook, as libvirtd runs it; its caller is this process, not libvirtd."""
+    return _run([HOOK, guest.name, operation, "end" if operation == "release" else "begin", extra], guest.xml)
+
+
+def command(*arguments: str) -> Answer:
+    """The installed command; what it prints on stdout and stderr."""
+    return _run(["libhook", *arguments], "")
+
+
+def _run(command: list[str], text: str) -> Answer:
+    began = time.monotonic()
+    done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=90)
+    return Answer(done.returncode, (done.stdout + done.stderr).decode().strip(), time.monotonic() - began)
+
+
+@contextmanager
+def holding(*paths: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process called sleep that has these files open, and ends with the block."""
+    opened = [os.open(path, os.O_RDONLY) for path in paths]
+    try:
+        process = subprocess.Popen(["sleep", "600"], pass_fds=opened)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def waiting_in(function: str) -> list[int]:
+    """The processes that wait in this function of the kernel."""
+    return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _waits_in(folder) == function]
+
+
+def _waits_in(folder: Path) -> str:
+    try:
+        return (folder / "wchan").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+@contextmanager
+def used_through_vfio(address: str, *, hidden: bool) -> Iterator[None]:
+    """This process uses the device as QEMU does; ``hidden``: without the node by which others could see that.
+
+    The ioctl numbers are those of linux/vfio.h; the type of the IOMMU is VFIO_TYPE1_IOMMU.
+    """
+    group_number = os.path.basename(os.readlink(f"/sys/bus/pci/devices/{address}/iommu_group"))
+    opened = [os.open("/dev/vfio/vfio", os.O_RDWR), os.open(f"/dev/vfio/{group_number}", os.O_RDWR)]
+    container, group = opened
+    try:
+        fcntl.ioctl(group, 0x3B68, container.to_bytes(4, "little"))  # VFIO_GROUP_SET_CONTAINER
+        fcntl.ioctl(container, 0x3B66, 1)  # VFIO_SET_IOMMU
+        device = array("b", address.encode() + b"\0")
+        opened.append(fcntl.ioctl(group, 0x3B6A, device, True))  # VFIO_GROUP_GET_DEVICE_FD
+        if hidden:
+            os.close(opened.pop(1))
+            os.close(opened.pop(0))
+        yield
+    finally:
+        for descriptor in reversed(opened):
+            os.close(descriptor)
+
+
+def pipes_and_sockets(pid: int) -> set[str]:
+    """What the process has open of the kinds that somebody may wait on at the other end."""
+    found = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        target = os.readlink(descriptor)
+        if target.startswith(("pipe:", "socket:")):
+            found.add(target)
+    return found
