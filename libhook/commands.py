@@ -20,6 +20,7 @@ from libhook.effects.state import State
 from libhook.effects.tidy import tidy
 from libhook.effects.watching import Connection
 from libhook.errors import BadInput, DeadlineExpired, LibhookError, printable
+from libhook.history import options as history_options
 from libhook.prolog import MAX_BYTES
 from libhook.run import plan
 from libhook.session import Session, load_config
@@ -81,6 +82,9 @@ def parser() -> argparse.ArgumentParser:
         "watch", watch, "record what other clients plug in and out; the service libhook-watch", as_json=False
     )
     watching.add_argument("-c", "--connect", default=DEFAULT_URI, metavar="URI", help=f"default: {DEFAULT_URI}")
+    history_options.add(
+        add("history", history, "which guest had which device when, from the audit trail", as_json=False)
+    )
     add("demo", demo, "one guest's life on a simulated host; changes nothing here", as_json=False)
     hook = commands.add_parser("hook", help="what libvirtd runs: NAME OPERATION SUBOPERATION EXTRA, XML on stdin")
     hook.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -169,6 +173,13 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
         if not options.dry_run:
             tidy(session.state)
     return code
+
+
+def history(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook history``."""
+    from libhook.history.command import run
+
+    return run(machine.root, options)
 
 
 def demo(_machine: Machine, _options: argparse.Namespace) -> int:

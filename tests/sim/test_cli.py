@@ -18,7 +18,7 @@ from libhook.simulation import processes
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import many, nic, sriov, workstation
 
-COMMANDS = ("inspect", "plan", "devices", "status", "recover", "demo")
+COMMANDS = ("inspect", "plan", "devices", "status", "recover", "history", "demo")
 ROOT = Path(__file__).parents[2]
 
 

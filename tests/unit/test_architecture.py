@@ -15,11 +15,13 @@ LAYERS = (
     ("handlers", "registry", "recovery", "report", "views"),
     ("effects",),
     ("session", "giveback", "life", "hotplug", "watch", "run"),
+    ("history",),
     ("plug", "commands", "cli", "__main__"),
 )  # fmt: skip
 """From what imports nothing to what imports all: types, policy, effects, the story, the command."""
 MACHINE = {"os", "fcntl", "socket", "select", "shutil", "subprocess", "signal", "pathlib", "tempfile", "ctypes", "io"}
-MAY_TOUCH = ("effects/", "cli.py", "commands.py", "simulation/")
+MAY_TOUCH = ("effects/", "cli.py", "commands.py", "simulation/", "history/reader.py", "history/order.py",
+             "history/command.py")  # fmt: skip
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 OURS = [name for name in FILES if not name.startswith("simulation/") and name != "__init__.py"]
 
@@ -68,6 +70,18 @@ def test_only_effects_and_the_command_touch_the_machine(name: str) -> None:
     assert {module.split(".")[0] for module in _imports(name)} & MACHINE == set()
     calls = (node for node in ast.walk(ast.parse((PACKAGE / name).read_text())) if isinstance(node, ast.Call))
     assert not [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "open"]
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name.startswith("history/")])
+def test_history_stands_alone(name: str) -> None:
+    """Reading the trail needs nothing of handing devices over; and of the rest, only the command knows it."""
+    assert _libhook(name) <= {"history", "errors"}
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name not in ("commands.py",)])
+def test_only_the_command_reads_the_trail_back(name: str) -> None:
+    """The hook pays nothing for it."""
+    assert name.startswith("history/") or "history" not in _libhook(name)
 
 
 def test_only_the_reader_of_xml_needs_lxml() -> None:

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``libhook history``: reads, pairs, filters, sorts and shows."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from datetime import datetime
+from typing import NamedTuple
+
+from libhook.history import reader
+from libhook.history.entry import Entry, Silence
+from libhook.history.order import Sorted
+from libhook.history.pairing import Pairing
+from libhook.history.records import Parser
+from libhook.history.shown import Json
+from libhook.history.table import Table
+from libhook.history.when import moment
+
+_KEY = 14
+"""Characters of a line before its text: when it began."""
+
+
+class Wanted(NamedTuple):
+    """Which entries are asked for: all that each filter lets through."""
+
+    devices: frozenset[str]
+    guests: frozenset[str]
+    uuids: frozenset[str]
+    nodes: frozenset[str | None]
+    start: int | None
+    end: int | None
+    success: bool | None
+
+    @property
+    def everything(self) -> bool:
+        """Whether there is no filter."""
+        return not any(self[:4]) and self[4:] == (None, None, None)
+
+    def has(self, entry: Entry) -> bool:
+        """Whether the entry is one of them."""
+        if self.devices and entry.device not in self.devices and f"{entry.bus} {entry.device}" not in self.devices:
+            return False
+        if self.guests and entry.vm not in self.guests:
+            return False
+        if self.uuids and entry.uuid.lower() not in self.uuids:
+            return False
+        if self.nodes and entry.node not in self.nodes:
+            return False
+        return self.success in (None, entry.success) and self.has_time(entry.start, entry.end)
+
+    def has_time(self, start: int | None, end: int | None) -> bool:
+        """Whether some of that time is asked for."""
+        if self.end is not None and start is not None and start > self.end:
+            return False
+        return self.start is None or end is None or end >= self.start
+
+
+def run(root: str, options: argparse.Namespace) -> int:
+    """The command: 0 also when the trail holds nothing of a host device."""
+    wanted = _wanted(options)
+    sources = reader.trail(options.input, root)
+    with ExitStack() as stack:
+        stack.callback(reader.close, sources)
+        lines = stack.enter_context(Sorted())
+        if options.json:
+            _read(sources, wanted, lines, Json(), None)
+            _write(line[_KEY:] for line in lines)
+        else:
+            table = Table()
+            _read(sources, wanted, lines, table.row, table.silence)
+            width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+            rows = (line[_KEY:-1].decode("utf-8", "surrogateescape") for line in lines)
+            _write(f"{line}\n".encode(errors="backslashreplace") for line in table.lines(rows, width))
+    return 0
+
+
+def _wanted(options: argparse.Namespace) -> Wanted:
+    now = datetime.now().astimezone()
+    devices = {device.lower() if ":" in device else device for device in options.device} | set(options.device)
+    devices |= {f"0000:{device}" for device in devices if device.count(":") == 1}
+    return Wanted(
+        frozenset(devices),
+        frozenset(options.vm),
+        frozenset(uuid.lower() for uuid in options.uuid),
+        frozenset(options.node),
+        moment(options.start, now) if options.start else None,
+        moment(options.end, now, end=True) if options.end else None,
+        None if options.result is None else options.result == "success",
+    )
+
+
+def _read(
+    sources: list[reader.Source],
+    wanted: Wanted,
+    lines: Sorted,
+    text: Callable[[Entry], str],
+    silence_text: Callable[[Silence], str] | None,
+) -> None:
+    """All of the trail, each entry as a line that sorts by when it began."""
+    everything = wanted.everything
+    add = lines.add
+
+    def give(entry: Entry) -> None:
+        if everything or wanted.has(entry):
+            add(f"{entry.start or 0:014d}{text(entry)}\n".encode())
+
+    def silent(silence: Silence) -> None:
+        here = not wanted.nodes or silence.node in wanted.nodes
+        if silence_text and here and wanted.has_time(silence.start, silence.end):
+            add(f"{silence.start:014d}{silence_text(silence)}\n".encode())
+
+    parser, pairing, read = Parser(), Pairing(give, silent), reader.Read()
+    progress = Progress(sum(source.size for source in sources))
+    for source in sources:
+        for piece in reader.pieces(source, read, progress.show):
+            pairing.add(parser.records(piece))
+    pairing.close()
+    progress.clear()
+    if bad := parser.unreadable + read.too_long:
+        records = "1 record" if bad == 1 else f"{bad} records"
+        sys.stderr.write(
+            f"{records} could not be read: cut off, or not as auditd writes them (of ausearch, take --raw)\n"
+        )
+
+
+class Progress:
+    """A bar on a terminal, once it takes longer than a second; nothing elsewhere."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._next = time.monotonic() + 1 if sys.stderr.isatty() else float("inf")
+        self._shown = False
+
+    def show(self, done: int) -> None:
+        """So many bytes have been read."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next, self._shown = now + 0.1, True
+        if self._size:
+            part = min(done / self._size, 1)
+            bar = "#" * round(part * 30)
+            sys.stderr.write(f"\rreading the trail [{bar:<30}] {part:4.0%}")
+        else:
+            sys.stderr.write(f"\rreading the trail: {done >> 20} MiB")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """It is read."""
+        if self._shown:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+
+def _write(lines: Iterable[bytes]) -> None:
+    """To stdout, in UTF-8 whatever the locale."""
+    sys.stdout.flush()
+    sys.stdout.buffer.writelines(lines)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Records in, in the order of the log; out, who had which device from when to when. Pure.
+
+Who writes what, and when (libvirt 11.3.0, domain_audit.c and qemu_process.c; ours is handlers/audit.py):
+
+- A start that succeeds: ours comes from the hook ``started``, then libvirtd's, then its VIRT_CONTROL.
+- A start that fails: ours says failed. Then libvirtd's says success, of every device, and its VIRT_CONTROL failed.
+- An end: ours has reason stop. libvirtd writes none of a device, only a VIRT_CONTROL of the guest.
+- Hot-plug: libvirtd's record comes first, and is true; then ours.
+- A host that dies writes nothing. What was open then is over when it boots, or when the guest starts again.
+"""
+
+from collections.abc import Callable, Iterable
+
+from libhook.history.entry import Entry, Silence
+from libhook.history.records import DeviceRecord, GuestRecord, Record, TrailRecord
+from libhook.history.silence import Silences
+
+_MOMENT = 5_000
+"""Milliseconds within which two records of a hot-plug that fails are of the same one."""
+_ONE_START = 60_000
+"""Within which the records of one start lie, where no VIRT_CONTROL parts it from the one before."""
+_SETTLED = 300_000
+"""After which nobody adds to what has ended or failed: longer than any hook may take."""
+_SWEEP = 65_536
+"""Records after which what has settled is given out, also of guests of which nothing more is heard."""
+_IDLE = 10_000
+"""Guests that have no device and are remembered: a late record of such a one is no news."""
+_MOST_KNOWN = 1_000
+_UNRESOLVED = "usb 000.000"
+_NAMELESS = frozenset((_UNRESOLVED, "usb USB redirdev"))
+"""What libvirtd writes for several devices of a guest alike."""
+_TRUSTED = {"start": "libhook", "attach": "libvirtd"}
+"""Whose word counts where they differ: of a start, libvirtd says success in any case."""
+
+
+class _Guest:
+    """What is known of a guest of one node."""
+
+    __slots__ = ("control", "held", "known", "recent", "runs", "unresolved", "unreturned")
+
+    def __init__(self) -> None:
+        self.held: dict[str, Entry] = {}
+        self.recent: dict[str, Entry] = {}
+        """Ended or failed; another record may add to it."""
+        self.unreturned: dict[str, Entry] = {}
+        self.known: set[str] = set()
+        self.runs = False
+        """By libvirtd's word."""
+        self.unresolved = False
+        """Whether libvirtd has named a USB device that it did not find, in this start."""
+        self.control = -1
+        """The time of libvirtd's last word."""
+
+
+class Pairing:
+    """Takes records, and gives an entry once nothing can be added to it; memory grows with what is held, not more."""
+
+    def __init__(self, give: Callable[[Entry], None], silent: Callable[[Silence], None]) -> None:
+        self._give = give
+        self._silences = Silences(silent)
+        self._nodes: dict[str | None, dict[str, _Guest]] = {}
+        self._since_sweep = 0
+
+    def add(self, records: Iterable[Record]) -> None:
+        """The next records."""
+        nodes, silent = self._nodes, self._silences.open
+        count, time = 0, 0
+        for count, record in enumerate(records, 1):  # noqa: B007 - the last is the number of them
+            time, node = record.time, record.node
+            if isinstance(record, TrailRecord):
+                self._silences.happened(record)
+                if record.happening == "boot":
+                    self._boot(node, time)
+                continue
+            if silent:
+                self._silences.heard(node, time)
+            if (guests := nodes.get(node)) is None:
+                guests = nodes[node] = {}
+            uuid = record.subject.uuid
+            if (guest := guests.get(uuid)) is None:
+                guest = guests[uuid] = _Guest()
+            if isinstance(record, GuestRecord):
+                self._control(guest, record)
+            elif record.reason in _TRUSTED:
+                self._begin(guest, record)
+            elif record.reason in ("stop", "detach"):
+                self._end(guest, record)
+        self._since_sweep += count
+        if self._since_sweep >= _SWEEP:
+            self._since_sweep = 0
+            self._sweep(time)
+
+    def close(self) -> None:
+        """The trail ends here: what is held is held still."""
+        for guests in self._nodes.values():
+            for guest in guests.values():
+                for entries in (guest.held, guest.recent, guest.unreturned):
+                    for entry in entries.values():
+                        self._give(entry)
+        self._nodes.clear()
+        self._silences.close()
+
+    def _begin(self, guest: _Guest, record: DeviceRecord) -> None:
+        time, node, who, reason, (vm, uuid, bus, device, key), success = record
+        if key in _NAMELESS:
+            guest.unresolved = True
+            key = self._free(guest, key, who)
+        entry = guest.held.get(key)
+        if entry is None:
+            if self._adds_to_recent(guest, key, record):
+                return
+            if reason == "start" and who == "libvirtd" and guest.runs:
+                self._again(guest, time)
+        elif (
+            who not in entry.recorded_by
+            and entry.began == reason
+            and (success or time - _at(entry) <= (_MOMENT if reason == "attach" else _ONE_START))
+        ):
+            guest.held[key] = entry = _merged(entry, who, success)
+            if not entry.success:
+                self._put(guest.recent, key, guest.held.pop(key))
+            return
+        elif reason == "start":
+            self._again(guest, time)
+        elif success:
+            self._give(guest.held.pop(key)._replace(end=time))
+        end = None if success else time
+        parts = node, vm, uuid, bus, device, reason, None, time, end, success, (who,), False, False
+        new = tuple.__new__(Entry, parts)
+        if success:
+            guest.held[key] = new
+            for old in (guest.recent, guest.unreturned):
+                if key in old:
+                    self._give(old.pop(key))
+        else:
+            self._put(guest.recent, key, new)
+        if len(guest.known) >= _MOST_KNOWN:
+            guest.known.clear()
+        guest.known.add(key)
+
+    def _adds_to_recent(self, guest: _Guest, key: str, record: DeviceRecord) -> bool:
+        """Whether a record of a beginning is the other's word on what has failed, or ended, already."""
+        entry = guest.recent.get(key)
+        if entry is None or entry.end is None or record.writer in entry.recorded_by or entry.began != record.reason:
+            return False
+        if record.reason == "attach":
+            in_turn = record.writer == "libhook" or not record.success  # otherwise it is another try, by other means
+            same = not entry.success and in_turn and record.time - entry.end <= _MOMENT
+        elif entry.end > guest.control:
+            same = record.time - entry.end <= _SETTLED
+        else:  # libvirtd had the last word: only a late failure of ours is no news
+            same = not (entry.success or record.success) and record.time - entry.end <= _SETTLED
+            entry = entry._replace(disagree=True)
+        if same:
+            entry = _merged(entry, record.writer, record.success)
+            del guest.recent[key]
+            if entry.end is None:
+                guest.held[key] = entry
+            else:
+                guest.recent[key] = entry
+        return same
+
+    def _end(self, guest: _Guest, record: DeviceRecord) -> None:
+        time, node, who, reason, (vm, uuid, bus, device, key), success = record
+        if key in _NAMELESS:
+            key = next((held for held in guest.held if held.partition("#")[0] == key), key)
+        entry = guest.held.get(key)
+        if entry is not None:
+            if reason == "detach" and not success:  # the guest has it still
+                return
+            del guest.held[key]
+            entry = _ended(entry, reason, time, _with(entry.recorded_by, who), not success)
+            self._put(guest.recent if success else guest.unreturned, key, entry)
+        elif key in guest.unreturned:
+            if success:
+                self._give(guest.unreturned.pop(key)._replace(unreturned=False))
+        elif (entry := guest.recent.get(key)) and entry.end is not None and time - entry.end <= _SETTLED:
+            if entry.success:
+                del guest.recent[key]
+                entry = entry._replace(recorded_by=_with(entry.recorded_by, who), unreturned=not success)
+                self._put(guest.recent if success else guest.unreturned, key, entry)
+        elif success and key not in guest.known:  # it had it before the trail begins
+            guest.known.add(key)
+            entry = Entry(node, vm, uuid, bus, device, None, reason, None, time, True, (who,))
+            self._put(guest.recent, key, entry)
+
+    def _control(self, guest: _Guest, record: GuestRecord) -> None:
+        time = record.time
+        if record.operation == "start":
+            if guest.unresolved:
+                guest.unresolved = False
+                self._resolve(guest)
+            if guest.runs:
+                self._again(guest, time)
+            if not record.success:
+                self._refute(guest, time)
+            guest.runs = record.success
+        elif record.operation == "stop":
+            for key, entry in guest.held.items():
+                self._put(guest.recent, key, entry._replace(ended="stop", end=time))
+            guest.held.clear()
+            guest.runs = False
+        else:
+            return
+        guest.control = time
+        if guest.recent:
+            self._settle(guest, time - _SETTLED)
+
+    def _refute(self, guest: _Guest, time: int) -> None:
+        """The start has failed. What only libvirtd says was given was not; what ours says was given, was until now."""
+        for key, entry in guest.held.items():
+            if entry.began != "start" or _at(entry) <= guest.control:
+                self._give(entry._replace(end=time))
+            elif "libhook" in entry.recorded_by:
+                self._put(guest.recent, key, entry._replace(ended="stop", end=time, disagree=True))
+            else:
+                self._put(guest.recent, key, entry._replace(success=False, end=entry.start))
+        guest.held.clear()
+
+    def _resolve(self, guest: _Guest) -> None:
+        """A USB device that libvirtd did not find is the one that ours names, where each has just one."""
+        theirs, ours = [], []
+        for part in (guest.held, guest.recent):
+            for key, entry in part.items():
+                if entry.bus == "usb" and entry.began == "start" and _at(entry) > guest.control:
+                    if key.startswith(_UNRESOLVED):
+                        theirs += [key] if entry.recorded_by == ("libvirtd",) else []
+                    else:
+                        ours += [key] if entry.recorded_by == ("libhook",) else []
+        if len(theirs) == 1 and len(ours) == 1 and theirs[0] in guest.held:
+            del guest.held[theirs[0]]
+            part = guest.held if ours[0] in guest.held else guest.recent
+            part[ours[0]] = _merged(part[ours[0]], "libvirtd", True)
+
+    def _again(self, guest: _Guest, time: int) -> None:
+        """It starts again, and no record says that it ended: what it held is over by now."""
+        for key, entry in list(guest.held.items()):
+            began = _at(entry)
+            now = began > guest.control if guest.control >= 0 else time - began <= _ONE_START
+            if entry.began != "start" or not now:
+                self._give(guest.held.pop(key)._replace(end=time))
+        guest.runs = False
+
+    def _boot(self, node: str | None, time: int) -> None:
+        """Nothing that ran before runs now."""
+        for guest in self._nodes.pop(node, {}).values():
+            for entry in guest.held.values():
+                self._give(entry._replace(end=time))
+            for entries in (guest.recent, guest.unreturned):
+                for entry in entries.values():
+                    self._give(entry)
+
+    def _free(self, guest: _Guest, key: str, who: str) -> str:
+        """The first of those written alike that has no record of this writer."""
+        numbered, number = key, 1
+        while True:
+            entry = guest.held.get(numbered)
+            if entry is None and (entry := guest.recent.get(numbered)) and _at(entry) <= guest.control:
+                entry = None
+            if entry is None or who not in entry.recorded_by:
+                return numbered
+            number += 1
+            numbered = f"{key}#{number}"
+
+    def _put(self, entries: dict[str, Entry], key: str, entry: Entry) -> None:
+        """There, and give what was there before."""
+        if key in entries:
+            self._give(entries.pop(key))
+        entries[key] = entry
+
+    def _settle(self, guest: _Guest, before: int) -> None:
+        for key, entry in list(guest.recent.items()):
+            if entry.end is None or entry.end <= before:
+                self._give(guest.recent.pop(key))
+
+    def _sweep(self, time: int) -> None:
+        """Give what has settled, forget guests that have nothing; whatever the log holds, memory stays bounded."""
+        for guests in self._nodes.values():
+            waiting = sum(len(guest.recent) for guest in guests.values())
+            before = time - _SETTLED if waiting < _SWEEP else time
+            for guest in guests.values():
+                if guest.recent:
+                    self._settle(guest, before)
+            idle = [uuid for uuid, guest in guests.items() if not (guest.held or guest.recent or guest.unreturned)]
+            for uuid in idle[: max(len(idle) - _IDLE, 0)]:
+                del guests[uuid]
+
+
+def _at(entry: Entry) -> int:
+    return entry.start if entry.start is not None else -1
+
+
+def _with(writers: tuple[str, ...], who: str) -> tuple[str, ...]:
+    """Libvirtd first, then libhook, then others."""
+    if who in writers:
+        return writers
+    return (who, *writers) if who == "libvirtd" else (*writers, who)
+
+
+def _ended(entry: Entry, how: str, time: int, writers: tuple[str, ...], unreturned: bool) -> Entry:
+    """As _replace, which takes several times as long, for what every entry goes through."""
+    node, vm, uuid, bus, device, began, _, start, _, success, _, disagree, _ = entry
+    parts = node, vm, uuid, bus, device, began, how, start, time, success, writers, disagree, unreturned
+    return tuple.__new__(Entry, parts)
+
+
+def _merged(entry: Entry, who: str, success: bool) -> Entry:
+    """An entry and what another says of its beginning."""
+    writers = _with(entry.recorded_by, who)
+    if success == entry.success:
+        return tuple.__new__(Entry, (*entry[:10], writers, *entry[11:]))
+    end = entry.end
+    if who == _TRUSTED.get(entry.began or ""):
+        end = None if success else entry.start
+    else:
+        success = entry.success
+    return entry._replace(recorded_by=writers, disagree=True, success=success, end=end)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The trail as a table, or on a narrow terminal as short paragraphs. Pure."""
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
+
+from libhook.errors import printable
+from libhook.history.entry import Entry, Silence
+from libhook.history.shown import clock, remark, what
+
+_HEADINGS = ("NODE", "FROM", "TO", "DEVICE", "GUEST", "UUID", "WHAT", "RECORDED BY", "")
+_GAP = "  "
+
+
+class Table:
+    """Rows are made as entries come, and laid out when all have been seen."""
+
+    def __init__(self) -> None:
+        self._from, self._to = clock("%Y-%m-%d %H:%M:", " %Z"), clock("%Y-%m-%d %H:%M:", " %Z")
+        self._widths = [0] * len(_HEADINGS)
+        self._known: dict[str, tuple[str, int]] = {}
+
+    def row(self, entry: Entry) -> str:
+        """The cells of an entry, with a tab between them; no cell holds one."""
+        cells = (
+            entry.node or "",
+            "unknown" if entry.start is None else self._from(entry.start),
+            "" if entry.end is None or not entry.success else self._to(entry.end),
+            f"{entry.bus} {entry.device}",
+            entry.vm or '""',
+            entry.uuid,
+            what(entry),
+            ", ".join(entry.recorded_by),
+            remark(entry),
+        )
+        widths, shown = self._widths, []
+        for number, cell in enumerate(cells):
+            text, width = self._known.get(cell) or self._learn(cell)
+            shown.append(text)
+            if width > widths[number]:
+                widths[number] = width
+        return "\t".join(shown)
+
+    def silence(self, silence: Silence) -> str:
+        """A time without a trail, as the only cell of its row."""
+        until = f"to {self._to(silence.end)}" if silence.end is not None else "on"
+        node = f"{silence.node}: " if silence.node else ""
+        return printable(f"{node}no trail from {self._from(silence.start)} {until}: {silence.why}")
+
+    def lines(self, rows: Iterable[str], width: int | None) -> Iterator[str]:
+        """The whole text, for a terminal of a width, or None: as wide as it needs to be."""
+        shown = [number for number, widest in enumerate(self._widths) if widest]
+        if width is not None and self._wide(shown) > width:
+            shown.remove(_HEADINGS.index("UUID"))
+        if width is not None and self._wide(shown) > width:
+            yield from _paragraphs(rows, width)
+            return
+        widths = [max(self._widths[number], len(_HEADINGS[number])) for number in shown]
+        yield _GAP.join(_HEADINGS[number].ljust(wide) for number, wide in zip(shown, widths, strict=True)).rstrip()
+        layout, pick = _GAP.join(f"%-{wide}s" for wide in widths), itemgetter(*shown)
+        for row in rows:
+            cells = row.split("\t")
+            if len(cells) == 1:
+                yield f"-- {row}"
+                continue
+            if row.isascii():
+                yield (layout % pick(cells)).rstrip()
+                continue
+            padded = (_padded(cells[number], wide) for number, wide in zip(shown, widths, strict=True))
+            yield _GAP.join(padded).rstrip()
+
+    def _wide(self, shown: list[int]) -> int:
+        return sum(max(self._widths[number], len(_HEADINGS[number])) + len(_GAP) for number in shown) - len(_GAP)
+
+    def _learn(self, cell: str) -> tuple[str, int]:
+        """A cell as it is shown, and how wide; kept, since most come again."""
+        if len(self._known) > 4096:
+            self._known.clear()
+        text = printable(cell)
+        return self._known.setdefault(cell, (text, _columns(text)))
+
+
+def _paragraphs(rows: Iterable[str], width: int) -> Iterator[str]:
+    for row in rows:
+        cells = row.split("\t")
+        if len(cells) == 1:
+            yield from _wrapped([f"-- {row}"], width, "   ")
+            continue
+        node, start, end, device, guest, uuid, how, writers, note = cells
+        yield from _wrapped([device, guest, *([f"on {node}"] if node else [])], width, "    ")
+        yield from _wrapped([f"  {start}" + (f" to {end}" if end else "")], width, "    ")
+        yield from _wrapped([f"  {how}", f"by {writers}", *([note] if note else [])], width, "    ")
+        yield from _wrapped([f"  {uuid}"], width, "    ")
+
+
+def _wrapped(parts: list[str], width: int, indent: str) -> Iterator[str]:
+    """Parts beside each other, broken at blanks where they do not fit, and anywhere where that is not enough."""
+    width = max(width, 20)
+    line = ""
+    words = [
+        f"{_GAP if number and not position else ' ' if position else ''}{word}"
+        for number, part in enumerate(parts)
+        for position, word in enumerate(part.split(" "))
+    ]
+    for word in words:
+        if line.strip() and _columns(line) + _columns(word) > width:
+            yield line
+            line, word = indent, word.lstrip()
+        for letter in word:
+            if _columns(line) + _columns(letter) > width:
+                yield line
+                line = indent
+            line += letter
+    yield line
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _columns(text))
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal it takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Times: those that ausearch's users write, and ISO 8601; and how ours are written. Pure."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from libhook.errors import BadInput
+
+_KEYWORDS = "now, recent, this-hour, today, yesterday, this-week, week-ago, this-month, this-year"
+_DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})")
+_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+
+
+def moment(words: list[str], now: datetime, end: bool = False) -> int:
+    """Milliseconds since 1970 of what -ts or -te was given; ``now`` is local and has its zone.
+
+    As for ausearch: a date alone begins at midnight, or for the end of a time at the day's last; a time alone is
+    today's; MM/DD/YYYY, whatever the locale.
+    """
+    text = " ".join(words)
+    found = _keyword(text, now) if len(words) == 1 else None
+    if found is None:
+        found = _iso(text, end) or _ausearch(words, now, end)
+    if found is None:
+        raise BadInput(
+            f"no time: {text}", f"write 2026-11-24, 2026-11-24T13:30, 11/24/2026 13:30:00, 13:30, or {_KEYWORDS}"
+        )
+    try:
+        return round(found.timestamp() * 1000)
+    except (OverflowError, ValueError):
+        raise BadInput(f"no time: {text}", "it is too far from now") from None
+
+
+def _keyword(text: str, now: datetime) -> datetime | None:
+    naive = now.replace(tzinfo=None)
+    day = naive.replace(hour=0, minute=0, second=0, microsecond=0)
+    known = {
+        "now": naive,
+        "recent": naive - timedelta(minutes=10),
+        "this-hour": naive.replace(minute=0, second=0, microsecond=0),
+        "today": day,
+        "yesterday": day - timedelta(days=1),
+        "this-week": day - timedelta(days=(day.weekday() + 1) % 7),  # from Sunday on, as ausearch
+        "week-ago": day - timedelta(days=7),
+        "this-month": day.replace(day=1),
+        "this-year": day.replace(month=1, day=1),
+    }
+    return known.get(text)
+
+
+def _iso(text: str, end: bool) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if end and re.fullmatch(r"[\d-]{8,10}", text):
+        found += timedelta(days=1, milliseconds=-1)
+    return found
+
+
+def _ausearch(words: list[str], now: datetime, end: bool) -> datetime | None:
+    found = now.replace(tzinfo=None, microsecond=0)
+    if date := _DATE.fullmatch(words[0]):
+        month, day, year = (int(part) for part in date.groups())
+        try:
+            found = datetime(year + 2000 if year < 100 else year, month, day)  # noqa: DTZ001 - local, as its user's
+        except ValueError:
+            return None
+        words = words[1:]
+        if not words and end:
+            found += timedelta(days=1, milliseconds=-1)
+    if words:
+        time = _TIME.fullmatch(words[0])
+        if time is None or len(words) > 1:
+            return None
+        try:
+            found = found.replace(hour=int(time[1]), minute=int(time[2]), second=int(time[3] or 0))
+        except ValueError:
+            return None
+    return found
+
+
+class Stamps:
+    """Times in ISO 8601 with milliseconds, in UTC; the second's part is kept, since neighbours share it."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def utc(self, time: int) -> str:
+        """``2026-11-24T13:32:01.512+00:00``."""
+        second, thousandths = divmod(time, 1000)
+        if second != self._second:
+            self._text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._second = second
+        return f"{self._text}.{thousandths:03d}+00:00"

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Audit logs as auditd writes them, for tests that read them back."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from libhook.domain import Domain, HostDevice
+from libhook.history import reader
+from libhook.history.entry import Entry, Silence
+from libhook.history.pairing import Pairing
+from libhook.history.records import Parser
+from libhook.history.shown import Json
+from libhook.record import encode, text
+
+BEGIN = 1_795_545_000_000
+UUID = "46a8dd1a-e9d5-4506-a138-8b10789ffab2"
+OTHER = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
+EXE = {"libhook": "/usr/bin/python3.13", "libvirtd": "/usr/sbin/libvirtd", "virtqemud": "/usr/sbin/virtqemud"}
+ENRICHED = '\x1dUID="root" AUID="unset"'
+
+
+class Trail:
+    """A log that grows by a line a call; each line is a second later, unless told otherwise."""
+
+    def __init__(self, node: str = "", *, enriched: bool = True, now: int = BEGIN) -> None:
+        self.node, self.enriched, self.now = node, enriched, now
+        self.serial = 10
+        self.lines: list[bytes] = []
+
+    def raw(self, kind: str, rest: str, *, after: int = 1000) -> "Trail":
+        """A line of any type."""
+        self.now += after
+        self.serial += 1
+        node = f"node={self.node} " if self.node else ""
+        stamp = f"audit({self.now // 1000}.{self.now % 1000:03d}:{self.serial})"
+        self.lines.append(f"{node}type={kind} msg={stamp}: {rest}".encode("utf-8", "surrogateescape"))
+        return self
+
+    def message(self, kind: str, message: str, who: str, success: bool, after: int) -> "Trail":
+        """A line that a program sent."""
+        end = f'exe="{EXE.get(who, who)}" hostname=? addr=? terminal=? res={"success" if success else "failed"}'
+        head = "pid=402 uid=0 auid=4294967295 ses=4294967295 subj=unconfined"
+        return self.raw(kind, f"{head} msg='{message} {end}'{ENRICHED if self.enriched else ''}", after=after)
+
+    def device(
+        self,
+        who: str,
+        reason: str,
+        success: bool = True,
+        *,
+        vm: str = "win11",
+        uuid: str = UUID,
+        bus: str = "pci",
+        device: str = "0000:01:00.0",
+        style: str = "libvirt",
+        after: int = 1000,
+    ) -> "Trail":
+        """A record of a host device, as record.py has it."""
+        kinds = Domain(vm, uuid, "kvm", ()), HostDevice(bus, "hostdev", False, device, None)  # type: ignore[arg-type]
+        return self.message("VIRT_RESOURCE", text(*kinds, reason, style), who, success, after)  # type: ignore[arg-type]
+
+    def control(
+        self, operation: str, success: bool = True, *, vm: str = "win11", uuid: str = UUID, after: int = 1000
+    ) -> "Trail":
+        """libvirtd's record of the guest as a whole, with one of its memory before it."""
+        head = f"{encode('vm', vm)} uuid={uuid}"
+        if operation == "start":
+            self.message(
+                "VIRT_RESOURCE", f"virt=kvm resrc=mem reason=start {head} old-mem=0 new-mem=1", "libvirtd", True, 0
+            )
+        why = "booted" if operation == "start" else "shutdown"
+        message = f"virt=kvm op={operation} reason={why} {head} vm-pid=1"
+        return self.message("VIRT_CONTROL", message, "libvirtd", success, after)
+
+    def __bytes__(self) -> bytes:
+        return b"".join(line + b"\n" for line in self.lines)
+
+
+def read(logs: Iterable[bytes]) -> tuple[list[Entry], list[Silence], int]:
+    """Entries, oldest first; silences; and how many records could not be read."""
+    entries: list[Entry] = []
+    silences: list[Silence] = []
+    parser, pairing = Parser(), Pairing(entries.append, silences.append)
+    for log in logs:
+        pairing.add(parser.records(b"\n" + log.removesuffix(b"\n")))
+    pairing.close()
+    entries.sort(key=lambda entry: (entry.start or 0, entry.bus, entry.device))
+    return entries, silences, parser.unreadable
+
+
+def told(*logs: "Trail | bytes") -> list[dict[str, Any]]:
+    """The JSON of what logs come to, with seconds since BEGIN for times."""
+    found = []
+    for entry in read(bytes(log) for log in logs)[0]:
+        line = json.loads(Json()(entry))
+        line["from"] = None if entry.start is None else (entry.start - BEGIN) / 1000
+        line["to"] = None if entry.end is None else (entry.end - BEGIN) / 1000
+        found.append(line)
+    return found
+
+
+def sources(*paths: Path) -> list[reader.Source]:
+    """Open logs; close them with reader.close."""
+    return reader.trail([str(path) for path in paths])
