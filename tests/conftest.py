@@ -6,9 +6,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import lines  # noqa: F401 - before libhook: it counts the lines that run
 import pytest
+from _pytest.terminal import TerminalReporter
 from amounts import AMOUNTS, PROFILE
+from generated import COUNTS, summary, total
 from hypothesis import HealthCheck, settings
 
 from libhook.simulation.build import build, scratch
@@ -33,6 +37,35 @@ settings.load_profile(PROFILE)
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--regenerate``: the golden plans are what comes out now; git diff shows what that changes."""
     parser.addoption("--regenerate", action="store_true", help="write tests/data/plans anew")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker tells how many inputs it generated; a whole run fails where there were too few."""
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["generated"] = dict(COUNTS)
+    elif _is_whole(config) and total() < AMOUNTS.inputs:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - xdist has no types
+    """A worker has ended."""
+    COUNTS.update(getattr(node, "workeroutput", {}).get("generated", {}))
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    """Say how many there were."""
+    if COUNTS:
+        terminalreporter.write_line(summary())
+    if _is_whole(config) and total() < AMOUNTS.inputs:
+        terminalreporter.write_line(f"too few generated inputs: a {PROFILE} run promises {AMOUNTS.inputs:,}")
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    """Whether no test was left out by the command line."""
+    everywhere = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return everywhere and not (config.option.keyword or config.option.markexpr or config.option.collectonly)
 
 
 def _open_descriptors() -> dict[str, str]:

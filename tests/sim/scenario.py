@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import lines  # noqa: F401 - before libhook: it counts the lines that run
 import structlog  # noqa: F401 - what libhook's log child imports: once here instead of in every child
 
 from libhook import run

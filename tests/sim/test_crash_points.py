@@ -33,7 +33,7 @@ def _outcomes(life: str) -> list[tuple[str, list[str]]]:
     """Each point of a life, and what was wrong in the end, from a process of its own."""
     every = 1 if FULL else _EVERY.get(life, _OFTEN) * AMOUNTS.crashes
     command = [sys.executable, str(_HERE / "crash_lives.py"), life, "full" if FULL else "bounded", str(every)]
-    environment = {**os.environ, "PYTHONPATH": str(_HERE.parents[1])}
+    environment = {**os.environ, "PYTHONPATH": f"{_HERE.parents[1]}:{_HERE.parent}"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     found = []
     for line in done.stdout.splitlines():

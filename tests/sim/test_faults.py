@@ -35,7 +35,7 @@ Made from the tests, which fail where it is not true: tests/sim/test_faults.py.
 
 def _rows(first: int, every: int) -> list[tuple[int, Row]]:
     command = [sys.executable, str(_HERE / "fault_rows.py"), str(first), str(_PROCESSES), str(every)]
-    environment = {**os.environ, "PYTHONPATH": str(_HERE.parents[1])}
+    environment = {**os.environ, "PYTHONPATH": f"{_HERE.parents[1]}:{_HERE.parent}"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [(number, Row(*row)) for number, row in map(json.loads, done.stdout.splitlines())]

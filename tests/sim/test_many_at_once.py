@@ -23,7 +23,7 @@ _PATIENCE = 600
 
 def _crowd(*arguments: object) -> dict[str, Any]:
     command = [sys.executable, str(_HERE / "crowd.py"), *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(_HERE.parents[1])}
+    environment = {**os.environ, "PYTHONPATH": f"{_HERE.parents[1]}:{_HERE.parent}"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=_PATIENCE)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)

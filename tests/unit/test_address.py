@@ -2,7 +2,7 @@
 """PCI addresses: one text for sysfs and records, and nothing that only looks like one."""
 
 import pytest
-from hypothesis import given
+from generated import generated
 from hypothesis import strategies as st
 
 from libhook.address import PciAddress
@@ -13,7 +13,7 @@ _addresses = st.builds(
 )
 
 
-@given(_addresses)
+@generated("numbers", _addresses)
 def test_an_address_and_its_text_are_the_same(address: PciAddress) -> None:
     """What is written is read back equal."""
     assert PciAddress.parse(str(address)) == address == PciAddress.of(*address)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The configuration: its defaults, which section wins, and what may not be relaxed for many at once."""
 
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from generated import generated
 from hypothesis import strategies as st
 
 from libhook import config, session
@@ -93,14 +94,17 @@ def test_seconds_are_seconds(key: str, seconds: str) -> None:
         config.parse(f"{key} = {seconds}\n")
 
 
-@given(st.text())
+@generated("configuration", st.text())
 def test_any_text_is_a_configuration_or_bad_input(text: str) -> None:
     """Nothing else is raised."""
     with suppress(BadInput):
         config.parse(text, "win11", UUID)
 
 
-@given(st.dictionaries(st.text(min_size=1), st.one_of(st.booleans(), st.integers(), st.text()), min_size=1))
+@generated(
+    "configuration",
+    st.dictionaries(st.text(min_size=1), st.one_of(st.booleans(), st.integers(), st.text()), min_size=1),
+)
 def test_any_other_key_is_refused_by_its_name(values: dict[str, bool | int | str]) -> None:
     """Whatever the value."""
     known = {*Config._fields, "audit", "preflight", "domains"}
@@ -110,6 +114,44 @@ def test_any_other_key_is_refused_by_its_name(values: dict[str, bool | int | str
             with pytest.raises(BadInput) as caught:
                 config.parse(f'"{key}" = {shown}\n')
             assert key in caught.value.message
+
+
+_values = st.one_of(
+    st.booleans().map(lambda value: str(value).lower()),
+    st.integers(-2, 4000).map(str),
+    st.floats().map(str),
+    st.sampled_from(
+        ["'refuse'", "'warn'", "'off'", "'bind'", "'auto'", "'2011'", "'libvirt'", "[]", "{}", "1979-05-27"]
+    ),
+    st.text(max_size=4).map(lambda text: f"'{text}'"),
+)
+_names = st.sampled_from([*Config._fields, "audit", "domains", "preflight.storage", "audit.record", "audit.required"])
+_lines = st.one_of(
+    st.builds("{} = {}".format, _names, _values),
+    st.sampled_from(["[audit]", "[preflight]", "[domains.win11]", "[domains.'*']", f"[domains.'{UUID}']", "[domains]"]),
+)
+
+
+@generated("configuration", st.lists(_lines, max_size=5).map("\n".join))
+def test_any_configuration_of_known_words_is_one_or_bad_input(text: str) -> None:
+    """Every key with any value in any section; what is accepted is of the types that the rest relies on."""
+    try:
+        settings = config.parse(text, "win11", UUID)
+    except BadInput as error:
+        assert error.line.isprintable()  # noqa: PT017 - the other outcome is looked at as well
+        return
+    assert [type(value) for value in settings] == [type(value) for value in Config()]
+
+
+@generated("configuration", st.binary(max_size=60))
+def test_a_file_of_any_bytes_is_a_configuration_or_bad_input(content: bytes) -> None:
+    """As root would find it on the disk."""
+    with tempfile.TemporaryDirectory() as root:
+        machine = Machine(root, SimulatedKernel(root))
+        Path(machine.config).parent.mkdir(parents=True)
+        Path(machine.config).write_bytes(content)
+        with suppress(BadInput):
+            session.load_config(machine, "win11", UUID)
 
 
 def test_root_s_own_file_is_read(root: str) -> None:

@@ -4,8 +4,9 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from generated import generated
 from hypothesis import strategies as st
+from xml_making import devices as any_devices
 from xml_reading import DOCUMENTS, UUID, document, hostdev, pci, read
 
 from libhook import domxml, record
@@ -235,7 +236,9 @@ def test_what_a_newer_libvirt_may_have_is_passed_over_with_a_warning(devices: st
     assert _brief(domain.devices) == ["pci hostdev no 0000:01:00.0"]
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="￾￿"), min_size=1))
+@generated(
+    "XML", st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="￾￿"), min_size=1)
+)
 def test_any_name_comes_through(name: str) -> None:
     """A name is taken as it is, whatever characters XML allows in it."""
     written = "".join(f"&#{ord(character)};" for character in name)
@@ -258,29 +261,7 @@ def test_every_byte_that_xml_allows_in_a_name_reaches_the_record() -> None:
         assert bytes.fromhex(vm).decode() == domain.name
 
 
-def _numbers(written: str, **most: int) -> st.SearchStrategy[str]:
-    parts = st.fixed_dictionaries({name: st.integers(0, value) for name, value in most.items()})
-    return parts.map(lambda values: " ".join(f"{k}='{written.format(v)}'" for k, v in values.items()))
-
-
-_pci_addresses = st.sampled_from(["{}", "{:#x}", "0{:o}"]).flatmap(
-    lambda written: _numbers(written, domain=0xFFFFFFFF, bus=0xFF, slot=0x1F, function=7)
-)
-_any_device = st.one_of(
-    _pci_addresses.map(pci),
-    _pci_addresses.map(lambda a: f"<interface type='hostdev'><source><address type='pci' {a}/></source></interface>"),
-    _pci_addresses.map(
-        lambda a: f"<disk type='nvme'><source type='pci' managed='no' namespace='1'><address {a}/></source></disk>"
-    ),
-    _numbers("{}", bus=255, device=255).map(lambda a: hostdev("usb", f"<address {a}/>")),
-    _numbers("{}", bus=9, target=9, unit=2**64 - 1).map(
-        lambda a: hostdev("scsi", f"<adapter name='scsi_host1'/><address {a}/>")
-    ),
-    st.uuids().map(lambda uuid: hostdev("mdev", f"<address uuid='{uuid}'/>")),
-)
-
-
-@given(st.lists(_any_device, max_size=6, unique=True))
+@generated("XML", st.lists(any_devices(), max_size=6, unique=True))
 def test_any_devices_are_read_like_the_second_reading(devices: list[str]) -> None:
     """Any mixture, in the document's order; a device named twice is the only reason to refuse one."""
     raw = document("\n".join(devices))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from generated import generated
 from hypothesis import strategies as st
 from xml_reading import DOCUMENTS, UUID, document, hostdev, pci
 
@@ -236,7 +236,7 @@ def test_a_document_cut_at_any_byte_is_refused(name: str) -> None:
 _real = st.sampled_from(DOCUMENTS).map(lambda path: path.read_bytes())
 
 
-@given(_real, st.data())
+@generated("XML", _real, st.data())
 def test_a_damaged_document_is_a_domain_or_bad_input(raw: bytes, data: st.DataObject) -> None:
     """Bytes replaced, removed or repeated anywhere raise nothing else."""
     for _ in range(data.draw(st.integers(1, 3))):

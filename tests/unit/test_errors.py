@@ -2,7 +2,7 @@
 """Foreign text made printable, and errors that are one line."""
 
 import pytest
-from hypothesis import given
+from generated import generated
 from hypothesis import strategies as st
 
 from libhook.errors import BadInput, DeadlineExpired, LibhookError, Refused, printable
@@ -26,7 +26,7 @@ def test_what_a_terminal_would_obey_is_made_visible(text: str, shown: str) -> No
     assert printable(text) == shown
 
 
-@given(st.text(st.characters()))
+@generated("names", st.text(st.characters()))
 def test_printable_text_is_one_line_and_stays_as_it_is(text: str) -> None:
     """Whatever comes in; twice makes no difference, and it can always be written."""
     shown = printable(text)

@@ -2,7 +2,7 @@
 """Numbers, UUIDs and WWPNs as libvirt reads them."""
 
 import pytest
-from hypothesis import given
+from generated import generated
 from hypothesis import strategies as st
 
 from libhook import notation
@@ -36,7 +36,9 @@ def test_numbers(text: str, value: int | None) -> None:
     assert notation.number(text, notation.UINT) == value
 
 
-@given(st.integers(0, notation.ULONGLONG), st.sampled_from(["{}", "{:#x}", "0{:o}", "0X{:X}", "{:#b}", "+{}"]))
+@generated(
+    "numbers", st.integers(0, notation.ULONGLONG), st.sampled_from(["{}", "{:#x}", "0{:o}", "0X{:X}", "{:#b}", "+{}"])
+)
 def test_every_number_is_read_in_every_notation(value: int, written: str) -> None:
     """64 bits in each base; 32 bits only where they fit."""
     text = written.format(value)

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from generated import generated
 from hypothesis import strategies as st
 
 from libhook.address import PciAddress
@@ -59,19 +59,19 @@ _json = st.recursive(
 )
 
 
-@given(_moves)
+@generated("state", _moves)
 def test_a_move_survives_the_journal(move: Move) -> None:
     """What is read back is what was written."""
     assert Move.from_json(json.loads(json.dumps(move.to_json()))) == move
 
 
-@given(_records)
+@generated("state", _records)
 def test_a_record_survives_the_journal(held: Held) -> None:
     """Names with surrogates and line feeds included."""
     assert Held.from_json(json.loads(json.dumps(held.to_json()))) == held
 
 
-@given(_json)
+@generated("state", _json)
 def test_nothing_else_is_a_record(value: object) -> None:
     """A journal is read by root after a crash: whatever is not ours is BadInput, and no other error."""
     for read in (Move.from_json, Held.from_json):
@@ -79,7 +79,7 @@ def test_nothing_else_is_a_record(value: object) -> None:
             read(value)
 
 
-@given(_records, st.data())
+@generated("state", _records, st.data())
 def test_a_record_with_one_field_changed_is_refused_or_of_that_type(held: Held, data: st.DataObject) -> None:
     """Field by field: a missing one, or one of another type, is never taken for something else."""
     fields: dict[str, Any] = json.loads(json.dumps(held.to_json()))
@@ -139,7 +139,7 @@ def test_the_way_back_is_found_from_where_the_device_is(now: Binding, found: Bin
     assert way == (None if back is None else Move(NIC, found, back, "give back", back=True))
 
 
-@given(_bindings, _bindings)
+@generated("state", _bindings, _bindings)
 def test_the_way_back_is_walked_once(now: Binding, found: Binding) -> None:
     """Once there, there is nothing more to do: so it may be repeated, after a crash at any point."""
     taken = TAKEN._replace(now=now)
@@ -162,7 +162,7 @@ def test_the_writes_of_a_move() -> None:
     assert Move(NIC, HOST, HOST, "").writes == ()
 
 
-@given(_moves, st.text(), st.text())
+@generated("state", _moves, st.text(), st.text())
 def test_every_line_is_printable(move: Move, one: str, other: str) -> None:
     """Whoever chose the names in it."""
     for line in Plan((move, Refusal("pci x", one, other), Warn(one))).describe():
