@@ -27,6 +27,7 @@ from libhook.simulation.libvirt import Libvirt
 from libhook.simulation.world import World
 
 _EXPECTED = ("is held by the guest", "is being started by libvirtd")
+_PATIENCE = 300
 Report = dict[str, object]
 
 
@@ -39,7 +40,8 @@ class Crowd:
     def __init__(self, world: World) -> None:
         """The host is made here."""
         self.root = scratch()
-        self.host = Host(self.root, world)
+        # Nobody waits so long for anything, however busy the machine that runs this: a deadlock is a wait for ever.
+        self.host = Host(self.root, world, f"write_deadline = {_PATIENCE}\n")
         self.addresses = sorted(os.listdir(f"{self.root}/sys/bus/pci/devices"))
         os.mkdir(f"{self.root}/owned")
 
