@@ -21,15 +21,14 @@ from libhook.simulation.world import World
 
 # No deadline: the machine that runs the tests may be busy. Ordinary runs repeat the same inputs, so that
 # main does not turn red by chance; `tests/run --long` looks for new ones.
+_BUSY: dict[str, Any] = {
+    "deadline": None,
+    "max_examples": AMOUNTS.examples,
+    "suppress_health_check": [HealthCheck.too_slow],
+}
 for _profile in ("quick", "default"):
-    settings.register_profile(_profile, deadline=None, derandomize=True, database=None, max_examples=AMOUNTS.examples)
-settings.register_profile(
-    "long",
-    deadline=None,
-    max_examples=AMOUNTS.examples,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+    settings.register_profile(_profile, derandomize=True, database=None, **_BUSY)
+settings.register_profile("long", print_blob=True, **_BUSY)
 _PR_SET_CHILD_SUBREAPER = 36
 settings.load_profile(PROFILE)
 

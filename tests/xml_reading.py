@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-DOCUMENTS = sorted((Path(__file__).parent.parent / "data" / "hook-stdin").glob("*.xml"))
+DOCUMENTS = sorted((Path(__file__).parent / "data" / "hook-stdin").glob("*.xml"))
 UUID = "6795d288-a702-4e31-9462-e5b227641fd4"
 
 
