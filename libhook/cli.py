@@ -68,8 +68,20 @@ def _read_stdin() -> bytes:
     return sys.stdin.buffer.read(MAX_BYTES + 1)
 
 
+def hold_streams() -> None:
+    """Where whoever started us closed a standard stream, /dev/null takes its number, before a file of ours does."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdin, sys.stdout, sys.stderr = (
+        stream or open(number, mode, encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+        for number, (stream, mode) in enumerate(((sys.stdin, "r"), (sys.stdout, "w"), (sys.stderr, "w")))
+    )
+
+
 def main() -> None:
     """The ``libhook`` command."""
+    hold_streams()
     add_packages()
     try:
         from libhook import commands

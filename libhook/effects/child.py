@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
+from libhook.errors import LibhookError
+
 _CRASHED = 255
 _TRIES = 5
 
@@ -78,11 +80,13 @@ def spawn(task: Callable[[], None], in_flight: str | None = None, keep: int = -1
                     os.close(lock)
                     raise
                 time.sleep(0.005)  # somebody may only be looking whether it is taken
-    pid = os.fork()
-    if pid == 0:
-        _run(task, {lock, keep})
-    if lock >= 0:
-        os.close(lock)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _run(task, {lock, keep})
+    finally:
+        if lock >= 0:
+            os.close(lock)  # where there was no process to be had, nothing is on its way
     return Child(pid, os.pidfd_open(pid))
 
 
@@ -136,15 +140,24 @@ def ended(children: Iterable[Child], deadline: Deadline) -> set[int]:
 def lines(task: Callable[[Callable[[bytes], None]], None], deadline: Deadline) -> list[str]:
     """What a child says, a line a call of the function that ``task`` is given, until it ends or the deadline passes.
 
-    Whoever asked knows how many there should be. A child that is late is left behind.
+    Whoever asked knows how many there should be. A child that is late is left behind. LibhookError where no process or
+    descriptor is to be had.
     """
-    receiver, sender = os.pipe2(os.O_CLOEXEC)
+    try:
+        receiver, sender = os.pipe2(os.O_CLOEXEC)
+    except OSError as error:
+        raise _exhausted(error) from error
 
     def say(line: bytes) -> None:
         os.write(sender, line + b"\n")
 
-    child = spawn(lambda: task(say), keep=sender)
-    os.close(sender)
+    try:
+        child = spawn(lambda: task(say), keep=sender)
+    except OSError as error:
+        os.close(receiver)
+        raise _exhausted(error) from error
+    finally:
+        os.close(sender)
     received = b""
     poll = select.poll()
     poll.register(receiver, select.POLLIN)
@@ -158,6 +171,10 @@ def lines(task: Callable[[Callable[[bytes], None]], None], deadline: Deadline) -
         child.abandon()
     os.close(receiver)
     return received.decode("utf-8", "surrogateescape").split("\n")[:-1]
+
+
+def _exhausted(error: OSError) -> LibhookError:
+    return LibhookError(f"no child process is to be had ({error.strerror})", "see the limits of libvirtd's service")
 
 
 class Silent:

@@ -37,8 +37,11 @@ class Log:
     ) -> None:
         """Hand everything to a child; failing to log fails nothing."""
         if self._entries:
-            with suppress(OSError):
+            try:
                 child.spawn(self._send).abandon()
+            except OSError:  # no process is to be had, which somebody should read
+                with suppress(OSError):
+                    self._send()
             self._entries = []
 
     def bind(self, **context: object) -> None:
