@@ -124,7 +124,7 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
         with suppress(BadInput):
             addresses.append(PciAddress.parse(name))
     session = _session(machine, Log(machine), Config())
-    host = session.look(sorted(addresses))
+    host = session.look(sorted(addresses), survey=True)
     if options.json:
         _print(views.devices_json(host))
     else:

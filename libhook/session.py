@@ -74,15 +74,15 @@ class Session(NamedTuple):
             related.update((pf, *vfs) if pf else vfs)
         return related
 
-    def look(self, addresses: Collection[PciAddress]) -> Host:
-        """The whole picture of these devices: before they are handed over."""
+    def look(self, addresses: Collection[PciAddress], *, survey: bool = False) -> Host:
+        """The whole picture of these devices: before they are handed over, or in a ``survey`` to be shown."""
         claims, in_flight = self.state.claims(self.related(addresses)), self.state.in_flight()
         siblings = self.config.siblings == "bind"
-        host = sysfs.look(self.machine, addresses, claims, in_flight, self.deadline, siblings=siblings)
+        host = sysfs.look(self.machine, addresses, claims, in_flight, self.deadline, siblings=siblings, survey=survey)
         found = {
             address: uses.of_device(self.machine, device, self.deadline)
             for address, device in host.devices.items()
-            if (siblings or address in addresses) and device.is_at_home and address not in in_flight
+            if (siblings or address in addresses) and device.is_at_home and address not in host.in_flight
         }
         return host._replace(uses=found)
 

@@ -103,14 +103,19 @@ def look(
     deadline: Deadline,
     *,
     siblings: bool = False,
+    survey: bool = False,
 ) -> Host:
-    """The whole picture of these devices and their groups; the overrides of the groups' others with ``siblings``."""
+    """The whole picture of these devices and their groups; the overrides of the groups' others with ``siblings``.
+
+    A device that does not answer is an error; in a ``survey`` it is only one of those that hang.
+    """
     wanted = [address for address in addresses if exists(machine, address)]
     groups = {number: members(machine, number) for address in wanted if (number := group(machine, address)) is not None}
     seen = tuple(dict.fromkeys((*wanted, *(other for others in groups.values() for other in others))))
     readable = [address for address in (seen if siblings else wanted) if address not in in_flight]
-    set_now = overrides(machine, readable, deadline, deadline.left)
-    if silent := [address for address in readable if address not in set_now]:
+    set_now = overrides(machine, readable, deadline, _PATIENCE if survey else deadline.left)
+    silent = [address for address in readable if address not in set_now]
+    if silent and not survey:
         raise DeadlineExpired(f"{silent[0]} does not answer", "its driver has hung; see the kernel's log")
     aliases = vfio_aliases(machine)
     vfio_drivers = frozenset((VFIO_PCI, *(module for _, module in aliases if module != "vfio_pci")))
@@ -123,7 +128,7 @@ def look(
         iommu=bool(_entries(f"{machine.sys}/kernel/iommu_groups")),
         in_use=holders.of_vfio(machine, seen),
         uses={},
-        in_flight=in_flight,
+        in_flight=in_flight.union(silent),
     )
 
 

@@ -16,7 +16,7 @@ from scenario import Host, guest, reap
 
 from libhook.address import PciAddress
 from libhook.effects.apply import Applier, Failure
-from libhook.effects.child import Deadline
+from libhook.effects.child import Deadline, spawn
 from libhook.effects.state import State
 from libhook.held import Held
 from libhook.host import Binding
@@ -25,6 +25,7 @@ from libhook.session import Session
 from libhook.simulation import faults, processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
+from libhook.simulation.kernel import SimulatedKernel
 
 OTHER = "11111111-2222-3333-4444-555555555555"
 SECTION = "the guest's section of /etc/libhook/config.toml"
@@ -208,6 +209,26 @@ def test_who_keeps_a_driver_from_letting_go_is_named(root: str) -> None:
     host.patience = 5
     assert libhook(host, "recover").code == 0
     assert (host.changed, host.leftovers) == ([], [])
+
+
+def test_what_hangs_by_another_hand_is_shown_as_that(root: str) -> None:
+    """The others are shown all the same; a guest that wants the device is told that it does not answer."""
+    host = Host(root, workstation(), "write_deadline = 2\n")
+    faults.hold(root, NIC)
+    hung = spawn(lambda: SimulatedKernel(root, "somebody").write("bus/pci/drivers/e1000e/unbind", NIC))
+    override = Path(root, f"sys/bus/pci/devices/{NIC}/driver_override")
+    until = time.monotonic() + 10
+    while not override.is_fifo() and time.monotonic() < until:
+        time.sleep(0.01)
+    host.patience = 0.1
+    shown = libhook(host, "devices")
+    assert shown.code == 0
+    assert f"  {NIC}  Ethernet  -  [hangs in a kernel write]\n" in shown.out
+    assert DISK in shown.out
+    refused = host.event(guest(NIC, DISK), "prepare")
+    assert refused.line.startswith(f"{NIC} does not answer: its driver has hung")
+    faults.let_go(root, NIC)
+    assert hung.result() == 0
 
 
 def test_a_late_write_is_not_waited_for_once_more(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
