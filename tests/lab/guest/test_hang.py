@@ -134,6 +134,9 @@ def test_pf_that_hangs_under_the_administrators_hands(guest: MakeGuest) -> None:
         assert call(other, "release", "failed").code == 0
         assert (driver_of(VFS[1]), driver_of(NIC)) == ("igbvf", "e1000e")
         virsh("list", timeout=10)
+        shown = command("devices")
+        assert shown.code == 0
+        assert [line for line in shown.said.splitlines() if PF in line and "[hangs in a kernel write]" in line]
         assert unbinding.poll() is None
         one.destroy()
         unbinding.wait(60)
