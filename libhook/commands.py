@@ -95,10 +95,12 @@ def inspect(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook inspect XML``: the records are those that the guest's configuration asks for."""
     domain = _read_domain(options.xml)
     try:
-        style = load_config(machine, domain.name, domain.uuid).audit_record
+        config = load_config(machine, domain.name, domain.uuid)
     except LibhookError as error:
         print(f"{error.line}; shown with the defaults", file=sys.stderr)
-        style = Config().audit_record
+        config = Config()
+    style = config.audit_record
+    domain = _session(machine, Log(machine), config).with_extra(domain)
     _print(report.inspect_json(domain, style) if options.json else report.inspect_text(domain, style))
     return 0
 

@@ -17,7 +17,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "preflight.display": ("refuse", "warn", "off"),
     "preflight.usb": ("refuse", "warn", "off"),
 }
-_SWITCHES = ("dry_run", "bind_managed", "audit.required")
+_SWITCHES = ("dry_run", "bind_managed", "audit.required", "audit.extra")
 _SECONDS = ("write_deadline", "holder_wait")
 _KNOWN = (*_CHOICES, *_SWITCHES, *_SECONDS, "driver")
 _MOST_SECONDS = 3600.0
@@ -37,6 +37,7 @@ class Config(NamedTuple):
     holder_wait: float = 10.0
     audit_record: Literal["libvirt", "2011"] = "libvirt"
     audit_required: bool = False
+    audit_extra: bool = False
     preflight_storage: Strictness = "refuse"
     preflight_network: Strictness = "refuse"
     preflight_display: Strictness = "refuse"

@@ -9,6 +9,19 @@ Kind = Literal["pci", "usb", "scsi", "scsi_host", "mdev"]
 Source = Literal["hostdev", "interface", "disk"]
 
 USB_UNRESOLVED = "000.000"
+NO_DRIVER = "(none)"
+"""As the kernel's own records say ``tty=(none)``."""
+
+
+class Extra(NamedTuple):
+    """What a device's records say besides where ``audit.extra`` asks for it; "" where unknown or not of its kind."""
+
+    driver: str = ""
+    """The host's driver before the hand-over, or NO_DRIVER."""
+    group: str = ""
+    """The number of its IOMMU group."""
+    ids: str = ""
+    """``8086:10d3``, of a PCI or USB device."""
 
 
 class HostDevice(NamedTuple):
@@ -31,6 +44,7 @@ class HostDevice(NamedTuple):
     """libvirt's own name for it, in the XML of a guest that runs: ``hostdev0``."""
     hint: str = ""
     """By what else it can be told: the MAC address of an interface, vendor:product of a USB device."""
+    extra: Extra | None = None
 
     @property
     def resolved(self) -> bool:

@@ -7,7 +7,7 @@ Where it is kept, and how it survives a crash, is effects/state.py's.
 from typing import Any, Literal, NamedTuple, get_args
 
 from libhook.address import PciAddress
-from libhook.domain import Kind
+from libhook.domain import Extra, Kind
 from libhook.errors import BadInput
 from libhook.plan import Move
 
@@ -41,6 +41,8 @@ class HeldDevice(NamedTuple):
     """Whether it came with the guest, or was plugged in later."""
     plugging: Process | None = None
     """Who is plugging it in or out; while he lives he sees to it, and to its record."""
+    extra: Extra | None = None
+    """As HostDevice.extra: at the end the device may be gone, and its driver before it is history."""
 
     @property
     def key(self) -> str:
@@ -88,6 +90,7 @@ class Held(NamedTuple):
                 **device._asdict(),
                 "move": device.move.to_json() if device.move else None,
                 "plugging": list(device.plugging) if device.plugging else None,
+                "extra": list(device.extra) if device.extra else None,
             }
             for device in self.devices
         ]
@@ -114,7 +117,7 @@ class Held(NamedTuple):
 
 
 def _device(value: object) -> HeldDevice:
-    match {"began": "start", "plugging": None, **value} if isinstance(value, dict) else value:
+    match {"began": "start", "plugging": None, "extra": None, **value} if isinstance(value, dict) else value:
         case {
             "kind": str(kind),
             "address": str(address),
@@ -124,10 +127,12 @@ def _device(value: object) -> HeldDevice:
             "wedged": bool(wedged),
             "began": "start" | "attach" as began,
             "plugging": None | [int(), int()] as plugging,
+            "extra": None | [str(), str(), str()] as extra,
         } if kind in get_args(Kind) and recorded in get_args(Recorded):
             way = None if move is None else Move.from_json(move)
             who = None if plugging is None else Process(*plugging)
-            device = HeldDevice(kind, address, way, recorded, audited, wedged, began, who)  # type: ignore[arg-type]
+            told = None if extra is None else Extra(*extra)
+            device = HeldDevice(kind, address, way, recorded, audited, wedged, began, who, told)  # type: ignore[arg-type]
             if way and (kind != "pci" or str(way.device) != address):
                 raise BadInput(f"the move of {way.device} stands at {address}")
             return device

@@ -39,6 +39,7 @@ def take(session: Session, guest: Domain, devices: Sequence[HostDevice], worker:
             settle(session, uuid)
         elif held := session.state.load(uuid):
             settle_abandoned(session, held)
+    wanted = session.with_extra(wanted, before=True)
     with _record_of(session, guest, addresses) as held:
         keys = {device.key for device in devices}
         if held.phase != "started":
@@ -49,7 +50,7 @@ def take(session: Session, guest: Domain, devices: Sequence[HostDevice], worker:
         session.log_plan(plan)
         if plan.refusals:
             _refuse_for(session, wanted, plan.refusals)
-        part = _part(devices, plan, worker)
+        part = _part(wanted.devices, plan, worker)
         try:
             journal(session, held._replace(devices=(*held.devices, *part)), addresses)
         except LibhookError as error:
@@ -74,7 +75,7 @@ def _part(devices: Iterable[HostDevice], plan: Plan, worker: Process) -> tuple[H
     own = [
         HeldDevice(
             device.kind, device.address, moves.pop(device.address, None) if device.pci else None, began="attach",
-            plugging=worker,
+            plugging=worker, extra=device.extra,
         )
         for device in devices
         if device.resolved
@@ -87,6 +88,7 @@ def given(session: Session, guest: Domain, devices: Sequence[HostDevice]) -> tup
     """The guest has these devices now: record it, unless somebody has."""
     session.state.prepare()
     with _record_of(session, guest, [device.pci for device in devices if device.pci]) as held:
+        devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
         known = {device.key: device for device in held.devices}
         new = [
             device
@@ -122,6 +124,7 @@ def not_given(session: Session, guest: Domain, devices: Sequence[HostDevice]) ->
     """libvirt did not give the guest what was taken for it: back, and recorded as failed; why something is left."""
     keys = {device.key for device in devices}
     with _record_of(session, guest, [device.pci for device in devices if device.pci]) as held:
+        devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
         part = tuple(device for device in held.devices if device.key in keys and device.recorded == "nothing")
         if not part and any(device.resolved for device in devices):
             return None  # the guest has ended meanwhile, and its release has seen to it
@@ -151,6 +154,7 @@ def removed(session: Session, guest: Domain, devices: Sequence[HostDevice], *, h
     """
     session.state.prepare()
     with _record_of(session, guest, [device.pci for device in devices if device.pci]) as held:
+        devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
         keys = {device.key for device in devices} - {*held.detached}
         part = tuple(device for device in held.devices if device.key in keys)
         told = {device.key for device in part if device.recorded == "unreturned"}
@@ -178,6 +182,7 @@ def kept(session: Session, guest: Domain, devices: Sequence[HostDevice], worker:
     """
     with _record_of(session, guest, [device.pci for device in devices if device.pci]) as held:
         own = {device.key: device for device in held.devices}
+        devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
         devices = [device for device in devices if not _is_anothers(session, own.get(device.key), worker)]
         keys = {device.key for device in devices}
         session.send(audit.failed(guest._replace(devices=tuple(devices)), keys, session.config, "detach"))

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NoReturn
 
 from libhook.address import PciAddress
-from libhook.domain import Domain, HostDevice
+from libhook.domain import NO_DRIVER, Domain, HostDevice
 from libhook.effects import files, sysfs
 from libhook.errors import LibhookError, Refused
 from libhook.event import Event
@@ -33,6 +33,7 @@ def prepare(session: Session, event: Event, domain: Domain) -> None:
     addresses = [device.pci for device in domain.pci if device.pci]
     for uuid in former(session, domain):
         settle(session, uuid, starting_anew=uuid == domain.uuid)
+    domain = session.with_extra(domain, before=True)
     with state.locked([f"domain-{domain.uuid}"], session.deadline):
         if (held := state.load(domain.uuid)) is not None and held.moves:
             session.send(audit.failed(domain, (device.key for device in domain.devices), session.config))
@@ -68,9 +69,21 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
         for move in plan.moves:
             if move.device in devices:
                 devices[move.device] = devices[move.device]._replace(binding=move.want, on_vfio=False)
+                situation = situation._replace(domain=_with_driver(situation.domain, move))
         claims = {address: claim for address, claim in claims.items() if claim.uuid != uuid}
     host = situation.host._replace(devices=devices, claims=claims)
     return Plan((*first, *plan_for(situation._replace(host=host)).actions))
+
+
+def _with_driver(domain: Domain, back: Move) -> Domain:
+    """The guest with what its device's records will say of the driver, once the device is given back."""
+    told = (
+        device._replace(extra=device.extra._replace(driver=back.want.driver or NO_DRIVER))
+        if device.extra and device.pci == back.device
+        else device
+        for device in domain.devices
+    )
+    return domain._replace(devices=tuple(told))
 
 
 def _new(session: Session, domain: Domain, plan: Plan) -> Held:
@@ -93,7 +106,7 @@ def _new(session: Session, domain: Domain, plan: Plan) -> Held:
 
 
 def _held_device(device: HostDevice, move: Move | None = None) -> HeldDevice:
-    return HeldDevice(device.kind, device.address, move if device.kind == "pci" else None)
+    return HeldDevice(device.kind, device.address, move if device.kind == "pci" else None, extra=device.extra)
 
 
 def _take(session: Session, domain: Domain, held: Held, plan: Plan) -> None:
@@ -130,6 +143,7 @@ def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> 
 def record_failure(session: Session, domain: Domain) -> None:
     """The start fails before anything could be remembered of it, so ``release`` will find nothing to record."""
     if domain.uuid not in session.state.uuids():
+        domain = session.with_extra(domain, before=True)
         session.send(audit.failed(domain, (device.key for device in domain.devices), session.config))
 
 
@@ -175,6 +189,7 @@ def start(session: Session, event: Event, domain: Domain) -> None:
     state.prepare()
     with state.locked([f"domain-{domain.uuid}"], session.deadline):
         held = state.load(domain.uuid) or _new(session, domain._replace(devices=()), Plan(()))
+        domain = session.with_extra(domain, held)
         addresses = [device.pci for device in domain.pci if device.pci]
         with state.locked(state.names_of_locks(addresses), session.deadline):
             plan = session.plan(event, domain, held)
@@ -200,7 +215,8 @@ def newcomer(session: Session, device: HostDevice) -> HeldDevice:
     move = Move(
         device.pci, home, Binding(driver, driver), f"{device.source} out of a pool, libvirt bound it", "libvirt"
     )
-    return _held_device(device, move)
+    told = device.extra._replace(driver=home.driver or NO_DRIVER) if device.extra else None
+    return _held_device(device._replace(extra=told), move)
 
 
 def started(session: Session, event: Event, domain: Domain) -> None:
@@ -209,6 +225,7 @@ def started(session: Session, event: Event, domain: Domain) -> None:
     state.prepare()
     with state.locked([f"domain-{domain.uuid}"], session.deadline):
         held = state.load(domain.uuid)
+        domain = session.with_extra(domain, held)
         plan = session.plan(event, domain, held)
         session.log_plan(plan)
         if held is None and event.operation.name == "reconnect":

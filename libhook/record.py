@@ -3,7 +3,7 @@
 
 from typing import Literal
 
-from libhook.domain import Domain, HostDevice
+from libhook.domain import NO_DRIVER, Domain, Extra, HostDevice
 from libhook.held import Held, HeldDevice
 
 Reason = Literal["start", "stop", "attach", "detach"]
@@ -22,13 +22,30 @@ def encode(field: str, value: str) -> str:
     return f'{field}="{value}"'
 
 
-def text(guest: Domain | Held, device: HostDevice | HeldDevice, reason: Reason, style: Style = "libvirt") -> str:
-    """The record libvirt 11 writes (virDomainAuditHostdev), or with ``2011`` that of the first patch."""
+def text(
+    guest: Domain | Held, device: HostDevice | HeldDevice, reason: Reason, style: Style = "libvirt", extra: bool = False
+) -> str:
+    """The record libvirt 11 writes (virDomainAuditHostdev), or with ``2011`` that of the first patch.
+
+    With ``extra`` there is more after it, where it is known.
+    """
     if style == "2011":
         head, bus = "", "type"
     else:
         head, bus = f"virt={guest.virt} ", "bus"
     return (
         f"{head}resrc=dev reason={reason} {encode('vm', guest.name)} uuid={guest.uuid} "
-        f"{bus}={device.kind} {encode('device', device.address)}"
+        f"{bus}={device.kind} {encode('device', device.address)}{_more(device.extra) if extra and device.extra else ''}"
     )
+
+
+def _more(extra: Extra) -> str:
+    """Fields that the dictionary of audit fields has no other meaning for: ``id`` is a user's, ``model`` SELinux's."""
+    fields = []
+    if extra.driver:
+        fields.append(f"driver={NO_DRIVER}" if extra.driver == NO_DRIVER else encode("driver", extra.driver))
+    if extra.group:
+        fields.append(f"iommu-group={extra.group}")
+    if extra.ids:
+        fields.append(encode("device-id", extra.ids))
+    return "".join(f" {field}" for field in fields)

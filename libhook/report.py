@@ -47,7 +47,7 @@ def inspect_text(domain: Domain, style: record.Style = "libvirt") -> list[str]:
 
 def _record(domain: Domain, device: HostDevice, style: record.Style) -> str | None:
     """The text of the record at the guest's start; a USB device that is not there has none."""
-    return None if device.missing else record.text(domain, device, "start", style)
+    return None if device.missing else record.text(domain, device, "start", style, extra=True)
 
 
 def _row(device: HostDevice) -> tuple[str, ...]:

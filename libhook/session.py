@@ -104,6 +104,7 @@ class Session(NamedTuple):
 
     def situation(self, event: Event, domain: Domain, held: Held | None) -> Situation:
         """What the event's handlers may consider; no more of the host is looked at than they need."""
+        domain = self.with_extra(domain, held, before=event.operation.name in ("prepare", "attach"))
         addresses = [device.pci for device in domain.pci if device.pci]
         match event.operation.name:
             case "prepare" | "attach":
@@ -119,6 +120,23 @@ class Session(NamedTuple):
                 host = NOTHING
         trail = self.machine.kernel.trail() if self.config.audit_required else None
         return Situation(event, domain, host, held, self.config, trail)
+
+    def with_extra(self, guest: Domain, held: Held | None = None, *, before: bool = False) -> Domain:
+        """The guest with what its devices' records shall say besides, where the configuration wants that.
+
+        From the guest's record, else as the host is now: ``before`` the devices are handed over, or later.
+        """
+        if not self.config.audit_extra:
+            return guest
+        from libhook.effects import extra  # few want it
+
+        known = {device.key: device.extra for device in held.devices} if held else {}
+
+        def complete(device: HostDevice) -> HostDevice:
+            told = device.extra or known.get(device.key) or extra.of_device(self.machine, device, before=before)
+            return device._replace(extra=told)
+
+        return guest._replace(devices=tuple(map(complete, guest.devices)))
 
     def to_release(self, held: Held, shutoff: str = "-", at_its_end: Sequence[HostDevice] = ()) -> Situation:
         """What the give-back of everything of a record may consider.

@@ -107,5 +107,5 @@ def failed(
 def _record(
     guest: Domain | Held, device: HostDevice | HeldDevice, reason: record.Reason, success: bool, config: Config
 ) -> Record:
-    text = record.text(guest, device, reason, config.audit_record)
+    text = record.text(guest, device, reason, config.audit_record, config.audit_extra)
     return Record(device.key, text, success, ends=reason in ("stop", "detach"))

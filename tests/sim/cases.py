@@ -110,6 +110,10 @@ CASES = {
     ),
     "driver_configured": Case(variant(), guest(NIC), 'driver = "vfio-pci"\n'),
     "record_of_2011": Case(nic(), guest(NIC), '[audit]\nrecord = "2011"\n'),
+    "record_with_extra": Case(nic(), guest(NIC), "[audit]\nextra = true\n"),
+    "record_of_2011_with_extra": Case(
+        World((Device(NIC, None),), ()), guest(NIC), '[audit]\nrecord = "2011"\nextra = true\n'
+    ),
     "name_with_everything": Case(nic(), guest(NIC, name="a b;$(touch x)\"'")),
     "name_like_an_option": Case(nic(), guest(NIC, name="--help")),
 }

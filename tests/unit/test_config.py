@@ -26,6 +26,7 @@ holder_wait = 0.5
 [audit]
 record = "2011"
 required = true
+extra = true
 [preflight]
 storage = "warn"
 network = "off"
@@ -37,13 +38,13 @@ usb = "warn"
 def test_no_file_is_the_file_with_the_defaults(root: str) -> None:
     """Every default is safe, and a missing file is the same as an empty one."""
     assert session.load_config(Machine(root, SimulatedKernel(root)), "win11", UUID) == config.parse("") == Config()
-    assert tuple(Config()) == (False, False, "auto", "refuse", 30.0, 10.0, "libvirt", False, *["refuse"] * 4)
+    assert tuple(Config()) == (False, False, "auto", "refuse", 30.0, 10.0, "libvirt", False, False, *["refuse"] * 4)
 
 
 def test_every_key_is_read() -> None:
     """Each lands where it belongs, numbers as seconds."""
     assert config.parse(ALL) == Config(
-        True, True, "mlx5_vfio_pci", "bind", 5.0, 0.5, "2011", True, "warn", "off", "refuse", "warn"
+        True, True, "mlx5_vfio_pci", "bind", 5.0, 0.5, "2011", True, True, "warn", "off", "refuse", "warn"
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from libhook import record
 from libhook.address import PciAddress
-from libhook.domain import Domain, HostDevice
+from libhook.domain import NO_DRIVER, Domain, Extra, HostDevice
 
 UUID = "6795d288-a702-4e31-9462-e5b227641fd4"
 
@@ -90,6 +90,51 @@ def test_the_reason_is_named(reason: record.Reason) -> None:
     """Each of the four stands as it is."""
     text = record.text(Domain("a", UUID, "qemu", ()), _device("usb", "001.002"), reason)
     assert text == f'virt=qemu resrc=dev reason={reason} vm="a" uuid={UUID} bus=usb device="001.002"'
+
+
+@pytest.mark.parametrize(
+    ("extra", "written"),
+    [
+        (Extra("e1000e", "14", "8086:10d3"), ' driver="e1000e" iommu-group=14 device-id="8086:10d3"'),
+        (Extra(NO_DRIVER, "0", "1b36:0010"), ' driver=(none) iommu-group=0 device-id="1b36:0010"'),
+        (Extra('a "driver"'), " driver=61202264726976657222"),
+        (Extra(ids="46f4:0001"), ' device-id="46f4:0001"'),
+        (Extra(), ""),
+        (None, ""),
+    ],
+)
+@pytest.mark.parametrize("style", ["libvirt", "2011"])
+def test_more_is_said_after_libvirts_own_fields_where_it_is_asked_for(
+    extra: Extra | None, written: str, style: record.Style
+) -> None:
+    """What is known of the device, encoded as the rest is; and nothing at all where it is not asked for."""
+    domain = Domain("guest1", UUID, "kvm", ())
+    device = _device("pci", "0000:01:00.0")
+    plain = record.text(domain, device, "start", style)
+    known = device._replace(extra=extra)
+    assert record.text(domain, known, "start", style, extra=True) == plain + written
+    assert record.text(domain, known, "start", style) == plain
+
+
+def test_libaudits_reader_takes_no_extra_field_for_something_else() -> None:
+    """``id`` would be a user's, whatever stands in it: 8086:10d3 is root then. Ours are plain, the others as before."""
+    auparse = pytest.importorskip("auparse", reason="python3-audit is not installed")
+    device = _device("pci", "0000:01:00.0")._replace(extra=Extra("e1000e", "14", "8086:10d3"))
+    text = record.text(Domain("a b", UUID, "kvm", ()), device, "start", extra=True)
+    head = "type=VIRT_RESOURCE msg=audit(1795535088.344:10): pid=518 uid=0 auid=4294967295 ses=4294967295 msg="
+    reader = auparse.AuParser(auparse.AUSOURCE_BUFFER, f"{head}'{text} exe=\"/x\" res=success'\n")
+    assert reader.parse_next_event()
+    read = {}
+    while True:
+        read[reader.get_field_name()] = (reader.interpret_field(), reader.get_field_type())
+        if not reader.next_field():
+            break
+    plain = auparse.AUPARSE_TYPE_UNCLASSIFIED
+    assert read["vm"][0] == "a b"
+    assert read["device"][0] == "0000:01:00.0"
+    assert read["driver"] == ('"e1000e"', plain)
+    assert read["iommu-group"] == ("14", plain)
+    assert read["device-id"] == ('"8086:10d3"', plain)
 
 
 def test_a_name_cannot_forge_a_field() -> None:
