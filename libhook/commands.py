@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
 def inspect(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook inspect XML``: the records are those that the guest's configuration asks for."""
-    domain = _read_domain(options.xml)
+    domain = _read_domain(options.xml, every_kind=True)
     try:
         config = load_config(machine, domain.name, domain.uuid)
     except LibhookError as error:
@@ -254,9 +254,9 @@ def _session(machine: Machine, log: Log, config: Config) -> Session:
     return Session(machine, State(machine), log, config, Deadline.after(config.write_deadline), os.getppid())
 
 
-def _read_domain(path: str) -> Domain:
+def _read_domain(path: str, *, every_kind: bool = False) -> Domain:
     """The guest; what was passed over in its XML is said on stderr."""
-    domain = domxml.parse(_read(path, "a file with a domain's XML"))
+    domain = domxml.parse(_read(path, "a file with a domain's XML"), every_kind=every_kind)
     for warning in domain.warnings:
         print(printable(f"passed over: {warning}"), file=sys.stderr)
     return domain

@@ -9,6 +9,8 @@ Kind = Literal["pci", "usb", "scsi", "scsi_host", "mdev"]
 Source = Literal["hostdev", "interface", "disk"]
 
 USB_UNRESOLVED = "000.000"
+REDIRECTED = "USB redirdev"
+"""The ``device=`` of libvirt's record of every <redirdev> (virDomainAuditRedirdev)."""
 NO_DRIVER = "(none)"
 """As the kernel's own records say ``tty=(none)``."""
 
@@ -57,6 +59,18 @@ class HostDevice(NamedTuple):
         return f"{self.kind} {self.address}"
 
 
+class LibvirtsDevice(NamedTuple):
+    """A device of the host's whose record is libvirt's alone, complete as it is: the hook has no business with it.
+
+    What <hostdev mode='capabilities'> gives a container, and a USB device that a client brings along (<redirdev>).
+    """
+
+    kind: Literal["storage", "misc", "net", "redir"]
+    source: Literal["hostdev", "redirdev"]
+    address: str
+    """The block or character device, the interface's name, or what libvirt calls every <redirdev>."""
+
+
 class Domain(NamedTuple):
     """A guest: ``uuid`` in libvirt's lower-case form, ``virt`` as in ``<domain type=…>``."""
 
@@ -67,6 +81,8 @@ class Domain(NamedTuple):
     """In the document's order; an NVMe controller once, however many of its namespaces are disks."""
     warnings: tuple[str, ...] = ()
     """What was passed over because this version does not know it."""
+    others: tuple[LibvirtsDevice, ...] = ()
+    """Read for who asks for every kind; the hook does not."""
 
     @property
     def pci(self) -> tuple[HostDevice, ...]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lxml import etree
 
 from libhook import prolog
-from libhook.domain import Domain, HostDevice, Source
+from libhook.domain import Domain, HostDevice, LibvirtsDevice, Source
 from libhook.errors import BadInput
 from libhook.hostdevxml import (
     KINDS,
@@ -20,11 +20,13 @@ from libhook.hostdevxml import (
     Identity,
     Unknown,
     bad,
+    capability,
     child,
     line_of,
     pci_address,
     quoted,
     read_uuid,
+    redirected,
     required,
     required_child,
     text_of,
@@ -45,8 +47,10 @@ class DeviceXml(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def parse(document: bytes) -> Domain:
+def parse(document: bytes, *, every_kind: bool = False) -> Domain:
     """The guest of ``document``, at most prolog.MAX_BYTES long, and its host devices in document order.
+
+    With ``every_kind`` those too that are libvirt's alone to record (Domain.others).
 
     BadInput says what is wrong and in which line. A device of a type that this version does not know is
     passed over with a line in ``Domain.warnings``.
@@ -60,10 +64,12 @@ def parse(document: bytes) -> Domain:
         raise bad(root, f"domain type {quoted(virt)} is none of libvirt's")
     name, _ = text_of(root, "name")
     uuid, node = text_of(root, "uuid")
-    reader = _Reader()
-    for candidate, device in _candidates(root):
+    reader = _Reader(every_kind)
+    for candidate, device in _candidates(root, (*_TAGS, "redirdev") if every_kind else _TAGS):
         reader.read(candidate, device)
-    return Domain(name, read_uuid(node, uuid), virt, tuple(reader.devices), tuple(reader.warnings))
+    return Domain(
+        name, read_uuid(node, uuid), virt, tuple(reader.devices), tuple(reader.warnings), tuple(reader.others)
+    )
 
 
 def parse_device(document: bytes) -> DeviceXml:
@@ -79,7 +85,9 @@ def parse_device(document: bytes) -> DeviceXml:
 class _Reader:
     """Collects the devices of one document."""
 
-    def __init__(self) -> None:
+    def __init__(self, every_kind: bool = False) -> None:
+        self._every_kind = every_kind
+        self.others: list[LibvirtsDevice] = []
         self.devices: list[HostDevice] = []
         self.warnings: list[str] = []
         self._lines: dict[Identity, int] = {}
@@ -94,6 +102,8 @@ class _Reader:
             elif node.tag == "interface":
                 if node.get("type") == "hostdev":
                     self._add(node, "interface", _interface_type(node), alias)
+            elif node.tag == "redirdev":
+                self.others.append(redirected(node))
             elif node.get("type") == "nvme":
                 self._nvme(node, alias)
         except Unknown as unknown:
@@ -102,6 +112,9 @@ class _Reader:
     def _hostdev(self, node: etree._Element, alias: str) -> None:
         """Read <hostdev> (virDomainHostdevDefParseXML)."""
         mode = node.get("mode", "subsystem")
+        if mode == "capabilities" and self._every_kind:
+            self.others.append(capability(node))
+            return
         if mode != "subsystem":  # capabilities: LXC only
             raise Unknown(f"hostdev mode {quoted(mode)} is not supported")
         self._add(node, "hostdev", required(node, "type"), alias)
@@ -190,13 +203,13 @@ def _interface_type(node: etree._Element) -> str:
     raise bad(node, "interface of type hostdev has no source address type")
 
 
-def _candidates(root: etree._Element) -> Iterator[tuple[etree._Element, etree._Element]]:
+def _candidates(root: etree._Element, tags: tuple[str, ...]) -> Iterator[tuple[etree._Element, etree._Element]]:
     """The elements that may name a host device, each with the guest's device that it belongs to.
 
     From /domain/devices and nowhere else: <metadata> holds whatever its owner likes.
     """
     for devices in root.iterchildren("devices"):
-        for device in devices.iterchildren(*_TAGS):
+        for device in devices.iterchildren(*tags):
             yield from ((layer, device) for layer in _layers(device))
 
 

@@ -10,7 +10,7 @@ from lxml import etree
 
 from libhook import notation
 from libhook.address import PciAddress
-from libhook.domain import Kind
+from libhook.domain import REDIRECTED, Kind, LibvirtsDevice
 from libhook.errors import BadInput
 
 Identity = tuple[str | int | None, ...]
@@ -101,6 +101,27 @@ def _mdev(_node: etree._Element, source: etree._Element) -> Found:
     return Found("mdev", uuid, ("mdev", uuid))
 
 
+def capability(node: etree._Element) -> LibvirtsDevice:
+    """What a container is given: virDomainHostdevDefParseXMLCaps."""
+    kind = required(node, "type")
+    match kind:
+        case "storage":
+            return LibvirtsDevice(kind, "hostdev", _text_below(node, "block"))
+        case "misc":
+            return LibvirtsDevice(kind, "hostdev", _text_below(node, "char"))
+        case "net":
+            return LibvirtsDevice(kind, "hostdev", _text_below(node, "interface"))
+    raise Unknown(f"hostdev capability {quoted(kind)} is not known")
+
+
+def redirected(node: etree._Element) -> LibvirtsDevice:
+    """A <redirdev> (virDomainRedirdevDefParseXML); what is redirected only its client knows."""
+    bus = node.get("bus", "usb")
+    if bus != "usb":
+        raise Unknown(f"redirdev bus {quoted(bus)} is not known")
+    return LibvirtsDevice("redir", "redirdev", REDIRECTED)
+
+
 KINDS = {"pci": _pci, "usb": _usb, "scsi": _scsi, "scsi_host": _scsi_host, "mdev": _mdev}
 
 
@@ -137,6 +158,15 @@ def text_of(root: etree._Element, name: str) -> tuple[str, etree._Element]:
     if node is None or not text:
         raise bad(root if node is None else node, f"the domain has no <{name}>")
     return text, node
+
+
+def _text_below(node: etree._Element, name: str) -> str:
+    """The text of <source><NAME>, which must not be empty."""
+    inner = child(required_child(node, "source"), name)
+    text = "" if inner is None else "".join(map(str, inner.itertext()))
+    if not text:
+        raise bad(node, f"hostdev type {quoted(node.get('type', ''))} has no <{name}>")
+    return text
 
 
 def required(node: etree._Element, name: str) -> str:

@@ -3,7 +3,7 @@
 
 from typing import Literal
 
-from libhook.domain import NO_DRIVER, Domain, Extra, HostDevice
+from libhook.domain import NO_DRIVER, Domain, Extra, HostDevice, LibvirtsDevice
 from libhook.held import Held, HeldDevice
 
 Reason = Literal["start", "stop", "attach", "detach"]
@@ -37,6 +37,23 @@ def text(
         f"{head}resrc=dev reason={reason} {encode('vm', guest.name)} uuid={guest.uuid} "
         f"{bus}={device.kind} {encode('device', device.address)}{_more(device.extra) if extra and device.extra else ''}"
     )
+
+
+def libvirts(guest: Domain, device: LibvirtsDevice, reason: Reason) -> str | None:
+    """The record that libvirt writes of a device that we write none of; None where it writes none either.
+
+    virDomainAuditHostdev's second half, and virDomainAuditRedirdev.
+    """
+    match device.kind:
+        case "storage":
+            resource, what = "hostdev", encode("disk", device.address)
+        case "misc":
+            resource, what = "hostdev", encode("chardev", device.address)
+        case "redir":
+            resource, what = "dev", f"bus=usb {encode('device', device.address)}"
+        case "net":
+            return None
+    return f"virt={guest.virt} resrc={resource} reason={reason} {encode('vm', guest.name)} uuid={guest.uuid} {what}"
 
 
 def _more(extra: Extra) -> str:

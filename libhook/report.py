@@ -2,7 +2,7 @@
 """What ``libhook inspect`` shows: a guest and its host devices, for programs and for people. Pure."""
 
 from libhook import record
-from libhook.domain import Domain, HostDevice
+from libhook.domain import Domain, HostDevice, LibvirtsDevice
 from libhook.errors import printable
 
 _HEAD = ("KIND", "SOURCE", "MANAGED", "ADDRESS")
@@ -12,7 +12,7 @@ def inspect_json(domain: Domain, style: record.Style = "libvirt") -> dict[str, o
     """The object of ``inspect --json``: name, uuid, virt, host_devices; nothing is escaped, json.dumps does.
 
     Each device has kind, source, managed, address and record: the text for ``reason=start``, None where none
-    is written.
+    is written. Those that only libvirt records come last.
     """
     return {
         "name": domain.name,
@@ -22,11 +22,11 @@ def inspect_json(domain: Domain, style: record.Style = "libvirt") -> dict[str, o
             {
                 "kind": device.kind,
                 "source": device.source,
-                "managed": device.managed,
+                "managed": isinstance(device, HostDevice) and device.managed,
                 "address": device.address,
                 "record": _record(domain, device, style),
             }
-            for device in domain.devices
+            for device in _all(domain)
         ],
     }
 
@@ -34,28 +34,38 @@ def inspect_json(domain: Domain, style: record.Style = "libvirt") -> dict[str, o
 def inspect_text(domain: Domain, style: record.Style = "libvirt") -> list[str]:
     """The same as lines for a terminal: one a device, its record below it so that columns stay narrow."""
     lines = [f"{domain.uuid}  {domain.virt}  {printable(domain.name)}"]
-    if not domain.devices:
+    devices = _all(domain)
+    if not devices:
         return [*lines, "no host devices"]
-    rows = [_row(device) for device in domain.devices]
+    rows = [_row(device) for device in devices]
     widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
     lines.append(_line(_HEAD, widths))
-    for device, row in zip(domain.devices, rows, strict=True):
+    for device, row in zip(devices, rows, strict=True):
         lines.append(_line(row, widths) + _remark(device))
         lines.append(f"    {printable(_record(domain, device, style) or 'no record')}")
     return lines
 
 
-def _record(domain: Domain, device: HostDevice, style: record.Style) -> str | None:
+def _all(domain: Domain) -> list[HostDevice | LibvirtsDevice]:
+    return [*domain.devices, *domain.others]
+
+
+def _record(domain: Domain, device: HostDevice | LibvirtsDevice, style: record.Style) -> str | None:
     """The text of the record at the guest's start; a USB device that is not there has none."""
+    if isinstance(device, LibvirtsDevice):
+        return record.libvirts(domain, device, "start")
     return None if device.missing else record.text(domain, device, "start", style, extra=True)
 
 
-def _row(device: HostDevice) -> tuple[str, ...]:
-    return device.kind, device.source, "yes" if device.managed else "no", printable(device.address)
+def _row(device: HostDevice | LibvirtsDevice) -> tuple[str, ...]:
+    managed = isinstance(device, HostDevice) and device.managed
+    return device.kind, device.source, "yes" if managed else "no", printable(device.address)
 
 
-def _remark(device: HostDevice) -> str:
+def _remark(device: HostDevice | LibvirtsDevice) -> str:
     """What a reader must know besides."""
+    if isinstance(device, LibvirtsDevice):
+        return "" if device.kind == "net" else "  recorded by libvirt alone"
     if device.missing:
         return "  missing"
     if not device.resolved:

@@ -47,6 +47,19 @@ def read(raw: bytes) -> list[str]:
     return list(dict.fromkeys(found)) if any(" disk " in line for line in found) else found
 
 
+def read_others(raw: bytes) -> list[str]:
+    """What only libvirt records, as ``kind source address``: again by every element's path."""
+    found = []
+    names = {"storage": "block", "misc": "char", "net": "interface"}
+    for path, node in _walk(ElementTree.fromstring(raw), ""):  # noqa: S314 - a test's own document
+        if path == "/devices/redirdev":
+            found.append("redir redirdev USB redirdev")
+        elif path == "/devices/hostdev" and node.get("mode") == "capabilities":
+            kind = node.get("type", "")
+            found.append(f"{kind} hostdev {node.findtext(f'source/{names[kind]}')}")
+    return found
+
+
 def _walk(node: ElementTree.Element, path: str) -> list[tuple[str, ElementTree.Element]]:
     here = [(path, node)]
     for child in node:

@@ -51,6 +51,14 @@ def test_state_for_the_guest_starts_python_whatever_the_xml_says(launcher: Launc
     assert launcher.python_ran
 
 
+def test_a_redirected_usb_device_is_no_host_device(launcher: Launcher) -> None:
+    """What a client brings along is libvirt's to record, and costs a start nothing."""
+    xml = WITHOUT.replace(b"</domain>", b"<devices><redirdev bus='usb' type='spicevmc'/></devices></domain>")
+    for operation in OPERATIONS:
+        assert launcher.event(operation, xml).returncode == 0
+    assert not launcher.python_ran
+
+
 def test_a_word_in_a_name_or_a_description_is_no_device(launcher: Launcher) -> None:
     """Libvirt escapes text, so only an element looks like one."""
     words = "hostdev &lt;hostdev type='hostde v' nvme &lt;hostdev "

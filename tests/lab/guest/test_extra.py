@@ -47,7 +47,7 @@ def read_by_auparse(uuid: str) -> list[dict[str, str]]:
 
 @pytest.mark.usefixtures("extra")
 def test_the_trails_readers_find_the_record_and_its_fields(guest: MakeGuest) -> None:
-    """ausearch finds it by the guest's name and UUID together, auparse reads each field; it begins as libvirtd's does."""
+    """ausearch finds it by the guest's name and UUID together, auparse reads each field; libvirtd's is its head."""
     group = (PCI / "devices" / NIC / "iommu_group").resolve().name
     one = guest(pci(NIC), usb(USB_PEN), name="extra guest").start()
     one.destroy()
