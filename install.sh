@@ -16,11 +16,11 @@ usage() {
 usage: install.sh [--demo | --uninstall] [--prefix DIR] [--destdir DIR]
                   [--dry-run]
 
-Installs the distribution's packages for lxml, structlog, audit and systemd
-where Python lacks them, the package to PREFIX/lib/libhook, the command to
-PREFIX/bin/libhook, the service libhook-watch (not started), and the hook to
-/etc/libvirt/hooks/qemu (or qemu.d/libhook beside it, where another hook
-stands there). Needs root.
+Installs the distribution's packages for lxml, structlog, audit, systemd and
+libvirt where Python lacks them, the package to PREFIX/lib/libhook, the
+command to PREFIX/bin/libhook with its completion for bash, the service
+libhook-watch (not started), and the hook to /etc/libvirt/hooks/qemu (or
+qemu.d/libhook beside it, where another hook stands there). Needs root.
 
   --demo         install only the packages, and play a guest's life on a
                  simulated host, from this folder
@@ -117,6 +117,14 @@ install_package() {
     place "$lib/hooks/qemu" "$lib" hook_text
 }
 
+completion_text() { cat "$here/packaging/libhook.bash"; }
+
+# Where bash-completion looks for a command's when it is first completed.
+install_completion() {
+    folder "$completions"
+    place "$completions/libhook" "$completions" completion_text 644
+}
+
 service_text() { sed "s|/usr/local/bin|$prefix/bin|" "$here/packaging/libhook-watch.service"; }
 
 has_systemd() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
@@ -189,11 +197,12 @@ install() {
     done
     [ "$(grep -c '^lib=' "$here/hooks/qemu")" -eq 1 ] || die "$here/hooks/qemu has not one lib= line; get a whole clone"
     [ -n "$root" ] || trusted_prefix
-    [ -n "$root" ] || install_packages
+    [ -n "$root" ] || install_packages libvirt
     [ -z "$root" ] || run mkdir -p -- "$root"
     install_package
     folder "$prefix/bin"
     place "$prefix/bin/libhook" "$prefix/bin" command_text
+    install_completion
     install_service
     install_hook
     # shellcheck disable=SC2086 # --prefix takes no blanks
@@ -219,7 +228,7 @@ uninstall() {
         found=$(sed -n 's|^lib=\(/[A-Za-z0-9/._+-]*\)/lib/libhook #.*|\1|p' "$file" 2>/dev/null) || continue
         [ -n "$given" ] || prefix=${found:-$prefix}
     done
-    lib=$prefix/lib/libhook units=$prefix/lib/systemd/system
+    lib=$prefix/lib/libhook units=$prefix/lib/systemd/system completions=$prefix/share/bash-completion/completions
     held=$(holders | sort -u | paste -s -d , -)
     [ -z "$held" ] || die "a guest still has its devices through libhook: $held; shut it down, or run libhook recover"
     for file in "$hooks/qemu" "$hooks/qemu.d/libhook"; do
@@ -229,7 +238,8 @@ uninstall() {
         run systemctl disable --now --quiet libhook-watch.service || true # it may never have been enabled
     fi
     made=$(sort -r "$root$lib/folders" 2>/dev/null) || made=''
-    run rm -f -- "$root$prefix/bin/libhook" "$root$lib/folders" "$root$units/libhook-watch.service"
+    run rm -f -- "$root$prefix/bin/libhook" "$root$lib/folders" "$root$units/libhook-watch.service" \
+        "$root$completions/libhook"
     ! has_systemd || run systemctl daemon-reload
     run rm -rf -- "$root$lib/libhook" "$root$lib/libhook.new" "$root$lib/libhook.old" "$root$lib/hooks"
     run rm -rf -- "$root/run/libhook"
@@ -279,5 +289,6 @@ case $prefix in
 esac
 lib=$prefix/lib/libhook
 units=$prefix/lib/systemd/system
+completions=$prefix/share/bash-completion/completions
 hooks=/etc/libvirt/hooks
 "$mode"

@@ -14,16 +14,19 @@ check_python_version() {
         die "$python is $("$python" -V 2>&1), libhook needs 3.11 or later; use a newer release of the distribution"
 }
 
-# Prints the modules that cannot be imported. PyPI has another project called audit: look into it.
+# Prints the modules that cannot be imported, of those without which something does less ($1) as well.
+# PyPI has another project called audit: look into it.
 missing_modules() {
     "$python" -I -c '
 import importlib
+import sys
 for module, member in (("lxml.etree", "XMLParser"), ("structlog", "get_logger"),
-                       ("audit", "audit_log_user_message"), ("systemd.journal", "send")):
+                       ("audit", "audit_log_user_message"), ("systemd.journal", "send"),
+                       *((name, "open") for name in sys.argv[1:])):
     try:
         getattr(importlib.import_module(module), member)
     except (ImportError, AttributeError):
-        print(module.partition(".")[0])'
+        print(module.partition(".")[0])' "$@"
 }
 
 # Prints the family whose package manager and names we know: by ID first, then by what the ID is like.
@@ -46,7 +49,9 @@ package() {
     case $1:$2 in
     arch:python) say python ;;
     *:python) say python3 ;;
+    arch:libvirt) say libvirt-python ;;
     arch:*) say "python-$2" ;;
+    suse:libvirt) say python3-libvirt-python ;;
     suse:audit) say python3-audit ;; # the one that is not built for each interpreter
     suse:*)
         xy=$("$python" -I -c 'import sys; print("%d%d" % sys.version_info[:2])' 2>/dev/null) || xy=3
@@ -79,12 +84,17 @@ install_each() {
     done
 }
 
+# $@ are modules that only some commands need.
 install_packages() {
     [ ! -x "$python" ] || check_python_version
-    if [ -x "$python" ]; then wanted=$(missing_modules); else wanted='python lxml structlog audit systemd'; fi
+    if [ -x "$python" ]; then wanted=$(missing_modules "$@"); else wanted="python lxml structlog audit systemd $*"; fi
     [ -n "$wanted" ] || return 0
     needs_root "installing packages ($(say "$wanted" | tr '\n' ' ')missing)"
-    family=$(distribution)
+    if [ "$wanted" = "$*" ]; then
+        family=$(distribution) || return 0 # it has said why; all but those commands works
+    else
+        family=$(distribution)
+    fi
     names=''
     for module in $wanted; do
         names="$names $(package "$family" "$module")"
@@ -96,17 +106,18 @@ install_packages() {
     install_each "$family" $names
     rm -f -- "$half"
     [ "$dry" = no ] || return 0
-    check_installed
+    check_installed "$@"
 }
 
 check_installed() {
     [ -x "$python" ] || die "$python is missing, and the package manager did not bring it; install it by hand"
     check_python_version
     left=''
-    for module in $(missing_modules); do
+    for module in $(missing_modules "$@"); do
         case $module in
         structlog) warn "no structlog for $python: libhook writes its log without it" ;;
         systemd) warn "no python-systemd for $python: libhook logs to syslog instead of the journal" ;;
+        libvirt) warn "no libvirt bindings for $python: libhook attach, detach and watch do not work without them" ;;
         *) left="$left $module" ;;
         esac
     done

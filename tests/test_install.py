@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HOOK = "etc/libvirt/hooks/qemu"
 OUR_HOOK_IN_D = "etc/libvirt/hooks/qemu.d/libhook"
+COMPLETION = "usr/local/share/bash-completion/completions/libhook"
 LIB = "usr/local/lib/libhook"
 MAIN = "import sys\ndef main():\n    print(sys.argv[1:], sys.flags.isolated)\n    return 3\n"
 LAUNCHER = '#!/bin/sh\n# libhook\'s\nlib=$(dirname "$0")/.. # install.sh sets this\n'
@@ -123,6 +124,7 @@ def test_puts_package_command_and_hook_in_place(clone: Clone) -> None:
     assert {files[f"{LIB}/libhook/{name}"][0] for name in ("cli.py", "py.typed", "handlers/__init__.py")} == {0o644}
     assert files[f"{LIB}/libhook/handlers"][0] == 0o755
     assert files["usr/local/bin/libhook"][0] == files[HOOK][0] == 0o755
+    assert files[COMPLETION] == (0o644, (ROOT / "packaging/libhook.bash").read_bytes())
     assert b"\nlib=/usr/local/lib/libhook # install.sh sets this\n" in files[HOOK][1]
     assert not [name for name in files if ".new" in name or ".old" in name]
 
@@ -165,7 +167,7 @@ def test_dry_run_says_everything_and_changes_nothing(clone: Clone) -> None:
     said = clone.run("--dry-run").stdout
     assert clone.files() == {}
     clone.run()
-    for name in (HOOK, "usr/local/bin/libhook", f"{LIB}/hooks/qemu", f"{LIB}/libhook"):
+    for name in (HOOK, COMPLETION, "usr/local/bin/libhook", f"{LIB}/hooks/qemu", f"{LIB}/libhook"):
         assert name in clone.files()
         assert f"{clone.host}/{name}" in said
     before = clone.files()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_install import ROOT, Clone
 
-EVERYTHING = ("lxml", "structlog", "audit", "systemd")
+EVERYTHING = ("lxml", "structlog", "audit", "systemd", "libvirt")
 
 
 @pytest.fixture(name="clone")
@@ -22,21 +22,21 @@ def _clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     [
         (
             "ID=debian",
-            "--no-install-recommends python3-lxml python3-structlog python3-audit python3-systemd",
+            "--no-install-recommends python3-lxml python3-structlog python3-audit python3-systemd python3-libvirt",
         ),
         (
             'ID=linuxmint\nID_LIKE="ubuntu debian"',
             "apt-get install -y -qq --no-install-recommends python3-lxml",
         ),
-        ("ID=fedora", "dnf install -y -q python3-lxml python3-structlog python3-audit python3-systemd"),
+        ("ID=fedora", "dnf install -y -q python3-lxml python3-structlog python3-audit python3-systemd python3-libvirt"),
         ('ID="rocky"\nID_LIKE="rhel centos fedora"', "dnf install -y -q python3-lxml"),
         (
             "ID=arch",
-            "pacman -S --noconfirm --needed python-lxml python-structlog python-audit python-systemd",
+            "pacman -S --noconfirm --needed python-lxml python-structlog python-audit python-systemd libvirt-python",
         ),
         (
             'ID="opensuse-tumbleweed"\nID_LIKE="opensuse suse"',
-            "install --no-recommends python313-lxml python313-structlog python3-audit python313-systemd",
+            "python313-lxml python313-structlog python3-audit python313-systemd python3-libvirt-python",
         ),
         ('ID=unknown\nID_LIKE="suse"', "zypper --non-interactive --quiet install"),
     ],
@@ -116,6 +116,32 @@ def test_what_only_the_log_needs_may_be_missing(clone: Clone, module: str) -> No
     done = clone.run("--demo", destdir=False)
     assert done.returncode == 0
     assert re.search(f"no .*{module} for", done.stderr)
+
+
+def test_the_demo_does_not_want_the_libvirt_bindings(clone: Clone) -> None:
+    """Only an installation asks whether they are there."""
+    asked = clone.host / "asked"
+    clone.set("python", clone.fake("fake-python", f'case "$*" in *import_module*) echo "${{4-}}" >>{asked} ;; esac'))
+    clone.distribution("ID=debian")
+    assert clone.run("--demo", destdir=False).stderr == ""
+    clone.run("--dry-run", destdir=False)
+    assert asked.read_text() == "\nlibvirt\n"
+
+
+@pytest.mark.parametrize("os_release", ["ID=debian", "ID=plan9"])
+def test_without_the_libvirt_bindings_an_installation_goes_on(clone: Clone, os_release: str) -> None:
+    """Where no package brings them, or nobody knows of one, that is said, and no more."""
+    clone.python_that_misses("libvirt")
+    clone.distribution(os_release)
+    clone.fake("apt-get", "exit 100")
+    text = (clone.here / "install.sh").read_text()
+    (clone.here / "part.sh").write_text(text.split("# --- files ---")[0] + "install_packages libvirt\necho goes on\n")
+    done = subprocess.run(
+        ["/bin/sh", clone.here / "part.sh"], env={"PATH": f"{clone.bin}:/usr/bin:/bin"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "goes on")
+    assert ("attach, detach and watch do not work" if os_release == "ID=debian" else "none of Debian") in done.stderr
 
 
 def test_missing_packages_without_root_are_named(clone: Clone) -> None:
