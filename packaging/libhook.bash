@@ -6,17 +6,18 @@
 # A line for each command, `libhook` itself first: what its arguments are, and its options; after = comes a value.
 # Made from the command line's parser: pytest tests/test_completion.py --regenerate
 _libhook_table='
-libhook: attach demo detach devices hook inspect plan recover status watch --help --version -h
-attach: DOMAIN DEVICE-XML --config --connect= --dry-run --help --live --timeout= -c= -h
+libhook: attach demo detach devices history hook inspect plan recover status watch --help --version -h
+attach: DOMAIN DEVICE-XML --config --connect=URI --dry-run --help --live --timeout=SECONDS -c=URI -h
 demo: --help -h
-detach: DOMAIN DEVICE-XML --config --connect= --dry-run --help --live --timeout= -c= -h
+detach: DOMAIN DEVICE-XML --config --connect=URI --dry-run --help --live --timeout=SECONDS -c=URI -h
 devices: --help --json -h
+history: --device=ADDRESS --end=TIME --help --input=FILE --json --node=NAME --result=success|failed --start=TIME --uuid=UUID --vm=NAME -d=ADDRESS -h -if=FILE -n=NAME -te=TIME -ts=TIME -uu=UUID -vm=NAME
 hook:
 inspect: XML --help --json -h
 plan: XML --event=prepare|start|started|release|reconnect --help --json -h
 recover: --dry-run --help -h
 status: --help --json -h
-watch: --connect= --help -c= -h
+watch: --connect=URI --help -c=URI -h
 '
 
 _libhook() {
@@ -53,17 +54,24 @@ _libhook() {
     if [[ $before == : ]]; then return; fi
     if [[ $current == = && -n $wants ]]; then current=''; fi
     if [[ -n $wants ]]; then
-        _libhook_among "${values[$wants]//|/ }"
+        _libhook_value "$wants" "${values[$wants]}"
     elif [[ $current == -* ]]; then
         _libhook_among "${options[*]}"
     elif [[ $command == libhook ]]; then
         _libhook_among "${arguments[*]}"
     else
-        case ${arguments[given]-} in
-        DOMAIN) _libhook_guests ;;
-        *XML | FILE | *PATH) compopt -o default ;;
-        esac
+        _libhook_value '' "${arguments[given]-}"
     fi
+}
+
+# Offers what can stand at $2, or after the option $1: FILE and its like are kinds of values, a|b are the values.
+_libhook_value() {
+    case $1:$2 in
+    *:DOMAIN | --vm:* | -vm:*) _libhook_guests ;;
+    *XML | *:FILE) compopt -o default ;;
+    *:[A-Z]*) ;;
+    *) _libhook_among "${2//|/ }" ;;
+    esac
 }
 
 # Offers those of $1's words, which are ours, that begin as what is typed.

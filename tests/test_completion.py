@@ -47,7 +47,8 @@ def _words(parser: argparse.ArgumentParser) -> list[str]:
     if any(action.nargs == argparse.REMAINDER for action in parser._actions):
         return []  # hook: every word is libvirt's, --help too
     for action in parser._actions:
-        value = "=" + "|".join(map(str, action.choices or ())) if action.nargs != 0 else ""
+        value = "|".join(map(str, action.choices or ())) or action.metavar or action.dest.upper()
+        value = "" if action.nargs == 0 else f"={value}"
         if isinstance(action, argparse._SubParsersAction):
             arguments += sorted(action.choices)
         elif action.option_strings:
@@ -132,6 +133,9 @@ def test_commands_and_options_are_offered(folder: Path) -> None:
         (("attach", "win11", "-", ""), []),
         (("attach", "--timeout", ""), []),
         (("status", ""), []),
+        (("history", "--input", ""), ["default"]),
+        (("history", "-d", ""), []),
+        (("history", "--result", "f"), ["failed"]),
         (("hook", ""), []),
     ],
 )
@@ -150,6 +154,7 @@ def test_guests_are_asked_for_read_only_and_offered_quoted(folder: Path) -> None
     assert _complete(folder, "libhook", "attach", "win\\ 1") == ["win\\ 11"]
     assert _complete(folder, "libhook", "attach", "'it") == ["it'\\''s"]
     assert _complete(folder, "libhook", "attach", '"a$') == ["a\\$(touch evil)b"]
+    assert _complete(folder, "libhook", "history", "-vm", "wi") == ["win\\ 11"]
     assert _complete(folder, "libhook", "attach", "x") == ["x\\:1\\=2\\@y"]
 
 
