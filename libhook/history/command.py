@@ -13,6 +13,7 @@ from typing import NamedTuple
 from libhook.history import reader
 from libhook.history.entry import Entry, Silence
 from libhook.history.order import Sorted
+from libhook.history.page import Page
 from libhook.history.pairing import Pairing
 from libhook.history.records import Parser
 from libhook.history.shown import Json
@@ -66,14 +67,26 @@ def run(root: str, options: argparse.Namespace) -> int:
         stack.callback(reader.close, sources)
         lines = stack.enter_context(Sorted())
         if options.json:
-            _read(sources, wanted, lines, Json(), None)
+            json = Json()
+            _read(sources, wanted, lines, lambda entry: f"{entry.start or 0:014d}{json(entry)}", None)
             _write(line[_KEY:] for line in lines)
+        elif options.html:
+            page = Page()
+            page.seen(_read(sources, wanted, lines, page.row, page.silence))
+            texts = page.write(lambda: (line[:-1].decode() for line in lines), round(time.time() * 1000))
+            _write_page(options.html, texts)
         else:
             table = Table()
-            _read(sources, wanted, lines, table.row, table.silence)
+            _read(
+                sources,
+                wanted,
+                lines,
+                lambda entry: f"{entry.start or 0:014d}{table.row(entry)}",
+                lambda silence: lines.add(f"{silence.start:014d}{table.silence(silence)}\n".encode()),
+            )
+            rows = (line[_KEY:-1].decode() for line in lines)
             width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
-            rows = (line[_KEY:-1].decode("utf-8", "surrogateescape") for line in lines)
-            _write(f"{line}\n".encode(errors="backslashreplace") for line in table.lines(rows, width))
+            _write(f"{line}\n".encode() for line in table.lines(rows, width))
     return 0
 
 
@@ -97,22 +110,22 @@ def _read(
     wanted: Wanted,
     lines: Sorted,
     text: Callable[[Entry], str],
-    silence_text: Callable[[Silence], str] | None,
-) -> None:
-    """All of the trail, each entry as a line that sorts by when it began."""
+    silent: Callable[[Silence], None] | None,
+) -> int:
+    """All of the trail, each entry as a line; when the trail ends."""
     everything = wanted.everything
     add = lines.add
 
     def give(entry: Entry) -> None:
         if everything or wanted.has(entry):
-            add(f"{entry.start or 0:014d}{text(entry)}\n".encode())
+            add(f"{text(entry)}\n".encode())
 
-    def silent(silence: Silence) -> None:
+    def give_silence(silence: Silence) -> None:
         here = not wanted.nodes or silence.node in wanted.nodes
-        if silence_text and here and wanted.has_time(silence.start, silence.end):
-            add(f"{silence.start:014d}{silence_text(silence)}\n".encode())
+        if silent and here and wanted.has_time(silence.start, silence.end):
+            silent(silence)
 
-    parser, pairing, read = Parser(), Pairing(give, silent), reader.Read()
+    parser, pairing, read = Parser(), Pairing(give, give_silence), reader.Read()
     progress = Progress(sum(source.size for source in sources))
     for source in sources:
         for piece in reader.pieces(source, read, progress.show):
@@ -124,6 +137,7 @@ def _read(
         sys.stderr.write(
             f"{records} could not be read: cut off, or not as auditd writes them (of ausearch, take --raw)\n"
         )
+    return pairing.last
 
 
 class Progress:
@@ -160,3 +174,13 @@ def _write(lines: Iterable[bytes]) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.writelines(lines)
     sys.stdout.buffer.flush()
+
+
+def _write_page(name: str, texts: Iterable[str]) -> None:
+    """To a file that only its owner may read, as only root may read the trail; or to stdout for ``-``."""
+    if name == "-":
+        _write(text.encode() for text in texts)
+        return
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.writelines(texts)

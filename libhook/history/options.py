@@ -13,7 +13,9 @@ EPILOG = (
 def add(parser: argparse.ArgumentParser) -> None:
     """Which part of which trail, and how it is shown."""
     parser.epilog = EPILOG
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line, and nothing else, to stdout")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="print one JSON object a line, and nothing else, to stdout")
+    shown.add_argument("--html", metavar="FILE", help="write one page, with a time line for each device")
     several = "; may be given again"
     parser.add_argument(
         "-if", "--input", metavar="FILE", action="append", default=[],

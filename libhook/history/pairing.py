@@ -61,6 +61,8 @@ class Pairing:
         self._silences = Silences(silent)
         self._nodes: dict[str | None, dict[str, _Guest]] = {}
         self._since_sweep = 0
+        self.last = 0
+        """The time of the youngest record."""
 
     def add(self, records: Iterable[Record]) -> None:
         """The next records."""
@@ -86,6 +88,7 @@ class Pairing:
                 self._begin(guest, record)
             elif record.reason in ("stop", "detach"):
                 self._end(guest, record)
+        self.last = max(self.last, time)
         self._since_sweep += count
         if self._since_sweep >= _SWEEP:
             self._since_sweep = 0
@@ -130,14 +133,16 @@ class Pairing:
         new = tuple.__new__(Entry, parts)
         if success:
             guest.held[key] = new
-            for old in (guest.recent, guest.unreturned):
-                if key in old:
-                    self._give(old.pop(key))
+            if guest.recent or guest.unreturned:
+                for old in (guest.recent, guest.unreturned):
+                    if key in old:
+                        self._give(old.pop(key))
         else:
             self._put(guest.recent, key, new)
-        if len(guest.known) >= _MOST_KNOWN:
-            guest.known.clear()
-        guest.known.add(key)
+        if key not in guest.known:
+            if len(guest.known) >= _MOST_KNOWN:
+                guest.known.clear()
+            guest.known.add(key)
 
     def _adds_to_recent(self, guest: _Guest, key: str, record: DeviceRecord) -> bool:
         """Whether a record of a beginning is the other's word on what has failed, or ended, already."""

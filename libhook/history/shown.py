@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """An entry as a line of JSON, and in words for people. Pure."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
-from json.encoder import encode_basestring_ascii
 from typing import TypeVar
 
 from libhook.history.entry import Entry
 
-_ABOUT = ("device", "bus", "vm", "uuid")
-_WORDS = {None: "null", "start": '"start"', "attach": '"attach"', "stop": '"stop"', "detach": '"detach"'}
 _MOST = 8192
 _Key = TypeVar("_Key")
 _Text = TypeVar("_Text")
@@ -36,39 +34,43 @@ def clock(before: str, after: str, zone: tzinfo | None = None) -> Clock:
 
 
 class Json:
-    """The promised lines: the keys, their order and their values are an interface. In ASCII."""
+    """The promised lines: the keys, their order and their values are an interface. In ASCII.
+
+    All but the times of an entry is kept, since it comes again with the next start of the same guest.
+    """
 
     def __init__(self) -> None:
-        self._seconds = clock('"%Y-%m-%dT%H:%M:', "", UTC)
-        self._subjects: dict[tuple[str, str, str, str], str] = {}
-        self._rest: dict[tuple[bool, tuple[str, ...], bool, str | None], str] = {}
+        self._around: dict[tuple[object, ...], tuple[str, str]] = {}
+        self._minutes: dict[int, str] = {}
 
     def __call__(self, entry: Entry) -> str:
         """An entry as an object."""
-        node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, _ = entry
-        about, verdict = (device, bus, vm, uuid), (success, writers, disagree, node)
-        if (head := self._subjects.get(about)) is None:
-            names = ", ".join(f'"{name}": {_text(value)}' for name, value in zip(_ABOUT, about, strict=True))
-            head = _keep(self._subjects, about, names)
-        if (rest := self._rest.get(verdict)) is None:
-            result, by = "success" if success else "failed", ", ".join(map(_text, writers))
-            rest = (
-                f'"result": "{result}", "recorded_by": [{by}], '
-                f'"disagree": {"true" if disagree else "false"}, "node": {_text(node)}'
-            )
-            rest = _keep(self._rest, verdict, rest)
-        return (
-            f'{{{head}, "began": {_WORDS[began]}, "ended": {_WORDS[ended]}, '
-            f'"from": {self._time(start)}, "to": {self._time(end)}, {rest}}}'
-        )
+        around = entry[:7] + entry[9:12]
+        before, after = self._around.get(around) or self._make(around, entry)
+        start, end = entry.start, entry.end
+        begun = "null" if start is None else self._time(start)
+        ended = "null" if end is None else self._time(end)
+        return f'{before}{begun}, "to": {ended}{after}'
 
-    def _time(self, time: int | None) -> str:
-        """``"2026-11-24T13:32:01.512+00:00"``, or null."""
-        return "null" if time is None else f'{self._seconds(time)}.{time % 1000:03d}+00:00"'
+    def _make(self, around: tuple[object, ...], entry: Entry) -> tuple[str, str]:
+        text = {
+            "device": entry.device, "bus": entry.bus, "vm": entry.vm, "uuid": entry.uuid, "began": entry.began,
+            "ended": entry.ended,
+        }  # fmt: skip
+        verdict = {
+            "result": "success" if entry.success else "failed", "recorded_by": entry.recorded_by,
+            "disagree": entry.disagree, "node": entry.node,
+        }  # fmt: skip
+        before, after = json.dumps(text)[:-1], json.dumps(verdict)[1:]
+        return _keep(self._around, around, (f'{before}, "from": ', f", {after}"))
 
-
-def _text(text: str | None) -> str:
-    return "null" if text is None else encode_basestring_ascii(text)
+    def _time(self, time: int) -> str:
+        """``"2026-11-24T13:32:01.512+00:00"``."""
+        second = time // 1000
+        if (minute := self._minutes.get(second // 60)) is None:
+            text = datetime.fromtimestamp(second, UTC).strftime('"%Y-%m-%dT%H:%M:')
+            minute = _keep(self._minutes, second // 60, text)
+        return f'{minute}{second % 60:02d}.{time % 1000:03d}+00:00"'
 
 
 def _keep(kept: dict[_Key, _Text], key: _Key, text: _Text) -> _Text:

@@ -9,44 +9,54 @@ from libhook.errors import printable
 from libhook.history.entry import Entry, Silence
 from libhook.history.shown import clock, remark, what
 
-_HEADINGS = ("NODE", "FROM", "TO", "DEVICE", "GUEST", "UUID", "WHAT", "RECORDED BY", "")
+_HEADINGS = ("FROM", "TO", "NODE", "DEVICE", "GUEST", "UUID", "WHAT", "RECORDED BY", "")
 _GAP = "  "
+_MOST = 8192
 
 
 class Table:
-    """Rows are made as entries come, and laid out when all have been seen."""
+    """Rows are made as entries come, and laid out when all have been seen.
+
+    All but the times of an entry is kept, since it comes again with the next start of the same guest.
+    """
 
     def __init__(self) -> None:
-        self._from, self._to = clock("%Y-%m-%d %H:%M:", " %Z"), clock("%Y-%m-%d %H:%M:", " %Z")
+        self._time = clock("%Y-%m-%d %H:%M:", " %Z")
         self._widths = [0] * len(_HEADINGS)
-        self._known: dict[str, tuple[str, int]] = {}
+        self._around: dict[tuple[object, ...], str] = {}
 
     def row(self, entry: Entry) -> str:
         """The cells of an entry, with a tab between them; no cell holds one."""
-        cells = (
-            entry.node or "",
-            "unknown" if entry.start is None else self._from(entry.start),
-            "" if entry.end is None or not entry.success else self._to(entry.end),
-            f"{entry.bus} {entry.device}",
-            entry.vm or '""',
-            entry.uuid,
-            what(entry),
-            ", ".join(entry.recorded_by),
-            remark(entry),
-        )
-        widths, shown = self._widths, []
-        for number, cell in enumerate(cells):
-            text, width = self._known.get(cell) or self._learn(cell)
-            shown.append(text)
-            if width > widths[number]:
-                widths[number] = width
-        return "\t".join(shown)
+        around = (entry.end is None, *entry[:7], *entry[9:])
+        rest = self._around.get(around) or self._make(around, entry)
+        start, end = entry.start, entry.end
+        begun = "unknown" if start is None else self._time(start)
+        ended = "" if end is None or not entry.success else self._time(end)
+        widths = self._widths
+        if len(begun) > widths[0]:
+            widths[0] = len(begun)
+        if len(ended) > widths[1]:
+            widths[1] = len(ended)
+        return f"{begun}\t{ended}\t{rest}"
+
+    def _make(self, around: tuple[object, ...], entry: Entry) -> str:
+        if len(self._around) > _MOST:
+            self._around.clear()
+        cells = [
+            printable(cell)
+            for cell in (
+                entry.node or "", f"{entry.bus} {entry.device}", entry.vm or '""', entry.uuid, what(entry),
+                ", ".join(entry.recorded_by), remark(entry),
+            )
+        ]  # fmt: skip
+        self._widths[2:] = map(max, self._widths[2:], map(_columns, cells))
+        return self._around.setdefault(around, "\t".join(cells))
 
     def silence(self, silence: Silence) -> str:
         """A time without a trail, as the only cell of its row."""
-        until = f"to {self._to(silence.end)}" if silence.end is not None else "on"
+        until = f"to {self._time(silence.end)}" if silence.end is not None else "on"
         node = f"{silence.node}: " if silence.node else ""
-        return printable(f"{node}no trail from {self._from(silence.start)} {until}: {silence.why}")
+        return printable(f"{node}no trail from {self._time(silence.start)} {until}: {silence.why}")
 
     def lines(self, rows: Iterable[str], width: int | None) -> Iterator[str]:
         """The whole text, for a terminal of a width, or None: as wide as it needs to be."""
@@ -73,13 +83,6 @@ class Table:
     def _wide(self, shown: list[int]) -> int:
         return sum(max(self._widths[number], len(_HEADINGS[number])) + len(_GAP) for number in shown) - len(_GAP)
 
-    def _learn(self, cell: str) -> tuple[str, int]:
-        """A cell as it is shown, and how wide; kept, since most come again."""
-        if len(self._known) > 4096:
-            self._known.clear()
-        text = printable(cell)
-        return self._known.setdefault(cell, (text, _columns(text)))
-
 
 def _paragraphs(rows: Iterable[str], width: int) -> Iterator[str]:
     for row in rows:
@@ -87,7 +90,7 @@ def _paragraphs(rows: Iterable[str], width: int) -> Iterator[str]:
         if len(cells) == 1:
             yield from _wrapped([f"-- {row}"], width, "   ")
             continue
-        node, start, end, device, guest, uuid, how, writers, note = cells
+        start, end, node, device, guest, uuid, how, writers, note = cells
         yield from _wrapped([device, guest, *([f"on {node}"] if node else [])], width, "    ")
         yield from _wrapped([f"  {start}" + (f" to {end}" if end else "")], width, "    ")
         yield from _wrapped([f"  {how}", f"by {writers}", *([note] if note else [])], width, "    ")

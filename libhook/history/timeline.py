@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Where things are on the page's time lines: bars, marks and the days and hours below them. Pure."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from libhook.history.entry import Entry
+
+COLUMNS = 800
+"""A line is not drawn finer than this: what falls together is drawn together, however much the trail holds."""
+_MOST_LANES = 12
+_STEPS = (
+    *((minutes, "%H:%M") for minutes in (1, 5, 15, 30, 60, 180, 360, 720)),
+    *((days * 1440, "%d %b") for days in (1, 2, 7, 14)),
+    *((months * 43200, "%b %Y") for months in (1, 3, 6, 12, 24, 60, 120)),
+)
+_MOST_TICKS = 7
+
+
+class Span(NamedTuple):
+    """All the time that the page shows; milliseconds."""
+
+    start: int
+    end: int
+
+    def column(self, time: int) -> int:
+        """The column of a time."""
+        return round((min(max(time, self.start), self.end) - self.start) * COLUMNS / max(self.end - self.start, 1))
+
+
+class Bar(NamedTuple):
+    """A stretch of columns in which the guest had the device, once or several times."""
+
+    first: int
+    last: int
+    start: int
+    """In milliseconds, of the first; and the end of the last."""
+    end: int
+    times: int
+    open: bool
+    """Its end is not known: it is held still, or nothing says when it ended."""
+
+
+class Lane:
+    """One guest's part of a device's time line."""
+
+    def __init__(self) -> None:
+        self.bars: list[Bar] = []
+        self.marks: dict[tuple[int, bool], int] = {}
+        """Failures by column, and whether the records differ: how many."""
+        self.times = 0
+        self.failed = 0
+
+    def add(self, entry: Entry, span: Span) -> None:
+        """An entry of the guest; they come in order of their start."""
+        first = span.column(span.start if entry.start is None else entry.start)
+        if not entry.success:
+            mark = (first, entry.disagree)
+            self.marks[mark] = self.marks.get(mark, 0) + 1
+            self.failed += 1
+            return
+        self.times += 1
+        start = span.start if entry.start is None else entry.start
+        end = span.end if entry.end is None else entry.end
+        last = span.column(end)
+        unknown = entry.ended is None
+        if self.bars and first <= self.bars[-1].last + 1:
+            before = self.bars[-1]
+            unknown = unknown if last >= before.last else before.open
+            last, end = max(before.last, last), max(before.end, end)
+            self.bars[-1] = Bar(before.first, last, before.start, end, before.times + 1, unknown)
+        else:
+            self.bars.append(Bar(first, last, start, end, 1, unknown))
+
+
+class Line:
+    """A device's time line: a lane for each guest, and one for those that are too many."""
+
+    def __init__(self) -> None:
+        self.lanes: dict[tuple[str, str], Lane] = {}
+        self.others = Lane()
+        self.holders: list[Entry] = []
+        """Those that have it when the trail ends, and how many more."""
+        self.more_holders = 0
+
+    def add(self, entry: Entry, span: Span) -> None:
+        """An entry of the device."""
+        guest = (entry.vm, entry.uuid)
+        lane = self.lanes.get(guest)
+        if lane is None and len(self.lanes) < _MOST_LANES:
+            lane = self.lanes[guest] = Lane()
+        if lane is None:
+            lane = self.others
+        lane.add(entry, span)
+        if entry.end is None and len(self.holders) < _MOST_LANES:
+            self.holders.append(entry)
+        elif entry.end is None:
+            self.more_holders += 1
+
+
+def ticks(span: Span) -> Iterator[tuple[float, str]]:
+    """Where a line for a round local time stands, in percent, and what to write below it."""
+    minutes = (span.end - span.start) / 60_000
+    step, pattern = next((each for each in _STEPS if minutes / each[0] <= _MOST_TICKS), _STEPS[-1])
+    at = datetime.fromtimestamp(span.start / 1000).replace(second=0, microsecond=0)  # noqa: DTZ006 - local
+    if step < 1440:
+        in_day = (at.hour * 60 + at.minute) // step * step
+        at = at.replace(hour=in_day // 60, minute=in_day % 60)
+    else:
+        at = at.replace(hour=0, minute=0)
+    if step >= 43200:
+        at = at.replace(day=1)
+    for _ in range(3 * _MOST_TICKS):
+        time = round(at.timestamp() * 1000)
+        if time > span.end:
+            return
+        if time >= span.start:
+            yield (time - span.start) * 100 / max(span.end - span.start, 1), at.strftime(pattern)
+        if step >= 43200:
+            month = at.month - 1 + step // 43200
+            at = at.replace(year=at.year + month // 12, month=month % 12 + 1)
+        else:
+            at += timedelta(minutes=step)
