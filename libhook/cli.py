@@ -91,7 +91,7 @@ def main() -> None:
         sys.exit(1)
 
     arguments = sys.argv[1:]
-    if arguments[:1] == ["hook"]:  # before argparse: a guest may be called --help
+    if arguments[:1] == ["hook"] and arguments[1:] not in (["-h"], ["--help"]):  # a guest may be called --help
         sys.exit(_hook(os.getppid(), arguments[1:], 1))
     options = commands.parser().parse_args(arguments)
     command: Callable[[Machine, argparse.Namespace], int] = options.command

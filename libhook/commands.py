@@ -5,6 +5,7 @@ import argparse
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -31,18 +32,30 @@ _LARGEST = MAX_BYTES + 1
 Command = Callable[[Machine, argparse.Namespace], int]
 
 
+class _Help(argparse.HelpFormatter):
+    """Breaks no line at a hyphen: libhook-watch and week-ago are typed as they stand."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(indent + line for line in self._split_lines(text, width - len(indent)))
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
         prog="libhook",
         description="Hands PCI devices to libvirt's guests, takes them back, and records both truthfully.",
         epilog="Exit codes: 0 done; 1 refused or failed, the reason on stderr; 2 usage.",
+        formatter_class=_Help,
     )
     top.add_argument("--version", action="version", version=f"libhook {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, command: Command, text: str, *, as_json: bool = True) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sentence = text[0].upper() + text[1:] + "."
+        added = commands.add_parser(name, help=text, description=sentence, formatter_class=_Help)
         if as_json:
             added.add_argument("--json", action="store_true", help="print JSON, and nothing else, to stdout")
         added.set_defaults(command=command)
@@ -55,7 +68,10 @@ def parser() -> argparse.ArgumentParser:
     planned = add("plan", show_plan, "what an event would write and record on this host now; changes nothing")
     planned.add_argument("xml", metavar="XML", help=xml)
     acting = [name for name, operation in event.OPERATIONS.items() if operation.acts]
-    planned.add_argument("--event", choices=acting, default="prepare", help="the operation (default: prepare)")
+    planned.add_argument(
+        "--event", metavar="OPERATION", choices=acting, default="prepare", help=f"one of {', '.join(acting)}; the first"
+        " is the default",
+    )  # fmt: skip
     add("devices", devices, "the host's IOMMU groups: device, driver, what uses it, which guest has it")
     add("status", status, "what is held for which guest, and what recover would do")
     recovering = add("recover", recover, "give back what dead processes left", as_json=False)
@@ -86,8 +102,15 @@ def parser() -> argparse.ArgumentParser:
         add("history", history, "which guest had which device when, from the audit trail", as_json=False)
     )
     add("demo", demo, "one guest's life on a simulated host; changes nothing here", as_json=False)
-    hook = commands.add_parser("hook", help="what libvirtd runs: NAME OPERATION SUBOPERATION EXTRA, XML on stdin")
-    hook.add_argument("arguments", nargs=argparse.REMAINDER)
+    hook = commands.add_parser(
+        "hook",
+        help="what libvirtd runs: NAME OPERATION SUBOPERATION EXTRA, XML on stdin",
+        usage=f"libhook hook NAME OPERATION\n{'':15}SUBOPERATION EXTRA <XML",
+        description="One event, as libvirtd calls its hook. With LIBHOOK_DRY_RUN=1 in the environment it says what it"
+        " would do, and does nothing.",
+        formatter_class=_Help,
+    )
+    hook.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return top
 
 

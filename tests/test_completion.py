@@ -47,7 +47,7 @@ def _words(parser: argparse.ArgumentParser) -> list[str]:
     if any(action.nargs == argparse.REMAINDER for action in parser._actions):
         return []  # hook: every word is libvirt's, --help too
     for action in parser._actions:
-        value = "|".join(map(str, action.choices or ())) or action.metavar or action.dest.upper()
+        value = "|".join(map(str, action.choices or ())) or str(action.metavar or action.dest.upper())
         value = "" if action.nargs == 0 else f"={value}"
         if isinstance(action, argparse._SubParsersAction):
             arguments += sorted(action.choices)

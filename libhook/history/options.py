@@ -29,4 +29,5 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--node", metavar="NAME", action="append", default=[], help=f"a host's name{several}")
     parser.add_argument("-ts", "--start", metavar="TIME", nargs="+", help="not what was over by then")
     parser.add_argument("-te", "--end", metavar="TIME", nargs="+", help="not what began later")
-    parser.add_argument("--result", choices=("success", "failed"), help="only this")
+    results = ("success", "failed")
+    parser.add_argument("--result", metavar="RESULT", choices=results, help="only success, or only failed")

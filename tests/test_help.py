@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""--help, in a wide terminal and in a narrow one."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from test_completion import _parsers
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = [name for name in _parsers() if name != "libhook"]
+
+
+def _help(width: int, *words: str) -> str:
+    environment = {"PATH": "/usr/bin:/bin", "COLUMNS": str(width)}
+    command = ("/usr/bin/python3", "-m", "libhook", *words, "--help")
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize("width", [80, 40])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_the_help_fits_the_terminal(command: str, width: int) -> None:
+    """In lines that do not wrap, but for one option of a usage that is longer; and no word is broken at a hyphen."""
+    lines = _help(width, *filter(None, [command])).splitlines()
+    assert [line for line in lines if len(line) > width and not line.lstrip().startswith("[-")] == []
+    assert [line for line in lines if line.endswith("-") and not line.endswith(" -")] == []
+    assert lines[0].startswith(f"usage: libhook {command}".rstrip())
+    assert len(lines) > 4
+
+
+def test_the_help_names_every_command() -> None:
+    """With what it does beside it, in few lines."""
+    lines = _help(80).splitlines()
+    for command in COMMANDS:
+        assert [line for line in lines if line.startswith(f"    {command} ")], command
+    assert len(lines) < 45
