@@ -11,7 +11,7 @@ attach: DOMAIN DEVICE-XML --config --connect=URI --dry-run --help --live --timeo
 demo: --help -h
 detach: DOMAIN DEVICE-XML --config --connect=URI --dry-run --help --live --timeout=SECONDS -c=URI -h
 devices: --help --json -h
-history: --device=ADDRESS --end=TIME --help --input=FILE --json --node=NAME --result=success|failed --start=TIME --uuid=UUID --vm=NAME -d=ADDRESS -h -if=FILE -n=NAME -te=TIME -ts=TIME -uu=UUID -vm=NAME
+history: --device=ADDRESS --end=TIME --help --html=FILE --input=FILE --json --node=NAME --result=success|failed --start=TIME --uuid=UUID --vm=NAME -d=ADDRESS -h -if=FILE -n=NAME -te=TIME -ts=TIME -uu=UUID -vm=NAME
 hook:
 inspect: XML --help --json -h
 plan: XML --event=prepare|start|started|release|reconnect --help --json -h
