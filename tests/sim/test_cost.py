@@ -96,7 +96,7 @@ def test_a_large_host_is_not_looked_at(root: str) -> None:
 
 def test_drivers_let_go_side_by_side(root: str) -> None:
     """64 of them in as many groups take less than half of what they would take one after the other."""
-    world = many(64, remove=0.3)
+    world = many(64, remove=0.6)
     host = Host(root, world)
     begun = time.monotonic()
     assert host.event(guest(*(device.address for device in world.devices)), "prepare").code == 0

@@ -84,7 +84,7 @@ def test_a_record_with_one_field_changed_is_refused_or_of_that_type(held: Held, 
     """Field by field: a missing one, or one of another type, is never taken for something else."""
     fields: dict[str, Any] = json.loads(json.dumps(held.to_json()))
     key = data.draw(st.sampled_from(sorted(fields)))
-    if data.draw(st.booleans()):
+    if data.draw(st.booleans()) and key != "detached":  # which an earlier version did not write
         del fields[key]
         with pytest.raises(BadInput):
             Held.from_json(fields)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The real kernel's interface by real calls, where they leave nothing behind on the machine that runs the tests."""
+
+import errno
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import pytest
+from generated import generated
+from hypothesis import strategies as st
+
+from libhook.effects import child
+from libhook.effects.child import Deadline
+from libhook.effects.kernel import LinuxKernel, Machine
+from libhook.effects.log import Log
+from libhook.host import Trail
+
+NOBODY = 65534
+KERNEL = LinuxKernel()
+
+
+def _in_a_child(task: Callable[[], object], *, alone: bool = False) -> str:
+    """What a call returns in a process without privileges, or with ``alone`` in one that can open nothing more."""
+
+    def act(say: Callable[[bytes], None]) -> None:
+        if alone:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+        elif os.geteuid() == 0:
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+        say(repr(task()).encode())
+
+    (answer,) = child.lines(act, Deadline.after(30))
+    return answer
+
+
+def test_a_value_is_written_in_one_write(tmp_path: Path) -> None:
+    """To the attribute below /sys; the kernel's refusal comes as it is."""
+    attribute = tmp_path / "attribute"
+    attribute.touch()
+    started = child.spawn(lambda: KERNEL.write(f"..{attribute}", "\n"))  # which closes it by ending
+    assert child.ended([started], Deadline.after(30))
+    assert started.result() == 0
+    assert attribute.read_text() == "\n"
+    with pytest.raises(FileNotFoundError):
+        KERNEL.write("no/such/attribute", "1")
+
+
+def test_a_module_that_is_not_there_cannot_be_loaded() -> None:
+    """The child becomes modprobe: its failure, or that there is none, is the child's."""
+    started = child.spawn(lambda: KERNEL.load("libhook_no_such_module"))
+    assert child.ended([started], Deadline.after(30))
+    assert started.result() != 0
+
+
+def test_a_disk_is_opened_and_closed_again(tmp_path: Path) -> None:
+    """Nothing is left open, and one that is missing says so."""
+    (tmp_path / "disk").touch()
+    KERNEL.open_exclusively(str(tmp_path / "disk"))
+    with pytest.raises(FileNotFoundError):
+        KERNEL.open_exclusively(str(tmp_path / "none"))
+
+
+def test_a_record_without_the_privilege_is_not_sent() -> None:
+    """0 or less from the real libaudit, whatever this kernel says: never taken for sent."""
+    pytest.importorskip("audit", reason="python3-audit is not installed")
+    assert int(_in_a_child(lambda: KERNEL.record("libhook's test", True))) <= 0
+    KERNEL.trail()  # imported before no file can be opened
+    assert int(_in_a_child(lambda: KERNEL.record("libhook's test", True), alone=True)) == -errno.EMFILE
+
+
+def test_the_trail_is_asked_of_the_kernel() -> None:
+    """A status where the kernel gives one, None where it refuses or cannot be asked."""
+    status = KERNEL.trail()
+    assert status is None or status == Trail(status.enabled, status.daemon, status.lost)
+    assert _in_a_child(KERNEL.trail) == "None"
+    assert _in_a_child(KERNEL.trail, alone=True) == "None"
+
+
+def _journal() -> tuple[ModuleType, list[tuple[str, dict[str, str]]]]:
+    """A module like systemd.journal, and what was sent to it."""
+    sent: list[tuple[str, dict[str, str]]] = []
+    systemd, journal = ModuleType("systemd"), ModuleType("systemd.journal")
+    vars(journal)["send"] = lambda line, **fields: sent.append((line, fields))
+    vars(systemd)["journal"] = journal
+    return systemd, sent
+
+
+def _entry(name: str) -> dict[str, object]:
+    """One event's entry of a guest of this name, as the log's child hands it over."""
+    found: list[dict[str, object]] = []
+
+    class Heard(LinuxKernel):
+        def log(self, fields: dict[str, object]) -> None:
+            found.append(dict(fields))
+
+    log = Log(Machine("", Heard()), guest=name)
+    log.add("warning", "passed over", reason=f"because of {name}")
+    with mock.patch("os.nice"):
+        log._send()
+    return found[0]
+
+
+def _assert_printable(name: str) -> None:
+    systemd, sent = _journal()
+    with mock.patch.dict(sys.modules, {"systemd": systemd}):
+        KERNEL.log(_entry(name))
+    lines: list[Any] = []
+    with (
+        mock.patch.dict(sys.modules, {"systemd": None}),
+        mock.patch("syslog.syslog", lambda level, line: lines.append((level, line))),
+    ):
+        KERNEL.log(_entry(name))
+    (line, fields), (level, shown) = sent[0], lines[0]
+    assert (fields["PRIORITY"], level) == ("4", 4)
+    assert all(text.isprintable() for text in (line, shown, *fields.values()))
+    assert line.startswith("passed over ")
+
+
+@pytest.mark.parametrize("byte", range(1, 256))
+def test_no_raw_byte_of_a_name_reaches_the_log(byte: int) -> None:
+    """Journal and syslog get one printable line, whatever the guest is called."""
+    _assert_printable(bytes([0x61, byte]).decode("utf-8", "surrogateescape"))
+
+
+@generated("names", st.text(st.characters()))
+def test_no_raw_character_of_a_name_reaches_the_log(name: str) -> None:
+    """Line separators, directions and lone surrogates included."""
+    _assert_printable(name)
