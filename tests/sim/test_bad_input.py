@@ -3,6 +3,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -177,6 +178,18 @@ def _another(path: Path) -> None:
     path.write_text(json.dumps(fields))
 
 
+def _device(path: Path) -> None:
+    """As /dev/zero, which never ends."""
+    path.unlink()
+    os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+
+
+def _sparse(path: Path) -> None:
+    """A GB that takes no room: whoever reads it whole is killed for it."""
+    path.write_text("")
+    os.truncate(path, 1 << 30)
+
+
 OWNERSHIPS: dict[str, Callable[[Path], object]] = {
     "a link": _link,
     "writable by the group": lambda path: path.chmod(0o664),
@@ -186,10 +199,12 @@ OWNERSHIPS: dict[str, Callable[[Path], object]] = {
 }
 if os.geteuid() == 0:
     OWNERSHIPS["another's"] = lambda path: os.chown(path, 65534, 65534)
+    OWNERSHIPS["a device"] = _device
 CONTENTS: dict[str, Callable[[Path], object]] = {
     "cut in half": _cut,
     "empty": lambda path: path.write_text(""),
     "garbage": _garbage,
+    "a GB of nothing": _sparse,
     "deeply nested": _nested,
     "a list": lambda path: path.write_text("[]"),
     "an empty object": lambda path: path.write_text("{}"),

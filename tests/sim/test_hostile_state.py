@@ -6,6 +6,7 @@ The record itself and the configuration are test_bad_input.py's: those are refus
 
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +41,7 @@ FOLDERS = ("domains", "claims", "locks", "in-flight", "homes", "")
 
 
 def _remove(path: Path) -> None:
-    if path.is_symlink() or path.is_file() or path.is_fifo():
+    if path.is_symlink() or path.is_file() or path.is_fifo() or path.is_char_device():
         path.unlink()
     elif path.is_dir():
         shutil.rmtree(path)
@@ -64,6 +65,12 @@ def _writable(path: Path) -> None:
     path.chmod(0o666)
 
 
+def _sparse(path: Path) -> None:
+    """A GB that takes no room: whoever reads it whole is killed for it."""
+    path.touch()
+    os.truncate(path, 1 << 30)
+
+
 FAKES: dict[str, Callable[[Path], object]] = {
     "a link": _link,
     "a link to nothing": _link_to_nothing,
@@ -73,9 +80,11 @@ FAKES: dict[str, Callable[[Path], object]] = {
     "garbage": lambda path: path.write_bytes(b"../../../etc/passwd\xff\0\x1b[2J"),
     "empty": Path.touch,
     "half": lambda path: path.write_text(OTHER[:17]),
+    "a GB of nothing": _sparse,
 }
 if os.geteuid() == 0:
     FAKES["another's"] = _another_s
+    FAKES["a device"] = lambda path: os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))  # /dev/zero: never ends
 
 
 def _fakes(where: str) -> list[str]:
