@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from libhook import __version__, domxml, event, giveback, hotplug, plug, report, views
+from libhook import __version__, domxml, event, giveback, plug, report, views
 from libhook.address import PciAddress
 from libhook.config import Config
 from libhook.domain import Domain
@@ -21,7 +21,9 @@ from libhook.effects.state import State
 from libhook.effects.tidy import tidy
 from libhook.effects.watching import Connection
 from libhook.errors import BadInput, DeadlineExpired, LibhookError, printable
+from libhook.halfplugged import foretell, settle_abandoned
 from libhook.history import options as history_options
+from libhook.parts import abandoned
 from libhook.prolog import MAX_BYTES
 from libhook.run import plan
 from libhook.session import Session, load_config
@@ -178,10 +180,14 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             name = printable(held.name)
             session = session.for_record(held)
             session = session._replace(deadline=Deadline.after(session.config.write_deadline))
-            if alive and hotplug.abandoned(session, held) and not options.dry_run:
-                reason = hotplug.settle_abandoned(session, held)
-                code |= bool(reason)
-                print(f"{name}: {printable(reason) if reason else 'what was left half plugged is settled'}")
+            if alive and abandoned(session, held):
+                if options.dry_run:
+                    _print([f"{name}: left alone, {alive}; but", *(f"  {line}" for line in foretell(session, held))])
+                elif reason := settle_abandoned(session, held):
+                    print(f"{name}: not settled: {printable(reason)}", file=sys.stderr)
+                    code = 1
+                else:
+                    print(f"{name}: what was left half plugged is settled")
             elif alive:
                 print(f"{name}: left alone, {alive}")
             elif options.dry_run:

@@ -11,6 +11,7 @@ from libhook.address import PciAddress
 from libhook.domain import HostDevice
 from libhook.effects import holders, libvirtd, sysfs
 from libhook.errors import LibhookError
+from libhook.event import OPERATIONS, Operation
 from libhook.held import Held, HeldDevice, Recorded
 from libhook.plan import Plan, Record
 from libhook.recovery import Facts, sign_of_life
@@ -89,13 +90,17 @@ def give_back(
 
 
 def undo(
-    session: Session, held: Held, shutoff: str = "-", at_its_end: Sequence[HostDevice] = ()
+    session: Session,
+    held: Held,
+    shutoff: str = "-",
+    at_its_end: Sequence[HostDevice] = (),
+    operation: Operation = OPERATIONS["release"],
 ) -> tuple[Plan, dict[str, str]]:
     """Give back what a record holds, under its locks: the plan, and for each device that did not come back why.
 
     A write of this very process that is late has been waited for enough.
     """
-    situation = session.to_release(held, shutoff, at_its_end)
+    situation = session.to_release(held, shutoff, at_its_end, operation)
     plan = plan_for(situation)
     session.log_plan(plan)
     hanging = situation.host.in_flight & {move.device for move in held.moves}

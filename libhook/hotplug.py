@@ -6,21 +6,21 @@ ending the guest at that moment, and its ``release`` waits for them. So the gues
 call, and says who has seen what: a device's success or end is recorded by whoever comes first, once.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from typing import NoReturn
 
-from libhook.address import PciAddress
 from libhook.domain import Domain, HostDevice
-from libhook.effects import holders
 from libhook.errors import LibhookError, Refused
-from libhook.event import Event, Operation
-from libhook.giveback import part_with, settle, try_to_save, undo
+from libhook.event import OPERATIONS, Event, Operation
+from libhook.giveback import part_with, try_to_save, undo
 from libhook.handlers import audit
 from libhook.held import Held, HeldDevice, Process
-from libhook.life import former, journal, newcomer, shown
+from libhook.host import NOTHING
+from libhook.life import journal, newcomer, shown
+from libhook.parts import abandoned, addresses, has_ended, is_left, is_over, leaving_with, record_of
 from libhook.plan import Plan, Record, Refusal
 from libhook.session import Session
+from libhook.situation import Handler, Situation
 
 ATTACH = Operation("attach", may_veto=True)
 DETACH = Operation("detach", may_veto=True)
@@ -32,80 +32,117 @@ def take(session: Session, guest: Domain, devices: Sequence[HostDevice], worker:
     ``worker`` is the process that sees to the rest, up to ``given`` or ``not_given``.
     """
     wanted = guest._replace(devices=tuple(devices))
-    addresses = [device.pci for device in devices if device.pci]
     session.state.prepare()
-    for uuid in former(session, wanted):
-        if uuid != guest.uuid:
-            settle(session, uuid)
-        elif held := session.state.load(uuid):
-            settle_abandoned(session, held)
     wanted = session.with_extra(wanted, before=True)
-    with _record_of(session, guest, addresses) as held:
-        keys = {device.key for device in devices}
-        if held.phase != "started":
-            _refuse(session, wanted, keys, "the guest is being started or ended", "try again when it runs")
-        if again := keys & {device.key for device in held.devices}:
-            _refuse(session, wanted, again, f"the guest has {', '.join(sorted(again))} already", "libhook status")
+    with record_of(session, guest, devices) as held:
+        if refusals := objections(session, held, devices):
+            _refuse(session, wanted, refusals)
         plan = session.plan_when_free(Event(guest.name, ATTACH, "-"), wanted, held)
         session.log_plan(plan)
         if plan.refusals:
-            _refuse_for(session, wanted, plan.refusals)
-        part = _part(wanted.devices, plan, worker)
+            _refuse(session, wanted, plan.refusals)
+        part = _part(held, wanted.devices, plan, worker)
+        had, keys = held.devices, {device.key for device in part}
+        held = held._replace(devices=(*(device for device in had if device.key not in keys), *part))
         try:
-            journal(session, held._replace(devices=(*held.devices, *part)), addresses)
+            journal(session, held, addresses(part))
         except LibhookError as error:
-            _refuse(session, wanted, keys, error.message, error.hint)
-        refusals = [Refusal(key, *failure[:2]) for failure in session.load(plan.loads) for key in keys]
-        refusals += [
-            Refusal(f"pci {move.device}", *failure[:2])
-            for move, failure, _ in (session.apply(plan.moves) if not refusals else ())
-            if failure
-        ]
-        if refusals:
-            held = held._replace(devices=(*held.devices, *part))
-            part, failed = _put_back(session, held, part)
-            _record_failure(session, wanted, {refusal.device for refusal in refusals})
-            part_with(session, held, part, failed)
-            raise Refused(shown(refusals))
+            for address in addresses(part):
+                if address not in addresses(had):
+                    session.state.disclaim(address, guest.uuid)
+            _refuse(session, wanted, [Refusal(device.key, error.message, error.hint) for device in devices])
+        failures = session.load(plan.loads)
+        failures = failures or [failure for _, failure, _ in session.apply(plan.moves) if failure]
+        if failures:
+            held, leaving, _, failed = _put_back(session, held, part)
+            record_failure(session, wanted)
+            part_with(session, held, leaving, failed)
+            raise Refused(shown([Refusal("", *failure) for failure in failures]))
 
 
-def _part(devices: Iterable[HostDevice], plan: Plan, worker: Process) -> tuple[HeldDevice, ...]:
-    """What is journalled before the first write: the devices, and what of their groups is taken along."""
-    moves = {str(move.device): move for move in plan.moves}
+def objections(session: Session, held: Held, devices: Iterable[HostDevice]) -> list[Refusal]:
+    """What speaks against it in the guest's own record."""
+    if is_over(held):
+        return [Refusal(one.key, "the guest is being started or ended", "try again when it runs") for one in devices]
+    own = {device.key: device for device in held.devices if device.audited and not _is_void(session, device)}
+    half = {device.key for device in abandoned(session, held)}
+    return [
+        Refusal(one.key, f"{one.address} has not come back from the guest yet", "libhook recover says what keeps it")
+        if one.key in half
+        else Refusal(one.key, f"the guest has {one.key} already", "libhook status")
+        for one in devices
+        if one.key in own
+    ]
+
+
+def _is_void(session: Session, device: HeldDevice) -> bool:
+    """Whether nobody knows that the guest has it and nothing is to be given back: who plugged it in was killed."""
+    return not device.pci and device.recorded == "nothing" and is_left(session, device)
+
+
+def _part(held: Held, devices: Iterable[HostDevice], plan: Plan, worker: Process) -> tuple[HeldDevice, ...]:
+    """What is journalled before the first write: the devices, and what of their groups is taken along.
+
+    One that was taken along for another device of the guest keeps the way it came.
+    """
+    moves = {str(device.pci): device.move for device in held.devices if not device.audited}
+    moves = {one.address: moves.get(one.address) for one in devices if one.pci} | {str(m.device): m for m in plan.moves}
     own = [
         HeldDevice(
-            device.kind, device.address, moves.pop(device.address, None) if device.pci else None, began="attach",
-            plugging=worker, extra=device.extra,
+            one.kind,
+            one.address,
+            moves.pop(one.address, None),
+            began="attach",
+            plugging=worker,
+            extra=one.extra,
         )
-        for device in devices
-        if device.resolved
-    ]  # fmt: skip
+        for one in devices
+        if one.resolved
+    ]
     along = [HeldDevice("pci", address, move, audited=False) for address, move in moves.items()]
     return (*own, *along)
 
 
-def given(session: Session, guest: Domain, devices: Sequence[HostDevice]) -> tuple[Record, ...]:
-    """The guest has these devices now: record it, unless somebody has."""
+def given(
+    session: Session,
+    guest: Domain,
+    devices: Sequence[HostDevice],
+    worker: Process | None = None,
+    taken: Collection[str] = (),
+) -> tuple[Record, ...]:
+    """The guest has these devices now: record it, unless somebody has.
+
+    ``taken``: the keys of those that ``worker`` took for it; such a one whose end is recorded by now begins no more.
+    """
     session.state.prepare()
-    with _record_of(session, guest, [device.pci for device in devices if device.pci]) as held:
+    with record_of(session, guest, devices) as held:
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
-        known = {device.key: device for device in held.devices}
-        new = [
-            device
-            for device in devices
-            if device.resolved and not device.missing and not _is_told(known.get(device.key))
+        known = {one.key: one if one.audited else one._replace(audited=True, began="attach") for one in held.devices}
+        devices = [
+            one for one in devices if one.resolved and not one.missing and (one.key in known or one.key not in taken)
         ]
-        situation = session.situation(Event(guest.name, ATTACH, "-"), guest._replace(devices=tuple(new)), held)
-        records = tuple(record for record in audit.attach(situation) if isinstance(record, Record))
-        session.send(records)
+        if not devices or has_ended(session, held):
+            return ()
+        new = tuple(device for device in devices if not _is_told(known.get(device.key)))
+        records = _send(session, audit.attach, ATTACH, guest._replace(devices=new))
         for device in devices:
-            if device.resolved:
-                before = known.get(device.key) or newcomer(session, device)._replace(began="attach")
-                known[device.key] = before._replace(recorded="success", plugging=None)
-        keys = {device.key for device in devices}
-        detached = tuple(key for key in held.detached if key not in keys)
-        journal_or_log(session, held._replace(devices=tuple(known.values()), detached=detached), devices)
+            before = known.get(device.key) or newcomer(session, device)._replace(began="attach")
+            tending = before.plugging if _is_anothers(session, before, worker) else None
+            known[device.key] = before._replace(recorded="success", plugging=tending)
+        has = {device.key for device in devices}
+        own = (known[one.key] if one.key in has else one for one in held.devices)
+        new_here = (known[key] for key in has - {one.key for one in held.devices})
+        detached = tuple(key for key in held.detached if key not in has)
+        journal_or_log(session, held._replace(devices=(*own, *new_here), detached=detached), devices)
         return records
+
+
+def _send(session: Session, handler: Handler, operation: Operation, guest: Domain) -> tuple[Record, ...]:
+    """What a handler of the trail says of these devices."""
+    situation = Situation(Event(guest.name, operation, "-"), guest, NOTHING, None, session.config)
+    records = tuple(record for record in handler(situation) if isinstance(record, Record))
+    session.send(records)
+    return records
 
 
 def _is_told(device: HeldDevice | None) -> bool:
@@ -115,72 +152,98 @@ def _is_told(device: HeldDevice | None) -> bool:
 def journal_or_log(session: Session, held: Held, devices: Iterable[HostDevice]) -> None:
     """The guest runs: being unable to write is said, and harms nothing."""
     try:
-        journal(session, held, (device.pci for device in devices if device.pci))
+        journal(session, held, addresses(devices))
     except LibhookError as error:
         session.log.add("error", "journal not written", reason=error.message)
 
 
-def not_given(session: Session, guest: Domain, devices: Sequence[HostDevice]) -> str | None:
-    """libvirt did not give the guest what was taken for it: back, and recorded as failed; why something is left."""
+def not_given(
+    session: Session, guest: Domain, devices: Sequence[HostDevice], seen: HeldDevice | None = None
+) -> str | None:
+    """libvirt did not give the guest what was taken for it: back, and recorded as failed; why something is left.
+
+    ``seen``: only if the record still says this of the device.
+    """
     keys = {device.key for device in devices}
-    with _record_of(session, guest, [device.pci for device in devices if device.pci]) as held:
+    with record_of(session, guest, devices) as held:
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
-        part = tuple(device for device in held.devices if device.key in keys and device.recorded == "nothing")
-        if not part and any(device.resolved for device in devices):
+        part = tuple(one for one in held.devices if one.key in keys and one.recorded in ("nothing", "failed"))
+        if (not part and any(device.resolved for device in devices)) or (seen and seen not in part):
             return None  # the guest has ended meanwhile, and its release has seen to it
-        part, failed = _put_back(session, held, part)
-        _record_failure(session, guest._replace(devices=tuple(devices)), keys)
-        part_with(session, held, part, failed)
+        told = {device.key for device in part if device.recorded == "failed" or not device.audited}
+        session.wait_for_writes(held._replace(devices=part))
+        held, leaving, _, failed = _put_back(session, held, part)
+        record_failure(session, guest._replace(devices=tuple(one for one in devices if one.key not in told)))
+        part_with(session, held, leaving, failed)
         return "; ".join(failed.values()) or None
 
 
 def ask_back(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process) -> None:
     """Note that the guest is being asked for these devices, by whom, so that nobody else records a refusal."""
     session.state.prepare()
-    with _record_of(session, guest, [device.pci for device in devices if device.pci]) as held:
+    with record_of(session, guest, devices) as held:
+        if has_ended(session, held):
+            return
         known = {device.key: device for device in held.devices}
         for device in devices:
             before = known.get(device.key) or HeldDevice(device.kind, device.address, recorded="success")
-            known[device.key] = before._replace(plugging=worker)
+            known[device.key] = before._replace(plugging=worker, audited=True)
         detached = tuple(key for key in held.detached if key not in {device.key for device in devices})
-        try_to_save(session, held._replace(devices=tuple(known.values()), detached=detached))
+        journal_or_log(session, held._replace(devices=tuple(known.values()), detached=detached), devices)
 
 
-def removed(session: Session, guest: Domain, devices: Sequence[HostDevice], *, has_again: bool = False) -> str | None:
+def removed(
+    session: Session,
+    guest: Domain,
+    devices: Sequence[HostDevice],
+    *,
+    has_again: bool = False,
+    seen: HeldDevice | None = None,
+) -> str | None:
     """The guest has these devices no more: give back what libhook took, and record it unless somebody has.
 
     Why something did not come back, or None. ``has_again``: it was plugged in again before that could be seen, so
-    nothing may be given back.
+    nothing may be given back. ``seen``: only if the record still says this of the device.
     """
     session.state.prepare()
-    with _record_of(session, guest, [device.pci for device in devices if device.pci]) as held:
+    with record_of(session, guest, devices) as held:
+        if has_ended(session, held) or (seen and seen not in held.devices):
+            return None
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
-        keys = {device.key for device in devices} - {*held.detached}
-        part = tuple(device for device in held.devices if device.key in keys)
-        told = {device.key for device in part if device.recorded == "unreturned"}
-        part, failed = ((), {}) if has_again else _put_back(session, held, part)
-        bad = {f"pci {address}" for address in failed}
-        gone = guest._replace(devices=tuple(device for device in devices if device.key in keys - (bad & told)))
-        situation = session.situation(Event(guest.name, DETACH, "-"), gone, None)
-        records = [record for record in audit.detach(situation) if isinstance(record, Record)]
-        session.send([record._replace(success=record.device not in bad) for record in records])
+        gone = tuple(device for device in devices if device.key not in held.detached)
+        keys = {device.key for device in gone}
+        part = tuple(device for device in held.devices if device.key in keys and device.audited)
+        # Whose attach has not come to say so: it was there, or it could not have gone.
+        late = {device.key for device in part if device.recorded == "nothing"}
+        _send(session, audit.attach, ATTACH, guest._replace(devices=tuple(one for one in gone if one.key in late)))
         if has_again:  # and that is not recorded yet
+            _send(session, audit.detach, DETACH, guest._replace(devices=gone))
             anew = (
                 device._replace(recorded="nothing", began="attach") if device.key in keys else device
                 for device in held.devices
             )
             try_to_save(session, held._replace(devices=tuple(anew)))
             return None
-        part_with(session, held._replace(detached=(*held.detached, *sorted(keys - bad))), part, failed)
+        session.wait_for_writes(held._replace(devices=part))
+        told = {device.key for device in part if device.recorded == "unreturned"}
+        held, leaving, plan, failed = _put_back(session, held, part, gone)
+        bad = {f"pci {address}" for address in failed}
+        session.send(
+            [one._replace(success=one.device not in bad) for one in plan.records if one.device not in bad & told]
+        )
+        part_with(session, held._replace(detached=(*held.detached, *sorted(keys - bad))), leaving, failed)
         return "; ".join(failed.values()) or None
 
 
-def kept(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process | None = None) -> None:
+def kept(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process | None = None) -> bool:
     """The guest does not give these devices up: record it, unless who asked for them still lives and will.
 
-    ``worker`` is who asked, where it is he who says so.
+    ``worker`` is who asked, where it is he who says so. False where they are gone by now.
     """
-    with _record_of(session, guest, [device.pci for device in devices if device.pci]) as held:
+    with record_of(session, guest, devices) as held:
+        devices = [device for device in devices if device.key not in held.detached]
+        if not devices or has_ended(session, held):
+            return False
         own = {device.key: device for device in held.devices}
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
         devices = [device for device in devices if not _is_anothers(session, own.get(device.key), worker)]
@@ -189,85 +252,39 @@ def kept(session: Session, guest: Domain, devices: Sequence[HostDevice], worker:
         if keys & own.keys():
             left = (device._replace(plugging=None) if device.key in keys else device for device in held.devices)
             try_to_save(session, held._replace(devices=tuple(left)))
+        return True
 
 
 def _is_anothers(session: Session, device: HeldDevice | None, worker: Process | None) -> bool:
     return bool(device and device.plugging and device.plugging != worker and session.state.lives(device.plugging))
 
 
-def abandoned(session: Session, held: Held) -> list[HeldDevice]:
-    """The PCI devices of a guest that runs which nobody sees to: whoever did was killed, or they did not come back."""
-    return [
-        device
-        for device in held.devices
-        if held.phase == "started"
-        and device.pci
-        and (
-            device.recorded == "unreturned"
-            or (device.plugging is not None and not session.state.lives(device.plugging))
-        )
-    ]
-
-
-def settle_abandoned(session: Session, held: Held) -> str | None:
-    """End what was begun with them: QEMU has a device open, or has it not. Why something is left, or None."""
-    guest = Domain(held.name, held.uuid, held.virt, ())
-    reasons = []
-    for device in abandoned(session, held):
-        if address := device.pci:
-            it = HostDevice(device.kind, "hostdev", False, device.address, address)
-            if holders.of_vfio(session.machine, [address]):
-                given(session, guest, [it])
-            elif device.recorded == "nothing":
-                reasons.append(not_given(session, guest, [it]))
-            else:
-                reasons.append(removed(session, guest, [it]))
-    return "; ".join(reason for reason in reasons if reason) or None
-
-
 def _put_back(
-    session: Session, held: Held, part: Sequence[HeldDevice]
-) -> tuple[tuple[HeldDevice, ...], dict[str, str]]:
-    """Give back a part of the record, and what was taken along for it: that part, and what did not come back and why.
+    session: Session, held: Held, part: Sequence[HeldDevice], gone: Sequence[HostDevice] | None = None
+) -> tuple[Held, tuple[HeldDevice, ...], Plan, dict[str, str]]:
+    """Give back a part of the record: the record, what of it leaves, the plan, and what did not come back and why.
 
-    Another device of a group, taken along, goes back when the guest has none of that group left.
+    ``gone``: what the guest had and has no more. A device whose group must wait becomes one that is taken along.
     """
-    rest = [device for device in held.devices if device not in part and device.audited]
-    lock = session.state.name_of_lock
-    staying = {lock(device.pci) for device in rest if device.pci}
-    going = {lock(device.pci) for device in part if device.pci} - staying
-    along = [
-        device
+    leaving = leaving_with(session, held, part)
+    waiting = {device.key for device in part if device not in leaving}
+    devices = [
+        device._replace(audited=False, recorded="nothing", plugging=None) if device.key in waiting else device
         for device in held.devices
-        if not device.audited and device not in part and device.pci and lock(device.pci) in going
+        if device.move or device.key not in waiting
     ]
-    _, failed = undo(session.with_grace(), held._replace(devices=(*part, *along)))
-    return (*part, *along), failed
+    rest = held._replace(devices=tuple(leaving))
+    operation = OPERATIONS["release"] if gone is None else DETACH
+    plan, failed = undo(session.with_grace(), rest, at_its_end=gone or (), operation=operation)
+    return held._replace(devices=tuple(devices)), leaving, plan, failed
 
 
-def _refuse(session: Session, wanted: Domain, keys: Iterable[str], reason: str, remedy: str) -> NoReturn:
-    _refuse_for(session, wanted, [Refusal(key, reason, remedy) for key in keys])
-
-
-def _refuse_for(session: Session, wanted: Domain, refusals: Sequence[Refusal]) -> NoReturn:
-    _record_failure(session, wanted, {refusal.device for refusal in refusals})
+def _refuse(session: Session, wanted: Domain, refusals: Sequence[Refusal]) -> NoReturn:
+    record_failure(session, wanted)
     raise Refused(shown(refusals))
 
 
-def _record_failure(session: Session, wanted: Domain, keys: Collection[str]) -> None:
-    session.send(audit.failed(wanted, keys, session.config, "attach"))
-
-
-@contextmanager
-def _record_of(session: Session, guest: Domain, addresses: Sequence[PciAddress]) -> Iterator[Held]:
-    """The guest's record, or the beginning of one, under its lock and those of the devices."""
-    state = session.state
-    with (
-        state.locked([f"domain-{guest.uuid}"], session.deadline),
-        state.locked(state.names_of_locks(addresses), session.deadline),
-    ):
-        held = state.load(guest.uuid)
-        if held is None:
-            daemon = state.process(session.libvirtd)
-            held = Held(guest.uuid, guest.name, guest.virt, "started", state.boot(), daemon)
-        yield held
+def record_failure(session: Session, wanted: Domain) -> None:
+    """None of the devices could be plugged in."""
+    wanted = session.with_extra(wanted, before=True)
+    session.send(audit.failed(wanted, (device.key for device in wanted.devices), session.config, "attach"))

@@ -4,17 +4,21 @@
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from libhook import domxml, hotplug
+from libhook import domxml, hotplug, life
+from libhook.config import Config
 from libhook.domain import Domain, HostDevice
 from libhook.domxml import DeviceXml
 from libhook.effects import libvirtd
 from libhook.effects.child import Deadline
-from libhook.effects.hypervisor import Found, Gone
+from libhook.effects.hypervisor import Found, Gone, NoSuchGuest
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.errors import DeadlineExpired, LibhookError, Refused, printable
 from libhook.event import Event, Operation
+from libhook.halfplugged import make_way
+from libhook.held import Process
+from libhook.parts import leaving_with
 from libhook.plan import Plan
 from libhook.session import Session, load_config
 
@@ -66,16 +70,31 @@ class _Plugging(NamedTuple):
         return asked or (LIVE if self.found.runs else CONFIG)
 
     def look(self) -> Domain:
-        """The guest as it is now."""
+        """The guest as it is now. NoSuchGuest when it does not run any more."""
         found = self.hypervisor.find(self.found.uuid, Deadline.after(self.request.timeout))
+        if not found.runs:
+            raise NoSuchGuest("it does not run any more")
         return domxml.parse(found.document)
 
-    def session(self, guest: Domain) -> Session:
-        """With an event's own time: what libvirt and the guest took is not the kernel's."""
-        settings = load_config(self.machine, guest.name, guest.uuid)
+    def session(self, guest: Domain, *, strict: bool = False) -> Session:
+        """With an event's own time: what libvirt and the guest took is not the kernel's.
+
+        A broken configuration keeps devices from being handed over, where it is ``strict``, and never from coming back.
+        """
+        try:
+            settings = load_config(self.machine, guest.name, guest.uuid)
+        except LibhookError as error:
+            if strict:
+                raise
+            self.log.add("error", "configuration ignored", reason=error.message)
+            settings = Config()
         deadline = Deadline.after(settings.write_deadline)
         daemon = libvirtd.find(self.machine)
         return Session(self.machine, State(self.machine), self.log, settings, deadline, daemon)
+
+    def ask(self) -> Deadline:
+        """The time that one question to libvirt has."""
+        return Deadline.after(self.request.timeout)
 
 
 def _begin(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request) -> _Plugging:
@@ -96,36 +115,60 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     name = printable(before.name)
     devices = work.wanted.devices
     log.bind(guest=before.name, uuid=before.uuid)
-    if request.dry_run:
-        yield from _foresee(work, before, hotplug.ATTACH, devices)
+    live = bool(work.flags & LIVE)
+    if request.dry_run or work.session(before).config.dry_run:
+        yield from _foresee(work, before, hotplug.ATTACH, devices, live=live)
         return
-    if not work.flags & LIVE:
-        hypervisor.attach(before.uuid, request.document, work.flags, Deadline.after(request.timeout))
+    if not live:
+        hypervisor.attach(before.uuid, request.document, work.flags, work.ask())
         yield f"{name}: added to its configuration"
         return
     worker = State(machine).own_process()
-    hotplug.take(work.session(before), before, devices, worker)
+    _take(work, before, worker)
     try:
-        hypervisor.attach(before.uuid, request.document, work.flags, Deadline.after(request.timeout))
-        after = work.look()
-    except DeadlineExpired:
-        raise  # nobody knows whether the guest has it: the record stays, and who can see it settles it
+        hypervisor.attach(before.uuid, request.document, work.flags, work.ask())
+    except DeadlineExpired as error:
+        raise DeadlineExpired(f"{error.message}, and nobody knows whether {name} has it", _UNKNOWN) from None
     except LibhookError as error:
         if left := hotplug.not_given(work.session(before), before, devices):
             raise Refused(f"{error.message}; and {left}", "libhook status") from None
         raise
+    try:
+        after = work.look()
+    except NoSuchGuest:
+        raise Refused(f"the guest {name} ended meanwhile", "libhook status says what is left of it") from None
     new = _new(before, after, work.wanted)
-    hotplug.given(work.session(before), after, new)
+    taken = {device.key for device in devices if device.resolved}
+    hotplug.given(work.session(before), after, new, worker, taken)
     yield from (f"{name}: has {device.kind} {printable(device.address)} now" for device in new)
     if not new:
         yield f"{name}: has it now; it is no host device"
 
 
+_UNKNOWN = "when libvirtd answers again, libhook recover sees to it"
+
+
+def _take(work: _Plugging, guest: Domain, worker: Process) -> None:
+    """Hand over what the XML names; what libvirt chooses is known only after."""
+    wanted = guest._replace(devices=work.wanted.devices)
+    if not wanted.devices:
+        return
+    try:
+        session = work.session(guest, strict=True)
+        make_way(session, wanted)
+        hotplug.take(session, guest, wanted.devices, worker)
+    except Refused:
+        raise  # and recorded
+    except LibhookError:
+        hotplug.record_failure(work.session(guest), wanted)
+        raise
+
+
 def _new(before: Domain, after: Domain, wanted: DeviceXml) -> list[HostDevice]:
     """What was plugged in, with the address that libvirt found where the XML does not say it."""
-    keys = {device.key for device in wanted.devices if device.resolved}
-    if len(keys) == len(wanted.devices) > 0:
-        return [device for device in after.devices if device.key in keys]
+    if wanted.devices and all(device.resolved for device in wanted.devices):
+        found = {device.key: device for device in after.devices}
+        return [found.get(device.key, device) for device in wanted.devices]
     had, hints = {device.key for device in before.devices}, _hints(wanted)
     return [device for device in after.devices if device.key not in had and (not hints or device.hint in hints)]
 
@@ -145,40 +188,37 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     devices = _of_guest(before, work.wanted) if live else ()
     if live and work.wanted.devices and not devices:
         raise Refused(f"the guest {name} has no such device", f"virsh dumpxml {name} shows what it has")
-    if request.dry_run:
-        yield from _foresee(work, before, hotplug.DETACH, devices)
+    # What was handed over is given back also where a dry run was asked for meanwhile.
+    handed_over = before.uuid in State(machine).uuids()
+    if request.dry_run or (work.session(before).config.dry_run and not handed_over):
+        yield from _foresee(work, before, hotplug.DETACH, devices, live=live)
         return
     if not devices:
-        hypervisor.detach(before.uuid, request.document, "", work.flags, Deadline.after(request.timeout))
-        yield f"{name}: removed from its configuration" if not live else f"{name}: asked; it is no host device"
+        hypervisor.detach(before.uuid, request.document, "", work.flags, work.ask())
+        yield f"{name}: asked; it is no host device" if live else f"{name}: removed from its configuration"
         return
     worker = State(machine).own_process()
     hotplug.ask_back(work.session(before), before, devices, worker)
     shown = ", ".join(f"{device.kind} {printable(device.address)}" for device in devices)
-    deadline = Deadline.after(request.timeout)
     try:
-        answer = hypervisor.detach(before.uuid, request.document, devices[0].alias, work.flags, deadline)
-        gone = answer == "gone" or _is_gone(work, devices)
-    except DeadlineExpired:
-        raise
+        answer = hypervisor.detach(before.uuid, request.document, devices[0].alias, work.flags, work.ask())
+    except DeadlineExpired as error:
+        raise DeadlineExpired(f"{error.message}, and nobody knows whether {name} has {shown}", _UNKNOWN) from None
     except LibhookError:
         hotplug.kept(work.session(before), before, devices, worker)
         raise
-    if not gone:
-        hotplug.kept(work.session(before), before, devices, worker)
+    try:
+        # An event may be lost; the guest's XML is the truth.
+        has = () if answer == "gone" else {device.key for device in work.look().devices}
+    except NoSuchGuest:
+        yield f"{name}: ended meanwhile, and {shown} with it"
+        return
+    if any(device.key in has for device in devices) and hotplug.kept(work.session(before), before, devices, worker):
         reason = "refuses to give up" if answer == "kept" else f"did not answer within {request.timeout:g} s; it keeps"
         raise Refused(f"the guest {name} {reason} {shown}", "is its system up? try again, or shut it down")
     if left := hotplug.removed(work.session(before), before, devices):
         raise Refused(f"the guest {name} gave up {shown}, but {left}", "libhook status; libhook recover")
     yield f"{name}: gave up {shown}"
-
-
-def _is_gone(work: _Plugging, devices: tuple[HostDevice, ...]) -> bool:
-    """An event may be lost; the guest's XML is the truth. A guest that ended meanwhile has nothing."""
-    try:
-        return not {device.key for device in work.look().devices} & {device.key for device in devices}
-    except Refused:
-        return True
 
 
 def _of_guest(guest: Domain, wanted: DeviceXml) -> tuple[HostDevice, ...]:
@@ -188,9 +228,16 @@ def _of_guest(guest: Domain, wanted: DeviceXml) -> tuple[HostDevice, ...]:
     return by_key or tuple(device for device in guest.devices if device.hint in hints)[:1]
 
 
-def _foresee(work: _Plugging, guest: Domain, operation: Operation, devices: tuple[HostDevice, ...]) -> Iterator[str]:
+def _foresee(
+    work: _Plugging, guest: Domain, operation: Operation, devices: tuple[HostDevice, ...], *, live: bool
+) -> Iterator[str]:
     """The dry run: the plan that would be applied."""
-    plan = foresee(work.session(guest), guest, operation, devices)
+    if not work.request.dry_run:
+        yield f"dry_run = true in {work.machine.config}: nothing is done but said"
+    if not live:
+        yield "only its configuration would be changed"
+        return
+    plan = foresee(work.session(guest, strict=True), guest, operation, devices)
     yield from plan.describe()
     if plan.refusals:
         raise Refused("nothing would be done", "see above")
@@ -199,7 +246,13 @@ def _foresee(work: _Plugging, guest: Domain, operation: Operation, devices: tupl
 def foresee(session: Session, guest: Domain, operation: Operation, devices: tuple[HostDevice, ...]) -> Plan:
     """What plugging these devices in, or out, would do on the host now."""
     held = session.state.load(guest.uuid)
-    if held and operation == hotplug.DETACH:
+    happening, wanted = Event(guest.name, operation, "-"), guest._replace(devices=devices)
+    if operation == hotplug.ATTACH:
+        refusals = hotplug.objections(session, held, devices) if held else ()
+        return Plan(tuple(refusals)) if refusals else life.foresee(session, happening, wanted)
+    if held:
+        wanted = session.with_extra(wanted, held)
         keys = {device.key for device in devices}
-        held = held._replace(devices=tuple(device for device in held.devices if device.key in keys))
-    return session.plan(Event(guest.name, operation, "-"), guest._replace(devices=devices), held)
+        part = [device for device in held.devices if device.key in keys]
+        held = held._replace(devices=leaving_with(session, held, part))
+    return session.plan(happening, wanted, held)

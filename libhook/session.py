@@ -20,7 +20,7 @@ from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.errors import LibhookError
-from libhook.event import OPERATIONS, Event
+from libhook.event import OPERATIONS, Event, Operation
 from libhook.handlers.preflight import waits_for
 from libhook.held import Held
 from libhook.host import NOTHING, Host
@@ -138,12 +138,18 @@ class Session(NamedTuple):
 
         return guest._replace(devices=tuple(map(complete, guest.devices)))
 
-    def to_release(self, held: Held, shutoff: str = "-", at_its_end: Sequence[HostDevice] = ()) -> Situation:
+    def to_release(
+        self,
+        held: Held,
+        shutoff: str = "-",
+        at_its_end: Sequence[HostDevice] = (),
+        operation: Operation = OPERATIONS["release"],
+    ) -> Situation:
         """What the give-back of everything of a record may consider.
 
         The guest's XML is not asked, but for which devices it had ``at_its_end``.
         """
-        event = Event(held.name, OPERATIONS["release"], shutoff)
+        event = Event(held.name, operation, shutoff)
         return self.situation(event, Domain(held.name, held.uuid, held.virt, tuple(at_its_end)), held)
 
     def plan_release(self, held: Held) -> Plan:

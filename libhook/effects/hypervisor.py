@@ -24,6 +24,11 @@ _KEEPALIVE = (5, 3)
 _DETACH_TAKES = 15.0
 """Seconds beyond the deadline: libvirt itself waits 5 for the guest (10 on ppc64, qemu_hotplug.c:75)."""
 
+
+class NoSuchGuest(Refused):
+    """libvirt knows no guest of this name: there never was one, or it has ended."""
+
+
 Gone = Literal["gone", "kept", "silent"]
 """What a guest made of being asked for a device: gave it up, refused, or did not answer in time."""
 
@@ -102,13 +107,17 @@ class Hypervisor:
             except ImportError:
                 say(b"missing")
                 return
+            connection = None
             try:
                 libvirt.virEventRegisterDefaultImpl()
                 connection = libvirt.open(self._uri)
                 connection.setKeepAlive(*_KEEPALIVE)
                 answer = ["ok", *task(connection)]
             except libvirt.libvirtError as error:
-                answer = ["error", error.get_error_message() or str(error)]
+                kind = "unknown" if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN else "error"
+                if connection and not connection.isAlive():
+                    kind = "lost"
+                answer = [kind, error.get_error_message() or str(error)]
             say("\n".join(answer).encode("utf-8", "surrogateescape"))
 
         answer = child.lines(ask, deadline)
@@ -117,6 +126,10 @@ class Hypervisor:
                 return rest
             case ["error", *reason]:
                 raise Refused(f"libvirt: {' '.join(reason)}")
+            case ["unknown", *reason]:
+                raise NoSuchGuest(f"libvirt: {' '.join(reason)}", "virsh list --all names those there are")
+            case ["lost", *_]:
+                raise DeadlineExpired("libvirtd went away before it answered", "systemctl status libvirtd virtqemud")
             case ["missing"]:
                 raise MISSING
         raise DeadlineExpired("libvirtd did not answer in time", f"is it alive? virsh -c {self._uri} list")

@@ -112,7 +112,9 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[tuple[str, str]]
             f"{address} is a PF with VFs enabled: {len(device.vfs)}",
             f"give the guest a VF, or disable them: echo 0 > /sys/bus/pci/devices/{address}/sriov_numvfs",
         )
-    if address in host.in_use:
+    claim = host.claims.get(address)  # what is plugged in joins what the guest has of the group
+    plugged = situation.event.operation.name == "attach" and claim and claim.uuid == situation.domain.uuid
+    if address in host.in_use and not plugged:
         yield f"{address} is open in {host.in_use[address]}", "stop that process first"
 
 

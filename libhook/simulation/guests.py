@@ -16,6 +16,10 @@ class Assigned(NamedTuple):
     model: str = ""
     """``<driver model=…>``: the vfio driver that the XML asks for."""
 
+    def xml(self, at: int, prepared: bool = False) -> str:
+        """The element, as the guest's device number ``at``; what libvirt fills in once it is ``prepared``."""
+        return _device(self, at, prepared)
+
 
 class Guest(NamedTuple):
     """``document`` is handed over as it is at every step, where the XML itself is what a test is about."""

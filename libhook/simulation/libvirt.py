@@ -45,7 +45,9 @@ class _Running:
     guest: Guest
     number: int
     pid: int = 0
-    groups: list[int] = field(default_factory=list)
+    ended: bool = False
+    job: threading.RLock = field(default_factory=threading.RLock)
+    """What changes the guest waits for what does so already, a hook included."""
 
 
 class Libvirt:
@@ -83,6 +85,11 @@ class Libvirt:
                 return Outcome("Requested operation is not valid: domain is already running", ())
             self._number += 1
             run = self._running[guest.name] = _Running(guest, self._number)
+        with run.job:
+            return self._start(calls, run, fails)
+
+    def _start(self, calls: list[Call], run: _Running, fails: str) -> Outcome:
+        guest = run.guest
         try:
             self._call(calls, run, "prepare")
             self._lists.prepare(guest.name, guest.devices)
@@ -99,17 +106,55 @@ class Libvirt:
     def stop(self, name: str, reason: str = "destroyed") -> Outcome:
         """The guest ends: ``shutdown``, ``destroyed``, ``crashed``, ``saved``, ``migrated``, ``from snapshot``."""
         calls: list[Call] = []
-        self._end(calls, self._running[name], reason)
+        run = self._running[name]
+        with run.job:
+            self._end(calls, run, reason)
         return Outcome("", tuple(calls))
 
+    @property
+    def guests(self) -> list[Guest]:
+        """Those that run, with the devices that they have now."""
+        return [run.guest for run in self._running.values() if run.pid and not run.ended]
+
+    def attach(self, name: str, device: Assigned, fails: str = "") -> str:
+        """virsh attach-device --live: no hook is called; what its caller reads, "" when all went well.
+
+        ``fails``: "monitor": QEMU refuses in device_add, when the device is bound and reserved already.
+        """
+        run = self._running.get(name)
+        if run is None:
+            return "Requested operation is not valid: domain is not running"
+        try:
+            with run.job:
+                if run.ended:
+                    raise Failed("Requested operation is not valid: domain is not running")
+                self._lists.prepare(name, [device])
+                try:
+                    if fails == "monitor":
+                        raise Failed("internal error: unable to execute QEMU command 'device_add': told to fail")
+                    self._open(run, (device,))
+                except (Failed, OSError):
+                    self._lists.reattach(name, [device.address])
+                    raise
+                run.guest = run.guest._replace(devices=(*run.guest.devices, device))
+                self._save_status(run)
+        except (Failed, OSError) as failure:
+            return str(failure)
+        return ""
+
     def unplug(self, name: str, address: str) -> None:
-        """Hot-unplug: no hook is called. A managed device goes back to its host driver."""
+        """The guest lets a device go: no hook is called. A managed device goes back to its host driver.
+
+        Of a guest that refuses, or does not answer, there is nothing to play: it keeps the device, and virsh
+        detach-device itself has returned before either is known.
+        """
         run = self._running[name]
-        devices = tuple(device for device in run.guest.devices if device.address != address)
-        run.guest = run.guest._replace(devices=devices)
-        self._close(run)
-        self._open(run, devices)
-        self._lists.reattach(name, [address])
+        with run.job:
+            devices = tuple(device for device in run.guest.devices if device.address != address)
+            run.guest = run.guest._replace(devices=devices)
+            self._close(run, address)
+            self._save_status(run)
+            self._lists.reattach(name, [address])
 
     def restart(self) -> Outcome:
         """The daemon ends and starts again, guests live on: it forgets which devices it left unbound."""
@@ -142,42 +187,46 @@ class Libvirt:
         if fails == "qemu":
             raise Failed("internal error: QEMU unexpectedly closed the monitor: told to fail")
         run.pid = processes.spawn(self.root, "qemu-system-x86", self.pid)
-        status = (
-            f"<domstatus state='running' pid='{run.pid}'>\n{run.guest.xml(run.number, True).decode()}</domstatus>\n"
-        )
-        store.create(f"{self.root}/run/libvirt/qemu/{run.guest.name}.xml", status)
+        self._save_status(run)
         store.create(f"{self.root}/run/libvirt/qemu/{run.guest.name}.pid", f"{run.pid}\n")
         try:
             self._open(run, run.guest.devices)
         except OSError as error:
             raise Failed(f"internal error: QEMU: vfio: {error.filename}: {error.strerror}") from error
 
+    def _save_status(self, run: _Running) -> None:
+        status = (
+            f"<domstatus state='running' pid='{run.pid}'>\n{run.guest.xml(run.number, True).decode()}</domstatus>\n"
+        )
+        store.replace(self.root, f"{self.root}/run/libvirt/qemu/{run.guest.name}.xml", status)
+
+    def _group(self, address: str) -> int:
+        try:
+            link = os.readlink(f"{self.root}/sys/bus/pci/devices/{address}/iommu_group")
+        except FileNotFoundError as error:
+            raise OSError(error.errno, "no such host device", address) from error
+        return int(os.path.basename(link))
+
     def _open(self, run: _Running, devices: tuple[Assigned, ...]) -> None:
         by_group: dict[int, list[str]] = {}
         for device in devices:
-            try:
-                link = os.readlink(f"{self.root}/sys/bus/pci/devices/{device.address}/iommu_group")
-            except FileNotFoundError as error:
-                raise OSError(error.errno, "no such host device", device.address) from error
-            by_group.setdefault(int(os.path.basename(link)), []).append(device.address)
+            by_group.setdefault(self._group(device.address), []).append(device.address)
         for group, addresses in by_group.items():
-            vfio.claim(self.root, group, run.pid, tuple(addresses))
-            run.groups.append(group)
-            processes.open_file(self.root, run.pid, f"/dev/vfio/{group}")
-            self._tell(f"QEMU opens /dev/vfio/{group}")
+            had = vfio.claim(self.root, group, run.pid, tuple(addresses))
+            if not had:
+                processes.open_file(self.root, run.pid, f"/dev/vfio/{group}")
+                self._tell(f"QEMU opens /dev/vfio/{group}")
 
-    def _close(self, run: _Running) -> None:
-        for group in run.groups:
-            vfio.release(self.root, group)
+    def _close(self, run: _Running, address: str) -> None:
+        group = self._group(address)
+        if not vfio.release(self.root, group, address):
             processes.close_file(self.root, run.pid, f"/dev/vfio/{group}")
-        run.groups.clear()
 
     def _end(self, calls: list[Call], run: _Running, reason: str) -> None:
         """qemuProcessStop()."""
-        name = run.guest.name
+        name, run.ended = run.guest.name, True
         if run.pid:
             processes.end(self.root, run.pid)
-            run.groups.clear()
         prepared = run.pid > 0
         self._call(calls, run, "stopped", prepared=prepared)
         self._lists.reattach(name)

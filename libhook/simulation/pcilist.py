@@ -4,6 +4,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -151,4 +152,5 @@ class DeviceLists:
         self._kernel.write(f"bus/pci/devices/{address}/driver_override", "\n")
         if self._driver(address):
             self._kernel.write(f"bus/pci/devices/{address}/driver/unbind", address)
-        self._kernel.write("bus/pci/drivers_probe", address)
+        with suppress(OSError):  # only logged: another device of the group may still be QEMU's
+            self._kernel.write("bus/pci/drivers_probe", address)

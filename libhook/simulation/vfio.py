@@ -39,8 +39,8 @@ def unregister(root: str, address: str, device: dict[str, Any]) -> None:
         store.unlink(f"{root}/dev/vfio/{device['group']}")
 
 
-def claim(root: str, group: int, pid: int, addresses: tuple[str, ...]) -> None:
-    """A process opens the group and these devices of it (iommu_group_claim_dma_owner()).
+def claim(root: str, group: int, pid: int, addresses: tuple[str, ...]) -> bool:
+    """A process opens the group and these devices of it (iommu_group_claim_dma_owner()); whether it had it already.
 
     EBUSY when another has it, EPERM when a device of the group is on a driver that uses the kernel's DMA
     ("group is not viable"), ENOENT when no device is on a vfio driver.
@@ -48,7 +48,8 @@ def claim(root: str, group: int, pid: int, addresses: tuple[str, ...]) -> None:
     with store.group_lock(root, group):
         if not os.path.lexists(f"{root}/dev/vfio/{group}"):
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), f"/dev/vfio/{group}")
-        if os.path.lexists(f"{root}/simulation/owners/{group}"):
+        owner, *had = _owner(root, group)
+        if owner not in ("", str(pid)):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), f"/dev/vfio/{group}")
         for address in store.members(root, group):
             driver = store.bound(root, address)
@@ -57,7 +58,8 @@ def claim(root: str, group: int, pid: int, addresses: tuple[str, ...]) -> None:
         for address in addresses:
             if not os.path.isdir(f"{root}/sys/bus/pci/devices/{address}/vfio-dev"):
                 raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), address)
-        store.create(f"{root}/simulation/owners/{group}", " ".join((str(pid), *addresses)))
+        store.replace(root, f"{root}/simulation/owners/{group}", " ".join((str(pid), *had, *addresses)))
+        return bool(had)
 
 
 def opened(root: str, address: str, group: int | None) -> bool:
@@ -68,6 +70,21 @@ def opened(root: str, address: str, group: int | None) -> bool:
         return False
 
 
-def release(root: str, group: int) -> None:
-    """The owner closes the group, or ends."""
-    store.unlink(f"{root}/simulation/owners/{group}")
+def release(root: str, group: int, address: str) -> bool:
+    """The owner closes a device, and with its last one the group; whether it has the group still."""
+    with store.group_lock(root, group):
+        owner, *had = _owner(root, group)
+        left = [other for other in had if other != address]
+        if left:
+            store.replace(root, f"{root}/simulation/owners/{group}", " ".join((owner, *left)))
+        else:
+            store.unlink(f"{root}/simulation/owners/{group}")
+        return bool(left)
+
+
+def _owner(root: str, group: int) -> list[str]:
+    """The pid that has the group, then the devices of it that it has open; an empty pid when nobody has."""
+    try:
+        return store.read(f"{root}/simulation/owners/{group}").split() or [""]
+    except FileNotFoundError:
+        return [""]

@@ -115,6 +115,7 @@ def test_what_happened_while_nobody_watched(host: Host, watched: Watched, forget
 
 def test_a_guest_that_began_before_anybody_looked(host: Host) -> None:
     """What it has, it has: nothing is recorded of it but what happens from then on."""
+    host.libvirt.start(guest())
     watched = Watched(host)
     watched.guest = guest(NIC)
     watched.connect()

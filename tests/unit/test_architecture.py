@@ -14,7 +14,7 @@ LAYERS = (
      "situation"),
     ("handlers", "registry", "recovery", "report", "views"),
     ("effects",),
-    ("session", "giveback", "life", "hotplug", "watch", "run"),
+    ("session", "giveback", "life", "parts", "hotplug", "halfplugged", "watch", "run"),
     ("history",),
     ("plug", "commands", "cli", "__main__"),
 )  # fmt: skip

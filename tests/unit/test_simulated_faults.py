@@ -203,7 +203,7 @@ def test_unbinding_a_pf_waits_for_the_guest_of_a_vf(make: Callable[[World], Simu
     numvfs = Path(kernel.root, f"sys/bus/pci/devices/{PF}/sriov_numvfs")
     assert eventually(numvfs.is_fifo)
     assert hung.is_alive()
-    vfio.release(kernel.root, group)
+    vfio.release(kernel.root, group, VF)
     assert ended(hung) == 0
     assert numvfs.read_text() == "0\n"
     assert not Path(kernel.root, "sys/bus/pci/devices", VF).exists()

@@ -137,7 +137,7 @@ def test_a_claimed_group_keeps_host_drivers_out(make: Callable[[World], Simulate
     assert refused(kernel, "bus/pci/drivers/snd_hda_intel/bind", SOUND) == "EBUSY"
     assert driver(kernel, SOUND) is None
     assert Path(kernel.root, "dev/vfio/14").exists()
-    vfio.release(kernel.root, 14)
+    vfio.release(kernel.root, 14, GPU)
     kernel.write("bus/pci/drivers_probe", SOUND)
     assert driver(kernel, SOUND) == "snd_hda_intel"
 

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What was begun with a device of a guest that runs, and not ended: whoever plugged was killed, or a driver hung.
+
+QEMU has the device open, or has it not: that says how it ended.
+"""
+
+from typing import Literal
+
+from libhook.domain import Domain, HostDevice
+from libhook.effects import holders
+from libhook.giveback import settle
+from libhook.held import Held, HeldDevice
+from libhook.hotplug import given, not_given, removed
+from libhook.life import former
+from libhook.parts import abandoned, addresses, leaving_with
+from libhook.session import Session
+
+_SHARED = "the guest has another device of its IOMMU group; its end will show whether it has this one"
+
+
+def make_way(session: Session, wanted: Domain) -> None:
+    """Settle what is in the way of giving the guest these devices: what the dead have, and what it has by halves."""
+    session.state.prepare()
+    for uuid in former(session, wanted):
+        if uuid != wanted.uuid:
+            settle(session, uuid)
+        elif held := session.state.load(uuid):
+            settle_abandoned(session, held)
+
+
+def settle_abandoned(session: Session, held: Held) -> str | None:
+    """End what was begun. Why something is left, or None."""
+    guest = Domain(held.name, held.uuid, held.virt, ())
+    reasons = []
+    for device in abandoned(session, held):
+        it = HostDevice(device.kind, "hostdev", False, device.address, device.pci)
+        match _fate(session, held, device):
+            case "given":
+                given(session, guest, [it])
+            case "not given":
+                reasons.append(not_given(session, guest, [it], seen=device))
+            case "removed":
+                reasons.append(removed(session, guest, [it], seen=device))
+            case "not known":
+                reasons.append(f"{device.address}: {_SHARED}")
+    return "; ".join(reason for reason in reasons if reason) or None
+
+
+def foretell(session: Session, held: Held) -> list[str]:
+    """What ``settle_abandoned`` would do."""
+    lines = []
+    for device in abandoned(session, held):
+        match _fate(session, held, device):
+            case "given":
+                lines.append(f"{device.address}: the guest has it, which would be recorded")
+            case "not known":
+                lines.append(f"{device.address}: {_SHARED}")
+            case _:
+                lines.append(f"{device.address}: would be given back")
+                leaving = held._replace(devices=leaving_with(session, held, [device]))
+                lines += [f"  {line}" for move in session.plan_release(leaving).moves for line in move.describe()]
+    return lines
+
+
+def _fate(session: Session, held: Held, device: HeldDevice) -> Literal["given", "not given", "removed", "not known"]:
+    """What became of it. A device that did not come back is the guest's no more."""
+    if device.recorded in ("nothing", "success") and holders.of_vfio(session.machine, addresses([device])):
+        lock = session.state.name_of_lock
+        others = addresses(other for other in held.devices if other != device and other.audited)
+        shares = {*map(lock, addresses([device]))} & {*map(lock, others)}
+        return "not known" if shares and device.recorded == "nothing" else "given"
+    return "not given" if device.recorded in ("nothing", "failed") else "removed"
