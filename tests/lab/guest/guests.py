@@ -179,9 +179,16 @@ class Guest:
         with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
             file.write(device.xml)
             file.flush()
-            if by == "virsh":
-                return virsh(f"{verb}-device", self.uuid, file.name, *options)
-            return libhook(verb, self.uuid, file.name, *options)
+            if by == "libhook":
+                return libhook(verb, self.uuid, file.name, *options)
+            had = self._host_devices()
+            said = virsh(f"{verb}-device", self.uuid, file.name, *options)
+            # virsh does not wait for the guest's answer beyond a few seconds.
+            wait_for(f"{verb} of {device.record}", lambda: self._host_devices() != had, 60)
+            return said
+
+    def _host_devices(self) -> int:
+        return virsh("dumpxml", self.uuid).count("<hostdev ")
 
     def destroy(self) -> None:
         """End it as `virsh destroy` does."""
