@@ -181,8 +181,10 @@ class Applier:
             if using:
                 return Failure(f"{move.device} is still in use by {using}", "stop what uses it, then try again")
             return Failure(f"{move.device} was not reached in time", "try again, or allow more with write_deadline")
-        held = f"; it is in use by {using}" if using else ""
-        return Failure(f"{move.device} hangs: its driver does not answer in time{held}", _WEDGED)
+        hangs = f"{move.device} hangs: its driver does not answer in time"
+        if using:
+            return Failure(f"{hangs}; it is in use by {using}", "stop what uses it, then run: libhook recover")
+        return Failure(hangs, _WEDGED)
 
     def _failed(self, move: Move, what: str, code: int) -> Failure:
         if not sysfs.exists(self._machine, move.device):

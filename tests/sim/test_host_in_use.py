@@ -202,7 +202,8 @@ def test_who_keeps_a_driver_from_letting_go_is_named(root: str) -> None:
     faults.hold(root, SOUND)
     outcome = host.event(guest(SOUND, GPU), "prepare")
     assert outcome.line.startswith(
-        f"{SOUND} hangs: its driver does not answer in time; it is in use by pulse (pid 2000, /dev/snd/controlC0)"
+        f"{SOUND} hangs: its driver does not answer in time; it is in use by pulse (pid 2000, /dev/snd/controlC0): "
+        "stop what uses it, then run: libhook recover"
     )
     faults.let_go(root, SOUND)
     assert reap(5)

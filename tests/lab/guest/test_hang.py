@@ -84,7 +84,7 @@ def test_driver_that_never_lets_go(guest: MakeGuest, control: str) -> None:
         said = starting.result(DEADLINE + SLACK)
         assert DEADLINE < time.monotonic() - began < DEADLINE + SLACK
         assert f"{SOUND} hangs" in said
-        assert f"sleep (pid {holder.pid}, {control})" in said
+        assert f"it is in use by sleep (pid {holder.pid}, {control}): stop what uses it, then run: libhook re" in said
         assert waiting_in("snd_card_free") == [child]
         assert (driver_of(NIC), override_of(NIC), driver_of(SOUND)) == ("e1000e", None, None)
         assert held_by(one) == [f"{SOUND} hangs"]
