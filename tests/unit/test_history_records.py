@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a line says, whoever wrote it when; held against libaudit's own parser."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trail_writing import BEGIN, ENRICHED, OTHER, UUID, Trail, read, told
+
+from libhook.history.records import DeviceRecord, GuestRecord, Parser, Record, TrailRecord, decode
+from libhook.record import encode
+
+_values = st.binary(max_size=40).map(lambda raw: raw.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
+HEAD = "pid=1 uid=0 auid=4294967295 ses=4294967295"
+
+
+def _records(log: Trail | bytes) -> list[Record]:
+    return list(Parser().records(b"\n" + bytes(log)))
+
+
+def _auparse(log: Trail) -> list[dict[str, str]]:
+    """The fields of each record as libaudit reads them; names and addresses interpreted."""
+    auparse = pytest.importorskip("auparse", reason="python3-audit is not installed")
+    parser = auparse.AuParser(auparse.AUSOURCE_BUFFER, bytes(log).decode("ascii"))
+    found = []
+    while parser.parse_next_event():
+        fields: dict[str, str] = {}
+        while True:
+            name = parser.get_field_name()
+            value = parser.interpret_field() if name in ("vm", "device", "exe") else parser.get_field_str()
+            fields.setdefault(name, value)
+            if not parser.next_field():
+                break
+        stamp = parser.get_timestamp()
+        fields["time"] = str(stamp.sec * 1000 + stamp.milli)
+        found.append(fields)
+    return found
+
+
+@given(vm=_values, device=_values)
+def test_what_was_encoded_is_read_back(vm: str, device: str) -> None:
+    """Every byte of a name and an address, through record.py and back, in today's text and the first."""
+    for style in ("libvirt", "2011"):
+        (record,) = _records(Trail().device("libhook", "attach", vm=vm, device=device, style=style))
+        assert isinstance(record, DeviceRecord)
+        assert (record.subject.vm, record.subject.device) == (vm, device)
+
+
+@given(vm=st.text(st.characters(codec="ascii", exclude_characters="\0")), success=st.booleans())
+def test_libaudits_parser_reads_the_same(vm: str, success: bool) -> None:
+    """Each field that both know, of a device's record and a guest's."""
+    log = Trail().device("libvirtd", "start", success, vm=vm, device="a b").control("stop", success, vm=vm)
+    device, guest = _records(log)
+    assert isinstance(device, DeviceRecord)
+    assert isinstance(guest, GuestRecord)
+    theirs = _auparse(log)
+    assert [record["uuid"] for record in theirs] == [device.subject.uuid, guest.subject.uuid]
+    assert [int(record["time"]) for record in theirs] == [device.time, guest.time]
+    assert [record["res"] == "success" for record in theirs] == [device.success, guest.success]
+    assert (theirs[0]["reason"], theirs[1]["op"]) == (device.reason, guest.operation)
+    assert (theirs[0]["bus"], theirs[0]["device"], theirs[0]["exe"]) == ("pci", "a b", "/usr/sbin/libvirtd")
+    if vm.isprintable() and vm:  # auparse escapes what is not, and cuts off what is empty
+        assert [record["vm"] for record in theirs] == [device.subject.vm, guest.subject.vm] == [vm, vm]
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ('"guest1"', "guest1"),
+        ('""', ""),
+        ('"?"', "?"),
+        ("guest1", "guest1"),
+        ("612062", "a b"),
+        ("deadbeef", "deadbeef"),
+        ("ABC", "ABC"),
+        ("FF41", "\udcffA"),
+        ("E280AE", "\u202e"),
+    ],
+)
+def test_a_value_is_quoted_hexadecimal_or_bare(written: str, value: str) -> None:
+    """Hexadecimal is what libaudit writes: pairs of digits in upper case."""
+    assert decode(written) == value
+
+
+OLD = f'resrc=dev reason=start vm="guest1" uuid={UUID} type=pci device="0000:00:1a.0"'
+EXE = 'exe="/usr/sbin/libvirtd"'
+HEXADECIMAL = f"exe={b'/usr/sbin/libvirtd'.hex().upper()}"
+END = "hostname=? addr=? terminal=? res=success'"
+VARIANTS = {
+    "2011": f"{HEAD} subj=system_u:system_r:virtd_t:s0-s0:c0.c1023 msg='{OLD} {EXE} {END}",
+    "before audit 2": f"user {HEAD} msg='{OLD}: {EXE} (hostname=?, addr=?, terminal=? res=success)'",
+    "AppArmor": f"{HEAD} subj=libvirtd (enforce) msg='{OLD} {EXE} {END}{ENRICHED}",
+    "hexadecimal": f"{HEAD} subj==unconfined msg='{OLD} {HEXADECIMAL} {END}{ENRICHED}",
+}
+
+
+@pytest.mark.parametrize("text", VARIANTS.values(), ids=VARIANTS)
+def test_records_of_other_times_and_places(text: str) -> None:
+    """With and without what later releases of audit, and the security modules, put around the text."""
+    log = Trail().raw("VIRT_RESOURCE", text)
+    (entry,) = told(log)
+    assert (entry["device"], entry["bus"], entry["vm"], entry["uuid"]) == ("0000:00:1a.0", "pci", "guest1", UUID)
+    assert (entry["recorded_by"], entry["result"], entry["from"]) == (["libvirtd"], "success", 1)
+
+
+def test_nodes_and_enriched_fields_change_nothing_else() -> None:
+    """With node= before it and the names of users after it, or neither."""
+    plain = Trail(enriched=False).device("libhook", "start")
+    (bare,) = told(plain)
+    (full,) = told(Trail("kvm1.example.org").device("libhook", "start"))
+    assert full == {**bare, "node": "kvm1.example.org"}
+
+
+def test_what_is_of_no_host_device_is_passed_over() -> None:
+    """Other resources, other types, other operations."""
+    log = Trail().message("VIRT_RESOURCE", f'virt=kvm resrc=disk reason=start vm="a" uuid={UUID}', "libvirtd", True, 1)
+    log.message("VIRT_RESOURCE", f'virt=kvm resrc=device reason=start vm="a" uuid={UUID}', "libvirtd", True, 1)
+    log.raw("VIRT_MACHINE_ID", f"{HEAD} msg='virt=kvm vm=\"a\" uuid={UUID} vm-ctx=+0:+0 res=success'")
+    log.raw("SYSCALL", 'comm="type=VIRT_RESOURCE msg=audit(1.000:1): resrc=dev"')
+    log.raw("CONFIG_CHANGE", "op=add_rule key=x res=1").raw("KERNEL", "something")
+    assert (read([bytes(log)])) == ([], [], 0)
+
+
+def test_a_text_in_another_record_is_no_record() -> None:
+    """A user's own message that holds a whole record begins another line."""
+    inner = bytes(Trail().device("libvirtd", "start")).decode().strip()
+    assert _records(Trail().raw("USER_CMD", f"{HEAD} msg='cmd={inner}'")) == []
+
+
+@pytest.mark.parametrize("end", range(1, 300, 7))
+def test_a_line_that_was_cut_off_takes_nothing_from_the_next(end: int) -> None:
+    """Wherever it ends: it is counted, and the next is read as what it is."""
+    whole = Trail().device("libvirtd", "start", vm="cut").lines[0]
+    following = Trail(now=BEGIN + 60_000).device("libhook", "start", vm="whole", uuid=OTHER).lines[0]
+    entries, _, unreadable = read([whole[:end] + b"\n" + following])
+    cut = whole.index(b"res=success'") + len("res=success'")
+    assert [entry.vm for entry in entries] == (["whole"] if end < cut else ["cut", "whole"])
+    assert entries[-1].start == BEGIN + 61_000
+    assert unreadable == (len("type=VIRT_RESOURCE ") <= end < cut)
+
+
+def test_rubbish_is_passed_over() -> None:
+    """NUL bytes, long lines, lines that end in the middle of a character, times that cannot be."""
+    log = Trail().device("libhook", "start")
+    rubbish = [
+        b"\0" * 100,
+        b"x" * 100_000,
+        b"type=VIRT_RESOURCE msg=audit(99999999999999.000:1): resrc=dev",
+        b"\xff\xfe",
+    ]
+    rubbish += [b"type=VIRT_CONTROL msg=audit(1.000:1): msg=''", b"type=VIRT_RESOURCE ", b"node= type=VIRT_RESOURCE x"]
+    entries, _, unreadable = read([b"\n".join([*rubbish, *log.lines, *rubbish])])
+    assert len(entries) == 1
+    assert unreadable == 6
+
+
+@given(st.lists(st.binary(max_size=200)), st.booleans())
+def test_no_bytes_raise(lines: list[bytes], known: bool) -> None:
+    """Whatever stands in a log."""
+    head = f"type=VIRT_RESOURCE msg=audit(1.000:1): {HEAD} msg='resrc=dev reason=".encode() if known else b""
+    read([b"\n".join(head + line for line in lines)])
+
+
+def _happenings(log: Trail) -> list[Any]:
+    return [
+        (record.happening, record.before, record.after) for record in _records(log) if isinstance(record, TrailRecord)
+    ]
+
+
+def test_the_trail_tells_of_itself() -> None:
+    """Boots, auditd's own words, and audit switched off; with when the lines around them were written."""
+    log = Trail().raw("SYSCALL", "x").raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=60_000)
+    log.raw("CONFIG_CHANGE", "op=set audit_enabled=0 old=1 auid=1 res=1").raw("SYSCALL", "y", after=5000)
+    log.raw("SYSTEM_BOOT", "z").raw("KERNEL", "state=initialized audit_enabled=0 res=1").raw("DAEMON_ABORT", "op=x")
+    now = BEGIN
+    assert _happenings(log) == [
+        ("daemon end", now + 1000, None),
+        ("daemon start", now + 2000, None),
+        ("audit off", None, now + 68_000),
+        ("boot", now + 68_000, None),
+        ("boot", now + 69_000, None),
+        ("daemon end", now + 70_000, None),
+    ]
+
+
+def test_silences() -> None:
+    """From auditd's end to its start, from its last line where it did not say, and while audit was off."""
+    log = Trail().raw("DAEMON_START", "first").raw("DAEMON_END", "op").raw("DAEMON_START", "op", after=60_000)
+    log.raw("SYSCALL", "x").raw("DAEMON_START", "op", after=30_000)
+    log.raw("CONFIG_CHANGE", "op=set audit_enabled=0 old=1 res=1").raw("SYSCALL", "y", after=5000).raw(
+        "DAEMON_END", "op"
+    )
+    found = [(s.start - BEGIN, None if s.end is None else s.end - BEGIN, s.why) for s in read([bytes(log)])[1]]
+    assert found == [
+        (2000, 62_000, "auditd did not run"),
+        (63_000, 93_000, "auditd ended without a word"),
+        (94_000, 99_000, "audit was off"),
+        (100_000, None, "auditd did not run"),
+    ]
+
+
+def test_a_name_that_reads_like_a_record_is_a_name() -> None:
+    """What would end the field is hexadecimal; what would not is not believed either."""
+    name = f"x' res=failed' vm={encode('vm', 'y')}"
+    (entry,) = told(Trail().device("libvirtd", "start", vm=name))
+    assert (entry["vm"], entry["result"]) == (name, "success")
+    (entry,) = told(Trail().device("libvirtd", "start", vm="a'b=c"))
+    assert (entry["vm"], entry["result"]) == ("a'b=c", "success")
