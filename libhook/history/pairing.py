@@ -152,11 +152,8 @@ class Pairing:
         if record.reason == "attach":
             in_turn = record.writer == "libhook" or not record.success  # otherwise it is another try, by other means
             same = not entry.success and in_turn and record.time - entry.end <= _MOMENT
-        elif entry.end > guest.control:
-            same = record.time - entry.end <= _SETTLED
-        else:  # libvirtd had the last word: only a late failure of ours is no news
-            same = not (entry.success or record.success) and record.time - entry.end <= _SETTLED
-            entry = entry._replace(disagree=True)
+        else:
+            same = entry.end > guest.control and record.time - entry.end <= _SETTLED
         if same:
             entry = _merged(entry, record.writer, record.success)
             del guest.recent[key]
@@ -239,12 +236,17 @@ class Pairing:
             part[ours[0]] = _merged(part[ours[0]], "libvirtd", True)
 
     def _again(self, guest: _Guest, time: int) -> None:
-        """It starts again, and no record says that it ended: what it held is over by now."""
-        for key, entry in list(guest.held.items()):
+        """It starts again, and no record says that it ended: what it held was over before the first of this start."""
+        former = []
+        for key, entry in guest.held.items():
             began = _at(entry)
             now = began > guest.control if guest.control >= 0 else time - began <= _ONE_START
-            if entry.began != "start" or not now:
-                self._give(guest.held.pop(key)._replace(end=time))
+            if entry.began == "start" and now:
+                time = min(time, began)
+            else:
+                former.append(key)
+        for key in former:
+            self._give(guest.held.pop(key)._replace(end=time))
         guest.runs = False
 
     def _boot(self, node: str | None, time: int) -> None:

@@ -60,6 +60,10 @@ class Table:
 
     def lines(self, rows: Iterable[str], width: int | None) -> Iterator[str]:
         """The whole text, for a terminal of a width, or None: as wide as it needs to be."""
+        if not any(self._widths):
+            yield from (f"-- {row}" for row in rows)
+            yield "no host device in the trail"
+            return
         shown = [number for number, widest in enumerate(self._widths) if widest]
         if width is not None and self._wide(shown) > width:
             shown.remove(_HEADINGS.index("UUID"))

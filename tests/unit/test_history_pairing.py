@@ -170,8 +170,8 @@ def test_a_guest_that_starts_again_without_libvirtds_words() -> None:
     log.device("libhook", "start", device="0000:03:00.0", after=3_600_000)
     log.device("libhook", "start").device("libhook", "stop")
     assert [(entry["device"][5:7], entry["ended"], entry["from"], entry["to"]) for entry in told(log)] == [
-        ("01", None, 1, 3603),
-        ("02", None, 2, 3603),
+        ("01", None, 1, 3602),
+        ("02", None, 2, 3602),
         ("03", None, 3602, None),
         ("01", "stop", 3603, 3604),
     ]

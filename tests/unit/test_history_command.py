@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``libhook history``: where it finds the trail, what it lets through, how it shows it, and how it fails."""
+
+import io
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trail_writing import BEGIN, OTHER, UUID, Trail
+
+from libhook import commands
+from libhook.errors import LibhookError
+from libhook.history import command, reader
+from libhook.history.command import Progress
+from libhook.history.order import Sorted
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run it on the host in tmp_path; lines of text, or with --json what they say."""
+    monkeypatch.setenv("TZ", "UTC")
+
+    def ran(*arguments: str) -> list[Any]:
+        options = commands.parser().parse_args(["history", *arguments])
+        assert command.run(str(tmp_path), options) == 0
+        lines = capsysbinary.readouterr().out.decode().splitlines()
+        return [json.loads(line) for line in lines] if "--json" in arguments else lines
+
+    return ran
+
+
+def _life(device: str, now: int = 0, vm: str = "win11", uuid: str = UUID, node: str = "") -> Trail:
+    log = Trail(node, now=BEGIN + now)
+    return log.device("libhook", "start", device=device, vm=vm, uuid=uuid).device(
+        "libhook", "stop", device=device, vm=vm, uuid=uuid
+    )
+
+
+def _devices(found: list[dict[str, Any]]) -> list[str]:
+    return [entry["device"] for entry in found]
+
+
+def _rotated(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    long = Trail().device("libvirtd", "start", device="long", uuid=OTHER).control("start", uuid=OTHER)
+    (folder / "audit.log.2").write_bytes(bytes(long) + bytes(_life("first", 10_000)))
+    (folder / "audit.log.1").write_bytes(bytes(_life("second", 20_000)))
+    end = Trail(now=BEGIN + 40_000).control("stop", uuid=OTHER)
+    (folder / "audit.log").write_bytes(bytes(_life("third", 30_000)) + bytes(end))
+
+
+def test_rotated_logs_are_read_oldest_first(tmp_path: Path, run: Run) -> None:
+    """A guest that began in the oldest ends in the newest, and is shown where it began."""
+    _rotated(tmp_path / "var/log/audit")
+    found = run("--json")
+    assert _devices(found) == ["long", "first", "second", "third"]
+    assert found[0]["to"] == "2026-11-24T18:30:41.000+00:00"
+    assert list(found[0]) == [
+        "device", "bus", "vm", "uuid", "began", "ended", "from", "to", "result", "recorded_by", "disagree", "node",
+    ]  # fmt: skip
+    assert _devices(run("--json", "-if", str(tmp_path / "var/log/audit"))) == _devices(found)
+
+
+def test_auditd_says_where_its_log_is(tmp_path: Path, run: Run) -> None:
+    """In auditd.conf."""
+    _rotated(tmp_path / "elsewhere")
+    (tmp_path / "etc/audit").mkdir(parents=True)
+    (tmp_path / "etc/audit/auditd.conf").write_text("#\nlocal_events = yes\nlog_file = /elsewhere/audit.log\n")
+    assert len(run("--json")) == 4
+
+
+def test_a_log_that_is_rotated_meanwhile_is_read_once(tmp_path: Path, run: Run) -> None:
+    """Between two opens the log became log.1: it is met twice, and its records are one set."""
+    _rotated(tmp_path / "var/log/audit")
+    log = tmp_path / "var/log/audit/audit.log"
+    (tmp_path / "var/log/audit/audit.log.1").unlink()
+    os.link(log, tmp_path / "var/log/audit/audit.log.1")
+    assert _devices(run("--json")) == ["long", "first", "third"]
+
+
+def test_files_are_read_in_order_of_time_however_they_are_named(tmp_path: Path, run: Run) -> None:
+    """Two pieces of a host's log, the younger first."""
+    _rotated(tmp_path)
+    files = [str(tmp_path / name) for name in ("audit.log", "audit.log.2")]
+    found = run("--json", "-if", files[0], "--input", files[1])
+    assert _devices(found) == ["long", "first", "third"]
+    assert found[0]["ended"] == "stop"
+
+
+def test_stdin_and_standard_tools() -> None:
+    """``-if -`` reads a pipe; a reader that goes away is no error."""
+    log = b"".join(bytes(_life("0000:01:00.0", number * 5000)) for number in range(5000))
+    shell = f"{sys.executable} -m libhook history --json -if - | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {shell}"], input=log, cwd=ROOT, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr, done.stdout.count(b"\n")) == (0, b"", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        ((), "abcd"),
+        (("-d", "01:00.0"), "ac"),
+        (("-d", "0000:01:00.0", "--device", "pci 0000:02:00.0"), "abc"),
+        (("-vm", "win11"), "ab"),
+        (("--vm", "win11", "--vm", "d b"), "abc"),
+        (("-uu", OTHER.upper()), "c"),
+        (("-n", "kvm2"), "d"),
+        (("--result", "failed"), "d"),
+        (("--result", "success", "--device", "0000:02:00.0"), "b"),
+        (("-ts", "2026-11-24T18:31:00+00:00"), "cd"),
+        (("-te", "2026-11-24T18:30:30+00:00"), "ab"),
+        (("-ts", "2026-11-24T18:30:15+00:00", "-te", "2026-11-24T18:30:30+00:00"), "b"),
+        (("--start", "11/24/2026", "18:31:00", "--end", "11/24/2026"), "cd"),
+        (("-d", "nothing"), ""),
+    ],
+)
+def test_filters(tmp_path: Path, run: Run, arguments: tuple[str, ...], left: str) -> None:
+    """Each lets through what it names; a time lets through what a guest had at some moment of it."""
+    log = bytes(_life("0000:01:00.0")) + bytes(_life("0000:02:00.0", 20_000))
+    log += bytes(_life("0000:01:00.0", 60_000, "d b", OTHER))
+    log += bytes(
+        Trail("kvm2", now=BEGIN + 80_000).device("libhook", "attach", False, vm="x", bus="usb", device="001.002")
+    )
+    (tmp_path / "log").write_bytes(log)
+    found = run("--json", "-if", str(tmp_path / "log"), *arguments)
+    assert "".join("abcd"[[2, 22, 62, 81].index(_seconds(entry["to"]))] for entry in found) == left
+
+
+def _seconds(text: str) -> int:
+    """After BEGIN."""
+    hours, minutes, seconds = text[11:19].split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + int(seconds) - 18 * 3600 - 30 * 60
+
+
+@pytest.mark.parametrize("piece", [50, 333, 1 << 18])
+def test_where_the_log_is_cut_into_pieces_does_not_matter(
+    tmp_path: Path, run: Run, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that are longer than any record are passed over, what is cut off at the end too; both are said, once."""
+    monkeypatch.setattr(reader, "_PIECE", piece)
+    long = b"type=VIRT_RESOURCE msg=audit(1.000:1): " + b"x" * (1 << 20)
+    cut = Trail(now=BEGIN + 30_000).device("libhook", "start", device="cut").lines[0][:-80]
+    log = b"\n".join([*_life("first").lines, long, *_life("second", 10_000).lines, cut])
+    (tmp_path / "log").write_bytes(log)
+    errors: list[str] = []
+    monkeypatch.setattr(sys.stderr, "write", errors.append)
+    assert _devices(run("--json", "-if", str(tmp_path / "log"))) == ["first", "second"]
+    assert errors == ["2 records could not be read: cut off, or not as auditd writes them (of ausearch, take --raw)\n"]
+
+
+def test_a_trail_without_devices_is_no_error(tmp_path: Path, run: Run) -> None:
+    """An empty log, too: headings alone are shown to people, nothing to programs."""
+    (tmp_path / "log").write_bytes(b"")
+    assert run("--json", "-if", str(tmp_path / "log")) == []
+    assert run("-if", str(tmp_path / "log")) == ["no host device in the trail"]
+
+
+def _failure(tmp_path: Path, *arguments: str) -> str:
+    with pytest.raises(LibhookError) as caught:
+        command.run(str(tmp_path), commands.parser().parse_args(["history", *arguments]))
+    return caught.value.line.replace(str(tmp_path), "")
+
+
+def test_failures_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No log, no file, no right to read it, no time."""
+    log = "/var/log/audit/audit.log"
+    assert _failure(tmp_path) == f"{log}: No such file or directory: is auditd installed? Or name a log with -if FILE"
+    named = "No such file or directory: name an audit log, a folder with one, or - for stdin"
+    assert _failure(tmp_path, "-if", f"{tmp_path}/none") == f"/none: {named}"
+    assert _failure(tmp_path, "-ts", "soon").startswith("no time: soon: write 2026-11-24, ")
+
+    def refuse(name: str, *_: object) -> int:
+        raise PermissionError(13, "Permission denied", name)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert _failure(tmp_path) == f"{log}: Permission denied: run it as root, or name a copy of the log with -if"
+
+
+def test_a_name_can_do_nothing_to_a_terminal(tmp_path: Path, run: Run) -> None:
+    """Line feeds, escapes, tabs and marks that turn text around are shown, not obeyed; wide letters line up."""
+    log = bytes(_life("a", vm="x\n\x1b[31m\t\u202e\udcff")) + bytes(_life("b", 10_000, vm="\u5b57"))
+    (tmp_path / "log").write_bytes(log)
+    heading, first, second = run("-if", str(tmp_path / "log"))
+    assert r"  x\n\x1b[31m\t\u202e\udcff  " in first
+    assert first.index(UUID) == heading.index("UUID") == second.index(UUID) + 1
+
+
+def test_a_device_that_is_held_again_is_shown_as_held(tmp_path: Path, run: Run) -> None:
+    """After a boot ended the same guest's hold of it, of which nothing else differs."""
+    log = Trail().device("libhook", "start").raw("SYSTEM_BOOT", "x").device("libhook", "start")
+    (tmp_path / "log").write_bytes(bytes(log))
+    _, first, second = run("-if", str(tmp_path / "log"))
+    assert "start, end unknown" in first
+    assert "start, held" in second
+
+
+@given(st.lists(st.binary(max_size=4).map(lambda raw: raw.replace(b"\n", b"") + b"\n")), st.integers(1, 5))
+def test_what_does_not_fit_is_sorted_all_the_same(lines: list[bytes], most: int) -> None:
+    """In memory, or in as many files as it takes; and can be asked for again."""
+    with Sorted(most) as ordered:
+        for line in lines:
+            ordered.add(line)
+        assert list(ordered) == list(ordered) == sorted(lines)
+
+
+def test_the_page_is_for_its_owner(tmp_path: Path, run: Run) -> None:
+    """Only root may read the trail; names in it are text."""
+    (tmp_path / "log").write_bytes(bytes(_life("0000:01:00.0", vm="<script>alert(1)</script>")))
+    page = tmp_path / "page.html"
+    run("-if", str(tmp_path / "log"), "--html", str(page))
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    text = page.read_text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<script" not in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert run("-if", str(tmp_path / "log"), "--html", "-")[:-3] == text.splitlines()[:-3]  # but for when it was made
+
+
+@pytest.mark.parametrize("width", [20, 40, 72, 110])
+def test_a_narrow_terminal_cuts_nothing_off(
+    tmp_path: Path, run: Run, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines are as wide as it at most, and every letter is there."""
+    name = "n" * 50
+    (tmp_path / "log").write_bytes(bytes(_life("0000:01:00.0", vm=name)))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((width, 24)))
+    monkeypatch.setattr(sys.stdout, "fileno", lambda: 1)
+    lines = run("-if", str(tmp_path / "log"))
+    assert max(map(len, lines)) <= width
+    text = "".join(lines).replace(" ", "")
+    assert name in text
+    assert UUID in text
+
+
+def test_progress_is_for_terminals_and_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar once a second has gone by, nothing before or elsewhere; it is wiped away."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        progress = Progress(200)
+        progress.show(50)
+        assert stream.getvalue() == ""
+        now[0] += 2
+        progress.show(100)
+        progress.clear()
+        assert (" 50%" in stream.getvalue()) is shown
+        assert stream.getvalue().endswith("\r\033[K") is shown
