@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from libhook.address import PciAddress
 from libhook.domain import Domain, HostDevice
 from libhook.effects import libvirtd
+from libhook.effects.state import State
 from libhook.held import Held, HeldDevice
 from libhook.session import Session
 
@@ -45,6 +46,11 @@ def has_ended(session: Session, held: Held) -> bool:
 def is_left(session: Session, device: HeldDevice) -> bool:
     """Whether it was being plugged in or out by somebody who was killed."""
     return device.plugging is not None and not session.state.lives(device.plugging)
+
+
+def is_attended(state: State, device: HeldDevice) -> bool:
+    """Whether somebody who lives is plugging it in or out."""
+    return device.plugging is not None and state.lives(device.plugging)
 
 
 def abandoned(session: Session, held: Held) -> list[HeldDevice]:

@@ -18,7 +18,7 @@ from libhook.errors import DeadlineExpired, LibhookError, Refused, printable
 from libhook.event import Event, Operation
 from libhook.halfplugged import make_way
 from libhook.held import Process
-from libhook.parts import leaving_with
+from libhook.parts import is_attended, leaving_with
 from libhook.plan import Plan
 from libhook.session import Session, load_config
 
@@ -187,7 +187,8 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     live = bool(work.flags & LIVE)
     devices = _of_guest(before, work.wanted) if live else ()
     if live and work.wanted.devices and not devices:
-        raise Refused(f"the guest {name} has no such device", f"virsh dumpxml {name} shows what it has")
+        yield from _gone_already(work, before)
+        return
     # What was handed over is given back also where a dry run was asked for meanwhile.
     handed_over = before.uuid in State(machine).uuids()
     if request.dry_run or (work.session(before).config.dry_run and not handed_over):
@@ -219,6 +220,23 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     if left := hotplug.removed(work.session(before), before, devices):
         raise Refused(f"the guest {name} gave up {shown}, but {left}", "libhook status; libhook recover")
     yield f"{name}: gave up {shown}"
+
+
+def _gone_already(work: _Plugging, guest: Domain) -> Iterator[str]:
+    """The guest has no such device: another client may have plugged it out, unseen; libvirt leaves it on vfio then."""
+    name, state = printable(guest.name), State(work.machine)
+    held = state.load(guest.uuid)
+    recorded = {one.key: one for one in held.devices if not is_attended(state, one)} if held else {}
+    left = tuple(device for device in work.wanted.devices if device.key in recorded)
+    if not left:
+        raise Refused(f"the guest {name} has no such device", f"virsh dumpxml {name} shows what it has")
+    if work.request.dry_run:
+        yield from _foresee(work, guest, hotplug.DETACH, left, live=True)
+        return
+    shown = ", ".join(f"{device.kind} {printable(device.address)}" for device in left)
+    if reason := hotplug.removed(work.session(guest), guest, left):
+        raise Refused(f"the guest {name} had given up {shown}, but {reason}", "libhook status; libhook recover")
+    yield f"{name}: had given up {shown} already; the host has it back"
 
 
 def _of_guest(guest: Domain, wanted: DeviceXml) -> tuple[HostDevice, ...]:
