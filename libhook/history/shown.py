@@ -94,9 +94,9 @@ def remark(entry: Entry) -> str:
     """What is to be noticed, or nothing."""
     remarks = []
     if entry.disagree and not entry.success:
-        remarks.append("libvirtd says success")
+        remarks.append("libvirtd: success")
     elif entry.disagree:
-        remarks.append("libvirtd says failed" if entry.began == "start" else "libhook says failed")
+        remarks.append("libvirtd: failed" if entry.began == "start" else "libhook: failed")
     if entry.unreturned:
         remarks.append("not back on the host")
     if (entry.bus, entry.device) == ("usb", "000.000"):

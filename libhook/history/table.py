@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The trail as a table, or on a narrow terminal as short paragraphs. Pure."""
 
+import time
 import unicodedata
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
@@ -21,7 +22,9 @@ class Table:
     """
 
     def __init__(self) -> None:
-        self._time = clock("%Y-%m-%d %H:%M:", " %Z")
+        self._time = clock("%Y-%m-%d %H:%M:", "")
+        zones = dict.fromkeys(time.tzname if time.daylight else time.tzname[:1])
+        self._headings = (f"FROM ({'/'.join(zones)})", *_HEADINGS[1:])
         self._widths = [0] * len(_HEADINGS)
         self._around: dict[tuple[object, ...], str] = {}
 
@@ -70,8 +73,9 @@ class Table:
         if width is not None and self._wide(shown) > width:
             yield from _paragraphs(rows, width)
             return
-        widths = [max(self._widths[number], len(_HEADINGS[number])) for number in shown]
-        yield _GAP.join(_HEADINGS[number].ljust(wide) for number, wide in zip(shown, widths, strict=True)).rstrip()
+        widths = [max(self._widths[number], len(self._headings[number])) for number in shown]
+        headings = (self._headings[number].ljust(wide) for number, wide in zip(shown, widths, strict=True))
+        yield _GAP.join(headings).rstrip()
         layout, pick = _GAP.join(f"%-{wide}s" for wide in widths), itemgetter(*shown)
         for row in rows:
             cells = row.split("\t")
@@ -85,7 +89,7 @@ class Table:
             yield _GAP.join(padded).rstrip()
 
     def _wide(self, shown: list[int]) -> int:
-        return sum(max(self._widths[number], len(_HEADINGS[number])) + len(_GAP) for number in shown) - len(_GAP)
+        return sum(max(self._widths[number], len(self._headings[number])) + len(_GAP) for number in shown) - len(_GAP)
 
 
 def _paragraphs(rows: Iterable[str], width: int) -> Iterator[str]:

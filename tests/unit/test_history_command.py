@@ -7,7 +7,8 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,18 @@ Run = Callable[..., list[Any]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run it on the host in tmp_path; lines of text, or with --json what they say."""
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Local time is UTC."""
     monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], utc: None) -> Run:  # noqa: ARG001
+    """Run it on the host in tmp_path; lines of text, or with --json what they say."""
 
     def ran(*arguments: str) -> list[Any]:
         options = commands.parser().parse_args(["history", *arguments])

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What README.md shows of ``libhook history`` is what it prints."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from trail_writing import OTHER, Trail, read
+
+from libhook.history.table import Table
+
+ROOT = Path(__file__).parents[2]
+CARD = "0000:03:00.0"
+
+
+def test_the_table_of_the_readme_is_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a log with a guest's life, a start that failed, a silence, and a device that is held."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    log = Trail().device("libhook", "start", device=CARD).device("libvirtd", "start", device=CARD, after=52)
+    log.control("start").device("libhook", "stop", device=CARD, after=1_958_000).control("stop")
+    about = {"vm": "build", "uuid": OTHER, "device": CARD}
+    log.device("libhook", "start", False, after=444_000, **about).device("libvirtd", "start", **about)  # type: ignore[arg-type]
+    log.control("start", False, vm="build", uuid=OTHER)
+    log.raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=600_000)
+    log.device("libvirtd", "attach", bus="usb", device="001.004", after=30_000)
+    table = Table()
+    entries, silences, _ = read([bytes(log)])
+    rows = [(entry.start, table.row(entry)) for entry in entries]
+    rows += [(silence.start, table.silence(silence)) for silence in silences]
+    shown = list(table.lines((row for _, row in sorted(rows)), 120))
+    section = (ROOT / "README.md").read_text().split("\n## Who had which device\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"(?:^    .*\n)+", section, flags=re.M)
+    monkeypatch.undo()
+    time.tzset()
+    assert [line[4:] for line in blocks[0].splitlines()[1:]] == shown
