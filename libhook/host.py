@@ -79,6 +79,8 @@ class Trail(NamedTuple):
     """pid of the auditd that writes it down; 0: none."""
     lost: int
     """Records lost since boot."""
+    may_send: bool = True
+    """Whether the kernel would take a record from this process, and it has what sends one."""
 
 
 class Claim(NamedTuple):

@@ -92,7 +92,7 @@ def _new(session: Session, domain: Domain, plan: Plan) -> Held:
     devices = [_held_device(device, moves.pop(device.address, None)) for device in domain.devices]
     along = [HeldDevice("pci", address, move, audited=False) for address, move in moves.items()]
     libvirtd = session.state.process(session.libvirtd)
-    trail = session.machine.kernel.trail() if session.config.audit_required else None
+    trail = session.trail()
     return Held(
         domain.uuid,
         domain.name,

@@ -23,7 +23,7 @@ from libhook.errors import LibhookError
 from libhook.event import OPERATIONS, Event, Operation
 from libhook.handlers.preflight import waits_for
 from libhook.held import Held
-from libhook.host import NOTHING, Host
+from libhook.host import NOTHING, Host, Trail
 from libhook.plan import Load, Move, Plan, Record
 from libhook.registry import plan_for
 from libhook.situation import Situation
@@ -118,7 +118,7 @@ class Session(NamedTuple):
                 )
             case _:
                 host = NOTHING
-        trail = self.machine.kernel.trail() if self.config.audit_required else None
+        trail = self.trail() if event.operation.may_veto else None
         return Situation(event, domain, host, held, self.config, trail)
 
     def with_extra(self, guest: Domain, held: Held | None = None, *, before: bool = False) -> Domain:
@@ -137,6 +137,10 @@ class Session(NamedTuple):
             return device._replace(extra=told)
 
         return guest._replace(devices=tuple(map(complete, guest.devices)))
+
+    def trail(self) -> Trail | None:
+        """What is known of the audit trail; not asked where it is not required."""
+        return audit.trail(self.machine, self.deadline) if self.config.audit_required else None
 
     def to_release(
         self,

@@ -8,9 +8,12 @@ from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.errors import LibhookError
+from libhook.host import Trail
 from libhook.plan import Record
 
 _SENT = b"sent"
+_PATIENCE = 5.0
+"""Seconds for the kernel to answer about its trail."""
 
 
 def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadline) -> None:
@@ -45,3 +48,20 @@ def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadli
             log.add("info", "recorded", device=record.device, result=result)
         else:
             log.add("error", "not recorded", device=record.device, record=f"{record.text} res={result}", reason=answer)
+
+
+def trail(machine: Machine, deadline: Deadline) -> Trail | None:
+    """What the kernel says of its audit trail; None when it does not answer.
+
+    Asked by a child: with the backlog full, whoever asks sleeps as whoever sends (kernel/audit.c, audit_receive).
+    """
+
+    def ask(say: Callable[[bytes], None]) -> None:
+        answer = machine.kernel.trail()
+        if answer is not None:
+            say(b"%d %d %d %d" % answer)
+
+    for line in child.lines(ask, Deadline(min(deadline.at, Deadline.after(_PATIENCE).at))):
+        enabled, daemon, lost, may_send = map(int, line.split())
+        return Trail(bool(enabled), daemon, lost, bool(may_send))
+    return None

@@ -13,6 +13,7 @@ from libhook.host import Trail
 
 _AUDIT_GET = 1000
 _AUDIT_VIRT_RESOURCE = 2501
+_CAP_AUDIT_WRITE = 29
 _NETLINK_AUDIT = 9
 _NLM_F_REQUEST = 1
 _PRIORITY = {"info": 6, "warning": 4, "error": 3}
@@ -115,7 +116,7 @@ class LinuxKernel:
         if kind != _AUDIT_GET:
             return None
         _, enabled, _, daemon, _, _, lost = struct.unpack_from("=7I", answer, header.size)  # struct audit_status
-        return Trail(enabled != 0, daemon, lost)
+        return Trail(enabled != 0, daemon, lost, _may_send())
 
     def log(self, fields: dict[str, object]) -> None:
         """See Kernel. To the journal with its fields; where python3-systemd is missing, to syslog as one line."""
@@ -132,3 +133,12 @@ class LinuxKernel:
         else:
             named = {f"LIBHOOK_{name.upper()}": str(value) for name, value in fields.items()}
             journal.send(line, PRIORITY=str(level), SYSLOG_IDENTIFIER="libhook", **named)
+
+
+def _may_send() -> bool:
+    """Whether ``record`` could. AUDIT_GET needs another capability than a record, so its answer does not say so."""
+    import importlib.util
+
+    with open("/proc/self/status", "rb") as file:
+        effective = next(line.split()[1] for line in file if line.startswith(b"CapEff:"))
+    return bool(int(effective, 16) >> _CAP_AUDIT_WRITE & 1) and importlib.util.find_spec("audit") is not None

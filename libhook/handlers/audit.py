@@ -26,8 +26,10 @@ def required(situation: Situation) -> Iterator[Action]:
     if trail is None:
         reason, remedy = (
             "the kernel does not answer about it",
-            "it needs audit built in, and CAP_AUDIT_CONTROL",
+            "it needs audit built in, CAP_AUDIT_CONTROL, and an auditd that keeps up",
         )
+    elif not trail.may_send:
+        reason, remedy = "libhook cannot write to it", "it needs CAP_AUDIT_WRITE, and python3-audit (install.sh)"
     elif not trail.enabled:
         reason, remedy = "it is off in the kernel", "auditctl -e 1, or audit=1 on the kernel's command line"
     elif not trail.daemon:

@@ -199,6 +199,22 @@ REFUSALS = {
         _trail('{"enabled": true, "daemon": 0, "lost": 0}'),
         REQUIRED,
     ),
+    "trail not ours to write": Refusal(
+        nic(),
+        guest(NIC),
+        f"{NIC}: the audit trail is required, but libhook cannot write to it: "
+        "it needs CAP_AUDIT_WRITE, and python3-audit (install.sh)",
+        _trail('{"enabled": true, "daemon": 700, "lost": 0, "may_send": false}'),
+        REQUIRED,
+    ),
+    "trail silent": Refusal(
+        nic(),
+        guest(NIC),
+        f"{NIC}: the audit trail is required, but the kernel does not answer about it: "
+        "it needs audit built in, CAP_AUDIT_CONTROL, and an auditd that keeps up",
+        _trail("null"),
+        REQUIRED,
+    ),
 }
 
 

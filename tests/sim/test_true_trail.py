@@ -87,6 +87,20 @@ def test_a_trail_that_blocks_does_not_keep_libvirt_waiting(root: str, monkeypatc
     assert (entry["reason"], f'device="{NIC}" res=success' in entry["record"]) == ("no answer in time", True)
 
 
+def test_a_question_about_the_trail_that_blocks_does_not_keep_libvirt_waiting(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a full backlog the kernel lets whoever asks sleep too: the start is refused at the deadline."""
+    host = Host(root, nic(), "write_deadline = 1\naudit.required = true\n")
+    monkeypatch.setattr(SimulatedKernel, "trail", lambda _: time.sleep(10))
+    host.patience = 0.5
+    began = time.monotonic()
+    answer = host.event(guest(NIC), "prepare")
+    assert time.monotonic() - began < 8
+    assert (answer.code, "the kernel does not answer about it" in answer.line) == (1, True)
+    assert (host.changed, host.records) == ([], [f"start {NIC} failed"])
+
+
 def test_a_section_that_is_a_uuid_is_for_no_guest_of_that_name() -> None:
     """Whoever may choose a guest's name must not choose another guest's consent."""
     text = f'[domains."{UUID}"]\nsiblings = "bind"\n'
