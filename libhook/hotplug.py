@@ -51,7 +51,7 @@ def take(session: Session, guest: Domain, devices: Sequence[HostDevice], worker:
                 if address not in addresses(had):
                     session.state.disclaim(address, guest.uuid)
             _refuse(session, wanted, [Refusal(device.key, error.message, error.hint) for device in devices])
-        failures = session.load(plan.loads)
+        failures = list(session.load(plan.loads).values())
         failures = failures or [failure for _, failure, _ in session.apply(plan.moves) if failure]
         if failures:
             held, leaving, _, failed = _put_back(session, held, part)

@@ -116,7 +116,12 @@ def _take(session: Session, domain: Domain, held: Held, plan: Plan) -> None:
     except LibhookError as error:
         refusals = [Refusal(device.key, error.message, error.hint) for device in domain.devices]
         _refuse(session, _let_go(session, held), refusals)
-    refusals = [Refusal(device.key, *failure[:2]) for failure in session.load(plan.loads) for device in domain.pci]
+    missing = session.load(plan.loads)
+    refusals = [
+        Refusal(f"pci {move.device}", f"{move.device}: {failure.reason}", failure.remedy)
+        for move in plan.moves
+        if move.by == "libhook" and (failure := missing.get(move.want.driver or ""))
+    ]
     if not refusals:
         refusals = [
             Refusal(f"pci {move.device}", *failure[:2]) for move, failure, _ in session.apply(plan.moves) if failure

@@ -175,8 +175,8 @@ class Session(NamedTuple):
         for line in plan.describe():
             self.log.add("info", "plan", line=line)
 
-    def load(self, loads: Iterable[Load]) -> list[Failure]:
-        """Load modules; what failed."""
+    def load(self, loads: Iterable[Load]) -> dict[str, Failure]:
+        """Load modules; the drivers that cannot be had."""
         return self._applier().load(loads)
 
     def apply(self, moves: Iterable[Move]) -> list[Outcome]:

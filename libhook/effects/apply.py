@@ -57,9 +57,11 @@ class Applier:
         self._nodes: dict[PciAddress, tuple[Node, ...]] = {}
         """What was found below each device that is to come off its driver: once it hangs, nobody can look."""
 
-    def load(self, loads: Iterable[Load]) -> list[Failure]:
-        """Load the modules; what failed."""
-        return [failure for failure in run(map(self._load, loads), self._deadline) if failure]
+    def load(self, loads: Iterable[Load]) -> dict[str, Failure]:
+        """Load the modules; the drivers that cannot be had."""
+        loads = tuple(loads)
+        failures = run(map(self._load, loads), self._deadline)
+        return {load.driver: failure for load, failure in zip(loads, failures, strict=True) if failure}
 
     def move(self, moves: Iterable[Move]) -> list[Outcome]:
         """Carry out the moves; the outcome of each, whatever happens to the others."""

@@ -11,9 +11,15 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cases
 import pytest
 from amounts import AMOUNTS
+from cases import DISK, NIC
 from fault_rows import Row, troubles
+from scenario import Host, guest
+
+from libhook.simulation.faults import Fault, inject
+from libhook.simulation.hosts import nic
 
 _HERE = Path(__file__).parent
 _TABLE = _HERE.parents[1] / "docs" / "faults.md"
@@ -73,3 +79,19 @@ def test_every_fault_is_survived_and_the_table_says_how(
     written = _TABLE.read_text()
     assert [line for line in _table(rows).splitlines() if line not in written.splitlines()] == []
     assert every > 1 or written == _table(rows)
+
+
+def test_a_driver_that_cannot_be_loaded_is_said_of_the_devices_that_need_it(root: str) -> None:
+    """And recorded at once of those alone; of the others when the start is over."""
+    (variant,) = cases.variant().devices
+    plain = nic().devices[0]._replace(address=DISK)
+    world = cases.variant()._replace(devices=(variant, plain), drivers=(cases.MLX, *nic().drivers))
+    host = Host(root, world)
+    inject(root, Fault("load mlx5_vfio_pci", error="ENOENT"))
+    both = guest(NIC, DISK)
+    outcome = host.event(both, "prepare")
+    assert outcome.line == f"{NIC}: the driver mlx5_vfio_pci cannot be loaded: see what modprobe mlx5_vfio_pci says"
+    assert host.records == [f"start {NIC} failed"]
+    host.event(both, "release", "failed")
+    assert host.records == [f"start {NIC} failed", f"start {DISK} failed"]
+    assert host.changed == []
