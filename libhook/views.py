@@ -39,7 +39,7 @@ def plan_json(plan: Plan) -> Json:
 
 
 def devices_json(host: Host) -> Json:
-    """``groups``: number (null: in none) and devices: address, class, driver, override, guest, in_use, uses, hangs."""
+    """``groups``: number (null: in none) and devices, each with the facts that are named here."""
     return {
         "groups": [
             {
@@ -54,6 +54,8 @@ def devices_json(host: Host) -> Json:
                         "in_use": host.in_use.get(device.address),
                         "uses": [use.what for use in host.uses.get(device.address, ())],
                         "hangs": device.address in host.in_flight,
+                        "pf": str(device.pf) if device.pf else None,
+                        "vfs": [str(vf) for vf in device.vfs],
                     }
                     for device in members
                 ],
@@ -64,16 +66,30 @@ def devices_json(host: Host) -> Json:
 
 
 def devices_text(host: Host) -> list[str]:
-    """A tree: the group, and below it its devices."""
+    """A tree: the group, below it its devices, and below a PF its VFs, but for those that share another group."""
     lines = []
     for number, members in _grouped(host):
-        lines.append("no IOMMU group" if number is None else f"IOMMU group {number}")
-        lines += [
-            f"  {device.address}  {_CLASSES.get(device.pci_class, f'{device.pci_class:04x}'):<9} "
-            f"{device.binding.driver or '-'}{_remarks(host, device)}"
-            for device in members
-        ]
+        on_top = [device for device in members if not _below_pf(host, device)]
+        if on_top:
+            lines.append("no IOMMU group" if number is None else f"IOMMU group {number}")
+        for device in on_top:
+            lines.append(f"  {_line(host, device)}")
+            vfs = (host.devices[vf] for vf in device.vfs if vf in host.devices)
+            lines += [f"    VF {_line(host, vf)}" for vf in vfs if _below_pf(host, vf)]
     return lines
+
+
+def _below_pf(host: Host, device: PciDevice) -> bool:
+    """Whether it is shown below its PF: it is in the PF's group, or alone in its own."""
+    pf = host.devices.get(device.pf) if device.pf else None
+    if pf is None or device.group is None:
+        return pf is not None
+    return device.group == pf.group or len(host.groups.get(device.group, ())) == 1
+
+
+def _line(host: Host, device: PciDevice) -> str:
+    name = _CLASSES.get(device.pci_class, f"{device.pci_class:04x}")
+    return f"{device.address}  {name:<9} {device.binding.driver or '-'}{_remarks(host, device)}"
 
 
 _CLASSES = {
@@ -110,6 +126,10 @@ def _grouped(host: Host) -> list[tuple[int | None, list[PciDevice]]]:
 
 def _remarks(host: Host, device: PciDevice) -> str:
     remarks = []
+    if device.pf and not _below_pf(host, device):
+        remarks.append(f"VF of {device.pf}")
+    elif device.pf and device.group != host.devices[device.pf].group:
+        remarks.append(f"IOMMU group {device.group}")
     if device.binding.override:
         remarks.append(f"override {device.binding.override}")
     if claim := host.claims.get(device.address):

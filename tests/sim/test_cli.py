@@ -14,7 +14,6 @@ from recorded_guests import FOLDER
 from scenario import Host, document, guest
 
 from libhook import __version__
-from libhook.simulation import processes
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import many, nic, sriov, workstation
 
@@ -78,54 +77,6 @@ def test_plan_answers_for_every_event_that_acts(root: str, event: str) -> None:
         "refused": False,
         "actions": [],
     }
-
-
-def test_devices_shows_the_groups_as_a_tree(root: str) -> None:
-    """Driver, override, which guest has it, who has it open; the same facts as JSON."""
-    host = Host(root, workstation())
-    host.begin(guest(GPU, SOUND, name="win\x7f11"))
-    processes.open_file(root, processes.spawn(root, "qemu"), "/dev/vfio/14")
-    done = libhook(host, "devices")
-    assert (done.code, done.err) == (0, "")
-    (line,) = (line for line in done.out.splitlines() if GPU in line)
-    assert line == (
-        f"  {GPU}  VGA       vfio-pci  [override vfio-pci, guest win\\x7f11, open in qemu (pid 2000, /dev/vfio/14)]"
-    )
-    groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
-    assert [group["group"] for group in groups] == [12, 14, 15]
-    (gpu,) = (device for device in groups[1]["devices"] if device["address"] == GPU)
-    assert gpu == {
-        "address": GPU,
-        "class": "0300",
-        "driver": "vfio-pci",
-        "override": "vfio-pci",
-        "guest": {"uuid": Guest().uuid, "name": "win\x7f11"},
-        "in_use": "qemu (pid 2000, /dev/vfio/14)",
-        "uses": [],
-        "hangs": False,
-    }
-
-
-def test_devices_names_what_the_host_does_with_them(root: str) -> None:
-    """In the words of the refusal that it would come to."""
-    host = Host(root, workstation())
-    os.makedirs(f"{root}/simulation/claimed", exist_ok=True)
-    Path(root, "simulation/claimed/nvme0n1").write_text("")
-    processes.add(root, 812, "Xorg", ("/dev/dri/card0",))
-    shown = libhook(host, "devices").out
-    assert f"{GPU}  VGA       amdgpu  [it is open in Xorg (pid 812, /dev/dri/card0)]" in shown
-    assert f"{DISK}  NVMe      nvme  [/dev/nvme0n1 is claimed by something" in shown
-    groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
-    assert [device["uses"] for device in groups[1]["devices"] if device["address"] == GPU] == [
-        ["it is open in Xorg (pid 812, /dev/dri/card0)"]
-    ]
-
-
-def test_devices_on_a_host_without_pci(root: str) -> None:
-    """Said, not an empty answer."""
-    host = Host(root, nic()._replace(devices=()))
-    assert libhook(host, "devices") == (0, "no PCI devices\n", "")
-    assert json.loads(libhook(host, "devices", "--json").out) == {"groups": []}
 
 
 def test_status_and_recover_of_nothing(root: str) -> None:

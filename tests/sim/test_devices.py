@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``libhook devices``: the host's devices as people and programs are shown them."""
+
+import json
+import os
+from pathlib import Path
+
+from cases import DISK, GPU, SOUND
+from command import libhook
+from scenario import Host, guest
+
+from libhook.simulation import processes
+from libhook.simulation.guests import Guest
+from libhook.simulation.hosts import nic, sriov, workstation
+
+
+def test_devices_shows_the_groups_as_a_tree(root: str) -> None:
+    """Driver, override, which guest has it, who has it open; the same facts as JSON."""
+    host = Host(root, workstation())
+    host.begin(guest(GPU, SOUND, name="win\x7f11"))
+    processes.open_file(root, processes.spawn(root, "qemu"), "/dev/vfio/14")
+    done = libhook(host, "devices")
+    assert (done.code, done.err) == (0, "")
+    (line,) = (line for line in done.out.splitlines() if GPU in line)
+    assert line == (
+        f"  {GPU}  VGA       vfio-pci  [override vfio-pci, guest win\\x7f11, open in qemu (pid 2000, /dev/vfio/14)]"
+    )
+    groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
+    assert [group["group"] for group in groups] == [12, 14, 15]
+    (gpu,) = (device for device in groups[1]["devices"] if device["address"] == GPU)
+    assert gpu == {
+        "address": GPU,
+        "class": "0300",
+        "driver": "vfio-pci",
+        "override": "vfio-pci",
+        "guest": {"uuid": Guest().uuid, "name": "win\x7f11"},
+        "in_use": "qemu (pid 2000, /dev/vfio/14)",
+        "uses": [],
+        "hangs": False,
+        "pf": None,
+        "vfs": [],
+    }
+
+
+def test_devices_names_what_the_host_does_with_them(root: str) -> None:
+    """In the words of the refusal that it would come to."""
+    host = Host(root, workstation())
+    os.makedirs(f"{root}/simulation/claimed", exist_ok=True)
+    Path(root, "simulation/claimed/nvme0n1").write_text("")
+    processes.add(root, 812, "Xorg", ("/dev/dri/card0",))
+    shown = libhook(host, "devices").out
+    assert f"{GPU}  VGA       amdgpu  [it is open in Xorg (pid 812, /dev/dri/card0)]" in shown
+    assert f"{DISK}  NVMe      nvme  [/dev/nvme0n1 is claimed by something" in shown
+    groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
+    assert [device["uses"] for device in groups[1]["devices"] if device["address"] == GPU] == [
+        ["it is open in Xorg (pid 812, /dev/dri/card0)"]
+    ]
+
+
+def test_devices_on_a_host_without_pci(root: str) -> None:
+    """Said, not an empty answer."""
+    host = Host(root, nic()._replace(devices=()))
+    assert libhook(host, "devices") == (0, "no PCI devices\n", "")
+    assert json.loads(libhook(host, "devices", "--json").out) == {"groups": []}
+
+
+def test_a_vf_is_shown_below_its_pf(root: str) -> None:
+    """With its group, in which there is nobody else; in another's group it stays there, and names its PF."""
+    world = sriov(3)
+    pf, alone, beside, shares = world.devices
+    card = nic().devices[0]._replace(address=DISK, group=9)
+    others = (beside._replace(group=pf.group), shares._replace(group=9), card)
+    host = Host(root, world._replace(devices=(pf, alone, *others), drivers=(*world.drivers, *nic().drivers[:1])))
+    shown = libhook(host, "devices").out.splitlines()
+    assert shown == [
+        f"IOMMU group {pf.group}",
+        f"  {pf.address}  Ethernet  igb",
+        f"    VF {alone.address}  Ethernet  igbvf  [IOMMU group {alone.group}]",
+        f"    VF {beside.address}  Ethernet  igbvf",
+        "IOMMU group 9",
+        f"  {shares.address}  Ethernet  igbvf  [VF of {pf.address}]",
+        f"  {DISK}  Ethernet  e1000e",
+    ]
+    groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
+    facts = {one["address"]: (one["pf"], one["vfs"]) for group in groups for one in group["devices"]}
+    assert facts[pf.address] == (None, [alone.address, beside.address, shares.address])
+    assert facts[alone.address] == (pf.address, [])
+    assert facts[DISK] == (None, [])
