@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is refused before the XML parser sees it: too large, empty, with a null byte or a DOCTYPE."""
+"""What can be said of a document without an XML parser, which takes twice as long to import as Python to start.
+
+What is refused before it sees it: too large, empty, with a null byte or a DOCTYPE. And whose document it is.
+"""
 
 import re
 
@@ -11,6 +14,18 @@ NO_DOCTYPE = "libvirt's own XML has none; remove it"
 
 # What may stand before a DOCTYPE. Atomic and possessive: whoever writes the XML must not make it slow.
 _DOCTYPE = re.compile(rb"(?:\xef\xbb\xbf)?(?>\s+|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE", re.DOTALL)
+
+# As libvirt writes it (virDomainDefFormatInternalSetRootName): what the guest's author may write freely comes after the
+# UUID, but for the name, which holds no "<".
+_GUEST = re.compile(
+    rb"\s*<domain(?: [^<>]*)?>\s*<name>[^<>]*</name>\s*<uuid>([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})</uuid>"
+)
+
+
+def uuid(document: bytes) -> str | None:
+    """The UUID of a guest in libvirt's own text; None where it is not quite that, and a parser must be asked."""
+    found = _GUEST.match(document)
+    return found[1].decode() if found else None
 
 
 def check(document: bytes) -> None:

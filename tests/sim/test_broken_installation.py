@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cases import NIC
 from launcher import OPERATIONS, VETOES, WITH_DEVICE, WITHOUT, Launcher, in_each_shell, installed
 
 from libhook.simulation.guests import Guest
@@ -93,6 +94,17 @@ def test_a_broken_installation_only_stops_guests_with_devices_from_starting(
             for operation in OPERATIONS:
                 done = launcher.event(operation, WITHOUT)
                 assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_without_lxml_a_device_still_comes_back(launcher: Launcher) -> None:
+    """What a record says is given back without reading the XML's devices."""
+    driver = Path(launcher.root, "sys/bus/pci/devices", NIC, "driver")
+    for operation in VETOES:
+        assert launcher.event(operation, WITH_DEVICE).returncode == 0
+    assert driver.readlink().name == "vfio-pci"
+    _break_lxml(launcher)
+    done = launcher.event("release", WITH_DEVICE)
+    assert (done.returncode, done.stderr, driver.readlink().name) == (0, b"", "e1000e")
 
 
 def test_what_is_printed_by_mistake_never_reaches_libvirt(launcher: Launcher) -> None:
