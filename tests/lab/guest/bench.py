@@ -1,70 +1,100 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Handing one network card over and back, four ways side by side: libhook, driverctl, virsh, and bare writes.
+"""Handing network cards over and back, four ways side by side: libhook, driverctl, virsh, and bare writes.
 
-All in one run and turn about, so that a busy machine is busy for all of them. Prints a table, and each row as
-a line of JSON for programs.
+One, two, four and eight cards, each in an IOMMU group of its own: libhook is called once for all of them, as libvirtd
+calls it, the others once for each, as their users' scripts do. All in one run and turn about, so that a busy machine is
+busy for all of them. Prints a table, and each row as a line of JSON for programs.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from guests import Guest, pci, virsh
-from host import NIC, PCI, driver_of, hand_over
+from host import NIC, NIC2, NIC3, NIC4, NIC5, PCI, VFS, driver_of, hand_over, wait_for
 
 HOOK = "/etc/libvirt/hooks/qemu"
-ROUNDS = 9
+CARDS = (NIC, NIC2, NIC3, NIC4, NIC5, *VFS[:3])
+COUNTS = (1, 2, 4, 8)
+ROUNDS = 7
+OURS = "libhook"
 Step = Callable[[], None]
+Way = Callable[[Sequence[str]], tuple[Step, Step]]
+Medians = tuple[float, float, float]
 
 
 def main() -> int:
     """Measure, print, and fail if a way does not do what it is timed for."""
+    homes = {card: driver_of(card) or "" for card in CARDS}
     hand_over(NIC, "vfio-pci", None)  # loads the module, which only the first of them would pay for
-    hand_over(NIC, "e1000e", None)
-    ways = {"libhook": hook(), "driverctl": driverctl(), "virsh": nodedev(), "sysfs writes": sysfs()}
-    took: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    hand_over(NIC, homes[NIC], None)
+    print(f"{os.cpu_count()} CPUs, Linux {os.uname().release}, load {os.getloadavg()[0]:.1f}; medians of {ROUNDS}, ms")
+    steps = {(count, name): way(CARDS[:count]) for count in COUNTS for name, way in WAYS.items()}
+    took: dict[tuple[int, str], list[tuple[float, float]]] = {key: [] for key in steps}
     for _ in range(ROUNDS + 1):
-        for name, (take, give) in ways.items():
-            took[name].append((timed(take, "vfio-pci"), timed(give, "e1000e")))
+        for (count, name), (take, give) in steps.items():
+            cards = CARDS[:count]
+            times = (timed(take, dict.fromkeys(cards, "vfio-pci")), timed(give, {card: homes[card] for card in cards}))
+            took[count, name].append(times)
     # The first round warms the caches.
-    medians = {name: [milliseconds(column) for column in columns(times[1:])] for name, times in took.items()}
-    print(f"{'':<14}{'hand over':>12}{'give back':>12}{'both':>12}{'x bare':>9}   (ms, medians of {ROUNDS})")
-    for name, (take_ms, give_ms, both_ms) in medians.items():
-        ratio = both_ms / medians["sysfs writes"][2]
-        print(f"{name:<14}{take_ms:>12.0f}{give_ms:>12.0f}{both_ms:>12.0f}{ratio:>9.2f}")
-    for name, (take_ms, give_ms, both_ms) in medians.items():
-        print(json.dumps({"way": name, "take_ms": take_ms, "give_ms": give_ms, "both_ms": both_ms}))
+    medians = {key: three_medians(times[1:]) for key, times in took.items()}
+    print(f"{'cards':>5}  {'':<14}{'hand over':>12}{'give back':>12}{'both':>12}{'x libhook':>12}")
+    for (count, name), (take_ms, give_ms, both_ms) in medians.items():
+        ratio = both_ms / medians[count, OURS][2]
+        print(f"{count:>5}  {name:<14}{take_ms:>12.0f}{give_ms:>12.0f}{both_ms:>12.0f}{ratio:>12.2f}")
+    for name in WAYS:
+        if name != OURS:
+            won = first_won(medians, name)
+            print(f"libhook takes less than {name} {f'from {won} cards on' if won else 'nowhere'}")
+    for (count, name), (take_ms, give_ms, both_ms) in medians.items():
+        print(json.dumps({"way": name, "devices": count, "take_ms": take_ms, "give_ms": give_ms, "both_ms": both_ms}))
     return 0
 
 
-def columns(times: list[tuple[float, float]]) -> list[list[float]]:
-    """The rounds as three columns: handing over, giving back, and both."""
-    return [[take for take, _ in times], [give for _, give in times], [take + give for take, give in times]]
+def first_won(medians: dict[tuple[int, str], Medians], name: str) -> int | None:
+    """The number of cards from which on libhook takes less than this way, of those that were tried."""
+    lost = [count for count in COUNTS if medians[count, OURS][2] >= medians[count, name][2]]
+    return next((count for count in COUNTS if count > max(lost, default=0)), None)
 
 
-def milliseconds(seconds: list[float]) -> float:
-    """The median, rounded."""
-    return round(statistics.median(seconds) * 1000, 1)
+def three_medians(times: list[tuple[float, float]]) -> Medians:
+    """Of handing over, of giving back, and of both, in milliseconds."""
+    columns = ([take for take, _ in times], [give for _, give in times], [take + give for take, give in times])
+    take, give, both = (round(statistics.median(column) * 1000, 1) for column in columns)
+    return take, give, both
 
 
-def timed(step: Step, driver: str) -> float:
-    """Seconds for one step, which must leave the card on the driver."""
+def timed(step: Step, drivers: dict[str, str]) -> float:
+    """Seconds for one step, which must leave each card on its driver."""
     began = time.perf_counter()
     step()
     took = time.perf_counter() - began
-    if driver_of(NIC) != driver:
-        sys.exit(f"{NIC} is on {driver_of(NIC)}, not on {driver}")
+    for card, driver in drivers.items():
+        if driver_of(card) != driver:
+            sys.exit(f"{card} is on {driver_of(card)}, not on {driver}")
+    # What udev does with the cards, and libhook with its log, is not to be in the way of whoever comes next.
+    run(["udevadm", "settle", "--timeout=60"])
+    wait_for("the end of libhook's children", lambda: not any(map(is_libhook, Path("/proc").glob("[0-9]*"))))
     return took
 
 
-def hook() -> tuple[Step, Step]:
+def is_libhook(process: Path) -> bool:
+    """Whether a process is a hook, or a child of one."""
+    try:
+        return b"launched()" in (process / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def hook(cards: Sequence[str]) -> tuple[Step, Step]:
     """What libvirtd runs at prepare and release, fed the XML that libvirtd would write."""
-    guest = Guest([pci(NIC)], "bench")
+    guest = Guest([pci(card) for card in cards], f"bench-{len(cards)}")
     with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
         file.write(guest.xml)
         file.flush()
@@ -78,32 +108,46 @@ def hook() -> tuple[Step, Step]:
     return call("prepare", "begin", "-"), call("release", "end", "destroyed")
 
 
-def driverctl() -> tuple[Step, Step]:
+def each(commands: Sequence[list[str]]) -> Step:
+    """One after the other."""
+
+    def step() -> None:
+        for command in commands:
+            run(command)
+
+    return step
+
+
+def driverctl(cards: Sequence[str]) -> tuple[Step, Step]:
     """The distribution's tool for driver overrides."""
     return (
-        lambda: run(["driverctl", "--nosave", "set-override", NIC, "vfio-pci"]),
-        lambda: run(["driverctl", "--nosave", "unset-override", NIC]),
+        each([["driverctl", "--nosave", "set-override", card, "vfio-pci"] for card in cards]),
+        each([["driverctl", "--nosave", "unset-override", card] for card in cards]),
     )
 
 
-def nodedev() -> tuple[Step, Step]:
+def nodedev(cards: Sequence[str]) -> tuple[Step, Step]:
     """What hook scripts do, where it does not deadlock."""
-    name = "pci_" + NIC.replace(":", "_").replace(".", "_")
-    return lambda: run(["virsh", "nodedev-detach", name]), lambda: run(["virsh", "nodedev-reattach", name])
+    names = ["pci_" + card.replace(":", "_").replace(".", "_") for card in cards]
+    return (
+        each([["virsh", "nodedev-detach", name] for name in names]),
+        each([["virsh", "nodedev-reattach", name] for name in names]),
+    )
 
 
-def sysfs() -> tuple[Step, Step]:
-    """The least it can take: the kernel's own time, and nothing checked."""
-    device = PCI / "devices" / NIC
+def sysfs(cards: Sequence[str]) -> tuple[Step, Step]:
+    """The least it can take one after the other: the kernel's own time, and nothing checked."""
 
     def rebind(override: str) -> Step:
         def step() -> None:
-            for path, text in (
-                (device / "driver_override", override),
-                (device / "driver" / "unbind", NIC),
-                (PCI / "drivers_probe", NIC),
-            ):
-                Path(path).write_text(text)
+            for card in cards:
+                device = PCI / "devices" / card
+                for path, text in (
+                    (device / "driver_override", override),
+                    (device / "driver" / "unbind", card),
+                    (PCI / "drivers_probe", card),
+                ):
+                    Path(path).write_text(text)
 
         return step
 
@@ -115,6 +159,9 @@ def run(command: list[str], text: bytes | None = None) -> None:
     done = subprocess.run(command, input=text, capture_output=True, timeout=120)
     if done.returncode != 0:
         sys.exit(f"{command}: {done.stderr.decode(errors='replace')}")
+
+
+WAYS: dict[str, Way] = {OURS: hook, "driverctl": driverctl, "virsh": nodedev, "sysfs writes": sysfs}
 
 
 if __name__ == "__main__":
