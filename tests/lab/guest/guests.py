@@ -230,10 +230,10 @@ def kill_libvirtd() -> None:
     wait_for("the end of libvirtd", lambda: not Path(f"/proc/{pid}/exe").exists())
 
 
-def start_libvirtd() -> None:
-    """Start libvirtd, and wait until it knows its guests."""
+def start_libvirtd(*under: str) -> None:
+    """Start libvirtd, by way of another command if there is one, and wait until it knows its guests."""
     subprocess.run(
-        ["libvirtd", "-d"],
+        [*under, "libvirtd", "-d"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
