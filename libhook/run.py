@@ -116,7 +116,7 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
 def _whose(state: State, call: Call, happening: Event) -> Domain:
     """The guest. Its record says what it gives back, so at ``release`` its devices are mostly not read.
 
-    That saves lxml, a third of the event, and gives back also where lxml is broken.
+    That saves importing lxml, and gives back also where lxml is broken.
     """
     document = call.document()
     uuid = prolog.uuid(document) if happening.operation.name == "release" and not call.dry_run else None
