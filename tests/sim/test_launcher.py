@@ -142,6 +142,20 @@ def test_fifty_megabytes_on_stdin_are_refused_in_time(launcher: Launcher, operat
 
 
 @in_each_shell
+def test_a_caller_that_reads_no_more_ends_nobody(launcher: Launcher) -> None:
+    """What is to be said at started goes nowhere, and the guest lives: a signal would be a non-zero exit."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {"PATH": "/usr/bin:/bin", "LIBHOOK_ROOT": launcher.root, "LIBHOOK_DRY_RUN": "1"}
+    command = [launcher.path, "win11", "started", "begin", "-"]
+    done = subprocess.run(command, input=WITH_DEVICE, stderr=writer, env=environment, timeout=60, check=False)
+    os.close(writer)
+    reap(5)
+    assert done.returncode == 0
+    assert launcher.python_ran
+
+
+@in_each_shell
 def test_a_closed_stdin_is_an_empty_document(launcher: Launcher) -> None:
     """Which names no device and no guest: prepare cannot tell what is asked, everything else goes on."""
     for operation in OPERATIONS:
