@@ -30,6 +30,7 @@ from libhook.session import Session, load_config
 from libhook.watch import Watcher
 
 _LARGEST = MAX_BYTES + 1
+_MOST_SECONDS = 3600
 
 Command = Callable[[Machine, argparse.Namespace], int]
 
@@ -163,10 +164,11 @@ def status(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook status``."""
     session = _session(machine, Log(machine), Config())
     found, broken = giveback.records(session)
+    left = {held.uuid: [device.key for device in abandoned(session, held)] for held, _ in found}
     if options.json:
-        _print(views.status_json(found))
+        _print(views.status_json(found, left))
     elif found or not broken:
-        _print(views.status_text(found) or ["nothing is held"])
+        _print(views.status_text(found, left) or ["nothing is held"])
     return _complain(broken)
 
 
@@ -266,9 +268,12 @@ def _tell_systemd(text: str) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 3600:
-        raise ValueError
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds between 0 and {_MOST_SECONDS}")
     return value
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What ``plan``, ``devices`` and ``status`` show, for programs and for people. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from libhook.errors import printable
-from libhook.held import Held
+from libhook.held import Held, HeldDevice
 from libhook.host import Host, PciDevice
 from libhook.plan import Load, Move, Plan, Record, Refusal, Warn
 
@@ -142,21 +142,47 @@ def _remarks(host: Host, device: PciDevice) -> str:
     return f"  [{', '.join(remarks)}]" if remarks else ""
 
 
-def status_json(records: Sequence[tuple[Held, str | None]]) -> Json:
-    """``guests``: each record, and ``recoverable`` with what keeps it from that."""
-    return {"guests": [{**held.to_json(), "recoverable": alive is None, "reason": alive} for held, alive in records]}
+def status_json(records: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]]) -> Json:
+    """``guests``: each record, and ``recoverable`` with what keeps it from that.
+
+    ``abandoned``: devices of a guest that runs that nobody sees to any more, by ``left``: uuid to keys.
+    """
+    return {
+        "guests": [
+            {
+                **held.to_json(),
+                "recoverable": alive is None,
+                "reason": alive,
+                "abandoned": sorted(left.get(held.uuid, ())),
+            }
+            for held, alive in records
+        ]
+    }
 
 
-def status_text(records: Sequence[tuple[Held, str | None]]) -> list[str]:
+def status_text(records: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]]) -> list[str]:
     """A guest and its devices, then what recover would do with them."""
     lines = []
     for held, alive in records:
         lines.append(f"{printable(held.name)}  {held.uuid}  {held.phase}")
+        abandoned = left.get(held.uuid, ()) if alive else ()
         for device in held.devices:
             move = device.move
             way = f"{move.now.driver or 'no driver'} -> {move.want.driver}" if move else "not moved"
-            lines.append(f"  {device.kind} {printable(device.address)}  {way}{'  [hangs]' if device.wedged else ''}")
+            remark = _state(device, device.key in abandoned)
+            lines.append(f"  {device.kind} {printable(device.address)}  {way}{remark and f'  [{remark}]'}")
         does = "gives it back" if held.moves else "settles it"
         when = " once its driver lets go" if any(device.wedged for device in held.devices) else ""
-        lines.append(f"  recover: {f'leaves it, {alive}' if alive else f'{does}{when}'}")
+        rest = f"settles {', '.join(sorted(abandoned))}; else " if abandoned else ""
+        lines.append(f"  recover: {rest}{f'leaves it, {alive}' if alive else f'{does}{when}'}")
     return lines
+
+
+def _state(device: HeldDevice, abandoned: bool) -> str:
+    if device.wedged:
+        return "hangs"
+    if abandoned:
+        return "not back" if device.recorded in ("failed", "unreturned") else "half plugged, nobody is at it"
+    if device.plugging:
+        return f"being plugged {'in' if device.recorded == 'nothing' else 'out'} by pid {device.plugging.pid}"
+    return "" if device.audited else "taken along"

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from scenario import Host, reap
+from scenario import Host, guest, reap
 
 from libhook import domxml, plug
 from libhook.effects.child import Deadline
@@ -12,6 +12,8 @@ from libhook.effects.hypervisor import Found, Gone, NoSuchGuest
 from libhook.effects.log import Log
 from libhook.errors import DeadlineExpired, LibhookError, Refused
 from libhook.simulation.guests import Assigned, Guest
+from libhook.simulation.hosts import workstation
+from libhook.simulation.world import World
 
 _NO_ANSWER = DeadlineExpired("libvirtd did not answer in time", "is it alive?")
 
@@ -43,16 +45,16 @@ class Hypervisor:
         assert deadline.left > 0
         if self._lost:
             raise Refused("libvirt: Failed to connect socket to '/run/libvirt/libvirt-sock'")
-        for guest in self._host.libvirt.guests:
-            if name in (guest.name, guest.uuid):
-                return Found(guest.uuid, True, guest.xml(1, True))
-        for guest in self.stopped:
-            if name in (guest.name, guest.uuid):
-                return Found(guest.uuid, False, guest.xml())
+        for one in self._host.libvirt.guests:
+            if name in (one.name, one.uuid):
+                return Found(one.uuid, True, one.xml(1, True))
+        for one in self.stopped:
+            if name in (one.name, one.uuid):
+                return Found(one.uuid, False, one.xml())
         raise NoSuchGuest(f"libvirt: Domain not found: no domain with matching name '{name}'")
 
     def _name(self, uuid: str) -> str:
-        found = [guest.name for guest in [*self._host.libvirt.guests, *self.stopped] if guest.uuid == uuid]
+        found = [one.name for one in [*self._host.libvirt.guests, *self.stopped] if one.uuid == uuid]
         assert found
         return found[0]
 
@@ -131,6 +133,13 @@ class Scripted(Hypervisor):
     def _change(self, what: str, flags: int) -> None:
         self.asked.append((what, flags))
         self._documents.pop(0)
+
+
+def running(root: str, *devices: str, world: World | None = None, config: str = "") -> Host:
+    """A host whose guest win11 runs with these devices."""
+    host = Host(root, world or workstation(), config)
+    assert host.libvirt.start(guest(*devices)).error == ""
+    return host
 
 
 class Done(NamedTuple):

@@ -4,24 +4,16 @@
 import pytest
 from aftermath import recover
 from cases import DISK, GPU, NIC, SOUND, triple
-from plugging import Hypervisor, attach, detach, xml
+from plugging import Hypervisor, attach, detach, running, xml
 from scenario import Host, guest
 
 from libhook.plug import CONFIG, LIVE
 from libhook.simulation import store
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation
-from libhook.simulation.world import World
 
 UUID = Guest().uuid
 ONE, TWO, THREE = ("0000:08:00.0", "0000:08:00.1", "0000:08:00.2")
-
-
-def running(root: str, *devices: str, world: World | None = None, config: str = "") -> Host:
-    """A host whose guest win11 runs with these devices."""
-    host = Host(root, world or workstation(), config)
-    assert host.libvirt.start(guest(*devices)).error == ""
-    return host
 
 
 def writes(host: Host) -> list[tuple[str, str]]:
