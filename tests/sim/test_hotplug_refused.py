@@ -161,6 +161,7 @@ def test_a_driver_that_never_lets_go_at_attach(root: str) -> None:
     again = attach(host, hypervisor, xml(NIC))
     assert f"{NIC} has not come back from the guest yet" in again.error
     faults.let_go(root, NIC)
+    host.configure("write_deadline = 30\n")
     reap(5)
     assert f"{NIC}: would be given back" in libhook(host, "recover", "--dry-run").out
     assert "settled" in recover(host)
@@ -179,6 +180,7 @@ def test_a_driver_that_never_lets_go_at_detach(root: str, then: str) -> None:
     done = detach(host, Hypervisor(host), xml(NIC))
     assert done.error.startswith(f"the guest win11 gave up pci {NIC}, but {NIC} hangs")
     faults.let_go(root, NIC)
+    host.configure("write_deadline = 30\n")
     reap(5)
     if then == "recover":
         assert f"recover: settles pci {NIC}; else leaves it" in libhook(host, "status").out
