@@ -226,8 +226,12 @@ def _gone_already(work: _Plugging, guest: Domain) -> Iterator[str]:
     """The guest has no such device: another client may have plugged it out, unseen; libvirt leaves it on vfio then."""
     name, state = printable(guest.name), State(work.machine)
     held = state.load(guest.uuid)
-    recorded = {one.key: one for one in held.devices if not is_attended(state, one)} if held else {}
-    left = tuple(device for device in work.wanted.devices if device.key in recorded)
+    had = {
+        one.key
+        for one in (held.devices if held else ())
+        if one.recorded in ("success", "unreturned") and not is_attended(state, one)
+    }
+    left = tuple(device for device in work.wanted.devices if device.key in had)
     if not left:
         raise Refused(f"the guest {name} has no such device", f"virsh dumpxml {name} shows what it has")
     if work.request.dry_run:
