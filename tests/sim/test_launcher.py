@@ -147,7 +147,7 @@ def test_a_caller_that_reads_no_more_ends_nobody(launcher: Launcher) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     environment = {"PATH": "/usr/bin:/bin", "LIBHOOK_ROOT": launcher.root, "LIBHOOK_DRY_RUN": "1"}
-    command = [launcher.path, "win11", "started", "begin", "-"]
+    command = [str(launcher.path), "win11", "started", "begin", "-"]
     done = subprocess.run(command, input=WITH_DEVICE, stderr=writer, env=environment, timeout=60, check=False)
     os.close(writer)
     reap(5)
