@@ -16,7 +16,7 @@ from scenario import Host
 
 from libhook import run
 from libhook.simulation import faults, store
-from libhook.simulation.faults import Deed, Fault
+from libhook.simulation.faults import Fault
 
 _EXIT = 77
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
@@ -29,6 +29,10 @@ How = Literal["exit", "kill", "parent", "late", "writer"]
 _WHEN: tuple[When, ...] = ("before", "after")
 _DEATHS: tuple[How, ...] = ("exit", "kill")
 _VICTIMS: tuple[How, ...] = ("parent", "writer")
+
+
+Deed = Callable[[], int]
+"""What is killed in the middle of it; its exit status when it is not."""
 
 
 class Point(NamedTuple):
@@ -105,7 +109,7 @@ class Effects:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def points(host: Host, arguments: tuple[str, ...], document: bytes, *, both: bool) -> list[Point]:
+def points(host: Host, deed: Deed, *, both: bool) -> list[Point]:
     """Every point of this call, found by making it once; the host is changed by that.
 
     A process that is killed before an effect has done the same as one killed after the effect before it, so one of
@@ -117,7 +121,7 @@ def points(host: Host, arguments: tuple[str, ...], document: bytes, *, both: boo
     if pid == 0:
         effects = Effects(host, None)
         effects.install()
-        _call(host, arguments, document, lambda: os.write(sender, "\n".join(effects.seen).encode()))
+        _do(deed, lambda: os.write(sender, "\n".join(effects.seen).encode()))
     os.close(sender)
     with os.fdopen(receiver) as pipe:
         seen = pipe.read().splitlines()
@@ -142,11 +146,11 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
 
 
-def die(host: Host, arguments: tuple[str, ...], document: bytes, point: Point) -> int:
+def die(host: Host, deed: Deed, point: Point) -> int:
     """Make the call in a process that is killed there. Its wait status; an exit status of 0 or 1 is not a death."""
     if point.how in ("parent", "late", "writer"):
         victim = "writer" if point.how == "writer" else "parent"
-        deeds: tuple[Deed, ...] = (("kill", victim),)
+        deeds: tuple[faults.Deed, ...] = (("kill", victim),)
         if point.how == "late":
             deeds += (("sleep", _LATE),)
         fault = Fault("write *", point.number)
@@ -157,16 +161,21 @@ def die(host: Host, arguments: tuple[str, ...], document: bytes, point: Point) -
     if pid == 0:
         if point.how in ("exit", "kill"):
             Effects(host, point).install()
-        _call(host, arguments, document)
+        _do(deed)
     _, status = os.waitpid(pid, 0)
     faults.heal(host.root)
     return os.waitstatus_to_exitcode(status)
 
 
-def _call(host: Host, arguments: tuple[str, ...], document: bytes, then: Callable[[], object] = bool) -> NoReturn:
+def hook(host: Host, arguments: tuple[str, ...], document: bytes) -> Deed:
+    """A call of the hook."""
+    return lambda: run.run(host.machine, run.Call(arguments, lambda: document, host.libvirt.pid)).code
+
+
+def _do(deed: Deed, then: Callable[[], object] = bool) -> NoReturn:
     code = 255
     try:
-        code = run.run(host.machine, run.Call(arguments, lambda: document, host.libvirt.pid)).code
+        code = deed()
         then()
     finally:
         os._exit(code)

@@ -91,7 +91,7 @@ class Play:
         """
         now = f"{self._root}.now"
         subprocess.run(["/bin/cp", "-a", self._root, now], check=True)
-        points = crash.points(self.host, arguments, xml, both=self._full)
+        points = crash.points(self.host, crash.hook(self.host, arguments, xml), both=self._full)
         if not self._full:
             points = [point for point in points if point.changes][:: self._every]
         for point in points:
@@ -124,7 +124,7 @@ class Play:
     def _crash(self, arguments: tuple[str, ...], xml: bytes, point: Point, comer: Comer) -> int:
         os.environ.clear()
         crash.adopt_orphans()
-        status = crash.die(self.host, arguments, xml, point)
+        status = crash.die(self.host, crash.hook(self.host, arguments, xml), point)
         if status not in (0, 1):
             self._end(Aftermath(self.host, self._life.case.guest, arguments[1]).follow(comer))
         if point.how != "writer":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The hook is killed before and after every one of its effects; whoever comes next leaves the host as it began.
+"""The hook, attach and detach are killed at each of their effects; whoever comes next leaves the host as it began.
 
 In the ordinary run at every point of one device's life that makes a difference to anybody, with two of those who may
 come next, in turn, and at some points of the longer lives (in the quick run at one of four of all these); in the long
@@ -43,10 +43,22 @@ def _outcomes(life: str) -> list[tuple[str, list[str]]]:
     return found
 
 
+def _plugged(verb: str) -> list[tuple[str, list[str]]]:
+    """The same of ``libhook attach`` or ``detach``."""
+    every = 1 if FULL else AMOUNTS.crashes
+    command = [sys.executable, str(_HERE / "crash_plugs.py"), verb, str(every), "full" if FULL else "bounded"]
+    environment = {**os.environ, "PYTHONPATH": f"{_HERE.parents[1]}:{_HERE.parent}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ends = map(json.loads, done.stdout.splitlines())
+    return [(f"{verb}, {point}, then {comer}", problems) for point, comer, problems in ends]
+
+
 def test_every_crash_point_is_survived(capsys: pytest.CaptureFixture[str]) -> None:
     """Drivers, overrides and /run/libhook are as they began, or the second guest has the device; the trail is true."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        outcomes = [outcome for outcomes in pool.map(_outcomes, LIVES) for outcome in outcomes]
+        plugged = pool.map(_plugged, ("attach", "detach"))
+        outcomes = [one for ends in (*pool.map(_outcomes, LIVES), *plugged) for one in ends]
     failed = {point: problems for point, problems in outcomes if problems}
     with capsys.disabled():
         print(f"\ncrash points: {len(outcomes) - len(failed)} of {len(outcomes)} survived")
