@@ -53,7 +53,11 @@ def of_vfio(machine: Machine, addresses: Iterable[PciAddress]) -> dict[PciAddres
 
 
 def _vfio_nodes(machine: Machine, address: PciAddress) -> list[str]:
-    """``/dev/vfio/7`` and, since 6.1, ``/dev/vfio/devices/vfio0``, of a device that a vfio driver has."""
+    """``/dev/vfio/7`` and, since 6.1, ``/dev/vfio/devices/vfio0``, of a device that a vfio driver has.
+
+    Each also as it is called once libvirt has removed it from the /dev that it makes for each guest, which it does when
+    a device is plugged out, whoever has it open then.
+    """
     folder = f"{machine.sys}/bus/pci/devices/{address}"
     names: list[str] = []
     with suppress(OSError):
@@ -62,7 +66,7 @@ def _vfio_nodes(machine: Machine, address: PciAddress) -> list[str]:
         if names or "vfio" in os.path.basename(os.readlink(f"{folder}/driver")):
             group = os.path.basename(os.readlink(f"{folder}/iommu_group"))
             names += [f"/dev/vfio/{group}", f"/dev/vfio/noiommu-{group}"]
-    return names
+    return [*names, *(name + _REMOVED for name in names)]
 
 
 def of_nodes(machine: Machine, paths: Set[str], *, removed: bool = False) -> tuple[Holder, ...]:
