@@ -17,6 +17,7 @@ from libhook.effects.child import Deadline
 from libhook.effects.hypervisor import DEFAULT_URI, Hypervisor
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
+from libhook.effects.notify import ServiceManager
 from libhook.effects.state import State
 from libhook.effects.tidy import tidy
 from libhook.effects.watching import Connection
@@ -248,23 +249,15 @@ def watch(machine: Machine, options: argparse.Namespace) -> int:
         raise LibhookError("the audit trail and the devices are root's", "run it as root")
     state = State(machine)
     state.prepare()
-    connection = Connection(options.connect, _tell_systemd)
+    connection = Connection(options.connect, ServiceManager(os.environ))
+    show = _print if sys.stdout.isatty() else (lambda _: None)
     try:
         with state.locked(["watch"], Deadline.after(0)):
-            if sys.stderr.isatty():
-                print(f"watching {options.connect}; what is recorded goes to the journal, too. Ctrl-C ends it")
-            connection.run(Watcher(machine, connection.look))
+            show([f"watching {options.connect} until Ctrl-C; what happens is told here and in the journal"])
+            connection.run(Watcher(machine, connection.look, connection.alive, show))
     except DeadlineExpired:
         raise LibhookError("another watch runs already", "systemctl status libhook-watch") from None
     return 0
-
-
-def _tell_systemd(text: str) -> None:
-    """sd_notify(3); nobody listens where the service manager has not started us."""
-    if os.environ.get("NOTIFY_SOCKET"):
-        from systemd import daemon
-
-        daemon.notify(text)
 
 
 def _seconds(text: str) -> float:

@@ -17,7 +17,7 @@ from libhook.domain import Domain, HostDevice, Kind
 from libhook.effects import libvirtd
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
-from libhook.effects.log import Log
+from libhook.effects.log import Level, Log
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError
 from libhook.held import Held
@@ -31,11 +31,22 @@ _Devices = dict[str, HostDevice]
 class Watcher:
     """What is known of every guest that runs, and what follows from what happens to it."""
 
-    def __init__(self, machine: Machine, look: Look) -> None:
-        """Begin with what the last watch saw."""
+    def __init__(
+        self,
+        machine: Machine,
+        look: Look,
+        alive: Callable[[], None] = lambda: None,
+        show: Callable[[list[str]], None] = lambda _: None,
+    ) -> None:
+        """Begin with what the last watch saw.
+
+        ``alive`` is called after each guest that was seen to; ``show`` is given what is logged, where somebody reads.
+        """
         self._machine = machine
         self._state = State(machine)
         self._look = look
+        self._alive = alive
+        self._show = show
         self._seen = _from_json(self._state.watched())
         self._trouble = ""
 
@@ -45,15 +56,22 @@ class Watcher:
             del self._seen[uuid]
         for uuid in sorted(running):
             self._guarded(uuid, running[uuid], self._compare)
+            self._alive()
         self._remember()
+        if self._trouble:
+            self._say("info", "connected to libvirtd again")
         self._trouble = ""
 
     def lost(self, reason: str) -> None:
         """There is no connection. Said once, however often it is tried."""
         if reason != self._trouble:
-            with Log(self._machine, operation="watch") as log:
-                log.add("warning", "no connection to libvirtd", reason=reason)
+            self._say("warning", "no connection to libvirtd", reason=reason)
         self._trouble = reason
+
+    def _say(self, level: Level, what: str, **fields: object) -> None:
+        with Log(self._machine, operation="watch") as log:
+            log.add(level, what, **fields)
+            self._show(log.lines())
 
     def happened(self, what: str, uuid: str, alias: str = "") -> None:
         """One event: a device was ``added`` or ``removed``, or ``kept``; a guest ``began`` or ``ended``."""
@@ -78,6 +96,7 @@ class Watcher:
                 log.add("error", "not seen to", reason=error.line)
             except Exception as error:  # noqa: BLE001 - as above; a bug is logged, and the watch goes on
                 log.add("error", "libhook itself failed", reason=f"{type(error).__name__}: {error}")
+            self._show(log.lines())
 
     def _session(self, log: Log, guest: Domain) -> Session:
         try:

@@ -14,12 +14,14 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from libhook.errors import LibhookError
 
 _CRASHED = 255
 _TRIES = 5
+_LOOK_AGAIN = 0.01
 
 
 class Deadline(NamedTuple):
@@ -90,13 +92,15 @@ def spawn(task: Callable[[], None], in_flight: str | None = None, keep: int = -1
     return Child(pid, os.pidfd_open(pid))
 
 
-def reap() -> None:
-    """Bury children that were left behind and have ended: for a process that lives long, between two of its tasks."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
+def reap(deadline: Deadline | None = None) -> None:
+    """Bury children that were left behind and have ended: for a process that lives long, between two of its tasks.
+
+    With a deadline, wait for those that still work: for one that ends, where who runs it kills what it leaves.
+    """
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0] or (deadline and deadline.left):
+            if deadline:
+                time.sleep(_LOOK_AGAIN)
 
 
 def detach_standard_streams() -> None:

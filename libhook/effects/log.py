@@ -54,6 +54,13 @@ class Log:
         shown = {name: printable(value) if isinstance(value, str) else value for name, value in named.items()}
         self._entries.append((level, event, time.time(), shown))
 
+    def lines(self) -> list[str]:
+        """The entries as the journal will show them, for a terminal."""
+        return [
+            " ".join((event, *(f"{name}={value}" for name, value in fields.items())))
+            for _level, event, _when, fields in self._entries
+        ]
+
     def _send(self) -> None:
         os.nice(10)  # the guest's start comes first
         try:

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A read-only connection to libvirtd that lasts, libvirt's events, and the service manager's part: for ``watch``."""
+"""A read-only connection to libvirtd that lasts, and libvirt's events: for ``watch``."""
 
 import os
 import signal
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from libhook.effects import child
+from libhook.effects.child import Deadline
 from libhook.effects.hypervisor import MISSING
+from libhook.effects.notify import ServiceManager
+from libhook.errors import printable
 
 if TYPE_CHECKING:
     import libvirt
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 _KEEPALIVE = (5, 3)
 _PAUSES = (1, 2, 4, 8, 15, 30)
 """Seconds before each further attempt to connect."""
-_LEAST_BEAT = 1.0
+_LAST_WORDS = 5.0
+"""Seconds that what is still being logged may take at the end: systemd kills who is left then."""
 
 
 class Listener(Protocol):
@@ -37,10 +40,10 @@ class Listener(Protocol):
 class Connection:
     """Runs until it is told to stop by SIGTERM or SIGINT."""
 
-    def __init__(self, uri: str, tell_systemd: Callable[[str], None]) -> None:
-        """Connect to nothing yet. ``tell_systemd`` sends sd_notify(3) text."""
+    def __init__(self, uri: str, manager: ServiceManager) -> None:
+        """Connect to nothing yet."""
         self._uri = uri
-        self._tell = tell_systemd
+        self._manager = manager
         self._stopping = False
         self._connection: libvirt.virConnect | None = None
         self._queue: list[tuple[str, str, str]] = []
@@ -73,13 +76,21 @@ class Connection:
                 attempts = 0
                 self._serve(connection, listener)
             except libvirt.libvirtError as error:
-                listener.lost(error.get_error_message() or str(error))
-                self._tell("READY=1\nSTATUS=waiting for libvirtd")
+                self._lost(listener, error.get_error_message() or str(error))
             self._hang_up()
             pause = _PAUSES[min(attempts, len(_PAUSES) - 1)]
             attempts += 1
             self._rest(pause)
-        self._tell("STOPPING=1")
+        self._manager.tell("STOPPING=1\nSTATUS=")
+        child.reap(Deadline.after(_LAST_WORDS))
+
+    def alive(self, *_: object) -> None:
+        """For whoever is at work for long: each step has its own deadline, so this is no sign of a hang."""
+        self._manager.tell("WATCHDOG=1")
+
+    def _lost(self, listener: Listener, reason: str) -> None:
+        self._manager.tell(f"READY=1\nSTATUS=waiting for libvirtd: {printable(reason)}")
+        listener.lost(reason)
 
     def _connect(self) -> "libvirt.virConnect":
         import libvirt
@@ -102,14 +113,15 @@ class Connection:
         domains = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
         running = {domain.UUIDString(): self.look(domain.UUIDString()) for domain in domains}
         listener.connected({uuid: document for uuid, document in running.items() if document})
-        self._tell("READY=1\nSTATUS=watching")
+        self._manager.tell(f"READY=1\nSTATUS=watching {printable(self._uri)}")
         while not self._stopping and connection.isAlive():
             libvirt.virEventRunDefaultImpl()
             while self._queue:
                 listener.happened(*self._queue.pop(0))
+                self.alive()
             child.reap()
         if not self._stopping:
-            listener.lost("libvirtd closed the connection")
+            self._lost(listener, "libvirtd closed the connection")
 
     def _hang_up(self) -> None:
         import libvirt
@@ -144,8 +156,7 @@ class Connection:
         libvirt.virEventAddHandle(
             reader, libvirt.VIR_EVENT_HANDLE_READABLE, lambda _watch, fd, *_: os.read(fd, 64), None
         )
-        beat = _beat()
-        libvirt.virEventAddTimeout(int(beat * 1000), lambda *_: self._tell("WATCHDOG=1"), None)
+        libvirt.virEventAddTimeout(int(self._manager.beat * 1000), self.alive, None)
 
     def _rest(self, seconds: float) -> None:
         import libvirt
@@ -156,9 +167,3 @@ class Connection:
             libvirt.virEventRunDefaultImpl()
             child.reap()
         libvirt.virEventRemoveTimeout(timer)
-
-
-def _beat() -> float:
-    """Seconds between two signs of life, half of what the service manager allows."""
-    allowed = os.environ.get("WATCHDOG_USEC", "")
-    return max(_LEAST_BEAT, int(allowed) / 2e6) if allowed.isdigit() else 30.0

@@ -9,6 +9,7 @@ from cases import DISK, NIC
 from scenario import Host, guest, reap
 
 from libhook.held import HeldDevice
+from libhook.simulation import processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
 from libhook.watch import Watcher
@@ -83,6 +84,18 @@ def test_a_device_of_the_start_that_goes_early_is_given_back_then(host: Host, wa
     watched.tell("ended")
     assert len(host.trail) == 2
     assert host.changed == []
+
+
+@pytest.mark.parametrize("removed", ["", " (deleted)"])
+def test_a_device_that_somebody_holds_is_left_to_him(host: Host, watched: Watched, removed: str) -> None:
+    """Also when libvirt has removed the node from the guest's /dev; it is recorded that it did not come back."""
+    host.configure("holder_wait = 0.1\n")
+    host.libvirt.unplug("win11", NIC)
+    group = Path(f"{host.machine.sys}/bus/pci/devices/{NIC}/iommu_group").resolve().name
+    processes.open_file(host.root, processes.spawn(host.root, "dpdk"), f"/dev/vfio/{group}{removed}")
+    watched.tell("removed", "hostdev0", guest())
+    assert host.driver(NIC) == "vfio-pci"
+    assert host.trail == [f"start {NIC} success", f"detach {NIC} failed"]
 
 
 def test_a_guest_that_refuses(host: Host, watched: Watched) -> None:
@@ -174,3 +187,35 @@ def test_a_broken_guest_keeps_nobody_from_the_others(host: Host, watched: Watche
     """What libvirt says cannot be read: logged, and the next event is seen to."""
     watched.watcher.connected({"11111111-1111-1111-1111-111111111111": b"<domain", UUID: guest(NIC, DISK).xml(1, True)})
     assert host.trail[1:] == [f"attach {DISK} success"]
+
+
+def test_a_connection_that_comes_and_goes_is_told(host: Host) -> None:
+    """Each reason once, however often it is tried, and that it is over; there and in the journal, as all else is."""
+    shown: list[str] = []
+    it = Watcher(host.machine, lambda _: guest(NIC, DISK).xml(1, prepared=True), show=shown.extend)
+    it.connected({})
+    assert shown == []
+    for reason in ("no libvirtd", "no libvirtd", "no\nsocket"):
+        it.lost(reason)
+    it.connected({})
+    it.connected({})
+    host.libvirt.start(guest(NIC))
+    it.happened("began", UUID)
+    it.happened("added", UUID, "hostdev1")
+    reap(5)
+    assert [line.partition(f" uuid={UUID}")[0] for line in shown] == [
+        "no connection to libvirtd operation=watch reason=no libvirtd",
+        "no connection to libvirtd operation=watch reason=no\\nsocket",
+        "connected to libvirtd again operation=watch",
+        "recorded operation=watch",
+    ]
+    logged = [line for line in store.lines(f"{host.root}/var/log/libhook.jsonl") if line.get("operation") == "watch"]
+    assert sorted(line["event"] for line in logged) == sorted(line.partition(" operation")[0] for line in shown)
+
+
+def test_a_sign_of_life_after_each_guest(host: Host) -> None:
+    """systemd's watchdog is not for many guests whose devices do not answer in time."""
+    beats: list[int] = []
+    Watcher(host.machine, lambda _: None, alive=lambda: beats.append(1)).connected({UUID: b"<domain", "b": b""})
+    reap(5)
+    assert beats == [1, 1]
