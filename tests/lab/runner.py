@@ -21,7 +21,8 @@ EXIT_LAB_FAILED = 70
 EPILOG = """
 Any other argument goes to pytest, for example -k usb, -x or test_life.py. The exit status is the job's;
 70 means that the lab itself failed. What the last run left (console, audit.log, libvirtd's log, the
-journal, junit.xml) is in ${XDG_CACHE_HOME:-~/.cache}/libhook-lab/last, or where --artifacts says.
+journal, junit.xml) is in ${XDG_CACHE_HOME:-~/.cache}/libhook-lab/last (last-systemd with --systemd), or
+where --artifacts says.
 """
 
 
@@ -46,7 +47,9 @@ def main() -> int:
         return 128 + signal.SIGINT
     finally:
         if scratch:
-            _keep_artifacts(scratch, options.artifacts or cache_folder() / "last")
+            _keep_artifacts(
+                scratch, options.artifacts or cache_folder() / ("last-systemd" if options.systemd else "last")
+            )
             shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -62,6 +65,7 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     job.add_argument("--sh", metavar="COMMANDS", help="run these shell commands inside instead of pytest")
     job.add_argument("--bench", action="store_true", help="time libhook against other ways to hand over a device")
     parser.add_argument("--raw", action="store_true", help="boot without installing libhook")
+    parser.add_argument("--systemd", action="store_true", help="with systemd as process 1, for what runs as a service")
     parser.add_argument("--artifacts", type=Path, metavar="DIR", help="where to leave logs and junit.xml")
     parser.add_argument(
         "--total",
@@ -96,7 +100,9 @@ def _run(image: Image, scratch: Path, options: argparse.Namespace, job: str) -> 
     share.mkdir()
     _pack_source(share / "source.tar")
     (share / "job").write_text(job)
-    (share / "raw").touch() if options.raw else None
+    for name in ("raw", "systemd"):
+        if getattr(options, name):
+            (share / name).touch()
     (share / "output").touch()
     accel = accelerator(image, scratch)
     began = time.monotonic()
@@ -152,7 +158,7 @@ def _keep_artifacts(scratch: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     kept = [scratch / "console.log", scratch / "qemu.log", *(scratch / "share").glob("*")]
     for path in kept:
-        if path.is_file() and path.name not in ("source.tar", "job", "raw", "up"):
+        if path.is_file() and path.name not in ("source.tar", "job", "raw", "systemd", "up"):
             shutil.copy(path, target / path.name)
 
 

@@ -5,12 +5,17 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from calls import CONFIG
 from guests import Device, Guest, Refused, virsh
-from host import STATE, HostState, driver_of, hand_over, host_state, override_of, wait_for
+from host import STATE, UNDER_SYSTEMD, HostState, driver_of, hand_over, host_state, override_of, wait_for
 
+# What needs systemd has a machine of its own (tests/lab/run --systemd), where only that runs.
+collect_ignore = [
+    path.name for path in Path(__file__).parent.glob("test_*.py") if (path.name == "test_service.py") != UNDER_SYSTEMD
+]
 MakeGuest = Callable[..., Guest]
 Configure = Callable[[str], None]
 

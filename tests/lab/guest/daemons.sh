@@ -23,10 +23,15 @@ start_udev() {
     udevadm settle --timeout=120
 }
 
+configure_journal() {
+    mkdir -p /run/log/journal
+    printf '[Journal]\nStorage=volatile\nAudit=no\nReadKMsg=no\nRateLimitIntervalSec=0\n' >/etc/systemd/journald.conf
+}
+
 start_journal() {
     # /dev/log is a link that systemd's socket unit would make.
-    mkdir -p /run/systemd/journal /run/log/journal
-    printf '[Journal]\nStorage=volatile\nAudit=no\nReadKMsg=no\nRateLimitIntervalSec=0\n' >/etc/systemd/journald.conf
+    mkdir -p /run/systemd/journal
+    configure_journal
     /usr/lib/systemd/systemd-journald </dev/null >/dev/null 2>&1 &
     ln -sf /run/systemd/journal/dev-log /dev/log
     wait_until 30 test -S /run/systemd/journal/socket
@@ -37,15 +42,17 @@ start_auditd() {
     auditd && wait_until 30 test -s /var/log/audit/audit.log
 }
 
-start_libvirtd() {
+configure_libvirtd() { # lines of qemu.conf
     mkdir -p /var/log/libvirt
-    cat >>/etc/libvirt/qemu.conf <<'CONF'
-user = "root"
-group = "root"
-security_driver = "none"
-cgroup_controllers = []
-namespaces = []
-CONF
+    printf '%s\n' "$@" >>/etc/libvirt/qemu.conf
     printf 'log_outputs = "2:file:/var/log/libvirt/libvirtd.log"\n' >>/etc/libvirt/libvirtd.conf
+}
+
+start_libvirtd() {
+    configure_libvirtd 'user = "root"' 'group = "root"' 'security_driver = "none"' 'cgroup_controllers = []' \
+        'namespaces = []'
     virtlogd -d && libvirtd -d && wait_until 60 virsh -q uri
 }
+
+# shellcheck source=SCRIPTDIR/under-systemd.sh
+[ ! -d /run/systemd/system ] || . /src/tests/lab/guest/under-systemd.sh

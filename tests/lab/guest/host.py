@@ -25,12 +25,15 @@ USB_STICK, USB_TABLET, USB_PEN = ("46f4", "0001"), ("0627", "0001"), ("056a", "0
 
 PCI = Path("/sys/bus/pci")
 STATE = Path("/run/libhook")
+UNDER_SYSTEMD = Path("/run/systemd/system").exists()
 
 
 def driver_of(address: str) -> str | None:
     """The driver a device is bound to now."""
-    link = PCI / "devices" / address / "driver"
-    return os.path.basename(os.readlink(link)) if link.is_symlink() else None
+    try:
+        return os.path.basename(os.readlink(PCI / "devices" / address / "driver"))
+    except FileNotFoundError:
+        return None
 
 
 def override_of(address: str) -> str | None:

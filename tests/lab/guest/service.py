@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The service libhook-watch as systemd runs it: asked, changed, and what it has written."""
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from guests import Guest
+from host import wait_for
+
+UNIT = "libhook-watch.service"
+DROP_IN = Path("/run/systemd/system") / f"{UNIT}.d" / "lab.conf"
+_PIDFD_GETFD = 438
+
+
+def systemctl(*arguments: str) -> str:
+    """What systemctl prints; it must succeed."""
+    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"systemctl {' '.join(arguments)}: {done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+def shown(name: str) -> str:
+    """A property of the service."""
+    return systemctl("show", "--value", "--property", name, UNIT)
+
+
+def answer(question: str) -> str:
+    """What systemctl says to is-active or is-enabled, whatever its exit code."""
+    return subprocess.run(["systemctl", question, UNIT], capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+def wait_until_it_watches() -> None:
+    """Until it says so to systemd."""
+    wait_for("the service to watch", lambda: "watching" in shown("StatusText"), 60)
+
+
+def journal(after: str = "") -> str:
+    """What the service has written since the machine began, or after what is known of it."""
+    command = ["journalctl", "--no-pager", "-o", "cat", "-u", UNIT]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout[len(after) :]
+
+
+@contextmanager
+def changed(text: str) -> Iterator[None]:
+    """While the block runs, the service is this, too."""
+    DROP_IN.parent.mkdir(parents=True, exist_ok=True)
+    DROP_IN.write_text(f"[Service]\n{text}\n")
+    systemctl("daemon-reload")
+    systemctl("restart", UNIT)
+    wait_until_it_watches()
+    try:
+        yield
+    finally:
+        DROP_IN.unlink()
+        systemctl("daemon-reload")
+        systemctl("restart", UNIT)
+
+
+@contextmanager
+def kept_open(guest: Guest, node: str, user: str) -> Iterator[int]:
+    """Another process, of another user, has open what the guest's QEMU has, and keeps it: the process's pid."""
+    pid = guest.pid()
+    assert pid
+    number = next(int(link.name) for link in Path(f"/proc/{pid}/fd").iterdir() if os.readlink(link) == node)
+    handle = os.pidfd_open(pid)
+    taken = ctypes.CDLL(None, use_errno=True).syscall(_PIDFD_GETFD, handle, number, 0)
+    assert taken >= 0, os.strerror(ctypes.get_errno())
+    os.close(handle)
+    process = subprocess.Popen(["sleep", "300"], pass_fds=[taken], user=user)
+    os.close(taken)
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait(30)
