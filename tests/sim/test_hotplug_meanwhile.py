@@ -84,5 +84,5 @@ def test_who_comes_late_settles_nothing_a_second_time(root: str, recorded: str) 
 def _abandon(host: Host) -> None:
     held = host.state.load(UUID)
     assert held
-    dead = Process(1, 1)
+    dead = Process(host.libvirt.pid, 1)
     host.state.save(held._replace(devices=tuple(one._replace(plugging=dead) for one in held.devices)))
