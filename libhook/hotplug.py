@@ -43,7 +43,10 @@ def take(session: Session, guest: Domain, devices: Sequence[HostDevice], worker:
             _refuse(session, wanted, plan.refusals)
         part = _part(held, wanted.devices, plan, worker)
         had, keys = held.devices, {device.key for device in part}
-        held = held._replace(devices=(*(device for device in had if device.key not in keys), *part))
+        held = held._replace(
+            devices=(*(device for device in had if device.key not in keys), *part),
+            detached=tuple(key for key in held.detached if key not in keys),
+        )
         try:
             journal(session, held, addresses(part))
         except LibhookError as error:
