@@ -74,7 +74,8 @@ _STAMP = (
 )
 _SCAN = re.compile(
     rb"\n(?:node=([^ \n]+) )?type=(?:VIRT_RESOURCE" + _STAMP + rb"resrc=(?:dev "
-    rb"(reason=[^ ]+ vm=[^ ]+ uuid=[^ ]+ (?:bus|type)=[^ ]+ device=[^ ]*[^ :] exe=[^ ]+) hostname=[^']* res=(\w+)'"
+    rb"(reason=[^ ]+ vm=[^ ]+ uuid=[^ ]+ (?:bus|type)=[^ ]+ device=[^ ]*[^ :]"
+    rb"(?: driver=[^ ]+)?(?: iommu-group=[^ ]+)?(?: device-id=[^ ]+)? exe=[^ ]+) hostname=[^']* res=(\w+)'"
     rb"|(?!dev )\w+ )"  # memory, processors and so on
     rb"|VIRT_CONTROL" + _STAMP + rb"(op=[^ ]+ reason=[^ ]+ vm=[^ ]+ uuid=[^ ]+) [^']* res=(\w+)'"
     rb"|((?:VIRT_(?:RESOURCE|CONTROL)|DAEMON_(?:START|END|ABORT)|SYSTEM_BOOT|KERNEL|CONFIG_CHANGE) [^\n]*))"
@@ -159,7 +160,7 @@ class Parser:
         self._last = self._before(piece, len(piece) + 1)
 
     def _device(self, text: bytes) -> tuple[str, str, Subject]:
-        reason, vm, uuid, bus, device, exe = _values(text)
+        reason, vm, uuid, bus, device, *_, exe = _values(text)  # between them stands what audit.extra adds
         return _keep(self._devices, text, (writer(exe), reason, Subject(vm, uuid, bus, device, f"{bus} {device}")))
 
     def _guest(self, text: bytes) -> tuple[str, Subject]:
