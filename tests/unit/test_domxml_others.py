@@ -4,7 +4,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from generated import generated
 from hypothesis import strategies as st
 from xml_reading import DOCUMENTS, UUID, document, pci, read_others
 
@@ -108,7 +108,7 @@ _any = st.one_of(
 )
 
 
-@given(st.lists(_any, max_size=6, unique=True))
+@generated("XML", st.lists(_any, max_size=6, unique=True))
 def test_any_of_them_is_read_like_the_second_reading(devices: list[str]) -> None:
     """In the document's order, whatever stands between them."""
     raw = document("\n".join(devices))

@@ -148,7 +148,7 @@ def test_history_reads_what_says_more_as_what_does_not(style: record.Style) -> N
         trail = Trail()
         for reason in ("start", "stop"):
             known = device._replace(extra=extra)
-            text = record.text(Domain("a b", UUID, "kvm", ()), known, reason, style, extra=True)  # type: ignore[arg-type]
+            text = record.text(Domain("a b", UUID, "kvm", ()), known, reason, style, extra=True)
             trail.message("VIRT_RESOURCE", text, "libhook", True, 1000)
         parser = Parser()
         told.append(list(parser.records(b"\n" + bytes(trail))))
