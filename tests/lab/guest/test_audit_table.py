@@ -129,7 +129,7 @@ class Table:
 
 
 @pytest.mark.usefixtures("pool", "target")
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_the_table_of_the_document_is_what_is_recorded(guest: MakeGuest) -> None:
     """Every cell of it, for every kind that this machine has."""
     table = Table()
