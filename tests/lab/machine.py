@@ -58,7 +58,7 @@ class Limits:
     """Seconds: until the job begins, without a sign of life, and for everything together."""
 
     boot: float = 300
-    silence: float = 500
+    silence: float = 900
     total: float = 3600
 
 
