@@ -22,9 +22,9 @@ _ONE_START = 60_000
 """Within which the records of one start lie, where no VIRT_CONTROL parts it from the one before."""
 _SETTLED = 300_000
 """After which nobody adds to what has ended or failed: longer than any hook may take."""
-_SWEEP = 65_536
+_SWEEP = 16_384
 """Records after which what has settled is given out, also of guests of which nothing more is heard."""
-_IDLE = 10_000
+_IDLE = 4_096
 """Guests that have no device and are remembered: a late record of such a one is no news."""
 _MOST_KNOWN = 1_000
 _UNRESOLVED = "usb 000.000"
@@ -79,7 +79,7 @@ class Pairing:
                 self._silences.heard(node, time)
             if (guests := nodes.get(node)) is None:
                 guests = nodes[node] = {}
-            uuid = record.subject.uuid
+            uuid = record.uuid if isinstance(record, GuestRecord) else record.subject.uuid
             if (guest := guests.get(uuid)) is None:
                 guest = guests[uuid] = _Guest()
             if isinstance(record, GuestRecord):
@@ -199,6 +199,9 @@ class Pairing:
                 self._refute(guest, time)
             guest.runs = record.success
         elif record.operation == "stop":
+            for key, entry in list(guest.recent.items()):
+                if "libhook" in entry.recorded_by:  # it wrote its word of the end, too
+                    self._give(guest.recent.pop(key))
             for key, entry in guest.held.items():
                 self._put(guest.recent, key, entry._replace(ended="stop", end=time))
             guest.held.clear()

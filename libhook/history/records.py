@@ -18,9 +18,9 @@ class Subject(NamedTuple):
 
     vm: str
     uuid: str
-    bus: str = ""
-    device: str = ""
-    key: str = ""
+    bus: str
+    device: str
+    key: str
     """Bus and device, which tell the devices of a guest apart."""
 
 
@@ -43,7 +43,7 @@ class GuestRecord(NamedTuple):
     time: int
     node: str | None
     operation: str
-    subject: Subject
+    uuid: str
     success: bool
 
 
@@ -74,20 +74,20 @@ _STAMP = (
 )
 _SCAN = re.compile(
     rb"\n(?:node=([^ \n]+) )?type=(?:VIRT_RESOURCE" + _STAMP + rb"resrc=(?:dev "
-    rb"(reason=[^ ]+ vm=[^ ]+ uuid=[^ ]+ (?:bus|type)=[^ ]+ device=[^ ]*[^ :]"
-    rb"(?: driver=[^ ]+)?(?: iommu-group=[^ ]+)?(?: device-id=[^ ]+)? exe=[^ ]+) hostname=[^']* res=(\w+)'"
+    rb"reason=([^ ]+) (vm=[^ ]+ uuid=[^ ]+ (?:bus|type)=[^ ]+ device=[^ ]*[^ :])"
+    rb"(?: driver=[^ ]+)?(?: iommu-group=[^ ]+)?(?: device-id=[^ ]+)? exe=([^ ]+) hostname=[^']* res=(\w+)'"
     rb"|(?!dev )\w+ )"  # memory, processors and so on
-    rb"|VIRT_CONTROL" + _STAMP + rb"(op=[^ ]+ reason=[^ ]+ vm=[^ ]+ uuid=[^ ]+) [^']* res=(\w+)'"
+    rb"|VIRT_CONTROL" + _STAMP + rb"op=([^ ]+) reason=[^ ]+ vm=[^ ]+ uuid=([^ ]+) [^']* res=(\w+)'"
     rb"|((?:VIRT_(?:RESOURCE|CONTROL)|DAEMON_(?:START|END|ABORT)|SYSTEM_BOOT|KERNEL|CONFIG_CHANGE) [^\n]*))"
 )  # fmt: skip
-"""Its groups: node; of a device time, thousandths, text, result; of a guest the same; any other line from its type on.
-A text repeats with each record of the same guest, device and writer, and is read once.
+"""Its groups: node; of a device time, thousandths, reason, subject, exe, result; of a guest time, thousandths,
+operation, UUID, result; any other line from its type on. A subject that comes again is read once.
 """
 _LINE_HEAD = re.compile(rb"(?:node=(\S+) )?type=\w+ msg=audit\((\d{1,11})\.(\d{3}):\d+\)")
-_TEXT = re.compile(r"msg='(.*)'", re.S)
-_FIELD = re.compile(r'(?:^|(?<=[\s(]))([a-z-]+)=("[^"]*"|[^\s,:)]*)')
+_TEXT = re.compile(rb"msg='(.*)'", re.S)
+_FIELD = re.compile(rb'(?:^|(?<=[\s(]))([a-z-]+)=("[^"]*"|[^\s,:)]*)')
 _SWITCH = re.compile(rb"[ :]audit_enabled=(\d) ")
-_HEX = re.compile(r"(?:[0-9A-F]{2})+")
+_HEX = re.compile(rb"(?:[0-9A-F]{2})+")
 _HAPPENINGS: dict[str, Happening] = {
     "DAEMON_START": "daemon start",
     "DAEMON_END": "daemon end",
@@ -95,25 +95,21 @@ _HAPPENINGS: dict[str, Happening] = {
     "SYSTEM_BOOT": "boot",
     "KERNEL": "boot",
 }
-_SUCCESS = ("success", "yes", "1")
+_REASONS = {word.encode(): word for word in ("start", "attach", "stop", "detach")}
+_SUCCESS = (b"success", b"yes", b"1")
 _LINES_AHEAD = 100
 """Looked through for the line with which a trail goes on."""
 _MOST = 8192
 """Entries of what is kept to save decoding the same text again and again."""
 
 
-def decode(value: str) -> str:
-    """A value as it was before libaudit encoded it: quoted, in upper-case hexadecimal, or as it is.
-
-    What comes in has a character for each byte (latin-1); what goes out is text.
-    """
-    if value[:1] == '"':
-        raw = value[1:].removesuffix('"').encode("latin-1")
+def decode(value: bytes) -> str:
+    """A value as it was before libaudit encoded it: quoted, in upper-case hexadecimal, or as it is."""
+    if value[:1] == b'"':
+        value = value[1:-1] if value[-1:] == b'"' else value[1:]
     elif _HEX.fullmatch(value):
-        raw = bytes.fromhex(value)
-    else:
-        raw = value.encode("latin-1")
-    return raw.decode("utf-8", "surrogateescape")
+        value = bytes.fromhex(value.decode())
+    return value.decode("utf-8", "surrogateescape")
 
 
 def writer(exe: str) -> str:
@@ -131,25 +127,28 @@ class Parser:
 
     def __init__(self) -> None:
         self.unreadable = 0
-        self._devices: dict[bytes, tuple[str, str, Subject]] = {}
-        self._guests: dict[bytes, tuple[str, Subject]] = {}
+        self._subjects: dict[bytes, Subject] = {}
+        self._writers: dict[bytes, str] = {}
         self._nodes: dict[bytes, str | None] = {}
         self._last: _Stamp | None = None
 
     def records(self, piece: bytes) -> Iterator[Record]:
         """The records of a piece of the log, in its order. Each of its lines begins with the line feed before it."""
-        devices, guests, nodes = self._devices, self._guests, self._nodes
+        subjects, writers, nodes = self._subjects, self._writers, self._nodes
         new = tuple.__new__  # half the time of the class's own
         where = 0
-        for node, time, part, device, result, when, fraction, guest, outcome, line in _SCAN.findall(piece):
-            if device:
-                who, reason, subject = devices.get(device) or self._device(device)
+        for groups in _SCAN.findall(piece):
+            node, time, part, reason, about, exe, result, when, fraction, operation, uuid, outcome, line = groups
+            if about:
+                subject = subjects.get(about) or self._subject(about)
+                who = writers.get(exe) or self._writer(exe)
                 host = nodes[node] if node in nodes else self._node(node)
-                yield new(DeviceRecord, (int(time + part), host, who, reason, subject, result == b"success"))
-            elif guest:
-                operation, subject = guests.get(guest) or self._guest(guest)
+                word = _REASONS.get(reason) or reason.decode("latin-1")
+                yield new(DeviceRecord, (int(time + part), host, who, word, subject, result == b"success"))
+            elif uuid:
                 host = nodes[node] if node in nodes else self._node(node)
-                yield new(GuestRecord, (int(when + fraction), host, operation, subject, outcome == b"success"))
+                guest, word = uuid.decode("utf-8", "surrogateescape"), operation.decode("latin-1")
+                yield new(GuestRecord, (int(when + fraction), host, word, guest, outcome == b"success"))
             elif line:
                 found = self._patiently(node, line)
                 if isinstance(found, TrailRecord):
@@ -159,13 +158,12 @@ class Parser:
                     yield found
         self._last = self._before(piece, len(piece) + 1)
 
-    def _device(self, text: bytes) -> tuple[str, str, Subject]:
-        reason, vm, uuid, bus, device, *_, exe = _values(text)  # between them stands what audit.extra adds
-        return _keep(self._devices, text, (writer(exe), reason, Subject(vm, uuid, bus, device, f"{bus} {device}")))
+    def _subject(self, about: bytes) -> Subject:
+        vm, uuid, bus, device = about.split(b" ")
+        return _keep(self._subjects, about, _subject(vm[3:], uuid[5:], bus.partition(b"=")[2], device[7:]))
 
-    def _guest(self, text: bytes) -> tuple[str, Subject]:
-        operation, _, vm, uuid = _values(text)
-        return _keep(self._guests, text, (operation, Subject(vm, uuid)))
+    def _writer(self, exe: bytes) -> str:
+        return _keep(self._writers, exe, writer(decode(exe)))
 
     def _node(self, name: bytes) -> str | None:
         return _keep(self._nodes, name, name.decode("utf-8", "surrogateescape") or None)
@@ -200,7 +198,7 @@ class Parser:
         node, time = self._node(host), int(head[2] + head[3])
         kind = line.partition(b" ")[0].decode()
         if kind in ("VIRT_RESOURCE", "VIRT_CONTROL"):
-            text = _TEXT.search(line.decode("latin-1"))
+            text = _TEXT.search(line)
             found = _from_fields(kind, time, node, text[1]) if text else None
             self.unreadable += found is None
             return found or None
@@ -212,27 +210,30 @@ class Parser:
         return TrailRecord(time, node, _HAPPENINGS[kind])
 
 
-def _from_fields(kind: str, time: int, node: str | None, text: str) -> DeviceRecord | GuestRecord | tuple[()] | None:
+def _from_fields(kind: str, time: int, node: str | None, text: bytes) -> DeviceRecord | GuestRecord | tuple[()] | None:
     """From the text, field by field; nothing where it is of no device, None where a field is missing."""
-    fields: dict[str, str] = {}
+    fields: dict[bytes, bytes] = {}
     for name, value in _FIELD.findall(text):
-        fields.setdefault(name, decode(value))
-    if kind == "VIRT_RESOURCE" and "resrc" in fields and fields["resrc"] != "dev":
+        fields.setdefault(name, value)
+    if kind == "VIRT_RESOURCE" and fields.get(b"resrc", b"dev") != b"dev":
         return ()
     try:
-        subject = Subject(fields["vm"], fields["uuid"])
+        uuid, success = fields[b"uuid"], fields[b"res"] in _SUCCESS
         if kind == "VIRT_CONTROL":
-            return GuestRecord(time, node, fields["op"], subject, fields["res"] in _SUCCESS)
-        bus, device = fields.get("bus") or fields["type"], fields["device"]
-        subject = subject._replace(bus=bus, device=device, key=f"{bus} {device}")
-        wrote = writer(fields["exe"])
-        return DeviceRecord(time, node, wrote, fields["reason"], subject, fields["res"] in _SUCCESS)
+            operation, guest = fields[b"op"].decode("latin-1"), uuid.decode("utf-8", "surrogateescape")
+            return GuestRecord(time, node, operation, guest, success)
+        subject = _subject(fields[b"vm"], uuid, fields.get(b"bus") or fields[b"type"], fields[b"device"])
+        reason = fields[b"reason"].decode("latin-1")
+        return DeviceRecord(time, node, writer(decode(fields[b"exe"])), reason, subject, success)
     except KeyError:
         return None
 
 
-def _values(text: bytes) -> list[str]:
-    return [decode(field.partition("=")[2]) for field in text.decode("latin-1").split(" ")]
+def _subject(vm: bytes, uuid: bytes, bus: bytes, device: bytes) -> Subject:
+    """Only names and addresses are encoded."""
+    kind, address = bus.decode("utf-8", "surrogateescape"), decode(device)
+    parts = decode(vm), uuid.decode("utf-8", "surrogateescape"), kind, address, f"{kind} {address}"
+    return tuple.__new__(Subject, parts)
 
 
 def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> _Value:

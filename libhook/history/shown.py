@@ -9,6 +9,7 @@ from typing import TypeVar
 from libhook.history.entry import Entry
 
 _MOST = 8192
+_quoted = json.encoder.encode_basestring_ascii
 _Key = TypeVar("_Key")
 _Text = TypeVar("_Text")
 
@@ -34,35 +35,29 @@ def clock(before: str, after: str, zone: tzinfo | None = None) -> Clock:
 
 
 class Json:
-    """The promised lines: the keys, their order and their values are an interface. In ASCII.
-
-    All but the times of an entry is kept, since it comes again with the next start of the same guest.
-    """
+    """The promised lines: the keys, their order and their values are an interface. In ASCII."""
 
     def __init__(self) -> None:
-        self._around: dict[tuple[object, ...], tuple[str, str]] = {}
+        self._verdicts: dict[tuple[object, ...], tuple[str, str]] = {}
         self._minutes: dict[int, str] = {}
 
     def __call__(self, entry: Entry) -> str:
         """An entry as an object."""
-        around = entry[:7] + entry[9:12]
-        before, after = self._around.get(around) or self._make(around, entry)
-        start, end = entry.start, entry.end
-        begun = "null" if start is None else self._time(start)
-        ended = "null" if end is None else self._time(end)
-        return f'{before}{begun}, "to": {ended}{after}'
+        node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, _ = entry
+        key = began, ended, success, writers, disagree, node
+        how, verdict = self._verdicts.get(key) or self._verdict(key, entry)
+        return (
+            f'{{"device": {_quoted(device)}, "bus": {_quoted(bus)}, "vm": {_quoted(vm)}, "uuid": {_quoted(uuid)}, {how}'
+            f'"from": {"null" if start is None else self._time(start)}, '
+            f'"to": {"null" if end is None else self._time(end)}, {verdict}'
+        )
 
-    def _make(self, around: tuple[object, ...], entry: Entry) -> tuple[str, str]:
-        text = {
-            "device": entry.device, "bus": entry.bus, "vm": entry.vm, "uuid": entry.uuid, "began": entry.began,
-            "ended": entry.ended,
-        }  # fmt: skip
-        verdict = {
-            "result": "success" if entry.success else "failed", "recorded_by": entry.recorded_by,
-            "disagree": entry.disagree, "node": entry.node,
-        }  # fmt: skip
-        before, after = json.dumps(text)[:-1], json.dumps(verdict)[1:]
-        return _keep(self._around, around, (f'{before}, "from": ', f", {after}"))
+    def _verdict(self, key: tuple[object, ...], entry: Entry) -> tuple[str, str]:
+        """All that a few entries differ in: most are alike."""
+        result = "success" if entry.success else "failed"
+        how = json.dumps({"began": entry.began, "ended": entry.ended})
+        verdict = {"result": result, "recorded_by": entry.recorded_by, "disagree": entry.disagree, "node": entry.node}
+        return _keep(self._verdicts, key, (f"{how[1:-1]}, ", json.dumps(verdict)[1:]))
 
     def _time(self, time: int) -> str:
         """``"2026-11-24T13:32:01.512+00:00"``."""

@@ -16,44 +16,41 @@ _MOST = 8192
 
 
 class Table:
-    """Rows are made as entries come, and laid out when all have been seen.
-
-    All but the times of an entry is kept, since it comes again with the next start of the same guest.
-    """
+    """Rows are made as entries come, and laid out when all have been seen."""
 
     def __init__(self) -> None:
         self._time = clock("%Y-%m-%d %H:%M:", "")
         zones = dict.fromkeys(time.tzname if time.daylight else time.tzname[:1])
         self._headings = (f"FROM ({'/'.join(zones)})", *_HEADINGS[1:])
         self._widths = [0] * len(_HEADINGS)
-        self._around: dict[tuple[object, ...], str] = {}
+        self._verdicts: dict[tuple[object, ...], str] = {}
 
     def row(self, entry: Entry) -> str:
         """The cells of an entry, with a tab between them; no cell holds one."""
-        around = (entry.end is None, *entry[:7], *entry[9:])
-        rest = self._around.get(around) or self._make(around, entry)
-        start, end = entry.start, entry.end
-        begun = "unknown" if start is None else self._time(start)
-        ended = "" if end is None or not entry.success else self._time(end)
+        node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, unreturned = entry
+        key = began, ended, end is None, success, writers, disagree, unreturned, device == "000.000"
+        verdict = self._verdicts.get(key) or self._verdict(key, entry)
+        cells = (
+            "unknown" if start is None else self._time(start),
+            "" if end is None or not success else self._time(end),
+            printable(node or ""),
+            printable(f"{bus} {device}"),
+            printable(vm or '""'),
+            printable(uuid),
+        )
         widths = self._widths
-        if len(begun) > widths[0]:
-            widths[0] = len(begun)
-        if len(ended) > widths[1]:
-            widths[1] = len(ended)
-        return f"{begun}\t{ended}\t{rest}"
+        for number, cell in enumerate(cells):
+            if len(cell) > widths[number] or not cell.isascii():
+                widths[number] = max(widths[number], _columns(cell))
+        return "\t".join((*cells, verdict))
 
-    def _make(self, around: tuple[object, ...], entry: Entry) -> str:
-        if len(self._around) > _MOST:
-            self._around.clear()
-        cells = [
-            printable(cell)
-            for cell in (
-                entry.node or "", f"{entry.bus} {entry.device}", entry.vm or '""', entry.uuid, what(entry),
-                ", ".join(entry.recorded_by), remark(entry),
-            )
-        ]  # fmt: skip
-        self._widths[2:] = map(max, self._widths[2:], map(_columns, cells))
-        return self._around.setdefault(around, "\t".join(cells))
+    def _verdict(self, key: tuple[object, ...], entry: Entry) -> str:
+        """All that a few entries differ in: most are alike."""
+        if len(self._verdicts) > _MOST:
+            self._verdicts.clear()
+        cells = [printable(cell) for cell in (what(entry), ", ".join(entry.recorded_by), remark(entry))]
+        self._widths[6:] = map(max, self._widths[6:], map(_columns, cells))
+        return self._verdicts.setdefault(key, "\t".join(cells))
 
     def silence(self, silence: Silence) -> str:
         """A time without a trail, as the only cell of its row."""

@@ -55,13 +55,13 @@ def test_libaudits_parser_reads_the_same(vm: str, success: bool) -> None:
     assert isinstance(device, DeviceRecord)
     assert isinstance(guest, GuestRecord)
     theirs = _auparse(log)
-    assert [record["uuid"] for record in theirs] == [device.subject.uuid, guest.subject.uuid]
+    assert [record["uuid"] for record in theirs] == [device.subject.uuid, guest.uuid]
     assert [int(record["time"]) for record in theirs] == [device.time, guest.time]
     assert [record["res"] == "success" for record in theirs] == [device.success, guest.success]
     assert (theirs[0]["reason"], theirs[1]["op"]) == (device.reason, guest.operation)
     assert (theirs[0]["bus"], theirs[0]["device"], theirs[0]["exe"]) == ("pci", "a b", "/usr/sbin/libvirtd")
     if vm.isprintable() and vm:  # auparse escapes what is not, and cuts off what is empty
-        assert [record["vm"] for record in theirs] == [device.subject.vm, guest.subject.vm] == [vm, vm]
+        assert [record["vm"] for record in theirs] == [device.subject.vm, vm] == [vm, vm]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_libaudits_parser_reads_the_same(vm: str, success: bool) -> None:
 )
 def test_a_value_is_quoted_hexadecimal_or_bare(written: str, value: str) -> None:
     """Hexadecimal is what libaudit writes: pairs of digits in upper case."""
-    assert decode(written) == value
+    assert decode(written.encode()) == value
 
 
 OLD = f'resrc=dev reason=start vm="guest1" uuid={UUID} type=pci device="0000:00:1a.0"'
