@@ -29,7 +29,7 @@ class Amounts(NamedTuple):
 
 AMOUNTS = {
     "quick": Amounts(examples=20, inputs=500, starts=100, beside=10, crashes=4, faults=4),
-    "default": Amounts(examples=75, inputs=2_000, starts=1_000, beside=100, crashes=1, faults=1),
+    "default": Amounts(examples=90, inputs=2_000, starts=1_000, beside=100, crashes=1, faults=1),
     "long": Amounts(examples=3_700, inputs=100_000, starts=1_000, beside=100, crashes=1, faults=1),
 }[PROFILE]
 FULL = PROFILE == "long"
