@@ -52,6 +52,17 @@ def _swap(host: Host) -> None:
     _add(host, "swaps", "/dev/nvme0n1\tpartition\t1\t0\t-2")
 
 
+def _volume(host: Host) -> None:
+    """A logical volume on the disk, with a file system on it, as LVM and device-mapper show it."""
+    _claimed(host)
+    folder = f"{host.root}/sys/class/block"
+    os.makedirs(f"{folder}/nvme0n1/holders/dm-0")
+    os.makedirs(f"{folder}/dm-0/dm")
+    store.create(f"{folder}/dm-0/dm/name", "vg-root\n")
+    store.create(f"{folder}/dm-0/dev", "253:0\n")
+    _add(host, "self/mountinfo", "41 22 253:0 / /srv rw - xfs /dev/mapper/vg-root rw")
+
+
 def _route(host: Host) -> None:
     _add(host, "net/route", "eth1\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\t0\t0\t0")
 
@@ -83,6 +94,7 @@ class Use(NamedTuple):
 USES = {
     "mounted": Use(DISK, _mounted, "storage", "mounted on /srv/a", "unmount or free it"),
     "swap": Use(DISK, _swap, "storage", "used as swap", "unmount or free it"),
+    "a volume": Use(DISK, _volume, "storage", "part of vg-root, mounted on /srv", "unmount or free it"),
     "claimed by nobody who shows": Use(DISK, _claimed, "storage", "does not show here", "unmount or free it"),
     "default route": Use(NIC, _route, "network", "has the default route", "reach the host another way first"),
     "default route of IPv6": Use(NIC, _route6, "network", "has the default route", "reach the host another way first"),

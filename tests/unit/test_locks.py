@@ -114,6 +114,13 @@ def test_where_no_file_can_be_had_the_folder_is_locked_instead(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_where_not_even_a_folder_is_there_to_lock_it_is_an_error(tmp_path: Path) -> None:
+    """Nobody goes on without a lock; what could not be opened is the lock itself."""
+    with pytest.raises(FileNotFoundError, match="no/such/a"), locked(f"{tmp_path}/no/such", ["a"], _now()):
+        raise AssertionError
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_gone_meanwhile_is_survived(tmp_path: Path) -> None:
     """An uninstall under a running event must not turn its success into an error."""
     folder = tmp_path / "locks"

@@ -91,6 +91,18 @@ def test_nvidias_node_is_known_from_its_number(machine: Machine) -> None:
     assert _paths(machine) == {"/dev/nvidia2"}
 
 
+def test_what_goes_while_it_is_looked_at_is_passed_over(machine: Machine) -> None:
+    """A node whose uevent is gone, a GPU of NVIDIA's whose driver is, a function that was pulled out."""
+    _make(machine, f"{FUNCTION}/net/eth1", "net")
+    (_make(machine, f"{FUNCTION}/drm/card0", "drm", "dri/card0") / "uevent").unlink()
+    Path(machine.proc, f"driver/nvidia/gpus/{ADDRESS}").mkdir(parents=True)
+    assert [(node.name, node.path) for node in _below(machine)] == [("eth1", "")]
+    assert [use.what for use in uses.of_device(machine, DEVICE, Deadline.after(5))] == []
+    Path(machine.proc, f"driver/nvidia/gpus/{ADDRESS}").rmdir()
+    Path(machine.sys, f"bus/pci/devices/{ADDRESS}").unlink()
+    assert _below(machine) == ()
+
+
 def test_nothing_below_costs_no_child(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does a function that vfio has."""
     Path(machine.root, FUNCTION, "power").mkdir()
@@ -112,6 +124,26 @@ def test_a_device_that_cannot_be_looked_at_is_taken_to_hang(machine: Machine) ->
     os.waitpid(-1, 0)
 
 
+def test_a_disk_that_does_not_answer_is_taken_for_claimed(machine: Machine) -> None:
+    """Nobody waits for it beyond the deadline; and that nothing shows who has it, without mounts or swap, is said."""
+    _make(machine, f"{FUNCTION}/nvme/nvme0/nvme0n1", "block", "nvme0n1")
+    silent = Path(machine.root, "silent")
+    os.mkfifo(silent)
+
+    class Silent(SimulatedKernel):
+        def open_exclusively(self, node: str) -> None:
+            assert node == "/dev/nvme0n1"
+            os.close(os.open(silent, os.O_RDONLY))
+
+    (use,) = uses.of_device(machine._replace(kernel=Silent(machine.root)), DEVICE, Deadline.after(2))
+    assert (use.kind, use.what.split(" (")[0]) == (
+        "storage",
+        "/dev/nvme0n1 is claimed by something that does not show here",
+    )
+    os.close(os.open(silent, os.O_WRONLY))
+    os.waitpid(-1, 0)
+
+
 @pytest.mark.parametrize("kind", ["sound", "input", "hidraw", "usb", "usbmisc", "drm", "nvme", "i2c-dev"])
 def test_only_what_is_not_taken_away_is_in_the_way(machine: Machine, kind: str) -> None:
     """PipeWire always has a card's controls open, and logind every keyboard: their drivers let go all the same."""
@@ -122,6 +154,14 @@ def test_only_what_is_not_taken_away_is_in_the_way(machine: Machine, kind: str) 
     assert [use.what for use in uses.of_device(machine, DEVICE, Deadline.after(5))] == (
         ["it is open in ? (pid 5, /dev/x)"] if counts else []
     )
+
+
+def test_a_process_that_ends_while_it_is_looked_at_holds_nothing(machine: Machine) -> None:
+    """Its folder is there and what it had open is not; the others are looked at."""
+    Path(machine.proc, "4").mkdir()
+    Path(machine.proc, "5/fd").mkdir(parents=True)
+    Path(machine.proc, "5/fd/3").symlink_to("/dev/x")
+    assert [holder.pid for holder in holders.of_nodes(machine, {"/dev/x"})] == [5]
 
 
 @pytest.mark.parametrize("name", ["7", "noiommu-7", "devices/vfio3"])

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Moves that fail where no plan foresees it: no time, no process, a holder that stays, a driver that is not vfio."""
+
+import errno
+import os
+
+import pytest
+from cases import DISK, GPU, NIC, SOUND
+from scenario import Host, guest, reap
+
+from libhook.address import PciAddress
+from libhook.effects.apply import Applier, Failure
+from libhook.effects.child import Deadline
+from libhook.effects.state import State
+from libhook.host import Binding
+from libhook.plan import Load, Move
+from libhook.simulation import faults, processes
+from libhook.simulation.hosts import workstation
+
+VFIO = Binding("vfio-pci", "vfio-pci")
+
+
+def _applier(host: Host, seconds: float, holder_wait: float = 0) -> Applier:
+    host.state.prepare()
+    return Applier(host.machine, State(host.machine), Deadline.after(seconds), holder_wait)
+
+
+def _move(address: str, driver: str, want: Binding) -> Move:
+    """With its override set already, so that what comes first is to take it off its driver."""
+    return Move(PciAddress.parse(address), Binding(driver, want.override), want, "")
+
+
+def test_a_module_whose_loading_does_not_end_is_left_behind(root: str) -> None:
+    """Who waits for it waits until the deadline, and is told of the module."""
+    host = Host(root, workstation())
+    faults.inject(root, faults.Fault("load vfio_pci", before=(("sleep", "2.5"),)))
+    failures = _applier(host, 1).load([Load("vfio-pci")])
+    assert failures == {"vfio-pci": Failure("loading the module vfio_pci does not end", "see the kernel's log")}
+    assert reap(10)
+
+
+def test_a_module_for_which_no_time_is_left_is_not_loaded(root: str) -> None:
+    """Nothing is begun then, and that is what is said."""
+    host = Host(root, workstation())
+    failures = _applier(host, 0).load([Load("vfio-pci")])
+    assert failures == {
+        "vfio-pci": Failure("there is no time left to load the module vfio_pci", "see the kernel's log")
+    }
+    assert host.changed == []
+
+
+def test_a_driver_that_is_no_vfio_driver_is_not_taken_for_one(root: str) -> None:
+    """A device that is on the driver it was to have cannot be handed over if that makes no vfio node of it."""
+    host = Host(root, workstation())
+    (outcome,) = _applier(host, 5).move([_move(NIC, "e1000e", Binding("e1000e", ""))])
+    assert outcome.failure == Failure(f"{NIC}: e1000e is not a vfio driver", "see the kernel's log")
+
+
+def test_a_device_that_cannot_be_looked_at_is_not_taken_off_its_driver(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever might have it open is not known: without a process to look, nothing is written."""
+    host = Host(root, workstation())
+    applier = _applier(host, 5)
+
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", refuse)
+    (outcome,) = applier.move([_move(DISK, "nvme", VFIO)])
+    what = "what its driver made of it cannot be looked at"
+    assert outcome.failure == Failure(f"{DISK}: {what}", "see the kernel's log")
+    assert host.driver(DISK) == "nvme"
+
+
+def test_who_has_it_open_until_the_deadline_is_named(root: str) -> None:
+    """Also where holder_wait would have been longer; the device stays on its driver."""
+    host = Host(root, workstation())
+    processes.open_file(root, processes.spawn(root, "smartd"), "/dev/nvme0n1")
+    (outcome,) = _applier(host, 2, holder_wait=60).move([_move(DISK, "nvme", VFIO)])
+    assert outcome.failure == Failure(
+        f"{DISK} is still in use by smartd (pid 2000, /dev/nvme0n1)", "stop what uses it, then try again"
+    )
+    assert host.driver(DISK) == "nvme"
+
+
+def test_a_device_on_its_way_back_is_left_to_whoever_has_set_its_override(root: str) -> None:
+    """No driver takes it then, and that is no failure: he decides what drives it."""
+    world = workstation()
+    devices = tuple(
+        device._replace(driver="vfio-pci", override="vfio-pci") if device.address == NIC else device
+        for device in world.devices
+    )
+    host = Host(root, world._replace(devices=devices, vfio_loaded=True))
+    host.somebody_writes(f"bus/pci/devices/{NIC}/driver_override", "pci-stub")
+    now, want = Binding("vfio-pci", "pci-stub"), Binding("e1000e", "pci-stub")
+    (outcome,) = _applier(host, 5).move([Move(PciAddress.parse(NIC), now, want, "", back=True)])
+    assert outcome.failure is None
+    assert host.driver(NIC) == "none"
+
+
+@pytest.mark.parametrize("strictness", ["warn", "off"])
+def test_a_gpu_is_taken_from_who_shows_on_it_where_that_is_consented_to(root: str, strictness: str) -> None:
+    """Nobody waits for the screen's process then; any other device's holder is waited for as ever."""
+    host = Host(root, workstation(), f'holder_wait = 0.05\npreflight.display = "{strictness}"\n')
+    processes.open_file(root, processes.spawn(root, "Xorg"), "/dev/dri/card0")
+    outcome = host.event(guest(GPU, SOUND), "prepare")
+    assert (outcome.code, outcome.stderr) == (0, ())
+    assert host.driver(GPU) == "vfio-pci"
+    processes.open_file(root, processes.spawn(root, "smartd"), "/dev/nvme0n1")
+    refused = host.event(guest(DISK, name="other")._replace(uuid="11111111-2222-3333-4444-555555555555"), "prepare")
+    assert refused.code == 1
+    assert "smartd" in refused.line

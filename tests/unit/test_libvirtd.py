@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Whether libvirt says that a guest runs, from its folder of status files, in any condition."""
+
+from pathlib import Path
+
+import pytest
+
+from libhook.effects import libvirtd
+from libhook.effects.kernel import Machine
+from libhook.simulation.kernel import SimulatedKernel
+
+UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
+STATUS = "<domstatus state='running'>\n  <domain type='kvm' id='1'>\n    <name>win11</name>\n    <uuid>{}</uuid>"
+
+
+def _says(root: Path) -> bool | None:
+    return libvirtd.has_status_file(Machine(str(root), SimulatedKernel(str(root))), "win11", UUID)
+
+
+@pytest.fixture
+def status(tmp_path: Path) -> Path:
+    """Where the guest's file is to be."""
+    folder = tmp_path / "run/libvirt/qemu"
+    folder.mkdir(parents=True)
+    return folder / "win11.xml"
+
+
+def test_without_the_folder_nothing_is_known(tmp_path: Path) -> None:
+    """A missing file means something only where files are kept."""
+    assert _says(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "runs"),
+    [
+        (None, False),
+        (STATUS.format(UUID), True),
+        (STATUS.format(UUID.upper()), True),
+        (STATUS.format("11111111-2222-3333-4444-555555555555"), False),
+        ("cut sho", True),
+    ],
+)
+def test_the_guests_own_file_says_that_it_runs(tmp_path: Path, status: Path, text: str | None, runs: bool) -> None:
+    """Not that of another which has its name by now; one that cannot be understood may be its own."""
+    if text is not None:
+        status.write_text(text)
+    assert _says(tmp_path) is runs
+
+
+def test_a_file_that_cannot_be_read_may_be_of_a_guest_that_runs(tmp_path: Path, status: Path) -> None:
+    """A device is not taken from under a guest because of an error of the file system."""
+    status.mkdir()
+    assert _says(tmp_path) is True

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is logged, with and without structlog."""
+
+import sys
+from unittest import mock
+
+import pytest
+
+from libhook.effects.kernel import LinuxKernel, Machine
+from libhook.effects.log import Log
+
+
+def _logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """What the log's child hands over, less the times."""
+    found: list[dict[str, object]] = []
+
+    class Heard(LinuxKernel):
+        def log(self, fields: dict[str, object]) -> None:
+            assert isinstance(fields["time"], float)
+            found.append({name: value for name, value in fields.items() if name != "time"})
+
+    log = Log(Machine("", Heard()), guest="win\n11")
+    log.add("warning", "passed over", reason="it is missing")
+    log.add("error", "not given back", device="0000:01:00.0", code=5)
+    monkeypatch.setattr("os.nice", lambda _: 0)
+    log._send()
+    return found
+
+
+def test_a_log_without_structlog_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not packaged everywhere, and no guest's log may depend on it."""
+    with mock.patch.dict(sys.modules, {"structlog": None}):
+        plain = _logged(monkeypatch)
+    assert plain == [
+        {"level": "warning", "event": "passed over", "guest": "win\\n11", "reason": "it is missing"},
+        {"level": "error", "event": "not given back", "guest": "win\\n11", "device": "0000:01:00.0", "code": 5},
+    ]
+    pytest.importorskip("structlog")
+    assert _logged(monkeypatch) == plain

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Files in /run/libhook: written whole or not at all, read as what they are, and tidied away."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from libhook.effects import files
+from libhook.effects.child import Deadline, ended, spawn
+from libhook.effects.kernel import Machine
+from libhook.effects.state import State
+from libhook.effects.tidy import tidy
+from libhook.errors import BadInput
+from libhook.held import Held, Process
+from libhook.simulation.build import build
+from libhook.simulation.hosts import nic
+from libhook.simulation.kernel import SimulatedKernel
+
+NIC = "0000:01:00.0"
+UUID, OTHER = "c7a5fdbd-edaf-9455-926a-d65c16db1809", "11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture
+def machine(root: str) -> Machine:
+    """A host with one card, on which libhook has begun."""
+    build(root, nic())
+    machine = Machine(root, SimulatedKernel(root))
+    State(machine).prepare()
+    return machine
+
+
+def test_a_file_that_cannot_be_replaced_is_left_as_it_was(tmp_path: Path) -> None:
+    """And nothing of the new one is left beside it."""
+    (tmp_path / "name/inner").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        files.replace(str(tmp_path / "name"), "text")
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "name", tmp_path / "name/inner"]
+
+
+def test_a_record_under_the_name_of_another_guest_is_broken(machine: Machine) -> None:
+    """As after a copy by hand: nobody gives back, for one guest, what is another's."""
+    state = State(machine)
+    state.save(Held(UUID, "win11", "kvm", "started", state.boot(), Process(1, 1)))
+    assert state.load(UUID)
+    Path(machine.state, f"domains/{UUID}.json").rename(Path(machine.state, f"domains/{OTHER}.json"))
+    with pytest.raises(BadInput, match=f"{OTHER}.json is broken .it is of {UUID}"):
+        state.load(OTHER)
+
+
+def test_the_mark_of_a_write_goes_when_the_write_has_come_back(machine: Machine) -> None:
+    """Not while it is on its way, though who began it is gone."""
+    mark = Path(machine.state, "in-flight", NIC)
+    silent = f"{machine.root}/silent"
+    os.mkfifo(silent)
+    hung = spawn(lambda: os.close(os.open(silent, os.O_RDONLY)), str(mark))
+    tidy(State(machine))
+    assert mark.exists()
+    os.close(os.open(silent, os.O_WRONLY))
+    assert ended([hung], Deadline.after(5))
+    assert hung.result() == 0
+    tidy(State(machine))
+    assert not mark.exists()
