@@ -2,7 +2,8 @@
 """What another has done with the guest or its device between two looks of attach, detach or recover."""
 
 import pytest
-from cases import NIC
+from cases import NIC, triple
+from command import libhook
 from plugging import Hypervisor, attach, detach, running, xml
 from scenario import Host, guest
 
@@ -81,8 +82,44 @@ def test_who_comes_late_settles_nothing_a_second_time(root: str, recorded: str) 
     assert host.trail == trail
 
 
-def _abandon(host: Host) -> None:
+def test_what_is_foretold_of_a_card_that_the_guest_has_comes_true(root: str) -> None:
+    """Whoever plugged it in was killed before it was recorded: a dry run says what recover does, and does nothing."""
+    host = running(root)
+    attach(host, Hypervisor(host, attach="no answer, had it"), xml(NIC))
+    _abandon(host)
+    before = host.everything()
+    done = libhook(host, "recover", "--dry-run")
+    assert f"  {NIC}: the guest has it, which would be recorded\n" in done.out
+    assert host.everything() == before
+    assert libhook(host, "recover").code == 0
+    assert host.trail == [f"attach {NIC} success"]
+    assert host.driver(NIC) == "vfio-pci"
+
+
+def test_whose_a_card_is_cannot_be_told_while_its_group_is_open(root: str) -> None:
+    """QEMU has the group open for another card of it: neither recorded nor taken away, and recover says why."""
+    first, second, third = (device.address for device in triple().devices)
+    host = running(root, first, second, third, world=triple())
+    held = host.state.load(UUID)
+    assert held
+    left = [one._replace(recorded="nothing", began="attach") if one.address == second else one for one in held.devices]
+    host.state.save(held._replace(devices=tuple(left)))
+    _abandon(host, second)
+    why = f"{second}: the guest has another device of its IOMMU group; its end will show whether it has this one"
+    before, trail = host.everything(), host.trail
+    assert f"  {why}\n" in libhook(host, "recover", "--dry-run").out
+    assert host.everything() == before
+    done = libhook(host, "recover")
+    assert (done.code, done.err) == (1, f"win11: not settled: {why}\n")
+    assert host.trail == trail
+    assert host.driver(second) == "vfio-pci"
+    host.libvirt.stop("win11", "shutdown")
+    assert (host.changed, host.leftovers) == ([], [])
+
+
+def _abandon(host: Host, only: str = "") -> None:
     held = host.state.load(UUID)
     assert held
     dead = Process(host.libvirt.pid, 1)
-    host.state.save(held._replace(devices=tuple(one._replace(plugging=dead) for one in held.devices)))
+    devices = (one if only not in ("", one.address) else one._replace(plugging=dead) for one in held.devices)
+    host.state.save(held._replace(devices=tuple(devices)))

@@ -170,11 +170,81 @@ def test_a_dry_run_records_nothing(host: Host, watched: Watched) -> None:
     assert host.trail == [f"start {NIC} success"]
 
 
+def test_what_somebody_is_at_work_on_is_left_to_him(host: Host, watched: Watched) -> None:
+    """A record that says of a device that it is being plugged says nothing yet of who has it."""
+    held = host.state.load(UUID)
+    assert held
+    busy = HeldDevice("pci", DISK, began="attach", plugging=host.state.process(host.libvirt.pid))
+    host.state.save(held._replace(devices=(*held.devices, busy)))
+    watched.connect()
+    assert host.trail == [f"start {NIC} success"]
+    after = host.state.load(UUID)
+    assert after
+    assert after.devices[-1] == busy
+
+
+def test_a_guest_that_is_being_started_is_left_to_its_hook(host: Host) -> None:
+    """QEMU may run already: its record follows, once, and what it has by then is not plugged in by anybody."""
+    host.event(guest(NIC), "prepare")
+    host.event(guest(NIC), "start")
+    watched = Watched(host)
+    watched.guest = guest(NIC)
+    watched.connect()
+    assert host.trail == []
+    held = host.state.load(UUID)
+    assert held
+    assert (held.phase, [device.recorded for device in held.devices]) == ("starting", ["nothing"])
+    host.event(guest(NIC), "started")
+    assert host.trail == [f"start {NIC} success"]
+
+
+def test_a_guest_that_ended_unseen_is_forgotten(host: Host, watched: Watched) -> None:
+    """When it runs again, what it had before is not taken for what it has."""
+    watched.guest = None
+    host.libvirt.stop("win11")
+    watched.connect()
+    assert json.loads(Path(host.machine.state, "watched.json").read_text() or "{}") == {}
+    watched.guest = guest(DISK)
+    host.libvirt.start(guest(DISK))
+    watched.connect()
+    assert host.trail == [f"start {NIC} success", f"stop {NIC} success", f"start {DISK} success"]
+
+
+def test_a_configuration_that_cannot_be_read_keeps_nothing_from_being_recorded(host: Host, watched: Watched) -> None:
+    """It is said, and what happened is seen to as without one."""
+    host.configure("dry_run = maybe\n")
+    watched.tell("added", "hostdev1", guest(NIC, DISK))
+    assert host.trail[1:] == [f"attach {DISK} success"]
+    logged = store.lines(f"{host.root}/var/log/libhook.jsonl")
+    assert [line["level"] for line in logged if line["event"] == "configuration ignored"] == ["error"]
+
+
+def test_a_defect_of_ours_ends_no_watch(host: Host, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is logged as what it is, and the next event is seen to."""
+    with monkeypatch.context() as broken:
+        broken.setattr("libhook.watch.load_config", lambda *_: [][1])
+        watched.tell("added", "hostdev1", guest(NIC, DISK))
+    logged = store.lines(f"{host.root}/var/log/libhook.jsonl")
+    (reason,) = [line["reason"] for line in logged if line["event"] == "libhook itself failed"]
+    assert reason == "IndexError: list index out of range"
+    watched.tell("added", "hostdev1")
+    assert host.trail[1:] == [f"attach {DISK} success"]
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"x": 1}', json.dumps({UUID: {"hostdev0": ["pci", "hostdev", False, "nonsense"]}}), "[" * 9999]
+    "text",
+    [
+        "",
+        "[]",
+        '{"x": 1}',
+        json.dumps({UUID: {"hostdev0": ["pci", "hostdev", False, "nonsense"]}}),
+        json.dumps({UUID: {"hostdev0": ["pci", "hostdev", "no", DISK]}}),
+        "[" * 9999,
+    ],
 )
 def test_a_memory_that_is_not_ours(host: Host, text: str) -> None:
-    """It was never written, then."""
+    """It was never written, then: what the guest has, it has, and nothing is missing."""
+    host.libvirt.start(guest())
     host.state.prepare()
     Path(host.machine.state, "watched.json").write_text(text)
     watched = Watched(host)
