@@ -25,12 +25,14 @@ class Amounts(NamedTuple):
     """One of so many crash points is played."""
     faults: int
     """One of so many rows of docs/faults.md is played."""
+    variants: int
+    """One of so many variants of a test on the simulated host is played."""
 
 
 AMOUNTS = {
-    "quick": Amounts(examples=20, inputs=500, starts=100, beside=10, crashes=4, faults=4),
-    "default": Amounts(examples=90, inputs=2_000, starts=1_000, beside=100, crashes=1, faults=1),
-    "long": Amounts(examples=3_700, inputs=100_000, starts=1_000, beside=100, crashes=1, faults=1),
+    "quick": Amounts(examples=20, inputs=500, starts=50, beside=10, crashes=8, faults=8, variants=3),
+    "default": Amounts(examples=90, inputs=2_000, starts=1_000, beside=100, crashes=1, faults=1, variants=1),
+    "long": Amounts(examples=3_700, inputs=100_000, starts=1_000, beside=100, crashes=1, faults=1, variants=1),
 }[PROFILE]
 FULL = PROFILE == "long"
 QUICK = PROFILE == "quick"

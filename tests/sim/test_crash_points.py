@@ -79,7 +79,7 @@ def test_recover_in_a_loop_beside_starts_takes_nothing(root: str) -> None:
             host.libvirt.stop(one.name, "shutdown")
             assert host.changed == []
     assert sum(times) >= AMOUNTS.beside
-    assert host.records == [f"start {NIC} success", f"stop {NIC} success"] * AMOUNTS.beside
+    assert host.trail == [f"start {NIC} success", f"stop {NIC} success"] * AMOUNTS.beside
     recover(host)
     assert host.leftovers == []
 
