@@ -3,6 +3,7 @@
 
 import argparse
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -183,4 +184,6 @@ def _write_page(name: str, texts: Iterable[str]) -> None:
         return
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, 0o600)  # it may have been there, open to all
         file.writelines(texts)

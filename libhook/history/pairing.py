@@ -12,7 +12,7 @@ Who writes what, and when (libvirt 11.3.0, domain_audit.c and qemu_process.c; ou
 
 from collections.abc import Callable, Iterable
 
-from libhook.history.entry import Entry, Silence
+from libhook.history.entry import TRUSTED, Entry, Silence, began_at, ended, merged, with_writer
 from libhook.history.records import DeviceRecord, GuestRecord, Record, TrailRecord
 from libhook.history.silence import Silences
 
@@ -30,8 +30,6 @@ _MOST_KNOWN = 1_000
 _UNRESOLVED = "usb 000.000"
 _NAMELESS = frozenset((_UNRESOLVED, "usb USB redirdev"))
 """What libvirtd writes for several devices of a guest alike."""
-_TRUSTED = {"start": "libhook", "attach": "libvirtd"}
-"""Whose word counts where they differ: of a start, libvirtd says success in any case."""
 
 
 class _Guest:
@@ -84,7 +82,7 @@ class Pairing:
                 guest = guests[uuid] = _Guest()
             if isinstance(record, GuestRecord):
                 self._control(guest, record)
-            elif record.reason in _TRUSTED:
+            elif record.reason in TRUSTED:
                 self._begin(guest, record)
             elif record.reason in ("stop", "detach"):
                 self._end(guest, record)
@@ -118,9 +116,9 @@ class Pairing:
         elif (
             who not in entry.recorded_by
             and entry.began == reason
-            and (success or time - _at(entry) <= (_MOMENT if reason == "attach" else _ONE_START))
+            and (success or time - began_at(entry) <= (_MOMENT if reason == "attach" else _ONE_START))
         ):
-            guest.held[key] = entry = _merged(entry, who, success)
+            guest.held[key] = entry = merged(entry, who, success)
             if not entry.success:
                 self._put(guest.recent, key, guest.held.pop(key))
             return
@@ -155,7 +153,7 @@ class Pairing:
         else:
             same = entry.end > guest.control and record.time - entry.end <= _SETTLED
         if same:
-            entry = _merged(entry, record.writer, record.success)
+            entry = merged(entry, record.writer, record.success)
             del guest.recent[key]
             if entry.end is None:
                 guest.held[key] = entry
@@ -172,7 +170,7 @@ class Pairing:
             if reason == "detach" and not success:  # the guest has it still
                 return
             del guest.held[key]
-            entry = _ended(entry, reason, time, _with(entry.recorded_by, who), not success)
+            entry = ended(entry, reason, time, with_writer(entry.recorded_by, who), not success)
             self._put(guest.recent if success else guest.unreturned, key, entry)
         elif key in guest.unreturned:
             if success:
@@ -180,7 +178,7 @@ class Pairing:
         elif (entry := guest.recent.get(key)) and entry.end is not None and time - entry.end <= _SETTLED:
             if entry.success:
                 del guest.recent[key]
-                entry = entry._replace(recorded_by=_with(entry.recorded_by, who), unreturned=not success)
+                entry = entry._replace(recorded_by=with_writer(entry.recorded_by, who), unreturned=not success)
                 self._put(guest.recent if success else guest.unreturned, key, entry)
         elif success and key not in guest.known:  # it had it before the trail begins
             guest.known.add(key)
@@ -215,7 +213,7 @@ class Pairing:
     def _refute(self, guest: _Guest, time: int) -> None:
         """The start has failed. What only libvirtd says was given was not; what ours says was given, was until now."""
         for key, entry in guest.held.items():
-            if entry.began != "start" or _at(entry) <= guest.control:
+            if entry.began != "start" or began_at(entry) <= guest.control:
                 self._give(entry._replace(end=time))
             elif "libhook" in entry.recorded_by:
                 self._put(guest.recent, key, entry._replace(ended="stop", end=time, disagree=True))
@@ -228,7 +226,7 @@ class Pairing:
         theirs, ours = [], []
         for part in (guest.held, guest.recent):
             for key, entry in part.items():
-                if entry.bus == "usb" and entry.began == "start" and _at(entry) > guest.control:
+                if entry.bus == "usb" and entry.began == "start" and began_at(entry) > guest.control:
                     if key.startswith(_UNRESOLVED):
                         theirs += [key] if entry.recorded_by == ("libvirtd",) else []
                     else:
@@ -236,13 +234,13 @@ class Pairing:
         if len(theirs) == 1 and len(ours) == 1 and theirs[0] in guest.held:
             del guest.held[theirs[0]]
             part = guest.held if ours[0] in guest.held else guest.recent
-            part[ours[0]] = _merged(part[ours[0]], "libvirtd", True)
+            part[ours[0]] = merged(part[ours[0]], "libvirtd", True)
 
     def _again(self, guest: _Guest, time: int) -> None:
         """It starts again, and no record says that it ended: what it held was over before the first of this start."""
         former = []
         for key, entry in guest.held.items():
-            began = _at(entry)
+            began = began_at(entry)
             now = began > guest.control if guest.control >= 0 else time - began <= _ONE_START
             if entry.began == "start" and now:
                 time = min(time, began)
@@ -266,7 +264,7 @@ class Pairing:
         numbered, number = key, 1
         while True:
             entry = guest.held.get(numbered)
-            if entry is None and (entry := guest.recent.get(numbered)) and _at(entry) <= guest.control:
+            if entry is None and (entry := guest.recent.get(numbered)) and began_at(entry) <= guest.control:
                 entry = None
             if entry is None or who not in entry.recorded_by:
                 return numbered
@@ -295,34 +293,3 @@ class Pairing:
             idle = [uuid for uuid, guest in guests.items() if not (guest.held or guest.recent or guest.unreturned)]
             for uuid in idle[: max(len(idle) - _IDLE, 0)]:
                 del guests[uuid]
-
-
-def _at(entry: Entry) -> int:
-    return entry.start if entry.start is not None else -1
-
-
-def _with(writers: tuple[str, ...], who: str) -> tuple[str, ...]:
-    """Libvirtd first, then libhook, then others."""
-    if who in writers:
-        return writers
-    return (who, *writers) if who == "libvirtd" else (*writers, who)
-
-
-def _ended(entry: Entry, how: str, time: int, writers: tuple[str, ...], unreturned: bool) -> Entry:
-    """As _replace, which takes several times as long, for what every entry goes through."""
-    node, vm, uuid, bus, device, began, _, start, _, success, _, disagree, _ = entry
-    parts = node, vm, uuid, bus, device, began, how, start, time, success, writers, disagree, unreturned
-    return tuple.__new__(Entry, parts)
-
-
-def _merged(entry: Entry, who: str, success: bool) -> Entry:
-    """An entry and what another says of its beginning."""
-    writers = _with(entry.recorded_by, who)
-    if success == entry.success:
-        return tuple.__new__(Entry, (*entry[:10], writers, *entry[11:]))
-    end = entry.end
-    if who == _TRUSTED.get(entry.began or ""):
-        end = None if success else entry.start
-    else:
-        success = entry.success
-    return entry._replace(recorded_by=writers, disagree=True, success=success, end=end)

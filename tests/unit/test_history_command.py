@@ -230,6 +230,7 @@ def test_the_page_is_for_its_owner(tmp_path: Path, run: Run) -> None:
     """Only root may read the trail; names in it are text."""
     (tmp_path / "log").write_bytes(bytes(_life("0000:01:00.0", vm="<script>alert(1)</script>")))
     page = tmp_path / "page.html"
+    page.touch(0o644)  # also where it was there, open to all
     run("-if", str(tmp_path / "log"), "--html", str(page))
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
     text = page.read_text()

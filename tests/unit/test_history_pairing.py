@@ -239,4 +239,4 @@ def test_guests_and_nodes_are_kept_apart() -> None:
 
 def test_who_wrote_is_told_by_the_executable() -> None:
     """Somebody else's record is nobody's of the two."""
-    assert told(Trail().device("/root/a b", "start"))[0]["recorded_by"] == ["/root/a b"]
+    assert told(Trail().device("/opt/a b", "start"))[0]["recorded_by"] == ["/opt/a b"]
