@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 from calls import CONFIG
 from guests import Device, Guest, Refused, virsh
-from host import STATE, UNDER_SYSTEMD, HostState, driver_of, hand_over, host_state, override_of, wait_for
+from host import (
+    PF,
+    STATE,
+    UNDER_SYSTEMD,
+    HostState,
+    driver_of,
+    hand_over,
+    host_state,
+    netdev_of,
+    override_of,
+    wait_for,
+)
 
 # What needs systemd has a machine of its own (tests/lab/run --systemd), where only that runs.
 collect_ignore = [
@@ -79,6 +90,16 @@ def handed_over() -> Iterator[Callable[[str, str | None, str | None], None]]:
     _destroy_all()  # unbinding a device under a guest that a failed test has left running would never return
     for address, (driver, override) in before.items():
         hand_over(address, driver, override)
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[None]:
+    """A network that hands out VFs, the lowest free one first."""
+    forward = f"<forward mode='hostdev' managed='yes'><pf dev='{netdev_of(PF)}'/></forward>"
+    (tmp_path / "pool.xml").write_text(f"<network><name>pool</name>{forward}</network>")
+    virsh("net-create", str(tmp_path / "pool.xml"))
+    yield
+    virsh("net-destroy", "pool")
 
 
 def _destroy(uuid: str) -> None:

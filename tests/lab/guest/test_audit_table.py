@@ -6,23 +6,21 @@ A run leaves the document with its own table as audit.md among its artifacts, to
 
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from conftest import MakeGuest
-from guests import Device, Guest, Refused, boot_sector, nvme_disk, pci, scsi, usb, vf_interface, virsh
+from guests import Device, Guest, Refused, boot_sector, nvme_disk, pci, scsi, usb, vf_interface
 from host import (
     BEHIND_BRIDGE,
     NIC,
     NVME,
-    PF,
     SCSI_CONTROLLER,
     USB_PEN,
     USB_STICK,
     VFS,
-    netdev_of,
     scsi_target,
     wait_for,
 )
@@ -47,16 +45,6 @@ TARGET = Path("/sys/kernel/config/target")
 VIRTIO_SCSI = "<controller type='scsi' model='virtio-scsi'/>"
 NO_USB = "<controller type='usb' model='none'/>"
 HEAD = "| device | start |"
-
-
-@pytest.fixture
-def pool(tmp_path: Path) -> Iterator[None]:
-    """A network that hands out VFs."""
-    forward = f"<forward mode='hostdev' managed='yes'><pf dev='{netdev_of(PF)}'/></forward>"
-    (tmp_path / "pool.xml").write_text(f"<network><name>pool</name>{forward}</network>")
-    virsh("net-create", str(tmp_path / "pool.xml"))
-    yield
-    virsh("net-destroy", "pool")
 
 
 @pytest.fixture

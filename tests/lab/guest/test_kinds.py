@@ -1,37 +1,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Every other kind of host device: virtual functions, NVMe, USB, SCSI."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from conftest import MakeGuest
-from guests import Device, nvme_disk, pci, scsi, usb, vf_interface, virsh
+from guests import Device, nvme_disk, pci, scsi, usb, vf_interface
 from host import (
     NVME,
-    PF,
     SCSI_CONTROLLER,
     USB_PEN,
     USB_STICK,
     VFS,
     driver_of,
-    netdev_of,
     scsi_target,
     vf_mac,
 )
 from trail import expect_given, expect_returned
 
 MAC = "52:54:00:6c:68:01"
-
-
-@pytest.fixture
-def pool(tmp_path: Path) -> Iterator[None]:
-    """A network that hands out VFs, the lowest free one first."""
-    forward = f"<forward mode='hostdev' managed='yes'><pf dev='{netdev_of(PF)}'/></forward>"
-    (tmp_path / "pool.xml").write_text(f"<network><name>pool</name>{forward}</network>")
-    virsh("net-create", str(tmp_path / "pool.xml"))
-    yield
-    virsh("net-destroy", "pool")
 
 
 @pytest.mark.parametrize("managed", [False, True])
