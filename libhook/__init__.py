@@ -12,7 +12,7 @@ One event, one process, one way through::
     handlers/, registry, recovery                the policy: pure functions from a situation to actions
     effects/                                     the only folder that touches the machine
     session, life, giveback, run                 the story of one event
-    history/                                     the audit trail read back, which the hook never imports
+    hotplug/, history/                           devices that come and go later, and the trail read back: not the hook's
     cli                                          arguments, output, and the only sys.exit
 
 Imports point one way, from the last to the first. The package itself imports nothing: an event is paid by someone

@@ -2,14 +2,12 @@
 """The commands of ``libhook``, each a function from the machine and its options to an exit code."""
 
 import argparse
-import json
 import os
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from libhook import __version__, domxml, event, giveback, plug, report, views
+from libhook import __version__, domxml, event, giveback, report, views
 from libhook.address import PciAddress
 from libhook.config import Config
 from libhook.domain import Domain
@@ -22,28 +20,16 @@ from libhook.effects.state import State
 from libhook.effects.tidy import tidy
 from libhook.effects.watching import Connection
 from libhook.errors import BadInput, DeadlineExpired, LibhookError, printable
-from libhook.halfplugged import foretell, settle_abandoned
 from libhook.history import options as history_options
-from libhook.parts import abandoned
-from libhook.prolog import MAX_BYTES
+from libhook.hotplug import plug
+from libhook.hotplug.halfplugged import foretell, settle_abandoned
+from libhook.hotplug.parts import abandoned
+from libhook.hotplug.watch import Watcher
 from libhook.run import plan
 from libhook.session import Session, load_config
-from libhook.watch import Watcher
-
-_LARGEST = MAX_BYTES + 1
-_MOST_SECONDS = 3600
+from libhook.terminal import Help, complain, read, seconds, show
 
 Command = Callable[[Machine, argparse.Namespace], int]
-
-
-class _Help(argparse.HelpFormatter):
-    """Breaks no line at a hyphen: libhook-watch and week-ago are typed as they stand."""
-
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "\n".join(indent + line for line in self._split_lines(text, width - len(indent)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,14 +38,14 @@ def parser() -> argparse.ArgumentParser:
         prog="libhook",
         description="Hands PCI devices to libvirt's guests, takes them back, and records both truthfully.",
         epilog="Exit codes: 0 done; 1 refused or failed, the reason on stderr; 2 usage.",
-        formatter_class=_Help,
+        formatter_class=Help,
     )
     top.add_argument("--version", action="version", version=f"libhook {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, command: Command, text: str, *, as_json: bool = True) -> argparse.ArgumentParser:
         sentence = text[0].upper() + text[1:] + "."
-        added = commands.add_parser(name, help=text, description=sentence, formatter_class=_Help)
+        added = commands.add_parser(name, help=text, description=sentence, formatter_class=Help)
         if as_json:
             added.add_argument("--json", action="store_true", help="print JSON, and nothing else, to stdout")
         added.set_defaults(command=command)
@@ -91,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         plugging.add_argument("--config", action="store_true", help="its configuration, from the next start on")
         plugging.add_argument(
             "--timeout",
-            type=_seconds,
+            type=seconds,
             default=30.0,
             metavar="SECONDS",
             help="how long libvirt and the guest may take to answer (default: 30)",
@@ -112,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
         usage=f"libhook hook NAME OPERATION\n{'':15}SUBOPERATION EXTRA <XML",
         description="One event, as libvirtd calls its hook. With LIBHOOK_DRY_RUN=1 in the environment it says what it"
         " would do, and does nothing.",
-        formatter_class=_Help,
+        formatter_class=Help,
     )
     hook.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return top
@@ -128,7 +114,7 @@ def inspect(machine: Machine, options: argparse.Namespace) -> int:
         config = Config()
     style = config.audit_record
     domain = _session(machine, Log(machine), config).with_extra(domain)
-    _print(report.inspect_json(domain, style) if options.json else report.inspect_text(domain, style))
+    show(report.inspect_json(domain, style) if options.json else report.inspect_text(domain, style))
     return 0
 
 
@@ -139,9 +125,9 @@ def show_plan(machine: Machine, options: argparse.Namespace) -> int:
     wanted = event.Event(domain.name, event.OPERATIONS[options.event], "-")
     found = plan(session, wanted, domain)
     if options.json:
-        _print(views.plan_json(found))
+        show(views.plan_json(found))
     else:
-        _print(list(found.describe()) or [f"nothing to do at {options.event}"])
+        show(list(found.describe()) or [f"nothing to do at {options.event}"])
     return 1 if found.refusals else 0
 
 
@@ -155,9 +141,9 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
     session = _session(machine, Log(machine), Config())
     host = session.look(sorted(addresses), survey=True)
     if options.json:
-        _print(views.devices_json(host))
+        show(views.devices_json(host))
     else:
-        _print(views.devices_text(host) or ["no PCI devices"])
+        show(views.devices_text(host) or ["no PCI devices"])
     return 0
 
 
@@ -167,10 +153,10 @@ def status(machine: Machine, options: argparse.Namespace) -> int:
     found, broken = giveback.records(session)
     left = {held.uuid: [device.key for device in abandoned(session, held)] for held, _ in found}
     if options.json:
-        _print(views.status_json(found, left))
+        show(views.status_json(found, left))
     elif found or not broken:
-        _print(views.status_text(found, left) or ["nothing is held"])
-    return _complain(broken)
+        show(views.status_text(found, left) or ["nothing is held"])
+    return complain(broken)
 
 
 def recover(machine: Machine, options: argparse.Namespace) -> int:
@@ -178,14 +164,14 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
     with Log(machine, operation="recover") as log:
         session = _session(machine, log, Config())
         found, broken = giveback.records(session)
-        code = _complain(broken)
+        code = complain(broken)
         for held, alive in found:
             name = printable(held.name)
             session = session.for_record(held)
             session = session._replace(deadline=Deadline.after(session.config.write_deadline))
             if alive and abandoned(session, held):
                 if options.dry_run:
-                    _print([f"{name}: left alone, {alive}; but", *(f"  {line}" for line in foretell(session, held))])
+                    show([f"{name}: left alone, {alive}; but", *(f"  {line}" for line in foretell(session, held))])
                 elif reason := settle_abandoned(session, held):
                     print(f"{name}: not settled: {printable(reason)}", file=sys.stderr)
                     code = 1
@@ -196,7 +182,7 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             elif options.dry_run:
                 hanging = session.state.in_flight() & {move.device for move in held.moves}
                 head = f"{name}: would be given back{', but for what hangs' if hanging else ''}"
-                _print([head, *(f"  {line}" for line in session.plan_release(held).describe())])
+                show([head, *(f"  {line}" for line in session.plan_release(held).describe())])
             elif reason := giveback.settle(session, held.uuid):
                 print(f"{name}: not given back: {printable(reason)}", file=sys.stderr)
                 code = 1
@@ -235,7 +221,7 @@ def detach(machine: Machine, options: argparse.Namespace) -> int:
 
 
 def _plug(machine: Machine, options: argparse.Namespace, work: Callable[..., Iterator[str]]) -> int:
-    document = _read(options.xml, "a file with a device's XML")
+    document = read(options.xml, "a file with a device's XML")
     request = plug.Request(options.guest, document, options.live, options.config, options.timeout, options.dry_run)
     with Log(machine, operation=work.__name__) as log:
         for line in work(machine, log, Hypervisor(options.connect), request):
@@ -250,31 +236,14 @@ def watch(machine: Machine, options: argparse.Namespace) -> int:
     state = State(machine)
     state.prepare()
     connection = Connection(options.connect, ServiceManager(os.environ))
-    show = _print if sys.stdout.isatty() else (lambda _: None)
+    tell = show if sys.stdout.isatty() else (lambda _: None)
     try:
         with state.locked(["watch"], Deadline.after(0)):
-            show([f"watching {options.connect} until Ctrl-C; what happens is told here and in the journal"])
-            connection.run(Watcher(machine, connection.look, connection.alive, show))
+            tell([f"watching {options.connect} until Ctrl-C; what happens is told here and in the journal"])
+            connection.run(Watcher(machine, connection.look, connection.alive, tell))
     except DeadlineExpired:
         raise LibhookError("another watch runs already", "systemctl status libhook-watch") from None
     return 0
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= _MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds between 0 and {_MOST_SECONDS}")
-    return value
-
-
-def _complain(broken: list[str]) -> int:
-    """Records that cannot be read, each in one line; 1 when there is any."""
-    for line in broken:
-        print(line, file=sys.stderr)
-    return 1 if broken else 0
 
 
 def _session(machine: Machine, log: Log, config: Config) -> Session:
@@ -283,25 +252,7 @@ def _session(machine: Machine, log: Log, config: Config) -> Session:
 
 def _read_domain(path: str, *, every_kind: bool = False) -> Domain:
     """The guest; what was passed over in its XML is said on stderr."""
-    domain = domxml.parse(_read(path, "a file with a domain's XML"), every_kind=every_kind)
+    domain = domxml.parse(read(path, "a file with a domain's XML"), every_kind=every_kind)
     for warning in domain.warnings:
         print(printable(f"passed over: {warning}"), file=sys.stderr)
     return domain
-
-
-def _read(path: str, what: str) -> bytes:
-    try:
-        if path == "-":
-            return sys.stdin.buffer.read(_LARGEST)
-        with open(path, "rb") as file:
-            return file.read(_LARGEST)
-    except OSError as error:
-        raise LibhookError(f"{path}: {error.strerror}", f"name {what}, or - for stdin") from None
-
-
-def _print(what: dict[str, object] | list[object] | list[str]) -> None:
-    if isinstance(what, list) and all(isinstance(line, str) for line in what):
-        for line in what:
-            print(line)
-    else:
-        print(json.dumps(what, indent=2, ensure_ascii=True))

@@ -13,7 +13,7 @@ HANDLERS: dict[str, tuple[Handler, ...]] = {
     "started": (audit.started,),
     "release": (vfio.release, audit.release),
     "reconnect": (vfio.reconnect, audit.reconnect),
-    # Not libvirt's: it calls no hook at hot-plug (hotplug.py).
+    # Not libvirt's: it calls no hook at hot-plug (hotplug/).
     "attach": (audit.required, preflight.prepare, vfio.prepare, audit.attach),
     "detach": (vfio.release, audit.detach),
 }

@@ -18,9 +18,10 @@ from crash import Point
 from plugging import Hypervisor, attach, xml
 from scenario import Host, guest, reap
 
-from libhook import domxml, plug
+from libhook import domxml
 from libhook.effects.log import Log
 from libhook.errors import LibhookError
+from libhook.hotplug import plug
 from libhook.simulation import processes, store
 from libhook.simulation.build import scratch
 from libhook.simulation.guests import Assigned, Guest

@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from scenario import Host, guest, reap
 
-from libhook import domxml, plug
+from libhook import domxml
 from libhook.effects.child import Deadline
 from libhook.effects.hypervisor import Found, Gone, NoSuchGuest
 from libhook.effects.log import Log
 from libhook.errors import DeadlineExpired, LibhookError, Refused
+from libhook.hotplug import plug
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation
 from libhook.simulation.world import World
@@ -22,7 +23,7 @@ class Hypervisor:
     """What libvirt does, by ``attach`` and ``detach``, when it is asked.
 
     ``attach``: "" (all goes well), "refuses" (before anything), "monitor" (in device_add), "ends" (the guest, and with
-    it the attach), "ends after", "no answer, had it", "no answer, not".
+    it the attach), "ends after", "no answer, had it", "no answer, not", "disconnected" (it has it by then).
     ``detach``: "gone", "kept", "silent" (the guest), "late" (it gives up, and the event is lost), "refuses" (libvirt),
     "ends", "no answer, gave it", "no answer, not", "disconnected" (after the guest was asked).
     """
@@ -77,6 +78,7 @@ class Hypervisor:
                 raise Refused(f"libvirt: {error}")
         if self._attach == "no answer, had it":
             raise _NO_ANSWER
+        self._lost = self._attach == "disconnected"
 
     def detach(self, uuid: str, document: bytes, alias: str, flags: int, deadline: Deadline) -> Gone:
         """``virsh detach-device``, and the guest's answer."""

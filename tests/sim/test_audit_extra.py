@@ -9,12 +9,13 @@ import pytest
 from cases import DISK, NIC, VF0
 from scenario import Host, document, guest, journal_text
 
-from libhook import commands, hotplug
+from libhook import commands
 from libhook.domain import HostDevice
 from libhook.domxml import parse
 from libhook.effects.child import Deadline
 from libhook.effects.log import Log
 from libhook.held import Held
+from libhook.hotplug import handover
 from libhook.session import Session, load_config
 from libhook.simulation.faults import Fault, inject
 from libhook.simulation.guests import Assigned, Guest
@@ -157,13 +158,13 @@ def test_hot_plug_tells_the_same_at_attach_and_detach(root: str) -> None:
         return Session(host.machine, host.state, Log(host.machine), config, Deadline.after(20), host.libvirt.pid)
 
     worker = host.state.own_process()
-    hotplug.take(session(), one, [device], worker)
-    hotplug.given(session(), one, [device])
-    hotplug.ask_back(session(), one, [device], worker)
-    hotplug.kept(session(), one, [device], worker)
-    assert hotplug.removed(session(), one, [device]) is None
-    hotplug.take(session(), one, [device], worker)
-    assert hotplug.not_given(session(), one, [device]) is None
+    handover.take(session(), one, [device], worker)
+    handover.given(session(), one, [device])
+    handover.ask_back(session(), one, [device], worker)
+    handover.kept(session(), one, [device], worker)
+    assert handover.removed(session(), one, [device]) is None
+    handover.take(session(), one, [device], worker)
+    assert handover.not_given(session(), one, [device]) is None
     told = [entry["text"] for entry in host._lines("audit")]
     assert [text[text.index("reason=") + 7 :].split()[0] for text in told] == ["attach", "detach", "detach", "attach"]
     assert [text[text.index(" device=") :] for text in told] == [CARD.rstrip()] * 4

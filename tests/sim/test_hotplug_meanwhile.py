@@ -11,8 +11,8 @@ from libhook.config import Config
 from libhook.effects.child import Deadline
 from libhook.effects.hypervisor import Found
 from libhook.effects.log import Log
-from libhook.halfplugged import settle_abandoned
 from libhook.held import Process
+from libhook.hotplug.halfplugged import settle_abandoned
 from libhook.session import Session
 from libhook.simulation.guests import Guest
 

@@ -13,11 +13,11 @@ from command import libhook
 from plugging import Hypervisor, attach, detach, running, xml
 from scenario import Host, guest, reap
 
-from libhook import plug
 from libhook.effects import files
 from libhook.effects.log import Log
 from libhook.errors import LibhookError
 from libhook.held import Phase
+from libhook.hotplug import plug
 from libhook.simulation import faults, processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation

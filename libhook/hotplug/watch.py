@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import get_args
 
-from libhook import domxml, hotplug
+from libhook import domxml
 from libhook.address import PciAddress
 from libhook.config import Config
 from libhook.domain import Domain, HostDevice, Kind
@@ -21,6 +21,7 @@ from libhook.effects.log import Level, Log
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError
 from libhook.held import Held
+from libhook.hotplug import handover
 from libhook.session import Session, load_config
 
 Look = Callable[[str], bytes | None]
@@ -122,11 +123,11 @@ class Watcher:
         has, abandoned = _recorded(session, held)
         known = before.keys() | has.keys()
         if new := [device for key, device in present.items() if key not in known or key in abandoned]:
-            hotplug.given(session, guest, new)
+            handover.given(session, guest, new)
         if gone := [device for key, device in {**has, **before}.items() if key not in present]:
-            self._complain(session, hotplug.removed(session, guest, gone))
+            self._complain(session, handover.removed(session, guest, gone))
         if never := [device for key, device in abandoned.items() if key not in present]:
-            self._complain(session, hotplug.not_given(session, guest, never))
+            self._complain(session, handover.not_given(session, guest, never))
 
     def _follow(self, session: Session, guest: Domain, what: str, alias: str) -> None:
         now = _by_alias(guest)
@@ -136,14 +137,14 @@ class Watcher:
         match what:
             case "added" if device := now.get(alias):
                 seen[alias] = device
-                hotplug.given(session, guest, [device])
+                handover.given(session, guest, [device])
             case "removed" if device := seen.pop(alias, None):
                 others = {other.key for name, other in now.items() if name != alias}
                 if device.key not in others:  # a namespace of an NVMe controller may go alone
                     again = alias in now and now[alias].key == device.key
-                    self._complain(session, hotplug.removed(session, guest, [device], has_again=again))
+                    self._complain(session, handover.removed(session, guest, [device], has_again=again))
             case "kept" if device := seen.get(alias):
-                hotplug.kept(session, guest, [device])
+                handover.kept(session, guest, [device])
 
     def _complain(self, session: Session, reason: str | None) -> None:
         if reason:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Devices that come to a guest that runs, and go: what ``attach``, ``detach`` and ``watch`` share.
+"""Each moment of a device's way to a guest that runs, and back: what ``attach``, ``detach`` and ``watch`` share.
 
 libvirt calls no hook at hot-plug. Whoever works here asks libvirt only while he holds none of our locks: it may be
 ending the guest at that moment, and its ``release`` waits for them. So the guest's record is read anew after each such
@@ -16,8 +16,8 @@ from libhook.giveback import part_with, try_to_save, undo
 from libhook.handlers import audit
 from libhook.held import Held, HeldDevice, Process
 from libhook.host import NOTHING
+from libhook.hotplug.parts import abandoned, addresses, has_ended, is_left, is_over, leaving_with, record_of
 from libhook.life import journal, newcomer, shown
-from libhook.parts import abandoned, addresses, has_ended, is_left, is_over, leaving_with, record_of
 from libhook.plan import Plan, Record, Refusal
 from libhook.session import Session
 from libhook.situation import Handler, Situation

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from libhook import domxml, hotplug, life
+from libhook import domxml, life
 from libhook.config import Config
 from libhook.domain import Domain, HostDevice
 from libhook.domxml import DeviceXml
@@ -16,9 +16,10 @@ from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.errors import DeadlineExpired, LibhookError, Refused, printable
 from libhook.event import Event, Operation
-from libhook.halfplugged import make_way
 from libhook.held import Process
-from libhook.parts import is_attended, leaving_with
+from libhook.hotplug import handover
+from libhook.hotplug.halfplugged import make_way
+from libhook.hotplug.parts import is_attended, leaving_with
 from libhook.plan import Plan
 from libhook.session import Session, load_config
 
@@ -117,7 +118,7 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     log.bind(guest=before.name, uuid=before.uuid)
     live = bool(work.flags & LIVE)
     if request.dry_run or work.session(before).config.dry_run:
-        yield from _foresee(work, before, hotplug.ATTACH, devices, live=live)
+        yield from _foresee(work, before, handover.ATTACH, devices, live=live)
         return
     if not live:
         hypervisor.attach(before.uuid, request.document, work.flags, work.ask())
@@ -130,16 +131,18 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     except DeadlineExpired as error:
         raise DeadlineExpired(f"{error.message}, and nobody knows whether {name} has it", _UNKNOWN) from None
     except LibhookError as error:
-        if left := hotplug.not_given(work.session(before), before, devices):
+        if left := handover.not_given(work.session(before), before, devices):
             raise Refused(f"{error.message}; and {left}", "libhook status") from None
         raise
     try:
         after = work.look()
     except NoSuchGuest:
         raise Refused(f"the guest {name} ended meanwhile", "libhook status says what is left of it") from None
+    except LibhookError as error:
+        raise DeadlineExpired(f"{name} has it, which is not recorded yet: {error.message}", _UNKNOWN) from None
     new = _new(before, after, work.wanted)
     taken = {device.key for device in devices if device.resolved}
-    hotplug.given(work.session(before), after, new, worker, taken)
+    handover.given(work.session(before), after, new, worker, taken)
     yield from (f"{name}: has {device.kind} {printable(device.address)} now" for device in new)
     if not new:
         yield f"{name}: has it now; it is no host device"
@@ -156,11 +159,11 @@ def _take(work: _Plugging, guest: Domain, worker: Process) -> None:
     try:
         session = work.session(guest, strict=True)
         make_way(session, wanted)
-        hotplug.take(session, guest, wanted.devices, worker)
+        handover.take(session, guest, wanted.devices, worker)
     except Refused:
         raise  # and recorded
     except LibhookError:
-        hotplug.record_failure(work.session(guest), wanted)
+        handover.record_failure(work.session(guest), wanted)
         raise
 
 
@@ -192,21 +195,21 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     # What was handed over is given back also where a dry run was asked for meanwhile.
     handed_over = before.uuid in State(machine).uuids()
     if request.dry_run or (work.session(before).config.dry_run and not handed_over):
-        yield from _foresee(work, before, hotplug.DETACH, devices, live=live)
+        yield from _foresee(work, before, handover.DETACH, devices, live=live)
         return
     if not devices:
         hypervisor.detach(before.uuid, request.document, "", work.flags, work.ask())
         yield f"{name}: asked; it is no host device" if live else f"{name}: removed from its configuration"
         return
     worker = State(machine).own_process()
-    hotplug.ask_back(work.session(before), before, devices, worker)
+    handover.ask_back(work.session(before), before, devices, worker)
     shown = ", ".join(f"{device.kind} {printable(device.address)}" for device in devices)
     try:
         answer = hypervisor.detach(before.uuid, request.document, devices[0].alias, work.flags, work.ask())
     except DeadlineExpired as error:
         raise DeadlineExpired(f"{error.message}, and nobody knows whether {name} has {shown}", _UNKNOWN) from None
     except LibhookError:
-        hotplug.kept(work.session(before), before, devices, worker)
+        handover.kept(work.session(before), before, devices, worker)
         raise
     try:
         # An event may be lost; the guest's XML is the truth.
@@ -214,10 +217,10 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     except NoSuchGuest:
         yield f"{name}: ended meanwhile, and {shown} with it"
         return
-    if any(device.key in has for device in devices) and hotplug.kept(work.session(before), before, devices, worker):
+    if any(device.key in has for device in devices) and handover.kept(work.session(before), before, devices, worker):
         reason = "refuses to give up" if answer == "kept" else f"did not answer within {request.timeout:g} s; it keeps"
         raise Refused(f"the guest {name} {reason} {shown}", "is its system up? try again, or shut it down")
-    if left := hotplug.removed(work.session(before), before, devices):
+    if left := handover.removed(work.session(before), before, devices):
         raise Refused(f"the guest {name} gave up {shown}, but {left}", "libhook status; libhook recover")
     yield f"{name}: gave up {shown}"
 
@@ -235,10 +238,10 @@ def _gone_already(work: _Plugging, guest: Domain) -> Iterator[str]:
     if not left:
         raise Refused(f"the guest {name} has no such device", f"virsh dumpxml {name} shows what it has")
     if work.request.dry_run:
-        yield from _foresee(work, guest, hotplug.DETACH, left, live=True)
+        yield from _foresee(work, guest, handover.DETACH, left, live=True)
         return
     shown = ", ".join(f"{device.kind} {printable(device.address)}" for device in left)
-    if reason := hotplug.removed(work.session(guest), guest, left):
+    if reason := handover.removed(work.session(guest), guest, left):
         raise Refused(f"the guest {name} had given up {shown}, but {reason}", "libhook status; libhook recover")
     yield f"{name}: had given up {shown} already; the host has it back"
 
@@ -269,8 +272,8 @@ def foresee(session: Session, guest: Domain, operation: Operation, devices: tupl
     """What plugging these devices in, or out, would do on the host now."""
     held = session.state.load(guest.uuid)
     happening, wanted = Event(guest.name, operation, "-"), guest._replace(devices=devices)
-    if operation == hotplug.ATTACH:
-        refusals = hotplug.objections(session, held, devices) if held else ()
+    if operation == handover.ATTACH:
+        refusals = handover.objections(session, held, devices) if held else ()
         return Plan(tuple(refusals)) if refusals else life.foresee(session, happening, wanted)
     if held:
         wanted = session.with_extra(wanted, held)

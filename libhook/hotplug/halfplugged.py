@@ -10,9 +10,9 @@ from libhook.domain import Domain, HostDevice
 from libhook.effects import holders
 from libhook.giveback import settle
 from libhook.held import Held, HeldDevice
-from libhook.hotplug import given, not_given, removed
+from libhook.hotplug.handover import given, not_given, removed
+from libhook.hotplug.parts import abandoned, addresses, leaving_with
 from libhook.life import former
-from libhook.parts import abandoned, addresses, leaving_with
 from libhook.session import Session
 
 _SHARED = "the guest has another device of its IOMMU group; its end will show whether it has this one"
