@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A million records: libhook history beside ausearch -m VIRT_RESOURCE,VIRT_CONTROL, wall time and memory, turn about.
 
-Three logs: as a host's log is, with a guest's records among those of everything else; of libvirt alone, as it writes
-them; and of host devices alone. Output goes to /dev/null.
+Four logs: as a host's log is, with a guest's records among those of everything else; of libvirt alone, as it writes
+them; of host devices alone; and of guests that start once and never come again. Output goes to /dev/null.
 """
 
 import argparse
@@ -24,8 +24,25 @@ LIBHOOK = ["/usr/bin/python3", "-m", "libhook", "history"]
 AUSEARCH = ["ausearch", "-m", "VIRT_RESOURCE,VIRT_CONTROL"]
 TARGET = 1.5
 LIBVIRTD, HOOK = "/usr/sbin/libvirtd", "/usr/bin/python3.13"
-LOGS = {"among all else": (100, 2), "libvirt's alone": (0, 2), "host devices alone": (0, 0)}
-"""For each start or stop: so many records of other types, so many resources that are no host devices."""
+
+
+class Log(NamedTuple):
+    """What one log is like."""
+
+    others: int
+    """Records of other types, for each start or stop of a guest."""
+    resources: int
+    """Records of what is no host device, for each start."""
+    once: bool = False
+    """A guest that has stopped never comes again."""
+
+
+LOGS = {
+    "among all else": Log(100, 2),
+    "libvirt's alone": Log(0, 2),
+    "host devices alone": Log(0, 0),
+    "guests that come once": Log(0, 2, once=True),
+}
 
 
 class Took(NamedTuple):
@@ -70,29 +87,32 @@ class Writer:
             yield self.line("USER_ACCT", 'pid=1 uid=0 msg=\'op=PAM:accounting acct="root" exe="/usr/sbin/cron"\'')
 
 
-def log(records: int, others: int, resources: int) -> Iterator[str]:
+def log(records: int, kind_of_log: Log) -> Iterator[str]:
     """So many records: guests that start and stop, and what else the log holds."""
     chance = random.Random(1)  # noqa: S311 - the same log each time
     writer = Writer(chance)
-    guests = [
-        (f'vm="guest{number}" uuid={uuid.UUID(int=chance.getrandbits(128))}', f'device="0000:{number:02x}:00.0"')
-        for number in range(200)
-    ]
+
+    def guest() -> str:
+        return f'vm="guest{chance.randrange(10**6)}" uuid={uuid.UUID(int=chance.getrandbits(128))}'
+
+    guests = [guest() for _ in range(200)]
     running: set[int] = set()
     while writer.serial < records:
-        for _ in range(others):
+        for _ in range(kind_of_log.others):
             yield from writer.other()
         number = chance.randrange(len(guests))
-        about, device = guests[number]
+        about, device = guests[number], f'device="0000:{number:02x}:00.0"'
         if number in running:
             running.remove(number)
+            if kind_of_log.once:
+                guests[number] = guest()
             yield writer.sent("VIRT_RESOURCE", f"resrc=dev reason=stop {about} bus=pci {device}", HOOK)
             yield writer.sent("VIRT_CONTROL", f"op=stop reason=shutdown {about} vm-pid=0", LIBVIRTD)
             continue
         running.add(number)
         for exe in (HOOK, LIBVIRTD):
             yield writer.sent("VIRT_RESOURCE", f"resrc=dev reason=start {about} bus=pci {device}", exe)
-        for kind in ("mem", "vcpu")[:resources]:
+        for kind in ("mem", "vcpu")[: kind_of_log.resources]:
             yield writer.sent("VIRT_RESOURCE", f"resrc={kind} reason=start {about} old-{kind}=0 new-{kind}=1", LIBVIRTD)
         yield writer.sent("VIRT_CONTROL", f"op=start reason=booted {about} vm-pid={writer.serial}", LIBVIRTD)
 
@@ -101,7 +121,7 @@ def run(command: list[str]) -> Took:
     """A command's wall time and the most memory it had."""
     with open(os.devnull, "wb") as nowhere:
         start = time.monotonic()
-        child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=nowhere)
+        child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=nowhere, stderr=nowhere)
         _, status, used = os.wait4(child.pid, 0)
         seconds = time.monotonic() - start
         child.returncode = os.waitstatus_to_exitcode(status)
@@ -137,7 +157,7 @@ class Figure(NamedTuple):
 def measure(name: str, records: int, rounds: int) -> Iterator[Figure]:
     """Both ways of showing a log, and ausearch, turn about."""
     with tempfile.NamedTemporaryFile("w", prefix="libhook-bench-") as file:
-        file.writelines(log(records, *LOGS[name]))
+        file.writelines(log(records, LOGS[name]))
         file.flush()
         commands = {
             "ausearch": [*AUSEARCH, "-if", file.name],
