@@ -2,7 +2,8 @@
 """What the host itself does with a device: the disks it stands on and the network it is reached by.
 
 A disk is in use when it cannot be opened exclusively: EBUSY is the kernel's own word for file systems, swap, LVM, MD
-and ZFS alike, in any mount namespace, and a claimed partition claims its disk (block/bdev.c, bd_prepare_to_claim).
+and ZFS alike, in any mount namespace, and a claimed partition claims its disk (block/bdev.c, bd_prepare_to_claim). One
+that may not be opened at all (EPERM from a device cgroup, EACCES from SELinux or AppArmor) is taken for in use.
 Who uses it is only named from what /proc and /sys show here. An interface that was moved into another network
 namespace does not show below its device, and is not seen; nor is, of an IPv4 default route with several next hops, any
 but the first, which is all that /proc/net/route shows (net/ipv4/fib_trie.c, fib_route_seq_show).
@@ -23,6 +24,9 @@ from libhook.host import PciDevice, Use, UseKind
 
 _DEFAULT_V4 = "00000000"
 _DEFAULT_V6 = "0" * 32
+_NOBODYS = (0, errno.ENOMEDIUM, errno.ENXIO, errno.ENODEV)
+"""What opening a disk exclusively answers where nobody can stand on it: the last are a reader without a card, and what
+has gone."""
 
 
 def of_device(machine: Machine, device: PciDevice, deadline: Deadline) -> tuple[Use, ...]:
@@ -35,12 +39,12 @@ def of_device(machine: Machine, device: PciDevice, deadline: Deadline) -> tuple[
     if not found:
         return ()
     disks = [node for node in found if node.kind == "block" and not os.path.exists(f"{node.folder}/partition")]
-    claimed = run((_probe(machine, disk.path) for disk in disks), deadline)
+    answers = run((_probe(machine, disk.path) for disk in disks), deadline)
     kind: UseKind = "usb" if device.is_usb_controller else "storage"
     uses = [
-        Use(kind, f"{disk.path} is {_users(machine, disk)}")
-        for disk, is_claimed in zip(disks, claimed, strict=True)
-        if is_claimed
+        Use(kind, f"{disk.path} {_users(machine, disk, code)}")
+        for disk, code in zip(disks, answers, strict=True)
+        if code not in _NOBODYS
     ]
     for node in found:
         if node.kind == "net":
@@ -57,22 +61,25 @@ def _nodes(machine: Machine, device: PciDevice) -> Track[tuple[Node, ...] | None
         return None
 
 
-def _probe(machine: Machine, path: str) -> Track[bool]:
-    """Whether somebody has claimed the disk. One that does not answer is taken for claimed."""
+def _probe(machine: Machine, path: str) -> Track[int]:
+    """What opening the disk exclusively answers: 0 or an errno, EBUSY where somebody has claimed it."""
     try:
-        code = yield Step(partial(machine.kernel.open_exclusively, path))
+        return (yield Step(partial(machine.kernel.open_exclusively, path)))
     except Late:
-        return True
-    return code == errno.EBUSY
+        return errno.ETIMEDOUT
 
 
-def _users(machine: Machine, disk: Node) -> str:
+def _users(machine: Machine, disk: Node, code: int) -> str:
     """Who has the disk, as far as it shows: mount points, swap, and what is stacked on it or on its partitions."""
     names = [disk.name, *(name for name in _entries(disk.folder) if os.path.exists(f"{disk.folder}/{name}/partition"))]
     users: list[str] = []
     for name in names:
         users += _users_of(machine, name)
-    return ", ".join(dict.fromkeys(users)) or "claimed by something that does not show here (ZFS, another namespace)"
+    if users:
+        return f"is {', '.join(dict.fromkeys(users))}"
+    if code == errno.EBUSY:
+        return "is claimed by something that does not show here (ZFS, another namespace)"
+    return f"cannot be opened to see whether it is in use ({os.strerror(code)})"
 
 
 def _users_of(machine: Machine, name: str, depth: int = 0) -> Iterator[str]:

@@ -89,9 +89,10 @@ class SimulatedKernel:
         return serial
 
     def open_exclusively(self, node: str) -> None:
-        """EBUSY when simulation/claimed has an entry of the node's name."""
-        if os.path.exists(f"{self.root}/simulation/claimed/{os.path.basename(node)}"):
-            raise refuse(errno.EBUSY, node)
+        """What simulation/claimed says in a file of the node's name: an errno's name, as EBUSY."""
+        claim = f"{self.root}/simulation/claimed/{os.path.basename(node)}"
+        if os.path.exists(claim):
+            raise refuse(getattr(errno, store.read(claim)), node)
 
     def trail(self) -> Trail | None:
         """What simulation/trail says (JSON: enabled, daemon, lost); a healthy trail where there is no such file."""

@@ -46,7 +46,7 @@ def test_devices_names_what_the_host_does_with_them(root: str) -> None:
     """In the words of the refusal that it would come to."""
     host = Host(root, workstation())
     os.makedirs(f"{root}/simulation/claimed", exist_ok=True)
-    Path(root, "simulation/claimed/nvme0n1").write_text("")
+    Path(root, "simulation/claimed/nvme0n1").write_text("EBUSY")
     processes.add(root, 812, "Xorg", ("/dev/dri/card0",))
     shown = libhook(host, "devices").out
     assert f"{GPU}  VGA       amdgpu  [it is open in Xorg (pid 812, /dev/dri/card0)]" in shown

@@ -32,9 +32,24 @@ SECTION = "the guest's section of /etc/libhook/config.toml"
 ANYWAY = f'to hand it over anyway: preflight.{{}} = "warn" in {SECTION}'
 
 
-def _claimed(host: Host) -> None:
+def _answers(host: Host, answer: str) -> None:
+    """What whoever opens the disk exclusively is told."""
     os.makedirs(f"{host.root}/simulation/claimed", exist_ok=True)
-    store.create(f"{host.root}/simulation/claimed/nvme0n1", "")
+    store.create(f"{host.root}/simulation/claimed/nvme0n1", answer)
+
+
+def _claimed(host: Host) -> None:
+    _answers(host, "EBUSY")
+
+
+def _forbidden(host: Host) -> None:
+    """A cgroup of devices, or SELinux, does not let libvirtd's children open the disk."""
+    _answers(host, "EPERM")
+
+
+def _mounted_and_forbidden(host: Host) -> None:
+    _forbidden(host)
+    _add(host, "self/mountinfo", "40 22 259:1 / /srv rw - xfs /dev/nvme0n1 rw")
 
 
 def _add(host: Host, path: str, line: str) -> None:
@@ -96,6 +111,12 @@ USES = {
     "swap": Use(DISK, _swap, "storage", "used as swap", "unmount or free it"),
     "a volume": Use(DISK, _volume, "storage", "part of vg-root, mounted on /srv", "unmount or free it"),
     "claimed by nobody who shows": Use(DISK, _claimed, "storage", "does not show here", "unmount or free it"),
+    "nobody may ask": Use(
+        DISK, _forbidden, "storage", "cannot be opened to see whether it is in use", "unmount or free it"
+    ),
+    "mounted, and nobody may ask": Use(
+        DISK, _mounted_and_forbidden, "storage", "mounted on /srv", "unmount or free it"
+    ),
     "default route": Use(NIC, _route, "network", "has the default route", "reach the host another way first"),
     "default route of IPv6": Use(NIC, _route6, "network", "has the default route", "reach the host another way first"),
     "bridge port": Use(NIC, _bridge, "network", "is in the bridge br0", "reach the host another way first"),
@@ -120,6 +141,14 @@ def test_what_the_host_stands_on_is_refused(root: str, name: str) -> None:
     assert outcome.line.endswith(f": {use.remedy}; {ANYWAY.format(use.kind)}")
     assert (outcome.writes, outcome.changed) == ((), ())
     assert host.records == [f"start {use.address} failed"]
+
+
+@pytest.mark.parametrize("answer", ["ENOMEDIUM", "ENXIO", "ENODEV"])
+def test_a_disk_that_is_not_there_is_in_nobodys_use(root: str, answer: str) -> None:
+    """A reader without a card, or a disk that has just gone: nothing can stand on it."""
+    host = Host(root, workstation(), QUICK)
+    _answers(host, answer)
+    assert host.event(guest(DISK), "prepare").code == 0
 
 
 @pytest.mark.parametrize("strictness", ["warn", "off"])

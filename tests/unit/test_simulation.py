@@ -228,7 +228,7 @@ def test_a_block_device_that_somebody_has_claimed_is_busy(make: Callable[[World]
     kernel.open_exclusively("/dev/nvme0n1")
     claimed = Path(kernel.root, "simulation/claimed")
     claimed.mkdir()
-    (claimed / "nvme0n1").touch()
+    (claimed / "nvme0n1").write_text("EBUSY")
     with pytest.raises(OSError, match="busy"):
         kernel.open_exclusively("/dev/nvme0n1")
     kernel.open_exclusively("/dev/nvme0n1p1")
