@@ -44,7 +44,7 @@ def prepare(session: Session, event: Event, domain: Domain) -> None:
             session.log_plan(plan)
             held = _new(session, domain, plan)
             if plan.refusals:
-                _refuse(session, held, plan.refusals)
+                _refuse(session, _let_go(session, held), plan.refusals)
             _take(session, domain, held, plan)
 
 

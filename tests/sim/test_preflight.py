@@ -234,6 +234,7 @@ def test_each_reason_is_one_line_and_nothing_is_written(root: str, name: str) ->
     outcome = host.event(case.guest, "prepare")
     assert (outcome.code, outcome.line) == (1, case.line)
     assert (outcome.writes, outcome.changed) == ((), ())
+    assert outcome.journal[case.guest.uuid].phase == "refused"
     assert host.records == [f"start {device.address} failed"]
     assert host.event(case.guest, "stopped").log == ()
     ended = host.event(case.guest, "release", "failed")
