@@ -27,7 +27,9 @@ FORGERIES = (
 )
 
 _bytes = st.binary(max_size=40).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
-_names = st.one_of(_bytes, st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(FORGERIES))
+_texts = st.one_of(_bytes, st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(FORGERIES))
+# To libvirt a name ends at a null byte; what auparse makes of one is not always the same.
+_names = _texts.filter(lambda text: "\0" not in text)
 
 
 def _line(text: str) -> str:
