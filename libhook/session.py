@@ -79,12 +79,12 @@ class Session(NamedTuple):
         claims, in_flight = self.state.claims(self.related(addresses)), self.state.in_flight()
         siblings = self.config.siblings == "bind"
         host = sysfs.look(self.machine, addresses, claims, in_flight, self.deadline, siblings=siblings, survey=survey)
-        found = {
-            address: uses.of_device(self.machine, device, self.deadline)
+        wanted = (
+            device
             for address, device in host.devices.items()
             if (siblings or address in addresses) and device.is_at_home and address not in host.in_flight
-        }
-        return host._replace(uses=found)
+        )
+        return host._replace(uses=uses.of_devices(self.machine, wanted, self.deadline))
 
     def plan(self, event: Event, domain: Domain, held: Held | None) -> Plan:
         """What this event asks for."""

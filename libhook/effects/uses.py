@@ -11,11 +11,13 @@ but the first, which is all that /proc/net/route shows (net/ipv4/fib_trie.c, fib
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
+from libhook.address import PciAddress
 from libhook.effects import holders, nodes
 from libhook.effects.child import Deadline
+from libhook.effects.holders import Holder
 from libhook.effects.kernel import Machine
 from libhook.effects.nodes import Node
 from libhook.effects.tracks import Late, Step, Track, run
@@ -24,34 +26,60 @@ from libhook.host import PciDevice, Use, UseKind
 
 _DEFAULT_V4 = "00000000"
 _DEFAULT_V6 = "0" * 32
+_AT_ONCE = 32
+"""Devices: each takes a process and two descriptors, and a host may have hundreds of VFs."""
 _NOBODYS = (0, errno.ENOMEDIUM, errno.ENXIO, errno.ENODEV)
 """What opening a disk exclusively answers where nobody can stand on it: the last are a reader without a card, and what
 has gone."""
 
 
-def of_device(machine: Machine, device: PciDevice, deadline: Deadline) -> tuple[Use, ...]:
-    """Everything that would be torn away with it."""
-    (found,) = run([_nodes(machine, device)], deadline)
-    if found is None:
-        raise DeadlineExpired(
-            f"{device.address} hangs: what its driver made of it cannot be looked at", "see the kernel's log"
-        )
-    if not found:
-        return ()
-    disks = [node for node in found if node.kind == "block" and not os.path.exists(f"{node.folder}/partition")]
-    answers = run((_probe(machine, disk.path) for disk in disks), deadline)
-    kind: UseKind = "usb" if device.is_usb_controller else "storage"
-    uses = [
-        Use(kind, f"{disk.path} {_users(machine, disk, code)}")
-        for disk, code in zip(disks, answers, strict=True)
-        if code not in _NOBODYS
-    ]
+def of_devices(machine: Machine, devices: Iterable[PciDevice], deadline: Deadline) -> dict[PciAddress, tuple[Use, ...]]:
+    """Everything that would be torn away with each of them. They are looked at side by side, and /proc but once."""
+    devices = tuple(devices)
+    below: dict[PciDevice, tuple[Node, ...]] = {}
+    for at in range(0, len(devices), _AT_ONCE):
+        below |= _nodes_of(machine, devices[at : at + _AT_ONCE], deadline)
+    disks = [node for found in below.values() for node in found if _is_disk(node)]
+    answers = dict(zip(disks, run((_probe(machine, disk.path) for disk in disks), deadline), strict=True))
+    paths = {device: holders.in_the_way(machine, device.address, found) for device, found in below.items() if found}
+    open_now = holders.of_nodes(machine, frozenset().union(*paths.values()))
+    uses = {}
+    for device, found in below.items():
+        opened = [holder for holder in open_now if holder.node in paths.get(device, ())]
+        uses[device.address] = tuple(_uses_of(machine, device, found, answers, opened))
+    return uses
+
+
+def _nodes_of(machine: Machine, devices: Sequence[PciDevice], deadline: Deadline) -> dict[PciDevice, tuple[Node, ...]]:
+    below = {}
+    for device, found in zip(devices, run((_nodes(machine, device) for device in devices), deadline), strict=True):
+        if found is None:
+            reason = f"{device.address} hangs: what its driver made of it cannot be looked at"
+            raise DeadlineExpired(reason, "see the kernel's log")
+        below[device] = found
+    return below
+
+
+def _uses_of(
+    machine: Machine,
+    device: PciDevice,
+    found: Iterable[Node],
+    answers: Mapping[Node, int],
+    opened: Iterable[Holder],
+) -> Iterator[Use]:
+    """What the ``answers`` of its disks say, its interfaces, and who has ``opened`` one of its nodes."""
     for node in found:
-        if node.kind == "net":
-            uses += [Use("network", f"{node.name} {what}") for what in _network(machine, node.name)]
+        if (code := answers.get(node, 0)) not in _NOBODYS:
+            kind: UseKind = "usb" if device.is_usb_controller else "storage"
+            yield Use(kind, f"{node.path} {_users(machine, node, code)}")
+        elif node.kind == "net":
+            yield from (Use("network", f"{node.name} {what}") for what in _network(machine, node.name))
     open_as: UseKind = "display" if device.is_display else "open"
-    paths = holders.in_the_way(machine, device.address, found)
-    return (*uses, *(Use(open_as, f"it is open in {holder}") for holder in holders.of_nodes(machine, paths)))
+    yield from (Use(open_as, f"it is open in {holder}") for holder in opened)
+
+
+def _is_disk(node: Node) -> bool:
+    return node.kind == "block" and not os.path.exists(f"{node.folder}/partition")
 
 
 def _nodes(machine: Machine, device: PciDevice) -> Track[tuple[Node, ...] | None]:

@@ -3,6 +3,7 @@
 
 import json
 import os
+import resource
 from pathlib import Path
 
 from cases import DISK, GPU, SOUND
@@ -11,7 +12,7 @@ from scenario import Host, guest
 
 from libhook.simulation import processes
 from libhook.simulation.guests import Guest
-from libhook.simulation.hosts import nic, sriov, workstation
+from libhook.simulation.hosts import many, nic, sriov, workstation
 
 
 def test_devices_shows_the_groups_as_a_tree(root: str) -> None:
@@ -54,6 +55,26 @@ def test_devices_names_what_the_host_does_with_them(root: str) -> None:
     groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
     assert [device["uses"] for device in groups[1]["devices"] if device["address"] == GPU] == [
         ["it is open in Xorg (pid 812, /dev/dri/card0)"]
+    ]
+
+
+def test_devices_knows_the_uses_of_more_than_are_looked_at_at_once(root: str) -> None:
+    """With few descriptors to be had, as for a hook; the last device is looked at like the first."""
+    world = many(100)
+    named = (card._replace(children=(("net", f"eth{number}"),)) for number, card in enumerate(world.devices))
+    host = Host(root, world._replace(devices=tuple(named)))
+    with open(f"{root}/proc/net/route", "a") as routes:
+        for name in ("eth0", "eth99"):
+            routes.write(f"{name}\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\t0\t0\t0\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        shown = libhook(host, "devices").out
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [line for line in shown.splitlines() if "default route" in line] == [
+        "  0000:00:00.0  Ethernet  e1000e  [eth0 has the default route]",
+        "  0000:03:03.0  Ethernet  e1000e  [eth99 has the default route]",
     ]
 
 

@@ -14,7 +14,7 @@ from libhook.effects.kernel import Machine
 from libhook.effects.nodes import Node
 from libhook.effects.tracks import run
 from libhook.errors import DeadlineExpired
-from libhook.host import Binding, PciDevice
+from libhook.host import Binding, PciDevice, Use
 from libhook.simulation.kernel import SimulatedKernel
 
 ADDRESS = PciAddress.parse("0000:01:00.0")
@@ -46,6 +46,10 @@ def _below(machine: Machine) -> tuple[Node, ...]:
     (found,) = run([nodes.below(machine, ADDRESS)], Deadline.after(5))
     assert found is not None
     return found
+
+
+def _uses(machine: Machine, seconds: float) -> tuple[Use, ...]:
+    return uses.of_devices(machine, [DEVICE], Deadline.after(seconds))[ADDRESS]
 
 
 def _paths(machine: Machine) -> set[str]:
@@ -97,7 +101,7 @@ def test_what_goes_while_it_is_looked_at_is_passed_over(machine: Machine) -> Non
     (_make(machine, f"{FUNCTION}/drm/card0", "drm", "dri/card0") / "uevent").unlink()
     Path(machine.proc, f"driver/nvidia/gpus/{ADDRESS}").mkdir(parents=True)
     assert [(node.name, node.path) for node in _below(machine)] == [("eth1", "")]
-    assert [use.what for use in uses.of_device(machine, DEVICE, Deadline.after(5))] == []
+    assert [use.what for use in _uses(machine, 5)] == []
     Path(machine.proc, f"driver/nvidia/gpus/{ADDRESS}").rmdir()
     Path(machine.sys, f"bus/pci/devices/{ADDRESS}").unlink()
     assert _below(machine) == ()
@@ -118,7 +122,7 @@ def test_a_device_that_cannot_be_looked_at_is_taken_to_hang(machine: Machine) ->
     os.mkfifo(folder / "uevent")
     begun = time.monotonic()
     with pytest.raises(DeadlineExpired, match=f"{ADDRESS} hangs"):
-        uses.of_device(machine, DEVICE, Deadline.after(0.1))
+        _uses(machine, 0.1)
     assert time.monotonic() - begun < 2
     os.close(os.open(folder / "uevent", os.O_WRONLY))
     os.waitpid(-1, 0)
@@ -135,7 +139,7 @@ def test_a_disk_that_does_not_answer_is_taken_for_in_use(machine: Machine) -> No
             assert node == "/dev/nvme0n1"
             os.close(os.open(silent, os.O_RDONLY))
 
-    (use,) = uses.of_device(machine._replace(kernel=Silent(machine.root)), DEVICE, Deadline.after(2))
+    (use,) = _uses(machine._replace(kernel=Silent(machine.root)), 2)
     assert use == ("storage", "/dev/nvme0n1 cannot be opened to see whether it is in use (Connection timed out)")
     os.close(os.open(silent, os.O_WRONLY))
     os.waitpid(-1, 0)
@@ -148,9 +152,7 @@ def test_only_what_is_not_taken_away_is_in_the_way(machine: Machine, kind: str) 
     Path(machine.proc, "5/fd").mkdir(parents=True)
     Path(machine.proc, "5/fd/3").symlink_to("/dev/x")
     counts = kind in ("drm", "nvme", "i2c-dev")
-    assert [use.what for use in uses.of_device(machine, DEVICE, Deadline.after(5))] == (
-        ["it is open in ? (pid 5, /dev/x)"] if counts else []
-    )
+    assert [use.what for use in _uses(machine, 5)] == (["it is open in ? (pid 5, /dev/x)"] if counts else [])
 
 
 def test_a_process_that_ends_while_it_is_looked_at_holds_nothing(machine: Machine) -> None:
