@@ -16,6 +16,7 @@ _LONGEST = 1 << 16
 """Of a line: the kernel's longest record is 8970 bytes (MAX_AUDIT_MESSAGE_LENGTH)."""
 _CONFIGURATION = "/etc/audit/auditd.conf"
 _LOG = "/var/log/audit/audit.log"
+_GZIP = b"\x1f\x8b"
 _STAMP = re.compile(rb"type=\w+ msg=audit\((\d{1,11})\.(\d{3}):")
 
 
@@ -65,8 +66,22 @@ def close(sources: Sequence[Source]) -> None:
 def pieces(source: Source, read: Read, progress: Callable[[int], None]) -> Iterator[bytes]:
     """The log in pieces that end where a line ends; each of its lines begins with the line feed before it.
 
-    A line that is longer than any record is passed over, and so is what is not there in whole.
+    A line that is longer than any record is passed over, and so is what is not there in whole. LibhookError where the
+    file holds something, and no audit record.
     """
+    start, known = b"", False
+    for piece in _pieces(source, read, progress):
+        start = start or piece
+        known = known or _STAMP.search(piece) is not None
+        yield piece
+    if start.strip() and not known:
+        packed, hint = start[1:3] == _GZIP, "name a log as auditd writes it (of ausearch, take --raw)"
+        raise LibhookError(
+            f"{source.name}: no audit record in it", "unpack it: zcat FILE | libhook history -if -" if packed else hint
+        )
+
+
+def _pieces(source: Source, read: Read, progress: Callable[[int], None]) -> Iterator[bytes]:
     rest = b"\n"
     passing = False
     while data := os.read(source.descriptor, _PIECE):

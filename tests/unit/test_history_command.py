@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``libhook history``: where it finds the trail, what it lets through, how it shows it, and how it fails."""
 
+import gzip
 import io
 import json
 import os
@@ -197,6 +198,22 @@ def test_failures_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(os, "open", refuse)
     assert _failure(tmp_path) == f"{log}: Permission denied: run it as root, or name a copy of the log with -if"
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (gzip.compress(b"\n".join(_life("first").lines)), "unpack it: zcat FILE | libhook history -if -"),
+        (b"type=VIRT_RESOURCE msg=audit(11/24/26 18:30:00.000:1) : vm=win11\n", "take --raw)"),
+        (b"Nov 24 18:30:00 host kernel: no trail\n", "name a log as auditd writes it (of ausearch, take --raw)"),
+    ],
+)
+def test_what_is_no_audit_log_is_not_called_an_empty_one(tmp_path: Path, content: bytes, hint: str) -> None:
+    """A log that is compressed, or put into words by ausearch, holds devices that would not be shown."""
+    (tmp_path / "log").write_bytes(content)
+    line = _failure(tmp_path, "-if", f"{tmp_path}/log")
+    assert line.startswith("/log: no audit record in it: ")
+    assert line.endswith(hint)
 
 
 def test_a_name_can_do_nothing_to_a_terminal(tmp_path: Path, run: Run) -> None:
