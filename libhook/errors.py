@@ -4,6 +4,11 @@
 No imports from libhook: everything may import this.
 """
 
+import errno
+import os
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+
 
 def printable(text: str) -> str:
     """``text`` on one line, with whatever a terminal or a log would obey made visible.
@@ -40,6 +45,17 @@ class BadInput(LibhookError):
 
 class Refused(LibhookError):
     """The guest may not have a device, or the operation must not go on."""
+
+
+def remedy_of(error: OSError, otherwise: str = "see the kernel's log") -> str:
+    """What helps against an answer of the system's: where something is used up, none of our files is to blame."""
+    return "see the limits of libvirtd's service" if error.errno in _EXHAUSTED else otherwise
+
+
+def unanswered(error: OSError) -> LibhookError:
+    """What the system refused to say or do, where nobody could foresee it."""
+    where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+    return LibhookError(f"{where}{error.strerror or error}", remedy_of(error))
 
 
 class DeadlineExpired(LibhookError):

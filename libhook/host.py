@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 from libhook.address import PciAddress
 
 VFIO_PCI = "vfio-pci"
+NO_CLASS = -1
+"""In the stead of a device's class: it cannot be read, so that the device may be anything, a bridge too."""
 _BRIDGE_CLASSES = (0x0604, 0x0607)
 _DISPLAY = 0x03
 _USB_CONTROLLER = 0x0C03
@@ -109,6 +111,8 @@ class Host(NamedTuple):
     """What the host does with those that are on its own drivers."""
     in_flight: frozenset[PciAddress] = frozenset()
     """Devices with a kernel write of ours still on its way: not to be touched, nor read."""
+    unread: frozenset[PciAddress] = frozenset()
+    """Devices whose override cannot be read, and is "" in their bindings: nobody knows what to restore."""
 
 
 NOTHING = Host({}, {}, {}, frozenset(), frozenset(), iommu=False, in_use={}, uses={})

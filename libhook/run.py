@@ -16,10 +16,12 @@ from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.state import State
-from libhook.errors import BadInput, LibhookError, Refused
-from libhook.event import Event
+from libhook.errors import BadInput, LibhookError, Refused, unanswered
+from libhook.event import Event, Operation
 from libhook.plan import Plan
 from libhook.session import Session, load_config
+
+_REINSTALL = "reinstall it with install.sh"
 
 
 class Answer(NamedTuple):
@@ -61,12 +63,19 @@ def run(machine: Machine, call: Call) -> Answer:
             return _act(machine, call, happening, log)
         except LibhookError as error:
             line = error.line
+        except ImportError as error:
+            line = LibhookError(f"{_itself(operation)}: {type(error).__name__}: {error}", _REINSTALL).line
+        except OSError as error:
+            line = unanswered(error).line
         except Exception as error:  # noqa: BLE001 - a bug of ours must not become libvirtd's problem
-            reason = f"libhook itself failed at {operation.name}: {type(error).__name__}: {error}"
-            remedy = "reinstall it with install.sh"
-            line = LibhookError(reason, remedy if isinstance(error, ImportError) else f"{remedy}, and report it").line
+            reason = f"{_itself(operation)}: {type(error).__name__}: {error}"
+            line = LibhookError(reason, f"{_REINSTALL}, and report it").line
         log.add("error", "failed", reason=line)
         return Answer(1, (line,)) if operation.may_veto else Answer(0)
+
+
+def _itself(operation: Operation) -> str:
+    return f"libhook itself failed at {operation.name}"
 
 
 def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:

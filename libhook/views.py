@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from libhook.errors import printable
 from libhook.held import Held, HeldDevice
-from libhook.host import Host, PciDevice
+from libhook.host import NO_CLASS, Host, PciDevice
 from libhook.plan import Load, Move, Plan, Record, Refusal, Warn
 
 Json = dict[str, object]
@@ -47,7 +47,7 @@ def devices_json(host: Host) -> Json:
                 "devices": [
                     {
                         "address": str(device.address),
-                        "class": f"{device.pci_class:04x}",
+                        "class": None if device.pci_class == NO_CLASS else f"{device.pci_class:04x}",
                         "driver": device.binding.driver,
                         "override": device.binding.override or None,
                         "guest": claim._asdict() if (claim := host.claims.get(device.address)) else None,
@@ -93,6 +93,7 @@ def _line(host: Host, device: PciDevice) -> str:
 
 
 _CLASSES = {
+    NO_CLASS: "?",
     0x0100: "SCSI",
     0x0101: "IDE",
     0x0104: "RAID",

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
-from libhook.errors import LibhookError
+from libhook.errors import LibhookError, remedy_of
 
 _CRASHED = 255
 _TRIES = 5
@@ -178,7 +178,7 @@ def lines(task: Callable[[Callable[[bytes], None]], None], deadline: Deadline) -
 
 
 def _exhausted(error: OSError) -> LibhookError:
-    return LibhookError(f"no child process is to be had ({error.strerror})", "see the limits of libvirtd's service")
+    return LibhookError(f"no child process is to be had ({error.strerror})", remedy_of(error))
 
 
 class Silent:
@@ -209,7 +209,7 @@ def _read_until_silent(paths: list[str], deadline: Deadline) -> list[str | Silen
                 os.close(attribute)
             except OSError:
                 content = b"\0"
-            say(content.strip())
+            say(content.strip().partition(b"\n")[0])
 
     contents: list[str | Silent | None] = [None if line == "\0" else line for line in lines(read, deadline)]
     return contents if len(contents) == len(paths) else [*contents, SILENT]

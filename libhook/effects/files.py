@@ -6,7 +6,7 @@ import os
 import stat
 from contextlib import suppress
 
-from libhook.errors import BadInput
+from libhook.errors import BadInput, remedy_of
 
 _LONGEST = 1 << 24
 REMEDY = "libhook did not make it so: find out who did, then remove it"
@@ -19,14 +19,22 @@ def read(path: str, remedy: str = REMEDY) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        reason = "is a link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
-        raise BadInput(f"{path} {reason}", remedy) from None
+        if error.errno == errno.ELOOP:
+            raise BadInput(f"{path} is a link", remedy) from None
+        raise _unreadable(path, error, remedy) from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
         os.close(descriptor)
         raise BadInput(f"{path} is not a file that only root may write to", remedy)
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(_LONGEST).decode("utf-8", "surrogateescape")
+    try:
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(_LONGEST).decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise _unreadable(path, error, remedy) from None
+
+
+def _unreadable(path: str, error: OSError, remedy: str) -> BadInput:
+    return BadInput(f"{path} cannot be read: {error.strerror}", remedy_of(error, remedy))
 
 
 def replace(path: str, text: str) -> None:

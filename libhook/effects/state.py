@@ -28,7 +28,7 @@ from libhook.address import PciAddress
 from libhook.effects import files, locks, sysfs
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
-from libhook.errors import BadInput, LibhookError
+from libhook.errors import BadInput, LibhookError, unanswered
 from libhook.held import Held, Process
 from libhook.host import Binding, Claim
 
@@ -102,7 +102,10 @@ class State:
             raise BadInput(
                 f"{path} is broken ({reason})", "look at its devices, give them back by hand, remove it"
             ) from None
-        return held if held.boot == self.boot() else None
+        boot = held.boot
+        with suppress(LibhookError):  # /run is emptied at every boot: where nobody can say, it is of this one
+            boot = self.boot()
+        return held if held.boot == boot else None
 
     def save(self, held: Held) -> None:
         """Write a guest's record; OSError when it cannot be written.
@@ -237,9 +240,16 @@ class State:
         return locks.is_locked(f"{self._folder}/locks/domain-{uuid}")
 
     def boot(self) -> str:
-        """The kernel's boot id."""
-        with open(f"{self._machine.proc}/sys/kernel/random/boot_id", encoding="utf-8") as file:
-            return file.read().strip()
+        """The kernel's boot id. LibhookError where it does not say: what is held would be taken for void later."""
+        path = f"{self._machine.proc}/sys/kernel/random/boot_id"
+        try:
+            with open(path, encoding="utf-8") as file:
+                boot = file.read().strip()
+        except OSError as error:
+            raise unanswered(error) from None
+        if not boot:
+            raise LibhookError(f"{path} is empty", "is /proc the kernel's own there?")
+        return boot
 
     def process(self, pid: int) -> Process:
         """The process that has this number now; its start is 0 when there is none."""

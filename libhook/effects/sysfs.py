@@ -14,7 +14,7 @@ from libhook.effects import child, holders
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.errors import DeadlineExpired
-from libhook.host import NOTHING, VFIO_PCI, Binding, Claim, Host, PciDevice
+from libhook.host import NO_CLASS, NOTHING, VFIO_PCI, Binding, Claim, Host, PciDevice
 
 _PATIENCE = 2.0
 """Seconds for a device's lock to come free while others wait to be given back."""
@@ -61,14 +61,17 @@ def related(machine: Machine, address: PciAddress) -> tuple[PciAddress | None, t
 
 def overrides(
     machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline, patience: float
-) -> dict[PciAddress, str]:
-    """The driver_override of each, "" when unset; one that is silent for ``patience`` seconds is left out."""
+) -> dict[PciAddress, str | None]:
+    """The driver_override of each, "" when unset, None when it cannot be read.
+
+    One that is silent for ``patience`` seconds is left out.
+    """
     asked = list(addresses)
     texts = child.read_all(
         [f"{device_path(machine, address)}/driver_override" for address in asked], deadline, patience
     )
     return {
-        address: "" if text is None or text in _UNSET else text
+        address: "" if text in _UNSET else text
         for address, text in zip(asked, texts, strict=True)
         if not isinstance(text, child.Silent)
     }
@@ -120,7 +123,7 @@ def look(
     aliases = vfio_aliases(machine)
     vfio_drivers = frozenset((VFIO_PCI, *(module for _, module in aliases if module != "vfio_pci")))
     return Host(
-        devices={address: _device(machine, address, set_now.get(address, ""), aliases) for address in seen},
+        devices={address: _device(machine, address, set_now.get(address), aliases) for address in seen},
         groups=groups,
         claims=claims,
         vfio_drivers=vfio_drivers,
@@ -129,6 +132,7 @@ def look(
         in_use=holders.of_vfio(machine, seen),
         uses={},
         in_flight=in_flight.union(silent),
+        unread=_unread(machine, set_now),
     )
 
 
@@ -151,23 +155,36 @@ def glance(
         in_flight |= frozenset(readable) - set_now.keys()
     else:
         set_now = {}
-    devices = {address: _device(machine, address, set_now.get(address, ""), ()) for address in wanted}
-    return NOTHING._replace(devices=devices, claims=claims, in_flight=in_flight)
+    devices = {address: _device(machine, address, set_now.get(address), ()) for address in wanted}
+    return NOTHING._replace(devices=devices, claims=claims, in_flight=in_flight, unread=_unread(machine, set_now))
 
 
-def _device(machine: Machine, address: PciAddress, override: str, aliases: tuple[tuple[str, str], ...]) -> PciDevice:
+def _unread(machine: Machine, found: Mapping[PciAddress, str | None]) -> frozenset[PciAddress]:
+    return frozenset(address for address, text in found.items() if text is None and exists(machine, address))
+
+
+def _device(
+    machine: Machine, address: PciAddress, override: str | None, aliases: tuple[tuple[str, str], ...]
+) -> PciDevice:
     path = device_path(machine, address)
     pf, vfs = related(machine, address)
     return PciDevice(
         address=address,
-        binding=Binding(driver(machine, address), override),
-        pci_class=int(_read(f"{path}/class") or "0", 16) >> 8,
+        binding=Binding(driver(machine, address), override or ""),
+        pci_class=_class(path),
         group=group(machine, address),
         on_vfio=on_vfio(machine, address),
         variant=_variant(aliases, _read(f"{path}/modalias")) if aliases else VFIO_PCI,
         pf=pf,
         vfs=vfs,
     )
+
+
+def _class(path: str) -> int:
+    try:
+        return int(_read(f"{path}/class"), 16) >> 8
+    except ValueError:
+        return NO_CLASS
 
 
 def members(machine: Machine, number: int) -> tuple[PciAddress, ...]:
@@ -189,8 +206,9 @@ def vfio_aliases(machine: Machine) -> tuple[tuple[str, str], ...]:
     start = content.find(b"alias vfio_pci:")
     while start >= 0:
         end = content.find(b"\n", start)
-        _, pattern, module = content[start : end if end >= 0 else None].decode().split()
-        found.append((pattern.removeprefix("vfio_pci:"), module))
+        words = content[start : end if end >= 0 else None].decode("ascii", "replace").split()
+        if len(words) == 3:  # depmod writes no other; a file that was cut off, or another's, names no driver
+            found.append((words[1].removeprefix("vfio_pci:"), words[2]))
         start = content.find(b"alias vfio_pci:", end) if end >= 0 else -1
     return tuple(found)
 

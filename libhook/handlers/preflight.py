@@ -9,7 +9,7 @@ from libhook.config import Strictness
 from libhook.domain import HostDevice
 from libhook.errors import printable
 from libhook.handlers import vfio
-from libhook.host import PciDevice, Use, UseKind
+from libhook.host import NO_CLASS, PciDevice, Use, UseKind
 from libhook.plan import Action, Refusal, Warn
 from libhook.situation import Situation
 
@@ -81,6 +81,11 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[tuple[str,
         )
     elif seen.group is None:
         yield f"{address} is in no IOMMU group", "see the kernel's log for why the IOMMU does not cover it"
+    elif address not in host.groups.get(seen.group, ()):
+        yield (
+            f"{address} is not among the devices of its IOMMU group {seen.group}",
+            "hot-plug is at work there: try again",
+        )
     wanted = vfio.target(situation, device)
     if not vfio.is_allowed(situation, wanted):
         yield (
@@ -98,6 +103,10 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[tuple[str,
 def _taken(situation: Situation, device: PciDevice) -> Iterator[tuple[str, str]]:
     """Whether somebody has the device, its PF or one of its VFs."""
     host, address = situation.host, device.address
+    if device.pci_class == NO_CLASS:
+        yield f"{address}: its class cannot be read, so that nobody knows what it is", "see the kernel's log"
+    if address in host.unread:
+        yield f"{address}: its driver_override cannot be read, so it could not be restored", "see the kernel's log"
     if address in host.in_flight:
         yield f"{address} hangs in an earlier kernel write", "libhook status says which; when it ends: libhook recover"
     for other, what in ((address, ""), (device.pf, ": its PF"), *((vf, ": its VF") for vf in device.vfs)):

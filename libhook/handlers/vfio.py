@@ -103,8 +103,11 @@ def release(situation: Situation) -> Iterator[Action]:
             yield Warn(f"{held.address} is held by the guest {printable(claim.name)} by now: left to it")
         elif seen.address in situation.host.in_flight:
             yield Warn(f"{held.address} hangs in an earlier kernel write: left for libhook recover")
-        elif back := way_back(held.move, seen.binding):
-            yield back
+        else:
+            unread = seen.address in situation.host.unread  # then it is ours until the kernel says otherwise
+            binding = seen.binding._replace(override=held.move.want.override) if unread else seen.binding
+            if back := way_back(held.move, binding):
+                yield back
 
 
 def reconnect(situation: Situation) -> Iterator[Action]:

@@ -20,6 +20,8 @@ def snapshot(root: str) -> dict[str, str]:
             shown = os.path.basename(os.readlink(f"{device}/driver"))
         except FileNotFoundError:
             shown = "none"
+        except OSError:
+            shown = "cannot be read"
         known = store.bound(root, address) or "none"
         found[f"{address} driver"] = shown if shown == known else f"{shown}, in the kernel still {known}"
         found[f"{address} override"] = _text(f"{device}/driver_override")
@@ -47,7 +49,10 @@ def differences(before: dict[str, str], after: dict[str, str]) -> list[str]:
 
 
 def _text(path: str) -> str:
-    return store.read(path).rstrip("\n") if answers(path) else "does not answer"
+    try:
+        return store.read(path).rstrip("\n") if answers(path) else "does not answer"
+    except OSError:
+        return "cannot be read"
 
 
 def _names(folder: str) -> list[str]:

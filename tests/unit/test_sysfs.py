@@ -6,6 +6,7 @@ from pathlib import Path
 from libhook.address import PciAddress
 from libhook.effects import sysfs
 from libhook.effects.kernel import Machine
+from libhook.host import NO_CLASS
 from libhook.simulation.build import build
 from libhook.simulation.hosts import nic
 from libhook.simulation.kernel import SimulatedKernel
@@ -30,5 +31,5 @@ def test_a_device_that_is_pulled_out_while_it_is_looked_at_is_of_no_class(root: 
     Path(root, f"sys/bus/pci/devices/{NIC}/class").unlink()
     after = sysfs.glance(machine, [NIC], {}, frozenset())
     assert before.devices[NIC].pci_class == 0x0200
-    assert after.devices[NIC] == before.devices[NIC]._replace(pci_class=0)
+    assert after.devices[NIC] == before.devices[NIC]._replace(pci_class=NO_CLASS)
     assert not sysfs.is_display(machine, NIC)
