@@ -83,13 +83,28 @@ def spawn(task: Callable[[], None], in_flight: str | None = None, keep: int = -1
                     raise
                 time.sleep(0.005)  # somebody may only be looking whether it is taken
     try:
-        pid = os.fork()
-        if pid == 0:
-            _run(task, {lock, keep})
+        return _fork(task, {lock, keep})
     finally:
         if lock >= 0:
             os.close(lock)  # where there was no process to be had, nothing is on its way
-    return Child(pid, os.pidfd_open(pid))
+
+
+def _fork(task: Callable[[], None], keep: set[int]) -> Child:
+    """The child begins only once it can be waited for: else its write would land behind the back of who undoes."""
+    gate, opener = os.pipe2(os.O_CLOEXEC)
+    pid, handle = 0, -1
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _run(task, keep, gate)
+        handle = os.pidfd_open(pid)
+        os.write(opener, b"\n")
+    finally:
+        os.close(gate)
+        os.close(opener)
+        if pid and handle < 0:
+            os.waitpid(pid, 0)  # no descriptor was left: without that word it ends, and has done nothing
+    return Child(pid, handle)
 
 
 def reap(deadline: Deadline | None = None) -> None:
@@ -112,21 +127,24 @@ def detach_standard_streams() -> None:
         os.close(null)
 
 
-def _run(task: Callable[[], None], keep: set[int]) -> NoReturn:
+def _run(task: Callable[[], None], keep: set[int], gate: int) -> NoReturn:
     """The child's whole life. It leaves by _exit: no handler, no buffer of the parent's runs twice."""
     code = _CRASHED
     try:
         os.setsid()
         detach_standard_streams()
         first = 3
-        for descriptor in sorted(keep):
+        for descriptor in sorted(keep | {gate}):
             if descriptor >= first:
                 os.closerange(first, descriptor)
                 first = descriptor + 1
                 os.set_inheritable(descriptor, True)  # the task may be a program
         os.closerange(first, os.sysconf("SC_OPEN_MAX"))
-        task()
-        code = 0
+        begin = os.read(gate, 1)
+        os.close(gate)
+        if begin:
+            task()
+            code = 0
     except OSError as error:
         code = error.errno or _CRASHED
     finally:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -88,6 +89,17 @@ def test_the_mark_of_a_write_on_its_way_is_there_before_and_as_long_as_the_child
     os.waitpid(started.pid, 0)
     assert not is_locked(mark)
     assert _wait(child.spawn(lambda: None, mark)) == 0
+
+
+def test_a_child_that_cannot_be_waited_for_does_nothing(tmp_path: Path) -> None:
+    """The last descriptor went to somebody else: whoever asked undoes, and no write may land after that."""
+    refusal = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    with mock.patch("os.pidfd_open", side_effect=refusal), pytest.raises(OSError, match="Too many open files"):
+        child.spawn((tmp_path / "done").touch, str(tmp_path / "mark"))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, 0)
+    assert not (tmp_path / "done").exists()
+    assert not is_locked(str(tmp_path / "mark"))
 
 
 def test_read_all_reads_in_order(tmp_path: Path) -> None:
