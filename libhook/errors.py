@@ -5,7 +5,6 @@ No imports from libhook: everything may import this.
 """
 
 import errno
-import os
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
@@ -54,7 +53,7 @@ def remedy_of(error: OSError, otherwise: str = "see the kernel's log") -> str:
 
 def unanswered(error: OSError) -> LibhookError:
     """What the system refused to say or do, where nobody could foresee it."""
-    where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+    where = f"{error.filename}: " if error.filename else ""
     return LibhookError(f"{where}{error.strerror or error}", remedy_of(error))
 
 

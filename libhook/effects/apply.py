@@ -159,8 +159,8 @@ class Applier:
         """Unbinding a device that is in use is how hosts hang; None as soon as nobody has it open."""
         until = time.monotonic() + self._holder_wait
         found = yield from nodes.below(self._machine, move.device, self._state.in_flight_path(str(move.device)))
-        if found is None:
-            return self._failed(move, "what its driver made of it cannot be looked at", 0)
+        if isinstance(found, int):
+            return self._failed(move, "what its driver made of it cannot be looked at", found)
         self._nodes[move.device] = found
         if not self._heeds_display and sysfs.is_display(self._machine, move.device):
             return None

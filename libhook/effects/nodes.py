@@ -38,8 +38,8 @@ class Node(NamedTuple):
         return os.path.basename(self.folder)
 
 
-def below(machine: Machine, address: PciAddress, in_flight: str | None = None) -> Track[tuple[Node, ...] | None]:
-    """All of them, also those of functions below, as behind VMD; None when they could not be looked at.
+def below(machine: Machine, address: PciAddress, in_flight: str | None = None) -> Track[tuple[Node, ...] | int]:
+    """All of them, also those of functions below, as behind VMD; an errno when they could not be looked at.
 
     A VF is a device of its own, and not below its PF. ``in_flight`` is the lock that says that somebody is at it.
     """
@@ -48,8 +48,9 @@ def below(machine: Machine, address: PciAddress, in_flight: str | None = None) -
         return ()
     result = os.memfd_create("nodes")
     try:
-        if (yield Step(partial(_write_down, result, machine, top, nvidia), in_flight, unmarked=True, keep=result)):
-            return None
+        step = Step(partial(_write_down, result, machine, top, nvidia), in_flight, unmarked=True, keep=result)
+        if code := (yield step):
+            return code
         with open(result, "rb", closefd=False) as file:
             file.seek(0)
             lines = os.fsdecode(file.read()).split("\n")[:-1]

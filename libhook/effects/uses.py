@@ -21,7 +21,7 @@ from libhook.effects.holders import Holder
 from libhook.effects.kernel import Machine
 from libhook.effects.nodes import Node
 from libhook.effects.tracks import Late, Step, Track, run
-from libhook.errors import DeadlineExpired
+from libhook.errors import DeadlineExpired, unanswered
 from libhook.host import PciDevice, Use, UseKind
 
 _DEFAULT_V4 = "00000000"
@@ -53,6 +53,9 @@ def of_devices(machine: Machine, devices: Iterable[PciDevice], deadline: Deadlin
 def _nodes_of(machine: Machine, devices: Sequence[PciDevice], deadline: Deadline) -> dict[PciDevice, tuple[Node, ...]]:
     below = {}
     for device, found in zip(devices, run((_nodes(machine, device) for device in devices), deadline), strict=True):
+        if isinstance(found, int):
+            reason = f"what its driver made of it: {os.strerror(found)}"
+            raise unanswered(OSError(found, reason, str(device.address)))
         if found is None:
             reason = f"{device.address} hangs: what its driver made of it cannot be looked at"
             raise DeadlineExpired(reason, "see the kernel's log")
@@ -82,7 +85,7 @@ def _is_disk(node: Node) -> bool:
     return node.kind == "block" and not os.path.exists(f"{node.folder}/partition")
 
 
-def _nodes(machine: Machine, device: PciDevice) -> Track[tuple[Node, ...] | None]:
+def _nodes(machine: Machine, device: PciDevice) -> Track[tuple[Node, ...] | int | None]:
     try:
         return (yield from nodes.below(machine, device.address))
     except Late:

@@ -44,7 +44,7 @@ def _make(machine: Machine, folder: str, kind: str, node: str = "") -> Path:
 
 def _below(machine: Machine) -> tuple[Node, ...]:
     (found,) = run([nodes.below(machine, ADDRESS)], Deadline.after(5))
-    assert found is not None
+    assert not isinstance(found, int)
     return found
 
 
