@@ -165,7 +165,7 @@ def _let_go(session: Session, held: Held, left: Collection[str] = ()) -> Held:
 def _refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoReturn:
     """Record the failure of the devices it is about, remember that, and veto."""
     keys = {refusal.device for refusal in refusals}
-    session.send(audit.failed(held, keys, session.config))
+    keys -= session.send(audit.failed(held, keys, session.config))
     devices = (
         device._replace(recorded="failed") if device.key in keys and device.recorded == "nothing" else device
         for device in held.devices
@@ -193,11 +193,12 @@ def start(session: Session, event: Event, domain: Domain) -> None:
     state = session.state
     state.prepare()
     with state.locked([f"domain-{domain.uuid}"], session.deadline):
-        held = state.load(domain.uuid) or _new(session, domain._replace(devices=()), Plan(()))
+        before = state.load(domain.uuid)
+        held = before or _new(session, domain._replace(devices=()), Plan(()))
         domain = session.with_extra(domain, held)
         addresses = [device.pci for device in domain.pci if device.pci]
         with state.locked(state.names_of_locks(addresses), session.deadline):
-            plan = session.plan(event, domain, held)
+            plan = session.plan(event, domain, before)
             session.log_plan(plan)
             known = {device.key: device for device in held.devices}
             present = [device for device in domain.devices if not device.missing]
@@ -235,9 +236,10 @@ def started(session: Session, event: Event, domain: Domain) -> None:
         session.log_plan(plan)
         if held is None and event.operation.name == "reconnect":
             return  # it was started before libhook was installed: how is not known
-        session.send(plan.records)
+        if held is None:
+            _say_what_is_lost(session, plan)
+        done = {record.device for record in plan.records} - session.send(plan.records)
         held = held or _new(session, domain, Plan(()))
-        done = {record.device for record in plan.records}
         devices = (device._replace(recorded="success") if device.key in done else device for device in held.devices)
         libvirtd = state.process(session.libvirtd)
         try_to_save(session, held._replace(phase="started", libvirtd=libvirtd, devices=tuple(devices)))
@@ -245,6 +247,23 @@ def started(session: Session, event: Event, domain: Domain) -> None:
 
 def release(session: Session, event: Event, domain: Domain | None) -> None:
     """Give back what the record says; where the XML cannot be read, that of the guest of this name."""
+    if domain and domain.uuid not in session.state.uuids():
+        _end_without_record(session, event, domain)
+        return
     for uuid in [domain.uuid] if domain else [held.uuid for held, _ in records(session)[0] if held.name == event.guest]:
         if left := give_back(session, uuid, shutoff=event.extra, at_its_end=domain.devices if domain else ()):
             session.log.add("error", "not given back", reason=left, hint="libhook status, libhook recover")
+
+
+def _end_without_record(session: Session, event: Event, domain: Domain) -> None:
+    """Somebody removed it, or the guest is older than libhook: nobody knows where its devices were before."""
+    plan = session.plan(event, domain, None)
+    session.log_plan(plan)
+    _say_what_is_lost(session, plan)
+    session.send(plan.records)
+
+
+def _say_what_is_lost(session: Session, plan: Plan) -> None:
+    for action in plan.actions:
+        if isinstance(action, Warn):
+            session.log.add("error", "not given back", reason=action.message)

@@ -10,7 +10,7 @@ from libhook.situation import Handler, Situation
 HANDLERS: dict[str, tuple[Handler, ...]] = {
     "prepare": (audit.required, preflight.prepare, vfio.prepare),
     "start": (audit.required, vfio.start),
-    "started": (audit.started,),
+    "started": (vfio.started, audit.started),
     "release": (vfio.release, audit.release),
     "reconnect": (vfio.reconnect, audit.reconnect),
     # Not libvirt's: it calls no hook at hot-plug (hotplug/).

@@ -137,12 +137,12 @@ def _whose(state: State, call: Call, happening: Event) -> Domain:
 
 
 def _end_matters(state: State, uuid: str) -> bool:
-    """Whether only the XML of its end says that the guest had a device: its plugging in was not recorded."""
+    """Whether only the XML of its end says that the guest had a device: no record does, or none of its plugging in."""
     try:
         held = state.load(uuid)
     except BadInput:
         return False  # whoever gives back says what is wrong with it
-    return held is not None and any(one.began != "start" and one.recorded == "nothing" for one in held.devices)
+    return held is None or any(one.began != "start" and one.recorded == "nothing" for one in held.devices)
 
 
 _OPERATIONS: dict[str, Callable[[Session, Event, Domain], None]] = {

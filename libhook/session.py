@@ -112,7 +112,7 @@ class Session(NamedTuple):
             case "start" | "reconnect":
                 host = sysfs.glance(self.machine, addresses, self.state.claims(addresses), self.state.in_flight())
             case "release" | "detach":
-                taken = [move.device for move in held.moves] if held else []
+                taken = [move.device for move in held.moves] if held else addresses
                 host = sysfs.glance(
                     self.machine, taken, self.state.claims(taken), self.state.in_flight(), self.deadline
                 )
@@ -200,6 +200,6 @@ class Session(NamedTuple):
         heeds_display = self.config.preflight_display == "refuse"
         return Applier(self.machine, self.state, self.deadline, self.config.holder_wait, heeds_display=heeds_display)
 
-    def send(self, records: Sequence[Record]) -> None:
-        """Send audit records, also when the event's time has run out."""
-        audit.send(self.machine, records, self.log, self.with_grace().deadline)
+    def send(self, records: Sequence[Record]) -> frozenset[str]:
+        """Send audit records, also when the event's time has run out; the devices whose record was not taken."""
+        return audit.send(self.machine, records, self.log, self.with_grace().deadline)

@@ -16,15 +16,17 @@ _PATIENCE = 5.0
 """Seconds for the kernel to answer about its trail."""
 
 
-def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadline) -> None:
+def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadline) -> frozenset[str]:
     """Send them. One that is not sent is logged whole: the trail must not be shorter than what happened.
+
+    The keys of the devices whose record the kernel did not take; of one that is still on its way nobody knows.
 
     By a child, since with the kernel's backlog full each send can block 15 s, and libvirtd waits for us with the guest
     locked. libaudit's answer above 0 says that the kernel took the message, not that anybody wrote it down; 0 that it
     was not allowed to send (no CAP_AUDIT_WRITE, a user namespace), which libaudit hides as if it were success.
     """
     if not records:
-        return
+        return frozenset()
 
     def send_each(say: Callable[[bytes], None]) -> None:
         for record in records:
@@ -41,13 +43,16 @@ def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadli
         said: list[bytes] = []
         send_each(said.append)
         answers = [answer.decode() for answer in said]
-    answers += ["no answer in time"] * (len(records) - len(answers))
+    known = len(answers)
+    answers += ["no answer in time"] * (len(records) - known)
     for record, answer in zip(records, answers, strict=True):
         result = "success" if record.success else "failed"
         if answer == _SENT.decode():
             log.add("info", "recorded", device=record.device, result=result)
         else:
             log.add("error", "not recorded", device=record.device, record=f"{record.text} res={result}", reason=answer)
+    sent = _SENT.decode()
+    return frozenset(record.device for record, answer in zip(records[:known], answers, strict=False) if answer != sent)
 
 
 def trail(machine: Machine, deadline: Deadline) -> Trail | None:

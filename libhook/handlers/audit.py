@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from libhook import record
 from libhook.config import Config
 from libhook.domain import USB_UNRESOLVED, Domain, HostDevice
+from libhook.handlers import vfio
 from libhook.held import Held, HeldDevice
 from libhook.plan import Action, Record, Refusal
 from libhook.situation import Situation
@@ -63,13 +64,16 @@ def reconnect(situation: Situation) -> Iterator[Action]:
 def release(situation: Situation) -> Iterator[Action]:
     """A device that was handed over gets ``stop``; one whose fate is not recorded yet never was: failed.
 
-    Unless libvirt's reason says that the guest ran: then only the call at ``started`` was lost, and is made up for; and
+    Unless the guest is known to have run: then its record at ``started`` was lost, and is made up for; and
     a device whose plugging in was not recorded is in the XML of the guest's end if the guest had it.
     """
     held = situation.held
     if held is None:
+        if situation.event.extra in _RAN:
+            for one, _ in vfio.left_behind(situation):
+                yield _record(situation.domain, one, "stop", True, situation.config)
         return
-    ran = held.phase == "starting" and situation.event.extra in _RAN
+    ran = held.phase == "started" or (held.phase == "starting" and situation.event.extra in _RAN)
     at_its_end = {device.key for device in situation.domain.devices}
     for device in held.devices:
         if not device.audited:

@@ -3,11 +3,14 @@
 
 from collections.abc import Iterator
 
+from libhook.address import PciAddress
 from libhook.domain import HostDevice
 from libhook.errors import printable
 from libhook.host import VFIO_PCI, Binding, PciDevice, is_driver_name, same_driver
 from libhook.plan import Action, Load, Move, Refusal, Warn, way_back
 from libhook.situation import Situation
+
+_LOST = "what /run/libhook kept of the guest is gone"
 
 
 def target(situation: Situation, device: HostDevice) -> str:
@@ -89,10 +92,28 @@ def start(situation: Situation) -> Iterator[Action]:
             yield Refusal(
                 device.key, f"{device.address} is held by the guest {printable(claim.name)}", "stop that guest first"
             )
+        elif situation.held is None and device.source != "interface" and is_ours(situation, device):
+            yield Refusal(
+                device.key,
+                f"{device.address} would never be given back: {_LOST}",
+                f"{_reattach(seen.address)}, then start the guest again",
+            )
+
+
+def started(situation: Situation) -> Iterator[Action]:
+    """Whoever removed the record did it after ``start``: the guest runs, and only its end is in question."""
+    for device in situation.domain.pci if situation.held is None else ():
+        if device.pci and is_ours(situation, device):
+            remedy = f"when the guest has ended, run: {_reattach(device.pci)}"
+            yield Warn(f"{device.address} will not be given back: {_LOST}: {remedy}")
 
 
 def release(situation: Situation) -> Iterator[Action]:
-    """Back to what the record says, whatever the XML says by now."""
+    """Back to what the record says, whatever the XML says by now; without one nobody knows the way back."""
+    for _, left in left_behind(situation):
+        if situation.event.extra != "failed":
+            remedy = f"unless it was there before the guest, run: {_reattach(left.address)}"
+            yield Warn(f"{left.address} stays on {left.binding.driver}: {_LOST}: {remedy}")
     for held in situation.held.devices if situation.held else ():
         if held.move is None:
             continue
@@ -108,6 +129,21 @@ def release(situation: Situation) -> Iterator[Action]:
             binding = seen.binding._replace(override=held.move.want.override) if unread else seen.binding
             if back := way_back(held.move, binding):
                 yield back
+
+
+def left_behind(situation: Situation) -> Iterator[tuple[HostDevice, PciDevice]]:
+    """At the end of a guest without a record, the devices that libhook seems to have bound, and nobody has now.
+
+    At a second ``release`` there are none: the first has given them back.
+    """
+    for device in situation.domain.pci if situation.held is None else ():
+        seen = situation.host.devices.get(device.pci) if device.pci else None
+        if seen and seen.on_vfio and is_ours(situation, device) and seen.address not in situation.host.claims:
+            yield device, seen
+
+
+def _reattach(address: PciAddress) -> str:
+    return f"virsh nodedev-reattach pci_{str(address).replace(':', '_').replace('.', '_')}"
 
 
 def reconnect(situation: Situation) -> Iterator[Action]:

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Somebody has removed /run/libhook, or a guest's record in it: nobody knows any more where its devices were."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from aftermath import wrong
+from cases import NIC
+from scenario import Host, guest
+
+from libhook.simulation.faults import Fault, heal, inject
+from libhook.simulation.hosts import nic
+from libhook.simulation.kernel import SimulatedKernel
+
+_REATTACH = "virsh nodedev-reattach pci_0000_01_00_0"
+
+
+def _remove(host: Host, what: str) -> None:
+    if what == "everything":
+        shutil.rmtree(host.machine.state)
+    else:
+        Path(host.machine.state, "domains", f"{guest(NIC).uuid}.json").unlink()
+
+
+def _reattach(host: Host) -> None:
+    """What the line says: virsh does this (virpci.c, virPCIDeviceUnbindFromStubWithOverride)."""
+    host.somebody_writes(f"bus/pci/devices/{NIC}/driver_override", "\n")
+    host.somebody_writes(f"bus/pci/devices/{NIC}/driver/unbind", NIC)
+    host.somebody_writes("bus/pci/drivers_probe", NIC)
+
+
+@pytest.mark.parametrize("what", ["everything", "the record"])
+@pytest.mark.parametrize("launcher", [False, True])
+def test_a_guest_that_ends_without_a_record_has_its_stop_and_its_device_is_named(
+    root: str, what: str, launcher: bool
+) -> None:
+    """The trail does not say for ever that it has the device, and the log says how that comes home."""
+    host = Host(root, nic(), launcher=launcher)
+    host.begin(guest(NIC))
+    _remove(host, what)
+    ended = host.event(guest(NIC), "release", "shutdown")
+    assert (ended.code, ended.stderr, ended.writes) == (0, (), ())
+    (said,) = ended.logged("not given back")
+    assert said["reason"].startswith(f"{NIC} stays on vfio-pci: ")
+    assert said["reason"].endswith(_REATTACH)
+    assert host.records[-1] == f"stop {NIC} success"
+    _reattach(host)
+    again = host.event(guest(NIC), "release", "shutdown")
+    assert (again.records, again.logged("not given back")) == ((), [])
+    host.event(guest(NIC, name="tidy"), "prepare")
+    host.event(guest(NIC, name="tidy"), "release", "failed")
+    assert wrong(host) == []
+
+
+@pytest.mark.parametrize("what", ["everything", "the record"])
+def test_a_record_that_is_lost_before_start_is_refused(root: str, what: str) -> None:
+    """The guest would have a device that nobody gives back; once it is back by hand, the guest starts."""
+    host = Host(root, nic())
+    assert host.event(guest(NIC), "prepare").code == 0
+    _remove(host, what)
+    refused = host.event(guest(NIC), "start")
+    assert refused.line.startswith(f"{NIC} would never be given back")
+    assert _REATTACH in refused.line
+    host.event(guest(NIC), "release", "failed")
+    assert host.records == [f"start {NIC} failed"]
+    _reattach(host)
+    host.begin(guest(NIC))
+    host.event(guest(NIC), "release", "shutdown")
+    assert wrong(host) == []
+
+
+def test_a_record_that_is_lost_after_start_is_told_of_and_the_guest_lives(root: str) -> None:
+    """Its end is recorded all the same."""
+    host = Host(root, nic())
+    for operation in ("prepare", "start"):
+        assert host.event(guest(NIC), operation).code == 0
+    _remove(host, "everything")
+    outcome = host.event(guest(NIC), "started")
+    assert (outcome.code, outcome.stderr) == (0, ())
+    assert outcome.logged("not given back")[0]["reason"].endswith(_REATTACH)
+    host.event(guest(NIC), "release", "shutdown")
+    assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
+    _reattach(host)
+    assert wrong(host) == []
+
+
+def test_a_device_of_the_administrator_s_own_is_not_said_to_be_lost(root: str) -> None:
+    """On vfio before, and the guest is refused without a record: there is nothing to give back."""
+    host = Host(root, nic(), "wrong = 1\n")
+    SimulatedKernel(root).load("vfio-pci")
+    host.somebody_writes(f"bus/pci/devices/{NIC}/driver_override", "vfio-pci")
+    host.somebody_writes(f"bus/pci/devices/{NIC}/driver/unbind", NIC)
+    host.somebody_writes("bus/pci/drivers_probe", NIC)
+    assert host.event(guest(NIC), "prepare").code == 1
+    ended = host.event(guest(NIC), "release", "failed")
+    assert (ended.records, ended.plan, ended.logged("not given back")) == ((), (), [])
+
+
+@pytest.mark.parametrize("reason", ["shutdown", "daemon", "failed"])
+def test_a_success_that_the_kernel_did_not_take_is_recorded_at_the_end(root: str, reason: str) -> None:
+    """No stop stands there without its start, whatever libvirt says of a guest that is known to have run."""
+    host = Host(root, nic())
+    for operation in ("prepare", "start"):
+        host.event(guest(NIC), operation)
+    inject(root, Fault("record *", 0, returns=-11))
+    host.event(guest(NIC), "started")
+    heal(root)
+    host.event(guest(NIC), "release", reason)
+    assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
+    assert wrong(host) == []
+
+
+def test_a_failure_that_the_kernel_did_not_take_is_recorded_at_release(root: str) -> None:
+    """The refusal itself is not lost."""
+    host = Host(root, nic())
+    inject(root, Fault("record *", 0, returns=-11), Fault("write */unbind *", error="EIO"))
+    assert host.event(guest(NIC), "prepare").code == 1
+    heal(root)
+    host.event(guest(NIC), "release", "failed")
+    assert host.records == [f"start {NIC} failed"]
+    assert wrong(host) == []
