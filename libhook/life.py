@@ -6,12 +6,13 @@ Each returns nothing, and raises Refused where the guest's start is to be vetoed
 
 import errno
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from libhook.address import PciAddress
 from libhook.domain import NO_DRIVER, Domain, HostDevice
 from libhook.effects import files, sysfs
-from libhook.errors import LibhookError, Refused
+from libhook.errors import BadInput, LibhookError, Refused
 from libhook.event import Event
 from libhook.giveback import facts, give_back, records, settle, try_to_save, undo
 from libhook.handlers import audit
@@ -147,7 +148,10 @@ def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> 
 
 def record_failure(session: Session, domain: Domain) -> None:
     """The start fails before anything could be remembered of it, so ``release`` will find nothing to record."""
-    if domain.uuid not in session.state.uuids():
+    held = None
+    with suppress(LibhookError):  # one that is broken tells release nothing either
+        held = session.state.load(domain.uuid)
+    if held is None:
         domain = session.with_extra(domain, before=True)
         session.send(audit.failed(domain, (device.key for device in domain.devices), session.config))
 
@@ -230,7 +234,7 @@ def started(session: Session, event: Event, domain: Domain) -> None:
     state = session.state
     state.prepare()
     with state.locked([f"domain-{domain.uuid}"], session.deadline):
-        held = state.load(domain.uuid)
+        held, broken = _load(session, domain)
         domain = session.with_extra(domain, held)
         plan = session.plan(event, domain, held)
         session.log_plan(plan)
@@ -239,6 +243,8 @@ def started(session: Session, event: Event, domain: Domain) -> None:
         if held is None:
             _say_what_is_lost(session, plan)
         done = {record.device for record in plan.records} - session.send(plan.records)
+        if broken:
+            return  # whoever mends it shall find it as it is
         held = held or _new(session, domain, Plan(()))
         devices = (device._replace(recorded="success") if device.key in done else device for device in held.devices)
         libvirtd = state.process(session.libvirtd)
@@ -247,12 +253,21 @@ def started(session: Session, event: Event, domain: Domain) -> None:
 
 def release(session: Session, event: Event, domain: Domain | None) -> None:
     """Give back what the record says; where the XML cannot be read, that of the guest of this name."""
-    if domain and domain.uuid not in session.state.uuids():
+    if domain and _load(session, domain)[0] is None:
         _end_without_record(session, event, domain)
         return
     for uuid in [domain.uuid] if domain else [held.uuid for held, _ in records(session)[0] if held.name == event.guest]:
         if left := give_back(session, uuid, shutoff=event.extra, at_its_end=domain.devices if domain else ()):
             session.log.add("error", "not given back", reason=left, hint="libhook status, libhook recover")
+
+
+def _load(session: Session, domain: Domain) -> tuple[Held | None, bool]:
+    """The guest's record, and whether it is broken: a guest that runs, or has run, has its records all the same."""
+    try:
+        return session.state.load(domain.uuid), False
+    except BadInput as error:
+        session.log.add("error", "not given back", reason=error.message, hint=error.hint)
+        return None, True
 
 
 def _end_without_record(session: Session, event: Event, domain: Domain) -> None:

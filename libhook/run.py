@@ -116,7 +116,7 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
         except Refused:
             raise
         except Exception:
-            if name == "prepare":
+            if happening.operation.may_veto:
                 life.record_failure(session, domain)
             raise
     return Answer(0)
@@ -141,7 +141,7 @@ def _end_matters(state: State, uuid: str) -> bool:
     try:
         held = state.load(uuid)
     except BadInput:
-        return False  # whoever gives back says what is wrong with it
+        return True
     return held is None or any(one.began != "start" and one.recorded == "nothing" for one in held.devices)
 
 

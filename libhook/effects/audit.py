@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Sends audit records, and says so where one could not be sent."""
 
+import errno
+import os
 from collections.abc import Callable, Sequence
 
 from libhook.effects import child
@@ -32,9 +34,11 @@ def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadli
         for record in records:
             try:
                 answer = machine.kernel.record(record.text, record.success)
-                say(_SENT if answer > 0 else f"the kernel answered {answer}".encode())
-            except (ImportError, OSError) as error:
+                say(_SENT if answer > 0 else os.strerror(-answer or errno.EPERM).encode())
+            except ImportError as error:
                 say(ascii(str(error)).encode())
+            except OSError as error:
+                say(ascii(error.strerror or str(error)).strip("'").encode())
 
     try:
         answers = child.lines(send_each, deadline)

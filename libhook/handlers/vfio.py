@@ -138,8 +138,10 @@ def left_behind(situation: Situation) -> Iterator[tuple[HostDevice, PciDevice]]:
     """
     for device in situation.domain.pci if situation.held is None else ():
         seen = situation.host.devices.get(device.pci) if device.pci else None
-        if seen and seen.on_vfio and is_ours(situation, device) and seen.address not in situation.host.claims:
-            yield device, seen
+        if seen and seen.on_vfio and is_ours(situation, device):
+            claim = situation.host.claims.get(seen.address)  # its own, where its record is broken
+            if claim is None or claim.uuid == situation.domain.uuid:
+                yield device, seen
 
 
 def _reattach(address: PciAddress) -> str:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from aftermath import wrong
+from aftermath import recover, wrong
 from cases import NIC
 from scenario import Host, guest
 
@@ -83,6 +83,37 @@ def test_a_record_that_is_lost_after_start_is_told_of_and_the_guest_lives(root: 
     assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
     _reattach(host)
     assert wrong(host) == []
+
+
+def test_a_record_that_is_broken_keeps_nothing_out_of_the_trail(root: str) -> None:
+    """It is left as it is for whoever mends it, and the guest neither hindered nor forgotten."""
+    host = Host(root, nic())
+    for operation in ("prepare", "start"):
+        assert host.event(guest(NIC), operation).code == 0
+    record = Path(host.machine.state, "domains", f"{guest(NIC).uuid}.json")
+    record.write_text("{")
+    for operation, reason in (("started", "-"), ("release", "shutdown")):
+        outcome = host.event(guest(NIC), operation, reason)
+        broken, lost = outcome.logged("not given back")
+        assert f"{record} is broken" in broken["reason"]
+        assert lost["reason"].endswith(_REATTACH)
+    assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
+    assert record.read_text() == "{"
+    record.unlink()
+    _reattach(host)
+    recover(host)
+    assert wrong(host) == []
+
+
+def test_a_start_that_a_broken_record_refuses_is_recorded_at_once(root: str) -> None:
+    """At release it tells nobody which device it was."""
+    host = Host(root, nic())
+    assert host.event(guest(NIC), "prepare").code == 0
+    record = Path(host.machine.state, "domains", f"{guest(NIC).uuid}.json")
+    record.write_text("{")
+    assert f"{record} is broken" in host.event(guest(NIC), "start").line
+    host.event(guest(NIC), "release", "failed")
+    assert host.records == [f"start {NIC} failed"]
 
 
 def test_a_device_of_the_administrator_s_own_is_not_said_to_be_lost(root: str) -> None:
