@@ -43,6 +43,8 @@ class HeldDevice(NamedTuple):
     """Who is plugging it in or out; while he lives he sees to it, and to its record."""
     extra: Extra | None = None
     """As HostDevice.extra: at the end the device may be gone, and its driver before it is history."""
+    ids: str = ""
+    """As PciDevice.ids when it was taken: at the end another device may have its address."""
 
     @property
     def key(self) -> str:
@@ -117,7 +119,7 @@ class Held(NamedTuple):
 
 
 def _device(value: object) -> HeldDevice:
-    match {"began": "start", "plugging": None, "extra": None, **value} if isinstance(value, dict) else value:
+    match {"began": "start", "plugging": None, "extra": None, "ids": "", **value} if isinstance(value, dict) else value:
         case {
             "kind": str(kind),
             "address": str(address),
@@ -128,11 +130,12 @@ def _device(value: object) -> HeldDevice:
             "began": "start" | "attach" as began,
             "plugging": None | [int(), int()] as plugging,
             "extra": None | [str(), str(), str()] as extra,
+            "ids": str(ids),
         } if kind in get_args(Kind) and recorded in get_args(Recorded):
             way = None if move is None else Move.from_json(move)
             who = None if plugging is None else Process(*plugging)
             told = None if extra is None else Extra(*extra)
-            device = HeldDevice(kind, address, way, recorded, audited, wedged, began, who, told)  # type: ignore[arg-type]
+            device = HeldDevice(kind, address, way, recorded, audited, wedged, began, who, told, ids)  # type: ignore[arg-type]
             if way and (kind != "pci" or str(way.device) != address):
                 raise BadInput(f"the move of {way.device} stands at {address}")
             return device

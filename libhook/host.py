@@ -39,6 +39,8 @@ class PciDevice(NamedTuple):
     """The vfio driver that the kernel's ``vfio_pci:`` aliases name for it."""
     pf: PciAddress | None = None
     vfs: tuple[PciAddress, ...] = ()
+    ids: str = ""
+    """Vendor and product, ``8086:10d3``."""
 
     @property
     def is_bridge(self) -> bool:

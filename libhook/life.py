@@ -92,6 +92,7 @@ def _new(session: Session, domain: Domain, plan: Plan) -> Held:
     moves = {str(move.device): move for move in plan.moves}
     devices = [_held_device(device, moves.pop(device.address, None)) for device in domain.devices]
     along = [HeldDevice("pci", address, move, audited=False) for address, move in moves.items()]
+    devices, along = _with_ids(session, devices), _with_ids(session, along)
     libvirtd = session.state.process(session.libvirtd)
     trail = session.trail()
     return Held(
@@ -104,6 +105,10 @@ def _new(session: Session, domain: Domain, plan: Plan) -> Held:
         (*devices, *along),
         trail.lost if trail else 0,
     )
+
+
+def _with_ids(session: Session, devices: list[HeldDevice]) -> list[HeldDevice]:
+    return [device._replace(ids=sysfs.ids(session.machine, device.pci)) if device.pci else device for device in devices]
 
 
 def _held_device(device: HostDevice, move: Move | None = None) -> HeldDevice:

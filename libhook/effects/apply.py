@@ -150,7 +150,8 @@ class Applier:
             if move.back and current is None and move.now.override == move.want.override not in ("", want):
                 return None  # whoever set the override decides what drives it, if anything does
             if not same_driver(current, want):
-                return self._failed(move, f"it is on {current or 'no driver'} instead of {want}", code)
+                absent = "" if sysfs.driver_name(self._machine, want) else ", which is not loaded"
+                return self._failed(move, f"it is on {current or 'no driver'} instead of {want}{absent}", code)
         if want is not None and not move.back and not sysfs.on_vfio(self._machine, device):
             return self._failed(move, f"{want} is not a vfio driver", 0)
         return None

@@ -19,9 +19,7 @@ def of_device(machine: Machine, device: HostDevice, *, before: bool) -> Extra:
     driver = ""
     if before or not sysfs.on_vfio(machine, device.pci):
         driver = sysfs.driver(machine, device.pci) or NO_DRIVER
-    path = sysfs.device_path(machine, device.pci)
-    vendor, model = (_text(f"{path}/{name}").removeprefix("0x") for name in ("vendor", "device"))
-    return Extra(driver, "" if group is None else str(group), f"{vendor}:{model}" if vendor and model else "")
+    return Extra(driver, "" if group is None else str(group), sysfs.ids(machine, device.pci))
 
 
 def _usb_ids(machine: Machine, address: str) -> str:

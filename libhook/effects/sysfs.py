@@ -84,6 +84,13 @@ def on_vfio(machine: Machine, address: PciAddress) -> bool:
     return driver(machine, address) == VFIO_PCI
 
 
+def ids(machine: Machine, address: PciAddress) -> str:
+    """Vendor and product, ``8086:10d3``; "" where they cannot be read."""
+    path = device_path(machine, address)
+    vendor, product = (_read(f"{path}/{name}")[:64].removeprefix("0x") for name in ("vendor", "device"))
+    return f"{vendor}:{product}" if vendor and product else ""
+
+
 def is_display(machine: Machine, address: PciAddress) -> bool:
     """Whether it is a GPU."""
     return _read(f"{device_path(machine, address)}/class").startswith("0x03")
@@ -177,6 +184,7 @@ def _device(
         variant=_variant(aliases, _read(f"{path}/modalias")) if aliases else VFIO_PCI,
         pf=pf,
         vfs=vfs,
+        ids=ids(machine, address),
     )
 
 

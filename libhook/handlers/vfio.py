@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from libhook.address import PciAddress
 from libhook.domain import HostDevice
 from libhook.errors import printable
+from libhook.held import HeldDevice
 from libhook.host import VFIO_PCI, Binding, PciDevice, is_driver_name, same_driver
 from libhook.plan import Action, Load, Move, Refusal, Warn, way_back
 from libhook.situation import Situation
@@ -78,6 +79,7 @@ def _take(device: PciDevice, driver: str, why: str) -> Move:
 
 def start(situation: Situation) -> Iterator[Action]:
     """By now every device must be on a vfio driver, whoever had to bind it."""
+    known = {held.key: held for held in situation.held.devices} if situation.held else {}
     for device in situation.domain.pci:
         seen = situation.host.devices.get(device.pci) if device.pci else None
         if seen is None:
@@ -91,6 +93,12 @@ def start(situation: Situation) -> Iterator[Action]:
         elif (claim := situation.host.claims.get(seen.address)) and claim.uuid != situation.domain.uuid:
             yield Refusal(
                 device.key, f"{device.address} is held by the guest {printable(claim.name)}", "stop that guest first"
+            )
+        elif (held := known.get(device.key)) and is_another(held, seen):
+            yield Refusal(
+                device.key,
+                f"{device.address} is another device than at prepare, {seen.ids} instead of {held.ids}",
+                "start the guest again if it may have this one",
             )
         elif situation.held is None and device.source != "interface" and is_ours(situation, device):
             yield Refusal(
@@ -124,11 +132,23 @@ def release(situation: Situation) -> Iterator[Action]:
             yield Warn(f"{held.address} is held by the guest {printable(claim.name)} by now: left to it")
         elif seen.address in situation.host.in_flight:
             yield Warn(f"{held.address} hangs in an earlier kernel write: left for libhook recover")
+        elif is_another(held, seen):
+            yield Warn(f"{held.address} is another device by now, {seen.ids} instead of {held.ids}: left as it is")
         else:
             unread = seen.address in situation.host.unread  # then it is ours until the kernel says otherwise
             binding = seen.binding._replace(override=held.move.want.override) if unread else seen.binding
-            if back := way_back(held.move, binding):
+            back = way_back(held.move, binding)
+            if back:
                 yield back
+            driver, override = back.want if back else binding
+            if (driver, override) != held.move.now:
+                overridden = f", with the driver_override {override}" if override else ""
+                yield Warn(f"{held.address}: somebody else left it on {driver or 'no driver'}{overridden}: so it stays")
+
+
+def is_another(held: HeldDevice, seen: PciDevice) -> bool:
+    """Whether it was replaced by a device of another kind; one of the same kind has lost its override, no more."""
+    return bool(held.ids and seen.ids and held.ids != seen.ids)
 
 
 def left_behind(situation: Situation) -> Iterator[tuple[HostDevice, PciDevice]]:
