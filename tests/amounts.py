@@ -24,7 +24,7 @@ class Amounts(NamedTuple):
     crashes: int
     """One of so many crash points is played."""
     faults: int
-    """One of so many rows of docs/faults.md is played."""
+    """One of so many faults of docs/faults.md is played."""
     variants: int
     """One of so many variants of a test on the simulated host is played."""
 

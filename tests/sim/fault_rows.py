@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Every fault at every step of handing a device over and of giving it back: the rows of docs/faults.md.
+"""Plays a fault at a step of handing a device over, or of giving it back: a row of docs/faults.md.
 
 As a program it plays, of every EVERYth row, each whose turn is FIRST modulo STEP and prints a line of JSON each.
 """
@@ -12,53 +12,26 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
-from unittest import mock
 
+import fault_means
 from aftermath import recover, wrong
 from cases import NIC
+from fault_list import OVERRIDE, THEIRS, Trouble, troubles
 from scenario import Host, Outcome, guest, reap
 
 from libhook.simulation import faults
 from libhook.simulation.build import scratch
-from libhook.simulation.faults import Deed, Fault
 from libhook.simulation.hosts import nic
 
-ERRORS = ("EACCES", "EBUSY", "ENODEV", "ENOENT", "EIO", "EINVAL")
 _HANGS = 1.5
 """Seconds until an event gives up on a driver that never lets go; any other has as long as it needs."""
-_OVERRIDE = f"bus/pci/devices/{NIC}/driver_override"
-_PROBE = ("write", "bus/pci/drivers_probe", NIC)
-_STEPS = {
-    "prepare": {
-        "module": "load vfio_pci",
-        "override": f"write {_OVERRIDE} vfio-pci",
-        "unbind": "write bus/pci/drivers/e1000e/unbind *",
-        "probe": f"write bus/pci/drivers_probe {NIC}",
-    },
-    "release": {
-        "override": f"write {_OVERRIDE} *",
-        "unbind": "write bus/pci/drivers/vfio-pci/unbind *",
-        "probe": f"write bus/pci/drivers_probe {NIC}",
-    },
-}
-_BIND = {"prepare": "write bus/pci/drivers/vfio-pci/bind *", "release": "write bus/pci/drivers/e1000e/bind *"}
-_FULL = ("no room for a new file", "no room for a byte")
-_THEIRS = "pci-stub"
-
-
-class Trouble(NamedTuple):
-    """One row before it is played."""
-
-    event: str
-    step: str
-    fault: str
-    injected: tuple[Fault, ...] = ()
-    drivers: tuple[tuple[str, object], ...] = ()
-    """How the device behaves: its ``remove`` or ``probe``."""
-    holds: bool = False
-    """Its driver does not let go until the event is over."""
-    full: str = ""
-    """What /run has no room for."""
+_EVENTS = ("prepare", "start", "started", "release")
+_GUEST = guest(NIC)
+_NAMED = (
+    *(NIC, "the driver vfio-pci", "/run/libhook", "/sys/", "/proc/", "/lib/modules"),
+    *("no child process", "by signal", "the XML is empty", "wrong"),
+)
+"""One of these is in each line: what it is about."""
 
 
 class Row(NamedTuple):
@@ -67,9 +40,11 @@ class Row(NamedTuple):
     event: str
     step: str
     fault: str
+    """With ``{}`` where the ``variant`` belongs."""
+    variant: str
     code: int
     reads: str
-    """On stderr; at ``release``, whose stderr nobody reads, in the log."""
+    """On stderr; at ``started`` and ``release``, whose stderr nobody reads, in the log."""
     remains: str
     """How the device is, and what is held, when the event is over."""
     end: str
@@ -77,55 +52,32 @@ class Row(NamedTuple):
     problems: list[str]
 
 
-def troubles() -> Iterator[Trouble]:
-    """All of them."""
-    for event, steps in _STEPS.items():
-        wanted, back = ("vfio-pci", "e1000e") if event == "prepare" else ("e1000e", "vfio-pci")
-        for step, call in steps.items():
-            for error in ERRORS:
-                yield Trouble(event, step, error, (Fault(call, error=error),))
-            yield Trouble(event, step, "succeeds and does nothing", (Fault(call, ignored=True),))
-            if step != "module":
-                yield Trouble(event, step, "the device vanishes before it", (Fault(call, before=(("vanish", NIC),)),))
-                theirs: Deed = ("write", _OVERRIDE, _THEIRS)
-                yield Trouble(
-                    event, step, "somebody else sets the override before it", (Fault(call, before=(theirs,)),)
-                )
-        override = "\n" if event == "prepare" else "vfio-pci"
-        again: tuple[Deed, ...] = (("write", _OVERRIDE, override), _PROBE)
-        yield Trouble(event, "unbind", f"somebody binds {back} again", (Fault(steps["unbind"], after=again),))
-        for error in ERRORS:
-            nothing = Fault(steps["probe"], ignored=True)
-            yield Trouble(event, "bind by name", error, (nothing, Fault(_BIND[event], error=error)))
-        yield Trouble(event, "probe", f"{wanted} refuses the device", (), (("refuses", {wanted: "EIO"}),))
-        yield Trouble(event, "unbind", "the driver takes its time", (), (("remove", 0.2),))
-        yield Trouble(event, "unbind", "the driver does not let go", holds=True)
-        yield Trouble(event, "probe", "the driver takes its time", (), (("probe", 0.2),))
-        for what in _FULL:
-            yield Trouble(event, "journal", what, full=what)
-
-
 def play(trouble: Trouble) -> Row:
     """On a host of its own."""
     root = scratch()
     try:
-        return _play(Host(root, nic(), f"write_deadline = {_HANGS}\n" if trouble.holds else ""), trouble)
+        config = f"write_deadline = {_HANGS}\n" if trouble.holds else ""
+        return _play(Host(root, nic(), config, launcher=trouble.launched), trouble)
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
 def _play(host: Host, trouble: Trouble) -> Row:
-    one = guest(NIC)
-    if trouble.event == "release":
-        host.begin(one)
+    host.launcher = False
+    for event in _EVENTS[: _EVENTS.index(trouble.event)]:
+        before = host.event(_GUEST, event)
+        assert (before.code, before.stderr) == (0, ())
+    for happens in trouble.meanwhile:
+        happens(host)
     faults.inject(host.root, *trouble.injected)
     if trouble.drivers:
         faults.behave(host.root, "devices", NIC, **dict(trouble.drivers))
     if trouble.holds:
         faults.hold(host.root, NIC)
         host.patience = 0.2
-    with _full(host, trouble.full):
-        outcome = host.event(one, trouble.event, "-" if trouble.event == "prepare" else "shutdown")
+    with _hampered(host, trouble):
+        outcome = host.event(_GUEST, trouble.event, "shutdown" if trouble.event == "release" else "-")
+    reap(host.patience)
     problems = _judge(host, trouble, outcome)
     remains = _remains(host, outcome)
     faults.heal(host.root)
@@ -134,48 +86,96 @@ def _play(host: Host, trouble: Trouble) -> Row:
         faults.behave(host.root, "devices", NIC, remove=None, probe=None, refuses={})
     host.patience = 5.0
     reap(host.patience)
-    if trouble.event == "prepare":
-        host.event(one, "release", "failed")
-    recover(host)
+    _go_on(host, trouble, outcome)
     end, mine = _end(host, trouble)
-    return Row(
-        trouble.event, trouble.step, trouble.fault, outcome.code, _reads(host, outcome), remains, end, problems + mine
-    )
+    reads = _reads(host, outcome).replace(f"by signal {int(trouble.signal)} ", "by signal N ")
+    if hasattr(errno, trouble.variant):
+        reads = reads.replace(f"({os.strerror(getattr(errno, trouble.variant))})", "(the kernel's answer)")
+    row = (trouble.event, trouble.step, trouble.fault, trouble.variant, outcome.code, reads, remains, end)
+    return Row(*row, problems + mine + _trail(host, trouble, outcome))
+
+
+@contextmanager
+def _hampered(host: Host, trouble: Trouble) -> Iterator[None]:
+    """The call itself: by the launcher where it is about a process of its own."""
+    host.launcher = trouble.launched
+    if trouble.closed:
+        host.launching = fault_means.launch_without(trouble.closed)
+    if trouble.signal:
+        host.launching = fault_means.launch_and_signal(
+            host, _GUEST, trouble.event, trouble.signal, launcher_only=trouble.launcher_only
+        )
+    with trouble.scarce(host):
+        yield
+    host.launcher = False
+
+
+def _go_on(host: Host, trouble: Trouble, outcome: Outcome) -> None:
+    """What libvirtd does next: the guest runs to its end, or its start has failed.
+
+    The administrator mends what is broken at once, but not below a guest that runs.
+    """
+    if trouble.event != "started":
+        for happens in trouble.afterwards:
+            happens(host)
+    if trouble.event == "start" and not outcome.code:
+        host.event(_GUEST, "started")
+    if trouble.event != "release":
+        failed = outcome.code or trouble.event == "prepare"
+        host.event(_GUEST, "release", "failed" if failed else "shutdown")
+    if trouble.event == "started":
+        for happens in trouble.afterwards:
+            happens(host)
+    recover(host)
 
 
 def _end(host: Host, trouble: Trouble) -> tuple[str, list[str]]:
     """What differs in the end, for the table; and what of it is not somebody else's doing."""
     found = wrong(host)
     differs = "; ".join(line.replace(f"{NIC} ", "") for line in host.changed)
-    if "vanishes" in trouble.fault:
+    if trouble.gone:
         return "the device is gone", [line for line in found if "not there" not in line and "sys/class" not in line]
-    if trouble.full:
+    if trouble.unwritten:
         found = [line for line in found if not line.startswith("journal not written")]
-    if "somebody else" in trouble.fault:
+    if trouble.theirs:
         # The override stays, and nothing on this host answers to it.
-        theirs = {f"{NIC} driver: e1000e -> none", f"{NIC} override: (null) -> {_THEIRS}", "sys/class/net: eth1 -> "}
+        theirs = {f"{NIC} driver: e1000e -> none", f"{NIC} override: (null) -> {THEIRS}", "sys/class/net: eth1 -> "}
         found = [line for line in found if line not in theirs]
+    if trouble.untold:
+        found = [line for line in found if not line.endswith("ends with a start")]
+    found = [line for line in found if line not in trouble.left]
     return differs or "as it began", found
 
 
 def _judge(host: Host, trouble: Trouble, outcome: Outcome) -> list[str]:
-    """At prepare: given with exit code 0, or refused in one line that names what it is about, and nothing taken."""
-    problems = []
-    driver = _driver(host)
-    if trouble.event == "release":
+    """Given with exit code 0, or refused in one line that names what it is about, and nothing taken."""
+    problems = [f"on stdout: {outcome.stdout}"] if outcome.stdout else []
+    if trouble.event in ("started", "release"):
         if outcome.code or outcome.stderr:
-            problems.append(f"release answers {outcome.code} {outcome.stderr}")
+            problems.append(f"{trouble.event} answers {outcome.code} {outcome.stderr}")
         return problems
-    if (outcome.code == 0) != (driver == "vfio-pci"):
-        problems.append(f"exit code {outcome.code}, but it is on {driver}")
-    if outcome.code and (len(outcome.stderr) != 1 or not outcome.stderr[0].isprintable()):
+    given = _driver(host) == "vfio-pci"
+    if (outcome.code == 0) != given and ((trouble.event == "prepare" and not trouble.signal) or not outcome.code):
+        problems.append(f"exit code {outcome.code}, but it is on {_driver(host)}")
+    said = outcome.stderr if 2 not in trouble.closed else ("/run/libhook, if stderr were open",) * outcome.code
+    if len(said) != outcome.code or not all(line.isprintable() for line in said):
         problems.append(f"said {outcome.stderr}")
-    if outcome.code and not any(word in outcome.stderr[0] for word in (NIC, "the driver vfio-pci", "/run/libhook")):
-        problems.append(f"names nothing: {outcome.stderr[0]}")
-    expected = [] if outcome.code == 0 else ["start failed"]
-    if [record.rsplit("res=", 1)[-1] for record in outcome.records] != ["failed"] * len(expected):
+    problems += [f"names nothing: {line}" for line in said if not any(word in line for word in _NAMED)]
+    if outcome.code and trouble.recorded and [record[-10:] for record in outcome.records] != ["res=failed"]:
+        problems.append(f"recorded {outcome.records}")
+    if outcome.code == 0 and outcome.records:
         problems.append(f"recorded {outcome.records}")
     return problems
+
+
+def _trail(host: Host, trouble: Trouble, outcome: Outcome) -> list[str]:
+    """In the end a refusal is in it once, and what was given has its end; no stop stands alone (aftermath.wrong)."""
+    refused = outcome.code and outcome.operation in ("prepare", "start")
+    expected = [f"start {NIC} failed"] if refused or outcome.operation == "prepare" else [f"start {NIC} success"]
+    if outcome.operation == "prepare" and 0 in trouble.closed:
+        expected = []  # nobody knows of which device
+    found = [record for record in host.trail if record.startswith("start")]
+    return [] if found == expected else [f"the trail is {host.trail}"]
 
 
 def _driver(host: Host) -> str:
@@ -188,9 +188,11 @@ def _driver(host: Host) -> str:
 def _reads(host: Host, outcome: Outcome) -> str:
     lines = [*outcome.stderr]
     if not lines:
-        lines = [str(entry["reason"]) for name in ("not given back", "failed") for entry in outcome.logged(name)]
+        told = ("not given back", "failed", "configuration ignored")
+        lines = [str(entry["reason"]) for name in told for entry in outcome.logged(name)]
+        lines += [f"{entry['device']} not recorded: {entry['reason']}" for entry in outcome.logged("not recorded")]
     if not lines:
-        lines = [line for line in outcome.plan if line.startswith("warning")]
+        lines = [line.removeprefix("warning: ") for line in outcome.plan if line.startswith("warning")]
     return "; ".join(lines).replace(host.root, "") or "nothing"
 
 
@@ -204,35 +206,11 @@ def _remains(host: Host, outcome: Outcome) -> str:
 
 
 def _override(host: Host) -> str:
-    path = f"{host.root}/sys/{_OVERRIDE}"
+    path = f"{host.root}/sys/{OVERRIDE}"
     if not os.path.isfile(path):
         return "does not answer"
     with open(path, encoding="ascii") as file:
         return file.read().strip().replace("(null)", "")
-
-
-@contextmanager
-def _full(host: Host, what: str) -> Iterator[None]:
-    """/run without inodes, or without pages: the calls that would need one fail."""
-    opening, syncing = os.open, os.fsync
-    refusal = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def open_or_fail(path: str, flags: int, *rest: int) -> int:
-        if flags & os.O_CREAT and str(path).startswith(host.machine.state) and not os.path.lexists(path):
-            raise refusal
-        return opening(path, flags, *rest)
-
-    def sync_or_fail(descriptor: int) -> None:
-        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(".new"):
-            raise refusal
-        syncing(descriptor)
-
-    without_inodes, without_pages = _FULL
-    with (
-        mock.patch("os.open", open_or_fail if what == without_inodes else opening),
-        mock.patch("os.fsync", sync_or_fail if what == without_pages else syncing),
-    ):
-        yield
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,6 +78,8 @@ class Host:
         self.machine = Machine(root, SimulatedKernel(root))
         self.state = State(self.machine)
         self.launcher = launcher
+        self.launching: Callable[[list[str], bytes, Mapping[str, str]], tuple[int, bytes, bytes]] = _run
+        """How the launcher is called, with ``launcher``: its command, stdin and environment."""
         self.patience = 5.0
         """Seconds to wait for what an event leaves behind, its log above all."""
         self.outcomes: list[Outcome] = []
@@ -196,8 +199,13 @@ class Host:
         environment = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LIBHOOK_ROOT": self.root}
         if dry_run:
             environment["LIBHOOK_DRY_RUN"] = "1"
-        done = subprocess.run([LAUNCHER, *arguments], input=document, capture_output=True, env=environment, check=False)
-        return done.returncode, done.stdout.decode(), done.stderr.decode()
+        code, stdout, said = self.launching([str(LAUNCHER), *arguments], document, environment)
+        return code, stdout.decode(), said.decode()
+
+
+def _run(command: list[str], document: bytes, environment: Mapping[str, str]) -> tuple[int, bytes, bytes]:
+    done = subprocess.run(command, input=document, capture_output=True, env=environment, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
 def reap(seconds: float) -> bool:

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How one call of the hook is hampered by what surrounds it: nothing left to take, a closed stream, a signal."""
+
+import errno
+import fcntl
+import itertools
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+from cases import NIC
+from scenario import Host
+
+from libhook.simulation import faults
+from libhook.simulation.guests import Guest
+
+STREAMS = [closed for count in range(1, 4) for closed in itertools.combinations((0, 1, 2), count)]
+_NAMES = ("stdin", "stdout", "stderr")
+WITHOUT_INODES, WITHOUT_PAGES = "no room for a new file", "no room for a byte"
+_PATIENCE = 30
+_LOOKS = 6
+
+
+def name_of(closed: tuple[int, ...]) -> str:
+    """``stdin+stderr``."""
+    return "+".join(_NAMES[stream] for stream in closed)
+
+
+@contextmanager
+def full(state: str, what: str) -> Iterator[None]:
+    """/run without inodes, or without pages: the calls that would need one fail."""
+    opening, syncing = os.open, os.fsync
+    refusal = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def open_or_fail(path: str, flags: int, *rest: int) -> int:
+        if flags & os.O_CREAT and str(path).startswith(state) and not os.path.lexists(path):
+            raise refusal
+        return opening(path, flags, *rest)
+
+    def sync_or_fail(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(".new"):
+            raise refusal
+        syncing(descriptor)
+
+    with (
+        mock.patch("os.open", open_or_fail if what == WITHOUT_INODES else opening),
+        mock.patch("os.fsync", sync_or_fail if what == WITHOUT_PAGES else syncing),
+    ):
+        yield
+
+
+@contextmanager
+def no_process(after: int) -> Iterator[None]:
+    """So many can be had, and no more: the limit of libvirtd's service (TasksMax) is reached."""
+    fork, count = os.fork, [0]
+
+    def refuse() -> int:
+        count[0] += 1
+        if count[0] > after:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return fork()
+
+    with mock.patch("os.fork", refuse):
+        yield
+
+
+@contextmanager
+def no_descriptor(after: int) -> Iterator[None]:
+    """So many more can be had (LimitNOFILE): whatever is free below those in use is taken."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        taken = [os.open(os.devnull, os.O_RDONLY)]
+        stack.callback(lambda: list(map(os.close, taken)))
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        while taken[-1] < highest:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (taken[-1] + 1 + after, before[1]))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        yield
+
+
+Launch = Callable[[list[str], bytes, Mapping[str, str]], tuple[int, bytes, bytes]]
+"""Arguments, stdin and environment of the launcher; its exit code, stdout and stderr."""
+
+
+def launch_without(closed: tuple[int, ...]) -> Launch:
+    """Whoever calls has closed these streams."""
+    return partial(_launch_without, closed)
+
+
+def _launch_without(
+    closed: tuple[int, ...], command: list[str], document: bytes, environment: Mapping[str, str]
+) -> tuple[int, bytes, bytes]:
+    def close() -> None:
+        for stream in closed:
+            os.close(stream)
+
+    done = subprocess.run(
+        command,
+        input=None if 0 in closed else document,
+        capture_output=True,
+        env=environment,
+        preexec_fn=close,
+        timeout=2 * _PATIENCE,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def launch_and_signal(host: Host, guest: Guest, operation: str, number: int, *, launcher_only: bool) -> Launch:
+    """While the device is without a driver, or where none is moved, while the hook waits for the guest's lock."""
+
+    def launch(command: list[str], document: bytes, environment: Mapping[str, str]) -> tuple[int, bytes, bytes]:
+        with ExitStack() as stack:
+            if operation in ("prepare", "release"):
+                faults.behave(host.root, "devices", NIC, remove=0.4)
+                stack.callback(faults.behave, host.root, "devices", NIC, remove=None)
+            else:
+                lock = os.open(f"{host.machine.state}/locks/domain-{guest.uuid}", os.O_RDWR | os.O_CREAT)
+                unlock = stack.enter_context(ExitStack())
+                unlock.callback(os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            hook = stack.enter_context(
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=environment,
+                    preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # who runs the tests may have it ignored
+                )
+            )
+            assert hook.stdin is not None
+            hook.stdin.write(document)
+            hook.stdin.close()
+            hook.stdin = None
+            if operation in ("prepare", "release"):
+                mark = Path(host.machine.state, "in-flight", NIC)
+                _eventually(lambda: host.driver(NIC).startswith("none") and mark.exists())
+            else:
+                _eventually(lambda: _sleeps(_python_below(hook.pid)))
+            python = _python_below(hook.pid)
+            for pid in (hook.pid,) if launcher_only else (hook.pid, python):
+                os.kill(pid, number)
+            if operation not in ("prepare", "release"):
+                unlock.close()
+            out, err = hook.communicate(timeout=_PATIENCE)
+            return hook.returncode, out, err
+
+    return launch
+
+
+def _sleeps(pid: int) -> bool:
+    """Whether it waits for something: it sleeps whenever one looks."""
+    for _ in range(_LOOKS):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+                return False
+        except OSError:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def _eventually(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + _PATIENCE
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def _python_below(pid: int) -> int:
+    """The one of a process's descendants that runs Python, not what it forked (setsid); 0 when there is none yet."""
+    waiting = [pid]
+    while waiting:
+        parent = waiting.pop()
+        try:
+            for child in map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()):
+                if "python" in os.readlink(f"/proc/{child}/exe"):
+                    return child
+                waiting.append(child)
+        except OSError:
+            continue
+    return 0

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Whoever calls the command may have closed a stream; what then becomes of the hook is in docs/faults.md."""
+
+import sys
+
+import pytest
+from aftermath import wrong
+from amounts import QUICK
+from cases import NIC
+from fault_means import STREAMS, launch_without, name_of
+from scenario import LAUNCHER, Host, guest, reap
+
+from libhook.simulation.hosts import nic
+
+_MAIN = "from libhook.cli import main; main()"
+
+
+@pytest.mark.parametrize("closed", STREAMS[:: 3 if QUICK else 1], ids=name_of)
+def test_the_command_lives_with_closed_streams(root: str, closed: tuple[int, ...]) -> None:
+    """A service may start it so: the device comes back, and its exit code says that."""
+    host = Host(root, nic())
+    host.begin(guest(NIC))
+    host.libvirt.restart()
+    command = [sys.executable, "-c", f"import sys; sys.path[0] = {str(LAUNCHER.parents[1])!r}\n{_MAIN}"]
+    environment = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LIBHOOK_ROOT": root}
+    for what in ("status", "recover"):
+        code, out, said = launch_without(closed)([*command, what], b"", environment)
+        assert (code, b"Traceback" in out + said) == (0, False)
+        assert reap(10)
+    assert wrong(host) == []
