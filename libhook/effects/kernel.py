@@ -74,7 +74,10 @@ class LinuxKernel:
     def write(self, path: str, value: str) -> None:
         """See Kernel. O_NOFOLLOW is not set: /sys/bus/pci/devices/* are links by nature."""
         attribute = os.open(f"/sys/{path}", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(attribute, value.encode())
+        if os.write(attribute, value.encode()) != len(
+            value.encode()
+        ):  # it did take a part: what that means nobody knows
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
     def load(self, module: str) -> None:
         """See Kernel. Becomes modprobe, whose exit status is then the child's: any but 0 is failure."""

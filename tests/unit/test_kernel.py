@@ -51,6 +51,20 @@ def test_a_value_is_written_in_one_write(tmp_path: Path) -> None:
         KERNEL.write("no/such/attribute", "1")
 
 
+def test_a_value_of_which_only_a_part_was_taken_is_not_written(tmp_path: Path) -> None:
+    """A short count is no success, nor may the rest follow in another write: an attribute takes each for a whole."""
+    attribute = tmp_path / "attribute"
+    attribute.touch()
+
+    def write() -> None:
+        with mock.patch("os.write", lambda _, value: len(value) - 1):
+            KERNEL.write(f"..{attribute}", "vfio-pci")
+
+    started = child.spawn(write)
+    assert child.ended([started], Deadline.after(30))
+    assert started.result() == errno.EIO
+
+
 def test_a_module_that_is_not_there_cannot_be_loaded() -> None:
     """The child becomes modprobe: its failure, or that there is none, is the child's."""
     started = child.spawn(lambda: KERNEL.load("libhook_no_such_module"))
