@@ -132,10 +132,14 @@ def _take(session: Session, domain: Domain, held: Held, plan: Plan) -> None:
         refusals = [
             Refusal(f"pci {move.device}", *failure[:2]) for move, failure, _ in session.apply(plan.moves) if failure
         ]
+    if not refusals:
+        try:
+            journal(session, held._replace(phase="prepared"))
+        except LibhookError as error:  # somebody removed it meanwhile: only this process still knows the way back
+            refusals = [Refusal(device.key, error.message, error.hint) for device in domain.devices]
     if refusals:
         _, left = undo(session.with_grace(), held)
         _refuse(session, _let_go(session, held, left), refusals)
-    journal(session, held._replace(phase="prepared"))
 
 
 def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> None:
@@ -144,6 +148,8 @@ def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> 
         for address in claims:
             session.state.claim(address, held.uuid)
         session.state.save(held)
+    except FileNotFoundError as error:
+        raise LibhookError(session.state.missing, "start the guest again") from error
     except OSError as error:
         if error.errno == errno.ENOSPC or not error.filename:
             reason = f"the journal in {session.machine.state} cannot be written ({error.strerror})"
@@ -258,9 +264,12 @@ def started(session: Session, event: Event, domain: Domain) -> None:
 
 def release(session: Session, event: Event, domain: Domain | None) -> None:
     """Give back what the record says; where the XML cannot be read, that of the guest of this name."""
-    if domain and _load(session, domain)[0] is None:
-        _end_without_record(session, event, domain)
-        return
+    if domain:
+        held, broken = _load(session, domain)
+        if held is None:
+            _end_without_record(session, event, domain)
+        if broken:
+            return
     for uuid in [domain.uuid] if domain else [held.uuid for held, _ in records(session)[0] if held.name == event.guest]:
         if left := give_back(session, uuid, shutoff=event.extra, at_its_end=domain.devices if domain else ()):
             session.log.add("error", "not given back", reason=left, hint="libhook status, libhook recover")

@@ -5,6 +5,7 @@ The caller has journalled the moves and holds the locks of their groups. Nothing
 taken; what it decides, write by write, is whether the write is still needed, from what /sys says at that moment.
 """
 
+import errno
 import os
 import time
 from collections.abc import Iterable
@@ -192,6 +193,8 @@ class Applier:
     def _failed(self, move: Move, what: str, code: int) -> Failure:
         if not sysfs.exists(self._machine, move.device):
             return Failure(f"{move.device} is gone from the host", "see the kernel's log")
+        if code == errno.ENOENT and not self._state.stands:  # it was not the kernel that had no such file
+            return Failure(f"{move.device}: {self._state.missing}", "start the guest again")
         return Failure(f"{move.device}: {what}{f' ({os.strerror(code)})' if code else ''}", "see the kernel's log")
 
 

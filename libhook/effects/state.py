@@ -63,6 +63,16 @@ class State:
                     f"{folder} is not a folder that only root may write to", "find out who made it, then remove it"
                 )
 
+    @property
+    def stands(self) -> bool:
+        """Whether nobody has removed it since ``prepare``."""
+        return os.path.isdir(f"{self._folder}/in-flight")
+
+    @property
+    def missing(self) -> str:
+        """What to say where it does not."""
+        return f"somebody removed the journal in {self._folder}"
+
     def locked(self, names: Iterable[str], deadline: Deadline) -> AbstractContextManager[None]:
         """Hold these locks (locks.locked)."""
         return locks.locked(f"{self._folder}/locks", names, deadline)

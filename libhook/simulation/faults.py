@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Deed = tuple[str, ...]
 """What somebody else does: ("write", PATH, VALUE), ("vanish", ADDRESS), ("sleep", SECONDS), ("create",
-PATH),
+PATH), ("remove", PATH), ("unload", MODULE),
 ("kill", "writer") or ("kill", "parent"), which is the hook when a child of its own writes."""
 
 
@@ -148,6 +148,12 @@ def _do(kernel: "SimulatedKernel", deeds: tuple[Deed, ...]) -> None:
                 time.sleep(float(seconds))
             case "create", [path]:
                 store.create(f"{kernel.root}/{path}", "")
+            case "remove", [path]:
+                shutil.rmtree(f"{kernel.root}/{path}", ignore_errors=True)
+            case "unload", [module]:
+                from libhook.simulation import modules
+
+                modules.unload(kernel, module)
             case "kill", ["writer"]:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "kill", ["parent"]:

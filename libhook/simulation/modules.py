@@ -3,6 +3,7 @@
 
 import errno
 import os
+import shutil
 import time
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,18 @@ def load(kernel: "SimulatedKernel", module: str) -> None:
         for driver in known["drivers"]:
             register(root, name, driver)
             _attach(kernel, driver)
+
+
+def unload(kernel: "SimulatedKernel", module: str) -> None:
+    """rmmod: driver_detach() takes each device off it first, and waits for who has one open."""
+    name, root = module.replace("-", "_"), kernel.root
+    known = store.load(root, "modules", name)
+    for driver in known["drivers"] if known and os.path.isdir(f"{root}/sys/module/{name}") else ():
+        for address in os.listdir(f"{root}/simulation/bound"):
+            if store.bound(root, address) == driver:
+                kernel.write_unharmed(f"bus/pci/drivers/{driver}/unbind", address)
+        shutil.rmtree(f"{root}/sys/bus/pci/drivers/{driver}")
+    shutil.rmtree(f"{root}/sys/module/{name}", ignore_errors=True)
 
 
 def register(root: str, module: str, driver: str) -> None:

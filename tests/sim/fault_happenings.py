@@ -12,7 +12,7 @@ from unittest import mock
 from cases import NIC
 from scenario import Host, guest
 
-from libhook.simulation import devices, processes, store
+from libhook.simulation import devices, modules, processes
 from libhook.simulation.faults import vanish
 from libhook.simulation.hosts import nic
 from libhook.simulation.kernel import SimulatedKernel
@@ -104,6 +104,12 @@ def empty_the_record(host: Host) -> None:
     Path(host.machine.state, _RECORD).write_bytes(b"")
 
 
+def boot_anew(host: Host) -> None:
+    """The boot id is another, as if /run had outlived a boot that changed nothing else."""
+    path = Path(host.root, "proc/sys/kernel/random/boot_id")
+    path.write_text("11111111-2222-4333-8444-555555555555\n")
+
+
 def reattach(host: Host) -> None:
     """``virsh nodedev-reattach``."""
     to_driver("\n", host)
@@ -136,12 +142,8 @@ def replace(ids: str, host: Host) -> None:
 
 
 def unload(driver: str, host: Host) -> None:
-    """``rmmod``: its devices come off it first."""
-    kernel = SimulatedKernel(host.root)
-    if store.bound(host.root, NIC) == driver:
-        kernel.unbind(driver, NIC)
-    shutil.rmtree(f"{host.root}/sys/bus/pci/drivers/{driver}")
-    shutil.rmtree(f"{host.root}/sys/module/{driver.replace('-', '_')}")
+    """``rmmod``."""
+    modules.unload(SimulatedKernel(host.root, by="administrator"), driver)
 
 
 def load(driver: str, host: Host) -> None:
@@ -193,6 +195,7 @@ BETWEEN = (
     Between("journal", "/run/libhook was removed", (lose_everything,), (reattach,)),
     Between("journal", "the guest's record was removed", (lose_the_record,), (reattach,)),
     Between("journal", "the guest's record was emptied", (empty_the_record,), (lose_the_record, reattach)),
+    Between("journal", "the guest's record is of another boot", (boot_anew,), (reattach,)),
     Between("device", "it was pulled out", (pull,), gone=True),
     Between("device", "it was replaced by one of its kind", (partial(replace, "8086:10d3"),)),
     Between(

@@ -38,6 +38,7 @@ _STEPS = {
     },
 }
 _BIND = {"prepare": "write bus/pci/drivers/vfio-pci/bind *", "release": "write bus/pci/drivers/e1000e/bind *"}
+_LOADED = (partial(fault_happenings.load, "e1000e"),)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGPIPE)
 _FORKS = {"prepare": 7, "start": 2, "started": 3, "release": 6}
 """After so many processes an event needs no more."""
@@ -127,6 +128,11 @@ def _at_writes(event: str, steps: dict[str, str]) -> Iterator[Trouble]:
         for error in ERRORS:
             yield Trouble(event, step, _ANSWERS, error, (Fault(call, error=error),))
         yield Trouble(event, step, "succeeds and does nothing", injected=(Fault(call, ignored=True),))
+        lost = Fault(call, before=(("remove", "run/libhook"),))
+        yield Trouble(event, step, "/run/libhook is removed before it", injected=(lost,), unwritten=True)
+        for module in ("vfio_pci", "e1000e") if step != "module" else ():
+            unloaded = Fault(call, before=(("unload", module),))
+            yield Trouble(event, step, f"{module} is unloaded before it", injected=(unloaded,), afterwards=_LOADED)
         if step != "module":
             gone = Fault(call, before=(("vanish", NIC),))
             yield Trouble(event, step, "the device vanishes before it", injected=(gone,), gone=True)

@@ -70,6 +70,21 @@ def test_a_record_that_is_lost_before_start_is_refused(root: str, what: str) -> 
     assert wrong(host) == []
 
 
+@pytest.mark.parametrize("step", ["*/driver_override vfio-pci", "*/e1000e/unbind *", "*/drivers_probe *"])
+def test_a_record_that_is_lost_in_the_middle_of_prepare_takes_nothing_with_it(root: str, step: str) -> None:
+    """The process that lost it still knows the way back, and nobody after it would."""
+    host = Host(root, nic())
+    inject(root, Fault(f"write {step}", before=(("remove", "run/libhook"),)))
+    refused = host.event(guest(NIC), "prepare")
+    assert "somebody removed the journal" in refused.line
+    assert refused.line.endswith("start the guest again")
+    assert (refused.changed, host.records) == ((), [f"start {NIC} failed"])
+    heal(root)
+    host.begin(guest(NIC))
+    host.event(guest(NIC), "release", "shutdown")
+    assert host.changed == []
+
+
 def test_a_record_that_is_lost_after_start_is_told_of_and_the_guest_lives(root: str) -> None:
     """Its end is recorded all the same."""
     host = Host(root, nic())
