@@ -47,8 +47,9 @@ def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadli
         said: list[bytes] = []
         send_each(said.append)
         answers = [answer.decode() for answer in said]
-    known = len(answers)
-    answers += ["no answer in time"] * (len(records) - known)
+    # Where there was time left it was killed: then nothing is on its way.
+    known = len(records) if deadline.left else len(answers)
+    answers += ["its sender was killed" if deadline.left else "no answer in time"] * (len(records) - len(answers))
     for record, answer in zip(records, answers, strict=True):
         result = "success" if record.success else "failed"
         if answer == _SENT.decode():

@@ -48,11 +48,13 @@ class Child(NamedTuple):
     """Its pidfd, readable once it has ended."""
 
     def result(self) -> int:
-        """The errno of what it did, 0 for success, after it has ended. Reaps it."""
+        """The errno of what it did, 0 for success, EINTR where it was killed, after it has ended. Reaps it."""
         os.close(self.handle)
         _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
-        return code if 0 <= code < _CRASHED else errno.ECHILD
+        if code < 0:
+            return errno.EINTR
+        return code if code < _CRASHED else errno.ECHILD
 
     def abandon(self) -> None:
         """Stop waiting for it. It goes on as an orphan and init reaps it."""

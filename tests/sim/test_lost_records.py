@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Somebody has removed /run/libhook, or a guest's record in it: nobody knows any more where its devices were."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from aftermath import recover, wrong
@@ -165,4 +168,17 @@ def test_a_failure_that_the_kernel_did_not_take_is_recorded_at_release(root: str
     heal(root)
     host.event(guest(NIC), "release", "failed")
     assert host.records == [f"start {NIC} failed"]
+    assert wrong(host) == []
+
+
+def test_a_success_whose_sender_was_killed_is_recorded_at_the_end(root: str) -> None:
+    """As the kernel does where memory is short: nothing is on its way then, and the whole record is in the log."""
+    host = Host(root, nic())
+    for operation in ("prepare", "start"):
+        host.event(guest(NIC), operation)
+    with mock.patch.object(SimulatedKernel, "record", side_effect=lambda *_: os.kill(os.getpid(), signal.SIGKILL)):
+        outcome = host.event(guest(NIC), "started")
+    assert outcome.logged("not recorded")[0]["reason"] == "its sender was killed"
+    host.event(guest(NIC), "release", "shutdown")
+    assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
     assert wrong(host) == []
