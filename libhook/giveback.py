@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from libhook.address import PciAddress
 from libhook.domain import HostDevice
 from libhook.effects import holders, libvirtd, sysfs
-from libhook.errors import LibhookError
+from libhook.errors import LibhookError, unanswered
 from libhook.event import OPERATIONS, Operation
 from libhook.held import Held, HeldDevice, Recorded
 from libhook.plan import Plan, Record
@@ -53,6 +53,8 @@ def settle(session: Session, uuid: str, *, starting_anew: bool = False) -> str |
         return give_back(session.for_record(held) if held else session, uuid, alive)
     except LibhookError as error:
         return error.message
+    except OSError as error:  # of one guest's device; it keeps no other guest's from coming back
+        return unanswered(error).message
 
 
 def give_back(
@@ -105,6 +107,7 @@ def undo(
     session.log_plan(plan)
     hanging = situation.host.in_flight & {move.device for move in held.moves}
     failed = {str(address): f"{address} hangs in a kernel write" for address in hanging}
+    failed |= {str(address): reason for address, reason in situation.host.unknown.items()}
     failed |= {
         str(move.device): failure.reason
         for move, failure, _ in session.apply(plan.moves)

@@ -5,6 +5,7 @@ effects/sysfs.py takes the picture; the policy reads nothing else.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from libhook.address import PciAddress
@@ -115,6 +116,8 @@ class Host(NamedTuple):
     """Devices with a kernel write of ours still on its way: not to be touched, nor read."""
     unread: frozenset[PciAddress] = frozenset()
     """Devices whose override cannot be read, and is "" in their bindings: nobody knows what to restore."""
+    unknown: Mapping[PciAddress, str] = MappingProxyType({})
+    """Devices that are there and cannot be looked at, and why: of those to be given back, one keeps no other."""
 
 
 NOTHING = Host({}, {}, {}, frozenset(), frozenset(), iommu=False, in_use={}, uses={})

@@ -13,7 +13,7 @@ from libhook.address import PciAddress
 from libhook.effects import child, holders
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
-from libhook.errors import DeadlineExpired
+from libhook.errors import DeadlineExpired, unanswered
 from libhook.host import NO_CLASS, NOTHING, VFIO_PCI, Binding, Claim, Host, PciDevice
 
 _PATIENCE = 2.0
@@ -152,7 +152,8 @@ def glance(
 ) -> Host:
     """Only these devices, and nothing of their groups: enough once they are handed over.
 
-    Their overrides are read with a ``deadline`` only; without one nothing here can sleep. A device that does not answer
+    For what is given back there is a ``deadline``: then their overrides are read as well, and one that cannot be looked
+    at keeps no other. Without one nothing here can sleep. A device that does not answer
     is in flight: whoever hangs with its lock, the others must not wait for it.
     """
     wanted = [address for address in addresses if exists(machine, address)]
@@ -162,8 +163,16 @@ def glance(
         in_flight |= frozenset(readable) - set_now.keys()
     else:
         set_now = {}
-    devices = {address: _device(machine, address, set_now.get(address), ()) for address in wanted}
-    return NOTHING._replace(devices=devices, claims=claims, in_flight=in_flight, unread=_unread(machine, set_now))
+    devices, unknown = {}, {}
+    for address in wanted:
+        try:
+            devices[address] = _device(machine, address, set_now.get(address), ())
+        except OSError as error:
+            if deadline is None:
+                raise
+            unknown[address] = f"{address} cannot be looked at: {unanswered(error).message}"
+    unread = _unread(machine, set_now)
+    return NOTHING._replace(devices=devices, claims=claims, in_flight=in_flight, unread=unread, unknown=unknown)
 
 
 def _unread(machine: Machine, found: Mapping[PciAddress, str | None]) -> frozenset[PciAddress]:

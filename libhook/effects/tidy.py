@@ -23,7 +23,7 @@ def tidy(state: State) -> None:
                 state.remove("domains", name)
     for folder in ("claims", "homes", "in-flight"):
         for name in state.names(folder):
-            with suppress(DeadlineExpired, BadInput):
+            with suppress(DeadlineExpired, BadInput, OSError):  # one that cannot be looked at stays
                 address = PciAddress.parse(name.removesuffix(".new"))
                 with state.locked(state.names_of_locks([address]), _NOW):
                     if name.endswith(".new"):

@@ -126,7 +126,9 @@ def release(situation: Situation) -> Iterator[Action]:
         if held.move is None:
             continue
         seen = situation.host.devices.get(held.move.device)
-        if seen is None:
+        if held.move.device in situation.host.unknown:
+            yield Warn(f"{situation.host.unknown[held.move.device]}: left for libhook recover")
+        elif seen is None:
             yield Warn(f"{held.address} is gone from the host: nothing to give back")
         elif (claim := situation.host.claims.get(seen.address)) and claim.uuid != situation.domain.uuid:
             yield Warn(f"{held.address} is held by the guest {printable(claim.name)} by now: left to it")

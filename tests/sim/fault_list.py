@@ -133,6 +133,9 @@ def _at_writes(event: str, steps: dict[str, str]) -> Iterator[Trouble]:
         for module in ("vfio_pci", "e1000e") if step != "module" else ():
             unloaded = Fault(call, before=(("unload", module),))
             yield Trouble(event, step, f"{module} is unloaded before it", injected=(unloaded,), afterwards=_LOADED)
+        killed: tuple[Deed, ...] = (("kill", "writer"),)
+        yield Trouble(event, step, "the child that does it is killed before", injected=(Fault(call, before=killed),))
+        yield Trouble(event, step, "the child that does it is killed after", injected=(Fault(call, after=killed),))
         if step != "module":
             gone = Fault(call, before=(("vanish", NIC),))
             yield Trouble(event, step, "the device vanishes before it", injected=(gone,), gone=True)

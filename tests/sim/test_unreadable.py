@@ -9,12 +9,12 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from aftermath import recover, wrong
-from cases import NIC
+from aftermath import OTHER, recover, wrong
+from cases import DISK, NIC
 from scenario import Host, guest
 
 from libhook.effects import sysfs
-from libhook.simulation.hosts import nic
+from libhook.simulation.hosts import nic, workstation
 
 
 def _aliases(root: str) -> Path:
@@ -158,5 +158,50 @@ def test_a_configuration_that_is_lost_to_a_bad_disk_keeps_nothing(root: str) -> 
         refused = host.event(guest(NIC), "prepare")
     assert "config.toml cannot be read: Input/output error" in refused.line
     host.event(guest(NIC), "release", "failed")
+    recover(host)
+    assert wrong(host) == []
+
+
+def _in_no_way_a_link(root: str, name: str) -> Callable[[], None]:
+    """What mends it."""
+    path = _attribute(root, name)
+    target = os.readlink(path)
+    path.unlink()
+    path.write_text("")
+
+    def mend() -> None:
+        path.unlink()
+        path.symlink_to(target)
+
+    return mend
+
+
+def test_a_device_that_cannot_be_looked_at_keeps_no_other_of_its_guest(root: str) -> None:
+    """The other comes back at once; of the first it is said why not, and recover tries again."""
+    host = Host(root, workstation())
+    both = guest(NIC, DISK)
+    host.begin(both)
+    mend = _in_no_way_a_link(root, "driver")
+    ended = host.event(both, "release", "shutdown")
+    assert f"{NIC} cannot be looked at" in ended.logged("not given back")[0]["reason"]
+    assert host.records[-2:] == [f"stop {NIC} failed", f"stop {DISK} success"]
+    assert host.driver(DISK) == "nvme"
+    mend()
+    recover(host)
+    assert wrong(host) == []
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_guest_whose_device_cannot_be_looked_at_keeps_no_other_guest(root: str, first: bool) -> None:
+    """Whichever is recovered first."""
+    host = Host(root, workstation())
+    host.begin(guest(NIC))
+    host.begin(guest(DISK, name="other")._replace(uuid=("f" if first else "0") * 8 + OTHER[8:]))
+    host.libvirt.restart()
+    mend = _in_no_way_a_link(root, "iommu_group")
+    said = recover(host)
+    assert f"{root}/sys/bus/pci/devices/{NIC}/iommu_group: Invalid argument" in said
+    assert (host.driver(NIC), host.driver(DISK)) == ("vfio-pci", "nvme")
+    mend()
     recover(host)
     assert wrong(host) == []
