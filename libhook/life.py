@@ -266,7 +266,7 @@ def release(session: Session, event: Event, domain: Domain | None) -> None:
     """Give back what the record says; where the XML cannot be read, that of the guest of this name."""
     if domain:
         held, broken = _load(session, domain)
-        if held is None:
+        if broken or (held is None and session.state.has_lost(domain.uuid, (one.pci for one in domain.pci if one.pci))):
             _end_without_record(session, event, domain)
         if broken:
             return
@@ -290,6 +290,12 @@ def _end_without_record(session: Session, event: Event, domain: Domain) -> None:
     session.log_plan(plan)
     _say_what_is_lost(session, plan)
     session.send(plan.records)
+    state, addresses = session.state, [device.pci for device in domain.pci if device.pci]
+    with suppress(LibhookError):  # from now on nothing is lost: a second release finds nothing to say
+        state.prepare()
+        with state.locked(state.names_of_locks(addresses), session.deadline):
+            for address in addresses:
+                state.disclaim(address, domain.uuid)
 
 
 def _say_what_is_lost(session: Session, plan: Plan) -> None:

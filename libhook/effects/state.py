@@ -186,6 +186,16 @@ class State:
         if uuid is not None and not os.path.lexists(self._record(uuid)):
             self.remove("claims", str(address))
 
+    def has_lost(self, uuid: str, addresses: Iterable[PciAddress]) -> bool:
+        """Whether a guest without a record had one that somebody removed: its claim is left, or our folder is gone."""
+        if not os.path.isdir(f"{self._folder}/domains"):
+            return True
+        for address in addresses:
+            with suppress(BadInput):
+                if files.read(f"{self._folder}/claims/{address}") == uuid:
+                    return True
+        return False
+
     def remove(self, folder: str, name: str) -> None:
         """Remove a file that holds nothing. Where that cannot be done it is in nobody's way."""
         with suppress(OSError):

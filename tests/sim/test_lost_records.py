@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 from aftermath import recover, wrong
-from cases import NIC
+from cases import CASES, NIC
 from scenario import Host, guest
 
 from libhook.simulation.faults import Fault, heal, inject
@@ -48,12 +48,23 @@ def test_a_guest_that_ends_without_a_record_has_its_stop_and_its_device_is_named
     assert said["reason"].startswith(f"{NIC} stays on vfio-pci: ")
     assert said["reason"].endswith(_REATTACH)
     assert host.records[-1] == f"stop {NIC} success"
-    _reattach(host)
     again = host.event(guest(NIC), "release", "shutdown")
     assert (again.records, again.logged("not given back")) == ((), [])
+    _reattach(host)
     host.event(guest(NIC, name="tidy"), "prepare")
     host.event(guest(NIC, name="tidy"), "release", "failed")
     assert wrong(host) == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_second_release_has_lost_nothing(root: str, name: str) -> None:
+    """Also where a device was on vfio before, and stays there: its end is recorded once."""
+    case = CASES[name]
+    host = Host(root, case.world, case.config)
+    assert host.libvirt.start(case.guest).error == ""
+    host.libvirt.stop(case.guest.name, "shutdown")
+    again = host.event(case.guest, "release", "shutdown")
+    assert (again.code, again.stderr, again.records, again.log, again.changed) == (0, (), (), (), ())
 
 
 @pytest.mark.parametrize("what", ["everything", "the record"])
