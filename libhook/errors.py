@@ -6,7 +6,8 @@ No imports from libhook: everything may import this.
 
 import errno
 
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+"""What the system answers where something is used up."""
 
 
 def printable(text: str) -> str:
@@ -46,9 +47,9 @@ class Refused(LibhookError):
     """The guest may not have a device, or the operation must not go on."""
 
 
-def remedy_of(error: OSError, otherwise: str = "see the kernel's log") -> str:
-    """What helps against an answer of the system's: where something is used up, none of our files is to blame."""
-    return "see the limits of libvirtd's service" if error.errno in _EXHAUSTED else otherwise
+def remedy_of(error: OSError) -> str:
+    """What helps against an answer of the system's."""
+    return "see the limits of libvirtd's service" if error.errno in EXHAUSTED else "see the kernel's log"
 
 
 def unanswered(error: OSError) -> LibhookError:

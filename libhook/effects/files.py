@@ -6,7 +6,7 @@ import os
 import stat
 from contextlib import suppress
 
-from libhook.errors import BadInput, remedy_of
+from libhook.errors import EXHAUSTED, BadInput, LibhookError, unanswered
 
 _LONGEST = 1 << 24
 REMEDY = "libhook did not make it so: find out who did, then remove it"
@@ -33,8 +33,11 @@ def read(path: str, remedy: str = REMEDY) -> str | None:
         raise _unreadable(path, error, remedy) from None
 
 
-def _unreadable(path: str, error: OSError, remedy: str) -> BadInput:
-    return BadInput(f"{path} cannot be read: {error.strerror}", remedy_of(error, remedy))
+def _unreadable(path: str, error: OSError, remedy: str) -> LibhookError:
+    """Where something is used up the file is not to blame: nobody may take it for broken, and go on without it."""
+    if error.errno in EXHAUSTED:
+        return unanswered(OSError(error.errno, error.strerror, path))
+    return BadInput(f"{path} cannot be read: {error.strerror}", remedy)
 
 
 def replace(path: str, text: str) -> None:

@@ -158,7 +158,8 @@ def left_behind(situation: Situation) -> Iterator[tuple[HostDevice, PciDevice]]:
 
     At a second ``release`` there are none: the first has given them back.
     """
-    for device in situation.domain.pci if situation.held is None else ():
+    is_over = situation.held is None and situation.event.operation.name == "release"
+    for device in situation.domain.pci if is_over else ():
         seen = situation.host.devices.get(device.pci) if device.pci else None
         if seen and seen.on_vfio and is_ours(situation, device):
             claim = situation.host.claims.get(seen.address)  # its own, where its record is broken

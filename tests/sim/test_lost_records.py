@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Somebody has removed /run/libhook, or a guest's record in it: nobody knows any more where its devices were."""
 
+import errno
 import os
 import shutil
 import signal
@@ -190,6 +191,26 @@ def test_a_success_whose_sender_was_killed_is_recorded_at_the_end(root: str) -> 
     with mock.patch.object(SimulatedKernel, "record", side_effect=lambda *_: os.kill(os.getpid(), signal.SIGKILL)):
         outcome = host.event(guest(NIC), "started")
     assert outcome.logged("not recorded")[0]["reason"] == "its sender was killed"
+    host.event(guest(NIC), "release", "shutdown")
+    assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
+    assert wrong(host) == []
+
+
+def test_a_record_that_cannot_be_opened_for_want_of_descriptors_is_not_lost(root: str) -> None:
+    """Nothing is said to be gone, and no end recorded, of what comes back a moment later."""
+    host = Host(root, nic())
+    host.begin(guest(NIC))
+    opening = os.open
+
+    def refuse(path: str, *rest: int) -> int:
+        if path.endswith(".json"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+        return opening(path, *rest)
+
+    with mock.patch("os.open", refuse):
+        outcome = host.event(guest(NIC), "release", "shutdown")
+    assert (outcome.code, outcome.records, outcome.logged("not given back")) == (0, (), [])
+    assert outcome.logged("failed")[0]["reason"].endswith("see the limits of libvirtd's service")
     host.event(guest(NIC), "release", "shutdown")
     assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
     assert wrong(host) == []
