@@ -11,12 +11,11 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from guests import Guest, pci, virsh
+from guests import Guest, libvirts_own_xml, pci
 from host import NIC, NIC2, NIC3, NIC4, NIC5, PCI, VFS, driver_of, hand_over, wait_for
 
 HOOK = "/etc/libvirt/hooks/qemu"
@@ -95,12 +94,7 @@ def is_libhook(process: Path) -> bool:
 def hook(cards: Sequence[str]) -> tuple[Step, Step]:
     """What libvirtd runs at prepare and release, fed the XML that libvirtd would write."""
     guest = Guest([pci(card) for card in cards], f"bench-{len(cards)}")
-    with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
-        file.write(guest.xml)
-        file.flush()
-        virsh("define", file.name)
-    xml = virsh("dumpxml", guest.uuid).encode()
-    virsh("undefine", guest.uuid)
+    xml = libvirts_own_xml(guest).encode()
 
     def call(*arguments: str) -> Step:
         return lambda: run([HOOK, guest.name, *arguments], xml)

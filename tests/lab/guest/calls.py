@@ -15,6 +15,8 @@ from guests import Guest
 
 HOOK = "/etc/libvirt/hooks/qemu"
 CONFIG = Path("/etc/libhook/config.toml")
+LIMIT = 90
+"""Seconds for any call."""
 
 
 class Answer(NamedTuple):
@@ -37,8 +39,32 @@ def command(*arguments: str) -> Answer:
 
 def _run(command: list[str], text: str) -> Answer:
     began = time.monotonic()
-    done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=90)
-    return Answer(done.returncode, (done.stdout + done.stderr).decode().strip(), time.monotonic() - began)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        try:
+            out, err = process.communicate(text.encode(), timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            what = dump_of_hooks()  # before it is killed, which would end what is to be seen
+            process.kill()
+            raise AssertionError(f"{command} did not return within {LIMIT} s:\n{what}") from None
+    return Answer(process.returncode, (out + err).decode().strip(), time.monotonic() - began)
+
+
+def dump_of_hooks() -> str:
+    """Every process of libhook's, and every one that sleeps in the kernel for good: where it is, what it has open."""
+    return "\n".join(text for folder in Path("/proc").glob("[0-9]*") if (text := _dump(folder)))
+
+
+def _dump(folder: Path) -> str:
+    try:
+        line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        stat = (folder / "stat").read_text()
+        if "hook" not in line and stat.rpartition(")")[2].split()[0] != "D":
+            return ""
+        opened = [f"{path.name}={os.readlink(path)}" for path in (folder / "fd").iterdir()]
+        return "\n".join((f"{stat.strip()} [{line}]", " ".join(opened), (folder / "stack").read_text()))
+    except OSError:
+        return ""  # it has ended
 
 
 @contextmanager

@@ -223,6 +223,18 @@ class Guest:
         wait_for(f"the end of {self.name}", lambda: self.uuid not in virsh("list", "--all", "--uuid"), seconds)
 
 
+def libvirts_own_xml(guest: Guest) -> str:
+    """The guest's XML as libvirtd writes it for the hook."""
+    with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+        file.write(guest.xml)
+        file.flush()
+        virsh("define", file.name)
+    try:
+        return virsh("dumpxml", guest.uuid)
+    finally:
+        virsh("undefine", guest.uuid)
+
+
 def kill_libvirtd() -> None:
     """SIGKILL, so that libvirtd can put nothing in order."""
     pid = int(Path("/run/libvirtd.pid").read_text())
