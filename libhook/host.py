@@ -86,6 +86,8 @@ class Trail(NamedTuple):
     """Records lost since boot."""
     may_send: bool = True
     """Whether the kernel would take a record from this process, and it has what sends one."""
+    stopped: bool = False
+    """Whether auditd is stopped, by SIGSTOP or a debugger: it is there, and writes nothing down."""
 
 
 class Claim(NamedTuple):

@@ -69,9 +69,9 @@ def trail(machine: Machine, deadline: Deadline) -> Trail | None:
     def ask(say: Callable[[bytes], None]) -> None:
         answer = machine.kernel.trail()
         if answer is not None:
-            say(b"%d %d %d %d" % answer)
+            say(b"%d %d %d %d %d" % answer)
 
     for line in child.lines(ask, Deadline(min(deadline.at, Deadline.after(_PATIENCE).at))):
-        enabled, daemon, lost, may_send = map(int, line.split())
-        return Trail(bool(enabled), daemon, lost, bool(may_send))
+        enabled, daemon, lost, may_send, stopped = map(int, line.split())
+        return Trail(bool(enabled), daemon, lost, bool(may_send), bool(stopped))
     return None

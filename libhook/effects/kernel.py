@@ -16,6 +16,8 @@ _AUDIT_VIRT_RESOURCE = 2501
 _CAP_AUDIT_WRITE = 29
 _NETLINK_AUDIT = 9
 _NLM_F_REQUEST = 1
+_GONE = ("", "Z", "X")
+_STOPPED = ("T", "t")
 _PRIORITY = {"info": 6, "warning": 4, "error": 3}
 
 
@@ -103,7 +105,11 @@ class LinuxKernel:
             audit.audit_close(connection)
 
     def trail(self) -> Trail | None:
-        """See Kernel. Asked over netlink: the bindings of audit 4.0 have no call for it."""
+        """See Kernel. Asked over netlink: the bindings of audit 4.0 have no call for it.
+
+        The kernel names its auditd also when that has been killed or stopped, until a record cannot be handed to it:
+        at the next one, or when what it may leave unread is full (kernel/audit.c, kauditd_send_queue).
+        """
         import socket
         import struct
 
@@ -119,7 +125,8 @@ class LinuxKernel:
         if kind != _AUDIT_GET:
             return None
         _, enabled, _, daemon, _, _, lost = struct.unpack_from("=7I", answer, header.size)  # struct audit_status
-        return Trail(enabled != 0, daemon, lost, _may_send())
+        state = _state(daemon)
+        return Trail(enabled != 0, daemon if state not in _GONE else 0, lost, _may_send(), state in _STOPPED)
 
     def log(self, fields: dict[str, object]) -> None:
         """See Kernel. To the journal with its fields; where python3-systemd is missing, to syslog as one line."""
@@ -136,6 +143,15 @@ class LinuxKernel:
         else:
             named = {f"LIBHOOK_{name.upper()}": str(value) for name, value in fields.items()}
             journal.send(line, PRIORITY=str(level), SYSLOG_IDENTIFIER="libhook", **named)
+
+
+def _state(pid: int) -> str:
+    """The state of a process, as /proc/PID/stat has it; "" where there is none of that number."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 def _may_send() -> bool:

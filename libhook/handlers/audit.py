@@ -35,6 +35,8 @@ def required(situation: Situation) -> Iterator[Action]:
         reason, remedy = "it is off in the kernel", "auditctl -e 1, or audit=1 on the kernel's command line"
     elif not trail.daemon:
         reason, remedy = "no auditd writes it down", "systemctl start auditd"
+    elif trail.stopped:
+        reason, remedy = f"auditd (pid {trail.daemon}) is stopped", f"kill -CONT {trail.daemon}"
     elif situation.event.operation.name == "start" and situation.held and trail.lost > situation.held.lost:
         reason, remedy = "records were lost since the guest was prepared", "raise the backlog: auditctl -b 8192"
     else:

@@ -199,6 +199,13 @@ REFUSALS = {
         _trail('{"enabled": true, "daemon": 0, "lost": 0}'),
         REQUIRED,
     ),
+    "auditd stopped": Refusal(
+        nic(),
+        guest(NIC),
+        f"{NIC}: the audit trail is required, but auditd (pid 700) is stopped: kill -CONT 700",
+        _trail('{"enabled": true, "daemon": 700, "lost": 0, "stopped": true}'),
+        REQUIRED,
+    ),
     "trail not ours to write": Refusal(
         nic(),
         guest(NIC),
@@ -298,15 +305,22 @@ def test_many_refusals_are_still_one_line(root: str) -> None:
     assert host.records == [f"start {address} failed" for address in addresses]
 
 
-def test_the_trail_is_asked_again_at_start(root: str) -> None:
-    """Records were lost since prepare: the guest is not given its device, and it is taken back."""
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ('"lost": 3', "records were lost since the guest was prepared"),
+        ('"lost": 2, "stopped": true', "auditd (pid 700) is stopped"),
+    ],
+)
+def test_the_trail_is_asked_again_at_start(root: str, fields: str, reason: str) -> None:
+    """It broke since prepare: the guest is not given its device, and it is taken back."""
     host = Host(root, nic(), REQUIRED)
     _trail('{"enabled": true, "daemon": 700, "lost": 2}')(host)
     assert host.event(guest(NIC), "prepare").code == 0
-    _trail('{"enabled": true, "daemon": 700, "lost": 3}')(host)
+    _trail(f'{{"enabled": true, "daemon": 700, {fields}}}')(host)
     refused = host.event(guest(NIC), "start")
     assert refused.code == 1
-    assert "the audit trail is required, but records were lost since the guest was prepared" in refused.line
+    assert f"the audit trail is required, but {reason}" in refused.line
     host.event(guest(NIC), "release", "failed")
     assert host.records == [f"start {NIC} failed"]
     assert (host.changed, host.leftovers) == ([], [])

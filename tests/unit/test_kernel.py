@@ -4,18 +4,22 @@
 import errno
 import os
 import resource
+import signal
+import socket
+import struct
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 from unittest import mock
 
 import pytest
 from generated import generated
 from hypothesis import strategies as st
 
-from libhook.effects import child
+from libhook.effects import child, kernel
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import LinuxKernel, Machine
 from libhook.effects.log import Log
@@ -91,9 +95,49 @@ def test_a_record_without_the_privilege_is_not_sent() -> None:
 def test_the_trail_is_asked_of_the_kernel() -> None:
     """A status where the kernel gives one, None where it refuses or cannot be asked."""
     status = KERNEL.trail()
-    assert status is None or status == Trail(status.enabled, status.daemon, status.lost)
+    assert status is None or status == Trail(status.enabled, status.daemon, status.lost, stopped=status.stopped)
     assert _in_a_child(KERNEL.trail) == "None"
     assert _in_a_child(KERNEL.trail, alone=True) == "None"
+
+
+def test_an_auditd_that_cannot_write_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel still names one that is stopped, dead or gone: the first is told apart, the others are none."""
+    with subprocess.Popen(["sleep", "600"]) as auditd:
+        monkeypatch.setattr(socket, "socket", lambda *_: _Netlink(auditd.pid))
+        assert KERNEL.trail() == Trail(True, auditd.pid, 7, *_may_send_and(stopped=False))
+        auditd.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, auditd.pid, os.WSTOPPED)
+        assert KERNEL.trail() == Trail(True, auditd.pid, 7, *_may_send_and(stopped=True))
+        auditd.kill()
+        os.waitid(os.P_PID, auditd.pid, os.WEXITED | os.WNOWAIT)
+        assert KERNEL.trail() == Trail(True, 0, 7, *_may_send_and(stopped=False))
+    assert KERNEL.trail() == Trail(True, 0, 7, *_may_send_and(stopped=False))
+
+
+def _may_send_and(*, stopped: bool) -> tuple[bool, bool]:
+    return kernel._may_send(), stopped
+
+
+class _Netlink:
+    """A socket on which the kernel says that this process is its auditd, and that 7 records were lost."""
+
+    def __init__(self, auditd: int) -> None:
+        self._status = struct.pack("=7I", 0, 1, 1, auditd, 0, 64, 7)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def settimeout(self, seconds: float) -> None:
+        assert seconds
+
+    def sendto(self, *_: object) -> None:
+        pass
+
+    def recv(self, _size: int) -> bytes:
+        return struct.pack("=IHHII", 44, 1000, 0, 1, 0) + self._status
 
 
 def _journal() -> tuple[ModuleType, list[tuple[str, dict[str, str]]]]:

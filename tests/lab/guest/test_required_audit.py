@@ -37,6 +37,18 @@ def auditctl(*arguments: str) -> dict[str, str]:
     return dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line)
 
 
+def auditd() -> int:
+    """The pid that the kernel has of its auditd, as libhook is told it; 0: none."""
+    return int(auditctl("-s")["pid"])
+
+
+def start_auditd() -> None:
+    """Another one."""
+    old = auditd()
+    subprocess.run(["auditd"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, timeout=60)
+    wait_for("auditd", lambda: auditd() not in (0, old))
+
+
 def send(count: int) -> None:
     """Send records that are about nothing, by a process of its own, since each may have to wait."""
     text = (
@@ -59,14 +71,38 @@ def off() -> Iterator[None]:
 @contextmanager
 def gone() -> Iterator[None]:
     """There is no auditd."""
-    pid = int(auditctl("-s")["pid"])
-    os.kill(pid, signal.SIGTERM)
-    wait_for("the end of auditd", lambda: auditctl("-s")["pid"] == "0")
+    os.kill(auditd(), signal.SIGTERM)
+    wait_for("the end of auditd", lambda: not auditd())
     try:
         yield
     finally:
-        subprocess.run(["auditd"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, timeout=60)
-        wait_for("auditd", lambda: auditctl("-s")["pid"] != "0")
+        start_auditd()
+
+
+@contextmanager
+def stopped() -> Iterator[None]:
+    """auditd is there and does nothing; that makes no difference to what the kernel says."""
+    said = auditctl("-s")
+    os.kill(auditd(), signal.SIGSTOP)
+    try:
+        yield
+        now = auditctl("-s")
+        assert [now[key] for key in ("enabled", "pid", "lost")] == [said[key] for key in ("enabled", "pid", "lost")]
+    finally:
+        os.kill(int(said["pid"]), signal.SIGCONT)
+
+
+@contextmanager
+def killed() -> Iterator[None]:
+    """auditd is dead, which the kernel does not know until it has a record for it."""
+    pid = auditd()
+    os.kill(pid, signal.SIGKILL)
+    wait_for("the end of auditd", lambda: not Path(f"/proc/{pid}").exists())
+    assert auditd() == pid
+    try:
+        yield
+    finally:
+        start_auditd()
 
 
 @contextmanager
@@ -127,6 +163,8 @@ def refused(one: Guest, reason: str) -> None:
         (off, "it is off in the kernel: auditctl -e 1"),
         (gone, "no auditd writes it down: systemctl start auditd"),
         (gone_and_full, "no auditd writes it down: systemctl start auditd"),
+        (killed, "no auditd writes it down: systemctl start auditd"),
+        (stopped, "auditd (pid {0}) is stopped: kill -CONT {0}"),
     ],
 )
 def test_no_start_while_the_trail_is_broken(
@@ -134,8 +172,9 @@ def test_no_start_while_the_trail_is_broken(
 ) -> None:
     """The start is refused and nothing is written; with the trail mended the same guest starts and is recorded."""
     one = guest(pci(NIC))
+    pid = auditd()
     with broken():
-        refused(one, reason)
+        refused(one, reason.format(pid))
         assert records(one, result="success", ours=True) == []
     one.start()
     wait_for("the record of the start", lambda: records(one, "start", ours=True, result="success"))
