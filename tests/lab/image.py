@@ -20,11 +20,12 @@ from typing import TextIO
 
 SUITE = "trixie"
 HOST_PROGRAMS = {"mmdebstrap": "mmdebstrap", "qemu-system-x86_64": "qemu-system-x86", "mke2fs": "e2fsprogs"}
-# lvm2 and mdadm stand on disks that are then in use; driverctl is what the benchmark compares with.
+# lvm2 and mdadm stand on disks that are then in use; driverctl is what the benchmark compares with; tgt is an iSCSI
+# target, and qemu-block-extra has QEMU's other end of it.
 PACKAGES = """
     linux-image-amd64 kmod udev systemd-sysv dbus procps psmisc iproute2 pciutils usbutils strace
     libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-driver-nodedev libvirt-daemon-driver-network
-    libvirt-clients qemu-system-x86 auditd driverctl hyperfine lvm2 mdadm
+    libvirt-clients qemu-system-x86 qemu-block-extra auditd driverctl hyperfine lvm2 mdadm tgt
     python3-audit python3-libvirt python3-lxml python3-structlog python3-systemd
     python3-pytest python3-pytest-timeout python3-hypothesis
 """

@@ -2,6 +2,7 @@
 """Fixtures: guests that end with their test, and the proof after each test that the host is as before."""
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from calls import CONFIG
-from guests import Device, Guest, Refused, virsh
+from guests import Device, Guest, Refused, iscsi, virsh
 from host import (
     PF,
     STATE,
@@ -100,6 +101,30 @@ def pool(tmp_path: Path) -> Iterator[None]:
     virsh("net-create", str(tmp_path / "pool.xml"))
     yield
     virsh("net-destroy", "pool")
+
+
+@pytest.fixture
+def iscsi_disk(tmp_path: Path) -> Iterator[Device]:
+    """A disk out of a file behind an iSCSI target of this machine."""
+    target, disk = "iqn.2011-02.org.example:lab", tmp_path / "iscsi"
+    disk.write_bytes(bytes(1 << 20))
+    with subprocess.Popen(["tgtd", "-f"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
+        try:
+            wait_for("tgtd", lambda: _tgtadm("--op", "show", "--mode", "sys") == 0)
+            for step in (
+                ("--op", "new", "--mode", "target", "--tid", "1", "--targetname", target),
+                ("--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", "1", "--backing-store", str(disk)),
+                ("--op", "bind", "--mode", "target", "--tid", "1", "--initiator-address", "ALL"),
+            ):
+                assert _tgtadm(*step) == 0, step
+            yield iscsi(f"{target}/1")
+            _destroy_all()  # a QEMU whose target is gone does not end before it has tried for long
+        finally:
+            daemon.kill()
+
+
+def _tgtadm(*arguments: str) -> int:
+    return subprocess.run(["tgtadm", "--lld", "iscsi", *arguments], capture_output=True, timeout=30).returncode
 
 
 def _destroy(uuid: str) -> None:

@@ -100,6 +100,17 @@ def scsi(host_channel_target_lun: str) -> Device:
     )
 
 
+def iscsi(name: str) -> Device:
+    """A unit of an iSCSI target of this machine, for which libvirtd has no record."""
+    return Device(
+        f"<hostdev mode='subsystem' type='scsi'><source protocol='iscsi' name='{name}'>"
+        "<host name='127.0.0.1' port='3260'/></source></hostdev>",
+        "scsi",
+        name,
+        libvirt_records=False,
+    )
+
+
 def file_disk(path: Path, target: str = "sda", bus: str = "sata") -> str:
     """A disk out of a file."""
     return (

@@ -64,7 +64,7 @@ def target(tmp_path: Path) -> None:
     (port / "lun/lun_0/disk0").symlink_to(disk)
 
 
-def every_kind() -> dict[str, Device]:
+def every_kind(iscsi_disk: Device) -> dict[str, Device]:
     """One device of each kind, none of them another's PF, sibling or namespace."""
     network = "<interface type='network'><mac address='52:54:00:6c:68:0a'/><source network='pool'/></interface>"
     vhost = f"<hostdev mode='subsystem' type='scsi_host'><source protocol='vhost' wwpn='{WWPN}'/></hostdev>"
@@ -77,6 +77,7 @@ def every_kind() -> dict[str, Device]:
         "USB by address": usb(USB_STICK, by_address=True),
         "USB by vendor and product": usb(USB_PEN),
         "SCSI": scsi(scsi_target(SCSI_CONTROLLER, 0)),
+        "iSCSI": iscsi_disk,
         "SCSI host": Device(vhost, "scsi_host", WWPN),
     }
 
@@ -95,8 +96,8 @@ def written(guest: Guest, device: Device, reason: str, ours: bool) -> list[str]:
 class Table:
     """What was seen, by kind and moment."""
 
-    def __init__(self) -> None:
-        self.devices = every_kind()
+    def __init__(self, iscsi_disk: Device) -> None:
+        self.devices = every_kind(iscsi_disk)
         self.seen: dict[str, dict[str, str]] = {kind: {} for kind in self.devices}
 
     def note(self, moment: str, guest: Guest, kinds: Iterable[str] = ()) -> None:
@@ -118,9 +119,9 @@ class Table:
 
 @pytest.mark.usefixtures("pool", "target")
 @pytest.mark.timeout(1200)
-def test_the_table_of_the_document_is_what_is_recorded(guest: MakeGuest) -> None:
+def test_the_table_of_the_document_is_what_is_recorded(guest: MakeGuest, iscsi_disk: Device) -> None:
     """Every cell of it, for every kind that this machine has."""
-    table = Table()
+    table = Table(iscsi_disk)
     try:
         whole_lives(table, guest)
         plugging(table, guest)

@@ -14,7 +14,7 @@ from host import (
     scsi_target,
     vf_mac,
 )
-from trail import expect_given, expect_returned
+from trail import expect_given, expect_returned, records
 
 MAC = "52:54:00:6c:68:01"
 
@@ -82,3 +82,12 @@ def test_scsi_disk(guest: MakeGuest) -> None:
     expect_given(one)
     one.destroy()
     expect_returned(one)
+
+
+def test_iscsi_disk(guest: MakeGuest, iscsi_disk: Device) -> None:
+    """A unit of an iSCSI target is recorded by its name, and by us alone: libvirtd has no such record."""
+    one = guest(iscsi_disk).start()
+    expect_given(one)
+    one.destroy()
+    expect_returned(one)
+    assert records(one, ours=False) == []
