@@ -15,7 +15,13 @@ _LOST = "what /run/libhook kept of the guest is gone"
 
 
 def target(situation: Situation, device: HostDevice) -> str:
-    """The driver it shall have: what the XML asks for, else the configuration, else the kernel's own choice.
+    """The driver it shall have, by the name this kernel knows it by: ``vfio_pci`` is the module of ``vfio-pci``."""
+    wanted = _asked_for(situation, device)
+    return next((known for known in situation.host.vfio_drivers if same_driver(known, wanted)), wanted)
+
+
+def _asked_for(situation: Situation, device: HostDevice) -> str:
+    """What the XML asks for, else the configuration, else the kernel's own choice.
 
     A managed device goes where libvirt takes it, which knows nothing of our configuration.
     """

@@ -161,3 +161,15 @@ def test_a_dry_run_of_a_guest_without_devices_says_nothing(root: str, operation:
     outcome = host.call(("win11", operation, "begin", "-"), guest().xml(1), dry_run=True)
     assert (outcome.code, outcome.stdout, outcome.stderr) == (0, "", ())
     assert host.everything() == before
+
+
+@pytest.mark.parametrize(("model", "config"), [("vfio_pci", ""), ("", 'driver = "vfio_pci"\n')])
+def test_a_module_s_name_is_printed_as_the_driver_that_is_written(root: str, model: str, config: str) -> None:
+    """``vfio_pci`` is the module of ``vfio-pci``: dry run and journal have the name that the kernel is given."""
+    host = Host(root, workstation(), config)
+    foretold = host.call(("win11", "prepare", "begin", "-"), guest(NIC, model=model).xml(1), dry_run=True).stderr
+    real = host.event(guest(NIC, model=model), "prepare")
+    promised = [(match[2], match[1]) for match in filter(None, map(_WRITE.fullmatch, foretold))]
+    assert promised == list(real.writes)
+    (held,) = real.journal.values()
+    assert [move.want for move in held.moves] == [("vfio-pci", "vfio-pci")]
