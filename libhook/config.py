@@ -66,8 +66,8 @@ def parse(text: str, name: str = "", uuid: str = "") -> Config:
         if not isinstance(section, dict):
             raise BadInput(f"{_FILE}: {where} must be a section", f"write [{where}]")
         own = _checked(section, f"{where}.")
-        if _is_uuid(pattern):  # also where a guest is called so
-            if pattern == uuid:
+        if _is_uuid(pattern.lower()):  # also where a guest is called so
+            if pattern.lower() == uuid:
                 matching.append(((True, False, 0), own))
             continue
         exact = pattern == name

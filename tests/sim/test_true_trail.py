@@ -101,11 +101,12 @@ def test_a_question_about_the_trail_that_blocks_does_not_keep_libvirt_waiting(
     assert (host.changed, host.records) == ([], [f"start {NIC} failed"])
 
 
-def test_a_section_that_is_a_uuid_is_for_no_guest_of_that_name() -> None:
-    """Whoever may choose a guest's name must not choose another guest's consent."""
-    text = f'[domains."{UUID}"]\nsiblings = "bind"\n'
+@pytest.mark.parametrize("written", [UUID, UUID.upper()])
+def test_a_section_that_is_a_uuid_is_for_no_guest_of_that_name(written: str) -> None:
+    """Whoever may choose a guest's name must not choose another guest's consent, in whatever case it is written."""
+    text = f'[domains."{written}"]\nsiblings = "bind"\n'
     assert config.parse(text, name="win11", uuid=UUID).siblings == "bind"
-    assert config.parse(text, name=UUID, uuid=UUID.replace("c", "d")).siblings == "refuse"
+    assert config.parse(text, name=written, uuid=UUID.replace("c", "d")).siblings == "refuse"
 
 
 def test_double_quotes_name_a_device_too(root: str) -> None:
