@@ -23,11 +23,12 @@ def target(situation: Situation, device: HostDevice) -> str:
 def _asked_for(situation: Situation, device: HostDevice) -> str:
     """What the XML asks for, else the configuration, else the kernel's own choice.
 
-    A managed device goes where libvirt takes it, which knows nothing of our configuration.
+    A managed device goes where libvirt takes it, which knows nothing of our configuration, and takes it there from any
+    other driver that we had put it on (virPCIDeviceBindToStub).
     """
     if device.model is not None:
         return device.model
-    if situation.config.driver != "auto" and is_ours(situation, device):
+    if situation.config.driver != "auto" and not device.managed:
         return situation.config.driver
     seen = situation.host.devices.get(device.pci) if device.pci else None
     return seen.variant if seen else VFIO_PCI

@@ -2,7 +2,7 @@
 """Whole lives of guests: whatever happened, the host is in the end as it was in the beginning."""
 
 import pytest
-from cases import CASES, NIC, Case, recorded
+from cases import CASES, NIC, Case, recorded, variant
 from scenario import Host, guest
 
 from libhook.simulation.faults import Fault, inject
@@ -124,6 +124,16 @@ def test_a_device_used_managed_after_unmanaged_is_given_back(root: str) -> None:
         assert host.driver(NIC) == "vfio-pci"
         host.libvirt.stop("win11")
         assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
+        _assert_as_before(host)
+
+
+def test_a_managed_device_goes_to_the_driver_that_libvirt_takes_it_to(root: str) -> None:
+    """Also where another is configured and libhook binds it: libvirt moves it on, and then does not give it back."""
+    host = Host(root, variant(), 'bind_managed = true\ndriver = "vfio-pci"\n')
+    for managed, driver in ((False, "vfio-pci"), (True, "mlx5_vfio_pci")):
+        assert host.libvirt.start(guest(NIC, managed=managed)).error == ""
+        assert host.driver(NIC) == driver
+        host.libvirt.stop("win11")
         _assert_as_before(host)
 
 
