@@ -138,14 +138,19 @@ install_service() {
     run systemctl try-restart libhook-watch.service
 }
 
-install_hook() {
-    folder "$hooks"
+is_foreign() { { [ -e "$root$1" ] || [ -L "$root$1" ]; } && ! is_ours "$root$1"; }
+
+# Decided before anything is changed: a hook of somebody else's is never overwritten.
+choose_hook() {
     target=$hooks/qemu other=$hooks/qemu.d/libhook
-    if { [ -e "$root$target" ] || [ -L "$root$target" ]; } && ! is_ours "$root$target"; then
-        target=$other other=''
-        folder "$hooks/qemu.d"
+    ! is_foreign "$target" || target=$other other=''
+    ! is_foreign "$target" || die "$root$target is somebody else's, too; give it another name"
+}
+
+install_hook() {
+    folder "$(dirname -- "$target")"
+    [ -n "$other" ] ||
         say "another hook stands in $root$hooks/qemu: libhook goes into $root$target, which libvirtd runs after it"
-    fi
     place "$target" "$hooks" hook_text
     # The other place is ours from an earlier time, when a hook of somebody else stood here: not twice.
     [ -z "$other" ] || ! is_ours "$root$other" || run rm -f -- "$root$other"
@@ -196,6 +201,7 @@ install() {
         [ -f "$here/$part" ] || die "$here/$part is missing; run install.sh from a whole clone"
     done
     [ "$(grep -c '^lib=' "$here/hooks/qemu")" -eq 1 ] || die "$here/hooks/qemu has not one lib= line; get a whole clone"
+    choose_hook
     [ -n "$root" ] || trusted_prefix
     [ -n "$root" ] || install_packages libvirt
     [ -z "$root" ] || run mkdir -p -- "$root"

@@ -194,6 +194,19 @@ def test_a_dangling_link_is_somebody_elses_hook(clone: Clone) -> None:
     assert OUR_HOOK_IN_D in clone.files()
 
 
+def test_two_hooks_of_somebody_else_leave_no_place(clone: Clone) -> None:
+    """A file that is called as ours would be is not overwritten; it is said before anything is changed."""
+    _put_other_hook(clone)
+    other = clone.host / OUR_HOOK_IN_D
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\n# not ours\n")
+    before = clone.files()
+    done = clone.run()
+    assert done.returncode == 1
+    assert f"{other} is somebody else's, too" in done.stderr
+    assert clone.files() == before
+
+
 def test_libvirtd_never_runs_the_hook_twice(clone: Clone) -> None:
     """When the other hook has gone, ours moves to its place instead of standing in both."""
     other = _put_other_hook(clone)
