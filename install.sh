@@ -197,6 +197,8 @@ trusted_prefix() {
 
 install() {
     needs_root "installing"
+    [ "${installed:-$prefix}" = "$prefix" ] ||
+        die "it is installed below $installed already; use --prefix $installed, or uninstall that first"
     for part in libhook/cli.py hooks/qemu; do
         [ -f "$here/$part" ] || die "$here/$part is missing; run install.sh from a whole clone"
     done
@@ -230,11 +232,6 @@ holders() {
 
 uninstall() {
     needs_root "uninstalling"
-    for file in "$root$hooks/qemu.d/libhook" "$root$hooks/qemu"; do # says where the rest is, unless --prefix does
-        found=$(sed -n 's|^lib=\(/[A-Za-z0-9/._+-]*\)/lib/libhook #.*|\1|p' "$file" 2>/dev/null) || continue
-        [ -n "$given" ] || prefix=${found:-$prefix}
-    done
-    lib=$prefix/lib/libhook units=$prefix/lib/systemd/system completions=$prefix/share/bash-completion/completions
     held=$(holders | sort -u | paste -s -d , -)
     [ -z "$held" ] || die "a guest still has its devices through libhook: $held; shut it down, or run libhook recover"
     for file in "$hooks/qemu" "$hooks/qemu.d/libhook"; do
@@ -288,13 +285,16 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-given=$prefix
-prefix=${prefix:-/usr/local}
+hooks=/etc/libvirt/hooks
+# The hook says where the rest is, unless --prefix does.
+installed=$(sed -n 's|^lib=\(/[A-Za-z0-9/._+-]*\)/lib/libhook #.*|\1|p' \
+    "$root$hooks/qemu" "$root$hooks/qemu.d/libhook" 2>/dev/null | head -n 1)
+prefix=${prefix:-${installed:-/usr/local}}
 case $prefix in
 /*[!A-Za-z0-9/._+-]* | [!/]*) misused "--prefix needs an absolute path of letters, digits and /._+-" ;;
 esac
 lib=$prefix/lib/libhook
-units=$prefix/lib/systemd/system
 completions=$prefix/share/bash-completion/completions
-hooks=/etc/libvirt/hooks
+units=/etc/systemd/system # systemd looks below no other prefix than these two
+case $prefix in /usr | /usr/local) units=$prefix/lib/systemd/system ;; esac
 "$mode"

@@ -196,14 +196,11 @@ def test_a_dangling_link_is_somebody_elses_hook(clone: Clone) -> None:
 
 def test_two_hooks_of_somebody_else_leave_no_place(clone: Clone) -> None:
     """A file that is called as ours would be is not overwritten; it is said before anything is changed."""
-    _put_other_hook(clone)
-    other = clone.host / OUR_HOOK_IN_D
+    other = _put_other_hook(clone).parent / "qemu.d/libhook"
     other.parent.mkdir()
     other.write_text("#!/bin/sh\n# not ours\n")
     before = clone.files()
-    done = clone.run()
-    assert done.returncode == 1
-    assert f"{other} is somebody else's, too" in done.stderr
+    assert f"{other} is somebody else's, too" in clone.run().stderr
     assert clone.files() == before
 
 
@@ -236,9 +233,14 @@ def test_uninstall_leaves_nothing(clone: Clone, with_other_hook: bool) -> None:
     assert clone.files() == before
 
 
-def test_uninstall_finds_another_prefix(clone: Clone) -> None:
-    """Who installed with --prefix need not remember it: the hook knows."""
+def test_another_prefix_need_not_be_remembered_and_is_the_only_one(clone: Clone) -> None:
+    """The hook knows it, at the next installation and at --uninstall; the unit is where systemd looks."""
     clone.run("--prefix", "/opt/virt")
+    before = clone.files()
+    assert "etc/systemd/system/libhook-watch.service" in before
+    assert clone.run().returncode == 0
+    assert "installed below /opt/virt already" in clone.run("--prefix", "/usr").stderr
+    assert clone.files() == before
     clone.run("--uninstall")
     assert clone.files() == {}
 
