@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Devices that the host stands on, that somebody has open, and that hang."""
 
-import errno
 import os
 import subprocess
 import time
@@ -23,7 +22,6 @@ from libhook.host import Binding
 from libhook.plan import Move
 from libhook.session import Session
 from libhook.simulation import faults, processes, store
-from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
 from libhook.simulation.kernel import SimulatedKernel
 
@@ -294,43 +292,3 @@ def test_a_record_that_cannot_be_sent_is_logged_whole(root: str) -> None:
     (entry,) = host.outcomes[-1].logged("not recorded")
     assert entry["record"].startswith("virt=kvm resrc=dev reason=start vm=")
     assert entry["record"].endswith("res=success")
-
-
-def test_a_state_that_cannot_be_made_is_said(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where /run is read-only: one line, nothing written, and the failure recorded."""
-    host = Host(root, workstation())
-
-    def read_only(path: str, _mode: int) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-
-    monkeypatch.setattr(os, "mkdir", read_only)
-    refused = host.event(guest(NIC), "prepare")
-    assert refused.line == (f"{host.machine.state}: Read-only file system: libhook keeps there what it must give back")
-    assert (refused.code, refused.writes, host.records) == (1, (), [f"start {NIC} failed"])
-
-
-@pytest.mark.parametrize("what", ["a file", "writable by others", "a link"])
-def test_a_state_folder_that_is_not_ours_is_refused(root: str, what: str) -> None:
-    """Whoever could write there could have root write anywhere; a guest that runs or ends goes on."""
-    host = Host(root, workstation())
-    folder = Path(host.machine.state)
-    if what == "a file":
-        folder.write_text("")
-    elif what == "a link":
-        Path(root, "elsewhere").mkdir()
-        folder.symlink_to(Path(root, "elsewhere"))
-    else:
-        folder.mkdir()
-        folder.chmod(0o777)
-    for operation in ("prepare", "start", "started", "reconnect", "release"):
-        outcome = host.event(guest(NIC), operation)
-        assert outcome.code == (1 if operation in ("prepare", "start") else 0)
-        assert outcome.writes == ()
-        if outcome.code:
-            assert str(folder) in outcome.line
-    assert host.records == [f"start {NIC} failed"] * 2 or host.records == [f"start {NIC} failed"]
-    assert Guest().uuid not in str(list(Path(root).rglob("*.json")))
-    for command in ("status", "recover"):
-        done = libhook(host, command)
-        assert done.err.count("\n") <= 1
-        assert "Traceback" not in done.err

@@ -4,6 +4,7 @@
 The record itself and the configuration are test_bad_input.py's: those are refused, since nobody may guess at them.
 """
 
+import errno
 import os
 import shutil
 import stat
@@ -14,6 +15,7 @@ import pytest
 from aftermath import recover
 from amounts import FULL
 from cases import DISK, NIC
+from command import libhook
 from scenario import Host, Outcome, guest
 
 from libhook.simulation.guests import Guest
@@ -194,3 +196,43 @@ def test_a_folder_that_is_not_ours_holds_no_device_back(root: str, where: str, w
     assert host.state.load(UUID) is None
     recover(host)
     _assert_nothing_followed(host, host.outcomes)
+
+
+def test_a_state_that_cannot_be_made_is_said(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where /run is read-only: one line, nothing written, and the failure recorded."""
+    host = Host(root, workstation())
+
+    def read_only(path: str, _mode: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    monkeypatch.setattr(os, "mkdir", read_only)
+    refused = host.event(guest(NIC), "prepare")
+    assert refused.line == (f"{host.machine.state}: Read-only file system: libhook keeps there what it must give back")
+    assert (refused.code, refused.writes, host.records) == (1, (), [f"start {NIC} failed"])
+
+
+@pytest.mark.parametrize("what", ["a file", "writable by others", "a link"])
+def test_a_state_folder_that_is_not_ours_is_refused(root: str, what: str) -> None:
+    """Whoever could write there could have root write anywhere; a guest that runs or ends goes on."""
+    host = Host(root, workstation())
+    folder = Path(host.machine.state)
+    if what == "a file":
+        folder.write_text("")
+    elif what == "a link":
+        Path(root, "elsewhere").mkdir()
+        folder.symlink_to(Path(root, "elsewhere"))
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    for operation in ("prepare", "start", "started", "reconnect", "release"):
+        outcome = host.event(guest(NIC), operation)
+        assert outcome.code == (1 if operation in ("prepare", "start") else 0)
+        assert outcome.writes == ()
+        if outcome.code:
+            assert str(folder) in outcome.line
+    assert host.records == [f"start {NIC} failed"] * 2 or host.records == [f"start {NIC} failed"]
+    assert UUID not in str(list(Path(root).rglob("*.json")))
+    for command in ("status", "recover"):
+        done = libhook(host, command)
+        assert done.err.count("\n") <= 1
+        assert "Traceback" not in done.err
