@@ -67,6 +67,14 @@ class Move(NamedTuple):
     """``libvirt``: for a managed device it is foretold, and checked, but not ours to make."""
     back: bool = False
     """The way back to what was, rather than to a vfio driver."""
+    override_last: bool = False
+    """The override that it shall have would keep the driver away that it shall have, as somebody had set it and not yet
+    acted on it: so the device changes hands without any."""
+
+    @property
+    def override_first(self) -> str:
+        """The override under which it changes hands."""
+        return "" if self.override_last else self.want.override
 
     @property
     def writes(self) -> tuple[Write, ...]:
@@ -76,13 +84,15 @@ class Move(NamedTuple):
         that shall end without a driver is not probed.
         """
         writes = []
-        if self.want.override != self.now.override:
-            writes.append(set_override(self.device, self.want.override))
+        if self.override_first != self.now.override:
+            writes.append(set_override(self.device, self.override_first))
         if not same_driver(self.now.driver, self.want.driver):
             if self.now.driver is not None:
                 writes.append(unbind(self.device, self.now.driver))
             if self.want.driver is not None:
                 writes.append(probe(self.device))
+        if self.override_last:
+            writes.append(set_override(self.device, self.want.override))
         return tuple(writes)
 
     def describe(self) -> tuple[str, ...]:
@@ -208,9 +218,19 @@ def way_back(taken: Move, current: Binding) -> Move | None:
     are somebody else's, and stay.
     """
     driver, override = current
-    if same_driver(override or None, taken.want.override or None):
+    blocks = _blocks(taken.now)
+    if same_driver(override or None, taken.want.override or None) or (blocks and not override):
         override = taken.now.override
     if driver is None or same_driver(driver, taken.want.driver):
         driver = taken.now.driver
     want = Binding(driver, override)
-    return None if want == current else Move(taken.device, current, want, "give back", back=True)
+    if want == current:
+        return None
+    last = blocks and want == taken.now and not same_driver(current.driver, driver)
+    return Move(taken.device, current, want, "give back", back=True, override_last=last)
+
+
+def _blocks(binding: Binding) -> bool:
+    """Whether the override that was set would keep the driver away that has the device nevertheless."""
+    driver, override = binding
+    return driver is not None and override != "" and not same_driver(driver, override)

@@ -101,7 +101,7 @@ class Applier:
 
     def _override(self, move: Move) -> Track[Failure | None]:
         """Only the override, by the name the kernel has for the driver."""
-        override = move.want.override
+        override = move.override_first
         if override == move.now.override:
             return None
         if override and same_driver(override, move.want.driver):
@@ -119,6 +119,9 @@ class Applier:
             begun = time.monotonic()
             try:
                 failure = yield from self._driver(move)
+                if move.override_last and not failure:
+                    code = yield self._step(move, plan.set_override(move.device, move.want.override))
+                    failure = self._failed(move, "its driver_override cannot be set", code) if code else None
             except Late as late:
                 failure = self._late(move, late)
                 outcomes.append(Outcome(move, failure, _since(begun)))
@@ -148,7 +151,7 @@ class Applier:
             if current is None and (name := sysfs.driver_name(self._machine, want)):
                 code = yield self._step(move, plan.bind(device, name))
                 current = sysfs.driver(self._machine, device)
-            if move.back and current is None and move.now.override == move.want.override not in ("", want):
+            if move.back and current is None and move.now.override == move.override_first not in ("", want):
                 return None  # whoever set the override decides what drives it, if anything does
             if not same_driver(current, want):
                 absent = "" if sysfs.driver_name(self._machine, want) else ", which is not loaded"

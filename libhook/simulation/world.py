@@ -141,8 +141,6 @@ def _wrong_drivers(world: World) -> Iterable[str]:
         driver = drivers.get(device.driver)
         if driver is None or not driver.loaded:
             yield f"{device.address} is on {device.driver}, which is not loaded"
-        elif device.override not in ("", driver.name):
-            yield f"{device.address} is on {driver.name} though its override says {device.override}"
         elif driver.kind == "vfio" and device.override != driver.name:
             yield f"{device.address} is on {driver.name}, which binds by override only, and has none"
         elif not device.override and not driver.matches(device):

@@ -96,6 +96,10 @@ CASES = {
     "without_driver": Case(World((Device(NIC, None),), ()), guest(NIC)),
     "without_driver_though_known": Case(World((Device(NIC, None),), (E1000E,)), guest(NIC)),
     "driverless_sibling": Case(two_gpus(), guest(GPU)),
+    "override_not_acted_on": Case(World((Device(NIC, "e1000e", override="pci-stub"),), (E1000E,)), guest(NIC)),
+    "override_to_vfio_not_acted_on": Case(
+        World((Device(NIC, "e1000e", override="vfio-pci"),), (E1000E,), vfio_loaded=True), guest(NIC)
+    ),
     "override_of_the_administrator": Case(World((Device(NIC, "e1000e", override="e1000e"),), (E1000E,)), guest(NIC)),
     "variant_driver": Case(variant(), guest(NIC)),
     "variant_asked_for": Case(variant(), guest(NIC, model="mlx5_vfio_pci")),

@@ -40,6 +40,7 @@ LIVES = {
     "one of a group of three": Life(CASES["one_of_three_siblings_bind"]),
     "one device, taken": Life(CASES["unmanaged"], ("prepare",)),
     "one device, given back": Life(CASES["unmanaged"], ("start", "started", "release")),
+    "with an override not acted on": Life(CASES["override_to_vfio_not_acted_on"]),
     "managed, taken over": Life(CASES["bind_managed"]),
     "managed, libvirt binds": Life(CASES["managed"]),
     "failed before start": Life(CASES["unmanaged"], ("release",), fails="host"),

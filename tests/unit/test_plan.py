@@ -23,9 +23,8 @@ _addresses = st.builds(
     PciAddress, st.integers(0, 0xFFFF), st.integers(0, 0xFF), st.integers(0, 0x1F), st.integers(0, 7)
 )
 _bindings = st.builds(Binding, _drivers, st.text())
-_moves = st.builds(
-    Move, _addresses, _bindings, _bindings, st.text(), st.sampled_from(["libhook", "libvirt"]), st.just(False)
-)
+_no = st.just(False)
+_moves = st.builds(Move, _addresses, _bindings, _bindings, st.text(), st.sampled_from(["libhook", "libvirt"]), _no, _no)
 
 
 def _pci(move: Move) -> HeldDevice:
@@ -137,6 +136,32 @@ def test_the_way_back_is_found_from_where_the_device_is(now: Binding, found: Bin
     """Only our own doing is undone: somebody else's driver or override stays."""
     way = way_back(TAKEN._replace(now=now), found)
     assert way == (None if back is None else Move(NIC, found, back, "give back", back=True))
+
+
+SET = Binding("e1000e", "vfio-pci")
+"""As somebody leaves it who sets the override, and does not act on it yet."""
+
+
+@pytest.mark.parametrize(
+    ("now", "found", "writes"),
+    [
+        (SET, VFIO, ["", "unbind", "probe", "vfio-pci"]),
+        (SET, Binding("vfio-pci"), ["unbind", "probe", "vfio-pci"]),
+        (SET, Binding(None, "vfio-pci"), ["", "probe", "vfio-pci"]),
+        (SET, Binding(None), ["probe", "vfio-pci"]),
+        (SET, Binding("e1000e"), ["vfio-pci"]),
+        (SET, SET, None),
+        (SET, Binding("vfio-pci", "other"), ["unbind", "probe"]),
+        (Binding("e1000e", "pci-stub"), VFIO, ["", "unbind", "probe", "pci-stub"]),
+        (Binding("e1000e", "pci-stub"), Binding("e1000e", "vfio-pci"), ["pci-stub"]),
+    ],
+)
+def test_an_override_that_was_not_acted_on_comes_last(now: Binding, found: Binding, writes: list[str] | None) -> None:
+    """It would keep the driver away that has to come back; from wherever a crash left the device."""
+    way = way_back(TAKEN._replace(now=now), found)
+    short = {"unbind": "unbind", "drivers_probe": "probe"}
+    found_writes = way and [short.get(write.path.split("/")[-1], write.value.strip()) for write in way.writes]
+    assert found_writes == writes
 
 
 @generated("state", _bindings, _bindings)

@@ -162,7 +162,6 @@ def test_virtual_functions_come_and_go(make: Callable[[World], SimulatedKernel])
         (World((Device(NIC, "e1000e"),)), "not loaded"),
         (World((Device(NIC, "e1000e"),), (Driver("e1000e", ("8086:1",)),)), "does not know 8086:10d3"),
         (World((Device(NIC, "vfio-pci"),), vfio_loaded=True), "by override only"),
-        (World((Device(NIC, "e1000e", override="vfio-pci"),), (hosts.E1000E,)), "its override says vfio-pci"),
         (World((Device(NIC), Device(NIC))), "2 times"),
         (World((Device(VF, physfn=PF),)), "which is not there"),
         (World((Device(PF, totalvfs=2), Device(VF, physfn=PF))), "not among the 0 VFs"),
