@@ -219,10 +219,11 @@ def way_back(taken: Move, current: Binding) -> Move | None:
     """
     driver, override = current
     blocks = _blocks(taken.now)
-    if same_driver(override or None, taken.want.override or None) or (blocks and not override):
-        override = taken.now.override
     if driver is None or same_driver(driver, taken.want.driver):
         driver = taken.now.driver
+    unset = not override and (blocks or taken.by == "libvirt") and driver == taken.now.driver
+    if unset or same_driver(override or None, taken.want.override or None):  # libvirt unsets it (virPCIDeviceReattach)
+        override = taken.now.override
     want = Binding(driver, override)
     if want == current:
         return None

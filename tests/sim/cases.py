@@ -96,6 +96,9 @@ CASES = {
     "without_driver": Case(World((Device(NIC, None),), ()), guest(NIC)),
     "without_driver_though_known": Case(World((Device(NIC, None),), (E1000E,)), guest(NIC)),
     "driverless_sibling": Case(two_gpus(), guest(GPU)),
+    "override_of_the_administrator_managed": Case(
+        World((Device(NIC, "e1000e", override="e1000e"),), (E1000E,)), guest(NIC, managed=True)
+    ),
     "override_not_acted_on": Case(World((Device(NIC, "e1000e", override="pci-stub"),), (E1000E,)), guest(NIC)),
     "override_to_vfio_not_acted_on": Case(
         World((Device(NIC, "e1000e", override="vfio-pci"),), (E1000E,), vfio_loaded=True), guest(NIC)
