@@ -54,6 +54,11 @@ class PciDevice(NamedTuple):
         return self.binding.driver is not None and not self.on_vfio and not self.is_bridge
 
     @property
+    def is_in_nobodys_way(self) -> bool:
+        """It leaves its IOMMU group viable: the kernel lets vfio own a group beside it (driver_managed_dma)."""
+        return self.is_bridge or self.binding.driver in (None, "pci-stub")
+
+    @property
     def is_display(self) -> bool:
         """A GPU."""
         return self.pci_class >> 8 == _DISPLAY

@@ -21,8 +21,6 @@ _REMEDIES: dict[UseKind, str] = {
     "usb": f'unmount the disk behind it; to hand it over anyway: preflight.usb = "warn" in {_CONFIG}',
     "open": "stop that process first",
 }
-_HARMLESS = (None, "pci-stub")
-"""Drivers that leave a group viable: the kernel lets vfio own a group beside them (driver_managed_dma)."""
 
 
 def prepare(situation: Situation) -> Iterator[Action]:
@@ -129,7 +127,7 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[tuple[str, str]]
 
 def _sibling(situation: Situation, device: PciDevice, other: PciDevice, consent: bool) -> Iterator[tuple[str, str]]:
     """Whether another device of the IOMMU group stands in the way: the kernel hands over whole groups only."""
-    if other.is_bridge or other.binding.driver in _HARMLESS:
+    if other.is_in_nobodys_way:
         return
     shared = f"{device.address} shares IOMMU group {device.group} with {other.address}"
     complaint = next(chain(_taken(situation, other), _in_use(situation, other)), None)

@@ -66,6 +66,13 @@ def two_gpus() -> World:
     return World(devices, (amdgpu,))
 
 
+def stubbed() -> World:
+    """A GPU whose audio function the administrator has put on pci-stub, which leaves their group viable."""
+    gpu, sound = two_gpus().devices
+    stub = sound._replace(driver="pci-stub", override="pci-stub")
+    return World((gpu, stub), (*two_gpus().drivers, Driver("pci-stub", kind="stub")))
+
+
 CASES = {
     "unmanaged": Case(nic(), guest(NIC)),
     "managed": Case(nic(), guest(NIC, managed=True)),
@@ -96,6 +103,7 @@ CASES = {
     "without_driver": Case(World((Device(NIC, None),), ()), guest(NIC)),
     "without_driver_though_known": Case(World((Device(NIC, None),), (E1000E,)), guest(NIC)),
     "driverless_sibling": Case(two_gpus(), guest(GPU)),
+    "sibling_on_pci_stub_siblings_bind": Case(stubbed(), guest(GPU), 'siblings = "bind"\n'),
     "override_of_the_administrator_managed": Case(
         World((Device(NIC, "e1000e", override="e1000e"),), (E1000E,)), guest(NIC, managed=True)
     ),
