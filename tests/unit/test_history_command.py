@@ -203,10 +203,11 @@ def test_failures_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("content", "hint"),
     [
-        (gzip.compress(b"\n".join(_life("first").lines)), "unpack it: zcat FILE | libhook history -if -"),
+        (gzip.compress(b"\n".join(_life("first").lines), mtime=0), "unpack it: zcat FILE | libhook history -if -"),
         (b"type=VIRT_RESOURCE msg=audit(11/24/26 18:30:00.000:1) : vm=win11\n", "take --raw)"),
         (b"Nov 24 18:30:00 host kernel: no trail\n", "name a log as auditd writes it (of ausearch, take --raw)"),
     ],
+    ids=["compressed", "in words", "another log"],
 )
 def test_what_is_no_audit_log_is_not_called_an_empty_one(tmp_path: Path, content: bytes, hint: str) -> None:
     """A log that is compressed, or put into words by ausearch, holds devices that would not be shown."""
