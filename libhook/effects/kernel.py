@@ -107,8 +107,8 @@ class LinuxKernel:
     def trail(self) -> Trail | None:
         """See Kernel. Asked over netlink: the bindings of audit 4.0 have no call for it.
 
-        The kernel names its auditd also when that has been killed or stopped, until a record cannot be handed to it:
-        at the next one, or when what it may leave unread is full (kernel/audit.c, kauditd_send_queue).
+        The kernel names its auditd also when that is stopped, and when it was killed, until a record cannot be handed
+        to it (kernel/audit.c, kauditd_send_queue).
         """
         import socket
         import struct
