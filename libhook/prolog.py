@@ -17,14 +17,14 @@ _DOCTYPE = re.compile(rb"(?:\xef\xbb\xbf)?(?>\s+|<\?.*?\?>|<!--.*?-->)*+<!DOCTYP
 
 # As libvirt writes it (virDomainDefFormatInternalSetRootName): what the guest's author may write freely comes after the
 # UUID, but for the name, which holds no "<".
-_GUEST = re.compile(
+_GUEST = (  # compiled where it is needed, at the end of a guest
     rb"\s*<domain(?: [^<>]*)?>\s*<name>[^<>]*</name>\s*<uuid>([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})</uuid>"
 )
 
 
 def uuid(document: bytes) -> str | None:
     """The UUID of a guest in libvirt's own text; None where it is not quite that, and a parser must be asked."""
-    found = _GUEST.match(document)
+    found = re.match(_GUEST, document)
     return found[1].decode() if found else None
 
 

@@ -12,7 +12,7 @@ NOT_KNOWN = 0
 _NAMES = (b"libvirtd", b"virtqemud")
 _MOST_ANCESTORS = 64
 _STATUS_READ = 1 << 22
-_UUID = re.compile(rb"<domain[\s>].*?<uuid>([^<]*)</uuid>", re.DOTALL)
+_UUID = rb"<domain[\s>].*?<uuid>([^<]*)</uuid>"
 
 
 class _Process(NamedTuple):
@@ -71,7 +71,7 @@ def has_status_file(machine: Machine, name: str, uuid: str) -> bool | None:
         return None
     try:
         with open(f"{folder}/{name}.xml", "rb") as file:
-            found = _UUID.search(file.read(_STATUS_READ))
+            found = re.search(_UUID, file.read(_STATUS_READ), re.DOTALL)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:

@@ -18,7 +18,7 @@ from libhook.effects.tracks import Step, Track
 _BARREN = frozenset(("power", "statistics", "queues", "msi_irqs"))
 _BARREN_ON_TOP = _BARREN | {"vfio-dev", "link", "wakeup"}
 """Below the function itself: vfio's own nodes are known without looking (effects/holders.py)."""
-_NVME_PATH = re.compile(r"(nvme\d+)c\d+(n\d+)")
+_NVME_PATH = r"(nvme\d+)c\d+(n\d+)"
 """A way to a disk, hidden: the disk itself, nvme0n1, is below no PCI function (drivers/nvme/host/multipath.c)."""
 
 
@@ -73,7 +73,7 @@ def _walk(machine: Machine, top: str) -> Iterator[Node]:
         path = _node(folder) if kind and os.path.exists(f"{folder}/dev") else ""
         if path or kind == "net":
             yield Node(folder, kind, path)
-        if way := _NVME_PATH.fullmatch(os.path.basename(folder)):
+        if way := re.fullmatch(_NVME_PATH, os.path.basename(folder)):
             pending.append(f"{machine.sys}/class/block/{way[1]}{way[2]}")
         pending += _folders(folder, _BARREN)
 
