@@ -17,6 +17,10 @@ REFUSED = 3
 """Between the launcher and us: any other exit code means that Python or libhook is broken."""
 
 
+_READ_AHEAD = ("prepare", "start", "started", "reconnect")
+"""Operations that need the guest's devices; at ``release`` its record mostly has them."""
+
+
 def machine() -> Machine:
     """The host, or the simulated one in the folder that LIBHOOK_ROOT names."""
     root = os.environ.get("LIBHOOK_ROOT", "")
@@ -53,10 +57,17 @@ def launched() -> "NoReturn":
 
 
 def _hook(caller: int, arguments: list[str], refused: int) -> int:
+    from libhook import reading
+
+    document: Callable[[], bytes] = _read_stdin
+    parse: reading.Parse = reading.parse
+    if len(arguments) == 4 and arguments[1] in _READ_AHEAD:
+        xml = _read_stdin()
+        document, parse = (lambda: xml), reading.begin(xml)
     from libhook.run import Call, run
 
     dry_run = bool(os.environ.get("LIBHOOK_DRY_RUN"))
-    answer = run(machine(), Call(arguments, _read_stdin, caller, dry_run))
+    answer = run(machine(), Call(arguments, document, caller, dry_run, parse))
     for line in answer.lines:
         print(line, file=sys.stderr)
     return answer.code if answer.code == 0 or refused == 1 else refused

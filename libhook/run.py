@@ -8,7 +8,7 @@ bug, a broken file or a full disk of ours.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from libhook import event, life, prolog
+from libhook import event, life, prolog, reading
 from libhook.config import Config
 from libhook.domain import Domain
 from libhook.effects import libvirtd
@@ -42,6 +42,8 @@ class Call(NamedTuple):
     """pid of the libvirtd."""
     dry_run: bool = False
     """By hand: print the plan, change nothing."""
+    parse: reading.Parse = reading.parse
+    """Makes of the document the guest; another may have begun with it already."""
 
 
 def run(machine: Machine, call: Call) -> Answer:
@@ -131,9 +133,7 @@ def _whose(state: State, call: Call, happening: Event) -> Domain:
     uuid = prolog.uuid(document) if happening.operation.name == "release" and not call.dry_run else None
     if uuid and not _end_matters(state, uuid):
         return Domain(happening.guest, uuid, "", ())
-    from libhook import domxml  # lxml is twice a bare start of Python: only for who has something to do
-
-    return domxml.parse(document)
+    return call.parse(document)
 
 
 def _end_matters(state: State, uuid: str) -> bool:

@@ -161,12 +161,39 @@ def ended(children: Iterable[Child], deadline: Deadline) -> set[int]:
     return {handle for handle, _ in poll.poll(deadline.left * 1000)}
 
 
+class Speech(NamedTuple):
+    """A child at work that has something to say."""
+
+    child: Child
+    receiver: int
+
+    def lines(self, deadline: Deadline) -> list[str]:
+        """What it has said until it ends or the deadline passes. One that is late is left behind. Once only."""
+        received = b""
+        poll = select.poll()
+        poll.register(self.receiver, select.POLLIN)
+        while poll.poll(deadline.left * 1000):
+            part = os.read(self.receiver, 65536)
+            if not part:
+                self.child.result()
+                break
+            received += part
+        else:
+            self.child.abandon()
+        os.close(self.receiver)
+        return received.decode("utf-8", "surrogateescape").split("\n")[:-1]
+
+
 def lines(task: Callable[[Callable[[bytes], None]], None], deadline: Deadline) -> list[str]:
     """What a child says, a line a call of the function that ``task`` is given, until it ends or the deadline passes.
 
-    Whoever asked knows how many there should be. A child that is late is left behind. LibhookError where no process or
-    descriptor is to be had.
+    Whoever asked knows how many there should be. LibhookError where no process or descriptor is to be had.
     """
+    return listen(task).lines(deadline)
+
+
+def listen(task: Callable[[Callable[[bytes], None]], None]) -> Speech:
+    """Let the child begin; what it says can be heard later."""
     try:
         receiver, sender = os.pipe2(os.O_CLOEXEC)
     except OSError as error:
@@ -176,25 +203,12 @@ def lines(task: Callable[[Callable[[bytes], None]], None], deadline: Deadline) -
         os.write(sender, line + b"\n")
 
     try:
-        child = spawn(lambda: task(say), keep=sender)
+        return Speech(spawn(lambda: task(say), keep=sender), receiver)
     except OSError as error:
         os.close(receiver)
         raise _exhausted(error) from error
     finally:
         os.close(sender)
-    received = b""
-    poll = select.poll()
-    poll.register(receiver, select.POLLIN)
-    while poll.poll(deadline.left * 1000):
-        part = os.read(receiver, 65536)
-        if not part:
-            child.result()
-            break
-        received += part
-    else:
-        child.abandon()
-    os.close(receiver)
-    return received.decode("utf-8", "surrogateescape").split("\n")[:-1]
 
 
 def _exhausted(error: OSError) -> LibhookError:

@@ -13,7 +13,7 @@ LAYERS = (
      "held", "record", "situation"),
     ("handlers", "registry", "recovery", "report", "views"),
     ("effects",),
-    ("session", "giveback", "life", "run"),
+    ("reading", "session", "giveback", "life", "run"),
     ("hotplug", "history"),
     ("terminal", "commands", "cli", "__main__"),
 )  # fmt: skip
