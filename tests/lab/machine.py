@@ -56,10 +56,12 @@ KVM_PROBE_LIMIT = 40
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds: until the job begins, without a sign of life, and for everything together."""
+    """Seconds: until the job begins, without a sign of life of it, and for everything together."""
 
     boot: float = 300
     silence: float = 900
+    beat: float = 120
+    """Without one of a CPU, which then has stopped: tests wait for it in vain."""
     total: float = 3600
 
 
@@ -143,12 +145,19 @@ def _watch(process: "subprocess.Popen[bytes]", share: Path, console: Path, limit
                 raise LabError(f"the machine was not ready for its job within {limits.boot:.0f} s")
             if now - last_sign > limits.silence:
                 raise LabError(f"the job has printed nothing for {limits.silence:.0f} s")
+            if stopped := _stopped_cpus(share, limits.beat):
+                raise LabError(f"CPU {', '.join(stopped)} of the machine has stopped for {limits.beat:.0f} s")
             if now - began > limits.total:
                 raise LabError(f"the job took longer than {limits.total:.0f} s in all")
             time.sleep(0.1)
         yield output.read()
     if not (share / "status").exists():
         raise LabError(f"the machine ended before its job did (QEMU's exit status {process.poll()})")
+
+
+def _stopped_cpus(share: Path, limit: float) -> list[str]:
+    beats = ((path.name.removeprefix("beat-"), path.stat().st_mtime) for path in share.glob("beat-*"))
+    return sorted(cpu for cpu, last in beats if time.time() - last > limit)
 
 
 def _wait(process: "subprocess.Popen[bytes]", limit: float) -> bool:

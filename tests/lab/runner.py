@@ -158,7 +158,11 @@ def _keep_artifacts(scratch: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     kept = [scratch / "console.log", scratch / "qemu.log", *(scratch / "share").glob("*")]
     for path in kept:
-        if path.is_file() and path.name not in ("source.tar", "job", "raw", "systemd", "up"):
+        if (
+            path.is_file()
+            and path.name not in ("source.tar", "job", "raw", "systemd", "up")
+            and "beat-" not in path.name
+        ):
             shutil.copy(path, target / path.name)
 
 
