@@ -35,10 +35,8 @@ def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadli
             try:
                 answer = machine.kernel.record(record.text, record.success)
                 say(_SENT if answer > 0 else os.strerror(-answer or errno.EPERM).encode())
-            except ImportError as error:
+            except (ImportError, OSError) as error:
                 say(ascii(str(error)).encode())
-            except OSError as error:
-                say(ascii(error.strerror or str(error)).strip("'").encode())
 
     try:
         answers = child.lines(send_each, deadline)
