@@ -36,7 +36,7 @@ def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadli
                 answer = machine.kernel.record(record.text, record.success)
                 say(_SENT if answer > 0 else os.strerror(-answer or errno.EPERM).encode())
             except (ImportError, OSError) as error:
-                say(ascii(str(error)).encode())
+                say(ascii(getattr(error, "strerror", "") or str(error)).strip("'").encode())
 
     try:
         answers = child.lines(send_each, deadline)
