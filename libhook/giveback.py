@@ -6,14 +6,15 @@ and ended by another.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 from libhook.address import PciAddress
-from libhook.domain import HostDevice
+from libhook.domain import Domain, HostDevice
 from libhook.effects import holders, libvirtd, sysfs
-from libhook.errors import LibhookError, unanswered
-from libhook.event import OPERATIONS, Operation
+from libhook.errors import BadInput, LibhookError, unanswered
+from libhook.event import OPERATIONS, Event, Operation
 from libhook.held import Held, HeldDevice, Recorded
-from libhook.plan import Plan, Record
+from libhook.plan import Plan, Record, Warn
 from libhook.recovery import Facts, sign_of_life
 from libhook.registry import plan_for
 from libhook.session import Session
@@ -178,3 +179,46 @@ def records(session: Session) -> tuple[list[tuple[Held, str | None]], list[str]]
             if held is not None:
                 found.append((held, sign_of_life(held, facts(session, held))))
     return found, broken
+
+
+def release(session: Session, event: Event, domain: Domain | None) -> None:
+    """Give back what the record says; where the XML cannot be read, that of the guest of this name."""
+    if domain:
+        held, broken = load(session, domain)
+        if broken or (held is None and session.state.has_lost(domain.uuid, (one.pci for one in domain.pci if one.pci))):
+            _end_without_record(session, event, domain)
+        if broken:
+            return
+    for uuid in [domain.uuid] if domain else [held.uuid for held, _ in records(session)[0] if held.name == event.guest]:
+        if left := give_back(session, uuid, shutoff=event.extra, at_its_end=domain.devices if domain else ()):
+            session.log.add("error", "not given back", reason=left, hint="libhook status, libhook recover")
+
+
+def load(session: Session, domain: Domain) -> tuple[Held | None, bool]:
+    """The guest's record, and whether it is broken: a guest that runs, or has run, has its records all the same."""
+    try:
+        return session.state.load(domain.uuid), False
+    except BadInput as error:
+        session.log.add("error", "not given back", reason=error.message, hint=error.hint)
+        return None, True
+
+
+def _end_without_record(session: Session, event: Event, domain: Domain) -> None:
+    """Somebody removed it, or the guest is older than libhook: nobody knows where its devices were before."""
+    plan = session.plan(event, domain, None)
+    session.log_plan(plan)
+    say_what_is_lost(session, plan)
+    session.send(plan.records)
+    state, addresses = session.state, [device.pci for device in domain.pci if device.pci]
+    with suppress(LibhookError):  # from now on nothing is lost: a second release finds nothing to say
+        state.prepare()
+        with state.locked(state.names_of_locks(addresses), session.deadline):
+            for address in addresses:
+                state.disclaim(address, domain.uuid)
+
+
+def say_what_is_lost(session: Session, plan: Plan) -> None:
+    """The plan's warnings, where no record is left that could say it later."""
+    for action in plan.actions:
+        if isinstance(action, Warn):
+            session.log.add("error", "not given back", reason=action.message)

@@ -12,9 +12,9 @@ from typing import NoReturn
 from libhook.address import PciAddress
 from libhook.domain import NO_DRIVER, Domain, HostDevice
 from libhook.effects import files, sysfs
-from libhook.errors import BadInput, LibhookError, Refused
+from libhook.errors import LibhookError, Refused
 from libhook.event import Event
-from libhook.giveback import facts, give_back, records, settle, try_to_save, undo
+from libhook.giveback import facts, load, say_what_is_lost, settle, try_to_save, undo
 from libhook.handlers import audit
 from libhook.held import Held, HeldDevice
 from libhook.host import Binding
@@ -245,14 +245,14 @@ def started(session: Session, event: Event, domain: Domain) -> None:
     state = session.state
     state.prepare()
     with state.locked([f"domain-{domain.uuid}"], session.deadline):
-        held, broken = _load(session, domain)
+        held, broken = load(session, domain)
         domain = session.with_extra(domain, held)
         plan = session.plan(event, domain, held)
         session.log_plan(plan)
         if held is None and event.operation.name == "reconnect":
             return  # it was started before libhook was installed: how is not known
         if held is None:
-            _say_what_is_lost(session, plan)
+            say_what_is_lost(session, plan)
         done = {record.device for record in plan.records} - session.send(plan.records)
         if broken:
             return  # whoever mends it shall find it as it is
@@ -260,45 +260,3 @@ def started(session: Session, event: Event, domain: Domain) -> None:
         devices = (device._replace(recorded="success") if device.key in done else device for device in held.devices)
         libvirtd = state.process(session.libvirtd)
         try_to_save(session, held._replace(phase="started", libvirtd=libvirtd, devices=tuple(devices)))
-
-
-def release(session: Session, event: Event, domain: Domain | None) -> None:
-    """Give back what the record says; where the XML cannot be read, that of the guest of this name."""
-    if domain:
-        held, broken = _load(session, domain)
-        if broken or (held is None and session.state.has_lost(domain.uuid, (one.pci for one in domain.pci if one.pci))):
-            _end_without_record(session, event, domain)
-        if broken:
-            return
-    for uuid in [domain.uuid] if domain else [held.uuid for held, _ in records(session)[0] if held.name == event.guest]:
-        if left := give_back(session, uuid, shutoff=event.extra, at_its_end=domain.devices if domain else ()):
-            session.log.add("error", "not given back", reason=left, hint="libhook status, libhook recover")
-
-
-def _load(session: Session, domain: Domain) -> tuple[Held | None, bool]:
-    """The guest's record, and whether it is broken: a guest that runs, or has run, has its records all the same."""
-    try:
-        return session.state.load(domain.uuid), False
-    except BadInput as error:
-        session.log.add("error", "not given back", reason=error.message, hint=error.hint)
-        return None, True
-
-
-def _end_without_record(session: Session, event: Event, domain: Domain) -> None:
-    """Somebody removed it, or the guest is older than libhook: nobody knows where its devices were before."""
-    plan = session.plan(event, domain, None)
-    session.log_plan(plan)
-    _say_what_is_lost(session, plan)
-    session.send(plan.records)
-    state, addresses = session.state, [device.pci for device in domain.pci if device.pci]
-    with suppress(LibhookError):  # from now on nothing is lost: a second release finds nothing to say
-        state.prepare()
-        with state.locked(state.names_of_locks(addresses), session.deadline):
-            for address in addresses:
-                state.disclaim(address, domain.uuid)
-
-
-def _say_what_is_lost(session: Session, plan: Plan) -> None:
-    for action in plan.actions:
-        if isinstance(action, Warn):
-            session.log.add("error", "not given back", reason=action.message)

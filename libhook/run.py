@@ -8,7 +8,7 @@ bug, a broken file or a full disk of ours.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from libhook import event, life, prolog, reading
+from libhook import event, giveback, life, prolog, reading
 from libhook.config import Config
 from libhook.domain import Domain
 from libhook.effects import libvirtd
@@ -109,7 +109,7 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
             log.add("info", "dry run", line=line)
         return Answer(0, lines)
     if name == "release":
-        life.release(session, happening, domain)
+        giveback.release(session, happening, domain)
     elif domain is not None and (domain.devices or domain.uuid in state.uuids()):
         try:
             if broken and happening.operation.may_veto:
