@@ -100,7 +100,7 @@ def test_a_part_is_missing(guest: MakeGuest) -> None:
     one = guest(pci(NIC)).start()
     expect_given(one)
     with away(PACKAGE / "plan.py", PACKAGE / "life.py", PACKAGE / "handlers"):
-        only_starts_with_devices_suffer(guest, one, BROKEN, "1, ImportError: ", "libhook", REMEDY)
+        only_starts_with_devices_suffer(guest, one, BROKEN, "1, ", "Error: ", "libhook", REMEDY)
     with away(LXML):
         only_starts_with_devices_suffer(guest, one, NO_LXML)
         one.destroy()
