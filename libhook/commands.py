@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     history_options.add(
         add("history", history, "which guest had which device when, from the audit trail", as_json=False)
     )
+    add("doctor", doctor, "whether libhook works here, and what to do where it does not; changes nothing")
     add("demo", demo, "one guest's life on a simulated host; changes nothing here", as_json=False)
     hook = commands.add_parser(
         "hook",
@@ -200,6 +201,16 @@ def history(machine: Machine, options: argparse.Namespace) -> int:
     from libhook.history.command import run
 
     return run(machine.root, options)
+
+
+def doctor(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook doctor``: exit code 1 where something keeps it from working."""
+    from libhook.doctor import examine
+
+    findings = list(examine(_session(machine, Log(machine), Config())))
+    lines = [finding.line for finding in findings]
+    show({"findings": [finding._asdict() for finding in findings]} if options.json else lines)
+    return 1 if any(finding.level == "fail" for finding in findings) else 0
 
 
 def demo(_machine: Machine, _options: argparse.Namespace) -> int:

@@ -70,3 +70,12 @@ def overwrite(path: str, text: str) -> None:
         content = text.encode("utf-8", "surrogateescape")
         file.write(content.ljust(os.fstat(file.fileno()).st_size))
         os.fsync(file.fileno())
+
+
+def expect_own(folder: str) -> None:
+    """LibhookError for a folder that others could write to; OSError where it cannot be looked at."""
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise LibhookError(
+            f"{folder} is not a folder that only root may write to", "find out who made it, then remove it"
+        )

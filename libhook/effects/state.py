@@ -19,7 +19,6 @@ and removed after it, under the lock of the device's group: at no moment does a 
 import errno
 import json
 import os
-import stat
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from typing import cast
@@ -49,19 +48,25 @@ class State:
 
         LibhookError when they cannot be made, or are not root's own.
         """
-        for folder in (self._folder, *(f"{self._folder}/{name}" for name in _FOLDERS)):
+        for folder in self._folders:
             try:
                 with suppress(FileExistsError):
                     os.mkdir(folder, 0o700)
-                status = os.lstat(folder)
+                files.expect_own(folder)
             except OSError as error:
                 raise LibhookError(
                     f"{folder}: {error.strerror}", "libhook keeps there what it must give back"
                 ) from None
-            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-                raise LibhookError(
-                    f"{folder} is not a folder that only root may write to", "find out who made it, then remove it"
-                )
+
+    def check(self) -> None:
+        """The same of the folders that are there. Makes none."""
+        for folder in self._folders:
+            with suppress(FileNotFoundError):
+                files.expect_own(folder)
+
+    @property
+    def _folders(self) -> tuple[str, ...]:
+        return (self._folder, *(f"{self._folder}/{name}" for name in _FOLDERS))
 
     @property
     def stands(self) -> bool:

@@ -135,7 +135,7 @@ def look(
         claims=claims,
         vfio_drivers=vfio_drivers,
         loaded=frozenset(name for name in vfio_drivers if driver_name(machine, name)),
-        iommu=bool(_entries(f"{machine.sys}/kernel/iommu_groups")),
+        iommu=bool(groups_of_host(machine)),
         in_use=holders.of_vfio(machine, seen),
         uses={},
         in_flight=in_flight.union(silent),
@@ -202,6 +202,11 @@ def _class(path: str) -> int:
         return int(_read(f"{path}/class"), 16) >> 8
     except ValueError:
         return NO_CLASS
+
+
+def groups_of_host(machine: Machine) -> list[str]:
+    """The numbers of all IOMMU groups; none where the IOMMU is off."""
+    return _entries(f"{machine.sys}/kernel/iommu_groups")
 
 
 def members(machine: Machine, number: int) -> tuple[PciAddress, ...]:

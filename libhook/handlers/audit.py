@@ -8,6 +8,7 @@ from libhook.config import Config
 from libhook.domain import USB_UNRESOLVED, Domain, HostDevice
 from libhook.handlers import vfio
 from libhook.held import Held, HeldDevice
+from libhook.host import Trail
 from libhook.plan import Action, Record, Refusal
 from libhook.situation import Situation
 
@@ -23,26 +24,33 @@ def required(situation: Situation) -> Iterator[Action]:
     """
     if not situation.config.audit_required:
         return
-    trail = situation.trail
+    trail, held = situation.trail, situation.held
+    complaint = wrong_with(trail)
+    if not complaint and trail and held and situation.event.operation.name == "start" and trail.lost > held.lost:
+        complaint = "records were lost since the guest was prepared", "raise the backlog: auditctl -b 8192"
+    if not complaint:
+        return
+    reason, remedy = complaint
+    for device in situation.domain.devices:
+        yield Refusal(device.key, f"{device.address}: the audit trail is required, but {reason}", remedy)
+
+
+def wrong_with(trail: Trail | None) -> tuple[str, str] | None:
+    """Why a record that is sent now would not be written down, and what would help; None where it would."""
     if trail is None:
-        reason, remedy = (
+        return (
             "the kernel does not answer about it",
             "it needs audit built in, CAP_AUDIT_CONTROL, and an auditd that keeps up",
         )
-    elif not trail.may_send:
-        reason, remedy = "libhook cannot write to it", "it needs CAP_AUDIT_WRITE, and python3-audit (install.sh)"
-    elif not trail.enabled:
-        reason, remedy = "it is off in the kernel", "auditctl -e 1, or audit=1 on the kernel's command line"
-    elif not trail.daemon:
-        reason, remedy = "no auditd writes it down", "systemctl start auditd"
-    elif trail.stopped:
-        reason, remedy = f"auditd (pid {trail.daemon}) is stopped", f"kill -CONT {trail.daemon}"
-    elif situation.event.operation.name == "start" and situation.held and trail.lost > situation.held.lost:
-        reason, remedy = "records were lost since the guest was prepared", "raise the backlog: auditctl -b 8192"
-    else:
-        return
-    for device in situation.domain.devices:
-        yield Refusal(device.key, f"{device.address}: the audit trail is required, but {reason}", remedy)
+    if not trail.may_send:
+        return "libhook cannot write to it", "it needs CAP_AUDIT_WRITE, and python3-audit (install.sh)"
+    if not trail.enabled:
+        return "it is off in the kernel", "auditctl -e 1, or audit=1 on the kernel's command line"
+    if not trail.daemon:
+        return "no auditd writes it down", "systemctl start auditd"
+    if trail.stopped:
+        return f"auditd (pid {trail.daemon}) is stopped", f"kill -CONT {trail.daemon}"
+    return None
 
 
 def started(situation: Situation) -> Iterator[Action]:

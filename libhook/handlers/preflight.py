@@ -14,6 +14,9 @@ from libhook.plan import Action, Refusal, Warn
 from libhook.situation import Situation
 
 _CONFIG = "the guest's section of /etc/libhook/config.toml"
+TURN_IOMMU_ON = (
+    "turn it on in the firmware (VT-d, AMD-Vi) and, on Intel, with intel_iommu=on on the kernel's command line"
+)
 _REMEDIES: dict[UseKind, str] = {
     "storage": f'unmount or free it; to hand it over anyway: preflight.storage = "warn" in {_CONFIG}',
     "network": f'reach the host another way first; to hand it over anyway: preflight.network = "warn" in {_CONFIG}',
@@ -73,10 +76,7 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[tuple[str,
     if seen.is_bridge:
         yield f"{address} is a bridge, which no guest can be given", "name a device behind it"
     if not host.iommu:
-        yield (
-            f"{address} cannot be handed over, the IOMMU is off",
-            "turn it on in the firmware (VT-d, AMD-Vi) and, on Intel, with intel_iommu=on on the kernel's command line",
-        )
+        yield f"{address} cannot be handed over, the IOMMU is off", TURN_IOMMU_ON
     elif seen.group is None:
         yield f"{address} is in no IOMMU group", "see the kernel's log for why the IOMMU does not cover it"
     elif address not in host.groups.get(seen.group, ()):

@@ -15,6 +15,7 @@ from trail import expect_failed, expect_given, expect_returned, records
 
 PYTHON = Path("/usr/bin/python3")
 LXML = Path("/usr/lib/python3/dist-packages/lxml")
+HOOK = Path("/etc/libvirt/hooks/qemu")
 PACKAGE = Path("/usr/local/lib/libhook/libhook")
 BROKEN = "libhook itself does not run (python3 ended with status "
 REMEDY = "): libhook status shows why, install.sh repairs it"
@@ -149,6 +150,33 @@ def test_the_state_cannot_be_written(guest: MakeGuest) -> None:
     recover(one)  # nobody could note what was done, so it is done again
     assert {record.result for record in records(one, "stop", ours=True)} == {"success"}
     guest(pci(NIC), pci(NIC2)).start().destroy()
+
+
+def test_the_doctor_sees_what_is_broken() -> None:
+    """Nothing fails as it is installed; a hook that libvirtd would pass over, and one that does not run, are named."""
+    code, said = doctor()
+    assert (code, [line for line in said if line.startswith("fail")]) == (0, [])
+    for well in ("/etc/libvirt/hooks/qemu answers", "the kernel has vfio-pci", "the audit trail is written"):
+        assert f"ok    {well}" in said
+    assert [line for line in said if line.startswith("ok    the IOMMU is on, its groups: ")]
+    text = HOOK.read_text()
+    with away(HOOK):
+        HOOK.write_text(text.replace("lib=/", "lib=/nowhere/"))
+        HOOK.chmod(0o644)
+        code, said = doctor()
+        assert code == 1
+        assert f"fail  {HOOK} is not executable, so libvirtd passes it over: chmod 755 {HOOK}" in said
+        HOOK.chmod(0o755)
+        code, said = doctor()
+        assert code == 1
+        assert [line for line in said if line.startswith(f"fail  {HOOK} does not work: {BROKEN}1, ")]
+
+
+def doctor() -> tuple[int, list[str]]:
+    """`libhook doctor`: its exit code and lines."""
+    done = subprocess.run(["libhook", "doctor"], capture_output=True, text=True, timeout=120)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout.splitlines()
 
 
 def recover(one: Guest) -> None:

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``libhook doctor``: each thing that keeps libhook from working is found and named, with what helps against it."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from cases import NIC
+from command import libhook
+from scenario import LAUNCHER, Host, guest
+
+from libhook.effects import installation
+from libhook.simulation import processes
+from libhook.simulation.hosts import nic
+
+HOOKS = "etc/libvirt/hooks"
+BTIME = 1_700_000_000
+
+
+def installed(root: str, name: str = "qemu", *, lib: Path = LAUNCHER.parents[1]) -> Path:
+    """Our hook, as install.sh puts it there."""
+    hook = Path(root, HOOKS, name)
+    hook.parent.mkdir(parents=True, exist_ok=True)
+    hook.write_text(re.sub("^lib=.*$", f"lib={lib} # install.sh sets this", LAUNCHER.read_text(), flags=re.M))
+    hook.chmod(0o755)
+    return hook
+
+
+@pytest.fixture(name="host")
+def _host(root: str) -> Host:
+    """A host on which everything is as it should be, but that nothing is held yet."""
+    host = Host(root, nic())
+    installed(root)
+    Path(root, "proc/stat").write_text(f"cpu  1 2 3\nbtime {BTIME}\n")
+    processes.add(root, host.libvirt.pid, "libvirtd", started=1 << 50)
+    return host
+
+
+def examined(host: Host) -> list[str]:
+    """What it says that is not ok; its exit code says whether something fails."""
+    done = libhook(host, "doctor")
+    assert done.err == ""
+    lines = done.out.splitlines()
+    assert done.code == any(line.startswith("fail") for line in lines)
+    assert lines
+    return [line for line in lines if not line.startswith("ok  ")]
+
+
+def test_where_all_is_well_it_says_so(host: Host) -> None:
+    """One line for each thing, exit code 0, and the host is as it was."""
+    before = host.everything()
+    done = libhook(host, "doctor")
+    assert done.out.splitlines() == [
+        "ok    /etc/libvirt/hooks/qemu answers",
+        f"ok    libvirtd (pid {host.libvirt.pid}) runs",
+        "ok    the IOMMU is on, its groups: 1",
+        "ok    the kernel has vfio-pci",
+        "ok    the configuration is as the defaults",
+        "ok    the audit trail is written",
+        "ok    no guest holds a device",
+    ]
+    assert (done.code, done.err) == (0, "")
+    assert host.everything() == before
+    assert json.loads(libhook(host, "doctor", "--json").out)["findings"][0] == {
+        "level": "ok",
+        "what": "/etc/libvirt/hooks/qemu answers",
+        "remedy": "",
+    }
+
+
+def test_no_hook(host: Host) -> None:
+    """Not installed, or only another's hook is there, which is named."""
+    Path(host.root, HOOKS, "qemu").write_text("#!/bin/sh\n")
+    assert examined(host) == [
+        "note  /etc/libvirt/hooks/qemu is run by libvirtd, too: what it does is not known to libhook",
+        "fail  no hook of libhook's stands in /etc/libvirt/hooks: run install.sh",
+    ]
+    Path(host.root, HOOKS, "qemu").unlink()
+    assert examined(host) == ["fail  no hook of libhook's stands in /etc/libvirt/hooks: run install.sh"]
+
+
+def test_beside_others(host: Host) -> None:
+    """In qemu.d, behind somebody's; what is no file, and what libvirtd would not run, is not mentioned."""
+    Path(host.root, HOOKS, "qemu").write_text("#!/bin/sh\n")
+    installed(host.root, "qemu.d/libhook")
+    Path(host.root, HOOKS, "qemu.d/old").write_text("#!/bin/sh\n")
+    Path(host.root, HOOKS, "qemu.d/folder").mkdir()
+    assert examined(host) == [
+        "note  /etc/libvirt/hooks/qemu is run by libvirtd, too: what it does is not known to libhook"
+    ]
+    assert "ok    /etc/libvirt/hooks/qemu.d/libhook answers" in libhook(host, "doctor").out
+
+
+def test_twice(host: Host) -> None:
+    """Each event would be handled twice."""
+    installed(host.root, "qemu.d/libhook")
+    (line,) = examined(host)
+    assert line == (
+        "fail  libhook would run twice, as /etc/libvirt/hooks/qemu and /etc/libvirt/hooks/qemu.d/libhook:"
+        " rm /etc/libvirt/hooks/qemu.d/libhook"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        (0o644, "is not executable, so libvirtd passes it over: chmod 755 /etc/libvirt/hooks/qemu"),
+        (0o775, "others than root may write to /etc/libvirt/hooks/qemu, which root runs: look at it, then: "),
+    ],
+)
+def test_the_mode_of_the_hook(host: Host, mode: int, said: str) -> None:
+    """The most common reason that nothing happens; and one that root would run what anybody wrote."""
+    Path(host.root, HOOKS, "qemu").chmod(mode)
+    (line,) = examined(host)
+    assert said in line
+
+
+def test_a_hook_without_its_package(host: Host, tmp_path: Path) -> None:
+    """Half an installation: what the guest's start would say is said here."""
+    installed(host.root, lib=tmp_path)
+    (line,) = examined(host)
+    assert line.startswith(
+        "fail  /etc/libvirt/hooks/qemu does not work: libhook itself does not run (python3 ended with status 1,"
+        " ModuleNotFoundError: No module named 'libhook')"
+    )
+    assert line.endswith(": run install.sh again")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("#!/nowhere/sh\n", "it cannot be run: No such file or directory"),
+        ("#!/bin/sh\nexit 0\n", "it says nothing, and ends with status 0"),
+        ("#!/bin/sh\nexec sleep 600\n", "it does not answer within 0.2 s"),
+    ],
+)
+def test_a_hook_that_was_changed(host: Host, text: str, said: str) -> None:
+    """It is called, so whatever keeps it from its answer is seen; and it is not waited for for ever."""
+    Path(host.root, HOOKS, "qemu").write_text(text)
+    assert installation.call(host.machine, "/etc/libvirt/hooks/qemu", 0.2) == said
+
+
+def test_a_libvirtd_that_may_not_know_the_hook(host: Host) -> None:
+    """It looks for hooks when it begins; where nothing tells when it did, nothing is claimed."""
+    processes.add(host.root, host.libvirt.pid, "libvirtd", started=100)
+    (line,) = examined(host)
+    assert line == (
+        f"note  libvirtd (pid {host.libvirt.pid}) began before /etc/libvirt/hooks/qemu was put there:"
+        " if nobody has told it since, as install.sh does: systemctl reload libvirtd"
+    )
+    Path(host.root, "proc/stat").write_text("cpu  1 2 3\n")
+    assert examined(host) == []
+    Path(host.root, "proc/stat").unlink()
+    assert examined(host) == []
+    processes.end(host.root, host.libvirt.pid)
+    assert examined(host) == ["note  no libvirtd runs now: it finds the hook when it starts"]
+    processes.add(host.root, host.libvirt.pid, "libvirtd")
+    processes.add(host.root, 9999, "virtqemud")
+    assert examined(host) == []
+
+
+def test_selinux(host: Host) -> None:
+    """Enforcing, and its boolean is off."""
+    folder = Path(host.root, "sys/fs/selinux")
+    (folder / "booleans").mkdir(parents=True)
+    (folder / "enforce").write_text("1")
+    assert examined(host) == []
+    (folder / "booleans/virt_hooks_unconfined").write_text("0 0")
+    assert examined(host) == ["fail  SELinux keeps hooks from /sys: setsebool -P virt_hooks_unconfined on"]
+    (folder / "enforce").write_text("0")
+    assert examined(host) == []
+
+
+def test_no_iommu_and_no_vfio(root: str) -> None:
+    """What every hand-over needs of the kernel, the module loaded already or built in or neither."""
+    host = Host(root, nic()._replace(iommu=False, devices=(nic().devices[0]._replace(group=None),)))
+    installed(root)
+    modules = Path(root, "lib/modules", os.uname().release)
+    lines = examined(host)
+    (line,) = (line for line in lines if "IOMMU" in line)
+    assert line.startswith("fail  the IOMMU is off: turn it on in the firmware (VT-d, AMD-Vi) and, on Intel, with ")
+    assert "ok    the kernel has vfio-pci" in libhook(host, "doctor").out
+    (modules / "modules.alias").unlink()
+    assert "fail  the kernel has no vfio-pci: install the package with its modules" in examined(host)
+    Path(root, "sys/bus/pci/drivers/vfio-pci").mkdir(exist_ok=True)
+    assert "ok    the kernel has vfio-pci" in libhook(host, "doctor").out
+
+
+def test_the_configuration(host: Host) -> None:
+    """A key that does not exist, also in a guest's section; and one with which nothing is ever handed over."""
+    host.configure('[domains."win11"]\nsiblngs = "bind"\n')
+    assert [line for line in examined(host) if "siblngs" in line]
+    host.configure("dry_run = true\n")
+    assert [line for line in examined(host) if "dry_run = true: nothing is handed over by libhook" in line]
+
+
+def test_the_audit_trail(host: Host) -> None:
+    """Off: only worth a note, unless the configuration requires it."""
+    Path(host.root, "simulation/trail").write_text(json.dumps({"enabled": False}))
+    assert [line.split()[0] for line in examined(host) if "audit trail" in line] == ["note"]
+    host.configure("audit.required = true\n")
+    assert [line.split()[0] for line in examined(host) if "audit trail" in line] == ["fail"]
+
+
+def test_what_is_held(host: Host) -> None:
+    """By whom, what the dead left, a record that nobody can read, and a folder that others may write to."""
+    guests = guest(NIC)
+    host.begin(guests)
+    Path(host.root, "run/libvirt/qemu/win11.xml").write_text(f"<domain><uuid>{guests.uuid}</uuid></domain>")
+    assert "ok    guests that hold devices: 1" in libhook(host, "doctor").out
+    Path(host.root, "run/libvirt/qemu/win11.xml").unlink()
+    assert examined(host) == ["note  dead processes left devices, of win11: libhook status; libhook recover"]
+    record = Path(host.machine.state, "domains", f"{guests.uuid}.json")
+    record.write_text("{")
+    (line,) = examined(host)
+    assert f"{record} is broken" in line
+    Path(host.machine.state).chmod(0o777)
+    (line,) = examined(host)
+    assert line.startswith(f"fail  {host.machine.state} is not a folder that only root may write to")
