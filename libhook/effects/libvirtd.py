@@ -3,6 +3,7 @@
 
 import os
 import re
+from contextlib import suppress
 from typing import NamedTuple
 
 from libhook.effects.kernel import Machine
@@ -12,6 +13,7 @@ NOT_KNOWN = 0
 _NAMES = (b"libvirtd", b"virtqemud")
 _MOST_ANCESTORS = 64
 _STATUS_READ = 1 << 22
+_PID = rb"<domstatus\s[^>]*?\bpid=['\"]([0-9]{1,9})['\"]"
 _UUID = rb"<domain[\s>].*?<uuid>([^<]*)</uuid>"
 
 
@@ -66,14 +68,35 @@ def has_status_file(machine: Machine, name: str, uuid: str) -> bool | None:
 
     The file goes by name, and may be that of another guest which has the name by now.
     """
-    folder = f"{machine.root}/run/libvirt/qemu"
-    if not os.path.isdir(folder):
+    if not os.path.isdir(_folder(machine)):
         return None
     try:
-        with open(f"{folder}/{name}.xml", "rb") as file:
-            found = re.search(_UUID, file.read(_STATUS_READ), re.DOTALL)
+        whose = re.search(_UUID, _status(machine, name), re.DOTALL)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
         return True
-    return found is None or found[1].strip().lower() == uuid.lower().encode()
+    return whose is None or _is(whose[1], uuid)
+
+
+def qemu(machine: Machine, name: str, uuid: str) -> int:
+    """The pid of the guest's QEMU, which outlives a libvirtd; NOT_KNOWN where no status file is of this very guest."""
+    with suppress(OSError):
+        status = _status(machine, name)
+        whose, pid = re.search(_UUID, status, re.DOTALL), re.search(_PID, status)
+        if whose and pid and _is(whose[1], uuid):
+            return int(pid[1])
+    return NOT_KNOWN
+
+
+def _folder(machine: Machine) -> str:
+    return f"{machine.root}/run/libvirt/qemu"
+
+
+def _status(machine: Machine, name: str) -> bytes:
+    with open(f"{_folder(machine)}/{name}.xml", "rb") as file:
+        return file.read(_STATUS_READ)
+
+
+def _is(found: bytes, uuid: str) -> bool:
+    return found.strip().lower() == uuid.lower().encode()

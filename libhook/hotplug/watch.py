@@ -8,7 +8,7 @@ the device is gone from the guest's XML already: so what each guest has is remem
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from libhook import domxml
 from libhook.address import PciAddress
@@ -20,13 +20,22 @@ from libhook.effects.kernel import Machine
 from libhook.effects.log import Level, Log
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError
-from libhook.held import Held
+from libhook.held import Held, Process
 from libhook.hotplug import handover
 from libhook.session import Session, load_config
 
 Look = Callable[[str], bytes | None]
 """From a guest's UUID to its live XML; None when it does not run."""
 _Devices = dict[str, HostDevice]
+
+
+class _Seen(NamedTuple):
+    """What a guest was last seen to have."""
+
+    life: Process
+    """Its QEMU, which outlives a libvirtd: a guest that was started again has another."""
+    devices: _Devices
+    """By alias."""
 
 
 class Watcher:
@@ -113,13 +122,14 @@ class Watcher:
         held = self._state.load(guest.uuid)
         if held and held.phase != "started":
             return
-        seen = self._seen.get(guest.uuid)
-        now = _by_alias(guest)
-        self._seen[guest.uuid] = now
+        seen, life, now = self._seen.get(guest.uuid), self._life(guest), _by_alias(guest)
+        self._seen[guest.uuid] = _Seen(life, now)
+        if seen and seen.life != life:
+            seen = None  # its end and this start are the hook's, and in the record
         if seen is None and held is None:
             return  # it began before anybody looked: what it has, it has
         present = {device.key: device for device in now.values()}
-        before = {device.key: device for device in (seen or {}).values()}
+        before = {device.key: device for device in seen.devices.values()} if seen else {}
         has, abandoned = _recorded(session, held)
         known = before.keys() | has.keys()
         if new := [device for key, device in present.items() if key not in known or key in abandoned]:
@@ -130,10 +140,12 @@ class Watcher:
             self._complain(session, handover.not_given(session, guest, never))
 
     def _follow(self, session: Session, guest: Domain, what: str, alias: str) -> None:
-        now = _by_alias(guest)
-        if what == "began" or guest.uuid not in self._seen:
+        now, life, before = _by_alias(guest), self._life(guest), self._seen.get(guest.uuid)
+        if what == "began" or before is None or before.life != life:
             self._compare(session, guest)
-        seen = self._seen.setdefault(guest.uuid, {})
+        if before and before.life != life:
+            return  # what happened in a life that is over is of no device of this one
+        seen = self._seen.setdefault(guest.uuid, _Seen(life, {})).devices
         match what:
             case "added" if device := now.get(alias):
                 seen[alias] = device
@@ -146,6 +158,9 @@ class Watcher:
             case "kept" if device := seen.get(alias):
                 handover.kept(session, guest, [device])
 
+    def _life(self, guest: Domain) -> Process:
+        return self._state.process(libvirtd.qemu(self._machine, guest.name, guest.uuid))
+
     def _complain(self, session: Session, reason: str | None) -> None:
         if reason:
             session.log.add("error", "not given back", reason=reason, hint="libhook status, libhook recover")
@@ -155,7 +170,10 @@ class Watcher:
             self._state.prepare()
         self._state.remember_watched(
             {
-                uuid: {alias: [it.kind, it.source, it.managed, it.address] for alias, it in seen.items()}
+                uuid: {
+                    "life": list(seen.life),
+                    "devices": {a: [it.kind, it.source, it.managed, it.address] for a, it in seen.devices.items()},
+                }
                 for uuid, seen in self._seen.items()
             }
         )
@@ -183,13 +201,14 @@ def _recorded(session: Session, held: Held | None) -> tuple[_Devices, _Devices]:
     return has, abandoned
 
 
-def _from_json(value: object) -> dict[str, _Devices]:
+def _from_json(value: object) -> dict[str, _Seen]:
     """Field by field; a guest of which anything is not as we write it was never seen."""
-    seen: dict[str, _Devices] = {}
-    for uuid, devices in value.items() if isinstance(value, dict) else ():
-        if isinstance(devices, dict):
-            with suppress(BadInput):
-                seen[uuid] = {alias: _device(fields) for alias, fields in devices.items()}
+    seen: dict[str, _Seen] = {}
+    for uuid, fields in value.items() if isinstance(value, dict) else ():
+        match fields:
+            case {"life": [int(pid), int(start)], "devices": dict(devices)}:
+                with suppress(BadInput):
+                    seen[uuid] = _Seen(Process(pid, start), {alias: _device(it) for alias, it in devices.items()})
     return seen
 
 

@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -41,7 +42,7 @@ def end(root: str, pid: int) -> None:
 
 
 def spawn(root: str, name: str, parent: int = 1) -> int:
-    """A new process; its pid."""
+    """A new process; its pid, which one that ended may have had: when it began tells them apart."""
     pid = 2000
     while True:
         try:
@@ -49,7 +50,7 @@ def spawn(root: str, name: str, parent: int = 1) -> int:
             break
         except FileExistsError:
             pid += 1
-    add(root, pid, name, parent=parent)
+    add(root, pid, name, parent=parent, started=time.monotonic_ns())
     return pid
 
 

@@ -7,44 +7,12 @@ from pathlib import Path
 import pytest
 from cases import DISK, NIC
 from scenario import Host, guest, reap
+from watch_play import UUID, Watched
 
 from libhook.held import HeldDevice
 from libhook.hotplug.watch import Watcher
 from libhook.simulation import processes, store
-from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
-
-UUID = guest().uuid
-
-
-class Watched:
-    """A watch, and the one guest that libvirt tells it of."""
-
-    def __init__(self, host: Host) -> None:
-        """The guest does not run yet."""
-        self._host = host
-        self.guest: Guest | None = None
-        self.watcher = Watcher(host.machine, lambda _: self._xml())
-
-    def _xml(self) -> bytes | None:
-        return self.guest.xml(1, prepared=True) if self.guest else None
-
-    def again(self) -> None:
-        """This watch ends, the next begins and finds what runs."""
-        self.watcher = Watcher(self._host.machine, lambda _: self._xml())
-        self.connect()
-
-    def connect(self) -> None:
-        """A connection stands, to a new libvirtd perhaps."""
-        document = self._xml()
-        self.watcher.connected({UUID: document} if document else {})
-        reap(5)
-
-    def tell(self, what: str, alias: str = "", now: Guest | None = None) -> None:
-        """One event, after which the guest has the devices of ``now``."""
-        self.guest = now or self.guest
-        self.watcher.happened(what, UUID, alias)
-        reap(5)
 
 
 @pytest.fixture
@@ -58,8 +26,7 @@ def watched(host: Host) -> Watched:
     """A watch that is connected, and a guest with a card that began before its eyes."""
     it = Watched(host)
     it.connect()
-    host.libvirt.start(guest(NIC))
-    it.tell("began", now=guest(NIC))
+    it.begin(guest(NIC))
     return it
 
 
@@ -237,8 +204,9 @@ def test_a_defect_of_ours_ends_no_watch(host: Host, watched: Watched, monkeypatc
         "",
         "[]",
         '{"x": 1}',
-        json.dumps({UUID: {"hostdev0": ["pci", "hostdev", False, "nonsense"]}}),
-        json.dumps({UUID: {"hostdev0": ["pci", "hostdev", "no", DISK]}}),
+        json.dumps({UUID: {"hostdev0": ["pci", "hostdev", False, DISK]}}),  # as an earlier version wrote it
+        json.dumps({UUID: {"life": [0, 0], "devices": {"hostdev0": ["pci", "hostdev", False, "nonsense"]}}}),
+        json.dumps({UUID: {"life": [0, 0], "devices": {"hostdev0": ["pci", "hostdev", "no", DISK]}}}),
         "[" * 9999,
     ],
 )

@@ -10,7 +10,10 @@ from libhook.effects.kernel import Machine
 from libhook.simulation.kernel import SimulatedKernel
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
-STATUS = "<domstatus state='running'>\n  <domain type='kvm' id='1'>\n    <name>win11</name>\n    <uuid>{}</uuid>"
+STATUS = (
+    "<domstatus state='running' reason='booted' pid='4711'>\n"
+    "  <domain type='kvm' id='1'>\n    <name>win11</name>\n    <uuid>{}</uuid>"
+)
 
 
 def _says(root: Path) -> bool | None:
@@ -51,3 +54,21 @@ def test_a_file_that_cannot_be_read_may_be_of_a_guest_that_runs(tmp_path: Path, 
     """A device is not taken from under a guest because of an error of the file system."""
     status.mkdir()
     assert _says(tmp_path) is True
+
+
+@pytest.mark.parametrize(
+    ("text", "pid"),
+    [
+        (None, libvirtd.NOT_KNOWN),
+        (STATUS.format(UUID), 4711),
+        (STATUS.format(UUID.upper()), 4711),
+        (STATUS.format("11111111-2222-3333-4444-555555555555"), libvirtd.NOT_KNOWN),
+        (STATUS.format(UUID).replace("pid=", "tid="), libvirtd.NOT_KNOWN),
+        ("cut sho", libvirtd.NOT_KNOWN),
+    ],
+)
+def test_the_guests_own_file_names_its_qemu(tmp_path: Path, status: Path, text: str | None, pid: int) -> None:
+    """And not that of another guest; where it does not, nobody guesses."""
+    if text is not None:
+        status.write_text(text)
+    assert libvirtd.qemu(Machine(str(tmp_path), SimulatedKernel(str(tmp_path))), "win11", UUID) == pid

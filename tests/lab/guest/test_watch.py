@@ -76,6 +76,29 @@ def test_a_watch_that_was_away(guest: MakeGuest, killed: bool) -> None:
     assert sorted(ours(one)[4:]) == [("stop", NIC, "success"), ("stop", stick.record, "success")]
 
 
+@pytest.mark.parametrize("has_it_again", [False, True])
+def test_a_guest_that_started_again_while_the_watch_was_away(guest: MakeGuest, has_it_again: bool) -> None:
+    """What its earlier life had ended with that, which the hook recorded; what the new one was given is recorded."""
+    pen = usb(USB_PEN)
+    with Watch():
+        one = guest(pci(NIC)).start()
+        one.plug("attach", pen, by="virsh")
+        expect(one, ("start", NIC), ("attach", pen.record))
+    one.destroy()
+    one.start()
+    if has_it_again:
+        one.plug("attach", pen, by="virsh")
+    before = [("start", NIC), ("attach", pen.record), ("stop", NIC), ("stop", pen.record), ("start", NIC)]
+    with Watch():
+        wanted = [*before, ("attach", pen.record)] if has_it_again else before
+        wait_for("its records", lambda: len(ours(one)) >= len(wanted))
+        one.plug("attach" if not has_it_again else "detach", pen, by="virsh")
+        wait_for("one more", lambda: len(ours(one)) > len(wanted))
+    last = ("detach" if has_it_again else "attach", pen.record)
+    assert sorted(ours(one)) == sorted((reason, device, "success") for reason, device in [*wanted, last])
+    one.destroy()
+
+
 def test_libvirtd_restarted_in_between(guest: MakeGuest) -> None:
     """The watch connects again, records nothing twice, and sees what comes then."""
     pen, stick = usb(USB_PEN), usb(USB_STICK)
