@@ -26,6 +26,15 @@ class Extra(NamedTuple):
     """``8086:10d3``, of a PCI or USB device."""
 
 
+class Disk(NamedTuple):
+    """A disk of the guest that is a namespace of an NVMe controller."""
+
+    alias: str
+    """As HostDevice.alias: ``virtio-disk1``."""
+    target: str
+    """``vdb``: by which libvirt finds it."""
+
+
 class HostDevice(NamedTuple):
     """One host device of a guest.
 
@@ -47,6 +56,13 @@ class HostDevice(NamedTuple):
     hint: str = ""
     """By what else it can be told: the MAC address of an interface, vendor:product of a USB device."""
     extra: Extra | None = None
+    disks: tuple[Disk, ...] = ()
+    """Of an NVMe controller: what the guest has of it, which comes and goes disk by disk."""
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Each by which libvirt's events name it."""
+        return tuple(disk.alias for disk in self.disks) or (self.alias,)
 
     @property
     def resolved(self) -> bool:

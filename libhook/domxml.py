@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lxml import etree
 
 from libhook import prolog
-from libhook.domain import Domain, HostDevice, LibvirtsDevice, Source
+from libhook.domain import Disk, Domain, HostDevice, LibvirtsDevice, Source
 from libhook.errors import BadInput
 from libhook.hostdevxml import (
     KINDS,
@@ -105,7 +105,7 @@ class _Reader:
             elif node.tag == "redirdev":
                 self.others.append(redirected(node))
             elif node.get("type") == "nvme":
-                self._nvme(node, alias)
+                self._nvme(node, Disk(alias, _attribute(device, "target", "dev")))
         except Unknown as unknown:
             self.warnings.append(f"{unknown}, line {line_of(node)}: passed over")
 
@@ -134,7 +134,7 @@ class _Reader:
             HostDevice(found.kind, source, managed, found.address, found.pci, found.model, found.missing, alias, hint)
         )
 
-    def _nvme(self, layer: etree._Element, alias: str) -> None:
+    def _nvme(self, layer: etree._Element, disk: Disk) -> None:
         """Read one NVMe source of a disk (virDomainDiskSourceNVMeParse).
 
         Several namespaces of one controller are one device, managed as the first says: libvirt binds the
@@ -153,7 +153,10 @@ class _Reader:
         if found.identity not in self._controllers:
             self._once(source, found)
             self._controllers.add(found.identity)
-            self.devices.append(HostDevice("pci", "disk", managed == "yes", str(pci), pci, alias=alias))
+            self.devices.append(HostDevice("pci", "disk", managed == "yes", str(pci), pci, alias=disk.alias))
+        at = next(at for at, device in enumerate(self.devices) if (device.source, device.pci) == ("disk", pci))
+        disks = dict.fromkeys((*self.devices[at].disks, disk))  # a layer of the same disk adds none
+        self.devices[at] = self.devices[at]._replace(disks=tuple(disks))
 
     def _once(self, node: etree._Element, found: Found) -> None:
         """Refuse a device that the document named before (virDomainDefHostdevValidate).

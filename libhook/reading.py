@@ -8,7 +8,7 @@ crashes or no process to be had are answered as if there had been no child.
 from collections.abc import Callable
 
 from libhook.address import PciAddress
-from libhook.domain import Domain, HostDevice
+from libhook.domain import Disk, Domain, HostDevice
 from libhook.effects import child
 from libhook.effects.child import Deadline
 from libhook.errors import BadInput, LibhookError
@@ -58,4 +58,5 @@ def begin(document: bytes) -> Parse:
 
 def _device(fields: list[object]) -> HostDevice:
     device = HostDevice(*fields)  # type: ignore[arg-type]
-    return device._replace(pci=PciAddress(*device.pci)) if device.pci else device
+    pci = PciAddress(*device.pci) if device.pci else None
+    return device._replace(pci=pci, disks=tuple(Disk(*disk) for disk in device.disks))

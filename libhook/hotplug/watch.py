@@ -27,6 +27,7 @@ from libhook.session import Session, load_config
 Look = Callable[[str], bytes | None]
 """From a guest's UUID to its live XML; None when it does not run."""
 _Devices = dict[str, HostDevice]
+_NOT_SEEN = "it was gone before anybody could look, or is of a kind that is not known: it is not recorded"
 
 
 class _Seen(NamedTuple):
@@ -150,10 +151,11 @@ class Watcher:
             case "added" if device := now.get(alias):
                 seen[alias] = device
                 handover.given(session, guest, [device])
+            case "added" if alias.startswith("hostdev"):
+                session.log.add("warning", "plugged in, but not seen", alias=alias, reason=_NOT_SEEN)
             case "removed" if device := seen.pop(alias, None):
-                others = {other.key for name, other in now.items() if name != alias}
-                if device.key not in others:  # a namespace of an NVMe controller may go alone
-                    again = alias in now and now[alias].key == device.key
+                if device.key not in _keys(seen):  # a namespace of an NVMe controller may go alone
+                    again = device.key in _keys(now)
                     self._complain(session, handover.removed(session, guest, [device], has_again=again))
             case "kept" if device := seen.get(alias):
                 handover.kept(session, guest, [device])
@@ -180,7 +182,12 @@ class Watcher:
 
 
 def _by_alias(guest: Domain) -> _Devices:
-    return {device.alias: device for device in guest.devices if device.alias and device.resolved and not device.missing}
+    present = (device for device in guest.devices if device.resolved and not device.missing)
+    return {alias: device for device in present for alias in device.aliases if alias}
+
+
+def _keys(devices: _Devices) -> set[str]:
+    return {device.key for device in devices.values()}
 
 
 def _recorded(session: Session, held: Held | None) -> tuple[_Devices, _Devices]:

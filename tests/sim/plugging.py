@@ -4,7 +4,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from scenario import Host, guest, reap
+from cases import NAMESPACE
+from scenario import Host, document, guest, reap
 
 from libhook import domxml
 from libhook.effects.child import Deadline
@@ -184,3 +185,17 @@ def assigned(document: bytes) -> Assigned:
     """The device of a document."""
     (device,) = domxml.parse_device(document).devices
     return Assigned(device.address, device.managed, device.source, device.model or "")
+
+
+def namespaces(*numbers: int) -> Guest:
+    """The guest as it runs, with these of DISK's namespaces: libvirt's vda is the first, alias virtio-disk1."""
+    disks = (
+        namespace(number).decode().replace("</disk>", f"<alias name='virtio-disk{number}'/></disk>")
+        for number in numbers
+    )
+    return Guest(document=document("".join(disks)))
+
+
+def namespace(number: int) -> bytes:
+    """One's own document."""
+    return NAMESPACE.format(number, "abc"[number - 1]).encode()

@@ -171,6 +171,18 @@ def test_a_controller_counts_once_however_many_of_its_namespaces_are_disks() -> 
     assert _brief(domain.devices) == ["pci disk no 0000:01:00.0", "pci disk yes 0000:02:00.0"]
 
 
+def test_the_disks_of_a_controller() -> None:
+    """Each with its alias and target, once however many of its layers are there; other devices have none."""
+    layers = _nvme(1, tag="backingStore", below=_nvme(2, tag="backingStore"))
+    named = [f"<alias name='{alias}'/><target dev='{target}'/>" for alias, target in (("d1", "vda"), ("d2", "vdb"))]
+    domain = domxml.parse(document(_nvme(1, below=named[0] + layers) + _nvme(1, below=named[1]) + pci("bus='9'")))
+    assert [(device.address[5:7], device.alias, device.disks, device.aliases) for device in domain.devices] == [
+        ("01", "d1", (("d1", "vda"), ("d2", "vdb")), ("d1", "d2")),
+        ("02", "d1", (("d1", "vda"),), ("d1",)),
+        ("09", "", (), ("",)),
+    ]
+
+
 def test_nvme_sources_are_found_below_a_disk_of_any_type() -> None:
     """The backing chain, the mirror and its chain count; unmanaged unless they say otherwise."""
     chain = _nvme(2, tag="backingStore", below=_nvme(3, "managed='yes'", tag="backingStore"))

@@ -11,9 +11,13 @@ import pytest
 from xml_reading import DOCUMENTS, document, pci
 
 from libhook import domxml, reading
+from libhook.domain import Disk
 from libhook.errors import BadInput
 
-GOOD = document(pci("bus='1'") + pci("bus='2'", "<driver name='vfio' model='mlx5_vfio_pci'/>"), name='\u00e9 "\\')
+DISK = "<disk type='nvme'><source type='pci'><address bus='3'/></source><target dev='vda'/></disk>"
+GOOD = document(
+    pci("bus='1'") + pci("bus='2'", "<driver name='vfio' model='mlx5_vfio_pci'/>") + DISK, name='\u00e9 "\\'
+)
 
 
 @pytest.fixture
@@ -35,7 +39,9 @@ def test_a_child_reads_the_same(here: list[bytes]) -> None:
     """Every field of every device of what libvirtd wrote; names that are no UTF-8 come through."""
     named = GOOD.replace(b"<name>", b'<name>\xc3\xa9 "\\', 1)
     for text in (*(path.read_bytes() for path in DOCUMENTS[::5]), GOOD, named):
-        assert reading.begin(text)(text) == domxml.parse(text)
+        read = reading.begin(text)(text)
+        assert read == domxml.parse(text)
+        assert all(isinstance(disk, Disk) for device in read.devices for disk in device.disks)
     assert here == []
 
 
