@@ -21,9 +21,10 @@ from libhook.effects.tidy import tidy
 from libhook.effects.watching import Connection
 from libhook.errors import BadInput, DeadlineExpired, LibhookError, printable
 from libhook.history import options as history_options
-from libhook.hotplug import plug
+from libhook.hotplug import plug, unplug
 from libhook.hotplug.halfplugged import foretell, settle_abandoned
 from libhook.hotplug.parts import abandoned
+from libhook.hotplug.request import Request
 from libhook.hotplug.watch import Watcher
 from libhook.run import plan
 from libhook.session import Session, load_config
@@ -228,12 +229,12 @@ def attach(machine: Machine, options: argparse.Namespace) -> int:
 
 def detach(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook detach DOMAIN DEVICE-XML``: exit code 1 when the guest keeps it, or it did not come back."""
-    return _plug(machine, options, plug.detach)
+    return _plug(machine, options, unplug.detach)
 
 
 def _plug(machine: Machine, options: argparse.Namespace, work: Callable[..., Iterator[str]]) -> int:
     document = read(options.xml, "a file with a device's XML")
-    request = plug.Request(options.guest, document, options.live, options.config, options.timeout, options.dry_run)
+    request = Request(options.guest, document, options.live, options.config, options.timeout, options.dry_run)
     with Log(machine, operation=work.__name__) as log:
         for line in work(machine, log, Hypervisor(options.connect), request):
             print(line)

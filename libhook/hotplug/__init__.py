@@ -4,6 +4,8 @@
 parts          what is asked of a guest's record while it runs
 handover       each moment of a device's way there and back, journalled and recorded once
 halfplugged    what nobody sees to any more
-plug           ``libhook attach`` and ``detach``
+request        what ``libhook attach`` and ``detach`` are asked for, and what would come of it
+plug           ``libhook attach``
+unplug         ``libhook detach``
 watch          ``libhook watch``
 """

@@ -21,7 +21,8 @@ from scenario import Host, guest, reap
 from libhook import domxml
 from libhook.effects.log import Log
 from libhook.errors import LibhookError
-from libhook.hotplug import plug
+from libhook.hotplug import plug, unplug
+from libhook.hotplug.request import Request
 from libhook.simulation import processes, store
 from libhook.simulation.build import scratch
 from libhook.simulation.guests import Assigned, Guest
@@ -75,8 +76,8 @@ class Play:
         processes.add(self._root, os.getpid(), "libhook")
         try:
             with Log(self.host.machine, operation=self._verb) as log:
-                command = plug.attach if self._verb == "attach" else plug.detach
-                request = plug.Request("win11", xml(NIC))
+                command = plug.attach if self._verb == "attach" else unplug.detach
+                request = Request("win11", xml(NIC))
                 list(command(self.host.machine, log, Hypervisor(self.host), request))
         except LibhookError:
             return 1

@@ -12,7 +12,7 @@ from libhook.effects.child import Deadline
 from libhook.effects.hypervisor import Found, Gone, NoSuchGuest
 from libhook.effects.log import Log
 from libhook.errors import DeadlineExpired, LibhookError, Refused
-from libhook.hotplug import plug
+from libhook.hotplug import plug, request, unplug
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation
 from libhook.simulation.world import World
@@ -70,7 +70,7 @@ class Hypervisor:
             raise _NO_ANSWER
         if self._attach == "refuses":
             raise Refused("libvirt: unsupported configuration: told to fail")
-        if flags & plug.LIVE:
+        if flags & request.LIVE:
             fails = "monitor" if self._attach in ("monitor", "ends") else ""
             error = self._host.libvirt.attach(name, assigned(document), fails)
             if self._attach in ("ends", "ends after"):
@@ -91,7 +91,7 @@ class Hypervisor:
             raise _NO_ANSWER
         if self._detach == "refuses":
             raise Refused("libvirt: operation failed: told to fail")
-        if flags & plug.LIVE:
+        if flags & request.LIVE:
             assert alias.startswith("hostdev")
             if self._detach in ("gone", "late", "no answer, gave it"):
                 self._host.libvirt.unplug(name, domxml.parse_device(document).devices[0].address)
@@ -106,10 +106,12 @@ class Hypervisor:
 class Scripted(Hypervisor):
     """A guest whose XML, before and after it is asked, is all there is of it: for what is not simulated."""
 
-    def __init__(self, host: Host, before: bytes, after: bytes, *, detach: Gone = "gone") -> None:
-        """It runs; libvirt, too, says so by the file it has."""
+    def __init__(
+        self, host: Host, before: bytes, after: bytes, *, detach: Gone = "gone", has: tuple[Assigned, ...] = ()
+    ) -> None:
+        """It runs; libvirt, too, says so by the file it has. ``has``: what QEMU has open all the time."""
         super().__init__(host)
-        host.libvirt.start(Guest())
+        host.libvirt.start(Guest(devices=has))
         self._documents = [before, after]
         self._answer: Gone = detach
 
@@ -152,22 +154,22 @@ class Done(NamedTuple):
     error: str
 
 
-def attach(host: Host, hypervisor: plug.Hypervisor, document: bytes, **options: object) -> Done:
+def attach(host: Host, hypervisor: request.Hypervisor, document: bytes, **options: object) -> Done:
     """``libhook attach win11``, with what else of the Request."""
     return _run(host, "attach", hypervisor, document, options)
 
 
-def detach(host: Host, hypervisor: plug.Hypervisor, document: bytes, **options: object) -> Done:
+def detach(host: Host, hypervisor: request.Hypervisor, document: bytes, **options: object) -> Done:
     """``libhook detach win11``."""
     return _run(host, "detach", hypervisor, document, options)
 
 
-def _run(host: Host, verb: str, hypervisor: plug.Hypervisor, document: bytes, options: dict[str, object]) -> Done:
-    request = plug.Request("win11", document)._replace(**options)  # type: ignore[arg-type]
+def _run(host: Host, verb: str, hypervisor: request.Hypervisor, document: bytes, options: dict[str, object]) -> Done:
+    wanted = request.Request("win11", document)._replace(**options)  # type: ignore[arg-type]
     lines = []
     try:
         with Log(host.machine, operation=verb) as log:
-            for line in (plug.attach if verb == "attach" else plug.detach)(host.machine, log, hypervisor, request):
+            for line in (plug.attach if verb == "attach" else unplug.detach)(host.machine, log, hypervisor, wanted):
                 lines.append(line)
     except LibhookError as error:
         return Done(lines, error.line)

@@ -7,7 +7,7 @@ from cases import DISK, GPU, NIC, SOUND, triple
 from plugging import Hypervisor, attach, detach, running, xml
 from scenario import Host, guest
 
-from libhook.hotplug.plug import CONFIG, LIVE
+from libhook.hotplug.request import CONFIG, LIVE
 from libhook.simulation import store
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation

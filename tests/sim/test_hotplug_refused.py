@@ -18,6 +18,7 @@ from libhook.effects.log import Log
 from libhook.errors import LibhookError
 from libhook.held import Phase
 from libhook.hotplug import plug
+from libhook.hotplug.request import Request
 from libhook.simulation import faults, processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
@@ -254,7 +255,7 @@ def _attach_unreaped(host: Host, hypervisor: Hypervisor) -> str:
     """In a thread: the children are the main thread's to wait for."""
     try:
         with Log(host.machine, operation="attach") as log:
-            list(plug.attach(host.machine, log, hypervisor, plug.Request("win11", xml(NIC))))
+            list(plug.attach(host.machine, log, hypervisor, Request("win11", xml(NIC))))
     except LibhookError as error:
         return error.line
     return ""
@@ -275,7 +276,7 @@ def test_two_at_once_want_one_card(root: str, same: bool) -> None:
             processes.add(root, os.getpid(), "libhook")
             try:
                 with Log(host.machine, operation="attach") as log:
-                    list(plug.attach(host.machine, log, hypervisor, plug.Request(name, xml(NIC))))
+                    list(plug.attach(host.machine, log, hypervisor, Request(name, xml(NIC))))
                 code = 0
             except LibhookError as error:
                 code = 1 if "already" in error.line or "is held by the guest" in error.line else 2

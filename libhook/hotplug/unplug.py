@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``libhook detach``: one device's way back from a guest that runs, which may refuse, or not answer."""
+
+from collections.abc import Iterator, Sequence
+
+from libhook import domxml
+from libhook.domain import Domain, HostDevice
+from libhook.domxml import DeviceXml
+from libhook.effects.hypervisor import NoSuchGuest
+from libhook.effects.kernel import Machine
+from libhook.effects.log import Log
+from libhook.effects.state import State
+from libhook.errors import DeadlineExpired, LibhookError, Refused, printable
+from libhook.hotplug import handover
+from libhook.hotplug.parts import is_attended
+from libhook.hotplug.request import LIVE, UNKNOWN, Hypervisor, Plugging, Request, begin, hints_of, show_plan, shown_as
+
+
+def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request) -> Iterator[str]:
+    """Plug it out; what is to be said, line by line. LibhookError when the guest keeps it, or it did not come back."""
+    work = begin(machine, log, hypervisor, request)
+    before = domxml.parse(work.found.document)
+    name = printable(before.name)
+    log.bind(guest=before.name, uuid=before.uuid)
+    live = bool(work.flags & LIVE)
+    meant = _of_guest(before, work.wanted) if live else ()
+    if live and work.wanted.devices and not meant:
+        yield from _gone_already(work, before)
+        return
+    alias, staying = _disk(meant, work.wanted)
+    devices = tuple(device for device in meant if device not in staying)
+    # What was handed over is given back also where a dry run was asked for meanwhile.
+    handed_over = before.uuid in State(machine).uuids()
+    if request.dry_run or (work.session(before).config.dry_run and not handed_over):
+        yield from show_plan(work, before, handover.DETACH, devices, live=live)
+        yield from _keeps(before, staying)
+        return
+    if staying and not devices:
+        yield from _detach_disk(work, before, staying, alias)
+        return
+    if not devices:
+        hypervisor.detach(before.uuid, request.document, "", work.flags, work.ask())
+        yield f"{name}: asked; it is no host device" if live else f"{name}: removed from its configuration"
+        return
+    worker = State(machine).own_process()
+    handover.ask_back(work.session(before), before, devices, worker)
+    shown = shown_as(devices)
+    try:
+        answer = hypervisor.detach(before.uuid, request.document, alias, work.flags, work.ask())
+    except DeadlineExpired as error:
+        raise DeadlineExpired(f"{error.message}, and nobody knows whether {name} has {shown}", UNKNOWN) from None
+    except LibhookError:
+        handover.kept(work.session(before), before, devices, worker)
+        raise
+    try:
+        # An event may be lost; the guest's XML is the truth.
+        has = () if answer == "gone" else {device.key for device in work.look().devices}
+    except NoSuchGuest:
+        yield f"{name}: ended meanwhile, and {shown} with it"
+        return
+    if any(device.key in has for device in devices) and handover.kept(work.session(before), before, devices, worker):
+        reason = "refuses to give up" if answer == "kept" else f"did not answer within {request.timeout:g} s; it keeps"
+        raise Refused(f"the guest {name} {reason} {shown}", "is its system up? try again, or shut it down")
+    if left := handover.removed(work.session(before), before, devices):
+        raise Refused(f"the guest {name} gave up {shown}, but {left}", "libhook status; libhook recover")
+    yield f"{name}: gave up {shown}"
+    yield from _keeps(before, staying)
+
+
+def _disk(meant: Sequence[HostDevice], wanted: DeviceXml) -> tuple[str, tuple[HostDevice, ...]]:
+    """The alias of what is to go, and the NVMe controllers that stay: the guest has other namespaces of them.
+
+    Of disks libvirt finds the one with that target, whatever else its XML says (qemuDomainDetachPrepDisk()).
+    """
+    targets = {disk.target for device in wanted.devices for disk in device.disks}
+    going = [disk.alias for device in meant for disk in device.disks if disk.target in targets]
+    if not going:
+        return meant[0].alias if meant else "", ()
+    return going[0], tuple(device for device in meant if any(disk.target not in targets for disk in device.disks))
+
+
+def _detach_disk(work: Plugging, guest: Domain, staying: tuple[HostDevice, ...], alias: str) -> Iterator[str]:
+    """Nothing begins or ends for the controller, so nothing is recorded: unless its other namespaces go meanwhile."""
+    name = printable(guest.name)
+    work.hypervisor.detach(guest.uuid, work.request.document, alias, work.flags, work.ask())
+    try:
+        after = work.look()
+    except NoSuchGuest:
+        yield f"{name}: ended meanwhile, and the disk with it"
+        return
+    if any(alias in device.aliases for device in after.devices):
+        raise Refused(f"the guest {name} keeps the disk {printable(alias)}", "is its system up? try again")
+    has = {device.key for device in after.devices}
+    gone = [device for device in staying if device.key not in has]
+    if gone and (left := handover.removed(work.session(guest), guest, gone)):
+        raise Refused(f"the guest {name} gave up {shown_as(gone)}, but {left}", "libhook status; libhook recover")
+    yield f"{name}: gave up {shown_as(gone) or f'the disk {printable(alias)}'}"
+    yield from _keeps(guest, [device for device in staying if device.key in has])
+
+
+def _keeps(guest: Domain, staying: Sequence[HostDevice]) -> Iterator[str]:
+    if staying:
+        yield f"{printable(guest.name)}: keeps {shown_as(staying)}, of which it has other disks"
+
+
+def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
+    """The guest has no such device: another client may have plugged it out, unseen; libvirt leaves it on vfio then."""
+    name, state = printable(guest.name), State(work.machine)
+    held = state.load(guest.uuid)
+    had = {
+        one.key
+        for one in (held.devices if held else ())
+        if one.recorded in ("success", "unreturned") and not is_attended(state, one)
+    }
+    left = tuple(device for device in work.wanted.devices if device.key in had)
+    if not left:
+        raise Refused(f"the guest {name} has no such device", f"virsh dumpxml {name} shows what it has")
+    if work.request.dry_run:
+        yield from show_plan(work, guest, handover.DETACH, left, live=True)
+        return
+    shown = shown_as(left)
+    if reason := handover.removed(work.session(guest), guest, left):
+        raise Refused(f"the guest {name} had given up {shown}, but {reason}", "libhook status; libhook recover")
+    yield f"{name}: had given up {shown} already; the host has it back"
+
+
+def _of_guest(guest: Domain, wanted: DeviceXml) -> tuple[HostDevice, ...]:
+    """The guest's devices that the XML means, by address or else as libvirt finds them."""
+    keys, hints = {device.key for device in wanted.devices if device.resolved}, hints_of(wanted)
+    by_key = tuple(device for device in guest.devices if device.key in keys)
+    return by_key or tuple(device for device in guest.devices if device.hint in hints)[:1]
