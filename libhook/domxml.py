@@ -45,6 +45,8 @@ class DeviceXml(NamedTuple):
     mac: str
     """Of an interface: by which libvirt finds it again; "" where none is given."""
     warnings: tuple[str, ...]
+    document: bytes
+    """What was read, in UTF-8, whatever it came in: libvirt takes nothing else."""
 
 
 def parse(document: bytes, *, every_kind: bool = False) -> Domain:
@@ -79,7 +81,8 @@ def parse_device(document: bytes) -> DeviceXml:
     if root.tag in _TAGS:
         for layer in _layers(root):
             reader.read(layer, root)
-    return DeviceXml(str(root.tag), tuple(reader.devices), _mac(root), tuple(reader.warnings))
+    document = etree.tostring(root, encoding="UTF-8")
+    return DeviceXml(str(root.tag), tuple(reader.devices), _mac(root), tuple(reader.warnings), document)
 
 
 class _Reader:

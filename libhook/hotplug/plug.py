@@ -29,13 +29,13 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
         yield from show_plan(work, before, handover.ATTACH, devices, live=live)
         return
     if not live:
-        hypervisor.attach(before.uuid, request.document, work.flags, work.ask())
+        hypervisor.attach(before.uuid, work.request.document, work.flags, work.ask())
         yield f"{name}: added to its configuration"
         return
     worker = State(machine).own_process()
     _take(work, before, worker)
     try:
-        hypervisor.attach(before.uuid, request.document, work.flags, work.ask())
+        hypervisor.attach(before.uuid, work.request.document, work.flags, work.ask())
     except DeadlineExpired as error:
         raise DeadlineExpired(f"{error.message}, and nobody knows whether {name} has it", UNKNOWN) from None
     except LibhookError as error:

@@ -107,7 +107,7 @@ def begin(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request) 
     found = hypervisor.find(request.guest, Deadline.after(request.timeout))
     if request.live and not found.runs:
         raise Refused(f"the guest {request.guest} does not run", "leave out --live, or start it first")
-    return Plugging(machine, log, hypervisor, request, wanted, found)
+    return Plugging(machine, log, hypervisor, request._replace(document=wanted.document), wanted, found)
 
 
 def hints_of(wanted: DeviceXml) -> set[str]:

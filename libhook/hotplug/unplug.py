@@ -39,14 +39,14 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
         yield from _detach_disk(work, before, staying, alias)
         return
     if not devices:
-        hypervisor.detach(before.uuid, request.document, "", work.flags, work.ask())
+        hypervisor.detach(before.uuid, work.request.document, "", work.flags, work.ask())
         yield f"{name}: asked; it is no host device" if live else f"{name}: removed from its configuration"
         return
     worker = State(machine).own_process()
     handover.ask_back(work.session(before), before, devices, worker)
     shown = shown_as(devices)
     try:
-        answer = hypervisor.detach(before.uuid, request.document, alias, work.flags, work.ask())
+        answer = hypervisor.detach(before.uuid, work.request.document, alias, work.flags, work.ask())
     except DeadlineExpired as error:
         raise DeadlineExpired(f"{error.message}, and nobody knows whether {name} has {shown}", UNKNOWN) from None
     except LibhookError:

@@ -9,6 +9,8 @@ from command import libhook
 from plugging import Hypervisor, Scripted, attach, detach, running, xml
 from scenario import Host, document, guest
 
+from libhook.effects.child import Deadline
+from libhook.effects.hypervisor import Gone
 from libhook.errors import LibhookError
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import sriov, workstation
@@ -130,3 +132,25 @@ def test_the_command_line(root: str) -> None:
             1,
             "the guest win11 has no such device: virsh dumpxml win11 shows what it has\n",
         )
+
+
+@pytest.mark.parametrize("encoding", ["ISO-8859-1", "UTF-8"])
+def test_a_document_in_any_encoding(root: str, encoding: str) -> None:
+    """libvirt is handed what was read and judged, in the one encoding that it takes."""
+    handed: list[str] = []
+
+    class Reading(Hypervisor):
+        def attach(self, uuid: str, document: bytes, flags: int, deadline: Deadline) -> None:
+            handed.append(document.decode())
+            super().attach(uuid, document, flags, deadline)
+
+        def detach(self, uuid: str, document: bytes, alias: str, flags: int, deadline: Deadline) -> Gone:
+            handed.append(document.decode())
+            return super().detach(uuid, document, alias, flags, deadline)
+
+    host = running(root)
+    device = xml(NIC).decode().replace("<source>", "<x y='\u00fc'/><source>")
+    text = f"<?xml version='1.0' encoding='{encoding}'?>{device}"
+    assert attach(host, Reading(host), text.encode(encoding)) == ([f"win11: has pci {NIC} now"], "")
+    assert detach(host, Reading(host), text.encode(encoding)) == ([f"win11: gave up pci {NIC}"], "")
+    assert [("\u00fc" in one, "encoding=" in one) for one in handed] == [(True, False)] * 2
