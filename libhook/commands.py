@@ -13,6 +13,7 @@ from libhook.config import Config
 from libhook.domain import Domain
 from libhook.effects.child import Deadline
 from libhook.effects.hypervisor import DEFAULT_URI, Hypervisor
+from libhook.effects.interrupts import Interrupts
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.notify import ServiceManager
@@ -235,8 +236,10 @@ def detach(machine: Machine, options: argparse.Namespace) -> int:
 def _plug(machine: Machine, options: argparse.Namespace, work: Callable[..., Iterator[str]]) -> int:
     document = read(options.xml, "a file with a device's XML")
     request = Request(options.guest, document, options.live, options.config, options.timeout, options.dry_run)
-    with Log(machine, operation=work.__name__) as log:
-        for line in work(machine, log, Hypervisor(options.connect), request):
+    state = State(machine)
+    with Interrupts() as interrupts, Log(machine, operation=work.__name__) as log:
+        hypervisor = Hypervisor(options.connect, interrupts, state.mark_of(state.own_process()))
+        for line in work(machine, log, hypervisor, request):
             print(line)
     return 0
 

@@ -169,19 +169,28 @@ class Speech(NamedTuple):
 
     def lines(self, deadline: Deadline) -> list[str]:
         """What it has said until it ends or the deadline passes. One that is late is left behind. Once only."""
-        received = b""
+        received, has_ended = b"", False
         poll = select.poll()
         poll.register(self.receiver, select.POLLIN)
-        while poll.poll(deadline.left * 1000):
-            part = os.read(self.receiver, 65536)
-            if not part:
-                self.child.result()
-                break
-            received += part
+        try:
+            while not has_ended and poll.poll(deadline.left * 1000):
+                part = os.read(self.receiver, 65536)
+                has_ended = not part
+                received += part
+        except LibhookError:  # a signal's, to whoever waits
+            self.leave()
+            raise
+        if has_ended:
+            self.child.result()
+            os.close(self.receiver)
         else:
-            self.child.abandon()
-        os.close(self.receiver)
+            self.leave()
         return received.decode("utf-8", "surrogateescape").split("\n")[:-1]
+
+    def leave(self) -> None:
+        """Listen no more. It goes on."""
+        self.child.abandon()
+        os.close(self.receiver)
 
 
 def lines(task: Callable[[Callable[[bytes], None]], None], deadline: Deadline) -> list[str]:
@@ -192,8 +201,11 @@ def lines(task: Callable[[Callable[[bytes], None]], None], deadline: Deadline) -
     return listen(task).lines(deadline)
 
 
-def listen(task: Callable[[Callable[[bytes], None]], None]) -> Speech:
-    """Let the child begin; what it says can be heard later."""
+def listen(task: Callable[[Callable[[bytes], None]], None], mark: str | None = None) -> Speech:
+    """Let the child begin; what it says can be heard later.
+
+    ``mark`` is a file that it has locked while it lives, where that can be had.
+    """
     try:
         receiver, sender = os.pipe2(os.O_CLOEXEC)
     except OSError as error:
@@ -203,7 +215,7 @@ def listen(task: Callable[[Callable[[bytes], None]], None]) -> Speech:
         os.write(sender, line + b"\n")
 
     try:
-        return Speech(spawn(lambda: task(say), keep=sender), receiver)
+        return Speech(spawn(lambda: task(say), mark, keep=sender, unmarked=True), receiver)
     except OSError as error:
         os.close(receiver)
         raise _exhausted(error) from error

@@ -5,11 +5,14 @@ Each call is made by a child with a connection of its own: a libvirtd that does 
 and the library's threads are in nobody's way who forks. Needs python3-libvirt.
 """
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from libhook.effects import child
 from libhook.effects.child import Deadline
+from libhook.effects.interrupts import Interrupts
 from libhook.errors import DeadlineExpired, LibhookError, Refused
 
 if TYPE_CHECKING:
@@ -45,9 +48,14 @@ class Found(NamedTuple):
 class Hypervisor:
     """One libvirtd, by its URI."""
 
-    def __init__(self, uri: str = DEFAULT_URI) -> None:
-        """Remember where it is."""
+    def __init__(self, uri: str = DEFAULT_URI, interrupts: Interrupts | None = None, mark: str | None = None) -> None:
+        """Remember where it is.
+
+        ``mark`` is a file that a child has locked while it asks for a device to be plugged (State.mark_of).
+        """
         self._uri = uri
+        self._interrupts = interrupts or Interrupts()
+        self._mark = mark
 
     def find(self, name: str, deadline: Deadline) -> Found:
         """The guest of this name, UUID or number. Refused when libvirt knows none."""
@@ -66,7 +74,7 @@ class Hypervisor:
             connection.lookupByUUIDString(uuid).attachDeviceFlags(document.decode(), flags)
             return []
 
-        self._ask(ask, deadline)
+        self._ask(ask, deadline, plugs=True)
 
     def detach(self, uuid: str, document: bytes, alias: str, flags: int, deadline: Deadline) -> Gone:
         """``virsh detach-device``, and then the guest's answer: libvirt itself returns before that, with success.
@@ -97,10 +105,14 @@ class Hypervisor:
                 libvirt.virEventRunDefaultImpl()
             return [answers[0] if answers else "silent"]
 
-        answer = self._ask(ask, Deadline(deadline.at + _DETACH_TAKES))[0]
+        answer = self._ask(ask, Deadline(deadline.at + _DETACH_TAKES), plugs=True)[0]
         return "gone" if answer == "gone" else "kept" if answer == "kept" else "silent"
 
-    def _ask(self, task: Callable[["libvirt.virConnect"], list[str]], deadline: Deadline) -> list[str]:
+    def _ask(
+        self, task: Callable[["libvirt.virConnect"], list[str]], deadline: Deadline, *, plugs: bool = False
+    ) -> list[str]:
+        mark = self._mark if plugs else None
+
         def ask(say: Callable[[bytes], None]) -> None:
             try:
                 import libvirt
@@ -119,8 +131,14 @@ class Hypervisor:
                     kind = "lost"
                 answer = [kind, error.get_error_message() or str(error)]
             say("\n".join(answer).encode("utf-8", "surrogateescape"))
+            if mark:
+                with suppress(OSError):
+                    os.unlink(mark)
 
-        answer = child.lines(ask, deadline)
+        self._interrupts.begin(plugs=plugs)
+        speech = child.listen(ask, mark)
+        with self._interrupts.waiting(speech.leave):
+            answer = speech.lines(deadline)
         match answer:
             case ["ok", *rest]:
                 return rest

@@ -11,7 +11,7 @@ and removed after it, under the lock of the device's group: at no moment does a 
     domains/UUID.json     one guest's record
     claims/0000:01:00.0   the UUID of the guest that has the device
     locks/                one a guest, one an IOMMU group
-    in-flight/            one a device while a write is on its way (effects/child.py)
+    in-flight/            one a device while a write is on its way (effects/child.py), one a question to libvirt
     homes/0000:01:00.0    where a device was that libhook took and gave back, in this libvirtd's life
     watched.json          which host devices `libhook watch` last saw in each guest
 """
@@ -293,6 +293,18 @@ class State:
     def lives(self, process: Process) -> bool:
         """Whether it is still that process."""
         return process.start != 0 and self.process(process.pid) == process
+
+    def works(self, process: Process) -> bool:
+        """Whether it lives, or the child by which it asks libvirt for something.
+
+        That goes on where its parent was interrupted or has stopped waiting, and what it asks for may still be done;
+        but it records nothing.
+        """
+        return self.lives(process) or locks.is_locked(self.mark_of(process))
+
+    def mark_of(self, process: Process) -> str:
+        """The lock that such a child of this process has."""
+        return self.in_flight_path(f"asking-{process.pid}-{process.start}")
 
     def _record(self, uuid: str) -> str:
         return f"{self._folder}/domains/{uuid}.json"

@@ -10,6 +10,7 @@ from libhook.address import PciAddress
 from libhook.effects.child import Deadline
 from libhook.effects.state import State
 from libhook.errors import BadInput, DeadlineExpired
+from libhook.held import Process
 
 _NOW = Deadline(0.0)
 
@@ -32,4 +33,10 @@ def tidy(state: State) -> None:
                         state.disclaim_for_nobody(address)
                     elif folder == "in-flight":
                         state.settle_in_flight(address)
+    for name in state.names("in-flight"):
+        match name.split("-"):
+            case ["asking", pid, start]:
+                with suppress(ValueError):
+                    if not state.works(Process(int(pid), int(start))):
+                        state.remove("in-flight", name)  # the child that had it was killed
     state.remove_unused_locks()

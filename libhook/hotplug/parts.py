@@ -45,12 +45,12 @@ def has_ended(session: Session, held: Held) -> bool:
 
 def is_left(session: Session, device: HeldDevice) -> bool:
     """Whether it was being plugged in or out by somebody who was killed."""
-    return device.plugging is not None and not session.state.lives(device.plugging)
+    return device.plugging is not None and not session.state.works(device.plugging)
 
 
 def is_attended(state: State, device: HeldDevice) -> bool:
     """Whether somebody who lives is plugging it in or out."""
-    return device.plugging is not None and state.lives(device.plugging)
+    return device.plugging is not None and state.works(device.plugging)
 
 
 def abandoned(session: Session, held: Held) -> list[HeldDevice]:

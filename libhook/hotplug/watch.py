@@ -198,7 +198,7 @@ def _recorded(session: Session, held: Held | None) -> tuple[_Devices, _Devices]:
     has: _Devices = {}
     abandoned: _Devices = {}
     for device in held.devices if held else ():
-        if not device.audited or (device.plugging and session.state.lives(device.plugging)):
+        if not device.audited or (device.plugging and session.state.works(device.plugging)):
             continue
         it = HostDevice(device.kind, "hostdev", False, device.address, device.pci)
         if device.recorded in ("success", "unreturned"):

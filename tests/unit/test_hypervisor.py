@@ -4,12 +4,14 @@
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
 
 import fake_libvirt
 import pytest
 from fake_libvirt import Connection, Daemon, Domain, libvirtError
 
-from libhook.effects import child
+from libhook.effects import child, locks
 from libhook.effects.child import Deadline
 from libhook.effects.hypervisor import Found, Hypervisor, NoSuchGuest
 from libhook.errors import DeadlineExpired, LibhookError, Refused
@@ -31,12 +33,12 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Daemon:
 def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a child would do is done here, where the test sees what became of it."""
 
-    def lines(task: Callable[[Callable[[bytes], None]], None], _deadline: Deadline) -> list[str]:
+    def listen(task: Callable[[Callable[[bytes], None]], None], _mark: str | None) -> mock.Mock:
         said: list[bytes] = []
         task(said.append)
-        return b"\n".join(said).decode().split("\n")
+        return mock.Mock(lines=lambda _deadline: b"\n".join(said).decode().split("\n"))
 
-    monkeypatch.setattr(child, "lines", lines)
+    monkeypatch.setattr(child, "listen", listen)
 
 
 def soon() -> Deadline:
@@ -73,6 +75,34 @@ def test_attach(daemon: Daemon) -> None:
     guest.trouble = libvirtError("no slot\nleft")
     with pytest.raises(Refused, match=r"^libvirt: no slot left$"):
         Hypervisor().attach(A, b"<hostdev/>", 3, soon())
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_mark_of_a_question(daemon: Daemon, tmp_path: Path, is_there: bool) -> None:
+    """Locked while a child asks for something to be plugged, and gone when libvirt has answered; it can do without."""
+    mark = tmp_path / ("mark" if is_there else "no folder/mark")
+    guest = Domain(A)
+
+    def look(_uri: str) -> Connection:
+        (tmp_path / "said").write_text(str(locks.is_locked(str(mark))))
+        return Connection([guest])
+
+    daemon.__dict__["open"] = look
+    Hypervisor(mark=str(mark)).attach(A, b"<hostdev/>", 1, soon())
+    assert (tmp_path / "said").read_text() == str(is_there)
+    Hypervisor(mark=str(mark)).find(A, soon())
+    assert (tmp_path / "said").read_text() == "False"
+    assert [path.name for path in tmp_path.iterdir()] == ["said"]
+
+
+@pytest.mark.usefixtures("at_home")
+def test_the_mark_goes_when_libvirt_has_answered(daemon: Daemon, tmp_path: Path) -> None:
+    """Though the process that was asked to plug goes on."""
+    mark = tmp_path / "mark"
+    daemon.opens = [Connection([Domain(A)])]
+    mark.touch()
+    Hypervisor(mark=str(mark)).attach(A, b"<hostdev/>", 1, soon())
+    assert not mark.exists()
 
 
 @pytest.mark.usefixtures("at_home")

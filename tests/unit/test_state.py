@@ -61,3 +61,21 @@ def test_the_mark_of_a_write_goes_when_the_write_has_come_back(machine: Machine)
     assert hung.result() == 0
     tidy(State(machine))
     assert not mark.exists()
+
+
+def test_whoever_asked_libvirt_is_at_work_as_long_as_the_child_that_asks(machine: Machine) -> None:
+    """It may still be done though he was killed; what a killed child leaves says nothing, and is tidied away."""
+    state, gone = State(machine), Process(4711, 0)
+    assert not state.works(gone)
+    silent = f"{machine.root}/silent"
+    os.mkfifo(silent)
+    asking = spawn(lambda: os.close(os.open(silent, os.O_RDONLY)), state.mark_of(gone))
+    tidy(state)
+    assert (state.works(gone), state.lives(gone)) == (True, False)
+    os.close(os.open(silent, os.O_WRONLY))
+    assert ended([asking], Deadline.after(5))
+    assert asking.result() == 0
+    assert not state.works(gone)
+    Path(state.in_flight_path("asking-no-number")).touch()
+    tidy(state)
+    assert state.names("in-flight") == ["asking-no-number"]
