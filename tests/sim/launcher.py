@@ -14,6 +14,7 @@ from libhook.simulation.hosts import nic
 
 OPERATIONS = ("prepare", "start", "started", "stopped", "release", "migrate", "restore", "reconnect", "attach")
 VETOES = ("prepare", "start")
+SHELLS = [shell for shell in ("/bin/dash", "/bin/bash") if os.path.exists(shell)]
 WITH_DEVICE = guest(NIC).xml(1)
 WITHOUT = guest().xml(1)
 
@@ -76,7 +77,5 @@ def installed(root: str, request: pytest.FixtureRequest) -> Launcher:
     return Launcher(root, getattr(request, "param", "/bin/sh"))
 
 
-in_each_shell = pytest.mark.parametrize(
-    "launcher", [shell for shell in ("/bin/dash", "/bin/bash") if os.path.exists(shell)], indirect=True
-)
+in_each_shell = pytest.mark.parametrize("launcher", SHELLS, indirect=True)
 """What /bin/sh is on Debian, and on most other distributions."""

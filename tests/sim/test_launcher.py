@@ -2,13 +2,14 @@
 """hooks/qemu as libvirtd runs it: cheap where there is nothing to do, silent on stdout, never in a guest's way."""
 
 import os
+import resource
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from cases import NIC
-from launcher import OPERATIONS, VETOES, WITH_DEVICE, WITHOUT, Launcher, in_each_shell, installed
+from launcher import OPERATIONS, SHELLS, VETOES, WITH_DEVICE, WITHOUT, Launcher, in_each_shell, installed
 from recorded_guests import calls
 from scenario import LAUNCHER, Host, guest, reap
 
@@ -194,6 +195,59 @@ def test_a_session_daemon_is_left_alone(operation: str) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.parametrize(
+    ("shell", "processes", "operation"),
+    # bash tries for 15 s.
+    [("/bin/sh", number, operation) for number in (1, 2, 3) for operation in OPERATIONS] + [(SHELLS[-1], 1, "started")],
+)
+def test_no_process_is_to_be_had(shell: str, processes: int, operation: str) -> None:
+    """The shell itself cannot fork, as where the cgroup is full: a start is refused with the reason, a guest lives."""
+    done = subprocess.run(
+        [shell, LAUNCHER, "win11", operation, "begin", "-"],
+        input=WITH_DEVICE,
+        capture_output=True,
+        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+        user=54321,
+        group=54321,
+        extra_groups=[],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes)),
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == b""
+    if operation not in VETOES:
+        assert (done.returncode, done.stderr) == (0, b"")
+    elif processes == 1:
+        assert done.returncode == 1
+        assert done.stderr == (
+            b"libhook cannot be started, no process or no /dev/null is to be had:"
+            b" see the limits of the service of libvirtd\n"
+        )
+    else:  # as a session daemon's it does nothing where it gets so far
+        assert done.returncode == bool(done.stderr)
+
+
+@in_each_shell
+def test_a_dev_null_that_cannot_be_opened_hands_nothing_over(launcher: Launcher) -> None:
+    """The document is then not read: nobody may take the guest for one without devices."""
+    launcher.path.write_text(launcher.path.read_text().replace("/dev/null", launcher.root))
+    for operation in OPERATIONS:
+        done = launcher.event(operation, WITH_DEVICE)
+        assert done.returncode == (operation in VETOES)
+        assert done.stdout == b""
+        assert (b"\nlibhook " in done.stderr) is (operation in VETOES)  # after what the shell says of it
+
+
+def test_the_path_that_it_is_given_is_not_relied_on(launcher: Launcher) -> None:
+    """libvirtd passes its own on, whatever that is."""
+    environment = {"LC_ALL": "C", "PATH": "/opt/bin", "LIBHOOK_ROOT": launcher.root}
+    command = [str(launcher.path), "win11", "prepare", "begin", "-"]
+    done = subprocess.run(command, input=WITH_DEVICE, capture_output=True, env=environment, timeout=60, check=False)
+    reap(5)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_nobody_keeps_libvirt_s_pipes_open(root: str) -> None:
