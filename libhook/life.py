@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from libhook.address import PciAddress
 from libhook.domain import NO_DRIVER, Domain, HostDevice
-from libhook.effects import files, sysfs
+from libhook.effects import files, libvirtd, sysfs
 from libhook.errors import LibhookError, Refused
 from libhook.event import Event
 from libhook.giveback import facts, load, say_what_is_lost, settle, try_to_save, undo
@@ -93,7 +93,7 @@ def _new(session: Session, domain: Domain, plan: Plan) -> Held:
     devices = [_held_device(device, moves.pop(device.address, None)) for device in domain.devices]
     along = [HeldDevice("pci", address, move, audited=False) for address, move in moves.items()]
     devices, along = _with_ids(session, devices), _with_ids(session, along)
-    libvirtd = session.state.process(session.libvirtd)
+    daemon = session.state.process(session.libvirtd)
     trail = session.trail()
     return Held(
         domain.uuid,
@@ -101,7 +101,7 @@ def _new(session: Session, domain: Domain, plan: Plan) -> Held:
         domain.virt,
         "preparing",
         session.state.boot(),
-        libvirtd,
+        daemon,
         (*devices, *along),
         trail.lost if trail else 0,
     )
@@ -117,6 +117,11 @@ def _held_device(device: HostDevice, move: Move | None = None) -> HeldDevice:
 
 def _take(session: Session, domain: Domain, held: Held, plan: Plan) -> None:
     """Journal, claim, apply; on any failure undo and refuse."""
+    gone = [
+        Refusal(device.key, "whoever asked for the start is gone", "start the guest again") for device in domain.devices
+    ]
+    if libvirtd.caller_is_gone():
+        _refuse(session, _let_go(session, held), gone)
     try:
         journal(session, held, (device.pci for device in held.devices if device.pci))
     except LibhookError as error:
@@ -137,6 +142,8 @@ def _take(session: Session, domain: Domain, held: Held, plan: Plan) -> None:
             journal(session, held._replace(phase="prepared"))
         except LibhookError as error:  # somebody removed it meanwhile: only this process still knows the way back
             refusals = [Refusal(device.key, error.message, error.hint) for device in domain.devices]
+    if not refusals and libvirtd.caller_is_gone():
+        refusals = gone
     if refusals:
         _, left = undo(session.with_grace(), held)
         _refuse(session, _let_go(session, held, left), refusals)
@@ -190,6 +197,8 @@ def _refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoRetu
     for address in (device.pci for device in held.devices):
         if address and not held.holds(address):
             session.state.disclaim(address, held.uuid)
+    if not held.moves and libvirtd.caller_is_gone():
+        session.state.forget(held.uuid)  # release may have been there before the record, and comes but once
     raise Refused(shown(refusals))
 
 
@@ -228,8 +237,8 @@ def start(session: Session, event: Event, domain: Domain) -> None:
 
 def newcomer(session: Session, device: HostDevice) -> HeldDevice:
     """A device that ``prepare`` did not know: libvirt has bound it by now, and may not give it back (State.home)."""
-    libvirtd = session.state.process(session.libvirtd)
-    home = session.state.home(device.pci, libvirtd) if device.pci else None
+    daemon = session.state.process(session.libvirtd)
+    home = session.state.home(device.pci, daemon) if device.pci else None
     driver = sysfs.driver(session.machine, device.pci) if device.pci else None
     if device.pci is None or home is None or driver is None:
         return _held_device(device)
@@ -258,5 +267,5 @@ def started(session: Session, event: Event, domain: Domain) -> None:
             return  # whoever mends it shall find it as it is
         held = held or _new(session, domain, Plan(()))
         devices = (device._replace(recorded="success") if device.key in done else device for device in held.devices)
-        libvirtd = state.process(session.libvirtd)
-        try_to_save(session, held._replace(phase="started", libvirtd=libvirtd, devices=tuple(devices)))
+        daemon = state.process(session.libvirtd)
+        try_to_save(session, held._replace(phase="started", libvirtd=daemon, devices=tuple(devices)))

@@ -42,5 +42,5 @@ def sign_of_life(held: Held, facts: Facts, starting_anew: bool = False) -> str |
         return None
     if facts.libvirtd_lives:
         which = f" (pid {held.libvirtd.pid})" if held.libvirtd.pid else ""
-        return f"the guest {name} is being started by libvirtd{which}"
+        return f"the guest {name} is being started by libvirtd{which}; if it is not, a restart of libvirtd ends that"
     return None

@@ -3,6 +3,7 @@
 
 import os
 import re
+import select
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -36,6 +37,16 @@ def of(machine: Machine, caller: int) -> int:
             return pid
         pid = process.parent
     return NOT_KNOWN if any_lives(machine) else caller
+
+
+def caller_is_gone() -> bool:
+    """Whether nobody reads our stderr any more: the launcher, which does until we end, was killed.
+
+    libvirt then has its answer, and may have called ``release`` already, which found nothing to give back.
+    """
+    poll = select.poll()
+    poll.register(2, 0)  # POLLERR: a pipe without a reader (fs/pipe.c, pipe_poll)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def any_lives(machine: Machine) -> bool:
