@@ -54,7 +54,7 @@ class TrailRecord(NamedTuple):
     node: str | None
     happening: Happening
     before: int | None = None
-    """The time of the line before, where it is the same node's: until then the trail was written."""
+    """The time of the node's line before, where it is not far: until then the trail was written."""
     after: int | None = None
     """Of audit off: the time of the next line of the node that is younger. That it is on again is not logged."""
 
@@ -72,21 +72,31 @@ _STAMP = (
     rb" msg=audit\((\d{1,11})\.(\d{3}):\d+\): pid=[^ ]+ uid=[^ ]+ auid=[^ ]+ ses=[^ ]+ (?:subj=[^'\n]* )?"
     rb"msg='(?:virt=[^ ]+ )?"
 )
+_KINDS = rb"(?:VIRT_(?:RESOURCE|CONTROL)|DAEMON_(?:START|END|ABORT)|SYSTEM_BOOT|KERNEL|CONFIG_CHANGE)"
 _SCAN = re.compile(
-    rb"\n(?:node=([^ \n]+) )?type=(?:VIRT_RESOURCE" + _STAMP + rb"resrc=(?:dev "
+    rb"\n(?:(?:node=([^ \n]+) )?type=(?:VIRT_RESOURCE" + _STAMP + rb"resrc=(?:dev "
     rb"reason=([^ ]+) (vm=[^ ]+ uuid=[^ ]+ (?:bus|type)=[^ ]+ device=[^ ]*[^ :])"
     rb"(?: driver=[^ ]+)?(?: iommu-group=[^ ]+)?(?: device-id=[^ ]+)? exe=([^ ]+) hostname=[^']* res=(\w+)'"
     rb"|(?!dev )\w+ )"  # memory, processors and so on
-    rb"|VIRT_CONTROL" + _STAMP + rb"op=([^ ]+) reason=[^ ]+ vm=[^ ]+ uuid=([^ ]+) [^']* res=(\w+)'"
-    rb"|((?:VIRT_(?:RESOURCE|CONTROL)|DAEMON_(?:START|END|ABORT)|SYSTEM_BOOT|KERNEL|CONFIG_CHANGE) [^\n]*))"
+    rb"|VIRT_CONTROL" + _STAMP + rb"op=([^ ]+) reason=[^ ]+ vm=[^ ]+ uuid=([^ ]*[^ :]) [^']* res=(\w+)'"
+    rb"|(" + _KINDS + rb" [^\n]*))"
+    rb"|(?!type=|node=)([^=\n]*(?:node=[^ \n]+ )?type=" + _KINDS + rb" msg=audit\([^\n]*))"
 )  # fmt: skip
 """Its groups: node; of a device time, thousandths, reason, subject, exe, result; of a guest time, thousandths,
-operation, UUID, result; any other line from its type on. A subject that comes again is read once.
+operation, UUID, result; any other line from its type on; a whole line that begins with something else. A subject that
+comes again is read once.
 """
-_LINE_HEAD = re.compile(rb"(?:node=(\S+) )?type=\w+ msg=audit\((\d{1,11})\.(\d{3}):\d+\)")
+_LINE_HEAD = re.compile(
+    rb"(?:(?:[^=\n]* )?([^ :=\n]+) [^ =\n]+: |[^=\n]*?)"  # "Nov 24 18:30:00 kvm1 audisp-syslog[812]: ", or anything
+    rb"(?:node=(\S+) )?type=(\w+) msg=audit\((\d{1,11})\.(\d{3}):\d+\)"
+)
+"""Its groups: the host by syslog's word, and by auditd's; type; seconds; thousandths. What syslog puts before a record
+has no equals sign, so that a record that stands in another's text is not one.
+"""
 _TEXT = re.compile(rb"msg='(.*)'", re.S)
 _FIELD = re.compile(rb'(?:^|(?<=[\s(]))([a-z-]+)=("[^"]*"|[^\s,:)]*)')
-_SWITCH = re.compile(rb"[ :]audit_enabled=(\d) ")
+_SWITCH = re.compile(rb"[ :]audit_enabled=(\d) (?!.* res=0)")
+"""Which it is switched to; not where the kernel refused, as it does once the configuration is locked."""
 _HEX = re.compile(rb"(?:[0-9A-F]{2})+")
 _HAPPENINGS: dict[str, Happening] = {
     "DAEMON_START": "daemon start",
@@ -97,8 +107,8 @@ _HAPPENINGS: dict[str, Happening] = {
 }
 _REASONS = {word.encode(): word for word in ("start", "attach", "stop", "detach")}
 _SUCCESS = (b"success", b"yes", b"1")
-_LINES_AHEAD = 100
-"""Looked through for the line with which a trail goes on."""
+_AROUND = 1 << 16
+"""Bytes looked through for a node's line before, and after, what happened to its trail."""
 _MOST = 8192
 """Entries of what is kept to save decoding the same text again and again."""
 
@@ -114,7 +124,7 @@ def decode(value: bytes) -> str:
 
 def writer(exe: str) -> str:
     """Who wrote a record, by the executable of the process that sent it."""
-    program = exe.rpartition("/")[2]
+    program = exe.removesuffix(" (deleted)").rpartition("/")[2]  # upgraded, and not yet started anew
     if program.startswith("python"):  # a hook's is its interpreter
         return "libhook"
     if program in ("libvirtd", "virtqemud", "virtlxcd", "virtxend", "libvirt_lxc"):
@@ -130,33 +140,39 @@ class Parser:
         self._subjects: dict[bytes, Subject] = {}
         self._writers: dict[bytes, str] = {}
         self._nodes: dict[bytes, str | None] = {}
-        self._last: _Stamp | None = None
+        self._tail = b""
+        """How the piece before ended."""
+        self._off: TrailRecord | None = None
+        """Audit was switched off there, and no line of the node has come since."""
 
     def records(self, piece: bytes) -> Iterator[Record]:
         """The records of a piece of the log, in its order. Each of its lines begins with the line feed before it."""
         subjects, writers, nodes = self._subjects, self._writers, self._nodes
         new = tuple.__new__  # half the time of the class's own
         where = 0
+        if self._off and (on := self._after(self._off, piece)):
+            yield TrailRecord(on, self._off.node, "audit on")
+            self._off = None
         for groups in _SCAN.findall(piece):
-            node, time, part, reason, about, exe, result, when, fraction, operation, uuid, outcome, line = groups
+            node, time, part, reason, about, exe, result, when, fraction, operation, uuid, outcome, line, odd = groups
             if about:
                 subject = subjects.get(about) or self._subject(about)
                 who = writers.get(exe) or self._writer(exe)
                 host = nodes[node] if node in nodes else self._node(node)
                 word = _REASONS.get(reason) or reason.decode("latin-1")
-                yield new(DeviceRecord, (int(time + part), host, who, word, subject, result == b"success"))
+                yield new(DeviceRecord, (int(time + part), host, who, word, subject, result in _SUCCESS))
             elif uuid:
                 host = nodes[node] if node in nodes else self._node(node)
                 guest, word = uuid.decode("utf-8", "surrogateescape"), operation.decode("latin-1")
-                yield new(GuestRecord, (int(when + fraction), host, word, guest, outcome == b"success"))
-            elif line:
-                found = self._patiently(node, line)
+                yield new(GuestRecord, (int(when + fraction), host, word, guest, outcome in _SUCCESS))
+            elif line or odd:
+                found = self._patiently(odd or (b"node=%b type=%b" % (node, line) if node else b"type=" + line))
                 if isinstance(found, TrailRecord):
-                    where = piece.find(line, where)
-                    yield self._between(found, piece, piece.rfind(b"\n", 0, where) + 1)
+                    where = piece.find(line or odd, where)
+                    yield self._between(found, piece, piece.rfind(b"\n", 0, where + 1))
                 elif found is not None:
                     yield found
-        self._last = self._before(piece, len(piece) + 1)
+        self._tail = piece[-_AROUND:]
 
     def _subject(self, about: bytes) -> Subject:
         vm, uuid, bus, device = about.split(b" ")
@@ -170,33 +186,36 @@ class Parser:
 
     def _stamp(self, line: bytes) -> _Stamp | None:
         head = _LINE_HEAD.match(line)
-        return (self._node(head[1] or b""), int(head[2] + head[3])) if head else None
+        return (self._node(head[2] or head[1] or b""), int(head[4] + head[5])) if head else None
 
-    def _before(self, piece: bytes, start: int) -> _Stamp | None:
-        """Node and time of the line before the one that starts there."""
-        end = max(start - 1, 0)
-        line = piece[piece.rfind(b"\n", 0, end) + 1 : end]
-        return self._stamp(line) if line else self._last
+    def _before(self, node: str | None, text: bytes) -> int | None:
+        """When the last line of a node was written."""
+        stamps = map(self._stamp, reversed(text.split(b"\n")))
+        return next((stamp[1] for stamp in stamps if stamp and stamp[0] == node), None)
+
+    def _after(self, record: TrailRecord, text: bytes) -> int | None:
+        """When the first line of its node that is younger was written."""
+        for stamp in map(self._stamp, text[:_AROUND].split(b"\n")):
+            if stamp and stamp[0] == record.node and stamp[1] > record.time:
+                return stamp[1]
+        return None
 
     def _between(self, record: TrailRecord, piece: bytes, start: int) -> TrailRecord:
         """With what the lines around it say of when the trail was written."""
         if record.happening == "audit off":
-            for line in piece[start : start + 65536].split(b"\n", _LINES_AHEAD + 1)[1:-1]:
-                stamp = self._stamp(line)
-                if stamp and stamp[0] == record.node and stamp[1] > record.time:
-                    return record._replace(after=stamp[1])
-        elif (last := self._before(piece, start)) and last[0] == record.node:
-            return record._replace(before=last[1])
-        return record
+            record = record._replace(after=self._after(record, piece[start : start + _AROUND]))
+            self._off = record if record.after is None else None
+            return record
+        text = piece[start - _AROUND : start] if start > _AROUND else self._tail + piece[:start]
+        return record._replace(before=self._before(record.node, text))
 
-    def _patiently(self, host: bytes, line: bytes) -> Record | None:
-        """One line, from its type on, that is not laid out as today's, or not about a guest."""
-        head = _LINE_HEAD.match(b"type=" + line)
+    def _patiently(self, line: bytes) -> Record | None:
+        """One line that is not laid out as today's, or not about a guest."""
+        head = _LINE_HEAD.match(line)
         if head is None:
             self.unreadable += 1
             return None
-        node, time = self._node(host), int(head[2] + head[3])
-        kind = line.partition(b" ")[0].decode()
+        node, time, kind = self._node(head[2] or head[1] or b""), int(head[4] + head[5]), head[3].decode()
         if kind in ("VIRT_RESOURCE", "VIRT_CONTROL"):
             text = _TEXT.search(line)
             found = _from_fields(kind, time, node, text[1]) if text else None

@@ -24,13 +24,13 @@ class Silences:
                 self.open.setdefault(node, Silence(node, time, None, "audit was off"))
         elif record.happening == "daemon end":
             self.open.setdefault(node, Silence(node, time, None, "auditd did not run"))
-        elif node in self.open:
-            self.heard(node, time)
+        elif node in self.open:  # it is over, whatever the clock says: that may have been set back meanwhile
+            self._give(self.open.pop(node)._replace(end=time))
         elif record.happening == "daemon start" and record.before is not None and record.before < time:
             self._give(Silence(node, record.before, time, "auditd ended without a word"))
 
     def heard(self, node: str | None, time: int) -> None:
-        """A record of a node: whatever kept it silent is over."""
+        """A record of a node that is younger: whatever kept it silent is over."""
         silence = self.open.get(node)
         if silence is not None and time > silence.start:
             del self.open[node]

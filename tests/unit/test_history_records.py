@@ -86,12 +86,17 @@ def test_a_value_is_quoted_hexadecimal_or_bare(written: str, value: str) -> None
 OLD = f'resrc=dev reason=start vm="guest1" uuid={UUID} type=pci device="0000:00:1a.0"'
 EXE = 'exe="/usr/sbin/libvirtd"'
 HEXADECIMAL = f"exe={b'/usr/sbin/libvirtd'.hex().upper()}"
+DELETED = f"exe={b'/usr/sbin/libvirtd (deleted)'.hex().upper()}"
+"""A libvirtd that was upgraded, and not yet started anew."""
 END = "hostname=? addr=? terminal=? res=success'"
 VARIANTS = {
     "2011": f"{HEAD} subj=system_u:system_r:virtd_t:s0-s0:c0.c1023 msg='{OLD} {EXE} {END}",
     "before audit 2": f"user {HEAD} msg='{OLD}: {EXE} (hostname=?, addr=?, terminal=? res=success)'",
     "AppArmor": f"{HEAD} subj=libvirtd (enforce) msg='{OLD} {EXE} {END}{ENRICHED}",
     "hexadecimal": f"{HEAD} subj==unconfined msg='{OLD} {HEXADECIMAL} {END}{ENRICHED}",
+    "upgraded": f"{HEAD} subj==unconfined msg='{OLD} {DELETED} {END}{ENRICHED}",
+    "yes": f"{HEAD} subj==unconfined msg='{OLD} {EXE} {END.replace('success', 'yes')}{ENRICHED}",
+    "1": f"{HEAD} subj==unconfined msg='{OLD} {EXE} {END.replace('success', '1')}{ENRICHED}",
 }
 
 
@@ -102,6 +107,51 @@ def test_records_of_other_times_and_places(text: str) -> None:
     (entry,) = told(log)
     assert (entry["device"], entry["bus"], entry["vm"], entry["uuid"]) == ("0000:00:1a.0", "pci", "guest1", UUID)
     assert (entry["recorded_by"], entry["result"], entry["from"]) == (["libvirtd"], "success", 1)
+
+
+@pytest.mark.parametrize("result", ["failed", "0", "no"])
+def test_a_guests_record_of_other_times_names_the_guest(result: str) -> None:
+    """A colon after the UUID is none of it: the failed start is that guest's."""
+    log = Trail().device("libvirtd", "start")
+    log.raw("VIRT_CONTROL", f"{HEAD} msg='op=start reason=booted vm=\"win11\" uuid={UUID}: {EXE} {END[:-8]}{result}'")
+    assert [entry["result"] for entry in told(log)] == ["failed"]
+
+
+SYSLOG = "Nov 24 18:30:00 kvm1 audisp-syslog[812]: "
+RFC5424 = "<13>1 2026-11-24T18:30:00.000Z kvm1 audisp-syslog 812 - - "
+
+
+@pytest.mark.parametrize(
+    ("before", "node"),
+    [
+        (SYSLOG, "kvm1"),
+        ("2026-11-24T18:30:00+01:00 kvm1 auditd: ", "kvm1"),
+        (RFC5424, None),
+        ("audispd: ", None),
+        ("18:30:00 audispd: ", None),
+        (" \t", None),
+        ("\ufeff", None),
+    ],
+)
+def test_what_stands_before_a_record_does_not_hide_it(before: str, node: str | None) -> None:
+    """A log that came through syslog, was indented, or begins with a byte order mark; auditd's name for the host is
+    believed first.
+    """
+    plain = Trail().device("libhook", "start", False).device("libvirtd", "start").control("start", success=False)
+    log = b"\n".join(before.encode() + line for line in plain.lines)
+    assert told(log) == [{**told(plain)[0], "node": node}]
+    named = Trail("kvm2").device("libhook", "start").raw("SYSTEM_BOOT", "x")
+    log = b"\n".join(before.encode() + line for line in named.lines)
+    assert told(log) == told(named)
+    cut = before.encode() + plain.lines[0][:-80]
+    assert read([cut + b"\n" + bytes(plain)])[2] == 1
+
+
+def test_a_record_in_what_syslog_has_of_others_is_none() -> None:
+    """Somebody's command, or his own audit message, holds a whole record."""
+    (inner,) = Trail().device("libvirtd", "start").lines
+    around = ["sudo[1]: root : COMMAND=/bin/echo ", "audisp-syslog[1]: type=USER_CMD msg=audit(1.000:1): cmd="]
+    assert [_records(f"Nov 24 18:30:00 kvm1 {text}".encode() + inner) for text in around] == [[], []]
 
 
 def test_nodes_and_enriched_fields_change_nothing_else() -> None:
@@ -198,6 +248,40 @@ def test_silences() -> None:
         (94_000, 99_000, "audit was off"),
         (100_000, None, "auditd did not run"),
     ]
+
+
+@pytest.mark.parametrize("back", ["DAEMON_START", "SYSTEM_BOOT"])
+def test_a_silence_ends_with_auditds_start_whatever_the_clock_says(back: str) -> None:
+    """A host came back with its clock set back: the times are as they were recorded, and the silence is over."""
+    log = Trail().raw("DAEMON_END", "op=terminate").raw(back, "op=start", after=-3_600_000)
+    assert [silence.end for silence in read([bytes(log)])[1]] == [log.now]
+
+
+def test_audit_that_could_not_be_switched_off_is_on() -> None:
+    """The configuration is locked (auditctl -e 2): the kernel refuses, and says so."""
+    log = Trail().raw("CONFIG_CHANGE", "op=set audit_enabled=0 old=2 auid=1000 ses=3 subj=unconfined res=0")
+    assert read([bytes(log.raw("SYSCALL", "x", after=60_000))])[1] == []
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_silence_is_over_with_the_next_line_wherever_the_log_is_cut(others: int) -> None:
+    """Where the line with which audit was switched off is the last of a piece, the next piece begins later."""
+    log = Trail("here").raw("CONFIG_CHANGE", "op=set audit_enabled=0 old=1 res=1")
+    first = bytes(log) + bytes(Trail("there").raw("SYSCALL", "x")) * others
+    log = Trail("here", now=log.now).raw("SYSCALL", "y", after=5000).device("libvirtd", "start", after=60_000)
+    second = bytes(Trail("there").raw("SYSCALL", "x")) * others + bytes(log)
+    (silence,) = read([first, second])[1]
+    assert (silence.start - BEGIN, silence.end) == (1000, BEGIN + 6000)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2])
+def test_a_hosts_crash_is_seen_though_another_wrote_meanwhile(cut: int) -> None:
+    """The line before auditd's start is the same host's, wherever the log is cut into pieces."""
+    lines = Trail("here").raw("SYSCALL", "x").lines + Trail("there", now=BEGIN + 2000).raw("SYSCALL", "y").lines
+    lines += Trail("here", now=BEGIN + 60_000).raw("DAEMON_START", "op=start").lines
+    logs = [b"\n".join(part) + b"\n" for part in (lines[:cut], lines[cut:]) if part]
+    (silence,) = read(logs)[1]
+    assert silence == ("here", BEGIN + 1000, BEGIN + 61_000, "auditd ended without a word")
 
 
 def test_a_name_that_reads_like_a_record_is_a_name() -> None:
