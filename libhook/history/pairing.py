@@ -16,8 +16,10 @@ from libhook.history.entry import TRUSTED, Entry, Silence, began_at, ended, merg
 from libhook.history.records import DeviceRecord, GuestRecord, Record, TrailRecord
 from libhook.history.silence import Silences
 
-_MOMENT = 5_000
-"""Milliseconds within which two records of a hot-plug that fails are of the same one."""
+_MOMENT = 30_000
+"""Milliseconds within which two records of a hot-plug that fails are of the same one: libhook's comes after the device
+is back, for which a write may take as long (write_deadline).
+"""
 _ONE_START = 60_000
 """Within which the records of one start lie, where no VIRT_CONTROL parts it from the one before."""
 _SETTLED = 300_000
@@ -35,20 +37,23 @@ _NAMELESS = frozenset((_UNRESOLVED, "usb USB redirdev"))
 class _Guest:
     """What is known of a guest of one node."""
 
-    __slots__ = ("control", "held", "known", "recent", "runs", "unresolved", "unreturned")
+    __slots__ = ("controlled", "fresh", "held", "owed", "recent", "runs", "unresolved", "unreturned")
 
     def __init__(self) -> None:
         self.held: dict[str, Entry] = {}
         self.recent: dict[str, Entry] = {}
         """Ended or failed; another record may add to it."""
         self.unreturned: dict[str, Entry] = {}
-        self.known: set[str] = set()
+        self.fresh: set[str] = set()
+        """What began since libvirtd's last word; in the log's order, as a clock may be set back."""
+        self.owed: set[str] = set()
+        """What began, and libhook has not said yet that it ended: a late word of that is no news."""
         self.runs = False
         """By libvirtd's word."""
         self.unresolved = False
         """Whether libvirtd has named a USB device that it did not find, in this start."""
-        self.control = -1
-        """The time of libvirtd's last word."""
+        self.controlled = False
+        """Whether libvirtd has said anything of it."""
 
 
 class Pairing:
@@ -137,10 +142,10 @@ class Pairing:
                         self._give(old.pop(key))
         else:
             self._put(guest.recent, key, new)
-        if key not in guest.known:
-            if len(guest.known) >= _MOST_KNOWN:
-                guest.known.clear()
-            guest.known.add(key)
+        for keys in (guest.fresh, guest.owed):
+            if len(keys) >= _MOST_KNOWN + len(guest.held):
+                keys.clear()
+            keys.add(key)
 
     def _adds_to_recent(self, guest: _Guest, key: str, record: DeviceRecord) -> bool:
         """Whether a record of a beginning is the other's word on what has failed, or ended, already."""
@@ -148,10 +153,13 @@ class Pairing:
         if entry is None or entry.end is None or record.writer in entry.recorded_by or entry.began != record.reason:
             return False
         if record.reason == "attach":
-            in_turn = record.writer == "libhook" or not record.success  # otherwise it is another try, by other means
-            same = not entry.success and in_turn and record.time - entry.end <= _MOMENT
+            if entry.success:  # plugged in and out before libhook's watch could write
+                in_turn = "libvirtd" in entry.recorded_by and record.writer == "libhook" and record.success
+            else:
+                in_turn = record.writer == "libhook" or not record.success  # otherwise another try, by other means
+            same = in_turn and record.time - entry.end <= _MOMENT
         else:
-            same = entry.end > guest.control and record.time - entry.end <= _SETTLED
+            same = key in guest.fresh and record.time - entry.end <= _SETTLED
         if same:
             entry = merged(entry, record.writer, record.success)
             del guest.recent[key]
@@ -165,6 +173,9 @@ class Pairing:
         time, node, who, reason, (vm, uuid, bus, device, key), success = record
         if key in _NAMELESS:
             key = next((held for held in guest.held if held.partition("#")[0] == key), key)
+        late = who == "libhook" and key in guest.owed
+        if late and (success or reason == "stop"):
+            guest.owed.remove(key)
         entry = guest.held.get(key)
         if entry is not None:
             if reason == "detach" and not success:  # the guest has it still
@@ -180,8 +191,7 @@ class Pairing:
                 del guest.recent[key]
                 entry = entry._replace(recorded_by=with_writer(entry.recorded_by, who), unreturned=not success)
                 self._put(guest.recent if success else guest.unreturned, key, entry)
-        elif success and key not in guest.known:  # it had it before the trail begins
-            guest.known.add(key)
+        elif success and not late:  # it had it before the trail begins, or got it while that was silent
             entry = Entry(node, vm, uuid, bus, device, None, reason, None, time, True, (who,))
             self._put(guest.recent, key, entry)
 
@@ -206,14 +216,15 @@ class Pairing:
             guest.runs = False
         else:
             return
-        guest.control = time
+        guest.controlled = True
+        guest.fresh.clear()
         if guest.recent:
             self._settle(guest, time - _SETTLED)
 
     def _refute(self, guest: _Guest, time: int) -> None:
         """The start has failed. What only libvirtd says was given was not; what ours says was given, was until now."""
         for key, entry in guest.held.items():
-            if entry.began != "start" or began_at(entry) <= guest.control:
+            if entry.began != "start" or key not in guest.fresh:
                 self._give(entry._replace(end=time))
             elif "libhook" in entry.recorded_by:
                 self._put(guest.recent, key, entry._replace(ended="stop", end=time, disagree=True))
@@ -226,7 +237,7 @@ class Pairing:
         theirs, ours = [], []
         for part in (guest.held, guest.recent):
             for key, entry in part.items():
-                if entry.bus == "usb" and entry.began == "start" and began_at(entry) > guest.control:
+                if entry.bus == "usb" and entry.began == "start" and key in guest.fresh:
                     if key.startswith(_UNRESOLVED):
                         theirs += [key] if entry.recorded_by == ("libvirtd",) else []
                     else:
@@ -241,7 +252,7 @@ class Pairing:
         former = []
         for key, entry in guest.held.items():
             began = began_at(entry)
-            now = began > guest.control if guest.control >= 0 else time - began <= _ONE_START
+            now = key in guest.fresh if guest.controlled else time - began <= _ONE_START
             if entry.began == "start" and now:
                 time = min(time, began)
             else:
@@ -264,7 +275,7 @@ class Pairing:
         numbered, number = key, 1
         while True:
             entry = guest.held.get(numbered)
-            if entry is None and (entry := guest.recent.get(numbered)) and began_at(entry) <= guest.control:
+            if entry is None and (entry := guest.recent.get(numbered)) and numbered not in guest.fresh:
                 entry = None
             if entry is None or who not in entry.recorded_by:
                 return numbered

@@ -15,7 +15,7 @@ def _stop(trail: Trail) -> Trail:
     return trail.device("libhook", "stop").control("stop")
 
 
-def _brief(*logs: Trail) -> list[tuple[object, ...]]:
+def _brief(*logs: Trail | bytes) -> list[tuple[object, ...]]:
     """How it began and ended, from when to when, the result, who wrote it, whether they disagree."""
     keys = ("began", "ended", "from", "to", "result", "recorded_by", "disagree")
     return [tuple(entry[key] for key in keys) for entry in told(*logs)]
@@ -113,11 +113,22 @@ def test_hot_plug_is_one_entry() -> None:
 def test_hot_plug_that_failed() -> None:
     """Each that fails is an entry; both writers' words of one are one."""
     log = _start(Trail(), device="0000:02:00.0")
-    log.device("libvirtd", "attach", False).device("libhook", "attach", False)
+    log.device("libvirtd", "attach", False).device("libhook", "attach", False, after=29_000)  # a driver that was slow
     log.device("libhook", "attach", False, after=60_000)
     assert _brief(log)[1:] == [
         ("attach", None, 4, 4, "failed", BOTH, False),
-        ("attach", None, 65, 65, "failed", ["libhook"], False),
+        ("attach", None, 93, 93, "failed", ["libhook"], False),
+    ]
+
+
+def test_hot_plug_and_out_again_before_the_watch_could_write() -> None:
+    """libvirtd's words of both come first, then those of libhook's watch; the next time is another."""
+    log = Trail().control("start").device("libvirtd", "attach").device("libvirtd", "detach")
+    log.device("libhook", "attach").device("libhook", "detach")
+    log.device("libvirtd", "attach").device("libhook", "attach")
+    assert _brief(log) == [
+        ("attach", "detach", 2, 3, "success", BOTH, False),
+        ("attach", None, 6, None, "success", BOTH, False),
     ]
 
 
@@ -196,6 +207,40 @@ def test_a_late_give_back_is_no_entry() -> None:
 def test_what_began_before_the_trail_is_not_lost() -> None:
     """Its beginning is unknown."""
     assert _brief(_stop(Trail())) == [(None, "stop", None, 1, "success", ["libhook"], False)]
+
+
+def test_what_began_in_a_silence_is_not_lost() -> None:
+    """The guest had it before, and both told of that end: this one is another's. libvirtd is never late."""
+    log = Trail().control("start")
+    for reason in ("attach", "detach"):
+        log.device("libvirtd", reason).device("libhook", reason)
+    log.raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=600_000)
+    for who in ("libvirtd", "libhook"):
+        assert _brief(bytes(log) + bytes(Trail(now=log.now).device(who, "detach"))) == [
+            (None, "detach", None, 607, "success", [who], False),
+            ("attach", "detach", 2, 4, "success", BOTH, False),
+        ]
+    log = Trail().control("start").device("libvirtd", "attach").device("libvirtd", "detach")
+    assert [entry[0] for entry in _brief(log.device("libvirtd", "detach", after=600_000))] == [None, "attach"]
+
+
+def test_a_late_word_of_a_detach_is_no_entry() -> None:
+    """libhook's watch was stopped, and makes up for it when it is back."""
+    log = Trail().control("start").device("libvirtd", "attach").device("libhook", "attach").device("libvirtd", "detach")
+    assert _brief(log.device("libhook", "detach", after=600_000)) == [
+        ("attach", "detach", 2, 4, "success", ["libvirtd", "libhook"], False)
+    ]
+
+
+def test_a_clock_that_was_set_back_does_not_turn_a_failure_into_success() -> None:
+    """The order of the log counts: a start that fails after it, and a USB device that libvirtd did not find then."""
+    log = Trail().control("start", after=3_600_000).control("stop")
+    log.device("libhook", "start", False, after=-1_800_000).device("libvirtd", "start").control("start", False)
+    assert _brief(log) == [("start", None, 1801, 1801, "failed", BOTH, True)]
+    log = Trail().control("start", after=3_600_000).control("stop")
+    log.device("libhook", "start", bus="usb", device="001.002", after=-1_800_000)
+    log.device("libvirtd", "start", bus="usb", device="000.000").control("start")
+    assert [entry["device"] for entry in told(log)] == ["001.002"]
 
 
 def test_a_usb_device_that_libvirtd_did_not_find_is_the_one_that_ours_names() -> None:
