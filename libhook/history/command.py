@@ -11,9 +11,11 @@ from contextlib import ExitStack
 from datetime import datetime
 from typing import NamedTuple
 
+from libhook.errors import printable
 from libhook.history import reader
 from libhook.history.entry import Entry, Silence
 from libhook.history.order import Sorted
+from libhook.history.overlap import Overlap
 from libhook.history.page import Page
 from libhook.history.pairing import Pairing
 from libhook.history.records import Parser
@@ -64,6 +66,9 @@ def run(root: str, options: argparse.Namespace) -> int:
     """The command: 0 also when the trail holds nothing of a host device."""
     wanted = _wanted(options)
     sources = reader.trail(options.input, root)
+    if names := reader.left_out(options.input, root):
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        sys.stderr.write(f"not read: {printable(names[0])}{more}: unpack what is packed, and name each with -if\n")
     with ExitStack() as stack:
         stack.callback(reader.close, sources)
         lines = stack.enter_context(Sorted())
@@ -126,13 +131,18 @@ def _read(
         if silent and here and wanted.has_time(silence.start, silence.end):
             silent(silence)
 
-    parser, pairing, read = Parser(), Pairing(give, give_silence), reader.Read()
+    parser, pairing, read, overlap = Parser(), Pairing(give, give_silence), reader.Read(), Overlap()
     progress = Progress(sum(source.size for source in sources))
-    for source in sources:
+    begins = [*(source.begins for source in sources[1:]), 1 << 60]
+    for source, following in zip(sources, begins, strict=True):
+        overlap.log(following)
         for piece in reader.pieces(source, read, progress.show):
-            pairing.add(parser.records(piece))
+            told = parser.records(piece)
+            pairing.add(overlap.new(told) if len(sources) > 1 else told)
     pairing.close()
     progress.clear()
+    if overlap.twice and overlap.full:
+        sys.stderr.write("the logs have more records in common than can be remembered: some may be told twice\n")
     if bad := parser.unreadable + read.too_long:
         records = "1 record" if bad == 1 else f"{bad} records"
         sys.stderr.write(

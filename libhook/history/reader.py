@@ -17,6 +17,8 @@ _LONGEST = 1 << 16
 _CONFIGURATION = "/etc/audit/auditd.conf"
 _LOG = "/var/log/audit/audit.log"
 _GZIP = b"\x1f\x8b"
+_NUMBER = re.compile(r"(?:\.(\d{1,3}))?")
+"""What auditd puts after the name of a log: 1 to 999 (num_logs in auditd.conf)."""
 _STAMP = re.compile(rb"type=\w+ msg=audit\((\d{1,11})\.(\d{3}):")
 
 
@@ -28,8 +30,15 @@ class Source(NamedTuple):
     size: int
     """0 where it has none: a pipe."""
     identity: tuple[int, int]
+    pipe: bool
     first: bytes
-    """How it begins: when, and whether it is what a person reads rather than what auditd writes."""
+    """How it begins: when that was. Of a pipe it has been read."""
+
+    @property
+    def begins(self) -> int:
+        """When its first record was written: a host's files are read in that order, however they are named."""
+        found = _STAMP.search(self.first)
+        return int(found[1] + found[2]) if found else 1 << 60
 
 
 class Read:
@@ -47,7 +56,8 @@ def trail(given: Sequence[str], root: str = "") -> list[Source]:
         if given:
             for name in given:
                 sources += _rotated(name) if name != "-" and os.path.isdir(name) else [_open(name)]
-            sources.sort(key=_begins)
+            sources = [source._replace(first=_first(source)) if source.pipe else source for source in _once(sources)]
+            sources.sort(key=lambda source: source.begins)
         else:
             sources = _rotated(_configured(root))
     except OSError as error:
@@ -84,7 +94,7 @@ def pieces(source: Source, read: Read, progress: Callable[[int], None]) -> Itera
 def _pieces(source: Source, read: Read, progress: Callable[[int], None]) -> Iterator[bytes]:
     rest = b"\n"
     passing = False
-    while data := os.read(source.descriptor, _PIECE):
+    for data in _chunks(source):
         read.bytes += len(data)
         progress(read.bytes)
         end = data.rfind(b"\n")
@@ -106,6 +116,33 @@ def _pieces(source: Source, read: Read, progress: Callable[[int], None]) -> Iter
         yield rest
 
 
+def _chunks(source: Source) -> Iterator[bytes]:
+    if source.pipe:
+        yield source.first
+    while data := os.read(source.descriptor, _PIECE):
+        yield data
+
+
+def _first(source: Source) -> bytes:
+    """Of a pipe, as much as says when it begins."""
+    first = b""
+    while len(first) <= _LONGEST and not _STAMP.search(first) and (data := os.read(source.descriptor, _PIECE)):
+        first += data
+    return first
+
+
+def left_out(given: Sequence[str], root: str = "") -> list[str]:
+    """What lies beside a log and was rotated by others than auditd; it is not read."""
+    folders = [os.path.join(name, "audit.log") for name in given if name != "-" and os.path.isdir(name)]
+    found: list[str] = []
+    for log in folders if given else [_configured(root)]:
+        folder, base = os.path.split(log)
+        with suppress(OSError):
+            names = [name for name in os.listdir(folder) if name.startswith(base)]
+            found += sorted(os.path.join(folder, name) for name in names if not _NUMBER.fullmatch(name, len(base)))
+    return [name for name in found if name not in given]
+
+
 def _configured(root: str) -> str:
     """Where auditd.conf says that the log is."""
     with suppress(OSError), open(root + _CONFIGURATION, encoding="utf-8", errors="replace") as file:
@@ -122,18 +159,27 @@ def _rotated(path: str) -> list[Source]:
     if os.path.isdir(path):
         path = os.path.join(path, "audit.log")
     sources = [_open(path)]
-    number = 1
-    with suppress(FileNotFoundError):
-        while True:
+    folder, base = os.path.split(path)
+    numbers = (_NUMBER.fullmatch(name, len(base)) for name in os.listdir(folder or ".") if name.startswith(base))
+    last = max((int(found[1] or 0) for found in numbers if found), default=0)
+    number = 0
+    while True:
+        number += 1
+        try:
             sources.append(_open(f"{path}.{number}"))
-            number += 1
+        except FileNotFoundError:
+            if number >= last:  # one in between may have been removed
+                break
+    return _once(sources)[::-1]
+
+
+def _once(sources: Sequence[Source]) -> list[Source]:
+    """Each file once, however often it is named."""
     found: dict[tuple[int, int], Source] = {}
     for source in sources:
-        if source.identity in found:
+        if found.setdefault(source.identity, source) is not source:
             _close(source)
-        else:
-            found[source.identity] = source
-    return list(found.values())[::-1]
+    return list(found.values())
 
 
 def _open(name: str) -> Source:
@@ -147,18 +193,12 @@ def _open(name: str) -> Source:
         raise IsADirectoryError(21, "Is a directory", name)
     regular = stat.S_ISREG(status.st_mode)
     first = os.pread(descriptor, 4096, 0) if regular else b""
-    return Source(descriptor, name, status.st_size if regular else 0, (status.st_dev, status.st_ino), first)
+    return Source(descriptor, name, status.st_size, (status.st_dev, status.st_ino), not regular, first)
 
 
 def _close(source: Source) -> None:
     with suppress(OSError):
         os.close(source.descriptor)
-
-
-def _begins(source: Source) -> tuple[int, int]:
-    """When its first record was written: a host's files are read in that order, however they are named."""
-    found = _STAMP.search(source.first)
-    return (int(found[1]), int(found[2])) if found else (1 << 60, 0)
 
 
 def _unreadable(error: OSError, given: bool) -> LibhookError:

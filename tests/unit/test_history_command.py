@@ -23,6 +23,8 @@ from libhook.errors import LibhookError
 from libhook.history import command, reader
 from libhook.history.command import Progress
 from libhook.history.order import Sorted
+from libhook.history.overlap import Overlap
+from libhook.history.records import Parser
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., list[Any]]
@@ -107,6 +109,75 @@ def test_files_are_read_in_order_of_time_however_they_are_named(tmp_path: Path, 
     found = run("--json", "-if", files[0], "--input", files[1])
     assert _devices(found) == ["long", "first", "third"]
     assert found[0]["ended"] == "stop"
+
+
+def test_a_gap_in_the_numbers_hides_nothing(tmp_path: Path, run: Run) -> None:
+    """Somebody removed one log in between."""
+    _rotated(tmp_path)
+    (tmp_path / "audit.log.1").unlink()
+    assert _devices(run("--json", "-if", str(tmp_path))) == ["long", "first", "third"]
+
+
+def test_what_is_not_read_is_said(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs that others than auditd have rotated, in one line; not those that are named besides."""
+    _rotated(tmp_path)
+    for name in ("audit.log.3.gz", "audit.log-20261124", "another"):
+        (tmp_path / name).write_bytes(b"")
+    errors: list[str] = []
+    monkeypatch.setattr(sys.stderr, "write", errors.append)
+    run("--json", "-if", str(tmp_path))
+    run("--json", "-if", str(tmp_path), "-if", str(tmp_path / "audit.log-20261124"))
+    end = ": unpack what is packed, and name each with -if\n"
+    assert errors == [
+        f"not read: {tmp_path}/audit.log-20261124 and 1 more{end}",
+        f"not read: {tmp_path}/audit.log.3.gz{end}",
+    ]
+
+
+def test_pipes_are_read_in_order_of_time(tmp_path: Path) -> None:
+    """The older log comes through a pipe, as of zcat, and the younger is a file."""
+    _rotated(tmp_path)
+    shell = f"cat {tmp_path}/audit.log.2 | {sys.executable} -m libhook history --json -if {tmp_path}/audit.log -if -"
+    done = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(entry["device"], entry["ended"]) for entry in found] == [
+        ("long", "stop"),
+        ("first", "stop"),
+        ("third", "stop"),
+    ]
+
+
+def test_a_log_counts_once_however_often_it_is_named(tmp_path: Path, run: Run) -> None:
+    """By the same name, by another, as a copy, as a part; a host's boot in it ends nothing that is younger."""
+    log = Trail().device("libvirtd", "start").raw("SYSTEM_BOOT", "x").device("libvirtd", "start", after=60_000)
+    log.control("start").device("libvirtd", "attach", bus="usb", device="USB redirdev", after=0)
+    log.device("libvirtd", "attach", bus="usb", device="USB redirdev", after=0).control("stop", uuid=OTHER)
+    whole, copy, head, tail = (tmp_path / name for name in ("whole", "copy", "head", "tail"))
+    whole.write_bytes(bytes(log))
+    copy.write_bytes(bytes(log))
+    (tmp_path / "link").symlink_to(whole)
+    head.write_bytes(b"\n".join(log.lines[:4]))
+    tail.write_bytes(b"\n".join(log.lines[1:]))
+    expected = run("--json", "-if", str(whole))
+    assert _devices(expected) == ["0000:01:00.0", "0000:01:00.0", "USB redirdev", "USB redirdev"]
+    for files in ((whole, whole), (whole, tmp_path / "link"), (whole, copy), (tail, head), (tail, whole), (head, copy)):
+        assert run("--json", *(word for file in files for word in ("-if", str(file)))) == expected
+
+
+def test_what_logs_have_in_common_is_remembered_within_bounds() -> None:
+    """Beyond, it is let through, and known to be; of logs that follow each other nothing is kept."""
+    records = list(Parser().records(b"\n" + bytes(_life("a")) + bytes(_life("b", 60_000))))
+    overlap = Overlap(most=1)
+    overlap.log(records[0].time)
+    assert list(overlap.new(records)) == records
+    overlap.log(1 << 60)
+    assert list(overlap.new(records)) == records[1:]
+    assert (overlap.twice, overlap.full) == (1, True)
+    overlap = Overlap()
+    for part, following in ((records[:2], records[2].time), (records[2:], 1 << 60)):
+        overlap.log(following)
+        assert list(overlap.new(part)) == part
+    assert (overlap.twice, overlap.full) == (0, False)
 
 
 def test_stdin_and_standard_tools() -> None:
