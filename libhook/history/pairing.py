@@ -100,12 +100,26 @@ class Pairing:
     def close(self) -> None:
         """The trail ends here: what is held is held still."""
         for guests in self._nodes.values():
+            self._lose(list(guests.values()))
             for guest in guests.values():
                 for entries in (guest.held, guest.recent, guest.unreturned):
                     for entry in entries.values():
                         self._give(entry)
         self._nodes.clear()
         self._silences.close()
+
+    def _lose(self, guests: list[_Guest]) -> None:
+        """A PCI device that two guests hold is the later one's: no record says that the other has ended."""
+        began: dict[str, int] = {}
+        for guest in guests:
+            for key, entry in guest.held.items():
+                may_fail = entry.began == "start" and entry.recorded_by == ("libvirtd",) and key in guest.fresh
+                if entry.bus == "pci" and not may_fail:
+                    began[key] = max(began.get(key, -1), began_at(entry))
+        for guest in guests:
+            for key, entry in list(guest.held.items()):
+                if began.get(key, -1) > began_at(entry):
+                    self._give(guest.held.pop(key)._replace(end=began[key]))
 
     def _begin(self, guest: _Guest, record: DeviceRecord) -> None:
         time, node, who, reason, (vm, uuid, bus, device, key), success = record

@@ -188,6 +188,18 @@ def test_a_guest_that_starts_again_without_libvirtds_words() -> None:
     ]
 
 
+def test_a_pci_device_is_held_by_one_guest() -> None:
+    """By the last that got it: of the other's end there is no record. A start that may have failed proves nothing."""
+    log = _start(Trail())
+    log.device("libvirtd", "start", uuid=OTHER)
+    assert [entry["to"] for entry in told(log)] == [None, None]
+    log.control("start", uuid=OTHER)
+    assert [(entry["ended"], entry["to"]) for entry in told(log)] == [(None, 4), (None, None)]
+    log = Trail("here").device("libvirtd", "attach")
+    there = Trail("there").device("libvirtd", "attach", uuid=OTHER)
+    assert [entry["to"] for entry in told(log, there)] == [None, None], "of one host"
+
+
 def test_a_stop_that_failed_is_an_end() -> None:
     """The guest has it no more; that the host has it neither is kept beside, until it is given back."""
     log = _start(Trail()).device("libhook", "stop", False).control("stop")

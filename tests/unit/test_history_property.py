@@ -125,15 +125,18 @@ def _live(host: Host, data: st.DataObject) -> None:
         step = data.draw(st.sampled_from(steps))
         fails = data.draw(st.booleans())
         host.trail.now += data.draw(st.integers(10_000, 10_000_000))
+        free = [device for device in DEVICES if fails or device not in host.held.get(1 - guest, {})]
+        if step in ("start", "plug") and not free:
+            continue
         if step == "start" and not (runs and fails):
-            devices = data.draw(st.lists(st.sampled_from(DEVICES), unique=True, min_size=1))
+            devices = data.draw(st.lists(st.sampled_from(free), unique=True, min_size=1))
             # One that is lost is noticed by the same writers: who began to write in between cannot know.
             writers = host.writers[guest] if runs else data.draw(st.sampled_from(WRITERS))
             host.start(guest, devices, writers, fails)
         elif step == "stop":
             host.stop(guest)
         elif step == "plug":
-            host.plug(guest, data.draw(st.sampled_from(DEVICES)), fails)
+            host.plug(guest, data.draw(st.sampled_from(free)), fails)
         elif step == "boot":
             host.boot()
 
