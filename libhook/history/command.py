@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from libhook.errors import printable
@@ -97,7 +97,7 @@ def run(root: str, options: argparse.Namespace) -> int:
 
 
 def _wanted(options: argparse.Namespace) -> Wanted:
-    now = datetime.now().astimezone()
+    now, up = datetime.now().astimezone(), timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
     devices = {device.lower() if ":" in device else device for device in options.device} | set(options.device)
     devices |= {f"0000:{device}" for device in devices if device.count(":") == 1}
     return Wanted(
@@ -105,8 +105,8 @@ def _wanted(options: argparse.Namespace) -> Wanted:
         frozenset(options.vm),
         frozenset(uuid.lower() for uuid in options.uuid),
         frozenset(options.node),
-        moment(options.start, now) if options.start else None,
-        moment(options.end, now, end=True) if options.end else None,
+        moment(options.start, now, up) if options.start else None,
+        moment(options.end, now, up, end=True) if options.end else None,
         None if options.result is None else options.result == "success",
     )
 

@@ -5,8 +5,8 @@ import argparse
 
 EPILOG = (
     "A time is 2026-11-24, 2026-11-24T13:30+01:00, or as for ausearch: 11/24/2026 13:30:00, 13:30:00, now, recent, "
-    "this-hour, today, yesterday, this-week, week-ago, this-month, this-year. Local, unless it says otherwise. Shown "
-    "is whatever a guest had at some moment between the two."
+    "this-hour, boot, today, yesterday, this-week, week-ago, this-month, this-year. Local, unless it says otherwise. "
+    "Shown is whatever a guest had at some moment between the two."
 )
 
 

@@ -6,19 +6,19 @@ from datetime import UTC, datetime, timedelta
 
 from libhook.errors import BadInput
 
-_KEYWORDS = "now, recent, this-hour, today, yesterday, this-week, week-ago, this-month, this-year"
+_KEYWORDS = "now, recent, this-hour, boot, today, yesterday, this-week, week-ago, this-month, this-year"
 _DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})")
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 
-def moment(words: list[str], now: datetime, end: bool = False) -> int:
-    """Milliseconds since 1970 of what -ts or -te was given; ``now`` is local and has its zone.
+def moment(words: list[str], now: datetime, up: timedelta, end: bool = False) -> int:
+    """Milliseconds since 1970 of what -ts or -te was given; ``now`` is local and has its zone; the host is up so long.
 
     As for ausearch: a date alone begins at midnight, or for the end of a time at the day's last; a time alone is
     today's; MM/DD/YYYY, whatever the locale.
     """
     text = " ".join(words)
-    found = _keyword(text, now) if len(words) == 1 else None
+    found = _keyword(text, now, up) if len(words) == 1 else None
     if found is None:
         found = _iso(text, end) or _ausearch(words, now, end)
     if found is None:
@@ -31,13 +31,14 @@ def moment(words: list[str], now: datetime, end: bool = False) -> int:
         raise BadInput(f"no time: {text}", "it is too far from now") from None
 
 
-def _keyword(text: str, now: datetime) -> datetime | None:
+def _keyword(text: str, now: datetime, up: timedelta) -> datetime | None:
     naive = now.replace(tzinfo=None)
     day = naive.replace(hour=0, minute=0, second=0, microsecond=0)
     known = {
         "now": naive,
         "recent": naive - timedelta(minutes=10),
         "this-hour": naive.replace(minute=0, second=0, microsecond=0),
+        "boot": now - up,
         "today": day,
         "yesterday": day - timedelta(days=1),
         "this-week": day - timedelta(days=(day.weekday() + 1) % 7),  # from Sunday on, as ausearch

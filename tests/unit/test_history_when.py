@@ -4,7 +4,7 @@
 import os
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -13,6 +13,8 @@ from libhook.history.when import moment
 
 NOW = (2026, 11, 24, 18, 43, 27)
 """A Tuesday, local time."""
+UP = timedelta(days=50)
+"""Since before the end of summer time."""
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +43,7 @@ def _berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("now", "2026-11-24T17:43:27", "2026-11-24T17:43:27"),
         ("recent", "2026-11-24T17:33:27", "2026-11-24T17:33:27"),
         ("this-hour", "2026-11-24T17:00:00", "2026-11-24T17:00:00"),
+        ("boot", "2026-10-05T17:43:27", "2026-10-05T17:43:27"),
         ("today", "2026-11-23T23:00:00", "2026-11-23T23:00:00"),
         ("yesterday", "2026-11-22T23:00:00", "2026-11-22T23:00:00"),
         ("this-week", "2026-11-21T23:00:00", "2026-11-21T23:00:00"),
@@ -54,7 +57,7 @@ def test_a_time_is_understood(words: str, start: str, end: str) -> None:
     now = datetime(*NOW).astimezone()
     for expected, last in ((start, False), (end, True)):
         wanted = datetime.fromisoformat(expected).replace(tzinfo=UTC).timestamp() * 1000
-        assert moment(words.split(), now, end=last) == wanted
+        assert moment(words.split(), now, UP, end=last) == wanted
 
 
 NO_TIMES = ("", "soon", "13/45/2026", "25:00", "2026-02-30", "11/20/2026 noon", "a b c", "12:00 11")
@@ -64,5 +67,5 @@ NO_TIMES = ("", "soon", "13/45/2026", "25:00", "2026-02-30", "11/20/2026 noon", 
 def test_what_is_no_time_is_said(words: str) -> None:
     """With the forms that are."""
     with pytest.raises(BadInput) as caught:
-        moment(words.split() or [""], datetime.now(UTC).astimezone())
+        moment(words.split() or [""], datetime.now(UTC).astimezone(), UP)
     assert caught.value.line.startswith(f"no time: {words}: write 2026-11-24, ")
