@@ -187,7 +187,7 @@ class Page:
             "unknown" if entry.start is None else self._when(entry.start),
             f"<span>{end or '&#8212;'}</span>",
             f"<span>{said}</span>",
-            f"<span>{html.escape(printable(', '.join(entry.recorded_by)))}</span>",
+            _name(", ".join(entry.recorded_by)),
         )
         filled = "".join(
             f'<td role="cell" data-label="{name}">{cell}</td>' for name, cell in zip(_COLUMNS, cells, strict=True)

@@ -77,7 +77,7 @@ _SCAN = re.compile(
     rb"\n(?:(?:node=([^ \n]+) )?type=(?:VIRT_RESOURCE" + _STAMP + rb"resrc=(?:dev "
     rb"reason=([^ ]+) (vm=[^ ]+ uuid=[^ ]+ (?:bus|type)=[^ ]+ device=[^ ]*[^ :])"
     rb"(?: driver=[^ ]+)?(?: iommu-group=[^ ]+)?(?: device-id=[^ ]+)? exe=([^ ]+) hostname=[^']* res=(\w+)'"
-    rb"|(?!dev )\w+ )"  # memory, processors and so on
+    rb"|(?!(?:host)?dev )\w+ )"  # memory, processors and so on
     rb"|VIRT_CONTROL" + _STAMP + rb"op=([^ ]+) reason=[^ ]+ vm=[^ ]+ uuid=([^ ]*[^ :]) [^']* res=(\w+)'"
     rb"|(" + _KINDS + rb" [^\n]*))"
     rb"|(?!type=|node=)([^=\n]*(?:node=[^ \n]+ )?type=" + _KINDS + rb" msg=audit\([^\n]*))"
@@ -234,8 +234,12 @@ def _from_fields(kind: str, time: int, node: str | None, text: bytes) -> DeviceR
     fields: dict[bytes, bytes] = {}
     for name, value in _FIELD.findall(text):
         fields.setdefault(name, value)
-    if kind == "VIRT_RESOURCE" and fields.get(b"resrc", b"dev") != b"dev":
-        return ()
+    resource = fields.get(b"resrc", b"dev")
+    if kind == "VIRT_RESOURCE" and resource != b"dev":
+        given = next((name for name in (b"disk", b"chardev") if name in fields), None)
+        if resource != b"hostdev" or given is None:
+            return ()
+        fields |= {b"bus": given, b"device": fields[given]}  # what a container is given
     try:
         uuid, success = fields[b"uuid"], fields[b"res"] in _SUCCESS
         if kind == "VIRT_CONTROL":

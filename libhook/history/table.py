@@ -19,8 +19,9 @@ class Table:
     """Rows are made as entries come, and laid out when all have been seen."""
 
     def __init__(self) -> None:
-        self._time = clock("%Y-%m-%d %H:%M:", "")
+        self._time, self._zoned = clock("%Y-%m-%d %H:%M:", ""), clock("%Y-%m-%d %H:%M:", " %z")
         zones = dict.fromkeys(time.tzname if time.daylight else time.tzname[:1])
+        self._summer = bool(time.daylight)
         self._headings = (f"FROM ({'/'.join(zones)})", *_HEADINGS[1:])
         self._widths = [0] * len(_HEADINGS)
         self._verdicts: dict[tuple[object, ...], str] = {}
@@ -38,11 +39,18 @@ class Table:
             printable(vm or '""'),
             printable(uuid),
         )
+        if self._summer and start is not None and cells[1]:
+            cells = (*self._both(cells[0], cells[1], start, end or 0), *cells[2:])
         widths = self._widths
         for number, cell in enumerate(cells):
             if len(cell) > widths[number] or not cell.isascii():
                 widths[number] = max(widths[number], _columns(cell))
         return "\t".join((*cells, verdict))
+
+    def _both(self, first: str, last: str, start: int, end: int) -> tuple[str, str]:
+        """From and to; with how far each is from UTC where that differs, as the end can seem to be before the start."""
+        zoned = self._zoned(start), self._zoned(end)
+        return (first, last) if zoned[0][-5:] == zoned[1][-5:] else zoned
 
     def _verdict(self, key: tuple[object, ...], entry: Entry) -> str:
         """All that a few entries differ in: most are alike."""

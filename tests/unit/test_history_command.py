@@ -297,6 +297,18 @@ def test_a_name_can_do_nothing_to_a_terminal(tmp_path: Path, run: Run) -> None:
     assert first.index(UUID) == heading.index("UUID") == second.index(UUID) + 1
 
 
+def test_summer_time_does_not_turn_an_entry_around(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 02:40 to 02:10 is half an hour in the night in which it ends; what does not span it is as ever."""
+    end = 1_792_890_000_000  # 2026-10-25T01:00:00Z
+    log = Trail(now=end - 1_200_000).device("libhook", "start", after=0).device("libhook", "stop", after=1_800_000)
+    (tmp_path / "log").write_bytes(bytes(log) + bytes(_life("b")))
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    _, first, second = run("-if", str(tmp_path / "log"))
+    assert first.startswith("2026-10-25 02:40:00 +0200  2026-10-25 02:10:00 +0100  pci 0000:01:00.0  ")
+    assert second.startswith("2026-11-24 19:30:01        2026-11-24 19:30:02        pci b ")
+
+
 def test_a_device_that_is_held_again_is_shown_as_held(tmp_path: Path, run: Run) -> None:
     """After a boot ended the same guest's hold of it, of which nothing else differs."""
     log = Trail().device("libhook", "start").raw("SYSTEM_BOOT", "x").device("libhook", "start")
@@ -326,6 +338,7 @@ def test_the_page_is_for_its_owner(tmp_path: Path, run: Run) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "<script" not in text
     assert "http" not in text.replace("http-equiv", "")
+    assert '<td role="cell" data-label="Recorded by"><span class="name">libhook</span></td>' in text, "it may be long"
     assert run("-if", str(tmp_path / "log"), "--html", "-")[:-3] == text.splitlines()[:-3]  # but for when it was made
 
 

@@ -172,6 +172,19 @@ def test_what_is_of_no_host_device_is_passed_over() -> None:
     assert (read([bytes(log)])) == ([], [], 0)
 
 
+def test_what_a_container_is_given_is_read() -> None:
+    """libvirtd's record of storage and misc names no bus, and the device by its kind."""
+    log = Trail()
+    for number, device in enumerate(('disk="/dev/sdb"', "chardev=2F6465762F612062", 'net="eth0"'), 1):
+        about = f'virt=lxc resrc=hostdev reason=start vm="c{number}" uuid={UUID} {device}'
+        log.message("VIRT_RESOURCE", about, "/usr/sbin/virtlxcd", True, 1000)
+    assert [(entry["bus"], entry["device"], entry["recorded_by"]) for entry in told(log)] == [
+        ("disk", "/dev/sdb", ["libvirtd"]),
+        ("chardev", "/dev/a b", ["libvirtd"]),
+    ]
+    assert read([bytes(log)])[2] == 0
+
+
 def test_a_text_in_another_record_is_no_record() -> None:
     """A user's own message that holds a whole record begins another line."""
     inner = bytes(Trail().device("libvirtd", "start")).decode().strip()
