@@ -156,10 +156,12 @@ class Pairing:
                         self._give(old.pop(key))
         else:
             self._put(guest.recent, key, new)
-        for keys in (guest.fresh, guest.owed):
-            if len(keys) >= _MOST_KNOWN + len(guest.held):
-                keys.clear()
-            keys.add(key)
+        fresh, owed = guest.fresh, guest.owed
+        if len(fresh) + len(owed) >= _MOST_KNOWN + 2 * len(guest.held):
+            fresh.clear()
+            owed.clear()
+        fresh.add(key)
+        owed.add(key)
 
     def _adds_to_recent(self, guest: _Guest, key: str, record: DeviceRecord) -> bool:
         """Whether a record of a beginning is the other's word on what has failed, or ended, already."""

@@ -80,7 +80,7 @@ _SCAN = re.compile(
     rb"|(?!(?:host)?dev )\w+ )"  # memory, processors and so on
     rb"|VIRT_CONTROL" + _STAMP + rb"op=([^ ]+) reason=[^ ]+ vm=[^ ]+ uuid=([^ ]*[^ :]) [^']* res=(\w+)'"
     rb"|(" + _KINDS + rb" [^\n]*))"
-    rb"|(?!type=|node=)([^=\n]*(?:node=[^ \n]+ )?type=" + _KINDS + rb" msg=audit\([^\n]*))"
+    rb"|(?!type=)(?!node=)([^=\n]*(?:node=[^ \n]+ )?type=" + _KINDS + rb" msg=audit\([^\n]*))"
 )  # fmt: skip
 """Its groups: node; of a device time, thousandths, reason, subject, exe, result; of a guest time, thousandths,
 operation, UUID, result; any other line from its type on; a whole line that begins with something else. A subject that
