@@ -92,7 +92,12 @@ def hold_streams() -> None:
 
 def main() -> None:
     """The ``libhook`` command."""
+    import signal
+
     hold_streams()
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_DFL
+    )  # whoever ignores it hands that on, and then no child can be waited for
     add_packages()
     try:
         from libhook import commands

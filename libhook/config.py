@@ -54,7 +54,7 @@ def parse(text: str, name: str = "", uuid: str = "") -> Config:
 
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # besides its own, a number or a nesting that Python will not have
         raise BadInput(f"{_FILE}: {error}") from None
     sections = document.pop("domains", {})
     if not isinstance(sections, dict):
@@ -104,10 +104,17 @@ def _checked(section: Mapping[str, Any], where: str) -> dict[str, Any]:
             raise BadInput(f"{_FILE}: unknown key {where}{key}", f"known are {', '.join(sorted(_KNOWN))}")
         wanted = _expectation(key, value)
         if wanted:
-            raise BadInput(f"{_FILE}: {where}{key} is {value!r}", f"it must be {wanted}")
+            raise BadInput(f"{_FILE}: {where}{key} is {_shown(value)}", f"it must be {wanted}")
         if key in _SECONDS:
             flat[key] = float(value)
     return flat
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # a whole number of thousands of digits, which hexadecimal may give
+        return "a number without end"
 
 
 def _expectation(key: str, value: object) -> str:

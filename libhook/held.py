@@ -112,10 +112,18 @@ class Held(NamedTuple):
                 "devices": list(devices),
                 "lost": int(lost),
                 "detached": [*detached],
-            } if phase in get_args(Phase) and all(isinstance(key, str) for key in detached):
+            } if phase in get_args(Phase) and _names_a_file(name) and all(isinstance(key, str) for key in detached):
                 process = Process(pid, start)
                 return cls(uuid, name, virt, phase, boot, process, tuple(map(_device, devices)), lost, tuple(detached))  # type: ignore[arg-type]
         raise BadInput("not a record of a guest")
+
+
+def _names_a_file(name: str) -> bool:
+    """Whether the kernel would take it for one: libvirt's files go by the guest's name."""
+    try:
+        return b"\0" not in name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 def _device(value: object) -> HeldDevice:

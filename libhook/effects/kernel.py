@@ -76,9 +76,8 @@ class LinuxKernel:
     def write(self, path: str, value: str) -> None:
         """See Kernel. O_NOFOLLOW is not set: /sys/bus/pci/devices/* are links by nature."""
         attribute = os.open(f"/sys/{path}", os.O_WRONLY | os.O_CLOEXEC)
-        if os.write(attribute, value.encode()) != len(
-            value.encode()
-        ):  # it did take a part: what that means nobody knows
+        content = os.fsencode(value)  # an override is whatever bytes the administrator wrote
+        if os.write(attribute, content) != len(content):  # it did take a part: what that means nobody knows
             raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
     def load(self, module: str) -> None:

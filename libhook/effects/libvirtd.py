@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """libvirt's daemon, as /proc shows it, and what it says of its guests in /run."""
 
+import errno
 import os
 import re
 import select
@@ -83,10 +84,8 @@ def has_status_file(machine: Machine, name: str, uuid: str) -> bool | None:
         return None
     try:
         whose = re.search(_UUID, _status(machine, name), re.DOTALL)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
+    except OSError as error:  # ENAMETOOLONG: libvirt cannot have written one either
+        return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
     return whose is None or _is(whose[1], uuid)
 
 

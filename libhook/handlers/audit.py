@@ -26,13 +26,18 @@ def required(situation: Situation) -> Iterator[Action]:
         return
     trail, held = situation.trail, situation.held
     complaint = wrong_with(trail)
-    if not complaint and trail and held and situation.event.operation.name == "start" and trail.lost > held.lost:
+    if not complaint and trail and held and situation.event.operation.name == "start" and _lost(trail.lost, held.lost):
         complaint = "records were lost since the guest was prepared", "raise the backlog: auditctl -b 8192"
     if not complaint:
         return
     reason, remedy = complaint
     for device in situation.domain.devices:
         yield Refusal(device.key, f"{device.address}: the audit trail is required, but {reason}", remedy)
+
+
+def _lost(now: int, before: int) -> bool:
+    """Whether records were lost since: a count that is lower was begun anew (auditctl --reset-lost)."""
+    return now > (before if now >= before else 0)
 
 
 def wrong_with(trail: Trail | None) -> tuple[str, str] | None:

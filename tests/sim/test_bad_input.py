@@ -123,6 +123,9 @@ CONFIGURATIONS = {
     "domains without sections": ("domains = 1\n", "domains must be sections"),
     "a guest without section": ("[domains]\nwin11 = 1\n", "must be a section"),
     "no TOML": ("dry_run = = true\n", "line 1"),
+    "a nesting without end": ("a = " + "[" * 5000, "/etc/libhook/config.toml: "),
+    "a number without end": ("write_deadline = " + "9" * 5000, "/etc/libhook/config.toml: "),
+    "a number that cannot be shown": ("write_deadline = 0x" + "f" * 5000, "write_deadline is a number without end"),
     "a value with escapes": ("driver = 'a\u202eb'\n", "driver is"),
 }
 
@@ -142,6 +145,21 @@ def test_a_bad_configuration_is_said_in_one_line(root: str, name: str) -> None:
     assert planned.err == outcome.line + "\n"
     host.event(guest(NIC), "release", "failed")
     assert (host.changed, host.leftovers) == ([], [])
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_bad_configuration_holds_nothing_back(root: str, name: str) -> None:
+    """What was handed over before it was broken comes back with the defaults, at release and by recover."""
+    host = Host(root, nic())
+    host.begin(guest(NIC))
+    host.configure(CONFIGURATIONS[name][0])
+    assert host.event(guest(NIC), "release", "shutdown").code == 0
+    assert host.driver(NIC) == "e1000e"
+    host.configure("")
+    host.begin(guest(NIC))
+    host.configure(CONFIGURATIONS[name][0])
+    assert libhook(host, "recover").out == "win11: given back\n"
+    assert host.driver(NIC) == "e1000e"
 
 
 def _link(path: Path) -> None:
@@ -169,6 +187,10 @@ def _garbage(path: Path) -> None:
 
 def _nested(path: Path) -> None:
     path.write_text("[" * 100000)
+
+
+def _rename(path: Path, name: str) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "name": name}))
 
 
 def _another(path: Path) -> None:
@@ -209,6 +231,8 @@ CONTENTS: dict[str, Callable[[Path], object]] = {
     "a list": lambda path: path.write_text("[]"),
     "an empty object": lambda path: path.write_text("{}"),
     "a path for a driver": _another,
+    "a name with a null byte": lambda path: _rename(path, "\0"),
+    "a name that is no file's": lambda path: _rename(path, "\ud800"),
 }
 
 
@@ -248,7 +272,7 @@ def test_a_broken_record_is_never_guessed_at(root: str, how: str) -> None:
     assert host.driver(NIC) == "vfio-pci"
 
 
-@pytest.mark.parametrize("how", ["cut in half", "a link"])
+@pytest.mark.parametrize("how", ["cut in half", "a link", "a name with a null byte"])
 def test_one_broken_record_does_not_stop_the_other_guests(root: str, how: str) -> None:
     """They start, stop and recover as ever; also where libvirt's document is broken as well."""
     host = Host(root, workstation())

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Whoever calls the command may have closed a stream; what then becomes of the hook is in docs/faults.md."""
 
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -28,3 +30,26 @@ def test_the_command_lives_with_closed_streams(root: str, closed: tuple[int, ...
         assert (code, b"Traceback" in out + said) == (0, False)
         assert reap(10)
     assert wrong(host) == []
+
+
+@pytest.mark.parametrize("how", ["recover", "hook"])
+def test_the_command_lives_where_its_caller_ignores_the_ends_of_children(root: str, how: str) -> None:
+    """A program that ignores SIGCHLD hands that on, and the kernel then buries children before we see them."""
+    host = Host(root, nic())
+    host.begin(guest(NIC))
+    host.libvirt.restart()
+    words = ["recover"] if how == "recover" else ["hook", guest(NIC).name, "release", "end", "shutdown"]
+    done = subprocess.run(
+        [sys.executable, "-m", "libhook", *words],
+        input=guest(NIC).xml(-1),
+        cwd=LAUNCHER.parents[1],
+        env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LIBHOOK_ROOT": root},
+        capture_output=True,
+        timeout=60,
+        check=False,
+        restore_signals=False,
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert reap(10)
+    assert host.driver(NIC) == "e1000e"

@@ -55,6 +55,18 @@ def test_a_value_is_written_in_one_write(tmp_path: Path) -> None:
         KERNEL.write("no/such/attribute", "1")
 
 
+def test_an_override_of_any_bytes_is_written_as_it_was_read(tmp_path: Path) -> None:
+    """The administrator's own is restored also where it is no text."""
+    attribute = tmp_path / "attribute"
+    attribute.write_bytes(b"my\xffdriver")
+    (read,) = child.read_all([str(attribute)], Deadline.after(30), 30)
+    assert isinstance(read, str)
+    started = child.spawn(lambda: KERNEL.write(f"..{attribute}", read))
+    assert child.ended([started], Deadline.after(30))
+    assert started.result() == 0
+    assert attribute.read_bytes() == b"my\xffdriver"
+
+
 def test_a_value_of_which_only_a_part_was_taken_is_not_written(tmp_path: Path) -> None:
     """A short count is no success, nor may the rest follow in another write: an attribute takes each for a whole."""
     attribute = tmp_path / "attribute"

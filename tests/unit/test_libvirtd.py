@@ -16,8 +16,8 @@ STATUS = (
 )
 
 
-def _says(root: Path) -> bool | None:
-    return libvirtd.has_status_file(Machine(str(root), SimulatedKernel(str(root))), "win11", UUID)
+def _says(root: Path, name: str = "win11") -> bool | None:
+    return libvirtd.has_status_file(Machine(str(root), SimulatedKernel(str(root))), name, UUID)
 
 
 @pytest.fixture
@@ -54,6 +54,12 @@ def test_a_file_that_cannot_be_read_may_be_of_a_guest_that_runs(tmp_path: Path, 
     """A device is not taken from under a guest because of an error of the file system."""
     status.mkdir()
     assert _says(tmp_path) is True
+
+
+@pytest.mark.usefixtures("status")
+def test_a_name_that_is_too_long_for_a_file_has_none(tmp_path: Path) -> None:
+    """Libvirt could not write one either."""
+    assert _says(tmp_path, "n" * 253) is False
 
 
 @pytest.mark.parametrize(
