@@ -84,7 +84,7 @@ class Session(NamedTuple):
             for address, device in host.devices.items()
             if (siblings or address in addresses) and device.is_at_home and address not in host.in_flight
         )
-        return host._replace(uses=uses.of_devices(self.machine, wanted, self.deadline))
+        return host._replace(uses=uses.of_devices(self.machine, wanted, self.deadline, must_see=not survey))
 
     def plan(self, event: Event, domain: Domain, held: Held | None) -> Plan:
         """What this event asks for."""

@@ -20,6 +20,7 @@ from libhook.effects.kernel import Machine
 from libhook.effects.nodes import Node
 from libhook.effects.state import State
 from libhook.effects.tracks import Late, Pause, Step, Track, run
+from libhook.errors import LibhookError
 from libhook.host import same_driver
 from libhook.plan import Load, Move, Write
 
@@ -153,6 +154,9 @@ class Applier:
                 current = sysfs.driver(self._machine, device)
             if move.back and current is None and move.now.override == move.override_first not in ("", want):
                 return None  # whoever set the override decides what drives it, if anything does
+            if current is None and move.back and sysfs.takes_no_driver(self._machine, device):
+                reason = f"{device}: {want} may not take it until sriov_drivers_autoprobe of its PF is 1"
+                return Failure(reason, "write that, then run: libhook recover")
             if not same_driver(current, want):
                 absent = "" if sysfs.driver_name(self._machine, want) else ", which is not loaded"
                 return self._failed(move, f"it is on {current or 'no driver'} instead of {want}{absent}", code)
@@ -170,12 +174,15 @@ class Applier:
         if not self._heeds_display and sysfs.is_display(self._machine, move.device):
             return None
         paths = holders.in_the_way(self._machine, move.device, found)
-        while using := holders.of_nodes(self._machine, paths):
-            if time.monotonic() >= until:
-                return Failure(
-                    f"{move.device} is in use by {', '.join(map(str, using))}", "stop what uses it, then try again"
-                )
-            yield Pause(_LOOK_AGAIN)
+        try:
+            while using := holders.of_nodes(self._machine, paths, must_see=not move.back):
+                if time.monotonic() >= until:
+                    return Failure(
+                        f"{move.device} is in use by {', '.join(map(str, using))}", "stop what uses it, then try again"
+                    )
+                yield Pause(_LOOK_AGAIN)
+        except LibhookError as error:
+            return Failure(f"{move.device}: {error.message}", error.hint)
         return None
 
     def _late(self, move: Move, late: Late) -> Failure:

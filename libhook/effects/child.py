@@ -241,12 +241,18 @@ def read_all(paths: list[str], deadline: Deadline, patience: float) -> list[str 
     new child goes on with the rest.
     """
     contents: list[str | Silent | None] = []
+    killed = 0
     while len(contents) < len(paths):
-        contents += _read_until_silent(paths[len(contents) :], Deadline(min(deadline.at, time.monotonic() + patience)))
+        until = Deadline(min(deadline.at, time.monotonic() + patience))
+        contents += (found := _read(paths[len(contents) :], until))
+        if len(contents) < len(paths) and not until.left:
+            contents.append(SILENT)
+        elif not found and (killed := killed + 1) > 1:
+            raise LibhookError(f"whoever reads {paths[len(contents)]} is killed", "is memory short? try again")
     return contents
 
 
-def _read_until_silent(paths: list[str], deadline: Deadline) -> list[str | Silent | None]:
+def _read(paths: list[str], deadline: Deadline) -> list[str | None]:
     def read(say: Callable[[bytes], None]) -> None:
         for path in paths:
             try:
@@ -257,5 +263,4 @@ def _read_until_silent(paths: list[str], deadline: Deadline) -> list[str | Silen
                 content = b"\0"
             say(content.strip().partition(b"\n")[0])
 
-    contents: list[str | Silent | None] = [None if line == "\0" else line for line in lines(read, deadline)]
-    return contents if len(contents) == len(paths) else [*contents, SILENT]
+    return [None if line == "\0" else line for line in lines(read, deadline)]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from libhook.address import PciAddress
 from libhook.effects.kernel import Machine
 from libhook.effects.nodes import Node
-from libhook.errors import printable
+from libhook.errors import LibhookError, printable
 
 _LET_GO = frozenset(("sound", "input", "hidraw", "usb", "usbmisc"))
 """Kinds of nodes that are taken from who has them open: docs/decisions.md says on what grounds."""
@@ -69,8 +69,10 @@ def _vfio_nodes(machine: Machine, address: PciAddress) -> list[str]:
     return [*names, *(name + _REMOVED for name in names)]
 
 
-def of_nodes(machine: Machine, paths: Set[str], *, removed: bool = False) -> tuple[Holder, ...]:
+def of_nodes(machine: Machine, paths: Set[str], *, removed: bool = False, must_see: bool = False) -> tuple[Holder, ...]:
     """Each process once for each of these nodes that it has open. No node: /proc is not read at all.
+
+    With ``must_see``, for who would hand a device over, a process that hides its files is a LibhookError.
 
     With ``removed`` also those that had it open when it went from /dev: where a driver hangs, it mostly hangs after
     that (snd_card_free() waits for the last close of what devtmpfs does not have any more).
@@ -79,7 +81,13 @@ def of_nodes(machine: Machine, paths: Set[str], *, removed: bool = False) -> tup
         return ()
     found = []
     for pid in filter(str.isdigit, os.listdir(machine.proc)):
-        opened = _open_files(f"{machine.proc}/{pid}/fd")
+        try:
+            opened = tuple(_open_files(f"{machine.proc}/{pid}/fd"))
+        except PermissionError as error:
+            if must_see:
+                what = f"what {_name(machine, pid)} (pid {pid}) has open cannot be seen ({error.strerror})"
+                raise LibhookError(what, "run it as root, with CAP_SYS_PTRACE and unconfined") from None
+            continue
         open_here = paths & {path.removesuffix(_REMOVED) if removed else path for path in opened}
         found += [Holder(int(pid), _name(machine, pid), path) for path in sorted(open_here)]
     return tuple(found)
@@ -88,6 +96,8 @@ def of_nodes(machine: Machine, paths: Set[str], *, removed: bool = False) -> tup
 def _open_files(folder: str) -> Iterator[str]:
     try:
         descriptors = os.listdir(folder)
+    except PermissionError:  # without CAP_SYS_PTRACE, or confined (proc_pid_fd(5))
+        raise
     except OSError:
         return  # the process has ended
     for descriptor in descriptors:

@@ -132,7 +132,7 @@ class State:
         try:
             files.replace(path, text)
         except OSError as error:
-            if error.errno != errno.ENOSPC or not os.path.exists(path):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not os.path.exists(path):
                 raise
             files.overwrite(path, text)
 

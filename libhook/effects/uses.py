@@ -21,7 +21,7 @@ from libhook.effects.holders import Holder
 from libhook.effects.kernel import Machine
 from libhook.effects.nodes import Node
 from libhook.effects.tracks import Late, Step, Track, run
-from libhook.errors import DeadlineExpired, unanswered
+from libhook.errors import EXHAUSTED, DeadlineExpired, unanswered
 from libhook.host import PciDevice, Use, UseKind
 
 _DEFAULT_V4 = "00000000"
@@ -33,16 +33,24 @@ _NOBODYS = (0, errno.ENOMEDIUM, errno.ENXIO, errno.ENODEV)
 has gone."""
 
 
-def of_devices(machine: Machine, devices: Iterable[PciDevice], deadline: Deadline) -> dict[PciAddress, tuple[Use, ...]]:
-    """Everything that would be torn away with each of them. They are looked at side by side, and /proc but once."""
+def of_devices(
+    machine: Machine, devices: Iterable[PciDevice], deadline: Deadline, *, must_see: bool = True
+) -> dict[PciAddress, tuple[Use, ...]]:
+    """Everything that would be torn away with each of them. They are looked at side by side, and /proc but once.
+
+    ``must_see``: it is a LibhookError where a process does not show what it has open.
+    """
     devices = tuple(devices)
     below: dict[PciDevice, tuple[Node, ...]] = {}
     for at in range(0, len(devices), _AT_ONCE):
         below |= _nodes_of(machine, devices[at : at + _AT_ONCE], deadline)
     disks = [node for found in below.values() for node in found if _is_disk(node)]
-    answers = dict(zip(disks, run((_probe(machine, disk.path) for disk in disks), deadline), strict=True))
+    answers: dict[Node, int] = {}
+    for at in range(0, len(disks), _AT_ONCE):
+        some = disks[at : at + _AT_ONCE]
+        answers |= zip(some, run((_probe(machine, disk.path) for disk in some), deadline), strict=True)
     paths = {device: holders.in_the_way(machine, device.address, found) for device, found in below.items() if found}
-    open_now = holders.of_nodes(machine, frozenset().union(*paths.values()))
+    open_now = holders.of_nodes(machine, frozenset().union(*paths.values()), must_see=must_see)
     uses = {}
     for device, found in below.items():
         opened = [holder for holder in open_now if holder.node in paths.get(device, ())]
@@ -72,7 +80,9 @@ def _uses_of(
 ) -> Iterator[Use]:
     """What the ``answers`` of its disks say, its interfaces, and who has ``opened`` one of its nodes."""
     for node in found:
-        if (code := answers.get(node, 0)) not in _NOBODYS:
+        if (code := answers.get(node, 0)) in EXHAUSTED:
+            raise unanswered(OSError(code, os.strerror(code), node.path))
+        if code not in _NOBODYS:
             kind: UseKind = "usb" if device.is_usb_controller else "storage"
             yield Use(kind, f"{node.path} {_users(machine, node, code)}")
         elif node.kind == "net":

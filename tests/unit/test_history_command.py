@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``libhook history``: where it finds the trail, what it lets through, how it shows it, and how it fails."""
 
-import gzip
-import io
 import json
 import os
 import stat
@@ -14,17 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from trail_writing import BEGIN, OTHER, UUID, Trail
 
 from libhook import commands
-from libhook.errors import LibhookError
 from libhook.history import command, reader
-from libhook.history.command import Progress
-from libhook.history.order import Sorted
-from libhook.history.overlap import Overlap
-from libhook.history.records import Parser
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., list[Any]]
@@ -134,19 +125,6 @@ def test_what_is_not_read_is_said(tmp_path: Path, run: Run, monkeypatch: pytest.
     ]
 
 
-def test_pipes_are_read_in_order_of_time(tmp_path: Path) -> None:
-    """The older log comes through a pipe, as of zcat, and the younger is a file."""
-    _rotated(tmp_path)
-    shell = f"cat {tmp_path}/audit.log.2 | {sys.executable} -m libhook history --json -if {tmp_path}/audit.log -if -"
-    done = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, text=True, check=True)
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(entry["device"], entry["ended"]) for entry in found] == [
-        ("long", "stop"),
-        ("first", "stop"),
-        ("third", "stop"),
-    ]
-
-
 def test_a_log_counts_once_however_often_it_is_named(tmp_path: Path, run: Run) -> None:
     """By the same name, by another, as a copy, as a part; a host's boot in it ends nothing that is younger."""
     log = Trail().device("libvirtd", "start").raw("SYSTEM_BOOT", "x").device("libvirtd", "start", after=60_000)
@@ -162,32 +140,6 @@ def test_a_log_counts_once_however_often_it_is_named(tmp_path: Path, run: Run) -
     assert _devices(expected) == ["0000:01:00.0", "0000:01:00.0", "USB redirdev", "USB redirdev"]
     for files in ((whole, whole), (whole, tmp_path / "link"), (whole, copy), (tail, head), (tail, whole), (head, copy)):
         assert run("--json", *(word for file in files for word in ("-if", str(file)))) == expected
-
-
-def test_what_logs_have_in_common_is_remembered_within_bounds() -> None:
-    """Beyond, it is let through, and known to be; of logs that follow each other nothing is kept."""
-    records = list(Parser().records(b"\n" + bytes(_life("a")) + bytes(_life("b", 60_000))))
-    overlap = Overlap(most=1)
-    overlap.log(records[0].time)
-    assert list(overlap.new(records)) == records
-    overlap.log(1 << 60)
-    assert list(overlap.new(records)) == records[1:]
-    assert (overlap.twice, overlap.full) == (1, True)
-    overlap = Overlap()
-    for part, following in ((records[:2], records[2].time), (records[2:], 1 << 60)):
-        overlap.log(following)
-        assert list(overlap.new(part)) == part
-    assert (overlap.twice, overlap.full) == (0, False)
-
-
-def test_stdin_and_standard_tools() -> None:
-    """``-if -`` reads a pipe; a reader that goes away is no error."""
-    log = b"".join(bytes(_life("0000:01:00.0", number * 5000)) for number in range(5000))
-    shell = f"{sys.executable} -m libhook history --json -if - | head -n 1"
-    done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {shell}"], input=log, cwd=ROOT, capture_output=True, check=False
-    )
-    assert (done.returncode, done.stderr, done.stdout.count(b"\n")) == (0, b"", 1)
 
 
 @pytest.mark.parametrize(
@@ -250,44 +202,6 @@ def test_a_trail_without_devices_is_no_error(tmp_path: Path, run: Run) -> None:
     assert run("-if", str(tmp_path / "log")) == ["no host device in the trail"]
 
 
-def _failure(tmp_path: Path, *arguments: str) -> str:
-    with pytest.raises(LibhookError) as caught:
-        command.run(str(tmp_path), commands.parser().parse_args(["history", *arguments]))
-    return caught.value.line.replace(str(tmp_path), "")
-
-
-def test_failures_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No log, no file, no right to read it, no time."""
-    log = "/var/log/audit/audit.log"
-    assert _failure(tmp_path) == f"{log}: No such file or directory: is auditd installed? Or name a log with -if FILE"
-    named = "No such file or directory: name an audit log, a folder with one, or - for stdin"
-    assert _failure(tmp_path, "-if", f"{tmp_path}/none") == f"/none: {named}"
-    assert _failure(tmp_path, "-ts", "soon").startswith("no time: soon: write 2026-11-24, ")
-
-    def refuse(name: str, *_: object) -> int:
-        raise PermissionError(13, "Permission denied", name)
-
-    monkeypatch.setattr(os, "open", refuse)
-    assert _failure(tmp_path) == f"{log}: Permission denied: run it as root, or name a copy of the log with -if"
-
-
-@pytest.mark.parametrize(
-    ("content", "hint"),
-    [
-        (gzip.compress(b"\n".join(_life("first").lines), mtime=0), "unpack it: zcat FILE | libhook history -if -"),
-        (b"type=VIRT_RESOURCE msg=audit(11/24/26 18:30:00.000:1) : vm=win11\n", "take --raw)"),
-        (b"Nov 24 18:30:00 host kernel: no trail\n", "name a log as auditd writes it (of ausearch, take --raw)"),
-    ],
-    ids=["compressed", "in words", "another log"],
-)
-def test_what_is_no_audit_log_is_not_called_an_empty_one(tmp_path: Path, content: bytes, hint: str) -> None:
-    """A log that is compressed, or put into words by ausearch, holds devices that would not be shown."""
-    (tmp_path / "log").write_bytes(content)
-    line = _failure(tmp_path, "-if", f"{tmp_path}/log")
-    assert line.startswith("/log: no audit record in it: ")
-    assert line.endswith(hint)
-
-
 def test_a_name_can_do_nothing_to_a_terminal(tmp_path: Path, run: Run) -> None:
     """Line feeds, escapes, tabs and marks that turn text around are shown, not obeyed; wide letters line up."""
     log = bytes(_life("a", vm="x\n\x1b[31m\t\u202e\udcff")) + bytes(_life("b", 10_000, vm="\u5b57"))
@@ -316,15 +230,6 @@ def test_a_device_that_is_held_again_is_shown_as_held(tmp_path: Path, run: Run) 
     _, first, second = run("-if", str(tmp_path / "log"))
     assert "start, end unknown" in first
     assert "start, held" in second
-
-
-@given(st.lists(st.binary(max_size=4).map(lambda raw: raw.replace(b"\n", b"") + b"\n")), st.integers(1, 5))
-def test_what_does_not_fit_is_sorted_all_the_same(lines: list[bytes], most: int) -> None:
-    """In memory, or in as many files as it takes; and can be asked for again."""
-    with Sorted(most) as ordered:
-        for line in lines:
-            ordered.add(line)
-        assert list(ordered) == list(ordered) == sorted(lines)
 
 
 def test_the_page_is_for_its_owner(tmp_path: Path, run: Run) -> None:
@@ -359,22 +264,14 @@ def test_a_narrow_terminal_cuts_nothing_off(
     assert UUID in text
 
 
-def test_progress_is_for_terminals_and_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bar once a second has gone by, nothing before or elsewhere; it is wiped away."""
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    now = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
-        monkeypatch.setattr(sys, "stderr", stream)
-        progress = Progress(200)
-        progress.show(50)
-        assert stream.getvalue() == ""
-        now[0] += 2
-        progress.show(100)
-        progress.clear()
-        assert (" 50%" in stream.getvalue()) is shown
-        assert stream.getvalue().endswith("\r\033[K") is shown
+def test_pipes_are_read_in_order_of_time(tmp_path: Path) -> None:
+    """The older log comes through a pipe, as of zcat, and the younger is a file."""
+    _rotated(tmp_path)
+    shell = f"cat {tmp_path}/audit.log.2 | {sys.executable} -m libhook history --json -if {tmp_path}/audit.log -if -"
+    done = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(entry["device"], entry["ended"]) for entry in found] == [
+        ("long", "stop"),
+        ("first", "stop"),
+        ("third", "stop"),
+    ]

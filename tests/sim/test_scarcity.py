@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The host lacks something, or hides it: descriptors, memory, room. No device goes astray, and no word is false."""
+
+import errno
+import itertools
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from cases import GPU, NIC, SOUND, VF0
+from command import libhook
+from scenario import Host, guest
+
+from libhook.effects import child, files
+from libhook.effects.child import Deadline
+from libhook.simulation import processes
+from libhook.simulation.hosts import nic, sriov, workstation
+from libhook.simulation.world import Device, Driver, World
+
+
+@pytest.mark.parametrize("first_hidden", [1, 2])
+def test_a_process_that_hides_what_it_has_open_refuses_a_start(root: str, first_hidden: int) -> None:
+    """At the check, or only when the driver is to let go: nobody knows whether it has the GPU open."""
+    host = Host(root, workstation(), "holder_wait = 0.2\n")
+    pid = processes.spawn(root, "Xorg")
+    looks = itertools.count(1)
+    listing = os.listdir
+
+    def hides(path: str = ".") -> list[str]:
+        if path == f"{root}/proc/{pid}/fd" and next(looks) >= first_hidden:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return listing(path)
+
+    with mock.patch("os.listdir", hides):
+        refused = host.event(guest(GPU, SOUND), "prepare")
+    assert refused.code == 1
+    assert f"what Xorg (pid {pid}) has open cannot be seen (Permission denied): run it as root" in refused.line
+    assert not [write for write in refused.writes if write[0].endswith("/amdgpu/unbind")]
+    assert host.event(guest(GPU, SOUND), "release", "failed").code == 0
+    assert (host.changed, host.leftovers) == ([], [])
+    assert set(host.records) == {f"start {GPU} failed", f"start {SOUND} failed"}
+
+
+def test_a_process_that_hides_what_it_has_open_holds_nothing_back(root: str) -> None:
+    """Nor does it keep anybody from seeing the rest."""
+    host = Host(root, workstation())
+    host.begin(guest(GPU, SOUND))
+    pid = processes.spawn(root, "Xorg")
+    listing = os.listdir
+
+    def hides(path: str = ".") -> list[str]:
+        if path == f"{root}/proc/{pid}/fd":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return listing(path)
+
+    with mock.patch("os.listdir", hides):
+        assert libhook(host, "devices").code == 0
+        assert host.event(guest(GPU, SOUND), "release", "shutdown").code == 0
+    assert (host.driver(GPU), host.leftovers) == ("amdgpu", [])
+
+
+def test_a_pf_that_lets_nobody_drive_its_vfs_is_named(root: str) -> None:
+    """Somebody turned sriov_drivers_autoprobe off meanwhile: the VF comes back once that is mended."""
+    host = Host(root, sriov())
+    host.begin(guest(VF0))
+    switch = Path(root, "sys/bus/pci/devices/0000:01:00.0/sriov_drivers_autoprobe")
+    switch.write_text("0\n")
+    host.event(guest(VF0), "release", "shutdown")
+    assert host.driver(VF0) == "none"
+    said = libhook(host, "recover")
+    assert said.code == 1
+    assert f"{VF0}: igbvf may not take it until sriov_drivers_autoprobe of its PF is 1" in said.err
+    switch.write_text("1\n")
+    assert libhook(host, "recover").out == "win11: given back\n"
+    assert host.records == [f"start {VF0} success", f"stop {VF0} failed"]
+    assert host.trail[-1] == f"stop {VF0} success"
+    assert host.leftovers == []
+
+
+def test_more_disks_than_descriptors_are_looked_at(root: str) -> None:
+    """A few at a time; where not even these are to be had, that is said, and not that a disk is in use."""
+    disks = tuple(("block", f"sd{number}") for number in range(100))
+    card = Device(NIC, "hba", class_="010700", children=disks)
+    host = Host(root, World((card,), (Driver("hba", ids=("8086:10d3",)),)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 80, hard))
+        assert host.event(guest(NIC), "prepare").code == 0
+        assert host.event(guest(NIC), "release", "failed").code == 0
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
+        refused = host.event(guest(NIC), "prepare")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert refused.code == 1
+    assert "Too many open files" in refused.line
+    assert "in use" not in refused.line
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_reader_that_is_killed_is_not_taken_for_a_driver_that_hangs(root: str, times: int) -> None:
+    """As where memory is short: it is asked once more, and then that is what is said."""
+    host = Host(root, nic())
+    hear, killed = child.lines, itertools.count(1)
+
+    def lines(task: Callable[[Callable[[bytes], None]], None], deadline: Deadline) -> list[str]:
+        heard = hear(task, deadline)
+        return [] if next(killed) <= times else heard
+
+    with mock.patch.object(child, "lines", lines):
+        outcome = host.event(guest(NIC), "prepare")
+    assert outcome.code == times - 1
+    if outcome.code:
+        assert f"/bus/pci/devices/{NIC}/driver_override is killed: is memory short? try again" in outcome.line
+    host.event(guest(NIC), "release", "failed")
+    assert (host.changed, host.leftovers) == ([], [])
+
+
+def test_a_quota_that_is_used_up_loses_no_record(root: str) -> None:
+    """Of /run, as a full file system: the record is overwritten in its place, and nothing is recorded twice."""
+    host = Host(root, nic())
+    host.event(guest(NIC), "prepare")
+    host.event(guest(NIC), "start")
+    with mock.patch.object(files, "replace", side_effect=OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))):
+        host.event(guest(NIC), "started")
+    host.event(guest(NIC), "release", "shutdown")
+    assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
+    assert (host.changed, host.leftovers) == ([], [])
