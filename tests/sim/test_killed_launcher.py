@@ -48,6 +48,7 @@ def _children(pid: int | str) -> list[str]:
 
 def test_it_waits_for_another_s_lock(host: Host) -> None:
     """Release finds nothing, and what comes after it takes nothing: it is recorded failed, and the device is free."""
+    host.patience = 0.1
     host.state.prepare()
     lock = host.state.name_of_lock(PciAddress.parse(NIC))
     with host.state.locked([lock], Deadline.after(1)), _killed_in_the_middle(host, written=0):
