@@ -111,6 +111,8 @@ def _checked(section: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, (dict, list)):  # no key has one, and repr fails on one that is nested too deep
+        return "a section" if isinstance(value, dict) else "a list"
     try:
         return repr(value)
     except ValueError:  # a whole number of thousands of digits, which hexadecimal may give

@@ -95,6 +95,14 @@ def test_seconds_are_seconds(key: str, seconds: str) -> None:
         config.parse(f"{key} = {seconds}\n")
 
 
+@pytest.mark.parametrize("shown", ["a list", "a section"])
+def test_what_holds_more_than_a_value_is_not_written_out(shown: str) -> None:
+    """There is no end to what it may hold, or to how deep."""
+    value = " = ['vfio-pci']" if shown == "a list" else ".a" * 2000 + " = 1"
+    with pytest.raises(BadInput, match=f"driver is {shown}$"):
+        config.parse(f"driver{value}\n")
+
+
 @generated("configuration", st.text())
 def test_any_text_is_a_configuration_or_bad_input(text: str) -> None:
     """Nothing else is raised."""
