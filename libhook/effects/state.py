@@ -16,7 +16,6 @@ and removed after it, under the lock of the device's group: at no moment does a 
     watched.json          which host devices `libhook watch` last saw in each guest
 """
 
-import errno
 import json
 import os
 from collections.abc import Iterable
@@ -125,14 +124,14 @@ class State:
     def save(self, held: Held) -> None:
         """Write a guest's record; OSError when it cannot be written.
 
-        Where there is no room for a second file, the one that is there is overwritten: a phase, or what is recorded
-        already, must not be lost because something else filled /run.
+        Where there can be no second file, for want of room or whatever else, the one that is there is overwritten: a
+        phase, or what is recorded already, must not be lost because of it.
         """
         path, text = self._record(held.uuid), json.dumps(held.to_json())
         try:
             files.replace(path, text)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not os.path.exists(path):
+        except OSError:
+            if not os.path.exists(path):
                 raise
             files.overwrite(path, text)
 

@@ -5,7 +5,8 @@ import errno
 import itertools
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -118,13 +119,52 @@ def test_a_reader_that_is_killed_is_not_taken_for_a_driver_that_hangs(root: str,
     assert (host.changed, host.leftovers) == ([], [])
 
 
-def test_a_quota_that_is_used_up_loses_no_record(root: str) -> None:
-    """Of /run, as a full file system: the record is overwritten in its place, and nothing is recorded twice."""
+@pytest.mark.parametrize("why", [errno.EDQUOT, errno.EIO, errno.EACCES], ids=errno.errorcode.get)
+def test_a_new_file_that_cannot_be_had_loses_no_record(root: str, why: int) -> None:
+    """As in a full /run the guest's record is overwritten in its place, and nothing is recorded twice."""
     host = Host(root, nic())
     host.event(guest(NIC), "prepare")
     host.event(guest(NIC), "start")
-    with mock.patch.object(files, "replace", side_effect=OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))):
+    with mock.patch.object(files, "replace", side_effect=OSError(why, os.strerror(why))):
         host.event(guest(NIC), "started")
     host.event(guest(NIC), "release", "shutdown")
     assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
+    assert (host.changed, host.leftovers) == ([], [])
+
+
+@contextmanager
+def _read_only(folder: str) -> Iterator[None]:
+    opening, unlinking = os.open, os.unlink
+
+    def expect_none(path: str, flags: int) -> None:
+        if path.startswith(folder) and flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    def open_or_refuse(path: str, flags: int, *rest: int) -> int:
+        expect_none(path, flags)
+        return opening(path, flags, *rest)
+
+    def unlink_or_refuse(path: str) -> None:
+        expect_none(path, os.O_WRONLY)
+        unlinking(path)
+
+    with mock.patch("os.open", open_or_refuse), mock.patch("os.unlink", unlink_or_refuse):
+        yield
+
+
+def test_a_run_that_is_read_only_keeps_no_device(root: str) -> None:
+    """The log says that the record stays; whoever comes next says the end again, rather than nobody ever."""
+    host = Host(root, nic())
+    host.begin(guest(NIC))
+    with _read_only(host.machine.state):
+        ended = host.event(guest(NIC), "release", "shutdown")
+    assert (ended.code, ended.stderr, host.driver(NIC)) == (0, (), "e1000e")
+    assert f"{guest().uuid}.json: Read-only file system" in ended.logged("failed")[0]["reason"]
+    assert libhook(host, "recover").out == "win11: given back\n"
+    assert host.trail == [f"start {NIC} success", *[f"stop {NIC} success"] * 2]
+    with _read_only(host.machine.state):
+        refused = host.event(guest(NIC), "prepare")
+    assert (refused.code, refused.changed) == (1, ())
+    assert "Read-only file system" in refused.line
+    host.event(guest(NIC), "release", "failed")
     assert (host.changed, host.leftovers) == ([], [])
