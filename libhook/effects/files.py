@@ -65,10 +65,18 @@ def replace(path: str, text: str) -> None:
 
 
 def overwrite(path: str, text: str) -> None:
-    """In place, in one write(2), padded with blanks to the length it had: as long as it fits, no page is needed."""
+    """In place, in one write(2), padded with blanks to the length it had: as long as it fits, no page is needed.
+
+    Where it needs one that is not to be had, what stood there is put back, and OSError.
+    """
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW), "r+b", buffering=0) as file:
-        content = text.encode("utf-8", "surrogateescape")
-        file.write(content.ljust(os.fstat(file.fileno()).st_size))
+        before = file.read()
+        content = text.encode("utf-8", "surrogateescape").ljust(len(before))
+        file.seek(0)
+        if (taken := file.write(content)) != len(content):  # tmpfs takes what fits into the pages it has
+            file.seek(0)
+            file.write(before.ljust(taken))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         os.fsync(file.fileno())
 
 

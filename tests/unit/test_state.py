@@ -2,6 +2,7 @@
 """Files in /run/libhook: written whole or not at all, read as what they are, and tidied away."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,24 @@ def test_a_file_that_cannot_be_replaced_is_left_as_it_was(tmp_path: Path) -> Non
     with pytest.raises(IsADirectoryError):
         files.replace(str(tmp_path / "name"), "text")
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "name", tmp_path / "name/inner"]
+
+
+@pytest.mark.parametrize("length", [100, 5000])
+def test_a_file_that_cannot_grow_is_left_as_it_was(tmp_path: Path, length: int) -> None:
+    """The kernel takes a part of a write for which it has no room: half of one record and half of another is none."""
+    path = tmp_path / "record"
+    before = "b" * length
+    path.write_text(before)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        with pytest.raises(OSError, match="No space left on device"):
+            files.overwrite(str(path), "a" * 9000)
+        assert path.read_text().rstrip() == before
+        files.overwrite(str(path), "a" * 8000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text().rstrip() == "a" * 8000
 
 
 def test_a_record_under_the_name_of_another_guest_is_broken(machine: Machine) -> None:
