@@ -10,6 +10,7 @@ from aftermath import wrong
 from amounts import QUICK
 from cases import NIC
 from fault_means import STREAMS, launch_without, name_of
+from launcher import SHELLS
 from scenario import LAUNCHER, Host, guest, reap
 
 from libhook.simulation.hosts import nic
@@ -32,15 +33,19 @@ def test_the_command_lives_with_closed_streams(root: str, closed: tuple[int, ...
     assert wrong(host) == []
 
 
-@pytest.mark.parametrize("how", ["recover", "hook"])
-def test_the_command_lives_where_its_caller_ignores_the_ends_of_children(root: str, how: str) -> None:
-    """A program that ignores SIGCHLD hands that on, and the kernel then buries children before we see them."""
+@pytest.mark.parametrize("how", ["recover", "hook", *SHELLS])
+def test_libhook_lives_where_its_caller_ignores_the_ends_of_children(root: str, how: str) -> None:
+    """A program that ignores SIGCHLD hands that on, and the kernel then buries children before we see them.
+
+    The launcher's shell may hand it on as well, as bash does.
+    """
     host = Host(root, nic())
     host.begin(guest(NIC))
     host.libvirt.restart()
-    words = ["recover"] if how == "recover" else ["hook", guest(NIC).name, "release", "end", "shutdown"]
+    command = [how, str(LAUNCHER)] if how in SHELLS else [sys.executable, "-m", "libhook", how]
+    event = [] if how == "recover" else [guest(NIC).name, "release", "end", "shutdown"]
     done = subprocess.run(
-        [sys.executable, "-m", "libhook", *words],
+        [*command, *event],
         input=guest(NIC).xml(-1),
         cwd=LAUNCHER.parents[1],
         env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LIBHOOK_ROOT": root},
@@ -53,3 +58,4 @@ def test_the_command_lives_where_its_caller_ignores_the_ends_of_children(root: s
     assert (done.returncode, done.stderr) == (0, b"")
     assert reap(10)
     assert host.driver(NIC) == "e1000e"
+    assert host.trail == [f"start {NIC} success", f"stop {NIC} success"]
