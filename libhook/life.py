@@ -158,7 +158,7 @@ def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> 
     except FileNotFoundError as error:
         raise LibhookError(session.state.missing, "start the guest again") from error
     except OSError as error:
-        if error.errno == errno.ENOSPC or not error.filename:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or not error.filename:
             reason = f"the journal in {session.machine.state} cannot be written ({error.strerror})"
             raise LibhookError(reason, "make room there") from error
         raise LibhookError(f"{error.filename} cannot be written ({error.strerror})", files.REMEDY) from error
