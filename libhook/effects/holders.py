@@ -13,7 +13,7 @@ from typing import NamedTuple
 from libhook.address import PciAddress
 from libhook.effects.kernel import Machine
 from libhook.effects.nodes import Node
-from libhook.errors import LibhookError, printable
+from libhook.errors import LibhookError, printable, remedy_of
 
 _LET_GO = frozenset(("sound", "input", "hidraw", "usb", "usbmisc"))
 """Kinds of nodes that are taken from who has them open: docs/decisions.md says on what grounds."""
@@ -72,7 +72,7 @@ def _vfio_nodes(machine: Machine, address: PciAddress) -> list[str]:
 def of_nodes(machine: Machine, paths: Set[str], *, removed: bool = False, must_see: bool = False) -> tuple[Holder, ...]:
     """Each process once for each of these nodes that it has open. No node: /proc is not read at all.
 
-    With ``must_see``, for who would hand a device over, a process that hides its files is a LibhookError.
+    With ``must_see``, for who would hand a device over, a process whose files cannot be seen is a LibhookError.
 
     With ``removed`` also those that had it open when it went from /dev: where a driver hangs, it mostly hangs after
     that (snd_card_free() waits for the last close of what devtmpfs does not have any more).
@@ -83,10 +83,13 @@ def of_nodes(machine: Machine, paths: Set[str], *, removed: bool = False, must_s
     for pid in filter(str.isdigit, os.listdir(machine.proc)):
         try:
             opened = tuple(_open_files(f"{machine.proc}/{pid}/fd"))
-        except PermissionError as error:
-            if must_see:
+        except OSError as error:
+            # One that ended at that very moment is refused as well (fs/proc/base.c, proc_fd_access_allowed).
+            if must_see and os.path.exists(f"{machine.proc}/{pid}"):
                 what = f"what {_name(machine, pid)} (pid {pid}) has open cannot be seen ({error.strerror})"
-                raise LibhookError(what, "run it as root, with CAP_SYS_PTRACE and unconfined") from None
+                denied = isinstance(error, PermissionError)
+                remedy = "run it as root, with CAP_SYS_PTRACE and unconfined" if denied else remedy_of(error)
+                raise LibhookError(what, remedy) from None
             continue
         open_here = paths & {path.removesuffix(_REMOVED) if removed else path for path in opened}
         found += [Holder(int(pid), _name(machine, pid), path) for path in sorted(open_here)]
@@ -94,15 +97,18 @@ def of_nodes(machine: Machine, paths: Set[str], *, removed: bool = False, must_s
 
 
 def _open_files(folder: str) -> Iterator[str]:
+    """OSError where they cannot be seen: root without CAP_SYS_PTRACE may list them, and read none (proc_pid_fd(5))."""
     try:
         descriptors = os.listdir(folder)
-    except PermissionError:  # without CAP_SYS_PTRACE, or confined (proc_pid_fd(5))
-        raise
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return  # the process has ended
     for descriptor in descriptors:
-        with suppress(OSError):  # closed meanwhile
+        try:
             yield os.readlink(f"{folder}/{descriptor}")
+        except PermissionError:
+            raise
+        except OSError:  # closed meanwhile, or its path is longer than any node's
+            continue
 
 
 def _name(machine: Machine, pid: str) -> str:

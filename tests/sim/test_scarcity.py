@@ -7,6 +7,7 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -15,7 +16,7 @@ from cases import GPU, NIC, SOUND, VF0
 from command import libhook
 from scenario import Host, guest
 
-from libhook.effects import child, files
+from libhook.effects import child, files, holders
 from libhook.effects.child import Deadline
 from libhook.simulation import processes
 from libhook.simulation.hosts import nic, sriov, workstation
@@ -43,6 +44,60 @@ def test_a_process_that_hides_what_it_has_open_refuses_a_start(root: str, first_
     assert host.event(guest(GPU, SOUND), "release", "failed").code == 0
     assert (host.changed, host.leftovers) == ([], [])
     assert set(host.records) == {f"start {GPU} failed", f"start {SOUND} failed"}
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "said"),
+    [
+        ("readlink", errno.EACCES, "cannot be seen (Permission denied): run it as root, with CAP_SYS_PTRACE"),
+        ("listdir", errno.EMFILE, "cannot be seen (Too many open files): see the limits of libvirtd's service"),
+    ],
+)
+def test_whatever_keeps_from_seeing_what_is_open_refuses_a_start(root: str, call: str, number: int, said: str) -> None:
+    """Root without CAP_SYS_PTRACE may list the descriptors of another process, and is refused at each of them."""
+    host = Host(root, workstation(), "holder_wait = 0.2\n")
+    pid = processes.spawn(root, "Xorg")
+    processes.open_file(root, pid, "/dev/dri/card0")
+    with mock.patch.object(os, call, _refusing(f"{root}/proc/{pid}/fd", getattr(os, call), number)):
+        refused = host.event(guest(GPU, SOUND), "prepare")
+    assert f"what Xorg (pid {pid}) has open {said}" in refused.line
+    assert not [write for write in refused.writes if write[0].endswith("/unbind")]
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "ends"),
+    [
+        ("listdir", errno.ENOENT, True),
+        ("listdir", errno.ESRCH, True),
+        ("readlink", errno.ENOENT, False),
+        ("readlink", errno.ENAMETOOLONG, False),
+        ("readlink", errno.EACCES, True),
+    ],
+)
+def test_a_process_that_has_ended_hides_nothing(root: str, call: str, number: int, ends: bool) -> None:
+    """Nor does one that closes a file meanwhile, or has one open whose path is too long to be said."""
+    host = Host(root, workstation())
+    pid = processes.spawn(root, "cat")
+    processes.open_file(root, pid, "/home/me/notes")
+    gone = partial(processes.end, root, pid) if ends else None
+    with mock.patch.object(os, call, _refusing(f"{root}/proc/{pid}/fd", getattr(os, call), number, gone)):
+        assert holders.of_nodes(host.machine, {"/dev/dri/card0"}, must_see=True) == ()
+
+
+def _refusing(
+    below: str, call: Callable[[str], object], number: int, first: Callable[[], None] | None = None
+) -> Callable[[str], object]:
+    """The call, answering with an error for what is there, and below; ``first`` happens just before."""
+
+    def answer(path: str) -> object:
+        if not path.startswith(below):
+            return call(path)
+        if first:
+            with mock.patch.object(os, call.__name__, call):
+                first()
+        raise OSError(number, os.strerror(number), path)
+
+    return answer
 
 
 def test_a_process_that_hides_what_it_has_open_holds_nothing_back(root: str) -> None:
