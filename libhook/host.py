@@ -42,6 +42,9 @@ class PciDevice(NamedTuple):
     vfs: tuple[PciAddress, ...] = ()
     ids: str = ""
     """Vendor and product, ``8086:10d3``."""
+    needs_override: bool = False
+    """A VF of a PF with ``sriov_drivers_autoprobe`` 0: without an override no driver may have it
+    (pci_device_can_probe())."""
 
     @property
     def is_bridge(self) -> bool:

@@ -67,14 +67,19 @@ class Move(NamedTuple):
     """``libvirt``: for a managed device it is foretold, and checked, but not ours to make."""
     back: bool = False
     """The way back to what was, rather than to a vfio driver."""
-    override_last: bool = False
-    """The override that it shall have would keep the driver away that it shall have, as somebody had set it and not yet
-    acted on it: so the device changes hands without any."""
+    meanwhile: str | None = None
+    """The override under which it changes hands, where the one that it shall have would keep away the driver that it
+    shall have: somebody had set that and not yet acted on it, or it is none and the device needs one."""
 
     @property
     def override_first(self) -> str:
         """The override under which it changes hands."""
-        return "" if self.override_last else self.want.override
+        return self.want.override if self.meanwhile is None else self.meanwhile
+
+    @property
+    def override_last(self) -> bool:
+        """Whether it gets the one that it shall have only once it is there."""
+        return self.override_first != self.want.override
 
     @property
     def writes(self) -> tuple[Write, ...]:
@@ -210,25 +215,35 @@ def describe(actions: Iterable[Action]) -> tuple[str, ...]:
     return tuple(line for action in actions for line in action.describe())
 
 
-def way_back(taken: Move, current: Binding) -> Move | None:
+def way_back(taken: Move, current: Binding, *, needs_override: bool = False) -> Move | None:
     """What gives a device back, from the state in which it is found; None when there is nothing to do.
 
     Decides from what is there, not from how far a plan had come, so it serves after a crash at any point, and twice.
     Only our own doing is undone: an override that is not the one we set and a driver that is neither ours nor none
-    are somebody else's, and stay.
+    are somebody else's, and stay. A device that ``needs_override`` to be driven at all gets its driver's own for as
+    long as that takes.
     """
     driver, override = current
     blocks = _blocks(taken.now)
     if driver is None or same_driver(driver, taken.want.driver):
         driver = taken.now.driver
+    on_the_way = needs_override and override != "" and override == taken.now.driver
     unset = not override and (blocks or taken.by == "libvirt") and driver == taken.now.driver
-    if unset or same_driver(override or None, taken.want.override or None):  # libvirt unsets it (virPCIDeviceReattach)
+    if (
+        unset or on_the_way or same_driver(override or None, taken.want.override or None)
+    ):  # libvirt unsets it (virPCIDeviceReattach)
         override = taken.now.override
     want = Binding(driver, override)
     if want == current:
         return None
-    last = blocks and want == taken.now and not same_driver(current.driver, driver)
-    return Move(taken.device, current, want, "give back", back=True, override_last=last)
+    back = Move(taken.device, current, want, "give back", back=True)
+    if same_driver(current.driver, driver):
+        return back
+    if blocks and want == taken.now:
+        back = back._replace(meanwhile="")
+    if needs_override and not back.override_first:
+        back = back._replace(meanwhile=driver)
+    return back
 
 
 def _blocks(binding: Binding) -> bool:

@@ -154,9 +154,6 @@ class Applier:
                 current = sysfs.driver(self._machine, device)
             if move.back and current is None and move.now.override == move.override_first not in ("", want):
                 return None  # whoever set the override decides what drives it, if anything does
-            if current is None and move.back and sysfs.takes_no_driver(self._machine, device):
-                reason = f"{device}: {want} may not take it until sriov_drivers_autoprobe of its PF is 1"
-                return Failure(reason, "write that, then run: libhook recover")
             if not same_driver(current, want):
                 absent = "" if sysfs.driver_name(self._machine, want) else ", which is not loaded"
                 return self._failed(move, f"it is on {current or 'no driver'} instead of {want}{absent}", code)

@@ -59,11 +59,6 @@ def related(machine: Machine, address: PciAddress) -> tuple[PciAddress | None, t
     return (PciAddress.parse(pf) if pf else None), tuple(vfs)
 
 
-def takes_no_driver(machine: Machine, address: PciAddress) -> bool:
-    """Whether it is a VF that its PF lets nobody drive unless by override (pci-driver.c, pci_device_can_probe)."""
-    return _read(f"{device_path(machine, address)}/physfn/sriov_drivers_autoprobe") == "0"
-
-
 def overrides(
     machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline, patience: float
 ) -> dict[PciAddress, str | None]:
@@ -199,6 +194,7 @@ def _device(
         pf=pf,
         vfs=vfs,
         ids=ids(machine, address),
+        needs_override=pf is not None and _read(f"{path}/physfn/sriov_drivers_autoprobe") == "0",
     )
 
 

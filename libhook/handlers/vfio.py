@@ -146,7 +146,7 @@ def release(situation: Situation) -> Iterator[Action]:
         else:
             unread = seen.address in situation.host.unread  # then it is ours until the kernel says otherwise
             binding = seen.binding._replace(override=held.move.want.override) if unread else seen.binding
-            back = way_back(held.move, binding)
+            back = way_back(held.move, binding, needs_override=seen.needs_override)
             if back:
                 yield back
             driver, override = back.want if back else binding

@@ -47,7 +47,7 @@ def add(root: str, device: "Device", drivers: "Iterable[Driver]", potential: "li
     if device.totalvfs:
         create(f"{folder}/sriov_totalvfs", f"{device.totalvfs}\n")
         create(f"{folder}/sriov_numvfs", "0\n")
-        create(f"{folder}/sriov_drivers_autoprobe", "1\n")
+        create(f"{folder}/sriov_drivers_autoprobe", f"{device.vf_autoprobe:d}\n")
     if device.physfn is not None:
         link(f"../{device.physfn}", f"{folder}/physfn")
         link(f"../{address}", f"{root}/sys/bus/pci/devices/{device.physfn}/virtfn{device.vf_index}")

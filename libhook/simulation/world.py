@@ -61,6 +61,8 @@ class Device(NamedTuple):
     vf_offset: int = 128
     vf_stride: int = 4
     vf_index: int = 0
+    vf_autoprobe: bool = True
+    """Whether a driver may have its VFs without an override."""
     remove: float | None = None
     """Seconds; None: as the driver says. Likewise probe."""
     probe: float | None = None

@@ -73,6 +73,16 @@ def stubbed() -> World:
     return World((gpu, stub), (*two_gpus().drivers, Driver("pci-stub", kind="stub")))
 
 
+def unprobed(override: str = "") -> World:
+    """VFs whose PF lets no driver have them any more: those that one has keep it."""
+    world = sriov()
+    return world._replace(
+        devices=tuple(
+            d._replace(override=override) if d.physfn else d._replace(vf_autoprobe=False) for d in world.devices
+        )
+    )
+
+
 CASES = {
     "unmanaged": Case(nic(), guest(NIC)),
     "managed": Case(nic(), guest(NIC, managed=True)),
@@ -85,6 +95,9 @@ CASES = {
         sriov(), guest(VF0, managed=True, source="interface"), "bind_managed = true\n"
     ),
     "two_vfs": Case(sriov(), guest(VF0, VF1)),
+    "vf_without_autoprobe": Case(unprobed(), guest(VF0)),
+    "vf_without_autoprobe_managed": Case(unprobed(), guest(VF0, managed=True)),
+    "vf_without_autoprobe_override_not_acted_on": Case(unprobed("vfio-pci"), guest(VF0)),
     "nvme": Case(workstation(), guest(DISK, source="disk")),
     "nvme_two_namespaces": Case(
         workstation(),

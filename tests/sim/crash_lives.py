@@ -41,6 +41,8 @@ LIVES = {
     "one device, taken": Life(CASES["unmanaged"], ("prepare",)),
     "one device, given back": Life(CASES["unmanaged"], ("start", "started", "release")),
     "with an override not acted on": Life(CASES["override_to_vfio_not_acted_on"]),
+    "without autoprobe": Life(CASES["vf_without_autoprobe"], ("release",)),
+    "without autoprobe, managed": Life(CASES["vf_without_autoprobe_managed"], ("release",)),
     "managed, taken over": Life(CASES["bind_managed"]),
     "managed, libvirt binds": Life(CASES["managed"]),
     "failed before start": Life(CASES["unmanaged"], ("release",), fails="host"),

@@ -23,8 +23,9 @@ _addresses = st.builds(
     PciAddress, st.integers(0, 0xFFFF), st.integers(0, 0xFF), st.integers(0, 0x1F), st.integers(0, 7)
 )
 _bindings = st.builds(Binding, _drivers, st.text())
-_no = st.just(False)
-_moves = st.builds(Move, _addresses, _bindings, _bindings, st.text(), st.sampled_from(["libhook", "libvirt"]), _no, _no)
+_no, _none = st.just(False), st.none()
+_by = st.sampled_from(["libhook", "libvirt"])
+_moves = st.builds(Move, _addresses, _bindings, _bindings, st.text(), _by, _no, _none)
 
 
 def _pci(move: Move) -> HeldDevice:
@@ -158,20 +159,50 @@ SET = Binding("e1000e", "vfio-pci")
 )
 def test_an_override_that_was_not_acted_on_comes_last(now: Binding, found: Binding, writes: list[str] | None) -> None:
     """It would keep the driver away that has to come back; from wherever a crash left the device."""
-    way = way_back(TAKEN._replace(now=now), found)
+    assert _short(way_back(TAKEN._replace(now=now), found)) == writes
+
+
+VF = Binding("igbvf")
+
+
+@pytest.mark.parametrize(
+    ("now", "found", "writes"),
+    [
+        (VF, VFIO, ["igbvf", "unbind", "probe", ""]),
+        (VF, Binding("vfio-pci", "igbvf"), ["unbind", "probe", ""]),
+        (VF, Binding(None), ["igbvf", "probe", ""]),
+        (VF, Binding(None, "igbvf"), ["probe", ""]),
+        (VF, Binding("igbvf", "igbvf"), [""]),
+        (VF, VF, None),
+        (VF, Binding("vfio-pci", "other"), ["unbind", "probe"]),
+        (Binding("igbvf", "igbvf"), VFIO, ["igbvf", "unbind", "probe"]),
+        (Binding("igbvf", "vfio-pci"), VFIO, ["igbvf", "unbind", "probe", "vfio-pci"]),
+        (Binding("igbvf", "vfio-pci"), Binding(None, "igbvf"), ["probe", "vfio-pci"]),
+        (Binding("igbvf", "vfio-pci"), Binding("igbvf", "igbvf"), ["vfio-pci"]),
+        (Binding(None), VFIO, ["", "unbind"]),
+    ],
+)
+def test_what_no_driver_may_have_without_an_override_gets_one_on_its_way(
+    now: Binding, found: Binding, writes: list[str] | None
+) -> None:
+    """Its driver's own, from wherever a crash left the device, and none is left behind."""
+    way = way_back(TAKEN._replace(now=now), found, needs_override=True)
+    assert _short(way) == writes
+
+
+def _short(way: Move | None) -> list[str] | None:
     short = {"unbind": "unbind", "drivers_probe": "probe"}
-    found_writes = way and [short.get(write.path.split("/")[-1], write.value.strip()) for write in way.writes]
-    assert found_writes == writes
+    return way and [short.get(write.path.split("/")[-1], write.value.strip()) for write in way.writes]
 
 
-@generated("state", _bindings, _bindings)
-def test_the_way_back_is_walked_once(now: Binding, found: Binding) -> None:
+@generated("state", _bindings, _bindings, st.booleans())
+def test_the_way_back_is_walked_once(now: Binding, found: Binding, needs_override: bool) -> None:
     """Once there, there is nothing more to do: so it may be repeated, after a crash at any point."""
     taken = TAKEN._replace(now=now)
-    way = way_back(taken, found)
+    way = way_back(taken, found, needs_override=needs_override)
     if way and now != VFIO:
         assert way.want != found
-        again = way_back(taken, way.want)
+        again = way_back(taken, way.want, needs_override=needs_override)
         assert again is None or again.want == now
 
 
