@@ -16,6 +16,7 @@ _NAMES = (b"libvirtd", b"virtqemud")
 _MOST_ANCESTORS = 64
 _STATUS_READ = 1 << 22
 _PID = rb"<domstatus\s[^>]*?\bpid=['\"]([0-9]{1,9})['\"]"
+_HOST_DEVICE = rb"<hostdev[\s>]|\stype=['\"](?:hostdev|nvme)['\"]"
 _UUID = rb"<domain[\s>].*?<uuid>([^<]*)</uuid>"
 
 
@@ -87,6 +88,20 @@ def has_status_file(machine: Machine, name: str, uuid: str) -> bool | None:
     except OSError as error:  # ENAMETOOLONG: libvirt cannot have written one either
         return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
     return whose is None or _is(whose[1], uuid)
+
+
+def with_host_devices(machine: Machine) -> frozenset[str]:
+    """The UUIDs of the guests that run and have host devices, as far as libvirt's status files can be read."""
+    found = set()
+    with suppress(OSError):
+        for name in os.listdir(_folder(machine)):
+            with suppress(OSError):
+                status = _status(machine, name.removesuffix(".xml"))
+                whose = re.search(_UUID, status, re.DOTALL)
+                uuid = whose[1].strip().lower() if whose and re.search(_HOST_DEVICE, status) else b""
+                if re.fullmatch(rb"[0-9a-f-]{36}", uuid):
+                    found.add(uuid.decode())
+    return frozenset(found)
 
 
 def qemu(machine: Machine, name: str, uuid: str) -> int:

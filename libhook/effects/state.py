@@ -13,6 +13,7 @@ and removed after it, under the lock of the device's group: at no moment does a 
     locks/                one a guest, one an IOMMU group
     in-flight/            one a device while a write is on its way (effects/child.py), one a question to libvirt
     homes/0000:01:00.0    where a device was that libhook took and gave back, in this libvirtd's life
+    lost/UUID             a guest that had host devices already when domains/ was made: its record was removed
     watched.json          which host devices `libhook watch` last saw in each guest
 """
 
@@ -23,7 +24,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import cast
 
 from libhook.address import PciAddress
-from libhook.effects import files, locks, sysfs
+from libhook.effects import files, libvirtd, locks, sysfs
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.errors import BadInput, LibhookError, unanswered
@@ -31,7 +32,7 @@ from libhook.held import Held, Process
 from libhook.host import Binding, Claim
 
 _LENGTH_OF_UUID = 36
-_FOLDERS = ("domains", "claims", "locks", "in-flight", "homes")
+_FOLDERS = ("lost", "domains", "claims", "locks", "in-flight", "homes")
 
 
 class State:
@@ -49,6 +50,9 @@ class State:
         """
         for folder in self._folders:
             try:
+                if folder.endswith("/domains") and not os.path.lexists(folder):  # from then on it says nothing
+                    for uuid in libvirtd.with_host_devices(self._machine):
+                        files.replace(f"{self._folder}/lost/{uuid}", "")
                 with suppress(FileExistsError):
                     os.mkdir(folder, 0o700)
                 files.expect_own(folder)
@@ -155,6 +159,7 @@ class State:
 
     def disclaim(self, address: PciAddress, uuid: str) -> None:
         """Say that this guest has the device no more. A guest that was refused never had it: another's claim stays."""
+        self.remove("lost", uuid)
         with suppress(BadInput):
             if files.read(f"{self._folder}/claims/{address}") == uuid:
                 self.remove("claims", str(address))
@@ -191,14 +196,20 @@ class State:
             self.remove("claims", str(address))
 
     def has_lost(self, uuid: str, addresses: Iterable[PciAddress]) -> bool:
-        """Whether a guest without a record had one that somebody removed: its claim is left, or our folder is gone."""
-        if not os.path.isdir(f"{self._folder}/domains"):
+        """Whether a guest without a record had one that somebody removed: its claim is left, or our folder is gone, or
+        was made anew while it ran."""
+        if not os.path.isdir(f"{self._folder}/domains") or os.path.lexists(f"{self._folder}/lost/{uuid}"):
             return True
         for address in addresses:
             with suppress(BadInput):
                 if files.read(f"{self._folder}/claims/{address}") == uuid:
                     return True
         return False
+
+    def forget_lost(self) -> None:
+        """Of those that have lost their record, the guests that have ended, or have no host device any more."""
+        for name in set(self.names("lost")) - libvirtd.with_host_devices(self._machine):
+            self.remove("lost", name)
 
     def remove(self, folder: str, name: str) -> None:
         """Remove a file that holds nothing. Where that cannot be done it is in nobody's way."""

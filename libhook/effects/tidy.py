@@ -39,4 +39,5 @@ def tidy(state: State) -> None:
                 with suppress(ValueError):
                     if not state.works(Process(int(pid), int(start))):
                         state.remove("in-flight", name)  # the child that had it was killed
+    state.forget_lost()
     state.remove_unused_locks()

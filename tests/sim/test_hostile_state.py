@@ -39,7 +39,7 @@ FILES = (
     "domains/nonsense.json",
     f"domains/{OTHER}.json",
 )
-FOLDERS = ("domains", "claims", "locks", "in-flight", "homes", "")
+FOLDERS = ("domains", "claims", "locks", "in-flight", "homes", "lost", "")
 
 
 def _remove(path: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from aftermath import recover, wrong
-from cases import CASES, NIC
+from aftermath import OTHER, recover, wrong
+from cases import CASES, DISK, NIC
 from scenario import Host, guest
 
 from libhook.simulation.faults import Fault, heal, inject
-from libhook.simulation.hosts import nic
+from libhook.simulation.hosts import nic, workstation
 from libhook.simulation.kernel import SimulatedKernel
 
 _REATTACH = "virsh nodedev-reattach pci_0000_01_00_0"
@@ -55,6 +55,31 @@ def test_a_guest_that_ends_without_a_record_has_its_stop_and_its_device_is_named
     host.event(guest(NIC, name="tidy"), "prepare")
     host.event(guest(NIC, name="tidy"), "release", "failed")
     assert wrong(host) == []
+
+
+@pytest.mark.parametrize("ends", ["shutdown", "unseen"])
+def test_another_guest_that_makes_the_folder_anew_hides_nothing(root: str, ends: str) -> None:
+    """The first one's end is recorded and said as if the folder were still missing, once; unseen, it is forgotten."""
+    host = Host(root, workstation())
+    assert host.libvirt.start(guest(NIC)).error == ""
+    Path(root, "run/libvirt/qemu/other.xml").mkdir()
+    Path(root, "run/libvirt/qemu/another.xml").write_text("<domain><uuid>../../x</uuid><hostdev>")
+    Path(root, "run/libvirt/qemu/without.xml").write_text(f"<domain><uuid>{OTHER}</uuid>")
+    shutil.rmtree(host.machine.state)
+    another = guest(DISK, name="another")._replace(uuid=OTHER)
+    host.event(another, "prepare")
+    host.event(another, "release", "failed")
+    assert host.leftovers == [f"lost/{guest(NIC).uuid}"]
+    if ends == "unseen":
+        Path(root, "run/libvirt/qemu/win11.xml").unlink()
+        recover(host)
+    else:
+        host.libvirt.stop("win11", ends)
+        (said,) = host.outcomes[-1].logged("not given back")
+        assert said["reason"].endswith(_REATTACH)
+        assert host.records[-1] == f"stop {NIC} success"
+    again = host.event(guest(NIC), "release", "shutdown")
+    assert (again.records, again.logged("not given back"), host.leftovers) == ((), [], [])
 
 
 @pytest.mark.parametrize("name", CASES)
