@@ -229,9 +229,8 @@ def way_back(taken: Move, current: Binding, *, needs_override: bool = False) -> 
         driver = taken.now.driver
     on_the_way = needs_override and override != "" and override == taken.now.driver
     unset = not override and (blocks or taken.by == "libvirt") and driver == taken.now.driver
-    if (
-        unset or on_the_way or same_driver(override or None, taken.want.override or None)
-    ):  # libvirt unsets it (virPCIDeviceReattach)
+    ours = unset or on_the_way or same_driver(override or None, taken.want.override or None)
+    if ours:  # libvirt unsets it (virPCIDeviceReattach)
         override = taken.now.override
     want = Binding(driver, override)
     if want == current:
