@@ -30,7 +30,7 @@ class Amounts(NamedTuple):
 
 
 AMOUNTS = {
-    "quick": Amounts(examples=20, inputs=500, starts=50, beside=10, crashes=8, faults=12, variants=6),
+    "quick": Amounts(examples=20, inputs=500, starts=50, beside=10, crashes=12, faults=12, variants=8),
     "default": Amounts(examples=90, inputs=2_000, starts=1_000, beside=100, crashes=1, faults=1, variants=1),
     "long": Amounts(examples=4_100, inputs=100_000, starts=1_000, beside=100, crashes=1, faults=1, variants=1),
 }[PROFILE]
