@@ -209,7 +209,9 @@ def doctor(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook doctor``: exit code 1 where something keeps it from working."""
     from libhook.doctor import examine
 
-    findings = list(examine(_session(machine, Log(machine), Config())))
+    if os.geteuid() != 0 and not machine.root:
+        raise LibhookError("the hook of anybody else does nothing, and its trail is root's", "run it as root")
+    findings = examine(_session(machine, Log(machine), Config()))
     lines = [finding.line for finding in findings]
     show({"findings": [finding._asdict() for finding in findings]} if options.json else lines)
     return 1 if any(finding.level == "fail" for finding in findings) else 0

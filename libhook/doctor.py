@@ -32,10 +32,10 @@ class Finding(NamedTuple):
         return printable(f"{self.level:<4}  {': '.join(filter(None, (self.what, self.remedy)))}")
 
 
-def examine(session: Session) -> Iterator[Finding]:
-    """Everything, in the order in which a start needs it. What cannot be looked at is a finding, too."""
-    for look in (_hook, _daemon, _selinux, _iommu, _vfio, _config, _trail, _state):
-        yield from _answered(look, session)
+def examine(session: Session) -> list[Finding]:
+    """Everything, in the order in which a start needs it. What cannot be looked at is a finding, too, and but one."""
+    looks = (_hook, _daemon, _selinux, _iommu, _vfio, _config, _trail, _state)
+    return list(dict.fromkeys(finding for look in looks for finding in _answered(look, session)))
 
 
 def _answered(look: Callable[[Session], Iterator[Finding]], session: Session) -> Iterator[Finding]:

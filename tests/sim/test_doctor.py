@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``libhook doctor``: each thing that keeps libhook from working is found and named, with what helps against it."""
 
+import argparse
 import json
 import os
 import re
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from cases import NIC
 from command import libhook
 from scenario import LAUNCHER, Host, guest
 
+from libhook import commands
 from libhook.effects import installation
+from libhook.effects.kernel import LinuxKernel, Machine
+from libhook.errors import LibhookError
 from libhook.simulation import processes
 from libhook.simulation.hosts import nic
 
@@ -68,6 +73,16 @@ def test_where_all_is_well_it_says_so(host: Host) -> None:
         "what": "/etc/libvirt/hooks/qemu answers",
         "remedy": "",
     }
+
+
+def test_it_is_root_s() -> None:
+    """Anybody else's hook answers nothing, as a session daemon's: that would look like a broken one."""
+    with (
+        mock.patch("os.geteuid", return_value=1000),
+        pytest.raises(LibhookError, match="the hook of anybody else does nothing") as refused,
+    ):
+        commands.doctor(Machine("", LinuxKernel()), argparse.Namespace(json=False))
+    assert refused.value.hint == "run it as root"
 
 
 def test_no_hook(host: Host) -> None:
@@ -191,7 +206,8 @@ def test_no_iommu_and_no_vfio(root: str) -> None:
 def test_the_configuration(host: Host) -> None:
     """A key that does not exist, also in a guest's section; and one with which nothing is ever handed over."""
     host.configure('[domains."win11"]\nsiblngs = "bind"\n')
-    assert [line for line in examined(host) if "siblngs" in line]
+    (line,) = examined(host)
+    assert 'unknown key domains."win11".siblngs' in line
     host.configure("dry_run = true\n")
     assert [line for line in examined(host) if "dry_run = true: nothing is handed over by libhook" in line]
 
