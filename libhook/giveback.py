@@ -32,7 +32,7 @@ def facts(session: Session, held: Held) -> Facts:
     """What is known of the guest from outside its record."""
     status = libvirtd.has_status_file(session.machine, held.name, held.uuid)
     addresses = [address for device in held.devices if (address := device.pci)]
-    open_nodes = holders.of_vfio(session.machine, addresses)
+    open_nodes = holders.of_vfio(session.machine, addresses, session.deadline)
     return Facts(
         busy=session.state.is_busy(held.uuid),
         libvirtd_lives=session.state.lives(held.libvirtd)

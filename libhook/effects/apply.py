@@ -26,6 +26,8 @@ from libhook.plan import Load, Move, Write
 
 _LOOK_AGAIN = 0.1
 """Seconds between two looks at a device's holders."""
+_TO_NAME = 1
+"""Seconds, after the deadline, in which who is in the way is looked for once more to be named."""
 _WEDGED = "when its driver lets go, run: libhook recover"
 
 
@@ -170,13 +172,11 @@ class Applier:
         self._nodes[move.device] = found
         if not self._heeds_display and sysfs.is_display(self._machine, move.device):
             return None
-        paths = holders.in_the_way(self._machine, move.device, found)
+        wanted = holders.in_the_way(self._machine, move.device, found)
         try:
-            while using := holders.of_nodes(self._machine, paths, must_see=not move.back):
+            while using := (yield from holders.who_is_in_the_way(self._machine, wanted, must_see=not move.back)):
                 if time.monotonic() >= until:
-                    return Failure(
-                        f"{move.device} is in use by {', '.join(map(str, using))}", "stop what uses it, then try again"
-                    )
+                    return Failure(f"{move.device} is in use by {using}", "stop what uses it, then try again")
                 yield Pause(_LOOK_AGAIN)
         except LibhookError as error:
             return Failure(f"{move.device}: {error.message}", error.hint)
@@ -184,10 +184,10 @@ class Applier:
 
     def _late(self, move: Move, late: Late) -> Failure:
         found = self._nodes.get(move.device, ())
-        paths = holders.in_the_way(self._machine, move.device, found)
-        if late.on_its_way:
-            paths = paths.union(node.path for node in found if node.path)
-        using = ", ".join(map(str, holders.of_nodes(self._machine, paths, removed=late.on_its_way)))
+        wanted = dict(holders.in_the_way(self._machine, move.device, found).paths)
+        if late.on_its_way:  # a driver that hangs may wait for the last close of any of them
+            wanted |= {node.device: node.path for node in found if node.path}
+        using = ", ".join(map(str, holders.known_now(self._machine, wanted, Deadline.after(_TO_NAME))))
         if not late.on_its_way:
             if using:
                 return Failure(f"{move.device} is still in use by {using}", "stop what uses it, then try again")

@@ -1,24 +1,31 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who has a device open: the device nodes below it in /sys against the open files in /proc.
+"""Who has a device open: seen, not believed.
 
-Reads only links, so it cannot sleep on a hung device or file system. Root sees every process of the host, in any
-container; a process in one may show another path for the same node, and is then missed.
+A path in /proc/PID/fd is what that process says: anybody may name a node that he may not open (O_PATH), or put a file
+of that path into a /dev of his own. So a holder is one whose open file is the device, by the kernel's number for it.
+That also finds a container that has the node under another path, and QEMU once libvirt has removed the node.
+Who has a vfio group is asked of vfio itself first. A child looks, until a deadline.
 """
 
+import errno
 import os
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from libhook.address import PciAddress
+from libhook.effects import openfiles
+from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
-from libhook.effects.nodes import Node
-from libhook.errors import LibhookError, printable, remedy_of
+from libhook.effects.nodes import Node, device_number
+from libhook.effects.openfiles import Found
+from libhook.effects.tracks import Late, Paper, Step, Track, paper, run
+from libhook.errors import DeadlineExpired, LibhookError, printable, remedy_of
 
 _LET_GO = frozenset(("sound", "input", "hidraw", "usb", "usbmisc"))
 """Kinds of nodes that are taken from who has them open: docs/decisions.md says on what grounds."""
-_REMOVED = " (deleted)"
-"""What the kernel appends to the path of an open file that has been removed (fs/d_path.c)."""
+_UNSEEN = "who has {} open cannot be seen"
 
 
 class Holder(NamedTuple):
@@ -33,85 +40,137 @@ class Holder(NamedTuple):
         return printable(f"{self.name} (pid {self.pid}, {self.node})")
 
 
-def in_the_way(machine: Machine, address: PciAddress, found: Iterable[Node]) -> frozenset[str]:
-    """The nodes of a device that must not be open when it is unbound, of all that were found below it."""
-    paths = (node.path for node in found if node.path and node.kind not in _LET_GO)
-    return frozenset((*paths, *_vfio_nodes(machine, address)))
+class Nodes(NamedTuple):
+    """What must not be open when a device is unbound."""
+
+    paths: Mapping[str, str]
+    """By the kernel's number, ``c 226:0``: ``/dev/dri/card0``."""
+    group: tuple[str, str] | None = None
+    """Of a device that a vfio driver has, path and number of its group's node."""
 
 
-def of_vfio(machine: Machine, addresses: Iterable[PciAddress]) -> dict[PciAddress, str]:
-    """For each device on a vfio driver whose own node or whose group's is open: by whom."""
-    by_path: dict[str, list[PciAddress]] = {}
+def in_the_way(machine: Machine, address: PciAddress, found: Iterable[Node]) -> Nodes:
+    """Of all nodes that were found below a device those that must not be open, and vfio's own."""
+    mine = {node.device: node.path for node in found if node.path and node.kind not in _LET_GO}
+    of_group, of_device = _vfio_nodes(machine, address)
+    return Nodes(mine | of_group | of_device, next(((path, number) for number, path in of_group.items()), None))
+
+
+def of_vfio(machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline) -> dict[PciAddress, str]:
+    """For each device on a vfio driver whose own node or whose group's is open: by whom.
+
+    vfio is not asked: whoever opens a group at that very moment, as QEMU, would be refused it.
+    """
+    wanted: dict[str, str] = {}
+    of_device: dict[str, list[PciAddress]] = {}
     for address in addresses:
-        for path in _vfio_nodes(machine, address):
-            by_path.setdefault(path, []).append(address)
+        for number, path in (pair for nodes in _vfio_nodes(machine, address) for pair in nodes.items()):
+            wanted[number] = path
+            of_device.setdefault(path, []).append(address)
     held: dict[PciAddress, str] = {}
-    for holder in of_nodes(machine, by_path.keys()):
-        for address in by_path[holder.node]:
+    for holder in of_nodes(machine, wanted, deadline):
+        for address in of_device[holder.node]:
             held.setdefault(address, str(holder))
     return held
 
 
-def _vfio_nodes(machine: Machine, address: PciAddress) -> list[str]:
-    """``/dev/vfio/7`` and, since 6.1, ``/dev/vfio/devices/vfio0``, of a device that a vfio driver has.
-
-    Each also as it is called once libvirt has removed it from the /dev that it makes for each guest, which it does when
-    a device is plugged out, whoever has it open then.
-    """
+def _vfio_nodes(machine: Machine, address: PciAddress) -> tuple[dict[str, str], dict[str, str]]:
+    """Of a device that a vfio driver has, by number: ``/dev/vfio/7``; and, since 6.6, ``/dev/vfio/devices/vfio0``."""
     folder = f"{machine.sys}/bus/pci/devices/{address}"
-    names: list[str] = []
+    names, of_group, of_device = list[str](), dict[str, str](), dict[str, str]()
     with suppress(OSError):
-        names = [f"/dev/vfio/devices/{name}" for name in os.listdir(f"{folder}/vfio-dev")]
+        names = os.listdir(f"{folder}/vfio-dev")
+    for name in names:
+        if number := device_number(f"{folder}/vfio-dev/{name}"):
+            of_device[number] = f"/dev/vfio/devices/{name}"
     with suppress(OSError):
         if names or "vfio" in os.path.basename(os.readlink(f"{folder}/driver")):
             group = os.path.basename(os.readlink(f"{folder}/iommu_group"))
-            names += [f"/dev/vfio/{group}", f"/dev/vfio/noiommu-{group}"]
-    return [*names, *(name + _REMOVED for name in names)]
+            for name in (group, f"noiommu-{group}"):
+                if number := device_number(f"{machine.sys}/class/vfio/{name}"):
+                    of_group[number] = f"/dev/vfio/{name}"
+    return of_group, of_device
 
 
-def of_nodes(machine: Machine, paths: Set[str], *, removed: bool = False, must_see: bool = False) -> tuple[Holder, ...]:
-    """Each process once for each of these nodes that it has open. No node: /proc is not read at all.
+def of_nodes(
+    machine: Machine, wanted: Mapping[str, str], deadline: Deadline, *, must_see: bool = False
+) -> tuple[Holder, ...]:
+    """Each process once for each of these nodes, by number, that it has open. No node: nobody looks.
 
-    With ``must_see``, for who would hand a device over, a process whose files cannot be seen is a LibhookError.
-
-    With ``removed`` also those that had it open when it went from /dev: where a driver hangs, it mostly hangs after
-    that (snd_card_free() waits for the last close of what devtmpfs does not have any more).
+    DeadlineExpired where that could not be seen in time. With ``must_see``, for who would hand a device over, a process
+    whose files cannot be seen is a LibhookError.
     """
-    if not paths:
-        return ()
-    found = []
-    for pid in filter(str.isdigit, os.listdir(machine.proc)):
-        try:
-            opened = tuple(_open_files(f"{machine.proc}/{pid}/fd"))
-        except OSError as error:
-            # One that ended at that very moment is refused as well (fs/proc/base.c, proc_fd_access_allowed).
-            if must_see and os.path.exists(f"{machine.proc}/{pid}"):
-                what = f"what {_name(machine, pid)} (pid {pid}) has open cannot be seen ({error.strerror})"
-                denied = isinstance(error, PermissionError)
-                remedy = "run it as root, with CAP_SYS_PTRACE and unconfined" if denied else remedy_of(error)
-                raise LibhookError(what, remedy) from None
-            continue
-        open_here = paths & {path.removesuffix(_REMOVED) if removed else path for path in opened}
-        found += [Holder(int(pid), _name(machine, pid), path) for path in sorted(open_here)]
-    return tuple(found)
+    with paper() as sheet:
+        (code,) = run([_look(machine, wanted, sheet)], deadline)
+        return _holders(machine, wanted, sheet, code, must_see)
 
 
-def _open_files(folder: str) -> Iterator[str]:
-    """OSError where they cannot be seen: root without CAP_SYS_PTRACE may list them, and read none (proc_pid_fd(5))."""
+def known_now(machine: Machine, wanted: Mapping[str, str], deadline: Deadline) -> tuple[Holder, ...]:
+    """The same to name them: as many as can be seen in that time."""
+    with paper() as sheet:
+        run([_look(machine, wanted, sheet)], deadline)
+        return _named(machine, wanted, openfiles.heard(sheet.lines()))
+
+
+def who_is_in_the_way(machine: Machine, nodes: Nodes, *, must_see: bool) -> Track[str]:
+    """Who has a device open that is about to be unbound, to be read; "" when nobody. As a track, so may throw Late.
+
+    vfio is asked first: it refuses a group exactly while somebody has it, or a device of it. /proc then says who.
+    """
+    if not nodes.paths:
+        return ""
+    busy = False
+    if nodes.group:
+        code = yield Step(partial(machine.kernel.open_group, *nodes.group))
+        busy = code == errno.EBUSY
+        if not code:
+            return ""
+    with paper() as sheet:
+        code = yield _step(machine, nodes.paths, sheet)
+        holders = _holders(machine, nodes.paths, sheet, code, must_see and not busy)
+    if busy and nodes.group and not holders:
+        return f"a process that does not show it ({nodes.group[0]})"
+    return ", ".join(map(str, holders))
+
+
+def _look(machine: Machine, wanted: Mapping[str, str], sheet: Paper) -> Track[int]:
+    if not wanted:
+        return 0
     try:
-        descriptors = os.listdir(folder)
-    except (FileNotFoundError, ProcessLookupError):
-        return  # the process has ended
-    for descriptor in descriptors:
-        try:
-            yield os.readlink(f"{folder}/{descriptor}")
-        except PermissionError:
-            raise
-        except OSError:  # closed meanwhile, or its path is longer than any node's
-            continue
+        return (yield _step(machine, wanted, sheet))
+    except Late:
+        return errno.ETIMEDOUT
 
 
-def _name(machine: Machine, pid: str) -> str:
+def _step(machine: Machine, wanted: Mapping[str, str], sheet: Paper) -> Step:
+    return Step(partial(openfiles.scan, machine, wanted, sheet.descriptor), keep=sheet.descriptor)
+
+
+def _holders(
+    machine: Machine, wanted: Mapping[str, str], sheet: Paper, code: int, must_see: bool
+) -> tuple[Holder, ...]:
+    found = openfiles.heard(sheet.lines())
+    holders = _named(machine, wanted, found)
+    if code and not holders:
+        what = _UNSEEN.format(", ".join(sorted(wanted.values())))
+        if code == errno.ETIMEDOUT:
+            raise DeadlineExpired(f"{what} in time", "try again, or allow more with write_deadline")
+        raise LibhookError(f"{what} ({os.strerror(code)})", remedy_of(OSError(code, "")))
+    if must_see and found.hidden:
+        pid, code = found.hidden[0]
+        what = f"what {_name(machine, pid)} (pid {pid}) has open cannot be seen ({os.strerror(code)})"
+        denied = code in (errno.EACCES, errno.EPERM)
+        raise LibhookError(
+            what, "run it as root, with CAP_SYS_PTRACE and unconfined" if denied else remedy_of(OSError(code, ""))
+        )
+    return holders
+
+
+def _named(machine: Machine, wanted: Mapping[str, str], found: Found) -> tuple[Holder, ...]:
+    return tuple(Holder(pid, _name(machine, pid), wanted[number]) for pid, number in found.holders)
+
+
+def _name(machine: Machine, pid: int) -> str:
     try:
         with open(f"{machine.proc}/{pid}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().rstrip("\n")

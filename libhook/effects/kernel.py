@@ -21,6 +21,16 @@ _STOPPED = ("T", "t")
 _PRIORITY = {"info": 6, "warning": 4, "error": 3}
 
 
+class Descriptors(Protocol):
+    """Looks at what processes have open: ``folder`` is an open ``/proc/PID/fd``, ``number`` a descriptor in it."""
+
+    def device(self, folder: int, number: str) -> str:
+        """``c 226:0`` or ``b 8:0`` where it is a device, "" for any other file; OSError where it cannot be seen."""
+
+    def holds(self, folder: int, number: str, device: str) -> bool:
+        """Whether it is this device, opened for use. May sleep, in that device's driver."""
+
+
 class Kernel(Protocol):
     """Each call may block for ever (a driver's remove, a module's init): call it in a child (effects/child.py)."""
 
@@ -32,6 +42,12 @@ class Kernel(Protocol):
 
     def open_exclusively(self, node: str) -> None:
         """Open a block device as one who wants it alone, and close it; EBUSY when somebody has claimed it."""
+
+    def open_group(self, node: str, device: str) -> None:
+        """Open an IOMMU group's node, which is ``device``, and close it; EBUSY exactly while somebody has the group."""
+
+    def descriptors(self) -> Descriptors:
+        """What looks at the descriptors of other processes."""
 
     def record(self, text: str, success: bool) -> int:
         """Send an AUDIT_VIRT_RESOURCE record. As libaudit: above 0 sent, 0 or less not sent (-errno)."""
@@ -87,6 +103,20 @@ class LinuxKernel:
     def open_exclusively(self, node: str) -> None:
         """See Kernel. For reading only: closing it then wakes no udev rule."""
         os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC | os.O_NONBLOCK))
+
+    def open_group(self, node: str, device: str) -> None:
+        """See Kernel: vfio_group_fops_open() and vfio_df_group_open() refuse each other (drivers/vfio/group.c)."""
+        file = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        number = os.fstat(file).st_rdev
+        os.close(file)
+        if f"c {os.major(number)}:{os.minor(number)}" != device:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), node)
+
+    def descriptors(self) -> Descriptors:
+        """See Kernel."""
+        from libhook.effects import descriptors
+
+        return descriptors.Descriptors()
 
     def record(self, text: str, success: bool) -> int:
         """See Kernel. No host name is passed: libaudit would look it up in the DNS."""

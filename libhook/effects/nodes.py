@@ -13,11 +13,13 @@ from typing import NamedTuple
 
 from libhook.address import PciAddress
 from libhook.effects.kernel import Machine
-from libhook.effects.tracks import Step, Track
+from libhook.effects.tracks import Step, Track, paper
 
 _BARREN = frozenset(("power", "statistics", "queues", "msi_irqs"))
 _BARREN_ON_TOP = _BARREN | {"vfio-dev", "link", "wakeup"}
 """Below the function itself: vfio's own nodes are known without looking (effects/holders.py)."""
+_NVIDIA = 195
+"""The major number of NVIDIA's nodes (Documentation/admin-guide/devices.txt)."""
 _NVME_PATH = r"(nvme\d+)c\d+(n\d+)"
 """A way to a disk, hidden: the disk itself, nvme0n1, is below no PCI function (drivers/nvme/host/multipath.c)."""
 
@@ -31,6 +33,8 @@ class Node(NamedTuple):
     """``block``, ``net``, ``drm``: the class it is of."""
     path: str
     """``/dev/dri/card0``; "" for what has no node, as a network interface."""
+    device: str
+    """How the kernel numbers that node, ``c 226:0``; "" for what has none."""
 
     @property
     def name(self) -> str:
@@ -46,17 +50,10 @@ def below(machine: Machine, address: PciAddress, in_flight: str | None = None) -
     top, nvidia = f"{machine.sys}/bus/pci/devices/{address}", f"{machine.proc}/driver/nvidia/gpus/{address}"
     if not (any(_folders(top, _BARREN_ON_TOP)) or os.path.isdir(nvidia)):
         return ()
-    result = os.memfd_create("nodes")
-    try:
-        step = Step(partial(_write_down, result, machine, top, nvidia), in_flight, unmarked=True, keep=result)
-        if code := (yield step):
-            return code
-        with open(result, "rb", closefd=False) as file:
-            file.seek(0)
-            lines = os.fsdecode(file.read()).split("\n")[:-1]
-    finally:
-        os.close(result)
-    return tuple(Node(*line.split("\0")) for line in lines)
+    with paper() as sheet:
+        task = partial(_write_down, sheet.descriptor, machine, top, nvidia)
+        code = yield Step(task, in_flight, unmarked=True, keep=sheet.descriptor)
+        return code or tuple(Node(*line.split("\0")) for line in sheet.lines())
 
 
 def _write_down(result: int, machine: Machine, top: str, nvidia: str) -> None:
@@ -70,9 +67,10 @@ def _walk(machine: Machine, top: str) -> Iterator[Node]:
     while pending:
         folder = pending.pop()
         kind = _kind(folder)
-        path = _node(folder) if kind and os.path.exists(f"{folder}/dev") else ""
+        device = device_number(folder, kind)
+        path = _node(folder) if kind and device else ""
         if path or kind == "net":
-            yield Node(folder, kind, path)
+            yield Node(folder, kind, path, device)
         if way := re.fullmatch(_NVME_PATH, os.path.basename(folder)):
             pending.append(f"{machine.sys}/class/block/{way[1]}{way[2]}")
         pending += _folders(folder, _BARREN)
@@ -94,7 +92,17 @@ def _of_nvidia(folder: str) -> Iterator[Node]:
             numbers = [line.partition(":")[2].strip() for line in file if line.startswith("Device Minor:")]
     except OSError:
         numbers = []
-    yield from (Node(folder, "nvidia", f"/dev/nvidia{number}") for number in numbers)
+    yield from (Node(folder, "nvidia", f"/dev/nvidia{number}", f"c {_NVIDIA}:{number}") for number in numbers)
+
+
+def device_number(folder: str, kind: str = "") -> str:
+    """``c 226:0``, of what has a ``dev`` in /sys; "" of what has none. Reading that takes no lock (dev_show)."""
+    try:
+        with open(f"{folder}/dev", encoding="ascii", errors="replace") as file:
+            number = file.read().strip()
+    except OSError:
+        return ""
+    return number and f"{'b' if kind == 'block' else 'c'} {number}"
 
 
 def _kind(folder: str) -> str:

@@ -136,7 +136,7 @@ def look(
         vfio_drivers=vfio_drivers,
         loaded=frozenset(name for name in vfio_drivers if driver_name(machine, name)),
         iommu=bool(groups_of_host(machine)),
-        in_use=holders.of_vfio(machine, seen),
+        in_use=holders.of_vfio(machine, seen, deadline),
         uses={},
         in_flight=in_flight.union(silent),
         unread=_unread(machine, set_now),

@@ -8,8 +8,8 @@ Pause. When the deadline passes, Late is thrown into it where it waits, and what
 import errno
 import os
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, TypeVar
 
 from libhook.effects import child
@@ -45,6 +45,29 @@ class Late(Exception):
 
 
 Track = Generator[Step | Pause, int, Result]
+
+
+class Paper(NamedTuple):
+    """What a step may write to, and what it has written by now."""
+
+    descriptor: int
+    """For ``Step.keep``."""
+
+    def lines(self) -> list[str]:
+        """Those that are whole."""
+        with open(self.descriptor, "rb", closefd=False) as file:
+            file.seek(0)
+            return os.fsdecode(file.read()).split("\n")[:-1]
+
+
+@contextmanager
+def paper() -> Iterator[Paper]:
+    """A sheet for one step."""
+    descriptor = os.memfd_create("paper")
+    try:
+        yield Paper(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def run(tracks: Iterable[Track[Result]], deadline: Deadline) -> list[Result]:

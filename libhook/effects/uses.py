@@ -44,16 +44,17 @@ def of_devices(
     below: dict[PciDevice, tuple[Node, ...]] = {}
     for at in range(0, len(devices), _AT_ONCE):
         below |= _nodes_of(machine, devices[at : at + _AT_ONCE], deadline)
+    paths = {device: holders.in_the_way(machine, device.address, found).paths for device, found in below.items()}
+    wanted = {number: path for nodes in paths.values() for number, path in nodes.items()}
+    open_now = holders.of_nodes(machine, wanted, deadline, must_see=must_see)
     disks = [node for found in below.values() for node in found if _is_disk(node)]
     answers: dict[Node, int] = {}
     for at in range(0, len(disks), _AT_ONCE):
         some = disks[at : at + _AT_ONCE]
         answers |= zip(some, run((_probe(machine, disk.path) for disk in some), deadline), strict=True)
-    paths = {device: holders.in_the_way(machine, device.address, found) for device, found in below.items() if found}
-    open_now = holders.of_nodes(machine, frozenset().union(*paths.values()), must_see=must_see)
     uses = {}
     for device, found in below.items():
-        opened = [holder for holder in open_now if holder.node in paths.get(device, ())]
+        opened = [holder for holder in open_now if holder.node in paths[device].values()]
         uses[device.address] = tuple(_uses_of(machine, device, found, answers, opened))
     return uses
 

@@ -64,7 +64,9 @@ def foretell(session: Session, held: Held) -> list[str]:
 
 def _fate(session: Session, held: Held, device: HeldDevice) -> Literal["given", "not given", "removed", "not known"]:
     """What became of it. A device that did not come back is the guest's no more."""
-    if device.recorded in ("nothing", "success") and holders.of_vfio(session.machine, addresses([device])):
+    if device.recorded in ("nothing", "success") and holders.of_vfio(
+        session.machine, addresses([device]), session.deadline
+    ):
         lock = session.state.name_of_lock
         others = addresses(other for other in held.devices if other != device and other.audited)
         shares = {*map(lock, addresses([device]))} & {*map(lock, others)}

@@ -12,7 +12,7 @@ _FOLDERS = (
     "sys/bus/pci/devices", "sys/bus/pci/drivers", "sys/class", "sys/kernel/iommu_groups", "sys/module",
     "sys/devices/virtual/iommu", "proc/sys/kernel/random", "proc/net", "proc/self", "dev", "etc/libhook",
     "var/log", "run/libvirt/qemu", *(f"simulation/{name}" for name in (
-        "devices", "drivers", "modules", "bound", "overridden", "owners", "holds", "locks", "shared",
+        "devices", "drivers", "modules", "bound", "overridden", "owners", "opened", "holds", "locks", "shared",
         "tmp")),
 )  # fmt: skip
 

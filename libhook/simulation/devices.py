@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from libhook.simulation.world import Device, Driver
 
 _CHILD_CLASSES = {"net": "net", "block": "nvme/nvme0", "drm": "drm", "usb": "usb", "sound": "sound/card0"}
+_MAJORS = {"block": 259, "drm": 226, "usb": 189, "sound": 116}
 _NODE_FOLDERS = {"drm": "dri/", "sound": "snd/"}
 
 
@@ -103,9 +104,17 @@ def add_children(root: str, device: dict[str, Any]) -> None:
         else:
             node = f"{_NODE_FOLDERS.get(kind, '')}{name}"
             os.makedirs(os.path.dirname(f"{root}/dev/{node}"), exist_ok=True)
-            store.create(f"{root}/dev/{node}", "")
-            store.create(f"{folder}/dev", "0:0\n")
+            number = _number(kind, node)
+            store.create(f"{root}/dev/{node}", f"{'b' if kind == 'block' else 'c'} {number}")
+            store.create(f"{folder}/dev", f"{number}\n")
             store.create(f"{folder}/uevent", f"DEVNAME={node}\n")
+
+
+def _number(kind: str, node: str) -> str:
+    """Major and minor of a node: the same each time, and another for each name."""
+    from zlib import crc32
+
+    return f"{_MAJORS[kind]}:{crc32(node.encode()) & 0xFFFFF}"
 
 
 def remove_children(root: str, device: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from libhook.host import Trail
-from libhook.simulation import devices, store, vfio
+from libhook.simulation import devices, processes, store, vfio
 from libhook.simulation.sleepers import SleepingReads
 
 PAGE_SIZE = 4096
@@ -93,6 +93,17 @@ class SimulatedKernel:
         claim = f"{self.root}/simulation/claimed/{os.path.basename(node)}"
         if os.path.exists(claim):
             raise refuse(getattr(errno, store.read(claim)), node)
+
+    def open_group(self, node: str, device: str) -> None:
+        """EBUSY where a process has the group's node open, or one of its devices'."""
+        if not os.path.lexists(self.root + node):
+            raise refuse(errno.ENOENT, node)
+        if processes.have_open(self.root, vfio.numbers(self.root, device)):
+            raise refuse(errno.EBUSY, node)
+
+    def descriptors(self) -> "processes.SimulatedDescriptors":
+        """Of simulated processes."""
+        return processes.SimulatedDescriptors(self.root)
 
     def trail(self) -> Trail | None:
         """What simulation/trail says (JSON: enabled, daemon, lost); a healthy trail where there is no such file."""

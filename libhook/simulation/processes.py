@@ -2,18 +2,21 @@
 """Processes of the simulated host: what /proc shows of them, and what they have open."""
 
 import os
-import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from libhook.simulation import store
+
+_NAMED = " named"
+"""After a device's number: the descriptor only names it."""
 
 
 def add(root: str, pid: int, name: str, opened: Iterable[str] = (), parent: int = 1, started: int = 0) -> None:
     """A process that has these paths open; ``started`` is field 22 of its stat, its pid when 0."""
     folder = f"{root}/proc/{pid}"
     os.makedirs(f"{folder}/fd", exist_ok=True)
+    os.makedirs(f"{root}/simulation/opened/{pid}", exist_ok=True)
     store.create(f"{folder}/comm", f"{name}\n")
     store.create(f"{folder}/cmdline", f"{name}\0")
     fields = ["S", str(parent), *["0"] * 17, str(started or pid), *["0"] * 30]
@@ -22,13 +25,56 @@ def add(root: str, pid: int, name: str, opened: Iterable[str] = (), parent: int 
         open_file(root, pid, path)
 
 
-def open_file(root: str, pid: int, path: str) -> None:
-    """The process opens one more."""
+def open_file(root: str, pid: int, path: str, *, named_only: bool = False, shown_as: str = "") -> None:
+    """The process opens one more, or only names it (O_PATH); in a /dev of its own it may be ``shown_as`` another."""
     folder = f"{root}/proc/{pid}/fd"
     number = 3
     while os.path.lexists(f"{folder}/{number}"):
         number += 1
-    os.symlink(path, f"{folder}/{number}")
+    try:
+        device = store.read(root + path) if path.startswith("/dev/") else ""
+    except FileNotFoundError:
+        device = ""
+    if device:
+        store.create(f"{root}/simulation/opened/{pid}/{number}", f"{device}{_NAMED if named_only else ''}")
+    os.symlink(shown_as or path, f"{folder}/{number}")
+
+
+class SimulatedDescriptors:
+    """Implements effects.kernel.Descriptors."""
+
+    def __init__(self, root: str) -> None:
+        """Of the processes of this host."""
+        self._root = root
+
+    def device(self, folder: int, number: str) -> str:
+        """By what the process opened, whatever path it shows."""
+        return self._opened(folder, number).removesuffix(_NAMED)
+
+    def holds(self, folder: int, number: str, device: str) -> bool:
+        """Unless it only named it."""
+        return self._opened(folder, number) == device
+
+    def _opened(self, folder: int, number: str) -> str:
+        pid = os.path.basename(os.path.dirname(os.readlink(f"/proc/self/fd/{folder}")))
+        os.readlink(number, dir_fd=folder)  # one that is closed is an OSError
+        try:
+            return store.read(f"{self._root}/simulation/opened/{pid}/{number}")
+        except FileNotFoundError:
+            return ""
+
+
+def have_open(root: str, devices: Collection[str]) -> bool:
+    """Whether any process has one of these open, by number."""
+    opened = f"{root}/simulation/opened"
+    for pid in os.listdir(opened):
+        with suppress(FileNotFoundError):  # it ends meanwhile
+            for number in os.listdir(f"{opened}/{pid}"):
+                if store.read(f"{opened}/{pid}/{number}") in devices and os.path.lexists(
+                    f"{root}/proc/{pid}/fd/{number}"
+                ):
+                    return True
+    return False
 
 
 def end(root: str, pid: int) -> None:
@@ -38,7 +84,10 @@ def end(root: str, pid: int) -> None:
         with suppress(FileNotFoundError):  # another process closes it meanwhile
             if store.read(f"{owners}/{group}").split()[0] == str(pid):
                 os.unlink(f"{owners}/{group}")
-    shutil.rmtree(f"{root}/proc/{pid}", ignore_errors=True)
+    import shutil  # slow to import, and not needed by a hook
+
+    shutil.rmtree(f"{root}/simulation/opened/{pid}", ignore_errors=True)
+    shutil.rmtree(f"{root}/proc/{pid}", ignore_errors=True)  # last: from now on another may have its number
 
 
 def spawn(root: str, name: str, parent: int = 1) -> int:

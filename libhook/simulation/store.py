@@ -7,6 +7,7 @@ simulation/modules/NAME      the drivers that a module brings (JSON)
 simulation/bound/ADDRESS     link that names the driver: the kernel's dev->driver
 simulation/overridden/       an entry for each device with a driver_override
 simulation/owners/GROUP      who claimed the group's DMA: a process and the devices it has open
+simulation/opened/PID/N      the device that a process has open as descriptor N
 simulation/holds/ADDRESS     while it exists the device's driver does not let go
 simulation/faults/           what goes wrong when (faults.py)
 simulation/serial            of the last audit record

@@ -3,9 +3,13 @@
 
 import errno
 import os
+from contextlib import suppress
 from typing import Any
 
 from libhook.simulation import store
+
+_GROUP, _CDEV = 243, 511
+"""Major numbers of a group's node and of a device's: the kernel takes any that are free."""
 
 
 def register(root: str, device: dict[str, Any]) -> None:
@@ -22,8 +26,12 @@ def register(root: str, device: dict[str, Any]) -> None:
         except FileExistsError:
             number += 1
     os.makedirs(f"{root}/sys/{device['home']}/vfio-dev/vfio{number}", exist_ok=True)
-    store.create(f"{root}/dev/vfio/devices/vfio{number}", "")
-    store.create(f"{root}/dev/vfio/{device['group']}", "")
+    store.create(f"{root}/sys/{device['home']}/vfio-dev/vfio{number}/dev", f"{_CDEV}:{number}\n")
+    store.create(f"{root}/dev/vfio/devices/vfio{number}", f"c {_CDEV}:{number}")
+    group = device["group"]
+    os.makedirs(f"{root}/sys/class/vfio/{group}", exist_ok=True)
+    store.create(f"{root}/sys/class/vfio/{group}/dev", f"{_GROUP}:{group}\n")
+    store.create(f"{root}/dev/vfio/{group}", f"c {_GROUP}:{group}")
 
 
 def unregister(root: str, address: str, device: dict[str, Any]) -> None:
@@ -31,12 +39,26 @@ def unregister(root: str, address: str, device: dict[str, Any]) -> None:
     folder = f"{root}/sys/{device['home']}/vfio-dev"
     for name in os.listdir(folder):
         store.unlink(f"{root}/dev/vfio/devices/{name}")
+        store.unlink(f"{folder}/{name}/dev")
         os.rmdir(f"{folder}/{name}")
         store.unlink(f"{root}/sys/class/vfio-dev/{name}")
     os.rmdir(folder)
     others = (other for other in store.members(root, device["group"]) if other != address)
     if not any(os.path.isdir(f"{root}/sys/bus/pci/devices/{other}/vfio-dev") for other in others):
         store.unlink(f"{root}/dev/vfio/{device['group']}")
+        store.unlink(f"{root}/sys/class/vfio/{device['group']}/dev")
+        with suppress(FileNotFoundError):
+            os.rmdir(f"{root}/sys/class/vfio/{device['group']}")
+
+
+def numbers(root: str, group: str) -> set[str]:
+    """By the number of a group's node: its own, and those of its devices' nodes."""
+    found = {group}
+    for address in store.members(root, int(group.rpartition(":")[2])):
+        with suppress(FileNotFoundError):
+            for name in os.listdir(f"{root}/sys/bus/pci/devices/{address}/vfio-dev"):
+                found.add(f"c {_CDEV}:{name.removeprefix('vfio')}")
+    return found
 
 
 def claim(root: str, group: int, pid: int, addresses: tuple[str, ...]) -> bool:

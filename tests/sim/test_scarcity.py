@@ -5,10 +5,11 @@ import errno
 import itertools
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -16,11 +17,14 @@ from cases import GPU, NIC, SOUND, VF0
 from command import libhook
 from scenario import Host, guest
 
-from libhook.effects import child, files, holders
+from libhook.effects import child, files, holders, openfiles
 from libhook.effects.child import Deadline
-from libhook.simulation import processes
+from libhook.effects.kernel import Machine
+from libhook.effects.tracks import Step
+from libhook.simulation import processes, store
 from libhook.simulation.hosts import nic, sriov, workstation
 from libhook.simulation.kernel import SimulatedKernel
+from libhook.simulation.processes import SimulatedDescriptors
 from libhook.simulation.world import Device, Driver, World
 
 
@@ -30,14 +34,18 @@ def test_a_process_that_hides_what_it_has_open_refuses_a_start(root: str, first_
     host = Host(root, workstation(), "holder_wait = 0.2\n")
     pid = processes.spawn(root, "Xorg")
     looks = itertools.count(1)
-    listing = os.listdir
+    scan = openfiles.scan
 
-    def hides(path: str = ".") -> list[str]:
-        if path == f"{root}/proc/{pid}/fd" and next(looks) >= first_hidden:
-            raise PermissionError(errno.EACCES, "Permission denied", path)
-        return listing(path)
+    def hides(machine: Machine, wanted: Mapping[str, str], report: int) -> None:
+        with _refusing(f"{root}/proc/{pid}/fd", errno.EACCES):
+            scan(machine, wanted, report)
 
-    with mock.patch("os.listdir", hides):
+    def step(*arguments: Any) -> Step:  # noqa: ANN401 - whatever it takes
+        with mock.patch.object(openfiles, "scan", hides if next(looks) >= first_hidden else scan):
+            return stepping(*arguments)
+
+    stepping = holders._step
+    with mock.patch.object(holders, "_step", step):
         refused = host.event(guest(GPU, SOUND), "prepare")
     assert refused.code == 1
     assert f"what Xorg (pid {pid}) has open cannot be seen (Permission denied): run it as root" in refused.line
@@ -48,57 +56,111 @@ def test_a_process_that_hides_what_it_has_open_refuses_a_start(root: str, first_
 
 
 @pytest.mark.parametrize(
-    ("call", "number", "said"),
+    ("number", "said"),
     [
-        ("readlink", errno.EACCES, "cannot be seen (Permission denied): run it as root, with CAP_SYS_PTRACE"),
-        ("listdir", errno.EMFILE, "cannot be seen (Too many open files): see the limits of libvirtd's service"),
+        (errno.EACCES, "cannot be seen (Permission denied): run it as root, with CAP_SYS_PTRACE"),
+        (errno.EMFILE, "cannot be seen (Too many open files): see the limits of libvirtd's service"),
     ],
 )
-def test_whatever_keeps_from_seeing_what_is_open_refuses_a_start(root: str, call: str, number: int, said: str) -> None:
-    """Root without CAP_SYS_PTRACE may list the descriptors of another process, and is refused at each of them."""
+def test_whatever_keeps_from_seeing_what_is_open_refuses_a_start(root: str, number: int, said: str) -> None:
+    """The folder of a process's descriptors that cannot be opened."""
     host = Host(root, workstation(), "holder_wait = 0.2\n")
     pid = processes.spawn(root, "Xorg")
     processes.open_file(root, pid, "/dev/dri/card0")
-    with mock.patch.object(os, call, _refusing(f"{root}/proc/{pid}/fd", getattr(os, call), number)):
+    with _refusing(f"{root}/proc/{pid}/fd", number):
         refused = host.event(guest(GPU, SOUND), "prepare")
     assert f"what Xorg (pid {pid}) has open {said}" in refused.line
     assert not [write for write in refused.writes if write[0].endswith("/unbind")]
 
 
-@pytest.mark.parametrize(
-    ("call", "number", "ends"),
-    [
-        ("listdir", errno.ENOENT, True),
-        ("listdir", errno.ESRCH, True),
-        ("readlink", errno.ENOENT, False),
-        ("readlink", errno.ENAMETOOLONG, False),
-        ("readlink", errno.EACCES, True),
-    ],
-)
-def test_a_process_that_has_ended_hides_nothing(root: str, call: str, number: int, ends: bool) -> None:
-    """Nor does one that closes a file meanwhile, or has one open whose path is too long to be said."""
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ESRCH, errno.EACCES])
+def test_a_process_that_has_ended_hides_nothing(root: str, number: int) -> None:
+    """Also one that ends at the moment at which it is looked at, which is refused."""
     host = Host(root, workstation())
     pid = processes.spawn(root, "cat")
-    processes.open_file(root, pid, "/home/me/notes")
-    gone = partial(processes.end, root, pid) if ends else None
-    with mock.patch.object(os, call, _refusing(f"{root}/proc/{pid}/fd", getattr(os, call), number, gone)):
-        assert holders.of_nodes(host.machine, {"/dev/dri/card0"}, must_see=True) == ()
+    processes.open_file(root, pid, "/dev/dri/card0")
+    with _refusing(f"{root}/proc/{pid}/fd", number, partial(processes.end, root, pid)):
+        assert _who_has_the_card(host) == []
 
 
-def _refusing(
-    below: str, call: Callable[[str], object], number: int, first: Callable[[], None] | None = None
-) -> Callable[[str], object]:
-    """The call, answering with an error for what is there, and below; ``first`` happens just before."""
+class _Answers(SimulatedDescriptors):
+    """At each look: an errno."""
 
-    def answer(path: str) -> object:
-        if not path.startswith(below):
-            return call(path)
-        if first:
-            with mock.patch.object(os, call.__name__, call):
+    def __init__(self, root: str, device: int, holds: int) -> None:
+        super().__init__(root)
+        self.refusals = {"device": device, "holds": holds}
+
+    def device(self, folder: int, number: str) -> str:
+        self._refuse("device")
+        return super().device(folder, number)
+
+    def holds(self, folder: int, number: str, device: str) -> bool:
+        self._refuse("holds")
+        return super().holds(folder, number, device)
+
+    def _refuse(self, call: str) -> None:
+        if code := self.refusals[call]:
+            raise OSError(code, os.strerror(code))
+
+
+@pytest.mark.parametrize(
+    ("device", "holds", "open_in"),
+    [
+        (0, 0, ["Xorg"]),
+        (errno.ENOENT, 0, []),
+        (errno.ENOTCONN, 0, []),
+        (0, errno.ENOENT, []),
+        (0, errno.EACCES, ["Xorg"]),
+    ],
+)
+def test_what_is_closed_meanwhile_is_not_open(root: str, device: int, holds: int, open_in: list[str]) -> None:
+    """Nor what is on a file system that has no answer; what is the device, and does not show how, is taken for open."""
+    host = Host(root, workstation())
+    processes.open_file(root, processes.spawn(root, "Xorg"), "/dev/dri/card0")
+    with mock.patch.object(SimulatedKernel, "descriptors", return_value=_Answers(root, device, holds)):
+        assert _who_has_the_card(host) == open_in
+
+
+def test_root_that_may_not_see_what_another_has_open_refuses_a_start(root: str) -> None:
+    """Without CAP_SYS_PTRACE it may list another process's descriptors, and neither follow nor read them."""
+    host = Host(root, workstation(), "holder_wait = 0.2\n")
+    pid = processes.spawn(root, "Xorg")
+    processes.open_file(root, pid, "/dev/dri/card0")
+    with mock.patch.object(SimulatedKernel, "descriptors", return_value=_Answers(root, errno.EACCES, 0)):
+        with mock.patch.object(os, "readlink", _without_ptrace):
+            refused = host.event(guest(GPU, SOUND), "prepare")
+        assert f"what Xorg (pid {pid}) has open cannot be seen (Permission denied)" in refused.line
+        assert host.event(guest(GPU, SOUND), "release", "failed").code == 0
+        # Where the paths are shown it is a file system of somebody's that refuses root: not a device.
+        assert host.event(guest(GPU, SOUND), "prepare").code == 0
+
+
+def _without_ptrace(path: str, *, dir_fd: int | None = None, reading: Callable[..., str] = os.readlink) -> str:
+    if dir_fd is not None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+    return reading(path)
+
+
+def _who_has_the_card(host: Host) -> list[str]:
+    number = store.read(f"{host.root}/dev/dri/card0")
+    found = holders.of_nodes(host.machine, {number: "/dev/dri/card0"}, Deadline.after(20), must_see=True)
+    return [holder.name for holder in found]
+
+
+@contextmanager
+def _refusing(folder: str, number: int, first: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """This folder cannot be opened; ``first`` happens just before."""
+    opening = os.open
+
+    def refuse(path: str, flags: int, *rest: Any, **named: Any) -> int:  # noqa: ANN401 - as os.open
+        if path == folder:
+            with mock.patch("os.open", opening):
                 first()
-        raise OSError(number, os.strerror(number), path)
+            raise OSError(number, os.strerror(number), path)
+        return opening(path, flags, *rest, **named)
 
-    return answer
+    with mock.patch("os.open", refuse):
+        yield
 
 
 def test_a_process_that_hides_what_it_has_open_holds_nothing_back(root: str) -> None:
@@ -106,14 +168,7 @@ def test_a_process_that_hides_what_it_has_open_holds_nothing_back(root: str) -> 
     host = Host(root, workstation())
     host.begin(guest(GPU, SOUND))
     pid = processes.spawn(root, "Xorg")
-    listing = os.listdir
-
-    def hides(path: str = ".") -> list[str]:
-        if path == f"{root}/proc/{pid}/fd":
-            raise PermissionError(errno.EACCES, "Permission denied", path)
-        return listing(path)
-
-    with mock.patch("os.listdir", hides):
+    with _refusing(f"{root}/proc/{pid}/fd", errno.EACCES):
         assert libhook(host, "devices").code == 0
         assert host.event(guest(GPU, SOUND), "release", "shutdown").code == 0
     assert (host.driver(GPU), host.leftovers) == ("amdgpu", [])

@@ -53,13 +53,15 @@ def test_a_device_of_the_start_that_goes_early_is_given_back_then(host: Host, wa
     assert host.changed == []
 
 
-@pytest.mark.parametrize("removed", ["", " (deleted)"])
-def test_a_device_that_somebody_holds_is_left_to_him(host: Host, watched: Watched, removed: str) -> None:
-    """Also when libvirt has removed the node from the guest's /dev; it is recorded that it did not come back."""
+@pytest.mark.parametrize("shown", ["", "/dev/vfio/12 (deleted)", "/srv/mine"])
+def test_a_device_that_somebody_holds_is_left_to_him(host: Host, watched: Watched, shown: str) -> None:
+    """Also when libvirt has removed the node from the guest's /dev, and where a container has it under another path; it
+    is recorded that it did not come back.
+    """
     host.configure("holder_wait = 0.1\n")
     host.libvirt.unplug("win11", NIC)
     group = Path(f"{host.machine.sys}/bus/pci/devices/{NIC}/iommu_group").resolve().name
-    processes.open_file(host.root, processes.spawn(host.root, "dpdk"), f"/dev/vfio/{group}{removed}")
+    processes.open_file(host.root, processes.spawn(host.root, "dpdk"), f"/dev/vfio/{group}", shown_as=shown)
     watched.tell("removed", "hostdev0", guest())
     assert host.driver(NIC) == "vfio-pci"
     assert host.trail == [f"start {NIC} success", f"detach {NIC} failed"]

@@ -15,6 +15,7 @@ from libhook.effects.nodes import Node
 from libhook.effects.tracks import run
 from libhook.errors import DeadlineExpired
 from libhook.host import Binding, PciDevice, Use
+from libhook.simulation import processes
 from libhook.simulation.kernel import SimulatedKernel
 
 ADDRESS = PciAddress.parse("0000:01:00.0")
@@ -42,6 +43,14 @@ def _make(machine: Machine, folder: str, kind: str, node: str = "") -> Path:
     return path
 
 
+def _open(machine: Machine, path: str, number: str) -> None:
+    """Process 5 has this device open, by this node."""
+    node = Path(machine.root + path)
+    node.parent.mkdir(parents=True, exist_ok=True)
+    node.write_text(number)
+    processes.add(machine.root, 5, "tool", [path])
+
+
 def _below(machine: Machine) -> tuple[Node, ...]:
     (found,) = run([nodes.below(machine, ADDRESS)], Deadline.after(5))
     assert not isinstance(found, int)
@@ -64,7 +73,12 @@ def test_a_disk_behind_vmd_is_seen(machine: Machine) -> None:
         Path(machine.root, folder, "driver_override").write_text("(null)\n")
     disk = _make(machine, f"{inner}/nvme/nvme0/nvme0n1", "block", "nvme0n1")
     assert _below(machine) == (
-        Node(f"{machine.sys}/bus/pci/devices/{ADDRESS}{str(disk).split(str(ADDRESS))[1]}", "block", "/dev/nvme0n1"),
+        Node(
+            f"{machine.sys}/bus/pci/devices/{ADDRESS}{str(disk).split(str(ADDRESS))[1]}",
+            "block",
+            "/dev/nvme0n1",
+            "b 1:1",
+        ),
     )
 
 
@@ -149,30 +163,32 @@ def test_a_disk_that_does_not_answer_is_taken_for_in_use(machine: Machine) -> No
 def test_only_what_is_not_taken_away_is_in_the_way(machine: Machine, kind: str) -> None:
     """PipeWire always has a card's controls open, and logind every keyboard: their drivers let go all the same."""
     _make(machine, f"{FUNCTION}/{kind}/x", kind, "x")
-    Path(machine.proc, "5/fd").mkdir(parents=True)
-    Path(machine.proc, "5/fd/3").symlink_to("/dev/x")
+    _open(machine, "/dev/x", "c 1:1")
     counts = kind in ("drm", "nvme", "i2c-dev")
-    assert [use.what for use in _uses(machine, 5)] == (["it is open in ? (pid 5, /dev/x)"] if counts else [])
+    assert [use.what for use in _uses(machine, 5)] == (["it is open in tool (pid 5, /dev/x)"] if counts else [])
 
 
 def test_a_process_that_ends_while_it_is_looked_at_holds_nothing(machine: Machine) -> None:
     """Its folder is there and what it had open is not; the others are looked at."""
     Path(machine.proc, "4").mkdir()
-    Path(machine.proc, "5/fd").mkdir(parents=True)
-    Path(machine.proc, "5/fd/3").symlink_to("/dev/x")
-    assert [holder.pid for holder in holders.of_nodes(machine, {"/dev/x"})] == [5]
+    _open(machine, "/dev/x", "c 1:1")
+    assert [holder.pid for holder in holders.of_nodes(machine, {"c 1:1": "/dev/x"}, Deadline.after(20))] == [5]
 
 
-@pytest.mark.parametrize("name", ["7", "noiommu-7", "devices/vfio3"])
+@pytest.mark.parametrize(("name", "number"), [("7", "c 243:7"), ("noiommu-7", "c 243:9"), ("devices/vfio3", "c 511:3")])
 @pytest.mark.parametrize("modern", [True, False])
-def test_vfios_nodes_are_known(machine: Machine, name: str, modern: bool) -> None:
-    """The group's on every kernel, with and without an IOMMU; the device's own since 6.1."""
+def test_vfios_nodes_are_known(machine: Machine, name: str, number: str, modern: bool) -> None:
+    """The group's on every kernel, with and without an IOMMU; the device's own since 6.6."""
     function = Path(machine.root, FUNCTION)
     (function / "iommu_group").symlink_to("/sys/kernel/iommu_groups/7")
     (function / "driver").symlink_to("/sys/bus/pci/drivers/vfio-pci")
+    for group, shown in (("7", "243:7"), ("noiommu-7", "243:9")):
+        folder = Path(machine.sys, "class/vfio", group)
+        folder.mkdir(parents=True)
+        (folder / "dev").write_text(f"{shown}\n")
     if modern:
         (function / "vfio-dev/vfio3").mkdir(parents=True)
-    Path(machine.proc, "5/fd").mkdir(parents=True)
-    Path(machine.proc, "5/fd/3").symlink_to(f"/dev/vfio/{name}")
-    found = holders.of_vfio(machine, [ADDRESS])
-    assert found == ({ADDRESS: f"? (pid 5, /dev/vfio/{name})"} if modern or "/" not in name else {})
+        (function / "vfio-dev/vfio3/dev").write_text("511:3\n")
+    _open(machine, f"/dev/vfio/{name}", number)
+    found = holders.of_vfio(machine, [ADDRESS], Deadline.after(20))
+    assert found == ({ADDRESS: f"tool (pid 5, /dev/vfio/{name})"} if modern or "/" not in name else {})
