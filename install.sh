@@ -53,6 +53,9 @@ needs_root() {
 # shellcheck source=packaging/distribution.sh
 . "$here/packaging/distribution.sh" # install_packages
 
+# shellcheck source=packaging/versions.sh
+. "$here/packaging/versions.sh" # install_version, command_text, hook_text
+
 # --- files ---
 
 # Makes folder $1, and remembers each that was not there, so that --uninstall leaves none.
@@ -66,25 +69,6 @@ folder() {
 
 is_ours() { grep -qs '^lib=.*# install.sh sets this' "$1"; }
 
-# The launcher with the place of the package in it.
-hook_text() { sed "s|^lib=.*|lib=$lib # install.sh sets this|" "$here/hooks/qemu"; }
-
-command_text() {
-    cat <<EOF
-#!$python -I
-# SPDX-License-Identifier: LGPL-2.1-or-later
-"""The libhook command; install.sh wrote it."""
-
-import sys
-
-sys.path.insert(0, "$lib")
-
-from libhook.cli import main
-
-sys.exit(main())
-EOF
-}
-
 # Writes what command $3 prints to $1, executable (or with mode $4), whole or not at all. The half-written file stands
 # in $2, never in qemu.d: there libvirtd runs whatever is executable.
 place() {
@@ -96,25 +80,6 @@ place() {
     "$3" >"$half"
     chmod "${4:-755}" "$half"
     mv -f -- "$half" "$root$1"
-}
-
-install_package() {
-    folder "$lib"
-    new=$root$lib/libhook.new
-    run rm -rf -- "$new"
-    run cp -R -- "$here/libhook" "$new"
-    run find "$new" -name __pycache__ -prune -exec rm -rf {} +
-    run find "$new" -type d -exec chmod 755 {} +
-    run find "$new" -type f -exec chmod 644 {} +
-    [ -n "$root" ] || run chown -R 0:0 -- "$new"
-    run "$python" -I -m compileall -q -s "$new" -p "$lib/libhook" "$new"
-    # A hook that starts between the two renames finds no package, and does what it does when one is broken.
-    [ ! -e "$root$lib/libhook" ] || run mv -- "$root$lib/libhook" "$root$lib/libhook.old"
-    run mv -- "$new" "$root$lib/libhook"
-    run rm -rf -- "$root$lib/libhook.old"
-    # Laid out as in a clone, so that the demo finds the launcher.
-    folder "$lib/hooks"
-    place "$lib/hooks/qemu" "$lib" hook_text
 }
 
 completion_text() { cat "$here/packaging/libhook.bash"; }
@@ -207,7 +172,7 @@ install() {
     [ -n "$root" ] || trusted_prefix
     [ -n "$root" ] || install_packages libvirt
     [ -z "$root" ] || run mkdir -p -- "$root"
-    install_package
+    install_version
     folder "$prefix/bin"
     place "$prefix/bin/libhook" "$prefix/bin" command_text
     install_completion
@@ -216,7 +181,7 @@ install() {
     # shellcheck disable=SC2086 # --prefix takes no blanks
     [ "$dry" = yes ] || [ -z "$made" ] || printf '%s\n' $made >>"$root$lib/folders"
     [ -n "$root" ] || { tell_libvirtd && mention_selinux; }
-    [ "$dry" = yes ] || say "installed: package $root$lib, command $root$prefix/bin/libhook, hook $root$target"
+    [ "$dry" = yes ] || say "installed: package $root$version, command $root$prefix/bin/libhook, hook $root$target"
     [ "$dry" = yes ] || say "to record what others plug in and out, too: systemctl enable --now libhook-watch"
 }
 
@@ -244,7 +209,7 @@ uninstall() {
     run rm -f -- "$root$prefix/bin/libhook" "$root$lib/folders" "$root$units/libhook-watch.service" \
         "$root$completions/libhook"
     ! has_systemd || run systemctl daemon-reload
-    run rm -rf -- "$root$lib/libhook" "$root$lib/libhook.new" "$root$lib/libhook.old" "$root$lib/hooks"
+    run rm -rf -- "$root$lib/versions" "$root$lib/lock" "$root$lib/libhook" "$root$lib/hooks"
     run rm -rf -- "$root/run/libhook"
     say "$made" | while IFS= read -r name; do
         [ -z "$name" ] || [ ! -d "$root$name" ] || run rmdir -- "$root$name" 2>/dev/null || true # in use by others
@@ -287,7 +252,7 @@ while [ $# -gt 0 ]; do
 done
 hooks=/etc/libvirt/hooks
 # The hook says where the rest is, unless --prefix does.
-installed=$(sed -n 's|^lib=\(/[A-Za-z0-9/._+-]*\)/lib/libhook #.*|\1|p' \
+installed=$(sed -n 's|^lib=\(/[A-Za-z0-9/._+-]*\)/lib/libhook\(/versions/[^ ]*\)\{0,1\} #.*|\1|p' \
     "$root$hooks/qemu" "$root$hooks/qemu.d/libhook" 2>/dev/null | head -n 1)
 prefix=${prefix:-${installed:-/usr/local}}
 case $prefix in

@@ -43,6 +43,10 @@ class BadInput(LibhookError):
     """What was handed to us is not what it should be: XML, arguments, configuration, a state file."""
 
 
+class TooNew(BadInput):
+    """A later version wrote it: only that one may act on it, since nobody else knows all that it says."""
+
+
 class Refused(LibhookError):
     """The guest may not have a device, or the operation must not go on."""
 

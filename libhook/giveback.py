@@ -11,7 +11,7 @@ from contextlib import suppress
 from libhook.address import PciAddress
 from libhook.domain import Domain, HostDevice
 from libhook.effects import holders, libvirtd, sysfs
-from libhook.errors import BadInput, LibhookError, unanswered
+from libhook.errors import BadInput, LibhookError, TooNew, unanswered
 from libhook.event import OPERATIONS, Event, Operation
 from libhook.held import Held, HeldDevice, Recorded
 from libhook.plan import Plan, Record, Warn
@@ -195,9 +195,14 @@ def release(session: Session, event: Event, domain: Domain | None) -> None:
 
 
 def load(session: Session, domain: Domain) -> tuple[Held | None, bool]:
-    """The guest's record, and whether it is broken: a guest that runs, or has run, has its records all the same."""
+    """The guest's record, and whether it is broken: a guest that runs, or has run, has its records all the same.
+
+    One of a later version is left alone: that version gives back what it holds, and records it.
+    """
     try:
         return session.state.load(domain.uuid), False
+    except TooNew:
+        raise
     except BadInput as error:
         session.log.add("error", "not given back", reason=error.message, hint=error.hint)
         return None, True

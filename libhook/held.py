@@ -8,8 +8,13 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from libhook.address import PciAddress
 from libhook.domain import Extra, Kind
-from libhook.errors import BadInput
+from libhook.errors import BadInput, TooNew
 from libhook.plan import Move
+
+FORMAT = 1
+"""Of what is written. A later one says what a reader of this one must know and does not; what such a reader may pass
+over is a new field, with a default where it is read. What has no number is of the first.
+"""
 
 Phase = Literal["preparing", "prepared", "starting", "refused", "started", "releasing"]
 """``starting``: every device was verified to be on vfio, and QEMU is about to run.
@@ -85,7 +90,7 @@ class Held(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        fields = self._asdict()
+        fields = {"format": FORMAT, **self._asdict()}
         fields["libvirtd"] = list(self.libvirtd)
         fields["devices"] = [
             {
@@ -100,9 +105,12 @@ class Held(NamedTuple):
 
     @classmethod
     def from_json(cls, value: object) -> "Held":
-        """Field by field; BadInput when anything is not as we write it."""
-        match {"detached": [], **value} if isinstance(value, dict) else value:  # an earlier version had none
+        """Field by field; BadInput when anything is not as we write it, TooNew where a later version wrote it."""
+        match {"format": 1, "detached": [], **value} if isinstance(value, dict) else value:  # earlier ones had none
+            case {"format": int(written)} if written > FORMAT:
+                raise TooNew(f"in format {written}, and this one reads {FORMAT}")
             case {
+                "format": int(),
                 "uuid": str(uuid),
                 "name": str(name),
                 "virt": str(virt),

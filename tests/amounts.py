@@ -27,10 +27,12 @@ class Amounts(NamedTuple):
     """One of so many faults of docs/faults.md is played."""
     variants: int
     """One of so many variants of a test on the simulated host is played."""
+    upgraded: int = 200
+    """Lives of a guest across upgrades."""
 
 
 AMOUNTS = {
-    "quick": Amounts(examples=20, inputs=500, starts=50, beside=10, crashes=12, faults=12, variants=8),
+    "quick": Amounts(examples=20, inputs=500, starts=50, beside=10, crashes=12, faults=12, variants=8, upgraded=6),
     "default": Amounts(examples=90, inputs=2_000, starts=1_000, beside=100, crashes=1, faults=1, variants=1),
     "long": Amounts(examples=4_100, inputs=100_000, starts=1_000, beside=100, crashes=1, faults=1, variants=1),
 }[PROFILE]

@@ -29,12 +29,14 @@ class Clone:
         self.here = folder / "clone"
         self.host = folder / "host"
         self.bin = folder / "bin"
-        for made in (self.host, self.bin, self.here / "libhook/handlers", self.here / "hooks"):
+        parts = [self.here / part for part in ("libhook/handlers", "libhook/effects", "hooks")]
+        for made in (self.host, self.bin, *parts):
             made.mkdir(parents=True)
         shutil.copy(ROOT / "install.sh", self.here)
         shutil.copytree(ROOT / "packaging", self.here / "packaging")
         for name in ("__init__.py", "py.typed", "handlers/__init__.py"):
             (self.here / "libhook" / name).touch()
+        shutil.copy(ROOT / "libhook/effects/version.py", self.here / "libhook/effects")
         (self.here / "libhook/cli.py").write_text(MAIN)
         (self.here / "libhook/__main__.py").write_text("import sys\nprint('demo plays', sys.argv[1:])\n")
         (self.here / "hooks/qemu").write_text(LAUNCHER)
@@ -93,6 +95,11 @@ class Clone:
         domains.mkdir(parents=True, exist_ok=True)
         (domains / "5d1c").write_text(record)
 
+    def version(self) -> str:
+        """The folder that the hook names, as the host knows it."""
+        (found,) = re.findall(r"(?m)^lib=/(.*) # install.sh sets this$", (self.host / HOOK).read_text())
+        return str(found)
+
     def files(self) -> dict[str, tuple[int, bytes]]:
         """Everything on the host: path, mode, and for files the content."""
         return {
@@ -109,7 +116,8 @@ def _clone(tmp_path: Path) -> Clone:
     return Clone(tmp_path)
 
 
-def _put_other_hook(clone: Clone) -> Path:
+def put_other_hook(clone: Clone) -> Path:
+    """Somebody else's, where libvirtd looks first."""
     hook = clone.host / HOOK
     hook.parent.mkdir(parents=True)
     hook.write_text("#!/bin/sh\n# somebody else's\n")
@@ -120,23 +128,25 @@ def test_puts_package_command_and_hook_in_place(clone: Clone) -> None:
     """The three parts are there with the modes of a root-owned program, and the hook knows its package."""
     done = clone.run()
     assert (done.returncode, done.stderr) == (0, "")
-    files = clone.files()
-    assert {files[f"{LIB}/libhook/{name}"][0] for name in ("cli.py", "py.typed", "handlers/__init__.py")} == {0o644}
-    assert files[f"{LIB}/libhook/handlers"][0] == 0o755
+    files, version = clone.files(), clone.version()
+    assert {files[f"{version}/libhook/{name}"][0] for name in ("cli.py", "py.typed", "handlers/__init__.py")} == {0o644}
+    assert files[f"{version}/libhook/handlers"][0] == files[f"{version}/hooks/qemu"][0] == 0o755
+    assert files[f"{version}/lock"] == (0o600, b"")
     assert files["usr/local/bin/libhook"][0] == files[HOOK][0] == 0o755
     assert files[COMPLETION] == (0o644, (ROOT / "packaging/libhook.bash").read_bytes())
-    assert b"\nlib=/usr/local/lib/libhook # install.sh sets this\n" in files[HOOK][1]
-    assert not [name for name in files if ".new" in name or ".old" in name]
+    assert Path(version).parent == Path(LIB, "versions")
+    assert f'"/{version}"' in files["usr/local/bin/libhook"][1].decode()
+    assert not [name for name in files if ".new" in name or ".gone" in name]
 
 
 def test_modules_are_compiled_for_where_they_will_be(clone: Clone) -> None:
     """Each module has its bytecode, and a traceback names the installed file, not the build's folder."""
     clone.run("--prefix", "/usr")
-    package = clone.host / "usr/lib/libhook/libhook"
+    package = clone.host / clone.version() / "libhook"
     modules = sorted(package.rglob("*.py"))
     compiled = sorted(package.rglob("*.pyc"))
     assert len(modules) == len(compiled) > 0
-    assert all(b"/usr/lib/libhook/libhook/" in path.read_bytes() for path in compiled)
+    assert all(f"/{clone.version()}/libhook/".encode() in path.read_bytes() for path in compiled)
     assert not any(str(clone.host).encode() in path.read_bytes() for path in compiled)
 
 
@@ -158,8 +168,8 @@ def test_installing_twice_is_installing_once(clone: Clone) -> None:
     (clone.here / "libhook/cli.py").write_text("changed = True\n")
     (clone.here / "libhook/py.typed").unlink()
     clone.run()
-    assert clone.files()[f"{LIB}/libhook/cli.py"][1] == b"changed = True\n"
-    assert f"{LIB}/libhook/py.typed" not in clone.files()
+    assert clone.files()[f"{clone.version()}/libhook/cli.py"][1] == b"changed = True\n"
+    assert f"{clone.version()}/libhook/py.typed" not in clone.files()
 
 
 def test_dry_run_says_everything_and_changes_nothing(clone: Clone) -> None:
@@ -167,7 +177,7 @@ def test_dry_run_says_everything_and_changes_nothing(clone: Clone) -> None:
     said = clone.run("--dry-run").stdout
     assert clone.files() == {}
     clone.run()
-    for name in (HOOK, COMPLETION, "usr/local/bin/libhook", f"{LIB}/hooks/qemu", f"{LIB}/libhook"):
+    for name in (HOOK, COMPLETION, "usr/local/bin/libhook", clone.version()):
         assert name in clone.files()
         assert f"{clone.host}/{name}" in said
     before = clone.files()
@@ -177,7 +187,7 @@ def test_dry_run_says_everything_and_changes_nothing(clone: Clone) -> None:
 
 def test_a_hook_of_somebody_else_is_left_alone(clone: Clone) -> None:
     """Where another qemu hook stands, ours goes into qemu.d and the user is told."""
-    other = _put_other_hook(clone)
+    other = put_other_hook(clone)
     done = clone.run()
     assert "another hook stands in" in done.stdout
     assert other.read_text().endswith("somebody else's\n")
@@ -186,7 +196,7 @@ def test_a_hook_of_somebody_else_is_left_alone(clone: Clone) -> None:
 
 def test_a_dangling_link_is_somebody_elses_hook(clone: Clone) -> None:
     """A link to a file that is away for the moment is not overwritten either."""
-    other = _put_other_hook(clone)
+    other = put_other_hook(clone)
     other.unlink()
     other.symlink_to("/nowhere/hook")
     clone.run()
@@ -196,7 +206,7 @@ def test_a_dangling_link_is_somebody_elses_hook(clone: Clone) -> None:
 
 def test_two_hooks_of_somebody_else_leave_no_place(clone: Clone) -> None:
     """A file that is called as ours would be is not overwritten; it is said before anything is changed."""
-    other = _put_other_hook(clone).parent / "qemu.d/libhook"
+    other = put_other_hook(clone).parent / "qemu.d/libhook"
     other.parent.mkdir()
     other.write_text("#!/bin/sh\n# not ours\n")
     before = clone.files()
@@ -206,31 +216,12 @@ def test_two_hooks_of_somebody_else_leave_no_place(clone: Clone) -> None:
 
 def test_libvirtd_never_runs_the_hook_twice(clone: Clone) -> None:
     """When the other hook has gone, ours moves to its place instead of standing in both."""
-    other = _put_other_hook(clone)
+    other = put_other_hook(clone)
     clone.run()
     other.unlink()
     clone.run()
     assert HOOK in clone.files()
     assert OUR_HOOK_IN_D not in clone.files()
-
-
-@pytest.mark.parametrize("with_other_hook", [False, True])
-def test_uninstall_leaves_nothing(clone: Clone, with_other_hook: bool) -> None:
-    """After --uninstall the host is as it was, to the last folder, and a second one does no harm."""
-    (clone.host / "usr/local/bin").mkdir(parents=True)
-    if with_other_hook:
-        _put_other_hook(clone)
-    before = clone.files()
-    clone.run()
-    clone.run()
-    (clone.host / "run/libhook").mkdir(parents=True)
-    (clone.host / "run/libhook/lock").touch()
-    done = clone.run("--uninstall")
-    assert (done.returncode, done.stderr) == (0, "")
-    (clone.host / "run").rmdir()
-    assert clone.files() == before
-    assert clone.run("--uninstall").returncode == 0
-    assert clone.files() == before
 
 
 def test_another_prefix_need_not_be_remembered_and_is_the_only_one(clone: Clone) -> None:
@@ -243,45 +234,6 @@ def test_another_prefix_need_not_be_remembered_and_is_the_only_one(clone: Clone)
     assert clone.files() == before
     clone.run("--uninstall")
     assert clone.files() == {}
-
-
-def test_uninstall_keeps_the_configuration(clone: Clone) -> None:
-    """What the administrator wrote stays, and is mentioned."""
-    config = clone.host / "etc/libhook/config.toml"
-    config.parent.mkdir(parents=True)
-    config.write_text("dry_run = true\n")
-    clone.run()
-    assert str(config) in clone.run("--uninstall").stdout
-    assert config.exists()
-
-
-def test_uninstall_is_refused_while_a_guest_holds_a_device(clone: Clone) -> None:
-    """Nothing is removed, and the guest is named without what a terminal would obey."""
-    clone.run()
-    clone.guest_holds('{"uuid": "5d1c", "name": "win\x1b[2J11", "phase": "started", "devices": []}')
-    before = clone.files()
-    done = clone.run("--uninstall")
-    assert done.returncode == 1
-    assert "win[2J11" in done.stderr
-    assert "\x1b" not in done.stderr
-    assert clone.files() == before
-
-
-def test_a_torn_record_still_counts_as_a_guest(clone: Clone) -> None:
-    """A state file that cannot be read is named by its file and refuses too."""
-    clone.run()
-    clone.guest_holds("")
-    done = clone.run("--uninstall")
-    assert done.returncode == 1
-    assert "5d1c" in done.stderr
-
-
-def test_a_guest_that_was_refused_holds_nothing(clone: Clone) -> None:
-    """The memory of a refused start does not stand in the way of --uninstall."""
-    clone.run()
-    clone.guest_holds('{"name": "win11", "phase": "refused", "devices": []}')
-    assert clone.run("--uninstall").returncode == 0
-    assert not (clone.host / "run/libhook").exists()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
+from libhook.effects import version
 from libhook.errors import LibhookError, remedy_of
 
 _CRASHED = 255
@@ -136,11 +137,12 @@ def _run(task: Callable[[], None], keep: set[int], gate: int) -> NoReturn:
         os.setsid()
         detach_standard_streams()
         first = 3
-        for descriptor in sorted(keep | {gate}):
+        for descriptor in sorted(keep | {gate} | version.held()):
             if descriptor >= first:
                 os.closerange(first, descriptor)
                 first = descriptor + 1
-                os.set_inheritable(descriptor, True)  # the task may be a program
+        for descriptor in keep - {-1}:
+            os.set_inheritable(descriptor, True)  # the task may be a program
         os.closerange(first, os.sysconf("SC_OPEN_MAX"))
         begin = os.read(gate, 1)
         os.close(gate)

@@ -27,7 +27,7 @@ from libhook.address import PciAddress
 from libhook.effects import files, libvirtd, locks, sysfs
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
-from libhook.errors import BadInput, LibhookError, unanswered
+from libhook.errors import BadInput, LibhookError, TooNew, unanswered
 from libhook.held import Held, Process
 from libhook.host import Binding, Claim
 
@@ -106,7 +106,7 @@ class State:
         return f"device-{address}" if group is None else f"group-{group}"
 
     def load(self, uuid: str) -> Held | None:
-        """A guest's record; None when there is none, or it is of another boot. BadInput when it is broken."""
+        """A guest's record; None when there is none, or it is of another boot. BadInput when broken, or TooNew."""
         path = self._record(uuid)
         text = files.read(path)
         if text is None:
@@ -115,6 +115,9 @@ class State:
             held = Held.from_json(json.loads(text))
             if held.uuid != uuid:
                 raise BadInput(f"it is of {held.uuid}")
+        except TooNew as error:
+            hint = "install that one again: it knows what to give back"
+            raise TooNew(f"{path}: a later libhook wrote it, {error.message}", hint) from None
         except (ValueError, RecursionError, BadInput) as error:
             reason = error.message if isinstance(error, BadInput) else str(error)
             raise BadInput(
@@ -181,9 +184,9 @@ class State:
         for candidate in (uuid,) if named else self.uuids():
             try:
                 held = self.load(candidate)
-            except BadInput:
+            except BadInput as error:
                 if named:
-                    return Claim(uuid, f"{uuid}, whose record is broken")
+                    return Claim(uuid, f"{uuid}, whose record is {'too new' if type(error) is TooNew else 'broken'}")
             else:
                 if held and held.holds(address):
                     return Claim(held.uuid, held.name)

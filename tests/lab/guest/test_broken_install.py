@@ -16,7 +16,7 @@ from trail import expect_failed, expect_given, expect_returned, records
 PYTHON = Path("/usr/bin/python3")
 LXML = Path("/usr/lib/python3/dist-packages/lxml")
 HOOK = Path("/etc/libvirt/hooks/qemu")
-PACKAGE = Path("/usr/local/lib/libhook/libhook")
+(PACKAGE,) = Path("/usr/local/lib/libhook/versions").glob("*/libhook")
 BROKEN = "libhook itself does not run (python3 ended with status "
 REMEDY = "): libhook status shows why, install.sh repairs it"
 NO_LXML = "libhook itself failed at prepare: ModuleNotFoundError: No module named 'lxml': reinstall it with install.sh"

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""install.sh --uninstall: it leaves nothing, and is refused where that would take a guest's way back."""
+
+from pathlib import Path
+
+import pytest
+from test_install import Clone, put_other_hook
+
+
+@pytest.fixture(name="clone")
+def _clone(tmp_path: Path) -> Clone:
+    return Clone(tmp_path)
+
+
+@pytest.mark.parametrize("with_other_hook", [False, True])
+def test_uninstall_leaves_nothing(clone: Clone, with_other_hook: bool) -> None:
+    """After --uninstall the host is as it was, to the last folder, and a second one does no harm."""
+    (clone.host / "usr/local/bin").mkdir(parents=True)
+    if with_other_hook:
+        put_other_hook(clone)
+    before = clone.files()
+    clone.run()
+    clone.run()
+    (clone.host / "run/libhook").mkdir(parents=True)
+    (clone.host / "run/libhook/lock").touch()
+    done = clone.run("--uninstall")
+    assert (done.returncode, done.stderr) == (0, "")
+    (clone.host / "run").rmdir()
+    assert clone.files() == before
+    assert clone.run("--uninstall").returncode == 0
+    assert clone.files() == before
+
+
+def test_uninstall_keeps_the_configuration(clone: Clone) -> None:
+    """What the administrator wrote stays, and is mentioned."""
+    config = clone.host / "etc/libhook/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("dry_run = true\n")
+    clone.run()
+    assert str(config) in clone.run("--uninstall").stdout
+    assert config.exists()
+
+
+def test_uninstall_is_refused_while_a_guest_holds_a_device(clone: Clone) -> None:
+    """Nothing is removed, and the guest is named without what a terminal would obey."""
+    clone.run()
+    clone.guest_holds('{"uuid": "5d1c", "name": "win\x1b[2J11", "phase": "started", "devices": []}')
+    before = clone.files()
+    done = clone.run("--uninstall")
+    assert done.returncode == 1
+    assert "win[2J11" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert clone.files() == before
+
+
+def test_a_torn_record_still_counts_as_a_guest(clone: Clone) -> None:
+    """A state file that cannot be read is named by its file and refuses too."""
+    clone.run()
+    clone.guest_holds("")
+    done = clone.run("--uninstall")
+    assert done.returncode == 1
+    assert "5d1c" in done.stderr
+
+
+def test_a_guest_that_was_refused_holds_nothing(clone: Clone) -> None:
+    """The memory of a refused start does not stand in the way of --uninstall."""
+    clone.run()
+    clone.guest_holds('{"name": "win11", "phase": "refused", "devices": []}')
+    assert clone.run("--uninstall").returncode == 0
+    assert not (clone.host / "run/libhook").exists()

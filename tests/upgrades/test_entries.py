@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What another version wrote in /run/libhook: an earlier one's is read, a later one's is left to it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from aftermath import recover
+from cases import DISK, NIC
+from command import libhook
+from plugging import Hypervisor, attach, xml
+from scenario import Host, guest, journal_text
+from watch_play import Watched
+
+from libhook.held import FORMAT
+from libhook.simulation.guests import Guest
+from libhook.simulation.hosts import workstation
+
+UUID = Guest().uuid
+WIN11 = guest(NIC)
+LATER = f"{UUID}.json: a later libhook wrote it, in format {FORMAT + 1}, and this one reads {FORMAT}"
+OTHER = guest(NIC, name="other")._replace(uuid="11111111-2222-3333-4444-555555555555")
+
+
+@pytest.fixture(name="host")
+def _host(root: str) -> Host:
+    return Host(root, workstation())
+
+
+def rewrite(host: Host, **fields: object) -> Path:
+    """The guest's record as another version wrote it; None: that version knew no such field."""
+    record = Path(host.machine.state, "domains", f"{UUID}.json")
+    changed = {**journal_text(host, UUID), **fields}
+    record.write_text(json.dumps({name: value for name, value in changed.items() if value is not None}))
+    return record
+
+
+def test_an_earlier_one_is_read(host: Host) -> None:
+    """Records of the first releases had no number."""
+    host.begin(WIN11)
+    assert journal_text(host, UUID)["format"] == FORMAT
+    rewrite(host, format=None, detached=None)
+    assert host.event(WIN11, "release", "shutdown").code == 0
+    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
+    assert host.trail == [f"start {NIC} success", f"stop {NIC} success"]
+
+
+@pytest.mark.parametrize("operation", ["prepare", "start"])
+def test_a_later_one_refuses_the_start(host: Host, operation: str) -> None:
+    """In one line, with what to do; nothing is written."""
+    host.begin(WIN11)
+    rewrite(host, format=FORMAT + 1, devices={"in": "another way"})
+    outcome = host.event(WIN11, operation)
+    assert outcome.code == 1
+    assert outcome.line.endswith(f"{LATER}: install that one again: it knows what to give back")
+    assert outcome.writes == ()
+
+
+@pytest.mark.parametrize("operation", ["started", "reconnect", "release"])
+def test_a_later_one_harms_no_guest_and_is_left_alone(host: Host, operation: str) -> None:
+    """It is logged; the version that wrote it gives back what it holds, and records it."""
+    host.begin(WIN11)
+    before, record = journal_text(host, UUID), rewrite(host, format=FORMAT + 1)
+    files, trail = host.everything(), host.trail
+    outcome = host.event(WIN11, operation, "shutdown" if operation == "release" else "-")
+    assert (outcome.code, outcome.stderr, outcome.writes) == (0, (), ())
+    assert LATER in outcome.logged("failed")[0]["reason"]
+    assert (host.everything(), host.trail) == (files, trail)
+    record.write_text(json.dumps(before))
+    host.event(WIN11, "release", "shutdown")
+    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
+
+
+def test_its_devices_are_nobody_else_s(host: Host) -> None:
+    """Another guest is refused them, and told why; so is who would plug one in."""
+    host.begin(WIN11)
+    rewrite(host, format=FORMAT + 1)
+    outcome = host.event(OTHER, "prepare")
+    assert outcome.code == 1
+    assert f"{UUID}, whose record is too new" in outcome.line
+    assert host.driver(NIC) == "vfio-pci"
+
+
+def test_commands_name_it(host: Host) -> None:
+    """And the rest of what they do is done."""
+    host.libvirt.start(WIN11)
+    record = rewrite(host, format=FORMAT + 1)
+    text = record.read_text()
+    assert LATER in attach(host, Hypervisor(host), xml(DISK)).error
+    for command in ("status", "recover"):
+        done = libhook(host, command)
+        assert done.code == 1
+        assert LATER in done.err
+    recover(host)
+    assert (record.read_text(), host.driver(DISK), host.driver(NIC)) == (text, "nvme", "vfio-pci")
+
+
+@pytest.mark.parametrize("later", [{"format": 2}, [1, 2, 3], {UUID: {"life": "other", "devices": []}}, "text"])
+def test_what_a_later_one_remembers_beside_it_is_passed_over(host: Host, later: object) -> None:
+    """Where devices were, and what a watch saw: without it only that is not known, and no guest has less."""
+    host.state.prepare()
+    Path(host.machine.state, "watched.json").write_text(json.dumps(later))
+    Path(host.machine.state, f"homes/{NIC}").write_text(json.dumps(later))
+    for file in ("watched.json", f"homes/{NIC}"):
+        Path(host.machine.state, file).chmod(0o600)
+    watch = Watched(host)
+    watch.connect()
+    watch.begin(WIN11)
+    host.libvirt.stop("win11", "shutdown")
+    watch.tell("ended", "")
+    assert [entry for entry in host._lines("libhook") if entry["level"] == "error"] == []
+    assert host.trail == [f"start {NIC} success", f"stop {NIC} success"]
+    assert host.driver(NIC) == "e1000e"
