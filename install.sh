@@ -8,8 +8,10 @@ umask 022
 # The distribution's own interpreter, never a version manager's: lxml and the audit bindings belong to it.
 python=/usr/bin/python3
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-prefix='' root='' mode=install dry=no made='' half=''
-trap '[ -z "$half" ] || rm -f -- "$half"' EXIT
+prefix='' root='' mode=install dry=no made='' half='' silenced='' stopped=''
+patience=40 # seconds that --uninstall waits for whoever is at work; a start may take 30
+trap undo EXIT
+trap 'exit 1' HUP INT TERM
 
 usage() {
     cat <<'EOF'
@@ -48,6 +50,17 @@ run() {
 
 needs_root() {
     [ "$dry" = yes ] || [ -n "$root" ] || [ "$(id -u)" -eq 0 ] || die "$1 needs root; run it with sudo"
+}
+
+# Takes back what an uninstallation that is refused, or ended in the middle, has begun.
+undo() {
+    [ -z "$half" ] || rm -f -- "$half"
+    if [ -n "$silenced" ]; then
+        [ -d "$root$lib/versions" ] || [ ! -d "$root$lib/versions.gone" ] ||
+            mv -- "$root$lib/versions.gone" "$root$lib/versions"
+        for_each_of_ours chmod 755
+    fi
+    [ -z "$stopped" ] || systemctl start libhook-watch.service
 }
 
 # shellcheck source=packaging/distribution.sh
@@ -185,31 +198,37 @@ install() {
     [ "$dry" = yes ] || say "to record what others plug in and out, too: systemctl enable --now libhook-watch"
 }
 
-# Guests are named by whoever defines them; what a terminal would obey is left out.
-holders() {
-    for record in "$root/run/libhook/domains"/*; do
-        [ -e "$record" ] || continue
-        ! grep -q '"phase": *"refused"' "$record" || continue # has nothing
-        guest=$(grep -o '"name": *"[^"]*"' "$record" | head -n 1 | cut -d '"' -f 4 | tr -cd '[:print:]')
-        say "${guest:-$(basename -- "$record")}"
+# Runs a command for each of our hooks.
+for_each_of_ours() {
+    for file in "$root$hooks/qemu" "$root$hooks/qemu.d/libhook"; do
+        ! is_ours "$file" || "$@" "$file"
     done
 }
 
 uninstall() {
     needs_root "uninstalling"
-    held=$(holders | sort -u | paste -s -d , -)
-    [ -z "$held" ] || die "a guest still has its devices through libhook: $held; shut it down, or run libhook recover"
-    for file in "$hooks/qemu" "$hooks/qemu.d/libhook"; do
-        ! is_ours "$root$file" || run rm -f -- "$root$file"
-    done
+    [ ! -d "$root$lib" ] || alone
+    reason=$(versions held "$root/run/libhook") || die "$reason"
+    # First nobody begins any more: libvirtd passes over what is not executable, and a shell that has begun can read on.
+    [ "$dry" = yes ] || silenced=yes
+    for_each_of_ours run chmod 644
+    if has_systemd && systemctl --quiet is-active libhook-watch.service; then
+        [ "$dry" = yes ] || stopped=yes
+        run systemctl stop libhook-watch.service
+    fi
+    if [ "$dry" = no ]; then
+        reason=$(versions retire "$root$lib/versions" "$root/run/libhook" "$patience") || die "$reason"
+    fi
+    for_each_of_ours run rm -f --
+    silenced='' stopped=''
     if has_systemd && [ -e "$units/libhook-watch.service" ]; then
-        run systemctl disable --now --quiet libhook-watch.service || true # it may never have been enabled
+        run systemctl disable --quiet libhook-watch.service || true # it may never have been enabled
     fi
     made=$(sort -r "$root$lib/folders" 2>/dev/null) || made=''
     run rm -f -- "$root$prefix/bin/libhook" "$root$lib/folders" "$root$units/libhook-watch.service" \
         "$root$completions/libhook"
     ! has_systemd || run systemctl daemon-reload
-    run rm -rf -- "$root$lib/versions" "$root$lib/lock" "$root$lib/libhook" "$root$lib/hooks"
+    run rm -rf -- "$root$lib/versions" "$root$lib/versions.gone" "$root$lib/lock" "$root$lib/libhook" "$root$lib/hooks"
     run rm -rf -- "$root/run/libhook"
     say "$made" | while IFS= read -r name; do
         [ -z "$name" ] || [ ! -d "$root$name" ] || run rmdir -- "$root$name" 2>/dev/null || true # in use by others

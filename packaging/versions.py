@@ -4,13 +4,19 @@
 versions.py alone             let no other install.sh in, by descriptor 9, which install.sh keeps open
 versions.py same ONE OTHER    whether two folders hold the same, by their names, rights and content
 versions.py clean ALL KEEP... remove the versions in the folder ALL but these, as far as nobody runs from them
+versions.py held STATE        whether a guest has something by the records there (libhook/held.py), and which
+versions.py retire ALL STATE SECONDS
+                              wait for whoever is at work, look again, and move all away if no guest has anything
 """
 
 import fcntl
+import json
 import os
 import shutil
+import signal
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
@@ -55,7 +61,7 @@ def clean(versions: str, keep: set[str]) -> None:
     for name in ["", *os.listdir(versions)]:
         folder = f"{versions}/{name}"
         shutil.rmtree(gone, ignore_errors=True)  # first of all what another left
-        if name in ("", ".gone") or folder in keep:
+        if name in ("", ".gone") or name in keep:
             continue
         with suppress(BlockingIOError):
             lock = locked(f"{folder}/lock")
@@ -79,8 +85,69 @@ def locked(path: str) -> int:
     return lock
 
 
+def held(state: str) -> list[str]:
+    """The guests' names, without what a terminal would obey; where a record cannot be read, the file's."""
+    found = set()
+    with suppress(FileNotFoundError):
+        for name in os.listdir(f"{state}/domains"):
+            try:
+                with open(f"{state}/domains/{name}", encoding="utf-8", errors="replace") as file:
+                    record = json.load(file)
+                over = record["phase"] in ("refused", "releasing")
+                if not any(device["move"] or not over for device in record["devices"]):
+                    continue
+                name = str(record["name"])
+            except (OSError, ValueError, TypeError, KeyError, RecursionError):
+                pass
+            found.add("".join(filter(str.isprintable, name)))
+    return sorted(found)
+
+
+def retire(versions: str, state: str, seconds: float) -> list[str]:
+    """What is in the way, or nothing, and then no version is left.
+
+    From the last look on nobody can begin: every version is locked until it is gone.
+    """
+    until = time.monotonic() + seconds
+    paths = []
+    for folder, prefix in ((f"{state}/locks", "domain-"), (versions, "")):
+        with suppress(FileNotFoundError):
+            paths += [f"{folder}/{name}" for name in os.listdir(folder) if name.startswith(prefix)]
+    for path in paths:
+        lock = f"{path}/lock" if path.startswith(versions) else path
+        while True:
+            try:
+                locked(lock)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    return [f"{lock} is held by {_who(lock)}: let it end, or end it, and try again"]
+            time.sleep(0.05)
+    if guests := held(state):
+        return [in_the_way(guests)]
+    with suppress(FileNotFoundError):
+        shutil.rmtree(f"{versions}.gone", ignore_errors=True)
+        os.rename(versions, f"{versions}.gone")
+    return []
+
+
+def in_the_way(guests: list[str]) -> str:
+    """Why nothing is uninstalled."""
+    return f"a guest still has its devices through libhook: {', '.join(guests)}; shut it down, or run libhook recover"
+
+
+def _who(path: str) -> str:
+    """By the kernel's list; the number is of who took the lock, and a child of his may be left that has it still."""
+    inode = os.stat(path).st_ino
+    with open("/proc/locks", encoding="ascii") as file:
+        fields = [line.split() for line in file]
+    pids = sorted({one[4] for one in fields if one[5].endswith(f":{inode}")})
+    return f"process {' '.join(pids)}, or a child that it left" if pids else "somebody"
+
+
 def main(what: str, *paths: str) -> int:
-    """One command."""
+    """One command; Ctrl-C ends it without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if what == "alone":
         try:
             fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,6 +157,9 @@ def main(what: str, *paths: str) -> int:
         return 0 if same(*paths) else 1
     elif what == "clean":
         clean(paths[0], set(paths[1:]))
+    elif reasons := held(paths[0]) if what == "held" else retire(paths[0], paths[1], float(paths[2])):
+        sys.stdout.write(in_the_way(reasons) if what == "held" else reasons[0])
+        return 1
     return 0
 
 

@@ -73,14 +73,18 @@ stage() {
     run "$python" -I -m compileall -q --invalidation-mode timestamp -s "$new" -p "$version" "$new/libhook"
 }
 
+# Lets no other install.sh in. The lock's file is root's alone, as others could keep it.
+alone() {
+    [ "$dry" = no ] || return 0
+    (umask 077 && : >>"$root$lib/lock")
+    exec 9>>"$root$lib/lock"
+    versions alone || die "another install.sh is at work; try again when it has ended"
+}
+
 # A version that stands is never changed, since somebody may run from it: one that is not whole has another beside it.
 install_version() {
     folder "$lib/versions"
-    [ "$dry" = yes ] || {
-        (umask 077 && : >>"$root$lib/lock")
-        exec 9>>"$root$lib/lock"
-        versions alone || die "another install.sh is at work; try again when it has ended"
-    }
+    alone
     new=$root$lib/versions/.new id=$(identity "$here") copy=''
     while :; do
         version=$lib/versions/$id$copy
@@ -94,9 +98,9 @@ install_version() {
     else
         run mv -- "$new" "$root$version"
     fi
-    keep=$(for name in $before; do say "$root$name"; done)
-    # shellcheck disable=SC2086 # --prefix takes no blanks
-    run versions clean "$root$lib/versions" "$root$version" $keep
+    keep=$(for name in $before; do say "${name##*/}"; done)
+    # shellcheck disable=SC2086 # the names of versions
+    run versions clean "$root$lib/versions" "${version##*/}" $keep
     # As the first releases were laid out: who runs from there has no lock, and has had the time until this installation.
     if [ -e "$root$lib/libhook" ] && ! say "$before" | grep -qxF -- "$lib"; then
         run rm -rf -- "$root$lib/libhook" "$root$lib/hooks"

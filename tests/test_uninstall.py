@@ -44,7 +44,7 @@ def test_uninstall_keeps_the_configuration(clone: Clone) -> None:
 def test_uninstall_is_refused_while_a_guest_holds_a_device(clone: Clone) -> None:
     """Nothing is removed, and the guest is named without what a terminal would obey."""
     clone.run()
-    clone.guest_holds('{"uuid": "5d1c", "name": "win\x1b[2J11", "phase": "started", "devices": []}')
+    clone.guest_holds('{"uuid": "5d1c", "name": "win\\u001b[2J11", "phase": "started", "devices": [{"move": null}]}')
     before = clone.files()
     done = clone.run("--uninstall")
     assert done.returncode == 1

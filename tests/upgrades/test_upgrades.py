@@ -6,23 +6,28 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 
 import pytest
 from amounts import AMOUNTS
 from cases import NIC
-from scenario import Host, guest
-from upgrading import RENAMED, Versions
+from scenario import Host
+from upgrading import (
+    RENAMED,
+    WIN11,
+    Begun,
+    Versions,
+    begun,
+    descends,
+    is_locked,
+    stat_of,
+    until,
+)  # fmt: skip
 
 from libhook.simulation import faults
 from libhook.simulation.hosts import nic
 
-WIN11 = guest(NIC)
-ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 NO_LIBVIRTD = """# libvirt's bindings where no libvirtd answers
 import time
 class libvirtError(Exception):
@@ -67,66 +72,6 @@ def upgrade_twice(versions: Versions) -> None:
     versions.install("third")
 
 
-class Begun:
-    """A program that has begun, and is given the rest of its input when it is told to go on."""
-
-    def __init__(self, command: list[str | Path], root: str) -> None:
-        """It stands at its input soon."""
-        self.process = subprocess.Popen(
-            command,
-            env={**ENVIRONMENT, "LIBHOOK_ROOT": root},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def go_on(self, rest: bytes) -> tuple[int, bytes, bytes]:
-        """How it ended, and what it said."""
-        out, error = self.process.communicate(rest, timeout=60)
-        return self.process.returncode, out, error
-
-
-@contextmanager
-def begun(versions: Versions, root: str, operation: str) -> Iterator[Begun]:
-    """The hook of this event, which has begun to read the guest's XML."""
-    it = Begun([versions.hook, WIN11.name, operation, "begin", "-"], root)
-    until(lambda: b"cat" in _commands(it.process.pid))
-    yield it
-    assert it.process.poll() is not None
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait for it."""
-    last = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < last
-        time.sleep(0.005)
-
-
-def _commands(pid: int) -> list[bytes]:
-    """What runs below a process, by name."""
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            if name.isdigit() and (fields := _stat(name)) and _descends(int(fields[1]), pid):
-                found.append(Path(f"/proc/{name}/comm").read_bytes().strip())
-        except OSError:
-            continue
-    return found
-
-
-def _stat(pid: str) -> list[bytes]:
-    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-
-
-def _descends(pid: int, ancestor: int) -> bool:
-    while pid > 1:
-        if pid == ancestor:
-            return True
-        pid = int(_stat(str(pid))[1])
-    return False
-
-
 def driver(root: str) -> str:
     """What the card is on."""
     return Path(root, "sys/bus/pci/devices", NIC, "driver").readlink().name
@@ -168,16 +113,13 @@ def test_a_version_stays_as_long_as_somebody_runs_from_it(versions: Versions, ro
     first = versions.named
     faults.hold(root, NIC)
     with begun(versions, root, "prepare") as hook:
-        assert hook.process.stdin
-        hook.process.stdin.write(WIN11.xml(1, False))
-        hook.process.stdin.close()
+        hook.begin_with(WIN11.xml(1, False))
         until(lambda: Path(root, "var/log/writes.jsonl").exists())
         upgrade_twice(versions)
         assert first in versions.there
         python = _python(hook.process.pid)
         os.kill(python, signal.SIGKILL)
         hook.process.wait(30)
-        hook.process.stdin = None
         hook.process.communicate()
     versions.install("second")
     assert first in versions.there
@@ -188,8 +130,8 @@ def test_a_version_stays_as_long_as_somebody_runs_from_it(versions: Versions, ro
 def _python(launcher: int) -> int:
     """The hook's own process, whose children write."""
     for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != launcher and _descends(int(name), launcher):
-            parent = int(_stat(name)[1])
+        if name.isdigit() and int(name) != launcher and descends(int(name), launcher):
+            parent = int(stat_of(name)[1])
             if Path(f"/proc/{name}/comm").read_bytes() == b"python3\n" != Path(f"/proc/{parent}/comm").read_bytes():
                 return int(name)
     raise AssertionError("no Python runs")
@@ -212,7 +154,7 @@ def test_a_command_goes_on_with_its_version(
     Host(root, nic(), launcher=True)
     first = versions.named
     it = Begun([versions.command, *arguments], root)
-    until(lambda: _has_locked(first))
+    until(lambda: is_locked(first))
     upgrade_twice(versions)
     assert first in versions.there
     document = b"" if arguments[0] == "history" else WIN11.xml()
@@ -230,7 +172,7 @@ def test_a_watch_keeps_its_version(versions: Versions, root: str) -> None:
     first = versions.named
     (first / "libvirt.py").write_text(NO_LIBVIRTD)
     it = Begun([versions.command, "watch"], root)
-    until(lambda: _has_locked(first))
+    until(lambda: is_locked(first))
     upgrade_twice(versions)
     assert first in versions.there
     it.process.send_signal(signal.SIGTERM)
@@ -242,15 +184,6 @@ def _goes(first: Path, versions: Versions, at: str) -> bool:
     """Whether it is removed at this installation."""
     versions.install(at)
     return first not in versions.there
-
-
-def _has_locked(version: Path) -> bool:
-    with (version / "lock").open("rb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def test_a_command_whose_version_is_removed_before_it_has_it_is_run_again(versions: Versions, root: str) -> None:
