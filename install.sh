@@ -66,6 +66,8 @@ undo() {
 # shellcheck source=packaging/distribution.sh
 . "$here/packaging/distribution.sh" # install_packages
 
+# shellcheck source=packaging/trust.sh
+. "$here/packaging/trust.sh" # trusted
 # shellcheck source=packaging/versions.sh
 . "$here/packaging/versions.sh" # install_version, command_text, hook_text
 
@@ -157,20 +159,6 @@ mention_selinux() {
     esac
 }
 
-# libvirtd's root imports what stands there: nobody else may be able to put something else in its place.
-trusted_prefix() {
-    part=$prefix
-    while [ ! -e "$part" ]; do part=${part%/*}; done
-    while [ -n "$part" ]; do
-        case $(stat -L -c '%u:%a' -- "$part") in
-        0:*[2367]) die "everybody may write to $part, so root must not import from $prefix; choose another --prefix" ;;
-        0:*) ;;
-        *) die "$part does not belong to root, so root must not import from $prefix; choose another --prefix" ;;
-        esac
-        part=${part%/*}
-    done
-}
-
 # --- what to do ---
 
 install() {
@@ -182,7 +170,7 @@ install() {
     done
     [ "$(grep -c '^lib=' "$here/hooks/qemu")" -eq 1 ] || die "$here/hooks/qemu has not one lib= line; get a whole clone"
     choose_hook
-    [ -n "$root" ] || trusted_prefix
+    [ -n "$root" ] || trusted
     [ -n "$root" ] || install_packages libvirt
     [ -z "$root" ] || run mkdir -p -- "$root"
     install_version
@@ -233,7 +221,7 @@ uninstall() {
     say "$made" | while IFS= read -r name; do
         [ -z "$name" ] || [ ! -d "$root$name" ] || run rmdir -- "$root$name" 2>/dev/null || true # in use by others
     done
-    [ ! -e "$root/etc/libhook/config.toml" ] || say "kept, since you wrote it: $root/etc/libhook/config.toml"
+    [ ! -e "$root$config" ] || say "kept, since you wrote it: $root$config"
     [ "$dry" = yes ] || say "libhook is uninstalled"
 }
 
@@ -270,6 +258,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 hooks=/etc/libvirt/hooks
+config=/etc/libhook/config.toml
 # The hook says where the rest is, unless --prefix does.
 installed=$(sed -n 's|^lib=\(/[A-Za-z0-9/._+-]*\)/lib/libhook\(/versions/[^ ]*\)\{0,1\} #.*|\1|p' \
     "$root$hooks/qemu" "$root$hooks/qemu.d/libhook" 2>/dev/null | head -n 1)

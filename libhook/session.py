@@ -38,6 +38,7 @@ _LOOK_FOR_WRITES = 0.01
 
 def load_config(machine: Machine, name: str, uuid: str) -> Config:
     """The guest's settings, from the file or the defaults. LibhookError when they are broken."""
+    files.expect_trusted(machine.config.rpartition("/")[0], machine.root)
     text = files.read(machine.config, f"chown root:root {machine.config}; chmod 644 {machine.config}")
     return configuration.parse(text, name, uuid) if text else Config()
 

@@ -80,6 +80,27 @@ def overwrite(path: str, text: str) -> None:
         os.fsync(file.fileno())
 
 
+def expect_trusted(folder: str, root: str) -> None:
+    """BadInput where others could write to this folder, or to one above it up to ``root``: they could take it away.
+
+    One that is not there is fine where nobody else could make it.
+    """
+    names = folder.removeprefix(root).split("/")
+    for path in ("/".join((root, *names[1:end])) or "/" for end in range(1, len(names) + 1)):
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise unanswered(error) from None
+        if not stat.S_ISDIR(status.st_mode):
+            raise BadInput(f"{path} is not a folder that only root may write to", "make it one: no link is followed")
+        owned, open_to = status.st_uid in (0, os.geteuid()), status.st_mode & 0o022
+        if not owned or open_to:
+            remedies = (f"chown root:root {path}" if not owned else "", f"chmod go-w {path}" if open_to else "")
+            raise BadInput(f"{path} is not a folder that only root may write to", "; ".join(filter(None, remedies)))
+
+
 def expect_own(folder: str) -> None:
     """LibhookError for a folder that others could write to; OSError where it cannot be looked at."""
     status = os.lstat(folder)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Files in /run/libhook: written whole or not at all, read as what they are, and tidied away."""
 
+import errno
 import os
 import resource
 from pathlib import Path
@@ -12,7 +13,7 @@ from libhook.effects.child import Deadline, ended, spawn
 from libhook.effects.kernel import Machine
 from libhook.effects.state import State
 from libhook.effects.tidy import tidy
-from libhook.errors import BadInput
+from libhook.errors import BadInput, LibhookError
 from libhook.held import Held, Process
 from libhook.simulation.build import build
 from libhook.simulation.hosts import nic
@@ -37,6 +38,17 @@ def test_a_file_that_cannot_be_replaced_is_left_as_it_was(tmp_path: Path) -> Non
     with pytest.raises(IsADirectoryError):
         files.replace(str(tmp_path / "name"), "text")
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "name", tmp_path / "name/inner"]
+
+
+def test_a_folder_that_cannot_be_looked_at_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For want of memory, say: then nobody knows what the configuration says."""
+
+    def fail(path: str) -> os.stat_result:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), path)
+
+    monkeypatch.setattr(os, "lstat", fail)
+    with pytest.raises(LibhookError, match="^/: Cannot allocate memory"):
+        files.expect_trusted("/etc/libhook", "")
 
 
 @pytest.mark.parametrize("length", [100, 5000])

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck shell=sh
+#
+# Part of install.sh: what root imports, runs or obeys is root's own, and so is all above it. Whoever may write to a folder
+# may put something else in the place of what is in it; where it is sticky, in the place of what is not there yet.
+# shellcheck disable=SC2154 # prefix, lib, completions, units, hooks, config: install.sh's
+
+# Refuses where somebody else could change what is installed, with what to do about all of it.
+trusted() {
+    theirs='' open=''
+    for place in "$lib/versions" "$lib/lock" "$lib/folders" "$prefix/bin/libhook" "$completions/libhook" \
+        "$units/libhook-watch.service" "$hooks/qemu" "$hooks/qemu.d/libhook" "$config"; do
+        look_at "$place"
+    done
+    remedy="${theirs:+chown root:root$theirs}${theirs:+${open:+ && }}${open:+chmod go-w$open}"
+    [ -z "$remedy" ] || die "others than root could change what root runs; look at what is there, then: $remedy"
+}
+
+# Notes in $theirs and $open what of a path, and of where its links lead, is another's or open to others. What is meant
+# to be so, a home or /tmp, is not to be mended.
+look_at() {
+    [ "$1" = / ] || look_at "$(dirname -- "$1")"
+    if [ -L "$1" ]; then
+        [ -e "$1" ] || die "$1 is a link that leads nowhere; remove it"
+        target=$(readlink -- "$1")
+        case $target in
+        /*) look_at "$target" ;;
+        *) look_at "$(dirname -- "$1")/$target" ;;
+        esac
+        return
+    fi
+    [ -e "$1" ] || return 0
+    case $(stat -c '%u:%A' -- "$1") in
+    *w[tT]) die "everybody may put files into $1, so root must not run anything from there; choose another --prefix" ;;
+    0:?????w* | 0:????????w*) open=$(with "$1" "$open") ;;
+    0:*) ;;
+    *:?????w* | *:????????w*) theirs=$(with "$1" "$theirs") open=$(with "$1" "$open") ;;
+    *) theirs=$(with "$1" "$theirs") ;;
+    esac
+    case "$theirs $prefix/" in
+    *" $1 "*"$1/"*) die "$1 does not belong to root, so root must not run anything from there; choose another --prefix" ;;
+    esac
+}
+
+# The list $2 with $1 in it.
+with() {
+    case "$2 " in
+    *" $1 "*) say "$2" ;;
+    *) say "$2 $1" ;;
+    esac
+}

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Somebody without any right puts into a folder, or takes out of it, what root would import, run or obey."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cases import NIC
+from command import libhook
+from scenario import Host, guest
+from test_install import Clone
+
+from libhook.simulation.hosts import nic
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has what others could take")
+NOBODY = 65534
+STAFF = 50
+WIN11 = guest(NIC)
+
+
+def as_nobody(act: Callable[[], object]) -> bool:
+    """Whether somebody without any right can do it."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setgroups([STAFF])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            act()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+class Place:
+    """A prefix and folders of configuration for install.sh, all of them and all above them root's own."""
+
+    def __init__(self, folder: Path, clone: Clone) -> None:
+        self.prefix, self.hooks, self.config = (
+            folder / "usr/local",
+            folder / "etc/libvirt/hooks",
+            folder / "etc/libhook",
+        )
+        for made in (self.prefix / "lib/libhook/versions", self.prefix / "bin", self.prefix / "share", self.hooks):
+            made.mkdir(parents=True)
+        self.config.mkdir()
+        self._clone = clone
+        clone.set("hooks", self.hooks)
+        clone.set("config", self.config / "config.toml")
+
+    def install(self) -> "subprocess.CompletedProcess[str]":
+        """What install.sh says to it, before it changes anything."""
+        return self._clone.run("--dry-run", "--prefix", str(self.prefix), destdir=False)
+
+
+@pytest.fixture(name="place")
+def _place(tmp_path: Path) -> Iterator[Place]:
+    folder = Path(tempfile.mkdtemp(prefix="libhook-", dir="/var/cache"))
+    folder.chmod(0o755)
+    yield Place(folder, Clone(tmp_path))
+    shutil.rmtree(folder)
+
+
+def test_where_all_is_root_s_it_is_installed(place: Place) -> None:
+    """As on any host; a folder that is not there yet is made."""
+    assert place.install().returncode == 0
+    shutil.rmtree(place.config)
+    (place.prefix / "lib/libhook/versions").rmdir()
+    done = place.install()
+    assert (done.returncode, "would write" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(("owner", "group", "mode"), [(0, STAFF, 0o2775), (0, 0, 0o777), (NOBODY, 0, 0o755)])
+@pytest.mark.parametrize(
+    "name",
+    ["lib", "lib/libhook", "lib/libhook/versions", "bin", "share", "../../etc/libvirt/hooks", "../../etc/libhook"],
+)
+def test_a_folder_that_others_could_write_to_is_refused(
+    place: Place, name: str, owner: int, group: int, mode: int
+) -> None:
+    """What helps can be pasted; until then somebody could put a module or a hook there."""
+    folder = Path(os.path.normpath(place.prefix / name))
+    os.chown(folder, owner, group)
+    folder.chmod(mode)
+    assert as_nobody((folder / "planted").touch)
+    done = place.install()
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    remedy = line.partition(", then: ")[2]
+    assert re.fullmatch(rf"(chown root:root {folder}|chmod go-w {folder})", remedy)
+    (folder / "planted").unlink()
+    subprocess.run(["/bin/sh", "-c", remedy], check=True)
+    assert not as_nobody((folder / "planted").touch)
+    assert place.install().returncode == 0
+
+
+def test_all_of_it_is_said_at_once(place: Place) -> None:
+    """Debian's /usr/local was staff's for long, every folder of it."""
+    for folder in (place.prefix, *place.prefix.rglob("*")):
+        folder.chmod(0o2775)
+    os.chown(place.prefix / "bin", NOBODY, 0)
+    remedy = place.install().stderr.partition(", then: ")[2]
+    subprocess.run(["/bin/sh", "-c", remedy], check=True)
+    assert remedy.count("chmod") == remedy.count("chown") == 1
+    assert place.install().returncode == 0
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_where_a_link_leads_matters_too(place: Place, relative: bool) -> None:
+    """It was made in root's own folder, and ends in somebody else's; one that leads nowhere yet could anywhere."""
+    theirs = place.prefix / "theirs"
+    (theirs / "lib").mkdir(parents=True)
+    shutil.rmtree(place.prefix / "lib")
+    (place.prefix / "lib").symlink_to("theirs/lib" if relative else theirs / "lib")
+    assert place.install().returncode == 0
+    theirs.chmod(0o777)
+    assert f"chmod go-w {theirs}" in place.install().stderr.replace(f"{place.prefix}/./", f"{place.prefix}/")
+    shutil.rmtree(theirs)
+    assert "is a link that leads nowhere" in place.install().stderr
+
+
+def test_a_prefix_that_is_somebody_s_is_not_to_be_mended(tmp_path: Path, place: Place) -> None:
+    """A home or /tmp is as it should be, and no place for what root runs."""
+    clone = Clone(tmp_path / "again")
+    os.chown(place.prefix, NOBODY, -1)
+    assert f"{place.prefix} does not belong to root" in place.install().stderr
+    said = clone.run("--dry-run", "--prefix", "/tmp/libhook", destdir=False).stderr
+    assert "everybody may put files into /tmp" in said
+    assert "chmod" not in said
+
+
+@pytest.fixture(name="host")
+def _host(root: str) -> Host:
+    """A host on which nothing may be handed over without a trail, and there is none."""
+    host = Host(root, nic(), "audit.required = true\n")
+    for name in ("", "etc", "etc/libhook"):
+        Path(root, name).chmod(0o755)
+    return host
+
+
+@pytest.mark.parametrize("above", ["", ".."])
+def test_a_configuration_that_others_could_remove_refuses(host: Host, above: str) -> None:
+    """It may have said that nothing is handed over without a trail; what is held is given back all the same."""
+    config = Path(host.machine.config)
+    folder = Path(os.path.normpath(config.parent / above))
+    host.begin(WIN11)
+    folder.chmod(0o777)
+    assert as_nobody(
+        lambda: config.rename(config.with_name("away")) if not above else config.parent.rename(f"{folder}/x")
+    )
+    line = f"{folder} is not a folder that only root may write to: chmod go-w {folder}"
+    for operation in ("prepare", "start"):
+        assert host.event(WIN11, operation).line == line
+    for operation in ("started", "release"):
+        assert host.event(WIN11, operation, "shutdown" if operation == "release" else "-").stderr == ()
+    assert host.driver(NIC) == "e1000e"
+    assert f"fail  {line}" in libhook(host, "doctor").out.splitlines()
+    assert host.event(guest(), "prepare").code == 0
+    folder.chmod(0o755)
+    assert host.event(WIN11, "prepare").code == 0
+
+
+@pytest.mark.parametrize("fake", ["link", "another's"])
+def test_a_folder_that_somebody_put_there_refuses(host: Host, fake: str) -> None:
+    """Whoever has it can change what is in it."""
+    folder = Path(host.machine.config).parent
+    if fake == "link":
+        folder.rename(folder.with_name("elsewhere"))
+        folder.symlink_to("elsewhere")
+    else:
+        os.chown(folder, NOBODY, 0)
+    remedy = "make it one: no link is followed" if fake == "link" else f"chown root:root {folder}"
+    assert host.event(WIN11, "prepare").line == f"{folder} is not a folder that only root may write to: {remedy}"
+
+
+def test_without_a_folder_the_defaults_hold(host: Host) -> None:
+    """Nobody but root can make it."""
+    shutil.rmtree(Path(host.machine.config).parent)
+    assert host.event(WIN11, "prepare").code == 0
