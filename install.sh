@@ -200,9 +200,9 @@ uninstall() {
     # First nobody begins any more: libvirtd passes over what is not executable, and a shell that has begun can read on.
     [ "$dry" = yes ] || silenced=yes
     for_each_of_ours run chmod 644
-    if has_systemd && systemctl --quiet is-active libhook-watch.service; then
-        [ "$dry" = yes ] || stopped=yes
-        run systemctl stop libhook-watch.service
+    if has_systemd && [ -e "$units/libhook-watch.service" ]; then
+        [ "$dry" = yes ] || ! systemctl --quiet is-active libhook-watch.service || stopped=yes
+        run systemctl stop libhook-watch.service || true
     fi
     if [ "$dry" = no ]; then
         reason=$(versions retire "$root$lib/versions" "$root/run/libhook" "$patience") || die "$reason"

@@ -47,7 +47,7 @@ def test_a_folder_that_cannot_be_looked_at_is_not_trusted(monkeypatch: pytest.Mo
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), path)
 
     monkeypatch.setattr(os, "lstat", fail)
-    with pytest.raises(LibhookError, match="^/: Cannot allocate memory"):
+    with pytest.raises(LibhookError, match=r"^/: Cannot allocate memory"):
         files.expect_trusted("/etc/libhook", "")
 
 
