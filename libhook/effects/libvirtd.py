@@ -23,6 +23,8 @@ _UUID = rb"<domain[\s>].*?<uuid>([^<]*)</uuid>"
 class _Process(NamedTuple):
     name: bytes
     parent: int
+    owner: int
+    """The effective user, also of one that is not dumpable: its folder, unlike what is in it (proc(5)), is its own."""
 
 
 def of(machine: Machine, caller: int) -> int:
@@ -62,18 +64,27 @@ def find(machine: Machine) -> int:
     return found[0] if len(found) == 1 else NOT_KNOWN
 
 
+def name(machine: Machine, pid: int) -> str:
+    """What a daemon is called: ``virtqemud`` is one of several, each for a part of what libvirtd does."""
+    process = _look(machine, str(pid))
+    return process.name.decode("utf-8", "replace") if process else "libvirtd"
+
+
 def _daemons(machine: Machine) -> list[int]:
+    """Root's alone: anybody may call a process so, and a user's session daemon is called so, too."""
     pids = filter(str.isdigit, os.listdir(machine.proc))
-    return [int(pid) for pid in pids if (process := _look(machine, pid)) and process.name in _NAMES]
+    found = ((pid, process) for pid in pids if (process := _look(machine, pid)))
+    return [int(pid) for pid, process in found if process.name in _NAMES and process.owner in (0, os.geteuid())]
 
 
 def _look(machine: Machine, pid: str) -> _Process | None:
     try:
         with open(f"{machine.proc}/{pid}/stat", "rb") as file:
             before, _, after = file.read().rpartition(b")")  # the name may hold anything, a parenthesis too
+        owner = os.stat(f"{machine.proc}/{pid}").st_uid
     except OSError:
         return None
-    return _Process(before.partition(b"(")[2], int(after.split()[1]))
+    return _Process(before.partition(b"(")[2], int(after.split()[1]), owner)
 
 
 def has_status_file(machine: Machine, name: str, uuid: str) -> bool | None:
