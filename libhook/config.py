@@ -50,6 +50,61 @@ def parse(text: str, name: str = "", uuid: str = "") -> Config:
     The most specific section wins, key by key: UUID, exact name, glob (the longest pattern first), top level.
     BadInput names the key, and the line where TOML itself is broken.
     """
+    settings, sections = _settings(text)
+    matching = []
+    for pattern, own in sections.items():
+        if _is_uuid(pattern.lower()):  # also where a guest is called so
+            if pattern.lower() == uuid:
+                matching.append(((True, False, 0), own))
+            continue
+        exact = pattern == name
+        if not exact and any(character in pattern for character in "*?["):
+            # Consent to risk must name one guest: a pattern written once catches guests made later.
+            for key in own:
+                if _relaxes(key, own[key]):
+                    raise BadInput(
+                        f"{_FILE}: {_section(pattern)}{key} may not be set for a pattern",
+                        "name one guest, by its exact name or UUID",
+                    )
+        if exact or fnmatchcase(name, pattern):
+            matching.append(((False, exact, len(pattern)), own))
+    for _, own in sorted(matching, key=lambda match: match[0]):
+        settings.update(own)
+    return Config(**{key.replace(".", "_"): value for key, value in settings.items()})
+
+
+class Overview(NamedTuple):
+    """What the whole file says, whichever guest it is for. Each setting is written with its section."""
+
+    is_default: bool
+    """Nothing in it differs from the defaults."""
+    relaxed: tuple[str, ...]
+    """Each refusal that it lifts: ``domains."win11".siblings = "bind"``."""
+    dry: tuple[str, ...]
+    """Each ``dry_run = true``."""
+    wet: tuple[str, ...]
+    """Each ``dry_run = false``, which a section may say where the top level says true."""
+    requires_trail: bool
+    """Some guest does not start without the audit trail."""
+
+
+def overview(text: str) -> Overview:
+    """Of a configuration that parse() has found no fault with."""
+    settings, sections = _settings(text)
+    every = [("", key, value) for key, value in settings.items()]
+    every += [(_section(pattern), key, value) for pattern, own in sections.items() for key, value in own.items()]
+    defaults = Config()._asdict()
+    return Overview(
+        is_default=all(value == defaults[key.replace(".", "_")] for _, key, value in every),
+        relaxed=tuple(f'{where}{key} = "{value}"' for where, key, value in every if _relaxes(key, value)),
+        dry=tuple(f"{where}dry_run = true" for where, key, value in every if (key, value) == ("dry_run", True)),
+        wet=tuple(f"{where}dry_run = false" for where, key, value in every if (key, value) == ("dry_run", False)),
+        requires_trail=any((key, value) == ("audit.required", True) for _, key, value in every),
+    )
+
+
+def _settings(text: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The settings of the top level, and those of each section by its pattern. BadInput where one is wrong."""
     import tomllib  # 12 ms, and most hosts have no configuration
 
     try:
@@ -60,30 +115,22 @@ def parse(text: str, name: str = "", uuid: str = "") -> Config:
     if not isinstance(sections, dict):
         raise BadInput(f"{_FILE}: domains must be sections", 'write [domains."NAME"]')
     settings = _checked(document, "")
-    matching = []
     for pattern, section in sections.items():
-        where = f'domains."{pattern}"'
+        where = _section(pattern)
         if not isinstance(section, dict):
-            raise BadInput(f"{_FILE}: {where} must be a section", f"write [{where}]")
-        own = _checked(section, f"{where}.")
-        if _is_uuid(pattern.lower()):  # also where a guest is called so
-            if pattern.lower() == uuid:
-                matching.append(((True, False, 0), own))
-            continue
-        exact = pattern == name
-        if not exact and any(character in pattern for character in "*?["):
-            # Consent to risk must name one guest: a pattern written once catches guests made later.
-            for key, value in own.items():
-                if (key == "siblings" or key.startswith("preflight.")) and value != "refuse":
-                    raise BadInput(
-                        f"{_FILE}: {where}.{key} may not be set for a pattern",
-                        "name one guest, by its exact name or UUID",
-                    )
-        if exact or fnmatchcase(name, pattern):
-            matching.append(((False, exact, len(pattern)), own))
-    for _, own in sorted(matching, key=lambda match: match[0]):
-        settings.update(own)
-    return Config(**{key.replace(".", "_"): value for key, value in settings.items()})
+            raise BadInput(f"{_FILE}: {where[:-1]} must be a section", f"write [{where[:-1]}]")
+        sections[pattern] = _checked(section, where)
+    return settings, sections
+
+
+def _section(pattern: str) -> str:
+    """How a section's settings are named before their key."""
+    return f'domains."{pattern}".'
+
+
+def _relaxes(key: str, value: object) -> bool:
+    """Whether it consents to a risk that is refused otherwise."""
+    return (key == "siblings" or key.startswith("preflight.")) and value != "refuse"
 
 
 def _is_uuid(pattern: str) -> bool:

@@ -2,15 +2,17 @@
 """Why libhook does not work here, if it does not: what it stands on, each with what to do about it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 from libhook import giveback
-from libhook.config import Config
+from libhook.config import Overview, overview
 from libhook.effects import audit, installation, libvirtd, sysfs
 from libhook.errors import LibhookError, printable
 from libhook.handlers.audit import wrong_with
 from libhook.handlers.preflight import TURN_IOMMU_ON
-from libhook.session import Session, load_config
+from libhook.held import Held
+from libhook.session import Session, load_config, read_config
 
 _PATIENCE = 30.0
 """Seconds for the hook to answer."""
@@ -76,15 +78,16 @@ def _daemon(session: Session) -> Iterator[Finding]:
     pid = libvirtd.find(session.machine)
     if pid == libvirtd.NOT_KNOWN:
         if not libvirtd.any_lives(session.machine):
-            yield Finding("note", "no libvirtd runs now", "it finds the hook when it starts")
+            yield Finding("note", "no libvirtd or virtqemud runs now", "it finds the hook when it starts")
         return
+    name = libvirtd.name(session.machine, pid)
     hook = next((script.path for script in installation.scripts(session.machine) if script.ours), None)
     began = installation.began(session.machine, session.state.process(pid).start)
     if hook and began is not None and began < installation.changed(session.machine, hook):
-        what = f"libvirtd (pid {pid}) began before {hook} was put there"
-        yield Finding("note", what, "if nobody has told it since, as install.sh does: systemctl reload libvirtd")
+        what = f"{name} (pid {pid}) began before {hook} was put there"
+        yield Finding("note", what, f"if nobody has told it since, as install.sh does: systemctl reload {name}")
     else:
-        yield Finding("ok", f"libvirtd (pid {pid}) runs")
+        yield Finding("ok", f"{name} (pid {pid}) runs")
 
 
 def _selinux(session: Session) -> Iterator[Finding]:
@@ -109,33 +112,49 @@ def _vfio(session: Session) -> Iterator[Finding]:
 
 
 def _config(session: Session) -> Iterator[Finding]:
-    config = load_config(session.machine, "", "")
-    if config.dry_run:
-        yield Finding("note", f"{session.machine.config} has dry_run = true", "nothing is handed over by libhook")
-    else:
-        what = "is as the defaults" if config == Config() else "can be read"
-        yield Finding("ok", f"the configuration {what}")
+    """No guest is named to it, so it speaks of the whole file: what a section says holds for that guest alone."""
+    said, path = _overview(session), session.machine.config
+    yield Finding("ok", f"the configuration {'is as the defaults' if said.is_default else 'can be read'}")
+    if said.relaxed:
+        yield Finding("note", f"{path} lifts what is refused by default, with {', '.join(said.relaxed)}")
+    if said.dry:
+        what = f"{path} has {', '.join(said.dry + said.wet)}"
+        yield Finding("note", what, "libhook hands nothing over to a guest for which dry_run is true")
 
 
 def _trail(session: Session) -> Iterator[Finding]:
-    required = load_config(session.machine, "", "").audit_required
+    """What the kernel says of it; whether auditd's disk takes what it writes, nobody can ask."""
     complaint = wrong_with(audit.trail(session.machine, session.deadline))
     if complaint:
+        required = False
+        with suppress(LibhookError):  # of the configuration, which is said already
+            required = _overview(session).requires_trail
         yield Finding("fail" if required else "note", f"the audit trail is not written: {complaint[0]}", complaint[1])
     else:
-        yield Finding("ok", "the audit trail is written")
+        yield Finding("ok", "auditing is on, and an auditd runs")
+
+
+def _overview(session: Session) -> Overview:
+    load_config(session.machine, "", "")  # a pattern that relaxes is found wrong by this alone
+    return overview(read_config(session.machine))
 
 
 def _state(session: Session) -> Iterator[Finding]:
     session.state.check()
-    found, broken = giveback.records(session)
+    records, broken = giveback.records(session)
+    found = [(held, alive) for held, alive in records if _holds(held)]
     dead = ", ".join(held.name for held, alive in found if alive is None)
     for line in broken:
         yield Finding("fail", line)
     if hanging := session.state.in_flight():
         devices = ", ".join(sorted(map(str, hanging)))
-        yield Finding("note", f"a write to {devices} does not end", "when its driver lets go: libhook recover")
+        yield Finding("note", f"a write to {devices} has not ended yet", "when its driver lets go: libhook recover")
     if dead:
         yield Finding("note", f"dead processes left devices, of {dead}", "libhook status; libhook recover")
     if not broken and not dead:
         yield Finding("ok", f"guests that hold devices: {len(found)}" if found else "no guest holds a device")
+
+
+def _holds(held: Held) -> bool:
+    """Of a start that was refused only the memory is left."""
+    return any(device.move or held.phase not in ("refused", "releasing") for device in held.devices)

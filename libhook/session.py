@@ -38,9 +38,14 @@ _LOOK_FOR_WRITES = 0.01
 
 def load_config(machine: Machine, name: str, uuid: str) -> Config:
     """The guest's settings, from the file or the defaults. LibhookError when they are broken."""
-    files.expect_trusted(machine.config.rpartition("/")[0], machine.root)
-    text = files.read(machine.config, f"chown root:root {machine.config}; chmod 644 {machine.config}")
+    text = read_config(machine)
     return configuration.parse(text, name, uuid) if text else Config()
+
+
+def read_config(machine: Machine) -> str:
+    """The configuration's text, "" where there is none. LibhookError where others than root may write or remove it."""
+    files.expect_trusted(machine.config.rpartition("/")[0], machine.root)
+    return files.read(machine.config, f"chown root:root {machine.config}; chmod 644 {machine.config}") or ""
 
 
 class Session(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from cases import NIC
+from cases import DISK, NIC
 from command import libhook
 from scenario import LAUNCHER, Host, guest
 
@@ -22,6 +22,7 @@ from libhook.simulation.hosts import nic
 
 HOOKS = "etc/libvirt/hooks"
 BTIME = 1_700_000_000
+DRY = "libhook hands nothing over to a guest for which dry_run is true"
 
 
 def installed(root: str, name: str = "qemu", *, lib: Path = LAUNCHER.parents[1]) -> Path:
@@ -63,7 +64,7 @@ def test_where_all_is_well_it_says_so(host: Host) -> None:
         "ok    the IOMMU is on, its groups: 1",
         "ok    the kernel has vfio-pci",
         "ok    the configuration is as the defaults",
-        "ok    the audit trail is written",
+        "ok    auditing is on, and an auditd runs",
         "ok    no guest holds a device",
     ]
     assert (done.code, done.err) == (0, "")
@@ -170,9 +171,13 @@ def test_a_libvirtd_that_may_not_know_the_hook(host: Host) -> None:
     Path(host.root, "proc/stat").unlink()
     assert examined(host) == []
     processes.end(host.root, host.libvirt.pid)
-    assert examined(host) == ["note  no libvirtd runs now: it finds the hook when it starts"]
+    assert examined(host) == ["note  no libvirtd or virtqemud runs now: it finds the hook when it starts"]
+    processes.add(host.root, 9999, "virtqemud", started=100)
+    Path(host.root, "proc/stat").write_text(f"btime {BTIME}\n")
+    (line,) = examined(host)
+    assert line.startswith("note  virtqemud (pid 9999) began before ")
+    assert line.endswith("systemctl reload virtqemud")
     processes.add(host.root, host.libvirt.pid, "libvirtd")
-    processes.add(host.root, 9999, "virtqemud")
     assert examined(host) == []
 
 
@@ -204,20 +209,71 @@ def test_no_iommu_and_no_vfio(root: str) -> None:
 
 
 def test_the_configuration(host: Host) -> None:
-    """A key that does not exist, also in a guest's section; and one with which nothing is ever handed over."""
+    """A key that does not exist, also in a guest's section; what else is wrong is said nevertheless."""
+    Path(host.root, "simulation/trail").write_text(json.dumps({"enabled": False}))
     host.configure('[domains."win11"]\nsiblngs = "bind"\n')
-    (line,) = examined(host)
-    assert 'unknown key domains."win11".siblngs' in line
-    host.configure("dry_run = true\n")
-    assert [line for line in examined(host) if "dry_run = true: nothing is handed over by libhook" in line]
+    config, trail = examined(host)
+    assert 'unknown key domains."win11".siblngs' in config
+    assert trail.startswith("note  the audit trail is not written: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("siblings = 'refuse'\n[domains.a]\nwrite_deadline = 30\n", ["ok    the configuration is as the defaults"]),
+        ("[domains.a]\nwrite_deadline = 31\n", ["ok    the configuration can be read"]),
+        (
+            "preflight.usb = 'warn'\n[domains.a]\nsiblings = 'bind'\npreflight.usb = 'refuse'\n",
+            [
+                "ok    the configuration can be read",
+                'note  {} lifts what is refused by default, with preflight.usb = "warn", domains."a".siblings = "bind"',
+            ],
+        ),
+        (
+            "[domains.a]\ndry_run = true\n",
+            [
+                "ok    the configuration can be read",
+                f'note  {{}} has domains."a".dry_run = true: {DRY}',
+            ],
+        ),
+        (
+            "dry_run = true\n[domains.'*']\ndry_run = false\n",
+            [
+                "ok    the configuration can be read",
+                f'note  {{}} has dry_run = true, domains."*".dry_run = false: {DRY}',
+            ],
+        ),
+    ],
+)
+def test_what_a_section_says_is_said_too(host: Host, text: str, said: list[str]) -> None:
+    """Nothing is as the defaults where it differs for one guest only; who lifts a refusal is named."""
+    host.configure(text)
+    lines = libhook(host, "doctor").out.splitlines()
+    about = [line for line in lines if "the configuration" in line or host.machine.config in line]
+    assert about == [line.format(host.machine.config) for line in said]
 
 
 def test_the_audit_trail(host: Host) -> None:
-    """Off: only worth a note, unless the configuration requires it."""
+    """Off: only worth a note, unless the configuration requires it, be it for one guest."""
     Path(host.root, "simulation/trail").write_text(json.dumps({"enabled": False}))
-    assert [line.split()[0] for line in examined(host) if "audit trail" in line] == ["note"]
-    host.configure("audit.required = true\n")
-    assert [line.split()[0] for line in examined(host) if "audit trail" in line] == ["fail"]
+    for text, level in (
+        ("", "note"),
+        ("audit.required = true\n", "fail"),
+        ("[domains.win11]\naudit.required = true\n", "fail"),
+        ("[domains.win11]\naudit.required = false\n", "note"),
+    ):
+        host.configure(text)
+        assert [line.split()[0] for line in examined(host) if "audit trail" in line] == [level]
+
+
+def test_a_start_that_was_refused_holds_nothing(host: Host) -> None:
+    """Its memory is no guest that holds a device, nor something that the dead left."""
+    refused = guest(DISK)
+    assert host.event(refused, "prepare").code == 1
+    assert Path(host.machine.state, "domains", f"{refused.uuid}.json").exists()
+    assert "ok    no guest holds a device" in libhook(host, "doctor").out
+    processes.end(host.root, host.libvirt.pid)
+    assert examined(host) == ["note  no libvirtd or virtqemud runs now: it finds the hook when it starts"]
 
 
 def test_what_is_held(host: Host) -> None:
