@@ -7,6 +7,7 @@ umask 022
 
 # The distribution's own interpreter, never a version manager's: lxml and the audit bindings belong to it.
 python=/usr/bin/python3
+selinuxfs=/sys/fs/selinux
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 prefix='' root='' mode=install dry=no made='' half='' silenced='' stopped=''
 patience=40 # seconds that --uninstall waits for whoever is at work; a start may take 30
@@ -151,12 +152,15 @@ tell_libvirtd() {
     [ "$told" = yes ] || say "no libvirtd runs now; it finds the hook when it starts"
 }
 
-mention_selinux() {
-    [ "$(getenforce 2>/dev/null)" = Enforcing ] || return 0
-    case $(getsebool virt_hooks_unconfined 2>/dev/null) in
-    *' on') ;;
-    *) say "SELinux is enforcing and keeps hooks from /sys; allow it with: setsebool -P virt_hooks_unconfined on" ;;
-    esac
+# A hook that SELinux does not let libvirt's daemon execute ends every guest that runs, when the daemon next starts. The
+# doctor asks the kernel, for the file in which the hook will first stand.
+ask_selinux() {
+    [ -e "$selinuxfs/enforce" ] && [ -x "$python" ] || return 0
+    code='import sys; sys.path.insert(0, sys.argv.pop(1)); from libhook.cli import ask_selinux; ask_selinux()'
+    status=0
+    said=$(LIBHOOK_ROOT='' "$python" -I -B -c "$code" "$here" "$hooks/.libhook.new" 2>&1) || status=$?
+    [ -z "$said" ] || say "$said"
+    [ "$status" -eq 0 ] || die "the hook is not put in place: do what is said above, then run this again"
 }
 
 # --- what to do ---
@@ -172,6 +176,7 @@ install() {
     choose_hook
     [ -n "$root" ] || trusted
     [ -n "$root" ] || install_packages libvirt
+    [ -n "$root" ] || ask_selinux
     [ -z "$root" ] || run mkdir -p -- "$root"
     install_version
     folder "$prefix/bin"
@@ -181,7 +186,7 @@ install() {
     install_hook
     # shellcheck disable=SC2086 # --prefix takes no blanks
     [ "$dry" = yes ] || [ -z "$made" ] || printf '%s\n' $made >>"$root$lib/folders"
-    [ -n "$root" ] || { tell_libvirtd && mention_selinux; }
+    [ -n "$root" ] || tell_libvirtd
     [ "$dry" = yes ] || say "installed: package $root$version, command $root$prefix/bin/libhook, hook $root$target"
     [ "$dry" = yes ] || say "to record what others plug in and out, too: systemctl enable --now libhook-watch"
 }

@@ -98,6 +98,16 @@ def hear_of_children() -> None:
     signal(SIGCHLD, SIG_DFL)
 
 
+def ask_selinux() -> None:
+    """What install.sh calls, from the clone, before it puts the hook in place: REFUSED where it must not be there."""
+    from libhook.doctor import before_install
+
+    harmless, lines = before_install(machine(), sys.argv[1])
+    for line in lines:
+        print(line)
+    sys.exit(0 if harmless else REFUSED)
+
+
 def main() -> None:
     """The ``libhook`` command."""
     hold_streams()

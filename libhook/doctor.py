@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Why libhook does not work here, if it does not: what it stands on, each with what to do about it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple
 
 from libhook import giveback
 from libhook.config import Overview, overview
-from libhook.effects import audit, installation, libvirtd, sysfs
+from libhook.effects import audit, installation, libvirtd, selinux, sysfs
+from libhook.effects.kernel import Machine
 from libhook.errors import LibhookError, printable
 from libhook.handlers.audit import wrong_with
 from libhook.handlers.preflight import TURN_IOMMU_ON
 from libhook.held import Held
 from libhook.session import Session, load_config, read_config
 
+_HOOK = "/etc/libvirt/hooks/qemu"
+_UNCONFINED = "virt_hooks_unconfined"
+"""The boolean by which the policy of Fedora and its kin lets hooks run unconfined."""
 _PATIENCE = 30.0
 """Seconds for the hook to answer."""
 
@@ -76,12 +80,13 @@ def _hook(session: Session) -> Iterator[Finding]:
 def _daemon(session: Session) -> Iterator[Finding]:
     """libvirtd looks for hooks when it begins, and at SIGHUP (virhook.c, virHookInitialize)."""
     pid = libvirtd.find(session.machine)
+    hook = next((script.path for script in installation.scripts(session.machine) if script.ours), None)
     if pid == libvirtd.NOT_KNOWN:
         if not libvirtd.any_lives(session.machine):
-            yield Finding("note", "no libvirtd or virtqemud runs now", "it finds the hook when it starts")
+            then = "it finds the hook when it starts" if hook else ""
+            yield Finding("note", "no libvirtd or virtqemud runs now", then)
         return
     name = libvirtd.name(session.machine, pid)
-    hook = next((script.path for script in installation.scripts(session.machine) if script.ours), None)
     began = installation.began(session.machine, session.state.process(pid).start)
     if hook and began is not None and began < installation.changed(session.machine, hook):
         what = f"{name} (pid {pid}) began before {hook} was put there"
@@ -91,8 +96,54 @@ def _daemon(session: Session) -> Iterator[Finding]:
 
 
 def _selinux(session: Session) -> Iterator[Finding]:
-    if installation.forbidden_by_selinux(session.machine):
-        yield Finding("fail", "SELinux keeps hooks from /sys", "setsebool -P virt_hooks_unconfined on")
+    hook = next((script.path for script in installation.scripts(session.machine) if script.ours), _HOOK)
+    for answer in selinux.about(session.machine, hook):
+        yield from _of_selinux(session.machine, answer)
+
+
+def before_install(machine: Machine, hook: str) -> tuple[bool, list[str]]:
+    """Whether a hook may be put there as far as SELinux goes, and what is to be said of that.
+
+    One that libvirt's daemon may not execute ends every guest that runs, when the daemon next starts: exec fails, and
+    no launcher answers `reconnect`. So it is not put there either where nobody can say.
+    """
+    answers = selinux.about(machine, hook)
+    harmful = any(answer.enforced and (answer.unknown or answer.keeps_from_running) for answer in answers)
+    findings = [finding for answer in answers for finding in _of_selinux(machine, answer) if finding.level != "ok"]
+    return not harmful, [finding.line for finding in findings]
+
+
+def _of_selinux(machine: Machine, answer: selinux.Answer) -> Iterator[Finding]:
+    name, remedy = answer.daemon, "see what it denies: ausearch -m AVC -ts recent"
+    if answer.unknown:
+        yield Finding("note", f"whether SELinux lets {name} run the hook cannot be asked: {answer.unknown}", remedy)
+        return
+    if answer.to_run:
+        what = f"SELinux does not let {name} run the hook: guests do not start, and those that run may end with {name}"
+        yield _denied(what, answer.to_run, _allow(machine, answer))
+    if answer.to_work and not answer.keeps_from_running:
+        what = f"SELinux lets {name} run the hook, but the hook not write to /sys: no device is handed over"
+        yield _denied(what, answer.to_work, _allow(machine, answer))
+    if not answer.to_run and not answer.to_work:
+        yield Finding("ok", f"SELinux lets {name} run the hook, and the hook write to /sys")
+
+
+def _denied(what: str, lacks: Sequence[selinux.Lack], remedy: str) -> Finding:
+    enforced = any(lack.enforced for lack in lacks)
+    why = "; ".join(map(str, lacks))
+    return Finding(
+        "fail" if enforced else "note", f"{'' if enforced else 'once it enforces this, '}{what} ({why})", remedy
+    )
+
+
+def _allow(machine: Machine, answer: selinux.Answer) -> str:
+    """To be pasted: the labels that the policy means, and its own switch; else what the kernel said is missing."""
+    relabel = "restorecon -FR /etc/libvirt/hooks"
+    if selinux.has_boolean(machine, _UNCONFINED):
+        module = f"; semodule -i {selinux.MODULE}" if answer.domain == "virtqemud_t" else ""
+        return f"{relabel}; setsebool -P {_UNCONFINED} on{module}"
+    rules = " ".join(lack.rule for lack in (*answer.to_run, *answer.to_work))
+    return f"{relabel}; if that is not enough: echo '{rules}' >libhook_local.cil; semodule -i libhook_local.cil"
 
 
 def _iommu(session: Session) -> Iterator[Finding]:
@@ -108,7 +159,7 @@ def _vfio(session: Session) -> Iterator[Finding]:
     if "vfio_pci" in modules or sysfs.driver_name(session.machine, "vfio-pci"):
         yield Finding("ok", "the kernel has vfio-pci")
     else:
-        yield Finding("fail", "the kernel has no vfio-pci", "install the package with its modules")
+        yield Finding("fail", "no vfio-pci is found for the running kernel", "install the package with its modules")
 
 
 def _config(session: Session) -> Iterator[Finding]:
@@ -152,7 +203,10 @@ def _state(session: Session) -> Iterator[Finding]:
     if dead:
         yield Finding("note", f"dead processes left devices, of {dead}", "libhook status; libhook recover")
     if not broken and not dead:
-        yield Finding("ok", f"guests that hold devices: {len(found)}" if found else "no guest holds a device")
+        yield Finding(
+            "ok",
+            f"guests for which libhook holds devices: {len(found)}" if found else "libhook holds no device for a guest",
+        )
 
 
 def _holds(held: Held) -> bool:

@@ -82,17 +82,3 @@ def began(machine: Machine, ticks: int) -> float | None:
             if line.startswith("btime "):
                 return int(line.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
     return None
-
-
-def forbidden_by_selinux(machine: Machine) -> bool:
-    """Whether SELinux enforces, and its policy does not let hooks out of libvirtd's domain."""
-    folder = f"{machine.sys}/fs/selinux"
-    return _first(f"{folder}/enforce") == "1" and _first(f"{folder}/booleans/virt_hooks_unconfined") == "0"
-
-
-def _first(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read(1)
-    except OSError:
-        return ""

@@ -55,6 +55,12 @@ class Kernel(Protocol):
     def trail(self) -> Trail | None:
         """What the kernel says of its audit trail; None when it does not say."""
 
+    def label(self, path: str) -> str:
+        """The SELinux context of a file, links followed; OSError where it has none."""
+
+    def ask_selinux(self, file: str, question: str) -> str:
+        """The answer of ``access`` or ``create`` of selinuxfs; OSError where there is none."""
+
     def log(self, fields: dict[str, object]) -> None:
         """Hand one structured event to the system's log."""
 
@@ -156,6 +162,19 @@ class LinuxKernel:
         _, enabled, _, daemon, _, _, lost = struct.unpack_from("=7I", answer, header.size)  # struct audit_status
         state = _state(daemon)
         return Trail(enabled != 0, daemon if state not in _GONE else 0, lost, _may_send(), state in _STOPPED)
+
+    def label(self, path: str) -> str:
+        """See Kernel. The kernel answers itself, also where the file system keeps none (xattr_getsecurity)."""
+        return os.getxattr(path, "security.selinux").rstrip(b"\0").decode("ascii")
+
+    def ask_selinux(self, file: str, question: str) -> str:
+        """See Kernel. One write, then one read of the same open file (selinuxfs.c, selinux_transaction_write)."""
+        transaction = os.open(f"/sys/fs/selinux/{file}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.write(transaction, question.encode("ascii"))
+            return os.read(transaction, 4096).rstrip(b"\0").decode("ascii")
+        finally:
+            os.close(transaction)
 
     def log(self, fields: dict[str, object]) -> None:
         """See Kernel. To the journal with its fields; where python3-systemd is missing, to syslog as one line."""

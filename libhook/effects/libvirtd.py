@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import select
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -68,6 +69,16 @@ def name(machine: Machine, pid: int) -> str:
     """What a daemon is called: ``virtqemud`` is one of several, each for a part of what libvirtd does."""
     process = _look(machine, str(pid))
     return process.name.decode("utf-8", "replace") if process else "libvirtd"
+
+
+def by_pid_file(machine: Machine) -> Iterator[tuple[str, int]]:
+    """The system's own, by name and pid: neither a session's nor a container's, which /proc shows, too."""
+    for name in _NAMES:
+        with suppress(OSError, ValueError), open(f"{machine.root}/run/{name.decode()}.pid", "rb") as file:
+            pid = int(file.read(32))
+            process = _look(machine, str(pid))
+            if process and process.name == name and process.owner in (0, os.geteuid()):
+                yield name.decode(), pid
 
 
 def _daemons(machine: Machine) -> list[int]:

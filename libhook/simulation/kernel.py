@@ -113,6 +113,18 @@ class SimulatedKernel:
         status = json.loads(store.read(path))
         return Trail(**status) if status else None
 
+    def label(self, path: str) -> str:
+        """What simulation/selinux says."""
+        from libhook.simulation import selinux
+
+        return selinux.label(self.root, path)
+
+    def ask_selinux(self, file: str, question: str) -> str:
+        """The same."""
+        from libhook.simulation import selinux
+
+        return selinux.ask(self.root, file, question)
+
     def log(self, fields: dict[str, object]) -> None:
         """Append to var/log/libhook.jsonl."""
         store.append(f"{self.root}/var/log/libhook.jsonl", fields)

@@ -202,3 +202,31 @@ def test_no_raw_byte_of_a_name_reaches_the_log(byte: int) -> None:
 def test_no_raw_character_of_a_name_reaches_the_log(name: str) -> None:
     """Line separators, directions and lone surrogates included."""
     _assert_printable(name)
+
+
+def test_selinux_is_asked_by_one_write_and_one_read() -> None:
+    """On the same open file, as selinuxfs has it; what the kernel refuses comes as it is, and the file is closed."""
+    for answer in (b"2000 ffffffff 0 ffffffff 7 0\0", None):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if answer:
+            theirs.send(answer)
+        else:
+            ours.shutdown(socket.SHUT_WR)
+        with theirs, mock.patch("os.open", return_value=ours.detach()) as opened:
+            if answer:
+                assert KERNEL.ask_selinux("access", "a:b:c d:e:f 9 2000") == "2000 ffffffff 0 ffffffff 7 0"
+                assert theirs.recv(4096) == b"a:b:c d:e:f 9 2000"
+            else:
+                with pytest.raises(BrokenPipeError):
+                    KERNEL.ask_selinux("access", "a:b:c d:e:f 9 2000")
+            opened.assert_called_once_with("/sys/fs/selinux/access", os.O_RDWR | os.O_CLOEXEC)
+            assert theirs.recv(1) == b""  # nobody has the other end open
+
+
+def test_a_file_s_label_is_read_without_the_null_at_its_end(tmp_path: Path) -> None:
+    """The kernel keeps it, and a question with it would end there; a file that is not there is told apart."""
+    with mock.patch("os.getxattr", return_value=b"system_u:object_r:virt_hook_t:s0\0") as read:
+        assert KERNEL.label("/etc/libvirt/hooks/qemu") == "system_u:object_r:virt_hook_t:s0"
+    read.assert_called_once_with("/etc/libvirt/hooks/qemu", "security.selinux")
+    with pytest.raises(FileNotFoundError):
+        KERNEL.label(str(tmp_path / "none"))
