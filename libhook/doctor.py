@@ -119,10 +119,10 @@ def _of_selinux(machine: Machine, answer: selinux.Answer) -> Iterator[Finding]:
         yield Finding("note", f"whether SELinux lets {name} run the hook cannot be asked: {answer.unknown}", remedy)
         return
     if answer.to_run:
-        what = f"SELinux does not let {name} run the hook: guests do not start, and those that run may end with {name}"
+        what = f"SELinux does not let {name} run the hook: guests do not start, and its restart may end those that run"
         yield _denied(what, answer.to_run, _allow(machine, answer))
     if answer.to_work and not answer.keeps_from_running:
-        what = f"SELinux lets {name} run the hook, but the hook not write to /sys: no device is handed over"
+        what = f"SELinux lets {name} run the hook, but the hook not write to /sys: libhook hands nothing over"
         yield _denied(what, answer.to_work, _allow(machine, answer))
     if not answer.to_run and not answer.to_work:
         yield Finding("ok", f"SELinux lets {name} run the hook, and the hook write to /sys")

@@ -59,7 +59,7 @@ HOOK = "/etc/libvirt/hooks/qemu"
 NEW = "/etc/libvirt/hooks/.libhook.new"
 WELL = "ok    SELinux lets virtqemud run the hook, and the hook write to /sys"
 DENIED = (
-    "SELinux does not let virtqemud run the hook: guests do not start, and those that run may end with virtqemud"
+    "SELinux does not let virtqemud run the hook: guests do not start, and its restart may end those that run"
     " (virtqemud_t lacks {} for virt_hook_t (file))"
 )
 RELABEL = "restorecon -FR /etc/libvirt/hooks"
