@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Arguments, output and exit codes: 0 done, 1 refused or failed with the reason on stderr, 2 usage."""
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -81,7 +82,11 @@ def _read_stdin() -> bytes:
 
 
 def hold_streams() -> None:
-    """Where whoever started us closed a standard stream, /dev/null takes its number, before a file of ours does."""
+    """Standard streams that are there, and take every text.
+
+    Where whoever started us closed one, /dev/null takes its number, before a file of ours does. What a terminal's
+    encoding does not have is escaped: names are chosen by others, and one that cannot be shown hides nothing else.
+    """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
@@ -89,6 +94,9 @@ def hold_streams() -> None:
         stream or open(number, mode, encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
         for number, (stream, mode) in enumerate(((sys.stdin, "r"), (sys.stdout, "w"), (sys.stderr, "w")))
     )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def hear_of_children() -> None:

@@ -92,7 +92,8 @@ def run(root: str, options: argparse.Namespace) -> int:
             )
             rows = (line[_KEY:-1].decode() for line in lines)
             width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
-            _write(f"{line}\n".encode() for line in table.lines(rows, width))
+            encoding = sys.stdout.encoding  # in UTF-8 the letters of a name would be commands to an 8-bit terminal
+            _write(f"{line}\n".encode(encoding, "backslashreplace") for line in table.lines(rows, width))
     return 0
 
 
@@ -181,7 +182,7 @@ class Progress:
 
 
 def _write(lines: Iterable[bytes]) -> None:
-    """To stdout, in UTF-8 whatever the locale."""
+    """To stdout."""
     sys.stdout.flush()
     sys.stdout.buffer.writelines(lines)
     sys.stdout.buffer.flush()

@@ -19,9 +19,9 @@ class Done(NamedTuple):
     err: str
 
 
-def libhook(host: Host, *arguments: str, stdin: bytes = b"", columns: int = 80) -> Done:
-    """Run it, with this on stdin, in a terminal of so many columns."""
-    out, err = io.StringIO(), io.StringIO()
+def libhook(host: Host, *arguments: str, stdin: bytes = b"", columns: int = 80, encoding: str = "utf-8") -> Done:
+    """Run it, with this on stdin, in a terminal of so many columns and this encoding."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding, errors="strict") for _ in ("out", "err"))
     environment = {"LIBHOOK_ROOT": host.root, "COLUMNS": str(columns), "PATH": "/usr/bin:/bin"}
     with (
         mock.patch.dict("os.environ", environment, clear=True),
@@ -36,4 +36,8 @@ def libhook(host: Host, *arguments: str, stdin: bytes = b"", columns: int = 80) 
             code = end.code
     reap(host.patience)
     assert isinstance(code, int)
-    return Done(code, out.getvalue(), err.getvalue())
+    texts = []
+    for stream in (out, err):
+        stream.seek(0)
+        texts.append(stream.read())
+    return Done(code, *texts)
