@@ -9,7 +9,7 @@ from libhook import giveback
 from libhook.config import Overview, overview
 from libhook.effects import audit, installation, libvirtd, selinux, sysfs
 from libhook.effects.kernel import Machine
-from libhook.errors import LibhookError, printable
+from libhook.errors import LibhookError, pasted, printable
 from libhook.handlers.audit import wrong_with
 from libhook.handlers.preflight import TURN_IOMMU_ON
 from libhook.held import Held
@@ -64,12 +64,15 @@ def _hook(session: Session) -> Iterator[Finding]:
         return
     if len(ours) > 1:
         names = " and ".join(script.path for script in ours)
-        yield Finding("fail", f"libhook would run twice, as {names}", f"rm {ours[1].path}")
-    hook = ours[0]
+        yield Finding("fail", f"libhook would run twice, as {names}", f"rm {pasted(ours[1].path)}")
+    hook, path = ours[0], pasted(ours[0].path)
     if not hook.executable:
-        yield Finding("fail", f"{hook.path} is not executable, so libvirtd passes it over", f"chmod 755 {hook.path}")
+        yield Finding(
+            "fail", f"{hook.path} is not executable, so libvirtd passes it over", f"chmod 755 {pasted(hook.path)}"
+        )
     elif not hook.trusted:
-        remedy = f"look at it, then: chown root:root {hook.path}; chmod 755 {hook.path}"
+        path = pasted(hook.path)
+        remedy = f"look at it, then: chown root:root {path}; chmod 755 {path}"
         yield Finding("fail", f"others than root may write to {hook.path}, which root runs", remedy)
     elif complaint := installation.call(session.machine, hook.path, _PATIENCE):
         yield Finding("fail", f"{hook.path} does not work: {complaint}", "run install.sh again")

@@ -21,6 +21,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
+def pasted(path: str) -> str:
+    """A path within a command that a remedy names: what is pasted into a shell must not do more than it says.
+
+    A guest's name stands in no such command, its UUID does.
+    """
+    if all(c.isalnum() or c in "/._-+" for c in path):
+        return path
+    return "'" + path.replace("'", "'\\''") + "'"
+
+
 class LibhookError(Exception):
     """A failure with a reason and a remedy, shown to the user as one line.
 

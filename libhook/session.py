@@ -19,7 +19,7 @@ from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.state import State
-from libhook.errors import LibhookError
+from libhook.errors import LibhookError, pasted
 from libhook.event import OPERATIONS, Event, Operation
 from libhook.handlers.preflight import waits_for
 from libhook.held import Held
@@ -45,7 +45,8 @@ def load_config(machine: Machine, name: str, uuid: str) -> Config:
 def read_config(machine: Machine) -> str:
     """The configuration's text, "" where there is none. LibhookError where others than root may write or remove it."""
     files.expect_trusted(machine.config.rpartition("/")[0], machine.root)
-    return files.read(machine.config, f"chown root:root {machine.config}; chmod 644 {machine.config}") or ""
+    path = pasted(machine.config)
+    return files.read(machine.config, f"chown root:root {path}; chmod 644 {path}") or ""
 
 
 class Session(NamedTuple):

@@ -84,17 +84,19 @@ _libhook_among() {
 }
 
 # Offers the guests, quoted as what is typed is. A guest's name is data: nothing here may evaluate it, as compgen -W would.
+# Not offered is what a shell acts on even within quotes (an interactive one on "!": it puts an earlier command there),
+# what libhook would take for an option, and what a terminal may not show as it is.
 _libhook_guests() {
     local name typed=${current#[\'\"]} quoted=''
     typed=${typed//\\/}
     while IFS= read -r name; do
-        if [[ -z $name || $name == -* || $name != "$typed"* ]]; then continue; fi
+        case $name in
+        '' | -* | *[![:alnum:]' #%&()*+,./:;<=>?@[]^_{|}~-']*) continue ;;
+        "$typed"*) ;;
+        *) continue ;;
+        esac
         case $current in
-        \"*)
-            quoted=${name//\\/\\\\} quoted=${quoted//\"/\\\"} quoted=${quoted//\$/\\\$}
-            quoted=${quoted//\`/\\\`}
-            ;;
-        \'*) quoted=${name//\'/\'\\\'\'} ;;
+        [\'\"]*) quoted=$name ;;
         *)
             printf -v quoted %q "$name"
             if [[ $quoted != \$\'* ]]; then

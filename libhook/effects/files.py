@@ -97,7 +97,8 @@ def expect_trusted(folder: str, root: str) -> None:
             raise BadInput(f"{path} is not a folder that only root may write to", "make it one: no link is followed")
         owned, open_to = status.st_uid in (0, os.geteuid()), status.st_mode & 0o022
         if not owned or open_to:
-            remedies = (f"chown root:root {path}" if not owned else "", f"chmod go-w {path}" if open_to else "")
+            name = pasted(path)
+            remedies = (f"chown root:root {name}" if not owned else "", f"chmod go-w {name}" if open_to else "")
             raise BadInput(f"{path} is not a folder that only root may write to", "; ".join(filter(None, remedies)))
 
 

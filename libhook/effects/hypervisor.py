@@ -150,7 +150,7 @@ class Hypervisor:
                 raise DeadlineExpired("libvirtd went away before it answered", "systemctl status libvirtd virtqemud")
             case ["missing"]:
                 raise MISSING
-        raise DeadlineExpired("libvirtd did not answer in time", f"is it alive? virsh -c {self._uri} list")
+        raise DeadlineExpired("libvirtd did not answer in time", "is it alive? systemctl status libvirtd virtqemud")
 
 
 def _lookup(connection: "libvirt.virConnect", name: str) -> "libvirt.virDomain":

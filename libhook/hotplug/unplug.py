@@ -114,7 +114,7 @@ def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
     }
     left = tuple(device for device in work.wanted.devices if device.key in had)
     if not left:
-        raise Refused(f"the guest {name} has no such device", f"virsh dumpxml {name} shows what it has")
+        raise Refused(f"the guest {name} has no such device", f"virsh dumpxml {guest.uuid} shows what it has")
     if work.request.dry_run:
         yield from show_plan(work, guest, handover.DETACH, left, live=True)
         return
