@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from libhook import __version__, domxml, event, giveback, report, views
+from libhook import __version__, domxml, event, giveback, life, report, views
 from libhook.address import PciAddress
 from libhook.config import Config
 from libhook.domain import Domain
@@ -122,7 +122,7 @@ def inspect(machine: Machine, options: argparse.Namespace) -> int:
 
 
 def show_plan(machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook plan XML``: exit code 1 when the start would be refused."""
+    """``libhook plan XML``: exit code 1 when the start would be refused, with what ``virsh start`` would say."""
     domain = _read_domain(options.xml)
     session = _session(machine, Log(machine), load_config(machine, domain.name, domain.uuid))
     wanted = event.Event(domain.name, event.OPERATIONS[options.event], "-")
@@ -131,7 +131,7 @@ def show_plan(machine: Machine, options: argparse.Namespace) -> int:
         show(views.plan_json(found))
     else:
         show(list(found.describe()) or [f"nothing to do at {options.event}"])
-    return 1 if found.refusals else 0
+    return complain([life.shown(found.refusals)] if found.refusals else [])
 
 
 def devices(machine: Machine, options: argparse.Namespace) -> int:
@@ -214,7 +214,8 @@ def doctor(machine: Machine, options: argparse.Namespace) -> int:
     findings = examine(_session(machine, Log(machine), Config()))
     lines = [finding.line for finding in findings]
     show({"findings": [finding._asdict() for finding in findings]} if options.json else lines)
-    return 1 if any(finding.level == "fail" for finding in findings) else 0
+    failed = "; ".join(finding.what for finding in findings if finding.level == "fail")
+    return complain([printable(f"libhook does not work here: {failed}")] if failed else [])
 
 
 def demo(_machine: Machine, _options: argparse.Namespace) -> int:

@@ -14,13 +14,11 @@ from libhook.domain import NO_DRIVER, Domain, HostDevice
 from libhook.effects import files, libvirtd, sysfs
 from libhook.errors import LibhookError, Refused
 from libhook.event import Event
-from libhook.giveback import facts, load, say_what_is_lost, settle, try_to_save, undo
+from libhook.giveback import load, say_what_is_lost, settle, try_to_save, undo
 from libhook.handlers import audit
 from libhook.held import Held, HeldDevice
 from libhook.host import Binding
-from libhook.plan import Action, Move, Plan, Refusal, Warn
-from libhook.recovery import sign_of_life
-from libhook.registry import plan_for
+from libhook.plan import Move, Plan, Refusal
 from libhook.session import Session
 
 _SHOWN = 3
@@ -54,37 +52,6 @@ def former(session: Session, domain: Domain) -> list[str]:
     addresses = [device.pci for device in domain.pci if device.pci]
     holders = {claim.uuid for claim in session.state.claims(session.related(addresses)).values()}
     return sorted({domain.uuid, *holders} & set(session.state.uuids()))
-
-
-def foresee(session: Session, event: Event, domain: Domain) -> Plan:
-    """What ``prepare`` would do now: give back what the dead have left, then hand over from there."""
-    first: list[Action] = []
-    situation = session.situation(event, domain, None)
-    devices, claims = dict(situation.host.devices), dict(situation.host.claims)
-    for uuid in former(session, domain):
-        held = session.state.load(uuid)
-        if held is None or sign_of_life(held, facts(session, held), starting_anew=uuid == domain.uuid):
-            continue
-        plan = session.plan_release(held)
-        first += [Warn(f"first gives back what the dead guest {held.name} left"), *plan.actions]
-        for move in plan.moves:
-            if move.device in devices:
-                devices[move.device] = devices[move.device]._replace(binding=move.want, on_vfio=False)
-                situation = situation._replace(domain=_with_driver(situation.domain, move))
-        claims = {address: claim for address, claim in claims.items() if claim.uuid != uuid}
-    host = situation.host._replace(devices=devices, claims=claims)
-    return Plan((*first, *plan_for(situation._replace(host=host)).actions))
-
-
-def _with_driver(domain: Domain, back: Move) -> Domain:
-    """The guest with what its device's records will say of the driver, once the device is given back."""
-    told = (
-        device._replace(extra=device.extra._replace(driver=back.want.driver or NO_DRIVER))
-        if device.extra and device.pci == back.device
-        else device
-        for device in domain.devices
-    )
-    return domain._replace(devices=tuple(told))
 
 
 def _new(session: Session, domain: Domain, plan: Plan) -> Held:

@@ -156,5 +156,7 @@ _OPERATIONS: dict[str, Callable[[Session, Event, Domain], None]] = {
 def plan(session: Session, happening: Event, domain: Domain) -> Plan:
     """What the event would do now: the very plan that it would apply."""
     if happening.operation.name == "prepare":
-        return life.foresee(session, happening, domain)
+        from libhook.foresight import foresee  # no guest's start waits for it
+
+        return foresee(session, happening, domain)
     return session.plan(happening, domain, session.state.load(domain.uuid))

@@ -35,7 +35,7 @@ def seconds(text: str) -> float:
 
 
 def complain(broken: list[str]) -> int:
-    """Records that cannot be read, each in one line; 1 when there is any."""
+    """What is wrong, each in one line on stderr; 1 when there is anything."""
     for line in broken:
         print(line, file=sys.stderr)
     return 1 if broken else 0

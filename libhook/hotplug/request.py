@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from libhook import domxml, life
+from libhook import domxml, foresight
 from libhook.config import Config
 from libhook.domain import Domain, HostDevice
 from libhook.domxml import DeviceXml
@@ -18,6 +18,7 @@ from libhook.errors import LibhookError, Refused, printable
 from libhook.event import Event, Operation
 from libhook.hotplug import handover
 from libhook.hotplug.parts import leaving_with
+from libhook.life import shown
 from libhook.plan import Plan
 from libhook.session import Session, load_config
 
@@ -132,7 +133,7 @@ def show_plan(
     plan = foresee(work.session(guest, strict=True), guest, operation, devices)
     yield from plan.describe()
     if plan.refusals:
-        raise Refused("nothing would be done", "see above")
+        raise Refused(shown(plan.refusals))
 
 
 def foresee(session: Session, guest: Domain, operation: Operation, devices: tuple[HostDevice, ...]) -> Plan:
@@ -141,7 +142,7 @@ def foresee(session: Session, guest: Domain, operation: Operation, devices: tupl
     happening, wanted = Event(guest.name, operation, "-"), guest._replace(devices=devices)
     if operation == handover.ATTACH:
         refusals = handover.objections(session, held, devices) if held else ()
-        return Plan(tuple(refusals)) if refusals else life.foresee(session, happening, wanted)
+        return Plan(tuple(refusals)) if refusals else foresight.foresee(session, happening, wanted)
     if held:
         wanted = session.with_extra(wanted, held)
         keys = {device.key for device in devices}

@@ -63,8 +63,21 @@ def test_plan_json_is_the_same_plan(root: str) -> None:
         assert action["lines"][1:] == writes
     refused = libhook(host, "plan", "--json", "-", stdin=guest(GPU).xml(1))
     assert refused.code == 1
-    assert refused.err == ""
     assert json.loads(refused.out)["refused"] is True
+
+
+@pytest.mark.parametrize("devices", [(GPU,), (NIC, GPU), ("0000:1f:00.0", "0000:1f:00.1", "0000:1f:00.2", NIC, GPU)])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_plan_that_is_refused_says_why_on_stderr(root: str, devices: tuple[str, ...], as_json: bool) -> None:
+    """The line that the caller of virsh start would read, alone; the plan with each refusal is on stdout."""
+    host = Host(root, workstation())
+    xml = guest(*devices).xml(1)
+    done = libhook(host, "plan", "-", *(["--json"] if as_json else []), stdin=xml)
+    assert (done.code, done.err) == (1, host.event(guest(*devices), "prepare").line + "\n")
+    lines = [line for one in json.loads(done.out)["actions"] for line in one["lines"]] if as_json else []
+    refusals = [line for line in lines or done.out.splitlines() if line.startswith("refuse: ")]
+    assert len(refusals) == len(devices) - (NIC in devices)
+    assert done.err.startswith(refusals[0].removeprefix("refuse: "))
 
 
 @pytest.mark.parametrize("event", ["prepare", "start", "started", "release", "reconnect"])

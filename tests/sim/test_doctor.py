@@ -47,9 +47,11 @@ def _host(root: str) -> Host:
 def examined(host: Host) -> list[str]:
     """What it says that is not ok; its exit code says whether something fails."""
     done = libhook(host, "doctor")
-    assert done.err == ""
     lines = done.out.splitlines()
-    assert done.code == any(line.startswith("fail") for line in lines)
+    failed = [line for line in lines if line.startswith("fail")]
+    assert done.code == bool(failed)
+    assert done.err.startswith("libhook does not work here: ") == bool(failed)
+    assert done.err.count("\n") == done.code
     assert lines
     return [line for line in lines if not line.startswith("ok  ")]
 

@@ -13,7 +13,7 @@ LAYERS = (
      "held", "record", "situation"),
     ("handlers", "registry", "recovery", "report", "views"),
     ("effects",),
-    ("reading", "session", "giveback", "life", "run", "doctor"),
+    ("reading", "session", "giveback", "life", "foresight", "run", "doctor"),
     ("hotplug", "history"),
     ("terminal", "commands", "cli", "__main__"),
 )  # fmt: skip
