@@ -123,9 +123,8 @@ def main() -> None:
     add_packages()
     try:
         from libhook import commands
-    except ImportError as error:
-        remedy = "run install.sh, which installs what is missing; from a clone, use /usr/bin/python3"
-        print(printable(f"{sys.executable}: {error}: {remedy}"), file=sys.stderr)
+    except Exception as error:  # noqa: BLE001 - a handler that is broken is a line, too
+        print(_broken(error), file=sys.stderr)
         sys.exit(1)
 
     arguments = sys.argv[1:]
@@ -148,4 +147,20 @@ def main() -> None:
         code = 1
     except KeyboardInterrupt:
         code = 130
+    except Exception as error:  # noqa: BLE001 - as above
+        print(_broken(error), file=sys.stderr)
+        code = 1
     sys.exit(code)
+
+
+def _broken(error: Exception) -> str:
+    """What is missing; or for a bug, which is most likely one of a handler that somebody works on, where it is."""
+    if isinstance(error, ImportError) and not (error.name or "").startswith("libhook"):
+        remedy = "run install.sh, which installs what is missing; from a clone, use /usr/bin/python3"
+        return printable(f"{sys.executable}: {error}: {remedy}")
+    import traceback
+
+    *_, last = traceback.extract_tb(error.__traceback__)
+    where = f"{last.filename}, line {last.lineno}"
+    remedy = "correct the handler, if it is yours; otherwise run install.sh again, and report it"
+    return LibhookError(f"libhook itself failed: {type(error).__name__}: {error}: {where}", remedy).line

@@ -223,7 +223,9 @@ def demo(_machine: Machine, _options: argparse.Namespace) -> int:
     from libhook.simulation.demo import play_demo
 
     launcher = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "hooks", "qemu")
-    return play_demo(launcher, sys.stdout)
+    if reason := play_demo(launcher, sys.stdout):
+        raise LibhookError(f"the demo failed: {reason}", "run install.sh again; if that does not help, report it")
+    return 0
 
 
 def attach(machine: Machine, options: argparse.Namespace) -> int:

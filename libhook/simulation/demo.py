@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``libhook demo``: one guest's life through the real launcher, on a host that is a folder; then a refusal."""
+"""``libhook demo``: one guest's life through the real launcher, on a host that is a folder; then a refusal.
+
+What shows it serves ``python3 -m libhook.simulation`` as well.
+"""
 
 import os
 import shutil
@@ -8,6 +11,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+from libhook.errors import printable
 from libhook.simulation import hosts, store
 from libhook.simulation.build import build, scratch
 from libhook.simulation.guests import Assigned, Guest
@@ -23,20 +27,22 @@ _WIDTH, _MARGIN = 79, 9
 _BOLD, _DIM, _GREEN, _RED = "1", "2", "32", "31"
 
 
-def play_demo(launcher: str, out: TextIO) -> int:
-    """Show it on ``out``. 0 when the guest had its devices and left the host as it was, and the second was refused."""
-    page = _Page(out, out.isatty() and not os.environ.get("NO_COLOR"))
+def play_demo(launcher: str, out: TextIO) -> str:
+    """Show it on ``out``. "" when the guest had its devices and left the host as it was, and the second was refused.
+
+    Otherwise what went wrong.
+    """
+    page = Page(out)
     if not os.access(launcher, os.X_OK):
-        page.show("error", f"{launcher} is not there, or cannot be executed", _RED)
-        return 1
+        return page.fail(f"{launcher} is not there, or cannot be executed")
     root = scratch()
     try:
-        return _play(_Demo(root, launcher, page))
+        return _play(Demo(root, launcher, page))
     finally:
         shutil.rmtree(root)
 
 
-def _play(demo: "_Demo") -> int:
+def _play(demo: "Demo") -> str:
     build(demo.root, hosts.workstation(_REMOVE))
     page, before = demo.page, snapshot(demo.root)
     page.title("One guest's life on a simulated host; nothing of this machine is touched.")
@@ -49,28 +55,28 @@ def _play(demo: "_Demo") -> int:
     daemon = Libvirt(demo.root, demo.hook, demo.hear)
     begun = daemon.start(_GUEST)
     if begun.error:
-        page.show("error", begun.error, _RED)
-        return 1
+        return page.fail(begun.error)
     daemon.stop(_GUEST.name, "shutdown")
     same = demo.prove(before)
     page.title("A guest that gets half of a group.")
     page.show("guest", f'"{_HALF.name}" gets the graphics card without its audio function.')
     refusal = daemon.start(_HALF)
     refused = [call for call in refusal.calls if call.status]
-    return 0 if demo.prove(before) and same and [call.operation for call in refused] == ["prepare"] else 1
+    good = demo.prove(before) and same and [call.operation for call in refused] == ["prepare"]
+    return "" if good else page.fail("libhook did not do what it should have done")
 
 
-class _Page:
+class Page:
     """Lines of a label and what it labels, wrapped, with colour where the reader is a terminal."""
 
-    def __init__(self, out: TextIO, colour: bool) -> None:
+    def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._colour = colour
+        self._colour = out.isatty() and not os.environ.get("NO_COLOR")
         self._label = ""
 
     def title(self, text: str) -> None:
         """What comes next."""
-        self._out.write(f"\n{self._paint(text, _BOLD)}\n")
+        self._out.write(f"\n{self._paint(printable(text), _BOLD)}\n")
         self._label = ""
 
     def show(self, label: str, text: str, style: str = "") -> None:
@@ -79,21 +85,26 @@ class _Page:
         self._label = label
         deeper = " " * (_MARGIN + 2)
         wrapped = textwrap.wrap(
-            text, _WIDTH, initial_indent=" " * _MARGIN, subsequent_indent=deeper, break_on_hyphens=False
+            printable(text), _WIDTH, initial_indent=" " * _MARGIN, subsequent_indent=deeper, break_on_hyphens=False
         )
         for at, line in enumerate(wrapped):
             margin = f"{shown if at == 0 else '':<{_MARGIN}}"
             self._out.write(f"{self._paint(margin, _DIM)}{self._paint(line[_MARGIN:], style)}\n")
         self._out.flush()
 
+    def fail(self, reason: str) -> str:
+        """What went wrong, and the same for who called."""
+        self.show("error", reason, _RED)
+        return reason
+
     def _paint(self, text: str, style: str) -> str:
         return f"\033[{style}m{text}\033[0m" if self._colour and style and text.strip() else text
 
 
-class _Demo:
+class Demo:
     """What the daemon calls and tells, shown."""
 
-    def __init__(self, root: str, launcher: str, page: _Page) -> None:
+    def __init__(self, root: str, launcher: str, page: Page) -> None:
         self.root = root
         self.page = page
         self._launcher = launcher

@@ -159,7 +159,7 @@ class Libvirt:
     def restart(self) -> Outcome:
         """The daemon ends and starts again, guests live on: it forgets which devices it left unbound."""
         calls: list[Call] = []
-        processes.end(self.root, self.pid)
+        self.end()
         self._appear()
         self._lists.restart()
         for run in list(self._running.values()):
@@ -168,6 +168,10 @@ class Libvirt:
             except Failed:
                 self._end(calls, run, "daemon")
         return Outcome("", tuple(calls))
+
+    def end(self) -> None:
+        """The daemon ends; guests live on."""
+        processes.end(self.root, self.pid)
 
     def _call(self, calls: list[Call], run: _Running, operation: str, extra: str = "-", prepared: bool = False) -> None:
         over = operation in ("stopped", "release")

@@ -1,80 +1,121 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The example of docs/handlers.md, which quotes it word for word: a handler, and how it is tested."""
+"""docs/handlers.md as a newcomer follows it: each block is pasted or run as it is printed, in a copy of the project."""
 
-import os
-from collections.abc import Iterator
+import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from libhook import domxml, registry
-from libhook.address import PciAddress
-from libhook.config import Config
-from libhook.effects.child import Deadline
-from libhook.effects.kernel import Machine
-from libhook.effects.log import Log
-from libhook.effects.state import State
-from libhook.event import OPERATIONS, Event
-from libhook.host import NOTHING
-from libhook.plan import Action, Plan, Refusal
-from libhook.session import Session
-from libhook.simulation.build import build
-from libhook.simulation.guests import Assigned, Guest
-from libhook.simulation.hosts import workstation
-from libhook.simulation.kernel import SimulatedKernel
-from libhook.situation import Situation
-
-# [example
-OWNERS = {PciAddress.parse("0000:01:00.0"): "c7a5fdbd-edaf-9455-926a-d65c16db1809"}
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs/handlers.md").read_text()
+PYTHON = re.findall(r"`([\w/]+\.py)`:\n\n```python\n(.*?)```", DOCUMENT, flags=re.S)
+COMMANDS = [line[4:] for line in DOCUMENT.splitlines() if re.match(r"    (/usr/bin/python3|LIBHOOK_ROOT=)", line)]
+LIFE = "/usr/bin/python3 -m libhook.simulation /tmp/host /tmp/host/win11.xml"
+OWNER = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 
 
-def reserved(situation: Situation) -> Iterator[Action]:
-    """A device that is kept for one guest is refused to every other."""
-    for device in situation.domain.pci:
-        owner = OWNERS.get(device.pci) if device.pci else None
-        if owner not in (None, situation.domain.uuid):
-            yield Refusal(device.key, f"{device.address} is kept for the guest {owner}", "give this guest another")
+@pytest.fixture(name="clone")
+def _clone(tmp_path: Path) -> Path:
+    """The project, with the handler pasted into it, registered as the document says."""
+    clone = tmp_path / "clone"
+    for name in ("libhook", "hooks", "setup.cfg"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, clone / name)
+    for name, text in PYTHON:
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).write_text(text)
+    registry = clone / "libhook/registry.py"
+    for begins in ("from libhook.handlers import ", '    "prepare": '):
+        (line,) = re.findall(f"^    ({begins}.*)$", DOCUMENT, flags=re.M)
+        registry.write_text(re.sub(f"(?m)^{begins}.*$", line, registry.read_text()))
+    assert registry.read_text().count("reserved") == 2
+    return clone
 
 
-# example]
-OWNER = Guest("win11", (Assigned("0000:01:00.0"),), "c7a5fdbd-edaf-9455-926a-d65c16db1809")
-OTHER = Guest("other", (Assigned("0000:03:00.0"), Assigned("0000:01:00.0")), "1c15a1a0-a802-4b8e-8f5c-2a6d8a7c1f0e")
+def _environment(clone: Path) -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(clone)}
 
 
-# [test
-@pytest.mark.parametrize(("guest", "refused"), [(OWNER, []), (OTHER, ["pci 0000:01:00.0"])])
-def test_a_reserved_device_goes_to_its_owner_only(guest: Guest, refused: list[str]) -> None:
-    """The other guest is refused on the account of that device alone; no host is needed to know it."""
-    event = Event(guest.name, OPERATIONS["prepare"], "-")
-    situation = Situation(event, domxml.parse(guest.xml()), NOTHING, held=None, config=Config())
-    assert [action.device for action in reserved(situation) if isinstance(action, Refusal)] == refused
+def _run(clone: Path, root: str, command: str) -> "subprocess.CompletedProcess[str]":
+    """A line of the document, in the clone's folder; its host is the test's own."""
+    words = ["/bin/sh", "-c", command.replace("/tmp/host", root)]
+    return subprocess.run(
+        words, cwd=clone, env=_environment(clone), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
 
 
-# test]
-@pytest.fixture
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the handler where docs/handlers.md says."""
-    monkeypatch.setitem(registry.HANDLERS, "prepare", (reserved, *registry.HANDLERS["prepare"]))
+def test_the_document_is_followed_to_the_letter(clone: Path, root: str) -> None:
+    """The example's own test passes, the host is made, and a life is played from its start to its end."""
+    assert [name for name, _ in PYTHON] == ["libhook/handlers/reserved.py", "tests/unit/test_reserved.py"]
+    first = COMMANDS[: COMMANDS.index(LIFE) + 1]
+    assert len(first) == 5
+    done = [_run(clone, root, command) for command in first]
+    assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * len(first)
+    tested, made, devices, plan, life = (one.stdout for one in done)
+    assert "2 passed" in tested
+    assert made.startswith(f"made {root}, a workstation, with the guests win11 and other")
+    assert "  0000:01:00.0  Ethernet  e1000e" in devices.splitlines()
+    assert "0000:01:00.0: e1000e -> vfio-pci (hostdev of the guest)" in plan.splitlines()
+    steps = [line for line in life.splitlines() if line.startswith("hooks/qemu")]
+    assert steps == [
+        f"hooks/qemu win11 {step}" for step in ("prepare", "start", "started", "stopped", "release shutdown")
+    ]
+    assert "The host is as before." in life.splitlines()
 
 
-def _plan(root: str, guest: Guest) -> Plan:
-    build(root, workstation())
-    machine = Machine(root, SimulatedKernel(root))
-    session = Session(machine, State(machine), Log(machine), Config(), Deadline.after(30), os.getpid())
-    return session.plan(Event(guest.name, OPERATIONS["prepare"], "-"), domxml.parse(guest.xml()), None)
+def test_another_terminal_looks_while_the_guest_runs(clone: Path, root: str) -> None:
+    """recover leaves it alone and the second guest is refused, as the document says, until Enter is pressed."""
+    status, recover, other = COMMANDS[COMMANDS.index(LIFE) + 1 :]
+    assert _run(clone, root, COMMANDS[1]).returncode == 0
+    words = LIFE.replace("/tmp/host", root).split()
+    with subprocess.Popen(
+        words, cwd=clone, env=_environment(clone), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as life:
+        assert life.stdin
+        assert life.stdout
+        for line in life.stdout:
+            if "press Enter" in line:
+                break
+        assert _run(clone, root, status).stdout.splitlines()[0] == f"win11  {OWNER}  started"
+        alone = "win11: left alone, libvirt says that the guest win11 runs\n"
+        assert _run(clone, root, recover).stdout == alone
+        refused = _run(clone, root, other)
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert f"0000:01:00.0 is kept for the guest {OWNER}: give this guest another" in refused.stderr
+        life.stdin.write("\n")
+        life.stdin.close()
+        assert "The host is as before." in life.stdout.read()
+    assert life.returncode == 0
+    assert _run(clone, root, status).stdout == "nothing is held\n"
+    refused = _run(clone, root, other)
+    assert refused.returncode == 1
+    assert f"is kept for the guest {OWNER}" in refused.stderr
 
 
-@pytest.mark.usefixtures("_registered")
-def test_once_registered_its_refusal_leaves_nothing_else_of_the_plan_but_the_failed_record(root: str) -> None:
-    """The plan of a guest that is refused moves no device, and says for the record that it did not get it."""
-    plan = _plan(root, OTHER)
-    assert plan.refusals[0].line == f"0000:01:00.0 is kept for the guest {OWNER.uuid}: give this guest another"
-    assert plan.moves == ()
-    assert ("pci 0000:01:00.0", False) in [(record.device, record.success) for record in plan.records]
-
-
-@pytest.mark.usefixtures("_registered")
-def test_once_registered_it_leaves_the_owner_alone(root: str) -> None:
-    """The guest for which the device is kept gets it."""
-    plan = _plan(root, OWNER)
-    assert plan.refusals == ()
-    assert [str(move.device) for move in plan.moves] == ["0000:01:00.0"]
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PYTHON[0][1].split("\n\n", 2)[2].split("\n\n", 1)[1], "NameError: name 'PciAddress' is not defined"),
+        (PYTHON[0][1].replace("Refusal\n", "Refusals\n", 1), "ImportError: cannot import name 'Refusals'"),
+        (PYTHON[0][1].replace("prepare(situation", "prepare(situation:", 1), "SyntaxError: "),
+        (PYTHON[0][1].replace(".domain.pci", ".guest"), "AttributeError: 'Situation' object has no attribute 'guest'"),
+    ],
+    ids=["imports", "import", "syntax", "run"],
+)
+def test_a_handler_that_is_broken_is_a_line(clone: Path, root: str, text: str, said: str) -> None:
+    """Which says what is wrong with it and where; so does the hook, and a start is refused."""
+    (clone / "libhook/handlers/reserved.py").write_text(text)
+    assert _run(ROOT, root, COMMANDS[1]).returncode == 0
+    for command in (COMMANDS[2], COMMANDS[3]):
+        done = _run(clone, root, command)
+        if "Situation" in said and command == COMMANDS[2]:
+            assert (done.returncode, done.stderr) == (0, "")
+            continue
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"libhook itself failed: {said}")
+        assert re.search(r"reserved\.py, line \d+|registry\.py, line \d+", done.stderr)
+        assert done.stderr.count("\n") == 1
+    done = _run(clone, root, f"LIBHOOK_ROOT={root} hooks/qemu win11 prepare begin - <{root}/win11.xml")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert said in done.stderr

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``python3 -m libhook.simulation FOLDER [XML]``: a host to try libhook on, and a libvirtd for a guest's life."""
+
+import argparse
+import os
+import sys
+from contextlib import suppress
+
+from libhook import domxml, terminal
+from libhook.cli import hold_streams
+from libhook.errors import LibhookError, unanswered
+from libhook.simulation import hosts, store
+from libhook.simulation.build import build
+from libhook.simulation.demo import Demo, Page
+from libhook.simulation.guests import Assigned, Guest
+from libhook.simulation.libvirt import Libvirt
+from libhook.simulation.snapshot import snapshot
+
+_LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "hooks", "qemu")
+_NIC = (Assigned("0000:01:00.0"),)
+_GUESTS = (Guest("win11", _NIC), Guest("other", _NIC, "1c15a1a0-a802-4b8e-8f5c-2a6d8a7c1f0e"))
+_ENTER = "runs. Look at the host from another terminal; press Enter here to shut the guest down"
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 1 where the guest does not start, or the host is not as before; the reason on stderr."""
+    hold_streams()
+    parser = argparse.ArgumentParser(
+        prog="python3 -m libhook.simulation",
+        description="Makes a host in FOLDER, where there is none yet, and guests for it. With XML, plays libvirtd and "
+        "QEMU for the whole life of that guest there, and shows what the hook does at each step.",
+        formatter_class=terminal.Help,
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="for LIBHOOK_ROOT; new, empty, or a host that this made")
+    parser.add_argument("xml", metavar="XML", nargs="?", help="the guest's domain XML: a file")
+    options = parser.parse_args(arguments)
+    try:
+        _make(options.folder)
+        if options.xml:
+            _play(options.folder, _guest(terminal.read(options.xml, "a file with a domain's XML")))
+    except LibhookError as error:
+        return terminal.complain([error.line])
+    except OSError as error:
+        return terminal.complain([unanswered(error).line])
+    return 0
+
+
+def _make(folder: str) -> None:
+    """A workstation, and two guests that both want its network card."""
+    if os.path.exists(f"{folder}/simulation/serial"):
+        return
+    try:
+        if os.path.exists(folder) and os.listdir(folder):
+            raise LibhookError(f"{folder} is not empty, and no simulated host", "name another folder")
+        build(folder, hosts.workstation())
+        for guest in _GUESTS:
+            store.create(f"{folder}/{guest.name}.xml", guest.xml())
+    except OSError as error:
+        raise LibhookError(f"{folder}: {error.strerror}", "name a folder in which you may write") from None
+    terminal.show([f"made {folder}, a workstation, with the guests {' and '.join(one.name for one in _GUESTS)} (.xml)"])
+
+
+def _guest(document: bytes) -> Guest:
+    """What libvirt does with its PCI devices is played; whatever else the XML holds, the hook is given."""
+    domain = domxml.parse(document)
+    devices = (Assigned(one.address, one.managed, one.source, one.model or "") for one in domain.pci)
+    return Guest(domain.name, tuple(devices), domain.uuid, document)
+
+
+def _play(folder: str, guest: Guest) -> None:
+    """From virsh start to the end of the guest's shutdown; LibhookError with what virsh would say."""
+    page, before = Page(sys.stdout), snapshot(folder)
+    shown = Demo(os.path.abspath(folder), os.path.normpath(_LAUNCHER), page)
+    daemon = Libvirt(shown.root, shown.hook, shown.hear)
+    try:
+        if error := daemon.start(guest).error:
+            raise LibhookError(error)
+        page.show("guest", f"{guest.name} {_ENTER}")
+        with suppress(KeyboardInterrupt, OSError):
+            _wait()
+        daemon.stop(guest.name, "shutdown")
+    finally:
+        daemon.end()
+    if not shown.prove(before):
+        raise LibhookError("the host is not as before", "see above")
+
+
+def _wait() -> None:
+    """Until Enter, or the end of stdin."""
+    os.read(0, 1 << 12)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

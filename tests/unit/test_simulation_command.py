@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``python3 -m libhook.simulation``: it makes a host, plays a life on it, and says in a line what it cannot do."""
+
+import os
+import subprocess
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from libhook.simulation import __main__ as command
+from libhook.simulation.guests import Assigned, Guest
+
+NIC, GPU = "0000:01:00.0", "0000:03:00.0"
+
+
+@pytest.fixture(name="folder")
+def _folder(root: str) -> Path:
+    """A host that it made."""
+    assert command.main([root]) == 0
+    return Path(root)
+
+
+def test_a_life_of_ones_own_guest(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Any XML: what its name would do to a terminal is shown, not done; nothing is left, the daemon included."""
+    xml = tmp_path / "guest.xml"
+    xml.write_bytes(Guest("a\u009b31m b", (Assigned(NIC, managed=True),)).xml())
+    assert command.main([str(folder), str(xml)]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "hooks/qemu a\\x9b31m b prepare" in said.out.splitlines()
+    assert "libvirtd binds 0000:01:00.0 to vfio-pci" in " ".join(said.out.split())
+    assert not (folder / "proc" / str(os.getpid())).exists()
+    assert list((folder / "run/libhook/domains").iterdir()) == []
+
+
+def test_ctrl_c_shuts_the_guest_down_too(folder: Path) -> None:
+    """Nothing stays as it was while the guest ran."""
+    with mock.patch.object(command, "_wait", side_effect=KeyboardInterrupt) as waited:
+        assert command.main([str(folder), str(folder / "win11.xml")]) == 0
+    waited.assert_called_once()
+    assert os.readlink(folder / "simulation/bound" / NIC) == "e1000e"
+
+
+def test_a_guest_that_does_not_start(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What virsh would say, on stderr, and exit code 1."""
+    xml = tmp_path / "guest.xml"
+    xml.write_bytes(Guest("half", (Assigned(GPU),)).xml())
+    assert command.main([str(folder), str(xml)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Hook script execution failed: internal error: Child process ")
+    assert f"{GPU} shares IOMMU group 14 with 0000:03:00.1" in line
+
+
+def test_somebody_changes_the_host_meanwhile(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The end is compared with the beginning."""
+    driver = folder / f"sys/bus/pci/devices/{GPU}/driver"
+    with mock.patch.object(command, "_wait", side_effect=driver.unlink):
+        assert command.main([str(folder), str(folder / "win11.xml")]) == 1
+    said = capsys.readouterr()
+    assert said.err == "the host is not as before: see above\n"
+    assert f"changed  {GPU} driver" in said.out
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: (folder / "mine").write_text(""), " is not empty, and no simulated host: name another folder"),
+        (lambda folder: (folder.rmdir(), folder.write_text("")), ": Not a directory: name a folder in which you may "),
+    ],
+)
+def test_a_folder_that_is_somebody_s(root: str, spoil: object, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is written into it."""
+    assert callable(spoil)
+    spoil(Path(root))
+    before = subprocess.run(["/usr/bin/find", root], capture_output=True, check=True).stdout
+    assert command.main([root]) == 1
+    assert capsys.readouterr().err.startswith(f"{root}{said}")
+    assert subprocess.run(["/usr/bin/find", root], capture_output=True, check=True).stdout == before
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nothing.xml", "nothing.xml: No such file or directory: name a file with a domain's XML"),
+        ("simulation/serial", "the XML is malformed: "),
+    ],
+)
+def test_no_guest(folder: Path, name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The XML cannot be read, or is none."""
+    assert command.main([str(folder), str(folder / name)]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_the_host_breaks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the system has to say is a line."""
+    guest = str(folder / "win11.xml")
+    (folder / "sys/bus/pci/devices").rename(folder / "gone")
+    assert command.main([str(folder), guest]) == 1
+    assert "No such file or directory" in capsys.readouterr().err
