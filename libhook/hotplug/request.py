@@ -103,6 +103,8 @@ def begin(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request) 
     """What is asked for, and the guest as it is. Refused where it is nothing for libhook."""
     wanted = domxml.parse_device(request.document)
     if not wanted.devices and wanted.element != "interface":
+        if wanted.element == "domain":
+            raise Refused("<domain> is a guest, not a device", "name a file with the element of the device alone")
         passed_over = f" ({'; '.join(wanted.warnings)})" if wanted.warnings else ""
         raise Refused(f"<{wanted.element}> names no host device{passed_over}", "virsh plugs in all others")
     found = hypervisor.find(request.guest, Deadline.after(request.timeout))

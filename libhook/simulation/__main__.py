@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from libhook import domxml, terminal
 from libhook.cli import hold_streams
-from libhook.errors import LibhookError, unanswered
+from libhook.errors import LibhookError, printable
 from libhook.simulation import hosts, store
 from libhook.simulation.build import build
 from libhook.simulation.demo import Demo, Page
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     except LibhookError as error:
         return terminal.complain([error.line])
     except OSError as error:
-        return terminal.complain([unanswered(error).line])
+        return terminal.complain([LibhookError(f"{error.filename}: {error.strerror}", "name another folder").line])
     return 0
 
 
@@ -57,7 +57,8 @@ def _make(folder: str) -> None:
             store.create(f"{folder}/{guest.name}.xml", guest.xml())
     except OSError as error:
         raise LibhookError(f"{folder}: {error.strerror}", "name a folder in which you may write") from None
-    terminal.show([f"made {folder}, a workstation, with the guests {' and '.join(one.name for one in _GUESTS)} (.xml)"])
+    names = " and ".join(f"{folder}/{guest.name}.xml" for guest in _GUESTS)
+    terminal.show([printable(f"made a workstation in {folder}, and guests for it, {names}")])
 
 
 def _guest(document: bytes) -> Guest:

@@ -78,7 +78,7 @@ def test_an_interface_that_is_no_host_device(root: str) -> None:
         (b"<hostdev type='warp'/>", "<hostdev> names no host device (hostdev type 'warp' is not known"),
         (b"<hostdev", "the XML is malformed"),
         (b"", "the XML is"),
-        (guest(NIC).xml(1), "<domain> names no host device"),
+        (guest(NIC).xml(1), "<domain> is a guest, not a device: name a file with the element of the device alone"),
         (xml(VF0), f"{VF0} is not on this host"),
     ],
 )

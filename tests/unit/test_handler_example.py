@@ -54,7 +54,7 @@ def test_the_document_is_followed_to_the_letter(clone: Path, root: str) -> None:
     assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * len(first)
     tested, made, devices, plan, life = (one.stdout for one in done)
     assert "2 passed" in tested
-    assert made.startswith(f"made {root}, a workstation, with the guests win11 and other")
+    assert made.startswith(f"made a workstation in {root}, and guests for it, {root}/win11.xml and {root}/other.xml")
     assert "  0000:01:00.0  Ethernet  e1000e" in devices.splitlines()
     assert "0000:01:00.0: e1000e -> vfio-pci (hostdev of the guest)" in plan.splitlines()
     steps = [line for line in life.splitlines() if line.startswith("hooks/qemu")]

@@ -97,4 +97,4 @@ def test_the_host_breaks(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     guest = str(folder / "win11.xml")
     (folder / "sys/bus/pci/devices").rename(folder / "gone")
     assert command.main([str(folder), guest]) == 1
-    assert "No such file or directory" in capsys.readouterr().err
+    assert "No such file or directory: name another folder" in capsys.readouterr().err
