@@ -87,14 +87,10 @@ _libhook_among() {
 # Not offered is what a shell acts on even within quotes (an interactive one on "!": it puts an earlier command there),
 # what libhook would take for an option, and what a terminal may not show as it is.
 _libhook_guests() {
-    local name typed=${current#[\'\"]} quoted=''
+    local name typed=${current#[\'\"]} quoted='' harmless='][[:alnum:] #%&()*+,./:;<=>?@^_{|}~-'
     typed=${typed//\\/}
     while IFS= read -r name; do
-        case $name in
-        '' | -* | *[![:alnum:]' #%&()*+,./:;<=>?@[]^_{|}~-']*) continue ;;
-        "$typed"*) ;;
-        *) continue ;;
-        esac
+        if [[ -z $name || $name == -* || $name == *[!$harmless]* || $name != "$typed"* ]]; then continue; fi
         case $current in
         [\'\"]*) quoted=$name ;;
         *)
