@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from cases import DISK, GPU, NIC, SOUND, recorded
@@ -194,6 +195,33 @@ def test_wrong_usage_is_exit_code_2(root: str, arguments: tuple[str, ...]) -> No
     done = libhook(Host(root, nic()), *arguments)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("usage: libhook")
+
+
+def test_a_demo_that_fails_says_why_on_stderr(root: str) -> None:
+    """One line, beside what it has shown; the launcher of a broken installation may be missing."""
+    with mock.patch("libhook.commands.os.path.dirname", return_value="/nonexistent"):
+        done = libhook(Host(root, nic()), "demo")
+    assert done.code == 1
+    assert done.err.startswith("the demo failed: /nonexistent/hooks/qemu is not there, or cannot be executed: ")
+    assert done.err.count("\n") == 1
+    assert "error    /nonexistent/hooks/qemu is not there" in done.out
+
+
+@pytest.mark.parametrize("how", ["launcher", "command"])
+def test_a_dry_run_of_the_hook_by_hand_refuses_nothing(root: str, how: str) -> None:
+    """It changes nothing, so whoever runs it instead of the hook gets 0; why it would refuse is on stderr."""
+    Host(root, workstation())
+    command = ["hooks/qemu"] if how == "launcher" else [sys.executable, "-m", "libhook", "hook"]
+    done = subprocess.run(
+        [*command, "win11", "prepare", "begin", "-"],
+        cwd=ROOT,
+        env={"LIBHOOK_ROOT": root, "LIBHOOK_DRY_RUN": "1", "PATH": "/usr/bin:/bin"},
+        input=guest(GPU).xml(),
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr.startswith(f"refuse: {GPU} shares IOMMU group 14 with {SOUND}, ".encode())
 
 
 def _piped(root: str, *arguments: str) -> "subprocess.Popen[bytes]":
