@@ -6,7 +6,7 @@ import os
 import stat
 from contextlib import suppress
 
-from libhook.errors import EXHAUSTED, BadInput, LibhookError, unanswered
+from libhook.errors import EXHAUSTED, BadInput, LibhookError, pasted, unanswered
 
 _LONGEST = 1 << 24
 REMEDY = "libhook did not make it so: find out who did, then remove it"
