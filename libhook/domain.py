@@ -99,8 +99,15 @@ class Domain(NamedTuple):
     """What was passed over because this version does not know it."""
     others: tuple[LibvirtsDevice, ...] = ()
     """Read for who asks for every kind; the hook does not."""
+    back_doors: tuple[str, ...] = ()
+    """Where it is given host devices past libvirt, and so past libhook, ready to print."""
 
     @property
     def pci(self) -> tuple[HostDevice, ...]:
         """The devices that vfio hands over."""
         return tuple(device for device in self.devices if device.pci is not None)
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """What there is to say of its back doors."""
+        return tuple(f"a host device that libhook neither checks nor records: {door}" for door in self.back_doors)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from libhook import prolog
+from libhook import backdoor, prolog
 from libhook.domain import Disk, Domain, HostDevice, LibvirtsDevice, Source
 from libhook.errors import BadInput
 from libhook.hostdevxml import (
@@ -70,7 +70,13 @@ def parse(document: bytes, *, every_kind: bool = False) -> Domain:
     for candidate, device in _candidates(root, (*_TAGS, "redirdev") if every_kind else _TAGS):
         reader.read(candidate, device)
     return Domain(
-        name, read_uuid(node, uuid), virt, tuple(reader.devices), tuple(reader.warnings), tuple(reader.others)
+        name,
+        read_uuid(node, uuid),
+        virt,
+        tuple(reader.devices),
+        tuple(reader.warnings),
+        tuple(reader.others),
+        backdoor.found(root),
     )
 
 

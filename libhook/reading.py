@@ -50,8 +50,8 @@ def begin(document: bytes) -> Parse:
         said = speech.lines(Deadline.after(_PATIENCE))
         if not said:
             return parse(document)
-        name, uuid, virt, devices, warnings, _ = json.loads(said[0])
-        return Domain(name, uuid, virt, tuple(map(_device, devices)), tuple(warnings))
+        name, uuid, virt, devices, warnings, _, doors = json.loads(said[0])
+        return Domain(name, uuid, virt, tuple(map(_device, devices)), tuple(warnings), back_doors=tuple(doors))
 
     return hear
 

@@ -12,7 +12,7 @@ def inspect_json(domain: Domain, style: record.Style = "libvirt") -> dict[str, o
     """The object of ``inspect --json``: name, uuid, virt, host_devices; nothing is escaped, json.dumps does.
 
     Each device has kind, source, managed, address and record: the text for ``reason=start``, None where none
-    is written. Those that only libvirt records come last.
+    is written. Those that only libvirt records come last. ``warnings`` is there where there are some.
     """
     return {
         "name": domain.name,
@@ -28,6 +28,7 @@ def inspect_json(domain: Domain, style: record.Style = "libvirt") -> dict[str, o
             }
             for device in _all(domain)
         ],
+        **({"warnings": list(domain.unseen)} if domain.unseen else {}),
     }
 
 
@@ -35,15 +36,16 @@ def inspect_text(domain: Domain, style: record.Style = "libvirt") -> list[str]:
     """The same as lines for a terminal: one a device, its record below it so that columns stay narrow."""
     lines = [f"{domain.uuid}  {domain.virt}  {printable(domain.name)}"]
     devices = _all(domain)
+    warnings = [f"warning: {printable(warning)}" for warning in domain.unseen]
     if not devices:
-        return [*lines, "no host devices"]
+        return [*lines, "no host devices", *warnings]
     rows = [_row(device) for device in devices]
     widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
     lines.append(_line(_HEAD, widths))
     for device, row in zip(devices, rows, strict=True):
         lines.append(_line(row, widths) + _remark(device))
         lines.append(f"    {printable(_record(domain, device, style) or 'no record')}")
-    return lines
+    return [*lines, *warnings]
 
 
 def _all(domain: Domain) -> list[HostDevice | LibvirtsDevice]:

@@ -101,6 +101,8 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
     log.bind(uuid=domain.uuid if domain else "")
     for warning in domain.warnings if domain else ():
         log.add("warning", "passed over", reason=warning)
+    for warning in domain.unseen if domain and name == "prepare" else ():
+        log.add("warning", "back door", reason=warning)
     # What was handed over is recorded and given back also where a dry run was asked for meanwhile.
     under_way = name == "release" or (name != "prepare" and domain is not None and domain.uuid in state.uuids())
     if call.dry_run or (settings.dry_run and not under_way):

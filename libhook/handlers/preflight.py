@@ -36,6 +36,7 @@ def prepare(situation: Situation) -> Iterator[Action]:
         for use in uses:
             if _strictness(situation, use) == "warn":
                 yield Warn(f"{address} is in use by the host: {use.what}")
+    yield from map(Warn, situation.domain.unseen)
 
 
 def waits_for(situation: Situation) -> bool:

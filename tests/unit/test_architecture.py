@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "libhook"
 LAYERS = (
-    ("errors", "address", "notation", "prolog", "host", "event", "domain", "config", "hostdevxml", "domxml", "plan",
-     "held", "record", "situation"),
+    ("errors", "address", "notation", "prolog", "host", "event", "domain", "config", "hostdevxml", "backdoor", "domxml",
+     "plan", "held", "record", "situation"),
     ("handlers", "registry", "recovery", "report", "views"),
     ("effects",),
     ("reading", "session", "giveback", "life", "foresight", "run", "doctor"),
@@ -86,7 +86,7 @@ def test_only_the_command_reads_the_trail_back(name: str) -> None:
 def test_only_the_reader_of_xml_needs_lxml() -> None:
     """And it is imported where there is something to do, since it costs twice a start of Python."""
     readers = [name for name in FILES if any(module.split(".")[0] == "lxml" for module in _imports(name))]
-    assert readers == ["domxml.py", "hostdevxml.py"]
+    assert readers == ["backdoor.py", "domxml.py", "hostdevxml.py"]
     top = ast.parse((PACKAGE / "run.py").read_text()).body
     imported = {alias.name for node in top if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert "domxml" not in imported
