@@ -143,7 +143,7 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
         with suppress(BadInput):
             addresses.append(PciAddress.parse(name))
     session = _session(machine, Log(machine), Config())
-    host = session.look(sorted(addresses), survey=True)
+    host = session.look(sorted(addresses))
     if options.json:
         show(views.devices_json(host))
     else:

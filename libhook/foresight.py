@@ -50,8 +50,10 @@ def _given_back(situation: Situation, held: Held, plan: Plan) -> Situation:
         if move.device in devices:
             devices[move.device] = devices[move.device]._replace(binding=move.want, on_vfio=False)
             domain = _with_driver(domain, move)
-    claims = {address: claim for address, claim in situation.host.claims.items() if claim.uuid != held.uuid}
-    return situation._replace(domain=domain, host=situation.host._replace(devices=devices, claims=claims))
+    host, uuid = situation.host, held.uuid
+    claims = {address: claim for address, claim in host.claims.items() if claim.uuid != uuid}
+    tenants = {address: tuple(one for one in all_ if one.claim.uuid != uuid) for address, all_ in host.tenants.items()}
+    return situation._replace(domain=domain, host=host._replace(devices=devices, claims=claims, tenants=tenants))
 
 
 def _with_driver(domain: Domain, back: Move) -> Domain:

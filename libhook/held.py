@@ -83,10 +83,14 @@ class Held(NamedTuple):
         """What was taken, or was about to be."""
         return tuple(device.move for device in self.devices if device.move)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what it holds is the guest's, or is about to be: it was not refused, and has not ended."""
+        return self.phase not in ("refused", "releasing")
+
     def holds(self, address: PciAddress) -> bool:
         """Whether nobody else may have this device: while the guest lives, and until it is given back."""
-        over = self.phase in ("refused", "releasing")
-        return any(device.pci == address and (device.move or not over) for device in self.devices)
+        return any(device.pci == address and (device.move or self.keeps) for device in self.devices)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -105,6 +105,14 @@ class Claim(NamedTuple):
     name: str
 
 
+class Tenant(NamedTuple):
+    """A guest that has something below a function: it would be torn away with the function's driver."""
+
+    claim: Claim
+    what: str
+    """HostDevice.key: ``mdev c7a5fdbd-…``, ``usb 001.004``."""
+
+
 class Host(NamedTuple):
     """What /sys and our own state say now, about one guest's devices."""
 
@@ -122,6 +130,8 @@ class Host(NamedTuple):
     """Devices whose vfio node, or whose group's, some process has open: who, ready to print."""
     uses: Mapping[PciAddress, tuple[Use, ...]]
     """What the host does with those that are on its own drivers."""
+    tenants: Mapping[PciAddress, tuple[Tenant, ...]] = MappingProxyType({})
+    """What guests have below those that are on the host's own drivers."""
     in_flight: frozenset[PciAddress] = frozenset()
     """Devices with a kernel write of ours still on its way: not to be touched, nor read."""
     unread: frozenset[PciAddress] = frozenset()

@@ -50,7 +50,10 @@ def prepare(session: Session, event: Event, domain: Domain) -> None:
 def former(session: Session, domain: Domain) -> list[str]:
     """Who has a record that must be settled first, if it is dead: the guest itself, and who holds what it needs."""
     addresses = [device.pci for device in domain.pci if device.pci]
-    holders = {claim.uuid for claim in session.state.claims(session.related(addresses)).values()}
+    related = session.related(addresses)
+    holders = {claim.uuid for claim in session.state.claims(related).values()}
+    near = (address for address in related if not sysfs.is_bridge(session.machine, address))
+    holders |= {tenant.claim.uuid for tenants in session.tenants(near).values() for tenant in tenants}
     return sorted({domain.uuid, *holders} & set(session.state.uuids()))
 
 

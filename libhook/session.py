@@ -13,7 +13,7 @@ from libhook import config as configuration
 from libhook.address import PciAddress
 from libhook.config import Config
 from libhook.domain import Domain, HostDevice
-from libhook.effects import audit, files, sysfs, uses
+from libhook.effects import audit, files, sysfs, tenants, uses
 from libhook.effects.apply import Applier, Failure, Outcome
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
@@ -23,7 +23,7 @@ from libhook.errors import LibhookError, pasted
 from libhook.event import OPERATIONS, Event, Operation
 from libhook.handlers.preflight import waits_for
 from libhook.held import Held
-from libhook.host import NOTHING, Host, Trail
+from libhook.host import NOTHING, Claim, Host, Tenant, Trail
 from libhook.plan import Load, Move, Plan, Record
 from libhook.registry import plan_for
 from libhook.situation import Situation
@@ -81,17 +81,29 @@ class Session(NamedTuple):
             related.update((pf, *vfs) if pf else vfs)
         return related
 
-    def look(self, addresses: Collection[PciAddress], *, survey: bool = False) -> Host:
-        """The whole picture of these devices: before they are handed over, or in a ``survey`` to be shown."""
+    def look(self, addresses: Collection[PciAddress], guest: Domain | None = None) -> Host:
+        """The whole picture of these devices: before they are handed to a ``guest``, or else to be shown."""
+        survey = guest is None
         claims, in_flight = self.state.claims(self.related(addresses)), self.state.in_flight()
         siblings = self.config.siblings == "bind"
         host = sysfs.look(self.machine, addresses, claims, in_flight, self.deadline, siblings=siblings, survey=survey)
-        wanted = (
+        wanted = [
             device
             for address, device in host.devices.items()
             if (siblings or address in addresses) and device.is_at_home and address not in host.in_flight
+        ]
+        return host._replace(
+            tenants=self.tenants((device.address for device in wanted), guest),
+            uses=uses.of_devices(self.machine, wanted, self.deadline, must_see=not survey),
         )
-        return host._replace(uses=uses.of_devices(self.machine, wanted, self.deadline, must_see=not survey))
+
+    def tenants(
+        self, addresses: Iterable[PciAddress], guest: Domain | None = None
+    ) -> dict[PciAddress, tuple[Tenant, ...]]:
+        """Who has something below these devices; a ``guest`` to which they go also what it is to have besides."""
+        own = [device for device in guest.devices if not device.pci] if guest else []
+        others = (Claim(guest.uuid, guest.name), own) if guest else None
+        return tenants.below(self.machine, self.state, addresses, self.deadline, others, must_see=guest is not None)
 
     def plan(self, event: Event, domain: Domain, held: Held | None) -> Plan:
         """What this event asks for."""
@@ -115,7 +127,7 @@ class Session(NamedTuple):
         addresses = [device.pci for device in domain.pci if device.pci]
         match event.operation.name:
             case "prepare" | "attach":
-                host = self.look(addresses)
+                host = self.look(addresses, domain)
             case "start" | "reconnect":
                 host = sysfs.glance(self.machine, addresses, self.state.claims(addresses), self.state.in_flight())
             case "release" | "detach":

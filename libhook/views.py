@@ -52,7 +52,7 @@ def devices_json(host: Host) -> Json:
                         "override": device.binding.override or None,
                         "guest": claim._asdict() if (claim := host.claims.get(device.address)) else None,
                         "in_use": host.in_use.get(device.address),
-                        "uses": [use.what for use in host.uses.get(device.address, ())],
+                        "uses": _uses(host, device),
                         "hangs": device.address in host.in_flight,
                         "pf": str(device.pf) if device.pf else None,
                         "vfs": [str(vf) for vf in device.vfs],
@@ -137,10 +137,17 @@ def _remarks(host: Host, device: PciDevice) -> str:
         remarks.append(f"guest {printable(claim.name)}")
     if using := host.in_use.get(device.address):
         remarks.append(f"open in {using}")
-    remarks += [printable(use.what) for use in host.uses.get(device.address, ())]
+    remarks += map(printable, _uses(host, device))
     if device.address in host.in_flight:
         remarks.append("hangs in a kernel write")
     return f"  [{', '.join(remarks)}]" if remarks else ""
+
+
+def _uses(host: Host, device: PciDevice) -> list[str]:
+    """What would be torn away with it, a guest's or the host's own."""
+    tenants = host.tenants.get(device.address, ())
+    own = [use.what for use in host.uses.get(device.address, ())]
+    return [*(f"{tenant.what} behind it is held by the guest {tenant.claim.name}" for tenant in tenants), *own]
 
 
 def status_json(records: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]]) -> Json:

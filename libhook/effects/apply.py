@@ -171,7 +171,7 @@ class Applier:
             return self._failed(move, "what its driver made of it cannot be looked at", found)
         self._nodes[move.device] = found
         if not self._heeds_display and sysfs.is_display(self._machine, move.device):
-            return None
+            found = tuple(node for node in found if node.path.startswith(nodes.VFIO))  # of an mdev: no consent helps
         wanted = holders.in_the_way(self._machine, move.device, found)
         try:
             while using := (yield from holders.who_is_in_the_way(self._machine, wanted, must_see=not move.back)):
@@ -186,7 +186,7 @@ class Applier:
         found = self._nodes.get(move.device, ())
         wanted = dict(holders.in_the_way(self._machine, move.device, found).paths)
         if late.on_its_way:  # a driver that hangs may wait for the last close of any of them
-            wanted |= {node.device: node.path for node in found if node.path}
+            wanted |= {node.device: node.path for node in found if node.device}
         using = ", ".join(map(str, holders.known_now(self._machine, wanted, Deadline.after(_TO_NAME))))
         if not late.on_its_way:
             if using:

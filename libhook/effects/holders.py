@@ -51,7 +51,7 @@ class Nodes(NamedTuple):
 
 def in_the_way(machine: Machine, address: PciAddress, found: Iterable[Node]) -> Nodes:
     """Of all nodes that were found below a device those that must not be open, and vfio's own."""
-    mine = {node.device: node.path for node in found if node.path and node.kind not in _LET_GO}
+    mine = {node.device: node.path for node in found if node.device and node.kind not in _LET_GO}
     of_group, of_device = _vfio_nodes(machine, address)
     return Nodes(mine | of_group | of_device, next(((path, number) for number, path in of_group.items()), None))
 

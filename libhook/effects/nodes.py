@@ -18,6 +18,10 @@ from libhook.effects.tracks import Step, Track, paper
 _BARREN = frozenset(("power", "statistics", "queues", "msi_irqs"))
 _BARREN_ON_TOP = _BARREN | {"vfio-dev", "link", "wakeup"}
 """Below the function itself: vfio's own nodes are known without looking (effects/holders.py)."""
+_ALONE = _BARREN_ON_TOP | {"net", "ptp", "hwmon", "infiniband"}
+"""What a network card has below it, too, of which no guest is given anything."""
+VFIO = "/dev/vfio/"
+"""Where what a guest has open of a function, or of a mediated device below one, has its nodes."""
 _NVIDIA = 195
 """The major number of NVIDIA's nodes (Documentation/admin-guide/devices.txt)."""
 _NVME_PATH = r"(nvme\d+)c\d+(n\d+)"
@@ -56,6 +60,11 @@ def below(machine: Machine, address: PciAddress, in_flight: str | None = None) -
         return code or tuple(Node(*line.split("\0")) for line in sheet.lines())
 
 
+def may_be_shared(top: str) -> bool:
+    """Whether something is below the function with this folder that a guest may be given by itself."""
+    return any(_folders(top, _ALONE))
+
+
 def _write_down(result: int, machine: Machine, top: str, nvidia: str) -> None:
     text = "".join("\0".join(node) + "\n" for node in (*_walk(machine, top), *_of_nvidia(nvidia)))
     with open(result, "wb") as file:
@@ -71,6 +80,9 @@ def _walk(machine: Machine, top: str) -> Iterator[Node]:
         path = _node(folder) if kind and device else ""
         if path or kind == "net":
             yield Node(folder, kind, path, device)
+        if group := os.path.basename(_link(f"{folder}/iommu_group")):  # of a mediated device, or a function behind VMD
+            node = f"{machine.sys}/class/vfio/{group}"
+            yield Node(node, "vfio", f"{VFIO}{group}", device_number(node))
         if way := re.fullmatch(_NVME_PATH, os.path.basename(folder)):
             pending.append(f"{machine.sys}/class/block/{way[1]}{way[2]}")
         pending += _folders(folder, _BARREN)
@@ -106,8 +118,12 @@ def device_number(folder: str, kind: str = "") -> str:
 
 
 def _kind(folder: str) -> str:
+    return os.path.basename(_link(f"{folder}/subsystem"))
+
+
+def _link(path: str) -> str:
     try:
-        return os.path.basename(os.readlink(f"{folder}/subsystem"))
+        return os.readlink(path)
     except OSError:
         return ""
 

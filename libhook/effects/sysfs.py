@@ -96,6 +96,11 @@ def is_display(machine: Machine, address: PciAddress) -> bool:
     return _read(f"{device_path(machine, address)}/class").startswith("0x03")
 
 
+def is_bridge(machine: Machine, address: PciAddress) -> bool:
+    """Whether other functions are below it."""
+    return _read(f"{device_path(machine, address)}/class").startswith(("0x0604", "0x0607"))
+
+
 def driver_name(machine: Machine, wanted: str) -> str | None:
     """The name under which the kernel has this driver, which a module's name may not be; None when it has not."""
     for name in (wanted, wanted.replace("_", "-"), wanted.replace("-", "_")):

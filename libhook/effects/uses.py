@@ -88,8 +88,9 @@ def _uses_of(
             yield Use(kind, f"{node.path} {_users(machine, node, code)}")
         elif node.kind == "net":
             yield from (Use("network", f"{node.name} {what}") for what in _network(machine, node.name))
-    open_as: UseKind = "display" if device.is_display else "open"
-    yield from (Use(open_as, f"it is open in {holder}") for holder in opened)
+    for holder in opened:  # a mediated device's node is no screen: its parent's driver waits for whoever has it open
+        is_screen = device.is_display and not holder.node.startswith(nodes.VFIO)
+        yield Use("display" if is_screen else "open", f"it is open in {holder}")
 
 
 def _is_disk(node: Node) -> bool:

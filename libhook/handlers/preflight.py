@@ -41,7 +41,8 @@ def prepare(situation: Situation) -> Iterator[Action]:
 
 def waits_for(situation: Situation) -> bool:
     """Whether a process only has to close a device for the start to go on."""
-    uses = (use for found in situation.host.uses.values() for use in found)
+    host = situation.host  # a guest that has something below does not let go so soon
+    uses = (use for address, found in host.uses.items() if not host.tenants.get(address) for use in found)
     return any(use.kind in ("open", "display") and _strictness(situation, use) == "refuse" for use in uses)
 
 
@@ -100,7 +101,7 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[tuple[str,
 
 
 def _taken(situation: Situation, device: PciDevice) -> Iterator[tuple[str, str]]:
-    """Whether somebody has the device, its PF or one of its VFs."""
+    """Whether somebody has the device, its PF, one of its VFs, or something below it."""
     host, address = situation.host, device.address
     if device.pci_class == NO_CLASS:
         yield f"{address}: its class cannot be read, so that nobody knows what it is", "see the kernel's log"
@@ -114,6 +115,18 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[tuple[str, str]]
             yield (
                 f"{address}{what and f'{what} {other}'} is held by the guest {printable(claim.name)}",
                 "stop that guest first; libhook status lists what is held",
+            )
+    for tenant in host.tenants.get(address, ()):
+        what = printable(tenant.what)
+        if tenant.claim.uuid != situation.domain.uuid:
+            yield (
+                f"{what} behind {address} is held by the guest {printable(tenant.claim.name)}, and would be torn away",
+                "stop that guest first, or detach it there; libhook status lists what is held",
+            )
+        else:
+            yield (
+                f"{what} behind {address} is the guest's own, and would be torn away",
+                "give the guest only one of the two",
             )
     if device.vfs:
         yield (

@@ -5,13 +5,20 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from libhook.simulation import store
+from libhook.simulation import buses, store
 
 if TYPE_CHECKING:
     from libhook.simulation.world import Device, Driver
 
-_CHILD_CLASSES = {"net": "net", "block": "nvme/nvme0", "drm": "drm", "usb": "usb", "sound": "sound/card0"}
-_MAJORS = {"block": 259, "drm": 226, "usb": 189, "sound": 116}
+_CHILD_CLASSES = {
+    "net": "net",
+    "block": "nvme/nvme0",
+    "drm": "drm",
+    "usb": "usb",
+    "sound": "sound/card0",
+    "nvme": "nvme",
+}
+_MAJORS = {"block": 259, "drm": 226, "usb": 189, "sound": 116, "nvme": 240}
 _NODE_FOLDERS = {"drm": "dri/", "sound": "snd/"}
 
 
@@ -91,6 +98,9 @@ def remove(root: str, address: str) -> None:
 def add_children(root: str, device: dict[str, Any]) -> None:
     """What a host driver makes of the device: network interfaces, disks, DRM cards, and their nodes."""
     for kind, name in device["children"]:
+        if kind in buses.KINDS:
+            buses.add(root, device["home"], kind, name)
+            continue
         inner = f"{_CHILD_CLASSES[kind]}/{name}"
         folder = f"{root}/sys/{device['home']}/{inner}"
         os.makedirs(folder, exist_ok=True)
@@ -104,17 +114,10 @@ def add_children(root: str, device: dict[str, Any]) -> None:
         else:
             node = f"{_NODE_FOLDERS.get(kind, '')}{name}"
             os.makedirs(os.path.dirname(f"{root}/dev/{node}"), exist_ok=True)
-            number = _number(kind, node)
+            number = store.number_of(_MAJORS[kind], node)
             store.create(f"{root}/dev/{node}", f"{'b' if kind == 'block' else 'c'} {number}")
             store.create(f"{folder}/dev", f"{number}\n")
             store.create(f"{folder}/uevent", f"DEVNAME={node}\n")
-
-
-def _number(kind: str, node: str) -> str:
-    """Major and minor of a node: the same each time, and another for each name."""
-    from zlib import crc32
-
-    return f"{_MAJORS[kind]}:{crc32(node.encode()) & 0xFFFFF}"
 
 
 def remove_children(root: str, device: dict[str, Any]) -> None:
@@ -122,6 +125,9 @@ def remove_children(root: str, device: dict[str, Any]) -> None:
     from libhook.simulation import processes
 
     for kind, name in device["children"]:
+        if kind in buses.KINDS:
+            buses.remove(root, device["home"], kind, name)
+            continue
         node = f"/dev/{_NODE_FOLDERS.get(kind, '')}{name}"
         store.unlink(f"{root}/sys/class/{kind}/{name}")
         _remove_tree(f"{root}/sys/{device['home']}/{_CHILD_CLASSES[kind].split('/')[0]}")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from libhook.host import Trail
-from libhook.simulation import devices, processes, store, vfio
+from libhook.simulation import buses, devices, processes, store, vfio
 from libhook.simulation.sleepers import SleepingReads
 
 PAGE_SIZE = 4096
@@ -228,6 +228,8 @@ class SimulatedKernel:
             sriov.disable(self, address)
         with store.group_lock(self.root, device["group"]):
             store.unlink(f"{self.root}/simulation/bound/{address}")
+            if buses.has_open_mdev(self.root, device):
+                self._sleep_while(device, lambda: buses.has_open_mdev(self.root, device))
             if behaviour["kind"] == "vfio":
                 vfio.unregister(self.root, address, device)
 

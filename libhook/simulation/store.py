@@ -90,6 +90,13 @@ def share(root: str, path: str, text: str | bytes) -> None:
         os.link(original, path)
 
 
+def number_of(major: int, node: str) -> str:
+    """Major and minor of a node: the same each time, and another for each name."""
+    from zlib import crc32
+
+    return f"{major}:{crc32(node.encode()) & 0xFFFFF}"
+
+
 def to_json(fields: dict[str, Any]) -> str:
     """How bookkeeping is written."""
     return json.dumps(fields)

@@ -47,7 +47,7 @@ def unregister(root: str, address: str, device: dict[str, Any]) -> None:
     if not any(os.path.isdir(f"{root}/sys/bus/pci/devices/{other}/vfio-dev") for other in others):
         store.unlink(f"{root}/dev/vfio/{device['group']}")
         store.unlink(f"{root}/sys/class/vfio/{device['group']}/dev")
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):  # of a mediated device's it is a link
             os.rmdir(f"{root}/sys/class/vfio/{device['group']}")
 
 

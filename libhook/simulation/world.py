@@ -69,7 +69,8 @@ class Device(NamedTuple):
     refuses: tuple[tuple[str, str], ...] = ()
     """Drivers whose probe of this device fails, and the errno they give: (("vfio-pci", "EINVAL"),)."""
     children: tuple[tuple[str, str], ...] = ()
-    """What its host driver makes of it: (("net", "eth0"),), (("block", "nvme0n1"),), (("drm", "card0"),)."""
+    """What its host driver makes of it: (("net", "eth0"),), (("block", "nvme0n1"),), (("drm", "card0"),).
+    And what a guest may be given by itself (buses.py): (("usb_device", "001.004"),), (("mdev", UUID),)."""
 
 
 class World(NamedTuple):

@@ -82,6 +82,19 @@ def test_a_disk_behind_vmd_is_seen(machine: Machine) -> None:
     )
 
 
+def test_the_group_of_a_mediated_device_is_known(machine: Machine) -> None:
+    """Its parent may not lose its driver while somebody has that node open; by its cdev it is seen as well."""
+    folder = _make(machine, f"{FUNCTION}/a6a0b3b2-6c4e-4b1c-9d0f-0c7d2b1f5e11", "mdev")
+    (folder / "iommu_group").symlink_to("/sys/kernel/iommu_groups/40")
+    cdev = os.path.relpath(folder, machine.root)
+    _make(machine, f"{cdev}/vfio-dev/vfio3", "vfio-dev", "vfio/devices/vfio3")
+    assert {(node.kind, node.path) for node in _below(machine)} == {
+        ("vfio", "/dev/vfio/40"),
+        ("vfio-dev", "/dev/vfio/devices/vfio3"),
+    }
+    assert f"{machine.sys}/class/vfio/40" in {node.folder for node in _below(machine)}
+
+
 def test_a_disk_that_several_ways_lead_to_is_seen(machine: Machine) -> None:
     """Of NVMe's native multipath only a hidden way is below the function; the disk's partitions count as well."""
     head = _make(machine, "sys/devices/virtual/nvme-subsystem/nvme-subsys1/nvme1n2", "block", "nvme1n2")
