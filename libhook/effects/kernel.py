@@ -6,7 +6,9 @@ guest's author wrote gets here unparsed.
 """
 
 import errno
+import fcntl
 import os
+import sys
 from typing import NamedTuple, Protocol
 
 from libhook.host import Trail
@@ -14,6 +16,9 @@ from libhook.host import Trail
 _AUDIT_GET = 1000
 _AUDIT_VIRT_RESOURCE = 2501
 _CAP_AUDIT_WRITE = 29
+_LOOP_GET_STATUS64 = 0x4C05
+_LOOP_INFO, _LO_RDEVICE = 232, 16
+"""Size of struct loop_info64 (linux/loop.h), and where in it the device number of a backing disk stands."""
 _NETLINK_AUDIT = 9
 _NLM_F_REQUEST = 1
 _GONE = ("", "Z", "X")
@@ -48,6 +53,9 @@ class Kernel(Protocol):
 
     def descriptors(self) -> Descriptors:
         """What looks at the descriptors of other processes."""
+
+    def expect_behind_loop(self, loop: str, number: str) -> None:
+        """OSError when the disk of this device number, ``259:0``, is not what the loop device has as its file."""
 
     def record(self, text: str, success: bool) -> int:
         """Send an AUDIT_VIRT_RESOURCE record. As libaudit: above 0 sent, 0 or less not sent (-errno)."""
@@ -123,6 +131,20 @@ class LinuxKernel:
         from libhook.effects import descriptors
 
         return descriptors.Descriptors()
+
+    def expect_behind_loop(self, loop: str, number: str) -> None:
+        """See Kernel. Where the file's own file system does not say, it is no disk: a disk's node always does."""
+        major, minor = map(int, number.split(":"))
+        file = os.open(loop, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        information = bytearray(_LOOP_INFO)
+        try:
+            fcntl.ioctl(file, _LOOP_GET_STATUS64, information)
+        except OSError as error:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), loop) from error
+        finally:
+            os.close(file)
+        if int.from_bytes(information[_LO_RDEVICE : _LO_RDEVICE + 8], sys.byteorder) != os.makedev(major, minor):
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), loop)
 
     def record(self, text: str, success: bool) -> int:
         """See Kernel. No host name is passed: libaudit would look it up in the DNS."""

@@ -3,7 +3,9 @@
 
 A disk is in use when it cannot be opened exclusively: EBUSY is the kernel's own word for file systems, swap, LVM, MD
 and ZFS alike, in any mount namespace, and a claimed partition claims its disk (block/bdev.c, bd_prepare_to_claim). One
-that may not be opened at all (EPERM from a device cgroup, EACCES from SELinux or AppArmor) is taken for in use.
+that may not be opened at all (EPERM from a device cgroup, EACCES from SELinux or AppArmor) is taken for in use. What
+claims nothing is looked for by itself (effects/exports.py). To open a disk so keeps others from it for that moment:
+it is only done by who would hand it over.
 Who uses it is only named from what /proc and /sys show here. An interface that was moved into another network
 namespace does not show below its device, and is not seen; nor is, of an IPv4 default route with several next hops, any
 but the first, which is all that /proc/net/route shows (net/ipv4/fib_trie.c, fib_route_seq_show).
@@ -15,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from libhook.address import PciAddress
-from libhook.effects import holders, nodes
+from libhook.effects import exports, holders, nodes
 from libhook.effects.child import Deadline
 from libhook.effects.holders import Holder
 from libhook.effects.kernel import Machine
@@ -38,7 +40,8 @@ def of_devices(
 ) -> dict[PciAddress, tuple[Use, ...]]:
     """Everything that would be torn away with each of them. They are looked at side by side, and /proc but once.
 
-    ``must_see``: it is a LibhookError where a process does not show what it has open.
+    ``must_see``, to hand them over: disks are opened, and it is a LibhookError where a process does not show what it
+    has open. Else what shows is told, and nothing is opened that somebody may want for himself at that moment.
     """
     devices = tuple(devices)
     below: dict[PciDevice, tuple[Node, ...]] = {}
@@ -47,7 +50,9 @@ def of_devices(
     paths = {device: holders.in_the_way(machine, device.address, found).paths for device, found in below.items()}
     wanted = {number: path for nodes in paths.values() for number, path in nodes.items()}
     open_now = holders.of_nodes(machine, wanted, deadline, must_see=must_see)
-    disks = [node for found in below.values() for node in found if _is_disk(node)]
+    found_all = [node for found in below.values() for node in found]
+    exported = exports.of_nodes(machine, found_all, deadline, must_see=must_see)
+    disks = [node for node in found_all if must_see and _is_disk(node)]
     answers: dict[Node, int] = {}
     for at in range(0, len(disks), _AT_ONCE):
         some = disks[at : at + _AT_ONCE]
@@ -55,7 +60,7 @@ def of_devices(
     uses = {}
     for device, found in below.items():
         opened = [holder for holder in open_now if holder.node in paths[device].values()]
-        uses[device.address] = tuple(_uses_of(machine, device, found, answers, opened))
+        uses[device.address] = tuple(_uses_of(machine, device, found, answers, exported, opened))
     return uses
 
 
@@ -77,15 +82,20 @@ def _uses_of(
     device: PciDevice,
     found: Iterable[Node],
     answers: Mapping[Node, int],
+    exported: Mapping[str, Iterable[str]],
     opened: Iterable[Holder],
 ) -> Iterator[Use]:
-    """What the ``answers`` of its disks say, its interfaces, and who has ``opened`` one of its nodes."""
+    """What its disks say, those without ``answers`` by what shows, its interfaces, and who has ``opened`` a node."""
+    of_disks: UseKind = "usb" if device.is_usb_controller else "storage"
     for node in found:
+        yield from (Use(of_disks, f"{node.path} is {what}") for what in exported.get(node.name, ()))
         if (code := answers.get(node, 0)) in EXHAUSTED:
             raise unanswered(OSError(code, os.strerror(code), node.path))
         if code not in _NOBODYS:
-            kind: UseKind = "usb" if device.is_usb_controller else "storage"
-            yield Use(kind, f"{node.path} {_users(machine, node, code)}")
+            yield Use(of_disks, f"{node.path} {_users(machine, node, code)}")
+        elif node not in answers and _is_disk(node):
+            if users := _shown(machine, node):
+                yield Use(of_disks, f"{node.path} is {users}")
         elif node.kind == "net":
             yield from (Use("network", f"{node.name} {what}") for what in _network(machine, node.name))
     for holder in opened:  # a mediated device's node is no screen: its parent's driver waits for whoever has it open
@@ -113,16 +123,21 @@ def _probe(machine: Machine, path: str) -> Track[int]:
 
 
 def _users(machine: Machine, disk: Node, code: int) -> str:
-    """Who has the disk, as far as it shows: mount points, swap, and what is stacked on it or on its partitions."""
+    """Who has the disk, as far as it shows."""
+    if users := _shown(machine, disk):
+        return f"is {users}"
+    if code == errno.EBUSY:
+        return "is claimed by something that does not show here (ZFS, another namespace)"
+    return f"cannot be opened to see whether it is in use ({os.strerror(code)})"
+
+
+def _shown(machine: Machine, disk: Node) -> str:
+    """Mount points, swap, and what is stacked on it or on its partitions."""
     names = [disk.name, *(name for name in _entries(disk.folder) if os.path.exists(f"{disk.folder}/{name}/partition"))]
     users: list[str] = []
     for name in names:
         users += _users_of(machine, name)
-    if users:
-        return f"is {', '.join(dict.fromkeys(users))}"
-    if code == errno.EBUSY:
-        return "is claimed by something that does not show here (ZFS, another namespace)"
-    return f"cannot be opened to see whether it is in use ({os.strerror(code)})"
+    return ", ".join(dict.fromkeys(users))
 
 
 def _users_of(machine: Machine, name: str, depth: int = 0) -> Iterator[str]:

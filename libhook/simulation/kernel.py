@@ -105,6 +105,15 @@ class SimulatedKernel:
         """Of simulated processes."""
         return processes.SimulatedDescriptors(self.root)
 
+    def expect_behind_loop(self, loop: str, _number: str) -> None:
+        """What simulation/loops says in a file of its name, an errno's name; else whether its text is of /dev."""
+        name = os.path.basename(loop)
+        answer = f"{self.root}/simulation/loops/{name}"
+        if os.path.exists(answer):
+            raise refuse(getattr(errno, store.read(answer)), loop)
+        if not store.read(f"{self.root}/sys/block/{name}/loop/backing_file").startswith("/dev/"):
+            raise refuse(errno.ENODEV, loop)
+
     def trail(self) -> Trail | None:
         """What simulation/trail says (JSON: enabled, daemon, lost); a healthy trail where there is no such file."""
         path = f"{self.root}/simulation/trail"
@@ -219,6 +228,8 @@ class SimulatedKernel:
         device, behaviour = self.device(address), store.load(self.root, "drivers", driver) or {}
         store.hide_driver(self.root, address, driver)
         if device["children"] and behaviour["kind"] == "host":
+            if buses.has_open_mdev(self.root, device):
+                self._sleep_while(device, lambda: buses.has_open_mdev(self.root, device))
             devices.remove_children(self.root, device)
         self._take_time(device, behaviour, "remove")
         self._wait_for_owner(address, device)
@@ -228,8 +239,6 @@ class SimulatedKernel:
             sriov.disable(self, address)
         with store.group_lock(self.root, device["group"]):
             store.unlink(f"{self.root}/simulation/bound/{address}")
-            if buses.has_open_mdev(self.root, device):
-                self._sleep_while(device, lambda: buses.has_open_mdev(self.root, device))
             if behaviour["kind"] == "vfio":
                 vfio.unregister(self.root, address, device)
 

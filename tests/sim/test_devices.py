@@ -2,17 +2,20 @@
 """``libhook devices``: the host's devices as people and programs are shown them."""
 
 import json
-import os
 import resource
 from pathlib import Path
 
+import pytest
 from cases import DISK, GPU, SOUND
 from command import libhook
 from scenario import Host, guest
 
-from libhook.simulation import processes
+from libhook.simulation import processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import many, nic, sriov, workstation
+from libhook.simulation.kernel import SimulatedKernel
+
+OTHER = "11111111-2222-3333-4444-555555555555"
 
 
 def test_devices_shows_the_groups_as_a_tree(root: str) -> None:
@@ -46,16 +49,34 @@ def test_devices_shows_the_groups_as_a_tree(root: str) -> None:
 def test_devices_names_what_the_host_does_with_them(root: str) -> None:
     """In the words of the refusal that it would come to."""
     host = Host(root, workstation())
-    os.makedirs(f"{root}/simulation/claimed", exist_ok=True)
-    Path(root, "simulation/claimed/nvme0n1").write_text("EBUSY")
+    with open(f"{root}/proc/self/mountinfo", "a") as mounts:
+        mounts.write("40 22 259:1 / /srv rw - xfs /dev/nvme0n1 rw\n")
+    Path(root, "sys/block/loop7/loop").mkdir(parents=True)
+    Path(root, "sys/block/loop7/loop/backing_file").write_text("/dev/nvme0n1\n")
     processes.add(root, 812, "Xorg", ("/dev/dri/card0",))
     shown = libhook(host, "devices").out
     assert f"{GPU}  VGA       amdgpu  [it is open in Xorg (pid 812, /dev/dri/card0)]" in shown
-    assert f"{DISK}  NVMe      nvme  [/dev/nvme0n1 is claimed by something" in shown
+    assert f"{DISK}  NVMe      nvme  [/dev/nvme0n1 is behind /dev/loop7, /dev/nvme0n1 is mounted on /srv]" in shown
     groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
     assert [device["uses"] for device in groups[1]["devices"] if device["address"] == GPU] == [
         ["it is open in Xorg (pid 812, /dev/dri/card0)"]
     ]
+
+
+def test_devices_only_looks(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that it opened exclusively could not be mounted at that moment. Nor do status, doctor and recover."""
+
+    def opened(_: SimulatedKernel, node: str) -> None:
+        store.append(f"{root}/var/log/opened", {"node": node})
+
+    monkeypatch.setattr(SimulatedKernel, "open_exclusively", opened)
+    host = Host(root, workstation())
+    host.begin(guest(GPU, SOUND))
+    for command in ("devices", "status", "doctor", "recover"):
+        libhook(host, command)
+    assert not Path(root, "var/log/opened").exists()
+    libhook(host, "plan", "-", stdin=guest(DISK, name="other")._replace(uuid=OTHER).xml())
+    assert store.lines(f"{root}/var/log/opened") == [{"node": "/dev/nvme0n1"}]
 
 
 def test_devices_knows_the_uses_of_more_than_are_looked_at_at_once(root: str) -> None:

@@ -2,6 +2,7 @@
 """The real kernel's interface by real calls, where they leave nothing behind on the machine that runs the tests."""
 
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -94,6 +95,32 @@ def test_a_disk_is_opened_and_closed_again(tmp_path: Path) -> None:
     KERNEL.open_exclusively(str(tmp_path / "disk"))
     with pytest.raises(FileNotFoundError):
         KERNEL.open_exclusively(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("behind", "is_it"), [((259, 1), True), ((259, 0x54321), True), ((259, 0), False), ((0, 0), False), (None, False)]
+)
+def test_the_kernel_says_what_is_behind_a_loop_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: tuple[int, int] | None, is_it: bool
+) -> None:
+    """By the number of the disk (loop_get_status(): huge_encode_dev()), in struct loop_info64."""
+    loop = tmp_path / "loop0"
+    loop.touch()
+
+    def ioctl(_: int, request: int, information: bytearray) -> None:
+        assert (request, len(information)) == (0x4C05, struct.calcsize("@5Q4I64s64s32s2Q"))
+        if behind is None:
+            raise OSError(errno.ENXIO, "nothing is behind it")
+        major, minor = behind
+        struct.pack_into("@3Q", information, 0, 1, 2, minor & 0xFF | major << 8 | (minor & ~0xFF) << 12)
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    number = f"259:{behind[1] if behind and is_it else 1}"
+    if is_it:
+        KERNEL.expect_behind_loop(str(loop), number)
+    else:
+        with pytest.raises(OSError, match="No such device"):
+            KERNEL.expect_behind_loop(str(loop), number)
 
 
 def test_a_record_without_the_privilege_is_not_sent() -> None:
