@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 TRUSTED = {"start": "libhook", "attach": "libvirtd"}
 """Whose word counts where they differ: of a start, libvirtd says success in any case."""
+_MOST_WRITERS = 8
 
 
 class Entry(NamedTuple):
@@ -46,8 +47,8 @@ def began_at(entry: Entry) -> int:
 
 
 def with_writer(writers: tuple[str, ...], who: str) -> tuple[str, ...]:
-    """Libvirtd first, then libhook, then others."""
-    if who in writers:
+    """Libvirtd first, then libhook, then others, of whom not all need be named."""
+    if who in writers or (len(writers) >= _MOST_WRITERS and who not in TRUSTED.values()):
         return writers
     return (who, *writers) if who == "libvirtd" else (*writers, who)
 

@@ -13,6 +13,7 @@ Who writes what, and when (libvirt 11.3.0, domain_audit.c and qemu_process.c; ou
 from collections.abc import Callable, Iterable
 
 from libhook.history.entry import TRUSTED, Entry, Silence, began_at, ended, merged, with_writer
+from libhook.history.guest import NAMELESS, ONE_START, UNRESOLVED, Guest
 from libhook.history.records import DeviceRecord, GuestRecord, Record, TrailRecord
 from libhook.history.silence import Silences
 
@@ -20,40 +21,13 @@ _MOMENT = 30_000
 """Milliseconds within which two records of a hot-plug that fails are of the same one: libhook's comes after the device
 is back, for which a write may take as long (write_deadline).
 """
-_ONE_START = 60_000
-"""Within which the records of one start lie, where no VIRT_CONTROL parts it from the one before."""
 _SETTLED = 300_000
 """After which nobody adds to what has ended or failed: longer than any hook may take."""
 _SWEEP = 16_384
 """Records after which what has settled is given out, also of guests of which nothing more is heard."""
+_EVER = 1 << 60
 _IDLE = 4_096
 """Guests that have no device and are remembered: a late record of such a one is no news."""
-_MOST_KNOWN = 1_000
-_UNRESOLVED = "usb 000.000"
-_NAMELESS = frozenset((_UNRESOLVED, "usb USB redirdev"))
-"""What libvirtd writes for several devices of a guest alike."""
-
-
-class _Guest:
-    """What is known of a guest of one node."""
-
-    __slots__ = ("controlled", "fresh", "held", "owed", "recent", "runs", "unresolved", "unreturned")
-
-    def __init__(self) -> None:
-        self.held: dict[str, Entry] = {}
-        self.recent: dict[str, Entry] = {}
-        """Ended or failed; another record may add to it."""
-        self.unreturned: dict[str, Entry] = {}
-        self.fresh: set[str] = set()
-        """What began since libvirtd's last word; in the log's order, as a clock may be set back."""
-        self.owed: set[str] = set()
-        """What began, and libhook has not said yet that it ended: a late word of that is no news."""
-        self.runs = False
-        """By libvirtd's word."""
-        self.unresolved = False
-        """Whether libvirtd has named a USB device that it did not find, in this start."""
-        self.controlled = False
-        """Whether libvirtd has said anything of it."""
 
 
 class Pairing:
@@ -62,8 +36,8 @@ class Pairing:
     def __init__(self, give: Callable[[Entry], None], silent: Callable[[Silence], None]) -> None:
         self._give = give
         self._silences = Silences(silent)
-        self._nodes: dict[str | None, dict[str, _Guest]] = {}
-        self._since_sweep = 0
+        self._nodes: dict[str | None, dict[str, Guest]] = {}
+        self._since_sweep, self._next_sweep = 0, _SWEEP
         self.last = 0
         """The time of the youngest record."""
 
@@ -84,7 +58,8 @@ class Pairing:
                 guests = nodes[node] = {}
             uuid = record.uuid if isinstance(record, GuestRecord) else record.subject.uuid
             if (guest := guests.get(uuid)) is None:
-                guest = guests[uuid] = _Guest()
+                guest = guests[uuid] = Guest()
+            guest.heard = time
             if isinstance(record, GuestRecord):
                 self._control(guest, record)
             elif record.reason in TRUSTED:
@@ -93,7 +68,7 @@ class Pairing:
                 self._end(guest, record)
         self.last = max(self.last, time)
         self._since_sweep += count
-        if self._since_sweep >= _SWEEP:
+        if self._since_sweep >= self._next_sweep:
             self._since_sweep = 0
             self._sweep(time)
 
@@ -108,7 +83,7 @@ class Pairing:
         self._nodes.clear()
         self._silences.close()
 
-    def _lose(self, guests: list[_Guest]) -> None:
+    def _lose(self, guests: list[Guest]) -> None:
         """A PCI device that two guests hold is the later one's: no record says that the other has ended."""
         began: dict[str, int] = {}
         for guest in guests:
@@ -121,11 +96,11 @@ class Pairing:
                 if began.get(key, -1) > began_at(entry):
                     self._give(guest.held.pop(key)._replace(end=began[key]))
 
-    def _begin(self, guest: _Guest, record: DeviceRecord) -> None:
+    def _begin(self, guest: Guest, record: DeviceRecord) -> None:
         time, node, who, reason, (vm, uuid, bus, device, key), success = record
-        if key in _NAMELESS:
+        if key in NAMELESS:
             guest.unresolved = True
-            key = self._free(guest, key, who)
+            key = guest.free(key, who)
         entry = guest.held.get(key)
         if entry is None:
             if self._adds_to_recent(guest, key, record):
@@ -135,11 +110,11 @@ class Pairing:
         elif (
             who not in entry.recorded_by
             and entry.began == reason
-            and (success or time - began_at(entry) <= (_MOMENT if reason == "attach" else _ONE_START))
+            and (success or time - began_at(entry) <= (_MOMENT if reason == "attach" else ONE_START))
         ):
             guest.held[key] = entry = merged(entry, who, success)
             if not entry.success:
-                self._put(guest.recent, key, guest.held.pop(key))
+                self._leave(guest, key, guest.held.pop(key))
             return
         elif reason == "start":
             self._again(guest, time)
@@ -149,21 +124,16 @@ class Pairing:
         parts = node, vm, uuid, bus, device, reason, None, time, end, success, (who,), False, False
         new = tuple.__new__(Entry, parts)
         if success:
-            guest.held[key] = new
+            guest.take(key, new)
             if guest.recent or guest.unreturned:
                 for old in (guest.recent, guest.unreturned):
                     if key in old:
                         self._give(old.pop(key))
         else:
-            self._put(guest.recent, key, new)
-        fresh, owed = guest.fresh, guest.owed
-        if len(fresh) + len(owed) >= _MOST_KNOWN + 2 * len(guest.held):
-            fresh.clear()
-            owed.clear()
-        fresh.add(key)
-        owed.add(key)
+            self._leave(guest, key, new)
+        guest.begins(key)
 
-    def _adds_to_recent(self, guest: _Guest, key: str, record: DeviceRecord) -> bool:
+    def _adds_to_recent(self, guest: Guest, key: str, record: DeviceRecord) -> bool:
         """Whether a record of a beginning is the other's word on what has failed, or ended, already."""
         entry = guest.recent.get(key)
         if entry is None or entry.end is None or record.writer in entry.recorded_by or entry.began != record.reason:
@@ -180,15 +150,15 @@ class Pairing:
             entry = merged(entry, record.writer, record.success)
             del guest.recent[key]
             if entry.end is None:
-                guest.held[key] = entry
+                guest.take(key, entry)
             else:
-                guest.recent[key] = entry
+                guest.leave(key, entry)
         return same
 
-    def _end(self, guest: _Guest, record: DeviceRecord) -> None:
+    def _end(self, guest: Guest, record: DeviceRecord) -> None:
         time, node, who, reason, (vm, uuid, bus, device, key), success = record
-        if key in _NAMELESS:
-            key = next((held for held in guest.held if held.partition("#")[0] == key), key)
+        if key in NAMELESS:
+            key = guest.first(key)
         late = who == "libhook" and key in guest.owed
         if late and (success or reason == "stop"):
             guest.owed.remove(key)
@@ -198,7 +168,7 @@ class Pairing:
                 return
             del guest.held[key]
             entry = ended(entry, reason, time, with_writer(entry.recorded_by, who), not success)
-            self._put(guest.recent if success else guest.unreturned, key, entry)
+            self._over(guest, key, entry)
         elif key in guest.unreturned:
             if success:
                 self._give(guest.unreturned.pop(key)._replace(unreturned=False))
@@ -206,12 +176,12 @@ class Pairing:
             if entry.success:
                 del guest.recent[key]
                 entry = entry._replace(recorded_by=with_writer(entry.recorded_by, who), unreturned=not success)
-                self._put(guest.recent if success else guest.unreturned, key, entry)
+                self._over(guest, key, entry)
         elif success and not late:  # it had it before the trail begins, or got it while that was silent
             entry = Entry(node, vm, uuid, bus, device, None, reason, None, time, True, (who,))
-            self._put(guest.recent, key, entry)
+            self._leave(guest, key, entry)
 
-    def _control(self, guest: _Guest, record: GuestRecord) -> None:
+    def _control(self, guest: Guest, record: GuestRecord) -> None:
         time = record.time
         if record.operation == "start":
             if guest.unresolved:
@@ -223,38 +193,37 @@ class Pairing:
                 self._refute(guest, time)
             guest.runs = record.success
         elif record.operation == "stop":
-            for key, entry in list(guest.recent.items()):
-                if "libhook" in entry.recorded_by:  # it wrote its word of the end, too
-                    self._give(guest.recent.pop(key))
+            for key in guest.told():  # libhook wrote its word of the end, too
+                self._give(guest.recent.pop(key))
             for key, entry in guest.held.items():
-                self._put(guest.recent, key, entry._replace(ended="stop", end=time))
+                self._leave(guest, key, entry._replace(ended="stop", end=time))
             guest.held.clear()
             guest.runs = False
         else:
             return
-        guest.controlled = True
-        guest.fresh.clear()
-        if guest.recent:
+        guest.controls()
+        if guest.recent and guest.has_waited():
             self._settle(guest, time - _SETTLED)
 
-    def _refute(self, guest: _Guest, time: int) -> None:
+    def _refute(self, guest: Guest, time: int) -> None:
         """The start has failed. What only libvirtd says was given was not; what ours says was given, was until now."""
         for key, entry in guest.held.items():
             if entry.began != "start" or key not in guest.fresh:
                 self._give(entry._replace(end=time))
+                guest.frees(key)
             elif "libhook" in entry.recorded_by:
-                self._put(guest.recent, key, entry._replace(ended="stop", end=time, disagree=True))
+                self._leave(guest, key, entry._replace(ended="stop", end=time, disagree=True))
             else:
-                self._put(guest.recent, key, entry._replace(success=False, end=entry.start))
+                self._leave(guest, key, entry._replace(success=False, end=entry.start))
         guest.held.clear()
 
-    def _resolve(self, guest: _Guest) -> None:
+    def _resolve(self, guest: Guest) -> None:
         """A USB device that libvirtd did not find is the one that ours names, where each has just one."""
         theirs, ours = [], []
-        for part in (guest.held, guest.recent):
-            for key, entry in part.items():
-                if entry.bus == "usb" and entry.began == "start" and key in guest.fresh:
-                    if key.startswith(_UNRESOLVED):
+        for key in guest.fresh:
+            for entry in (part[key] for part in (guest.held, guest.recent) if key in part):
+                if entry.bus == "usb" and entry.began == "start":
+                    if key.startswith(UNRESOLVED):
                         theirs += [key] if entry.recorded_by == ("libvirtd",) else []
                     else:
                         ours += [key] if entry.recorded_by == ("libhook",) else []
@@ -263,16 +232,9 @@ class Pairing:
             part = guest.held if ours[0] in guest.held else guest.recent
             part[ours[0]] = merged(part[ours[0]], "libvirtd", True)
 
-    def _again(self, guest: _Guest, time: int) -> None:
+    def _again(self, guest: Guest, time: int) -> None:
         """It starts again, and no record says that it ended: what it held was over before the first of this start."""
-        former = []
-        for key, entry in guest.held.items():
-            began = began_at(entry)
-            now = key in guest.fresh if guest.controlled else time - began <= _ONE_START
-            if entry.began == "start" and now:
-                time = min(time, began)
-            else:
-                former.append(key)
+        former, time = guest.former(time)
         for key in former:
             self._give(guest.held.pop(key)._replace(end=time))
         guest.runs = False
@@ -286,37 +248,38 @@ class Pairing:
                 for entry in entries.values():
                     self._give(entry)
 
-    def _free(self, guest: _Guest, key: str, who: str) -> str:
-        """The first of those written alike that has no record of this writer."""
-        numbered, number = key, 1
-        while True:
-            entry = guest.held.get(numbered)
-            if entry is None and (entry := guest.recent.get(numbered)) and numbered not in guest.fresh:
-                entry = None
-            if entry is None or who not in entry.recorded_by:
-                return numbered
-            number += 1
-            numbered = f"{key}#{number}"
+    def _leave(self, guest: Guest, key: str, entry: Entry) -> None:
+        """It has ended or failed, and another record may add to it; give what was there before."""
+        before = guest.leave(key, entry)
+        if before is not None:
+            self._give(before)
 
-    def _put(self, entries: dict[str, Entry], key: str, entry: Entry) -> None:
-        """There, and give what was there before."""
-        if key in entries:
-            self._give(entries.pop(key))
-        entries[key] = entry
+    def _over(self, guest: Guest, key: str, entry: Entry) -> None:
+        """The guest has it no more; the host may not have it back."""
+        if not entry.unreturned:
+            self._leave(guest, key, entry)
+            return
+        if key in guest.unreturned:
+            self._give(guest.unreturned.pop(key))
+        guest.unreturned[key] = entry
+        guest.frees(key)
 
-    def _settle(self, guest: _Guest, before: int) -> None:
-        for key, entry in list(guest.recent.items()):
-            if entry.end is None or entry.end <= before:
-                self._give(guest.recent.pop(key))
+    def _settle(self, guest: Guest, before: int) -> None:
+        for key in guest.settled(before):
+            self._give(guest.recent.pop(key))
 
     def _sweep(self, time: int) -> None:
         """Give what has settled, forget guests that have nothing; whatever the log holds, memory stays bounded."""
-        for guests in self._nodes.values():
-            waiting = sum(len(guest.recent) for guest in guests.values())
-            before = time - _SETTLED if waiting < _SWEEP else time
-            for guest in guests.values():
-                if guest.recent:
-                    self._settle(guest, before)
-            idle = [uuid for uuid, guest in guests.items() if not (guest.held or guest.recent or guest.unreturned)]
-            for uuid in idle[: max(len(idle) - _IDLE, 0)]:
-                del guests[uuid]
+        all_ = [guest for guests in self._nodes.values() for guest in guests.values()]
+        waiting = sum(len(guest.recent) for guest in all_)
+        before = time - _SETTLED if waiting < _SWEEP else _EVER
+        for guest in all_:
+            if guest.recent:
+                self._settle(guest, before)
+        idle = [(node, uuid) for node, guests in self._nodes.items() for uuid, guest in guests.items() if guest.idle]
+        idle.sort(key=lambda which: self._nodes[which[0]][which[1]].heard)
+        for node, uuid in idle[: max(len(idle) - _IDLE, 0)]:
+            del self._nodes[node][uuid]
+            if not self._nodes[node]:
+                del self._nodes[node]
+        self._next_sweep = max(_SWEEP, sum(map(len, self._nodes.values())))

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Ten times the log takes ten times as long, and no more memory than what is held: whatever others have it say."""
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from amounts import QUICK
+from trail_writing import UUID
+
+from libhook.history.entry import Entry
+from libhook.history.guest import Guest
+from libhook.history.pairing import Pairing
+from libhook.history.records import DeviceRecord, GuestRecord, Record, Subject
+
+SIZE = 500 if QUICK else 2_000
+"""Of the smaller log. What is quadratic takes a hundred times as long for one that is ten times as large."""
+REDIRECTED = ("usb", "USB redirdev")
+UNRESOLVED = ("usb", "000.000")
+Device = tuple[str, str]
+Log = Callable[[int], Iterator[Record]]
+
+
+def _device(
+    time: int, reason: str, device: Device, who: str = "libvirtd", success: bool = True, node: str | None = None
+) -> DeviceRecord:
+    subject = Subject("win11", UUID, *device, f"{device[0]} {device[1]}")
+    return DeviceRecord(time, node, who, reason, subject, success)
+
+
+def _control(time: int, operation: str, success: bool = True) -> GuestRecord:
+    return GuestRecord(time, None, operation, UUID, success)
+
+
+def _pci(number: int) -> Device:
+    return "pci", f"{number:04x}:00:00.0"
+
+
+def redirected(size: int) -> Iterator[Record]:
+    """USB devices that a client brings along: libvirtd writes them all alike."""
+    for number in range(size):
+        yield _device(number, "attach", REDIRECTED)
+
+
+def redirected_and_taken_out(size: int) -> Iterator[Record]:
+    """Half of them go, and others come in their place."""
+    yield from redirected(size)
+    for number in range(size, 2 * size):
+        yield _device(number, "detach" if number % 3 else "attach", REDIRECTED)
+
+
+def taken_out_of_many(size: int) -> Iterator[Record]:
+    """What is taken out was never plugged in; the guest has a lot else."""
+    for number in range(size):
+        yield _device(number, "attach", _pci(number))
+    for number in range(size):
+        yield _device(size + number, "detach", REDIRECTED)
+
+
+def failed_and_controlled(size: int) -> Iterator[Record]:
+    """Devices that the guest did not get, then a lot of libvirtd's words of the guest."""
+    for number in range(size):
+        yield _device(number, "start", _pci(number), success=False)
+    for number in range(size):
+        yield _control(size + number, "stop")
+
+
+def settled_one_by_one(size: int) -> Iterator[Record]:
+    """The same, with as long between the two as it takes until nobody adds to the first of them."""
+    for number in range(size):
+        yield _device(number, "start", _pci(number), success=False)
+    for number in range(size):
+        yield _control(300_000 + number, "stop")
+
+
+def unresolved_and_controlled(size: int) -> Iterator[Record]:
+    """A USB device that libvirtd did not find in each start, of a guest that has a lot else."""
+    for number in range(size):
+        yield _device(number, "attach", _pci(number), success=False)
+    for number in range(size):
+        yield _device(size + number, "start", UNRESOLVED)
+        yield _control(size + number, "start", success=False)
+
+
+def started_twice(size: int, controlled: bool = False) -> Iterator[Record]:
+    """Devices of one start, of which one is recorded again and again."""
+    if controlled:
+        yield _control(0, "stop")
+    for number in range(size):
+        yield _device(number, "start", _pci(number), "libhook")
+    for number in range(size):
+        yield _device(size + number, "start", _pci(0), "libhook")
+        yield _device(size + number, "attach", ("pci", "x"), "libhook")
+
+
+def started_twice_with_libvirtd(size: int) -> Iterator[Record]:
+    """The same, of a guest of which libvirtd has said something."""
+    return started_twice(size, controlled=True)
+
+
+def written_by_many(size: int) -> Iterator[Record]:
+    """One start of one device, recorded by ever other programs."""
+    for number in range(size):
+        yield _device(number, "start", _pci(0), f"/opt/{number}")
+
+
+def _seconds(log: Log, size: int) -> float:
+    """Of the processor: what else the machine does costs nothing."""
+    records, took = list(log(size)), []
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            pairing = Pairing(lambda _: None, lambda _: None)
+            start = time.process_time()
+            pairing.add(records)
+            pairing.close()
+            took.append(time.process_time() - start)
+    finally:
+        gc.enable()
+    return min(took)
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        redirected, redirected_and_taken_out, taken_out_of_many, failed_and_controlled, settled_one_by_one,
+        unresolved_and_controlled, started_twice, started_twice_with_libvirtd, written_by_many,
+    ],
+)  # fmt: skip
+def test_time_grows_with_the_log(log: Log) -> None:
+    """Not with its square: no record is a reason to go through all that is known of a guest."""
+    assert _seconds(log, 10 * SIZE) < 25 * _seconds(log, SIZE)
+
+
+def _lives(nodes: int, held: int) -> Pairing:
+    """A guest on each of many hosts has been read of, piece by piece; on so many of them it goes on."""
+    pairing = Pairing(lambda _: None, lambda _: None)
+    for number in range(nodes):
+        time, node = 1_000 * number, f"kvm{number}"
+        start: list[Record] = [_device(time, "start", _pci(0), node=node), GuestRecord(time, node, "start", UUID, True)]
+        pairing.add(start if number < held else [*start, GuestRecord(time, node, "stop", UUID, True)])
+    return pairing
+
+
+def test_hosts_whose_guests_have_ended_are_forgotten() -> None:
+    """However many they are, no more of them are remembered; and none that has a device is forgotten."""
+    known = []
+    for nodes in (8_000, 40_000):
+        pairing = _lives(nodes, held=100)
+        known.append(sum(isinstance(each, Guest) for each in gc.get_objects()))
+        entries: list[Entry] = []
+        pairing._give = entries.append
+        pairing.close()
+        assert sum(entry.end is None for entry in entries) == 100
+    assert known[1] < 1.5 * known[0] + 8_000
+
+
+def test_going_through_all_guests_takes_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guests that all have a device are gone through the more seldom the more there are."""
+    looks = 0
+
+    def idle(guest: Guest) -> bool:
+        nonlocal looks
+        looks += 1
+        return not guest.held
+
+    monkeypatch.setattr(Guest, "idle", property(idle))
+    for nodes in (10_000, 40_000):
+        looks = 0
+        _lives(nodes, held=nodes)
+        assert 0 < looks < 3 * nodes
