@@ -73,7 +73,7 @@ def parse(document: bytes, *, every_kind: bool = False) -> Domain:
         name,
         read_uuid(node, uuid),
         virt,
-        tuple(reader.devices),
+        reader.devices,
         tuple(reader.warnings),
         tuple(reader.others),
         backdoor.found(root),
@@ -88,7 +88,14 @@ def parse_device(document: bytes) -> DeviceXml:
         for layer in _layers(root):
             reader.read(layer, root)
     document = etree.tostring(root, encoding="UTF-8")
-    return DeviceXml(str(root.tag), tuple(reader.devices), _mac(root), tuple(reader.warnings), document)
+    return DeviceXml(str(root.tag), reader.devices, _mac(root), tuple(reader.warnings), document)
+
+
+class _Controller(NamedTuple):
+    """An NVMe controller: which of the devices it is, and the disks on it, in order."""
+
+    at: int
+    disks: dict[Disk, None]
 
 
 class _Reader:
@@ -97,10 +104,18 @@ class _Reader:
     def __init__(self, every_kind: bool = False) -> None:
         self._every_kind = every_kind
         self.others: list[LibvirtsDevice] = []
-        self.devices: list[HostDevice] = []
         self.warnings: list[str] = []
+        self._devices: list[HostDevice] = []
         self._lines: dict[Identity, int] = {}
-        self._controllers: set[Identity] = set()
+        self._controllers: dict[Identity, _Controller] = {}
+
+    @property
+    def devices(self) -> tuple[HostDevice, ...]:
+        """All that were read, each NVMe controller with its disks."""
+        devices = self._devices.copy()
+        for at, disks in self._controllers.values():
+            devices[at] = devices[at]._replace(disks=tuple(disks))
+        return tuple(devices)
 
     def read(self, node: etree._Element, device: etree._Element) -> None:
         """Read one of _candidates."""
@@ -139,7 +154,7 @@ class _Reader:
         # libvirt ignores a value it does not know here, hence only this one.
         managed = node.get("managed") == "yes"
         hint = _mac(node) if source == "interface" else found.ids
-        self.devices.append(
+        self._devices.append(
             HostDevice(found.kind, source, managed, found.address, found.pci, found.model, found.missing, alias, hint)
         )
 
@@ -161,11 +176,9 @@ class _Reader:
         found = Found("pci", str(pci), ("pci", str(pci)), pci)
         if found.identity not in self._controllers:
             self._once(source, found)
-            self._controllers.add(found.identity)
-            self.devices.append(HostDevice("pci", "disk", managed == "yes", str(pci), pci, alias=disk.alias))
-        at = next(at for at, device in enumerate(self.devices) if (device.source, device.pci) == ("disk", pci))
-        disks = dict.fromkeys((*self.devices[at].disks, disk))  # a layer of the same disk adds none
-        self.devices[at] = self.devices[at]._replace(disks=tuple(disks))
+            self._controllers[found.identity] = _Controller(len(self._devices), {})
+            self._devices.append(HostDevice("pci", "disk", managed == "yes", str(pci), pci, alias=disk.alias))
+        self._controllers[found.identity].disks[disk] = None  # a layer of the same disk adds none
 
     def _once(self, node: etree._Element, found: Found) -> None:
         """Refuse a device that the document named before (virDomainDefHostdevValidate).
