@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import IO
 
 _MOST = 50_000
+_MOST_BYTES = 1 << 25
+"""A line is as long as the names in it."""
 
 
 class Sorted:
@@ -19,6 +21,7 @@ class Sorted:
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._lines: list[bytes] = []
+        self._bytes = 0
         self._runs: list[IO[bytes]] = []
 
     def __enter__(self) -> "Sorted":
@@ -31,7 +34,8 @@ class Sorted:
     def add(self, line: bytes) -> None:
         """One line."""
         self._lines.append(line)
-        if len(self._lines) >= self._most:
+        self._bytes += len(line)
+        if len(self._lines) >= self._most or self._bytes >= _MOST_BYTES:
             self._spill()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -48,3 +52,4 @@ class Sorted:
         self._runs.append(run)
         run.writelines(self._lines)
         self._lines.clear()
+        self._bytes = 0

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,19 @@ def test_what_does_not_fit_is_sorted_all_the_same(lines: list[bytes], most: int)
         for line in lines:
             ordered.add(line)
         assert list(ordered) == list(ordered) == sorted(lines)
+
+
+def test_long_lines_wait_in_files_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded in bytes: a name in the log may be long."""
+    files = []
+    make = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: files.append(1) or make())
+    lines = [bytes([65 + number]) * (3 << 20) + b"\n" for number in range(24)]
+    with Sorted() as ordered:
+        for line in reversed(lines):
+            ordered.add(line)
+        assert len(files) == 2
+        assert list(ordered) == lines
 
 
 def test_progress_is_for_terminals_and_patience(monkeypatch: pytest.MonkeyPatch) -> None:
