@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from libhook.errors import printable
 from libhook.history import reader
@@ -21,45 +20,11 @@ from libhook.history.pairing import Pairing
 from libhook.history.records import Parser
 from libhook.history.shown import Json
 from libhook.history.table import Table
+from libhook.history.wanted import Selection, Wanted
 from libhook.history.when import moment
 
 _KEY = 14
 """Characters of a line before its text: when it began."""
-
-
-class Wanted(NamedTuple):
-    """Which entries are asked for: all that each filter lets through."""
-
-    devices: frozenset[str]
-    guests: frozenset[str]
-    uuids: frozenset[str]
-    nodes: frozenset[str | None]
-    start: int | None
-    end: int | None
-    success: bool | None
-
-    @property
-    def everything(self) -> bool:
-        """Whether there is no filter."""
-        return not any(self[:4]) and self[4:] == (None, None, None)
-
-    def has(self, entry: Entry) -> bool:
-        """Whether the entry is one of them."""
-        if self.devices and entry.device not in self.devices and f"{entry.bus} {entry.device}" not in self.devices:
-            return False
-        if self.guests and entry.vm not in self.guests:
-            return False
-        if self.uuids and entry.uuid.lower() not in self.uuids:
-            return False
-        if self.nodes and entry.node not in self.nodes:
-            return False
-        return self.success in (None, entry.success) and self.has_time(entry.start, entry.end)
-
-    def has_time(self, start: int | None, end: int | None) -> bool:
-        """Whether some of that time is asked for."""
-        if self.end is not None and start is not None and start > self.end:
-            return False
-        return self.start is None or end is None or end >= self.start
 
 
 def run(root: str, options: argparse.Namespace) -> int:
@@ -69,23 +34,26 @@ def run(root: str, options: argparse.Namespace) -> int:
     if names := reader.left_out(options.input, root):
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         sys.stderr.write(f"not read: {printable(names[0])}{more}: unpack what is packed, and name each with -if\n")
+    selection = Selection(wanted, [source.name for source in sources])
     with ExitStack() as stack:
         stack.callback(reader.close, sources)
         lines = stack.enter_context(Sorted())
         if options.json:
             json = Json()
-            _read(sources, wanted, lines, lambda entry: f"{entry.start or 0:014d}{json(entry)}", None)
+            _read(sources, selection, lines, lambda entry: f"{entry.start or 0:014d}{json(entry)}")
+            if selection.said:  # elsewhere than the objects
+                sys.stderr.write(f"{selection.said}\n")
             _write(line[_KEY:] for line in lines)
         elif options.html:
-            page = Page()
-            page.seen(_read(sources, wanted, lines, page.row, page.silence))
+            page = Page(selection)
+            page.seen(_read(sources, selection, lines, page.row, page.silence, page.holds))
             texts = page.write(lambda: (line[:-1].decode() for line in lines), round(time.time() * 1000))
             _write_page(options.html, texts)
         else:
             table = Table()
             _read(
                 sources,
-                wanted,
+                selection,
                 lines,
                 lambda entry: f"{entry.start or 0:014d}{table.row(entry)}",
                 lambda silence: lines.add(f"{silence.start:014d}{table.silence(silence)}\n".encode()),
@@ -93,18 +61,17 @@ def run(root: str, options: argparse.Namespace) -> int:
             rows = (line[_KEY:-1].decode() for line in lines)
             width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
             encoding = sys.stdout.encoding  # in UTF-8 the letters of a name would be commands to an 8-bit terminal
-            _write(f"{line}\n".encode(encoding, "backslashreplace") for line in table.lines(rows, width))
+            shown = table.lines(rows, width, selection.said)
+            _write(f"{line}\n".encode(encoding, "backslashreplace") for line in shown)
     return 0
 
 
 def _wanted(options: argparse.Namespace) -> Wanted:
     now, up = datetime.now().astimezone(), timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
-    devices = {device.lower() if ":" in device else device for device in options.device} | set(options.device)
-    devices |= {f"0000:{device}" for device in devices if device.count(":") == 1}
     return Wanted(
-        frozenset(devices),
+        frozenset(options.device),
         frozenset(options.vm),
-        frozenset(uuid.lower() for uuid in options.uuid),
+        frozenset(options.uuid),
         frozenset(options.node),
         moment(options.start, now, up) if options.start else None,
         moment(options.end, now, up, end=True) if options.end else None,
@@ -114,18 +81,22 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 def _read(
     sources: list[reader.Source],
-    wanted: Wanted,
+    selection: Selection,
     lines: Sorted,
     text: Callable[[Entry], str],
-    silent: Callable[[Silence], None] | None,
+    silent: Callable[[Silence], None] | None = None,
+    holds: Callable[[Entry], None] | None = None,
 ) -> int:
-    """All of the trail, each entry as a line; when the trail ends."""
+    """All of the trail, each entry that is wanted as a line; when the trail ends. Who holds what is told of all."""
+    wanted = selection.wanted
     everything = wanted.everything
     add = lines.add
 
     def give(entry: Entry) -> None:
-        if everything or wanted.has(entry):
+        if everything or selection.has(entry):
             add(f"{text(entry)}\n".encode())
+        if holds and entry.end is None:
+            holds(entry)
 
     def give_silence(silence: Silence) -> None:
         here = not wanted.nodes or silence.node in wanted.nodes

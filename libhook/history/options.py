@@ -2,12 +2,45 @@
 """The options of ``libhook history``. Apart, since the command line is built for every command."""
 
 import argparse
+import re
 
 EPILOG = (
     "A time is 2026-11-24, 2026-11-24T13:30+01:00, or as for ausearch: 11/24/2026 13:30:00, 13:30:00, now, recent, "
     "this-hour, boot, today, yesterday, this-week, week-ago, this-month, this-year. Local, unless it says otherwise. "
     "Shown is whatever a guest had at some moment between the two."
 )
+_PCI = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])", re.I | re.ASCII)
+_USB = re.compile(r"\d{3,}\.\d{3,}|USB redirdev", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.I | re.ASCII)
+_WWPN = re.compile(r"naa\.(?:0x)?[0-9a-f]{16}", re.I | re.ASCII)
+_NAME = re.compile(r"[^\s:]+(?::\d+){3}|(?:iqn|eui)\..+|naa\.(?:[0-9a-f]{16}){1,2}(?:/\d+)?|/.+", re.I | re.ASCII)
+"""Of a SCSI device and its adapter, of iSCSI; of what a container is given, which is a file."""
+_ANY = re.compile(r".+", re.S)
+_FORMS = {"pci": _PCI, "usb": _USB, "mdev": _UUID, "scsi_host": _WWPN, "": _NAME}
+
+
+def device(text: str) -> str:
+    """A device as it is recorded, with its bus before it or without; of a PCI device the domain may be left out."""
+    bus, blank, address = text.partition(" ")
+    if not blank or _USB.fullmatch(text):
+        bus, address = "", text
+    forms = (_FORMS.get(bus, _ANY),) if bus else _FORMS.values()
+    if not any(form.fullmatch(address) for form in forms):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no device: write it as it is recorded, as 0000:01:00.0, 01:00.0 or 001.004, "
+            "or with its bus before it: 'scsi NAME'"
+        )
+    if bus in ("", "pci") and (found := _PCI.fullmatch(address)):
+        address = f"{found[1] or '0000'}:{found[2]}".lower()
+    return f"{bus} {address}" if bus else address
+
+
+def uuid(text: str) -> str:
+    """A guest's UUID, in lower case with its hyphens."""
+    if not _UUID.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no UUID: write its 32 hex digits, as virsh domuuid does")
+    digits = text.replace("-", "").lower()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,10 +55,18 @@ def add(parser: argparse.ArgumentParser) -> None:
         help=f"a log, a folder with audit.log and what was rotated, or - for stdin (default: auditd's){several}",
     )  # fmt: skip
     parser.add_argument(
-        "-d", "--device", metavar="ADDRESS", action="append", default=[], help=f"as recorded, or 01:00.0{several}"
+        "-d",
+        "--device",
+        metavar="ADDRESS",
+        type=device,
+        action="append",
+        default=[],
+        help=f"as recorded, or 01:00.0{several}",
     )
     parser.add_argument("-vm", "--vm", metavar="NAME", action="append", default=[], help=f"a guest's name{several}")
-    parser.add_argument("-uu", "--uuid", metavar="UUID", action="append", default=[], help=f"a guest's UUID{several}")
+    parser.add_argument(
+        "-uu", "--uuid", metavar="UUID", type=uuid, action="append", default=[], help=f"a guest's UUID{several}"
+    )
     parser.add_argument("-n", "--node", metavar="NAME", action="append", default=[], help=f"a host's name{several}")
     parser.add_argument("-ts", "--start", metavar="TIME", nargs="+", help="not what was over by then")
     parser.add_argument("-te", "--end", metavar="TIME", nargs="+", help="not what began later")

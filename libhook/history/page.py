@@ -8,15 +8,18 @@ the log is made printable, then escaped.
 import base64
 import hashlib
 import html
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 from libhook.errors import printable
+from libhook.history.drawing import LEGEND, mark, once, percent
 from libhook.history.entry import Entry, Silence
 from libhook.history.page_style import STYLE
 from libhook.history.shown import clock, remark, what
-from libhook.history.timeline import COLUMNS, Bar, Lane, Line, Span, ticks
+from libhook.history.timeline import COLUMNS, Bar, Holders, Lane, Line, Span, ticks
+from libhook.history.wanted import Selection
 
 _ROWS_OPEN = 1000
 """With more rows in all, the tables are folded."""
@@ -29,12 +32,16 @@ _COLUMNS = ("Guest", "From", "To", "What", "Recorded by")
 class Page:
     """Takes entries and silences as they come, then the entries again by device, and gives the page."""
 
-    def __init__(self) -> None:
+    def __init__(self, selection: Selection) -> None:
+        self._selection = selection
         self._iso, self._time = clock("%Y-%m-%dT%H:%M:", "Z", UTC), clock("%Y-%m-%d %H:%M:", "")
         self._first: int | None = None
         self._last = 0
-        self.entries = self.failed = self.differ = self.held = 0
-        self._silences: list[Silence] = []
+        self.entries = self.failed = self.differ = 0
+        self._silences: dict[str | None, list[Silence]] = {}
+        self._below: dict[str | None, int] = {}
+        """Of a node, what is drawn below its bars: the silences, by their number."""
+        self._holders: dict[str, Holders] = {}
         self._guests: set[str] = set()
 
     def row(self, entry: Entry) -> str:
@@ -42,19 +49,21 @@ class Page:
         self.entries += 1
         self.failed += not entry.success
         self.differ += entry.disagree
-        self.held += entry.end is None
         if len(self._guests) < _MOST_GUESTS:
             self._guests.add(entry.uuid)
         for time in (entry.start, entry.end):
             if time is not None:
                 self.seen(time)
-        key = json.dumps([entry.node or "", entry.bus, entry.device])
-        return f"{key}\t{entry.start or 0:014d}\t{json.dumps(entry)}"
+        return f"{_key(entry)}\t{entry.start or 0:014d}\t{json.dumps(entry)}"
 
     def silence(self, silence: Silence) -> None:
         """A time without a trail."""
         self.seen(silence.start)
-        self._silences.append(silence)
+        self._silences.setdefault(silence.node, []).append(silence)
+
+    def holds(self, entry: Entry) -> None:
+        """The guest has the device when the trail ends, whether or not that is shown."""
+        self._holders.setdefault(_key(entry), Holders()).add(entry)
 
     def seen(self, time: int) -> None:
         """The trail knows of this time."""
@@ -71,6 +80,7 @@ class Page:
             lines.setdefault(key, Line()).add(_entry(text), span)
         numbers = {key: number for number, key in enumerate(lines, 1)}
         yield from self._top(span, lines, numbers)
+        self._below = {node: number for number, node in enumerate(self._silences, 1)}
         current = None
         for row in rows():
             key, _, text = row.split("\t", 2)
@@ -79,7 +89,7 @@ class Page:
                 if current is not None:
                     yield self._device_end()
                 current = key
-                yield from self._device(numbers[key], entry, lines[key], span)
+                yield from self._device(numbers[key], entry, lines[key], self._holders.get(key, Holders()), span)
             yield self._row(entry)
         if current is not None:
             yield self._device_end()
@@ -96,9 +106,17 @@ class Page:
             f"<style>{STYLE}</style>\n</head>\n<body>\n"
             '<a class="skip" href="#devices">Skip to the devices</a>\n<header>\n<h1>Who had which host device</h1>\n'
             f"<p>From the audit trail, {self._when(span.start)} to {self._when(span.end)} "
-            f'<span class="soft">({_zones(span)})</span>.</p>\n<ul class="facts">'
+            f'<span class="soft">({_zones(span)})</span>, read from {_name(self._selection.files)}.</p>\n'
         )
-        facts = [(len(lines), "device", ""), (len(self._guests), "guest", ""), (self.held, "held still", "held")]
+        if said := self._selection.said:
+            yield (
+                f"<p><strong>Filtered: {_name(said)}.</strong> Who has a device at the end of the trail is worked out "
+                "from all entries.</p>\n"
+            )
+        yield '<ul class="facts">'
+        holders = [self._holders[key] for key in lines if key in self._holders]
+        held = sum(len(each.first) + each.more for each in holders)
+        facts = [(len(lines), "device", ""), (len(self._guests), "guest", ""), (held, "held still", "held")]
         facts += [(self.failed, "failed", "bad" if self.failed else "")]
         facts += [(self.differ, "where records differ", "differ" if self.differ else "")]
         for number, name, look in facts:
@@ -106,24 +124,29 @@ class Page:
             more = " or more" if number == _MOST_GUESTS and name == "guest" else ""
             yield f'<li><span class="{look}"><b>{number}{more}</b>{name}{plural}</span></li>'
         yield "</ul>\n</header>\n"
-        if not lines:
-            yield '<main id="devices"><p>The trail names no host device.</p></main>\n'
-            return
-        yield '<nav class="card" aria-labelledby="index"><h2 id="index">Devices</h2>\n<ol class="list">\n'
-        for key, line in lines.items():
-            node, bus, device = json.loads(key)
-            where = f" on {_name(node)}" if node else ""
-            who = ", ".join(_name(holder.vm) for holder in line.holders) + _more(line)
-            now = f'<span class="held">{who}</span>' if who else '<span class="soft">nobody</span>'
-            yield f'<li><a href="#d{numbers[key]}">{_name(bus)} {_name(device)}</a>{where}: {now}</li>\n'
-        yield f"</ol></nav>\n{_LEGEND}"
+        if lines:
+            yield from self._index(lines, numbers)
+            yield f"{LEGEND}{once(self._silences.values(), span)}"
         if self._silences:
             yield self._silent()
         yield '<main id="devices">\n'
+        if not lines:
+            yield f"<p>{'No entry matches.' if self._selection.all else 'The trail names no host device.'}</p>\n"
+
+    def _index(self, lines: Iterable[str], numbers: dict[str, int]) -> Iterator[str]:
+        yield '<nav class="card" aria-labelledby="index"><h2 id="index">Devices</h2>\n<ol class="list">\n'
+        for key in lines:
+            node, bus, device = json.loads(key)
+            where = f" on {_name(node)}" if node else ""
+            who = self._holders.get(key, Holders())
+            names = ", ".join(_name(holder.vm) for holder in who.first) + _more(who)
+            now = f'<span class="held">{names}</span>' if names else '<span class="soft">nobody</span>'
+            yield f'<li><a href="#d{numbers[key]}">{_name(bus)} {_name(device)}</a>{where}: {now}</li>\n'
+        yield "</ol></nav>\n"
 
     def _silent(self) -> str:
         items = []
-        for silence in self._silences:
+        for silence in sorted(itertools.chain(*self._silences.values()), key=lambda silence: silence.start):
             end = f"to {self._when(silence.end)}" if silence.end is not None else "on"
             node = f"{_name(silence.node)}: " if silence.node else ""
             items.append(f"<li>{node}from {self._when(silence.start)} {end}: {html.escape(silence.why)}</li>")
@@ -133,30 +156,31 @@ class Page:
             text = f"<details><summary>{len(items)} times</summary>{text}</details>"
         return f'<section class="card" aria-labelledby="silent"><h2 id="silent">{title}</h2>\n{text}</section>\n'
 
-    def _device(self, number: int, entry: Entry, line: Line, span: Span) -> Iterator[str]:
+    def _device(self, number: int, entry: Entry, line: Line, who: Holders, span: Span) -> Iterator[str]:
         where = f' <span class="bus">on {_name(entry.node)}</span>' if entry.node else ""
         yield (
             f'<section class="card" aria-labelledby="d{number}">\n<h2 id="d{number}" tabindex="-1">'
             f'<span class="bus">{_name(entry.bus)}</span> {_name(entry.device)}{where}</h2>\n<p>'
         )
-        if line.holders:
+        if who.first:
             yield "; ".join(
                 f'<span class="held">held</span> by {_name(holder.vm)} '
                 + (f"since {self._when(holder.start)}" if holder.start is not None else "")
-                for holder in line.holders
-            ) + _more(line)
+                for holder in who.first
+            ) + _more(who)
         else:
             yield '<span class="soft">held by no guest</span>'
         yield "</p>\n<figure>\n"
-        silent = self._silence_marks(entry.node, span)
-        grid = "".join(f'<line class="grid" x1="{at:.2f}%" x2="{at:.2f}%" y1="0" y2="100%"/>' for at, _ in ticks(span))
+        below = '<use href="#grid"/>'
+        if entry.node in self._below:
+            below += f'<use href="#s{self._below[entry.node]}"/>'
         lanes = [(vm, lane) for (vm, _), lane in line.lanes.items()]
         if line.others.times or line.others.failed:
             lanes.append(("other guests", line.others))
         for vm, lane in lanes:
             yield (
                 f'{_name(vm, "div")}<svg role="img" aria-label="{_escaped(_said(vm, lane))}">'
-                f"{grid}{silent}{self._bars(lane)}</svg>\n"
+                f"{below}{self._bars(lane)}</svg>\n"
             )
         yield '<svg class="axis" aria-hidden="true">'
         for place, (at, text) in enumerate(ticks(span)):
@@ -200,19 +224,8 @@ class Page:
     def _bottom(self, made: int) -> Iterator[str]:
         yield f"</main>\n<footer><p>Made by libhook history, {self._when(made)}.</p></footer>\n</body>\n</html>\n"
 
-    def _silence_marks(self, node: str | None, span: Span) -> str:
-        marks = []
-        for silence in self._silences:
-            if silence.node == node:
-                first, last = span.column(silence.start), span.column(span.end if silence.end is None else silence.end)
-                marks.append(
-                    f'<rect class="silence" x="{_percent(first)}" width="{_percent(max(last - first, 1))}" '
-                    f'y="0" height="100%"><title>no trail: {html.escape(silence.why)}</title></rect>'
-                )
-        return "".join(marks)
-
     def _bars(self, lane: Lane) -> str:
-        marks = (_mark(column, differ, number) for (column, differ), number in lane.marks.items())
+        marks = (mark(column, differ, number) for (column, differ), number in lane.marks.items())
         return "".join([*map(self._bar, lane.bars), *marks])
 
     def _bar(self, bar: Bar) -> str:
@@ -220,15 +233,19 @@ class Page:
         last = max(bar.last, first + 2)
         several = f"{bar.times} times, " if bar.times > 1 else ""
         drawn = (
-            f'<rect class="had" x="{_percent(first)}" width="{_percent(last - first)}" y="25%" height="50%" rx="2">'
+            f'<rect class="had" x="{percent(first)}" width="{percent(last - first)}" y="25%" height="50%" rx="2">'
             f"<title>{several}{self._time(bar.start)} to {self._time(bar.end)}</title></rect>"
         )
         if bar.open:
-            drawn += f'<line class="open" x1="{_percent(last)}" x2="{_percent(last)}" y1="5%" y2="95%"/>'
+            drawn += f'<line class="open" x1="{percent(last)}" x2="{percent(last)}" y1="5%" y2="95%"/>'
         return drawn
 
     def _when(self, time: int) -> str:
         return f'<time datetime="{self._iso(time)}">{self._time(time)}</time>'
+
+
+def _key(entry: Entry) -> str:
+    return json.dumps([entry.node or "", entry.bus, entry.device])
 
 
 def _entry(text: str) -> Entry:
@@ -252,10 +269,6 @@ def _zones(span: Span) -> str:
     return html.escape(" to ".join(dict.fromkeys(f"{zone[:6]}:{zone[6:8]}" for zone in both)))
 
 
-def _percent(columns: int) -> str:
-    return f"{columns * 100 / COLUMNS:g}%"
-
-
 def _said(vm: str, lane: Lane) -> str:
     """A lane in words; the table has the rest."""
     parts = [f"had it {lane.times} {'time' if lane.times == 1 else 'times'}"] if lane.times else []
@@ -264,31 +277,5 @@ def _said(vm: str, lane: Lane) -> str:
     return f"{vm or 'a guest without a name'} {' and '.join(parts)}; the table below says when"
 
 
-def _more(line: Line) -> str:
-    return f" and {line.more_holders} more" if line.more_holders else ""
-
-
-def _mark(column: int, differ: bool, number: int) -> str:
-    """A cross where it failed; with a ring where the records differ."""
-    ring = '<circle class="differs" r="9"/>' if differ else ""
-    title = f"<title>failed{f' {number} times' if number > 1 else ''}{', the records differ' if differ else ''}</title>"
-    return (
-        f'<svg x="{_percent(column)}" y="50%" width="1" height="1">{title}'
-        f'<path class="failed" d="M-5-5 5 5M-5 5 5-5"/>{ring}</svg>'
-    )
-
-
-_LEGEND = (
-    '<section class="card" aria-labelledby="legend"><h2 id="legend">How to read it</h2>\n<ul class="legend">'
-    '<li><svg aria-hidden="true"><rect class="had" x="0" width="90%" y="25%" height="50%" rx="2"/></svg>'
-    "the guest had the device</li>"
-    '<li><svg aria-hidden="true"><rect class="had" x="0" width="80%" y="25%" height="50%" rx="2"/>'
-    '<line class="open" x1="80%" x2="80%" y1="5%" y2="95%"/></svg>held still, or no record of the end</li>'
-    '<li><svg aria-hidden="true"><svg x="50%" y="50%" width="1" height="1">'
-    '<path class="failed" d="M-5-5 5 5M-5 5 5-5"/></svg></svg>failed to get it</li>'
-    '<li><svg aria-hidden="true"><svg x="50%" y="50%" width="1" height="1"><path class="failed" '
-    'd="M-5-5 5 5M-5 5 5-5"/><circle class="differs" r="9"/></svg></svg>libvirtd&#8217;s record and '
-    "libhook&#8217;s differ</li>"
-    '<li><svg aria-hidden="true"><rect class="silence" x="0" width="90%" y="0" height="100%"/></svg>'
-    "no trail</li></ul></section>\n"
-)
+def _more(who: Holders) -> str:
+    return f" and {who.more} more" if who.more else ""

@@ -66,12 +66,14 @@ class Table:
         node = f"{silence.node}: " if silence.node else ""
         return printable(f"{node}no trail from {self._time(silence.start)} {until}: {silence.why}")
 
-    def lines(self, rows: Iterable[str], width: int | None) -> Iterator[str]:
-        """The whole text, for a terminal of a width, or None: as wide as it needs to be."""
+    def lines(self, rows: Iterable[str], width: int | None, said: str = "") -> Iterator[str]:
+        """The whole text, for a terminal of a width, or None: as wide as it needs to be. ``said``: not all is shown."""
         if not any(self._widths):
             yield from (f"-- {row}" for row in rows)
-            yield "no host device in the trail"
+            yield said or "no host device in the trail"
             return
+        if said:
+            yield from _wrapped([f"-- {said}"], width, "   ") if width else [f"-- {said}"]
         shown = [number for number, widest in enumerate(self._widths) if widest]
         if width is not None and self._wide(shown) > width:
             shown.remove(_HEADINGS.index("UUID"))

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Where things are on the page's time lines: bars, marks and the days and hours below them. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from libhook.history.entry import Entry
+from libhook.history.entry import Entry, Silence, began_at
 
 COLUMNS = 800
 """A line is not drawn finer than this: what falls together is drawn together, however much the trail holds."""
@@ -45,6 +45,8 @@ class Bar(NamedTuple):
 class Lane:
     """One guest's part of a device's time line."""
 
+    __slots__ = ("bars", "failed", "marks", "times")
+
     def __init__(self) -> None:
         self.bars: list[Bar] = []
         self.marks: dict[tuple[int, bool], int] = {}
@@ -77,12 +79,11 @@ class Lane:
 class Line:
     """A device's time line: a lane for each guest, and one for those that are too many."""
 
+    __slots__ = ("lanes", "others")
+
     def __init__(self) -> None:
         self.lanes: dict[tuple[str, str], Lane] = {}
         self.others = Lane()
-        self.holders: list[Entry] = []
-        """Those that have it when the trail ends, and how many more."""
-        self.more_holders = 0
 
     def add(self, entry: Entry, span: Span) -> None:
         """An entry of the device."""
@@ -93,10 +94,48 @@ class Line:
         if lane is None:
             lane = self.others
         lane.add(entry, span)
-        if entry.end is None and len(self.holders) < _MOST_LANES:
-            self.holders.append(entry)
-        elif entry.end is None:
-            self.more_holders += 1
+
+
+class Holders:
+    """Who has a device when the trail ends: the first of them, and how many more."""
+
+    __slots__ = ("first", "more")
+
+    def __init__(self) -> None:
+        self.first: list[Entry] = []
+        self.more = 0
+
+    def add(self, entry: Entry) -> None:
+        """One of them."""
+        if len(self.first) < _MOST_LANES:
+            self.first.append(entry)
+            self.first.sort(key=began_at)
+        else:
+            self.more += 1
+
+
+class Gap(NamedTuple):
+    """A stretch of columns without a trail, once or several times."""
+
+    first: int
+    last: int
+    times: int
+    why: tuple[str, ...]
+
+
+def gaps(silences: Iterable[Silence], span: Span) -> list[Gap]:
+    """What falls together is one: so many at most as there are columns."""
+    found: list[Gap] = []
+    for silence in sorted(silences, key=lambda silence: silence.start):
+        first, last = span.column(silence.start), span.column(span.end if silence.end is None else silence.end)
+        last = max(last, first + 1)
+        if found and first <= found[-1].last:
+            before = found[-1]
+            why = before.why if silence.why in before.why else (*before.why, silence.why)
+            found[-1] = Gap(before.first, max(before.last, last), before.times + 1, why)
+        else:
+            found.append(Gap(first, last, 1, (silence.why,)))
+    return found
 
 
 def ticks(span: Span) -> Iterator[tuple[float, str]]:

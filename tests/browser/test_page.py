@@ -96,6 +96,17 @@ def test_the_page_fits_is_legible_and_stays_by_itself(browser: Browser, page: Pa
     assert (browser.console, browser.requests) == ([], [page.as_uri()])
 
 
+def test_a_time_without_a_trail_is_drawn_below_each_guest(browser: Browser, page: Path) -> None:
+    """At the same place of each line, as high as the line, where the host's auditd did not run."""
+    browser.open(page, 1600, "light")
+    places = browser.value("""[...document.querySelectorAll('figure svg[role=img]')].map(svg => {
+      const line = svg.getBoundingClientRect(), gap = svg.querySelector('use[href="#s1"]').getBoundingClientRect();
+      return [gap.left - line.left, gap.width, gap.height - line.height].map(each => each / line.width);
+    })""")
+    assert len(places) > 10
+    assert {tuple(round(part, 2) for part in place) for place in places} == {(0.95, 0.05, 0.0)}
+
+
 def test_day_and_night_differ(browser: Browser, page: Path) -> None:
     """The one is dark on light, the other light on dark."""
     grounds = []

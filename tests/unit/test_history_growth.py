@@ -9,10 +9,13 @@ import pytest
 from amounts import QUICK
 from trail_writing import UUID
 
-from libhook.history.entry import Entry
+from libhook.history.entry import Entry, Silence
 from libhook.history.guest import Guest
+from libhook.history.page import Page
 from libhook.history.pairing import Pairing
 from libhook.history.records import DeviceRecord, GuestRecord, Record, Subject
+from libhook.history.timeline import COLUMNS, Gap, Span, gaps
+from libhook.history.wanted import Selection, Wanted
 
 SIZE = 500 if QUICK else 2_000
 """Of the smaller log. What is quadratic takes a hundred times as long for one that is ten times as large."""
@@ -171,3 +174,41 @@ def test_going_through_all_guests_takes_its_turn(monkeypatch: pytest.MonkeyPatch
         looks = 0
         _lives(nodes, held=nodes)
         assert 0 < looks < 3 * nodes
+
+
+def _page(days: int, guests: int) -> str:
+    """Of guests that had a card in turn, each day one, and of an auditd that was started anew each day."""
+    page = Page(Selection(Wanted(frozenset(), frozenset(), frozenset(), frozenset(), None, None, None), ["log"]))
+    entries = []
+    for number in range(guests):
+        had = 86_400_000 * number, 86_400_000 * number + 1_000
+        writers = ("libvirtd",)
+        entries.append(Entry("kvm1", f"vm{number}", UUID, "pci", "0", "start", "stop", *had, True, writers))
+    rows = sorted(map(page.row, entries))
+    for day in range(days):
+        for node in ("kvm1", "kvm2"):
+            page.silence(Silence(node, 86_400_000 * day + 5_000, 86_400_000 * day + 6_000, "auditd did not run"))
+    return "".join(page.write(lambda: rows, 86_400_000 * days))
+
+
+def test_a_page_is_as_long_as_what_it_tells() -> None:
+    """Of each time without a trail it has a line, and not a mark for each guest and device."""
+    short, long = _page(365, 12), _page(3_650, 12)
+    times = 2 * (3_650 - 365)
+    assert len(long) - len(short) < 300 * times
+    assert len(_page(3_650, 12)) - len(_page(3_650, 2)) < 10 * 3_000
+    for page in (short, long):
+        assert page.count('<rect class="silence"') <= 2 * COLUMNS + 1
+        assert page.count('<use href="#s1"/>') == 12
+        assert '<use href="#s2"/>' not in page, "that is another host's"
+    assert "7300 times" in long
+
+
+def test_times_without_a_trail_that_fall_together_are_one() -> None:
+    """Of so many at most as there are columns; how many they are and why is kept, and what lies apart stays apart."""
+    span = Span(0, 8_000)
+    silences = [Silence(None, at, end, why) for at, end, why in ((4_000, None, "a"), (10, 15, "b"), (0, 5, "a"))]
+    assert gaps(silences, span) == [Gap(0, 2, 2, ("a", "b")), Gap(400, 800, 1, ("a",))]
+    assert len(gaps([Silence(None, at, at + 1, "a") for at in range(8_000)], span)) == 1
+    apart = gaps([Silence(None, at, at + 1, "a") for at in range(0, 8_000, 40)], span)
+    assert [gap.times for gap in apart] == [1] * 200

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What ``libhook history`` says where it does not show all: that it does not, why not, and nothing that is false."""
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from trail_writing import OTHER, UUID, Trail
+
+from libhook import commands
+from libhook.history import command
+
+CARD, SPARE = "0000:01:00.0", "0000:02:00.0"
+Shown = Callable[..., tuple[str, str]]
+FILTERS = {
+    "device 0000:01:00.0": ("-d", "01:00.0"),
+    "guest vm-01": ("--vm", "vm-01"),
+    f"UUID {UUID}": ("--uuid", UUID.upper().replace("-", "")),
+    "until 2026-11-24 ": ("-te", "2026-11-24T18:31:00+00:00"),
+    "since 2026-11-24 ": ("-ts", "2026-11-24T18:30:00+00:00"),
+    "only failed": ("--result", "failed"),
+    "only success": ("--result", "success"),
+}
+
+
+@pytest.fixture
+def shown(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Shown:
+    """Of a log where vm-01 had the card and failed to get it again, and vm-07 has it: stdout and stderr."""
+    log = Trail().device("libhook", "start", vm="vm-01").control("start", vm="vm-01")
+    log.device("libhook", "stop", vm="vm-01").control("stop", vm="vm-01")
+    log.device("libhook", "start", False, vm="vm-01", after=10_000).control("start", False, vm="vm-01")
+    log.device("libhook", "start", vm="vm-01", device=SPARE, after=10_000).control("start", vm="vm-01")
+    log.device("libhook", "stop", vm="vm-01", device=SPARE).control("stop", vm="vm-01")
+    log.device("libhook", "start", vm="vm-07", uuid=OTHER, after=600_000).control("start", vm="vm-07", uuid=OTHER)
+    path = tmp_path / "log"
+    path.write_bytes(bytes(log))
+
+    def show(*arguments: str) -> tuple[str, str]:
+        options = commands.parser().parse_args(["history", "-if", str(path), *arguments])
+        assert command.run("", options) == 0
+        out, err = capsysbinary.readouterr()
+        return out.decode(), err.decode().replace(str(path), "LOG")
+
+    return show
+
+
+def _text(page: str) -> str:
+    """A page without its tags."""
+    return " ".join(re.sub(r"<[^>]*>", "", page.split("<body>")[1]).split())
+
+
+def _number(filters: tuple[str, ...]) -> int:
+    """How many of the four entries are let through."""
+    entries = {
+        "a": {"device", "guest", "UUID", "until", "since", "success"},
+        "b": {"device", "guest", "UUID", "until", "since", "failed"},
+        "c": {"guest", "UUID", "until", "since", "success"},
+        "d": {"device", "since", "success"},
+    }
+    words = {name.removeprefix("only ").split()[0] for name in filters}
+    return sum(words <= has for has in entries.values())
+
+
+@pytest.mark.parametrize("filters", [*itertools.combinations(FILTERS, 1), *itertools.combinations(FILTERS, 2)])
+def test_a_part_is_said_to_be_one(shown: Shown, filters: tuple[str, ...]) -> None:
+    """By which filters, of how many entries, of which file; in the table, beside the objects, and in the page."""
+    arguments = [word for name in filters for word in FILTERS[name]]
+    number = _number(filters)
+    if {"only failed", "only success"} <= set(filters):  # the last counts
+        filters, number = filters[1:], _number(filters[1:])
+    out, err = shown("--json", *arguments)
+    assert len([json.loads(line) for line in out.splitlines()]) == number
+    assert err.startswith(f"{number or 'none'} of 4 entries match: ")
+    assert err.endswith("; from LOG\n")
+    assert all(name in err for name in filters)
+    table, nothing = shown(*arguments)
+    said = err[:-1] if not number else f"-- {err[:-1]}"
+    assert re.sub(r"from \S*log$", "from LOG", table.splitlines()[0]) == said
+    assert (len(table.splitlines()), nothing) == ((number + 2) if number else 1, "")
+    page, nothing = shown("--html", "-", *arguments)
+    assert f"Filtered: {err[:-5]}" in _text(page)
+    assert nothing == ""
+
+
+@pytest.mark.parametrize("filters", [(), *itertools.combinations(FILTERS, 1), *itertools.combinations(FILTERS, 2)])
+def test_who_holds_a_device_is_asked_of_all_entries(shown: Shown, filters: tuple[str, ...]) -> None:
+    """Wherever the card is on the page, vm-07 holds it, whatever else is shown."""
+    page = _text(shown("--html", "-", *(word for name in filters for word in FILTERS[name]))[0])
+    head, *devices = re.split(r"(?=pci 0000:0[12]:00\.0 held)", page.replace("How to read it", "\x00"))
+    index = head.split("\x00")[0]
+    for device in devices:
+        held = "held by vm-07 since" if device.startswith(f"pci {CARD}") else "held by no guest"
+        assert device.startswith(f"pci {device[4:16]} {held}")
+        assert f"pci {device[4:16]}: {'vm-07' if device.startswith(f'pci {CARD}') else 'nobody'}" in index
+    cards = sum(device.startswith(f"pci {CARD}") for device in devices)
+    assert f"{cards}held still" in index
+    assert ("Filtered" in page) is bool(filters)
+
+
+def test_all_of_it_is_not_said_to_be_a_part(shown: Shown) -> None:
+    """Without a filter nothing is added."""
+    assert len(shown("--json")[0].splitlines()) == 4
+    assert shown("--json")[1] == ""
+    assert shown()[0].startswith("FROM ")
+
+
+def test_none_of_the_entries_is_not_an_empty_trail(shown: Shown, tmp_path: Path) -> None:
+    """The trail names devices, just not this one; an empty trail names none, filtered or not."""
+    assert shown("-d", "03:00.0")[0].startswith("none of 4 entries match: device 0000:03:00.0; from ")
+    page = _text(shown("--html", "-", "-d", "03:00.0")[0])
+    assert "No entry matches." in page
+    assert "none of 4 entries match" in page
+    assert "names no host device" not in page
+    empty = tmp_path / "empty"
+    empty.touch()
+    assert shown("-if", str(empty))[0].startswith("FROM ")
+    (tmp_path / "log").write_bytes(b"")
+    assert shown("-d", "03:00.0") == ("no host device in the trail\n", "")
+    assert "The trail names no host device." in _text(shown("--html", "-", "-d", "03:00.0")[0])
+
+
+def test_a_filter_can_do_nothing_to_a_terminal_or_a_page(shown: Shown) -> None:
+    """What was typed is shown, not obeyed."""
+    assert "guest x\\x1b[31m<b>; from" in shown("--vm", "x\x1b[31m<b>")[0]
+    assert "guest x\\x1b[31m&lt;b&gt;; from" in shown("--html", "-", "--vm", "x\x1b[31m<b>")[0]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/Los_Angeles"])
+def test_a_time_may_be_as_far_away_as_there_are_any(shown: Shown, zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before and after all records, at both ends of what a date can be."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    far = ("-ts", "0001-01-02T00:00+00:00", "-te", "9999-12-31T10:00+00:00")
+    said = shown("--json", *far)[1]
+    monkeypatch.undo()
+    time.tzset()
+    assert re.match(r"4 of 4 entries match: since (1970|1969)-\S+ \S+, until 5138-\S+ \S+; from LOG\n", said)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        *(("-d", text) for text in ("", "vm-01", "01:00", "01:00.8", "01:20.0", "0000:1:00.0", "01:00.0 ", "1.4")),
+        *(("-d", text) for text in ("pci x", "usb 1-1", "mdev 7", "scsi_host 50014380", "naa.5", "scsi ", UUID[1:])),
+        *(("--uuid", text) for text in ("", "vm-01", UUID[1:], f"{UUID}0", UUID.replace("a", "g"), f"{UUID}\n")),
+    ],
+)
+def test_what_cannot_be_one_is_a_usage_error(shown: Shown, option: str, text: str) -> None:
+    """A device, a UUID: that nothing matches would be said of a mistake, too."""
+    with pytest.raises(SystemExit) as caught:
+        shown(option, text)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("bus", "device", "given"),
+    [
+        ("pci", "0000:0a:00.0", "0A:00.0"),
+        ("pci", "10000:0a:00.0", "pci 10000:0A:00.0"),
+        ("pci", "0000:0a:00.0", "pci 0a:00.0"),
+        ("usb", "001.004", "001.004"),
+        ("usb", "000.000", "usb 000.000"),
+        ("usb", "USB redirdev", "USB redirdev"),
+        ("usb", "USB redirdev", "usb USB redirdev"),
+        ("scsi", "scsi_host0:0:1:2", "scsi_host0:0:1:2"),
+        ("scsi", "iqn.2026-11.example:a b/1", "iqn.2026-11.example:a b/1"),
+        ("scsi", "a name", "scsi a name"),
+        ("scsi_host", "naa.5001438024000000", "naa.5001438024000000"),
+        ("mdev", UUID, UUID),
+        ("disk", "/dev/sdf 1", "/dev/sdf 1"),
+        ("chardev", "tty", "chardev tty"),
+        ("new", "x", "new x"),
+    ],
+)
+def test_every_kind_of_device_can_be_asked_for(tmp_path: Path, shown: Shown, bus: str, device: str, given: str) -> None:
+    """As it is recorded, with or without its bus."""
+    log = Trail().device("libvirtd", "attach", bus=bus, device=device).device("libvirtd", "attach", device="other")
+    (tmp_path / "log").write_bytes(bytes(log))
+    assert [json.loads(line)["device"] for line in shown("--json", "-d", given)[0].splitlines()] == [device]
