@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeVar
 
+from libhook.history.around import AROUND, Around, Stamp
+
 Reason = Literal["start", "attach", "stop", "detach"]
 Happening = Literal["boot", "daemon start", "daemon end", "audit on", "audit off"]
 
@@ -63,8 +65,6 @@ Record = DeviceRecord | GuestRecord | TrailRecord
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
-_Stamp = tuple[str | None, int]
-"""A node and a time."""
 
 # "Not a blank" is the fastest class there is, much faster than \\S. It may run past the end of a line that was cut off,
 # but then what must follow does not: the next begins with type= or node=.
@@ -107,8 +107,6 @@ _HAPPENINGS: dict[str, Happening] = {
 }
 _REASONS = {word.encode(): word for word in ("start", "attach", "stop", "detach")}
 _SUCCESS = (b"success", b"yes", b"1")
-_AROUND = 1 << 16
-"""Bytes looked through for a node's line before, and after, what happened to its trail."""
 _MOST = 8192
 """Entries of what is kept to save decoding the same text again and again."""
 
@@ -150,7 +148,8 @@ class Parser:
         subjects, writers, nodes = self._subjects, self._writers, self._nodes
         new = tuple.__new__  # half the time of the class's own
         where = 0
-        if self._off and (on := self._after(self._off, piece)):
+        around = Around(self._tail, piece, self._stamp)
+        if self._off and (on := around.after(self._off.node, self._off.time, -1)):
             yield TrailRecord(on, self._off.node, "audit on")
             self._off = None
         for groups in _SCAN.findall(piece):
@@ -169,10 +168,10 @@ class Parser:
                 found = self._patiently(odd or (b"node=%b type=%b" % (node, line) if node else b"type=" + line))
                 if isinstance(found, TrailRecord):
                     where = piece.find(line or odd, where)
-                    yield self._between(found, piece, piece.rfind(b"\n", 0, where + 1))
+                    yield self._between(found, around, piece.rfind(b"\n", 0, where + 1))
                 elif found is not None:
                     yield found
-        self._tail = piece[-_AROUND:]
+        self._tail = piece[-AROUND:]
 
     def _subject(self, about: bytes) -> Subject:
         vm, uuid, bus, device = about.split(b" ")
@@ -184,30 +183,17 @@ class Parser:
     def _node(self, name: bytes) -> str | None:
         return _keep(self._nodes, name, name.decode("utf-8", "surrogateescape") or None)
 
-    def _stamp(self, line: bytes) -> _Stamp | None:
+    def _stamp(self, line: bytes) -> Stamp | None:
         head = _LINE_HEAD.match(line)
         return (self._node(head[2] or head[1] or b""), int(head[4] + head[5])) if head else None
 
-    def _before(self, node: str | None, text: bytes) -> int | None:
-        """When the last line of a node was written."""
-        stamps = map(self._stamp, reversed(text.split(b"\n")))
-        return next((stamp[1] for stamp in stamps if stamp and stamp[0] == node), None)
-
-    def _after(self, record: TrailRecord, text: bytes) -> int | None:
-        """When the first line of its node that is younger was written."""
-        for stamp in map(self._stamp, text[:_AROUND].split(b"\n")):
-            if stamp and stamp[0] == record.node and stamp[1] > record.time:
-                return stamp[1]
-        return None
-
-    def _between(self, record: TrailRecord, piece: bytes, start: int) -> TrailRecord:
+    def _between(self, record: TrailRecord, around: Around, start: int) -> TrailRecord:
         """With what the lines around it say of when the trail was written."""
         if record.happening == "audit off":
-            record = record._replace(after=self._after(record, piece[start : start + _AROUND]))
+            record = record._replace(after=around.after(record.node, record.time, start))
             self._off = record if record.after is None else None
             return record
-        text = piece[start - _AROUND : start] if start > _AROUND else self._tail + piece[:start]
-        return record._replace(before=self._before(record.node, text))
+        return record._replace(before=around.before(record.node, start))
 
     def _patiently(self, line: bytes) -> Record | None:
         """One line that is not laid out as today's, or not about a guest."""

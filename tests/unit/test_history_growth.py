@@ -2,18 +2,22 @@
 """Ten times the log takes ten times as long, and no more memory than what is held: whatever others have it say."""
 
 import gc
+import itertools
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from amounts import QUICK
+from hypothesis import given
+from hypothesis import strategies as st
 from trail_writing import UUID
 
+from libhook.history.around import AROUND, Around
 from libhook.history.entry import Entry, Silence
 from libhook.history.guest import Guest
 from libhook.history.page import Page
 from libhook.history.pairing import Pairing
-from libhook.history.records import DeviceRecord, GuestRecord, Record, Subject
+from libhook.history.records import DeviceRecord, GuestRecord, Parser, Record, Subject
 from libhook.history.timeline import COLUMNS, Gap, Span, gaps
 from libhook.history.wanted import Selection, Wanted
 
@@ -212,3 +216,47 @@ def test_times_without_a_trail_that_fall_together_are_one() -> None:
     assert len(gaps([Silence(None, at, at + 1, "a") for at in range(8_000)], span)) == 1
     apart = gaps([Silence(None, at, at + 1, "a") for at in range(0, 8_000, 40)], span)
     assert [gap.times for gap in apart] == [1] * 200
+
+
+@pytest.mark.parametrize(
+    "line", ["type=DAEMON_START {}: op=start", "type=CONFIG_CHANGE {}: audit_enabled=0 old=1 res=1"]
+)
+def test_many_hosts_trails_are_looked_around_for_once(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each of many hosts has a line of its own trail alone, no line is read again for each of those near it."""
+    read = 0
+    stamp = Parser._stamp
+
+    def counted(parser: Parser, text: bytes) -> tuple[str | None, int] | None:
+        nonlocal read
+        read += 1
+        return stamp(parser, text)
+
+    monkeypatch.setattr(Parser, "_stamp", counted)
+    lines = [f"node=kvm{number} " + line.format(f"msg=audit({number}.000:1)") for number in range(2_000)]
+    found = list(Parser().records(b"".join(b"\n" + text.encode() for text in lines)))
+    assert len(found) == len(lines)
+    assert read < 20 * len(lines)
+
+
+_NODES = ("a", "b", "c")
+_LINES = st.lists(st.tuples(st.sampled_from(_NODES), st.integers(1, 9), st.integers(0, 2_000)), max_size=150)
+
+
+@given(_LINES, st.integers(0, 150), st.sampled_from(_NODES), st.integers(0, 9), st.integers(0, 150))
+def test_the_line_around_is_the_nearest_of_the_host(
+    lines: list[tuple[str, int, int]], at: int, node: str, time: int, cut: int
+) -> None:
+    """Of those that begin within 64 KiB, wherever the piece before ended; as is seen where each is looked at."""
+    texts = [f"\nnode={name} type=X msg=audit({when}.000:1): {'x' * more}".encode() for name, when, more in lines]
+    at, cut = min(at, len(texts)), min(cut, len(texts))
+    places = list(itertools.accumulate(map(len, texts), initial=0))
+    around = Around(b"".join(texts[:cut]), b"".join(texts[cut:]), Parser()._stamp)
+    near = [
+        (place - places[at], when * 1000)
+        for (name, when, _), place in zip(lines, places, strict=False)
+        if name == node and abs(place - places[at]) <= AROUND
+    ]
+    before = [when for place, when in near if place < 0]
+    after = [when for place, when in near if 0 <= place < AROUND and when > time * 1000]
+    assert around.before(node, places[at] - places[cut]) == (before[-1] if before else None)
+    assert around.after(node, time * 1000, places[at] - places[cut]) == (after[0] if after else None)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import given
@@ -107,9 +108,14 @@ def test_what_does_not_fit_is_sorted_all_the_same(lines: list[bytes], most: int)
 
 def test_long_lines_wait_in_files_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded in bytes: a name in the log may be long."""
-    files = []
+    files: list[IO[bytes]] = []
     make = tempfile.TemporaryFile
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: files.append(1) or make())
+
+    def kept() -> IO[bytes]:
+        files.append(make())
+        return files[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", kept)
     lines = [bytes([65 + number]) * (3 << 20) + b"\n" for number in range(24)]
     with Sorted() as ordered:
         for line in reversed(lines):

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""When the lines of a host that stand around a place in the log were written. Pure."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+AROUND = 1 << 16
+"""Bytes looked through for a node's line before, and after, what happened to its trail."""
+_FEW = 16
+"""Lines that are looked at one by one: mostly it is the next. Where others' stand between, all lines are read, once."""
+
+Stamp = tuple[str | None, int]
+"""A node and a time."""
+
+
+class Around:
+    """The lines of a piece of the log, and of the end of the piece before."""
+
+    def __init__(self, tail: bytes, piece: bytes, stamp: Callable[[bytes], Stamp | None]) -> None:
+        self._text = tail + piece
+        self._begins = len(tail)
+        self._stamp = stamp
+        self._nodes: dict[str | None, tuple[list[int], list[int]]] | None = None
+
+    def before(self, node: str | None, start: int) -> int | None:
+        """When the node's last line before the one that begins there was written."""
+        start += self._begins
+        for stamp in self._stamps(self._back(start)):
+            if stamp[0] == node:
+                return stamp[1]
+        places, times = self._all().get(node, ([], []))
+        last = bisect_left(places, start) - 1
+        return times[last] if last >= 0 and places[last] >= start - AROUND else None
+
+    def after(self, node: str | None, time: int, start: int) -> int | None:
+        """When the node's first line from there on that is younger than a time was written."""
+        start += self._begins
+        for stamp in self._stamps(self._on(start)):
+            if stamp[0] == node and stamp[1] > time:
+                return stamp[1]
+        places, times = self._all().get(node, ([], []))
+        found = range(bisect_left(places, start), bisect_left(places, start + AROUND))
+        return next((times[at] for at in found if times[at] > time), None)
+
+    def _stamps(self, lines: Iterable[bytes]) -> Iterator[Stamp]:
+        return (stamp for stamp in map(self._stamp, islice(lines, _FEW)) if stamp)
+
+    def _back(self, end: int) -> Iterator[bytes]:
+        least = max(end - AROUND, 0)
+        while end > least:
+            start = self._text.rfind(b"\n", least, end)
+            yield self._text[start + 1 : end]
+            end = start
+
+    def _on(self, start: int) -> Iterator[bytes]:
+        most = min(start + AROUND, len(self._text))
+        while 0 <= start < most:
+            end = self._text.find(b"\n", start + 1, most)
+            yield self._text[start + 1 : end if end >= 0 else most]
+            start = end
+
+    def _all(self) -> dict[str | None, tuple[list[int], list[int]]]:
+        """Of each node, where its lines are and when they were written."""
+        if self._nodes is None:
+            self._nodes = {}
+            place = 0
+            for line in self._text.split(b"\n"):
+                if stamp := self._stamp(line):
+                    places, times = self._nodes.setdefault(stamp[0], ([], []))
+                    places.append(place - 1)  # the line feed before it
+                    times.append(stamp[1])
+                place += len(line) + 1
+        return self._nodes
