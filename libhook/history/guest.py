@@ -16,6 +16,8 @@ UNRESOLVED = "usb 000.000"
 NAMELESS = frozenset((UNRESOLVED, "usb USB redirdev"))
 """What libvirtd writes for several devices of a guest alike."""
 _MOST_KNOWN = 1_000
+_FEW = 50
+"""So many can be gone through for a record."""
 _DIGITS = 10
 """More than a number of ours has; a device in the log may be called as we number them, with any number."""
 
@@ -44,8 +46,8 @@ class Guest:
     """A guest of one node."""
 
     __slots__ = (
-        "_alike", "_parts", "_told", "_waited", "controlled", "fresh", "heard", "held", "owed",
-        "recent", "runs", "unresolved", "unreturned",
+        "_alike", "_parts", "_told", "_waited", "controlled", "fresh", "heard", "held",
+        "indexed", "owed", "recent", "runs", "unresolved", "unreturned",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -65,6 +67,8 @@ class Guest:
         """Whether libvirtd has said anything of it."""
         self.heard = 0
         """When the last record of it was written."""
+        self.indexed = False
+        """Whether there is any of what follows; a guest that has little does not need it."""
         self._parts: tuple[list[tuple[int, str]], dict[str, None]] | None = None
         """What it holds, parted: a heap of what this start gave and when, and all else. Some of it is no longer held.
         None until somebody asks.
@@ -79,9 +83,8 @@ class Guest:
         """Whether nothing has to be remembered of it."""
         return not (self.held or self.recent or self.unreturned)
 
-    def take(self, key: str, entry: Entry) -> None:
+    def takes(self, key: str, entry: Entry) -> None:
         """The guest has it from now on."""
-        self.held[key] = entry
         if self._parts is not None and entry.began == "start":
             heappush(self._parts[0], (began_at(entry), key))
         elif self._parts is not None:
@@ -91,14 +94,11 @@ class Guest:
             if len(alike.taken) > _MOST_KNOWN + 2 * len(self.held):
                 alike.taken = deque((key, at) for key, at in alike.taken if self._has(key, at))
 
-    def leave(self, key: str, entry: Entry) -> Entry | None:
-        """It has ended or failed; what was there before, which nobody adds to any more."""
-        before = self.recent.pop(key, None)
-        self.recent[key] = entry
+    def leaves(self, key: str, entry: Entry) -> None:
+        """It has ended or failed."""
         if self._told is not None and "libhook" in entry.recorded_by:
             self._told[key] = None
         self.frees(key)
-        return before
 
     def frees(self, key: str) -> None:
         """One written alike may be over, or lack somebody's word: its number may be taken."""
@@ -108,28 +108,36 @@ class Guest:
 
     def begins(self, key: str) -> None:
         """A record says that it began. What is only remembered is forgotten where it is too much."""
-        most = _MOST_KNOWN + 2 * len(self.held)
-        if len(self.fresh) + len(self.owed) >= most:
-            self._forget()
-            self.owed.clear()
-        if self._parts is not None and sum(map(len, self._parts)) >= most:
-            self._parts = None
-        self.fresh.add(key)
-        self.owed.add(key)
-        self.frees(key)
+        fresh, owed, most = self.fresh, self.owed, _MOST_KNOWN + 2 * len(self.held)
+        if len(fresh) + len(owed) >= most:
+            self.forget()
+            owed.clear()
+        fresh.add(key)
+        owed.add(key)
+        if self.indexed:
+            if self._parts is not None and sum(map(len, self._parts)) >= most:
+                self._parts = None
+            self.frees(key)
 
-    def controls(self) -> None:
-        """That was libvirtd's word."""
-        self.controlled = True
-        self._forget()
+    def forget(self) -> None:
+        """What began before now is not of the next start."""
+        if self.indexed:
+            for key in self.fresh if self._alike else ():
+                self.frees(key)
+            if self.controlled:
+                self._parts = None
+        self.fresh.clear()
 
     def former(self, time: int) -> tuple[list[str], int]:
         """It starts again: what it held before, and when that was over at the latest."""
         if self._parts is None:
             now = {key: None for key in self.held if self._now(key)}
             others = {key: None for key in self.held if key not in now}
-            self._parts = sorted((began_at(self.held[key]), key) for key in now), others
-        begun, others = self._parts
+            begun = sorted((began_at(self.held[key]), key) for key in now)
+            if len(self.held) > _FEW:
+                self.indexed, self._parts = True, (begun, others)
+        else:
+            begun, others = self._parts
         found = {key: None for key in others if key in self.held and not self._now(key)}
         others.clear()
         while begun:
@@ -149,7 +157,8 @@ class Guest:
         """What is recent and has libhook's word; asked for once."""
         maybe = self.recent if self._told is None else self._told
         found = [key for key in maybe if key in self.recent and "libhook" in self.recent[key].recorded_by]
-        self._told = {}
+        if self._told is not None or len(self.recent) > _FEW:
+            self.indexed, self._told = True, {}
         for key in found:
             self.frees(key)
         return found
@@ -172,7 +181,7 @@ class Guest:
     def free(self, key: str, who: str) -> str:
         """Of those written alike, the first that has no record of this writer."""
         if self._alike is None:
-            self._alike = {}
+            self.indexed, self._alike = True, {}
         alike = self._alike.setdefault(key, _Alike())
         writer = who if who in TRUSTED.values() else ""
         if (heap := alike.free.get(writer)) is None:
@@ -194,15 +203,6 @@ class Guest:
                 return taken[0][0]
             taken.popleft()
         return key
-
-    def _forget(self) -> None:
-        """What began before now is not of the next start."""
-        if self._alike:
-            for key in self.fresh:
-                self.frees(key)
-        self.fresh.clear()
-        if self.controlled:
-            self._parts = None
 
     def _now(self, key: str) -> bool:
         """Whether it has it from this start, or may have."""

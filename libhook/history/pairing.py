@@ -11,6 +11,7 @@ Who writes what, and when (libvirt 11.3.0, domain_audit.c and qemu_process.c; ou
 """
 
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 from libhook.history.entry import TRUSTED, Entry, Silence, began_at, ended, merged, with_writer
 from libhook.history.guest import NAMELESS, ONE_START, UNRESOLVED, Guest
@@ -124,7 +125,9 @@ class Pairing:
         parts = node, vm, uuid, bus, device, reason, None, time, end, success, (who,), False, False
         new = tuple.__new__(Entry, parts)
         if success:
-            guest.take(key, new)
+            guest.held[key] = new
+            if guest.indexed:
+                guest.takes(key, new)
             if guest.recent or guest.unreturned:
                 for old in (guest.recent, guest.unreturned):
                     if key in old:
@@ -150,9 +153,10 @@ class Pairing:
             entry = merged(entry, record.writer, record.success)
             del guest.recent[key]
             if entry.end is None:
-                guest.take(key, entry)
+                guest.held[key] = entry
+                guest.takes(key, entry)
             else:
-                guest.leave(key, entry)
+                self._leave(guest, key, entry)
         return same
 
     def _end(self, guest: Guest, record: DeviceRecord) -> None:
@@ -201,7 +205,8 @@ class Pairing:
             guest.runs = False
         else:
             return
-        guest.controls()
+        guest.controlled = True
+        guest.forget()
         if guest.recent and guest.has_waited():
             self._settle(guest, time - _SETTLED)
 
@@ -250,9 +255,12 @@ class Pairing:
 
     def _leave(self, guest: Guest, key: str, entry: Entry) -> None:
         """It has ended or failed, and another record may add to it; give what was there before."""
-        before = guest.leave(key, entry)
-        if before is not None:
-            self._give(before)
+        recent = guest.recent
+        if key in recent:
+            self._give(recent.pop(key))
+        recent[key] = entry
+        if guest.indexed:
+            guest.leaves(key, entry)
 
     def _over(self, guest: Guest, key: str, entry: Entry) -> None:
         """The guest has it no more; the host may not have it back."""
@@ -270,16 +278,19 @@ class Pairing:
 
     def _sweep(self, time: int) -> None:
         """Give what has settled, forget guests that have nothing; whatever the log holds, memory stays bounded."""
-        all_ = [guest for guests in self._nodes.values() for guest in guests.values()]
-        waiting = sum(len(guest.recent) for guest in all_)
+        waiting = sum(len(guest.recent) for guests in self._nodes.values() for guest in guests.values())
         before = time - _SETTLED if waiting < _SWEEP else _EVER
-        for guest in all_:
-            if guest.recent:
-                self._settle(guest, before)
-        idle = [(node, uuid) for node, guests in self._nodes.items() for uuid, guest in guests.items() if guest.idle]
-        idle.sort(key=lambda which: self._nodes[which[0]][which[1]].heard)
-        for node, uuid in idle[: max(len(idle) - _IDLE, 0)]:
-            del self._nodes[node][uuid]
-            if not self._nodes[node]:
+        idle = []
+        for guests in self._nodes.values():
+            for uuid, guest in guests.items():
+                if guest.recent:
+                    self._settle(guest, before)
+                if guest.idle:
+                    idle.append((guest.heard, uuid, guests))
+        if len(idle) > _IDLE:
+            idle.sort(key=itemgetter(0))
+            for _, uuid, guests in idle[:-_IDLE]:
+                del guests[uuid]
+            for node in [node for node, guests in self._nodes.items() if not guests]:
                 del self._nodes[node]
         self._next_sweep = max(_SWEEP, sum(map(len, self._nodes.values())))

@@ -4,6 +4,7 @@
 import heapq
 import itertools
 from typing import NamedTuple
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,19 +142,27 @@ def _live(host: Host, data: st.DataObject) -> None:
             host.boot()
 
 
-@given(data=st.data(), vms=st.lists(names, min_size=2, max_size=2), cut=st.lists(st.integers(0, 400), max_size=3))
-def test_a_true_history_is_read_back(data: st.DataObject, vms: list[str], cut: list[int]) -> None:
-    """Entry for entry, whatever the guests are called, wherever the log was rotated, both hosts' lines mixed."""
+@given(
+    data=st.data(),
+    vms=st.lists(names, min_size=2, max_size=2),
+    cut=st.lists(st.integers(0, 400), max_size=3),
+    few=st.sampled_from((0, 50)),
+)
+def test_a_true_history_is_read_back(data: st.DataObject, vms: list[str], cut: list[int], few: int) -> None:
+    """Entry for entry, whatever the guests are called, wherever the log was rotated, both hosts' lines mixed; and also
+    where what is known of a guest is looked up as that of a guest with very much.
+    """
     hosts = [Host("a.example", vms, 0), Host("b", vms[::-1], 500)]
     for host in hosts:
         _live(host, data)
-        for guest, devices in host.held.items():
+        for number, devices in host.held.items():
             for device, held in devices.items():
-                host.entry(guest, device, held, None, None)
+                host.entry(number, device, held, None, None)
     trails = (host.trail.lines for host in hosts)
     lines = list(heapq.merge(*trails, key=lambda line: line[line.index(b"audit(") :][:20]))
     cuts = [0, *sorted(cut), len(lines)]
     files = [b"".join(line + b"\n" for line in lines[a:b]) for a, b in itertools.pairwise(cuts) if lines[a:b]]
-    entries, silences, unreadable = read(files)
+    with mock.patch("libhook.history.guest._FEW", few):
+        entries, silences, unreadable = read(files)
     assert (silences, unreadable) == ([], 0)
     assert sorted(map(repr, entries)) == sorted(repr(entry) for host in hosts for entry in host.true)
