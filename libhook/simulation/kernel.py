@@ -8,15 +8,14 @@ should send it.
 """
 
 import errno
-import json
 import os
 import signal
 import time
 from collections.abc import Callable
 from typing import Any
 
-from libhook.host import Trail
-from libhook.simulation import buses, devices, processes, store, vfio
+from libhook.simulation import buses, devices, store, vfio
+from libhook.simulation.answers import Answers, refuse
 from libhook.simulation.sleepers import SleepingReads
 
 PAGE_SIZE = 4096
@@ -27,12 +26,7 @@ _LONG = 0.5
 """Seconds from which on readers are kept waiting as well; below, it would only make the simulation slower."""
 
 
-def refuse(number: int, what: str) -> OSError:
-    """The kernel's answer as Python raises it."""
-    return OSError(number, os.strerror(number), what)
-
-
-class SimulatedKernel:
+class SimulatedKernel(Answers):
     """Implements effects.kernel.Kernel on the folder ``root``; ``by`` says in writes.jsonl who wrote."""
 
     def __init__(self, root: str, by: str = "libhook") -> None:
@@ -87,56 +81,6 @@ class SimulatedKernel:
             path = f"{self.root}/var/log/audit.jsonl"
             store.append(path, {"serial": serial, "time": time.time(), "text": text, "success": success})
         return serial
-
-    def open_exclusively(self, node: str) -> None:
-        """What simulation/claimed says in a file of the node's name: an errno's name, as EBUSY."""
-        claim = f"{self.root}/simulation/claimed/{os.path.basename(node)}"
-        if os.path.exists(claim):
-            raise refuse(getattr(errno, store.read(claim)), node)
-
-    def open_group(self, node: str, device: str) -> None:
-        """EBUSY where a process has the group's node open, or one of its devices'."""
-        if not os.path.lexists(self.root + node):
-            raise refuse(errno.ENOENT, node)
-        if processes.have_open(self.root, vfio.numbers(self.root, device)):
-            raise refuse(errno.EBUSY, node)
-
-    def descriptors(self) -> "processes.SimulatedDescriptors":
-        """Of simulated processes."""
-        return processes.SimulatedDescriptors(self.root)
-
-    def expect_behind_loop(self, loop: str, _number: str) -> None:
-        """What simulation/loops says in a file of its name, an errno's name; else whether its text is of /dev."""
-        name = os.path.basename(loop)
-        answer = f"{self.root}/simulation/loops/{name}"
-        if os.path.exists(answer):
-            raise refuse(getattr(errno, store.read(answer)), loop)
-        if not store.read(f"{self.root}/sys/block/{name}/loop/backing_file").startswith("/dev/"):
-            raise refuse(errno.ENODEV, loop)
-
-    def trail(self) -> Trail | None:
-        """What simulation/trail says (JSON: enabled, daemon, lost); a healthy trail where there is no such file."""
-        path = f"{self.root}/simulation/trail"
-        if not os.path.exists(path):
-            return Trail(enabled=True, daemon=1, lost=0)
-        status = json.loads(store.read(path))
-        return Trail(**status) if status else None
-
-    def label(self, path: str) -> str:
-        """What simulation/selinux says."""
-        from libhook.simulation import selinux
-
-        return selinux.label(self.root, path)
-
-    def ask_selinux(self, file: str, question: str) -> str:
-        """The same."""
-        from libhook.simulation import selinux
-
-        return selinux.ask(self.root, file, question)
-
-    def log(self, fields: dict[str, object]) -> None:
-        """Append to var/log/libhook.jsonl."""
-        store.append(f"{self.root}/var/log/libhook.jsonl", fields)
 
     def _answer(self, call: str, react: Callable[[], None]) -> None:
         """React, unless something was told to go wrong at this very call."""
