@@ -29,12 +29,15 @@ class Amounts(NamedTuple):
     """One of so many variants of a test on the simulated host is played."""
     upgraded: int = 200
     """Lives of a guest across upgrades."""
+    text: int = 50_000_000
+    """Bytes of the largest XML that each shell is given."""
 
 
+_LONG = Amounts(examples=4_100, inputs=100_000, starts=1_000, beside=100, crashes=1, faults=1, variants=1)
 AMOUNTS = {
-    "quick": Amounts(examples=20, inputs=500, starts=50, beside=10, crashes=12, faults=12, variants=8, upgraded=6),
-    "default": Amounts(examples=90, inputs=2_000, starts=1_000, beside=100, crashes=1, faults=1, variants=1),
-    "long": Amounts(examples=4_100, inputs=100_000, starts=1_000, beside=100, crashes=1, faults=1, variants=1),
+    "quick": Amounts(20, 500, starts=50, beside=10, crashes=12, faults=12, variants=8, upgraded=6, text=1_000_000),
+    "default": _LONG._replace(examples=90, inputs=2_000),
+    "long": _LONG,
 }[PROFILE]
 FULL = PROFILE == "long"
 QUICK = PROFILE == "quick"

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """hooks/qemu in a tree of its own, as it is installed, so that a test may break what it wants."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +13,8 @@ from libhook.simulation.hosts import nic
 
 OPERATIONS = ("prepare", "start", "started", "stopped", "release", "migrate", "restore", "reconnect", "attach")
 VETOES = ("prepare", "start")
-SHELLS = [shell for shell in ("/bin/dash", "/bin/bash") if os.path.exists(shell)]
+SHELLS = ("/bin/dash", "/bin/bash", "/bin/busybox ash", "/bin/mksh")
+"""What /bin/sh is on some distribution, each as it stands after ``#!``."""
 WITH_DEVICE = guest(NIC).xml(1)
 WITHOUT = guest().xml(1)
 
@@ -78,4 +78,3 @@ def installed(root: str, request: pytest.FixtureRequest) -> Launcher:
 
 
 in_each_shell = pytest.mark.parametrize("launcher", SHELLS, indirect=True)
-"""What /bin/sh is on Debian, and on most other distributions."""

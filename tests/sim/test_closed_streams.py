@@ -42,7 +42,7 @@ def test_libhook_lives_where_its_caller_ignores_the_ends_of_children(root: str, 
     host = Host(root, nic())
     host.begin(guest(NIC))
     host.libvirt.restart()
-    command = [how, str(LAUNCHER)] if how in SHELLS else [sys.executable, "-m", "libhook", how]
+    command = [*how.split(), str(LAUNCHER)] if how in SHELLS else [sys.executable, "-m", "libhook", how]
     event = [] if how == "recover" else [guest(NIC).name, "release", "end", "shutdown"]
     done = subprocess.run(
         [*command, *event],
