@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What can be said of a document without an XML parser, which takes twice as long to import as Python to start.
 
-What is refused before it sees it: too large, empty, with a null byte or a DOCTYPE. And whose document it is.
+What is refused before it sees it: too large, empty, with a null byte, a DOCTYPE or what it is slow with. And whose
+document it is.
 """
 
 import re
@@ -14,6 +15,11 @@ NO_DOCTYPE = "libvirt's own XML has none; remove it"
 
 # What may stand before a DOCTYPE. Atomic and possessive: whoever writes the XML must not make it slow.
 _DOCTYPE = re.compile(rb"(?:\xef\xbb\xbf)?(?>\s+|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE", re.DOTALL)
+
+_MANY = 1000
+"""Attributes of one element, or namespaces of all, beyond which nobody needs any: <metadata> holds whatever its author
+likes, and libxml2 before 2.12 compares each with all others (xmlParseStartTag2), for minutes where they fill 4 MiB."""
+_CROWDED = rb"<(?![!?])(?>[^<>=]*+=){%d}" % (_MANY + 1)  # compiled where there are so many at all
 
 # As libvirt writes it (virDomainDefFormatInternalSetRootName): what the guest's author may write freely comes after the
 # UUID, but for the name, which holds no "<".
@@ -42,3 +48,15 @@ def check(document: bytes) -> None:
     if doctype:
         line = doctype[0].count(b"\n") + 1
         raise BadInput(f"the XML has a DOCTYPE, line {line}", NO_DOCTYPE)
+    if document.count(b"=") > _MANY:
+        _check_for_crowds(document)
+
+
+def _check_for_crowds(document: bytes) -> None:
+    crowded = re.search(_CROWDED, document)
+    if crowded:
+        line = document.count(b"\n", 0, crowded.start()) + 1
+        raise BadInput(f"the XML has an element with more than {_MANY} attributes, line {line}", "remove some")
+    if document.count(b"xmlns") > _MANY:
+        line = document.count(b"\n", 0, document.index(b"xmlns")) + 1
+        raise BadInput(f"the XML has more than {_MANY} namespaces, line {line}", "remove some")

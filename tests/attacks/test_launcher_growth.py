@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from amounts import AMOUNTS, QUICK
+from amounts import QUICK
 from cases import NIC
+from growth import grows_with
 from launcher import OPERATIONS, SHELLS, VETOES, WITH_DEVICE, WITHOUT, Launcher, installed
 from scenario import Host, guest
 
@@ -71,23 +72,6 @@ def before_uuid(size: int) -> bytes:
 def after_uuid(size: int) -> bytes:
     """What the guest's author may write freely is so long; it has no device."""
     return WITHOUT.replace(b"</uuid>\n", b"</uuid>\n" + HOSTILE * (size // len(HOSTILE)))
-
-
-def grows_with(
-    size: Callable[[int], bytes],
-    cost: Callable[[bytes], float],
-    small: int = AMOUNTS.text // 4,
-    large: int = AMOUNTS.text,
-) -> None:
-    """Four times the text takes about four times as long, not sixteen."""
-    times = large / small
-    texts = [size(small), size(large)]
-    least = [cost(text) for text in texts]
-    for _ in range(4):  # the least of several is what it takes by itself
-        if least[1] <= 1.5 * times * least[0]:
-            return
-        least = [min(so_far, cost(text)) for so_far, text in zip(least, texts, strict=True)]
-    raise AssertionError(f"{times} times the text takes {least[1] / least[0]:.1f} times as long")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
