@@ -64,11 +64,11 @@ stage() {
     run cp -R -- "$here/libhook" "$new"
     run find "$new" -name __pycache__ -prune -exec rm -rf {} +
     [ "$dry" = yes ] || hook_text >"$new/hooks/qemu"
-    run touch -- "$new/lock"
     run find "$new" -type d -exec chmod 755 {} +
     run find "$new" -type f -exec chmod 644 {} + -exec touch -d '2000-01-01 00:00 UTC' {} +
     run chmod 755 "$new/hooks/qemu"
-    run chmod 600 "$new/lock"
+    # Never open to others, not for a moment: whoever once opened it can keep it locked for ever.
+    [ "$dry" = yes ] || (umask 077 && : >"$new/lock" && touch -d '2000-01-01 00:00 UTC' "$new/lock")
     [ -n "$root" ] || run chown -R 0:0 -- "$new"
     run "$python" -I -m compileall -q --invalidation-mode timestamp -s "$new" -p "$version" "$new/libhook"
 }

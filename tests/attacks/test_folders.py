@@ -184,3 +184,15 @@ def test_without_a_folder_the_defaults_hold(host: Host) -> None:
     """Nobody but root can make it."""
     shutil.rmtree(Path(host.machine.config).parent)
     assert host.event(WIN11, "prepare").code == 0
+
+
+def test_a_version_s_lock_is_never_open_to_others(tmp_path: Path) -> None:
+    """Whoever once opened it could keep it locked, and no hook would run: at each step of install.sh it is root's."""
+    clone, seen = Clone(tmp_path), tmp_path / "seen"
+    new = clone.host / "usr/local/lib/libhook/versions/.new"
+    for name in ("chmod", "find", "touch", "cp", "mv", "sed"):
+        look = f'[ ! -e "$lock" ] || stat -c %a "$lock" >>{seen}'
+        clone.fake(name, f'lock={new}/lock\n{look}\n{shutil.which(name)} "$@" || exit\n{look}')
+    done = clone.run()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(seen.read_text().split()) == {"600"}
