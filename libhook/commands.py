@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         "xml", metavar="XML", help=xml
     )
     planned = add("plan", show_plan, "what an event would write and record on this host now; changes nothing")
-    planned.epilog = "Of a guest that runs it is the next start. Exit code 1 where a start would be refused."
+    planned.epilog = "Of a running guest it is the next start. Exit code 1 where a start would be refused."
     planned.add_argument("xml", metavar="XML", help=xml)
     acting = [name for name, operation in event.OPERATIONS.items() if operation.acts]
     planned.add_argument(

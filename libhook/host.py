@@ -104,6 +104,11 @@ class Claim(NamedTuple):
     uuid: str
     name: str
 
+    @classmethod
+    def unread(cls, uuid: str, *, too_new: bool) -> "Claim":
+        """Of a guest whose record cannot be read: nobody knows its name."""
+        return cls(uuid, f"{uuid}, whose record is {'too new' if too_new else 'broken'}")
+
 
 class Tenant(NamedTuple):
     """A guest that has something below a function: it would be torn away with the function's driver."""

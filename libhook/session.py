@@ -13,7 +13,7 @@ from libhook import config as configuration
 from libhook.address import PciAddress
 from libhook.config import Config
 from libhook.domain import Domain, HostDevice
-from libhook.effects import audit, files, sysfs, tenants, uses
+from libhook.effects import audit, files, sysfs
 from libhook.effects.apply import Applier, Failure, Outcome
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
@@ -83,6 +83,8 @@ class Session(NamedTuple):
 
     def look(self, addresses: Collection[PciAddress], guest: Domain | None = None) -> Host:
         """The whole picture of these devices: before they are handed to a ``guest``, or else to be shown."""
+        from libhook.effects import uses  # only who hands something over needs it
+
         survey = guest is None
         claims, in_flight = self.state.claims(self.related(addresses)), self.state.in_flight()
         siblings = self.config.siblings == "bind"
@@ -101,6 +103,8 @@ class Session(NamedTuple):
         self, addresses: Iterable[PciAddress], guest: Domain | None = None
     ) -> dict[PciAddress, tuple[Tenant, ...]]:
         """Who has something below these devices; a ``guest`` to which they go also what it is to have besides."""
+        from libhook.effects import tenants  # likewise
+
         own = [device for device in guest.devices if not device.pci] if guest else []
         others = (Claim(guest.uuid, guest.name), own) if guest else None
         return tenants.below(self.machine, self.state, addresses, self.deadline, others, must_see=guest is not None)

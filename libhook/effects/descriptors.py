@@ -6,14 +6,23 @@ AT_STATX_DONT_SYNC takes what the kernel knows already (fs/fuse/dir.c, fuse_upda
 """
 
 import ctypes
+import errno
+import fcntl
 import os
+import select
 import stat
 import struct
+from functools import partial
 
-_FLAGS = 0x4000 | 0x0800  # AT_STATX_DONT_SYNC, AT_NO_AUTOMOUNT
+from libhook.effects import child
+
+_FLAGS = 0x4000 | 0x0800 | 0x1000  # AT_STATX_DONT_SYNC, AT_NO_AUTOMOUNT, AT_EMPTY_PATH
 _WANTED = 0x0001 | 0x0100 | 0x1000  # STATX_TYPE, STATX_INO, STATX_MNT_ID
 _STATX = struct.Struct("=28xH2xQ88xII8xQ")  # struct statx: mode, inode, major, minor, mount
 _O_PATH = 0o10000000
+_PIDFD_GETFD = 438
+_PATIENCE_MS = 1000
+_TIMES = 16
 
 
 class Descriptors:
@@ -21,7 +30,8 @@ class Descriptors:
 
     def __init__(self) -> None:
         """Find statx in the C library: glibc has it since 2.28."""
-        self._statx = ctypes.CDLL(None, use_errno=True).statx
+        library = ctypes.CDLL(None, use_errno=True)
+        self._statx, self._call = library.statx, library.syscall
         self._statx.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)
         self._buffer = ctypes.create_string_buffer(256)
         self._address = ctypes.addressof(self._buffer)
@@ -30,13 +40,44 @@ class Descriptors:
         """``c 226:0`` or ``b 8:0`` where it is a device, "" for any other file; OSError where it cannot be seen."""
         return self._look(folder, number)[0]
 
-    def holds(self, folder: int, number: str, device: str) -> bool:
+    def holds(self, pid: int, folder: int, number: str, device: str) -> bool:
         """Whether it is that device, and opened: not named only (O_PATH), which takes no right to it.
 
-        A process may change what a number stands for between two looks. So the flags count only where they come with
-        the mount and inode of the device. Linux shows all three at once, in ``fdinfo`` (fs/proc/fd.c, seq_show). That
-        file ends with what the driver adds, and a driver may sleep there: only of what is open in that driver.
+        A process may change what a number stands for between two looks, so both are asked of one open file: a child
+        takes it over (pidfd_getfd). Where that is not allowed (Yama, SELinux), fdinfo is believed if it says the same
+        every time: who changes the number as fast as he can is found out.
         """
+        receiver, sender = os.pipe2(os.O_CLOEXEC)
+        try:
+            # Only a child of its own: to close a file again may sleep in its driver, or wait for a FUSE server.
+            child.spawn(partial(self._tell, sender, pid, int(number), device), keep=sender).abandon()
+        finally:
+            os.close(sender)
+        poll = select.poll()
+        poll.register(receiver, select.POLLIN)
+        try:
+            answer = os.read(receiver, 1) if poll.poll(_PATIENCE_MS) else b"1"
+        finally:
+            os.close(receiver)
+        if answer in (b"0", b"1"):
+            return answer == b"1"
+        return all(self._shown_as_open(folder, number, device) for _ in range(_TIMES))
+
+    def _tell(self, sender: int, pid: int, number: int, device: str) -> None:
+        """1: it is that, and open; 0: it is not; anything else: nobody knows."""
+        try:
+            file = self._call(_PIDFD_GETFD, os.pidfd_open(pid), number, 0)
+        except ProcessLookupError:
+            os.write(sender, b"0")
+            return
+        if file >= 0:
+            opened = self._look(file, "")[0] == device and not fcntl.fcntl(file, fcntl.F_GETFL) & _O_PATH
+            os.write(sender, b"1" if opened else b"0")
+        elif ctypes.get_errno() == errno.EBADF:
+            os.write(sender, b"0")  # closed meanwhile
+
+    def _shown_as_open(self, folder: int, number: str, device: str) -> bool:
+        """Linux shows flags, mount and inode at once (fs/proc/fd.c, seq_show); then comes what the driver adds."""
         found, mount, inode = self._look(folder, number)
         if found != device:
             return False

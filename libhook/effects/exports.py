@@ -26,7 +26,7 @@ from libhook.errors import DeadlineExpired
 
 _AT_ONCE = 32
 _PATIENCE = 1.0
-"""Seconds for what is only shown, and for all loop devices."""
+"""Seconds for what is only shown, and for as many loop devices as are asked at once."""
 _NONE = (errno.ENODEV, errno.ENXIO, errno.ENOENT)
 """Something else is behind the loop device, or nothing, or there is no such device any more."""
 _REMOVED = " (deleted)"
@@ -55,7 +55,7 @@ def of_nodes(machine: Machine, found: Iterable[Node], deadline: Deadline, *, mus
     said = child.lines(partial(_tell, machine, frozenset(nodes)), until)
     if said[-1:] != [""] and must_see:
         raise DeadlineExpired(
-            "what the kernel exports does not answer, so that nobody knows whether a disk is in use",
+            "the kernel does not say which disks it exports, so that a disk may be in use",
             "look into /sys/kernel/config",
         )
     exports = [Export(*json.loads(line)) for line in said if line]
@@ -71,10 +71,10 @@ def _false_loops(
     machine: Machine, loops: list[Export], nodes: dict[str, Node], deadline: Deadline
 ) -> frozenset[Export]:
     """Those that have something else behind them, which only is called like the disk."""
-    patience = min(deadline, Deadline.after(_PATIENCE))
     false = []
     for at in range(0, len(loops), _AT_ONCE):
         some = loops[at : at + _AT_ONCE]
+        patience = min(deadline, Deadline.after(_PATIENCE))
         answers = run((_is_false(machine, one, nodes[one.name]) for one in some), patience)
         false += [one for one, answer in zip(some, answers, strict=True) if answer]
     return frozenset(false)

@@ -18,7 +18,7 @@ from libhook.address import PciAddress
 from libhook.effects import openfiles
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
-from libhook.effects.nodes import Node, device_number
+from libhook.effects.nodes import GROUP, Node, device_number
 from libhook.effects.openfiles import Found
 from libhook.effects.tracks import Late, Paper, Step, Track, paper, run
 from libhook.errors import DeadlineExpired, LibhookError, printable, remedy_of
@@ -45,15 +45,18 @@ class Nodes(NamedTuple):
 
     paths: Mapping[str, str]
     """By the kernel's number, ``c 226:0``: ``/dev/dri/card0``."""
-    group: tuple[str, str] | None = None
-    """Of a device that a vfio driver has, path and number of its group's node."""
+    groups: Mapping[str, str]
+    """Of those the IOMMU groups', whose state vfio itself says: the device's, and of what is below it."""
+    answered: frozenset[str]
+    """Those of which the groups' state says all: the groups' own, and of a device that a vfio driver has its own."""
 
 
 def in_the_way(machine: Machine, address: PciAddress, found: Iterable[Node]) -> Nodes:
     """Of all nodes that were found below a device those that must not be open, and vfio's own."""
     mine = {node.device: node.path for node in found if node.device and node.kind not in _LET_GO}
+    groups = {node.device: node.path for node in found if node.device and node.kind == GROUP}
     of_group, of_device = _vfio_nodes(machine, address)
-    return Nodes(mine | of_group | of_device, next(((path, number) for number, path in of_group.items()), None))
+    return Nodes(mine | of_group | of_device, groups | of_group, frozenset((*groups, *of_group, *of_device)))
 
 
 def of_vfio(machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline) -> dict[PciAddress, str]:
@@ -117,19 +120,21 @@ def who_is_in_the_way(machine: Machine, nodes: Nodes, *, must_see: bool) -> Trac
 
     vfio is asked first: it refuses a group exactly while somebody has it, or a device of it. /proc then says who.
     """
-    if not nodes.paths:
-        return ""
-    busy = False
-    if nodes.group:
-        code = yield Step(partial(machine.kernel.open_group, *nodes.group))
-        busy = code == errno.EBUSY
-        if not code:
+    busy = ""
+    for number, path in nodes.groups.items():
+        code = yield Step(partial(machine.kernel.open_group, path, number), looks=True)
+        if code == errno.EBUSY:
+            busy = path
+        elif code:
+            break
+    else:
+        if not busy and nodes.paths.keys() <= nodes.answered:
             return ""
     with paper() as sheet:
         code = yield _step(machine, nodes.paths, sheet)
         holders = _holders(machine, nodes.paths, sheet, code, must_see and not busy)
-    if busy and nodes.group and not holders:
-        return f"a process that does not show it ({nodes.group[0]})"
+    if busy and not holders:
+        return f"a process that does not show it ({busy})"
     return ", ".join(map(str, holders))
 
 
@@ -143,7 +148,7 @@ def _look(machine: Machine, wanted: Mapping[str, str], sheet: Paper) -> Track[in
 
 
 def _step(machine: Machine, wanted: Mapping[str, str], sheet: Paper) -> Step:
-    return Step(partial(openfiles.scan, machine, wanted, sheet.descriptor), keep=sheet.descriptor)
+    return Step(partial(openfiles.scan, machine, wanted, sheet.descriptor), keep=sheet.descriptor, looks=True)
 
 
 def _holders(

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import sys
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from libhook.host import Trail
@@ -32,7 +33,7 @@ class Descriptors(Protocol):
     def device(self, folder: int, number: str) -> str:
         """``c 226:0`` or ``b 8:0`` where it is a device, "" for any other file; OSError where it cannot be seen."""
 
-    def holds(self, folder: int, number: str, device: str) -> bool:
+    def holds(self, pid: int, folder: int, number: str, device: str) -> bool:
         """Whether it is this device, opened for use. May sleep, in that device's driver."""
 
 
@@ -53,6 +54,9 @@ class Kernel(Protocol):
 
     def descriptors(self) -> Descriptors:
         """What looks at the descriptors of other processes."""
+
+    def processes(self) -> AbstractContextManager[str]:
+        """A procfs in which no process can keep us waiting: its path."""
 
     def expect_behind_loop(self, loop: str, number: str) -> None:
         """OSError when the disk of this device number, ``259:0``, is not what the loop device has as its file."""
@@ -131,6 +135,12 @@ class LinuxKernel:
         from libhook.effects import descriptors
 
         return descriptors.Descriptors()
+
+    def processes(self) -> AbstractContextManager[str]:
+        """See Kernel."""
+        from libhook.effects import ownproc
+
+        return ownproc.mounted()
 
     def expect_behind_loop(self, loop: str, number: str) -> None:
         """See Kernel. Where the file's own file system does not say, it is no disk: a disk's node always does."""

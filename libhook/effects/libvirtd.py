@@ -35,7 +35,7 @@ def of(machine: Machine, caller: int) -> int:
     """
     pid = caller
     for _ in range(_MOST_ANCESTORS):
-        process = _look(machine, str(pid))
+        process = _look(machine.proc, str(pid))
         if process is None:
             break
         if process.name in _NAMES:
@@ -67,7 +67,7 @@ def find(machine: Machine) -> int:
 
 def name(machine: Machine, pid: int) -> str:
     """What a daemon is called: ``virtqemud`` is one of several, each for a part of what libvirtd does."""
-    process = _look(machine, str(pid))
+    process = _look(machine.proc, str(pid))
     return process.name.decode("utf-8", "replace") if process else "libvirtd"
 
 
@@ -76,23 +76,23 @@ def by_pid_file(machine: Machine) -> Iterator[tuple[str, int]]:
     for name in _NAMES:
         with suppress(OSError, ValueError), open(f"{machine.root}/run/{name.decode()}.pid", "rb") as file:
             pid = int(file.read(32))
-            process = _look(machine, str(pid))
+            process = _look(machine.proc, str(pid))
             if process and process.name == name and process.owner in (0, os.geteuid()):
                 yield name.decode(), pid
 
 
 def _daemons(machine: Machine) -> list[int]:
     """Root's alone: anybody may call a process so, and a user's session daemon is called so, too."""
-    pids = filter(str.isdigit, os.listdir(machine.proc))
-    found = ((pid, process) for pid in pids if (process := _look(machine, pid)))
+    with machine.kernel.processes() as proc:
+        found = [(pid, process) for pid in filter(str.isdigit, os.listdir(proc)) if (process := _look(proc, pid))]
     return [int(pid) for pid, process in found if process.name in _NAMES and process.owner in (0, os.geteuid())]
 
 
-def _look(machine: Machine, pid: str) -> _Process | None:
+def _look(proc: str, pid: str) -> _Process | None:
     try:
-        with open(f"{machine.proc}/{pid}/stat", "rb") as file:
+        with open(f"{proc}/{pid}/stat", "rb") as file:
             before, _, after = file.read().rpartition(b")")  # the name may hold anything, a parenthesis too
-        owner = os.stat(f"{machine.proc}/{pid}").st_uid
+        owner = os.stat(f"{proc}/{pid}").st_uid
     except OSError:
         return None
     return _Process(before.partition(b"(")[2], int(after.split()[1]), owner)

@@ -20,6 +20,8 @@ _BARREN_ON_TOP = _BARREN | {"vfio-dev", "link", "wakeup"}
 """Below the function itself: vfio's own nodes are known without looking (effects/holders.py)."""
 _ALONE = _BARREN_ON_TOP | {"net", "ptp", "hwmon", "infiniband"}
 """What a network card has below it, too, of which no guest is given anything."""
+GROUP = "vfio"
+"""The kind of an IOMMU group's node."""
 VFIO = "/dev/vfio/"
 """Where what a guest has open of a function, or of a mediated device below one, has its nodes."""
 _NVIDIA = 195
@@ -82,7 +84,7 @@ def _walk(machine: Machine, top: str) -> Iterator[Node]:
             yield Node(folder, kind, path, device)
         if group := os.path.basename(_link(f"{folder}/iommu_group")):  # of a mediated device, or a function behind VMD
             node = f"{machine.sys}/class/vfio/{group}"
-            yield Node(node, "vfio", f"{VFIO}{group}", device_number(node))
+            yield Node(node, GROUP, f"{VFIO}{group}", device_number(node))
         if way := re.fullmatch(_NVME_PATH, os.path.basename(folder)):
             pending.append(f"{machine.sys}/class/block/{way[1]}{way[2]}")
         pending += _folders(folder, _BARREN)
@@ -110,7 +112,7 @@ def _of_nvidia(folder: str) -> Iterator[Node]:
 def device_number(folder: str, kind: str = "") -> str:
     """``c 226:0``, of what has a ``dev`` in /sys; "" of what has none. Reading that takes no lock (dev_show)."""
     try:
-        with open(f"{folder}/dev", encoding="ascii", errors="replace") as file:
+        with open(f"{folder}/dev", encoding="utf-8", errors="replace") as file:
             number = file.read().strip()
     except OSError:
         return ""

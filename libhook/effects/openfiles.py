@@ -2,26 +2,29 @@
 """Goes through what every process has open, in a child: looks for devices, by number.
 
 A process may have as many descriptors as it likes, and make them in no time (dup), and each look costs 5 us. So one
-that has no right to open the device itself, and can only have been handed it, has a budget.
+that has no right to open the device itself, and can only have been handed it, has a budget, and shares one with all
+processes of its user. Beyond it a process is looked at briefly: what it was handed early has a low number.
 """
 
 import errno
 import os
-import struct
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
 from libhook.effects import child
 from libhook.effects.kernel import Descriptors, Machine
+from libhook.effects.rights import Rights
 
 EACH = 4096
 """Descriptors of a process without a right to the device that are looked at, the lowest first."""
-TOGETHER = 100_000
-"""Descriptors, of all processes, from which on only those with a right are looked at: half a second's worth."""
+OF_USER, OF_ALL = 20_000, 100_000
+"""The same of all processes of a user, and of all users: half a second's worth."""
+LOWEST, BRIEFLY = 32, 0.2
+"""So many descriptors of each process beyond that are tried all the same, for so many seconds in all."""
 _GONE = (errno.ENOENT, errno.ESRCH)
-_ACL_USER, _ACL_GROUP = 0x02, 0x08
-_READ_OR_WRITE = 0o6
 
 
 class Found(NamedTuple):
@@ -35,42 +38,17 @@ class Found(NamedTuple):
 
 def scan(machine: Machine, wanted: Mapping[str, str], report: int) -> None:
     """Write to ``report`` which processes have these devices open: the paths of their nodes, by number."""
-
-    def say(*words: object) -> None:
-        os.write(report, f"{' '.join(map(str, words))}\n".encode())
-
-    descriptors = machine.kernel.descriptors()
-    room, rights = TOGETHER, _rights(machine, wanted.values())
-    passed: list[str] = []
-    for pid in filter(str.isdigit, os.listdir(machine.proc)):
-        try:
-            if not room and not rights.has(machine, pid):
-                passed.append(pid)
-                continue
-            folder = os.open(f"{machine.proc}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                budget = min(EACH, room or EACH)
-                for count, number in enumerate(_numbers(folder)):
-                    if count == budget and not rights.has(machine, pid):
-                        passed.append(pid)
-                        break
-                    room -= room > 0
-                    device = _device(descriptors, folder, number)
-                    if device in wanted:
-                        say("perhaps", pid, device)
-                        say("yes" if _holds(descriptors, folder, number, device) else "no")
-            finally:
-                os.close(folder)
-        except OSError as error:
-            # One that ended at that very moment is refused as well (fs/proc/base.c, proc_fd_access_allowed).
-            if error.errno not in _GONE and os.path.exists(f"{machine.proc}/{pid}"):
-                say("hidden", pid, error.errno)
-    if passed:
+    with machine.kernel.processes() as proc:
+        search = _Search(machine, proc, wanted, report)
+        for pid in filter(str.isdigit, os.listdir(proc)):
+            search.look_at(pid)
+        search.look_briefly()
+    if passed := search.passed_over():
         fields: dict[str, object] = {
             "level": "warning",
             "event": "not looked at",
-            "what": f"the files of {len(passed)} processes that have no right to {', '.join(sorted(wanted.values()))}",
-            "why": f"they have more than {EACH} open, or all together more than {TOGETHER}",
+            "what": f"{len(passed)} processes that may not open {', '.join(sorted(wanted.values()))}",
+            "why": "they, or all of their user together, have too many files open",
             "pids": ", ".join(passed[:10]),
         }
         child.spawn(partial(machine.kernel.log, fields)).abandon()  # the log may not answer
@@ -91,11 +69,74 @@ def heard(lines: Collection[str]) -> Found:
     return Found(tuple(dict.fromkeys(holders)), tuple(hidden))
 
 
-def _numbers(folder: int) -> Iterator[str]:
-    """The descriptors' numbers; no more are read than are asked for."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            yield entry.name
+class _Search:
+    """One pass over all processes, with what it has spent."""
+
+    def __init__(self, machine: Machine, proc: str, wanted: Mapping[str, str], report: int) -> None:
+        self._proc, self._wanted, self._report = proc, wanted, report
+        self._descriptors = machine.kernel.descriptors()
+        self._rights = Rights(machine, proc, wanted.values())
+        self._spent: Counter[int] = Counter()
+        self._total = 0
+        self._cut: list[str] = []
+        self._beyond: list[str] = []
+
+    def look_at(self, pid: str) -> None:
+        """All that it has open, within its budget."""
+        try:
+            user = self._rights.user_of(pid, exactly=self._spent[0] >= OF_USER)
+        except OSError:
+            return  # it has ended
+        if self._budget(user) or self._rights.has(pid, user):
+            self._look(pid, partial(self._within_budget, pid, user))
+        else:
+            self._beyond.append(pid)
+
+    def look_briefly(self) -> None:
+        """Those beyond the budget."""
+        until = time.monotonic() + BRIEFLY
+        for pid in self._beyond:
+            if time.monotonic() > until:
+                break
+            self._look(pid, lambda _: map(str, range(LOWEST)))
+
+    def passed_over(self) -> list[str]:
+        """The processes of which not everything was looked at."""
+        return self._cut + self._beyond
+
+    def _budget(self, user: int) -> int:
+        return max(0, min(EACH, OF_USER - self._spent[user], OF_ALL - self._total))
+
+    def _within_budget(self, pid: str, user: int, folder: int) -> Iterator[str]:
+        """The numbers of its descriptors; no more are read than are asked for."""
+        budget = self._budget(user)
+        with os.scandir(folder) as entries:
+            for count, entry in enumerate(entries):
+                if count == budget and not self._rights.has(pid, user):
+                    self._cut.append(pid)
+                    break
+                self._spent[user] += 1
+                self._total += 1
+                yield entry.name
+
+    def _look(self, pid: str, numbers: Callable[[int], Iterable[str]]) -> None:
+        try:
+            folder = os.open(f"{self._proc}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                for number in numbers(folder):
+                    device = _device(self._descriptors, folder, number)
+                    if device in self._wanted:
+                        self._say("perhaps", pid, device)
+                        self._say("yes" if _holds(self._descriptors, int(pid), folder, number, device) else "no")
+            finally:
+                os.close(folder)
+        except OSError as error:
+            # One that ended at that very moment is refused as well (fs/proc/base.c, proc_fd_access_allowed).
+            if error.errno not in _GONE and os.path.exists(f"{self._proc}/{pid}"):
+                self._say("hidden", pid, error.errno)
+
+    def _say(self, *words: object) -> None:
+        os.write(self._report, f"{' '.join(map(str, words))}\n".encode())
 
 
 def _device(descriptors: Descriptors, folder: int, number: str) -> str:
@@ -114,68 +155,8 @@ def _device(descriptors: Descriptors, folder: int, number: str) -> str:
         return ""  # closed meanwhile, or on a file system that has no answer: not a device
 
 
-def _holds(descriptors: Descriptors, folder: int, number: str, device: str) -> bool:
+def _holds(descriptors: Descriptors, pid: int, folder: int, number: str, device: str) -> bool:
     try:
-        return descriptors.holds(folder, number, device)
+        return descriptors.holds(pid, folder, number, device)
     except OSError as error:
         return error.errno not in _GONE  # closed meanwhile; what cannot be told is taken for open
-
-
-class _Rights(NamedTuple):
-    """Whom a node's owner, group and access list let open it."""
-
-    users: frozenset[int]
-    groups: frozenset[int]
-    everybody: bool
-    known: dict[int, bool]
-    """By user, as one process of his told: he may have thousands."""
-
-    def has(self, machine: Machine, pid: str) -> bool:
-        """Whether the process has them by the user that started it: a set-user-ID program is anybody's to start."""
-        if self.everybody:
-            return True
-        owner = os.stat(f"{machine.proc}/{pid}").st_uid  # of who may not be looked into, as of such a program, root
-        if not owner:
-            return self._has(machine, pid)
-        if owner not in self.known:
-            self.known[owner] = self._has(machine, pid)
-        return self.known[owner]
-
-    def _has(self, machine: Machine, pid: str) -> bool:
-        fields: dict[str, list[int]] = {}
-        try:
-            with open(f"{machine.proc}/{pid}/status", encoding="utf-8", errors="replace") as file:
-                for line in file:
-                    name, _, value = line.partition(":")
-                    if name in ("Uid", "Gid", "Groups"):
-                        fields[name] = [int(word) for word in value.split()]
-        except OSError:
-            return False  # it has ended
-        groups = {*fields.get("Gid", [])[:1], *fields.get("Groups", [])}
-        return bool({*fields.get("Uid", [])[:1]} & self.users or groups & self.groups)
-
-
-def _rights(machine: Machine, paths: Collection[str]) -> _Rights:
-    users, groups, everybody = {0}, set[int](), False
-    for path in paths:
-        try:
-            node = os.stat(machine.root + path)
-        except OSError:
-            continue
-        users.add(node.st_uid)
-        if node.st_mode >> 3 & _READ_OR_WRITE:
-            groups.add(node.st_gid)
-        everybody = everybody or bool(node.st_mode & _READ_OR_WRITE)
-        for tag, permissions, number in _access_list(machine.root + path):
-            if permissions & _READ_OR_WRITE and tag in (_ACL_USER, _ACL_GROUP):
-                (users if tag == _ACL_USER else groups).add(number)
-    return _Rights(frozenset(users), frozenset(groups), everybody, {})
-
-
-def _access_list(path: str) -> Iterator[tuple[int, int, int]]:
-    """By logind who sits at the machine is in the access list of its GPU (include/uapi/linux/posix_acl_xattr.h)."""
-    try:
-        content = os.getxattr(path, "system.posix_acl_access")
-    except OSError:
-        return
-    yield from struct.iter_unpack("<HHI", content[4 : 4 + (len(content) - 4) // 8 * 8])

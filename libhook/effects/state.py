@@ -186,7 +186,7 @@ class State:
                 held = self.load(candidate)
             except BadInput as error:
                 if named:
-                    return Claim(uuid, f"{uuid}, whose record is {'too new' if type(error) is TooNew else 'broken'}")
+                    return Claim.unread(uuid, too_new=isinstance(error, TooNew))
             else:
                 if held and held.holds(address):
                     return Claim(held.uuid, held.name)

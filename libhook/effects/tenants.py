@@ -16,7 +16,7 @@ from libhook.effects import child, libvirtd, nodes, sysfs
 from libhook.effects.child import Deadline
 from libhook.effects.kernel import Machine
 from libhook.effects.state import State
-from libhook.errors import BadInput, DeadlineExpired
+from libhook.errors import BadInput, DeadlineExpired, TooNew
 from libhook.held import HeldDevice
 from libhook.host import Claim, Tenant
 
@@ -36,7 +36,7 @@ def below(
     *,
     must_see: bool = True,
 ) -> dict[PciAddress, tuple[Tenant, ...]]:
-    """Who has what below each of these functions; also what a guest is to have, its ``own``.
+    """Who has what below each of these functions; and what the guest itself is about to get, its ``own``.
 
     The records are read only where something is below one of them that can be held by itself.
     """
@@ -69,9 +69,9 @@ def _held(machine: Machine, state: State) -> Iterator[Holding]:
     for uuid in state.uuids():
         try:
             held = state.load(uuid)
-        except BadInput:
+        except BadInput as error:
             if uuid in libvirtd.with_host_devices(machine):
-                yield (Claim(uuid, f"{uuid}, whose record is broken"), _ANYTHING, "")
+                yield (Claim.unread(uuid, too_new=isinstance(error, TooNew)), _ANYTHING, "")
         else:
             if held and held.keeps:
                 yield from _of(Claim(held.uuid, held.name), held.devices)
@@ -110,7 +110,7 @@ def _disks_of(machine: Machine, targets: Iterable[str], deadline: Deadline, must
 
     said = child.lines(tell, deadline if must_see else min(deadline, Deadline.after(_PATIENCE)))
     if said[-1:] != [""] and must_see:
-        raise DeadlineExpired("what LIO exports to guests does not answer", "look into /sys/kernel/config/target")
+        raise DeadlineExpired("LIO does not say what guests have of its disks", "look into /sys/kernel/config/target")
     links: dict[str, list[str]] = {}
     for target, link in map(json.loads, filter(None, said)):
         links.setdefault(target, []).append(link)

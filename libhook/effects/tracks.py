@@ -27,6 +27,8 @@ class Step(NamedTuple):
     """Do it also where that file cannot be had."""
     keep: int = -1
     """One more descriptor that it needs."""
+    looks: bool = False
+    """It only looks, at what does not hang with a device: when it is late, nothing is on its way."""
 
 
 class Pause(NamedTuple):
@@ -110,9 +112,9 @@ def run(tracks: Iterable[Track[Result]], deadline: Deadline) -> list[Result]:
         ready += [(number, track, 0) for at, number, track in asleep if at <= now]
         asleep = [entry for entry in asleep if entry[0] > now]
         if not deadline.left and not ready:
-            for number, track, started, _ in at_work.values():
+            for number, track, started, step in at_work.values():
                 started.abandon()
-                results[number] = _end(track, Late(on_its_way=True))
+                results[number] = _end(track, Late(on_its_way=not step.looks))
             for _, number, track in asleep:
                 results[number] = _end(track, Late(on_its_way=False))
             break

@@ -3,7 +3,7 @@
 
 install.sh puts each version into a folder of its own and never changes it; all that can happen to it is that it goes.
 Modules are imported for as long as a process lives, so each process has a shared lock on its version, and install.sh
-removes only those that nobody has. The lock is root's: anybody could keep what anybody may open.
+removes only those that nobody has. The lock is root's alone: whoever may open a lock can hold it for ever.
 """
 
 import errno

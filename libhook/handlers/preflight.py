@@ -125,7 +125,7 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[tuple[str, str]]
             )
         else:
             yield (
-                f"{what} behind {address} is the guest's own, and would be torn away",
+                f"{what} behind {address} is also given to this guest, and would go with it",
                 "give the guest only one of the two",
             )
     if device.vfs:

@@ -47,7 +47,9 @@ def main(arguments: list[str]) -> int:
 
 def _make(folder: str) -> None:
     """A workstation, and two guests that both want its network card."""
+    names = " and ".join(f"{folder}/{guest.name}.xml" for guest in _GUESTS)
     if os.path.exists(f"{folder}/simulation/serial"):
+        terminal.show([printable(f"the workstation in {folder} is there; guests for it are {names}")])
         return
     try:
         if os.path.exists(folder) and os.listdir(folder):
@@ -57,7 +59,6 @@ def _make(folder: str) -> None:
             store.create(f"{folder}/{guest.name}.xml", guest.xml())
     except OSError as error:
         raise LibhookError(f"{folder}: {error.strerror}", "name a folder in which you may write") from None
-    names = " and ".join(f"{folder}/{guest.name}.xml" for guest in _GUESTS)
     terminal.show([printable(f"made a workstation in {folder}, and guests for it, {names}")])
 
 

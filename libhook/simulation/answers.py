@@ -4,9 +4,11 @@
 import errno
 import json
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 from libhook.host import Trail
-from libhook.simulation import processes, store, vfio
+from libhook.simulation import store, vfio
+from libhook.simulation.processes import SimulatedDescriptors, have_open
 
 
 def refuse(number: int, what: str) -> OSError:
@@ -29,12 +31,16 @@ class Answers:
         """EBUSY where a process has the group's node open, or one of its devices'."""
         if not os.path.lexists(self.root + node):
             raise refuse(errno.ENOENT, node)
-        if processes.have_open(self.root, vfio.numbers(self.root, device)):
+        if have_open(self.root, vfio.numbers(self.root, device)):
             raise refuse(errno.EBUSY, node)
 
-    def descriptors(self) -> "processes.SimulatedDescriptors":
+    def processes(self) -> AbstractContextManager[str]:
+        """The only one that there is."""
+        return nullcontext(f"{self.root}/proc")
+
+    def descriptors(self) -> SimulatedDescriptors:
         """Of simulated processes."""
-        return processes.SimulatedDescriptors(self.root)
+        return SimulatedDescriptors(self.root)
 
     def expect_behind_loop(self, loop: str, _number: str) -> None:
         """What simulation/loops says in a file of its name, an errno's name; else whether its text is of /dev."""

@@ -51,8 +51,9 @@ class SimulatedDescriptors:
         """By what the process opened, whatever path it shows."""
         return self._opened(folder, number).removesuffix(_NAMED)
 
-    def holds(self, folder: int, number: str, device: str) -> bool:
+    def holds(self, pid: int, folder: int, number: str, device: str) -> bool:
         """Unless it only named it."""
+        del pid  # the folder is the process's
         return self._opened(folder, number) == device
 
     def _opened(self, folder: int, number: str) -> str:

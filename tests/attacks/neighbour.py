@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A process of a user without any right; where the tests do not run as root, of who runs them."""
 
+import ctypes
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 
 NOBODY = 65534
+_NEW_MOUNTS, _PRIVATE = 0x20000, 0x44000  # CLONE_NEWNS, MS_REC | MS_PRIVATE
 _LONGEST = 300
 """Seconds after which it ends by itself, should the test have been killed."""
 
@@ -18,14 +20,21 @@ def _say(sender: int) -> None:
 
 
 @contextmanager
-def neighbour(task: Callable[[Callable[[], None]], None]) -> Iterator[int]:
-    """Its pid, once ``task`` has called the function that it is given; it ends with the block."""
+def neighbour(task: Callable[[Callable[[], None]], None], *, private: bool = False) -> Iterator[int]:
+    """Its pid, once ``task`` has called the function that it is given; it ends with the block.
+
+    ``private``: it is root still, and its mounts are its own. So is tried what a user can do in a user namespace, also
+    where he may have none.
+    """
     receiver, sender = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             signal.alarm(_LONGEST)
-            if os.geteuid() == 0:
+            if private:
+                ctypes.CDLL(None).unshare(_NEW_MOUNTS)
+                ctypes.CDLL(None).mount(None, b"/", None, _PRIVATE, None)
+            elif os.geteuid() == 0:
                 os.setgroups([])
                 os.setresgid(NOBODY, NOBODY, NOBODY)
                 os.setresuid(NOBODY, NOBODY, NOBODY)

@@ -1,93 +1,32 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Users without any right to a device, on this kernel: what they have open is no reason to refuse or to wait."""
 
+import ctypes
+import fcntl
+import mmap
 import os
+import stat
 import struct
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from neighbour import NOBODY, neighbour
+from cases import GPU, NIC, SOUND
+from neighbour import neighbour
+from place import LONG, NODE, Place, here, opens
 from scenario import Host, guest
 
-from libhook.effects import holders, openfiles
+from libhook.effects import child, descriptors
 from libhook.effects.child import Deadline
-from libhook.effects.descriptors import Descriptors
-from libhook.effects.kernel import LinuxKernel, Machine
 from libhook.simulation import processes
 from libhook.simulation.hosts import nic, workstation
 
-NODE, NUMBER = "/dev/full", "c 1:7"
-"""A device that everybody may open, and nobody has open."""
-NIC = "0000:01:00.0"
-GPU, SOUND = "0000:03:00.0", "0000:03:00.1"
-LONG = 120
 
-
-class Counting(Descriptors):
-    """Leaves a byte in a file for each descriptor that it looks at."""
-
-    def __init__(self, count: Path) -> None:
-        super().__init__()
-        self.count = os.open(count, os.O_WRONLY | os.O_APPEND)
-
-    def device(self, folder: int, number: str) -> str:
-        """Count it."""
-        os.write(self.count, b".")
-        return super().device(folder, number)
-
-
-class Kernel(LinuxKernel):
-    """This one; its log, and how many descriptors were looked at, are in files."""
-
-    def __init__(self, folder: Path) -> None:
-        self.said, self.count = folder / "said", folder / "count"
-        self.said.touch()
-        self.count.touch()
-
-    def log(self, fields: dict[str, object]) -> None:
-        """Into a file."""
-        with open(self.said, "a") as file:
-            file.write(f"{fields['event']}: {fields['what']}\n")
-
-    def descriptors(self) -> Descriptors:
-        """Those that count."""
-        return Counting(self.count)
-
-
-class Place(NamedTuple):
-    """This machine. For the right to the device stands a file that its owner alone may open."""
-
-    machine: Machine
-    kernel: Kernel
-    node: Path
-
-    def who(self) -> list[int]:
-        """Has the device open. In a container root may not see what process 1 has open; that is not asked here."""
-        found = holders.of_nodes(self.machine, {NUMBER: str(self.node)}, Deadline.after(LONG))
-        return [holder.pid for holder in found]
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """One that nobody has used yet."""
-    node, kernel = tmp_path / "node", Kernel(tmp_path)
-    node.touch(0o600)
-    if os.geteuid():
-        pytest.skip("needs root to see what others have open, and to become somebody else")
-    return Place(Machine("", kernel), kernel, node)
-
-
-def opens(path: str, flags: int) -> Callable[[Callable[[], None]], None]:
-    """What a neighbour does that has this open."""
-
-    def task(ready: Callable[[], None]) -> None:
-        os.open(path, flags)
-        ready()
-
-    return task
+@pytest.fixture(name="place")
+def _place(tmp_path: Path) -> Place:
+    return here(tmp_path)
 
 
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_RDWR])
@@ -101,6 +40,16 @@ def test_who_only_names_the_device_does_not_hold_it(place: Place) -> None:
     """O_PATH takes no right to it."""
     with neighbour(opens(NODE, os.O_PATH)):
         assert place.who() == []
+
+
+@pytest.mark.parametrize(("flags", "counts"), [(os.O_RDWR, True), (os.O_PATH, False)])
+def test_where_nobody_may_take_a_file_over_it_is_told_by_what_is_shown(
+    place: Place, monkeypatch: pytest.MonkeyPatch, flags: int, counts: bool
+) -> None:
+    """Yama, or SELinux, may refuse pidfd_getfd(2)."""
+    monkeypatch.setattr(descriptors, "_PIDFD_GETFD", -1)
+    with neighbour(opens(NODE, flags)) as pid:
+        assert place.who() == ([pid] if counts else [])
 
 
 def test_another_file_of_that_path_is_not_the_device(place: Place) -> None:
@@ -125,84 +74,74 @@ def test_who_changes_what_a_descriptor_stands_for_holds_nothing(place: Place) ->
         assert [place.who() for _ in range(30)] == [[]] * 30
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """For what is done by a process that nobody waits for."""
-    until = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+class Library:
+    """System calls that Python has not."""
+
+    def __init__(self) -> None:
+        self.library = ctypes.CDLL(None, use_errno=True)
+
+    def mount(self, kind: str, target: str, options: str = "") -> None:
+        """A file system."""
+        done = self.library.mount(kind.encode(), target.encode(), kind.encode(), 0, options.encode())
+        assert done == 0, os.strerror(ctypes.get_errno())
 
 
-MANY = 3_000
-
-
-def has_many(then: str = "", before: str = "") -> Callable[[Callable[[], None]], None]:
-    """What a neighbour does with more descriptors than it has a budget for, and perhaps the device."""
+def test_two_files_that_look_alike_are_told_apart(place: Place, tmp_path: Path) -> None:
+    """On one mount, with one inode number, as an overlay may have them: the device, named only, and a file in use."""
 
     def task(ready: Callable[[], None]) -> None:
-        null = os.open("/dev/null", os.O_RDWR)
-        if before:
-            os.open(before, os.O_RDWR)
-        for number in range(100, 100 + MANY):
-            os.dup2(null, number)
-        if then:
-            low = os.open(then, os.O_RDWR)
-            os.dup2(low, 100 + MANY)
-            os.close(low)
+        for name in ("device", "file", "both"):
+            (tmp_path / name).mkdir()
+        library = Library()
+        library.mount("tmpfs", f"{tmp_path}/device")
+        library.mount("tmpfs", f"{tmp_path}/file")
+        os.mknod(tmp_path / "device/node", 0o600 | stat.S_IFCHR, os.makedev(1, 7))
+        wanted, number = os.stat(tmp_path / "device/node").st_ino, 0
+        while True:
+            path = tmp_path / f"file/{number}"
+            path.touch()
+            if os.stat(path).st_ino == wanted:
+                break
+            number += 1
+        library.mount("overlay", f"{tmp_path}/both", f"lowerdir={tmp_path}/file:{tmp_path}/device,xino=off")
+        named = os.open(tmp_path / "both/node", os.O_PATH)
+        used = os.open(tmp_path / f"both/{number}", os.O_RDONLY)
+        shown = {Path(f"/proc/self/fdinfo/{one}").read_text().split("mnt_id")[1] for one in (named, used)}
+        assert len(shown) == 1
         ready()
+        while True:
+            for what in (named, used):
+                for descriptor in range(100, 800):
+                    os.dup2(what, descriptor)
 
-    return task
-
-
-@pytest.mark.parametrize("budget", ["EACH", "TOGETHER"])
-def test_who_has_no_right_has_a_budget_of_descriptors(
-    place: Place, monkeypatch: pytest.MonkeyPatch, budget: str
-) -> None:
-    """What is beyond it costs nothing: no look, no refusal, a line in the log."""
-    monkeypatch.setattr(openfiles, budget, 500)
-    listing = os.listdir
-    with neighbour(has_many()) as pid:
-        monkeypatch.setattr(os, "listdir", lambda path: [str(pid)] if path == "/proc" else listing(path))
-        assert place.who() == []
-    assert place.kernel.count.stat().st_size == 500
-    said = f"not looked at: the files of 1 processes that have no right to {place.node}\n"
-    wait_for(lambda: said in place.kernel.said.read_text())
+    with neighbour(task, private=True):
+        assert [place.who() for _ in range(30)] == [[]] * 30
 
 
-def test_who_was_handed_the_device_is_found_within_the_budget(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as a display server that got its GPU from logind: what a process opens early has a low number."""
-    monkeypatch.setattr(openfiles, "EACH", 500)
-    with neighbour(has_many(before=NODE)) as pid:
-        assert place.who() == [pid]
+def test_nobody_can_keep_a_look_waiting(place: Place) -> None:
+    """One thread lists its descriptors into memory that never comes, and one wants a change there."""
 
+    def task(ready: Callable[[], None]) -> None:
+        call = Library().library.syscall
+        fault = call(323, os.O_CLOEXEC)  # userfaultfd
+        assert fault >= 0, os.strerror(ctypes.get_errno())
+        memory = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        fcntl.ioctl(fault, 0xC018AA3F, struct.pack("QQQ", 0xAA, 0, 0))  # UFFDIO_API
+        fcntl.ioctl(fault, 0xC020AA00, struct.pack("QQQQ", address, mmap.PAGESIZE, 1, 0))  # UFFDIO_REGISTER
+        folder = os.open("/proc/self/fd", os.O_RDONLY)
+        lists = threading.Thread(target=lambda: call(217, folder, ctypes.c_void_p(address), mmap.PAGESIZE), daemon=True)
+        changes = threading.Thread(target=lambda: os.mkdir("/proc/self/fd/x"), daemon=True)
+        lists.start()
+        time.sleep(0.5)
+        changes.start()
+        time.sleep(0.5)
+        ready()
+        time.sleep(LONG)
 
-def test_who_has_a_right_is_looked_at_to_the_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the node's group, here; by its owner, the root that this test is."""
-    monkeypatch.setattr(openfiles, "EACH", 500)
-    os.chown(place.node, 0, NOBODY)
-    place.node.chmod(0o660)
-    with neighbour(has_many(then=NODE)) as pid:
-        assert place.who() == [pid]
-        place.node.chmod(0o600)
-        assert place.who() == []
-        place.node.chmod(0o606)
-        assert place.who() == [pid]
-
-
-ACCESS = {
-    "a user": [(0x01, 6, -1), (0x02, 6, NOBODY), (0x04, 0, -1), (0x10, 6, -1), (0x20, 0, -1)],
-    "a group": [(0x01, 6, -1), (0x04, 0, -1), (0x08, 6, NOBODY), (0x10, 6, -1), (0x20, 0, -1)],
-}
-"""Tag, permissions and number of each entry (include/uapi/linux/posix_acl.h)."""
-
-
-@pytest.mark.parametrize("who", ACCESS)
-def test_who_is_in_the_access_list_has_a_right(place: Place, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
-    """logind puts who sits at the machine there."""
-    monkeypatch.setattr(openfiles, "EACH", 500)
-    entries = b"".join(struct.pack("<HHi", *entry) for entry in ACCESS[who])
-    os.setxattr(place.node, "system.posix_acl_access", struct.pack("<I", 2) + entries)
-    with neighbour(has_many(then=NODE)) as pid:
+    with neighbour(task, private=True) as waiting, neighbour(opens(NODE, os.O_RDWR)) as pid:
+        listing = child.listen(lambda say: say(str(len(os.listdir(f"/proc/{waiting}/fd"))).encode()))
+        assert listing.lines(Deadline.after(1)) == []
         assert place.who() == [pid]
 
 

@@ -76,14 +76,15 @@ def main() -> None:
     options = parser.parse_args()
     if os.geteuid():
         parser.error("needs root, to become somebody else and to see what others have open")
-    budget = openfiles.TOGETHER
+    budgets = (openfiles.EACH, openfiles.OF_USER, openfiles.OF_ALL, openfiles.BRIEFLY)
     print("processes  descriptors  ms (median)  without a budget")
     with tempfile.NamedTemporaryFile() as node:
         for processes, descriptors in ((0, 0), (options.processes, options.descriptors)):
             with crowd(processes, descriptors):
                 times = []
-                for limit in (budget, descriptors * 2 + budget):
-                    openfiles.TOGETHER = limit
+                for each, of_user, of_all, briefly in (budgets, (sys.maxsize,) * 3 + (0,)):
+                    openfiles.EACH, openfiles.OF_USER, openfiles.OF_ALL = each, of_user, of_all
+                    openfiles.BRIEFLY = briefly
                     times.append(statistics.median(look(node.name) for _ in range(options.runs)))
             print(f"{processes:9,}  {descriptors:11,}  {times[0]:11,.1f}  {times[1]:16,.1f}")
 

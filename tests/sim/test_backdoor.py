@@ -130,9 +130,19 @@ def test_inspect_plan_and_the_log_say_it(root: str) -> None:
     assert begin(xml)(b"").back_doors == domxml.parse(xml).back_doors
 
 
-def test_a_guest_that_has_nothing_else_is_warned_of(root: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("-device", "vfio-pci,host=02:00.0"),
+        ("-device", '{"driver":"usb-host","hostbus":1}'),
+        ("-device", "scsi-generic,drive=x"),
+        ("-device", "vhost-scsi,wwpn=naa.1"),
+        ("-drive", "file=nvme://0000:01:00.0/1,if=none"),
+    ],
+)
+def test_a_guest_that_has_nothing_else_is_warned_of(root: str, option: str, value: str) -> None:
     """The launcher lets it through to Python, and is no stricter with it."""
     host = Host(root, nic(), launcher=True)
-    outcome = host.event(Guest(document=_document(_commandline("-device", "vfio-pci,host=02:00.0"))), "prepare")
+    outcome = host.event(Guest(document=_document(_commandline(option, value))), "prepare")
     assert (outcome.code, outcome.stderr) == (0, ())
     assert [entry["level"] for entry in outcome.logged("back door")] == ["warning"]

@@ -147,7 +147,7 @@ def test_a_configfs_that_does_not_answer_refuses(root: str) -> None:
     os.mkfifo(enable)
     host.patience = 0
     refused = host.event(guest(DISK), "prepare")
-    assert "what the kernel exports does not answer" in refused.line
+    assert "the kernel does not say which disks it exports" in refused.line
     assert refused.writes == ()
     assert f"{DISK}  NVMe      nvme\n" in libhook(host, "devices").out
     os.close(os.open(enable, os.O_WRONLY | os.O_NONBLOCK))

@@ -42,8 +42,11 @@ def _killed_in_the_middle(host: Host, *, written: int) -> Iterator[None]:
 
 def _children(pid: int | str) -> list[str]:
     """Where these have children too, the launcher has got so far that it waits for Python."""
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-        return file.read().split()
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return file.read().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # it has ended
 
 
 def test_it_waits_for_another_s_lock(host: Host) -> None:

@@ -94,9 +94,9 @@ class _Answers(SimulatedDescriptors):
         self._refuse("device")
         return super().device(folder, number)
 
-    def holds(self, folder: int, number: str, device: str) -> bool:
+    def holds(self, pid: int, folder: int, number: str, device: str) -> bool:
         self._refuse("holds")
-        return super().holds(folder, number, device)
+        return super().holds(pid, folder, number, device)
 
     def _refuse(self, call: str) -> None:
         if code := self.refusals[call]:

@@ -147,7 +147,9 @@ def test_a_guest_is_not_given_both(root: str, what: str) -> None:
     """At its start the one would be gone when libvirt comes to it; plugged in, it would be torn away."""
     host = _host(root)
     parent = PARENTS[what]
-    said = f"{what} behind {parent} is the guest's own, and would be torn away: give the guest only one of the two"
+    said = (
+        f"{what} behind {parent} is also given to this guest, and would go with it: give the guest only one of the two"
+    )
     both = document(XML[what], guest(parent).devices[0].xml(1))
     refused = host.event(Guest(document=both), "prepare")
     assert (refused.line, refused.writes) == (said, ())
@@ -197,7 +199,7 @@ def test_an_export_to_a_guest_that_does_not_answer_refuses(root: str) -> None:
     os.mkfifo(silent)
     host.patience = 0
     refused = host.event(guest(HBA), "prepare")
-    assert "what LIO exports to guests does not answer: look into /sys/kernel/config/target" in refused.line
+    assert "LIO does not say what guests have of its disks: look into /sys/kernel/config/target" in refused.line
     assert refused.writes == ()
     assert f"  {HBA}  SATA      ahci\n" in libhook(host, "devices").out
     os.close(os.open(silent, os.O_WRONLY | os.O_NONBLOCK))
@@ -216,6 +218,18 @@ def test_a_broken_record_of_a_guest_that_runs_may_hold_anything(root: str) -> No
     assert host.event(guest(NIC, name="third")._replace(uuid=OTHER[::-1]), "prepare").code == 0
     status.unlink()
     assert host.event(guest(XHCI), "prepare").code == 0
+
+
+def test_a_record_of_a_later_version_may_hold_anything_and_is_called_so(root: str) -> None:
+    """Its guest runs; what it has only that version knows."""
+    host = _host(root)
+    _runs(host, _other("usb 001.004"))
+    record = Path(host.machine.state, f"domains/{OTHER}.json")
+    record.write_text(json.dumps({**json.loads(record.read_text()), "format": 99}))
+    status = Path(root, "run/libvirt/qemu/the\nother.xml")
+    status.write_text(f"<domstatus><domain><uuid>{OTHER}</uuid>{XML['usb 001.004']}</domain></domstatus>")
+    refused = host.event(guest(XHCI), "prepare")
+    assert f"something behind {XHCI} is held by the guest {OTHER}, whose record is too new" in refused.line
 
 
 @pytest.mark.parametrize("strange", ["../../pci/devices/x", "a\0b", "", "scsi_host0/../..", "9" * 5000])

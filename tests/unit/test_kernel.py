@@ -257,3 +257,42 @@ def test_a_file_s_label_is_read_without_the_null_at_its_end(tmp_path: Path) -> N
     read.assert_called_once_with("/etc/libvirt/hooks/qemu", "security.selinux")
     with pytest.raises(FileNotFoundError):
         KERNEL.label(str(tmp_path / "none"))
+
+
+def test_a_groups_node_is_opened_only_where_it_is_that_device() -> None:
+    """Whatever else stands in its place says nothing about the group."""
+    LinuxKernel().open_group("/dev/null", "c 1:3")
+    with pytest.raises(OSError, match="No such device"):
+        LinuxKernel().open_group("/dev/null", "c 243:3")
+    with pytest.raises(FileNotFoundError):
+        LinuxKernel().open_group("/dev/vfio/none", "c 243:3")
+
+
+def _ended() -> int:
+    """The number of a process that is no more."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return pid
+
+
+def test_descriptors_are_looked_at_by_the_kernels_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of this very process."""
+    folder = os.open("/proc/self/fd", os.O_RDONLY)
+    null = os.open("/dev/null", os.O_RDONLY)
+    try:
+        descriptors = LinuxKernel().descriptors()
+        assert descriptors.device(folder, str(null)) == "c 1:3"
+        assert descriptors.holds(os.getpid(), folder, str(null), "c 1:3")
+        assert descriptors.device(folder, str(folder)) == ""
+        assert not descriptors.holds(os.getpid(), folder, str(null), "c 1:5")
+        assert not descriptors.holds(os.getpid(), folder, "9999", "c 1:3")
+        assert not descriptors.holds(_ended(), folder, str(null), "c 1:3")
+        monkeypatch.setattr("libhook.effects.descriptors._PIDFD_GETFD", -1)
+        assert not descriptors.holds(os.getpid(), folder, str(null), "c 1:5")
+        with pytest.raises(FileNotFoundError):
+            descriptors.device(folder, "9999")
+    finally:
+        os.close(null)
+        os.close(folder)
