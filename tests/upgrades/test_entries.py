@@ -8,7 +8,7 @@ import pytest
 from aftermath import recover
 from cases import DISK, NIC
 from command import libhook
-from plugging import Hypervisor, attach, xml
+from plugging import Hypervisor, attach, detach, xml
 from scenario import Host, guest, journal_text
 from watch_play import Watched
 
@@ -93,6 +93,36 @@ def test_commands_name_it(host: Host) -> None:
         assert LATER in done.err
     recover(host)
     assert (record.read_text(), host.driver(DISK), host.driver(NIC)) == (text, "nvme", "vfio-pci")
+
+
+def test_hot_plug_goes_on_from_an_earlier_one(host: Host) -> None:
+    """What is plugged in is added to it, what is plugged out goes from it, and the rest comes back at the end."""
+    host.libvirt.start(WIN11)
+    rewrite(host, format=None)
+    assert attach(host, Hypervisor(host), xml(DISK)).error == ""
+    assert journal_text(host, UUID)["format"] == FORMAT
+    rewrite(host, format=None)
+    assert detach(host, Hypervisor(host), xml(DISK)).error == ""
+    host.libvirt.stop("win11", "shutdown")
+    assert (host.driver(NIC), host.driver(DISK), host.leftovers) == ("e1000e", "nvme", [])
+    plugged = [f"attach {DISK} success", f"detach {DISK} success"]
+    assert host.trail == [f"start {NIC} success", *plugged, f"stop {NIC} success"]
+
+
+def test_what_an_earlier_one_plugged_by_halves_is_settled(host: Host) -> None:
+    """It was killed in the middle; QEMU has not got the device."""
+    host.libvirt.start(WIN11)
+    assert "did not answer" in attach(host, Hypervisor(host, attach="no answer, not"), xml(DISK)).error
+    assert host.driver(DISK) == "vfio-pci"
+    devices = journal_text(host, UUID)["devices"]
+    for device in devices:
+        if device["plugging"]:
+            device["plugging"][1] = 1  # whoever has that pid by now is another process
+    rewrite(host, format=None, devices=devices)
+    recover(host)
+    assert (host.driver(DISK), host.driver(NIC)) == ("nvme", "vfio-pci")
+    host.libvirt.stop("win11", "shutdown")
+    assert host.trail == [f"start {NIC} success", f"attach {DISK} failed", f"stop {NIC} success"]
 
 
 @pytest.mark.parametrize("later", [{"format": 2}, [1, 2, 3], {UUID: {"life": "other", "devices": []}}, "text"])
