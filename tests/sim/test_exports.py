@@ -122,7 +122,7 @@ def test_what_a_loop_device_shows_is_not_believed(root: str) -> None:
 def test_a_loop_device_that_does_not_answer_delays_nobody_for_long(
     root: str, loops: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is on a file system that a user has mounted. Of more than can be asked the rest is taken for true."""
+    """It is on a file system that a user has mounted. Each lot of them is given a second."""
     host = _host(root, "write_deadline = 600\n")
     host.patience = 0
     silent = Path(root, "silent")
@@ -132,9 +132,9 @@ def test_a_loop_device_that_does_not_answer_delays_nobody_for_long(
     monkeypatch.setattr(SimulatedKernel, "expect_behind_loop", lambda *_: os.close(os.open(silent, os.O_RDONLY)))
     begun = time.monotonic()
     outcome = host.event(guest(DISK), "prepare")
-    assert time.monotonic() - begun < 300
-    assert outcome.code == (0 if loops == 1 else 1)
     os.close(os.open(silent, os.O_WRONLY | os.O_NONBLOCK))
+    assert time.monotonic() - begun < 300
+    assert outcome.code == 0
     assert reap(10)
 
 
