@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How much of the same a run plays: LIBHOOK_TEST_PROFILE is ``quick``, ``default`` or ``long``, as tests/run sets it.
 
-What is proved is the same in each; a quick run takes fewer samples of it, so that it ends within a minute.
+What is proved is the same in each; a quick run takes fewer samples of it, so that it ends soon.
 """
 
 import os
