@@ -120,16 +120,13 @@ def who_is_in_the_way(machine: Machine, nodes: Nodes, *, must_see: bool) -> Trac
 
     vfio is asked first: it refuses a group exactly while somebody has it, or a device of it. /proc then says who.
     """
-    busy = ""
+    busy, silent = "", False
     for number, path in nodes.groups.items():
         code = yield Step(partial(machine.kernel.open_group, path, number), looks=True)
-        if code == errno.EBUSY:
-            busy = path
-        elif code:
-            break
-    else:
-        if not busy and nodes.paths.keys() <= nodes.answered:
-            return ""
+        busy = path if code == errno.EBUSY else busy
+        silent = silent or code not in (0, errno.EBUSY)
+    if not (busy or silent) and nodes.paths.keys() <= nodes.answered:
+        return ""
     with paper() as sheet:
         code = yield _step(machine, nodes.paths, sheet)
         holders = _holders(machine, nodes.paths, sheet, code, must_see and not busy)

@@ -13,6 +13,7 @@ from scenario import Host, guest
 
 from libhook.effects import holders
 from libhook.effects.child import Deadline
+from libhook.effects.tracks import run
 from libhook.errors import DeadlineExpired, LibhookError
 from libhook.simulation import processes, store
 from libhook.simulation.hosts import nic, workstation
@@ -100,3 +101,18 @@ def test_a_descriptor_that_is_closed_when_its_path_is_asked_for_is_none(root: st
         mock.patch("os.readlink", closed),
     ):
         assert host.event(guest(GPU, SOUND), "prepare").code == 0
+
+
+def test_each_group_is_asked_also_after_one_that_has_no_node(root: str) -> None:
+    """Of a function with mediated devices below it, each in a group of its own."""
+    host = Host(root, workstation())
+    groups = {"c 243:1": "/dev/vfio/1", "c 243:2": "/dev/vfio/2"}
+
+    def answer(node: str, _: str) -> None:
+        code = errno.ENOENT if node == "/dev/vfio/1" else errno.EBUSY
+        raise OSError(code, os.strerror(code), node)
+
+    nodes = holders.Nodes(groups, groups, frozenset(groups))
+    with mock.patch.object(SimulatedKernel, "open_group", side_effect=answer):
+        (who,) = run([holders.who_is_in_the_way(host.machine, nodes, must_see=True)], Deadline.after(20))
+    assert who == "a process that does not show it (/dev/vfio/2)"
