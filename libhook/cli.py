@@ -6,8 +6,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from libhook.effects.kernel import LinuxKernel, Machine
 from libhook.errors import LibhookError, printable
+from libhook.facts.machine import Machine
+from libhook.look.linux import LinuxKernel
 
 if TYPE_CHECKING:
     import argparse
@@ -59,7 +60,7 @@ def launched() -> "NoReturn":
 
 
 def _hook(caller: int, arguments: list[str], refused: int) -> int:
-    from libhook import reading
+    from libhook.story import reading
 
     document: Callable[[], bytes] = _read_stdin
     parse: reading.Parse = reading.parse
@@ -76,7 +77,7 @@ def _hook(caller: int, arguments: list[str], refused: int) -> int:
 
 
 def _read_stdin() -> bytes:
-    from libhook.prolog import MAX_BYTES
+    from libhook.xml.prolog import MAX_BYTES
 
     return sys.stdin.buffer.read(MAX_BYTES + 1)
 
@@ -108,7 +109,7 @@ def hear_of_children() -> None:
 
 def ask_selinux() -> None:
     """What install.sh calls, from the clone, before it puts the hook in place: REFUSED where it must not be there."""
-    from libhook.doctor import before_install
+    from libhook.command.doctor import before_install
 
     harmless, lines = before_install(machine(), sys.argv[1])
     for line in lines:
@@ -122,7 +123,7 @@ def main() -> None:
     hear_of_children()
     add_packages()
     try:
-        from libhook import commands
+        from libhook.command import commands
     except Exception as error:  # noqa: BLE001 - a handler that is broken is a line, too
         print(_broken(error), file=sys.stderr)
         sys.exit(1)

@@ -8,18 +8,20 @@ bug, a broken file or a full disk of ours.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from libhook import event, giveback, life, prolog, reading
-from libhook.config import Config
-from libhook.domain import Domain
-from libhook.effects import libvirtd
 from libhook.effects.child import Deadline
-from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, Refused, unanswered
-from libhook.event import Event, Operation
-from libhook.plan import Plan
-from libhook.session import Session, load_config
+from libhook.facts import event
+from libhook.facts.config import Config
+from libhook.facts.domain import Domain
+from libhook.facts.event import Event, Operation
+from libhook.facts.machine import Machine
+from libhook.facts.plan import Plan
+from libhook.look import libvirtd
+from libhook.story import giveback, life, reading
+from libhook.story.session import Session, load_config
+from libhook.xml import prolog
 
 _REINSTALL = "reinstall it with install.sh"
 
@@ -158,7 +160,7 @@ _OPERATIONS: dict[str, Callable[[Session, Event, Domain], None]] = {
 def plan(session: Session, happening: Event, domain: Domain) -> Plan:
     """What the event would do now: the very plan that it would apply."""
     if happening.operation.name == "prepare":
-        from libhook.foresight import foresee  # no guest's start waits for it
+        from libhook.story.foresight import foresee  # no guest's start waits for it
 
         return foresee(session, happening, domain)
     return session.plan(happening, domain, session.state.load(domain.uuid))

@@ -4,7 +4,7 @@
 versions.py alone             let no other install.sh in, by descriptor 9, which install.sh keeps open
 versions.py same ONE OTHER    whether two folders hold the same, by their names, rights and content
 versions.py clean ALL KEEP... remove the versions in the folder ALL but these, as far as nobody runs from them
-versions.py held STATE        whether a guest has something by the records there (libhook/held.py), and which
+versions.py held STATE        whether a guest has something by the records there (libhook/facts/entry.py), and which
 versions.py retire ALL STATE SECONDS
                               wait for whoever is at work, look again, and move all away if no guest has anything
 """

@@ -18,7 +18,7 @@ _TOP = Path(__file__).parents[1]
 _PACKAGE = f"{_TOP}/libhook/"
 _ROOM = 1024
 """Lines that a file may have; a test holds them to a third of that."""
-_LEAST = {"libhook": 95.0, "libhook/effects": 100.0}
+_LEAST = {"libhook": 95.0, "libhook/effects": 100.0, "libhook/look": 100.0, "libhook/kinds": 100.0}
 """Per cent of the lines that must have run. Not less than there was: raise it with every test that reaches more."""
 
 

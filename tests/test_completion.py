@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from libhook import commands
+from libhook.command import commands
 
 SCRIPT = Path(__file__).parent.parent / "packaging" / "libhook.bash"
 OFFERED = ("win 11", "a;touch evil", "x:1=2@y", "{a,b}", "[x]", "~root", "lin & win (2)")

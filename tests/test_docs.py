@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from libhook import __version__, commands, config
-from libhook.config import Config
+from libhook import __version__
+from libhook.command import commands
+from libhook.facts import config
+from libhook.facts.config import Config
 from libhook.simulation.build import build
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation

@@ -94,7 +94,7 @@ def test_a_package_for_others_is_not_asked_about(clone: Clone, root: str) -> Non
 def test_a_clone_that_does_not_run_puts_no_hook_in_place(clone: Clone, root: str) -> None:
     """What Python says is shown."""
     set_up(root, policy())
-    (clone.here / "libhook/doctor.py").write_text("def broken(:\n")
+    (clone.here / "libhook/command/doctor.py").write_text("def broken(:\n")
     done = clone.run("--dry-run", "--prefix", "/usr", destdir=False)
     assert (done.returncode, done.stderr) == (1, REFUSED)
     assert "SyntaxError" in done.stdout

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 from libhook.effects import child
 from libhook.effects.child import Deadline
-from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.errors import LibhookError
-from libhook.host import Trail
-from libhook.plan import Record
+from libhook.facts.host import Trail
+from libhook.facts.machine import Machine
+from libhook.facts.plan import Record
 
 _SENT = b"sent"
 _PATIENCE = 5.0

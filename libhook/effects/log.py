@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
 
 from libhook.effects import child
-from libhook.effects.kernel import Machine
 from libhook.errors import printable
+from libhook.facts.machine import Machine
 
 Level = Literal["info", "warning", "error"]
 

@@ -19,17 +19,17 @@ and removed after it, under the lock of the device's group: at no moment does a 
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Set
 from contextlib import AbstractContextManager, suppress
 from typing import cast
 
-from libhook.address import PciAddress
-from libhook.effects import files, libvirtd, locks, sysfs
+from libhook.effects import files, locks
 from libhook.effects.child import Deadline
-from libhook.effects.kernel import Machine
 from libhook.errors import BadInput, LibhookError, TooNew, unanswered
-from libhook.held import Held, Process
-from libhook.host import Binding, Claim
+from libhook.facts.address import PciAddress
+from libhook.facts.entry import Held, Process
+from libhook.facts.host import Binding, Claim
+from libhook.facts.machine import Machine
 
 _LENGTH_OF_UUID = 36
 _FOLDERS = ("lost", "domains", "claims", "locks", "in-flight", "homes")
@@ -40,18 +40,20 @@ class State:
 
     def __init__(self, machine: Machine) -> None:
         """Remember where it is."""
-        self._machine = machine
+        self.machine = machine
         self._folder = machine.state
 
-    def prepare(self) -> None:
+    def make(self, with_host_devices: Callable[[], Iterable[str]]) -> None:
         """Make the folders, and refuse any that somebody else could write to.
+
+        ``with_host_devices`` names the guests that have some already: their records were removed with the folder.
 
         LibhookError when they cannot be made, or are not root's own.
         """
         for folder in self._folders:
             try:
                 if folder.endswith("/domains") and not os.path.lexists(folder):  # from then on it says nothing
-                    for uuid in libvirtd.with_host_devices(self._machine):
+                    for uuid in with_host_devices():
                         files.replace(f"{self._folder}/lost/{uuid}", "")
                 with suppress(FileExistsError):
                     os.mkdir(folder, 0o700)
@@ -73,7 +75,7 @@ class State:
 
     @property
     def stands(self) -> bool:
-        """Whether nobody has removed it since ``prepare``."""
+        """Whether nobody has removed it since ``make``."""
         return os.path.isdir(f"{self._folder}/in-flight")
 
     @property
@@ -84,26 +86,6 @@ class State:
     def locked(self, names: Iterable[str], deadline: Deadline) -> AbstractContextManager[None]:
         """Hold these locks (locks.locked)."""
         return locks.locked(f"{self._folder}/locks", names, deadline)
-
-    def names_of_locks(self, addresses: Iterable[PciAddress]) -> set[str]:
-        """The locks that devices need: their groups', and, shared, their PFs' groups'.
-
-        A PF and its VF are in different groups, and may not go to two guests; two VFs may, and do not wait for each
-        other.
-        """
-        own, shared = set(), set()
-        for address in addresses:
-            own.add(self.name_of_lock(address))
-            pf, vfs = sysfs.related(self._machine, address)
-            own.update(self.name_of_lock(vf) for vf in vfs)
-            if pf is not None:
-                shared.add(self.name_of_lock(pf))
-        return own | {f"{name}{locks.SHARED}" for name in shared - own}
-
-    def name_of_lock(self, address: PciAddress) -> str:
-        """The same for all devices of one IOMMU group."""
-        group = sysfs.group(self._machine, address)
-        return f"device-{address}" if group is None else f"group-{group}"
 
     def load(self, uuid: str) -> Held | None:
         """A guest's record; None when there is none, or it is of another boot. BadInput when broken, or TooNew."""
@@ -209,9 +191,9 @@ class State:
                     return True
         return False
 
-    def forget_lost(self) -> None:
+    def forget_lost(self, with_host_devices: Set[str]) -> None:
         """Of those that have lost their record, the guests that have ended, or have no host device any more."""
-        for name in set(self.names("lost")) - libvirtd.with_host_devices(self._machine):
+        for name in set(self.names("lost")) - with_host_devices:
             self.remove("lost", name)
 
     def remove(self, folder: str, name: str) -> None:
@@ -279,7 +261,7 @@ class State:
 
     def boot(self) -> str:
         """The kernel's boot id. LibhookError where it does not say: what is held would be taken for void later."""
-        path = f"{self._machine.proc}/sys/kernel/random/boot_id"
+        path = f"{self.machine.proc}/sys/kernel/random/boot_id"
         try:
             with open(path, encoding="utf-8") as file:
                 boot = file.read().strip()
@@ -288,32 +270,6 @@ class State:
         if not boot:
             raise LibhookError(f"{path} is empty", "is /proc the kernel's own there?")
         return boot
-
-    def process(self, pid: int) -> Process:
-        """The process that has this number now; its start is 0 when there is none."""
-        try:
-            with open(f"{self._machine.proc}/{pid}/stat", "rb") as file:
-                # Field 2 is the program's name in parentheses and may hold anything, a parenthesis too.
-                after_name = file.read().rpartition(b")")[2].split()
-        except OSError:
-            return Process(pid, 0)
-        return Process(pid, int(after_name[19]))
-
-    def own_process(self) -> Process:
-        """The process that asks."""
-        return self.process(os.getpid())
-
-    def lives(self, process: Process) -> bool:
-        """Whether it is still that process."""
-        return process.start != 0 and self.process(process.pid) == process
-
-    def works(self, process: Process) -> bool:
-        """Whether it lives, or the child by which it asks libvirt for something.
-
-        That goes on where its parent was interrupted or has stopped waiting, and what it asks for may still be done;
-        but it records nothing.
-        """
-        return self.lives(process) or locks.is_locked(self.mark_of(process))
 
     def mark_of(self, process: Process) -> str:
         """The lock that such a child of this process has."""

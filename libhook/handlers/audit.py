@@ -3,14 +3,13 @@
 
 from collections.abc import Iterable, Iterator
 
-from libhook import record
-from libhook.config import Config
-from libhook.domain import USB_UNRESOLVED, Domain, HostDevice
-from libhook.handlers import vfio
-from libhook.held import Held, HeldDevice
-from libhook.host import Trail
-from libhook.plan import Action, Record, Refusal
-from libhook.situation import Situation
+from libhook.facts.config import Config
+from libhook.facts.domain import USB_UNRESOLVED, Domain, HostDevice
+from libhook.facts.entry import Held, HeldDevice
+from libhook.facts.host import Trail
+from libhook.facts.plan import Action, Record, Refusal
+from libhook.facts.situation import Situation
+from libhook.handlers import record, vfio
 
 _RAN = ("shutdown", "destroyed", "crashed", "saved", "migrated", "from snapshot")
 """Shutoff reasons of a guest that ran (domain_conf.c:1182); the others are failed, daemon, unknown and none at all."""

@@ -4,14 +4,14 @@
 from collections.abc import Iterator
 from itertools import chain
 
-from libhook.address import PciAddress
-from libhook.config import Strictness
-from libhook.domain import HostDevice
 from libhook.errors import printable
+from libhook.facts.address import PciAddress
+from libhook.facts.config import Strictness
+from libhook.facts.domain import HostDevice
+from libhook.facts.host import NO_CLASS, PciDevice, Use, UseKind
+from libhook.facts.plan import Action, Refusal, Warn
+from libhook.facts.situation import Situation
 from libhook.handlers import vfio
-from libhook.host import NO_CLASS, PciDevice, Use, UseKind
-from libhook.plan import Action, Refusal, Warn
-from libhook.situation import Situation
 
 _CONFIG = "the guest's section of /etc/libhook/config.toml"
 TURN_IOMMU_ON = (

@@ -3,13 +3,13 @@
 
 from collections.abc import Iterator
 
-from libhook.address import PciAddress
-from libhook.domain import HostDevice
 from libhook.errors import printable
-from libhook.held import HeldDevice
-from libhook.host import VFIO_PCI, Binding, PciDevice, is_driver_name, same_driver
-from libhook.plan import Action, Load, Move, Refusal, Warn, way_back
-from libhook.situation import Situation
+from libhook.facts.address import PciAddress
+from libhook.facts.domain import HostDevice
+from libhook.facts.entry import HeldDevice
+from libhook.facts.host import VFIO_PCI, Binding, PciDevice, is_driver_name, same_driver
+from libhook.facts.plan import Action, Load, Move, Refusal, Warn, way_back
+from libhook.facts.situation import Situation
 
 _LOST = "what /run/libhook kept of the guest is gone"
 

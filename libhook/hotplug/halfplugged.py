@@ -4,23 +4,24 @@
 QEMU has the device open, or has it not: that says how it ended.
 """
 
+from functools import partial
 from typing import Literal
 
-from libhook.domain import Domain, HostDevice
-from libhook.effects import holders
-from libhook.giveback import settle
-from libhook.held import Held, HeldDevice
+from libhook.facts.domain import Domain, HostDevice
+from libhook.facts.entry import Held, HeldDevice
 from libhook.hotplug.handover import given, not_given, removed
 from libhook.hotplug.parts import abandoned, addresses, leaving_with
-from libhook.life import former
-from libhook.session import Session
+from libhook.look import holders, sysfs
+from libhook.story.giveback import settle
+from libhook.story.life import former
+from libhook.story.session import Session
 
 _SHARED = "the guest has another device of its IOMMU group; its end will show whether it has this one"
 
 
 def make_way(session: Session, wanted: Domain) -> None:
     """Settle what is in the way of giving the guest these devices: what the dead have, and what it has by halves."""
-    session.state.prepare()
+    session.prepare()
     for uuid in former(session, wanted):
         if uuid != wanted.uuid:
             settle(session, uuid)
@@ -67,7 +68,7 @@ def _fate(session: Session, held: Held, device: HeldDevice) -> Literal["given", 
     if device.recorded in ("nothing", "success") and holders.of_vfio(
         session.machine, addresses([device]), session.deadline
     ):
-        lock = session.state.name_of_lock
+        lock = partial(sysfs.name_of_lock, session.machine)
         others = addresses(other for other in held.devices if other != device and other.audited)
         shares = {*map(lock, addresses([device]))} & {*map(lock, others)}
         return "not known" if shares and device.recorded == "nothing" else "given"

@@ -9,18 +9,19 @@ call, and says who has seen what: a device's success or end is recorded by whoev
 from collections.abc import Collection, Iterable, Sequence
 from typing import NoReturn
 
-from libhook.domain import Domain, HostDevice
 from libhook.errors import LibhookError, Refused
-from libhook.event import OPERATIONS, Event, Operation
-from libhook.giveback import part_with, try_to_save, undo
+from libhook.facts.domain import Domain, HostDevice
+from libhook.facts.entry import Held, HeldDevice, Process
+from libhook.facts.event import OPERATIONS, Event, Operation
+from libhook.facts.host import NOTHING
+from libhook.facts.plan import Plan, Record, Refusal
+from libhook.facts.situation import Handler, Situation
 from libhook.handlers import audit
-from libhook.held import Held, HeldDevice, Process
-from libhook.host import NOTHING
 from libhook.hotplug.parts import abandoned, addresses, has_ended, is_left, is_over, leaving_with, record_of
-from libhook.life import journal, newcomer, shown
-from libhook.plan import Plan, Record, Refusal
-from libhook.session import Session
-from libhook.situation import Handler, Situation
+from libhook.look import processes
+from libhook.story.giveback import part_with, try_to_save, undo
+from libhook.story.life import journal, newcomer, shown
+from libhook.story.session import Session
 
 ATTACH = Operation("attach", may_veto=True)
 DETACH = Operation("detach", may_veto=True)
@@ -32,7 +33,7 @@ def take(session: Session, guest: Domain, devices: Sequence[HostDevice], worker:
     ``worker`` is the process that sees to the rest, up to ``given`` or ``not_given``.
     """
     wanted = guest._replace(devices=tuple(devices))
-    session.state.prepare()
+    session.prepare()
     wanted = session.with_extra(wanted, before=True)
     with record_of(session, guest, devices) as held:
         if refusals := objections(session, held, devices):
@@ -117,7 +118,7 @@ def given(
 
     ``taken``: the keys of those that ``worker`` took for it; such a one whose end is recorded by now begins no more.
     """
-    session.state.prepare()
+    session.prepare()
     with record_of(session, guest, devices) as held:
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
         known = {one.key: one if one.audited else one._replace(audited=True, began="attach") for one in held.devices}
@@ -183,7 +184,7 @@ def not_given(
 
 def ask_back(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process) -> None:
     """Note that the guest is being asked for these devices, by whom, so that nobody else records a refusal."""
-    session.state.prepare()
+    session.prepare()
     with record_of(session, guest, devices) as held:
         if has_ended(session, held):
             return
@@ -208,7 +209,7 @@ def removed(
     Why something did not come back, or None. ``has_again``: it was plugged in again before that could be seen, so
     nothing may be given back. ``seen``: only if the record still says this of the device.
     """
-    session.state.prepare()
+    session.prepare()
     with record_of(session, guest, devices) as held:
         if has_ended(session, held) or (seen and seen not in held.devices):
             return None
@@ -259,7 +260,8 @@ def kept(session: Session, guest: Domain, devices: Sequence[HostDevice], worker:
 
 
 def _is_anothers(session: Session, device: HeldDevice | None, worker: Process | None) -> bool:
-    return bool(device and device.plugging and device.plugging != worker and session.state.lives(device.plugging))
+    tending = device.plugging if device else None
+    return bool(tending and tending != worker and processes.lives(session.machine, tending))
 
 
 def _put_back(

@@ -3,13 +3,14 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
-from libhook.address import PciAddress
-from libhook.domain import Domain, HostDevice
-from libhook.effects import libvirtd
 from libhook.effects.state import State
-from libhook.held import Held, HeldDevice
-from libhook.session import Session
+from libhook.facts.address import PciAddress
+from libhook.facts.domain import Domain, HostDevice
+from libhook.facts.entry import Held, HeldDevice
+from libhook.look import libvirtd, processes, sysfs
+from libhook.story.session import Session
 
 
 @contextmanager
@@ -18,11 +19,11 @@ def record_of(session: Session, guest: Domain, devices: Iterable[HostDevice]) ->
     state = session.state
     with (
         state.locked([f"domain-{guest.uuid}"], session.deadline),
-        state.locked(state.names_of_locks(addresses(devices)), session.deadline),
+        state.locked(sysfs.names_of_locks(session.machine, addresses(devices)), session.deadline),
     ):
         held = state.load(guest.uuid)
         if held is None:
-            daemon = state.process(session.libvirtd)
+            daemon = processes.process(session.machine, session.libvirtd)
             held = Held(guest.uuid, guest.name, guest.virt, "started", state.boot(), daemon)
         yield held
 
@@ -45,12 +46,12 @@ def has_ended(session: Session, held: Held) -> bool:
 
 def is_left(session: Session, device: HeldDevice) -> bool:
     """Whether it was being plugged in or out by somebody who was killed."""
-    return device.plugging is not None and not session.state.works(device.plugging)
+    return device.plugging is not None and not processes.works(session.state, device.plugging)
 
 
 def is_attended(state: State, device: HeldDevice) -> bool:
     """Whether somebody who lives is plugging it in or out."""
-    return device.plugging is not None and state.works(device.plugging)
+    return device.plugging is not None and processes.works(state, device.plugging)
 
 
 def abandoned(session: Session, held: Held) -> list[HeldDevice]:
@@ -70,7 +71,7 @@ def leaving_with(session: Session, held: Held, part: Collection[HeldDevice]) -> 
     The kernel gives no driver a device of an IOMMU group that QEMU has open (iommu_device_use_default_domain()): it
     goes with the last one of the group that the guest has, as does what was taken along.
     """
-    lock = session.state.name_of_lock
+    lock = partial(sysfs.name_of_lock, session.machine)
     staying = {lock(device.pci) for device in held.devices if device.pci and device.audited and device not in part}
     own = [device for device in part if not device.pci or lock(device.pci) not in staying]
     going = {lock(address) for address in addresses(own)}

@@ -3,18 +3,18 @@
 
 from collections.abc import Iterator
 
-from libhook import domxml
-from libhook.domain import Domain, HostDevice
-from libhook.domxml import DeviceXml
-from libhook.effects.hypervisor import NoSuchGuest
-from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
-from libhook.effects.state import State
 from libhook.errors import DeadlineExpired, LibhookError, Refused, printable
-from libhook.held import Process
+from libhook.facts.domain import Domain, HostDevice
+from libhook.facts.entry import Process
+from libhook.facts.machine import Machine
 from libhook.hotplug import handover
 from libhook.hotplug.halfplugged import make_way
+from libhook.hotplug.hypervisor import NoSuchGuest
 from libhook.hotplug.request import LIVE, UNKNOWN, Hypervisor, Plugging, Request, begin, hints_of, show_plan
+from libhook.look import processes
+from libhook.xml import domxml
+from libhook.xml.domxml import DeviceXml
 
 
 def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request) -> Iterator[str]:
@@ -32,7 +32,7 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
         hypervisor.attach(before.uuid, work.request.document, work.flags, work.ask())
         yield f"{name}: added to its configuration"
         return
-    worker = State(machine).own_process()
+    worker = processes.own(machine)
     _take(work, before, worker)
     try:
         hypervisor.attach(before.uuid, work.request.document, work.flags, work.ask())

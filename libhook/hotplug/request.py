@@ -4,23 +4,24 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from libhook import domxml, foresight
-from libhook.config import Config
-from libhook.domain import Domain, HostDevice
-from libhook.domxml import DeviceXml
-from libhook.effects import libvirtd
 from libhook.effects.child import Deadline
-from libhook.effects.hypervisor import Found, Gone, NoSuchGuest
-from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.errors import LibhookError, Refused, printable
-from libhook.event import Event, Operation
+from libhook.facts.config import Config
+from libhook.facts.domain import Domain, HostDevice
+from libhook.facts.event import Event, Operation
+from libhook.facts.machine import Machine
+from libhook.facts.plan import Plan
 from libhook.hotplug import handover
+from libhook.hotplug.hypervisor import Found, Gone, NoSuchGuest
 from libhook.hotplug.parts import leaving_with
-from libhook.life import shown
-from libhook.plan import Plan
-from libhook.session import Session, load_config
+from libhook.look import libvirtd
+from libhook.story import foresight
+from libhook.story.life import shown
+from libhook.story.session import Session, load_config
+from libhook.xml import domxml
+from libhook.xml.domxml import DeviceXml
 
 LIVE, CONFIG = 1, 2
 """VIR_DOMAIN_AFFECT_LIVE and _CONFIG."""
@@ -28,7 +29,7 @@ UNKNOWN = "when libvirtd answers again, libhook recover sees to it"
 
 
 class Hypervisor(Protocol):
-    """What is asked of libvirt (effects/hypervisor.py)."""
+    """What is asked of libvirt (hotplug/hypervisor.py)."""
 
     def find(self, name: str, deadline: Deadline) -> Found:
         """The guest of this name."""

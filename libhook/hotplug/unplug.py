@@ -3,17 +3,18 @@
 
 from collections.abc import Iterator, Sequence
 
-from libhook import domxml
-from libhook.domain import Domain, HostDevice
-from libhook.domxml import DeviceXml
-from libhook.effects.hypervisor import NoSuchGuest
-from libhook.effects.kernel import Machine
 from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.errors import DeadlineExpired, LibhookError, Refused, printable
+from libhook.facts.domain import Domain, HostDevice
+from libhook.facts.machine import Machine
 from libhook.hotplug import handover
+from libhook.hotplug.hypervisor import NoSuchGuest
 from libhook.hotplug.parts import is_attended
 from libhook.hotplug.request import LIVE, UNKNOWN, Hypervisor, Plugging, Request, begin, hints_of, show_plan, shown_as
+from libhook.look import processes
+from libhook.xml import domxml
+from libhook.xml.domxml import DeviceXml
 
 
 def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request) -> Iterator[str]:
@@ -42,7 +43,7 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
         hypervisor.detach(before.uuid, work.request.document, "", work.flags, work.ask())
         yield f"{name}: asked; it is no host device" if live else f"{name}: removed from its configuration"
         return
-    worker = State(machine).own_process()
+    worker = processes.own(machine)
     handover.ask_back(work.session(before), before, devices, worker)
     shown = shown_as(devices)
     try:

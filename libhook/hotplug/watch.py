@@ -10,19 +10,19 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple, get_args
 
-from libhook import domxml
-from libhook.address import PciAddress
-from libhook.config import Config
-from libhook.domain import Domain, HostDevice, Kind
-from libhook.effects import libvirtd
 from libhook.effects.child import Deadline
-from libhook.effects.kernel import Machine
 from libhook.effects.log import Level, Log
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError
-from libhook.held import Held, Process
+from libhook.facts.address import PciAddress
+from libhook.facts.config import Config
+from libhook.facts.domain import Domain, HostDevice, Kind
+from libhook.facts.entry import Held, Process
+from libhook.facts.machine import Machine
 from libhook.hotplug import handover
-from libhook.session import Session, load_config
+from libhook.look import libvirtd, processes
+from libhook.story.session import Session, load_config, make_state
+from libhook.xml import domxml
 
 Look = Callable[[str], bytes | None]
 """From a guest's UUID to its live XML; None when it does not run."""
@@ -161,7 +161,7 @@ class Watcher:
                 handover.kept(session, guest, [device])
 
     def _life(self, guest: Domain) -> Process:
-        return self._state.process(libvirtd.qemu(self._machine, guest.name, guest.uuid))
+        return processes.process(self._machine, libvirtd.qemu(self._machine, guest.name, guest.uuid))
 
     def _complain(self, session: Session, reason: str | None) -> None:
         if reason:
@@ -169,7 +169,7 @@ class Watcher:
 
     def _remember(self) -> None:
         with suppress(LibhookError):
-            self._state.prepare()
+            make_state(self._machine)
         self._state.remember_watched(
             {
                 uuid: {
@@ -198,7 +198,7 @@ def _recorded(session: Session, held: Held | None) -> tuple[_Devices, _Devices]:
     has: _Devices = {}
     abandoned: _Devices = {}
     for device in held.devices if held else ():
-        if not device.audited or (device.plugging and session.state.works(device.plugging)):
+        if not device.audited or (device.plugging and processes.works(session.state, device.plugging)):
             continue
         it = HostDevice(device.kind, "hostdev", False, device.address, device.pci)
         if device.recorded in ("success", "unreturned"):

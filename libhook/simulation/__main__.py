@@ -6,8 +6,8 @@ import os
 import sys
 from contextlib import suppress
 
-from libhook import domxml, terminal
 from libhook.cli import hold_streams
+from libhook.command import terminal
 from libhook.errors import LibhookError, printable
 from libhook.simulation import hosts, store
 from libhook.simulation.build import build
@@ -15,6 +15,7 @@ from libhook.simulation.demo import Demo, Page
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.libvirt import Libvirt
 from libhook.simulation.snapshot import snapshot
+from libhook.xml import domxml
 
 _LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "hooks", "qemu")
 _NIC = (Assigned("0000:01:00.0"),)

@@ -6,7 +6,7 @@ import json
 import os
 from contextlib import AbstractContextManager, nullcontext
 
-from libhook.host import Trail
+from libhook.facts.host import Trail
 from libhook.simulation import store, vfio
 from libhook.simulation.processes import SimulatedDescriptors, have_open
 

@@ -4,7 +4,7 @@
 from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
-from libhook.address import PciAddress
+from libhook.facts.address import PciAddress
 
 
 class Assigned(NamedTuple):

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from libhook.address import PciAddress
 from libhook.errors import LibhookError
+from libhook.facts.address import PciAddress
 
 ETHERNET, NVME, VGA, AUDIO, BRIDGE, USB = "020000", "010802", "030000", "040300", "060400", "0c0330"
 _HEADER_BRIDGE = 1

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import pytest
 
-from libhook.effects import holders
 from libhook.effects.child import Deadline
-from libhook.effects.descriptors import Descriptors
-from libhook.effects.kernel import LinuxKernel, Machine
+from libhook.facts.machine import Machine
+from libhook.look import holders
+from libhook.look.descriptors import Descriptors
+from libhook.look.linux import LinuxKernel
 
 NODE, NUMBER = "/dev/full", "c 1:7"
 """A device that everybody may open, and nobody has open."""

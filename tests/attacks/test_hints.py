@@ -31,7 +31,9 @@ def _said(root: str, name: str) -> list[Done]:
     assert host.libvirt.start(guest(NIC, name=name)).error == ""
     another = Guest("two", guest(NIC).devices, OTHER).xml()
     said = []
-    with mock.patch("libhook.commands.Hypervisor", return_value=Hypervisor(host, attach="refuses", detach="kept")):
+    with mock.patch(
+        "libhook.command.commands.Hypervisor", return_value=Hypervisor(host, attach="refuses", detach="kept")
+    ):
         for verb, device in (("detach", DISK), ("detach", NIC), ("attach", DISK), ("attach", NIC)):
             said.append(libhook(host, verb, "--", name, "-", stdin=xml(device)))
     for command in (("status",), ("recover",), ("devices",), ("plan", "-"), ("inspect", "-"), ("doctor",)):

@@ -18,8 +18,9 @@ from neighbour import neighbour
 from place import LONG, NODE, Place, here, opens
 from scenario import Host, guest
 
-from libhook.effects import child, descriptors
+from libhook.effects import child
 from libhook.effects.child import Deadline
+from libhook.look import descriptors
 from libhook.simulation import processes
 from libhook.simulation.hosts import nic, workstation
 

@@ -10,7 +10,7 @@ import pytest
 from neighbour import NOBODY, neighbour
 from place import LONG, NODE, Place, here, wait_for
 
-from libhook.effects import openfiles
+from libhook.look import openfiles
 
 
 @pytest.fixture(name="place")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from libhook.effects import libvirtd
-from libhook.effects.kernel import LinuxKernel, Machine
+from libhook.facts.machine import Machine
+from libhook.look import libvirtd
+from libhook.look.linux import LinuxKernel
 
 NOBODY = 65534
 

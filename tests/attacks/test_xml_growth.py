@@ -11,9 +11,9 @@ from growth import grows_with
 from launcher import WITH_DEVICE
 from scenario import Host, guest
 
-from libhook import domxml
 from libhook.errors import BadInput
 from libhook.simulation.hosts import nic
+from libhook.xml import domxml
 
 
 def _times(text: bytes, size: int) -> bytes:

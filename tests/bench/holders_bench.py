@@ -17,9 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from libhook.effects import holders, openfiles
 from libhook.effects.child import Deadline
-from libhook.effects.kernel import LinuxKernel, Machine
+from libhook.facts.machine import Machine
+from libhook.look import holders, openfiles
+from libhook.look.linux import LinuxKernel
 
 NOBODY = 65534
 NUMBER = "c 1:7"

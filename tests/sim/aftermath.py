@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 
 from scenario import Host, reap
 
-from libhook import commands
-from libhook.address import PciAddress
+from libhook.command import commands
+from libhook.facts.address import PciAddress
 from libhook.simulation import processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.libvirt import Libvirt, Outcome

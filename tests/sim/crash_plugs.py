@@ -18,7 +18,6 @@ from crash import Point
 from plugging import Hypervisor, attach, xml
 from scenario import Host, guest, reap
 
-from libhook import domxml
 from libhook.effects.log import Log
 from libhook.errors import LibhookError
 from libhook.hotplug import plug, unplug
@@ -27,6 +26,7 @@ from libhook.simulation import processes, store
 from libhook.simulation.build import scratch
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation
+from libhook.xml import domxml
 
 COMERS = ("release", "again", "other", "recover", "start")
 _OTHER = Guest("other", (), OTHER)

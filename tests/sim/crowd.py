@@ -19,7 +19,7 @@ from aftermath import leftovers, recover
 from scenario import Host, guest
 
 from libhook import run
-from libhook.address import PciAddress
+from libhook.facts.address import PciAddress
 from libhook.simulation.build import scratch
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import many

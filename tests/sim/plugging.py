@@ -7,15 +7,15 @@ from typing import NamedTuple
 from cases import NAMESPACE
 from scenario import Host, document, guest, reap
 
-from libhook import domxml
 from libhook.effects.child import Deadline
-from libhook.effects.hypervisor import Found, Gone, NoSuchGuest
 from libhook.effects.log import Log
 from libhook.errors import DeadlineExpired, LibhookError, Refused
 from libhook.hotplug import plug, request, unplug
+from libhook.hotplug.hypervisor import Found, Gone, NoSuchGuest
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation
 from libhook.simulation.world import World
+from libhook.xml import domxml
 
 _NO_ANSWER = DeadlineExpired("libvirtd did not answer in time", "is it alive?")
 

@@ -19,9 +19,9 @@ import lines  # noqa: F401 - before libhook: it counts the lines that run
 import structlog  # noqa: F401 - what libhook's log child imports: once here instead of in every child
 
 from libhook import run
-from libhook.effects.kernel import Machine
 from libhook.effects.state import State
-from libhook.held import Held
+from libhook.facts.entry import Held
+from libhook.facts.machine import Machine
 from libhook.simulation import build as simulated
 from libhook.simulation import processes, store
 from libhook.simulation.guests import Assigned, Guest

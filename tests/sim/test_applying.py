@@ -8,20 +8,21 @@ import pytest
 from cases import DISK, GPU, NIC, SOUND
 from scenario import Host, guest, reap
 
-from libhook.address import PciAddress
-from libhook.effects.apply import Applier, Failure
 from libhook.effects.child import Deadline
 from libhook.effects.state import State
-from libhook.host import Binding
-from libhook.plan import Load, Move
+from libhook.facts.address import PciAddress
+from libhook.facts.host import Binding
+from libhook.facts.plan import Load, Move
+from libhook.kinds.apply import Applier, Failure
 from libhook.simulation import faults, processes
 from libhook.simulation.hosts import workstation
+from libhook.story.session import make_state
 
 VFIO = Binding("vfio-pci", "vfio-pci")
 
 
 def _applier(host: Host, seconds: float, holder_wait: float = 0) -> Applier:
-    host.state.prepare()
+    make_state(host.machine)
     return Applier(host.machine, State(host.machine), Deadline.after(seconds), holder_wait)
 
 

@@ -9,17 +9,18 @@ import pytest
 from cases import DISK, NIC, VF0
 from scenario import Host, document, guest, journal_text
 
-from libhook import commands
-from libhook.domain import HostDevice
-from libhook.domxml import parse
+from libhook.command import commands
 from libhook.effects.child import Deadline
 from libhook.effects.log import Log
-from libhook.held import Held
+from libhook.facts.domain import HostDevice
+from libhook.facts.entry import Held
 from libhook.hotplug import handover
-from libhook.session import Session, load_config
+from libhook.look import processes
 from libhook.simulation.faults import Fault, inject
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import nic, sriov, workstation
+from libhook.story.session import Session, load_config
+from libhook.xml.domxml import parse
 
 ON = "[audit]\nextra = true\n"
 CARD = ' device="0000:01:00.0" driver="e1000e" iommu-group=12 device-id="8086:10d3" '
@@ -128,9 +129,9 @@ def test_a_refusal_after_a_crash_is_foretold_as_if_the_device_were_back(root: st
 def test_nothing_is_read_or_kept_where_it_is_not_asked_for(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The default costs nothing: nobody looks."""
     host = Host(root, nic())
-    monkeypatch.delitem(sys.modules, "libhook.effects.extra", raising=False)
+    monkeypatch.delitem(sys.modules, "libhook.look.extra", raising=False)
     host.begin(guest(NIC))
-    assert "libhook.effects.extra" not in sys.modules
+    assert "libhook.look.extra" not in sys.modules
     assert [device["extra"] for device in journal_text(host, guest().uuid)["devices"]] == [None]
 
 
@@ -157,7 +158,7 @@ def test_hot_plug_tells_the_same_at_attach_and_detach(root: str) -> None:
         config = load_config(host.machine, one.name, one.uuid)
         return Session(host.machine, host.state, Log(host.machine), config, Deadline.after(20), host.libvirt.pid)
 
-    worker = host.state.own_process()
+    worker = processes.own(host.machine)
     handover.take(session(), one, [device], worker)
     handover.given(session(), one, [device])
     handover.ask_back(session(), one, [device], worker)

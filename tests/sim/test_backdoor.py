@@ -8,10 +8,10 @@ from cases import NIC
 from command import libhook
 from scenario import Host, guest
 
-from libhook import domxml
-from libhook.reading import begin
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nic
+from libhook.story.reading import begin
+from libhook.xml import domxml
 
 _NAMESPACE = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
 

@@ -199,7 +199,7 @@ def test_wrong_usage_is_exit_code_2(root: str, arguments: tuple[str, ...]) -> No
 
 def test_a_demo_that_fails_says_why_on_stderr(root: str) -> None:
     """One line, beside what it has shown; the launcher of a broken installation may be missing."""
-    with mock.patch("libhook.commands.os.path.dirname", return_value="/nonexistent"):
+    with mock.patch("libhook.command.commands.os.path.dirname", return_value="/nonexistent"):
         done = libhook(Host(root, nic()), "demo")
     assert done.code == 1
     assert done.err.startswith("the demo failed: /nonexistent/hooks/qemu is not there, or cannot be executed: ")

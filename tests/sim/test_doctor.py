@@ -13,10 +13,10 @@ from cases import DISK, NIC
 from command import libhook
 from scenario import LAUNCHER, Host, guest
 
-from libhook import commands
-from libhook.effects import installation
-from libhook.effects.kernel import LinuxKernel, Machine
+from libhook.command import commands, installation
 from libhook.errors import LibhookError
+from libhook.facts.machine import Machine
+from libhook.look.linux import LinuxKernel
 from libhook.simulation import processes
 from libhook.simulation.hosts import nic
 

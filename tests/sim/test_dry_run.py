@@ -9,7 +9,7 @@ import pytest
 from cases import CASES, DISK, GPU, NIC
 from scenario import Host, guest
 
-from libhook import commands
+from libhook.command import commands
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
 

@@ -12,9 +12,9 @@ from command import Done, libhook
 from plugging import Hypervisor, xml
 from scenario import LAUNCHER, Host, guest
 
-from libhook.effects.holders import Holder
-from libhook.held import Held
-from libhook.record import encode
+from libhook.facts.entry import Held
+from libhook.handlers.record import encode
+from libhook.look.holders import Holder
 from libhook.simulation import processes
 from libhook.simulation.faults import Fault, inject
 from libhook.simulation.guests import Guest
@@ -94,7 +94,7 @@ def test_plugging_in_and_out(root: str, encoding: str) -> None:
     host = Host(root, workstation())
     assert host.libvirt.start(Guest(NAME)).error == ""
     shown = "wïn☃\\u202e".encode(encoding, "backslashreplace").decode(encoding)
-    with mock.patch("libhook.commands.Hypervisor", return_value=Hypervisor(host)):
+    with mock.patch("libhook.command.commands.Hypervisor", return_value=Hypervisor(host)):
         for verb, said in (("attach", f"has pci {NIC} now"), ("detach", f"gave up pci {NIC}")):
             done = libhook(host, verb, NAME, "-", stdin=xml(NIC), encoding=encoding)
             assert done == (0, f"{shown}: {said}\n", "")

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from scenario import Host, guest
 from xml_making import documents
 
-from libhook.address import PciAddress
 from libhook.errors import BadInput
-from libhook.event import OPERATIONS
-from libhook.held import Held, Process
+from libhook.facts.address import PciAddress
+from libhook.facts.entry import Held, Process
+from libhook.facts.event import OPERATIONS
 from libhook.simulation import store
 from libhook.simulation.build import scratch
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nic
+from libhook.story.session import make_state
 
 UUID = Guest().uuid
 GOOD = guest(NIC).xml(1)
@@ -90,7 +91,7 @@ def _read_everything(host: Host) -> None:
 @generated("state", st.sampled_from([f"domains/{UUID}.json", f"claims/{NIC}", f"homes/{NIC}"]), st.binary(max_size=60))
 def test_any_bytes_in_a_file_of_the_state_are_read_or_refused(quiet_host: Host, name: str, content: bytes) -> None:
     """Nothing but BadInput is raised, whoever wrote it."""
-    quiet_host.state.prepare()
+    make_state(quiet_host.machine)
     path = Path(quiet_host.machine.state, name)
     path.write_bytes(content)
     _read_everything(quiet_host)

@@ -7,7 +7,7 @@ import pytest
 from cases import DISK, GPU, NIC, SOUND, VF0, VF1
 from scenario import Host, document, guest
 
-from libhook.address import PciAddress
+from libhook.facts.address import PciAddress
 from libhook.simulation.faults import Fault, inject, vanish
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nic, sriov, workstation

@@ -13,17 +13,17 @@ from cases import DISK, GPU, NIC, SOUND
 from command import libhook
 from scenario import Host, guest, reap
 
-from libhook.address import PciAddress
-from libhook.effects.apply import Applier, Failure
 from libhook.effects.child import Deadline, spawn
 from libhook.effects.state import State
-from libhook.held import Held
-from libhook.host import Binding
-from libhook.plan import Move
-from libhook.session import Session
+from libhook.facts.address import PciAddress
+from libhook.facts.entry import Held
+from libhook.facts.host import Binding
+from libhook.facts.plan import Move
+from libhook.kinds.apply import Applier, Failure
 from libhook.simulation import faults, processes, store
 from libhook.simulation.hosts import workstation
 from libhook.simulation.kernel import SimulatedKernel
+from libhook.story.session import Session
 
 OTHER = "11111111-2222-3333-4444-555555555555"
 SECTION = "the guest's section of /etc/libhook/config.toml"

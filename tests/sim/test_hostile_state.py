@@ -20,6 +20,7 @@ from scenario import Host, Outcome, guest
 
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
+from libhook.story.session import make_state
 
 OTHER = "11111111-2222-3333-4444-555555555555"
 UUID = Guest().uuid
@@ -107,7 +108,7 @@ def _host(root: str) -> Host:
     elsewhere = Path(root, "tmp", "elsewhere")
     elsewhere.parent.mkdir()
     elsewhere.write_text(TEXT)
-    host.state.prepare()
+    make_state(host.machine)
     return host
 
 

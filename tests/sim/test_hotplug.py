@@ -8,6 +8,7 @@ from plugging import Hypervisor, attach, detach, running, xml
 from scenario import Host, guest
 
 from libhook.hotplug.request import CONFIG, LIVE
+from libhook.look import processes
 from libhook.simulation import store
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation
@@ -222,7 +223,7 @@ def test_what_another_client_plugged_out_unseen(root: str, working: bool) -> Non
     if working:
         held = host.state.load(guest().uuid)
         assert held
-        busy = (held.devices[0]._replace(plugging=host.state.process(host.libvirt.pid)), *held.devices[1:])
+        busy = (held.devices[0]._replace(plugging=processes.process(host.machine, host.libvirt.pid)), *held.devices[1:])
         host.state.save(held._replace(devices=busy))
     done = detach(host, hypervisor, xml(NIC))
     if working:

@@ -9,7 +9,7 @@ from plugging import Scripted, detach, namespace, namespaces
 from scenario import Host
 
 from libhook.effects.child import Deadline
-from libhook.effects.hypervisor import Found, Gone, NoSuchGuest
+from libhook.hotplug.hypervisor import Found, Gone, NoSuchGuest
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation
 

@@ -13,10 +13,10 @@ from fake_libvirt import Connection, Daemon, Domain
 from plugging import running, xml
 from scenario import Host, guest, reap
 
-from libhook.effects.state import State
-from libhook.held import Process
+from libhook.facts.entry import Process
 from libhook.hotplug import handover
 from libhook.hotplug.request import UNKNOWN
+from libhook.look import processes
 from libhook.simulation.guests import Assigned
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -53,7 +53,7 @@ def _begin(root: str, monkeypatch: pytest.MonkeyPatch, number: int, *devices: st
     win11, daemon = Win11(host, number), Daemon()
     monkeypatch.setattr(daemon, "open", lambda _uri: Connection([win11]))
     monkeypatch.setitem(sys.modules, "libvirt", daemon)
-    monkeypatch.setattr(State, "own_process", lambda _: Process(4711, 1))
+    monkeypatch.setattr(processes, "own", lambda _: Process(4711, 1))
     return host, win11
 
 

@@ -7,14 +7,14 @@ from command import libhook
 from plugging import Hypervisor, attach, detach, running, xml
 from scenario import Host, guest
 
-from libhook.config import Config
 from libhook.effects.child import Deadline
-from libhook.effects.hypervisor import Found
 from libhook.effects.log import Log
-from libhook.held import Process
+from libhook.facts.config import Config
+from libhook.facts.entry import Process
 from libhook.hotplug.halfplugged import settle_abandoned
-from libhook.session import Session
+from libhook.hotplug.hypervisor import Found
 from libhook.simulation.guests import Guest
+from libhook.story.session import Session
 
 UUID = Guest().uuid
 

@@ -10,8 +10,8 @@ from plugging import Hypervisor, Scripted, attach, detach, running, xml
 from scenario import Host, document, guest
 
 from libhook.effects.child import Deadline
-from libhook.effects.hypervisor import Gone
 from libhook.errors import LibhookError
+from libhook.hotplug.hypervisor import Gone
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import sriov, workstation
 
@@ -104,7 +104,7 @@ def test_nonsense(root: str, asked: bytes, said: str) -> None:
 def test_wrong_use(root: str, verb: str, arguments: tuple[str, ...], code: int, said: str) -> None:
     """Each is said in a line, after the usage where it is the command line's."""
     host = running(root)
-    with mock.patch("libhook.commands.Hypervisor", return_value=Hypervisor(host)):
+    with mock.patch("libhook.command.commands.Hypervisor", return_value=Hypervisor(host)):
         done = libhook(host, verb, *arguments, stdin=xml(NIC), columns=200)
     assert (done.code, done.out) == (code, "")
     assert said in done.err
@@ -125,7 +125,7 @@ def test_without_the_bindings(root: str, verb: str) -> None:
 def test_the_command_line(root: str) -> None:
     """The whole of it, from argv to exit code."""
     host = running(root)
-    with mock.patch("libhook.commands.Hypervisor", return_value=Hypervisor(host)):
+    with mock.patch("libhook.command.commands.Hypervisor", return_value=Hypervisor(host)):
         assert libhook(host, "attach", "win11", "-", stdin=xml(NIC)) == (0, f"win11: has pci {NIC} now\n", "")
         assert libhook(host, "detach", UUID, "-", stdin=xml(NIC)) == (0, f"win11: gave up pci {NIC}\n", "")
         assert libhook(host, "detach", "win11", "-", stdin=xml(NIC))[::2] == (

@@ -16,7 +16,7 @@ from scenario import Host, guest, reap
 from libhook.effects import files
 from libhook.effects.log import Log
 from libhook.errors import LibhookError
-from libhook.held import Phase
+from libhook.facts.entry import Phase
 from libhook.hotplug import plug
 from libhook.hotplug.request import Request
 from libhook.simulation import faults, processes, store

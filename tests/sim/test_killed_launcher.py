@@ -10,10 +10,12 @@ import pytest
 from cases import NIC
 from scenario import LAUNCHER, Host, guest, reap
 
-from libhook.address import PciAddress
 from libhook.effects.child import Deadline
+from libhook.facts.address import PciAddress
+from libhook.look import sysfs
 from libhook.simulation import faults
 from libhook.simulation.hosts import nic
+from libhook.story.session import make_state
 
 WIN11 = guest(NIC)
 
@@ -52,8 +54,8 @@ def _children(pid: int | str) -> list[str]:
 def test_it_waits_for_another_s_lock(host: Host) -> None:
     """Release finds nothing, and what comes after it takes nothing: it is recorded failed, and the device is free."""
     host.patience = 0.1
-    host.state.prepare()
-    lock = host.state.name_of_lock(PciAddress.parse(NIC))
+    make_state(host.machine)
+    lock = sysfs.name_of_lock(host.machine, PciAddress.parse(NIC))
     with host.state.locked([lock], Deadline.after(1)), _killed_in_the_middle(host, written=0):
         assert host.event(WIN11, "release", "failed").code == 0
     _expect_nothing_left(host)

@@ -10,12 +10,14 @@ import pytest
 from cases import DISK, GPU, NIC, SOUND, VF0, VF1
 from scenario import Host, guest
 
-from libhook.address import PciAddress
-from libhook.held import Held, HeldDevice
+from libhook.facts.address import PciAddress
+from libhook.facts.entry import Held, HeldDevice
+from libhook.look.processes import process
 from libhook.simulation import processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import E1000E, IGB, bridge_group, nic, sriov, workstation
 from libhook.simulation.world import Device, World
+from libhook.story.session import make_state
 
 OTHER = "11111111-2222-3333-4444-555555555555"
 
@@ -28,8 +30,8 @@ def _hold(*addresses: str) -> Callable[[Host], None]:
     """Another guest, which runs, has these devices."""
 
     def arrange(host: Host) -> None:
-        host.state.prepare()
-        libvirtd = host.state.process(host.libvirt.pid)
+        make_state(host.machine)
+        libvirtd = process(host.machine, host.libvirt.pid)
         devices = tuple(HeldDevice("pci", address) for address in addresses)
         host.state.save(Held(OTHER, "the\nother", "kvm", "started", host.state.boot(), libvirtd, devices))
         for address in addresses:
@@ -254,7 +256,7 @@ def test_each_reason_is_one_line_and_nothing_is_written(root: str, name: str) ->
 def test_a_device_that_hangs_is_refused_and_not_read(root: str) -> None:
     """A write of an earlier event is still on its way: whoever reads the override now would sleep."""
     host = Host(root, nic())
-    host.state.prepare()
+    make_state(host.machine)
     os.unlink(f"{root}/sys/bus/pci/devices/{NIC}/driver_override")
     os.mkfifo(f"{root}/sys/bus/pci/devices/{NIC}/driver_override")
     with open(host.state.in_flight_path(NIC), "w") as lock:

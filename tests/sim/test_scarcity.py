@@ -17,10 +17,11 @@ from cases import GPU, NIC, SOUND, VF0
 from command import libhook
 from scenario import Host, guest
 
-from libhook.effects import child, files, holders, openfiles
+from libhook.effects import child, files
 from libhook.effects.child import Deadline
-from libhook.effects.kernel import Machine
 from libhook.effects.tracks import Step
+from libhook.facts.machine import Machine
+from libhook.look import holders, openfiles
 from libhook.simulation import processes, store
 from libhook.simulation.hosts import nic, sriov, workstation
 from libhook.simulation.kernel import SimulatedKernel

@@ -7,8 +7,8 @@ import pytest
 from command import libhook
 from scenario import Host
 
-from libhook import doctor
-from libhook.effects import selinux
+from libhook.command import doctor
+from libhook.look import selinux
 from libhook.simulation import processes
 from libhook.simulation.hosts import nic
 from libhook.simulation.selinux import Policy, confine, set_up

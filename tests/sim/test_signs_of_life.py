@@ -10,8 +10,8 @@ from command import libhook
 from scenario import Host, guest
 
 from libhook import run
-from libhook.effects import libvirtd
-from libhook.held import Process
+from libhook.facts.entry import Process
+from libhook.look import libvirtd
 from libhook.simulation import processes
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nic, sriov

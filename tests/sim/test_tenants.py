@@ -12,7 +12,7 @@ from command import libhook
 from plugging import Hypervisor, attach, xml
 from scenario import Host, document, guest, reap
 
-from libhook.held import HeldDevice
+from libhook.facts.entry import HeldDevice
 from libhook.simulation import processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import E1000E

@@ -8,7 +8,7 @@ import pytest
 from cases import DISK, NIC
 from scenario import Host, guest
 
-from libhook import config
+from libhook.facts import config
 from libhook.simulation.hosts import nic, workstation
 from libhook.simulation.kernel import SimulatedKernel
 

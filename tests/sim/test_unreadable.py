@@ -13,7 +13,7 @@ from aftermath import OTHER, recover, wrong
 from cases import DISK, NIC
 from scenario import Host, guest
 
-from libhook.effects import sysfs
+from libhook.look import sysfs
 from libhook.simulation.hosts import nic, workstation
 
 
@@ -72,7 +72,7 @@ def test_an_override_that_cannot_be_read_any_more_is_restored(root: str) -> None
     def unread(*arguments: Any) -> dict[Any, None]:  # noqa: ANN401 - as the real one
         return dict.fromkeys(overrides(*arguments))
 
-    with mock.patch("libhook.effects.sysfs.overrides", unread):
+    with mock.patch("libhook.look.sysfs.overrides", unread):
         host.event(guest(NIC), "release", "shutdown")
     assert wrong(host) == []
 

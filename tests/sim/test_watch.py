@@ -9,10 +9,12 @@ from cases import DISK, NIC
 from scenario import Host, guest, reap
 from watch_play import UUID, Watched
 
-from libhook.held import HeldDevice
+from libhook.facts.entry import HeldDevice
 from libhook.hotplug.watch import Watcher
+from libhook.look.processes import process
 from libhook.simulation import processes, store
 from libhook.simulation.hosts import workstation
+from libhook.story.session import make_state
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def test_a_refusal_is_left_to_who_asked(host: Host, watched: Watched) -> None:
     """`libhook detach` waits for the same answer, and records it."""
     held = host.state.load(UUID)
     assert held
-    asked = held.devices[0]._replace(plugging=host.state.process(host.libvirt.pid))
+    asked = held.devices[0]._replace(plugging=process(host.machine, host.libvirt.pid))
     host.state.save(held._replace(devices=(asked,)))
     watched.tell("kept", "hostdev0")
     assert host.trail == [f"start {NIC} success"]
@@ -124,7 +126,7 @@ def test_what_a_killed_attach_left(host: Host, watched: Watched, has_it: bool) -
     """The guest's XML says whether it has the device: recorded as such, and given back if not."""
     held = host.state.load(UUID)
     assert held
-    gone = host.state.process(0)
+    gone = process(host.machine, 0)
     left = HeldDevice("pci", DISK, began="attach", plugging=gone)
     host.state.save(held._replace(devices=(*held.devices, left)))
     watched.guest = guest(NIC, DISK) if has_it else guest(NIC)
@@ -143,7 +145,7 @@ def test_what_somebody_is_at_work_on_is_left_to_him(host: Host, watched: Watched
     """A record that says of a device that it is being plugged says nothing yet of who has it."""
     held = host.state.load(UUID)
     assert held
-    busy = HeldDevice("pci", DISK, began="attach", plugging=host.state.process(host.libvirt.pid))
+    busy = HeldDevice("pci", DISK, began="attach", plugging=process(host.machine, host.libvirt.pid))
     host.state.save(held._replace(devices=(*held.devices, busy)))
     watched.connect()
     assert host.trail == [f"start {NIC} success"]
@@ -215,7 +217,7 @@ def test_a_defect_of_ours_ends_no_watch(host: Host, watched: Watched, monkeypatc
 def test_a_memory_that_is_not_ours(host: Host, text: str) -> None:
     """It was never written, then: what the guest has, it has, and nothing is missing."""
     host.libvirt.start(guest())
-    host.state.prepare()
+    make_state(host.machine)
     Path(host.machine.state, "watched.json").write_text(text)
     watched = Watched(host)
     watched.guest = guest(NIC)

@@ -5,8 +5,8 @@ import pytest
 from generated import generated
 from hypothesis import strategies as st
 
-from libhook.address import PciAddress
 from libhook.errors import BadInput
+from libhook.facts.address import PciAddress
 
 _addresses = st.builds(
     PciAddress, st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFF), st.integers(0, 0x1F), st.integers(0, 7)

@@ -9,11 +9,12 @@ import pytest
 from generated import generated
 from hypothesis import strategies as st
 
-from libhook import config, session
-from libhook.config import Config
-from libhook.effects.kernel import Machine
 from libhook.errors import BadInput
+from libhook.facts import config
+from libhook.facts.config import Config
+from libhook.facts.machine import Machine
 from libhook.simulation.kernel import SimulatedKernel
+from libhook.story import session
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 ALL = """

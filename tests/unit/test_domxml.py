@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from xml_making import devices as any_devices
 from xml_reading import DOCUMENTS, UUID, document, hostdev, pci, read
 
-from libhook import domxml, record
-from libhook.address import PciAddress
-from libhook.domain import HostDevice
 from libhook.errors import BadInput
+from libhook.facts.address import PciAddress
+from libhook.facts.domain import HostDevice
+from libhook.handlers import record
+from libhook.xml import domxml
 
 _THREE = [
     "pci hostdev no 0000:01:00.0",

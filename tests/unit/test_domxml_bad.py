@@ -10,9 +10,9 @@ from generated import generated
 from hypothesis import strategies as st
 from xml_reading import DOCUMENTS, UUID, document, hostdev, pci
 
-from libhook import domxml, prolog
-from libhook.domain import Domain
 from libhook.errors import BadInput
+from libhook.facts.domain import Domain
+from libhook.xml import domxml, prolog
 
 
 def _refusal(raw: bytes) -> str:

@@ -8,8 +8,9 @@ from hypothesis import example
 from hypothesis import strategies as st
 from xml_making import documents
 
-from libhook import domxml, record
 from libhook.errors import BadInput
+from libhook.handlers import record
+from libhook.xml import domxml
 
 _TEXT = re.compile(
     r"virt=[a-z]+ resrc=dev reason=start vm=(\"[!#-~]*\"|[0-9A-F]+) uuid=[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} "

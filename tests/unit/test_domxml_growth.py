@@ -9,7 +9,7 @@ import pytest
 from amounts import QUICK
 from xml_reading import document, hostdev, pci
 
-from libhook import domxml
+from libhook.xml import domxml
 
 SIZE = 400 if QUICK else 1_600
 

@@ -8,9 +8,11 @@ from generated import generated
 from hypothesis import strategies as st
 from xml_reading import DOCUMENTS, UUID, document, pci, read_others
 
-from libhook import domxml, record, report
-from libhook.domain import Domain
+from libhook.command import report
 from libhook.errors import BadInput
+from libhook.facts.domain import Domain
+from libhook.handlers import record
+from libhook.xml import domxml
 
 _CAPABILITY = "<hostdev mode='capabilities' type='{}'><source>{}</source></hostdev>"
 _STORAGE = _CAPABILITY.format("storage", "<block>/dev/sdf1</block>")

@@ -25,7 +25,7 @@ def _clone(tmp_path: Path) -> Path:
     for name, text in PYTHON:
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         (clone / name).write_text(text)
-    registry = clone / "libhook/registry.py"
+    registry = clone / "libhook/handlers/registry.py"
     for begins in ("from libhook.handlers import ", '    "prepare": '):
         (line,) = re.findall(f"^    ({begins}.*)$", DOCUMENT, flags=re.M)
         registry.write_text(re.sub(f"(?m)^{begins}.*$", line, registry.read_text()))

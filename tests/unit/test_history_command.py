@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from trail_writing import BEGIN, OTHER, UUID, Trail
 
-from libhook import commands
+from libhook.command import commands
 from libhook.history import command, reader
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from trail_writing import OTHER, UUID, Trail
 
-from libhook import commands
+from libhook.command import commands
 from libhook.history import command
 
 CARD, SPARE = "0000:01:00.0", "0000:02:00.0"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trail_writing import BEGIN, ENRICHED, OTHER, UUID, Trail, read, told
 
+from libhook.handlers.record import encode
 from libhook.history.records import DeviceRecord, GuestRecord, Parser, Record, TrailRecord, decode
-from libhook.record import encode
 
 _values = st.binary(max_size=40).map(lambda raw: raw.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
 HEAD = "pid=1 uid=0 auid=4294967295 ses=4294967295"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trail_writing import BEGIN, UUID, Trail
 
-from libhook import commands
+from libhook.command import commands
 from libhook.errors import LibhookError
 from libhook.history import command
 from libhook.history.command import Progress

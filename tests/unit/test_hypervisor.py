@@ -13,8 +13,8 @@ from fake_libvirt import Connection, Daemon, Domain, libvirtError
 
 from libhook.effects import child, locks
 from libhook.effects.child import Deadline
-from libhook.effects.hypervisor import Found, Hypervisor, NoSuchGuest
 from libhook.errors import DeadlineExpired, LibhookError, Refused
+from libhook.hotplug.hypervisor import Found, Hypervisor, NoSuchGuest
 
 A, B = "11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"
 REMOVED = fake_libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from libhook.effects.interrupts import Interrupts
 from libhook.errors import DeadlineExpired, Refused
+from libhook.hotplug.interrupts import Interrupts
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM]
 

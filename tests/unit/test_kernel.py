@@ -20,11 +20,13 @@ import pytest
 from generated import generated
 from hypothesis import strategies as st
 
-from libhook.effects import child, kernel
+from libhook.effects import child
 from libhook.effects.child import Deadline
-from libhook.effects.kernel import LinuxKernel, Machine
 from libhook.effects.log import Log
-from libhook.host import Trail
+from libhook.facts.host import Trail
+from libhook.facts.machine import Machine
+from libhook.look import linux
+from libhook.look.linux import LinuxKernel
 
 NOBODY = 65534
 KERNEL = LinuxKernel()
@@ -154,7 +156,7 @@ def test_an_auditd_that_cannot_write_is_seen(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _may_send_and(*, stopped: bool) -> tuple[bool, bool]:
-    return kernel._may_send(), stopped
+    return linux._may_send(), stopped
 
 
 class _Netlink:
@@ -289,7 +291,7 @@ def test_descriptors_are_looked_at_by_the_kernels_number(monkeypatch: pytest.Mon
         assert not descriptors.holds(os.getpid(), folder, str(null), "c 1:5")
         assert not descriptors.holds(os.getpid(), folder, "9999", "c 1:3")
         assert not descriptors.holds(_ended(), folder, str(null), "c 1:3")
-        monkeypatch.setattr("libhook.effects.descriptors._PIDFD_GETFD", -1)
+        monkeypatch.setattr("libhook.look.descriptors._PIDFD_GETFD", -1)
         assert not descriptors.holds(os.getpid(), folder, str(null), "c 1:5")
         with pytest.raises(FileNotFoundError):
             descriptors.device(folder, "9999")

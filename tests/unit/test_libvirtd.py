@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from libhook.effects import libvirtd
-from libhook.effects.kernel import Machine
+from libhook.facts.machine import Machine
+from libhook.look import libvirtd
 from libhook.simulation.kernel import SimulatedKernel
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"

@@ -6,8 +6,9 @@ from unittest import mock
 
 import pytest
 
-from libhook.effects.kernel import LinuxKernel, Machine
 from libhook.effects.log import Log
+from libhook.facts.machine import Machine
+from libhook.look.linux import LinuxKernel
 
 
 def _logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:

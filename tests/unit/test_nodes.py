@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from libhook.address import PciAddress
-from libhook.effects import holders, nodes, uses
 from libhook.effects.child import Deadline
-from libhook.effects.kernel import Machine
-from libhook.effects.nodes import Node
 from libhook.effects.tracks import run
 from libhook.errors import DeadlineExpired
-from libhook.host import Binding, PciDevice, Use
+from libhook.facts.address import PciAddress
+from libhook.facts.host import Binding, PciDevice, Use
+from libhook.facts.machine import Machine
+from libhook.look import holders, nodes, uses
+from libhook.look.nodes import Node
 from libhook.simulation import processes
 from libhook.simulation.kernel import SimulatedKernel
 

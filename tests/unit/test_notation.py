@@ -5,7 +5,7 @@ import pytest
 from generated import generated
 from hypothesis import strategies as st
 
-from libhook import notation
+from libhook.xml import notation
 
 _UUID = "6795d288-a702-4e31-9462-e5b227641fd4"
 

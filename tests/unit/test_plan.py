@@ -8,11 +8,11 @@ import pytest
 from generated import generated
 from hypothesis import strategies as st
 
-from libhook.address import PciAddress
 from libhook.errors import BadInput
-from libhook.held import Held, HeldDevice, Process
-from libhook.host import Binding
-from libhook.plan import Move, Plan, Refusal, Warn, way_back
+from libhook.facts.address import PciAddress
+from libhook.facts.entry import Held, HeldDevice, Process
+from libhook.facts.host import Binding
+from libhook.facts.plan import Move, Plan, Refusal, Warn, way_back
 
 NIC = PciAddress.parse("0000:01:00.0")
 HOST, VFIO = Binding("e1000e"), Binding("vfio-pci", "vfio-pci")
@@ -41,10 +41,12 @@ _others = st.builds(
     st.booleans(),
     st.booleans(),
 )
+_bytes = st.characters(categories=["Cs"], min_codepoint=0xDC80, max_codepoint=0xDCFF)
+_names = st.text(st.one_of(st.characters(exclude_characters="\0"), _bytes))
 _records = st.builds(
     Held,
     st.text(),
-    st.text(),
+    _names,
     st.text(),
     st.sampled_from(["preparing", "prepared", "refused", "started", "releasing"]),
     st.text(),
@@ -83,7 +85,7 @@ def test_nothing_else_is_a_record(value: object) -> None:
 def test_a_record_with_one_field_changed_is_refused_or_of_that_type(held: Held, data: st.DataObject) -> None:
     """Field by field: a missing one, or one of another type, is never taken for something else."""
     fields: dict[str, Any] = json.loads(json.dumps(held.to_json()))
-    key = data.draw(st.sampled_from(sorted(fields)))
+    key = data.draw(st.sampled_from(sorted(fields.keys() - {"format"})))
     if data.draw(st.booleans()) and key != "detached":  # which an earlier version did not write
         del fields[key]
         with pytest.raises(BadInput):

@@ -4,7 +4,7 @@
 import pytest
 from xml_reading import DOCUMENTS, UUID, document
 
-from libhook import domxml, prolog
+from libhook.xml import domxml, prolog
 
 WHOLE = document()
 

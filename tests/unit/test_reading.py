@@ -10,9 +10,10 @@ from unittest import mock
 import pytest
 from xml_reading import DOCUMENTS, document, pci
 
-from libhook import domxml, reading
-from libhook.domain import Disk
 from libhook.errors import BadInput
+from libhook.facts.domain import Disk
+from libhook.story import reading
+from libhook.xml import domxml
 
 DISK = "<disk type='nvme'><source type='pci'><address bus='3'/></source><target dev='vda'/></disk>"
 GOOD = document(

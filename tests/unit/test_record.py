@@ -8,9 +8,9 @@ from generated import generated
 from hypothesis import strategies as st
 from trail_writing import Trail
 
-from libhook import record
-from libhook.address import PciAddress
-from libhook.domain import NO_DRIVER, Domain, Extra, HostDevice
+from libhook.facts.address import PciAddress
+from libhook.facts.domain import NO_DRIVER, Domain, Extra, HostDevice
+from libhook.handlers import record
 from libhook.history.records import Parser
 
 UUID = "6795d288-a702-4e31-9462-e5b227641fd4"

@@ -5,8 +5,8 @@ from itertools import product
 
 import pytest
 
-from libhook.held import Held, Phase, Process
-from libhook.recovery import Facts, sign_of_life
+from libhook.facts.entry import Held, Phase, Process
+from libhook.story.recovery import Facts, sign_of_life
 
 PHASES: tuple[Phase, ...] = ("preparing", "prepared", "refused", "started", "releasing")
 NOBODY = Facts(busy=False, libvirtd_lives=False, status_known=True, has_status=False, in_use="")

@@ -5,8 +5,9 @@ import json
 
 from xml_reading import DOCUMENTS, UUID, document, hostdev, pci
 
-from libhook import domxml, report
-from libhook.domain import Domain
+from libhook.command import report
+from libhook.facts.domain import Domain
+from libhook.xml import domxml
 
 _MISSING = "<hostdev type='usb'><source missing='yes'><vendor id='1'/><product id='2'/></source></hostdev>"
 _UNRESOLVED = hostdev("usb", "<vendor id='3'/><product id='4'/>")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from libhook.effects.kernel import Machine
-from libhook.effects.rights import Rights
+from libhook.facts.machine import Machine
+from libhook.look.rights import Rights
 from libhook.simulation.kernel import SimulatedKernel
 
 NODE = "/dev/card"

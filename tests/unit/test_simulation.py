@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kernel_driving import GPU, NIC, PF, SOUND, VF, driver, give_back, refused, take
 
-from libhook.host import Trail
+from libhook.facts.host import Trail
 from libhook.simulation import hosts, vfio
 from libhook.simulation.build import build
 from libhook.simulation.kernel import SimulatedKernel

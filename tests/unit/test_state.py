@@ -10,14 +10,16 @@ import pytest
 
 from libhook.effects import files
 from libhook.effects.child import Deadline, ended, spawn
-from libhook.effects.kernel import Machine
 from libhook.effects.state import State
-from libhook.effects.tidy import tidy
 from libhook.errors import BadInput, LibhookError
-from libhook.held import Held, Process
+from libhook.facts.entry import Held, Process
+from libhook.facts.machine import Machine
+from libhook.look import processes
 from libhook.simulation.build import build
 from libhook.simulation.hosts import nic
 from libhook.simulation.kernel import SimulatedKernel
+from libhook.story.session import make_state
+from libhook.story.tidy import tidy
 
 NIC = "0000:01:00.0"
 UUID, OTHER = "c7a5fdbd-edaf-9455-926a-d65c16db1809", "11111111-2222-3333-4444-555555555555"
@@ -28,7 +30,7 @@ def machine(root: str) -> Machine:
     """A host with one card, on which libhook has begun."""
     build(root, nic())
     machine = Machine(root, SimulatedKernel(root))
-    State(machine).prepare()
+    make_state(machine)
     return machine
 
 
@@ -97,16 +99,16 @@ def test_the_mark_of_a_write_goes_when_the_write_has_come_back(machine: Machine)
 def test_whoever_asked_libvirt_is_at_work_as_long_as_the_child_that_asks(machine: Machine) -> None:
     """It may still be done though he was killed; what a killed child leaves says nothing, and is tidied away."""
     state, gone = State(machine), Process(4711, 0)
-    assert not state.works(gone)
+    assert not processes.works(state, gone)
     silent = f"{machine.root}/silent"
     os.mkfifo(silent)
     asking = spawn(lambda: os.close(os.open(silent, os.O_RDONLY)), state.mark_of(gone))
     tidy(state)
-    assert (state.works(gone), state.lives(gone)) == (True, False)
+    assert (processes.works(state, gone), processes.lives(state.machine, gone)) == (True, False)
     os.close(os.open(silent, os.O_WRONLY))
     assert ended([asking], Deadline.after(5))
     assert asking.result() == 0
-    assert not state.works(gone)
+    assert not processes.works(state, gone)
     Path(state.in_flight_path("asking-no-number")).touch()
     tidy(state)
     assert state.names("in-flight") == ["asking-no-number"]

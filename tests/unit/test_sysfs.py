@@ -3,10 +3,10 @@
 
 from pathlib import Path
 
-from libhook.address import PciAddress
-from libhook.effects import sysfs
-from libhook.effects.kernel import Machine
-from libhook.host import NO_CLASS
+from libhook.facts.address import PciAddress
+from libhook.facts.host import NO_CLASS
+from libhook.facts.machine import Machine
+from libhook.look import sysfs
 from libhook.simulation.build import build
 from libhook.simulation.hosts import nic
 from libhook.simulation.kernel import SimulatedKernel

@@ -5,9 +5,9 @@ import pytest
 from generated import generated
 from hypothesis import strategies as st
 
-from libhook import record
-from libhook.address import PciAddress
-from libhook.domain import Domain, HostDevice
+from libhook.facts.address import PciAddress
+from libhook.facts.domain import Domain, HostDevice
+from libhook.handlers import record
 
 UUID = "6795d288-a702-4e31-9462-e5b227641fd4"
 FIELDS = ["type", "pid", "uid", "auid", "ses", "subj", "virt", "resrc", "reason", "vm", "uuid", "bus", "device", "exe"]

@@ -13,10 +13,10 @@ import fake_libvirt
 import pytest
 from fake_libvirt import Daemon, Domain
 
-from libhook.effects import watching
-from libhook.effects.notify import ServiceManager
-from libhook.effects.watching import Connection
 from libhook.errors import LibhookError
+from libhook.hotplug import watching
+from libhook.hotplug.notify import ServiceManager
+from libhook.hotplug.watching import Connection
 
 A, B = "11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"
 ADDED = fake_libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED

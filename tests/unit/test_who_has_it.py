@@ -11,10 +11,10 @@ from cases import GPU, NIC, SOUND
 from command import libhook
 from scenario import Host, guest
 
-from libhook.effects import holders
 from libhook.effects.child import Deadline
 from libhook.effects.tracks import run
 from libhook.errors import DeadlineExpired, LibhookError
+from libhook.look import holders
 from libhook.simulation import processes, store
 from libhook.simulation.hosts import nic, workstation
 from libhook.simulation.kernel import SimulatedKernel

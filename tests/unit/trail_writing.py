@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from libhook.domain import Domain, HostDevice
+from libhook.facts.domain import Domain, HostDevice
+from libhook.handlers.record import encode, text
 from libhook.history import reader
 from libhook.history.entry import Entry, Silence
 from libhook.history.pairing import Pairing
 from libhook.history.records import Parser
 from libhook.history.shown import Json
-from libhook.record import encode, text
 
 BEGIN = 1_795_545_000_000
 UUID = "46a8dd1a-e9d5-4506-a138-8b10789ffab2"

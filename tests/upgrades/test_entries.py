@@ -12,9 +12,10 @@ from plugging import Hypervisor, attach, detach, xml
 from scenario import Host, guest, journal_text
 from watch_play import Watched
 
-from libhook.held import FORMAT
+from libhook.facts.entry import FORMAT
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
+from libhook.story.session import make_state
 
 UUID = Guest().uuid
 WIN11 = guest(NIC)
@@ -128,7 +129,7 @@ def test_what_an_earlier_one_plugged_by_halves_is_settled(host: Host) -> None:
 @pytest.mark.parametrize("later", [{"format": 2}, [1, 2, 3], {UUID: {"life": "other", "devices": []}}, "text"])
 def test_what_a_later_one_remembers_beside_it_is_passed_over(host: Host, later: object) -> None:
     """Where devices were, and what a watch saw: without it only that is not known, and no guest has less."""
-    host.state.prepare()
+    make_state(host.machine)
     Path(host.machine.state, "watched.json").write_text(json.dumps(later))
     Path(host.machine.state, f"homes/{NIC}").write_text(json.dumps(later))
     for file in ("watched.json", f"homes/{NIC}"):

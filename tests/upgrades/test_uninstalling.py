@@ -11,9 +11,11 @@ from cases import NIC
 from scenario import Host, guest
 from upgrading import WIN11, Begun, Versions, begun, is_locked, until
 
-from libhook.address import PciAddress
 from libhook.effects.child import Deadline
+from libhook.facts.address import PciAddress
+from libhook.look import sysfs
 from libhook.simulation.hosts import nic
+from libhook.story.session import make_state
 
 
 @pytest.fixture(name="versions")
@@ -42,8 +44,8 @@ def is_on(versions: Versions) -> bool:
 
 def test_a_start_in_the_middle_keeps_its_way_back(versions: Versions, host: Host) -> None:
     """Its record is written after install.sh has looked: that waits, looks again, and puts the hook back."""
-    host.state.prepare()
-    lock = host.state.name_of_lock(PciAddress.parse(NIC))
+    make_state(host.machine)
+    lock = sysfs.name_of_lock(host.machine, PciAddress.parse(NIC))
     with begun(versions, host.root, "prepare") as hook:
         with host.state.locked([lock], Deadline.after(1)):
             hook.begin_with(WIN11.xml(1, False))

@@ -222,12 +222,12 @@ def test_what_is_installed_is_not_changed(versions: Versions) -> None:
 
 
 def _cut(version: Path) -> None:
-    (version / "libhook/plan.py").write_text("")
+    (version / "libhook/facts/plan.py").write_text("")
 
 
 def _link(version: Path) -> None:
-    moved = (version / "libhook/plan.py").rename(version.parents[1] / "plan.py")
-    (version / "libhook/plan.py").symlink_to(moved)
+    moved = (version / "libhook/facts/plan.py").rename(version.parents[1] / "plan.py")
+    (version / "libhook/facts/plan.py").symlink_to(moved)
 
 
 def _plant(version: Path) -> None:

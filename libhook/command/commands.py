@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The commands of ``libhook``, each a function from the machine and its options to an exit code."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from libhook import __version__
+from libhook.command import report, views
+from libhook.command.terminal import Help, complain, read, seconds, show
+from libhook.effects.child import Deadline
+from libhook.effects.log import Log
+from libhook.effects.state import State
+from libhook.errors import BadInput, DeadlineExpired, LibhookError, printable
+from libhook.facts import event
+from libhook.facts.address import PciAddress
+from libhook.facts.config import Config
+from libhook.facts.domain import Domain
+from libhook.facts.machine import Machine
+from libhook.history import options as history_options
+from libhook.hotplug import plug, unplug
+from libhook.hotplug.halfplugged import foretell, settle_abandoned
+from libhook.hotplug.hypervisor import DEFAULT_URI, Hypervisor
+from libhook.hotplug.interrupts import Interrupts
+from libhook.hotplug.notify import ServiceManager
+from libhook.hotplug.parts import abandoned
+from libhook.hotplug.request import Request
+from libhook.hotplug.watch import Watcher
+from libhook.hotplug.watching import Connection
+from libhook.look import processes
+from libhook.run import plan
+from libhook.story import giveback, life
+from libhook.story.session import Session, load_config, make_state
+from libhook.story.tidy import tidy
+from libhook.xml import domxml
+
+Command = Callable[[Machine, argparse.Namespace], int]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="libhook",
+        description="Hands PCI devices to libvirt's guests, takes them back, and records both truthfully.",
+        epilog="Exit codes: 0 done; 1 refused or failed, the reason on stderr; 2 usage.",
+        formatter_class=Help,
+    )
+    top.add_argument("--version", action="version", version=f"libhook {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, command: Command, text: str, *, as_json: bool = True) -> argparse.ArgumentParser:
+        sentence = text[0].upper() + text[1:] + "."
+        added = commands.add_parser(name, help=text, description=sentence, formatter_class=Help)
+        if as_json:
+            added.add_argument("--json", action="store_true", help="print JSON, and nothing else, to stdout")
+        added.set_defaults(command=command)
+        return added
+
+    xml = "domain XML: a file, or - for stdin"
+    add("inspect", inspect, "a guest's host devices, and the audit record of each").add_argument(
+        "xml", metavar="XML", help=xml
+    )
+    planned = add("plan", show_plan, "what an event would write and record on this host now; changes nothing")
+    planned.epilog = "Of a running guest it is the next start. Exit code 1 where a start would be refused."
+    planned.add_argument("xml", metavar="XML", help=xml)
+    acting = [name for name, operation in event.OPERATIONS.items() if operation.acts]
+    planned.add_argument(
+        "--event", metavar="OPERATION", choices=acting, default="prepare", help=f"one of {', '.join(acting)}; the first"
+        " is the default",
+    )  # fmt: skip
+    add("devices", devices, "the host's IOMMU groups: device, driver, what uses it, which guest has it")
+    add("status", status, "what is held for which guest, and what recover would do")
+    recovering = add("recover", recover, "give back what dead processes left", as_json=False)
+    recovering.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    for verb, command, text in (
+        ("attach", attach, "plug a host device into a guest that runs, with the checks and the record of a start"),
+        ("detach", detach, "plug a host device out, wait for the guest to let go, and give it back to the host"),
+    ):
+        plugging = add(verb, command, text, as_json=False)
+        plugging.add_argument("guest", metavar="DOMAIN", help="the guest's name, UUID or number")
+        plugging.add_argument("xml", metavar="DEVICE-XML", help="the device's XML: a file, or - for stdin")
+        plugging.add_argument("--live", action="store_true", help="the guest that runs (default where it does)")
+        plugging.add_argument("--config", action="store_true", help="its configuration, from the next start on")
+        plugging.add_argument(
+            "--timeout",
+            type=seconds,
+            default=30.0,
+            metavar="SECONDS",
+            help="how long libvirt and the guest may take to answer (default: 30)",
+        )
+        plugging.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        plugging.add_argument("-c", "--connect", default=DEFAULT_URI, metavar="URI", help=f"default: {DEFAULT_URI}")
+    watching = add(
+        "watch", watch, "record what other clients plug in and out; the service libhook-watch", as_json=False
+    )
+    watching.add_argument("-c", "--connect", default=DEFAULT_URI, metavar="URI", help=f"default: {DEFAULT_URI}")
+    history_options.add(
+        add("history", history, "which guest had which device when, from the audit trail", as_json=False)
+    )
+    add("doctor", doctor, "whether libhook works here, and what to do where it does not; changes nothing")
+    add("demo", demo, "one guest's life on a simulated host; changes nothing here", as_json=False)
+    hook = commands.add_parser(
+        "hook",
+        help="what libvirtd runs: NAME OPERATION SUBOPERATION EXTRA, XML on stdin",
+        usage=f"libhook hook NAME OPERATION\n{'':15}SUBOPERATION EXTRA <XML",
+        description="One event, as libvirtd calls its hook. With LIBHOOK_DRY_RUN=1 in the environment it says what it"
+        " would do, and does nothing.",
+        formatter_class=Help,
+    )
+    hook.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return top
+
+
+def inspect(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook inspect XML``: the records are those that the guest's configuration asks for."""
+    domain = _read_domain(options.xml, every_kind=True)
+    try:
+        config = load_config(machine, domain.name, domain.uuid)
+    except LibhookError as error:
+        print(f"{error.line}; shown with the defaults", file=sys.stderr)
+        config = Config()
+    style = config.audit_record
+    domain = _session(machine, Log(machine), config).with_extra(domain)
+    show(report.inspect_json(domain, style) if options.json else report.inspect_text(domain, style))
+    return 0
+
+
+def show_plan(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook plan XML``: exit code 1 when the start would be refused, with what ``virsh start`` would say."""
+    domain = _read_domain(options.xml)
+    session = _session(machine, Log(machine), load_config(machine, domain.name, domain.uuid))
+    wanted = event.Event(domain.name, event.OPERATIONS[options.event], "-")
+    found = plan(session, wanted, domain)
+    if options.json:
+        show(views.plan_json(found))
+    else:
+        show(list(found.describe()) or [f"nothing to do at {options.event}"])
+    return complain([life.shown(found.refusals)] if found.refusals else [])
+
+
+def devices(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook devices``."""
+    folder = f"{machine.sys}/bus/pci/devices"
+    addresses = []
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        with suppress(BadInput):
+            addresses.append(PciAddress.parse(name))
+    session = _session(machine, Log(machine), Config())
+    host = session.look(sorted(addresses))
+    if options.json:
+        show(views.devices_json(host))
+    else:
+        show(views.devices_text(host) or ["no PCI devices"])
+    return 0
+
+
+def status(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook status``."""
+    session = _session(machine, Log(machine), Config())
+    found, broken = giveback.records(session)
+    left = {held.uuid: [device.key for device in abandoned(session, held)] for held, _ in found}
+    if options.json:
+        show(views.status_json(found, left))
+    elif found or not broken:
+        show(views.status_text(found, left) or ["nothing is held"])
+    return complain(broken)
+
+
+def recover(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook recover``: exit code 1 when something could not be given back."""
+    with Log(machine, operation="recover") as log:
+        session = _session(machine, log, Config())
+        found, broken = giveback.records(session)
+        code = complain(broken)
+        for held, alive in found:
+            name = printable(held.name)
+            session = session.for_record(held)
+            session = session._replace(deadline=Deadline.after(session.config.write_deadline))
+            if alive and abandoned(session, held):
+                if options.dry_run:
+                    show([f"{name}: left alone, {alive}; but", *(f"  {line}" for line in foretell(session, held))])
+                elif reason := settle_abandoned(session, held):
+                    print(f"{name}: not settled: {printable(reason)}", file=sys.stderr)
+                    code = 1
+                else:
+                    print(f"{name}: what was left half plugged is settled")
+            elif alive:
+                print(f"{name}: left alone, {alive}")
+            elif options.dry_run:
+                hanging = session.state.in_flight() & {move.device for move in held.moves}
+                head = f"{name}: would be given back{', but for what hangs' if hanging else ''}"
+                show([head, *(f"  {line}" for line in session.plan_release(held).describe())])
+            elif reason := giveback.settle(session, held.uuid):
+                print(f"{name}: not given back: {printable(reason)}", file=sys.stderr)
+                code = 1
+            else:
+                print(f"{name}: given back")
+        if not found and not broken:
+            print("nothing is held")
+        if not options.dry_run:
+            tidy(session.state)
+    return code
+
+
+def history(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook history``."""
+    from libhook.history.command import run
+
+    return run(machine.root, options)
+
+
+def doctor(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook doctor``: exit code 1 where something keeps it from working."""
+    from libhook.command.doctor import examine
+
+    if os.geteuid() != 0 and not machine.root:
+        raise LibhookError("the hook of anybody else does nothing, and its trail is root's", "run it as root")
+    findings = examine(_session(machine, Log(machine), Config()))
+    lines = [finding.line for finding in findings]
+    show({"findings": [finding._asdict() for finding in findings]} if options.json else lines)
+    failed = "; ".join(finding.what for finding in findings if finding.level == "fail")
+    return complain([printable(f"libhook does not work here: {failed}")] if failed else [])
+
+
+def demo(_machine: Machine, _options: argparse.Namespace) -> int:
+    """``libhook demo``."""
+    from libhook.simulation.demo import play_demo
+
+    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    launcher = os.path.join(top, "hooks", "qemu")
+    if reason := play_demo(launcher, sys.stdout):
+        raise LibhookError(f"the demo failed: {reason}", "run install.sh again; if that does not help, report it")
+    return 0
+
+
+def attach(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook attach DOMAIN DEVICE-XML``."""
+    return _plug(machine, options, plug.attach)
+
+
+def detach(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook detach DOMAIN DEVICE-XML``: exit code 1 when the guest keeps it, or it did not come back."""
+    return _plug(machine, options, unplug.detach)
+
+
+def _plug(machine: Machine, options: argparse.Namespace, work: Callable[..., Iterator[str]]) -> int:
+    document = read(options.xml, "a file with a device's XML")
+    request = Request(options.guest, document, options.live, options.config, options.timeout, options.dry_run)
+    state = State(machine)
+    with Interrupts() as interrupts, Log(machine, operation=work.__name__) as log:
+        hypervisor = Hypervisor(options.connect, interrupts, state.mark_of(processes.own(machine)))
+        for line in work(machine, log, hypervisor, request):
+            print(line)
+    return 0
+
+
+def watch(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook watch``: until it is told to stop."""
+    if os.geteuid() != 0:
+        raise LibhookError("the audit trail and the devices are root's", "run it as root")
+    state = make_state(machine)
+    connection = Connection(options.connect, ServiceManager(os.environ))
+    tell = show if sys.stdout.isatty() else (lambda _: None)
+    try:
+        with state.locked(["watch"], Deadline.after(0)):
+            tell([f"watching {options.connect} until Ctrl-C; what happens is told here and in the journal"])
+            connection.run(Watcher(machine, connection.look, connection.alive, tell))
+    except DeadlineExpired:
+        raise LibhookError("another watch runs already", "systemctl status libhook-watch") from None
+    return 0
+
+
+def _session(machine: Machine, log: Log, config: Config) -> Session:
+    return Session(machine, State(machine), log, config, Deadline.after(config.write_deadline), os.getppid())
+
+
+def _read_domain(path: str, *, every_kind: bool = False) -> Domain:
+    """The guest; what was passed over in its XML is said on stderr."""
+    domain = domxml.parse(read(path, "a file with a domain's XML"), every_kind=every_kind)
+    for warning in domain.warnings:
+        print(printable(f"passed over: {warning}"), file=sys.stderr)
+    return domain

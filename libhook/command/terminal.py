@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the commands read, print and take: files or stdin, JSON or lines, help that fits, seconds."""
+
+import argparse
+import json
+import sys
+import textwrap
+
+from libhook.errors import LibhookError
+from libhook.xml.prolog import MAX_BYTES
+
+_LARGEST = MAX_BYTES + 1
+_MOST_SECONDS = 3600
+
+
+class Help(argparse.HelpFormatter):
+    """Breaks no line at a hyphen: libhook-watch and week-ago are typed as they stand."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(indent + line for line in self._split_lines(text, width - len(indent)))
+
+
+def seconds(text: str) -> float:
+    """An option's value, more than 0 and at most an hour."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds between 0 and {_MOST_SECONDS}")
+    return value
+
+
+def complain(broken: list[str]) -> int:
+    """What is wrong, each in one line on stderr; 1 when there is anything."""
+    for line in broken:
+        print(line, file=sys.stderr)
+    return 1 if broken else 0
+
+
+def read(path: str, what: str) -> bytes:
+    """A file, or stdin for ``-``, but no more than can be parsed; ``what`` it should have been, for the error."""
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read(_LARGEST)
+        with open(path, "rb") as file:
+            return file.read(_LARGEST)
+    except OSError as error:
+        raise LibhookError(f"{path}: {error.strerror}", f"name {what}, or - for stdin") from None
+
+
+def show(what: dict[str, object] | list[object] | list[str]) -> None:
+    """Lines for people, anything else as JSON."""
+    if isinstance(what, list) and all(isinstance(line, str) for line in what):
+        for line in what:
+            print(line)
+    else:
+        print(json.dumps(what, indent=2, ensure_ascii=True))

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What ``plan``, ``devices`` and ``status`` show, for programs and for people. Pure."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from libhook.errors import printable
+from libhook.facts.entry import Held, HeldDevice
+from libhook.facts.host import NO_CLASS, Host, PciDevice
+from libhook.facts.plan import Load, Move, Plan, Record, Refusal, Warn
+
+Json = dict[str, object]
+
+
+def plan_json(plan: Plan) -> Json:
+    """Each action with its kind, its facts and its ``lines``, those that the dry run prints."""
+    actions: list[Json] = []
+    for action in plan.actions:
+        lines = list(action.describe())
+        match action:
+            case Load(driver):
+                actions.append({"action": "load", "driver": driver, "lines": lines})
+            case Move():
+                writes = [{"path": f"/sys/{write.path}", "value": write.value} for write in action.writes]
+                fields = action.to_json()
+                fields["now"] = action.now._asdict()
+                fields["want"] = action.want._asdict()
+                writes = writes if action.by == "libhook" else []
+                actions.append({"action": "move", **fields, "writes": writes, "lines": lines})
+            case Record(device, text, success):
+                result = "success" if success else "failed"
+                actions.append({"action": "record", "device": device, "text": text, "result": result, "lines": lines})
+            case Refusal(device, reason, remedy):
+                actions.append(
+                    {"action": "refuse", "device": device, "reason": reason, "remedy": remedy, "lines": lines}
+                )
+            case Warn(message):
+                actions.append({"action": "warn", "message": message, "lines": lines})
+    return {"refused": bool(plan.refusals), "actions": actions}
+
+
+def devices_json(host: Host) -> Json:
+    """``groups``: number (null: in none) and devices, each with the facts that are named here."""
+    return {
+        "groups": [
+            {
+                "group": number,
+                "devices": [
+                    {
+                        "address": str(device.address),
+                        "class": None if device.pci_class == NO_CLASS else f"{device.pci_class:04x}",
+                        "driver": device.binding.driver,
+                        "override": device.binding.override or None,
+                        "guest": claim._asdict() if (claim := host.claims.get(device.address)) else None,
+                        "in_use": host.in_use.get(device.address),
+                        "uses": _uses(host, device),
+                        "hangs": device.address in host.in_flight,
+                        "pf": str(device.pf) if device.pf else None,
+                        "vfs": [str(vf) for vf in device.vfs],
+                    }
+                    for device in members
+                ],
+            }
+            for number, members in _grouped(host)
+        ]
+    }
+
+
+def devices_text(host: Host) -> list[str]:
+    """A tree: the group, below it its devices, and below a PF its VFs, but for those that share another group."""
+    lines = []
+    for number, members in _grouped(host):
+        on_top = [device for device in members if not _below_pf(host, device)]
+        if on_top:
+            lines.append("no IOMMU group" if number is None else f"IOMMU group {number}")
+        for device in on_top:
+            lines.append(f"  {_line(host, device)}")
+            vfs = (host.devices[vf] for vf in device.vfs if vf in host.devices)
+            lines += [f"    VF {_line(host, vf)}" for vf in vfs if _below_pf(host, vf)]
+    return lines
+
+
+def _below_pf(host: Host, device: PciDevice) -> bool:
+    """Whether it is shown below its PF: it is in the PF's group, or alone in its own."""
+    pf = host.devices.get(device.pf) if device.pf else None
+    if pf is None or device.group is None:
+        return pf is not None
+    return device.group == pf.group or len(host.groups.get(device.group, ())) == 1
+
+
+def _line(host: Host, device: PciDevice) -> str:
+    name = _CLASSES.get(device.pci_class, f"{device.pci_class:04x}")
+    return f"{device.address}  {name:<9} {device.binding.driver or '-'}{_remarks(host, device)}"
+
+
+_CLASSES = {
+    NO_CLASS: "?",
+    0x0100: "SCSI",
+    0x0101: "IDE",
+    0x0104: "RAID",
+    0x0106: "SATA",
+    0x0107: "SAS",
+    0x0108: "NVMe",
+    0x0180: "storage",
+    0x0200: "Ethernet",
+    0x0280: "network",
+    0x0300: "VGA",
+    0x0302: "3D",
+    0x0380: "display",
+    0x0401: "audio",
+    0x0403: "audio",
+    0x0600: "host",
+    0x0601: "ISA",
+    0x0604: "bridge",
+    0x0C03: "USB",
+    0x0C05: "SMBus",
+    0x1200: "accel",
+}
+
+
+def _grouped(host: Host) -> list[tuple[int | None, list[PciDevice]]]:
+    groups: dict[int | None, list[PciDevice]] = {}
+    for address in sorted(host.devices):
+        device = host.devices[address]
+        groups.setdefault(device.group, []).append(device)
+    return sorted(groups.items(), key=lambda entry: (entry[0] is None, entry[0] or 0))
+
+
+def _remarks(host: Host, device: PciDevice) -> str:
+    remarks = []
+    if device.pf and not _below_pf(host, device):
+        remarks.append(f"VF of {device.pf}")
+    elif device.pf and device.group != host.devices[device.pf].group:
+        remarks.append(f"IOMMU group {device.group}")
+    if device.binding.override:
+        remarks.append(f"override {device.binding.override}")
+    if claim := host.claims.get(device.address):
+        remarks.append(f"guest {printable(claim.name)}")
+    if using := host.in_use.get(device.address):
+        remarks.append(f"open in {using}")
+    remarks += map(printable, _uses(host, device))
+    if device.address in host.in_flight:
+        remarks.append("hangs in a kernel write")
+    return f"  [{', '.join(remarks)}]" if remarks else ""
+
+
+def _uses(host: Host, device: PciDevice) -> list[str]:
+    """What would be torn away with it, a guest's or the host's own."""
+    tenants = host.tenants.get(device.address, ())
+    own = [use.what for use in host.uses.get(device.address, ())]
+    return [*(f"{tenant.what} behind it is held by the guest {tenant.claim.name}" for tenant in tenants), *own]
+
+
+def status_json(records: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]]) -> Json:
+    """``guests``: each record, and ``recoverable`` with what keeps it from that.
+
+    ``abandoned``: devices of a guest that runs that nobody sees to any more, by ``left``: uuid to keys.
+    """
+    return {
+        "guests": [
+            {
+                **held.to_json(),
+                "recoverable": alive is None,
+                "reason": alive,
+                "abandoned": sorted(left.get(held.uuid, ())),
+            }
+            for held, alive in records
+        ]
+    }
+
+
+def status_text(records: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]]) -> list[str]:
+    """A guest and its devices, then what recover would do with them."""
+    lines = []
+    for held, alive in records:
+        lines.append(f"{printable(held.name)}  {held.uuid}  {held.phase}")
+        abandoned = left.get(held.uuid, ()) if alive else ()
+        for device in held.devices:
+            move = device.move
+            way = f"{move.now.driver or 'no driver'} -> {move.want.driver}" if move else "not moved"
+            remark = _state(device, device.key in abandoned)
+            lines.append(f"  {device.kind} {printable(device.address)}  {way}{remark and f'  [{remark}]'}")
+        does = "gives it back" if held.moves else "settles it"
+        when = " once its driver lets go" if any(device.wedged for device in held.devices) else ""
+        rest = f"settles {', '.join(sorted(abandoned))}; else " if abandoned else ""
+        lines.append(f"  recover: {rest}{f'leaves it, {alive}' if alive else f'{does}{when}'}")
+    return lines
+
+
+def _state(device: HeldDevice, abandoned: bool) -> str:
+    if device.wedged:
+        return "hangs"
+    if abandoned:
+        return "not back" if device.recorded in ("failed", "unreturned") else "half plugged, nobody is at it"
+    if device.plugging:
+        return f"being plugged {'in' if device.recorded == 'nothing' else 'out'} by pid {device.plugging.pid}"
+    return "" if device.audited else "taken along"

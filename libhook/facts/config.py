@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""TOML text to Config. Every default is safe; a key or a value that is not known is an error that names it."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Literal, NamedTuple
+
+from libhook.errors import BadInput
+from libhook.facts.host import is_driver_name
+
+_FILE = "/etc/libhook/config.toml"
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "siblings": ("refuse", "bind"),
+    "audit.record": ("libvirt", "2011"),
+    "preflight.storage": ("refuse", "warn", "off"),
+    "preflight.network": ("refuse", "warn", "off"),
+    "preflight.display": ("refuse", "warn", "off"),
+    "preflight.usb": ("refuse", "warn", "off"),
+}
+_SWITCHES = ("dry_run", "bind_managed", "audit.required", "audit.extra")
+_SECONDS = ("write_deadline", "holder_wait")
+_KNOWN = (*_CHOICES, *_SWITCHES, *_SECONDS, "driver")
+_MOST_SECONDS = 3600.0
+
+
+Strictness = Literal["refuse", "warn", "off"]
+
+
+class Config(NamedTuple):
+    """The settings of one guest."""
+
+    dry_run: bool = False
+    bind_managed: bool = False
+    driver: str = "auto"
+    siblings: Literal["refuse", "bind"] = "refuse"
+    write_deadline: float = 30.0
+    holder_wait: float = 10.0
+    audit_record: Literal["libvirt", "2011"] = "libvirt"
+    audit_required: bool = False
+    audit_extra: bool = False
+    preflight_storage: Strictness = "refuse"
+    preflight_network: Strictness = "refuse"
+    preflight_display: Strictness = "refuse"
+    preflight_usb: Strictness = "refuse"
+
+
+def parse(text: str, name: str = "", uuid: str = "") -> Config:
+    """The configuration as it holds for the guest of this name and UUID.
+
+    The most specific section wins, key by key: UUID, exact name, glob (the longest pattern first), top level.
+    BadInput names the key, and the line where TOML itself is broken.
+    """
+    settings, sections = _settings(text)
+    matching = []
+    for pattern, own in sections.items():
+        if _is_uuid(pattern.lower()):  # also where a guest is called so
+            if pattern.lower() == uuid:
+                matching.append(((True, False, 0), own))
+            continue
+        exact = pattern == name
+        if not exact and any(character in pattern for character in "*?["):
+            # Consent to risk must name one guest: a pattern written once catches guests made later.
+            for key in own:
+                if _relaxes(key, own[key]):
+                    raise BadInput(
+                        f"{_FILE}: {_section(pattern)}{key} may not be set for a pattern",
+                        "name one guest, by its exact name or UUID",
+                    )
+        if exact or fnmatchcase(name, pattern):
+            matching.append(((False, exact, len(pattern)), own))
+    for _, own in sorted(matching, key=lambda match: match[0]):
+        settings.update(own)
+    return Config(**{key.replace(".", "_"): value for key, value in settings.items()})
+
+
+class Overview(NamedTuple):
+    """What the whole file says, whichever guest it is for. Each setting is written with its section."""
+
+    is_default: bool
+    """Nothing in it differs from the defaults."""
+    relaxed: tuple[str, ...]
+    """Each refusal that it lifts: ``domains."win11".siblings = "bind"``."""
+    dry: tuple[str, ...]
+    """Each ``dry_run = true``."""
+    wet: tuple[str, ...]
+    """Each ``dry_run = false``, which a section may say where the top level says true."""
+    requires_trail: bool
+    """Some guest does not start without the audit trail."""
+
+
+def overview(text: str) -> Overview:
+    """Of a configuration that parse() has found no fault with."""
+    settings, sections = _settings(text)
+    every = [("", key, value) for key, value in settings.items()]
+    every += [(_section(pattern), key, value) for pattern, own in sections.items() for key, value in own.items()]
+    defaults = Config()._asdict()
+    return Overview(
+        is_default=all(value == defaults[key.replace(".", "_")] for _, key, value in every),
+        relaxed=tuple(f'{where}{key} = "{value}"' for where, key, value in every if _relaxes(key, value)),
+        dry=tuple(f"{where}dry_run = true" for where, key, value in every if (key, value) == ("dry_run", True)),
+        wet=tuple(f"{where}dry_run = false" for where, key, value in every if (key, value) == ("dry_run", False)),
+        requires_trail=any((key, value) == ("audit.required", True) for _, key, value in every),
+    )
+
+
+def _settings(text: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The settings of the top level, and those of each section by its pattern. BadInput where one is wrong."""
+    import tomllib  # 12 ms, and most hosts have no configuration
+
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # besides its own, a number or a nesting that Python will not have
+        raise BadInput(f"{_FILE}: {error}") from None
+    sections = document.pop("domains", {})
+    if not isinstance(sections, dict):
+        raise BadInput(f"{_FILE}: domains must be sections", 'write [domains."NAME"]')
+    settings = _checked(document, "")
+    for pattern, section in sections.items():
+        where = _section(pattern)
+        if not isinstance(section, dict):
+            raise BadInput(f"{_FILE}: {where[:-1]} must be a section", f"write [{where[:-1]}]")
+        sections[pattern] = _checked(section, where)
+    return settings, sections
+
+
+def _section(pattern: str) -> str:
+    """How a section's settings are named before their key."""
+    return f'domains."{pattern}".'
+
+
+def _relaxes(key: str, value: object) -> bool:
+    """Whether it consents to a risk that is refused otherwise."""
+    return (key == "siblings" or key.startswith("preflight.")) and value != "refuse"
+
+
+def _is_uuid(pattern: str) -> bool:
+    """In the form libvirt writes: 8-4-4-4-12 lower-case hexadecimal digits."""
+    return [len(part) for part in pattern.split("-")] == [8, 4, 4, 4, 12] and set(pattern) <= set("0123456789abcdef-")
+
+
+def _checked(section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The keys of one section, ``audit`` and ``preflight`` flattened, each of its type."""
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        if key in ("audit", "preflight") and isinstance(value, dict):
+            flat.update({f"{key}.{inner}": inner_value for inner, inner_value in value.items()})
+        else:
+            flat[key] = value
+    for key, value in flat.items():
+        if key not in _KNOWN:
+            raise BadInput(f"{_FILE}: unknown key {where}{key}", f"known are {', '.join(sorted(_KNOWN))}")
+        wanted = _expectation(key, value)
+        if wanted:
+            raise BadInput(f"{_FILE}: {where}{key} is {_shown(value)}", f"it must be {wanted}")
+        if key in _SECONDS:
+            flat[key] = float(value)
+    return flat
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, (dict, list)):  # no key has one, and repr fails on one that is nested too deep
+        return "a section" if isinstance(value, dict) else "a list"
+    try:
+        return repr(value)
+    except ValueError:  # a whole number of thousands of digits, which hexadecimal may give
+        return "a number without end"
+
+
+def _expectation(key: str, value: object) -> str:
+    """What the value should have been, or "" when it is right."""
+    if key in _CHOICES:
+        return "" if value in _CHOICES[key] else " or ".join(f'"{choice}"' for choice in _CHOICES[key])
+    if key in _SWITCHES:
+        return "" if isinstance(value, bool) else "true or false"
+    if key in _SECONDS:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return "" if number and 0 < value <= _MOST_SECONDS else f"seconds, more than 0 and at most {_MOST_SECONDS:.0f}"  # type: ignore[operator]
+    return "" if isinstance(value, str) and is_driver_name(value) else 'a driver\'s name, or "auto"'

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Disks that the kernel itself has open and has not claimed: behind loop devices, and exported to other machines.
+
+Opening such a disk exclusively succeeds, and no process has its node open. loop keeps a plain file (drivers/block/
+loop.c), nvmet opens a disk without a holder and of a controller keeps only a reference (drivers/nvme/target,
+io-cmd-bdev.c and passthru.c), LIO's fileio and the USB gadget open a file (target_core_file.c, f_mass_storage.c). LIO's
+iblock and pscsi do claim their disk.
+
+A path in configfs was written by root. What a loop device shows may be chosen by a user (udisks sets one up for any
+file, which the user's own mount namespace may call /dev/sda): so the kernel is asked whether it is that disk.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from libhook.effects import child
+from libhook.effects.child import Deadline
+from libhook.effects.tracks import Late, Step, Track, run
+from libhook.errors import DeadlineExpired
+from libhook.facts.machine import Machine
+from libhook.look.nodes import Node
+
+_AT_ONCE = 32
+_PATIENCE = 1.0
+"""Seconds for what is only shown, and for as many loop devices as are asked at once."""
+_NONE = (errno.ENODEV, errno.ENXIO, errno.ENOENT)
+"""Something else is behind the loop device, or nothing, or there is no such device any more."""
+_REMOVED = " (deleted)"
+
+
+class Export(NamedTuple):
+    """What has a disk open."""
+
+    name: str
+    """``nvme0n1``"""
+    what: str
+    """``behind /dev/loop3``, ``exported by nvmet as …``."""
+    loop: str = ""
+    """``/dev/loop3``, where it is one."""
+
+
+def of_nodes(machine: Machine, found: Iterable[Node], deadline: Deadline, *, must_see: bool) -> dict[str, list[str]]:
+    """What has them open, for the name of each of these nodes that is one of a disk, or of its controller.
+
+    With ``must_see`` it is a DeadlineExpired where nobody can say it in time.
+    """
+    nodes = {node.name: node for node in found if node.kind in ("block", "nvme")}
+    if not nodes:
+        return {}
+    until = deadline if must_see else min(deadline, Deadline.after(_PATIENCE))
+    said = child.lines(partial(_tell, machine, frozenset(nodes)), until)
+    if said[-1:] != [""] and must_see:
+        raise DeadlineExpired(
+            "the kernel does not say which disks it exports, so that a disk may be in use",
+            "look into /sys/kernel/config",
+        )
+    exports = [Export(*json.loads(line)) for line in said if line]
+    false = _false_loops(machine, [export for export in exports if export.loop], nodes, deadline)
+    uses: dict[str, list[str]] = {}
+    for export in exports:
+        if export not in false:
+            uses.setdefault(export.name, []).append(export.what)
+    return uses
+
+
+def _false_loops(
+    machine: Machine, loops: list[Export], nodes: dict[str, Node], deadline: Deadline
+) -> frozenset[Export]:
+    """Those that have something else behind them, which only is called like the disk."""
+    false = []
+    for at in range(0, len(loops), _AT_ONCE):
+        some = loops[at : at + _AT_ONCE]
+        patience = min(deadline, Deadline.after(_PATIENCE))
+        answers = run((_is_false(machine, one, nodes[one.name]) for one in some), patience)
+        false += [one for one, answer in zip(some, answers, strict=True) if answer]
+    return frozenset(false)
+
+
+def _is_false(machine: Machine, export: Export, node: Node) -> Track[bool]:
+    try:
+        code = yield Step(partial(machine.kernel.expect_behind_loop, export.loop, _text(f"{node.folder}/dev")))
+    except Late as late:  # only a file system that a user has mounted does not answer: then it is no disk
+        return late.on_its_way
+    return code in _NONE
+
+
+def _tell(machine: Machine, names: frozenset[str], say: Callable[[bytes], None]) -> None:
+    for export in _all(machine):
+        if export.name in names:
+            say(json.dumps(export).encode())
+    say(b"")
+
+
+def _all(machine: Machine) -> Iterator[Export]:
+    for name in _names(f"{machine.sys}/block"):
+        if name.startswith("loop") and (path := _text(f"{machine.sys}/block/{name}/loop/backing_file")):
+            # By its last part: a container may have the disk's node elsewhere.
+            yield Export(os.path.basename(path.removesuffix(_REMOVED)), f"behind /dev/{name}", f"/dev/{name}")
+    config = f"{machine.sys}/kernel/config"
+    for subsystem in _names(f"{config}/nvmet/subsystems"):
+        folder = f"{config}/nvmet/subsystems/{subsystem}"
+        for part in ("passthru", *(f"namespaces/{number}" for number in _names(f"{folder}/namespaces"))):
+            if _text(f"{folder}/{part}/enable") == "1":
+                yield from _exported(machine, f"{folder}/{part}/device_path", f"nvmet as {subsystem}")
+    for hba, name in _pairs(f"{config}/target/core"):
+        yield from _exported(machine, f"{config}/target/core/{hba}/{name}/udev_path", f"LIO as {hba}/{name}")
+    for gadget in _names(f"{config}/usb_gadget"):
+        folder = f"{config}/usb_gadget/{gadget}/functions"
+        for function, lun in _pairs(folder):
+            yield from _exported(machine, f"{folder}/{function}/{lun}/file", f"the USB gadget {gadget}")
+
+
+def _pairs(folder: str) -> Iterator[tuple[str, str]]:
+    return ((name, below) for name in _names(folder) for below in _names(f"{folder}/{name}"))
+
+
+def _exported(machine: Machine, attribute: str, by: str) -> Iterator[Export]:
+    """Of a file on a file system nothing need be known: that is mounted."""
+    path = _text(attribute)
+    if path.startswith("/dev/"):
+        real = os.path.realpath(f"{machine.root}{path}")  # mostly /dev/disk/by-id/…
+        if os.path.dirname(real) == os.path.realpath(f"{machine.root}/dev"):
+            yield Export(os.path.basename(real), f"exported by {by}")
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return os.fsdecode(file.read(4096)).strip()
+    except OSError:
+        return ""

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Reads what ``audit.extra`` adds to a device's records. Links and attributes that take no lock."""
+
+import os
+
+from libhook.facts.domain import NO_DRIVER, Extra, HostDevice
+from libhook.facts.machine import Machine
+from libhook.look import sysfs
+
+
+def of_device(machine: Machine, device: HostDevice, *, before: bool) -> Extra:
+    """What is known of it now; ``before`` says that it is not handed over yet, so that its driver is the host's."""
+    if device.kind == "usb":
+        named = device.hint if device.source == "hostdev" and "?" not in device.hint else ""
+        return Extra(ids=_usb_ids(machine, device.address) or named)
+    if device.pci is None or not sysfs.exists(machine, device.pci):
+        return Extra()
+    group = sysfs.group(machine, device.pci)
+    driver = ""
+    if before or not sysfs.on_vfio(machine, device.pci):
+        driver = sysfs.driver(machine, device.pci) or NO_DRIVER
+    return Extra(driver, "" if group is None else str(group), sysfs.ids(machine, device.pci))
+
+
+def _usb_ids(machine: Machine, address: str) -> str:
+    """Vendor and product of the USB device with this bus and number; "" where there is none."""
+    folder = f"{machine.sys}/bus/usb/devices"
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        bus, number = (_text(f"{folder}/{name}/{part}") for part in ("busnum", "devnum"))
+        if bus.isdigit() and number.isdigit() and f"{int(bus):03d}.{int(number):03d}" == address:
+            return ":".join(_text(f"{folder}/{name}/{part}") for part in ("idVendor", "idProduct"))
+    return ""
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(64).decode("ascii", "replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Who has a device open: seen, not believed.
+
+A path in /proc/PID/fd is what that process says: anybody may name a node that he may not open (O_PATH), or put a file
+of that path into a /dev of his own. So a holder is one whose open file is the device, by the kernel's number for it.
+That also finds a container that has the node under another path, and QEMU once libvirt has removed the node.
+Who has a vfio group is asked of vfio itself first. A child looks, until a deadline.
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
+
+from libhook.effects.child import Deadline
+from libhook.effects.tracks import Late, Paper, Step, Track, paper, run
+from libhook.errors import DeadlineExpired, LibhookError, printable, remedy_of
+from libhook.facts.address import PciAddress
+from libhook.facts.machine import Machine
+from libhook.look import openfiles
+from libhook.look.nodes import GROUP, Node, device_number
+from libhook.look.openfiles import Found
+
+_LET_GO = frozenset(("sound", "input", "hidraw", "usb", "usbmisc"))
+"""Kinds of nodes that are taken from who has them open: docs/decisions.md says on what grounds."""
+_UNSEEN = "who has {} open cannot be seen"
+
+
+class Holder(NamedTuple):
+    """A process with a node open."""
+
+    pid: int
+    name: str
+    node: str
+
+    def __str__(self) -> str:
+        """``Xorg (pid 812, /dev/dri/card0)``, printable."""
+        return printable(f"{self.name} (pid {self.pid}, {self.node})")
+
+
+class Nodes(NamedTuple):
+    """What must not be open when a device is unbound."""
+
+    paths: Mapping[str, str]
+    """By the kernel's number, ``c 226:0``: ``/dev/dri/card0``."""
+    groups: Mapping[str, str]
+    """Of those the IOMMU groups', whose state vfio itself says: the device's, and of what is below it."""
+    answered: frozenset[str]
+    """Those of which the groups' state says all: the groups' own, and of a device that a vfio driver has its own."""
+
+
+def in_the_way(machine: Machine, address: PciAddress, found: Iterable[Node]) -> Nodes:
+    """Of all nodes that were found below a device those that must not be open, and vfio's own."""
+    mine = {node.device: node.path for node in found if node.device and node.kind not in _LET_GO}
+    groups = {node.device: node.path for node in found if node.device and node.kind == GROUP}
+    of_group, of_device = _vfio_nodes(machine, address)
+    return Nodes(mine | of_group | of_device, groups | of_group, frozenset((*groups, *of_group, *of_device)))
+
+
+def of_vfio(machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline) -> dict[PciAddress, str]:
+    """For each device on a vfio driver whose own node or whose group's is open: by whom.
+
+    vfio is not asked: whoever opens a group at that very moment, as QEMU, would be refused it.
+    """
+    wanted: dict[str, str] = {}
+    of_device: dict[str, list[PciAddress]] = {}
+    for address in addresses:
+        for number, path in (pair for nodes in _vfio_nodes(machine, address) for pair in nodes.items()):
+            wanted[number] = path
+            of_device.setdefault(path, []).append(address)
+    held: dict[PciAddress, str] = {}
+    for holder in of_nodes(machine, wanted, deadline):
+        for address in of_device[holder.node]:
+            held.setdefault(address, str(holder))
+    return held
+
+
+def _vfio_nodes(machine: Machine, address: PciAddress) -> tuple[dict[str, str], dict[str, str]]:
+    """Of a device that a vfio driver has, by number: ``/dev/vfio/7``; and, since 6.6, ``/dev/vfio/devices/vfio0``."""
+    folder = f"{machine.sys}/bus/pci/devices/{address}"
+    names, of_group, of_device = list[str](), dict[str, str](), dict[str, str]()
+    with suppress(OSError):
+        names = os.listdir(f"{folder}/vfio-dev")
+    for name in names:
+        if number := device_number(f"{folder}/vfio-dev/{name}"):
+            of_device[number] = f"/dev/vfio/devices/{name}"
+    with suppress(OSError):
+        if names or "vfio" in os.path.basename(os.readlink(f"{folder}/driver")):
+            group = os.path.basename(os.readlink(f"{folder}/iommu_group"))
+            for name in (group, f"noiommu-{group}"):
+                if number := device_number(f"{machine.sys}/class/vfio/{name}"):
+                    of_group[number] = f"/dev/vfio/{name}"
+    return of_group, of_device
+
+
+def of_nodes(
+    machine: Machine, wanted: Mapping[str, str], deadline: Deadline, *, must_see: bool = False
+) -> tuple[Holder, ...]:
+    """Each process once for each of these nodes, by number, that it has open. No node: nobody looks.
+
+    DeadlineExpired where that could not be seen in time. With ``must_see``, for who would hand a device over, a process
+    whose files cannot be seen is a LibhookError.
+    """
+    with paper() as sheet:
+        (code,) = run([_look(machine, wanted, sheet)], deadline)
+        return _holders(machine, wanted, sheet, code, must_see)
+
+
+def known_now(machine: Machine, wanted: Mapping[str, str], deadline: Deadline) -> tuple[Holder, ...]:
+    """The same to name them: as many as can be seen in that time."""
+    with paper() as sheet:
+        run([_look(machine, wanted, sheet)], deadline)
+        return _named(machine, wanted, openfiles.heard(sheet.lines()))
+
+
+def who_is_in_the_way(machine: Machine, nodes: Nodes, *, must_see: bool) -> Track[str]:
+    """Who has a device open that is about to be unbound, to be read; "" when nobody. As a track, so may throw Late.
+
+    vfio is asked first: it refuses a group exactly while somebody has it, or a device of it. /proc then says who.
+    """
+    busy, silent = "", False
+    for number, path in nodes.groups.items():
+        code = yield Step(partial(machine.kernel.open_group, path, number), looks=True)
+        busy = path if code == errno.EBUSY else busy
+        silent = silent or code not in (0, errno.EBUSY)
+    if not (busy or silent) and nodes.paths.keys() <= nodes.answered:
+        return ""
+    with paper() as sheet:
+        code = yield _step(machine, nodes.paths, sheet)
+        holders = _holders(machine, nodes.paths, sheet, code, must_see and not busy)
+    if busy and not holders:
+        return f"a process that does not show it ({busy})"
+    return ", ".join(map(str, holders))
+
+
+def _look(machine: Machine, wanted: Mapping[str, str], sheet: Paper) -> Track[int]:
+    if not wanted:
+        return 0
+    try:
+        return (yield _step(machine, wanted, sheet))
+    except Late:
+        return errno.ETIMEDOUT
+
+
+def _step(machine: Machine, wanted: Mapping[str, str], sheet: Paper) -> Step:
+    return Step(partial(openfiles.scan, machine, wanted, sheet.descriptor), keep=sheet.descriptor, looks=True)
+
+
+def _holders(
+    machine: Machine, wanted: Mapping[str, str], sheet: Paper, code: int, must_see: bool
+) -> tuple[Holder, ...]:
+    found = openfiles.heard(sheet.lines())
+    holders = _named(machine, wanted, found)
+    if code and not holders:
+        what = _UNSEEN.format(", ".join(sorted(wanted.values())))
+        if code == errno.ETIMEDOUT:
+            raise DeadlineExpired(f"{what} in time", "try again, or allow more with write_deadline")
+        raise LibhookError(f"{what} ({os.strerror(code)})", remedy_of(OSError(code, "")))
+    if must_see and found.hidden:
+        pid, code = found.hidden[0]
+        what = f"what {_name(machine, pid)} (pid {pid}) has open cannot be seen ({os.strerror(code)})"
+        denied = code in (errno.EACCES, errno.EPERM)
+        raise LibhookError(
+            what, "run it as root, with CAP_SYS_PTRACE and unconfined" if denied else remedy_of(OSError(code, ""))
+        )
+    return holders
+
+
+def _named(machine: Machine, wanted: Mapping[str, str], found: Found) -> tuple[Holder, ...]:
+    return tuple(Holder(pid, _name(machine, pid), wanted[number]) for pid, number in found.holders)
+
+
+def _name(machine: Machine, pid: int) -> str:
+    try:
+        with open(f"{machine.proc}/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return "?"

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the host's drivers have made of a PCI function: the block devices, interfaces and device nodes below it.
+
+A ``uevent`` file takes its device's lock on some kernels (6.11's uevent_show), as may what NVIDIA's driver shows in
+/proc: a child reads them.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+from libhook.effects.tracks import Step, Track, paper
+from libhook.facts.address import PciAddress
+from libhook.facts.machine import Machine
+
+_BARREN = frozenset(("power", "statistics", "queues", "msi_irqs"))
+_BARREN_ON_TOP = _BARREN | {"vfio-dev", "link", "wakeup"}
+"""Below the function itself: vfio's own nodes are known without looking (look/holders.py)."""
+_ALONE = _BARREN_ON_TOP | {"net", "ptp", "hwmon", "infiniband"}
+"""What a network card has below it, too, of which no guest is given anything."""
+GROUP = "vfio"
+"""The kind of an IOMMU group's node."""
+VFIO = "/dev/vfio/"
+"""Where what a guest has open of a function, or of a mediated device below one, has its nodes."""
+_NVIDIA = 195
+"""The major number of NVIDIA's nodes (Documentation/admin-guide/devices.txt)."""
+_NVME_PATH = r"(nvme\d+)c\d+(n\d+)"
+"""A way to a disk, hidden: the disk itself, nvme0n1, is below no PCI function (drivers/nvme/host/multipath.c)."""
+
+
+class Node(NamedTuple):
+    """One of them."""
+
+    folder: str
+    """In /sys."""
+    kind: str
+    """``block``, ``net``, ``drm``: the class it is of."""
+    path: str
+    """``/dev/dri/card0``; "" for what has no node, as a network interface."""
+    device: str
+    """How the kernel numbers that node, ``c 226:0``; "" for what has none."""
+
+    @property
+    def name(self) -> str:
+        """``eth0``, ``nvme0n1``."""
+        return os.path.basename(self.folder)
+
+
+def below(machine: Machine, address: PciAddress, in_flight: str | None = None) -> Track[tuple[Node, ...] | int]:
+    """All of them, also those of functions below, as behind VMD; an errno when they could not be looked at.
+
+    A VF is a device of its own, and not below its PF. ``in_flight`` is the lock that says that somebody is at it.
+    """
+    top, nvidia = f"{machine.sys}/bus/pci/devices/{address}", f"{machine.proc}/driver/nvidia/gpus/{address}"
+    if not (any(_folders(top, _BARREN_ON_TOP)) or os.path.isdir(nvidia)):
+        return ()
+    with paper() as sheet:
+        task = partial(_write_down, sheet.descriptor, machine, top, nvidia)
+        code = yield Step(task, in_flight, unmarked=True, keep=sheet.descriptor)
+        return code or tuple(Node(*line.split("\0")) for line in sheet.lines())
+
+
+def may_be_shared(top: str) -> bool:
+    """Whether something is below the function with this folder that a guest may be given by itself."""
+    return any(_folders(top, _ALONE))
+
+
+def _write_down(result: int, machine: Machine, top: str, nvidia: str) -> None:
+    text = "".join("\0".join(node) + "\n" for node in (*_walk(machine, top), *_of_nvidia(nvidia)))
+    with open(result, "wb") as file:
+        file.write(os.fsencode(text))
+
+
+def _walk(machine: Machine, top: str) -> Iterator[Node]:
+    pending = list(_folders(top, _BARREN_ON_TOP))
+    while pending:
+        folder = pending.pop()
+        kind = _kind(folder)
+        device = device_number(folder, kind)
+        path = _node(folder) if kind and device else ""
+        if path or kind == "net":
+            yield Node(folder, kind, path, device)
+        if group := os.path.basename(_link(f"{folder}/iommu_group")):  # of a mediated device, or a function behind VMD
+            node = f"{machine.sys}/class/vfio/{group}"
+            yield Node(node, GROUP, f"{VFIO}{group}", device_number(node))
+        if way := re.fullmatch(_NVME_PATH, os.path.basename(folder)):
+            pending.append(f"{machine.sys}/class/block/{way[1]}{way[2]}")
+        pending += _folders(folder, _BARREN)
+
+
+def _folders(path: str, barren: frozenset[str]) -> Iterator[str]:
+    """Those in this one; no link is followed, so that a walk ends."""
+    try:
+        entries = list(os.scandir(path))
+    except OSError:
+        return
+    yield from (e.path for e in entries if e.name not in barren and e.is_dir(follow_symlinks=False))
+
+
+def _of_nvidia(folder: str) -> Iterator[Node]:
+    """``/dev/nvidia0``: NVIDIA's own driver does not tell /sys of its nodes, but /proc of their number."""
+    try:
+        with open(f"{folder}/information", encoding="utf-8", errors="replace") as file:
+            numbers = [line.partition(":")[2].strip() for line in file if line.startswith("Device Minor:")]
+    except OSError:
+        numbers = []
+    yield from (Node(folder, "nvidia", f"/dev/nvidia{number}", f"c {_NVIDIA}:{number}") for number in numbers)
+
+
+def device_number(folder: str, kind: str = "") -> str:
+    """``c 226:0``, of what has a ``dev`` in /sys; "" of what has none. Reading that takes no lock (dev_show)."""
+    try:
+        with open(f"{folder}/dev", encoding="utf-8", errors="replace") as file:
+            number = file.read().strip()
+    except OSError:
+        return ""
+    return number and f"{'b' if kind == 'block' else 'c'} {number}"
+
+
+def _kind(folder: str) -> str:
+    return os.path.basename(_link(f"{folder}/subsystem"))
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _node(folder: str) -> str:
+    try:
+        with open(f"{folder}/uevent", encoding="utf-8", errors="replace") as file:
+            names = [line.rstrip("\n").removeprefix("DEVNAME=") for line in file if line.startswith("DEVNAME=")]
+    except OSError:
+        names = []
+    return f"/dev/{names[0]}" if names else ""

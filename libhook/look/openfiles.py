@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Goes through what every process has open, in a child: looks for devices, by number.
+
+A process may have as many descriptors as it likes, and make them in no time (dup), and each look costs 5 us. So one
+that has no right to open the device itself, and can only have been handed it, has a budget, and shares one with all
+processes of its user. Beyond it a process is looked at briefly: what it was handed early has a low number.
+"""
+
+import errno
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from libhook.effects import child
+from libhook.facts.machine import Descriptors, Machine
+from libhook.look.rights import Rights
+
+EACH = 4096
+"""Descriptors of a process without a right to the device that are looked at, the lowest first."""
+OF_USER, OF_ALL = 20_000, 100_000
+"""The same of all processes of a user, and of all users: half a second's worth."""
+LOWEST, BRIEFLY = 32, 0.2
+"""So many descriptors of each process beyond that are tried all the same, for so many seconds in all."""
+_GONE = (errno.ENOENT, errno.ESRCH)
+
+
+class Found(NamedTuple):
+    """What the child has said by now."""
+
+    holders: tuple[tuple[int, str], ...]
+    """Processes, and which device each has open."""
+    hidden: tuple[tuple[int, int], ...]
+    """Processes whose descriptors cannot be seen, and why: an errno."""
+
+
+def scan(machine: Machine, wanted: Mapping[str, str], report: int) -> None:
+    """Write to ``report`` which processes have these devices open: the paths of their nodes, by number."""
+    with machine.kernel.processes() as proc:
+        search = _Search(machine, proc, wanted, report)
+        for pid in filter(str.isdigit, os.listdir(proc)):
+            search.look_at(pid)
+        search.look_briefly()
+    if passed := search.passed_over():
+        fields: dict[str, object] = {
+            "level": "warning",
+            "event": "not looked at",
+            "what": f"{len(passed)} processes that may not open {', '.join(sorted(wanted.values()))}",
+            "why": "they, or all of their user together, have too many files open",
+            "pids": ", ".join(passed[:10]),
+        }
+        child.spawn(partial(machine.kernel.log, fields)).abandon()  # the log may not answer
+
+
+def heard(lines: Collection[str]) -> Found:
+    """What those lines say. The child may hang in a driver that shows an open file: then somebody has it open."""
+    holders: list[tuple[int, str]] = []
+    hidden: list[tuple[int, int]] = []
+    for line in lines:
+        match line.split(" ", 2):
+            case ["perhaps", pid, device]:
+                holders.append((int(pid), device))
+            case ["no"]:
+                holders.pop()
+            case ["hidden", pid, code]:
+                hidden.append((int(pid), int(code)))
+    return Found(tuple(dict.fromkeys(holders)), tuple(hidden))
+
+
+class _Search:
+    """One pass over all processes, with what it has spent."""
+
+    def __init__(self, machine: Machine, proc: str, wanted: Mapping[str, str], report: int) -> None:
+        self._proc, self._wanted, self._report = proc, wanted, report
+        self._descriptors = machine.kernel.descriptors()
+        self._rights = Rights(machine, proc, wanted.values())
+        self._spent: Counter[int] = Counter()
+        self._total = 0
+        self._cut: list[str] = []
+        self._beyond: list[str] = []
+
+    def look_at(self, pid: str) -> None:
+        """All that it has open, within its budget."""
+        try:
+            user = self._rights.user_of(pid, exactly=self._spent[0] >= OF_USER)
+        except OSError:
+            return  # it has ended
+        if self._budget(user) or self._rights.has(pid, user):
+            self._look(pid, partial(self._within_budget, pid, user))
+        else:
+            self._beyond.append(pid)
+
+    def look_briefly(self) -> None:
+        """Those beyond the budget."""
+        until = time.monotonic() + BRIEFLY
+        for pid in self._beyond:
+            if time.monotonic() > until:
+                break
+            self._look(pid, lambda _: map(str, range(LOWEST)))
+
+    def passed_over(self) -> list[str]:
+        """The processes of which not everything was looked at."""
+        return self._cut + self._beyond
+
+    def _budget(self, user: int) -> int:
+        return max(0, min(EACH, OF_USER - self._spent[user], OF_ALL - self._total))
+
+    def _within_budget(self, pid: str, user: int, folder: int) -> Iterator[str]:
+        """The numbers of its descriptors; no more are read than are asked for."""
+        budget = self._budget(user)
+        with os.scandir(folder) as entries:
+            for count, entry in enumerate(entries):
+                if count == budget and not self._rights.has(pid, user):
+                    self._cut.append(pid)
+                    break
+                self._spent[user] += 1
+                self._total += 1
+                yield entry.name
+
+    def _look(self, pid: str, numbers: Callable[[int], Iterable[str]]) -> None:
+        try:
+            folder = os.open(f"{self._proc}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                for number in numbers(folder):
+                    device = _device(self._descriptors, folder, number)
+                    if device in self._wanted:
+                        self._say("perhaps", pid, device)
+                        self._say("yes" if _holds(self._descriptors, int(pid), folder, number, device) else "no")
+            finally:
+                os.close(folder)
+        except OSError as error:
+            # One that ended at that very moment is refused as well (fs/proc/base.c, proc_fd_access_allowed).
+            if error.errno not in _GONE and os.path.exists(f"{self._proc}/{pid}"):
+                self._say("hidden", pid, error.errno)
+
+    def _say(self, *words: object) -> None:
+        os.write(self._report, f"{' '.join(map(str, words))}\n".encode())
+
+
+def _device(descriptors: Descriptors, folder: int, number: str) -> str:
+    """OSError where the process may not be looked at: root without CAP_SYS_PTRACE lists its files, and sees none."""
+    try:
+        return descriptors.device(folder, number)
+    except PermissionError:
+        try:
+            os.readlink(number, dir_fd=folder)
+        except PermissionError:
+            raise
+        except OSError:
+            pass  # closed meanwhile
+        return ""  # its path is shown: it is a FUSE file system that refuses (fs/fuse/dir.c, fuse_getattr)
+    except OSError:
+        return ""  # closed meanwhile, or on a file system that has no answer: not a device
+
+
+def _holds(descriptors: Descriptors, pid: int, folder: int, number: str, device: str) -> bool:
+    try:
+        return descriptors.holds(pid, folder, number, device)
+    except OSError as error:
+        return error.errno not in _GONE  # closed meanwhile; what cannot be told is taken for open

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Reads what /sys and /proc say into a Host. Reads only links and attributes that never sleep, but for overrides.
+
+Cost grows with the guest's own devices and their groups, never with the host's. ``driver``, ``iommu_group``,
+``physfn`` and ``virtfn*`` are links and ``class`` and ``modalias`` take no lock; ``driver_override`` takes the
+device's (drivers/pci/pci-sysfs.c, driver_override_show) and is read by a child.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+
+from libhook.effects import child, locks
+from libhook.effects.child import Deadline
+from libhook.errors import DeadlineExpired, unanswered
+from libhook.facts.address import PciAddress
+from libhook.facts.host import NO_CLASS, NOTHING, VFIO_PCI, Binding, Claim, Host, PciDevice
+from libhook.facts.machine import Machine
+from libhook.look import holders
+
+_PATIENCE = 2.0
+"""Seconds for a device's lock to come free while others wait to be given back."""
+_UNSET = ("", "(null)")
+"""How an override that is not set reads: older kernels print the null pointer."""
+
+
+def device_path(machine: Machine, address: PciAddress) -> str:
+    """Where a device is."""
+    return f"{machine.sys}/bus/pci/devices/{address}"
+
+
+def driver(machine: Machine, address: PciAddress) -> str | None:
+    """The driver the device is on now: the only truth about a bind."""
+    return _link(f"{device_path(machine, address)}/driver")
+
+
+def exists(machine: Machine, address: PciAddress) -> bool:
+    """Whether the host has this function."""
+    return os.path.isdir(device_path(machine, address))
+
+
+def group(machine: Machine, address: PciAddress) -> int | None:
+    """The number of its IOMMU group."""
+    name = _link(f"{device_path(machine, address)}/iommu_group")
+    return int(name) if name is not None and name.isdigit() else None
+
+
+def related(machine: Machine, address: PciAddress) -> tuple[PciAddress | None, tuple[PciAddress, ...]]:
+    """Its PF, if it is a VF; its VFs, if it is a PF that has some enabled."""
+    path = device_path(machine, address)
+    pf = _link(f"{path}/physfn")
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        return None, ()
+    vfs = sorted(
+        PciAddress.parse(target)
+        for name in names
+        if name.startswith("virtfn") and (target := _link(f"{path}/{name}")) is not None
+    )
+    return (PciAddress.parse(pf) if pf else None), tuple(vfs)
+
+
+def overrides(
+    machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline, patience: float
+) -> dict[PciAddress, str | None]:
+    """The driver_override of each, "" when unset, None when it cannot be read.
+
+    One that is silent for ``patience`` seconds is left out.
+    """
+    asked = list(addresses)
+    texts = child.read_all(
+        [f"{device_path(machine, address)}/driver_override" for address in asked], deadline, patience
+    )
+    return {
+        address: "" if text in _UNSET else text
+        for address, text in zip(asked, texts, strict=True)
+        if not isinstance(text, child.Silent)
+    }
+
+
+def names_of_locks(machine: Machine, addresses: Iterable[PciAddress]) -> set[str]:
+    """The locks that devices need: their groups', and, shared, their PFs' groups'.
+
+    A PF and its VF are in different groups, and may not go to two guests; two VFs may, and do not wait for each
+    other.
+    """
+    own, shared = set(), set()
+    for address in addresses:
+        own.add(name_of_lock(machine, address))
+        pf, vfs = related(machine, address)
+        own.update(name_of_lock(machine, vf) for vf in vfs)
+        if pf is not None:
+            shared.add(name_of_lock(machine, pf))
+    return own | {f"{name}{locks.SHARED}" for name in shared - own}
+
+
+def name_of_lock(machine: Machine, address: PciAddress) -> str:
+    """The same for all devices of one IOMMU group."""
+    number = group(machine, address)
+    return f"device-{address}" if number is None else f"group-{number}"
+
+
+def on_vfio(machine: Machine, address: PciAddress) -> bool:
+    """Whether a vfio driver has it, so that it can be handed to a guest."""
+    if os.path.isdir(f"{machine.sys}/class/vfio-dev"):
+        return os.path.isdir(f"{device_path(machine, address)}/vfio-dev")
+    return driver(machine, address) == VFIO_PCI
+
+
+def ids(machine: Machine, address: PciAddress) -> str:
+    """Vendor and product, ``8086:10d3``; "" where they cannot be read."""
+    path = device_path(machine, address)
+    vendor, product = (_read(f"{path}/{name}")[:64].removeprefix("0x") for name in ("vendor", "device"))
+    return f"{vendor}:{product}" if vendor and product else ""
+
+
+def is_display(machine: Machine, address: PciAddress) -> bool:
+    """Whether it is a GPU."""
+    return _read(f"{device_path(machine, address)}/class").startswith("0x03")
+
+
+def is_bridge(machine: Machine, address: PciAddress) -> bool:
+    """Whether other functions are below it."""
+    return _read(f"{device_path(machine, address)}/class").startswith(("0x0604", "0x0607"))
+
+
+def driver_name(machine: Machine, wanted: str) -> str | None:
+    """The name under which the kernel has this driver, which a module's name may not be; None when it has not."""
+    for name in (wanted, wanted.replace("_", "-"), wanted.replace("-", "_")):
+        if os.path.isdir(f"{machine.sys}/bus/pci/drivers/{name}"):
+            return name
+    entries = _entries(f"{machine.sys}/module/{wanted.replace('-', '_')}/drivers")
+    return next((entry.removeprefix("pci:") for entry in entries if entry.startswith("pci:")), None)
+
+
+def look(
+    machine: Machine,
+    addresses: Iterable[PciAddress],
+    claims: Mapping[PciAddress, Claim],
+    in_flight: frozenset[PciAddress],
+    deadline: Deadline,
+    *,
+    siblings: bool = False,
+    survey: bool = False,
+) -> Host:
+    """The whole picture of these devices and their groups; the overrides of the groups' others with ``siblings``.
+
+    A device that does not answer is an error; in a ``survey`` it is only one of those that hang.
+    """
+    wanted = [address for address in addresses if exists(machine, address)]
+    groups = {number: members(machine, number) for address in wanted if (number := group(machine, address)) is not None}
+    seen = tuple(dict.fromkeys((*wanted, *(other for others in groups.values() for other in others))))
+    readable = [address for address in (seen if siblings else wanted) if address not in in_flight]
+    set_now = overrides(machine, readable, deadline, _PATIENCE if survey else deadline.left)
+    silent = [address for address in readable if address not in set_now]
+    if silent and not survey:
+        raise DeadlineExpired(f"{silent[0]} does not answer", "its driver has hung; see the kernel's log")
+    aliases = vfio_aliases(machine)
+    vfio_drivers = frozenset((VFIO_PCI, *(module for _, module in aliases if module != "vfio_pci")))
+    return Host(
+        devices={address: _device(machine, address, set_now.get(address), aliases) for address in seen},
+        groups=groups,
+        claims=claims,
+        vfio_drivers=vfio_drivers,
+        loaded=frozenset(name for name in vfio_drivers if driver_name(machine, name)),
+        iommu=bool(groups_of_host(machine)),
+        in_use=holders.of_vfio(machine, seen, deadline),
+        uses={},
+        in_flight=in_flight.union(silent),
+        unread=_unread(machine, set_now),
+    )
+
+
+def glance(
+    machine: Machine,
+    addresses: Iterable[PciAddress],
+    claims: Mapping[PciAddress, Claim],
+    in_flight: frozenset[PciAddress],
+    deadline: Deadline | None = None,
+) -> Host:
+    """Only these devices, and nothing of their groups: enough once they are handed over.
+
+    For what is given back there is a ``deadline``: then their overrides are read as well, and one that cannot be looked
+    at keeps no other. Without one nothing here can sleep. A device that does not answer
+    is in flight: whoever hangs with its lock, the others must not wait for it.
+    """
+    wanted = [address for address in addresses if exists(machine, address)]
+    readable = [address for address in wanted if address not in in_flight]
+    if deadline:
+        set_now = overrides(machine, readable, deadline, min(_PATIENCE, deadline.left / 4))
+        in_flight |= frozenset(readable) - set_now.keys()
+    else:
+        set_now = {}
+    devices, unknown = {}, {}
+    for address in wanted:
+        try:
+            devices[address] = _device(machine, address, set_now.get(address), ())
+        except OSError as error:
+            if deadline is None:
+                raise
+            unknown[address] = f"{address} cannot be looked at: {unanswered(error).message}"
+    unread = _unread(machine, set_now)
+    return NOTHING._replace(devices=devices, claims=claims, in_flight=in_flight, unread=unread, unknown=unknown)
+
+
+def _unread(machine: Machine, found: Mapping[PciAddress, str | None]) -> frozenset[PciAddress]:
+    return frozenset(address for address, text in found.items() if text is None and exists(machine, address))
+
+
+def _device(
+    machine: Machine, address: PciAddress, override: str | None, aliases: tuple[tuple[str, str], ...]
+) -> PciDevice:
+    path = device_path(machine, address)
+    pf, vfs = related(machine, address)
+    return PciDevice(
+        address=address,
+        binding=Binding(driver(machine, address), override or ""),
+        pci_class=_class(path),
+        group=group(machine, address),
+        on_vfio=on_vfio(machine, address),
+        variant=_variant(aliases, _read(f"{path}/modalias")) if aliases else VFIO_PCI,
+        pf=pf,
+        vfs=vfs,
+        ids=ids(machine, address),
+        needs_override=pf is not None and _read(f"{path}/physfn/sriov_drivers_autoprobe") == "0",
+    )
+
+
+def _class(path: str) -> int:
+    try:
+        return int(_read(f"{path}/class"), 16) >> 8
+    except ValueError:
+        return NO_CLASS
+
+
+def groups_of_host(machine: Machine) -> list[str]:
+    """The numbers of all IOMMU groups; none where the IOMMU is off."""
+    return _entries(f"{machine.sys}/kernel/iommu_groups")
+
+
+def members(machine: Machine, number: int) -> tuple[PciAddress, ...]:
+    """The PCI functions of an IOMMU group."""
+    names = _entries(f"{machine.sys}/kernel/iommu_groups/{number}/devices")
+    return tuple(sorted(PciAddress.parse(name) for name in names if name.count(":") == 2))
+
+
+def vfio_aliases(machine: Machine) -> tuple[tuple[str, str], ...]:
+    """The running kernel's ``alias vfio_pci:PATTERN MODULE`` lines, which name the variant drivers."""
+    modules = f"{machine.root}/lib/modules"
+    release = os.uname().release if not machine.root else next(iter(_entries(modules)), "")
+    try:
+        with open(f"{modules}/{release}/modules.alias", "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        return ()
+    found = []
+    start = content.find(b"alias vfio_pci:")
+    while start >= 0:
+        end = content.find(b"\n", start)
+        words = content[start : end if end >= 0 else None].decode("ascii", "replace").split()
+        if len(words) == 3:  # depmod writes no other; a file that was cut off, or another's, names no driver
+            found.append((words[1].removeprefix("vfio_pci:"), words[2]))
+        start = content.find(b"alias vfio_pci:", end) if end >= 0 else -1
+    return tuple(found)
+
+
+def _variant(aliases: tuple[tuple[str, str], ...], modalias: str) -> str:
+    """The module whose pattern matches most exactly, as libvirt chooses (virpci.c: fewest wildcards)."""
+    from fnmatch import fnmatchcase  # brings re, which by now is there
+
+    own = modalias.removeprefix("pci:")
+    matching = [(pattern.count("*"), module) for pattern, module in aliases if fnmatchcase(own, pattern)]
+    best = min(matching, default=(0, VFIO_PCI))[1]
+    return VFIO_PCI if best == "vfio_pci" else best
+
+
+def _link(path: str) -> str | None:
+    """The last part of a link's target; None when there is no such link."""
+    try:
+        return os.path.basename(os.readlink(path))
+    except FileNotFoundError:
+        return None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(4096).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _entries(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which guests have something below a PCI function: what their records hold has a folder in /sys, as the function has.
+
+A USB device is below its controller, a SCSI device below its adapter, a mediated device below its parent, a function of
+another domain below VMD, and what a vhost-scsi target exports on a disk. All of it goes with the function's driver.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+
+from libhook.effects import child
+from libhook.effects.child import Deadline
+from libhook.effects.state import State
+from libhook.errors import BadInput, DeadlineExpired, TooNew
+from libhook.facts.address import PciAddress
+from libhook.facts.domain import HostDevice
+from libhook.facts.entry import HeldDevice
+from libhook.facts.host import Claim, Tenant
+from libhook.facts.machine import Machine
+from libhook.look import libvirtd, nodes, sysfs
+
+_ANYTHING = "something"
+_PATIENCE = 2.0
+"""Seconds for what is only shown."""
+Holding = tuple[Claim, str, str]
+"""A guest, and kind and address of what it has."""
+
+
+def below(
+    machine: Machine,
+    state: State,
+    addresses: Iterable[PciAddress],
+    deadline: Deadline,
+    own: tuple[Claim, Iterable[HostDevice]] | None = None,
+    *,
+    must_see: bool = True,
+) -> dict[PciAddress, tuple[Tenant, ...]]:
+    """Who has what below each of these functions; and what the guest itself is about to get, its ``own``.
+
+    The records are read only where something is below one of them that can be held by itself.
+    """
+    tops = {os.path.realpath(sysfs.device_path(machine, address)): address for address in addresses}
+    tops = {top: address for top, address in tops.items() if nodes.may_be_shared(top)}
+    if not tops:
+        return {}
+    holdings = [one for one in (*_held(machine, state), *(_of(*own) if own else ())) if _names_one(one)]
+    targets = {address for _, kind, address in holdings if kind == "scsi_host"}
+    links = _disks_of(machine, targets, deadline, must_see) if targets else {}
+    found: dict[PciAddress, dict[Tenant, None]] = {}
+    for claim, kind, name in holdings:
+        folders = [os.path.realpath(link) for link in (*_links(machine, kind, name), *links.get(name, ()))]
+        for function in tops.values() if kind == _ANYTHING else _above(folders, tops):
+            found.setdefault(function, {})[Tenant(claim, f"{kind} {name}".strip())] = None
+    return {function: tuple(tenants) for function, tenants in found.items()}
+
+
+def _above(folders: Iterable[str], tops: dict[str, PciAddress]) -> Iterator[PciAddress]:
+    """The functions among ``tops`` that one of these folders is below."""
+    for folder in folders:
+        while len(folder) > 1:
+            folder = os.path.dirname(folder)
+            if folder in tops:
+                yield tops[folder]
+
+
+def _held(machine: Machine, state: State) -> Iterator[Holding]:
+    """What the records hold. One that cannot be read may hold anything, if its guest runs."""
+    for uuid in state.uuids():
+        try:
+            held = state.load(uuid)
+        except BadInput as error:
+            if uuid in libvirtd.with_host_devices(machine):
+                yield (Claim.unread(uuid, too_new=isinstance(error, TooNew)), _ANYTHING, "")
+        else:
+            if held and held.keeps:
+                yield from _of(Claim(held.uuid, held.name), held.devices)
+
+
+def _of(claim: Claim, devices: Iterable[HostDevice | HeldDevice]) -> Iterator[Holding]:
+    return ((claim, device.kind, device.address) for device in devices)
+
+
+def _names_one(holding: Holding) -> bool:
+    """Whether its address, which was read from XML, is no more than a name: it becomes a part of a path."""
+    return not {"/", "\0"} & set(holding[2])
+
+
+def _links(machine: Machine, kind: str, address: str) -> Iterator[str]:
+    """By which the kernel shows where it is."""
+    match kind:
+        case "pci":
+            yield f"{machine.sys}/bus/pci/devices/{address}"
+        case "usb":  # by its bus: its number there changes when it is plugged out and in
+            yield f"{machine.sys}/bus/usb/devices/usb{address.partition('.')[0].lstrip('0')}"
+        case "scsi":  # scsi_host0:0:1:2
+            yield f"{machine.sys}/class/scsi_host/{address.partition(':')[0].removeprefix('scsi_')}"
+        case "mdev":
+            yield f"{machine.sys}/bus/mdev/devices/{address}"
+
+
+def _disks_of(machine: Machine, targets: Iterable[str], deadline: Deadline, must_see: bool) -> dict[str, list[str]]:
+    """The disks of vhost-scsi targets. By a child: no folder of configfs is listed while one there is being removed."""
+
+    def tell(say: Callable[[bytes], None]) -> None:
+        for target in targets:
+            for disk in _exported(machine, f"{machine.sys}/kernel/config/target/vhost/{target}"):
+                say(json.dumps([target, f"{machine.sys}/class/block/{disk}"]).encode())
+        say(b"")
+
+    said = child.lines(tell, deadline if must_see else min(deadline, Deadline.after(_PATIENCE)))
+    if said[-1:] != [""] and must_see:
+        raise DeadlineExpired("LIO does not say what guests have of its disks", "look into /sys/kernel/config/target")
+    links: dict[str, list[str]] = {}
+    for target, link in map(json.loads, filter(None, said)):
+        links.setdefault(target, []).append(link)
+    return links
+
+
+def _exported(machine: Machine, target: str) -> Iterator[str]:
+    """In each tpgt_N/lun/lun_N is a link to a backstore, whose udev_path names a disk."""
+    for group in _names(target):
+        for lun in _names(f"{target}/{group}/lun"):
+            for link in _names(f"{target}/{group}/lun/{lun}"):
+                with suppress(OSError), open(f"{target}/{group}/lun/{lun}/{link}/udev_path", "rb") as file:
+                    yield os.path.basename(os.path.realpath(machine.root + os.fsdecode(file.read(4096)).strip()))
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []

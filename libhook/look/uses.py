@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the host itself does with a device: the disks it stands on and the network it is reached by.
+
+A disk is in use when it cannot be opened exclusively: EBUSY is the kernel's own word for file systems, swap, LVM, MD
+and ZFS alike, in any mount namespace, and a claimed partition claims its disk (block/bdev.c, bd_prepare_to_claim). One
+that may not be opened at all (EPERM from a device cgroup, EACCES from SELinux or AppArmor) is taken for in use. What
+claims nothing is looked for by itself (look/exports.py). To open a disk so keeps others from it for that moment:
+it is only done by who would hand it over.
+Who uses it is only named from what /proc and /sys show here. An interface that was moved into another network
+namespace does not show below its device, and is not seen; nor is, of an IPv4 default route with several next hops, any
+but the first, which is all that /proc/net/route shows (net/ipv4/fib_trie.c, fib_route_seq_show).
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+
+from libhook.effects.child import Deadline
+from libhook.effects.tracks import Late, Step, Track, run
+from libhook.errors import EXHAUSTED, DeadlineExpired, unanswered
+from libhook.facts.address import PciAddress
+from libhook.facts.host import PciDevice, Use, UseKind
+from libhook.facts.machine import Machine
+from libhook.look import exports, holders, nodes
+from libhook.look.holders import Holder
+from libhook.look.nodes import Node
+
+_DEFAULT_V4 = "00000000"
+_DEFAULT_V6 = "0" * 32
+_AT_ONCE = 32
+"""Devices: each takes a process and two descriptors, and a host may have hundreds of VFs."""
+_NOBODYS = (0, errno.ENOMEDIUM, errno.ENXIO, errno.ENODEV)
+"""What opening a disk exclusively answers where nobody can stand on it: the last are a reader without a card, and what
+has gone."""
+
+
+def of_devices(
+    machine: Machine, devices: Iterable[PciDevice], deadline: Deadline, *, must_see: bool = True
+) -> dict[PciAddress, tuple[Use, ...]]:
+    """Everything that would be torn away with each of them. They are looked at side by side, and /proc but once.
+
+    ``must_see``, to hand them over: disks are opened, and it is a LibhookError where a process does not show what it
+    has open. Else what shows is told, and nothing is opened that somebody may want for himself at that moment.
+    """
+    devices = tuple(devices)
+    below: dict[PciDevice, tuple[Node, ...]] = {}
+    for at in range(0, len(devices), _AT_ONCE):
+        below |= _nodes_of(machine, devices[at : at + _AT_ONCE], deadline)
+    paths = {device: holders.in_the_way(machine, device.address, found).paths for device, found in below.items()}
+    wanted = {number: path for nodes in paths.values() for number, path in nodes.items()}
+    open_now = holders.of_nodes(machine, wanted, deadline, must_see=must_see)
+    found_all = [node for found in below.values() for node in found]
+    exported = exports.of_nodes(machine, found_all, deadline, must_see=must_see)
+    disks = [node for node in found_all if must_see and _is_disk(node)]
+    answers: dict[Node, int] = {}
+    for at in range(0, len(disks), _AT_ONCE):
+        some = disks[at : at + _AT_ONCE]
+        answers |= zip(some, run((_probe(machine, disk.path) for disk in some), deadline), strict=True)
+    uses = {}
+    for device, found in below.items():
+        opened = [holder for holder in open_now if holder.node in paths[device].values()]
+        uses[device.address] = tuple(_uses_of(machine, device, found, answers, exported, opened))
+    return uses
+
+
+def _nodes_of(machine: Machine, devices: Sequence[PciDevice], deadline: Deadline) -> dict[PciDevice, tuple[Node, ...]]:
+    below = {}
+    for device, found in zip(devices, run((_nodes(machine, device) for device in devices), deadline), strict=True):
+        if isinstance(found, int):
+            reason = f"what its driver made of it: {os.strerror(found)}"
+            raise unanswered(OSError(found, reason, str(device.address)))
+        if found is None:
+            reason = f"{device.address} hangs: what its driver made of it cannot be looked at"
+            raise DeadlineExpired(reason, "see the kernel's log")
+        below[device] = found
+    return below
+
+
+def _uses_of(
+    machine: Machine,
+    device: PciDevice,
+    found: Iterable[Node],
+    answers: Mapping[Node, int],
+    exported: Mapping[str, Iterable[str]],
+    opened: Iterable[Holder],
+) -> Iterator[Use]:
+    """What its disks say, those without ``answers`` by what shows, its interfaces, and who has ``opened`` a node."""
+    of_disks: UseKind = "usb" if device.is_usb_controller else "storage"
+    for node in found:
+        yield from (Use(of_disks, f"{node.path} is {what}") for what in exported.get(node.name, ()))
+        if (code := answers.get(node, 0)) in EXHAUSTED:
+            raise unanswered(OSError(code, os.strerror(code), node.path))
+        if code not in _NOBODYS:
+            yield Use(of_disks, f"{node.path} {_users(machine, node, code)}")
+        elif node not in answers and _is_disk(node):
+            if users := _shown(machine, node):
+                yield Use(of_disks, f"{node.path} is {users}")
+        elif node.kind == "net":
+            yield from (Use("network", f"{node.name} {what}") for what in _network(machine, node.name))
+    for holder in opened:  # a mediated device's node is no screen: its parent's driver waits for whoever has it open
+        is_screen = device.is_display and not holder.node.startswith(nodes.VFIO)
+        yield Use("display" if is_screen else "open", f"it is open in {holder}")
+
+
+def _is_disk(node: Node) -> bool:
+    return node.kind == "block" and not os.path.exists(f"{node.folder}/partition")
+
+
+def _nodes(machine: Machine, device: PciDevice) -> Track[tuple[Node, ...] | int | None]:
+    try:
+        return (yield from nodes.below(machine, device.address))
+    except Late:
+        return None
+
+
+def _probe(machine: Machine, path: str) -> Track[int]:
+    """What opening the disk exclusively answers: 0 or an errno, EBUSY where somebody has claimed it."""
+    try:
+        return (yield Step(partial(machine.kernel.open_exclusively, path)))
+    except Late:
+        return errno.ETIMEDOUT
+
+
+def _users(machine: Machine, disk: Node, code: int) -> str:
+    """Who has the disk, as far as it shows."""
+    if users := _shown(machine, disk):
+        return f"is {users}"
+    if code == errno.EBUSY:
+        return "is claimed by something that does not show here (ZFS, another namespace)"
+    return f"cannot be opened to see whether it is in use ({os.strerror(code)})"
+
+
+def _shown(machine: Machine, disk: Node) -> str:
+    """Mount points, swap, and what is stacked on it or on its partitions."""
+    names = [disk.name, *(name for name in _entries(disk.folder) if os.path.exists(f"{disk.folder}/{name}/partition"))]
+    users: list[str] = []
+    for name in names:
+        users += _users_of(machine, name)
+    return ", ".join(dict.fromkeys(users))
+
+
+def _users_of(machine: Machine, name: str, depth: int = 0) -> Iterator[str]:
+    folder = f"{machine.sys}/class/block/{name}"
+    number, path = _text(f"{folder}/dev"), f"/dev/{name}"
+    for line in _text(f"{machine.proc}/self/mountinfo").splitlines():
+        # 36 35 98:0 /root /mount/point options - type source superoptions; man 5 proc_pid_mountinfo
+        fields = line.split(" ")
+        source = fields[fields.index("-") + 2] if "-" in fields[:-2] else ""
+        if number and len(fields) > 4 and (fields[2] == number or source == path):
+            yield f"mounted on {fields[4]}"
+    for line in _text(f"{machine.proc}/swaps").splitlines()[1:]:
+        if line.split(" ")[0].split("\t")[0] == path:
+            yield "used as swap"
+    for upper in sorted(_entries(f"{folder}/holders")):
+        shown = _text(f"{machine.sys}/class/block/{upper}/dm/name") or upper
+        yield f"part of {shown}"
+        if depth < 5:
+            yield from _users_of(machine, upper, depth + 1)
+
+
+def _network(machine: Machine, name: str) -> Iterator[str]:
+    """What an interface is needed for; one that is merely up is not in use."""
+    stacked, pending = [], [name]
+    while pending:
+        here = pending.pop()
+        stacked.append(here)
+        folder = f"{machine.sys}/class/net/{here}"
+        pending += [upper for entry in _entries(folder) if (upper := _upper(entry)) and upper not in stacked]
+        master = _link(f"{folder}/master")
+        if master:
+            kinds = _entries(f"{machine.sys}/class/net/{master}")
+            kind = next((kind for kind, sign in (("bridge", "bridge"), ("bond", "bonding")) if sign in kinds), "device")
+            yield f"is in the {kind} {master}"
+    v4 = (line.split() for line in _text(f"{machine.proc}/net/route").splitlines()[1:])
+    v6 = (line.split() for line in _text(f"{machine.proc}/net/ipv6_route").splitlines())
+    routes = [fields[0] for fields in v4 if len(fields) > 7 and fields[1] == fields[7] == _DEFAULT_V4]
+    routes += [fields[9] for fields in v6 if len(fields) > 9 and fields[0] == _DEFAULT_V6 and fields[1] == "00"]
+    for interface in stacked:
+        if interface in routes:
+            through = "" if interface == name else f" by way of {interface}"
+            yield f"has the default route{through}"
+
+
+def _upper(entry: str) -> str:
+    return entry.removeprefix("upper_") if entry.startswith("upper_") else ""
+
+
+def _entries(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+def _link(path: str) -> str:
+    try:
+        return os.path.basename(os.readlink(path))
+    except OSError:
+        return ""
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return ""

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What ``prepare`` would do, for who only asks: the dry run, ``libhook plan`` and ``attach --dry-run``."""
+
+from collections.abc import Collection
+from contextlib import suppress
+
+from libhook.errors import BadInput, printable
+from libhook.facts.domain import NO_DRIVER, Domain
+from libhook.facts.entry import Held
+from libhook.facts.event import Event
+from libhook.facts.plan import Action, Move, Plan, Warn
+from libhook.facts.situation import Situation
+from libhook.handlers.registry import plan_for
+from libhook.look import libvirtd
+from libhook.story.giveback import facts
+from libhook.story.life import former
+from libhook.story.recovery import sign_of_life
+from libhook.story.session import Session
+from libhook.xml import domxml
+
+
+def foresee(session: Session, event: Event, domain: Domain) -> Plan:
+    """First what the dead have left is given back, then the guest's devices are handed over from there.
+
+    Of a guest that runs it is the next start, when its end has given back what it has now.
+    """
+    first: list[Action] = []
+    situation = session.situation(event, domain, None)
+    for uuid in former(session, domain):
+        held = session.state.load(uuid)
+        if held is None or sign_of_life(held, facts(session, held), starting_anew=uuid == domain.uuid):
+            continue
+        plan = session.plan_release(held)
+        first += [Warn(f"first gives back what the dead guest {held.name} left"), *plan.actions]
+        situation = _given_back(situation, held, plan)
+    if event.operation.name == "prepare":
+        held = session.state.load(domain.uuid)
+        if (has := _of_running(session, domain, held)) is not None:
+            what = f"with {', '.join(map(printable, has))}" if has else "without host devices"
+            first.append(Warn(f"the guest {domain.name} runs already, {what}: this is the plan for its next start"))
+            situation = _given_back(situation, held, session.plan_release(held)) if held else situation
+            situation = _closed(situation, has)
+    return Plan((*first, *plan_for(situation).actions))
+
+
+def _given_back(situation: Situation, held: Held, plan: Plan) -> Situation:
+    """Where everything will be after this plan for what a guest holds."""
+    devices, domain = dict(situation.host.devices), situation.domain
+    for move in plan.moves:
+        if move.device in devices:
+            devices[move.device] = devices[move.device]._replace(binding=move.want, on_vfio=False)
+            domain = _with_driver(domain, move)
+    host, uuid = situation.host, held.uuid
+    claims = {address: claim for address, claim in host.claims.items() if claim.uuid != uuid}
+    tenants = {address: tuple(one for one in all_ if one.claim.uuid != uuid) for address, all_ in host.tenants.items()}
+    return situation._replace(domain=domain, host=host._replace(devices=devices, claims=claims, tenants=tenants))
+
+
+def _with_driver(domain: Domain, back: Move) -> Domain:
+    """The guest with what its device's records will say of the driver, once the device is given back."""
+    told = (
+        device._replace(extra=device.extra._replace(driver=back.want.driver or NO_DRIVER))
+        if device.extra and device.pci == back.device
+        else device
+        for device in domain.devices
+    )
+    return domain._replace(devices=tuple(told))
+
+
+def _of_running(session: Session, domain: Domain, held: Held | None) -> list[str] | None:
+    """The keys of the devices that the guest has, as libvirt says or else its record; None when it does not run."""
+    recorded = [device.key for device in held.devices if device.audited] if held else []
+    if document := libvirtd.live(session.machine, domain.name, domain.uuid):
+        with suppress(BadInput):
+            return [device.key for device in domxml.parse(document).devices]
+        return recorded
+    runs = held is not None and held.phase == "started" and sign_of_life(held, facts(session, held))
+    return recorded if runs else None
+
+
+def _closed(situation: Situation, keys: Collection[str]) -> Situation:
+    """Once its QEMU has ended: whoever has a device open has the whole IOMMU group."""
+    host = situation.host
+    own = {address for address in host.devices if f"pci {address}" in keys}
+    groups = [members for members in host.groups.values() if not own.isdisjoint(members)]
+    free = own.union(*groups)
+    in_use = {address: using for address, using in host.in_use.items() if address not in free}
+    return situation._replace(host=host._replace(in_use=in_use))

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Removes what killed processes left in /run/libhook that holds no device: half-written files, claims, locks, marks.
+
+None of it is in anybody's way; but a folder in which nothing is left says that nothing is held.
+"""
+
+from contextlib import suppress
+
+from libhook.effects.child import Deadline
+from libhook.effects.state import State
+from libhook.errors import BadInput, DeadlineExpired
+from libhook.facts.address import PciAddress
+from libhook.facts.entry import Process
+from libhook.look import libvirtd, processes, sysfs
+
+_NOW = Deadline(0.0)
+
+
+def tidy(state: State) -> None:
+    """Each file under the lock of whoever writes it; where somebody is at work, it is his to tidy."""
+    for name in state.names("domains"):
+        uuid = name.removesuffix(".new").removesuffix(".json")
+        with suppress(DeadlineExpired, BadInput), state.locked([f"domain-{uuid}"], _NOW):
+            if name.endswith(".new") or state.load(uuid) is None:
+                state.remove("domains", name)
+    for folder in ("claims", "homes", "in-flight"):
+        for name in state.names(folder):
+            with suppress(DeadlineExpired, BadInput, OSError):  # one that cannot be looked at stays
+                address = PciAddress.parse(name.removesuffix(".new"))
+                with state.locked(sysfs.names_of_locks(state.machine, [address]), _NOW):
+                    if name.endswith(".new"):
+                        state.remove(folder, name)
+                    elif folder == "claims":
+                        state.disclaim_for_nobody(address)
+                    elif folder == "in-flight":
+                        state.settle_in_flight(address)
+    for name in state.names("in-flight"):
+        match name.split("-"):
+            case ["asking", pid, start]:
+                with suppress(ValueError):
+                    if not processes.works(state, Process(int(pid), int(start))):
+                        state.remove("in-flight", name)  # the child that had it was killed
+    state.forget_lost(libvirtd.with_host_devices(state.machine))
+    state.remove_unused_locks()

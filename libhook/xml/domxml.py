@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A domain's XML to a Domain.
+
+It reads what libvirt 11 reads (src/conf/domain_conf.c, whose functions are named below), and only what names
+a host device: whatever else is wrong with the document is for libvirt to refuse.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lxml import etree
+
+from libhook.errors import BadInput
+from libhook.facts.domain import Disk, Domain, HostDevice, LibvirtsDevice, Source
+from libhook.xml import backdoor, prolog
+from libhook.xml.hostdevxml import (
+    KINDS,
+    Found,
+    Identity,
+    Unknown,
+    bad,
+    capability,
+    child,
+    line_of,
+    pci_address,
+    quoted,
+    read_uuid,
+    redirected,
+    required,
+    required_child,
+    text_of,
+)
+
+_VIRT = re.compile(r"[a-z0-9]+", re.ASCII)  # all of virDomainVirt, and what it may gain
+_TAGS = ("hostdev", "interface", "disk")
+
+
+class DeviceXml(NamedTuple):
+    """What one device's document names."""
+
+    element: str
+    devices: tuple[HostDevice, ...]
+    """Empty also for an interface out of a pool, whose VF is chosen when it is plugged in."""
+    mac: str
+    """Of an interface: by which libvirt finds it again; "" where none is given."""
+    warnings: tuple[str, ...]
+    document: bytes
+    """What was read, in UTF-8, whatever it came in: libvirt takes nothing else."""
+
+
+def parse(document: bytes, *, every_kind: bool = False) -> Domain:
+    """The guest of ``document``, at most prolog.MAX_BYTES long, and its host devices in document order.
+
+    With ``every_kind`` those too that are libvirt's alone to record (Domain.others).
+
+    BadInput says what is wrong and in which line. A device of a type that this version does not know is
+    passed over with a line in ``Domain.warnings``.
+    """
+    root = _root(document)
+    if root.tag != "domain":
+        raise bad(root, f"the root element is {quoted(str(root.tag))}, not 'domain'")
+    virt = required(root, "type")
+    if not _VIRT.fullmatch(virt):
+        # It goes into audit records as it is.
+        raise bad(root, f"domain type {quoted(virt)} is none of libvirt's")
+    name, _ = text_of(root, "name")
+    uuid, node = text_of(root, "uuid")
+    reader = _Reader(every_kind)
+    for candidate, device in _candidates(root, (*_TAGS, "redirdev") if every_kind else _TAGS):
+        reader.read(candidate, device)
+    return Domain(
+        name,
+        read_uuid(node, uuid),
+        virt,
+        reader.devices,
+        tuple(reader.warnings),
+        tuple(reader.others),
+        backdoor.found(root),
+    )
+
+
+def parse_device(document: bytes) -> DeviceXml:
+    """One device's own document, as ``virsh attach-device`` takes it."""
+    root = _root(document)
+    reader = _Reader()
+    if root.tag in _TAGS:
+        for layer in _layers(root):
+            reader.read(layer, root)
+    document = etree.tostring(root, encoding="UTF-8")
+    return DeviceXml(str(root.tag), reader.devices, _mac(root), tuple(reader.warnings), document)
+
+
+class _Controller(NamedTuple):
+    """An NVMe controller: which of the devices it is, and the disks on it, in order."""
+
+    at: int
+    disks: dict[Disk, None]
+
+
+class _Reader:
+    """Collects the devices of one document."""
+
+    def __init__(self, every_kind: bool = False) -> None:
+        self._every_kind = every_kind
+        self.others: list[LibvirtsDevice] = []
+        self.warnings: list[str] = []
+        self._devices: list[HostDevice] = []
+        self._lines: dict[Identity, int] = {}
+        self._controllers: dict[Identity, _Controller] = {}
+
+    @property
+    def devices(self) -> tuple[HostDevice, ...]:
+        """All that were read, each NVMe controller with its disks."""
+        devices = self._devices.copy()
+        for at, disks in self._controllers.values():
+            devices[at] = devices[at]._replace(disks=tuple(disks))
+        return tuple(devices)
+
+    def read(self, node: etree._Element, device: etree._Element) -> None:
+        """Read one of _candidates."""
+        alias = _attribute(device, "alias", "name")
+        try:
+            if node.tag == "hostdev":
+                self._hostdev(node, alias)
+            elif node.tag == "interface":
+                if node.get("type") == "hostdev":
+                    self._add(node, "interface", _interface_type(node), alias)
+            elif node.tag == "redirdev":
+                self.others.append(redirected(node))
+            elif node.get("type") == "nvme":
+                self._nvme(node, Disk(alias, _attribute(device, "target", "dev")))
+        except Unknown as unknown:
+            self.warnings.append(f"{unknown}, line {line_of(node)}: passed over")
+
+    def _hostdev(self, node: etree._Element, alias: str) -> None:
+        """Read <hostdev> (virDomainHostdevDefParseXML)."""
+        mode = node.get("mode", "subsystem")
+        if mode == "capabilities" and self._every_kind:
+            self.others.append(capability(node))
+            return
+        if mode != "subsystem":  # capabilities: LXC only
+            raise Unknown(f"hostdev mode {quoted(mode)} is not supported")
+        self._add(node, "hostdev", required(node, "type"), alias)
+
+    def _add(self, node: etree._Element, source: Source, kind: str, alias: str) -> None:
+        """Read what names the device (virDomainHostdevDefParseXMLSubsys)."""
+        read = KINDS.get(kind)
+        if read is None:
+            raise Unknown(f"{node.tag} type {quoted(kind)} is not known")
+        found = read(node, required_child(node, "source"))
+        if not found.missing:
+            self._once(node, found)
+        # libvirt ignores a value it does not know here, hence only this one.
+        managed = node.get("managed") == "yes"
+        hint = _mac(node) if source == "interface" else found.ids
+        self._devices.append(
+            HostDevice(found.kind, source, managed, found.address, found.pci, found.model, found.missing, alias, hint)
+        )
+
+    def _nvme(self, layer: etree._Element, disk: Disk) -> None:
+        """Read one NVMe source of a disk (virDomainDiskSourceNVMeParse).
+
+        Several namespaces of one controller are one device, managed as the first says: libvirt binds the
+        controller once, by the first (virNVMeDeviceListCreateDetachList).
+        """
+        source = required_child(layer, "source")
+        kind = required(source, "type")
+        if kind != "pci":
+            raise Unknown(f"NVMe source type {quoted(kind)} is not known")
+        # virDomainDiskDefPostParse makes the disk itself managed, not what is below it.
+        managed = source.get("managed", "yes" if layer.tag == "disk" else "no")
+        if managed not in ("yes", "no"):
+            raise bad(source, f"managed={quoted(managed)} is neither yes nor no")
+        pci = pci_address(required_child(source, "address"))
+        found = Found("pci", str(pci), ("pci", str(pci)), pci)
+        if found.identity not in self._controllers:
+            self._once(source, found)
+            self._controllers[found.identity] = _Controller(len(self._devices), {})
+            self._devices.append(HostDevice("pci", "disk", managed == "yes", str(pci), pci, alias=disk.alias))
+        self._controllers[found.identity].disks[disk] = None  # a layer of the same disk adds none
+
+    def _once(self, node: etree._Element, found: Found) -> None:
+        """Refuse a device that the document named before (virDomainDefHostdevValidate).
+
+        A controller that is hostdev and NVMe disk libvirt refuses later, at the start: PCI device in use.
+        """
+        first = self._lines.get(found.identity)
+        if first is not None:
+            what = f"{found.kind} device {quoted(found.address)}"
+            raise bad(node, f"{what} is named twice, before in line {first}")
+        self._lines[found.identity] = line_of(node)
+
+
+def _root(document: bytes) -> etree._Element:
+    """The root element, after everything that could be dangerous is refused."""
+    prolog.check(document)
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        load_dtd=False,
+        no_network=True,
+        huge_tree=False,
+        remove_comments=True,
+        remove_pis=True,
+        collect_ids=False,
+    )
+    try:
+        root = etree.fromstring(document, parser)
+    except etree.XMLSyntaxError as error:
+        first = (error.msg or "not well-formed").splitlines()[0]
+        reason = re.sub(r", line \d+, column \d+$", "", first)[:160]
+        raise BadInput(f"the XML is malformed: {reason}, line {error.lineno or 1}") from None
+    if root.getroottree().docinfo.internalDTD is not None:  # hidden from us by an unusual encoding
+        raise BadInput("the XML has a DOCTYPE, line 1", prolog.NO_DOCTYPE)
+    return root
+
+
+def _interface_type(node: etree._Element) -> str:
+    """The kind of device that <interface type='hostdev'> names (virDomainNetDefParseXML)."""
+    sources = list(node.iterchildren("source"))
+    for source in sources:
+        for address in source.iterchildren("address"):
+            kind = address.get("type")
+            if kind:
+                return kind
+    if any(child(source, "vendor") is not None for source in sources):
+        return "usb"
+    raise bad(node, "interface of type hostdev has no source address type")
+
+
+def _candidates(root: etree._Element, tags: tuple[str, ...]) -> Iterator[tuple[etree._Element, etree._Element]]:
+    """The elements that may name a host device, each with the guest's device that it belongs to.
+
+    From /domain/devices and nowhere else: <metadata> holds whatever its owner likes.
+    """
+    for devices in root.iterchildren("devices"):
+        for device in devices.iterchildren(*tags):
+            yield from ((layer, device) for layer in _layers(device))
+
+
+def _layers(device: etree._Element) -> Iterator[etree._Element]:
+    """The device itself and, of a disk, the layers below and beside it, which may be on NVMe too."""
+    yield device
+    if device.tag == "disk":
+        yield from _chain(child(device, "backingStore"))
+        yield from _chain(child(device, "mirror"))
+
+
+def _chain(layer: etree._Element | None) -> Iterator[etree._Element]:
+    """A disk's layer and those below it; each has a type and a source as the disk has."""
+    while layer is not None:
+        yield layer
+        layer = child(layer, "backingStore")
+
+
+def _mac(interface: etree._Element) -> str:
+    return _attribute(interface, "mac", "address").lower()
+
+
+def _attribute(node: etree._Element, name: str, attribute: str) -> str:
+    """An attribute of the first child of this name, "" where there is none."""
+    found = child(node, name)
+    return "" if found is None else found.get(attribute, "")

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What an element names: a host device's kind and address, and the values that libvirt reads there.
+
+As libvirt 11 reads them (src/conf/domain_conf.c, whose functions are named below).
+"""
+
+from typing import NamedTuple, cast
+
+from lxml import etree
+
+from libhook.errors import BadInput
+from libhook.facts.address import PciAddress
+from libhook.facts.domain import REDIRECTED, Kind, LibvirtsDevice
+from libhook.xml import notation
+
+Identity = tuple[str | int | None, ...]
+
+
+class Found(NamedTuple):
+    """A host device as its elements name it, and what libvirt compares to tell that one is named twice."""
+
+    kind: Kind
+    address: str
+    identity: Identity
+    pci: PciAddress | None = None
+    model: str | None = None
+    missing: bool = False
+    ids: str = ""
+    """``46f4:0001``, of a USB device named by vendor and product."""
+
+
+class Unknown(Exception):
+    """A value that this version does not know and a newer libvirt may: the device is passed over."""
+
+
+def _pci(node: etree._Element, source: etree._Element) -> Found:
+    """virDomainHostdevSubsysPCIDefParseXML; without an address libvirt has 0000:00:00.0."""
+    address = child(source, "address")
+    pci = PciAddress(0, 0, 0, 0) if address is None else pci_address(address)
+    driver = child(node, "driver")
+    model = None if driver is None else driver.get("model")
+    return Found("pci", str(pci), ("pci", str(pci)), pci, model or None)
+
+
+def _usb(_node: etree._Element, source: etree._Element) -> Found:
+    """virDomainHostdevSubsysUSBDefParseXML and virDomainHostdevMatchSubsysUSB."""
+    vendor, product = child(source, "vendor"), child(source, "product")
+    if (vendor is None) != (product is None):
+        raise bad(source, f"USB device has no {'vendor' if vendor is None else 'product'}")
+    address = child(source, "address")
+    bus = device = 0
+    if address is not None:
+        bus, device = _number(address, "bus"), _number(address, "device")
+    # libvirt also refuses one without address before one with, of the same vendor and product. We do not: at
+    # release a device that was missing looks like the first and one that was hot-plugged like the second.
+    identity: Identity = ("usb", bus, device)
+    if not (bus and device):
+        identity = ("usb ids", *(_number(node, "id") for node in (vendor, product) if node is not None))
+    ids = ":".join(_usb_id(node) for node in (vendor, product) if node is not None)
+    return Found("usb", f"{bus:03d}.{device:03d}", identity, missing=source.get("missing") == "yes", ids=ids)
+
+
+def _usb_id(node: etree._Element) -> str:
+    value = notation.number(node.get("id", ""), notation.UINT)
+    return "?" if value is None else f"{value:04x}"
+
+
+def _scsi(_node: etree._Element, source: etree._Element) -> Found:
+    """virDomainHostdevSubsysSCSIDefParseXML, SCSIHost and SCSIiSCSI."""
+    protocol = source.get("protocol", "adapter")
+    if protocol == "iscsi":
+        name = required(source, "name")
+        host = child(source, "host")
+        target = (None, None) if host is None else (host.get("name"), host.get("port"))
+        # virDomainPostParseCheckISCSIPath: no unit is unit 0.
+        return Found("scsi", name, ("iscsi", name if "/" in name else f"{name}/0", *target))
+    if protocol != "adapter":
+        raise Unknown(f"SCSI protocol {quoted(protocol)} is not known")
+    address, adapter = required_child(source, "address"), required_child(source, "adapter")
+    host_name = required(adapter, "name")
+    bus, target_id = _number(address, "bus"), _number(address, "target")
+    unit = _number(address, "unit", notation.ULONGLONG)
+    return Found("scsi", f"{host_name}:{bus}:{target_id}:{unit}", ("scsi", host_name, bus, target_id, unit))
+
+
+def _scsi_host(_node: etree._Element, source: etree._Element) -> Found:
+    """virDomainHostdevSubsysSCSIVHostDefParseXML."""
+    protocol = required(source, "protocol")
+    if protocol != "vhost":
+        raise Unknown(f"scsi_host protocol {quoted(protocol)} is not known")
+    wwpn = required(source, "wwpn")
+    if not notation.is_wwpn(wwpn):
+        raise bad(source, f"wwpn {quoted(wwpn)} is not naa. and 16 hex digits")
+    return Found("scsi_host", wwpn, ("scsi_host", wwpn))
+
+
+def _mdev(_node: etree._Element, source: etree._Element) -> Found:
+    """virDomainHostdevSubsysMediatedDevDefParseXML."""
+    address = required_child(source, "address")
+    uuid = read_uuid(address, required(address, "uuid"))
+    return Found("mdev", uuid, ("mdev", uuid))
+
+
+def capability(node: etree._Element) -> LibvirtsDevice:
+    """What a container is given: virDomainHostdevDefParseXMLCaps."""
+    kind = required(node, "type")
+    match kind:
+        case "storage":
+            return LibvirtsDevice(kind, "hostdev", _text_below(node, "block"))
+        case "misc":
+            return LibvirtsDevice(kind, "hostdev", _text_below(node, "char"))
+        case "net":
+            return LibvirtsDevice(kind, "hostdev", _text_below(node, "interface"))
+    raise Unknown(f"hostdev capability {quoted(kind)} is not known")
+
+
+def redirected(node: etree._Element) -> LibvirtsDevice:
+    """A <redirdev> (virDomainRedirdevDefParseXML); what is redirected only its client knows."""
+    bus = node.get("bus", "usb")
+    if bus != "usb":
+        raise Unknown(f"redirdev bus {quoted(bus)} is not known")
+    return LibvirtsDevice("redir", "redirdev", REDIRECTED)
+
+
+KINDS = {"pci": _pci, "usb": _usb, "scsi": _scsi, "scsi_host": _scsi_host, "mdev": _mdev}
+
+
+def pci_address(node: etree._Element) -> PciAddress:
+    """virPCIDeviceAddressParseXML: whatever is not said is 0."""
+    numbers = [0 if node.get(part) is None else _number(node, part) for part in PciAddress._fields]
+    try:
+        return PciAddress.of(*numbers)
+    except BadInput as error:
+        raise bad(node, error.message) from None
+
+
+def read_uuid(node: etree._Element, text: str) -> str:
+    """The UUID in libvirt's form, an error if it is none."""
+    uuid = notation.uuid(text)
+    if uuid is None:
+        raise bad(node, f"uuid {quoted(text)} is not 32 hex digits")
+    return uuid
+
+
+def _number(node: etree._Element, name: str, most: int = notation.UINT) -> int:
+    """The number of an attribute that must be there."""
+    text = required(node, name)
+    value = notation.number(text, most)
+    if value is None:
+        raise bad(node, f"{node.tag} {name}={quoted(text)} is not a number from 0 to {most:#x}")
+    return value
+
+
+def text_of(root: etree._Element, name: str) -> tuple[str, etree._Element]:
+    """The whole text of the first element of this name, and the element; empty is none (virXPathString)."""
+    node = child(root, name)
+    text = "" if node is None else "".join(map(str, node.itertext()))
+    if node is None or not text:
+        raise bad(root if node is None else node, f"the domain has no <{name}>")
+    return text, node
+
+
+def _text_below(node: etree._Element, name: str) -> str:
+    """The text of <source><NAME>, which must not be empty."""
+    inner = child(required_child(node, "source"), name)
+    text = "" if inner is None else "".join(map(str, inner.itertext()))
+    if not text:
+        raise bad(node, f"hostdev type {quoted(node.get('type', ''))} has no <{name}>")
+    return text
+
+
+def required(node: etree._Element, name: str) -> str:
+    """An attribute that must be there."""
+    text = node.get(name)
+    if text is None:
+        raise bad(node, f"{node.tag} has no {name}=")
+    return text
+
+
+def required_child(node: etree._Element, name: str) -> etree._Element:
+    """The first child of this name, which must be there."""
+    found = child(node, name)
+    if found is None:
+        raise bad(node, f"{node.tag} has no <{name}>")
+    return found
+
+
+def child(node: etree._Element, name: str) -> etree._Element | None:
+    """The first child of this name, as libvirt's virXPathNode takes it."""
+    return next(node.iterchildren(name), None)
+
+
+def bad(node: etree._Element, what: str) -> BadInput:
+    """The error, with the line of the element."""
+    return BadInput(f"{what}, line {line_of(node)}")
+
+
+def line_of(node: etree._Element) -> int:
+    """The line of an element; from 65,536 on libxml2 may not know it."""
+    return cast("int", node.sourceline)
+
+
+def quoted(text: str) -> str:
+    """Foreign text for a message, no longer than a line can hold."""
+    return f"'{text[:80]}…'" if len(text) > 80 else f"'{text}'"
