@@ -19,8 +19,9 @@ from libhook.facts.event import Event, Operation
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Plan
 from libhook.look import libvirtd
-from libhook.story import giveback, life, reading
-from libhook.story.session import Session, load_config
+from libhook.story import entries, giveback, reading, taking
+from libhook.story.session import Session, load_config, state_of
+from libhook.story.taking import MakeEntry, journal, take, try_to_save
 from libhook.xml import prolog
 
 _REINSTALL = "reinstall it with install.sh"
@@ -84,7 +85,7 @@ def _itself(operation: Operation) -> str:
 
 def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
     name = happening.operation.name
-    state = State(machine)
+    state = state_of(machine)
     try:
         domain: Domain | None = _whose(state, call, happening)
     except BadInput as error:
@@ -118,14 +119,49 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
         try:
             if broken and happening.operation.may_veto:
                 raise broken
-            _OPERATIONS[name](session, happening, domain)
+            serve(session, happening, domain)
         except Refused:
             raise
         except Exception:
             if happening.operation.may_veto:
-                life.record_failure(session, domain)
+                taking.record_failure(session, domain)
             raise
     return Answer(0)
+
+
+_ENTRY: dict[str, MakeEntry] = {
+    "prepare": entries.prepared,
+    "start": entries.starting,
+    "started": entries.started,
+    "reconnect": entries.started,
+}
+"""What is journalled at each operation."""
+
+
+def serve(session: Session, happening: Event, domain: Domain) -> None:
+    """One event of a guest that is not at its end: look, plan, journal, apply, record; on failure undo, and refuse."""
+    operation = happening.operation
+    session.prepare()
+    if operation.takes:
+        giveback.settle_former(session, domain)
+    with session.guest(domain.uuid):
+        before, broken = giveback.load(session, domain, strict=operation.may_veto)
+        if operation.takes:
+            giveback.expect_given_back(session, before, domain)
+            before = None
+        domain = session.with_extra(domain, before, before=operation.takes)
+        addresses = [device.pci for device in domain.pci if device.pci]
+        with session.devices(addresses if operation.may_veto else ()):
+            taken = take(session, happening, domain, before, _ENTRY[operation.name])
+            if taken.refusals:
+                giveback.undo_and_refuse(session, taken)
+            if operation.may_veto and not operation.takes:
+                journal(session, taken.held, addresses)
+            elif not operation.may_veto and not (before is None and operation.name == "reconnect"):
+                giveback.say_what_is_lost(session, before, taken.plan)
+                done = {record.device for record in taken.plan.records} - session.send(taken.plan.records)
+                if not broken:  # whoever mends it shall find it as it is
+                    try_to_save(session, entries.with_recorded(taken.held, done, "success"))
 
 
 def _whose(state: State, call: Call, happening: Event) -> Domain:
@@ -147,14 +183,6 @@ def _end_matters(state: State, uuid: str) -> bool:
     except BadInput:
         return True
     return held is None or any(one.began != "start" and one.recorded == "nothing" for one in held.devices)
-
-
-_OPERATIONS: dict[str, Callable[[Session, Event, Domain], None]] = {
-    "prepare": life.prepare,
-    "start": life.start,
-    "started": life.started,
-    "reconnect": life.started,
-}
 
 
 def plan(session: Session, happening: Event, domain: Domain) -> Plan:

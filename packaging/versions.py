@@ -94,7 +94,8 @@ def held(state: str) -> list[str]:
                 with open(f"{state}/domains/{name}", encoding="utf-8", errors="replace") as file:
                     record = json.load(file)
                 over = record["phase"] in ("refused", "releasing")
-                if not any(device["move"] or not over for device in record["devices"]):
+                holds = record.get("actions") or any(device.get("move") for device in record["devices"])
+                if not holds and (over or not record["devices"]):
                     continue
                 name = str(record["name"])
             except (OSError, ValueError, TypeError, KeyError, RecursionError):

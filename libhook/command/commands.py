@@ -12,7 +12,6 @@ from libhook.command import report, views
 from libhook.command.terminal import Help, complain, read, seconds, show
 from libhook.effects.child import Deadline
 from libhook.effects.log import Log
-from libhook.effects.state import State
 from libhook.errors import BadInput, DeadlineExpired, LibhookError, printable
 from libhook.facts import event
 from libhook.facts.address import PciAddress
@@ -31,8 +30,9 @@ from libhook.hotplug.watch import Watcher
 from libhook.hotplug.watching import Connection
 from libhook.look import processes
 from libhook.run import plan
-from libhook.story import giveback, life
-from libhook.story.session import Session, load_config, make_state
+from libhook.story import giveback
+from libhook.story.session import Session, load_config, make_state, state_of
+from libhook.story.taking import shown
 from libhook.story.tidy import tidy
 from libhook.xml import domxml
 
@@ -137,7 +137,7 @@ def show_plan(machine: Machine, options: argparse.Namespace) -> int:
         show(views.plan_json(found))
     else:
         show(list(found.describe()) or [f"nothing to do at {options.event}"])
-    return complain([life.shown(found.refusals)] if found.refusals else [])
+    return complain([shown(found.refusals)] if found.refusals else [])
 
 
 def devices(machine: Machine, options: argparse.Namespace) -> int:
@@ -189,7 +189,7 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             elif alive:
                 print(f"{name}: left alone, {alive}")
             elif options.dry_run:
-                hanging = session.state.in_flight() & {move.device for move in held.moves}
+                hanging = any(one.pci in session.state.in_flight() for one in held.devices if held.action(one.key))
                 head = f"{name}: would be given back{', but for what hangs' if hanging else ''}"
                 show([head, *(f"  {line}" for line in session.plan_release(held).describe())])
             elif reason := giveback.settle(session, held.uuid):
@@ -248,7 +248,7 @@ def detach(machine: Machine, options: argparse.Namespace) -> int:
 def _plug(machine: Machine, options: argparse.Namespace, work: Callable[..., Iterator[str]]) -> int:
     document = read(options.xml, "a file with a device's XML")
     request = Request(options.guest, document, options.live, options.config, options.timeout, options.dry_run)
-    state = State(machine)
+    state = state_of(machine)
     with Interrupts() as interrupts, Log(machine, operation=work.__name__) as log:
         hypervisor = Hypervisor(options.connect, interrupts, state.mark_of(processes.own(machine)))
         for line in work(machine, log, hypervisor, request):
@@ -273,7 +273,7 @@ def watch(machine: Machine, options: argparse.Namespace) -> int:
 
 
 def _session(machine: Machine, log: Log, config: Config) -> Session:
-    return Session(machine, State(machine), log, config, Deadline.after(config.write_deadline), os.getppid())
+    return Session(machine, state_of(machine), log, config, Deadline.after(config.write_deadline), os.getppid())
 
 
 def _read_domain(path: str, *, every_kind: bool = False) -> Domain:

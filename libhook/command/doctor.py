@@ -216,4 +216,4 @@ def _state(session: Session) -> Iterator[Finding]:
 
 def _holds(held: Held) -> bool:
     """Of a start that was refused only the memory is left."""
-    return any(device.move or held.phase not in ("refused", "releasing") for device in held.devices)
+    return bool(held.actions or (held.devices and held.keeps))

@@ -6,36 +6,33 @@ from collections.abc import Collection, Mapping, Sequence
 from libhook.errors import printable
 from libhook.facts.entry import Held, HeldDevice
 from libhook.facts.host import NO_CLASS, Host, PciDevice
-from libhook.facts.plan import Load, Move, Plan, Record, Refusal, Warn
+from libhook.facts.plan import Condition, Fault, Plan, Record, Refusal, Stays, Verdict, Warn
 
 Json = dict[str, object]
 
 
 def plan_json(plan: Plan) -> Json:
     """Each action with its kind, its facts and its ``lines``, those that the dry run prints."""
-    actions: list[Json] = []
-    for action in plan.actions:
-        lines = list(action.describe())
-        match action:
-            case Load(driver):
-                actions.append({"action": "load", "driver": driver, "lines": lines})
-            case Move():
-                writes = [{"path": f"/sys/{write.path}", "value": write.value} for write in action.writes]
-                fields = action.to_json()
-                fields["now"] = action.now._asdict()
-                fields["want"] = action.want._asdict()
-                writes = writes if action.by == "libhook" else []
-                actions.append({"action": "move", **fields, "writes": writes, "lines": lines})
-            case Record(device, text, success):
-                result = "success" if success else "failed"
-                actions.append({"action": "record", "device": device, "text": text, "result": result, "lines": lines})
-            case Refusal(device, reason, remedy):
-                actions.append(
-                    {"action": "refuse", "device": device, "reason": reason, "remedy": remedy, "lines": lines}
-                )
-            case Warn(message):
-                actions.append({"action": "warn", "message": message, "lines": lines})
-    return {"refused": bool(plan.refusals), "actions": actions}
+    return {
+        "refused": bool(plan.refusals),
+        "actions": [{**_shown(verdict), "lines": list(verdict.describe())} for verdict in plan.verdicts],
+    }
+
+
+def _shown(verdict: Verdict) -> Json:
+    match verdict:
+        case Record(device, text, success):
+            result = "success" if success else "failed"
+            return {"action": "record", "device": device, "text": text, "result": result}
+        case Refusal(device, reason, remedy):
+            return {"action": "refuse", "device": device, "reason": reason, "remedy": remedy}
+        case Condition(state, refusal, after):
+            return {**_shown(refusal), "action": "refuse unless", "state": state, "after": after}
+        case Warn(message) | Stays(message=message):
+            return {"action": "warn", "message": message}
+        case Fault(handler, what):
+            return {"action": "fault", "handler": handler, "what": what}
+    return verdict.show()
 
 
 def devices_json(host: Host) -> Json:
@@ -158,7 +155,7 @@ def status_json(records: Sequence[tuple[Held, str | None]], left: Mapping[str, C
     return {
         "guests": [
             {
-                **held.to_json(),
+                **_held_json(held),
                 "recoverable": alive is None,
                 "reason": alive,
                 "abandoned": sorted(left.get(held.uuid, ())),
@@ -168,6 +165,15 @@ def status_json(records: Sequence[tuple[Held, str | None]], left: Mapping[str, C
     }
 
 
+def _held_json(held: Held) -> Json:
+    """The entry, with each device what was done with it, as ``move``."""
+    fields = held.to_json()
+    for device, shown in zip(held.devices, fields["devices"], strict=True):
+        action = held.action(device.key)
+        shown["move"] = action.to_json() if action else None
+    return fields
+
+
 def status_text(records: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]]) -> list[str]:
     """A guest and its devices, then what recover would do with them."""
     lines = []
@@ -175,11 +181,13 @@ def status_text(records: Sequence[tuple[Held, str | None]], left: Mapping[str, C
         lines.append(f"{printable(held.name)}  {held.uuid}  {held.phase}")
         abandoned = left.get(held.uuid, ()) if alive else ()
         for device in held.devices:
-            move = device.move
-            way = f"{move.now.driver or 'no driver'} -> {move.want.driver}" if move else "not moved"
+            action = held.action(device.key)
+            way = action.summary if action else "not moved"
             remark = _state(device, device.key in abandoned)
             lines.append(f"  {device.kind} {printable(device.address)}  {way}{remark and f'  [{remark}]'}")
-        does = "gives it back" if held.moves else "settles it"
+        keys = {device.key for device in held.devices}
+        lines += [f"  {printable(action.key)}  {action.summary}" for action in held.actions if action.key not in keys]
+        does = "gives it back" if held.actions else "settles it"
         when = " once its driver lets go" if any(device.wedged for device in held.devices) else ""
         rest = f"settles {', '.join(sorted(abandoned))}; else " if abandoned else ""
         lines.append(f"  recover: {rest}{f'leaves it, {alive}' if alive else f'{does}{when}'}")

@@ -3,7 +3,7 @@
 
 The crash argument: a guest's record says the binding each device had and shall get, and stands on disk before the
 first write to /sys. It is written whole, fsynced and renamed, so that a reader finds the old one or the new one. What
-is undone later is decided by comparing the record with /sys (plan.way_back), never by how far somebody had come. A
+is undone later is decided by comparing the record with /sys (kinds/), never by how far somebody had come. A
 record of another boot is void: a boot undoes every binding. A claim is a file with the guest's UUID in it, by which
 the record of a device is found. It counts only with a record that says the same, so it is made before the record is
 and removed after it, under the lock of the device's group: at no moment does a record stand that nobody would find.
@@ -30,6 +30,7 @@ from libhook.facts.address import PciAddress
 from libhook.facts.entry import Held, Process
 from libhook.facts.host import Binding, Claim
 from libhook.facts.machine import Machine
+from libhook.facts.plan import Action
 
 _LENGTH_OF_UUID = 36
 _FOLDERS = ("lost", "domains", "claims", "locks", "in-flight", "homes")
@@ -38,9 +39,10 @@ _FOLDERS = ("lost", "domains", "claims", "locks", "in-flight", "homes")
 class State:
     """The folder of one machine. Making one makes nothing: reading needs no folder."""
 
-    def __init__(self, machine: Machine) -> None:
-        """Remember where it is."""
+    def __init__(self, machine: Machine, read: Callable[[object], Action]) -> None:
+        """Remember where it is. ``read`` makes an action of what a journal entry says of it."""
         self.machine = machine
+        self._read = read
         self._folder = machine.state
 
     def make(self, with_host_devices: Callable[[], Iterable[str]]) -> None:
@@ -94,7 +96,7 @@ class State:
         if text is None:
             return None
         try:
-            held = Held.from_json(json.loads(text))
+            held = Held.from_json(json.loads(text), self._read)
             if held.uuid != uuid:
                 raise BadInput(f"it is of {held.uuid}")
         except TooNew as error:

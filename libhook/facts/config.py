@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """TOML text to Config. Every default is safe; a key or a value that is not known is an error that names it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from libhook.errors import BadInput
@@ -19,7 +20,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _SWITCHES = ("dry_run", "bind_managed", "audit.required", "audit.extra")
 _SECONDS = ("write_deadline", "holder_wait")
-_KNOWN = (*_CHOICES, *_SWITCHES, *_SECONDS, "driver")
+OF_KINDS: dict[str, Callable[[object], str]] = {}
+"""Settings that ask for actions of a kind (kinds/): what the value should have been, or "" when it is right."""
+_KNOWN = (*_CHOICES, *_SWITCHES, *_SECONDS, "driver", *OF_KINDS)
 _MOST_SECONDS = 3600.0
 
 
@@ -42,6 +45,8 @@ class Config(NamedTuple):
     preflight_network: Strictness = "refuse"
     preflight_display: Strictness = "refuse"
     preflight_usb: Strictness = "refuse"
+    actions: Mapping[str, Any] = MappingProxyType({})
+    """What is asked of the kinds of action, by key."""
 
 
 def parse(text: str, name: str = "", uuid: str = "") -> Config:
@@ -70,7 +75,8 @@ def parse(text: str, name: str = "", uuid: str = "") -> Config:
             matching.append(((False, exact, len(pattern)), own))
     for _, own in sorted(matching, key=lambda match: match[0]):
         settings.update(own)
-    return Config(**{key.replace(".", "_"): value for key, value in settings.items()})
+    actions = {key: settings.pop(key) for key in OF_KINDS if key in settings}
+    return Config(**{key.replace(".", "_"): value for key, value in settings.items()}, actions=actions)
 
 
 class Overview(NamedTuple):
@@ -93,7 +99,7 @@ def overview(text: str) -> Overview:
     settings, sections = _settings(text)
     every = [("", key, value) for key, value in settings.items()]
     every += [(_section(pattern), key, value) for pattern, own in sections.items() for key, value in own.items()]
-    defaults = Config()._asdict()
+    defaults = {**Config()._asdict(), **dict.fromkeys(OF_KINDS)}
     return Overview(
         is_default=all(value == defaults[key.replace(".", "_")] for _, key, value in every),
         relaxed=tuple(f'{where}{key} = "{value}"' for where, key, value in every if _relaxes(key, value)),
@@ -170,6 +176,8 @@ def _expectation(key: str, value: object) -> str:
     """What the value should have been, or "" when it is right."""
     if key in _CHOICES:
         return "" if value in _CHOICES[key] else " or ".join(f'"{choice}"' for choice in _CHOICES[key])
+    if key in OF_KINDS:
+        return OF_KINDS[key](value)
     if key in _SWITCHES:
         return "" if isinstance(value, bool) else "true or false"
     if key in _SECONDS:

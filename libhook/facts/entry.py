@@ -4,16 +4,18 @@
 Where it is kept, and how it survives a crash, is effects/state.py's.
 """
 
+from collections.abc import Callable, Collection, Container
 from typing import Any, Literal, NamedTuple, get_args
 
 from libhook.errors import BadInput, TooNew
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Extra, Kind
-from libhook.facts.plan import Move
+from libhook.facts.plan import Action
 
-FORMAT = 1
+FORMAT = 2
 """Of what is written. A later one says what a reader of this one must know and does not; what such a reader may pass
-over is a new field, with a default where it is read. What has no number is of the first.
+over is a new field, with a default where it is read. What has no number is of the first. In the first the one action
+that a device had stood with it, as ``move``.
 """
 
 Phase = Literal["preparing", "prepared", "starting", "refused", "started", "releasing"]
@@ -36,8 +38,6 @@ class HeldDevice(NamedTuple):
 
     kind: Kind
     address: str
-    move: Move | None = None
-    """How it came to vfio: to be undone at the end. None: it is not PCI, or was on vfio before."""
     recorded: Recorded = "nothing"
     audited: bool = True
     wedged: bool = False
@@ -77,11 +77,26 @@ class Held(NamedTuple):
     """Audit records that the kernel had lost when the guest was prepared, where the trail is required."""
     detached: tuple[str, ...] = ()
     """The keys of what was plugged out and is recorded so: two may see the same end of a device."""
+    actions: tuple[Action, ...] = ()
+    """What was done for the guest, or was about to be, in this order: to be undone at the end. At most one a key."""
 
-    @property
-    def moves(self) -> tuple[Move, ...]:
-        """What was taken, or was about to be."""
-        return tuple(device.move for device in self.devices if device.move)
+    def device(self, key: str) -> HeldDevice | None:
+        """The device of this key."""
+        return next((device for device in self.devices if device.key == key), None)
+
+    def action(self, key: str) -> Action | None:
+        """What was done with a device, by the device's key. None: it is not PCI, or was on vfio before."""
+        return next((action for action in self.actions if action.key == key), None)
+
+    def part(self, devices: Collection[HeldDevice]) -> "Held":
+        """The same with these devices alone, and what was done with them."""
+        keys = {device.key for device in devices}
+        actions = tuple(action for action in self.actions if action.key in keys)
+        return self._replace(devices=tuple(devices), actions=actions)
+
+    def without(self, keys: Container[str]) -> "Held":
+        """The same without the actions of these keys."""
+        return self._replace(actions=tuple(action for action in self.actions if action.key not in keys))
 
     @property
     def keeps(self) -> bool:
@@ -90,7 +105,7 @@ class Held(NamedTuple):
 
     def holds(self, address: PciAddress) -> bool:
         """Whether nobody else may have this device: while the guest lives, and until it is given back."""
-        return any(device.pci == address and (device.move or self.keeps) for device in self.devices)
+        return any(one.pci == address and (self.keeps or self.action(one.key)) for one in self.devices)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -99,18 +114,21 @@ class Held(NamedTuple):
         fields["devices"] = [
             {
                 **device._asdict(),
-                "move": device.move.to_json() if device.move else None,
                 "plugging": list(device.plugging) if device.plugging else None,
                 "extra": list(device.extra) if device.extra else None,
             }
             for device in self.devices
         ]
+        fields["actions"] = [action.to_json() for action in self.actions]
         return fields
 
     @classmethod
-    def from_json(cls, value: object) -> "Held":
-        """Field by field; BadInput when anything is not as we write it, TooNew where a later version wrote it."""
-        match {"format": 1, "detached": [], **value} if isinstance(value, dict) else value:  # earlier ones had none
+    def from_json(cls, value: object, read: Callable[[object], Action]) -> "Held":
+        """Field by field; BadInput when anything is not as we write it, TooNew where a later version wrote it.
+
+        ``read`` makes an action of what ``to_json`` made of it.
+        """
+        match _of_now(value) if isinstance(value, dict) else value:
             case {"format": int(written)} if written > FORMAT:
                 raise TooNew(f"in format {written}, and this one reads {FORMAT}")
             case {
@@ -124,10 +142,42 @@ class Held(NamedTuple):
                 "devices": list(devices),
                 "lost": int(lost),
                 "detached": [*detached],
+                "actions": list(actions),
             } if phase in get_args(Phase) and _names_a_file(name) and all(isinstance(key, str) for key in detached):
-                process = Process(pid, start)
-                return cls(uuid, name, virt, phase, boot, process, tuple(map(_device, devices)), lost, tuple(detached))  # type: ignore[arg-type]
+                daemon, own, done = Process(pid, start), tuple(map(_device, devices)), tuple(map(read, actions))
+                _expect_own(own, done)
+                return cls(uuid, name, virt, phase, boot, daemon, own, lost, tuple(detached), done)  # type: ignore[arg-type]
         raise BadInput("not a record of a guest")
+
+
+def _of_now(value: dict[str, Any]) -> dict[str, Any]:
+    """An entry in the form that is written now, whatever version wrote it."""
+    value = {"format": 1, "detached": [], **value}
+    devices = value.get("devices")
+    if value["format"] == 1 and "actions" in value:
+        raise BadInput("the first format has no actions")
+    if value["format"] == 1 and isinstance(devices, list):
+        value["actions"] = [_of_first_format(one) for one in devices if isinstance(one, dict) and one.get("move")]
+    return value
+
+
+def _of_first_format(device: dict[str, Any]) -> dict[object, object]:
+    """The action that stood with a device; its kind was the device's."""
+    match device:
+        case {"kind": kind, "address": address, "move": {"device": own, **fields}} if own == address:
+            return {"kind": kind, "device": own, **fields}
+    raise BadInput(f"the move of {device.get('address')} is not one, or of another device")
+
+
+def _expect_own(devices: tuple["HeldDevice", ...], actions: tuple[Action, ...]) -> None:
+    """BadInput where an action is done twice, or on a device that is not among the guest's: nobody would lock that."""
+    keys = [action.key for action in actions]
+    if len(set(keys)) < len(keys):
+        raise BadInput("it has two actions on one thing")
+    known = {device.key for device in devices}
+    for key in keys:
+        if key.partition(" ")[0] in get_args(Kind) and key not in known:
+            raise BadInput(f"it has an action on {key}, which is no device of the guest")
 
 
 def _names_a_file(name: str) -> bool:
@@ -143,7 +193,6 @@ def _device(value: object) -> HeldDevice:
         case {
             "kind": str(kind),
             "address": str(address),
-            "move": move,
             "recorded": str(recorded),
             "audited": bool(audited),
             "wedged": bool(wedged),
@@ -152,11 +201,9 @@ def _device(value: object) -> HeldDevice:
             "extra": None | [str(), str(), str()] as extra,
             "ids": str(ids),
         } if kind in get_args(Kind) and recorded in get_args(Recorded):
-            way = None if move is None else Move.from_json(move)
             who = None if plugging is None else Process(*plugging)
             told = None if extra is None else Extra(*extra)
-            device = HeldDevice(kind, address, way, recorded, audited, wedged, began, who, told, ids)  # type: ignore[arg-type]
-            if way and (kind != "pci" or str(way.device) != address):
-                raise BadInput(f"the move of {way.device} stands at {address}")
-            return device
+            if kind == "pci":
+                PciAddress.parse(address)
+            return HeldDevice(kind, address, recorded, audited, wedged, began, who, told, ids)  # type: ignore[arg-type]
     raise BadInput("not a held device")

@@ -5,18 +5,26 @@ The hook's contract is libvirt's docs/hooks.rst and src/util/virhook.c; where th
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from libhook.errors import BadInput
 
 
 class Operation(NamedTuple):
-    """One step of a guest's life, as a row of OPERATIONS."""
+    """One step of a guest's life, as a row of OPERATIONS: what may be done there, and what is looked at for it."""
 
     name: str
-    may_veto: bool
+    may_veto: bool = False
     """Only where a refusal stops a start. A non-zero exit from ``started`` or ``reconnect`` kills a guest that runs;
     from ``stopped`` and ``release`` it is ignored."""
+    takes: bool = False
+    """Actions are applied. What is taken is given back by its kind (kinds/), whatever the handlers say by then."""
+    gives_back: bool = False
+    """What the guest's journal entry holds is undone."""
+    looks: Literal["all", "devices", "taken", ""] = ""
+    """At everything that could stand in the way; at the guest's devices alone; at what the entry holds."""
+    records: tuple[str, ...] = ()
+    """The reasons of the audit records that may be sent."""
     acts: bool = True
     """Whether any handler has something to do there."""
 
@@ -24,18 +32,22 @@ class Operation(NamedTuple):
 OPERATIONS = {
     operation.name: operation
     for operation in (
-        Operation("prepare", may_veto=True),
-        Operation("start", may_veto=True),
-        Operation("started", may_veto=False),
-        Operation("stopped", may_veto=False, acts=False),
-        Operation("release", may_veto=False),
-        Operation("reconnect", may_veto=False),
-        Operation("migrate", may_veto=False, acts=False),
-        Operation("restore", may_veto=False, acts=False),
+        Operation("prepare", may_veto=True, takes=True, looks="all", records=("start",)),
+        Operation("start", may_veto=True, looks="devices", records=("start",)),
+        Operation("started", records=("start",)),
+        Operation("stopped", acts=False),
+        Operation("release", gives_back=True, looks="taken", records=("start", "attach", "stop")),
+        Operation("reconnect", looks="devices", records=("start", "attach")),
+        Operation("migrate", acts=False),
+        Operation("restore", acts=False),
         # Documented, but gone since libvirt 5.5.0 with virDomainQemuAttach.
-        Operation("attach", may_veto=False, acts=False),
+        Operation("attach", acts=False),
     )
 }
+
+ATTACH = Operation("attach", may_veto=True, takes=True, looks="all", records=("attach",))
+DETACH = Operation("detach", gives_back=True, looks="taken", records=("detach",))
+"""Hot-plug. libvirt calls no hook there: these are libhook's own (hotplug/)."""
 
 
 class Event(NamedTuple):

@@ -46,6 +46,11 @@ class PciDevice(NamedTuple):
     """A VF of a PF with ``sriov_drivers_autoprobe`` 0: without an override no driver may have it
     (pci_device_can_probe())."""
 
+    def is_another(self, ids: str) -> bool:
+        """Whether a device of another kind, with these ids, was here; one of the same kind has lost its override, no
+        more."""
+        return bool(ids and self.ids and ids != self.ids)
+
     @property
     def is_bridge(self) -> bool:
         """PCI-to-PCI or CardBus: header type 1 or 2, which no guest can be given."""

@@ -9,7 +9,7 @@ from libhook.facts.domain import Domain
 from libhook.facts.entry import Held
 from libhook.facts.event import Event
 from libhook.facts.host import Host, Trail
-from libhook.facts.plan import Action
+from libhook.facts.plan import Verdict
 
 
 class Situation(NamedTuple):
@@ -25,4 +25,4 @@ class Situation(NamedTuple):
     """Asked for only where the configuration requires the audit trail; None then: the kernel gave no answer."""
 
 
-Handler = Callable[[Situation], Iterable[Action]]
+Handler = Callable[[Situation], Iterable[Verdict]]

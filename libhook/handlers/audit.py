@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from libhook.facts.config import Config
 from libhook.facts.domain import USB_UNRESOLVED, Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice
+from libhook.facts.event import Operation
 from libhook.facts.host import Trail
-from libhook.facts.plan import Action, Record, Refusal
+from libhook.facts.plan import Record, Refusal, Verdict
 from libhook.facts.situation import Situation
 from libhook.handlers import record, vfio
 
@@ -15,7 +16,7 @@ _RAN = ("shutdown", "destroyed", "crashed", "saved", "migrated", "from snapshot"
 """Shutoff reasons of a guest that ran (domain_conf.c:1182); the others are failed, daemon, unknown and none at all."""
 
 
-def required(situation: Situation) -> Iterator[Action]:
+def required(situation: Situation) -> Iterator[Verdict]:
     """Where the configuration requires the trail, no device is handed over that it would not tell of.
 
     Asked at ``prepare`` and again at ``start``, since a record that is sent is not yet one that is written. The gap
@@ -57,7 +58,7 @@ def wrong_with(trail: Trail | None) -> tuple[str, str] | None:
     return None
 
 
-def started(situation: Situation) -> Iterator[Action]:
+def started(situation: Situation) -> Iterator[Verdict]:
     """The guest has them: success, once. A device without an address was never resolved, so nothing is claimed."""
     held = situation.held
     recorded = {device.key for device in held.devices if device.recorded == "success"} if held else set()
@@ -66,7 +67,7 @@ def started(situation: Situation) -> Iterator[Action]:
             yield _record(situation.domain, device, "start", True, situation.config)
 
 
-def reconnect(situation: Situation) -> Iterator[Action]:
+def reconnect(situation: Situation) -> Iterator[Verdict]:
     """What ``started`` could not record, libvirtd being gone then. One that was plugged in since has its record."""
     held = situation.held
     present = {device.key for device in situation.domain.devices}
@@ -75,7 +76,7 @@ def reconnect(situation: Situation) -> Iterator[Action]:
             yield _record(held, device, device.began, True, situation.config)
 
 
-def release(situation: Situation) -> Iterator[Action]:
+def release(situation: Situation) -> Iterator[Verdict]:
     """A device that was handed over gets ``stop``; one whose fate is not recorded yet never was: failed.
 
     Unless the guest is known to have run: then its record at ``started`` was lost, and is made up for; and
@@ -102,17 +103,22 @@ def release(situation: Situation) -> Iterator[Action]:
             yield _record(held, device, device.began, False, situation.config)
 
 
-def attach(situation: Situation) -> Iterator[Action]:
+def attach(situation: Situation) -> Iterator[Verdict]:
     """The devices that are plugged in; one named by vendor and product has its address when libvirt has found it."""
     for device in situation.domain.devices:
         if device.resolved and not device.missing:
             yield _record(situation.domain, device, "attach", True, situation.config)
 
 
-def detach(situation: Situation) -> Iterator[Action]:
+def detach(situation: Situation) -> Iterator[Verdict]:
     """The devices that are plugged out."""
     for device in situation.domain.devices:
         yield _record(situation.domain, device, "detach", True, situation.config)
+
+
+def failure(operation: Operation) -> record.Reason:
+    """The reason of the record of a refusal there."""
+    return "attach" if "attach" in operation.records else "start"
 
 
 def failed(
@@ -128,4 +134,4 @@ def _record(
     guest: Domain | Held, device: HostDevice | HeldDevice, reason: record.Reason, success: bool, config: Config
 ) -> Record:
     text = record.text(guest, device, reason, config.audit_record, config.audit_extra)
-    return Record(device.key, text, success, ends=reason in ("stop", "detach"))
+    return Record(device.key, text, success, reason)

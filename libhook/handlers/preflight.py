@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What must be true before a device may be handed over, managed or not. Refuses; writes nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import NamedTuple
 
 from libhook.errors import printable
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Strictness
 from libhook.facts.domain import HostDevice
 from libhook.facts.host import NO_CLASS, PciDevice, Use, UseKind
-from libhook.facts.plan import Action, Refusal, Warn
+from libhook.facts.plan import Condition, Refusal, Verdict, Warn
 from libhook.facts.situation import Situation
 from libhook.handlers import vfio
 
@@ -26,17 +27,39 @@ _REMEDIES: dict[UseKind, str] = {
 }
 
 
-def prepare(situation: Situation) -> Iterator[Action]:
-    """At most one refusal a device: the first reason found."""
+class Complaint(NamedTuple):
+    """Why a device may not be handed over, and what would help."""
+
+    reason: str
+    remedy: str
+    unless: str = ""
+    """The state that would remove it, where something else in the plan may provide that."""
+
+
+def prepare(situation: Situation) -> Iterator[Verdict]:
+    """At most one refusal a device: the first reason found that will still be there."""
     for device in situation.domain.pci:
-        complaint = next(_complaints(situation, device), None)
-        if complaint:
-            yield Refusal(device.key, *complaint)
+        verdict: Refusal | Condition | None = None
+        for complaint in reversed(_until_certain(_complaints(situation, device))):
+            refusal = Refusal(device.key, complaint.reason, complaint.remedy)
+            verdict = Condition(complaint.unless, refusal, besides=verdict) if complaint.unless else refusal
+        if verdict:
+            yield verdict
     for address, uses in situation.host.uses.items():
         for use in uses:
             if _strictness(situation, use) == "warn":
                 yield Warn(f"{address} is in use by the host: {use.what}")
     yield from map(Warn, situation.domain.unseen)
+
+
+def _until_certain(complaints: Iterable[Complaint]) -> list[Complaint]:
+    """Up to the first that nothing in the plan can remove."""
+    found = []
+    for complaint in complaints:
+        found.append(complaint)
+        if not complaint.unless:
+            break
+    return found
 
 
 def waits_for(situation: Situation) -> bool:
@@ -58,14 +81,15 @@ def _strictness(situation: Situation, use: Use) -> Strictness:
     return of_kind[use.kind]
 
 
-def _in_use(situation: Situation, device: PciDevice) -> Iterator[tuple[str, str]]:
+def _in_use(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
     """Whether the host stands on it."""
     for use in situation.host.uses.get(device.address, ()):
         if _strictness(situation, use) == "refuse":
-            yield f"{device.address} is in use by the host: {use.what}", _REMEDIES[use.kind]
+            reason = f"{device.address} is in use by the host: {use.what}"
+            yield Complaint(reason, _REMEDIES[use.kind], f"{device.address} is free")
 
 
-def _complaints(situation: Situation, device: HostDevice) -> Iterator[tuple[str, str]]:
+def _complaints(situation: Situation, device: HostDevice) -> Iterator[Complaint]:
     """Reasons and remedies, the most basic first."""
     address = device.pci
     if address is None:
@@ -73,22 +97,22 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[tuple[str,
     host, config = situation.host, situation.config
     seen = host.devices.get(address)
     if seen is None:
-        yield f"{address} is not on this host", "lspci -D lists what is"
+        yield Complaint(f"{address} is not on this host", "lspci -D lists what is", f"{address} is present")
         return
     if seen.is_bridge:
-        yield f"{address} is a bridge, which no guest can be given", "name a device behind it"
+        yield Complaint(f"{address} is a bridge, which no guest can be given", "name a device behind it")
     if not host.iommu:
-        yield f"{address} cannot be handed over, the IOMMU is off", TURN_IOMMU_ON
+        yield Complaint(f"{address} cannot be handed over, the IOMMU is off", TURN_IOMMU_ON)
     elif seen.group is None:
-        yield f"{address} is in no IOMMU group", "see the kernel's log for why the IOMMU does not cover it"
+        yield Complaint(f"{address} is in no IOMMU group", "see the kernel's log for why the IOMMU does not cover it")
     elif address not in host.groups.get(seen.group, ()):
-        yield (
+        yield Complaint(
             f"{address} is not among the devices of its IOMMU group {seen.group}",
             "hot-plug is at work there: try again",
         )
     wanted = vfio.target(situation, device)
     if not vfio.is_allowed(situation, wanted):
-        yield (
+        yield Complaint(
             f"{address}: {wanted!r} is not a vfio driver of this kernel",
             f"known are {', '.join(sorted(host.vfio_drivers))}",
         )
@@ -100,55 +124,60 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[tuple[str,
             yield from _sibling(situation, seen, host.devices[other], config.siblings == "bind")
 
 
-def _taken(situation: Situation, device: PciDevice) -> Iterator[tuple[str, str]]:
+def _taken(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
     """Whether somebody has the device, its PF, one of its VFs, or something below it."""
     host, address = situation.host, device.address
     if device.pci_class == NO_CLASS:
-        yield f"{address}: its class cannot be read, so that nobody knows what it is", "see the kernel's log"
+        yield Complaint(f"{address}: its class cannot be read, so that nobody knows what it is", "see the kernel's log")
     if address in host.unread:
-        yield f"{address}: its driver_override cannot be read, so it could not be restored", "see the kernel's log"
+        yield Complaint(
+            f"{address}: its driver_override cannot be read, so it could not be restored", "see the kernel's log"
+        )
     if address in host.in_flight:
-        yield f"{address} hangs in an earlier kernel write", "libhook status says which; when it ends: libhook recover"
+        yield Complaint(
+            f"{address} hangs in an earlier kernel write", "libhook status says which; when it ends: libhook recover"
+        )
     for other, what in ((address, ""), (device.pf, ": its PF"), *((vf, ": its VF") for vf in device.vfs)):
         claim = host.claims.get(other) if isinstance(other, PciAddress) else None
         if claim and claim.uuid != situation.domain.uuid:
-            yield (
+            yield Complaint(
                 f"{address}{what and f'{what} {other}'} is held by the guest {printable(claim.name)}",
                 "stop that guest first; libhook status lists what is held",
             )
     for tenant in host.tenants.get(address, ()):
         what = printable(tenant.what)
         if tenant.claim.uuid != situation.domain.uuid:
-            yield (
+            yield Complaint(
                 f"{what} behind {address} is held by the guest {printable(tenant.claim.name)}, and would be torn away",
                 "stop that guest first, or detach it there; libhook status lists what is held",
             )
         else:
-            yield (
+            yield Complaint(
                 f"{what} behind {address} is also given to this guest, and would go with it",
                 "give the guest only one of the two",
             )
     if device.vfs:
-        yield (
+        yield Complaint(
             f"{address} is a PF with VFs enabled: {len(device.vfs)}",
             f"give the guest a VF, or disable them: echo 0 > /sys/bus/pci/devices/{address}/sriov_numvfs",
         )
     claim = host.claims.get(address)  # what is plugged in joins what the guest has of the group
     plugged = situation.event.operation.name == "attach" and claim and claim.uuid == situation.domain.uuid
     if address in host.in_use and not plugged:
-        yield f"{address} is open in {host.in_use[address]}", "stop that process first"
+        reason = f"{address} is open in {host.in_use[address]}"
+        yield Complaint(reason, "stop that process first", f"{address} is free")
 
 
-def _sibling(situation: Situation, device: PciDevice, other: PciDevice, consent: bool) -> Iterator[tuple[str, str]]:
+def _sibling(situation: Situation, device: PciDevice, other: PciDevice, consent: bool) -> Iterator[Complaint]:
     """Whether another device of the IOMMU group stands in the way: the kernel hands over whole groups only."""
     if other.is_in_nobodys_way:
         return
     shared = f"{device.address} shares IOMMU group {device.group} with {other.address}"
     complaint = next(chain(_taken(situation, other), _in_use(situation, other)), None)
     if complaint:
-        yield f"{shared}: {complaint[0]}", complaint[1]
+        yield complaint._replace(reason=f"{shared}: {complaint.reason}")
     elif not (other.on_vfio or consent):
-        yield (
+        yield Complaint(
             f"{shared}, which is on {other.binding.driver}",
             f'give the guest both, or consent with siblings = "bind" in {_CONFIG} to have it taken along',
         )

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which handlers answer which operation, in order. Nothing is discovered: what runs as root stands here."""
+"""Which handlers answer which operation, in order, and what becomes of their answers.
 
-from typing import Literal
+Nothing is discovered: what runs as root stands here.
+"""
 
-from libhook.facts.plan import Plan, Refusal, Warn
+from collections.abc import Iterable, Iterator
+
+from libhook.facts.entry import Held
+from libhook.facts.event import Operation
+from libhook.facts.plan import Action, Condition, Fault, Plan, Record, Refusal, Verdict, Warn, is_action
 from libhook.facts.situation import Handler, Situation
-from libhook.handlers import audit, preflight, vfio
+from libhook.handlers import audit, host, preflight, vfio
+from libhook.kinds.registry import KINDS
 
 HANDLERS: dict[str, tuple[Handler, ...]] = {
-    "prepare": (audit.required, preflight.prepare, vfio.prepare),
+    "prepare": (audit.required, preflight.prepare, host.prepare, vfio.prepare),
     "start": (audit.required, vfio.start),
     "started": (vfio.started, audit.started),
     "release": (vfio.release, audit.release),
@@ -17,15 +23,107 @@ HANDLERS: dict[str, tuple[Handler, ...]] = {
     "attach": (audit.required, preflight.prepare, vfio.prepare, audit.attach),
     "detach": (vfio.release, audit.detach),
 }
+_REMEDY = "correct the handler, if it is yours; otherwise run install.sh again, and report it"
 
 
-def plan_for(situation: Situation) -> Plan:
-    """What the handlers of the situation's operation want. Where one refuses, only that, and the records of it."""
-    handlers = HANDLERS.get(situation.event.operation.name, ())
-    plan = Plan(tuple(action for handler in handlers for action in handler(situation)))
+def plan_for(situation: Situation, undone: Iterable[Verdict] = ()) -> Plan:
+    """What is to be done: first what the kinds say of giving back, ``undone``, then what the handlers want.
+
+    Where something is refused, only that, and the records of it.
+    """
+    operation = situation.event.operation
+    asked = HANDLERS.get(operation.name, ())
+    said, keys = list(undone), set[str]()
+    for handler in asked:
+        said += _answer(handler, situation, keys)
+    if operation.may_veto:
+        said = [Refusal("", one.message, _REMEDY) if isinstance(one, Fault) else one for one in said]
+    plan = Plan(tuple(_in_order(said, situation.held)))
     if not plan.refusals:
         return plan
-    said = tuple(action for action in plan.actions if isinstance(action, Refusal | Warn))
-    keys = (refusal.device for refusal in plan.refusals)
-    reason: Literal["start", "attach"] = "attach" if situation.event.operation.name == "attach" else "start"
-    return Plan(said + audit.failed(situation.domain, keys, situation.config, reason))
+    kept = tuple(verdict for verdict in plan.verdicts if isinstance(verdict, Refusal | Warn))
+    refused = {refusal.device for refusal in plan.refusals}
+    every = [device.key for device in situation.domain.devices] if "" in refused else refused
+    reason = audit.failure(operation)
+    return Plan(kept + audit.failed(situation.domain, every, situation.config, reason))
+
+
+def _answer(handler: Handler, situation: Situation, keys: set[str]) -> Iterator[Verdict]:
+    """What a handler says, each of it held to what the operation allows. What it did wrong is a Fault, by its name.
+
+    ``keys`` of the actions so far: nothing is done twice.
+    """
+    name = f"{handler.__module__.rpartition('.')[2]}.{handler.__name__}"
+    try:
+        for verdict in handler(situation):
+            wrong = _out_of_place(verdict, situation.event.operation)
+            if not wrong and is_action(verdict):
+                wrong = f"acts on {verdict.key}, as another does already" if verdict.key in keys else ""
+                keys.add(verdict.key)
+            yield Fault(name, wrong) if wrong else verdict
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises, the others are asked
+        yield Fault(name, f"failed: {type(error).__name__}: {error}{_where(error)}")
+
+
+def _out_of_place(verdict: object, operation: Operation) -> str:
+    """What is wrong with a verdict at this operation, or ""."""
+    match verdict:
+        case Warn():
+            return ""
+        case Refusal() | Condition():
+            return "" if operation.may_veto else f"refuses at {operation.name}, where nothing can be refused"
+        case Record():
+            allowed = verdict.reason in operation.records
+            return "" if allowed else f"records {verdict.reason} at {operation.name}, where that has no place"
+    kind = KINDS.get(getattr(verdict, "kind", ""))
+    if kind is None:
+        return f"answers with a {type(verdict).__name__}, which is no verdict"
+    return "" if operation.takes else f"wants a {kind.name} action at {operation.name}, where none is taken"
+
+
+def _where(error: Exception) -> str:
+    """File and line, of the innermost frame."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
+
+
+def _in_order(said: list[Verdict], held: Held | None) -> Iterator[Verdict]:
+    """In the order given; but an action comes after those that provide what it needs, and a condition after the action
+    that provides its state.
+
+    A condition whose state nothing will provide is a refusal. So are actions that wait for each other.
+    """
+    actions = Plan(tuple(said)).actions
+    providers = {state: action for action in actions for state in action.provides}
+    done = {state for action in held.actions for state in action.provides} if held else set()
+    come: set[str] = set()
+
+    def first(action: Action, waiting: tuple[str, ...] = ()) -> Iterator[Verdict]:
+        if action.key in waiting:
+            come.add(action.key)
+            yield Refusal("", f"{action.subject} would have to wait for itself", _REMEDY)
+        for state in action.needs:
+            if action.key not in come and (provider := providers.get(state)) and provider is not action:
+                yield from first(provider, (*waiting, action.key))
+        if action.key not in come:
+            come.add(action.key)
+            yield action
+            for state in action.provides:
+                yield from (one._replace(after=action.describe()[0]) for one in later.get(state, ()))
+
+    later: dict[str, list[Condition]] = {}
+    certain: list[Verdict] = []
+    for verdict in said:
+        one: Verdict | None = verdict
+        while isinstance(one, Condition) and one.state in providers and one.state not in done:
+            later.setdefault(one.state, []).append(one)
+            one = one.besides
+        if one:
+            certain.append(one.refusal if isinstance(one, Condition) else one)
+    for verdict in certain:
+        if is_action(verdict):
+            yield from first(verdict)
+        else:
+            yield verdict

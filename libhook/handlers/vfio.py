@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from libhook.errors import printable
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import HostDevice
-from libhook.facts.entry import HeldDevice
 from libhook.facts.host import VFIO_PCI, Binding, PciDevice, is_driver_name, same_driver
-from libhook.facts.plan import Action, Load, Move, Refusal, Warn, way_back
+from libhook.facts.plan import Refusal, Verdict, Warn
 from libhook.facts.situation import Situation
+from libhook.kinds.module import Load
+from libhook.kinds.pci.move import Move
 
 _LOST = "what /run/libhook kept of the guest is gone"
 
@@ -47,7 +48,7 @@ def is_ours(situation: Situation, device: HostDevice) -> bool:
     return not device.managed or (situation.config.bind_managed and device.source != "interface")
 
 
-def prepare(situation: Situation) -> Iterator[Action]:
+def prepare(situation: Situation) -> Iterator[Verdict]:
     """Every device that is not on its driver already, and with consent the others of its group."""
     moves = list(_moves(situation))
     wanted = {move.want.driver for move in moves if move.by == "libhook" and move.want.driver}
@@ -84,7 +85,7 @@ def _take(device: PciDevice, driver: str, why: str) -> Move:
     return Move(device.address, device.binding, Binding(driver, driver), why)
 
 
-def start(situation: Situation) -> Iterator[Action]:
+def start(situation: Situation) -> Iterator[Verdict]:
     """By now every device must be on a vfio driver, whoever had to bind it."""
     known = {held.key: held for held in situation.held.devices} if situation.held else {}
     for device in situation.domain.pci:
@@ -101,7 +102,7 @@ def start(situation: Situation) -> Iterator[Action]:
             yield Refusal(
                 device.key, f"{device.address} is held by the guest {printable(claim.name)}", "stop that guest first"
             )
-        elif (held := known.get(device.key)) and is_another(held, seen):
+        elif (held := known.get(device.key)) and seen.is_another(held.ids):
             yield Refusal(
                 device.key,
                 f"{device.address} is another device than at prepare, {seen.ids} instead of {held.ids}",
@@ -115,7 +116,7 @@ def start(situation: Situation) -> Iterator[Action]:
             )
 
 
-def started(situation: Situation) -> Iterator[Action]:
+def started(situation: Situation) -> Iterator[Verdict]:
     """Whoever removed the record did it after ``start``: the guest runs, and only its end is in question."""
     for device in situation.domain.pci if situation.held is None else ():
         if device.pci and is_ours(situation, device):
@@ -123,41 +124,12 @@ def started(situation: Situation) -> Iterator[Action]:
             yield Warn(f"{device.address} will not be given back: {_LOST}: {remedy}")
 
 
-def release(situation: Situation) -> Iterator[Action]:
-    """Back to what the record says, whatever the XML says by now; without one nobody knows the way back."""
+def release(situation: Situation) -> Iterator[Verdict]:
+    """What nobody knows the way back for: there is no journal entry. What has one comes back by its kind (kinds/)."""
     for _, left in left_behind(situation):
         if situation.event.extra != "failed":
             remedy = f"unless it was there before the guest, run: {_reattach(left.address)}"
             yield Warn(f"{left.address} stays on {left.binding.driver}: {_LOST}: {remedy}")
-    for held in situation.held.devices if situation.held else ():
-        if held.move is None:
-            continue
-        seen = situation.host.devices.get(held.move.device)
-        if held.move.device in situation.host.unknown:
-            yield Warn(f"{situation.host.unknown[held.move.device]}: left for libhook recover")
-        elif seen is None:
-            yield Warn(f"{held.address} is gone from the host: nothing to give back")
-        elif (claim := situation.host.claims.get(seen.address)) and claim.uuid != situation.domain.uuid:
-            yield Warn(f"{held.address} is held by the guest {printable(claim.name)} by now: left to it")
-        elif seen.address in situation.host.in_flight:
-            yield Warn(f"{held.address} hangs in an earlier kernel write: left for libhook recover")
-        elif is_another(held, seen):
-            yield Warn(f"{held.address} is another device by now, {seen.ids} instead of {held.ids}: left as it is")
-        else:
-            unread = seen.address in situation.host.unread  # then it is ours until the kernel says otherwise
-            binding = seen.binding._replace(override=held.move.want.override) if unread else seen.binding
-            back = way_back(held.move, binding, needs_override=seen.needs_override)
-            if back:
-                yield back
-            driver, override = back.want if back else binding
-            if (driver, override) != held.move.now:
-                overridden = f", with the driver_override {override}" if override else ""
-                yield Warn(f"{held.address}: somebody else left it on {driver or 'no driver'}{overridden}: so it stays")
-
-
-def is_another(held: HeldDevice, seen: PciDevice) -> bool:
-    """Whether it was replaced by a device of another kind; one of the same kind has lost its override, no more."""
-    return bool(held.ids and seen.ids and held.ids != seen.ids)
 
 
 def left_behind(situation: Situation) -> Iterator[tuple[HostDevice, PciDevice]]:
@@ -178,7 +150,7 @@ def _reattach(address: PciAddress) -> str:
     return f"virsh nodedev-reattach pci_{str(address).replace(':', '_').replace('.', '_')}"
 
 
-def reconnect(situation: Situation) -> Iterator[Action]:
+def reconnect(situation: Situation) -> Iterator[Verdict]:
     """A guest that runs must not be harmed: what does not fit is only said."""
     for device in situation.domain.pci:
         seen = situation.host.devices.get(device.pci) if device.pci else None

@@ -9,11 +9,11 @@ from typing import Literal
 
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice
+from libhook.facts.plan import describe
 from libhook.hotplug.handover import given, not_given, removed
 from libhook.hotplug.parts import abandoned, addresses, leaving_with
 from libhook.look import holders, sysfs
-from libhook.story.giveback import settle
-from libhook.story.life import former
+from libhook.story.giveback import former, settle
 from libhook.story.session import Session
 
 _SHARED = "the guest has another device of its IOMMU group; its end will show whether it has this one"
@@ -58,8 +58,8 @@ def foretell(session: Session, held: Held) -> list[str]:
                 lines.append(f"{device.address}: {_SHARED}")
             case _:
                 lines.append(f"{device.address}: would be given back")
-                leaving = held._replace(devices=leaving_with(session, held, [device]))
-                lines += [f"  {line}" for move in session.plan_release(leaving).moves for line in move.describe()]
+                plan = session.plan_release(held.part(leaving_with(session, held, [device])))
+                lines += [f"  {line}" for line in describe(plan.actions)]
     return lines
 
 

@@ -12,19 +12,18 @@ from typing import NoReturn
 from libhook.errors import LibhookError, Refused
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice, Process
-from libhook.facts.event import OPERATIONS, Event, Operation
+from libhook.facts.event import ATTACH, DETACH, OPERATIONS, Event, Operation
 from libhook.facts.host import NOTHING
 from libhook.facts.plan import Plan, Record, Refusal
 from libhook.facts.situation import Handler, Situation
 from libhook.handlers import audit
 from libhook.hotplug.parts import abandoned, addresses, has_ended, is_left, is_over, leaving_with, record_of
 from libhook.look import processes
-from libhook.story.giveback import part_with, try_to_save, undo
-from libhook.story.life import journal, newcomer, shown
+from libhook.story import taking
+from libhook.story.entries import taken_along, with_newcomer
+from libhook.story.giveback import part_with, true_records, undo
 from libhook.story.session import Session
-
-ATTACH = Operation("attach", may_veto=True)
-DETACH = Operation("detach", may_veto=True)
+from libhook.story.taking import journal, shown, try_to_save
 
 
 def take(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process) -> None:
@@ -38,30 +37,45 @@ def take(session: Session, guest: Domain, devices: Sequence[HostDevice], worker:
     with record_of(session, guest, devices) as held:
         if refusals := objections(session, held, devices):
             _refuse(session, wanted, refusals)
-        plan = session.plan_when_free(Event(guest.name, ATTACH, "-"), wanted, held)
-        session.log_plan(plan)
-        if plan.refusals:
-            _refuse(session, wanted, plan.refusals)
-        part = _part(held, wanted.devices, plan, worker)
-        had, keys = held.devices, {device.key for device in part}
-        held = held._replace(
-            devices=(*(device for device in had if device.key not in keys), *part),
-            detached=tuple(key for key in held.detached if key not in keys),
-        )
-        try:
-            journal(session, held, addresses(part))
-        except LibhookError as error:
-            for address in addresses(part):
-                if address not in addresses(had):
-                    session.state.disclaim(address, guest.uuid)
-            _refuse(session, wanted, [Refusal(device.key, error.message, error.hint) for device in devices])
-        failures = list(session.load(plan.loads).values())
-        failures = failures or [failure for _, failure, _ in session.apply(plan.moves) if failure]
-        if failures:
-            held, leaving, _, failed = _put_back(session, held, part)
+        entry = _EntryWithPart(held, wanted.devices, worker)
+        taken = taking.take(session, Event(guest.name, ATTACH, "-"), wanted, held, entry)
+        if taken.refusals and taken.begun:
+            part = [device for device in taken.held.devices if device.key in entry.keys]
+            after, leaving, _, failed = _put_back(session, taken.held, part)
             record_failure(session, wanted)
-            part_with(session, held, leaving, failed)
-            raise Refused(shown([Refusal("", *failure) for failure in failures]))
+            part_with(session, after, leaving, failed)
+            raise Refused(shown(taken.refusals))
+        if taken.refusals:
+            for address in set(addresses(taken.held.devices)) - set(addresses(held.devices)):
+                session.state.disclaim(address, guest.uuid)
+            _refuse(session, wanted, taken.refusals)
+
+
+class _EntryWithPart:
+    """Makes the entry that is journalled before the first write: with the devices, and what of their groups is taken
+    along.
+    """
+
+    def __init__(self, held: Held, devices: Sequence[HostDevice], worker: Process) -> None:
+        self._held = held
+        self._own = tuple(
+            HeldDevice(one.kind, one.address, began="attach", plugging=worker, extra=one.extra)
+            for one in devices
+            if one.resolved
+        )
+        self.keys = {device.key for device in self._own}
+
+    def __call__(self, _session: Session, held: Held | None, _domain: Domain, plan: Plan) -> Held:
+        """One that was taken along for another device of the guest keeps the way it came."""
+        held = held or self._held
+        new = {action.key: action for action in plan.actions if action.is_undone}
+        along = taken_along(new.keys() - self.keys)
+        self.keys |= {device.key for device in along}
+        return held._replace(
+            devices=(*(device for device in held.devices if device.key not in self.keys), *self._own, *along),
+            actions=(*held.without(new).actions, *new.values()),
+            detached=tuple(key for key in held.detached if key not in self.keys),
+        )
 
 
 def objections(session: Session, held: Held, devices: Iterable[HostDevice]) -> list[Refusal]:
@@ -82,29 +96,6 @@ def objections(session: Session, held: Held, devices: Iterable[HostDevice]) -> l
 def _is_void(session: Session, device: HeldDevice) -> bool:
     """Whether nobody knows that the guest has it and nothing is to be given back: who plugged it in was killed."""
     return not device.pci and device.recorded == "nothing" and is_left(session, device)
-
-
-def _part(held: Held, devices: Iterable[HostDevice], plan: Plan, worker: Process) -> tuple[HeldDevice, ...]:
-    """What is journalled before the first write: the devices, and what of their groups is taken along.
-
-    One that was taken along for another device of the guest keeps the way it came.
-    """
-    moves = {str(device.pci): device.move for device in held.devices if not device.audited}
-    moves = {one.address: moves.get(one.address) for one in devices if one.pci} | {str(m.device): m for m in plan.moves}
-    own = [
-        HeldDevice(
-            one.kind,
-            one.address,
-            moves.pop(one.address, None),
-            began="attach",
-            plugging=worker,
-            extra=one.extra,
-        )
-        for one in devices
-        if one.resolved
-    ]
-    along = [HeldDevice("pci", address, move, audited=False) for address, move in moves.items()]
-    return (*own, *along)
 
 
 def given(
@@ -130,14 +121,16 @@ def given(
         new = tuple(device for device in devices if not _is_told(known.get(device.key)))
         records = _send(session, audit.attach, ATTACH, guest._replace(devices=new))
         for device in devices:
-            before = known.get(device.key) or newcomer(session, device)._replace(began="attach")
+            if device.key not in known:
+                held = with_newcomer(session, held, device)
+                known[device.key] = held.devices[-1]._replace(began="attach")
+            before = known[device.key]
             tending = before.plugging if _is_anothers(session, before, worker) else None
             known[device.key] = before._replace(recorded="success", plugging=tending)
         has = {device.key for device in devices}
         own = (known[one.key] if one.key in has else one for one in held.devices)
-        new_here = (known[key] for key in has - {one.key for one in held.devices})
         detached = tuple(key for key in held.detached if key not in has)
-        journal_or_log(session, held._replace(devices=(*own, *new_here), detached=detached), devices)
+        journal_or_log(session, held._replace(devices=tuple(own), detached=detached), devices)
         return records
 
 
@@ -229,13 +222,10 @@ def removed(
             try_to_save(session, held._replace(devices=tuple(anew)))
             return None
         session.wait_for_writes(held._replace(devices=part))
-        told = {device.key for device in part if device.recorded == "unreturned"}
+        before = held
         held, leaving, plan, failed = _put_back(session, held, part, gone)
-        bad = {f"pci {address}" for address in failed}
-        session.send(
-            [one._replace(success=one.device not in bad) for one in plan.records if one.device not in bad & told]
-        )
-        part_with(session, held._replace(detached=(*held.detached, *sorted(keys - bad))), leaving, failed)
+        session.send(true_records(plan, before, failed))
+        part_with(session, held._replace(detached=(*held.detached, *sorted(keys - failed.keys()))), leaving, failed)
         return "; ".join(failed.values()) or None
 
 
@@ -276,11 +266,10 @@ def _put_back(
     devices = [
         device._replace(audited=False, recorded="nothing", plugging=None) if device.key in waiting else device
         for device in held.devices
-        if device.move or device.key not in waiting
+        if held.action(device.key) or device.key not in waiting
     ]
-    rest = held._replace(devices=tuple(leaving))
     operation = OPERATIONS["release"] if gone is None else DETACH
-    plan, failed = undo(session.with_grace(), rest, at_its_end=gone or (), operation=operation)
+    plan, failed = undo(session.with_grace(), held.part(leaving), at_its_end=gone or (), operation=operation)
     return held._replace(devices=tuple(devices)), leaving, plan, failed
 
 

@@ -7,6 +7,7 @@ from libhook.effects.log import Log
 from libhook.errors import DeadlineExpired, LibhookError, Refused, printable
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Process
+from libhook.facts.event import ATTACH
 from libhook.facts.machine import Machine
 from libhook.hotplug import handover
 from libhook.hotplug.halfplugged import make_way
@@ -26,7 +27,7 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     log.bind(guest=before.name, uuid=before.uuid)
     live = bool(work.flags & LIVE)
     if request.dry_run or work.session(before).config.dry_run:
-        yield from show_plan(work, before, handover.ATTACH, devices, live=live)
+        yield from show_plan(work, before, ATTACH, devices, live=live)
         return
     if not live:
         hypervisor.attach(before.uuid, work.request.document, work.flags, work.ask())

@@ -6,11 +6,10 @@ from typing import NamedTuple, Protocol
 
 from libhook.effects.child import Deadline
 from libhook.effects.log import Log
-from libhook.effects.state import State
 from libhook.errors import LibhookError, Refused, printable
 from libhook.facts.config import Config
 from libhook.facts.domain import Domain, HostDevice
-from libhook.facts.event import Event, Operation
+from libhook.facts.event import ATTACH, Event, Operation
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Plan
 from libhook.hotplug import handover
@@ -18,8 +17,8 @@ from libhook.hotplug.hypervisor import Found, Gone, NoSuchGuest
 from libhook.hotplug.parts import leaving_with
 from libhook.look import libvirtd
 from libhook.story import foresight
-from libhook.story.life import shown
-from libhook.story.session import Session, load_config
+from libhook.story.session import Session, load_config, state_of
+from libhook.story.taking import shown
 from libhook.xml import domxml
 from libhook.xml.domxml import DeviceXml
 
@@ -93,7 +92,7 @@ class Plugging(NamedTuple):
             settings = Config()
         deadline = Deadline.after(settings.write_deadline)
         daemon = libvirtd.find(self.machine)
-        return Session(self.machine, State(self.machine), self.log, settings, deadline, daemon)
+        return Session(self.machine, state_of(self.machine), self.log, settings, deadline, daemon)
 
     def ask(self) -> Deadline:
         """The time that one question to libvirt has."""
@@ -143,12 +142,12 @@ def foresee(session: Session, guest: Domain, operation: Operation, devices: tupl
     """What plugging these devices in, or out, would do on the host now."""
     held = session.state.load(guest.uuid)
     happening, wanted = Event(guest.name, operation, "-"), guest._replace(devices=devices)
-    if operation == handover.ATTACH:
+    if operation == ATTACH:
         refusals = handover.objections(session, held, devices) if held else ()
         return Plan(tuple(refusals)) if refusals else foresight.foresee(session, happening, wanted)
     if held:
         wanted = session.with_extra(wanted, held)
         keys = {device.key for device in devices}
         part = [device for device in held.devices if device.key in keys]
-        held = held._replace(devices=leaving_with(session, held, part))
+        held = held.part(leaving_with(session, held, part))
     return session.plan(happening, wanted, held)

@@ -4,15 +4,16 @@
 from collections.abc import Iterator, Sequence
 
 from libhook.effects.log import Log
-from libhook.effects.state import State
 from libhook.errors import DeadlineExpired, LibhookError, Refused, printable
 from libhook.facts.domain import Domain, HostDevice
+from libhook.facts.event import DETACH
 from libhook.facts.machine import Machine
 from libhook.hotplug import handover
 from libhook.hotplug.hypervisor import NoSuchGuest
 from libhook.hotplug.parts import is_attended
 from libhook.hotplug.request import LIVE, UNKNOWN, Hypervisor, Plugging, Request, begin, hints_of, show_plan, shown_as
 from libhook.look import processes
+from libhook.story.session import state_of
 from libhook.xml import domxml
 from libhook.xml.domxml import DeviceXml
 
@@ -31,9 +32,9 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     alias, staying = _disk(meant, work.wanted)
     devices = tuple(device for device in meant if device not in staying)
     # What was handed over is given back also where a dry run was asked for meanwhile.
-    handed_over = before.uuid in State(machine).uuids()
+    handed_over = before.uuid in state_of(machine).uuids()
     if request.dry_run or (work.session(before).config.dry_run and not handed_over):
-        yield from show_plan(work, before, handover.DETACH, devices, live=live)
+        yield from show_plan(work, before, DETACH, devices, live=live)
         yield from _keeps(before, staying)
         return
     if staying and not devices:
@@ -106,7 +107,7 @@ def _keeps(guest: Domain, staying: Sequence[HostDevice]) -> Iterator[str]:
 
 def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
     """The guest has no such device: another client may have plugged it out, unseen; libvirt leaves it on vfio then."""
-    name, state = printable(guest.name), State(work.machine)
+    name, state = printable(guest.name), state_of(work.machine)
     held = state.load(guest.uuid)
     had = {
         one.key
@@ -117,7 +118,7 @@ def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
     if not left:
         raise Refused(f"the guest {name} has no such device", f"virsh dumpxml {guest.uuid} shows what it has")
     if work.request.dry_run:
-        yield from show_plan(work, guest, handover.DETACH, left, live=True)
+        yield from show_plan(work, guest, DETACH, left, live=True)
         return
     shown = shown_as(left)
     if reason := handover.removed(work.session(guest), guest, left):

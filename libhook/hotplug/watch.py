@@ -12,7 +12,6 @@ from typing import NamedTuple, get_args
 
 from libhook.effects.child import Deadline
 from libhook.effects.log import Level, Log
-from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
@@ -21,7 +20,7 @@ from libhook.facts.entry import Held, Process
 from libhook.facts.machine import Machine
 from libhook.hotplug import handover
 from libhook.look import libvirtd, processes
-from libhook.story.session import Session, load_config, make_state
+from libhook.story.session import Session, load_config, make_state, state_of
 from libhook.xml import domxml
 
 Look = Callable[[str], bytes | None]
@@ -54,7 +53,7 @@ class Watcher:
         ``alive`` is called after each guest that was seen to; ``show`` is given what is logged, where somebody reads.
         """
         self._machine = machine
-        self._state = State(machine)
+        self._state = state_of(machine)
         self._look = look
         self._alive = alive
         self._show = show

@@ -8,12 +8,12 @@ from libhook.errors import BadInput, printable
 from libhook.facts.domain import NO_DRIVER, Domain
 from libhook.facts.entry import Held
 from libhook.facts.event import Event
-from libhook.facts.plan import Action, Move, Plan, Warn
+from libhook.facts.plan import Plan, Verdict, Warn
 from libhook.facts.situation import Situation
 from libhook.handlers.registry import plan_for
+from libhook.kinds import registry as kinds
 from libhook.look import libvirtd
-from libhook.story.giveback import facts
-from libhook.story.life import former
+from libhook.story.giveback import facts, former
 from libhook.story.recovery import sign_of_life
 from libhook.story.session import Session
 from libhook.xml import domxml
@@ -24,14 +24,14 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
 
     Of a guest that runs it is the next start, when its end has given back what it has now.
     """
-    first: list[Action] = []
+    first: list[Verdict] = []
     situation = session.situation(event, domain, None)
     for uuid in former(session, domain):
         held = session.state.load(uuid)
         if held is None or sign_of_life(held, facts(session, held), starting_anew=uuid == domain.uuid):
             continue
         plan = session.plan_release(held)
-        first += [Warn(f"first gives back what the dead guest {held.name} left"), *plan.actions]
+        first += [Warn(f"first gives back what the dead guest {held.name} left"), *plan.verdicts]
         situation = _given_back(situation, held, plan)
     if event.operation.name == "prepare":
         held = session.state.load(domain.uuid)
@@ -40,31 +40,29 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
             first.append(Warn(f"the guest {domain.name} runs already, {what}: this is the plan for its next start"))
             situation = _given_back(situation, held, session.plan_release(held)) if held else situation
             situation = _closed(situation, has)
-    return Plan((*first, *plan_for(situation).actions))
+    return Plan((*first, *plan_for(situation).verdicts))
 
 
 def _given_back(situation: Situation, held: Held, plan: Plan) -> Situation:
     """Where everything will be after this plan for what a guest holds."""
-    devices, domain = dict(situation.host.devices), situation.domain
-    for move in plan.moves:
-        if move.device in devices:
-            devices[move.device] = devices[move.device]._replace(binding=move.want, on_vfio=False)
-            domain = _with_driver(domain, move)
-    host, uuid = situation.host, held.uuid
+    before = situation.host.devices
+    host, uuid = kinds.after(situation.host, plan.actions), held.uuid
+    driven = {
+        device.key: host.devices[device.pci].binding.driver or NO_DRIVER
+        for device in situation.domain.devices
+        if device.pci in host.devices and device.pci and host.devices[device.pci] != before[device.pci]
+    }
+    devices = (
+        device._replace(extra=device.extra._replace(driver=driven[device.key]))
+        if device.extra and device.key in driven
+        else device
+        for device in situation.domain.devices
+    )
     claims = {address: claim for address, claim in host.claims.items() if claim.uuid != uuid}
     tenants = {address: tuple(one for one in all_ if one.claim.uuid != uuid) for address, all_ in host.tenants.items()}
-    return situation._replace(domain=domain, host=host._replace(devices=devices, claims=claims, tenants=tenants))
-
-
-def _with_driver(domain: Domain, back: Move) -> Domain:
-    """The guest with what its device's records will say of the driver, once the device is given back."""
-    told = (
-        device._replace(extra=device.extra._replace(driver=back.want.driver or NO_DRIVER))
-        if device.extra and device.pci == back.device
-        else device
-        for device in domain.devices
+    return situation._replace(
+        domain=situation.domain._replace(devices=tuple(devices)), host=host._replace(claims=claims, tenants=tenants)
     )
-    return domain._replace(devices=tuple(told))
 
 
 def _of_running(session: Session, domain: Domain, held: Held | None) -> list[str] | None:

@@ -7,17 +7,20 @@ and ended by another.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from typing import NoReturn
 
-from libhook.errors import BadInput, LibhookError, TooNew, unanswered
-from libhook.facts.address import PciAddress
+from libhook.errors import BadInput, LibhookError, Refused, TooNew, unanswered
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice, Recorded
 from libhook.facts.event import OPERATIONS, Event, Operation
-from libhook.facts.plan import Plan, Record, Warn
-from libhook.handlers.registry import plan_for
+from libhook.facts.plan import Plan, Record
+from libhook.handlers import audit
+from libhook.kinds import registry as kinds
 from libhook.look import holders, libvirtd, processes, sysfs
+from libhook.story.entries import let_go
 from libhook.story.recovery import Facts, sign_of_life
 from libhook.story.session import Session
+from libhook.story.taking import Taken, refuse, try_to_save
 
 _TOLD: dict[Recorded, Recorded] = {
     "nothing": "failed",
@@ -41,6 +44,39 @@ def facts(session: Session, held: Held) -> Facts:
         has_status=bool(status),
         in_use=next(iter(open_nodes.values()), ""),
     )
+
+
+def former(session: Session, domain: Domain) -> list[str]:
+    """Who has an entry that must be settled first, if it is dead: the guest itself, and who holds what it needs."""
+    addresses = [device.pci for device in domain.pci if device.pci]
+    related = session.related(addresses)
+    holders = {claim.uuid for claim in session.state.claims(related).values()}
+    near = (address for address in related if not sysfs.is_bridge(session.machine, address))
+    holders |= {tenant.claim.uuid for tenants in session.tenants(near).values() for tenant in tenants}
+    return sorted({domain.uuid, *holders} & set(session.state.uuids()))
+
+
+def settle_former(session: Session, domain: Domain) -> None:
+    """Before a start: give back what the dead hold of what the guest needs. Its own earlier life is over."""
+    for uuid in former(session, domain):
+        settle(session, uuid, starting_anew=uuid == domain.uuid)
+
+
+def expect_given_back(session: Session, held: Held | None, domain: Domain) -> None:
+    """Refused, and recorded, where the guest's earlier life still holds something."""
+    if held is None or not held.actions:
+        return
+    session.send(audit.failed(domain, (device.key for device in domain.devices), session.config))
+    what = ", ".join(action.subject for action in held.actions)
+    raise Refused(f"the guest still holds {what} from an earlier life", "libhook status says why")
+
+
+def undo_and_refuse(session: Session, taken: Taken) -> NoReturn:
+    """A start that failed: give back what was taken for it, record the failure, veto."""
+    held, left = taken.held, dict[str, str]()
+    if taken.begun:
+        _, left = undo(session.with_grace(), held)
+    refuse(session, let_go(session, held, left) if held.phase in ("preparing", "prepared") else held, taken.refusals)
 
 
 def settle(session: Session, uuid: str, *, starting_anew: bool = False) -> str | None:
@@ -74,7 +110,7 @@ def give_back(
     state = session.state
     if uuid not in state.uuids():
         return None
-    with state.locked([f"domain-{uuid}"], session.deadline):
+    with session.guest(uuid):
         held = state.load(uuid)
         if held is None:
             state.forget(uuid)  # of another boot, or gone meanwhile
@@ -82,12 +118,12 @@ def give_back(
         if reason := unless(held):
             return reason
         addresses = [address for device in held.devices if (address := device.pci)]
-        with state.locked(sysfs.names_of_locks(session.machine, addresses), session.deadline):
+        with session.devices(addresses):
             try_to_save(session, held._replace(phase="releasing"))
             patient = session.with_grace()
             patient.wait_for_writes(held)
             plan, failed = undo(patient, held, shutoff, at_its_end)
-            session.send(_true_records(plan, held, failed))
+            session.send(true_records(plan, held, failed))
             part_with(session, held._replace(phase="releasing"), held.devices, failed)
             return "; ".join(failed.values()) or None
 
@@ -99,32 +135,34 @@ def undo(
     at_its_end: Sequence[HostDevice] = (),
     operation: Operation = OPERATIONS["release"],
 ) -> tuple[Plan, dict[str, str]]:
-    """Give back what a record holds, under its locks: the plan, and for each device that did not come back why.
+    """Give back what an entry holds, under its locks: the plan, and by key why something did not come back.
 
     A write of this very process that is late has been waited for enough.
     """
-    situation = session.to_release(held, shutoff, at_its_end, operation)
-    plan = plan_for(situation)
+    plan = session.plan_release(held, shutoff, at_its_end, operation)
     session.log_plan(plan)
-    hanging = situation.host.in_flight & {move.device for move in held.moves}
-    failed = {str(address): f"{address} hangs in a kernel write" for address in hanging}
-    failed |= {str(address): reason for address, reason in situation.host.unknown.items()}
+    failed = {stays.action.key: stays.reason for stays in plan.stays}
     failed |= {
-        str(move.device): failure.reason
-        for move, failure, _ in session.apply(plan.moves)
-        if failure and sysfs.exists(session.machine, move.device)  # what is gone from the host cannot be given back
+        action.key: failure.reason
+        for action, failure, _, _ in session.undo(held.uuid, plan.actions)
+        if failure and not _is_gone(session, held, action.key)
     }
     return plan, failed
 
 
-def _true_records(plan: Plan, held: Held, failed: dict[str, str]) -> list[Record]:
+def _is_gone(session: Session, held: Held, key: str) -> bool:
+    """Whether it is a device that is gone from the host, and so cannot be given back."""
+    addresses = [device.pci for device in held.devices if device.key == key and device.pci]
+    return any(not sysfs.exists(session.machine, address) for address in addresses)
+
+
+def true_records(plan: Plan, held: Held, failed: Collection[str]) -> list[Record]:
     """A device that did not come back has not been given up successfully; that is said once."""
-    bad = {f"pci {address}" for address in failed}
     told = {device.key for device in held.devices if device.recorded == "unreturned"}
     return [
-        record._replace(success=record.success and not (record.ends and record.device in bad))
+        record._replace(success=record.success and not (record.ends and record.device in failed))
         for record in plan.records
-        if record.device not in bad & told
+        if not (record.device in failed and record.device in told)
     ]
 
 
@@ -134,21 +172,21 @@ def part_with(session: Session, held: Held, part: Collection[HeldDevice], failed
     Under the guest's lock and those of the devices.
     """
     state = session.state
-    left: list[HeldDevice] = []
-    free: list[PciAddress] = []
-    for device in held.devices:
-        address = device.pci
-        if device not in part:
-            left.append(device)
-        elif device.address in failed and address:
-            wedged = address in state.in_flight()
-            left.append(device._replace(recorded=_TOLD[device.recorded], wedged=wedged, plugging=None))
-        elif address:
-            free.append(address)
-            if device.move and device.move.by == "libhook":
-                state.remember_home(address, device.move.now, held.libvirtd)
-    if left or (held.detached and held.phase == "started"):
-        try_to_save(session, held._replace(devices=tuple(left)))
+    keys = {device.key for device in part}
+    back = [action for action in held.actions if action.key not in failed and _is_parted(held, keys, action.key)]
+    devices = tuple(
+        device._replace(recorded=_TOLD[device.recorded], wedged=device.pci in state.in_flight(), plugging=None)
+        if device in part
+        else device
+        for device in held.devices
+        if device not in part or device.key in failed
+    )
+    free = [device.pci for device in held.devices if device in part and device.pci and device.key not in failed]
+    for action in back:
+        kinds.is_back(session.work(held.uuid), action, held)
+    held = held.without({action.key for action in back})._replace(devices=devices)
+    if devices or held.actions or (held.detached and held.phase == "started"):
+        try_to_save(session, held)
     else:
         state.forget(held.uuid)
     for address in free:
@@ -156,12 +194,9 @@ def part_with(session: Session, held: Held, part: Collection[HeldDevice], failed
         state.settle_in_flight(address)
 
 
-def try_to_save(session: Session, held: Held) -> None:
-    """Journal where a full or broken /run may hold nothing back."""
-    try:
-        session.state.save(held)
-    except OSError as error:
-        session.log.add("error", "journal not written", reason=str(error))
+def _is_parted(held: Held, keys: Collection[str], key: str) -> bool:
+    """Whether an action goes with these devices. What is on no device goes when the guest does."""
+    return key in keys or (held.phase == "releasing" and held.device(key) is None)
 
 
 def records(session: Session) -> tuple[list[tuple[Held, str | None]], list[str]]:
@@ -194,16 +229,19 @@ def release(session: Session, event: Event, domain: Domain | None) -> None:
             session.log.add("error", "not given back", reason=left, hint="libhook status, libhook recover")
 
 
-def load(session: Session, domain: Domain) -> tuple[Held | None, bool]:
+def load(session: Session, domain: Domain, *, strict: bool = False) -> tuple[Held | None, bool]:
     """The guest's record, and whether it is broken: a guest that runs, or has run, has its records all the same.
 
-    One of a later version is left alone: that version gives back what it holds, and records it.
+    One of a later version is left alone: that version gives back what it holds, and records it. ``strict``: so is one
+    that is broken, by BadInput.
     """
     try:
         return session.state.load(domain.uuid), False
     except TooNew:
         raise
     except BadInput as error:
+        if strict:
+            raise
         session.log.add("error", "not given back", reason=error.message, hint=error.hint)
         return None, True
 
@@ -212,18 +250,19 @@ def _end_without_record(session: Session, event: Event, domain: Domain) -> None:
     """Somebody removed it, or the guest is older than libhook: nobody knows where its devices were before."""
     plan = session.plan(event, domain, None)
     session.log_plan(plan)
-    say_what_is_lost(session, plan)
+    say_what_is_lost(session, None, plan)
     session.send(plan.records)
     state, addresses = session.state, [device.pci for device in domain.pci if device.pci]
     with suppress(LibhookError):  # from now on nothing is lost: a second release finds nothing to say
         session.prepare()
-        with state.locked(sysfs.names_of_locks(session.machine, addresses), session.deadline):
+        with session.devices(addresses):
             for address in addresses:
                 state.disclaim(address, domain.uuid)
 
 
-def say_what_is_lost(session: Session, plan: Plan) -> None:
-    """The plan's warnings, where no record is left that could say it later."""
-    for action in plan.actions:
-        if isinstance(action, Warn):
-            session.log.add("error", "not given back", reason=action.message)
+def say_what_is_lost(session: Session, held: Held | None, plan: Plan) -> None:
+    """The plan's warnings, where there is no entry that could say it later."""
+    if held is not None:
+        return
+    for warning in plan.warnings:
+        session.log.add("error", "not given back", reason=warning.message)

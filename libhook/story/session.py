@@ -6,7 +6,7 @@ The operations (life.py) and the give-back (giveback.py) both stand on this.
 
 import time
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import NamedTuple
 
 from libhook.effects import audit, files
@@ -22,11 +22,12 @@ from libhook.facts.entry import Held
 from libhook.facts.event import OPERATIONS, Event, Operation
 from libhook.facts.host import NOTHING, Claim, Host, Tenant, Trail
 from libhook.facts.machine import Machine
-from libhook.facts.plan import Load, Move, Plan, Record
+from libhook.facts.plan import Action, Plan, Record
 from libhook.facts.situation import Situation
 from libhook.handlers.preflight import waits_for
 from libhook.handlers.registry import plan_for
-from libhook.kinds.apply import Applier, Failure, Outcome
+from libhook.kinds import registry as kinds
+from libhook.kinds.kind import Outcome, Work
 from libhook.look import libvirtd, sysfs
 
 _GRACE = 10.0
@@ -50,9 +51,14 @@ def read_config(machine: Machine) -> str:
     return files.read(machine.config, f"chown root:root {path}; chmod 644 {path}") or ""
 
 
+def state_of(machine: Machine) -> State:
+    """The state in /run/libhook, whose folders may not be there."""
+    return State(machine, kinds.read)
+
+
 def make_state(machine: Machine) -> State:
     """The state in /run/libhook, with its folders. LibhookError when they cannot be made, or are not root's own."""
-    state = State(machine)
+    state = state_of(machine)
     state.make(lambda: libvirtd.with_host_devices(machine))
     return state
 
@@ -121,39 +127,51 @@ class Session(NamedTuple):
         others = (Claim(guest.uuid, guest.name), own) if guest else None
         return tenants.below(self.machine, self.state, addresses, self.deadline, others, must_see=guest is not None)
 
-    def plan(self, event: Event, domain: Domain, held: Held | None) -> Plan:
-        """What this event asks for."""
-        return plan_for(self.situation(event, domain, held))
+    def guest(self, uuid: str) -> AbstractContextManager[None]:
+        """Hold the guest's lock."""
+        return self.state.locked([f"domain-{uuid}"], self.deadline)
 
-    def plan_when_free(self, event: Event, domain: Domain, held: Held | None = None) -> Plan:
-        """The same for a hand-over, once no process has a device open any more, or has had time enough to close it.
+    def devices(self, addresses: Iterable[PciAddress]) -> AbstractContextManager[None]:
+        """Hold the locks of these devices' groups. The guest's comes first."""
+        return self.state.locked(sysfs.names_of_locks(self.machine, addresses), self.deadline)
+
+    def work(self, uuid: str) -> Work:
+        """What a kind of action has at hand."""
+        return Work(self.machine, self.state, self.deadline, self.config, uuid)
+
+    def plan(self, event: Event, domain: Domain, held: Held | None) -> Plan:
+        """What this event asks for: of what is given back its kinds are asked, of all else the handlers."""
+        undone = kinds.way_back(self.work(held.uuid), held) if held and event.operation.gives_back else ()
+        return plan_for(self.situation(event, domain, held), undone)
+
+    def plan_in_time(self, event: Event, domain: Domain, held: Held | None) -> Plan:
+        """The same; for a hand-over once no process has a device open any more, or has had time enough to close it.
 
         Nothing is written meanwhile: unbinding a device that is in use is how hosts hang.
         """
         patience = Deadline.after(self.config.holder_wait)
         while True:
             situation = self.situation(event, domain, held)
-            if not (waits_for(situation) and patience.left and self.deadline.left):
-                return plan_for(situation)
+            plan = plan_for(situation)
+            may_help = event.operation.takes and plan.refusals and waits_for(situation)
+            if not (may_help and patience.left and self.deadline.left):
+                return plan
             time.sleep(_LOOK_AGAIN)
 
     def situation(self, event: Event, domain: Domain, held: Held | None) -> Situation:
         """What the event's handlers may consider; no more of the host is looked at than they need."""
-        domain = self.with_extra(domain, held, before=event.operation.name in ("prepare", "attach"))
+        operation = event.operation
+        domain = self.with_extra(domain, held, before=operation.takes)
         addresses = [device.pci for device in domain.pci if device.pci]
-        match event.operation.name:
-            case "prepare" | "attach":
-                host = self.look(addresses, domain)
-            case "start" | "reconnect":
-                host = sysfs.glance(self.machine, addresses, self.state.claims(addresses), self.state.in_flight())
-            case "release" | "detach":
-                taken = [move.device for move in held.moves] if held else addresses
-                host = sysfs.glance(
-                    self.machine, taken, self.state.claims(taken), self.state.in_flight(), self.deadline
-                )
-            case _:
-                host = NOTHING
-        trail = self.trail() if event.operation.may_veto else None
+        host = NOTHING
+        if operation.looks == "all":
+            host = self.look(addresses, domain)
+        elif operation.looks == "devices":
+            host = sysfs.glance(self.machine, addresses, self.state.claims(addresses), self.state.in_flight())
+        elif operation.looks == "taken" and held is None:
+            claims = self.state.claims(addresses)
+            host = sysfs.glance(self.machine, addresses, claims, self.state.in_flight(), self.deadline)
+        trail = self.trail() if operation.may_veto else None
         return Situation(event, domain, host, held, self.config, trail)
 
     def with_extra(self, guest: Domain, held: Held | None = None, *, before: bool = False) -> Domain:
@@ -177,23 +195,19 @@ class Session(NamedTuple):
         """What is known of the audit trail; not asked where it is not required."""
         return audit.trail(self.machine, self.deadline) if self.config.audit_required else None
 
-    def to_release(
+    def plan_release(
         self,
         held: Held,
         shutoff: str = "-",
         at_its_end: Sequence[HostDevice] = (),
         operation: Operation = OPERATIONS["release"],
-    ) -> Situation:
-        """What the give-back of everything of a record may consider.
+    ) -> Plan:
+        """What gives back everything of a journal entry.
 
         The guest's XML is not asked, but for which devices it had ``at_its_end``.
         """
         event = Event(held.name, operation, shutoff)
-        return self.situation(event, Domain(held.name, held.uuid, held.virt, tuple(at_its_end)), held)
-
-    def plan_release(self, held: Held) -> Plan:
-        """What gives back everything of a record."""
-        return plan_for(self.to_release(held))
+        return self.plan(event, Domain(held.name, held.uuid, held.virt, tuple(at_its_end)), held)
 
     def wait_for_writes(self, held: Held) -> None:
         """Until no write to a record's devices is on its way, as when a hook was killed, or patience ends.
@@ -201,39 +215,36 @@ class Session(NamedTuple):
         A device that is known to hang is not waited for.
         """
         patience = Deadline.after(min(self.config.holder_wait, self.deadline.left / 2))
-        moved = {device.move.device for device in held.devices if device.move and not device.wedged}
+        moved = {device.pci for device in held.devices if device.pci and held.action(device.key) and not device.wedged}
         while self.state.in_flight() & moved and patience.left:
             time.sleep(_LOOK_FOR_WRITES)
 
     def log_plan(self, plan: Plan) -> None:
-        """Every line of it, the same that a dry run prints."""
+        """Every line of it, the same that a dry run prints; what a handler did wrong besides as an error."""
         for line in plan.describe():
             self.log.add("info", "plan", line=line)
+        for fault in plan.faults:
+            self.log.add("error", "handler failed", handler=fault.handler, reason=fault.what)
 
-    def load(self, loads: Iterable[Load]) -> dict[str, Failure]:
-        """Load modules; the drivers that cannot be had."""
-        return self._applier().load(loads)
+    def apply(self, uuid: str, actions: Iterable[Action]) -> list[Outcome]:
+        """Carry out those that are ours, up to the first that fails, and log each."""
+        return self._logged(kinds.carry_out(self.work(uuid), [action for action in actions if action.ours]))
 
-    def apply(self, moves: Iterable[Move]) -> list[Outcome]:
-        """Carry out the moves that are ours, and log each."""
-        ours = [move for move in moves if move.by == "libhook"]
-        outcomes = self._applier().move(ours)
-        for move, failure, milliseconds in outcomes:
+    def undo(self, uuid: str, actions: Iterable[Action]) -> list[Outcome]:
+        """The same of what gives back: there what fails keeps nothing else."""
+        return self._logged(kinds.go_back(self.work(uuid), list(actions)))
+
+    def _logged(self, outcomes: list[Outcome]) -> list[Outcome]:
+        for action, failure, milliseconds, told in outcomes:
             self.log.add(
                 "error" if failure else "info",
-                "not moved" if failure else "moved",
-                device=str(move.device),
-                driver_before=move.now.driver or "none",
-                driver_after=sysfs.driver(self.machine, move.device) or "none",
-                why=move.why,
+                "not done" if failure else "done",
+                action=action.key,
+                **told,
                 outcome=failure.reason if failure else "done",
                 ms=round(milliseconds, 1),
             )
         return outcomes
-
-    def _applier(self) -> Applier:
-        heeds_display = self.config.preflight_display == "refuse"
-        return Applier(self.machine, self.state, self.deadline, self.config.holder_wait, heeds_display=heeds_display)
 
     def send(self, records: Sequence[Record]) -> frozenset[str]:
         """Send audit records, also when the event's time has run out; the devices whose record was not taken."""

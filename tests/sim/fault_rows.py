@@ -199,7 +199,7 @@ def _reads(host: Host, outcome: Outcome) -> str:
 def _remains(host: Host, outcome: Outcome) -> str:
     driver = _driver(host).replace("none", "no driver")
     override = "" if driver == "gone" else _override(host)
-    held = [device for record in outcome.journal.values() for device in record.devices if device.move]
+    held = [one for entry in outcome.journal.values() for one in entry.devices if entry.action(one.key)]
     hangs = " as hanging" if any(device.wedged for device in held) else ""
     known = f"held{hangs}" if held else "not held"
     return f"{driver}{f', override {override}' if override else ''}, {known}"

@@ -19,7 +19,6 @@ import lines  # noqa: F401 - before libhook: it counts the lines that run
 import structlog  # noqa: F401 - what libhook's log child imports: once here instead of in every child
 
 from libhook import run
-from libhook.effects.state import State
 from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
 from libhook.simulation import build as simulated
@@ -29,6 +28,7 @@ from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.libvirt import Libvirt
 from libhook.simulation.snapshot import differences, snapshot
 from libhook.simulation.world import World
+from libhook.story.session import state_of
 
 LAUNCHER = Path(__file__).parents[2] / "hooks" / "qemu"
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
@@ -76,7 +76,7 @@ class Host:
         simulated.build(root, world)
         self.root = root
         self.machine = Machine(root, SimulatedKernel(root))
-        self.state = State(self.machine)
+        self.state = state_of(self.machine)
         self.launcher = launcher
         self.launching: Callable[[list[str], bytes, Mapping[str, str]], tuple[int, bytes, bytes]] = _run
         """How the launcher is called, with ``launcher``: its command, stdin and environment."""

@@ -9,11 +9,14 @@ from cases import DISK, GPU, NIC, SOUND
 from scenario import Host, guest, reap
 
 from libhook.effects.child import Deadline
-from libhook.effects.state import State
 from libhook.facts.address import PciAddress
+from libhook.facts.config import Config
 from libhook.facts.host import Binding
-from libhook.facts.plan import Load, Move
-from libhook.kinds.apply import Applier, Failure
+from libhook.kinds import module
+from libhook.kinds.kind import Failure, Work
+from libhook.kinds.module import Load
+from libhook.kinds.pci.binding import carry_out
+from libhook.kinds.pci.move import Move
 from libhook.simulation import faults, processes
 from libhook.simulation.hosts import workstation
 from libhook.story.session import make_state
@@ -21,9 +24,9 @@ from libhook.story.session import make_state
 VFIO = Binding("vfio-pci", "vfio-pci")
 
 
-def _applier(host: Host, seconds: float, holder_wait: float = 0) -> Applier:
-    make_state(host.machine)
-    return Applier(host.machine, State(host.machine), Deadline.after(seconds), holder_wait)
+def _work(host: Host, seconds: float, holder_wait: float = 0) -> Work:
+    config = Config(holder_wait=holder_wait)
+    return Work(host.machine, make_state(host.machine), Deadline.after(seconds), config, guest().uuid)
 
 
 def _move(address: str, driver: str, want: Binding) -> Move:
@@ -35,25 +38,23 @@ def test_a_module_whose_loading_does_not_end_is_left_behind(root: str) -> None:
     """Who waits for it waits until the deadline, and is told of the module."""
     host = Host(root, workstation())
     faults.inject(root, faults.Fault("load vfio_pci", before=(("sleep", "2.5"),)))
-    failures = _applier(host, 1).load([Load("vfio-pci")])
-    assert failures == {"vfio-pci": Failure("loading the module vfio_pci does not end", "see the kernel's log")}
+    (outcome,) = module.carry_out(_work(host, 1), [Load("vfio-pci")])
+    assert outcome.failure == Failure("loading the module vfio_pci does not end", "see the kernel's log")
     assert reap(10)
 
 
 def test_a_module_for_which_no_time_is_left_is_not_loaded(root: str) -> None:
     """Nothing is begun then, and that is what is said."""
     host = Host(root, workstation())
-    failures = _applier(host, 0).load([Load("vfio-pci")])
-    assert failures == {
-        "vfio-pci": Failure("there is no time left to load the module vfio_pci", "see the kernel's log")
-    }
+    (outcome,) = module.carry_out(_work(host, 0), [Load("vfio-pci")])
+    assert outcome.failure == Failure("there is no time left to load the module vfio_pci", "see the kernel's log")
     assert host.changed == []
 
 
 def test_a_driver_that_is_no_vfio_driver_is_not_taken_for_one(root: str) -> None:
     """A device that is on the driver it was to have cannot be handed over if that makes no vfio node of it."""
     host = Host(root, workstation())
-    (outcome,) = _applier(host, 5).move([_move(NIC, "e1000e", Binding("e1000e", ""))])
+    (outcome,) = carry_out(_work(host, 5), [_move(NIC, "e1000e", Binding("e1000e", ""))])
     assert outcome.failure == Failure(f"{NIC}: e1000e is not a vfio driver", "see the kernel's log")
 
 
@@ -62,13 +63,13 @@ def test_a_device_that_cannot_be_looked_at_is_not_taken_off_its_driver(
 ) -> None:
     """Whoever might have it open is not known: without a process to look, nothing is written."""
     host = Host(root, workstation())
-    applier = _applier(host, 5)
+    work = _work(host, 5)
 
     def refuse() -> int:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     monkeypatch.setattr(os, "fork", refuse)
-    (outcome,) = applier.move([_move(DISK, "nvme", VFIO)])
+    (outcome,) = carry_out(work, [_move(DISK, "nvme", VFIO)])
     what = f"what its driver made of it cannot be looked at ({os.strerror(errno.EAGAIN)})"
     assert outcome.failure == Failure(f"{DISK}: {what}", "see the kernel's log")
     assert host.driver(DISK) == "nvme"
@@ -78,7 +79,7 @@ def test_who_has_it_open_until_the_deadline_is_named(root: str) -> None:
     """Also where holder_wait would have been longer; the device stays on its driver."""
     host = Host(root, workstation())
     processes.open_file(root, processes.spawn(root, "smartd"), "/dev/nvme0n1")
-    (outcome,) = _applier(host, 2, holder_wait=60).move([_move(DISK, "nvme", VFIO)])
+    (outcome,) = carry_out(_work(host, 2, holder_wait=60), [_move(DISK, "nvme", VFIO)])
     assert outcome.failure == Failure(
         f"{DISK} is still in use by smartd (pid 2000, /dev/nvme0n1)", "stop what uses it, then try again"
     )
@@ -95,7 +96,7 @@ def test_a_device_on_its_way_back_is_left_to_whoever_has_set_its_override(root: 
     host = Host(root, world._replace(devices=devices, vfio_loaded=True))
     host.somebody_writes(f"bus/pci/devices/{NIC}/driver_override", "pci-stub")
     now, want = Binding("vfio-pci", "pci-stub"), Binding("e1000e", "pci-stub")
-    (outcome,) = _applier(host, 5).move([Move(PciAddress.parse(NIC), now, want, "", back=True)])
+    (outcome,) = carry_out(_work(host, 5), [Move(PciAddress.parse(NIC), now, want, "", back=True)])
     assert outcome.failure is None
     assert host.driver(NIC) == "none"
 

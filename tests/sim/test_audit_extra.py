@@ -15,6 +15,7 @@ from libhook.effects.log import Log
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held
 from libhook.hotplug import handover
+from libhook.kinds.registry import read
 from libhook.look import processes
 from libhook.simulation.faults import Fault, inject
 from libhook.simulation.guests import Assigned, Guest
@@ -143,7 +144,7 @@ def test_a_record_of_before_is_read(root: str) -> None:
     written = json.loads(path.read_text())
     del written["devices"][0]["extra"]
     path.write_text(json.dumps(written))
-    assert Held.from_json(written).devices[0].extra is None
+    assert Held.from_json(written, read).devices[0].extra is None
     host.event(guest(NIC), "release", "shutdown")
     assert _ends(host)[-1] == ' device="0000:01:00.0" res=success'
 

@@ -193,7 +193,7 @@ def _rename(path: Path, name: str) -> None:
 def _another(path: Path) -> None:
     """What JSON takes for a number of the driver, a path in its name, a key too few."""
     fields = json.loads(path.read_text())
-    fields["devices"][0]["move"]["now"] = ["../../../../tmp/x", ""]
+    fields["actions"][0]["now"] = ["../../../../tmp/x", ""]
     path.write_text(json.dumps(fields))
 
 

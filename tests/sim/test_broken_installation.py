@@ -33,7 +33,7 @@ def _break_lxml(launcher: Launcher) -> None:
 
 
 def _delete_half(launcher: Launcher) -> None:
-    for name in ("plan.py", "host.py", "life.py"):
+    for name in ("facts/plan.py", "facts/host.py", "story/giveback.py"):
         (launcher.folder / "libhook" / name).unlink()
     shutil.rmtree(launcher.folder / "libhook" / "handlers")
 
@@ -48,8 +48,8 @@ def _add_a_syntax_error(launcher: Launcher) -> None:
 
 
 def _raise_in_the_middle(launcher: Launcher) -> None:
-    with (launcher.folder / "libhook" / "registry.py").open("a") as file:
-        file.write("def plan_for(situation):\n    raise KeyError('a\\nbug')\n")
+    with (launcher.folder / "libhook" / "handlers" / "registry.py").open("a") as file:
+        file.write("def plan_for(situation, undone=()):\n    raise KeyError('a\\nbug')\n")
 
 
 def _exit_in_the_middle(launcher: Launcher) -> None:

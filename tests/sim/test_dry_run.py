@@ -104,7 +104,7 @@ def test_what_is_printed_is_what_happens(
         assert real.records == tuple(line.removeprefix("record ") for line in printed if line.startswith("record "))
         if event == "prepare":
             (held,) = real.journal.values()
-            journalled = [line for move in held.moves for line in move.describe()]
+            journalled = [line for action in held.actions for line in action.describe()]
             assert sorted(journalled) == sorted(line for line in printed if not line.startswith("load "))
         golden += [f"# {event}", "".join(f"{line}\n" for line in printed)]
     _compare("\n".join(golden), GOLDEN / f"{name}.txt", request.config.getoption("--regenerate"))
@@ -172,4 +172,4 @@ def test_a_module_s_name_is_printed_as_the_driver_that_is_written(root: str, mod
     promised = [(match[2], match[1]) for match in filter(None, map(_WRITE.fullmatch, foretold))]
     assert promised == list(real.writes)
     (held,) = real.journal.values()
-    assert [move.want for move in held.moves] == [("vfio-pci", "vfio-pci")]
+    assert [action.to_json()["want"] for action in held.actions] == [["vfio-pci", "vfio-pci"]]

@@ -14,16 +14,17 @@ from command import libhook
 from scenario import Host, guest, reap
 
 from libhook.effects.child import Deadline, spawn
-from libhook.effects.state import State
 from libhook.facts.address import PciAddress
+from libhook.facts.config import Config
 from libhook.facts.entry import Held
 from libhook.facts.host import Binding
-from libhook.facts.plan import Move
-from libhook.kinds.apply import Applier, Failure
+from libhook.kinds.kind import Failure, Work
+from libhook.kinds.pci.binding import carry_out
+from libhook.kinds.pci.move import Move
 from libhook.simulation import faults, processes, store
 from libhook.simulation.hosts import workstation
 from libhook.simulation.kernel import SimulatedKernel
-from libhook.story.session import Session
+from libhook.story.session import Session, state_of
 
 OTHER = "11111111-2222-3333-4444-555555555555"
 SECTION = "the guest's section of /etc/libhook/config.toml"
@@ -194,9 +195,9 @@ def test_who_does_not_let_go_is_named(root: str) -> None:
 def test_who_has_let_go_at_last_is_not_said_to_hold_it(root: str) -> None:
     """A move for which no time is left says so, and nobody's name."""
     host = Host(root, workstation())
-    applier = Applier(host.machine, State(host.machine), Deadline.after(0), 0)
+    work = Work(host.machine, state_of(host.machine), Deadline.after(0), Config(holder_wait=0), guest().uuid)
     move = Move(PciAddress.parse(NIC), Binding("e1000e", ""), Binding("vfio-pci", "vfio-pci"), "")
-    (outcome,) = applier.move([move])
+    (outcome,) = carry_out(work, [move])
     assert outcome.failure == Failure(f"{NIC} was not reached in time", "try again, or allow more with write_deadline")
 
 
@@ -210,7 +211,7 @@ def test_a_driver_that_hangs_costs_one_child(root: str) -> None:
     assert outcome.line.startswith(f"{NIC} hangs: ")
     assert host.driver(DISK) == "nvme"
     (held,) = outcome.journal.values()
-    assert [(device.address, device.wedged) for device in held.devices if device.move] == [(NIC, True)]
+    assert [(device.address, device.wedged) for device in held.devices if held.action(device.key)] == [(NIC, True)]
     for one in (guest(NIC, name="other")._replace(uuid=OTHER), guest(NIC, managed=True)._replace(uuid=OTHER)):
         refused = host.event(one, "prepare")
         assert refused.code == 1

@@ -117,7 +117,7 @@ def test_plugged_in_again_before_it_was_seen_to_go(host: Host, watched: Watched)
     after = host.state.load(UUID)
     assert before
     assert after
-    assert before.moves == after.moves
+    assert before.actions == after.actions
     assert host.trail == [f"start {NIC} success", f"detach {NIC} success", f"attach {NIC} success"]
 
 

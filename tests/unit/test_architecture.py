@@ -75,6 +75,29 @@ def test_only_who_is_meant_to_touches_the_machine(name: str) -> None:
     assert not [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "open"]
 
 
+OF_ALL_KINDS = {"kind", "registry", "claims"}
+"""What stands in kinds/ and is none of them."""
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if not name.startswith("kinds/")])
+def test_nobody_names_a_kind(name: str) -> None:
+    """A new kind is a file and a line of the registry. A handler of ours names the kind that it asks for."""
+    kinds = {module.split(".")[2] for module in _imports(name) if module.startswith("libhook.kinds.")}
+    asks_for = {"handlers/vfio.py": {"pci", "module"}}.get(name, set())
+    assert kinds - OF_ALL_KINDS == asks_for
+
+
+def test_a_kind_names_no_other() -> None:
+    """But the registry, which lists them."""
+    registry = PACKAGE / "kinds" / "registry.py"
+    found = {path.relative_to(PACKAGE / "kinds").parts[0].removesuffix(".py") for path in registry.parent.rglob("*.py")}
+    for kind in found - OF_ALL_KINDS - {"__init__"}:
+        for name in FILES:
+            if name.startswith((f"kinds/{kind}.py", f"kinds/{kind}/")):
+                named = {module.split(".")[2] for module in _imports(name) if module.startswith("libhook.kinds.")}
+                assert named <= {*OF_ALL_KINDS, kind}
+
+
 @pytest.mark.parametrize("name", [name for name in OURS if name.startswith("history/")])
 def test_history_stands_alone(name: str) -> None:
     """Reading the trail needs nothing of handing devices over; and of the rest, only the command knows it."""

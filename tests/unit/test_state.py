@@ -10,7 +10,6 @@ import pytest
 
 from libhook.effects import files
 from libhook.effects.child import Deadline, ended, spawn
-from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError
 from libhook.facts.entry import Held, Process
 from libhook.facts.machine import Machine
@@ -18,7 +17,7 @@ from libhook.look import processes
 from libhook.simulation.build import build
 from libhook.simulation.hosts import nic
 from libhook.simulation.kernel import SimulatedKernel
-from libhook.story.session import make_state
+from libhook.story.session import make_state, state_of
 from libhook.story.tidy import tidy
 
 NIC = "0000:01:00.0"
@@ -73,7 +72,7 @@ def test_a_file_that_cannot_grow_is_left_as_it_was(tmp_path: Path, length: int) 
 
 def test_a_record_under_the_name_of_another_guest_is_broken(machine: Machine) -> None:
     """As after a copy by hand: nobody gives back, for one guest, what is another's."""
-    state = State(machine)
+    state = state_of(machine)
     state.save(Held(UUID, "win11", "kvm", "started", state.boot(), Process(1, 1)))
     assert state.load(UUID)
     Path(machine.state, f"domains/{UUID}.json").rename(Path(machine.state, f"domains/{OTHER}.json"))
@@ -87,18 +86,18 @@ def test_the_mark_of_a_write_goes_when_the_write_has_come_back(machine: Machine)
     silent = f"{machine.root}/silent"
     os.mkfifo(silent)
     hung = spawn(lambda: os.close(os.open(silent, os.O_RDONLY)), str(mark))
-    tidy(State(machine))
+    tidy(state_of(machine))
     assert mark.exists()
     os.close(os.open(silent, os.O_WRONLY))
     assert ended([hung], Deadline.after(5))
     assert hung.result() == 0
-    tidy(State(machine))
+    tidy(state_of(machine))
     assert not mark.exists()
 
 
 def test_whoever_asked_libvirt_is_at_work_as_long_as_the_child_that_asks(machine: Machine) -> None:
     """It may still be done though he was killed; what a killed child leaves says nothing, and is tidied away."""
-    state, gone = State(machine), Process(4711, 0)
+    state, gone = state_of(machine), Process(4711, 0)
     assert not processes.works(state, gone)
     silent = f"{machine.root}/silent"
     os.mkfifo(silent)

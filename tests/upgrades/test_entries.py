@@ -3,6 +3,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aftermath import recover
@@ -32,8 +33,19 @@ def rewrite(host: Host, **fields: object) -> Path:
     """The guest's record as another version wrote it; None: that version knew no such field."""
     record = Path(host.machine.state, "domains", f"{UUID}.json")
     changed = {**journal_text(host, UUID), **fields}
+    if changed["format"] is None:
+        changed = _of_first_format(changed)
     record.write_text(json.dumps({name: value for name, value in changed.items() if value is not None}))
     return record
+
+
+def _of_first_format(entry: dict[str, Any]) -> dict[str, Any]:
+    """There an action stood with its device, as ``move``."""
+    moves = {action["device"]: action for action in entry.pop("actions")}
+    for action in moves.values():
+        del action["kind"]
+    devices = [{**device, "move": moves.get(device["address"])} for device in entry["devices"]]
+    return {**entry, "devices": devices}
 
 
 def test_an_earlier_one_is_read(host: Host) -> None:

@@ -103,10 +103,11 @@ def test_an_uninstallation_that_is_ended_is_undone(versions: Versions, host: Hos
 @pytest.mark.parametrize(
     ("changes", "blocks"),
     [
-        ({"devices": []}, False),
+        ({"devices": [], "actions": []}, False),
+        ({"devices": []}, True),
         ({"phase": "refused"}, True),
         ({"phase": "releasing"}, True),
-        ({"format": 99, "devices": {}}, False),
+        ({"format": 99, "devices": {}, "actions": []}, False),
         ({"format": 99, "devices": "otherwise"}, True),
     ],
 )

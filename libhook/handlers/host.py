@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the guest's settings ask for on the host: each kind of action reads its own keys."""
+
+from collections.abc import Iterator
+
+from libhook.facts.plan import Verdict
+from libhook.facts.situation import Situation
+from libhook.kinds.registry import KINDS
+
+
+def prepare(situation: Situation) -> Iterator[Verdict]:
+    """The actions of all kinds, for as long as the guest lives."""
+    for kind in KINDS.values():
+        yield from kind.wanted(situation)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Kernel modules: one is loaded so that its driver can take a device."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from libhook.effects.tracks import Late, Step, Track, run
+from libhook.errors import BadInput
+from libhook.facts.entry import Held
+from libhook.facts.plan import Action, Stays, Warn
+from libhook.kinds.kind import Failure, Kind, Outcome, Work
+from libhook.look import sysfs
+
+NAME = "module"
+_LOG = "see the kernel's log"
+
+
+class Load(NamedTuple):
+    """Load the module of a driver that the kernel does not have yet. Never undone: others may use it by then."""
+
+    driver: str
+
+    @property
+    def kind(self) -> str:
+        """See Action."""
+        return NAME
+
+    @property
+    def key(self) -> str:
+        """See Action."""
+        return f"module {self.module}"
+
+    @property
+    def subject(self) -> str:
+        """See Action."""
+        return f"the module {self.module}"
+
+    @property
+    def module(self) -> str:
+        """The module's name, which has ``_`` where its driver's may have ``-``."""
+        return self.driver.replace("-", "_")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    @property
+    def provides(self) -> tuple[str, ...]:
+        """The driver."""
+        return (f"driver {self.driver}",)
+
+    @property
+    def ours(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def is_undone(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def summary(self) -> str:
+        """See Action."""
+        return "loaded"
+
+    def describe(self) -> tuple[str, ...]:
+        """See Action."""
+        return (f"load the module of {self.driver}",)
+
+    def to_json(self) -> dict[str, Any]:
+        """See Action."""
+        return {"kind": NAME, "load": self.driver}
+
+    def show(self) -> dict[str, Any]:
+        """See Action."""
+        return {"action": "load", "driver": self.driver}
+
+
+def read(value: Mapping[str, Any]) -> Load:
+    """See Kind. None is journalled."""
+    raise BadInput(f"not an action on a module: {sorted(value)}")
+
+
+def carry_out(work: Work, loads: Sequence[Load]) -> list[Outcome]:
+    """See Kind."""
+    failures = run((_load(work, load) for load in loads), work.deadline)
+    return [Outcome(load, failure, 0.0) for load, failure in zip(loads, failures, strict=True)]
+
+
+def _load(work: Work, load: Load) -> Track[Failure | None]:
+    """Nothing says that it is on its way: a second load waits in the kernel, and one that is late moves nothing."""
+    module = load.module
+    try:
+        code = yield Step(partial(work.machine.kernel.load, module))
+    except Late as late:
+        if not late.on_its_way:
+            return Failure(f"there is no time left to load the module {module}", _LOG)
+        return Failure(f"loading the module {module} does not end", _LOG)
+    if code or sysfs.driver_name(work.machine, load.driver) is None:
+        return Failure(f"the driver {load.driver} cannot be loaded", f"see what modprobe {module} says")
+    return None
+
+
+def way_back(_work: Work, _held: Held, _actions: Sequence[Action]) -> Iterator[Action | Stays | Warn]:
+    """See Kind. None is undone."""
+    yield from ()
+
+
+KIND = Kind(NAME, read, lambda config: config.write_deadline, carry_out, way_back)

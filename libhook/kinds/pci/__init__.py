@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The binding of a PCI device: from the host's driver to a vfio driver, and back.
+
+move.py      the action, and the way back from it
+binding.py   how it is carried out
+"""
+
+from collections.abc import Iterator, Sequence
+
+from libhook.errors import printable
+from libhook.facts.config import Config
+from libhook.facts.domain import HostDevice
+from libhook.facts.entry import Held, Process
+from libhook.facts.host import Binding, Host
+from libhook.facts.plan import Action, Stays, Warn
+from libhook.kinds.kind import Kind, Work
+from libhook.kinds.pci.binding import carry_out
+from libhook.kinds.pci.move import NAME, Move, read, undo
+from libhook.look import sysfs
+
+
+def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action | Stays | Warn]:
+    """See Kind: back to what the journal says, whatever the XML says by now."""
+    addresses = [move.device for move in moves]
+    claims, in_flight = work.state.claims(addresses), work.state.in_flight()
+    host = sysfs.glance(work.machine, addresses, claims, in_flight, work.deadline)
+    ids = {device.key: device.ids for device in held.devices}
+    for move in moves:
+        address, seen = move.device, host.devices.get(move.device)
+        if address in host.unknown:
+            reason = host.unknown[address]
+            yield Stays(move, reason, f"{reason}: left for libhook recover")
+        elif seen is None:
+            yield Warn(f"{address} is gone from the host: nothing to give back")
+        elif (claim := host.claims.get(address)) and claim.uuid != held.uuid:
+            yield Warn(f"{address} is held by the guest {printable(claim.name)} by now: left to it")
+        elif address in host.in_flight:
+            message = f"{address} hangs in an earlier kernel write: left for libhook recover"
+            yield Stays(move, f"{address} hangs in a kernel write", message)
+        elif seen.is_another(ids.get(move.key, "")):
+            yield Warn(f"{address} is another device by now, {seen.ids} instead of {ids[move.key]}: left as it is")
+        else:
+            unread = address in host.unread  # then it is ours until the kernel says otherwise
+            binding = seen.binding._replace(override=move.want.override) if unread else seen.binding
+            back = undo(move, binding, needs_override=seen.needs_override)
+            if back:
+                yield back
+            driver, override = back.want if back else binding
+            if (driver, override) != move.now:
+                overridden = f", with the driver_override {override}" if override else ""
+                yield Warn(f"{address}: somebody else left it on {driver or 'no driver'}{overridden}: so it stays")
+
+
+def _noticed(work: Work, device: HostDevice, daemon: Process) -> Move | None:
+    """A device that ``prepare`` did not know: libvirt has bound it by now, and may not give it back (State.home)."""
+    home = work.state.home(device.pci, daemon) if device.pci else None
+    driver = sysfs.driver(work.machine, device.pci) if device.pci else None
+    if device.pci is None or home is None or driver is None:
+        return None
+    why = f"{device.source} out of a pool, libvirt bound it"
+    return Move(device.pci, home, Binding(driver, driver), why, "libvirt")
+
+
+def _is_back(work: Work, move: Move, held: Held) -> None:
+    if move.ours:
+        work.state.remember_home(move.device, move.now, held.libvirtd)
+
+
+def _after(host: Host, move: Move) -> Host:
+    if move.device not in host.devices:
+        return host
+    device = host.devices[move.device]._replace(binding=move.want, on_vfio=False)
+    return host._replace(devices={**host.devices, move.device: device})
+
+
+def _seconds(config: Config) -> float:
+    return config.write_deadline
+
+
+KIND = Kind(NAME, read, _seconds, carry_out, way_back, noticed=_noticed, is_back=_is_back, after=_after)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Carries moves out: all overrides first, then the IOMMU groups side by side, each write in a child of its own.
+
+The caller has journalled the moves and holds the locks of their groups. Nothing here decides whether a device may be
+taken; what it decides, write by write, is whether the write is still needed, from what /sys says at that moment.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from libhook.effects.pci import Write, bind, probe, set_override, unbind
+from libhook.effects.tracks import Late, Step, Track, run
+from libhook.errors import LibhookError
+from libhook.facts.host import same_driver
+from libhook.kinds.kind import Failure, Outcome, Work
+from libhook.kinds.pci.move import Move
+from libhook.look import sysfs
+from libhook.look.waiting import Waiting
+
+_STOP_IT = "stop what uses it, then try again"
+_WEDGED = "when its driver lets go, run: libhook recover"
+
+
+def carry_out(work: Work, moves: Sequence[Move]) -> list[Outcome]:
+    """See Kind: all overrides, then each IOMMU group's devices in order."""
+    return _Hands(work).move(moves)
+
+
+class _Hands:
+    """Carries out the moves of one event."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._machine = work.machine
+        heeds_display = work.config.preflight_display == "refuse"
+        self._waiting = Waiting(work.machine, work.config.holder_wait, heeds_display=heeds_display)
+
+    def move(self, moves: Sequence[Move]) -> list[Outcome]:
+        begun = time.monotonic()
+        failures = run(map(self._override, moves), self._work.deadline)
+        lanes: dict[int | str, list[Move]] = {}
+        outcomes = []
+        for move, failure in zip(moves, failures, strict=True):
+            if failure:
+                outcomes.append(self._outcome(move, failure, begun))
+            else:
+                group = sysfs.group(self._machine, move.device)
+                lanes.setdefault(str(move.device) if group is None else group, []).append(move)
+        for lane in run(map(self._lane, lanes.values()), self._work.deadline):
+            outcomes += lane
+        return outcomes
+
+    def _outcome(self, move: Move, failure: Failure | None, begun: float) -> Outcome:
+        drivers = {"driver_before": move.now.driver or "none", "why": move.why}
+        drivers["driver_after"] = sysfs.driver(self._machine, move.device) or "none"
+        return Outcome(move, failure, (time.monotonic() - begun) * 1000, drivers)
+
+    def _step(self, move: Move, write: Write) -> Step:
+        """A full /run keeps no device from being given back, though then nobody sees that write on its way."""
+        task = partial(self._machine.kernel.write, *write)
+        return Step(task, self._work.state.in_flight_path(str(move.device)), unmarked=move.back)
+
+    def _override(self, move: Move) -> Track[Failure | None]:
+        """Only the override, by the name the kernel has for the driver."""
+        override = move.override_first
+        if override == move.now.override:
+            return None
+        if override and same_driver(override, move.want.driver):
+            override = sysfs.driver_name(self._machine, override) or override
+        try:
+            code = yield self._step(move, set_override(move.device, override))
+        except Late as late:
+            return self._late(move, late)
+        return self._failed(move, "its driver_override cannot be set", code) if code else None
+
+    def _lane(self, moves: list[Move]) -> Track[list[Outcome]]:
+        """The moves of one IOMMU group, in order. One that is late ends the lane."""
+        outcomes = []
+        for move in moves:
+            begun = time.monotonic()
+            try:
+                failure = yield from self._driver(move)
+                if move.override_last and not failure:
+                    code = yield self._step(move, set_override(move.device, move.want.override))
+                    failure = self._failed(move, "its driver_override cannot be set", code) if code else None
+            except Late as late:
+                outcomes.append(self._outcome(move, self._late(move, late), begun))
+                for rest in moves[len(outcomes) :]:
+                    reason = f"{rest.device} had to wait for {move.device} of its IOMMU group"
+                    outcomes.append(self._outcome(rest, Failure(reason, _WEDGED), time.monotonic()))
+                return outcomes
+            outcomes.append(self._outcome(move, failure, begun))
+        return outcomes
+
+    def _driver(self, move: Move) -> Track[Failure | None]:
+        """From the driver it has to the one it shall have; read back after each write, since success proves nothing."""
+        device, want = move.device, move.want.driver
+        current = sysfs.driver(self._machine, device)
+        if current is not None and not same_driver(current, want):
+            if busy := (yield from self._free(move)):
+                return busy
+            code = yield self._step(move, unbind(device, current))
+            current = sysfs.driver(self._machine, device)
+            if current is not None and not same_driver(current, want):
+                return self._failed(move, f"it does not come off {current}", code)
+        if want is not None and current is None:
+            yield self._step(move, probe(device))
+            current = sysfs.driver(self._machine, device)
+            code = 0
+            if current is None and (name := sysfs.driver_name(self._machine, want)):
+                code = yield self._step(move, bind(device, name))
+                current = sysfs.driver(self._machine, device)
+            if move.back and current is None and move.now.override == move.override_first not in ("", want):
+                return None  # whoever set the override decides what drives it, if anything does
+            if not same_driver(current, want):
+                absent = "" if sysfs.driver_name(self._machine, want) else ", which is not loaded"
+                return self._failed(move, f"it is on {current or 'no driver'} instead of {want}{absent}", code)
+        if want is not None and not move.back and not sysfs.on_vfio(self._machine, device):
+            return self._failed(move, f"{want} is not a vfio driver", 0)
+        return None
+
+    def _free(self, move: Move) -> Track[Failure | None]:
+        """None as soon as nobody has it open."""
+        mark = self._work.state.in_flight_path(str(move.device))
+        try:
+            using = yield from self._waiting.until_free(move.device, mark, must_see=not move.back)
+        except LibhookError as error:
+            return Failure(f"{move.device}: {error.message}", error.hint)
+        if isinstance(using, int):
+            return self._failed(move, "what its driver made of it cannot be looked at", using)
+        return Failure(f"{move.device} is in use by {using}", _STOP_IT) if using else None
+
+    def _late(self, move: Move, late: Late) -> Failure:
+        using = self._waiting.who_is_left(move.device, hangs=late.on_its_way)
+        if not late.on_its_way:
+            if using:
+                return Failure(f"{move.device} is still in use by {using}", _STOP_IT)
+            return Failure(f"{move.device} was not reached in time", "try again, or allow more with write_deadline")
+        hangs = f"{move.device} hangs: its driver does not answer in time"
+        if using:
+            return Failure(f"{hangs}; it is in use by {using}", "stop what uses it, then run: libhook recover")
+        return Failure(hangs, _WEDGED)
+
+    def _failed(self, move: Move, what: str, code: int) -> Failure:
+        if not sysfs.exists(self._machine, move.device):
+            return Failure(f"{move.device} is gone from the host", "see the kernel's log")
+        if code == errno.ENOENT and not self._work.state.stands:  # it was not the kernel that had no such file
+            return Failure(f"{move.device}: {self._work.state.missing}", "start the guest again")
+        return Failure(f"{move.device}: {what}{f' ({os.strerror(code)})' if code else ''}", "see the kernel's log")

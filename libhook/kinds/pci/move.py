@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The action: a device goes from the binding it has to another. Data, and the way back from it. Pure."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from libhook.effects.pci import Write, probe, set_override, unbind
+from libhook.errors import BadInput, printable
+from libhook.facts.address import PciAddress
+from libhook.facts.host import Binding, same_driver
+
+NAME = "pci"
+
+
+class Move(NamedTuple):
+    """Take a device from the binding it has to the one it shall have."""
+
+    device: PciAddress
+    now: Binding
+    want: Binding
+    why: str
+    by: Literal["libhook", "libvirt"] = "libhook"
+    """``libvirt``: for a managed device it is foretold, and checked, but not ours to make."""
+    back: bool = False
+    """The way back to what was, rather than to a vfio driver."""
+    meanwhile: str | None = None
+    """Another override while it changes hands. Set where ``want.override`` would keep the wanted driver away: somebody
+    had set that and not acted on it yet, or it is none and the device needs one."""
+
+    @property
+    def kind(self) -> str:
+        """See Action."""
+        return NAME
+
+    @property
+    def key(self) -> str:
+        """See Action; it is the key of the guest's device as well."""
+        return f"pci {self.device}"
+
+    @property
+    def subject(self) -> str:
+        """See Action."""
+        return str(self.device)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The driver, loaded."""
+        return (f"driver {self.want.driver}",) if self.ours and self.want.driver and not self.back else ()
+
+    @property
+    def provides(self) -> tuple[str, ...]:
+        """Nothing that another action waits for."""
+        return ()
+
+    @property
+    def ours(self) -> bool:
+        """See Action."""
+        return self.by == "libhook"
+
+    @property
+    def is_undone(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def override_first(self) -> str:
+        """The override under which it changes hands."""
+        return self.want.override if self.meanwhile is None else self.meanwhile
+
+    @property
+    def override_last(self) -> bool:
+        """Whether it gets the one that it shall have only once it is there."""
+        return self.override_first != self.want.override
+
+    @property
+    def writes(self) -> tuple[Write, ...]:
+        """What is expected, in order. ``carry_out`` decides each anew from what it finds; a test keeps the two equal.
+
+        The override comes first: from then on nobody else's probe can give the device to another driver. A device
+        that shall end without a driver is not probed.
+        """
+        writes = []
+        if self.override_first != self.now.override:
+            writes.append(set_override(self.device, self.override_first))
+        if not same_driver(self.now.driver, self.want.driver):
+            if self.now.driver is not None:
+                writes.append(unbind(self.device, self.now.driver))
+            if self.want.driver is not None:
+                writes.append(probe(self.device))
+        if self.override_last:
+            writes.append(set_override(self.device, self.want.override))
+        return tuple(writes)
+
+    @property
+    def summary(self) -> str:
+        """See Action."""
+        return printable(f"{self.now.driver or 'no driver'} -> {self.want.driver or 'no driver'}")
+
+    def describe(self) -> tuple[str, ...]:
+        """See Action."""
+        head = printable(f"{self.device}: {self.summary} ({self.why})")
+        if not self.ours:
+            return (head,)
+        return (head, *(f"  {write.describe()}" for write in self.writes))
+
+    def to_json(self) -> dict[str, Any]:
+        """See Action."""
+        return {
+            "kind": NAME,
+            "device": str(self.device),
+            "now": list(self.now),
+            "want": list(self.want),
+            "why": self.why,
+            "by": self.by,
+        }
+
+    def show(self) -> dict[str, Any]:
+        """See Action."""
+        fields = {**self.to_json(), "now": self.now._asdict(), "want": self.want._asdict()}
+        del fields["kind"]
+        writes = [{"path": f"/sys/{write.path}", "value": write.value} for write in self.writes if self.ours]
+        return {"action": "move", **fields, "writes": writes}
+
+
+def read(value: Mapping[str, Any]) -> Move:
+    """See Kind. A journal is read by root after a crash, so field by field."""
+    match value:
+        case {
+            "device": str(device),
+            "now": [str() | None as driver, str(override)],
+            "want": [str() | None as target, str(target_override)],
+            "why": str(why),
+            "by": "libhook" | "libvirt" as by,
+        } if all("/" not in name for name in (driver or "", target or "")):
+            now, want = Binding(driver, override), Binding(target, target_override)
+            return Move(PciAddress.parse(device), now, want, why, by)
+    raise BadInput("not a move of a device")
+
+
+def undo(taken: Move, current: Binding, *, needs_override: bool = False) -> Move | None:
+    """What gives a device back, from the state in which it is found; None when there is nothing to do.
+
+    Decides from what is there, not from how far a plan had come, so it serves after a crash at any point, and twice.
+    Only our own doing is undone: an override that is not the one we set and a driver that is neither ours nor none
+    are somebody else's, and stay. A device that ``needs_override`` to be driven at all gets its driver's own for as
+    long as that takes.
+    """
+    driver, override = current
+    blocks = _blocks(taken.now)
+    if driver is None or same_driver(driver, taken.want.driver):
+        driver = taken.now.driver
+    on_the_way = needs_override and override != "" and override == taken.now.driver
+    unset = not override and (blocks or taken.by == "libvirt") and driver == taken.now.driver
+    ours = unset or on_the_way or same_driver(override or None, taken.want.override or None)
+    if ours:  # libvirt unsets it (virPCIDeviceReattach)
+        override = taken.now.override
+    want = Binding(driver, override)
+    if want == current:
+        return None
+    back = Move(taken.device, current, want, "give back", back=True)
+    if same_driver(current.driver, driver):
+        return back
+    if blocks and want == taken.now:
+        back = back._replace(meanwhile="")
+    if needs_override and not back.override_first:
+        back = back._replace(meanwhile=driver)
+    return back
+
+
+def _blocks(binding: Binding) -> bool:
+    """Whether the override that was set would keep the driver away that has the device nevertheless."""
+    driver, override = binding
+    return driver is not None and override != "" and not same_driver(driver, override)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The kinds there are, and what is asked of all of them. A new one is a line here and a file."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from libhook.effects.child import Deadline
+from libhook.errors import BadInput
+from libhook.facts.domain import HostDevice
+from libhook.facts.entry import Held, Process
+from libhook.facts.host import Host
+from libhook.facts.plan import Action, Stays, Warn
+from libhook.kinds import module, pci
+from libhook.kinds.kind import Kind, Outcome, Work
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (pci.KIND, module.KIND)}
+
+
+def read(value: object) -> Action:
+    """An action from the journal. BadInput where it is not one."""
+    match value:
+        case {"kind": str(name), **fields} if name in KINDS:
+            return KINDS[name].read({str(key): field for key, field in fields.items()})
+    raise BadInput("not an action")
+
+
+def _within(work: Work, kind: Kind) -> Work:
+    """The same with the time that the kind has for itself."""
+    return work._replace(deadline=Deadline.after(kind.seconds(work.config)))
+
+
+def carry_out(work: Work, actions: Sequence[Action]) -> list[Outcome]:
+    """Do these, in order: those of one kind that stand together go side by side. After a failure nothing is begun."""
+    outcomes: list[Outcome] = []
+    for name, together in groupby(actions, key=lambda action: action.kind):
+        kind, batch = KINDS[name], list(together)
+        outcomes += kind.carry_out(_within(work, kind), batch)
+        if any(outcome.failure for outcome in outcomes):
+            break
+    return outcomes
+
+
+def way_back(work: Work, held: Held) -> Iterator[Action | Stays | Warn]:
+    """What undoes all that is journalled, the last first."""
+    for name, together in groupby(reversed(held.actions), key=lambda action: action.kind):
+        kind = KINDS[name]
+        yield from kind.way_back(_within(work, kind), held, list(together)[::-1])
+
+
+def go_back(work: Work, actions: Sequence[Action]) -> list[Outcome]:
+    """Undo: as ``carry_out``, but what fails keeps nothing else."""
+    outcomes: list[Outcome] = []
+    for name, together in groupby(actions, key=lambda action: action.kind):
+        kind = KINDS[name]
+        outcomes += kind.carry_out(_within(work, kind), list(together))
+    return outcomes
+
+
+def noticed(work: Work, device: HostDevice, daemon: Process) -> Action | None:
+    """What this libvirtd has done with a device unseen."""
+    return next((action for kind in KINDS.values() if (action := kind.noticed(work, device, daemon))), None)
+
+
+def is_back(work: Work, action: Action, held: Held) -> None:
+    """It is undone."""
+    KINDS[action.kind].is_back(work, action, held)
+
+
+def after(host: Host, actions: Sequence[Action]) -> Host:
+    """How the host will be once these are done."""
+    for action in actions:
+        host = KINDS[action.kind].after(host, action)
+    return host

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Waits until nobody has a device open any more, and says who has: unbinding a device in use is how hosts hang."""
+
+import time
+
+from libhook.effects.child import Deadline
+from libhook.effects.tracks import Pause, Track
+from libhook.facts.address import PciAddress
+from libhook.facts.machine import Machine
+from libhook.look import holders, nodes, sysfs
+from libhook.look.nodes import Node
+
+_LOOK_AGAIN = 0.1
+"""Seconds between two looks."""
+_TO_NAME = 1
+"""Seconds, after the deadline, in which who is in the way is looked for once more to be named."""
+
+
+class Waiting:
+    """For the devices of one hand-over, whose nodes it remembers: once a device hangs, nobody can look."""
+
+    def __init__(self, machine: Machine, seconds: float, *, heeds_display: bool = True) -> None:
+        """``seconds`` are given to who has it open; to who shows on a GPU only with ``heeds_display``."""
+        self._machine = machine
+        self._seconds = seconds
+        self._heeds_display = heeds_display
+        self._nodes: dict[PciAddress, tuple[Node, ...]] = {}
+
+    def until_free(self, device: PciAddress, mark: str, *, must_see: bool) -> Track[str | int]:
+        """Return "" once nobody has it open, or who still has, or the errno of a look that failed.
+
+        ``mark`` says that a look at the device is on its way. LibhookError with ``must_see`` where who has it open
+        cannot be seen.
+        """
+        until = time.monotonic() + self._seconds
+        found = yield from nodes.below(self._machine, device, mark)
+        if isinstance(found, int):
+            return found
+        self._nodes[device] = found
+        if not self._heeds_display and sysfs.is_display(self._machine, device):
+            found = tuple(node for node in found if node.path.startswith(nodes.VFIO))  # of an mdev: no consent helps
+        wanted = holders.in_the_way(self._machine, device, found)
+        while using := (yield from holders.who_is_in_the_way(self._machine, wanted, must_see=must_see)):
+            if time.monotonic() >= until:
+                return using
+            yield Pause(_LOOK_AGAIN)
+        return ""
+
+    def who_is_left(self, device: PciAddress, *, hangs: bool) -> str:
+        """Who is in the way once the deadline has passed. A driver that ``hangs`` may wait for the last close."""
+        found = self._nodes.get(device, ())
+        wanted = dict(holders.in_the_way(self._machine, device, found).paths)
+        if hangs:
+            wanted |= {node.device: node.path for node in found if node.device}
+        return ", ".join(map(str, holders.known_now(self._machine, wanted, Deadline.after(_TO_NAME))))

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Actions of any kind in a guest's life: conditions that are looked at later, failures in between, the way back."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from cases import DISK, NIC
+from scenario import Host, guest
+from toys import Toy, Toys
+
+from libhook.facts.plan import Refusal, Verdict
+from libhook.facts.situation import Handler, Situation
+from libhook.handlers import registry
+from libhook.simulation import processes
+from libhook.simulation.hosts import workstation
+
+SMARTD = 2000
+STOP = Toy("stop smartd", provides=(f"{DISK} is free",))
+"""What the disk waits for."""
+
+
+@pytest.fixture(name="host")
+def _host(root: str) -> Host:
+    """A process has the guest's disk open."""
+    host = Host(root, workstation(), "holder_wait = 0.2\n")
+    processes.add(root, SMARTD, "smartd")
+    processes.open_file(root, SMARTD, "/dev/nvme0n1")
+    return host
+
+
+def _also(monkeypatch: pytest.MonkeyPatch, operation: str, *said: Verdict) -> None:
+    """A handler more, which wants this until it is journalled."""
+
+    def wants(situation: Situation) -> Iterator[Verdict]:
+        done = {action.key for action in situation.held.actions} if situation.held else set()
+        yield from (verdict for verdict in said if getattr(verdict, "key", "") not in done)
+
+    _also_asks(monkeypatch, operation, wants)
+
+
+def _also_asks(monkeypatch: pytest.MonkeyPatch, operation: str, handler: Handler) -> None:
+    monkeypatch.setitem(registry.HANDLERS, operation, (handler, *registry.HANDLERS[operation]))
+
+
+def _fail() -> None:
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+
+def test_a_device_in_use_is_taken_once_an_action_has_freed_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same plan frees it; so it is looked at after that, and only then planned and taken. Undone in reverse."""
+    toys = Toys(monkeypatch, {"stop smartd": lambda: processes.end(host.root, SMARTD)})
+    _also(monkeypatch, "prepare", STOP)
+    foretold = host.call(("win11", "prepare", "begin", "-"), guest(DISK, NIC).xml(1), dry_run=True)
+    reason = f"{DISK} is in use by the host: it is open in smartd (pid {SMARTD}, /dev/nvme0n1)"
+    unless = f"refuse unless {DISK} is free: {reason}: stop that process first (looked at after: stop smartd)"
+    assert foretold.stderr[:2] == ("stop smartd", unless)
+    assert (foretold.changed, toys.done) == ((), [])
+    host.begin(guest(DISK, NIC))
+    assert toys.done == ["stop smartd"]
+    assert host.driver(DISK) == host.driver(NIC) == "vfio-pci"
+    (held,) = host.outcomes[-1].journal.values()
+    assert [action.key for action in held.actions] == ["toy stop smartd", f"pci {DISK}", f"pci {NIC}"]
+    host.event(guest(DISK, NIC), "release", "shutdown")
+    assert toys.done == ["stop smartd", "undo stop smartd"]
+    assert host.driver(DISK) == "nvme"
+    assert host.leftovers == []
+    before = [line for line in host.outcomes[-1].plan if not line.startswith(" ")]
+    assert before.index("undo stop smartd") > before.index(f"{DISK}: vfio-pci -> nvme (give back)")
+
+
+def test_a_device_still_in_use_is_refused_and_all_is_undone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The action ran, and did not free it."""
+    toys = Toys(monkeypatch)
+    _also(monkeypatch, "prepare", STOP)
+    outcome = host.event(guest(DISK, NIC), "prepare")
+    assert outcome.code == 1
+    assert outcome.line.startswith(f"{DISK} is in use by the host: it is open in smartd (pid {SMARTD}")
+    assert toys.done == ["stop smartd", "undo stop smartd"]
+    assert outcome.writes == ()
+    assert [record.split()[-1] for record in outcome.records] == ["res=failed"]
+    assert [held.actions for held in outcome.journal.values()] == [()]
+
+
+@pytest.mark.parametrize("order", ["first", "last"])
+def test_an_action_that_fails_refuses_the_start_for_every_device(
+    root: str, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """What was done before it is undone, what comes after it is not begun."""
+    host = Host(root, workstation())
+    needs = ("the toy is there",) if order == "last" else ()
+    toys = Toys(monkeypatch, {"break": _fail})
+    _also(monkeypatch, "prepare", Toy("play", provides=needs), Toy("break", needs=needs))
+    outcome = host.event(guest(DISK, NIC), "prepare")
+    assert (outcome.code, outcome.line) == (1, "break failed (Device or resource busy): mend it")
+    assert toys.done == ["play", "break", "undo play", "undo break"]
+    assert outcome.writes == ()
+    assert [record.split()[-1] for record in outcome.records] == ["res=failed", "res=failed"]
+    host.event(guest(DISK, NIC), "release", "failed")
+    assert host.records == [f"start {DISK} failed", f"start {NIC} failed"]
+    assert host.leftovers == []
+
+
+def test_what_cannot_be_undone_keeps_nothing_else(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The devices come back; what is left stays in the journal, and recover tries again."""
+    host = Host(root, workstation())
+    toys = Toys(monkeypatch, {"undo play": _fail})
+    _also(monkeypatch, "prepare", Toy("play"))
+    host.begin(guest(NIC))
+    ended = host.event(guest(NIC), "release", "shutdown")
+    assert host.driver(NIC) == "e1000e"
+    assert ended.records[-1].endswith("res=success")
+    (held,) = ended.journal.values()
+    assert [action.key for action in held.actions] == ["toy play"]
+    (entry,) = ended.logged("not given back")
+    assert entry["reason"] == "undo play failed (Device or resource busy)"
+    toys.does.clear()
+    host.event(guest(NIC), "prepare")
+    assert toys.done == ["play", "undo play", "undo play", "play"]
+
+
+def _refuse(situation: Situation) -> Iterator[Verdict]:
+    for device in situation.domain.devices or ():
+        yield Refusal(device.key, "never", "no way")
+    yield Refusal("", "never", "no way")
+
+
+def _raise(_situation: Situation) -> Iterator[Verdict]:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("handler", [_refuse, _raise])
+@pytest.mark.parametrize("operation", ["started", "release", "reconnect"])
+def test_no_handler_is_in_the_way_of_a_give_back(
+    root: str, monkeypatch: pytest.MonkeyPatch, handler: Callable[[Situation], Iterator[Verdict]], operation: str
+) -> None:
+    """It is logged by name; the guest runs, its records are true, and its device comes back."""
+    host = Host(root, workstation())
+    _also_asks(monkeypatch, operation, handler)
+    host.begin(guest(NIC))
+    if operation == "reconnect":
+        assert host.event(guest(NIC), "reconnect").code == 0
+    assert host.event(guest(NIC), "release", "shutdown").code == 0
+    assert host.driver(NIC) == "e1000e"
+    assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
+    assert host.leftovers == []
+    failed = [entry for outcome in host.outcomes for entry in outcome.logged("handler failed")]
+    assert {entry["handler"] for entry in failed} == {f"test_stages.{handler.__name__}"}
