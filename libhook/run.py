@@ -8,19 +8,17 @@ bug, a broken file or a full disk of ours.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from libhook.effects.child import Deadline
 from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, Refused, unanswered
 from libhook.facts import event
-from libhook.facts.config import Config
 from libhook.facts.domain import Domain
 from libhook.facts.event import Event, Operation
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Plan
 from libhook.look import libvirtd
 from libhook.story import entries, giveback, reading, taking
-from libhook.story.session import Session, load_config, state_of
+from libhook.story.session import Session, state_of
 from libhook.story.taking import MakeEntry, journal, take, try_to_save
 from libhook.xml import prolog
 
@@ -93,14 +91,8 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
             raise
         log.add("error", "bad document", reason=error.message)
         domain = None
-    broken: LibhookError | None = None
-    try:
-        settings = load_config(machine, happening.guest, domain.uuid if domain else "")
-    except LibhookError as error:
-        log.add("error", "configuration ignored", reason=error.message)
-        settings, broken = Config(), error
     caller = libvirtd.of(machine, call.caller)
-    session = Session(machine, state, log, settings, Deadline.after(settings.write_deadline), caller)
+    session = Session.open(machine, log, caller, happening.guest, domain.uuid if domain else "")
     log.bind(uuid=domain.uuid if domain else "")
     for warning in domain.warnings if domain else ():
         log.add("warning", "passed over", reason=warning)
@@ -108,7 +100,7 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
         log.add("warning", "back door", reason=warning)
     # What was handed over is recorded and given back also where a dry run was asked for meanwhile.
     under_way = name == "release" or (name != "prepare" and domain is not None and domain.uuid in state.uuids())
-    if call.dry_run or (settings.dry_run and not under_way):
+    if call.dry_run or (session.config.dry_run and not under_way):
         lines = plan(session, happening, domain).describe() if domain else ()
         for line in lines:
             log.add("info", "dry run", line=line)
@@ -117,9 +109,7 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
         giveback.release(session, happening, domain)
     elif domain is not None and (domain.devices or domain.uuid in state.uuids()):
         try:
-            if broken and happening.operation.may_veto:
-                raise broken
-            serve(session, happening, domain)
+            serve(session.strict() if happening.operation.may_veto else session, happening, domain)
         except Refused:
             raise
         except Exception:

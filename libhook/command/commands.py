@@ -15,7 +15,6 @@ from libhook.effects.log import Log
 from libhook.errors import BadInput, DeadlineExpired, LibhookError, printable
 from libhook.facts import event
 from libhook.facts.address import PciAddress
-from libhook.facts.config import Config
 from libhook.facts.domain import Domain
 from libhook.facts.machine import Machine
 from libhook.history import options as history_options
@@ -31,7 +30,7 @@ from libhook.hotplug.watching import Connection
 from libhook.look import processes
 from libhook.run import plan
 from libhook.story import giveback
-from libhook.story.session import Session, load_config, make_state, state_of
+from libhook.story.session import Session, make_state, state_of
 from libhook.story.taking import shown
 from libhook.story.tidy import tidy
 from libhook.xml import domxml
@@ -116,13 +115,11 @@ def parser() -> argparse.ArgumentParser:
 def inspect(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook inspect XML``: the records are those that the guest's configuration asks for."""
     domain = _read_domain(options.xml, every_kind=True)
-    try:
-        config = load_config(machine, domain.name, domain.uuid)
-    except LibhookError as error:
-        print(f"{error.line}; shown with the defaults", file=sys.stderr)
-        config = Config()
-    style = config.audit_record
-    domain = _session(machine, Log(machine), config).with_extra(domain)
+    session = Session.open(machine, Log(machine), os.getppid(), domain.name, domain.uuid)
+    if session.broken:
+        print(f"{session.broken.line}; shown with the defaults", file=sys.stderr)
+    style = session.config.audit_record
+    domain = session.with_extra(domain)
     show(report.inspect_json(domain, style) if options.json else report.inspect_text(domain, style))
     return 0
 
@@ -130,7 +127,7 @@ def inspect(machine: Machine, options: argparse.Namespace) -> int:
 def show_plan(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook plan XML``: exit code 1 when the start would be refused, with what ``virsh start`` would say."""
     domain = _read_domain(options.xml)
-    session = _session(machine, Log(machine), load_config(machine, domain.name, domain.uuid))
+    session = Session.open(machine, Log(machine), os.getppid(), domain.name, domain.uuid).strict()
     wanted = event.Event(domain.name, event.OPERATIONS[options.event], "-")
     found = plan(session, wanted, domain)
     if options.json:
@@ -147,7 +144,7 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         with suppress(BadInput):
             addresses.append(PciAddress.parse(name))
-    session = _session(machine, Log(machine), Config())
+    session = Session.open(machine, Log(machine), os.getppid())
     host = session.look(sorted(addresses))
     if options.json:
         show(views.devices_json(host))
@@ -158,7 +155,7 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
 
 def status(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook status``."""
-    session = _session(machine, Log(machine), Config())
+    session = Session.open(machine, Log(machine), os.getppid())
     found, broken = giveback.records(session)
     left = {held.uuid: [device.key for device in abandoned(session, held)] for held, _ in found}
     if options.json:
@@ -171,7 +168,7 @@ def status(machine: Machine, options: argparse.Namespace) -> int:
 def recover(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook recover``: exit code 1 when something could not be given back."""
     with Log(machine, operation="recover") as log:
-        session = _session(machine, log, Config())
+        session = Session.open(machine, log, os.getppid())
         found, broken = giveback.records(session)
         code = complain(broken)
         for held, alive in found:
@@ -217,7 +214,7 @@ def doctor(machine: Machine, options: argparse.Namespace) -> int:
 
     if os.geteuid() != 0 and not machine.root:
         raise LibhookError("the hook of anybody else does nothing, and its trail is root's", "run it as root")
-    findings = examine(_session(machine, Log(machine), Config()))
+    findings = examine(Session.open(machine, Log(machine), os.getppid()))
     lines = [finding.line for finding in findings]
     show({"findings": [finding._asdict() for finding in findings]} if options.json else lines)
     failed = "; ".join(finding.what for finding in findings if finding.level == "fail")
@@ -270,10 +267,6 @@ def watch(machine: Machine, options: argparse.Namespace) -> int:
     except DeadlineExpired:
         raise LibhookError("another watch runs already", "systemctl status libhook-watch") from None
     return 0
-
-
-def _session(machine: Machine, log: Log, config: Config) -> Session:
-    return Session(machine, state_of(machine), log, config, Deadline.after(config.write_deadline), os.getppid())
 
 
 def _read_domain(path: str, *, every_kind: bool = False) -> Domain:

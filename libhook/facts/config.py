@@ -76,7 +76,9 @@ def parse(text: str, name: str = "", uuid: str = "") -> Config:
     for _, own in sorted(matching, key=lambda match: match[0]):
         settings.update(own)
     actions = {key: settings.pop(key) for key in OF_KINDS if key in settings}
-    return Config(**{key.replace(".", "_"): value for key, value in settings.items()}, actions=actions)
+    return Config(
+        **{key.replace(".", "_"): value for key, value in settings.items()}, actions=MappingProxyType(actions)
+    )
 
 
 class Overview(NamedTuple):

@@ -6,8 +6,7 @@ from typing import NamedTuple, Protocol
 
 from libhook.effects.child import Deadline
 from libhook.effects.log import Log
-from libhook.errors import LibhookError, Refused, printable
-from libhook.facts.config import Config
+from libhook.errors import Refused, printable
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.event import ATTACH, Event, Operation
 from libhook.facts.machine import Machine
@@ -17,7 +16,7 @@ from libhook.hotplug.hypervisor import Found, Gone, NoSuchGuest
 from libhook.hotplug.parts import leaving_with
 from libhook.look import libvirtd
 from libhook.story import foresight
-from libhook.story.session import Session, load_config, state_of
+from libhook.story.session import Session
 from libhook.story.taking import shown
 from libhook.xml import domxml
 from libhook.xml.domxml import DeviceXml
@@ -83,16 +82,8 @@ class Plugging(NamedTuple):
 
         A broken configuration keeps devices from being handed over, where it is ``strict``, and never from coming back.
         """
-        try:
-            settings = load_config(self.machine, guest.name, guest.uuid)
-        except LibhookError as error:
-            if strict:
-                raise
-            self.log.add("error", "configuration ignored", reason=error.message)
-            settings = Config()
-        deadline = Deadline.after(settings.write_deadline)
-        daemon = libvirtd.find(self.machine)
-        return Session(self.machine, state_of(self.machine), self.log, settings, deadline, daemon)
+        session = Session.open(self.machine, self.log, libvirtd.find(self.machine), guest.name, guest.uuid)
+        return session.strict() if strict else session
 
     def ask(self) -> Deadline:
         """The time that one question to libvirt has."""

@@ -10,17 +10,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple, get_args
 
-from libhook.effects.child import Deadline
 from libhook.effects.log import Level, Log
 from libhook.errors import BadInput, LibhookError
 from libhook.facts.address import PciAddress
-from libhook.facts.config import Config
 from libhook.facts.domain import Domain, HostDevice, Kind
 from libhook.facts.entry import Held, Process
 from libhook.facts.machine import Machine
 from libhook.hotplug import handover
 from libhook.look import libvirtd, processes
-from libhook.story.session import Session, load_config, make_state, state_of
+from libhook.story.session import Session, make_state, state_of
 from libhook.xml import domxml
 
 Look = Callable[[str], bytes | None]
@@ -97,7 +95,8 @@ class Watcher:
             try:
                 guest = domxml.parse(document)
                 log.bind(guest=guest.name)
-                session = self._session(log, guest)
+                daemon = libvirtd.find(self._machine)
+                session = Session.open(self._machine, log, daemon, guest.name, guest.uuid)
                 if session.config.dry_run:
                     log.add("info", "dry run", reason="what is plugged in and out is not recorded")
                 else:
@@ -107,15 +106,6 @@ class Watcher:
             except Exception as error:  # noqa: BLE001 - as above; a bug is logged, and the watch goes on
                 log.add("error", "libhook itself failed", reason=f"{type(error).__name__}: {error}")
             self._show(log.lines())
-
-    def _session(self, log: Log, guest: Domain) -> Session:
-        try:
-            settings = load_config(self._machine, guest.name, guest.uuid)
-        except LibhookError as error:
-            log.add("error", "configuration ignored", reason=error.message)
-            settings = Config()
-        deadline = Deadline.after(settings.write_deadline)
-        return Session(self._machine, self._state, log, settings, deadline, libvirtd.find(self._machine))
 
     def _compare(self, session: Session, guest: Domain) -> None:
         """What the guest has now against what it had, by us or, where nobody has watched it yet, by its record."""

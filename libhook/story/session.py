@@ -73,10 +73,30 @@ class Session(NamedTuple):
     deadline: Deadline
     libvirtd: int
     """The pid of the libvirtd that called, or of whoever did (look/libvirtd.py)."""
+    broken: LibhookError | None = None
+    """What is wrong with the settings, where these are only the defaults. Nothing is handed over then."""
+
+    @classmethod
+    def open(cls, machine: Machine, log: Log, libvirtd: int, name: str | None = None, uuid: str = "") -> "Session":
+        """With the settings of the guest of this name and UUID, or the defaults where no guest is named."""
+        settings, broken = Config(), None
+        if name is not None:
+            try:
+                settings = load_config(machine, name, uuid)
+            except LibhookError as error:
+                broken = error
+                log.add("error", "configuration ignored", reason=error.message)
+        return cls(machine, state_of(machine), log, settings, Deadline.after(settings.write_deadline), libvirtd, broken)
+
+    def strict(self) -> "Session":
+        """The same, but LibhookError where the settings are broken."""
+        if self.broken:
+            raise self.broken
+        return self
 
     def prepare(self) -> None:
         """Make the folders of the state, as make_state."""
-        make_state(self.machine)
+        self.state.make(lambda: libvirtd.with_host_devices(self.machine))
 
     def with_grace(self) -> "Session":
         """The same with time to undo what was begun, when the event's own may have run out."""

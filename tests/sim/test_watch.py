@@ -193,7 +193,7 @@ def test_a_configuration_that_cannot_be_read_keeps_nothing_from_being_recorded(h
 def test_a_defect_of_ours_ends_no_watch(host: Host, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is logged as what it is, and the next event is seen to."""
     with monkeypatch.context() as broken:
-        broken.setattr("libhook.hotplug.watch.load_config", lambda *_: [][1])
+        broken.setattr("libhook.story.session.load_config", lambda *_: [][1])
         watched.tell("added", "hostdev1", guest(NIC, DISK))
     logged = store.lines(f"{host.root}/var/log/libhook.jsonl")
     (reason,) = [line["reason"] for line in logged if line["event"] == "libhook itself failed"]
