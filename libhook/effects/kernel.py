@@ -18,6 +18,15 @@ class Writing:
         if os.write(attribute, content) != len(content):  # it did take a part: what that means nobody knows
             raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
+    def set_value(self, path: str, value: str) -> None:
+        """See Kernel. A sysctl takes a value in one write(2); so does sysfs."""
+        if not path.startswith(("/sys/", "/proc/sys/")) or ".." in path.split("/"):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM), path)
+        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        content = os.fsencode(value)
+        if os.write(file, content) != len(content):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
     def load(self, module: str) -> None:
         """See Kernel. Becomes modprobe, whose exit status is then the child's: any but 0 is failure."""
         os.execve("/sbin/modprobe", ["modprobe", "--", module], {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})

@@ -27,6 +27,9 @@ class Kernel(Protocol):
     def write(self, path: str, value: str) -> None:
         """Write ``value`` to the attribute at ``path`` below /sys, in one write(2); OSError is the kernel's answer."""
 
+    def set_value(self, path: str, value: str) -> None:
+        """Write ``value`` to the file at ``path``, which is below /sys/ or /proc/sys/, and no link."""
+
     def load(self, module: str) -> None:
         """Load a module and what it needs; OSError when it cannot be had."""
 

@@ -61,6 +61,16 @@ class SimulatedKernel(Answers):
             store.append(f"{self.root}/var/log/writes.jsonl", fields)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
+    def set_value(self, path: str, value: str) -> None:
+        """A sysctl or another attribute that only keeps what is written to it, if it is there."""
+
+        def store_value() -> None:
+            if not os.path.isfile(f"{self.root}{path}"):
+                raise refuse(errno.ENOENT, path)
+            store.replace(self.root, f"{self.root}{path}", f"{value}\n")
+
+        self._traced(path, value, lambda: self._answer(f"set {path} {value}", store_value))
+
     def load(self, module: str) -> None:
         """What modprobe does; ENOENT when this host has no such module."""
         from libhook.simulation import modules

@@ -58,6 +58,38 @@ def test_a_value_is_written_in_one_write(tmp_path: Path) -> None:
         KERNEL.write("no/such/attribute", "1")
 
 
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/etc/passwd", errno.EPERM),
+        ("/sys/../etc/passwd", errno.EPERM),
+        ("/proc/self/comm", errno.EPERM),
+        ("/sys/no/such/attribute", errno.ENOENT),
+        ("/sys/class/net/lo", errno.ELOOP),
+    ],
+)
+def test_a_value_is_written_to_no_other_file(path: str, code: int) -> None:
+    """Only below /sys and /proc/sys, and to no link."""
+    with pytest.raises(OSError) as raised:
+        KERNEL.set_value(path, "x")
+    assert raised.value.errno == code
+
+
+@pytest.mark.parametrize("taken", ["7", "77"])
+def test_a_value_is_set_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str) -> None:
+    """In one write(2); a part of it is no success."""
+    (tmp_path / "swappiness").touch()
+    file = os.open(tmp_path / "swappiness", os.O_WRONLY)
+    monkeypatch.setattr(os, "open", lambda path, _flags: {"/proc/sys/vm/swappiness": file}[path])
+    monkeypatch.setattr(os, "write", lambda _file, content: len(content[: len(taken)]))
+    if taken == "77":
+        KERNEL.set_value("/proc/sys/vm/swappiness", "10")
+    else:
+        with pytest.raises(OSError, match="Input/output error"):
+            KERNEL.set_value("/proc/sys/vm/swappiness", "10")
+    os.close(file)
+
+
 def test_an_override_of_any_bytes_is_written_as_it_was_read(tmp_path: Path) -> None:
     """The administrator's own is restored also where it is no text."""
     attribute = tmp_path / "attribute"

@@ -244,3 +244,15 @@ def test_what_a_driver_makes_of_a_device_says_its_class_and_node(make: Callable[
         assert (child / "dev").exists() == (kind != "net")
         if kind != "net":
             assert Path(kernel.root, "dev", uevent.strip().removeprefix("DEVNAME=")).exists()
+
+
+def test_a_value_is_kept_where_there_is_such_a_file(make: Callable[[World], SimulatedKernel]) -> None:
+    """As a sysctl that takes whatever it is given."""
+    kernel = make(hosts.nic())
+    path = f"{kernel.root}/proc/sys/vm"
+    os.makedirs(path)
+    Path(path, "swappiness").write_text("60\n")
+    kernel.set_value("/proc/sys/vm/swappiness", "10")
+    assert Path(path, "swappiness").read_text() == "10\n"
+    with pytest.raises(FileNotFoundError):
+        kernel.set_value("/proc/sys/vm/no_such", "10")
