@@ -15,6 +15,7 @@ ONE_START = 60_000
 UNRESOLVED = "usb 000.000"
 NAMELESS = frozenset((UNRESOLVED, "usb USB redirdev"))
 """What libvirtd writes for several devices of a guest alike."""
+_NEVER = -(1 << 60)
 _MOST_KNOWN = 1_000
 _FEW = 50
 """So many can be gone through for a record."""
@@ -46,7 +47,7 @@ class Guest:
     """A guest of one node."""
 
     __slots__ = (
-        "_alike", "_parts", "_told", "_waited", "controlled", "fresh", "heard", "held",
+        "_alike", "_parts", "_told", "_waited", "began", "controlled", "fresh", "heard", "held",
         "indexed", "owed", "recent", "runs", "unresolved", "unreturned",
     )  # fmt: skip
 
@@ -61,6 +62,8 @@ class Guest:
         """What began, and libhook has not said yet that it ended: a late word of that is no news."""
         self.runs = False
         """By libvirtd's word."""
+        self.began = _NEVER
+        """When libvirtd said that it runs."""
         self.unresolved = False
         """Whether libvirtd has named a USB device that it did not find, in this start."""
         self.controlled = False
@@ -143,7 +146,8 @@ class Guest:
         while begun:
             at, key = begun[0]
             holds = self._has(key, at) and self.held[key].began == "start"
-            if holds and (self.controlled or time - at <= ONE_START):
+            # After libvirtd's word that it runs, it may be libhook's late word of that start: whichever is nearer.
+            if holds and time - at <= (at - self.began if self.controlled else ONE_START):
                 time = min(time, at)
                 break
             heappop(begun)

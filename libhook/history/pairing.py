@@ -3,7 +3,8 @@
 
 Who writes what, and when (libvirt 11.3.0, domain_audit.c and qemu_process.c; ours is handlers/audit.py):
 
-- A start that succeeds: ours comes from the hook ``started``, then libvirtd's, then its VIRT_CONTROL.
+- A start that succeeds: ours comes from the hook ``started``, for which libvirtd does not wait, so mostly after
+  libvirtd's, and after its VIRT_CONTROL.
 - A start that fails: ours says failed. Then libvirtd's says success, of every device, and its VIRT_CONTROL failed.
 - An end: ours has reason stop. libvirtd writes none of a device, only a VIRT_CONTROL of the guest.
 - Hot-plug: libvirtd's record comes first, and is true; then ours.
@@ -196,6 +197,8 @@ class Pairing:
             if not record.success:
                 self._refute(guest, time)
             guest.runs = record.success
+            if record.success:
+                guest.began = time
         elif record.operation == "stop":
             for key in guest.told():  # libhook wrote its word of the end, too
                 self._give(guest.recent.pop(key))

@@ -40,6 +40,26 @@ def test_a_life_is_one_entry() -> None:
     ]
 
 
+def test_ours_comes_when_libvirtd_has_said_everything() -> None:
+    """It has not waited for it: one entry all the same, from the first word on, also of what libvirtd names not."""
+    log = Trail().device("libvirtd", "start").control("start").device("libhook", "start")
+    log.device("libhook", "start", device="0000:02:00.0")
+    assert _brief(log.device("libhook", "stop").control("stop")) == [
+        ("start", "stop", 1, 5, "success", BOTH, False),
+        ("start", "stop", 4, 6, "success", ["libhook"], False),
+    ]
+
+
+@pytest.mark.parametrize(("before", "after", "began", "to"), [(1, 3600, 3, 3603), (3600, 1, 3602, None)])
+def test_a_late_word_is_of_the_start_that_it_is_nearer_to(before: int, after: int, began: int, to: int | None) -> None:
+    """The guest starts again, and its end was lost: what only ours names was over before, or is of that start."""
+    log = Trail().device("libvirtd", "start").control("start")
+    log.device("libhook", "start", device="0000:02:00.0", after=before * 1000)
+    log.device("libvirtd", "start", after=after * 1000).control("start")
+    (ours,) = [entry for entry in told(log) if entry["device"] == "0000:02:00.0"]
+    assert (ours["from"], ours["to"], ours["ended"]) == (began, to, None)
+
+
 def test_what_is_not_ended_is_held() -> None:
     """Neither a time nor a reason of an end."""
     assert _brief(_start(Trail())) == [("start", None, 1, None, "success", BOTH, False)]

@@ -67,18 +67,24 @@ class Host:
         for device, held in self.held.pop(guest, {}).items():
             self.entry(guest, device, held, ended, end)
 
-    def start(self, guest: int, devices: list[tuple[str, str]], writers: tuple[str, ...], fails: bool) -> None:
-        """A start, which may fail on account of each device; a guest that ran has ended without a word."""
+    def start(
+        self, guest: int, devices: list[tuple[str, str]], writers: tuple[str, ...], fails: bool, late: bool = False
+    ) -> None:
+        """A start, which may fail on account of each device; a guest that ran has ended without a word.
+
+        ``late``: libvirtd has not waited for ours.
+        """
         first: dict[tuple[str, str], int] = {}
         before = self.trail.now + 1000
         if guest in self.held:
             self.over(guest, None, before)
-        for who in ("libhook", "libvirtd"):
-            if who in writers:
+        for who in ("libvirtd", "", "libhook") if late else ("libhook", "libvirtd", ""):
+            if not who:
+                self.control(guest, "start", not fails)
+            elif who in writers:
                 for device in devices:
                     time = self.write(guest, who, "start", device, not fails or who == "libvirtd")
                     first.setdefault(device, time)
-        self.control(guest, "start", not fails)
         made = {device: Held("start", time, writers) for device, time in first.items()}
         if fails:
             for device, held in made.items():
@@ -133,7 +139,7 @@ def _live(host: Host, data: st.DataObject) -> None:
             devices = data.draw(st.lists(st.sampled_from(free), unique=True, min_size=1))
             # One that is lost is noticed by the same writers: who began to write in between cannot know.
             writers = host.writers[guest] if runs else data.draw(st.sampled_from(WRITERS))
-            host.start(guest, devices, writers, fails)
+            host.start(guest, devices, writers, fails, late=not fails and data.draw(st.booleans()))
         elif step == "stop":
             host.stop(guest)
         elif step == "plug":
