@@ -110,6 +110,9 @@ class Watcher:
     def _compare(self, session: Session, guest: Domain) -> None:
         """What the guest has now against what it had, by us or, where nobody has watched it yet, by its record."""
         held = self._state.load(guest.uuid)
+        if held and held.phase == "starting":  # libvirt has not waited for its hook, which may be at work still
+            with self._state.locked([f"domain-{guest.uuid}"], session.deadline):
+                held = self._state.load(guest.uuid)
         if held and held.phase != "started":
             return
         seen, life, now = self._seen.get(guest.uuid), self._life(guest), _by_alias(guest)
