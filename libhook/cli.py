@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 REFUSED = 3
 """Between the launcher and us: any other exit code means that Python or libhook is broken."""
+INHERITED = 9
+"""The descriptor of the lock that the launcher has taken for us."""
 
 
 _READ_AHEAD = ("prepare", "start", "started", "reconnect")
@@ -46,20 +48,29 @@ def add_packages() -> None:
 
 
 def launched() -> "NoReturn":
-    """What hooks/qemu calls: the pid of libvirtd, then the hook's own arguments.
+    """What hooks/qemu calls: the guest's lock, the pid of libvirtd, then the hook's own arguments.
 
-    It leaves by _exit: libvirtd waits, and taking Python and lxml apart would take longer than Python's start.
+    Where nobody waits the lock is that which the launcher has taken, as descriptor 9, and otherwise "". It leaves by
+    _exit: libvirtd waits, and taking Python and lxml apart would take longer than Python's start.
     """
     hear_of_children()
     add_packages()
+    lock, caller, *arguments = sys.argv[1:]
     code = 0  # a session daemon runs the same hook as the user, who can neither bind nor audit
-    if os.geteuid() == 0 or os.environ.get("LIBHOOK_ROOT"):
-        code = _hook(int(sys.argv[1]), sys.argv[2:], REFUSED)
+    if lock:
+        from libhook.effects import child, locks
+
+        os.setsid()  # who signals the group of the launcher's caller does not mean us
+        child.close_all_but({INHERITED})
+        with locks.inherited(lock, INHERITED):
+            _hook(int(caller), arguments, REFUSED, unwaited=True)
+    elif os.geteuid() == 0 or os.environ.get("LIBHOOK_ROOT"):
+        code = _hook(int(caller), arguments, REFUSED)
     sys.stderr.flush()
     os._exit(code)
 
 
-def _hook(caller: int, arguments: list[str], refused: int) -> int:
+def _hook(caller: int, arguments: list[str], refused: int, *, unwaited: bool = False) -> int:
     from libhook.story import reading
 
     document: Callable[[], bytes] = _read_stdin
@@ -70,7 +81,7 @@ def _hook(caller: int, arguments: list[str], refused: int) -> int:
     from libhook.run import Call, run
 
     dry_run = bool(os.environ.get("LIBHOOK_DRY_RUN"))
-    answer = run(machine(), Call(arguments, document, caller, dry_run, parse))
+    answer = run(machine(), Call(arguments, document, caller, dry_run, parse, unwaited))
     for line in answer.lines:
         print(line, file=sys.stderr)
     return answer.code if answer.code == 0 or refused == 1 else refused

@@ -45,6 +45,8 @@ class Call(NamedTuple):
     """By hand: print the plan, change nothing."""
     parse: reading.Parse = reading.parse
     """Makes of the document the guest; another may have begun with it already."""
+    unwaited: bool = False
+    """Nobody waits: the guest's lock is ours since before libvirtd had its answer."""
 
 
 def run(machine: Machine, call: Call) -> Answer:
@@ -107,7 +109,8 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
         return Answer(0, lines)
     if name == "release":
         giveback.release(session, happening, domain)
-    elif domain is not None and (domain.devices or domain.uuid in state.uuids()):
+    elif domain is not None and (domain.uuid in state.uuids() or (domain.devices and not call.unwaited)):
+        # Nobody waits without a record: where that is gone its end is recorded already, and no beginning may follow.
         try:
             serve(session.strict() if happening.operation.may_veto else session, happening, domain)
         except Refused:
@@ -147,6 +150,8 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
                 giveback.undo_and_refuse(session, taken)
             if operation.may_veto and not operation.takes:
                 journal(session, taken.held, addresses)
+                if not (session.config.audit_required or session.config.dry_run):
+                    session.state.unwait(domain.uuid)
             elif not operation.may_veto and not (before is None and operation.name == "reconnect"):
                 giveback.say_what_is_lost(session, before, taken.plan)
                 done = {record.device for record in taken.plan.records} - session.send(taken.plan.records)

@@ -130,20 +130,25 @@ def detach_standard_streams() -> None:
         os.close(null)
 
 
+def close_all_but(keep: set[int]) -> None:
+    """Every descriptor but these, the standard streams, and the lock of the version that runs."""
+    first = 3
+    for descriptor in sorted(keep | version.held()):
+        if descriptor >= first:
+            os.closerange(first, descriptor)
+            first = descriptor + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+
+
 def _run(task: Callable[[], None], keep: set[int], gate: int) -> NoReturn:
     """The child's whole life. It leaves by _exit: no handler, no buffer of the parent's runs twice."""
     code = _CRASHED
     try:
         os.setsid()
         detach_standard_streams()
-        first = 3
-        for descriptor in sorted(keep | {gate} | version.held()):
-            if descriptor >= first:
-                os.closerange(first, descriptor)
-                first = descriptor + 1
+        close_all_but(keep | {gate})
         for descriptor in keep - {-1}:
             os.set_inheritable(descriptor, True)  # the task may be a program
-        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
         begin = os.read(gate, 1)
         os.close(gate)
         if begin:

@@ -15,6 +15,26 @@ SHARED = ".shared"
 _PAUSE = 0.01
 _folders: dict[str, int] = {}
 """Folders that this process has locked in the stead of files, and how many of these."""
+_inherited: set[int] = set()
+"""Descriptors of locks that this process was started with, and has not asked for yet."""
+
+
+@contextmanager
+def inherited(path: str, descriptor: int) -> Iterator[None]:
+    """Within, this process has a lock already: whoever started it has taken that, and left the descriptor to it.
+
+    ``locked`` finds it when it is first asked for, and lets go of it as of any; where nobody asks, it goes at the end.
+    """
+    os.set_inheritable(descriptor, False)
+    _inherited.add(descriptor)
+    try:
+        yield
+    finally:
+        if descriptor in _inherited:
+            _inherited.remove(descriptor)
+            if _is_alone(descriptor, path):
+                os.unlink(path)
+            os.close(descriptor)
 
 
 @contextmanager
@@ -90,6 +110,11 @@ def _lock(path: str, mode: int, deadline: Deadline) -> tuple[int, str]:
 
 
 def _open(path: str) -> tuple[int, str]:
+    for descriptor in _inherited:
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                _inherited.remove(descriptor)
+                return descriptor, path
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), path
     except OSError:

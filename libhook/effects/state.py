@@ -13,6 +13,7 @@ and removed after it, under the lock of the device's group: at no moment does a 
     locks/                one a guest, one an IOMMU group
     in-flight/            one a device while a write is on its way (effects/child.py), one a question to libvirt
     homes/0000:01:00.0    where a device was that libhook took and gave back, in this libvirtd's life
+    unwaited/UUID         libvirtd need not wait for what this guest's `started` does (hooks/qemu)
     lost/UUID             a guest that had host devices already when domains/ was made: its record was removed
     watched.json          which host devices `libhook watch` last saw in each guest
 """
@@ -33,7 +34,7 @@ from libhook.facts.machine import Machine
 from libhook.facts.plan import Action
 
 _LENGTH_OF_UUID = 36
-_FOLDERS = ("lost", "domains", "claims", "locks", "in-flight", "homes")
+_FOLDERS = ("lost", "domains", "unwaited", "claims", "locks", "in-flight", "homes")
 
 
 class State:
@@ -113,12 +114,13 @@ class State:
         return held if held.boot == boot else None
 
     def save(self, held: Held) -> None:
-        """Write a guest's record; OSError when it cannot be written.
+        """Write a guest's record; OSError when it cannot be written. Its `started` is waited for, until ``unwait``.
 
         Where there can be no second file, for want of room or whatever else, the one that is there is overwritten: a
         phase, or what is recorded already, must not be lost because of it.
         """
         path, text = self._record(held.uuid), json.dumps(held.to_json())
+        self.remove("unwaited", held.uuid)
         try:
             files.replace(path, text)
         except OSError:
@@ -126,11 +128,18 @@ class State:
                 raise
             files.overwrite(path, text)
 
+    def unwait(self, uuid: str) -> None:
+        """Say that the guest's `started` need not be waited for. Where that cannot be said, it is."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        with suppress(OSError):
+            os.close(os.open(f"{self._folder}/unwaited/{uuid}", flags, 0o600))
+
     def forget(self, uuid: str) -> None:
         """Remove a guest's record."""
         with suppress(FileNotFoundError):
             os.unlink(self._record(uuid))
         self.remove("domains", f"{uuid}.json.new")
+        self.remove("unwaited", uuid)
 
     def uuids(self) -> tuple[str, ...]:
         """The guests that have a record."""

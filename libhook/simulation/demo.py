@@ -8,9 +8,11 @@ import os
 import shutil
 import subprocess
 import textwrap
+import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+from libhook.effects import locks
 from libhook.errors import printable
 from libhook.simulation import hosts, store
 from libhook.simulation.build import build, scratch
@@ -23,6 +25,8 @@ _WHAT = {_NIC: "network card", _GPU: "graphics card", _SOUND: "its audio functio
 _GUEST = Guest("win11", (Assigned(_NIC), Assigned(_GPU, managed=True), Assigned(_SOUND, managed=True)))
 _HALF = Guest("half", (Assigned(_GPU),), "1c15a1a0-a802-4b8e-8f5c-2a6d8a7c1f0e")
 _REMOVE = 0.1
+_PATIENCE = 30.0
+"""Seconds for what goes on after the hook has answered."""
 _WIDTH, _MARGIN = 79, 9
 _BOLD, _DIM, _GREEN, _RED = "1", "2", "32", "31"
 
@@ -116,6 +120,7 @@ class Demo:
         planned = self._run(arguments, xml, LIBHOOK_DRY_RUN="1").stderr.decode(errors="replace").splitlines()
         modules, writes, records = self._modules(), self._logged("writes"), self._logged("audit")
         done = self._run(arguments, xml)
+        self._wait_for_the_rest()
         said = done.stderr.decode(errors="replace").strip()
         self._show_plan(planned)
         for module in self._modules() - modules:
@@ -153,6 +158,14 @@ class Demo:
         """As libvirtd does, but for the root of the host."""
         environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "LIBHOOK_ROOT": self.root}
         return subprocess.run(arguments, input=xml, capture_output=True, env=environment | more, check=False)
+
+    def _wait_for_the_rest(self) -> None:
+        """Of what has the guest's lock and goes on after the answer, as at ``started``."""
+        folder, until = f"{self.root}/run/libhook/locks", time.monotonic() + _PATIENCE
+        while os.path.isdir(folder) and time.monotonic() < until:
+            if not any(locks.is_locked(f"{folder}/{name}") for name in os.listdir(folder)):
+                break
+            time.sleep(0.01)
 
     def _logged(self, log: str) -> list[dict[str, Any]]:
         return store.lines(f"{self.root}/var/log/{log}.jsonl")

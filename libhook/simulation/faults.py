@@ -16,9 +16,10 @@ from libhook.simulation import store
 if TYPE_CHECKING:
     from libhook.simulation.kernel import SimulatedKernel
 
+_POLL = 0.01
 Deed = tuple[str, ...]
-"""What somebody else does: ("write", PATH, VALUE), ("vanish", ADDRESS), ("sleep", SECONDS), ("create",
-PATH), ("remove", PATH), ("unload", MODULE),
+"""What somebody else does: ("write", PATH, VALUE), ("vanish", ADDRESS), ("sleep", SECONDS), ("wait",
+PATH) until that is there, ("create", PATH), ("remove", PATH), ("unload", MODULE),
 ("kill", "writer") or ("kill", "parent"), which is the hook when a child of its own writes."""
 
 
@@ -88,10 +89,15 @@ def play(kernel: "SimulatedKernel", call: str, react: Callable[[], None]) -> Non
     _do(kernel, fault.after)
 
 
-def returned(root: str, call: str) -> int | None:
-    """What ``record`` shall return by a fault."""
-    fault = _due(root, call)
-    return fault.returns if fault else None
+def returned(kernel: "SimulatedKernel", call: str, react: Callable[[], int]) -> int:
+    """Answer a ``record`` likewise."""
+    fault = _due(kernel.root, call)
+    if fault is None:
+        return react()
+    _do(kernel, fault.before)
+    said = react() if fault.returns is None else fault.returns
+    _do(kernel, fault.after)
+    return said
 
 
 def vanish(kernel: "SimulatedKernel", address: str) -> None:
@@ -146,6 +152,9 @@ def _do(kernel: "SimulatedKernel", deeds: tuple[Deed, ...]) -> None:
                 vanish(kernel, address)
             case "sleep", [seconds]:
                 time.sleep(float(seconds))
+            case "wait", [path]:
+                while os.path.isdir(kernel.root) and not os.path.lexists(f"{kernel.root}/{path}"):
+                    time.sleep(_POLL)
             case "create", [path]:
                 store.create(f"{kernel.root}/{path}", "")
             case "remove", [path]:

@@ -79,12 +79,13 @@ class SimulatedKernel(Answers):
 
     def record(self, text: str, success: bool) -> int:
         """Append to var/log/audit.jsonl; the serial number, or what a fault says instead."""
-        if os.path.lexists(f"{self.root}/simulation/faults"):
-            from libhook.simulation import faults
+        if not os.path.lexists(f"{self.root}/simulation/faults"):
+            return self._append(text, success)
+        from libhook.simulation import faults
 
-            said = faults.returned(self.root, f"record {text}")
-            if said is not None:
-                return said
+        return faults.returned(self, f"record {text}", lambda: self._append(text, success))
+
+    def _append(self, text: str, success: bool) -> int:
         with store.Lock(self.root, "audit"):
             serial = int(store.read(f"{self.root}/simulation/serial")) + 1
             store.replace(self.root, f"{self.root}/simulation/serial", str(serial))

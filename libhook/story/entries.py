@@ -67,7 +67,10 @@ def with_newcomer(session: Session, held: Held, device: HostDevice) -> Held:
 def started(session: Session, before: Held | None, domain: Domain, _plan: Plan) -> Held:
     """The guest has its devices."""
     held = before or prepared(session, None, domain, NO_PLAN)
-    return held._replace(phase="started", libvirtd=processes.process(session.machine, session.libvirtd))
+    daemon = processes.process(session.machine, session.libvirtd)
+    if not daemon.pid and processes.lives(session.machine, held.libvirtd):
+        daemon = held.libvirtd  # whoever passed the call on has not waited either, and is no way to it any more
+    return held._replace(phase="started", libvirtd=daemon)
 
 
 def let_go(session: Session, held: Held, left: Collection[str] = ()) -> Held:

@@ -23,6 +23,10 @@ def tidy(state: State) -> None:
         with suppress(DeadlineExpired, BadInput), state.locked([f"domain-{uuid}"], _NOW):
             if name.endswith(".new") or state.load(uuid) is None:
                 state.remove("domains", name)
+    for name in state.names("unwaited"):
+        with suppress(DeadlineExpired, BadInput), state.locked([f"domain-{name}"], _NOW):
+            if state.load(name) is None:
+                state.remove("unwaited", name)
     for folder in ("claims", "homes", "in-flight"):
         for name in state.names(folder):
             with suppress(DeadlineExpired, BadInput, OSError):  # one that cannot be looked at stays

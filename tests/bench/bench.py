@@ -110,7 +110,7 @@ def one_device(top: Path, rounds: int) -> list[Figure]:
     cases[BARE] = lambda: timed(PYTHON, life.xml("prepare"))
     took = medians(cases, rounds, progress)
     return [
-        ratio(f"{name} of one device, less its driver", BARE, took, name, 8 if name == "prepare" else None)
+        ratio(f"{name} of one device, less its driver", BARE, took, name, {"prepare": 8, "started": 1}.get(name))
         for name in lives.ACTING
     ]
 

@@ -39,18 +39,20 @@ class Comer(NamedTuple):
 
 _WHO: tuple[Who, ...] = ("release", "other", "recover", "again")
 WANTS_IT = Comer("other", True)
+RELEASES = Comer("release", True)
 COMERS = tuple(Comer(who, alive) for alive in (True, False) for who in _WHO)
 
 
 class Aftermath:
     """The host after the crash of ``guest``'s hook at ``operation``, and what is found wrong with it."""
 
-    def __init__(self, host: Host, guest: Guest, operation: str) -> None:
-        """Nothing is done yet."""
+    def __init__(self, host: Host, guest: Guest, operation: str, reason: str = "failed") -> None:
+        """Nothing is done yet. ``reason``: why the guest ends then."""
         self.problems: list[str] = []
         self._host = host
         self._guest = guest
         self._operation = operation
+        self._reason = reason
         self._root = host.root
         self._status = f"{self._root}/run/libvirt/qemu/{guest.name}"
 
@@ -168,9 +170,9 @@ class Aftermath:
     def _go_on(self, alive: bool) -> None:
         """What libvirtd does with a guest whose hook was killed; without one, somebody calls ``release``."""
         if alive and self._operation != "release" and self._guest.name in self._host.libvirt._running:
-            self._host.libvirt.stop(self._guest.name, "failed")
+            self._host.libvirt.stop(self._guest.name, self._reason)
         else:
-            self._host.event(self._guest, "release", "failed")
+            self._host.event(self._guest, "release", self._reason)
 
     def _forget(self) -> None:
         self._host.libvirt._running.pop(self._guest.name, None)

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 from scenario import Host
 
 from libhook import run
+from libhook.effects import locks
 from libhook.simulation import faults, store
 from libhook.simulation.faults import Fault
 
@@ -170,6 +171,20 @@ def die(host: Host, deed: Deed, point: Point) -> int:
 def hook(host: Host, arguments: tuple[str, ...], document: bytes) -> Deed:
     """A call of the hook."""
     return lambda: run.run(host.machine, run.Call(arguments, lambda: document, host.libvirt.pid)).code
+
+
+def unwaited(host: Host, arguments: tuple[str, ...], document: bytes, uuid: str) -> Deed:
+    """One that nobody waits for, with the guest's lock as the launcher takes it."""
+    path = f"{host.machine.state}/locks/domain-{uuid}"
+
+    def deed() -> int:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with locks.inherited(path, lock):
+            call = run.Call(arguments, lambda: document, host.libvirt.pid, unwaited=True)
+            return run.run(host.machine, call).code
+
+    return deed
 
 
 def _do(deed: Deed, then: Callable[[], object] = bool) -> NoReturn:

@@ -13,7 +13,7 @@ import sys
 from typing import NamedTuple, NoReturn
 
 import crash
-from aftermath import COMERS, WANTS_IT, Aftermath, Comer
+from aftermath import COMERS, RELEASES, WANTS_IT, Aftermath, Comer
 from cases import CASES, DISK, NIC, Case
 from crash import Point
 from scenario import Host, guest
@@ -33,6 +33,8 @@ class Life(NamedTuple):
     """Where libvirt's own part of the start fails."""
     unplugged: str = ""
     """A device that is taken from the guest while it runs."""
+    unwaited: bool = False
+    """Nobody waits for ``started``: whatever becomes of it, the guest runs, and its devices are recorded so."""
 
 
 LIVES = {
@@ -40,6 +42,10 @@ LIVES = {
     "one of a group of three": Life(CASES["one_of_three_siblings_bind"]),
     "one device, taken": Life(CASES["unmanaged"], ("prepare",)),
     "one device, given back": Life(CASES["unmanaged"], ("start", "started", "release")),
+    "one device, not waited for": Life(CASES["unmanaged"], ("started",), unwaited=True),
+    "eight devices, not waited for": Life(
+        Case(many(8, remove=0), guest(*(f"0000:00:{at:02x}.0" for at in range(8)))), ("started",), unwaited=True
+    ),
     "with an override not acted on": Life(CASES["override_to_vfio_not_acted_on"]),
     "without autoprobe": Life(CASES["vf_without_autoprobe"], ("release",)),
     "without autoprobe, managed": Life(CASES["vf_without_autoprobe_managed"], ("release",)),
@@ -94,7 +100,7 @@ class Play:
         """
         now = f"{self._root}.now"
         subprocess.run(["/bin/cp", "-a", self._root, now], check=True)
-        points = crash.points(self.host, crash.hook(self.host, arguments, xml), both=self._full)
+        points = crash.points(self.host, self._deed(arguments, xml), both=self._full)
         if not self._full:
             points = [point for point in points if point.changes][:: self._every]
         for point in points:
@@ -118,6 +124,8 @@ class Play:
     def _some_comers(self, point: Point) -> tuple[Comer, ...]:
         """One, in turn; between record and claim also the one who could be given what another still has."""
         one = COMERS[next(self._turn) % len(COMERS)]
+        if self._life.unwaited and one != RELEASES:
+            return (one, RELEASES)
         decides = "/domains/" in point.effect or "/claims/" in point.effect
         return (one, WANTS_IT) if decides and one != WANTS_IT else (one,)
 
@@ -127,12 +135,36 @@ class Play:
     def _crash(self, arguments: tuple[str, ...], xml: bytes, point: Point, comer: Comer) -> int:
         os.environ.clear()
         crash.adopt_orphans()
-        status = crash.die(self.host, crash.hook(self.host, arguments, xml), point)
+        status = crash.die(self.host, self._deed(arguments, xml), point)
         if status not in (0, 1):
-            self._end(Aftermath(self.host, self._life.case.guest, arguments[1]).follow(comer))
+            reason = "shutdown" if self._life.unwaited else "failed"
+            problems = Aftermath(self.host, self._life.case.guest, arguments[1], reason).follow(comer)
+            if self._life.unwaited and comer.libvirtd and comer.who in ("release", "recover"):
+                problems += self._untrue()
+            self._end(problems)
         if point.how != "writer":
             self._end(["was not killed"])
         return status
+
+    def _deed(self, arguments: tuple[str, ...], xml: bytes) -> crash.Deed:
+        if self._life.unwaited:
+            return crash.unwaited(self.host, arguments, xml, self._life.case.guest.uuid)
+        return crash.hook(self.host, arguments, xml)
+
+    def _untrue(self) -> list[str]:
+        """What is wrong in the trail of a guest whose ``release`` says that it ran.
+
+        A start is there twice where somebody was killed between sending it and noting so.
+        """
+        trail, addresses = self.host.trail, [device.address for device in self._life.case.guest.devices]
+        own = {address: [line for line in trail if f" {address} " in line] for address in addresses}
+        return [
+            f"the guest ran, and the trail says: {said}"
+            for address, said in own.items()
+            if [*dict.fromkeys(said)] != [f"start {address} success", f"stop {address} success"]
+            or said[-1].startswith("start")
+            or len(said) > 3
+        ]
 
     def _end(self, problems: list[str]) -> NoReturn:
         os.write(self._answer, json.dumps(problems).encode())

@@ -32,7 +32,7 @@ def watched(root: str, who: Guest, operation: str, *, dry_run: bool = False) -> 
     watcher = ["/usr/bin/python3", "-I", "-S", str(Path(__file__).with_name("watched.py"))]
     arguments = (who.name, operation, "end" if operation in ("stopped", "release") else "begin", "-")
     done = subprocess.run(
-        [*watcher, str(LAUNCHER.parents[1]), report, str(os.getpid()), *arguments],
+        [*watcher, str(LAUNCHER.parents[1]), report, "", str(os.getpid()), *arguments],
         input=who.xml(1, operation != "prepare"),
         capture_output=True,
         env={"LC_ALL": "C", "LIBHOOK_ROOT": root, **({"LIBHOOK_DRY_RUN": "1"} if dry_run else {})},

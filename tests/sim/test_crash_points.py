@@ -25,7 +25,13 @@ from scenario import Host, guest
 from libhook.simulation.hosts import nic
 
 _HERE = Path(__file__).parent
-_EVERY = {"one device, taken": 1, "one device, given back": 1, "one of a group of three": 25, "eight devices": 60}
+_EVERY = {
+    "one device, taken": 1,
+    "one device, given back": 1,
+    "one device, not waited for": 1,
+    "one of a group of three": 25,
+    "eight devices": 60,
+}
 _OFTEN = 12
 
 

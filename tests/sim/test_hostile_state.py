@@ -39,8 +39,9 @@ FILES = (
     "claims/nonsense",
     "domains/nonsense.json",
     f"domains/{OTHER}.json",
+    f"unwaited/{UUID}",
 )
-FOLDERS = ("domains", "claims", "locks", "in-flight", "homes", "lost", "")
+FOLDERS = ("domains", "claims", "locks", "in-flight", "homes", "lost", "unwaited", "")
 
 
 def _remove(path: Path) -> None:

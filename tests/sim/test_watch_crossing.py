@@ -7,7 +7,7 @@ from plugging import namespaces
 from scenario import Host, guest
 from watch_play import UUID, Watched
 
-from libhook.simulation import store
+from libhook.simulation import faults, store
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation
 
@@ -76,3 +76,19 @@ def test_a_device_that_came_and_went_before_anybody_looked(host: Host, watched: 
     assert [(line["event"], line["alias"], line["uuid"]) for line in logged] == [
         ("plugged in, but not seen", "hostdev1", UUID)
     ]
+
+
+def test_what_is_plugged_in_while_the_hook_is_still_at_work(root: str) -> None:
+    """At ``started`` libvirt does not wait: the watch does, or it would not know what the guest began with."""
+    host = Host(root, workstation(), launcher=True)
+    host.patience = 0
+    watched = Watched(host)
+    watched.connect()
+    faults.inject(root, faults.Fault("record *", 1, before=(("sleep", "0.5"),)))
+    assert host.libvirt.start(guest(NIC)).error == ""
+    assert host.trail == []
+    watched.tell("began", now=guest(NIC))
+    watched.tell("added", "hostdev1", guest(NIC, DISK))
+    host.libvirt.unplug("win11", NIC)
+    watched.tell("removed", "hostdev0", guest(DISK))
+    assert host.trail == [f"start {NIC} success", f"attach {DISK} success", f"detach {NIC} success"]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The hook's process as hooks/qemu starts it, but watched: what it imports, how often it forks, which files it opens.
 
-Run as ``python3 -I -S watched.py TOP REPORT PID NAME OPERATION SUBOPERATION EXTRA``; the report is a literal of Python,
-so that nothing is imported for it.
+Run as ``python3 -I -S watched.py TOP REPORT LOCK PID NAME OPERATION SUBOPERATION EXTRA``; the report is a literal of
+Python, so that nothing is imported for it.
 """
 
 import os

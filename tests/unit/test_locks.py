@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 
 from libhook.effects.child import Deadline
-from libhook.effects.locks import SHARED, is_locked, locked, remove_unused
+from libhook.effects.locks import SHARED, inherited, is_locked, locked, remove_unused
 from libhook.errors import DeadlineExpired
 
 SOON = 0.05
@@ -187,3 +187,51 @@ def test_two_who_want_both_never_wait_in_a_circle(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(ended) == 2
+
+
+def _taken(path: Path) -> int:
+    """As whoever starts this process takes it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.set_inheritable(descriptor, True)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_lock_that_this_process_was_started_with_is_had(tmp_path: Path, asked: bool) -> None:
+    """It is never free before it is let go of, at the end where nobody has asked for it; no program inherits it."""
+    path = tmp_path / "a"
+    lock = _taken(path)
+    with inherited(str(path), lock):
+        assert not os.get_inheritable(lock)
+        if asked:
+            with locked(str(tmp_path), ["a"], _now()):
+                assert is_locked(str(path))
+                with pytest.raises(DeadlineExpired), locked(str(tmp_path), ["a"], _now()):
+                    pass
+            assert not path.exists()
+            with locked(str(tmp_path), ["a"], _now()):
+                assert is_locked(str(path))
+        else:
+            with locked(str(tmp_path), ["b"], _now()):
+                assert is_locked(str(path))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(lock)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_whose_file_somebody_removed_is_no_lock(tmp_path: Path) -> None:
+    """Whoever asks takes it where all look; the file of who has it there by then stays."""
+    path = tmp_path / "a"
+    lock = _taken(path)
+    path.unlink()
+    with inherited(str(path), lock), locked(str(tmp_path), ["a"], _now()):
+        assert os.fstat(lock).st_nlink == 0
+        assert is_locked(str(path))
+    lock = _taken(path)
+    path.unlink()
+    other = _taken(path)
+    with inherited(str(path), lock):
+        pass
+    assert is_locked(str(path))
+    os.close(other)

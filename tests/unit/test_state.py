@@ -111,3 +111,19 @@ def test_whoever_asked_libvirt_is_at_work_as_long_as_the_child_that_asks(machine
     Path(state.in_flight_path("asking-no-number")).touch()
     tidy(state)
     assert state.names("in-flight") == ["asking-no-number"]
+
+
+def test_what_need_not_be_waited_for_is_tidied_away_with_its_guest(machine: Machine) -> None:
+    """The word of a guest that has a record stays; whatever is written to that record takes it back."""
+    state = state_of(machine)
+    held = Held(UUID, "win11", "kvm", "starting", state.boot(), Process(1, 1))
+    state.save(held)
+    for uuid in (UUID, OTHER):
+        state.unwait(uuid)
+    tidy(state)
+    assert state.names("unwaited") == [UUID]
+    state.save(held)
+    assert state.names("unwaited") == []
+    state.unwait(UUID)
+    state.forget(UUID)
+    assert state.names("unwaited") == []

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from cases import NIC
 from scenario import Host, guest
+from unwaited import SLOW, end, worker
 from upgrading import WIN11, Begun, Versions, begun, is_locked, until
 
 from libhook.effects.child import Deadline
 from libhook.facts.address import PciAddress
 from libhook.look import sysfs
+from libhook.simulation import faults
 from libhook.simulation.hosts import nic
 from libhook.story.session import make_state
 
@@ -63,6 +65,22 @@ def test_a_start_in_the_middle_keeps_its_way_back(versions: Versions, host: Host
     assert host.driver(NIC) == "e1000e"
     assert ended(versions.uninstall()) == (0, "")
     assert (versions.hook.exists(), versions.lib.exists()) == (False, False)
+
+
+def test_who_works_alone_is_waited_for(versions: Versions, host: Host) -> None:
+    """libvirtd has its answer at ``started``, and the guest its devices: both stay."""
+    for operation in ("prepare", "start", "started"):
+        if operation == "started":
+            faults.inject(host.root, SLOW)
+        with begun(versions, host.root, operation) as hook:
+            assert hook.go_on(WIN11.xml(1, operation != "prepare")) == (0, b"", b"")
+    assert worker(host)
+    versions.wait_no_longer_than(0)
+    code, said = ended(versions.uninstall())
+    assert (code, is_on(versions)) == (1, True)
+    assert "a guest still has its devices through libhook: win11" in said
+    end(host)
+    assert host.trail == [f"start {NIC} success"]
 
 
 def test_a_start_that_comes_too_late_is_refused(versions: Versions, host: Host) -> None:

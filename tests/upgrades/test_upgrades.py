@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from amounts import AMOUNTS
 from cases import NIC
-from scenario import Host
+from scenario import Host, reap
 from upgrading import (
     RENAMED,
     WIN11,
@@ -94,6 +94,20 @@ def test_a_hook_whose_version_is_removed_before_it_has_it_is_run_again(versions:
         versions.install("second")
         assert hook.go_on(WIN11.xml(-1)) == (0, b"", b"")
     assert driver(root) == "e1000e"
+
+
+def test_what_nobody_waits_for_is_waited_for_where_its_version_is_gone(versions: Versions, root: str) -> None:
+    """At ``started``; it is run again as the version of now."""
+    host = Host(root, nic(), launcher=True)
+    for operation in ("prepare", "start"):
+        with begun(versions, root, operation) as hook:
+            assert hook.go_on(WIN11.xml(1, operation != "prepare")) == (0, b"", b"")
+    with begun(versions, root, "started") as hook:
+        upgrade_twice(versions)
+        assert hook.go_on(WIN11.xml(1)) == (0, b"", b"")
+    assert reap(20)
+    assert host.trail == [f"start {NIC} success"]
+    assert [held.phase for held in map(host.state.load, host.state.uuids()) if held] == ["started"]
 
 
 @pytest.mark.parametrize("upgraded", [True, False])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from host import usb_address, wait_for
+from host import STATE, usb_address, wait_for
 
 BOOT_SECTORS = Path(__file__).parent / "boot-sectors"
 IMAGES = Path("/var/lib/libvirt/images")
@@ -170,12 +170,18 @@ class Guest:
             </domain>"""
 
     def start(self) -> "Guest":
-        """Create it, and come back when it runs."""
+        """Create it, and come back when it runs, and its hook has ended."""
         with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
             file.write(self.xml)
             file.flush()
             virsh("create", file.name)
+        self.wait_for_hook()
         return self
+
+    def wait_for_hook(self) -> None:
+        """At `started` libvirtd does not wait until all is recorded and noted: the guest's lock says how long."""
+        lock = STATE / "locks" / f"domain-{self.uuid}"
+        wait_for(f"the hook of {self.name}", lambda: not lock.exists(), 60)
 
     def start_refused(self) -> str:
         """Try to start, and give back what the caller reads when it is refused, as it must be."""

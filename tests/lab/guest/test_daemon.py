@@ -52,6 +52,7 @@ def test_save_and_restore(guest: MakeGuest) -> None:
         expect_returned(one)
         virsh("restore", str(saved))
         assert one.running()
+        one.wait_for_hook()
     finally:
         saved.unlink(missing_ok=True)
     assert [record.result for record in records(one, "start", ours=True)] == ["success", "success"]

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""At ``started`` hooks/qemu answers at once, with the guest's lock taken, and Python goes on alone."""
+
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from launcher import SHELLS
+from scenario import Host, reap
+from unwaited import (
+    BACK,
+    GIVEN,
+    SLOW,
+    SOON,
+    UUID,
+    WIN11,
+    about_to_run,
+    children,
+    end,
+    lock_of,
+    opened_by,
+    until,
+    worker,
+)
+
+from libhook.simulation import faults
+from libhook.simulation.hosts import nic
+
+
+@pytest.fixture(name="host", params=SHELLS)
+def _host(root: str, request: pytest.FixtureRequest) -> Host:
+    """The guest is about to run, on a host whose hook each shell runs in turn."""
+    return about_to_run(root, request.param)
+
+
+def test_it_answers_while_python_works_and_the_lock_is_held(host: Host) -> None:
+    """Both pipes end with the answer; the lock is there from before it until the record is sent and noted."""
+    faults.inject(host.root, SLOW)
+    answer = host.event(WIN11, "started")
+    assert (answer.code, answer.stdout, answer.stderr) == (0, "", ())
+    assert host.state.is_busy(UUID)
+    assert host.trail == []
+    alone = worker(host)
+    assert host.state.is_busy(UUID)
+    assert host.state.load(UUID) is not None
+    assert os.getsid(alone) == alone
+    end(host)
+    assert host.trail == [GIVEN]
+    held = host.state.load(UUID)
+    assert held is not None
+    assert (held.phase, held.libvirtd.pid, held.devices[0].recorded) == ("started", os.getpid(), "success")
+
+
+def test_the_end_waits_for_the_beginning(host: Host) -> None:
+    """A guest that is stopped at once: its ``release`` waits for the lock, and what is recorded is in order, once."""
+    faults.inject(host.root, SOON)
+    assert host.event(WIN11, "started").code == 0
+    host.patience = 20
+    assert host.event(WIN11, "release", "destroyed").code == 0
+    assert host.trail == [GIVEN, BACK]
+    assert (host.changed, host.leftovers) == ([], [])
+
+
+def test_an_end_that_cannot_wait_so_long_is_made_up_for(root: str) -> None:
+    """Its deadline passes: it gives nothing back and records nothing, and ``recover`` does when the lock is free."""
+    host = about_to_run(root)
+    faults.inject(host.root, SLOW)
+    host.event(WIN11, "started")
+    assert worker(host)
+    host.configure("write_deadline = 0.3\n")
+    assert host.event(WIN11, "release", "destroyed").code == 0
+    assert host.trail == []
+    end(host)
+    host.patience = 20
+    assert host.trail == [GIVEN]
+    assert host.event(WIN11, "release", "destroyed").code == 0
+    assert host.trail == [GIVEN, BACK]
+    assert (host.changed, host.leftovers) == ([], [])
+
+
+def test_a_new_life_waits_too(root: str) -> None:
+    """Libvirt's ``release`` was lost, and ``prepare`` comes at once: the former life is recorded to its end first."""
+    host = about_to_run(root)
+    faults.inject(host.root, SOON)
+    host.event(WIN11, "started")
+    host.patience = 20
+    assert host.event(WIN11, "prepare").code == 0
+    assert host.trail == [GIVEN, BACK]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_group_of_the_launcher_does_not_end_it(host: Host, number: int) -> None:
+    """Sent as soon as there is an answer, when Python has not begun, and once more when it has."""
+    faults.inject(host.root, SLOW)
+
+    def launching(command: list[str], xml: bytes, environment: Mapping[str, str]) -> tuple[int, bytes, bytes]:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+            process_group=0,
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # who runs the tests may have it ignored
+        ) as hook:  # fmt: skip
+            group = hook.pid
+            out, said = hook.communicate(xml, timeout=20)
+            os.killpg(group, number)
+        return hook.returncode, out, said
+
+    host.launching = launching
+    assert host.event(WIN11, "started").code == 0
+    os.kill(worker(host), number)
+    end(host)
+    assert host.trail == [GIVEN]
+    assert getattr(host.state.load(UUID), "phase", "") == "started"
+
+
+def test_nothing_of_the_caller_s_is_kept_open(host: Host) -> None:
+    """Neither its pipes nor what else it left open; and no child has the guest's lock."""
+    faults.inject(host.root, SLOW)
+    receiver, sender = os.pipe()
+
+    def launching(command: list[str], xml: bytes, environment: Mapping[str, str]) -> tuple[int, bytes, bytes]:
+        done = subprocess.run(command, input=xml, capture_output=True, env=environment, pass_fds=[sender], check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    host.launching = launching
+    host.event(WIN11, "started")
+    os.close(sender)
+    alone = worker(host)
+    assert select.select([receiver], [], [], 20)[0] == [receiver]  # nobody has the other end any more
+    os.close(receiver)
+    lock = str(lock_of(host))
+    opened = opened_by(alone)
+    assert opened.pop("9") == lock
+    assert {name: opened[name] for name in "12"} == {"1": "/dev/null", "2": "/dev/null"}
+    until(lambda: not any(lock in opened_by(child).values() for child in children(alone)))
+    assert children(alone)
+    end(host)
+
+
+def test_lives_one_after_the_other_without_a_pause(root: str) -> None:
+    """Each call of the hook comes as soon as the one before has answered."""
+    host = Host(root, nic(), launcher=True)
+    host.patience = 0
+    for _ in range(5):
+        assert host.libvirt.start(WIN11).error == ""
+        assert host.libvirt.stop(WIN11.name, "destroyed").error == ""
+    assert host.trail == [GIVEN, BACK] * 5
+    reap(20)
+    assert (host.changed, host.leftovers) == ([], [])
+
+
+def test_who_passed_the_call_on_may_be_gone(root: str) -> None:
+    """A script that stands between libvirtd and the hook: which libvirtd it was, the guest's record knows."""
+    host = about_to_run(root)
+    launching = host.launching
+    script = Path(host.root, "script")
+    script.write_text('"$@"\nexit 0\n')
+    host.launching = lambda command, xml, environment: launching([str(script), *command], xml, environment)
+    host.event(WIN11, "started")
+    reap(20)
+    held = host.state.load(UUID)
+    assert held is not None
+    assert (held.phase, held.libvirtd.pid) == ("started", os.getpid())
