@@ -4,6 +4,7 @@
 import errno
 import fcntl
 import os
+import re
 import resource
 import signal
 import socket
@@ -70,9 +71,8 @@ def test_a_value_is_written_in_one_write(tmp_path: Path) -> None:
 )
 def test_a_value_is_written_to_no_other_file(path: str, code: int) -> None:
     """Only below /sys and /proc/sys, and to no link."""
-    with pytest.raises(OSError) as raised:
+    with pytest.raises(OSError, match=re.escape(os.strerror(code))):
         KERNEL.set_value(path, "x")
-    assert raised.value.errno == code
 
 
 @pytest.mark.parametrize("taken", ["7", "77"])
