@@ -34,7 +34,7 @@ from libhook.facts.machine import Machine
 from libhook.facts.plan import Action
 
 _LENGTH_OF_UUID = 36
-_FOLDERS = ("lost", "domains", "unwaited", "claims", "locks", "in-flight", "homes")
+FOLDERS = ("lost", "domains", "unwaited", "claims", "locks", "in-flight", "homes")
 
 
 class State:
@@ -74,7 +74,7 @@ class State:
 
     @property
     def _folders(self) -> tuple[str, ...]:
-        return (self._folder, *(f"{self._folder}/{name}" for name in _FOLDERS))
+        return (self._folder, *(f"{self._folder}/{name}" for name in FOLDERS))
 
     @property
     def stands(self) -> bool:

@@ -113,3 +113,26 @@ def test_a_gpu_is_taken_from_who_shows_on_it_where_that_is_consented_to(root: st
     refused = host.event(guest(DISK, name="other")._replace(uuid="11111111-2222-3333-4444-555555555555"), "prepare")
     assert refused.code == 1
     assert "smartd" in refused.line
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_device_that_shall_have_no_driver_is_not_taken_from_who_has_it_open(root: str, back: bool) -> None:
+    """As one that had none before: it comes off its driver only once nobody uses it."""
+    world = workstation()
+    devices = tuple(
+        device._replace(driver="vfio-pci", override="vfio-pci") if device.address == NIC else device
+        for device in world.devices
+    )
+    host = Host(root, world._replace(devices=devices, vfio_loaded=True))
+    group = os.path.basename(os.readlink(f"{host.machine.sys}/bus/pci/devices/{NIC}/iommu_group"))
+    qemu = processes.spawn(root, "qemu")
+    processes.open_file(root, qemu, f"/dev/vfio/{group}")
+    move = Move(PciAddress.parse(NIC), Binding("vfio-pci", ""), Binding(None, ""), "", back=back)
+    (outcome,) = carry_out(_work(host, 5), [move])
+    assert outcome.failure == Failure(
+        f"{NIC} is in use by qemu (pid {qemu}, /dev/vfio/{group})", "stop what uses it, then try again"
+    )
+    assert host.driver(NIC) == "vfio-pci"
+    processes.end(root, qemu)
+    (outcome,) = carry_out(_work(host, 5), [move])
+    assert (outcome.failure, host.driver(NIC)) == (None, "none")

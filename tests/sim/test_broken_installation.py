@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Python, lxml or libhook itself is broken: hooks/qemu stands between that and libvirtd."""
 
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,9 @@ from cases import NIC
 from launcher import OPERATIONS, VETOES, WITH_DEVICE, WITHOUT, Launcher, in_each_shell, installed
 
 from libhook.simulation.guests import Guest
+
+ENDS = ("HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "ALRM", "TERM")
+"""Signals by which somebody ends a process; the others say that it has a fault of its own."""
 
 
 @pytest.fixture
@@ -42,19 +47,23 @@ def _delete_all(launcher: Launcher) -> None:
     shutil.rmtree(launcher.folder)
 
 
+def _add(launcher: Launcher, name: str, code: str) -> None:
+    """At the end of a module that is there."""
+    with (launcher.folder / "libhook" / name).open("r+") as file:
+        file.seek(0, os.SEEK_END)
+        file.write(code)
+
+
 def _add_a_syntax_error(launcher: Launcher) -> None:
-    with (launcher.folder / "libhook" / "run.py").open("a") as file:
-        file.write("def broken(:\n")
+    _add(launcher, "run.py", "def broken(:\n")
 
 
 def _raise_in_the_middle(launcher: Launcher) -> None:
-    with (launcher.folder / "libhook" / "handlers" / "registry.py").open("a") as file:
-        file.write("def plan_for(situation, undone=()):\n    raise KeyError('a\\nbug')\n")
+    _add(launcher, "handlers/registry.py", "def plan_for(situation, undone=()):\n    raise KeyError('a\\nbug')\n")
 
 
 def _exit_in_the_middle(launcher: Launcher) -> None:
-    with (launcher.folder / "libhook" / "cli.py").open("a") as file:
-        file.write("def launched():\n    print('stray'); sys.exit(2)\n")
+    _add(launcher, "cli.py", "def launched():\n    print('stray'); sys.exit(2)\n")
 
 
 BREAKS = (
@@ -109,8 +118,7 @@ def test_without_lxml_a_device_still_comes_back(launcher: Launcher) -> None:
 
 def test_what_is_printed_by_mistake_never_reaches_libvirt(launcher: Launcher) -> None:
     """A stray print, also of a handler's or a library's, would become a guest's XML or be shown as an error."""
-    with (launcher.folder / "libhook" / "life.py").open("a") as file:
-        file.write("print('<domain/>', flush=True)\n")
+    _add(launcher, "story/session.py", "print('<domain/>', flush=True)\n")
     done = launcher.event("prepare", WITH_DEVICE)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
@@ -122,3 +130,16 @@ def test_a_python_that_dies_of_a_signal_is_said_in_our_words(launcher: Launcher)
     done = launcher.event("prepare", WITH_DEVICE)
     assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
     assert b"status 139" in done.stderr
+
+
+@in_each_shell
+def test_a_python_that_somebody_ends_is_no_broken_installation(launcher: Launcher) -> None:
+    """The guest is to be started again, and that is said; nobody is sent to repair what is not broken."""
+    for name in ENDS:
+        launcher.python.write_text(f"#!/bin/sh\nkill -{name} $$\n")
+        number = int(signal.Signals[f"SIG{name}"])
+        said = f"the hook was ended by signal {number} before it was done: start the guest again"
+        for operation in ("prepare", "started"):
+            done = launcher.event(operation, WITH_DEVICE)
+            expected = (1, b"", f"{said}\n") if operation in VETOES else (0, b"", "")
+            assert (done.returncode, done.stdout, done.stderr.decode()) == expected

@@ -4,7 +4,6 @@
 import errno
 import fcntl
 import os
-import re
 import resource
 import signal
 import socket
@@ -57,37 +56,6 @@ def test_a_value_is_written_in_one_write(tmp_path: Path) -> None:
     assert attribute.read_text() == "\n"
     with pytest.raises(FileNotFoundError):
         KERNEL.write("no/such/attribute", "1")
-
-
-@pytest.mark.parametrize(
-    ("path", "code"),
-    [
-        ("/etc/passwd", errno.EPERM),
-        ("/sys/../etc/passwd", errno.EPERM),
-        ("/proc/self/comm", errno.EPERM),
-        ("/sys/no/such/attribute", errno.ENOENT),
-        ("/sys/class/net/lo", errno.ELOOP),
-    ],
-)
-def test_a_value_is_written_to_no_other_file(path: str, code: int) -> None:
-    """Only below /sys and /proc/sys, and to no link."""
-    with pytest.raises(OSError, match=re.escape(os.strerror(code))):
-        KERNEL.set_value(path, "x")
-
-
-@pytest.mark.parametrize("taken", ["7", "77"])
-def test_a_value_is_set_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str) -> None:
-    """In one write(2); a part of it is no success."""
-    (tmp_path / "swappiness").touch()
-    file = os.open(tmp_path / "swappiness", os.O_WRONLY)
-    monkeypatch.setattr(os, "open", lambda path, _flags: {"/proc/sys/vm/swappiness": file}[path])
-    monkeypatch.setattr(os, "write", lambda _file, content: len(content[: len(taken)]))
-    if taken == "77":
-        KERNEL.set_value("/proc/sys/vm/swappiness", "10")
-    else:
-        with pytest.raises(OSError, match="Input/output error"):
-            KERNEL.set_value("/proc/sys/vm/swappiness", "10")
-    os.close(file)
 
 
 def test_an_override_of_any_bytes_is_written_as_it_was_read(tmp_path: Path) -> None:

@@ -235,3 +235,52 @@ def test_one_whose_file_somebody_removed_is_no_lock(tmp_path: Path) -> None:
         pass
     assert is_locked(str(path))
     os.close(other)
+
+
+def test_locks_are_taken_in_the_order_of_their_names(tmp_path: Path) -> None:
+    """Whoever asks, and however: two processes put the same names into a set in different orders."""
+    names = [f"{kind}-{number:02}" for kind in ("group", "domain", "pf") for number in range(8)]
+    random.Random(0).shuffle(names)  # noqa: S311
+    taken: list[str] = []
+    real = os.open
+
+    def noted(path: str, *rest: int) -> int:
+        taken.append(os.path.basename(path))
+        return real(path, *rest)
+
+    with mock.patch("os.open", noted), locked(str(tmp_path), names, _now()):
+        pass
+    assert taken == sorted(names)
+
+
+def test_a_folder_that_stands_for_a_lock_is_one_s_own_until_the_last_is_let_go(tmp_path: Path) -> None:
+    """Also where the lock itself is shared: others who find a file there would not see that one."""
+    folder = tmp_path / "locks"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+    other = os.open(folder, os.O_RDONLY)
+    try:
+        for names in (["a"], [f"a{SHARED}"], ["a", "b"]):
+            with locked(str(folder), names, _now()):
+                for _ in range(2):
+                    with locked(str(folder), ["b"], _now()):
+                        pass
+                    with pytest.raises(BlockingIOError):
+                        fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with pytest.raises(DeadlineExpired), locked(str(folder), ["a"], _now()):
+                pass
+            fcntl.flock(other, fcntl.LOCK_UN)
+    finally:
+        os.close(other)
+
+
+def test_nothing_is_tidied_away_through_a_link(tmp_path: Path) -> None:
+    """Nor where there is no folder."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/file").touch()
+    (tmp_path / "locks").symlink_to(tmp_path / "theirs")
+    remove_unused(str(tmp_path / "locks"))
+    remove_unused(str(tmp_path / "none"))
+    assert (tmp_path / "theirs/file").exists()

@@ -205,3 +205,30 @@ def test_vfios_nodes_are_known(machine: Machine, name: str, number: str, modern:
     _open(machine, f"/dev/vfio/{name}", number)
     found = holders.of_vfio(machine, [ADDRESS], Deadline.after(20))
     assert found == ({ADDRESS: f"tool (pid 5, /dev/vfio/{name})"} if modern or "/" not in name else {})
+
+
+@pytest.mark.parametrize(("driver", "node"), [("", "devices/vfio3"), ("other", "devices/vfio3"), ("other", "7")])
+def test_vfios_nodes_are_known_whatever_the_driver_is_called(machine: Machine, driver: str, node: str) -> None:
+    """A driver for some model need not have vfio in its name; and one that is just being removed has lost its link."""
+    function = Path(machine.root, FUNCTION)
+    (function / "iommu_group").symlink_to("/sys/kernel/iommu_groups/7")
+    if driver:
+        (function / "driver").symlink_to(f"/sys/bus/pci/drivers/{driver}")
+    for folder, number in ((Path(machine.sys, "class/vfio/7"), "243:7"), (function / "vfio-dev/vfio3", "511:3")):
+        folder.mkdir(parents=True)
+        (folder / "dev").write_text(f"{number}\n")
+    _open(machine, f"/dev/vfio/{node}", "c 243:7" if node == "7" else "c 511:3")
+    found = holders.of_vfio(machine, [ADDRESS], Deadline.after(20))
+    assert found == {ADDRESS: f"tool (pid 5, /dev/vfio/{node})"}
+
+
+def test_a_host_without_vfio_has_none_of_its_nodes(machine: Machine) -> None:
+    """Whatever else drives the device: its group's node may be another device's, or nobody's."""
+    function = Path(machine.root, FUNCTION)
+    (function / "iommu_group").symlink_to("/sys/kernel/iommu_groups/7")
+    (function / "driver").symlink_to("/sys/bus/pci/drivers/e1000e")
+    folder = Path(machine.sys, "class/vfio/7")
+    folder.mkdir(parents=True)
+    (folder / "dev").write_text("243:7\n")
+    _open(machine, "/dev/vfio/7", "c 243:7")
+    assert holders.of_vfio(machine, [ADDRESS], Deadline.after(20)) == {}

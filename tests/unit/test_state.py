@@ -4,14 +4,19 @@
 import errno
 import os
 import resource
+import shutil
+import stat
 from pathlib import Path
 
 import pytest
 
 from libhook.effects import files
 from libhook.effects.child import Deadline, ended, spawn
+from libhook.effects.state import FOLDERS
 from libhook.errors import BadInput, LibhookError
+from libhook.facts.address import PciAddress
 from libhook.facts.entry import Held, Process
+from libhook.facts.host import Binding
 from libhook.facts.machine import Machine
 from libhook.look import processes
 from libhook.simulation.build import build
@@ -127,3 +132,76 @@ def test_what_need_not_be_waited_for_is_tidied_away_with_its_guest(machine: Mach
     state.unwait(UUID)
     state.forget(UUID)
     assert state.names("unwaited") == []
+
+
+def test_what_libhook_makes_is_root_s_alone(machine: Machine) -> None:
+    """Whatever umask libvirtd hands on: folders, records, locks, and the mark of a write on its way."""
+    shutil.rmtree(machine.state)
+    state, before = state_of(machine), os.umask(0)
+    try:
+        make_state(machine)
+        state.save(Held(UUID, "win11", "kvm", "started", state.boot(), Process(1, 1)))
+        state.claim(PciAddress.parse(NIC), UUID)
+        with state.locked(["a"], Deadline.after(5)):
+            writing = spawn(lambda: None, state.in_flight_path(NIC))
+            modes = {stat.S_IMODE(path.stat().st_mode) for path in Path(machine.state).rglob("*") if path.is_file()}
+        assert ended([writing], Deadline.after(5))
+        assert writing.result() == 0
+    finally:
+        os.umask(before)
+    folders = (Path(machine.state), *(path for path in Path(machine.state).rglob("*") if path.is_dir()))
+    assert modes == {0o600}
+    assert len(folders) == 1 + len(FOLDERS)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
+
+
+@pytest.mark.parametrize("name", ["", *FOLDERS])
+def test_no_folder_is_used_that_somebody_else_could_write_to(machine: Machine, name: str) -> None:
+    """Each of them is looked at, every time; that one is not there is only in the way of who makes nothing."""
+    state, folder = state_of(machine), Path(machine.state, name)
+    for what in ("another's", "a file"):
+        if what == "a file":
+            shutil.rmtree(folder)
+            folder.touch()
+        else:
+            folder.chmod(0o770)
+        for look in (state.check, lambda: make_state(machine)):
+            with pytest.raises(LibhookError, match=f"^{str(folder).rstrip('/')}[ :]"):
+                look()
+    folder.unlink()
+    state.check()
+    make_state(machine)
+    assert folder.is_dir()
+
+
+def test_what_a_device_needs_to_come_back_needs_no_room(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notes that only spare a later question are not worth a failure."""
+    state = state_of(machine)
+
+    def full(path: str, _: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    monkeypatch.setattr(files, "replace", full)
+    state.remember_home(PciAddress.parse(NIC), Binding("e1000e", ""), Process(1, 1))
+    state.remember_watched({})
+    assert (state.names("homes"), state.watched()) == ([], None)
+
+
+def test_a_claim_that_others_could_have_written_is_nobody_s(machine: Machine) -> None:
+    """It is in the way of no start, and of no end; who claims the device writes it anew."""
+    state, address = state_of(machine), PciAddress.parse(NIC)
+    state.claim(address, UUID)
+    claim = Path(machine.state, "claims", NIC)
+    claim.chmod(0o666)
+    assert not state.has_lost(UUID, [address])
+    state.disclaim(address, UUID)
+    assert claim.exists()
+    state.claim(address, OTHER)
+    assert (claim.read_text(), stat.S_IMODE(claim.stat().st_mode)) == (OTHER, 0o600)
+
+
+def test_only_a_whole_record_is_a_guest_s(machine: Machine) -> None:
+    """What was being written when somebody was killed is none."""
+    for name in (f"{UUID}.json.new", f"{OTHER}.json"):
+        Path(machine.state, "domains", name).touch()
+    assert state_of(machine).uuids() == (OTHER,)

@@ -100,7 +100,7 @@ def test_a_part_is_missing(guest: MakeGuest) -> None:
     """Files of libhook's, then lxml, without which a guest that ends still has its device given back and recorded."""
     one = guest(pci(NIC)).start()
     expect_given(one)
-    with away(PACKAGE / "plan.py", PACKAGE / "life.py", PACKAGE / "handlers"):
+    with away(PACKAGE / "facts/plan.py", PACKAGE / "story/giveback.py", PACKAGE / "handlers"):
         only_starts_with_devices_suffer(guest, one, BROKEN, "1, ", "Error: ", "libhook", REMEDY)
     with away(LXML):
         only_starts_with_devices_suffer(guest, one, NO_LXML)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""hooks/qemu with a script in the place of Python."""
+
+import shlex
+import subprocess
+from pathlib import Path
+
+from amounts import QUICK
+from launcher import SHELLS, WITH_DEVICE
+from scenario import LAUNCHER
+
+from libhook.simulation.guests import Guest
+
+IN_SHELLS = SHELLS[:: 3 if QUICK else 1]
+"""Each in turn; in a quick run the most usual one and the most unusual."""
+UUID, OTHER = Guest().uuid, "11111111-2222-3333-4444-555555555555"
+UNABLE = (
+    "the hook cannot be started, no process or no /dev/null is to be had: see the limits of the service of libvirtd\n"
+)
+BROKEN = "libhook itself does not run (python3 ended with status {}): libhook status shows why, install.sh repairs it\n"
+
+
+class Hook:
+    """A copy of the launcher, whose Python is a script."""
+
+    def __init__(self, folder: Path, shell: str) -> None:
+        """Nobody has a record, and Python says nothing and ends well."""
+        self.path, self.python, self.lib = folder / "hooks/qemu", folder / "python3", folder / "lib"
+        self.records = folder / "run/libhook/domains"
+        self._folder = folder
+        for made in (self.path.parent, self.lib, self.records):
+            made.mkdir(parents=True)
+        text = LAUNCHER.read_text().replace("#!/bin/sh", f"#!{shell}").replace("/usr/bin/python3", str(self.python))
+        self.path.write_text(text.replace("lib=${0%/*}/.. #", f"lib={self.lib} #"))
+        self.path.chmod(0o755)
+        self.answer()
+
+    def answer(self, status: int = 0, said: str = "", *more: str) -> None:
+        """Let Python say this on stderr and end so, after ``more`` commands."""
+        self.python.write_text(
+            f'#!/bin/sh\ncd {self._folder}\nprintf "%s\\0" "$@" >words\ncat >document\necho >>runs\necho printed\n'
+            + "\n".join((*more, f"printf %s {shlex.quote(said)} >&2", f"exit {status}\n"))
+        )
+        self.python.chmod(0o755)
+
+    def call(self, operation: str, xml: bytes = WITH_DEVICE, dry_run: str | None = None) -> tuple[int, str]:
+        """One event: the exit status, and what is said. Nothing ever comes out of stdout."""
+        done = subprocess.run(
+            [self.path, "win11", operation, "begin", "-"],
+            input=xml,
+            capture_output=True,
+            env=self.environment if dry_run is None else {**self.environment, "LIBHOOK_DRY_RUN": dry_run},
+            timeout=60,
+            check=False,
+        )
+        assert done.stdout == b""
+        return done.returncode, done.stderr.decode()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of somebody who means no good: nothing of ours may begin with what it says."""
+        ours = ("refused", "devices", "known", "cut", "uuid", "xml", "said", "status", "reason", "begin", "line", "lib")
+        return {**dict.fromkeys(ours, "yes"), "PATH": "/opt/bin", "LIBHOOK_ROOT": str(self._folder)}
+
+    @property
+    def runs(self) -> int:
+        """How often Python was started since that was asked."""
+        noted = self._folder / "runs"
+        count = len(noted.read_text()) if noted.exists() else 0
+        noted.unlink(missing_ok=True)
+        return count
+
+    def read(self, name: str) -> bytes:
+        """What Python was given: its ``words``, or the ``document``."""
+        return (self._folder / name).read_bytes()

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Audit records on their way to the kernel: what was taken, what was not, and what nobody knows."""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Mapping
+from unittest import mock
+
+import pytest
+
+from libhook.effects import audit
+from libhook.effects.child import Deadline
+from libhook.effects.log import Log
+from libhook.facts.host import Trail
+from libhook.facts.machine import Machine
+from libhook.facts.plan import Record
+from libhook.look.linux import LinuxKernel
+
+RECORDS = (Record("pci a", "reason=start device=a", True), Record("pci b", "reason=stop device=b", False))
+SENT = ["recorded device=pci a result=success", "recorded device=pci b result=failed"]
+
+
+class Kernel(LinuxKernel):
+    """One whose answer is whatever a test says."""
+
+    def __init__(self, *answers: int | Exception | Callable[[], None], trail: Trail | None = None) -> None:
+        """One for each record."""
+        self._answers = dict(zip((record.text for record in RECORDS), answers, strict=False))
+        self._trail = trail
+
+    def record(self, text: str, success: bool) -> int:
+        """Answer, or hang, or die."""
+        assert success is (text == RECORDS[0].text)
+        answer = self._answers[text]
+        if isinstance(answer, Exception):
+            raise answer
+        if callable(answer):
+            answer()
+            return 1
+        return answer
+
+    def trail(self) -> Trail | None:
+        """As it was said."""
+        return self._trail
+
+
+def _not_sent(record: Record, reason: str) -> str:
+    result = "success" if record.success else "failed"
+    return f"not recorded device={record.device} record={record.text} res={result} reason={reason}"
+
+
+def _send(kernel: Kernel, seconds: float = 20) -> tuple[frozenset[str], list[str]]:
+    machine = Machine("", kernel)
+    log = Log(machine)
+    missing = audit.send(machine, RECORDS, log, Deadline.after(seconds))
+    lines = log.lines()
+    log._entries.clear()
+    return missing, lines
+
+
+NOT_TAKEN: Mapping[str, tuple[int | Exception, str]] = {
+    "not allowed": (0, os.strerror(errno.EPERM)),
+    "refused": (-errno.ENOBUFS, os.strerror(errno.ENOBUFS)),
+    "no library": (ImportError("libaudit.so.1: no such file"), "libaudit.so.1: no such file"),
+    "no socket": (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), os.strerror(errno.EMFILE)),
+    "nothing said": (OSError(), ""),
+}
+
+
+@pytest.mark.parametrize("by", ["a child", "this process"])
+@pytest.mark.parametrize("what", NOT_TAKEN)
+def test_a_record_that_is_not_taken_stands_whole_in_the_log(what: str, by: str) -> None:
+    """With the reason, and nobody else's record is said to be missing; also where no process is to be had."""
+    answer, reason = NOT_TAKEN[what]
+    refusal = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    fork = mock.Mock(side_effect=refusal) if by == "this process" else os.fork
+    with mock.patch("os.fork", fork):
+        assert _send(Kernel(1, answer)) == (frozenset({"pci b"}), [SENT[0], _not_sent(RECORDS[1], reason)])
+        assert _send(Kernel(answer, 7)) == (frozenset({"pci a"}), [_not_sent(RECORDS[0], reason), SENT[1]])
+        assert _send(Kernel(1, 1)) == (frozenset(), SENT)
+
+
+def test_of_a_record_that_is_still_on_its_way_nobody_says_that_it_is_missing() -> None:
+    """The kernel's backlog is full: the log has it all the same, since it may be lost."""
+    begun = time.monotonic()
+    missing, lines = _send(Kernel(1, lambda: time.sleep(1.5)), 0.5)
+    assert time.monotonic() - begun < 1.4
+    assert (missing, lines) == (frozenset(), [SENT[0], _not_sent(RECORDS[1], "no answer in time")])
+    missing, lines = _send(Kernel(0, lambda: time.sleep(1.5)), 0.5)
+    assert missing == {"pci a"}
+    os.waitpid(-1, 0)
+    os.waitpid(-1, 0)
+
+
+def test_what_a_killed_sender_had_not_sent_is_missing() -> None:
+    """Nothing is on its way any more."""
+    missing, lines = _send(Kernel(1, lambda: os.kill(os.getpid(), 9)))
+    assert (missing, lines) == (frozenset({"pci b"}), [SENT[0], _not_sent(RECORDS[1], "its sender was killed")])
+
+
+def test_no_records_cost_no_child() -> None:
+    """And none is missing."""
+    with mock.patch("os.fork", side_effect=AssertionError):
+        assert audit.send(Machine("", Kernel()), [], Log(Machine("", Kernel())), Deadline.after(20)) == frozenset()
+
+
+@pytest.mark.parametrize(
+    "trail", [None, Trail(True, 5, 7), Trail(False, 0, 0, False), Trail(True, 5, 0, False, stopped=True)]
+)
+def test_what_the_kernel_says_of_its_trail_comes_through(trail: Trail | None) -> None:
+    """All of it, or that it does not say; each number as what it is."""
+    found = audit.trail(Machine("", Kernel(trail=trail)), Deadline.after(20))
+    assert found == trail
+    assert found is None or [type(field) for field in found] == [bool, int, int, bool, bool]
+
+
+def test_a_trail_that_does_not_answer_is_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the event's time, or by ours where that is shorter."""
+    monkeypatch.setattr(Kernel, "trail", lambda _: time.sleep(1.5))
+    for ours, seconds in ((20.0, 0.2), (0.2, 20.0)):
+        monkeypatch.setattr(audit, "_PATIENCE", ours)
+        begun = time.monotonic()
+        assert audit.trail(Machine("", Kernel()), Deadline.after(seconds)) is None
+        assert time.monotonic() - begun < 1.4
+    os.waitpid(-1, 0)
+    os.waitpid(-1, 0)
