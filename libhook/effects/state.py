@@ -10,8 +10,10 @@ and removed after it, under the lock of the device's group: at no moment does a 
 
     domains/UUID.json     one guest's record
     claims/0000:01:00.0   the UUID of the guest that has the device
-    locks/                one a guest, one an IOMMU group
-    in-flight/            one a device while a write is on its way (effects/child.py), one a question to libvirt
+    shared/NAME.json      a thing of the host that guests share, and their claims to it (kinds/claims.py)
+    locks/                one a guest, one an IOMMU group, one a shared thing
+    in-flight/            one a device, or shared thing, while a write is on its way (effects/child.py), one a question
+                          to libvirt
     homes/0000:01:00.0    where a device was that libhook took and gave back, in this libvirtd's life
     unwaited/UUID         libvirtd need not wait for what this guest's `started` does (hooks/qemu)
     lost/UUID             a guest that had host devices already when domains/ was made: its record was removed
@@ -34,7 +36,7 @@ from libhook.facts.machine import Machine
 from libhook.facts.plan import Action
 
 _LENGTH_OF_UUID = 36
-FOLDERS = ("lost", "domains", "unwaited", "claims", "locks", "in-flight", "homes")
+FOLDERS = ("lost", "domains", "unwaited", "claims", "shared", "locks", "in-flight", "homes")
 
 
 class State:
@@ -119,14 +121,8 @@ class State:
         Where there can be no second file, for want of room or whatever else, the one that is there is overwritten: a
         phase, or what is recorded already, must not be lost because of it.
         """
-        path, text = self._record(held.uuid), json.dumps(held.to_json())
         self.remove("unwaited", held.uuid)
-        try:
-            files.replace(path, text)
-        except OSError:
-            if not os.path.exists(path):
-                raise
-            files.overwrite(path, text)
+        _replace(self._record(held.uuid), json.dumps(held.to_json()))
 
     def unwait(self, uuid: str) -> None:
         """Say that the guest's `started` need not be waited for. Where that cannot be said, it is."""
@@ -231,6 +227,23 @@ class State:
                         return Binding(driver, override)
         return None
 
+    def read_shared(self, name: str) -> str | None:
+        """What is written of a shared thing; None where nothing is. BadInput where it cannot be ours."""
+        return files.read(self.shared_path(name))
+
+    def save_shared(self, name: str, text: str) -> None:
+        """Write it, as ``save`` does."""
+        _replace(self.shared_path(name), text)
+
+    def forget_shared(self, name: str) -> None:
+        """Remove it, and half of one. Where that cannot be done, it says no more than that nobody wants the thing."""
+        self.remove("shared", f"{name}.json")
+        self.remove("shared", f"{name}.json.new")
+
+    def shared_path(self, name: str) -> str:
+        """For messages."""
+        return f"{self._folder}/shared/{name}.json"
+
     def watched(self) -> object:
         """What ``watch`` wrote last; None where there is nothing that can be read."""
         with suppress(BadInput, ValueError, RecursionError):
@@ -295,3 +308,13 @@ class State:
             return os.listdir(f"{self._folder}/{folder}")
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+
+def _replace(path: str, text: str) -> None:
+    """Whole; where there can be no second file, what is there already is overwritten."""
+    try:
+        files.replace(path, text)
+    except OSError:
+        if not os.path.exists(path):
+            raise
+        files.overwrite(path, text)

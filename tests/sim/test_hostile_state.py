@@ -41,7 +41,7 @@ FILES = (
     f"domains/{OTHER}.json",
     f"unwaited/{UUID}",
 )
-FOLDERS = ("domains", "claims", "locks", "in-flight", "homes", "lost", "unwaited", "")
+FOLDERS = ("domains", "claims", "shared", "locks", "in-flight", "homes", "lost", "unwaited", "")
 
 
 def _remove(path: Path) -> None:

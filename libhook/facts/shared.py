@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A thing of the host that guests share, and what each of them wants of it: types and JSON.
+
+What follows from that is kinds/claims.py's.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from libhook.errors import BadInput, TooNew
+
+FORMAT = 1
+_LENGTH_OF_UUID = 36
+_LONGEST = 200
+
+Value = str | None
+"""Of a shared thing; None: it is not there."""
+
+
+class Shared(NamedTuple):
+    """What its file says."""
+
+    resource: str
+    """The thing's name."""
+    boot: str
+    """The kernel's boot id, as of a guest's entry."""
+    base: Value
+    """What it was before the first claim."""
+    last: Value
+    """What libhook saw of it last."""
+    wants: Mapping[str, str]
+    """By the guest's UUID."""
+    intent: tuple[Value, str] | None = None
+    """From what to what it was about to be written."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "format": FORMAT,
+            "resource": self.resource,
+            "boot": self.boot,
+            "base": self.base,
+            "last": self.last,
+            "claims": dict(self.wants),
+            "intent": list(self.intent) if self.intent else None,
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> "Shared":
+        """Field by field; BadInput when anything is not as we write it, TooNew where a later version wrote it."""
+        match value:
+            case {"format": int(written)} if written > FORMAT:
+                raise TooNew(f"in format {written}, and this one reads {FORMAT}")
+            case {
+                "format": int(),
+                "resource": str(resource),
+                "boot": str(boot),
+                "base": str() | None as base,
+                "last": str() | None as last,
+                "claims": dict(wants),
+                "intent": None | [str() | None, str()] as intent,
+            } if all(_is_claim(*claim) for claim in wants.items()):
+                return cls(resource, boot, base, last, wants, None if intent is None else (intent[0], intent[1]))
+        raise BadInput("not the claims to a shared thing")
+
+
+def file_name(name: str) -> str:
+    """``name`` with every byte but ASCII letters, digits, ``_`` and ``-`` as ``%2E``: no dot, no slash, no two alike.
+
+    BadInput where that is too long for a file.
+    """
+    safe = "".join(
+        chr(byte) if byte in b"_-" or (byte < 0x80 and chr(byte).isalnum()) else f"%{byte:02X}"
+        for byte in name.encode("utf-8", "surrogateescape")
+    )
+    if not 0 < len(safe) <= _LONGEST:
+        raise BadInput(f"{name} is no name of a shared thing", f"it takes {len(safe)} of 1 to {_LONGEST} bytes")
+    return safe
+
+
+def _is_claim(uuid: object, want: object) -> bool:
+    return isinstance(uuid, str) and len(uuid) == _LENGTH_OF_UUID and "/" not in uuid and isinstance(want, str)

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Things of the host that guests share: what one shall be follows from the claims of the guests that live.
+
+With several guests nobody may put back "the value before": the first to end would undo for all, and the last would put
+back what another guest had made. So each such thing has one file, /run/libhook/shared/NAME.json. It says what the thing
+was before the first claim (``base``), what libhook has seen of it last, and what each guest wants. The fold of base and
+claims is what it shall be. The order in which guests come and go does not matter. The last one to go gets the base.
+
+The crash argument. All of this happens under the lock of the thing, so there is one at work at a time.
+
+- A claim lives inside its guest's journal entry. The entry names the action on disk before ``acquire``, and does so
+  until ``release`` is through. So a claim without such an entry is nobody's and is dropped; and whoever undoes a dead
+  entry comes to its claim. Who is dead is not decided here.
+- The base is taken where there is no file, and the file goes only once the base was read back. So a base is never
+  taken from a host that libhook has changed.
+- The claim and the intent to write are one file, put in place whole before the write. A crash before that has changed
+  nothing. After it the file names the base, and says that a write was begun. The thing may be as before, or as wanted,
+  or what the kernel made of that. All three are our doing, so whoever comes next folds again from what is there.
+- A write goes on when who began it is killed. Its child holds the in-flight lock, and until that is free nobody reads,
+  folds or writes. So no write lands behind the back of who has looked.
+- Where no intent is open, the thing is as libhook last saw it, or somebody else has changed it. That is left alone at
+  the end, and said. A guest that comes then has it changed all the same, and what somebody else made is the new base.
+- A file that is broken names no base: nobody may guess one. A new claim is refused, with the file's name. A guest that
+  ends has nothing left to wait for: the thing stays as it is, and that is said.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from typing import NamedTuple
+
+from libhook.effects.locks import is_locked
+from libhook.effects.state import State
+from libhook.effects.tracks import Late, Step, Track
+from libhook.errors import BadInput, LibhookError, TooNew
+from libhook.facts.shared import Shared, Value, file_name
+from libhook.kinds.kind import Failure, Work
+
+Alive = Callable[[str], bool]
+"""Whether the guest of this UUID has a journal entry that names the action. True where that cannot be read."""
+_WEDGED = "when it answers, run: libhook recover"
+
+
+class Conflict(NamedTuple):
+    """The claim of this guest does not go with the others."""
+
+    uuid: str
+
+
+class Resource(NamedTuple):
+    """A thing that guests share."""
+
+    name: str
+    """``module-nvidia``: of its file and locks (``file_name``), the same in every version."""
+    says: str
+    """As a message names it: ``the module nvidia``."""
+    read: Callable[[], Track[Value]]
+    """Its value now. LibhookError where it cannot be known."""
+    write: Callable[[str], None]
+    """Done by a child, and may never return. OSError is the kernel's answer; what is read afterwards counts."""
+    fold: Callable[[Value, Mapping[str, str]], Value | Conflict]
+    """What it shall be: from its base, and from what at least one guest, by its UUID, wants."""
+    failed: Callable[[str, Value, int], Failure] | None = None
+    """Why it is not what it shall be, but what it is, and the errno of the write; None: in general words."""
+    follow: Callable[[Value, Value, Value], Value] | None = None
+    """For an amount: the base that follows from the base, what libhook saw last, and what somebody else made of it."""
+
+    @property
+    def file(self) -> str:
+        """The name of its file, without ``.json``."""
+        return file_name(self.name)
+
+    @property
+    def lock(self) -> str:
+        """The name of its lock, and of the mark that a write is on its way."""
+        return f"shared-{self.file}"
+
+
+def locked(work: Work, resources: Iterable[Resource]) -> AbstractContextManager[None]:
+    """Hold the locks of all of these, after the guest's and its devices'. DeadlineExpired names the lock."""
+    return work.state.locked([resource.lock for resource in resources], work.deadline)
+
+
+def acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[Failure | None]:
+    """Claim it for the guest and make it what all want; where that fails, the guest has no claim to it.
+
+    Under its lock; the guest's entry names the action already.
+    """
+    try:
+        return (yield from _acquire(work, resource, want, alive))
+    except (Late, LibhookError, OSError) as error:
+        return _failure(work, resource, error)
+
+
+def release(work: Work, resource: Resource, alive: Alive) -> Track[Failure | str | None]:
+    """Give up the guest's claim, and make it what the others want, or what it was before all of them.
+
+    A Failure: it is to be tried again, and the guest's entry names the action until then. A text: what is to be said,
+    and there is nothing more to do. Under its lock.
+    """
+    return (yield from _bounded(work, resource, alive, work.guest))
+
+
+def settle(work: Work, resource: Resource, alive: Alive) -> Track[Failure | str | None]:
+    """The same without giving up a claim: what the dead have left. It may be repeated. Under its lock."""
+    return (yield from _bounded(work, resource, alive, ""))
+
+
+def equal(_base: Value, wants: Mapping[str, str]) -> Value | Conflict:
+    """The fold of what can only be one thing: all must want the same."""
+    (first, target), *others = wants.items()
+    return target if all(want == target for _, want in others) else Conflict(first)
+
+
+def at_once(look: Callable[[], Value]) -> Callable[[], Track[Value]]:
+    """For Resource.read, of what can be read without fear that it never returns."""
+
+    def read() -> Track[Value]:
+        yield from ()
+        return look()
+
+    return read
+
+
+def _acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[Failure | None]:
+    _expect_quiet(work, resource)
+    found = _load(work.state, resource)
+    now = yield from resource.read()
+    shared = Shared(resource.name, work.state.boot(), now, now, {})
+    if found:
+        base = found.base
+        if _is_foreign(found, now):
+            base = resource.follow(base, found.last, now) if resource.follow else now
+        shared = found._replace(base=base, wants=_living(found, alive, work.guest))
+    shared = shared._replace(wants={**shared.wants, work.guest: want})
+    target = resource.fold(shared.base, shared.wants)
+    if isinstance(target, Conflict):
+        other = shared.wants[target.uuid]
+        reason = f"the guest {_name(work.state, target.uuid)} wants {resource.says} to be {other}, and this one {want}"
+        return Failure(reason, "end that guest first, or let both want the same")
+    failure = yield from _reach(work, resource, shared, now, target, before=found, back=False)
+    if failure:
+        yield from _bounded(work, resource, alive, work.guest)  # what is left even so, is the entry's to give back
+    return failure
+
+
+def _bounded(work: Work, resource: Resource, alive: Alive, parting: str) -> Track[Failure | str | None]:
+    try:
+        return (yield from _release(work, resource, alive, parting))
+    except (Late, LibhookError, OSError) as error:
+        return _failure(work, resource, error)
+
+
+def _release(work: Work, resource: Resource, alive: Alive, parting: str) -> Track[Failure | str | None]:
+    _expect_quiet(work, resource)
+    try:
+        found = _load(work.state, resource)
+    except TooNew:
+        raise
+    except BadInput as error:
+        return f"{resource.says} stays as it is: {error.message}: {error.hint}"
+    if found is None:
+        work.state.forget_shared(resource.file)  # half of a file, or one of another boot
+        return None
+    now = yield from resource.read()
+    shared = found._replace(wants=_living(found, alive, parting))
+    foreign = _is_foreign(found, now)
+    if foreign and resource.follow:
+        shared = shared._replace(base=resource.follow(found.base, found.last, now))
+    target = resource.fold(shared.base, shared.wants) if shared.wants else shared.base
+    if isinstance(target, Conflict):
+        raise BadInput(f"the claims to {resource.says} contradict each other", _by_hand(work.state, resource))
+    if foreign and not resource.follow and target != now:
+        if shared.wants:
+            work.state.save_shared(resource.file, json.dumps(shared.to_json()))
+        else:
+            work.state.forget_shared(resource.file)
+        return f"{resource.says} was changed to {_printed(now)} by somebody else, and stays so"
+    return (yield from _reach(work, resource, shared, now, target, before=found, back=True))
+
+
+def _reach(
+    work: Work, resource: Resource, shared: Shared, now: Value, target: Value, *, before: Shared | None, back: bool
+) -> Track[Failure | None]:
+    """Make it ``target``, and see that it is.
+
+    Where nobody wants it any more, a journal that cannot be written holds nothing back: by the file that is there, the
+    next one to come goes the same way. A full /run holds nothing back either, though then nobody sees that write on its
+    way. What is gone, and what was not there before, is not ours to make.
+    """
+    state, failure = work.state, None
+    shared = shared._replace(last=now, intent=None if target is None or target == now else (now, target))
+    if shared.wants:
+        _save(state, resource, shared, before)
+    if shared.intent is not None and target is not None:
+        if not shared.wants:
+            with suppress(OSError):
+                _save(state, resource, shared, before)
+        mark = state.in_flight_path(resource.lock)
+        code = yield Step(partial(resource.write, target), mark, unmarked=back)
+        now = yield from resource.read()
+        if now != target:
+            failure = (resource.failed or partial(_in_general, resource))(target, now, code)
+        if shared.wants or failure:
+            with suppress(OSError):  # the intent stays, and says as much
+                _save(state, resource, shared._replace(last=now, intent=None), shared)
+    if not shared.wants and not failure:
+        state.forget_shared(resource.file)
+    return failure
+
+
+def _expect_quiet(work: Work, resource: Resource) -> None:
+    """LibhookError while a write is on its way. A mark that is nobody's is removed."""
+    if is_locked(work.state.in_flight_path(resource.lock)):
+        raise LibhookError(f"{resource.says} does not answer: it is still being changed", _WEDGED)
+    work.state.remove("in-flight", resource.lock)
+
+
+def _load(state: State, resource: Resource) -> Shared | None:
+    """What the file says; None when there is none, or it is of another boot. BadInput when broken, or TooNew."""
+    text = state.read_shared(resource.file)
+    if text is None:
+        return None
+    try:
+        shared = Shared.from_json(json.loads(text))
+        if shared.resource != resource.name:
+            raise BadInput(f"it is of {shared.resource}")
+    except TooNew as error:
+        path = state.shared_path(resource.file)
+        raise TooNew(f"{path}: a later libhook wrote it, {error.message}", "install that one again") from None
+    except (ValueError, RecursionError, BadInput) as error:
+        reason = error.message if isinstance(error, BadInput) else str(error)
+        path = state.shared_path(resource.file)
+        raise BadInput(f"{path} is broken ({reason})", _by_hand(state, resource)) from None
+    boot = shared.boot
+    with suppress(LibhookError):  # /run is emptied at every boot: where nobody can say, it is of this one
+        boot = state.boot()
+    return shared if shared.boot == boot else None
+
+
+def _save(state: State, resource: Resource, shared: Shared, before: Shared | None) -> None:
+    if shared != before:
+        state.save_shared(resource.file, json.dumps(shared.to_json()))
+
+
+def _living(found: Shared, alive: Alive, parting: str) -> dict[str, str]:
+    return {uuid: want for uuid, want in found.wants.items() if uuid != parting and alive(uuid)}
+
+
+def _is_foreign(found: Shared, now: Value) -> bool:
+    """Whether somebody else has changed it since."""
+    return found.intent is None and now != found.last
+
+
+def _name(state: State, uuid: str) -> str:
+    with suppress(LibhookError):
+        if held := state.load(uuid):
+            return f"{held.name} ({uuid})"
+    return uuid
+
+
+def _by_hand(state: State, resource: Resource) -> str:
+    return f"make {resource.says} what it shall be by hand, then remove {state.shared_path(resource.file)}"
+
+
+def _printed(value: Value) -> str:
+    return "nothing" if value is None else f'"{value}"'
+
+
+def _in_general(resource: Resource, target: str, now: Value, code: int) -> Failure:
+    why = f" ({os.strerror(code)})" if code else ""
+    return Failure(f"{resource.says} is {_printed(now)} instead of {_printed(target)}{why}", "see the kernel's log")
+
+
+def _failure(work: Work, resource: Resource, error: Late | LibhookError | OSError) -> Failure:
+    if isinstance(error, LibhookError):
+        return Failure(error.message, error.hint)
+    if isinstance(error, OSError):
+        if error.errno == errno.ENOENT and not work.state.stands:
+            return Failure(f"{resource.says}: {work.state.missing}", "start the guest again")
+        return Failure(f"{resource.says}: the journal in {work.machine.state} cannot be written ({error.strerror})",
+                       "make room there")  # fmt: skip
+    if error.on_its_way:
+        return Failure(f"{resource.says} does not answer in time", _WEDGED)
+    return Failure(f"there is no time left for {resource.says}", "try again, or allow more with write_deadline")
