@@ -5,6 +5,7 @@ import errno
 import os
 
 _AUDIT_VIRT_RESOURCE = 2501
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _PRIORITY = {"info": 6, "warning": 4, "error": 3}
 
 
@@ -29,7 +30,11 @@ class Writing:
 
     def load(self, module: str) -> None:
         """See Kernel. Becomes modprobe, whose exit status is then the child's: any but 0 is failure."""
-        os.execve("/sbin/modprobe", ["modprobe", "--", module], {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+        os.execve("/sbin/modprobe", ["modprobe", "--", module], _ENVIRONMENT)
+
+    def unload(self, module: str) -> None:
+        """See Kernel. Becomes rmmod, which takes out this one and no other; ``modprobe -r`` also takes what it used."""
+        os.execve("/sbin/rmmod", ["rmmod", "--", module], _ENVIRONMENT)
 
     def record(self, text: str, success: bool) -> int:
         """See Kernel. No host name is passed: libaudit would look it up in the DNS."""

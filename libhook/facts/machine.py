@@ -22,7 +22,8 @@ class Descriptors(Protocol):
 
 
 class Kernel(Protocol):
-    """Each call may block for ever (a driver's remove, a module's init): call it in a child (effects/child.py)."""
+    """Each call may block for ever (a driver's remove, a module's init or exit): call it in a child
+    (effects/child.py)."""
 
     def write(self, path: str, value: str) -> None:
         """Write ``value`` to the attribute at ``path`` below /sys, in one write(2); OSError is the kernel's answer."""
@@ -32,6 +33,9 @@ class Kernel(Protocol):
 
     def load(self, module: str) -> None:
         """Load a module and what it needs; OSError when it cannot be had."""
+
+    def unload(self, module: str) -> None:
+        """Take out this module alone, by its name with ``_``; OSError when it is in use, not there, or built in."""
 
     def open_exclusively(self, node: str) -> None:
         """Open a block device as one who wants it alone, and close it; EBUSY when somebody has claimed it."""

@@ -79,6 +79,19 @@ class Resource(NamedTuple):
         return f"shared-{self.file}"
 
 
+def in_entries(state: State, key: str) -> Alive:
+    """For an action with this key. Who has an entry that cannot be read is taken for alive."""
+
+    def alive(uuid: str) -> bool:
+        try:
+            held = state.load(uuid)
+        except LibhookError:
+            return True
+        return held is not None and held.action(key) is not None
+
+    return alive
+
+
 def locked(work: Work, resources: Iterable[Resource]) -> AbstractContextManager[None]:
     """Hold the locks of all of these, after the guest's and its devices'. DeadlineExpired names the lock."""
     return work.state.locked([resource.lock for resource in resources], work.deadline)

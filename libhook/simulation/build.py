@@ -6,7 +6,7 @@ import tempfile
 
 from libhook.simulation import devices as functions
 from libhook.simulation import modules, processes, store, vfio
-from libhook.simulation.world import World, check, virtual_functions
+from libhook.simulation.world import Module, World, check, virtual_functions
 
 _FOLDERS = (
     "sys/bus/pci/devices", "sys/bus/pci/drivers", "sys/class", "sys/kernel/iommu_groups", "sys/module",
@@ -58,11 +58,18 @@ def _add_drivers(root: str, world: World) -> None:
     for driver in world.drivers:
         store.create(f"{root}/simulation/drivers/{driver.name}", store.to_json(driver._asdict()))
         by_module.setdefault(driver.module_name, []).append(driver.name)
-    for module, names in by_module.items():
-        store.create(f"{root}/simulation/modules/{module}", store.to_json({"drivers": names, "seconds": 0}))
+    said = {module.name: module for module in world.modules}
+    for name in by_module.keys() | said.keys():
+        module = said.get(name, Module(name))
+        known = {"drivers": by_module.get(name, []), "needs": module.needs, "users": module.users}
+        known |= {"built_in": module.built_in, "seconds": 0, "exit": 0}
+        store.create(f"{root}/simulation/modules/{name}", store.to_json(known))
     for driver in world.drivers:
         if driver.loaded:
             modules.register(root, driver.module_name, driver.name)
+    for name in by_module.keys() | said.keys():
+        if world.is_loaded(name):
+            modules.appear(root, name)
     folder = f"{root}/lib/modules/{os.uname().release}"
     os.makedirs(folder)
     store.create(f"{folder}/modules.alias", "".join(_aliases(world)))

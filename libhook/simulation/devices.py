@@ -120,6 +120,12 @@ def add_children(root: str, device: dict[str, Any]) -> None:
             store.create(f"{folder}/uevent", f"DEVNAME={node}\n")
 
 
+def numbers(root: str, device: dict[str, Any]) -> set[str]:
+    """Of the nodes of what a host driver makes of it: ``c 226:0``."""
+    nodes = (f"{_NODE_FOLDERS.get(kind, '')}{name}" for kind, name in device["children"] if kind in _MAJORS)
+    return {store.read(f"{root}/dev/{node}") for node in nodes if os.path.lexists(f"{root}/dev/{node}")}
+
+
 def remove_children(root: str, device: dict[str, Any]) -> None:
     """They go with the driver; who has a node open keeps it open."""
     from libhook.simulation import processes

@@ -27,7 +27,8 @@ class Fault(NamedTuple):
     """At the ``nth`` call that looks like ``call`` something goes wrong; at every one when ``nth`` is 0.
 
     ``call`` is a shell pattern over ``write PATH VALUE`` (a line feed to clear an override is no value),
-    ``load MODULE`` and ``record TEXT``. With neither ``error`` nor ``ignored`` the call is answered as ever.
+    ``load MODULE``, ``unload MODULE`` and ``record TEXT``. With neither ``error`` nor ``ignored`` the call is answered
+    as ever.
     """
 
     call: str
@@ -162,7 +163,7 @@ def _do(kernel: "SimulatedKernel", deeds: tuple[Deed, ...]) -> None:
             case "unload", [module]:
                 from libhook.simulation import modules
 
-                modules.unload(kernel, module)
+                modules.take_out(kernel, module)
             case "kill", ["writer"]:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "kill", ["parent"]:

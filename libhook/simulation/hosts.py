@@ -3,13 +3,14 @@
 
 from collections.abc import Callable
 
-from libhook.simulation.world import AUDIO, BRIDGE, NVME, VGA, Device, Driver, World
+from libhook.simulation.world import AUDIO, BRIDGE, NVME, VGA, Device, Driver, Module, World
 
 E1000E = Driver("e1000e", ids=("8086:10d3",))
 IGB = Driver("igb", ids=("8086:10c9",), sriov=True)
 IGBVF = Driver("igbvf", ids=("8086:10ca",))
 NVME_DRIVER = Driver("nvme", ids=("class:0108",))
 AMDGPU = Driver("amdgpu", ids=("1002:73bf",))
+NVIDIA = Driver("nvidia", ids=("10de:2684",))
 HDA = Driver("snd_hda_intel", ids=("1002:ab28",))
 PCIEPORT = Driver("pcieport", ids=("class:0604",), kind="stub")
 
@@ -33,6 +34,22 @@ def workstation(remove: float = 0) -> World:
     )
     drivers = (E1000E, AMDGPU, HDA, NVME_DRIVER, PCIEPORT)
     return World(devices, tuple(driver._replace(remove=remove) for driver in drivers))
+
+
+def nvidia() -> World:
+    """A workstation whose GPU has four modules that need each other, and a second driver that is built in."""
+    base = workstation()
+    gpu = Device("0000:03:00.0", "nvidia", 14, VGA, "10de:2684", header=0x80, children=(("drm", "card0"),))
+    modules = (
+        Module("nvidia"),
+        Module("nvidia_modeset", needs=("nvidia",)),
+        Module("nvidia_drm", needs=("nvidia_modeset",)),
+        Module("nvidia_uvm", needs=("nvidia",)),
+        Module("i2c_nvidia_gpu", loaded=False),
+        Module("nvme", built_in=True),
+    )
+    devices = tuple(gpu if device.address == gpu.address else device for device in base.devices)
+    return base._replace(devices=devices, drivers=(*base.drivers, NVIDIA), modules=modules)
 
 
 def sriov(vfs: int = 4) -> World:
@@ -62,6 +79,7 @@ def many(count: int = 64, remove: float = 0.1, vfio_loaded: bool = False) -> Wor
 HOSTS: dict[str, Callable[[], World]] = {
     "nic": nic,
     "workstation": workstation,
+    "nvidia": nvidia,
     "sriov": sriov,
     "bridge_group": bridge_group,
     "many": many,

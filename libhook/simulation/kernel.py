@@ -77,6 +77,12 @@ class SimulatedKernel(Answers):
 
         self._answer(f"load {module}", lambda: modules.load(self, module))
 
+    def unload(self, module: str) -> None:
+        """What rmmod does, with delete_module(2)'s own answers, which rmmod makes one of."""
+        from libhook.simulation import modules
+
+        self._answer(f"unload {module}", lambda: modules.unload(self, module))
+
     def record(self, text: str, success: bool) -> int:
         """Append to var/log/audit.jsonl; the serial number, or what a fault says instead."""
         if not os.path.lexists(f"{self.root}/simulation/faults"):

@@ -1,44 +1,123 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Modules: what is there to be loaded, and what loading one does."""
+"""Modules: what is there to be loaded, and what loading one does, and taking one out."""
 
 import errno
 import os
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from libhook.simulation import store
+from libhook.simulation import devices, store, vfio
+from libhook.simulation.answers import refuse
+from libhook.simulation.processes import have_open
 
 if TYPE_CHECKING:
     from libhook.simulation.kernel import SimulatedKernel
 
 
 def load(kernel: "SimulatedKernel", module: str) -> None:
-    """modprobe: ``-`` and ``_`` are one. A second load of a module waits for the first."""
+    """modprobe: ``-`` and ``_`` are one, and what it needs comes first.
+
+    A second load of a module waits for the first.
+    """
     name, root = module.replace("-", "_"), kernel.root
     known = store.load(root, "modules", name)
     if known is None:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), module)
+    for needed in known["needs"]:
+        load(kernel, needed)
     with store.Lock(root, f"module-{name}"):
         if os.path.isdir(f"{root}/sys/module/{name}"):
             return
         time.sleep(known["seconds"])
         for driver in known["drivers"]:
             register(root, name, driver)
+        appear(root, name)
+        for driver in known["drivers"]:
             _attach(kernel, driver)
 
 
 def unload(kernel: "SimulatedKernel", module: str) -> None:
-    """rmmod: driver_detach() takes each device off it first, and waits for who has one open."""
+    """delete_module(), which never waits for who uses it: it fails, or the module's exit runs, however long that takes.
+
+    The exit unregisters the drivers, and driver_detach() takes each device off them.
+    """
+    name, root = module.replace("-", "_"), kernel.root
+    known, folder = store.load(root, "modules", name), f"{root}/sys/module/{name}"
+    if known is None or not os.path.lexists(f"{folder}/initstate"):
+        raise refuse(errno.ENOENT, module)
+    if os.listdir(f"{folder}/holders"):
+        raise refuse(errno.EAGAIN, module)
+    if store.read(f"{folder}/initstate") != "live\n":
+        raise refuse(errno.EBUSY, module)
+    if users(root, name):
+        count(root, name)
+        raise refuse(errno.EAGAIN, module)
+    with store.Lock(root, f"module-{name}"):
+        if os.path.isdir(folder):
+            store.replace(root, f"{folder}/initstate", "going\n")
+            _exit(kernel, name, known)
+
+
+def take_out(kernel: "SimulatedKernel", module: str) -> None:
+    """Somebody else does; whether he succeeds is his problem."""
+    with suppress(OSError):
+        unload(kernel, module)
+
+
+def _exit(kernel: "SimulatedKernel", name: str, known: dict[str, Any]) -> None:
     import shutil  # which loading a module, timed by the benchmark, need not wait for
 
-    name, root = module.replace("-", "_"), kernel.root
-    known = store.load(root, "modules", name)
-    for driver in known["drivers"] if known and os.path.isdir(f"{root}/sys/module/{name}") else ():
+    root = kernel.root
+    for driver in known["drivers"]:
         for address in os.listdir(f"{root}/simulation/bound"):
             if store.bound(root, address) == driver:
                 kernel.write_unharmed(f"bus/pci/drivers/{driver}/unbind", address)
         shutil.rmtree(f"{root}/sys/bus/pci/drivers/{driver}")
+    time.sleep(known["exit"])
     shutil.rmtree(f"{root}/sys/module/{name}", ignore_errors=True)
+    for needed in known["needs"]:
+        store.unlink(f"{root}/sys/module/{needed}/holders/{name}")
+        count(root, needed)
+
+
+def users(root: str, name: str) -> int:
+    """How many use it: other modules, who has a node of its drivers' devices open, and what else there is."""
+    known = store.load(root, "modules", name) or {}
+    nodes = 0
+    for address in os.listdir(f"{root}/simulation/bound"):
+        device = store.load(root, "devices", address)
+        if device and store.bound(root, address) in known["drivers"]:
+            nodes += vfio.opened(root, address, device["group"]) + have_open(root, devices.numbers(root, device))
+    return int(known["users"]) + len(os.listdir(f"{root}/sys/module/{name}/holders")) + nodes
+
+
+def use(root: str, name: str, users: int) -> None:
+    """So many have it in use from now on, besides what can be seen."""
+    store.save(root, "modules", name, (store.load(root, "modules", name) or {}) | {"users": users})
+    count(root, name)
+
+
+def count(root: str, name: str) -> None:
+    """Have ``refcnt`` say it; who opens and closes nodes does not ask for that."""
+    if os.path.lexists(f"{root}/sys/module/{name}/refcnt"):
+        store.replace(root, f"{root}/sys/module/{name}/refcnt", f"{users(root, name)}\n")
+
+
+def appear(root: str, name: str) -> None:
+    """mod_sysfs_setup(). One that is built in has neither a state nor a count."""
+    known = store.load(root, "modules", name) or {}
+    folder = f"{root}/sys/module/{name}"
+    if known["built_in"]:
+        os.makedirs(folder, exist_ok=True)
+        return
+    os.makedirs(f"{folder}/holders", exist_ok=True)
+    for needed in known["needs"]:
+        os.makedirs(f"{root}/sys/module/{needed}/holders", exist_ok=True)
+        store.link(f"../../{name}", f"{root}/sys/module/{needed}/holders/{name}")
+        count(root, needed)
+    store.create(f"{folder}/refcnt", f"{users(root, name)}\n")
+    store.create(f"{folder}/initstate", "live\n")
 
 
 def register(root: str, module: str, driver: str) -> None:

@@ -3,7 +3,7 @@
 
 simulation/devices/ADDRESS   a device's ids, group, matching drivers, and how it behaves (JSON)
 simulation/drivers/NAME      a driver's kind and how long it takes (JSON)
-simulation/modules/NAME      the drivers that a module brings (JSON)
+simulation/modules/NAME      a module's drivers, what it needs, and how it behaves (JSON)
 simulation/bound/ADDRESS     link that names the driver: the kernel's dev->driver
 simulation/overridden/       an entry for each device with a driver_override
 simulation/owners/GROUP      who claimed the group's DMA: a process and the devices it has open

@@ -41,6 +41,20 @@ class Driver(NamedTuple):
         return device.ids in self.ids or f"class:{device.class_[:4]}" in self.ids
 
 
+class Module(NamedTuple):
+    """A module of which more is to be said than which drivers it brings, or that brings none."""
+
+    name: str
+    needs: tuple[str, ...] = ()
+    """The modules that it uses: while it is loaded they are too, and cannot be taken out."""
+    loaded: bool = True
+    """Of one without drivers; otherwise they say it."""
+    users: int = 0
+    """What has it in use and is no file that is open, nor another module: fbcon, say."""
+    built_in: bool = False
+    """Part of the kernel, with its drivers."""
+
+
 class Device(NamedTuple):
     """One PCI function. Only the address must be said."""
 
@@ -83,6 +97,7 @@ class World(NamedTuple):
     """Variant drivers and the ids they are for: (("mlx5_vfio_pci", "15b3:101e"),)."""
     vfio_loaded: bool = False
     """Whether vfio-pci is there; on a stock host nobody has loaded it yet."""
+    modules: tuple[Module, ...] = ()
 
     def complete(self) -> "World":
         """With the VFs that ``numvfs`` promises, a number for each group, and the vfio drivers."""
@@ -100,6 +115,11 @@ class World(NamedTuple):
         names = ("vfio-pci", *(name for name, _ in self.variants))
         vfio = (Driver(name, kind="vfio", loaded=self.vfio_loaded) for name in names if name not in known)
         return self._replace(devices=tuple(devices), drivers=(*self.drivers, *vfio))
+
+    def is_loaded(self, module: str) -> bool:
+        """Whether a module is there in the beginning."""
+        brought = [driver.loaded for driver in self.drivers if driver.module_name == module]
+        return any(brought) if brought else any(one.loaded for one in self.modules if one.name == module)
 
 
 class Impossible(LibhookError):
@@ -173,3 +193,7 @@ def _wrong_relations(world: World) -> Iterable[str]:
             yield f"{device.address} is not among the {pf.numvfs} VFs of {device.physfn}"
         elif device.totalvfs:
             yield f"{device.address} is a VF and a PF"
+    for module in world.modules:
+        for needed in module.needs if world.is_loaded(module.name) else ():
+            if not world.is_loaded(needed):
+                yield f"the module {module.name} is loaded without {needed}, which it needs"

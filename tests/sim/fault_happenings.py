@@ -143,7 +143,7 @@ def replace(ids: str, host: Host) -> None:
 
 def unload(driver: str, host: Host) -> None:
     """``rmmod``."""
-    modules.unload(SimulatedKernel(host.root, by="administrator"), driver)
+    modules.take_out(SimulatedKernel(host.root, by="administrator"), driver)
 
 
 def load(driver: str, host: Host) -> None:

@@ -130,7 +130,7 @@ def test_only_the_log_needs_structlog() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_no_shell(name: str) -> None:
-    """Nothing is run but modprobe, by exec; and by the doctor the hook itself, as libvirtd does."""
+    """Nothing is run but modprobe and rmmod, by exec; and by the doctor the hook itself, as libvirtd does."""
     may = {"subprocess"} if name == "command/installation.py" else set()
     assert {module.split(".")[0] for module in _imports(name)} & {"subprocess", "shlex", "pickle"} == may
 

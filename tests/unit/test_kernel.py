@@ -91,6 +91,16 @@ def test_a_module_that_is_not_there_cannot_be_loaded() -> None:
     assert started.result() != 0
 
 
+def test_a_module_that_is_not_there_cannot_be_taken_out() -> None:
+    """The child becomes rmmod, for this one module."""
+    started = child.spawn(lambda: KERNEL.unload("libhook_no_such_module"))
+    assert child.ended([started], Deadline.after(30))
+    assert started.result() != 0
+    with mock.patch("os.execve") as become:
+        KERNEL.unload("nvidia_drm")
+    become.assert_called_once_with("/sbin/rmmod", ["rmmod", "--", "nvidia_drm"], mock.ANY)
+
+
 def test_a_disk_is_opened_and_closed_again(tmp_path: Path) -> None:
     """Nothing is left open, and one that is missing says so."""
     (tmp_path / "disk").touch()

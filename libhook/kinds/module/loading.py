@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Kernel modules: one is loaded so that its driver can take a device."""
+"""A module is loaded so that its driver can take a device."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from libhook.effects.tracks import Late, Step, Track, run
-from libhook.errors import BadInput
-from libhook.facts.entry import Held
-from libhook.facts.plan import Action, Stays, Warn
-from libhook.kinds.kind import Failure, Kind, Outcome, Work
+from libhook.kinds.kind import Failure, Outcome, Work
 from libhook.look import sysfs
 
 NAME = "module"
@@ -79,11 +76,6 @@ class Load(NamedTuple):
         return {"action": "load", "driver": self.driver}
 
 
-def read(value: Mapping[str, Any]) -> Load:
-    """See Kind. None is journalled."""
-    raise BadInput(f"not an action on a module: {sorted(value)}")
-
-
 def carry_out(work: Work, loads: Sequence[Load]) -> list[Outcome]:
     """See Kind."""
     failures = run((_load(work, load) for load in loads), work.deadline)
@@ -102,11 +94,3 @@ def _load(work: Work, load: Load) -> Track[Failure | None]:
     if code or sysfs.driver_name(work.machine, load.driver) is None:
         return Failure(f"the driver {load.driver} cannot be loaded", f"see what modprobe {module} says")
     return None
-
-
-def way_back(_work: Work, _held: Held, _actions: Sequence[Action]) -> Iterator[Action | Stays | Warn]:
-    """See Kind. None is undone."""
-    yield from ()
-
-
-KIND = Kind(NAME, read, lambda config: config.write_deadline, carry_out, way_back)

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Kernel modules.
+
+loading.py     one is loaded so that its driver can take a device
+unloading.py   one is out while any guest needs it to be
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from libhook.kinds.kind import Kind, Outcome, Work
+from libhook.kinds.module import loading, unloading
+from libhook.kinds.module.loading import NAME, Load
+from libhook.kinds.module.unloading import BUILT_IN, LOADED, OUT, Out, out, read, resource, state_of, way_back
+
+
+def carry_out(work: Work, actions: Sequence[Load | Out]) -> list[Outcome]:
+    """See Kind."""
+    outcomes: list[Outcome] = []
+    for taken_out, together in groupby(actions, key=lambda action: isinstance(action, Out)):
+        batch = list(together)
+        if taken_out:
+            outcomes += unloading.carry_out(work, [action for action in batch if isinstance(action, Out)])
+        else:
+            outcomes += loading.carry_out(work, [action for action in batch if isinstance(action, Load)])
+    return outcomes
+
+
+KIND = Kind(NAME, read, lambda config: config.write_deadline, carry_out, way_back)
+__all__ = ["BUILT_IN", "KIND", "LOADED", "OUT", "Load", "Out", "carry_out", "out", "resource", "state_of", "way_back"]

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A module is out of the kernel while any guest needs it to be, and comes back after the last of them.
+
+For drivers that never let go of a device in use: an unbind that has begun cannot be taken back, and never ends. Taking
+out the module fails at once while anything uses it, and has changed nothing then (delete_module() in the kernel's
+module/main.c). What can hang is the module's own exit, after that.
+
+A module is taken out by rmmod, alone. What it needed stays, and what needs it must go first: the actions come in that
+order, and go back in the other. It comes back by modprobe, if it was loaded before the first guest. Its parameters are
+then what modprobe.d says.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from libhook.effects import tracks
+from libhook.effects.tracks import Track
+from libhook.errors import BadInput, LibhookError, printable
+from libhook.facts.host import is_driver_name
+from libhook.facts.machine import Machine
+from libhook.facts.shared import Value
+from libhook.kinds import claims
+from libhook.kinds.claims import Resource
+from libhook.kinds.kind import Failure, Outcome, Work
+from libhook.kinds.module.loading import NAME
+
+OUT, LOADED, BUILT_IN = "out", "loaded", "built in"
+"""How a module can be. One that is just being loaded, or taken out, still counts as loaded."""
+
+
+class Out(NamedTuple):
+    """Take a module out of the kernel, or give it back."""
+
+    module: str
+    """As in /sys/module: with ``_`` for each ``-`` (``out`` makes it so)."""
+    why: str = ""
+    needs: tuple[str, ...] = ()
+    """States that must be there before."""
+    back: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Of action."""
+        return NAME
+
+    @property
+    def key(self) -> str:
+        """``module nvidia``."""
+        return f"module {self.module}"
+
+    @property
+    def subject(self) -> str:
+        """As a message names it."""
+        return f"the module {self.module}"
+
+    @property
+    def provides(self) -> tuple[str, ...]:
+        """States that are there once it is done."""
+        return () if self.back else (f"{self.key} out",)
+
+    @property
+    def ours(self) -> bool:
+        """libvirt takes out no module."""
+        return True
+
+    @property
+    def is_undone(self) -> bool:
+        """By the last guest."""
+        return True
+
+    @property
+    def summary(self) -> str:
+        """See Action."""
+        return "given back" if self.back else "taken out"
+
+    def describe(self) -> tuple[str, ...]:
+        """A line of what and why, then what is run."""
+        if self.back:
+            return (
+                f"give {self.subject} back, if it was loaded and no other guest needs it out",
+                f"  modprobe {self.module}",
+            )
+        return (printable(f"take {self.subject} out{f' ({self.why})' if self.why else ''}"), f"  rmmod {self.module}")
+
+    def to_json(self) -> dict[str, Any]:
+        """For the journal."""
+        return {"kind": NAME, "out": self.module, "why": self.why}
+
+    def show(self) -> dict[str, Any]:
+        """For ``plan --json``."""
+        return {"action": NAME, "module": self.module, "out": not self.back, "why": self.why}
+
+
+def out(module: str, why: str = "", needs: tuple[str, ...] = ()) -> Out:
+    """Take this module out, whichever way its name is written. BadInput for what is no name, and for vfio's.
+
+    Other guests run by those, and this one is about to.
+    """
+    if not is_driver_name(module):
+        raise BadInput(f'"{module}" is no name of a module', "it has up to 63 letters, digits, _ and -")
+    if "vfio" in module.lower():
+        raise BadInput(f"the module {module} is one of vfio's", "guests run by it: leave it where it is")
+    return Out(module.replace("-", "_"), why, needs)
+
+
+def read(value: Mapping[str, Any]) -> Out:
+    """From the journal, field by field: what it names is taken out by root."""
+    match value:
+        case {"out": str(module), "why": str(why)}:
+            return out(module, why)
+    raise BadInput("not a module that is out")
+
+
+def carry_out(work: Work, actions: Sequence[Out]) -> list[Outcome]:
+    """One after the other, in this order: a module cannot go before those that need it.
+
+    Where one cannot be taken out, no more are: the guest is refused. What comes back does so whatever happens.
+    """
+    resources = [resource(work.machine, action.module) for action in actions]
+    try:
+        with claims.locked(work, resources):
+            (outcomes,) = tracks.run([_lane(work, actions, resources)], work.deadline)
+    except LibhookError as error:
+        return [Outcome(action, Failure(error.message, error.hint), 0.0) for action in actions]
+    return outcomes
+
+
+def way_back(_work: Work, _held: object, actions: Sequence[Out]) -> Iterator[Out]:
+    """In the other order: what a module needs is there first. Whether there is anything to do, the claims say."""
+    for action in reversed(actions):
+        yield Out(action.module, "give back", back=True)
+
+
+def resource(machine: Machine, module: str) -> Resource:
+    """The module as a thing that guests share."""
+    return Resource(
+        name=f"{NAME}-{module}",
+        says=f"the module {module}",
+        read=claims.at_once(partial(state_of, machine, module)),
+        write=partial(_write, machine, module),
+        fold=_fold,
+        failed=partial(_failed, machine, module),
+    )
+
+
+def state_of(machine: Machine, module: str) -> str:
+    """How it is now. Only what can be loaded has an ``initstate``; what is built in has a folder at most."""
+    folder = f"{machine.sys}/module/{module}"
+    if not os.path.isdir(folder):
+        return OUT
+    return LOADED if os.path.exists(f"{folder}/initstate") else BUILT_IN
+
+
+def _lane(work: Work, actions: Sequence[Out], resources: Sequence[Resource]) -> Track[list[Outcome]]:
+    outcomes: list[Outcome] = []
+    stopped = ""
+    for action, one in zip(actions, resources, strict=True):
+        begun = time.monotonic()
+        result: Failure | str | None
+        alive = claims.in_entries(work.state, action.key)
+        if stopped:
+            result = Failure(f"{action.subject} was not reached: {stopped} is in the way", "see what is said of that")
+        elif action.back:
+            result = yield from claims.release(work, one, alive)
+        else:
+            result = yield from claims.acquire(work, one, OUT, alive)
+        told = {"left": result} if isinstance(result, str) else {}
+        failure = result if isinstance(result, Failure) else None
+        outcomes.append(Outcome(action, failure, (time.monotonic() - begun) * 1000, told))
+        if failure and not stopped and not (action.back and work.deadline.left):
+            stopped = action.subject
+    return outcomes
+
+
+def _write(machine: Machine, module: str, value: str) -> None:
+    if value == OUT:
+        machine.kernel.unload(module)
+    else:
+        machine.kernel.load(module)
+
+
+def _fold(_base: Value, _wants: Mapping[str, str]) -> Value:
+    """Out while any guest needs it: none can want anything else."""
+    return OUT
+
+
+def _failed(machine: Machine, module: str, target: str, now: Value, _code: int) -> Failure:
+    """rmmod and modprobe say no more than that they failed; /sys has the reason, if it still holds."""
+    if target != OUT:
+        return Failure(f"the module {module} cannot be loaded again", f"see what modprobe {module} says")
+    if now == BUILT_IN:
+        return Failure(f"the module {module} is built into the kernel", "it cannot be taken out: do without that")
+    folder = f"{machine.sys}/module/{module}"
+    if holders := sorted(_entries(f"{folder}/holders")):
+        return Failure(f"the module {module} is in use by {', '.join(holders)}", "have those taken out before it")
+    if _text(f"{folder}/refcnt") not in ("", "0"):
+        return Failure(f"the module {module} is in use", "stop what uses it, then try again")
+    return Failure(f"the module {module} cannot be taken out", f"see what rmmod {module} says")
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

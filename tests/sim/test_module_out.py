@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Guests that need modules out of the kernel: they are while any does, and come back as they were."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import crash
+import pytest
+from cases import GPU
+from scenario import Host, reap
+
+from libhook.effects.child import Deadline
+from libhook.facts.config import Config
+from libhook.facts.entry import Held, Process
+from libhook.facts.plan import Action
+from libhook.kinds import module, registry
+from libhook.kinds.kind import Failure, Outcome, Work
+from libhook.kinds.module import Load, Out
+from libhook.simulation import hosts, modules, processes
+from libhook.simulation.faults import Fault, heal, hold, inject, let_go
+from libhook.story.session import make_state
+
+STACK = ("nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia")
+A, B = (f"{name * 8}-0000-0000-0000-000000000000" for name in "ab")
+
+
+def _name(outcome: Outcome) -> str:
+    assert isinstance(outcome.action, Out)
+    return outcome.action.module
+
+
+class Desk:
+    """A host with such a GPU, and the entries of its guests."""
+
+    def __init__(self, root: str) -> None:
+        self.host = Host(root, hosts.nvidia())
+        self.seconds = 5.0
+        make_state(self.host.machine)
+        self.before = self.modules()
+
+    def modules(self) -> set[str]:
+        """What is loaded."""
+        return {path.parent.name for path in Path(self.host.root, "sys/module").glob("*/initstate")}
+
+    def begin(self, guest: str, *names: str) -> list[Failure]:
+        """A guest has them taken out."""
+        actions = [module.out(name) for name in names]
+        self.enter(guest, *actions)
+        return self.failures(module.carry_out(self._work(guest), actions))
+
+    def enter(self, guest: str, *actions: Action) -> None:
+        """Its journal entry names these, and no others."""
+        state = self.host.state
+        state.save(Held(guest, "win11", "kvm", "started", state.boot(), Process(1, 1), actions=actions))
+
+    def end(self, guest: str, *names: str) -> list[Outcome]:
+        """The way back; what failed stays in the entry."""
+        work = self._work(guest)
+        back = list(module.way_back(work, None, [module.out(name) for name in names]))
+        outcomes = module.carry_out(work, back)
+        left = [module.out(_name(outcome)) for outcome in outcomes if outcome.failure]
+        if left:
+            self.enter(guest, *left)
+        else:
+            self.host.state.forget(guest)
+        return outcomes
+
+    def _work(self, guest: str) -> Work:
+        return Work(self.host.machine, self.host.state, Deadline.after(self.seconds), Config(), guest)
+
+    @staticmethod
+    def failures(outcomes: list[Outcome]) -> list[Failure]:
+        """What did not succeed."""
+        return [outcome.failure for outcome in outcomes if outcome.failure]
+
+    def wrong(self) -> list[object]:
+        """What is not as it began."""
+        reap(5)
+        self.host.state.remove_unused_locks()
+        missing: list[Any] = sorted(self.before ^ self.modules())
+        return missing + self.host.changed + self.host.leftovers
+
+
+def test_a_stack_goes_in_order_and_comes_back(root: str) -> None:
+    """The device has no driver meanwhile; the modules that the list does not name stay where they are."""
+    desk = Desk(root)
+    assert desk.begin(A, *STACK) == []
+    assert (desk.before - desk.modules(), desk.host.driver(GPU)) == ({*STACK}, "none")
+    ended = desk.end(A, *STACK)
+    assert [(_name(one), one.failure, one.told) for one in ended] == [(m, None, {}) for m in reversed(STACK)]
+    assert desk.host.driver(GPU) == "nvidia"
+    assert desk.wrong() == []
+
+
+@pytest.mark.parametrize("ends", [(A, B), (B, A)])
+def test_it_is_out_until_the_last_guest_has_ended(root: str, ends: tuple[str, str]) -> None:
+    """Whoever ends first."""
+    desk = Desk(root)
+    assert (desk.begin(A, "nvidia-uvm"), desk.begin(B, "nvidia_uvm")) == ([], [])
+    assert desk.failures(desk.end(ends[0], "nvidia_uvm")) == []
+    assert "nvidia_uvm" not in desk.modules()
+    assert desk.failures(desk.end(ends[1], "nvidia_uvm")) == []
+    assert desk.wrong() == []
+
+
+@pytest.mark.parametrize("left", [(), ("nvidia_drm",)], ids=["nothing", "another"])
+def test_a_claim_counts_while_the_entry_names_the_module(root: str, left: tuple[str, ...]) -> None:
+    """What somebody removed from the journal holds no module out for ever."""
+    desk = Desk(root)
+    assert (desk.begin(A, "nvidia_uvm"), desk.begin(B, "nvidia_uvm")) == ([], [])
+    desk.enter(A, *map(module.out, left))
+    assert desk.failures(desk.end(B, "nvidia_uvm")) == []
+    desk.host.state.forget(A)
+    assert desk.wrong() == []
+
+
+def test_a_claim_counts_where_the_entry_cannot_be_read(root: str) -> None:
+    """Nobody knows whether that guest lives."""
+    desk = Desk(root)
+    assert (desk.begin(A, "nvidia_uvm"), desk.begin(B, "nvidia_uvm")) == ([], [])
+    entry = Path(desk.host.machine.state, "domains", f"{A}.json")
+    before = entry.read_text()
+    entry.write_text("broken")
+    assert desk.failures(desk.end(B, "nvidia_uvm")) == []
+    assert "nvidia_uvm" not in desk.modules()
+    entry.write_text(before)
+    assert desk.failures(desk.end(A, "nvidia_uvm")) == []
+    assert desk.wrong() == []
+
+
+def test_a_batch_may_load_and_take_out(root: str) -> None:
+    """In the order of the plan."""
+    desk = Desk(root)
+    actions: list[Action] = [Load("vfio-pci"), Load("i2c_nvidia_gpu"), module.out("nvidia_uvm")]
+    desk.enter(A, actions[2])
+    outcomes = registry.carry_out(desk._work(A), actions)
+    assert [outcome.action for outcome in outcomes] == actions
+    assert [one.reason for one in desk.failures(outcomes)] == ["the driver i2c_nvidia_gpu cannot be loaded"]
+    held = desk.host.state.load(A)
+    assert held
+    assert held.actions == (module.out("nvidia_uvm"),)
+    back = [action for action in registry.way_back(desk._work(A), held) if isinstance(action, Out)]
+    assert desk.failures(registry.go_back(desk._work(A), back)) == []
+    assert "nvidia_uvm" in desk.modules()
+
+
+def test_what_was_not_loaded_is_not_loaded_in_the_end(root: str) -> None:
+    """Nothing is run, neither at the beginning nor at the end; also for a module that this host has not."""
+    desk = Desk(root)
+    inject(root, Fault("*load *", error="EIO"))
+    assert desk.begin(A, "i2c_nvidia_gpu", "nouveau") == []
+    assert desk.failures(desk.end(A, "i2c_nvidia_gpu", "nouveau")) == []
+    assert desk.wrong() == []
+
+
+def test_what_others_need_is_refused_with_their_names(root: str) -> None:
+    """And no other module of the list is touched: the guest is refused."""
+    desk = Desk(root)
+    failures = desk.begin(A, "nvidia", "nvidia_drm")
+    assert failures == [
+        Failure("the module nvidia is in use by nvidia_modeset, nvidia_uvm", "have those taken out before it"),
+        Failure("the module nvidia_drm was not reached: the module nvidia is in the way", "see what is said of that"),
+    ]
+    assert (desk.modules(), desk.host.driver(GPU)) == (desk.before, "nvidia")
+    assert desk.failures(desk.end(A, "nvidia", "nvidia_drm")) == []
+    assert desk.wrong() == []
+
+
+@pytest.mark.parametrize("by", ["a console", "Xorg"])
+def test_what_is_in_use_is_refused_and_unchanged(root: str, by: str) -> None:
+    """By a process, or by what has none."""
+    desk = Desk(root)
+    assert desk.begin(A, *STACK[:-1]) == []
+    if by == "Xorg":
+        processes.open_file(root, processes.spawn(root, "Xorg"), "/dev/dri/card0")
+    else:
+        modules.use(root, "nvidia", 1)
+    assert desk.begin(B, "nvidia") == [Failure("the module nvidia is in use", "stop what uses it, then try again")]
+    assert desk.host.driver(GPU) == "nvidia"
+    assert desk.failures([*desk.end(B, "nvidia"), *desk.end(A, *STACK[:-1])]) == []
+    assert desk.wrong() == []
+
+
+def test_what_is_built_in_is_said_as_that(root: str) -> None:
+    """There is nothing to stop."""
+    desk = Desk(root)
+    assert [failure.reason for failure in desk.begin(A, "nvme")] == ["the module nvme is built into the kernel"]
+    assert desk.failures(desk.end(A, "nvme")) == []
+    assert desk.wrong() == []
+
+
+def test_one_that_fails_for_no_reason_to_be_seen(root: str) -> None:
+    """What rmmod, or modprobe, says by hand is what helps; what comes back later is tried again."""
+    desk = Desk(root)
+    inject(root, Fault("unload nvidia_uvm", error="EPERM"), Fault("load nvidia_uvm", error="ENOEXEC"))
+    cannot = Failure("the module nvidia_uvm cannot be taken out", "see what rmmod nvidia_uvm says")
+    assert desk.begin(A, "nvidia_uvm") == [cannot]
+    assert desk.begin(A, "nvidia_uvm") == []
+    assert desk.failures(desk.end(A, "nvidia_uvm")) == [
+        Failure("the module nvidia_uvm cannot be loaded again", "see what modprobe nvidia_uvm says")
+    ]
+    assert desk.failures(desk.end(A, "nvidia_uvm")) == []
+    assert desk.wrong() == []
+
+
+def test_one_that_does_not_come_back_keeps_no_other(root: str) -> None:
+    """Each is tried, and each failure is told."""
+    desk = Desk(root)
+    desk.begin(A, "nvidia_uvm", "nvidia_drm")
+    inject(root, Fault("load nvidia_drm", error="EIO"))
+    assert [one.reason for one in desk.failures(desk.end(A, "nvidia_uvm", "nvidia_drm"))] == [
+        "the module nvidia_drm cannot be loaded again"
+    ]
+    assert "nvidia_uvm" in desk.modules()
+    held = desk.host.state.load(A)
+    assert held
+    assert held.actions == (module.out("nvidia_drm"),)
+    assert desk.failures(desk.end(A, "nvidia_drm")) == []
+    assert desk.wrong() == []
+
+
+def test_one_that_somebody_loads_meanwhile_is_left_alone(root: str) -> None:
+    """Where it was out before, that is somebody's will, and is said; where it was loaded, all is well."""
+    desk = Desk(root)
+    desk.begin(A, "i2c_nvidia_gpu", "nvidia_uvm")
+    for name in ("i2c_nvidia_gpu", "nvidia_uvm"):
+        desk.host.machine.kernel.load(name)
+    ended = desk.end(A, "i2c_nvidia_gpu", "nvidia_uvm")
+    assert [(one.failure, one.told) for one in ended] == [
+        (None, {}),
+        (None, {"left": 'the module i2c_nvidia_gpu was changed to "loaded" by somebody else, and stays so'}),
+    ]
+    assert desk.wrong() == ["i2c_nvidia_gpu"]
+
+
+def test_an_exit_that_hangs_costs_one_refused_start(root: str) -> None:
+    """Nobody touches that module until it answers, and the next ones are not begun; then all comes back."""
+    desk = Desk(root)
+    desk.begin(A, *STACK[:-1])
+    hold(root, GPU)
+    desk.seconds = 0.3
+    began = time.monotonic()
+    failures = desk.begin(B, "nvidia", "e1000e")
+    assert time.monotonic() - began < 1.5
+    assert [failure.reason for failure in failures] == [
+        "the module nvidia does not answer in time",
+        "the module e1000e was not reached: the module nvidia is in the way",
+    ]
+    stuck = desk.failures(desk.end(B, "nvidia"))
+    assert stuck == [
+        Failure("the module nvidia does not answer: it is still being changed", "when it answers, run: libhook recover")
+    ]
+    let_go(root, GPU)
+    assert reap(5)
+    desk.seconds = 5
+    assert desk.failures([*desk.end(B, "nvidia", "e1000e"), *desk.end(A, *STACK[:-1])]) == []
+    assert desk.wrong() == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("verb", "victim"), [("unload", "parent"), ("load", "parent"), ("load", "writer")])
+def test_a_crash_in_the_middle_is_undone(root: str, verb: str, victim: str, when: str) -> None:
+    """The hook is killed while rmmod or modprobe is at work: whoever undoes the entry brings the modules back."""
+    desk = Desk(root)
+    crash.adopt_orphans()
+    if verb == "load":
+        assert desk.begin(A, *STACK) == []
+    else:
+        desk.enter(A, *map(module.out, STACK))
+    fault = Fault(f"{verb} nvidia_modeset")
+    deed = (("kill", victim),)
+    inject(root, fault._replace(before=deed) if when == "before" else fault._replace(after=deed))
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if verb == "unload":
+                desk.begin(A, *STACK)
+            else:
+                desk.end(A, *STACK)
+        finally:
+            os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status == (-9 if victim == "parent" else 0)
+    assert reap(5)
+    heal(root)
+    assert desk.failures(desk.end(A, *STACK)) == []
+    assert desk.wrong() == []
+
+
+def test_a_lock_that_is_not_free_fails_them_all(root: str) -> None:
+    """In time, and with the lock's name."""
+    desk = Desk(root)
+    desk.seconds = 0.1
+    with desk.host.state.locked(["shared-module-nvidia_uvm"], Deadline.after(1)):
+        failures = desk.begin(A, "nvidia_uvm", "nvidia_drm")
+    assert len(failures) == 2
+    assert all("shared-module-nvidia_uvm is not free" in failure.reason for failure in failures)
+    desk.seconds = 5
+    assert desk.failures(desk.end(A, "nvidia_uvm", "nvidia_drm")) == []
+    assert desk.wrong() == []
+
+
+def test_a_module_that_goes_while_its_reason_is_looked_for(root: str) -> None:
+    """What cannot be read any more is no reason."""
+    desk = Desk(root)
+    one = module.resource(desk.host.machine, "gone")
+    assert one.failed
+    assert one.failed(module.OUT, module.LOADED, 0).reason == "the module gone cannot be taken out"
+
+
+def test_devices_of_its_driver_are_driven_again(root: str) -> None:
+    """One that has an override by then goes where that says."""
+    desk = Desk(root)
+    desk.begin(A, *STACK)
+    desk.host.somebody_writes(f"bus/pci/devices/{GPU}/driver_override", "vfio-pci")
+    desk.host.machine.kernel.load("vfio_pci")
+    assert desk.failures(desk.end(A, *STACK)) == []
+    assert desk.host.driver(GPU) == "vfio-pci"
