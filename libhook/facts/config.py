@@ -20,10 +20,27 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _SWITCHES = ("dry_run", "bind_managed", "audit.required", "audit.extra")
 _SECONDS = ("write_deadline", "holder_wait")
-OF_KINDS: dict[str, Callable[[object], str]] = {}
+_MOST_SECONDS = 3600.0
+_LONGEST = 4096
+
+
+def _texts(value: object) -> str:
+    """Of a table: names, and a line of text or a whole number for each."""
+    if isinstance(value, dict) and all(type(one) is int or _is_line(one) for one in value.values()):
+        return ""
+    return 'a table of lines of text and whole numbers: "vm.swappiness" = 10'
+
+
+def _is_line(text: object) -> bool:
+    is_text = isinstance(text, str) and 0 < len(text) <= _LONGEST
+    return is_text and not any(character < " " and character != "\t" for character in str(text))
+
+
+OF_KINDS: dict[str, Callable[[object], str]] = {
+    # A kind that has settings adds its key.
+}
 """Settings that ask for actions of a kind (kinds/): what the value should have been, or "" when it is right."""
 _KNOWN = (*_CHOICES, *_SWITCHES, *_SECONDS, "driver", *OF_KINDS)
-_MOST_SECONDS = 3600.0
 
 
 Strictness = Literal["refuse", "warn", "off"]

@@ -27,6 +27,7 @@ The crash argument. All of this happens under the lock of the thing, so there is
 import errno
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -36,8 +37,9 @@ from libhook.effects.locks import is_locked
 from libhook.effects.state import State
 from libhook.effects.tracks import Late, Step, Track
 from libhook.errors import BadInput, LibhookError, TooNew
+from libhook.facts.plan import Action
 from libhook.facts.shared import Shared, Value, file_name
-from libhook.kinds.kind import Failure, Work
+from libhook.kinds.kind import Failure, Outcome, Work
 
 Alive = Callable[[str], bool]
 """Whether the guest of this UUID has a journal entry that names the action. True where that cannot be read."""
@@ -95,6 +97,20 @@ def in_entries(state: State, key: str) -> Alive:
 def locked(work: Work, resources: Iterable[Resource]) -> AbstractContextManager[None]:
     """Hold the locks of all of these, after the guest's and its devices'. DeadlineExpired names the lock."""
     return work.state.locked([resource.lock for resource in resources], work.deadline)
+
+
+def carry_out(work: Work, action: Action, resource: Resource, want: str | None) -> Track[Outcome]:
+    """Acquire for an action what it ``want``s, or release it (None); the outcome. Under its lock."""
+    begun, alive = time.monotonic(), in_entries(work.state, action.key)
+    result: Failure | str | None
+    if want is None:
+        result = yield from release(work, resource, alive)
+    else:
+        result = yield from acquire(work, resource, want, alive)
+    milliseconds = (time.monotonic() - begun) * 1000
+    if isinstance(result, Failure):
+        return Outcome(action, result, milliseconds)
+    return Outcome(action, None, milliseconds, {"left": result} if result else {})
 
 
 def acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[Failure | None]:

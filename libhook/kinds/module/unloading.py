@@ -11,7 +11,6 @@ then what modprobe.d says.
 """
 
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -158,19 +157,13 @@ def _lane(work: Work, actions: Sequence[Out], resources: Sequence[Resource]) -> 
     outcomes: list[Outcome] = []
     stopped = ""
     for action, one in zip(actions, resources, strict=True):
-        begun = time.monotonic()
-        result: Failure | str | None
-        alive = claims.in_entries(work.state, action.key)
         if stopped:
-            result = Failure(f"{action.subject} was not reached: {stopped} is in the way", "see what is said of that")
-        elif action.back:
-            result = yield from claims.release(work, one, alive)
-        else:
-            result = yield from claims.acquire(work, one, OUT, alive)
-        told = {"left": result} if isinstance(result, str) else {}
-        failure = result if isinstance(result, Failure) else None
-        outcomes.append(Outcome(action, failure, (time.monotonic() - begun) * 1000, told))
-        if failure and not stopped and not (action.back and work.deadline.left):
+            reason = f"{action.subject} was not reached: {stopped} is in the way"
+            outcomes.append(Outcome(action, Failure(reason, "see what is said of that"), 0.0))
+            continue
+        outcome = yield from claims.carry_out(work, action, one, None if action.back else OUT)
+        outcomes.append(outcome)
+        if outcome.failure and not (action.back and work.deadline.left):
             stopped = action.subject
     return outcomes
 
