@@ -37,7 +37,7 @@ def _is_line(text: object) -> bool:
 
 
 OF_KINDS: dict[str, Callable[[object], str]] = {
-    # A kind that has settings adds its key.
+    "values": _texts,
 }
 """Settings that ask for actions of a kind (kinds/): what the value should have been, or "" when it is right."""
 _KNOWN = (*_CHOICES, *_SWITCHES, *_SECONDS, "driver", *OF_KINDS)

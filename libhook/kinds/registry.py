@@ -10,10 +10,10 @@ from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
 from libhook.facts.host import Host
 from libhook.facts.plan import Action, Stays, Warn
-from libhook.kinds import module, pci
+from libhook.kinds import module, pci, value
 from libhook.kinds.kind import Kind, Outcome, Work
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (pci.KIND, module.KIND)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (pci.KIND, module.KIND, value.KIND)}
 
 
 def read(value: object) -> Action:

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A sysctl or sysfs file that has another value while a guest runs. Where two guests want one, they want the same.
+
+The settings name it by ``values``: a sysctl's name, as for sysctl(8), or the path of a file below /sys or /proc/sys.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from libhook.effects import tracks
+from libhook.errors import BadInput, LibhookError, printable
+from libhook.facts.config import Config
+from libhook.facts.entry import Held
+from libhook.facts.machine import Machine
+from libhook.facts.plan import Action, Refusal, Stays, Verdict, Warn
+from libhook.facts.situation import Situation
+from libhook.kinds import claims
+from libhook.kinds.claims import Resource
+from libhook.kinds.kind import Failure, Kind, Outcome, Work
+
+NAME = "value"
+_SETTING = "values"
+_LONGEST = 4096
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-:@+")
+
+
+class Value(NamedTuple):
+    """Give a file this value, or ``back`` what it had before the first guest that wanted it."""
+
+    path: str
+    value: str
+    back: bool = False
+
+    @property
+    def kind(self) -> str:
+        """See Action."""
+        return NAME
+
+    @property
+    def key(self) -> str:
+        """See Action."""
+        return f"{NAME} {self.path}"
+
+    @property
+    def subject(self) -> str:
+        """See Action."""
+        return self.path
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    @property
+    def provides(self) -> tuple[str, ...]:
+        """Nothing that another action waits for."""
+        return ()
+
+    @property
+    def ours(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def is_undone(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def summary(self) -> str:
+        """See Action."""
+        return printable(f'set to "{self.value}"')
+
+    def describe(self) -> tuple[str, ...]:
+        """See Action."""
+        if self.back:
+            return (f"give {self.path} its value back, if no other guest wants this one",)
+        return (printable(f'set {self.path} to "{self.value}"'),)
+
+    def to_json(self) -> dict[str, Any]:
+        """See Action."""
+        return {"kind": NAME, "path": self.path, "value": self.value}
+
+    def show(self) -> dict[str, Any]:
+        """See Action."""
+        return {"action": NAME, "path": self.path, "value": None if self.back else self.value}
+
+
+def path_of(name: str) -> str:
+    """The file of a sysctl, or the path itself. BadInput where it is neither.
+
+    As sysctl(8) reads it: in a name whose first separator is a dot, ``/`` and ``.`` change places.
+    """
+    path = name
+    if not name.startswith("/"):
+        dots, slashes = name.find("."), name.find("/")
+        swapped = dots >= 0 and (slashes < 0 or dots < slashes)
+        path = f"/proc/sys/{name.translate(str.maketrans('./', '/.')) if swapped else name}"
+    parts = path.split("/")[1:]
+    whole = path.startswith(("/sys/", "/proc/sys/")) and len(parts) > 2 + (parts[0] == "proc") and "" not in parts
+    if not whole or any(set(part) <= {"."} or not set(part) <= _PLAIN for part in parts):
+        raise BadInput(f'"{printable(name)}" is no sysctl, nor a file below /sys or /proc/sys')
+    return path
+
+
+def read(value: Mapping[str, Any]) -> Value:
+    """See Kind."""
+    match value:
+        case {"path": str(path), "value": str(text)} if path.startswith("/") and 0 < len(text) <= _LONGEST:
+            return Value(path_of(path), text)
+    raise BadInput("not a value of a file")
+
+
+def wanted(situation: Situation) -> Iterator[Verdict]:
+    """See Kind: the table ``values``, until it is journalled."""
+    done = {action.key for action in situation.held.actions} if situation.held else set[str]()
+    for name, text in situation.config.actions.get(_SETTING, {}).items():
+        try:
+            action = Value(path_of(name), str(text))
+        except BadInput as error:
+            yield Refusal("", error.message, f"correct {_SETTING} in /etc/libhook/config.toml")
+        else:
+            if action.key not in done:
+                yield action
+
+
+def carry_out(work: Work, values: Sequence[Value]) -> list[Outcome]:
+    """See Kind."""
+    resources = [_resource(work.machine, value.path) for value in values]
+    try:
+        with claims.locked(work, resources):
+            wants = (None if value.back else value.value for value in values)
+            lanes = (claims.carry_out(work, *each) for each in zip(values, resources, wants, strict=True))
+            return tracks.run(lanes, work.deadline)
+    except LibhookError as error:
+        return [Outcome(value, Failure(error.message, error.hint), 0.0) for value in values]
+
+
+def way_back(_work: Work, _held: Held, values: Sequence[Value]) -> Iterator[Action | Stays | Warn]:
+    """See Kind. What the value was, and whether another guest wants this one, the claims know."""
+    yield from (value._replace(back=True) for value in values)
+
+
+def _resource(machine: Machine, path: str) -> Resource:
+    return Resource(
+        name=f"{NAME}{path.replace('/', ' ')}",
+        says=path,
+        read=claims.at_once(partial(_now, machine, path)),
+        write=partial(machine.kernel.set_value, path),
+        fold=claims.equal,
+    )
+
+
+def _now(machine: Machine, path: str) -> str | None:
+    """The value; of a choice, ``always [madvise] never``, the word in brackets. None where there is no such file."""
+    try:
+        file = os.open(f"{machine.root}{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            text = os.fsdecode(os.read(file, _LONGEST)).removesuffix("\n")
+        finally:
+            os.close(file)
+    except FileNotFoundError:
+        return None
+    except OSError as error:  # a folder, a link, or a file that can only be written
+        raise LibhookError(f"{path}: {error.strerror}", "name a file that can be read, and no link") from None
+    chosen = [word[1:-1] for word in text.split(" ") if word.startswith("[") and word.endswith("]")]
+    return chosen[0] if len(chosen) == 1 else text
+
+
+def _seconds(config: Config) -> float:
+    return config.write_deadline
+
+
+KIND = Kind(NAME, read, _seconds, carry_out, way_back, wanted=wanted)

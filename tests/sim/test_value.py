@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A sysctl or sysfs file that has another value while a guest runs: ``values`` in the settings."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cases import DISK, NIC
+from command import libhook
+from scenario import Host, guest
+
+from libhook.errors import BadInput
+from libhook.kinds.value import path_of, read
+from libhook.simulation import faults
+from libhook.simulation.hosts import workstation
+
+SWAPPINESS, THP = "/proc/sys/vm/swappiness", "/sys/kernel/mm/transparent_hugepage/enabled"
+BOTH = f'[values]\n"vm.swappiness" = 10\n"{THP}" = "never"\n'
+WIN11, OTHER = guest(NIC), guest(DISK, name="other")._replace(uuid="11111111-2222-3333-4444-555555555555")
+THIRD = guest("0000:00:1f.3", name="third")._replace(uuid="22222222-2222-3333-4444-555555555555")
+
+
+def _host(root: str, config: str = BOTH) -> Host:
+    """One with these two files; the choice is shown as the kernel shows it until it is written."""
+    host = Host(root, workstation(), config)
+    for path, text in ((SWAPPINESS, "60\n"), (THP, "always [madvise] never\n")):
+        Path(f"{root}{path}").parent.mkdir(parents=True)
+        Path(f"{root}{path}").write_text(text)
+    return host
+
+
+def _values(host: Host) -> tuple[str, str]:
+    swappiness, thp = (Path(f"{host.root}{path}").read_text().rstrip("\n") for path in (SWAPPINESS, THP))
+    return swappiness, thp
+
+
+def test_a_guest_has_the_values_as_long_as_it_lives(root: str) -> None:
+    """The dry run says so, the journal has them, and its end gives back what was there before."""
+    host = _host(root)
+    foretold = host.call(("win11", "prepare", "begin", "-"), WIN11.xml(1, False), dry_run=True)
+    assert foretold.stderr[:2] == (f'set {SWAPPINESS} to "10"', f'set {THP} to "never"')
+    assert _values(host) == ("60", "always [madvise] never")
+    host.begin(WIN11)
+    assert _values(host) == ("10", "never")
+    assert f'value {SWAPPINESS}  set to "10"' in libhook(host, "status").out
+    shown = json.loads(libhook(host, "plan", "-", "--json", stdin=WIN11.xml(1, False)).out)
+    assert {"action": "value", "path": THP, "value": "never", "lines": [f'set {THP} to "never"']} in shown["actions"]
+    ended = host.event(WIN11, "release", "shutdown")
+    assert f"give {THP} its value back, if no other guest wants this one" in ended.plan
+    assert _values(host) == ("60", "madvise")
+    assert host.leftovers == []
+    assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
+
+
+@pytest.mark.parametrize("first_to_end", [0, 1])
+def test_who_ends_first_leaves_the_other_its_value(root: str, first_to_end: int) -> None:
+    """What was there before both comes back with the last."""
+    host = _host(root)
+    guests = [WIN11, OTHER]
+    for one in guests:
+        host.begin(one)
+    host.event(guests.pop(first_to_end), "release", "shutdown")
+    assert _values(host) == ("10", "never")
+    host.event(guests.pop(), "release", "shutdown")
+    assert _values(host) == ("60", "madvise")
+    assert host.leftovers == []
+
+
+def test_a_second_guest_that_wants_another_value_is_refused(root: str) -> None:
+    """It is told which guest has it, and all that was done for it is undone."""
+    host = _host(root, f'{BOTH}[domains.other.values]\n"vm.swappiness" = 20\n"{THP}" = "never"\n')
+    host.begin(WIN11)
+    outcome = host.event(OTHER, "prepare")
+    assert outcome.code == 1
+    assert outcome.line == (
+        f"the guest win11 ({WIN11.uuid}) wants {SWAPPINESS} to be 10, and this one 20: "
+        "end that guest first, or let both want the same"
+    )
+    assert (host.driver(DISK), _values(host)) == ("nvme", ("10", "never"))
+    host.event(OTHER, "release", "failed")
+    host.event(WIN11, "release", "shutdown")
+    assert (_values(host), host.leftovers) == (("60", "madvise"), [])
+
+
+def test_what_somebody_else_made_of_it_meanwhile_stays(root: str) -> None:
+    """And that is said."""
+    host = _host(root)
+    host.begin(WIN11)
+    Path(f"{root}{SWAPPINESS}").write_text("30\n")
+    ended = host.event(WIN11, "release", "shutdown")
+    assert _values(host) == ("30", "madvise")
+    assert any("somebody else" in str(entry) for entry in ended.log)
+    assert host.leftovers == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (faults.Fault(f"set {SWAPPINESS} 10", error="EINVAL"), 'is "60" instead of "10" (Invalid argument)'),
+        (faults.Fault(f"set {SWAPPINESS} 10", before=(("sleep", "3"),)), "does not answer in time"),
+    ],
+)
+def test_a_value_that_is_not_taken_refuses_the_start(root: str, fault: faults.Fault, said: str) -> None:
+    """Success is what is read back. The other value goes back, and no device is touched."""
+    host = _host(root, f"write_deadline = 1\n{BOTH}")
+    host.patience = 10
+    faults.inject(root, fault)
+    outcome = host.event(WIN11, "prepare")
+    assert outcome.code == 1
+    assert f"{SWAPPINESS} {said}" in outcome.line
+    assert (host.driver(NIC), _values(host)[1]) == ("e1000e", "madvise")
+
+
+def test_a_file_that_is_not_there_refuses_the_start(root: str) -> None:
+    """It is not made."""
+    host = _host(root, '[values]\n"vm.no_such" = 1\n')
+    outcome = host.event(WIN11, "prepare")
+    assert outcome.code == 1
+    assert 'is nothing instead of "1"' in outcome.line
+    assert not Path(f"{root}/proc/sys/vm/no_such").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("vm/folder", "Is a directory"), ("vm/link", "Too many levels of symbolic links")]
+)
+def test_what_cannot_be_read_refuses_the_start(root: str, name: str, why: str) -> None:
+    """Nobody could give back what it was."""
+    host = _host(root, f'[values]\n"{name}" = 1\n')
+    Path(f"{root}/proc/sys/vm/folder").mkdir()
+    Path(f"{root}/proc/sys/vm/link").symlink_to("swappiness")
+    outcome = host.event(WIN11, "prepare")
+    assert outcome.code == 1
+    assert outcome.line == f"/proc/sys/{name}: {why}: name a file that can be read, and no link"
+    assert outcome.writes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("vm.swappiness", SWAPPINESS),
+        ("vm/swappiness", SWAPPINESS),
+        (SWAPPINESS, SWAPPINESS),
+        (THP, THP),
+        ("net.ipv4.conf.eth0/1.forwarding", "/proc/sys/net/ipv4/conf/eth0.1/forwarding"),
+        ("net/ipv4/conf/eth0.1/forwarding", "/proc/sys/net/ipv4/conf/eth0.1/forwarding"),
+        ("/sys/devices/pci0000:00/0000:00:1f.3/power/control", "/sys/devices/pci0000:00/0000:00:1f.3/power/control"),
+    ],
+)
+def test_a_name_is_read_as_sysctl_reads_it(name: str, path: str) -> None:
+    """Whichever separator comes first separates."""
+    assert path_of(name) == path
+
+
+NO_FILES = [
+    "", "/", ".", "..", "vm", "/etc/passwd", "/proc/self/mem", "/proc/sys/", "/sys/../etc/passwd", "/sys/./kernel/x",
+    "../../etc/passwd", "vm..swappiness", "vm swappiness", "/sys/kernel/x\n", "/sys//kernel/x", "/sys/kernel/x\0y",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_FILES)
+def test_what_is_no_such_file_is_refused(root: str, name: str) -> None:
+    """From the settings and from the journal alike; nothing is written."""
+    with pytest.raises(BadInput):
+        path_of(name)
+    with pytest.raises(BadInput):
+        read({"path": name, "value": "1"})
+    if "\0" in name:
+        return  # TOML has none
+    host = _host(root, f"[values]\n{json.dumps(name)} = 1\n")
+    outcome = host.event(WIN11, "prepare")
+    assert outcome.code == 1
+    assert "is no sysctl, nor a file below /sys or /proc/sys" in outcome.line
+    assert outcome.writes == ()
+
+
+@pytest.mark.parametrize("value", ["true", "1.5", '""', '"a\\nb"', "[1]", f'"{"x" * 5000}"'])
+def test_a_value_is_a_line_of_text_or_a_whole_number(root: str, value: str) -> None:
+    """Anything else is an error of the settings."""
+    host = _host(root, f'[values]\n"vm.swappiness" = {value}\n')
+    outcome = host.event(WIN11, "prepare")
+    assert outcome.code == 1
+    assert "values is a section: it must be a table of lines of text and whole numbers" in outcome.line
