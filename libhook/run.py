@@ -1,5 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""One call of the hook, from argv to exit code: the whole story in one function.
+"""One call of the hook, from argv to exit code.
+
+    run     argv -> event -> anything to do?
+    _act    stdin -> domain, settings -> dry run, or serve, or give back
+    serve   locks -> look -> handlers -> plan -> journal -> apply -> records; on failure undo, record, refuse
+
+``take`` (story/taking.py) is the middle of ``serve``. story/giveback.py undoes. story/entries.py says what is
+journalled at each step.
 
 The rule that everything here serves: only ``prepare`` and ``start`` may fail. A guest that runs is never harmed by a
 bug, a broken file or a full disk of ours.
@@ -13,13 +20,14 @@ from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, Refused, unanswered
 from libhook.facts import event
 from libhook.facts.domain import Domain
+from libhook.facts.entry import Held
 from libhook.facts.event import Event, Operation
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Plan
 from libhook.look import libvirtd
 from libhook.story import entries, giveback, reading, taking
 from libhook.story.session import Session, state_of
-from libhook.story.taking import MakeEntry, journal, take, try_to_save
+from libhook.story.taking import MakeEntry, Taken, journal, take, try_to_save
 from libhook.xml import prolog
 
 _REINSTALL = "reinstall it with install.sh"
@@ -148,15 +156,22 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
             taken = take(session, happening, domain, before, _ENTRY[operation.name])
             if taken.refusals:
                 giveback.undo_and_refuse(session, taken)
-            if operation.may_veto and not operation.takes:
+            if not operation.may_veto:
+                _record(session, happening, before, taken, broken=broken)
+            elif not operation.takes:  # what was taken is journalled already
                 journal(session, taken.held, addresses)
                 if not (session.config.audit_required or session.config.dry_run):
                     session.state.unwait(domain.uuid)
-            elif not operation.may_veto and not (before is None and operation.name == "reconnect"):
-                giveback.say_what_is_lost(session, before, taken.plan)
-                done = {record.device for record in taken.plan.records} - session.send(taken.plan.records)
-                if not broken:  # whoever mends it shall find it as it is
-                    try_to_save(session, entries.with_recorded(taken.held, done, "success"))
+
+
+def _record(session: Session, happening: Event, before: Held | None, taken: Taken, *, broken: bool) -> None:
+    """The guest has its devices: send the records, and remember which were sent."""
+    if before is None and happening.operation.name == "reconnect":
+        return  # it was started before libhook was installed: how is not known
+    giveback.say_what_is_lost(session, before, taken.plan)
+    done = {record.device for record in taken.plan.records} - session.send(taken.plan.records)
+    if not broken:  # whoever mends it shall find it as it is
+        try_to_save(session, entries.with_recorded(taken.held, done, "success"))
 
 
 def _whose(state: State, call: Call, happening: Event) -> Domain:
