@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Arguments, output and exit codes: 0 done, 1 refused or failed with the reason on stderr, 2 usage."""
 
+from __future__ import annotations
+
 import io
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from libhook.errors import LibhookError, printable
-from libhook.facts.machine import Machine
-from libhook.look.linux import LinuxKernel
+from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
     from typing import NoReturn
+
+    from libhook.facts.machine import Machine
+    from libhook.story.reading import Parse
 
 REFUSED = 3
 """Between the launcher and us: any other exit code means that Python or libhook is broken."""
@@ -27,8 +30,12 @@ _READ_AHEAD = ("prepare", "start", "started", "reconnect")
 
 def machine() -> Machine:
     """The host, or the simulated one in the folder that LIBHOOK_ROOT names."""
+    from libhook.facts.machine import Machine
+
     root = os.environ.get("LIBHOOK_ROOT", "")
     if not root:
+        from libhook.look.linux import LinuxKernel
+
         return Machine("", LinuxKernel())
     from libhook.simulation.kernel import SimulatedKernel
 
@@ -47,7 +54,7 @@ def add_packages() -> None:
             sys.path.append(folder)
 
 
-def launched() -> "NoReturn":
+def launched() -> NoReturn:
     """What hooks/qemu calls: the guest's lock, the pid of libvirtd, then the hook's own arguments.
 
     Where nobody waits the lock is that which the launcher has taken, as descriptor 9, and otherwise "". It leaves by
@@ -74,7 +81,7 @@ def _hook(caller: int, arguments: list[str], refused: int, *, unwaited: bool = F
     from libhook.story import reading
 
     document: Callable[[], bytes] = _read_stdin
-    parse: reading.Parse = reading.parse
+    parse: Parse = reading.parse
     if len(arguments) == 4 and arguments[1] in _READ_AHEAD:
         xml = _read_stdin()
         document, parse = (lambda: xml), reading.begin(xml)

@@ -12,8 +12,7 @@ The rule that everything here serves: only ``prepare`` and ``start`` may fail. A
 bug, a broken file or a full disk of ours.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from __future__ import annotations
 
 from libhook.effects.log import Log
 from libhook.effects.state import State
@@ -24,11 +23,19 @@ from libhook.facts.entry import Held
 from libhook.facts.event import Event, Operation
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Plan
+from libhook.light import TYPE_CHECKING, NamedTuple
 from libhook.look import libvirtd
 from libhook.story import entries, giveback, reading, taking
 from libhook.story.session import Session, state_of
-from libhook.story.taking import MakeEntry, Taken, journal, take, try_to_save
+from libhook.story.taking import journal, take, try_to_save
 from libhook.xml import prolog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from libhook.facts.entry import Held
+    from libhook.story.reading import Parse
+    from libhook.story.taking import MakeEntry, Taken
 
 _REINSTALL = "reinstall it with install.sh"
 
@@ -51,7 +58,7 @@ class Call(NamedTuple):
     """pid of the libvirtd."""
     dry_run: bool = False
     """By hand: print the plan, change nothing."""
-    parse: reading.Parse = reading.parse
+    parse: Parse = reading.parse
     """Makes of the document the guest; another may have begun with it already."""
     unwaited: bool = False
     """Nobody waits: the guest's lock is ours since before libvirtd had its answer."""

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Sends audit records, and says so where one could not be sent."""
 
+from __future__ import annotations
+
 import errno
 import os
-from collections.abc import Callable, Sequence
 
 from libhook.effects import child
 from libhook.effects.child import Deadline
@@ -12,6 +13,10 @@ from libhook.errors import LibhookError
 from libhook.facts.host import Trail
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Record
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _SENT = b"sent"
 _PATIENCE = 5.0

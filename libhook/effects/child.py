@@ -8,17 +8,21 @@ vircommand.c virCommandProcessIO) and none of our locks, but one: an in-flight l
 fork, so that there is no moment at which a write is on its way unseen, also when the parent is killed.
 """
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
 import select
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from typing import NamedTuple, NoReturn
 
 from libhook.effects import version
 from libhook.errors import LibhookError, remedy_of
+from libhook.light import TYPE_CHECKING, NamedTuple, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import NoReturn
 
 _CRASHED = 255
 _TRIES = 5
@@ -31,7 +35,7 @@ class Deadline(NamedTuple):
     at: float
 
     @classmethod
-    def after(cls, seconds: float) -> "Deadline":
+    def after(cls, seconds: float) -> Deadline:
         """So many seconds from now."""
         return cls(time.monotonic() + seconds)
 

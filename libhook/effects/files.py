@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Small files that root trusts: read only when nobody else could have written them, replaced whole or not at all."""
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
-from contextlib import suppress
 
 from libhook.errors import EXHAUSTED, BadInput, LibhookError, pasted, unanswered
+from libhook.light import suppress
 
 _LONGEST = 1 << 24
 REMEDY = "libhook did not make it so: find out who did, then remove it"

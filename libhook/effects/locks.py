@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Locks between processes: flock on files that go when nobody has them any more. Every wait has a deadline."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 
 from libhook.effects.child import Deadline
 from libhook.errors import DeadlineExpired
+from libhook.light import TYPE_CHECKING, contextmanager, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 SHARED = ".shared"
 """At the end of a lock's name: taken together with others who take it so."""

@@ -5,16 +5,20 @@ structlog takes several times a bare start of Python to import, so it is importe
 The trail that must not be lost, the audit record, does not go this way.
 """
 
+from __future__ import annotations
+
 import os
 import time
-from collections.abc import MutableMapping
-from contextlib import suppress
-from types import TracebackType
-from typing import Any, Literal, NoReturn, Self
 
 from libhook.effects import child
 from libhook.errors import printable
 from libhook.facts.machine import Machine
+from libhook.light import TYPE_CHECKING, Literal, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from types import TracebackType
+    from typing import Any, NoReturn, Self
 
 Level = Literal["info", "warning", "error"]
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The writes by which a PCI device changes hands: one function for each knob of the kernel."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
 from libhook.errors import printable
 from libhook.facts.address import PciAddress
+from libhook.light import NamedTuple
 
 
 class Write(NamedTuple):

@@ -20,12 +20,11 @@ and removed after it, under the lock of the device's group: at no moment does a 
     watched.json          which host devices `libhook watch` last saw in each guest
 """
 
-import json
-import os
-from collections.abc import Callable, Iterable, Set
-from contextlib import AbstractContextManager, suppress
-from typing import cast
+from __future__ import annotations
 
+import os
+
+from libhook import plainjson
 from libhook.effects import files, locks
 from libhook.effects.child import Deadline
 from libhook.errors import BadInput, LibhookError, TooNew, unanswered
@@ -34,6 +33,11 @@ from libhook.facts.entry import Held, Process
 from libhook.facts.host import Binding, Claim
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action
+from libhook.light import TYPE_CHECKING, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Set
+    from contextlib import AbstractContextManager
 
 _LENGTH_OF_UUID = 36
 FOLDERS = ("lost", "domains", "unwaited", "claims", "shared", "locks", "in-flight", "homes")
@@ -99,7 +103,7 @@ class State:
         if text is None:
             return None
         try:
-            held = Held.from_json(json.loads(text), self._read)
+            held = Held.from_json(plainjson.loads(text), self._read)
             if held.uuid != uuid:
                 raise BadInput(f"it is of {held.uuid}")
         except TooNew as error:
@@ -122,7 +126,7 @@ class State:
         phase, or what is recorded already, must not be lost because of it.
         """
         self.remove("unwaited", held.uuid)
-        _replace(self._record(held.uuid), json.dumps(held.to_json()))
+        _replace(self._record(held.uuid), plainjson.dumps(held.to_json()))
 
     def unwait(self, uuid: str) -> None:
         """Say that the guest's `started` need not be waited for. Where that cannot be said, it is."""
@@ -211,7 +215,7 @@ class State:
     def remember_home(self, address: PciAddress, binding: Binding, libvirtd: Process) -> None:
         """Note where the device was before libhook took it. For ``home``; without the note only that is lost."""
         with suppress(OSError):
-            files.replace(f"{self._folder}/homes/{address}", json.dumps([*binding, *libvirtd]))
+            files.replace(f"{self._folder}/homes/{address}", plainjson.dumps([*binding, *libvirtd]))
 
     def home(self, address: PciAddress, libvirtd: Process) -> Binding | None:
         """Where the device belongs, if this same libvirtd has seen it unmanaged before.
@@ -220,7 +224,7 @@ class State:
         it is next used managed.
         """
         with suppress(BadInput, ValueError, RecursionError):
-            match json.loads(files.read(f"{self._folder}/homes/{address}") or "null"):
+            match plainjson.loads(files.read(f"{self._folder}/homes/{address}") or "null"):
                 case [str() | None as driver, str(override), int(pid), int(start)]:
                     # Where nobody knows which libvirtd it was, nobody knows that it is the same.
                     if start and (pid, start) == libvirtd and "/" not in (driver or ""):
@@ -247,13 +251,14 @@ class State:
     def watched(self) -> object:
         """What ``watch`` wrote last; None where there is nothing that can be read."""
         with suppress(BadInput, ValueError, RecursionError):
-            return cast("object", json.loads(files.read(f"{self._folder}/watched.json") or "null"))
+            seen: object = plainjson.loads(files.read(f"{self._folder}/watched.json") or "null")
+            return seen
         return None
 
     def remember_watched(self, seen: object) -> None:
         """Write it. Without it a later ``watch`` only takes for known what it finds."""
         with suppress(OSError):
-            files.replace(f"{self._folder}/watched.json", json.dumps(seen))
+            files.replace(f"{self._folder}/watched.json", plainjson.dumps(seen))
 
     def in_flight_path(self, name: str) -> str:
         """The lock that says a write to this device is on its way."""

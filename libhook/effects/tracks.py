@@ -5,17 +5,19 @@ A sequence is a generator: it yields a Step, which is done by a child, and is se
 Pause. When the deadline passes, Late is thrown into it where it waits, and what it returns then is its result.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from typing import NamedTuple, TypeVar
 
 from libhook.effects import child
 from libhook.effects.child import Child, Deadline
+from libhook.light import TYPE_CHECKING, NamedTuple, contextmanager, suppress
 
-Result = TypeVar("Result")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from typing import TypeVar
 
 
 class Step(NamedTuple):
@@ -46,7 +48,9 @@ class Late(Exception):
         self.on_its_way = on_its_way
 
 
-Track = Generator[Step | Pause, int, Result]
+if TYPE_CHECKING:
+    Result = TypeVar("Result")
+    Track = Generator[Step | Pause, int, Result]
 
 
 class Paper(NamedTuple):

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A PCI address: strict parsing, the name sysfs uses, and the form of audit records, which are the same text."""
 
-import re
-from typing import NamedTuple
+from __future__ import annotations
 
 from libhook.errors import BadInput
+from libhook.light import NamedTuple
 
-_TEXT = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])", re.ASCII)
+_HEX = frozenset("0123456789abcdef")
+_SLOTS, _FUNCTIONS = 0x1F, 7
+"""The highest of each."""
 
 
 class PciAddress(NamedTuple):
@@ -18,18 +20,22 @@ class PciAddress(NamedTuple):
     function: int
 
     @classmethod
-    def parse(cls, text: str) -> "PciAddress":
+    def parse(cls, text: str) -> PciAddress:
         """``0000:01:00.0`` as sysfs writes it; BadInput for anything else."""
-        match = _TEXT.fullmatch(text)
-        if match is None:
-            raise BadInput(f"{text!r} is not a PCI address", "write it as 0000:01:00.0")
-        return cls(*(int(part, 16) for part in match.groups()))
+        place, _, function = text.partition(".")
+        parts = (*place.split(":"), function)
+        lengths = tuple(map(len, parts))
+        if lengths[1:] == (2, 2, 1) and 4 <= lengths[0] <= 8 and all(map(_HEX.issuperset, parts)):
+            address = cls(*(int(part, 16) for part in parts))
+            if address.slot <= _SLOTS and address.function <= _FUNCTIONS:
+                return address
+        raise BadInput(f"{text!r} is not a PCI address", "write it as 0000:01:00.0")
 
     @classmethod
-    def of(cls, domain: int, bus: int, slot: int, function: int) -> "PciAddress":
+    def of(cls, domain: int, bus: int, slot: int, function: int) -> PciAddress:
         """The address of these numbers; BadInput names the one that is out of range."""
         address = cls(domain, bus, slot, function)
-        for field, value, most in zip(cls._fields, address, (0xFFFFFFFF, 0xFF, 0x1F, 7), strict=True):
+        for field, value, most in zip(cls._fields, address, (0xFFFFFFFF, 0xFF, _SLOTS, _FUNCTIONS), strict=True):
             if not 0 <= value <= most:
                 raise BadInput(f"PCI address: {field} {value:#x} is out of range, at most {most:#x}")
         return address

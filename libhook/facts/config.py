@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """TOML text to Config. Every default is safe; a key or a value that is not known is an error that names it."""
 
-from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from __future__ import annotations
 
 from libhook.errors import BadInput
 from libhook.facts.host import is_driver_name
+from libhook.light import TYPE_CHECKING, Literal, MappingProxyType, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 _FILE = "/etc/libhook/config.toml"
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -73,6 +75,8 @@ def parse(text: str, name: str = "", uuid: str = "") -> Config:
     BadInput names the key, and the line where TOML itself is broken.
     """
     settings, sections = _settings(text)
+    from fnmatch import fnmatchcase
+
     matching = []
     for pattern, own in sections.items():
         if _is_uuid(pattern.lower()):  # also where a guest is called so

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A guest and its host devices, as its XML names them: types only."""
 
-from typing import Literal, NamedTuple
+from __future__ import annotations
 
 from libhook.facts.address import PciAddress
+from libhook.light import Literal, NamedTuple
 
 Kind = Literal["pci", "usb", "scsi", "scsi_host", "mdev"]
 Source = Literal["hostdev", "interface", "disk"]

@@ -4,13 +4,17 @@
 Where it is kept, and how it survives a crash, is effects/state.py's.
 """
 
-from collections.abc import Callable, Collection, Container
-from typing import Any, Literal, NamedTuple, get_args
+from __future__ import annotations
 
 from libhook.errors import BadInput, TooNew
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Extra, Kind
 from libhook.facts.plan import Action
+from libhook.light import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Container
+    from typing import Any
 
 FORMAT = 2
 """Of what is written. A later one says what a reader of this one must know and does not; what such a reader may pass
@@ -88,13 +92,13 @@ class Held(NamedTuple):
         """What was done with a device, by the device's key. None: it is not PCI, or was on vfio before."""
         return next((action for action in self.actions if action.key == key), None)
 
-    def part(self, devices: Collection[HeldDevice]) -> "Held":
+    def part(self, devices: Collection[HeldDevice]) -> Held:
         """The same with these devices alone, and what was done with them."""
         keys = {device.key for device in devices}
         actions = tuple(action for action in self.actions if action.key in keys)
         return self._replace(devices=tuple(devices), actions=actions)
 
-    def without(self, keys: Container[str]) -> "Held":
+    def without(self, keys: Container[str]) -> Held:
         """The same without the actions of these keys."""
         return self._replace(actions=tuple(action for action in self.actions if action.key not in keys))
 
@@ -123,7 +127,7 @@ class Held(NamedTuple):
         return fields
 
     @classmethod
-    def from_json(cls, value: object, read: Callable[[object], Action]) -> "Held":
+    def from_json(cls, value: object, read: Callable[[object], Action]) -> Held:
         """Field by field; BadInput when anything is not as we write it, TooNew where a later version wrote it.
 
         ``read`` makes an action of what ``to_json`` made of it.
@@ -169,7 +173,7 @@ def _of_first_format(device: dict[str, Any]) -> dict[object, object]:
     raise BadInput(f"the move of {device.get('address')} is not one, or of another device")
 
 
-def _expect_own(devices: tuple["HeldDevice", ...], actions: tuple[Action, ...]) -> None:
+def _expect_own(devices: tuple[HeldDevice, ...], actions: tuple[Action, ...]) -> None:
     """BadInput where an action is done twice, or on a device that is not among the guest's: nobody would lock that."""
     keys = [action.key for action in actions]
     if len(set(keys)) < len(keys):

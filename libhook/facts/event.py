@@ -4,10 +4,13 @@
 The hook's contract is libvirt's docs/hooks.rst and src/util/virhook.c; where they differ the code is followed.
 """
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from __future__ import annotations
 
 from libhook.errors import BadInput
+from libhook.light import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Operation(NamedTuple):

@@ -4,11 +4,13 @@
 look/sysfs.py takes the picture; the policy reads nothing else.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Literal, NamedTuple
+from __future__ import annotations
 
 from libhook.facts.address import PciAddress
+from libhook.light import TYPE_CHECKING, Literal, MappingProxyType, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 VFIO_PCI = "vfio-pci"
 NO_CLASS = -1
@@ -110,7 +112,7 @@ class Claim(NamedTuple):
     name: str
 
     @classmethod
-    def unread(cls, uuid: str, *, too_new: bool) -> "Claim":
+    def unread(cls, uuid: str, *, too_new: bool) -> Claim:
         """Of a guest whose record cannot be read: nobody knows its name."""
         return cls(uuid, f"{uuid}, whose record is {'too new' if too_new else 'broken'}")
 

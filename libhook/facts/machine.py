@@ -5,10 +5,13 @@ A path is relative to /sys. It is made from parsed addresses and checked driver 
 wrote gets here unparsed.
 """
 
-from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from __future__ import annotations
 
 from libhook.facts.host import Trail
+from libhook.light import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 
 class Descriptors(Protocol):

@@ -4,12 +4,15 @@
 Every line that is printed or logged comes from ``describe``. What an action does is its kind's (kinds/).
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from __future__ import annotations
 
 from libhook.errors import printable
+from libhook.light import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
     from typing_extensions import TypeIs
 
 
@@ -102,7 +105,7 @@ class Condition(NamedTuple):
     refusal: Refusal
     after: str = ""
     """What provides it. Whoever makes the plan fills it in."""
-    besides: "Refusal | Condition | None" = None
+    besides: Refusal | Condition | None = None
     """What speaks against the device once the state is there."""
 
     def describe(self) -> tuple[str, ...]:
@@ -154,7 +157,7 @@ Verdict = Action | Record | Refusal | Condition | Warn | Stays | Fault
 _NO_ACTIONS = (Record, Refusal, Condition, Warn, Stays, Fault)
 
 
-def is_action(verdict: Verdict) -> "TypeIs[Action]":
+def is_action(verdict: Verdict) -> TypeIs[Action]:
     """Whether it is something to do, of whatever kind."""
     return not isinstance(verdict, _NO_ACTIONS)
 

@@ -4,10 +4,14 @@
 What follows from that is kinds/claims.py's.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from __future__ import annotations
 
 from libhook.errors import BadInput, TooNew
+from libhook.light import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 FORMAT = 1
 _LENGTH_OF_UUID = 36
@@ -46,7 +50,7 @@ class Shared(NamedTuple):
         }
 
     @classmethod
-    def from_json(cls, value: object) -> "Shared":
+    def from_json(cls, value: object) -> Shared:
         """Field by field; BadInput when anything is not as we write it, TooNew where a later version wrote it."""
         match value:
             case {"format": int(written)} if written > FORMAT:

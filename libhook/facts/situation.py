@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a handler is given, and what it is: a pure function from a situation to actions."""
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from __future__ import annotations
 
 from libhook.facts.config import Config
 from libhook.facts.domain import Domain
@@ -10,6 +9,10 @@ from libhook.facts.entry import Held
 from libhook.facts.event import Event
 from libhook.facts.host import Host, Trail
 from libhook.facts.plan import Verdict
+from libhook.light import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 
 class Situation(NamedTuple):
@@ -25,4 +28,5 @@ class Situation(NamedTuple):
     """Asked for only where the configuration requires the audit trail; None then: the kernel gave no answer."""
 
 
-Handler = Callable[[Situation], Iterable[Verdict]]
+if TYPE_CHECKING:
+    Handler = Callable[[Situation], Iterable[Verdict]]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which audit records an event owes: for each device one that says whether the guest got it, and one when it ends."""
 
-from collections.abc import Iterable, Iterator
+from __future__ import annotations
 
 from libhook.facts.config import Config
 from libhook.facts.domain import USB_UNRESOLVED, Domain, HostDevice
@@ -11,6 +11,10 @@ from libhook.facts.host import Trail
 from libhook.facts.plan import Record, Refusal, Verdict
 from libhook.facts.situation import Situation
 from libhook.handlers import record, vfio
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _RAN = ("shutdown", "destroyed", "crashed", "saved", "migrated", "from snapshot")
 """Shutoff reasons of a guest that ran (domain_conf.c:1182); the others are failed, daemon, unknown and none at all."""

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the guest's settings ask for on the host: each kind of action reads its own keys."""
 
-from collections.abc import Iterator
+from __future__ import annotations
 
 from libhook.facts.plan import Verdict
 from libhook.facts.situation import Situation
 from libhook.kinds.registry import KINDS
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def prepare(situation: Situation) -> Iterator[Verdict]:

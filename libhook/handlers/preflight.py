@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What must be true before a device may be handed over, managed or not. Refuses; writes nothing."""
 
-from collections.abc import Iterable, Iterator
+from __future__ import annotations
+
 from itertools import chain
-from typing import NamedTuple
 
 from libhook.errors import printable
 from libhook.facts.address import PciAddress
@@ -13,6 +13,10 @@ from libhook.facts.host import NO_CLASS, PciDevice, Use, UseKind
 from libhook.facts.plan import Condition, Refusal, Verdict, Warn
 from libhook.facts.situation import Situation
 from libhook.handlers import vfio
+from libhook.light import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _CONFIG = "the guest's section of /etc/libhook/config.toml"
 TURN_IOMMU_ON = (

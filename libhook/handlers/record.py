@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The text of an audit record for a host device. Pure; sending it is effects/audit.py's."""
 
-from typing import Literal
+from __future__ import annotations
 
 from libhook.facts.domain import NO_DRIVER, Domain, Extra, HostDevice, LibvirtsDevice
 from libhook.facts.entry import Held, HeldDevice
+from libhook.light import Literal
 
 Reason = Literal["start", "stop", "attach", "detach"]
 Style = Literal["libvirt", "2011"]

@@ -4,14 +4,20 @@
 Nothing is discovered: what runs as root stands here.
 """
 
-from collections.abc import Iterable, Iterator
+from __future__ import annotations
 
 from libhook.facts.entry import Held
 from libhook.facts.event import Operation
 from libhook.facts.plan import Action, Condition, Fault, Plan, Record, Refusal, Verdict, Warn, is_action
-from libhook.facts.situation import Handler, Situation
+from libhook.facts.situation import Situation
 from libhook.handlers import audit, host, preflight, vfio
 from libhook.kinds.registry import KINDS
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from libhook.facts.situation import Handler
 
 HANDLERS: dict[str, tuple[Handler, ...]] = {
     "prepare": (audit.required, preflight.prepare, host.prepare, vfio.prepare),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which devices change hands: to vfio before the guest starts, and back after it has ended."""
 
-from collections.abc import Iterator
+from __future__ import annotations
 
 from libhook.errors import printable
 from libhook.facts.address import PciAddress
@@ -11,6 +11,10 @@ from libhook.facts.plan import Refusal, Verdict, Warn
 from libhook.facts.situation import Situation
 from libhook.kinds.module import Load
 from libhook.kinds.pci.move import Move
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LOST = "what /run/libhook kept of the guest is gone"
 

@@ -6,6 +6,8 @@ ending the guest at that moment, and its ``release`` waits for them. So the gues
 call, and says who has seen what: a device's success or end is recorded by whoever comes first, once.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Iterable, Sequence
 from typing import NoReturn
 
@@ -15,15 +17,19 @@ from libhook.facts.entry import Held, HeldDevice, Process
 from libhook.facts.event import ATTACH, DETACH, OPERATIONS, Event, Operation
 from libhook.facts.host import NOTHING
 from libhook.facts.plan import Plan, Record, Refusal
-from libhook.facts.situation import Handler, Situation
+from libhook.facts.situation import Situation
 from libhook.handlers import audit
 from libhook.hotplug.parts import abandoned, addresses, has_ended, is_left, is_over, leaving_with, record_of
+from libhook.light import TYPE_CHECKING
 from libhook.look import processes
 from libhook.story import taking
 from libhook.story.entries import taken_along, with_newcomer
 from libhook.story.giveback import part_with, true_records, undo
 from libhook.story.session import Session
 from libhook.story.taking import journal, shown, try_to_save
+
+if TYPE_CHECKING:
+    from libhook.facts.situation import Handler
 
 
 def take(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process) -> None:

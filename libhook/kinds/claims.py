@@ -24,24 +24,30 @@ The crash argument. All of this happens under the lock of the thing, so there is
   ends has nothing left to wait for: the thing stays as it is, and that is said.
 """
 
+from __future__ import annotations
+
 import errno
-import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
-from functools import partial
-from typing import NamedTuple
 
+from libhook import plainjson
 from libhook.effects.locks import is_locked
 from libhook.effects.state import State
-from libhook.effects.tracks import Late, Step, Track
+from libhook.effects.tracks import Late, Step
 from libhook.errors import BadInput, LibhookError, TooNew
 from libhook.facts.plan import Action
 from libhook.facts.shared import Shared, Value, file_name
 from libhook.kinds.kind import Failure, Outcome, Work
+from libhook.light import TYPE_CHECKING, NamedTuple, partial, suppress
 
-Alive = Callable[[str], bool]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
+
+    from libhook.effects.tracks import Track
+
+if TYPE_CHECKING:
+    Alive = Callable[[str], bool]
 """Whether the guest of this UUID has a journal entry that names the action. True where that cannot be read."""
 _WEDGED = "when it answers, run: libhook recover"
 
@@ -204,7 +210,7 @@ def _release(work: Work, resource: Resource, alive: Alive, parting: str) -> Trac
         raise BadInput(f"the claims to {resource.says} contradict each other", _by_hand(work.state, resource))
     if foreign and not resource.follow and target != now:
         if shared.wants:
-            work.state.save_shared(resource.file, json.dumps(shared.to_json()))
+            work.state.save_shared(resource.file, plainjson.dumps(shared.to_json()))
         else:
             work.state.forget_shared(resource.file)
         return f"{resource.says} was changed to {_printed(now)} by somebody else, and stays so"
@@ -254,7 +260,7 @@ def _load(state: State, resource: Resource) -> Shared | None:
     if text is None:
         return None
     try:
-        shared = Shared.from_json(json.loads(text))
+        shared = Shared.from_json(plainjson.loads(text))
         if shared.resource != resource.name:
             raise BadInput(f"it is of {shared.resource}")
     except TooNew as error:
@@ -272,7 +278,7 @@ def _load(state: State, resource: Resource) -> Shared | None:
 
 def _save(state: State, resource: Resource, shared: Shared, before: Shared | None) -> None:
     if shared != before:
-        state.save_shared(resource.file, json.dumps(shared.to_json()))
+        state.save_shared(resource.file, plainjson.dumps(shared.to_json()))
 
 
 def _living(found: Shared, alive: Alive, parting: str) -> dict[str, str]:

@@ -5,8 +5,7 @@ The way back is decided from what was journalled and from what is found now. Nev
 it serves after success, failure and a crash, and may run twice.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from __future__ import annotations
 
 from libhook.effects.child import Deadline
 from libhook.effects.state import State
@@ -17,6 +16,11 @@ from libhook.facts.host import Host
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Stays, Verdict, Warn
 from libhook.facts.situation import Situation
+from libhook.light import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
 
 class Work(NamedTuple):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The kinds there are, and what is asked of all of them. A new one is a line here and a file."""
 
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
+
 from itertools import groupby
 
 from libhook.effects.child import Deadline
@@ -12,6 +13,10 @@ from libhook.facts.host import Host
 from libhook.facts.plan import Action, Stays, Warn
 from libhook.kinds import module, pci, value
 from libhook.kinds.kind import Kind, Outcome, Work
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (pci.KIND, module.KIND, value.KIND)}
 

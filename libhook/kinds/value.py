@@ -4,10 +4,9 @@
 The settings name it by ``values``: a sysctl's name, as for sysctl(8), or the path of a file below /sys or /proc/sys.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
 
 from libhook.effects import tracks
 from libhook.errors import BadInput, LibhookError, printable
@@ -19,6 +18,11 @@ from libhook.facts.situation import Situation
 from libhook.kinds import claims
 from libhook.kinds.claims import Resource
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
+from libhook.light import TYPE_CHECKING, NamedTuple, partial
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
 
 NAME = "value"
 _SETTING = "values"

@@ -5,6 +5,8 @@ stat(2) asks the server of a FUSE file system, and whoever runs that server may 
 AT_STATX_DONT_SYNC takes what the kernel knows already (fs/fuse/dir.c, fuse_update_get_attr). Python has no statx.
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import fcntl
@@ -12,9 +14,9 @@ import os
 import select
 import stat
 import struct
-from functools import partial
 
 from libhook.effects import child
+from libhook.light import partial
 
 _FLAGS = 0x4000 | 0x0800 | 0x1000  # AT_STATX_DONT_SYNC, AT_NO_AUTOMOUNT, AT_EMPTY_PATH
 _WANTED = 0x0001 | 0x0100 | 0x1000  # STATX_TYPE, STATX_INO, STATX_MNT_ID

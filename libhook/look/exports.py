@@ -10,19 +10,24 @@ A path in configfs was written by root. What a loop device shows may be chosen b
 file, which the user's own mount namespace may call /dev/sda): so the kernel is asked whether it is that disk.
 """
 
-import errno
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from typing import NamedTuple
+from __future__ import annotations
 
+import errno
+import os
+
+from libhook import plainjson
 from libhook.effects import child
 from libhook.effects.child import Deadline
-from libhook.effects.tracks import Late, Step, Track, run
+from libhook.effects.tracks import Late, Step, run
 from libhook.errors import DeadlineExpired
 from libhook.facts.machine import Machine
+from libhook.light import TYPE_CHECKING, NamedTuple, partial
 from libhook.look.nodes import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from libhook.effects.tracks import Track
 
 _AT_ONCE = 32
 _PATIENCE = 1.0
@@ -58,7 +63,7 @@ def of_nodes(machine: Machine, found: Iterable[Node], deadline: Deadline, *, mus
             "the kernel does not say which disks it exports, so that a disk may be in use",
             "look into /sys/kernel/config",
         )
-    exports = [Export(*json.loads(line)) for line in said if line]
+    exports = [Export(*plainjson.loads(line)) for line in said if line]
     false = _false_loops(machine, [export for export in exports if export.loop], nodes, deadline)
     uses: dict[str, list[str]] = {}
     for export in exports:
@@ -91,7 +96,7 @@ def _is_false(machine: Machine, export: Export, node: Node) -> Track[bool]:
 def _tell(machine: Machine, names: frozenset[str], say: Callable[[bytes], None]) -> None:
     for export in _all(machine):
         if export.name in names:
-            say(json.dumps(export).encode())
+            say(plainjson.dumps(export).encode())
     say(b"")
 
 

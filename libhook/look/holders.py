@@ -7,21 +7,24 @@ That also finds a container that has the node under another path, and QEMU once 
 Who has a vfio group is asked of vfio itself first. A child looks, until a deadline.
 """
 
+from __future__ import annotations
+
 import errno
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from functools import partial
-from typing import NamedTuple
 
 from libhook.effects.child import Deadline
-from libhook.effects.tracks import Late, Paper, Step, Track, paper, run
+from libhook.effects.tracks import Late, Paper, Step, paper, run
 from libhook.errors import DeadlineExpired, LibhookError, printable, remedy_of
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
-from libhook.look import openfiles
+from libhook.light import TYPE_CHECKING, NamedTuple, partial, suppress
 from libhook.look.nodes import GROUP, Node, device_number
-from libhook.look.openfiles import Found
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from libhook.effects.tracks import Track
+    from libhook.look.openfiles import Found
 
 _LET_GO = frozenset(("sound", "input", "hidraw", "usb", "usbmisc"))
 """Kinds of nodes that are taken from who has them open: docs/decisions.md says on what grounds."""
@@ -103,6 +106,8 @@ def of_nodes(
     DeadlineExpired where that could not be seen in time. With ``must_see``, for who would hand a device over, a process
     whose files cannot be seen is a LibhookError.
     """
+    if not wanted:
+        return ()
     with paper() as sheet:
         (code,) = run([_look(machine, wanted, sheet)], deadline)
         return _holders(machine, wanted, sheet, code, must_see)
@@ -110,9 +115,11 @@ def of_nodes(
 
 def known_now(machine: Machine, wanted: Mapping[str, str], deadline: Deadline) -> tuple[Holder, ...]:
     """The same to name them: as many as can be seen in that time."""
+    if not wanted:
+        return ()
     with paper() as sheet:
         run([_look(machine, wanted, sheet)], deadline)
-        return _named(machine, wanted, openfiles.heard(sheet.lines()))
+        return _named(machine, wanted, _heard(sheet))
 
 
 def who_is_in_the_way(machine: Machine, nodes: Nodes, *, must_see: bool) -> Track[str]:
@@ -136,8 +143,6 @@ def who_is_in_the_way(machine: Machine, nodes: Nodes, *, must_see: bool) -> Trac
 
 
 def _look(machine: Machine, wanted: Mapping[str, str], sheet: Paper) -> Track[int]:
-    if not wanted:
-        return 0
     try:
         return (yield _step(machine, wanted, sheet))
     except Late:
@@ -145,13 +150,21 @@ def _look(machine: Machine, wanted: Mapping[str, str], sheet: Paper) -> Track[in
 
 
 def _step(machine: Machine, wanted: Mapping[str, str], sheet: Paper) -> Step:
+    from libhook.look import openfiles  # not where no node is to be looked for
+
     return Step(partial(openfiles.scan, machine, wanted, sheet.descriptor), keep=sheet.descriptor, looks=True)
+
+
+def _heard(sheet: Paper) -> Found:
+    from libhook.look import openfiles
+
+    return openfiles.heard(sheet.lines())
 
 
 def _holders(
     machine: Machine, wanted: Mapping[str, str], sheet: Paper, code: int, must_see: bool
 ) -> tuple[Holder, ...]:
-    found = openfiles.heard(sheet.lines())
+    found = _heard(sheet)
     holders = _named(machine, wanted, found)
     if code and not holders:
         what = _UNSEEN.format(", ".join(sorted(wanted.values())))

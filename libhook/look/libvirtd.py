@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """libvirt's daemon, as /proc shows it, and what it says of its guests in /run."""
 
+from __future__ import annotations
+
 import errno
 import os
-import re
 import select
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import NamedTuple
 
 from libhook.facts.machine import Machine
+from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 from libhook.look.processes import stat
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Iterator
 
 NOT_KNOWN = 0
 """In the stead of a pid: a daemon is there, but it is no ancestor of whoever called the hook."""
@@ -106,7 +109,7 @@ def has_status_file(machine: Machine, name: str, uuid: str) -> bool | None:
     if not os.path.isdir(_folder(machine)):
         return None
     try:
-        whose = re.search(_UUID, _status(machine, name), re.DOTALL)
+        whose = _search(_UUID, _status(machine, name))
     except OSError as error:  # ENAMETOOLONG: libvirt cannot have written one either
         return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
     return whose is None or _is(whose[1], uuid)
@@ -119,9 +122,9 @@ def with_host_devices(machine: Machine) -> frozenset[str]:
         for name in os.listdir(_folder(machine)):
             with suppress(OSError):
                 status = _status(machine, name.removesuffix(".xml"))
-                whose = re.search(_UUID, status, re.DOTALL)
-                uuid = whose[1].strip().lower() if whose and re.search(_HOST_DEVICE, status) else b""
-                if re.fullmatch(rb"[0-9a-f-]{36}", uuid):
+                whose = _search(_UUID, status)
+                uuid = whose[1].strip().lower() if whose and _search(_HOST_DEVICE, status) else b""
+                if _search(rb"\A[0-9a-f-]{36}\Z", uuid):
                     found.add(uuid.decode())
     return frozenset(found)
 
@@ -130,7 +133,7 @@ def qemu(machine: Machine, name: str, uuid: str) -> int:
     """The pid of the guest's QEMU, which outlives a libvirtd; NOT_KNOWN where no status file is of this very guest."""
     with suppress(OSError):
         status = _status(machine, name)
-        whose, pid = re.search(_UUID, status, re.DOTALL), re.search(_PID, status)
+        whose, pid = _search(_UUID, status), _search(_PID, status)
         if whose and pid and _is(whose[1], uuid):
             return int(pid[1])
     return NOT_KNOWN
@@ -139,8 +142,8 @@ def qemu(machine: Machine, name: str, uuid: str) -> int:
 def live(machine: Machine, name: str, uuid: str) -> bytes:
     """The XML of a guest that runs, out of libvirt's status file; empty where there is none of this very guest."""
     with suppress(OSError):
-        document = re.search(rb"<domain[\s>].*", _status(machine, name), re.DOTALL)
-        if document and (whose := re.search(_UUID, document[0], re.DOTALL)) and _is(whose[1], uuid):
+        document = _search(rb"<domain[\s>].*", _status(machine, name))
+        if document and (whose := _search(_UUID, document[0])) and _is(whose[1], uuid):
             return document[0].rpartition(b"</domstatus>")[0]
     return b""
 
@@ -152,6 +155,12 @@ def _folder(machine: Machine) -> str:
 def _status(machine: Machine, name: str) -> bytes:
     with open(f"{_folder(machine)}/{name}.xml", "rb") as file:
         return file.read(_STATUS_READ)
+
+
+def _search(pattern: bytes, text: bytes) -> re.Match[bytes] | None:
+    import re  # as long as a third of Python's start, and no guest's status is read where all is as it should be
+
+    return re.search(pattern, text, re.DOTALL)
 
 
 def _is(found: bytes, uuid: str) -> bool:

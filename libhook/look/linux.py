@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The real kernel: what is asked of it. What it is told to do is in effects/kernel.py."""
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
 import sys
-from contextlib import AbstractContextManager
 
 from libhook.effects.kernel import Writing
 from libhook.facts.host import Trail
 from libhook.facts.machine import Descriptors
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 _AUDIT_GET = 1000
 _CAP_AUDIT_WRITE = 29

@@ -5,15 +5,19 @@ A ``uevent`` file takes its device's lock on some kernels (6.11's uevent_show), 
 /proc: a child reads them.
 """
 
-import os
-import re
-from collections.abc import Iterator
-from functools import partial
-from typing import NamedTuple
+from __future__ import annotations
 
-from libhook.effects.tracks import Step, Track, paper
+import os
+
+from libhook.effects.tracks import Step, paper
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
+from libhook.light import TYPE_CHECKING, NamedTuple, partial
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from libhook.effects.tracks import Track
 
 _BARREN = frozenset(("power", "statistics", "queues", "msi_irqs"))
 _BARREN_ON_TOP = _BARREN | {"vfio-dev", "link", "wakeup"}
@@ -26,8 +30,6 @@ VFIO = "/dev/vfio/"
 """Where what a guest has open of a function, or of a mediated device below one, has its nodes."""
 _NVIDIA = 195
 """The major number of NVIDIA's nodes (Documentation/admin-guide/devices.txt)."""
-_NVME_PATH = r"(nvme\d+)c\d+(n\d+)"
-"""A way to a disk, hidden: the disk itself, nvme0n1, is below no PCI function (drivers/nvme/host/multipath.c)."""
 
 
 class Node(NamedTuple):
@@ -85,9 +87,17 @@ def _walk(machine: Machine, top: str) -> Iterator[Node]:
         if group := os.path.basename(_link(f"{folder}/iommu_group")):  # of a mediated device, or a function behind VMD
             node = f"{machine.sys}/class/vfio/{group}"
             yield Node(node, GROUP, f"{VFIO}{group}", device_number(node))
-        if way := re.fullmatch(_NVME_PATH, os.path.basename(folder)):
-            pending.append(f"{machine.sys}/class/block/{way[1]}{way[2]}")
+        if disk := _disk_behind(os.path.basename(folder)):
+            pending.append(f"{machine.sys}/class/block/{disk}")
         pending += _folders(folder, _BARREN)
+
+
+def _disk_behind(name: str) -> str:
+    """nvme0n1 of nvme0c1n1, a hidden way to it: the disk is below no PCI function (drivers/nvme/host/multipath.c)."""
+    controller, _, rest = name.removeprefix("nvme").partition("c")
+    way, _, namespace = rest.partition("n")
+    numbers = all(part.isdecimal() for part in (controller, way, namespace))
+    return f"nvme{controller}n{namespace}" if numbers and name.startswith("nvme") else ""
 
 
 def _folders(path: str, barren: frozenset[str]) -> Iterator[str]:

@@ -6,17 +6,19 @@ that has no right to open the device itself, and can only have been handed it, h
 processes of its user. Beyond it a process is looked at briefly: what it was handed early has a low number.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import partial
-from typing import NamedTuple
 
 from libhook.effects import child
 from libhook.facts.machine import Descriptors, Machine
+from libhook.light import TYPE_CHECKING, NamedTuple, partial
 from libhook.look.rights import Rights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 EACH = 4096
 """Descriptors of a process without a right to the device that are looked at, the lowest first."""
@@ -76,7 +78,7 @@ class _Search:
         self._proc, self._wanted, self._report = proc, wanted, report
         self._descriptors = machine.kernel.descriptors()
         self._rights = Rights(machine, proc, wanted.values())
-        self._spent: Counter[int] = Counter()
+        self._spent: dict[int, int] = {}
         self._total = 0
         self._cut: list[str] = []
         self._beyond: list[str] = []
@@ -84,7 +86,7 @@ class _Search:
     def look_at(self, pid: str) -> None:
         """All that it has open, within its budget."""
         try:
-            user = self._rights.user_of(pid, exactly=self._spent[0] >= OF_USER)
+            user = self._rights.user_of(pid, exactly=self._spent.get(0, 0) >= OF_USER)
         except OSError:
             return  # it has ended
         if self._budget(user) or self._rights.has(pid, user):
@@ -105,7 +107,7 @@ class _Search:
         return self._cut + self._beyond
 
     def _budget(self, user: int) -> int:
-        return max(0, min(EACH, OF_USER - self._spent[user], OF_ALL - self._total))
+        return max(0, min(EACH, OF_USER - self._spent.get(user, 0), OF_ALL - self._total))
 
     def _within_budget(self, pid: str, user: int, folder: int) -> Iterator[str]:
         """The numbers of its descriptors; no more are read than are asked for."""
@@ -115,7 +117,7 @@ class _Search:
                 if count == budget and not self._rights.has(pid, user):
                     self._cut.append(pid)
                     break
-                self._spent[user] += 1
+                self._spent[user] = self._spent.get(user, 0) + 1
                 self._total += 1
                 yield entry.name
 

@@ -7,10 +7,15 @@ server is to provide. One who then asks for a change there (mkdir) keeps all oth
 inodes, and so locks, of its own (since 5.8), and a mount that is attached nowhere is nobody else's.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+from libhook.light import TYPE_CHECKING, contextmanager
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 """System calls that have one number on every architecture (Linux 5.2)."""

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Processes as /proc/PID/stat shows them: which one has a number now, and whether it is still the one that had it."""
 
+from __future__ import annotations
+
 import os
-from typing import NamedTuple
 
 from libhook.effects import locks
 from libhook.effects.state import State
 from libhook.facts.entry import Process
 from libhook.facts.machine import Machine
+from libhook.light import NamedTuple
 
 
 class Stat(NamedTuple):

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which processes may open a device by a right of their own."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Collection, Iterator
 
 from libhook.facts.machine import Machine
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
 
 _ACL_USER, _ACL_GROUP = 0x02, 0x08
 _READ_OR_WRITE = 0o6

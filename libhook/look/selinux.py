@@ -6,13 +6,16 @@ sel_write_access and sel_write_create). What exec needs is in hooks.c, selinux_f
 selinux_bprm_creds_for_exec: either it stays in its domain, or there is a transition and the file is an entrypoint.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import NamedTuple
 
 from libhook.facts.machine import Machine
+from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 from libhook.look import libvirtd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MODULE = f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/libhook_virtqemud.cil"
 """What the policy of Fedora and its kin lacks for virtqemud."""

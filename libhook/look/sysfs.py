@@ -6,8 +6,9 @@ Cost grows with the guest's own devices and their groups, never with the host's.
 device's (drivers/pci/pci-sysfs.c, driver_override_show) and is read by a child.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterable, Mapping
 
 from libhook.effects import child, locks
 from libhook.effects.child import Deadline
@@ -15,7 +16,11 @@ from libhook.errors import DeadlineExpired, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.host import NO_CLASS, NOTHING, VFIO_PCI, Binding, Claim, Host, PciDevice
 from libhook.facts.machine import Machine
+from libhook.light import TYPE_CHECKING
 from libhook.look import holders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 _PATIENCE = 2.0
 """Seconds for a device's lock to come free while others wait to be given back."""
@@ -266,12 +271,28 @@ def vfio_aliases(machine: Machine) -> tuple[tuple[str, str], ...]:
 
 def _variant(aliases: tuple[tuple[str, str], ...], modalias: str) -> str:
     """The module whose pattern matches most exactly, as libvirt chooses (virpci.c: fewest wildcards)."""
-    from fnmatch import fnmatchcase  # brings re, which by now is there
-
     own = modalias.removeprefix("pci:")
-    matching = [(pattern.count("*"), module) for pattern, module in aliases if fnmatchcase(own, pattern)]
+    matching = [(pattern.count("*"), module) for pattern, module in aliases if _matches(own, pattern)]
     best = min(matching, default=(0, VFIO_PCI))[1]
     return VFIO_PCI if best == "vfio_pci" else best
+
+
+def _matches(text: str, pattern: str) -> bool:
+    """As fnmatchcase, which imports re; file2alias writes stars, and nothing else that means something there."""
+    if any(character in pattern for character in "?["):
+        from fnmatch import fnmatchcase
+
+        return fnmatchcase(text, pattern)
+    first, *rest = pattern.split("*")
+    if not rest:
+        return text == pattern
+    *middle, last = rest
+    at = len(first)
+    for part in middle:
+        if (found := text.find(part, at)) < 0:
+            return False
+        at = found + len(part)
+    return text.startswith(first) and text.endswith(last) and at + len(last) <= len(text)
 
 
 def _link(path: str) -> str | None:

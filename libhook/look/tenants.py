@@ -5,11 +5,11 @@ A USB device is below its controller, a SCSI device below its adapter, a mediate
 another domain below VMD, and what a vhost-scsi target exports on a disk. All of it goes with the function's driver.
 """
 
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from __future__ import annotations
 
+import os
+
+from libhook import plainjson
 from libhook.effects import child
 from libhook.effects.child import Deadline
 from libhook.effects.state import State
@@ -19,7 +19,11 @@ from libhook.facts.domain import HostDevice
 from libhook.facts.entry import HeldDevice
 from libhook.facts.host import Claim, Tenant
 from libhook.facts.machine import Machine
+from libhook.light import TYPE_CHECKING, suppress
 from libhook.look import libvirtd, nodes, sysfs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 _ANYTHING = "something"
 _PATIENCE = 2.0
@@ -106,14 +110,14 @@ def _disks_of(machine: Machine, targets: Iterable[str], deadline: Deadline, must
     def tell(say: Callable[[bytes], None]) -> None:
         for target in targets:
             for disk in _exported(machine, f"{machine.sys}/kernel/config/target/vhost/{target}"):
-                say(json.dumps([target, f"{machine.sys}/class/block/{disk}"]).encode())
+                say(plainjson.dumps([target, f"{machine.sys}/class/block/{disk}"]).encode())
         say(b"")
 
     said = child.lines(tell, deadline if must_see else min(deadline, Deadline.after(_PATIENCE)))
     if said[-1:] != [""] and must_see:
         raise DeadlineExpired("LIO does not say what guests have of its disks", "look into /sys/kernel/config/target")
     links: dict[str, list[str]] = {}
-    for target, link in map(json.loads, filter(None, said)):
+    for target, link in map(plainjson.loads, filter(None, said)):
         links.setdefault(target, []).append(link)
     return links
 

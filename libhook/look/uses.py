@@ -11,20 +11,26 @@ namespace does not show below its device, and is not seen; nor is, of an IPv4 de
 but the first, which is all that /proc/net/route shows (net/ipv4/fib_trie.c, fib_route_seq_show).
 """
 
+from __future__ import annotations
+
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 
 from libhook.effects.child import Deadline
-from libhook.effects.tracks import Late, Step, Track, run
+from libhook.effects.tracks import Late, Step, run
 from libhook.errors import EXHAUSTED, DeadlineExpired, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.host import PciDevice, Use, UseKind
 from libhook.facts.machine import Machine
+from libhook.light import TYPE_CHECKING, partial
 from libhook.look import exports, holders, nodes
 from libhook.look.holders import Holder
 from libhook.look.nodes import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from libhook.effects.tracks import Track
 
 _DEFAULT_V4 = "00000000"
 _DEFAULT_V6 = "0" * 32

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Waits until nobody has a device open any more, and says who has: unbinding a device in use is how hosts hang."""
 
+from __future__ import annotations
+
 import time
 
 from libhook.effects.child import Deadline
-from libhook.effects.tracks import Pause, Track
+from libhook.effects.tracks import Pause
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
+from libhook.light import TYPE_CHECKING
 from libhook.look import holders, nodes, sysfs
 from libhook.look.nodes import Node
+
+if TYPE_CHECKING:
+    from libhook.effects.tracks import Track
 
 _LOOK_AGAIN = 0.1
 """Seconds between two looks."""

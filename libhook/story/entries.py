@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The journal entry of a guest at each step of its life, made from the one before, the guest's XML and the plan."""
 
-from collections.abc import Collection, Iterable
+from __future__ import annotations
 
 from libhook.facts.domain import NO_DRIVER, Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice, Recorded
 from libhook.facts.plan import Plan
 from libhook.kinds import registry as kinds
+from libhook.light import TYPE_CHECKING
 from libhook.look import processes, sysfs
 from libhook.story.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 NO_PLAN = Plan(())
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What ``prepare`` would do, for who only asks: the dry run, ``libhook plan`` and ``attach --dry-run``."""
 
-from collections.abc import Collection
-from contextlib import suppress
+from __future__ import annotations
 
 from libhook.errors import BadInput, printable
 from libhook.facts.domain import NO_DRIVER, Domain
@@ -12,11 +11,15 @@ from libhook.facts.plan import Plan, Verdict, Warn
 from libhook.facts.situation import Situation
 from libhook.handlers.registry import plan_for
 from libhook.kinds import registry as kinds
+from libhook.light import TYPE_CHECKING, suppress
 from libhook.look import libvirtd
 from libhook.story.giveback import facts, former
 from libhook.story.recovery import sign_of_life
 from libhook.story.session import Session
 from libhook.xml import domxml
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 def foresee(session: Session, event: Event, domain: Domain) -> Plan:

@@ -5,9 +5,7 @@ One way for all of them, from the record and from what /sys says now; so it may 
 and ended by another.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from typing import NoReturn
+from __future__ import annotations
 
 from libhook.errors import BadInput, LibhookError, Refused, TooNew, unanswered
 from libhook.facts.domain import Domain, HostDevice
@@ -16,11 +14,16 @@ from libhook.facts.event import OPERATIONS, Event, Operation
 from libhook.facts.plan import Plan, Record
 from libhook.handlers import audit
 from libhook.kinds import registry as kinds
+from libhook.light import TYPE_CHECKING, suppress
 from libhook.look import holders, libvirtd, processes, sysfs
 from libhook.story.entries import let_go
 from libhook.story.recovery import Facts, sign_of_life
 from libhook.story.session import Session
 from libhook.story.taking import Taken, refuse, try_to_save
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from typing import NoReturn
 
 _TOLD: dict[Recorded, Recorded] = {
     "nothing": "failed",

@@ -5,19 +5,23 @@ What a child does not say is parsed here instead: a document that is refused, an
 crashes or no process to be had are answered as if there had been no child.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
 
+from libhook import plainjson
 from libhook.effects import child
 from libhook.effects.child import Deadline
 from libhook.errors import BadInput, LibhookError
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Disk, Domain, HostDevice
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Parse = Callable[[bytes], Domain]
 
 _PATIENCE = 10.0
 """Seconds for the child to answer; a document of 16 MiB takes one."""
-
-
-Parse = Callable[[bytes], Domain]
 
 
 def parse(document: bytes) -> Domain:
@@ -31,13 +35,14 @@ def begin(document: bytes) -> Parse:
     """Let a child begin with it; what comes back is called as ``parse``, with the same document, and waits for it."""
 
     def tell(say: Callable[[bytes], None]) -> None:
-        import json
+        from libhook.xml import lean
 
         try:
+            lean.load()
             guest = parse(document)
         except (BadInput, ImportError):
             return
-        say(json.dumps(guest).encode())
+        say(plainjson.dumps(guest).encode())
 
     try:
         speech = child.listen(tell)
@@ -45,12 +50,10 @@ def begin(document: bytes) -> Parse:
         return parse
 
     def hear(document: bytes) -> Domain:
-        import json
-
         said = speech.lines(Deadline.after(_PATIENCE))
         if not said:
             return parse(document)
-        name, uuid, virt, devices, warnings, _, doors = json.loads(said[0])
+        name, uuid, virt, devices, warnings, _, doors = plainjson.loads(said[0])
         return Domain(name, uuid, virt, tuple(map(_device, devices)), tuple(warnings), back_doors=tuple(doors))
 
     return hear

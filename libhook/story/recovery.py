@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Whether a guest's record is dead, so that what it holds may be given back by somebody else. Pure."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
 from libhook.errors import printable
 from libhook.facts.entry import Held
+from libhook.light import NamedTuple
 
 
 class Facts(NamedTuple):

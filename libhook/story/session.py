@@ -4,10 +4,9 @@
 The operations (life.py) and the give-back (giveback.py) both stand on this.
 """
 
+from __future__ import annotations
+
 import time
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import AbstractContextManager, suppress
-from typing import NamedTuple
 
 from libhook.effects import audit, files
 from libhook.effects.child import Deadline
@@ -28,7 +27,12 @@ from libhook.handlers.preflight import waits_for
 from libhook.handlers.registry import plan_for
 from libhook.kinds import registry as kinds
 from libhook.kinds.kind import Outcome, Work
+from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 from libhook.look import libvirtd, sysfs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from contextlib import AbstractContextManager
 
 _GRACE = 10.0
 """Seconds that an undo has at least, unless ``write_deadline`` is shorter still."""
@@ -77,7 +81,7 @@ class Session(NamedTuple):
     """What is wrong with the settings, where these are only the defaults. Nothing is handed over then."""
 
     @classmethod
-    def open(cls, machine: Machine, log: Log, libvirtd: int, name: str | None = None, uuid: str = "") -> "Session":
+    def open(cls, machine: Machine, log: Log, libvirtd: int, name: str | None = None, uuid: str = "") -> Session:
         """With the settings of the guest of this name and UUID, or the defaults where no guest is named."""
         settings, broken = Config(), None
         if name is not None:
@@ -88,7 +92,7 @@ class Session(NamedTuple):
                 log.add("error", "configuration ignored", reason=error.message)
         return cls(machine, state_of(machine), log, settings, Deadline.after(settings.write_deadline), libvirtd, broken)
 
-    def strict(self) -> "Session":
+    def strict(self) -> Session:
         """The same, but LibhookError where the settings are broken."""
         if self.broken:
             raise self.broken
@@ -98,12 +102,12 @@ class Session(NamedTuple):
         """Make the folders of the state, as make_state."""
         self.state.make(lambda: libvirtd.with_host_devices(self.machine))
 
-    def with_grace(self) -> "Session":
+    def with_grace(self) -> Session:
         """The same with time to undo what was begun, when the event's own may have run out."""
         grace = Deadline.after(min(_GRACE, self.config.write_deadline))
         return self._replace(deadline=max(self.deadline, grace))
 
-    def for_record(self, held: Held) -> "Session":
+    def for_record(self, held: Held) -> Session:
         """The same with the settings of the guest of a record, or the defaults where they are broken."""
         settings = Config()
         with suppress(LibhookError):

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Look, plan, journal, apply; and the refusal of a start, which leaves everything as it was."""
 
+from __future__ import annotations
+
 import errno
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from typing import NamedTuple, NoReturn
 
 from libhook.effects import files
 from libhook.errors import LibhookError, Refused
@@ -15,9 +14,14 @@ from libhook.facts.event import Event
 from libhook.facts.plan import Action, Plan, Refusal
 from libhook.handlers import audit
 from libhook.kinds.kind import Outcome
+from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 from libhook.look import libvirtd
 from libhook.story.entries import with_recorded
 from libhook.story.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import NoReturn
 
 _SHOWN = 3
 """Refusals shown in the one line that the caller of ``virsh start`` sees."""
@@ -58,7 +62,8 @@ class Taken(NamedTuple):
     """Something may have been done already, and is to be undone where it is refused."""
 
 
-MakeEntry = Callable[[Session, Held | None, Domain, Plan], Held]
+if TYPE_CHECKING:
+    MakeEntry = Callable[[Session, Held | None, Domain, Plan], Held]
 
 
 def take(session: Session, happening: Event, domain: Domain, before: Held | None, entry: MakeEntry) -> Taken:

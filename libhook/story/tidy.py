@@ -4,13 +4,14 @@
 None of it is in anybody's way; but a folder in which nothing is left says that nothing is held.
 """
 
-from contextlib import suppress
+from __future__ import annotations
 
 from libhook.effects.child import Deadline
 from libhook.effects.state import State
 from libhook.errors import BadInput, DeadlineExpired
 from libhook.facts.address import PciAddress
 from libhook.facts.entry import Process
+from libhook.light import suppress
 from libhook.look import libvirtd, processes, sysfs
 
 _NOW = Deadline(0.0)

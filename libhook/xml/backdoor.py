@@ -5,14 +5,18 @@ libvirt takes <qemu:commandline> and <qemu:override> as they are (src/qemu/qemu_
 so neither it nor libhook knows of such a device: it is not checked, handed over, given back or recorded.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Iterator
 
 from lxml import etree
 
-from libhook.xml.hostdevxml import line_of, quoted
+from libhook.light import TYPE_CHECKING
+from libhook.xml.hostdevxml import QEMU, line_of, quoted
 
-_QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _DRIVERS = re.compile(r"vfio-(?!user)[a-z0-9-]+|usb-host|scsi-generic|scsi-block|vhost-scsi(-[a-z-]+)?")
 """QEMU's devices that are one of the host's. What vfio-user reaches is another process."""
 _NAMES = ("host", "sysfsdev", "hostbus", "hostaddr", "hostport", "hostdevice", "vendorid", "productid")
@@ -32,9 +36,9 @@ def found(root: etree._Element) -> tuple[str, ...]:
 
 
 def _arguments(root: etree._Element) -> Iterator[str]:
-    for commandline in root.iterchildren(f"{_QEMU}commandline"):
+    for commandline in root.iterchildren(f"{QEMU}commandline"):
         option = ""
-        for node in commandline.iterchildren(f"{_QEMU}arg"):
+        for node in commandline.iterchildren(f"{QEMU}arg"):
             value = node.get("value", "")
             if _hands_over(option, value):
                 yield f"{quoted(f'{option} {value}')} in <qemu:commandline>, line {line_of(node)}"
@@ -63,9 +67,9 @@ def _driver(value: str) -> str:
 
 
 def _properties(root: etree._Element) -> Iterator[str]:
-    for override in root.iterchildren(f"{_QEMU}override"):
-        for device in override.iterchildren(f"{_QEMU}device"):
-            for node in device.iterdescendants(f"{_QEMU}property"):
+    for override in root.iterchildren(f"{QEMU}override"):
+        for device in override.iterchildren(f"{QEMU}device"):
+            for node in device.iterdescendants(f"{QEMU}property"):
                 name = node.get("name", "")
                 if name in _NAMES:
                     what = f"{name}={node.get('value', '')} of {device.get('alias', '')}"

@@ -4,15 +4,18 @@
 As libvirt 11 reads them (src/conf/domain_conf.c, whose functions are named below).
 """
 
-from typing import NamedTuple, cast
+from __future__ import annotations
 
 from lxml import etree
 
 from libhook.errors import BadInput
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import REDIRECTED, Kind, LibvirtsDevice
+from libhook.light import NamedTuple
 from libhook.xml import notation
 
+QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+"""Of elements that are QEMU's own."""
 Identity = tuple[str | int | None, ...]
 
 
@@ -197,7 +200,7 @@ def bad(node: etree._Element, what: str) -> BadInput:
 
 def line_of(node: etree._Element) -> int:
     """The line of an element; from 65,536 on libxml2 may not know it."""
-    return cast("int", node.sourceline)
+    return node.sourceline  # type: ignore[return-value] # of a parsed document it is an int
 
 
 def quoted(text: str) -> str:

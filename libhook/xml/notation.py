@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How libvirt reads a number, a UUID and a WWPN in XML. Pure."""
 
-import re
-
 UINT = 0xFFFFFFFF
 ULONGLONG = 0xFFFFFFFFFFFFFFFF
 
-# Possessive throughout: whoever writes the XML must not make it slow.
-_NUMBER = re.compile(r"[ \t\n\r\f]*+\+?(0[xX][0-9A-Fa-f]++|0[bB][01]++|0[0-7]*+|[1-9][0-9]*+)", re.ASCII)
-_UUID = re.compile(r"[ \t\n\r\f]*+((?:[ -]*+[0-9A-Fa-f]{2}){16})[ \t\n\r\f]*+", re.ASCII)
-_WWPN = re.compile(r"naa\.(?:0x)?[0-9A-Fa-f]{16}", re.ASCII)
+_BLANK = " \t\n\r\f"
+_HEX = frozenset("0123456789abcdef")
+_DIGITS_OF = {2: frozenset("01"), 8: frozenset("01234567"), 10: frozenset("0123456789"), 16: _HEX}
 _BASES = {"0x": 16, "0b": 2}
 _DIGITS = 64  # what 64 bits take in binary; int() is slow with many
 
@@ -20,12 +17,13 @@ def number(text: str, most: int) -> int | None:
     strtoull with base 0 as virStrToLong_uip calls it: ``0x`` means hex, a leading ``0`` octal and, since glibc
     2.38, ``0b`` binary; white space and a plus may stand before it, nothing after it, and a minus nowhere.
     """
-    match = _NUMBER.fullmatch(text)
-    if match is None:
-        return None
-    digits = match[1].lower()
+    digits = text.lstrip(_BLANK).removeprefix("+").lower()
     base = _BASES.get(digits[:2], 8 if digits.startswith("0") else 10)
-    significant = digits[2:].lstrip("0") if base in (2, 16) else digits.lstrip("0")
+    if base in (2, 16):
+        digits = digits[2:]
+    if not digits or not _DIGITS_OF[base].issuperset(digits):
+        return None
+    significant = digits.lstrip("0")
     value = int(significant or "0", base) if len(significant) <= _DIGITS else most + 1
     return value if value <= most else None
 
@@ -35,13 +33,18 @@ def uuid(text: str) -> str | None:
 
     virUUIDParse takes hyphens and spaces before each pair of digits, and white space around the whole.
     """
-    match = _UUID.fullmatch(text)
-    if match is None:
+    digits, rest = "", text.strip(_BLANK).lower()
+    while rest and len(digits) < 32:
+        rest = rest.lstrip(" -")
+        digits, rest = digits + rest[:2], rest[2:]
+        if len(digits) % 2 or not _HEX.issuperset(digits[-2:]):
+            return None
+    if rest or len(digits) < 32:
         return None
-    digits = match[1].replace("-", "").replace(" ", "").lower()
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def is_wwpn(text: str) -> bool:
     """Whether ``text`` is ``naa.`` and 16 hex digits (virValidateWWN)."""
-    return _WWPN.fullmatch(text) is not None
+    digits = text.removeprefix("naa.").removeprefix("0x")
+    return text.startswith("naa.") and len(digits) == 16 and _HEX.issuperset(digits.lower())

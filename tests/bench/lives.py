@@ -20,6 +20,7 @@ from libhook.simulation.world import World
 TOP = Path(__file__).resolve().parents[2]
 LAUNCHER = TOP / "hooks" / "qemu"
 OPERATIONS = ("prepare", "start", "started", "stopped", "release", "migrate", "restore", "reconnect", "attach")
+SIMULATION = "libhook.simulation.kernel"
 ACTING = ("prepare", "start", "started", "release")
 XML_SIZE = 8192
 _OVER = ("stopped", "release")
@@ -104,6 +105,22 @@ class Life:
             )
         reap()
         return done.stderr.count(f'"{self._root}'.encode())
+
+    def imports(self, operation: str) -> tuple[str, ...]:
+        """What Python itself has imported at the end of this event, but for the simulation and what only that needs."""
+        self.reset()
+        for earlier in ACTING[: ACTING.index(operation)]:
+            self._play(earlier)
+        with open(self.xml(operation), "rb") as stdin:
+            done = subprocess.run(
+                ["/usr/bin/python3", "-I", "-S", TOP / "tests" / "imports.py", TOP, *arguments(operation)],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", **self.environment},
+                check=True,
+            )
+        reap()
+        return tuple(done.stdout.decode().split())
 
     def xml(self, operation: str) -> Path:
         """The document that libvirt hands over at this step."""

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """PCI addresses: one text for sysfs and records, and nothing that only looks like one."""
 
+import re
+
 import pytest
 from generated import generated
 from hypothesis import strategies as st
@@ -79,3 +81,19 @@ def test_addresses_are_in_the_order_of_the_bus() -> None:
     """Locks are taken in this order."""
     texts = ["0000:00:01.0", "0000:01:00.0", "0000:01:00.1", "0000:0a:00.0", "0001:00:00.0", "10000:00:00.0"]
     assert [str(address) for address in sorted(map(PciAddress.parse, reversed(texts)))] == texts
+
+
+_TEXT = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])", re.ASCII)
+_parts = st.tuples(*(st.text("0123456789abcdfxF:. -\n\u0661", min_size=low, max_size=high) for low, high in
+                     ((3, 9), (1, 3), (1, 3), (0, 2))))  # fmt: skip
+
+
+@generated("numbers", _addresses.map(str) | _parts.map(lambda parts: "{}:{}:{}.{}".format(*parts)) | st.text(":.01f"))
+def test_an_address_is_what_the_expression_says(text: str) -> None:
+    """What one looks like, said once more in one line."""
+    match = _TEXT.fullmatch(text)
+    try:
+        found: tuple[int, ...] | None = PciAddress.parse(text)
+    except BadInput:
+        found = None
+    assert found == (tuple(int(part, 16) for part in match.groups()) if match else None)

@@ -9,7 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "libhook"
 LAYERS = (
-    ("errors",),
+    ("light",),
+    ("errors", "plainjson"),
     ("facts",),
     ("xml",),
     ("effects",),
@@ -113,7 +114,7 @@ def test_only_the_command_reads_the_trail_back(name: str) -> None:
 def test_only_the_reader_of_xml_needs_lxml() -> None:
     """And it is imported where there is something to do, since it costs twice a start of Python."""
     readers = [name for name in FILES if any(module.split(".")[0] == "lxml" for module in _imports(name))]
-    assert readers == ["xml/backdoor.py", "xml/domxml.py", "xml/hostdevxml.py"]
+    assert readers == ["xml/backdoor.py", "xml/domxml.py", "xml/hostdevxml.py", "xml/lean.py"]
     top = ast.parse((PACKAGE / "run.py").read_text()).body
     imported = {alias.name for node in top if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert "domxml" not in imported

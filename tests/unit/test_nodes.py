@@ -232,3 +232,16 @@ def test_a_host_without_vfio_has_none_of_its_nodes(machine: Machine) -> None:
     (folder / "dev").write_text("243:7\n")
     _open(machine, "/dev/vfio/7", "c 243:7")
     assert holders.of_vfio(machine, [ADDRESS], Deadline.after(20)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "disk"),
+    [
+        ("nvme0c1n1", "nvme0n1"),
+        ("nvme12c3n45", "nvme12n45"),
+        *((name, "") for name in ("nvme0n1", "nvme0", "nvme0c1", "nvmec1n1", "nvme0cn1", "0c1n1", "nvme0c1n1p1", "")),
+    ],
+)
+def test_a_hidden_way_names_its_disk(name: str, disk: str) -> None:
+    """By the numbers of its subsystem and namespace; no other name does."""
+    assert nodes._disk_behind(name) == disk

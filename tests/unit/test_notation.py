@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Numbers, UUIDs and WWPNs as libvirt reads them."""
 
+import re
+
 import pytest
 from generated import generated
 from hypothesis import strategies as st
@@ -86,3 +88,32 @@ def test_what_is_no_uuid(text: str) -> None:
 def test_wwpns(text: str, good: bool) -> None:
     """naa. and exactly 16 hex digits."""
     assert notation.is_wwpn(text) is good
+
+
+_NUMBER = re.compile(r"[ \t\n\r\f]*+\+?(0[xX][0-9A-Fa-f]++|0[bB][01]++|0[0-7]*+|[1-9][0-9]*+)", re.ASCII)
+_UUIDS = re.compile(r"[ \t\n\r\f]*+((?:[ -]*+[0-9A-Fa-f]{2}){16})[ \t\n\r\f]*+", re.ASCII)
+_WWPN = re.compile(r"naa\.(?:0x)?[0-9A-Fa-f]{16}", re.ASCII)
+_pieces = st.sampled_from([*"0017afAFxXbBg+-. \t\n\r\f\v\xa0", "0x", "0b", "naa.", "\u0661", "\u212a", "\u0130"])
+_uuid_like = st.lists(st.sampled_from(["12", "aF", "12345678", "-", " ", "\t", "g"]), max_size=22).map("".join)
+
+
+@generated("numbers", st.lists(_pieces, max_size=8).map("".join))
+def test_numbers_are_what_the_expression_says(text: str) -> None:
+    """What a number may look like, said once more in one line."""
+    assert (notation.number(text, notation.ULONGLONG) is not None) == (_NUMBER.fullmatch(text) is not None)
+
+
+@generated("numbers", _uuid_like | st.from_regex(_UUIDS, fullmatch=True))
+def test_uuids_are_what_the_expression_says(text: str) -> None:
+    """The same of UUIDs."""
+    match = _UUIDS.fullmatch(text)
+    digits = match[1].replace("-", "").replace(" ", "").lower() if match else None
+    found = notation.uuid(text)
+    assert (found and found.replace("-", "")) == digits
+
+
+@generated("numbers", st.builds("{}{}{}".format, st.sampled_from(["naa.", "NAA.", ""]), st.sampled_from(["0x", ""]),
+                                st.text("0123456789abcdefABCDEFx\u0661", min_size=14, max_size=18)))  # fmt: skip
+def test_wwpns_are_what_the_expression_says(text: str) -> None:
+    """The same of WWPNs."""
+    assert notation.is_wwpn(text) == (_WWPN.fullmatch(text) is not None)

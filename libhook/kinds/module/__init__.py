@@ -5,13 +5,18 @@ loading.py     one is loaded so that its driver can take a device
 unloading.py   one is out while any guest needs it to be
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from itertools import groupby
 
 from libhook.kinds.kind import Kind, Outcome, Work
 from libhook.kinds.module import loading, unloading
 from libhook.kinds.module.loading import NAME, Load
 from libhook.kinds.module.unloading import BUILT_IN, LOADED, OUT, Out, out, read, resource, state_of, way_back
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def carry_out(work: Work, actions: Sequence[Load | Out]) -> list[Outcome]:

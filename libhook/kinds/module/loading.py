@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A module is loaded so that its driver can take a device."""
 
-from collections.abc import Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from __future__ import annotations
 
-from libhook.effects.tracks import Late, Step, Track, run
+from libhook.effects.tracks import Late, Step, run
 from libhook.kinds.kind import Failure, Outcome, Work
+from libhook.light import TYPE_CHECKING, NamedTuple, partial
 from libhook.look import sysfs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from libhook.effects.tracks import Track
 
 NAME = "module"
 _LOG = "see the kernel's log"

@@ -10,13 +10,11 @@ order, and go back in the other. It comes back by modprobe, if it was loaded bef
 then what modprobe.d says.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
 
 from libhook.effects import tracks
-from libhook.effects.tracks import Track
 from libhook.errors import BadInput, LibhookError, printable
 from libhook.facts.host import is_driver_name
 from libhook.facts.machine import Machine
@@ -25,6 +23,13 @@ from libhook.kinds import claims
 from libhook.kinds.claims import Resource
 from libhook.kinds.kind import Failure, Outcome, Work
 from libhook.kinds.module.loading import NAME
+from libhook.light import TYPE_CHECKING, NamedTuple, partial
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from libhook.effects.tracks import Track
 
 OUT, LOADED, BUILT_IN = "out", "loaded", "built in"
 """How a module can be. One that is just being loaded, or taken out, still counts as loaded."""

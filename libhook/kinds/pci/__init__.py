@@ -5,7 +5,7 @@ move.py      the action, and the way back from it
 binding.py   how it is carried out
 """
 
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
 
 from libhook.errors import printable
 from libhook.facts.config import Config
@@ -16,7 +16,11 @@ from libhook.facts.plan import Action, Stays, Warn
 from libhook.kinds.kind import Kind, Work
 from libhook.kinds.pci.binding import carry_out
 from libhook.kinds.pci.move import NAME, Move, read, undo
+from libhook.light import TYPE_CHECKING
 from libhook.look import sysfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action | Stays | Warn]:

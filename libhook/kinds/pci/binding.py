@@ -5,20 +5,26 @@ The caller has journalled the moves and holds the locks of their groups. Nothing
 taken; what it decides, write by write, is whether the write is still needed, from what /sys says at that moment.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import time
-from collections.abc import Sequence
-from functools import partial
 
 from libhook.effects.pci import Write, bind, probe, set_override, unbind
-from libhook.effects.tracks import Late, Step, Track, run
+from libhook.effects.tracks import Late, Step, run
 from libhook.errors import LibhookError
 from libhook.facts.host import same_driver
 from libhook.kinds.kind import Failure, Outcome, Work
 from libhook.kinds.pci.move import Move
+from libhook.light import TYPE_CHECKING, partial
 from libhook.look import sysfs
 from libhook.look.waiting import Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from libhook.effects.tracks import Track
 
 _STOP_IT = "stop what uses it, then try again"
 _WEDGED = "when its driver lets go, run: libhook recover"

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The action: a device goes from the binding it has to another. Data, and the way back from it. Pure."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from __future__ import annotations
 
 from libhook.effects.pci import Write, probe, set_override, unbind
 from libhook.errors import BadInput, printable
 from libhook.facts.address import PciAddress
 from libhook.facts.host import Binding, same_driver
+from libhook.light import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 NAME = "pci"
 

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What Python imports for an event: no more than that needs, since somebody waits for it."""
+
+import subprocess
+from pathlib import Path
+
+from scenario import reap
+
+from libhook.simulation.build import build
+from libhook.simulation.guests import Assigned, Guest
+from libhook.simulation.hosts import nic
+
+TOP = Path(__file__).parents[2]
+LIFE = ("prepare", "start", "started", "release")
+SLOW = {
+    *("typing", "re", "enum", "json", "collections", "contextlib", "functools", "types", "fnmatch", "dataclasses"),
+    *("tomllib", "inspect", "ctypes", "socket", "argparse", "subprocess", "lxml", "structlog", "audit"),
+}
+"""Each takes between a tenth and several times what Python itself takes to start."""
+OF_PREPARE = {f"libhook.look.{name}" for name in ("uses", "exports", "tenants")}
+RARE = {"libhook.story.foresight", "libhook.look.openfiles", "libhook.xml.domxml", "libhook.xml.lean"}
+GUEST = Guest(devices=(Assigned(nic().devices[0].address),))
+
+
+def _imported(root: str, operation: str, xml: bytes = b"", code: int = 0) -> set[str]:
+    program = str(TOP / "tests" / "imports.py")
+    command = ["/usr/bin/python3", "-I", "-S", program, str(TOP), GUEST.name, operation, "begin", "-"]
+    environment = {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "LIBHOOK_ROOT": root}
+    xml = xml or GUEST.xml(1, prepared=operation != "prepare")
+    done = subprocess.run(command, input=xml, stdout=subprocess.PIPE, env=environment, timeout=60, check=False)
+    reap(5)
+    assert done.returncode == code
+    return set(done.stdout.decode().split())
+
+
+def test_an_event_imports_no_more_than_it_needs(root: str) -> None:
+    """Of a whole life: only prepare looks at what the host does with a device; the XML is read by a child."""
+    build(root, nic())
+    for operation in LIFE:
+        found = _imported(root, operation)
+        assert {"os", "libhook.run", "libhook.kinds.registry"} <= found
+        assert found & (SLOW | RARE) == set()
+        assert (found >= OF_PREPARE) if operation == "prepare" else (OF_PREPARE & found == set())
+        assert not [name for name in found if name.startswith(("libhook.simulation", "libhook.hotplug"))]
+
+
+def test_what_is_imported_for_a_good_reason_is_seen(root: str) -> None:
+    """A configuration; a document that no child could read: what looks for it above would find it."""
+    build(root, nic())
+    assert {"lxml", "lxml.etree", "re", "libhook.xml.domxml"} <= _imported(root, "start", b"<domain", code=1)
+    Path(root, "etc/libhook").mkdir(parents=True, exist_ok=True)
+    Path(root, "etc/libhook/config.toml").write_text("holder_wait = 5\n")
+    assert {"tomllib", "re", "typing"} <= _imported(root, "prepare")
