@@ -5,16 +5,18 @@ The thing is an attribute that keeps any text, a device's driver_override: its w
 its faults. A guest is a journal entry, which is there before its claim and goes after it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cases import NIC
 from scenario import Host, reap
 
 from libhook.effects import tracks
 from libhook.effects.child import Deadline
-from libhook.effects.tracks import Track
 from libhook.facts.config import Config
 from libhook.facts.entry import Held, Process
 from libhook.facts.shared import Value
@@ -24,6 +26,10 @@ from libhook.kinds.kind import Failure, Work
 from libhook.simulation import store
 from libhook.simulation.hosts import nic
 from libhook.story.session import make_state
+
+if TYPE_CHECKING:
+    from libhook.effects.tracks import Track
+
 
 BASE = "8"
 PATH = f"bus/pci/devices/{NIC}/driver_override"

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What guests share: it is what all who live want together, and in the end what it was; whatever happens between."""
 
+from __future__ import annotations
+
 import itertools
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest import mock
 
 import pytest
@@ -12,13 +15,16 @@ from scenario import reap
 from sharing import BASE, PATH, UUIDS, Sharing, failed, moved, together, writes
 
 from libhook.effects.child import Deadline
-from libhook.effects.tracks import Track, run
+from libhook.effects.tracks import run
 from libhook.errors import LibhookError
 from libhook.facts.config import Config
 from libhook.facts.shared import Shared, Value
 from libhook.kinds import claims
 from libhook.kinds.kind import Failure, Work
 from libhook.simulation.faults import Fault, heal, inject, vanish
+
+if TYPE_CHECKING:
+    from libhook.effects.tracks import Track
 
 
 @pytest.mark.parametrize("ends", list(itertools.permutations("abc")), ids="".join)

@@ -90,8 +90,9 @@ def test_a_run_that_somebody_cleared_refuses_a_claim(root: str) -> None:
     """As for a device."""
     sharing = Sharing(root)
 
-    def gone(*_: object) -> None:
-        shutil.rmtree(sharing.host.machine.state)
+    def gone(_state: object, folder: str, _name: str) -> None:
+        if folder == "in-flight":
+            shutil.rmtree(sharing.host.machine.state)
 
     with mock.patch.object(type(sharing.host.state), "remove", gone):
         refused = failed(sharing.acquire("a"))

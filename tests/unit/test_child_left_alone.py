@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a child is given, what marks it, and what becomes of one that nobody waits for."""
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
@@ -15,8 +17,11 @@ import pytest
 from libhook.effects import child
 from libhook.effects.child import Deadline
 from libhook.effects.locks import is_locked
-from libhook.effects.tracks import Step, Track, run
+from libhook.effects.tracks import Step, run
 from libhook.errors import LibhookError
+
+if TYPE_CHECKING:
+    from libhook.effects.tracks import Track
 
 
 def _wait(started: child.Child) -> int:

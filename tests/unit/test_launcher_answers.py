@@ -45,12 +45,12 @@ def test_python_is_started_where_something_may_be_to_do(hook: Hook, known: bool,
 
 
 def test_python_is_given_what_libvirt_gave(hook: Hook) -> None:
-    """Isolated from whatever the caller's environment says; where the package is, who called, and the four words."""
+    """Isolated from the environment; where the package is, no lock, who called, and the four words."""
     assert hook.call("prepare") == (0, "")
     isolated, no_site, _, bootstrap, *words = hook.read("words").decode().split("\0")[:-1]
     assert (isolated, no_site) == ("-I", "-S")
     assert bootstrap.startswith("import sys; sys.path.insert(0, sys.argv.pop(1)); from libhook.effects.version import")
-    assert words == [str(hook.lib), str(os.getpid()), "win11", "prepare", "begin", "-"]
+    assert words == [str(hook.lib), "", str(os.getpid()), "win11", "prepare", "begin", "-"]
     assert hook.read("document").rstrip() == WITH_DEVICE.rstrip()
 
 
