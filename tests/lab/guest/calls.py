@@ -50,6 +50,19 @@ def _run(command: list[str], text: str) -> Answer:
     return Answer(process.returncode, (out + err).decode().strip(), time.monotonic() - began)
 
 
+def at_work() -> list[int]:
+    """The processes of hooks, launcher and children included."""
+    return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _is_hook(folder)]
+
+
+def _is_hook(folder: Path) -> bool:
+    try:
+        line = (folder / "cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return f"\0{HOOK}\0".encode() in line or b"launched()" in line
+
+
 def dump_of_hooks() -> str:
     """Every process of libhook's, and every one that sleeps in the kernel for good: where it is, what it has open."""
     return "\n".join(text for folder in Path("/proc").glob("[0-9]*") if (text := _dump(folder)))

@@ -2,9 +2,12 @@
 """The audit trail as auditd wrote it: records by guest, ours and libvirtd's told apart, and what is due."""
 
 import re
+import subprocess
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from calls import at_work
 from guests import Device, Guest
 from host import wait_for
 
@@ -37,6 +40,17 @@ class Record:
     def is_about(self, device: Device) -> bool:
         """Whether it names the device."""
         return self.field("bus") == device.bus and self.field("device") == f'"{device.record}"'
+
+
+def wait_until_written() -> None:
+    """Wait until all that hooks have recorded is in the log, so that what is not there by then never comes.
+
+    Records keep their order from the kernel's queue to the file: the one made here comes after all of them.
+    """
+    wait_for("the end of all hooks", lambda: not at_work())
+    mark = f"lab-{uuid.uuid4()}"
+    subprocess.run(["auditctl", "-m", mark], stdout=subprocess.DEVNULL, check=True, timeout=60)
+    wait_for("a record of our own", lambda: mark in LOG.read_text(errors="surrogateescape"))
 
 
 def records(
