@@ -63,7 +63,9 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     job = parser.add_mutually_exclusive_group()
     job.add_argument("--sh", metavar="COMMANDS", help="run these shell commands inside instead of pytest")
-    job.add_argument("--bench", action="store_true", help="time libhook against other ways to hand over a device")
+    job.add_argument(
+        "--bench", action="store_true", help="time libhook beside other tools, and in a guest's start and stop"
+    )
     parser.add_argument("--raw", action="store_true", help="boot without installing libhook")
     parser.add_argument("--systemd", action="store_true", help="with systemd as process 1, for what runs as a service")
     parser.add_argument("--artifacts", type=Path, metavar="DIR", help="where to leave logs and junit.xml")

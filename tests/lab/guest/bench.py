@@ -3,29 +3,27 @@
 
 One, two, four and eight cards, each in an IOMMU group of its own: libhook is called once for all of them, as libvirtd
 calls it, the others once for each, as their users' scripts do. All in one run and turn about, so that a busy machine is
-busy for all of them. Prints a table, and each row as a line of JSON for programs.
+busy for all of them. Then the start and stop of a guest with a card that libvirt manages, without a hook and with
+libhook. Prints two tables, and each row as a line of JSON for programs.
 """
 
 import json
 import os
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import managed
 from guests import Guest, libvirts_own_xml, pci
-from host import NIC, NIC2, NIC3, NIC4, NIC5, PCI, VFS, driver_of, hand_over, wait_for
+from host import NIC, NIC2, NIC3, NIC4, NIC5, PCI, VFS, driver_of, hand_over
+from measuring import Medians, Step, run, three_medians, timed
 
 HOOK = "/etc/libvirt/hooks/qemu"
 CARDS = (NIC, NIC2, NIC3, NIC4, NIC5, *VFS[:3])
 COUNTS = (1, 2, 4, 8)
 ROUNDS = 7
 OURS = "libhook"
-Step = Callable[[], None]
 Way = Callable[[Sequence[str]], tuple[Step, Step]]
-Medians = tuple[float, float, float]
 
 
 def main() -> int:
@@ -50,9 +48,12 @@ def main() -> int:
     for name in WAYS:
         if name != OURS:
             won = first_won(medians, name)
-            print(f"libhook takes less than {name} {f'from {won} cards on' if won else 'nowhere'}")
+            print(f"libhook takes less than {name} {f'from {won} cards on' if won else 'nowhere'}", flush=True)
+    lives = managed.lives()
+    managed.show(lives)
     for (count, name), (take_ms, give_ms, both_ms) in medians.items():
         print(json.dumps({"way": name, "devices": count, "take_ms": take_ms, "give_ms": give_ms, "both_ms": both_ms}))
+    managed.show_json(lives)
     return 0
 
 
@@ -60,35 +61,6 @@ def first_won(medians: dict[tuple[int, str], Medians], name: str) -> int | None:
     """The number of cards from which on libhook takes less than this way, of those that were tried."""
     lost = [count for count in COUNTS if medians[count, OURS][2] >= medians[count, name][2]]
     return next((count for count in COUNTS if count > max(lost, default=0)), None)
-
-
-def three_medians(times: list[tuple[float, float]]) -> Medians:
-    """Of handing over, of giving back, and of both, in milliseconds."""
-    columns = ([take for take, _ in times], [give for _, give in times], [take + give for take, give in times])
-    take, give, both = (round(statistics.median(column) * 1000, 1) for column in columns)
-    return take, give, both
-
-
-def timed(step: Step, drivers: dict[str, str]) -> float:
-    """Seconds for one step, which must leave each card on its driver."""
-    began = time.perf_counter()
-    step()
-    took = time.perf_counter() - began
-    for card, driver in drivers.items():
-        if driver_of(card) != driver:
-            sys.exit(f"{card} is on {driver_of(card)}, not on {driver}")
-    # What udev does with the cards, and libhook with its log, is not to be in the way of whoever comes next.
-    run(["udevadm", "settle", "--timeout=60"])
-    wait_for("the end of libhook's children", lambda: not any(map(is_libhook, Path("/proc").glob("[0-9]*"))))
-    return took
-
-
-def is_libhook(process: Path) -> bool:
-    """Whether a process is a hook, or a child of one."""
-    try:
-        return b"launched()" in (process / "cmdline").read_bytes()
-    except OSError:
-        return False
 
 
 def hook(cards: Sequence[str]) -> tuple[Step, Step]:
@@ -146,13 +118,6 @@ def sysfs(cards: Sequence[str]) -> tuple[Step, Step]:
         return step
 
     return rebind("vfio-pci\n"), rebind("\n")
-
-
-def run(command: list[str], text: bytes | None = None) -> None:
-    """Run to the end, and fail with what it said."""
-    done = subprocess.run(command, input=text, capture_output=True, timeout=120)
-    if done.returncode != 0:
-        sys.exit(f"{command}: {done.stderr.decode(errors='replace')}")
 
 
 WAYS: dict[str, Way] = {OURS: hook, "driverctl": driverctl, "virsh": nodedev, "sysfs writes": sysfs}
