@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Actions of any kind in a guest's life: conditions that are looked at later, failures in between, the way back."""
 
+from __future__ import annotations
+
 import errno
 import os
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from cases import DISK, NIC
@@ -11,10 +14,14 @@ from scenario import Host, guest
 from toys import Toy, Toys
 
 from libhook.facts.plan import Refusal, Verdict
-from libhook.facts.situation import Handler, Situation
+from libhook.facts.situation import Situation
 from libhook.handlers import registry
 from libhook.simulation import processes
 from libhook.simulation.hosts import workstation
+
+if TYPE_CHECKING:
+    from libhook.facts.situation import Handler
+
 
 SMARTD = 2000
 STOP = Toy("stop smartd", provides=(f"{DISK} is free",))
