@@ -158,15 +158,14 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
             giveback.expect_given_back(session, before, domain)
             before = None
         domain = session.with_extra(domain, before, before=operation.takes)
-        addresses = [device.pci for device in domain.pci if device.pci]
-        with session.devices(addresses if operation.may_veto else ()):
+        with session.devices(domain.addresses if operation.may_veto else ()):
             taken = take(session, happening, domain, before, _ENTRY[operation.name])
             if taken.refusals:
                 giveback.undo_and_refuse(session, taken)
             if not operation.may_veto:
                 _record(session, happening, before, taken, broken=broken)
             elif not operation.takes:  # what was taken is journalled already
-                journal(session, taken.held, addresses)
+                journal(session, taken.held, domain.addresses)
                 if not (session.config.audit_required or session.config.dry_run):
                     session.state.unwait(domain.uuid)
 

@@ -25,7 +25,6 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text()
 FOLDERS = ("libhook/", "tests/", "docs/", "hooks/", "packaging/", ".ci/")
-PLANNED = {"attach", "detach", "watch", "history", "doctor"}
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
 
@@ -75,14 +74,6 @@ def test_a_command_that_is_shown_exists(document: Path) -> None:
             assert name in known, line
             for option in re.findall(r"--[a-z-]+", rest):
                 assert option in known[name].format_help(), line
-
-
-def test_nothing_sends_the_reader_to_a_command_that_does_not_exist() -> None:
-    """No line of the program, its launcher or its installer names a command that is only planned."""
-    files = [*(ROOT / "libhook").rglob("*.py"), ROOT / "hooks/qemu", ROOT / "install.sh", *DOCUMENTS]
-    absent = "|".join(sorted(PLANNED - set(_commands()))) or "$^"
-    found = [str(path) for path in files if re.search(rf"libhook ({absent})\b", path.read_text())]
-    assert found == []
 
 
 @each_document

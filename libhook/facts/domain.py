@@ -109,6 +109,11 @@ class Domain(NamedTuple):
         return tuple(device for device in self.devices if device.pci is not None)
 
     @property
+    def addresses(self) -> tuple[PciAddress, ...]:
+        """Of those."""
+        return tuple(device.pci for device in self.devices if device.pci)
+
+    @property
     def unseen(self) -> tuple[str, ...]:
         """What there is to say of its back doors."""
         return tuple(f"a host device that libhook neither checks nor records: {door}" for door in self.back_doors)

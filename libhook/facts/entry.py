@@ -103,6 +103,11 @@ class Held(NamedTuple):
         return self._replace(actions=tuple(action for action in self.actions if action.key not in keys))
 
     @property
+    def addresses(self) -> tuple[PciAddress, ...]:
+        """Of the PCI devices."""
+        return tuple(device.pci for device in self.devices if device.pci)
+
+    @property
     def keeps(self) -> bool:
         """Whether what it holds is the guest's, or is about to be: it was not refused, and has not ended."""
         return self.phase not in ("refused", "releasing")

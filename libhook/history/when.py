@@ -2,7 +2,7 @@
 """Times: those that ausearch's users write, and ISO 8601; and how ours are written. Pure."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from libhook.errors import BadInput
 
@@ -79,19 +79,3 @@ def _ausearch(words: list[str], now: datetime, end: bool) -> datetime | None:
         except ValueError:
             return None
     return found
-
-
-class Stamps:
-    """Times in ISO 8601 with milliseconds, in UTC; the second's part is kept, since neighbours share it."""
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._text = ""
-
-    def utc(self, time: int) -> str:
-        """``2026-11-24T13:32:01.512+00:00``."""
-        second, thousandths = divmod(time, 1000)
-        if second != self._second:
-            self._text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            self._second = second
-        return f"{self._text}.{thousandths:03d}+00:00"

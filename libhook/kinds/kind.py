@@ -86,5 +86,7 @@ class Kind(NamedTuple):
     """What this libvirtd has done with a device unseen, to be undone at the end."""
     is_back: Callable[[Work, Any, Held], None] = _is_back
     """Remember what must be known once it is undone."""
+    most: float = 3600.0
+    """Seconds that it never has more of, whatever the settings say."""
     after: Callable[[Host, Any], Host] = _unchanged
     """How the host will be once this is done: for the plan of what comes later."""

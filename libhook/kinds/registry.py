@@ -30,8 +30,8 @@ def read(value: object) -> Action:
 
 
 def _within(work: Work, kind: Kind) -> Work:
-    """The same with the time that the kind has for itself."""
-    return work._replace(deadline=Deadline.after(kind.seconds(work.config)))
+    """The same with the time that the kind has for itself: an event may take the sum of its kinds'."""
+    return work._replace(deadline=Deadline.after(min(kind.seconds(work.config), kind.most)))
 
 
 def carry_out(work: Work, actions: Sequence[Action]) -> list[Outcome]:

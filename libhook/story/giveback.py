@@ -37,8 +37,7 @@ _TOLD: dict[Recorded, Recorded] = {
 def facts(session: Session, held: Held) -> Facts:
     """What is known of the guest from outside its record."""
     status = libvirtd.has_status_file(session.machine, held.name, held.uuid)
-    addresses = [address for device in held.devices if (address := device.pci)]
-    open_nodes = holders.of_vfio(session.machine, addresses, session.deadline)
+    open_nodes = holders.of_vfio(session.machine, held.addresses, session.deadline)
     return Facts(
         busy=session.state.is_busy(held.uuid),
         libvirtd_lives=processes.lives(session.machine, held.libvirtd)
@@ -51,8 +50,7 @@ def facts(session: Session, held: Held) -> Facts:
 
 def former(session: Session, domain: Domain) -> list[str]:
     """Who has an entry that must be settled first, if it is dead: the guest itself, and who holds what it needs."""
-    addresses = [device.pci for device in domain.pci if device.pci]
-    related = session.related(addresses)
+    related = session.related(domain.addresses)
     holders = {claim.uuid for claim in session.state.claims(related).values()}
     near = (address for address in related if not sysfs.is_bridge(session.machine, address))
     holders |= {tenant.claim.uuid for tenants in session.tenants(near).values() for tenant in tenants}
@@ -120,8 +118,7 @@ def give_back(
             return None
         if reason := unless(held):
             return reason
-        addresses = [address for device in held.devices if (address := device.pci)]
-        with session.devices(addresses):
+        with session.devices(held.addresses):
             try_to_save(session, held._replace(phase="releasing"))
             patient = session.with_grace()
             patient.wait_for_writes(held)
@@ -155,8 +152,8 @@ def undo(
 
 def _is_gone(session: Session, held: Held, key: str) -> bool:
     """Whether it is a device that is gone from the host, and so cannot be given back."""
-    addresses = [device.pci for device in held.devices if device.key == key and device.pci]
-    return any(not sysfs.exists(session.machine, address) for address in addresses)
+    device = held.device(key)
+    return bool(device and device.pci and not sysfs.exists(session.machine, device.pci))
 
 
 def true_records(plan: Plan, held: Held, failed: Collection[str]) -> list[Record]:
@@ -223,7 +220,7 @@ def release(session: Session, event: Event, domain: Domain | None) -> None:
     """Give back what the record says; where the XML cannot be read, that of the guest of this name."""
     if domain:
         held, broken = load(session, domain)
-        if broken or (held is None and session.state.has_lost(domain.uuid, (one.pci for one in domain.pci if one.pci))):
+        if broken or (held is None and session.state.has_lost(domain.uuid, domain.addresses)):
             _end_without_record(session, event, domain)
         if broken:
             return
@@ -255,7 +252,7 @@ def _end_without_record(session: Session, event: Event, domain: Domain) -> None:
     session.log_plan(plan)
     say_what_is_lost(session, None, plan)
     session.send(plan.records)
-    state, addresses = session.state, [device.pci for device in domain.pci if device.pci]
+    state, addresses = session.state, domain.addresses
     with suppress(LibhookError):  # from now on nothing is lost: a second release finds nothing to say
         session.prepare()
         with session.devices(addresses):

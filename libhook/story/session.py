@@ -186,7 +186,7 @@ class Session(NamedTuple):
         """What the event's handlers may consider; no more of the host is looked at than they need."""
         operation = event.operation
         domain = self.with_extra(domain, held, before=operation.takes)
-        addresses = [device.pci for device in domain.pci if device.pci]
+        addresses = domain.addresses
         host = NOTHING
         if operation.looks == "all":
             host = self.look(addresses, domain)

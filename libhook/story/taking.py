@@ -86,7 +86,7 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
         stage = plan.stage
         held = held._replace(actions=tuple(one for one in held.actions if one not in plan.actions or one in stage))
         try:
-            journal(session, held, (device.pci for device in held.devices if device.pci))
+            journal(session, held, held.addresses)
         except LibhookError as error:
             return Taken(held, plan, of_all(domain, error.message, error.hint), begun)
         begun = True
@@ -130,8 +130,8 @@ def refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoRetur
     untold = {device.key for device in held.devices if device.recorded == "nothing"}
     held = with_recorded(held, keys & untold, "failed")
     try_to_save(session, held)
-    for address in (device.pci for device in held.devices):
-        if address and not held.holds(address):
+    for address in held.addresses:
+        if not held.holds(address):
             session.state.disclaim(address, held.uuid)
     if not held.actions and libvirtd.caller_is_gone():
         session.state.forget(held.uuid)  # release may have been there before the entry, and comes but once

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,11 +13,16 @@ from cases import DISK, NIC
 from scenario import Host, guest
 from toys import Toy, Toys
 
+from libhook.effects.child import Deadline
+from libhook.facts.config import Config
 from libhook.facts.plan import Refusal, Verdict
 from libhook.facts.situation import Situation
 from libhook.handlers import registry
+from libhook.kinds import registry as kinds
+from libhook.kinds.kind import Outcome, Work
 from libhook.simulation import processes
 from libhook.simulation.hosts import workstation
+from libhook.story.session import make_state
 
 if TYPE_CHECKING:
     from libhook.facts.situation import Handler
@@ -154,3 +159,30 @@ def test_no_handler_is_in_the_way_of_a_give_back(
     assert host.leftovers == []
     failed = [entry for outcome in host.outcomes for entry in outcome.logged("handler failed")]
     assert {entry["handler"] for entry in failed} == {f"test_stages.{handler.__name__}"}
+
+
+class _Other(Toy):
+    """Of another kind."""
+
+    @property
+    def kind(self) -> str:
+        """See Action."""
+        return "other"
+
+
+def test_each_kind_has_its_own_time_but_not_more_than_its_most(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one kind takes is not missing to the next; the settings cannot give a kind more than its most."""
+    left: list[float] = []
+
+    def carry_out(work: Work, toys: Sequence[Toy]) -> list[Outcome]:
+        left.append(work.deadline.left)
+        return [Outcome(toy, None, 0.0) for toy in toys]
+
+    Toys(monkeypatch)
+    toy = kinds.KINDS["toy"]._replace(seconds=lambda config: config.write_deadline, carry_out=carry_out)
+    monkeypatch.setitem(kinds.KINDS, "toy", toy)
+    monkeypatch.setitem(kinds.KINDS, "other", toy._replace(name="other", most=60.0))
+    machine = Host(root, workstation()).machine
+    work = Work(machine, make_state(machine), Deadline.after(0), Config(write_deadline=900), guest(NIC).uuid)
+    kinds.carry_out(work, [Toy("one"), _Other("two"), Toy("three")])
+    assert [round(seconds, -1) for seconds in left] == [900, 60, 900]
