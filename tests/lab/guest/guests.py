@@ -171,12 +171,16 @@ class Guest:
 
     def start(self) -> "Guest":
         """Create it, and come back when it runs, and its hook has ended."""
+        self.create()
+        self.wait_for_hook()
+        return self
+
+    def create(self) -> None:
+        """Create it, and come back as soon as virsh does."""
         with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
             file.write(self.xml)
             file.flush()
             virsh("create", file.name)
-        self.wait_for_hook()
-        return self
 
     def wait_for_hook(self) -> None:
         """At `started` libvirtd does not wait until all is recorded and noted: the guest's lock says how long."""

@@ -45,7 +45,7 @@ def lives() -> dict[str, Medians]:
             for name, way in ways.items():
                 _set_up(way)
                 guest = Guest([pci(NIC, managed=True)], "bench-managed")
-                start = timed(guest.start, {NIC: "vfio-pci"})
+                start = timed(guest.create, {NIC: "vfio-pci"})
                 _expect_bound_by(way, guest)
                 took[name].append((start, timed(guest.destroy, {NIC: home})))
     finally:
