@@ -22,6 +22,7 @@ from libhook.effects.tracks import Late, Step, run
 from libhook.errors import DeadlineExpired
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
+from libhook.look import attributes
 from libhook.look.nodes import Node
 
 if TYPE_CHECKING:
@@ -87,7 +88,9 @@ def _false_loops(
 
 def _is_false(machine: Machine, export: Export, node: Node) -> Track[bool]:
     try:
-        code = yield Step(partial(machine.kernel.expect_behind_loop, export.loop, _text(f"{node.folder}/dev")))
+        code = yield Step(
+            partial(machine.kernel.expect_behind_loop, export.loop, attributes.text(f"{node.folder}/dev"))
+        )
     except Late as late:  # only a file system that a user has mounted does not answer: then it is no disk
         return late.on_its_way
     return code in _NONE
@@ -101,47 +104,35 @@ def _tell(machine: Machine, names: frozenset[str], say: Callable[[bytes], None])
 
 
 def _all(machine: Machine) -> Iterator[Export]:
-    for name in _names(f"{machine.sys}/block"):
-        if name.startswith("loop") and (path := _text(f"{machine.sys}/block/{name}/loop/backing_file")):
+    for name in attributes.entries(f"{machine.sys}/block"):
+        if name.startswith("loop") and (path := attributes.text(f"{machine.sys}/block/{name}/loop/backing_file")):
             # By its last part: a container may have the disk's node elsewhere.
             yield Export(os.path.basename(path.removesuffix(_REMOVED)), f"behind /dev/{name}", f"/dev/{name}")
     config = f"{machine.sys}/kernel/config"
-    for subsystem in _names(f"{config}/nvmet/subsystems"):
+    for subsystem in attributes.entries(f"{config}/nvmet/subsystems"):
         folder = f"{config}/nvmet/subsystems/{subsystem}"
-        for part in ("passthru", *(f"namespaces/{number}" for number in _names(f"{folder}/namespaces"))):
-            if _text(f"{folder}/{part}/enable") == "1":
+        for part in (
+            "passthru",
+            *(f"namespaces/{number}" for number in attributes.entries(f"{folder}/namespaces")),
+        ):
+            if attributes.text(f"{folder}/{part}/enable") == "1":
                 yield from _exported(machine, f"{folder}/{part}/device_path", f"nvmet as {subsystem}")
     for hba, name in _pairs(f"{config}/target/core"):
         yield from _exported(machine, f"{config}/target/core/{hba}/{name}/udev_path", f"LIO as {hba}/{name}")
-    for gadget in _names(f"{config}/usb_gadget"):
+    for gadget in attributes.entries(f"{config}/usb_gadget"):
         folder = f"{config}/usb_gadget/{gadget}/functions"
         for function, lun in _pairs(folder):
             yield from _exported(machine, f"{folder}/{function}/{lun}/file", f"the USB gadget {gadget}")
 
 
 def _pairs(folder: str) -> Iterator[tuple[str, str]]:
-    return ((name, below) for name in _names(folder) for below in _names(f"{folder}/{name}"))
+    return ((name, below) for name in attributes.entries(folder) for below in attributes.entries(f"{folder}/{name}"))
 
 
 def _exported(machine: Machine, attribute: str, by: str) -> Iterator[Export]:
     """Of a file on a file system nothing need be known: that is mounted."""
-    path = _text(attribute)
+    path = attributes.text(attribute)
     if path.startswith("/dev/"):
         real = os.path.realpath(f"{machine.root}{path}")  # mostly /dev/disk/by-id/…
         if os.path.dirname(real) == os.path.realpath(f"{machine.root}/dev"):
             yield Export(os.path.basename(real), f"exported by {by}")
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            return os.fsdecode(file.read(4096)).strip()
-    except OSError:
-        return ""

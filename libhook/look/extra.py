@@ -5,7 +5,7 @@ import os
 
 from libhook.facts.domain import NO_DRIVER, Extra, HostDevice
 from libhook.facts.machine import Machine
-from libhook.look import sysfs
+from libhook.look import attributes, sysfs
 
 
 def of_device(machine: Machine, device: HostDevice, *, before: bool) -> Extra:
@@ -26,15 +26,7 @@ def _usb_ids(machine: Machine, address: str) -> str:
     """Vendor and product of the USB device with this bus and number; "" where there is none."""
     folder = f"{machine.sys}/bus/usb/devices"
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        bus, number = (_text(f"{folder}/{name}/{part}") for part in ("busnum", "devnum"))
+        bus, number = (attributes.text(f"{folder}/{name}/{part}") for part in ("busnum", "devnum"))
         if bus.isdigit() and number.isdigit() and f"{int(bus):03d}.{int(number):03d}" == address:
-            return ":".join(_text(f"{folder}/{name}/{part}") for part in ("idVendor", "idProduct"))
+            return ":".join(attributes.text(f"{folder}/{name}/{part}") for part in ("idVendor", "idProduct"))
     return ""
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            return file.read(64).decode("ascii", "replace").strip()
-    except OSError:
-        return ""

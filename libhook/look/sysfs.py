@@ -17,7 +17,7 @@ from libhook.facts.address import PciAddress
 from libhook.facts.host import NO_CLASS, NOTHING, VFIO_PCI, Binding, Claim, Host, PciDevice
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING
-from libhook.look import holders
+from libhook.look import attributes, holders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ def device_path(machine: Machine, address: PciAddress) -> str:
 
 def driver(machine: Machine, address: PciAddress) -> str | None:
     """The driver the device is on now: the only truth about a bind."""
-    return _link(f"{device_path(machine, address)}/driver")
+    return attributes.link(f"{device_path(machine, address)}/driver", FileNotFoundError)
 
 
 def exists(machine: Machine, address: PciAddress) -> bool:
@@ -45,14 +45,14 @@ def exists(machine: Machine, address: PciAddress) -> bool:
 
 def group(machine: Machine, address: PciAddress) -> int | None:
     """The number of its IOMMU group."""
-    name = _link(f"{device_path(machine, address)}/iommu_group")
+    name = attributes.link(f"{device_path(machine, address)}/iommu_group", FileNotFoundError)
     return int(name) if name is not None and name.isdigit() else None
 
 
 def related(machine: Machine, address: PciAddress) -> tuple[PciAddress | None, tuple[PciAddress, ...]]:
     """Its PF, if it is a VF; its VFs, if it is a PF that has some enabled."""
     path = device_path(machine, address)
-    pf = _link(f"{path}/physfn")
+    pf = attributes.link(f"{path}/physfn", FileNotFoundError)
     try:
         names = os.listdir(path)
     except FileNotFoundError:
@@ -60,7 +60,7 @@ def related(machine: Machine, address: PciAddress) -> tuple[PciAddress | None, t
     vfs = sorted(
         PciAddress.parse(target)
         for name in names
-        if name.startswith("virtfn") and (target := _link(f"{path}/{name}")) is not None
+        if name.startswith("virtfn") and (target := attributes.link(f"{path}/{name}", FileNotFoundError)) is not None
     )
     return (PciAddress.parse(pf) if pf else None), tuple(vfs)
 
@@ -115,18 +115,18 @@ def on_vfio(machine: Machine, address: PciAddress) -> bool:
 def ids(machine: Machine, address: PciAddress) -> str:
     """Vendor and product, ``8086:10d3``; "" where they cannot be read."""
     path = device_path(machine, address)
-    vendor, product = (_read(f"{path}/{name}")[:64].removeprefix("0x") for name in ("vendor", "device"))
+    vendor, product = (attributes.text(f"{path}/{name}")[:64].removeprefix("0x") for name in ("vendor", "device"))
     return f"{vendor}:{product}" if vendor and product else ""
 
 
 def is_display(machine: Machine, address: PciAddress) -> bool:
     """Whether it is a GPU."""
-    return _read(f"{device_path(machine, address)}/class").startswith("0x03")
+    return attributes.text(f"{device_path(machine, address)}/class").startswith("0x03")
 
 
 def is_bridge(machine: Machine, address: PciAddress) -> bool:
     """Whether other functions are below it."""
-    return _read(f"{device_path(machine, address)}/class").startswith(("0x0604", "0x0607"))
+    return attributes.text(f"{device_path(machine, address)}/class").startswith(("0x0604", "0x0607"))
 
 
 def driver_name(machine: Machine, wanted: str) -> str | None:
@@ -134,7 +134,7 @@ def driver_name(machine: Machine, wanted: str) -> str | None:
     for name in (wanted, wanted.replace("_", "-"), wanted.replace("-", "_")):
         if os.path.isdir(f"{machine.sys}/bus/pci/drivers/{name}"):
             return name
-    entries = _entries(f"{machine.sys}/module/{wanted.replace('-', '_')}/drivers")
+    entries = attributes.entries(f"{machine.sys}/module/{wanted.replace('-', '_')}/drivers", FileNotFoundError)
     return next((entry.removeprefix("pci:") for entry in entries if entry.startswith("pci:")), None)
 
 
@@ -223,36 +223,36 @@ def _device(
         pci_class=_class(path),
         group=group(machine, address),
         on_vfio=on_vfio(machine, address),
-        variant=_variant(aliases, _read(f"{path}/modalias")) if aliases else VFIO_PCI,
+        variant=_variant(aliases, attributes.text(f"{path}/modalias")) if aliases else VFIO_PCI,
         pf=pf,
         vfs=vfs,
         ids=ids(machine, address),
-        needs_override=pf is not None and _read(f"{path}/physfn/sriov_drivers_autoprobe") == "0",
+        needs_override=pf is not None and attributes.text(f"{path}/physfn/sriov_drivers_autoprobe") == "0",
     )
 
 
 def _class(path: str) -> int:
     try:
-        return int(_read(f"{path}/class"), 16) >> 8
+        return int(attributes.text(f"{path}/class"), 16) >> 8
     except ValueError:
         return NO_CLASS
 
 
 def groups_of_host(machine: Machine) -> list[str]:
     """The numbers of all IOMMU groups; none where the IOMMU is off."""
-    return _entries(f"{machine.sys}/kernel/iommu_groups")
+    return attributes.entries(f"{machine.sys}/kernel/iommu_groups", FileNotFoundError)
 
 
 def members(machine: Machine, number: int) -> tuple[PciAddress, ...]:
     """The PCI functions of an IOMMU group."""
-    names = _entries(f"{machine.sys}/kernel/iommu_groups/{number}/devices")
+    names = attributes.entries(f"{machine.sys}/kernel/iommu_groups/{number}/devices", FileNotFoundError)
     return tuple(sorted(PciAddress.parse(name) for name in names if name.count(":") == 2))
 
 
 def vfio_aliases(machine: Machine) -> tuple[tuple[str, str], ...]:
     """The running kernel's ``alias vfio_pci:PATTERN MODULE`` lines, which name the variant drivers."""
     modules = f"{machine.root}/lib/modules"
-    release = os.uname().release if not machine.root else next(iter(_entries(modules)), "")
+    release = os.uname().release if not machine.root else next(iter(attributes.entries(modules, FileNotFoundError)), "")
     try:
         with open(f"{modules}/{release}/modules.alias", "rb") as file:
             content = file.read()
@@ -293,26 +293,3 @@ def _matches(text: str, pattern: str) -> bool:
             return False
         at = found + len(part)
     return text.startswith(first) and text.endswith(last) and at + len(last) <= len(text)
-
-
-def _link(path: str) -> str | None:
-    """The last part of a link's target; None when there is no such link."""
-    try:
-        return os.path.basename(os.readlink(path))
-    except FileNotFoundError:
-        return None
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            return file.read(4096).decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
-
-
-def _entries(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except FileNotFoundError:
-        return []

@@ -20,7 +20,7 @@ from libhook.facts.entry import HeldDevice
 from libhook.facts.host import Claim, Tenant
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, suppress
-from libhook.look import libvirtd, nodes, sysfs
+from libhook.look import attributes, libvirtd, nodes, sysfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -124,15 +124,8 @@ def _disks_of(machine: Machine, targets: Iterable[str], deadline: Deadline, must
 
 def _exported(machine: Machine, target: str) -> Iterator[str]:
     """In each tpgt_N/lun/lun_N is a link to a backstore, whose udev_path names a disk."""
-    for group in _names(target):
-        for lun in _names(f"{target}/{group}/lun"):
-            for link in _names(f"{target}/{group}/lun/{lun}"):
+    for group in attributes.entries(target):
+        for lun in attributes.entries(f"{target}/{group}/lun"):
+            for link in attributes.entries(f"{target}/{group}/lun/{lun}"):
                 with suppress(OSError), open(f"{target}/{group}/lun/{lun}/{link}/udev_path", "rb") as file:
                     yield os.path.basename(os.path.realpath(machine.root + os.fsdecode(file.read(4096)).strip()))
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []

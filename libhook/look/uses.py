@@ -23,7 +23,7 @@ from libhook.facts.address import PciAddress
 from libhook.facts.host import PciDevice, Use, UseKind
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, partial
-from libhook.look import exports, holders, nodes
+from libhook.look import attributes, exports, holders, nodes
 from libhook.look.holders import Holder
 from libhook.look.nodes import Node
 
@@ -139,7 +139,10 @@ def _users(machine: Machine, disk: Node, code: int) -> str:
 
 def _shown(machine: Machine, disk: Node) -> str:
     """Mount points, swap, and what is stacked on it or on its partitions."""
-    names = [disk.name, *(name for name in _entries(disk.folder) if os.path.exists(f"{disk.folder}/{name}/partition"))]
+    names = [
+        disk.name,
+        *(name for name in attributes.entries(disk.folder) if os.path.exists(f"{disk.folder}/{name}/partition")),
+    ]
     users: list[str] = []
     for name in names:
         users += _users_of(machine, name)
@@ -148,18 +151,18 @@ def _shown(machine: Machine, disk: Node) -> str:
 
 def _users_of(machine: Machine, name: str, depth: int = 0) -> Iterator[str]:
     folder = f"{machine.sys}/class/block/{name}"
-    number, path = _text(f"{folder}/dev"), f"/dev/{name}"
-    for line in _text(f"{machine.proc}/self/mountinfo").splitlines():
+    number, path = attributes.whole(f"{folder}/dev"), f"/dev/{name}"
+    for line in attributes.whole(f"{machine.proc}/self/mountinfo").splitlines():
         # 36 35 98:0 /root /mount/point options - type source superoptions; man 5 proc_pid_mountinfo
         fields = line.split(" ")
         source = fields[fields.index("-") + 2] if "-" in fields[:-2] else ""
         if number and len(fields) > 4 and (fields[2] == number or source == path):
             yield f"mounted on {fields[4]}"
-    for line in _text(f"{machine.proc}/swaps").splitlines()[1:]:
+    for line in attributes.whole(f"{machine.proc}/swaps").splitlines()[1:]:
         if line.split(" ")[0].split("\t")[0] == path:
             yield "used as swap"
-    for upper in sorted(_entries(f"{folder}/holders")):
-        shown = _text(f"{machine.sys}/class/block/{upper}/dm/name") or upper
+    for upper in attributes.entries(f"{folder}/holders"):
+        shown = attributes.whole(f"{machine.sys}/class/block/{upper}/dm/name") or upper
         yield f"part of {shown}"
         if depth < 5:
             yield from _users_of(machine, upper, depth + 1)
@@ -172,14 +175,14 @@ def _network(machine: Machine, name: str) -> Iterator[str]:
         here = pending.pop()
         stacked.append(here)
         folder = f"{machine.sys}/class/net/{here}"
-        pending += [upper for entry in _entries(folder) if (upper := _upper(entry)) and upper not in stacked]
-        master = _link(f"{folder}/master")
+        pending += [upper for entry in attributes.entries(folder) if (upper := _upper(entry)) and upper not in stacked]
+        master = attributes.link(f"{folder}/master")
         if master:
-            kinds = _entries(f"{machine.sys}/class/net/{master}")
+            kinds = attributes.entries(f"{machine.sys}/class/net/{master}")
             kind = next((kind for kind, sign in (("bridge", "bridge"), ("bond", "bonding")) if sign in kinds), "device")
             yield f"is in the {kind} {master}"
-    v4 = (line.split() for line in _text(f"{machine.proc}/net/route").splitlines()[1:])
-    v6 = (line.split() for line in _text(f"{machine.proc}/net/ipv6_route").splitlines())
+    v4 = (line.split() for line in attributes.whole(f"{machine.proc}/net/route").splitlines()[1:])
+    v6 = (line.split() for line in attributes.whole(f"{machine.proc}/net/ipv6_route").splitlines())
     routes = [fields[0] for fields in v4 if len(fields) > 7 and fields[1] == fields[7] == _DEFAULT_V4]
     routes += [fields[9] for fields in v6 if len(fields) > 9 and fields[0] == _DEFAULT_V6 and fields[1] == "00"]
     for interface in stacked:
@@ -190,25 +193,3 @@ def _network(machine: Machine, name: str) -> Iterator[str]:
 
 def _upper(entry: str) -> str:
     return entry.removeprefix("upper_") if entry.startswith("upper_") else ""
-
-
-def _entries(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except OSError:
-        return []
-
-
-def _link(path: str) -> str:
-    try:
-        return os.path.basename(os.readlink(path))
-    except OSError:
-        return ""
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().rstrip("\n")
-    except OSError:
-        return ""

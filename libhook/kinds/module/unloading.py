@@ -24,6 +24,7 @@ from libhook.kinds.claims import Resource
 from libhook.kinds.kind import Failure, Outcome, Work
 from libhook.kinds.module.loading import NAME
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
+from libhook.look import attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -192,23 +193,8 @@ def _failed(machine: Machine, module: str, target: str, now: Value, _code: int) 
     if now == BUILT_IN:
         return Failure(f"the module {module} is built into the kernel", "it cannot be taken out: do without that")
     folder = f"{machine.sys}/module/{module}"
-    if holders := sorted(_entries(f"{folder}/holders")):
+    if holders := attributes.entries(f"{folder}/holders"):
         return Failure(f"the module {module} is in use by {', '.join(holders)}", "have those taken out before it")
-    if _text(f"{folder}/refcnt") not in ("", "0"):
+    if attributes.text(f"{folder}/refcnt") not in ("", "0"):
         return Failure(f"the module {module} is in use", "stop what uses it, then try again")
     return Failure(f"the module {module} cannot be taken out", f"see what rmmod {module} says")
-
-
-def _entries(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
