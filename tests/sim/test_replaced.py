@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Between two calls somebody puts another device into the slot, or the device onto another driver."""
 
+from pathlib import Path
+
 import pytest
 from aftermath import recover, wrong
 from cases import MLX, NIC, variant
 from fault_happenings import load, replace, to_driver, unload
 from scenario import Host, guest
 
+from libhook.facts.entry import Held, HeldDevice
+from libhook.look.processes import process
 from libhook.simulation.hosts import nic
 from libhook.simulation.kernel import SimulatedKernel
 
@@ -66,3 +70,16 @@ def test_a_driver_that_is_not_loaded_any_more_is_said_to_be(root: str) -> None:
     load("e1000e", host)
     recover(host)
     assert wrong(host) == []
+
+
+def test_a_device_that_another_guest_has_by_now_is_left_to_it(root: str) -> None:
+    """Somebody gave it to that one by hand; what gives it back would take it from under a guest that runs."""
+    host = Host(root, nic())
+    host.begin(guest(NIC))
+    boot, daemon = host.state.boot(), process(host.machine, host.libvirt.pid)
+    other = "11111111-2222-3333-4444-555555555555"
+    host.state.save(Held(other, "other", "kvm", "started", boot, daemon, (HeldDevice("pci", NIC),)))
+    Path(host.machine.state, "claims", NIC).write_text(other)
+    ended = host.event(guest(NIC), "release", "shutdown")
+    assert f"warning: {NIC} is held by the guest other by now: left to it" in ended.plan
+    assert (host.driver(NIC), ended.writes) == ("vfio-pci", ())

@@ -9,10 +9,15 @@ from cases import DISK, NIC
 from command import libhook
 from scenario import Host, guest
 
+from libhook.effects.child import Deadline
 from libhook.errors import BadInput
-from libhook.kinds.value import path_of, read
+from libhook.facts.config import Config
+from libhook.facts.shared import file_name
+from libhook.kinds.kind import Work
+from libhook.kinds.value import Value, carry_out, path_of, read
 from libhook.simulation import faults
 from libhook.simulation.hosts import workstation
+from libhook.story.session import make_state
 
 SWAPPINESS, THP = "/proc/sys/vm/swappiness", "/sys/kernel/mm/transparent_hugepage/enabled"
 BOTH = f'[values]\n"vm.swappiness" = 10\n"{THP}" = "never"\n'
@@ -180,3 +185,16 @@ def test_a_value_is_a_line_of_text_or_a_whole_number(root: str, value: str) -> N
     outcome = host.event(WIN11, "prepare")
     assert outcome.code == 1
     assert "values is a section: it must be a table of lines of text and whole numbers" in outcome.line
+
+
+def test_a_value_at_which_somebody_else_is_at_work_is_waited_for_and_then_refused(root: str) -> None:
+    """As long as the kind has time; no file is written without its lock."""
+    host = _host(root)
+    one = Value(SWAPPINESS, "10")
+    work = Work(host.machine, make_state(host.machine), Deadline.after(0), Config(), WIN11.uuid)
+    assert (one.subject, one.ours, one.provides) == (SWAPPINESS, True, ())
+    with host.state.locked([f"shared-{file_name('value proc sys vm swappiness')}"], Deadline.after(5)):
+        (outcome,) = carry_out(work, [one])
+    assert outcome.failure
+    assert outcome.failure.reason.endswith("is not free")
+    assert _values(host) == ("60", "always [madvise] never")

@@ -53,3 +53,12 @@ def test_what_is_printed_names_the_module_and_what_is_run() -> None:
         "  modprobe nvidia",
     )
     assert module.KIND.seconds(Config(write_deadline=7)) == 7
+
+
+def test_what_is_loaded_stays_loaded() -> None:
+    """Others may use it by then, so it is not journalled; the dry run shows it by its driver."""
+    load = module.Load("vfio-pci")
+    assert (load.subject, load.summary, load.is_undone) == ("the module vfio_pci", "loaded", False)
+    assert load.show() == {"action": "load", "driver": "vfio-pci"}
+    with pytest.raises(BadInput):
+        registry.read(load.to_json())
