@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A PCI address: strict parsing, the name sysfs uses, and the form of audit records, which are the same text."""
+"""A PCI address: strict parsing, and the text form that sysfs and audit records share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from libhook.light import NamedTuple
 
 _HEX = frozenset("0123456789abcdef")
 _SLOTS, _FUNCTIONS = 0x1F, 7
-"""The highest of each."""
+"""The highest slot number and the highest function number."""
 
 
 class PciAddress(NamedTuple):
@@ -21,7 +21,7 @@ class PciAddress(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> PciAddress:
-        """``0000:01:00.0`` as sysfs writes it; BadInput for anything else."""
+        """The address of ``0000:01:00.0``, as sysfs writes it. BadInput for any other text."""
         place, _, function = text.partition(".")
         parts = (*place.split(":"), function)
         lengths = tuple(map(len, parts))
@@ -33,7 +33,7 @@ class PciAddress(NamedTuple):
 
     @classmethod
     def of(cls, domain: int, bus: int, slot: int, function: int) -> PciAddress:
-        """The address of these numbers; BadInput names the one that is out of range."""
+        """The address made of these numbers. BadInput names the number that is out of range."""
         address = cls(domain, bus, slot, function)
         for field, value, most in zip(cls._fields, address, (0xFFFFFFFF, 0xFF, _SLOTS, _FUNCTIONS), strict=True):
             if not 0 <= value <= most:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""TOML text to Config. Every default is safe; a key or a value that is not known is an error that names it."""
+"""Turns TOML text into a Config. Every default is safe.
+
+An unknown key or a wrong value is an error that names the key.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ _LONGEST = 4096
 
 
 def _texts(value: object) -> str:
-    """Of a table: names, and a line of text or a whole number for each."""
+    """For a table: each value must be a line of text or a whole number."""
     if isinstance(value, dict) and all(type(one) is int or _is_line(one) for one in value.values()):
         return ""
     return 'a table of lines of text and whole numbers: "vm.swappiness" = 10'
@@ -41,7 +44,9 @@ def _is_line(text: object) -> bool:
 OF_KINDS: dict[str, Callable[[object], str]] = {
     "values": _texts,
 }
-"""Settings that ask for actions of a kind (kinds/): what the value should have been, or "" when it is right."""
+"""The settings that ask for actions of a kind (kinds/), each with its check.
+
+The check returns what the value should have been, or "" when the value is right."""
 _KNOWN = (*_CHOICES, *_SWITCHES, *_SECONDS, "driver", *OF_KINDS)
 
 
@@ -65,21 +70,21 @@ class Config(NamedTuple):
     preflight_display: Strictness = "refuse"
     preflight_usb: Strictness = "refuse"
     actions: Mapping[str, Any] = MappingProxyType({})
-    """What is asked of the kinds of action, by key."""
+    """The settings of OF_KINDS that are set for this guest, by key."""
 
 
 def parse(text: str, name: str = "", uuid: str = "") -> Config:
-    """The configuration as it holds for the guest of this name and UUID.
+    """The settings for the guest with this name and UUID.
 
-    The most specific section wins, key by key: UUID, exact name, glob (the longest pattern first), top level.
-    BadInput names the key, and the line where TOML itself is broken.
+    The most specific section wins, key by key. The order is: UUID, exact name, glob (a longer pattern beats a shorter
+    one), top level. BadInput names the wrong key, or the line where the TOML itself is broken.
     """
     settings, sections = _settings(text)
     from fnmatch import fnmatchcase
 
     matching = []
     for pattern, own in sections.items():
-        if _is_uuid(pattern.lower()):  # also where a guest is called so
+        if _is_uuid(pattern.lower()):  # even where a guest has this text as its name
             if pattern.lower() == uuid:
                 matching.append(((True, False, 0), own))
             continue
@@ -103,22 +108,22 @@ def parse(text: str, name: str = "", uuid: str = "") -> Config:
 
 
 class Overview(NamedTuple):
-    """What the whole file says, whichever guest it is for. Each setting is written with its section."""
+    """What the whole file says, for all guests together. Each setting is written with its section."""
 
     is_default: bool
-    """Nothing in it differs from the defaults."""
+    """Every setting in the file has its default value."""
     relaxed: tuple[str, ...]
-    """Each refusal that it lifts: ``domains."win11".siblings = "bind"``."""
+    """Each refusal that the file lifts: ``domains."win11".siblings = "bind"``."""
     dry: tuple[str, ...]
     """Each ``dry_run = true``."""
     wet: tuple[str, ...]
-    """Each ``dry_run = false``, which a section may say where the top level says true."""
+    """Each ``dry_run = false``. A section may say so where the top level says true."""
     requires_trail: bool
     """Some guest does not start without the audit trail."""
 
 
 def overview(text: str) -> Overview:
-    """Of a configuration that parse() has found no fault with."""
+    """The overview of a configuration in which parse() has found no fault."""
     settings, sections = _settings(text)
     every = [("", key, value) for key, value in settings.items()]
     every += [(_section(pattern), key, value) for pattern, own in sections.items() for key, value in own.items()]
@@ -133,12 +138,12 @@ def overview(text: str) -> Overview:
 
 
 def _settings(text: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The settings of the top level, and those of each section by its pattern. BadInput where one is wrong."""
-    import tomllib  # 12 ms, and most hosts have no configuration
+    """The top-level settings, and the settings of each section by its pattern. BadInput where one is wrong."""
+    import tomllib  # takes 12 ms, and most hosts have no configuration
 
     try:
         document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # besides its own, a number or a nesting that Python will not have
+    except (ValueError, RecursionError) as error:  # also a number or a nesting that Python rejects
         raise BadInput(f"{_FILE}: {error}") from None
     sections = document.pop("domains", {})
     if not isinstance(sections, dict):
@@ -153,22 +158,22 @@ def _settings(text: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 
 
 def _section(pattern: str) -> str:
-    """How a section's settings are named before their key."""
+    """The prefix that names a section's setting in a message."""
     return f'domains."{pattern}".'
 
 
 def _relaxes(key: str, value: object) -> bool:
-    """Whether it consents to a risk that is refused otherwise."""
+    """Whether this setting consents to a risk that libhook refuses by default."""
     return (key == "siblings" or key.startswith("preflight.")) and value != "refuse"
 
 
 def _is_uuid(pattern: str) -> bool:
-    """In the form libvirt writes: 8-4-4-4-12 lower-case hexadecimal digits."""
+    """Whether the text has the form of libvirt's UUIDs: 8-4-4-4-12 lower-case hexadecimal digits."""
     return [len(part) for part in pattern.split("-")] == [8, 4, 4, 4, 12] and set(pattern) <= set("0123456789abcdef-")
 
 
 def _checked(section: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The keys of one section, ``audit`` and ``preflight`` flattened, each of its type."""
+    """The checked keys of one section. ``audit`` and ``preflight`` are flattened: ``audit.required``."""
     flat: dict[str, Any] = {}
     for key, value in section.items():
         if key in ("audit", "preflight") and isinstance(value, dict):
@@ -187,11 +192,11 @@ def _checked(section: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, (dict, list)):  # no key has one, and repr fails on one that is nested too deep
+    if isinstance(value, (dict, list)):  # no key takes these, and repr fails on deep nesting
         return "a section" if isinstance(value, dict) else "a list"
     try:
         return repr(value)
-    except ValueError:  # a whole number of thousands of digits, which hexadecimal may give
+    except ValueError:  # a whole number with thousands of digits, possible in hexadecimal
         return "a number without end"
 
 

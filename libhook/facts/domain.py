@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A guest and its host devices, as its XML names them: types only."""
+"""A guest and its host devices, as the guest's XML names them. Types only."""
 
 from __future__ import annotations
 
@@ -11,36 +11,39 @@ Source = Literal["hostdev", "interface", "disk"]
 
 USB_UNRESOLVED = "000.000"
 REDIRECTED = "USB redirdev"
-"""The ``device=`` of libvirt's record of every <redirdev> (virDomainAuditRedirdev)."""
+"""The ``device=`` of libvirt's audit record for every <redirdev> (virDomainAuditRedirdev)."""
 NO_DRIVER = "(none)"
-"""As the kernel's own records say ``tty=(none)``."""
+"""Written like ``tty=(none)`` in the kernel's own records."""
 
 
 class Extra(NamedTuple):
-    """What a device's records say besides where ``audit.extra`` asks for it; "" where unknown or not of its kind."""
+    """Extra fields of a device's audit records, for ``audit.extra``.
+
+    A field is "" where it is unknown, or where devices of this kind do not have it.
+    """
 
     driver: str = ""
-    """The host's driver before the hand-over, or NO_DRIVER."""
+    """The host driver before the hand-over, or NO_DRIVER."""
     group: str = ""
-    """The number of its IOMMU group."""
+    """The number of the device's IOMMU group."""
     ids: str = ""
-    """``8086:10d3``, of a PCI or USB device."""
+    """Vendor and product of a PCI or USB device: ``8086:10d3``."""
 
 
 class Disk(NamedTuple):
     """A disk of the guest that is a namespace of an NVMe controller."""
 
     alias: str
-    """As HostDevice.alias: ``virtio-disk1``."""
+    """Like HostDevice.alias: ``virtio-disk1``."""
     target: str
-    """``vdb``: by which libvirt finds it."""
+    """The disk's target name, by which libvirt finds it: ``vdb``."""
 
 
 class HostDevice(NamedTuple):
     """One host device of a guest.
 
-    ``kind`` is the ``bus=`` of its audit record and ``address`` its ``device=``: an NVMe disk is ``pci`` with its
-    controller's address, an iSCSI device ``scsi`` with its source's name.
+    ``kind`` is the ``bus=`` of its audit record, and ``address`` is the ``device=``. An NVMe disk has kind ``pci`` and
+    its controller's address. An iSCSI device has kind ``scsi`` and its source's name.
     """
 
     kind: Kind
@@ -49,71 +52,71 @@ class HostDevice(NamedTuple):
     address: str
     pci: PciAddress | None = None
     model: str | None = None
-    """The driver that ``<driver model=…>`` asks for; only ever a request, whoever writes the XML chooses it."""
+    """The driver that ``<driver model=…>`` asks for. This is only a request: it comes from the author of the XML."""
     missing: bool = False
-    """A USB device with startupPolicy='optional' that libvirt did not find: the guest does not have it."""
+    """libvirt did not find this USB device with startupPolicy='optional', so the guest does not have it."""
     alias: str = ""
-    """libvirt's own name for it, in the XML of a guest that runs: ``hostdev0``."""
+    """libvirt's own name for the device, in the XML of a running guest: ``hostdev0``."""
     hint: str = ""
-    """By what else it can be told: the MAC address of an interface, vendor:product of a USB device."""
+    """A second way to identify the device: an interface's MAC address, or a USB device's vendor:product."""
     extra: Extra | None = None
     disks: tuple[Disk, ...] = ()
-    """Of an NVMe controller: what the guest has of it, which comes and goes disk by disk."""
+    """For an NVMe controller: the disks that the guest has on it. Each can be plugged in and out on its own."""
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """Each by which libvirt's events name it."""
+        """All aliases by which libvirt's events name the device."""
         return tuple(disk.alias for disk in self.disks) or (self.alias,)
 
     @property
     def resolved(self) -> bool:
-        """Whether the address is known: a USB device named by vendor and product has one from ``start`` on."""
+        """Whether the address is known. For a USB device named by vendor and product it is known from ``start`` on."""
         return self.address != USB_UNRESOLVED
 
     @property
     def key(self) -> str:
-        """What names the device among a guest's: ``pci 0000:01:00.0``."""
+        """What identifies the device within its guest: ``pci 0000:01:00.0``."""
         return f"{self.kind} {self.address}"
 
 
 class LibvirtsDevice(NamedTuple):
-    """A device of the host's whose record is libvirt's alone, complete as it is: the hook has no business with it.
+    """A host device that only libvirt records. libvirt's audit record of it is complete, so the hook ignores it.
 
-    What <hostdev mode='capabilities'> gives a container, and a USB device that a client brings along (<redirdev>).
+    This is a container's device from <hostdev mode='capabilities'>, or a USB device that a client brings (<redirdev>).
     """
 
     kind: Literal["storage", "misc", "net", "redir"]
     source: Literal["hostdev", "redirdev"]
     address: str
-    """The block or character device, the interface's name, or what libvirt calls every <redirdev>."""
+    """The block or character device, the interface's name, or REDIRECTED."""
 
 
 class Domain(NamedTuple):
-    """A guest: ``uuid`` in libvirt's lower-case form, ``virt`` as in ``<domain type=…>``."""
+    """A guest. ``uuid`` has libvirt's lower-case form, ``virt`` is the text of ``<domain type=…>``."""
 
     name: str
     uuid: str
     virt: str
     devices: tuple[HostDevice, ...]
-    """In the document's order; an NVMe controller once, however many of its namespaces are disks."""
+    """In document order. An NVMe controller appears once, even if several of its namespaces are disks."""
     warnings: tuple[str, ...] = ()
-    """What was passed over because this version does not know it."""
+    """What was skipped because this version does not know it."""
     others: tuple[LibvirtsDevice, ...] = ()
-    """Read for who asks for every kind; the hook does not."""
+    """Filled only for a caller that asks for every kind. The hook does not ask."""
     back_doors: tuple[str, ...] = ()
-    """Where it is given host devices past libvirt, and so past libhook, ready to print."""
+    """Places in the XML that give the guest host devices past libvirt, and so past libhook. Not escaped."""
 
     @property
     def pci(self) -> tuple[HostDevice, ...]:
-        """The devices that vfio hands over."""
+        """The PCI devices, which vfio hands over."""
         return tuple(device for device in self.devices if device.pci is not None)
 
     @property
     def addresses(self) -> tuple[PciAddress, ...]:
-        """Of those."""
+        """The addresses of the PCI devices."""
         return tuple(device.pci for device in self.devices if device.pci)
 
     @property
     def unseen(self) -> tuple[str, ...]:
-        """What there is to say of its back doors."""
+        """One warning for each of ``back_doors``."""
         return tuple(f"a host device that libhook neither checks nor records: {door}" for door in self.back_doors)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What libhook holds for one guest: the journal entry, the claim and the memory between events. Types and JSON.
+"""What libhook keeps for one guest between events: the journal entry. Types and JSON.
 
-Where it is kept, and how it survives a crash, is effects/state.py's.
+effects/state.py decides where the entry is stored and how it survives a crash.
 """
 
 from __future__ import annotations
@@ -17,107 +17,112 @@ if TYPE_CHECKING:
     from typing import Any
 
 FORMAT = 2
-"""Of what is written. A later one says what a reader of this one must know and does not; what such a reader may pass
-over is a new field, with a default where it is read. What has no number is of the first. In the first the one action
-that a device had stood with it, as ``move``.
-"""
+"""The format number of what is written.
+
+A higher number means that the entry says something that a reader of this format must know and does not. A new field
+that such a reader may ignore does not raise the number: the field has a default where it is read. An entry without a
+number has format 1. In format 1 a device's only action was stored inside the device, as ``move``."""
 
 Phase = Literal["preparing", "prepared", "starting", "refused", "started", "releasing"]
 """``starting``: every device was verified to be on vfio, and QEMU is about to run.
-``refused``: nothing is taken; kept so that ``release failed`` knows which failures are recorded already."""
+``refused``: nothing is taken. The entry is kept so that ``release failed`` knows which failures are already recorded.
+"""
 Recorded = Literal["nothing", "success", "failed", "unreturned"]
-"""What the trail says so far: ``unreturned`` is a success, and then a ``stop`` that failed."""
+"""What the audit trail says so far. ``unreturned``: a success, and after it a ``stop`` that failed."""
 
 
 class Process(NamedTuple):
-    """A process that cannot be mistaken for a later one of the same number."""
+    """A process, identified so that a later process with the same pid is not mistaken for it."""
 
     pid: int
     start: int
-    """In clock ticks since boot: field 22 of /proc/PID/stat."""
+    """When the process started, in clock ticks since boot: field 22 of /proc/PID/stat."""
 
 
 class HeldDevice(NamedTuple):
-    """One host device of the guest, or another of its IOMMU group that was taken along (``kind`` pci, not audited)."""
+    """One host device of the guest, or a device of its IOMMU group that was taken along.
+
+    A device that was taken along has kind ``pci`` and is not audited.
+    """
 
     kind: Kind
     address: str
     recorded: Recorded = "nothing"
     audited: bool = True
     wedged: bool = False
-    """A kernel write did not come back in time; its child may still be asleep."""
+    """A kernel write did not return in time. The child that does it may still be blocked."""
     began: Literal["start", "attach"] = "start"
-    """Whether it came with the guest, or was plugged in later."""
+    """Whether the device came with the guest's start, or was plugged in later."""
     plugging: Process | None = None
-    """Who is plugging it in or out; while he lives he sees to it, and to its record."""
+    """The process that plugs the device in or out. While it lives, the device and its audit record are its task."""
     extra: Extra | None = None
-    """As HostDevice.extra: at the end the device may be gone, and its driver before it is history."""
+    """Like HostDevice.extra. At the guest's end the device may be gone, and its host driver forgotten."""
     ids: str = ""
-    """As PciDevice.ids when it was taken: at the end another device may have its address."""
+    """Like PciDevice.ids, from when the device was taken. At the guest's end another device may have this address."""
 
     @property
     def key(self) -> str:
-        """As HostDevice.key."""
+        """Like HostDevice.key."""
         return f"{self.kind} {self.address}"
 
     @property
     def pci(self) -> PciAddress | None:
-        """The address, of a PCI device."""
+        """The PCI address, or None for a device of another kind."""
         return PciAddress.parse(self.address) if self.kind == "pci" else None
 
 
 class Held(NamedTuple):
-    """One guest's record."""
+    """The journal entry of one guest."""
 
     uuid: str
     name: str
     virt: str
     phase: Phase
     boot: str
-    """The kernel's boot id: bindings do not outlive a boot, so neither does this."""
+    """The kernel's boot id. Bindings do not outlive a boot, so the entry does not either."""
     libvirtd: Process
     devices: tuple[HeldDevice, ...] = ()
     lost: int = 0
-    """Audit records that the kernel had lost when the guest was prepared, where the trail is required."""
+    """The kernel's count of lost audit records when the guest was prepared. Set where the trail is required."""
     detached: tuple[str, ...] = ()
-    """The keys of what was plugged out and is recorded so: two may see the same end of a device."""
+    """The keys of devices that were plugged out and recorded as such. Two processes may see the same unplugging."""
     actions: tuple[Action, ...] = ()
-    """What was done for the guest, or was about to be, in this order: to be undone at the end. At most one a key."""
+    """What was done or about to be done for the guest, in this order. Undone at its end. At most one action per key."""
 
     def device(self, key: str) -> HeldDevice | None:
-        """The device of this key."""
+        """The device with this key, or None."""
         return next((device for device in self.devices if device.key == key), None)
 
     def action(self, key: str) -> Action | None:
-        """What was done with a device, by the device's key. None: it is not PCI, or was on vfio before."""
+        """The action on the device with this key. None where the device is not PCI, or was on vfio before."""
         return next((action for action in self.actions if action.key == key), None)
 
     def part(self, devices: Collection[HeldDevice]) -> Held:
-        """The same with these devices alone, and what was done with them."""
+        """The same entry with only these devices and their actions."""
         keys = {device.key for device in devices}
         actions = tuple(action for action in self.actions if action.key in keys)
         return self._replace(devices=tuple(devices), actions=actions)
 
     def without(self, keys: Container[str]) -> Held:
-        """The same without the actions of these keys."""
+        """The same entry without the actions that have these keys."""
         return self._replace(actions=tuple(action for action in self.actions if action.key not in keys))
 
     @property
     def addresses(self) -> tuple[PciAddress, ...]:
-        """Of the PCI devices."""
+        """The addresses of the PCI devices."""
         return tuple(device.pci for device in self.devices if device.pci)
 
     @property
     def keeps(self) -> bool:
-        """Whether what it holds is the guest's, or is about to be: it was not refused, and has not ended."""
+        """Whether the guest has the devices, or is about to get them: it was not refused, and it has not ended."""
         return self.phase not in ("refused", "releasing")
 
     def holds(self, address: PciAddress) -> bool:
-        """Whether nobody else may have this device: while the guest lives, and until it is given back."""
+        """Whether no other guest may have this device: while the guest lives, and until the device is given back."""
         return any(one.pci == address and (self.keeps or self.action(one.key)) for one in self.devices)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """The entry as plain data."""
         fields = {"format": FORMAT, **self._asdict()}
         fields["libvirtd"] = list(self.libvirtd)
         fields["devices"] = [
@@ -133,9 +138,10 @@ class Held(NamedTuple):
 
     @classmethod
     def from_json(cls, value: object, read: Callable[[object], Action]) -> Held:
-        """Field by field; BadInput when anything is not as we write it, TooNew where a later version wrote it.
+        """Read the entry field by field.
 
-        ``read`` makes an action of what ``to_json`` made of it.
+        BadInput where anything is not as ``to_json`` writes it. TooNew where a later version wrote it. ``read`` turns
+        one action's JSON back into the action.
         """
         match _of_now(value) if isinstance(value, dict) else value:
             case {"format": int(written)} if written > FORMAT:
@@ -160,7 +166,7 @@ class Held(NamedTuple):
 
 
 def _of_now(value: dict[str, Any]) -> dict[str, Any]:
-    """An entry in the form that is written now, whatever version wrote it."""
+    """The entry's data in today's format, whichever version wrote it."""
     value = {"format": 1, "detached": [], **value}
     devices = value.get("devices")
     if value["format"] == 1 and "actions" in value:
@@ -171,7 +177,7 @@ def _of_now(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_first_format(device: dict[str, Any]) -> dict[object, object]:
-    """The action that stood with a device; its kind was the device's."""
+    """The action that format 1 stored inside a device. Its kind is the device's kind."""
     match device:
         case {"kind": kind, "address": address, "move": {"device": own, **fields}} if own == address:
             return {"kind": kind, "device": own, **fields}
@@ -179,7 +185,10 @@ def _of_first_format(device: dict[str, Any]) -> dict[object, object]:
 
 
 def _expect_own(devices: tuple[HeldDevice, ...], actions: tuple[Action, ...]) -> None:
-    """BadInput where an action is done twice, or on a device that is not among the guest's: nobody would lock that."""
+    """BadInput for two actions with one key, or an action on a device that the guest does not have.
+
+    Nobody would hold the lock of such a device.
+    """
     keys = [action.key for action in actions]
     if len(set(keys)) < len(keys):
         raise BadInput("it has two actions on one thing")
@@ -190,7 +199,7 @@ def _expect_own(devices: tuple[HeldDevice, ...], actions: tuple[Action, ...]) ->
 
 
 def _names_a_file(name: str) -> bool:
-    """Whether the kernel would take it for one: libvirt's files go by the guest's name."""
+    """Whether the name can be part of a file name. libvirt names its files after the guest."""
     try:
         return b"\0" not in name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What libvirtd calls the hook with: argv to Event, and what each operation may do.
+"""Turns the hook's argv into an Event, and says what each operation may do.
 
-The hook's contract is libvirt's docs/hooks.rst and src/util/virhook.c; where they differ the code is followed.
+The contract is libvirt's docs/hooks.rst and src/util/virhook.c. Where they differ, libhook follows the code.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ if TYPE_CHECKING:
 
 
 class Operation(NamedTuple):
-    """One step of a guest's life, as a row of OPERATIONS: what may be done there, and what is looked at for it."""
+    """One step of a guest's life, a row of OPERATIONS: what may be done at that step, and what is looked at first."""
 
     name: str
     may_veto: bool = False
-    """Only where a refusal stops a start. A non-zero exit from ``started`` or ``reconnect`` kills a guest that runs;
-    from ``stopped`` and ``release`` it is ignored."""
+    """True only where a refusal stops a start. A non-zero exit from ``started`` or ``reconnect`` kills a running guest.
+    libvirt ignores one from ``stopped`` and ``release``."""
     takes: bool = False
-    """Actions are applied. What is taken is given back by its kind (kinds/), whatever the handlers say by then."""
+    """Actions are applied. Each action's kind (kinds/) undoes it later, whatever the handlers say by then."""
     gives_back: bool = False
-    """What the guest's journal entry holds is undone."""
+    """The actions in the guest's journal entry are undone."""
     looks: Literal["all", "devices", "taken", ""] = ""
-    """At everything that could stand in the way; at the guest's devices alone; at what the entry holds."""
+    """``all``: everything that could stand in the way. ``devices``: only the guest's devices. ``taken``: nothing where
+    the guest has a journal entry, else its devices."""
     records: tuple[str, ...] = ()
-    """The reasons of the audit records that may be sent."""
+    """The reasons that audit records may have at this step."""
     acts: bool = True
-    """Whether any handler has something to do there."""
+    """Whether any handler has something to do at this step."""
 
 
 OPERATIONS = {
@@ -43,30 +44,30 @@ OPERATIONS = {
         Operation("reconnect", looks="devices", records=("start", "attach")),
         Operation("migrate", acts=False),
         Operation("restore", acts=False),
-        # Documented, but gone since libvirt 5.5.0 with virDomainQemuAttach.
+        # Documented, but libvirt 5.5.0 removed it with virDomainQemuAttach.
         Operation("attach", acts=False),
     )
 }
 
 ATTACH = Operation("attach", may_veto=True, takes=True, looks="all", records=("attach",))
 DETACH = Operation("detach", gives_back=True, looks="taken", records=("detach",))
-"""Hot-plug. libvirt calls no hook there: these are libhook's own (hotplug/)."""
+"""Hot-plug. libvirt calls no hook for it. These two operations are libhook's own (hotplug/)."""
 
 
 class Event(NamedTuple):
     """One call of the hook."""
 
     guest: str
-    """The guest's name, exactly as given: it may be ``--help`` or hold a line feed."""
+    """The guest's name exactly as given. It may be ``--help``, or contain a line feed."""
     operation: Operation
     extra: str
-    """At ``release`` the reason of the shutoff (since libvirt 10.5), ``-`` otherwise."""
+    """The shutoff reason at ``release`` (since libvirt 10.5), otherwise ``-``."""
 
 
 def parse(arguments: Sequence[str]) -> Event | None:
-    """NAME OPERATION SUBOPERATION EXTRA to an Event; None for an operation this version does not know.
+    """The Event of NAME OPERATION SUBOPERATION EXTRA. None for an operation that this version does not know.
 
-    BadInput when the number of arguments is not four.
+    BadInput when there are not exactly four arguments.
     """
     if len(arguments) != 4:
         raise BadInput(

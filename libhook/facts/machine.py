@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The machine: where its files are, and the few things that are asked of its kernel. The simulation answers them too.
+"""The machine: where its files are, and what libhook asks of its kernel. The simulation implements the same types.
 
-A path is relative to /sys. It is made from parsed addresses and checked driver names: nothing that a guest's author
-wrote gets here unparsed.
+Paths that are written to are made from parsed addresses and checked names. No text from a guest's XML gets here
+unparsed.
 """
 
 from __future__ import annotations
@@ -15,84 +15,93 @@ if TYPE_CHECKING:
 
 
 class Descriptors(Protocol):
-    """Looks at what processes have open: ``folder`` is an open ``/proc/PID/fd``, ``number`` a descriptor in it."""
+    """Looks at what processes have open.
+
+    ``folder`` is a descriptor of an open ``/proc/PID/fd``. ``number`` is the name of an entry in it.
+    """
 
     def device(self, folder: int, number: str) -> str:
-        """``c 226:0`` or ``b 8:0`` where it is a device, "" for any other file; OSError where it cannot be seen."""
+        """``c 226:0`` or ``b 8:0`` for a device, "" for any other file. OSError where it cannot be seen."""
 
     def holds(self, pid: int, folder: int, number: str, device: str) -> bool:
-        """Whether it is this device, opened for use. May sleep, in that device's driver."""
+        """Whether the descriptor is this device, opened for use. May sleep in that device's driver."""
 
 
 class Kernel(Protocol):
-    """Each call may block for ever (a driver's remove, a module's init or exit): call it in a child
-    (effects/child.py)."""
+    """What libhook asks of the kernel.
+
+    Many of these calls may block for ever, in a driver's remove or a module's init or exit. Run those in a child
+    (effects/child.py).
+    """
 
     def write(self, path: str, value: str) -> None:
-        """Write ``value`` to the attribute at ``path`` below /sys, in one write(2); OSError is the kernel's answer."""
+        """Write ``value`` to the attribute at ``path`` below /sys, in one write(2). OSError is the kernel's answer."""
 
     def set_value(self, path: str, value: str) -> None:
-        """Write ``value`` to the file at ``path``, which is below /sys/ or /proc/sys/, and no link."""
+        """Write ``value`` to the file at ``path``, which must be below /sys/ or /proc/sys/ and must not be a link."""
 
     def load(self, module: str) -> None:
-        """Load a module and what it needs; OSError when it cannot be had."""
+        """Load a module and the modules it needs. OSError when that fails."""
 
     def unload(self, module: str) -> None:
-        """Take out this module alone, by its name with ``_``; OSError when it is in use, not there, or built in."""
+        """Remove this one module, named with ``_``. OSError when it is in use, absent or built in."""
 
     def open_exclusively(self, node: str) -> None:
-        """Open a block device as one who wants it alone, and close it; EBUSY when somebody has claimed it."""
+        """Open a block device exclusively, and close it again. EBUSY when somebody has claimed it."""
 
     def open_group(self, node: str, device: str) -> None:
-        """Open an IOMMU group's node, which is ``device``, and close it; EBUSY exactly while somebody has the group."""
+        """Open the node of an IOMMU group, whose device number is ``device``, and close it again.
+
+        EBUSY means that somebody has the group, and nothing else gives EBUSY.
+        """
 
     def descriptors(self) -> Descriptors:
-        """What looks at the descriptors of other processes."""
+        """Looks at the descriptors of other processes."""
 
     def processes(self) -> AbstractContextManager[str]:
-        """A procfs in which no process can keep us waiting: its path."""
+        """The path of a procfs in which no process can make us wait."""
 
     def expect_behind_loop(self, loop: str, number: str) -> None:
-        """OSError when the disk of this device number, ``259:0``, is not what the loop device has as its file."""
+        """OSError unless the disk with this device number, ``259:0``, holds the loop device's file."""
 
     def record(self, text: str, success: bool) -> int:
-        """Send an AUDIT_VIRT_RESOURCE record. As libaudit: above 0 sent, 0 or less not sent (-errno)."""
+        """Send an AUDIT_VIRT_RESOURCE record. As libaudit it returns above 0 for sent, else 0 or -errno."""
 
     def trail(self) -> Trail | None:
-        """What the kernel says of its audit trail; None when it does not say."""
+        """What the kernel says about its audit trail. None when it gives no answer."""
 
     def label(self, path: str) -> str:
-        """The SELinux context of a file, links followed; OSError where it has none."""
+        """The SELinux context of a file. Links are followed. OSError where the file has none."""
 
     def ask_selinux(self, file: str, question: str) -> str:
-        """The answer of ``access`` or ``create`` of selinuxfs; OSError where there is none."""
+        """The answer of selinuxfs's ``access`` or ``create``. OSError where there is none."""
 
     def log(self, fields: dict[str, object]) -> None:
-        """Hand one structured event to the system's log."""
+        """Send one structured event to the system's log."""
 
 
 class Machine(NamedTuple):
-    """Where things are. ``root`` is "" on a real host and a folder on a simulated one; both are read alike."""
+    """Where things are. ``root`` is "" on a real host, and a folder on a simulated one."""
 
     root: str
     kernel: Kernel
 
     @property
     def sys(self) -> str:
-        """Where sysfs is."""
+        """The path of sysfs."""
         return f"{self.root}/sys"
 
     @property
     def proc(self) -> str:
-        """Where procfs is."""
+        """The path of procfs."""
         return f"{self.root}/proc"
 
     @property
     def state(self) -> str:
-        """Where libhook keeps what it holds; gone with a reboot, as the bindings are."""
+        """The folder of libhook's state. A reboot empties it, and the bindings are gone then too."""
         return f"{self.root}/run/libhook"
 
     @property
     def config(self) -> str:
-        """The configuration's file."""
+        """The path of the configuration file."""
         return f"{self.root}/etc/libhook/config.toml"

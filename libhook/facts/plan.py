@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What handlers say of an event, and what is to be done: data, printed by the dry run, logged, journalled, applied.
+"""What handlers answer to an event, and what is to be done.
 
-Every line that is printed or logged comes from ``describe``. What an action does is its kind's (kinds/).
+The answers are data. The dry run prints them, and an event logs, journals and applies them. Every line that is printed
+or logged comes from ``describe``. The kind of an action (kinds/) knows how to carry it out.
 """
 
 from __future__ import annotations
@@ -17,52 +18,55 @@ if TYPE_CHECKING:
 
 
 class Action(Protocol):
-    """Something to do, of some kind."""
+    """Something to do. Each kind of action has its own type."""
 
     @property
     def kind(self) -> str:
-        """The kind's name."""
+        """The name of the kind."""
 
     @property
     def key(self) -> str:
-        """What it acts on: ``pci 0000:01:00.0``, by which a guest has at most one action at a time."""
+        """What the action acts on: ``pci 0000:01:00.0``. A guest has at most one action per key at a time."""
 
     @property
     def subject(self) -> str:
-        """The same as a message names it: ``0000:01:00.0``."""
+        """What the action acts on, as a message names it: ``0000:01:00.0``."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """States that must be there before: it comes after the actions of the plan that provide them."""
+        """States that must be there first. The action comes after the actions of the plan that provide them."""
 
     @property
     def provides(self) -> tuple[str, ...]:
-        """States that are there once it is done."""
+        """States that are there once the action is done."""
 
     @property
     def ours(self) -> bool:
-        """Whether libhook does it; otherwise libvirt will, and it is journalled, checked and given back."""
+        """Whether libhook carries the action out, rather than libvirt.
+
+        libhook journals, checks and undoes libvirt's actions all the same.
+        """
 
     @property
     def is_undone(self) -> bool:
-        """Whether it is journalled, and undone at the end."""
+        """Whether the action is journalled, and undone at the guest's end."""
 
     @property
     def summary(self) -> str:
-        """What it does with that, in a few words: ``e1000e -> vfio-pci``. Printable."""
+        """What the action does, in a few words: ``e1000e -> vfio-pci``. Printable."""
 
     def describe(self) -> tuple[str, ...]:
-        """A line of what and why, then one for each write."""
+        """A line of what and why, then one line for each write."""
 
     def to_json(self) -> dict[str, Any]:
-        """For the journal: ``kind``, and the kind's own fields."""
+        """The action as data for the journal: ``kind``, and the kind's own fields."""
 
     def show(self) -> dict[str, Any]:
-        """For ``plan --json``: ``action``, and the kind's own fields."""
+        """The action as data for ``plan --json``: ``action``, and the kind's own fields."""
 
 
 class Record(NamedTuple):
-    """An audit record to send: of which device (its ``key``), the text, and the result it shall say."""
+    """An audit record to send: the ``key`` of its device, the text, and the result it shows."""
 
     device: str
     text: str
@@ -71,11 +75,11 @@ class Record(NamedTuple):
 
     @property
     def ends(self) -> bool:
-        """It tells of the device's end with the guest, rather than of its beginning."""
+        """Whether the record is about the end of the guest's use of the device, not the beginning."""
         return self.reason in ("stop", "detach")
 
     def describe(self) -> tuple[str, ...]:
-        """One line; the text holds no byte that a terminal would obey, its encoding sees to that."""
+        """One line. The record's encoding leaves no byte in it that a terminal would obey."""
         return (f"record {self.text} res={'success' if self.success else 'failed'}",)
 
 
@@ -83,7 +87,7 @@ class Refusal(NamedTuple):
     """Why the guest may not have a device, and what would help."""
 
     device: str
-    """``key`` of the guest's device that is refused; "" where it is the whole guest."""
+    """The ``key`` of the guest's device that is refused, or "" for the whole guest."""
     reason: str
     remedy: str
 
@@ -93,20 +97,23 @@ class Refusal(NamedTuple):
 
     @property
     def line(self) -> str:
-        """For the caller of ``virsh start``."""
+        """The line for the caller of ``virsh start``. Printable."""
         return printable(f"{self.reason}: {self.remedy}")
 
 
 class Condition(NamedTuple):
-    """Refuse unless this state is there. It is not there now: where the plan provides it, look again after that."""
+    """A refusal unless a state is there. The state is not there now.
+
+    Where the plan provides the state, libhook looks again after the action that provides it.
+    """
 
     state: str
-    """As one would say it: ``0000:03:00.0 is free``. An action provides it by the same words."""
+    """The state in words: ``0000:03:00.0 is free``. The action that provides it uses the same words."""
     refusal: Refusal
     after: str = ""
-    """What provides it. Whoever makes the plan fills it in."""
+    """The action that provides the state, in words. The code that makes the plan fills it in."""
     besides: Refusal | Condition | None = None
-    """What speaks against the device once the state is there."""
+    """What else speaks against the device, once the state is there."""
 
     def describe(self) -> tuple[str, ...]:
         """One line."""
@@ -115,7 +122,7 @@ class Condition(NamedTuple):
 
 
 class Warn(NamedTuple):
-    """Something the administrator should know; nothing is done about it."""
+    """Something the administrator should know. libhook does nothing about it."""
 
     message: str
 
@@ -125,7 +132,7 @@ class Warn(NamedTuple):
 
 
 class Stays(NamedTuple):
-    """An action that cannot be undone now. It stays in the journal for who comes next."""
+    """An action that cannot be undone now. It stays in the journal until a later event or ``libhook recover``."""
 
     action: Action
     reason: str
@@ -137,10 +144,10 @@ class Stays(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A handler that failed, or answered what has no place in this operation."""
+    """A handler that failed, or gave an answer that this operation does not allow."""
 
     handler: str
-    """Its name: ``vfio.prepare``."""
+    """The handler's name: ``vfio.prepare``."""
     what: str
 
     def describe(self) -> tuple[str, ...]:
@@ -149,7 +156,7 @@ class Fault(NamedTuple):
 
     @property
     def message(self) -> str:
-        """For the log, or as the reason of a refusal."""
+        """The text for the log, or for the reason of a refusal."""
         return f"the handler {self.handler} {self.what}"
 
 
@@ -158,7 +165,7 @@ _NO_ACTIONS = (Record, Refusal, Condition, Warn, Stays, Fault)
 
 
 def is_action(verdict: Verdict) -> TypeIs[Action]:
-    """Whether it is something to do, of whatever kind."""
+    """Whether the verdict is an action, of whatever kind."""
     return not isinstance(verdict, _NO_ACTIONS)
 
 
@@ -169,27 +176,31 @@ class Plan(NamedTuple):
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
-        """Not empty: nothing of the plan may be applied."""
+        """The refusals. If there are any, nothing of the plan may be applied."""
         return tuple(verdict for verdict in self.verdicts if isinstance(verdict, Refusal))
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """What is looked at again once something of the plan is done."""
+        """The states to look at again once part of the plan is done."""
         return tuple(verdict for verdict in self.verdicts if isinstance(verdict, Condition))
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """What is to be done, by libhook or libvirt."""
+        """What is to be done, by libhook or by libvirt."""
         return tuple(verdict for verdict in self.verdicts if is_action(verdict))
 
     @property
     def stage(self) -> tuple[Action, ...]:
-        """What is done before anything is looked at again: all, or what the conditions wait for."""
+        """The actions to do before anything is looked at again.
+
+        These are the actions that the conditions wait for, with what those need. Without conditions they are all
+        actions.
+        """
         waited = {condition.state for condition in self.conditions}
         if not waited:
             return self.actions
         stage: list[Action] = []
-        for action in reversed(self.actions):  # each comes after what it needs
+        for action in reversed(self.actions):  # each action comes after what it needs
             if waited & set(action.provides):
                 stage.insert(0, action)
                 waited |= set(action.needs)
@@ -212,14 +223,14 @@ class Plan(NamedTuple):
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """Handlers that failed."""
+        """The handlers that failed."""
         return tuple(verdict for verdict in self.verdicts if isinstance(verdict, Fault))
 
     def describe(self) -> tuple[str, ...]:
-        """Every line of it: what the dry run prints."""
+        """Every line of the plan, as the dry run prints it."""
         return describe(self.verdicts)
 
 
 def describe(verdicts: Iterable[Verdict]) -> tuple[str, ...]:
-    """The lines of these, in order."""
+    """The lines of these verdicts, in order."""
     return tuple(line for verdict in verdicts for line in verdict.describe())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A thing of the host that guests share, and what each of them wants of it: types and JSON.
+"""A thing on the host that several guests share, and what each guest wants it to be. Types and JSON.
 
-What follows from that is kinds/claims.py's.
+kinds/claims.py works out from this what the thing should be.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ _LENGTH_OF_UUID = 36
 _LONGEST = 200
 
 Value = str | None
-"""Of a shared thing; None: it is not there."""
+"""The value of a shared thing. None: the thing does not exist."""
 
 
 class Shared(NamedTuple):
-    """What its file says."""
+    """The content of the file of one shared thing."""
 
     resource: str
     """The thing's name."""
     boot: str
-    """The kernel's boot id, as of a guest's entry."""
+    """The kernel's boot id, as in a guest's journal entry."""
     base: Value
-    """What it was before the first claim."""
+    """The value before the first claim."""
     last: Value
-    """What libhook saw of it last."""
+    """The value that libhook saw last."""
     wants: Mapping[str, str]
-    """By the guest's UUID."""
+    """What each guest wants, by the guest's UUID."""
     intent: tuple[Value, str] | None = None
-    """From what to what it was about to be written."""
+    """A write that was begun: the value before, and the value to be written."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """The content as plain data."""
         return {
             "format": FORMAT,
             "resource": self.resource,
@@ -51,7 +51,10 @@ class Shared(NamedTuple):
 
     @classmethod
     def from_json(cls, value: object) -> Shared:
-        """Field by field; BadInput when anything is not as we write it, TooNew where a later version wrote it."""
+        """Read the file field by field.
+
+        BadInput where anything is not as ``to_json`` writes it. TooNew where a later version wrote it.
+        """
         match value:
             case {"format": int(written)} if written > FORMAT:
                 raise TooNew(f"in format {written}, and this one reads {FORMAT}")
@@ -69,9 +72,10 @@ class Shared(NamedTuple):
 
 
 def file_name(name: str) -> str:
-    """``name`` with every byte but ASCII letters, digits, ``_`` and ``-`` as ``%2E``: no dot, no slash, no two alike.
+    """``name`` as a safe file name. Every byte but ASCII letters, digits, ``_`` and ``-`` becomes like ``%2E``.
 
-    BadInput where that is too long for a file.
+    So there is no dot and no slash, and two names never give the same file. BadInput where the result is empty or too
+    long.
     """
     safe = "".join(
         chr(byte) if byte in b"_-" or (byte < 0x80 and chr(byte).isalnum()) else f"%{byte:02X}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a handler is given, and what it is: a pure function from a situation to actions."""
+"""What a handler is given, and the type of a handler: a pure function from a situation to verdicts."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 
 
 class Situation(NamedTuple):
-    """Everything that may be considered. A handler reads nothing else, and writes nothing."""
+    """Everything that a handler may consider. A handler reads nothing else, and writes nothing."""
 
     event: Event
     domain: Domain
     host: Host
     held: Held | None
-    """What libhook holds for this guest, from earlier events."""
+    """The guest's journal entry, from earlier events."""
     config: Config
     trail: Trail | None = None
-    """Asked for only where the configuration requires the audit trail; None then: the kernel gave no answer."""
+    """What the kernel says about the audit trail. Set only where the configuration requires the trail; None there means
+    that the kernel gave no answer."""
 
 
 if TYPE_CHECKING:
