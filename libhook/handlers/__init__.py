@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Policy: pure functions from a situation to what is wanted, refused, warned of and recorded.
+"""The policy: pure functions from a situation to what is wanted, refused, warned about and recorded.
 
-Belongs here: decisions. Does not: a look at the machine, a write, an import of lxml.
+Belongs here: decisions.
+Does not belong here: looking at the machine, writing, importing lxml.
 """

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which audit records an event owes: for each device one that says whether the guest got it, and one when it ends."""
+"""Which audit records an event must send.
+
+Each device gets a record that says whether the guest got it, and another when the guest's use of it ends.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _RAN = ("shutdown", "destroyed", "crashed", "saved", "migrated", "from snapshot")
-"""Shutoff reasons of a guest that ran (domain_conf.c:1182); the others are failed, daemon, unknown and none at all."""
+"""Shutoff reasons of a guest that ran (domain_conf.c:1182). Other guests have failed, daemon, unknown or no reason."""
 
 
 def required(situation: Situation) -> Iterator[Verdict]:
-    """Where the configuration requires the trail, no device is handed over that it would not tell of.
+    """Where the configuration requires the audit trail, refuse every device while the trail cannot be written.
 
-    Asked at ``prepare`` and again at ``start``, since a record that is sent is not yet one that is written. The gap
-    that remains: a trail that ends between the answer and the record.
+    Asked at ``prepare``, at ``start`` and at hot-plug. ``start`` asks again because a record that was sent may not have
+    been written down. One gap remains: the trail may fail between the answer and the record.
     """
     if not situation.config.audit_required:
         return
@@ -40,12 +43,12 @@ def required(situation: Situation) -> Iterator[Verdict]:
 
 
 def _lost(now: int, before: int) -> bool:
-    """Whether records were lost since: a count that is lower was begun anew (auditctl --reset-lost)."""
+    """Whether records were lost since. A lower count means that the count was reset (auditctl --reset-lost)."""
     return now > (before if now >= before else 0)
 
 
 def wrong_with(trail: Trail | None) -> tuple[str, str] | None:
-    """Why a record that is sent now would not be written down, and what would help; None where it would."""
+    """Why a record sent now would not be written down, and what would help. None where it would be written."""
     if trail is None:
         return (
             "the kernel does not answer about it",
@@ -63,7 +66,10 @@ def wrong_with(trail: Trail | None) -> tuple[str, str] | None:
 
 
 def started(situation: Situation) -> Iterator[Verdict]:
-    """The guest has them: success, once. A device without an address was never resolved, so nothing is claimed."""
+    """Record once, with success, that the guest has its devices.
+
+    A device without an address was never resolved, so it gets no record.
+    """
     held = situation.held
     recorded = {device.key for device in held.devices if device.recorded == "success"} if held else set()
     for device in situation.domain.devices:
@@ -72,7 +78,11 @@ def started(situation: Situation) -> Iterator[Verdict]:
 
 
 def reconnect(situation: Situation) -> Iterator[Verdict]:
-    """What ``started`` could not record, libvirtd being gone then. One that was plugged in since has its record."""
+    """The records that are still missing: ``started`` could not send them because libvirtd was gone.
+
+    Only devices of the journal entry get one. A device that is not in the entry was plugged in later: it did not come
+    with the guest's start.
+    """
     held = situation.held
     present = {device.key for device in situation.domain.devices}
     for device in held.devices if held else ():
@@ -81,10 +91,11 @@ def reconnect(situation: Situation) -> Iterator[Verdict]:
 
 
 def release(situation: Situation) -> Iterator[Verdict]:
-    """A device that was handed over gets ``stop``; one whose fate is not recorded yet never was: failed.
+    """The records at the guest's end.
 
-    Unless the guest is known to have run: then its record at ``started`` was lost, and is made up for; and
-    a device whose plugging in was not recorded is in the XML of the guest's end if the guest had it.
+    A device that was handed over gets ``stop``. A device without any record so far was never handed over, and gets
+    failed. A guest that is known to have run is different: its record at ``started`` was lost, and is sent now. A
+    device whose plugging in was not recorded counts as the guest's if the XML of the guest's end has it.
     """
     held = situation.held
     if held is None:
@@ -108,27 +119,30 @@ def release(situation: Situation) -> Iterator[Verdict]:
 
 
 def attach(situation: Situation) -> Iterator[Verdict]:
-    """The devices that are plugged in; one named by vendor and product has its address when libvirt has found it."""
+    """Records of the devices that are plugged in.
+
+    A USB device named by vendor and product has an address once libvirt has found it.
+    """
     for device in situation.domain.devices:
         if device.resolved and not device.missing:
             yield _record(situation.domain, device, "attach", True, situation.config)
 
 
 def detach(situation: Situation) -> Iterator[Verdict]:
-    """The devices that are plugged out."""
+    """Records of the devices that are plugged out."""
     for device in situation.domain.devices:
         yield _record(situation.domain, device, "detach", True, situation.config)
 
 
 def failure(operation: Operation) -> record.Reason:
-    """The reason of the record of a refusal there."""
+    """The reason in the audit record of a refusal at this operation."""
     return "attach" if "attach" in operation.records else "start"
 
 
 def failed(
     guest: Domain | Held, keys: Iterable[str], config: Config, reason: record.Reason = "start"
 ) -> tuple[Record, ...]:
-    """For the devices on whose account a start, or a hot-plug, is refused."""
+    """The records with result failed for the devices with these keys, when a start or a hot-plug is refused."""
     wanted = set(keys)
     devices = (device for device in guest.devices if isinstance(device, HostDevice) or device.audited)
     return tuple(_record(guest, device, reason, False, config) for device in devices if device.key in wanted)

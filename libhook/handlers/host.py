@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the guest's settings ask for on the host: each kind of action reads its own keys."""
+"""What the guest's settings ask for on the host. Each kind of action reads its own keys."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 
 
 def prepare(situation: Situation) -> Iterator[Verdict]:
-    """The actions of all kinds, for as long as the guest lives."""
+    """The actions that the settings ask for, of all kinds. They last as long as the guest lives."""
     for kind in KINDS.values():
         yield from kind.wanted(situation)

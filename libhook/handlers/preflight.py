@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What must be true before a device may be handed over, managed or not. Refuses; writes nothing."""
+"""What must be true before a device may be handed over, managed or not. It refuses, and writes nothing."""
 
 from __future__ import annotations
 
@@ -37,11 +37,14 @@ class Complaint(NamedTuple):
     reason: str
     remedy: str
     unless: str = ""
-    """The state that would remove it, where something else in the plan may provide that."""
+    """The state that would remove the reason, where another action of the plan may provide it."""
 
 
 def prepare(situation: Situation) -> Iterator[Verdict]:
-    """At most one refusal a device: the first reason found that will still be there."""
+    """At most one refusal per device: for the first reason that will not go away.
+
+    A reason that another action of the plan may remove becomes a Condition, with the later reasons in ``besides``.
+    """
     for device in situation.domain.pci:
         verdict: Refusal | Condition | None = None
         for complaint in reversed(_until_certain(_complaints(situation, device))):
@@ -57,7 +60,7 @@ def prepare(situation: Situation) -> Iterator[Verdict]:
 
 
 def _until_certain(complaints: Iterable[Complaint]) -> list[Complaint]:
-    """Up to the first that nothing in the plan can remove."""
+    """The complaints up to the first that nothing in the plan can remove."""
     found = []
     for complaint in complaints:
         found.append(complaint)
@@ -67,8 +70,8 @@ def _until_certain(complaints: Iterable[Complaint]) -> list[Complaint]:
 
 
 def waits_for(situation: Situation) -> bool:
-    """Whether a process only has to close a device for the start to go on."""
-    host = situation.host  # a guest that has something below does not let go so soon
+    """Whether the start could go on as soon as a process closes a device."""
+    host = situation.host  # a guest that uses something below a device does not let go so soon
     uses = (use for address, found in host.uses.items() if not host.tenants.get(address) for use in found)
     return any(use.kind in ("open", "display") and _strictness(situation, use) == "refuse" for use in uses)
 
@@ -86,7 +89,7 @@ def _strictness(situation: Situation, use: Use) -> Strictness:
 
 
 def _in_use(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
-    """Whether the host stands on it."""
+    """The complaints about how the host uses the device."""
     for use in situation.host.uses.get(device.address, ()):
         if _strictness(situation, use) == "refuse":
             reason = f"{device.address} is in use by the host: {use.what}"
@@ -94,7 +97,7 @@ def _in_use(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
 
 
 def _complaints(situation: Situation, device: HostDevice) -> Iterator[Complaint]:
-    """Reasons and remedies, the most basic first."""
+    """The complaints about one device, the most basic first."""
     address = device.pci
     if address is None:
         return
@@ -129,7 +132,7 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[Complaint]
 
 
 def _taken(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
-    """Whether somebody has the device, its PF, one of its VFs, or something below it."""
+    """The complaints where somebody has the device, its PF, one of its VFs, or something below it."""
     host, address = situation.host, device.address
     if device.pci_class == NO_CLASS:
         yield Complaint(f"{address}: its class cannot be read, so that nobody knows what it is", "see the kernel's log")
@@ -165,7 +168,7 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
             f"{address} is a PF with VFs enabled: {len(device.vfs)}",
             f"give the guest a VF, or disable them: echo 0 > /sys/bus/pci/devices/{address}/sriov_numvfs",
         )
-    claim = host.claims.get(address)  # what is plugged in joins what the guest has of the group
+    claim = host.claims.get(address)  # a device that is plugged in may join what the guest already has of the group
     plugged = situation.event.operation.name == "attach" and claim and claim.uuid == situation.domain.uuid
     if address in host.in_use and not plugged:
         reason = f"{address} is open in {host.in_use[address]}"
@@ -173,7 +176,7 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
 
 
 def _sibling(situation: Situation, device: PciDevice, other: PciDevice, consent: bool) -> Iterator[Complaint]:
-    """Whether another device of the IOMMU group stands in the way: the kernel hands over whole groups only."""
+    """The complaint about another device of the IOMMU group. The kernel hands over whole groups only."""
     if other.is_in_nobodys_way:
         return
     shared = f"{device.address} shares IOMMU group {device.group} with {other.address}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The text of an audit record for a host device. Pure; sending it is effects/audit.py's."""
+"""The text of an audit record for a host device. Pure: effects/audit.py sends it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Style = Literal["libvirt", "2011"]
 
 
 def encode(field: str, value: str) -> str:
-    """``field="value"``, or ``field=`` and upper-case hex where the value could be read as something else.
+    """``field="value"``, or ``field=`` and upper-case hex where a reader could misread the quoted value.
 
-    The rule is libaudit's audit_encode_nv_string (lib/audit_logging.c): hex when a byte is ``"``, below 0x21 or
-    above 0x7e. Lone surrogates stand for the bytes they came from.
+    The rule is libaudit's audit_encode_nv_string (lib/audit_logging.c): hex when a byte is ``"``, below 0x21 or above
+    0x7e. A lone surrogate stands for the byte it came from.
     """
     raw = value.encode("utf-8", "surrogateescape")
     if any(byte == 0x22 or byte < 0x21 or byte > 0x7E for byte in raw):
@@ -26,9 +26,9 @@ def encode(field: str, value: str) -> str:
 def text(
     guest: Domain | Held, device: HostDevice | HeldDevice, reason: Reason, style: Style = "libvirt", extra: bool = False
 ) -> str:
-    """The record libvirt 11 writes (virDomainAuditHostdev), or with ``2011`` that of the first patch.
+    """The record as libvirt 11 writes it (virDomainAuditHostdev), or with ``2011`` as the first patch wrote it.
 
-    With ``extra`` there is more after it, where it is known.
+    With ``extra`` the known extra fields follow.
     """
     if style == "2011":
         head, bus = "", "type"
@@ -41,9 +41,9 @@ def text(
 
 
 def libvirts(guest: Domain, device: LibvirtsDevice, reason: Reason) -> str | None:
-    """The record that libvirt writes of a device that we write none of; None where it writes none either.
+    """The record that libvirt writes for a device that libhook does not record. None where libvirt writes none either.
 
-    virDomainAuditHostdev's second half, and virDomainAuditRedirdev.
+    From the second half of virDomainAuditHostdev, and from virDomainAuditRedirdev.
     """
     match device.kind:
         case "storage":
@@ -58,7 +58,7 @@ def libvirts(guest: Domain, device: LibvirtsDevice, reason: Reason) -> str | Non
 
 
 def _more(extra: Extra) -> str:
-    """Fields that the dictionary of audit fields has no other meaning for: ``id`` is a user's, ``model`` SELinux's."""
+    """The extra fields. Their names are free in the audit dictionary: ``id`` is a user's, ``model`` is SELinux's."""
     fields = []
     if extra.driver:
         fields.append(f"driver={NO_DRIVER}" if extra.driver == NO_DRIVER else encode("driver", extra.driver))

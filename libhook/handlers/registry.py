@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which handlers answer which operation, in order, and what becomes of their answers.
 
-Nothing is discovered: what runs as root stands here.
+Nothing is discovered at run time: every handler that runs as root is listed here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HANDLERS: dict[str, tuple[Handler, ...]] = {
     "started": (vfio.started, audit.started),
     "release": (vfio.release, audit.release),
     "reconnect": (vfio.reconnect, audit.reconnect),
-    # Not libvirt's: it calls no hook at hot-plug (hotplug/).
+    # Not libvirt's operations: libvirt calls no hook at hot-plug (hotplug/).
     "attach": (audit.required, preflight.prepare, vfio.prepare, audit.attach),
     "detach": (vfio.release, audit.detach),
 }
@@ -33,9 +33,9 @@ _REMEDY = "correct the handler, if it is yours; otherwise run install.sh again, 
 
 
 def plan_for(situation: Situation, undone: Iterable[Verdict] = ()) -> Plan:
-    """What is to be done: first what the kinds say of giving back, ``undone``, then what the handlers want.
+    """The plan for an event: first ``undone``, what the kinds say about giving back, then what the handlers want.
 
-    Where something is refused, only that, and the records of it.
+    Where something is refused, the plan has only the refusals, the warnings, and the records of what is refused.
     """
     operation = situation.event.operation
     asked = HANDLERS.get(operation.name, ())
@@ -55,9 +55,9 @@ def plan_for(situation: Situation, undone: Iterable[Verdict] = ()) -> Plan:
 
 
 def _answer(handler: Handler, situation: Situation, keys: set[str]) -> Iterator[Verdict]:
-    """What a handler says, each of it held to what the operation allows. What it did wrong is a Fault, by its name.
+    """What one handler says. An answer that the operation does not allow becomes a Fault with the handler's name.
 
-    ``keys`` of the actions so far: nothing is done twice.
+    So does an exception. ``keys`` holds the keys of the actions so far, so that nothing is done twice.
     """
     name = f"{handler.__module__.rpartition('.')[2]}.{handler.__name__}"
     try:
@@ -67,7 +67,7 @@ def _answer(handler: Handler, situation: Situation, keys: set[str]) -> Iterator[
                 wrong = f"acts on {verdict.key}, as another does already" if verdict.key in keys else ""
                 keys.add(verdict.key)
             yield Fault(name, wrong) if wrong else verdict
-    except Exception as error:  # noqa: BLE001 - whatever a handler raises, the others are asked
+    except Exception as error:  # noqa: BLE001 - whatever one handler raises, the others are still asked
         yield Fault(name, f"failed: {type(error).__name__}: {error}{_where(error)}")
 
 
@@ -88,7 +88,7 @@ def _out_of_place(verdict: object, operation: Operation) -> str:
 
 
 def _where(error: Exception) -> str:
-    """File and line, of the innermost frame."""
+    """The file and line of the innermost frame."""
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
@@ -96,10 +96,11 @@ def _where(error: Exception) -> str:
 
 
 def _in_order(said: list[Verdict], held: Held | None) -> Iterator[Verdict]:
-    """In the order given; but an action comes after those that provide what it needs, and a condition after the action
-    that provides its state.
+    """The verdicts in the order given, except where one waits for an action.
 
-    A condition whose state nothing will provide is a refusal. So are actions that wait for each other.
+    An action comes after the actions that provide what it needs. A condition comes after the action that provides its
+    state. A condition becomes a refusal where no action will provide its state. Actions that wait for each other are
+    refused.
     """
     actions = Plan(tuple(said)).actions
     providers = {state: action for action in actions for state in action.provides}

@@ -20,16 +20,19 @@ _LOST = "what /run/libhook kept of the guest is gone"
 
 
 def target(situation: Situation, device: HostDevice) -> str:
-    """The driver it shall have, by the name this kernel knows it by: ``vfio_pci`` is the module of ``vfio-pci``."""
+    """The driver that the device should get, by the kernel's name for it.
+
+    ``vfio_pci``, for example, is the module of ``vfio-pci``.
+    """
     wanted = _asked_for(situation, device)
     return next((known for known in situation.host.vfio_drivers if same_driver(known, wanted)), wanted)
 
 
 def _asked_for(situation: Situation, device: HostDevice) -> str:
-    """What the XML asks for, else the configuration, else the kernel's own choice.
+    """The driver that the XML asks for, else the one in the configuration, else the kernel's own choice.
 
-    A managed device goes where libvirt takes it, which knows nothing of our configuration, and takes it there from any
-    other driver that we had put it on (virPCIDeviceBindToStub).
+    A managed device ignores our configuration, because libvirt binds it and does not know that configuration. libvirt
+    would also move it off any other driver that we had chosen (virPCIDeviceBindToStub).
     """
     if device.model is not None:
         return device.model
@@ -40,20 +43,23 @@ def _asked_for(situation: Situation, device: HostDevice) -> str:
 
 
 def is_allowed(situation: Situation, driver: str) -> bool:
-    """Whether the name is that of a vfio driver of this kernel. It may come from whoever writes the XML."""
+    """Whether this is the name of a vfio driver of this kernel. The name may come from the author of the XML."""
     return is_driver_name(driver) and any(same_driver(driver, known) for known in situation.host.vfio_drivers)
 
 
 def is_ours(situation: Situation, device: HostDevice) -> bool:
-    """Whether libhook binds it, rather than libvirt.
+    """Whether libhook binds the device, rather than libvirt.
 
-    A managed interface is always libvirt's: it saves the VF's MAC before it detaches it (virHostdevSaveNetConfig).
+    libvirt always binds a managed interface: it saves the VF's MAC before it detaches the VF (virHostdevSaveNetConfig).
     """
     return not device.managed or (situation.config.bind_managed and device.source != "interface")
 
 
 def prepare(situation: Situation) -> Iterator[Verdict]:
-    """Every device that is not on its driver already, and with consent the others of its group."""
+    """Move every device that is not on its driver yet, and with consent the others of its IOMMU group.
+
+    Drivers that the kernel does not have yet are loaded first.
+    """
     moves = list(_moves(situation))
     wanted = {move.want.driver for move in moves if move.by == "libhook" and move.want.driver}
     loaded = situation.host.loaded
@@ -70,7 +76,7 @@ def _moves(situation: Situation) -> Iterator[Move]:
         moved.add(seen.address)
         wanted = target(situation, device)
         if same_driver(seen.binding.driver, wanted):
-            continue  # somebody had it there before: not ours to give back
+            continue  # it was there before us, so it is not ours to give back
         if is_ours(situation, device):
             yield _take(seen, wanted, f"{device.source} of the guest")
         else:
@@ -90,7 +96,11 @@ def _take(device: PciDevice, driver: str, why: str) -> Move:
 
 
 def start(situation: Situation) -> Iterator[Verdict]:
-    """By now every device must be on a vfio driver, whoever had to bind it."""
+    """Refuse a device that is not on a vfio driver by now, whether libhook or libvirt had to bind it.
+
+    Also refuse a device that another guest holds, that was exchanged since ``prepare``, or that could not be given
+    back.
+    """
     known = {held.key: held for held in situation.held.devices} if situation.held else {}
     for device in situation.domain.pci:
         seen = situation.host.devices.get(device.pci) if device.pci else None
@@ -121,7 +131,11 @@ def start(situation: Situation) -> Iterator[Verdict]:
 
 
 def started(situation: Situation) -> Iterator[Verdict]:
-    """Whoever removed the record did it after ``start``: the guest runs, and only its end is in question."""
+    """Warn where the guest runs and has no journal entry.
+
+    Somebody removed the entry after ``start``, which refuses such a guest (except for an interface). The guest runs, so
+    libhook can only say that its devices will not be given back.
+    """
     for device in situation.domain.pci if situation.held is None else ():
         if device.pci and is_ours(situation, device):
             remedy = f"when the guest has ended, run: {_reattach(device.pci)}"
@@ -129,7 +143,10 @@ def started(situation: Situation) -> Iterator[Verdict]:
 
 
 def release(situation: Situation) -> Iterator[Verdict]:
-    """What nobody knows the way back for: there is no journal entry. What has one comes back by its kind (kinds/)."""
+    """Warn about devices that stay on vfio because the guest has no journal entry.
+
+    Devices with an entry are given back by their kind (kinds/).
+    """
     for _, left in left_behind(situation):
         if situation.event.extra != "failed":
             remedy = f"unless it was there before the guest, run: {_reattach(left.address)}"
@@ -137,15 +154,15 @@ def release(situation: Situation) -> Iterator[Verdict]:
 
 
 def left_behind(situation: Situation) -> Iterator[tuple[HostDevice, PciDevice]]:
-    """At the end of a guest without a record, the devices that libhook seems to have bound, and nobody has now.
+    """When a guest without a journal entry ends: the devices that libhook seems to have bound, and no other guest has.
 
-    At a second ``release`` there are none: the first has given them back.
+    A second ``release`` finds none, because the first has given them back.
     """
     is_over = situation.held is None and situation.event.operation.name == "release"
     for device in situation.domain.pci if is_over else ():
         seen = situation.host.devices.get(device.pci) if device.pci else None
         if seen and seen.on_vfio and is_ours(situation, device):
-            claim = situation.host.claims.get(seen.address)  # its own, where its record is broken
+            claim = situation.host.claims.get(seen.address)  # the guest's own claim, where its entry is broken
             if claim is None or claim.uuid == situation.domain.uuid:
                 yield device, seen
 
@@ -155,7 +172,7 @@ def _reattach(address: PciAddress) -> str:
 
 
 def reconnect(situation: Situation) -> Iterator[Verdict]:
-    """A guest that runs must not be harmed: what does not fit is only said."""
+    """Warn about devices that are not on vfio. A running guest must not be harmed, so nothing else is done."""
     for device in situation.domain.pci:
         seen = situation.host.devices.get(device.pci) if device.pci else None
         if seen is None or not seen.on_vfio:
