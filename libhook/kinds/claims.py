@@ -1,27 +1,26 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Things of the host that guests share: what one shall be follows from the claims of the guests that live.
+"""Things on the host that several guests share. The claims of the living guests say what such a thing should be.
 
-With several guests nobody may put back "the value before": the first to end would undo for all, and the last would put
-back what another guest had made. So each such thing has one file, /run/libhook/shared/NAME.json. It says what the thing
-was before the first claim (``base``), what libhook has seen of it last, and what each guest wants. The fold of base and
-claims is what it shall be. The order in which guests come and go does not matter. The last one to go gets the base.
+With several guests nobody may simply put back "the value before": the first guest to end would undo it for all, and the
+last would put back what another guest had made. So each thing has one file, /run/libhook/shared/NAME.json. It holds
+what the thing was before the first claim (``base``), what libhook saw of it last, and what each guest wants. The fold
+of base and claims is what the thing should be. The order of guests does not matter. The last one brings back the base.
 
-The crash argument. All of this happens under the lock of the thing, so there is one at work at a time.
+Why this survives a crash. All of it happens under the lock of the thing, so only one process works on it.
 
-- A claim lives inside its guest's journal entry. The entry names the action on disk before ``acquire``, and does so
-  until ``release`` is through. So a claim without such an entry is nobody's and is dropped; and whoever undoes a dead
-  entry comes to its claim. Who is dead is not decided here.
-- The base is taken where there is no file, and the file goes only once the base was read back. So a base is never
-  taken from a host that libhook has changed.
+- A claim counts only while its guest's journal entry names the action: from before ``acquire`` until ``release`` is
+  done. Without such an entry it is dropped. Undoing a dead guest's entry releases its claim. Others decide who is dead.
+- The base is read where there is no file. The file is removed only when the base was read back, or when somebody else
+  has changed the thing and it stays so. So libhook never takes its own change for the base.
 - The claim and the intent to write are one file, put in place whole before the write. A crash before that has changed
-  nothing. After it the file names the base, and says that a write was begun. The thing may be as before, or as wanted,
-  or what the kernel made of that. All three are our doing, so whoever comes next folds again from what is there.
-- A write goes on when who began it is killed. Its child holds the in-flight lock, and until that is free nobody reads,
-  folds or writes. So no write lands behind the back of who has looked.
-- Where no intent is open, the thing is as libhook last saw it, or somebody else has changed it. That is left alone at
-  the end, and said. A guest that comes then has it changed all the same, and what somebody else made is the new base.
-- A file that is broken names no base: nobody may guess one. A new claim is refused, with the file's name. A guest that
-  ends has nothing left to wait for: the thing stays as it is, and that is said.
+  nothing. After it, the thing may be as before, as wanted, or what the kernel made of that. All three are our doing, so
+  the next process folds again from what it finds.
+- A write goes on when the process that began it is killed. Its child holds the in-flight lock, and until that is free
+  nobody reads, folds or writes. So no write lands after another process has looked (but see _reach on a full /run).
+- Without an open intent, the thing is as libhook saw it last, or somebody else has changed it. When a guest goes, such
+  a change stays and is reported. A guest that comes changes it all the same, and the other value is the new base.
+- A broken file names no base, and nobody may guess one. A new claim is refused, with the file's name. A guest that ends
+  has nothing to wait for: the thing stays as it is, and that is reported.
 """
 
 from __future__ import annotations
@@ -48,47 +47,47 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     Alive = Callable[[str], bool]
-"""Whether the guest of this UUID has a journal entry that names the action. True where that cannot be read."""
+"""Whether the guest with this UUID has a journal entry that names the action. True where the entry cannot be read."""
 _WEDGED = "when it answers, run: libhook recover"
 
 
 class Conflict(NamedTuple):
-    """The claim of this guest does not go with the others."""
+    """This guest's claim contradicts the others."""
 
     uuid: str
 
 
 class Resource(NamedTuple):
-    """A thing that guests share."""
+    """A thing that several guests share."""
 
     name: str
-    """``module-nvidia``: of its file and locks (``file_name``), the same in every version."""
+    """Its file and locks are named after this, in every version (``file_name``): ``module-nvidia``."""
     says: str
-    """As a message names it: ``the module nvidia``."""
+    """The thing as a message names it: ``the module nvidia``."""
     read: Callable[[], Track[Value]]
-    """Its value now. LibhookError where it cannot be known."""
+    """Read its value now. LibhookError where that is not possible."""
     write: Callable[[str], None]
-    """Done by a child, and may never return. OSError is the kernel's answer; what is read afterwards counts."""
+    """Write a value, in a child. May never return. OSError is the kernel's answer; what is read afterwards counts."""
     fold: Callable[[Value, Mapping[str, str]], Value | Conflict]
-    """What it shall be: from its base, and from what at least one guest, by its UUID, wants."""
+    """What the thing should be, from its base and what each guest wants, by UUID. At least one guest has a claim."""
     failed: Callable[[str, Value, int], Failure] | None = None
-    """Why it is not what it shall be, but what it is, and the errno of the write; None: in general words."""
+    """Why the write did not work, from the wanted value, the value now and the write's errno. None: a general text."""
     follow: Callable[[Value, Value, Value], Value] | None = None
-    """For an amount: the base that follows from the base, what libhook saw last, and what somebody else made of it."""
+    """For an amount: the new base, from the base, what libhook saw last, and what somebody else made of it."""
 
     @property
     def file(self) -> str:
-        """The name of its file, without ``.json``."""
+        """The name of the thing's file, without ``.json``."""
         return file_name(self.name)
 
     @property
     def lock(self) -> str:
-        """The name of its lock, and of the mark that a write is on its way."""
+        """The name of the thing's lock, and of the file that marks a write on its way."""
         return f"shared-{self.file}"
 
 
 def in_entries(state: State, key: str) -> Alive:
-    """For an action with this key. Who has an entry that cannot be read is taken for alive."""
+    """For an action with this key. A guest whose entry cannot be read counts as alive."""
 
     def alive(uuid: str) -> bool:
         try:
@@ -101,12 +100,12 @@ def in_entries(state: State, key: str) -> Alive:
 
 
 def locked(work: Work, resources: Iterable[Resource]) -> AbstractContextManager[None]:
-    """Hold the locks of all of these, after the guest's and its devices'. DeadlineExpired names the lock."""
+    """Hold the locks of all these things, after the guest's and its devices'. DeadlineExpired names the lock."""
     return work.state.locked([resource.lock for resource in resources], work.deadline)
 
 
 def carry_out(work: Work, action: Action, resource: Resource, want: str | None) -> Track[Outcome]:
-    """Acquire for an action what it ``want``s, or release it (None); the outcome. Under its lock."""
+    """Acquire for an action what it ``want``s, or release it (None). Returns the outcome. Under the thing's lock."""
     begun, alive = time.monotonic(), in_entries(work.state, action.key)
     result: Failure | str | None
     if want is None:
@@ -120,9 +119,9 @@ def carry_out(work: Work, action: Action, resource: Resource, want: str | None) 
 
 
 def acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[Failure | None]:
-    """Claim it for the guest and make it what all want; where that fails, the guest has no claim to it.
+    """Claim the thing for the guest, and make it what all guests want. Under its lock.
 
-    Under its lock; the guest's entry names the action already.
+    After a Failure the claim may still be in the file. The guest's journal entry names the action, and gives it back.
     """
     try:
         return (yield from _acquire(work, resource, want, alive))
@@ -131,27 +130,27 @@ def acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[Fa
 
 
 def release(work: Work, resource: Resource, alive: Alive) -> Track[Failure | str | None]:
-    """Give up the guest's claim, and make it what the others want, or what it was before all of them.
+    """Give up the guest's claim, and make the thing what the others want, or its base. Under its lock.
 
-    A Failure: it is to be tried again, and the guest's entry names the action until then. A text: what is to be said,
-    and there is nothing more to do. Under its lock.
+    A Failure means: try again, and let the guest's entry name the action until then. A text is to be reported, and
+    nothing more is to be done.
     """
     return (yield from _bounded(work, resource, alive, work.guest))
 
 
 def settle(work: Work, resource: Resource, alive: Alive) -> Track[Failure | str | None]:
-    """The same without giving up a claim: what the dead have left. It may be repeated. Under its lock."""
+    """Like ``release`` without giving up a claim: for what the dead have left. May be repeated. Under its lock."""
     return (yield from _bounded(work, resource, alive, ""))
 
 
 def equal(_base: Value, wants: Mapping[str, str]) -> Value | Conflict:
-    """The fold of what can only be one thing: all must want the same."""
+    """The fold of a thing that can have only one value: all guests must want the same."""
     (first, target), *others = wants.items()
     return target if all(want == target for _, want in others) else Conflict(first)
 
 
 def at_once(look: Callable[[], Value]) -> Callable[[], Track[Value]]:
-    """For Resource.read, of what can be read without fear that it never returns."""
+    """Makes a Resource.read of a function that never blocks."""
 
     def read() -> Track[Value]:
         yield from ()
@@ -178,7 +177,7 @@ def _acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[F
         return Failure(reason, "end that guest first, or let both want the same")
     failure = yield from _reach(work, resource, shared, now, target, before=found, back=False)
     if failure:
-        yield from _bounded(work, resource, alive, work.guest)  # what is left even so, is the entry's to give back
+        yield from _bounded(work, resource, alive, work.guest)  # the guest's entry gives back what is left even now
     return failure
 
 
@@ -198,7 +197,7 @@ def _release(work: Work, resource: Resource, alive: Alive, parting: str) -> Trac
     except BadInput as error:
         return f"{resource.says} stays as it is: {error.message}: {error.hint}"
     if found is None:
-        work.state.forget_shared(resource.file)  # half of a file, or one of another boot
+        work.state.forget_shared(resource.file)  # half a file, or a file from another boot
         return None
     now = yield from resource.read()
     shared = found._replace(wants=_living(found, alive, parting))
@@ -220,11 +219,10 @@ def _release(work: Work, resource: Resource, alive: Alive, parting: str) -> Trac
 def _reach(
     work: Work, resource: Resource, shared: Shared, now: Value, target: Value, *, before: Shared | None, back: bool
 ) -> Track[Failure | None]:
-    """Make it ``target``, and see that it is.
+    """Make the thing ``target``, and read it back. None: it did not exist before, and nothing is written.
 
-    Where nobody wants it any more, a journal that cannot be written holds nothing back: by the file that is there, the
-    next one to come goes the same way. A full /run holds nothing back either, though then nobody sees that write on its
-    way. What is gone, and what was not there before, is not ours to make.
+    Without claims a journal that cannot be written stops nothing: the next process finds the old file and does the
+    same. A full /run does not stop a give-back either, though then nobody sees that this write is on its way.
     """
     state, failure = work.state, None
     shared = shared._replace(last=now, intent=None if target is None or target == now else (now, target))
@@ -240,7 +238,7 @@ def _reach(
         if now != target:
             failure = (resource.failed or partial(_in_general, resource))(target, now, code)
         if shared.wants or failure:
-            with suppress(OSError):  # the intent stays, and says as much
+            with suppress(OSError):  # the intent stays in the file, and says that a write was begun
                 _save(state, resource, shared._replace(last=now, intent=None), shared)
     if not shared.wants and not failure:
         state.forget_shared(resource.file)
@@ -248,14 +246,14 @@ def _reach(
 
 
 def _expect_quiet(work: Work, resource: Resource) -> None:
-    """LibhookError while a write is on its way. A mark that is nobody's is removed."""
+    """LibhookError while a write is on its way. A mark that no process holds is removed."""
     if is_locked(work.state.in_flight_path(resource.lock)):
         raise LibhookError(f"{resource.says} does not answer: it is still being changed", _WEDGED)
     work.state.remove("in-flight", resource.lock)
 
 
 def _load(state: State, resource: Resource) -> Shared | None:
-    """What the file says; None when there is none, or it is of another boot. BadInput when broken, or TooNew."""
+    """The content of the file. None where there is none, or it is from another boot. BadInput if broken, or TooNew."""
     text = state.read_shared(resource.file)
     if text is None:
         return None
@@ -271,7 +269,7 @@ def _load(state: State, resource: Resource) -> Shared | None:
         path = state.shared_path(resource.file)
         raise BadInput(f"{path} is broken ({reason})", _by_hand(state, resource)) from None
     boot = shared.boot
-    with suppress(LibhookError):  # /run is emptied at every boot: where nobody can say, it is of this one
+    with suppress(LibhookError):  # a boot empties /run: where the boot id cannot be read, the file is from this boot
         boot = state.boot()
     return shared if shared.boot == boot else None
 
@@ -286,7 +284,7 @@ def _living(found: Shared, alive: Alive, parting: str) -> dict[str, str]:
 
 
 def _is_foreign(found: Shared, now: Value) -> bool:
-    """Whether somebody else has changed it since."""
+    """Whether somebody else has changed the thing since libhook saw it last."""
     return found.intent is None and now != found.last
 
 

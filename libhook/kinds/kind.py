@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the rest of libhook knows of a kind of action. Each file beside this one fills it in; registry.py names them.
+"""What the rest of libhook knows about a kind of action. Each kind fills in a Kind, and registry.py lists them.
 
-The way back is decided from what was journalled and from what is found now. Never from how far somebody had come: so
-it serves after success, failure and a crash, and may run twice.
+The way back depends on what was journalled and what is found now. It never depends on how far an earlier process came.
+So it works after success, after a failure and after a crash, and it may run twice.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
 
 
 class Work(NamedTuple):
-    """What a kind has at hand."""
+    """What a kind needs to work."""
 
     machine: Machine
     state: State
     deadline: Deadline
     config: Config
-    """The settings of the guest."""
+    """The guest's settings."""
     guest: str
-    """Its UUID."""
+    """The guest's UUID."""
 
 
 class Failure(NamedTuple):
-    """Why something did not succeed, and what would help."""
+    """Why something did not work, and what would help."""
 
     reason: str
     remedy: str
 
 
 class Outcome(NamedTuple):
-    """How one action ended, and in what time."""
+    """How one action ended, and how long it took."""
 
     action: Action
     failure: Failure | None
     milliseconds: float
     told: Mapping[str, object] = {}
-    """What the log says of it besides."""
+    """More fields for the log."""
 
 
 def _nothing(_situation: Situation) -> Iterator[Verdict]:
@@ -69,24 +69,25 @@ def _unchanged(host: Host, _action: Action) -> Host:
 
 
 class Kind(NamedTuple):
-    """One kind, as data and functions. ``Any`` stands for the kind's own type of action."""
+    """One kind of action, as data and functions. ``Any`` stands for the kind's own type of action."""
 
     name: str
     read: Callable[[Mapping[str, Any]], Action]
-    """An action from the journal, field by field. BadInput where it is not one of this kind."""
+    """Read an action from the journal, field by field. BadInput where it is not of this kind."""
     seconds: Callable[[Config], float]
-    """How long all actions of this kind in one event may take, and the undo of all: they run side by side."""
+    """The time limit for one batch: actions of this kind that follow each other in a plan. Undoing has its own."""
     carry_out: Callable[[Work, Sequence[Any]], list[Outcome]]
-    """Do them, side by side where they can be; the outcome of each, whatever happens to the others."""
+    """Carry out a batch, side by side where possible. Each action has its outcome, whatever happens to the others."""
     way_back: Callable[[Work, Held, Sequence[Any]], Iterable[Action | Stays | Warn]]
-    """What undoes them, from what is found now. The actions come in the order in which they are to be undone."""
+    """What undoes a batch, from what is found now. It is given in journal order, and answered in the order of undoing.
+    """
     wanted: Callable[[Situation], Iterable[Verdict]] = _nothing
-    """What the guest's settings ask for."""
+    """The actions that the guest's settings ask for."""
     noticed: Callable[[Work, HostDevice, Process], Action | None] = _unseen
-    """What this libvirtd has done with a device unseen, to be undone at the end."""
+    """An action that this libvirtd did on a device without libhook seeing it. It is undone at the guest's end."""
     is_back: Callable[[Work, Any, Held], None] = _is_back
-    """Remember what must be known once it is undone."""
+    """Remember what must be known after an action is undone."""
     most: float = 3600.0
-    """Seconds that it never has more of, whatever the settings say."""
+    """An upper limit for ``seconds``, whatever the settings say."""
     after: Callable[[Host, Any], Host] = _unchanged
-    """How the host will be once this is done: for the plan of what comes later."""
+    """The host as it will be after this action. Used to plan what comes later."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The kinds there are, and what is asked of all of them. A new one is a line here and a file."""
+"""The list of kinds, and what is asked of all of them. A new kind is one line here and one file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS: dict[str, Kind] = {kind.name: kind for kind in (pci.KIND, module.KIND, va
 
 
 def read(value: object) -> Action:
-    """An action from the journal. BadInput where it is not one."""
+    """An action from the journal. BadInput where it is none."""
     match value:
         case {"kind": str(name), **fields} if name in KINDS:
             return KINDS[name].read({str(key): field for key, field in fields.items()})
@@ -30,12 +30,15 @@ def read(value: object) -> Action:
 
 
 def _within(work: Work, kind: Kind) -> Work:
-    """The same with the time that the kind has for itself: an event may take the sum of its kinds'."""
+    """The same work with the kind's own time limit. An event may take the sum of these limits."""
     return work._replace(deadline=Deadline.after(min(kind.seconds(work.config), kind.most)))
 
 
 def carry_out(work: Work, actions: Sequence[Action]) -> list[Outcome]:
-    """Do these, in order: those of one kind that stand together go side by side. After a failure nothing is begun."""
+    """Carry out the actions in order. Actions of one kind that follow each other are one batch.
+
+    After a batch with a failure no other batch is begun.
+    """
     outcomes: list[Outcome] = []
     for name, together in groupby(actions, key=lambda action: action.kind):
         kind, batch = KINDS[name], list(together)
@@ -46,14 +49,14 @@ def carry_out(work: Work, actions: Sequence[Action]) -> list[Outcome]:
 
 
 def way_back(work: Work, held: Held) -> Iterator[Action | Stays | Warn]:
-    """What undoes all that is journalled, the last first."""
+    """What undoes the journalled actions, the last batch first."""
     for name, together in groupby(reversed(held.actions), key=lambda action: action.kind):
         kind = KINDS[name]
         yield from kind.way_back(_within(work, kind), held, list(together)[::-1])
 
 
 def go_back(work: Work, actions: Sequence[Action]) -> list[Outcome]:
-    """Undo: as ``carry_out``, but what fails keeps nothing else."""
+    """Undo these actions. Like ``carry_out``, but a failure does not stop the rest."""
     outcomes: list[Outcome] = []
     for name, together in groupby(actions, key=lambda action: action.kind):
         kind = KINDS[name]
@@ -62,17 +65,17 @@ def go_back(work: Work, actions: Sequence[Action]) -> list[Outcome]:
 
 
 def noticed(work: Work, device: HostDevice, daemon: Process) -> Action | None:
-    """What this libvirtd has done with a device unseen."""
+    """What this libvirtd did with a device without libhook seeing it, as an action. None: nothing."""
     return next((action for kind in KINDS.values() if (action := kind.noticed(work, device, daemon))), None)
 
 
 def is_back(work: Work, action: Action, held: Held) -> None:
-    """It is undone."""
+    """Tell the kind that the action is undone."""
     KINDS[action.kind].is_back(work, action, held)
 
 
 def after(host: Host, actions: Sequence[Action]) -> Host:
-    """How the host will be once these are done."""
+    """The host as it will be after these actions."""
     for action in actions:
         host = KINDS[action.kind].after(host, action)
     return host

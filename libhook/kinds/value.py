@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A sysctl or sysfs file that has another value while a guest runs. Where two guests want one, they want the same.
+"""A sysctl or a sysfs file that has another value while a guest runs.
 
-The settings name it by ``values``: a sysctl's name, as for sysctl(8), or the path of a file below /sys or /proc/sys.
+Two guests that set the same file must want the same value. The setting ``values`` names the file: by a sysctl's name as
+for sysctl(8), or by the path of a file below /sys or /proc/sys.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 
 class Value(NamedTuple):
-    """Give a file this value, or ``back`` what it had before the first guest that wanted it."""
+    """Set a file to this value. With ``back``: give the file the value it had before the first guest."""
 
     path: str
     value: str
@@ -93,9 +94,9 @@ class Value(NamedTuple):
 
 
 def path_of(name: str) -> str:
-    """The file of a sysctl, or the path itself. BadInput where it is neither.
+    """The file of a sysctl, or the path itself. BadInput where the name is neither.
 
-    As sysctl(8) reads it: in a name whose first separator is a dot, ``/`` and ``.`` change places.
+    As in sysctl(8), ``/`` and ``.`` change places in a name whose first separator is a dot.
     """
     path = name
     if not name.startswith("/"):
@@ -118,7 +119,7 @@ def read(value: Mapping[str, Any]) -> Value:
 
 
 def wanted(situation: Situation) -> Iterator[Verdict]:
-    """See Kind: the table ``values``, until it is journalled."""
+    """See Kind. What the table ``values`` asks for, without what is journalled already."""
     done = {action.key for action in situation.held.actions} if situation.held else set[str]()
     for name, text in situation.config.actions.get(_SETTING, {}).items():
         try:
@@ -143,7 +144,7 @@ def carry_out(work: Work, values: Sequence[Value]) -> list[Outcome]:
 
 
 def way_back(_work: Work, _held: Held, values: Sequence[Value]) -> Iterator[Action | Stays | Warn]:
-    """See Kind. What the value was, and whether another guest wants this one, the claims know."""
+    """See Kind. The claims know what the value was, and whether another guest wants this one."""
     yield from (value._replace(back=True) for value in values)
 
 
@@ -158,7 +159,10 @@ def _resource(machine: Machine, path: str) -> Resource:
 
 
 def _now(machine: Machine, path: str) -> str | None:
-    """The value; of a choice, ``always [madvise] never``, the word in brackets. None where there is no such file."""
+    """The file's value. None where there is no such file.
+
+    For a choice such as ``always [madvise] never`` it is the word in brackets.
+    """
     try:
         file = os.open(f"{machine.root}{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
@@ -167,7 +171,7 @@ def _now(machine: Machine, path: str) -> str | None:
             os.close(file)
     except FileNotFoundError:
         return None
-    except OSError as error:  # a folder, a link, or a file that can only be written
+    except OSError as error:  # a folder, a link, or a file that is write-only
         raise LibhookError(f"{path}: {error.strerror}", "name a file that can be read, and no link") from None
     chosen = [word[1:-1] for word in text.split(" ") if word.startswith("[") and word.endswith("]")]
     return chosen[0] if len(chosen) == 1 else text

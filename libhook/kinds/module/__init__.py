@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Kernel modules.
 
-loading.py     one is loaded so that its driver can take a device
-unloading.py   one is out while any guest needs it to be
+loading.py     load a module so that its driver can take a device
+unloading.py   keep a module out of the kernel while any guest needs it out
 """
 
 from __future__ import annotations

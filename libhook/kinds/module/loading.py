@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A module is loaded so that its driver can take a device."""
+"""Loads a module so that its driver can take a device."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Load(NamedTuple):
 
     @property
     def module(self) -> str:
-        """The module's name, which has ``_`` where its driver's may have ``-``."""
+        """The module's name. It has ``_`` where the driver's name may have ``-``."""
         return self.driver.replace("-", "_")
 
     @property
@@ -50,7 +50,7 @@ class Load(NamedTuple):
 
     @property
     def provides(self) -> tuple[str, ...]:
-        """The driver."""
+        """The state that the driver is loaded."""
         return (f"driver {self.driver}",)
 
     @property
@@ -88,7 +88,11 @@ def carry_out(work: Work, loads: Sequence[Load]) -> list[Outcome]:
 
 
 def _load(work: Work, load: Load) -> Track[Failure | None]:
-    """Nothing says that it is on its way: a second load waits in the kernel, and one that is late moves nothing."""
+    """Load one module.
+
+    No mark says that the load is on its way. None is needed: a second load waits in the kernel, and a late one moves no
+    device.
+    """
     module = load.module
     try:
         code = yield Step(partial(work.machine.kernel.load, module))

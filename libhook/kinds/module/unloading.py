@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A module is out of the kernel while any guest needs it to be, and comes back after the last of them.
+"""Keeps a module out of the kernel while any guest needs it out, and loads it again after the last of these guests.
 
-For drivers that never let go of a device in use: an unbind that has begun cannot be taken back, and never ends. Taking
-out the module fails at once while anything uses it, and has changed nothing then (delete_module() in the kernel's
-module/main.c). What can hang is the module's own exit, after that.
+This is for drivers that never let go of a device in use. An unbind that has begun cannot be taken back, and may never
+end. Removing the module fails at once while anything uses it, and has then changed nothing (delete_module() in the
+kernel's module/main.c). After that only the module's own exit can hang.
 
-A module is taken out by rmmod, alone. What it needed stays, and what needs it must go first: the actions come in that
-order, and go back in the other. It comes back by modprobe, if it was loaded before the first guest. Its parameters are
-then what modprobe.d says.
+rmmod removes this one module. The modules that it needed stay. The modules that need it must go first: the actions come
+in that order, and are undone in the opposite order. modprobe loads the module again if it was loaded before the first
+guest. Its parameters are then what modprobe.d says.
 """
 
 from __future__ import annotations
@@ -33,47 +33,47 @@ if TYPE_CHECKING:
     from libhook.effects.tracks import Track
 
 OUT, LOADED, BUILT_IN = "out", "loaded", "built in"
-"""How a module can be. One that is just being loaded, or taken out, still counts as loaded."""
+"""The states of a module. A module that is being loaded or removed still counts as loaded."""
 
 
 class Out(NamedTuple):
-    """Take a module out of the kernel, or give it back."""
+    """Remove a module from the kernel. With ``back``: load it again."""
 
     module: str
-    """As in /sys/module: with ``_`` for each ``-`` (``out`` makes it so)."""
+    """The name in /sys/module, with ``_`` for each ``-`` (``out`` converts it)."""
     why: str = ""
     needs: tuple[str, ...] = ()
-    """States that must be there before."""
+    """States that must be there first."""
     back: bool = False
 
     @property
     def kind(self) -> str:
-        """Of action."""
+        """See Action."""
         return NAME
 
     @property
     def key(self) -> str:
-        """``module nvidia``."""
+        """See Action: ``module nvidia``."""
         return f"module {self.module}"
 
     @property
     def subject(self) -> str:
-        """As a message names it."""
+        """See Action."""
         return f"the module {self.module}"
 
     @property
     def provides(self) -> tuple[str, ...]:
-        """States that are there once it is done."""
+        """The state that the module is out."""
         return () if self.back else (f"{self.key} out",)
 
     @property
     def ours(self) -> bool:
-        """libvirt takes out no module."""
+        """Always: libvirt removes no modules."""
         return True
 
     @property
     def is_undone(self) -> bool:
-        """By the last guest."""
+        """Always. The module itself comes back when no guest needs it out any more."""
         return True
 
     @property
@@ -82,7 +82,7 @@ class Out(NamedTuple):
         return "given back" if self.back else "taken out"
 
     def describe(self) -> tuple[str, ...]:
-        """A line of what and why, then what is run."""
+        """A line of what and why, then the command."""
         if self.back:
             return (
                 f"give {self.subject} back, if it was loaded and no other guest needs it out",
@@ -91,18 +91,18 @@ class Out(NamedTuple):
         return (printable(f"take {self.subject} out{f' ({self.why})' if self.why else ''}"), f"  rmmod {self.module}")
 
     def to_json(self) -> dict[str, Any]:
-        """For the journal."""
+        """See Action."""
         return {"kind": NAME, "out": self.module, "why": self.why}
 
     def show(self) -> dict[str, Any]:
-        """For ``plan --json``."""
+        """See Action."""
         return {"action": NAME, "module": self.module, "out": not self.back, "why": self.why}
 
 
 def out(module: str, why: str = "", needs: tuple[str, ...] = ()) -> Out:
-    """Take this module out, whichever way its name is written. BadInput for what is no name, and for vfio's.
+    """The action that takes this module out. ``-`` and ``_`` in its name mean the same.
 
-    Other guests run by those, and this one is about to.
+    BadInput for an invalid name, and for vfio's modules: other guests run by those, and this one is about to.
     """
     if not is_driver_name(module):
         raise BadInput(f'"{module}" is no name of a module', "it has up to 63 letters, digits, _ and -")
@@ -112,7 +112,7 @@ def out(module: str, why: str = "", needs: tuple[str, ...] = ()) -> Out:
 
 
 def read(value: Mapping[str, Any]) -> Out:
-    """From the journal, field by field: what it names is taken out by root."""
+    """See Kind. The name is checked, because root will remove the module that it names."""
     match value:
         case {"out": str(module), "why": str(why)}:
             return out(module, why)
@@ -120,9 +120,10 @@ def read(value: Mapping[str, Any]) -> Out:
 
 
 def carry_out(work: Work, actions: Sequence[Out]) -> list[Outcome]:
-    """One after the other, in this order: a module cannot go before those that need it.
+    """See Kind. One module after the other, in this order: a module cannot go before those that need it.
 
-    Where one cannot be taken out, no more are: the guest is refused. What comes back does so whatever happens.
+    After a module that cannot be removed, no more are removed, and the guest is refused. Giving back goes on after a
+    failure as long as there is time left.
     """
     resources = [resource(work.machine, action.module) for action in actions]
     try:
@@ -134,7 +135,10 @@ def carry_out(work: Work, actions: Sequence[Out]) -> list[Outcome]:
 
 
 def way_back(_work: Work, _held: object, actions: Sequence[Out]) -> Iterator[Out]:
-    """In the other order: what a module needs is there first. Whether there is anything to do, the claims say."""
+    """See Kind. In the opposite order, so that what a module needs is there first.
+
+    The claims know whether there is anything to do.
+    """
     for action in reversed(actions):
         yield Out(action.module, "give back", back=True)
 
@@ -152,7 +156,7 @@ def resource(machine: Machine, module: str) -> Resource:
 
 
 def state_of(machine: Machine, module: str) -> str:
-    """How it is now. Only what can be loaded has an ``initstate``; what is built in has a folder at most."""
+    """The module's state now. Only a loadable module has an ``initstate``. A built-in one has a folder at most."""
     folder = f"{machine.sys}/module/{module}"
     if not os.path.isdir(folder):
         return OUT
@@ -182,12 +186,12 @@ def _write(machine: Machine, module: str, value: str) -> None:
 
 
 def _fold(_base: Value, _wants: Mapping[str, str]) -> Value:
-    """Out while any guest needs it: none can want anything else."""
+    """Out while any guest needs it out. No guest can want anything else."""
     return OUT
 
 
 def _failed(machine: Machine, module: str, target: str, now: Value, _code: int) -> Failure:
-    """rmmod and modprobe say no more than that they failed; /sys has the reason, if it still holds."""
+    """Why a module was not removed or loaded. The commands say only that they failed; /sys may show the reason."""
     if target != OUT:
         return Failure(f"the module {module} cannot be loaded again", f"see what modprobe {module} says")
     if now == BUILT_IN:

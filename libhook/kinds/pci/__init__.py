@@ -2,7 +2,7 @@
 """The binding of a PCI device: from the host's driver to a vfio driver, and back.
 
 move.py      the action, and the way back from it
-binding.py   how it is carried out
+binding.py   how the action is carried out
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action | Stays | Warn]:
-    """See Kind: back to what the journal says, whatever the XML says by now."""
+    """See Kind. Back to what the journal says, whatever the XML says by now."""
     addresses = [move.device for move in moves]
     claims, in_flight = work.state.claims(addresses), work.state.in_flight()
     host = sysfs.glance(work.machine, addresses, claims, in_flight, work.deadline)
@@ -44,7 +44,7 @@ def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action |
         elif seen.is_another(ids.get(move.key, "")):
             yield Warn(f"{address} is another device by now, {seen.ids} instead of {ids[move.key]}: left as it is")
         else:
-            unread = address in host.unread  # then it is ours until the kernel says otherwise
+            unread = address in host.unread  # the override counts as ours while it cannot be read
             binding = seen.binding._replace(override=move.want.override) if unread else seen.binding
             back = undo(move, binding, needs_override=seen.needs_override)
             if back:
@@ -56,7 +56,10 @@ def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action |
 
 
 def _noticed(work: Work, device: HostDevice, daemon: Process) -> Move | None:
-    """A device that ``prepare`` did not know: libvirt has bound it by now, and may not give it back (State.home)."""
+    """The action for a device that ``prepare`` did not know, such as a VF out of a pool.
+
+    libvirt has bound the device by now, and may not give it back (State.home).
+    """
     home = work.state.home(device.pci, daemon) if device.pci else None
     driver = sysfs.driver(work.machine, device.pci) if device.pci else None
     if device.pci is None or home is None or driver is None:

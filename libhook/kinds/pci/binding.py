@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Carries moves out: all overrides first, then the IOMMU groups side by side, each write in a child of its own.
+"""Carries out moves: first all overrides, then the IOMMU groups side by side. A child does each write.
 
-The caller has journalled the moves and holds the locks of their groups. Nothing here decides whether a device may be
-taken; what it decides, write by write, is whether the write is still needed, from what /sys says at that moment.
+The caller has journalled the moves, and holds the locks of their groups. This module does not decide whether a device
+may be taken. Before each write it decides from what /sys says then whether the write is still needed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _WEDGED = "when its driver lets go, run: libhook recover"
 
 
 def carry_out(work: Work, moves: Sequence[Move]) -> list[Outcome]:
-    """See Kind: all overrides, then each IOMMU group's devices in order."""
+    """See Kind. First all overrides, then the devices of each IOMMU group in order."""
     return _Hands(work).move(moves)
 
 
@@ -65,12 +65,15 @@ class _Hands:
         return Outcome(move, failure, (time.monotonic() - begun) * 1000, drivers)
 
     def _step(self, move: Move, write: Write) -> Step:
-        """A full /run keeps no device from being given back, though then nobody sees that write on its way."""
+        """One write for a move.
+
+        A full /run does not stop a give-back, though then nobody sees that this write is on its way.
+        """
         task = partial(self._machine.kernel.write, *write)
         return Step(task, self._work.state.in_flight_path(str(move.device)), unmarked=move.back)
 
     def _override(self, move: Move) -> Track[Failure | None]:
-        """Only the override, by the name the kernel has for the driver."""
+        """Set only the override, by the kernel's name for the driver."""
         override = move.override_first
         if override == move.now.override:
             return None
@@ -83,7 +86,7 @@ class _Hands:
         return self._failed(move, "its driver_override cannot be set", code) if code else None
 
     def _lane(self, moves: list[Move]) -> Track[list[Outcome]]:
-        """The moves of one IOMMU group, in order. One that is late ends the lane."""
+        """The moves of one IOMMU group, in order. After a move that is late, the rest of the group is not moved."""
         outcomes = []
         for move in moves:
             begun = time.monotonic()
@@ -102,7 +105,10 @@ class _Hands:
         return outcomes
 
     def _driver(self, move: Move) -> Track[Failure | None]:
-        """From the driver it has to the one it shall have; read back after each write, since success proves nothing."""
+        """Take the device from its driver to the wanted one.
+
+        The driver is read back after each write, because a write's success proves nothing.
+        """
         device, want = move.device, move.want.driver
         current = sysfs.driver(self._machine, device)
         if current is not None and not same_driver(current, want):
@@ -120,7 +126,7 @@ class _Hands:
                 code = yield self._step(move, bind(device, name))
                 current = sysfs.driver(self._machine, device)
             if move.back and current is None and move.now.override == move.override_first not in ("", want):
-                return None  # whoever set the override decides what drives it, if anything does
+                return None  # the override that somebody set decides which driver gets the device, if any
             if not same_driver(current, want):
                 absent = "" if sysfs.driver_name(self._machine, want) else ", which is not loaded"
                 return self._failed(move, f"it is on {current or 'no driver'} instead of {want}{absent}", code)
@@ -129,7 +135,7 @@ class _Hands:
         return None
 
     def _free(self, move: Move) -> Track[Failure | None]:
-        """None as soon as nobody has it open."""
+        """Wait until nobody has the device open. Returns None then, else why it may not be unbound."""
         mark = self._work.state.in_flight_path(str(move.device))
         try:
             using = yield from self._waiting.until_free(move.device, mark, must_see=not move.back)
@@ -153,6 +159,6 @@ class _Hands:
     def _failed(self, move: Move, what: str, code: int) -> Failure:
         if not sysfs.exists(self._machine, move.device):
             return Failure(f"{move.device} is gone from the host", "see the kernel's log")
-        if code == errno.ENOENT and not self._work.state.stands:  # it was not the kernel that had no such file
+        if code == errno.ENOENT and not self._work.state.stands:  # the file of the mark was missing, not the kernel's
             return Failure(f"{move.device}: {self._work.state.missing}", "start the guest again")
         return Failure(f"{move.device}: {what}{f' ({os.strerror(code)})' if code else ''}", "see the kernel's log")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The action: a device goes from the binding it has to another. Data, and the way back from it. Pure."""
+"""The action that moves a device from its binding to another one, and the way back. Data and pure functions."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ NAME = "pci"
 
 
 class Move(NamedTuple):
-    """Take a device from the binding it has to the one it shall have."""
+    """Take a device from the binding ``now`` to the binding ``want``."""
 
     device: PciAddress
     now: Binding
     want: Binding
     why: str
     by: Literal["libhook", "libvirt"] = "libhook"
-    """``libvirt``: for a managed device it is foretold, and checked, but not ours to make."""
+    """``libvirt``: libvirt moves this managed device. libhook prints, journals and checks that, and undoes what is
+    left."""
     back: bool = False
-    """The way back to what was, rather than to a vfio driver."""
+    """The device goes back to what was, not to a vfio driver."""
     meanwhile: str | None = None
-    """Another override while it changes hands. Set where ``want.override`` would keep the wanted driver away: somebody
-    had set that and not acted on it yet, or it is none and the device needs one."""
+    """The override to use during the move, where ``want.override`` would keep the wanted driver away from the device.
+
+    That happens where somebody had set an override without moving the device yet. It also happens where
+    ``want.override`` is "" and the device needs one."""
 
     @property
     def kind(self) -> str:
@@ -38,7 +41,7 @@ class Move(NamedTuple):
 
     @property
     def key(self) -> str:
-        """See Action; it is the key of the guest's device as well."""
+        """See Action. The guest's device has the same key."""
         return f"pci {self.device}"
 
     @property
@@ -48,7 +51,7 @@ class Move(NamedTuple):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The driver, loaded."""
+        """The state that the driver is loaded, where libhook binds the device to a vfio driver."""
         return (f"driver {self.want.driver}",) if self.ours and self.want.driver and not self.back else ()
 
     @property
@@ -68,20 +71,20 @@ class Move(NamedTuple):
 
     @property
     def override_first(self) -> str:
-        """The override under which it changes hands."""
+        """The override during the move."""
         return self.want.override if self.meanwhile is None else self.meanwhile
 
     @property
     def override_last(self) -> bool:
-        """Whether it gets the one that it shall have only once it is there."""
+        """Whether ``want.override`` is set only after the move."""
         return self.override_first != self.want.override
 
     @property
     def writes(self) -> tuple[Write, ...]:
-        """What is expected, in order. ``carry_out`` decides each anew from what it finds; a test keeps the two equal.
+        """The writes that are expected, in order. ``carry_out`` decides on each write again from what it finds.
 
-        The override comes first: from then on nobody else's probe can give the device to another driver. A device
-        that shall end without a driver is not probed.
+        A test compares the two. The override comes first: from then on no other probe can give the device to another
+        driver. A device that should end without a driver is not probed.
         """
         writes = []
         if self.override_first != self.now.override:
@@ -127,7 +130,7 @@ class Move(NamedTuple):
 
 
 def read(value: Mapping[str, Any]) -> Move:
-    """See Kind. A journal is read by root after a crash, so field by field."""
+    """See Kind. Read field by field, because root acts on the journal after a crash."""
     match value:
         case {
             "device": str(device),
@@ -142,12 +145,12 @@ def read(value: Mapping[str, Any]) -> Move:
 
 
 def undo(taken: Move, current: Binding, *, needs_override: bool = False) -> Move | None:
-    """What gives a device back, from the state in which it is found; None when there is nothing to do.
+    """The move that gives a device back from the state in which it is found. None when there is nothing to do.
 
-    Decides from what is there, not from how far a plan had come, so it serves after a crash at any point, and twice.
-    Only our own doing is undone: an override that is not the one we set and a driver that is neither ours nor none
-    are somebody else's, and stay. A device that ``needs_override`` to be driven at all gets its driver's own for as
-    long as that takes.
+    It depends on what is there, not on how far a plan came. So it works after a crash at any point, and may run twice.
+    Only our own changes are undone. An override that we did not set is somebody else's, and stays. So does a driver
+    that is neither ours nor none. Where a device ``needs_override`` to get any driver, the driver's own name is its
+    override during the move.
     """
     driver, override = current
     blocks = _blocks(taken.now)
@@ -156,7 +159,7 @@ def undo(taken: Move, current: Binding, *, needs_override: bool = False) -> Move
     on_the_way = needs_override and override != "" and override == taken.now.driver
     unset = not override and (blocks or taken.by == "libvirt") and driver == taken.now.driver
     ours = unset or on_the_way or same_driver(override or None, taken.want.override or None)
-    if ours:  # libvirt unsets it (virPCIDeviceReattach)
+    if ours:  # libvirt unsets its own override (virPCIDeviceReattach)
         override = taken.now.override
     want = Binding(driver, override)
     if want == current:
@@ -172,6 +175,6 @@ def undo(taken: Move, current: Binding, *, needs_override: bool = False) -> Move
 
 
 def _blocks(binding: Binding) -> bool:
-    """Whether the override that was set would keep the driver away that has the device nevertheless."""
+    """Whether the device is on a driver that its override would keep away at the next probe."""
     driver, override = binding
     return driver is not None and override != "" and not same_driver(driver, override)
