@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The guest's XML to a Domain. The only place that imports lxml.
+"""Turns the guest's XML into a Domain. Only this folder imports lxml.
 
 Belongs here: what the elements mean, and how hostile text is kept harmless.
-Does not: what is to be done about it.
+Does not belong here: what is to be done about it.
 """

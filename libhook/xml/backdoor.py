@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Host devices that a guest is given past libvirt: by arguments of QEMU's own, or by a property put over libvirt's.
+"""Finds host devices that reach a guest past libvirt: through QEMU arguments, or a property that overrides libvirt's.
 
-libvirt takes <qemu:commandline> and <qemu:override> as they are (src/qemu/qemu_domain.c, qemuDomainDefNamespaceParse),
-so neither it nor libhook knows of such a device: it is not checked, handed over, given back or recorded.
+libvirt takes <qemu:commandline> and <qemu:override> as they are (src/qemu/qemu_domain.c, qemuDomainDefNamespaceParse).
+So neither libvirt nor libhook knows such a device: nobody checks it, hands it over, gives it back or records it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DRIVERS = re.compile(r"vfio-(?!user)[a-z0-9-]+|usb-host|scsi-generic|scsi-block|vhost-scsi(-[a-z-]+)?")
-"""QEMU's devices that are one of the host's. What vfio-user reaches is another process."""
+"""QEMU devices that pass a host device to the guest. vfio-user is left out: it reaches another process."""
 _NAMES = ("host", "sysfsdev", "hostbus", "hostaddr", "hostport", "hostdevice", "vendorid", "productid")
-"""Properties of theirs that say which."""
+"""The properties of such a QEMU device that name the host device."""
 _SET = re.compile(rf"[^=]*\.(?:{'|'.join(_NAMES)})=.")
 _JSON_DRIVER = re.compile(r"""["']driver["']\s*:\s*["']([^"']*)""")
 _NVME = re.compile(r"""nvme://|driver["']?\s*[=:]\s*["']?nvme\b""")
-"""A disk by QEMU's own NVMe driver, which takes the controller by vfio."""
+"""A disk on QEMU's own NVMe driver, which takes the controller through vfio."""
 _SHOWN = 16
 
 
 def found(root: etree._Element) -> tuple[str, ...]:
-    """A line for each, but no more than a reader can use; whoever wrote the XML chose how many there are."""
+    """One line for each device found. The XML's author chose how many there are, so the list is cut short."""
     lines = [*_arguments(root), *_properties(root)]
     rest = len(lines) - _SHOWN
     return (*lines[:_SHOWN], f"and {rest} more") if rest > 0 else tuple(lines)
@@ -42,7 +42,7 @@ def _arguments(root: etree._Element) -> Iterator[str]:
             value = node.get("value", "")
             if _hands_over(option, value):
                 yield f"{quoted(f'{option} {value}')} in <qemu:commandline>, line {line_of(node)}"
-            option = f"-{value.lstrip('-')}" if value.startswith("-") else ""  # QEMU takes one dash or two
+            option = f"-{value.lstrip('-')}" if value.startswith("-") else ""  # QEMU accepts one dash or two
 
 
 def _hands_over(option: str, value: str) -> bool:
@@ -57,7 +57,10 @@ def _hands_over(option: str, value: str) -> bool:
 
 
 def _driver(value: str) -> str:
-    """``vfio-pci`` of ``vfio-pci,host=…``, ``id=x,driver=vfio-pci`` and ``{"driver": "vfio-pci", …}``."""
+    """The driver's name, ``vfio-pci``, from any form that QEMU accepts.
+
+    The forms are ``vfio-pci,host=…``, ``id=x,driver=vfio-pci`` and ``{"driver": "vfio-pci", …}``.
+    """
     if value.lstrip().startswith("{"):
         found = _JSON_DRIVER.search(value)
         return found[1] if found else ""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A domain's XML to a Domain.
+"""Turns a domain's XML into a Domain.
 
-It reads what libvirt 11 reads (src/conf/domain_conf.c, whose functions are named below), and only what names
-a host device: whatever else is wrong with the document is for libvirt to refuse.
+It reads what libvirt 11 reads (src/conf/domain_conf.c, whose functions are named below), and only what names a host
+device. Whatever else is wrong with the document, libvirt refuses.
 """
 
 from __future__ import annotations
@@ -35,30 +35,28 @@ from libhook.xml.hostdevxml import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_VIRT = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")  # of all of virDomainVirt, and what it may gain
+_VIRT = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")  # letters of virDomainVirt's names, and of later ones
 _TAGS = ("hostdev", "interface", "disk")
 
 
 class DeviceXml(NamedTuple):
-    """What one device's document names."""
+    """What one device's own document contains."""
 
     element: str
     devices: tuple[HostDevice, ...]
-    """Empty also for an interface out of a pool, whose VF is chosen when it is plugged in."""
+    """Also empty for an interface out of a pool: its VF is chosen when it is plugged in."""
     mac: str
-    """Of an interface: by which libvirt finds it again; "" where none is given."""
+    """An interface's MAC address, by which libvirt finds it again; "" where the document gives none."""
     warnings: tuple[str, ...]
     document: bytes
-    """What was read, in UTF-8, whatever it came in: libvirt takes nothing else."""
+    """The document in UTF-8, whatever encoding it had. libvirt accepts nothing else."""
 
 
 def parse(document: bytes, *, every_kind: bool = False) -> Domain:
-    """The guest of ``document``, at most prolog.MAX_BYTES long, and its host devices in document order.
+    """The guest of ``document``, with its host devices in document order.
 
-    With ``every_kind`` those too that are libvirt's alone to record (Domain.others).
-
-    BadInput says what is wrong and in which line. A device of a type that this version does not know is
-    passed over with a line in ``Domain.warnings``.
+    The document may have at most prolog.MAX_BYTES. With ``every_kind``, Domain.others is filled too. BadInput says what
+    is wrong and in which line. A device of an unknown type is skipped, with a line in ``Domain.warnings``.
     """
     root = _root(document)
     if root.tag != "domain":
@@ -84,7 +82,7 @@ def parse(document: bytes, *, every_kind: bool = False) -> Domain:
 
 
 def parse_device(document: bytes) -> DeviceXml:
-    """One device's own document, as ``virsh attach-device`` takes it."""
+    """Read one device's own document, as ``virsh attach-device`` takes it."""
     root = _root(document)
     reader = _Reader()
     if root.tag in _TAGS:
@@ -95,7 +93,7 @@ def parse_device(document: bytes) -> DeviceXml:
 
 
 class _Controller(NamedTuple):
-    """An NVMe controller: which of the devices it is, and the disks on it, in order."""
+    """An NVMe controller: its index in the list of devices, and the disks on it, in order."""
 
     at: int
     disks: dict[Disk, None]
@@ -114,14 +112,14 @@ class _Reader:
 
     @property
     def devices(self) -> tuple[HostDevice, ...]:
-        """All that were read, each NVMe controller with its disks."""
+        """All devices that were read. Each NVMe controller has its disks."""
         devices = self._devices.copy()
         for at, disks in self._controllers.values():
             devices[at] = devices[at]._replace(disks=tuple(disks))
         return tuple(devices)
 
     def read(self, node: etree._Element, device: etree._Element) -> None:
-        """Read one of _candidates."""
+        """Read one of the elements from _candidates."""
         alias = _attribute(device, "alias", "name")
         try:
             if node.tag == "hostdev":
@@ -142,19 +140,19 @@ class _Reader:
         if mode == "capabilities" and self._every_kind:
             self.others.append(capability(node))
             return
-        if mode != "subsystem":  # capabilities: LXC only
+        if mode != "subsystem":  # capabilities: for LXC only
             raise Unknown(f"hostdev mode {quoted(mode)} is not supported")
         self._add(node, "hostdev", required(node, "type"), alias)
 
     def _add(self, node: etree._Element, source: Source, kind: str, alias: str) -> None:
-        """Read what names the device (virDomainHostdevDefParseXMLSubsys)."""
+        """Read the elements that name the device (virDomainHostdevDefParseXMLSubsys)."""
         read = KINDS.get(kind)
         if read is None:
             raise Unknown(f"{node.tag} type {quoted(kind)} is not known")
         found = read(node, required_child(node, "source"))
         if not found.missing:
             self._once(node, found)
-        # libvirt ignores a value it does not know here, hence only this one.
+        # Only "yes" counts: libvirt ignores an unknown value here.
         managed = node.get("managed") == "yes"
         hint = _mac(node) if source == "interface" else found.ids
         self._devices.append(
@@ -164,14 +162,14 @@ class _Reader:
     def _nvme(self, layer: etree._Element, disk: Disk) -> None:
         """Read one NVMe source of a disk (virDomainDiskSourceNVMeParse).
 
-        Several namespaces of one controller are one device, managed as the first says: libvirt binds the
-        controller once, by the first (virNVMeDeviceListCreateDetachList).
+        Several namespaces of one controller are one device. The first decides whether it is managed, because libvirt
+        binds the controller once, for the first (virNVMeDeviceListCreateDetachList).
         """
         source = required_child(layer, "source")
         kind = required(source, "type")
         if kind != "pci":
             raise Unknown(f"NVMe source type {quoted(kind)} is not known")
-        # virDomainDiskDefPostParse makes the disk itself managed, not what is below it.
+        # virDomainDiskDefPostParse makes the disk itself managed, not the layers below it.
         managed = source.get("managed", "yes" if layer.tag == "disk" else "no")
         if managed not in ("yes", "no"):
             raise bad(source, f"managed={quoted(managed)} is neither yes nor no")
@@ -181,12 +179,12 @@ class _Reader:
             self._once(source, found)
             self._controllers[found.identity] = _Controller(len(self._devices), {})
             self._devices.append(HostDevice("pci", "disk", managed == "yes", str(pci), pci, alias=disk.alias))
-        self._controllers[found.identity].disks[disk] = None  # a layer of the same disk adds none
+        self._controllers[found.identity].disks[disk] = None  # another layer of the same disk adds nothing
 
     def _once(self, node: etree._Element, found: Found) -> None:
-        """Refuse a device that the document named before (virDomainDefHostdevValidate).
+        """Refuse a device that the document has named before (virDomainDefHostdevValidate).
 
-        A controller that is hostdev and NVMe disk libvirt refuses later, at the start: PCI device in use.
+        libvirt refuses a controller that is both hostdev and NVMe disk only at the start: PCI device in use.
         """
         first = self._lines.get(found.identity)
         if first is not None:
@@ -196,7 +194,7 @@ class _Reader:
 
 
 def _root(document: bytes) -> etree._Element:
-    """The root element, after everything that could be dangerous is refused."""
+    """The root element. Everything that could be dangerous is refused first."""
     prolog.check(document)
     parser = etree.XMLParser(
         resolve_entities=False,
@@ -215,7 +213,7 @@ def _root(document: bytes) -> etree._Element:
 
         reason = re.sub(r", line \d+, column \d+$", "", first)[:160]
         raise BadInput(f"the XML is malformed: {reason}, line {error.lineno or 1}") from None
-    if root.getroottree().docinfo.internalDTD is not None:  # hidden from us by an unusual encoding
+    if root.getroottree().docinfo.internalDTD is not None:  # an unusual encoding hid it from the check
         raise BadInput("the XML has a DOCTYPE, line 1", prolog.NO_DOCTYPE)
     return root
 
@@ -223,13 +221,13 @@ def _root(document: bytes) -> etree._Element:
 def _back_doors(root: etree._Element) -> tuple[str, ...]:
     if next(root.iterchildren(f"{QEMU}*"), None) is None:
         return ()
-    from libhook.xml import backdoor  # few have any
+    from libhook.xml import backdoor  # few guests have any
 
     return backdoor.found(root)
 
 
 def _interface_type(node: etree._Element) -> str:
-    """The kind of device that <interface type='hostdev'> names (virDomainNetDefParseXML)."""
+    """The device type that <interface type='hostdev'> names (virDomainNetDefParseXML)."""
     sources = list(node.iterchildren("source"))
     for source in sources:
         for address in source.iterchildren("address"):
@@ -242,9 +240,9 @@ def _interface_type(node: etree._Element) -> str:
 
 
 def _candidates(root: etree._Element, tags: tuple[str, ...]) -> Iterator[tuple[etree._Element, etree._Element]]:
-    """The elements that may name a host device, each with the guest's device that it belongs to.
+    """The elements that may name a host device, each with the device of the guest that it belongs to.
 
-    From /domain/devices and nowhere else: <metadata> holds whatever its owner likes.
+    They come only from /domain/devices. <metadata> holds whatever its owner likes.
     """
     for devices in root.iterchildren("devices"):
         for device in devices.iterchildren(*tags):
@@ -252,7 +250,7 @@ def _candidates(root: etree._Element, tags: tuple[str, ...]) -> Iterator[tuple[e
 
 
 def _layers(device: etree._Element) -> Iterator[etree._Element]:
-    """The device itself and, of a disk, the layers below and beside it, which may be on NVMe too."""
+    """The device itself. For a disk, also the layers below and beside it, which may be on NVMe too."""
     yield device
     if device.tag == "disk":
         yield from _chain(child(device, "backingStore"))
@@ -260,7 +258,7 @@ def _layers(device: etree._Element) -> Iterator[etree._Element]:
 
 
 def _chain(layer: etree._Element | None) -> Iterator[etree._Element]:
-    """A disk's layer and those below it; each has a type and a source as the disk has."""
+    """A layer of a disk and the layers below it. Each has a type and a source, like the disk itself."""
     while layer is not None:
         yield layer
         layer = child(layer, "backingStore")
@@ -271,6 +269,6 @@ def _mac(interface: etree._Element) -> str:
 
 
 def _attribute(node: etree._Element, name: str, attribute: str) -> str:
-    """An attribute of the first child of this name, "" where there is none."""
+    """An attribute of the first child with this name; "" where there is none."""
     found = child(node, name)
     return "" if found is None else found.get(attribute, "")

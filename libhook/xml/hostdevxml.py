@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What an element names: a host device's kind and address, and the values that libvirt reads there.
+"""What one element names: the kind and address of a host device, and values in libvirt's notation.
 
-As libvirt 11 reads them (src/conf/domain_conf.c, whose functions are named below).
+It reads them as libvirt 11 does (src/conf/domain_conf.c, whose functions are named below).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from libhook.light import NamedTuple
 from libhook.xml import notation
 
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
-"""Of elements that are QEMU's own."""
+"""The XML namespace of QEMU's own elements."""
 Identity = tuple[str | int | None, ...]
 
 
 class Found(NamedTuple):
-    """A host device as its elements name it, and what libvirt compares to tell that one is named twice."""
+    """A host device as its elements name it. ``identity`` is what libvirt compares to find a device named twice."""
 
     kind: Kind
     address: str
@@ -29,15 +29,15 @@ class Found(NamedTuple):
     model: str | None = None
     missing: bool = False
     ids: str = ""
-    """``46f4:0001``, of a USB device named by vendor and product."""
+    """Vendor and product of a USB device that is named by them: ``46f4:0001``."""
 
 
 class Unknown(Exception):
-    """A value that this version does not know and a newer libvirt may: the device is passed over."""
+    """A value that this version does not know and a later libvirt may know. The device is skipped."""
 
 
 def _pci(node: etree._Element, source: etree._Element) -> Found:
-    """virDomainHostdevSubsysPCIDefParseXML; without an address libvirt has 0000:00:00.0."""
+    """virDomainHostdevSubsysPCIDefParseXML. Without an address libvirt uses 0000:00:00.0."""
     address = child(source, "address")
     pci = PciAddress(0, 0, 0, 0) if address is None else pci_address(address)
     driver = child(node, "driver")
@@ -54,8 +54,8 @@ def _usb(_node: etree._Element, source: etree._Element) -> Found:
     bus = device = 0
     if address is not None:
         bus, device = _number(address, "bus"), _number(address, "device")
-    # libvirt also refuses one without address before one with, of the same vendor and product. We do not: at
-    # release a device that was missing looks like the first and one that was hot-plugged like the second.
+    # Of two devices with the same vendor and product, libvirt also refuses one without address before one with. We do
+    # not: at release a missing device looks like the first, and a hot-plugged one like the second.
     identity: Identity = ("usb", bus, device)
     if not (bus and device):
         identity = ("usb ids", *(_number(node, "id") for node in (vendor, product) if node is not None))
@@ -75,7 +75,7 @@ def _scsi(_node: etree._Element, source: etree._Element) -> Found:
         name = required(source, "name")
         host = child(source, "host")
         target = (None, None) if host is None else (host.get("name"), host.get("port"))
-        # virDomainPostParseCheckISCSIPath: no unit is unit 0.
+        # virDomainPostParseCheckISCSIPath: a missing unit means unit 0.
         return Found("scsi", name, ("iscsi", name if "/" in name else f"{name}/0", *target))
     if protocol != "adapter":
         raise Unknown(f"SCSI protocol {quoted(protocol)} is not known")
@@ -105,7 +105,7 @@ def _mdev(_node: etree._Element, source: etree._Element) -> Found:
 
 
 def capability(node: etree._Element) -> LibvirtsDevice:
-    """What a container is given: virDomainHostdevDefParseXMLCaps."""
+    """A container's device (virDomainHostdevDefParseXMLCaps)."""
     kind = required(node, "type")
     match kind:
         case "storage":
@@ -118,7 +118,7 @@ def capability(node: etree._Element) -> LibvirtsDevice:
 
 
 def redirected(node: etree._Element) -> LibvirtsDevice:
-    """A <redirdev> (virDomainRedirdevDefParseXML); what is redirected only its client knows."""
+    """A <redirdev> (virDomainRedirdevDefParseXML). Only its client knows which device is redirected."""
     bus = node.get("bus", "usb")
     if bus != "usb":
         raise Unknown(f"redirdev bus {quoted(bus)} is not known")
@@ -129,7 +129,7 @@ KINDS = {"pci": _pci, "usb": _usb, "scsi": _scsi, "scsi_host": _scsi_host, "mdev
 
 
 def pci_address(node: etree._Element) -> PciAddress:
-    """virPCIDeviceAddressParseXML: whatever is not said is 0."""
+    """virPCIDeviceAddressParseXML: a missing part is 0."""
     numbers = [0 if node.get(part) is None else _number(node, part) for part in PciAddress._fields]
     try:
         return PciAddress.of(*numbers)
@@ -138,7 +138,7 @@ def pci_address(node: etree._Element) -> PciAddress:
 
 
 def read_uuid(node: etree._Element, text: str) -> str:
-    """The UUID in libvirt's form, an error if it is none."""
+    """The UUID in libvirt's form. BadInput where the text is no UUID."""
     uuid = notation.uuid(text)
     if uuid is None:
         raise bad(node, f"uuid {quoted(text)} is not 32 hex digits")
@@ -146,7 +146,7 @@ def read_uuid(node: etree._Element, text: str) -> str:
 
 
 def _number(node: etree._Element, name: str, most: int = notation.UINT) -> int:
-    """The number of an attribute that must be there."""
+    """The number in an attribute that must be there."""
     text = required(node, name)
     value = notation.number(text, most)
     if value is None:
@@ -155,7 +155,10 @@ def _number(node: etree._Element, name: str, most: int = notation.UINT) -> int:
 
 
 def text_of(root: etree._Element, name: str) -> tuple[str, etree._Element]:
-    """The whole text of the first element of this name, and the element; empty is none (virXPathString)."""
+    """The whole text of the first element with this name, and the element.
+
+    Empty text counts as missing (virXPathString).
+    """
     node = child(root, name)
     text = "" if node is None else "".join(map(str, node.itertext()))
     if node is None or not text:
@@ -173,7 +176,7 @@ def _text_below(node: etree._Element, name: str) -> str:
 
 
 def required(node: etree._Element, name: str) -> str:
-    """An attribute that must be there."""
+    """The text of an attribute that must be there."""
     text = node.get(name)
     if text is None:
         raise bad(node, f"{node.tag} has no {name}=")
@@ -181,7 +184,7 @@ def required(node: etree._Element, name: str) -> str:
 
 
 def required_child(node: etree._Element, name: str) -> etree._Element:
-    """The first child of this name, which must be there."""
+    """The first child with this name, which must be there."""
     found = child(node, name)
     if found is None:
         raise bad(node, f"{node.tag} has no <{name}>")
@@ -189,20 +192,20 @@ def required_child(node: etree._Element, name: str) -> etree._Element:
 
 
 def child(node: etree._Element, name: str) -> etree._Element | None:
-    """The first child of this name, as libvirt's virXPathNode takes it."""
+    """The first child with this name, as libvirt's virXPathNode finds it."""
     return next(node.iterchildren(name), None)
 
 
 def bad(node: etree._Element, what: str) -> BadInput:
-    """The error, with the line of the element."""
+    """A BadInput that also names the element's line."""
     return BadInput(f"{what}, line {line_of(node)}")
 
 
 def line_of(node: etree._Element) -> int:
-    """The line of an element; from 65,536 on libxml2 may not know it."""
+    """The line of an element. From line 65,536 on libxml2 may not know it."""
     return node.sourceline  # type: ignore[return-value] # of a parsed document it is an int
 
 
 def quoted(text: str) -> str:
-    """Foreign text for a message, no longer than a line can hold."""
+    """Foreign text in quotes for a message, cut to 80 characters."""
     return f"'{text[:80]}…'" if len(text) > 80 else f"'{text}'"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""lxml without what it imports and no reading of a document uses: that takes longer than lxml itself.
+"""Imports lxml without the modules that reading a document never uses. They take longer to import than lxml itself.
 
-inspect is for classes that are given to its parser as a target, gzip for compressed files, _elementpath for ``find``;
-and its expressions are for writing, and for what is called by ``lxml.html``. Whoever uses one of them after all gets an
-ImportError. Only for a process that does nothing but read a document, and where somebody else reads it again, with all
-of lxml, if this one fails.
+lxml uses inspect for parser targets that are classes, gzip for compressed files, and _elementpath for ``find``. It uses
+its regular expressions for writing and for ``lxml.html``. A call to any of these raises ImportError here. So load() is
+only for a process that does nothing but read a document. Another process must read it again with all of lxml if that
+fails.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Unused:
-    """In place of what a module has: it is named, and never called."""
+    """Stands for something in a module. It is named, and never called."""
 
     def __call__(self, *_: object, **__: object) -> NoReturn:
         raise ImportError("left out by libhook.xml.lean")
@@ -32,7 +32,7 @@ class _Unused:
 
 
 class _Empty(type(sys)):  # type: ignore[misc] # types.ModuleType, which need not be imported for it
-    """In place of a module: it has whatever it is asked for."""
+    """Stands for a module. It has every name that it is asked for."""
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
@@ -41,18 +41,18 @@ class _Empty(type(sys)):  # type: ignore[misc] # types.ModuleType, which need no
 
 
 class _Number:
-    """What an expression found at the beginning of a text."""
+    """What a regular expression matched at the start of a text."""
 
     def __init__(self, text: str) -> None:
         self._digits = text[: len(text) - len(text.lstrip("0123456789"))]
 
     def group(self, _: int) -> str:
-        """All of it."""
+        """The whole match."""
         return self._digits
 
 
 def _match(expression: str, text: str) -> _Number:
-    """By this lxml reads which libxml2 it has; it asks for nothing else while it is imported."""
+    """For lxml's own reading of libxml2's version. While it is imported, lxml matches nothing else."""
     if expression != "[0-9]+":
         raise ImportError("left out by libhook.xml.lean")
     return _Number(text)
@@ -69,7 +69,7 @@ def _stand_in(name: str, **known: object) -> _Empty:
 
 
 def load() -> None:
-    """Import lxml.etree; what stood in for something is gone afterwards, for whoever else imports that."""
+    """Import lxml.etree. Afterwards the stand-ins are gone, so that others import the real modules."""
     stand_ins: dict[str, Any] = {
         "inspect": _stand_in("inspect"),
         "gzip": _stand_in("gzip"),
@@ -78,7 +78,7 @@ def load() -> None:
         "contextlib": _stand_in("contextlib", contextmanager=_unused),
         "functools": _stand_in("functools", partial=partial),
         "collections": _stand_in("collections", OrderedDict=_collections.OrderedDict),
-        "collections.abc": _collections_abc,  # that is all it is
+        "collections.abc": _collections_abc,  # collections.abc is the same module
     }
     absent = {name: module for name, module in stand_ins.items() if name not in sys.modules}
     sys.modules.update(absent)

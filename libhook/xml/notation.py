@@ -8,14 +8,15 @@ _BLANK = " \t\n\r\f"
 _HEX = frozenset("0123456789abcdef")
 _DIGITS_OF = {2: frozenset("01"), 8: frozenset("01234567"), 10: frozenset("0123456789"), 16: _HEX}
 _BASES = {"0x": 16, "0b": 2}
-_DIGITS = 64  # what 64 bits take in binary; int() is slow with many
+_DIGITS = 64  # what 64 bits take in binary; int() is slow with many digits
 
 
 def number(text: str, most: int) -> int | None:
-    """The number of an attribute, None if it is none or more than ``most``.
+    """The number in an attribute. None where it is none, or is more than ``most``.
 
-    strtoull with base 0 as virStrToLong_uip calls it: ``0x`` means hex, a leading ``0`` octal and, since glibc
-    2.38, ``0b`` binary; white space and a plus may stand before it, nothing after it, and a minus nowhere.
+    Read as by strtoull with base 0, as virStrToLong_uip calls it. ``0x`` means hex, a leading ``0`` octal and, since
+    glibc 2.38, ``0b`` binary. White space and a plus may stand before the number. Nothing may stand after it, and a
+    minus is not allowed anywhere.
     """
     digits = text.lstrip(_BLANK).removeprefix("+").lower()
     base = _BASES.get(digits[:2], 8 if digits.startswith("0") else 10)
@@ -29,9 +30,9 @@ def number(text: str, most: int) -> int | None:
 
 
 def uuid(text: str) -> str | None:
-    """The UUID as virUUIDFormat writes it, in lower case with four hyphens; None if it is none.
+    """The UUID as virUUIDFormat writes it, in lower case with four hyphens. None where the text is no UUID.
 
-    virUUIDParse takes hyphens and spaces before each pair of digits, and white space around the whole.
+    Like virUUIDParse it accepts hyphens and spaces before each pair of digits, and white space around the whole text.
     """
     digits, rest = "", text.strip(_BLANK).lower()
     while rest and len(digits) < 32:

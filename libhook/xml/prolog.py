@@ -1,32 +1,34 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What can be said of a document without an XML parser, which takes twice as long to import as Python to start.
+"""What can be said of a document without an XML parser. Importing a parser takes twice as long as starting Python.
 
-What is refused before it sees it: too large, empty, with a null byte, a DOCTYPE or what it is slow with. And whose
-document it is.
+``check`` refuses what a parser should not see: a document that is too large or empty, has a null byte or a DOCTYPE, or
+would take very long to parse. ``uuid`` says which guest the document is for.
 """
 
 from libhook.errors import BadInput
 
 MAX_BYTES = 16 << 20
-"""More than this need not be read: libvirt takes 4 MiB from a client and 10 MiB from a file."""
+"""No longer document need be read: libvirt takes 4 MiB from a client and 10 MiB from a file."""
 NO_DOCTYPE = "libvirt's own XML has none; remove it"
 
-# What may stand before a DOCTYPE. Atomic and possessive: whoever writes the XML must not make it slow.
-_DOCTYPE = rb"(?s)(?:\xef\xbb\xbf)?(?>\s+|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE"  # compiled where there is one at all
+# What may stand before a DOCTYPE. Atomic and possessive, so that no document can make the match slow.
+_DOCTYPE = rb"(?s)(?:\xef\xbb\xbf)?(?>\s+|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE"  # compiled only where there is one
 
 _MANY = 1000
-"""Attributes of one element, or namespaces of all, beyond which nobody needs any: <metadata> holds whatever its author
-likes, and libxml2 before 2.12 compares each with all others (xmlParseStartTag2), for minutes where they fill 4 MiB."""
-_CROWDED = rb"<(?![!?])(?>[^<>=]*+=){%d}" % (_MANY + 1)  # compiled where there are so many at all
+"""The most attributes of one element, or namespaces of all together. Nobody needs more.
+
+<metadata> holds whatever its author likes. libxml2 before 2.12 compares each attribute with all others
+(xmlParseStartTag2), which takes minutes if they fill 4 MiB."""
+_CROWDED = rb"<(?![!?])(?>[^<>=]*+=){%d}" % (_MANY + 1)  # compiled only where there are so many
 
 _HEX = frozenset(b"0123456789abcdef")
 
 
 def uuid(document: bytes) -> str | None:
-    """The UUID of a guest in libvirt's own text; None where it is not quite that, and a parser must be asked.
+    """The guest's UUID from text that libvirt wrote. None where the text is not quite that, and a parser must decide.
 
-    As libvirt writes it (virDomainDefFormatInternalSetRootName) only the name, which holds no ``<``, stands before it;
-    what the guest's author may write freely comes after it.
+    In libvirt's text only the name stands before the UUID (virDomainDefFormatInternalSetRootName), and the name holds
+    no ``<``. What the guest's author may write freely comes after the UUID.
     """
     before, _, after = document.partition(b"<uuid>")
     domain, _, name = before.strip().partition(b">")
@@ -49,7 +51,7 @@ def check(document: bytes) -> None:
     if not document.strip():
         raise BadInput("the XML is empty, line 1")
     before, nul, _ = document.partition(b"\0")
-    if nul:  # libvirt's string ends here
+    if nul:  # libvirt's string would end here
         line = before.count(b"\n") + 1
         raise BadInput(f"the XML has a null byte, line {line}")
     if b"<!DOCTYPE" in document:
@@ -59,7 +61,7 @@ def check(document: bytes) -> None:
 
 
 def _check_for_doctype(document: bytes) -> None:
-    import re  # as long as a third of Python's start
+    import re  # importing it takes a third as long as starting Python
 
     doctype = re.match(_DOCTYPE, document)
     if doctype:
