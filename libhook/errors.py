@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What can go wrong, said so that the reader can act; and the one place where foreign text is made printable.
+"""libhook's errors, written so that the reader can act, and the functions that make foreign text safe to show.
 
-No imports from libhook: everything may import this.
+This module imports nothing from libhook, so that every module may import it.
 """
 
 import errno
 
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
-"""What the system answers where something is used up."""
+"""The errnos that mean that some resource is used up."""
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, with whatever a terminal or a log would obey made visible.
+    """``text`` on one line. Every character that a terminal or a log would obey is escaped.
 
-    Guest names, process names, mount points and volumes are chosen by others: they may hold line feeds, escape
-    sequences or lone surrogates. Backslash itself stays, so that ordinary text is unchanged.
+    Others choose the names of guests, processes, mount points and volumes. Such a name may hold line feeds, escape
+    sequences or lone surrogates. The backslash itself is not escaped, so that ordinary text stays unchanged.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -22,9 +22,10 @@ def printable(text: str) -> str:
 
 
 def pasted(path: str) -> str:
-    """A path within a command that a remedy names: what is pasted into a shell must not do more than it says.
+    """A path for a command in a remedy, quoted for a shell where that is necessary.
 
-    A guest's name stands in no such command, its UUID does.
+    The reader pastes the command, and it must do no more than it says. Such a command never holds a guest's name, only
+    its UUID.
     """
     if all(c.isalnum() or c in "/._-+" for c in path):
         return path
@@ -32,29 +33,29 @@ def pasted(path: str) -> str:
 
 
 class LibhookError(Exception):
-    """A failure with a reason and a remedy, shown to the user as one line.
+    """A failure, shown to the user as one line.
 
-    ``message`` says what is wrong and where, ``hint`` what to do next.
+    ``message`` says what is wrong and where. ``hint`` says what to do next.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        """Keep both parts; either may hold foreign text, ``line`` makes it printable."""
+        """Keep both texts. Either may hold foreign text: ``line`` makes it printable."""
         super().__init__(message)
         self.message = message
         self.hint = hint
 
     @property
     def line(self) -> str:
-        """The one line for stderr: reason, then remedy."""
+        """The one line for stderr: the reason, then the remedy. Printable."""
         return printable(f"{self.message}: {self.hint}" if self.hint else self.message)
 
 
 class BadInput(LibhookError):
-    """What was handed to us is not what it should be: XML, arguments, configuration, a state file."""
+    """Something that libhook was given is wrong: XML, arguments, the configuration or a state file."""
 
 
 class TooNew(BadInput):
-    """A later version wrote it: only that one may act on it, since nobody else knows all that it says."""
+    """A later version wrote this file. Only that version may act on it, because only that one understands all of it."""
 
 
 class Refused(LibhookError):
@@ -62,15 +63,15 @@ class Refused(LibhookError):
 
 
 def remedy_of(error: OSError) -> str:
-    """What helps against an answer of the system's."""
+    """The remedy for an error from the system."""
     return "see the limits of libvirtd's service" if error.errno in EXHAUSTED else "see the kernel's log"
 
 
 def unanswered(error: OSError) -> LibhookError:
-    """What the system refused to say or do, where nobody could foresee it."""
+    """The error for a system call that failed where nobody could foresee it."""
     where = f"{error.filename}: " if error.filename else ""
     return LibhookError(f"{where}{error.strerror or error}", remedy_of(error))
 
 
 class DeadlineExpired(LibhookError):
-    """Something did not end in time: a lock, a holder, a kernel write."""
+    """Something did not end in time, such as a wait for a lock, a device or libvirtd."""

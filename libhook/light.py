@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What typing, contextlib and functools have as well, and what none of the three has to be imported for.
+"""Stand-ins for what libhook uses of typing, contextlib and functools, so that an event need not import these.
 
-These three and what they bring take longer to import than all that an event imports besides. Each name here stands for
-the one of the standard library, and to a type checker is that one; of what that can do, it does what is used here.
-Annotations are never looked at when a hook runs: whoever imports this has ``from __future__ import annotations``.
+Importing those three, with what they import, takes longer than everything else that an event imports. To a type checker
+each name here is the one of the standard library. At run time it does only what libhook needs of it. Nothing reads
+annotations in a running hook: every module that imports this one has ``from __future__ import annotations``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class _Value(tuple):  # type: ignore[type-arg] # of whatever the fields are
-    """A tuple whose fields have names: what a class that derives from NamedTuple becomes."""
+    """A tuple whose fields have names. Classes that derive from NamedTuple derive from this one."""
 
     __slots__ = ()
     _fields: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class _Value(tuple):  # type: ignore[type-arg] # of whatever the fields are
 
     @classmethod
     def _completed(cls, values: tuple[object, ...], named: dict[str, object]) -> tuple[object, ...]:
-        """The values with those that were named, and the defaults. TypeError where that is not one for each field."""
+        """The value of each field, from ``values``, ``named`` and the defaults. TypeError unless each has one."""
         fields = cls._fields
         if len(values) > len(fields):
             raise TypeError(f"{cls.__name__} takes {len(fields)} values, not {len(values)}")
@@ -86,14 +86,14 @@ class _Value(tuple):  # type: ignore[type-arg] # of whatever the fields are
 
 try:
     from _collections import _tuplegetter as _getter  # type: ignore[import-not-found] # what namedtuple has, in C
-except ImportError:  # another Python, or a later one
+except ImportError:  # another Python implementation, or a later version
 
     def _getter(number: int, _: str) -> object:
         return property(lambda value: value[number])
 
 
 class _Making(type):
-    """Makes the fields of the annotations, once: what derives from such a class has the same."""
+    """Makes the fields of a class from its annotations. Classes that derive from that class have the same fields."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _Making:
         if bases[0] is not _Value and not getattr(bases[0], "_fields", ()):
@@ -112,7 +112,7 @@ class _Making(type):
 
 
 class _Passed:
-    """``with suppress(OSError):`` - what is raised within is passed over."""
+    """``with suppress(OSError):`` ignores such an error in the body."""
 
     __slots__ = ("_kinds",)
 
@@ -127,7 +127,7 @@ class _Passed:
 
 
 class _Managed:
-    """What a generator with one yield does before and after the body of a ``with``."""
+    """Runs a generator with one yield around the body of a ``with``."""
 
     __slots__ = ("_generator",)
 
@@ -167,7 +167,7 @@ def _managing(generate: Callable[..., Generator[Any, None, None]]) -> Callable[.
 
 
 class _Choices:
-    """``Literal["a", "b"]``, which is the tuple of these."""
+    """``Literal["a", "b"]`` gives the tuple of the choices."""
 
     def __getitem__(self, values: str | tuple[str, ...]) -> tuple[str, ...]:
         return values if isinstance(values, tuple) else (values,)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""JSON, read and written as json.loads and json.dumps do, by the same code in C, without what json imports for it.
+"""Reads and writes JSON as json.loads and json.dumps do, with the same C code, but without importing json.
 
-Whatever is not as it should be is handed to json itself, whose errors are the answer; where a Python has no such code,
-everything is.
+Where the text to read is not valid, json reads it again and raises the error. Where a Python lacks that C code, json
+does everything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NUMBERS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-
 
 
 class _Way:
-    """How json reads by default, under the names by which the code in C asks for it."""
+    """json's default settings, under the names that the C code asks for."""
 
     strict = True
     object_hook = None
@@ -34,7 +34,7 @@ def _refuse(value: object) -> object:
 
 
 def loads(text: str) -> Any:  # noqa: ANN401 - as json has it
-    """As json.loads."""
+    """Like json.loads."""
     if _scan is not None:
         try:
             value, end = _scan(text, len(text) - len(text.lstrip(_BLANK)))
@@ -49,7 +49,7 @@ def loads(text: str) -> Any:  # noqa: ANN401 - as json has it
 
 
 def dumps(value: object) -> str:
-    """As json.dumps, byte for byte."""
+    """Like json.dumps, byte for byte."""
     if _encoder is None:
         import json
 
