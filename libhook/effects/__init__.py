@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What writes: kernel attributes, the state in /run/libhook, the audit trail, the log; and the children that do it.
+"""Code that writes: kernel attributes, the state in /run/libhook, audit records, the log; and the children that do it.
 
-Belongs here: one narrow function for each thing that is changed. A reviewer reads this folder in one sitting.
-Does not: what only looks (look/), what is to be written (kinds/), and whether it may be (handlers/).
+Belongs here: one narrow function for each thing that libhook changes. A reviewer can read this folder in one sitting.
+Does not belong here: code that only looks (look/), what to write (kinds/), and whether to write it (handlers/).
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Sends audit records, and says so where one could not be sent."""
+"""Sends audit records, and logs each one that could not be sent."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 _SENT = b"sent"
 _PATIENCE = 5.0
-"""Seconds for the kernel to answer about its trail."""
+"""Seconds that the kernel gets to answer about its audit trail."""
 
 
 def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadline) -> frozenset[str]:
-    """Send them. One that is not sent is logged whole: the trail must not be shorter than what happened.
+    """Send audit records; return the keys of the devices whose record the kernel did not take.
 
-    The keys of the devices whose record the kernel did not take; of one that is still on its way nobody knows.
+    A record that is not sent is logged whole, so that nothing is lost. When the deadline passes first, records without
+    an answer may still be on their way. Their devices are not in the result.
 
-    By a child, since with the kernel's backlog full each send can block 15 s, and libvirtd waits for us with the guest
-    locked. libaudit's answer above 0 says that the kernel took the message, not that anybody wrote it down; 0 that it
-    was not allowed to send (no CAP_AUDIT_WRITE, a user namespace), which libaudit hides as if it were success.
+    A child sends them. When the kernel's backlog is full, each send can block for 15 s, and libvirtd waits for us with
+    the guest locked. libaudit answers above 0 when the kernel took the message, which does not mean that anybody wrote
+    it down. It answers 0 when we may not send (no CAP_AUDIT_WRITE, or a user namespace), as if that were success.
     """
     if not records:
         return frozenset()
@@ -46,11 +47,11 @@ def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadli
     try:
         answers = child.lines(send_each, deadline)
     except LibhookError:
-        # No process is to be had: then this one sends, since what is not recorded now is not recorded at all.
+        # No child could be started, so this process sends. Otherwise nothing would be recorded.
         said: list[bytes] = []
         send_each(said.append)
         answers = [answer.decode() for answer in said]
-    # Where there was time left it was killed: then nothing is on its way.
+    # If time is left, somebody killed the child. Then no record is on its way.
     known = len(records) if deadline.left else len(answers)
     answers += ["its sender was killed" if deadline.left else "no answer in time"] * (len(records) - len(answers))
     for record, answer in zip(records, answers, strict=True):
@@ -64,9 +65,10 @@ def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadli
 
 
 def trail(machine: Machine, deadline: Deadline) -> Trail | None:
-    """What the kernel says of its audit trail; None when it does not answer.
+    """Ask the kernel about its audit trail; None when it does not answer.
 
-    Asked by a child: with the backlog full, whoever asks sleeps as whoever sends (kernel/audit.c, audit_receive).
+    A child asks. When the backlog is full, a process that asks sleeps like one that sends (kernel/audit.c,
+    audit_receive).
     """
 
     def ask(say: Callable[[bytes], None]) -> None:

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What may never return is done by a child, which the parent can stop waiting for.
+"""Runs calls that may never return in a child, so that the parent can stop waiting for them.
 
-A write to ``unbind`` runs the driver's remove() under the device's lock and can sleep in state D for ever; so can
-every later write to that device, and a read that takes the lock (driver_override_show, sriov_numvfs_show). No signal
-ends it. So a child does one such thing and exits. It has none of our pipes (libvirtd waits for their EOF,
-vircommand.c virCommandProcessIO) and none of our locks, but one: an in-flight lock of its device, taken before the
-fork, so that there is no moment at which a write is on its way unseen, also when the parent is killed.
+A write to ``unbind`` runs the driver's remove() under the device's lock, and can sleep in state D for ever. Then every
+later write to that device can sleep too, and so can a read that takes the lock (driver_override_show,
+sriov_numvfs_show). No signal ends that sleep.
+
+So a child does such work and exits. It has none of the pipes that libvirtd gave us, because libvirtd waits for their
+EOF (vircommand.c, virCommandProcessIO). It keeps at most two locks: that of the installed version (effects/version.py),
+and the in-flight lock of its device. The parent takes the in-flight lock before the fork. So a write on its way can
+always be seen, even if the parent is killed.
 """
 
 from __future__ import annotations
@@ -30,30 +33,33 @@ _LOOK_AGAIN = 0.01
 
 
 class Deadline(NamedTuple):
-    """A moment of time.monotonic() after which nobody waits any longer."""
+    """A moment on the clock of time.monotonic(). Nobody waits beyond it."""
 
     at: float
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """So many seconds from now."""
+        """The deadline that is so many seconds from now."""
         return cls(time.monotonic() + seconds)
 
     @property
     def left(self) -> float:
-        """Seconds left, 0.0 when it has passed."""
+        """Seconds left; 0.0 when the deadline has passed."""
         return max(0.0, self.at - time.monotonic())
 
 
 class Child(NamedTuple):
-    """A child at work."""
+    """A child process at work."""
 
     pid: int
     handle: int
-    """Its pidfd, readable once it has ended."""
+    """Its pidfd, which becomes readable when the child ends."""
 
     def result(self) -> int:
-        """The errno of what it did, 0 for success, EINTR where it was killed, after it has ended. Reaps it."""
+        """Reap a child that has ended; return its errno.
+
+        0 means success, EINTR that the child was killed, ECHILD that it crashed.
+        """
         os.close(self.handle)
         _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
@@ -62,15 +68,16 @@ class Child(NamedTuple):
         return code if code < _CRASHED else errno.ECHILD
 
     def abandon(self) -> None:
-        """Stop waiting for it. It goes on as an orphan and init reaps it."""
+        """Stop waiting for the child. It goes on; ``reap`` or init reaps it."""
         os.close(self.handle)
 
 
 def spawn(task: Callable[[], None], in_flight: str | None = None, keep: int = -1, *, unmarked: bool = False) -> Child:
-    """Run ``task`` in a child; its OSError's errno, or 0, is the result.
+    """Start ``task`` in a child. The child's result is 0, or the errno of the OSError that ``task`` raises.
 
-    ``in_flight`` is the path of the lock that says a write is on its way; BlockingIOError when one already is. With
-    ``unmarked`` it is done also where that file cannot be had. ``keep`` is one more descriptor that the child needs.
+    ``in_flight`` is the path of the lock that says that a write is on its way. BlockingIOError when another process has
+    it. With ``unmarked`` the child starts even if that file cannot be opened. ``keep`` is one more descriptor that the
+    child needs. OSError when no child can be started.
     """
     lock = -1
     if in_flight is not None:
@@ -88,16 +95,19 @@ def spawn(task: Callable[[], None], in_flight: str | None = None, keep: int = -1
                 if not patience:
                     os.close(lock)
                     raise
-                time.sleep(0.005)  # somebody may only be looking whether it is taken
+                time.sleep(0.005)  # another process may only be checking whether the lock is taken
     try:
         return _fork(task, {lock, keep})
     finally:
         if lock >= 0:
-            os.close(lock)  # where there was no process to be had, nothing is on its way
+            os.close(lock)  # if no child was started, no write is on its way
 
 
 def _fork(task: Callable[[], None], keep: set[int]) -> Child:
-    """The child begins only once it can be waited for: else its write would land behind the back of who undoes."""
+    """Fork a child, and let it begin only when we have its pidfd.
+
+    Without a pidfd nobody could wait for the child, and its write could land while we undo things.
+    """
     gate, opener = os.pipe2(os.O_CLOEXEC)
     pid, handle = 0, -1
     try:
@@ -110,14 +120,14 @@ def _fork(task: Callable[[], None], keep: set[int]) -> Child:
         os.close(gate)
         os.close(opener)
         if pid and handle < 0:
-            os.waitpid(pid, 0)  # no descriptor was left: without that word it ends, and has done nothing
+            os.waitpid(pid, 0)  # there is no pidfd: the child reads nothing from the gate, does nothing, and ends
     return Child(pid, handle)
 
 
 def reap(deadline: Deadline | None = None) -> None:
-    """Bury children that were left behind and have ended: for a process that lives long, between two of its tasks.
+    """Reap abandoned children that have ended: for a process that lives long, between two of its tasks.
 
-    With a deadline, wait for those that still work: for one that ends, where who runs it kills what it leaves.
+    With a deadline, also wait for those still at work: for a process that ends, when its caller kills what it leaves.
     """
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0] or (deadline and deadline.left):
@@ -126,7 +136,7 @@ def reap(deadline: Deadline | None = None) -> None:
 
 
 def detach_standard_streams() -> None:
-    """Let go of the pipes that somebody may be waiting on."""
+    """Replace the standard streams by /dev/null, since somebody may wait for our pipes to close."""
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
@@ -135,7 +145,7 @@ def detach_standard_streams() -> None:
 
 
 def close_all_but(keep: set[int]) -> None:
-    """Every descriptor but these, the standard streams, and the lock of the version that runs."""
+    """Close every descriptor but these, the standard streams, and the lock of the version that runs."""
     first = 3
     for descriptor in sorted(keep | version.held()):
         if descriptor >= first:
@@ -145,14 +155,14 @@ def close_all_but(keep: set[int]) -> None:
 
 
 def _run(task: Callable[[], None], keep: set[int], gate: int) -> NoReturn:
-    """The child's whole life. It leaves by _exit: no handler, no buffer of the parent's runs twice."""
+    """The child's whole life. It ends by _exit, so that no exit handler and no buffer of the parent runs twice."""
     code = _CRASHED
     try:
         os.setsid()
         detach_standard_streams()
         close_all_but(keep | {gate})
         for descriptor in keep - {-1}:
-            os.set_inheritable(descriptor, True)  # the task may be a program
+            os.set_inheritable(descriptor, True)  # the task may exec a program
         begin = os.read(gate, 1)
         os.close(gate)
         if begin:
@@ -165,7 +175,7 @@ def _run(task: Callable[[], None], keep: set[int], gate: int) -> NoReturn:
 
 
 def ended(children: Iterable[Child], deadline: Deadline) -> set[int]:
-    """The handles of children that have ended, as soon as there is one; empty when the deadline passes first."""
+    """Wait until a child has ended; return the handles of all that have. Empty when the deadline passes first."""
     poll = select.poll()
     for child in children:
         poll.register(child.handle, select.POLLIN)
@@ -173,13 +183,16 @@ def ended(children: Iterable[Child], deadline: Deadline) -> set[int]:
 
 
 class Speech(NamedTuple):
-    """A child at work that has something to say."""
+    """A child at work that sends lines to its parent."""
 
     child: Child
     receiver: int
 
     def lines(self, deadline: Deadline) -> list[str]:
-        """What it has said until it ends or the deadline passes. One that is late is left behind. Once only."""
+        """Return the lines that the child sends, until it ends or the deadline passes. Call this only once.
+
+        A child that is late is left behind.
+        """
         received, has_ended = b"", False
         poll = select.poll()
         poll.register(self.receiver, select.POLLIN)
@@ -188,7 +201,7 @@ class Speech(NamedTuple):
                 part = os.read(self.receiver, 65536)
                 has_ended = not part
                 received += part
-        except LibhookError:  # a signal's, to whoever waits
+        except LibhookError:  # a signal handler raised it while we waited
             self.leave()
             raise
         if has_ended:
@@ -199,23 +212,24 @@ class Speech(NamedTuple):
         return received.decode("utf-8", "surrogateescape").split("\n")[:-1]
 
     def leave(self) -> None:
-        """Listen no more. It goes on."""
+        """Stop listening. The child goes on."""
         self.child.abandon()
         os.close(self.receiver)
 
 
 def lines(task: Callable[[Callable[[bytes], None]], None], deadline: Deadline) -> list[str]:
-    """What a child says, a line a call of the function that ``task`` is given, until it ends or the deadline passes.
+    """Run ``task`` in a child; return the lines it sends, until it ends or the deadline passes.
 
-    Whoever asked knows how many there should be. LibhookError where no process or descriptor is to be had.
+    ``task`` is given a function that sends one line. The caller knows how many lines to expect. LibhookError when no
+    process or descriptor is left.
     """
     return listen(task).lines(deadline)
 
 
 def listen(task: Callable[[Callable[[bytes], None]], None], mark: str | None = None) -> Speech:
-    """Let the child begin; what it says can be heard later.
+    """Start ``task`` in a child; its lines can be read later.
 
-    ``mark`` is a file that it has locked while it lives, where that can be had.
+    ``mark`` is a file that the child keeps locked while it lives, if that file can be opened.
     """
     try:
         receiver, sender = os.pipe2(os.O_CLOEXEC)
@@ -239,17 +253,17 @@ def _exhausted(error: OSError) -> LibhookError:
 
 
 class Silent:
-    """In place of an attribute's content: it did not answer, somebody hangs with its device's lock."""
+    """Stands for the content of an attribute that did not answer: a process hangs with the lock of its device."""
 
 
 SILENT = Silent()
 
 
 def read_all(paths: list[str], deadline: Deadline, patience: float) -> list[str | Silent | None]:
-    """The contents of these attributes; None for one that cannot be read, SILENT for one that does not answer.
+    """Read these attributes; None for one that cannot be read, SILENT for one that does not answer.
 
-    One child reads them all, as long as there is an answer every ``patience`` seconds; after one that is silent a
-    new child goes on with the rest.
+    One child reads them all and has ``patience`` seconds. After that the attribute that it waits for is SILENT, and a
+    new child goes on with the rest. LibhookError when such children are killed.
     """
     contents: list[str | Silent | None] = []
     killed = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Small files that root trusts: read only when nobody else could have written them, replaced whole or not at all."""
+"""Small files that root trusts. Read only if nobody else could have written them; replaced whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ REMEDY = "libhook did not make it so: find out who did, then remove it"
 
 
 def read(path: str, remedy: str = REMEDY) -> str | None:
-    """A file's text; None when there is none. BadInput for a link, or one that others could write to."""
+    """Return a file's text; None when there is no file.
+
+    BadInput for a link, for a file that others could write to, and for one that cannot be read. LibhookError when the
+    system has run out of something, such as descriptors.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -36,14 +40,14 @@ def read(path: str, remedy: str = REMEDY) -> str | None:
 
 
 def _unreadable(path: str, error: OSError, remedy: str) -> LibhookError:
-    """Where something is used up the file is not to blame: nobody may take it for broken, and go on without it."""
+    """Return the error to raise. When the system has run out of something, the file must not be taken for broken."""
     if error.errno in EXHAUSTED:
         return unanswered(OSError(error.errno, error.strerror, path))
     return BadInput(f"{path} cannot be read: {error.strerror}", remedy)
 
 
 def replace(path: str, text: str) -> None:
-    """All or nothing: a new file, fsynced, renamed over the old one, the folder fsynced."""
+    """Replace a file whole or not at all: write a new one, fsync it, rename it over the old one, fsync the folder."""
     temporary = f"{path}.new"
     with suppress(FileNotFoundError):
         os.unlink(temporary)
@@ -67,15 +71,16 @@ def replace(path: str, text: str) -> None:
 
 
 def overwrite(path: str, text: str) -> None:
-    """In place, in one write(2), padded with blanks to the length it had: as long as it fits, no page is needed.
+    """Overwrite a file in place, in one write(2), padded with blanks to its old length.
 
-    Where it needs one that is not to be had, what stood there is put back, and OSError.
+    As long as the text fits into the old length, tmpfs needs no new page. When it needs a page and gets none, the old
+    text is put back, and OSError is raised.
     """
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW), "r+b", buffering=0) as file:
         before = file.read()
         content = text.encode("utf-8", "surrogateescape").ljust(len(before))
         file.seek(0)
-        if (taken := file.write(content)) != len(content):  # tmpfs takes what fits into the pages it has
+        if (taken := file.write(content)) != len(content):  # tmpfs writes only what fits into the pages it has
             file.seek(0)
             file.write(before.ljust(taken))
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
@@ -83,9 +88,9 @@ def overwrite(path: str, text: str) -> None:
 
 
 def expect_trusted(folder: str, root: str) -> None:
-    """BadInput where others could write to this folder, or to one above it up to ``root``: they could take it away.
+    """BadInput when others could write to this folder, or to one above it up to ``root``: they could take it away.
 
-    One that is not there is fine where nobody else could make it.
+    A missing folder is fine if nobody else could make it.
     """
     names = folder.removeprefix(root).split("/")
     for path in ("/".join((root, *names[1:end])) or "/" for end in range(1, len(names) + 1)):
@@ -105,7 +110,7 @@ def expect_trusted(folder: str, root: str) -> None:
 
 
 def expect_own(folder: str) -> None:
-    """LibhookError for a folder that others could write to; OSError where it cannot be looked at."""
+    """LibhookError for a folder that others could write to; OSError when it cannot be looked at."""
     status = os.lstat(folder)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise LibhookError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What libhook does to a real machine through its kernel. What it only asks of it is in look/linux.py."""
+"""What libhook changes on a real machine through the kernel. What it only asks the kernel is in look/linux.py."""
 
 import errno
 import os
@@ -13,14 +13,14 @@ class Writing:
     """The part of the Kernel (facts/machine.py) that changes something."""
 
     def write(self, path: str, value: str) -> None:
-        """See Kernel. O_NOFOLLOW is not set: /sys/bus/pci/devices/* are links by nature."""
+        """See Kernel. O_NOFOLLOW is not set, since /sys/bus/pci/devices/* are links."""
         attribute = os.open(f"/sys/{path}", os.O_WRONLY | os.O_CLOEXEC)
-        content = os.fsencode(value)  # an override is whatever bytes the administrator wrote
-        if os.write(attribute, content) != len(content):  # it did take a part: what that means nobody knows
+        content = os.fsencode(value)  # an override holds whatever bytes the administrator wrote
+        if os.write(attribute, content) != len(content):  # it took only a part: nobody knows what that means
             raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
     def set_value(self, path: str, value: str) -> None:
-        """See Kernel. A sysctl takes a value in one write(2); so does sysfs."""
+        """See Kernel. A sysctl takes its value in one write(2), and so does sysfs."""
         if not path.startswith(("/sys/", "/proc/sys/")) or ".." in path.split("/"):
             raise OSError(errno.EPERM, os.strerror(errno.EPERM), path)
         file = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -29,15 +29,15 @@ class Writing:
             raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
     def load(self, module: str) -> None:
-        """See Kernel. Becomes modprobe, whose exit status is then the child's: any but 0 is failure."""
+        """See Kernel. The child becomes modprobe and ends with its exit status: any but 0 is a failure."""
         os.execve("/sbin/modprobe", ["modprobe", "--", module], _ENVIRONMENT)
 
     def unload(self, module: str) -> None:
-        """See Kernel. Becomes rmmod, which takes out this one and no other; ``modprobe -r`` also takes what it used."""
+        """See Kernel. The child becomes rmmod, which removes one module. ``modprobe -r`` also removes what it used."""
         os.execve("/sbin/rmmod", ["rmmod", "--", module], _ENVIRONMENT)
 
     def record(self, text: str, success: bool) -> int:
-        """See Kernel. No host name is passed: libaudit would look it up in the DNS."""
+        """See Kernel. No host name is passed, because libaudit would look it up in the DNS."""
         import audit  # the distribution's python3-audit
 
         try:
@@ -52,7 +52,7 @@ class Writing:
             audit.audit_close(connection)
 
     def log(self, fields: dict[str, object]) -> None:
-        """See Kernel. To the journal with its fields; where python3-systemd is missing, to syslog as one line."""
+        """See Kernel. Writes to the journal with all fields, or one line to syslog if python3-systemd is missing."""
         level = _PRIORITY[str(fields.pop("level", "info"))]
         event = fields.pop("event", "")
         line = " ".join((str(event), *(f"{name}={value}" for name, value in fields.items())))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Locks between processes: flock on files that go when nobody has them any more. Every wait has a deadline."""
+"""Locks between processes: flock on files, which are removed when nobody has them. Every wait has a deadline."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 SHARED = ".shared"
-"""At the end of a lock's name: taken together with others who take it so."""
+"""Suffix of a lock's name. Such a lock is taken shared: several processes may have it at once."""
 _PAUSE = 0.01
 _folders: dict[str, int] = {}
-"""Folders that this process has locked in the stead of files, and how many of these."""
+"""Folders that this process has locked instead of lock files, and how many lock files each stands for."""
 _inherited: set[int] = set()
 """Descriptors of locks that this process was started with, and has not asked for yet."""
 
 
 @contextmanager
 def inherited(path: str, descriptor: int) -> Iterator[None]:
-    """Within, this process has a lock already: whoever started it has taken that, and left the descriptor to it.
+    """Within this block the process has the lock at ``path``: its parent took the lock and passed on the descriptor.
 
-    ``locked`` finds it when it is first asked for, and lets go of it as of any; where nobody asks, it goes at the end.
+    The first ``locked`` that asks for the lock gets it, and releases it as usual. If nobody asks, the end of the block
+    releases it.
     """
     os.set_inheritable(descriptor, False)
     _inherited.add(descriptor)
@@ -43,10 +44,10 @@ def inherited(path: str, descriptor: int) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: str, names: Iterable[str], deadline: Deadline) -> Iterator[None]:
-    """Hold these locks, taken in sorted order so that nobody waits in a circle. DeadlineExpired names the lock.
+    """Hold these locks. They are taken in sorted order, so nobody waits in a circle. DeadlineExpired names the lock.
 
-    Where there is no room for a lock's file, or something else is in its place, the folder is locked in its stead: a
-    full or broken /run must not keep a device from being given back.
+    If there is no room for a lock's file, or something else is in its place, the folder is locked instead: a full or
+    broken /run must not keep a device from being given back.
     """
     taken: list[tuple[int, str]] = []
     try:
@@ -65,7 +66,7 @@ def locked(folder: str, names: Iterable[str], deadline: Deadline) -> Iterator[No
 
 
 def is_locked(path: str) -> bool:
-    """Whether some process has this lock exclusively. What is no file of ours locks nothing."""
+    """Whether some process has this lock exclusively. A file that cannot be opened is no lock of ours."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -80,16 +81,16 @@ def is_locked(path: str) -> bool:
 
 
 def remove_unused(folder: str) -> None:
-    """Remove the files of locks that nobody has, as killed processes leave them."""
+    """Remove the lock files that nobody has locked. Killed processes leave them."""
     if os.path.islink(folder) or not os.path.isdir(folder):
         return
     for name in os.listdir(folder):
         with suppress(DeadlineExpired), locked(folder, [name], Deadline(0.0)):
-            pass  # whoever lets go of a lock removes its file
+            pass  # letting go of a lock removes its file
 
 
 def _lock(path: str, mode: int, deadline: Deadline) -> tuple[int, str]:
-    """Give the descriptor and the path of what is locked; no descriptor where this process has that folder already."""
+    """Return the descriptor and the path of what is locked; -1 if this process already has that folder."""
     while True:
         descriptor, opened = _open(path)
         if _folders.get(opened):
@@ -104,7 +105,7 @@ def _lock(path: str, mode: int, deadline: Deadline) -> tuple[int, str]:
                 raise DeadlineExpired(f"the lock {path} is not free", "another libhook is at work there") from None
             time.sleep(_PAUSE)
             continue
-        # Whoever had it before us removed the file: a lock on a file that is gone locks nothing.
+        # The process that had the lock before us may have removed the file. A lock on a removed file locks nothing.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(opened)):
                 if opened != path:
@@ -130,9 +131,10 @@ def _open(path: str) -> tuple[int, str]:
 
 
 def _is_alone(descriptor: int, path: str) -> bool:
-    """Whether the file may be removed: nobody else has the lock.
+    """Whether nobody else has the lock, so that its file may be removed.
 
-    To find out, one that is shared is let go for an instant, in which others may have had it and removed the file.
+    To find out, we make our lock exclusive. That lets go of a shared lock for an instant, in which another process may
+    take the lock and remove the file.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Structured events to the system's log, by a child that nobody waits for.
+"""Sends structured events to the system's log, by a child that nobody waits for.
 
-structlog takes several times a bare start of Python to import, so it is imported where no guest's start pays for it.
-The trail that must not be lost, the audit record, does not go this way.
+Importing structlog takes several times as long as a bare start of Python. The child imports it, so no guest's start
+pays for it. Audit records, which must not be lost, do not go this way.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ Level = Literal["info", "warning", "error"]
 
 
 class Log:
-    """Collects one event's entries and hands them over when it is left."""
+    """Collects the log entries of one event, and sends them when the ``with`` block ends."""
 
     def __init__(self, machine: Machine, **context: object) -> None:
-        """``context`` stands in every entry."""
+        """``context`` is part of every entry."""
         self._machine = machine
         self._context = context
         self._entries: list[tuple[Level, str, float, dict[str, object]]] = []
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Start collecting."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Hand everything to a child; failing to log fails nothing."""
+        """Hand all entries to a child. A failure to log fails nothing else."""
         if self._entries:
             try:
                 child.spawn(self._send).abandon()
-            except OSError:  # no process is to be had, which somebody should read
+            except OSError:  # no child could be started: log from here, since somebody should read that
                 with suppress(OSError):
                     self._send()
             self._entries = []
 
     def bind(self, **context: object) -> None:
-        """Add to what stands in every later entry."""
+        """Add fields to every later entry."""
         self._context.update(context)
 
     def add(self, level: Level, event: str, **fields: object) -> None:
-        """One entry; strings are made printable here, whoever chose them."""
+        """Add one entry. Strings are made printable here, wherever they come from."""
         named = {**self._context, **fields}
         shown = {name: printable(value) if isinstance(value, str) else value for name, value in named.items()}
         self._entries.append((level, event, time.time(), shown))
 
     def lines(self) -> list[str]:
-        """The entries as the journal will show them, for a terminal."""
+        """The entries as the journal shows them, for a terminal."""
         return [
             " ".join((event, *(f"{name}={value}" for name, value in fields.items())))
             for _level, event, _when, fields in self._entries
@@ -75,7 +75,7 @@ class Log:
             return
 
         def hand_over(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> NoReturn:
-            """The last processor: what goes to the journal are fields, not a line of text."""
+            """The last processor: the journal gets fields, not a line of text."""
             self._machine.kernel.log(dict(fields))
             raise structlog.DropEvent
 

@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Locks, the journal, and claims, in /run/libhook.
+"""Locks, journal entries and claims, in /run/libhook.
 
-The crash argument: a guest's record says the binding each device had and shall get, and stands on disk before the
-first write to /sys. It is written whole, fsynced and renamed, so that a reader finds the old one or the new one. What
-is undone later is decided by comparing the record with /sys (kinds/), never by how far somebody had come. A
-record of another boot is void: a boot undoes every binding. A claim is a file with the guest's UUID in it, by which
-the record of a device is found. It counts only with a record that says the same, so it is made before the record is
-and removed after it, under the lock of the device's group: at no moment does a record stand that nobody would find.
+A crash is survived because a guest's journal entry says which binding each device had and which it gets, and is on disk
+before the first write to /sys. The entry is replaced whole: a reader finds the old one or the new one (``save`` has the
+one exception). What to undo later is decided by comparing the entry with /sys (kinds/), never by how far a process had
+come. An entry of another boot is void, because a boot undoes every binding.
 
-    domains/UUID.json     one guest's record
+A claim is a file with a guest's UUID in it. It leads from a device to the guest's entry, and counts only if that entry
+says the same. So the claim is made before the entry and removed after it, under the lock of the device's group: an
+entry can be found by its devices at every moment.
+
+    domains/UUID.json     one guest's journal entry
     claims/0000:01:00.0   the UUID of the guest that has the device
     shared/NAME.json      a thing of the host that guests share, and their claims to it (kinds/claims.py)
-    locks/                one a guest, one an IOMMU group, one a shared thing
-    in-flight/            one a device, or shared thing, while a write is on its way (effects/child.py), one a question
-                          to libvirt
-    homes/0000:01:00.0    where a device was that libhook took and gave back, in this libvirtd's life
-    unwaited/UUID         libvirtd need not wait for what this guest's `started` does (hooks/qemu)
-    lost/UUID             a guest that had host devices already when domains/ was made: its record was removed
+    locks/                one for each guest, each IOMMU group, each shared thing
+    in-flight/            one for each write on its way to a device or shared thing (effects/child.py), one for each
+                          request to libvirt
+    homes/0000:01:00.0    where a device was before libhook took it and gave it back, for as long as this libvirtd lives
+    unwaited/UUID         libvirtd need not wait for this guest's `started` (hooks/qemu)
+    lost/UUID             a guest that already had host devices when domains/ was made: its entry was removed
     watched.json          which host devices `libhook watch` last saw in each guest
 """
 
@@ -44,24 +46,23 @@ FOLDERS = ("lost", "domains", "unwaited", "claims", "shared", "locks", "in-fligh
 
 
 class State:
-    """The folder of one machine. Making one makes nothing: reading needs no folder."""
+    """The folder /run/libhook of one machine. The constructor makes no folder, since reading needs none."""
 
     def __init__(self, machine: Machine, read: Callable[[object], Action]) -> None:
-        """Remember where it is. ``read`` makes an action of what a journal entry says of it."""
+        """``read`` makes an action from what a journal entry says of it."""
         self.machine = machine
         self._read = read
         self._folder = machine.state
 
     def make(self, with_host_devices: Callable[[], Iterable[str]]) -> None:
-        """Make the folders, and refuse any that somebody else could write to.
+        """Make the folders, and refuse one that somebody else could write to.
 
-        ``with_host_devices`` names the guests that have some already: their records were removed with the folder.
-
-        LibhookError when they cannot be made, or are not root's own.
+        ``with_host_devices`` names the guests that have host devices. It is asked only when domains/ is missing: then
+        somebody removed their entries. LibhookError when a folder cannot be made or is not root's own.
         """
         for folder in self._folders:
             try:
-                if folder.endswith("/domains") and not os.path.lexists(folder):  # from then on it says nothing
+                if folder.endswith("/domains") and not os.path.lexists(folder):  # once it is there, nobody can tell
                     for uuid in with_host_devices():
                         files.replace(f"{self._folder}/lost/{uuid}", "")
                 with suppress(FileExistsError):
@@ -73,7 +74,7 @@ class State:
                 ) from None
 
     def check(self) -> None:
-        """The same of the folders that are there. Makes none."""
+        """Refuse a folder that somebody else could write to. Makes none: a missing folder is fine."""
         for folder in self._folders:
             with suppress(FileNotFoundError):
                 files.expect_own(folder)
@@ -84,12 +85,12 @@ class State:
 
     @property
     def stands(self) -> bool:
-        """Whether nobody has removed it since ``make``."""
+        """Whether the folders that ``make`` made are still there."""
         return os.path.isdir(f"{self._folder}/in-flight")
 
     @property
     def missing(self) -> str:
-        """What to say where it does not."""
+        """What to say when they are not there."""
         return f"somebody removed the journal in {self._folder}"
 
     def locked(self, names: Iterable[str], deadline: Deadline) -> AbstractContextManager[None]:
@@ -97,7 +98,7 @@ class State:
         return locks.locked(f"{self._folder}/locks", names, deadline)
 
     def load(self, uuid: str) -> Held | None:
-        """A guest's record; None when there is none, or it is of another boot. BadInput when broken, or TooNew."""
+        """A guest's journal entry; None when there is none of this boot. BadInput when broken, TooNew when too new."""
         path = self._record(uuid)
         text = files.read(path)
         if text is None:
@@ -115,58 +116,58 @@ class State:
                 f"{path} is broken ({reason})", "look at its devices, give them back by hand, remove it"
             ) from None
         boot = held.boot
-        with suppress(LibhookError):  # /run is emptied at every boot: where nobody can say, it is of this one
+        with suppress(LibhookError):  # if the boot id is unknown: each boot empties /run, so the entry is of this one
             boot = self.boot()
         return held if held.boot == boot else None
 
     def save(self, held: Held) -> None:
-        """Write a guest's record; OSError when it cannot be written. Its `started` is waited for, until ``unwait``.
+        """Write a guest's journal entry; OSError when that fails. libvirtd waits for its `started`, until ``unwait``.
 
-        Where there can be no second file, for want of room or whatever else, the one that is there is overwritten: a
-        phase, or what is recorded already, must not be lost because of it.
+        If no second file can be made, for want of room say, the entry that is there is overwritten in place: the phase,
+        and which records were sent, must not be lost.
         """
         self.remove("unwaited", held.uuid)
         _replace(self._record(held.uuid), plainjson.dumps(held.to_json()))
 
     def unwait(self, uuid: str) -> None:
-        """Say that the guest's `started` need not be waited for. Where that cannot be said, it is."""
+        """Note that libvirtd need not wait for the guest's `started`. If that cannot be noted, libvirtd waits."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         with suppress(OSError):
             os.close(os.open(f"{self._folder}/unwaited/{uuid}", flags, 0o600))
 
     def forget(self, uuid: str) -> None:
-        """Remove a guest's record."""
+        """Remove a guest's journal entry."""
         with suppress(FileNotFoundError):
             os.unlink(self._record(uuid))
         self.remove("domains", f"{uuid}.json.new")
         self.remove("unwaited", uuid)
 
     def uuids(self) -> tuple[str, ...]:
-        """The guests that have a record."""
+        """The guests that have a journal entry."""
         names = self.names("domains")
         return tuple(sorted(name.removesuffix(".json") for name in names if name.endswith(".json")))
 
     def claim(self, address: PciAddress, uuid: str) -> None:
-        """Say that this guest has the device. Under the lock of its group."""
+        """Note that this guest has the device. Call it under the lock of the device's group."""
         with suppress(BadInput):
             if files.read(f"{self._folder}/claims/{address}") == uuid:
                 return
         files.replace(f"{self._folder}/claims/{address}", uuid)
 
     def disclaim(self, address: PciAddress, uuid: str) -> None:
-        """Say that this guest has the device no more. A guest that was refused never had it: another's claim stays."""
+        """Remove the guest's claim to the device. Another's claim stays: a refused guest never had the device."""
         self.remove("lost", uuid)
         with suppress(BadInput):
             if files.read(f"{self._folder}/claims/{address}") == uuid:
                 self.remove("claims", str(address))
 
     def claims(self, addresses: Iterable[PciAddress]) -> dict[PciAddress, Claim]:
-        """Who has these devices. A claim without a record, left by a crash between the two, is nobody's."""
+        """Which guest has each of these devices. A claim without an entry is left from a crash and does not count."""
         found = ((address, self._holder(address)) for address in addresses)
         return {address: claim for address, claim in found if claim}
 
     def _holder(self, address: PciAddress) -> Claim | None:
-        """Whoever the claim names, if his record agrees; where the claim is not ours to read, every record is asked."""
+        """The guest that the claim names, if its entry agrees. If the claim cannot be read, search every entry."""
         try:
             uuid = files.read(f"{self._folder}/claims/{address}")
         except BadInput:
@@ -186,14 +187,16 @@ class State:
         return None
 
     def disclaim_for_nobody(self, address: PciAddress) -> None:
-        """Remove a claim whose guest has no record. Under the lock of its group."""
+        """Remove a claim whose guest has no entry. Call it under the lock of the device's group."""
         uuid = files.read(f"{self._folder}/claims/{address}")
         if uuid is not None and not os.path.lexists(self._record(uuid)):
             self.remove("claims", str(address))
 
     def has_lost(self, uuid: str, addresses: Iterable[PciAddress]) -> bool:
-        """Whether a guest without a record had one that somebody removed: its claim is left, or our folder is gone, or
-        was made anew while it ran."""
+        """Whether this guest, which has no entry, had one that somebody removed.
+
+        Then its claim is left, or domains/ is missing, or domains/ was made anew while the guest ran.
+        """
         if not os.path.isdir(f"{self._folder}/domains") or os.path.lexists(f"{self._folder}/lost/{uuid}"):
             return True
         for address in addresses:
@@ -203,69 +206,69 @@ class State:
         return False
 
     def forget_lost(self, with_host_devices: Set[str]) -> None:
-        """Of those that have lost their record, the guests that have ended, or have no host device any more."""
+        """Remove from lost/ the guests that have ended, or have no host device any more."""
         for name in set(self.names("lost")) - with_host_devices:
             self.remove("lost", name)
 
     def remove(self, folder: str, name: str) -> None:
-        """Remove a file that holds nothing. Where that cannot be done it is in nobody's way."""
+        """Remove a file that nobody needs. If that fails, the file does no harm."""
         with suppress(OSError):
             os.unlink(f"{self._folder}/{folder}/{name}")
 
     def remember_home(self, address: PciAddress, binding: Binding, libvirtd: Process) -> None:
-        """Note where the device was before libhook took it. For ``home``; without the note only that is lost."""
+        """Note where the device was before libhook took it, for ``home``. If that fails, only the note is lost."""
         with suppress(OSError):
             files.replace(f"{self._folder}/homes/{address}", plainjson.dumps([*binding, *libvirtd]))
 
     def home(self, address: PciAddress, libvirtd: Process) -> Binding | None:
-        """Where the device belongs, if this same libvirtd has seen it unmanaged before.
+        """Where the device was before libhook took it, if this same libvirtd ran then; else None.
 
-        It takes such a device for unmanaged for the rest of its life (virhostdev.c:628), and leaves it on vfio-pci when
-        it is next used managed.
+        That libvirtd has seen the device unmanaged. It takes the device for unmanaged for the rest of its life
+        (virhostdev.c:628), and leaves it on vfio-pci after it is next used managed.
         """
         with suppress(BadInput, ValueError, RecursionError):
             match plainjson.loads(files.read(f"{self._folder}/homes/{address}") or "null"):
                 case [str() | None as driver, str(override), int(pid), int(start)]:
-                    # Where nobody knows which libvirtd it was, nobody knows that it is the same.
+                    # A start of 0 means that the libvirtd was not known, so it cannot be said to be the same.
                     if start and (pid, start) == libvirtd and "/" not in (driver or ""):
                         return Binding(driver, override)
         return None
 
     def read_shared(self, name: str) -> str | None:
-        """What is written of a shared thing; None where nothing is. BadInput where it cannot be ours."""
+        """The text that is kept of a shared thing; None when there is none. BadInput when the file cannot be ours."""
         return files.read(self.shared_path(name))
 
     def save_shared(self, name: str, text: str) -> None:
-        """Write it, as ``save`` does."""
+        """Write the text, as ``save`` does."""
         _replace(self.shared_path(name), text)
 
     def forget_shared(self, name: str) -> None:
-        """Remove it, and half of one. Where that cannot be done, it says no more than that nobody wants the thing."""
+        """Remove the text, and a half-written one. If that fails, the text only says that nobody wants the thing."""
         self.remove("shared", f"{name}.json")
         self.remove("shared", f"{name}.json.new")
 
     def shared_path(self, name: str) -> str:
-        """For messages."""
+        """Where the text of a shared thing is kept."""
         return f"{self._folder}/shared/{name}.json"
 
     def watched(self) -> object:
-        """What ``watch`` wrote last; None where there is nothing that can be read."""
+        """What ``watch`` wrote last; None when nothing can be read."""
         with suppress(BadInput, ValueError, RecursionError):
             seen: object = plainjson.loads(files.read(f"{self._folder}/watched.json") or "null")
             return seen
         return None
 
     def remember_watched(self, seen: object) -> None:
-        """Write it. Without it a later ``watch`` only takes for known what it finds."""
+        """Write what ``watch`` saw. If that fails, a later ``watch`` takes what it finds for known."""
         with suppress(OSError):
             files.replace(f"{self._folder}/watched.json", plainjson.dumps(seen))
 
     def in_flight_path(self, name: str) -> str:
-        """The lock that says a write to this device is on its way."""
+        """The path of the lock that says that a write to this device is on its way."""
         return f"{self._folder}/in-flight/{name}"
 
     def in_flight(self) -> frozenset[PciAddress]:
-        """The devices with a write on its way. A file alone says nothing: its writer may have been killed."""
+        """The devices with a write on its way. A file without a lock means nothing: a killed writer leaves it."""
         found = set()
         for name in self.names("in-flight"):
             with suppress(BadInput):
@@ -275,13 +278,13 @@ class State:
         return frozenset(found)
 
     def settle_in_flight(self, address: PciAddress) -> None:
-        """Remove the file of a write that has come back. Under the lock of its group."""
+        """Remove the file of a write that has come back. Call it under the lock of the device's group."""
         path = self.in_flight_path(str(address))
         if not locks.is_locked(path):
             self.remove("in-flight", str(address))
 
     def remove_unused_locks(self) -> None:
-        """Remove those that nobody has: a killed process leaves the files."""
+        """Remove the lock files that nobody has locked. A killed process leaves them."""
         locks.remove_unused(f"{self._folder}/locks")
 
     def is_busy(self, uuid: str) -> bool:
@@ -289,7 +292,7 @@ class State:
         return locks.is_locked(f"{self._folder}/locks/domain-{uuid}")
 
     def boot(self) -> str:
-        """The kernel's boot id. LibhookError where it does not say: what is held would be taken for void later."""
+        """The kernel's boot id. LibhookError when it cannot be read: an entry without it would later be void."""
         path = f"{self.machine.proc}/sys/kernel/random/boot_id"
         try:
             with open(path, encoding="utf-8") as file:
@@ -301,14 +304,14 @@ class State:
         return boot
 
     def mark_of(self, process: Process) -> str:
-        """The lock that such a child of this process has."""
+        """The path of the lock that a child of this process has while it asks libvirt for something."""
         return self.in_flight_path(f"asking-{process.pid}-{process.start}")
 
     def _record(self, uuid: str) -> str:
         return f"{self._folder}/domains/{uuid}.json"
 
     def names(self, folder: str) -> list[str]:
-        """What is in one of the folders."""
+        """The names in one of the folders; none if it is missing."""
         try:
             return os.listdir(f"{self._folder}/{folder}")
         except (FileNotFoundError, NotADirectoryError):
@@ -316,7 +319,7 @@ class State:
 
 
 def _replace(path: str, text: str) -> None:
-    """Whole; where there can be no second file, what is there already is overwritten."""
+    """Replace the file whole. If no second file can be made, overwrite the one that is there."""
     try:
         files.replace(path, text)
     except OSError:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs several sequences of possibly hanging steps side by side, in one thread, until one deadline.
+"""Runs several sequences of steps that may hang, side by side in one thread, until one deadline.
 
-A sequence is a generator: it yields a Step, which is done by a child, and is sent its errno (0: done); or it yields a
-Pause. When the deadline passes, Late is thrown into it where it waits, and what it returns then is its result.
+A sequence, or track, is a generator. It yields a Step, which a child does, and is sent the errno (0: done). Or it
+yields a Pause. When the deadline passes, Late is thrown into the track where it waits. What the track returns then is
+its result.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class Step(NamedTuple):
-    """Something that may never return, and the path of the lock that says it is on its way, if that matters later."""
+    """Work that may never return. ``in_flight`` is the path of the lock that says that it is on its way, if any."""
 
     task: Callable[[], None]
     in_flight: str | None = None
     unmarked: bool = False
-    """Do it also where that file cannot be had."""
+    """Do the step even if that lock's file cannot be opened."""
     keep: int = -1
-    """One more descriptor that it needs."""
+    """One more descriptor that the step needs."""
     looks: bool = False
-    """It only looks, at what does not hang with a device: when it is late, nothing is on its way."""
+    """The step only looks at something that does not hang with a device. If it is late, nothing is on its way."""
 
 
 class Pause(NamedTuple):
@@ -43,7 +44,7 @@ class Late(Exception):
     """The deadline has passed. ``on_its_way``: a step has not returned, and may still take effect."""
 
     def __init__(self, on_its_way: bool) -> None:
-        """Say whether a child is left behind."""
+        """``on_its_way`` says whether a child is left behind."""
         super().__init__()
         self.on_its_way = on_its_way
 
@@ -54,13 +55,13 @@ if TYPE_CHECKING:
 
 
 class Paper(NamedTuple):
-    """What a step may write to, and what it has written by now."""
+    """A file in memory that a step may write to, and what it has written by now."""
 
     descriptor: int
     """For ``Step.keep``."""
 
     def lines(self) -> list[str]:
-        """Those that are whole."""
+        """The complete lines."""
         with open(self.descriptor, "rb", closefd=False) as file:
             file.seek(0)
             return os.fsdecode(file.read()).split("\n")[:-1]
@@ -68,7 +69,7 @@ class Paper(NamedTuple):
 
 @contextmanager
 def paper() -> Iterator[Paper]:
-    """A sheet for one step."""
+    """Make a Paper for one step."""
     descriptor = os.memfd_create("paper")
     try:
         yield Paper(descriptor)
@@ -77,7 +78,7 @@ def paper() -> Iterator[Paper]:
 
 
 def run(tracks: Iterable[Track[Result]], deadline: Deadline) -> list[Result]:
-    """The results, in the order of the tracks."""
+    """Run the tracks; return their results in the same order."""
     results: dict[int, Result] = {}
     at_work: dict[int, tuple[int, Track[Result], Child, Step]] = {}
     asleep: list[tuple[float, int, Track[Result]]] = []
@@ -92,7 +93,7 @@ def run(tracks: Iterable[Track[Result]], deadline: Deadline) -> list[Result]:
                         break
                     try:
                         started = child.spawn(request.task, request.in_flight, request.keep, unmarked=request.unmarked)
-                    except OSError as error:  # no process to be had, or an earlier write still on its way
+                    except OSError as error:  # no child could be started, or an earlier write is still on its way
                         request = track.send(error.errno or errno.EAGAIN)
                     else:
                         at_work[started.handle] = (number, track, started, request)
@@ -126,7 +127,7 @@ def run(tracks: Iterable[Track[Result]], deadline: Deadline) -> list[Result]:
 
 
 def _end(track: Track[Result], late: Late) -> Result:
-    """What a track makes of being late. It may not ask for anything more."""
+    """Tell a track that it is late, and return its result. The track may not yield anything more."""
     try:
         track.throw(late)
     except StopIteration as end:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Keeps the installed version that this process runs from, until the process and its children have ended.
 
-install.sh puts each version into a folder of its own and never changes it; all that can happen to it is that it goes.
-Modules are imported for as long as a process lives, so each process has a shared lock on its version, and install.sh
-removes only those that nobody has. The lock is root's alone: whoever may open a lock can hold it for ever.
+install.sh puts each version into a folder of its own and never changes it; it only removes versions. A process imports
+modules for as long as it lives, so each process has a shared lock on its version. install.sh removes a version only if
+nobody has it locked. Only root may open the lock's file, because a process that can open it can lock it for ever.
 """
 
 import errno
@@ -16,21 +16,24 @@ _locks: set[int] = set()
 
 
 def hold(folder: str = _FOLDER) -> bool:
-    """Whether the version is there, and stays: called first of all. A clone has no lock, and is nobody's to remove."""
+    """Lock the version; return whether it is there and stays. Call this first of all.
+
+    A clone has no lock, and nobody removes it.
+    """
     path = f"{folder}/lock"
     try:
         lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:  # whoever is not root has no right to it, and does nothing that must not be interrupted
+    except OSError:  # a clone; or we are not root, and do nothing that must not be interrupted
         return os.path.isdir(folder)
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         there = os.path.samestat(os.fstat(lock), os.stat(path))
-    except OSError as error:  # it is being removed, or is gone; a file system without locks has it all the same
+    except OSError as error:  # EAGAIN: it is being removed; ENOENT: it is gone; else the file system has no locks
         there = error.errno not in (errno.EAGAIN, errno.ENOENT)
     _locks.add(lock)
     return there
 
 
 def held() -> frozenset[int]:
-    """What a child must not close."""
+    """The descriptors that a child must not close."""
     return frozenset(_locks)
