@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What only looks: sysfs, device nodes, who has them open, what the host uses, libvirt's files, other processes.
+"""Code that only looks: sysfs, device nodes, who has them open, what the host uses, libvirt's files, processes.
 
 Belongs here: reading the machine into facts. A look that may sleep is done by a child.
-Does not: writes, and what follows from what is seen.
+Does not belong here: writes, and conclusions from what is seen.
 """

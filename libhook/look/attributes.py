@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Small files, links and folders, as /sys and /proc are made of. What is not there reads as nothing.
+"""Small files, links and folders, as in /sys and /proc. What is not there reads as nothing.
 
-``but`` are the errors that mean so: by default all, so use it where nothing follows from not knowing.
+``but`` names the errors that mean "not there". By default all do, so use the default only where the difference does not
+matter.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import os
 
 _MOST = 4096
-"""An attribute is a page at most (Documentation/filesystems/sysfs.rst)."""
+"""An attribute holds a page at most (Documentation/filesystems/sysfs.rst)."""
 
 
 def text(path: str) -> str:
-    """What an attribute says, without the line feed; "" where it says nothing."""
+    """An attribute's content without the line feed; "" when it cannot be read."""
     try:
         with open(path, "rb", buffering=0) as file:
             return os.fsdecode(file.read(_MOST) or b"").strip()
@@ -22,7 +23,7 @@ def text(path: str) -> str:
 
 
 def whole(path: str) -> str:
-    """What a file of any length says, without the last line feed; "" where it cannot be read."""
+    """A file's content of any length, without line feeds at its end; "" when it cannot be read."""
     try:
         with open(path, "rb") as file:
             return os.fsdecode(file.read()).rstrip("\n")
@@ -31,7 +32,7 @@ def whole(path: str) -> str:
 
 
 def entries(folder: str, but: type[OSError] = OSError) -> list[str]:
-    """The names in a folder, sorted."""
+    """The names in a folder, sorted; none when it is not there."""
     try:
         return sorted(os.listdir(folder))
     except but:
@@ -39,7 +40,7 @@ def entries(folder: str, but: type[OSError] = OSError) -> list[str]:
 
 
 def link(path: str, but: type[OSError] = OSError) -> str | None:
-    """The last part of a link's target; None where there is no such link."""
+    """The last part of a link's target; None when there is no such link."""
     try:
         return os.path.basename(os.readlink(path))
     except but:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a descriptor of another process is open on, by the kernel's word. Slow to import (ctypes), so only children do.
+"""Asks the kernel what a descriptor of another process is open on. Slow to import (ctypes), so only children do.
 
-stat(2) asks the server of a FUSE file system, and whoever runs that server may let us wait for ever. statx(2) with
+stat(2) asks the server of a FUSE file system, and the user who runs that server may never answer. statx(2) with
 AT_STATX_DONT_SYNC takes what the kernel knows already (fs/fuse/dir.c, fuse_update_get_attr). Python has no statx.
 """
 
@@ -28,7 +28,7 @@ _TIMES = 16
 
 
 class Descriptors:
-    """Looks at descriptors that are named by an open ``/proc/PID/fd`` and a number in it."""
+    """Looks at descriptors. Each is named by an open ``/proc/PID/fd`` and a number in it."""
 
     def __init__(self) -> None:
         """Find statx in the C library: glibc has it since 2.28."""
@@ -39,19 +39,20 @@ class Descriptors:
         self._address = ctypes.addressof(self._buffer)
 
     def device(self, folder: int, number: str) -> str:
-        """``c 226:0`` or ``b 8:0`` where it is a device, "" for any other file; OSError where it cannot be seen."""
+        """``c 226:0`` or ``b 8:0`` for a device, "" for any other file; OSError when it cannot be seen."""
         return self._look(folder, number)[0]
 
     def holds(self, pid: int, folder: int, number: str, device: str) -> bool:
-        """Whether it is that device, and opened: not named only (O_PATH), which takes no right to it.
+        """Whether the descriptor is on that device and open for use; O_PATH only names a file, and needs no right.
 
-        A process may change what a number stands for between two looks, so both are asked of one open file: a child
-        takes it over (pidfd_getfd). Where that is not allowed (Yama, SELinux), fdinfo is believed if it says the same
-        every time: who changes the number as fast as he can is found out.
+        A process may change what a number stands for between two looks. So a child takes over the open file
+        (pidfd_getfd) and asks it both questions. A child that does not answer in time counts as yes. If pidfd_getfd is
+        not allowed (Yama, SELinux), fdinfo is read several times and must say the same each time: that finds out a
+        process that keeps changing the number.
         """
         receiver, sender = os.pipe2(os.O_CLOEXEC)
         try:
-            # Only a child of its own: to close a file again may sleep in its driver, or wait for a FUSE server.
+            # This needs a child of its own: closing the file may sleep in its driver, or wait for a FUSE server.
             child.spawn(partial(self._tell, sender, pid, int(number), device), keep=sender).abandon()
         finally:
             os.close(sender)
@@ -66,7 +67,7 @@ class Descriptors:
         return all(self._shown_as_open(folder, number, device) for _ in range(_TIMES))
 
     def _tell(self, sender: int, pid: int, number: int, device: str) -> None:
-        """1: it is that, and open; 0: it is not; anything else: nobody knows."""
+        """Write 1 when the descriptor is on that device and open, 0 when not, and nothing when that is not known."""
         try:
             file = self._call(_PIDFD_GETFD, os.pidfd_open(pid), number, 0)
         except ProcessLookupError:
@@ -79,7 +80,10 @@ class Descriptors:
             os.write(sender, b"0")  # closed meanwhile
 
     def _shown_as_open(self, folder: int, number: str, device: str) -> bool:
-        """Linux shows flags, mount and inode at once (fs/proc/fd.c, seq_show); then comes what the driver adds."""
+        """Whether fdinfo shows that device, open for use.
+
+        Linux shows flags, mount and inode at once (fs/proc/fd.c, seq_show). What the driver adds comes after them.
+        """
         found, mount, inode = self._look(folder, number)
         if found != device:
             return False
@@ -93,7 +97,7 @@ class Descriptors:
         return same and not int(shown.get("flags", "0"), 8) & _O_PATH
 
     def _look(self, folder: int, number: str) -> tuple[str, int, int]:
-        """The device, its mount and its inode."""
+        """The device as ``device`` gives it, its mount, and its inode."""
         if self._statx(folder, number.encode(), _FLAGS, _WANTED, self._address):
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), number)

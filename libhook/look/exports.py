@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Disks that the kernel itself has open and has not claimed: behind loop devices, and exported to other machines.
+"""Finds disks that the kernel itself has open without a claim: behind loop devices, or exported to other machines.
 
-Opening such a disk exclusively succeeds, and no process has its node open. loop keeps a plain file (drivers/block/
-loop.c), nvmet opens a disk without a holder and of a controller keeps only a reference (drivers/nvme/target,
-io-cmd-bdev.c and passthru.c), LIO's fileio and the USB gadget open a file (target_core_file.c, f_mass_storage.c). LIO's
-iblock and pscsi do claim their disk.
+Such a disk can be opened exclusively, and no process has its node open. loop keeps a plain file (drivers/block/loop.c).
+nvmet opens a disk without a holder, and of a controller it keeps only a reference (drivers/nvme/target, io-cmd-bdev.c
+and passthru.c). LIO's fileio and the USB gadget open a file (target_core_file.c, f_mass_storage.c). LIO's iblock and
+pscsi do claim their disk.
 
-A path in configfs was written by root. What a loop device shows may be chosen by a user (udisks sets one up for any
-file, which the user's own mount namespace may call /dev/sda): so the kernel is asked whether it is that disk.
+Only root can write a path in configfs, so that path is believed. A user may choose the path that a loop device shows:
+udisks sets up a loop device for any file, and the user's own mount namespace may call that file /dev/sda. So the kernel
+is asked whether the disk is really behind the loop device.
 """
 
 from __future__ import annotations
@@ -32,27 +33,27 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 32
 _PATIENCE = 1.0
-"""Seconds for what is only shown, and for as many loop devices as are asked at once."""
+"""Seconds for a look whose result is only shown, and for each batch of loop devices."""
 _NONE = (errno.ENODEV, errno.ENXIO, errno.ENOENT)
-"""Something else is behind the loop device, or nothing, or there is no such device any more."""
+"""Answers that mean: something else is behind the loop device, or nothing, or the loop device is gone."""
 _REMOVED = " (deleted)"
 
 
 class Export(NamedTuple):
-    """What has a disk open."""
+    """One thing in the kernel that has a disk open."""
 
     name: str
-    """``nvme0n1``"""
+    """The disk: ``nvme0n1``"""
     what: str
     """``behind /dev/loop3``, ``exported by nvmet as …``."""
     loop: str = ""
-    """``/dev/loop3``, where it is one."""
+    """``/dev/loop3`` for a loop device, else ""."""
 
 
 def of_nodes(machine: Machine, found: Iterable[Node], deadline: Deadline, *, must_see: bool) -> dict[str, list[str]]:
-    """What has them open, for the name of each of these nodes that is one of a disk, or of its controller.
+    """What has these disks and controllers open, by the node's name. Nodes of other kinds are passed over.
 
-    With ``must_see`` it is a DeadlineExpired where nobody can say it in time.
+    With ``must_see``, DeadlineExpired when that cannot be seen in time.
     """
     nodes = {node.name: node for node in found if node.kind in ("block", "nvme")}
     if not nodes:
@@ -76,7 +77,7 @@ def of_nodes(machine: Machine, found: Iterable[Node], deadline: Deadline, *, mus
 def _false_loops(
     machine: Machine, loops: list[Export], nodes: dict[str, Node], deadline: Deadline
 ) -> frozenset[Export]:
-    """Those that have something else behind them, which only is called like the disk."""
+    """The loop devices with something else behind them, which only has the same name as the disk."""
     false = []
     for at in range(0, len(loops), _AT_ONCE):
         some = loops[at : at + _AT_ONCE]
@@ -91,7 +92,7 @@ def _is_false(machine: Machine, export: Export, node: Node) -> Track[bool]:
         code = yield Step(
             partial(machine.kernel.expect_behind_loop, export.loop, attributes.text(f"{node.folder}/dev"))
         )
-    except Late as late:  # only a file system that a user has mounted does not answer: then it is no disk
+    except Late as late:  # only a file system that a user has mounted does not answer, and that is no disk
         return late.on_its_way
     return code in _NONE
 
@@ -106,7 +107,7 @@ def _tell(machine: Machine, names: frozenset[str], say: Callable[[bytes], None])
 def _all(machine: Machine) -> Iterator[Export]:
     for name in attributes.entries(f"{machine.sys}/block"):
         if name.startswith("loop") and (path := attributes.text(f"{machine.sys}/block/{name}/loop/backing_file")):
-            # By its last part: a container may have the disk's node elsewhere.
+            # Only the last part counts: a container may have the disk's node elsewhere.
             yield Export(os.path.basename(path.removesuffix(_REMOVED)), f"behind /dev/{name}", f"/dev/{name}")
     config = f"{machine.sys}/kernel/config"
     for subsystem in attributes.entries(f"{config}/nvmet/subsystems"):
@@ -130,9 +131,9 @@ def _pairs(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _exported(machine: Machine, attribute: str, by: str) -> Iterator[Export]:
-    """Of a file on a file system nothing need be known: that is mounted."""
+    """The disk, if an export names one. Another file is on a mounted file system, which is seen elsewhere."""
     path = attributes.text(attribute)
     if path.startswith("/dev/"):
-        real = os.path.realpath(f"{machine.root}{path}")  # mostly /dev/disk/by-id/…
+        real = os.path.realpath(f"{machine.root}{path}")  # the path is mostly /dev/disk/by-id/…
         if os.path.dirname(real) == os.path.realpath(f"{machine.root}/dev"):
             yield Export(os.path.basename(real), f"exported by {by}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reads what ``audit.extra`` adds to a device's records. Links and attributes that take no lock."""
+"""Reads what ``audit.extra`` adds to a device's audit records. Only links and attributes that take no lock are read."""
 
 import os
 
@@ -9,7 +9,7 @@ from libhook.look import attributes, sysfs
 
 
 def of_device(machine: Machine, device: HostDevice, *, before: bool) -> Extra:
-    """What is known of it now; ``before`` says that it is not handed over yet, so that its driver is the host's."""
+    """What is known of the device now. ``before`` says that it is not handed over yet, so its driver is the host's."""
     if device.kind == "usb":
         named = device.hint if device.source == "hostdev" and "?" not in device.hint else ""
         return Extra(ids=_usb_ids(machine, device.address) or named)
@@ -23,7 +23,7 @@ def of_device(machine: Machine, device: HostDevice, *, before: bool) -> Extra:
 
 
 def _usb_ids(machine: Machine, address: str) -> str:
-    """Vendor and product of the USB device with this bus and number; "" where there is none."""
+    """Vendor and product of the USB device with this bus and number; "" when there is none."""
     folder = f"{machine.sys}/bus/usb/devices"
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         bus, number = (attributes.text(f"{folder}/{name}/{part}") for part in ("busnum", "devnum"))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who has a device open: seen, not believed.
+"""Finds the processes that have a device open. The kernel is believed, a process is not.
 
-A path in /proc/PID/fd is what that process says: anybody may name a node that he may not open (O_PATH), or put a file
-of that path into a /dev of his own. So a holder is one whose open file is the device, by the kernel's number for it.
-That also finds a container that has the node under another path, and QEMU once libvirt has removed the node.
-Who has a vfio group is asked of vfio itself first. A child looks, until a deadline.
+A path in /proc/PID/fd is what the process says. Anybody may name a node without a right to open it (O_PATH), or put a
+file of that path into a private /dev. So a process is a holder only if its open file is the device, by the kernel's
+number for it. That also finds a container that has the node under another path, and QEMU after libvirt has removed the
+node. Before a device is unbound, vfio itself is asked whether a group is in use. A child looks, until a deadline.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from libhook.look.openfiles import Found
 
 _LET_GO = frozenset(("sound", "input", "hidraw", "usb", "usbmisc"))
-"""Kinds of nodes that are taken from who has them open: docs/decisions.md says on what grounds."""
+"""Kinds of nodes whose drivers take them away from a process that has them open; docs/decisions.md says why."""
 _UNSEEN = "who has {} open cannot be seen"
 
 
 class Holder(NamedTuple):
-    """A process with a node open."""
+    """A process that has a node open."""
 
     pid: int
     name: str
@@ -44,18 +44,18 @@ class Holder(NamedTuple):
 
 
 class Nodes(NamedTuple):
-    """What must not be open when a device is unbound."""
+    """Nodes that must not be open when a device is unbound."""
 
     paths: Mapping[str, str]
-    """By the kernel's number, ``c 226:0``: ``/dev/dri/card0``."""
+    """The path of each node by the kernel's number: ``/dev/dri/card0`` by ``c 226:0``."""
     groups: Mapping[str, str]
-    """Of those the IOMMU groups', whose state vfio itself says: the device's, and of what is below it."""
+    """Those among them that are IOMMU groups: the device's, and of devices below it. vfio itself tells their state."""
     answered: frozenset[str]
-    """Those of which the groups' state says all: the groups' own, and of a device that a vfio driver has its own."""
+    """Numbers of the nodes whose state follows from the groups': the groups' nodes, and a vfio device's own."""
 
 
 def in_the_way(machine: Machine, address: PciAddress, found: Iterable[Node]) -> Nodes:
-    """Of all nodes that were found below a device those that must not be open, and vfio's own."""
+    """Pick the nodes that must not be open from those found below a device, and add vfio's own."""
     mine = {node.device: node.path for node in found if node.device and node.kind not in _LET_GO}
     groups = {node.device: node.path for node in found if node.device and node.kind == GROUP}
     of_group, of_device = _vfio_nodes(machine, address)
@@ -63,9 +63,9 @@ def in_the_way(machine: Machine, address: PciAddress, found: Iterable[Node]) -> 
 
 
 def of_vfio(machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline) -> dict[PciAddress, str]:
-    """For each device on a vfio driver whose own node or whose group's is open: by whom.
+    """The devices whose vfio node, or whose group's node, is open, and a process that has it open, as text.
 
-    vfio is not asked: whoever opens a group at that very moment, as QEMU, would be refused it.
+    vfio is not asked, since that opens the group: a QEMU that opens it at that very moment would be refused.
     """
     wanted: dict[str, str] = {}
     of_device: dict[str, list[PciAddress]] = {}
@@ -81,7 +81,7 @@ def of_vfio(machine: Machine, addresses: Iterable[PciAddress], deadline: Deadlin
 
 
 def _vfio_nodes(machine: Machine, address: PciAddress) -> tuple[dict[str, str], dict[str, str]]:
-    """Of a device that a vfio driver has, by number: ``/dev/vfio/7``; and, since 6.6, ``/dev/vfio/devices/vfio0``."""
+    """The nodes of a device on vfio, by number: ``/dev/vfio/7``; and, since 6.6, ``/dev/vfio/devices/vfio0``."""
     folder = f"{machine.sys}/bus/pci/devices/{address}"
     names, of_group, of_device = list[str](), dict[str, str](), dict[str, str]()
     with suppress(OSError):
@@ -101,10 +101,10 @@ def _vfio_nodes(machine: Machine, address: PciAddress) -> tuple[dict[str, str], 
 def of_nodes(
     machine: Machine, wanted: Mapping[str, str], deadline: Deadline, *, must_see: bool = False
 ) -> tuple[Holder, ...]:
-    """Each process once for each of these nodes, by number, that it has open. No node: nobody looks.
+    """The processes that have these nodes open, once for each node. ``wanted`` has the paths by the kernel's number.
 
-    DeadlineExpired where that could not be seen in time. With ``must_see``, for who would hand a device over, a process
-    whose files cannot be seen is a LibhookError.
+    When the look fails and nobody was found, DeadlineExpired or LibhookError. With ``must_see``, for a hand-over, a
+    process whose files cannot be seen is a LibhookError. Without any node nobody looks.
     """
     if not wanted:
         return ()
@@ -114,7 +114,7 @@ def of_nodes(
 
 
 def known_now(machine: Machine, wanted: Mapping[str, str], deadline: Deadline) -> tuple[Holder, ...]:
-    """The same to name them: as many as can be seen in that time."""
+    """As ``of_nodes``, but only to name processes: those that can be seen in that time."""
     if not wanted:
         return ()
     with paper() as sheet:
@@ -123,9 +123,10 @@ def known_now(machine: Machine, wanted: Mapping[str, str], deadline: Deadline) -
 
 
 def who_is_in_the_way(machine: Machine, nodes: Nodes, *, must_see: bool) -> Track[str]:
-    """Who has a device open that is about to be unbound, to be read; "" when nobody. As a track, so may throw Late.
+    """Which processes have a device open that is about to be unbound, as text; "" when none. Late may pass through.
 
-    vfio is asked first: it refuses a group exactly while somebody has it, or a device of it. /proc then says who.
+    vfio is asked first: it refuses a group exactly while a process has the group or a device of it. /proc then says
+    which.
     """
     busy, silent = "", False
     for number, path in nodes.groups.items():
@@ -150,7 +151,7 @@ def _look(machine: Machine, wanted: Mapping[str, str], sheet: Paper) -> Track[in
 
 
 def _step(machine: Machine, wanted: Mapping[str, str], sheet: Paper) -> Step:
-    from libhook.look import openfiles  # not where no node is to be looked for
+    from libhook.look import openfiles  # not imported when there is no node to look for
 
     return Step(partial(openfiles.scan, machine, wanted, sheet.descriptor), keep=sheet.descriptor, looks=True)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirt's daemon, as /proc shows it, and what it says of its guests in /run."""
+"""libvirt's daemon, as /proc shows it, and what libvirt's files in /run say of its guests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOT_KNOWN = 0
-"""In the stead of a pid: a daemon is there, but it is no ancestor of whoever called the hook."""
+"""Stands for a pid that is not known."""
 _NAMES = (b"libvirtd", b"virtqemud")
 _MOST_ANCESTORS = 64
 _STATUS_READ = 1 << 22
@@ -29,13 +29,13 @@ class _Process(NamedTuple):
     name: bytes
     parent: int
     owner: int
-    """The effective user, also of one that is not dumpable: its folder, unlike what is in it (proc(5)), is its own."""
+    """The effective user. /proc gives a process's folder to that user even if the process is not dumpable (proc(5))."""
 
 
 def of(machine: Machine, caller: int) -> int:
-    """The daemon that a call of the hook comes from: its caller, or what stands above a script that passes it on.
+    """The pid of the daemon that called the hook: the caller, or an ancestor of it when a script passes the call on.
 
-    NOT_KNOWN where that leads to none though one is there; on a host without any, the caller itself.
+    NOT_KNOWN when no ancestor is a daemon but one runs. The caller itself when no daemon runs.
     """
     pid = caller
     for _ in range(_MOST_ANCESTORS):
@@ -49,9 +49,9 @@ def of(machine: Machine, caller: int) -> int:
 
 
 def caller_is_gone() -> bool:
-    """Whether nobody reads our stderr any more: the launcher, which does until we end, was killed.
+    """Whether nobody reads our stderr any more. The launcher reads it until we end, so somebody killed the launcher.
 
-    libvirt then has its answer, and may have called ``release`` already, which found nothing to give back.
+    libvirt then has its answer. It may have called ``release`` already, which found nothing to give back.
     """
     poll = select.poll()
     poll.register(2, 0)  # POLLERR: a pipe without a reader (fs/pipe.c, pipe_poll)
@@ -59,24 +59,24 @@ def caller_is_gone() -> bool:
 
 
 def any_lives(machine: Machine) -> bool:
-    """Whether a process of the daemon's name is there."""
+    """Whether one of libvirt's daemons runs."""
     return bool(_daemons(machine))
 
 
 def find(machine: Machine) -> int:
-    """The pid of the daemon, for whoever it has not called; NOT_KNOWN where there is none, or more than one."""
+    """The pid of the daemon, for a process that it has not called; NOT_KNOWN when there is none, or more than one."""
     found = _daemons(machine)
     return found[0] if len(found) == 1 else NOT_KNOWN
 
 
 def name(machine: Machine, pid: int) -> str:
-    """What a daemon is called: ``virtqemud`` is one of several, each for a part of what libvirtd does."""
+    """The daemon's name; ``libvirtd`` when it is gone. ``virtqemud`` is one of several, each for a part of libvirt."""
     process = _look(machine.proc, str(pid))
     return process.name.decode("utf-8", "replace") if process else "libvirtd"
 
 
 def by_pid_file(machine: Machine) -> Iterator[tuple[str, int]]:
-    """The system's own, by name and pid: neither a session's nor a container's, which /proc shows, too."""
+    """The system's own daemons, by name and pid. /proc also shows those of sessions and containers: not these."""
     for name in _NAMES:
         with suppress(OSError, ValueError), open(f"{machine.root}/run/{name.decode()}.pid", "rb") as file:
             pid = int(file.read(32))
@@ -86,7 +86,7 @@ def by_pid_file(machine: Machine) -> Iterator[tuple[str, int]]:
 
 
 def _daemons(machine: Machine) -> list[int]:
-    """Root's alone: anybody may call a process so, and a user's session daemon is called so, too."""
+    """The pids of root's daemons. Any process may take that name, and a user's session daemon has it too."""
     with machine.kernel.processes() as proc:
         found = [(pid, process) for pid in filter(str.isdigit, os.listdir(proc)) if (process := _look(proc, pid))]
     return [int(pid) for pid, process in found if process.name in _NAMES and process.owner in (0, os.geteuid())]
@@ -102,21 +102,21 @@ def _look(proc: str, pid: str) -> _Process | None:
 
 
 def has_status_file(machine: Machine, name: str, uuid: str) -> bool | None:
-    """Whether libvirt has a status file for this very guest, as while it runs; None where even the folder is missing.
+    """Whether libvirt has a status file for this very guest, as it does while the guest runs; None without the folder.
 
-    The file goes by name, and may be that of another guest which has the name by now.
+    The file has the guest's name, and may belong to another guest that has the name now.
     """
     if not os.path.isdir(_folder(machine)):
         return None
     try:
         whose = _search(_UUID, _status(machine, name))
-    except OSError as error:  # ENAMETOOLONG: libvirt cannot have written one either
+    except OSError as error:  # ENAMETOOLONG: libvirt cannot have written such a file
         return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
     return whose is None or _is(whose[1], uuid)
 
 
 def with_host_devices(machine: Machine) -> frozenset[str]:
-    """The UUIDs of the guests that run and have host devices, as far as libvirt's status files can be read."""
+    """The UUIDs of guests that run and have host devices, as far as libvirt's status files can be read."""
     found = set()
     with suppress(OSError):
         for name in os.listdir(_folder(machine)):
@@ -130,7 +130,7 @@ def with_host_devices(machine: Machine) -> frozenset[str]:
 
 
 def qemu(machine: Machine, name: str, uuid: str) -> int:
-    """The pid of the guest's QEMU, which outlives a libvirtd; NOT_KNOWN where no status file is of this very guest."""
+    """The pid of the guest's QEMU, which outlives libvirtd; NOT_KNOWN when no status file is of this very guest."""
     with suppress(OSError):
         status = _status(machine, name)
         whose, pid = _search(_UUID, status), _search(_PID, status)
@@ -140,7 +140,7 @@ def qemu(machine: Machine, name: str, uuid: str) -> int:
 
 
 def live(machine: Machine, name: str, uuid: str) -> bytes:
-    """The XML of a guest that runs, out of libvirt's status file; empty where there is none of this very guest."""
+    """The XML of a running guest from libvirt's status file; empty when there is none of this very guest."""
     with suppress(OSError):
         document = _search(rb"<domain[\s>].*", _status(machine, name))
         if document and (whose := _search(_UUID, document[0])) and _is(whose[1], uuid):
@@ -158,7 +158,7 @@ def _status(machine: Machine, name: str) -> bytes:
 
 
 def _search(pattern: bytes, text: bytes) -> re.Match[bytes] | None:
-    import re  # as long as a third of Python's start, and no guest's status is read where all is as it should be
+    import re  # takes a third of Python's start, and mostly no status file is read
 
     return re.search(pattern, text, re.DOTALL)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The real kernel: what is asked of it. What it is told to do is in effects/kernel.py."""
+"""The real kernel: what it is asked. What it is told to change is in effects/kernel.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AUDIT_GET = 1000
 _CAP_AUDIT_WRITE = 29
 _LOOP_GET_STATUS64 = 0x4C05
 _LOOP_INFO, _LO_RDEVICE = 232, 16
-"""Size of struct loop_info64 (linux/loop.h), and where in it the device number of a backing disk stands."""
+"""Size of struct loop_info64 (linux/loop.h), and the offset of the backing disk's device number in it."""
 _NETLINK_AUDIT = 9
 _NLM_F_REQUEST = 1
 _GONE = ("", "Z", "X")
@@ -28,10 +28,10 @@ _STOPPED = ("T", "t")
 
 
 class LinuxKernel(Writing):
-    """All of the Kernel (facts/machine.py)."""
+    """The whole Kernel (facts/machine.py)."""
 
     def open_exclusively(self, node: str) -> None:
-        """See Kernel. For reading only: closing it then wakes no udev rule."""
+        """See Kernel. Opens for reading only: then closing wakes no udev rule."""
         os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC | os.O_NONBLOCK))
 
     def open_group(self, node: str, device: str) -> None:
@@ -55,7 +55,10 @@ class LinuxKernel(Writing):
         return ownproc.mounted()
 
     def expect_behind_loop(self, loop: str, number: str) -> None:
-        """See Kernel. Where the file's own file system does not say, it is no disk: a disk's node always does."""
+        """See Kernel.
+
+        The ioctl asks the backing file's own file system. If that fails, the file is no disk: a disk's node answers.
+        """
         major, minor = map(int, number.split(":"))
         file = os.open(loop, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         information = bytearray(_LOOP_INFO)
@@ -69,10 +72,10 @@ class LinuxKernel(Writing):
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), loop)
 
     def trail(self) -> Trail | None:
-        """See Kernel. Asked over netlink: the bindings of audit 4.0 have no call for it.
+        """See Kernel. Asks over netlink, because the bindings of audit 4.0 have no call for it.
 
-        The kernel names its auditd also when that is stopped, and when it was killed, until a record cannot be handed
-        to it (kernel/audit.c, kauditd_send_queue).
+        The kernel still names an auditd that is stopped. It also names one that was killed, until it fails to hand that
+        one a record (kernel/audit.c, kauditd_send_queue).
         """
         import socket
         import struct
@@ -96,7 +99,7 @@ class LinuxKernel(Writing):
         return Trail(enabled != 0, daemon if state not in _GONE else 0, lost, _may_send(), state in _STOPPED)
 
     def label(self, path: str) -> str:
-        """See Kernel. The kernel answers itself, also where the file system keeps none (xattr_getsecurity)."""
+        """See Kernel. The kernel itself answers, even when the file system keeps no label (xattr_getsecurity)."""
         return os.getxattr(path, "security.selinux").rstrip(b"\0").decode("ascii")
 
     def ask_selinux(self, file: str, question: str) -> str:
@@ -110,7 +113,7 @@ class LinuxKernel(Writing):
 
 
 def _may_send() -> bool:
-    """Whether ``record`` could. AUDIT_GET needs another capability than a record, so its answer does not say so."""
+    """Whether ``record`` could send. AUDIT_GET needs another capability, so its answer does not say."""
     import importlib.util
 
     with open("/proc/self/status", "rb") as file:

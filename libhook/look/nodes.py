@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the host's drivers have made of a PCI function: the block devices, interfaces and device nodes below it.
 
-A ``uevent`` file takes its device's lock on some kernels (6.11's uevent_show), as may what NVIDIA's driver shows in
-/proc: a child reads them.
+A child reads them. A ``uevent`` file takes its device's lock on some kernels (6.11's uevent_show), and what NVIDIA's
+driver shows in /proc may take one too.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 _BARREN = frozenset(("power", "statistics", "queues", "msi_irqs"))
 _BARREN_ON_TOP = _BARREN | {"vfio-dev", "link", "wakeup"}
-"""Below the function itself: vfio's own nodes are known without looking (look/holders.py)."""
+"""Folders right below the function that are not searched. vfio's own nodes are known without that (look/holders.py)."""
 _ALONE = _BARREN_ON_TOP | {"net", "ptp", "hwmon", "infiniband"}
-"""What a network card has below it, too, of which no guest is given anything."""
+"""The same, and what else a network card has below it: no guest is given any of that."""
 GROUP = "vfio"
 """The kind of an IOMMU group's node."""
 VFIO = "/dev/vfio/"
-"""Where what a guest has open of a function, or of a mediated device below one, has its nodes."""
+"""The folder of the nodes that a guest has open: of a function, or of a mediated device below one."""
 _NVIDIA = 195
 """The major number of NVIDIA's nodes (Documentation/admin-guide/devices.txt)."""
 
 
 class Node(NamedTuple):
-    """One of them."""
+    """A block device, an interface or a device node."""
 
     folder: str
-    """In /sys."""
+    """Its folder in /sys; in /proc for NVIDIA's own driver."""
     kind: str
-    """``block``, ``net``, ``drm``: the class it is of."""
+    """Its class: ``block``, ``net``, ``drm``; or ``vfio`` for an IOMMU group, or ``nvidia``."""
     path: str
-    """``/dev/dri/card0``; "" for what has no node, as a network interface."""
+    """``/dev/dri/card0``; "" for a network interface, which has no node."""
     device: str
-    """How the kernel numbers that node, ``c 226:0``; "" for what has none."""
+    """The kernel's number of that node, ``c 226:0``; "" when it has none."""
 
     @property
     def name(self) -> str:
@@ -51,9 +51,10 @@ class Node(NamedTuple):
 
 
 def below(machine: Machine, address: PciAddress, in_flight: str | None = None) -> Track[tuple[Node, ...] | int]:
-    """All of them, also those of functions below, as behind VMD; an errno when they could not be looked at.
+    """Everything below the function, and below functions below it, as behind VMD; an errno when that cannot be seen.
 
-    A VF is a device of its own, and not below its PF. ``in_flight`` is the lock that says that somebody is at it.
+    A VF is a device of its own, and not below its PF. ``in_flight`` is the path of the lock that says that a look
+    is on its way.
     """
     top, nvidia = f"{machine.sys}/bus/pci/devices/{address}", f"{machine.proc}/driver/nvidia/gpus/{address}"
     if not (any(_folders(top, _BARREN_ON_TOP)) or os.path.isdir(nvidia)):
@@ -65,7 +66,7 @@ def below(machine: Machine, address: PciAddress, in_flight: str | None = None) -
 
 
 def may_be_shared(top: str) -> bool:
-    """Whether something is below the function with this folder that a guest may be given by itself."""
+    """Whether the function with this folder has something below it that a guest may be given by itself."""
     return any(_folders(top, _ALONE))
 
 
@@ -84,7 +85,7 @@ def _walk(machine: Machine, top: str) -> Iterator[Node]:
         path = _node(folder) if kind and device else ""
         if path or kind == "net":
             yield Node(folder, kind, path, device)
-        if group := os.path.basename(_link(f"{folder}/iommu_group")):  # of a mediated device, or a function behind VMD
+        if group := os.path.basename(_link(f"{folder}/iommu_group")):  # of a mediated device or a function behind VMD
             node = f"{machine.sys}/class/vfio/{group}"
             yield Node(node, GROUP, f"{VFIO}{group}", device_number(node))
         if disk := _disk_behind(os.path.basename(folder)):
@@ -93,7 +94,10 @@ def _walk(machine: Machine, top: str) -> Iterator[Node]:
 
 
 def _disk_behind(name: str) -> str:
-    """nvme0n1 of nvme0c1n1, a hidden way to it: the disk is below no PCI function (drivers/nvme/host/multipath.c)."""
+    """``nvme0n1`` for ``nvme0c1n1``, a hidden path to it; "" for any other name.
+
+    The disk itself is not below a PCI function (drivers/nvme/host/multipath.c).
+    """
     controller, _, rest = name.removeprefix("nvme").partition("c")
     way, _, namespace = rest.partition("n")
     numbers = all(part.isdecimal() for part in (controller, way, namespace))
@@ -101,7 +105,7 @@ def _disk_behind(name: str) -> str:
 
 
 def _folders(path: str, barren: frozenset[str]) -> Iterator[str]:
-    """Those in this one; no link is followed, so that a walk ends."""
+    """The folders in this one. No link is followed, so that a walk ends."""
     try:
         entries = list(os.scandir(path))
     except OSError:
@@ -110,7 +114,7 @@ def _folders(path: str, barren: frozenset[str]) -> Iterator[str]:
 
 
 def _of_nvidia(folder: str) -> Iterator[Node]:
-    """``/dev/nvidia0``: NVIDIA's own driver does not tell /sys of its nodes, but /proc of their number."""
+    """``/dev/nvidia0``. NVIDIA's own driver shows no nodes in /sys, but shows their number in /proc."""
     try:
         with open(f"{folder}/information", encoding="utf-8", errors="replace") as file:
             numbers = [line.partition(":")[2].strip() for line in file if line.startswith("Device Minor:")]
@@ -120,7 +124,7 @@ def _of_nvidia(folder: str) -> Iterator[Node]:
 
 
 def device_number(folder: str, kind: str = "") -> str:
-    """``c 226:0``, of what has a ``dev`` in /sys; "" of what has none. Reading that takes no lock (dev_show)."""
+    """``c 226:0``, from the ``dev`` file of a folder in /sys; "" without one. Reading it takes no lock (dev_show)."""
     try:
         with open(f"{folder}/dev", encoding="utf-8", errors="replace") as file:
             number = file.read().strip()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Goes through what every process has open, in a child: looks for devices, by number.
+"""Searches what every process has open for certain devices, by number. A child does that.
 
-A process may have as many descriptors as it likes, and make them in no time (dup), and each look costs 5 us. So one
-that has no right to open the device itself, and can only have been handed it, has a budget, and shares one with all
-processes of its user. Beyond it a process is looked at briefly: what it was handed early has a low number.
+A process may have as many descriptors as it likes, and can make them fast (dup). Each look costs 5 us. So there is a
+budget for a process that has no right to open the device itself, and can only have been handed it. All processes of its
+user share a budget too. Beyond the budget only the lowest numbers of a process are tried: what it was handed early has
+a low number.
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 EACH = 4096
-"""Descriptors of a process without a right to the device that are looked at, the lowest first."""
+"""So many descriptors are looked at of a process without a right to the device, the lowest first."""
 OF_USER, OF_ALL = 20_000, 100_000
-"""The same of all processes of a user, and of all users: half a second's worth."""
+"""The same for all processes of a user, and for all users: half a second's worth."""
 LOWEST, BRIEFLY = 32, 0.2
-"""So many descriptors of each process beyond that are tried all the same, for so many seconds in all."""
+"""So many descriptors of each process beyond the budget are still tried, for so many seconds in all."""
 _GONE = (errno.ENOENT, errno.ESRCH)
 
 
 class Found(NamedTuple):
-    """What the child has said by now."""
+    """What the child has reported by now."""
 
     holders: tuple[tuple[int, str], ...]
-    """Processes, and which device each has open."""
+    """Pids, and the number of a device that each has open."""
     hidden: tuple[tuple[int, int], ...]
-    """Processes whose descriptors cannot be seen, and why: an errno."""
+    """Pids of processes whose descriptors cannot be seen, and the errno that says why."""
 
 
 def scan(machine: Machine, wanted: Mapping[str, str], report: int) -> None:
-    """Write to ``report`` which processes have these devices open: the paths of their nodes, by number."""
+    """Write to the descriptor ``report`` which processes have these devices open. ``wanted`` has paths by number."""
     with machine.kernel.processes() as proc:
         search = _Search(machine, proc, wanted, report)
         for pid in filter(str.isdigit, os.listdir(proc)):
@@ -53,11 +54,14 @@ def scan(machine: Machine, wanted: Mapping[str, str], report: int) -> None:
             "why": "they, or all of their user together, have too many files open",
             "pids": ", ".join(passed[:10]),
         }
-        child.spawn(partial(machine.kernel.log, fields)).abandon()  # the log may not answer
+        child.spawn(partial(machine.kernel.log, fields)).abandon()  # in a child, since the log may not answer
 
 
 def heard(lines: Collection[str]) -> Found:
-    """What those lines say. The child may hang in a driver that shows an open file: then somebody has it open."""
+    """What the lines from ``scan`` say.
+
+    The last answer may be missing: the child hangs in the driver of an open file. Then that process has it open.
+    """
     holders: list[tuple[int, str]] = []
     hidden: list[tuple[int, int]] = []
     for line in lines:
@@ -72,7 +76,7 @@ def heard(lines: Collection[str]) -> Found:
 
 
 class _Search:
-    """One pass over all processes, with what it has spent."""
+    """One pass over all processes, and what it has spent of the budget."""
 
     def __init__(self, machine: Machine, proc: str, wanted: Mapping[str, str], report: int) -> None:
         self._proc, self._wanted, self._report = proc, wanted, report
@@ -84,18 +88,18 @@ class _Search:
         self._beyond: list[str] = []
 
     def look_at(self, pid: str) -> None:
-        """All that it has open, within its budget."""
+        """Look at all that the process has open, within its budget."""
         try:
             user = self._rights.user_of(pid, exactly=self._spent.get(0, 0) >= OF_USER)
         except OSError:
-            return  # it has ended
+            return  # the process has ended
         if self._budget(user) or self._rights.has(pid, user):
             self._look(pid, partial(self._within_budget, pid, user))
         else:
             self._beyond.append(pid)
 
     def look_briefly(self) -> None:
-        """Those beyond the budget."""
+        """Try the lowest descriptors of the processes beyond the budget."""
         until = time.monotonic() + BRIEFLY
         for pid in self._beyond:
             if time.monotonic() > until:
@@ -103,14 +107,14 @@ class _Search:
             self._look(pid, lambda _: map(str, range(LOWEST)))
 
     def passed_over(self) -> list[str]:
-        """The processes of which not everything was looked at."""
+        """The processes that were not looked at in full."""
         return self._cut + self._beyond
 
     def _budget(self, user: int) -> int:
         return max(0, min(EACH, OF_USER - self._spent.get(user, 0), OF_ALL - self._total))
 
     def _within_budget(self, pid: str, user: int, folder: int) -> Iterator[str]:
-        """The numbers of its descriptors; no more are read than are asked for."""
+        """The numbers of the process's descriptors. Only as many are read as are asked for."""
         budget = self._budget(user)
         with os.scandir(folder) as entries:
             for count, entry in enumerate(entries):
@@ -133,7 +137,7 @@ class _Search:
             finally:
                 os.close(folder)
         except OSError as error:
-            # One that ended at that very moment is refused as well (fs/proc/base.c, proc_fd_access_allowed).
+            # A process that ends at that very moment is refused too (fs/proc/base.c, proc_fd_access_allowed).
             if error.errno not in _GONE and os.path.exists(f"{self._proc}/{pid}"):
                 self._say("hidden", pid, error.errno)
 
@@ -142,7 +146,10 @@ class _Search:
 
 
 def _device(descriptors: Descriptors, folder: int, number: str) -> str:
-    """OSError where the process may not be looked at: root without CAP_SYS_PTRACE lists its files, and sees none."""
+    """The device that the descriptor is on; "" for none. PermissionError when the process may not be looked at.
+
+    Root without CAP_SYS_PTRACE can list a process's descriptors, but not see what they are open on.
+    """
     try:
         return descriptors.device(folder, number)
     except PermissionError:
@@ -152,13 +159,13 @@ def _device(descriptors: Descriptors, folder: int, number: str) -> str:
             raise
         except OSError:
             pass  # closed meanwhile
-        return ""  # its path is shown: it is a FUSE file system that refuses (fs/fuse/dir.c, fuse_getattr)
+        return ""  # the path is shown, so a FUSE file system refuses (fs/fuse/dir.c, fuse_getattr)
     except OSError:
-        return ""  # closed meanwhile, or on a file system that has no answer: not a device
+        return ""  # closed meanwhile, or its file system does not answer: not a device
 
 
 def _holds(descriptors: Descriptors, pid: int, folder: int, number: str, device: str) -> bool:
     try:
         return descriptors.holds(pid, folder, number, device)
     except OSError as error:
-        return error.errno not in _GONE  # closed meanwhile; what cannot be told is taken for open
+        return error.errno not in _GONE  # closed meanwhile; any other error counts as open

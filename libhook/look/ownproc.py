@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A procfs of our own, in which no other process can keep us waiting. Slow to import (ctypes).
+"""A procfs of our own, in which no other process can make us wait. Slow to import (ctypes).
 
-Whoever lists a folder has its lock, and can let the kernel wait while it copies the names into memory that a FUSE
-server is to provide. One who then asks for a change there (mkdir) keeps all others from looking a name up
-(fs/readdir.c, fs/namei.c). Any user can do so with the /proc/PID/fd of his own process. But each mount of procfs has
-inodes, and so locks, of its own (since 5.8), and a mount that is attached nowhere is nobody else's.
+A process that lists a folder has that folder's lock. It can make the kernel wait there, by having the names copied into
+memory that a FUSE server must provide. If another process then asks for a change in the folder (mkdir), nobody can look
+up a name there (fs/readdir.c, fs/namei.c). Any user can do so with /proc/PID/fd of a process of their own. But each
+mount of procfs has inodes of its own, and so locks of its own (since 5.8). A mount that is attached nowhere is ours
+alone.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
-"""System calls that have one number on every architecture (Linux 5.2)."""
+"""System calls with one number on every architecture (Linux 5.2)."""
 _CLOEXEC, _CREATE, _NOSUID_NODEV_NOEXEC = 1, 6, 0xE
 
 
 @contextmanager
 def mounted() -> Iterator[str]:
-    """Its path. Where it cannot be had, as without CAP_SYS_ADMIN, that of everybody's."""
+    """The path of the mount. ``/proc`` when it cannot be made, as without CAP_SYS_ADMIN."""
     call = ctypes.CDLL(None, use_errno=True).syscall
     context = call(_FSOPEN, b"proc", _CLOEXEC)
     mount = -1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which processes may open a device by a right of their own."""
+"""Tells which processes may open a device by a right of their own."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ _READ_OR_WRITE = 0o6
 
 
 class Rights:
-    """Whom the nodes' owners, groups and access lists let open them, and the guests: libvirt hands devices to those."""
+    """The users and groups that may open these nodes, and the QEMUs, to which libvirt hands devices.
+
+    The nodes' owners, groups and access lists say who may.
+    """
 
     def __init__(self, machine: Machine, proc: str, paths: Collection[str]) -> None:
-        """Root may open all. ``proc`` is the procfs that shows the processes."""
+        """Root may open every node. ``proc`` is the procfs that shows the processes."""
         self._machine, self._proc = machine, proc
         self._users, self._groups, self._everybody = {0}, set[int](), False
         self._known: dict[int, bool] = {}
@@ -28,15 +31,18 @@ class Rights:
             self._add(machine.root + path)
 
     def user_of(self, pid: str, *, exactly: bool) -> int:
-        """The process's real user. Of one that may not be looked into /proc names root; ``exactly``: not only that."""
+        """The user of a process. /proc shows the effective user: root for a set-user-ID program that anybody started.
+
+        With ``exactly``, the real user is looked up when /proc shows root.
+        """
         owner = os.stat(f"{self._proc}/{pid}").st_uid
         return owner or (self._status(pid).get("Uid", [0])[0] if exactly else 0)
 
     def has(self, pid: str, user: int) -> bool:
-        """Whether the process has a right, as its real user: anybody may start a set-user-ID program."""
+        """Whether the process has a right. Its real user counts, since anybody may start a set-user-ID program."""
         if self._everybody or pid in self._of_guests():
             return True
-        if user and user in self._known:  # he may have thousands
+        if user and user in self._known:  # a user may have thousands of processes
             return self._known[user]
         status = self._status(pid)
         groups = {*status.get("Gid", [])[:1], *status.get("Groups", [])}
@@ -58,7 +64,7 @@ class Rights:
                 (self._users if tag == _ACL_USER else self._groups).add(number)
 
     def _status(self, pid: str) -> dict[str, list[int]]:
-        """Uid, Gid and Groups, as numbers; none where it has ended."""
+        """Uid, Gid and Groups of the process, as numbers; none when it has ended."""
         fields: dict[str, list[int]] = {}
         try:
             with open(f"{self._proc}/{pid}/status", encoding="utf-8", errors="replace") as file:
@@ -71,7 +77,7 @@ class Rights:
         return fields
 
     def _of_guests(self) -> frozenset[str]:
-        """The QEMUs. In a /dev of its own libvirt gives each its devices, so no right to the host's node shows it."""
+        """The pids of the QEMUs. Each has a /dev of its own from libvirt, so the host's node shows no right of it."""
         if self._guests is None:
             self._guests = frozenset(_pids(f"{self._machine.root}/run/libvirt/qemu"))
         return self._guests
@@ -91,9 +97,9 @@ def _pids(folder: str) -> Iterator[str]:
 
 
 def _access_list(path: str) -> Iterator[Iterator[int]]:
-    """Tag, permissions and number of each entry (include/uapi/linux/posix_acl_xattr.h).
+    """Tag, permissions and number of each entry of a file's access list (include/uapi/linux/posix_acl_xattr.h).
 
-    logind puts who sits at the machine into that of its GPU.
+    logind adds the user who sits at the machine to the access list of its GPU.
     """
     try:
         content = os.getxattr(path, "system.posix_acl_access")

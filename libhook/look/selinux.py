@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Whether SELinux lets libvirt's daemon run the hook, and the hook do its work: the kernel itself is asked.
+"""Asks the kernel whether SELinux lets libvirt's daemon run the hook, and lets the hook do its work.
 
-selinuxfs answers for any two contexts what the kernel would answer when it comes to it (security/selinux/selinuxfs.c,
+For any two contexts, selinuxfs answers as the kernel would when it comes to it (security/selinux/selinuxfs.c,
 sel_write_access and sel_write_create). What exec needs is in hooks.c, selinux_file_open and
-selinux_bprm_creds_for_exec: either it stays in its domain, or there is a transition and the file is an entrypoint.
+selinux_bprm_creds_for_exec: either the hook stays in the daemon's domain, or there is a transition and the file is an
+entrypoint.
 """
 
 from __future__ import annotations
@@ -18,29 +19,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MODULE = f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/libhook_virtqemud.cil"
-"""What the policy of Fedora and its kin lacks for virtqemud."""
+"""The policy module with what virtqemud lacks in the policy of Fedora and its kin."""
 _DAEMONS = ("virtqemud", "libvirtd")
 _SHELL = "/bin/sh"
-"""The hook's interpreter: the kernel opens it as the daemon, before any transition (fs/binfmt_script.c)."""
+"""The hook's interpreter. The kernel opens it as the daemon, before any transition (fs/binfmt_script.c)."""
 _KNOB = "/sys/bus/pci/drivers_probe"
 _OPENED = ("open", "read", "execute")
 _FOUND = ("getattr", *_OPENED)
-"""libvirt calls stat() first, and finds no hook where that fails (virhook.c, virHookCheck)."""
+"""libvirt calls stat() first. If that fails, it finds no hook (virhook.c, virHookCheck)."""
 _Need = tuple[str, str, str, tuple[str, ...]]
-"""Domain, context of what it is done to, class, permissions."""
+"""Domain, target's context, class, permissions."""
 _PERMISSIVE = 1
-"""SELINUX_AVD_FLAGS_PERMISSIVE: what this one domain is denied is only logged."""
+"""SELINUX_AVD_FLAGS_PERMISSIVE: what this one domain may not do is only logged."""
 
 
 class Lack(NamedTuple):
-    """What one domain may not do."""
+    """Permissions that one domain does not have."""
 
     domain: str
     target: str
     kind: str
     permissions: tuple[str, ...]
     enforced: bool
-    """It is refused, not only logged."""
+    """Whether the access is refused, not only logged."""
 
     def __str__(self) -> str:
         """``virtqemud_t lacks execute, open for virt_hook_t (file)``."""
@@ -48,40 +49,40 @@ class Lack(NamedTuple):
 
     @property
     def rule(self) -> str:
-        """What allows it, in CIL."""
+        """The CIL rule that allows it."""
         return f"(allow {_type(self.domain)} {_type(self.target)} ({self.kind} ({' '.join(self.permissions)})))"
 
 
 class Answer(NamedTuple):
-    """About one daemon."""
+    """The answer for one daemon."""
 
     daemon: str
     enforced: bool
-    """SELinux as a whole is not permissive."""
+    """Whether SELinux as a whole is enforcing."""
     domain: str = ""
-    """The type that it runs as, or would."""
+    """The type that the daemon runs as, or would run as."""
     to_run: tuple[Lack, ...] = ()
-    """What keeps it from running the hook."""
+    """What keeps the daemon from running the hook."""
     to_work: tuple[Lack, ...] = ()
     """What keeps the hook from writing to /sys."""
     unknown: str = ""
-    """Why nobody can say."""
+    """Why the kernel could not say; "" when it could."""
 
     @property
     def keeps_from_running(self) -> bool:
-        """Now, and not only in the log."""
+        """Whether the daemon cannot run the hook: what it lacks is refused, not only logged."""
         return any(lack.enforced for lack in self.to_run)
 
 
 def has_boolean(machine: Machine, name: str) -> bool:
-    """Whether the policy has it, on or off."""
+    """Whether the policy has this boolean, on or off."""
     return os.path.exists(f"{_folder(machine)}/booleans/{name}")
 
 
 def about(machine: Machine, hook: str) -> tuple[Answer, ...]:
-    """Of each daemon that runs; where none does, of each that is installed, in the domain that init would start it in.
+    """The answer for each daemon that runs. When none runs: for each that is installed, as init would start it.
 
-    Where the hook is not there yet, of the label that it would be given. Nothing where there is no SELinux.
+    When the hook is not there yet, the label that it would get is used. Empty without SELinux.
     """
     try:
         enforced = _read(f"{_folder(machine)}/enforce") == "1"
@@ -108,7 +109,7 @@ def _about(machine: Machine, enforced: bool, daemon: str, pid: int, hook: str) -
 
 
 def _needs(machine: Machine, domain: str, hook: str) -> tuple[list[_Need], list[_Need]]:
-    """To run it, and then to do its work: the whole of it, audit and modprobe too, is not asked."""
+    """What the daemon needs to run the hook, and what the hook needs to work: only its write to /sys is asked."""
     label = _label(machine, hook)
     then = _becomes(machine, domain, label)
     run: list[_Need] = [
@@ -120,14 +121,14 @@ def _needs(machine: Machine, domain: str, hook: str) -> tuple[list[_Need], list[
     else:
         run.append((domain, label, "file", _FOUND))
         run.append((domain, then, "process", ("transition",)))
-        run.append((then, label, "file", ("entrypoint", "open", "read")))  # the shell opens it once more
+        run.append((then, label, "file", ("entrypoint", "open", "read")))  # the shell opens the hook once more
     return run, [(then, _label(machine, _KNOB), "file", ("open", "write"))]
 
 
 def _lacks(
     machine: Machine, enforced: bool, source: str, target: str, kind: str, permissions: tuple[str, ...]
 ) -> Lack | None:
-    """``access``: "SOURCE TARGET CLASS REQUESTED", then "ALLOWED DECIDED AUDITALLOW AUDITDENY SEQNO FLAGS"."""
+    """Ask ``access``: "SOURCE TARGET CLASS REQUESTED" gets "ALLOWED DECIDED AUDITALLOW AUDITDENY SEQNO FLAGS"."""
     perms = f"{_folder(machine)}/class/{kind}/perms"
     bits = {name: 1 << int(_read(f"{perms}/{name}")) - 1 for name in permissions}  # perms/NAME counts from 1
     question = f"{source} {target} {_number(machine, kind)} {sum(bits.values()):x}"
@@ -137,12 +138,12 @@ def _lacks(
 
 
 def _becomes(machine: Machine, domain: str, label: str) -> str:
-    """The domain in which a program of this label runs, when one of that domain starts it."""
+    """The domain in which a program with this label runs, when a process of that domain starts it."""
     return machine.kernel.ask_selinux("create", f"{domain} {label} {_number(machine, 'process')}")
 
 
 def _label(machine: Machine, path: str, kind: str = "file") -> str:
-    """A file's own; of one that is not there yet, what the kernel would give it if this process made it."""
+    """The label of a file. If it is not there yet: the label that it would get if this process made it."""
     with suppress(FileNotFoundError):
         return _word(machine.kernel.label(path))
     *_, folder = _folders(path)
@@ -152,7 +153,7 @@ def _label(machine: Machine, path: str, kind: str = "file") -> str:
 
 
 def _folders(path: str) -> Iterator[str]:
-    """On the way to it: ``/``, ``/etc`` and so on."""
+    """The folders on the way to it: ``/``, ``/etc`` and so on."""
     parts = path.split("/")[:-1]
     return ("/".join(parts[: number + 1]) or "/" for number in range(len(parts)))
 
@@ -162,7 +163,7 @@ def _domain(machine: Machine, pid: int | str) -> str:
 
 
 def _word(context: str) -> str:
-    """The kernel takes a question apart at its blanks."""
+    """The context, if it is one word: the kernel splits a question at its blanks. ValueError if not."""
     if len(context.split()) != 1 or context.count(":") < 2:
         raise ValueError(f"no context: {context!r}")
     return context

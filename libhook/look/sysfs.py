@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reads what /sys and /proc say into a Host. Reads only links and attributes that never sleep, but for overrides.
+"""Reads /sys, and who has vfio's nodes open, into a Host.
 
-Cost grows with the guest's own devices and their groups, never with the host's. ``driver``, ``iommu_group``,
-``physfn`` and ``virtfn*`` are links and ``class`` and ``modalias`` take no lock; ``driver_override`` takes the
-device's (drivers/pci/pci-sysfs.c, driver_override_show) and is read by a child.
+But for one list of all IOMMU groups, the cost in /sys grows with the guest's own devices and their groups. ``driver``,
+``iommu_group``, ``physfn`` and ``virtfn*`` are links, and ``class`` and ``modalias`` take no lock, so reading them
+never sleeps. ``driver_override`` takes the device's lock (drivers/pci/pci-sysfs.c, driver_override_show), so a child
+reads it.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _PATIENCE = 2.0
-"""Seconds for a device's lock to come free while others wait to be given back."""
+"""Seconds to wait for a device's lock while other devices wait to be given back."""
 _UNSET = ("", "(null)")
-"""How an override that is not set reads: older kernels print the null pointer."""
+"""How an unset override reads. Older kernels print the null pointer."""
 
 
 def device_path(machine: Machine, address: PciAddress) -> str:
-    """Where a device is."""
+    """The folder of a device in /sys."""
     return f"{machine.sys}/bus/pci/devices/{address}"
 
 
 def driver(machine: Machine, address: PciAddress) -> str | None:
-    """The driver the device is on now: the only truth about a bind."""
+    """The driver that the device is on now; None when it has none. Only this tells whether a bind worked."""
     return attributes.link(f"{device_path(machine, address)}/driver", FileNotFoundError)
 
 
@@ -44,13 +45,13 @@ def exists(machine: Machine, address: PciAddress) -> bool:
 
 
 def group(machine: Machine, address: PciAddress) -> int | None:
-    """The number of its IOMMU group."""
+    """The number of its IOMMU group; None when it is in none."""
     name = attributes.link(f"{device_path(machine, address)}/iommu_group", FileNotFoundError)
     return int(name) if name is not None and name.isdigit() else None
 
 
 def related(machine: Machine, address: PciAddress) -> tuple[PciAddress | None, tuple[PciAddress, ...]]:
-    """Its PF, if it is a VF; its VFs, if it is a PF that has some enabled."""
+    """The PF of a VF, or None; and the VFs that a PF has enabled."""
     path = device_path(machine, address)
     pf = attributes.link(f"{path}/physfn", FileNotFoundError)
     try:
@@ -68,9 +69,9 @@ def related(machine: Machine, address: PciAddress) -> tuple[PciAddress | None, t
 def overrides(
     machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline, patience: float
 ) -> dict[PciAddress, str | None]:
-    """The driver_override of each, "" when unset, None when it cannot be read.
+    """The driver_override of each device: "" when unset, None when it cannot be read.
 
-    One that is silent for ``patience`` seconds is left out.
+    A device that does not answer is left out (child.read_all, which also explains ``patience``).
     """
     asked = list(addresses)
     texts = child.read_all(
@@ -84,10 +85,9 @@ def overrides(
 
 
 def names_of_locks(machine: Machine, addresses: Iterable[PciAddress]) -> set[str]:
-    """The locks that devices need: their groups', and, shared, their PFs' groups'.
+    """The names of the locks that these devices need: their groups', their VFs', and, shared, their PFs'.
 
-    A PF and its VF are in different groups, and may not go to two guests; two VFs may, and do not wait for each
-    other.
+    A PF and its VF are in different groups, and may not go to two guests. Two VFs may, and do not wait for each other.
     """
     own, shared = set(), set()
     for address in addresses:
@@ -100,13 +100,13 @@ def names_of_locks(machine: Machine, addresses: Iterable[PciAddress]) -> set[str
 
 
 def name_of_lock(machine: Machine, address: PciAddress) -> str:
-    """The same for all devices of one IOMMU group."""
+    """The name of a device's lock. It is the same for all devices of one IOMMU group."""
     number = group(machine, address)
     return f"device-{address}" if number is None else f"group-{number}"
 
 
 def on_vfio(machine: Machine, address: PciAddress) -> bool:
-    """Whether a vfio driver has it, so that it can be handed to a guest."""
+    """Whether a vfio driver has the device, so that it can be handed to a guest."""
     if os.path.isdir(f"{machine.sys}/class/vfio-dev"):
         return os.path.isdir(f"{device_path(machine, address)}/vfio-dev")
     return driver(machine, address) == VFIO_PCI
@@ -120,17 +120,17 @@ def ids(machine: Machine, address: PciAddress) -> str:
 
 
 def is_display(machine: Machine, address: PciAddress) -> bool:
-    """Whether it is a GPU."""
+    """Whether the device is a GPU."""
     return attributes.text(f"{device_path(machine, address)}/class").startswith("0x03")
 
 
 def is_bridge(machine: Machine, address: PciAddress) -> bool:
-    """Whether other functions are below it."""
+    """Whether the device is a bridge, with other functions below it."""
     return attributes.text(f"{device_path(machine, address)}/class").startswith(("0x0604", "0x0607"))
 
 
 def driver_name(machine: Machine, wanted: str) -> str | None:
-    """The name under which the kernel has this driver, which a module's name may not be; None when it has not."""
+    """The name by which the kernel knows a driver; a module's name may differ. None when the driver is not there."""
     for name in (wanted, wanted.replace("_", "-"), wanted.replace("-", "_")):
         if os.path.isdir(f"{machine.sys}/bus/pci/drivers/{name}"):
             return name
@@ -148,9 +148,10 @@ def look(
     siblings: bool = False,
     survey: bool = False,
 ) -> Host:
-    """The whole picture of these devices and their groups; the overrides of the groups' others with ``siblings``.
+    """The Host with these devices and their groups, but without their uses.
 
-    A device that does not answer is an error; in a ``survey`` it is only one of those that hang.
+    With ``siblings``, the overrides of the groups' other devices are read too. A device that does not answer is a
+    DeadlineExpired; in a ``survey`` it only counts as in flight.
     """
     wanted = [address for address in addresses if exists(machine, address)]
     groups = {number: members(machine, number) for address in wanted if (number := group(machine, address)) is not None}
@@ -183,11 +184,11 @@ def glance(
     in_flight: frozenset[PciAddress],
     deadline: Deadline | None = None,
 ) -> Host:
-    """Only these devices, and nothing of their groups: enough once they are handed over.
+    """The Host with these devices alone, and nothing of their groups: enough once they are handed over.
 
-    For what is given back there is a ``deadline``: then their overrides are read as well, and one that cannot be looked
-    at keeps no other. Without one nothing here can sleep. A device that does not answer
-    is in flight: whoever hangs with its lock, the others must not wait for it.
+    With a ``deadline``, for a give-back, their overrides are read as well, and a device that cannot be looked at does
+    not stop the others. Without one nothing here can sleep. A device that does not answer counts as in flight: a
+    process hangs with its lock, and the other devices must not wait for it.
     """
     wanted = [address for address in addresses if exists(machine, address)]
     readable = [address for address in wanted if address not in in_flight]
@@ -239,7 +240,7 @@ def _class(path: str) -> int:
 
 
 def groups_of_host(machine: Machine) -> list[str]:
-    """The numbers of all IOMMU groups; none where the IOMMU is off."""
+    """The numbers of all IOMMU groups; none when the IOMMU is off."""
     return attributes.entries(f"{machine.sys}/kernel/iommu_groups", FileNotFoundError)
 
 
@@ -263,14 +264,14 @@ def vfio_aliases(machine: Machine) -> tuple[tuple[str, str], ...]:
     while start >= 0:
         end = content.find(b"\n", start)
         words = content[start : end if end >= 0 else None].decode("ascii", "replace").split()
-        if len(words) == 3:  # depmod writes no other; a file that was cut off, or another's, names no driver
+        if len(words) == 3:  # depmod writes no other; skip what was cut off or is not depmod's
             found.append((words[1].removeprefix("vfio_pci:"), words[2]))
         start = content.find(b"alias vfio_pci:", end) if end >= 0 else -1
     return tuple(found)
 
 
 def _variant(aliases: tuple[tuple[str, str], ...], modalias: str) -> str:
-    """The module whose pattern matches most exactly, as libvirt chooses (virpci.c: fewest wildcards)."""
+    """The module whose pattern matches best. libvirt chooses the same way (virpci.c: fewest wildcards)."""
     own = modalias.removeprefix("pci:")
     matching = [(pattern.count("*"), module) for pattern, module in aliases if _matches(own, pattern)]
     best = min(matching, default=(0, VFIO_PCI))[1]
@@ -278,7 +279,7 @@ def _variant(aliases: tuple[tuple[str, str], ...], modalias: str) -> str:
 
 
 def _matches(text: str, pattern: str) -> bool:
-    """As fnmatchcase, which imports re; file2alias writes stars, and nothing else that means something there."""
+    """As fnmatchcase, which imports re. file2alias writes stars, and no other character that is special there."""
     if any(character in pattern for character in "?["):
         from fnmatch import fnmatchcase
 

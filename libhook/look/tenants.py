@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which guests have something below a PCI function: what their records hold has a folder in /sys, as the function has.
+"""Finds the guests that have something below a PCI function, by comparing folders in /sys.
 
-A USB device is below its controller, a SCSI device below its adapter, a mediated device below its parent, a function of
-another domain below VMD, and what a vhost-scsi target exports on a disk. All of it goes with the function's driver.
+What a guest's journal entry holds has a folder in /sys, and so has the function. A USB device is below its controller,
+a SCSI device below its adapter, a mediated device below its parent, a function of another PCI domain below VMD. So is a
+disk that a vhost-scsi target exports. All of it is lost when the function loses its driver.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 _ANYTHING = "something"
 _PATIENCE = 2.0
-"""Seconds for what is only shown."""
+"""Seconds for a look whose result is only shown."""
 Holding = tuple[Claim, str, str]
-"""A guest, and kind and address of what it has."""
+"""A guest, and the kind and address of something that it has."""
 
 
 def below(
@@ -41,9 +42,10 @@ def below(
     *,
     must_see: bool = True,
 ) -> dict[PciAddress, tuple[Tenant, ...]]:
-    """Who has what below each of these functions; and what the guest itself is about to get, its ``own``.
+    """Which guests have what below each of these functions. ``own`` adds what this guest itself is about to get.
 
-    The records are read only where something is below one of them that can be held by itself.
+    The journal entries are read only if a function has something below it that a guest may be given by itself. With
+    ``must_see``, DeadlineExpired when LIO does not answer in time.
     """
     tops = {os.path.realpath(sysfs.device_path(machine, address)): address for address in addresses}
     tops = {top: address for top, address in tops.items() if nodes.may_be_shared(top)}
@@ -61,7 +63,7 @@ def below(
 
 
 def _above(folders: Iterable[str], tops: dict[str, PciAddress]) -> Iterator[PciAddress]:
-    """The functions among ``tops`` that one of these folders is below."""
+    """The functions in ``tops`` that have one of these folders below them."""
     for folder in folders:
         while len(folder) > 1:
             folder = os.path.dirname(folder)
@@ -70,7 +72,7 @@ def _above(folders: Iterable[str], tops: dict[str, PciAddress]) -> Iterator[PciA
 
 
 def _held(machine: Machine, state: State) -> Iterator[Holding]:
-    """What the records hold. One that cannot be read may hold anything, if its guest runs."""
+    """What the journal entries hold. An entry that cannot be read may hold anything, if its guest runs."""
     for uuid in state.uuids():
         try:
             held = state.load(uuid)
@@ -87,16 +89,16 @@ def _of(claim: Claim, devices: Iterable[HostDevice | HeldDevice]) -> Iterator[Ho
 
 
 def _names_one(holding: Holding) -> bool:
-    """Whether its address, which was read from XML, is no more than a name: it becomes a part of a path."""
+    """Whether the address is only a name. It was read from XML, and becomes part of a path."""
     return not {"/", "\0"} & set(holding[2])
 
 
 def _links(machine: Machine, kind: str, address: str) -> Iterator[str]:
-    """By which the kernel shows where it is."""
+    """The links by which the kernel shows where the device is."""
     match kind:
         case "pci":
             yield f"{machine.sys}/bus/pci/devices/{address}"
-        case "usb":  # by its bus: its number there changes when it is plugged out and in
+        case "usb":  # by its bus, since its number changes when it is plugged out and in
             yield f"{machine.sys}/bus/usb/devices/usb{address.partition('.')[0].lstrip('0')}"
         case "scsi":  # scsi_host0:0:1:2
             yield f"{machine.sys}/class/scsi_host/{address.partition(':')[0].removeprefix('scsi_')}"
@@ -105,7 +107,7 @@ def _links(machine: Machine, kind: str, address: str) -> Iterator[str]:
 
 
 def _disks_of(machine: Machine, targets: Iterable[str], deadline: Deadline, must_see: bool) -> dict[str, list[str]]:
-    """The disks of vhost-scsi targets. By a child: no folder of configfs is listed while one there is being removed."""
+    """The disks of vhost-scsi targets. A child looks: listing configfs waits while a folder there is removed."""
 
     def tell(say: Callable[[bytes], None]) -> None:
         for target in targets:
@@ -123,7 +125,7 @@ def _disks_of(machine: Machine, targets: Iterable[str], deadline: Deadline, must
 
 
 def _exported(machine: Machine, target: str) -> Iterator[str]:
-    """In each tpgt_N/lun/lun_N is a link to a backstore, whose udev_path names a disk."""
+    """The disks of one target. Each tpgt_N/lun/lun_N has a link to a backstore, whose udev_path names a disk."""
     for group in attributes.entries(target):
         for lun in attributes.entries(f"{target}/{group}/lun"):
             for link in attributes.entries(f"{target}/{group}/lun/{lun}"):

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the host itself does with a device: the disks it stands on and the network it is reached by.
+"""Finds what the host itself uses a device for: the disks it stands on, and the network it is reached by.
 
-A disk is in use when it cannot be opened exclusively: EBUSY is the kernel's own word for file systems, swap, LVM, MD
-and ZFS alike, in any mount namespace, and a claimed partition claims its disk (block/bdev.c, bd_prepare_to_claim). One
-that may not be opened at all (EPERM from a device cgroup, EACCES from SELinux or AppArmor) is taken for in use. What
-claims nothing is looked for by itself (look/exports.py). To open a disk so keeps others from it for that moment:
-it is only done by who would hand it over.
-Who uses it is only named from what /proc and /sys show here. An interface that was moved into another network
-namespace does not show below its device, and is not seen; nor is, of an IPv4 default route with several next hops, any
-but the first, which is all that /proc/net/route shows (net/ipv4/fib_trie.c, fib_route_seq_show).
+A disk is in use when it cannot be opened exclusively. EBUSY is the kernel's answer for file systems, swap, LVM, MD and
+ZFS alike, in any mount namespace. A claimed partition claims its disk (block/bdev.c, bd_prepare_to_claim). A disk that
+may not be opened at all (EPERM from a device cgroup, EACCES from SELinux or AppArmor) counts as in use. Users that
+claim nothing are searched for separately (look/exports.py). Opening a disk exclusively keeps others from it for that
+moment, so it is done only with ``must_see``.
+
+The users are named only as far as /proc and /sys show them here. An interface in another network namespace does not
+show below its device, and is not seen. Of an IPv4 default route with several next hops only the first is seen, since
+/proc/net/route shows no other (net/ipv4/fib_trie.c, fib_route_seq_show).
 """
 
 from __future__ import annotations
@@ -35,19 +36,18 @@ if TYPE_CHECKING:
 _DEFAULT_V4 = "00000000"
 _DEFAULT_V6 = "0" * 32
 _AT_ONCE = 32
-"""Devices: each takes a process and two descriptors, and a host may have hundreds of VFs."""
+"""Devices, or disks. Each takes a process and two descriptors, and a host may have hundreds of VFs."""
 _NOBODYS = (0, errno.ENOMEDIUM, errno.ENXIO, errno.ENODEV)
-"""What opening a disk exclusively answers where nobody can stand on it: the last are a reader without a card, and what
-has gone."""
+"""Answers to an exclusive open when nobody uses the disk. Those above 0: no card in the reader, or no disk left."""
 
 
 def of_devices(
     machine: Machine, devices: Iterable[PciDevice], deadline: Deadline, *, must_see: bool = True
 ) -> dict[PciAddress, tuple[Use, ...]]:
-    """Everything that would be torn away with each of them. They are looked at side by side, and /proc but once.
+    """Everything that would be torn away with each device. Devices are looked at side by side, and /proc only once.
 
-    ``must_see``, to hand them over: disks are opened, and it is a LibhookError where a process does not show what it
-    has open. Else what shows is told, and nothing is opened that somebody may want for himself at that moment.
+    ``must_see`` is for a hand-over. Disks are opened, and a process that does not show what it has open is a
+    LibhookError. Without it only what shows is told, and nothing is opened that somebody else may want at that moment.
     """
     devices = tuple(devices)
     below: dict[PciDevice, tuple[Node, ...]] = {}
@@ -91,7 +91,10 @@ def _uses_of(
     exported: Mapping[str, Iterable[str]],
     opened: Iterable[Holder],
 ) -> Iterator[Use]:
-    """What its disks say, those without ``answers`` by what shows, its interfaces, and who has ``opened`` a node."""
+    """The uses of one device: of its disks, of its interfaces, and the processes that have ``opened`` a node.
+
+    ``answers`` has the errno of opening each disk. A disk without an answer is judged by what shows.
+    """
     of_disks: UseKind = "usb" if device.is_usb_controller else "storage"
     for node in found:
         yield from (Use(of_disks, f"{node.path} is {what}") for what in exported.get(node.name, ()))
@@ -104,7 +107,7 @@ def _uses_of(
                 yield Use(of_disks, f"{node.path} is {users}")
         elif node.kind == "net":
             yield from (Use("network", f"{node.name} {what}") for what in _network(machine, node.name))
-    for holder in opened:  # a mediated device's node is no screen: its parent's driver waits for whoever has it open
+    for holder in opened:  # a mediated device's node is no screen: its parent's driver waits until that node is closed
         is_screen = device.is_display and not holder.node.startswith(nodes.VFIO)
         yield Use("display" if is_screen else "open", f"it is open in {holder}")
 
@@ -121,7 +124,7 @@ def _nodes(machine: Machine, device: PciDevice) -> Track[tuple[Node, ...] | int 
 
 
 def _probe(machine: Machine, path: str) -> Track[int]:
-    """What opening the disk exclusively answers: 0 or an errno, EBUSY where somebody has claimed it."""
+    """Open the disk exclusively; return 0 or an errno, EBUSY when somebody has claimed it."""
     try:
         return (yield Step(partial(machine.kernel.open_exclusively, path)))
     except Late:
@@ -129,7 +132,7 @@ def _probe(machine: Machine, path: str) -> Track[int]:
 
 
 def _users(machine: Machine, disk: Node, code: int) -> str:
-    """Who has the disk, as far as it shows."""
+    """What uses the disk, in words, as far as it shows."""
     if users := _shown(machine, disk):
         return f"is {users}"
     if code == errno.EBUSY:
@@ -138,7 +141,7 @@ def _users(machine: Machine, disk: Node, code: int) -> str:
 
 
 def _shown(machine: Machine, disk: Node) -> str:
-    """Mount points, swap, and what is stacked on it or on its partitions."""
+    """The disk's mount points, its use as swap, and what is stacked on it or on its partitions."""
     names = [
         disk.name,
         *(name for name in attributes.entries(disk.folder) if os.path.exists(f"{disk.folder}/{name}/partition")),
@@ -169,7 +172,7 @@ def _users_of(machine: Machine, name: str, depth: int = 0) -> Iterator[str]:
 
 
 def _network(machine: Machine, name: str) -> Iterator[str]:
-    """What an interface is needed for; one that is merely up is not in use."""
+    """What an interface is needed for. An interface that is merely up is not in use."""
     stacked, pending = [], [name]
     while pending:
         here = pending.pop()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Waits until nobody has a device open any more, and says who has: unbinding a device in use is how hosts hang."""
+"""Waits until no process has a device open, and names those that have: unbinding a device in use is how hosts hang."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 _LOOK_AGAIN = 0.1
 """Seconds between two looks."""
 _TO_NAME = 1
-"""Seconds, after the deadline, in which who is in the way is looked for once more to be named."""
+"""Seconds after the deadline for one more look, to name who is in the way."""
 
 
 class Waiting:
-    """For the devices of one hand-over, whose nodes it remembers: once a device hangs, nobody can look."""
+    """Waits for the devices of one hand-over. It remembers their nodes: once a device hangs, nobody can look."""
 
     def __init__(self, machine: Machine, seconds: float, *, heeds_display: bool = True) -> None:
-        """``seconds`` are given to who has it open; to who shows on a GPU only with ``heeds_display``."""
+        """``seconds`` is how long to wait for a device. Without ``heeds_display`` a GPU's own nodes may stay open."""
         self._machine = machine
         self._seconds = seconds
         self._heeds_display = heeds_display
         self._nodes: dict[PciAddress, tuple[Node, ...]] = {}
 
     def until_free(self, device: PciAddress, mark: str, *, must_see: bool) -> Track[str | int]:
-        """Return "" once nobody has it open, or who still has, or the errno of a look that failed.
+        """Return "" once no process has the device open, else who has it; an errno if the look fails.
 
-        ``mark`` says that a look at the device is on its way. LibhookError with ``must_see`` where who has it open
-        cannot be seen.
+        ``mark`` is the path of the lock that says that a look at the device is on its way. With ``must_see``,
+        LibhookError when it cannot be seen who has the device open.
         """
         until = time.monotonic() + self._seconds
         found = yield from nodes.below(self._machine, device, mark)
@@ -53,7 +53,7 @@ class Waiting:
         return ""
 
     def who_is_left(self, device: PciAddress, *, hangs: bool) -> str:
-        """Who is in the way once the deadline has passed. A driver that ``hangs`` may wait for the last close."""
+        """Who is in the way after the deadline. A driver that ``hangs`` may wait for the last close of any node."""
         found = self._nodes.get(device, ())
         wanted = dict(holders.in_the_way(self._machine, device, found).paths)
         if hangs:
