@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# Puts libhook where libvirtd finds it. Every change goes through run, so that --dry-run shows all of them.
+# Puts libhook where libvirtd finds it. With --dry-run every change is only printed: it goes through run, or looks at
+# $dry.
 set -eu
 umask 022
 
-# The distribution's own interpreter, never a version manager's: lxml and the audit bindings belong to it.
+# The distribution's own interpreter, never a version manager's: lxml and the audit bindings are installed for it.
 python=/usr/bin/python3
 selinuxfs=/sys/fs/selinux
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -53,7 +54,7 @@ needs_root() {
     [ "$dry" = yes ] || [ -n "$root" ] || [ "$(id -u)" -eq 0 ] || die "$1 needs root; run it with sudo"
 }
 
-# Takes back what an uninstallation that is refused, or ended in the middle, has begun.
+# Undoes what an uninstallation had begun that was refused or stopped half way. Removes a half-written file.
 undo() {
     [ -z "$half" ] || rm -f -- "$half"
     if [ -n "$silenced" ]; then
@@ -74,7 +75,7 @@ undo() {
 
 # --- files ---
 
-# Makes folder $1, and remembers each that was not there, so that --uninstall leaves none.
+# Makes folder $1, and notes each folder that was not there, so that --uninstall can remove it.
 folder() {
     [ "$1" != / ] && [ ! -d "$root$1" ] || return 0
     case $made in *" $1 "*) return ;; esac
@@ -85,8 +86,8 @@ folder() {
 
 is_ours() { grep -qs '^lib=.*# install.sh sets this' "$1"; }
 
-# Writes what command $3 prints to $1, executable (or with mode $4), whole or not at all. The half-written file stands
-# in $2, never in qemu.d: there libvirtd runs whatever is executable.
+# Writes what command $3 prints to file $1, whole or not at all, executable (or with mode $4). The half-written file is
+# in folder $2, never in qemu.d: there libvirt runs every executable file.
 place() {
     if [ "$dry" = yes ]; then
         say "would write: $root$1"
@@ -100,7 +101,7 @@ place() {
 
 completion_text() { cat "$here/packaging/libhook.bash"; }
 
-# Where bash-completion looks for a command's when it is first completed.
+# Puts the completion where bash-completion looks when the command is first completed.
 install_completion() {
     folder "$completions"
     place "$completions/libhook" "$completions" completion_text 644
@@ -110,7 +111,7 @@ service_text() { sed "s|/usr/local/bin|$prefix/bin|" "$here/packaging/libhook-wa
 
 has_systemd() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 
-# Not started: whether hot-plug is watched is the administrator's choice.
+# Does not start the service: whether hot-plug is watched is the administrator's choice.
 install_service() {
     folder "$units"
     place "$units/libhook-watch.service" "$units" service_text 644
@@ -121,7 +122,7 @@ install_service() {
 
 is_foreign() { { [ -e "$root$1" ] || [ -L "$root$1" ]; } && ! is_ours "$root$1"; }
 
-# Decided before anything is changed: a hook of somebody else's is never overwritten.
+# Chooses the hook's place before anything is changed. Somebody else's hook is never overwritten.
 choose_hook() {
     target=$hooks/qemu other=$hooks/qemu.d/libhook
     ! is_foreign "$target" || target=$other other=''
@@ -133,13 +134,13 @@ install_hook() {
     [ -n "$other" ] ||
         say "another hook stands in $root$hooks/qemu: libhook goes into $root$target, which libvirtd runs after it"
     place "$target" "$hooks" hook_text
-    # The other place is ours from an earlier time, when a hook of somebody else stood here: not twice.
+    # Our hook may be in the other place too, from when somebody else's hook was here. It must not run twice.
     [ -z "$other" ] || ! is_ours "$root$other" || run rm -f -- "$root$other"
 }
 
 # --- the daemon and the host ---
 
-# SIGHUP is enough for libvirtd to see that there is a hook now.
+# SIGHUP is enough: libvirtd then sees the hook.
 tell_libvirtd() {
     told=no
     for daemon in libvirtd virtqemud; do
@@ -152,8 +153,8 @@ tell_libvirtd() {
     [ "$told" = yes ] || say "no libvirtd runs now; it finds the hook when it starts"
 }
 
-# A hook that SELinux does not let libvirt's daemon execute ends every guest that runs, when the daemon next starts. The
-# doctor asks the kernel, for the file in which the hook will first stand.
+# If SELinux does not let libvirt's daemon execute the hook, every guest that runs ends when the daemon next starts. So
+# the doctor's code asks the kernel about the file that the hook is first written to.
 ask_selinux() {
     [ -e "$selinuxfs/enforce" ] && [ -x "$python" ] || return 0
     code='import sys; sys.path.insert(0, sys.argv.pop(1)); from libhook.cli import ask_selinux; ask_selinux()'
@@ -191,7 +192,7 @@ install() {
     [ "$dry" = yes ] || say "to record what others plug in and out, too: systemctl enable --now libhook-watch"
 }
 
-# Runs a command for each of our hooks.
+# Runs a command for each of our hooks, with its file as the last argument.
 for_each_of_ours() {
     for file in "$root$hooks/qemu" "$root$hooks/qemu.d/libhook"; do
         ! is_ours "$file" || "$@" "$file"
@@ -202,7 +203,8 @@ uninstall() {
     needs_root "uninstalling"
     [ ! -d "$root$lib" ] || alone
     reason=$(versions held "$root/run/libhook") || die "$reason"
-    # First nobody begins any more: libvirtd passes over what is not executable, and a shell that has begun can read on.
+    # First make sure that no new call begins: libvirtd passes over a hook that is not executable. A shell that has
+    # begun can read on.
     [ "$dry" = yes ] || silenced=yes
     for_each_of_ours run chmod 644
     if has_systemd && [ -e "$units/libhook-watch.service" ]; then
@@ -264,7 +266,7 @@ while [ $# -gt 0 ]; do
 done
 hooks=/etc/libvirt/hooks
 config=/etc/libhook/config.toml
-# The hook says where the rest is, unless --prefix does.
+# If --prefix does not say where the rest is, the installed hook does.
 installed=$(sed -n 's|^lib=\(/[A-Za-z0-9/._+-]*\)/lib/libhook\(/versions/[^ ]*\)\{0,1\} #.*|\1|p' \
     "$root$hooks/qemu" "$root$hooks/qemu.d/libhook" 2>/dev/null | head -n 1)
 prefix=${prefix:-${installed:-/usr/local}}

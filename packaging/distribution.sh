@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # shellcheck shell=sh
 #
-# Part of install.sh: which distribution this is, and what its packages are called. Debian's names were run;
-# the others are from the distributions' package lists (2026): Fedora has had no structlog since 36, nor has
-# openSUSE Leap 16; libhook logs without it.
+# Part of install.sh: which distribution this is, and what its packages are called. Debian's names were tried. The
+# others are from the distributions' package lists (2026). Fedora has had no structlog since 36, and openSUSE Leap 16
+# has none; libhook logs without it.
 # shellcheck disable=SC2154 # python, dry: install.sh's
 
 os_release=/etc/os-release
@@ -14,8 +14,8 @@ check_python_version() {
         die "$python is $("$python" -V 2>&1), libhook needs 3.11 or later; use a newer release of the distribution"
 }
 
-# Prints the modules that cannot be imported, of those without which something does less ($1) as well.
-# PyPI has another project called audit: look into it.
+# Prints the modules that cannot be imported. $@ names more modules to try, which only some commands need. PyPI has
+# another project called audit, so a member of each module is looked for.
 missing_modules() {
     "$python" -I -c '
 import importlib
@@ -29,7 +29,7 @@ for module, member in (("lxml.etree", "XMLParser"), ("structlog", "get_logger"),
         print(module.partition(".")[0])' "$@"
 }
 
-# Prints the family whose package manager and names we know: by ID first, then by what the ID is like.
+# Prints the family of the distribution, which tells the package manager and the names: by ID first, then by ID_LIKE.
 distribution() {
     [ -r "$os_release" ] || die "cannot read $os_release, so the distribution is unknown; $by_hand"
     # shellcheck source=/dev/null
@@ -44,7 +44,7 @@ distribution() {
     die "the distribution in $os_release is none of Debian, Fedora, Arch, openSUSE and their kin; $by_hand"
 }
 
-# The package of module $2 in family $1; "python" is the interpreter.
+# Prints the package of module $2 in family $1; "python" is the interpreter.
 package() {
     case $1:$2 in
     arch:python) say python ;;
@@ -61,7 +61,7 @@ package() {
     esac
 }
 
-# Its chatter is shown only when it fails.
+# Installs packages. What the package manager prints is shown only when it fails.
 package_manager() {
     family=$1
     shift
@@ -74,7 +74,8 @@ package_manager() {
     [ "$dry" = no ] || cat "$half"
 }
 
-# Together is fastest; but one name that a release does not have must not keep the others away.
+# Installs all packages at once, which is fastest. If that fails, installs each by itself: a name that a release does
+# not have must not keep the others away.
 install_each() {
     family=$1
     shift
@@ -84,7 +85,7 @@ install_each() {
     done
 }
 
-# $@ are modules that only some commands need.
+# Installs the packages that are missing. $@ names modules that only some commands need.
 install_packages() {
     [ ! -x "$python" ] || check_python_version
     if [ -x "$python" ]; then wanted=$(missing_modules "$@"); else wanted="python lxml structlog audit systemd $*"; fi

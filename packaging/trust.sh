@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # shellcheck shell=sh
 #
-# Part of install.sh: what root imports, runs or obeys is root's own, and so is all above it. Whoever may write to a folder
-# may put something else in the place of what is in it; where it is sticky, in the place of what is not there yet.
+# Part of install.sh: what root imports, runs or obeys must be root's own, and so must every folder above it. A user who
+# may write to a folder can replace what is in it. In a sticky folder such a user can still add what is not there yet.
 # shellcheck disable=SC2154 # prefix, lib, completions, units, hooks, config: install.sh's
 
-# Refuses where somebody else could change what is installed, with what to do about all of it.
+# Refuses if anybody but root could change what is installed, and says what to do about all of it.
 trusted() {
     theirs='' open=''
     for place in "$lib/versions" "$lib/lock" "$lib/folders" "$prefix/bin/libhook" "$completions/libhook" \
@@ -16,8 +16,8 @@ trusted() {
     [ -z "$remedy" ] || die "others than root could change what root runs; look at what is there, then: $remedy"
 }
 
-# Notes in $theirs and $open what of a path, and of where its links lead, is another's or open to others. What is meant
-# to be so, a home or /tmp, is not to be mended.
+# Looks at path $1, at all above it, and at where its links lead. Notes in $theirs what is not root's, and in $open what
+# others may write to. Ends the script for a home or /tmp: they are meant to be so, and must not be changed.
 look_at() {
     [ "$1" = / ] || look_at "$(dirname -- "$1")"
     if [ -L "$1" ]; then
@@ -42,7 +42,7 @@ look_at() {
     esac
 }
 
-# The list $2 with $1 in it.
+# Prints the list $2 with $1 in it.
 with() {
     case "$2 " in
     *" $1 "*) say "$2" ;;

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # shellcheck shell=sh
 #
-# Part of install.sh: each version has a folder of its own, PREFIX/lib/libhook/versions/ID, which the hook and the command
-# name, so that one rename of each switches. Whoever runs from a version has it locked (libhook/effects/version.py).
-# The one before stays, and goes at a later installation, when nobody has it.
+# Part of install.sh: each version has a folder of its own, PREFIX/lib/libhook/versions/ID. The hook and the command
+# name that folder, so one rename of each switches. A process that runs from a version has it locked
+# (libhook/effects/version.py). The version before stays. A later installation removes it, if nobody has it locked.
 # shellcheck disable=SC2154 # python, here, root, dry, prefix, lib, hooks: install.sh's
 
-# The launcher with the place of its version in it.
+# Prints the launcher with the folder of its version in it.
 hook_text() { sed "s|^lib=.*|lib=$version # install.sh sets this|" "$here/hooks/qemu"; }
 
 command_text() {
@@ -40,7 +40,7 @@ EOF
 
 versions() { "$python" -I "$here/packaging/versions.py" "$@"; }
 
-# A name for what is in $1, by its content, and by the interpreter, whose bytecode goes with it.
+# Prints a name for what is in $1. It follows from the content, and from the interpreter, whose bytecode goes with it.
 identity() {
     number=$(sed -n 's/^__version__ = "\([0-9a-z.]*\)"$/\1/p' "$1/libhook/__init__.py")
     sum=$(cd -- "$1" && {
@@ -50,14 +50,14 @@ identity() {
     say "${number:-0}-$sum"
 }
 
-# The versions that the hook and the command in place name.
+# Prints the versions that the installed hook and command name.
 named() {
     for file in "$hooks/qemu" "$hooks/qemu.d/libhook" "$prefix/bin/libhook"; do
         sed -n -e 's|^lib=\(/[^ ]*\) # install.sh sets this$|\1|p' -e 's|^lib = "\(.*\)"$|\1|p' "$root$file" 2>/dev/null || true
     done
 }
 
-# Makes in $new what shall stand in $version; all of one time, so that the same bytecode comes out each time.
+# Makes in $new what $version will be. All files get the same time, so that the same bytecode comes out each time.
 stage() {
     run rm -rf -- "$new"
     run mkdir -- "$new" "$new/hooks" # laid out as in a clone, so that the demo finds the launcher
@@ -67,13 +67,13 @@ stage() {
     run find "$new" -type d -exec chmod 755 {} +
     run find "$new" -type f -exec chmod 644 {} + -exec touch -d '2000-01-01 00:00 UTC' {} +
     run chmod 755 "$new/hooks/qemu"
-    # Never open to others, not for a moment: whoever once opened it can keep it locked for ever.
+    # The lock is never open to others, not for a moment: a process that once opened it can keep it locked for ever.
     [ "$dry" = yes ] || (umask 077 && : >"$new/lock" && touch -d '2000-01-01 00:00 UTC' "$new/lock")
     [ -n "$root" ] || run chown -R 0:0 -- "$new"
     run "$python" -I -m compileall -q --invalidation-mode timestamp -s "$new" -p "$version" "$new/libhook"
 }
 
-# Lets no other install.sh in. The lock's file is root's alone, as others could keep it.
+# Lets no other install.sh work at the same time. The lock's file is root's alone, because others could keep it locked.
 alone() {
     [ "$dry" = no ] || return 0
     (umask 077 && : >>"$root$lib/lock")
@@ -81,7 +81,8 @@ alone() {
     versions alone || die "another install.sh is at work; try again when it has ended"
 }
 
-# A version that stands is never changed, since somebody may run from it: one that is not whole has another beside it.
+# Installs this version. A version in place is never changed, since a process may run from it. If it is not whole,
+# another copy goes beside it.
 install_version() {
     folder "$lib/versions"
     alone
@@ -101,7 +102,7 @@ install_version() {
     keep=$(for name in $before; do say "${name##*/}"; done)
     # shellcheck disable=SC2086 # the names of versions
     run versions clean "$root$lib/versions" "${version##*/}" $keep
-    # As the first releases were laid out: who runs from there has no lock, and has had the time until this installation.
+    # The first releases had no version folders. A process that runs from there has no lock, and had time until now.
     if [ -e "$root$lib/libhook" ] && ! say "$before" | grep -qxF -- "$lib"; then
         run rm -rf -- "$root$lib/libhook" "$root$lib/hooks"
     fi
