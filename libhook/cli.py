@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Arguments, output and exit codes: 0 done, 1 refused or failed with the reason on stderr, 2 usage."""
+"""Arguments, output and exit codes.
+
+0: done. 1: refused or failed, with the reason on stderr. 2: wrong usage. 130: Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,17 @@ if TYPE_CHECKING:
     from libhook.story.reading import Parse
 
 REFUSED = 3
-"""Between the launcher and us: any other exit code means that Python or libhook is broken."""
+"""Tells the launcher of a refusal. It takes any other code except 0 as a broken Python or libhook."""
 INHERITED = 9
-"""The descriptor of the lock that the launcher has taken for us."""
+"""The descriptor of the guest's lock, when the launcher took it for us."""
 
 
 _READ_AHEAD = ("prepare", "start", "started", "reconnect")
-"""Operations that need the guest's devices; at ``release`` its record mostly has them."""
+"""Operations that need the guest's devices from the XML. At ``release`` the journal entry mostly has them."""
 
 
 def machine() -> Machine:
-    """The host, or the simulated one in the folder that LIBHOOK_ROOT names."""
+    """Return this host, or the simulated host in the folder that LIBHOOK_ROOT names."""
     from libhook.facts.machine import Machine
 
     root = os.environ.get("LIBHOOK_ROOT", "")
@@ -43,7 +46,7 @@ def machine() -> Machine:
 
 
 def add_packages() -> None:
-    """Make the distribution's packages importable under ``-S``, which saves reading every .pth file (6 ms)."""
+    """Make the distribution's packages importable under ``-S``. That option saves 6 ms of reading .pth files."""
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     for folder in (
         "/usr/lib/python3/dist-packages",
@@ -55,19 +58,20 @@ def add_packages() -> None:
 
 
 def launched() -> NoReturn:
-    """What hooks/qemu calls: the guest's lock, the pid of libvirtd, then the hook's own arguments.
+    """Run the hook for hooks/qemu. The arguments are a lock's path, the pid of the caller, and the hook's own.
 
-    Where nobody waits the lock is that which the launcher has taken, as descriptor 9, and otherwise "". It leaves by
-    _exit: libvirtd waits, and taking Python and lxml apart would take longer than Python's start.
+    The path is that of the guest's lock when libvirtd does not wait; the launcher then holds it as descriptor 9.
+    Otherwise it is "". We leave by _exit because libvirtd waits: tearing Python and lxml down would take longer than
+    Python's start.
     """
     hear_of_children()
     add_packages()
     lock, caller, *arguments = sys.argv[1:]
-    code = 0  # a session daemon runs the same hook as the user, who can neither bind nor audit
+    code = 0  # a user's session daemon runs the same hook, but the user may neither bind devices nor write the trail
     if lock:
         from libhook.effects import child, locks
 
-        os.setsid()  # who signals the group of the launcher's caller does not mean us
+        os.setsid()  # a signal to the process group of the launcher's caller must not end us
         child.close_all_but({INHERITED})
         with locks.inherited(lock, INHERITED):
             _hook(int(caller), arguments, REFUSED, unwaited=True)
@@ -101,10 +105,10 @@ def _read_stdin() -> bytes:
 
 
 def hold_streams() -> None:
-    """Standard streams that are there, and take every text.
+    """Make sure that all three standard streams are open and can print every text.
 
-    Where whoever started us closed one, /dev/null takes its number, before a file of ours does. What a terminal's
-    encoding does not have is escaped: names are chosen by others, and one that cannot be shown hides nothing else.
+    If our caller closed one, /dev/null takes its number before one of our files does. Characters that the encoding
+    lacks are escaped: others choose the names that we print, and a strange name must not stop the output.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
@@ -119,14 +123,17 @@ def hold_streams() -> None:
 
 
 def hear_of_children() -> None:
-    """A caller that ignores SIGCHLD hands that on, and a bash that is /bin/sh too: then no child can be waited for."""
-    from _signal import SIG_DFL, SIGCHLD, signal  # type: ignore[import-not-found]  # built in: signal takes 0.4 ms
+    """Set SIGCHLD to its default, so that we can wait for children.
+
+    A caller that ignores SIGCHLD hands that on to us, also through a bash that is /bin/sh.
+    """
+    from _signal import SIG_DFL, SIGCHLD, signal  # type: ignore[import-not-found]  # the module signal takes 0.4 ms to import
 
     signal(SIGCHLD, SIG_DFL)
 
 
 def ask_selinux() -> None:
-    """What install.sh calls, from the clone, before it puts the hook in place: REFUSED where it must not be there."""
+    """Check SELinux for install.sh before it puts the hook in place. Exits with REFUSED if it must not be there."""
     from libhook.command.doctor import before_install
 
     harmless, lines = before_install(machine(), sys.argv[1])
@@ -136,13 +143,13 @@ def ask_selinux() -> None:
 
 
 def main() -> None:
-    """The ``libhook`` command."""
+    """Run the ``libhook`` command."""
     hold_streams()
     hear_of_children()
     add_packages()
     try:
         from libhook.command import commands
-    except Exception as error:  # noqa: BLE001 - a handler that is broken is a line, too
+    except Exception as error:  # noqa: BLE001 - a broken handler must show as one line, not a traceback
         print(_broken(error), file=sys.stderr)
         sys.exit(1)
 
@@ -173,7 +180,7 @@ def main() -> None:
 
 
 def _broken(error: Exception) -> str:
-    """What is missing; or for a bug, which is most likely one of a handler that somebody works on, where it is."""
+    """Return one line: the missing module, or the file and line of a bug. Most likely a handler in the works has it."""
     if isinstance(error, ImportError) and not (error.name or "").startswith("libhook"):
         remedy = "run install.sh, which installs what is missing; from a clone, use /usr/bin/python3"
         return printable(f"{sys.executable}: {error}: {remedy}")

@@ -8,8 +8,7 @@
 ``take`` (story/taking.py) is the middle of ``serve``. story/giveback.py undoes. story/entries.py says what is
 journalled at each step.
 
-The rule that everything here serves: only ``prepare`` and ``start`` may fail. A guest that runs is never harmed by a
-bug, a broken file or a full disk of ours.
+Only ``prepare`` and ``start`` may fail. A bug of ours, a broken file or a full disk must never harm a guest that runs.
 """
 
 from __future__ import annotations
@@ -41,31 +40,34 @@ _REINSTALL = "reinstall it with install.sh"
 
 
 class Answer(NamedTuple):
-    """What libvirtd gets: an exit code, and on stderr these lines. Nothing ever goes to stdout."""
+    """What libvirtd gets: an exit code, and these lines on stderr. Nothing goes to stdout."""
 
     code: int
     lines: tuple[str, ...] = ()
 
 
 class Call(NamedTuple):
-    """What one call of the hook is given."""
+    """The input of one call of the hook."""
 
     arguments: Sequence[str]
     """NAME OPERATION SUBOPERATION EXTRA."""
     document: Callable[[], bytes]
-    """Reads the domain XML; asked only where it is needed."""
+    """Reads the domain XML. It is called only when the XML is needed."""
     caller: int
-    """pid of the libvirtd."""
+    """The pid of the process that called the launcher: libvirtd, or a script that passes the call on."""
     dry_run: bool = False
-    """By hand: print the plan, change nothing."""
+    """Called by hand: print the plan and change nothing."""
     parse: Parse = reading.parse
-    """Makes of the document the guest; another may have begun with it already."""
+    """Turns the document into a guest. A child process may already be parsing it."""
     unwaited: bool = False
-    """Nobody waits: the guest's lock is ours since before libvirtd had its answer."""
+    """libvirtd has its answer already. The launcher took the guest's lock before it answered, and we hold it."""
 
 
 def run(machine: Machine, call: Call) -> Answer:
-    """Everything that one call does."""
+    """Do everything for one call. Errors become the answer, and only ``prepare`` and ``start`` answer with a failure.
+
+    Calls with a wrong number of arguments are the exception: they answer 2.
+    """
     with Log(machine) as log:
         try:
             happening = event.parse(call.arguments)
@@ -115,7 +117,7 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
         log.add("warning", "passed over", reason=warning)
     for warning in domain.unseen if domain and name == "prepare" else ():
         log.add("warning", "back door", reason=warning)
-    # What was handed over is recorded and given back also where a dry run was asked for meanwhile.
+    # Somebody may turn dry_run on while a guest runs. What was handed over is still recorded and given back.
     under_way = name == "release" or (name != "prepare" and domain is not None and domain.uuid in state.uuids())
     if call.dry_run or (session.config.dry_run and not under_way):
         lines = plan(session, happening, domain).describe() if domain else ()
@@ -125,7 +127,8 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
     if name == "release":
         giveback.release(session, happening, domain)
     elif domain is not None and (domain.uuid in state.uuids() or (domain.devices and not call.unwaited)):
-        # Nobody waits without a record: where that is gone its end is recorded already, and no beginning may follow.
+        # An unwaited call always had a journal entry. If the entry is gone, the guest's end is recorded already, and
+        # no record of its start may follow.
         try:
             serve(session.strict() if happening.operation.may_veto else session, happening, domain)
         except Refused:
@@ -143,11 +146,11 @@ _ENTRY: dict[str, MakeEntry] = {
     "started": entries.started,
     "reconnect": entries.started,
 }
-"""What is journalled at each operation."""
+"""Makes the journal entry for each operation."""
 
 
 def serve(session: Session, happening: Event, domain: Domain) -> None:
-    """One event of a guest that is not at its end: look, plan, journal, apply, record; on failure undo, and refuse."""
+    """Handle one event other than ``release``: look, plan, journal, apply, record. On failure undo, and refuse."""
     operation = happening.operation
     session.prepare()
     if operation.takes:
@@ -171,19 +174,19 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
 
 
 def _record(session: Session, happening: Event, before: Held | None, taken: Taken, *, broken: bool) -> None:
-    """The guest has its devices: send the records, and remember which were sent."""
+    """The guest has its devices: send the audit records, and journal which were sent."""
     if before is None and happening.operation.name == "reconnect":
-        return  # it was started before libhook was installed: how is not known
+        return  # the guest started before libhook was installed, so nobody knows what it started with
     giveback.say_what_is_lost(session, before, taken.plan)
     done = {record.device for record in taken.plan.records} - session.send(taken.plan.records)
-    if not broken:  # whoever mends it shall find it as it is
+    if not broken:  # leave a broken entry as it is for the person who repairs it
         try_to_save(session, entries.with_recorded(taken.held, done, "success"))
 
 
 def _whose(state: State, call: Call, happening: Event) -> Domain:
-    """The guest. Its record says what it gives back, so at ``release`` its devices are mostly not read.
+    """Read the guest from the XML. At ``release`` mostly its UUID alone: its journal entry says what to give back.
 
-    That saves importing lxml, and gives back also where lxml is broken.
+    That saves importing lxml, and it works where lxml is broken.
     """
     document = call.document()
     uuid = prolog.uuid(document) if happening.operation.name == "release" and not call.dry_run else None
@@ -193,7 +196,10 @@ def _whose(state: State, call: Call, happening: Event) -> Domain:
 
 
 def _end_matters(state: State, uuid: str) -> bool:
-    """Whether only the XML of its end says that the guest had a device: no record does, or none of its plugging in."""
+    """Whether ``release`` needs the devices in the XML.
+
+    It does without a readable journal entry, and where a device was plugged in and that is not recorded yet.
+    """
     try:
         held = state.load(uuid)
     except BadInput:
@@ -202,9 +208,9 @@ def _end_matters(state: State, uuid: str) -> bool:
 
 
 def plan(session: Session, happening: Event, domain: Domain) -> Plan:
-    """What the event would do now: the very plan that it would apply."""
+    """Return the plan that the event would apply now."""
     if happening.operation.name == "prepare":
-        from libhook.story.foresight import foresee  # no guest's start waits for it
+        from libhook.story.foresight import foresee  # imported here, so that no start waits for it
 
         return foresee(session, happening, domain)
     return session.plan(happening, domain, session.state.load(domain.uuid))
