@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The journal entry of a guest at each step of its life, made from the one before, the guest's XML and the plan."""
+"""Makes a guest's journal entry at each step of its life, from the previous entry, the guest's XML and the plan."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ NO_PLAN = Plan(())
 
 
 def prepared(session: Session, before: Held | None, domain: Domain, plan: Plan) -> Held:
-    """Before the first write: every device, and what is to be done for the guest, beside what was done ``before``."""
+    """Make the entry for the moment before the first write.
+
+    It has every device of the guest, the actions of the entry ``before``, and the actions of the plan.
+    """
     own = [HeldDevice(device.kind, device.address, extra=device.extra) for device in domain.devices]
     keys = {device.key for device in own}
     actions = (*(before.actions if before else ()), *(action for action in plan.actions if action.is_undone))
@@ -34,15 +37,19 @@ def prepared(session: Session, before: Held | None, domain: Domain, plan: Plan) 
 
 
 def taken_along(keys: Iterable[str]) -> tuple[HeldDevice, ...]:
-    """The devices among these that are none of the guest's: others of an IOMMU group. They are not recorded."""
+    """Return the PCI devices among these keys. They are siblings in an IOMMU group, so they get no audit record.
+
+    The keys must not be those of the guest's own devices.
+    """
     named = (key.partition(" ") for key in keys)
     return tuple(HeldDevice("pci", address, audited=False) for kind, _, address in named if kind == "pci")
 
 
 def starting(session: Session, before: Held | None, domain: Domain, _plan: Plan) -> Held:
-    """Every device is where it must be. What is only known now is added.
+    """Make the entry for ``start``. Every device is where it must be.
 
-    A VF out of a network pool is chosen after ``prepare``, and a USB device named by vendor and product found.
+    Devices that ``prepare`` did not know are added: libvirt chooses a VF from a network pool after ``prepare``, and it
+    then also looks up a USB device that the XML names by vendor and product.
     """
     held = before or prepared(session, None, domain._replace(devices=()), NO_PLAN)
     known = {device.key: device for device in held.devices}
@@ -57,7 +64,7 @@ def starting(session: Session, before: Held | None, domain: Domain, _plan: Plan)
 
 
 def with_newcomer(session: Session, held: Held, device: HostDevice) -> Held:
-    """The entry with a device that ``prepare`` did not know, and with what libvirt has done with it by now."""
+    """Add a device that ``prepare`` did not know, and the action that libvirt has carried out on it by now."""
     daemon = processes.process(session.machine, session.libvirtd)
     action = kinds.noticed(session.work(held.uuid), device, daemon)
     told = device.extra
@@ -69,16 +76,16 @@ def with_newcomer(session: Session, held: Held, device: HostDevice) -> Held:
 
 
 def started(session: Session, before: Held | None, domain: Domain, _plan: Plan) -> Held:
-    """The guest has its devices."""
+    """Make the entry for ``started`` and ``reconnect``: the guest has its devices."""
     held = before or prepared(session, None, domain, NO_PLAN)
     daemon = processes.process(session.machine, session.libvirtd)
     if not daemon.pid and processes.lives(session.machine, held.libvirtd):
-        daemon = held.libvirtd  # whoever passed the call on has not waited either, and is no way to it any more
+        daemon = held.libvirtd  # a script passed the call on and has ended, so it no longer leads to libvirtd
     return held._replace(phase="started", libvirtd=daemon)
 
 
 def let_go(session: Session, held: Held, left: Collection[str] = ()) -> Held:
-    """The entry of a start that is refused. Only what did not come back, ``left``, by key, is still held."""
+    """Make the entry of a refused start. ``left`` has the keys of what did not come back; only that is still held."""
     hanging = session.state.in_flight() if left else frozenset()
     devices = (
         device._replace(wedged=device.pci in hanging) if device.key in left else device for device in held.devices
@@ -88,6 +95,6 @@ def let_go(session: Session, held: Held, left: Collection[str] = ()) -> Held:
 
 
 def with_recorded(held: Held, keys: Collection[str], result: Recorded) -> Held:
-    """The entry with what the trail says of these devices by now."""
+    """Note in the entry what the audit trail says of these devices by now."""
     devices = (device._replace(recorded=result) if device.key in keys else device for device in held.devices)
     return held._replace(devices=tuple(devices))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What ``prepare`` would do, for who only asks: the dry run, ``libhook plan`` and ``attach --dry-run``."""
+"""Plans what ``prepare`` would do, for the dry run, ``libhook plan`` and ``attach --dry-run``."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def foresee(session: Session, event: Event, domain: Domain) -> Plan:
-    """First what the dead have left is given back, then the guest's devices are handed over from there.
+    """Plan the give-back of what dead guests left, then the hand-over of the guest's devices after that.
 
-    Of a guest that runs it is the next start, when its end has given back what it has now.
+    For a guest that runs, plan its next start, as if the guest had ended and its devices were back.
     """
     first: list[Verdict] = []
     situation = session.situation(event, domain, None)
@@ -47,7 +47,7 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
 
 
 def _given_back(situation: Situation, held: Held, plan: Plan) -> Situation:
-    """Where everything will be after this plan for what a guest holds."""
+    """Return the situation as it will be after ``plan`` has given back what ``held`` holds."""
     before = situation.host.devices
     host, uuid = kinds.after(situation.host, plan.actions), held.uuid
     driven = {
@@ -69,7 +69,10 @@ def _given_back(situation: Situation, held: Held, plan: Plan) -> Situation:
 
 
 def _of_running(session: Session, domain: Domain, held: Held | None) -> list[str] | None:
-    """The keys of the devices that the guest has, as libvirt says or else its record; None when it does not run."""
+    """Return the keys of the devices that the guest has; None when it does not run.
+
+    They come from libvirt's status file, else from the journal entry.
+    """
     recorded = [device.key for device in held.devices if device.audited] if held else []
     if document := libvirtd.live(session.machine, domain.name, domain.uuid):
         with suppress(BadInput):
@@ -80,7 +83,7 @@ def _of_running(session: Session, domain: Domain, held: Held | None) -> list[str
 
 
 def _closed(situation: Situation, keys: Collection[str]) -> Situation:
-    """Once its QEMU has ended: whoever has a device open has the whole IOMMU group."""
+    """Return the situation after the guest's QEMU has ended: its devices, and their IOMMU groups, are not open."""
     host = situation.host
     own = {address for address in host.devices if f"pci {address}" in keys}
     groups = [members for members in host.groups.values() if not own.isdisjoint(members)]

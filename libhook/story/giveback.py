@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Gives back what a guest's record holds: at ``release``, for ``libhook recover``, before a start that needs it.
+"""Gives back what a guest's journal entry holds: at ``release``, for ``libhook recover``, and before a start.
 
-One way for all of them, from the record and from what /sys says now; so it may be repeated, and begun by one process
-and ended by another.
+All three use the same code. It compares the entry with what /sys says now. So it may run twice, and one process may
+finish what another began.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _TOLD: dict[Recorded, Recorded] = {
     "success": "unreturned",
     "unreturned": "unreturned",
 }
-"""What is recorded of a device once it is recorded that it did not come back."""
+"""The new state of a device's audit records, after a record said that the device did not come back."""
 
 
 def facts(session: Session, held: Held) -> Facts:
-    """What is known of the guest from outside its record."""
+    """Collect what is known of the guest from outside its journal entry."""
     status = libvirtd.has_status_file(session.machine, held.name, held.uuid)
     open_nodes = holders.of_vfio(session.machine, held.addresses, session.deadline)
     return Facts(
@@ -49,7 +49,10 @@ def facts(session: Session, held: Held) -> Facts:
 
 
 def former(session: Session, domain: Domain) -> list[str]:
-    """Who has an entry that must be settled first, if it is dead: the guest itself, and who holds what it needs."""
+    """Return the UUIDs of guests whose entries must be settled first, if they are dead.
+
+    These are the guest itself, and the guests that hold something that it needs.
+    """
     related = session.related(domain.addresses)
     holders = {claim.uuid for claim in session.state.claims(related).values()}
     near = (address for address in related if not sysfs.is_bridge(session.machine, address))
@@ -58,13 +61,13 @@ def former(session: Session, domain: Domain) -> list[str]:
 
 
 def settle_former(session: Session, domain: Domain) -> None:
-    """Before a start: give back what the dead hold of what the guest needs. Its own earlier life is over."""
+    """Before a start, give back what the guest needs and dead guests hold. The guest's own earlier life is over."""
     for uuid in former(session, domain):
         settle(session, uuid, starting_anew=uuid == domain.uuid)
 
 
 def expect_given_back(session: Session, held: Held | None, domain: Domain) -> None:
-    """Refused, and recorded, where the guest's earlier life still holds something."""
+    """Refuse the start, and record the failure, if the guest's earlier life still holds something."""
     if held is None or not held.actions:
         return
     session.send(audit.failed(domain, (device.key for device in domain.devices), session.config))
@@ -73,7 +76,7 @@ def expect_given_back(session: Session, held: Held | None, domain: Domain) -> No
 
 
 def undo_and_refuse(session: Session, taken: Taken) -> NoReturn:
-    """A start that failed: give back what was taken for it, record the failure, veto."""
+    """The start failed: give back what was taken for it, record the failure, and refuse."""
     held, left = taken.held, dict[str, str]()
     if taken.begun:
         _, left = undo(session.with_grace(), held)
@@ -81,7 +84,7 @@ def undo_and_refuse(session: Session, taken: Taken) -> NoReturn:
 
 
 def settle(session: Session, uuid: str, *, starting_anew: bool = False) -> str | None:
-    """Give back what a dead record holds; what is in the way otherwise, or None."""
+    """Give back what a dead guest's entry holds. Return what stands in the way, or None."""
 
     def alive(held: Held) -> str | None:
         return sign_of_life(held, facts(session, held)._replace(busy=False), starting_anew)
@@ -91,7 +94,7 @@ def settle(session: Session, uuid: str, *, starting_anew: bool = False) -> str |
         return give_back(session.for_record(held) if held else session, uuid, alive)
     except LibhookError as error:
         return error.message
-    except OSError as error:  # of one guest's device; it keeps no other guest's from coming back
+    except OSError as error:  # one device's error must not stop the give-back of the others
         return unanswered(error).message
 
 
@@ -102,11 +105,11 @@ def give_back(
     shutoff: str = "-",
     at_its_end: Sequence[HostDevice] = (),
 ) -> str | None:
-    """Undo, record and forget all of a guest's record; why something is left, or None.
+    """Undo what a guest's entry holds, send the audit records, and remove the entry. Return why something is left.
 
-    ``unless`` says, under the guest's lock, why nothing may be done. ``shutoff`` is libvirt's reason, ``-`` when it is
-    not known; ``at_its_end`` are the devices of the guest's last XML. What cannot be given back now stays in the
-    record, for the next who comes. Being unable to write the journal holds nothing back.
+    ``unless`` is called under the guest's lock; it returns the reason why nothing may be done, or None. ``shutoff`` is
+    libvirt's reason for the guest's end, ``-`` when unknown. ``at_its_end`` has the devices of the guest's last XML.
+    What cannot be given back now stays in the entry for the next try. A journal that cannot be written stops nothing.
     """
     state = session.state
     if uuid not in state.uuids():
@@ -114,7 +117,7 @@ def give_back(
     with session.guest(uuid):
         held = state.load(uuid)
         if held is None:
-            state.forget(uuid)  # of another boot, or gone meanwhile
+            state.forget(uuid)  # the entry is of another boot, or somebody removed it meanwhile
             return None
         if reason := unless(held):
             return reason
@@ -135,9 +138,10 @@ def undo(
     at_its_end: Sequence[HostDevice] = (),
     operation: Operation = OPERATIONS["release"],
 ) -> tuple[Plan, dict[str, str]]:
-    """Give back what an entry holds, under its locks: the plan, and by key why something did not come back.
+    """Give back what an entry holds. The caller holds the locks of the guest and its devices.
 
-    A write of this very process that is late has been waited for enough.
+    Return the plan, and by key why something did not come back. A late write that this process began is not waited
+    for again.
     """
     plan = session.plan_release(held, shutoff, at_its_end, operation)
     session.log_plan(plan)
@@ -151,13 +155,13 @@ def undo(
 
 
 def _is_gone(session: Session, held: Held, key: str) -> bool:
-    """Whether it is a device that is gone from the host, and so cannot be given back."""
+    """Whether the key is that of a PCI device that is gone from the host. It cannot be given back."""
     device = held.device(key)
     return bool(device and device.pci and not sysfs.exists(session.machine, device.pci))
 
 
 def true_records(plan: Plan, held: Held, failed: Collection[str]) -> list[Record]:
-    """A device that did not come back has not been given up successfully; that is said once."""
+    """Return the plan's records, with ``stop`` as failed for a device that did not come back. That is said once."""
     told = {device.key for device in held.devices if device.recorded == "unreturned"}
     return [
         record._replace(success=record.success and not (record.ends and record.device in failed))
@@ -167,9 +171,9 @@ def true_records(plan: Plan, held: Held, failed: Collection[str]) -> list[Record
 
 
 def part_with(session: Session, held: Held, part: Collection[HeldDevice], failed: Mapping[str, str]) -> None:
-    """Write the record without what came back of ``part``, or remove it when its guest is over, then the claims.
+    """Write the entry without what came back of ``part``, or remove the entry if nothing is left. Then remove claims.
 
-    Under the guest's lock and those of the devices.
+    The caller holds the locks of the guest and of the devices.
     """
     state = session.state
     keys = {device.key for device in part}
@@ -195,14 +199,15 @@ def part_with(session: Session, held: Held, part: Collection[HeldDevice], failed
 
 
 def _is_parted(held: Held, keys: Collection[str], key: str) -> bool:
-    """Whether an action goes with these devices. What is on no device goes when the guest does."""
+    """Whether an action leaves the entry with these devices. An action on no device leaves at the guest's end."""
     return key in keys or (held.phase == "releasing" and held.device(key) is None)
 
 
 def records(session: Session) -> tuple[list[tuple[Held, str | None]], list[str]]:
-    """Every guest's record, each with what keeps it from being recovered, None for a dead one.
+    """Read every guest's journal entry.
 
-    And what is wrong with those that are broken: one of them keeps nobody from the others.
+    Return each entry with the reason why it may not be recovered (None for a dead guest), and a line for each broken
+    entry.
     """
     found, broken = [], []
     for uuid in session.state.uuids():
@@ -217,7 +222,7 @@ def records(session: Session) -> tuple[list[tuple[Held, str | None]], list[str]]
 
 
 def release(session: Session, event: Event, domain: Domain | None) -> None:
-    """Give back what the record says; where the XML cannot be read, that of the guest of this name."""
+    """Give back what the guest's entry holds. If the XML cannot be read, find the entry by the guest's name."""
     if domain:
         held, broken = load(session, domain)
         if broken or (held is None and session.state.has_lost(domain.uuid, domain.addresses)):
@@ -230,10 +235,10 @@ def release(session: Session, event: Event, domain: Domain | None) -> None:
 
 
 def load(session: Session, domain: Domain, *, strict: bool = False) -> tuple[Held | None, bool]:
-    """The guest's record, and whether it is broken: a guest that runs, or has run, has its records all the same.
+    """Return the guest's journal entry, and whether it is broken.
 
-    One of a later version is left alone: that version gives back what it holds, and records it. ``strict``: so is one
-    that is broken, by BadInput.
+    A broken entry is logged, because the audit records must be sent all the same; with ``strict`` it raises BadInput.
+    An entry of a later version raises TooNew: that version must give back what it holds, and record that.
     """
     try:
         return session.state.load(domain.uuid), False
@@ -247,13 +252,13 @@ def load(session: Session, domain: Domain, *, strict: bool = False) -> tuple[Hel
 
 
 def _end_without_record(session: Session, event: Event, domain: Domain) -> None:
-    """Somebody removed it, or the guest is older than libhook: nobody knows where its devices were before."""
+    """Record the end of a guest whose entry is broken or was removed: nobody knows where its devices were before."""
     plan = session.plan(event, domain, None)
     session.log_plan(plan)
     say_what_is_lost(session, None, plan)
     session.send(plan.records)
     state, addresses = session.state, domain.addresses
-    with suppress(LibhookError):  # from now on nothing is lost: a second release finds nothing to say
+    with suppress(LibhookError):  # with the claims gone, a second release has nothing to say
         session.prepare()
         with session.devices(addresses):
             for address in addresses:
@@ -261,7 +266,7 @@ def _end_without_record(session: Session, event: Event, domain: Domain) -> None:
 
 
 def say_what_is_lost(session: Session, held: Held | None, plan: Plan) -> None:
-    """The plan's warnings, where there is no entry that could say it later."""
+    """Log the plan's warnings, if there is no entry that could say them later."""
     if held is not None:
         return
     for warning in plan.warnings:

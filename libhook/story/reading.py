@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The guest's XML, parsed by a child while this process imports what it needs to go on: lxml takes as long as all that.
+"""Parses the guest's XML in a child, while this process imports its other modules. lxml takes as long as all of them.
 
-What a child does not say is parsed here instead: a document that is refused, an lxml that is broken, a parser that
-crashes or no process to be had are answered as if there had been no child.
+If the child gives no answer, this process parses the document itself. So the answer is the same when the document is
+refused, lxml is broken, the parser crashes, or no child can be started.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     Parse = Callable[[bytes], Domain]
 
 _PATIENCE = 10.0
-"""Seconds for the child to answer; a document of 16 MiB takes one."""
+"""Seconds for the child to answer. A document of 16 MiB takes one second."""
 
 
 def parse(document: bytes) -> Domain:
-    """Here and now. BadInput as domxml.parse."""
-    from libhook.xml import domxml  # lxml is twice a bare start of Python: only for who has something to do
+    """Parse the document in this process. Raises BadInput as domxml.parse does."""
+    from libhook.xml import domxml  # lxml takes twice a bare start of Python
 
     return domxml.parse(document)
 
 
 def begin(document: bytes) -> Parse:
-    """Let a child begin with it; what comes back is called as ``parse``, with the same document, and waits for it."""
+    """Start a child that parses the document. Call the result like ``parse``, with the same document: it waits."""
 
     def tell(say: Callable[[bytes], None]) -> None:
         from libhook.xml import lean

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Whether a guest's record is dead, so that what it holds may be given back by somebody else. Pure."""
+"""Decides whether a guest's journal entry is dead, so that others may give back what it holds. Pure."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from libhook.light import NamedTuple
 
 
 class Facts(NamedTuple):
-    """What is known of the guest's record from outside it."""
+    """What is known of a guest from outside its journal entry."""
 
     busy: bool
     """Some process holds the guest's lock."""
     libvirtd_lives: bool
-    """The libvirtd that started the guest is still that process; where it is not known which did, any lives."""
+    """The libvirtd that started the guest still runs. If nobody knows which one did: some libvirtd runs."""
     status_known: bool
-    """libvirt's folder of status files is there, so that a missing file means something."""
+    """libvirt's folder of status files exists, so a missing file means something."""
     has_status: bool
-    """libvirt has a status file for the guest: from QEMU's start until just before ``release``."""
+    """libvirt has a status file for the guest. It exists from QEMU's start until just before ``release``."""
     in_use: str
-    """Who has a vfio node of its devices open; "" when nobody."""
+    """Who has a vfio node of the guest's devices open; "" when nobody has."""
 
 
 def sign_of_life(held: Held, facts: Facts, starting_anew: bool = False) -> str | None:
-    """Why the record may not be touched; None when it is dead.
+    """Return why the entry may not be touched; None when it is dead.
 
-    "Preparing" and "releasing" last as long as the process at work. "Prepared" ("starting", "refused") lies between two
-    calls of the hook, when no process holds anything: dead with its libvirtd. "Started" is dead when the guest is gone.
-    ``starting_anew``: libvirtd is preparing this very guest, so an earlier life of it is over.
+    In the phases "preparing" and "releasing" a libhook process is at work; without that process the entry is dead. In
+    "prepared", "starting" and "refused" no process need be at work, since they lie between two calls of the hook: such
+    an entry is dead when its libvirtd is gone. A "started" entry is dead when the guest is gone, or, without libvirt's
+    folder of status files, when its libvirtd is. ``starting_anew`` means that libvirtd is preparing this very guest, so
+    the guest's earlier life is over.
     """
     name = printable(held.name)
     if facts.busy:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What one process has at hand while it works: the machine, its state, the log, and how to plan and apply.
+"""What a process needs while it works: the machine, its state, the log, and the ways to plan and apply.
 
-The operations (life.py) and the give-back (giveback.py) both stand on this.
+The hook (run.py), the give-back (giveback.py), hot-plug and the commands all use it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 _GRACE = 10.0
-"""Seconds that an undo has at least, unless ``write_deadline`` is shorter still."""
+"""The least time for an undo, in seconds. ``write_deadline`` is the limit if it is shorter."""
 _LOOK_AGAIN = 0.1
 """Seconds between two looks at who has a device open."""
 _LOOK_FOR_WRITES = 0.01
@@ -43,25 +43,25 @@ _LOOK_FOR_WRITES = 0.01
 
 
 def load_config(machine: Machine, name: str, uuid: str) -> Config:
-    """The guest's settings, from the file or the defaults. LibhookError when they are broken."""
+    """Return the guest's settings from the file, or the defaults if there is none. LibhookError if they are broken."""
     text = read_config(machine)
     return configuration.parse(text, name, uuid) if text else Config()
 
 
 def read_config(machine: Machine) -> str:
-    """The configuration's text, "" where there is none. LibhookError where others than root may write or remove it."""
+    """Return the configuration's text, or "". LibhookError if users other than root may write or remove the file."""
     files.expect_trusted(machine.config.rpartition("/")[0], machine.root)
     path = pasted(machine.config)
     return files.read(machine.config, f"chown root:root {path}; chmod 644 {path}") or ""
 
 
 def state_of(machine: Machine) -> State:
-    """The state in /run/libhook, whose folders may not be there."""
+    """Return the state in /run/libhook. Its folders may not exist."""
     return State(machine, kinds.read)
 
 
 def make_state(machine: Machine) -> State:
-    """The state in /run/libhook, with its folders. LibhookError when they cannot be made, or are not root's own."""
+    """Return the state in /run/libhook, and make its folders. LibhookError if that fails, or root does not own them."""
     state = state_of(machine)
     state.make(lambda: libvirtd.with_host_devices(machine))
     return state
@@ -76,13 +76,13 @@ class Session(NamedTuple):
     config: Config
     deadline: Deadline
     libvirtd: int
-    """The pid of the libvirtd that called, or of whoever did (look/libvirtd.py)."""
+    """The pid of libvirtd as look/libvirtd.py found it, or NOT_KNOWN. For most commands: the pid of the parent."""
     broken: LibhookError | None = None
-    """What is wrong with the settings, where these are only the defaults. Nothing is handed over then."""
+    """What is wrong with the configuration. ``config`` then has the defaults, and nothing is handed over."""
 
     @classmethod
     def open(cls, machine: Machine, log: Log, libvirtd: int, name: str | None = None, uuid: str = "") -> Session:
-        """With the settings of the guest of this name and UUID, or the defaults where no guest is named."""
+        """Open a session with the settings of the guest of this name and UUID. Without a name: with the defaults."""
         settings, broken = Config(), None
         if name is not None:
             try:
@@ -93,29 +93,32 @@ class Session(NamedTuple):
         return cls(machine, state_of(machine), log, settings, Deadline.after(settings.write_deadline), libvirtd, broken)
 
     def strict(self) -> Session:
-        """The same, but LibhookError where the settings are broken."""
+        """Return this session. LibhookError if the settings are broken."""
         if self.broken:
             raise self.broken
         return self
 
     def prepare(self) -> None:
-        """Make the folders of the state, as make_state."""
+        """Make the folders of the state, as make_state does."""
         self.state.make(lambda: libvirtd.with_host_devices(self.machine))
 
     def with_grace(self) -> Session:
-        """The same with time to undo what was begun, when the event's own may have run out."""
+        """Return this session with enough time for an undo, even if the event's time has run out."""
         grace = Deadline.after(min(_GRACE, self.config.write_deadline))
         return self._replace(deadline=max(self.deadline, grace))
 
     def for_record(self, held: Held) -> Session:
-        """The same with the settings of the guest of a record, or the defaults where they are broken."""
+        """Return this session with the settings of the guest of a journal entry, or the defaults if they are broken."""
         settings = Config()
         with suppress(LibhookError):
             settings = load_config(self.machine, held.name, held.uuid)
         return self._replace(config=settings)
 
     def related(self, addresses: Collection[PciAddress]) -> set[PciAddress]:
-        """These devices, the others of their groups, and the PFs and VFs of all of them: whose guests matter."""
+        """Return these devices, the others of their IOMMU groups, and the PFs and VFs of all of them.
+
+        A guest that holds any of these matters.
+        """
         groups = {group for address in addresses if (group := sysfs.group(self.machine, address)) is not None}
         related = {*addresses, *(other for group in groups for other in sysfs.members(self.machine, group))}
         for address in tuple(related):
@@ -124,8 +127,8 @@ class Session(NamedTuple):
         return related
 
     def look(self, addresses: Collection[PciAddress], guest: Domain | None = None) -> Host:
-        """The whole picture of these devices: before they are handed to a ``guest``, or else to be shown."""
-        from libhook.look import uses  # only who hands something over needs it
+        """Look at everything about these devices: before they go to ``guest``, or without a guest to show them."""
+        from libhook.look import uses  # imported here: most events do without it
 
         survey = guest is None
         claims, in_flight = self.state.claims(self.related(addresses)), self.state.in_flight()
@@ -144,8 +147,11 @@ class Session(NamedTuple):
     def tenants(
         self, addresses: Iterable[PciAddress], guest: Domain | None = None
     ) -> dict[PciAddress, tuple[Tenant, ...]]:
-        """Who has something below these devices; a ``guest`` to which they go also what it is to have besides."""
-        from libhook.look import tenants  # likewise
+        """Return who has something below these devices, such as a USB device below its controller.
+
+        If they go to a ``guest``, the guest's other devices count too.
+        """
+        from libhook.look import tenants  # as in ``look``
 
         own = [device for device in guest.devices if not device.pci] if guest else []
         others = (Claim(guest.uuid, guest.name), own) if guest else None
@@ -156,22 +162,22 @@ class Session(NamedTuple):
         return self.state.locked([f"domain-{uuid}"], self.deadline)
 
     def devices(self, addresses: Iterable[PciAddress]) -> AbstractContextManager[None]:
-        """Hold the locks of these devices' groups. The guest's comes first."""
+        """Hold the locks of these devices' IOMMU groups. Take the guest's lock first."""
         return self.state.locked(sysfs.names_of_locks(self.machine, addresses), self.deadline)
 
     def work(self, uuid: str) -> Work:
-        """What a kind of action has at hand."""
+        """Return what a kind of action needs to work."""
         return Work(self.machine, self.state, self.deadline, self.config, uuid)
 
     def plan(self, event: Event, domain: Domain, held: Held | None) -> Plan:
-        """What this event asks for: of what is given back its kinds are asked, of all else the handlers."""
+        """Plan this event. The kinds of action plan the give-back, and the handlers plan all else."""
         undone = kinds.way_back(self.work(held.uuid), held) if held and event.operation.gives_back else ()
         return plan_for(self.situation(event, domain, held), undone)
 
     def plan_in_time(self, event: Event, domain: Domain, held: Held | None) -> Plan:
-        """The same; for a hand-over once no process has a device open any more, or has had time enough to close it.
+        """Plan this event. Before a hand-over, wait until no process has a device open, but ``holder_wait`` at most.
 
-        Nothing is written meanwhile: unbinding a device that is in use is how hosts hang.
+        Nothing is written meanwhile: to unbind a device that is in use can hang the host.
         """
         patience = Deadline.after(self.config.holder_wait)
         while True:
@@ -183,7 +189,7 @@ class Session(NamedTuple):
             time.sleep(_LOOK_AGAIN)
 
     def situation(self, event: Event, domain: Domain, held: Held | None) -> Situation:
-        """What the event's handlers may consider; no more of the host is looked at than they need."""
+        """Return what the event's handlers may consider. Of the host it looks only at what they need."""
         operation = event.operation
         domain = self.with_extra(domain, held, before=operation.takes)
         addresses = domain.addresses
@@ -199,13 +205,14 @@ class Session(NamedTuple):
         return Situation(event, domain, host, held, self.config, trail)
 
     def with_extra(self, guest: Domain, held: Held | None = None, *, before: bool = False) -> Domain:
-        """The guest with what its devices' records shall say besides, where the configuration wants that.
+        """Return the guest with the extra fields of its audit records, if the configuration asks for them.
 
-        From the guest's record, else as the host is now: ``before`` the devices are handed over, or later.
+        A device that has them already keeps them. Else they come from the journal entry, else from the host as it is
+        now. ``before`` says that the devices are not handed over yet.
         """
         if not self.config.audit_extra:
             return guest
-        from libhook.look import extra  # few want it
+        from libhook.look import extra  # few configurations ask for it
 
         known = {device.key: device.extra for device in held.devices} if held else {}
 
@@ -216,7 +223,7 @@ class Session(NamedTuple):
         return guest._replace(devices=tuple(map(complete, guest.devices)))
 
     def trail(self) -> Trail | None:
-        """What is known of the audit trail; not asked where it is not required."""
+        """Return the state of the audit trail. None if the trail is not required, or the kernel gives no answer."""
         return audit.trail(self.machine, self.deadline) if self.config.audit_required else None
 
     def plan_release(
@@ -226,17 +233,17 @@ class Session(NamedTuple):
         at_its_end: Sequence[HostDevice] = (),
         operation: Operation = OPERATIONS["release"],
     ) -> Plan:
-        """What gives back everything of a journal entry.
+        """Plan the give-back of everything in a journal entry.
 
-        The guest's XML is not asked, but for which devices it had ``at_its_end``.
+        ``at_its_end`` has the devices of the guest's last XML; nothing else of that XML is needed.
         """
         event = Event(held.name, operation, shutoff)
         return self.plan(event, Domain(held.name, held.uuid, held.virt, tuple(at_its_end)), held)
 
     def wait_for_writes(self, held: Held) -> None:
-        """Until no write to a record's devices is on its way, as when a hook was killed, or patience ends.
+        """Wait until no write to the entry's devices is on its way, for ``holder_wait`` at most.
 
-        A device that is known to hang is not waited for.
+        A killed hook leaves such writes. A device that is known to hang is not waited for.
         """
         patience = Deadline.after(min(self.config.holder_wait, self.deadline.left / 2))
         moved = {device.pci for device in held.devices if device.pci and held.action(device.key) and not device.wedged}
@@ -244,18 +251,18 @@ class Session(NamedTuple):
             time.sleep(_LOOK_FOR_WRITES)
 
     def log_plan(self, plan: Plan) -> None:
-        """Every line of it, the same that a dry run prints; what a handler did wrong besides as an error."""
+        """Log each line of the plan, as a dry run prints it. Log the faults of handlers as errors, too."""
         for line in plan.describe():
             self.log.add("info", "plan", line=line)
         for fault in plan.faults:
             self.log.add("error", "handler failed", handler=fault.handler, reason=fault.what)
 
     def apply(self, uuid: str, actions: Iterable[Action]) -> list[Outcome]:
-        """Carry out those that are ours, up to the first that fails, and log each."""
+        """Carry out the actions that are ours, stop at the first that fails, and log each."""
         return self._logged(kinds.carry_out(self.work(uuid), [action for action in actions if action.ours]))
 
     def undo(self, uuid: str, actions: Iterable[Action]) -> list[Outcome]:
-        """The same of what gives back: there what fails keeps nothing else."""
+        """Carry out actions that give back, and log each. A failure does not stop the others."""
         return self._logged(kinds.go_back(self.work(uuid), list(actions)))
 
     def _logged(self, outcomes: list[Outcome]) -> list[Outcome]:
@@ -271,5 +278,5 @@ class Session(NamedTuple):
         return outcomes
 
     def send(self, records: Sequence[Record]) -> frozenset[str]:
-        """Send audit records, also when the event's time has run out; the devices whose record was not taken."""
+        """Send audit records, even if the event's time has run out. Return the devices whose record was not taken."""
         return audit.send(self.machine, records, self.log, self.with_grace().deadline)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Look, plan, journal, apply; and the refusal of a start, which leaves everything as it was."""
+"""Looks, plans, journals and applies. Also refuses a start."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _SHOWN = 3
-"""Refusals shown in the one line that the caller of ``virsh start`` sees."""
+"""How many refusals go into the one line that the user of ``virsh start`` sees."""
 
 
 def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> None:
-    """Write the claims, then the entry that they lead to. Where that cannot be done nothing may be handed over."""
+    """Write the claims, then the journal entry. LibhookError if that fails: then nothing may be handed over."""
     try:
         for address in claims:
             session.state.claim(address, held.uuid)
@@ -43,7 +43,7 @@ def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> 
 
 
 def try_to_save(session: Session, held: Held) -> None:
-    """Journal where a full or broken /run may hold nothing back."""
+    """Write the journal entry. If /run is full or broken, log that and go on."""
     try:
         session.state.save(held)
     except OSError as error:
@@ -51,15 +51,15 @@ def try_to_save(session: Session, held: Held) -> None:
 
 
 class Taken(NamedTuple):
-    """How far it came."""
+    """How far ``take`` came."""
 
     held: Held
-    """The guest's entry by now."""
+    """The guest's journal entry by now."""
     plan: Plan
     refusals: Sequence[Refusal] = ()
     """Why the guest may not have its devices."""
     begun: bool = False
-    """Something may have been done already, and is to be undone where it is refused."""
+    """Something may have been done already. If the start is refused, that must be undone."""
 
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ if TYPE_CHECKING:
 def take(session: Session, happening: Event, domain: Domain, before: Held | None, entry: MakeEntry) -> Taken:
     """Look, plan, journal, apply. Nothing is undone here.
 
-    Where the plan has a condition, only what provides its state is done; then it is looked, and planned, again: all
-    that is decided later is decided by the same handlers, from what is there by then.
+    If the plan has a condition, only the actions that provide the condition's state are carried out. Then this looks
+    and plans again, so the same handlers decide the rest from what is there by then.
     """
     begun, held = False, before
     while True:
@@ -95,7 +95,7 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
             held = held._replace(phase="prepared")
             try:
                 journal(session, held)
-            except LibhookError as error:  # somebody removed it meanwhile: only this process still knows the way back
+            except LibhookError as error:  # somebody removed the journal: only this process still knows what to undo
                 refusals = of_all(domain, error.message, error.hint)
             if not refusals and libvirtd.caller_is_gone():
                 refusals = gone
@@ -104,7 +104,7 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
 
 
 def why_not(actions: Sequence[Action], outcomes: Iterable[Outcome]) -> list[Refusal]:
-    """The refusals that follow from what failed: of who needs it, or else of what was acted on itself."""
+    """Turn failed actions into refusals: of each action that needs the failed one, else of the failed one itself."""
     refusals = []
     for action, failure, _, _ in outcomes:
         if not failure:
@@ -117,14 +117,14 @@ def why_not(actions: Sequence[Action], outcomes: Iterable[Outcome]) -> list[Refu
 
 
 def of_all(domain: Domain, reason: str, remedy: str) -> list[Refusal]:
-    """A refusal on account of each device."""
+    """Return one refusal for each device."""
     return [Refusal(device.key, reason, remedy) for device in domain.devices]
 
 
 def refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoReturn:
-    """Record the failure of the devices it is about, remember that, and veto."""
+    """Record the failure for the devices that the refusals name, journal that, and refuse the start."""
     keys = {refusal.device for refusal in refusals}
-    if keys - {device.key for device in held.devices}:  # something that is no device: then none is handed over
+    if keys - {device.key for device in held.devices}:  # a refusal of no device: then all devices failed
         keys |= {device.key for device in held.devices}
     keys -= session.send(audit.failed(held, keys, session.config))
     untold = {device.key for device in held.devices if device.recorded == "nothing"}
@@ -134,14 +134,14 @@ def refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoRetur
         if not held.holds(address):
             session.state.disclaim(address, held.uuid)
     if not held.actions and libvirtd.caller_is_gone():
-        session.state.forget(held.uuid)  # release may have been there before the entry, and comes but once
+        session.state.forget(held.uuid)  # release may have come before the entry was there, and it comes only once
     raise Refused(shown(refusals))
 
 
 def record_failure(session: Session, domain: Domain) -> None:
-    """The start fails before anything could be remembered of it, so ``release`` will find nothing to record."""
+    """Record a start that failed before anything was journalled. ``release`` would find nothing to record."""
     held = None
-    with suppress(LibhookError):  # one that is broken tells release nothing either
+    with suppress(LibhookError):  # release cannot use a broken entry either
         held = session.state.load(domain.uuid)
     if held is None:
         domain = session.with_extra(domain, before=True)
@@ -149,7 +149,7 @@ def record_failure(session: Session, domain: Domain) -> None:
 
 
 def shown(refusals: Sequence[Refusal]) -> str:
-    """The first of them as one line."""
+    """Return the first refusals as one line."""
     lines = "; ".join(dict.fromkeys(refusal.line for refusal in refusals[:_SHOWN]))
     rest = len(refusals) - _SHOWN
     return f"{lines}; and {rest} more" if rest > 0 else lines

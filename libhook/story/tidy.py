@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Removes what killed processes left in /run/libhook that holds no device: half-written files, claims, locks, marks.
+"""Removes files without use that killed processes left in /run/libhook: half-written files, claims, locks, marks.
 
-None of it is in anybody's way; but a folder in which nothing is left says that nothing is held.
+They harm nobody. But an empty folder shows that nothing is held.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NOW = Deadline(0.0)
 
 
 def tidy(state: State) -> None:
-    """Each file under the lock of whoever writes it; where somebody is at work, it is his to tidy."""
+    """Remove each such file under the lock of its writers. If another process holds the lock, the file stays."""
     for name in state.names("domains"):
         uuid = name.removesuffix(".new").removesuffix(".json")
         with suppress(DeadlineExpired, BadInput), state.locked([f"domain-{uuid}"], _NOW):
@@ -30,7 +30,7 @@ def tidy(state: State) -> None:
                 state.remove("unwaited", name)
     for folder in ("claims", "homes", "in-flight"):
         for name in state.names(folder):
-            with suppress(DeadlineExpired, BadInput, OSError):  # one that cannot be looked at stays
+            with suppress(DeadlineExpired, BadInput, OSError):  # a file that cannot be looked at stays
                 address = PciAddress.parse(name.removesuffix(".new"))
                 with state.locked(sysfs.names_of_locks(state.machine, [address]), _NOW):
                     if name.endswith(".new"):
@@ -44,6 +44,6 @@ def tidy(state: State) -> None:
             case ["asking", pid, start]:
                 with suppress(ValueError):
                     if not processes.works(state, Process(int(pid), int(start))):
-                        state.remove("in-flight", name)  # the child that had it was killed
+                        state.remove("in-flight", name)  # the child that held this mark was killed
     state.forget_lost(libvirtd.with_host_devices(state.machine))
     state.remove_unused_locks()
