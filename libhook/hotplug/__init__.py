@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Devices that come to a guest that runs, and go. Not the hook's: it never imports this, and may not ask libvirt.
+"""Plugs devices into and out of a guest that runs. The hook never imports this, because it may not call libvirt.
 
-parts          what is asked of a guest's record while it runs
-handover       each moment of a device's way there and back, journalled and recorded once
-halfplugged    what nobody sees to any more
-request        what ``libhook attach`` and ``detach`` are asked for, and what would come of it
+parts          questions about the journal entry of a guest that runs
+handover       each step of a device's way to the guest and back, journalled and recorded once
+halfplugged    ends what a killed process began
+request        what ``libhook attach`` and ``detach`` are asked to do, and what they would do
 plug           ``libhook attach``
 unplug         ``libhook detach``
 watch          ``libhook watch``
+watching       the connection to libvirtd for ``watch``
+hypervisor     libvirt's API for ``attach`` and ``detach``
+interrupts     Ctrl-C and SIGTERM for ``attach`` and ``detach``
+notify         messages to systemd for ``watch``
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What was begun with a device of a guest that runs, and not ended: whoever plugged was killed, or a driver hung.
+"""Ends a plugging that was begun and not ended, because its process was killed or a driver hung.
 
-QEMU has the device open, or has it not: that says how it ended.
+Whether QEMU has the device open shows how it went.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ _SHARED = "the guest has another device of its IOMMU group; its end will show wh
 
 
 def make_way(session: Session, wanted: Domain) -> None:
-    """Settle what is in the way of giving the guest these devices: what the dead have, and what it has by halves."""
+    """Settle what keeps these devices from the guest: what dead guests hold, and what is half plugged in this one."""
     session.prepare()
     for uuid in former(session, wanted):
         if uuid != wanted.uuid:
@@ -30,7 +30,7 @@ def make_way(session: Session, wanted: Domain) -> None:
 
 
 def settle_abandoned(session: Session, held: Held) -> str | None:
-    """End what was begun. Why something is left, or None."""
+    """End what was begun. Return why something is left, or None."""
     guest = Domain(held.name, held.uuid, held.virt, ())
     reasons = []
     for device in abandoned(session, held):
@@ -48,7 +48,7 @@ def settle_abandoned(session: Session, held: Held) -> str | None:
 
 
 def foretell(session: Session, held: Held) -> list[str]:
-    """What ``settle_abandoned`` would do."""
+    """Say what ``settle_abandoned`` would do, line by line."""
     lines = []
     for device in abandoned(session, held):
         match _fate(session, held, device):
@@ -64,7 +64,7 @@ def foretell(session: Session, held: Held) -> list[str]:
 
 
 def _fate(session: Session, held: Held, device: HeldDevice) -> Literal["given", "not given", "removed", "not known"]:
-    """What became of it. A device that did not come back is the guest's no more."""
+    """Decide what became of the device. One that failed to come back no longer belongs to the guest."""
     if device.recorded in ("nothing", "success") and holders.of_vfio(
         session.machine, addresses([device]), session.deadline
     ):

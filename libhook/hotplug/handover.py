@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Each moment of a device's way to a guest that runs, and back: what ``attach``, ``detach`` and ``watch`` share.
+"""Each step of a device's way to a guest that runs, and back. ``attach``, ``detach`` and ``watch`` share it.
 
-libvirt calls no hook at hot-plug. Whoever works here asks libvirt only while he holds none of our locks: it may be
-ending the guest at that moment, and its ``release`` waits for them. So the guest's record is read anew after each such
-call, and says who has seen what: a device's success or end is recorded by whoever comes first, once.
+libvirt calls no hook at hot-plug. Never call libvirt while you hold one of our locks: libvirt may be ending the guest,
+and its ``release`` waits for our locks. So the guest's journal entry is read again after each call to libvirt. It says
+what is recorded already. The first process to see a device's success or end records it, once.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
 
 def take(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process) -> None:
-    """Hand devices over, so that libvirt can give them to the guest; Refused when nothing was changed, and recorded so.
+    """Hand devices over, so that libvirt can give them to the guest.
 
-    ``worker`` is the process that sees to the rest, up to ``given`` or ``not_given``.
+    Raises Refused after a failure was recorded. What was changed by then has been undone as far as possible.
+    ``worker`` is the process that will call ``given`` or ``not_given``.
     """
     wanted = guest._replace(devices=tuple(devices))
     session.prepare()
@@ -58,8 +59,9 @@ def take(session: Session, guest: Domain, devices: Sequence[HostDevice], worker:
 
 
 class _EntryWithPart:
-    """Makes the entry that is journalled before the first write: with the devices, and what of their groups is taken
-    along.
+    """Makes the journal entry before the first write.
+
+    It adds the devices, and those of their IOMMU groups that are taken along.
     """
 
     def __init__(self, held: Held, devices: Sequence[HostDevice], worker: Process) -> None:
@@ -72,7 +74,10 @@ class _EntryWithPart:
         self.keys = {device.key for device in self._own}
 
     def __call__(self, _session: Session, held: Held | None, _domain: Domain, plan: Plan) -> Held:
-        """One that was taken along for another device of the guest keeps the way it came."""
+        """Return the entry with the new devices and actions.
+
+        A device that was taken along earlier keeps its old action, since the plan has no new one for it.
+        """
         held = held or self._held
         new = {action.key: action for action in plan.actions if action.is_undone}
         along = taken_along(new.keys() - self.keys)
@@ -85,7 +90,7 @@ class _EntryWithPart:
 
 
 def objections(session: Session, held: Held, devices: Iterable[HostDevice]) -> list[Refusal]:
-    """What speaks against it in the guest's own record."""
+    """Return the reasons in the guest's own journal entry not to plug these devices in."""
     if is_over(held):
         return [Refusal(one.key, "the guest is being started or ended", "try again when it runs") for one in devices]
     own = {device.key: device for device in held.devices if device.audited and not _is_void(session, device)}
@@ -100,7 +105,7 @@ def objections(session: Session, held: Held, devices: Iterable[HostDevice]) -> l
 
 
 def _is_void(session: Session, device: HeldDevice) -> bool:
-    """Whether nobody knows that the guest has it and nothing is to be given back: who plugged it in was killed."""
+    """Whether the entry's device may be ignored: its ``attach`` was killed, and there is nothing to give back."""
     return not device.pci and device.recorded == "nothing" and is_left(session, device)
 
 
@@ -111,9 +116,10 @@ def given(
     worker: Process | None = None,
     taken: Collection[str] = (),
 ) -> tuple[Record, ...]:
-    """The guest has these devices now: record it, unless somebody has.
+    """The guest has these devices now: record that, unless it is recorded already. Return the audit records.
 
-    ``taken``: the keys of those that ``worker`` took for it; such a one whose end is recorded by now begins no more.
+    ``taken`` has the keys of the devices that ``worker`` handed over. If the entry no longer has such a device, its end
+    is recorded already, and its beginning is not recorded after that.
     """
     session.prepare()
     with record_of(session, guest, devices) as held:
@@ -141,7 +147,7 @@ def given(
 
 
 def _send(session: Session, handler: Handler, operation: Operation, guest: Domain) -> tuple[Record, ...]:
-    """What a handler of the trail says of these devices."""
+    """Send the audit records that a handler makes for these devices, and return them."""
     situation = Situation(Event(guest.name, operation, "-"), guest, NOTHING, None, session.config)
     records = tuple(record for record in handler(situation) if isinstance(record, Record))
     session.send(records)
@@ -153,7 +159,7 @@ def _is_told(device: HeldDevice | None) -> bool:
 
 
 def journal_or_log(session: Session, held: Held, devices: Iterable[HostDevice]) -> None:
-    """The guest runs: being unable to write is said, and harms nothing."""
+    """Journal. The guest runs, so a failure to write is only logged."""
     try:
         journal(session, held, addresses(devices))
     except LibhookError as error:
@@ -163,16 +169,16 @@ def journal_or_log(session: Session, held: Held, devices: Iterable[HostDevice]) 
 def not_given(
     session: Session, guest: Domain, devices: Sequence[HostDevice], seen: HeldDevice | None = None
 ) -> str | None:
-    """libvirt did not give the guest what was taken for it: back, and recorded as failed; why something is left.
+    """libvirt did not give the guest these devices: give them back, and record the failure.
 
-    ``seen``: only if the record still says this of the device.
+    Return why something is left, or None. With ``seen``, do this only if the entry still has exactly this device.
     """
     keys = {device.key for device in devices}
     with record_of(session, guest, devices) as held:
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
         part = tuple(one for one in held.devices if one.key in keys and one.recorded in ("nothing", "failed"))
         if (not part and any(device.resolved for device in devices)) or (seen and seen not in part):
-            return None  # the guest has ended meanwhile, and its release has seen to it
+            return None  # the guest has ended meanwhile, and its release did all this
         told = {device.key for device in part if device.recorded == "failed" or not device.audited}
         session.wait_for_writes(held._replace(devices=part))
         held, leaving, _, failed = _put_back(session, held, part)
@@ -182,7 +188,7 @@ def not_given(
 
 
 def ask_back(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process) -> None:
-    """Note that the guest is being asked for these devices, by whom, so that nobody else records a refusal."""
+    """Journal that ``worker`` asks the guest for these devices, so that nobody else records a refusal."""
     session.prepare()
     with record_of(session, guest, devices) as held:
         if has_ended(session, held):
@@ -203,10 +209,11 @@ def removed(
     has_again: bool = False,
     seen: HeldDevice | None = None,
 ) -> str | None:
-    """The guest has these devices no more: give back what libhook took, and record it unless somebody has.
+    """The guest no longer has these devices: give back what libhook took, and record that, unless it is recorded.
 
-    Why something did not come back, or None. ``has_again``: it was plugged in again before that could be seen, so
-    nothing may be given back. ``seen``: only if the record still says this of the device.
+    Return why something did not come back, or None. ``has_again`` means that the device was plugged in again before we
+    saw that it was gone, so nothing may be given back. With ``seen``, do this only if the entry still has exactly this
+    device.
     """
     session.prepare()
     with record_of(session, guest, devices) as held:
@@ -216,10 +223,10 @@ def removed(
         gone = tuple(device for device in devices if device.key not in held.detached)
         keys = {device.key for device in gone}
         part = tuple(device for device in held.devices if device.key in keys and device.audited)
-        # Whose attach has not come to say so: it was there, or it could not have gone.
+        # Nobody has recorded yet that these devices were plugged in. They were, or they could not be gone.
         late = {device.key for device in part if device.recorded == "nothing"}
         _send(session, audit.attach, ATTACH, guest._replace(devices=tuple(one for one in gone if one.key in late)))
-        if has_again:  # and that is not recorded yet
+        if has_again:  # the second attach is not recorded yet
             _send(session, audit.detach, DETACH, guest._replace(devices=gone))
             anew = (
                 device._replace(recorded="nothing", began="attach") if device.key in keys else device
@@ -236,9 +243,9 @@ def removed(
 
 
 def kept(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process | None = None) -> bool:
-    """The guest does not give these devices up: record it, unless who asked for them still lives and will.
+    """The guest keeps these devices: record that, unless the process that asked for them still runs and will do so.
 
-    ``worker`` is who asked, where it is he who says so. False where they are gone by now.
+    ``worker`` is that process when it calls this itself. Return False if the devices are gone by now.
     """
     with record_of(session, guest, devices) as held:
         devices = [device for device in devices if device.key not in held.detached]
@@ -263,9 +270,11 @@ def _is_anothers(session: Session, device: HeldDevice | None, worker: Process | 
 def _put_back(
     session: Session, held: Held, part: Sequence[HeldDevice], gone: Sequence[HostDevice] | None = None
 ) -> tuple[Held, tuple[HeldDevice, ...], Plan, dict[str, str]]:
-    """Give back a part of the record: the record, what of it leaves, the plan, and what did not come back and why.
+    """Give back a part of the journal entry.
 
-    ``gone``: what the guest had and has no more. A device whose group must wait becomes one that is taken along.
+    Return the new entry, the devices that leave it, the plan, and by key why something did not come back. ``gone`` has
+    what the guest had and no longer has. A device that must wait for the rest of its IOMMU group stays in the entry as
+    one that is taken along.
     """
     leaving = leaving_with(session, held, part)
     waiting = {device.key for device in part if device not in leaving}
@@ -285,6 +294,6 @@ def _refuse(session: Session, wanted: Domain, refusals: Sequence[Refusal]) -> No
 
 
 def record_failure(session: Session, wanted: Domain) -> None:
-    """None of the devices could be plugged in."""
+    """Record that none of the devices could be plugged in."""
     wanted = session.with_extra(wanted, before=True)
     session.send(audit.failed(wanted, (device.key for device in wanted.devices), session.config, "attach"))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirt's API, for the commands that plug devices in and out. Never for the hook: it would wait for itself.
+"""Calls libvirt's API for the commands that plug devices in and out. Never use it in the hook: that would deadlock.
 
-Each call is made by a child with a connection of its own: a libvirtd that does not answer costs that child, not us,
-and the library's threads are in nobody's way who forks. Needs python3-libvirt.
+A child makes each call, over a connection of its own. If libvirtd does not answer, only that child hangs. And the
+threads of the library do not disturb a process that forks. Needs python3-libvirt.
 """
 
 import os
@@ -23,42 +23,42 @@ MISSING = LibhookError(
     "the module libvirt is missing", "install python3-libvirt (Arch: libvirt-python, openSUSE: python3-libvirt-python)"
 )
 _KEEPALIVE = (5, 3)
-"""Seconds between two signs of life of libvirtd, and how many may fail to come."""
+"""Seconds between two keepalive messages, and how many libvirtd may leave unanswered."""
 _DETACH_TAKES = 15.0
-"""Seconds beyond the deadline: libvirt itself waits 5 for the guest (10 on ppc64, qemu_hotplug.c:75)."""
+"""Seconds that we wait beyond the deadline. libvirt itself waits 5 for the guest (10 on ppc64, qemu_hotplug.c:75)."""
 
 
 class NoSuchGuest(Refused):
-    """libvirt knows no guest of this name: there never was one, or it has ended."""
+    """libvirt knows no such guest, or the guest has ended."""
 
 
 Gone = Literal["gone", "kept", "silent"]
-"""What a guest made of being asked for a device: gave it up, refused, or did not answer in time."""
+"""How a guest answered when it was asked for a device: it gave it up, refused, or did not answer in time."""
 
 
 class Found(NamedTuple):
-    """A guest as libvirt has it."""
+    """A guest as libvirt describes it."""
 
     uuid: str
     runs: bool
     document: bytes
-    """Its live XML while it runs, otherwise that of its configuration."""
+    """The live XML of a guest that runs, otherwise its configuration."""
 
 
 class Hypervisor:
-    """One libvirtd, by its URI."""
+    """Asks one libvirtd, named by its URI."""
 
     def __init__(self, uri: str = DEFAULT_URI, interrupts: Interrupts | None = None, mark: str | None = None) -> None:
-        """Remember where it is.
+        """Remember the URI.
 
-        ``mark`` is a file that a child has locked while it asks for a device to be plugged (State.mark_of).
+        ``mark`` is a file that a child keeps locked while it asks libvirt to plug a device (State.mark_of).
         """
         self._uri = uri
         self._interrupts = interrupts or Interrupts()
         self._mark = mark
 
     def find(self, name: str, deadline: Deadline) -> Found:
-        """The guest of this name, UUID or number. Refused when libvirt knows none."""
+        """Return the guest of this name, UUID or number. NoSuchGuest if libvirt knows none."""
 
         def ask(connection: "libvirt.virConnect") -> list[str]:
             domain = _lookup(connection, name)
@@ -68,7 +68,7 @@ class Hypervisor:
         return Found(uuid, runs == "1", "\n".join(document).encode("utf-8", "surrogateescape"))
 
     def attach(self, uuid: str, document: bytes, flags: int, deadline: Deadline) -> None:
-        """``virsh attach-device``. Refused with libvirt's reason; DeadlineExpired when nobody knows how it ended."""
+        """Do ``virsh attach-device``. Refused with libvirt's reason; DeadlineExpired if nobody knows how it ended."""
 
         def ask(connection: "libvirt.virConnect") -> list[str]:
             connection.lookupByUUIDString(uuid).attachDeviceFlags(document.decode(), flags)
@@ -77,9 +77,10 @@ class Hypervisor:
         self._ask(ask, deadline, plugs=True)
 
     def detach(self, uuid: str, document: bytes, alias: str, flags: int, deadline: Deadline) -> Gone:
-        """``virsh detach-device``, and then the guest's answer: libvirt itself returns before that, with success.
+        """Do ``virsh detach-device``, then wait for the guest's answer. libvirt itself returns success before that.
 
-        ``alias``: by which libvirt's events name the device. "": there is nothing to wait for, "gone" at once.
+        ``alias`` is the device's name in libvirt's events. With "" there is nothing to wait for, and "gone" comes at
+        once. Errors as ``attach``.
         """
 
         def ask(connection: "libvirt.virConnect") -> list[str]:
@@ -100,7 +101,7 @@ class Hypervisor:
             domain.detachDeviceFlags(document.decode(), flags)
             if not alias:
                 return ["gone"]
-            libvirt.virEventAddTimeout(200, lambda *_: None, None)  # so that the deadline is looked at
+            libvirt.virEventAddTimeout(200, lambda *_: None, None)  # wakes the loop, so that it checks the deadline
             while not answers and deadline.left and connection.isAlive():
                 libvirt.virEventRunDefaultImpl()
             return [answers[0] if answers else "silent"]
@@ -154,7 +155,7 @@ class Hypervisor:
 
 
 def _lookup(connection: "libvirt.virConnect", name: str) -> "libvirt.virDomain":
-    """As virsh does it: a number is an ID first, then a UUID, then a name."""
+    """Find a guest as virsh does: by ID if the name is a number, then by UUID, then by name."""
     import libvirt
 
     ways: list[Callable[[], libvirt.virDomain]] = [

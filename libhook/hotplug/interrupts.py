@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Ctrl-C and SIGTERM while a device is plugged: they end the wait for libvirt, and are kept in mind elsewhere.
+"""Handles Ctrl-C and SIGTERM while a device is plugged. They end the wait for libvirt; elsewhere they are remembered.
 
-Whatever else is done has its deadline, and half of it is worse than all of it or none.
+All other work has its own deadline. To stop it half way is worse than to finish it or never to begin.
 """
 
 import signal
@@ -16,34 +16,37 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """From its ``with`` on; the process ends soon after."""
+    """Catches both signals inside its ``with``. The process ends soon after."""
 
     def __init__(self) -> None:
-        """None has come."""
+        """Start with no signal seen."""
         self._came = False
         self._waiting = False
 
     def __enter__(self) -> Self:
-        """Hear them."""
+        """Catch the signals."""
         self._before = [signal.signal(number, self._hear) for number in _NUMBERS]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave them to whoever had them before."""
+        """Restore the handlers from before."""
         for number, before in zip(_NUMBERS, self._before, strict=True):
             signal.signal(number, before)
 
     def begin(self, *, plugs: bool) -> None:
-        """Something is about to be asked. Refused where one has come, and it has a device plugged in or out."""
+        """Note that a question to libvirt comes next, and forget earlier signals.
+
+        Raises Refused if a signal has come and the question would plug a device in or out (``plugs``).
+        """
         if plugs and self._came:
             raise Refused("interrupted, before libvirt was asked")
         self._came = False
 
     @contextmanager
     def waiting(self, leave: Callable[[], None]) -> Iterator[None]:
-        """Let one end the wait for the answer: DeadlineExpired. One that came since ``begin`` has ``leave`` called."""
+        """Let a signal end the wait for the answer, by DeadlineExpired. If one came since ``begin``, call ``leave``."""
         self._waiting = True
         try:
             if self._came:

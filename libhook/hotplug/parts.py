@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is asked of a guest's record while it runs: what of it nobody sees to, and what leaves together."""
+"""Answers questions about the journal entry of a guest that runs: which devices are abandoned, which leave together."""
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from libhook.story.session import Session
 
 @contextmanager
 def record_of(session: Session, guest: Domain, devices: Iterable[HostDevice]) -> Iterator[Held]:
-    """The guest's record, or the beginning of one, under its lock and those of the devices."""
+    """Give the guest's journal entry, or a new one, under the locks of the guest and of the devices."""
     state = session.state
     with (
         state.locked([f"domain-{guest.uuid}"], session.deadline),
@@ -29,33 +29,39 @@ def record_of(session: Session, guest: Domain, devices: Iterable[HostDevice]) ->
 
 
 def addresses(devices: Iterable[HostDevice | HeldDevice]) -> list[PciAddress]:
-    """Of those that are PCI devices."""
+    """Return the addresses of the PCI devices among these."""
     return [device.pci for device in devices if device.pci]
 
 
 def is_over(held: Held) -> bool:
-    """Whether the record is of a guest that does not run yet, or no more; while ``starting`` QEMU may run already."""
+    """Whether the entry is of a guest that does not run yet, or no longer runs. While ``starting`` QEMU may run."""
     return held.phase not in ("starting", "started")
 
 
 def has_ended(session: Session, held: Held) -> bool:
-    """Whether the guest's ``release`` has seen to everything: its record is gone, and libvirt has none that runs."""
+    """Whether the guest's ``release`` has done everything, or is at it.
+
+    Then the entry says so, or it is gone and libvirt has no status file for the guest.
+    """
     forgotten = held.uuid not in session.state.uuids()
     return is_over(held) or (forgotten and libvirtd.has_status_file(session.machine, held.name, held.uuid) is False)
 
 
 def is_left(session: Session, device: HeldDevice) -> bool:
-    """Whether it was being plugged in or out by somebody who was killed."""
+    """Whether the process that was plugging the device in or out was killed."""
     return device.plugging is not None and not processes.works(session.state, device.plugging)
 
 
 def is_attended(state: State, device: HeldDevice) -> bool:
-    """Whether somebody who lives is plugging it in or out."""
+    """Whether a process is plugging the device in or out now."""
     return device.plugging is not None and processes.works(state, device.plugging)
 
 
 def abandoned(session: Session, held: Held) -> list[HeldDevice]:
-    """The PCI devices of a guest that runs which nobody sees to: whoever did was killed, or they did not come back."""
+    """Return the abandoned PCI devices of a guest that runs.
+
+    The process that plugged them was killed, or they did not come back to the host.
+    """
     return [
         device
         for device in held.devices
@@ -66,10 +72,11 @@ def abandoned(session: Session, held: Held) -> list[HeldDevice]:
 
 
 def leaving_with(session: Session, held: Held, part: Collection[HeldDevice]) -> tuple[HeldDevice, ...]:
-    """What of the record goes back to the host with this part of it.
+    """Return the devices of the entry that go back to the host when ``part`` goes.
 
-    The kernel gives no driver a device of an IOMMU group that QEMU has open (iommu_device_use_default_domain()): it
-    goes with the last one of the group that the guest has, as does what was taken along.
+    While QEMU has an IOMMU group open, the kernel lets no host driver bind a device of the group
+    (iommu_device_use_default_domain()). So the device goes back with the guest's last device of that group. What was
+    taken along goes back then, too.
     """
     lock = partial(sysfs.name_of_lock, session.machine)
     staying = {lock(device.pci) for device in held.devices if device.pci and device.audited and device not in part}

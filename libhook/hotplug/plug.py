@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``libhook attach``: one device's way to a guest that runs, through libvirt."""
+"""``libhook attach``: plugs a device into a guest that runs, through libvirt."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,10 @@ from libhook.xml.domxml import DeviceXml
 
 
 def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request) -> Iterator[str]:
-    """Plug it in; what is to be said, line by line. LibhookError when the guest does not have it."""
+    """Plug the device in. Give the lines to print.
+
+    LibhookError if the guest does not have the device; DeadlineExpired if nobody knows, or it could not be recorded.
+    """
     work = begin(machine, log, hypervisor, request)
     before = domxml.parse(work.found.document)
     name = printable(before.name)
@@ -58,7 +61,7 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
 
 
 def _take(work: Plugging, guest: Domain, worker: Process) -> None:
-    """Hand over what the XML names; what libvirt chooses is known only after."""
+    """Hand over the devices that the XML names. What libvirt itself chooses is known only later."""
     wanted = guest._replace(devices=work.wanted.devices)
     if not wanted.devices:
         return
@@ -67,14 +70,14 @@ def _take(work: Plugging, guest: Domain, worker: Process) -> None:
         make_way(session, wanted)
         handover.take(session, guest, wanted.devices, worker)
     except Refused:
-        raise  # and recorded
+        raise  # the failure is recorded already
     except LibhookError:
         handover.record_failure(work.session(guest), wanted)
         raise
 
 
 def _new(before: Domain, after: Domain, wanted: DeviceXml) -> list[HostDevice]:
-    """What was plugged in, with the address that libvirt found where the XML does not say it."""
+    """Return what was plugged in, with the address that libvirt found if the XML has none."""
     if wanted.devices and all(device.resolved for device in wanted.devices):
         found = {device.key: device for device in after.devices}
         return [found.get(device.key, device) for device in wanted.devices]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What ``attach`` and ``detach`` are asked for, what is known of it, and what would come of it."""
+"""A request to ``attach`` or ``detach``: what was asked, what is known of the guest, and what would be done."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
@@ -27,16 +27,16 @@ UNKNOWN = "when libvirtd answers again, libhook recover sees to it"
 
 
 class Hypervisor(Protocol):
-    """What is asked of libvirt (hotplug/hypervisor.py)."""
+    """What libvirt is asked to do (hotplug/hypervisor.py)."""
 
     def find(self, name: str, deadline: Deadline) -> Found:
-        """The guest of this name."""
+        """Return the guest of this name, UUID or number."""
 
     def attach(self, uuid: str, document: bytes, flags: int, deadline: Deadline) -> None:
-        """Plug it in."""
+        """Plug the device in."""
 
     def detach(self, uuid: str, document: bytes, alias: str, flags: int, deadline: Deadline) -> Gone:
-        """Plug it out, and wait for the guest."""
+        """Plug the device out, and wait for the guest's answer."""
 
 
 class Request(NamedTuple):
@@ -48,14 +48,14 @@ class Request(NamedTuple):
     """The device's XML."""
     live: bool = False
     config: bool = False
-    """Neither: the guest as it is now, as virsh does."""
+    """Without ``live`` and ``config`` it is the guest as it is now, as virsh does."""
     timeout: float = 30.0
-    """Seconds that libvirt, and at detach the guest, have to answer."""
+    """Seconds that libvirt has to answer, and at detach the guest."""
     dry_run: bool = False
 
 
 class Plugging(NamedTuple):
-    """One request, with what is known by now."""
+    """One request, and what is known of its guest and device."""
 
     machine: Machine
     log: Log
@@ -66,32 +66,35 @@ class Plugging(NamedTuple):
 
     @property
     def flags(self) -> int:
-        """Whether it is about the guest that runs, its configuration, or both."""
+        """Whether to change the guest that runs, its configuration, or both: LIVE, CONFIG or their sum."""
         asked = LIVE * self.request.live | CONFIG * self.request.config
         return asked or (LIVE if self.found.runs else CONFIG)
 
     def look(self) -> Domain:
-        """The guest as it is now. NoSuchGuest when it does not run any more."""
+        """Return the guest as it is now. NoSuchGuest if it no longer runs."""
         found = self.hypervisor.find(self.found.uuid, Deadline.after(self.request.timeout))
         if not found.runs:
             raise NoSuchGuest("it does not run any more")
         return domxml.parse(found.document)
 
     def session(self, guest: Domain, *, strict: bool = False) -> Session:
-        """With an event's own time: what libvirt and the guest took is not the kernel's.
+        """Open a session with a new deadline. The time that libvirt and the guest took does not count.
 
-        A broken configuration keeps devices from being handed over, where it is ``strict``, and never from coming back.
+        With ``strict`` a broken configuration raises LibhookError. Use it to hand over, never to give back.
         """
         session = Session.open(self.machine, self.log, libvirtd.find(self.machine), guest.name, guest.uuid)
         return session.strict() if strict else session
 
     def ask(self) -> Deadline:
-        """The time that one question to libvirt has."""
+        """Return the deadline for one question to libvirt."""
         return Deadline.after(self.request.timeout)
 
 
 def begin(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request) -> Plugging:
-    """What is asked for, and the guest as it is. Refused where it is nothing for libhook."""
+    """Read the device and look up the guest.
+
+    Refused if the XML can be no host device, or if ``live`` is asked for and the guest does not run.
+    """
     wanted = domxml.parse_device(request.document)
     if not wanted.devices and wanted.element != "interface":
         if wanted.element == "domain":
@@ -105,19 +108,19 @@ def begin(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request) 
 
 
 def hints_of(wanted: DeviceXml) -> set[str]:
-    """By what libvirt knows the device again that has no address: the MAC, or vendor and product."""
+    """Return how libvirt recognizes a device without an address: by its MAC, or by vendor and product."""
     return {hint for hint in (wanted.mac, *(device.hint for device in wanted.devices)) if hint}
 
 
 def shown_as(devices: Iterable[HostDevice]) -> str:
-    """For whoever asked."""
+    """Return the devices as text for the user."""
     return ", ".join(f"{device.kind} {printable(device.address)}" for device in devices)
 
 
 def show_plan(
     work: Plugging, guest: Domain, operation: Operation, devices: tuple[HostDevice, ...], *, live: bool
 ) -> Iterator[str]:
-    """The dry run: the plan that would be applied."""
+    """Give the lines of the dry run: the plan that would be applied. Refused if the plan refuses."""
     if not work.request.dry_run:
         yield f"dry_run = true in {work.machine.config}: nothing is done but said"
     if not live:
@@ -130,7 +133,7 @@ def show_plan(
 
 
 def foresee(session: Session, guest: Domain, operation: Operation, devices: tuple[HostDevice, ...]) -> Plan:
-    """What plugging these devices in, or out, would do on the host now."""
+    """Plan what it would do on the host now to plug these devices in or out."""
     held = session.state.load(guest.uuid)
     happening, wanted = Event(guest.name, operation, "-"), guest._replace(devices=devices)
     if operation == ATTACH:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``libhook detach``: one device's way back from a guest that runs, which may refuse, or not answer."""
+"""``libhook detach``: gets a device back from a guest that runs. The guest may refuse, or not answer."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,7 +19,7 @@ from libhook.xml.domxml import DeviceXml
 
 
 def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request) -> Iterator[str]:
-    """Plug it out; what is to be said, line by line. LibhookError when the guest keeps it, or it did not come back."""
+    """Plug the device out. Give the lines to print. LibhookError if the guest keeps it, or it did not come back."""
     work = begin(machine, log, hypervisor, request)
     before = domxml.parse(work.found.document)
     name = printable(before.name)
@@ -31,7 +31,7 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
         return
     alias, staying = _disk(meant, work.wanted)
     devices = tuple(device for device in meant if device not in staying)
-    # What was handed over is given back also where a dry run was asked for meanwhile.
+    # Somebody may turn dry_run on while a guest runs. What was handed over is still given back.
     handed_over = before.uuid in state_of(machine).uuids()
     if request.dry_run or (work.session(before).config.dry_run and not handed_over):
         yield from show_plan(work, before, DETACH, devices, live=live)
@@ -55,7 +55,7 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
         handover.kept(work.session(before), before, devices, worker)
         raise
     try:
-        # An event may be lost; the guest's XML is the truth.
+        # An event may get lost, so the guest's XML decides.
         has = () if answer == "gone" else {device.key for device in work.look().devices}
     except NoSuchGuest:
         yield f"{name}: ended meanwhile, and {shown} with it"
@@ -70,9 +70,9 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
 
 
 def _disk(meant: Sequence[HostDevice], wanted: DeviceXml) -> tuple[str, tuple[HostDevice, ...]]:
-    """The alias of what is to go, and the NVMe controllers that stay: the guest has other namespaces of them.
+    """Return the alias of what goes, and the NVMe controllers of which the guest keeps other namespaces.
 
-    Of disks libvirt finds the one with that target, whatever else its XML says (qemuDomainDetachPrepDisk()).
+    libvirt finds a disk by its target alone, whatever else the XML says (qemuDomainDetachPrepDisk()).
     """
     targets = {disk.target for device in wanted.devices for disk in device.disks}
     going = [disk.alias for device in meant for disk in device.disks if disk.target in targets]
@@ -82,7 +82,10 @@ def _disk(meant: Sequence[HostDevice], wanted: DeviceXml) -> tuple[str, tuple[Ho
 
 
 def _detach_disk(work: Plugging, guest: Domain, staying: tuple[HostDevice, ...], alias: str) -> Iterator[str]:
-    """Nothing begins or ends for the controller, so nothing is recorded: unless its other namespaces go meanwhile."""
+    """Detach one disk while the guest keeps its NVMe controller.
+
+    Nothing is recorded, unless the controller's other namespaces go meanwhile.
+    """
     name = printable(guest.name)
     work.hypervisor.detach(guest.uuid, work.request.document, alias, work.flags, work.ask())
     try:
@@ -106,7 +109,10 @@ def _keeps(guest: Domain, staying: Sequence[HostDevice]) -> Iterator[str]:
 
 
 def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
-    """The guest has no such device: another client may have plugged it out, unseen; libvirt leaves it on vfio then."""
+    """The guest has no such device. If another client plugged it out unseen, it is still on vfio: give it back.
+
+    Refused if the journal entry does not say that the guest had it.
+    """
     name, state = printable(guest.name), state_of(work.machine)
     held = state.load(guest.uuid)
     had = {
@@ -127,7 +133,7 @@ def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
 
 
 def _of_guest(guest: Domain, wanted: DeviceXml) -> tuple[HostDevice, ...]:
-    """The guest's devices that the XML means, by address or else as libvirt finds them."""
+    """Return the guest's devices that the XML means: by address, else the one that libvirt would find."""
     keys, hints = {device.key for device in wanted.devices if device.resolved}, hints_of(wanted)
     by_key = tuple(device for device in guest.devices if device.key in keys)
     return by_key or tuple(device for device in guest.devices if device.hint in hints)[:1]

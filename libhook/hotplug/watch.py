@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``libhook watch``: records what other clients plug in and out, and gives back what libhook had bound.
 
-libvirt calls no hook at hot-plug, it only tells who listens. Its events name a device by its alias, and at a removal
-the device is gone from the guest's XML already: so what each guest has is remembered, here and, for the next watch, in
-/run/libhook. What is not seen: an attach that fails (there is no event), and who asked.
+libvirt calls no hook at hot-plug, but it sends events. An event names a device by its alias, and after a removal the
+device is gone from the guest's XML. So the watch remembers what each guest has, in memory and, for the next watch, in
+/run/libhook. It cannot see an attach that fails, since there is no event, nor who asked.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,22 +22,22 @@ from libhook.story.session import Session, make_state, state_of
 from libhook.xml import domxml
 
 Look = Callable[[str], bytes | None]
-"""From a guest's UUID to its live XML; None when it does not run."""
+"""Maps a guest's UUID to its live XML; None if the guest does not run."""
 _Devices = dict[str, HostDevice]
 _NOT_SEEN = "it was gone before anybody could look, or is of a kind that is not known: it is not recorded"
 
 
 class _Seen(NamedTuple):
-    """What a guest was last seen to have."""
+    """The devices that a guest had when it was last seen."""
 
     life: Process
-    """Its QEMU, which outlives a libvirtd: a guest that was started again has another."""
+    """The guest's QEMU. It outlives libvirtd, and each start of the guest has another."""
     devices: _Devices
     """By alias."""
 
 
 class Watcher:
-    """What is known of every guest that runs, and what follows from what happens to it."""
+    """Knows what every guest that runs has, and acts on libvirt's events."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Watcher:
     ) -> None:
         """Begin with what the last watch saw.
 
-        ``alive`` is called after each guest that was seen to; ``show`` is given what is logged, where somebody reads.
+        ``alive`` is called after each guest that ``connected`` has compared. ``show`` gets the lines that are logged.
         """
         self._machine = machine
         self._state = state_of(machine)
@@ -59,7 +59,7 @@ class Watcher:
         self._trouble = ""
 
     def connected(self, running: Mapping[str, bytes]) -> None:
-        """After libvirtd was silent, or a watch ended: what differs from what was seen last has happened meanwhile."""
+        """Compare each guest with what it had before. The differences happened while we were not connected."""
         for uuid in self._seen.keys() - running.keys():
             del self._seen[uuid]
         for uuid in sorted(running):
@@ -71,7 +71,7 @@ class Watcher:
         self._trouble = ""
 
     def lost(self, reason: str) -> None:
-        """There is no connection. Said once, however often it is tried."""
+        """Log that there is no connection. The same reason is logged only once in a row."""
         if reason != self._trouble:
             self._say("warning", "no connection to libvirtd", reason=reason)
         self._trouble = reason
@@ -82,7 +82,7 @@ class Watcher:
             self._show(log.lines())
 
     def happened(self, what: str, uuid: str, alias: str = "") -> None:
-        """One event: a device was ``added`` or ``removed``, or ``kept``; a guest ``began`` or ``ended``."""
+        """Handle one event: a device was ``added``, ``removed`` or ``kept``, or a guest ``began`` or ``ended``."""
         if what == "ended":
             self._seen.pop(uuid, None)
         elif document := self._look(uuid):
@@ -90,7 +90,7 @@ class Watcher:
         self._remember()
 
     def _guarded(self, uuid: str, document: bytes, act: Callable[[Session, Domain], None]) -> None:
-        """One guest's trouble keeps nobody from the others."""
+        """Act on one guest. Its errors are logged, so the watch goes on with the others."""
         with Log(self._machine, operation="watch", uuid=uuid) as log:
             try:
                 guest = domxml.parse(document)
@@ -103,14 +103,14 @@ class Watcher:
                     act(session, guest)
             except LibhookError as error:
                 log.add("error", "not seen to", reason=error.line)
-            except Exception as error:  # noqa: BLE001 - as above; a bug is logged, and the watch goes on
+            except Exception as error:  # noqa: BLE001 - a bug is logged, and the watch goes on
                 log.add("error", "libhook itself failed", reason=f"{type(error).__name__}: {error}")
             self._show(log.lines())
 
     def _compare(self, session: Session, guest: Domain) -> None:
-        """What the guest has now against what it had, by us or, where nobody has watched it yet, by its record."""
+        """Compare what the guest has now with what the watch saw last and what the journal entry says."""
         held = self._state.load(guest.uuid)
-        if held and held.phase == "starting":  # libvirt has not waited for its hook, which may be at work still
+        if held and held.phase == "starting":  # libvirt does not wait for ``started``, so the hook may be at work
             with self._state.locked([f"domain-{guest.uuid}"], session.deadline):
                 held = self._state.load(guest.uuid)
         if held and held.phase != "started":
@@ -118,9 +118,9 @@ class Watcher:
         seen, life, now = self._seen.get(guest.uuid), self._life(guest), _by_alias(guest)
         self._seen[guest.uuid] = _Seen(life, now)
         if seen and seen.life != life:
-            seen = None  # its end and this start are the hook's, and in the record
+            seen = None  # the hook has recorded that life's end and this start
         if seen is None and held is None:
-            return  # it began before anybody looked: what it has, it has
+            return  # it began before anybody looked: take what it has for known
         present = {device.key: device for device in now.values()}
         before = {device.key: device for device in seen.devices.values()} if seen else {}
         has, abandoned = _recorded(session, held)
@@ -137,7 +137,7 @@ class Watcher:
         if what == "began" or before is None or before.life != life:
             self._compare(session, guest)
         if before and before.life != life:
-            return  # what happened in a life that is over is of no device of this one
+            return  # the event is of an earlier life of the guest
         seen = self._seen.setdefault(guest.uuid, _Seen(life, {})).devices
         match what:
             case "added" if device := now.get(alias):
@@ -146,7 +146,7 @@ class Watcher:
             case "added" if alias.startswith("hostdev"):
                 session.log.add("warning", "plugged in, but not seen", alias=alias, reason=_NOT_SEEN)
             case "removed" if device := seen.pop(alias, None):
-                if device.key not in _keys(seen):  # a namespace of an NVMe controller may go alone
+                if device.key not in _keys(seen):  # the guest may keep other namespaces of an NVMe controller
                     again = device.key in _keys(now)
                     self._complain(session, handover.removed(session, guest, [device], has_again=again))
             case "kept" if device := seen.get(alias):
@@ -183,9 +183,9 @@ def _keys(devices: _Devices) -> set[str]:
 
 
 def _recorded(session: Session, held: Held | None) -> tuple[_Devices, _Devices]:
-    """The devices that the guest's record says it has, by key; and those that somebody was killed over plugging in.
+    """Return by key the devices that the entry says the guest has, and those whose plugging in was never ended.
 
-    What somebody is at work on is left to him.
+    Devices that a process is plugging now are left out.
     """
     has: _Devices = {}
     abandoned: _Devices = {}
@@ -201,7 +201,7 @@ def _recorded(session: Session, held: Held | None) -> tuple[_Devices, _Devices]:
 
 
 def _from_json(value: object) -> dict[str, _Seen]:
-    """Field by field; a guest of which anything is not as we write it was never seen."""
+    """Read what the last watch wrote. A guest with any field that is not as we write it is left out."""
     seen: dict[str, _Seen] = {}
     for uuid, fields in value.items() if isinstance(value, dict) else ():
         match fields:

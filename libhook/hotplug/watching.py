@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A read-only connection to libvirtd that lasts, and libvirt's events: for ``watch``."""
+"""Keeps a read-only connection to libvirtd and receives its events, for ``watch``."""
 
 import os
 import signal
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
 
 _KEEPALIVE = (5, 3)
 _PAUSES = (1, 2, 4, 8, 15, 30)
-"""Seconds before each further attempt to connect."""
+"""Seconds to wait before each further attempt to connect. The last one repeats."""
 _LAST_WORDS = 5.0
-"""Seconds that what is still being logged may take at the end: systemd kills who is left then."""
+"""Seconds to wait at the end for children that still write the log. systemd kills those that are left."""
 
 
 class Listener(Protocol):
-    """What is told to whoever watches; ``look`` may be asked meanwhile."""
+    """Gets the events. It may call ``Connection.look`` meanwhile."""
 
     def connected(self, running: dict[str, bytes]) -> None:
-        """A connection stands: the live XML of each guest that runs, by UUID."""
+        """We are connected. ``running`` has the live XML of each guest that runs, by UUID."""
 
     def happened(self, what: str, uuid: str, alias: str) -> None:
-        """libvirt told something."""
+        """libvirt sent an event. ``alias`` is "" for an event of the guest itself."""
 
     def lost(self, reason: str) -> None:
-        """There is no connection; another attempt follows."""
+        """The connection is lost or could not be made. Another attempt follows."""
 
 
 class Connection:
-    """Runs until it is told to stop by SIGTERM or SIGINT."""
+    """The connection. It runs until SIGTERM or SIGINT."""
 
     def __init__(self, uri: str, manager: ServiceManager) -> None:
-        """Connect to nothing yet."""
+        """Remember the URI. ``run`` connects."""
         self._uri = uri
         self._manager = manager
         self._stopping = False
@@ -49,7 +49,7 @@ class Connection:
         self._queue: list[tuple[str, str, str]] = []
 
     def look(self, uuid: str) -> bytes | None:
-        """The live XML of a guest; None when it does not run."""
+        """Return the live XML of a guest; None if it does not run, or libvirtd does not say."""
         import libvirt
 
         with suppress(libvirt.libvirtError):
@@ -60,13 +60,13 @@ class Connection:
         return None
 
     def run(self, listener: Listener) -> None:
-        """Connect, tell what happens, connect again when libvirtd is gone; MISSING without python3-libvirt."""
+        """Connect, pass events on, and connect again when libvirtd is gone. MISSING without python3-libvirt."""
         try:
             import libvirt
         except ImportError:
             raise MISSING from None
 
-        libvirt.registerErrorHandler(lambda *_: None, None)  # it would print each to stderr
+        libvirt.registerErrorHandler(lambda *_: None, None)  # otherwise libvirt prints each error to stderr
         libvirt.virEventRegisterDefaultImpl()
         self._catch_signals()
         attempts = 0
@@ -85,7 +85,7 @@ class Connection:
         child.reap(Deadline.after(_LAST_WORDS))
 
     def alive(self, *_: object) -> None:
-        """For whoever is at work for long: each step has its own deadline, so this is no sign of a hang."""
+        """Give systemd a sign of life during long work. Each step of that work has its own deadline."""
         self._manager.tell("WATCHDOG=1")
 
     def _lost(self, listener: Listener, reason: str) -> None:
@@ -107,7 +107,7 @@ class Connection:
         return connection
 
     def _serve(self, connection: "libvirt.virConnect", listener: Listener) -> None:
-        """Until the connection ends, or we do. Events wait in a queue: libvirt must not be asked from within one."""
+        """Pass events on until the connection ends or we stop. A queue holds them: a callback may not call libvirt."""
         import libvirt
 
         domains = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
@@ -143,7 +143,7 @@ class Connection:
         self._queue.append((what, domain.UUIDString(), alias))
 
     def _catch_signals(self) -> None:
-        """A signal ends the loop's wait at once: libvirt's poll() goes on after EINTR, so it must see a byte."""
+        """Make a signal end the loop's wait at once. libvirt's poll() goes on after EINTR, so a byte must wake it."""
         import libvirt
 
         def stop(_number: int, _frame: FrameType | None) -> None:
