@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The commands of ``libhook``, each a function from the machine and its options to an exit code."""
+"""The commands of ``libhook``. Each is a function that takes the machine and the options, and returns an exit code."""
 
 import argparse
 import os
@@ -39,7 +39,7 @@ Command = Callable[[Machine, argparse.Namespace], int]
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     top = argparse.ArgumentParser(
         prog="libhook",
         description="Hands PCI devices to libvirt's guests, takes them back, and records both truthfully.",
@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def inspect(machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook inspect XML``: the records are those that the guest's configuration asks for."""
+    """``libhook inspect XML``. The guest's configuration decides the form of the audit records shown."""
     domain = _read_domain(options.xml, every_kind=True)
     session = Session.open(machine, Log(machine), os.getppid(), domain.name, domain.uuid)
     if session.broken:
@@ -125,7 +125,7 @@ def inspect(machine: Machine, options: argparse.Namespace) -> int:
 
 
 def show_plan(machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook plan XML``: exit code 1 when the start would be refused, with what ``virsh start`` would say."""
+    """``libhook plan XML``. If the event would be refused, say what ``virsh start`` would say; exit code 1."""
     domain = _read_domain(options.xml)
     session = Session.open(machine, Log(machine), os.getppid(), domain.name, domain.uuid).strict()
     wanted = event.Event(domain.name, event.OPERATIONS[options.event], "-")
@@ -166,7 +166,7 @@ def status(machine: Machine, options: argparse.Namespace) -> int:
 
 
 def recover(machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook recover``: exit code 1 when something could not be given back."""
+    """``libhook recover``. Exit code 1 if something could not be given back, or a journal entry is broken."""
     with Log(machine, operation="recover") as log:
         session = Session.open(machine, log, os.getppid())
         found, broken = giveback.records(session)
@@ -209,7 +209,7 @@ def history(machine: Machine, options: argparse.Namespace) -> int:
 
 
 def doctor(machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook doctor``: exit code 1 where something keeps it from working."""
+    """``libhook doctor``. Exit code 1 if something keeps libhook from working."""
     from libhook.command.doctor import examine
 
     if os.geteuid() != 0 and not machine.root:
@@ -238,7 +238,7 @@ def attach(machine: Machine, options: argparse.Namespace) -> int:
 
 
 def detach(machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook detach DOMAIN DEVICE-XML``: exit code 1 when the guest keeps it, or it did not come back."""
+    """``libhook detach DOMAIN DEVICE-XML``. Exit code 1 if the guest keeps the device, or it did not come back."""
     return _plug(machine, options, unplug.detach)
 
 
@@ -254,7 +254,7 @@ def _plug(machine: Machine, options: argparse.Namespace, work: Callable[..., Ite
 
 
 def watch(machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook watch``: until it is told to stop."""
+    """``libhook watch``. Runs until SIGTERM or Ctrl-C."""
     if os.geteuid() != 0:
         raise LibhookError("the audit trail and the devices are root's", "run it as root")
     state = make_state(machine)
@@ -270,7 +270,7 @@ def watch(machine: Machine, options: argparse.Namespace) -> int:
 
 
 def _read_domain(path: str, *, every_kind: bool = False) -> Domain:
-    """The guest; what was passed over in its XML is said on stderr."""
+    """Read the guest from the XML. Say on stderr what was passed over."""
     domain = domxml.parse(read(path, "a file with a domain's XML"), every_kind=every_kind)
     for warning in domain.warnings:
         print(printable(f"passed over: {warning}"), file=sys.stderr)

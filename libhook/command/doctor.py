@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Why libhook does not work here, if it does not: what it stands on, each with what to do about it."""
+"""``libhook doctor``: checks each thing that libhook needs, and says what to do where one is missing."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -19,7 +19,7 @@ from libhook.story.session import Session, load_config, read_config
 
 _HOOK = "/etc/libvirt/hooks/qemu"
 _UNCONFINED = "virt_hooks_unconfined"
-"""The boolean by which the policy of Fedora and its kin lets hooks run unconfined."""
+"""The SELinux boolean that lets hooks run unconfined, in the policy of Fedora and its relatives."""
 _PATIENCE = 30.0
 """Seconds for the hook to answer."""
 
@@ -27,21 +27,24 @@ Level = Literal["ok", "note", "fail"]
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     level: Level
-    """``fail``: guests with host devices do not start, or start without libhook. ``note``: it may be meant so."""
+    """``fail``: guests with host devices do not start, or start without libhook. ``note``: it may be on purpose."""
     what: str
     remedy: str = ""
 
     @property
     def line(self) -> str:
-        """``fail  the IOMMU is off: turn it on in the firmware``."""
+        """Return it as one line: ``fail  the IOMMU is off: turn it on in the firmware``."""
         return printable(f"{self.level:<4}  {': '.join(filter(None, (self.what, self.remedy)))}")
 
 
 def examine(session: Session) -> list[Finding]:
-    """Everything, in the order in which a start needs it. What cannot be looked at is a finding, too, and but one."""
+    """Run all checks, in the order in which a start needs them. A check that cannot look is a finding, too.
+
+    Equal findings are given once.
+    """
     looks = (_hook, _daemon, _selinux, _iommu, _vfio, _config, _trail, _state)
     return list(dict.fromkeys(finding for look in looks for finding in _answered(look, session)))
 
@@ -83,7 +86,7 @@ def _hook(session: Session) -> Iterator[Finding]:
 
 
 def _daemon(session: Session) -> Iterator[Finding]:
-    """libvirtd looks for hooks when it begins, and at SIGHUP (virhook.c, virHookInitialize)."""
+    """Check that libvirtd knows the hook. It looks for hooks when it begins and at SIGHUP (virHookInitialize())."""
     pid = libvirtd.find(session.machine)
     hook = next((script.path for script in installation.scripts(session.machine) if script.ours), None)
     if pid == libvirtd.NOT_KNOWN:
@@ -107,10 +110,10 @@ def _selinux(session: Session) -> Iterator[Finding]:
 
 
 def before_install(machine: Machine, hook: str) -> tuple[bool, list[str]]:
-    """Whether a hook may be put there as far as SELinux goes, and what is to be said of that.
+    """Return whether SELinux allows the hook to be put in place, and the lines to print about that.
 
-    One that libvirt's daemon may not execute ends every guest that runs, when the daemon next starts: exec fails, and
-    no launcher answers `reconnect`. So it is not put there either where nobody can say.
+    If libvirt's daemon may not execute the hook, exec fails, and no launcher answers ``reconnect``. Then the daemon
+    ends every guest that runs when it next starts. So the answer is also no if nobody can say.
     """
     answers = selinux.about(machine, hook)
     harmful = any(answer.enforced and (answer.unknown or answer.keeps_from_running) for answer in answers)
@@ -142,7 +145,7 @@ def _denied(what: str, lacks: Sequence[selinux.Lack], remedy: str) -> Finding:
 
 
 def _allow(machine: Machine, answer: selinux.Answer) -> str:
-    """To be pasted: the labels that the policy means, and its own switch; else what the kernel said is missing."""
+    """Return commands to paste: restore the labels, and set the policy's boolean or add the missing rules."""
     relabel = "restorecon -FR /etc/libvirt/hooks"
     if selinux.has_boolean(machine, _UNCONFINED):
         module = f"; semodule -i {selinux.MODULE}" if answer.domain == "virtqemud_t" else ""
@@ -159,7 +162,7 @@ def _iommu(session: Session) -> Iterator[Finding]:
 
 
 def _vfio(session: Session) -> Iterator[Finding]:
-    """Loaded or built in, or a module of the running kernel's, which has that name as an alias since 5.16."""
+    """Look for vfio-pci: loaded, built in, or a module of the running kernel with a vfio alias (since 5.16)."""
     modules = {module for _, module in sysfs.vfio_aliases(session.machine)}
     if "vfio_pci" in modules or sysfs.driver_name(session.machine, "vfio-pci"):
         yield Finding("ok", "the kernel has vfio-pci")
@@ -168,7 +171,7 @@ def _vfio(session: Session) -> Iterator[Finding]:
 
 
 def _config(session: Session) -> Iterator[Finding]:
-    """No guest is named to it, so it speaks of the whole file: what a section says holds for that guest alone."""
+    """Check the whole configuration file, and say which settings relax checks or turn libhook off."""
     said, path = _overview(session), session.machine.config
     yield Finding("ok", f"the configuration {'is as the defaults' if said.is_default else 'can be read'}")
     if said.relaxed:
@@ -179,11 +182,11 @@ def _config(session: Session) -> Iterator[Finding]:
 
 
 def _trail(session: Session) -> Iterator[Finding]:
-    """What the kernel says of it; whether auditd's disk takes what it writes, nobody can ask."""
+    """Ask the kernel about the audit trail. Nobody can ask whether auditd can write to its disk."""
     complaint = wrong_with(audit.trail(session.machine, session.deadline))
     if complaint:
         required = False
-        with suppress(LibhookError):  # of the configuration, which is said already
+        with suppress(LibhookError):  # a broken configuration is a finding already
             required = _overview(session).requires_trail
         yield Finding("fail" if required else "note", f"the audit trail is not written: {complaint[0]}", complaint[1])
     else:
@@ -191,7 +194,7 @@ def _trail(session: Session) -> Iterator[Finding]:
 
 
 def _overview(session: Session) -> Overview:
-    load_config(session.machine, "", "")  # a pattern that relaxes is found wrong by this alone
+    load_config(session.machine, "", "")  # only this refuses a pattern that relaxes a check
     return overview(read_config(session.machine))
 
 
@@ -215,5 +218,5 @@ def _state(session: Session) -> Iterator[Finding]:
 
 
 def _holds(held: Held) -> bool:
-    """Of a start that was refused only the memory is left."""
+    """Whether the entry holds something. The entry of a refused start holds nothing."""
     return bool(held.actions or (held.devices and held.keeps))

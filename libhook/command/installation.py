@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What stands where libvirtd looks for hooks, and whether it answers."""
+"""Finds the hooks where libvirtd looks for them, and tries whether ours answers."""
 
 import os
 import stat
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from libhook.facts.machine import Machine
 
 _NOWHERE = "ffff:ff:1f.7"
-"""An address at which no device is."""
+"""A PCI address that has no device."""
 _GUEST = b"""<domain type='kvm'><name>doctor</name><uuid>00000000-0000-4000-8000-000000000000</uuid><devices>
 <hostdev mode='subsystem' type='pci' managed='no'><source><address domain='0xffff' bus='0xff' slot='0x1f' function='0x7'
 /></source></hostdev></devices></domain>"""
@@ -20,18 +20,18 @@ _GROUP_OR_OTHERS = 0o022
 
 
 class Script(NamedTuple):
-    """A file that libvirtd runs, or would."""
+    """A file that libvirtd runs as a hook, or would run if it were executable."""
 
     path: str
-    """As libvirtd names it."""
+    """The path as libvirtd knows it, without the root of a simulated host."""
     ours: bool
     executable: bool
     trusted: bool
-    """It belongs to root, and only root may write to it."""
+    """Root owns the file, and only root may write to it."""
 
 
 def scripts(machine: Machine) -> tuple[Script, ...]:
-    """In the order in which libvirtd runs them: ``qemu``, then what is in ``qemu.d`` (virhook.c, virHookCall)."""
+    """Return the hooks in the order in which libvirtd runs them: ``qemu``, then ``qemu.d`` (virhook.c, virHookCall)."""
     return tuple(_scripts(machine.root))
 
 
@@ -52,7 +52,7 @@ def _scripts(root: str) -> Iterator[Script]:
 def call(machine: Machine, path: str, seconds: float) -> str:
     """Call our hook as libvirtd does, but as a dry run, for a guest with a device that no host has.
 
-    "" where it answers what it must: that the device is not there. Otherwise what it said instead.
+    Return "" if it answers that the device is not there. Otherwise return what it said instead.
     """
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "LIBHOOK_DRY_RUN": "1"}
     if machine.root:
@@ -71,12 +71,15 @@ def call(machine: Machine, path: str, seconds: float) -> str:
 
 
 def changed(machine: Machine, path: str) -> float:
-    """When a file was put in its place, in seconds since the epoch."""
+    """Return when a file was put in its place, in seconds since the epoch."""
     return os.stat(f"{machine.root}{path}").st_ctime
 
 
 def began(machine: Machine, ticks: int) -> float | None:
-    """When a process began, from field 22 of its stat, in seconds since the epoch; None where nobody can know."""
+    """Return when a process began, in seconds since the epoch; None if /proc/stat has no boot time.
+
+    ``ticks`` is field 22 of /proc/PID/stat.
+    """
     with suppress(OSError), open(f"{machine.proc}/stat", encoding="ascii", errors="replace") as file:
         for line in file:
             if line.startswith("btime "):

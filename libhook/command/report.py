@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What ``libhook inspect`` shows: a guest and its host devices, for programs and for people. Pure."""
+"""The output of ``libhook inspect``: a guest and its host devices, as JSON and as text. Pure."""
 
 from libhook.errors import printable
 from libhook.facts.domain import Domain, HostDevice, LibvirtsDevice
@@ -9,10 +9,10 @@ _HEAD = ("KIND", "SOURCE", "MANAGED", "ADDRESS")
 
 
 def inspect_json(domain: Domain, style: record.Style = "libvirt") -> dict[str, object]:
-    """The object of ``inspect --json``: name, uuid, virt, host_devices; nothing is escaped, json.dumps does.
+    """Return the object of ``inspect --json``: name, uuid, virt, host_devices. json.dumps escapes it later.
 
-    Each device has kind, source, managed, address and record: the text for ``reason=start``, None where none
-    is written. Those that only libvirt records come last. ``warnings`` is there where there are some.
+    Each device has kind, source, managed, address and record. ``record`` is the text for ``reason=start``, or None if
+    no record is written. Devices that only libvirt records come last. ``warnings`` exists only if there are some.
     """
     return {
         "name": domain.name,
@@ -33,7 +33,7 @@ def inspect_json(domain: Domain, style: record.Style = "libvirt") -> dict[str, o
 
 
 def inspect_text(domain: Domain, style: record.Style = "libvirt") -> list[str]:
-    """The same as lines for a terminal: one a device, its record below it so that columns stay narrow."""
+    """Return the same as lines for a terminal. Each device's record is on the line below it, so columns stay narrow."""
     lines = [f"{domain.uuid}  {domain.virt}  {printable(domain.name)}"]
     devices = _all(domain)
     warnings = [f"warning: {printable(warning)}" for warning in domain.unseen]
@@ -53,7 +53,7 @@ def _all(domain: Domain) -> list[HostDevice | LibvirtsDevice]:
 
 
 def _record(domain: Domain, device: HostDevice | LibvirtsDevice, style: record.Style) -> str | None:
-    """The text of the record at the guest's start; a USB device that is not there has none."""
+    """Return the text of the record at the guest's start. A missing USB device has none."""
     if isinstance(device, LibvirtsDevice):
         return record.libvirts(domain, device, "start")
     return None if device.missing else record.text(domain, device, "start", style, extra=True)
@@ -65,7 +65,7 @@ def _row(device: HostDevice | LibvirtsDevice) -> tuple[str, ...]:
 
 
 def _remark(device: HostDevice | LibvirtsDevice) -> str:
-    """What a reader must know besides."""
+    """Return what else a reader must know."""
     if isinstance(device, LibvirtsDevice):
         return "" if device.kind == "net" else "  recorded by libvirt alone"
     if device.missing:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the commands read, print and take: files or stdin, JSON or lines, help that fits, seconds."""
+"""Input and output of the commands: files or stdin, JSON or lines, help text, seconds."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ _MOST_SECONDS = 3600
 
 
 class Help(argparse.HelpFormatter):
-    """Breaks no line at a hyphen: libhook-watch and week-ago are typed as they stand."""
+    """Formats help without a line break at a hyphen, so that libhook-watch and week-ago can be copied."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
@@ -24,7 +24,7 @@ class Help(argparse.HelpFormatter):
 
 
 def seconds(text: str) -> float:
-    """An option's value, more than 0 and at most an hour."""
+    """Parse an option's value in seconds: more than 0, and at most an hour."""
     try:
         value = float(text)
     except ValueError:
@@ -35,14 +35,17 @@ def seconds(text: str) -> float:
 
 
 def complain(broken: list[str]) -> int:
-    """What is wrong, each in one line on stderr; 1 when there is anything."""
+    """Print these lines to stderr. Return the exit code: 1 if there are any, else 0."""
     for line in broken:
         print(line, file=sys.stderr)
     return 1 if broken else 0
 
 
 def read(path: str, what: str) -> bytes:
-    """A file, or stdin for ``-``, but no more than can be parsed; ``what`` it should have been, for the error."""
+    """Read a file, or stdin for ``-``, but no more than can be parsed.
+
+    LibhookError if that fails. ``what`` says what to name instead, for its remedy.
+    """
     try:
         if path == "-":
             return sys.stdin.buffer.read(_LARGEST)
@@ -53,7 +56,7 @@ def read(path: str, what: str) -> bytes:
 
 
 def show(what: dict[str, object] | list[object] | list[str]) -> None:
-    """Lines for people, anything else as JSON."""
+    """Print a list of lines as text, and anything else as JSON."""
     if isinstance(what, list) and all(isinstance(line, str) for line in what):
         for line in what:
             print(line)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What ``plan``, ``devices`` and ``status`` show, for programs and for people. Pure."""
+"""The output of ``plan``, ``devices`` and ``status``, as JSON and as text. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -12,7 +12,7 @@ Json = dict[str, object]
 
 
 def plan_json(plan: Plan) -> Json:
-    """Each action with its kind, its facts and its ``lines``, those that the dry run prints."""
+    """Return ``refused`` and ``actions``. Each action has its kind, its facts, and ``lines``, as the dry run prints."""
     return {
         "refused": bool(plan.refusals),
         "actions": [{**_shown(verdict), "lines": list(verdict.describe())} for verdict in plan.verdicts],
@@ -36,7 +36,7 @@ def _shown(verdict: Verdict) -> Json:
 
 
 def devices_json(host: Host) -> Json:
-    """``groups``: number (null: in none) and devices, each with the facts that are named here."""
+    """Return ``groups``. Each has ``group``, its number (null: in no group), and ``devices`` with the facts below."""
     return {
         "groups": [
             {
@@ -63,7 +63,10 @@ def devices_json(host: Host) -> Json:
 
 
 def devices_text(host: Host) -> list[str]:
-    """A tree: the group, below it its devices, and below a PF its VFs, but for those that share another group."""
+    """Return a tree as lines: each group, its devices, and below a PF its VFs.
+
+    A VF that shares another IOMMU group stands in that group instead.
+    """
     lines = []
     for number, members in _grouped(host):
         on_top = [device for device in members if not _below_pf(host, device)]
@@ -77,7 +80,7 @@ def devices_text(host: Host) -> list[str]:
 
 
 def _below_pf(host: Host, device: PciDevice) -> bool:
-    """Whether it is shown below its PF: it is in the PF's group, or alone in its own."""
+    """Whether a VF is shown below its PF: it is in the PF's group, or alone in its own."""
     pf = host.devices.get(device.pf) if device.pf else None
     if pf is None or device.group is None:
         return pf is not None
@@ -141,16 +144,16 @@ def _remarks(host: Host, device: PciDevice) -> str:
 
 
 def _uses(host: Host, device: PciDevice) -> list[str]:
-    """What would be torn away with it, a guest's or the host's own."""
+    """Return what a guest or the host would lose with the device."""
     tenants = host.tenants.get(device.address, ())
     own = [use.what for use in host.uses.get(device.address, ())]
     return [*(f"{tenant.what} behind it is held by the guest {tenant.claim.name}" for tenant in tenants), *own]
 
 
 def status_json(records: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]]) -> Json:
-    """``guests``: each record, and ``recoverable`` with what keeps it from that.
+    """Return ``guests``: each journal entry, with ``recoverable`` and the ``reason`` why it is not.
 
-    ``abandoned``: devices of a guest that runs that nobody sees to any more, by ``left``: uuid to keys.
+    ``abandoned`` has the keys of half plugged devices that no process works on. ``left`` maps a guest's UUID to them.
     """
     return {
         "guests": [
@@ -166,7 +169,7 @@ def status_json(records: Sequence[tuple[Held, str | None]], left: Mapping[str, C
 
 
 def _held_json(held: Held) -> Json:
-    """The entry, with each device what was done with it, as ``move``."""
+    """Return the entry as JSON. Each device has the action that was done on it as ``move``."""
     fields = held.to_json()
     for device, shown in zip(held.devices, fields["devices"], strict=True):
         action = held.action(device.key)
@@ -175,7 +178,7 @@ def _held_json(held: Held) -> Json:
 
 
 def status_text(records: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]]) -> list[str]:
-    """A guest and its devices, then what recover would do with them."""
+    """Return lines: each guest and its devices, then what recover would do with them."""
     lines = []
     for held, alive in records:
         lines.append(f"{printable(held.name)}  {held.uuid}  {held.phase}")
