@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""When the lines of a host that stand around a place in the log were written. Pure."""
+"""Finds when a host's lines around a place in the log were written. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 AROUND = 1 << 16
-"""Bytes looked through for a node's line before, and after, what happened to its trail."""
+"""How many bytes to search for a node's line before a place in the log, and how many after it."""
 _FEW = 16
-"""Lines that are looked at one by one: mostly it is the next. Where others' stand between, all lines are read, once."""
+"""How many lines to look at one by one. Mostly the next line is the right one. If not, all lines are read, once."""
 
 Stamp = tuple[str | None, int]
-"""A node and a time."""
+"""A node, and a time in milliseconds since 1970."""
 
 
 class Around:
-    """The lines of a piece of the log, and of the end of the piece before."""
+    """The lines of a piece of the log, and those at the end of the piece before."""
 
     def __init__(self, tail: bytes, piece: bytes, stamp: Callable[[bytes], Stamp | None]) -> None:
         self._text = tail + piece
@@ -24,7 +24,7 @@ class Around:
         self._nodes: dict[str | None, tuple[list[int], list[int]]] | None = None
 
     def before(self, node: str | None, start: int) -> int | None:
-        """When the node's last line before the one that begins there was written."""
+        """Return when the node's last line before the line at ``start`` was written."""
         start += self._begins
         for stamp in self._stamps(self._back(start)):
             if stamp[0] == node:
@@ -34,7 +34,7 @@ class Around:
         return times[last] if last >= 0 and places[last] >= start - AROUND else None
 
     def after(self, node: str | None, time: int, start: int) -> int | None:
-        """When the node's first line from there on that is younger than a time was written."""
+        """Return the time of the node's first line from ``start`` on that is younger than ``time``."""
         start += self._begins
         for stamp in self._stamps(self._on(start)):
             if stamp[0] == node and stamp[1] > time:
@@ -61,7 +61,7 @@ class Around:
             start = end
 
     def _all(self) -> dict[str | None, tuple[list[int], list[int]]]:
-        """Of each node, where its lines are and when they were written."""
+        """Return for each node where its lines are, and when they were written."""
         if self._nodes is None:
             self._nodes = {}
             place = 0

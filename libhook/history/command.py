@@ -24,11 +24,11 @@ from libhook.history.wanted import Selection, Wanted
 from libhook.history.when import moment
 
 _KEY = 14
-"""Characters of a line before its text: when it began."""
+"""The length of the sort key at the start of a line. The key is when the entry began."""
 
 
 def run(root: str, options: argparse.Namespace) -> int:
-    """The command: 0 also when the trail holds nothing of a host device."""
+    """Run the command. Return 0, even if the trail names no host device."""
     wanted = _wanted(options)
     sources = reader.trail(options.input, root)
     if names := reader.left_out(options.input, root):
@@ -41,7 +41,7 @@ def run(root: str, options: argparse.Namespace) -> int:
         if options.json:
             json = Json()
             _read(sources, selection, lines, lambda entry: f"{entry.start or 0:014d}{json(entry)}")
-            if selection.said:  # elsewhere than the objects
+            if selection.said:  # not to stdout, where the JSON goes
                 sys.stderr.write(f"{selection.said}\n")
             _write(line[_KEY:] for line in lines)
         elif options.html:
@@ -60,7 +60,7 @@ def run(root: str, options: argparse.Namespace) -> int:
             )
             rows = (line[_KEY:-1].decode() for line in lines)
             width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
-            encoding = sys.stdout.encoding  # in UTF-8 the letters of a name would be commands to an 8-bit terminal
+            encoding = sys.stdout.encoding  # an 8-bit terminal could take UTF-8 bytes for commands
             shown = table.lines(rows, width, selection.said)
             _write(f"{line}\n".encode(encoding, "backslashreplace") for line in shown)
     return 0
@@ -87,7 +87,10 @@ def _read(
     silent: Callable[[Silence], None] | None = None,
     holds: Callable[[Entry], None] | None = None,
 ) -> int:
-    """All of the trail, each entry that is wanted as a line; when the trail ends. Who holds what is told of all."""
+    """Read the whole trail and add a line for each selected entry. Return when the trail ends.
+
+    ``holds`` gets every entry of a device that is still held, selected or not.
+    """
     wanted = selection.wanted
     everything = wanted.everything
     add = lines.add
@@ -124,7 +127,7 @@ def _read(
 
 
 class Progress:
-    """A bar on a terminal, once it takes longer than a second; nothing elsewhere."""
+    """A progress bar. It appears after a second, and only on a terminal."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -132,7 +135,7 @@ class Progress:
         self._shown = False
 
     def show(self, done: int) -> None:
-        """So many bytes have been read."""
+        """Show that so many bytes have been read."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -146,26 +149,26 @@ class Progress:
         sys.stderr.flush()
 
     def clear(self) -> None:
-        """It is read."""
+        """Remove the bar."""
         if self._shown:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()
 
 
 def _write(lines: Iterable[bytes]) -> None:
-    """To stdout."""
+    """Write lines to stdout."""
     sys.stdout.flush()
     sys.stdout.buffer.writelines(lines)
     sys.stdout.buffer.flush()
 
 
 def _write_page(name: str, texts: Iterable[str]) -> None:
-    """To a file that only its owner may read, as only root may read the trail; or to stdout for ``-``."""
+    """Write the page to stdout for ``-``, else to a file that only its owner may read, as with the trail itself."""
     if name == "-":
         _write(text.encode() for text in texts)
         return
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.fchmod(descriptor, 0o600)  # it may have been there, open to all
+            os.fchmod(descriptor, 0o600)  # the file may have existed, readable for all
         file.writelines(texts)

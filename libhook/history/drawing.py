@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is drawn on the page's time lines besides the bars: failures, times without a trail, the grid. Pure."""
+"""Draws all but the bars on the page's time lines: failures, times without a trail, the grid. Pure."""
 
 import html
 from collections.abc import Iterable
@@ -9,7 +9,10 @@ from libhook.history.timeline import COLUMNS, Gap, Span, gaps, ticks
 
 
 def once(silences: Iterable[list[Silence]], span: Span) -> str:
-    """What lies below the bars of many guests, to be used by number: the grid, and the silences of each node."""
+    """Draw once what lies below the bars of many guests: the grid, and the silences of each node.
+
+    The ids are ``grid``, and ``s`` with the node's number from 1.
+    """
     grid = "".join(f'<line class="grid" x1="{at:.2f}%" x2="{at:.2f}%" y1="0" y2="100%"/>' for at, _ in ticks(span))
     silent = "".join(
         f'<g id="s{number}">{"".join(map(_gap, gaps(each, span)))}</g>\n' for number, each in enumerate(silences, 1)
@@ -26,12 +29,12 @@ def _gap(gap: Gap) -> str:
 
 
 def percent(columns: int) -> str:
-    """Where a column is."""
+    """Return the place of a column, in percent."""
     return f"{columns * 100 / COLUMNS:g}%"
 
 
 def mark(column: int, differ: bool, number: int) -> str:
-    """A cross where it failed; with a ring where the records differ."""
+    """Draw a cross for failures, with a ring around it if the records differ."""
     ring = '<circle class="differs" r="9"/>' if differ else ""
     title = f"<title>failed{f' {number} times' if number > 1 else ''}{', the records differ' if differ else ''}</title>"
     return (

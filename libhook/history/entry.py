@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the trail comes to: who had which device, and when nothing was written down. Pure."""
+"""The results of reading the trail: who had which device, and when the trail was silent. Pure."""
 
 from typing import NamedTuple
 
 TRUSTED = {"start": "libhook", "attach": "libvirtd"}
-"""Whose word counts where they differ: of a start, libvirtd says success in any case."""
+"""Whose record counts if the two differ. At a start, libvirtd always says success."""
 _MOST_WRITERS = 8
 
 
 class Entry(NamedTuple):
-    """That a guest had a device, or failed to get it. Times are milliseconds since 1970."""
+    """A guest had a device, or failed to get it. Times are milliseconds since 1970."""
 
     node: str | None
     vm: str
@@ -17,51 +17,51 @@ class Entry(NamedTuple):
     bus: str
     device: str
     began: str | None
-    """start or attach; None where the trail begins later."""
+    """start or attach; None if the trail begins later."""
     ended: str | None
-    """stop or detach; None while held, and where no record says how it ended."""
+    """stop or detach; None while held, or if no record says how it ended."""
     start: int | None
     end: int | None
-    """None while held. Without a record of the end, when it was over at the latest; of a failure, its moment."""
+    """None while held. Without a record of the end: the latest time at which it was over. Of a failure: its time."""
     success: bool
     recorded_by: tuple[str, ...]
     disagree: bool = False
-    """libvirtd's record says otherwise than libhook's."""
+    """libvirtd's record and libhook's differ."""
     unreturned: bool = False
     """The guest has ended, and the host did not get the device back."""
 
 
 class Silence(NamedTuple):
-    """A time of which a node's trail can say nothing."""
+    """A time without a trail on a node."""
 
     node: str | None
     start: int
     end: int | None
-    """None: until the trail ends."""
+    """None if it lasts until the trail ends."""
     why: str
 
 
 def began_at(entry: Entry) -> int:
-    """When; before everything where the trail does not say."""
+    """Return when the entry began, or -1, before everything, if the trail does not say."""
     return entry.start if entry.start is not None else -1
 
 
 def with_writer(writers: tuple[str, ...], who: str) -> tuple[str, ...]:
-    """Libvirtd first, then libhook, then others, of whom not all need be named."""
+    """Add a writer, with libvirtd first. At most eight are named, but libvirtd and libhook always."""
     if who in writers or (len(writers) >= _MOST_WRITERS and who not in TRUSTED.values()):
         return writers
     return (who, *writers) if who == "libvirtd" else (*writers, who)
 
 
 def ended(entry: Entry, how: str, time: int, writers: tuple[str, ...], unreturned: bool) -> Entry:
-    """As _replace, which takes several times as long, for what every entry goes through."""
+    """Return the entry with its end. Every entry passes here, and _replace would take several times as long."""
     node, vm, uuid, bus, device, began, _, start, _, success, _, disagree, _ = entry
     parts = node, vm, uuid, bus, device, began, how, start, time, success, writers, disagree, unreturned
     return tuple.__new__(Entry, parts)
 
 
 def merged(entry: Entry, who: str, success: bool) -> Entry:
-    """An entry and what another says of its beginning."""
+    """Add another writer's record of the beginning to an entry."""
     writers = with_writer(entry.recorded_by, who)
     if success == entry.success:
         return tuple.__new__(Entry, (*entry[:10], writers, *entry[11:]))

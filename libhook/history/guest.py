@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is known of a guest while the trail is read. Pure.
 
-A log may name ten thousand devices of one guest, and may then speak of that guest ten thousand times. So nothing here
-goes through all devices for one record: each device is looked at as often as something was said of it, not more.
+A log may name ten thousand devices of one guest, and then have ten thousand more records of that guest. So no code here
+goes through all devices for one record. It looks at a device only as often as the log has records of it.
 """
 
 from collections import deque
@@ -11,32 +11,32 @@ from heapq import heappop, heappush
 from libhook.history.entry import TRUSTED, Entry, began_at
 
 ONE_START = 60_000
-"""Milliseconds within which the records of one start lie, where no VIRT_CONTROL parts it from the one before."""
+"""The records of one start lie within so many milliseconds, if no VIRT_CONTROL separates it from the start before."""
 UNRESOLVED = "usb 000.000"
 NAMELESS = frozenset((UNRESOLVED, "usb USB redirdev"))
-"""What libvirtd writes for several devices of a guest alike."""
+"""Names that libvirtd may write for several devices of one guest."""
 _NEVER = -(1 << 60)
 _MOST_KNOWN = 1_000
 _FEW = 50
-"""So many can be gone through for a record."""
+"""It is cheap to go through this many devices for one record."""
 _DIGITS = 10
-"""More than a number of ours has; a device in the log may be called as we number them, with any number."""
+"""Our numbers have fewer digits. A device in the log may look like our ``NAME#NUMBER``, with any number."""
 
 
 class _Alike:
-    """Devices of a guest that are written alike: numbered, and a number that is free is taken again."""
+    """Devices of a guest that have the same name in the log. We number them, and use free numbers again."""
 
     __slots__ = ("free", "last", "taken")
 
     def __init__(self) -> None:
         self.last = 0
         self.taken: deque[tuple[str, int]] = deque()
-        """By key and beginning what the guest has, oldest first, and some that it had."""
+        """Key and beginning of each that the guest has, oldest first. Some that it no longer has may be among them."""
         self.free: dict[str, list[int]] = {}
-        """For each writer a heap of all numbers that lack his word, and some that do not."""
+        """For each writer a heap of all numbers without a record of that writer. Some that have one may be in it."""
 
     def may_be_free(self, number: int) -> None:
-        """For one of the writers, or all."""
+        """Note that a number may be free, for one writer or for all."""
         for writer, heap in self.free.items():
             heappush(heap, number)
             if len(heap) > _MOST_KNOWN + 2 * self.last:
@@ -44,7 +44,7 @@ class _Alike:
 
 
 class Guest:
-    """A guest of one node."""
+    """A guest on one node."""
 
     __slots__ = (
         "_alike", "_parts", "_told", "_waited", "began", "controlled", "fresh", "heard", "held",
@@ -54,40 +54,41 @@ class Guest:
     def __init__(self) -> None:
         self.held: dict[str, Entry] = {}
         self.recent: dict[str, Entry] = {}
-        """Ended or failed; another record may add to it."""
+        """Ended or failed entries. Another record may still add to them."""
         self.unreturned: dict[str, Entry] = {}
         self.fresh: set[str] = set()
-        """What began since libvirtd's last word; in the log's order, as a clock may be set back."""
+        """What began after libvirtd's last VIRT_CONTROL. "After" is the log's order, since a clock may be set back."""
         self.owed: set[str] = set()
-        """What began, and libhook has not said yet that it ended: a late word of that is no news."""
+        """What began, and has no record by libhook of its end yet. If that record comes late, it makes no new entry."""
         self.runs = False
-        """By libvirtd's word."""
+        """Whether the guest runs, by libvirtd's records."""
         self.began = _NEVER
-        """When libvirtd said that it runs."""
+        """When libvirtd recorded that the guest runs."""
         self.unresolved = False
-        """Whether libvirtd has named a USB device that it did not find, in this start."""
+        """Whether a record of this start names a USB device without its address."""
         self.controlled = False
-        """Whether libvirtd has said anything of it."""
+        """Whether libvirtd has written a VIRT_CONTROL of the guest's start or stop."""
         self.heard = 0
-        """When the last record of it was written."""
+        """When the guest's last record was written."""
         self.indexed = False
-        """Whether there is any of what follows; a guest that has little does not need it."""
+        """Whether any of the indexes below is in use. A guest with few devices needs none."""
         self._parts: tuple[list[tuple[int, str]], dict[str, None]] | None = None
-        """What it holds, parted: a heap of what this start gave and when, and all else. Some of it is no longer held.
-        None until somebody asks.
+        """An index of ``held``: a heap of the devices of this start with their times, and all others.
+
+        Some of them are no longer held. None until ``former`` builds it.
         """
         self._told: dict[str, None] | None = None
-        """All of recent that libhook has written of, and some that is no longer recent. None until somebody asks."""
+        """The keys in ``recent`` with a record by libhook. Some are no longer recent. None until ``told`` builds it."""
         self._waited = 0
         self._alike: dict[str, _Alike] | None = None
 
     @property
     def idle(self) -> bool:
-        """Whether nothing has to be remembered of it."""
+        """Whether nothing of the guest must be remembered."""
         return not (self.held or self.recent or self.unreturned)
 
     def takes(self, key: str, entry: Entry) -> None:
-        """The guest has it from now on."""
+        """Index a device that the guest has from now on."""
         if self._parts is not None and entry.began == "start":
             heappush(self._parts[0], (began_at(entry), key))
         elif self._parts is not None:
@@ -98,19 +99,19 @@ class Guest:
                 alike.taken = deque((key, at) for key, at in alike.taken if self._has(key, at))
 
     def leaves(self, key: str, entry: Entry) -> None:
-        """It has ended or failed."""
+        """Index an entry that has ended or failed."""
         if self._told is not None and "libhook" in entry.recorded_by:
             self._told[key] = None
         self.frees(key)
 
     def frees(self, key: str) -> None:
-        """One written alike may be over, or lack somebody's word: its number may be taken."""
+        """Note that a device with a shared name may be over, or lack a writer's record: its number may be free."""
         if self._alike and (alike := self._alike.get(key.partition("#")[0])):
             number = key.partition("#")[2]
             alike.may_be_free(int(number) if number.isdecimal() and len(number) < _DIGITS else 1)
 
     def begins(self, key: str) -> None:
-        """A record says that it began. What is only remembered is forgotten where it is too much."""
+        """Note that a device began. If too much is remembered, forget what only adds to other records."""
         fresh, owed, most = self.fresh, self.owed, _MOST_KNOWN + 2 * len(self.held)
         if len(fresh) + len(owed) >= most:
             self.forget()
@@ -123,7 +124,7 @@ class Guest:
             self.frees(key)
 
     def forget(self) -> None:
-        """What began before now is not of the next start."""
+        """Forget what began before now: it is not part of the next start."""
         if self.indexed:
             for key in self.fresh if self._alike else ():
                 self.frees(key)
@@ -132,7 +133,7 @@ class Guest:
         self.fresh.clear()
 
     def former(self, time: int) -> tuple[list[str], int]:
-        """It starts again: what it held before, and when that was over at the latest."""
+        """The guest starts again: return the keys of what it held before, and the latest time at which that ended."""
         if self._parts is None:
             now = {key: None for key in self.held if self._now(key)}
             others = {key: None for key in self.held if key not in now}
@@ -146,7 +147,7 @@ class Guest:
         while begun:
             at, key = begun[0]
             holds = self._has(key, at) and self.held[key].began == "start"
-            # After libvirtd's word that it runs, it may be libhook's late word of that start: whichever is nearer.
+            # After libvirtd's VIRT_CONTROL, the record may be libhook's late one of that start. The nearer start wins.
             if holds and time - at <= (at - self.began if self.controlled else ONE_START):
                 time = min(time, at)
                 break
@@ -158,7 +159,7 @@ class Guest:
         return list(found), time
 
     def told(self) -> list[str]:
-        """What is recent and has libhook's word; asked for once."""
+        """Return the keys of recent entries with a record by libhook. Each is returned once; the caller removes it."""
         maybe = self.recent if self._told is None else self._told
         found = [key for key in maybe if key in self.recent and "libhook" in self.recent[key].recorded_by]
         if self._told is not None or len(self.recent) > _FEW:
@@ -168,7 +169,7 @@ class Guest:
         return found
 
     def settled(self, before: int) -> list[str]:
-        """What is recent and ended so long ago."""
+        """Return the keys of recent entries that ended at ``before`` or earlier."""
         self._waited = 0
         if self._told and len(self._told) > len(self.recent):
             self._told = {key: None for key in self._told if key in self.recent}
@@ -178,12 +179,12 @@ class Guest:
         return found
 
     def has_waited(self) -> bool:
-        """Whether it is time to look what has settled: that takes as long as much is recent."""
+        """Whether it is time to call ``settled``. The more is recent, the longer that takes, so it is called less."""
         self._waited += 1
         return self._waited >= len(self.recent)
 
     def free(self, key: str, who: str) -> str:
-        """Of those written alike, the first that has no record of this writer."""
+        """Return the key of the first device with this shared name that has no record of this writer."""
         if self._alike is None:
             self.indexed, self._alike = True, {}
         alike = self._alike.setdefault(key, _Alike())
@@ -200,7 +201,7 @@ class Guest:
         return _named(key, alike.last)
 
     def first(self, key: str) -> str:
-        """Of those written alike, the one that it has had longest."""
+        """Return the key of the device with this shared name that the guest has had longest."""
         taken = self._alike[key].taken if self._alike and key in self._alike else ()
         while taken:
             if self._has(*taken[0]):
@@ -209,11 +210,11 @@ class Guest:
         return key
 
     def _now(self, key: str) -> bool:
-        """Whether it has it from this start, or may have."""
+        """Whether the guest has the device from this start, or may have."""
         return self.held[key].began == "start" and (key in self.fresh or not self.controlled)
 
     def _has(self, key: str, at: int) -> bool:
-        """Whether it has it, and got it then."""
+        """Whether the guest has the device, and got it at that time."""
         entry = self.held.get(key)
         return entry is not None and began_at(entry) == at
 

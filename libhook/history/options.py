@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The options of ``libhook history``. Apart, since the command line is built for every command."""
+"""The options of ``libhook history``. They are apart from the rest, because every command builds the command line."""
 
 import argparse
 import re
@@ -14,13 +14,13 @@ _USB = re.compile(r"\d{3,}\.\d{3,}|USB redirdev", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.I | re.ASCII)
 _WWPN = re.compile(r"naa\.(?:0x)?[0-9a-f]{16}", re.I | re.ASCII)
 _NAME = re.compile(r"[^\s:]+(?::\d+){3}|(?:iqn|eui)\..+|naa\.(?:[0-9a-f]{16}){1,2}(?:/\d+)?|/.+", re.I | re.ASCII)
-"""Of a SCSI device and its adapter, of iSCSI; of what a container is given, which is a file."""
+"""Names of SCSI devices and their adapters, of iSCSI, and files that are given to a container."""
 _ANY = re.compile(r".+", re.S)
 _FORMS = {"pci": _PCI, "usb": _USB, "mdev": _UUID, "scsi_host": _WWPN, "": _NAME}
 
 
 def device(text: str) -> str:
-    """A device as it is recorded, with its bus before it or without; of a PCI device the domain may be left out."""
+    """Parse a device as it is recorded, with or without its bus before it. A PCI address may lack its domain."""
     bus, blank, address = text.partition(" ")
     if not blank or _USB.fullmatch(text):
         bus, address = "", text
@@ -36,7 +36,7 @@ def device(text: str) -> str:
 
 
 def uuid(text: str) -> str:
-    """A guest's UUID, in lower case with its hyphens."""
+    """Parse a guest's UUID. Return it in lower case with hyphens."""
     if not _UUID.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no UUID: write its 32 hex digits, as virsh domuuid does")
     digits = text.replace("-", "").lower()
@@ -44,7 +44,7 @@ def uuid(text: str) -> str:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Which part of which trail, and how it is shown."""
+    """Add the options: which part of which trail to show, and how."""
     parser.epilog = EPILOG
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print one JSON object a line, and nothing else, to stdout")

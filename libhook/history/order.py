@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Lines in any order in, sorted out, in bounded memory: what does not fit waits in a temporary file.
+"""Sorts lines in bounded memory. What does not fit goes into temporary files.
 
-An entry is known when it ends, and is shown where it began, before those that began and ended meanwhile: of a guest
-that runs for a year, a year later.
+An entry is complete only when it ends, but is shown where it began. For a guest that runs for a year, that is a year
+of other entries later.
 """
 
 import heapq
@@ -12,11 +12,11 @@ from typing import IO
 
 _MOST = 50_000
 _MOST_BYTES = 1 << 25
-"""A line is as long as the names in it."""
+"""A second limit, since names can make a line long."""
 
 
 class Sorted:
-    """Lines, in order of their bytes: each begins with its key, and ends with the only line feed in it."""
+    """Lines in the order of their bytes. Each begins with its sort key, and has one line feed, at its end."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
@@ -32,7 +32,7 @@ class Sorted:
             run.close()
 
     def add(self, line: bytes) -> None:
-        """One line."""
+        """Add one line."""
         self._lines.append(line)
         self._bytes += len(line)
         if len(self._lines) >= self._most or self._bytes >= _MOST_BYTES:

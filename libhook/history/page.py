@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The trail as one page that needs nothing but itself: a time line and a table for each device. Pure.
+"""Shows the trail as one HTML page that needs no other file: a time line and a table for each device. Pure.
 
-No script and no style attribute, so that its policy can forbid both; bars are attributes of SVG. All that comes from
-the log is made printable, then escaped.
+The page has no script and no style attribute, so its content policy can forbid both. The places of bars are attributes
+of SVG. All text from the log is made printable, then escaped.
 """
 
 import base64
@@ -22,15 +22,15 @@ from libhook.history.timeline import COLUMNS, Bar, Holders, Lane, Line, Span, ti
 from libhook.history.wanted import Selection
 
 _ROWS_OPEN = 1000
-"""With more rows in all, the tables are folded."""
+"""If all tables together have more rows, they are folded."""
 _MOST_SILENCES = 12
 _MOST_GUESTS = 10_000
-"""Not counted further."""
+"""Guests are counted up to this number."""
 _COLUMNS = ("Guest", "From", "To", "What", "Recorded by")
 
 
 class Page:
-    """Takes entries and silences as they come, then the entries again by device, and gives the page."""
+    """Takes entries and silences as they come. Then it takes the entries again, by device, and makes the page."""
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
@@ -40,12 +40,12 @@ class Page:
         self.entries = self.failed = self.differ = 0
         self._silences: dict[str | None, list[Silence]] = {}
         self._below: dict[str | None, int] = {}
-        """Of a node, what is drawn below its bars: the silences, by their number."""
+        """Maps a node to the number of the silences that are drawn below its bars."""
         self._holders: dict[str, Holders] = {}
         self._guests: set[str] = set()
 
     def row(self, entry: Entry) -> str:
-        """An entry as a line that sorts by device, then by when it began."""
+        """Return an entry as a line that sorts by device, then by when it began."""
         self.entries += 1
         self.failed += not entry.success
         self.differ += entry.disagree
@@ -57,21 +57,24 @@ class Page:
         return f"{_key(entry)}\t{entry.start or 0:014d}\t{json.dumps(entry)}"
 
     def silence(self, silence: Silence) -> None:
-        """A time without a trail."""
+        """Note a time without a trail."""
         self.seen(silence.start)
         self._silences.setdefault(silence.node, []).append(silence)
 
     def holds(self, entry: Entry) -> None:
-        """The guest has the device when the trail ends, whether or not that is shown."""
+        """Note that a guest has the device when the trail ends. The entry itself may be filtered out."""
         self._holders.setdefault(_key(entry), Holders()).add(entry)
 
     def seen(self, time: int) -> None:
-        """The trail knows of this time."""
+        """Note that the trail covers this time."""
         self._first = time if self._first is None else min(self._first, time)
         self._last = max(self._last, time)
 
     def write(self, rows: Callable[[], Iterable[str]], made: int) -> Iterator[str]:
-        """The page, in parts. The rows are asked for twice: all must be known before the first line is drawn."""
+        """Give the page in parts. ``rows`` is called twice: all rows must be known before the first time line is drawn.
+
+        ``made`` is the present time in milliseconds since 1970.
+        """
         first = self._first if self._first is not None else made
         span = Span(first, max(self._last, first + 1000))
         lines: dict[str, Line] = {}
@@ -229,7 +232,7 @@ class Page:
         return "".join([*map(self._bar, lane.bars), *marks])
 
     def _bar(self, bar: Bar) -> str:
-        first = min(bar.first, COLUMNS - 2)  # what is short is seen, too, at the end as well
+        first = min(bar.first, COLUMNS - 2)  # a short bar must stay visible, also at the right end
         last = max(bar.last, first + 2)
         several = f"{bar.times} times, " if bar.times > 1 else ""
         drawn = (
@@ -259,18 +262,18 @@ def _escaped(text: str) -> str:
 
 
 def _name(text: str | None, element: str = "span") -> str:
-    """A name that somebody chose: it may hold anything, and may not upset what stands beside it."""
+    """Return a name from the log as an element. The name may hold anything, and must not upset its neighbours."""
     return f'<{element} class="name">{_escaped(text) if text else "&quot;&quot;"}</{element}>'
 
 
 def _zones(span: Span) -> str:
-    """How far local time is from UTC, at both ends: summer time may lie between."""
+    """Return how far local time is from UTC at both ends of the span. Summer time may begin or end between them."""
     both = (datetime.fromtimestamp(time / 1000, UTC).astimezone().strftime("UTC%z") for time in span)
     return html.escape(" to ".join(dict.fromkeys(f"{zone[:6]}:{zone[6:8]}" for zone in both)))
 
 
 def _said(vm: str, lane: Lane) -> str:
-    """A lane in words; the table has the rest."""
+    """Describe a lane in words, for screen readers. The table has the details."""
     parts = [f"had it {lane.times} {'time' if lane.times == 1 else 'times'}"] if lane.times else []
     if lane.failed:
         parts.append(f"failed to get it {lane.failed} {'time' if lane.failed == 1 else 'times'}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How the page of ``libhook history --html`` looks: light and dark, on a telephone, a wide screen and paper."""
+"""The style of ``libhook history --html``: light and dark, for phones, wide screens and paper."""
 
 STYLE = """
 :root {

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Records in, in the order of the log; out, who had which device from when to when. Pure.
+"""Takes records in the order of the log, and finds who had which device from when to when. Pure.
 
-Who writes what, and when (libvirt 11.3.0, domain_audit.c and qemu_process.c; ours is handlers/audit.py):
+Who writes what, and when (libvirt 11.3.0, domain_audit.c and qemu_process.c; our records are from handlers/audit.py):
 
-- A start that succeeds: ours comes from the hook ``started``, for which libvirtd does not wait, so mostly after
-  libvirtd's, and after its VIRT_CONTROL.
-- A start that fails: ours says failed. Then libvirtd's says success, of every device, and its VIRT_CONTROL failed.
-- An end: ours has reason stop. libvirtd writes none of a device, only a VIRT_CONTROL of the guest.
-- Hot-plug: libvirtd's record comes first, and is true; then ours.
-- A host that dies writes nothing. What was open then is over when it boots, or when the guest starts again.
+- A start that succeeds: our record comes from the hook ``started``. libvirtd mostly does not wait for that, so ours
+  mostly comes after libvirtd's record and its VIRT_CONTROL.
+- A start that fails: our record says failed. Then libvirtd's record says success for every device, and its
+  VIRT_CONTROL says failed.
+- An end: our record has reason stop. libvirtd writes no record of a device, only a VIRT_CONTROL of the guest.
+- Hot-plug: libvirtd's record comes first, and is true. Then comes ours.
+- A host that dies writes nothing. What a guest held is over when the host boots, or when the guest starts again.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,20 +21,20 @@ from libhook.history.records import DeviceRecord, GuestRecord, Record, TrailReco
 from libhook.history.silence import Silences
 
 _MOMENT = 30_000
-"""Milliseconds within which two records of a hot-plug that fails are of the same one: libhook's comes after the device
-is back, for which a write may take as long (write_deadline).
+"""Two records within so many milliseconds are of the same failed hot-plug. libhook records only once the device is
+back, and that may take until write_deadline.
 """
 _SETTLED = 300_000
-"""After which nobody adds to what has ended or failed: longer than any hook may take."""
+"""After so many milliseconds no record adds to an entry that has ended or failed. No hook may take so long."""
 _SWEEP = 16_384
-"""Records after which what has settled is given out, also of guests of which nothing more is heard."""
+"""After so many records all settled entries are given out, even of guests without new records."""
 _EVER = 1 << 60
 _IDLE = 4_096
-"""Guests that have no device and are remembered: a late record of such a one is no news."""
+"""How many guests without devices to remember, so that a late record of one of them makes no new entry."""
 
 
 class Pairing:
-    """Takes records, and gives an entry once nothing can be added to it; memory grows with what is held, not more."""
+    """Takes records, and gives each entry once nothing can add to it. Memory grows only with what guests hold."""
 
     def __init__(self, give: Callable[[Entry], None], silent: Callable[[Silence], None]) -> None:
         self._give = give
@@ -44,10 +45,10 @@ class Pairing:
         """The time of the youngest record."""
 
     def add(self, records: Iterable[Record]) -> None:
-        """The next records."""
+        """Take the next records."""
         nodes, silent = self._nodes, self._silences.open
         count, time = 0, 0
-        for count, record in enumerate(records, 1):  # noqa: B007 - the last is the number of them
+        for count, record in enumerate(records, 1):  # noqa: B007 - ends as the number of records
             time, node = record.time, record.node
             if isinstance(record, TrailRecord):
                 self._silences.happened(record)
@@ -75,7 +76,7 @@ class Pairing:
             self._sweep(time)
 
     def close(self) -> None:
-        """The trail ends here: what is held is held still."""
+        """End the trail, and give all entries that are left. What is held now stays open."""
         for guests in self._nodes.values():
             self._lose(list(guests.values()))
             for guest in guests.values():
@@ -86,7 +87,7 @@ class Pairing:
         self._silences.close()
 
     def _lose(self, guests: list[Guest]) -> None:
-        """A PCI device that two guests hold is the later one's: no record says that the other has ended."""
+        """If two guests hold one PCI device, the later one has it. The other's end was not recorded."""
         began: dict[str, int] = {}
         for guest in guests:
             for key, entry in guest.held.items():
@@ -138,7 +139,10 @@ class Pairing:
         guest.begins(key)
 
     def _adds_to_recent(self, guest: Guest, key: str, record: DeviceRecord) -> bool:
-        """Whether a record of a beginning is the other's word on what has failed, or ended, already."""
+        """Whether a record of a beginning is the other writer's, of an entry that has failed or ended already.
+
+        If so, it is added to that entry.
+        """
         entry = guest.recent.get(key)
         if entry is None or entry.end is None or record.writer in entry.recorded_by or entry.began != record.reason:
             return False
@@ -146,7 +150,7 @@ class Pairing:
             if entry.success:  # plugged in and out before libhook's watch could write
                 in_turn = "libvirtd" in entry.recorded_by and record.writer == "libhook" and record.success
             else:
-                in_turn = record.writer == "libhook" or not record.success  # otherwise another try, by other means
+                in_turn = record.writer == "libhook" or not record.success  # else it is another try by other means
             same = in_turn and record.time - entry.end <= _MOMENT
         else:
             same = key in guest.fresh and record.time - entry.end <= _SETTLED
@@ -169,7 +173,7 @@ class Pairing:
             guest.owed.remove(key)
         entry = guest.held.get(key)
         if entry is not None:
-            if reason == "detach" and not success:  # the guest has it still
+            if reason == "detach" and not success:  # the guest still has the device
                 return
             del guest.held[key]
             entry = ended(entry, reason, time, with_writer(entry.recorded_by, who), not success)
@@ -182,7 +186,7 @@ class Pairing:
                 del guest.recent[key]
                 entry = entry._replace(recorded_by=with_writer(entry.recorded_by, who), unreturned=not success)
                 self._over(guest, key, entry)
-        elif success and not late:  # it had it before the trail begins, or got it while that was silent
+        elif success and not late:  # the guest got it before the trail began, or while it was silent
             entry = Entry(node, vm, uuid, bus, device, None, reason, None, time, True, (who,))
             self._leave(guest, key, entry)
 
@@ -200,7 +204,7 @@ class Pairing:
             if record.success:
                 guest.began = time
         elif record.operation == "stop":
-            for key in guest.told():  # libhook wrote its word of the end, too
+            for key in guest.told():  # libhook has recorded that end, too
                 self._give(guest.recent.pop(key))
             for key, entry in guest.held.items():
                 self._leave(guest, key, entry._replace(ended="stop", end=time))
@@ -214,7 +218,7 @@ class Pairing:
             self._settle(guest, time - _SETTLED)
 
     def _refute(self, guest: Guest, time: int) -> None:
-        """The start has failed. What only libvirtd says was given was not; what ours says was given, was until now."""
+        """The start has failed. The guest never had what only libvirtd recorded. It had until now what we recorded."""
         for key, entry in guest.held.items():
             if entry.began != "start" or key not in guest.fresh:
                 self._give(entry._replace(end=time))
@@ -226,7 +230,7 @@ class Pairing:
         guest.held.clear()
 
     def _resolve(self, guest: Guest) -> None:
-        """A USB device that libvirtd did not find is the one that ours names, where each has just one."""
+        """Join libvirtd's record of a USB device without an address with ours, if each has exactly one."""
         theirs, ours = [], []
         for key in guest.fresh:
             for entry in (part[key] for part in (guest.held, guest.recent) if key in part):
@@ -241,14 +245,14 @@ class Pairing:
             part[ours[0]] = merged(part[ours[0]], "libvirtd", True)
 
     def _again(self, guest: Guest, time: int) -> None:
-        """It starts again, and no record says that it ended: what it held was over before the first of this start."""
+        """The guest starts again without a record of its end. What it held was over by this start's first record."""
         former, time = guest.former(time)
         for key in former:
             self._give(guest.held.pop(key)._replace(end=time))
         guest.runs = False
 
     def _boot(self, node: str | None, time: int) -> None:
-        """Nothing that ran before runs now."""
+        """The host has booted: no guest from before runs now."""
         for guest in self._nodes.pop(node, {}).values():
             for entry in guest.held.values():
                 self._give(entry._replace(end=time))
@@ -257,7 +261,7 @@ class Pairing:
                     self._give(entry)
 
     def _leave(self, guest: Guest, key: str, entry: Entry) -> None:
-        """It has ended or failed, and another record may add to it; give what was there before."""
+        """Keep an entry that has ended or failed, since another record may add to it. Give the one kept before."""
         recent = guest.recent
         if key in recent:
             self._give(recent.pop(key))
@@ -266,7 +270,7 @@ class Pairing:
             guest.leaves(key, entry)
 
     def _over(self, guest: Guest, key: str, entry: Entry) -> None:
-        """The guest has it no more; the host may not have it back."""
+        """The guest no longer has the device. The host may not have it back yet."""
         if not entry.unreturned:
             self._leave(guest, key, entry)
             return
@@ -280,7 +284,7 @@ class Pairing:
             self._give(guest.recent.pop(key))
 
     def _sweep(self, time: int) -> None:
-        """Give what has settled, forget guests that have nothing; whatever the log holds, memory stays bounded."""
+        """Give settled entries, and forget guests without any. This bounds the memory, whatever the log holds."""
         waiting = sum(len(guest.recent) for guests in self._nodes.values() for guest in guests.values())
         before = time - _SETTLED if waiting < _SWEEP else _EVER
         idle = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where the trail is, and its bytes in pieces of whole lines: auditd's log with what was rotated, files, stdin."""
+"""Finds the trail and reads it in pieces of whole lines: auditd's log and its rotated files, other files, or stdin."""
 
 import os
 import re
@@ -13,12 +13,12 @@ from libhook.errors import LibhookError
 
 _PIECE = 1 << 18
 _LONGEST = 1 << 16
-"""Of a line: the kernel's longest record is 8970 bytes (MAX_AUDIT_MESSAGE_LENGTH)."""
+"""The longest line in bytes. The kernel's longest record has 8970 (MAX_AUDIT_MESSAGE_LENGTH)."""
 _CONFIGURATION = "/etc/audit/auditd.conf"
 _LOG = "/var/log/audit/audit.log"
 _GZIP = b"\x1f\x8b"
 _NUMBER = re.compile(r"(?:\.(\d{1,3}))?")
-"""What auditd puts after the name of a log: 1 to 999 (num_logs in auditd.conf)."""
+"""What auditd appends to the name of a rotated log: 1 to 999 (num_logs in auditd.conf)."""
 _STAMP = re.compile(rb"type=\w+ msg=audit\((\d{1,11})\.(\d{3}):")
 
 
@@ -28,21 +28,21 @@ class Source(NamedTuple):
     descriptor: int
     name: str
     size: int
-    """0 where it has none: a pipe."""
+    """In bytes; 0 for a pipe."""
     identity: tuple[int, int]
     pipe: bool
     first: bytes
-    """How it begins: when that was. Of a pipe it has been read."""
+    """The first bytes. From a pipe they have been read already, so they must not be read again."""
 
     @property
     def begins(self) -> int:
-        """When its first record was written: a host's files are read in that order, however they are named."""
+        """When its first record was written, in milliseconds since 1970. Files are read in this order."""
         found = _STAMP.search(self.first)
         return int(found[1] + found[2]) if found else 1 << 60
 
 
 class Read:
-    """What was read, for who shows the progress; and what could not be."""
+    """Counts the bytes that were read, and the lines that were too long."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -50,7 +50,10 @@ class Read:
 
 
 def trail(given: Sequence[str], root: str = "") -> list[Source]:
-    """Everything to be read, oldest first, opened before any of it is read: a log may be rotated meanwhile."""
+    """Open all logs, oldest first, before any is read, because auditd may rotate them meanwhile.
+
+    LibhookError if one cannot be opened.
+    """
     sources: list[Source] = []
     try:
         if given:
@@ -68,16 +71,15 @@ def trail(given: Sequence[str], root: str = "") -> list[Source]:
 
 
 def close(sources: Sequence[Source]) -> None:
-    """Let go of them."""
+    """Close the logs."""
     for source in sources:
         _close(source)
 
 
 def pieces(source: Source, read: Read, progress: Callable[[int], None]) -> Iterator[bytes]:
-    """The log in pieces that end where a line ends; each of its lines begins with the line feed before it.
+    """Give the log in pieces that end at the end of a line. Each line begins with the line feed before it.
 
-    A line that is longer than any record is passed over, and so is what is not there in whole. LibhookError where the
-    file holds something, and no audit record.
+    A line that is longer than any record is passed over. LibhookError if the file is not empty and has no audit record.
     """
     start, known = b"", False
     for piece in _pieces(source, read, progress):
@@ -124,7 +126,7 @@ def _chunks(source: Source) -> Iterator[bytes]:
 
 
 def _first(source: Source) -> bytes:
-    """Of a pipe, as much as says when it begins."""
+    """Read from a pipe until it is known when its first record was written."""
     first = b""
     while len(first) <= _LONGEST and not _STAMP.search(first) and (data := os.read(source.descriptor, _PIECE)):
         first += data
@@ -132,7 +134,7 @@ def _first(source: Source) -> bytes:
 
 
 def left_out(given: Sequence[str], root: str = "") -> list[str]:
-    """What lies beside a log and was rotated by others than auditd; it is not read."""
+    """Return the files beside a log that a program other than auditd has rotated. They are not read."""
     folders = [os.path.join(name, "audit.log") for name in given if name != "-" and os.path.isdir(name)]
     found: list[str] = []
     for log in folders if given else [_configured(root)]:
@@ -144,7 +146,7 @@ def left_out(given: Sequence[str], root: str = "") -> list[str]:
 
 
 def _configured(root: str) -> str:
-    """Where auditd.conf says that the log is."""
+    """Return the log's path from auditd.conf, or the default."""
     with suppress(OSError), open(root + _CONFIGURATION, encoding="utf-8", errors="replace") as file:
         for line in file:
             if found := re.match(r"\s*log_file\s*=\s*(/\S+)", line):
@@ -153,8 +155,9 @@ def _configured(root: str) -> str:
 
 
 def _rotated(path: str) -> list[Source]:
-    """A log and what was rotated away, oldest first. Opened from the newest on: nothing can slip past, and what is
-    rotated meanwhile is met twice.
+    """Open a log and its rotated files. Return them oldest first.
+
+    The newest is opened first. So no file is missed, and one that is rotated meanwhile is found twice.
     """
     if os.path.isdir(path):
         path = os.path.join(path, "audit.log")
@@ -168,13 +171,13 @@ def _rotated(path: str) -> list[Source]:
         try:
             sources.append(_open(f"{path}.{number}"))
         except FileNotFoundError:
-            if number >= last:  # one in between may have been removed
+            if number >= last:  # somebody may have removed one in between
                 break
     return _once(sources)[::-1]
 
 
 def _once(sources: Sequence[Source]) -> list[Source]:
-    """Each file once, however often it is named."""
+    """Keep each file once, however often it is named."""
     found: dict[tuple[int, int], Source] = {}
     for source in sources:
         if found.setdefault(source.identity, source) is not source:

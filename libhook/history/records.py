@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a line of the audit log says: bytes in, records out. Pure.
+"""Parses the audit log: bytes in, records out. Pure.
 
-A million lines must not take much longer than ausearch takes for them, so one regular expression finds the records
-that matter in a whole piece of the log. What it does not take is read again, line by line, with more patience.
+A million lines must not take much longer than with ausearch. So one regular expression finds the records that matter
+in a whole piece of the log. Lines of these types with another layout are then read one by one, field by field.
 """
 
 import re
@@ -16,31 +16,31 @@ Happening = Literal["boot", "daemon start", "daemon end", "audit on", "audit off
 
 
 class Subject(NamedTuple):
-    """Which device of which guest a record is about. Lone surrogates stand for bytes that are no UTF-8."""
+    """The guest and the device that a record is about. Lone surrogates stand for bytes that are not UTF-8."""
 
     vm: str
     uuid: str
     bus: str
     device: str
     key: str
-    """Bus and device, which tell the devices of a guest apart."""
+    """Bus and device. Together they identify a device of the guest."""
 
 
 class DeviceRecord(NamedTuple):
     """A VIRT_RESOURCE record of a host device."""
 
     time: int
-    """Milliseconds since 1970, as all times here."""
+    """Milliseconds since 1970, as in all records here."""
     node: str | None
     writer: str
-    """libvirtd, libhook, or the executable of whoever else wrote it."""
+    """libvirtd, libhook, or the executable of another program."""
     reason: str
     subject: Subject
     success: bool
 
 
 class GuestRecord(NamedTuple):
-    """A VIRT_CONTROL record: the guest as a whole."""
+    """A VIRT_CONTROL record, about the guest as a whole."""
 
     time: int
     node: str | None
@@ -56,9 +56,9 @@ class TrailRecord(NamedTuple):
     node: str | None
     happening: Happening
     before: int | None = None
-    """The time of the node's line before, where it is not far: until then the trail was written."""
+    """When the node's line before this was written, if that line is near. Until then there was a trail."""
     after: int | None = None
-    """Of audit off: the time of the next line of the node that is younger. That it is on again is not logged."""
+    """For "audit off": when the node's next younger line was written. Nothing is logged when auditing is on again."""
 
 
 Record = DeviceRecord | GuestRecord | TrailRecord
@@ -66,8 +66,8 @@ Record = DeviceRecord | GuestRecord | TrailRecord
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
-# "Not a blank" is the fastest class there is, much faster than \\S. It may run past the end of a line that was cut off,
-# but then what must follow does not: the next begins with type= or node=.
+# "Not a blank" is the fastest class, much faster than \\S. It may run past the end of a truncated line. Then the match
+# fails, because the next line begins with type= or node=.
 _STAMP = (
     rb" msg=audit\((\d{1,11})\.(\d{3}):\d+\): pid=[^ ]+ uid=[^ ]+ auid=[^ ]+ ses=[^ ]+ (?:subj=[^'\n]* )?"
     rb"msg='(?:virt=[^ ]+ )?"
@@ -82,21 +82,20 @@ _SCAN = re.compile(
     rb"|(" + _KINDS + rb" [^\n]*))"
     rb"|(?!type=)(?!node=)([^=\n]*(?:node=[^ \n]+ )?type=" + _KINDS + rb" msg=audit\([^\n]*))"
 )  # fmt: skip
-"""Its groups: node; of a device time, thousandths, reason, subject, exe, result; of a guest time, thousandths,
-operation, UUID, result; any other line from its type on; a whole line that begins with something else. A subject that
-comes again is read once.
+"""The groups: the node. For a device: seconds, thousandths, reason, subject, exe, result. For a guest: seconds,
+thousandths, operation, UUID, result. Another line from its type on. A whole line that begins with something else.
 """
 _LINE_HEAD = re.compile(
     rb"(?:(?:[^=\n]* )?([^ :=\n]+) [^ =\n]+: |[^=\n]*?)"  # "Nov 24 18:30:00 kvm1 audisp-syslog[812]: ", or anything
     rb"(?:node=(\S+) )?type=(\w+) msg=audit\((\d{1,11})\.(\d{3}):\d+\)"
 )
-"""Its groups: the host by syslog's word, and by auditd's; type; seconds; thousandths. What syslog puts before a record
-has no equals sign, so that a record that stands in another's text is not one.
+"""The groups: the host's name from syslog, and from auditd; type; seconds; thousandths. The text that syslog puts
+before a record has no equals sign. So a record that is quoted in another record's text does not match.
 """
 _TEXT = re.compile(rb"msg='(.*)'", re.S)
 _FIELD = re.compile(rb'(?:^|(?<=[\s(]))([a-z-]+)=("[^"]*"|[^\s,:)]*)')
 _SWITCH = re.compile(rb"[ :]audit_enabled=(\d) (?!.* res=0)")
-"""Which it is switched to; not where the kernel refused, as it does once the configuration is locked."""
+"""The new state of auditing. It does not match if the kernel refused, as it does once the configuration is locked."""
 _HEX = re.compile(rb"(?:[0-9A-F]{2})+")
 _HAPPENINGS: dict[str, Happening] = {
     "DAEMON_START": "daemon start",
@@ -108,11 +107,11 @@ _HAPPENINGS: dict[str, Happening] = {
 _REASONS = {word.encode(): word for word in ("start", "attach", "stop", "detach")}
 _SUCCESS = (b"success", b"yes", b"1")
 _MOST = 8192
-"""Entries of what is kept to save decoding the same text again and again."""
+"""How many decoded texts each cache keeps."""
 
 
 def decode(value: bytes) -> str:
-    """A value as it was before libaudit encoded it: quoted, in upper-case hexadecimal, or as it is."""
+    """Undo libaudit's encoding of a value: in quotes, in upper-case hexadecimal, or as it is."""
     if value[:1] == b'"':
         value = value[1:-1] if value[-1:] == b'"' else value[1:]
     elif _HEX.fullmatch(value):
@@ -121,9 +120,9 @@ def decode(value: bytes) -> str:
 
 
 def writer(exe: str) -> str:
-    """Who wrote a record, by the executable of the process that sent it."""
-    program = exe.removesuffix(" (deleted)").rpartition("/")[2]  # upgraded, and not yet started anew
-    if program.startswith("python"):  # a hook's is its interpreter
+    """Return who wrote a record, from the executable of the sender."""
+    program = exe.removesuffix(" (deleted)").rpartition("/")[2]  # the program was upgraded and still runs
+    if program.startswith("python"):  # the hook's executable is its interpreter
         return "libhook"
     if program in ("libvirtd", "virtqemud", "virtlxcd", "virtxend", "libvirt_lxc"):
         return "libvirtd"
@@ -131,7 +130,7 @@ def writer(exe: str) -> str:
 
 
 class Parser:
-    """Reads pieces of a log, and counts what it could not read."""
+    """Parses pieces of a log, and counts the records that it could not read."""
 
     def __init__(self) -> None:
         self.unreadable = 0
@@ -139,14 +138,14 @@ class Parser:
         self._writers: dict[bytes, str] = {}
         self._nodes: dict[bytes, str | None] = {}
         self._tail = b""
-        """How the piece before ended."""
+        """The end of the piece before."""
         self._off: TrailRecord | None = None
-        """Audit was switched off there, and no line of the node has come since."""
+        """The record that auditing was switched off, if no younger line of that node has come yet."""
 
     def records(self, piece: bytes) -> Iterator[Record]:
-        """The records of a piece of the log, in its order. Each of its lines begins with the line feed before it."""
+        """Give the records of a piece of the log, in order. Each line must begin with the line feed before it."""
         subjects, writers, nodes = self._subjects, self._writers, self._nodes
-        new = tuple.__new__  # half the time of the class's own
+        new = tuple.__new__  # takes half the time of calling the class
         where = 0
         around = Around(self._tail, piece, self._stamp)
         if self._off and (on := around.after(self._off.node, self._off.time, -1)):
@@ -188,7 +187,7 @@ class Parser:
         return (self._node(head[2] or head[1] or b""), int(head[4] + head[5])) if head else None
 
     def _between(self, record: TrailRecord, around: Around, start: int) -> TrailRecord:
-        """With what the lines around it say of when the trail was written."""
+        """Add the times of the node's lines before or after the record."""
         if record.happening == "audit off":
             record = record._replace(after=around.after(record.node, record.time, start))
             self._off = record if record.after is None else None
@@ -196,7 +195,7 @@ class Parser:
         return record._replace(before=around.before(record.node, start))
 
     def _patiently(self, line: bytes) -> Record | None:
-        """One line that is not laid out as today's, or not about a guest."""
+        """Parse one line that has another layout, or is not about a guest."""
         head = _LINE_HEAD.match(line)
         if head is None:
             self.unreadable += 1
@@ -216,7 +215,7 @@ class Parser:
 
 
 def _from_fields(kind: str, time: int, node: str | None, text: bytes) -> DeviceRecord | GuestRecord | tuple[()] | None:
-    """From the text, field by field; nothing where it is of no device, None where a field is missing."""
+    """Parse a record's text field by field. () if it is about no device, None if a field is missing."""
     fields: dict[bytes, bytes] = {}
     for name, value in _FIELD.findall(text):
         fields.setdefault(name, value)
@@ -225,7 +224,7 @@ def _from_fields(kind: str, time: int, node: str | None, text: bytes) -> DeviceR
         given = next((name for name in (b"disk", b"chardev") if name in fields), None)
         if resource != b"hostdev" or given is None:
             return ()
-        fields |= {b"bus": given, b"device": fields[given]}  # what a container is given
+        fields |= {b"bus": given, b"device": fields[given]}  # a file that is given to a container
     try:
         uuid, success = fields[b"uuid"], fields[b"res"] in _SUCCESS
         if kind == "VIRT_CONTROL":
@@ -239,7 +238,7 @@ def _from_fields(kind: str, time: int, node: str | None, text: bytes) -> DeviceR
 
 
 def _subject(vm: bytes, uuid: bytes, bus: bytes, device: bytes) -> Subject:
-    """Only names and addresses are encoded."""
+    """Decode a subject. libaudit encodes only names and addresses."""
     kind, address = bus.decode("utf-8", "surrogateescape"), decode(device)
     parts = decode(vm), uuid.decode("utf-8", "surrogateescape"), kind, address, f"{kind} {address}"
     return tuple.__new__(Subject, parts)

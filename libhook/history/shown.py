@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""An entry as a line of JSON, and in words for people. Pure."""
+"""Shows an entry as a line of JSON, and in words. Pure."""
 
 import json
 from collections.abc import Callable
@@ -14,13 +14,14 @@ _Key = TypeVar("_Key")
 _Text = TypeVar("_Text")
 
 Clock = Callable[[int], str]
-"""A time in words."""
+"""Turns milliseconds since 1970 into text."""
 
 
 def clock(before: str, after: str, zone: tzinfo | None = None) -> Clock:
-    """Writes times, in a zone or in local time: strftime's ``before``, the seconds, ``after``.
+    """Make a function that writes times in ``zone``, or in local time: ``before``, the seconds, ``after``.
 
-    What is the same for a minute is kept: strftime takes longer than all else that is done for an entry.
+    ``before`` and ``after`` are patterns of strftime. Their text is cached for each minute, because strftime takes
+    longer than all other work for an entry.
     """
     minutes: dict[int, tuple[str, str]] = {}
 
@@ -35,14 +36,14 @@ def clock(before: str, after: str, zone: tzinfo | None = None) -> Clock:
 
 
 class Json:
-    """The promised lines: the keys, their order and their values are an interface. In ASCII."""
+    """Writes entries as JSON in ASCII. The keys, their order and their values are a promised interface."""
 
     def __init__(self) -> None:
         self._verdicts: dict[tuple[object, ...], tuple[str, str]] = {}
         self._minutes: dict[int, str] = {}
 
     def __call__(self, entry: Entry) -> str:
-        """An entry as an object."""
+        """Return an entry as an object."""
         node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, _ = entry
         key = began, ended, success, writers, disagree, node
         how, verdict = self._verdicts.get(key) or self._verdict(key, entry)
@@ -53,14 +54,14 @@ class Json:
         )
 
     def _verdict(self, key: tuple[object, ...], entry: Entry) -> tuple[str, str]:
-        """All that a few entries differ in: most are alike."""
+        """Return and cache the parts that are the same for most entries."""
         result = "success" if entry.success else "failed"
         how = json.dumps({"began": entry.began, "ended": entry.ended})
         verdict = {"result": result, "recorded_by": entry.recorded_by, "disagree": entry.disagree, "node": entry.node}
         return _keep(self._verdicts, key, (f"{how[1:-1]}, ", json.dumps(verdict)[1:]))
 
     def _time(self, time: int) -> str:
-        """``"2026-11-24T13:32:01.512+00:00"``."""
+        """Return a time as ``"2026-11-24T13:32:01.512+00:00"``."""
         second = time // 1000
         if (minute := self._minutes.get(second // 60)) is None:
             text = datetime.fromtimestamp(second, UTC).strftime('"%Y-%m-%dT%H:%M:')
@@ -76,7 +77,7 @@ def _keep(kept: dict[_Key, _Text], key: _Key, text: _Text) -> _Text:
 
 
 def what(entry: Entry) -> str:
-    """How it began and ended."""
+    """Say how the entry began and ended."""
     if not entry.success:
         return f"{entry.began} failed"
     began = entry.began or "before the trail"
@@ -86,7 +87,7 @@ def what(entry: Entry) -> str:
 
 
 def remark(entry: Entry) -> str:
-    """What is to be noticed, or nothing."""
+    """Return what the reader should notice, or ""."""
     remarks = []
     if entry.disagree and not entry.success:
         remarks.append("libvirtd: success")

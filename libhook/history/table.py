@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The trail as a table, or on a narrow terminal as short paragraphs. Pure."""
+"""Shows the trail as a table, or as short paragraphs on a narrow terminal. Pure."""
 
 import time
 import unicodedata
@@ -16,7 +16,7 @@ _MOST = 8192
 
 
 class Table:
-    """Rows are made as entries come, and laid out when all have been seen."""
+    """Makes rows as entries come, and lays them out when it has seen all."""
 
     def __init__(self) -> None:
         self._time, self._zoned = clock("%Y-%m-%d %H:%M:", ""), clock("%Y-%m-%d %H:%M:", " %z")
@@ -27,7 +27,7 @@ class Table:
         self._verdicts: dict[tuple[object, ...], str] = {}
 
     def row(self, entry: Entry) -> str:
-        """The cells of an entry, with a tab between them; no cell holds one."""
+        """Return the cells of an entry with tabs between them. No cell has a tab in it."""
         node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, unreturned = entry
         key = began, ended, end is None, success, writers, disagree, unreturned, device == "000.000"
         verdict = self._verdicts.get(key) or self._verdict(key, entry)
@@ -48,12 +48,12 @@ class Table:
         return "\t".join((*cells, verdict))
 
     def _both(self, first: str, last: str, start: int, end: int) -> tuple[str, str]:
-        """From and to; with how far each is from UTC where that differs, as the end can seem to be before the start."""
+        """Return both times. If their offsets from UTC differ, show them: the end could seem to be before the start."""
         zoned = self._zoned(start), self._zoned(end)
         return (first, last) if zoned[0][-5:] == zoned[1][-5:] else zoned
 
     def _verdict(self, key: tuple[object, ...], entry: Entry) -> str:
-        """All that a few entries differ in: most are alike."""
+        """Return and cache the last cells, which are the same for most entries."""
         if len(self._verdicts) > _MOST:
             self._verdicts.clear()
         cells = [printable(cell) for cell in (what(entry), ", ".join(entry.recorded_by), remark(entry))]
@@ -61,13 +61,16 @@ class Table:
         return self._verdicts.setdefault(key, "\t".join(cells))
 
     def silence(self, silence: Silence) -> str:
-        """A time without a trail, as the only cell of its row."""
+        """Return a time without a trail, as the only cell of its row."""
         until = f"to {self._time(silence.end)}" if silence.end is not None else "on"
         node = f"{silence.node}: " if silence.node else ""
         return printable(f"{node}no trail from {self._time(silence.start)} {until}: {silence.why}")
 
     def lines(self, rows: Iterable[str], width: int | None, said: str = "") -> Iterator[str]:
-        """The whole text, for a terminal of a width, or None: as wide as it needs to be. ``said``: not all is shown."""
+        """Give the whole text for a terminal of this width. With None it is as wide as it needs to be.
+
+        ``said`` says that a filter leaves entries out; "" without one.
+        """
         if not any(self._widths):
             yield from (f"-- {row}" for row in rows)
             yield said or "no host device in the trail"
@@ -113,7 +116,7 @@ def _paragraphs(rows: Iterable[str], width: int) -> Iterator[str]:
 
 
 def _wrapped(parts: list[str], width: int, indent: str) -> Iterator[str]:
-    """Parts beside each other, broken at blanks where they do not fit, and anywhere where that is not enough."""
+    """Put parts beside each other. Break lines at blanks, and within a word only if the word alone is too long."""
     width = max(width, 20)
     line = ""
     words = [
@@ -138,7 +141,7 @@ def _padded(text: str, width: int) -> str:
 
 
 def _columns(text: str) -> int:
-    """How many columns of a terminal it takes."""
+    """Return how many columns of a terminal the text takes."""
     if text.isascii():
         return len(text)
     return sum(

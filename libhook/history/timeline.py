@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where things are on the page's time lines: bars, marks and the days and hours below them. Pure."""
+"""Places bars, marks, and days or hours on the page's time lines. Pure."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from libhook.history.entry import Entry, Silence, began_at
 
 COLUMNS = 800
-"""A line is not drawn finer than this: what falls together is drawn together, however much the trail holds."""
+"""How fine a time line is. What falls into one column is drawn once, however much the trail holds."""
 _MOST_LANES = 12
 _STEPS = (
     *((minutes, "%H:%M") for minutes in (1, 5, 15, 30, 60, 180, 360, 720)),
@@ -19,13 +19,13 @@ _MOST_TICKS = 7
 
 
 class Span(NamedTuple):
-    """All the time that the page shows; milliseconds."""
+    """The time that the page shows, in milliseconds since 1970."""
 
     start: int
     end: int
 
     def column(self, time: int) -> int:
-        """The column of a time."""
+        """Return the column of a time."""
         return round((min(max(time, self.start), self.end) - self.start) * COLUMNS / max(self.end - self.start, 1))
 
 
@@ -35,11 +35,11 @@ class Bar(NamedTuple):
     first: int
     last: int
     start: int
-    """In milliseconds, of the first; and the end of the last."""
+    """In milliseconds: the start of the first entry. ``end`` is the end of the last."""
     end: int
     times: int
     open: bool
-    """Its end is not known: it is held still, or nothing says when it ended."""
+    """The guest still has the device, or no record says when that ended."""
 
 
 class Lane:
@@ -50,12 +50,12 @@ class Lane:
     def __init__(self) -> None:
         self.bars: list[Bar] = []
         self.marks: dict[tuple[int, bool], int] = {}
-        """Failures by column, and whether the records differ: how many."""
+        """The number of failures, by column and by whether the records differ."""
         self.times = 0
         self.failed = 0
 
     def add(self, entry: Entry, span: Span) -> None:
-        """An entry of the guest; they come in order of their start."""
+        """Add an entry of the guest. Entries must come in the order of their start."""
         first = span.column(span.start if entry.start is None else entry.start)
         if not entry.success:
             mark = (first, entry.disagree)
@@ -77,7 +77,7 @@ class Lane:
 
 
 class Line:
-    """A device's time line: a lane for each guest, and one for those that are too many."""
+    """A device's time line: a lane for each of the first guests, and one lane for all others."""
 
     __slots__ = ("lanes", "others")
 
@@ -86,7 +86,7 @@ class Line:
         self.others = Lane()
 
     def add(self, entry: Entry, span: Span) -> None:
-        """An entry of the device."""
+        """Add an entry of the device."""
         guest = (entry.vm, entry.uuid)
         lane = self.lanes.get(guest)
         if lane is None and len(self.lanes) < _MOST_LANES:
@@ -97,7 +97,7 @@ class Line:
 
 
 class Holders:
-    """Who has a device when the trail ends: the first of them, and how many more."""
+    """Who has a device when the trail ends: some entries, sorted by start, and the number of further ones."""
 
     __slots__ = ("first", "more")
 
@@ -106,7 +106,7 @@ class Holders:
         self.more = 0
 
     def add(self, entry: Entry) -> None:
-        """One of them."""
+        """Add an entry."""
         if len(self.first) < _MOST_LANES:
             self.first.append(entry)
             self.first.sort(key=began_at)
@@ -124,7 +124,7 @@ class Gap(NamedTuple):
 
 
 def gaps(silences: Iterable[Silence], span: Span) -> list[Gap]:
-    """What falls together is one: so many at most as there are columns."""
+    """Merge silences that fall together. There are at most as many gaps as columns."""
     found: list[Gap] = []
     for silence in sorted(silences, key=lambda silence: silence.start):
         first, last = span.column(silence.start), span.column(span.end if silence.end is None else silence.end)
@@ -139,7 +139,7 @@ def gaps(silences: Iterable[Silence], span: Span) -> list[Gap]:
 
 
 def ticks(span: Span) -> Iterator[tuple[float, str]]:
-    """Where a line for a round local time stands, in percent, and what to write below it."""
+    """Give the place of each round local time, in percent, and its text."""
     minutes = (span.end - span.start) / 60_000
     step, pattern = next((each for each in _STEPS if minutes / each[0] <= _MOST_TICKS), _STEPS[-1])
     at = datetime.fromtimestamp(span.start / 1000).replace(second=0, microsecond=0)  # noqa: DTZ006 - local

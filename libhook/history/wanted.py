@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which entries are asked for, and what is said of those that are not shown. Pure."""
+"""Filters entries, and says how many are not shown. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,11 +10,11 @@ from libhook.history.entry import Entry
 
 _MOST_FILES = 3
 _LATEST = 100_000_000_000_000
-"""No record is older than 1970, or younger than this: of its seconds there are at most eleven digits."""
+"""No record is younger than this, in milliseconds since 1970: its seconds have at most eleven digits."""
 
 
 class Wanted(NamedTuple):
-    """All that each filter lets through."""
+    """The filters. An empty set, or None, lets everything through. Times are milliseconds since 1970."""
 
     devices: frozenset[str]
     guests: frozenset[str]
@@ -31,7 +31,7 @@ class Wanted(NamedTuple):
 
     @property
     def said(self) -> str:
-        """The filters in words."""
+        """Describe the filters in words."""
         parts = []
         for name, values in zip(("device", "guest", "UUID", "host"), self[:4], strict=True):
             if values:
@@ -43,7 +43,7 @@ class Wanted(NamedTuple):
         return printable(", ".join(parts))
 
     def has(self, entry: Entry) -> bool:
-        """Whether the entry is one of them."""
+        """Whether the entry passes all filters."""
         if self.devices and entry.device not in self.devices and f"{entry.bus} {entry.device}" not in self.devices:
             return False
         if self.guests and entry.vm not in self.guests:
@@ -55,14 +55,14 @@ class Wanted(NamedTuple):
         return self.success in (None, entry.success) and self.has_time(entry.start, entry.end)
 
     def has_time(self, start: int | None, end: int | None) -> bool:
-        """Whether some of that time is asked for."""
+        """Whether any part of this time is asked for."""
         if self.end is not None and start is not None and start > self.end:
             return False
         return self.start is None or end is None or end >= self.start
 
 
 class Selection:
-    """Lets through what is wanted, and counts: what is shown of how much."""
+    """Filters entries, and counts all of them and those that are shown."""
 
     def __init__(self, wanted: Wanted, files: Sequence[str]) -> None:
         self.wanted = wanted
@@ -71,7 +71,7 @@ class Selection:
         self.all = self.shown = 0
 
     def has(self, entry: Entry) -> bool:
-        """Whether the entry is shown."""
+        """Whether to show the entry. Also counts it."""
         self.all += 1
         has = self.wanted.has(entry)
         self.shown += has
@@ -79,7 +79,7 @@ class Selection:
 
     @property
     def said(self) -> str:
-        """That not all is shown, why not, and of which files; nothing where no filter is, or nothing to filter."""
+        """Say how many entries match which filters, and from which files. "" without a filter or without entries."""
         if not self.all:
             return ""
         return f"{self.shown or 'none'} of {self.all} entries match: {self.wanted.said}; from {self.files}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Times: those that ausearch's users write, and ISO 8601; and how ours are written. Pure."""
+"""Parses the times of -ts and -te: as ausearch takes them, and ISO 8601. Pure."""
 
 import re
 from datetime import datetime, timedelta
@@ -12,10 +12,10 @@ _TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 
 def moment(words: list[str], now: datetime, up: timedelta, end: bool = False) -> int:
-    """Milliseconds since 1970 of what -ts or -te was given; ``now`` is local and has its zone; the host is up so long.
+    """Parse the words of -ts or -te to milliseconds since 1970. BadInput if they are no time.
 
-    As for ausearch: a date alone begins at midnight, or for the end of a time at the day's last; a time alone is
-    today's; MM/DD/YYYY, whatever the locale.
+    ``now`` is local and has its zone; ``up`` is how long the host has been up. As with ausearch, a date alone means
+    midnight, or with ``end`` the last moment of that day. A time alone is today's. MM/DD/YYYY holds in every locale.
     """
     text = " ".join(words)
     found = _keyword(text, now, up) if len(words) == 1 else None
@@ -41,7 +41,7 @@ def _keyword(text: str, now: datetime, up: timedelta) -> datetime | None:
         "boot": now - up,
         "today": day,
         "yesterday": day - timedelta(days=1),
-        "this-week": day - timedelta(days=(day.weekday() + 1) % 7),  # from Sunday on, as ausearch
+        "this-week": day - timedelta(days=(day.weekday() + 1) % 7),  # since Sunday, as with ausearch
         "week-ago": day - timedelta(days=7),
         "this-month": day.replace(day=1),
         "this-year": day.replace(month=1, day=1),
@@ -64,7 +64,7 @@ def _ausearch(words: list[str], now: datetime, end: bool) -> datetime | None:
     if date := _DATE.fullmatch(words[0]):
         month, day, year = (int(part) for part in date.groups())
         try:
-            found = datetime(year + 2000 if year < 100 else year, month, day)  # noqa: DTZ001 - local, as its user's
+            found = datetime(year + 2000 if year < 100 else year, month, day)  # noqa: DTZ001 - local time, as the user means it
         except ValueError:
             return None
         words = words[1:]
