@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A host that is a folder, and reacts to writes as the kernel does: the demo and the tests run on it.
+"""A simulated host for the demo and the tests. It is a folder that reacts to writes as the kernel does.
 
     world.py, hosts.py      a host described in a few lines, and examples
     build.py                makes the folder
-    kernel.py               reacts to writes; faults.py says what goes wrong, and when
-    libvirt.py, guests.py   play libvirtd's part, and a guest's
-    snapshot.py             what a guest's life changed
-    demo.py                 all of it, shown
+    kernel.py               reacts to writes; faults.py makes calls go wrong
+    libvirt.py, guests.py   play libvirtd and a guest
+    snapshot.py             shows what a guest's life changed
+    demo.py                 shows all of it
 
-What the kernel does is taken from drivers/base/{bus,dd,driver}.c, drivers/pci/{pci-driver,pci-sysfs,iov}.c,
-drivers/vfio and drivers/iommu/iommu.c of Linux 6.x.
+The behaviour follows drivers/base/{bus,dd,driver}.c, drivers/pci/{pci-driver,pci-sysfs,iov}.c, drivers/vfio and
+drivers/iommu/iommu.c of Linux 6.x.
 """

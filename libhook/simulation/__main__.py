@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``python3 -m libhook.simulation FOLDER [XML]``: a host to try libhook on, and a libvirtd for a guest's life."""
+"""``python3 -m libhook.simulation FOLDER [XML]``: makes a host to try libhook on, and plays a guest's life there."""
 
 import argparse
 import os
@@ -24,7 +24,7 @@ _ENTER = "runs. Look at the host from another terminal; press Enter here to shut
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 1 where the guest does not start, or the host is not as before; the reason on stderr."""
+    """Return the exit code: 1 if the guest does not start, or the host is not as before. The reason is on stderr."""
     hold_streams()
     parser = argparse.ArgumentParser(
         prog="python3 -m libhook.simulation",
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _make(folder: str) -> None:
-    """A workstation, and two guests that both want its network card."""
+    """Make a workstation, and two guests that both want its network card."""
     names = " and ".join(f"{folder}/{guest.name}.xml" for guest in _GUESTS)
     if os.path.exists(f"{folder}/simulation/serial"):
         terminal.show([printable(f"the workstation in {folder} is there; guests for it are {names}")])
@@ -64,14 +64,14 @@ def _make(folder: str) -> None:
 
 
 def _guest(document: bytes) -> Guest:
-    """What libvirt does with its PCI devices is played; whatever else the XML holds, the hook is given."""
+    """Read the guest. libvirt's work on its PCI devices is simulated. The hook gets the whole XML as it is."""
     domain = domxml.parse(document)
     devices = (Assigned(one.address, one.managed, one.source, one.model or "") for one in domain.pci)
     return Guest(domain.name, tuple(devices), domain.uuid, document)
 
 
 def _play(folder: str, guest: Guest) -> None:
-    """From virsh start to the end of the guest's shutdown; LibhookError with what virsh would say."""
+    """Play a guest's life from start to shutdown. LibhookError with what virsh would say."""
     page, before = Page(sys.stdout), snapshot(folder)
     shown = Demo(os.path.abspath(folder), os.path.normpath(_LAUNCHER), page)
     daemon = Libvirt(shown.root, shown.hook, shown.hear)
@@ -89,7 +89,7 @@ def _play(folder: str, guest: Guest) -> None:
 
 
 def _wait() -> None:
-    """Until Enter, or the end of stdin."""
+    """Wait for Enter, or the end of stdin."""
     os.read(0, 1 << 12)
 
 

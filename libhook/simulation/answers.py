@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the simulated kernel is asked and nothing is changed by: half of effects.kernel.Kernel."""
+"""The part of the simulated effects.kernel.Kernel that changes no device: its answers to questions, and its log."""
 
 import errno
 import json
@@ -12,38 +12,38 @@ from libhook.simulation.processes import SimulatedDescriptors, have_open
 
 
 def refuse(number: int, what: str) -> OSError:
-    """The kernel's answer as Python raises it."""
+    """Return an errno as the OSError that Python raises for it."""
     return OSError(number, os.strerror(number), what)
 
 
 class Answers:
-    """Of the host in the folder ``root``."""
+    """Answers for the host in the folder ``root``."""
 
     root: str
 
     def open_exclusively(self, node: str) -> None:
-        """What simulation/claimed says in a file of the node's name: an errno's name, as EBUSY."""
+        """Fail with the errno that simulation/claimed/NAME names, such as EBUSY, if that file exists."""
         claim = f"{self.root}/simulation/claimed/{os.path.basename(node)}"
         if os.path.exists(claim):
             raise refuse(getattr(errno, store.read(claim)), node)
 
     def open_group(self, node: str, device: str) -> None:
-        """EBUSY where a process has the group's node open, or one of its devices'."""
+        """Fail with EBUSY if a process has the node of the group open, or that of one of its devices."""
         if not os.path.lexists(self.root + node):
             raise refuse(errno.ENOENT, node)
         if have_open(self.root, vfio.numbers(self.root, device)):
             raise refuse(errno.EBUSY, node)
 
     def processes(self) -> AbstractContextManager[str]:
-        """The only one that there is."""
+        """Give the simulated /proc."""
         return nullcontext(f"{self.root}/proc")
 
     def descriptors(self) -> SimulatedDescriptors:
-        """Of simulated processes."""
+        """Return what simulated processes have open."""
         return SimulatedDescriptors(self.root)
 
     def expect_behind_loop(self, loop: str, _number: str) -> None:
-        """What simulation/loops says in a file of its name, an errno's name; else whether its text is of /dev."""
+        """Fail with the errno that simulation/loops/NAME names, else with ENODEV if backing_file is not below /dev."""
         name = os.path.basename(loop)
         answer = f"{self.root}/simulation/loops/{name}"
         if os.path.exists(answer):
@@ -52,7 +52,7 @@ class Answers:
             raise refuse(errno.ENODEV, loop)
 
     def trail(self) -> Trail | None:
-        """What simulation/trail says (JSON: enabled, daemon, lost); a healthy trail where there is no such file."""
+        """Return what simulation/trail says (JSON: enabled, daemon, lost), or a healthy trail if there is no file."""
         path = f"{self.root}/simulation/trail"
         if not os.path.exists(path):
             return Trail(enabled=True, daemon=1, lost=0)
@@ -60,13 +60,13 @@ class Answers:
         return Trail(**status) if status else None
 
     def label(self, path: str) -> str:
-        """What simulation/selinux says."""
+        """Return the label that the policy in simulation/selinux gives a file."""
         from libhook.simulation import selinux
 
         return selinux.label(self.root, path)
 
     def ask_selinux(self, file: str, question: str) -> str:
-        """The same."""
+        """Return the answer of selinuxfs, by the policy in simulation/selinux."""
         from libhook.simulation import selinux
 
         return selinux.ask(self.root, file, question)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A World made real in a folder: /sys, /proc, /dev, /run, /etc and /lib/modules as libhook reads them."""
+"""Makes a World into a folder: /sys, /proc, /dev, /run, /etc and /lib/modules as libhook reads them."""
 
 import os
 import tempfile
@@ -28,13 +28,13 @@ _PROC = {
 
 
 def scratch() -> str:
-    """A new folder for a host, in memory where possible: ext4 is slow after many deletions."""
+    """Make a new folder for a host, in memory if possible, because ext4 is slow after many deletions."""
     memory = "/dev/shm"  # noqa: S108 - mkdtemp makes the folder, under a name nobody can guess
     return tempfile.mkdtemp(prefix="libhook-host-", dir=memory if os.access(memory, os.W_OK | os.X_OK) else None)
 
 
 def build(root: str, world: World) -> None:
-    """Make the host in ``root``, an empty folder or none yet. Impossible when no host can be like that."""
+    """Make the host in ``root``, which is empty or does not exist. Impossible if no host can be like that."""
     world = world.complete()
     check(world)
     for folder in _FOLDERS:
@@ -99,7 +99,7 @@ def _add_devices(root: str, world: World) -> None:
         potential = virtual_functions(device)
         present = {other.address: other for other in world.devices} if potential else {}
         for at, vf in enumerate(potential):
-            # A VF that comes later has a group of its own as well, the same each time.
+            # A VF that is enabled later also gets its own IOMMU group, and the same one each time.
             own = present[vf.address].group if vf.address in present else group
             potential[at] = present.get(vf.address, vf)._replace(
                 group=own if world.iommu else None, vf_index=vf.vf_index

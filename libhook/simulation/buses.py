@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What hangs below a function and a guest may be given by itself: USB and SCSI devices, and mediated devices.
+"""Things below a PCI function that a guest can get by themselves: USB devices, SCSI adapters, mediated devices.
 
-As the kernel shows them: a folder below the function's own, and a link to it from the bus or the class.
+Like the kernel, this shows each as a folder below the function's, with a link to it from its bus or class.
 """
 
 import os
@@ -10,12 +10,12 @@ from typing import Any
 from libhook.simulation import processes, store, vfio
 
 _USB = 189
-"""The major number of usbfs's nodes."""
+"""The major number of the nodes of usbfs."""
 KINDS = ("usb_device", "scsi_host", "mdev")
 
 
 def add(root: str, home: str, kind: str, name: str) -> None:
-    """``001.004`` behind the USB controller at ``home``, the SCSI adapter ``host0``, or the mdev of a UUID."""
+    """Add a USB device such as ``001.004``, a SCSI adapter such as ``host0``, or an mdev with a UUID below ``home``."""
     match kind:
         case "usb_device":
             _add_usb(root, home, name)
@@ -26,7 +26,10 @@ def add(root: str, home: str, kind: str, name: str) -> None:
 
 
 def remove(root: str, home: str, kind: str, name: str) -> None:
-    """They go with the driver of the function. An mdev does not come back with it: somebody has to make it anew."""
+    """Remove one, as when the driver of its function goes.
+
+    In the kernel an mdev does not come back with that driver. Here it does.
+    """
     match kind:
         case "usb_device":
             bus, _, number = name.partition(".")
@@ -48,7 +51,7 @@ def remove(root: str, home: str, kind: str, name: str) -> None:
 
 
 def has_open_mdev(root: str, device: dict[str, Any]) -> bool:
-    """Whether a process has the group of an mdev below it open: mdev_unregister_parent() waits for that."""
+    """Whether a process has the group of an mdev of this device open. mdev_unregister_parent() waits for that."""
     names = [name for kind, name in device["children"] if kind == "mdev"]
     groups = [_group(root, device["home"], name) for name in names]
     return processes.have_open(root, [store.read(f"{root}/dev/vfio/{group}") for group in groups])
@@ -90,7 +93,7 @@ def _group(root: str, home: str, name: str) -> int:
 
 
 def _folder(root: str, folder: str, shown_as: str, texts: dict[str, str]) -> None:
-    """A device's folder, its ``subsystem``, and the link by which its bus or class shows it."""
+    """Make a device's folder, its ``subsystem`` link, and the link from its bus or class."""
     os.makedirs(f"{root}/sys/{folder}", exist_ok=True)
     for name, text in texts.items():
         store.create(f"{root}/sys/{folder}/{name}", text)
@@ -101,6 +104,6 @@ def _folder(root: str, folder: str, shown_as: str, texts: dict[str, str]) -> Non
 
 
 def _remove_tree(folder: str) -> None:
-    import shutil  # only for what is rarely done, and slow to import
+    import shutil  # slow to import, and rarely needed
 
     shutil.rmtree(folder, ignore_errors=True)

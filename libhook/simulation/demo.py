@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``libhook demo``: one guest's life through the real launcher, on a host that is a folder; then a refusal.
+"""``libhook demo``: plays one guest's life on a simulated host, through the real launcher. Then it plays a refusal.
 
-What shows it serves ``python3 -m libhook.simulation`` as well.
+``python3 -m libhook.simulation`` uses Page and Demo, too.
 """
 
 import os
@@ -26,15 +26,15 @@ _GUEST = Guest("win11", (Assigned(_NIC), Assigned(_GPU, managed=True), Assigned(
 _HALF = Guest("half", (Assigned(_GPU),), "1c15a1a0-a802-4b8e-8f5c-2a6d8a7c1f0e")
 _REMOVE = 0.1
 _PATIENCE = 30.0
-"""Seconds for what goes on after the hook has answered."""
+"""Seconds to wait for work that goes on after the hook has answered."""
 _WIDTH, _MARGIN = 79, 9
 _BOLD, _DIM, _GREEN, _RED = "1", "2", "32", "31"
 
 
 def play_demo(launcher: str, out: TextIO) -> str:
-    """Show it on ``out``. "" when the guest had its devices and left the host as it was, and the second was refused.
+    """Show the demo on ``out``. Return what went wrong, or "".
 
-    Otherwise what went wrong.
+    It went well if the first guest had its devices and left the host as it was, and the second guest was refused.
     """
     page = Page(out)
     if not os.access(launcher, os.X_OK):
@@ -71,7 +71,7 @@ def _play(demo: "Demo") -> str:
 
 
 class Page:
-    """Lines of a label and what it labels, wrapped, with colour where the reader is a terminal."""
+    """Prints wrapped lines with a label before them, in colour on a terminal."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -79,12 +79,12 @@ class Page:
         self._label = ""
 
     def title(self, text: str) -> None:
-        """What comes next."""
+        """Print the title of the next section."""
         self._out.write(f"\n{self._paint(printable(text), _BOLD)}\n")
         self._label = ""
 
     def show(self, label: str, text: str, style: str = "") -> None:
-        """A label that says the same as the one above is left out."""
+        """Print a text with its label. A label that is the same as the one above is left out."""
         shown = "" if label == self._label else label
         self._label = label
         deeper = " " * (_MARGIN + 2)
@@ -97,7 +97,7 @@ class Page:
         self._out.flush()
 
     def fail(self, reason: str) -> str:
-        """What went wrong, and the same for who called."""
+        """Print what went wrong, and return it."""
         self.show("error", reason, _RED)
         return reason
 
@@ -106,7 +106,7 @@ class Page:
 
 
 class Demo:
-    """What the daemon calls and tells, shown."""
+    """Runs the hook for the simulated libvirtd, and shows what the hook and libvirtd do."""
 
     def __init__(self, root: str, launcher: str, page: Page) -> None:
         self.root = root
@@ -115,7 +115,7 @@ class Demo:
         self._surprises = 0
 
     def hook(self, name: str, operation: str, sub: str, extra: str, xml: bytes) -> tuple[int, str]:
-        """Ask for the plan first, then let it happen, and show both."""
+        """Ask the hook for its plan, then let it act, and show both. Return its exit code and stderr."""
         arguments = [self._launcher, name, operation, sub, extra]
         planned = self._run(arguments, xml, LIBHOOK_DRY_RUN="1").stderr.decode(errors="replace").splitlines()
         modules, writes, records = self._modules(), self._logged("writes"), self._logged("audit")
@@ -134,7 +134,7 @@ class Demo:
         return done.returncode, said
 
     def hear(self, line: str) -> None:
-        """What libvirt and QEMU do; a call of the hook begins a section."""
+        """Show what libvirt or QEMU does. A call of the hook begins a section."""
         who, _, what = line.partition(" ")
         if who == "hook":
             self.page.title(f"hooks/qemu {what}")
@@ -142,7 +142,7 @@ class Demo:
             self.page.show(who, what)
 
     def prove(self, before: dict[str, str]) -> bool:
-        """Whether the host is as it was, by nothing but planned writes, and say so."""
+        """Show and return whether the host is as before, and only planned writes were made."""
         changes = differences(before, snapshot(self.root))
         self.page.title("The host is not as before." if changes else "The host is as before.")
         for change in changes:
@@ -155,12 +155,12 @@ class Demo:
         return not changes and not self._surprises
 
     def _run(self, arguments: Sequence[str], xml: bytes, **more: str) -> "subprocess.CompletedProcess[bytes]":
-        """As libvirtd does, but for the root of the host."""
+        """Run the hook as libvirtd does, but with LIBHOOK_ROOT."""
         environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "LIBHOOK_ROOT": self.root}
         return subprocess.run(arguments, input=xml, capture_output=True, env=environment | more, check=False)
 
     def _wait_for_the_rest(self) -> None:
-        """Of what has the guest's lock and goes on after the answer, as at ``started``."""
+        """Wait for a process that still has a lock after the answer, as at ``started``."""
         folder, until = f"{self.root}/run/libhook/locks", time.monotonic() + _PATIENCE
         while os.path.isdir(folder) and time.monotonic() < until:
             if not any(locks.is_locked(f"{folder}/{name}") for name in os.listdir(folder)):
@@ -174,7 +174,7 @@ class Demo:
         return set(os.listdir(f"{self.root}/sys/module"))
 
     def _show_plan(self, planned: Sequence[str]) -> None:
-        """Without the writes and records, which are shown as they happen."""
+        """Show the plan without its writes and records. Those are shown when they have happened."""
         for line in planned:
             if not line.startswith((" ", "record ", "refuse: ")):
                 self.page.show("plan", line)
@@ -190,7 +190,7 @@ class Demo:
             self.page.show("took", f"{sum(write['seconds'] for write in writes) * 1000:.0f} ms in the kernel", _DIM)
 
     def _show_records(self, records: Sequence[dict[str, Any]]) -> None:
-        """The first in full; of the others the end, which is all that differs."""
+        """Show the first record in full, and of the others only the end, where they differ."""
         for at, record in enumerate(records):
             text = f"... {record['text'][record['text'].index('bus=') :]}" if at else record["text"]
             result, style = ("success", "") if record["success"] else ("failed", _RED)

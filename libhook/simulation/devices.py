@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The folder of one PCI function: made and removed as the kernel does when a device comes or goes."""
+"""Makes and removes the folder of one PCI function, as the kernel does when a device comes or goes."""
 
 import os
 from collections.abc import Iterable
@@ -23,12 +23,12 @@ _NODE_FOLDERS = {"drm": "dri/", "sound": "snd/"}
 
 
 def home_of(address: str) -> str:
-    """Where the function's own folder is, below /sys. Bridges are not nested: nobody here walks up."""
+    """Return the function's own folder below /sys. Bridges are not nested, because no code here walks up."""
     return f"devices/pci{address[: address.index(':')]}:00/{address}"
 
 
 def add(root: str, device: "Device", drivers: "Iterable[Driver]", potential: "list[Device] | None" = None) -> None:
-    """A function without driver; ``potential`` are the VFs that a PF can have."""
+    """Add a function without a driver. ``potential`` has the VFs that a PF can have."""
     address, home = device.address, home_of(device.address)
     folder = f"{root}/sys/{home}"
     os.makedirs(folder)
@@ -75,7 +75,7 @@ def add(root: str, device: "Device", drivers: "Iterable[Driver]", potential: "li
 
 
 def remove(root: str, address: str) -> None:
-    """A function that is gone: all its links first, as a reader meets them. Its driver must have left it."""
+    """Remove a function, and the links to it first, because readers come by these. It must have no driver."""
     device = store.load(root, "devices", address)
     if device is None:
         return
@@ -96,7 +96,7 @@ def remove(root: str, address: str) -> None:
 
 
 def add_children(root: str, device: dict[str, Any]) -> None:
-    """What a host driver makes of the device: network interfaces, disks, DRM cards, and their nodes."""
+    """Add what a host driver makes for the device: network interfaces, disks, DRM cards and so on, and their nodes."""
     for kind, name in device["children"]:
         if kind in buses.KINDS:
             buses.add(root, device["home"], kind, name)
@@ -121,13 +121,13 @@ def add_children(root: str, device: dict[str, Any]) -> None:
 
 
 def numbers(root: str, device: dict[str, Any]) -> set[str]:
-    """Of the nodes of what a host driver makes of it: ``c 226:0``."""
+    """Return the numbers of the device's nodes that a host driver has made, such as ``c 226:0``."""
     nodes = (f"{_NODE_FOLDERS.get(kind, '')}{name}" for kind, name in device["children"] if kind in _MAJORS)
     return {store.read(f"{root}/dev/{node}") for node in nodes if os.path.lexists(f"{root}/dev/{node}")}
 
 
 def remove_children(root: str, device: dict[str, Any]) -> None:
-    """They go with the driver; who has a node open keeps it open."""
+    """Remove what a host driver has made. A process that has a node open keeps it open."""
     from libhook.simulation import processes
 
     for kind, name in device["children"]:
@@ -142,14 +142,14 @@ def remove_children(root: str, device: dict[str, Any]) -> None:
 
 
 def modalias(device: "Device") -> str:
-    """``pci:v…d…sv…sd…bc…sc…i…`` as in pci_uevent()."""
+    """Return ``pci:v…d…sv…sd…bc…sc…i…`` as pci_uevent() writes it."""
     vendor, product = (part.upper() for part in device.ids.split(":"))
     base, sub, interface = (device.class_[at : at + 2].upper() for at in (0, 2, 4))
     return f"pci:v0000{vendor}d0000{product}sv0000{vendor}sd00000000bc{base}sc{sub}i{interface}"
 
 
 def config_space(device: "Device") -> bytes:
-    """The first 64 bytes: ids, class, and the header type at 0x0e (bit 7: more than one function)."""
+    """Return the first 64 bytes: ids, class, and the header type at 0x0e (bit 7: more than one function)."""
     vendor, product = (int(part, 16) for part in device.ids.split(":"))
     space = bytearray(64)
     space[0:2] = vendor.to_bytes(2, "little")
@@ -160,6 +160,6 @@ def config_space(device: "Device") -> bytes:
 
 
 def _remove_tree(folder: str) -> None:
-    import shutil  # only for what is rarely done, and slow to import
+    import shutil  # slow to import, and rarely needed
 
     shutil.rmtree(folder, ignore_errors=True)

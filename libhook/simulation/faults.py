@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What goes wrong, and at which call: errors, writes that do nothing, others who interfere, processes
-killed."""
+"""Makes calls of the simulated kernel go wrong: errors, writes that do nothing, interference, killed processes."""
 
 import errno
 import os
@@ -18,17 +17,17 @@ if TYPE_CHECKING:
 
 _POLL = 0.01
 Deed = tuple[str, ...]
-"""What somebody else does: ("write", PATH, VALUE), ("vanish", ADDRESS), ("sleep", SECONDS), ("wait",
-PATH) until that is there, ("create", PATH), ("remove", PATH), ("unload", MODULE),
-("kill", "writer") or ("kill", "parent"), which is the hook when a child of its own writes."""
+"""What another process does: ("write", PATH, VALUE), ("vanish", ADDRESS), ("sleep", SECONDS), ("wait", PATH) until PATH
+exists, ("create", PATH), ("remove", PATH), ("unload", MODULE), ("kill", "writer") or ("kill", "parent"). The parent is
+the hook when its child writes."""
 
 
 class Fault(NamedTuple):
-    """At the ``nth`` call that looks like ``call`` something goes wrong; at every one when ``nth`` is 0.
+    """Something goes wrong at the ``nth`` call that matches ``call``; with 0 at each such call.
 
-    ``call`` is a shell pattern over ``write PATH VALUE`` (a line feed to clear an override is no value),
-    ``load MODULE``, ``unload MODULE`` and ``record TEXT``. With neither ``error`` nor ``ignored`` the call is answered
-    as ever.
+    ``call`` is a shell pattern over ``write PATH VALUE``, ``set PATH VALUE``, ``load MODULE``, ``unload MODULE`` and
+    ``record TEXT``. The line feed that clears an override counts as no value. Without ``error`` and ``ignored`` the
+    call itself works as usual.
     """
 
     call: str
@@ -38,13 +37,13 @@ class Fault(NamedTuple):
     ignored: bool = False
     """The call succeeds and does nothing."""
     returns: int | None = None
-    """What ``record`` returns; nothing is recorded."""
+    """What ``record`` returns instead; nothing is recorded then."""
     before: tuple[Deed, ...] = ()
     after: tuple[Deed, ...] = ()
 
 
 def inject(root: str, *faults: Fault) -> None:
-    """From now on these go wrong, and those injected before no more."""
+    """Install these faults instead of all earlier ones."""
     heal(root)
     os.mkdir(f"{root}/simulation/tmp/faults")
     for number, fault in enumerate(faults):
@@ -53,17 +52,17 @@ def inject(root: str, *faults: Fault) -> None:
 
 
 def heal(root: str) -> None:
-    """Nothing goes wrong any more."""
+    """Remove all faults."""
     shutil.rmtree(f"{root}/simulation/faults", ignore_errors=True)
 
 
 def hold(root: str, address: str) -> None:
-    """The device's driver does not let go, and the writer hangs, until ``let_go``."""
+    """Make the device's driver hang in its remove until ``let_go``. The writer hangs with it."""
     store.create(f"{root}/simulation/holds/{address}", "")
 
 
 def let_go(root: str, address: str) -> None:
-    """It does now."""
+    """End ``hold``."""
     store.unlink(f"{root}/simulation/holds/{address}")
 
 
@@ -76,7 +75,7 @@ def behave(root: str, kind: str, name: str, **fields: object) -> None:
 
 
 def play(kernel: "SimulatedKernel", call: str, react: Callable[[], None]) -> None:
-    """Answer a call as the fault that is due says, or as ever."""
+    """Answer a call as the fault that is due says, or as usual."""
     fault = _due(kernel.root, call)
     if fault is None:
         react()
@@ -91,7 +90,7 @@ def play(kernel: "SimulatedKernel", call: str, react: Callable[[], None]) -> Non
 
 
 def returned(kernel: "SimulatedKernel", call: str, react: Callable[[], int]) -> int:
-    """Answer a ``record`` likewise."""
+    """Answer a ``record`` in the same way, and return its result."""
     fault = _due(kernel.root, call)
     if fault is None:
         return react()
@@ -102,7 +101,7 @@ def returned(kernel: "SimulatedKernel", call: str, react: Callable[[], int]) -> 
 
 
 def vanish(kernel: "SimulatedKernel", address: str) -> None:
-    """The device is pulled out: its driver is told, and waits for nobody; a PF takes its VFs with it."""
+    """Pull the device out. Its driver lets go at once, and the VFs of a PF go with it."""
     from libhook.simulation import devices, vfio
 
     device = store.load(kernel.root, "devices", address)
@@ -144,7 +143,7 @@ def _do(kernel: "SimulatedKernel", deeds: tuple[Deed, ...]) -> None:
     for what, *about in deeds:
         match what, about:
             case "write", [path, value]:
-                # Whether it succeeds is that somebody's problem.
+                # An error is for the other process, so it is dropped.
                 try:
                     type(kernel)(kernel.root, by="somebody else").write_unharmed(path, value)
                 except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A guest with PCI host devices, and the XML that libvirt hands to its hook at each step."""
+"""A guest with PCI host devices, and the XML that libvirt gives its hook at each step."""
 
 from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
@@ -17,12 +17,12 @@ class Assigned(NamedTuple):
     """``<driver model=…>``: the vfio driver that the XML asks for."""
 
     def xml(self, at: int, prepared: bool = False) -> str:
-        """The element, as the guest's device number ``at``; what libvirt fills in once it is ``prepared``."""
+        """Return the element of device number ``at``. ``prepared`` adds what libvirt fills in after ``prepare``."""
         return _device(self, at, prepared)
 
 
 class Guest(NamedTuple):
-    """``document`` is handed over as it is at every step, where the XML itself is what a test is about."""
+    """A guest. If there is a ``document``, it is the XML at every step, for tests of the XML itself."""
 
     name: str = "win11"
     devices: tuple[Assigned, ...] = ()
@@ -30,7 +30,10 @@ class Guest(NamedTuple):
     document: bytes = b""
 
     def xml(self, number: int = -1, prepared: bool = False) -> bytes:
-        """The live XML has its id, ``number``; what libvirt fills in is there once the guest is ``prepared``."""
+        """Return the XML, with ``number`` as the id if it is not negative.
+
+        ``prepared`` adds what libvirt fills in after ``prepare``.
+        """
         if self.document:
             return self.document
         identity = f" id='{number}'" if number >= 0 else ""

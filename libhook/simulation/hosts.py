@@ -16,14 +16,14 @@ PCIEPORT = Driver("pcieport", ids=("class:0604",), kind="stub")
 
 
 def nic() -> World:
-    """One network card, alone in its group."""
+    """A host with one network card, alone in its IOMMU group."""
     return World((Device("0000:01:00.0", "e1000e", group=12, children=(("net", "eth1"),)),), (E1000E,))
 
 
 def workstation(remove: float = 0) -> World:
-    """A NIC; a GPU and its audio function in one group behind a port; an NVMe disk.
+    """A host with a NIC, an NVMe disk, and a GPU with its audio function, both in one group with their port.
 
-    ``remove``: seconds a driver takes to let go.
+    ``remove`` is how many seconds each driver takes to let go.
     """
     devices = (
         Device("0000:00:01.0", "pcieport", group=14, class_=BRIDGE, ids="1022:1483", header=1),
@@ -37,7 +37,7 @@ def workstation(remove: float = 0) -> World:
 
 
 def nvidia() -> World:
-    """A workstation whose GPU has four modules that need each other, and a second driver that is built in."""
+    """A workstation whose GPU has four modules that need each other. The driver of its NVMe disk is built in."""
     base = workstation()
     gpu = Device("0000:03:00.0", "nvidia", 14, VGA, "10de:2684", header=0x80, children=(("drm", "card0"),))
     modules = (
@@ -53,14 +53,14 @@ def nvidia() -> World:
 
 
 def sriov(vfs: int = 4) -> World:
-    """A network card with ``vfs`` of its 8 virtual functions, each in a group of its own and on igbvf."""
+    """A host with a network card and ``vfs`` of its 8 VFs, each on igbvf and in its own IOMMU group."""
     pf = Device("0000:01:00.0", "igb", ids="8086:10c9", totalvfs=8, numvfs=vfs, children=(("net", "eth1"),))
     world = World((pf,), (IGB, IGBVF)).complete()
     return world._replace(devices=tuple(d._replace(driver="igbvf") if d.physfn else d for d in world.devices))
 
 
 def bridge_group() -> World:
-    """A PCI-to-PCI bridge and the two cards behind it, all three in one group."""
+    """A host with a PCI-to-PCI bridge and two cards behind it, all three in one IOMMU group."""
     devices = (
         Device("0000:05:00.0", None, 20, BRIDGE, "1b21:1080", header=1),
         Device("0000:06:00.0", "e1000e", 20),
@@ -70,7 +70,7 @@ def bridge_group() -> World:
 
 
 def many(count: int = 64, remove: float = 0.1, vfio_loaded: bool = False) -> World:
-    """``count`` cards in as many groups, whose driver takes 100 ms to let go."""
+    """A host with ``count`` cards, each in its own IOMMU group. Their driver takes ``remove`` seconds to let go."""
     addresses = (f"{at >> 13:04x}:{at >> 5 & 0xFF:02x}:{at & 31:02x}.0" for at in range(count))
     devices = tuple(Device(address, "e1000e", group) for group, address in enumerate(addresses))
     return World(devices, (E1000E._replace(remove=remove),), vfio_loaded=vfio_loaded)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The simulated kernel: takes the writes that libhook makes and moves links, nodes and files as Linux would.
+"""The simulated kernel: takes libhook's writes, and changes links, nodes and files as Linux would.
 
-State is in files only (store.py), so any number of processes may write at once and be killed. A writer holds
-the device's lock while its driver takes its time, as in the kernel, and cannot be interrupted by a signal
-meanwhile. SIGKILL is the exception: here it ends the write, in the kernel the write still lands. Nobody
-should send it.
+All state is in files (store.py), so many processes may write at once, and any may be killed. As in the kernel, a writer
+holds the device's lock while the driver works, and no signal interrupts it. SIGKILL is the exception: here it ends the
+write, but in the kernel the write still lands. So do not send it to a writer.
 """
 
 import errno
@@ -23,31 +22,31 @@ _ALL_SIGNALS = signal.valid_signals()
 _POLL = 0.005
 _FOREVER = 300.0
 _LONG = 0.5
-"""Seconds from which on readers are kept waiting as well; below, it would only make the simulation slower."""
+"""If a driver takes at least this many seconds, readers wait, too. Below that it would only slow the simulation."""
 
 
 class SimulatedKernel(Answers):
-    """Implements effects.kernel.Kernel on the folder ``root``; ``by`` says in writes.jsonl who wrote."""
+    """Implements effects.kernel.Kernel on the folder ``root``. ``by`` is the writer's name in writes.jsonl."""
 
     def __init__(self, root: str, by: str = "libhook") -> None:
-        """Keeps no state of its own."""
+        """Remember the folder. All state is there."""
         self.root = root
         self.by = by
         self._pci = f"{root}/sys/bus/pci"
 
     def write(self, path: str, value: str) -> None:
-        """One write(2) to /sys/``path``."""
+        """Do one write(2) to /sys/``path``."""
         if not value:
             raise ValueError(f"an empty string makes no write(2), so it never reaches /sys/{path}")
         call = f"write {path} {value.strip()}"
         self._traced(path, value, lambda: self._answer(call, lambda: self._store(path, value)))
 
     def write_unharmed(self, path: str, value: str) -> None:
-        """The same, whatever was told to go wrong."""
+        """Do the same without any injected fault."""
         self._traced(path, value, lambda: self._store(path, value))
 
     def _traced(self, path: str, value: str, write: Callable[[], None]) -> None:
-        """Leave a line in var/log/writes.jsonl when the write ends; until then no signal gets through."""
+        """Append a line to var/log/writes.jsonl when the write ends. Until then all signals are blocked."""
         began, answer = time.monotonic(), "ok"
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
@@ -62,7 +61,7 @@ class SimulatedKernel(Answers):
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def set_value(self, path: str, value: str) -> None:
-        """A sysctl or another attribute that only keeps what is written to it, if it is there."""
+        """Write a sysctl or another attribute that only keeps its value. ENOENT if it does not exist."""
 
         def store_value() -> None:
             if not os.path.isfile(f"{self.root}{path}"):
@@ -72,19 +71,19 @@ class SimulatedKernel(Answers):
         self._traced(path, value, lambda: self._answer(f"set {path} {value}", store_value))
 
     def load(self, module: str) -> None:
-        """What modprobe does; ENOENT when this host has no such module."""
+        """Load a module as modprobe does. ENOENT if this host has no such module."""
         from libhook.simulation import modules
 
         self._answer(f"load {module}", lambda: modules.load(self, module))
 
     def unload(self, module: str) -> None:
-        """What rmmod does, with delete_module(2)'s own answers, which rmmod makes one of."""
+        """Remove a module as rmmod does. Raises the errors of delete_module(2), where rmmod itself has only one."""
         from libhook.simulation import modules
 
         self._answer(f"unload {module}", lambda: modules.unload(self, module))
 
     def record(self, text: str, success: bool) -> int:
-        """Append to var/log/audit.jsonl; the serial number, or what a fault says instead."""
+        """Append to var/log/audit.jsonl. Return the serial number, or what a fault says instead."""
         if not os.path.lexists(f"{self.root}/simulation/faults"):
             return self._append(text, success)
         from libhook.simulation import faults
@@ -100,7 +99,7 @@ class SimulatedKernel(Answers):
         return serial
 
     def _answer(self, call: str, react: Callable[[], None]) -> None:
-        """React, unless something was told to go wrong at this very call."""
+        """React to a call, unless a fault is due."""
         if not os.path.lexists(f"{self.root}/simulation/faults"):
             react()
             return
@@ -109,7 +108,7 @@ class SimulatedKernel(Answers):
         faults.play(self, call, react)
 
     def _store(self, path: str, value: str) -> None:
-        """Which attribute is it?"""
+        """Pass a write on to the attribute's own function."""
         match path.split("/"):
             case ["bus", "pci", "drivers_probe"]:
                 self.probe(value.rstrip("\n"))
@@ -118,7 +117,7 @@ class SimulatedKernel(Answers):
             case ["bus", "pci", "drivers", driver, "bind"] if self.loaded(driver):
                 self.bind(driver, value.rstrip("\n"))
             case ["bus", "pci", "devices", address, "driver", "unbind"]:
-                # The path goes through the driver link: no link, no file.
+                # The path goes through the driver link, so without that link there is no file.
                 self.unbind(self._linked(address, path), value.rstrip("\n"))
             case ["bus", "pci", "devices", address, "driver_override"]:
                 self._override(address, value)
@@ -131,7 +130,7 @@ class SimulatedKernel(Answers):
                 raise refuse(errno.EACCES if exists else errno.ENOENT, path)
 
     def device(self, address: str, otherwise: int = errno.ENODEV) -> dict[str, Any]:
-        """What is known of a device that is there; the error when it is not."""
+        """Return what is known of a device. The errno ``otherwise`` if it does not exist."""
         found = store.load(self.root, "devices", address)
         if found is None:
             raise refuse(otherwise, address)
@@ -148,7 +147,7 @@ class SimulatedKernel(Answers):
             raise refuse(errno.ENOENT, path) from None
 
     def _override(self, address: str, value: str) -> None:
-        """driver_set_override(): up to the first line feed; nothing before it clears."""
+        """driver_set_override(): takes the text up to the first line feed. An empty text clears the override."""
         if len(value) >= PAGE_SIZE - 1:
             raise refuse(errno.EINVAL, "driver_override")
         self.device(address, errno.ENOENT)
@@ -166,12 +165,12 @@ class SimulatedKernel(Answers):
                 store.unlink(marker)
 
     def override(self, address: str) -> str:
-        """The override that is set, or ""."""
+        """Return the driver_override, or ""."""
         text = store.read(f"{self._pci}/devices/{address}/driver_override")
         return "" if text == store.UNSET else text.rstrip("\n")
 
     def unbind(self, driver: str, address: str) -> None:
-        """unbind_store(): the check is made before the lock is taken, and what is bound then is released."""
+        """unbind_store(): checks before it takes the lock, then releases whatever driver is bound by then."""
         if store.bound(self.root, address) != driver:
             raise refuse(errno.ENODEV, f"{driver}/unbind")
         with store.device_lock(self.root, address):
@@ -180,8 +179,9 @@ class SimulatedKernel(Answers):
     def release(self, address: str) -> None:
         """__device_release_driver(), under the device's lock.
 
-        Both links go *before* the driver's remove runs, so while it hangs /sys shows no driver though the
-        kernel still has the device on it. What the driver made goes first: who keeps it open is waited for later.
+        Both links go *before* the driver's remove runs. So while remove hangs, /sys shows no driver, but the device is
+        still bound in the kernel. What the driver made goes before remove takes its time. Only then does this wait for
+        a process that has the device open in vfio. For one that has an mdev open it waits first.
         """
         driver = store.bound(self.root, address)
         if driver is None:
@@ -204,10 +204,10 @@ class SimulatedKernel(Answers):
                 vfio.unregister(self.root, address, device)
 
     def probe(self, address: str) -> None:
-        """drivers_probe_store(): says nothing of a probe that failed or of a device no driver wants.
+        """drivers_probe_store(): succeeds also if a probe failed, or no driver wants the device.
 
-        An error from before the probe is another matter (see ``_try``): __device_attach_driver() hands it
-        on, and it comes out as EINVAL whatever it was.
+        An error from before the probe (see ``_try``) is different: __device_attach_driver() passes it on, and it always
+        comes out as EINVAL.
         """
         self.device(address)
         if store.bound(self.root, address) is not None:
@@ -217,7 +217,7 @@ class SimulatedKernel(Answers):
                 raise refuse(errno.EINVAL, "drivers_probe")
 
     def attach(self, address: str, device: dict[str, Any]) -> int:
-        """__device_attach(), under the device's lock: the first driver that matches and can."""
+        """__device_attach(), under the device's lock: binds the first driver that matches and succeeds."""
         if store.bound(self.root, address) is not None or not self._may_probe(address, device):
             return 0
         override = self.override(address)
@@ -229,13 +229,13 @@ class SimulatedKernel(Answers):
         return 0
 
     def _may_probe(self, address: str, device: dict[str, Any]) -> bool:
-        """pci_device_can_probe(): a VF of a PF without autoprobe only by override."""
+        """pci_device_can_probe(): if the PF has autoprobe off, its VFs bind only by override."""
         if device["physfn"] is None or self.override(address):
             return True
         return store.read(f"{self._pci}/devices/{device['physfn']}/sriov_drivers_autoprobe") != "0\n"
 
     def bind(self, driver: str, address: str) -> None:
-        """bind_store(): the driver must match, by override or else by id; its probe's error is told."""
+        """bind_store(): the driver must match, by override or else by id. Fails with the probe's own error."""
         device = self.device(address)
         override = self.override(address)
         if (driver != override) if override else (driver not in device["drivers"]):
@@ -250,10 +250,10 @@ class SimulatedKernel(Answers):
                 raise refuse(abs(answer), f"{driver}/bind")
 
     def _try(self, address: str, device: dict[str, Any], driver: str) -> int:
-        """really_probe(): 0 bound; above 0 the probe's errno; below 0 it did not come so far.
+        """really_probe(): returns 0 if bound, the errno of a failed probe, or below 0 for a failure before the probe.
 
-        The links appear before the probe and vanish again when it fails. A driver that uses the kernel's DMA
-        may not have a device of a group that a guest owns (iommu_device_use_default_domain()).
+        The links appear before the probe, and vanish if it fails. A driver that uses the kernel's DMA may not bind a
+        device while a guest owns its IOMMU group (iommu_device_use_default_domain()).
         """
         behaviour = store.load(self.root, "drivers", driver) or {}
         with store.group_lock(self.root, device["group"]):
@@ -277,7 +277,7 @@ class SimulatedKernel(Answers):
         return 0
 
     def _take_time(self, device: dict[str, Any], behaviour: dict[str, Any], what: str) -> None:
-        """The driver's own code runs: as long as the device says, else the driver; or until told."""
+        """Wait while the driver's own code runs: the device's time, else the driver's. Then wait for ``let_go``."""
         seconds = device[what] if device[what] is not None else behaviour.get(what, 0)
         if 0 < seconds < _LONG:
             time.sleep(seconds)
@@ -289,12 +289,12 @@ class SimulatedKernel(Answers):
             self._sleep_while(device, lambda: os.path.lexists(hold))
 
     def _wait_for_owner(self, address: str, device: dict[str, Any]) -> None:
-        """vfio_unregister_group_dev(): waits, for ever, until nobody has the device open."""
+        """vfio_unregister_group_dev(): waits without limit until nobody has the device open."""
         if vfio.opened(self.root, address, device["group"]):
             self._sleep_while(device, lambda: vfio.opened(self.root, address, device["group"]))
 
     def _sleep_while(self, device: dict[str, Any], hung: Callable[[], bool]) -> None:
-        """State D; for ever is five minutes here, so that a test that was killed leaves no process behind for good."""
+        """Sleep as in state D, but five minutes at most, so that a killed test leaves no process behind for good."""
         end = time.monotonic() + _FOREVER
         with SleepingReads(self.root, device["home"]):
             while hung() and time.monotonic() < end:

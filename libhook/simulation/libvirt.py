@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirtd's and QEMU's part in a guest's life, on a simulated host; the hook is a function that is called.
+"""Plays libvirtd and QEMU on a simulated host. The hook is a function that it calls.
 
-The order of things is qemu_process.c's, what is done to PCI devices virhostdev.c's and virpci.c's of libvirt 11.
-Left out: the MAC address of a VF, reset, and every device that is not PCI.
+The order of steps follows qemu_process.c of libvirt 11, and the work on PCI devices virhostdev.c and virpci.c. Left
+out are the MAC address of a VF, reset, and every device that is not PCI.
 """
 
 import os
@@ -16,7 +16,7 @@ from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.pcilist import DeviceLists, Failed
 
 Hook = Callable[[str, str, str, str, bytes], tuple[int, str]]
-"""Called with NAME OPERATION SUBOPERATION EXTRA and the XML; its exit status and what it said on stderr."""
+"""Takes NAME OPERATION SUBOPERATION EXTRA and the XML. Returns the exit status and the text on stderr."""
 
 
 class Call(NamedTuple):
@@ -29,14 +29,14 @@ class Call(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """``error`` is what the caller of virsh reads; empty when all went well."""
+    """The result. ``error`` is what the user of virsh reads; "" if all went well."""
 
     error: str
     calls: tuple[Call, ...]
 
     @property
     def operations(self) -> str:
-        """``prepare start started``; release with its reason, ``release:failed``."""
+        """The calls as text, such as ``prepare start started``. ``release`` has its reason: ``release:failed``."""
         return " ".join(call.operation + (f":{call.extra}" if call.extra != "-" else "") for call in self.calls)
 
 
@@ -47,17 +47,17 @@ class _Running:
     pid: int = 0
     ended: bool = False
     job: threading.RLock = field(default_factory=threading.RLock)
-    """What changes the guest waits for what does so already, a hook included."""
+    """Only one thread at a time may change the guest, and it keeps the lock while a hook runs."""
 
 
 class Libvirt:
-    """One daemon's life; several threads may start and stop guests at once. ``tell`` hears what it does.
+    """A libvirtd. Several threads may start and stop guests at once. ``tell`` gets a line for each thing it does.
 
-    The calling process is libvirtd: a hook that is a program sees its pid as its parent's, and finds it in /proc.
+    The calling process plays libvirtd. So a hook that is a program has it as its parent, and finds it in /proc.
     """
 
     def __init__(self, root: str, hook: Hook, tell: Callable[[str], None] = lambda _: None) -> None:
-        """A daemon that has just started and knows no guest."""
+        """Start a daemon that knows no guest."""
         self.root = root
         self.pid = os.getpid()
         self._hook = hook
@@ -70,13 +70,13 @@ class Libvirt:
         self._appear()
 
     def _appear(self) -> None:
-        """Each life of the daemon begins at another time, by which it is told from the one before."""
+        """Show the daemon in /proc. Each of its lives has another start time, so that they can be told apart."""
         self._lives += 1
         processes.add(self.root, self.pid, "libvirtd", started=self.pid + self._lives)
         store.create(f"{self.root}/run/libvirtd.pid", f"{self.pid}\n")
 
     def start(self, guest: Guest, fails: str = "") -> Outcome:
-        """Start a guest. ``fails``: where something of libvirt's own goes wrong; "validation", "host" or "qemu"."""
+        """Start a guest. ``fails`` says where libvirt itself fails: "validation", "host" or "qemu"."""
         calls: list[Call] = []
         if fails == "validation":
             return Outcome("unsupported configuration: told to fail", ())
@@ -104,7 +104,7 @@ class Libvirt:
         return Outcome("", tuple(calls))
 
     def stop(self, name: str, reason: str = "destroyed") -> Outcome:
-        """The guest ends: ``shutdown``, ``destroyed``, ``crashed``, ``saved``, ``migrated``, ``from snapshot``."""
+        """End the guest: ``shutdown``, ``destroyed``, ``crashed``, ``saved``, ``migrated`` or ``from snapshot``."""
         calls: list[Call] = []
         run = self._running[name]
         with run.job:
@@ -113,13 +113,13 @@ class Libvirt:
 
     @property
     def guests(self) -> list[Guest]:
-        """Those that run, with the devices that they have now."""
+        """The guests that run, with the devices that they have now."""
         return [run.guest for run in self._running.values() if run.pid and not run.ended]
 
     def attach(self, name: str, device: Assigned, fails: str = "") -> str:
-        """virsh attach-device --live: no hook is called; what its caller reads, "" when all went well.
+        """Do ``virsh attach-device --live``, which calls no hook. Return virsh's error, or "".
 
-        ``fails``: "monitor": QEMU refuses in device_add, when the device is bound and reserved already.
+        With ``fails="monitor"`` QEMU refuses in device_add, when the device is already bound and reserved.
         """
         run = self._running.get(name)
         if run is None:
@@ -143,10 +143,10 @@ class Libvirt:
         return ""
 
     def unplug(self, name: str, address: str) -> None:
-        """The guest lets a device go: no hook is called. A managed device goes back to its host driver.
+        """The guest lets a device go. No hook is called. A managed device goes back to its host driver.
 
-        Of a guest that refuses, or does not answer, there is nothing to play: it keeps the device, and virsh
-        detach-device itself has returned before either is known.
+        A guest that refuses or does not answer needs no simulation: it keeps the device, and ``virsh detach-device``
+        has returned before.
         """
         run = self._running[name]
         with run.job:
@@ -157,7 +157,7 @@ class Libvirt:
             self._lists.reattach(name, [address])
 
     def restart(self) -> Outcome:
-        """The daemon ends and starts again, guests live on: it forgets which devices it left unbound."""
+        """End the daemon and start it again. Guests live on. The daemon loses its list of inactive devices."""
         calls: list[Call] = []
         self.end()
         self._appear()
@@ -170,7 +170,7 @@ class Libvirt:
         return Outcome("", tuple(calls))
 
     def end(self) -> None:
-        """The daemon ends; guests live on."""
+        """End the daemon. Guests live on."""
         processes.end(self.root, self.pid)
 
     def _call(self, calls: list[Call], run: _Running, operation: str, extra: str = "-", prepared: bool = False) -> None:
@@ -187,7 +187,7 @@ class Libvirt:
             )
 
     def _run_qemu(self, run: _Running, fails: str) -> None:
-        """QEMU opens each group's node; the guest's status file is there from now on."""
+        """Start QEMU, write the guest's status file, and let QEMU open the node of each group."""
         if fails == "qemu":
             raise Failed("internal error: QEMU unexpectedly closed the monitor: told to fail")
         run.pid = processes.spawn(self.root, "qemu-system-x86", self.pid)
@@ -241,7 +241,7 @@ class Libvirt:
 
 
 def play(root: str, guest: Guest, hook: Hook, fails: str = "", reason: str = "shutdown") -> Outcome:
-    """One guest's life under a daemon of its own, from start to end; what ``fails`` is as in Libvirt.start."""
+    """Play one guest's life from start to end under a new daemon. ``fails`` is as in Libvirt.start."""
     daemon = Libvirt(root, hook)
     begun = daemon.start(guest, fails)
     if begun.error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Modules: what is there to be loaded, and what loading one does, and taking one out."""
+"""Loads and removes kernel modules of the simulated host."""
 
 import errno
 import os
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def load(kernel: "SimulatedKernel", module: str) -> None:
-    """modprobe: ``-`` and ``_`` are one, and what it needs comes first.
+    """Load a module as modprobe does. ``-`` and ``_`` are the same in its name. The modules that it needs come first.
 
-    A second load of a module waits for the first.
+    A second load of a module waits for the first. ENOENT if there is no such module.
     """
     name, root = module.replace("-", "_"), kernel.root
     known = store.load(root, "modules", name)
@@ -38,9 +38,9 @@ def load(kernel: "SimulatedKernel", module: str) -> None:
 
 
 def unload(kernel: "SimulatedKernel", module: str) -> None:
-    """delete_module(), which never waits for who uses it: it fails, or the module's exit runs, however long that takes.
+    """delete_module(): fails if the module is in use. Otherwise the module's exit runs, however long that takes.
 
-    The exit unregisters the drivers, and driver_detach() takes each device off them.
+    The exit unregisters the drivers, and driver_detach() unbinds each of their devices.
     """
     name, root = module.replace("-", "_"), kernel.root
     known, folder = store.load(root, "modules", name), f"{root}/sys/module/{name}"
@@ -60,13 +60,13 @@ def unload(kernel: "SimulatedKernel", module: str) -> None:
 
 
 def take_out(kernel: "SimulatedKernel", module: str) -> None:
-    """Somebody else does; whether he succeeds is his problem."""
+    """Unload a module as another process would. Its error is dropped."""
     with suppress(OSError):
         unload(kernel, module)
 
 
 def _exit(kernel: "SimulatedKernel", name: str, known: dict[str, Any]) -> None:
-    import shutil  # which loading a module, timed by the benchmark, need not wait for
+    import shutil  # slow to import, and the benchmark times the loading of modules
 
     root = kernel.root
     for driver in known["drivers"]:
@@ -82,7 +82,7 @@ def _exit(kernel: "SimulatedKernel", name: str, known: dict[str, Any]) -> None:
 
 
 def users(root: str, name: str) -> int:
-    """How many use it: other modules, who has a node of its drivers' devices open, and what else there is."""
+    """Count the users: ``users`` of the module, other modules, and devices of its drivers with an open node."""
     known = store.load(root, "modules", name) or {}
     nodes = 0
     for address in os.listdir(f"{root}/simulation/bound"):
@@ -93,19 +93,19 @@ def users(root: str, name: str) -> int:
 
 
 def use(root: str, name: str, users: int) -> None:
-    """So many have it in use from now on, besides what can be seen."""
+    """Set how many more users the module has than can be seen."""
     store.save(root, "modules", name, (store.load(root, "modules", name) or {}) | {"users": users})
     count(root, name)
 
 
 def count(root: str, name: str) -> None:
-    """Have ``refcnt`` say it; who opens and closes nodes does not ask for that."""
+    """Write the number of users to ``refcnt``. Processes that open and close nodes do not do that."""
     if os.path.lexists(f"{root}/sys/module/{name}/refcnt"):
         store.replace(root, f"{root}/sys/module/{name}/refcnt", f"{users(root, name)}\n")
 
 
 def appear(root: str, name: str) -> None:
-    """mod_sysfs_setup(). One that is built in has neither a state nor a count."""
+    """mod_sysfs_setup(). A built-in module has neither ``initstate`` nor ``refcnt``."""
     known = store.load(root, "modules", name) or {}
     folder = f"{root}/sys/module/{name}"
     if known["built_in"]:
@@ -121,7 +121,7 @@ def appear(root: str, name: str) -> None:
 
 
 def register(root: str, module: str, driver: str) -> None:
-    """The driver's folder, its module's, and the links between them."""
+    """Make the folders of the driver and of its module, and the links between them."""
     os.makedirs(f"{root}/sys/module/{module}/drivers", exist_ok=True)
     folder = f"{root}/sys/bus/pci/drivers/{driver}"
     os.mkdir(folder)
@@ -136,10 +136,10 @@ def register(root: str, module: str, driver: str) -> None:
 
 
 def _attach(kernel: "SimulatedKernel", driver: str) -> None:
-    """driver_attach(): a new driver is offered every device without one.
+    """driver_attach(): offers a new driver every device without a driver.
 
-    One that binds by override only has nothing to look for where none is set: the kernel looks at all the
-    same, but 4,096 of them cost it nothing.
+    A driver that binds only by override gets only devices with an override. The kernel looks at all devices, but for
+    the simulation 4,096 of them would cost too much.
     """
     root = kernel.root
     by_override = (store.load(root, "drivers", driver) or {})["kind"] == "vfio"

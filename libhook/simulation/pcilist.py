@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirt's lists of active and inactive PCI devices, and what it does to the devices (virhostdev.c, virpci.c)."""
+"""libvirt's lists of active and inactive PCI devices, and its work on these devices (virhostdev.c, virpci.c)."""
 
 import os
 import threading
@@ -14,22 +14,22 @@ from libhook.simulation.kernel import SimulatedKernel
 
 
 class Failed(Exception):
-    """What libvirt tells its caller."""
+    """An error that libvirt gives its caller."""
 
 
 @dataclass
 class _Entry:
     managed: bool
     unbind_from_stub: bool = False
-    """Whether libvirt itself bound it, and so will give it back."""
+    """Whether libvirt itself bound the device, and so will give it back."""
     guest: str = ""
 
 
 class DeviceLists:
-    """Both lists under one lock; libvirt holds its two together as well, also while the kernel takes its time."""
+    """Both lists, under one lock. libvirt also locks both together, even while the kernel takes its time."""
 
     def __init__(self, root: str, tell: Callable[[str], None]) -> None:
-        """Empty, as when the daemon starts."""
+        """Start with empty lists, as a new daemon does."""
         self._root = root
         self._kernel = SimulatedKernel(root, by="libvirtd")
         self._tell = tell
@@ -38,8 +38,8 @@ class DeviceLists:
         self._lock = threading.Lock()
 
     def prepare(self, guest: str, devices: Iterable[Assigned]) -> None:
-        """virHostdevPreparePCIDevices(); Failed leaves managed devices as they were."""
-        # A device that is not on the host is passed over without a word: QEMU finds out.
+        """virHostdevPreparePCIDevices(). If it raises Failed, managed devices are as before."""
+        # A device that is not on the host is skipped without a message. QEMU fails on it later.
         there = [device for device in devices if os.path.lexists(self._path(device.address))]
         with self._lock:
             for device in there:
@@ -62,7 +62,7 @@ class DeviceLists:
                 self._active[device.address] = entry
 
     def reattach(self, guest: str, only: Iterable[str] | None = None) -> None:
-        """virHostdevReAttachPCIDevices(): of this guest, and nothing when its start never came so far."""
+        """virHostdevReAttachPCIDevices(): all devices of the guest in the active list, or ``only`` these of them."""
         with self._lock:
             mine = [address for address, entry in self._active.items() if entry.guest == guest]
             for address in mine if only is None else [address for address in mine if address in only]:
@@ -74,7 +74,7 @@ class DeviceLists:
                 del self._inactive[address]
 
     def restart(self) -> None:
-        """Active devices come back out of the status files, the inactive list is lost."""
+        """Lose the inactive list. The active list stays, because libvirt reads it back from the status files."""
         self._inactive.clear()
 
     def _path(self, address: str) -> str:
@@ -98,7 +98,7 @@ class DeviceLists:
                 raise Failed(f"Requested operation is not valid: {used}")
 
     def _accept(self, device: Assigned) -> None:
-        """An unmanaged device: once in the inactive list its driver is not looked at any more (virhostdev.c:743)."""
+        """Take an unmanaged device. In the inactive list its driver is not checked again (virhostdev.c:743)."""
         if device.address in self._inactive:
             return
         if not os.path.isdir(f"{self._path(device.address)}/vfio-dev"):
@@ -108,7 +108,7 @@ class DeviceLists:
         self._inactive[device.address] = _Entry(managed=False)
 
     def _detach(self, device: Assigned) -> None:
-        """virPCIDeviceDetach(): an entry that is in the inactive list already stays as it is, unmanaged included."""
+        """virPCIDeviceDetach(): an entry that is already in the inactive list stays as it is, even an unmanaged one."""
         address, driver = device.address, device.model or self._best_driver(device.address)
         bound = self._driver(address) or ""
         mine = bound.replace("_", "-") != driver.replace("_", "-")
@@ -122,7 +122,7 @@ class DeviceLists:
         self._inactive.setdefault(address, _Entry(managed=True, unbind_from_stub=mine))
 
     def _registered(self, driver: str) -> str:
-        """As the driver calls itself, its module loaded if need be."""
+        """Return the driver's registered name. Load its module first if needed."""
         for _ in range(2):
             for name in (driver, driver.replace("-", "_"), driver.replace("_", "-")):
                 if os.path.isdir(f"{self._root}/sys/bus/pci/drivers/{name}"):
@@ -134,7 +134,7 @@ class DeviceLists:
         raise Failed(f"internal error: Failed to load PCI driver module {driver}")
 
     def _best_driver(self, address: str) -> str:
-        """The vfio_pci: alias with the fewest wildcards that matches."""
+        """Return the module of the matching vfio_pci: alias with the fewest wildcards."""
         what = store.read(f"{self._path(address)}/modalias").strip().removeprefix("pci:")
         best, wildcards = "vfio-pci", 100
         for line in store.read(f"{self._root}/lib/modules/{os.uname().release}/modules.alias").splitlines():
@@ -144,7 +144,7 @@ class DeviceLists:
         return best
 
     def _give_back(self, address: str) -> None:
-        """virPCIDeviceReattach(): only what libvirt bound itself; which driver it had before is not remembered."""
+        """virPCIDeviceReattach(): only what libvirt itself has bound. It does not remember the driver from before."""
         entry = self._inactive.pop(address, None)
         if entry is None or not entry.unbind_from_stub or not os.path.lexists(self._path(address)):
             return
@@ -152,5 +152,5 @@ class DeviceLists:
         self._kernel.write(f"bus/pci/devices/{address}/driver_override", "\n")
         if self._driver(address):
             self._kernel.write(f"bus/pci/devices/{address}/driver/unbind", address)
-        with suppress(OSError):  # only logged: another device of the group may still be QEMU's
+        with suppress(OSError):  # libvirt only logs it: QEMU may still have another device of the group
             self._kernel.write("bus/pci/drivers_probe", address)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Processes of the simulated host: what /proc shows of them, and what they have open."""
+"""Processes of the simulated host: their /proc, and what they have open."""
 
 import os
 import time
@@ -9,11 +9,11 @@ from contextlib import suppress
 from libhook.simulation import store
 
 _NAMED = " named"
-"""After a device's number: the descriptor only names it."""
+"""Follows a device's number if the descriptor was opened with O_PATH, so that it only names the device."""
 
 
 def add(root: str, pid: int, name: str, opened: Iterable[str] = (), parent: int = 1, started: int = 0) -> None:
-    """A process that has these paths open; ``started`` is field 22 of its stat, its pid when 0."""
+    """Add a process that has these paths open. ``started`` is field 22 of its stat; 0 stands for its pid."""
     folder = f"{root}/proc/{pid}"
     os.makedirs(f"{folder}/fd", exist_ok=True)
     os.makedirs(f"{root}/simulation/opened/{pid}", exist_ok=True)
@@ -26,7 +26,10 @@ def add(root: str, pid: int, name: str, opened: Iterable[str] = (), parent: int 
 
 
 def open_file(root: str, pid: int, path: str, *, named_only: bool = False, shown_as: str = "") -> None:
-    """The process opens one more, or only names it (O_PATH); in a /dev of its own it may be ``shown_as`` another."""
+    """Let the process open one more path, or with ``named_only`` only name it (O_PATH).
+
+    ``shown_as`` is the path in the process's own /dev, if it has one.
+    """
     folder = f"{root}/proc/{pid}/fd"
     number = 3
     while os.path.lexists(f"{folder}/{number}"):
@@ -44,21 +47,21 @@ class SimulatedDescriptors:
     """Implements effects.kernel.Descriptors."""
 
     def __init__(self, root: str) -> None:
-        """Of the processes of this host."""
+        """Answer for the processes of this host."""
         self._root = root
 
     def device(self, folder: int, number: str) -> str:
-        """By what the process opened, whatever path it shows."""
+        """Return the number of the device that the process opened, whatever path its link shows; "" for none."""
         return self._opened(folder, number).removesuffix(_NAMED)
 
     def holds(self, pid: int, folder: int, number: str, device: str) -> bool:
-        """Unless it only named it."""
-        del pid  # the folder is the process's
+        """Whether the process has the device open, and does not only name it."""
+        del pid  # the folder is that of the process
         return self._opened(folder, number) == device
 
     def _opened(self, folder: int, number: str) -> str:
         pid = os.path.basename(os.path.dirname(os.readlink(f"/proc/self/fd/{folder}")))
-        os.readlink(number, dir_fd=folder)  # one that is closed is an OSError
+        os.readlink(number, dir_fd=folder)  # OSError if the descriptor was closed
         try:
             return store.read(f"{self._root}/simulation/opened/{pid}/{number}")
         except FileNotFoundError:
@@ -66,10 +69,10 @@ class SimulatedDescriptors:
 
 
 def have_open(root: str, devices: Collection[str]) -> bool:
-    """Whether any process has one of these open, by number."""
+    """Whether any process has one of these open. They are numbers such as ``c 226:0``."""
     opened = f"{root}/simulation/opened"
     for pid in os.listdir(opened):
-        with suppress(FileNotFoundError):  # it ends meanwhile
+        with suppress(FileNotFoundError):  # the process ends meanwhile
             for number in os.listdir(f"{opened}/{pid}"):
                 if store.read(f"{opened}/{pid}/{number}") in devices and os.path.lexists(
                     f"{root}/proc/{pid}/fd/{number}"
@@ -79,7 +82,7 @@ def have_open(root: str, devices: Collection[str]) -> bool:
 
 
 def end(root: str, pid: int) -> None:
-    """The process ends: it has nothing open any more, and IOMMU groups it owned are free."""
+    """End the process. It closes everything, and the IOMMU groups that it owned are free."""
     owners = f"{root}/simulation/owners"
     for group in os.listdir(owners):
         with suppress(FileNotFoundError):  # another process closes it meanwhile
@@ -88,11 +91,11 @@ def end(root: str, pid: int) -> None:
     import shutil  # slow to import, and not needed by a hook
 
     shutil.rmtree(f"{root}/simulation/opened/{pid}", ignore_errors=True)
-    shutil.rmtree(f"{root}/proc/{pid}", ignore_errors=True)  # last: from now on another may have its number
+    shutil.rmtree(f"{root}/proc/{pid}", ignore_errors=True)  # last, since another process may then get this pid
 
 
 def spawn(root: str, name: str, parent: int = 1) -> int:
-    """A new process; its pid, which one that ended may have had: when it began tells them apart."""
+    """Add a new process, and return its pid. A process that ended may have had that pid, with another start time."""
     pid = 2000
     while True:
         try:
@@ -105,7 +108,7 @@ def spawn(root: str, name: str, parent: int = 1) -> int:
 
 
 def node_removed(root: str, path: str) -> None:
-    """Whoever has it open is shown so from now on (fs/d_path.c)."""
+    """Mark the node as deleted in the links of processes that have it open (fs/d_path.c)."""
     for pid in filter(str.isdigit, os.listdir(f"{root}/proc")):
         folder = f"{root}/proc/{pid}/fd"
         with suppress(FileNotFoundError):  # the process ends meanwhile
@@ -115,7 +118,7 @@ def node_removed(root: str, path: str) -> None:
 
 
 def close_file(root: str, pid: int, path: str) -> None:
-    """The process closes it."""
+    """Let the process close a path."""
     folder = f"{root}/proc/{pid}/fd"
     for number in os.listdir(folder):
         if os.readlink(f"{folder}/{number}") == path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""SELinux on the simulated host: a policy as plain data, and selinuxfs as far as it is read or asked."""
+"""SELinux on the simulated host: a policy as plain data, and the parts of selinuxfs that libhook uses."""
 
 import errno
 import json
@@ -17,24 +17,24 @@ CLASSES = {
     ),
     "dir": (11, {"write": 1, "search": 3}),
 }
-"""Each with its index and the numbers of its permissions, which are another policy's than any real one's."""
+"""The index of each class, and the numbers of its permissions. They differ from those of real policies."""
 
 
 class Policy(NamedTuple):
-    """What is asked of it. A context is written as its type; a rule as its source, target and class."""
+    """A policy. A context is written as its type, and a rule as source, target and class."""
 
     labels: Mapping[str, str]
-    """Of files and folders, by their path."""
+    """The types of files and folders, by path."""
     allow: Mapping[str, Sequence[str]]
-    """Permissions: ``{"virtqemud_t virt_hook_t file": ["execute"]}``."""
+    """Permissions by rule: ``{"virtqemud_t virt_hook_t file": ["execute"]}``."""
     transitions: Mapping[str, str] = {}
-    """Types: ``{"init_t virtqemud_exec_t process": "virtqemud_t"}``."""
+    """New types by rule: ``{"init_t virtqemud_exec_t process": "virtqemud_t"}``."""
     permissive: Sequence[str] = ()
-    """Types of which nothing is refused, only logged."""
+    """Types to which nothing is refused. What a rule lacks is only logged."""
 
 
 def set_up(root: str, policy: Policy, *, enforce: str = "1", booleans: Sequence[str] = ()) -> None:
-    """Let the host have SELinux, with processes 1 and ``self`` in it."""
+    """Turn SELinux on for the host, with domains for the processes 1 and ``self``."""
     folder = f"{root}/sys/fs/selinux"
     os.makedirs(f"{folder}/booleans", exist_ok=True)
     store.create(f"{folder}/enforce", enforce)
@@ -57,7 +57,7 @@ def confine(root: str, process: int | str, domain: str) -> None:
 
 
 def label(root: str, path: str) -> str:
-    """getxattr() of security.selinux."""
+    """Return a file's label, as getxattr() of security.selinux does."""
     labels = _policy(root).labels
     if path not in labels:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -65,7 +65,7 @@ def label(root: str, path: str) -> str:
 
 
 def ask(root: str, file: str, question: str) -> str:
-    """sel_write_access() and sel_write_create()."""
+    """Answer a question written to selinuxfs, as sel_write_access() and sel_write_create() do."""
     policy = _policy(root)
     source, target, number, *_ = question.split()
     name = next((name for name, (index, _) in CLASSES.items() if str(index) == number), "")
@@ -73,7 +73,7 @@ def ask(root: str, file: str, question: str) -> str:
     if not {*types} <= _known(policy):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     rule = " ".join((*types, name))
-    if file == "create":  # without a rule a process stays what it is, and a file is as its folder
+    if file == "create":  # without a rule a process keeps its type, and a file gets its folder's
         return _context(policy.transitions.get(rule, types[0] if name == "process" else types[1]))
     allowed = sum(1 << CLASSES[name][1][permission] - 1 for permission in policy.allow.get(rule, ()))
     return f"{allowed:x} ffffffff 0 ffffffff 7 {int(types[0] in policy.permissive):x}"
@@ -84,7 +84,7 @@ def _policy(root: str) -> Policy:
 
 
 def _known(policy: Policy) -> set[str]:
-    """The types that it declares."""
+    """Return the types that the policy declares."""
     in_rules = (name for rule in (*policy.allow, *policy.transitions) for name in rule.split()[:2])
     return {"init_t", "unconfined_t", *policy.labels.values(), *policy.transitions.values(), *in_rules}
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reads that sleep: driver_override_show() and sriov_numvfs_show() take the device's lock (drivers/pci).
+"""Makes reads sleep while a driver hangs: driver_override_show() and sriov_numvfs_show() take the device's lock.
 
-While a driver hangs the two files are FIFOs, so that whoever opens one for reading waits like in the kernel.
+Meanwhile the two files are FIFOs, so a reader waits as in the kernel (drivers/pci).
 """
 
 import os
@@ -14,16 +14,16 @@ _LOCKED = ("driver_override", "sriov_numvfs")
 
 
 class SleepingReads:
-    """For as long as the block lasts, reading what the device's lock guards does not return. Under that lock."""
+    """Lets no read of the two files return inside its ``with``. Enter it only under the device's lock."""
 
     def __init__(self, root: str, home: str) -> None:
-        """``home`` is the device's folder, below /sys."""
+        """Remember the device. ``home`` is its folder below /sys."""
         self._root = root
         self._folder = f"{root}/sys/{home}"
         self._asleep: list[tuple[int, str, str]] = []
 
     def __enter__(self) -> None:
-        """Put a FIFO in place of each file, with an end open here, so that readers find nobody to end it."""
+        """Put a FIFO in place of each file. This process keeps it open, so readers wait and get no end of file."""
         for name in _LOCKED:
             path = f"{self._folder}/{name}"
             if not os.path.exists(path):
@@ -35,7 +35,7 @@ class SleepingReads:
             os.rename(fifo, path)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Put the files back and wake whoever waits."""
+        """Put the files back, and wake the readers."""
         for end, path, text in self._asleep:
             if os.path.lexists(path):
                 store.replace(self._root, path, text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What must be as before after a guest's life, taken before and after it."""
+"""Takes a snapshot of what a guest's life must leave as it was, and compares two of them."""
 
 import os
 
@@ -8,9 +8,9 @@ from libhook.simulation.sleepers import answers
 
 
 def snapshot(root: str) -> dict[str, str]:
-    """Each device's driver and override, each PF's VFs, vfio's nodes, network interfaces and disks.
+    """Return each device's driver and override, each PF's VFs, and the names of nodes, interfaces and disks.
 
-    Not the logs, and not the modules: nobody unloads those.
+    Logs and modules are not part of it.
     """
     pci = f"{root}/sys/bus/pci/devices"
     found = {}
@@ -40,7 +40,7 @@ def snapshot(root: str) -> dict[str, str]:
 
 
 def differences(before: dict[str, str], after: dict[str, str]) -> list[str]:
-    """One line for each difference; none when the host is as it was."""
+    """Return one line for each difference; none if the host is as before."""
     return [
         f"{what}: {before.get(what, 'not there')} -> {after.get(what, 'not there')}"
         for what in sorted(before.keys() | after.keys())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Virtual functions coming and going with their PF's sriov_numvfs (drivers/pci/iov.c)."""
+"""Adds and removes VFs when their PF's sriov_numvfs changes (drivers/pci/iov.c)."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def set_count(kernel: "SimulatedKernel", address: str, value: str) -> None:
-    """sriov_numvfs_store(): the driver must know SR-IOV, and only 0 leads to another number."""
+    """sriov_numvfs_store(): the driver must know SR-IOV. From one number to another the way goes through 0."""
     path = f"{address}/sriov_numvfs"
     try:
         wanted = int(value, 0)
@@ -41,12 +41,12 @@ def set_count(kernel: "SimulatedKernel", address: str, value: str) -> None:
 
 
 def count(root: str, address: str) -> int:
-    """How many VFs there are."""
+    """Return how many VFs a PF has now."""
     return int(store.read(f"{root}/sys/bus/pci/devices/{address}/sriov_numvfs"))
 
 
 def enable(kernel: "SimulatedKernel", address: str, wanted: int) -> None:
-    """sriov_enable(): each VF is added to the bus and offered to the drivers. Under the PF's lock."""
+    """sriov_enable(): adds each VF to the bus and offers it to the drivers. Call it under the PF's lock."""
     pf = kernel.device(address)
     for fields in pf["vfs"][:wanted]:
         vf = Device(**fields)
@@ -59,7 +59,7 @@ def enable(kernel: "SimulatedKernel", address: str, wanted: int) -> None:
 
 
 def disable(kernel: "SimulatedKernel", address: str) -> None:
-    """sriov_disable(): each VF's driver must let go first, so a guest that has one is waited for."""
+    """sriov_disable(): the driver of each VF must let go first, so this waits for a guest that has one."""
     pf = kernel.device(address)
     present = [fields["address"] for fields in pf["vfs"][: count(kernel.root, address)]]
     with SleepingReads(kernel.root, pf["home"]):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What vfio shows of a device, and who has claimed an IOMMU group's DMA."""
+"""What vfio shows of a device, and which process has claimed an IOMMU group's DMA."""
 
 import errno
 import os
@@ -9,14 +9,13 @@ from typing import Any
 from libhook.simulation import store
 
 _GROUP, _CDEV = 243, 511
-"""Major numbers of a group's node and of a device's: the kernel takes any that are free."""
+"""Major numbers of the nodes of groups and of devices. The kernel takes any free numbers."""
 
 
 def register(root: str, device: dict[str, Any]) -> None:
-    """vfio_register_group_dev(): the device's vfio-dev/vfioN, its node, and its group's node. Under
-    group_lock.
+    """vfio_register_group_dev(): makes vfio-dev/vfioN, the device's node, and its group's node.
 
-    N is the lowest that is free (ida_alloc), the same in every place.
+    N is the lowest free number (ida_alloc), and the same everywhere. Call it under group_lock.
     """
     number = 0
     while True:
@@ -35,7 +34,7 @@ def register(root: str, device: dict[str, Any]) -> None:
 
 
 def unregister(root: str, address: str, device: dict[str, Any]) -> None:
-    """The way back; the group's node goes with the last of the group on a vfio driver. Under group_lock."""
+    """Undo ``register``. The group's node goes with the last vfio device of the group. Call it under group_lock."""
     folder = f"{root}/sys/{device['home']}/vfio-dev"
     for name in os.listdir(folder):
         store.unlink(f"{root}/dev/vfio/devices/{name}")
@@ -47,12 +46,12 @@ def unregister(root: str, address: str, device: dict[str, Any]) -> None:
     if not any(os.path.isdir(f"{root}/sys/bus/pci/devices/{other}/vfio-dev") for other in others):
         store.unlink(f"{root}/dev/vfio/{device['group']}")
         store.unlink(f"{root}/sys/class/vfio/{device['group']}/dev")
-        with suppress(FileNotFoundError, NotADirectoryError):  # of a mediated device's it is a link
+        with suppress(FileNotFoundError, NotADirectoryError):  # for a mediated device it is a link
             os.rmdir(f"{root}/sys/class/vfio/{device['group']}")
 
 
 def numbers(root: str, group: str) -> set[str]:
-    """By the number of a group's node: its own, and those of its devices' nodes."""
+    """Return the number of a group's node, and the numbers of its devices' nodes. ``group`` is ``c MAJOR:GROUP``."""
     found = {group}
     for address in store.members(root, int(group.rpartition(":")[2])):
         with suppress(FileNotFoundError):
@@ -62,10 +61,11 @@ def numbers(root: str, group: str) -> set[str]:
 
 
 def claim(root: str, group: int, pid: int, addresses: tuple[str, ...]) -> bool:
-    """A process opens the group and these devices of it (iommu_group_claim_dma_owner()); whether it had it already.
+    """Let a process open the group and these of its devices (iommu_group_claim_dma_owner()).
 
-    EBUSY when another has it, EPERM when a device of the group is on a driver that uses the kernel's DMA
-    ("group is not viable"), ENOENT when no device is on a vfio driver.
+    Return whether the process had the group already. EBUSY if another process has it, EPERM if a device of the group is
+    on a driver that uses the kernel's DMA ("group is not viable"), ENOENT if no device of the group is on a vfio
+    driver, ENODEV if one of these devices is not.
     """
     with store.group_lock(root, group):
         if not os.path.lexists(f"{root}/dev/vfio/{group}"):
@@ -93,7 +93,7 @@ def opened(root: str, address: str, group: int | None) -> bool:
 
 
 def release(root: str, group: int, address: str) -> bool:
-    """The owner closes a device, and with its last one the group; whether it has the group still."""
+    """Let the owner close a device, and the group with its last device. Return whether it still has the group."""
     with store.group_lock(root, group):
         owner, *had = _owner(root, group)
         left = [other for other in had if other != address]
@@ -105,7 +105,7 @@ def release(root: str, group: int, address: str) -> bool:
 
 
 def _owner(root: str, group: int) -> list[str]:
-    """The pid that has the group, then the devices of it that it has open; an empty pid when nobody has."""
+    """Return the pid that has the group, then the devices that it has open. The pid is "" if nobody has the group."""
     try:
         return store.read(f"{root}/simulation/owners/{group}").split() or [""]
     except FileNotFoundError:

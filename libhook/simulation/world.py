@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A host described in a few lines, and the check that such a host can exist."""
+"""Describes a host in a few lines, and checks that such a host can exist."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,55 +13,55 @@ _HEADER_BRIDGE = 1
 
 
 class Driver(NamedTuple):
-    """A PCI driver of the host and the module that brings it.
+    """A PCI driver of the host and its module.
 
-    ``host`` uses the kernel's DMA; ``vfio`` binds by override only; ``stub`` (pci-stub, pcieport) manages
-    its DMA, so it does not stand in a guest's way.
+    A ``host`` driver uses the kernel's DMA. A ``vfio`` driver binds only by override. A ``stub`` (pci-stub, pcieport)
+    manages its DMA itself, so it does not keep a guest from the group.
     """
 
     name: str
     ids: tuple[str, ...] = ()
-    """``8086:10d3``, or a class, ``class:0300``."""
+    """Vendor and device, ``8086:10d3``, or a class, ``class:0300``."""
     kind: Literal["host", "vfio", "stub"] = "host"
     module: str = ""
-    """The driver's name with ``_`` when not said."""
+    """"" stands for the driver's name with ``_``."""
     loaded: bool = True
     remove: float = 0
-    """Seconds its remove takes, and below its probe."""
+    """Seconds that its remove takes. ``probe`` is the same for its probe."""
     probe: float = 0
     sriov: bool = False
 
     @property
     def module_name(self) -> str:
-        """As in /sys/module."""
+        """The module's name in /sys/module."""
         return self.module or self.name.replace("-", "_")
 
     def matches(self, device: "Device") -> bool:
-        """By vendor and device, or by class."""
+        """Whether the driver matches a device, by vendor and device or by class."""
         return device.ids in self.ids or f"class:{device.class_[:4]}" in self.ids
 
 
 class Module(NamedTuple):
-    """A module of which more is to be said than which drivers it brings, or that brings none."""
+    """A module without drivers, or one with more properties than its drivers."""
 
     name: str
     needs: tuple[str, ...] = ()
-    """The modules that it uses: while it is loaded they are too, and cannot be taken out."""
+    """The modules that it uses. While it is loaded they are loaded too, and cannot be removed."""
     loaded: bool = True
-    """Of one without drivers; otherwise they say it."""
+    """Counts only for a module without drivers. Otherwise the drivers say it."""
     users: int = 0
-    """What has it in use and is no file that is open, nor another module: fbcon, say."""
+    """How many users it has besides open nodes and other modules. fbcon is such a user."""
     built_in: bool = False
-    """Part of the kernel, with its drivers."""
+    """The module and its drivers are part of the kernel."""
 
 
 class Device(NamedTuple):
-    """One PCI function. Only the address must be said."""
+    """One PCI function. Only the address is required."""
 
     address: str
     driver: str | None = None
     group: int | None = None
-    """IOMMU group; one of its own when not said and the host has an IOMMU."""
+    """The IOMMU group. None stands for a group of its own, if the host has an IOMMU."""
     class_: str = ETHERNET
     ids: str = "8086:10d3"
     physfn: str | None = None
@@ -70,21 +70,21 @@ class Device(NamedTuple):
     numa_node: int = -1
     totalvfs: int = 0
     numvfs: int = 0
-    """VFs that are there from the beginning; World.complete() makes their Devices."""
+    """How many VFs exist from the beginning. World.complete() makes their Devices."""
     vf_ids: str = "8086:10ca"
     vf_offset: int = 128
     vf_stride: int = 4
     vf_index: int = 0
     vf_autoprobe: bool = True
-    """Whether a driver may have its VFs without an override."""
+    """Whether a driver may bind its VFs without an override."""
     remove: float | None = None
-    """Seconds; None: as the driver says. Likewise probe."""
+    """Seconds that the driver's remove takes; None for the driver's own time. ``probe`` is the same for its probe."""
     probe: float | None = None
     refuses: tuple[tuple[str, str], ...] = ()
-    """Drivers whose probe of this device fails, and the errno they give: (("vfio-pci", "EINVAL"),)."""
+    """Drivers whose probe of this device fails, and its errno: (("vfio-pci", "EINVAL"),)."""
     children: tuple[tuple[str, str], ...] = ()
-    """What its host driver makes of it: (("net", "eth0"),), (("block", "nvme0n1"),), (("drm", "card0"),).
-    And what a guest may be given by itself (buses.py): (("usb_device", "001.004"),), (("mdev", UUID),)."""
+    """What its host driver makes: (("net", "eth0"),), (("block", "nvme0n1"),), (("drm", "card0"),).
+    Also what a guest can get by itself (buses.py): (("usb_device", "001.004"),), (("mdev", UUID),)."""
 
 
 class World(NamedTuple):
@@ -94,13 +94,13 @@ class World(NamedTuple):
     drivers: tuple[Driver, ...] = ()
     iommu: bool = True
     variants: tuple[tuple[str, str], ...] = ()
-    """Variant drivers and the ids they are for: (("mlx5_vfio_pci", "15b3:101e"),)."""
+    """Variant drivers and the ids that they are for: (("mlx5_vfio_pci", "15b3:101e"),)."""
     vfio_loaded: bool = False
-    """Whether vfio-pci is there; on a stock host nobody has loaded it yet."""
+    """Whether the vfio drivers are loaded. On a stock host they are not loaded yet."""
     modules: tuple[Module, ...] = ()
 
     def complete(self) -> "World":
-        """With the VFs that ``numvfs`` promises, a number for each group, and the vfio drivers."""
+        """Return the world with the VFs that ``numvfs`` asks for, a number for each group, and the vfio drivers."""
         vfs = {vf.address: vf for pf in self.devices for vf in virtual_functions(pf)[: pf.numvfs]}
         devices = [
             *self.devices,
@@ -117,7 +117,7 @@ class World(NamedTuple):
         return self._replace(devices=tuple(devices), drivers=(*self.drivers, *vfio))
 
     def is_loaded(self, module: str) -> bool:
-        """Whether a module is there in the beginning."""
+        """Whether a module is loaded in the beginning."""
         brought = [driver.loaded for driver in self.drivers if driver.module_name == module]
         return any(brought) if brought else any(one.loaded for one in self.modules if one.name == module)
 
@@ -127,7 +127,7 @@ class Impossible(LibhookError):
 
 
 def virtual_functions(pf: Device) -> list[Device]:
-    """All VFs that a PF can have, by its First VF Offset and VF Stride (PCIe, 9.2.1.2)."""
+    """Return all VFs that a PF can have, by its First VF Offset and VF Stride (PCIe, 9.2.1.2)."""
     if not pf.totalvfs:
         return []
     address = PciAddress.parse(pf.address)
@@ -141,7 +141,7 @@ def virtual_functions(pf: Device) -> list[Device]:
 
 
 def check(world: World) -> None:
-    """Impossible, saying all that is wrong, unless such a host can exist. The world must be complete."""
+    """Raise Impossible with all that is wrong, unless such a host can exist. The world must be complete."""
     wrong = [*_wrong_addresses(world.devices), *_wrong_drivers(world), *_wrong_relations(world)]
     if wrong:
         raise Impossible("no host can be like this: " + "; ".join(wrong))
