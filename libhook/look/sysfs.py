@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import os
 
-from libhook.effects import child, locks
+from libhook.effects import locks
 from libhook.effects.child import Deadline
 from libhook.errors import DeadlineExpired, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.host import NO_CLASS, NOTHING, VFIO_PCI, Binding, Claim, Host, PciDevice
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING
-from libhook.look import attributes, holders
+from libhook.look import attributes, holders, patient
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,16 +71,16 @@ def overrides(
 ) -> dict[PciAddress, str | None]:
     """The driver_override of each device: "" when unset, None when it cannot be read.
 
-    A device that does not answer is left out (child.read_all, which also explains ``patience``).
+    A device that does not answer is left out (patient.read_all, which also explains ``patience``).
     """
     asked = list(addresses)
-    texts = child.read_all(
+    texts = patient.read_all(
         [f"{device_path(machine, address)}/driver_override" for address in asked], deadline, patience
     )
     return {
         address: "" if text in _UNSET else text
         for address, text in zip(asked, texts, strict=True)
-        if not isinstance(text, child.Silent)
+        if not isinstance(text, patient.Silent)
     }
 
 

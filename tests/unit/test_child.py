@@ -15,6 +15,7 @@ from libhook.effects import child
 from libhook.effects.child import Deadline
 from libhook.effects.locks import is_locked
 from libhook.effects.tracks import Late, Pause, Step, run
+from libhook.look import patient
 
 
 def _fails(number: int) -> Callable[[], None]:
@@ -107,8 +108,8 @@ def test_read_all_reads_in_order(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("vfio-pci\n")
     (tmp_path / "b").write_bytes(b"\xff\n")
     paths = [str(tmp_path / name) for name in ("a", "none", "b")]
-    assert child.read_all(paths, Deadline.after(5), 5) == ["vfio-pci", None, "\udcff"]
-    assert child.read_all([], Deadline.after(5), 5) == []
+    assert patient.read_all(paths, Deadline.after(5), 5) == ["vfio-pci", None, "\udcff"]
+    assert patient.read_all([], Deadline.after(5), 5) == []
 
 
 def test_read_all_passes_over_what_does_not_answer(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_read_all_passes_over_what_does_not_answer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "b")
     begun = time.monotonic()
     paths = [str(tmp_path / name) for name in ("a", "b", "c")]
-    assert child.read_all(paths, Deadline.after(60), 0.5) == ["x", child.SILENT, "x"]
+    assert patient.read_all(paths, Deadline.after(60), 0.5) == ["x", patient.SILENT, "x"]
     assert time.monotonic() - begun < 5
     os.close(os.open(tmp_path / "b", os.O_WRONLY))
     os.waitpid(-1, 0)

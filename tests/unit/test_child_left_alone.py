@@ -19,6 +19,7 @@ from libhook.effects.child import Deadline
 from libhook.effects.locks import is_locked
 from libhook.effects.tracks import Step, run
 from libhook.errors import LibhookError
+from libhook.look import patient
 
 if TYPE_CHECKING:
     from libhook.effects.tracks import Track
@@ -203,7 +204,7 @@ def test_a_reader_that_is_killed_once_is_not_the_attribute_s_fault(tmp_path: Pat
     paths = [str(tmp_path / name) for name in ("a", "b")]
     with mock.patch("os.read", killed), mock.patch.object(child, "spawn", counted):
         if times < 2:
-            assert child.read_all(paths, Deadline.after(20), 20) == ["a", "b"]
+            assert patient.read_all(paths, Deadline.after(20), 20) == ["a", "b"]
         else:
             with pytest.raises(LibhookError, match=r"whoever reads .*/a is killed"):
-                child.read_all(paths, Deadline.after(20), 20)
+                patient.read_all(paths, Deadline.after(20), 20)

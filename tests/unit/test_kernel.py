@@ -25,7 +25,7 @@ from libhook.effects.child import Deadline
 from libhook.effects.log import Log
 from libhook.facts.host import Trail
 from libhook.facts.machine import Machine
-from libhook.look import linux
+from libhook.look import linux, patient
 from libhook.look.linux import LinuxKernel
 
 NOBODY = 65534
@@ -62,7 +62,7 @@ def test_an_override_of_any_bytes_is_written_as_it_was_read(tmp_path: Path) -> N
     """The administrator's own is restored also where it is no text."""
     attribute = tmp_path / "attribute"
     attribute.write_bytes(b"my\xffdriver")
-    (read,) = child.read_all([str(attribute)], Deadline.after(30), 30)
+    (read,) = patient.read_all([str(attribute)], Deadline.after(30), 30)
     assert isinstance(read, str)
     started = child.spawn(lambda: KERNEL.write(f"..{attribute}", read))
     assert child.ended([started], Deadline.after(30))
