@@ -50,6 +50,8 @@ class Outcome(NamedTuple):
     milliseconds: float
     told: Mapping[str, object] = {}
     """More fields for the log."""
+    done: str = "done"
+    """What the log says that it was; ``not`` before it where it failed."""
 
 
 def _nothing(_situation: Situation) -> Iterator[Verdict]:

@@ -148,7 +148,7 @@ def undo(
     failed = {stays.action.key: stays.reason for stays in plan.stays}
     failed |= {
         action.key: failure.reason
-        for action, failure, _, _ in session.undo(held.uuid, plan.actions)
+        for action, failure, *_ in session.undo(held.uuid, plan.actions)
         if failure and not _is_gone(session, held, action.key)
     }
     return plan, failed

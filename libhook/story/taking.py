@@ -106,7 +106,7 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
 def why_not(actions: Sequence[Action], outcomes: Iterable[Outcome]) -> list[Refusal]:
     """Turn failed actions into refusals: of each action that needs the failed one, else of the failed one itself."""
     refusals = []
-    for action, failure, _, _ in outcomes:
+    for action, failure, *_ in outcomes:
         if not failure:
             continue
         waiting = [one for one in actions if one.ours and set(one.needs) & set(action.provides)]

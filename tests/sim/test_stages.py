@@ -186,3 +186,23 @@ def test_each_kind_has_its_own_time_but_not_more_than_its_most(root: str, monkey
     work = Work(machine, make_state(machine), Deadline.after(0), Config(write_deadline=900), guest(NIC).uuid)
     kinds.carry_out(work, [Toy("one"), _Other("two"), Toy("three")])
     assert [round(seconds, -1) for seconds in left] == [900, 60, 900]
+
+
+def test_the_log_says_what_was_done_with_which_device(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the fields that an administrator looks for; of any other kind by what it acts on."""
+    host = Host(root, workstation())
+    Toys(monkeypatch, {"break": _fail})
+    _also(monkeypatch, "prepare", Toy("play"))
+    prepared = host.event(guest(NIC), "prepare")
+    (moved,) = prepared.logged("moved")
+    assert {name: moved[name] for name in ("device", "driver_before", "driver_after", "outcome")} == {
+        "device": NIC,
+        "driver_before": "e1000e",
+        "driver_after": "vfio-pci",
+        "outcome": "done",
+    }
+    assert [entry["action"] for entry in prepared.logged("done") if "toy" in entry["action"]] == ["toy play"]
+    host.event(guest(NIC), "release", "failed")
+    _also(monkeypatch, "prepare", Toy("break"))
+    (failed,) = host.event(guest(NIC), "prepare").logged("not done")
+    assert (failed["action"], failed["level"]) == ("toy break", "error")

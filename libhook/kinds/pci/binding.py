@@ -60,9 +60,13 @@ class _Hands:
         return outcomes
 
     def _outcome(self, move: Move, failure: Failure | None, begun: float) -> Outcome:
-        drivers = {"driver_before": move.now.driver or "none", "why": move.why}
-        drivers["driver_after"] = sysfs.driver(self._machine, move.device) or "none"
-        return Outcome(move, failure, (time.monotonic() - begun) * 1000, drivers)
+        told = {
+            "device": str(move.device),
+            "driver_before": move.now.driver or "none",
+            "driver_after": sysfs.driver(self._machine, move.device) or "none",
+            "why": move.why,
+        }
+        return Outcome(move, failure, (time.monotonic() - begun) * 1000, told, "moved")
 
     def _step(self, move: Move, write: Write) -> Step:
         """One write for a move.

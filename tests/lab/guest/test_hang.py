@@ -51,10 +51,13 @@ def igb_again() -> Iterator[None]:
 
 def held_by(guest: Guest) -> list[str]:
     """The devices that libhook still holds for the guest, and which of them it knows to hang."""
-    record = STATE / "domains" / f"{guest.uuid}.json"
-    devices = json.loads(record.read_text())["devices"] if record.exists() else []
+    path = STATE / "domains" / f"{guest.uuid}.json"
+    entry = json.loads(path.read_text()) if path.exists() else {"devices": [], "actions": []}
+    taken = [action["device"] for action in entry["actions"]]
     return [
-        f"{device['address']}{' hangs' if device['wedged'] else ''}" for device in devices if device["move"] is not None
+        f"{device['address']}{' hangs' if device['wedged'] else ''}"
+        for device in entry["devices"]
+        if device["address"] in taken
     ]
 
 
