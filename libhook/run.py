@@ -18,7 +18,6 @@ from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, Refused, unanswered
 from libhook.facts import event
 from libhook.facts.domain import Domain
-from libhook.facts.entry import Held
 from libhook.facts.event import Event, Operation
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Plan

@@ -6,7 +6,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from libhook.effects.child import Deadline
-from libhook.errors import BadInput
+from libhook.errors import BadInput, TooNew
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
 from libhook.facts.host import Host
@@ -22,9 +22,11 @@ KINDS: dict[str, Kind] = {kind.name: kind for kind in (pci.KIND, module.KIND, va
 
 
 def read(value: object) -> Action:
-    """An action from the journal. BadInput where it is none."""
+    """An action from the journal. BadInput where it is none. TooNew for a kind that only a later version has."""
     match value:
-        case {"kind": str(name), **fields} if name in KINDS:
+        case {"kind": str(name), **fields}:
+            if name not in KINDS:
+                raise TooNew(f"with an action of the kind {name}, which this one does not know")
             return KINDS[name].read({str(key): field for key, field in fields.items()})
     raise BadInput("not an action")
 

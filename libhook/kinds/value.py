@@ -7,9 +7,11 @@ for sysctl(8), or by the path of a file below /sys or /proc/sys.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from libhook.effects import tracks
+from libhook.effects.tracks import Step, paper
 from libhook.errors import BadInput, LibhookError, printable
 from libhook.facts.config import Config
 from libhook.facts.entry import Held
@@ -24,6 +26,8 @@ from libhook.light import TYPE_CHECKING, NamedTuple, partial
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
+
+    from libhook.effects.tracks import Track
 
 NAME = "value"
 _SETTING = "values"
@@ -121,14 +125,18 @@ def read(value: Mapping[str, Any]) -> Value:
 def wanted(situation: Situation) -> Iterator[Verdict]:
     """See Kind. What the table ``values`` asks for, without what is journalled already."""
     done = {action.key for action in situation.held.actions} if situation.held else set[str]()
+    named: dict[str, str] = {}
     for name, text in situation.config.actions.get(_SETTING, {}).items():
         try:
             action = Value(path_of(name), str(text))
+            if action.path in named:
+                raise BadInput(f'"{name}" and "{named[action.path]}" are the same file')
         except BadInput as error:
             yield Refusal("", error.message, f"correct {_SETTING} in /etc/libhook/config.toml")
-        else:
-            if action.key not in done:
-                yield action
+            continue
+        named[action.path] = name
+        if action.key not in done:
+            yield action
 
 
 def carry_out(work: Work, values: Sequence[Value]) -> list[Outcome]:
@@ -152,29 +160,32 @@ def _resource(machine: Machine, path: str) -> Resource:
     return Resource(
         name=f"{NAME}{path.replace('/', ' ')}",
         says=path,
-        read=claims.at_once(partial(_now, machine, path)),
+        read=partial(_now, machine, path),
         write=partial(machine.kernel.set_value, path),
         fold=claims.equal,
     )
 
 
-def _now(machine: Machine, path: str) -> str | None:
-    """The file's value. None where there is no such file.
+def _now(machine: Machine, path: str) -> Track[str | None]:
+    """The file's value. None where there is no such file. A child reads it, as a driver may block whoever reads.
 
     For a choice such as ``always [madvise] never`` it is the word in brackets.
     """
-    try:
-        file = os.open(f"{machine.root}{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            text = os.fsdecode(os.read(file, _LONGEST)).removesuffix("\n")
-        finally:
-            os.close(file)
-    except FileNotFoundError:
+    with paper() as sheet:
+        show = partial(_show, f"{machine.root}{path}", sheet.descriptor)
+        code = yield Step(show, keep=sheet.descriptor, looks=True)
+        text = "\n".join(sheet.lines()).removesuffix("\n")
+    if code == errno.ENOENT:
         return None
-    except OSError as error:  # a folder, a link, or a file that is write-only
-        raise LibhookError(f"{path}: {error.strerror}", "name a file that can be read, and no link") from None
+    if code:  # a folder, a link, or a file that is write-only
+        raise LibhookError(f"{path}: {os.strerror(code)}", "name a file that can be read, and no link")
     chosen = [word[1:-1] for word in text.split(" ") if word.startswith("[") and word.endswith("]")]
     return chosen[0] if len(chosen) == 1 else text
+
+
+def _show(path: str, sheet: int) -> None:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    os.write(sheet, os.read(file, _LONGEST) + b"\n")
 
 
 def _seconds(config: Config) -> float:

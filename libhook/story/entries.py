@@ -24,7 +24,9 @@ def prepared(session: Session, before: Held | None, domain: Domain, plan: Plan) 
     """
     own = [HeldDevice(device.kind, device.address, extra=device.extra) for device in domain.devices]
     keys = {device.key for device in own}
-    actions = (*(before.actions if before else ()), *(action for action in plan.actions if action.is_undone))
+    done = before.actions if before else ()
+    had = {action.key for action in done}
+    actions = (*done, *(action for action in plan.actions if action.is_undone and action.key not in had))
     along = taken_along(action.key for action in actions if action.key not in keys)
     devices = tuple(
         device._replace(ids=sysfs.ids(session.machine, device.pci)) if device.pci else device

@@ -72,7 +72,7 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
     If the plan has a condition, only the actions that provide the condition's state are carried out. Then this looks
     and plans again, so the same handlers decide the rest from what is there by then.
     """
-    begun, held = False, before
+    begun, held, done = False, before, set[str]()
     while True:
         plan = session.plan_in_time(happening, domain, held)
         session.log_plan(plan)
@@ -84,6 +84,10 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
         if is_start and libvirtd.caller_is_gone():
             return Taken(held, plan, gone, begun)
         stage = plan.stage
+        if plan.conditions and done.issuperset(action.key for action in stage):
+            # These actions ran already, and the handlers still wait for them: looking again would never end.
+            return Taken(held, plan, [condition.refusal for condition in plan.conditions], begun)
+        done.update(action.key for action in stage)
         held = held._replace(actions=tuple(one for one in held.actions if one not in plan.actions or one in stage))
         try:
             journal(session, held, held.addresses)

@@ -206,3 +206,33 @@ def test_the_log_says_what_was_done_with_which_device(root: str, monkeypatch: py
     _also(monkeypatch, "prepare", Toy("break"))
     (failed,) = host.event(guest(NIC), "prepare").logged("not done")
     assert (failed["action"], failed["level"]) == ("toy break", "error")
+
+
+class _Forgotten(Toy):
+    """One that is never journalled, as the loading of a module."""
+
+    @property
+    def is_undone(self) -> bool:
+        """See Action."""
+        return False
+
+
+def test_a_state_that_never_comes_is_waited_for_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its provider leaves no trace in the journal, and is asked for each time; the start must end all the same."""
+    toys = Toys(monkeypatch)
+    _also(monkeypatch, "prepare", _Forgotten(STOP.subject, provides=STOP.provides))
+    outcome = host.event(guest(DISK), "prepare")
+    assert outcome.code == 1
+    assert outcome.line.startswith(f"{DISK} is in use by the host: ")
+    assert toys.done == ["stop smartd"]
+
+
+def test_what_is_asked_for_again_is_journalled_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal entry with two actions on one thing could not be read, and nothing would come back."""
+    Toys(monkeypatch, {"stop smartd": lambda: processes.end(host.root, SMARTD)})
+    _also_asks(monkeypatch, "prepare", lambda _: iter((Toy("play"), STOP)))
+    host.begin(guest(DISK))
+    (held,) = host.outcomes[-1].journal.values()
+    assert sorted(action.key for action in held.actions) == [f"pci {DISK}", "toy play", "toy stop smartd"]
+    host.event(guest(DISK), "release", "shutdown")
+    assert (host.driver(DISK), host.leftovers) == ("nvme", [])

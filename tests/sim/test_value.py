@@ -2,6 +2,7 @@
 """A sysctl or sysfs file that has another value while a guest runs: ``values`` in the settings."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,26 @@ def test_what_cannot_be_read_refuses_the_start(root: str, name: str, why: str) -
     assert outcome.code == 1
     assert outcome.line == f"/proc/sys/{name}: {why}: name a file that can be read, and no link"
     assert outcome.writes == ()
+
+
+def test_a_file_whose_driver_does_not_answer_costs_a_child(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some attributes take their device's lock when they are read. The start is refused in time."""
+    host = _host(root, f"write_deadline = 0.5\n{BOTH}")
+    monkeypatch.setattr("libhook.kinds.value._show", lambda *_: time.sleep(4))
+    host.patience = 10
+    outcome = host.event(WIN11, "prepare")
+    assert outcome.code == 1
+    assert outcome.line.startswith(f"there is no time left for {SWAPPINESS}")
+    assert _values(host) == ("60", "always [madvise] never")
+
+
+def test_one_file_by_two_names_is_an_error_of_the_settings(root: str) -> None:
+    """Both values could not be set; nothing is."""
+    host = _host(root, f'[values]\n"vm.swappiness" = 10\n"{SWAPPINESS}" = 20\n')
+    outcome = host.event(WIN11, "prepare")
+    assert outcome.code == 1
+    assert outcome.line.startswith(f'"{SWAPPINESS}" and "vm.swappiness" are the same file: correct values in ')
+    assert _values(host)[0] == "60"
 
 
 @pytest.mark.parametrize(

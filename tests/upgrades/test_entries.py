@@ -69,6 +69,20 @@ def test_a_later_one_refuses_the_start(host: Host, operation: str) -> None:
     assert outcome.writes == ()
 
 
+def test_a_kind_of_action_that_only_a_later_one_has_is_left_to_it(host: Host) -> None:
+    """It would not be undone by this one; so the whole entry waits for the version that can."""
+    host.begin(WIN11)
+    actions = journal_text(host, UUID)["actions"]
+    rewrite(host, actions=[*actions, {"kind": "weather", "wanted": "rain"}])
+    outcome = host.event(WIN11, "release", "shutdown")
+    reason = outcome.logged("failed")[0]["reason"]
+    assert "a later libhook wrote it, with an action of the kind weather, which this one does not know" in reason
+    assert (outcome.code, outcome.writes) == (0, ())
+    rewrite(host, actions=actions)
+    host.event(WIN11, "release", "shutdown")
+    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
+
+
 @pytest.mark.parametrize("operation", ["started", "reconnect", "release"])
 def test_a_later_one_harms_no_guest_and_is_left_alone(host: Host, operation: str) -> None:
     """It is logged; the version that wrote it gives back what it holds, and records it."""
