@@ -69,7 +69,8 @@ def launched() -> NoReturn:
     lock, caller, *arguments = sys.argv[1:]
     code = 0  # a user's session daemon runs the same hook, but the user may neither bind devices nor write the trail
     if lock:
-        from libhook.effects import child, locks
+        from libhook.children import child
+        from libhook.effects import locks
 
         os.setsid()  # a signal to the process group of the launcher's caller must not end us
         child.close_all_but({INHERITED})

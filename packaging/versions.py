@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""install.sh's part that needs locks: which installed versions are whole, which nobody runs from (effects/version.py).
+"""install.sh's part that needs locks: which installed versions are whole, which nobody runs from (children/version.py).
 
 versions.py alone             let no other install.sh in, by descriptor 9, which install.sh keeps open
 versions.py same ONE OTHER    whether two folders hold the same, by their names, rights and content

@@ -3,7 +3,7 @@
 #
 # Part of install.sh: each version has a folder of its own, PREFIX/lib/libhook/versions/ID. The hook and the command
 # name that folder, so one rename of each switches. A process that runs from a version has it locked
-# (libhook/effects/version.py). The version before stays. A later installation removes it, if nobody has it locked.
+# (libhook/children/version.py). The version before stays. A later installation removes it, if nobody has it locked.
 # shellcheck disable=SC2154 # python, here, root, dry, prefix, lib, hooks: install.sh's
 
 # Prints the launcher with the folder of its version in it.
@@ -21,7 +21,7 @@ import sys
 lib = "$version"
 sys.path.insert(0, lib)
 try:
-    from libhook.effects.version import hold
+    from libhook.children.version import hold
 
     there = hold()
 except (ImportError, OSError):

@@ -43,7 +43,7 @@ def main() -> None:
     sys.path.insert(0, sys.argv[1])
     builtins.__import__ = noting
     from libhook import cli
-    from libhook.effects import version
+    from libhook.children import version
 
     version.hold()
     cli.add_packages()

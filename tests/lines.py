@@ -18,7 +18,15 @@ _TOP = Path(__file__).parents[1]
 _PACKAGE = f"{_TOP}/libhook/"
 _ROOM = 1024
 """Lines that a file may have; a test holds them to a third of that."""
-_LEAST = {"libhook": 95.0, "libhook/effects": 100.0, "libhook/look": 100.0, "libhook/kinds": 100.0}
+_LEAST = {
+    "libhook/*": 95.0,
+    "libhook/children/*": 100.0,
+    "libhook/effects/*": 100.0,
+    "libhook/look/*": 100.0,
+    "libhook/kinds/*": 100.0,
+    "libhook/story/*": 100.0,
+    "libhook/run.py": 100.0,
+}
 """Per cent of the lines that must have run. Not less than there was: raise it with every test that reaches more."""
 
 
@@ -64,7 +72,7 @@ def report(path: str) -> bool:
     coverage.get_data().add_lines(ran)
     good = True
     for what, least in _LEAST.items():
-        per_cent = coverage.report(include=f"{_TOP}/{what}/*", skip_covered=True, show_missing=True)
+        per_cent = coverage.report(include=f"{_TOP}/{what}", skip_covered=True, show_missing=True)
         good = good and per_cent >= least
         print(f"coverage: {what} {per_cent:.1f} % of its lines, at least {least:.0f} %")
     return good

@@ -36,7 +36,7 @@ class Clone:
         shutil.copytree(ROOT / "packaging", self.here / "packaging")
         for name in ("__init__.py", "py.typed", "handlers/__init__.py"):
             (self.here / "libhook" / name).touch()
-        shutil.copy(ROOT / "libhook/effects/version.py", self.here / "libhook/effects")
+        shutil.copy(ROOT / "libhook/children/version.py", self.here / "libhook/effects")
         (self.here / "libhook/cli.py").write_text(MAIN)
         (self.here / "libhook/__main__.py").write_text("import sys\nprint('demo plays', sys.argv[1:])\n")
         (self.here / "hooks/qemu").write_text(LAUNCHER)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from libhook import __version__
+from libhook.children.child import Deadline
 from libhook.command import report, views
 from libhook.command.terminal import Help, complain, read, seconds, show
-from libhook.effects.child import Deadline
 from libhook.effects.log import Log
 from libhook.errors import BadInput, DeadlineExpired, LibhookError, printable
 from libhook.facts import event

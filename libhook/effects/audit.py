@@ -6,8 +6,8 @@ from __future__ import annotations
 import errno
 import os
 
-from libhook.effects import child
-from libhook.effects.child import Deadline
+from libhook.children import telling
+from libhook.children.child import Deadline
 from libhook.effects.log import Log
 from libhook.errors import LibhookError
 from libhook.facts.host import Trail
@@ -45,7 +45,7 @@ def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadli
                 say(ascii(getattr(error, "strerror", "") or str(error)).strip("'").encode())
 
     try:
-        answers = child.lines(send_each, deadline)
+        answers = telling.lines(send_each, deadline)
     except LibhookError:
         # No child could be started, so this process sends. Otherwise nothing would be recorded.
         said: list[bytes] = []
@@ -76,7 +76,7 @@ def trail(machine: Machine, deadline: Deadline) -> Trail | None:
         if answer is not None:
             say(b"%d %d %d %d %d" % answer)
 
-    for line in child.lines(ask, Deadline(min(deadline.at, Deadline.after(_PATIENCE).at))):
+    for line in telling.lines(ask, Deadline(min(deadline.at, Deadline.after(_PATIENCE).at))):
         enabled, daemon, lost, may_send, stopped = map(int, line.split())
         return Trail(bool(enabled), daemon, lost, bool(may_send), bool(stopped))
     return None

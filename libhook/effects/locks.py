@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.errors import DeadlineExpired
 from libhook.light import TYPE_CHECKING, contextmanager, suppress
 

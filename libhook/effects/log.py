@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from libhook.effects import child
+from libhook.children import child
 from libhook.errors import printable
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, Literal, suppress

@@ -14,7 +14,7 @@ entry can be found by its devices at every moment.
     claims/0000:01:00.0   the UUID of the guest that has the device
     shared/NAME.json      a thing of the host that guests share, and their claims to it (kinds/claims.py)
     locks/                one for each guest, each IOMMU group, each shared thing
-    in-flight/            one for each write on its way to a device or shared thing (effects/child.py), one for each
+    in-flight/            one for each write on its way to a device or shared thing (children/child.py), one for each
                           request to libvirt
     homes/0000:01:00.0    where a device was before libhook took it and gave it back, for as long as this libvirtd lives
     unwaited/UUID         libvirtd need not wait for this guest's `started` (hooks/qemu)
@@ -27,8 +27,8 @@ from __future__ import annotations
 import os
 
 from libhook import plainjson
+from libhook.children.child import Deadline
 from libhook.effects import files, locks
-from libhook.effects.child import Deadline
 from libhook.errors import BadInput, LibhookError, TooNew, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.entry import Held, Process

@@ -31,7 +31,7 @@ class Kernel(Protocol):
     """What libhook asks of the kernel.
 
     Many of these calls may block for ever, in a driver's remove or a module's init or exit. Run those in a child
-    (effects/child.py).
+    (children/child.py).
     """
 
     def write(self, path: str, value: str) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from libhook.effects import child
-from libhook.effects.child import Deadline
+from libhook.children import telling
+from libhook.children.child import Deadline
 from libhook.errors import DeadlineExpired, LibhookError, Refused
 from libhook.hotplug.interrupts import Interrupts
 
@@ -137,7 +137,7 @@ class Hypervisor:
                     os.unlink(mark)
 
         self._interrupts.begin(plugs=plugs)
-        speech = child.listen(ask, mark)
+        speech = telling.listen(ask, mark)
         with self._interrupts.waiting(speech.leave):
             answer = speech.lines(deadline)
         match answer:

@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.effects.log import Log
 from libhook.errors import Refused, printable
 from libhook.facts.domain import Domain, HostDevice

@@ -8,8 +8,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
-from libhook.effects import child
-from libhook.effects.child import Deadline
+from libhook.children import child
+from libhook.children.child import Deadline
 from libhook.errors import printable
 from libhook.hotplug.hypervisor import MISSING
 from libhook.hotplug.notify import ServiceManager

@@ -30,9 +30,9 @@ import os
 import time
 
 from libhook import plainjson
+from libhook.children.tracks import Late, Step
 from libhook.effects.locks import is_locked
 from libhook.effects.state import State
-from libhook.effects.tracks import Late, Step
 from libhook.errors import BadInput, LibhookError, TooNew
 from libhook.facts.plan import Action
 from libhook.facts.shared import Shared, Value, file_name
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
 
-    from libhook.effects.tracks import Track
+    from libhook.children.tracks import Track
 
 if TYPE_CHECKING:
     Alive = Callable[[str], bool]

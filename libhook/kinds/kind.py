@@ -7,7 +7,7 @@ So it works after success, after a failure and after a crash, and it may run twi
 
 from __future__ import annotations
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.effects.state import State
 from libhook.facts.config import Config
 from libhook.facts.domain import HostDevice

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.errors import BadInput, TooNew
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process

@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 
-from libhook.effects import tracks
-from libhook.effects.tracks import Step, paper
+from libhook.children import tracks
+from libhook.children.tracks import Step, paper
 from libhook.errors import BadInput, LibhookError, printable
 from libhook.facts.config import Config
 from libhook.facts.entry import Held
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-    from libhook.effects.tracks import Track
+    from libhook.children.tracks import Track
 
 NAME = "value"
 _SETTING = "values"

@@ -15,7 +15,7 @@ import select
 import stat
 import struct
 
-from libhook.effects import child
+from libhook.children import child
 from libhook.light import partial
 
 _FLAGS = 0x4000 | 0x0800 | 0x1000  # AT_STATX_DONT_SYNC, AT_NO_AUTOMOUNT, AT_EMPTY_PATH

@@ -17,9 +17,9 @@ import errno
 import os
 
 from libhook import plainjson
-from libhook.effects import child
-from libhook.effects.child import Deadline
-from libhook.effects.tracks import Late, Step, run
+from libhook.children import telling
+from libhook.children.child import Deadline
+from libhook.children.tracks import Late, Step, run
 from libhook.errors import DeadlineExpired
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
@@ -29,7 +29,7 @@ from libhook.look.nodes import Node
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from libhook.effects.tracks import Track
+    from libhook.children.tracks import Track
 
 _AT_ONCE = 32
 _PATIENCE = 1.0
@@ -59,7 +59,7 @@ def of_nodes(machine: Machine, found: Iterable[Node], deadline: Deadline, *, mus
     if not nodes:
         return {}
     until = deadline if must_see else min(deadline, Deadline.after(_PATIENCE))
-    said = child.lines(partial(_tell, machine, frozenset(nodes)), until)
+    said = telling.lines(partial(_tell, machine, frozenset(nodes)), until)
     if said[-1:] != [""] and must_see:
         raise DeadlineExpired(
             "the kernel does not say which disks it exports, so that a disk may be in use",

@@ -12,8 +12,8 @@ from __future__ import annotations
 import errno
 import os
 
-from libhook.effects.child import Deadline
-from libhook.effects.tracks import Late, Paper, Step, paper, run
+from libhook.children.child import Deadline
+from libhook.children.tracks import Late, Paper, Step, paper, run
 from libhook.errors import DeadlineExpired, LibhookError, printable, remedy_of
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
@@ -23,7 +23,7 @@ from libhook.look.nodes import GROUP, Node, device_number
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from libhook.effects.tracks import Track
+    from libhook.children.tracks import Track
     from libhook.look.openfiles import Found
 
 _LET_GO = frozenset(("sound", "input", "hidraw", "usb", "usbmisc"))

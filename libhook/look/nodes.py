@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from libhook.effects.tracks import Step, paper
+from libhook.children.tracks import Step, paper
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
@@ -17,7 +17,7 @@ from libhook.light import TYPE_CHECKING, NamedTuple, partial
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from libhook.effects.tracks import Track
+    from libhook.children.tracks import Track
 
 _BARREN = frozenset(("power", "statistics", "queues", "msi_irqs"))
 _BARREN_ON_TOP = _BARREN | {"vfio-dev", "link", "wakeup"}

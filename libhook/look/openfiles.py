@@ -13,7 +13,7 @@ import errno
 import os
 import time
 
-from libhook.effects import child
+from libhook.children import child
 from libhook.facts.machine import Descriptors, Machine
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
 from libhook.look.rights import Rights

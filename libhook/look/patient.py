@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 import time
 
-from libhook.effects import child
-from libhook.effects.child import Deadline
+from libhook.children import telling
+from libhook.children.child import Deadline
 from libhook.errors import LibhookError
 from libhook.light import TYPE_CHECKING
 
@@ -51,4 +51,4 @@ def _read(paths: list[str], deadline: Deadline) -> list[str | None]:
                 content = b"\0"
             say(content.strip().partition(b"\n")[0])
 
-    return [None if line == "\0" else line for line in child.lines(read, deadline)]
+    return [None if line == "\0" else line for line in telling.lines(read, deadline)]

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 
+from libhook.children.child import Deadline
 from libhook.effects import locks
-from libhook.effects.child import Deadline
 from libhook.errors import DeadlineExpired, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.host import NO_CLASS, NOTHING, VFIO_PCI, Binding, Claim, Host, PciDevice

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 
 from libhook import plainjson
-from libhook.effects import child
-from libhook.effects.child import Deadline
+from libhook.children import telling
+from libhook.children.child import Deadline
 from libhook.effects.state import State
 from libhook.errors import BadInput, DeadlineExpired, TooNew
 from libhook.facts.address import PciAddress
@@ -115,7 +115,7 @@ def _disks_of(machine: Machine, targets: Iterable[str], deadline: Deadline, must
                 say(plainjson.dumps([target, f"{machine.sys}/class/block/{disk}"]).encode())
         say(b"")
 
-    said = child.lines(tell, deadline if must_see else min(deadline, Deadline.after(_PATIENCE)))
+    said = telling.lines(tell, deadline if must_see else min(deadline, Deadline.after(_PATIENCE)))
     if said[-1:] != [""] and must_see:
         raise DeadlineExpired("LIO does not say what guests have of its disks", "look into /sys/kernel/config/target")
     links: dict[str, list[str]] = {}

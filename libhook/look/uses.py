@@ -17,8 +17,8 @@ from __future__ import annotations
 import errno
 import os
 
-from libhook.effects.child import Deadline
-from libhook.effects.tracks import Late, Step, run
+from libhook.children.child import Deadline
+from libhook.children.tracks import Late, Step, run
 from libhook.errors import EXHAUSTED, DeadlineExpired, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.host import PciDevice, Use, UseKind
@@ -31,7 +31,7 @@ from libhook.look.nodes import Node
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from libhook.effects.tracks import Track
+    from libhook.children.tracks import Track
 
 _DEFAULT_V4 = "00000000"
 _DEFAULT_V6 = "0" * 32

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import time
 
-from libhook.effects.child import Deadline
-from libhook.effects.tracks import Pause
+from libhook.children.child import Deadline
+from libhook.children.tracks import Pause
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING
@@ -14,7 +14,7 @@ from libhook.look import holders, nodes, sysfs
 from libhook.look.nodes import Node
 
 if TYPE_CHECKING:
-    from libhook.effects.tracks import Track
+    from libhook.children.tracks import Track
 
 _LOOK_AGAIN = 0.1
 """Seconds between two looks."""

@@ -8,8 +8,8 @@ refused, lxml is broken, the parser crashes, or no child can be started.
 from __future__ import annotations
 
 from libhook import plainjson
-from libhook.effects import child
-from libhook.effects.child import Deadline
+from libhook.children import telling
+from libhook.children.child import Deadline
 from libhook.errors import BadInput, LibhookError
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Disk, Domain, HostDevice
@@ -45,7 +45,7 @@ def begin(document: bytes) -> Parse:
         say(plainjson.dumps(guest).encode())
 
     try:
-        speech = child.listen(tell)
+        speech = telling.listen(tell)
     except LibhookError:
         return parse
 

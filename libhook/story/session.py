@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 
+from libhook.children.child import Deadline
 from libhook.effects import audit, files
-from libhook.effects.child import Deadline
 from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.errors import LibhookError, pasted

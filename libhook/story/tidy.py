@@ -6,7 +6,7 @@ They harm nobody. But an empty folder shows that nothing is held.
 
 from __future__ import annotations
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.effects.state import State
 from libhook.errors import BadInput, DeadlineExpired
 from libhook.facts.address import PciAddress

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.facts.machine import Machine
 from libhook.look import holders
 from libhook.look.descriptors import Descriptors

@@ -18,8 +18,8 @@ from neighbour import neighbour
 from place import LONG, NODE, Place, here, opens
 from scenario import Host, guest
 
-from libhook.effects import child
-from libhook.effects.child import Deadline
+from libhook.children import telling
+from libhook.children.child import Deadline
 from libhook.look import descriptors
 from libhook.simulation import processes
 from libhook.simulation.hosts import nic, workstation
@@ -141,7 +141,7 @@ def test_nobody_can_keep_a_look_waiting(place: Place) -> None:
         time.sleep(LONG)
 
     with neighbour(task, private=True) as waiting, neighbour(opens(NODE, os.O_RDWR)) as pid:
-        listing = child.listen(lambda say: say(str(len(os.listdir(f"/proc/{waiting}/fd"))).encode()))
+        listing = telling.listen(lambda say: say(str(len(os.listdir(f"/proc/{waiting}/fd"))).encode()))
         assert listing.lines(Deadline.after(1)) == []
         assert place.who() == [pid]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.facts.machine import Machine
 from libhook.look import holders, openfiles
 from libhook.look.linux import LinuxKernel

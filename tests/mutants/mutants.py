@@ -30,7 +30,7 @@ from change import LAUNCHER, Change
 from playing import Ended, play
 
 TOP = Path(__file__).resolve().parents[2]
-WHERE = ("libhook/effects", "libhook/look", "libhook/kinds", LAUNCHER)
+WHERE = ("libhook/children", "libhook/effects", "libhook/look", "libhook/kinds", LAUNCHER)
 _NOT_COPIED = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "build", "dist")
 _HANGS = "it hangs"
 _NOTING = 1800.0

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from cases import NAMESPACE
 from scenario import Host, document, guest, reap
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.effects.log import Log
 from libhook.errors import DeadlineExpired, LibhookError, Refused
 from libhook.hotplug import plug, request, unplug

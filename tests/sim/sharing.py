@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from cases import NIC
 from scenario import Host, reap
 
-from libhook.effects import tracks
-from libhook.effects.child import Deadline
+from libhook.children import tracks
+from libhook.children.child import Deadline
 from libhook.facts.config import Config
 from libhook.facts.entry import Held, Process
 from libhook.facts.shared import Value
@@ -28,7 +28,7 @@ from libhook.simulation.hosts import nic
 from libhook.story.session import make_state
 
 if TYPE_CHECKING:
-    from libhook.effects.tracks import Track
+    from libhook.children.tracks import Track
 
 
 BASE = "8"

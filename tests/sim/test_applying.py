@@ -8,7 +8,7 @@ import pytest
 from cases import DISK, GPU, NIC, SOUND
 from scenario import Host, guest, reap
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
 from libhook.facts.host import Binding

@@ -9,8 +9,8 @@ import pytest
 from cases import DISK, NIC, VF0
 from scenario import Host, document, guest, journal_text
 
+from libhook.children.child import Deadline
 from libhook.command import commands
-from libhook.effects.child import Deadline
 from libhook.effects.log import Log
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held

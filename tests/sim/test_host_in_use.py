@@ -13,7 +13,7 @@ from cases import DISK, GPU, NIC, SOUND
 from command import libhook
 from scenario import Host, guest, reap
 
-from libhook.effects.child import Deadline, spawn
+from libhook.children.child import Deadline, spawn
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
 from libhook.facts.entry import Held

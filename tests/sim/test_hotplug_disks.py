@@ -8,7 +8,7 @@ from cases import DISK
 from plugging import Scripted, detach, namespace, namespaces
 from scenario import Host
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.hotplug.hypervisor import Found, Gone, NoSuchGuest
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation

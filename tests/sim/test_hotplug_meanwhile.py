@@ -7,7 +7,7 @@ from command import libhook
 from plugging import Hypervisor, attach, detach, running, xml
 from scenario import Host, guest
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.effects.log import Log
 from libhook.facts.config import Config
 from libhook.facts.entry import Process

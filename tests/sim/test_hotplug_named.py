@@ -9,7 +9,7 @@ from command import libhook
 from plugging import Hypervisor, Scripted, attach, detach, running, xml
 from scenario import Host, document, guest
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.errors import LibhookError
 from libhook.hotplug.hypervisor import Gone
 from libhook.simulation.guests import Guest

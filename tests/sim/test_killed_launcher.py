@@ -10,7 +10,7 @@ import pytest
 from cases import NIC
 from scenario import LAUNCHER, Host, guest, reap
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.facts.address import PciAddress
 from libhook.look import sysfs
 from libhook.simulation import faults

@@ -11,7 +11,7 @@ import pytest
 from cases import GPU
 from scenario import Host, reap
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.facts.config import Config
 from libhook.facts.entry import Held, Process
 from libhook.facts.plan import Action

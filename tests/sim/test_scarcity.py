@@ -17,9 +17,10 @@ from cases import GPU, NIC, SOUND, VF0
 from command import libhook
 from scenario import Host, guest
 
-from libhook.effects import child, files
-from libhook.effects.child import Deadline
-from libhook.effects.tracks import Step
+from libhook.children import telling
+from libhook.children.child import Deadline
+from libhook.children.tracks import Step
+from libhook.effects import files
 from libhook.facts.machine import Machine
 from libhook.look import holders, openfiles
 from libhook.simulation import processes, store
@@ -210,13 +211,13 @@ def test_more_disks_than_descriptors_are_looked_at(root: str) -> None:
 def test_a_reader_that_is_killed_is_not_taken_for_a_driver_that_hangs(root: str, times: int) -> None:
     """As where memory is short: it is asked once more, and then that is what is said."""
     host = Host(root, nic())
-    hear, killed = child.lines, itertools.count(1)
+    hear, killed = telling.lines, itertools.count(1)
 
     def lines(task: Callable[[Callable[[bytes], None]], None], deadline: Deadline) -> list[str]:
         heard = hear(task, deadline)
         return [] if next(killed) <= times else heard
 
-    with mock.patch.object(child, "lines", lines):
+    with mock.patch.object(telling, "lines", lines):
         outcome = host.event(guest(NIC), "prepare")
     assert outcome.code == times - 1
     if outcome.code:

@@ -14,8 +14,8 @@ import pytest
 from scenario import reap
 from sharing import BASE, PATH, UUIDS, Sharing, failed, moved, together, writes
 
-from libhook.effects.child import Deadline
-from libhook.effects.tracks import run
+from libhook.children.child import Deadline
+from libhook.children.tracks import run
 from libhook.errors import LibhookError
 from libhook.facts.config import Config
 from libhook.facts.shared import Shared, Value
@@ -24,7 +24,7 @@ from libhook.kinds.kind import Failure, Work
 from libhook.simulation.faults import Fault, heal, inject, vanish
 
 if TYPE_CHECKING:
-    from libhook.effects.tracks import Track
+    from libhook.children.tracks import Track
 
 
 @pytest.mark.parametrize("ends", list(itertools.permutations("abc")), ids="".join)

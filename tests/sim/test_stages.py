@@ -13,7 +13,7 @@ from cases import DISK, NIC
 from scenario import Host, guest
 from toys import Toy, Toys
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.facts.config import Config
 from libhook.facts.plan import Refusal, Verdict
 from libhook.facts.situation import Situation

@@ -10,7 +10,7 @@ from cases import DISK, NIC
 from command import libhook
 from scenario import Host, guest
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.errors import BadInput
 from libhook.facts.config import Config
 from libhook.facts.shared import file_name

@@ -11,10 +11,10 @@ from unittest import mock
 
 import pytest
 
-from libhook.effects import child
-from libhook.effects.child import Deadline
+from libhook.children import child
+from libhook.children.child import Deadline
+from libhook.children.tracks import Late, Pause, Step, run
 from libhook.effects.locks import is_locked
-from libhook.effects.tracks import Late, Pause, Step, run
 from libhook.look import patient
 
 

@@ -14,15 +14,15 @@ from unittest import mock
 
 import pytest
 
-from libhook.effects import child
-from libhook.effects.child import Deadline
+from libhook.children import child, telling
+from libhook.children.child import Deadline
+from libhook.children.tracks import Step, run
 from libhook.effects.locks import is_locked
-from libhook.effects.tracks import Step, run
 from libhook.errors import LibhookError
 from libhook.look import patient
 
 if TYPE_CHECKING:
-    from libhook.effects.tracks import Track
+    from libhook.children.tracks import Track
 
 
 def _wait(started: child.Child) -> int:
@@ -62,7 +62,7 @@ def test_a_child_has_none_of_the_three_streams() -> None:
     before = os.dup(0)
     try:
         os.dup2(reader, 0)
-        streams = child.lines(look, Deadline.after(20))
+        streams = telling.lines(look, Deadline.after(20))
     finally:
         os.dup2(before, 0)
         for descriptor in (before, reader, writer):
@@ -152,12 +152,12 @@ def test_a_child_that_is_listened_to_has_its_mark(tmp_path: Path) -> None:
             time.sleep(0.005)
         say(b"\xff")
 
-    speech = child.listen(speak, mark)
+    speech = telling.listen(speak, mark)
     assert is_locked(mark)
     go.touch()
     assert speech.lines(Deadline.after(20)) == ["begun", "\udcff"]
     assert not is_locked(mark)
-    assert child.listen(speak, f"{tmp_path}/none/mark").lines(Deadline.after(20)) == ["begun", "\udcff"]
+    assert telling.listen(speak, f"{tmp_path}/none/mark").lines(Deadline.after(20)) == ["begun", "\udcff"]
 
 
 @pytest.mark.parametrize("call", ["os.fork", "os.pipe2"])
@@ -168,12 +168,12 @@ def test_where_no_child_is_to_be_had_that_is_said(call: str) -> None:
         mock.patch(call, side_effect=refusal),
         pytest.raises(LibhookError, match=r"no child process is to be had .Too"),
     ):
-        child.lines(lambda _: None, Deadline.after(20))
+        telling.lines(lambda _: None, Deadline.after(20))
 
 
 def test_a_signal_to_who_listens_is_not_swallowed() -> None:
     """The child goes on, and is heard no more."""
-    speech = child.listen(lambda _: time.sleep(0.5))
+    speech = telling.listen(lambda _: time.sleep(0.5))
     poll = mock.Mock(poll=mock.Mock(side_effect=LibhookError("ended by a signal")))
     with mock.patch("select.poll", return_value=poll), pytest.raises(LibhookError, match="ended by a signal"):
         speech.lines(Deadline.after(20))
@@ -202,7 +202,7 @@ def test_a_reader_that_is_killed_once_is_not_the_attribute_s_fault(tmp_path: Pat
         return started
 
     paths = [str(tmp_path / name) for name in ("a", "b")]
-    with mock.patch("os.read", killed), mock.patch.object(child, "spawn", counted):
+    with mock.patch("os.read", killed), mock.patch.object(telling, "spawn", counted):
         if times < 2:
             assert patient.read_all(paths, Deadline.after(20), 20) == ["a", "b"]
         else:

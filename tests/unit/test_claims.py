@@ -10,8 +10,8 @@ from unittest import mock
 
 import pytest
 
+from libhook.children.child import Deadline
 from libhook.effects import files
-from libhook.effects.child import Deadline
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, TooNew
 from libhook.facts.address import PciAddress

@@ -5,7 +5,7 @@ import pytest
 from cases import NIC
 from scenario import Host, guest, reap
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.effects.log import Log
 from libhook.facts.config import Config
 from libhook.simulation.guests import Guest

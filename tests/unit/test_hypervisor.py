@@ -11,8 +11,9 @@ import fake_libvirt
 import pytest
 from fake_libvirt import Connection, Daemon, Domain, libvirtError
 
-from libhook.effects import child, locks
-from libhook.effects.child import Deadline
+from libhook.children import child, telling
+from libhook.children.child import Deadline
+from libhook.effects import locks
 from libhook.errors import DeadlineExpired, LibhookError, Refused
 from libhook.hotplug.hypervisor import Found, Hypervisor, NoSuchGuest
 
@@ -38,7 +39,7 @@ def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
         task(said.append)
         return mock.Mock(lines=lambda _deadline: b"\n".join(said).decode().split("\n"))
 
-    monkeypatch.setattr(child, "listen", listen)
+    monkeypatch.setattr(telling, "listen", listen)
 
 
 def soon() -> Deadline:

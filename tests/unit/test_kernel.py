@@ -20,8 +20,8 @@ import pytest
 from generated import generated
 from hypothesis import strategies as st
 
-from libhook.effects import child
-from libhook.effects.child import Deadline
+from libhook.children import child, telling
+from libhook.children.child import Deadline
 from libhook.effects.log import Log
 from libhook.facts.host import Trail
 from libhook.facts.machine import Machine
@@ -42,7 +42,7 @@ def _in_a_child(task: Callable[[], object], *, alone: bool = False) -> str:
             os.setresuid(NOBODY, NOBODY, NOBODY)
         say(repr(task()).encode())
 
-    (answer,) = child.lines(act, Deadline.after(30))
+    (answer,) = telling.lines(act, Deadline.after(30))
     return answer
 
 

@@ -49,7 +49,7 @@ def test_python_is_given_what_libvirt_gave(hook: Hook) -> None:
     assert hook.call("prepare") == (0, "")
     isolated, no_site, _, bootstrap, *words = hook.read("words").decode().split("\0")[:-1]
     assert (isolated, no_site) == ("-I", "-S")
-    assert bootstrap.startswith("import sys; sys.path.insert(0, sys.argv.pop(1)); from libhook.effects.version import")
+    assert bootstrap.startswith("import sys; sys.path.insert(0, sys.argv.pop(1)); from libhook.children.version import")
     assert words == [str(hook.lib), "", str(os.getpid()), "win11", "prepare", "begin", "-"]
     assert hook.read("document").rstrip() == WITH_DEVICE.rstrip()
 

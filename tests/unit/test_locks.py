@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.effects.locks import SHARED, inherited, is_locked, locked, remove_unused
 from libhook.errors import DeadlineExpired
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from libhook.effects.child import Deadline
-from libhook.effects.tracks import run
+from libhook.children.child import Deadline
+from libhook.children.tracks import run
 from libhook.errors import DeadlineExpired
 from libhook.facts.address import PciAddress
 from libhook.facts.host import Binding, PciDevice, Use

@@ -9,8 +9,8 @@ from unittest import mock
 
 import pytest
 
+from libhook.children.child import Deadline
 from libhook.effects import audit
-from libhook.effects.child import Deadline
 from libhook.effects.log import Log
 from libhook.facts.host import Trail
 from libhook.facts.machine import Machine

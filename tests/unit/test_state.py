@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from libhook.children.child import Deadline, ended, spawn
 from libhook.effects import files
-from libhook.effects.child import Deadline, ended, spawn
 from libhook.effects.state import FOLDERS
 from libhook.errors import BadInput, LibhookError
 from libhook.facts.address import PciAddress

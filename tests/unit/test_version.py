@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from libhook.effects import version
-from libhook.effects.child import Deadline, ended, spawn
+from libhook.children import version
+from libhook.children.child import Deadline, ended, spawn
 
 
 @pytest.fixture(name="locks", autouse=True)

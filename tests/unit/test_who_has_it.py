@@ -11,8 +11,8 @@ from cases import GPU, NIC, SOUND
 from command import libhook
 from scenario import Host, guest
 
-from libhook.effects.child import Deadline
-from libhook.effects.tracks import run
+from libhook.children.child import Deadline
+from libhook.children.tracks import run
 from libhook.errors import DeadlineExpired, LibhookError
 from libhook.look import holders
 from libhook.simulation import processes, store

@@ -12,7 +12,7 @@ from scenario import Host, guest
 from unwaited import SLOW, end, worker
 from upgrading import WIN11, Begun, Versions, begun, is_locked, until
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.facts.address import PciAddress
 from libhook.look import sysfs
 from libhook.simulation import faults

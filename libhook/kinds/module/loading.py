@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from libhook.effects.tracks import Late, Step, run
+from libhook.children.tracks import Late, Step, run
 from libhook.kinds.kind import Failure, Outcome, Work
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
 from libhook.look import sysfs
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from libhook.effects.tracks import Track
+    from libhook.children.tracks import Track
 
 NAME = "module"
 _LOG = "see the kernel's log"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 
-from libhook.effects import tracks
+from libhook.children import tracks
 from libhook.errors import BadInput, LibhookError, printable
 from libhook.facts.host import is_driver_name
 from libhook.facts.machine import Machine
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-    from libhook.effects.tracks import Track
+    from libhook.children.tracks import Track
 
 OUT, LOADED, BUILT_IN = "out", "loaded", "built in"
 """The states of a module. A module that is being loaded or removed still counts as loaded."""

@@ -11,8 +11,8 @@ import errno
 import os
 import time
 
+from libhook.children.tracks import Late, Step, run
 from libhook.effects.pci import Write, bind, probe, set_override, unbind
-from libhook.effects.tracks import Late, Step, run
 from libhook.errors import LibhookError
 from libhook.facts.host import same_driver
 from libhook.kinds.kind import Failure, Outcome, Work
@@ -24,7 +24,7 @@ from libhook.look.waiting import Waiting
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from libhook.effects.tracks import Track
+    from libhook.children.tracks import Track
 
 _STOP_IT = "stop what uses it, then try again"
 _WEDGED = "when its driver lets go, run: libhook recover"

@@ -15,7 +15,7 @@ from host import BEHIND_BRIDGE, STATE, driver_of, wait_for
 
 sys.path.insert(0, "/src")
 
-from libhook.effects.child import Deadline
+from libhook.children.child import Deadline
 from libhook.effects.state import State
 from libhook.facts.config import Config
 from libhook.facts.entry import Held, Process

@@ -12,8 +12,8 @@ import errno
 import os
 import time
 
-from libhook.effects import child
-from libhook.effects.child import Child, Deadline
+from libhook.children import child
+from libhook.children.child import Child, Deadline
 from libhook.light import TYPE_CHECKING, NamedTuple, contextmanager, suppress
 
 if TYPE_CHECKING:
