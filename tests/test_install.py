@@ -29,14 +29,14 @@ class Clone:
         self.here = folder / "clone"
         self.host = folder / "host"
         self.bin = folder / "bin"
-        parts = [self.here / part for part in ("libhook/handlers", "libhook/effects", "hooks")]
+        parts = [self.here / part for part in ("libhook/handlers", "libhook/children", "hooks")]
         for made in (self.host, self.bin, *parts):
             made.mkdir(parents=True)
         shutil.copy(ROOT / "install.sh", self.here)
         shutil.copytree(ROOT / "packaging", self.here / "packaging")
         for name in ("__init__.py", "py.typed", "handlers/__init__.py"):
             (self.here / "libhook" / name).touch()
-        shutil.copy(ROOT / "libhook/children/version.py", self.here / "libhook/effects")
+        shutil.copy(ROOT / "libhook/children/version.py", self.here / "libhook/children")
         (self.here / "libhook/cli.py").write_text(MAIN)
         (self.here / "libhook/__main__.py").write_text("import sys\nprint('demo plays', sys.argv[1:])\n")
         (self.here / "hooks/qemu").write_text(LAUNCHER)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import NoReturn
 
-_CRASHED = 255
+CRASHED = 255
+"""How a child ends that raised something else than an OSError with a number."""
 _TRIES = 5
 _LOOK_AGAIN = 0.01
 
@@ -60,15 +61,19 @@ class Child(NamedTuple):
         0 means success, EINTR that the child was killed, ECHILD that it crashed.
         """
         os.close(self.handle)
-        _, status = os.waitpid(self.pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        if code < 0:
-            return errno.EINTR
-        return code if code < _CRASHED else errno.ECHILD
+        return ended_with(os.waitpid(self.pid, 0)[1])
 
     def abandon(self) -> None:
         """Stop waiting for the child. It goes on; ``reap`` or init reaps it."""
         os.close(self.handle)
+
+
+def ended_with(status: int) -> int:
+    """The errno that a child's status from waitpid(2) stands for, as in Child.result."""
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        return errno.EINTR
+    return code if code < CRASHED else errno.ECHILD
 
 
 def spawn(task: Callable[[], None], in_flight: str | None = None, keep: int = -1, *, unmarked: bool = False) -> Child:
@@ -78,28 +83,32 @@ def spawn(task: Callable[[], None], in_flight: str | None = None, keep: int = -1
     it. With ``unmarked`` the child starts even if that file cannot be opened. ``keep`` is one more descriptor that the
     child needs. OSError when no child can be started.
     """
-    lock = -1
-    if in_flight is not None:
-        try:
-            lock = os.open(in_flight, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError:
-            if not unmarked:
-                raise
-    if lock >= 0:
-        for patience in range(_TRIES, -1, -1):
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not patience:
-                    os.close(lock)
-                    raise
-                time.sleep(0.005)  # another process may only be checking whether the lock is taken
+    lock = -1 if in_flight is None else mark_in_flight(in_flight, unmarked=unmarked)
     try:
         return _fork(task, {lock, keep})
     finally:
         if lock >= 0:
             os.close(lock)  # if no child was started, no write is on its way
+
+
+def mark_in_flight(path: str, *, unmarked: bool = False) -> int:
+    """Lock this file, as ``in_flight`` of ``spawn``; return its descriptor, or -1 for none."""
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        if not unmarked:
+            raise
+        return -1
+    for patience in range(_TRIES, -1, -1):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if not patience:
+                os.close(lock)
+                raise
+            time.sleep(0.005)  # another process may only be checking whether the lock is taken
+    return lock
 
 
 def _fork(task: Callable[[], None], keep: set[int]) -> Child:
@@ -112,7 +121,7 @@ def _fork(task: Callable[[], None], keep: set[int]) -> Child:
     try:
         pid = os.fork()
         if pid == 0:
-            _run(task, keep, gate)
+            live(task, keep, gate)
         handle = os.pidfd_open(pid)
         os.write(opener, b"\n")
     finally:
@@ -153,29 +162,33 @@ def close_all_but(keep: set[int]) -> None:
     os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
-def _run(task: Callable[[], None], keep: set[int], gate: int) -> NoReturn:
-    """The child's whole life. It ends by _exit, so that no exit handler and no buffer of the parent runs twice."""
-    code = _CRASHED
+def live(task: Callable[[], None], keep: set[int], gate: int = -1) -> NoReturn:
+    """The child's whole life. It ends by _exit, so that no exit handler and no buffer of the parent runs twice.
+
+    With a ``gate``, the child does nothing until something comes through it, and nothing at all when it is closed.
+    """
+    code = CRASHED
     try:
         os.setsid()
         detach_standard_streams()
         close_all_but(keep | {gate})
         for descriptor in keep - {-1}:
             os.set_inheritable(descriptor, True)  # the task may exec a program
-        begin = os.read(gate, 1)
-        os.close(gate)
+        begin = gate < 0 or os.read(gate, 1)
+        if gate >= 0:
+            os.close(gate)
         if begin:
             task()
             code = 0
     except OSError as error:
-        code = error.errno or _CRASHED
+        code = error.errno or CRASHED
     finally:
         os._exit(code)
 
 
-def ended(children: Iterable[Child], deadline: Deadline) -> set[int]:
-    """Wait until a child has ended; return the handles of all that have. Empty when the deadline passes first."""
+def ended(handles: Iterable[int], deadline: Deadline) -> set[int]:
+    """Wait until a child, or a call of a Hand, has ended; return the handles of all that have. Empty when late."""
     poll = select.poll()
-    for child in children:
-        poll.register(child.handle, select.POLLIN)
+    for handle in handles:
+        poll.register(handle, select.POLLIN)
     return {handle for handle, _ in poll.poll(deadline.left * 1000)}

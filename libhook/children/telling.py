@@ -81,4 +81,4 @@ def listen(task: Callable[[Callable[[bytes], None]], None], mark: str | None = N
 
 
 def _exhausted(error: OSError) -> LibhookError:
-    return LibhookError(f"no child process is to be had ({error.strerror})", remedy_of(error))
+    return LibhookError(f"no child process can be started ({error.strerror})", remedy_of(error))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Runs several sequences of steps that may hang, side by side in one thread, until one deadline.
 
-A sequence, or track, is a generator. It yields a Step, which a child does, and is sent the errno (0: done). Or it
-yields a Pause. When the deadline passes, Late is thrown into the track where it waits. What the track returns then is
-its result.
+A sequence, or track, is a generator. It yields a Step, which a child of its own does, or an Order, which its Hand does,
+and is sent the errno (0: done). Or it yields a Pause. When the deadline passes, Late is thrown into the track where it
+waits. What the track returns then is its result.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ import time
 
 from libhook.children import child
 from libhook.children.child import Child, Deadline
+from libhook.children.hand import Hand
 from libhook.light import TYPE_CHECKING, NamedTuple, contextmanager, suppress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
 
 class Step(NamedTuple):
-    """Work that may never return. ``in_flight`` is the path of the lock that says that it is on its way, if any."""
+    """Work that may never return, for a child of its own.
+
+    ``in_flight`` is the path of the lock that says that it is on its way, if any.
+    """
 
     task: Callable[[], None]
     in_flight: str | None = None
@@ -32,6 +36,34 @@ class Step(NamedTuple):
     """One more descriptor that the step needs."""
     looks: bool = False
     """The step only looks at something that does not hang with a device. If it is late, nothing is on its way."""
+
+    def begin(self) -> Child:
+        """Start the child."""
+        return child.spawn(self.task, self.in_flight, self.keep, unmarked=self.unmarked)
+
+    def clean(self) -> None:
+        """Once the child has ended: remove the lock's file."""
+        if self.in_flight is not None:
+            with suppress(OSError):
+                os.unlink(self.in_flight)
+
+
+class Order(NamedTuple):
+    """A call that may never return, for a Hand (see Hand.begin)."""
+
+    hand: Hand
+    function: Callable[..., None]
+    arguments: tuple[str, ...] = ()
+    looks: bool = False
+    """As in Step."""
+
+    def begin(self) -> Hand:
+        """Tell the hand."""
+        self.hand.begin(self.function, self.arguments)
+        return self.hand
+
+    def clean(self) -> None:
+        """Nothing: Hand.rest removes the lock's file."""
 
 
 class Pause(NamedTuple):
@@ -51,7 +83,7 @@ class Late(Exception):
 
 if TYPE_CHECKING:
     Result = TypeVar("Result")
-    Track = Generator[Step | Pause, int, Result]
+    Track = Generator[Step | Order | Pause, int, Result]
 
 
 class Paper(NamedTuple):
@@ -80,23 +112,23 @@ def paper() -> Iterator[Paper]:
 def run(tracks: Iterable[Track[Result]], deadline: Deadline) -> list[Result]:
     """Run the tracks; return their results in the same order."""
     results: dict[int, Result] = {}
-    at_work: dict[int, tuple[int, Track[Result], Child, Step]] = {}
+    at_work: dict[int, tuple[int, Track[Result], Any, Step | Order]] = {}
     asleep: list[tuple[float, int, Track[Result]]] = []
     ready: list[tuple[int, Track[Result], int | None]] = [(number, track, None) for number, track in enumerate(tracks)]
     while ready or at_work or asleep:
         for number, track, answer in ready:
             try:
                 request = next(track) if answer is None else track.send(answer)
-                while isinstance(request, Step):
+                while not isinstance(request, Pause):
                     if not deadline.left:
                         results[number] = _end(track, Late(on_its_way=False))
                         break
                     try:
-                        started = child.spawn(request.task, request.in_flight, request.keep, unmarked=request.unmarked)
+                        worker = request.begin()
                     except OSError as error:  # no child could be started, or an earlier write is still on its way
                         request = track.send(error.errno or errno.EAGAIN)
                     else:
-                        at_work[started.handle] = (number, track, started, request)
+                        at_work[worker.handle] = (number, track, worker, request)
                         break
                 else:
                     asleep.append((time.monotonic() + request.seconds, number, track))
@@ -106,20 +138,17 @@ def run(tracks: Iterable[Track[Result]], deadline: Deadline) -> list[Result]:
         if not at_work and not asleep:
             break
         wake = min((at for at, _, _ in asleep), default=deadline.at)
-        done = child.ended((started for _, _, started, _ in at_work.values()), Deadline(min(wake, deadline.at)))
-        for handle in done:
-            number, track, started, step = at_work.pop(handle)
-            ready.append((number, track, started.result()))
-            if step.in_flight is not None:
-                with suppress(OSError):
-                    os.unlink(step.in_flight)
+        for handle in child.ended(at_work, Deadline(min(wake, deadline.at))):
+            number, track, worker, work = at_work.pop(handle)
+            ready.append((number, track, worker.result()))
+            work.clean()
         now = time.monotonic()
         ready += [(number, track, 0) for at, number, track in asleep if at <= now]
         asleep = [entry for entry in asleep if entry[0] > now]
         if not deadline.left and not ready:
-            for number, track, started, step in at_work.values():
-                started.abandon()
-                results[number] = _end(track, Late(on_its_way=not step.looks))
+            for number, track, worker, work in at_work.values():
+                worker.abandon()
+                results[number] = _end(track, Late(on_its_way=not work.looks))
             for _, number, track in asleep:
                 results[number] = _end(track, Late(on_its_way=False))
             break

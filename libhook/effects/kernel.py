@@ -14,19 +14,13 @@ class Writing:
 
     def write(self, path: str, value: str) -> None:
         """See Kernel. O_NOFOLLOW is not set, since /sys/bus/pci/devices/* are links."""
-        attribute = os.open(f"/sys/{path}", os.O_WRONLY | os.O_CLOEXEC)
-        content = os.fsencode(value)  # an override holds whatever bytes the administrator wrote
-        if os.write(attribute, content) != len(content):  # it took only a part: nobody knows what that means
-            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        _write(os.open(f"/sys/{path}", os.O_WRONLY | os.O_CLOEXEC), path, value)
 
     def set_value(self, path: str, value: str) -> None:
         """See Kernel. A sysctl takes its value in one write(2), and so does sysfs."""
         if not path.startswith(("/sys/", "/proc/sys/")) or ".." in path.split("/"):
             raise OSError(errno.EPERM, os.strerror(errno.EPERM), path)
-        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        content = os.fsencode(value)
-        if os.write(file, content) != len(content):
-            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        _write(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW), path, value)
 
     def load(self, module: str) -> None:
         """See Kernel. The child becomes modprobe and ends with its exit status: any but 0 is a failure."""
@@ -66,3 +60,13 @@ class Writing:
         else:
             named = {f"LIBHOOK_{name.upper()}": str(value) for name, value in fields.items()}
             journal.send(line, PRIORITY=str(level), SYSLOG_IDENTIFIER="libhook", **named)
+
+
+def _write(file: int, path: str, value: str) -> None:
+    """Write the value in one write(2), and close the file."""
+    content = os.fsencode(value)  # an override holds whatever bytes the administrator wrote
+    try:
+        if os.write(file, content) != len(content):  # it took only a part: nobody knows what that means
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+    finally:
+        os.close(file)

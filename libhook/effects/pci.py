@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from libhook.errors import printable
 from libhook.facts.address import PciAddress
+from libhook.facts.machine import Machine
 from libhook.light import NamedTuple
 
 
@@ -17,6 +18,11 @@ class Write(NamedTuple):
     def describe(self) -> str:
         """The write in words: ``write "vfio-pci" to /sys/…``."""
         return printable(f'write "{self.value}" to /sys/{self.path}')
+
+
+def carry_out(machine: Machine, _sheet: int, path: str, value: str) -> None:
+    """Do one write. The device's hand does it (children/hand.py)."""
+    machine.kernel.write(path, value)
 
 
 def set_override(device: PciAddress, override: str) -> Write:

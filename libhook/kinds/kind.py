@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
     action: Action
     failure: Failure | None
     milliseconds: float
-    told: Mapping[str, object] = {}
+    log_fields: Mapping[str, object] = {}
     """More fields for the log."""
     done: str = "done"
     """What the log says that it was; ``not`` before it where it failed."""
@@ -89,7 +89,7 @@ class Kind(NamedTuple):
     """An action that this libvirtd did on a device without libhook seeing it. It is undone at the guest's end."""
     is_back: Callable[[Work, Any, Held], None] = _is_back
     """Remember what must be known after an action is undone."""
-    most: float = 3600.0
+    max_seconds: float = 3600.0
     """An upper limit for ``seconds``, whatever the settings say."""
     after: Callable[[Host, Any], Host] = _unchanged
     """The host as it will be after this action. Used to plan what comes later."""

@@ -33,7 +33,7 @@ def read(value: object) -> Action:
 
 def _within(work: Work, kind: Kind) -> Work:
     """The same work with the kind's own time limit. An event may take the sum of these limits."""
-    return work._replace(deadline=Deadline.after(min(kind.seconds(work.config), kind.most)))
+    return work._replace(deadline=Deadline.after(min(kind.seconds(work.config), kind.max_seconds)))
 
 
 def carry_out(work: Work, actions: Sequence[Action]) -> list[Outcome]:

@@ -41,11 +41,11 @@ class Value(NamedTuple):
     path: str
     value: str
     back: bool = False
-
-    @property
-    def kind(self) -> str:
-        """See Action."""
-        return NAME
+    kind: str = NAME
+    needs: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+    ours: bool = True
+    is_undone: bool = True
 
     @property
     def key(self) -> str:
@@ -56,26 +56,6 @@ class Value(NamedTuple):
     def subject(self) -> str:
         """See Action."""
         return self.path
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    @property
-    def provides(self) -> tuple[str, ...]:
-        """Nothing that another action waits for."""
-        return ()
-
-    @property
-    def ours(self) -> bool:
-        """Always."""
-        return True
-
-    @property
-    def is_undone(self) -> bool:
-        """Always."""
-        return True
 
     @property
     def summary(self) -> str:

@@ -13,7 +13,8 @@ import errno
 import os
 
 from libhook.children.child import Deadline
-from libhook.children.tracks import Late, Paper, Step, paper, run
+from libhook.children.hand import Hand
+from libhook.children.tracks import Late, Order, Paper, Step, paper, run
 from libhook.errors import DeadlineExpired, LibhookError, printable, remedy_of
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
@@ -122,15 +123,15 @@ def known_now(machine: Machine, wanted: Mapping[str, str], deadline: Deadline) -
         return _named(machine, wanted, _heard(sheet))
 
 
-def who_is_in_the_way(machine: Machine, nodes: Nodes, *, must_see: bool) -> Track[str]:
+def who_is_in_the_way(machine: Machine, nodes: Nodes, hand: Hand, *, must_see: bool) -> Track[str]:
     """Which processes have a device open that is about to be unbound, as text; "" when none. Late may pass through.
 
-    vfio is asked first: it refuses a group exactly while a process has the group or a device of it. /proc then says
-    which.
+    vfio is asked first, by the device's ``hand``: it refuses a group exactly while a process has the group or a device
+    of it. /proc then says which.
     """
     busy, silent = "", False
     for number, path in nodes.groups.items():
-        code = yield Step(partial(machine.kernel.open_group, path, number), looks=True)
+        code = yield Order(hand, open_group, (path, number), looks=True)
         busy = path if code == errno.EBUSY else busy
         silent = silent or code not in (0, errno.EBUSY)
     if not (busy or silent) and nodes.paths.keys() <= nodes.answered:
@@ -141,6 +142,11 @@ def who_is_in_the_way(machine: Machine, nodes: Nodes, *, must_see: bool) -> Trac
     if busy and not holders:
         return f"a process that does not show it ({busy})"
     return ", ".join(map(str, holders))
+
+
+def open_group(machine: Machine, _sheet: int, path: str, number: str) -> None:
+    """Open a group's node once. EBUSY where a process has it. The device's hand does it."""
+    machine.kernel.open_group(path, number)
 
 
 def _look(machine: Machine, wanted: Mapping[str, str], sheet: Paper) -> Track[int]:

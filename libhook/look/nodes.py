@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 
-from libhook.children.tracks import Step, paper
+from libhook.children.hand import Hand
+from libhook.children.tracks import Order, Step, paper
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
@@ -50,19 +51,20 @@ class Node(NamedTuple):
         return os.path.basename(self.folder)
 
 
-def below(machine: Machine, address: PciAddress, in_flight: str | None = None) -> Track[tuple[Node, ...] | int]:
+def below(machine: Machine, address: PciAddress, hand: Hand | None = None) -> Track[tuple[Node, ...] | int]:
     """Everything below the function, and below functions below it, as behind VMD; an errno when that cannot be seen.
 
-    A VF is a device of its own, and not below its PF. ``in_flight`` is the path of the lock that says that a look
-    is on its way.
+    A VF is a device of its own, and not below its PF. The ``hand`` looks, or a child of its own.
     """
     top, nvidia = f"{machine.sys}/bus/pci/devices/{address}", f"{machine.proc}/driver/nvidia/gpus/{address}"
     if not (any(_folders(top, _BARREN_ON_TOP)) or os.path.isdir(nvidia)):
         return ()
+    if hand is not None:
+        code = yield Order(hand, write_down, (top, nvidia))
+        return code or _read(hand.lines())
     with paper() as sheet:
-        task = partial(_write_down, sheet.descriptor, machine, top, nvidia)
-        code = yield Step(task, in_flight, unmarked=True, keep=sheet.descriptor)
-        return code or tuple(Node(*line.split("\0")) for line in sheet.lines())
+        code = yield Step(partial(write_down, machine, sheet.descriptor, top, nvidia), keep=sheet.descriptor)
+        return code or _read(sheet.lines())
 
 
 def may_be_shared(top: str) -> bool:
@@ -70,10 +72,15 @@ def may_be_shared(top: str) -> bool:
     return any(_folders(top, _ALONE))
 
 
-def _write_down(result: int, machine: Machine, top: str, nvidia: str) -> None:
+def write_down(machine: Machine, sheet: int, top: str, nvidia: str) -> None:
+    """Write a line for each node to this descriptor. ``below`` has a child do it."""
     text = "".join("\0".join(node) + "\n" for node in (*_walk(machine, top), *_of_nvidia(nvidia)))
-    with open(result, "wb") as file:
+    with open(sheet, "wb", closefd=False) as file:
         file.write(os.fsencode(text))
+
+
+def _read(lines: list[str]) -> tuple[Node, ...]:
+    return tuple(Node(*line.split("\0")) for line in lines)
 
 
 def _walk(machine: Machine, top: str) -> Iterator[Node]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reads attributes that may never answer: a driver that hangs with the lock of its device blocks whoever reads."""
+"""Reads attributes that may never answer: a driver that hangs with the lock of its device blocks every reader."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def read_all(paths: list[str], deadline: Deadline, patience: float) -> list[str 
         if len(contents) < len(paths) and not until.left:
             contents.append(SILENT)
         elif not found and (killed := killed + 1) > 1:
-            raise LibhookError(f"whoever reads {paths[len(contents)]} is killed", "is memory short? try again")
+            raise LibhookError(
+                f"the process that reads {paths[len(contents)]} was killed", "free some memory, and try again"
+            )
     return contents
 
 

@@ -266,11 +266,11 @@ class Session(NamedTuple):
         return self._logged(kinds.go_back(self.work(uuid), list(actions)))
 
     def _logged(self, outcomes: list[Outcome]) -> list[Outcome]:
-        for action, failure, milliseconds, told, done in outcomes:
+        for action, failure, milliseconds, fields, done in outcomes:
             self.log.add(
                 "error" if failure else "info",
                 f"not {done}" if failure else done,
-                **(told if "device" in told else {"action": action.key, **told}),
+                **(fields if "device" in fields else {"action": action.key, **fields}),
                 outcome=failure.reason if failure else "done",
                 ms=round(milliseconds, 1),
             )

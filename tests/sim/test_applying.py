@@ -70,7 +70,7 @@ def test_a_device_that_cannot_be_looked_at_is_not_taken_off_its_driver(
 
     monkeypatch.setattr(os, "fork", refuse)
     (outcome,) = carry_out(work, [_move(DISK, "nvme", VFIO)])
-    what = f"what its driver made of it cannot be looked at ({os.strerror(errno.EAGAIN)})"
+    what = f"its nodes cannot be listed ({os.strerror(errno.EAGAIN)})"
     assert outcome.failure == Failure(f"{DISK}: {what}", "see the kernel's log")
     assert host.driver(DISK) == "nvme"
 

@@ -221,7 +221,7 @@ def test_a_reader_that_is_killed_is_not_taken_for_a_driver_that_hangs(root: str,
         outcome = host.event(guest(NIC), "prepare")
     assert outcome.code == times - 1
     if outcome.code:
-        assert f"/bus/pci/devices/{NIC}/driver_override is killed: is memory short? try again" in outcome.line
+        assert f"/bus/pci/devices/{NIC}/driver_override was killed: free some memory, and try again" in outcome.line
     host.event(guest(NIC), "release", "failed")
     assert (host.changed, host.leftovers) == ([], [])
 

@@ -181,7 +181,7 @@ def test_each_kind_has_its_own_time_but_not_more_than_its_most(root: str, monkey
     Toys(monkeypatch)
     toy = kinds.KINDS["toy"]._replace(seconds=lambda config: config.write_deadline, carry_out=carry_out)
     monkeypatch.setitem(kinds.KINDS, "toy", toy)
-    monkeypatch.setitem(kinds.KINDS, "other", toy._replace(name="other", most=60.0))
+    monkeypatch.setitem(kinds.KINDS, "other", toy._replace(name="other", max_seconds=60.0))
     machine = Host(root, workstation()).machine
     work = Work(machine, make_state(machine), Deadline.after(0), Config(write_deadline=900), guest(NIC).uuid)
     kinds.carry_out(work, [Toy("one"), _Other("two"), Toy("three")])

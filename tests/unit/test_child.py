@@ -26,7 +26,7 @@ def _fails(number: int) -> Callable[[], None]:
 
 
 def _wait(started: child.Child, seconds: float = 5) -> int:
-    assert child.ended([started], Deadline.after(seconds)) == {started.handle}
+    assert child.ended([started.handle], Deadline.after(seconds)) == {started.handle}
     return started.result()
 
 
@@ -83,7 +83,7 @@ def test_the_mark_of_a_write_on_its_way_is_there_before_and_as_long_as_the_child
     assert is_locked(mark)
     with pytest.raises(BlockingIOError):
         child.spawn(lambda: None, mark)
-    assert child.ended([started], Deadline.after(0.05)) == set()
+    assert child.ended([started.handle], Deadline.after(0.05)) == set()
     started.abandon()
     assert is_locked(mark)
     go.touch()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def _wait(started: child.Child) -> int:
-    assert child.ended([started], Deadline.after(20)) == {started.handle}
+    assert child.ended([started.handle], Deadline.after(20)) == {started.handle}
     return started.result()
 
 
@@ -111,7 +111,7 @@ def test_those_that_were_left_behind_and_have_ended_are_buried() -> None:
     """Nobody waits for one that still works, unless it is said for how long."""
     for _ in range(3):
         ended = child.spawn(lambda: None)
-        assert child.ended([ended], Deadline.after(20))
+        assert child.ended([ended.handle], Deadline.after(20))
         ended.abandon()
     working = child.spawn(lambda: time.sleep(1))
     begun = time.monotonic()
@@ -166,7 +166,7 @@ def test_where_no_child_is_to_be_had_that_is_said(call: str) -> None:
     refusal = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     with (
         mock.patch(call, side_effect=refusal),
-        pytest.raises(LibhookError, match=r"no child process is to be had .Too"),
+        pytest.raises(LibhookError, match=r"no child process can be started .Too"),
     ):
         telling.lines(lambda _: None, Deadline.after(20))
 
@@ -206,5 +206,5 @@ def test_a_reader_that_is_killed_once_is_not_the_attribute_s_fault(tmp_path: Pat
         if times < 2:
             assert patient.read_all(paths, Deadline.after(20), 20) == ["a", "b"]
         else:
-            with pytest.raises(LibhookError, match=r"whoever reads .*/a is killed"):
+            with pytest.raises(LibhookError, match=r"the process that reads .*/a was killed"):
                 patient.read_all(paths, Deadline.after(20), 20)

@@ -41,4 +41,3 @@ def test_a_value_is_set_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, t
     else:
         with pytest.raises(OSError, match="Input/output error"):
             KERNEL.set_value("/proc/sys/vm/swappiness", "10")
-    os.close(file)

@@ -94,7 +94,7 @@ def test_the_mark_of_a_write_goes_when_the_write_has_come_back(machine: Machine)
     tidy(state_of(machine))
     assert mark.exists()
     os.close(os.open(silent, os.O_WRONLY))
-    assert ended([hung], Deadline.after(5))
+    assert ended([hung.handle], Deadline.after(5))
     assert hung.result() == 0
     tidy(state_of(machine))
     assert not mark.exists()
@@ -110,7 +110,7 @@ def test_whoever_asked_libvirt_is_at_work_as_long_as_the_child_that_asks(machine
     tidy(state)
     assert (processes.works(state, gone), processes.lives(state.machine, gone)) == (True, False)
     os.close(os.open(silent, os.O_WRONLY))
-    assert ended([asking], Deadline.after(5))
+    assert ended([asking.handle], Deadline.after(5))
     assert asking.result() == 0
     assert not processes.works(state, gone)
     Path(state.in_flight_path("asking-no-number")).touch()
@@ -145,7 +145,7 @@ def test_what_libhook_makes_is_root_s_alone(machine: Machine) -> None:
         with state.locked(["a"], Deadline.after(5)):
             writing = spawn(lambda: None, state.in_flight_path(NIC))
             modes = {stat.S_IMODE(path.stat().st_mode) for path in Path(machine.state).rglob("*") if path.is_file()}
-        assert ended([writing], Deadline.after(5))
+        assert ended([writing.handle], Deadline.after(5))
         assert writing.result() == 0
     finally:
         os.umask(before)

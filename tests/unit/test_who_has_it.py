@@ -12,6 +12,7 @@ from command import libhook
 from scenario import Host, guest
 
 from libhook.children.child import Deadline
+from libhook.children.hand import Hand
 from libhook.children.tracks import run
 from libhook.errors import DeadlineExpired, LibhookError
 from libhook.look import holders
@@ -114,5 +115,7 @@ def test_each_group_is_asked_also_after_one_that_has_no_node(root: str) -> None:
 
     nodes = holders.Nodes(groups, groups, frozenset(groups))
     with mock.patch.object(SimulatedKernel, "open_group", side_effect=answer):
-        (who,) = run([holders.who_is_in_the_way(host.machine, nodes, must_see=True)], Deadline.after(20))
+        hand = Hand(host.machine, f"{root}/mark")
+        (who,) = run([holders.who_is_in_the_way(host.machine, nodes, hand, must_see=True)], Deadline.after(20))
+        hand.rest()
     assert who == "a process that does not show it (/dev/vfio/2)"

@@ -22,11 +22,11 @@ class Load(NamedTuple):
     """Load the module of a driver that the kernel does not have yet. Never undone: others may use it by then."""
 
     driver: str
-
-    @property
-    def kind(self) -> str:
-        """See Action."""
-        return NAME
+    kind: str = NAME
+    needs: tuple[str, ...] = ()
+    ours: bool = True
+    is_undone: bool = False
+    """Others may use the module by the guest's end."""
 
     @property
     def key(self) -> str:
@@ -44,24 +44,9 @@ class Load(NamedTuple):
         return self.driver.replace("-", "_")
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    @property
     def provides(self) -> tuple[str, ...]:
         """The state that the driver is loaded."""
         return (f"driver {self.driver}",)
-
-    @property
-    def ours(self) -> bool:
-        """Always."""
-        return True
-
-    @property
-    def is_undone(self) -> bool:
-        """Never."""
-        return False
 
     @property
     def summary(self) -> str:

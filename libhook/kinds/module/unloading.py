@@ -45,11 +45,9 @@ class Out(NamedTuple):
     needs: tuple[str, ...] = ()
     """States that must be there first."""
     back: bool = False
-
-    @property
-    def kind(self) -> str:
-        """See Action."""
-        return NAME
+    kind: str = NAME
+    ours: bool = True
+    is_undone: bool = True
 
     @property
     def key(self) -> str:
@@ -65,16 +63,6 @@ class Out(NamedTuple):
     def provides(self) -> tuple[str, ...]:
         """The state that the module is out."""
         return () if self.back else (f"{self.key} out",)
-
-    @property
-    def ours(self) -> bool:
-        """Always: libvirt removes no modules."""
-        return True
-
-    @property
-    def is_undone(self) -> bool:
-        """Always. The module itself comes back when no guest needs it out any more."""
-        return True
 
     @property
     def summary(self) -> str:

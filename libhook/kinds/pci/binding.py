@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Carries out moves: first all overrides, then the IOMMU groups side by side. A child does each write.
+"""Carries out moves: first all overrides, then the IOMMU groups side by side. Each device has a child for its writes.
 
 The caller has journalled the moves, and holds the locks of their groups. This module does not decide whether a device
 may be taken. Before each write it decides from what /sys says then whether the write is still needed.
@@ -11,13 +11,16 @@ import errno
 import os
 import time
 
-from libhook.children.tracks import Late, Step, run
+from libhook.children.hand import Hand
+from libhook.children.tracks import Late, Order, run
+from libhook.effects import pci
 from libhook.effects.pci import Write, bind, probe, set_override, unbind
 from libhook.errors import LibhookError
+from libhook.facts.address import PciAddress
 from libhook.facts.host import same_driver
 from libhook.kinds.kind import Failure, Outcome, Work
 from libhook.kinds.pci.move import Move
-from libhook.light import TYPE_CHECKING, partial
+from libhook.light import TYPE_CHECKING
 from libhook.look import sysfs
 from libhook.look.waiting import Waiting
 
@@ -43,8 +46,16 @@ class _Hands:
         self._machine = work.machine
         heeds_display = work.config.preflight_display == "refuse"
         self._waiting = Waiting(work.machine, work.config.holder_wait, heeds_display=heeds_display)
+        self._hands: dict[PciAddress, Hand] = {}
 
     def move(self, moves: Sequence[Move]) -> list[Outcome]:
+        try:
+            return self._move(moves)
+        finally:
+            for hand in self._hands.values():
+                hand.rest()
+
+    def _move(self, moves: Sequence[Move]) -> list[Outcome]:
         begun = time.monotonic()
         failures = run(map(self._override, moves), self._work.deadline)
         lanes: dict[int | str, list[Move]] = {}
@@ -60,21 +71,26 @@ class _Hands:
         return outcomes
 
     def _outcome(self, move: Move, failure: Failure | None, begun: float) -> Outcome:
-        told = {
+        log_fields = {
             "device": str(move.device),
             "driver_before": move.now.driver or "none",
             "driver_after": sysfs.driver(self._machine, move.device) or "none",
             "why": move.why,
         }
-        return Outcome(move, failure, (time.monotonic() - begun) * 1000, told, "moved")
+        return Outcome(move, failure, (time.monotonic() - begun) * 1000, log_fields, "moved")
 
-    def _step(self, move: Move, write: Write) -> Step:
-        """One write for a move.
+    def _hand(self, move: Move) -> Hand:
+        """The child for a device.
 
-        A full /run does not stop a give-back, though then nobody sees that this write is on its way.
+        A full /run does not stop a give-back, though then nobody sees that a write is on its way.
         """
-        task = partial(self._machine.kernel.write, *write)
-        return Step(task, self._work.state.in_flight_path(str(move.device)), unmarked=move.back)
+        if move.device not in self._hands:
+            mark = self._work.state.in_flight_path(str(move.device))
+            self._hands[move.device] = Hand(self._machine, mark, unmarked=move.back)
+        return self._hands[move.device]
+
+    def _order(self, move: Move, write: Write) -> Order:
+        return Order(self._hand(move), pci.carry_out, write)
 
     def _override(self, move: Move) -> Track[Failure | None]:
         """Set only the override, by the kernel's name for the driver."""
@@ -84,7 +100,7 @@ class _Hands:
         if override and same_driver(override, move.want.driver):
             override = sysfs.driver_name(self._machine, override) or override
         try:
-            code = yield self._step(move, set_override(move.device, override))
+            code = yield self._order(move, set_override(move.device, override))
         except Late as late:
             return self._late(move, late)
         return self._failed(move, "its driver_override cannot be set", code) if code else None
@@ -97,7 +113,7 @@ class _Hands:
             try:
                 failure = yield from self._driver(move)
                 if move.override_last and not failure:
-                    code = yield self._step(move, set_override(move.device, move.want.override))
+                    code = yield self._order(move, set_override(move.device, move.want.override))
                     failure = self._failed(move, "its driver_override cannot be set", code) if code else None
             except Late as late:
                 outcomes.append(self._outcome(move, self._late(move, late), begun))
@@ -118,16 +134,16 @@ class _Hands:
         if current is not None and not same_driver(current, want):
             if busy := (yield from self._free(move)):
                 return busy
-            code = yield self._step(move, unbind(device, current))
+            code = yield self._order(move, unbind(device, current))
             current = sysfs.driver(self._machine, device)
             if current is not None and not same_driver(current, want):
                 return self._failed(move, f"it does not come off {current}", code)
         if want is not None and current is None:
-            yield self._step(move, probe(device))
+            yield self._order(move, probe(device))
             current = sysfs.driver(self._machine, device)
             code = 0
             if current is None and (name := sysfs.driver_name(self._machine, want)):
-                code = yield self._step(move, bind(device, name))
+                code = yield self._order(move, bind(device, name))
                 current = sysfs.driver(self._machine, device)
             if move.back and current is None and move.now.override == move.override_first not in ("", want):
                 return None  # the override that somebody set decides which driver gets the device, if any
@@ -140,13 +156,12 @@ class _Hands:
 
     def _free(self, move: Move) -> Track[Failure | None]:
         """Wait until nobody has the device open. Returns None then, else why it may not be unbound."""
-        mark = self._work.state.in_flight_path(str(move.device))
         try:
-            using = yield from self._waiting.until_free(move.device, mark, must_see=not move.back)
+            using = yield from self._waiting.until_free(move.device, self._hand(move), must_see=not move.back)
         except LibhookError as error:
             return Failure(f"{move.device}: {error.message}", error.hint)
         if isinstance(using, int):
-            return self._failed(move, "what its driver made of it cannot be looked at", using)
+            return self._failed(move, "its nodes cannot be listed", using)
         return Failure(f"{move.device} is in use by {using}", _STOP_IT) if using else None
 
     def _late(self, move: Move, late: Late) -> Failure:

@@ -33,11 +33,9 @@ class Move(NamedTuple):
 
     That happens where somebody had set an override without moving the device yet. It also happens where
     ``want.override`` is "" and the device needs one."""
-
-    @property
-    def kind(self) -> str:
-        """See Action."""
-        return NAME
+    kind: str = NAME
+    provides: tuple[str, ...] = ()
+    is_undone: bool = True
 
     @property
     def key(self) -> str:
@@ -55,19 +53,9 @@ class Move(NamedTuple):
         return (f"driver {self.want.driver}",) if self.ours and self.want.driver and not self.back else ()
 
     @property
-    def provides(self) -> tuple[str, ...]:
-        """Nothing that another action waits for."""
-        return ()
-
-    @property
     def ours(self) -> bool:
         """See Action."""
         return self.by == "libhook"
-
-    @property
-    def is_undone(self) -> bool:
-        """Always."""
-        return True
 
     @property
     def override_first(self) -> str:
