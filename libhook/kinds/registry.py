@@ -6,13 +6,13 @@ from __future__ import annotations
 from itertools import groupby
 
 from libhook.children.child import Deadline
-from libhook.errors import BadInput, TooNew
+from libhook.errors import BadInput, LibhookError, TooNew, unanswered
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
 from libhook.facts.host import Host
 from libhook.facts.plan import Action, Stays, Warn
 from libhook.kinds import module, pci, value
-from libhook.kinds.kind import Kind, Outcome, Work
+from libhook.kinds.kind import Failure, Kind, Outcome, Work
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def carry_out(work: Work, actions: Sequence[Action]) -> list[Outcome]:
     """
     outcomes: list[Outcome] = []
     for name, together in groupby(actions, key=lambda action: action.kind):
-        kind, batch = KINDS[name], list(together)
-        outcomes += kind.carry_out(_within(work, kind), batch)
+        outcomes += _carried_out(work, name, list(together))
         if any(outcome.failure for outcome in outcomes):
             break
     return outcomes
@@ -53,17 +52,37 @@ def carry_out(work: Work, actions: Sequence[Action]) -> list[Outcome]:
 def way_back(work: Work, held: Held) -> Iterator[Action | Stays | Warn]:
     """What undoes the journalled actions, the last batch first."""
     for name, together in groupby(reversed(held.actions), key=lambda action: action.kind):
-        kind = KINDS[name]
-        yield from kind.way_back(_within(work, kind), held, list(together)[::-1])
+        kind, batch = KINDS[name], list(together)[::-1]
+        try:
+            yield from list(kind.way_back(_within(work, kind), held, batch))
+        except (LibhookError, OSError) as error:  # what one kind cannot see stops none of the others
+            reason = _as_ours(error).message
+            yield from (
+                Stays(action, reason, f"{action.subject}: {reason}: left for libhook recover") for action in batch
+            )
 
 
 def go_back(work: Work, actions: Sequence[Action]) -> list[Outcome]:
     """Undo these actions. Like ``carry_out``, but a failure does not stop the rest."""
     outcomes: list[Outcome] = []
     for name, together in groupby(actions, key=lambda action: action.kind):
-        kind = KINDS[name]
-        outcomes += kind.carry_out(_within(work, kind), list(together))
+        outcomes += _carried_out(work, name, list(together))
     return outcomes
+
+
+def _carried_out(work: Work, name: str, batch: Sequence[Action]) -> list[Outcome]:
+    """Carry out one batch. If the kind fails as a whole, each of its actions has failed."""
+    kind = KINDS[name]
+    try:
+        return kind.carry_out(_within(work, kind), batch)
+    except (LibhookError, OSError) as error:
+        ours = _as_ours(error)
+        failure = Failure(ours.message, ours.hint)
+        return [Outcome(action, failure, 0.0) for action in batch]
+
+
+def _as_ours(error: LibhookError | OSError) -> LibhookError:
+    return unanswered(error) if isinstance(error, OSError) else error
 
 
 def noticed(work: Work, device: HostDevice, daemon: Process) -> Action | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cases import DISK, NIC
@@ -14,6 +14,7 @@ from scenario import Host, guest
 from toys import Toy, Toys
 
 from libhook.children.child import Deadline
+from libhook.errors import LibhookError
 from libhook.facts.config import Config
 from libhook.facts.plan import Refusal, Verdict
 from libhook.facts.situation import Situation
@@ -236,3 +237,59 @@ def test_what_is_asked_for_again_is_journalled_once(host: Host, monkeypatch: pyt
     assert sorted(action.key for action in held.actions) == [f"pci {DISK}", "toy play", "toy stop smartd"]
     host.event(guest(DISK), "release", "shutdown")
     assert (host.driver(DISK), host.leftovers) == ("nvme", [])
+
+
+def _raises(error: Exception, unless: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """Something that fails, or only does so with actions that do not go back."""
+
+    def fail(work: Work, *arguments: Any) -> Any:  # noqa: ANN401 - whatever it takes
+        if unless and all(toy.back for toy in arguments[-1]):
+            return unless(work, *arguments)
+        raise error
+
+    return fail
+
+
+ERRORS = [OSError(errno.EIO, "Input/output error", "/sys/toys"), LibhookError("/sys/toys: Input/output error")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["system", "ours"])
+def test_a_kind_that_fails_as_a_whole_refuses_the_start(
+    root: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """And what the kinds before it did is undone at once."""
+    host = Host(root, workstation())
+    Toys(monkeypatch)
+    toy = kinds.KINDS["toy"]
+    monkeypatch.setitem(kinds.KINDS, "toy", toy._replace(carry_out=_raises(error, toy.carry_out)))
+    _also(monkeypatch, "prepare", Toy("play"))
+    outcome = host.event(guest(NIC), "prepare")
+    assert (outcome.code, outcome.line.split(": ", 1)[0]) == (1, "/sys/toys")
+    assert host.driver(NIC) == "e1000e"
+    assert [held.actions for held in outcome.journal.values()] == [()]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["system", "ours"])
+@pytest.mark.parametrize("part", ["way_back", "carry_out"])
+def test_a_kind_that_fails_as_a_whole_keeps_no_other_from_going_back(
+    root: str, monkeypatch: pytest.MonkeyPatch, part: str, error: Exception
+) -> None:
+    """The device comes back and is recorded; what is left stays journalled for recover."""
+    host = Host(root, workstation())
+    toys = Toys(monkeypatch)
+    _also(monkeypatch, "prepare", Toy("play"))
+    host.begin(guest(NIC))
+    toy = kinds.KINDS["toy"]
+    broken = toy._replace(way_back=_raises(error)) if part == "way_back" else toy._replace(carry_out=_raises(error))
+    monkeypatch.setitem(kinds.KINDS, "toy", broken)
+    released = host.event(guest(NIC), "release", "shutdown")
+    assert released.code == 0
+    (entry,) = released.logged("not given back")
+    assert "/sys/toys: Input/output error" in str(entry["reason"])
+    assert host.driver(NIC) == "e1000e"
+    assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
+    (held,) = released.journal.values()
+    assert [action.key for action in held.actions] == ["toy play"]
+    monkeypatch.setitem(kinds.KINDS, "toy", toy)
+    host.event(guest(NIC), "release", "shutdown")
+    assert (toys.done, host.leftovers) == (["play", "undo play"], [])
