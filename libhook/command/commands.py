@@ -27,6 +27,7 @@ from libhook.hotplug.parts import abandoned
 from libhook.hotplug.request import Request
 from libhook.hotplug.watch import Watcher
 from libhook.hotplug.watching import Connection
+from libhook.kinds import registry as kinds
 from libhook.look import processes
 from libhook.run import plan
 from libhook.story import giveback
@@ -197,6 +198,8 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
         if not found and not broken:
             print("nothing is held")
         if not options.dry_run:
+            work = session._replace(deadline=Deadline.after(session.config.write_deadline)).work("")
+            code = complain([printable(line) for line in kinds.settle_shared(work)]) or code
             tidy(session.state)
     return code
 

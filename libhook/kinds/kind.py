@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
+    from libhook.kinds.claims import Resource
+
 
 class Work(NamedTuple):
     """What a kind needs to work."""
@@ -66,6 +68,10 @@ def _is_back(_work: Work, _action: Action, _held: Held) -> None:
     pass
 
 
+def _not_shared(_machine: Machine, _name: str) -> tuple[str, Resource] | None:
+    return None
+
+
 def _unchanged(host: Host, _action: Action) -> Host:
     return host
 
@@ -89,6 +95,8 @@ class Kind(NamedTuple):
     """An action that this libvirtd did on a device without libhook seeing it. It is undone at the guest's end."""
     is_back: Callable[[Work, Any, Held], None] = _is_back
     """Remember what must be known after an action is undone."""
+    shared: Callable[[Machine, str], tuple[str, Resource] | None] = _not_shared
+    """The shared thing with this name, and the key of the actions that claim it. None where it is not of this kind."""
     max_seconds: float = 3600.0
     """An upper limit for ``seconds``, whatever the settings say."""
     after: Callable[[Host, Any], Host] = _unchanged

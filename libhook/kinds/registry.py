@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from libhook import plainjson
+from libhook.children import tracks
 from libhook.children.child import Deadline
 from libhook.errors import BadInput, LibhookError, TooNew, unanswered
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
 from libhook.facts.host import Host
 from libhook.facts.plan import Action, Stays, Warn
-from libhook.kinds import module, pci, value
+from libhook.facts.shared import Shared
+from libhook.kinds import claims, module, pci, value
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
 from libhook.light import TYPE_CHECKING
 
@@ -83,6 +86,30 @@ def _carried_out(work: Work, name: str, batch: Sequence[Action]) -> list[Outcome
 
 def _as_ours(error: LibhookError | OSError) -> LibhookError:
     return unanswered(error) if isinstance(error, OSError) else error
+
+
+def settle_shared(work: Work) -> Iterator[str]:
+    """Drop claims that no journal entry names, and make each shared thing what the other guests want, or as it was.
+
+    That is for entries that somebody removed. Yields what stands in the way.
+    """
+    for file in sorted(name.removesuffix(".json") for name in work.state.names("shared") if name.endswith(".json")):
+        try:
+            name = Shared.from_json(plainjson.loads(work.state.read_shared(file) or "null")).resource
+            found = next((one for kind in KINDS.values() if (one := kind.shared(work.machine, name))), None)
+            if found is None:
+                raise TooNew("of a kind that only a later version has", "install that version again")
+            key, resource = found
+            with claims.locked(work, [resource]):
+                alive = claims.in_entries(work.state, key)
+                (result,) = tracks.run([claims.settle(work, resource, alive)], work.deadline)
+        except (ValueError, RecursionError) as error:
+            yield f"{work.state.shared_path(file)} is broken ({error}): nobody knows what it was about: remove it"
+        except LibhookError as error:
+            yield f"{work.state.shared_path(file)}: {error.line}"
+        else:
+            if result:
+                yield f"{result.reason}: {result.remedy}" if isinstance(result, Failure) else result
 
 
 def noticed(work: Work, device: HostDevice, daemon: Process) -> Action | None:

@@ -172,4 +172,11 @@ def _seconds(config: Config) -> float:
     return config.write_deadline
 
 
-KIND = Kind(NAME, read, _seconds, carry_out, way_back, wanted=wanted)
+def _shared(machine: Machine, name: str) -> tuple[str, Resource] | None:
+    if not name.startswith(f"{NAME} "):
+        return None
+    action = Value(name.removeprefix(NAME).replace(" ", "/"), "")
+    return action.key, _resource(machine, path_of(action.path))
+
+
+KIND = Kind(NAME, read, _seconds, carry_out, way_back, wanted=wanted, shared=_shared)

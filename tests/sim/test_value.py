@@ -2,6 +2,7 @@
 """A sysctl or sysfs file that has another value while a guest runs: ``values`` in the settings."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -219,3 +220,59 @@ def test_a_value_at_which_somebody_else_is_at_work_is_waited_for_and_then_refuse
     assert outcome.failure
     assert outcome.failure.reason.endswith("is not free")
     assert _values(host) == ("60", "always [madvise] never")
+
+
+def test_recover_gives_back_what_a_removed_entry_claimed(root: str) -> None:
+    """Nobody else would: the guest's end finds no entry. What a guest with an entry wants stays."""
+    host = _host(root, f"{BOTH}[domains.other.values]\n")
+    host.begin(WIN11)
+    host.state.remove("domains", f"{WIN11.uuid}.json")
+    assert libhook(host, "recover", "--dry-run").code == 0
+    assert _values(host) == ("10", "never")
+    host.begin(OTHER)
+    assert libhook(host, "recover").code == 0
+    assert _values(host) == ("60", "madvise")
+    assert os.listdir(f"{host.root}/run/libhook/shared") == []
+
+
+def test_recover_leaves_the_values_of_guests_that_run(root: str) -> None:
+    """Also where another guest's entry is gone, and where the value has been changed since."""
+    host = _host(root)
+    for one in (WIN11, OTHER):
+        assert host.libvirt.start(one).error == ""
+    host.state.remove("domains", f"{WIN11.uuid}.json")
+    assert libhook(host, "recover").err == ""
+    assert _values(host) == ("10", "never")
+    Path(f"{root}{SWAPPINESS}").write_text("30\n")
+    done = libhook(host, "recover")
+    assert (done.code, done.err) == (1, f'{SWAPPINESS} was changed to "30" by somebody else, and stays so\n')
+    host.libvirt.stop("other")
+    assert _values(host) == ("30", "madvise")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "not the claims to a shared thing"),
+        ('{"format": 9}', "in format 9, and this one reads 1"),
+        (
+            '{"format": 1, "resource": "mtu", "boot": "", "base": null, "last": null, "claims": {}, "intent": null}',
+            "of a kind that only a later version has",
+        ),
+    ],
+)
+def test_recover_names_a_file_of_claims_that_it_cannot_read(root: str, text: str, said: str) -> None:
+    """And leaves it; the others are settled all the same."""
+    host = _host(root)
+    host.begin(WIN11)
+    host.state.remove("domains", f"{WIN11.uuid}.json")
+    path = Path(host.state.shared_path("broken"))
+    path.write_text(text)
+    path.chmod(0o600)
+    done = libhook(host, "recover")
+    assert done.code == 1
+    assert str(path) in done.err
+    assert said in done.err
+    assert _values(host) == ("60", "madvise")
+    assert path.read_text() == text

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from libhook.facts.machine import Machine
+from libhook.kinds.claims import Resource
 from libhook.kinds.kind import Kind, Outcome, Work
 from libhook.kinds.module import loading, unloading
 from libhook.kinds.module.loading import NAME, Load
@@ -31,5 +33,12 @@ def carry_out(work: Work, actions: Sequence[Load | Out]) -> list[Outcome]:
     return outcomes
 
 
-KIND = Kind(NAME, read, lambda config: config.write_deadline, carry_out, way_back)
+def _shared(machine: Machine, name: str) -> tuple[str, Resource] | None:
+    if not name.startswith(f"{NAME}-"):
+        return None
+    action = out(name.removeprefix(f"{NAME}-"))
+    return action.key, resource(machine, action.module)
+
+
+KIND = Kind(NAME, read, lambda config: config.write_deadline, carry_out, way_back, shared=_shared)
 __all__ = ["BUILT_IN", "KIND", "LOADED", "OUT", "Load", "Out", "carry_out", "out", "resource", "state_of", "way_back"]
