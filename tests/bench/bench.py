@@ -25,6 +25,8 @@ HOOK = "its imports"
 SIMULATED = "its imports and the simulation's"
 TARGETS = {"prepare": 5.0, "start": 4.5, "started": 1.0, "release": 3.5}
 """Of one device."""
+MANY = {8: {"prepare": 1.6, "release": 1.6}, 64: {"prepare": 3.0}}
+"""Targets by the number of devices."""
 WAITED = ("prepare", "start", "release")
 """Where the launcher waits for Python, and so for the import of the simulation."""
 SHORT = 10
@@ -149,14 +151,15 @@ def less(sample: Sample, part: Sample) -> Sample:
 
 
 def many_devices(top: Path, rounds: int) -> list[Figure]:
-    """64 cards in 64 groups, whose drivers take 100 ms each, beside one."""
-    one, all_ = Life(top / "1of64", lives.cards(1), 1), Life(top / "64", lives.cards(64), 64)
+    """8 and 64 cards in as many groups, whose drivers take 100 ms each to let go, beside one."""
+    guests = {str(count): Life(top / f"of{count}", lives.cards(count), count) for count in (1, *MANY)}
     figures = []
     for operation in ("prepare", "release"):
-        cases = {"one": one.event(operation, driver_counts=True), "64": all_.event(operation, driver_counts=True)}
+        cases = {count: life.event(operation, driver_counts=True) for count, life in guests.items()}
         took = medians(cases, max(rounds // 2, 1), progress)
-        target = 3 if operation == "prepare" else None
-        figures.append(ratio(f"{operation} of 64 devices, 100 ms each", "of one", took, "64", target, "one"))
+        for count, targets in MANY.items():
+            what = f"{operation} of {count} devices, 100 ms each"
+            figures.append(ratio(what, "of one", took, str(count), targets.get(operation), "1"))
     return figures
 
 
