@@ -31,6 +31,7 @@ class Hand:
         self._unmarked = unmarked
         self._pid = 0
         self._orders = -1
+        self._at_work = False
         self.sheet = -1
         """A file in memory, to which a call may write what it has found (``lines``)."""
         self.handle = -1
@@ -53,10 +54,12 @@ class Hand:
             self._bury()
             self._start()
             os.write(self._orders, order)
+        self._at_work = True
 
     def result(self) -> int:
         """The errno of the call that has ended, as Child.result has it."""
         answer = os.read(self.handle, 1)
+        self._at_work = False
         return answer[0] if answer else self._bury()
 
     def lines(self) -> list[str]:
@@ -66,22 +69,23 @@ class Hand:
             return os.fsdecode(file.read()).split("\n")[:-1]
 
     def rest(self) -> None:
-        """No more calls: the last has ended, so nothing is on its way."""
+        """No more calls. If the last one has not ended, because we were interrupted, the device stays in flight."""
         if self._pid:
-            with suppress(OSError):
-                os.unlink(self._in_flight)
+            if not self._at_work:
+                with suppress(OSError):
+                    os.unlink(self._in_flight)
             self.abandon()
 
     def abandon(self) -> None:
         """Leave the child. It ends by itself, after the call that it is at. The device stays in flight till then."""
         for descriptor in (self._orders, self.handle, self.sheet):
             os.close(descriptor)
-        self._pid, self._orders, self.handle, self.sheet = 0, -1, -1, -1
+        self._pid, self._orders, self.handle, self.sheet, self._at_work = 0, -1, -1, -1, False
 
     def _bury(self) -> int:
         """Reap a child that was killed or has crashed; return the errno for that."""
         pid = self._pid
-        self.abandon()
+        self.rest()
         return ended_with(os.waitpid(pid, 0)[1]) or errno.ECHILD
 
     def _start(self) -> None:

@@ -97,7 +97,9 @@ def test_one_child_does_all_calls(hand: Hand, tmp_path: Path) -> None:
 def test_a_killed_child_is_told_from_one_that_did_its_call(hand: Hand, tmp_path: Path) -> None:
     """And so is one that crashed. The next call has a child again."""
     path = f"{tmp_path}/done"
-    assert _do(hand, (end,), (crash,), (note, path)) == [errno.EINTR, errno.ECHILD, 0]
+    assert _do(hand, (end,)) == [errno.EINTR]
+    assert not os.path.exists(f"{tmp_path}/mark"), "it is dead, and nothing is on its way"
+    assert _do(hand, (crash,), (note, path)) == [errno.ECHILD, 0]
     os.kill(int(Path(path).read_text().split()[0]), signal.SIGKILL)
     os.unlink(path)
     _until(lambda: not is_locked(f"{tmp_path}/mark"))
@@ -125,6 +127,17 @@ def test_who_is_late_is_left_behind_with_its_mark(hand: Hand, tmp_path: Path) ->
     Path(go).touch()
     _until(lambda: not is_locked(mark))
     assert not os.path.exists(done)
+
+
+def test_who_is_interrupted_leaves_the_mark_of_a_call_that_has_not_ended(hand: Hand, tmp_path: Path) -> None:
+    """By Ctrl-C: the write may still land."""
+    mark, begun, go = (f"{tmp_path}/{name}" for name in ("mark", "begun", "go"))
+    with mock.patch("select.poll", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        _do(hand, (hang, begun, go))
+    hand.rest()
+    assert is_locked(mark)
+    Path(go).touch()
+    _until(lambda: not is_locked(mark))
 
 
 def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
