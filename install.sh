@@ -126,13 +126,13 @@ is_foreign() { { [ -e "$root$1" ] || [ -L "$root$1" ]; } && ! is_ours "$root$1";
 choose_hook() {
     target=$hooks/qemu other=$hooks/qemu.d/libhook
     ! is_foreign "$target" || target=$other other=''
-    ! is_foreign "$target" || die "$root$target is somebody else's, too; give it another name"
+    ! is_foreign "$target" || die "$root$target belongs to somebody else, too; rename it"
 }
 
 install_hook() {
     folder "$(dirname -- "$target")"
     [ -n "$other" ] ||
-        say "another hook stands in $root$hooks/qemu: libhook goes into $root$target, which libvirtd runs after it"
+        say "another hook is in $root$hooks/qemu: libhook goes into $root$target, and libvirtd runs it after that one"
     place "$target" "$hooks" hook_text
     # Our hook may be in the other place too, from when somebody else's hook was here. It must not run twice.
     [ -z "$other" ] || ! is_ours "$root$other" || run rm -f -- "$root$other"
@@ -150,7 +150,7 @@ tell_libvirtd() {
             run kill -HUP "$pid" && told=yes
         fi
     done
-    [ "$told" = yes ] || say "no libvirtd runs now; it finds the hook when it starts"
+    [ "$told" = yes ] || say "libvirtd does not run now; it finds the hook when it starts"
 }
 
 # If SELinux does not let libvirt's daemon execute the hook, every guest that runs ends when the daemon next starts. So
@@ -161,7 +161,7 @@ ask_selinux() {
     status=0
     said=$(LIBHOOK_ROOT='' "$python" -I -B -c "$code" "$here" "$hooks/.libhook.new" 2>&1) || status=$?
     [ -z "$said" ] || say "$said"
-    [ "$status" -eq 0 ] || die "the hook is not put in place: do what is said above, then run this again"
+    [ "$status" -eq 0 ] || die "the hook is not installed: follow the advice above, then run this again"
 }
 
 # --- what to do ---
@@ -173,7 +173,7 @@ install() {
     for part in libhook/cli.py hooks/qemu; do
         [ -f "$here/$part" ] || die "$here/$part is missing; run install.sh from a whole clone"
     done
-    [ "$(grep -c '^lib=' "$here/hooks/qemu")" -eq 1 ] || die "$here/hooks/qemu has not one lib= line; get a whole clone"
+    [ "$(grep -c '^lib=' "$here/hooks/qemu")" -eq 1 ] || die "$here/hooks/qemu does not have exactly one lib= line; get a whole clone"
     choose_hook
     [ -n "$root" ] || trusted
     [ -n "$root" ] || install_packages libvirt
@@ -228,7 +228,7 @@ uninstall() {
     say "$made" | while IFS= read -r name; do
         [ -z "$name" ] || [ ! -d "$root$name" ] || run rmdir -- "$root$name" 2>/dev/null || true # in use by others
     done
-    [ ! -e "$root$config" ] || say "kept, since you wrote it: $root$config"
+    [ ! -e "$root$config" ] || say "kept, because you wrote it: $root$config"
     [ "$dry" = yes ] || say "libhook is uninstalled"
 }
 

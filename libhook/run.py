@@ -113,9 +113,9 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
     session = Session.open(machine, log, caller, happening.guest, domain.uuid if domain else "")
     log.bind(uuid=domain.uuid if domain else "")
     for warning in domain.warnings if domain else ():
-        log.add("warning", "passed over", reason=warning)
+        log.add("warning", "device skipped", reason=warning)
     for warning in domain.unseen if domain and name == "prepare" else ():
-        log.add("warning", "back door", reason=warning)
+        log.add("warning", "device not checked", reason=warning)
     # Somebody may turn dry_run on while a guest runs. What was handed over is still recorded and given back.
     under_way = name == "release" or (name != "prepare" and domain is not None and domain.uuid in state.uuids())
     if call.dry_run or (session.config.dry_run and not under_way):

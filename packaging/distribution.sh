@@ -41,7 +41,7 @@ distribution() {
         suse | opensuse*) say suse && return ;;
         esac
     done
-    die "the distribution in $os_release is none of Debian, Fedora, Arch, openSUSE and their kin; $by_hand"
+    die "the distribution in $os_release is not Debian, Fedora, Arch, openSUSE or one of their relatives; $by_hand"
 }
 
 # Prints the package of module $2 in family $1; "python" is the interpreter.
@@ -122,6 +122,6 @@ check_installed() {
         *) left="$left $module" ;;
         esac
     done
-    [ -z "$left" ] || die "$python still cannot import$left: installing failed as said above, or no repository that" \
-        "is enabled here has it (RHEL and its kin: try EPEL; Ubuntu: universe); $by_hand"
+    [ -z "$left" ] || die "$python still cannot import$left: installing failed as shown above, or no enabled" \
+        "repository has it (RHEL and its relatives: try EPEL; Ubuntu: universe); $by_hand"
 }

@@ -13,7 +13,7 @@ trusted() {
         look_at "$place"
     done
     remedy="${theirs:+chown root:root$theirs}${theirs:+${open:+ && }}${open:+chmod go-w$open}"
-    [ -z "$remedy" ] || die "others than root could change what root runs; look at what is there, then: $remedy"
+    [ -z "$remedy" ] || die "users other than root could change what root runs; check the files, then run: $remedy"
 }
 
 # Looks at path $1, at all above it, and at where its links lead. Notes in $theirs what is not root's, and in $open what
@@ -21,7 +21,7 @@ trusted() {
 look_at() {
     [ "$1" = / ] || look_at "$(dirname -- "$1")"
     if [ -L "$1" ]; then
-        [ -e "$1" ] || die "$1 is a link that leads nowhere; remove it"
+        [ -e "$1" ] || die "$1 is a broken link; remove it"
         target=$(readlink -- "$1")
         case $target in
         /*) look_at "$target" ;;

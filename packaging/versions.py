@@ -122,7 +122,7 @@ def retire(versions: str, state: str, seconds: float) -> list[str]:
                 break
             except BlockingIOError:
                 if time.monotonic() > until:
-                    return [f"{lock} is held by {_who(lock)}: let it end, or end it, and try again"]
+                    return [f"{lock} is held by {_who(lock)}: wait until it ends, or end it, then try again"]
             time.sleep(0.05)
     if guests := held(state):
         return [in_the_way(guests)]

@@ -78,7 +78,7 @@ alone() {
     [ "$dry" = no ] || return 0
     (umask 077 && : >>"$root$lib/lock")
     exec 9>>"$root$lib/lock"
-    versions alone || die "another install.sh is at work; try again when it has ended"
+    versions alone || die "another install.sh runs; try again when it has ended"
 }
 
 # Installs this version. A version in place is never changed, since a process may run from it. If it is not whole,

@@ -189,7 +189,7 @@ def test_a_hook_of_somebody_else_is_left_alone(clone: Clone) -> None:
     """Where another qemu hook stands, ours goes into qemu.d and the user is told."""
     other = put_other_hook(clone)
     done = clone.run()
-    assert "another hook stands in" in done.stdout
+    assert "another hook is in" in done.stdout
     assert other.read_text().endswith("somebody else's\n")
     assert clone.files()[OUR_HOOK_IN_D][0] == 0o755
 
@@ -210,7 +210,7 @@ def test_two_hooks_of_somebody_else_leave_no_place(clone: Clone) -> None:
     other.parent.mkdir()
     other.write_text("#!/bin/sh\n# not ours\n")
     before = clone.files()
-    assert f"{other} is somebody else's, too" in clone.run().stderr
+    assert f"{other} belongs to somebody else, too" in clone.run().stderr
     assert clone.files() == before
 
 

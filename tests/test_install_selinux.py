@@ -15,7 +15,7 @@ from libhook.simulation.world import World
 LABELS = {"/": "virt_hook_t", "/bin/sh": "shell_exec_t", "/sys/bus/pci/drivers_probe": "sysfs_t"}
 OPENED = ("open", "read", "execute")
 PUT = "would write: /etc/libvirt/hooks/qemu"
-REFUSED = "install.sh: the hook is not put in place: do what is said above, then run this again\n"
+REFUSED = "install.sh: the hook is not installed: follow the advice above, then run this again\n"
 
 
 def policy(*hook: str, sysfs: Sequence[str] = ()) -> Policy:
@@ -59,7 +59,7 @@ def test_a_hook_that_the_daemon_may_execute_is_put_in_place(clone: Clone, root: 
     set_up(root, policy(*may))
     done = clone.run("--dry-run", "--prefix", "/usr", destdir=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "fail  SELinux lets virtqemud run the hook, but the hook not write to /sys" in done.stdout
+    assert "fail  SELinux lets virtqemud run the hook, but does not let the hook write to /sys" in done.stdout
     assert PUT in done.stdout
 
 
@@ -73,7 +73,7 @@ def test_one_that_it_may_not_execute_is_not(clone: Clone, root: str, unreadable:
     assert (done.returncode, done.stderr) == (1, REFUSED)
     assert "would write" not in done.stdout
     if unreadable:
-        assert "note  whether SELinux lets virtqemud run the hook cannot be asked: " in done.stdout
+        assert "note  cannot find out whether SELinux lets virtqemud run the hook: " in done.stdout
     else:
         module = clone.here / "libhook/libhook_virtqemud.cil"
         assert f"setsebool -P virt_hooks_unconfined on; semodule -i {module}\n" in done.stdout

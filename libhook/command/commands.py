@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         "xml", metavar="XML", help=xml
     )
     planned = add("plan", show_plan, "what an event would write and record on this host now; changes nothing")
-    planned.epilog = "Of a running guest it is the next start. Exit code 1 where a start would be refused."
+    planned.epilog = "For a running guest it shows the next start. Exit code 1 if a start would be refused."
     planned.add_argument("xml", metavar="XML", help=xml)
     acting = [name for name, operation in event.OPERATIONS.items() if operation.acts]
     planned.add_argument(
@@ -73,16 +73,16 @@ def parser() -> argparse.ArgumentParser:
     add("devices", devices, "the host's IOMMU groups: device, driver, what uses it, which guest has it")
     add("status", status, "what is held for which guest, and what recover would do")
     recovering = add("recover", recover, "give back what dead processes left", as_json=False)
-    recovering.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    recovering.add_argument("--dry-run", action="store_true", help="only print what would be done")
     for verb, command, text in (
-        ("attach", attach, "plug a host device into a guest that runs, with the checks and the record of a start"),
-        ("detach", detach, "plug a host device out, wait for the guest to let go, and give it back to the host"),
+        ("attach", attach, "plug a host device into a guest that runs, with a start's checks and audit record"),
+        ("detach", detach, "unplug a host device, wait for the guest to let go, and give it back to the host"),
     ):
         plugging = add(verb, command, text, as_json=False)
         plugging.add_argument("guest", metavar="DOMAIN", help="the guest's name, UUID or number")
         plugging.add_argument("xml", metavar="DEVICE-XML", help="the device's XML: a file, or - for stdin")
-        plugging.add_argument("--live", action="store_true", help="the guest that runs (default where it does)")
-        plugging.add_argument("--config", action="store_true", help="its configuration, from the next start on")
+        plugging.add_argument("--live", action="store_true", help="change the guest that runs (the default if it runs)")
+        plugging.add_argument("--config", action="store_true", help="change its configuration, from the next start on")
         plugging.add_argument(
             "--timeout",
             type=seconds,
@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
             metavar="SECONDS",
             help="how long libvirt and the guest may take to answer (default: 30)",
         )
-        plugging.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        plugging.add_argument("--dry-run", action="store_true", help="only print what would be done")
         plugging.add_argument("-c", "--connect", default=DEFAULT_URI, metavar="URI", help=f"default: {DEFAULT_URI}")
     watching = add(
         "watch", watch, "record what other clients plug in and out; the service libhook-watch", as_json=False
@@ -118,7 +118,7 @@ def inspect(machine: Machine, options: argparse.Namespace) -> int:
     domain = _read_domain(options.xml, every_kind=True)
     session = Session.open(machine, Log(machine), os.getppid(), domain.name, domain.uuid)
     if session.broken:
-        print(f"{session.broken.line}; shown with the defaults", file=sys.stderr)
+        print(f"{session.broken.line}; the defaults are shown instead", file=sys.stderr)
     style = session.config.audit_record
     domain = session.with_extra(domain)
     show(report.inspect_json(domain, style) if options.json else report.inspect_text(domain, style))
@@ -178,17 +178,18 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             session = session._replace(deadline=Deadline.after(session.config.write_deadline))
             if alive and abandoned(session, held):
                 if options.dry_run:
-                    show([f"{name}: left alone, {alive}; but", *(f"  {line}" for line in foretell(session, held))])
+                    head = f"{name}: left alone, because {alive}; but this would be finished:"
+                    show([head, *(f"  {line}" for line in foretell(session, held))])
                 elif reason := settle_abandoned(session, held):
-                    print(f"{name}: not settled: {printable(reason)}", file=sys.stderr)
+                    print(f"{name}: the unfinished hot-plug is not settled: {printable(reason)}", file=sys.stderr)
                     code = 1
                 else:
-                    print(f"{name}: what was left half plugged is settled")
+                    print(f"{name}: the unfinished hot-plug is settled")
             elif alive:
-                print(f"{name}: left alone, {alive}")
+                print(f"{name}: left alone, because {alive}")
             elif options.dry_run:
                 hanging = any(one.pci in session.state.in_flight() for one in held.devices if held.action(one.key))
-                head = f"{name}: would be given back{', but for what hangs' if hanging else ''}"
+                head = f"{name}: would be given back{', except what hangs' if hanging else ''}"
                 show([head, *(f"  {line}" for line in session.plan_release(held).describe())])
             elif reason := giveback.settle(session, held.uuid):
                 print(f"{name}: not given back: {printable(reason)}", file=sys.stderr)
@@ -216,7 +217,7 @@ def doctor(machine: Machine, options: argparse.Namespace) -> int:
     from libhook.command.doctor import examine
 
     if os.geteuid() != 0 and not machine.root:
-        raise LibhookError("the hook of anybody else does nothing, and its trail is root's", "run it as root")
+        raise LibhookError("only root can run the hook and read the audit trail", "run it as root")
     findings = examine(Session.open(machine, Log(machine), os.getppid()))
     lines = [finding.line for finding in findings]
     show({"findings": [finding._asdict() for finding in findings]} if options.json else lines)
@@ -259,16 +260,16 @@ def _plug(machine: Machine, options: argparse.Namespace, work: Callable[..., Ite
 def watch(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook watch``. Runs until SIGTERM or Ctrl-C."""
     if os.geteuid() != 0:
-        raise LibhookError("the audit trail and the devices are root's", "run it as root")
+        raise LibhookError("only root may write the audit trail and the devices", "run it as root")
     state = make_state(machine)
     connection = Connection(options.connect, ServiceManager(os.environ))
     tell = show if sys.stdout.isatty() else (lambda _: None)
     try:
         with state.locked(["watch"], Deadline.after(0)):
-            tell([f"watching {options.connect} until Ctrl-C; what happens is told here and in the journal"])
+            tell([f"watching {options.connect} until Ctrl-C; events are shown here and in the journal"])
             connection.run(Watcher(machine, connection.look, connection.alive, tell))
     except DeadlineExpired:
-        raise LibhookError("another watch runs already", "systemctl status libhook-watch") from None
+        raise LibhookError("another libhook watch is already running", "systemctl status libhook-watch") from None
     return 0
 
 
@@ -276,5 +277,5 @@ def _read_domain(path: str, *, every_kind: bool = False) -> Domain:
     """Read the guest from the XML. Say on stderr what was passed over."""
     domain = domxml.parse(read(path, "a file with a domain's XML"), every_kind=every_kind)
     for warning in domain.warnings:
-        print(printable(f"passed over: {warning}"), file=sys.stderr)
+        print(printable(f"skipped: {warning}"), file=sys.stderr)
     return domain

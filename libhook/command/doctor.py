@@ -63,22 +63,20 @@ def _hook(session: Session) -> Iterator[Finding]:
     ours = [script for script in scripts if script.ours]
     for script in scripts:
         if not script.ours and script.executable:
-            yield Finding("note", f"{script.path} is run by libvirtd, too", "what it does is not known to libhook")
+            yield Finding("note", f"libvirtd also runs {script.path}", "libhook does not know what it does")
     if not ours:
-        yield Finding("fail", "no hook of libhook's stands in /etc/libvirt/hooks", "run install.sh")
+        yield Finding("fail", "libhook's hook is not in /etc/libvirt/hooks", "run install.sh")
         return
     if len(ours) > 1:
         names = " and ".join(script.path for script in ours)
         yield Finding("fail", f"libhook would run twice, as {names}", f"rm {pasted(ours[1].path)}")
     hook, path = ours[0], pasted(ours[0].path)
     if not hook.executable:
-        yield Finding(
-            "fail", f"{hook.path} is not executable, so libvirtd passes it over", f"chmod 755 {pasted(hook.path)}"
-        )
+        yield Finding("fail", f"{hook.path} is not executable, so libvirtd skips it", f"chmod 755 {pasted(hook.path)}")
     elif not hook.trusted:
         path = pasted(hook.path)
-        remedy = f"look at it, then: chown root:root {path}; chmod 755 {path}"
-        yield Finding("fail", f"others than root may write to {hook.path}, which root runs", remedy)
+        remedy = f"check what is in it, then run: chown root:root {path}; chmod 755 {path}"
+        yield Finding("fail", f"users other than root may write to {hook.path}, which root runs", remedy)
     elif complaint := installation.call(session.machine, hook.path, _PATIENCE):
         yield Finding("fail", f"{hook.path} does not work: {complaint}", "run install.sh again")
     else:
@@ -92,13 +90,13 @@ def _daemon(session: Session) -> Iterator[Finding]:
     if pid == libvirtd.NOT_KNOWN:
         if not libvirtd.any_lives(session.machine):
             then = "it finds the hook when it starts" if hook else ""
-            yield Finding("note", "no libvirtd or virtqemud runs now", then)
+            yield Finding("note", "neither libvirtd nor virtqemud runs now", then)
         return
     name = libvirtd.name(session.machine, pid)
     began = installation.began(session.machine, processes.process(session.machine, pid).start)
     if hook and began is not None and began < installation.changed(session.machine, hook):
-        what = f"{name} (pid {pid}) began before {hook} was put there"
-        yield Finding("note", what, f"if nobody has told it since, as install.sh does: systemctl reload {name}")
+        what = f"{name} (pid {pid}) started before {hook} was installed"
+        yield Finding("note", what, f"unless install.sh has told it since, run: systemctl reload {name}")
     else:
         yield Finding("ok", f"{name} (pid {pid}) runs")
 
@@ -124,16 +122,17 @@ def before_install(machine: Machine, hook: str) -> tuple[bool, list[str]]:
 def _of_selinux(machine: Machine, answer: selinux.Answer) -> Iterator[Finding]:
     name, remedy = answer.daemon, "see what it denies: ausearch -m AVC -ts recent"
     if answer.unknown:
-        yield Finding("note", f"whether SELinux lets {name} run the hook cannot be asked: {answer.unknown}", remedy)
+        yield Finding("note", f"cannot find out whether SELinux lets {name} run the hook: {answer.unknown}", remedy)
         return
     if answer.to_run:
-        what = f"SELinux does not let {name} run the hook: guests do not start, and its restart may end those that run"
+        risk = f"guests do not start, and a restart of {name} may end those that run"
+        what = f"SELinux does not let {name} run the hook: {risk}"
         yield _denied(what, answer.to_run, _allow(machine, answer))
     if answer.to_work and not answer.keeps_from_running:
-        what = f"SELinux lets {name} run the hook, but the hook not write to /sys: libhook hands nothing over"
+        what = f"SELinux lets {name} run the hook, but does not let the hook write to /sys: libhook hands nothing over"
         yield _denied(what, answer.to_work, _allow(machine, answer))
     if not answer.to_run and not answer.to_work:
-        yield Finding("ok", f"SELinux lets {name} run the hook, and the hook write to /sys")
+        yield Finding("ok", f"SELinux lets {name} run the hook, and lets the hook write to /sys")
 
 
 def _denied(what: str, lacks: Sequence[selinux.Lack], remedy: str) -> Finding:
@@ -156,7 +155,7 @@ def _allow(machine: Machine, answer: selinux.Answer) -> str:
 
 def _iommu(session: Session) -> Iterator[Finding]:
     if groups := sysfs.groups_of_host(session.machine):
-        yield Finding("ok", f"the IOMMU is on, its groups: {len(groups)}")
+        yield Finding("ok", f"the IOMMU is on; number of groups: {len(groups)}")
     else:
         yield Finding("fail", "the IOMMU is off", TURN_IOMMU_ON)
 
@@ -167,15 +166,15 @@ def _vfio(session: Session) -> Iterator[Finding]:
     if "vfio_pci" in modules or sysfs.driver_name(session.machine, "vfio-pci"):
         yield Finding("ok", "the kernel has vfio-pci")
     else:
-        yield Finding("fail", "no vfio-pci is found for the running kernel", "install the package with its modules")
+        yield Finding("fail", "the running kernel has no vfio-pci", "install the package with the kernel's modules")
 
 
 def _config(session: Session) -> Iterator[Finding]:
     """Check the whole configuration file, and say which settings relax checks or turn libhook off."""
     said, path = _overview(session), session.machine.config
-    yield Finding("ok", f"the configuration {'is as the defaults' if said.is_default else 'can be read'}")
+    yield Finding("ok", f"the configuration {'has the defaults' if said.is_default else 'can be read'}")
     if said.relaxed:
-        yield Finding("note", f"{path} lifts what is refused by default, with {', '.join(said.relaxed)}")
+        yield Finding("note", f"{path} allows what libhook refuses by default: {', '.join(said.relaxed)}")
     if said.dry:
         what = f"{path} has {', '.join(said.dry + said.wet)}"
         yield Finding("note", what, "libhook hands nothing over to a guest for which dry_run is true")
@@ -190,7 +189,7 @@ def _trail(session: Session) -> Iterator[Finding]:
             required = _overview(session).requires_trail
         yield Finding("fail" if required else "note", f"the audit trail is not written: {complaint[0]}", complaint[1])
     else:
-        yield Finding("ok", "auditing is on, and an auditd runs")
+        yield Finding("ok", "auditing is on, and auditd runs")
 
 
 def _overview(session: Session) -> Overview:
@@ -207,9 +206,15 @@ def _state(session: Session) -> Iterator[Finding]:
         yield Finding("fail", line)
     if hanging := session.state.in_flight():
         devices = ", ".join(sorted(map(str, hanging)))
-        yield Finding("note", f"a write to {devices} has not ended yet", "when its driver lets go: libhook recover")
+        yield Finding(
+            "note", f"a write to {devices} has not ended yet", "when its driver answers, run: libhook recover"
+        )
     if dead:
-        yield Finding("note", f"dead processes left devices, of {dead}", "libhook status; libhook recover")
+        yield Finding(
+            "note",
+            f"killed processes left devices of these guests: {dead}",
+            "see libhook status, then run: libhook recover",
+        )
     if not broken and not dead:
         yield Finding(
             "ok",

@@ -71,7 +71,7 @@ def _remark(device: HostDevice | LibvirtsDevice) -> str:
     if device.missing:
         return "  missing"
     if not device.resolved:
-        return "  known at start"
+        return "  address known at start"
     return f"  driver {printable(device.model)}" if device.model else ""
 
 

@@ -30,7 +30,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= _MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds between 0 and {_MOST_SECONDS}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds between 0 and {_MOST_SECONDS}")
     return value
 
 
@@ -52,7 +52,7 @@ def read(path: str, what: str) -> bytes:
         with open(path, "rb") as file:
             return file.read(_LARGEST)
     except OSError as error:
-        raise LibhookError(f"{path}: {error.strerror}", f"name {what}, or - for stdin") from None
+        raise LibhookError(f"{path}: {error.strerror}", f"give {what}, or - for stdin") from None
 
 
 def show(what: dict[str, object] | list[object] | list[str]) -> None:

@@ -193,7 +193,7 @@ def status_text(records: Sequence[tuple[Held, str | None]], left: Mapping[str, C
         does = "gives it back" if held.actions else "settles it"
         when = " once its driver lets go" if any(device.wedged for device in held.devices) else ""
         rest = f"settles {', '.join(sorted(abandoned))}; else " if abandoned else ""
-        lines.append(f"  recover: {rest}{f'leaves it, {alive}' if alive else f'{does}{when}'}")
+        lines.append(f"  recover: {rest}{f'leaves it, because {alive}' if alive else f'{does}{when}'}")
     return lines
 
 
@@ -201,7 +201,8 @@ def _state(device: HeldDevice, abandoned: bool) -> str:
     if device.wedged:
         return "hangs"
     if abandoned:
-        return "not back" if device.recorded in ("failed", "unreturned") else "half plugged, nobody is at it"
+        is_back = device.recorded not in ("failed", "unreturned")
+        return "hot-plug unfinished, its process is gone" if is_back else "not given back"
     if device.plugging:
         return f"being plugged {'in' if device.recorded == 'nothing' else 'out'} by pid {device.plugging.pid}"
     return "" if device.audited else "taken along"

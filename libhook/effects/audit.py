@@ -53,7 +53,8 @@ def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadli
         answers = [answer.decode() for answer in said]
     # If time is left, somebody killed the child. Then no record is on its way.
     known = len(records) if deadline.left else len(answers)
-    answers += ["its sender was killed" if deadline.left else "no answer in time"] * (len(records) - len(answers))
+    unanswered = "the process that sent it was killed" if deadline.left else "no answer in time"
+    answers += [unanswered] * (len(records) - len(answers))
     for record, answer in zip(records, answers, strict=True):
         result = "success" if record.success else "failed"
         if answer == _SENT.decode():

@@ -11,7 +11,7 @@ from libhook.errors import EXHAUSTED, BadInput, LibhookError, pasted, unanswered
 from libhook.light import suppress
 
 _LONGEST = 1 << 24
-REMEDY = "libhook did not make it so: find out who did, then remove it"
+REMEDY = "libhook did not make it like this: find out who did, then remove it"
 
 
 def read(path: str, remedy: str = REMEDY) -> str | None:
@@ -26,7 +26,7 @@ def read(path: str, remedy: str = REMEDY) -> str | None:
         return None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise BadInput(f"{path} is a link", remedy) from None
+            raise BadInput(f"{path} is a symbolic link", remedy) from None
         raise _unreadable(path, error, remedy) from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
@@ -101,7 +101,9 @@ def expect_trusted(folder: str, root: str) -> None:
         except OSError as error:
             raise unanswered(error) from None
         if not stat.S_ISDIR(status.st_mode):
-            raise BadInput(f"{path} is not a folder that only root may write to", "make it one: no link is followed")
+            raise BadInput(
+                f"{path} is not a folder that only root may write to", "put a real folder there: links are not followed"
+            )
         owned, open_to = status.st_uid in (0, os.geteuid()), status.st_mode & 0o022
         if not owned or open_to:
             name = pasted(path)

@@ -102,7 +102,9 @@ def _lock(path: str, mode: int, deadline: Deadline) -> tuple[int, str]:
         except BlockingIOError:
             os.close(descriptor)
             if not deadline.left:
-                raise DeadlineExpired(f"the lock {path} is not free", "another libhook is at work there") from None
+                raise DeadlineExpired(
+                    f"the lock {path} is not free", "another libhook process holds it: try again"
+                ) from None
             time.sleep(_PAUSE)
             continue
         # The process that had the lock before us may have removed the file. A lock on a removed file locks nothing.

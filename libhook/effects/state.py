@@ -70,7 +70,7 @@ class State:
                 files.expect_own(folder)
             except OSError as error:
                 raise LibhookError(
-                    f"{folder}: {error.strerror}", "libhook keeps there what it must give back"
+                    f"{folder}: {error.strerror}", "make sure that root can write there: it holds libhook's journal"
                 ) from None
 
     def check(self) -> None:
@@ -106,14 +106,14 @@ class State:
         try:
             held = Held.from_json(plainjson.loads(text), self._read)
             if held.uuid != uuid:
-                raise BadInput(f"it is of {held.uuid}")
+                raise BadInput(f"it belongs to {held.uuid}")
         except TooNew as error:
-            hint = "install that one again: it knows what to give back"
+            hint = "install that version again: only it knows what to give back"
             raise TooNew(f"{path}: a later libhook wrote it, {error.message}", hint) from None
         except (ValueError, RecursionError, BadInput) as error:
             reason = error.message if isinstance(error, BadInput) else str(error)
             raise BadInput(
-                f"{path} is broken ({reason})", "look at its devices, give them back by hand, remove it"
+                f"{path} is broken ({reason})", "look up its devices in it, give them back by hand, then remove it"
             ) from None
         boot = held.boot
         with suppress(LibhookError):  # if the boot id is unknown: each boot empties /run, so the entry is of this one
@@ -300,7 +300,7 @@ class State:
         except OSError as error:
             raise unanswered(error) from None
         if not boot:
-            raise LibhookError(f"{path} is empty", "is /proc the kernel's own there?")
+            raise LibhookError(f"{path} is empty", "make sure that the kernel's own /proc is mounted there")
         return boot
 
     def mark_of(self, process: Process) -> str:

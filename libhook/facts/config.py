@@ -182,7 +182,7 @@ def _checked(section: Mapping[str, Any], where: str) -> dict[str, Any]:
             flat[key] = value
     for key, value in flat.items():
         if key not in _KNOWN:
-            raise BadInput(f"{_FILE}: unknown key {where}{key}", f"known are {', '.join(sorted(_KNOWN))}")
+            raise BadInput(f"{_FILE}: unknown key {where}{key}", f"the known keys are {', '.join(sorted(_KNOWN))}")
         wanted = _expectation(key, value)
         if wanted:
             raise BadInput(f"{_FILE}: {where}{key} is {_shown(value)}", f"it must be {wanted}")
@@ -197,7 +197,7 @@ def _shown(value: object) -> str:
     try:
         return repr(value)
     except ValueError:  # a whole number with thousands of digits, possible in hexadecimal
-        return "a number without end"
+        return "a very large number"
 
 
 def _expectation(key: str, value: object) -> str:

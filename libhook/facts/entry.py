@@ -145,7 +145,7 @@ class Held(NamedTuple):
         """
         match _of_now(value) if isinstance(value, dict) else value:
             case {"format": int(written)} if written > FORMAT:
-                raise TooNew(f"in format {written}, and this one reads {FORMAT}")
+                raise TooNew(f"in format {written}; this version reads {FORMAT}")
             case {
                 "format": int(),
                 "uuid": str(uuid),
@@ -162,7 +162,7 @@ class Held(NamedTuple):
                 daemon, own, done = Process(pid, start), tuple(map(_device, devices)), tuple(map(read, actions))
                 _expect_own(own, done)
                 return cls(uuid, name, virt, phase, boot, daemon, own, lost, tuple(detached), done)  # type: ignore[arg-type]
-        raise BadInput("not a record of a guest")
+        raise BadInput("not a guest's journal entry")
 
 
 def _of_now(value: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _of_now(value: dict[str, Any]) -> dict[str, Any]:
     value = {"format": 1, "detached": [], **value}
     devices = value.get("devices")
     if value["format"] == 1 and "actions" in value:
-        raise BadInput("the first format has no actions")
+        raise BadInput("it has actions, but its format has none")
     if value["format"] == 1 and isinstance(devices, list):
         value["actions"] = [_of_first_format(one) for one in devices if isinstance(one, dict) and one.get("move")]
     return value
@@ -181,7 +181,7 @@ def _of_first_format(device: dict[str, Any]) -> dict[object, object]:
     match device:
         case {"kind": kind, "address": address, "move": {"device": own, **fields}} if own == address:
             return {"kind": kind, "device": own, **fields}
-    raise BadInput(f"the move of {device.get('address')} is not one, or of another device")
+    raise BadInput(f"the move of {device.get('address')} is broken, or belongs to another device")
 
 
 def _expect_own(devices: tuple[HeldDevice, ...], actions: tuple[Action, ...]) -> None:
@@ -191,11 +191,11 @@ def _expect_own(devices: tuple[HeldDevice, ...], actions: tuple[Action, ...]) ->
     """
     keys = [action.key for action in actions]
     if len(set(keys)) < len(keys):
-        raise BadInput("it has two actions on one thing")
+        raise BadInput("it has two actions with the same key")
     known = {device.key for device in devices}
     for key in keys:
         if key.partition(" ")[0] in get_args(Kind) and key not in known:
-            raise BadInput(f"it has an action on {key}, which is no device of the guest")
+            raise BadInput(f"it has an action on {key}, which is not a device of the guest")
 
 
 def _names_a_file(name: str) -> bool:
@@ -224,4 +224,4 @@ def _device(value: object) -> HeldDevice:
             if kind == "pci":
                 PciAddress.parse(address)
             return HeldDevice(kind, address, recorded, audited, wedged, began, who, told, ids)  # type: ignore[arg-type]
-    raise BadInput("not a held device")
+    raise BadInput("one of its devices is broken")

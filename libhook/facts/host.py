@@ -117,7 +117,7 @@ class Claim(NamedTuple):
     @classmethod
     def unread(cls, uuid: str, *, too_new: bool) -> Claim:
         """The claim of a guest whose journal entry cannot be read, so that its name is unknown."""
-        return cls(uuid, f"{uuid}, whose record is {'too new' if too_new else 'broken'}")
+        return cls(uuid, f"{uuid}, whose journal entry is {'from a later libhook' if too_new else 'broken'}")
 
 
 class Tenant(NamedTuple):

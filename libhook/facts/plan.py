@@ -117,7 +117,7 @@ class Condition(NamedTuple):
 
     def describe(self) -> tuple[str, ...]:
         """One line."""
-        line = f"refuse unless {self.state}: {self.refusal.line} (looked at after: {self.after})"
+        line = f"refuse unless {self.state}: {self.refusal.line} (checked after: {self.after})"
         return (printable(line),)
 
 

@@ -57,7 +57,7 @@ class Shared(NamedTuple):
         """
         match value:
             case {"format": int(written)} if written > FORMAT:
-                raise TooNew(f"in format {written}, and this one reads {FORMAT}")
+                raise TooNew(f"in format {written}; this version reads {FORMAT}")
             case {
                 "format": int(),
                 "resource": str(resource),
@@ -68,7 +68,7 @@ class Shared(NamedTuple):
                 "intent": None | [str() | None, str()] as intent,
             } if all(_is_claim(*claim) for claim in wants.items()):
                 return cls(resource, boot, base, last, wants, None if intent is None else (intent[0], intent[1]))
-        raise BadInput("not the claims to a shared thing")
+        raise BadInput("it does not hold the claims to a shared thing")
 
 
 def file_name(name: str) -> str:
@@ -82,7 +82,10 @@ def file_name(name: str) -> str:
         for byte in name.encode("utf-8", "surrogateescape")
     )
     if not 0 < len(safe) <= _LONGEST:
-        raise BadInput(f"{name} is no name of a shared thing", f"it takes {len(safe)} of 1 to {_LONGEST} bytes")
+        raise BadInput(
+            f"{name} cannot name a shared thing",
+            f"as a file name it has {len(safe)} bytes; 1 to {_LONGEST} are allowed",
+        )
     return safe
 
 

@@ -51,15 +51,15 @@ def wrong_with(trail: Trail | None) -> tuple[str, str] | None:
     """Why a record sent now would not be written down, and what would help. None where it would be written."""
     if trail is None:
         return (
-            "the kernel does not answer about it",
-            "it needs audit built in, CAP_AUDIT_CONTROL, and an auditd that keeps up",
+            "the kernel does not answer questions about it",
+            "libhook needs a kernel with audit, CAP_AUDIT_CONTROL, and an auditd that keeps up",
         )
     if not trail.may_send:
-        return "libhook cannot write to it", "it needs CAP_AUDIT_WRITE, and python3-audit (install.sh)"
+        return "libhook cannot write to it", "libhook needs CAP_AUDIT_WRITE, and python3-audit (install.sh)"
     if not trail.enabled:
         return "it is off in the kernel", "auditctl -e 1, or audit=1 on the kernel's command line"
     if not trail.daemon:
-        return "no auditd writes it down", "systemctl start auditd"
+        return "no auditd runs", "systemctl start auditd"
     if trail.stopped:
         return f"auditd (pid {trail.daemon}) is stopped", f"kill -CONT {trail.daemon}"
     return None

@@ -25,7 +25,7 @@ TURN_IOMMU_ON = (
 _REMEDIES: dict[UseKind, str] = {
     "storage": f'unmount or free it; to hand it over anyway: preflight.storage = "warn" in {_CONFIG}',
     "network": f'reach the host another way first; to hand it over anyway: preflight.network = "warn" in {_CONFIG}',
-    "display": f'stop what shows on it; to hand it over anyway: preflight.display = "warn" in {_CONFIG}',
+    "display": f'stop what uses the display; to hand it over anyway: preflight.display = "warn" in {_CONFIG}',
     "usb": f'unmount the disk behind it; to hand it over anyway: preflight.usb = "warn" in {_CONFIG}',
     "open": "stop that process first",
 }
@@ -104,24 +104,24 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[Complaint]
     host, config = situation.host, situation.config
     seen = host.devices.get(address)
     if seen is None:
-        yield Complaint(f"{address} is not on this host", "lspci -D lists what is", f"{address} is present")
+        yield Complaint(f"{address} is not on this host", "lspci -D lists the devices", f"{address} is present")
         return
     if seen.is_bridge:
-        yield Complaint(f"{address} is a bridge, which no guest can be given", "name a device behind it")
+        yield Complaint(f"{address} is a bridge, and a guest cannot have a bridge", "name a device behind it")
     if not host.iommu:
-        yield Complaint(f"{address} cannot be handed over, the IOMMU is off", TURN_IOMMU_ON)
+        yield Complaint(f"{address} cannot be handed over, because the IOMMU is off", TURN_IOMMU_ON)
     elif seen.group is None:
         yield Complaint(f"{address} is in no IOMMU group", "see the kernel's log for why the IOMMU does not cover it")
     elif address not in host.groups.get(seen.group, ()):
         yield Complaint(
             f"{address} is not among the devices of its IOMMU group {seen.group}",
-            "hot-plug is at work there: try again",
+            "a hot-plug may be under way there: try again",
         )
     wanted = vfio.target(situation, device)
     if not vfio.is_allowed(situation, wanted):
         yield Complaint(
             f"{address}: {wanted!r} is not a vfio driver of this kernel",
-            f"known are {', '.join(sorted(host.vfio_drivers))}",
+            f"this kernel has {', '.join(sorted(host.vfio_drivers))}",
         )
     yield from _taken(situation, seen)
     yield from _in_use(situation, seen)
@@ -135,32 +135,33 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
     """The complaints where somebody has the device, its PF, one of its VFs, or something below it."""
     host, address = situation.host, device.address
     if device.pci_class == NO_CLASS:
-        yield Complaint(f"{address}: its class cannot be read, so that nobody knows what it is", "see the kernel's log")
+        yield Complaint(f"{address}: its class cannot be read, so nobody knows what it is", "see the kernel's log")
     if address in host.unread:
         yield Complaint(
             f"{address}: its driver_override cannot be read, so it could not be restored", "see the kernel's log"
         )
     if address in host.in_flight:
         yield Complaint(
-            f"{address} hangs in an earlier kernel write", "libhook status says which; when it ends: libhook recover"
+            f"{address} hangs in an earlier kernel write",
+            "see libhook status; when the write ends, run: libhook recover",
         )
     for other, what in ((address, ""), (device.pf, ": its PF"), *((vf, ": its VF") for vf in device.vfs)):
         claim = host.claims.get(other) if isinstance(other, PciAddress) else None
         if claim and claim.uuid != situation.domain.uuid:
             yield Complaint(
                 f"{address}{what and f'{what} {other}'} is held by the guest {printable(claim.name)}",
-                "stop that guest first; libhook status lists what is held",
+                "stop that guest first; libhook status shows what it holds",
             )
     for tenant in host.tenants.get(address, ()):
         what = printable(tenant.what)
         if tenant.claim.uuid != situation.domain.uuid:
             yield Complaint(
-                f"{what} behind {address} is held by the guest {printable(tenant.claim.name)}, and would be torn away",
-                "stop that guest first, or detach it there; libhook status lists what is held",
+                f"{what} behind {address} is held by the guest {printable(tenant.claim.name)}, which would lose it",
+                "stop that guest first, or detach it there; libhook status shows what it holds",
             )
         else:
             yield Complaint(
-                f"{what} behind {address} is also given to this guest, and would go with it",
+                f"{what} behind {address} is also given to this guest, which would lose it",
                 "give the guest only one of the two",
             )
     if device.vfs:
@@ -186,5 +187,5 @@ def _sibling(situation: Situation, device: PciDevice, other: PciDevice, consent:
     elif not (other.on_vfio or consent):
         yield Complaint(
             f"{shared}, which is on {other.binding.driver}",
-            f'give the guest both, or consent with siblings = "bind" in {_CONFIG} to have it taken along',
+            f'give the guest both, or set siblings = "bind" in {_CONFIG} to take it along',
         )

@@ -64,7 +64,7 @@ def _answer(handler: Handler, situation: Situation, keys: set[str]) -> Iterator[
         for verdict in handler(situation):
             wrong = _out_of_place(verdict, situation.event.operation)
             if not wrong and is_action(verdict):
-                wrong = f"acts on {verdict.key}, as another does already" if verdict.key in keys else ""
+                wrong = f"acts on {verdict.key}, but another handler already does" if verdict.key in keys else ""
                 keys.add(verdict.key)
             yield Fault(name, wrong) if wrong else verdict
     except Exception as error:  # noqa: BLE001 - whatever one handler raises, the others are still asked
@@ -80,11 +80,11 @@ def _out_of_place(verdict: object, operation: Operation) -> str:
             return "" if operation.may_veto else f"refuses at {operation.name}, where nothing can be refused"
         case Record():
             allowed = verdict.reason in operation.records
-            return "" if allowed else f"records {verdict.reason} at {operation.name}, where that has no place"
+            return "" if allowed else f"records {verdict.reason} at {operation.name}, which is not allowed there"
     kind = KINDS.get(getattr(verdict, "kind", ""))
     if kind is None:
-        return f"answers with a {type(verdict).__name__}, which is no verdict"
-    return "" if operation.takes else f"wants a {kind.name} action at {operation.name}, where none is taken"
+        return f"answers with a {type(verdict).__name__}, which is not a verdict"
+    return "" if operation.takes else f"wants a {kind.name} action at {operation.name}, where no action is allowed"
 
 
 def _where(error: Exception) -> str:
@@ -110,7 +110,7 @@ def _in_order(said: list[Verdict], held: Held | None) -> Iterator[Verdict]:
     def first(action: Action, waiting: tuple[str, ...] = ()) -> Iterator[Verdict]:
         if action.key in waiting:
             come.add(action.key)
-            yield Refusal("", f"{action.subject} would have to wait for itself", _REMEDY)
+            yield Refusal("", f"{action.subject} waits for another action, which waits for it", _REMEDY)
         for state in action.needs:
             if action.key not in come and (provider := providers.get(state)) and provider is not action:
                 yield from first(provider, (*waiting, action.key))

@@ -16,7 +16,7 @@ from libhook.light import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LOST = "what /run/libhook kept of the guest is gone"
+_LOST = "the guest's entry in /run/libhook is gone"
 
 
 def target(situation: Situation, device: HostDevice) -> str:
@@ -110,7 +110,7 @@ def start(situation: Situation) -> Iterator[Verdict]:
             yield Refusal(
                 device.key,
                 f"{device.address} is on {seen.binding.driver or 'no driver'} instead of {target(situation, device)}",
-                "by now it should be on a vfio driver; libhook status and the system's log say who had it",
+                "it should be on a vfio driver by now: see libhook status and the system's log",
             )
         elif (claim := situation.host.claims.get(seen.address)) and claim.uuid != situation.domain.uuid:
             yield Refusal(
@@ -119,7 +119,7 @@ def start(situation: Situation) -> Iterator[Verdict]:
         elif (held := known.get(device.key)) and seen.is_another(held.ids):
             yield Refusal(
                 device.key,
-                f"{device.address} is another device than at prepare, {seen.ids} instead of {held.ids}",
+                f"{device.address} is a different device than at prepare: {seen.ids} instead of {held.ids}",
                 "start the guest again if it may have this one",
             )
         elif situation.held is None and device.source != "interface" and is_ours(situation, device):

@@ -33,7 +33,7 @@ def run(root: str, options: argparse.Namespace) -> int:
     sources = reader.trail(options.input, root)
     if names := reader.left_out(options.input, root):
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        sys.stderr.write(f"not read: {printable(names[0])}{more}: unpack what is packed, and name each with -if\n")
+        sys.stderr.write(f"not read: {printable(names[0])}{more}: unpack what is packed, and give each with -if\n")
     selection = Selection(wanted, [source.name for source in sources])
     with ExitStack() as stack:
         stack.callback(reader.close, sources)
@@ -117,11 +117,11 @@ def _read(
     pairing.close()
     progress.clear()
     if overlap.twice and overlap.full:
-        sys.stderr.write("the logs have more records in common than can be remembered: some may be told twice\n")
+        sys.stderr.write("the logs overlap too much: some records may be shown twice\n")
     if bad := parser.unreadable + read.too_long:
         records = "1 record" if bad == 1 else f"{bad} records"
         sys.stderr.write(
-            f"{records} could not be read: cut off, or not as auditd writes them (of ausearch, take --raw)\n"
+            f"{records} could not be read: cut off, or not as auditd writes them (from ausearch, use --raw)\n"
         )
     return pairing.last
 

@@ -7,7 +7,7 @@ import re
 EPILOG = (
     "A time is 2026-11-24, 2026-11-24T13:30+01:00, or as for ausearch: 11/24/2026 13:30:00, 13:30:00, now, recent, "
     "this-hour, boot, today, yesterday, this-week, week-ago, this-month, this-year. Local, unless it says otherwise. "
-    "Shown is whatever a guest had at some moment between the two."
+    "Shown is what a guest had at any moment between the two."
 )
 _PCI = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])", re.I | re.ASCII)
 _USB = re.compile(r"\d{3,}\.\d{3,}|USB redirdev", re.ASCII)
@@ -27,7 +27,7 @@ def device(text: str) -> str:
     forms = (_FORMS.get(bus, _ANY),) if bus else _FORMS.values()
     if not any(form.fullmatch(address) for form in forms):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no device: write it as it is recorded, as 0000:01:00.0, 01:00.0 or 001.004, "
+            f"{text!r} is not a device: write it as in the record, like 0000:01:00.0, 01:00.0 or 001.004, "
             "or with its bus before it: 'scsi NAME'"
         )
     if bus in ("", "pci") and (found := _PCI.fullmatch(address)):
@@ -38,7 +38,7 @@ def device(text: str) -> str:
 def uuid(text: str) -> str:
     """Parse a guest's UUID. Return it in lower case with hyphens."""
     if not _UUID.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no UUID: write its 32 hex digits, as virsh domuuid does")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a UUID: write its 32 hex digits, as virsh domuuid does")
     digits = text.replace("-", "").lower()
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
@@ -68,7 +68,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "-uu", "--uuid", metavar="UUID", type=uuid, action="append", default=[], help=f"a guest's UUID{several}"
     )
     parser.add_argument("-n", "--node", metavar="NAME", action="append", default=[], help=f"a host's name{several}")
-    parser.add_argument("-ts", "--start", metavar="TIME", nargs="+", help="not what was over by then")
-    parser.add_argument("-te", "--end", metavar="TIME", nargs="+", help="not what began later")
+    parser.add_argument("-ts", "--start", metavar="TIME", nargs="+", help="leave out what had ended by then")
+    parser.add_argument("-te", "--end", metavar="TIME", nargs="+", help="leave out what began later")
     results = ("success", "failed")
     parser.add_argument("--result", metavar="RESULT", choices=results, help="only success, or only failed")

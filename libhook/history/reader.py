@@ -87,7 +87,7 @@ def pieces(source: Source, read: Read, progress: Callable[[int], None]) -> Itera
         known = known or _STAMP.search(piece) is not None
         yield piece
     if start.strip() and not known:
-        packed, hint = start[1:3] == _GZIP, "name a log as auditd writes it (of ausearch, take --raw)"
+        packed, hint = start[1:3] == _GZIP, "give a log as auditd writes it (from ausearch, use --raw)"
         raise LibhookError(
             f"{source.name}: no audit record in it", "unpack it: zcat FILE | libhook history -if -" if packed else hint
         )
@@ -207,7 +207,7 @@ def _close(source: Source) -> None:
 def _unreadable(error: OSError, given: bool) -> LibhookError:
     name = error.filename or "the log"
     if isinstance(error, PermissionError):
-        return LibhookError(f"{name}: {error.strerror}", "run it as root, or name a copy of the log with -if")
+        return LibhookError(f"{name}: {error.strerror}", "run it as root, or give a copy of the log with -if")
     if isinstance(error, FileNotFoundError) and not given:
-        return LibhookError(f"{name}: {error.strerror}", "is auditd installed? Or name a log with -if FILE")
-    return LibhookError(f"{name}: {error.strerror}", "name an audit log, a folder with one, or - for stdin")
+        return LibhookError(f"{name}: {error.strerror}", "install auditd, or give a log with -if FILE")
+    return LibhookError(f"{name}: {error.strerror}", "give an audit log, a folder with one, or - for stdin")

@@ -27,7 +27,7 @@ class Silences:
         elif node in self.open:  # the silence is over, even if the clock was set back meanwhile
             self._give(self.open.pop(node)._replace(end=time))
         elif record.happening == "daemon start" and record.before is not None and record.before < time:
-            self._give(Silence(node, record.before, time, "auditd ended without a word"))
+            self._give(Silence(node, record.before, time, "auditd ended without a record of it"))
 
     def heard(self, node: str | None, time: int) -> None:
         """Take the time of a node's record. If it is younger than the node's silence, the silence is over."""

@@ -23,12 +23,12 @@ def moment(words: list[str], now: datetime, up: timedelta, end: bool = False) ->
         found = _iso(text, end) or _ausearch(words, now, end)
     if found is None:
         raise BadInput(
-            f"no time: {text}", f"write 2026-11-24, 2026-11-24T13:30, 11/24/2026 13:30:00, 13:30, or {_KEYWORDS}"
+            f"not a time: {text}", f"write 2026-11-24, 2026-11-24T13:30, 11/24/2026 13:30:00, 13:30, or {_KEYWORDS}"
         )
     try:
         return round(found.timestamp() * 1000)
     except (OverflowError, ValueError):
-        raise BadInput(f"no time: {text}", "it is too far from now") from None
+        raise BadInput(f"not a time: {text}", "it is too far from now") from None
 
 
 def _keyword(text: str, now: datetime, up: timedelta) -> datetime | None:

@@ -16,7 +16,7 @@ from libhook.look import holders, sysfs
 from libhook.story.giveback import former, settle
 from libhook.story.session import Session
 
-_SHARED = "the guest has another device of its IOMMU group; its end will show whether it has this one"
+_SHARED = "the guest has another device of the same IOMMU group; the guest's end will show whether it has this one"
 
 
 def make_way(session: Session, wanted: Domain) -> None:
@@ -53,7 +53,7 @@ def foretell(session: Session, held: Held) -> list[str]:
     for device in abandoned(session, held):
         match _fate(session, held, device):
             case "given":
-                lines.append(f"{device.address}: the guest has it, which would be recorded")
+                lines.append(f"{device.address}: the guest has it; this would be recorded")
             case "not known":
                 lines.append(f"{device.address}: {_SHARED}")
             case _:

@@ -96,9 +96,9 @@ def objections(session: Session, held: Held, devices: Iterable[HostDevice]) -> l
     own = {device.key: device for device in held.devices if device.audited and not _is_void(session, device)}
     half = {device.key for device in abandoned(session, held)}
     return [
-        Refusal(one.key, f"{one.address} has not come back from the guest yet", "libhook recover says what keeps it")
+        Refusal(one.key, f"{one.address} has not come back from the guest yet", "run: libhook recover")
         if one.key in half
-        else Refusal(one.key, f"the guest has {one.key} already", "libhook status")
+        else Refusal(one.key, f"the guest has {one.key} already", "see libhook status")
         for one in devices
         if one.key in own
     ]

@@ -146,12 +146,16 @@ class Hypervisor:
             case ["error", *reason]:
                 raise Refused(f"libvirt: {' '.join(reason)}")
             case ["unknown", *reason]:
-                raise NoSuchGuest(f"libvirt: {' '.join(reason)}", "virsh list --all names those there are")
+                raise NoSuchGuest(f"libvirt: {' '.join(reason)}", "virsh list --all shows the guests")
             case ["lost", *_]:
-                raise DeadlineExpired("libvirtd went away before it answered", "systemctl status libvirtd virtqemud")
+                raise DeadlineExpired(
+                    "the connection to libvirtd was lost before it answered", "systemctl status libvirtd virtqemud"
+                )
             case ["missing"]:
                 raise MISSING
-        raise DeadlineExpired("libvirtd did not answer in time", "is it alive? systemctl status libvirtd virtqemud")
+        raise DeadlineExpired(
+            "libvirtd did not answer in time", "see whether it runs: systemctl status libvirtd virtqemud"
+        )
 
 
 def _lookup(connection: "libvirt.virConnect", name: str) -> "libvirt.virDomain":

@@ -41,7 +41,7 @@ class Interrupts:
         Raises Refused if a signal has come and the question would plug a device in or out (``plugs``).
         """
         if plugs and self._came:
-            raise Refused("interrupted, before libvirt was asked")
+            raise Refused("interrupted before libvirt was asked")
         self._came = False
 
     @contextmanager
@@ -59,4 +59,4 @@ class Interrupts:
     def _hear(self, *_: object) -> None:
         self._came = True
         if self._waiting:
-            raise DeadlineExpired("interrupted, before libvirtd answered")
+            raise DeadlineExpired("interrupted before libvirtd answered")

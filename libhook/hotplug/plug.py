@@ -41,23 +41,23 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     try:
         hypervisor.attach(before.uuid, work.request.document, work.flags, work.ask())
     except DeadlineExpired as error:
-        raise DeadlineExpired(f"{error.message}, and nobody knows whether {name} has it", UNKNOWN) from None
+        raise DeadlineExpired(f"{error.message}; it is not known whether {name} has it", UNKNOWN) from None
     except LibhookError as error:
         if left := handover.not_given(work.session(before), before, devices):
-            raise Refused(f"{error.message}; and {left}", "libhook status") from None
+            raise Refused(f"{error.message}; and {left}", "see libhook status") from None
         raise
     try:
         after = work.look()
     except NoSuchGuest:
-        raise Refused(f"the guest {name} ended meanwhile", "libhook status says what is left of it") from None
+        raise Refused(f"the guest {name} ended meanwhile", "libhook status shows what is left") from None
     except LibhookError as error:
-        raise DeadlineExpired(f"{name} has it, which is not recorded yet: {error.message}", UNKNOWN) from None
+        raise DeadlineExpired(f"{name} has it, but this is not recorded yet: {error.message}", UNKNOWN) from None
     new = _new(before, after, work.wanted)
     taken = {device.key for device in devices if device.resolved}
     handover.given(work.session(before), after, new, worker, taken)
     yield from (f"{name}: has {device.kind} {printable(device.address)} now" for device in new)
     if not new:
-        yield f"{name}: has it now; it is no host device"
+        yield f"{name}: has it now; it is not a host device"
 
 
 def _take(work: Plugging, guest: Domain, worker: Process) -> None:

@@ -23,7 +23,7 @@ from libhook.xml.domxml import DeviceXml
 
 LIVE, CONFIG = 1, 2
 """VIR_DOMAIN_AFFECT_LIVE and _CONFIG."""
-UNKNOWN = "when libvirtd answers again, libhook recover sees to it"
+UNKNOWN = "when libvirtd answers again, run: libhook recover"
 
 
 class Hypervisor(Protocol):
@@ -74,7 +74,7 @@ class Plugging(NamedTuple):
         """Return the guest as it is now. NoSuchGuest if it no longer runs."""
         found = self.hypervisor.find(self.found.uuid, Deadline.after(self.request.timeout))
         if not found.runs:
-            raise NoSuchGuest("it does not run any more")
+            raise NoSuchGuest("the guest does not run any more")
         return domxml.parse(found.document)
 
     def session(self, guest: Domain, *, strict: bool = False) -> Session:
@@ -98,9 +98,9 @@ def begin(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request) 
     wanted = domxml.parse_device(request.document)
     if not wanted.devices and wanted.element != "interface":
         if wanted.element == "domain":
-            raise Refused("<domain> is a guest, not a device", "name a file with the element of the device alone")
+            raise Refused("<domain> is a guest, not a device", "give a file that holds only the device's element")
         passed_over = f" ({'; '.join(wanted.warnings)})" if wanted.warnings else ""
-        raise Refused(f"<{wanted.element}> names no host device{passed_over}", "virsh plugs in all others")
+        raise Refused(f"<{wanted.element}> names no host device{passed_over}", "use virsh for it")
     found = hypervisor.find(request.guest, Deadline.after(request.timeout))
     if request.live and not found.runs:
         raise Refused(f"the guest {request.guest} does not run", "leave out --live, or start it first")
@@ -122,7 +122,7 @@ def show_plan(
 ) -> Iterator[str]:
     """Give the lines of the dry run: the plan that would be applied. Refused if the plan refuses."""
     if not work.request.dry_run:
-        yield f"dry_run = true in {work.machine.config}: nothing is done but said"
+        yield f"dry_run = true in {work.machine.config}: this is only printed, not done"
     if not live:
         yield "only its configuration would be changed"
         return

@@ -42,7 +42,7 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
         return
     if not devices:
         hypervisor.detach(before.uuid, work.request.document, "", work.flags, work.ask())
-        yield f"{name}: asked; it is no host device" if live else f"{name}: removed from its configuration"
+        yield f"{name}: asked for it; it is not a host device" if live else f"{name}: removed from its configuration"
         return
     worker = processes.own(machine)
     handover.ask_back(work.session(before), before, devices, worker)
@@ -50,7 +50,7 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     try:
         answer = hypervisor.detach(before.uuid, work.request.document, alias, work.flags, work.ask())
     except DeadlineExpired as error:
-        raise DeadlineExpired(f"{error.message}, and nobody knows whether {name} has {shown}", UNKNOWN) from None
+        raise DeadlineExpired(f"{error.message}; it is not known whether {name} has {shown}", UNKNOWN) from None
     except LibhookError:
         handover.kept(work.session(before), before, devices, worker)
         raise
@@ -58,13 +58,15 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
         # An event may get lost, so the guest's XML decides.
         has = () if answer == "gone" else {device.key for device in work.look().devices}
     except NoSuchGuest:
-        yield f"{name}: ended meanwhile, and {shown} with it"
+        yield f"{name}: ended meanwhile, so it no longer has {shown}"
         return
     if any(device.key in has for device in devices) and handover.kept(work.session(before), before, devices, worker):
         reason = "refuses to give up" if answer == "kept" else f"did not answer within {request.timeout:g} s; it keeps"
-        raise Refused(f"the guest {name} {reason} {shown}", "is its system up? try again, or shut it down")
+        raise Refused(
+            f"the guest {name} {reason} {shown}", "make sure that its system is up and try again, or shut it down"
+        )
     if left := handover.removed(work.session(before), before, devices):
-        raise Refused(f"the guest {name} gave up {shown}, but {left}", "libhook status; libhook recover")
+        raise Refused(f"the guest {name} gave up {shown}, but {left}", "see libhook status, then run: libhook recover")
     yield f"{name}: gave up {shown}"
     yield from _keeps(before, staying)
 
@@ -91,21 +93,25 @@ def _detach_disk(work: Plugging, guest: Domain, staying: tuple[HostDevice, ...],
     try:
         after = work.look()
     except NoSuchGuest:
-        yield f"{name}: ended meanwhile, and the disk with it"
+        yield f"{name}: ended meanwhile, so it no longer has the disk"
         return
     if any(alias in device.aliases for device in after.devices):
-        raise Refused(f"the guest {name} keeps the disk {printable(alias)}", "is its system up? try again")
+        raise Refused(
+            f"the guest {name} keeps the disk {printable(alias)}", "make sure that its system is up, then try again"
+        )
     has = {device.key for device in after.devices}
     gone = [device for device in staying if device.key not in has]
     if gone and (left := handover.removed(work.session(guest), guest, gone)):
-        raise Refused(f"the guest {name} gave up {shown_as(gone)}, but {left}", "libhook status; libhook recover")
+        raise Refused(
+            f"the guest {name} gave up {shown_as(gone)}, but {left}", "see libhook status, then run: libhook recover"
+        )
     yield f"{name}: gave up {shown_as(gone) or f'the disk {printable(alias)}'}"
     yield from _keeps(guest, [device for device in staying if device.key in has])
 
 
 def _keeps(guest: Domain, staying: Sequence[HostDevice]) -> Iterator[str]:
     if staying:
-        yield f"{printable(guest.name)}: keeps {shown_as(staying)}, of which it has other disks"
+        yield f"{printable(guest.name)}: keeps {shown_as(staying)}, because it has other disks on it"
 
 
 def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
@@ -128,7 +134,9 @@ def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
         return
     shown = shown_as(left)
     if reason := handover.removed(work.session(guest), guest, left):
-        raise Refused(f"the guest {name} had given up {shown}, but {reason}", "libhook status; libhook recover")
+        raise Refused(
+            f"the guest {name} had given up {shown}, but {reason}", "see libhook status, then run: libhook recover"
+        )
     yield f"{name}: had given up {shown} already; the host has it back"
 
 

@@ -24,7 +24,7 @@ from libhook.xml import domxml
 Look = Callable[[str], bytes | None]
 """Maps a guest's UUID to its live XML; None if the guest does not run."""
 _Devices = dict[str, HostDevice]
-_NOT_SEEN = "it was gone before anybody could look, or is of a kind that is not known: it is not recorded"
+_NOT_SEEN = "it was gone before the watch could look, or its kind is not known: it is not recorded"
 
 
 class _Seen(NamedTuple):
@@ -102,7 +102,7 @@ class Watcher:
                 else:
                     act(session, guest)
             except LibhookError as error:
-                log.add("error", "not seen to", reason=error.line)
+                log.add("error", "not handled", reason=error.line)
             except Exception as error:  # noqa: BLE001 - a bug is logged, and the watch goes on
                 log.add("error", "libhook itself failed", reason=f"{type(error).__name__}: {error}")
             self._show(log.lines())
@@ -157,7 +157,9 @@ class Watcher:
 
     def _complain(self, session: Session, reason: str | None) -> None:
         if reason:
-            session.log.add("error", "not given back", reason=reason, hint="libhook status, libhook recover")
+            session.log.add(
+                "error", "not given back", reason=reason, hint="see libhook status, then run: libhook recover"
+            )
 
     def _remember(self) -> None:
         with suppress(LibhookError):

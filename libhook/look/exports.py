@@ -62,8 +62,8 @@ def of_nodes(machine: Machine, found: Iterable[Node], deadline: Deadline, *, mus
     said = telling.lines(partial(_tell, machine, frozenset(nodes)), until)
     if said[-1:] != [""] and must_see:
         raise DeadlineExpired(
-            "the kernel does not say which disks it exports, so that a disk may be in use",
-            "look into /sys/kernel/config",
+            "the kernel does not say which disks it exports, so a disk may be in use",
+            "see what hangs in /sys/kernel/config",
         )
     exports = [Export(*plainjson.loads(line)) for line in said if line]
     false = _false_loops(machine, [export for export in exports if export.loop], nodes, deadline)

@@ -74,10 +74,10 @@ def _nodes_of(machine: Machine, devices: Sequence[PciDevice], deadline: Deadline
     below = {}
     for device, found in zip(devices, run((_nodes(machine, device) for device in devices), deadline), strict=True):
         if isinstance(found, int):
-            reason = f"what its driver made of it: {os.strerror(found)}"
+            reason = f"its nodes cannot be listed: {os.strerror(found)}"
             raise unanswered(OSError(found, reason, str(device.address)))
         if found is None:
-            reason = f"{device.address} hangs: what its driver made of it cannot be looked at"
+            reason = f"{device.address} hangs: its nodes cannot be listed"
             raise DeadlineExpired(reason, "see the kernel's log")
         below[device] = found
     return below

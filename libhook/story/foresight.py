@@ -34,7 +34,7 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
         if held is None or sign_of_life(held, facts(session, held), starting_anew=uuid == domain.uuid):
             continue
         plan = session.plan_release(held)
-        first += [Warn(f"first gives back what the dead guest {held.name} left"), *plan.verdicts]
+        first += [Warn(f"first gives back what the guest {held.name} left, which no longer runs"), *plan.verdicts]
         situation = _given_back(situation, held, plan)
     if event.operation.name == "prepare":
         held = session.state.load(domain.uuid)

@@ -72,7 +72,7 @@ def expect_given_back(session: Session, held: Held | None, domain: Domain) -> No
         return
     session.send(audit.failed(domain, (device.key for device in domain.devices), session.config))
     what = ", ".join(action.subject for action in held.actions)
-    raise Refused(f"the guest still holds {what} from an earlier life", "libhook status says why")
+    raise Refused(f"the guest still holds {what} from its last run", "libhook status says why")
 
 
 def undo_and_refuse(session: Session, taken: Taken) -> NoReturn:
@@ -231,7 +231,9 @@ def release(session: Session, event: Event, domain: Domain | None) -> None:
             return
     for uuid in [domain.uuid] if domain else [held.uuid for held, _ in records(session)[0] if held.name == event.guest]:
         if left := give_back(session, uuid, shutoff=event.extra, at_its_end=domain.devices if domain else ()):
-            session.log.add("error", "not given back", reason=left, hint="libhook status, libhook recover")
+            session.log.add(
+                "error", "not given back", reason=left, hint="see libhook status, then run: libhook recover"
+            )
 
 
 def load(session: Session, domain: Domain, *, strict: bool = False) -> tuple[Held | None, bool]:

@@ -34,7 +34,7 @@ def sign_of_life(held: Held, facts: Facts, starting_anew: bool = False) -> str |
     """
     name = printable(held.name)
     if facts.busy:
-        return f"a libhook is at work on the guest {name}"
+        return f"a libhook process works on the guest {name}"
     if facts.has_status:
         return f"libvirt says that the guest {name} runs"
     if facts.in_use:
@@ -45,5 +45,5 @@ def sign_of_life(held: Held, facts: Facts, starting_anew: bool = False) -> str |
         return None
     if facts.libvirtd_lives:
         which = f" (pid {held.libvirtd.pid})" if held.libvirtd.pid else ""
-        return f"the guest {name} is being started by libvirtd{which}; if it is not, a restart of libvirtd ends that"
+        return f"libvirtd{which} is starting the guest {name}; if it is not, restart libvirtd"
     return None

@@ -80,7 +80,7 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
         if plan.refusals or not happening.operation.takes:
             return Taken(held, plan, plan.refusals, begun)
         is_start = held.phase == "preparing"
-        gone = of_all(domain, "whoever asked for the start is gone", "start the guest again")
+        gone = of_all(domain, "the process that asked for the start is gone", "start the guest again")
         if is_start and libvirtd.caller_is_gone():
             return Taken(held, plan, gone, begun)
         stage = plan.stage

@@ -64,7 +64,7 @@ def parse(document: bytes, *, every_kind: bool = False) -> Domain:
     virt = required(root, "type")
     if not virt or not _VIRT.issuperset(virt):
         # It goes into audit records as it is.
-        raise bad(root, f"domain type {quoted(virt)} is none of libvirt's")
+        raise bad(root, f"domain type {quoted(virt)} is not one of libvirt's")
     name, _ = text_of(root, "name")
     uuid, node = text_of(root, "uuid")
     reader = _Reader(every_kind)
@@ -132,7 +132,7 @@ class _Reader:
             elif node.get("type") == "nvme":
                 self._nvme(node, Disk(alias, _attribute(device, "target", "dev")))
         except Unknown as unknown:
-            self.warnings.append(f"{unknown}, line {line_of(node)}: passed over")
+            self.warnings.append(f"{unknown}, line {line_of(node)}")
 
     def _hostdev(self, node: etree._Element, alias: str) -> None:
         """Read <hostdev> (virDomainHostdevDefParseXML)."""
@@ -189,7 +189,7 @@ class _Reader:
         first = self._lines.get(found.identity)
         if first is not None:
             what = f"{found.kind} device {quoted(found.address)}"
-            raise bad(node, f"{what} is named twice, before in line {first}")
+            raise bad(node, f"{what} is named twice, first in line {first}")
         self._lines[found.identity] = line_of(node)
 
 

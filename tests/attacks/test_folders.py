@@ -93,7 +93,7 @@ def test_a_folder_that_others_could_write_to_is_refused(
     done = place.install()
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    remedy = line.partition(", then: ")[2]
+    remedy = line.partition(", then run: ")[2]
     assert re.fullmatch(rf"(chown root:root {folder}|chmod go-w {folder})", remedy)
     (folder / "planted").unlink()
     subprocess.run(["/bin/sh", "-c", remedy], check=True)
@@ -106,7 +106,7 @@ def test_all_of_it_is_said_at_once(place: Place) -> None:
     for folder in (place.prefix, *place.prefix.rglob("*")):
         folder.chmod(0o2775)
     os.chown(place.prefix / "bin", NOBODY, 0)
-    remedy = place.install().stderr.partition(", then: ")[2]
+    remedy = place.install().stderr.partition(", then run: ")[2]
     subprocess.run(["/bin/sh", "-c", remedy], check=True)
     assert remedy.count("chmod") == remedy.count("chown") == 1
     assert place.install().returncode == 0
@@ -123,7 +123,7 @@ def test_where_a_link_leads_matters_too(place: Place, relative: bool) -> None:
     theirs.chmod(0o777)
     assert f"chmod go-w {theirs}" in place.install().stderr.replace(f"{place.prefix}/./", f"{place.prefix}/")
     shutil.rmtree(theirs)
-    assert "is a link that leads nowhere" in place.install().stderr
+    assert "is a broken link" in place.install().stderr
 
 
 def test_a_prefix_that_is_somebody_s_is_not_to_be_mended(tmp_path: Path, place: Place) -> None:
@@ -176,7 +176,7 @@ def test_a_folder_that_somebody_put_there_refuses(host: Host, fake: str) -> None
         folder.symlink_to("elsewhere")
     else:
         os.chown(folder, NOBODY, 0)
-    remedy = "make it one: no link is followed" if fake == "link" else f"chown root:root {folder}"
+    remedy = "put a real folder there: links are not followed" if fake == "link" else f"chown root:root {folder}"
     assert host.event(WIN11, "prepare").line == f"{folder} is not a folder that only root may write to: {remedy}"
 
 

@@ -17,7 +17,7 @@ from libhook.simulation.hosts import workstation
 from libhook.simulation.world import World
 from libhook.xml import domxml
 
-_NO_ANSWER = DeadlineExpired("libvirtd did not answer in time", "is it alive?")
+_NO_ANSWER = DeadlineExpired("libvirtd did not answer in time", "see whether it runs")
 
 
 class Hypervisor:

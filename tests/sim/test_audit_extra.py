@@ -121,7 +121,7 @@ def test_a_refusal_after_a_crash_is_foretold_as_if_the_device_were_back(root: st
     other = Guest("other", (Assigned(NIC, model="no_vfio_pci"),), uuid="9a4b2c6e-0000-4000-8000-000000000001")
     call = ("other", "prepare", "begin", "-")
     said = host.call(call, other.xml(1), dry_run=True).stderr
-    assert said[0] == "warning: first gives back what the dead guest win11 left"
+    assert said[0] == "warning: first gives back what the guest win11 left, which no longer runs"
     assert said[-1].endswith(f"{CARD}res=failed")
     assert host.driver(NIC) == "vfio-pci"
     assert host.call(call, other.xml(1)).records[-1:] == (said[-1].removeprefix("record "),)

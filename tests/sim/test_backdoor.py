@@ -126,7 +126,7 @@ def test_inspect_plan_and_the_log_say_it(root: str) -> None:
     assert [action["message"] for action in actions if action["action"] == "warn"] == [warning]
     outcome = host.event(Guest(document=xml), "prepare")
     assert outcome.code == 0
-    assert [entry["level"] for entry in outcome.logged("back door")] == ["warning"]
+    assert [entry["level"] for entry in outcome.logged("device not checked")] == ["warning"]
     assert begin(xml)(b"").back_doors == domxml.parse(xml).back_doors
 
 
@@ -145,4 +145,4 @@ def test_a_guest_that_has_nothing_else_is_warned_of(root: str, option: str, valu
     host = Host(root, nic(), launcher=True)
     outcome = host.event(Guest(document=_document(_commandline(option, value))), "prepare")
     assert (outcome.code, outcome.stderr) == (0, ())
-    assert [entry["level"] for entry in outcome.logged("back door")] == ["warning"]
+    assert [entry["level"] for entry in outcome.logged("device not checked")] == ["warning"]

@@ -91,7 +91,7 @@ def test_a_document_that_cannot_be_read(root: str, command: str, path: str, what
     """The line names the path."""
     done = libhook(Host(root, nic()), command, path)
     assert (done.code, done.out) == (1, "")
-    assert done.err == f"{path}: {what}: name a file with a domain's XML, or - for stdin\n"
+    assert done.err == f"{path}: {what}: give a file with a domain's XML, or - for stdin\n"
 
 
 def test_an_unknown_kind_of_hostdev_is_passed_over(root: str) -> None:
@@ -101,7 +101,7 @@ def test_an_unknown_kind_of_hostdev_is_passed_over(root: str) -> None:
     xml = GOOD.replace(b"</devices>", unknown + b"</devices>")
     outcome = host.event(guest(NIC), "prepare", xml=xml)
     assert (outcome.code, outcome.stderr) == (0, ())
-    (warning,) = outcome.logged("passed over")
+    (warning,) = outcome.logged("device skipped")
     assert "quantum" in warning["reason"]
     assert host.driver(NIC) == "vfio-pci"
     assert host.event(guest(NIC), "release", "failed").code == 0
@@ -124,8 +124,8 @@ CONFIGURATIONS = {
     "a guest without section": ("[domains]\nwin11 = 1\n", "must be a section"),
     "no TOML": ("dry_run = = true\n", "line 1"),
     "a nesting without end": ("a = " + "[" * 5000, "/etc/libhook/config.toml: "),
-    "a number without end": ("write_deadline = " + "9" * 5000, "/etc/libhook/config.toml: "),
-    "a number that cannot be shown": ("write_deadline = 0x" + "f" * 5000, "write_deadline is a number without end"),
+    "a very large number": ("write_deadline = " + "9" * 5000, "/etc/libhook/config.toml: "),
+    "a number that cannot be shown": ("write_deadline = 0x" + "f" * 5000, "write_deadline is a very large number"),
     "a value with escapes": ("driver = 'a\u202eb'\n", "driver is"),
 }
 

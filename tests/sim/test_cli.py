@@ -114,14 +114,14 @@ def test_status_says_what_is_held_and_what_recover_would_do(root: str) -> None:
         f"  pci {NIC}  e1000e -> vfio-pci",
         f"  pci {GPU}  amdgpu -> vfio-pci",
         f"  pci {SOUND}  snd_hda_intel -> vfio-pci",
-        "  recover: leaves it, libvirt says that the guest win11 runs",
+        "  recover: leaves it, because libvirt says that the guest win11 runs",
     ]
     (found,) = json.loads(libhook(host, "status", "--json").out)["guests"]
     assert (found["name"], found["phase"], found["recoverable"]) == ("win11", "started", False)
     assert [device["address"] for device in found["devices"]] == [NIC, GPU, SOUND]
     before = host.everything()
     for command in (("recover",), ("recover", "--dry-run")):
-        assert libhook(host, *command) == (0, "win11: left alone, libvirt says that the guest win11 runs\n", "")
+        assert libhook(host, *command) == (0, "win11: left alone, because libvirt says that the guest win11 runs\n", "")
     assert {k: v for k, v in host.everything().items() if "/locks" not in k} == {
         k: v for k, v in before.items() if "/locks" not in k
     }
@@ -135,8 +135,8 @@ def test_recover_gives_back_what_a_dead_libvirtd_left(root: str) -> None:
     alive = libhook(host, "recover")
     assert (alive.code, alive.err) == (0, "")
     assert alive.out == (
-        f"win11: left alone, the guest win11 is being started by libvirtd (pid {host.libvirt.pid});"
-        " if it is not, a restart of libvirtd ends that\n"
+        f"win11: left alone, because libvirtd (pid {host.libvirt.pid}) is starting the guest win11;"
+        " if it is not, restart libvirtd\n"
     )
     host.libvirt.restart()
     before = host.everything()
@@ -290,7 +290,7 @@ def test_a_device_of_an_unknown_type_is_said(root: str, command: str) -> None:
     xml = document("<hostdev mode='subsystem' type='warp' managed='no'><source/></hostdev>")
     done = libhook(Host(root, nic()), command, "-", stdin=xml)
     assert done.code == 0
-    assert done.err.startswith("passed over: ")
+    assert done.err.startswith("skipped: ")
     assert done.err.count("\n") == 1
     assert "warp" in done.err
 

@@ -63,10 +63,10 @@ def test_where_all_is_well_it_says_so(host: Host) -> None:
     assert done.out.splitlines() == [
         "ok    /etc/libvirt/hooks/qemu answers",
         f"ok    libvirtd (pid {host.libvirt.pid}) runs",
-        "ok    the IOMMU is on, its groups: 1",
+        "ok    the IOMMU is on; number of groups: 1",
         "ok    the kernel has vfio-pci",
-        "ok    the configuration is as the defaults",
-        "ok    auditing is on, and an auditd runs",
+        "ok    the configuration has the defaults",
+        "ok    auditing is on, and auditd runs",
         "ok    libhook holds no device for a guest",
     ]
     assert (done.code, done.err) == (0, "")
@@ -82,7 +82,7 @@ def test_it_is_root_s() -> None:
     """Anybody else's hook answers nothing, as a session daemon's: that would look like a broken one."""
     with (
         mock.patch("os.geteuid", return_value=1000),
-        pytest.raises(LibhookError, match="the hook of anybody else does nothing") as refused,
+        pytest.raises(LibhookError, match="only root can run the hook") as refused,
     ):
         commands.doctor(Machine("", LinuxKernel()), argparse.Namespace(json=False))
     assert refused.value.hint == "run it as root"
@@ -92,11 +92,11 @@ def test_no_hook(host: Host) -> None:
     """Not installed, or only another's hook is there, which is named."""
     Path(host.root, HOOKS, "qemu").write_text("#!/bin/sh\n")
     assert examined(host) == [
-        "note  /etc/libvirt/hooks/qemu is run by libvirtd, too: what it does is not known to libhook",
-        "fail  no hook of libhook's stands in /etc/libvirt/hooks: run install.sh",
+        "note  libvirtd also runs /etc/libvirt/hooks/qemu: libhook does not know what it does",
+        "fail  libhook's hook is not in /etc/libvirt/hooks: run install.sh",
     ]
     Path(host.root, HOOKS, "qemu").unlink()
-    assert examined(host) == ["fail  no hook of libhook's stands in /etc/libvirt/hooks: run install.sh"]
+    assert examined(host) == ["fail  libhook's hook is not in /etc/libvirt/hooks: run install.sh"]
 
 
 def test_beside_others(host: Host) -> None:
@@ -105,9 +105,7 @@ def test_beside_others(host: Host) -> None:
     installed(host.root, "qemu.d/libhook")
     Path(host.root, HOOKS, "qemu.d/old").write_text("#!/bin/sh\n")
     Path(host.root, HOOKS, "qemu.d/folder").mkdir()
-    assert examined(host) == [
-        "note  /etc/libvirt/hooks/qemu is run by libvirtd, too: what it does is not known to libhook"
-    ]
+    assert examined(host) == ["note  libvirtd also runs /etc/libvirt/hooks/qemu: libhook does not know what it does"]
     assert "ok    /etc/libvirt/hooks/qemu.d/libhook answers" in libhook(host, "doctor").out
 
 
@@ -124,8 +122,14 @@ def test_twice(host: Host) -> None:
 @pytest.mark.parametrize(
     ("mode", "said"),
     [
-        (0o644, "is not executable, so libvirtd passes it over: chmod 755 /etc/libvirt/hooks/qemu"),
-        (0o775, "others than root may write to /etc/libvirt/hooks/qemu, which root runs: look at it, then: "),
+        (0o644, "is not executable, so libvirtd skips it: chmod 755 /etc/libvirt/hooks/qemu"),
+        (
+            0o775,
+            (
+                "users other than root may write to /etc/libvirt/hooks/qemu, which root runs: "
+                "check what is in it, then run: "
+            ),
+        ),
     ],
 )
 def test_the_mode_of_the_hook(host: Host, mode: int, said: str) -> None:
@@ -165,22 +169,22 @@ def test_a_libvirtd_that_may_not_know_the_hook(host: Host) -> None:
     processes.add(host.root, host.libvirt.pid, "libvirtd", started=100)
     (line,) = examined(host)
     assert line == (
-        f"note  libvirtd (pid {host.libvirt.pid}) began before /etc/libvirt/hooks/qemu was put there:"
-        " if nobody has told it since, as install.sh does: systemctl reload libvirtd"
+        f"note  libvirtd (pid {host.libvirt.pid}) started before /etc/libvirt/hooks/qemu was installed:"
+        " unless install.sh has told it since, run: systemctl reload libvirtd"
     )
     Path(host.root, "proc/stat").write_text("cpu  1 2 3\n")
     assert examined(host) == []
     Path(host.root, "proc/stat").unlink()
     assert examined(host) == []
     processes.end(host.root, host.libvirt.pid)
-    assert examined(host) == ["note  no libvirtd or virtqemud runs now: it finds the hook when it starts"]
+    assert examined(host) == ["note  neither libvirtd nor virtqemud runs now: it finds the hook when it starts"]
     hook = Path(host.root, HOOKS, "qemu").rename(Path(host.root, "qemu"))
-    assert "note  no libvirtd or virtqemud runs now" in examined(host)
+    assert "note  neither libvirtd nor virtqemud runs now" in examined(host)
     hook.rename(Path(host.root, HOOKS, "qemu"))
     processes.add(host.root, 9999, "virtqemud", started=100)
     Path(host.root, "proc/stat").write_text(f"btime {BTIME}\n")
     (line,) = examined(host)
-    assert line.startswith("note  virtqemud (pid 9999) began before ")
+    assert line.startswith("note  virtqemud (pid 9999) started before ")
     assert line.endswith("systemctl reload virtqemud")
     processes.add(host.root, host.libvirt.pid, "libvirtd")
     assert examined(host) == []
@@ -196,7 +200,7 @@ def test_no_iommu_and_no_vfio(root: str) -> None:
     assert line.startswith("fail  the IOMMU is off: turn it on in the firmware (VT-d, AMD-Vi) and, on Intel, with ")
     assert "ok    the kernel has vfio-pci" in libhook(host, "doctor").out
     (modules / "modules.alias").unlink()
-    assert "fail  no vfio-pci is found for the running kernel: install the package with its modules" in examined(host)
+    assert "fail  the running kernel has no vfio-pci: install the package with the kernel's modules" in examined(host)
     Path(root, "sys/bus/pci/drivers/vfio-pci").mkdir(exist_ok=True)
     assert "ok    the kernel has vfio-pci" in libhook(host, "doctor").out
 
@@ -213,13 +217,16 @@ def test_the_configuration(host: Host) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("siblings = 'refuse'\n[domains.a]\nwrite_deadline = 30\n", ["ok    the configuration is as the defaults"]),
+        ("siblings = 'refuse'\n[domains.a]\nwrite_deadline = 30\n", ["ok    the configuration has the defaults"]),
         ("[domains.a]\nwrite_deadline = 31\n", ["ok    the configuration can be read"]),
         (
             "preflight.usb = 'warn'\n[domains.a]\nsiblings = 'bind'\npreflight.usb = 'refuse'\n",
             [
                 "ok    the configuration can be read",
-                'note  {} lifts what is refused by default, with preflight.usb = "warn", domains."a".siblings = "bind"',
+                (
+                    "note  {} allows what libhook refuses by default: "
+                    'preflight.usb = "warn", domains."a".siblings = "bind"'
+                ),
             ],
         ),
         (
@@ -266,7 +273,7 @@ def test_a_start_that_was_refused_holds_nothing(host: Host) -> None:
     assert Path(host.machine.state, "domains", f"{refused.uuid}.json").exists()
     assert "ok    libhook holds no device for a guest" in libhook(host, "doctor").out
     processes.end(host.root, host.libvirt.pid)
-    assert examined(host) == ["note  no libvirtd or virtqemud runs now: it finds the hook when it starts"]
+    assert examined(host) == ["note  neither libvirtd nor virtqemud runs now: it finds the hook when it starts"]
 
 
 def test_what_is_held(host: Host) -> None:
@@ -276,7 +283,9 @@ def test_what_is_held(host: Host) -> None:
     Path(host.root, "run/libvirt/qemu/win11.xml").write_text(f"<domain><uuid>{guests.uuid}</uuid></domain>")
     assert "ok    guests for which libhook holds devices: 1" in libhook(host, "doctor").out
     Path(host.root, "run/libvirt/qemu/win11.xml").unlink()
-    assert examined(host) == ["note  dead processes left devices, of win11: libhook status; libhook recover"]
+    assert examined(host) == [
+        "note  killed processes left devices of these guests: win11: see libhook status, then run: libhook recover"
+    ]
     record = Path(host.machine.state, "domains", f"{guests.uuid}.json")
     record.write_text("{")
     (line,) = examined(host)

@@ -209,7 +209,9 @@ def test_a_state_that_cannot_be_made_is_said(root: str, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "mkdir", read_only)
     refused = host.event(guest(NIC), "prepare")
-    assert refused.line == (f"{host.machine.state}: Read-only file system: libhook keeps there what it must give back")
+    assert refused.line == (
+        f"{host.machine.state}: Read-only file system: make sure that root can write there: it holds libhook's journal"
+    )
     assert (refused.code, refused.writes, host.records) == (1, (), [f"start {NIC} failed"])
 
 

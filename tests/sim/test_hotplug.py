@@ -148,7 +148,7 @@ def test_libvirtd_does_not_answer_at_attach(root: str, had_it: bool, then: str) 
     """Nobody knows how it ended: nothing is recorded, until whoever comes sees whether QEMU has it open."""
     host = running(root)
     done = attach(host, Hypervisor(host, attach="no answer, had it" if had_it else "no answer, not"), xml(NIC))
-    assert "nobody knows whether win11 has it: when libvirtd answers again, libhook recover sees to it" in done.error
+    assert "it is not known whether win11 has it: when libvirtd answers again, run: libhook recover" in done.error
     assert (host.driver(NIC), host.trail) == ("vfio-pci", [])
     _forget_worker(host)
     if then == "recover":
@@ -173,7 +173,7 @@ def test_libvirtd_does_not_answer_at_detach(root: str, gave_it: bool, then: str)
     """The same on the way back: nothing is taken from a guest that may have it."""
     host = running(root, NIC)
     done = detach(host, Hypervisor(host, detach="no answer, gave it" if gave_it else "no answer, not"), xml(NIC))
-    assert f"nobody knows whether win11 has pci {NIC}" in done.error
+    assert f"it is not known whether win11 has pci {NIC}" in done.error
     assert (host.driver(NIC), host.trail) == ("vfio-pci", [f"start {NIC} success"])
     _forget_worker(host)
     if then == "recover":
@@ -240,7 +240,7 @@ def test_the_guest_ends_while_it_is_asked(root: str) -> None:
     """Its release has given the card back and recorded that; no second end is."""
     host = running(root, NIC)
     done = detach(host, Hypervisor(host, detach="ends"), xml(NIC))
-    assert done == ([f"win11: ended meanwhile, and pci {NIC} with it"], "")
+    assert done == ([f"win11: ended meanwhile, so it no longer has pci {NIC}"], "")
     ended(host, f"start {NIC} success", f"stop {NIC} success")
 
 
@@ -256,7 +256,7 @@ def test_libvirtd_goes_away_after_it_was_plugged_in(root: str) -> None:
     """The guest has it; recover, which sees that QEMU has it open, makes up for the record."""
     host = running(root)
     done = attach(host, Hypervisor(host, attach="disconnected"), xml(NIC))
-    assert done.error.startswith("win11 has it, which is not recorded yet: libvirt: Failed to connect")
+    assert done.error.startswith("win11 has it, but this is not recorded yet: libvirt: Failed to connect")
     _forget_worker(host)
     _recover(host)
     ended(host, f"attach {NIC} success", f"stop {NIC} success")

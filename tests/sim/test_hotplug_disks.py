@@ -13,7 +13,7 @@ from libhook.hotplug.hypervisor import Found, Gone, NoSuchGuest
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation
 
-KEEPS = f"win11: keeps pci {DISK}, of which it has other disks"
+KEEPS = f"win11: keeps pci {DISK}, because it has other disks on it"
 
 
 class Disks(Scripted):
@@ -71,7 +71,7 @@ def test_the_other_goes_meanwhile(host: Host) -> None:
 def test_one_of_two_that_the_guest_keeps(host: Host, answer: Gone) -> None:
     """That is no refusal to give up the controller, which nobody asked for."""
     done = detach(host, Disks(host, namespaces(1, 2), namespaces(1), detach=answer), namespace(2))
-    assert done == ([], "the guest win11 keeps the disk virtio-disk2: is its system up? try again")
+    assert done == ([], "the guest win11 keeps the disk virtio-disk2: make sure that its system is up, then try again")
     assert host.trail == []
 
 
@@ -84,7 +84,7 @@ def test_the_guest_ends_meanwhile(host: Host) -> None:
         libvirt.find = _nobody  # type: ignore[method-assign]
 
     libvirt.meanwhile = end
-    assert detach(host, libvirt, namespace(2)) == (["win11: ended meanwhile, and the disk with it"], "")
+    assert detach(host, libvirt, namespace(2)) == (["win11: ended meanwhile, so it no longer has the disk"], "")
 
 
 def _nobody(name: str, deadline: Deadline) -> Found:

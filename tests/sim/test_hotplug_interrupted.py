@@ -71,16 +71,16 @@ def test_attach(root: str, monkeypatch: pytest.MonkeyPatch, number: int, has_it:
     assert libhook(host, "attach", "win11", "-", stdin=xml(NIC)) == (
         1,
         "",
-        f"interrupted, before libvirtd answered, and nobody knows whether win11 has it: {UNKNOWN}\n",
+        f"interrupted before libvirtd answered; it is not known whether win11 has it: {UNKNOWN}\n",
     )
     for options in (["--dry-run"], []):
-        assert _recover(host, *options) == "win11: left alone, libvirt says that the guest win11 runs\n"
+        assert _recover(host, *options) == "win11: left alone, because libvirt says that the guest win11 runs\n"
     assert (host.trail, host.driver(NIC)) == ([], "vfio-pci")
     if has_it:
         assert host.libvirt.attach("win11", Assigned(NIC)) == ""
     win11.answer()
     assert reap(5)
-    assert _recover(host) == "win11: what was left half plugged is settled\n"
+    assert _recover(host) == "win11: the unfinished hot-plug is settled\n"
     assert host.trail == [f"attach {NIC} {'success' if has_it else 'failed'}"]
     assert host.driver(NIC) == ("vfio-pci" if has_it else "e1000e")
     host.libvirt.stop("win11", "shutdown")
@@ -93,12 +93,12 @@ def test_detach(root: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None
     host, win11 = _begin(root, monkeypatch, number, NIC)
     done = libhook(host, "detach", "win11", "-", stdin=xml(NIC))
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith(f"interrupted, before libvirtd answered, and nobody knows whether win11 has pci {NIC}: ")
+    assert done.err.startswith(f"interrupted before libvirtd answered; it is not known whether win11 has pci {NIC}: ")
     assert "left alone" in _recover(host)
     host.libvirt.unplug("win11", NIC)
     win11.answer()
     assert reap(5)
-    assert _recover(host) == "win11: what was left half plugged is settled\n"
+    assert _recover(host) == "win11: the unfinished hot-plug is settled\n"
     assert (host.trail, host.driver(NIC)) == ([f"start {NIC} success", f"detach {NIC} success"], "e1000e")
     host.libvirt.stop("win11", "shutdown")
     assert (host.changed, host.leftovers) == ([], [])
@@ -116,7 +116,7 @@ def test_attach_before_libvirt_is_asked(root: str, monkeypatch: pytest.MonkeyPat
         assert host.driver(NIC) == "vfio-pci"
 
     monkeypatch.setattr(handover, "take", take_meanwhile)
-    assert libhook(host, "attach", "win11", "-", stdin=xml(NIC)) == (1, "", "interrupted, before libvirt was asked\n")
+    assert libhook(host, "attach", "win11", "-", stdin=xml(NIC)) == (1, "", "interrupted before libvirt was asked\n")
     assert (host.trail, host.driver(NIC)) == ([f"attach {NIC} failed"], "e1000e")
     host.libvirt.stop("win11", "shutdown")
     assert (host.changed, host.leftovers) == ([], [])

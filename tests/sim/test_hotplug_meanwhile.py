@@ -89,7 +89,7 @@ def test_what_is_foretold_of_a_card_that_the_guest_has_comes_true(root: str) -> 
     _abandon(host)
     before = host.everything()
     done = libhook(host, "recover", "--dry-run")
-    assert f"  {NIC}: the guest has it, which would be recorded\n" in done.out
+    assert f"  {NIC}: the guest has it; this would be recorded\n" in done.out
     assert host.everything() == before
     assert libhook(host, "recover").code == 0
     assert host.trail == [f"attach {NIC} success"]
@@ -105,12 +105,15 @@ def test_whose_a_card_is_cannot_be_told_while_its_group_is_open(root: str) -> No
     left = [one._replace(recorded="nothing", began="attach") if one.address == second else one for one in held.devices]
     host.state.save(held._replace(devices=tuple(left)))
     _abandon(host, second)
-    why = f"{second}: the guest has another device of its IOMMU group; its end will show whether it has this one"
+    why = (
+        f"{second}: the guest has another device of the same IOMMU group; "
+        "the guest's end will show whether it has this one"
+    )
     before, trail = host.everything(), host.trail
     assert f"  {why}\n" in libhook(host, "recover", "--dry-run").out
     assert host.everything() == before
     done = libhook(host, "recover")
-    assert (done.code, done.err) == (1, f"win11: not settled: {why}\n")
+    assert (done.code, done.err) == (1, f"win11: the unfinished hot-plug is not settled: {why}\n")
     assert host.trail == trail
     assert host.driver(second) == "vfio-pci"
     host.libvirt.stop("win11", "shutdown")

@@ -65,7 +65,7 @@ def test_an_interface_that_is_no_host_device(root: str) -> None:
     """libvirt's to do, and nothing is recorded or kept."""
     host = Host(root, workstation())
     live = document(BRIDGED)
-    said = ["win11: has it now; it is no host device"]
+    said = ["win11: has it now; it is not a host device"]
     assert attach(host, Scripted(host, document(), live), BRIDGED.encode()) == (said, "")
     assert (host.trail, host.leftovers) == ([], [])
 
@@ -73,12 +73,12 @@ def test_an_interface_that_is_no_host_device(root: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (b"<disk type='file' device='disk'/>", "<disk> names no host device: virsh plugs in all others"),
+        (b"<disk type='file' device='disk'/>", "<disk> names no host device: use virsh for it"),
         (b"<memballoon model='none'/>", "<memballoon> names no host device"),
         (b"<hostdev type='warp'/>", "<hostdev> names no host device (hostdev type 'warp' is not known"),
         (b"<hostdev", "the XML is malformed"),
         (b"", "the XML is"),
-        (guest(NIC).xml(1), "<domain> is a guest, not a device: name a file with the element of the device alone"),
+        (guest(NIC).xml(1), "<domain> is a guest, not a device: give a file that holds only the device's element"),
         (xml(VF0), f"{VF0} is not on this host"),
     ],
 )
@@ -94,10 +94,10 @@ def test_nonsense(root: str, asked: bytes, said: str) -> None:
     [
         ((), 2, "the following arguments are required: DOMAIN, DEVICE-XML"),
         (("win11",), 2, "the following arguments are required: DEVICE-XML"),
-        (("win11", "-", "--timeout", "soon"), 2, "--timeout: 'soon' is no number of seconds between 0 and 3600"),
-        (("win11", "-", "--timeout", "nan"), 2, "--timeout: 'nan' is no number of seconds between 0 and 3600"),
-        (("win11", "-", "--timeout", "0"), 2, "--timeout: '0' is no number"),
-        (("win11", "/nonexistent.xml"), 1, "/nonexistent.xml: No such file or directory: name a file with a device's"),
+        (("win11", "-", "--timeout", "soon"), 2, "--timeout: 'soon' is not a number of seconds between 0 and 3600"),
+        (("win11", "-", "--timeout", "nan"), 2, "--timeout: 'nan' is not a number of seconds between 0 and 3600"),
+        (("win11", "-", "--timeout", "0"), 2, "--timeout: '0' is not a number"),
+        (("win11", "/nonexistent.xml"), 1, "/nonexistent.xml: No such file or directory: give a file with a device's"),
         (("nobody", "-"), 1, "libvirt: Domain not found: no domain with matching name 'nobody'"),
     ],
 )

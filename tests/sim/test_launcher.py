@@ -211,8 +211,8 @@ def test_no_process_is_to_be_had(shell: str, processes: int, operation: str) -> 
     elif processes == 1:
         assert done.returncode == 1
         assert done.stderr == (
-            b"the hook cannot be started, no process or no /dev/null is to be had:"
-            b" see the limits of the service of libvirtd\n"
+            b"the hook cannot be started, because no process can be created or /dev/null cannot be opened:"
+            b" see the limits of libvirtd's service\n"
         )
     else:  # as a session daemon's it does nothing where it gets so far
         assert done.returncode == bool(done.stderr)

@@ -215,7 +215,7 @@ def test_a_success_whose_sender_was_killed_is_recorded_at_the_end(root: str) -> 
         host.event(guest(NIC), operation)
     with mock.patch.object(SimulatedKernel, "record", side_effect=lambda *_: os.kill(os.getpid(), signal.SIGKILL)):
         outcome = host.event(guest(NIC), "started")
-    assert outcome.logged("not recorded")[0]["reason"] == "its sender was killed"
+    assert outcome.logged("not recorded")[0]["reason"] == "the process that sent it was killed"
     host.event(guest(NIC), "release", "shutdown")
     assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
     assert wrong(host) == []

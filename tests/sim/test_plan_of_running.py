@@ -146,7 +146,7 @@ def test_one_that_is_being_started_does_not_run_yet(root: str) -> None:
     host = Host(root, workstation())
     host.event(guest(NIC), "prepare")
     lines = _plan(host, guest(NIC)).out.splitlines()
-    assert lines[0] == "warning: first gives back what the dead guest win11 left"
+    assert lines[0] == "warning: first gives back what the guest win11 left, which no longer runs"
     processes.add(root, 4711, "other", opened=["/dev/vfio/12"])
     done = _plan(host, guest(NIC))
     assert done.err.startswith(f"{NIC} is open in other (pid 4711, /dev/vfio/12): ")

@@ -78,13 +78,13 @@ def _groupless(host: Host) -> None:
     os.unlink(f"{host.root}/sys/bus/pci/devices/{NIC}/iommu_group")
 
 
-STOP_FIRST = "stop that guest first; libhook status lists what is held"
+STOP_FIRST = "stop that guest first; libhook status shows what it holds"
 STOP_PROCESS = "stop that process first"
-KNOWN = "known are vfio-pci"
+WHEN_IT_ENDS = "see libhook status; when the write ends, run: libhook recover"
+KNOWN = "this kernel has vfio-pci"
 NO_VFS = "give the guest a VF, or disable them: echo 0 > /sys/bus/pci/devices/{}/sriov_numvfs"
 BOTH = (
-    'give the guest both, or consent with siblings = "bind" in the guest\'s section of /etc/libhook/config.toml '
-    "to have it taken along"
+    'give the guest both, or set siblings = "bind" in the guest\'s section of /etc/libhook/config.toml to take it along'
 )
 GPU_AND_SOUND = _on_vfio(Device(GPU, group=14), Device(SOUND, group=14))
 PF_AS_SIBLING = World(
@@ -94,17 +94,17 @@ BIND = 'siblings = "bind"\n'
 REQUIRED = "[audit]\nrequired = true\n"
 
 REFUSALS = {
-    "not there": Refusal(nic(), guest("0000:99:00.0"), "0000:99:00.0 is not on this host: lspci -D lists what is"),
+    "not there": Refusal(nic(), guest("0000:99:00.0"), "0000:99:00.0 is not on this host: lspci -D lists the devices"),
     "bridge": Refusal(
         bridge_group(),
         guest("0000:05:00.0"),
-        "0000:05:00.0 is a bridge, which no guest can be given: name a device behind it",
+        "0000:05:00.0 is a bridge, and a guest cannot have a bridge: name a device behind it",
     ),
     "IOMMU off": Refusal(
         World((Device(NIC, "e1000e"),), (E1000E,), iommu=False),
         guest(NIC),
-        f"{NIC} cannot be handed over, the IOMMU is off: turn it on in the firmware (VT-d, AMD-Vi) and, on Intel, "
-        "with intel_iommu=on on the kernel's command line",
+        f"{NIC} cannot be handed over, because the IOMMU is off: "
+        "turn it on in the firmware (VT-d, AMD-Vi) and, on Intel, with intel_iommu=on on the kernel's command line",
     ),
     "in no group": Refusal(
         nic(),
@@ -197,7 +197,7 @@ REFUSALS = {
     "no auditd": Refusal(
         nic(),
         guest(NIC),
-        f"{NIC}: the audit trail is required, but no auditd writes it down: systemctl start auditd",
+        f"{NIC}: the audit trail is required, but no auditd runs: systemctl start auditd",
         _trail('{"enabled": true, "daemon": 0, "lost": 0}'),
         REQUIRED,
     ),
@@ -212,15 +212,15 @@ REFUSALS = {
         nic(),
         guest(NIC),
         f"{NIC}: the audit trail is required, but libhook cannot write to it: "
-        "it needs CAP_AUDIT_WRITE, and python3-audit (install.sh)",
+        "libhook needs CAP_AUDIT_WRITE, and python3-audit (install.sh)",
         _trail('{"enabled": true, "daemon": 700, "lost": 0, "may_send": false}'),
         REQUIRED,
     ),
     "trail silent": Refusal(
         nic(),
         guest(NIC),
-        f"{NIC}: the audit trail is required, but the kernel does not answer about it: "
-        "it needs audit built in, CAP_AUDIT_CONTROL, and an auditd that keeps up",
+        f"{NIC}: the audit trail is required, but the kernel does not answer questions about it: "
+        "libhook needs a kernel with audit, CAP_AUDIT_CONTROL, and an auditd that keeps up",
         _trail("null"),
         REQUIRED,
     ),
@@ -265,7 +265,7 @@ def test_a_device_that_hangs_is_refused_and_not_read(root: str) -> None:
             outcome = host.event(one, "prepare")
             assert (outcome.code, outcome.line) == (
                 1,
-                f"{NIC} hangs in an earlier kernel write: libhook status says which; when it ends: libhook recover",
+                f"{NIC} hangs in an earlier kernel write: {WHEN_IT_ENDS}",
             )
             assert host.event(one, "release", "failed").code == 0
     assert host.state.in_flight_path(NIC).removeprefix(host.machine.state + "/") in host.leftovers

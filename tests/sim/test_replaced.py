@@ -22,7 +22,7 @@ def test_another_device_on_vfio_is_not_handed_over(root: str) -> None:
     replace("1234:5678", host)
     to_driver("vfio-pci", host)
     refused = host.event(guest(NIC), "start")
-    assert f"{NIC} is another device than at prepare, 1234:5678 instead of 8086:10d3" in refused.line
+    assert f"{NIC} is a different device than at prepare: 1234:5678 instead of 8086:10d3" in refused.line
     ended = host.event(guest(NIC), "release", "failed")
     assert ended.writes == ()
     assert host.records == [f"start {NIC} failed"]

@@ -57,9 +57,10 @@ MOVING = Policy(
 )
 HOOK = "/etc/libvirt/hooks/qemu"
 NEW = "/etc/libvirt/hooks/.libhook.new"
-WELL = "ok    SELinux lets virtqemud run the hook, and the hook write to /sys"
+WELL = "ok    SELinux lets virtqemud run the hook, and lets the hook write to /sys"
 DENIED = (
-    "SELinux does not let virtqemud run the hook: guests do not start, and its restart may end those that run"
+    "SELinux does not let virtqemud run the hook: "
+    "guests do not start, and a restart of virtqemud may end those that run"
     " (virtqemud_t lacks {} for virt_hook_t (file))"
 )
 RELABEL = "restorecon -FR /etc/libvirt/hooks"
@@ -147,7 +148,9 @@ def test_what_is_only_logged_is_a_warning(host: Host, enforce: str, permissive: 
     set_up(host.root, AS_FEDORA._replace(permissive=permissive), enforce=enforce)
     found, work = said(host)
     assert found.startswith(f"note  once it enforces this, {DENIED.format('execute, execute_no_trans')}: ")
-    assert work.startswith("note  once it enforces this, SELinux lets virtqemud run the hook, but the hook not write")
+    assert work.startswith(
+        "note  once it enforces this, SELinux lets virtqemud run the hook, but does not let the hook write"
+    )
     assert doctor.before_install(host.machine, NEW) == (True, [found, work])
 
 
@@ -166,7 +169,7 @@ def test_what_cannot_be_asked_is_not_claimed(host: Host, path: str, why: str) ->
     (line,) = said(host)
     reason = why.format(Path(host.root, path))
     remedy = "see what it denies: ausearch -m AVC -ts recent"
-    assert line == f"note  whether SELinux lets virtqemud run the hook cannot be asked: {reason}: {remedy}"
+    assert line == f"note  cannot find out whether SELinux lets virtqemud run the hook: {reason}: {remedy}"
     assert doctor.before_install(host.machine, NEW) == (False, [line])
     set_up(host.root, MOVING, enforce="0")
     Path(host.root, path).unlink(missing_ok=True)
@@ -181,7 +184,7 @@ def test_a_context_that_is_none(host: Host, domain: str) -> None:
     if domain == "x":
         Path(host.root, "proc/700/attr/current").write_text("kernel\0")
     (line,) = said(host)
-    assert "cannot be asked: " in line
+    assert "cannot find out whether" in line
     assert ("Invalid argument" in line) is (domain == "unknown_t")
 
 

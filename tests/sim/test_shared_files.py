@@ -137,9 +137,9 @@ def test_each_field_is_looked_at(root: str) -> None:
         ("claims", {UUIDS["a"]: 1}),
         ("intent", ["8", None]),
     ]:
-        with pytest.raises(BadInput, match="not the claims to a shared thing"):
+        with pytest.raises(BadInput, match="it does not hold the claims to a shared thing"):
             Shared.from_json({**good, field: value})
-        with pytest.raises(BadInput, match="not the claims"):
+        with pytest.raises(BadInput, match="it does not hold the claims"):
             Shared.from_json({name: one for name, one in good.items() if name != field})
     sharing.file.write_text(json.dumps({**good, "resource": "another"}))
     assert "is broken (it is of another)" in str(sharing.settle())
@@ -151,7 +151,7 @@ def test_a_link_or_another_s_file_is_not_followed(root: str, tmp_path: Path) -> 
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("not libhook's")
     sharing.file.symlink_to(elsewhere)
-    assert failed(sharing.begin("a")).reason == f"{sharing.file} is a link"
+    assert failed(sharing.begin("a")).reason == f"{sharing.file} is a symbolic link"
     assert (elsewhere.read_text(), sharing.value(), sharing.host.state.uuids()) == ("not libhook's", BASE, ())
 
 
@@ -162,7 +162,7 @@ def test_what_a_later_version_wrote_is_left_to_that_one(root: str) -> None:
     text = json.dumps({**json.loads(sharing.file.read_text()), "format": 2})
     sharing.file.write_text(text)
     for result in (sharing.begin("b"), sharing.end("a"), sharing.settle()):
-        assert "a later libhook wrote it, in format 2, and this one reads 1" in failed(result).reason
+        assert "a later libhook wrote it, in format 2; this version reads 1" in failed(result).reason
     assert (sharing.file.read_text(), sharing.value()) == (text, "16")
     assert set(sharing.host.state.uuids()) == {UUIDS["a"], UUIDS["b"]}
 
@@ -195,5 +195,5 @@ def test_names_are_safe_and_stay_apart() -> None:
     assert all(set(name) <= {*"%-_", *map(chr, range(48, 58)), *map(chr, range(65, 91)), *map(chr, range(97, 123))}
                for name in files)  # fmt: skip
     for wrong in ("", "x" * 201, "." * 67):
-        with pytest.raises(BadInput, match="no name of a shared thing"):
+        with pytest.raises(BadInput, match="cannot name a shared thing"):
             file_name(wrong)

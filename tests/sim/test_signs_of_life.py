@@ -46,7 +46,7 @@ def test_a_script_that_no_libvirtd_stands_above_lives_with_any(root: str) -> Non
     held = host.state.load(Guest().uuid)
     assert held
     assert held.libvirtd == Process(libvirtd.NOT_KNOWN, 0)
-    assert "left alone, the guest win11 is being started by libvirtd;" in libhook(host, "recover").out
+    assert "left alone, because libvirtd is starting the guest win11;" in libhook(host, "recover").out
     processes.end(root, host.libvirt.pid)
     assert libhook(host, "recover").out == "win11: given back\n"
 
@@ -73,7 +73,9 @@ def test_a_status_file_of_another_guest_of_the_name_is_no_sign_of_life(root: str
         f"<domstatus state='running'>\n<domain type='kvm' id='1'>\n  <name>win11</name>\n  {element}\n</domain>\n"
     )
     said = libhook(host, "recover").out
-    assert said == ("win11: left alone, libvirt says that the guest win11 runs\n" if alive else "win11: given back\n")
+    assert said == (
+        "win11: left alone, because libvirt says that the guest win11 runs\n" if alive else "win11: given back\n"
+    )
 
 
 @pytest.mark.parametrize("next_comer", ["recover", "prepare"])
@@ -110,7 +112,7 @@ def test_the_dry_run_foresees_what_is_given_back_first(root: str) -> None:
     before = host.everything()
     foreseen = host.call(arguments, other.xml(1, False), dry_run=True)
     assert host.everything() == before
-    assert foreseen.stderr[0] == "warning: first gives back what the dead guest win11 left"
+    assert foreseen.stderr[0] == "warning: first gives back what the guest win11 left, which no longer runs"
     real = host.event(other, "prepare")
     assert real.code == 0
     printed = [line for line in foreseen.stderr if line.startswith("  write ")]

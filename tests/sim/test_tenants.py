@@ -86,8 +86,8 @@ def test_what_a_guest_has_below_a_device_is_not_torn_away(root: str, what: str, 
     begun = time.monotonic()
     refused = host.event(guest(parent, managed=managed), "prepare")
     assert refused.line == (
-        f"{what} behind {parent} is held by the guest the\\nother, and would be torn away: "
-        "stop that guest first, or detach it there; libhook status lists what is held"
+        f"{what} behind {parent} is held by the guest the\\nother, which would lose it: "
+        "stop that guest first, or detach it there; libhook status shows what it holds"
     )
     assert (refused.code, refused.writes, refused.changed) == (1, (), ())
     assert time.monotonic() - begun < 5
@@ -148,7 +148,7 @@ def test_a_guest_is_not_given_both(root: str, what: str) -> None:
     host = _host(root)
     parent = PARENTS[what]
     said = (
-        f"{what} behind {parent} is also given to this guest, and would go with it: give the guest only one of the two"
+        f"{what} behind {parent} is also given to this guest, which would lose it: give the guest only one of the two"
     )
     both = document(XML[what], guest(parent).devices[0].xml(1))
     refused = host.event(Guest(document=both), "prepare")
@@ -199,7 +199,9 @@ def test_an_export_to_a_guest_that_does_not_answer_refuses(root: str) -> None:
     os.mkfifo(silent)
     host.patience = 0
     refused = host.event(guest(HBA), "prepare")
-    assert "LIO does not say what guests have of its disks: look into /sys/kernel/config/target" in refused.line
+    assert (
+        "LIO does not say which of its disks guests have: see what hangs in /sys/kernel/config/target" in refused.line
+    )
     assert refused.writes == ()
     assert f"  {HBA}  SATA      ahci\n" in libhook(host, "devices").out
     os.close(os.open(silent, os.O_WRONLY | os.O_NONBLOCK))
@@ -214,7 +216,7 @@ def test_a_broken_record_of_a_guest_that_runs_may_hold_anything(root: str) -> No
     status = Path(root, "run/libvirt/qemu/the\nother.xml")
     status.write_text(f"<domstatus><domain><uuid>{OTHER}</uuid>{XML['usb 001.004']}</domain></domstatus>")
     refused = host.event(guest(XHCI), "prepare")
-    assert f"something behind {XHCI} is held by the guest {OTHER}, whose record is broken" in refused.line
+    assert f"something behind {XHCI} is held by the guest {OTHER}, whose journal entry is broken" in refused.line
     assert host.event(guest(NIC, name="third")._replace(uuid=OTHER[::-1]), "prepare").code == 0
     status.unlink()
     assert host.event(guest(XHCI), "prepare").code == 0
@@ -229,7 +231,10 @@ def test_a_record_of_a_later_version_may_hold_anything_and_is_called_so(root: st
     status = Path(root, "run/libvirt/qemu/the\nother.xml")
     status.write_text(f"<domstatus><domain><uuid>{OTHER}</uuid>{XML['usb 001.004']}</domain></domstatus>")
     refused = host.event(guest(XHCI), "prepare")
-    assert f"something behind {XHCI} is held by the guest {OTHER}, whose record is too new" in refused.line
+    assert (
+        f"something behind {XHCI} is held by the guest {OTHER}, whose journal entry is from a later libhook"
+        in refused.line
+    )
 
 
 @pytest.mark.parametrize("strange", ["../../pci/devices/x", "a\0b", "", "scsi_host0/../..", "9" * 5000])

@@ -254,8 +254,8 @@ def test_recover_leaves_the_values_of_guests_that_run(root: str) -> None:
     ("text", "said"),
     [
         ("{", "Expecting property name"),
-        ("[]", "not the claims to a shared thing"),
-        ('{"format": 9}', "in format 9, and this one reads 1"),
+        ("[]", "it does not hold the claims to a shared thing"),
+        ('{"format": 9}', "in format 9; this version reads 1"),
         (
             '{"format": 1, "resource": "mtu", "boot": "", "base": null, "last": null, "claims": {}, "intent": null}',
             "of a kind that only a later version has",

@@ -123,13 +123,15 @@ def test_actions_that_wait_for_each_other_are_refused(monkeypatch: pytest.Monkey
     """Nothing is done then."""
     one, other = Toy("one", needs=("b",), provides=("a",)), Toy("other", needs=("a",), provides=("b",))
     refused, _ = _plan(monkeypatch, one, other)
-    assert refused.startswith("refuse: one would have to wait for itself: ")
+    assert refused.startswith("refuse: one waits for another action, which waits for it: ")
 
 
 def test_nothing_is_done_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two actions on one thing could not both be undone: the second is its handler's fault."""
     refused, _ = _plan(monkeypatch, Toy("one"), Toy("one"))
-    assert refused.startswith("refuse: the handler test_contract.handler acts on toy one, as another does already: ")
+    assert refused.startswith(
+        "refuse: the handler test_contract.handler acts on toy one, but another handler already does: "
+    )
 
 
 CONDITION = Condition("it is day", REFUSAL)
@@ -148,7 +150,7 @@ def test_a_condition_is_looked_at_after_what_provides_it(monkeypatch: pytest.Mon
     assert _plan(monkeypatch, CONDITION, Toy("one"), wait) == [
         "one",
         "wait until morning",
-        "refuse unless it is day: not at night: try by day (looked at after: wait until morning)",
+        "refuse unless it is day: not at night: try by day (checked after: wait until morning)",
     ]
 
 

@@ -219,26 +219,26 @@ def test_every_devices_element_is_read() -> None:
 @pytest.mark.parametrize(
     ("devices", "warning"),
     [
-        ("<hostdev type='quantum'/>", "hostdev type 'quantum' is not known, line 5: passed over"),
+        ("<hostdev type='quantum'/>", "hostdev type 'quantum' is not known, line 5"),
         (
             "<hostdev mode='capabilities' type='misc'/>",
-            "hostdev mode 'capabilities' is not supported, line 5: passed over",
+            "hostdev mode 'capabilities' is not supported, line 5",
         ),
         (
             "<interface type='hostdev'><source><address type='cxl'/></source></interface>",
-            "interface type 'cxl' is not known, line 5: passed over",
+            "interface type 'cxl' is not known, line 5",
         ),
         (
             "<hostdev type='scsi'><source protocol='nvmeof'/></hostdev>",
-            "SCSI protocol 'nvmeof' is not known, line 5: passed over",
+            "SCSI protocol 'nvmeof' is not known, line 5",
         ),
         (
             "<hostdev type='scsi_host'><source protocol='vfio'/></hostdev>",
-            "scsi_host protocol 'vfio' is not known, line 5: passed over",
+            "scsi_host protocol 'vfio' is not known, line 5",
         ),
         (
             "<disk type='nvme'><source type='fabrics'/></disk>",
-            "NVMe source type 'fabrics' is not known, line 5: passed over",
+            "NVMe source type 'fabrics' is not known, line 5",
         ),
     ],
 )

@@ -44,7 +44,7 @@ _NVME = "<disk type='nvme'><source type='pci' namespace='1'><address bus='1'/></
         (b"<network/>", "the root element is 'network', not 'domain', line 1"),
         (b"<domain xmlns='urn:x'/>", "the root element is '{urn:x}domain', not 'domain', line 1"),
         (b"<domain/>", "domain has no type=, line 1"),
-        (b"<domain type='kvm x&#10;'/>", "domain type 'kvm x\\n' is none of libvirt's, line 1"),
+        (b"<domain type='kvm x&#10;'/>", "domain type 'kvm x\\n' is not one of libvirt's, line 1"),
         (b"<domain type='kvm'/>", "the domain has no <name>, line 1"),
         (b"<domain type='kvm'><name/></domain>", "the domain has no <name>, line 1"),
         (b"<domain type='kvm'><name>a</name>\n</domain>", "the domain has no <uuid>, line 1"),
@@ -133,7 +133,7 @@ def test_a_device_that_cannot_be_told_is_refused(devices: str, reason: str) -> N
 )
 def test_a_device_named_twice_is_refused(first: str, second: str, what: str) -> None:
     """Under each kind's own idea of being the same (virDomainHostdevMatch)."""
-    assert _refusal(document(f"{first}\n{second}")) == f"{what} is named twice, before in line 5, line 6"
+    assert _refusal(document(f"{first}\n{second}")) == f"{what} is named twice, first in line 5, line 6"
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "target")
     os.mkfifo(tmp_path / "fifo", 0o600)
     (tmp_path / "folder").mkdir(0o700)
-    with pytest.raises(BadInput, match="link is a link"):
+    with pytest.raises(BadInput, match="link is a symbolic link"):
         files.read(str(tmp_path / "link"))
     for name in ("fifo", "folder"):
         with pytest.raises(BadInput, match=f"{name} is not a file that only root may write to"):
@@ -241,7 +241,7 @@ def test_no_link_is_followed_on_the_way(tmp_path: Path, what: str) -> None:
         above.touch()
     with pytest.raises(BadInput, match=f"^{above} is not a folder") as refused:
         files.expect_trusted(folder, root)
-    assert refused.value.hint == "make it one: no link is followed"
+    assert refused.value.hint == "put a real folder there: links are not followed"
     with pytest.raises(LibhookError, match=f"^{above} is not a folder"):
         files.expect_own(str(above))
 

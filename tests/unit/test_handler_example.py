@@ -78,7 +78,7 @@ def test_another_terminal_looks_while_the_guest_runs(clone: Path, root: str) -> 
             if "press Enter" in line:
                 break
         assert _run(clone, root, status).stdout.splitlines()[0] == f"win11  {OWNER}  started"
-        alone = "win11: left alone, libvirt says that the guest win11 runs\n"
+        alone = "win11: left alone, because libvirt says that the guest win11 runs\n"
         assert _run(clone, root, recover).stdout == alone
         refused = _run(clone, root, other)
         assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)

@@ -118,7 +118,7 @@ def test_what_is_not_read_is_said(tmp_path: Path, run: Run, monkeypatch: pytest.
     monkeypatch.setattr(sys.stderr, "write", errors.append)
     run("--json", "-if", str(tmp_path))
     run("--json", "-if", str(tmp_path), "-if", str(tmp_path / "audit.log-20261124"))
-    end = ": unpack what is packed, and name each with -if\n"
+    end = ": unpack what is packed, and give each with -if\n"
     assert errors == [
         f"not read: {tmp_path}/audit.log-20261124 and 1 more{end}",
         f"not read: {tmp_path}/audit.log.3.gz{end}",
@@ -192,7 +192,7 @@ def test_where_the_log_is_cut_into_pieces_does_not_matter(
     errors: list[str] = []
     monkeypatch.setattr(sys.stderr, "write", errors.append)
     assert _devices(run("--json", "-if", str(tmp_path / "log"))) == ["first", "second"]
-    assert errors == ["2 records could not be read: cut off, or not as auditd writes them (of ausearch, take --raw)\n"]
+    assert errors == ["2 records could not be read: cut off, or not as auditd writes them (from ausearch, use --raw)\n"]
 
 
 def test_a_trail_without_devices_is_no_error(tmp_path: Path, run: Run) -> None:

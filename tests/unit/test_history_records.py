@@ -257,7 +257,7 @@ def test_silences() -> None:
     found = [(s.start - BEGIN, None if s.end is None else s.end - BEGIN, s.why) for s in read([bytes(log)])[1]]
     assert found == [
         (2000, 62_000, "auditd did not run"),
-        (63_000, 93_000, "auditd ended without a word"),
+        (63_000, 93_000, "auditd ended without a record of it"),
         (94_000, 99_000, "audit was off"),
         (100_000, None, "auditd did not run"),
     ]
@@ -294,7 +294,7 @@ def test_a_hosts_crash_is_seen_though_another_wrote_meanwhile(cut: int) -> None:
     lines += Trail("here", now=BEGIN + 60_000).raw("DAEMON_START", "op=start").lines
     logs = [b"\n".join(part) + b"\n" for part in (lines[:cut], lines[cut:]) if part]
     (silence,) = read(logs)[1]
-    assert silence == ("here", BEGIN + 1000, BEGIN + 61_000, "auditd ended without a word")
+    assert silence == ("here", BEGIN + 1000, BEGIN + 61_000, "auditd ended without a record of it")
 
 
 def test_a_name_that_reads_like_a_record_is_a_name() -> None:

@@ -68,24 +68,24 @@ def _failure(tmp_path: Path, *arguments: str) -> str:
 def test_failures_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No log, no file, no right to read it, no time."""
     log = "/var/log/audit/audit.log"
-    assert _failure(tmp_path) == f"{log}: No such file or directory: is auditd installed? Or name a log with -if FILE"
-    named = "No such file or directory: name an audit log, a folder with one, or - for stdin"
+    assert _failure(tmp_path) == f"{log}: No such file or directory: install auditd, or give a log with -if FILE"
+    named = "No such file or directory: give an audit log, a folder with one, or - for stdin"
     assert _failure(tmp_path, "-if", f"{tmp_path}/none") == f"/none: {named}"
-    assert _failure(tmp_path, "-ts", "soon").startswith("no time: soon: write 2026-11-24, ")
+    assert _failure(tmp_path, "-ts", "soon").startswith("not a time: soon: write 2026-11-24, ")
 
     def refuse(name: str, *_: object) -> int:
         raise PermissionError(13, "Permission denied", name)
 
     monkeypatch.setattr(os, "open", refuse)
-    assert _failure(tmp_path) == f"{log}: Permission denied: run it as root, or name a copy of the log with -if"
+    assert _failure(tmp_path) == f"{log}: Permission denied: run it as root, or give a copy of the log with -if"
 
 
 @pytest.mark.parametrize(
     ("content", "hint"),
     [
         (gzip.compress(b"\n".join(_life("first").lines), mtime=0), "unpack it: zcat FILE | libhook history -if -"),
-        (b"type=VIRT_RESOURCE msg=audit(11/24/26 18:30:00.000:1) : vm=win11\n", "take --raw)"),
-        (b"Nov 24 18:30:00 host kernel: no trail\n", "name a log as auditd writes it (of ausearch, take --raw)"),
+        (b"type=VIRT_RESOURCE msg=audit(11/24/26 18:30:00.000:1) : vm=win11\n", "use --raw)"),
+        (b"Nov 24 18:30:00 host kernel: no trail\n", "give a log as auditd writes it (from ausearch, use --raw)"),
     ],
     ids=["compressed", "in words", "another log"],
 )

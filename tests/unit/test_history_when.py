@@ -68,4 +68,4 @@ def test_what_is_no_time_is_said(words: str) -> None:
     """With the forms that are."""
     with pytest.raises(BadInput) as caught:
         moment(words.split() or [""], datetime.now(UTC).astimezone(), UP)
-    assert caught.value.line.startswith(f"no time: {words}: write 2026-11-24, ")
+    assert caught.value.line.startswith(f"not a time: {words}: write 2026-11-24, ")

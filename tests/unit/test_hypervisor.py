@@ -170,7 +170,7 @@ def test_libvirtd_goes_away(daemon: Daemon) -> None:
     libvirtd = Connection([guest])
     libvirtd.alive = False
     daemon.opens = [libvirtd]
-    with pytest.raises(DeadlineExpired, match="went away before it answered"):
+    with pytest.raises(DeadlineExpired, match="was lost before it answered"):
         Hypervisor().attach(A, b"<hostdev/>", 1, soon())
 
 

@@ -29,7 +29,7 @@ def test_a_wait_ends(number: signal.Signals) -> None:
 
 
 def _ends() -> AbstractContextManager[object]:
-    return pytest.raises(DeadlineExpired, match=r"^interrupted, before libvirtd answered$")
+    return pytest.raises(DeadlineExpired, match=r"^interrupted before libvirtd answered$")
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -37,7 +37,7 @@ def test_what_is_under_way_is_finished(number: signal.Signals) -> None:
     """Then libvirt is not asked to plug anything; whoever has asked already may still look what came of it."""
     with Interrupts() as interrupts:
         os.kill(os.getpid(), number)
-        with pytest.raises(Refused, match=r"^interrupted, before libvirt was asked$"):
+        with pytest.raises(Refused, match=r"^interrupted before libvirt was asked$"):
             interrupts.begin(plugs=True)
         interrupts.begin(plugs=False)
         with interrupts.waiting(lambda: pytest.fail("it is waited for")):

@@ -118,7 +118,7 @@ def test_a_driver_is_never_a_path(driver: str) -> None:
 def test_a_move_stands_at_its_own_device() -> None:
     """A record that says otherwise would have one device given back as another."""
     held = Held("u", "n", "kvm", "started", "b", Process(1, 1), (HeldDevice("pci", "0000:02:00.0"),), actions=(TAKEN,))
-    with pytest.raises(BadInput, match="no device of the guest"):
+    with pytest.raises(BadInput, match="not a device of the guest"):
         Held.from_json(held.to_json(), read)
 
 
@@ -151,7 +151,7 @@ def test_the_first_format_is_read(more: dict[str, int]) -> None:
 
 def test_the_first_format_has_no_actions_of_its_own() -> None:
     """An entry that mixes both forms is nobody's: some of it would never be undone."""
-    with pytest.raises(BadInput, match="no actions"):
+    with pytest.raises(BadInput, match="it has actions, but its format has none"):
         Held.from_json({**FIRST_FORMAT, "actions": []}, read)
 
 
@@ -159,7 +159,7 @@ def test_in_the_first_format_a_move_stands_at_its_own_device() -> None:
     """One at another device is broken."""
     broken = json.loads(json.dumps(FIRST_FORMAT))
     broken["devices"][0]["address"] = "0000:02:00.0"
-    with pytest.raises(BadInput, match="of another device"):
+    with pytest.raises(BadInput, match="is broken, or belongs to another device"):
         Held.from_json(broken, read)
 
 

@@ -56,7 +56,7 @@ def test_the_lines_of_inspect() -> None:
         f'{start} bus=pci device="0000:01:00.0"',
         "pci   disk     yes      0000:02:00.0",
         f'{start} bus=pci device="0000:02:00.0"',
-        "usb   hostdev  no       000.000  known at start",
+        "usb   hostdev  no       000.000  address known at start",
         f'{start} bus=usb device="000.000"',
         "usb   hostdev  no       000.000  missing",
         "    no record",

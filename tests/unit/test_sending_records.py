@@ -96,7 +96,10 @@ def test_of_a_record_that_is_still_on_its_way_nobody_says_that_it_is_missing() -
 def test_what_a_killed_sender_had_not_sent_is_missing() -> None:
     """Nothing is on its way any more."""
     missing, lines = _send(Kernel(1, lambda: os.kill(os.getpid(), 9)))
-    assert (missing, lines) == (frozenset({"pci b"}), [SENT[0], _not_sent(RECORDS[1], "its sender was killed")])
+    assert (missing, lines) == (
+        frozenset({"pci b"}),
+        [SENT[0], _not_sent(RECORDS[1], "the process that sent it was killed")],
+    )
 
 
 def test_no_records_cost_no_child() -> None:

@@ -82,7 +82,7 @@ def test_a_folder_that_is_somebody_s(root: str, spoil: object, said: str, capsys
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nothing.xml", "nothing.xml: No such file or directory: name a file with a domain's XML"),
+        ("nothing.xml", "nothing.xml: No such file or directory: give a file with a domain's XML"),
         ("simulation/serial", "the XML is malformed: "),
     ],
 )

@@ -81,7 +81,7 @@ def test_a_record_under_the_name_of_another_guest_is_broken(machine: Machine) ->
     state.save(Held(UUID, "win11", "kvm", "started", state.boot(), Process(1, 1)))
     assert state.load(UUID)
     Path(machine.state, f"domains/{UUID}.json").rename(Path(machine.state, f"domains/{OTHER}.json"))
-    with pytest.raises(BadInput, match=f"{OTHER}.json is broken .it is of {UUID}"):
+    with pytest.raises(BadInput, match=f"{OTHER}.json is broken .it belongs to {UUID}"):
         state.load(OTHER)
 
 

@@ -20,7 +20,7 @@ from libhook.story.session import make_state
 
 UUID = Guest().uuid
 WIN11 = guest(NIC)
-LATER = f"{UUID}.json: a later libhook wrote it, in format {FORMAT + 1}, and this one reads {FORMAT}"
+LATER = f"{UUID}.json: a later libhook wrote it, in format {FORMAT + 1}; this version reads {FORMAT}"
 OTHER = guest(NIC, name="other")._replace(uuid="11111111-2222-3333-4444-555555555555")
 
 
@@ -65,7 +65,7 @@ def test_a_later_one_refuses_the_start(host: Host, operation: str) -> None:
     rewrite(host, format=FORMAT + 1, devices={"in": "another way"})
     outcome = host.event(WIN11, operation)
     assert outcome.code == 1
-    assert outcome.line.endswith(f"{LATER}: install that one again: it knows what to give back")
+    assert outcome.line.endswith(f"{LATER}: install that version again: only it knows what to give back")
     assert outcome.writes == ()
 
 
@@ -104,7 +104,7 @@ def test_its_devices_are_nobody_else_s(host: Host) -> None:
     rewrite(host, format=FORMAT + 1)
     outcome = host.event(OTHER, "prepare")
     assert outcome.code == 1
-    assert f"{UUID}, whose record is too new" in outcome.line
+    assert f"{UUID}, whose journal entry is from a later libhook" in outcome.line
     assert host.driver(NIC) == "vfio-pci"
 
 

@@ -273,4 +273,4 @@ def test_two_installations_at_once(versions: Versions) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = versions.run("second")
     assert (done.returncode, versions.there) == (1, before)
-    assert "another install.sh is at work" in done.stderr
+    assert "another install.sh runs" in done.stderr

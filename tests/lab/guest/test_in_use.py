@@ -33,7 +33,7 @@ from trail import expect_failed
 REMEDIES = {
     "storage": "unmount or free it",
     "network": "reach the host another way first",
-    "display": "stop what shows on it",
+    "display": "stop what uses the display",
     "usb": "unmount the disk behind it",
 }
 

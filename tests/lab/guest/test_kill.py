@@ -91,7 +91,7 @@ def recover(guest: Guest) -> None:
     """Settle it, but for a guest that seems to be about to run: that is over when libvirtd says so."""
     answer = command("recover")
     assert answer.code == 0, answer
-    if "is being started by libvirtd" in answer.said:
+    if "is starting the guest" in answer.said:
         assert call(guest, "release", "failed").code == 0
     else:
         assert left() == [], answer

@@ -161,9 +161,9 @@ def refused(one: Guest, reason: str) -> None:
     ("broken", "reason"),
     [
         (off, "it is off in the kernel: auditctl -e 1"),
-        (gone, "no auditd writes it down: systemctl start auditd"),
-        (gone_and_full, "no auditd writes it down: systemctl start auditd"),
-        (killed, "no auditd writes it down: systemctl start auditd"),
+        (gone, "no auditd runs: systemctl start auditd"),
+        (gone_and_full, "no auditd runs: systemctl start auditd"),
+        (killed, "no auditd runs: systemctl start auditd"),
         (stopped, "auditd (pid {0}) is stopped: kill -CONT {0}"),
     ],
 )
@@ -187,9 +187,9 @@ def test_no_start_without_the_means_to_write(guest: MakeGuest) -> None:
     """The kernel's trail is well, but not libhook's to write, or to ask about."""
     one = guest(pci(NIC))
     with without_capabilities("audit_write"):
-        refused(one, "libhook cannot write to it: it needs CAP_AUDIT_WRITE")
+        refused(one, "libhook cannot write to it: libhook needs CAP_AUDIT_WRITE")
     with without_capabilities("audit_write", "audit_control"):
-        refused(one, "the kernel does not answer about it: it needs audit built in, CAP_AUDIT_CONTROL")
+        refused(one, "the kernel does not answer questions about it: libhook needs a kernel with audit")
     one.start()
     expect_given(one)
     one.destroy()

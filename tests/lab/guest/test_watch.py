@@ -132,5 +132,5 @@ def test_auditd_rotates_in_between(guest: MakeGuest) -> None:
 
 def test_only_one_watches() -> None:
     """A second watch says that there is one, and ends."""
-    with Watch(), pytest.raises(Refused, match="another watch runs already"):
+    with Watch(), pytest.raises(Refused, match="another libhook watch is already running"):
         libhook("watch", timeout=30)
