@@ -114,7 +114,7 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
     log.bind(uuid=domain.uuid if domain else "")
     for warning in domain.warnings if domain else ():
         log.add("warning", "device skipped", reason=warning)
-    for warning in domain.unseen if domain and name == "prepare" else ():
+    for warning in domain.back_door_warnings if domain and name == "prepare" else ():
         log.add("warning", "device not checked", reason=warning)
     # Somebody may turn dry_run on while a guest runs. What was handed over is still recorded and given back.
     under_way = name == "release" or (name != "prepare" and domain is not None and domain.uuid in state.uuids())
@@ -153,7 +153,7 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
     operation = happening.operation
     session.prepare()
     if operation.takes:
-        giveback.settle_former(session, domain)
+        giveback.settle_dead_guests(session, domain)
     with session.guest(domain.uuid):
         before, broken = giveback.load(session, domain, strict=operation.may_veto)
         if operation.takes:
@@ -176,7 +176,7 @@ def _record(session: Session, happening: Event, before: Held | None, taken: Take
     """The guest has its devices: send the audit records, and journal which were sent."""
     if before is None and happening.operation.name == "reconnect":
         return  # the guest started before libhook was installed, so nobody knows what it started with
-    giveback.say_what_is_lost(session, before, taken.plan)
+    giveback.warn_without_entry(session, before, taken.plan)
     done = {record.device for record in taken.plan.records} - session.send(taken.plan.records)
     if not broken:  # leave a broken entry as it is for the person who repairs it
         try_to_save(session, entries.with_recorded(taken.held, done, "success"))

@@ -4,7 +4,7 @@
 versions.py alone             let no other install.sh in, by descriptor 9, which install.sh keeps open
 versions.py same ONE OTHER    whether two folders hold the same, by their names, rights and content
 versions.py clean ALL KEEP... remove the versions in the folder ALL but these, as far as nobody runs from them
-versions.py held STATE        whether a guest has something by the records there (libhook/facts/entry.py), and which
+versions.py held STATE        whether a guest has something, by the entries there (libhook/facts/entry.py), and which
 versions.py retire ALL STATE SECONDS
                               wait for whoever is at work, look again, and move all away if no guest has anything
 """
@@ -86,18 +86,18 @@ def locked(path: str) -> int:
 
 
 def held(state: str) -> list[str]:
-    """The guests' names, without what a terminal would obey; where a record cannot be read, the file's."""
+    """The guests' names, without what a terminal would obey; where an entry cannot be read, the file's."""
     found = set()
     with suppress(FileNotFoundError):
         for name in os.listdir(f"{state}/domains"):
             try:
                 with open(f"{state}/domains/{name}", encoding="utf-8", errors="replace") as file:
-                    record = json.load(file)
-                over = record["phase"] in ("refused", "releasing")
-                holds = record.get("actions") or any(device.get("move") for device in record["devices"])
-                if not holds and (over or not record["devices"]):
+                    entry = json.load(file)
+                over = entry["phase"] in ("refused", "releasing")
+                holds = entry.get("actions") or any(device.get("move") for device in entry["devices"])
+                if not holds and (over or not entry["devices"]):
                     continue
-                name = str(record["name"])
+                name = str(entry["name"])
             except (OSError, ValueError, TypeError, KeyError, RecursionError):
                 pass
             found.add("".join(filter(str.isprintable, name)))

@@ -89,11 +89,11 @@ class Clone:
         (self.here / "os-release").write_text(os_release)
         self.set("os_release", self.here / "os-release")
 
-    def guest_holds(self, record: str) -> None:
+    def guest_holds(self, entry: str) -> None:
         """Leave a guest's state."""
         domains = self.host / "run/libhook/domains"
         domains.mkdir(parents=True, exist_ok=True)
-        (domains / "5d1c").write_text(record)
+        (domains / "5d1c").write_text(entry)
 
     def version(self) -> str:
         """The folder that the hook names, as the host knows it."""

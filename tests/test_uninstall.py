@@ -53,7 +53,7 @@ def test_uninstall_is_refused_while_a_guest_holds_a_device(clone: Clone) -> None
     assert clone.files() == before
 
 
-def test_a_torn_record_still_counts_as_a_guest(clone: Clone) -> None:
+def test_a_torn_entry_still_counts_as_a_guest(clone: Clone) -> None:
     """A state file that cannot be read is named by its file and refuses too."""
     clone.run()
     clone.guest_holds("")

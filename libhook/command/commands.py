@@ -19,7 +19,7 @@ from libhook.facts.domain import Domain
 from libhook.facts.machine import Machine
 from libhook.history import options as history_options
 from libhook.hotplug import plug, unplug
-from libhook.hotplug.halfplugged import foretell, settle_abandoned
+from libhook.hotplug.halfplugged import preview_settling, settle_abandoned
 from libhook.hotplug.hypervisor import DEFAULT_URI, Hypervisor
 from libhook.hotplug.interrupts import Interrupts
 from libhook.hotplug.notify import ServiceManager
@@ -32,7 +32,7 @@ from libhook.look import processes
 from libhook.run import plan
 from libhook.story import giveback
 from libhook.story.session import Session, make_state, state_of
-from libhook.story.taking import shown
+from libhook.story.taking import in_one_line
 from libhook.story.tidy import tidy
 from libhook.xml import domxml
 
@@ -135,7 +135,7 @@ def show_plan(machine: Machine, options: argparse.Namespace) -> int:
         show(views.plan_json(found))
     else:
         show(list(found.describe()) or [f"nothing to do at {options.event}"])
-    return complain([shown(found.refusals)] if found.refusals else [])
+    return complain([in_one_line(found.refusals)] if found.refusals else [])
 
 
 def devices(machine: Machine, options: argparse.Namespace) -> int:
@@ -157,7 +157,7 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
 def status(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook status``."""
     session = Session.open(machine, Log(machine), os.getppid())
-    found, broken = giveback.records(session)
+    found, broken = giveback.read_entries(session)
     left = {held.uuid: [device.key for device in abandoned(session, held)] for held, _ in found}
     if options.json:
         show(views.status_json(found, left))
@@ -170,16 +170,16 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook recover``. Exit code 1 if something could not be given back, or a journal entry is broken."""
     with Log(machine, operation="recover") as log:
         session = Session.open(machine, log, os.getppid())
-        found, broken = giveback.records(session)
+        found, broken = giveback.read_entries(session)
         code = complain(broken)
         for held, alive in found:
             name = printable(held.name)
-            session = session.for_record(held)
+            session = session.with_settings_of(held)
             session = session._replace(deadline=Deadline.after(session.config.write_deadline))
             if alive and abandoned(session, held):
                 if options.dry_run:
                     head = f"{name}: left alone, because {alive}; but this would be finished:"
-                    show([head, *(f"  {line}" for line in foretell(session, held))])
+                    show([head, *(f"  {line}" for line in preview_settling(session, held))])
                 elif reason := settle_abandoned(session, held):
                     print(f"{name}: the unfinished hot-plug is not settled: {printable(reason)}", file=sys.stderr)
                     code = 1

@@ -11,7 +11,7 @@ from libhook.errors import LibhookError, pasted, printable
 from libhook.facts.config import Overview, overview
 from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
-from libhook.handlers.audit import wrong_with
+from libhook.handlers.audit import trail_problem
 from libhook.handlers.preflight import TURN_IOMMU_ON
 from libhook.look import libvirtd, processes, selinux, sysfs
 from libhook.story import giveback
@@ -182,7 +182,7 @@ def _config(session: Session) -> Iterator[Finding]:
 
 def _trail(session: Session) -> Iterator[Finding]:
     """Ask the kernel about the audit trail. Nobody can ask whether auditd can write to its disk."""
-    complaint = wrong_with(audit.trail(session.machine, session.deadline))
+    complaint = trail_problem(audit.trail(session.machine, session.deadline))
     if complaint:
         required = False
         with suppress(LibhookError):  # a broken configuration is a finding already
@@ -199,8 +199,8 @@ def _overview(session: Session) -> Overview:
 
 def _state(session: Session) -> Iterator[Finding]:
     session.state.check()
-    records, broken = giveback.records(session)
-    found = [(held, alive) for held, alive in records if _holds(held)]
+    entries, broken = giveback.read_entries(session)
+    found = [(held, alive) for held, alive in entries if _holds(held)]
     dead = ", ".join(held.name for held, alive in found if alive is None)
     for line in broken:
         yield Finding("fail", line)
@@ -224,4 +224,4 @@ def _state(session: Session) -> Iterator[Finding]:
 
 def _holds(held: Held) -> bool:
     """Whether the entry holds something. The entry of a refused start holds nothing."""
-    return bool(held.actions or (held.devices and held.keeps))
+    return bool(held.actions or (held.devices and held.is_active))

@@ -28,7 +28,7 @@ def inspect_json(domain: Domain, style: record.Style = "libvirt") -> dict[str, o
             }
             for device in _all(domain)
         ],
-        **({"warnings": list(domain.unseen)} if domain.unseen else {}),
+        **({"warnings": list(domain.back_door_warnings)} if domain.back_door_warnings else {}),
     }
 
 
@@ -36,7 +36,7 @@ def inspect_text(domain: Domain, style: record.Style = "libvirt") -> list[str]:
     """Return the same as lines for a terminal. Each device's record is on the line below it, so columns stay narrow."""
     lines = [f"{domain.uuid}  {domain.virt}  {printable(domain.name)}"]
     devices = _all(domain)
-    warnings = [f"warning: {printable(warning)}" for warning in domain.unseen]
+    warnings = [f"warning: {printable(warning)}" for warning in domain.back_door_warnings]
     if not devices:
         return [*lines, "no host devices", *warnings]
     rows = [_row(device) for device in devices]

@@ -150,7 +150,7 @@ def _uses(host: Host, device: PciDevice) -> list[str]:
     return [*(f"{tenant.what} behind it is held by the guest {tenant.claim.name}" for tenant in tenants), *own]
 
 
-def status_json(records: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]]) -> Json:
+def status_json(entries: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]]) -> Json:
     """Return ``guests``: each journal entry, with ``recoverable`` and the ``reason`` why it is not.
 
     ``abandoned`` has the keys of half plugged devices that no process works on. ``left`` maps a guest's UUID to them.
@@ -163,7 +163,7 @@ def status_json(records: Sequence[tuple[Held, str | None]], left: Mapping[str, C
                 "reason": alive,
                 "abandoned": sorted(left.get(held.uuid, ())),
             }
-            for held, alive in records
+            for held, alive in entries
         ]
     }
 
@@ -177,10 +177,10 @@ def _held_json(held: Held) -> Json:
     return fields
 
 
-def status_text(records: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]]) -> list[str]:
+def status_text(entries: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]]) -> list[str]:
     """Return lines: each guest and its devices, then what recover would do with them."""
     lines = []
-    for held, alive in records:
+    for held, alive in entries:
         lines.append(f"{printable(held.name)}  {held.uuid}  {held.phase}")
         abandoned = left.get(held.uuid, ()) if alive else ()
         for device in held.devices:

@@ -99,7 +99,7 @@ class State:
 
     def load(self, uuid: str) -> Held | None:
         """A guest's journal entry; None when there is none of this boot. BadInput when broken, TooNew when too new."""
-        path = self._record(uuid)
+        path = self._entry_path(uuid)
         text = files.read(path)
         if text is None:
             return None
@@ -127,7 +127,7 @@ class State:
         and which records were sent, must not be lost.
         """
         self.remove("unwaited", held.uuid)
-        _replace(self._record(held.uuid), plainjson.dumps(held.to_json()))
+        _replace(self._entry_path(held.uuid), plainjson.dumps(held.to_json()))
 
     def unwait(self, uuid: str) -> None:
         """Note that libvirtd need not wait for the guest's `started`. If that cannot be noted, libvirtd waits."""
@@ -138,7 +138,7 @@ class State:
     def forget(self, uuid: str) -> None:
         """Remove a guest's journal entry."""
         with suppress(FileNotFoundError):
-            os.unlink(self._record(uuid))
+            os.unlink(self._entry_path(uuid))
         self.remove("domains", f"{uuid}.json.new")
         self.remove("unwaited", uuid)
 
@@ -189,7 +189,7 @@ class State:
     def disclaim_for_nobody(self, address: PciAddress) -> None:
         """Remove a claim whose guest has no entry. Call it under the lock of the device's group."""
         uuid = files.read(f"{self._folder}/claims/{address}")
-        if uuid is not None and not os.path.lexists(self._record(uuid)):
+        if uuid is not None and not os.path.lexists(self._entry_path(uuid)):
             self.remove("claims", str(address))
 
     def has_lost(self, uuid: str, addresses: Iterable[PciAddress]) -> bool:
@@ -307,7 +307,7 @@ class State:
         """The path of the lock that a child of this process has while it asks libvirt for something."""
         return self.in_flight_path(f"asking-{process.pid}-{process.start}")
 
-    def _record(self, uuid: str) -> str:
+    def _entry_path(self, uuid: str) -> str:
         return f"{self._folder}/domains/{uuid}.json"
 
     def names(self, folder: str) -> list[str]:

@@ -117,6 +117,6 @@ class Domain(NamedTuple):
         return tuple(device.pci for device in self.devices if device.pci)
 
     @property
-    def unseen(self) -> tuple[str, ...]:
+    def back_door_warnings(self) -> tuple[str, ...]:
         """One warning for each of ``back_doors``."""
         return tuple(f"a host device that libhook neither checks nor records: {door}" for door in self.back_doors)

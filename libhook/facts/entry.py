@@ -113,13 +113,13 @@ class Held(NamedTuple):
         return tuple(device.pci for device in self.devices if device.pci)
 
     @property
-    def keeps(self) -> bool:
+    def is_active(self) -> bool:
         """Whether the guest has the devices, or is about to get them: it was not refused, and it has not ended."""
         return self.phase not in ("refused", "releasing")
 
     def holds(self, address: PciAddress) -> bool:
         """Whether no other guest may have this device: while the guest lives, and until the device is given back."""
-        return any(one.pci == address and (self.keeps or self.action(one.key)) for one in self.devices)
+        return any(one.pci == address and (self.is_active or self.action(one.key)) for one in self.devices)
 
     def to_json(self) -> dict[str, Any]:
         """The entry as plain data."""

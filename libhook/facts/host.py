@@ -62,12 +62,12 @@ class PciDevice(NamedTuple):
         return self.pci_class in _BRIDGE_CLASSES
 
     @property
-    def is_at_home(self) -> bool:
+    def on_host_driver(self) -> bool:
         """One of the host's own drivers has the device."""
         return self.binding.driver is not None and not self.on_vfio and not self.is_bridge
 
     @property
-    def is_in_nobodys_way(self) -> bool:
+    def keeps_group_viable(self) -> bool:
         """The device leaves its IOMMU group viable (driver_managed_dma): vfio may own a group that contains it."""
         return self.is_bridge or self.binding.driver in (None, "pci-stub")
 

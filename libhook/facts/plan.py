@@ -112,7 +112,7 @@ class Condition(NamedTuple):
     refusal: Refusal
     after: str = ""
     """The action that provides the state, in words. The code that makes the plan fills it in."""
-    besides: Refusal | Condition | None = None
+    then: Refusal | Condition | None = None
     """What else speaks against the device, once the state is there."""
 
     def describe(self) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def required(situation: Situation) -> Iterator[Verdict]:
     if not situation.config.audit_required:
         return
     trail, held = situation.trail, situation.held
-    complaint = wrong_with(trail)
+    complaint = trail_problem(trail)
     if not complaint and trail and held and situation.event.operation.name == "start" and _lost(trail.lost, held.lost):
         complaint = "records were lost since the guest was prepared", "raise the backlog: auditctl -b 8192"
     if not complaint:
@@ -47,7 +47,7 @@ def _lost(now: int, before: int) -> bool:
     return now > (before if now >= before else 0)
 
 
-def wrong_with(trail: Trail | None) -> tuple[str, str] | None:
+def trail_problem(trail: Trail | None) -> tuple[str, str] | None:
     """Why a record sent now would not be written down, and what would help. None where it would be written."""
     if trail is None:
         return (

@@ -43,20 +43,20 @@ class Complaint(NamedTuple):
 def prepare(situation: Situation) -> Iterator[Verdict]:
     """At most one refusal per device: for the first reason that will not go away.
 
-    A reason that another action of the plan may remove becomes a Condition, with the later reasons in ``besides``.
+    A reason that another action of the plan may remove becomes a Condition, with the later reasons in ``then``.
     """
     for device in situation.domain.pci:
         verdict: Refusal | Condition | None = None
         for complaint in reversed(_until_certain(_complaints(situation, device))):
             refusal = Refusal(device.key, complaint.reason, complaint.remedy)
-            verdict = Condition(complaint.unless, refusal, besides=verdict) if complaint.unless else refusal
+            verdict = Condition(complaint.unless, refusal, then=verdict) if complaint.unless else refusal
         if verdict:
             yield verdict
     for address, uses in situation.host.uses.items():
         for use in uses:
             if _strictness(situation, use) == "warn":
                 yield Warn(f"{address} is in use by the host: {use.what}")
-    yield from map(Warn, situation.domain.unseen)
+    yield from map(Warn, situation.domain.back_door_warnings)
 
 
 def _until_certain(complaints: Iterable[Complaint]) -> list[Complaint]:
@@ -178,7 +178,7 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
 
 def _sibling(situation: Situation, device: PciDevice, other: PciDevice, consent: bool) -> Iterator[Complaint]:
     """The complaint about another device of the IOMMU group. The kernel hands over whole groups only."""
-    if other.is_in_nobodys_way:
+    if other.keeps_group_viable:
         return
     shared = f"{device.address} shares IOMMU group {device.group} with {other.address}"
     complaint = next(chain(_taken(situation, other), _in_use(situation, other)), None)

@@ -126,7 +126,7 @@ def _in_order(said: list[Verdict], held: Held | None) -> Iterator[Verdict]:
         one: Verdict | None = verdict
         while isinstance(one, Condition) and one.state in providers and one.state not in done:
             later.setdefault(one.state, []).append(one)
-            one = one.besides
+            one = one.then
         if one:
             certain.append(one.refusal if isinstance(one, Condition) else one)
     for verdict in certain:

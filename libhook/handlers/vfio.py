@@ -87,7 +87,7 @@ def _moves(situation: Situation) -> Iterator[Move]:
     for number in sorted(group for group in groups if group is not None):
         for address in situation.host.groups.get(number, ()):
             other = situation.host.devices[address]
-            if address not in moved and not other.is_in_nobodys_way and not other.on_vfio:
+            if address not in moved and not other.keeps_group_viable and not other.on_vfio:
                 yield _take(other, other.variant, f"in IOMMU group {number} of the guest's device")
 
 

@@ -10,10 +10,10 @@ from typing import Literal
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice
 from libhook.facts.plan import describe
-from libhook.hotplug.handover import given, not_given, removed
+from libhook.hotplug.handover import finish_attach, finish_detach, undo_attach
 from libhook.hotplug.parts import abandoned, addresses, leaving_with
 from libhook.look import holders, sysfs
-from libhook.story.giveback import former, settle
+from libhook.story.giveback import guests_to_settle, settle
 from libhook.story.session import Session
 
 _SHARED = "the guest has another device of the same IOMMU group; the guest's end will show whether it has this one"
@@ -22,7 +22,7 @@ _SHARED = "the guest has another device of the same IOMMU group; the guest's end
 def make_way(session: Session, wanted: Domain) -> None:
     """Settle what keeps these devices from the guest: what dead guests hold, and what is half plugged in this one."""
     session.prepare()
-    for uuid in former(session, wanted):
+    for uuid in guests_to_settle(session, wanted):
         if uuid != wanted.uuid:
             settle(session, uuid)
         elif held := session.state.load(uuid):
@@ -37,17 +37,17 @@ def settle_abandoned(session: Session, held: Held) -> str | None:
         it = HostDevice(device.kind, "hostdev", False, device.address, device.pci)
         match _fate(session, held, device):
             case "given":
-                given(session, guest, [it])
+                finish_attach(session, guest, [it])
             case "not given":
-                reasons.append(not_given(session, guest, [it], seen=device))
+                reasons.append(undo_attach(session, guest, [it], seen=device))
             case "removed":
-                reasons.append(removed(session, guest, [it], seen=device))
+                reasons.append(finish_detach(session, guest, [it], seen=device))
             case "not known":
                 reasons.append(f"{device.address}: {_SHARED}")
     return "; ".join(reason for reason in reasons if reason) or None
 
 
-def foretell(session: Session, held: Held) -> list[str]:
+def preview_settling(session: Session, held: Held) -> list[str]:
     """Say what ``settle_abandoned`` would do, line by line."""
     lines = []
     for device in abandoned(session, held):

@@ -19,29 +19,37 @@ from libhook.facts.host import NOTHING
 from libhook.facts.plan import Plan, Record, Refusal
 from libhook.facts.situation import Situation
 from libhook.handlers import audit
-from libhook.hotplug.parts import abandoned, addresses, has_ended, is_left, is_over, leaving_with, record_of
+from libhook.hotplug.parts import (
+    abandoned,
+    addresses,
+    has_ended,
+    leaving_with,
+    locked_entry,
+    lost_its_worker,
+    may_run,
+)
 from libhook.light import TYPE_CHECKING
 from libhook.look import processes
 from libhook.story import taking
 from libhook.story.entries import taken_along, with_newcomer
-from libhook.story.giveback import part_with, true_records, undo
+from libhook.story.giveback import drop_from_entry, true_records, undo
 from libhook.story.session import Session
-from libhook.story.taking import journal, shown, try_to_save
+from libhook.story.taking import in_one_line, journal, try_to_save
 
 if TYPE_CHECKING:
     from libhook.facts.situation import Handler
 
 
-def take(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process) -> None:
+def begin_attach(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process) -> None:
     """Hand devices over, so that libvirt can give them to the guest.
 
     Raises Refused after a failure was recorded. What was changed by then has been undone as far as possible.
-    ``worker`` is the process that will call ``given`` or ``not_given``.
+    ``worker`` is the process that will call ``finish_attach`` or ``undo_attach``.
     """
     wanted = guest._replace(devices=tuple(devices))
     session.prepare()
     wanted = session.with_extra(wanted, before=True)
-    with record_of(session, guest, devices) as held:
+    with locked_entry(session, guest, devices) as held:
         if refusals := objections(session, held, devices):
             _refuse(session, wanted, refusals)
         entry = _EntryWithPart(held, wanted.devices, worker)
@@ -50,8 +58,8 @@ def take(session: Session, guest: Domain, devices: Sequence[HostDevice], worker:
             part = [device for device in taken.held.devices if device.key in entry.keys]
             after, leaving, _, failed = _put_back(session, taken.held, part)
             record_failure(session, wanted)
-            part_with(session, after, leaving, failed)
-            raise Refused(shown(taken.refusals))
+            drop_from_entry(session, after, leaving, failed)
+            raise Refused(in_one_line(taken.refusals))
         if taken.refusals:
             for address in set(addresses(taken.held.devices)) - set(addresses(held.devices)):
                 session.state.disclaim(address, guest.uuid)
@@ -91,9 +99,9 @@ class _EntryWithPart:
 
 def objections(session: Session, held: Held, devices: Iterable[HostDevice]) -> list[Refusal]:
     """Return the reasons in the guest's own journal entry not to plug these devices in."""
-    if is_over(held):
+    if not may_run(held):
         return [Refusal(one.key, "the guest is being started or ended", "try again when it runs") for one in devices]
-    own = {device.key: device for device in held.devices if device.audited and not _is_void(session, device)}
+    own = {device.key: device for device in held.devices if device.audited and not _may_ignore(session, device)}
     half = {device.key for device in abandoned(session, held)}
     return [
         Refusal(one.key, f"{one.address} has not come back from the guest yet", "run: libhook recover")
@@ -104,12 +112,12 @@ def objections(session: Session, held: Held, devices: Iterable[HostDevice]) -> l
     ]
 
 
-def _is_void(session: Session, device: HeldDevice) -> bool:
+def _may_ignore(session: Session, device: HeldDevice) -> bool:
     """Whether the entry's device may be ignored: its ``attach`` was killed, and there is nothing to give back."""
-    return not device.pci and device.recorded == "nothing" and is_left(session, device)
+    return not device.pci and device.recorded == "nothing" and lost_its_worker(session, device)
 
 
-def given(
+def finish_attach(
     session: Session,
     guest: Domain,
     devices: Sequence[HostDevice],
@@ -122,7 +130,7 @@ def given(
     is recorded already, and its beginning is not recorded after that.
     """
     session.prepare()
-    with record_of(session, guest, devices) as held:
+    with locked_entry(session, guest, devices) as held:
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
         known = {one.key: one if one.audited else one._replace(audited=True, began="attach") for one in held.devices}
         devices = [
@@ -130,15 +138,15 @@ def given(
         ]
         if not devices or has_ended(session, held):
             return ()
-        new = tuple(device for device in devices if not _is_told(known.get(device.key)))
+        new = tuple(device for device in devices if not _is_recorded(known.get(device.key)))
         records = _send(session, audit.attach, ATTACH, guest._replace(devices=new))
         for device in devices:
             if device.key not in known:
                 held = with_newcomer(session, held, device)
                 known[device.key] = held.devices[-1]._replace(began="attach")
             before = known[device.key]
-            tending = before.plugging if _is_anothers(session, before, worker) else None
-            known[device.key] = before._replace(recorded="success", plugging=tending)
+            other_worker = before.plugging if _has_other_worker(session, before, worker) else None
+            known[device.key] = before._replace(recorded="success", plugging=other_worker)
         has = {device.key for device in devices}
         own = (known[one.key] if one.key in has else one for one in held.devices)
         detached = tuple(key for key in held.detached if key not in has)
@@ -154,7 +162,7 @@ def _send(session: Session, handler: Handler, operation: Operation, guest: Domai
     return records
 
 
-def _is_told(device: HeldDevice | None) -> bool:
+def _is_recorded(device: HeldDevice | None) -> bool:
     return device is not None and device.recorded == "success"
 
 
@@ -166,7 +174,7 @@ def journal_or_log(session: Session, held: Held, devices: Iterable[HostDevice]) 
         session.log.add("error", "journal not written", reason=error.message)
 
 
-def not_given(
+def undo_attach(
     session: Session, guest: Domain, devices: Sequence[HostDevice], seen: HeldDevice | None = None
 ) -> str | None:
     """libvirt did not give the guest these devices: give them back, and record the failure.
@@ -174,23 +182,23 @@ def not_given(
     Return why something is left, or None. With ``seen``, do this only if the entry still has exactly this device.
     """
     keys = {device.key for device in devices}
-    with record_of(session, guest, devices) as held:
+    with locked_entry(session, guest, devices) as held:
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
         part = tuple(one for one in held.devices if one.key in keys and one.recorded in ("nothing", "failed"))
         if (not part and any(device.resolved for device in devices)) or (seen and seen not in part):
             return None  # the guest has ended meanwhile, and its release did all this
-        told = {device.key for device in part if device.recorded == "failed" or not device.audited}
+        needless = {device.key for device in part if device.recorded == "failed" or not device.audited}
         session.wait_for_writes(held._replace(devices=part))
         held, leaving, _, failed = _put_back(session, held, part)
-        record_failure(session, guest._replace(devices=tuple(one for one in devices if one.key not in told)))
-        part_with(session, held, leaving, failed)
+        record_failure(session, guest._replace(devices=tuple(one for one in devices if one.key not in needless)))
+        drop_from_entry(session, held, leaving, failed)
         return "; ".join(failed.values()) or None
 
 
-def ask_back(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process) -> None:
+def begin_detach(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process) -> None:
     """Journal that ``worker`` asks the guest for these devices, so that nobody else records a refusal."""
     session.prepare()
-    with record_of(session, guest, devices) as held:
+    with locked_entry(session, guest, devices) as held:
         if has_ended(session, held):
             return
         known = {device.key: device for device in held.devices}
@@ -201,7 +209,7 @@ def ask_back(session: Session, guest: Domain, devices: Sequence[HostDevice], wor
         journal_or_log(session, held._replace(devices=tuple(known.values()), detached=detached), devices)
 
 
-def removed(
+def finish_detach(
     session: Session,
     guest: Domain,
     devices: Sequence[HostDevice],
@@ -216,7 +224,7 @@ def removed(
     device.
     """
     session.prepare()
-    with record_of(session, guest, devices) as held:
+    with locked_entry(session, guest, devices) as held:
         if has_ended(session, held) or (seen and seen not in held.devices):
             return None
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
@@ -238,22 +246,24 @@ def removed(
         before = held
         held, leaving, plan, failed = _put_back(session, held, part, gone)
         session.send(true_records(plan, before, failed))
-        part_with(session, held._replace(detached=(*held.detached, *sorted(keys - failed.keys()))), leaving, failed)
+        drop_from_entry(
+            session, held._replace(detached=(*held.detached, *sorted(keys - failed.keys()))), leaving, failed
+        )
         return "; ".join(failed.values()) or None
 
 
-def kept(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process | None = None) -> bool:
+def record_kept(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process | None = None) -> bool:
     """The guest keeps these devices: record that, unless the process that asked for them still runs and will do so.
 
     ``worker`` is that process when it calls this itself. Return False if the devices are gone by now.
     """
-    with record_of(session, guest, devices) as held:
+    with locked_entry(session, guest, devices) as held:
         devices = [device for device in devices if device.key not in held.detached]
         if not devices or has_ended(session, held):
             return False
         own = {device.key: device for device in held.devices}
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
-        devices = [device for device in devices if not _is_anothers(session, own.get(device.key), worker)]
+        devices = [device for device in devices if not _has_other_worker(session, own.get(device.key), worker)]
         keys = {device.key for device in devices}
         session.send(audit.failed(guest._replace(devices=tuple(devices)), keys, session.config, "detach"))
         if keys & own.keys():
@@ -262,9 +272,9 @@ def kept(session: Session, guest: Domain, devices: Sequence[HostDevice], worker:
         return True
 
 
-def _is_anothers(session: Session, device: HeldDevice | None, worker: Process | None) -> bool:
-    tending = device.plugging if device else None
-    return bool(tending and tending != worker and processes.lives(session.machine, tending))
+def _has_other_worker(session: Session, device: HeldDevice | None, worker: Process | None) -> bool:
+    other_worker = device.plugging if device else None
+    return bool(other_worker and other_worker != worker and processes.lives(session.machine, other_worker))
 
 
 def _put_back(
@@ -290,7 +300,7 @@ def _put_back(
 
 def _refuse(session: Session, wanted: Domain, refusals: Sequence[Refusal]) -> NoReturn:
     record_failure(session, wanted)
-    raise Refused(shown(refusals))
+    raise Refused(in_one_line(refusals))
 
 
 def record_failure(session: Session, wanted: Domain) -> None:

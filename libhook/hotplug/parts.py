@@ -14,7 +14,7 @@ from libhook.story.session import Session
 
 
 @contextmanager
-def record_of(session: Session, guest: Domain, devices: Iterable[HostDevice]) -> Iterator[Held]:
+def locked_entry(session: Session, guest: Domain, devices: Iterable[HostDevice]) -> Iterator[Held]:
     """Give the guest's journal entry, or a new one, under the locks of the guest and of the devices."""
     state = session.state
     with (
@@ -33,9 +33,9 @@ def addresses(devices: Iterable[HostDevice | HeldDevice]) -> list[PciAddress]:
     return [device.pci for device in devices if device.pci]
 
 
-def is_over(held: Held) -> bool:
-    """Whether the entry is of a guest that does not run yet, or no longer runs. While ``starting`` QEMU may run."""
-    return held.phase not in ("starting", "started")
+def may_run(held: Held) -> bool:
+    """Whether the entry's guest runs or may run: QEMU may run already while the phase is ``starting``."""
+    return held.phase in ("starting", "started")
 
 
 def has_ended(session: Session, held: Held) -> bool:
@@ -43,16 +43,18 @@ def has_ended(session: Session, held: Held) -> bool:
 
     Then the entry says so, or it is gone and libvirt has no status file for the guest.
     """
+    if not may_run(held):
+        return True
     forgotten = held.uuid not in session.state.uuids()
-    return is_over(held) or (forgotten and libvirtd.has_status_file(session.machine, held.name, held.uuid) is False)
+    return forgotten and libvirtd.has_status_file(session.machine, held.name, held.uuid) is False
 
 
-def is_left(session: Session, device: HeldDevice) -> bool:
+def lost_its_worker(session: Session, device: HeldDevice) -> bool:
     """Whether the process that was plugging the device in or out was killed."""
     return device.plugging is not None and not processes.works(session.state, device.plugging)
 
 
-def is_attended(state: State, device: HeldDevice) -> bool:
+def has_worker(state: State, device: HeldDevice) -> bool:
     """Whether a process is plugging the device in or out now."""
     return device.plugging is not None and processes.works(state, device.plugging)
 
@@ -66,8 +68,8 @@ def abandoned(session: Session, held: Held) -> list[HeldDevice]:
         device
         for device in held.devices
         if device.pci
-        and not is_over(held)
-        and (device.recorded in ("failed", "unreturned") or is_left(session, device))
+        and may_run(held)
+        and (device.recorded in ("failed", "unreturned") or lost_its_worker(session, device))
     ]
 
 

@@ -43,7 +43,7 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     except DeadlineExpired as error:
         raise DeadlineExpired(f"{error.message}; it is not known whether {name} has it", UNKNOWN) from None
     except LibhookError as error:
-        if left := handover.not_given(work.session(before), before, devices):
+        if left := handover.undo_attach(work.session(before), before, devices):
             raise Refused(f"{error.message}; and {left}", "see libhook status") from None
         raise
     try:
@@ -54,7 +54,7 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
         raise DeadlineExpired(f"{name} has it, but this is not recorded yet: {error.message}", UNKNOWN) from None
     new = _new(before, after, work.wanted)
     taken = {device.key for device in devices if device.resolved}
-    handover.given(work.session(before), after, new, worker, taken)
+    handover.finish_attach(work.session(before), after, new, worker, taken)
     yield from (f"{name}: has {device.kind} {printable(device.address)} now" for device in new)
     if not new:
         yield f"{name}: has it now; it is not a host device"
@@ -68,7 +68,7 @@ def _take(work: Plugging, guest: Domain, worker: Process) -> None:
     try:
         session = work.session(guest, strict=True)
         make_way(session, wanted)
-        handover.take(session, guest, wanted.devices, worker)
+        handover.begin_attach(session, guest, wanted.devices, worker)
     except Refused:
         raise  # the failure is recorded already
     except LibhookError:

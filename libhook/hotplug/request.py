@@ -17,7 +17,7 @@ from libhook.hotplug.parts import leaving_with
 from libhook.look import libvirtd
 from libhook.story import foresight
 from libhook.story.session import Session
-from libhook.story.taking import shown
+from libhook.story.taking import in_one_line
 from libhook.xml import domxml
 from libhook.xml.domxml import DeviceXml
 
@@ -129,7 +129,7 @@ def show_plan(
     plan = foresee(work.session(guest, strict=True), guest, operation, devices)
     yield from plan.describe()
     if plan.refusals:
-        raise Refused(shown(plan.refusals))
+        raise Refused(in_one_line(plan.refusals))
 
 
 def foresee(session: Session, guest: Domain, operation: Operation, devices: tuple[HostDevice, ...]) -> Plan:

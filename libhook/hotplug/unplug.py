@@ -10,7 +10,7 @@ from libhook.facts.event import DETACH
 from libhook.facts.machine import Machine
 from libhook.hotplug import handover
 from libhook.hotplug.hypervisor import NoSuchGuest
-from libhook.hotplug.parts import is_attended
+from libhook.hotplug.parts import has_worker
 from libhook.hotplug.request import LIVE, UNKNOWN, Hypervisor, Plugging, Request, begin, hints_of, show_plan, shown_as
 from libhook.look import processes
 from libhook.story.session import state_of
@@ -45,14 +45,14 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
         yield f"{name}: asked for it; it is not a host device" if live else f"{name}: removed from its configuration"
         return
     worker = processes.own(machine)
-    handover.ask_back(work.session(before), before, devices, worker)
+    handover.begin_detach(work.session(before), before, devices, worker)
     shown = shown_as(devices)
     try:
         answer = hypervisor.detach(before.uuid, work.request.document, alias, work.flags, work.ask())
     except DeadlineExpired as error:
         raise DeadlineExpired(f"{error.message}; it is not known whether {name} has {shown}", UNKNOWN) from None
     except LibhookError:
-        handover.kept(work.session(before), before, devices, worker)
+        handover.record_kept(work.session(before), before, devices, worker)
         raise
     try:
         # An event may get lost, so the guest's XML decides.
@@ -60,12 +60,13 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     except NoSuchGuest:
         yield f"{name}: ended meanwhile, so it no longer has {shown}"
         return
-    if any(device.key in has for device in devices) and handover.kept(work.session(before), before, devices, worker):
+    keeps = any(device.key in has for device in devices)
+    if keeps and handover.record_kept(work.session(before), before, devices, worker):
         reason = "refuses to give up" if answer == "kept" else f"did not answer within {request.timeout:g} s; it keeps"
         raise Refused(
             f"the guest {name} {reason} {shown}", "make sure that its system is up and try again, or shut it down"
         )
-    if left := handover.removed(work.session(before), before, devices):
+    if left := handover.finish_detach(work.session(before), before, devices):
         raise Refused(f"the guest {name} gave up {shown}, but {left}", "see libhook status, then run: libhook recover")
     yield f"{name}: gave up {shown}"
     yield from _keeps(before, staying)
@@ -101,7 +102,7 @@ def _detach_disk(work: Plugging, guest: Domain, staying: tuple[HostDevice, ...],
         )
     has = {device.key for device in after.devices}
     gone = [device for device in staying if device.key not in has]
-    if gone and (left := handover.removed(work.session(guest), guest, gone)):
+    if gone and (left := handover.finish_detach(work.session(guest), guest, gone)):
         raise Refused(
             f"the guest {name} gave up {shown_as(gone)}, but {left}", "see libhook status, then run: libhook recover"
         )
@@ -124,7 +125,7 @@ def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
     had = {
         one.key
         for one in (held.devices if held else ())
-        if one.recorded in ("success", "unreturned") and not is_attended(state, one)
+        if one.recorded in ("success", "unreturned") and not has_worker(state, one)
     }
     left = tuple(device for device in work.wanted.devices if device.key in had)
     if not left:
@@ -133,7 +134,7 @@ def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
         yield from show_plan(work, guest, DETACH, left, live=True)
         return
     shown = shown_as(left)
-    if reason := handover.removed(work.session(guest), guest, left):
+    if reason := handover.finish_detach(work.session(guest), guest, left):
         raise Refused(
             f"the guest {name} had given up {shown}, but {reason}", "see libhook status, then run: libhook recover"
         )

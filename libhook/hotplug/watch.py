@@ -123,14 +123,14 @@ class Watcher:
             return  # it began before anybody looked: take what it has for known
         present = {device.key: device for device in now.values()}
         before = {device.key: device for device in seen.devices.values()} if seen else {}
-        has, abandoned = _recorded(session, held)
+        has, abandoned = _journalled(session, held)
         known = before.keys() | has.keys()
         if new := [device for key, device in present.items() if key not in known or key in abandoned]:
-            handover.given(session, guest, new)
+            handover.finish_attach(session, guest, new)
         if gone := [device for key, device in {**has, **before}.items() if key not in present]:
-            self._complain(session, handover.removed(session, guest, gone))
+            self._complain(session, handover.finish_detach(session, guest, gone))
         if never := [device for key, device in abandoned.items() if key not in present]:
-            self._complain(session, handover.not_given(session, guest, never))
+            self._complain(session, handover.undo_attach(session, guest, never))
 
     def _follow(self, session: Session, guest: Domain, what: str, alias: str) -> None:
         now, life, before = _by_alias(guest), self._life(guest), self._seen.get(guest.uuid)
@@ -142,15 +142,15 @@ class Watcher:
         match what:
             case "added" if device := now.get(alias):
                 seen[alias] = device
-                handover.given(session, guest, [device])
+                handover.finish_attach(session, guest, [device])
             case "added" if alias.startswith("hostdev"):
                 session.log.add("warning", "plugged in, but not seen", alias=alias, reason=_NOT_SEEN)
             case "removed" if device := seen.pop(alias, None):
                 if device.key not in _keys(seen):  # the guest may keep other namespaces of an NVMe controller
                     again = device.key in _keys(now)
-                    self._complain(session, handover.removed(session, guest, [device], has_again=again))
+                    self._complain(session, handover.finish_detach(session, guest, [device], has_again=again))
             case "kept" if device := seen.get(alias):
-                handover.kept(session, guest, [device])
+                handover.record_kept(session, guest, [device])
 
     def _life(self, guest: Domain) -> Process:
         return processes.process(self._machine, libvirtd.qemu(self._machine, guest.name, guest.uuid))
@@ -184,7 +184,7 @@ def _keys(devices: _Devices) -> set[str]:
     return {device.key for device in devices.values()}
 
 
-def _recorded(session: Session, held: Held | None) -> tuple[_Devices, _Devices]:
+def _journalled(session: Session, held: Held | None) -> tuple[_Devices, _Devices]:
     """Return by key the devices that the entry says the guest has, and those whose plugging in was never ended.
 
     Devices that a process is plugging now are left out.

@@ -80,7 +80,7 @@ def _held(machine: Machine, state: State) -> Iterator[Holding]:
             if uuid in libvirtd.with_host_devices(machine):
                 yield (Claim.unread(uuid, too_new=isinstance(error, TooNew)), _ANYTHING, "")
         else:
-            if held and held.keeps:
+            if held and held.is_active:
                 yield from _of(Claim(held.uuid, held.name), held.devices)
 
 

@@ -86,7 +86,7 @@ def started(session: Session, before: Held | None, domain: Domain, _plan: Plan) 
     return held._replace(phase="started", libvirtd=daemon)
 
 
-def let_go(session: Session, held: Held, left: Collection[str] = ()) -> Held:
+def after_refusal(session: Session, held: Held, left: Collection[str] = ()) -> Held:
     """Make the entry of a refused start. ``left`` has the keys of what did not come back; only that is still held."""
     hanging = session.state.in_flight() if left else frozenset()
     devices = (

@@ -13,7 +13,7 @@ from libhook.handlers.registry import plan_for
 from libhook.kinds import registry as kinds
 from libhook.light import TYPE_CHECKING, suppress
 from libhook.look import libvirtd
-from libhook.story.giveback import facts, former
+from libhook.story.giveback import facts, guests_to_settle
 from libhook.story.recovery import sign_of_life
 from libhook.story.session import Session
 from libhook.xml import domxml
@@ -29,7 +29,7 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
     """
     first: list[Verdict] = []
     situation = session.situation(event, domain, None)
-    for uuid in former(session, domain):
+    for uuid in guests_to_settle(session, domain):
         held = session.state.load(uuid)
         if held is None or sign_of_life(held, facts(session, held), starting_anew=uuid == domain.uuid):
             continue
@@ -73,13 +73,13 @@ def _of_running(session: Session, domain: Domain, held: Held | None) -> list[str
 
     They come from libvirt's status file, else from the journal entry.
     """
-    recorded = [device.key for device in held.devices if device.audited] if held else []
+    journalled = [device.key for device in held.devices if device.audited] if held else []
     if document := libvirtd.live(session.machine, domain.name, domain.uuid):
         with suppress(BadInput):
             return [device.key for device in domxml.parse(document).devices]
-        return recorded
+        return journalled
     runs = held is not None and held.phase == "started" and sign_of_life(held, facts(session, held))
-    return recorded if runs else None
+    return journalled if runs else None
 
 
 def _closed(situation: Situation, keys: Collection[str]) -> Situation:

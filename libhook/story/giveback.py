@@ -16,7 +16,7 @@ from libhook.handlers import audit
 from libhook.kinds import registry as kinds
 from libhook.light import TYPE_CHECKING, suppress
 from libhook.look import holders, libvirtd, processes, sysfs
-from libhook.story.entries import let_go
+from libhook.story.entries import after_refusal
 from libhook.story.recovery import Facts, sign_of_life
 from libhook.story.session import Session
 from libhook.story.taking import Taken, refuse, try_to_save
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import NoReturn
 
-_TOLD: dict[Recorded, Recorded] = {
+_AFTER_FAILURE: dict[Recorded, Recorded] = {
     "nothing": "failed",
     "failed": "failed",
     "success": "unreturned",
@@ -48,7 +48,7 @@ def facts(session: Session, held: Held) -> Facts:
     )
 
 
-def former(session: Session, domain: Domain) -> list[str]:
+def guests_to_settle(session: Session, domain: Domain) -> list[str]:
     """Return the UUIDs of guests whose entries must be settled first, if they are dead.
 
     These are the guest itself, and the guests that hold something that it needs.
@@ -60,9 +60,9 @@ def former(session: Session, domain: Domain) -> list[str]:
     return sorted({domain.uuid, *holders} & set(session.state.uuids()))
 
 
-def settle_former(session: Session, domain: Domain) -> None:
+def settle_dead_guests(session: Session, domain: Domain) -> None:
     """Before a start, give back what the guest needs and dead guests hold. The guest's own earlier life is over."""
-    for uuid in former(session, domain):
+    for uuid in guests_to_settle(session, domain):
         settle(session, uuid, starting_anew=uuid == domain.uuid)
 
 
@@ -80,7 +80,9 @@ def undo_and_refuse(session: Session, taken: Taken) -> NoReturn:
     held, left = taken.held, dict[str, str]()
     if taken.begun:
         _, left = undo(session.with_grace(), held)
-    refuse(session, let_go(session, held, left) if held.phase in ("preparing", "prepared") else held, taken.refusals)
+    if held.phase in ("preparing", "prepared"):
+        held = after_refusal(session, held, left)
+    refuse(session, held, taken.refusals)
 
 
 def settle(session: Session, uuid: str, *, starting_anew: bool = False) -> str | None:
@@ -91,7 +93,7 @@ def settle(session: Session, uuid: str, *, starting_anew: bool = False) -> str |
 
     try:
         held = session.state.load(uuid)
-        return give_back(session.for_record(held) if held else session, uuid, alive)
+        return give_back(session.with_settings_of(held) if held else session, uuid, alive)
     except LibhookError as error:
         return error.message
     except OSError as error:  # one device's error must not stop the give-back of the others
@@ -127,7 +129,7 @@ def give_back(
             patient.wait_for_writes(held)
             plan, failed = undo(patient, held, shutoff, at_its_end)
             session.send(true_records(plan, held, failed))
-            part_with(session, held._replace(phase="releasing"), held.devices, failed)
+            drop_from_entry(session, held._replace(phase="releasing"), held.devices, failed)
             return "; ".join(failed.values()) or None
 
 
@@ -162,24 +164,24 @@ def _is_gone(session: Session, held: Held, key: str) -> bool:
 
 def true_records(plan: Plan, held: Held, failed: Collection[str]) -> list[Record]:
     """Return the plan's records, with ``stop`` as failed for a device that did not come back. That is said once."""
-    told = {device.key for device in held.devices if device.recorded == "unreturned"}
+    unreturned = {device.key for device in held.devices if device.recorded == "unreturned"}
     return [
         record._replace(success=record.success and not (record.ends and record.device in failed))
         for record in plan.records
-        if not (record.device in failed and record.device in told)
+        if not (record.device in failed and record.device in unreturned)
     ]
 
 
-def part_with(session: Session, held: Held, part: Collection[HeldDevice], failed: Mapping[str, str]) -> None:
+def drop_from_entry(session: Session, held: Held, part: Collection[HeldDevice], failed: Mapping[str, str]) -> None:
     """Write the entry without what came back of ``part``, or remove the entry if nothing is left. Then remove claims.
 
     The caller holds the locks of the guest and of the devices.
     """
     state = session.state
     keys = {device.key for device in part}
-    back = [action for action in held.actions if action.key not in failed and _is_parted(held, keys, action.key)]
+    back = [action for action in held.actions if action.key not in failed and _leaves_entry(held, keys, action.key)]
     devices = tuple(
-        device._replace(recorded=_TOLD[device.recorded], wedged=device.pci in state.in_flight(), plugging=None)
+        device._replace(recorded=_AFTER_FAILURE[device.recorded], wedged=device.pci in state.in_flight(), plugging=None)
         if device in part
         else device
         for device in held.devices
@@ -198,12 +200,12 @@ def part_with(session: Session, held: Held, part: Collection[HeldDevice], failed
         state.settle_in_flight(address)
 
 
-def _is_parted(held: Held, keys: Collection[str], key: str) -> bool:
+def _leaves_entry(held: Held, keys: Collection[str], key: str) -> bool:
     """Whether an action leaves the entry with these devices. An action on no device leaves at the guest's end."""
     return key in keys or (held.phase == "releasing" and held.device(key) is None)
 
 
-def records(session: Session) -> tuple[list[tuple[Held, str | None]], list[str]]:
+def read_entries(session: Session) -> tuple[list[tuple[Held, str | None]], list[str]]:
     """Read every guest's journal entry.
 
     Return each entry with the reason why it may not be recovered (None for a dead guest), and a line for each broken
@@ -226,10 +228,11 @@ def release(session: Session, event: Event, domain: Domain | None) -> None:
     if domain:
         held, broken = load(session, domain)
         if broken or (held is None and session.state.has_lost(domain.uuid, domain.addresses)):
-            _end_without_record(session, event, domain)
+            _end_without_entry(session, event, domain)
         if broken:
             return
-    for uuid in [domain.uuid] if domain else [held.uuid for held, _ in records(session)[0] if held.name == event.guest]:
+    by_name = [] if domain else [held.uuid for held, _ in read_entries(session)[0] if held.name == event.guest]
+    for uuid in [domain.uuid] if domain else by_name:
         if left := give_back(session, uuid, shutoff=event.extra, at_its_end=domain.devices if domain else ()):
             session.log.add(
                 "error", "not given back", reason=left, hint="see libhook status, then run: libhook recover"
@@ -253,11 +256,11 @@ def load(session: Session, domain: Domain, *, strict: bool = False) -> tuple[Hel
         return None, True
 
 
-def _end_without_record(session: Session, event: Event, domain: Domain) -> None:
+def _end_without_entry(session: Session, event: Event, domain: Domain) -> None:
     """Record the end of a guest whose entry is broken or was removed: nobody knows where its devices were before."""
     plan = session.plan(event, domain, None)
     session.log_plan(plan)
-    say_what_is_lost(session, None, plan)
+    warn_without_entry(session, None, plan)
     session.send(plan.records)
     state, addresses = session.state, domain.addresses
     with suppress(LibhookError):  # with the claims gone, a second release has nothing to say
@@ -267,7 +270,7 @@ def _end_without_record(session: Session, event: Event, domain: Domain) -> None:
                 state.disclaim(address, domain.uuid)
 
 
-def say_what_is_lost(session: Session, held: Held | None, plan: Plan) -> None:
+def warn_without_entry(session: Session, held: Held | None, plan: Plan) -> None:
     """Log the plan's warnings, if there is no entry that could say them later."""
     if held is not None:
         return

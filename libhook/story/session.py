@@ -107,7 +107,7 @@ class Session(NamedTuple):
         grace = Deadline.after(min(_GRACE, self.config.write_deadline))
         return self._replace(deadline=max(self.deadline, grace))
 
-    def for_record(self, held: Held) -> Session:
+    def with_settings_of(self, held: Held) -> Session:
         """Return this session with the settings of the guest of a journal entry, or the defaults if they are broken."""
         settings = Config()
         with suppress(LibhookError):
@@ -137,7 +137,7 @@ class Session(NamedTuple):
         wanted = [
             device
             for address, device in host.devices.items()
-            if (siblings or address in addresses) and device.is_at_home and address not in host.in_flight
+            if (siblings or address in addresses) and device.on_host_driver and address not in host.in_flight
         ]
         return host._replace(
             tenants=self.tenants((device.address for device in wanted), guest),
@@ -174,7 +174,7 @@ class Session(NamedTuple):
         undone = kinds.way_back(self.work(held.uuid), held) if held and event.operation.gives_back else ()
         return plan_for(self.situation(event, domain, held), undone)
 
-    def plan_in_time(self, event: Event, domain: Domain, held: Held | None) -> Plan:
+    def plan_when_free(self, event: Event, domain: Domain, held: Held | None) -> Plan:
         """Plan this event. Before a hand-over, wait until no process has a device open, but ``holder_wait`` at most.
 
         Nothing is written meanwhile: to unbind a device that is in use can hang the host.

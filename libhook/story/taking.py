@@ -74,13 +74,13 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
     """
     begun, held, done = False, before, set[str]()
     while True:
-        plan = session.plan_in_time(happening, domain, held)
+        plan = session.plan_when_free(happening, domain, held)
         session.log_plan(plan)
         held = entry(session, held, domain, plan)
         if plan.refusals or not happening.operation.takes:
             return Taken(held, plan, plan.refusals, begun)
         is_start = held.phase == "preparing"
-        gone = of_all(domain, "the process that asked for the start is gone", "start the guest again")
+        gone = refuse_each(domain, "the process that asked for the start is gone", "start the guest again")
         if is_start and libvirtd.caller_is_gone():
             return Taken(held, plan, gone, begun)
         stage = plan.stage
@@ -92,22 +92,22 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
         try:
             journal(session, held, held.addresses)
         except LibhookError as error:
-            return Taken(held, plan, of_all(domain, error.message, error.hint), begun)
+            return Taken(held, plan, refuse_each(domain, error.message, error.hint), begun)
         begun = True
-        refusals = why_not(stage, session.apply(held.uuid, stage))
+        refusals = refusals_from(stage, session.apply(held.uuid, stage))
         if not (refusals or plan.conditions) and is_start:
             held = held._replace(phase="prepared")
             try:
                 journal(session, held)
             except LibhookError as error:  # somebody removed the journal: only this process still knows what to undo
-                refusals = of_all(domain, error.message, error.hint)
+                refusals = refuse_each(domain, error.message, error.hint)
             if not refusals and libvirtd.caller_is_gone():
                 refusals = gone
         if refusals or not plan.conditions:
             return Taken(held, plan, refusals, begun)
 
 
-def why_not(actions: Sequence[Action], outcomes: Iterable[Outcome]) -> list[Refusal]:
+def refusals_from(actions: Sequence[Action], outcomes: Iterable[Outcome]) -> list[Refusal]:
     """Turn failed actions into refusals: of each action that needs the failed one, else of the failed one itself."""
     refusals = []
     for action, failure, *_ in outcomes:
@@ -120,7 +120,7 @@ def why_not(actions: Sequence[Action], outcomes: Iterable[Outcome]) -> list[Refu
     return refusals
 
 
-def of_all(domain: Domain, reason: str, remedy: str) -> list[Refusal]:
+def refuse_each(domain: Domain, reason: str, remedy: str) -> list[Refusal]:
     """Return one refusal for each device."""
     return [Refusal(device.key, reason, remedy) for device in domain.devices]
 
@@ -131,15 +131,15 @@ def refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoRetur
     if keys - {device.key for device in held.devices}:  # a refusal of no device: then all devices failed
         keys |= {device.key for device in held.devices}
     keys -= session.send(audit.failed(held, keys, session.config))
-    untold = {device.key for device in held.devices if device.recorded == "nothing"}
-    held = with_recorded(held, keys & untold, "failed")
+    unrecorded = {device.key for device in held.devices if device.recorded == "nothing"}
+    held = with_recorded(held, keys & unrecorded, "failed")
     try_to_save(session, held)
     for address in held.addresses:
         if not held.holds(address):
             session.state.disclaim(address, held.uuid)
     if not held.actions and libvirtd.caller_is_gone():
         session.state.forget(held.uuid)  # release may have come before the entry was there, and it comes only once
-    raise Refused(shown(refusals))
+    raise Refused(in_one_line(refusals))
 
 
 def record_failure(session: Session, domain: Domain) -> None:
@@ -152,7 +152,7 @@ def record_failure(session: Session, domain: Domain) -> None:
         session.send(audit.failed(domain, (device.key for device in domain.devices), session.config))
 
 
-def shown(refusals: Sequence[Refusal]) -> str:
+def in_one_line(refusals: Sequence[Refusal]) -> str:
     """Return the first refusals as one line."""
     lines = "; ".join(dict.fromkeys(refusal.line for refusal in refusals[:_SHOWN]))
     rest = len(refusals) - _SHOWN

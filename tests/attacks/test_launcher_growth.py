@@ -101,9 +101,9 @@ def test_time_grows_with_what_a_broken_python_says(launcher: Launcher) -> None:
     grows_with(lambda size: WITH_DEVICE + b"\n" + b"a" * size, cost)
 
 
-def test_a_record_is_found_whatever_the_name(launcher: Launcher) -> None:
+def test_an_entry_is_found_whatever_the_name(launcher: Launcher) -> None:
     """Python is asked about a guest that has one, also where its name is so long that little else is looked at."""
-    _has_a_record(launcher, Guest().uuid)
+    _has_an_entry(launcher, Guest().uuid)
     for length in (1, 255, *range(390, 470), 100_000):
         xml = WITHOUT.replace(b"<name>win11", b"<name>" + b"&quot;" * (length // 6) + b"a" * (length % 6))
         assert event(launcher, "reconnect", xml)[0] == xml
@@ -111,7 +111,7 @@ def test_a_record_is_found_whatever_the_name(launcher: Launcher) -> None:
 
 def test_no_name_is_taken_for_a_uuid(launcher: Launcher) -> None:
     """What libvirt escapes, or passes on as it is, is text."""
-    _has_a_record(launcher, OTHER)
+    _has_an_entry(launcher, OTHER)
     for name in (
         f"&lt;uuid&gt;{OTHER}&lt;/uuid&gt;",
         f"{OTHER}&lt;/uuid&gt;",
@@ -153,7 +153,7 @@ def test_double_quotes_or_one_line_are_libvirt_s_text(launcher: Launcher, change
     assert event(launcher, "prepare", change(WITHOUT))[0] == b""
     given = change(WITH_DEVICE).rstrip(b"\n") + b"\n"
     assert event(launcher, "prepare", given)[0] == given
-    _has_a_record(launcher, Guest().uuid)
+    _has_an_entry(launcher, Guest().uuid)
     given = change(WITHOUT).rstrip(b"\n") + b"\n"
     assert event(launcher, "reconnect", given)[0] == given
 
@@ -197,7 +197,7 @@ def test_the_whole_hook_grows_with_the_text(root: str, xml: bytes, operation: st
     )
 
 
-def _has_a_record(launcher: Launcher, uuid: str) -> None:
+def _has_an_entry(launcher: Launcher, uuid: str) -> None:
     folder = Path(launcher.root, "run/libhook/domains")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{uuid}.json").write_text("{}")

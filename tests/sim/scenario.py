@@ -248,6 +248,6 @@ def document(*devices: str, name: str = "win11", uuid: str = Guest().uuid, attri
 
 
 def journal_text(host: Host, uuid: str) -> dict[str, Any]:
-    """A guest's record as it stands on disk."""
+    """A guest's journal entry as it stands on disk."""
     found: dict[str, Any] = json.loads(Path(f"{host.machine.state}/domains/{uuid}.json").read_text())
     return found

@@ -54,7 +54,7 @@ def test_a_start_that_is_refused_tells_it_too(root: str) -> None:
     assert _ends(host)[-1] == f"{CARD}res=failed"
 
 
-def test_at_the_end_it_is_the_guests_record_that_remembers(root: str) -> None:
+def test_at_the_end_it_is_the_guests_entry_that_remembers(root: str) -> None:
     """A device that is gone from the host by then is told of all the same."""
     host = Host(root, workstation(), ON)
     host.begin(guest(DISK))
@@ -136,7 +136,7 @@ def test_nothing_is_read_or_kept_where_it_is_not_asked_for(root: str, monkeypatc
     assert [device["extra"] for device in journal_text(host, guest().uuid)["devices"]] == [None]
 
 
-def test_a_record_of_before_is_read(root: str) -> None:
+def test_an_entry_of_before_is_read(root: str) -> None:
     """A guest that an earlier version handed its device to, which remembered no more, ends without more."""
     host = Host(root, nic(), ON)
     host.begin(guest(NIC))
@@ -160,13 +160,13 @@ def test_hot_plug_tells_the_same_at_attach_and_detach(root: str) -> None:
         return Session(host.machine, host.state, Log(host.machine), config, Deadline.after(20), host.libvirt.pid)
 
     worker = processes.own(host.machine)
-    handover.take(session(), one, [device], worker)
-    handover.given(session(), one, [device])
-    handover.ask_back(session(), one, [device], worker)
-    handover.kept(session(), one, [device], worker)
-    assert handover.removed(session(), one, [device]) is None
-    handover.take(session(), one, [device], worker)
-    assert handover.not_given(session(), one, [device]) is None
+    handover.begin_attach(session(), one, [device], worker)
+    handover.finish_attach(session(), one, [device])
+    handover.begin_detach(session(), one, [device], worker)
+    handover.record_kept(session(), one, [device], worker)
+    assert handover.finish_detach(session(), one, [device]) is None
+    handover.begin_attach(session(), one, [device], worker)
+    assert handover.undo_attach(session(), one, [device]) is None
     told = [entry["text"] for entry in host._lines("audit")]
     assert [text[text.index("reason=") + 7 :].split()[0] for text in told] == ["attach", "detach", "detach", "attach"]
     assert [text[text.index(" device=") :] for text in told] == [CARD.rstrip()] * 4

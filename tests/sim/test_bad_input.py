@@ -245,7 +245,7 @@ def test_a_configuration_that_others_could_have_written_is_not_read(root: str, h
 
 
 @pytest.mark.parametrize("how", [*OWNERSHIPS, *CONTENTS])
-def test_a_broken_record_is_never_guessed_at(root: str, how: str) -> None:
+def test_a_broken_entry_is_never_guessed_at(root: str, how: str) -> None:
     """Prepare and start are refused with a line that names the file; the rest is logged; nothing is touched."""
     host = Host(root, workstation())
     host.begin(guest(NIC))
@@ -270,7 +270,7 @@ def test_a_broken_record_is_never_guessed_at(root: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["cut in half", "a link", "a name with a null byte"])
-def test_one_broken_record_does_not_stop_the_other_guests(root: str, how: str) -> None:
+def test_one_broken_entry_does_not_stop_the_other_guests(root: str, how: str) -> None:
     """They start, stop and recover as ever; also where libvirt's document is broken as well."""
     host = Host(root, workstation())
     host.begin(guest(NIC))
@@ -290,7 +290,7 @@ def test_one_broken_record_does_not_stop_the_other_guests(root: str, how: str) -
     assert host.driver(DISK) == "nvme"
 
 
-def test_a_record_of_another_boot_is_void(root: str) -> None:
+def test_an_entry_of_another_boot_is_void(root: str) -> None:
     """A boot undoes every binding: the guest starts as if there were none, and ends like any other."""
     host = Host(root, nic())
     assert host.event(guest(NIC), "prepare").code == 0

@@ -106,7 +106,7 @@ def test_a_broken_installation_only_stops_guests_with_devices_from_starting(
 
 
 def test_without_lxml_a_device_still_comes_back(launcher: Launcher) -> None:
-    """What a record says is given back without reading the XML's devices."""
+    """What a journal entry says is given back without reading the XML's devices."""
     driver = Path(launcher.root, "sys/bus/pci/devices", NIC, "driver")
     for operation in VETOES:
         assert launcher.event(operation, WITH_DEVICE).returncode == 0

@@ -153,7 +153,7 @@ def test_recover_gives_back_what_a_dead_libvirtd_left(root: str) -> None:
 
 
 def test_recover_says_what_does_not_come_back(root: str) -> None:
-    """One line on stderr with the reason, exit code 1, and the record stays for the next time."""
+    """One line on stderr with the reason, exit code 1, and the journal entry stays for the next time."""
     from libhook.simulation.faults import Fault, heal, inject
 
     host = Host(root, nic())

@@ -277,7 +277,7 @@ def test_a_start_that_was_refused_holds_nothing(host: Host) -> None:
 
 
 def test_what_is_held(host: Host) -> None:
-    """By whom, what the dead left, a record that nobody can read, and a folder that others may write to."""
+    """By whom, what the dead left, a journal entry that nobody can read, and a folder that others may write to."""
     guests = guest(NIC)
     host.begin(guests)
     Path(host.root, "run/libvirt/qemu/win11.xml").write_text(f"<domain><uuid>{guests.uuid}</uuid></domain>")
@@ -286,10 +286,10 @@ def test_what_is_held(host: Host) -> None:
     assert examined(host) == [
         "note  killed processes left devices of these guests: win11: see libhook status, then run: libhook recover"
     ]
-    record = Path(host.machine.state, "domains", f"{guests.uuid}.json")
-    record.write_text("{")
+    entry = Path(host.machine.state, "domains", f"{guests.uuid}.json")
+    entry.write_text("{")
     (line,) = examined(host)
-    assert f"{record} is broken" in line
+    assert f"{entry} is broken" in line
     Path(host.machine.state).chmod(0o777)
     (line,) = examined(host)
     assert line.startswith(f"fail  {host.machine.state} is not a folder that only root may write to")

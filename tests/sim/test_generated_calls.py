@@ -98,8 +98,8 @@ def test_any_bytes_in_a_file_of_the_state_are_read_or_refused(quiet_host: Host, 
     path.unlink()
 
 
-def test_a_damaged_record_is_the_record_or_refused(quiet_host: Host) -> None:
-    """A byte replaced, inserted or cut anywhere in a record that is libhook's own."""
+def test_a_damaged_entry_is_the_entry_or_refused(quiet_host: Host) -> None:
+    """A byte replaced, inserted or cut anywhere in an entry that is libhook's own."""
     quiet_host.begin(guest(NIC))
     path = Path(quiet_host.machine.state, "domains", f"{UUID}.json")
     good = path.read_bytes()

@@ -110,7 +110,7 @@ def test_an_optional_usb_device_that_is_missing_has_no_record(root: str) -> None
 
 
 def test_a_hot_unplugged_device_is_given_back_all_the_same(root: str) -> None:
-    """It is in the XML no more when the guest ends, but the record knows it."""
+    """It is in the XML no more when the guest ends, but the journal entry knows it."""
     host = Host(root, workstation())
     host.libvirt.start(guest(NIC, DISK))
     host.libvirt.unplug("win11", NIC)

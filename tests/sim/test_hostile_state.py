@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Files and folders of /run/libhook replaced by what does not belong there: never followed, and in nobody's way.
 
-The record itself and the configuration are test_bad_input.py's: those are refused, since nobody may guess at them.
+The journal entry itself and the configuration are test_bad_input.py's: those are refused, since nobody may guess at
+them.
 """
 
 import errno
@@ -156,7 +157,7 @@ def test_a_file_that_is_not_ours_keeps_no_guest_from_its_life(root: str, where: 
 
 @pytest.mark.parametrize("where", FILES)
 def test_a_file_that_is_not_ours_holds_no_device_back(root: str, where: str) -> None:
-    """It appears while the guest runs; release gives back all the same, and forgets the record."""
+    """It appears while the guest runs; release gives back all the same, and forgets the entry."""
     host = _host(root)
     one = guest(NIC)
     for what in _fakes(where):
@@ -189,7 +190,7 @@ def test_a_folder_that_is_not_ours_is_refused_in_one_line(root: str, where: str,
 @pytest.mark.parametrize("what", ["a link", "a fifo", "empty"])
 @pytest.mark.parametrize("where", ["claims", "locks", "in-flight", "homes"])
 def test_a_folder_that_is_not_ours_holds_no_device_back(root: str, where: str, what: str) -> None:
-    """As long as the record is there the device comes back; without a folder for locks as well."""
+    """As long as the journal entry is there the device comes back; without a folder for locks as well."""
     host = _host(root)
     host.begin(guest(NIC))
     _put(host, where, what)

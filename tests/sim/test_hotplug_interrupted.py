@@ -108,14 +108,14 @@ def test_detach(root: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None
 def test_attach_before_libvirt_is_asked(root: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """What was taken is given back, and libvirt is not asked; it is recorded as failed."""
     host, _ = _begin(root, monkeypatch, number)
-    take = handover.take
+    take = handover.begin_attach
 
     def take_meanwhile(*arguments: Any) -> None:  # noqa: ANN401 - passed on
         os.kill(os.getpid(), number)
         take(*arguments)
         assert host.driver(NIC) == "vfio-pci"
 
-    monkeypatch.setattr(handover, "take", take_meanwhile)
+    monkeypatch.setattr(handover, "begin_attach", take_meanwhile)
     assert libhook(host, "attach", "win11", "-", stdin=xml(NIC)) == (1, "", "interrupted before libvirt was asked\n")
     assert (host.trail, host.driver(NIC)) == ([f"attach {NIC} failed"], "e1000e")
     host.libvirt.stop("win11", "shutdown")

@@ -62,7 +62,7 @@ def test_a_guest_that_is_defined_ends_while_it_is_given_a_card(root: str) -> Non
 
 @pytest.mark.parametrize("recorded", ["nothing", "success"])
 def test_who_comes_late_settles_nothing_a_second_time(root: str, recorded: str) -> None:
-    """Another has settled it and plugged the card in again since the record was read: it stays with the guest."""
+    """Another has settled it and plugged the card in again since the entry was read: it stays with the guest."""
     host = running(root, *([NIC] if recorded == "success" else []))
     if recorded == "nothing":
         attach(host, Hypervisor(host, attach="no answer, not"), xml(NIC))

@@ -94,7 +94,7 @@ def test_a_dry_run_that_the_configuration_asks_for(root: str) -> None:
 
 
 def test_a_dry_run_foresees_each_refusal(root: str) -> None:
-    """Also those that the guest's own record makes; nothing is recorded."""
+    """Also those that the guest's own journal entry makes; nothing is recorded."""
     host = running(root, NIC)
     for card, said in ((GPU, "0000:03:00.0 shares"), (NIC, f"the guest has pci {NIC} already")):
         done = attach(host, Hypervisor(host), xml(card), dry_run=True)
@@ -126,7 +126,7 @@ def test_the_configuration_breaks_while_libvirt_is_asked(root: str) -> None:
 
 @pytest.mark.parametrize("phase", ["preparing", "prepared", "refused", "releasing"])
 def test_a_guest_that_is_being_started_or_ended(root: str, phase: Phase) -> None:
-    """Its record is the hook's then: refused, and the record stays as it is."""
+    """Its journal entry is the hook's then: refused, and the entry stays as it is."""
     host = running(root, NIC)
     held = host.state.load(UUID)
     assert held
@@ -214,7 +214,7 @@ def test_a_full_run_at_detach(root: str) -> None:
     assert (host.changed, host.leftovers) == ([], [])
 
 
-def test_a_record_that_is_broken(root: str) -> None:
+def test_an_entry_that_is_broken(root: str) -> None:
     """attach says which, and is recorded as failed."""
     host = running(root, NIC)
     store.create(f"{host.machine.state}/domains/{UUID}.json", "{")

@@ -46,7 +46,7 @@ def test_every_operation_of_a_guest_with_a_device(launcher: Launcher, operation:
 
 @pytest.mark.parametrize("operation", ["started", "release", "reconnect"])
 def test_state_for_the_guest_starts_python_whatever_the_xml_says(launcher: Launcher, operation: str) -> None:
-    """A hot-unplugged device, or a VF out of a pool, is in the record and not in the XML."""
+    """A hot-unplugged device, or a VF out of a pool, is in the journal entry and not in the XML."""
     launcher.event("prepare", WITH_DEVICE)
     launcher.trace.unlink()
     assert launcher.event(operation, WITHOUT).returncode == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Somebody has removed /run/libhook, or a guest's record in it: nobody knows any more where its devices were."""
+"""Somebody has removed /run/libhook, or a guest's journal entry in it: nobody knows any more where its devices were."""
 
 import errno
 import os
@@ -34,9 +34,9 @@ def _reattach(host: Host) -> None:
     host.somebody_writes("bus/pci/drivers_probe", NIC)
 
 
-@pytest.mark.parametrize("what", ["everything", "the record"])
+@pytest.mark.parametrize("what", ["everything", "the entry"])
 @pytest.mark.parametrize("launcher", [False, True])
-def test_a_guest_that_ends_without_a_record_has_its_stop_and_its_device_is_named(
+def test_a_guest_that_ends_without_an_entry_has_its_stop_and_its_device_is_named(
     root: str, what: str, launcher: bool
 ) -> None:
     """The trail does not say for ever that it has the device, and the log says how that comes home."""
@@ -93,8 +93,8 @@ def test_a_second_release_has_lost_nothing(root: str, name: str) -> None:
     assert (again.code, again.stderr, again.records, again.log, again.changed) == (0, (), (), (), ())
 
 
-@pytest.mark.parametrize("what", ["everything", "the record"])
-def test_a_record_that_is_lost_before_start_is_refused(root: str, what: str) -> None:
+@pytest.mark.parametrize("what", ["everything", "the entry"])
+def test_an_entry_that_is_lost_before_start_is_refused(root: str, what: str) -> None:
     """The guest would have a device that nobody gives back; once it is back by hand, the guest starts."""
     host = Host(root, nic())
     assert host.event(guest(NIC), "prepare").code == 0
@@ -111,7 +111,7 @@ def test_a_record_that_is_lost_before_start_is_refused(root: str, what: str) -> 
 
 
 @pytest.mark.parametrize("step", ["*/driver_override vfio-pci", "*/e1000e/unbind *", "*/drivers_probe *"])
-def test_a_record_that_is_lost_in_the_middle_of_prepare_takes_nothing_with_it(root: str, step: str) -> None:
+def test_an_entry_that_is_lost_in_the_middle_of_prepare_takes_nothing_with_it(root: str, step: str) -> None:
     """The process that lost it still knows the way back, and nobody after it would."""
     host = Host(root, nic())
     inject(root, Fault(f"write {step}", before=(("remove", "run/libhook"),)))
@@ -125,7 +125,7 @@ def test_a_record_that_is_lost_in_the_middle_of_prepare_takes_nothing_with_it(ro
     assert host.changed == []
 
 
-def test_a_record_that_is_lost_after_start_is_told_of_and_the_guest_lives(root: str) -> None:
+def test_an_entry_that_is_lost_after_start_is_told_of_and_the_guest_lives(root: str) -> None:
     """Its end is recorded all the same."""
     host = Host(root, nic())
     for operation in ("prepare", "start"):
@@ -140,39 +140,39 @@ def test_a_record_that_is_lost_after_start_is_told_of_and_the_guest_lives(root: 
     assert wrong(host) == []
 
 
-def test_a_record_that_is_broken_keeps_nothing_out_of_the_trail(root: str) -> None:
+def test_an_entry_that_is_broken_keeps_nothing_out_of_the_trail(root: str) -> None:
     """It is left as it is for whoever mends it, and the guest neither hindered nor forgotten."""
     host = Host(root, nic())
     for operation in ("prepare", "start"):
         assert host.event(guest(NIC), operation).code == 0
-    record = Path(host.machine.state, "domains", f"{guest(NIC).uuid}.json")
-    record.write_text("{")
+    entry = Path(host.machine.state, "domains", f"{guest(NIC).uuid}.json")
+    entry.write_text("{")
     for operation, reason in (("started", "-"), ("release", "shutdown")):
         outcome = host.event(guest(NIC), operation, reason)
         broken, lost = outcome.logged("not given back")
-        assert f"{record} is broken" in broken["reason"]
+        assert f"{entry} is broken" in broken["reason"]
         assert lost["reason"].endswith(_REATTACH)
     assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
-    assert record.read_text() == "{"
-    record.unlink()
+    assert entry.read_text() == "{"
+    entry.unlink()
     _reattach(host)
     recover(host)
     assert wrong(host) == []
 
 
-def test_a_start_that_a_broken_record_refuses_is_recorded_at_once(root: str) -> None:
+def test_a_start_that_a_broken_entry_refuses_is_recorded_at_once(root: str) -> None:
     """At release it tells nobody which device it was."""
     host = Host(root, nic())
     assert host.event(guest(NIC), "prepare").code == 0
-    record = Path(host.machine.state, "domains", f"{guest(NIC).uuid}.json")
-    record.write_text("{")
-    assert f"{record} is broken" in host.event(guest(NIC), "start").line
+    entry = Path(host.machine.state, "domains", f"{guest(NIC).uuid}.json")
+    entry.write_text("{")
+    assert f"{entry} is broken" in host.event(guest(NIC), "start").line
     host.event(guest(NIC), "release", "failed")
     assert host.records == [f"start {NIC} failed"]
 
 
 def test_a_device_of_the_administrator_s_own_is_not_said_to_be_lost(root: str) -> None:
-    """On vfio before, and the guest is refused without a record: there is nothing to give back."""
+    """On vfio before, and the guest is refused without an entry: there is nothing to give back."""
     host = Host(root, nic(), "wrong = 1\n")
     SimulatedKernel(root).load("vfio-pci")
     host.somebody_writes(f"bus/pci/devices/{NIC}/driver_override", "vfio-pci")
@@ -221,7 +221,7 @@ def test_a_success_whose_sender_was_killed_is_recorded_at_the_end(root: str) -> 
     assert wrong(host) == []
 
 
-def test_a_record_that_cannot_be_opened_for_want_of_descriptors_is_not_lost(root: str) -> None:
+def test_an_entry_that_cannot_be_opened_for_want_of_descriptors_is_not_lost(root: str) -> None:
     """Nothing is said to be gone, and no end recorded, of what comes back a moment later."""
     host = Host(root, nic())
     host.begin(guest(NIC))

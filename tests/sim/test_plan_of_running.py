@@ -92,7 +92,7 @@ def test_one_that_was_started_without_libhook(root: str) -> None:
 
 
 @pytest.mark.parametrize("spoil", ["folder", "truncated"])
-def test_where_libvirt_does_not_say_the_record_does(root: str, spoil: str) -> None:
+def test_where_libvirt_does_not_say_the_entry_does(root: str, spoil: str) -> None:
     """No status file can be had, or none that can be read to its end: QEMU has the device open."""
     host = Host(root, workstation())
     host.libvirt.start(guest(NIC))

@@ -228,7 +228,7 @@ def test_a_reader_that_is_killed_is_not_taken_for_a_driver_that_hangs(root: str,
 
 @pytest.mark.parametrize("why", [errno.EDQUOT, errno.EIO, errno.EACCES], ids=errno.errorcode.get)
 def test_a_new_file_that_cannot_be_had_loses_no_record(root: str, why: int) -> None:
-    """As in a full /run the guest's record is overwritten in its place, and nothing is recorded twice."""
+    """As in a full /run the guest's journal entry is overwritten in its place, and nothing is recorded twice."""
     host = Host(root, nic())
     host.event(guest(NIC), "prepare")
     host.event(guest(NIC), "start")
@@ -260,7 +260,7 @@ def _read_only(folder: str) -> Iterator[None]:
 
 
 def test_a_run_that_is_read_only_keeps_no_device(root: str) -> None:
-    """The log says that the record stays; whoever comes next says the end again, rather than nobody ever."""
+    """The log says that the journal entry stays; whoever comes next says the end again, rather than nobody ever."""
     host = Host(root, nic())
     host.begin(guest(NIC))
     with _read_only(host.machine.state):

@@ -28,7 +28,7 @@ def _prepare_from_a_script(host: Host, parent: int) -> None:
 
 
 def test_a_script_between_libvirtd_and_the_hook_is_looked_through(root: str) -> None:
-    """The record is of the libvirtd above it, so a start that is under way is not taken for dead."""
+    """The journal entry is of the libvirtd above it, so a start that is under way is not taken for dead."""
     host = Host(root, nic())
     _prepare_from_a_script(host, host.libvirt.pid)
     held = host.state.load(Guest().uuid)
@@ -79,7 +79,7 @@ def test_a_status_file_of_another_guest_of_the_name_is_no_sign_of_life(root: str
 
 
 @pytest.mark.parametrize("next_comer", ["recover", "prepare"])
-def test_a_dead_guest_s_record_is_settled_with_that_guest_s_settings(root: str, next_comer: str) -> None:
+def test_a_dead_guest_s_entry_is_settled_with_that_guest_s_settings(root: str, next_comer: str) -> None:
     """Its failure is recorded in the text that its section of the configuration asks for."""
     host = Host(root, nic(), '[domains."win11"]\naudit.record = "2011"\n')
     assert host.event(guest(NIC), "prepare").code == 0

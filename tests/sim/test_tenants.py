@@ -79,7 +79,7 @@ def _runs(host: Host, one: Guest, *, now: bool = True) -> Guest:
 @pytest.mark.parametrize("managed", [False, True])
 @pytest.mark.parametrize("what", XML)
 def test_what_a_guest_has_below_a_device_is_not_torn_away(root: str, what: str, managed: bool) -> None:
-    """Its own record says so; the refusal names guest and thing, and nothing is written."""
+    """Its own journal entry says so; the refusal names guest and thing, and nothing is written."""
     host = _host(root)
     _runs(host, _other(what))
     parent = PARENTS[what]
@@ -112,7 +112,7 @@ def test_it_is_free_once_the_guest_has_ended(root: str, what: str) -> None:
 
 
 def test_a_guest_that_was_refused_has_nothing(root: str) -> None:
-    """Its record stays until libvirt releases it, and keeps nobody from anything."""
+    """Its journal entry stays until libvirt releases it, and keeps nobody from anything."""
     host = _host(root)
     _runs(host, _other("usb 001.004"))
     held = host.state.load(OTHER)
@@ -208,7 +208,7 @@ def test_an_export_to_a_guest_that_does_not_answer_refuses(root: str) -> None:
     assert reap(10)
 
 
-def test_a_broken_record_of_a_guest_that_runs_may_hold_anything(root: str) -> None:
+def test_a_broken_entry_of_a_guest_that_runs_may_hold_anything(root: str) -> None:
     """Nobody knows what would be torn away; once the guest is gone it is in nobody's way."""
     host = _host(root)
     _runs(host, _other("usb 001.004"))
@@ -222,12 +222,12 @@ def test_a_broken_record_of_a_guest_that_runs_may_hold_anything(root: str) -> No
     assert host.event(guest(XHCI), "prepare").code == 0
 
 
-def test_a_record_of_a_later_version_may_hold_anything_and_is_called_so(root: str) -> None:
+def test_an_entry_of_a_later_version_may_hold_anything_and_is_called_so(root: str) -> None:
     """Its guest runs; what it has only that version knows."""
     host = _host(root)
     _runs(host, _other("usb 001.004"))
-    record = Path(host.machine.state, f"domains/{OTHER}.json")
-    record.write_text(json.dumps({**json.loads(record.read_text()), "format": 99}))
+    entry = Path(host.machine.state, f"domains/{OTHER}.json")
+    entry.write_text(json.dumps({**json.loads(entry.read_text()), "format": 99}))
     status = Path(root, "run/libvirt/qemu/the\nother.xml")
     status.write_text(f"<domstatus><domain><uuid>{OTHER}</uuid>{XML['usb 001.004']}</domain></domstatus>")
     refused = host.event(guest(XHCI), "prepare")
@@ -238,7 +238,7 @@ def test_a_record_of_a_later_version_may_hold_anything_and_is_called_so(root: st
 
 
 @pytest.mark.parametrize("strange", ["../../pci/devices/x", "a\0b", "", "scsi_host0/../..", "9" * 5000])
-def test_what_a_record_names_is_a_name(root: str, strange: str) -> None:
+def test_what_an_entry_names_is_a_name(root: str, strange: str) -> None:
     """It leads to no other path, and to no error."""
     host = _host(root)
     one = _runs(host, _other("usb 001.004"))

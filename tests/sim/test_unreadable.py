@@ -116,7 +116,7 @@ def test_what_nobody_could_foresee_is_said_of_the_machine(root: str, spoil: Call
 
 @pytest.mark.parametrize("text", [None, ""])
 def test_without_a_boot_id_nothing_is_taken_and_everything_given_back(root: str, text: str | None) -> None:
-    """A record without one would be void for whoever reads it next, and the device lost."""
+    """An entry without one would be void for whoever reads it next, and the device lost."""
     host = Host(root, nic())
     path = Path(root, "proc/sys/kernel/random/boot_id")
     known = path.read_text()

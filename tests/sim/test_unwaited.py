@@ -153,7 +153,7 @@ def test_lives_one_after_the_other_without_a_pause(root: str) -> None:
 
 
 def test_who_passed_the_call_on_may_be_gone(root: str) -> None:
-    """A script that stands between libvirtd and the hook: which libvirtd it was, the guest's record knows."""
+    """A script that stands between libvirtd and the hook: which libvirtd it was, the guest's journal entry knows."""
     host = about_to_run(root)
     launching = host.launching
     script = Path(host.root, "script")

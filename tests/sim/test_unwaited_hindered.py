@@ -137,7 +137,7 @@ def test_whoever_comes_next_makes_up_for_one_that_is_killed(host: Host, when: st
     assert (host.changed, host.leftovers) == ([], [])
 
 
-def test_without_a_record_there_is_nothing_left_to_begin(root: str) -> None:
+def test_without_an_entry_there_is_nothing_left_to_begin(root: str) -> None:
     """Its lock was lost, and the guest has ended meanwhile: no start may follow on the stop."""
     host = Host(root, nic())
     for operation in ("prepare", "start", "started"):

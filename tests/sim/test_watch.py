@@ -88,7 +88,7 @@ def test_a_refusal_is_left_to_who_asked(host: Host, watched: Watched) -> None:
 
 @pytest.mark.parametrize("forgets", [False, True])
 def test_what_happened_while_nobody_watched(host: Host, watched: Watched, forgets: bool) -> None:
-    """The next watch compares with what the last one saw, or with the guest's record where that is lost."""
+    """The next watch compares with what the last one saw, or with the guest's journal entry where that is lost."""
     if forgets:
         Path(host.machine.state, "watched.json").write_text("[not ours")
     host.libvirt.unplug("win11", NIC)
@@ -142,7 +142,7 @@ def test_a_dry_run_records_nothing(host: Host, watched: Watched) -> None:
 
 
 def test_what_somebody_is_at_work_on_is_left_to_him(host: Host, watched: Watched) -> None:
-    """A record that says of a device that it is being plugged says nothing yet of who has it."""
+    """An entry that says of a device that it is being plugged says nothing yet of who has it."""
     held = host.state.load(UUID)
     assert held
     busy = HeldDevice("pci", DISK, began="attach", plugging=process(host.machine, host.libvirt.pid))

@@ -78,7 +78,7 @@ def test_an_event_of_an_earlier_life_is_of_no_device_of_this_one(host: Host, wat
 
 
 def test_a_life_whose_beginning_was_not_told(host: Host, watched: Watched) -> None:
-    """The first event of it has it compared with its record; from then on it is known."""
+    """The first event of it has it compared with its journal entry; from then on it is known."""
     before = _live_again(host, watched, guest(NIC))
     _plug(host)
     watched.tell("added", "hostdev1", guest(NIC, DISK))

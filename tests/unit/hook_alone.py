@@ -25,11 +25,11 @@ class Hook:
     """A copy of the launcher, whose Python is a script."""
 
     def __init__(self, folder: Path, shell: str) -> None:
-        """Nobody has a record, and Python says nothing and ends well."""
+        """Nobody has a journal entry, and Python says nothing and ends well."""
         self.path, self.python, self.lib = folder / "hooks/qemu", folder / "python3", folder / "lib"
-        self.records = folder / "run/libhook/domains"
+        self.entries = folder / "run/libhook/domains"
         self._folder = folder
-        for made in (self.path.parent, self.lib, self.records):
+        for made in (self.path.parent, self.lib, self.entries):
             made.mkdir(parents=True)
         text = LAUNCHER.read_text().replace("#!/bin/sh", f"#!{shell}").replace("/usr/bin/python3", str(self.python))
         self.path.write_text(text.replace("lib=${0%/*}/.. #", f"lib={self.lib} #"))

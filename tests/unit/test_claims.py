@@ -46,8 +46,8 @@ def _path(state: State, name: str) -> Path:
     return Path(state.machine.state, name)
 
 
-def test_a_claim_counts_with_a_record_that_says_the_same(state: State) -> None:
-    """Neither without a record, nor with one of a guest that has other devices."""
+def test_a_claim_counts_with_an_entry_that_says_the_same(state: State) -> None:
+    """Neither without an entry, nor with one of a guest that has other devices."""
     state.claim(NIC, UUID)
     assert state.claims([NIC, SECOND]) == {}
     state.save(_held(state, SECOND))
@@ -75,8 +75,8 @@ def test_a_claim_that_is_made_again_is_not_written_again(state: State) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "garbage", f"../{UUID[3:]}", UUID[:-1]])
-def test_where_a_claim_does_not_say_who_every_record_is_asked(state: State, text: str) -> None:
-    """A device of a guest that lives is nobody else's because a file is damaged; nor is a broken record asked twice."""
+def test_where_a_claim_does_not_say_who_every_entry_is_asked(state: State, text: str) -> None:
+    """A device of a guest that lives is nobody else's because a file is damaged; nor is a broken entry asked twice."""
     _path(state, "domains/broken.json").write_text("{")
     state.save(_held(state, NIC))
     _path(state, f"claims/{NIC}").write_text(text)
@@ -86,7 +86,7 @@ def test_where_a_claim_does_not_say_who_every_record_is_asked(state: State, text
 
 
 @pytest.mark.parametrize(("text", "too_new"), [("{", False), ('{"format": 99}', True)])
-def test_a_guest_whose_record_cannot_be_read_keeps_its_device(state: State, text: str, too_new: bool) -> None:
+def test_a_guest_whose_entry_cannot_be_read_keeps_its_device(state: State, text: str, too_new: bool) -> None:
     """Nobody knows that it has ended."""
     state.claim(NIC, UUID)
     _path(state, f"domains/{UUID}.json").write_text(text)
@@ -100,7 +100,7 @@ def test_a_guest_whose_record_cannot_be_read_keeps_its_device(state: State, text
     assert state.names("claims") == []
 
 
-def test_a_record_of_another_boot_is_void(state: State) -> None:
+def test_an_entry_of_another_boot_is_void(state: State) -> None:
     """Unless nobody can say which boot this is: then it is taken for one of this."""
     state.save(_held(state, NIC, boot="another"))
     assert state.load(UUID) is None
@@ -153,7 +153,7 @@ def test_a_device_belongs_where_the_same_libvirtd_has_seen_it(state: State) -> N
         assert state.home(NIC, LIBVIRTD) is None
 
 
-def test_a_guest_whose_record_somebody_removed_is_known(state: State) -> None:
+def test_a_guest_whose_entry_somebody_removed_is_known(state: State) -> None:
     """By its claim, by the note of who had devices when the folder was made, or because there is no folder."""
     assert not state.has_lost(UUID, [NIC, SECOND])
     state.claim(SECOND, UUID)
@@ -172,7 +172,7 @@ def test_a_guest_whose_record_somebody_removed_is_known(state: State) -> None:
 
 
 def test_who_had_devices_is_noted_when_the_folder_is_made(root: str) -> None:
-    """Once: from then on a guest without a record has had none."""
+    """Once: from then on a guest without an entry has had none."""
     build(root, nic())
     state = state_of(Machine(root, SimulatedKernel(root)))
     assert not state.stands

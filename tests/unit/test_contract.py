@@ -162,11 +162,11 @@ def test_what_was_provided_and_is_not_there_is_a_refusal(monkeypatch: pytest.Mon
     assert refused == "refuse: not at night: try by day"
 
 
-@pytest.mark.parametrize("besides", [Refusal(KEY, "too heavy", "eat less"), Condition("it is light", REFUSAL)])
-def test_what_speaks_against_it_besides_counts(monkeypatch: pytest.MonkeyPatch, besides: Refusal | Condition) -> None:
+@pytest.mark.parametrize("then", [Refusal(KEY, "too heavy", "eat less"), Condition("it is light", REFUSAL)])
+def test_what_speaks_against_it_then_counts(monkeypatch: pytest.MonkeyPatch, then: Refusal | Condition) -> None:
     """A state that is provided removes one complaint, not the next."""
     wait = Toy("wait until morning", provides=("it is day",))
-    plan = _ask(monkeypatch, OPERATIONS["prepare"], wait, CONDITION._replace(besides=besides))
+    plan = _ask(monkeypatch, OPERATIONS["prepare"], wait, CONDITION._replace(then=then))
     assert len(plan.refusals) == 1
 
 

@@ -117,42 +117,42 @@ class _Order:
         self._rename(old, new)
 
 
-def test_a_new_record_is_on_disk_before_it_takes_the_old_one_s_place(
+def test_a_new_entry_is_on_disk_before_it_takes_the_old_one_s_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a host that loses its power has an empty file instead of either; the folder is next, with the name."""
-    (tmp_path / "record").write_text("old")
+    (tmp_path / "entry").write_text("old")
     order = _Order(monkeypatch)
-    files.replace(str(tmp_path / "record"), "new")
-    assert order.done == [("record.new", "new"), ("record.new", "is now record"), (tmp_path.name, "on disk")]
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("record", "new")]
+    files.replace(str(tmp_path / "entry"), "new")
+    assert order.done == [("entry.new", "new"), ("entry.new", "is now entry"), (tmp_path.name, "on disk")]
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("entry", "new")]
 
 
-def test_a_record_that_is_overwritten_is_on_disk_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_is_overwritten_is_on_disk_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole, with blanks where the old one was longer."""
-    (tmp_path / "record").write_text("before")
+    (tmp_path / "entry").write_text("before")
     order = _Order(monkeypatch)
-    files.overwrite(str(tmp_path / "record"), "now")
-    assert order.done == [("record", "now   ")]
+    files.overwrite(str(tmp_path / "entry"), "now")
+    assert order.done == [("entry", "now   ")]
 
 
 def test_a_new_file_is_root_s_alone(tmp_path: Path) -> None:
     """What a guest has is nobody's to read; and a link that waits under the new one's name is not written through."""
     (tmp_path / "target").write_text("old")
-    (tmp_path / "record.new").symlink_to(tmp_path / "target")
-    files.replace(str(tmp_path / "record"), "new")
-    assert stat.S_IMODE((tmp_path / "record").lstat().st_mode) == 0o600
+    (tmp_path / "entry.new").symlink_to(tmp_path / "target")
+    files.replace(str(tmp_path / "entry"), "new")
+    assert stat.S_IMODE((tmp_path / "entry").lstat().st_mode) == 0o600
     assert (tmp_path / "target").read_text() == "old"
 
 
 def test_a_link_that_comes_just_then_is_not_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the old one under that name was removed, or in the place of a record that is overwritten."""
+    """After the old one under that name was removed, or in the place of an entry that is overwritten."""
     (tmp_path / "target").write_text("old")
     monkeypatch.setattr(os, "unlink", mock.Mock(side_effect=FileNotFoundError))
-    for name in ("record.new", "there"):
+    for name in ("entry.new", "there"):
         (tmp_path / name).symlink_to(tmp_path / ("target" if name == "there" else "nothing"))
     with pytest.raises(FileExistsError):
-        files.replace(str(tmp_path / "record"), "new")
+        files.replace(str(tmp_path / "entry"), "new")
     with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
         files.overwrite(str(tmp_path / "there"), "new")
     assert (tmp_path / "target").read_text() == "old"
@@ -161,12 +161,12 @@ def test_a_link_that_comes_just_then_is_not_written_through(tmp_path: Path, monk
 
 def test_bytes_that_are_no_text_come_back_as_they_were(tmp_path: Path) -> None:
     """An override, or a name, is whatever bytes somebody wrote."""
-    path = str(tmp_path / "record")
+    path = str(tmp_path / "entry")
     files.replace(path, "a\udcff\u00e9")
     assert files.read(path) == "a\udcff\u00e9"
     files.overwrite(path, "b\udcfe")
     assert files.read(path) == "b\udcfe  "
-    assert (tmp_path / "record").read_bytes() == b"b\xfe  "
+    assert (tmp_path / "entry").read_bytes() == b"b\xfe  "
 
 
 @pytest.mark.parametrize("where", ["open", "fdopen"])
@@ -174,7 +174,7 @@ def test_bytes_that_are_no_text_come_back_as_they_were(tmp_path: Path) -> None:
 def test_a_file_is_not_to_blame_for_what_is_used_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, code: int, broken: bool
 ) -> None:
-    """A record that cannot be read now may be good: only one that is broken may be gone on without."""
+    """An entry that cannot be read now may be good: only one that is broken may be gone on without."""
     (tmp_path / "file").write_text("text")
     real = os.fdopen
 

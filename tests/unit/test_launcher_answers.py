@@ -34,9 +34,9 @@ def _needs_python(operation: str, *, devices: bool, known: bool, dry_run: bool) 
 @pytest.mark.parametrize("dry_run", [None, "", "1"])
 @pytest.mark.parametrize("known", [False, True])
 def test_python_is_started_where_something_may_be_to_do(hook: Hook, known: bool, dry_run: str | None) -> None:
-    """By the operation, the devices in the XML, the guest's record, and whether somebody wants to see a plan."""
+    """By the operation, the devices in the XML, the guest's journal entry, and whether somebody wants to see a plan."""
     if known:
-        (hook.records / f"{UUID}.json").touch()
+        (hook.entries / f"{UUID}.json").touch()
     for operation in (*OPERATIONS, "unheard-of"):
         for xml in (WITH_DEVICE, WITHOUT):
             assert hook.call(operation, xml, dry_run) == (0, "")
@@ -69,7 +69,7 @@ def test_each_kind_of_host_device_keeps_a_guest_from_starting_without_us(hook: H
     hook.answer(1)
     for operation in VETOES:
         assert hook.call(operation, WITHOUT.replace(b"</devices>", f"{element}</devices>".encode()))[0] == 1
-        (hook.records / f"{UUID}.json").touch()
+        (hook.entries / f"{UUID}.json").touch()
         assert hook.call(operation, WITHOUT) == (0, "")
 
 
@@ -106,7 +106,7 @@ def test_what_qemu_s_own_arguments_hand_over_is_seen(hook: Hook, value: str) -> 
 def test_only_a_start_is_refused(hook: Hook, status: int, said: str, answer: str) -> None:
     """In one line; whatever runs, ends or is looked at goes on in silence, whatever became of Python."""
     hook.answer(status, said)
-    (hook.records / f"{UUID}.json").touch()
+    (hook.entries / f"{UUID}.json").touch()
     for operation in (*OPERATIONS, "unheard-of"):
         assert hook.call(operation) == ((1, answer) if operation in VETOES else (0, ""))
         refused = operation in VETOES and status == 3

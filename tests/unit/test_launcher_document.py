@@ -24,7 +24,7 @@ def _begun(begin: str) -> bytes:
 
 def test_only_the_guest_s_own_uuid_says_that_nothing_is_held(hook: Hook) -> None:
     """It is the first, behind nothing but the name; what an author wrote further on is not believed, nor missed."""
-    (hook.records / f"{UUID}.json").touch()
+    (hook.entries / f"{UUID}.json").touch()
     one = f"<domain type='kvm'><name>a</name><uuid>{UUID}</uuid>"
     other = one.replace(UUID, OTHER)
     for known in (one, f"{one}<metadata><uuid>{OTHER}</uuid></metadata>"):
@@ -50,7 +50,7 @@ def test_only_the_guest_s_own_uuid_says_that_nothing_is_held(hook: Hook) -> None
     ],
 )
 def test_where_the_uuid_is_not_plain_python_looks(hook: Hook, begin: str) -> None:
-    """Nobody may take a guest for one without a record because its text begins otherwise."""
+    """Nobody may take a guest for one without an entry because its text begins otherwise."""
     hook.call("reconnect", _begun(begin))
     assert hook.runs == 1
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Moves and records as data: their lines, their JSON, and the way back from wherever a device is found."""
+"""Moves and journal entries as data: their lines, their JSON, and the way back from wherever a device is found."""
 
 import json
 from typing import Any
@@ -60,7 +60,7 @@ def _with_moves(held: Held, moves: list[Move]) -> Held:
     return held._replace(devices=(*held.devices, *devices), actions=tuple(moves))
 
 
-_records = st.builds(_with_moves, _entries, st.lists(_moves, unique_by=lambda move: move.device))
+_entries_with_moves = st.builds(_with_moves, _entries, st.lists(_moves, unique_by=lambda move: move.device))
 _json = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.text()),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
@@ -74,14 +74,14 @@ def test_a_move_survives_the_journal(move: Move) -> None:
     assert read(json.loads(json.dumps(move.to_json()))) == move
 
 
-@generated("state", _records)
-def test_a_record_survives_the_journal(held: Held) -> None:
+@generated("state", _entries_with_moves)
+def test_an_entry_survives_the_journal(held: Held) -> None:
     """Names with surrogates and line feeds included."""
     assert Held.from_json(json.loads(json.dumps(held.to_json())), read) == held
 
 
 @generated("state", _json)
-def test_nothing_else_is_a_record(value: object) -> None:
+def test_nothing_else_is_an_entry(value: object) -> None:
     """A journal is read by root after a crash: whatever is not ours is BadInput, and no other error."""
     with pytest.raises(BadInput):
         read(value)
@@ -89,8 +89,8 @@ def test_nothing_else_is_a_record(value: object) -> None:
         Held.from_json(value, read)
 
 
-@generated("state", _records, st.data())
-def test_a_record_with_one_field_changed_is_refused_or_of_that_type(held: Held, data: st.DataObject) -> None:
+@generated("state", _entries_with_moves, st.data())
+def test_an_entry_with_one_field_changed_is_refused_or_of_that_type(held: Held, data: st.DataObject) -> None:
     """Field by field: a missing one, or one of another type, is never taken for something else."""
     fields: dict[str, Any] = json.loads(json.dumps(held.to_json()))
     key = data.draw(st.sampled_from(sorted(fields.keys() - {"format"})))
@@ -116,7 +116,7 @@ def test_a_driver_is_never_a_path(driver: str) -> None:
 
 
 def test_a_move_stands_at_its_own_device() -> None:
-    """A record that says otherwise would have one device given back as another."""
+    """An entry that says otherwise would have one device given back as another."""
     held = Held("u", "n", "kvm", "started", "b", Process(1, 1), (HeldDevice("pci", "0000:02:00.0"),), actions=(TAKEN,))
     with pytest.raises(BadInput, match="not a device of the guest"):
         Held.from_json(held.to_json(), read)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""When a guest's record is dead, and who keeps it alive: never harm a guest that runs."""
+"""When a guest's journal entry is dead, and who keeps it alive: never harm a guest that runs."""
 
 from itertools import product
 

@@ -59,8 +59,8 @@ def test_a_folder_that_cannot_be_looked_at_is_not_trusted(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("length", [100, 5000])
 def test_a_file_that_cannot_grow_is_left_as_it_was(tmp_path: Path, length: int) -> None:
-    """The kernel takes a part of a write for which it has no room: half of one record and half of another is none."""
-    path = tmp_path / "record"
+    """The kernel takes a part of a write for which it has no room: half of one entry and half of another is none."""
+    path = tmp_path / "entry"
     before = "b" * length
     path.write_text(before)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -75,7 +75,7 @@ def test_a_file_that_cannot_grow_is_left_as_it_was(tmp_path: Path, length: int) 
     assert path.read_text().rstrip() == "a" * 8000
 
 
-def test_a_record_under_the_name_of_another_guest_is_broken(machine: Machine) -> None:
+def test_an_entry_under_the_name_of_another_guest_is_broken(machine: Machine) -> None:
     """As after a copy by hand: nobody gives back, for one guest, what is another's."""
     state = state_of(machine)
     state.save(Held(UUID, "win11", "kvm", "started", state.boot(), Process(1, 1)))
@@ -119,7 +119,7 @@ def test_whoever_asked_libvirt_is_at_work_as_long_as_the_child_that_asks(machine
 
 
 def test_what_need_not_be_waited_for_is_tidied_away_with_its_guest(machine: Machine) -> None:
-    """The word of a guest that has a record stays; whatever is written to that record takes it back."""
+    """The word of a guest that has an entry stays; whatever is written to that entry takes it back."""
     state = state_of(machine)
     held = Held(UUID, "win11", "kvm", "starting", state.boot(), Process(1, 1))
     state.save(held)
@@ -135,7 +135,7 @@ def test_what_need_not_be_waited_for_is_tidied_away_with_its_guest(machine: Mach
 
 
 def test_what_libhook_makes_is_root_s_alone(machine: Machine) -> None:
-    """Whatever umask libvirtd hands on: folders, records, locks, and the mark of a write on its way."""
+    """Whatever umask libvirtd hands on: folders, entries, locks, and the mark of a write on its way."""
     shutil.rmtree(machine.state)
     state, before = state_of(machine), os.umask(0)
     try:
@@ -200,7 +200,7 @@ def test_a_claim_that_others_could_have_written_is_nobody_s(machine: Machine) ->
     assert (claim.read_text(), stat.S_IMODE(claim.stat().st_mode)) == (OTHER, 0o600)
 
 
-def test_only_a_whole_record_is_a_guest_s(machine: Machine) -> None:
+def test_only_a_whole_entry_is_a_guest_s(machine: Machine) -> None:
     """What was being written when somebody was killed is none."""
     for name in (f"{UUID}.json.new", f"{OTHER}.json"):
         Path(machine.state, "domains", name).touch()

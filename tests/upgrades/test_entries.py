@@ -30,13 +30,13 @@ def _host(root: str) -> Host:
 
 
 def rewrite(host: Host, **fields: object) -> Path:
-    """The guest's record as another version wrote it; None: that version knew no such field."""
-    record = Path(host.machine.state, "domains", f"{UUID}.json")
+    """The guest's entry as another version wrote it; None: that version knew no such field."""
+    entry = Path(host.machine.state, "domains", f"{UUID}.json")
     changed = {**journal_text(host, UUID), **fields}
     if changed["format"] is None:
         changed = _of_first_format(changed)
-    record.write_text(json.dumps({name: value for name, value in changed.items() if value is not None}))
-    return record
+    entry.write_text(json.dumps({name: value for name, value in changed.items() if value is not None}))
+    return entry
 
 
 def _of_first_format(entry: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _of_first_format(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_an_earlier_one_is_read(host: Host) -> None:
-    """Records of the first releases had no number."""
+    """Entries of the first releases had no number."""
     host.begin(WIN11)
     assert journal_text(host, UUID)["format"] == FORMAT
     rewrite(host, format=None, detached=None)
@@ -87,13 +87,13 @@ def test_a_kind_of_action_that_only_a_later_one_has_is_left_to_it(host: Host) ->
 def test_a_later_one_harms_no_guest_and_is_left_alone(host: Host, operation: str) -> None:
     """It is logged; the version that wrote it gives back what it holds, and records it."""
     host.begin(WIN11)
-    before, record = journal_text(host, UUID), rewrite(host, format=FORMAT + 1)
+    before, entry = journal_text(host, UUID), rewrite(host, format=FORMAT + 1)
     files, trail = host.everything(), host.trail
     outcome = host.event(WIN11, operation, "shutdown" if operation == "release" else "-")
     assert (outcome.code, outcome.stderr, outcome.writes) == (0, (), ())
     assert LATER in outcome.logged("failed")[0]["reason"]
     assert (host.everything(), host.trail) == (files, trail)
-    record.write_text(json.dumps(before))
+    entry.write_text(json.dumps(before))
     host.event(WIN11, "release", "shutdown")
     assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
 
@@ -111,15 +111,15 @@ def test_its_devices_are_nobody_else_s(host: Host) -> None:
 def test_commands_name_it(host: Host) -> None:
     """And the rest of what they do is done."""
     host.libvirt.start(WIN11)
-    record = rewrite(host, format=FORMAT + 1)
-    text = record.read_text()
+    entry = rewrite(host, format=FORMAT + 1)
+    text = entry.read_text()
     assert LATER in attach(host, Hypervisor(host), xml(DISK)).error
     for command in ("status", "recover"):
         done = libhook(host, command)
         assert done.code == 1
         assert LATER in done.err
     recover(host)
-    assert (record.read_text(), host.driver(DISK), host.driver(NIC)) == (text, "nvme", "vfio-pci")
+    assert (entry.read_text(), host.driver(DISK), host.driver(NIC)) == (text, "nvme", "vfio-pci")
 
 
 def test_hot_plug_goes_on_from_an_earlier_one(host: Host) -> None:

@@ -45,7 +45,7 @@ def is_on(versions: Versions) -> bool:
 
 
 def test_a_start_in_the_middle_keeps_its_way_back(versions: Versions, host: Host) -> None:
-    """Its record is written after install.sh has looked: that waits, looks again, and puts the hook back."""
+    """Its journal entry is written after install.sh has looked: that waits, looks again, and puts the hook back."""
     make_state(host.machine)
     lock = sysfs.name_of_lock(host.machine, PciAddress.parse(NIC))
     with begun(versions, host.root, "prepare") as hook:
@@ -129,12 +129,12 @@ def test_an_uninstallation_that_is_ended_is_undone(versions: Versions, host: Hos
         ({"format": 99, "devices": "otherwise"}, True),
     ],
 )
-def test_only_a_record_that_holds_something_is_in_the_way(
+def test_only_an_entry_that_holds_something_is_in_the_way(
     versions: Versions, host: Host, changes: dict[str, object], blocks: bool
 ) -> None:
     """Of a later version nobody knows, so that one is."""
     host.begin(guest(NIC))
-    record = Path(host.machine.state, "domains", f"{WIN11.uuid}.json")
-    record.write_text(json.dumps({**json.loads(record.read_text()), **changes}))
+    entry = Path(host.machine.state, "domains", f"{WIN11.uuid}.json")
+    entry.write_text(json.dumps({**json.loads(entry.read_text()), **changes}))
     assert ended(versions.uninstall())[0] == blocks
     assert is_on(versions) if blocks else not versions.hook.exists()

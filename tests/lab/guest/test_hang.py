@@ -145,7 +145,7 @@ def test_pf_that_hangs_under_the_administrators_hands(guest: MakeGuest) -> None:
             one.destroy()  # the unbind goes on then, and not before
         unbinding.wait(60)
     assert (driver_of(PF), (PCI / "devices" / VFS[0]).exists()) == (None, False)
-    wait_for("the end of the record", lambda: not held_by(one))
+    wait_for("the end of the entry", lambda: not held_by(one))
     assert [record.result for record in records(one, "stop", ours=True)] == ["success"]
 
 

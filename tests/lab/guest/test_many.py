@@ -51,7 +51,7 @@ def test_six_guests_at_once_on_four_functions(guest: MakeGuest) -> None:
             list(pool.map(Guest.destroy, winners))
         for one in winners:
             expect_returned(one)
-        wait_for("the end of all records", lambda: not list((STATE / "domains").iterdir()))
+        wait_for("the end of all entries", lambda: not list((STATE / "domains").iterdir()))
         assert {(driver_of(vf), override_of(vf)) for vf in VFS} == {("igbvf", None)}
         assert list((STATE / "claims").iterdir()) == []
 
