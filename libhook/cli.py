@@ -139,7 +139,7 @@ def ask_selinux() -> None:
 
     harmless, lines = before_install(machine(), sys.argv[1])
     for line in lines:
-        print(line)
+        print(printable(line))
     sys.exit(0 if harmless else REFUSED)
 
 

@@ -12,7 +12,7 @@ from libhook.children.child import Deadline
 from libhook.command import report, views
 from libhook.command.terminal import Help, complain, read, seconds, show
 from libhook.effects.log import Log
-from libhook.errors import BadInput, DeadlineExpired, LibhookError, printable
+from libhook.errors import BadInput, DeadlineExpired, LibhookError
 from libhook.facts import event
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Domain
@@ -118,7 +118,7 @@ def inspect(machine: Machine, options: argparse.Namespace) -> int:
     domain = _read_domain(options.xml, every_kind=True)
     session = Session.open(machine, Log(machine), os.getppid(), domain.name, domain.uuid)
     if session.broken:
-        print(f"{session.broken.line}; the defaults are shown instead", file=sys.stderr)
+        complain([f"{session.broken.line}; the defaults are shown instead"])
     style = session.config.audit_record
     domain = session.with_extra(domain)
     show(report.inspect_json(domain, style) if options.json else report.inspect_text(domain, style))
@@ -173,7 +173,7 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
         found, broken = giveback.read_entries(session)
         code = complain(broken)
         for held, alive in found:
-            name = printable(held.name)
+            name = held.name
             session = session.with_settings_of(held)
             session = session._replace(deadline=Deadline.after(session.config.write_deadline))
             if alive and abandoned(session, held):
@@ -181,26 +181,24 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
                     head = f"{name}: left alone, because {alive}; but this would be finished:"
                     show([head, *(f"  {line}" for line in preview_settling(session, held))])
                 elif reason := settle_abandoned(session, held):
-                    print(f"{name}: the unfinished hot-plug is not settled: {printable(reason)}", file=sys.stderr)
-                    code = 1
+                    code = complain([f"{name}: the unfinished hot-plug is not settled: {reason}"])
                 else:
-                    print(f"{name}: the unfinished hot-plug is settled")
+                    show([f"{name}: the unfinished hot-plug is settled"])
             elif alive:
-                print(f"{name}: left alone, because {alive}")
+                show([f"{name}: left alone, because {alive}"])
             elif options.dry_run:
                 hanging = any(one.pci in session.state.in_flight() for one in held.devices if held.action(one.key))
                 head = f"{name}: would be given back{', except what hangs' if hanging else ''}"
                 show([head, *(f"  {line}" for line in session.plan_release(held).describe())])
             elif reason := giveback.settle(session, held.uuid):
-                print(f"{name}: not given back: {printable(reason)}", file=sys.stderr)
-                code = 1
+                code = complain([f"{name}: not given back: {reason}"])
             else:
-                print(f"{name}: given back")
+                show([f"{name}: given back"])
         if not found and not broken:
-            print("nothing is held")
+            show(["nothing is held"])
         if not options.dry_run:
             work = session._replace(deadline=Deadline.after(session.config.write_deadline)).work("")
-            code = complain([printable(line) for line in kinds.settle_shared(work)]) or code
+            code = complain(list(kinds.settle_shared(work))) or code
             tidy(session.state)
     return code
 
@@ -222,7 +220,7 @@ def doctor(machine: Machine, options: argparse.Namespace) -> int:
     lines = [finding.line for finding in findings]
     show({"findings": [finding._asdict() for finding in findings]} if options.json else lines)
     failed = "; ".join(finding.what for finding in findings if finding.level == "fail")
-    return complain([printable(f"libhook does not work here: {failed}")] if failed else [])
+    return complain([f"libhook does not work here: {failed}"] if failed else [])
 
 
 def demo(_machine: Machine, _options: argparse.Namespace) -> int:
@@ -253,7 +251,7 @@ def _plug(machine: Machine, options: argparse.Namespace, work: Callable[..., Ite
     with Interrupts() as interrupts, Log(machine, operation=work.__name__) as log:
         hypervisor = Hypervisor(options.connect, interrupts, state.mark_of(processes.own(machine)))
         for line in work(machine, log, hypervisor, request):
-            print(line)
+            show([line])
     return 0
 
 
@@ -276,6 +274,5 @@ def watch(machine: Machine, options: argparse.Namespace) -> int:
 def _read_domain(path: str, *, every_kind: bool = False) -> Domain:
     """Read the guest from the XML. Say on stderr what was passed over."""
     domain = domxml.parse(read(path, "a file with a domain's XML"), every_kind=every_kind)
-    for warning in domain.warnings:
-        print(printable(f"skipped: {warning}"), file=sys.stderr)
+    complain([f"skipped: {warning}" for warning in domain.warnings])
     return domain

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from libhook.command import installation
 from libhook.effects import audit
-from libhook.errors import LibhookError, pasted, printable
+from libhook.errors import LibhookError, pasted
 from libhook.facts.config import Overview, overview
 from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
@@ -37,7 +37,7 @@ class Finding(NamedTuple):
     @property
     def line(self) -> str:
         """Return it as one line: ``fail  the IOMMU is off: turn it on in the firmware``."""
-        return printable(f"{self.level:<4}  {': '.join(filter(None, (self.what, self.remedy)))}")
+        return f"{self.level:<4}  {': '.join(filter(None, (self.what, self.remedy)))}"
 
 
 def examine(session: Session) -> list[Finding]:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The output of ``libhook inspect``: a guest and its host devices, as JSON and as text. Pure."""
+"""The output of ``libhook inspect``: a guest and its host devices, as JSON and as text. Pure.
+
+terminal.py makes the text printable.
+"""
 
 from libhook.errors import printable
 from libhook.facts.domain import Domain, HostDevice, LibvirtsDevice
@@ -34,9 +37,9 @@ def inspect_json(domain: Domain, style: record.Style = "libvirt") -> dict[str, o
 
 def inspect_text(domain: Domain, style: record.Style = "libvirt") -> list[str]:
     """Return the same as lines for a terminal. Each device's record is on the line below it, so columns stay narrow."""
-    lines = [f"{domain.uuid}  {domain.virt}  {printable(domain.name)}"]
+    lines = [f"{domain.uuid}  {domain.virt}  {domain.name}"]
     devices = _all(domain)
-    warnings = [f"warning: {printable(warning)}" for warning in domain.back_door_warnings]
+    warnings = [f"warning: {warning}" for warning in domain.back_door_warnings]
     if not devices:
         return [*lines, "no host devices", *warnings]
     rows = [_row(device) for device in devices]
@@ -44,7 +47,7 @@ def inspect_text(domain: Domain, style: record.Style = "libvirt") -> list[str]:
     lines.append(_line(_HEAD, widths))
     for device, row in zip(devices, rows, strict=True):
         lines.append(_line(row, widths) + _remark(device))
-        lines.append(f"    {printable(_record(domain, device, style) or 'no record')}")
+        lines.append(f"    {_record(domain, device, style) or 'no record'}")
     return [*lines, *warnings]
 
 
@@ -72,7 +75,7 @@ def _remark(device: HostDevice | LibvirtsDevice) -> str:
         return "  missing"
     if not device.resolved:
         return "  address known at start"
-    return f"  driver {printable(device.model)}" if device.model else ""
+    return f"  driver {device.model}" if device.model else ""
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Input and output of the commands: files or stdin, JSON or lines, help text, seconds."""
+"""Input and output of the commands: files or stdin, JSON or lines, help text, seconds.
+
+Lines are made printable here. So the code that makes a line may put any text into it.
+"""
 
 import argparse
 import json
 import sys
 import textwrap
 
-from libhook.errors import LibhookError
+from libhook.errors import LibhookError, printable
 from libhook.xml.prolog import MAX_BYTES
 
 _LARGEST = MAX_BYTES + 1
@@ -35,9 +38,9 @@ def seconds(text: str) -> float:
 
 
 def complain(broken: list[str]) -> int:
-    """Print these lines to stderr. Return the exit code: 1 if there are any, else 0."""
+    """Print these lines to stderr, made printable. Return the exit code: 1 if there are any, else 0."""
     for line in broken:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     return 1 if broken else 0
 
 
@@ -56,9 +59,10 @@ def read(path: str, what: str) -> bytes:
 
 
 def show(what: dict[str, object] | list[object] | list[str]) -> None:
-    """Print a list of lines as text, and anything else as JSON."""
-    if isinstance(what, list) and all(isinstance(line, str) for line in what):
-        for line in what:
+    """Print a list of lines as text, made printable, and anything else as JSON. json escapes all but ASCII."""
+    lines = [printable(line) for line in what if isinstance(line, str)] if isinstance(what, list) else []
+    if isinstance(what, list) and len(lines) == len(what):
+        for line in lines:
             print(line)
     else:
         print(json.dumps(what, indent=2, ensure_ascii=True))

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The output of ``plan``, ``devices`` and ``status``, as JSON and as text. Pure."""
+"""The output of ``plan``, ``devices`` and ``status``, as JSON and as text. Pure.
+
+terminal.py makes the text printable.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 
-from libhook.errors import printable
 from libhook.facts.entry import Held, HeldDevice
 from libhook.facts.host import NO_CLASS, Host, PciDevice
 from libhook.facts.plan import Condition, Fault, Plan, Record, Refusal, Stays, Verdict, Warn
@@ -134,10 +136,10 @@ def _remarks(host: Host, device: PciDevice) -> str:
     if device.binding.override:
         remarks.append(f"override {device.binding.override}")
     if claim := host.claims.get(device.address):
-        remarks.append(f"guest {printable(claim.name)}")
+        remarks.append(f"guest {claim.name}")
     if using := host.in_use.get(device.address):
         remarks.append(f"open in {using}")
-    remarks += map(printable, _uses(host, device))
+    remarks += _uses(host, device)
     if device.address in host.in_flight:
         remarks.append("hangs in a kernel write")
     return f"  [{', '.join(remarks)}]" if remarks else ""
@@ -181,15 +183,15 @@ def status_text(entries: Sequence[tuple[Held, str | None]], left: Mapping[str, C
     """Return lines: each guest and its devices, then what recover would do with them."""
     lines = []
     for held, alive in entries:
-        lines.append(f"{printable(held.name)}  {held.uuid}  {held.phase}")
+        lines.append(f"{held.name}  {held.uuid}  {held.phase}")
         abandoned = left.get(held.uuid, ()) if alive else ()
         for device in held.devices:
             action = held.action(device.key)
             way = action.summary if action else "not moved"
             remark = _state(device, device.key in abandoned)
-            lines.append(f"  {device.kind} {printable(device.address)}  {way}{remark and f'  [{remark}]'}")
+            lines.append(f"  {device.kind} {device.address}  {way}{remark and f'  [{remark}]'}")
         keys = {device.key for device in held.devices}
-        lines += [f"  {printable(action.key)}  {action.summary}" for action in held.actions if action.key not in keys]
+        lines += [f"  {action.key}  {action.summary}" for action in held.actions if action.key not in keys]
         does = "gives it back" if held.actions else "settles it"
         when = " once its driver lets go" if any(device.wedged for device in held.devices) else ""
         rest = f"settles {', '.join(sorted(abandoned))}; else " if abandoned else ""

@@ -93,12 +93,12 @@ class Refusal(NamedTuple):
 
     def describe(self) -> tuple[str, ...]:
         """One line."""
-        return (f"refuse: {self.line}",)
+        return (printable(f"refuse: {self.line}"),)
 
     @property
     def line(self) -> str:
-        """The line for the caller of ``virsh start``. Printable."""
-        return printable(f"{self.reason}: {self.remedy}")
+        """The line for the caller of ``virsh start``. LibhookError makes it printable."""
+        return f"{self.reason}: {self.remedy}"
 
 
 class Condition(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from itertools import chain
 
-from libhook.errors import printable
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Strictness
 from libhook.facts.domain import HostDevice
@@ -149,14 +148,14 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
         claim = host.claims.get(other) if isinstance(other, PciAddress) else None
         if claim and claim.uuid != situation.domain.uuid:
             yield Complaint(
-                f"{address}{what and f'{what} {other}'} is held by the guest {printable(claim.name)}",
+                f"{address}{what and f'{what} {other}'} is held by the guest {claim.name}",
                 "stop that guest first; libhook status shows what it holds",
             )
     for tenant in host.tenants.get(address, ()):
-        what = printable(tenant.what)
+        what = tenant.what
         if tenant.claim.uuid != situation.domain.uuid:
             yield Complaint(
-                f"{what} behind {address} is held by the guest {printable(tenant.claim.name)}, which would lose it",
+                f"{what} behind {address} is held by the guest {tenant.claim.name}, which would lose it",
                 "stop that guest first, or detach it there; libhook status shows what it holds",
             )
         else:

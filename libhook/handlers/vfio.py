@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from libhook.errors import printable
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import HostDevice
 from libhook.facts.host import VFIO_PCI, Binding, PciDevice, is_driver_name, same_driver
@@ -113,9 +112,7 @@ def start(situation: Situation) -> Iterator[Verdict]:
                 "it should be on a vfio driver by now: see libhook status and the system's log",
             )
         elif (claim := situation.host.claims.get(seen.address)) and claim.uuid != situation.domain.uuid:
-            yield Refusal(
-                device.key, f"{device.address} is held by the guest {printable(claim.name)}", "stop that guest first"
-            )
+            yield Refusal(device.key, f"{device.address} is held by the guest {claim.name}", "stop that guest first")
         elif (held := known.get(device.key)) and seen.is_another(held.ids):
             yield Refusal(
                 device.key,

@@ -42,7 +42,7 @@ def run(root: str, options: argparse.Namespace) -> int:
             json = Json()
             _read(sources, selection, lines, lambda entry: f"{entry.start or 0:014d}{json(entry)}")
             if selection.said:  # not to stdout, where the JSON goes
-                sys.stderr.write(f"{selection.said}\n")
+                sys.stderr.write(f"{printable(selection.said)}\n")
             _write(line[_KEY:] for line in lines)
         elif options.html:
             page = Page(selection)
@@ -61,7 +61,7 @@ def run(root: str, options: argparse.Namespace) -> int:
             rows = (line[_KEY:-1].decode() for line in lines)
             width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
             encoding = sys.stdout.encoding  # an 8-bit terminal could take UTF-8 bytes for commands
-            shown = table.lines(rows, width, selection.said)
+            shown = table.lines(rows, width, printable(selection.said))
             _write(f"{line}\n".encode(encoding, "backslashreplace") for line in shown)
     return 0
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from libhook.errors import printable
 from libhook.history.entry import Entry
 
 _MOST_FILES = 3
@@ -40,7 +39,7 @@ class Wanted(NamedTuple):
         parts += [f"{word} {_local(time)}" for word, time in times if time is not None]
         if self.success is not None:
             parts.append("only success" if self.success else "only failed")
-        return printable(", ".join(parts))
+        return ", ".join(parts)
 
     def has(self, entry: Entry) -> bool:
         """Whether the entry passes all filters."""
@@ -67,7 +66,7 @@ class Selection:
     def __init__(self, wanted: Wanted, files: Sequence[str]) -> None:
         self.wanted = wanted
         more = f" and {len(files) - _MOST_FILES} more" if len(files) > _MOST_FILES else ""
-        self.files = printable(", ".join(files[:_MOST_FILES])) + more
+        self.files = ", ".join(files[:_MOST_FILES]) + more
         self.all = self.shown = 0
 
     def has(self, entry: Entry) -> bool:

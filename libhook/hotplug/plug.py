@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from libhook.effects.log import Log
-from libhook.errors import DeadlineExpired, LibhookError, Refused, printable
+from libhook.errors import DeadlineExpired, LibhookError, Refused
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Process
 from libhook.facts.event import ATTACH
@@ -25,7 +25,7 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     """
     work = begin(machine, log, hypervisor, request)
     before = domxml.parse(work.found.document)
-    name = printable(before.name)
+    name = before.name
     devices = work.wanted.devices
     log.bind(guest=before.name, uuid=before.uuid)
     live = bool(work.flags & LIVE)
@@ -55,7 +55,7 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     new = _new(before, after, work.wanted)
     taken = {device.key for device in devices if device.resolved}
     handover.finish_attach(work.session(before), after, new, worker, taken)
-    yield from (f"{name}: has {device.kind} {printable(device.address)} now" for device in new)
+    yield from (f"{name}: has {device.kind} {device.address} now" for device in new)
     if not new:
         yield f"{name}: has it now; it is not a host device"
 

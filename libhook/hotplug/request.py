@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from libhook.children.child import Deadline
 from libhook.effects.log import Log
-from libhook.errors import Refused, printable
+from libhook.errors import Refused
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.event import ATTACH, Event, Operation
 from libhook.facts.machine import Machine
@@ -114,7 +114,7 @@ def hints_of(wanted: DeviceXml) -> set[str]:
 
 def shown_as(devices: Iterable[HostDevice]) -> str:
     """Return the devices as text for the user."""
-    return ", ".join(f"{device.kind} {printable(device.address)}" for device in devices)
+    return ", ".join(f"{device.kind} {device.address}" for device in devices)
 
 
 def show_plan(

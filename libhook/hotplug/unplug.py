@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Sequence
 
 from libhook.effects.log import Log
-from libhook.errors import DeadlineExpired, LibhookError, Refused, printable
+from libhook.errors import DeadlineExpired, LibhookError, Refused
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.event import DETACH
 from libhook.facts.machine import Machine
@@ -22,7 +22,7 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     """Plug the device out. Give the lines to print. LibhookError if the guest keeps it, or it did not come back."""
     work = begin(machine, log, hypervisor, request)
     before = domxml.parse(work.found.document)
-    name = printable(before.name)
+    name = before.name
     log.bind(guest=before.name, uuid=before.uuid)
     live = bool(work.flags & LIVE)
     meant = _of_guest(before, work.wanted) if live else ()
@@ -89,7 +89,7 @@ def _detach_disk(work: Plugging, guest: Domain, staying: tuple[HostDevice, ...],
 
     Nothing is recorded, unless the controller's other namespaces go meanwhile.
     """
-    name = printable(guest.name)
+    name = guest.name
     work.hypervisor.detach(guest.uuid, work.request.document, alias, work.flags, work.ask())
     try:
         after = work.look()
@@ -97,22 +97,20 @@ def _detach_disk(work: Plugging, guest: Domain, staying: tuple[HostDevice, ...],
         yield f"{name}: ended meanwhile, so it no longer has the disk"
         return
     if any(alias in device.aliases for device in after.devices):
-        raise Refused(
-            f"the guest {name} keeps the disk {printable(alias)}", "make sure that its system is up, then try again"
-        )
+        raise Refused(f"the guest {name} keeps the disk {alias}", "make sure that its system is up, then try again")
     has = {device.key for device in after.devices}
     gone = [device for device in staying if device.key not in has]
     if gone and (left := handover.finish_detach(work.session(guest), guest, gone)):
         raise Refused(
             f"the guest {name} gave up {shown_as(gone)}, but {left}", "see libhook status, then run: libhook recover"
         )
-    yield f"{name}: gave up {shown_as(gone) or f'the disk {printable(alias)}'}"
+    yield f"{name}: gave up {shown_as(gone) or f'the disk {alias}'}"
     yield from _keeps(guest, [device for device in staying if device.key in has])
 
 
 def _keeps(guest: Domain, staying: Sequence[HostDevice]) -> Iterator[str]:
     if staying:
-        yield f"{printable(guest.name)}: keeps {shown_as(staying)}, because it has other disks on it"
+        yield f"{guest.name}: keeps {shown_as(staying)}, because it has other disks on it"
 
 
 def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
@@ -120,7 +118,7 @@ def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
 
     Refused if the journal entry does not say that the guest had it.
     """
-    name, state = printable(guest.name), state_of(work.machine)
+    name, state = guest.name, state_of(work.machine)
     held = state.load(guest.uuid)
     had = {
         one.key

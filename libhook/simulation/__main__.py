@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from libhook.cli import hold_streams
 from libhook.command import terminal
-from libhook.errors import LibhookError, printable
+from libhook.errors import LibhookError
 from libhook.simulation import hosts, store
 from libhook.simulation.build import build
 from libhook.simulation.demo import Demo, Page
@@ -50,7 +50,7 @@ def _make(folder: str) -> None:
     """Make a workstation, and two guests that both want its network card."""
     names = " and ".join(f"{folder}/{guest.name}.xml" for guest in _GUESTS)
     if os.path.exists(f"{folder}/simulation/serial"):
-        terminal.show([printable(f"the workstation in {folder} is there; guests for it are {names}")])
+        terminal.show([f"the workstation in {folder} is there; guests for it are {names}"])
         return
     try:
         if os.path.exists(folder) and os.listdir(folder):
@@ -60,7 +60,7 @@ def _make(folder: str) -> None:
             store.create(f"{folder}/{guest.name}.xml", guest.xml())
     except OSError as error:
         raise LibhookError(f"{folder}: {error.strerror}", "name a folder in which you may write") from None
-    terminal.show([printable(f"made a workstation in {folder}, and guests for it, {names}")])
+    terminal.show([f"made a workstation in {folder}, and guests for it, {names}"])
 
 
 def _guest(document: bytes) -> Guest:

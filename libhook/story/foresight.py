@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from libhook.errors import BadInput, printable
+from libhook.errors import BadInput
 from libhook.facts.domain import NO_DRIVER, Domain
 from libhook.facts.entry import Held
 from libhook.facts.event import Event
@@ -39,7 +39,7 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
     if event.operation.name == "prepare":
         held = session.state.load(domain.uuid)
         if (has := _of_running(session, domain, held)) is not None:
-            what = f"with {', '.join(map(printable, has))}" if has else "without host devices"
+            what = f"with {', '.join(has)}" if has else "without host devices"
             first.append(Warn(f"the guest {domain.name} runs already, {what}: this is the plan for its next start"))
             situation = _given_back(situation, held, session.plan_release(held)) if held else situation
             situation = _closed(situation, has)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from libhook.errors import printable
 from libhook.facts.entry import Held
 from libhook.light import NamedTuple
 
@@ -32,7 +31,7 @@ def sign_of_life(held: Held, facts: Facts, starting_anew: bool = False) -> str |
     folder of status files, when its libvirtd is. ``starting_anew`` means that libvirtd is preparing this very guest, so
     the guest's earlier life is over.
     """
-    name = printable(held.name)
+    name = held.name
     if facts.busy:
         return f"a libhook process works on the guest {name}"
     if facts.has_status:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A terminal or a pipe whose encoding does not have the letters of a name: they are escaped, and nothing else."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -71,6 +72,37 @@ def test_what_only_shows_a_name(root: str, encoding: str, command: tuple[str, ..
     assert done == _escaped(before, encoding)
     assert done.code == code
     assert "wïn☃".encode(encoding, "backslashreplace").decode(encoding) in (done.err if on_stderr else done.out)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status",),
+        ("recover",),
+        ("recover", "--dry-run"),
+        ("devices",),
+        ("inspect", "same"),
+        ("plan", "same"),
+        ("plan", "other"),
+        ("plan", "other", "--event", "start"),
+    ],
+)
+def test_no_line_has_a_name_as_it_is(root: str, command: tuple[str, ...], tmp_path: Path) -> None:
+    """A guest that runs has a name with a line feed and a terminal's commands in it. JSON has it whole, in ASCII."""
+    name = f"{NAME}\n\x9b31m"
+    host = Host(root, workstation())
+    same = guest(NIC, name=name)
+    assert host.libvirt.start(same).error == ""
+    for word, text in (("same", same.xml()), ("other", Guest(f"{name}2", same.devices, OTHER).xml())):
+        (tmp_path / word).write_bytes(text)
+    words = [str(tmp_path / word) if word in ("same", "other") else word for word in command]
+    done = libhook(host, *words)
+    assert "wïn☃\\u202e\\n\\x9b31m" in done.out
+    assert all(line.isprintable() for line in f"{done.out}{done.err}".split("\n"))
+    if command[0] != "recover":
+        done = libhook(host, *words, "--json")
+        assert done.out.isascii()
+        assert json.dumps(name)[1:-1] in done.out
 
 
 @each_encoding

@@ -7,6 +7,7 @@ import pytest
 from command import libhook
 from scenario import Host
 
+from libhook import cli
 from libhook.command import doctor
 from libhook.look import selinux
 from libhook.simulation import processes
@@ -232,3 +233,15 @@ def test_a_hook_that_is_not_there_yet_is_asked_about_as_it_will_be(host: Host) -
     allow = {**MOVING.allow, **search}
     set_up(host.root, Policy(labels, allow, transitions))
     assert doctor.before_install(host.machine, NEW) == (True, [])
+
+
+def test_install_sh_is_told_in_printable_lines(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever a label is called."""
+    monkeypatch.setenv("LIBHOOK_ROOT", host.root)
+    monkeypatch.setattr("sys.argv", ["-c", NEW])
+    monkeypatch.setattr(doctor, "before_install", lambda *_: (False, ["note  a_t\n\x9b31m lacks execute"]))
+    with pytest.raises(SystemExit) as end:
+        cli.ask_selinux()
+    assert (end.value.code, capsys.readouterr().out) == (cli.REFUSED, "note  a_t\\n\\x9b31m lacks execute\n")

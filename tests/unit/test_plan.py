@@ -12,7 +12,7 @@ from libhook.errors import BadInput
 from libhook.facts.address import PciAddress
 from libhook.facts.entry import Held, HeldDevice, Process
 from libhook.facts.host import Binding
-from libhook.facts.plan import Plan, Refusal, Warn
+from libhook.facts.plan import Condition, Fault, Plan, Refusal, Stays, Warn
 from libhook.kinds.pci.move import Move, undo
 from libhook.kinds.registry import read
 
@@ -272,5 +272,7 @@ def test_the_writes_of_a_move() -> None:
 @generated("state", _moves, st.text(), st.text())
 def test_every_line_is_printable(move: Move, one: str, other: str) -> None:
     """Whoever chose the names in it."""
-    for line in Plan((move, Refusal("pci x", one, other), Warn(one))).describe():
+    refusal = Refusal("pci x", one, other)
+    said = refusal, Condition(one, refusal, other), Warn(one), Stays(move, one, other), Fault(one, other)
+    for line in Plan((move, *said)).describe():
         assert line.isprintable()

@@ -28,17 +28,16 @@ def test_nobody_left_is_dead_in_every_phase(phase: Phase, starting_anew: bool) -
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        (NOBODY._replace(busy=True), "a libhook process works on the guest win\\n11"),
-        (NOBODY._replace(has_status=True), "libvirt says that the guest win\\n11 runs"),
+        (NOBODY._replace(busy=True), "a libhook process works on the guest win\n11"),
+        (NOBODY._replace(has_status=True), "libvirt says that the guest win\n11 runs"),
         (NOBODY._replace(in_use="qemu (pid 7, /dev/vfio/1)"), "is open in qemu (pid 7, /dev/vfio/1)"),
     ],
 )
 def test_what_always_keeps_it_alive(phase: Phase, starting_anew: bool, facts: Facts, said: str) -> None:
-    """Whatever the phase, and whoever asks; the reason is printable."""
+    """Whatever the phase, and whoever asks. The guest's name is in it as it is: who prints the reason escapes it."""
     reason = sign_of_life(_held(phase), facts, starting_anew)
     assert reason is not None
     assert said in reason
-    assert reason.isprintable()
 
 
 @pytest.mark.parametrize(

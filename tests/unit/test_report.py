@@ -3,9 +3,10 @@
 
 import json
 
+import pytest
 from xml_reading import DOCUMENTS, UUID, document, hostdev, pci
 
-from libhook.command import report
+from libhook.command import report, terminal
 from libhook.facts.domain import Domain
 from libhook.xml import domxml
 
@@ -77,7 +78,7 @@ def test_the_first_patch_s_text_can_be_asked_for() -> None:
     assert json.dumps(text) in json.dumps(report.inspect_json(domain, "2011"))
 
 
-def test_foreign_text_reaches_the_terminal_escaped_and_programs_unchanged() -> None:
+def test_foreign_text_reaches_the_terminal_escaped_and_programs_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     """Names, drivers and addresses are chosen by whoever writes the XML."""
     evil = "&#10;&#9;&#x9b;31m"
     domain = _domain(
@@ -85,7 +86,9 @@ def test_foreign_text_reaches_the_terminal_escaped_and_programs_unchanged() -> N
         + f"<hostdev type='scsi'><source protocol='iscsi' name='{evil}'/></hostdev>",
         name=evil,
     )
-    lines = report.inspect_text(domain)
+    terminal.show(report.inspect_text(domain))
+    lines = capsys.readouterr().out.split("\n")
+    assert len(lines) == 7
     assert all(line.isprintable() for line in lines)
     assert lines[0].endswith("\\n\\t\\x9b31m")
     assert report.inspect_json(domain)["name"] == "\n\t\x9b31m"
