@@ -78,6 +78,28 @@ def test_a_vf_out_of_a_pool_has_no_driver_before_that_anybody_knows(root: str) -
     assert "driver" not in text
 
 
+@pytest.mark.parametrize(("driver", "told"), [("igbvf", '"igbvf"'), (None, "(none)")])
+def test_a_vf_out_of_a_pool_has_the_driver_that_it_had_for_an_earlier_guest(
+    root: str, driver: str | None, told: str
+) -> None:
+    """libhook took it for that guest and gave it back, so it knows where the VF is at home."""
+    world = sriov()
+    vfs = (device._replace(driver=driver) if device.physfn else device for device in world.devices)
+    host = Host(root, world._replace(devices=tuple(vfs)), ON)
+    host.begin(guest(VF0))
+    host.event(guest(VF0), "release", "shutdown")
+    pool = guest(VF0, source="interface", managed=True)
+    host.event(guest(), "prepare")
+    host.libvirt._lists.prepare(pool.name, pool.devices)
+    host.event(pool, "start")
+    host.event(pool, "started")
+    host.event(pool, "release", "shutdown")
+    texts = _ends(host)
+    assert f" driver={told} " in texts[0]
+    assert texts == [texts[0]] * 4
+    assert host.driver(VF0) == (driver or "none")
+
+
 def test_a_usb_device_is_told_by_vendor_and_product(root: str) -> None:
     """By the bus where it is there, else as the XML names it; nothing where neither knows."""
     host = Host(root, nic(), ON)

@@ -51,6 +51,24 @@ def test_a_script_that_no_libvirtd_stands_above_lives_with_any(root: str) -> Non
     assert libhook(host, "recover").out == "win11: given back\n"
 
 
+def test_a_script_that_has_ended_hides_no_libvirtd(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When ``started`` comes, nothing leads to libvirtd any more: the guest lives and ends with the one of before.
+
+    That counts where libvirt has no folder that says which guests run.
+    """
+    host = Host(root, nic())
+    Path(root, "run/libvirt/qemu").rmdir()
+    for operation in ("prepare", "start"):
+        host.event(guest(NIC), operation)
+    with monkeypatch.context() as patched:
+        patched.setattr(host.libvirt, "pid", SHELL)
+        (held,) = host.event(guest(NIC), "started").journal.values()
+    assert (held.phase, held.libvirtd.pid) == ("started", host.libvirt.pid)
+    assert "left alone" in libhook(host, "recover").out
+    host.libvirt.restart()
+    assert libhook(host, "recover").out == "win11: given back\n"
+
+
 def test_where_there_is_no_libvirtd_the_caller_stands_for_itself(root: str) -> None:
     """As for a hook that is called by hand."""
     host = Host(root, nic())
