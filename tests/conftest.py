@@ -16,6 +16,8 @@ from amounts import AMOUNTS, PROFILE
 from generated import COUNTS, summary, total
 from hypothesis import HealthCheck, settings
 
+from libhook.children import child
+from libhook.children.child import Deadline
 from libhook.simulation.build import build, scratch
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.world import World
@@ -107,6 +109,12 @@ def _no_descriptor_left_open() -> Iterator[None]:
         if before.get(number) != target and not target.startswith("socket:")  # the journal's, kept on purpose
     }
     assert not left, f"left open: {left}"
+
+
+@pytest.fixture
+def childless() -> None:
+    """Reap what other tests have left to end by itself: for a test that waits for any child."""
+    child.reap(Deadline.after(5))
 
 
 @pytest.fixture

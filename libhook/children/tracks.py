@@ -162,4 +162,4 @@ def _end(track: Track[Result], late: Late) -> Result:
     except StopIteration as end:
         result: Result = end.value
         return result
-    raise RuntimeError("a track went on after its deadline")
+    raise RuntimeError("a track yields more after its deadline")

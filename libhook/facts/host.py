@@ -49,7 +49,7 @@ class PciDevice(NamedTuple):
     """The device is a VF, and its PF has ``sriov_drivers_autoprobe`` 0. No driver may have it without an override
     (pci_device_can_probe())."""
 
-    def is_another(self, ids: str) -> bool:
+    def was_replaced(self, ids: str) -> bool:
         """Whether ``ids`` were read from a different model of device.
 
         A replacement of the same model is not told apart. All that it has lost is the override.

@@ -113,7 +113,7 @@ def start(situation: Situation) -> Iterator[Verdict]:
             )
         elif (claim := situation.host.claims.get(seen.address)) and claim.uuid != situation.domain.uuid:
             yield Refusal(device.key, f"{device.address} is held by the guest {claim.name}", "stop that guest first")
-        elif (held := known.get(device.key)) and seen.is_another(held.ids):
+        elif (held := known.get(device.key)) and seen.was_replaced(held.ids):
             yield Refusal(
                 device.key,
                 f"{device.address} is a different device than at prepare: {seen.ids} instead of {held.ids}",

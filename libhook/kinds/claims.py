@@ -263,7 +263,7 @@ def _load(state: State, resource: Resource) -> Shared | None:
             raise BadInput(f"it is of {shared.resource}")
     except TooNew as error:
         path = state.shared_path(resource.file)
-        raise TooNew(f"{path}: a later libhook wrote it, {error.message}", "install that one again") from None
+        raise TooNew(f"{path}: a later libhook wrote it, {error.message}", "install that version again") from None
     except (ValueError, RecursionError, BadInput) as error:
         reason = error.message if isinstance(error, BadInput) else str(error)
         path = state.shared_path(resource.file)
@@ -296,7 +296,7 @@ def _name(state: State, uuid: str) -> str:
 
 
 def _by_hand(state: State, resource: Resource) -> str:
-    return f"make {resource.says} what it shall be by hand, then remove {state.shared_path(resource.file)}"
+    return f"set {resource.says} by hand, then remove {state.shared_path(resource.file)}"
 
 
 def _printed(value: Value) -> str:
@@ -318,4 +318,6 @@ def _failure(work: Work, resource: Resource, error: Late | LibhookError | OSErro
                        "make room there")  # fmt: skip
     if error.on_its_way:
         return Failure(f"{resource.says} does not answer in time", _WEDGED)
-    return Failure(f"there is no time left for {resource.says}", "try again, or allow more with write_deadline")
+    return Failure(
+        f"the deadline passed before {resource.says} was reached", "try again, or allow more with write_deadline"
+    )

@@ -29,7 +29,7 @@ def read(value: object) -> Action:
     match value:
         case {"kind": str(name), **fields}:
             if name not in KINDS:
-                raise TooNew(f"with an action of the kind {name}, which this one does not know")
+                raise TooNew(f"with an action of the kind {name}, which this version does not know")
             return KINDS[name].read({str(key): field for key, field in fields.items()})
     raise BadInput("not an action")
 

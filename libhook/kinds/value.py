@@ -90,7 +90,7 @@ def path_of(name: str) -> str:
     parts = path.split("/")[1:]
     whole = path.startswith(("/sys/", "/proc/sys/")) and len(parts) > 2 + (parts[0] == "proc") and "" not in parts
     if not whole or any(set(part) <= {"."} or not set(part) <= _PLAIN for part in parts):
-        raise BadInput(f'"{printable(name)}" is no sysctl, nor a file below /sys or /proc/sys')
+        raise BadInput(f'"{name}" is neither a sysctl nor a file below /sys or /proc/sys')
     return path
 
 

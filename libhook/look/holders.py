@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _LET_GO = frozenset(("sound", "input", "hidraw", "usb", "usbmisc"))
 """Kinds of nodes whose drivers take them away from a process that has them open; docs/decisions.md says why."""
-_UNSEEN = "who has {} open cannot be seen"
+_UNSEEN = "it cannot be seen who has {} open"
 
 
 class Holder(NamedTuple):
@@ -176,7 +176,7 @@ def _holders(
     if code and not holders:
         what = _UNSEEN.format(", ".join(sorted(wanted.values())))
         if code == errno.ETIMEDOUT:
-            raise DeadlineExpired(f"{what} in time", "try again, or allow more with write_deadline")
+            raise DeadlineExpired(f"{what}: no answer in time", "try again, or allow more with write_deadline")
         raise LibhookError(f"{what} ({os.strerror(code)})", remedy_of(OSError(code, "")))
     if must_see and found.hidden:
         pid, code = found.hidden[0]

@@ -204,7 +204,7 @@ def glance(
         except OSError as error:
             if deadline is None:
                 raise
-            unknown[address] = f"{address} cannot be looked at: {unanswered(error).message}"
+            unknown[address] = f"{address} cannot be read: {unanswered(error).message}"
     unread = _unread(machine, set_now)
     return NOTHING._replace(devices=devices, claims=claims, in_flight=in_flight, unread=unread, unknown=unknown)
 

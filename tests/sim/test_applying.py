@@ -3,6 +3,8 @@
 
 import errno
 import os
+import shutil
+from unittest import mock
 
 import pytest
 from cases import DISK, GPU, NIC, SOUND
@@ -47,7 +49,9 @@ def test_a_module_for_which_no_time_is_left_is_not_loaded(root: str) -> None:
     """Nothing is begun then, and that is what is said."""
     host = Host(root, workstation())
     (outcome,) = module.carry_out(_work(host, 0), [Load("vfio-pci")])
-    assert outcome.failure == Failure("there is no time left to load the module vfio_pci", "see the kernel's log")
+    assert outcome.failure == Failure(
+        "the deadline passed before the module vfio_pci was loaded", "see the kernel's log"
+    )
     assert host.changed == []
 
 
@@ -71,7 +75,7 @@ def test_a_device_that_cannot_be_looked_at_is_not_taken_off_its_driver(
     monkeypatch.setattr(os, "fork", refuse)
     (outcome,) = carry_out(work, [_move(DISK, "nvme", VFIO)])
     what = f"its nodes cannot be listed ({os.strerror(errno.EAGAIN)})"
-    assert outcome.failure == Failure(f"{DISK}: {what}", "see the kernel's log")
+    assert outcome.failure == Failure(f"{DISK}: {what}", "see the limits of libvirtd's service")
     assert host.driver(DISK) == "nvme"
 
 
@@ -136,3 +140,23 @@ def test_a_device_that_shall_have_no_driver_is_not_taken_from_who_has_it_open(ro
     processes.end(root, qemu)
     (outcome,) = carry_out(_work(host, 5), [move])
     assert (outcome.failure, host.driver(NIC)) == (None, "none")
+
+
+def test_without_the_folder_of_marks_no_device_is_moved(root: str) -> None:
+    """Somebody removed the journal just before the first write: no other process would see that it is on its way."""
+    host = Host(root, workstation())
+    work = _work(host, 20)
+    shutil.rmtree(f"{root}/run/libhook")
+    (outcome,) = carry_out(work, [_move(NIC, "e1000e", VFIO)])
+    assert outcome.failure == Failure(f"{NIC}: {host.state.missing}", "start the guest again")
+    assert host.driver(NIC) == "e1000e"
+
+
+def test_where_no_descriptor_is_left_the_limits_are_named(root: str) -> None:
+    """The kernel's log would say nothing of that."""
+    host = Host(root, workstation())
+    with mock.patch("os.memfd_create", side_effect=OSError(errno.EMFILE, os.strerror(errno.EMFILE))):
+        (outcome,) = carry_out(_work(host, 20), [_move(NIC, "e1000e", VFIO)])
+    assert outcome.failure is not None
+    assert outcome.failure.remedy == "see the limits of libvirtd's service"
+    assert host.driver(NIC) == "e1000e"

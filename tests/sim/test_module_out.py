@@ -161,7 +161,10 @@ def test_what_others_need_is_refused_with_their_names(root: str) -> None:
     failures = desk.begin(A, "nvidia", "nvidia_drm")
     assert failures == [
         Failure("the module nvidia is in use by nvidia_modeset, nvidia_uvm", "have those taken out before it"),
-        Failure("the module nvidia_drm was not reached: the module nvidia is in the way", "see what is said of that"),
+        Failure(
+            "the module nvidia_drm was not reached: the module nvidia is in the way",
+            "see the message about that module",
+        ),
     ]
     assert (desk.modules(), desk.host.driver(GPU)) == (desk.before, "nvidia")
     assert desk.failures(desk.end(A, "nvidia", "nvidia_drm")) == []

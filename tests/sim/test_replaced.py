@@ -55,7 +55,7 @@ def test_a_device_that_somebody_put_on_another_vfio_driver_stays_there_and_that_
         assert host.event(one, operation).code == 0
     ended = host.event(one, "release", "shutdown")
     assert host.driver(NIC) == "mlx5_vfio_pci"
-    assert any(f"{NIC}: somebody else left it on mlx5_vfio_pci" in line for line in ended.plan)
+    assert any(f"{NIC}: somebody else put it on mlx5_vfio_pci" in line for line in ended.plan)
     assert host.leftovers == []
     assert MLX.name not in str(ended.writes)
 

@@ -223,7 +223,7 @@ def test_no_time_left_is_said_as_that(root: str) -> None:
     """The write was not even begun."""
     sharing = Sharing(root)
     sharing.seconds = 0
-    assert failed(sharing.begin("a")).reason == "there is no time left for the toy"
+    assert failed(sharing.begin("a")).reason == "the deadline passed before the toy was reached"
     sharing.seconds = 5
     assert (sharing.recover({"a"}), writes(sharing)) == ([], [])
     assert sharing.wrong_in_the_end() == []

@@ -109,7 +109,7 @@ def test_a_broken_file_refuses_a_start_and_holds_no_guest_back(root: str, text: 
     sharing = Sharing(root)
     sharing.begin("a")
     sharing.file.write_text(text)
-    remedy = f"make the toy what it shall be by hand, then remove {sharing.file}"
+    remedy = f"set the toy by hand, then remove {sharing.file}"
     refused = failed(sharing.acquire("b"))
     assert refused.reason.startswith(f"{sharing.file} is broken (")
     assert refused.remedy == remedy

@@ -183,7 +183,7 @@ def test_a_device_that_cannot_be_looked_at_keeps_no_other_of_its_guest(root: str
     host.begin(both)
     mend = _in_no_way_a_link(root, "driver")
     ended = host.event(both, "release", "shutdown")
-    assert f"{NIC} cannot be looked at" in ended.logged("not given back")[0]["reason"]
+    assert f"{NIC} cannot be read" in ended.logged("not given back")[0]["reason"]
     assert host.records[-2:] == [f"stop {NIC} failed", f"stop {DISK} success"]
     assert host.driver(DISK) == "nvme"
     mend()

@@ -148,7 +148,7 @@ def test_a_file_whose_driver_does_not_answer_costs_a_child(root: str, monkeypatc
     host.patience = 10
     outcome = host.event(WIN11, "prepare")
     assert outcome.code == 1
-    assert outcome.line.startswith(f"there is no time left for {SWAPPINESS}")
+    assert outcome.line.startswith(f"the deadline passed before {SWAPPINESS} was reached")
     assert _values(host) == ("60", "always [madvise] never")
 
 
@@ -196,7 +196,7 @@ def test_what_is_no_such_file_is_refused(root: str, name: str) -> None:
     host = _host(root, f"[values]\n{json.dumps(name)} = 1\n")
     outcome = host.event(WIN11, "prepare")
     assert outcome.code == 1
-    assert "is no sysctl, nor a file below /sys or /proc/sys" in outcome.line
+    assert "is neither a sysctl nor a file below /sys or /proc/sys" in outcome.line
     assert outcome.writes == ()
 
 

@@ -19,9 +19,9 @@ def test_a_name_is_the_kernel_s_however_it_is_written() -> None:
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "nvidia.ko", "x" * 64, "-é", "a\n", "a\0"])
 def test_what_is_no_name_is_refused(name: str) -> None:
     """It becomes part of a path, and an argument."""
-    with pytest.raises(BadInput, match="is no name of a module"):
+    with pytest.raises(BadInput, match="is not the name of a module"):
         module.out(name)
-    with pytest.raises(BadInput, match="is no name of a module"):
+    with pytest.raises(BadInput, match="is not the name of a module"):
         registry.read({"kind": "module", "out": name, "why": ""})
 
 

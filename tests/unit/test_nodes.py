@@ -18,6 +18,8 @@ from libhook.look.nodes import Node
 from libhook.simulation import processes
 from libhook.simulation.kernel import SimulatedKernel
 
+pytestmark = pytest.mark.usefixtures("childless")
+
 ADDRESS = PciAddress.parse("0000:01:00.0")
 FUNCTION = f"sys/devices/pci0000:00/{ADDRESS}"
 DEVICE = PciDevice(ADDRESS, Binding("some", ""), 0x010802, 7, False, "vfio-pci", None, ())

@@ -17,6 +17,8 @@ from libhook.facts.machine import Machine
 from libhook.facts.plan import Record
 from libhook.look.linux import LinuxKernel
 
+pytestmark = pytest.mark.usefixtures("childless")
+
 RECORDS = (Record("pci a", "reason=start device=a", True), Record("pci b", "reason=stop device=b", False))
 SENT = ["recorded device=pci a result=success", "recorded device=pci b result=failed"]
 

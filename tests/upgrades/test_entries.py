@@ -76,7 +76,7 @@ def test_a_kind_of_action_that_only_a_later_one_has_is_left_to_it(host: Host) ->
     rewrite(host, actions=[*actions, {"kind": "weather", "wanted": "rain"}])
     outcome = host.event(WIN11, "release", "shutdown")
     reason = outcome.logged("failed")[0]["reason"]
-    assert "a later libhook wrote it, with an action of the kind weather, which this one does not know" in reason
+    assert "a later libhook wrote it, with an action of the kind weather, which this version does not know" in reason
     assert (outcome.code, outcome.writes) == (0, ())
     rewrite(host, actions=actions)
     host.event(WIN11, "release", "shutdown")

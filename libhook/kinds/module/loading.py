@@ -83,7 +83,7 @@ def _load(work: Work, load: Load) -> Track[Failure | None]:
         code = yield Step(partial(work.machine.kernel.load, module))
     except Late as late:
         if not late.on_its_way:
-            return Failure(f"there is no time left to load the module {module}", _LOG)
+            return Failure(f"the deadline passed before the module {module} was loaded", _LOG)
         return Failure(f"loading the module {module} does not end", _LOG)
     if code or sysfs.driver_name(work.machine, load.driver) is None:
         return Failure(f"the driver {load.driver} cannot be loaded", f"see what modprobe {module} says")

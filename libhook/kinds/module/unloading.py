@@ -93,7 +93,7 @@ def out(module: str, why: str = "", needs: tuple[str, ...] = ()) -> Out:
     BadInput for an invalid name, and for vfio's modules: other guests run by those, and this one is about to.
     """
     if not is_driver_name(module):
-        raise BadInput(f'"{module}" is no name of a module', "it has up to 63 letters, digits, _ and -")
+        raise BadInput(f'"{module}" is not the name of a module', "it has up to 63 letters, digits, _ and -")
     if "vfio" in module.lower():
         raise BadInput(f"the module {module} is one of vfio's", "guests run by it: leave it where it is")
     return Out(module.replace("-", "_"), why, needs)
@@ -157,7 +157,7 @@ def _lane(work: Work, actions: Sequence[Out], resources: Sequence[Resource]) -> 
     for action, one in zip(actions, resources, strict=True):
         if stopped:
             reason = f"{action.subject} was not reached: {stopped} is in the way"
-            outcomes.append(Outcome(action, Failure(reason, "see what is said of that"), 0.0))
+            outcomes.append(Outcome(action, Failure(reason, "see the message about that module"), 0.0))
             continue
         outcome = yield from claims.carry_out(work, action, one, None if action.back else OUT)
         outcomes.append(outcome)

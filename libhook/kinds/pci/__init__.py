@@ -7,7 +7,6 @@ binding.py   how the action is carried out
 
 from __future__ import annotations
 
-from libhook.errors import printable
 from libhook.facts.config import Config
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
@@ -37,11 +36,11 @@ def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action |
         elif seen is None:
             yield Warn(f"{address} is gone from the host: nothing to give back")
         elif (claim := host.claims.get(address)) and claim.uuid != held.uuid:
-            yield Warn(f"{address} is held by the guest {printable(claim.name)} by now: left to it")
+            yield Warn(f"{address} is held by the guest {claim.name} by now: left to it")
         elif address in host.in_flight:
             message = f"{address} hangs in an earlier kernel write: left for libhook recover"
             yield Stays(move, f"{address} hangs in a kernel write", message)
-        elif seen.is_another(ids.get(move.key, "")):
+        elif seen.was_replaced(ids.get(move.key, "")):
             yield Warn(f"{address} is another device by now, {seen.ids} instead of {ids[move.key]}: left as it is")
         else:
             unread = address in host.unread  # the override counts as ours while it cannot be read
@@ -52,7 +51,7 @@ def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action |
             driver, override = back.want if back else binding
             if (driver, override) != move.now:
                 overridden = f", with the driver_override {override}" if override else ""
-                yield Warn(f"{address}: somebody else left it on {driver or 'no driver'}{overridden}: so it stays")
+                yield Warn(f"{address}: somebody else put it on {driver or 'no driver'}{overridden}: it is left there")
 
 
 def _noticed(work: Work, device: HostDevice, daemon: Process) -> Move | None:

@@ -15,7 +15,7 @@ from libhook.children.hand import Hand
 from libhook.children.tracks import Late, Order, run
 from libhook.effects import pci
 from libhook.effects.pci import Write, bind, probe, set_override, unbind
-from libhook.errors import LibhookError
+from libhook.errors import LibhookError, remedy_of
 from libhook.facts.address import PciAddress
 from libhook.facts.host import same_driver
 from libhook.kinds.kind import Failure, Outcome, Work
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from libhook.children.tracks import Track
 
 _STOP_IT = "stop what uses it, then try again"
-_WEDGED = "when its driver lets go, run: libhook recover"
+_WEDGED = "when its driver answers, run: libhook recover"
 
 
 def carry_out(work: Work, moves: Sequence[Move]) -> list[Outcome]:
@@ -180,4 +180,5 @@ class _Hands:
             return Failure(f"{move.device} is gone from the host", "see the kernel's log")
         if code == errno.ENOENT and not self._work.state.stands:  # the file of the mark was missing, not the kernel's
             return Failure(f"{move.device}: {self._work.state.missing}", "start the guest again")
-        return Failure(f"{move.device}: {what}{f' ({os.strerror(code)})' if code else ''}", "see the kernel's log")
+        why = f" ({os.strerror(code)})" if code else ""
+        return Failure(f"{move.device}: {what}{why}", remedy_of(OSError(code, "")))
