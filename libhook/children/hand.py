@@ -37,6 +37,11 @@ class Hand:
         self.handle = -1
         """Becomes readable when a call has ended."""
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it has a child. If not after a call that failed, no child could be started."""
+        return self._pid != 0
+
     def begin(self, function: Callable[..., None], arguments: tuple[str, ...]) -> None:
         """Make the child call ``function(machine, sheet, *arguments)``. OSError when no child can be started.
 

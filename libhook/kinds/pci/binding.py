@@ -181,4 +181,5 @@ class _Hands:
         if code == errno.ENOENT and not self._work.state.stands:  # the file of the mark was missing, not the kernel's
             return Failure(f"{move.device}: {self._work.state.missing}", "start the guest again")
         why = f" ({os.strerror(code)})" if code else ""
-        return Failure(f"{move.device}: {what}{why}", remedy_of(OSError(code, "")))
+        remedy = "see the kernel's log" if self._hand(move).is_there else remedy_of(OSError(code, ""))
+        return Failure(f"{move.device}: {what}{why}", remedy)
