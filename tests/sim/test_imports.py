@@ -51,3 +51,11 @@ def test_what_is_imported_for_a_good_reason_is_seen(root: str) -> None:
     Path(root, "etc/libhook").mkdir(parents=True, exist_ok=True)
     Path(root, "etc/libhook/config.toml").write_text("holder_wait = 5\n")
     assert {"tomllib", "re", "typing"} <= _imported(root, "prepare")
+
+
+def test_escaping_imports_no_codec() -> None:
+    """Each plan that unsets an override has a line feed to show."""
+    code = f"import sys; sys.path.insert(0, {str(TOP)!r}); from libhook.errors import printable; "
+    code += r"print(printable('a\n\udcff'), 'encodings.unicode_escape' in sys.modules)"
+    done = subprocess.run(["/usr/bin/python3", "-I", "-S", "-c", code], stdout=subprocess.PIPE, check=True, timeout=60)
+    assert done.stdout == b"a\\n\\udcff False\n"
