@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from libhook.facts.plan import Verdict
 from libhook.facts.situation import Situation
-from libhook.kinds.registry import KINDS
+from libhook.kinds.registry import in_settings
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,5 +14,5 @@ if TYPE_CHECKING:
 
 def prepare(situation: Situation) -> Iterator[Verdict]:
     """The actions that the settings ask for, of all kinds. They last as long as the guest lives."""
-    for kind in KINDS.values():
+    for kind in in_settings(situation.config):
         yield from kind.wanted(situation)

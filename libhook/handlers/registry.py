@@ -11,7 +11,7 @@ from libhook.facts.event import Operation
 from libhook.facts.plan import Action, Condition, Fault, Plan, Record, Refusal, Verdict, Warn, is_action
 from libhook.facts.situation import Situation
 from libhook.handlers import audit, host, preflight, vfio
-from libhook.kinds.registry import KINDS
+from libhook.kinds.registry import is_kind
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -81,10 +81,10 @@ def _out_of_place(verdict: object, operation: Operation) -> str:
         case Record():
             allowed = verdict.reason in operation.records
             return "" if allowed else f"records {verdict.reason} at {operation.name}, which is not allowed there"
-    kind = KINDS.get(getattr(verdict, "kind", ""))
-    if kind is None:
+    kind = getattr(verdict, "kind", "")
+    if not is_kind(kind):
         return f"answers with a {type(verdict).__name__}, which is not a verdict"
-    return "" if operation.takes else f"wants a {kind.name} action at {operation.name}, where no action is allowed"
+    return "" if operation.takes else f"wants a {kind} action at {operation.name}, where no action is allowed"
 
 
 def _where(error: Exception) -> str:

@@ -8,7 +8,6 @@ from libhook.facts.domain import HostDevice
 from libhook.facts.host import VFIO_PCI, Binding, PciDevice, is_driver_name, same_driver
 from libhook.facts.plan import Refusal, Verdict, Warn
 from libhook.facts.situation import Situation
-from libhook.kinds.module import Load
 from libhook.kinds.pci.move import Move
 from libhook.light import TYPE_CHECKING
 
@@ -62,7 +61,11 @@ def prepare(situation: Situation) -> Iterator[Verdict]:
     moves = list(_moves(situation))
     wanted = {move.want.driver for move in moves if move.by == "libhook" and move.want.driver}
     loaded = situation.host.loaded
-    yield from (Load(driver) for driver in sorted(wanted) if not any(same_driver(driver, known) for known in loaded))
+    missing = [driver for driver in sorted(wanted) if not any(same_driver(driver, known) for known in loaded)]
+    if missing:
+        from libhook.kinds.module import Load  # imported here: mostly it is loaded
+
+        yield from map(Load, missing)
     yield from moves
 
 

@@ -1,34 +1,68 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The list of kinds, and what is asked of all of them. A new kind is one line here and one file."""
+"""The list of kinds, and what is asked of all of them. A new kind is one line here and one file.
+
+A kind's file is imported when it is first asked for, since somebody waits for each import.
+"""
 
 from __future__ import annotations
 
 from itertools import groupby
 
 from libhook import plainjson
-from libhook.children import tracks
 from libhook.children.child import Deadline
 from libhook.errors import BadInput, LibhookError, TooNew, unanswered
+from libhook.facts.config import Config
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
 from libhook.facts.host import Host
 from libhook.facts.plan import Action, Stays, Warn
-from libhook.facts.shared import Shared
-from libhook.kinds import claims, module, pci, value
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (pci.KIND, module.KIND, value.KIND)}
+_SETTINGS = {
+    "pci": "",
+    "module": "",
+    "value": "values",
+}
+"""The kinds, each with the key of the settings that asks for its actions; "" where only handlers ask."""
+
+
+class _Kinds(dict[str, Kind]):
+    """The kinds that were asked for, by name."""
+
+    def __missing__(self, name: str) -> Kind:
+        if name not in _SETTINGS:
+            raise KeyError(name)
+        found: Kind = __import__(f"{__package__}.{name}", globals(), fromlist=("KIND",)).KIND
+        self[name] = found
+        return found
+
+
+KINDS = _Kinds()
+
+
+def is_kind(name: str) -> bool:
+    """Whether there is a kind of this name."""
+    return name in KINDS or name in _SETTINGS
+
+
+def in_settings(config: Config) -> list[Kind]:
+    """The kinds that these settings ask for."""
+    return [KINDS[name] for name, key in _SETTINGS.items() if key in config.actions]
+
+
+def _every() -> list[Kind]:
+    return [KINDS[name] for name in {**_SETTINGS, **KINDS}]
 
 
 def read(value: object) -> Action:
     """An action from the journal. BadInput where it is none. TooNew for a kind that only a later version has."""
     match value:
         case {"kind": str(name), **fields}:
-            if name not in KINDS:
+            if not is_kind(name):
                 raise TooNew(f"with an action of the kind {name}, which this version does not know")
             return KINDS[name].read({str(key): field for key, field in fields.items()})
     raise BadInput("not an action")
@@ -93,10 +127,14 @@ def settle_shared(work: Work) -> Iterator[str]:
 
     That is for entries that somebody removed. Yields what stands in the way.
     """
+    from libhook.children import tracks
+    from libhook.facts.shared import Shared
+    from libhook.kinds import claims
+
     for file in sorted(name.removesuffix(".json") for name in work.state.names("shared") if name.endswith(".json")):
         try:
             name = Shared.from_json(plainjson.loads(work.state.read_shared(file) or "null")).resource
-            found = next((one for kind in KINDS.values() if (one := kind.shared(work.machine, name))), None)
+            found = next((one for kind in _every() if (one := kind.shared(work.machine, name))), None)
             if found is None:
                 raise TooNew("of a kind that only a later version has", "install that version again")
             key, resource = found
@@ -114,7 +152,7 @@ def settle_shared(work: Work) -> Iterator[str]:
 
 def noticed(work: Work, device: HostDevice, daemon: Process) -> Action | None:
     """What this libvirtd did with a device without libhook seeing it, as an action. None: nothing."""
-    return next((action for kind in KINDS.values() if (action := kind.noticed(work, device, daemon))), None)
+    return next((action for kind in _every() if (action := kind.noticed(work, device, daemon))), None)
 
 
 def is_back(work: Work, action: Action, held: Held) -> None:

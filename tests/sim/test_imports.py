@@ -18,6 +18,8 @@ SLOW = {
 }
 """Each takes between a tenth and several times what Python itself takes to start."""
 OF_PREPARE = {f"libhook.look.{name}" for name in ("uses", "exports", "tenants")}
+KINDS = {f"libhook.kinds.{name}" for name in ("module", "value", "claims")}
+"""Of what the guest does not have: on that host, only prepare has a module to load."""
 RARE = {"libhook.story.foresight", "libhook.look.openfiles", "libhook.xml.domxml", "libhook.xml.lean"}
 GUEST = Guest(devices=(Assigned(nic().devices[0].address),))
 
@@ -40,6 +42,7 @@ def test_an_event_imports_no_more_than_it_needs(root: str) -> None:
         found = _imported(root, operation)
         assert {"os", "libhook.run", "libhook.kinds.registry"} <= found
         assert found & (SLOW | RARE) == set()
+        assert ("libhook.kinds.value" not in found) if operation == "prepare" else (KINDS & found == set())
         assert (found >= OF_PREPARE) if operation == "prepare" else (OF_PREPARE & found == set())
         assert not [name for name in found if name.startswith(("libhook.simulation", "libhook.hotplug"))]
 
@@ -49,8 +52,8 @@ def test_what_is_imported_for_a_good_reason_is_seen(root: str) -> None:
     build(root, nic())
     assert {"lxml", "lxml.etree", "re", "libhook.xml.domxml"} <= _imported(root, "start", b"<domain", code=1)
     Path(root, "etc/libhook").mkdir(parents=True, exist_ok=True)
-    Path(root, "etc/libhook/config.toml").write_text("holder_wait = 5\n")
-    assert {"tomllib", "re", "typing"} <= _imported(root, "prepare")
+    Path(root, "etc/libhook/config.toml").write_text('[values]\n"vm.swappiness" = 10\n')
+    assert {"tomllib", "re", "typing", "libhook.kinds.value"} <= _imported(root, "prepare", code=1)
 
 
 def test_escaping_imports_no_codec() -> None:
