@@ -15,10 +15,13 @@ from _pytest.terminal import TerminalReporter
 from amounts import AMOUNTS, PROFILE
 from generated import COUNTS, summary, total
 from hypothesis import HealthCheck, settings
+from scenario import Host
+from watch_play import Watched
 
 from libhook.children import child
 from libhook.children.child import Deadline
 from libhook.simulation.build import build, scratch
+from libhook.simulation.hosts import workstation
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.world import World
 
@@ -125,6 +128,20 @@ def root() -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
     # A test that waits for what the launcher left behind makes orphans its children; the next one must not have them.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+@pytest.fixture
+def host(root: str) -> Host:
+    """Two devices that a guest may have."""
+    return Host(root, workstation())
+
+
+@pytest.fixture
+def watched(host: Host) -> Watched:
+    """A watch that is connected."""
+    it = Watched(host)
+    it.connect()
+    return it
 
 
 @pytest.fixture

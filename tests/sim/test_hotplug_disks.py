@@ -11,7 +11,6 @@ from scenario import Host
 from libhook.children.child import Deadline
 from libhook.hotplug.hypervisor import Found, Gone, NoSuchGuest
 from libhook.simulation.guests import Assigned, Guest
-from libhook.simulation.hosts import workstation
 
 KEEPS = f"win11: keeps pci {DISK}, because it has other disks on it"
 
@@ -32,12 +31,6 @@ class Disks(Scripted):
         self.aliases.append(alias)
         self.meanwhile()
         return super().detach(uuid, document, alias, flags, deadline)
-
-
-@pytest.fixture
-def host(root: str) -> Host:
-    """With an NVMe controller."""
-    return Host(root, workstation())
 
 
 @pytest.mark.parametrize("number", [1, 2])

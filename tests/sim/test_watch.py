@@ -13,23 +13,14 @@ from libhook.facts.entry import HeldDevice
 from libhook.hotplug.watch import Watcher
 from libhook.look.processes import process
 from libhook.simulation import processes, store
-from libhook.simulation.hosts import workstation
 from libhook.story.session import make_state
 
 
-@pytest.fixture
-def host(root: str) -> Host:
-    """Two devices that a guest may have."""
-    return Host(root, workstation())
-
-
-@pytest.fixture
-def watched(host: Host) -> Watched:
+@pytest.fixture(name="watched")
+def _watched(watched: Watched) -> Watched:
     """A watch that is connected, and a guest with a card that began before its eyes."""
-    it = Watched(host)
-    it.connect()
-    it.begin(guest(NIC))
-    return it
+    watched.begin(guest(NIC))
+    return watched
 
 
 def test_what_others_plug_in_and_out_is_recorded_once(host: Host, watched: Watched) -> None:

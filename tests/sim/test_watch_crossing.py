@@ -12,20 +12,6 @@ from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation
 
 
-@pytest.fixture
-def host(root: str) -> Host:
-    """Two devices that a guest may have."""
-    return Host(root, workstation())
-
-
-@pytest.fixture
-def watched(host: Host) -> Watched:
-    """A watch that is connected."""
-    it = Watched(host)
-    it.connect()
-    return it
-
-
 def _begin(host: Host, watched: Watched, *numbers: int) -> None:
     host.libvirt.start(Guest(devices=(Assigned(DISK, False, "disk"),)))
     watched.tell("began", now=namespaces(*numbers))

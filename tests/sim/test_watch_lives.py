@@ -7,24 +7,15 @@ from scenario import Host, guest
 from watch_play import Watched
 
 from libhook.simulation.guests import Assigned, Guest
-from libhook.simulation.hosts import workstation
 
 
-@pytest.fixture
-def host(root: str) -> Host:
-    """Two devices that a guest may have."""
-    return Host(root, workstation())
-
-
-@pytest.fixture
-def watched(host: Host) -> Watched:
+@pytest.fixture(name="watched")
+def _watched(host: Host, watched: Watched) -> Watched:
     """A guest that was started with one card, and was given another before the eyes of the watch."""
-    it = Watched(host)
-    it.connect()
-    it.begin(guest(NIC))
+    watched.begin(guest(NIC))
     _plug(host)
-    it.tell("added", "hostdev1", guest(NIC, DISK))
-    return it
+    watched.tell("added", "hostdev1", guest(NIC, DISK))
+    return watched
 
 
 def _plug(host: Host) -> None:

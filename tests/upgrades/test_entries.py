@@ -15,18 +15,12 @@ from watch_play import Watched
 
 from libhook.facts.entry import FORMAT
 from libhook.simulation.guests import Guest
-from libhook.simulation.hosts import workstation
 from libhook.story.session import make_state
 
 UUID = Guest().uuid
 WIN11 = guest(NIC)
 LATER = f"{UUID}.json: a later libhook wrote it, in format {FORMAT + 1}; this version reads {FORMAT}"
 OTHER = guest(NIC, name="other")._replace(uuid="11111111-2222-3333-4444-555555555555")
-
-
-@pytest.fixture(name="host")
-def _host(root: str) -> Host:
-    return Host(root, workstation())
 
 
 def rewrite(host: Host, **fields: object) -> Path:
