@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What every test has: a number of generated inputs, and a check that none leaves a file descriptor open."""
 
-import ctypes
 import os
 import shutil
 from collections import Counter
@@ -15,7 +14,7 @@ from _pytest.terminal import TerminalReporter
 from amounts import AMOUNTS, PROFILE
 from generated import COUNTS, summary, total
 from hypothesis import HealthCheck, settings
-from scenario import Host
+from scenario import Host, adopt_orphans
 from watch_play import Watched
 
 from libhook.children import child
@@ -35,7 +34,6 @@ _BUSY: dict[str, Any] = {
 for _profile in ("quick", "default"):
     settings.register_profile(_profile, derandomize=True, database=None, **_BUSY)
 settings.register_profile("long", print_blob=True, **_BUSY)
-_PR_SET_CHILD_SUBREAPER = 36
 settings.load_profile(PROFILE)
 
 
@@ -127,7 +125,7 @@ def root() -> Iterator[str]:
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
     # A test that waits for what the launcher left behind makes orphans its children; the next one must not have them.
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    adopt_orphans(yes=False)
 
 
 @pytest.fixture

@@ -202,14 +202,26 @@ def leftovers(host: Host) -> list[str]:
 def wrong(host: Host) -> list[str]:
     """What is not as it was, left over, not recorded truly, or said by a bug."""
     problems = [*host.changed, *(f"left over: {name}" for name in leftovers(host))]
-    lives: dict[str, list[str]] = defaultdict(list)
-    for line in store.lines(f"{host.root}/var/log/audit.jsonl"):
-        fields = dict(part.split("=", 1) for part in line["text"].split() if "=" in part)
-        lives[f"{fields['uuid']} {fields['device']}"].append(f"{fields['reason']} {line['success']}")
-    problems += [f"the trail of {what} ends with a start" for what, how in lives.items() if how[-1] == "start True"]
-    for what, how in lives.items():
-        if "stop True" in how and "start True" not in how[: how.index("stop True")]:
-            problems.append(f"the trail of {what} has a stop without a start")
+    for what, how in trails(host).items():
+        had, last = False, ""
+        for one in how:
+            if one == last or (last, one) == ("detach True", "stop True"):
+                continue  # killed between sending it and noting so
+            last = one
+            if one in ("stop True", "detach True") and not had:
+                problems.append(f"the trail of {what} has an end without a beginning: {how}")
+            had = one in ("start True", "attach True") or (had and one not in ("stop True", "detach True"))
+        if had and last != "start False":
+            problems.append(f"the trail of {what} does not end: {how}")
     log = [f"{entry['event']}: {entry}" for entry in store.lines(f"{host.root}/var/log/libhook.jsonl")]
     problems += [entry for entry in log if "itself failed" in entry or entry.startswith("journal not written")]
     return problems
+
+
+def trails(host: Host) -> dict[str, list[str]]:
+    """Reason and result of each record, by its guest's UUID and its device as they stand there."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for line in store.lines(f"{host.root}/var/log/audit.jsonl"):
+        fields = dict(part.split("=", 1) for part in line["text"].split() if "=" in part)
+        found[f"{fields['uuid']} {fields['device']}"].append(f"{fields['reason']} {line['success']}")
+    return found

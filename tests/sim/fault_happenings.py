@@ -4,9 +4,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 from unittest import mock
 
 from cases import NIC
@@ -21,62 +19,16 @@ Happening = Callable[[Host], None]
 _RECORD = f"domains/{guest(NIC).uuid}.json"
 
 
-_EVERY = ("prepare", "start", "started", "release")
-
-
-class Spoilt(NamedTuple):
-    """A file that reads otherwise than it should."""
-
-    step: str
-    fault: str
-    path: str
-    """Below the host's root; a pattern."""
-    text: bytes | None
-    """In the stead of what is in it; None removes it."""
-    more: bool = False
-    """Put at its end instead."""
-    events: tuple[str, ...] = ("prepare",)
-    """Where it matters."""
-
-
-_DEVICE = f"sys/bus/pci/devices/{NIC}"
-SPOILT = (
-    Spoilt("look", "the device's class is missing", f"{_DEVICE}/class", None),
-    Spoilt("look", "the device's class is no number", f"{_DEVICE}/class", b"zzz\xff\n"),
-    Spoilt(
-        "look",
-        "the device's driver_override cannot be read",
-        f"{_DEVICE}/driver_override",
-        None,
-        events=("prepare", "release"),
-    ),
-    Spoilt("look", "the device's driver is no link", f"{_DEVICE}/driver", b"", events=("prepare", "start", "release")),
-    Spoilt(
-        "look",
-        "the device is in no IOMMU group",
-        f"{_DEVICE}/iommu_group",
-        None,
-        events=("prepare", "start", "release"),
-    ),
-    Spoilt("look", "the kernel's list of aliases is missing", "lib/modules/*/modules.alias", None),
-    Spoilt(
-        "look", "the kernel's list of aliases is cut off", "lib/modules/*/modules.alias", b"alias vfio_pci:v\xff", True
-    ),
-    Spoilt("look", "the boot id is missing", "proc/sys/kernel/random/boot_id", None, events=_EVERY),
-    Spoilt("look", "the boot id is empty", "proc/sys/kernel/random/boot_id", b"", events=_EVERY),
-)
-
-
 @contextmanager
-def spoilt(host: Host, what: Spoilt) -> Iterator[None]:
-    """For as long as the block lasts."""
-    (path,) = Path(host.root).glob(what.path)
+def spoilt(host: Host, path_of: str, text: bytes | None, *, more: bool = False) -> Iterator[None]:
+    """A file reads so for as long as the block lasts; ``more``: after what is in it; None: it is gone."""
+    (path,) = Path(host.root).glob(path_of)
     aside = Path(host.root, "simulation", "aside")
     path.rename(aside)
-    if what.text is not None:
-        path.write_bytes((aside.read_bytes() if what.more else b"") + what.text)
+    if text is not None:
+        path.write_bytes((aside.read_bytes() if more else b"") + text)
     yield
-    if what.text is None and path.exists():
+    if text is None and path.exists():
         aside.unlink()  # the kernel has written it anew
     else:
         aside.rename(path)
@@ -172,50 +124,3 @@ def configure(text: str, host: Host) -> None:
 def mend_configuration(host: Host) -> None:
     """Without one everything is as by default."""
     Path(host.machine.config).unlink()
-
-
-class Between(NamedTuple):
-    """What happens between two events."""
-
-    step: str
-    fault: str
-    happens: tuple[Happening, ...]
-    mends: tuple[Happening, ...] = ()
-    """What the administrator does then."""
-    gone: bool = False
-    """The device is, in the end."""
-    left: tuple[str, ...] = ()
-    """What is different in the end, and nobody's fault."""
-    recorded: bool = True
-    """A refusal is recorded at once, rather than at ``release``."""
-
-
-_RESET = (partial(set_override, "\n"),)
-BETWEEN = (
-    Between("journal", "/run/libhook was removed", (lose_everything,), (reattach,)),
-    Between("journal", "the guest's record was removed", (lose_the_record,), (reattach,)),
-    Between("journal", "the guest's record was emptied", (empty_the_record,), (lose_the_record, reattach)),
-    Between("journal", "the guest's record is of another boot", (boot_anew,), (reattach,)),
-    Between("device", "it was pulled out", (pull,), gone=True),
-    Between("device", "it was replaced by one of its kind", (partial(replace, "8086:10d3"),)),
-    Between(
-        "device",
-        "it was replaced by another",
-        (partial(replace, "1234:5678"),),
-        left=(f"{NIC} driver: e1000e -> none", "sys/class/net: eth1 -> "),
-    ),
-    Between("device", "somebody bound it to e1000e", (partial(to_driver, "e1000e"),), _RESET),
-    Between("device", "somebody cleared its override", _RESET),
-    Between("device", "somebody set its override", (partial(set_override, "e1000e"),), _RESET),
-    Between("host", "vfio-pci was unloaded", (partial(unload, "vfio-pci"),)),
-    Between("host", "e1000e was unloaded", (partial(unload, "e1000e"),), (partial(load, "e1000e"),)),
-    Between("host", "libvirtd was restarted", (restart_libvirtd,)),
-    Between("host", "libvirtd's pid is another process's", (give_its_pid_away,)),
-    Between(
-        "host",
-        "the configuration is broken by now",
-        (partial(configure, "wrong = 1\n"),),
-        (mend_configuration,),
-        recorded=False,
-    ),
-)

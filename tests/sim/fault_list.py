@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
-import fault_happenings
+import disturbing
+import fault_happenings as happenings
 import fault_means
 from cases import NIC
 from fault_happenings import Happening
@@ -38,7 +39,7 @@ _STEPS = {
     },
 }
 _BIND = {"prepare": "write bus/pci/drivers/vfio-pci/bind *", "release": "write bus/pci/drivers/e1000e/bind *"}
-_LOADED = (partial(fault_happenings.load, "e1000e"),)
+_LOADED = (partial(happenings.load, "e1000e"),)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGPIPE)
 _FORKS = {"prepare": 7, "start": 2, "started": 3, "release": 6}
 """After so many processes an event needs no more."""
@@ -93,6 +94,61 @@ class Trouble(NamedTuple):
         return bool(self.closed or self.signal)
 
 
+def _looks(fault: str, path: str, text: bytes | None, *events: str, more: bool = False) -> Trouble:
+    """A file reads otherwise than it should at these events, or at prepare."""
+    spoilt = partial(happenings.spoilt, path_of=path, text=text, more=more)
+    return Trouble(" ".join(events or ("prepare",)), "look", fault, scarce=spoilt)
+
+
+_DEVICE = f"sys/bus/pci/devices/{NIC}"
+_WHERE_IT_MOVES = ("prepare", "start", "release")
+_SPOILT = (
+    _looks("the device's class is missing", f"{_DEVICE}/class", None),
+    _looks("the device's class is no number", f"{_DEVICE}/class", b"zzz\xff\n"),
+    _looks("the device's driver_override cannot be read", f"{_DEVICE}/driver_override", None, "prepare", "release"),
+    _looks("the device's driver is no link", f"{_DEVICE}/driver", b"", *_WHERE_IT_MOVES),
+    _looks("the device is in no IOMMU group", f"{_DEVICE}/iommu_group", None, *_WHERE_IT_MOVES),
+    _looks("the kernel's list of aliases is missing", "lib/modules/*/modules.alias", None),
+    _looks(
+        "the kernel's list of aliases is cut off", "lib/modules/*/modules.alias", b"alias vfio_pci:v\xff", more=True
+    ),
+    _looks("the boot id is missing", "proc/sys/kernel/random/boot_id", None, *_EVERY),
+    _looks("the boot id is empty", "proc/sys/kernel/random/boot_id", b"", *_EVERY),
+)
+
+
+def _since(step: str, fault: str, happens: Happening, *mends: Happening) -> Trouble:
+    """It has happened since the event before, and the administrator mends it then."""
+    return Trouble("", step, fault, meanwhile=(happens,), afterwards=mends)
+
+
+_NOT_BOUND = (f"{NIC} driver: e1000e -> none", "sys/class/net: eth1 -> ")
+_RESET = partial(happenings.set_override, "\n")
+_BETWEEN = (
+    _since("journal", "/run/libhook was removed", happenings.lose_everything, happenings.reattach),
+    _since("journal", "the guest's record was removed", happenings.lose_the_record, happenings.reattach),
+    _since(
+        "journal", "the guest's record was emptied",
+        happenings.empty_the_record, happenings.lose_the_record, happenings.reattach,
+    ),
+    _since("journal", "the guest's record is of another boot", happenings.boot_anew, happenings.reattach),
+    _since("device", "it was pulled out", happenings.pull)._replace(gone=True),
+    _since("device", "it was replaced by one of its kind", partial(happenings.replace, "8086:10d3")),
+    _since("device", "it was replaced by another", partial(happenings.replace, "1234:5678"))._replace(left=_NOT_BOUND),
+    _since("device", "somebody bound it to e1000e", partial(happenings.to_driver, "e1000e"), _RESET),
+    _since("device", "somebody cleared its override", _RESET),
+    _since("device", "somebody set its override", partial(happenings.set_override, "e1000e"), _RESET),
+    _since("host", "vfio-pci was unloaded", partial(happenings.unload, "vfio-pci")),
+    _since("host", "e1000e was unloaded", partial(happenings.unload, "e1000e"), *_LOADED),
+    _since("host", "libvirtd was restarted", happenings.restart_libvirtd),
+    _since("host", "libvirtd's pid is another process's", happenings.give_its_pid_away),
+    _since(
+        "host", "the configuration is broken by now",
+        partial(happenings.configure, "wrong = 1\n"), happenings.mend_configuration,
+    )._replace(recorded=False),
+)  # fmt: skip
+
+
 def troubles() -> Iterator[Trouble]:
     """All of them."""
     for event, steps in _STEPS.items():
@@ -101,23 +157,12 @@ def troubles() -> Iterator[Trouble]:
     yield from _of_what_every_process_needs()
     yield from _of_callers()
     for event in _EVERY[1:]:
-        for one in fault_happenings.BETWEEN:
-            yield Trouble(
-                event,
-                one.step,
-                one.fault,
-                meanwhile=one.happens,
-                afterwards=one.mends,
-                gone=one.gone,
-                left=one.left,
-                recorded=one.recorded,
-            )
+        yield from (between._replace(event=event) for between in _BETWEEN)
     for event in _EVERY:
-        for what in fault_happenings.SPOILT:
-            if event in what.events:
-                spoilt = partial(fault_happenings.spoilt, what=what)
-                yield Trouble(event, what.step, what.fault, scarce=spoilt, recorded=event == "prepare")
-        yield Trouble(event, "log", "it takes nothing", scarce=fault_happenings.without_log)
+        for step in _SPOILT:
+            if event in step.event.split():
+                yield step._replace(event=event, recorded=event == "prepare")
+        yield Trouble(event, "log", "it takes nothing", scarce=happenings.without_log)
         not_taken = Fault("record *", 0, returns=-11)
         yield Trouble(event, "audit", "the kernel takes no record", injected=(not_taken,), untold=event == "release")
 
@@ -159,36 +204,15 @@ def _of_drivers(event: str) -> Iterator[Trouble]:
 
 def _of_what_every_process_needs() -> Iterator[Trouble]:
     for event in ("prepare", "release"):
-        for what in (fault_means.WITHOUT_INODES, fault_means.WITHOUT_PAGES):
-            yield Trouble(event, "journal", what, scarce=partial(_full, what=what), unwritten=True)
+        for what in (disturbing.WITHOUT_INODES, disturbing.WITHOUT_PAGES):
+            yield Trouble(event, "journal", what, scarce=partial(disturbing.full, what=what), unwritten=True)
     for event in _EVERY:
+        any_step = Trouble(event, "any", "no process is to be had after {}", recorded=False)
         for after in range(_FORKS[event]):
-            none = partial(_no_process, after=after)
-            what = "no process is to be had after {}"
-            yield Trouble(event, "any", what, str(after), scarce=none, recorded=False)
+            yield any_step._replace(variant=str(after), scarce=partial(disturbing.no_process, after=after))
+        any_step = any_step._replace(fault="no descriptor is to be had but {}", unwritten=True)
         for after in range(_LEAST, _DESCRIPTORS[event]):
-            none = partial(_no_descriptor, after=after)
-            yield Trouble(
-                event,
-                "any",
-                "no descriptor is to be had but {}",
-                str(after),
-                scarce=none,
-                unwritten=True,
-                recorded=False,
-            )
-
-
-def _full(host: Host, what: str) -> AbstractContextManager[None]:
-    return fault_means.full(host.machine.state, what)
-
-
-def _no_process(_host: Host, after: int) -> AbstractContextManager[None]:
-    return fault_means.no_process(after)
-
-
-def _no_descriptor(_host: Host, after: int) -> AbstractContextManager[None]:
-    return fault_means.no_descriptor(after)
+            yield any_step._replace(variant=str(after), scarce=partial(disturbing.no_descriptor, after=after))
 
 
 def _of_callers() -> Iterator[Trouble]:

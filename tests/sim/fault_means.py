@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How one call of the hook is hampered by what surrounds it: nothing left to take, a closed stream, a signal."""
+"""How one call of the hook is hampered by who calls it: a closed stream, a signal."""
 
-import errno
 import fcntl
 import itertools
 import os
-import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from unittest import mock
 
 from cases import NIC
 from scenario import Host
@@ -23,7 +20,6 @@ from libhook.simulation.guests import Guest
 
 STREAMS = [closed for count in range(1, 4) for closed in itertools.combinations((0, 1, 2), count)]
 _NAMES = ("stdin", "stdout", "stderr")
-WITHOUT_INODES, WITHOUT_PAGES = "no room for a new file", "no room for a byte"
 _PATIENCE = 30
 _LOOKS = 6
 
@@ -31,59 +27,6 @@ _LOOKS = 6
 def name_of(closed: tuple[int, ...]) -> str:
     """``stdin+stderr``."""
     return "+".join(_NAMES[stream] for stream in closed)
-
-
-@contextmanager
-def full(state: str, what: str) -> Iterator[None]:
-    """/run without inodes, or without pages: the calls that would need one fail."""
-    opening, syncing = os.open, os.fsync
-    refusal = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def open_or_fail(path: str, flags: int, *rest: int) -> int:
-        if flags & os.O_CREAT and str(path).startswith(state) and not os.path.lexists(path):
-            raise refusal
-        return opening(path, flags, *rest)
-
-    def sync_or_fail(descriptor: int) -> None:
-        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(".new"):
-            raise refusal
-        syncing(descriptor)
-
-    with (
-        mock.patch("os.open", open_or_fail if what == WITHOUT_INODES else opening),
-        mock.patch("os.fsync", sync_or_fail if what == WITHOUT_PAGES else syncing),
-    ):
-        yield
-
-
-@contextmanager
-def no_process(after: int) -> Iterator[None]:
-    """So many can be had, and no more: the limit of libvirtd's service (TasksMax) is reached."""
-    fork, count = os.fork, [0]
-
-    def refuse() -> int:
-        count[0] += 1
-        if count[0] > after:
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        return fork()
-
-    with mock.patch("os.fork", refuse):
-        yield
-
-
-@contextmanager
-def no_descriptor(after: int) -> Iterator[None]:
-    """So many more can be had (LimitNOFILE): whatever is free below those in use is taken."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with ExitStack() as stack:
-        taken = [os.open(os.devnull, os.O_RDONLY)]
-        stack.callback(lambda: list(map(os.close, taken)))
-        highest = max(map(int, os.listdir("/proc/self/fd")))
-        while taken[-1] < highest:
-            taken.append(os.open(os.devnull, os.O_RDONLY))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (taken[-1] + 1 + after, before[1]))
-        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
-        yield
 
 
 Launch = Callable[[list[str], bytes, Mapping[str, str]], tuple[int, bytes, bytes]]

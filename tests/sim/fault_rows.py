@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Plays a fault at a step of handing a device over, or of giving it back: a row of docs/faults.md.
 
-As a program it plays, of every EVERYth row, each whose turn is FIRST modulo STEP and prints a line of JSON each.
+As a program it plays, of every EVERYth row, each whose turn is FIRST modulo STEP and shows each.
 """
 
 import errno
-import json
 import os
 import shutil
 import sys
@@ -18,6 +17,7 @@ from aftermath import recover, wrong
 from cases import NIC
 from fault_list import OVERRIDE, THEIRS, Trouble, troubles
 from scenario import Host, Outcome, guest, reap
+from stage import show
 
 from libhook.simulation import faults
 from libhook.simulation.build import scratch
@@ -142,7 +142,7 @@ def _end(host: Host, trouble: Trouble) -> tuple[str, list[str]]:
         theirs = {f"{NIC} driver: e1000e -> none", f"{NIC} override: (null) -> {THEIRS}", "sys/class/net: eth1 -> "}
         found = [line for line in found if line not in theirs]
     if trouble.untold:
-        found = [line for line in found if not line.endswith("ends with a start")]
+        found = [line for line in found if "does not end" not in line]
     found = [line for line in found if line not in trouble.left]
     return differs or "as it began", found
 
@@ -217,4 +217,4 @@ if __name__ == "__main__":
     first, step, every = map(int, sys.argv[1:])
     for number, trouble in enumerate(troubles()):
         if number % every == 0 and number // every % step == first:
-            print(json.dumps([number, play(trouble)]), flush=True)
+            show(number, play(trouble))

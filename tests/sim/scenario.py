@@ -87,8 +87,7 @@ class Host:
         if config:
             self.configure(config)
         if launcher:
-            # What the launcher leaves behind becomes a child of ours, so that it can be waited for.
-            ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+            adopt_orphans()
             processes.add(root, os.getpid(), "libvirtd")
         self.beginning = snapshot(root)
 
@@ -206,6 +205,11 @@ class Host:
 def _run(command: list[str], document: bytes, environment: Mapping[str, str]) -> tuple[int, bytes, bytes]:
     done = subprocess.run(command, input=document, capture_output=True, env=environment, check=False)
     return done.returncode, done.stdout, done.stderr
+
+
+def adopt_orphans(*, yes: bool = True) -> None:
+    """What a hook leaves behind becomes a child of this process, which can wait for it."""
+    ctypes.CDLL(None).prctl(_SUBREAPER, int(yes), 0, 0, 0)
 
 
 def reap(seconds: float) -> bool:

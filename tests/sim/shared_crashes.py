@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Guests that share a thing come and go, and one of these acts is killed, at every point there is.
 
-As a program it plays all orders in which so many guests begin and end, and prints, a line of JSON each, how every point
-ended. Afterwards either the dead are recovered at once, or the others go on first, or the recovering is killed as well.
+As a program it plays all orders in which so many guests begin and end, and shows how every point ended. Afterwards
+either the dead are recovered at once, or the others go on first, or the recovering is killed as well.
 """
 
 import itertools
-import json
-import subprocess
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import crash
-from crash import Point
-from scenario import reap
+import disturbing
+from disturbing import Point
+from scenario import adopt_orphans, reap
 from sharing import Fold, Sharing, most, together
+from stage import show
 
 from libhook.kinds import claims
 from libhook.kinds.kind import Failure
@@ -77,13 +77,15 @@ class Play:
                 self._do(act, living)
                 self._expect(living)
                 yield f"{'-'.join(act)} of {sorted(living)}", self.problems + ([] if living else self._wrong())
-        subprocess.run(["/bin/rm", "-r", self._root], check=True)
+        shutil.rmtree(self._root)
 
     def _kill(self, act: Act, rest: tuple[Act, ...], living: set[str], already: str) -> Iterator[tuple[str, list[str]]]:
         """Everywhere in this act. ``already``: what was killed before; the act is then the recovering after it."""
         every = min(self._every, _OFTEN) if already else self._every
         now = self._take()
-        points = [point for point in crash.points(self._sharing.host, self._deed(act), both=False) if _matters(point)]
+        points = [
+            point for point in disturbing.points(self._sharing.host, self._deed(act), both=False) if point.changes
+        ]
         for point in points:
             turn = next(self._turn)
             if turn % every != self._first % every:
@@ -99,7 +101,7 @@ class Play:
     ) -> Iterator[tuple[str, list[str]]]:
         what, name = act
         dead = {*name}
-        status = crash.die(self._sharing.host, self._deed(act), point)
+        status = disturbing.die(self._sharing.host, self._deed(act), point)
         if status in (0, 1) and point.how != "writer":
             self.problems.append("was not killed")
         if status in (0, 1) and what == "begin":  # it has lived on: the guest runs, or was refused and has nothing
@@ -173,12 +175,7 @@ class Play:
         self._sharing.tamper(now.value)
 
 
-def _matters(point: Point) -> bool:
-    """A process that is killed before or after it is asked for a lock, or to sync, has done what it had done before."""
-    return point.changes
-
-
 if __name__ == "__main__":
-    crash.adopt_orphans()
+    adopt_orphans()
     for at, wrong in Play(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])).run():
-        print(json.dumps([at, wrong]), flush=True)
+        show(f"{sys.argv[2]}: {at}", wrong)

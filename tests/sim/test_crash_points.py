@@ -2,18 +2,14 @@
 """The hook, attach and detach are killed at each of their effects; whoever comes next leaves the host as it began.
 
 In the ordinary run at every point of one device's life that makes a difference to anybody, with two of those who may
-come next, in turn, and at some points of the longer lives (in the quick run at one of four of all these); in the long
-run every point with every comer, before and after, by os._exit and by SIGKILL.
+come next, in turn, and at some points of the longer lives (in the quick run at one of many of all these); in the long
+run every point with every comer, before and after, by os._exit and by SIGKILL. So it is where guests that share a
+thing begin and end in every order.
 """
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from aftermath import recover
@@ -21,10 +17,11 @@ from amounts import AMOUNTS, FULL, QUICK
 from cases import NIC
 from crash_lives import LIVES
 from scenario import Host, guest
+from shared_crashes import FOLDS, orders
+from stage import played, survived
 
 from libhook.simulation.hosts import nic
 
-_HERE = Path(__file__).parent
 _EVERY = {
     "one device, taken": 1,
     "one device, given back": 1,
@@ -33,43 +30,39 @@ _EVERY = {
     "eight devices": 60,
 }
 _OFTEN = 12
-
-
-def _outcomes(life: str) -> list[tuple[str, list[str]]]:
-    """Each point of a life, and what was wrong in the end, from a process of its own."""
-    every = 1 if FULL else _EVERY.get(life, _OFTEN) * AMOUNTS.crashes
-    command = [sys.executable, str(_HERE / "crash_lives.py"), life, "full" if FULL else "bounded", str(every)]
-    environment = {**os.environ, "PYTHONPATH": f"{_HERE.parents[1]}:{_HERE.parent}"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    found = []
-    for line in done.stdout.splitlines():
-        operation, point, comer, problems = json.loads(line)
-        found.append((f"{life}: {operation}, {point}, then {comer}", problems))
-    assert done.returncode == 0, done.stderr
-    return found
-
-
-def _plugged(verb: str) -> list[tuple[str, list[str]]]:
-    """The same of ``libhook attach`` or ``detach``."""
-    every = 1 if FULL else AMOUNTS.crashes
-    command = [sys.executable, str(_HERE / "crash_plugs.py"), verb, str(every), "full" if FULL else "bounded"]
-    environment = {**os.environ, "PYTHONPATH": f"{_HERE.parents[1]}:{_HERE.parent}"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    ends = map(json.loads, done.stdout.splitlines())
-    return [(f"{verb}, {point}, then {comer}", problems) for point, comer, problems in ends]
+_CLAIMS = {"ab": 4, "abc": 20}
+"""Of an ordinary run: a prime to the three ways in which a crash goes on."""
+_QUICK_CLAIMS = {*((guests, "together") for guests in _CLAIMS), *(("ab", fold) for fold in FOLDS)}
 
 
 def test_every_crash_point_is_survived(capsys: pytest.CaptureFixture[str]) -> None:
     """Drivers, overrides and /run/libhook are as they began, or the second guest has the device; the trail is true."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        plugged = pool.map(_plugged, ("attach", "detach"))
-        outcomes = [one for ends in (*pool.map(_outcomes, LIVES), *plugged) for one in ends]
-    failed = {point: problems for point, problems in outcomes if problems}
-    with capsys.disabled():
-        print(f"\ncrash points: {len(outcomes) - len(failed)} of {len(outcomes)} survived")
-    assert failed == {}
+    plugs = [("crash_plugs.py", verb, AMOUNTS.crashes) for verb in ("attach", "detach")]
+    lives = [("crash_lives.py", life, _EVERY.get(life, _OFTEN) * AMOUNTS.crashes) for life in LIVES]
+    outcomes = survived(capsys, "crash points", played(*lives, *plugs))
     assert len(outcomes) > (30 if QUICK else 150)
+
+
+def test_there_is_each_order_in_which_guests_may_come_and_go() -> None:
+    """Two of two ends among two begins; the names of those who begin say nothing."""
+    assert [" ".join(f"{what[0]}{name}" for what, name in order) for order in orders("ab")] == [
+        "ba ea bb eb",
+        "ba bb ea eb",
+        "ba bb eb ea",
+    ]
+    assert len(orders("abc")) == 15
+
+
+def test_every_crash_point_of_a_claim_is_survived(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever lives has what all want together; once all are gone it is as it began, and no file is left."""
+    plays = [(guests, fold) for guests in _CLAIMS for fold in FOLDS if not QUICK or (guests, fold) in _QUICK_CLAIMS]
+    calls = []
+    for number, (guests, fold) in enumerate(plays):
+        every = 1 if FULL else _CLAIMS[guests] * AMOUNTS.crashes
+        calls.append(("shared_crashes.py", guests, fold, number * every // len(plays), every))
+    cases = [case for case, _ in survived(capsys, "crash points of claims", played(*calls))]
+    assert sum(", then " in case for case in cases) > (5 if QUICK else 50)
+    assert sum(" late " in case for case in cases) > (1 if QUICK else 20)
 
 
 def test_recover_in_a_loop_beside_starts_takes_nothing(root: str) -> None:

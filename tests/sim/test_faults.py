@@ -4,11 +4,7 @@
 docs/faults.md is made of this: ``python3 -m pytest tests/sim/test_faults.py --regenerate`` writes it anew.
 """
 
-import json
 import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cases
@@ -18,12 +14,12 @@ from cases import DISK, NIC
 from fault_list import troubles
 from fault_rows import Row
 from scenario import Host, guest
+from stage import played, survived
 
 from libhook.simulation.faults import Fault, inject
 from libhook.simulation.hosts import nic
 
-_HERE = Path(__file__).parent
-_TABLE = _HERE.parents[1] / "docs" / "faults.md"
+_TABLE = Path(__file__).parents[2] / "docs" / "faults.md"
 _PROCESSES = os.cpu_count() or 1
 _INTRODUCTION = """# What goes wrong, and what then
 
@@ -43,14 +39,6 @@ still holds it. In the end the fault is over, and libvirt's `release` and `libho
 Made from the tests, which fail where it is not true: tests/sim/test_faults.py.
 """
 _EVENTS = ("prepare", "start", "started", "release")
-
-
-def _rows(first: int, every: int) -> list[tuple[int, Row]]:
-    command = [sys.executable, str(_HERE / "fault_rows.py"), str(first), str(_PROCESSES), str(every)]
-    environment = {**os.environ, "PYTHONPATH": f"{_HERE.parents[1]}:{_HERE.parent}"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [(number, Row(*row)) for number, row in map(json.loads, done.stdout.splitlines())]
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -95,13 +83,9 @@ def test_every_fault_is_survived_and_the_table_says_how(
     """Given, or refused in one line and recorded failed; in the end as it began; and docs/faults.md is not stale."""
     regenerate = request.config.getoption("--regenerate")
     every = 1 if regenerate else AMOUNTS.faults
-    with ThreadPoolExecutor(_PROCESSES) as pool:
-        parts = pool.map(_rows, range(_PROCESSES), [every] * _PROCESSES)
-        rows = [row for _, row in sorted(row for part in parts for row in part)]
-    failed = [row for row in rows if row.problems]
-    with capsys.disabled():
-        print(f"\nfaults: {len(rows) - len(failed)} of {len(rows)} survived")
-    assert failed == []
+    outcomes = sorted(played(*(("fault_rows.py", first, _PROCESSES, every) for first in range(_PROCESSES))))
+    rows = [Row(*row) for _, row in outcomes]
+    survived(capsys, "faults", [(row[:4], row.problems) for row in rows])
     assert len(rows) == len(list(troubles())[::every])
     if regenerate:
         _TABLE.write_text(_table(rows))

@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import crash
 import pytest
 from cases import GPU
-from scenario import Host, reap
+from scenario import Host, adopt_orphans, reap
 
 from libhook.children.child import Deadline
 from libhook.facts.config import Config
@@ -267,7 +266,7 @@ def test_an_exit_that_hangs_costs_one_refused_start(root: str) -> None:
 def test_a_crash_in_the_middle_is_undone(root: str, verb: str, victim: str, when: str) -> None:
     """The hook is killed while rmmod or modprobe is at work: whoever undoes the entry brings the modules back."""
     desk = Desk(root)
-    crash.adopt_orphans()
+    adopt_orphans()
     if verb == "load":
         assert desk.begin(A, *STACK) == []
     else:

@@ -15,6 +15,7 @@ from unittest import mock
 import pytest
 from cases import GPU, NIC, SOUND, VF0
 from command import libhook
+from disturbing import read_only, refusing
 from scenario import Host, guest
 
 from libhook.children import telling
@@ -152,16 +153,16 @@ def _who_has_the_card(host: Host) -> list[str]:
 @contextmanager
 def _refusing(folder: str, number: int, first: Callable[[], object] = lambda: None) -> Iterator[None]:
     """This folder cannot be opened; ``first`` happens just before."""
+
+    def due(path: str, *_: int) -> bool:
+        if path != folder:
+            return False
+        with mock.patch("os.open", opening):
+            first()
+        return True
+
     opening = os.open
-
-    def refuse(path: str, flags: int, *rest: Any, **named: Any) -> int:  # noqa: ANN401 - as os.open
-        if path == folder:
-            with mock.patch("os.open", opening):
-                first()
-            raise OSError(number, os.strerror(number), path)
-        return opening(path, flags, *rest, **named)
-
-    with mock.patch("os.open", refuse):
+    with refusing("open", number, due):
         yield
 
 
@@ -239,37 +240,17 @@ def test_a_new_file_that_cannot_be_had_loses_no_record(root: str, why: int) -> N
     assert (host.changed, host.leftovers) == ([], [])
 
 
-@contextmanager
-def _read_only(folder: str) -> Iterator[None]:
-    opening, unlinking = os.open, os.unlink
-
-    def expect_none(path: str, flags: int) -> None:
-        if path.startswith(folder) and flags & (os.O_WRONLY | os.O_RDWR):
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-
-    def open_or_refuse(path: str, flags: int, *rest: int) -> int:
-        expect_none(path, flags)
-        return opening(path, flags, *rest)
-
-    def unlink_or_refuse(path: str) -> None:
-        expect_none(path, os.O_WRONLY)
-        unlinking(path)
-
-    with mock.patch("os.open", open_or_refuse), mock.patch("os.unlink", unlink_or_refuse):
-        yield
-
-
 def test_a_run_that_is_read_only_keeps_no_device(root: str) -> None:
     """The log says that the journal entry stays; whoever comes next says the end again, rather than nobody ever."""
     host = Host(root, nic())
     host.begin(guest(NIC))
-    with _read_only(host.machine.state):
+    with read_only(host):
         ended = host.event(guest(NIC), "release", "shutdown")
     assert (ended.code, ended.stderr, host.driver(NIC)) == (0, (), "e1000e")
     assert f"{guest().uuid}.json: Read-only file system" in ended.logged("failed")[0]["reason"]
     assert libhook(host, "recover").out == "win11: given back\n"
     assert host.trail == [f"start {NIC} success", *[f"stop {NIC} success"] * 2]
-    with _read_only(host.machine.state):
+    with read_only(host):
         refused = host.event(guest(NIC), "prepare")
     assert (refused.code, refused.changed) == (1, ())
     assert "Read-only file system" in refused.line

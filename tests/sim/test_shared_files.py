@@ -2,15 +2,12 @@
 """The file of what guests share: /run is full or gone, the file is broken, a link, of another boot, or too new."""
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
 import pytest
-from fault_means import WITHOUT_INODES, WITHOUT_PAGES, full
+from disturbing import WITHOUT_INODES, WITHOUT_PAGES, full, read_only
 from sharing import BASE, UUIDS, Sharing, failed, writes
 
 from libhook.errors import BadInput
@@ -25,7 +22,7 @@ def test_a_full_run_refuses_a_claim_and_changes_nothing(root: str, what: str) ->
     """What cannot be journalled is not done."""
     sharing = Sharing(root)
     uuid = UUIDS["a"]
-    with full(sharing.host.machine.state, what), mock.patch.object(type(sharing.host.state), "save"):
+    with full(sharing.host, what), mock.patch.object(type(sharing.host.state), "save"):
         refused = failed(sharing.begin("a"))
     assert refused == Failure(
         f"the toy: the journal in {sharing.host.machine.state} cannot be written (No space left on device)",
@@ -41,31 +38,10 @@ def test_a_full_run_holds_nothing_back(root: str, what: str) -> None:
     sharing = Sharing(root)
     sharing.begin("a")
     sharing.begin("b")
-    with full(sharing.host.machine.state, what):
+    with full(sharing.host, what):
         assert (sharing.end("b"), sharing.value()) == (None, "16")
         assert (sharing.end("a"), sharing.value()) == (None, BASE)
     assert sharing.wrong_in_the_end() == []
-
-
-@contextmanager
-def _unwritable(sharing: Sharing) -> Iterator[None]:
-    """/run is read-only: no file can be replaced, overwritten or removed."""
-    opening, unlinking, folder = os.open, os.unlink, sharing.host.machine.state
-
-    def refuse(path: str, changes: bool) -> None:
-        if changes and path.startswith(folder):
-            raise OSError(30, os.strerror(30), path)
-
-    def open_or_refuse(path: str, flags: int, *rest: int) -> int:
-        refuse(path, bool(flags & (os.O_WRONLY | os.O_RDWR)))
-        return opening(path, flags, *rest)
-
-    def unlink_or_refuse(path: str) -> None:
-        refuse(path, True)
-        unlinking(path)
-
-    with mock.patch("os.open", open_or_refuse), mock.patch("os.unlink", unlink_or_refuse):
-        yield
 
 
 def test_a_run_that_is_read_only_holds_the_base_not_back(root: str) -> None:
@@ -73,11 +49,11 @@ def test_a_run_that_is_read_only_holds_the_base_not_back(root: str) -> None:
     sharing = Sharing(root)
     sharing.begin("a")
     sharing.begin("b")
-    with _unwritable(sharing):
+    with read_only(sharing.host):
         assert "Read-only file system" in failed(sharing.release("b")).reason
         assert sharing.value() == "32"
     assert sharing.end("b") is None
-    with _unwritable(sharing):
+    with read_only(sharing.host):
         assert sharing.release("a") is None
         assert sharing.value() == BASE
     sharing.tamper("11")  # the administrator's, before anybody has tidied up

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Kills a call of the hook before or after any one of its effects: what it does that outlives the process.
+"""How a run is disturbed at its Nth point: it is killed there, or what it asks for from there on is refused.
 
-Nothing in libhook knows of this. In the process that is to be killed the calls of ``os`` and ``fcntl`` through which
-it changes anything, and the sending of records, are counted. What its children write, the simulated kernel counts.
+A point is before or after any one of its effects: what it does that outlives the process. Nothing in libhook knows of
+this. In the process that is to be killed the calls of ``os`` and ``fcntl`` through which it changes anything, and the
+sending of records, are counted. What its children write, the simulated kernel counts.
 """
 
-import ctypes
+import errno
 import fcntl
+import itertools
 import os
+import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, NamedTuple, NoReturn
+from unittest import mock
 
 from scenario import Host
 
@@ -20,9 +25,9 @@ from libhook.simulation import faults, store
 from libhook.simulation.faults import Fault
 
 _EXIT = 77
-_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 _LATE = "0.1"
 _CALLS = ("mkdir", "rename", "unlink", "fsync", "fork")
+WITHOUT_INODES, WITHOUT_PAGES = "no room for a new file", "no room for a byte"
 
 
 When = Literal["before", "after"]
@@ -142,11 +147,6 @@ def points(host: Host, deed: Deed, *, both: bool) -> list[Point]:
     return found
 
 
-def adopt_orphans() -> None:
-    """What a killed hook leaves behind becomes a child of this process, which can wait for it."""
-    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
-
-
 def die(host: Host, deed: Deed, point: Point) -> int:
     """Make the call in a process that is killed there. Its wait status; an exit status of 0 or 1 is not a death."""
     if point.how in ("parent", "late", "writer"):
@@ -194,3 +194,68 @@ def _do(deed: Deed, then: Callable[[], object] = bool) -> NoReturn:
         then()
     finally:
         os._exit(code)
+
+
+@contextmanager
+def refusing(call: str, number: int, due: Callable[..., object]) -> Iterator[None]:
+    """This call of ``os`` fails in this process, with this errno, whenever it is ``due`` by its arguments."""
+    making = getattr(os, call)
+
+    def refuse_or_make(*arguments: Any, **named: Any) -> object:  # noqa: ANN401 - stands for any of them
+        if due(*arguments):
+            raise OSError(number, os.strerror(number), *map(str, arguments[:1]))
+        return making(*arguments, **named)
+
+    with mock.patch.object(os, call, refuse_or_make):
+        yield
+
+
+@contextmanager
+def full(host: Host, what: str) -> Iterator[None]:
+    """/run without inodes, or without pages: the calls that would need one fail."""
+    state = host.machine.state
+
+    def is_new(path: str, flags: int, *_: int) -> bool:
+        return bool(flags & os.O_CREAT) and str(path).startswith(state) and not os.path.lexists(path)
+
+    def is_half_written(descriptor: int) -> bool:
+        return os.readlink(f"/proc/self/fd/{descriptor}").endswith(".new")
+
+    call, due = ("open", is_new) if what == WITHOUT_INODES else ("fsync", is_half_written)
+    with refusing(call, errno.ENOSPC, due):
+        yield
+
+
+@contextmanager
+def read_only(host: Host) -> Iterator[None]:
+    """/run/libhook is: no file in it can be replaced, overwritten or removed."""
+    folder = host.machine.state
+
+    def writes(path: str, flags: int, *_: int) -> bool:
+        return path.startswith(folder) and bool(flags & (os.O_WRONLY | os.O_RDWR))
+
+    with refusing("open", errno.EROFS, writes), refusing("unlink", errno.EROFS, lambda path: path.startswith(folder)):
+        yield
+
+
+@contextmanager
+def no_process(_host: Host, after: int) -> Iterator[None]:
+    """So many can be had, and no more: the limit of libvirtd's service (TasksMax) is reached."""
+    count = itertools.count()
+    with refusing("fork", errno.EAGAIN, lambda: next(count) >= after):
+        yield
+
+
+@contextmanager
+def no_descriptor(_host: Host, after: int) -> Iterator[None]:
+    """So many more can be had (LimitNOFILE): whatever is free below those in use is taken."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        taken = [os.open(os.devnull, os.O_RDONLY)]
+        stack.callback(lambda: list(map(os.close, taken)))
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        while taken[-1] < highest:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (taken[-1] + 1 + after, before[1]))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        yield
