@@ -6,11 +6,11 @@ import ast
 import configparser
 import re
 import subprocess
-import time
 import tomllib
 from pathlib import Path
 
 import pytest
+from family import until
 
 from libhook import __version__
 from libhook.command import commands
@@ -170,10 +170,8 @@ def test_a_first_guest_prints_what_the_readme_shows(root: str) -> None:
         return done.returncode, done.stderr
 
     assert Libvirt(root, hook).start(guest).error == ""
-    until = time.monotonic() + 20  # nobody waits for `started`, which has the guest's lock as long as it works
-    while Path(root, "run/libhook/locks", f"domain-{guest.uuid}").exists():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    # Nobody waits for `started`, which has the guest's lock as long as it works.
+    until(lambda: not Path(root, "run/libhook/locks", f"domain-{guest.uuid}").exists())
     printed += _run(root, *cli, "status").stdout
     session = re.sub(r"    \$ virsh edit.*?(?=    # )", "", _section("A first guest"), flags=re.S)
     shown = [line[4:] for line in session.splitlines() if re.match(r"    [^#$.]", line)]

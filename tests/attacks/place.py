@@ -2,7 +2,6 @@
 """This machine, where somebody may have a device open that nobody needs."""
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -73,14 +72,6 @@ def opens(path: str, flags: int) -> Callable[[Callable[[], None]], None]:
         ready()
 
     return task
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """For what is done by a process that nobody waits for."""
-    until = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def here(tmp_path: Path) -> Place:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from family import until
 from neighbour import NOBODY, neighbour
-from place import LONG, NODE, Place, here, wait_for
+from place import LONG, NODE, Place, here
 
 from libhook.look import openfiles
 
@@ -50,7 +51,7 @@ def test_who_has_no_right_has_a_budget_of_descriptors(
         assert place.who() == []
     assert place.kernel.count.stat().st_size == 500
     said = f"not looked at: 1 processes that may not open {place.node}\n"
-    wait_for(lambda: said in place.kernel.said.read_text())
+    until(lambda: said in place.kernel.said.read_text())
 
 
 @pytest.mark.parametrize("budget", ["OF_USER", "OF_ALL"])

@@ -14,8 +14,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from aftermath import leftovers, recover
+from family import apart
 from scenario import Host, guest
 
 from libhook import run
@@ -47,13 +49,12 @@ class Crowd:
 
     def play(self, parts: Iterable[Part], beside: Part | None = None) -> Report:
         """Each part in a process of its own, all at once; their counts, summed. ``beside`` goes on until they end."""
-        running = [_begin(part) for part in parts]
-        besides = [_begin(beside)] if beside else []
+        running = [apart(partial(_counted, part)) for part in parts]
+        besides = [apart(partial(_counted, beside))] if beside else []
         total: Counter[str] = Counter()
-        for receiver in (*running, *besides):
-            with os.fdopen(receiver) as pipe:
-                total.update(json.loads(pipe.read() or '{"wrong: died": 1}'))
-            if receiver == running[-1]:
+        for answer in (*running, *besides):
+            total.update(answer() or {"wrong: died": 1})
+            if answer == running[-1]:
                 os.close(os.open(f"{self.root}/owned/.over", os.O_CREAT))
         with suppress(ChildProcessError):
             while True:
@@ -67,20 +68,13 @@ class Crowd:
         return found
 
 
-def _begin(part: Part) -> int:
-    """The part in a process; the end of the pipe on which it tells its counts."""
-    receiver, sender = os.pipe()
-    if os.fork() == 0:
-        counts: Counter[str] = Counter()
-        try:
-            part(counts)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
-            counts[f"wrong: {type(error).__name__}: {error}"] += 1
-        finally:
-            os.write(sender, json.dumps(counts).encode())
-            os._exit(0)
-    os.close(sender)
-    return receiver
+def _counted(part: Part) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    try:
+        part(counts)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
+        counts[f"wrong: {type(error).__name__}: {error}"] += 1
+    return counts
 
 
 def live(crowd: Crowd, name: str, starts: int, choose: Callable[[], Sequence[str]], counts: Counter[str]) -> None:
@@ -123,21 +117,13 @@ def _own(crowd: Crowd, one: Guest, counts: Counter[str]) -> None:
 
 def _hook(host: Host, caller: int, arguments: Sequence[str], document: bytes) -> tuple[int, str]:
     """The hook, in a process of its own as libvirtd's is."""
-    receiver, sender = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 255
-        try:
-            answer = run.run(host.machine, run.Call(arguments, lambda: document, caller))
-            os.write(sender, "\n".join(answer.lines).encode())
-            code = answer.code
-        finally:
-            os._exit(code)
-    os.close(sender)
-    with os.fdopen(receiver) as pipe:
-        said = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status), said
+
+    def answer() -> tuple[int, str]:
+        code, lines = run.run(host.machine, run.Call(arguments, lambda: document, caller))
+        return code, "\n".join(lines)
+
+    code, said = apart(answer)() or (255, "")
+    return code, said
 
 
 def _note_waiting(path: str) -> None:

@@ -14,9 +14,10 @@ import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple
 from unittest import mock
 
+from family import apart
 from scenario import Host
 
 from libhook import run
@@ -121,17 +122,15 @@ def points(host: Host, deed: Deed, *, both: bool) -> list[Point]:
     A process that is killed before an effect has done the same as one killed after the effect before it, so one of
     the two is enough; with ``both`` each is there, by each way to die.
     """
-    receiver, sender = os.pipe()
-    written = len(store.lines(f"{host.root}/var/log/writes.jsonl"))
-    pid = os.fork()
-    if pid == 0:
+
+    def watched() -> list[str]:
         effects = Effects(host, None)
         effects.install()
-        _do(deed, lambda: os.write(sender, "\n".join(effects.seen).encode()))
-    os.close(sender)
-    with os.fdopen(receiver) as pipe:
-        seen = pipe.read().splitlines()
-    os.waitpid(pid, 0)
+        deed()
+        return effects.seen
+
+    written = len(store.lines(f"{host.root}/var/log/writes.jsonl"))
+    seen = apart(watched)()
     found: list[Point] = []
     for number, effect in enumerate(seen, 1):
         if both:
@@ -162,7 +161,11 @@ def die(host: Host, deed: Deed, point: Point) -> int:
     if pid == 0:
         if point.how in ("exit", "kill"):
             Effects(host, point).install()
-        _do(deed)
+        code = 255
+        try:
+            code = deed()
+        finally:
+            os._exit(code)
     _, status = os.waitpid(pid, 0)
     faults.heal(host.root)
     return os.waitstatus_to_exitcode(status)
@@ -185,15 +188,6 @@ def unwaited(host: Host, arguments: tuple[str, ...], document: bytes, uuid: str)
             return run.run(host.machine, call).code
 
     return deed
-
-
-def _do(deed: Deed, then: Callable[[], object] = bool) -> NoReturn:
-    code = 255
-    try:
-        code = deed()
-        then()
-    finally:
-        os._exit(code)
 
 
 @contextmanager

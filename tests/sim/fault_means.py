@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from cases import NIC
+from family import Begun, descendants, program, until
 from scenario import Host
 
 from libhook.simulation import faults
@@ -71,31 +72,20 @@ def launch_and_signal(host: Host, guest: Guest, operation: str, number: int, *, 
                 unlock.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             hook = stack.enter_context(
-                subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    env=environment,
-                    preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # who runs the tests may have it ignored
-                )
+                # Who runs the tests may have it ignored.
+                Begun(command, environment, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
             )
-            assert hook.stdin is not None
-            hook.stdin.write(document)
-            hook.stdin.close()
-            hook.stdin = None
+            hook.begin_with(document)
             if operation in ("prepare", "release"):
                 mark = Path(host.machine.state, "in-flight", NIC)
-                _eventually(lambda: host.driver(NIC).startswith("none") and mark.exists())
+                until(lambda: host.driver(NIC).startswith("none") and mark.exists())
             else:
-                _eventually(lambda: _sleeps(_python_below(hook.pid)))
-            python = _python_below(hook.pid)
-            for pid in (hook.pid,) if launcher_only else (hook.pid, python):
+                until(lambda: _sleeps(python(hook.pid)))
+            for pid in (hook.pid,) if launcher_only else (hook.pid, python(hook.pid)):
                 os.kill(pid, number)
             if operation not in ("prepare", "release"):
                 unlock.close()
-            out, err = hook.communicate(timeout=_PATIENCE)
-            return hook.returncode, out, err
+            return hook.go_on()
 
     return launch
 
@@ -112,23 +102,6 @@ def _sleeps(pid: int) -> bool:
     return True
 
 
-def _eventually(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + _PATIENCE
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.005)
-
-
-def _python_below(pid: int) -> int:
-    """The one of a process's descendants that runs Python, not what it forked (setsid); 0 when there is none yet."""
-    waiting = [pid]
-    while waiting:
-        parent = waiting.pop()
-        try:
-            for child in map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()):
-                if "python" in os.readlink(f"/proc/{child}/exe"):
-                    return child
-                waiting.append(child)
-        except OSError:
-            continue
-    return 0
+def python(launcher: int) -> int:
+    """The one below it that runs Python, not what that forked (setsid); 0 when there is none yet."""
+    return next((pid for pid in descendants(launcher) if "python" in program(pid)), 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cases import NIC
+from family import environment
 from scenario import LAUNCHER, Host, guest, reap
 
 from libhook.simulation.hosts import nic
@@ -19,6 +20,18 @@ WITH_DEVICE = guest(NIC).xml(1)
 WITHOUT = guest().xml(1)
 
 
+def put(path: Path, lib: Path, *changes: tuple[str, str]) -> Path:
+    """Our hook, as install.sh puts it there, or changed so: each old text stands in it once."""
+    text = LAUNCHER.read_text()
+    for old, new in (("lib=${0%/*}/.. #", f"lib={lib} #"), *changes):
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
 class Launcher:
     """A copy of the launcher whose Python leaves a trace, in a tree of its own that may be broken."""
 
@@ -29,33 +42,21 @@ class Launcher:
         self.path = Path(root) / "etc" / "libvirt" / "hooks" / "qemu"
         self.trace = Path(root) / "python-ran"
         python = Path(root) / "usr" / "bin" / "python3"
-        for folder in (self.path.parent, python.parent, self.folder):
+        for folder in (python.parent, self.folder):
             folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(
             LAUNCHER.parents[1] / "libhook", self.folder / "libhook", ignore=shutil.ignore_patterns("__pyc*")
         )
         python.write_text(f'#!/bin/sh\n: >"{self.trace}"\nexec /usr/bin/python3 "$@"\n')
         python.chmod(0o755)
-        text = LAUNCHER.read_text()
-        assert text.count("/usr/bin/python3") == 1
-        assert text.count("lib=${0%/*}/.. #") == 1
-        text = (
-            text.replace("#!/bin/sh", f"#!{shell}")
-            .replace("/usr/bin/python3", str(python))
-            .replace("lib=${0%/*}/.. #", f"lib={self.folder} #")
-        )
-        self.path.write_text(text)
-        self.path.chmod(0o755)
+        put(self.path, self.folder, ("#!/bin/sh", f"#!{shell}"), ("/usr/bin/python3", str(python)))
         self.python = python
 
     def run(self, *arguments: str, stdin: bytes = b"", dry_run: bool = False) -> "subprocess.CompletedProcess[bytes]":
         """One call."""
-        environment = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LIBHOOK_ROOT": self.root}
-        if dry_run:
-            environment["LIBHOOK_DRY_RUN"] = "1"
-        done = subprocess.run(
-            [self.path, *arguments], input=stdin, capture_output=True, env=environment, timeout=60, check=False
-        )
+        command = [str(self.path), *arguments]
+        own = environment(self.root) | ({"LIBHOOK_DRY_RUN": "1"} if dry_run else {})
+        done = subprocess.run(command, input=stdin, capture_output=True, env=own, timeout=60, check=False)
         reap(5)
         return done
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import lines  # noqa: F401 - before libhook: it counts the lines that run
 import structlog  # noqa: F401 - what libhook's log child imports: once here instead of in every child
+from family import environment
 
 from libhook import run
 from libhook.facts.entry import Held
@@ -195,10 +196,8 @@ class Host:
         return store.lines(f"{self.root}/var/log/{name}.jsonl")
 
     def _launch(self, arguments: tuple[str, ...], document: bytes, dry_run: bool) -> tuple[int, str, str]:
-        environment = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LIBHOOK_ROOT": self.root}
-        if dry_run:
-            environment["LIBHOOK_DRY_RUN"] = "1"
-        code, stdout, said = self.launching([str(LAUNCHER), *arguments], document, environment)
+        own = environment(self.root) | ({"LIBHOOK_DRY_RUN": "1"} if dry_run else {})
+        code, stdout, said = self.launching([str(LAUNCHER), *arguments], document, own)
         return code, stdout.decode(), said.decode()
 
 

@@ -9,6 +9,7 @@ import pytest
 from aftermath import wrong
 from amounts import QUICK
 from cases import NIC
+from family import environment
 from fault_means import STREAMS, launch_without, name_of
 from launcher import SHELLS
 from scenario import LAUNCHER, Host, guest, reap
@@ -25,9 +26,8 @@ def test_the_command_lives_with_closed_streams(root: str, closed: tuple[int, ...
     host.begin(guest(NIC))
     host.libvirt.restart()
     command = [sys.executable, "-c", f"import sys; sys.path[0] = {str(LAUNCHER.parents[1])!r}\n{_MAIN}"]
-    environment = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LIBHOOK_ROOT": root}
     for what in ("status", "recover"):
-        code, out, said = launch_without(closed)([*command, what], b"", environment)
+        code, out, said = launch_without(closed)([*command, what], b"", environment(root))
         assert (code, b"Traceback" in out + said) == (0, False)
         assert reap(10)
     assert wrong(host) == []
@@ -48,7 +48,7 @@ def test_libhook_lives_where_its_caller_ignores_the_ends_of_children(root: str, 
         [*command, *event],
         input=guest(NIC).xml(-1),
         cwd=LAUNCHER.parents[1],
-        env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LIBHOOK_ROOT": root},
+        env=environment(root),
         capture_output=True,
         timeout=60,
         check=False,

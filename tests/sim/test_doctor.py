@@ -4,13 +4,13 @@
 import argparse
 import json
 import os
-import re
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from cases import DISK, NIC
 from command import libhook
+from launcher import put
 from scenario import LAUNCHER, Host, guest
 
 from libhook.command import commands, installation
@@ -27,11 +27,7 @@ DRY = "libhook hands nothing over to a guest for which dry_run is true"
 
 def installed(root: str, name: str = "qemu", *, lib: Path = LAUNCHER.parents[1]) -> Path:
     """Our hook, as install.sh puts it there."""
-    hook = Path(root, HOOKS, name)
-    hook.parent.mkdir(parents=True, exist_ok=True)
-    hook.write_text(re.sub("^lib=.*$", f"lib={lib} # install.sh sets this", LAUNCHER.read_text(), flags=re.M))
-    hook.chmod(0o755)
-    return hook
+    return put(Path(root, HOOKS, name), lib)
 
 
 @pytest.fixture(name="host")

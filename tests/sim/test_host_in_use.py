@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 from cases import DISK, GPU, NIC, SOUND
 from command import libhook
+from family import until
 from scenario import Host, guest, reap
 
 from libhook.children.child import Deadline, spawn
@@ -258,9 +259,7 @@ def test_what_hangs_by_another_hand_is_shown_as_that(root: str) -> None:
     faults.hold(root, NIC)
     hung = spawn(lambda: SimulatedKernel(root, "somebody").write("bus/pci/drivers/e1000e/unbind", NIC))
     override = Path(root, f"sys/bus/pci/devices/{NIC}/driver_override")
-    until = time.monotonic() + 10
-    while not override.is_fifo() and time.monotonic() < until:
-        time.sleep(0.01)
+    until(override.is_fifo)
     host.patience = 0.1
     shown = libhook(host, "devices")
     assert shown.code == 0

@@ -2,14 +2,13 @@
 """Somebody kills the launcher during ``prepare``: libvirt goes on at once, while Python is still at work."""
 
 import os
-import subprocess
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from aftermath import recover
 from cases import NIC
+from family import Begun, children, environment, until
 from scenario import LAUNCHER, Host, guest, reap
 
 from libhook.children.child import Deadline
@@ -32,27 +31,13 @@ def _host(root: str) -> Host:
 @contextmanager
 def _killed_in_the_middle(host: Host, *, written: int) -> Iterator[None]:
     """``prepare`` is under way, and has made so many writes; within, its launcher is dead."""
-    environment = {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "LIBHOOK_ROOT": host.root}
     command = [str(LAUNCHER), WIN11.name, "prepare", "begin", "-"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as launcher:
-        assert launcher.stdin
-        launcher.stdin.write(WIN11.xml(1, False))
-        launcher.stdin.close()
-        until = time.monotonic() + 10
-        while len(host._lines("writes")) < written or not any(map(_children, _children(launcher.pid))):
-            assert time.monotonic() < until
-            time.sleep(0.01)
+    with Begun(command, environment(host.root)) as launcher:
+        launcher.begin_with(WIN11.xml(1, False))
+        # Where its children have children too, it has got so far that it waits for Python.
+        until(lambda: len(host._lines("writes")) >= written and any(map(children, children(launcher.pid))))
         launcher.kill()
     yield
-
-
-def _children(pid: int | str) -> list[str]:
-    """Where these have children too, the launcher has got so far that it waits for Python."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            return file.read().split()
-    except (FileNotFoundError, ProcessLookupError):
-        return []  # it has ended
 
 
 def test_it_waits_for_another_s_lock(host: Host) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from amounts import QUICK
 from cases import NIC
+from family import Begun, environment
 from launcher import OPERATIONS, SHELLS, VETOES, WITH_DEVICE, WITHOUT, Launcher, installed
 from recorded_guests import calls
 from scenario import LAUNCHER, Host, guest, reap
@@ -231,9 +232,9 @@ def test_a_dev_null_that_cannot_be_opened_hands_nothing_over(launcher: Launcher)
 
 def test_the_path_that_it_is_given_is_not_relied_on(launcher: Launcher) -> None:
     """libvirtd passes its own on, whatever that is."""
-    environment = {"LC_ALL": "C", "PATH": "/opt/bin", "LIBHOOK_ROOT": launcher.root}
+    elsewhere = environment(launcher.root) | {"PATH": "/opt/bin"}
     command = [str(launcher.path), "win11", "prepare", "begin", "-"]
-    done = subprocess.run(command, input=WITH_DEVICE, capture_output=True, env=environment, timeout=60, check=False)
+    done = subprocess.run(command, input=WITH_DEVICE, capture_output=True, env=elsewhere, timeout=60, check=False)
     reap(5)
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -243,16 +244,10 @@ def test_nobody_keeps_libvirt_s_pipes_open(root: str) -> None:
     host = Host(root, World((Device(NIC, "e1000e"),), (E1000E,)), "write_deadline = 0.5\n", launcher=True)
     faults.hold(root, NIC)
     begun = time.monotonic()
-    with subprocess.Popen(
-        [LAUNCHER, "win11", "prepare", "begin", "-"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "LIBHOOK_ROOT": root},
-    ) as process:
-        stdout, stderr = process.communicate(WITH_DEVICE, timeout=20)
+    with Begun([LAUNCHER, "win11", "prepare", "begin", "-"], environment(root)) as process:
+        code, stdout, stderr = process.go_on(WITH_DEVICE)
     took = time.monotonic() - begun
-    assert (process.returncode, stdout) == (1, b"")
+    assert (code, stdout) == (1, b"")
     assert stderr.decode().startswith(f"{NIC} hangs")
     assert stderr.count(b"\n") == 1
     assert took < 3

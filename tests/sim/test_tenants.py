@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cases import NIC
 from command import libhook
+from family import until
 from plugging import Hypervisor, attach, xml
 from scenario import Host, document, guest, reap
 
@@ -309,9 +310,7 @@ def test_the_kernel_waits_for_who_has_a_mediated_device_open(root: str) -> None:
         finally:
             os._exit(0)
     override = Path(root, f"sys/bus/pci/devices/{IGPU}/driver_override")
-    until = time.monotonic() + 10
-    while not override.is_fifo() and time.monotonic() < until:
-        time.sleep(0.01)
+    until(override.is_fifo)
     assert os.waitpid(writer, os.WNOHANG) == (0, 0)
     processes.end(root, pid)
     assert reap(10)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from family import Begun, children, until
 from launcher import SHELLS
 from scenario import Host, reap
 from unwaited import (
@@ -23,12 +24,10 @@ from unwaited import (
     WIN11,
     about_to_run,
     change_launcher,
-    children,
     end,
     lock_of,
     mark_of,
     opened_by,
-    until,
     worker,
 )
 
@@ -104,15 +103,12 @@ def test_a_signal_to_the_group_of_the_launcher_does_not_end_it(host: Host, numbe
     faults.inject(host.root, SLOW)
 
     def launching(command: list[str], xml: bytes, environment: Mapping[str, str]) -> tuple[int, bytes, bytes]:
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
-            process_group=0,
-            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # who runs the tests may have it ignored
-        ) as hook:  # fmt: skip
-            group = hook.pid
-            out, said = hook.communicate(xml, timeout=20)
-            os.killpg(group, number)
-        return hook.returncode, out, said
+        # Who runs the tests may have it ignored.
+        default = lambda: signal.signal(number, signal.SIG_DFL)  # noqa: E731
+        with Begun(command, environment, process_group=0, preexec_fn=default) as hook:
+            answer = hook.go_on(xml)
+            os.killpg(hook.pid, number)
+        return answer
 
     host.launching = launching
     assert host.event(WIN11, "started").code == 0

@@ -2,12 +2,12 @@
 """A guest that is about to run, and the process that works alone once hooks/qemu has answered at ``started``."""
 
 import os
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from cases import NIC
+from family import children, until
+from launcher import put
 from scenario import LAUNCHER, Host, guest, reap
 
 from libhook.simulation.faults import Fault
@@ -49,32 +49,11 @@ def mark_of(host: Host) -> Path:
     return Path(host.machine.state, "unwaited", UUID)
 
 
-def _workers() -> list[int]:
-    """What the hook has left behind: this process is whose children orphans become."""
-    return list(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
-
-
 def worker(host: Host) -> int:
     """The process that works alone, once it sends its record, which is SLOW."""
     until(Path(host.root, "simulation/faults/000.count").exists)
-    (found,) = [pid for pid in _workers() if children(pid)]
+    (found,) = [pid for pid in children() if children(pid)]
     return found
-
-
-def children(pid: int) -> list[int]:
-    """Of a process that may have ended."""
-    try:
-        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait for it."""
-    last = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < last
-        time.sleep(0.005)
 
 
 def end(host: Host) -> None:
@@ -95,11 +74,6 @@ def opened_by(pid: int) -> dict[str, str]:
 
 def change_launcher(host: Host, old: str, new: str) -> None:
     """Its launcher is another from now on."""
-    text = LAUNCHER.read_text()
-    assert text.count(old) == 1
-    own = Path(host.root, "usr/local/lib/libhook/hooks/qemu")
-    own.parent.mkdir(parents=True)
-    own.write_text(text.replace(old, new).replace("lib=${0%/*}/.. #", f"lib={LAUNCHER.parents[1]} #"))
-    own.chmod(0o755)
+    own = put(Path(host.root, "usr/local/lib/libhook/hooks/qemu"), LAUNCHER.parents[1], (old, new))
     launching = host.launching
     host.launching = lambda command, xml, environment: launching([str(own), *command[1:]], xml, environment)

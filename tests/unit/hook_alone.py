@@ -6,8 +6,7 @@ import subprocess
 from pathlib import Path
 
 from amounts import QUICK
-from launcher import SHELLS, WITH_DEVICE
-from scenario import LAUNCHER
+from launcher import SHELLS, WITH_DEVICE, put
 
 from libhook.simulation.guests import Guest
 
@@ -28,12 +27,11 @@ class Hook:
         """Nobody has a journal entry, and Python says nothing and ends well."""
         self.path, self.python, self.lib = folder / "hooks/qemu", folder / "python3", folder / "lib"
         self.entries = folder / "run/libhook/domains"
+        self.noted = folder / "runs"
         self._folder = folder
-        for made in (self.path.parent, self.lib, self.entries):
+        for made in (self.lib, self.entries):
             made.mkdir(parents=True)
-        text = LAUNCHER.read_text().replace("#!/bin/sh", f"#!{shell}").replace("/usr/bin/python3", str(self.python))
-        self.path.write_text(text.replace("lib=${0%/*}/.. #", f"lib={self.lib} #"))
-        self.path.chmod(0o755)
+        put(self.path, self.lib, ("#!/bin/sh", f"#!{shell}"), ("/usr/bin/python3", str(self.python)))
         self.answer()
 
     def answer(self, status: int = 0, said: str = "", *more: str) -> None:
@@ -66,9 +64,8 @@ class Hook:
     @property
     def runs(self) -> int:
         """How often Python was started since that was asked."""
-        noted = self._folder / "runs"
-        count = len(noted.read_text()) if noted.exists() else 0
-        noted.unlink(missing_ok=True)
+        count = len(self.noted.read_text()) if self.noted.exists() else 0
+        self.noted.unlink(missing_ok=True)
         return count
 
     def read(self, name: str) -> bytes:

@@ -3,8 +3,6 @@
 
 import errno
 import multiprocessing
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,16 +47,6 @@ def in_background(kernel: SimulatedKernel, path: str, value: str) -> multiproces
     writer = multiprocessing.get_context("fork").Process(target=kernel.write, args=(path, value))
     writer.start()
     return writer
-
-
-def eventually(true: Callable[[], bool]) -> bool:
-    """Whether it becomes true soon."""
-    end = time.monotonic() + SOON
-    while not true():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def ended(writer: multiprocessing.process.BaseProcess) -> int | None:

@@ -3,11 +3,10 @@
 
 import os
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
+from family import Begun, until
 from hook_alone import BROKEN, IN_SHELLS, UNABLE, UUID, Hook
 from launcher import OPERATIONS, VETOES, WITH_DEVICE, WITHOUT
 
@@ -169,24 +168,15 @@ def test_a_signal_to_all_of_them_ends_no_guest(hook: Hook, number: str) -> None:
     sent = int(signal.Signals[f"SIG{number}"])
     hook.answer(0, "", "exec sleep 20")
     for operation in ("prepare", "started"):
-        with subprocess.Popen(
-            [hook.path, "win11", operation, "begin", "-"],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=hook.environment,
-            start_new_session=True,
-        ) as running:
-            assert running.stdin
-            running.stdin.write(WITH_DEVICE)
-            running.stdin.close()
-            running.stdin = None
-            until = time.monotonic() + 20
-            while not hook.runs and time.monotonic() < until:
-                time.sleep(0.01)
+        command = [str(hook.path), "win11", operation, "begin", "-"]
+        with Begun(command, hook.environment, start_new_session=True) as running:
+            running.begin_with(WITH_DEVICE)
+            until(hook.noted.exists)
+            hook.noted.unlink()
             os.killpg(running.pid, sent)
-            _, said = running.communicate(timeout=30)
+            code, _, said = running.go_on()
         if operation in VETOES:
             told = f"the hook was ended by signal {sent} before it was done: start the guest again\n"
-            assert (running.returncode, said.decode()) == (1, told)
+            assert (code, said.decode()) == (1, told)
         else:
-            assert (running.returncode, said) == (0, b"")
+            assert (code, said) == (0, b"")

@@ -3,11 +3,11 @@
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from family import Begun, children, descendants, until
 from hook_alone import BROKEN, IN_SHELLS, OTHER, UUID, Hook
 from launcher import VETOES, WITHOUT
 
@@ -55,27 +55,19 @@ def test_where_the_uuid_is_not_plain_python_looks(hook: Hook, begin: str) -> Non
     assert hook.runs == 1
 
 
-def _deepest(pid: int) -> int:
-    """The process that this one waits for, or one further down does."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return _deepest(int(children[0])) if children else pid
-
-
 @pytest.mark.parametrize("operation", ["prepare", "started", "release", "reconnect"])
 def test_a_document_that_was_cut_short_may_have_named_devices(hook: Hook, operation: str) -> None:
     """Somebody ends cat: Python is asked, and where that does not run a start is refused."""
     hook.answer(1)
     command = [str(hook.path), "win11", operation, "begin", "-"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=hook.environment) as running:
+    with Begun(command, hook.environment) as running:
         assert running.stdin
         running.stdin.write(WITHOUT)
         running.stdin.flush()
-        until = time.monotonic() + 20
-        while (reads := _deepest(running.pid)) == running.pid and time.monotonic() < until:
-            time.sleep(0.01)
+        until(lambda: children(running.pid))
         time.sleep(0.1)
-        os.kill(_deepest(reads), signal.SIGKILL)
-        _, said = running.communicate(timeout=30)
+        os.kill([*descendants(running.pid)][-1], signal.SIGKILL)
+        code, _, said = running.go_on()
     refused = operation in VETOES
-    assert (running.returncode, said.decode()) == ((1, BROKEN.format(1)) if refused else (0, ""))
+    assert (code, said.decode()) == ((1, BROKEN.format(1)) if refused else (0, ""))
     assert hook.runs == 1

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from unittest import mock
 
 import pytest
+from family import children
 from xml_reading import DOCUMENTS, document, pci
 
 from libhook.errors import BadInput
@@ -65,11 +66,6 @@ def _hangs() -> None:
     signal.pause()
 
 
-def _children() -> list[int]:
-    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
-        return [int(pid) for pid in file.read().split()]
-
-
 @pytest.mark.parametrize("ends", [_dies, _hangs])
 def test_a_child_that_does_not_answer_is_not_needed(
     here: list[bytes], ends: Callable[[], None], monkeypatch: pytest.MonkeyPatch
@@ -82,7 +78,7 @@ def test_a_child_that_does_not_answer_is_not_needed(
     assert waiting(GOOD) == domxml.parse(GOOD)
     assert here == [GOOD]
     if ends is _hangs:
-        for left in _children():
+        for left in children():
             os.kill(left, signal.SIGKILL)
             os.waitpid(left, 0)
 

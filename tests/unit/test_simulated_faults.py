@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kernel_driving import GPU, NIC, PF, VF, driver, ended, eventually, in_background, refused, take
+from family import until
+from kernel_driving import GPU, NIC, PF, VF, driver, ended, in_background, refused, take
 
 from libhook.simulation import faults, hosts, processes, store, vfio
 from libhook.simulation.faults import Fault
@@ -25,7 +26,7 @@ def test_unbinding_what_a_guest_has_open_waits_for_the_guest(make: Callable[[Wor
     processes.add(kernel.root, 2000, "qemu-system-x86", ["/dev/vfio/12"])
     vfio.claim(kernel.root, 12, 2000, (NIC,))
     writer = in_background(kernel, "bus/pci/drivers/vfio-pci/unbind", NIC)
-    assert eventually(lambda: driver(kernel, NIC) is None)
+    until(lambda: driver(kernel, NIC) is None)
     time.sleep(0.05)
     assert writer.is_alive()
     assert store.bound(kernel.root, NIC) == "vfio-pci"
@@ -42,7 +43,7 @@ def test_a_driver_that_does_not_let_go_blocks_its_device_and_no_other(
     faults.hold(kernel.root, NIC)
     hung = in_background(kernel, f"bus/pci/devices/{NIC}/driver/unbind", NIC)
     override = Path(kernel.root, f"sys/bus/pci/devices/{NIC}/driver_override")
-    assert eventually(lambda: driver(kernel, NIC) is None and override.is_fifo())
+    until(lambda: driver(kernel, NIC) is None and override.is_fifo())
     assert any("in the kernel still e1000e" in line for line in snapshot(kernel.root).values())
     second = in_background(kernel, f"bus/pci/devices/{NIC}/driver_override", "vfio-pci")
     reader = multiprocessing.get_context("fork").Process(target=override.read_text)
@@ -75,7 +76,7 @@ def test_a_slow_driver_keeps_writer_and_reader_waiting(make: Callable[[World], S
     began = time.monotonic()
     writer = in_background(kernel, "bus/pci/drivers/e1000e/unbind", NIC)
     override = Path(kernel.root, f"sys/bus/pci/devices/{NIC}/driver_override")
-    assert eventually(override.is_fifo)
+    until(override.is_fifo)
     assert override.read_text() == "(null)\n"
     assert ended(writer) == 0
     assert time.monotonic() - began >= 0.6
@@ -201,7 +202,7 @@ def test_unbinding_a_pf_waits_for_the_guest_of_a_vf(make: Callable[[World], Simu
     vfio.claim(kernel.root, group, 2000, (VF,))
     hung = in_background(kernel, "bus/pci/drivers/igb/unbind", PF)
     numvfs = Path(kernel.root, f"sys/bus/pci/devices/{PF}/sriov_numvfs")
-    assert eventually(numvfs.is_fifo)
+    until(numvfs.is_fifo)
     assert hung.is_alive()
     vfio.release(kernel.root, group, VF)
     assert ended(hung) == 0

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kernel_driving import GPU, driver, ended, eventually
+from family import until
+from kernel_driving import GPU, driver, ended
 
 from libhook.simulation import faults, hosts, modules, processes
 from libhook.simulation.faults import Fault
@@ -80,7 +81,7 @@ def test_the_exit_of_a_module_waits_for_its_devices(make: Callable[[World], Simu
     fork = multiprocessing.get_context("fork")
     going = fork.Process(target=kernel.unload, args=("amdgpu",))
     going.start()
-    assert eventually(lambda: _shown(kernel, "amdgpu", "initstate") == "going")
+    until(lambda: _shown(kernel, "amdgpu", "initstate") == "going")
     assert _refused(kernel, "amdgpu") == "EBUSY"
     loading = fork.Process(target=kernel.load, args=("amdgpu",))
     loading.start()

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from cases import NIC
+from family import Begun, environment, until
 from scenario import Host, guest
 from unwaited import SLOW, end, worker
-from upgrading import WIN11, Begun, Versions, begun, is_locked, until
+from upgrading import WIN11, Versions, begun, is_locked
 
 from libhook.children.child import Deadline
 from libhook.facts.address import PciAddress
@@ -94,19 +95,19 @@ def test_a_start_that_comes_too_late_is_refused(versions: Versions, host: Host) 
 def test_who_does_not_end_is_named(versions: Versions, host: Host) -> None:
     """The wait is bounded."""
     versions.wait_no_longer_than(0)
-    at_work = Begun([versions.command, "plan", "-"], host.root)
+    at_work = Begun([versions.command, "plan", "-"], environment(host.root))
     until(lambda: is_locked(versions.named))
     before = versions.there
     code, said = ended(versions.uninstall())
     assert (code, is_on(versions), versions.there) == (1, True, before)
-    assert f"/lock is held by process {at_work.process.pid}, or a child that it left" in said
+    assert f"/lock is held by process {at_work.pid}, or a child that it left" in said
     assert at_work.go_on(WIN11.xml())[0] == 0
     assert ended(versions.uninstall()) == (0, "")
 
 
 def test_an_uninstallation_that_is_ended_is_undone(versions: Versions, host: Host) -> None:
     """While it waits."""
-    at_work = Begun([versions.command, "plan", "-"], host.root)
+    at_work = Begun([versions.command, "plan", "-"], environment(host.root))
     until(lambda: is_locked(versions.named))
     uninstalling = versions.uninstall()
     until(lambda: not is_on(versions))

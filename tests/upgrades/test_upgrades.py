@@ -12,17 +12,15 @@ from pathlib import Path
 import pytest
 from amounts import AMOUNTS
 from cases import NIC
+from family import Begun, environment, until
+from fault_means import python
 from scenario import Host, reap
 from upgrading import (
     RENAMED,
     WIN11,
-    Begun,
     Versions,
     begun,
-    descends,
     is_locked,
-    stat_of,
-    until,
 )  # fmt: skip
 
 from libhook.simulation import faults
@@ -134,24 +132,13 @@ def test_a_version_stays_as_long_as_somebody_runs_from_it(versions: Versions, ro
         until(lambda: Path(root, "var/log/writes.jsonl").exists())
         upgrade_twice(versions)
         assert first in versions.there
-        python = _python(hook.process.pid)
-        os.kill(python, signal.SIGKILL)
-        hook.process.wait(30)
-        hook.process.communicate()
+        os.kill(python(hook.pid), signal.SIGKILL)
+        hook.wait(30)
+        hook.communicate()
     versions.install("second")
     assert first in versions.there
     faults.let_go(root, NIC)
     until(lambda: _goes(first, versions, "third"))
-
-
-def _python(launcher: int) -> int:
-    """The hook's own process, whose children write."""
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != launcher and descends(int(name), launcher):
-            parent = int(stat_of(name)[1])
-            if Path(f"/proc/{name}/comm").read_bytes() == b"python3\n" != Path(f"/proc/{parent}/comm").read_bytes():
-                return int(name)
-    raise AssertionError("no Python runs")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +157,7 @@ def test_a_command_goes_on_with_its_version(
     """It stands at its input while two upgrades pass, and ends as if there had been none."""
     Host(root, nic(), launcher=True)
     first = versions.named
-    it = Begun([versions.command, *arguments], root)
+    it = Begun([versions.command, *arguments], environment(root))
     until(lambda: is_locked(first))
     upgrade_twice(versions)
     assert first in versions.there
@@ -188,11 +175,11 @@ def test_a_watch_keeps_its_version(versions: Versions, root: str) -> None:
     Host(root, nic(), launcher=True)
     first = versions.named
     (first / "libvirt.py").write_text(NO_LIBVIRTD)
-    it = Begun([versions.command, "watch"], root)
+    it = Begun([versions.command, "watch"], environment(root))
     until(lambda: is_locked(first))
     upgrade_twice(versions)
     assert first in versions.there
-    it.process.send_signal(signal.SIGTERM)
+    it.send_signal(signal.SIGTERM)
     assert it.go_on(b"")[0] in (0, -signal.SIGTERM)
     until(lambda: _goes(first, versions, "second"))
 
@@ -212,9 +199,9 @@ def test_a_command_whose_version_is_removed_before_it_has_it_is_run_again(versio
     # The shebang's file is read before it is replaced: what ran is the old text, and by its name the new one is run.
     late.write_text(text.replace("import sys\n", f'import sys\nsys.argv[0] = "{versions.command}"\n', 1))
     late.chmod(0o755)
-    assert Begun([late, "status"], root).go_on(b"") == (0, b"nothing is held\n", b"")
+    assert Begun([late, "status"], environment(root)).go_on(b"") == (0, b"nothing is held\n", b"")
     late.write_text(text)
-    code, out, error = Begun([late, "status"], root).go_on(b"")
+    code, out, error = Begun([late, "status"], environment(root)).go_on(b"")
     assert (code, out) == (1, b"")
     assert b"No module named 'libhook'" in error
 

@@ -2,20 +2,18 @@
 """Several versions of libhook, installed over each other by install.sh, as on a host that is upgraded."""
 
 import fcntl
-import os
 import re
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cases import NIC
+from family import Begun, descendants, environment, program, until
 from scenario import guest
 
 WIN11 = guest(NIC)
-ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 ROOT = Path(__file__).parents[2]
 RENAMED = {"first": "", "second": "printable", "third": "LibhookError"}
@@ -89,73 +87,13 @@ def _tree(folder: Path, renamed: str) -> Path:
     return folder
 
 
-class Begun:
-    """A program that has begun, and is given the rest of its input when it is told to go on."""
-
-    def __init__(self, command: list[str | Path], root: str) -> None:
-        """It stands at its input soon."""
-        self.process = subprocess.Popen(
-            command,
-            env={**ENVIRONMENT, "LIBHOOK_ROOT": root},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def begin_with(self, text: bytes) -> None:
-        """All of its input."""
-        assert self.process.stdin
-        self.process.stdin.write(text)
-        self.process.stdin.close()
-        self.process.stdin = None
-
-    def go_on(self, rest: bytes) -> tuple[int, bytes, bytes]:
-        """How it ended, and what it said."""
-        out, error = self.process.communicate(rest, timeout=60)
-        return self.process.returncode, out, error
-
-
 @contextmanager
 def begun(versions: Versions, root: str, operation: str) -> Iterator[Begun]:
     """The hook of this event, which has begun to read the guest's XML."""
-    it = Begun([versions.hook, WIN11.name, operation, "begin", "-"], root)
-    until(lambda: b"cat" in _commands(it.process.pid))
+    it = Begun([versions.hook, WIN11.name, operation, "begin", "-"], environment(root))
+    until(lambda: "cat" in map(program, descendants(it.pid)))
     yield it
-    assert it.process.poll() is not None
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait for it."""
-    last = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < last
-        time.sleep(0.005)
-
-
-def _commands(pid: int) -> list[bytes]:
-    """What runs below a process, by name."""
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            if name.isdigit() and (fields := stat_of(name)) and descends(int(fields[1]), pid):
-                found.append(Path(f"/proc/{name}/comm").read_bytes().strip())
-        except OSError:
-            continue
-    return found
-
-
-def stat_of(pid: str) -> list[bytes]:
-    """What /proc/PID/stat says, from its third field on."""
-    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-
-
-def descends(pid: int, ancestor: int) -> bool:
-    """Whether a process is below another, or is it."""
-    while pid > 1:
-        if pid == ancestor:
-            return True
-        pid = int(stat_of(str(pid))[1])
-    return False
+    assert it.poll() is not None
 
 
 def is_locked(version: Path) -> bool:
