@@ -25,6 +25,14 @@ class _Entry:
     guest: str = ""
 
 
+def rebind(kernel: SimulatedKernel, address: str, override: str) -> None:
+    """Move a device to the driver that its override names, as everybody does it; a line feed clears the override."""
+    kernel.write(f"bus/pci/devices/{address}/driver_override", override)
+    if store.shown(kernel.root, address):
+        kernel.write(f"bus/pci/devices/{address}/driver/unbind", address)
+    kernel.write("bus/pci/drivers_probe", address)
+
+
 class DeviceLists:
     """Both lists, under one lock. libvirt also locks both together, even while the kernel takes its time."""
 
@@ -80,12 +88,6 @@ class DeviceLists:
     def _path(self, address: str) -> str:
         return f"{self._root}/sys/bus/pci/devices/{address}"
 
-    def _driver(self, address: str) -> str | None:
-        try:
-            return os.path.basename(os.readlink(f"{self._path(address)}/driver"))
-        except FileNotFoundError:
-            return None
-
     def _check(self, guest: str, device: Assigned) -> None:
         with open(f"{self._path(device.address)}/config", "rb") as config:
             if config.read(64)[14] & 0x7F:
@@ -110,15 +112,12 @@ class DeviceLists:
     def _detach(self, device: Assigned) -> None:
         """virPCIDeviceDetach(): an entry that is already in the inactive list stays as it is, even an unmanaged one."""
         address, driver = device.address, device.model or self._best_driver(device.address)
-        bound = self._driver(address) or ""
+        bound = store.shown(self._root, address) or ""
         mine = bound.replace("_", "-") != driver.replace("_", "-")
         if mine:
             name = self._registered(driver)
             self._tell(f"libvirtd binds {address} to {name}")
-            self._kernel.write(f"bus/pci/devices/{address}/driver_override", name)
-            if bound:
-                self._kernel.write(f"bus/pci/devices/{address}/driver/unbind", address)
-            self._kernel.write("bus/pci/drivers_probe", address)
+            rebind(self._kernel, address, name)
         self._inactive.setdefault(address, _Entry(managed=True, unbind_from_stub=mine))
 
     def _registered(self, driver: str) -> str:
@@ -150,7 +149,7 @@ class DeviceLists:
             return
         self._tell(f"libvirtd gives {address} back")
         self._kernel.write(f"bus/pci/devices/{address}/driver_override", "\n")
-        if self._driver(address):
+        if store.shown(self._root, address):
             self._kernel.write(f"bus/pci/devices/{address}/driver/unbind", address)
         with suppress(OSError):  # libvirt only logs it: QEMU may still have another device of the group
             self._kernel.write("bus/pci/drivers_probe", address)

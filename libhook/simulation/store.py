@@ -160,6 +160,14 @@ def bound(root: str, address: str) -> str | None:
         return None
 
 
+def shown(root: str, address: str) -> str | None:
+    """Return the driver that /sys shows."""
+    try:
+        return os.path.basename(os.readlink(f"{root}/sys/bus/pci/devices/{address}/driver"))
+    except FileNotFoundError:
+        return None
+
+
 def members(root: str, group: int) -> list[str]:
     """Return the addresses in an IOMMU group."""
     return os.listdir(f"{root}/sys/kernel/iommu_groups/{group}/devices")

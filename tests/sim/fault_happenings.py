@@ -69,10 +69,7 @@ def reattach(host: Host) -> None:
 
 def to_driver(override: str, host: Host) -> None:
     """What every script on the net does, and forgets."""
-    host.somebody_writes(f"bus/pci/devices/{NIC}/driver_override", override)
-    if host.driver(NIC) != "none":
-        host.somebody_writes(f"bus/pci/devices/{NIC}/driver/unbind", NIC)
-    host.somebody_writes("bus/pci/drivers_probe", NIC)
+    host.somebody_rebinds(NIC, override)
 
 
 def set_override(override: str, host: Host) -> None:

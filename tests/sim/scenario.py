@@ -23,7 +23,7 @@ from libhook import run
 from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
 from libhook.simulation import build as simulated
-from libhook.simulation import processes, store
+from libhook.simulation import pcilist, processes, store
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.libvirt import Libvirt
@@ -185,6 +185,10 @@ class Host:
     def somebody_writes(self, path: str, value: str) -> None:
         """A write of the administrator's."""
         SimulatedKernel(self.root, by="administrator").write(path, value)
+
+    def somebody_rebinds(self, address: str, override: str) -> None:
+        """The administrator moves a device by hand; a line feed clears its override."""
+        pcilist.rebind(SimulatedKernel(self.root, by="administrator"), address, override)
 
     def _held(self, uuid: str) -> Held | None:
         try:

@@ -294,12 +294,7 @@ def test_an_entry_of_another_boot_is_void(root: str) -> None:
     """A boot undoes every binding: the guest starts as if there were none, and ends like any other."""
     host = Host(root, nic())
     assert host.event(guest(NIC), "prepare").code == 0
-    for path, value in (
-        (f"bus/pci/devices/{NIC}/driver_override", "\n"),
-        ("bus/pci/drivers/vfio-pci/unbind", NIC),
-        ("bus/pci/drivers_probe", NIC),
-    ):
-        host.somebody_writes(path, value)
+    host.somebody_rebinds(NIC, "\n")
     Path(root, "proc/sys/kernel/random/boot_id").write_text("another\n")
     assert libhook(host, "status") == (0, "nothing is held\n", "")
     other = guest(NIC, name="other")._replace(uuid=OTHER)

@@ -12,6 +12,7 @@ from libhook.simulation.faults import Fault, inject, vanish
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nic, sriov, workstation
 from libhook.simulation.kernel import SimulatedKernel
+from libhook.simulation.pcilist import rebind
 
 OTHER = "11111111-2222-3333-4444-555555555555"
 USB_BY_ID = """<hostdev mode='subsystem' type='usb' managed='no'>
@@ -42,18 +43,11 @@ def test_a_vf_out_of_a_pool_is_known_from_start_on(root: str, used_before: bool)
     host.event(chosen, "prepare", xml=document(POOL))
     libvirtd = SimulatedKernel(root, by="libvirtd")
     libvirtd.load("vfio-pci")
-    for path, value in (
-        (f"bus/pci/devices/{VF0}/driver_override", "vfio-pci"),
-        (f"bus/pci/devices/{VF0}/driver/unbind", VF0),
-        ("bus/pci/drivers_probe", VF0),
-    ):
-        libvirtd.write(path, value)
+    rebind(libvirtd, VF0, "vfio-pci")
     for operation in ("start", "started"):
         assert host.event(chosen, operation).code == 0
     if not used_before:
-        libvirtd.write(f"bus/pci/devices/{VF0}/driver_override", "\n")
-        libvirtd.write(f"bus/pci/devices/{VF0}/driver/unbind", VF0)
-        libvirtd.write("bus/pci/drivers_probe", VF0)
+        rebind(libvirtd, VF0, "\n")
     ended = host.event(chosen, "release", "shutdown", xml=document(POOL, attributes=""))
     assert (ended.code, len(ended.writes)) == (0, 3 if used_before else 0)
     assert host.records[-2:] == [f"start {VF0} success", f"stop {VF0} success"]
@@ -219,9 +213,7 @@ def test_a_start_that_our_start_refuses_is_undone(root: str) -> None:
     host = Host(root, workstation())
     one = guest(NIC, DISK)
     host.event(one, "prepare")
-    host.somebody_writes(f"bus/pci/devices/{NIC}/driver_override", "\n")
-    host.somebody_writes(f"bus/pci/devices/{NIC}/driver/unbind", NIC)
-    host.somebody_writes("bus/pci/drivers_probe", NIC)
+    host.somebody_rebinds(NIC, "\n")
     refused = host.event(one, "start")
     assert refused.code == 1
     assert f"{NIC} is on e1000e" in refused.line

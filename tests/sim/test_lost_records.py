@@ -11,27 +11,15 @@ from unittest import mock
 import pytest
 from aftermath import OTHER, recover, wrong
 from cases import CASES, DISK, NIC
+from fault_happenings import lose_everything, lose_the_record, reattach
 from scenario import Host, guest
 
 from libhook.simulation.faults import Fault, heal, inject
 from libhook.simulation.hosts import nic, workstation
 from libhook.simulation.kernel import SimulatedKernel
 
+LOSE = {"everything": lose_everything, "the entry": lose_the_record}
 _REATTACH = "virsh nodedev-reattach pci_0000_01_00_0"
-
-
-def _remove(host: Host, what: str) -> None:
-    if what == "everything":
-        shutil.rmtree(host.machine.state)
-    else:
-        Path(host.machine.state, "domains", f"{guest(NIC).uuid}.json").unlink()
-
-
-def _reattach(host: Host) -> None:
-    """What the line says: virsh does this (virpci.c, virPCIDeviceUnbindFromStubWithOverride)."""
-    host.somebody_writes(f"bus/pci/devices/{NIC}/driver_override", "\n")
-    host.somebody_writes(f"bus/pci/devices/{NIC}/driver/unbind", NIC)
-    host.somebody_writes("bus/pci/drivers_probe", NIC)
 
 
 @pytest.mark.parametrize("what", ["everything", "the entry"])
@@ -42,7 +30,7 @@ def test_a_guest_that_ends_without_an_entry_has_its_stop_and_its_device_is_named
     """The trail does not say for ever that it has the device, and the log says how that comes home."""
     host = Host(root, nic(), launcher=launcher)
     host.begin(guest(NIC))
-    _remove(host, what)
+    LOSE[what](host)
     ended = host.event(guest(NIC), "release", "shutdown")
     assert (ended.code, ended.stderr, ended.writes) == (0, (), ())
     (said,) = ended.logged("not given back")
@@ -51,7 +39,7 @@ def test_a_guest_that_ends_without_an_entry_has_its_stop_and_its_device_is_named
     assert host.records[-1] == f"stop {NIC} success"
     again = host.event(guest(NIC), "release", "shutdown")
     assert (again.records, again.logged("not given back")) == ((), [])
-    _reattach(host)
+    reattach(host)
     host.event(guest(NIC, name="tidy"), "prepare")
     host.event(guest(NIC, name="tidy"), "release", "failed")
     assert wrong(host) == []
@@ -98,13 +86,13 @@ def test_an_entry_that_is_lost_before_start_is_refused(root: str, what: str) -> 
     """The guest would have a device that nobody gives back; once it is back by hand, the guest starts."""
     host = Host(root, nic())
     assert host.event(guest(NIC), "prepare").code == 0
-    _remove(host, what)
+    LOSE[what](host)
     refused = host.event(guest(NIC), "start")
     assert refused.line.startswith(f"{NIC} would never be given back")
     assert _REATTACH in refused.line
     host.event(guest(NIC), "release", "failed")
     assert host.records == [f"start {NIC} failed"]
-    _reattach(host)
+    reattach(host)
     host.begin(guest(NIC))
     host.event(guest(NIC), "release", "shutdown")
     assert wrong(host) == []
@@ -130,13 +118,13 @@ def test_an_entry_that_is_lost_after_start_is_told_of_and_the_guest_lives(root: 
     host = Host(root, nic())
     for operation in ("prepare", "start"):
         assert host.event(guest(NIC), operation).code == 0
-    _remove(host, "everything")
+    lose_everything(host)
     outcome = host.event(guest(NIC), "started")
     assert (outcome.code, outcome.stderr) == (0, ())
     assert outcome.logged("not given back")[0]["reason"].endswith(_REATTACH)
     host.event(guest(NIC), "release", "shutdown")
     assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
-    _reattach(host)
+    reattach(host)
     assert wrong(host) == []
 
 
@@ -155,7 +143,7 @@ def test_an_entry_that_is_broken_keeps_nothing_out_of_the_trail(root: str) -> No
     assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
     assert entry.read_text() == "{"
     entry.unlink()
-    _reattach(host)
+    reattach(host)
     recover(host)
     assert wrong(host) == []
 
@@ -175,9 +163,7 @@ def test_a_device_of_the_administrator_s_own_is_not_said_to_be_lost(root: str) -
     """On vfio before, and the guest is refused without an entry: there is nothing to give back."""
     host = Host(root, nic(), "wrong = 1\n")
     SimulatedKernel(root).load("vfio-pci")
-    host.somebody_writes(f"bus/pci/devices/{NIC}/driver_override", "vfio-pci")
-    host.somebody_writes(f"bus/pci/devices/{NIC}/driver/unbind", NIC)
-    host.somebody_writes("bus/pci/drivers_probe", NIC)
+    host.somebody_rebinds(NIC, "vfio-pci")
     assert host.event(guest(NIC), "prepare").code == 1
     ended = host.event(guest(NIC), "release", "failed")
     assert (ended.records, ended.plan, ended.logged("not given back")) == ((), (), [])

@@ -3,36 +3,20 @@
 
 import errno
 import multiprocessing
-from pathlib import Path
 
 import pytest
 
 from libhook.simulation.kernel import SimulatedKernel
+from libhook.simulation.pcilist import rebind
 
 NIC, GPU, SOUND, PF, VF = "0000:01:00.0", "0000:03:00.0", "0000:03:00.1", "0000:01:00.0", "0000:01:10.0"
 SOON = 5.0
 
 
-def driver(kernel: SimulatedKernel, address: str) -> str | None:
-    """What /sys says."""
-    link = Path(kernel.root, "sys/bus/pci/devices", address, "driver")
-    return link.readlink().name if link.is_symlink() else None
-
-
 def take(kernel: SimulatedKernel, address: str) -> None:
     """Bind a device to vfio-pci as libvirt and libhook do."""
     kernel.load("vfio-pci")
-    kernel.write(f"bus/pci/devices/{address}/driver_override", "vfio-pci")
-    if driver(kernel, address):
-        kernel.write(f"bus/pci/devices/{address}/driver/unbind", address)
-    kernel.write("bus/pci/drivers_probe", address)
-
-
-def give_back(kernel: SimulatedKernel, address: str) -> None:
-    """The way back."""
-    kernel.write(f"bus/pci/devices/{address}/driver_override", "\n")
-    kernel.write("bus/pci/drivers/vfio-pci/unbind", address)
-    kernel.write("bus/pci/drivers_probe", address)
+    rebind(kernel, address, "vfio-pci")
 
 
 def refused(kernel: SimulatedKernel, path: str, value: str) -> str:

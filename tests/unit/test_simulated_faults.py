@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from family import until
-from kernel_driving import GPU, NIC, PF, VF, driver, ended, in_background, refused, take
+from kernel_driving import GPU, NIC, PF, VF, ended, in_background, refused, take
 
 from libhook.simulation import faults, hosts, processes, store, vfio
 from libhook.simulation.faults import Fault
 from libhook.simulation.kernel import SimulatedKernel
+from libhook.simulation.pcilist import rebind
 from libhook.simulation.snapshot import differences, snapshot
+from libhook.simulation.store import shown
 from libhook.simulation.world import World
 
 
@@ -26,7 +28,7 @@ def test_unbinding_what_a_guest_has_open_waits_for_the_guest(make: Callable[[Wor
     processes.add(kernel.root, 2000, "qemu-system-x86", ["/dev/vfio/12"])
     vfio.claim(kernel.root, 12, 2000, (NIC,))
     writer = in_background(kernel, "bus/pci/drivers/vfio-pci/unbind", NIC)
-    until(lambda: driver(kernel, NIC) is None)
+    until(lambda: shown(kernel.root, NIC) is None)
     time.sleep(0.05)
     assert writer.is_alive()
     assert store.bound(kernel.root, NIC) == "vfio-pci"
@@ -43,13 +45,13 @@ def test_a_driver_that_does_not_let_go_blocks_its_device_and_no_other(
     faults.hold(kernel.root, NIC)
     hung = in_background(kernel, f"bus/pci/devices/{NIC}/driver/unbind", NIC)
     override = Path(kernel.root, f"sys/bus/pci/devices/{NIC}/driver_override")
-    until(lambda: driver(kernel, NIC) is None and override.is_fifo())
+    until(lambda: shown(kernel.root, NIC) is None and override.is_fifo())
     assert any("in the kernel still e1000e" in line for line in snapshot(kernel.root).values())
     second = in_background(kernel, f"bus/pci/devices/{NIC}/driver_override", "vfio-pci")
     reader = multiprocessing.get_context("fork").Process(target=override.read_text)
     reader.start()
     take(kernel, GPU)
-    assert driver(kernel, GPU) == "vfio-pci"
+    assert shown(kernel.root, GPU) == "vfio-pci"
     assert hung.is_alive()
     assert second.is_alive()
     assert reader.is_alive()
@@ -107,11 +109,7 @@ def test_many_writers_leave_no_half_state(make: Callable[[World], SimulatedKerne
     for process in storms:
         process.start()
     assert [ended(process) for process in storms] == [0, 0, 0]
-    kernel.write(f"bus/pci/devices/{NIC}/driver_override", "\n")
-    if driver(kernel, NIC) != "e1000e":
-        if driver(kernel, NIC):
-            kernel.write("bus/pci/drivers/vfio-pci/unbind", NIC)
-        kernel.write("bus/pci/drivers_probe", NIC)
+    rebind(kernel, NIC, "\n")
     assert differences(before, snapshot(kernel.root)) == []
 
 
@@ -120,7 +118,7 @@ def test_a_probe_that_fails_leaves_no_driver(make: Callable[[World], SimulatedKe
     kernel = make(hosts.nic())
     faults.behave(kernel.root, "devices", NIC, refuses={"vfio-pci": "EINVAL"})
     take(kernel, NIC)
-    assert driver(kernel, NIC) is None
+    assert shown(kernel.root, NIC) is None
     assert store.bound(kernel.root, NIC) is None
     assert refused(kernel, "bus/pci/drivers/vfio-pci/bind", NIC) == "EINVAL"
     with pytest.raises(ValueError, match="does not know colour"):
@@ -147,7 +145,7 @@ def test_somebody_else_interferes(make: Callable[[World], SimulatedKernel]) -> N
     deeds = (("write", f"bus/pci/devices/{NIC}/driver_override", "\n"), ("write", "bus/pci/drivers_probe", NIC))
     faults.inject(kernel.root, Fault("write */unbind *", after=deeds))
     take(kernel, NIC)
-    assert driver(kernel, NIC) == "e1000e"
+    assert shown(kernel.root, NIC) == "e1000e"
     log = store.lines(f"{kernel.root}/var/log/writes.jsonl")
     assert {line["by"] for line in log} == {"libhook", "somebody else"}
 
@@ -157,7 +155,7 @@ def test_a_write_that_succeeds_and_does_nothing(make: Callable[[World], Simulate
     kernel = make(hosts.nic())
     faults.inject(kernel.root, Fault("write bus/pci/drivers_probe *", ignored=True))
     take(kernel, NIC)
-    assert driver(kernel, NIC) is None
+    assert shown(kernel.root, NIC) is None
 
 
 def test_a_device_vanishes_between_two_writes(make: Callable[[World], SimulatedKernel]) -> None:
@@ -178,7 +176,7 @@ def test_the_writer_is_killed(make: Callable[[World], SimulatedKernel]) -> None:
     writer = multiprocessing.get_context("fork").Process(target=take, args=(kernel, NIC))
     writer.start()
     assert ended(writer) == -9
-    assert driver(kernel, NIC) == "vfio-pci"
+    assert shown(kernel.root, NIC) == "vfio-pci"
 
 
 def test_audit_records_are_numbered_and_can_be_lost(make: Callable[[World], SimulatedKernel]) -> None:

@@ -5,13 +5,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from kernel_driving import take
 
 from libhook.simulation import faults, hosts
 from libhook.simulation.build import build
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.libvirt import Libvirt, play
+from libhook.simulation.pcilist import rebind
 from libhook.simulation.snapshot import differences, snapshot
+from libhook.simulation.store import shown
 
 NIC, GPU, SOUND = "0000:01:00.0", "0000:03:00.0", "0000:03:00.1"
 MANAGED = Guest("managed", (Assigned(NIC, managed=True),))
@@ -44,21 +47,10 @@ class Binder:
         if operation == self.fails:
             return 1, f"no to {operation}"
         if self.binds and operation == "prepare":
-            self._move("vfio-pci", "e1000e")
+            take(self.kernel, NIC)
         if self.binds and operation == "release":
-            self._move("\n", "vfio-pci")
+            rebind(self.kernel, NIC, "\n")
         return 0, ""
-
-    def _move(self, override: str, unbind: str) -> None:
-        self.kernel.load("vfio-pci")
-        self.kernel.write(f"bus/pci/devices/{NIC}/driver_override", override)
-        if self.driver() == unbind:
-            self.kernel.write(f"bus/pci/drivers/{unbind}/unbind", NIC)
-        self.kernel.write("bus/pci/drivers_probe", NIC)
-
-    def driver(self) -> str:
-        """Of the NIC."""
-        return Path(self.kernel.root, "sys/bus/pci/devices", NIC, "driver").readlink().name
 
 
 @pytest.mark.parametrize(
@@ -122,7 +114,7 @@ def test_a_device_that_runs_in_one_guest_is_refused_to_another(root: str) -> Non
     second = daemon.start(Guest("second", (Assigned(NIC, managed=True),)))
     assert "in use by driver QEMU, domain managed" in second.error
     assert second.operations == "prepare stopped release:failed"
-    assert Binder(root).driver() == "vfio-pci"
+    assert shown(root, NIC) == "vfio-pci"
 
 
 def test_a_group_that_is_not_viable_fails_in_qemu(root: str) -> None:
@@ -140,11 +132,11 @@ def test_used_unmanaged_then_managed_it_stays_on_vfio(root: str) -> None:
     daemon = Libvirt(root, binder)
     daemon.start(UNMANAGED)
     daemon.stop("unmanaged")
-    assert binder.driver() == "e1000e"
+    assert shown(root, NIC) == "e1000e"
     binder.binds = False
     daemon.start(MANAGED)
     daemon.stop("managed")
-    assert binder.driver() == "vfio-pci"
+    assert shown(root, NIC) == "vfio-pci"
     assert Path(root, f"sys/bus/pci/devices/{NIC}/driver_override").read_text() == "vfio-pci\n"
 
 
@@ -168,7 +160,7 @@ def test_reconnect_after_the_daemon_restarts(root: str) -> None:
     assert daemon.restart().operations == "reconnect"
     binder.fails = "reconnect"
     assert daemon.restart().operations == "reconnect stopped release:daemon"
-    assert binder.driver() == "e1000e"
+    assert shown(root, NIC) == "e1000e"
 
 
 def test_the_document_tells_the_stage(root: str) -> None:
@@ -195,7 +187,7 @@ def test_hot_unplug_gives_a_managed_device_back_without_a_hook(root: str) -> Non
     daemon = Libvirt(root, binder)
     daemon.start(MANAGED)
     daemon.unplug("managed", NIC)
-    assert binder.driver() == "e1000e"
+    assert shown(root, NIC) == "e1000e"
     daemon.stop("managed")
     assert b"<hostdev" not in binder.documents["release"]
 
@@ -215,4 +207,4 @@ def test_libvirt_prefers_a_variant_driver(tmp_path: Path) -> None:
     build(str(tmp_path), world)
     daemon = Libvirt(str(tmp_path), Binder(str(tmp_path)))
     assert daemon.start(MANAGED).error == ""
-    assert Binder(str(tmp_path)).driver() == "e1000e_vfio_pci"
+    assert shown(str(tmp_path), NIC) == "e1000e_vfio_pci"

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from family import until
-from kernel_driving import GPU, driver, ended
+from kernel_driving import GPU, ended
 
 from libhook.simulation import faults, hosts, modules, processes
 from libhook.simulation.faults import Fault
 from libhook.simulation.kernel import SimulatedKernel
+from libhook.simulation.store import shown
 from libhook.simulation.world import Impossible, Module, World
 
 STACK = ("nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia")
@@ -38,15 +39,15 @@ def test_what_needs_a_module_keeps_it(make: Callable[[World], SimulatedKernel]) 
     assert _holders(kernel, "nvidia") == {"nvidia_modeset", "nvidia_uvm"}
     assert (_shown(kernel, "nvidia", "refcnt"), _shown(kernel, "nvidia", "initstate")) == ("2", "live")
     assert _refused(kernel, "nvidia") == "EAGAIN"
-    assert driver(kernel, GPU) == "nvidia"
+    assert shown(kernel.root, GPU) == "nvidia"
     for module in STACK:
         kernel.unload(module)
-    assert driver(kernel, GPU) is None
+    assert shown(kernel.root, GPU) is None
     assert not Path(kernel.root, "sys/bus/pci/drivers/nvidia").exists()
     assert not Path(kernel.root, "dev/dri/card0").exists()
     assert not [path for path in Path(kernel.root, "sys/module").iterdir() if path.name in STACK]
     kernel.load("nvidia-drm")
-    assert driver(kernel, GPU) == "nvidia"
+    assert shown(kernel.root, GPU) == "nvidia"
     assert Path(kernel.root, "dev/dri/card0").exists()
     assert (_holders(kernel, "nvidia"), _shown(kernel, "nvidia", "refcnt")) == ({"nvidia_modeset"}, "1")
 
@@ -68,10 +69,10 @@ def test_a_module_in_use_stays_as_it_is(make: Callable[[World], SimulatedKernel]
     processes.end(kernel.root, pid)
     modules.use(kernel.root, "amdgpu", 1)
     assert (_refused(kernel, "amdgpu"), _shown(kernel, "amdgpu", "refcnt")) == ("EAGAIN", "1")
-    assert driver(kernel, GPU) == "amdgpu"
+    assert shown(kernel.root, GPU) == "amdgpu"
     modules.use(kernel.root, "amdgpu", 0)
     kernel.unload("amdgpu")
-    assert driver(kernel, GPU) is None
+    assert shown(kernel.root, GPU) is None
 
 
 def test_the_exit_of_a_module_waits_for_its_devices(make: Callable[[World], SimulatedKernel]) -> None:
@@ -88,7 +89,7 @@ def test_the_exit_of_a_module_waits_for_its_devices(make: Callable[[World], Simu
     loading.join(0.2)
     assert (going.is_alive(), loading.is_alive()) == (True, True)
     faults.let_go(kernel.root, GPU)
-    assert (ended(going), ended(loading), driver(kernel, GPU)) == (0, 0, "amdgpu")
+    assert (ended(going), ended(loading), shown(kernel.root, GPU)) == (0, 0, "amdgpu")
 
 
 def test_taking_out_fails_as_it_is_told_to(make: Callable[[World], SimulatedKernel]) -> None:
@@ -97,10 +98,10 @@ def test_taking_out_fails_as_it_is_told_to(make: Callable[[World], SimulatedKern
     faults.inject(kernel.root, Fault("unload amdgpu", error="EPERM"), Fault("unload amdgpu", nth=2, ignored=True))
     assert _refused(kernel, "amdgpu") == "EPERM"
     kernel.unload("amdgpu")
-    assert driver(kernel, GPU) == "amdgpu"
+    assert shown(kernel.root, GPU) == "amdgpu"
     modules.take_out(kernel, "nouveau")
     kernel.unload("amdgpu")
-    assert driver(kernel, GPU) is None
+    assert shown(kernel.root, GPU) is None
 
 
 def test_no_module_is_loaded_without_what_it_needs(make: Callable[[World], SimulatedKernel]) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernel_driving import GPU, NIC, PF, SOUND, VF, driver, give_back, refused, take
+from kernel_driving import GPU, NIC, PF, SOUND, VF, refused, take
 
 from libhook.facts.host import Trail
 from libhook.simulation import hosts, vfio
 from libhook.simulation.build import build
 from libhook.simulation.kernel import SimulatedKernel
+from libhook.simulation.pcilist import rebind
 from libhook.simulation.snapshot import differences, snapshot
+from libhook.simulation.store import shown
 from libhook.simulation.world import BRIDGE, Device, Driver, Impossible, World
 
 
@@ -26,11 +28,11 @@ def test_each_host_gives_a_device_to_vfio_and_takes_it_back(
     before = snapshot(kernel.root)
     address = max(os.listdir(f"{kernel.root}/sys/bus/pci/devices"))
     take(kernel, address)
-    assert driver(kernel, address) == "vfio-pci"
+    assert shown(kernel.root, address) == "vfio-pci"
     assert {what.split(" ")[-1] for what in differences(before, snapshot(kernel.root))} != set()
     group = Path(kernel.root, "sys/bus/pci/devices", address, "iommu_group").readlink().name
     assert Path(kernel.root, "dev/vfio", group).exists()
-    give_back(kernel, address)
+    rebind(kernel, address, "\n")
     assert differences(before, snapshot(kernel.root)) == []
 
 
@@ -59,10 +61,8 @@ def test_header_type_of_a_bridge(make: Callable[[World], SimulatedKernel]) -> No
 def test_override_admits_only_its_driver(make: Callable[[World], SimulatedKernel]) -> None:
     """With an override no other driver is probed, even one whose ids match; the write succeeds all the same."""
     kernel = make(hosts.nic())
-    kernel.write(f"bus/pci/devices/{NIC}/driver_override", "pci-stub")
-    kernel.write(f"bus/pci/devices/{NIC}/driver/unbind", NIC)
-    kernel.write("bus/pci/drivers_probe", NIC)
-    assert driver(kernel, NIC) is None
+    rebind(kernel, NIC, "pci-stub")
+    assert shown(kernel.root, NIC) is None
     assert refused(kernel, "bus/pci/drivers/e1000e/bind", NIC) == "ENODEV"
 
 
@@ -72,7 +72,7 @@ def test_vfio_binds_by_override_only(make: Callable[[World], SimulatedKernel]) -
     kernel.write("bus/pci/drivers/e1000e/unbind", NIC)
     assert refused(kernel, "bus/pci/drivers/vfio-pci/bind", NIC) == "ENODEV"
     kernel.write("bus/pci/drivers_probe", NIC)
-    assert driver(kernel, NIC) == "e1000e"
+    assert shown(kernel.root, NIC) == "e1000e"
 
 
 def test_override_limits(make: Callable[[World], SimulatedKernel]) -> None:
@@ -110,7 +110,7 @@ def test_loading_a_driver_offers_it_the_devices_that_wait(make: Callable[[World]
     kernel.write(f"bus/pci/devices/{NIC}/driver_override", "vfio-pci")
     kernel.write("bus/pci/drivers/e1000e/unbind", NIC)
     kernel.load("vfio-pci")
-    assert driver(kernel, NIC) == "vfio-pci"
+    assert shown(kernel.root, NIC) == "vfio-pci"
 
 
 def test_a_group_with_a_host_driver_in_it_is_not_viable(make: Callable[[World], SimulatedKernel]) -> None:
@@ -135,11 +135,11 @@ def test_a_claimed_group_keeps_host_drivers_out(make: Callable[[World], Simulate
     kernel.write("bus/pci/drivers/vfio-pci/unbind", SOUND)
     assert refused(kernel, "bus/pci/drivers_probe", SOUND) == "EINVAL"
     assert refused(kernel, "bus/pci/drivers/snd_hda_intel/bind", SOUND) == "EBUSY"
-    assert driver(kernel, SOUND) is None
+    assert shown(kernel.root, SOUND) is None
     assert Path(kernel.root, "dev/vfio/14").exists()
     vfio.release(kernel.root, 14, GPU)
     kernel.write("bus/pci/drivers_probe", SOUND)
-    assert driver(kernel, SOUND) == "snd_hda_intel"
+    assert shown(kernel.root, SOUND) == "snd_hda_intel"
 
 
 def test_virtual_functions_come_and_go(make: Callable[[World], SimulatedKernel]) -> None:
@@ -147,7 +147,7 @@ def test_virtual_functions_come_and_go(make: Callable[[World], SimulatedKernel])
     kernel = make(hosts.sriov(vfs=0))
     path = f"bus/pci/devices/{PF}/sriov_numvfs"
     kernel.write(path, "2")
-    assert driver(kernel, VF) == "igbvf"
+    assert shown(kernel.root, VF) == "igbvf"
     assert refused(kernel, path, "3") == "EBUSY"
     assert refused(kernel, path, "9") == "ERANGE"
     kernel.write(path, "0")
@@ -181,7 +181,7 @@ def test_without_an_iommu_nothing_can_be_bound(make: Callable[[World], Simulated
     """No groups, and vfio-pci's probe fails."""
     kernel = make(hosts.many(1, remove=0)._replace(iommu=False, devices=(Device(NIC, "e1000e"),)))
     take(kernel, NIC)
-    assert driver(kernel, NIC) is None
+    assert shown(kernel.root, NIC) is None
     assert not Path(kernel.root, "sys/class/iommu").exists()
 
 

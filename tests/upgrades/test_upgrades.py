@@ -25,6 +25,7 @@ from upgrading import (
 
 from libhook.simulation import faults
 from libhook.simulation.hosts import nic
+from libhook.simulation.store import shown
 
 NO_LIBVIRTD = """# libvirt's bindings where no libvirtd answers
 import time
@@ -73,11 +74,6 @@ def upgrade_twice(versions: Versions) -> None:
     versions.install("third")
 
 
-def driver(root: str) -> str:
-    """What the card is on."""
-    return Path(root, "sys/bus/pci/devices", NIC, "driver").readlink().name
-
-
 def test_a_hook_whose_version_is_removed_before_it_has_it_is_run_again(versions: Versions, root: str) -> None:
     """As the version of now, with the same arguments and document, and by the same libvirtd."""
     Host(root, nic(), launcher=True)
@@ -86,12 +82,12 @@ def test_a_hook_whose_version_is_removed_before_it_has_it_is_run_again(versions:
         upgrade_twice(versions)
         assert not first.exists()
         assert hook.go_on(WIN11.xml(1, False)) == (0, b"", b"")
-    assert driver(root) == "vfio-pci"
+    assert shown(root, NIC) == "vfio-pci"
     with begun(versions, root, "release") as hook:
         versions.install("first")
         versions.install("second")
         assert hook.go_on(WIN11.xml(-1)) == (0, b"", b"")
-    assert driver(root) == "e1000e"
+    assert shown(root, NIC) == "e1000e"
 
 
 def test_what_nobody_waits_for_is_waited_for_where_its_version_is_gone(versions: Versions, root: str) -> None:
@@ -117,7 +113,7 @@ def test_a_hook_that_cannot_have_its_version(versions: Versions, root: str, upgr
         if upgraded:
             versions.install("second")
         code, _, said = hook.go_on(WIN11.xml(1, False))
-    assert (code, driver(root)) == ((0, "vfio-pci") if upgraded else (1, "e1000e"))
+    assert (code, shown(root, NIC)) == ((0, "vfio-pci") if upgraded else (1, "e1000e"))
     assert said.count(b"\n") == code
     assert (b"python3 ended with status 4" in said) != upgraded
 
