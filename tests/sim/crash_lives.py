@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import disturbing
-from aftermath import COMERS, RELEASES, WANTS_IT, Aftermath, Comer
+from aftermath import COMERS, RELEASES, WANTS_IT, Aftermath, Comer, trails
 from amounts import FULL
 from cases import CASES, DISK, NIC, Case
 from disturbing import Deed, Point
@@ -131,16 +131,14 @@ class Play:
     def _untrue(self) -> list[str]:
         """What is wrong in the trail of a guest whose ``release`` says that it ran.
 
-        A start is there twice where somebody was killed between sending it and noting so.
+        A start, or a stop, is there twice where somebody was killed between sending it and noting so.
         """
-        trail, addresses = self.host.trail, [device.address for device in self._life.case.guest.devices]
-        own = {address: [line for line in trail if f" {address} " in line] for address in addresses}
+        who = self._life.case.guest
+        own = (trails(self.host)[f'{who.uuid} "{device.address}"'] for device in who.devices)
         return [
-            f"the guest ran, and the trail says: {said}"
-            for address, said in own.items()
-            if [*dict.fromkeys(said)] != [f"start {address} success", f"stop {address} success"]
-            or said[-1].startswith("start")
-            or len(said) > 3
+            f"the guest ran, and the trail says: {how}"
+            for how in own
+            if [*dict.fromkeys(how)] != ["start True", "stop True"] or how[-1] != "stop True" or len(how) > 3
         ]
 
 

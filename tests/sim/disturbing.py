@@ -191,12 +191,12 @@ def unwaited(host: Host, arguments: tuple[str, ...], document: bytes, uuid: str)
 
 
 @contextmanager
-def refusing(call: str, number: int, due: Callable[..., object]) -> Iterator[None]:
+def refusing(call: str, number: int, due: Callable[..., object] = lambda *_, **__: True) -> Iterator[None]:
     """This call of ``os`` fails in this process, with this errno, whenever it is ``due`` by its arguments."""
     making = getattr(os, call)
 
     def refuse_or_make(*arguments: Any, **named: Any) -> object:  # noqa: ANN401 - stands for any of them
-        if due(*arguments):
+        if due(*arguments, **named):
             raise OSError(number, os.strerror(number), *map(str, arguments[:1]))
         return making(*arguments, **named)
 
@@ -209,7 +209,7 @@ def full(host: Host, what: str) -> Iterator[None]:
     """/run without inodes, or without pages: the calls that would need one fail."""
     state = host.machine.state
 
-    def is_new(path: str, flags: int, *_: int) -> bool:
+    def is_new(path: str, flags: int, *_: int, **__: object) -> bool:
         return bool(flags & os.O_CREAT) and str(path).startswith(state) and not os.path.lexists(path)
 
     def is_half_written(descriptor: int) -> bool:
@@ -225,7 +225,7 @@ def read_only(host: Host) -> Iterator[None]:
     """/run/libhook is: no file in it can be replaced, overwritten or removed."""
     folder = host.machine.state
 
-    def writes(path: str, flags: int, *_: int) -> bool:
+    def writes(path: str, flags: int, *_: int, **__: object) -> bool:
         return path.startswith(folder) and bool(flags & (os.O_WRONLY | os.O_RDWR))
 
     with refusing("open", errno.EROFS, writes), refusing("unlink", errno.EROFS, lambda path: path.startswith(folder)):

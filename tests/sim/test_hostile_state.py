@@ -17,6 +17,7 @@ from aftermath import recover
 from amounts import FULL
 from cases import DISK, NIC
 from command import libhook
+from disturbing import refusing
 from scenario import Host, Outcome, guest
 
 from libhook.simulation.guests import Guest
@@ -201,15 +202,11 @@ def test_a_folder_that_is_not_ours_holds_no_device_back(root: str, where: str, w
     _assert_nothing_followed(host, host.outcomes)
 
 
-def test_a_state_that_cannot_be_made_is_said(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_that_cannot_be_made_is_said(root: str) -> None:
     """Where /run is read-only: one line, nothing written, and the failure recorded."""
     host = Host(root, workstation())
-
-    def read_only(path: str, _mode: int) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-
-    monkeypatch.setattr(os, "mkdir", read_only)
-    refused = host.event(guest(NIC), "prepare")
+    with refusing("mkdir", errno.EROFS):
+        refused = host.event(guest(NIC), "prepare")
     assert refused.line == (
         f"{host.machine.state}: Read-only file system: make sure that root can write there: it holds libhook's journal"
     )

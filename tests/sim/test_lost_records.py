@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 from aftermath import OTHER, recover, wrong
 from cases import CASES, DISK, NIC
+from disturbing import refusing
 from fault_happenings import lose_everything, lose_the_record, reattach
 from scenario import Host, guest
 
@@ -211,14 +212,7 @@ def test_an_entry_that_cannot_be_opened_for_want_of_descriptors_is_not_lost(root
     """Nothing is said to be gone, and no end recorded, of what comes back a moment later."""
     host = Host(root, nic())
     host.begin(guest(NIC))
-    opening = os.open
-
-    def refuse(path: str, *rest: int) -> int:
-        if path.endswith(".json"):
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
-        return opening(path, *rest)
-
-    with mock.patch("os.open", refuse):
+    with refusing("open", errno.EMFILE, lambda path, *_: path.endswith(".json")):
         outcome = host.event(guest(NIC), "release", "shutdown")
     assert (outcome.code, outcome.records, outcome.logged("not given back")) == (0, (), [])
     assert outcome.logged("failed")[0]["reason"].endswith("see the limits of libvirtd's service")

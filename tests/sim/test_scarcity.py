@@ -130,18 +130,12 @@ def test_root_that_may_not_see_what_another_has_open_refuses_a_start(root: str) 
     pid = processes.spawn(root, "Xorg")
     processes.open_file(root, pid, "/dev/dri/card0")
     with mock.patch.object(SimulatedKernel, "descriptors", return_value=_Answers(root, errno.EACCES, 0)):
-        with mock.patch.object(os, "readlink", _without_ptrace):
+        with refusing("readlink", errno.EACCES, lambda _, dir_fd=None: dir_fd is not None):
             refused = host.event(guest(GPU, SOUND), "prepare")
         assert f"what Xorg (pid {pid}) has open cannot be seen (Permission denied)" in refused.line
         assert host.event(guest(GPU, SOUND), "release", "failed").code == 0
         # Where the paths are shown it is a file system of somebody's that refuses root: not a device.
         assert host.event(guest(GPU, SOUND), "prepare").code == 0
-
-
-def _without_ptrace(path: str, *, dir_fd: int | None = None, reading: Callable[..., str] = os.readlink) -> str:
-    if dir_fd is not None:
-        raise PermissionError(errno.EACCES, "Permission denied", path)
-    return reading(path)
 
 
 def _who_has_the_card(host: Host) -> list[str]:
@@ -154,7 +148,7 @@ def _who_has_the_card(host: Host) -> list[str]:
 def _refusing(folder: str, number: int, first: Callable[[], object] = lambda: None) -> Iterator[None]:
     """This folder cannot be opened; ``first`` happens just before."""
 
-    def due(path: str, *_: int) -> bool:
+    def due(path: str, *_: int, **__: object) -> bool:
         if path != folder:
             return False
         with mock.patch("os.open", opening):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Where libhook history gets its lines: pipes, files, order, what is no log, and how far it has got."""
 
+import errno
 import gzip
 import io
-import os
 import subprocess
 import sys
 import tempfile
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from disturbing import refusing
 from hypothesis import given
 from hypothesis import strategies as st
 from trail_writing import BEGIN, UUID, Trail
@@ -65,19 +66,15 @@ def _failure(tmp_path: Path, *arguments: str) -> str:
     return caught.value.line.replace(str(tmp_path), "")
 
 
-def test_failures_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_say_what_to_do(tmp_path: Path) -> None:
     """No log, no file, no right to read it, no time."""
     log = "/var/log/audit/audit.log"
     assert _failure(tmp_path) == f"{log}: No such file or directory: install auditd, or give a log with -if FILE"
     named = "No such file or directory: give an audit log, a folder with one, or - for stdin"
     assert _failure(tmp_path, "-if", f"{tmp_path}/none") == f"/none: {named}"
     assert _failure(tmp_path, "-ts", "soon").startswith("not a time: soon: write 2026-11-24, ")
-
-    def refuse(name: str, *_: object) -> int:
-        raise PermissionError(13, "Permission denied", name)
-
-    monkeypatch.setattr(os, "open", refuse)
-    assert _failure(tmp_path) == f"{log}: Permission denied: run it as root, or give a copy of the log with -if"
+    with refusing("open", errno.EACCES):
+        assert _failure(tmp_path) == f"{log}: Permission denied: run it as root, or give a copy of the log with -if"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from unittest import mock
 
 import pytest
+from disturbing import refusing
 
 from libhook.children.child import Deadline
 from libhook.effects import audit
@@ -75,9 +76,7 @@ NOT_TAKEN: Mapping[str, tuple[int | Exception, str]] = {
 def test_a_record_that_is_not_taken_stands_whole_in_the_log(what: str, by: str) -> None:
     """With the reason, and nobody else's record is said to be missing; also where no process is to be had."""
     answer, reason = NOT_TAKEN[what]
-    refusal = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-    fork = mock.Mock(side_effect=refusal) if by == "this process" else os.fork
-    with mock.patch("os.fork", fork):
+    with refusing("fork", errno.EAGAIN, lambda: by == "this process"):
         assert _send(Kernel(1, answer)) == (frozenset({"pci b"}), [SENT[0], _not_sent(RECORDS[1], reason)])
         assert _send(Kernel(answer, 7)) == (frozenset({"pci a"}), [_not_sent(RECORDS[0], reason), SENT[1]])
         assert _send(Kernel(1, 1)) == (frozenset(), SENT)

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from disturbing import refusing
 
 from libhook.children.child import Deadline, ended, spawn
 from libhook.effects import files
@@ -46,14 +47,9 @@ def test_a_file_that_cannot_be_replaced_is_left_as_it_was(tmp_path: Path) -> Non
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "name", tmp_path / "name/inner"]
 
 
-def test_a_folder_that_cannot_be_looked_at_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_looked_at_is_not_trusted() -> None:
     """For want of memory, say: then nobody knows what the configuration says."""
-
-    def fail(path: str) -> os.stat_result:
-        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), path)
-
-    monkeypatch.setattr(os, "lstat", fail)
-    with pytest.raises(LibhookError, match=r"^/: Cannot allocate memory"):
+    with refusing("lstat", errno.ENOMEM), pytest.raises(LibhookError, match=r"^/: Cannot allocate memory"):
         files.expect_trusted("/etc/libhook", "")
 
 

@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 from cases import GPU, NIC, SOUND
 from command import libhook
+from disturbing import refusing
 from scenario import Host, guest
 
 from libhook.children.child import Deadline
@@ -64,9 +65,8 @@ def test_what_cannot_be_seen_in_time_is_said(root: str) -> None:
 def test_where_nobody_can_look_that_is_said(root: str) -> None:
     """No process is to be had for it."""
     host = Host(root, workstation())
-    refusal = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     with (
-        mock.patch("os.fork", side_effect=refusal),
+        refusing("fork", errno.EAGAIN),
         pytest.raises(LibhookError, match=r"open \(Resource temporarily unavailable"),
     ):
         holders.of_nodes(host.machine, {store.read(root + CARD): CARD}, Deadline.after(20))
@@ -90,16 +90,9 @@ def test_a_descriptor_that_is_closed_when_its_path_is_asked_for_is_none(root: st
     host = Host(root, workstation())
     processes.open_file(root, processes.spawn(root, "Xorg"), CARD)
     refusal = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    reading = os.readlink
-
-    def closed(path: str, *, dir_fd: int | None = None) -> str:
-        if dir_fd is not None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        return reading(path)
-
     with (
         mock.patch.object(processes.SimulatedDescriptors, "device", side_effect=refusal),
-        mock.patch("os.readlink", closed),
+        refusing("readlink", errno.ENOENT, lambda _, dir_fd=None: dir_fd is not None),
     ):
         assert host.event(guest(GPU, SOUND), "prepare").code == 0
 
