@@ -104,7 +104,7 @@ def test_nothing_is_left_for_a_release_that_came_before(
         else:
             kill()
         refused = host.event(WIN11, "prepare")
-    assert refused.line == "whoever asked for the start is gone: start the guest again"
+    assert refused.line == "the process that asked for the start is gone: start the guest again"
     assert bool(refused.writes) == taken
     _expect_nothing_left(host)
 
