@@ -146,13 +146,16 @@ def points(host: Host, deed: Deed, *, both: bool) -> list[Point]:
     return found
 
 
-def die(host: Host, deed: Deed, point: Point) -> int:
-    """Make the call in a process that is killed there. Its wait status; an exit status of 0 or 1 is not a death."""
+def die(host: Host, deed: Deed, point: Point, until: str = "") -> int:
+    """Make the call in a process that is killed there. Its wait status; an exit status of 0 or 1 is not a death.
+
+    A ``late`` child goes on when the host's file ``until`` is there; without one, after a moment.
+    """
     if point.how in ("parent", "late", "writer"):
         victim = "writer" if point.how == "writer" else "parent"
         deeds: tuple[faults.Deed, ...] = (("kill", victim),)
         if point.how == "late":
-            deeds += (("sleep", _LATE),)
+            deeds += (("wait", until) if until else ("sleep", _LATE),)
         fault = Fault("write *", point.number)
         faults.inject(
             host.root, fault._replace(before=deeds) if point.when == "before" else fault._replace(after=deeds)

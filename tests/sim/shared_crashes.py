@@ -21,6 +21,7 @@ from stage import show
 
 from libhook.kinds import claims
 from libhook.kinds.kind import Failure
+from libhook.simulation import store
 from libhook.simulation.build import scratch
 
 Act = tuple[str, str]
@@ -30,6 +31,8 @@ FOLDS: dict[str, tuple[Fold, dict[str, str]]] = {
     "equal": (claims.equal, {"a": "16", "b": "16", "c": "16"}),
 }
 _LATE = 5
+_GO = "go"
+"""The file that a late child waits for."""
 _OFTEN = 4
 """Of a recovering, one of at most so many points."""
 
@@ -101,7 +104,7 @@ class Play:
     ) -> Iterator[tuple[str, list[str]]]:
         what, name = act
         dead = {*name}
-        status = disturbing.die(self._sharing.host, self._deed(act), point)
+        status = disturbing.die(self._sharing.host, self._deed(act), point, _GO)
         if status in (0, 1) and point.how != "writer":
             self.problems.append("was not killed")
         if status in (0, 1) and what == "begin":  # it has lived on: the guest runs, or was refused and has nothing
@@ -112,8 +115,10 @@ class Play:
             quiet = self._sharing.settle()
             if not isinstance(quiet, Failure):
                 self.problems.append(f"settled while a write was on its way: {quiet}")
+            store.create(f"{self._sharing.host.root}/{_GO}", "")
         if not reap(_LATE):
             self.problems.append("a child is left")
+        Path(self._sharing.host.root, _GO).unlink(missing_ok=True)
         living = living - dead
         if what == "recover":
             dead = {*name}
