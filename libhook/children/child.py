@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 CRASHED = 255
-"""How a child ends that raised something else than an OSError with a number."""
+"""The exit status of a child that raised anything but an OSError with an errno."""
 _TRIES = 5
 _LOOK_AGAIN = 0.01
 
@@ -83,32 +83,36 @@ def spawn(task: Callable[[], None], in_flight: str | None = None, keep: int = -1
     it. With ``unmarked`` the child starts even if that file cannot be opened. ``keep`` is one more descriptor that the
     child needs. OSError when no child can be started.
     """
-    lock = -1 if in_flight is None else mark_in_flight(in_flight, unmarked=unmarked)
+    lock = -1 if in_flight is None else open_mark(in_flight, unmarked=unmarked)
     try:
+        if lock >= 0:
+            lock_mark(lock)
         return _fork(task, {lock, keep})
     finally:
         if lock >= 0:
             os.close(lock)  # if no child was started, no write is on its way
 
 
-def mark_in_flight(path: str, *, unmarked: bool = False) -> int:
-    """Lock this file, as ``in_flight`` of ``spawn``; return its descriptor, or -1 for none."""
+def open_mark(path: str, *, unmarked: bool = False) -> int:
+    """Open the file that is ``in_flight`` for ``spawn``; return its descriptor, or -1 for none."""
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError:
         if not unmarked:
             raise
         return -1
+
+
+def lock_mark(lock: int) -> None:
+    """Lock it. BlockingIOError when another process has it locked."""
     for patience in range(_TRIES, -1, -1):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
             if not patience:
-                os.close(lock)
                 raise
             time.sleep(0.005)  # another process may only be checking whether the lock is taken
-    return lock
 
 
 def _fork(task: Callable[[], None], keep: set[int]) -> Child:
@@ -187,7 +191,7 @@ def live(task: Callable[[], None], keep: set[int], gate: int = -1) -> NoReturn:
 
 
 def ended(handles: Iterable[int], deadline: Deadline) -> set[int]:
-    """Wait until a child, or a call of a Hand, has ended; return the handles of all that have. Empty when late."""
+    """Wait until a child, or a call of a Worker, has ended; return the handles of all that have. Empty when late."""
     poll = select.poll()
     for handle in handles:
         poll.register(handle, select.POLLIN)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Runs several sequences of steps that may hang, side by side in one thread, until one deadline.
 
-A sequence, or track, is a generator. It yields a Step, which a child of its own does, or an Order, which its Hand does,
-and is sent the errno (0: done). Or it yields a Pause. When the deadline passes, Late is thrown into the track where it
-waits. What the track returns then is its result.
+A sequence, or track, is a generator. It yields a Step, which a child of its own does, or an Order, which its Worker
+does, and is sent the errno (0: done). Or it yields a Pause. When the deadline passes, Late is thrown into the track
+where it waits. What the track returns then is its result.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 
 from libhook.children import child
 from libhook.children.child import Child, Deadline
-from libhook.children.hand import Hand
+from libhook.children.worker import Worker
 from libhook.light import TYPE_CHECKING, NamedTuple, contextmanager, suppress
 
 if TYPE_CHECKING:
@@ -49,21 +49,21 @@ class Step(NamedTuple):
 
 
 class Order(NamedTuple):
-    """A call that may never return, for a Hand (see Hand.begin)."""
+    """A call that may never return, for a Worker (see Worker.begin)."""
 
-    hand: Hand
+    worker: Worker
     function: Callable[..., None]
     arguments: tuple[str, ...] = ()
     looks: bool = False
     """As in Step."""
 
-    def begin(self) -> Hand:
-        """Tell the hand."""
-        self.hand.begin(self.function, self.arguments)
-        return self.hand
+    def begin(self) -> Worker:
+        """Tell the worker."""
+        self.worker.begin(self.function, self.arguments, looks=self.looks)
+        return self.worker
 
     def clean(self) -> None:
-        """Nothing: Hand.rest removes the lock's file."""
+        """Nothing: Worker.finish removes the lock's file."""
 
 
 class Pause(NamedTuple):

@@ -27,10 +27,10 @@ from libhook.hotplug.parts import abandoned
 from libhook.hotplug.request import Request
 from libhook.hotplug.watch import Watcher
 from libhook.hotplug.watching import Connection
-from libhook.kinds import registry as kinds
 from libhook.look import processes
 from libhook.run import plan
 from libhook.story import giveback
+from libhook.story.orphans import settle_orphans
 from libhook.story.session import Session, make_state, state_of
 from libhook.story.taking import in_one_line
 from libhook.story.tidy import tidy
@@ -178,7 +178,7 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             session = session._replace(deadline=Deadline.after(session.config.write_deadline))
             if alive and abandoned(session, held):
                 if options.dry_run:
-                    head = f"{name}: left alone, because {alive}; but this would be finished:"
+                    head = f"{name}: left alone, because {alive}; this unfinished hot-plug would be settled:"
                     show([head, *(f"  {line}" for line in preview_settling(session, held))])
                 elif reason := settle_abandoned(session, held):
                     code = complain([f"{name}: the unfinished hot-plug is not settled: {reason}"])
@@ -194,11 +194,13 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
                 code = complain([f"{name}: not given back: {reason}"])
             else:
                 show([f"{name}: given back"])
-        if not found and not broken:
+        session = Session.open(machine, log, os.getppid())
+        orphans = list(settle_orphans(session.work(""), dry_run=options.dry_run))
+        show([line for line, wrong in orphans if not wrong])
+        code = complain([line for line, wrong in orphans if wrong]) or code
+        if not (found or broken or orphans):
             show(["nothing is held"])
         if not options.dry_run:
-            work = session._replace(deadline=Deadline.after(session.config.write_deadline)).work("")
-            code = complain(list(kinds.settle_shared(work))) or code
             tidy(session.state)
     return code
 

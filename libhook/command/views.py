@@ -193,7 +193,7 @@ def status_text(entries: Sequence[tuple[Held, str | None]], left: Mapping[str, C
         keys = {device.key for device in held.devices}
         lines += [f"  {action.key}  {action.summary}" for action in held.actions if action.key not in keys]
         does = "gives it back" if held.actions else "settles it"
-        when = " once its driver lets go" if any(device.wedged for device in held.devices) else ""
+        when = " once its driver answers" if any(device.wedged for device in held.devices) else ""
         rest = f"settles {', '.join(sorted(abandoned))}; else " if abandoned else ""
         lines.append(f"  recover: {rest}{f'leaves it, because {alive}' if alive else f'{does}{when}'}")
     return lines

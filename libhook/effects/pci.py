@@ -20,8 +20,8 @@ class Write(NamedTuple):
         return printable(f'write "{self.value}" to /sys/{self.path}')
 
 
-def carry_out(machine: Machine, _sheet: int, path: str, value: str) -> None:
-    """Do one write. The device's hand does it (children/hand.py)."""
+def carry_out(machine: Machine, _output: int, path: str, value: str) -> None:
+    """Do one write. The device's worker does it (children/worker.py)."""
     machine.kernel.write(path, value)
 
 

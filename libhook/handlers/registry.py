@@ -29,6 +29,8 @@ HANDLERS: dict[str, tuple[Handler, ...]] = {
     "attach": (audit.required, preflight.prepare, vfio.prepare, audit.attach),
     "detach": (vfio.release, audit.detach),
 }
+_OF_ACTIONS = ("key", "needs", "provides", "describe", "to_json")
+"""What tells an action from anything else that has a kind, such as a device."""
 _REMEDY = "correct the handler, if it is yours; otherwise run install.sh again, and report it"
 
 
@@ -82,7 +84,7 @@ def _out_of_place(verdict: object, operation: Operation) -> str:
             allowed = verdict.reason in operation.records
             return "" if allowed else f"records {verdict.reason} at {operation.name}, which is not allowed there"
     kind = getattr(verdict, "kind", "")
-    if not is_kind(kind):
+    if not (is_kind(kind) and all(hasattr(verdict, part) for part in _OF_ACTIONS)):
         return f"answers with a {type(verdict).__name__}, which is not a verdict"
     return "" if operation.takes else f"wants a {kind} action at {operation.name}, where no action is allowed"
 

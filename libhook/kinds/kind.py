@@ -19,7 +19,7 @@ from libhook.facts.situation import Situation
 from libhook.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from libhook.kinds.claims import Resource
@@ -53,27 +53,7 @@ class Outcome(NamedTuple):
     log_fields: Mapping[str, object] = {}
     """More fields for the log."""
     done: str = "done"
-    """What the log says that it was; ``not`` before it where it failed."""
-
-
-def _nothing(_situation: Situation) -> Iterator[Verdict]:
-    yield from ()
-
-
-def _unseen(_work: Work, _device: HostDevice, _daemon: Process) -> Action | None:
-    return None
-
-
-def _is_back(_work: Work, _action: Action, _held: Held) -> None:
-    pass
-
-
-def _not_shared(_machine: Machine, _name: str) -> tuple[str, Resource] | None:
-    return None
-
-
-def _unchanged(host: Host, _action: Action) -> Host:
-    return host
+    """The word for the log: ``moved``. A failure is logged as ``not moved``."""
 
 
 class Kind(NamedTuple):
@@ -89,15 +69,15 @@ class Kind(NamedTuple):
     way_back: Callable[[Work, Held, Sequence[Any]], Iterable[Action | Stays | Warn]]
     """What undoes a batch, from what is found now. It is given in journal order, and answered in the order of undoing.
     """
-    wanted: Callable[[Situation], Iterable[Verdict]] = _nothing
+    wanted: Callable[[Situation], Iterable[Verdict]] = lambda _situation: ()
     """The actions that the guest's settings ask for."""
-    noticed: Callable[[Work, HostDevice, Process], Action | None] = _unseen
+    noticed: Callable[[Work, HostDevice, Process], Action | None] = lambda _work, _device, _daemon: None
     """An action that this libvirtd did on a device without libhook seeing it. It is undone at the guest's end."""
-    is_back: Callable[[Work, Any, Held], None] = _is_back
+    is_back: Callable[[Work, Any, Held], None] = lambda _work, _action, _held: None
     """Remember what must be known after an action is undone."""
-    shared: Callable[[Machine, str], tuple[str, Resource] | None] = _not_shared
+    shared: Callable[[Machine, str], tuple[str, Resource] | None] = lambda _machine, _name: None
     """The shared thing with this name, and the key of the actions that claim it. None where it is not of this kind."""
     max_seconds: float = 3600.0
     """An upper limit for ``seconds``, whatever the settings say."""
-    after: Callable[[Host, Any], Host] = _unchanged
+    after: Callable[[Host, Any], Host] = lambda host, _action: host
     """The host as it will be after this action. Used to plan what comes later."""

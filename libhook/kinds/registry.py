@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from libhook import plainjson
 from libhook.children.child import Deadline
 from libhook.errors import BadInput, LibhookError, TooNew, unanswered
 from libhook.facts.config import Config
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
 from libhook.facts.host import Host
+from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Stays, Warn
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from libhook.kinds.claims import Resource
 
 _SETTINGS = {
     "pci": "",
@@ -34,8 +36,7 @@ class _Kinds(dict[str, Kind]):
     """The kinds that were asked for, by name."""
 
     def __missing__(self, name: str) -> Kind:
-        if name not in _SETTINGS:
-            raise KeyError(name)
+        _SETTINGS[name]  # KeyError, and no import of what a journal entry may name
         found: Kind = __import__(f"{__package__}.{name}", globals(), fromlist=("KIND",)).KIND
         self[name] = found
         return found
@@ -95,7 +96,8 @@ def way_back(work: Work, held: Held) -> Iterator[Action | Stays | Warn]:
         except (LibhookError, OSError) as error:  # what one kind cannot see stops none of the others
             reason = _as_ours(error).message
             yield from (
-                Stays(action, reason, f"{action.subject}: {reason}: left for libhook recover") for action in batch
+                Stays(action, reason, f"{action.subject}: {reason}: libhook recover will give it back")
+                for action in batch
             )
 
 
@@ -122,32 +124,9 @@ def _as_ours(error: LibhookError | OSError) -> LibhookError:
     return unanswered(error) if isinstance(error, OSError) else error
 
 
-def settle_shared(work: Work) -> Iterator[str]:
-    """Drop claims that no journal entry names, and make each shared thing what the other guests want, or as it was.
-
-    That is for entries that somebody removed. Yields what stands in the way.
-    """
-    from libhook.children import tracks
-    from libhook.facts.shared import Shared
-    from libhook.kinds import claims
-
-    for file in sorted(name.removesuffix(".json") for name in work.state.names("shared") if name.endswith(".json")):
-        try:
-            name = Shared.from_json(plainjson.loads(work.state.read_shared(file) or "null")).resource
-            found = next((one for kind in _every() if (one := kind.shared(work.machine, name))), None)
-            if found is None:
-                raise TooNew("of a kind that only a later version has", "install that version again")
-            key, resource = found
-            with claims.locked(work, [resource]):
-                alive = claims.in_entries(work.state, key)
-                (result,) = tracks.run([claims.settle(work, resource, alive)], work.deadline)
-        except (ValueError, RecursionError) as error:
-            yield f"{work.state.shared_path(file)} is broken ({error}): nobody knows what it was about: remove it"
-        except LibhookError as error:
-            yield f"{work.state.shared_path(file)}: {error.line}"
-        else:
-            if result:
-                yield f"{result.reason}: {result.remedy}" if isinstance(result, Failure) else result
+def shared(machine: Machine, name: str) -> tuple[str, Resource] | None:
+    """The shared thing with this name, and the key of the actions that claim it. None where no kind knows it."""
+    return next((found for kind in _every() if (found := kind.shared(machine, name))), None)
 
 
 def noticed(work: Work, device: HostDevice, daemon: Process) -> Action | None:

@@ -63,7 +63,7 @@ def of_nodes(machine: Machine, found: Iterable[Node], deadline: Deadline, *, mus
     if said[-1:] != [""] and must_see:
         raise DeadlineExpired(
             "the kernel does not say which disks it exports, so a disk may be in use",
-            "see what hangs in /sys/kernel/config",
+            "something hangs in /sys/kernel/config: see the kernel's log",
         )
     exports = [Export(*plainjson.loads(line)) for line in said if line]
     false = _false_loops(machine, [export for export in exports if export.loop], nodes, deadline)

@@ -13,8 +13,8 @@ import errno
 import os
 
 from libhook.children.child import Deadline
-from libhook.children.hand import Hand
 from libhook.children.tracks import Late, Order, Paper, Step, paper, run
+from libhook.children.worker import Worker
 from libhook.errors import DeadlineExpired, LibhookError, printable, remedy_of
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _LET_GO = frozenset(("sound", "input", "hidraw", "usb", "usbmisc"))
 """Kinds of nodes whose drivers take them away from a process that has them open; docs/decisions.md says why."""
-_UNSEEN = "it cannot be seen who has {} open"
+_UNSEEN = "libhook cannot see who has {} open"
 
 
 class Holder(NamedTuple):
@@ -123,15 +123,15 @@ def known_now(machine: Machine, wanted: Mapping[str, str], deadline: Deadline) -
         return _named(machine, wanted, _heard(sheet))
 
 
-def who_is_in_the_way(machine: Machine, nodes: Nodes, hand: Hand, *, must_see: bool) -> Track[str]:
+def who_is_in_the_way(machine: Machine, nodes: Nodes, worker: Worker, *, must_see: bool) -> Track[str]:
     """Which processes have a device open that is about to be unbound, as text; "" when none. Late may pass through.
 
-    vfio is asked first, by the device's ``hand``: it refuses a group exactly while a process has the group or a device
-    of it. /proc then says which.
+    vfio is asked first, by the device's ``worker``: it refuses a group exactly while a process has the group or a
+    device of it. /proc then says which.
     """
     busy, silent = "", False
     for number, path in nodes.groups.items():
-        code = yield Order(hand, open_group, (path, number), looks=True)
+        code = yield Order(worker, open_group, (path, number), looks=True)
         busy = path if code == errno.EBUSY else busy
         silent = silent or code not in (0, errno.EBUSY)
     if not (busy or silent) and nodes.paths.keys() <= nodes.answered:
@@ -144,8 +144,8 @@ def who_is_in_the_way(machine: Machine, nodes: Nodes, hand: Hand, *, must_see: b
     return ", ".join(map(str, holders))
 
 
-def open_group(machine: Machine, _sheet: int, path: str, number: str) -> None:
-    """Open a group's node once. EBUSY where a process has it. The device's hand does it."""
+def open_group(machine: Machine, _output: int, path: str, number: str) -> None:
+    """Open a group's node once. EBUSY where a process has it. The device's worker does it."""
     machine.kernel.open_group(path, number)
 
 
@@ -180,7 +180,7 @@ def _holders(
         raise LibhookError(f"{what} ({os.strerror(code)})", remedy_of(OSError(code, "")))
     if must_see and found.hidden:
         pid, code = found.hidden[0]
-        what = f"what {_name(machine, pid)} (pid {pid}) has open cannot be seen ({os.strerror(code)})"
+        what = f"libhook cannot see what {_name(machine, pid)} (pid {pid}) has open ({os.strerror(code)})"
         denied = code in (errno.EACCES, errno.EPERM)
         raise LibhookError(
             what, "run it as root, with CAP_SYS_PTRACE and unconfined" if denied else remedy_of(OSError(code, ""))

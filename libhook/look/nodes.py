@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 
-from libhook.children.hand import Hand
 from libhook.children.tracks import Order, Step, paper
+from libhook.children.worker import Worker
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
@@ -51,17 +51,17 @@ class Node(NamedTuple):
         return os.path.basename(self.folder)
 
 
-def below(machine: Machine, address: PciAddress, hand: Hand | None = None) -> Track[tuple[Node, ...] | int]:
+def below(machine: Machine, address: PciAddress, worker: Worker | None = None) -> Track[tuple[Node, ...] | int]:
     """Everything below the function, and below functions below it, as behind VMD; an errno when that cannot be seen.
 
-    A VF is a device of its own, and not below its PF. The ``hand`` looks, or a child of its own.
+    A VF is a device of its own, and not below its PF. The ``worker`` looks, or a child of its own.
     """
     top, nvidia = f"{machine.sys}/bus/pci/devices/{address}", f"{machine.proc}/driver/nvidia/gpus/{address}"
     if not (any(_folders(top, _BARREN_ON_TOP)) or os.path.isdir(nvidia)):
         return ()
-    if hand is not None:
-        code = yield Order(hand, write_down, (top, nvidia))
-        return code or _read(hand.lines())
+    if worker is not None:
+        code = yield Order(worker, write_down, (top, nvidia))
+        return code or _read(worker.lines())
     with paper() as sheet:
         code = yield Step(partial(write_down, machine, sheet.descriptor, top, nvidia), keep=sheet.descriptor)
         return code or _read(sheet.lines())
@@ -72,10 +72,10 @@ def may_be_shared(top: str) -> bool:
     return any(_folders(top, _ALONE))
 
 
-def write_down(machine: Machine, sheet: int, top: str, nvidia: str) -> None:
+def write_down(machine: Machine, output: int, top: str, nvidia: str) -> None:
     """Write a line for each node to this descriptor. ``below`` has a child do it."""
     text = "".join("\0".join(node) + "\n" for node in (*_walk(machine, top), *_of_nvidia(nvidia)))
-    with open(sheet, "wb", closefd=False) as file:
+    with open(output, "wb", closefd=False) as file:
         file.write(os.fsencode(text))
 
 

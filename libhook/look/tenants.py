@@ -118,7 +118,8 @@ def _disks_of(machine: Machine, targets: Iterable[str], deadline: Deadline, must
     said = telling.lines(tell, deadline if must_see else min(deadline, Deadline.after(_PATIENCE)))
     if said[-1:] != [""] and must_see:
         raise DeadlineExpired(
-            "LIO does not say which of its disks guests have", "see what hangs in /sys/kernel/config/target"
+            "LIO does not say which of its disks guests have",
+            "something hangs in /sys/kernel/config/target: see the kernel's log",
         )
     links: dict[str, list[str]] = {}
     for target, link in map(plainjson.loads, filter(None, said)):

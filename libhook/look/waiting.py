@@ -6,8 +6,8 @@ from __future__ import annotations
 import time
 
 from libhook.children.child import Deadline
-from libhook.children.hand import Hand
 from libhook.children.tracks import Pause
+from libhook.children.worker import Worker
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING
@@ -33,21 +33,21 @@ class Waiting:
         self._heeds_display = heeds_display
         self._nodes: dict[PciAddress, tuple[Node, ...]] = {}
 
-    def until_free(self, device: PciAddress, hand: Hand, *, must_see: bool) -> Track[str | int]:
+    def until_free(self, device: PciAddress, worker: Worker, *, must_see: bool) -> Track[str | int]:
         """Return "" once no process has the device open, else who has it; an errno if the look fails.
 
-        The device's ``hand`` looks at what may hang with it. With ``must_see``, LibhookError when it cannot be seen who
-        has the device open.
+        The device's ``worker`` looks at what may hang with it. With ``must_see``, LibhookError when it cannot be seen
+        who has the device open.
         """
         until = time.monotonic() + self._seconds
-        found = yield from nodes.below(self._machine, device, hand)
+        found = yield from nodes.below(self._machine, device, worker)
         if isinstance(found, int):
             return found
         self._nodes[device] = found
         if not self._heeds_display and sysfs.is_display(self._machine, device):
             found = tuple(node for node in found if node.path.startswith(nodes.VFIO))  # of an mdev: no consent helps
         wanted = holders.in_the_way(self._machine, device, found)
-        while using := (yield from holders.who_is_in_the_way(self._machine, wanted, hand, must_see=must_see)):
+        while using := (yield from holders.who_is_in_the_way(self._machine, wanted, worker, must_see=must_see)):
             if time.monotonic() >= until:
                 return using
             yield Pause(_LOOK_AGAIN)

@@ -217,8 +217,8 @@ class Session(NamedTuple):
         known = {device.key: device.extra for device in held.devices} if held else {}
 
         def complete(device: HostDevice) -> HostDevice:
-            told = device.extra or known.get(device.key) or extra.of_device(self.machine, device, before=before)
-            return device._replace(extra=told)
+            extra_fields = device.extra or known.get(device.key) or extra.of_device(self.machine, device, before=before)
+            return device._replace(extra=extra_fields)
 
         return guest._replace(devices=tuple(map(complete, guest.devices)))
 

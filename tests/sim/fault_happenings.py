@@ -46,12 +46,12 @@ def lose_everything(host: Host) -> None:
     shutil.rmtree(host.machine.state)
 
 
-def lose_the_record(host: Host) -> None:
+def lose_the_entry(host: Host) -> None:
     """Or only that one file."""
     Path(host.machine.state, _RECORD).unlink()
 
 
-def empty_the_record(host: Host) -> None:
+def empty_the_entry(host: Host) -> None:
     """As a tool that truncates files does."""
     Path(host.machine.state, _RECORD).write_bytes(b"")
 

@@ -126,12 +126,12 @@ _NOT_BOUND = (f"{NIC} driver: e1000e -> none", "sys/class/net: eth1 -> ")
 _RESET = partial(happenings.set_override, "\n")
 _BETWEEN = (
     _since("journal", "/run/libhook was removed", happenings.lose_everything, happenings.reattach),
-    _since("journal", "the guest's record was removed", happenings.lose_the_record, happenings.reattach),
+    _since("journal", "the guest's journal entry was removed", happenings.lose_the_entry, happenings.reattach),
     _since(
-        "journal", "the guest's record was emptied",
-        happenings.empty_the_record, happenings.lose_the_record, happenings.reattach,
+        "journal", "the guest's journal entry was emptied",
+        happenings.empty_the_entry, happenings.lose_the_entry, happenings.reattach,
     ),
-    _since("journal", "the guest's record is of another boot", happenings.boot_anew, happenings.reattach),
+    _since("journal", "the guest's journal entry is of another boot", happenings.boot_anew, happenings.reattach),
     _since("device", "it was pulled out", happenings.pull)._replace(gone=True),
     _since("device", "it was replaced by one of its kind", partial(happenings.replace, "8086:10d3")),
     _since("device", "it was replaced by another", partial(happenings.replace, "1234:5678"))._replace(left=_NOT_BOUND),
@@ -207,10 +207,10 @@ def _of_what_every_process_needs() -> Iterator[Trouble]:
         for what in (disturbing.WITHOUT_INODES, disturbing.WITHOUT_PAGES):
             yield Trouble(event, "journal", what, scarce=partial(disturbing.full, what=what), unwritten=True)
     for event in _EVERY:
-        any_step = Trouble(event, "any", "no process is to be had after {}", recorded=False)
+        any_step = Trouble(event, "any", "no process can be started after {}", recorded=False)
         for after in range(_FORKS[event]):
             yield any_step._replace(variant=str(after), scarce=partial(disturbing.no_process, after=after))
-        any_step = any_step._replace(fault="no descriptor is to be had but {}", unwritten=True)
+        any_step = any_step._replace(fault="no descriptor is left but {}", unwritten=True)
         for after in range(_LEAST, _DESCRIPTORS[event]):
             yield any_step._replace(variant=str(after), scarce=partial(disturbing.no_descriptor, after=after))
 

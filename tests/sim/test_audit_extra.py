@@ -50,7 +50,7 @@ def test_a_start_that_is_refused_tells_it_too(root: str) -> None:
     assert _ends(host) == [f' device="{absent}" res=failed']
     inject(root, Fault(f"write */unbind {NIC}", error="EBUSY"))
     host.event(guest(NIC), "release", "failed")
-    assert "does not come off e1000e" in host.event(guest(NIC), "prepare").line
+    assert "e1000e does not let go of it" in host.event(guest(NIC), "prepare").line
     assert _ends(host)[-1] == f"{CARD}res=failed"
 
 

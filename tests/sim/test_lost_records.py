@@ -12,14 +12,14 @@ import pytest
 from aftermath import OTHER, recover, wrong
 from cases import CASES, DISK, NIC
 from disturbing import refusing
-from fault_happenings import lose_everything, lose_the_record, reattach
+from fault_happenings import lose_everything, lose_the_entry, reattach
 from scenario import Host, guest
 
 from libhook.simulation.faults import Fault, heal, inject
 from libhook.simulation.hosts import nic, workstation
 from libhook.simulation.kernel import SimulatedKernel
 
-LOSE = {"everything": lose_everything, "the entry": lose_the_record}
+LOSE = {"everything": lose_everything, "the entry": lose_the_entry}
 _REATTACH = "virsh nodedev-reattach pci_0000_01_00_0"
 
 

@@ -4,10 +4,10 @@
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cases import GPU
+from command import libhook
 from scenario import Host, adopt_orphans, reap
 
 from libhook.children.child import Deadline
@@ -59,8 +59,7 @@ class Desk:
         work = self._work(guest)
         back = list(module.way_back(work, None, [module.out(name) for name in names]))
         outcomes = module.carry_out(work, back)
-        left = [module.out(_name(outcome)) for outcome in outcomes if outcome.failure]
-        if left:
+        if left := [module.out(_name(outcome)) for outcome in outcomes if outcome.failure]:
             self.enter(guest, *left)
         else:
             self.host.state.forget(guest)
@@ -78,8 +77,7 @@ class Desk:
         """What is not as it began."""
         reap(5)
         self.host.state.remove_unused_locks()
-        missing: list[Any] = sorted(self.before ^ self.modules())
-        return missing + self.host.changed + self.host.leftovers
+        return [*sorted(self.before ^ self.modules()), *self.host.changed, *self.host.leftovers]
 
 
 def test_a_stack_goes_in_order_and_comes_back(root: str) -> None:
@@ -90,6 +88,16 @@ def test_a_stack_goes_in_order_and_comes_back(root: str) -> None:
     ended = desk.end(A, *STACK)
     assert [(_name(one), one.failure, one.log_fields) for one in ended] == [(m, None, {}) for m in reversed(STACK)]
     assert desk.host.driver(GPU) == "nvidia"
+    assert desk.wrong() == []
+
+
+def test_recover_loads_it_again_once_no_entry_names_it(root: str) -> None:
+    """Somebody has removed the guest's journal entry. It knows a module's claims from those to a file."""
+    desk = Desk(root)
+    assert desk.begin(A, "nvidia-uvm") == []
+    desk.host.state.forget(A)
+    undone = "the module nvidia_uvm: what a guest without a journal entry wanted is undone\n"
+    assert libhook(desk.host, "recover") == (0, undone, "")
     assert desk.wrong() == []
 
 

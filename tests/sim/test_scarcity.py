@@ -51,7 +51,7 @@ def test_a_process_that_hides_what_it_has_open_refuses_a_start(root: str, first_
     with mock.patch.object(holders, "_step", step):
         refused = host.event(guest(GPU, SOUND), "prepare")
     assert refused.code == 1
-    assert f"what Xorg (pid {pid}) has open cannot be seen (Permission denied): run it as root" in refused.line
+    assert f"libhook cannot see what Xorg (pid {pid}) has open (Permission denied): run it as root" in refused.line
     assert not [write for write in refused.writes if write[0].endswith("/amdgpu/unbind")]
     assert host.event(guest(GPU, SOUND), "release", "failed").code == 0
     assert (host.changed, host.leftovers) == ([], [])
@@ -61,8 +61,8 @@ def test_a_process_that_hides_what_it_has_open_refuses_a_start(root: str, first_
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (errno.EACCES, "cannot be seen (Permission denied): run it as root, with CAP_SYS_PTRACE"),
-        (errno.EMFILE, "cannot be seen (Too many open files): see the limits of libvirtd's service"),
+        (errno.EACCES, "(Permission denied): run it as root, with CAP_SYS_PTRACE"),
+        (errno.EMFILE, "(Too many open files): see the limits of libvirtd's service"),
     ],
 )
 def test_whatever_keeps_from_seeing_what_is_open_refuses_a_start(root: str, number: int, said: str) -> None:
@@ -132,7 +132,7 @@ def test_root_that_may_not_see_what_another_has_open_refuses_a_start(root: str) 
     with mock.patch.object(SimulatedKernel, "descriptors", return_value=_Answers(root, errno.EACCES, 0)):
         with refusing("readlink", errno.EACCES, lambda _, dir_fd=None: dir_fd is not None):
             refused = host.event(guest(GPU, SOUND), "prepare")
-        assert f"what Xorg (pid {pid}) has open cannot be seen (Permission denied)" in refused.line
+        assert f"libhook cannot see what Xorg (pid {pid}) has open (Permission denied)" in refused.line
         assert host.event(guest(GPU, SOUND), "release", "failed").code == 0
         # Where the paths are shown it is a file system of somebody's that refuses root: not a device.
         assert host.event(guest(GPU, SOUND), "prepare").code == 0

@@ -2,7 +2,6 @@
 """A sysctl or sysfs file that has another value while a guest runs: ``values`` in the settings."""
 
 import json
-import os
 import time
 from pathlib import Path
 
@@ -222,17 +221,24 @@ def test_a_value_at_which_somebody_else_is_at_work_is_waited_for_and_then_refuse
     assert _values(host) == ("60", "always [madvise] never")
 
 
+UNDONE = "what a guest without a journal entry wanted is undone"
+
+
 def test_recover_gives_back_what_a_removed_entry_claimed(root: str) -> None:
     """Nobody else would: the guest's end finds no entry. What a guest with an entry wants stays."""
     host = _host(root, f"{BOTH}[domains.other.values]\n")
     host.begin(WIN11)
     host.state.remove("domains", f"{WIN11.uuid}.json")
-    assert libhook(host, "recover", "--dry-run").code == 0
+    said = [f"{path}: {UNDONE}" for path in (SWAPPINESS, THP)]
+    foretold = libhook(host, "recover", "--dry-run")
+    assert (foretold.code, foretold.err) == (0, "")
+    assert foretold.out.replace("would be undone", "is undone").splitlines() == said
     assert _values(host) == ("10", "never")
-    host.begin(OTHER)
-    assert libhook(host, "recover").code == 0
+    done = libhook(host, "recover")
+    assert (done.code, done.err, done.out.splitlines()) == (0, "", said)
     assert _values(host) == ("60", "madvise")
-    assert os.listdir(f"{host.root}/run/libhook/shared") == []
+    assert libhook(host, "recover").out == "nothing is held\n"
+    assert host.leftovers == []
 
 
 def test_recover_leaves_the_values_of_guests_that_run(root: str) -> None:
@@ -240,25 +246,40 @@ def test_recover_leaves_the_values_of_guests_that_run(root: str) -> None:
     host = _host(root)
     for one in (WIN11, OTHER):
         assert host.libvirt.start(one).error == ""
+    assert UNDONE not in libhook(host, "recover").out
     host.state.remove("domains", f"{WIN11.uuid}.json")
-    assert libhook(host, "recover").err == ""
-    assert _values(host) == ("10", "never")
     Path(f"{root}{SWAPPINESS}").write_text("30\n")
+    assert libhook(host, "recover", "--dry-run").out.count("would be undone") == 2
     done = libhook(host, "recover")
-    assert (done.code, done.err) == (1, f'{SWAPPINESS} was changed to "30" by somebody else, and stays so\n')
+    assert (done.code, done.err) == (0, "")
+    assert f'{SWAPPINESS} was changed to "30" by somebody else, and stays so\n{THP}: {UNDONE}\n' in done.out
+    assert _values(host) == ("30", "never")
+    assert "changed" not in libhook(host, "recover").out, "that is said once"
     host.libvirt.stop("other")
     assert _values(host) == ("30", "madvise")
+
+
+def test_recover_says_what_it_cannot_settle(root: str) -> None:
+    """A file that cannot be written any more: its claims stay."""
+    host = _host(root)
+    host.begin(WIN11)
+    host.state.remove("domains", f"{WIN11.uuid}.json")
+    faults.inject(root, faults.Fault(f"set {SWAPPINESS} 60", error="EPERM"))
+    done = libhook(host, "recover")
+    assert done.code == 1
+    assert done.err.startswith(f'{SWAPPINESS} is "10" instead of "60" (Operation not permitted): ')
+    assert _values(host) == ("10", "madvise")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "Expecting property name"),
+        ("{", "is broken (Expecting property name"),
         ("[]", "it does not hold the claims to a shared thing"),
         ('{"format": 9}', "in format 9; this version reads 1"),
         (
             '{"format": 1, "resource": "mtu", "boot": "", "base": null, "last": null, "claims": {}, "intent": null}',
-            "of a kind that only a later version has",
+            "for a thing that this version does not know: install that version again",
         ),
     ],
 )

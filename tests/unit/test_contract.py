@@ -105,6 +105,14 @@ def test_a_handler_that_raises_keeps_no_other_from_answering(
     assert "the handler test_contract.numb failed: TypeError: 'int' object is not iterable" in lines[1]
 
 
+@pytest.mark.parametrize("operation", [OPERATIONS["prepare"], OPERATIONS["release"]], ids=["prepare", "release"])
+def test_a_device_is_no_verdict(monkeypatch: pytest.MonkeyPatch, operation: Operation) -> None:
+    """It has a kind and a key, as an action has."""
+    plan = _ask(monkeypatch, operation, GUEST.devices[0])
+    faults = [*plan.refusals, *plan.faults]
+    assert ["answers with a HostDevice, which is not a verdict" in str(fault) for fault in faults] == [True]
+
+
 def _plan(monkeypatch: pytest.MonkeyPatch, *said: object, held: Held | None = None) -> list[str]:
     return list(_ask(monkeypatch, OPERATIONS["prepare"], *said, held=held).describe())
 

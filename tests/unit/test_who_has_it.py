@@ -13,8 +13,8 @@ from disturbing import refusing
 from scenario import Host, guest
 
 from libhook.children.child import Deadline
-from libhook.children.hand import Hand
 from libhook.children.tracks import run
+from libhook.children.worker import Worker
 from libhook.errors import DeadlineExpired, LibhookError
 from libhook.look import holders
 from libhook.simulation import processes, store
@@ -57,7 +57,7 @@ def test_what_cannot_be_seen_in_time_is_said(root: str) -> None:
     """Nobody is taken for free because nobody looked."""
     host = Host(root, workstation())
     wanted = {store.read(root + CARD): CARD}
-    with pytest.raises(DeadlineExpired, match="it cannot be seen who has /dev/dri/card0 open: no answer in time"):
+    with pytest.raises(DeadlineExpired, match="libhook cannot see who has /dev/dri/card0 open: no answer in time"):
         holders.of_nodes(host.machine, wanted, Deadline.after(0))
     assert holders.known_now(host.machine, wanted, Deadline.after(0)) == ()
 
@@ -108,7 +108,7 @@ def test_each_group_is_asked_also_after_one_that_has_no_node(root: str) -> None:
 
     nodes = holders.Nodes(groups, groups, frozenset(groups))
     with mock.patch.object(SimulatedKernel, "open_group", side_effect=answer):
-        hand = Hand(host.machine, f"{root}/mark")
-        (who,) = run([holders.who_is_in_the_way(host.machine, nodes, hand, must_see=True)], Deadline.after(20))
-        hand.rest()
+        worker = Worker(host.machine, f"{root}/mark")
+        (who,) = run([holders.who_is_in_the_way(host.machine, nodes, worker, must_see=True)], Deadline.after(20))
+        worker.finish()
     assert who == "a process that does not show it (/dev/vfio/2)"

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
+
 from libhook.children.tracks import Late, Step, run
+from libhook.errors import EXHAUSTED, remedy_of
 from libhook.kinds.kind import Failure, Outcome, Work
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
 from libhook.look import sysfs
@@ -85,6 +88,8 @@ def _load(work: Work, load: Load) -> Track[Failure | None]:
         if not late.on_its_way:
             return Failure(f"the deadline passed before the module {module} was loaded", _LOG)
         return Failure(f"loading the module {module} does not end", _LOG)
+    if code in EXHAUSTED:
+        return Failure(f"the module {module} cannot be loaded ({os.strerror(code)})", remedy_of(OSError(code, "")))
     if code or sysfs.driver_name(work.machine, load.driver) is None:
         return Failure(f"the driver {load.driver} cannot be loaded", f"see what modprobe {module} says")
     return None

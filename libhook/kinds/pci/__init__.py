@@ -32,16 +32,18 @@ def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action |
         address, seen = move.device, host.devices.get(move.device)
         if address in host.unknown:
             reason = host.unknown[address]
-            yield Stays(move, reason, f"{reason}: left for libhook recover")
+            yield Stays(move, reason, f"{reason}: libhook recover will give it back")
         elif seen is None:
             yield Warn(f"{address} is gone from the host: nothing to give back")
         elif (claim := host.claims.get(address)) and claim.uuid != held.uuid:
-            yield Warn(f"{address} is held by the guest {claim.name} by now: left to it")
+            yield Warn(f"{address} is held by the guest {claim.name} now: it is left to that guest")
         elif address in host.in_flight:
-            message = f"{address} hangs in an earlier kernel write: left for libhook recover"
+            message = f"{address} hangs in an earlier kernel write: libhook recover will give it back"
             yield Stays(move, f"{address} hangs in a kernel write", message)
         elif seen.was_replaced(ids.get(move.key, "")):
-            yield Warn(f"{address} is another device by now, {seen.ids} instead of {ids[move.key]}: left as it is")
+            yield Warn(
+                f"{address} is a different device now, {seen.ids} instead of {ids[move.key]}: it is left as it is"
+            )
         else:
             unread = address in host.unread  # the override counts as ours while it cannot be read
             binding = seen.binding._replace(override=move.want.override) if unread else seen.binding

@@ -11,9 +11,10 @@ import errno
 import os
 import time
 
-from libhook.children.hand import Hand
 from libhook.children.tracks import Late, Order, run
+from libhook.children.worker import Worker
 from libhook.effects import pci
+from libhook.effects.locks import is_locked
 from libhook.effects.pci import Write, bind, probe, set_override, unbind
 from libhook.errors import LibhookError, remedy_of
 from libhook.facts.address import PciAddress
@@ -46,14 +47,14 @@ class _Hands:
         self._machine = work.machine
         heeds_display = work.config.preflight_display == "refuse"
         self._waiting = Waiting(work.machine, work.config.holder_wait, heeds_display=heeds_display)
-        self._hands: dict[PciAddress, Hand] = {}
+        self._workers: dict[PciAddress, Worker] = {}
 
     def move(self, moves: Sequence[Move]) -> list[Outcome]:
         try:
             return self._move(moves)
         finally:
-            for hand in self._hands.values():
-                hand.rest()
+            for worker in self._workers.values():
+                worker.finish()
 
     def _move(self, moves: Sequence[Move]) -> list[Outcome]:
         begun = time.monotonic()
@@ -79,18 +80,18 @@ class _Hands:
         }
         return Outcome(move, failure, (time.monotonic() - begun) * 1000, log_fields, "moved")
 
-    def _hand(self, move: Move) -> Hand:
+    def _worker(self, move: Move) -> Worker:
         """The child for a device.
 
         A full /run does not stop a give-back, though then nobody sees that a write is on its way.
         """
-        if move.device not in self._hands:
+        if move.device not in self._workers:
             mark = self._work.state.in_flight_path(str(move.device))
-            self._hands[move.device] = Hand(self._machine, mark, unmarked=move.back)
-        return self._hands[move.device]
+            self._workers[move.device] = Worker(self._machine, mark, unmarked=move.back)
+        return self._workers[move.device]
 
     def _order(self, move: Move, write: Write) -> Order:
-        return Order(self._hand(move), pci.carry_out, write)
+        return Order(self._worker(move), pci.carry_out, write)
 
     def _override(self, move: Move) -> Track[Failure | None]:
         """Set only the override, by the kernel's name for the driver."""
@@ -137,7 +138,7 @@ class _Hands:
             code = yield self._order(move, unbind(device, current))
             current = sysfs.driver(self._machine, device)
             if current is not None and not same_driver(current, want):
-                return self._failed(move, f"it does not come off {current}", code)
+                return self._failed(move, f"{current} does not let go of it", code)
         if want is not None and current is None:
             yield self._order(move, probe(device))
             current = sysfs.driver(self._machine, device)
@@ -157,7 +158,7 @@ class _Hands:
     def _free(self, move: Move) -> Track[Failure | None]:
         """Wait until nobody has the device open. Returns None then, else why it may not be unbound."""
         try:
-            using = yield from self._waiting.until_free(move.device, self._hand(move), must_see=not move.back)
+            using = yield from self._waiting.until_free(move.device, self._worker(move), must_see=not move.back)
         except LibhookError as error:
             return Failure(f"{move.device}: {error.message}", error.hint)
         if isinstance(using, int):
@@ -180,6 +181,8 @@ class _Hands:
             return Failure(f"{move.device} is gone from the host", "see the kernel's log")
         if code == errno.ENOENT and not self._work.state.stands:  # the file of the mark was missing, not the kernel's
             return Failure(f"{move.device}: {self._work.state.missing}", "start the guest again")
+        if code == errno.EAGAIN and is_locked(self._work.state.in_flight_path(str(move.device))):
+            return Failure(f"{move.device} hangs in an earlier kernel write", _WEDGED)
         why = f" ({os.strerror(code)})" if code else ""
-        remedy = "see the kernel's log" if self._hand(move).is_there else remedy_of(OSError(code, ""))
+        remedy = "see the kernel's log" if self._worker(move).is_there else remedy_of(OSError(code, ""))
         return Failure(f"{move.device}: {what}{why}", remedy)

@@ -7,7 +7,7 @@ import subprocess
 import time
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,6 +129,21 @@ def used_through_vfio(address: str, *, hidden: bool) -> Iterator[None]:
     finally:
         for descriptor in reversed(opened):
             os.close(descriptor)
+
+
+def shared_with_others(child: int) -> set[str]:
+    """What all processes have open of these kinds, but for this child and the hook that started it.
+
+    The two talk by pipes of their own, for whose end nobody waits.
+    """
+    status = Path(f"/proc/{child}/status").read_text()
+    parent = next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:"))
+    found: set[str] = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and folder.name not in (str(child), parent):
+            with suppress(OSError):  # it has ended
+                found |= pipes_and_sockets(int(folder.name))
+    return found
 
 
 def pipes_and_sockets(pid: int) -> set[str]:
