@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CRASHED = 255
 """The exit status of a child that raised anything but an OSError with an errno."""
-_TRIES = 5
+_TRIES = 60
 _LOOK_AGAIN = 0.01
 
 
@@ -104,7 +104,10 @@ def open_mark(path: str, *, unmarked: bool = False) -> int:
 
 
 def lock_mark(lock: int) -> None:
-    """Lock it. BlockingIOError when another process has it locked."""
+    """Lock it. BlockingIOError when another process has it locked for longer than a look at it takes.
+
+    A process that looks whether the lock is taken has it for a moment (locks.is_locked), and may be put to sleep there.
+    """
     for patience in range(_TRIES, -1, -1):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,7 +115,7 @@ def lock_mark(lock: int) -> None:
         except BlockingIOError:
             if not patience:
                 raise
-            time.sleep(0.005)  # another process may only be checking whether the lock is taken
+            time.sleep(0.005)
 
 
 def _fork(task: Callable[[], None], keep: set[int]) -> Child:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from libhook import plainjson
 from libhook.children import tracks
+from libhook.children.child import Deadline
 from libhook.errors import BadInput, LibhookError, TooNew, pasted
 from libhook.facts.shared import Shared
 from libhook.kinds import claims
@@ -50,6 +51,7 @@ def _settle(work: Work, file: str, dry_run: bool) -> tuple[str, bool] | None:
         return None
     if dry_run:
         return f"{resource.says}: what a guest without a journal entry wanted would be undone", False
+    work = work._replace(deadline=Deadline.after(work.config.write_deadline))  # of its own, as each guest has
     with claims.locked(work, [resource]):
         (result,) = tracks.run([claims.settle(work, resource, alive)], work.deadline)
     if isinstance(result, Failure):

@@ -4,12 +4,14 @@
 import errno
 import os
 import shutil
+import time
 from unittest import mock
 
 import pytest
 from cases import DISK, GPU, NIC, SOUND
 from scenario import Host, guest, reap
 
+from libhook.children import child
 from libhook.children.child import Deadline
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
@@ -150,6 +152,25 @@ def test_without_the_folder_of_marks_no_device_is_moved(root: str) -> None:
     (outcome,) = carry_out(work, [_move(NIC, "e1000e", VFIO)])
     assert outcome.failure == Failure(f"{NIC}: {host.state.missing}", "start the guest again")
     assert host.driver(NIC) == "e1000e"
+
+
+def test_a_device_with_a_write_on_its_way_is_left_alone(root: str) -> None:
+    """One that began after this event looked."""
+    host = Host(root, workstation())
+    work, go = _work(host, 20), f"{root}/go"
+
+    def write() -> None:
+        while os.path.isdir(root) and not os.path.exists(go):
+            time.sleep(0.005)
+
+    other = child.spawn(write, host.state.in_flight_path(NIC))
+    (outcome,) = carry_out(work, [_move(NIC, "e1000e", VFIO)])
+    remedy = "when its driver answers, run: libhook recover"
+    assert outcome.failure == Failure(f"{NIC} hangs in an earlier kernel write", remedy)
+    assert host.changed == []
+    os.close(os.open(go, os.O_CREAT | os.O_WRONLY))
+    assert child.ended([other.handle], Deadline.after(20))
+    other.result()
 
 
 def test_where_no_descriptor_is_left_the_limits_are_named(root: str) -> None:

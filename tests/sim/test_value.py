@@ -271,6 +271,18 @@ def test_recover_says_what_it_cannot_settle(root: str) -> None:
     assert _values(host) == ("10", "madvise")
 
 
+def test_recover_says_which_claims_somebody_works_on(root: str) -> None:
+    """It waits no longer than for anything else."""
+    host = _host(root, f"write_deadline = 0.2\n{BOTH}")
+    host.begin(WIN11)
+    host.state.remove("domains", f"{WIN11.uuid}.json")
+    file = file_name(f"value{SWAPPINESS.replace('/', ' ')}")
+    with host.state.locked([f"shared-{file}"], Deadline.after(5)):
+        done = libhook(host, "recover")
+    assert (done.code, done.err.split(": ")[0]) == (1, host.state.shared_path(file))
+    assert _values(host) == ("10", "madvise")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
