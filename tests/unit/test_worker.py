@@ -155,13 +155,8 @@ def test_no_call_is_made_once_the_file_of_the_mark_is_gone(tmp_path: Path) -> No
 
 def test_the_mark_of_another_process_stays(tmp_path: Path) -> None:
     """Also where this one could not even open its file, and goes on without."""
-    mark, go = f"{tmp_path}/mark", tmp_path / "go"
-
-    def write() -> None:
-        while not go.exists():
-            time.sleep(0.005)
-
-    other = child.spawn(write, mark)
+    mark, begun, go = (f"{tmp_path}/{name}" for name in ("mark", "begun", "go"))
+    other = child.spawn(lambda: hang(MACHINE, -1, begun, go), mark)
     worker = Worker(MACHINE, mark, unmarked=True)
     assert _do(worker, (note, f"{tmp_path}/done")) == [errno.EAGAIN]
     worker.finish()
@@ -177,7 +172,7 @@ def test_the_mark_of_another_process_stays(tmp_path: Path) -> None:
         assert _do(worker, (note, f"{tmp_path}/done")) == [0]
     worker.finish()
     assert is_locked(mark)
-    go.touch()
+    Path(go).touch()
     assert child.ended([other.handle], Deadline.after(20))
     other.result()
 
