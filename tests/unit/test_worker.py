@@ -246,6 +246,22 @@ def test_where_no_child_can_be_started_nothing_is_left(worker: Worker, tmp_path:
     assert os.listdir(tmp_path) == []
 
 
+def test_where_the_second_pipe_cannot_be_had_the_first_is_closed(worker: Worker, tmp_path: Path) -> None:
+    """Nothing is left open."""
+    open_before = os.listdir("/proc/self/fd")
+    refused = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    with mock.patch("os.pipe2", side_effect=[os.pipe2(os.O_CLOEXEC), refused]):
+        assert _do(worker, (note, f"{tmp_path}/done")) == [errno.EMFILE]
+    assert os.listdir("/proc/self/fd") == open_before
+
+
+def test_without_being_told_otherwise_no_call_is_made_unmarked(tmp_path: Path) -> None:
+    """Whoever forgets to say gets the careful way."""
+    worker = Worker(MACHINE, f"{tmp_path}/none/mark")
+    assert _do(worker, (note, f"{tmp_path}/done")) == [errno.ENOENT]
+    assert not os.path.exists(f"{tmp_path}/done")
+
+
 @pytest.mark.parametrize(("unmarked", "code"), [(False, errno.ENOENT), (True, 0)])
 def test_without_a_place_for_the_mark_only_who_must_go_on_does(tmp_path: Path, unmarked: bool, code: int) -> None:
     """As with a child for one call."""
