@@ -169,6 +169,13 @@ def close_all_but(keep: set[int]) -> None:
     os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
+def lines_of(descriptor: int) -> list[str]:
+    """The complete lines that a child has written to this file."""
+    with open(descriptor, "rb", closefd=False) as file:
+        file.seek(0)
+        return os.fsdecode(file.read()).split("\n")[:-1]
+
+
 def live(task: Callable[[], None], keep: set[int], gate: int = -1) -> NoReturn:
     """The child's whole life. It ends by _exit, so that no exit handler and no buffer of the parent runs twice.
 

@@ -94,9 +94,7 @@ class Paper(NamedTuple):
 
     def lines(self) -> list[str]:
         """The complete lines."""
-        with open(self.descriptor, "rb", closefd=False) as file:
-            file.seek(0)
-            return os.fsdecode(file.read()).split("\n")[:-1]
+        return child.lines_of(self.descriptor)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import fcntl
 import os
 
 from libhook import plainjson
-from libhook.children.child import CRASHED, ended_with, live, lock_mark, open_mark
+from libhook.children.child import CRASHED, ended_with, lines_of, live, lock_mark, open_mark
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, suppress
 
@@ -77,13 +77,11 @@ class Worker:
 
     def lines(self) -> list[str]:
         """The complete lines that the last call wrote to its output."""
-        os.lseek(self._output, 0, os.SEEK_SET)
-        with open(self._output, "rb", closefd=False) as file:
-            return os.fsdecode(file.read()).split("\n")[:-1]
+        return lines_of(self._output)
 
     def finish(self) -> None:
         """No more calls. If the last one has not ended, because we were interrupted, the device stays in flight."""
-        if self._lock >= 0 and not self._at_work:
+        if self._has_file() and not self._at_work:
             with suppress(OSError):  # another process may have it locked, which is not our file to remove
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(self._in_flight)
@@ -101,8 +99,15 @@ class Worker:
         """Take the in-flight lock. OSError where another has it, or where nobody would see it: its file is gone."""
         if self._lock >= 0:
             lock_mark(self._lock)
-        if not (self._unmarked or os.path.lexists(self._in_flight)):
+        if not (self._unmarked or self._has_file()):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._in_flight)
+
+    def _has_file(self) -> bool:
+        """Whether the file that is open is the one that others see. Somebody may have removed it, and made another."""
+        if self._lock >= 0:
+            with suppress(OSError):
+                return os.path.samestat(os.fstat(self._lock), os.lstat(self._in_flight))
+        return False
 
     def _reap(self) -> int:
         """Reap a child that was killed or has crashed; return the errno for that."""

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from libhook.facts import config
+from libhook.kinds.registry import _SETTINGS
+
 PACKAGE = Path(__file__).parents[2] / "libhook"
 LAYERS = (
     ("light",),
@@ -98,6 +101,11 @@ def test_a_kind_names_no_other() -> None:
             if name.startswith((f"kinds/{kind}.py", f"kinds/{kind}/")):
                 named = {module.split(".")[2] for module in _imports(name) if module.startswith("libhook.kinds.")}
                 assert named <= {*OF_ALL_KINDS, kind}
+
+
+def test_each_setting_of_a_kind_is_known() -> None:
+    """The registry says which kind a key asks for, and the settings check its value."""
+    assert {key for key in _SETTINGS.values() if key} == set(config.OF_KINDS)
 
 
 @pytest.mark.parametrize("name", [name for name in OURS if name.startswith("history/")])

@@ -153,6 +153,18 @@ def test_no_call_is_made_once_the_file_of_the_mark_is_gone(tmp_path: Path) -> No
         worker.finish()
 
 
+def test_a_mark_that_was_made_anew_is_another_s(tmp_path: Path) -> None:
+    """Somebody removed the file, and another process made its own: no call is made, and that file stays."""
+    mark, done = f"{tmp_path}/mark", f"{tmp_path}/done"
+    worker = Worker(MACHINE, mark)
+    assert _do(worker, (note, f"{tmp_path}/first")) == [0]
+    os.unlink(mark)
+    Path(mark).touch()
+    assert _do(worker, (note, done)) == [errno.ENOENT]
+    worker.finish()
+    assert (os.path.exists(done), os.path.exists(mark)) == (False, True)
+
+
 def test_the_mark_of_another_process_stays(tmp_path: Path) -> None:
     """Also where this one could not even open its file, and goes on without."""
     mark, begun, go = (f"{tmp_path}/{name}" for name in ("mark", "begun", "go"))
