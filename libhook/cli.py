@@ -83,11 +83,11 @@ def launched() -> NoReturn:
 
 
 def _hook(caller: int, arguments: list[str], refused: int, *, unwaited: bool = False) -> int:
-    from libhook.story import reading
-
     document: Callable[[], bytes] = _read_stdin
-    parse: Parse = reading.parse
+    parse: Parse | None = None
     if len(arguments) == 4 and arguments[1] in _READ_AHEAD:
+        from libhook.story import reading
+
         xml = _read_stdin()
         document, parse = (lambda: xml), reading.begin(xml)
     from libhook.run import Call, run

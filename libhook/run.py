@@ -23,9 +23,8 @@ from libhook.facts.machine import Machine
 from libhook.facts.plan import Plan
 from libhook.light import TYPE_CHECKING, NamedTuple
 from libhook.look import libvirtd
-from libhook.story import entries, giveback, reading, taking
+from libhook.story import giveback
 from libhook.story.session import Session, state_of
-from libhook.story.taking import journal, take, try_to_save
 from libhook.xml import prolog
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from libhook.facts.entry import Held
     from libhook.story.reading import Parse
-    from libhook.story.taking import MakeEntry, Taken
+    from libhook.story.taking import Taken
 
 _REINSTALL = "reinstall it with install.sh"
 
@@ -56,8 +55,8 @@ class Call(NamedTuple):
     """The pid of the process that called the launcher: libvirtd, or a script that passes the call on."""
     dry_run: bool = False
     """Called by hand: print the plan and change nothing."""
-    parse: Parse = reading.parse
-    """Turns the document into a guest. A child process may already be parsing it."""
+    parse: Parse | None = None
+    """Turns the document into a guest, where a child process parses it already."""
     unwaited: bool = False
     """libvirtd has its answer already. The launcher took the guest's lock before it answered, and we hold it."""
 
@@ -134,22 +133,17 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
             raise
         except Exception:
             if happening.operation.may_veto:
+                from libhook.story import taking
+
                 taking.record_failure(session, domain)
             raise
     return Answer(0)
 
 
-_ENTRY: dict[str, MakeEntry] = {
-    "prepare": entries.prepared,
-    "start": entries.starting,
-    "started": entries.started,
-    "reconnect": entries.started,
-}
-"""Makes the journal entry for each operation."""
-
-
 def serve(session: Session, happening: Event, domain: Domain) -> None:
     """Handle one event other than ``release``: look, plan, journal, apply, record. On failure undo, and refuse."""
+    from libhook.story import entries, taking  # imported here, since release does without
+
     operation = happening.operation
     session.prepare()
     if operation.takes:
@@ -157,17 +151,17 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
     with session.guest(domain.uuid):
         before, broken = giveback.load(session, domain, strict=operation.may_veto)
         if operation.takes:
-            giveback.expect_given_back(session, before, domain)
+            taking.expect_given_back(session, before, domain)
             before = None
         domain = session.with_extra(domain, before, before=operation.takes)
         with session.devices(domain.addresses if operation.may_veto else ()):
-            taken = take(session, happening, domain, before, _ENTRY[operation.name])
+            taken = taking.take(session, happening, domain, before, entries.MAKE[operation.name])
             if taken.refusals:
-                giveback.undo_and_refuse(session, taken)
+                taking.undo_and_refuse(session, taken)
             if not operation.may_veto:
                 _record(session, happening, before, taken, broken=broken)
             elif not operation.takes:  # what was taken is journalled already
-                journal(session, taken.held, domain.addresses)
+                taking.journal(session, taken.held, domain.addresses)
                 if not (session.config.audit_required or session.config.dry_run):
                     session.state.unwait(domain.uuid)
 
@@ -176,10 +170,12 @@ def _record(session: Session, happening: Event, before: Held | None, taken: Take
     """The guest has its devices: send the audit records, and journal which were sent."""
     if before is None and happening.operation.name == "reconnect":
         return  # the guest started before libhook was installed, so nobody knows what it started with
+    from libhook.story.entries import with_recorded
+
     giveback.warn_without_entry(session, before, taken.plan)
     done = {record.device for record in taken.plan.records} - session.send(taken.plan.records)
     if not broken:  # leave a broken entry as it is for the person who repairs it
-        try_to_save(session, entries.with_recorded(taken.held, done, "success"))
+        giveback.try_to_save(session, with_recorded(taken.held, done, "success"))
 
 
 def _whose(state: State, call: Call, happening: Event) -> Domain:
@@ -191,7 +187,11 @@ def _whose(state: State, call: Call, happening: Event) -> Domain:
     uuid = prolog.uuid(document) if happening.operation.name == "release" and not call.dry_run else None
     if uuid and not _end_matters(state, uuid):
         return Domain(happening.guest, uuid, "", ())
-    return call.parse(document)
+    if call.parse:
+        return call.parse(document)
+    from libhook.xml import domxml  # lxml takes twice a bare start of Python
+
+    return domxml.parse(document)
 
 
 def _end_matters(state: State, uuid: str) -> bool:

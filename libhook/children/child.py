@@ -171,9 +171,8 @@ def close_all_but(keep: set[int]) -> None:
 
 def lines_of(descriptor: int) -> list[str]:
     """The complete lines that a child has written to this file."""
-    with open(descriptor, "rb", closefd=False) as file:
-        file.seek(0)
-        return os.fsdecode(file.read()).split("\n")[:-1]
+    written = os.pread(descriptor, os.fstat(descriptor).st_size, 0)  # the child may write on at its own place
+    return os.fsdecode(written).split("\n")[:-1]
 
 
 def live(task: Callable[[], None], keep: set[int], gate: int = -1) -> NoReturn:

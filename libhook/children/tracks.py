@@ -63,7 +63,7 @@ class Order(NamedTuple):
         return self.worker
 
     def clean(self) -> None:
-        """Nothing: Worker.finish removes the lock's file."""
+        """Nothing: Worker.abandon removes the lock's file."""
 
 
 class Pause(NamedTuple):

@@ -6,10 +6,9 @@ from __future__ import annotations
 import errno
 import os
 
-from libhook.children import telling
-from libhook.children.child import Deadline
+from libhook.children.child import Deadline, ended
+from libhook.children.worker import Crew, Worker
 from libhook.effects.log import Log
-from libhook.errors import LibhookError
 from libhook.facts.host import Trail
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Record
@@ -18,12 +17,15 @@ from libhook.light import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_SENT = b"sent"
+_SENT = "sent"
+_SUCCESS, _FAILED = "success", "failed"
 _PATIENCE = 5.0
 """Seconds that the kernel gets to answer about its audit trail."""
 
 
-def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadline) -> frozenset[str]:
+def send(
+    machine: Machine, records: Sequence[Record], log: Log, deadline: Deadline, crew: Crew | None = None
+) -> frozenset[str]:
     """Send audit records; return the keys of the devices whose record the kernel did not take.
 
     A record that is not sent is logged whole, so that nothing is lost. When the deadline passes first, records without
@@ -35,34 +37,46 @@ def send(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadli
     """
     if not records:
         return frozenset()
-
-    def send_each(say: Callable[[bytes], None]) -> None:
-        for record in records:
-            try:
-                answer = machine.kernel.record(record.text, record.success)
-                say(_SENT if answer > 0 else os.strerror(-answer or errno.EPERM).encode())
-            except (ImportError, OSError) as error:
-                say(ascii(getattr(error, "strerror", "") or str(error)).strip("'").encode())
-
+    worker = crew.spare() if crew else Worker(machine)
     try:
-        answers = telling.lines(send_each, deadline)
-    except LibhookError:
+        texts = (text for record in records for text in (record.text, _SUCCESS if record.success else _FAILED))
+        worker.begin(send_each, tuple(texts), looks=True)
+    except OSError:
         # No child could be started, so this process sends. Otherwise nothing would be recorded.
-        said: list[bytes] = []
-        send_each(said.append)
-        answers = [answer.decode() for answer in said]
+        answers = [_sent(machine, record.text, record.success) for record in records]
+    else:
+        has_ended = ended({worker.handle}, deadline)
+        answers = worker.lines()
+        if has_ended and worker.result() == 0:
+            log.lend(worker)
+        else:
+            worker.abandon()
     # If time is left, somebody killed the child. Then no record is on its way.
     known = len(records) if deadline.left else len(answers)
     unanswered = "the process that sent it was killed" if deadline.left else "no answer in time"
     answers += [unanswered] * (len(records) - len(answers))
     for record, answer in zip(records, answers, strict=True):
-        result = "success" if record.success else "failed"
-        if answer == _SENT.decode():
+        result = _SUCCESS if record.success else _FAILED
+        if answer == _SENT:
             log.add("info", "recorded", device=record.device, result=result)
         else:
             log.add("error", "not recorded", device=record.device, record=f"{record.text} res={result}", reason=answer)
-    sent = _SENT.decode()
-    return frozenset(record.device for record, answer in zip(records[:known], answers, strict=False) if answer != sent)
+    return frozenset(record.device for record, answer in zip(records[:known], answers, strict=False) if answer != _SENT)
+
+
+def send_each(machine: Machine, output: int, *texts: str) -> None:
+    """Send records, each given by its text and its result. A worker does it; it writes a line for each."""
+    for text, result in zip(texts[::2], texts[1::2], strict=True):
+        os.write(output, f"{_sent(machine, text, result == _SUCCESS)}\n".encode())
+
+
+def _sent(machine: Machine, text: str, success: bool) -> str:
+    """Send a record. Returns _SENT, or why it was not taken."""
+    try:
+        answer = machine.kernel.record(text, success)
+    except (ImportError, OSError) as error:
+        return ascii(getattr(error, "strerror", "") or str(error)).strip("'")
+    return _SENT if answer > 0 else os.strerror(-answer or errno.EPERM)
 
 
 def trail(machine: Machine, deadline: Deadline) -> Trail | None:
@@ -71,6 +85,8 @@ def trail(machine: Machine, deadline: Deadline) -> Trail | None:
     A child asks. When the backlog is full, a process that asks sleeps like one that sends (kernel/audit.c,
     audit_receive).
     """
+
+    from libhook.children import telling  # few configurations ask for it
 
     def ask(say: Callable[[bytes], None]) -> None:
         answer = machine.kernel.trail()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import time
 
-from libhook.children import child
+from libhook import plainjson
+from libhook.children.worker import Worker
 from libhook.errors import printable
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, Literal, suppress
@@ -21,38 +22,52 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn, Self
 
 Level = Literal["info", "warning", "error"]
+Field = str | float
 
 
 class Log:
     """Collects the log entries of one event, and sends them when the ``with`` block ends."""
 
-    def __init__(self, machine: Machine, **context: object) -> None:
+    def __init__(self, machine: Machine, **context: Field) -> None:
         """``context`` is part of every entry."""
         self._machine = machine
         self._context = context
-        self._entries: list[tuple[Level, str, float, dict[str, object]]] = []
+        self._entries: list[tuple[Level, str, float, dict[str, Field]]] = []
+        self._worker: Worker | None = None
+        self._is_open = False
 
     def __enter__(self) -> Self:
         """Start collecting."""
+        self._is_open = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Hand all entries to a child. A failure to log fails nothing else."""
+        worker = self._worker or Worker(self._machine)
         if self._entries:
+            entries = [plainjson.dumps(entry) for entry in self._entries]
             try:
-                child.spawn(self._send).abandon()
+                worker.begin(write, tuple(entries), looks=True)
             except OSError:  # no child could be started: log from here, since somebody should read that
                 with suppress(OSError):
-                    self._send()
-            self._entries = []
+                    write(self._machine, -1, *entries)
+        worker.abandon()
+        self._entries, self._worker, self._is_open = [], None, False
 
-    def bind(self, **context: object) -> None:
+    def lend(self, worker: Worker) -> None:
+        """Take a worker that is idle, and use it for the entries. That saves a fork."""
+        if self._worker or not self._is_open:
+            worker.abandon()
+        else:
+            self._worker = worker
+
+    def bind(self, **context: Field) -> None:
         """Add fields to every later entry."""
         self._context.update(context)
 
-    def add(self, level: Level, event: str, **fields: object) -> None:
+    def add(self, level: Level, event: str, **fields: Field) -> None:
         """Add one entry. Strings are made printable here, wherever they come from."""
         named = {**self._context, **fields}
         shown = {name: printable(value) if isinstance(value, str) else value for name, value in named.items()}
@@ -65,20 +80,22 @@ class Log:
             for _level, event, _when, fields in self._entries
         ]
 
-    def _send(self) -> None:
-        os.nice(10)  # the guest's start comes first
-        try:
-            import structlog
-        except ImportError:  # not packaged everywhere; the log must not depend on it
-            for level, event, when, fields in self._entries:
-                self._machine.kernel.log({"level": level, "event": event, "time": when, **fields})
-            return
 
-        def hand_over(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> NoReturn:
-            """The last processor: the journal gets fields, not a line of text."""
-            self._machine.kernel.log(dict(fields))
-            raise structlog.DropEvent
+def write(machine: Machine, _output: int, *entries: str) -> None:
+    """Write these entries, each in JSON. A worker does it."""
+    os.nice(10)  # the guest's start comes first
+    try:
+        import structlog
+    except ImportError:  # not packaged everywhere; the log must not depend on it
+        for level, event, when, fields in map(plainjson.loads, entries):
+            machine.kernel.log({"level": level, "event": event, "time": when, **fields})
+        return
 
-        logger = structlog.wrap_logger(None, processors=[structlog.processors.add_log_level, hand_over])
-        for level, event, when, fields in self._entries:
-            getattr(logger, level)(event, time=when, **fields)
+    def hand_over(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> NoReturn:
+        """The last processor: the journal gets fields, not a line of text."""
+        machine.kernel.log(dict(fields))
+        raise structlog.DropEvent
+
+    logger = structlog.wrap_logger(None, processors=[structlog.processors.add_log_level, hand_over])
+    for level, event, when, fields in map(plainjson.loads, entries):
+        getattr(logger, level)(event, time=when, **fields)

@@ -32,7 +32,7 @@ from libhook.effects import files, locks
 from libhook.errors import BadInput, LibhookError, TooNew, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.entry import Held, Process
-from libhook.facts.host import Binding, Claim
+from libhook.facts.host import Claim
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action
 from libhook.light import TYPE_CHECKING, suppress
@@ -161,12 +161,16 @@ class State:
             if files.read(f"{self._folder}/claims/{address}") == uuid:
                 self.remove("claims", str(address))
 
-    def claims(self, addresses: Iterable[PciAddress]) -> dict[PciAddress, Claim]:
-        """Which guest has each of these devices. A claim without an entry is left from a crash and does not count."""
-        found = ((address, self._holder(address)) for address in addresses)
+    def claims(self, addresses: Iterable[PciAddress], known: Held | None = None) -> dict[PciAddress, Claim]:
+        """Which guest has each of these devices. A claim without an entry is left from a crash and does not count.
+
+        Each entry is read once, and not at all if it is ``known``.
+        """
+        entries: dict[str, Held | None] = {known.uuid: known} if known else {}
+        found = ((address, self._holder(address, entries)) for address in addresses)
         return {address: claim for address, claim in found if claim}
 
-    def _holder(self, address: PciAddress) -> Claim | None:
+    def _holder(self, address: PciAddress, entries: dict[str, Held | None]) -> Claim | None:
         """The guest that the claim names, if its entry agrees. If the claim cannot be read, search every entry."""
         try:
             uuid = files.read(f"{self._folder}/claims/{address}")
@@ -177,11 +181,13 @@ class State:
         named = len(uuid) == _LENGTH_OF_UUID and "/" not in uuid
         for candidate in (uuid,) if named else self.uuids():
             try:
-                held = self.load(candidate)
+                if candidate not in entries:
+                    entries[candidate] = self.load(candidate)
             except BadInput as error:
                 if named:
                     return Claim.unread(uuid, too_new=isinstance(error, TooNew))
             else:
+                held = entries[candidate]
                 if held and held.holds(address):
                     return Claim(held.uuid, held.name)
         return None
@@ -215,25 +221,6 @@ class State:
         with suppress(OSError):
             os.unlink(f"{self._folder}/{folder}/{name}")
 
-    def remember_home(self, address: PciAddress, binding: Binding, libvirtd: Process) -> None:
-        """Note where the device was before libhook took it, for ``home``. If that fails, only the note is lost."""
-        with suppress(OSError):
-            files.replace(f"{self._folder}/homes/{address}", plainjson.dumps([*binding, *libvirtd]))
-
-    def home(self, address: PciAddress, libvirtd: Process) -> Binding | None:
-        """Where the device was before libhook took it, if this same libvirtd ran then; else None.
-
-        That libvirtd has seen the device unmanaged. It takes the device for unmanaged for the rest of its life
-        (virhostdev.c:628), and leaves it on vfio-pci after it is next used managed.
-        """
-        with suppress(BadInput, ValueError, RecursionError):
-            match plainjson.loads(files.read(f"{self._folder}/homes/{address}") or "null"):
-                case [str() | None as driver, str(override), int(pid), int(start)]:
-                    # A start of 0 means that the libvirtd was not known, so it cannot be said to be the same.
-                    if start and (pid, start) == libvirtd and "/" not in (driver or ""):
-                        return Binding(driver, override)
-        return None
-
     def read_shared(self, name: str) -> str | None:
         """The text that is kept of a shared thing; None when there is none. BadInput when the file cannot be ours."""
         return files.read(self.shared_path(name))
@@ -250,18 +237,6 @@ class State:
     def shared_path(self, name: str) -> str:
         """Where the text of a shared thing is kept."""
         return f"{self._folder}/shared/{name}.json"
-
-    def watched(self) -> object:
-        """What ``watch`` wrote last; None when nothing can be read."""
-        with suppress(BadInput, ValueError, RecursionError):
-            seen: object = plainjson.loads(files.read(f"{self._folder}/watched.json") or "null")
-            return seen
-        return None
-
-    def remember_watched(self, seen: object) -> None:
-        """Write what ``watch`` saw. If that fails, a later ``watch`` takes what it finds for known."""
-        with suppress(OSError):
-            files.replace(f"{self._folder}/watched.json", plainjson.dumps(seen))
 
     def in_flight_path(self, name: str) -> str:
         """The path of the lock that says that a write to this device is on its way."""

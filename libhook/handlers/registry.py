@@ -10,7 +10,7 @@ from libhook.facts.entry import Held
 from libhook.facts.event import Operation
 from libhook.facts.plan import Action, Condition, Fault, Plan, Record, Refusal, Verdict, Warn, is_action
 from libhook.facts.situation import Situation
-from libhook.handlers import audit, host, preflight, vfio
+from libhook.handlers import audit
 from libhook.kinds.registry import is_kind
 from libhook.light import TYPE_CHECKING
 
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
     from libhook.facts.situation import Handler
 
-HANDLERS: dict[str, tuple[Handler, ...]] = {
-    "prepare": (audit.required, preflight.prepare, host.prepare, vfio.prepare),
-    "start": (audit.required, vfio.start),
-    "started": (vfio.started, audit.started),
-    "release": (vfio.release, audit.release),
-    "reconnect": (vfio.reconnect, audit.reconnect),
+HANDLERS: dict[str, tuple[str, ...]] = {
+    "prepare": ("audit.required", "preflight.prepare", "host.prepare", "vfio.prepare"),
+    "start": ("audit.required", "vfio.start"),
+    "started": ("vfio.started", "audit.started"),
+    "release": ("vfio.release", "audit.release"),
+    "reconnect": ("vfio.reconnect", "audit.reconnect"),
     # Not libvirt's operations: libvirt calls no hook at hot-plug (hotplug/).
-    "attach": (audit.required, preflight.prepare, vfio.prepare, audit.attach),
-    "detach": (vfio.release, audit.detach),
+    "attach": ("audit.required", "preflight.prepare", "vfio.prepare", "audit.attach"),
+    "detach": ("vfio.release", "audit.detach"),
 }
+"""The functions in this folder that are asked. A file is imported when it is asked: somebody waits for each import."""
 _OF_ACTIONS = ("key", "needs", "provides", "describe", "to_json")
 """What tells an action from anything else that has a kind, such as a device."""
 _REMEDY = "correct the handler, if it is yours; otherwise run install.sh again, and report it"
@@ -56,14 +57,20 @@ def plan_for(situation: Situation, undone: Iterable[Verdict] = ()) -> Plan:
     return Plan(kept + audit.failed(situation.domain, every, situation.config, reason))
 
 
-def _answer(handler: Handler, situation: Situation, keys: set[str]) -> Iterator[Verdict]:
+def find(name: str) -> Handler:
+    """The handler of this name, ``vfio.prepare``."""
+    module, _, function = name.partition(".")
+    handler: Handler = getattr(__import__(f"{__package__}.{module}", globals(), fromlist=("*",)), function)
+    return handler
+
+
+def _answer(name: str, situation: Situation, keys: set[str]) -> Iterator[Verdict]:
     """What one handler says. An answer that the operation does not allow becomes a Fault with the handler's name.
 
     So does an exception. ``keys`` holds the keys of the actions so far, so that nothing is done twice.
     """
-    name = f"{handler.__module__.rpartition('.')[2]}.{handler.__name__}"
     try:
-        for verdict in handler(situation):
+        for verdict in find(name)(situation):
             wrong = _out_of_place(verdict, situation.event.operation)
             if not wrong and is_action(verdict):
                 wrong = f"acts on {verdict.key}, but another handler already does" if verdict.key in keys else ""
@@ -90,11 +97,13 @@ def _out_of_place(verdict: object, operation: Operation) -> str:
 
 
 def _where(error: Exception) -> str:
-    """The file and line of the innermost frame."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
+    """The file and line of the innermost frame that has a file."""
+    trace, where = error.__traceback__, ""
+    while trace:
+        file = trace.tb_frame.f_code.co_filename
+        where = where if file.startswith("<") else f" ({file}, line {trace.tb_lineno})"  # "<frozen importlib…>"
         trace = trace.tb_next
-    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
+    return where
 
 
 def _in_order(said: list[Verdict], held: Held | None) -> Iterator[Verdict]:

@@ -32,9 +32,9 @@ from libhook.light import TYPE_CHECKING
 from libhook.look import processes
 from libhook.story import taking
 from libhook.story.entries import taken_along, with_newcomer
-from libhook.story.giveback import drop_from_entry, true_records, undo
+from libhook.story.giveback import drop_from_entry, true_records, try_to_save, undo
 from libhook.story.session import Session
-from libhook.story.taking import in_one_line, journal, try_to_save
+from libhook.story.taking import in_one_line, journal
 
 if TYPE_CHECKING:
     from libhook.facts.situation import Handler

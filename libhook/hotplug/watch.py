@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple, get_args
 
-from libhook.effects.log import Level, Log
+from libhook.effects import notes
+from libhook.effects.log import Field, Level, Log
 from libhook.errors import BadInput, LibhookError
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Domain, HostDevice, Kind
@@ -55,7 +56,7 @@ class Watcher:
         self._look = look
         self._alive = alive
         self._show = show
-        self._seen = _from_json(self._state.watched())
+        self._seen = _from_json(notes.watched(machine))
         self._trouble = ""
 
     def connected(self, running: Mapping[str, bytes]) -> None:
@@ -76,7 +77,7 @@ class Watcher:
             self._say("warning", "no connection to libvirtd", reason=reason)
         self._trouble = reason
 
-    def _say(self, level: Level, what: str, **fields: object) -> None:
+    def _say(self, level: Level, what: str, **fields: Field) -> None:
         with Log(self._machine, operation="watch") as log:
             log.add(level, what, **fields)
             self._show(log.lines())
@@ -164,14 +165,15 @@ class Watcher:
     def _remember(self) -> None:
         with suppress(LibhookError):
             make_state(self._machine)
-        self._state.remember_watched(
+        notes.remember_watched(
+            self._machine,
             {
                 uuid: {
                     "life": list(seen.life),
                     "devices": {a: [it.kind, it.source, it.managed, it.address] for a, it in seen.devices.items()},
                 }
                 for uuid, seen in self._seen.items()
-            }
+            },
         )
 
 

@@ -8,6 +8,7 @@ So it works after success, after a failure and after a crash, and it may run twi
 from __future__ import annotations
 
 from libhook.children.child import Deadline
+from libhook.children.worker import Crew
 from libhook.effects.state import State
 from libhook.facts.config import Config
 from libhook.facts.domain import HostDevice
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
+    from libhook.effects.log import Field
     from libhook.kinds.claims import Resource
 
 
@@ -35,6 +37,8 @@ class Work(NamedTuple):
     """The guest's settings."""
     guest: str
     """The guest's UUID."""
+    crew: Crew | None = None
+    """The devices' workers, where it is certain that there is something to write."""
 
 
 class Failure(NamedTuple):
@@ -50,7 +54,7 @@ class Outcome(NamedTuple):
     action: Action
     failure: Failure | None
     milliseconds: float
-    log_fields: Mapping[str, object] = {}
+    log_fields: Mapping[str, Field] = {}
     """More fields for the log."""
     done: str = "done"
     """The word for the log: ``moved``. A failure is logged as ``not moved``."""

@@ -6,13 +6,17 @@ from __future__ import annotations
 import os
 import time
 
-from libhook.children import telling
 from libhook.children.child import Deadline
+from libhook.children.tracks import Late, Order, run
+from libhook.children.worker import Worker
 from libhook.errors import LibhookError
+from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from libhook.children.tracks import Track
 
 
 class Silent:
@@ -42,15 +46,43 @@ def read_all(paths: list[str], deadline: Deadline, patience: float) -> list[str 
     return contents
 
 
+def ask_each(asked: Iterable[tuple[Worker, str]], deadline: Deadline) -> list[str | Silent | None]:
+    """Like ``read_all``, but each attribute is read by its own worker, all at the same time.
+
+    None also where the worker could not be started, or has died: then it ``is_there`` no more.
+    """
+    return run([_ask(worker, path) for worker, path in asked], deadline)
+
+
+def _ask(worker: Worker, path: str) -> Track[str | Silent | None]:
+    try:
+        code = yield Order(worker, read, (path,), looks=True)
+    except Late:
+        return SILENT
+    return None if code else worker.lines()[0]
+
+
+def read(_machine: Machine, output: int, path: str) -> None:
+    """Read the first line of an attribute. A worker does it (children/worker.py)."""
+    os.write(output, _first_line(path) + b"\n")
+
+
+def _first_line(path: str) -> bytes:
+    attribute = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(attribute, 4096).strip().partition(b"\n")[0]
+    finally:
+        os.close(attribute)
+
+
 def _read(paths: list[str], deadline: Deadline) -> list[str | None]:
-    def read(say: Callable[[bytes], None]) -> None:
+    from libhook.children import telling  # where each device has its worker, nothing is left to read
+
+    def read_each(say: Callable[[bytes], None]) -> None:
         for path in paths:
             try:
-                attribute = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                content = os.read(attribute, 4096)
-                os.close(attribute)
+                say(_first_line(path))
             except OSError:
-                content = b"\0"
-            say(content.strip().partition(b"\n")[0])
+                say(b"\0")
 
-    return [None if line == "\0" else line for line in telling.lines(read, deadline)]
+    return [None if line == "\0" else line for line in telling.lines(read_each, deadline)]

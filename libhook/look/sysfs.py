@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 
 from libhook.children.child import Deadline
+from libhook.children.worker import Worker
 from libhook.effects import locks
 from libhook.errors import DeadlineExpired, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.host import NO_CLASS, NOTHING, VFIO_PCI, Binding, Claim, Host, PciDevice
 from libhook.facts.machine import Machine
-from libhook.light import TYPE_CHECKING
+from libhook.light import TYPE_CHECKING, MappingProxyType
 from libhook.look import attributes, holders, patient
 
 if TYPE_CHECKING:
@@ -67,19 +68,28 @@ def related(machine: Machine, address: PciAddress) -> tuple[PciAddress | None, t
 
 
 def overrides(
-    machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline, patience: float
+    machine: Machine,
+    addresses: Iterable[PciAddress],
+    deadline: Deadline,
+    patience: float,
+    workers: Mapping[PciAddress, Worker],
 ) -> dict[PciAddress, str | None]:
     """The driver_override of each device: "" when unset, None when it cannot be read.
 
-    A device that does not answer is left out (patient.read_all, which also explains ``patience``).
+    A device that does not answer is left out (patient.read_all, which also explains ``patience``). Devices that have a
+    worker are read by it.
     """
-    asked = list(addresses)
-    texts = patient.read_all(
-        [f"{device_path(machine, address)}/driver_override" for address in asked], deadline, patience
-    )
+    paths = {address: f"{device_path(machine, address)}/driver_override" for address in addresses}
+    own = [address for address in paths if address in workers]
+    asked = [(workers[address], paths[address]) for address in own]
+    until = min(deadline, Deadline.after(patience))
+    texts = dict(zip(own, patient.ask_each(asked, until), strict=True))
+    lost = [address for address in own if texts[address] is None and not workers[address].is_there]
+    rest = [address for address in paths if address not in texts or address in lost]
+    texts |= zip(rest, patient.read_all([paths[address] for address in rest], deadline, patience), strict=True)
     return {
         address: "" if text in _UNSET else text
-        for address, text in zip(asked, texts, strict=True)
+        for address, text in texts.items()
         if not isinstance(text, patient.Silent)
     }
 
@@ -157,7 +167,7 @@ def look(
     groups = {number: members(machine, number) for address in wanted if (number := group(machine, address)) is not None}
     seen = tuple(dict.fromkeys((*wanted, *(other for others in groups.values() for other in others))))
     readable = [address for address in (seen if siblings else wanted) if address not in in_flight]
-    set_now = overrides(machine, readable, deadline, _PATIENCE if survey else deadline.left)
+    set_now = overrides(machine, readable, deadline, _PATIENCE if survey else deadline.left, {})
     silent = [address for address in readable if address not in set_now]
     if silent and not survey:
         raise DeadlineExpired(f"{silent[0]} does not answer", "its driver has hung; see the kernel's log")
@@ -183,17 +193,19 @@ def glance(
     claims: Mapping[PciAddress, Claim],
     in_flight: frozenset[PciAddress],
     deadline: Deadline | None = None,
+    workers: Mapping[PciAddress, Worker] = MappingProxyType({}),
 ) -> Host:
     """The Host with these devices alone, and nothing of their groups: enough once they are handed over.
 
     With a ``deadline``, for a give-back, their overrides are read as well, and a device that cannot be looked at does
-    not stop the others. Without one nothing here can sleep. A device that does not answer counts as in flight: a
-    process hangs with its lock, and the other devices must not wait for it.
+    not stop the others. Devices that have one of the ``workers`` are read by it. A device that does not answer counts
+    as in flight: a process hangs with its lock, and the other devices must not wait for it. Without a deadline nothing
+    here can sleep.
     """
     wanted = [address for address in addresses if exists(machine, address)]
     readable = [address for address in wanted if address not in in_flight]
     if deadline:
-        set_now = overrides(machine, readable, deadline, min(_PATIENCE, deadline.left / 4))
+        set_now = overrides(machine, readable, deadline, min(_PATIENCE, deadline.left / 4), workers)
         in_flight |= frozenset(readable) - set_now.keys()
     else:
         set_now = {}

@@ -8,8 +8,13 @@ write, but in the kernel the write still lands. So do not send it to a writer.
 
 import errno
 import os
-import signal
 import time
+from _signal import (  # type: ignore[import-not-found] # the module signal makes an enum of each signal
+    SIG_BLOCK,
+    SIG_SETMASK,
+    pthread_sigmask,
+    valid_signals,
+)
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +23,7 @@ from libhook.simulation.answers import Answers, refuse
 from libhook.simulation.sleepers import SleepingReads
 
 PAGE_SIZE = 4096
-_ALL_SIGNALS = signal.valid_signals()
+_ALL_SIGNALS = valid_signals()
 _POLL = 0.005
 _FOREVER = 300.0
 _LONG = 0.5
@@ -48,7 +53,7 @@ class SimulatedKernel(Answers):
     def _traced(self, path: str, value: str, write: Callable[[], None]) -> None:
         """Append a line to var/log/writes.jsonl when the write ends. Until then all signals are blocked."""
         began, answer = time.monotonic(), "ok"
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+        mask = pthread_sigmask(SIG_BLOCK, _ALL_SIGNALS)
         try:
             write()
         except OSError as error:
@@ -58,7 +63,7 @@ class SimulatedKernel(Answers):
             fields = {"by": self.by, "pid": os.getpid(), "path": path, "value": value, "answer": answer}
             fields["seconds"] = round(time.monotonic() - began, 6)
             store.append(f"{self.root}/var/log/writes.jsonl", fields)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            pthread_sigmask(SIG_SETMASK, mask)
 
     def set_value(self, path: str, value: str) -> None:
         """Write a sysctl or another attribute that only keeps its value. ENOENT if it does not exist."""

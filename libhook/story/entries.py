@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from libhook.effects import notes
 from libhook.facts.domain import NO_DRIVER, Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice, Recorded
 from libhook.facts.plan import Plan
@@ -71,7 +72,7 @@ def with_newcomer(session: Session, held: Held, device: HostDevice) -> Held:
     action = kinds.noticed(session.work(held.uuid), device, daemon)
     told = device.extra
     if action and told and device.pci:
-        home = session.state.home(device.pci, daemon)
+        home = notes.home(session.machine, device.pci, daemon)
         told = told._replace(driver=(home.driver if home else None) or NO_DRIVER)
     one = HeldDevice(device.kind, device.address, extra=told)
     return held._replace(devices=(*held.devices, one), actions=(*held.actions, *((action,) if action else ())))
@@ -94,6 +95,10 @@ def after_refusal(session: Session, held: Held, left: Collection[str] = ()) -> H
     )
     actions = tuple(action for action in held.actions if action.key in left)
     return held._replace(phase="releasing" if left else "refused", devices=tuple(devices), actions=actions)
+
+
+MAKE = {"prepare": prepared, "start": starting, "started": started, "reconnect": started}
+"""Makes the journal entry, by the operation."""
 
 
 def with_recorded(held: Held, keys: Collection[str], result: Recorded) -> Held:

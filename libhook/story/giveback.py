@@ -7,23 +7,19 @@ finish what another began.
 
 from __future__ import annotations
 
-from libhook.errors import BadInput, LibhookError, Refused, TooNew, unanswered
+from libhook.errors import BadInput, LibhookError, TooNew, unanswered
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice, Recorded
 from libhook.facts.event import OPERATIONS, Event, Operation
 from libhook.facts.plan import Plan, Record
-from libhook.handlers import audit
 from libhook.kinds import registry as kinds
 from libhook.light import TYPE_CHECKING, suppress
 from libhook.look import holders, libvirtd, processes, sysfs
-from libhook.story.entries import after_refusal
 from libhook.story.recovery import Facts, sign_of_life
 from libhook.story.session import Session
-from libhook.story.taking import Taken, refuse, try_to_save
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
-    from typing import NoReturn
 
 _AFTER_FAILURE: dict[Recorded, Recorded] = {
     "nothing": "failed",
@@ -66,25 +62,6 @@ def settle_dead_guests(session: Session, domain: Domain) -> None:
         settle(session, uuid, starting_anew=uuid == domain.uuid)
 
 
-def expect_given_back(session: Session, held: Held | None, domain: Domain) -> None:
-    """Refuse the start, and record the failure, if the guest's earlier life still holds something."""
-    if held is None or not held.actions:
-        return
-    session.send(audit.failed(domain, (device.key for device in domain.devices), session.config))
-    what = ", ".join(action.subject for action in held.actions)
-    raise Refused(f"the guest still holds {what} from its last run", "libhook status says why")
-
-
-def undo_and_refuse(session: Session, taken: Taken) -> NoReturn:
-    """The start failed: give back what was taken for it, record the failure, and refuse."""
-    held, left = taken.held, dict[str, str]()
-    if taken.begun:
-        _, left = undo(session.with_grace(), held)
-    if held.phase in ("preparing", "prepared"):
-        held = after_refusal(session, held, left)
-    refuse(session, held, taken.refusals)
-
-
 def settle(session: Session, uuid: str, *, starting_anew: bool = False) -> str | None:
     """Give back what a dead guest's entry holds. Return what stands in the way, or None."""
 
@@ -98,6 +75,14 @@ def settle(session: Session, uuid: str, *, starting_anew: bool = False) -> str |
         return error.message
     except OSError as error:  # one device's error must not stop the give-back of the others
         return unanswered(error).message
+
+
+def try_to_save(session: Session, held: Held) -> None:
+    """Write the journal entry. If /run is full or broken, log that and go on."""
+    try:
+        session.state.save(held)
+    except OSError as error:
+        session.log.add("error", "journal not written", reason=str(error))
 
 
 def give_back(
@@ -123,7 +108,7 @@ def give_back(
             return None
         if reason := unless(held):
             return reason
-        with session.devices(held.addresses):
+        with session.devices(held.addresses), session.with_crew() as session:
             try_to_save(session, held._replace(phase="releasing"))
             patient = session.with_grace()
             patient.wait_for_writes(held)

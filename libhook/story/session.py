@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from libhook.children.child import Deadline
+from libhook.children.worker import Crew
 from libhook.effects import audit, files
 from libhook.effects.log import Log
 from libhook.effects.state import State
@@ -23,15 +24,14 @@ from libhook.facts.host import NOTHING, Claim, Host, Tenant, Trail
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Plan, Record
 from libhook.facts.situation import Situation
-from libhook.handlers.preflight import waits_for
 from libhook.handlers.registry import plan_for
 from libhook.kinds import registry as kinds
 from libhook.kinds.kind import Outcome, Work
-from libhook.light import TYPE_CHECKING, NamedTuple, suppress
+from libhook.light import TYPE_CHECKING, NamedTuple, contextmanager, suppress
 from libhook.look import libvirtd, sysfs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
 _GRACE = 10.0
@@ -79,6 +79,8 @@ class Session(NamedTuple):
     """The pid of libvirtd as look/libvirtd.py found it, or NOT_KNOWN. For most commands: the pid of the parent."""
     broken: LibhookError | None = None
     """What is wrong with the configuration. ``config`` then has the defaults, and nothing is handed over."""
+    crew: Crew | None = None
+    """During a give-back, the devices' workers. They read, write, and send the records."""
 
     @classmethod
     def open(cls, machine: Machine, log: Log, libvirtd: int, name: str | None = None, uuid: str = "") -> Session:
@@ -107,6 +109,12 @@ class Session(NamedTuple):
         grace = Deadline.after(min(_GRACE, self.config.write_deadline))
         return self._replace(deadline=max(self.deadline, grace))
 
+    @contextmanager
+    def with_crew(self) -> Iterator[Session]:
+        """Return this session with workers."""
+        with Crew(self.machine, self.state.in_flight_path) as crew:
+            yield self._replace(crew=crew)
+
     def with_settings_of(self, held: Held) -> Session:
         """Return this session with the settings of the guest of a journal entry, or the defaults if they are broken."""
         settings = Config()
@@ -128,7 +136,7 @@ class Session(NamedTuple):
 
     def look(self, addresses: Collection[PciAddress], guest: Domain | None = None) -> Host:
         """Look at everything about these devices: before they go to ``guest``, or without a guest to show them."""
-        from libhook.look import uses  # imported here: most events do without it
+        from libhook.look import uses  # imported here, as below
 
         survey = guest is None
         claims, in_flight = self.state.claims(self.related(addresses)), self.state.in_flight()
@@ -151,7 +159,7 @@ class Session(NamedTuple):
 
         If they go to a ``guest``, the guest's other devices count too.
         """
-        from libhook.look import tenants  # as in ``look``
+        from libhook.look import tenants  # imported here, as below
 
         own = [device for device in guest.devices if not device.pci] if guest else []
         others = (Claim(guest.uuid, guest.name), own) if guest else None
@@ -167,7 +175,7 @@ class Session(NamedTuple):
 
     def work(self, uuid: str) -> Work:
         """Return what a kind of action needs to work."""
-        return Work(self.machine, self.state, self.deadline, self.config, uuid)
+        return Work(self.machine, self.state, self.deadline, self.config, uuid, self.crew)
 
     def plan(self, event: Event, domain: Domain, held: Held | None) -> Plan:
         """Plan this event. The kinds of action plan the give-back, and the handlers plan all else."""
@@ -183,8 +191,11 @@ class Session(NamedTuple):
         while True:
             situation = self.situation(event, domain, held)
             plan = plan_for(situation)
-            may_help = event.operation.takes and plan.refusals and waits_for(situation)
-            if not (may_help and patience.left and self.deadline.left):
+            if not (event.operation.takes and plan.refusals and patience.left and self.deadline.left):
+                return plan
+            from libhook.handlers.preflight import waits_for  # imported here, as above
+
+            if not waits_for(situation):
                 return plan
             time.sleep(_LOOK_AGAIN)
 
@@ -278,4 +289,4 @@ class Session(NamedTuple):
 
     def send(self, records: Sequence[Record]) -> frozenset[str]:
         """Send audit records, even if the event's time has run out. Return the devices whose record was not taken."""
-        return audit.send(self.machine, records, self.log, self.with_grace().deadline)
+        return audit.send(self.machine, records, self.log, self.with_grace().deadline, self.crew)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Looks, plans, journals and applies. Also refuses a start."""
+"""Looks, plans, journals and applies. Also undoes that, and refuses a start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from libhook.handlers import audit
 from libhook.kinds.kind import Outcome
 from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 from libhook.look import libvirtd
-from libhook.story.entries import with_recorded
+from libhook.story import giveback
+from libhook.story.entries import after_refusal, with_recorded
 from libhook.story.session import Session
 
 if TYPE_CHECKING:
@@ -42,12 +43,13 @@ def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> 
         raise LibhookError(f"{error.filename} cannot be written ({error.strerror})", files.REMEDY) from error
 
 
-def try_to_save(session: Session, held: Held) -> None:
-    """Write the journal entry. If /run is full or broken, log that and go on."""
-    try:
-        session.state.save(held)
-    except OSError as error:
-        session.log.add("error", "journal not written", reason=str(error))
+def expect_given_back(session: Session, held: Held | None, domain: Domain) -> None:
+    """Refuse the start, and record the failure, if the guest's earlier life still holds something."""
+    if held is None or not held.actions:
+        return
+    session.send(audit.failed(domain, (device.key for device in domain.devices), session.config))
+    what = ", ".join(action.subject for action in held.actions)
+    raise Refused(f"the guest still holds {what} from its last run", "libhook status says why")
 
 
 class Taken(NamedTuple):
@@ -125,6 +127,16 @@ def refuse_each(domain: Domain, reason: str, remedy: str) -> list[Refusal]:
     return [Refusal(device.key, reason, remedy) for device in domain.devices]
 
 
+def undo_and_refuse(session: Session, taken: Taken) -> NoReturn:
+    """The start failed: give back what was taken for it, record the failure, and refuse."""
+    held, left = taken.held, dict[str, str]()
+    if taken.begun:
+        _, left = giveback.undo(session.with_grace(), held)
+    if held.phase in ("preparing", "prepared"):
+        held = after_refusal(session, held, left)
+    refuse(session, held, taken.refusals)
+
+
 def refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoReturn:
     """Record the failure for the devices that the refusals name, journal that, and refuse the start."""
     keys = {refusal.device for refusal in refusals}
@@ -133,7 +145,7 @@ def refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoRetur
     keys -= session.send(audit.failed(held, keys, session.config))
     unrecorded = {device.key for device in held.devices if device.recorded == "nothing"}
     held = with_recorded(held, keys & unrecorded, "failed")
-    try_to_save(session, held)
+    giveback.try_to_save(session, held)
     for address in held.addresses:
         if not held.holds(address):
             session.state.disclaim(address, held.uuid)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scenario import Host, guest
 from xml_making import documents
 
+from libhook.effects import notes
 from libhook.errors import BadInput
 from libhook.facts.address import PciAddress
 from libhook.facts.entry import Held, Process
@@ -80,7 +81,7 @@ def _read_everything(host: Host) -> None:
     for read in (
         lambda: host.state.load(UUID),
         lambda: host.state.claims([address]),
-        lambda: host.state.home(address, _ME),
+        lambda: notes.home(host.state.machine, address, _ME),
         host.state.in_flight,
         host.state.uuids,
     ):

@@ -17,7 +17,11 @@ SLOW = {
     *("tomllib", "inspect", "ctypes", "socket", "argparse", "subprocess", "lxml", "structlog", "audit"),
 }
 """Each takes between a tenth and several times what Python itself takes to start."""
-OF_PREPARE = {f"libhook.look.{name}" for name in ("uses", "exports", "tenants")}
+OF_PREPARE = {
+    *(f"libhook.look.{name}" for name in ("uses", "exports", "tenants")),
+    *(f"libhook.handlers.{name}" for name in ("preflight", "host")),
+}
+NOT_OF_RELEASE = {*(f"libhook.story.{name}" for name in ("entries", "taking", "reading")), "libhook.children.telling"}
 KINDS = {f"libhook.kinds.{name}" for name in ("module", "value", "claims")}
 """Of what the guest does not have: on that host, only prepare has a module to load."""
 RARE = {"libhook.story.foresight", "libhook.look.openfiles", "libhook.xml.domxml", "libhook.xml.lean"}
@@ -43,6 +47,7 @@ def test_an_event_imports_no_more_than_it_needs(root: str) -> None:
         assert {"os", "libhook.run", "libhook.kinds.registry"} <= found
         assert found & (SLOW | RARE) == set()
         assert ("libhook.kinds.value" not in found) if operation == "prepare" else (KINDS & found == set())
+        assert (NOT_OF_RELEASE & found == set()) if operation == "release" else (found >= NOT_OF_RELEASE)
         assert (found >= OF_PREPARE) if operation == "prepare" else (OF_PREPARE & found == set())
         assert not [name for name in found if name.startswith(("libhook.simulation", "libhook.hotplug"))]
 

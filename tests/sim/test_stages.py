@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cases import DISK, NIC
 from scenario import Host, guest
-from toys import Toy, Toys
+from toys import Toy, Toys, asked
 
 from libhook.children.child import Deadline
 from libhook.errors import LibhookError
 from libhook.facts.config import Config
 from libhook.facts.plan import Refusal, Verdict
 from libhook.facts.situation import Situation
-from libhook.handlers import registry
 from libhook.kinds import registry as kinds
 from libhook.kinds.kind import Outcome, Work
 from libhook.simulation import processes
@@ -54,7 +53,7 @@ def _also(monkeypatch: pytest.MonkeyPatch, operation: str, *said: Verdict) -> No
 
 
 def _also_asks(monkeypatch: pytest.MonkeyPatch, operation: str, handler: Handler) -> None:
-    monkeypatch.setitem(registry.HANDLERS, operation, (handler, *registry.HANDLERS[operation]))
+    asked(monkeypatch, operation, handler, besides=True)
 
 
 def _fail() -> None:
@@ -159,7 +158,7 @@ def test_no_handler_is_in_the_way_of_a_give_back(
     assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
     assert host.leftovers == []
     failed = [entry for outcome in host.outcomes for entry in outcome.logged("handler failed")]
-    assert {entry["handler"] for entry in failed} == {f"test_stages.{handler.__name__}"}
+    assert {entry["handler"] for entry in failed} == {f"testing.{handler.__name__}"}
 
 
 class _Other(Toy):

@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 from aftermath import OTHER, recover, wrong
 from cases import DISK, NIC
+from disturbing import refusing
 from scenario import Host, guest
 
 from libhook.look import sysfs
@@ -74,6 +75,18 @@ def test_an_override_that_cannot_be_read_any_more_is_restored(root: str) -> None
 
     with mock.patch("libhook.look.sysfs.overrides", unread):
         host.event(guest(NIC), "release", "shutdown")
+    assert wrong(host) == []
+
+
+def test_an_override_whose_reader_could_not_be_started_is_read_by_another(root: str) -> None:
+    """There was no process to be had for a moment."""
+    host = Host(root, nic())
+    host.begin(guest(NIC))
+    tries = iter([True])
+    with refusing("fork", errno.EAGAIN, lambda: next(tries, False)):
+        outcome = host.event(guest(NIC), "release", "shutdown")
+    assert next(tries, None) is None
+    assert outcome.writes[0] == (f"bus/pci/devices/{NIC}/driver_override", "\n")
     assert wrong(host) == []
 
 

@@ -273,8 +273,9 @@ def test_recover_says_what_it_cannot_settle(root: str) -> None:
 
 def test_recover_says_which_claims_somebody_works_on(root: str) -> None:
     """It waits no longer than for anything else."""
-    host = _host(root, f"write_deadline = 0.2\n{BOTH}")
+    host = _host(root)
     host.begin(WIN11)
+    host.configure(f"write_deadline = 0.2\n{BOTH}")
     host.state.remove("domains", f"{WIN11.uuid}.json")
     file = file_name(f"value{SWAPPINESS.replace('/', ' ')}")
     with host.state.locked([f"shared-{file}"], Deadline.after(5)):

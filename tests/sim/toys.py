@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A kind of action for the tests: what it does is to call a function."""
+"""A kind of action for the tests, which calls a function, and handlers for them."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from libhook.errors import BadInput
 from libhook.facts.entry import Held
 from libhook.facts.plan import Action, Stays, Warn
+from libhook.facts.situation import Situation
+from libhook.handlers import registry as handler_registry
 from libhook.kinds import registry
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
 
@@ -80,6 +84,23 @@ class Toys:
         except OSError as error:
             return Failure(f"{what} failed ({error.strerror})", "mend it")
         return None
+
+
+def asked(
+    monkeypatch: pytest.MonkeyPatch, operation: str, *handlers: Callable[[Situation], object], besides: bool = False
+) -> None:
+    """Have these handlers asked at an operation, ``besides`` libhook's own or alone. Faults say ``testing.NAME``."""
+    name = f"{handler_registry.__package__}.testing"
+    module = sys.modules.get(name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, name, module)
+    names = []
+    for handler in handlers:
+        function = handler.__name__ + "_again" * hasattr(module, handler.__name__)
+        monkeypatch.setattr(module, function, handler, raising=False)
+        names.append(f"testing.{function}")
+    monkeypatch.setitem(
+        handler_registry.HANDLERS, operation, (*names, *(handler_registry.HANDLERS[operation] if besides else ()))
+    )
 
 
 def _read(value: Mapping[str, Any]) -> Toy:

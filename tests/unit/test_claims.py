@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from libhook.children.child import Deadline
-from libhook.effects import files
+from libhook.effects import files, notes
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, TooNew
 from libhook.facts.address import PciAddress
@@ -141,16 +141,16 @@ def test_forgetting_leaves_nothing_of_that_guest(state: State) -> None:
 def test_a_device_belongs_where_the_same_libvirtd_has_seen_it(state: State) -> None:
     """A number that another process has now says nothing, nor does a libvirtd that nobody knew."""
     for binding in (Binding("e1000e", ""), Binding(None, "own\udcff")):
-        state.remember_home(NIC, binding, LIBVIRTD)
-        assert state.home(NIC, LIBVIRTD) == binding
-        assert state.home(SECOND, LIBVIRTD) is None
+        notes.remember_home(state.machine, NIC, binding, LIBVIRTD)
+        assert notes.home(state.machine, NIC, LIBVIRTD) == binding
+        assert notes.home(state.machine, SECOND, LIBVIRTD) is None
         for other in (Process(7, 71), Process(8, 70)):
-            assert state.home(NIC, other) is None
-    state.remember_home(NIC, Binding("e1000e", ""), Process(7, 0))
-    assert state.home(NIC, Process(7, 0)) is None
+            assert notes.home(state.machine, NIC, other) is None
+    notes.remember_home(state.machine, NIC, Binding("e1000e", ""), Process(7, 0))
+    assert notes.home(state.machine, NIC, Process(7, 0)) is None
     for text in (json.dumps(["../x", "", *LIBVIRTD]), json.dumps(["x", ""]), "{", "[" * 100_000):
         _path(state, f"homes/{NIC}").write_text(text)
-        assert state.home(NIC, LIBVIRTD) is None
+        assert notes.home(state.machine, NIC, LIBVIRTD) is None
 
 
 def test_a_guest_whose_entry_somebody_removed_is_known(state: State) -> None:
@@ -215,11 +215,11 @@ def test_a_guest_at_which_somebody_works_is_busy(state: State) -> None:
 
 def test_what_was_watched_last_is_known(state: State) -> None:
     """Or nothing, where that cannot be read: nobody is to end because of it."""
-    assert state.watched() is None
-    state.remember_watched({"a": ["b"]})
-    assert state.watched() == {"a": ["b"]}
+    assert notes.watched(state.machine) is None
+    notes.remember_watched(state.machine, {"a": ["b"]})
+    assert notes.watched(state.machine) == {"a": ["b"]}
     for text in ("{", "[" * 100_000):
         _path(state, "watched.json").write_text(text)
-        assert state.watched() is None
+        assert notes.watched(state.machine) is None
     _path(state, "watched.json").chmod(0o666)
-    assert state.watched() is None
+    assert notes.watched(state.machine) is None

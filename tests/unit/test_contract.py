@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from toys import Toy, Toys
+from toys import Toy, Toys, asked
 
 from libhook.effects.pci import probe
 from libhook.facts.address import PciAddress
@@ -38,7 +38,7 @@ def _ask(monkeypatch: pytest.MonkeyPatch, operation: Operation, *said: object, h
     def handler(_situation: Situation) -> Iterator[Verdict]:
         yield from said  # type: ignore[misc] # whatever a handler may say
 
-    monkeypatch.setitem(registry.HANDLERS, operation.name, (handler,))
+    asked(monkeypatch, operation.name, handler)
     return registry.plan_for(Situation(Event("win11", operation, "-"), GUEST, NOTHING, held, Config()))
 
 
@@ -68,16 +68,16 @@ def test_the_table_says_what_is_in_place(
     plan = _ask(monkeypatch, operation, verdict)
     if may.get(column, column in operation.records):
         assert plan.faults == ()
-        assert not any("test_contract.handler" in refusal.reason for refusal in plan.refusals)
+        assert not any("testing.handler" in refusal.reason for refusal in plan.refusals)
     elif operation.may_veto:
         (refusal,) = plan.refusals
-        assert refusal.reason.startswith("the handler test_contract.handler ")
+        assert refusal.reason.startswith("the handler testing.handler ")
         assert [record.success for record in plan.records] == [False]
         assert plan.actions == ()
     else:
         (fault,) = plan.verdicts
         assert isinstance(fault, Fault)
-        assert fault.handler == "test_contract.handler"
+        assert fault.handler == "testing.handler"
 
 
 @pytest.mark.parametrize("operation", ACTING, ids=lambda operation: operation.name)
@@ -96,13 +96,39 @@ def test_a_handler_that_raises_keeps_no_other_from_answering(
     def numb(_situation: Situation) -> int:
         return 7
 
-    monkeypatch.setitem(registry.HANDLERS, operation.name, (broken, numb, second))
+    asked(monkeypatch, operation.name, broken, numb, second)
     plan = registry.plan_for(Situation(Event("win11", operation, "-"), GUEST, NOTHING, None, Config()))
     assert [warning.message for warning in plan.warnings] == ["said before", "said by the next"]
     one, other = plan.refusals if operation.may_veto else plan.faults
     lines = [line for what in (one, other) for line in what.describe()]
-    assert f"the handler test_contract.broken failed: ZeroDivisionError: by\\nnought ({__file__}, line " in lines[0]
-    assert "the handler test_contract.numb failed: TypeError: 'int' object is not iterable" in lines[1]
+    assert f"the handler testing.broken failed: ZeroDivisionError: by\\nnought ({__file__}, line " in lines[0]
+    assert "the handler testing.numb failed: TypeError: 'int' object is not iterable" in lines[1]
+
+
+@pytest.mark.parametrize("name", sorted({name for names in registry.HANDLERS.values() for name in names}))
+def test_each_handler_of_the_list_is_there(name: str) -> None:
+    """It is found by this name, and its file has it."""
+    handler = registry.find(name)
+    assert f"{handler.__module__}.{handler.__name__}" == f"libhook.handlers.{name}"
+
+
+@pytest.mark.parametrize("operation", ACTING, ids=lambda operation: operation.name)
+def test_a_handler_whose_file_is_broken_keeps_no_other_from_answering(
+    monkeypatch: pytest.MonkeyPatch, operation: Operation
+) -> None:
+    """As one that raises."""
+
+    def second(_situation: Situation) -> Iterator[Warn]:
+        yield Warn("said by the next")
+
+    asked(monkeypatch, operation.name, second)
+    names = ("broken.handler", "testing.absent", *registry.HANDLERS[operation.name])
+    monkeypatch.setitem(registry.HANDLERS, operation.name, names)
+    plan = registry.plan_for(Situation(Event("win11", operation, "-"), GUEST, NOTHING, None, Config()))
+    assert [warning.message for warning in plan.warnings] == ["said by the next"]
+    one, other = (str(fault) for fault in (plan.refusals if operation.may_veto else plan.faults))
+    assert "No module named 'libhook.handlers.broken'" in one
+    assert "has no attribute 'absent'" in other
 
 
 @pytest.mark.parametrize("operation", [OPERATIONS["prepare"], OPERATIONS["release"]], ids=["prepare", "release"])
@@ -137,9 +163,7 @@ def test_actions_that_wait_for_each_other_are_refused(monkeypatch: pytest.Monkey
 def test_nothing_is_done_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two actions on one thing could not both be undone: the second is its handler's fault."""
     refused, _ = _plan(monkeypatch, Toy("one"), Toy("one"))
-    assert refused.startswith(
-        "refuse: the handler test_contract.handler acts on toy one, but another handler already does: "
-    )
+    assert refused.startswith("refuse: the handler testing.handler acts on toy one, but another handler already does: ")
 
 
 CONDITION = Condition("it is day", REFUSAL)

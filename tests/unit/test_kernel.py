@@ -17,6 +17,7 @@ from typing import Any, Self
 from unittest import mock
 
 import pytest
+from disturbing import refusing
 from generated import generated
 from hypothesis import strategies as st
 
@@ -208,10 +209,8 @@ def _entry(name: str) -> dict[str, object]:
         def log(self, fields: dict[str, object]) -> None:
             found.append(dict(fields))
 
-    log = Log(Machine("", Heard()), guest=name)
-    log.add("warning", "passed over", reason=f"because of {name}")
-    with mock.patch("os.nice"):
-        log._send()
+    with mock.patch("os.nice"), refusing("fork", errno.EAGAIN), Log(Machine("", Heard()), guest=name) as log:
+        log.add("warning", "passed over", reason=f"because of {name}")
     return found[0]
 
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is logged, with and without structlog."""
 
+import errno
 import sys
 from unittest import mock
 
 import pytest
+from disturbing import refusing
 
 from libhook.effects.log import Log
 from libhook.facts.machine import Machine
@@ -20,11 +22,10 @@ def _logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
             assert isinstance(fields["time"], float)
             found.append({name: value for name, value in fields.items() if name != "time"})
 
-    log = Log(Machine("", Heard()), guest="win\n11")
-    log.add("warning", "passed over", reason="it is missing")
-    log.add("error", "not given back", device="0000:01:00.0", code=5)
     monkeypatch.setattr("os.nice", lambda _: 0)
-    log._send()
+    with refusing("fork", errno.EAGAIN), Log(Machine("", Heard()), guest="win\n11") as log:
+        log.add("warning", "passed over", reason="it is missing")
+        log.add("error", "not given back", device="0000:01:00.0", code=5)
     return found
 
 

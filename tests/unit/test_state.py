@@ -12,7 +12,7 @@ import pytest
 from disturbing import refusing
 
 from libhook.children.child import Deadline, ended, spawn
-from libhook.effects import files
+from libhook.effects import files, notes
 from libhook.effects.state import FOLDERS
 from libhook.errors import BadInput, LibhookError
 from libhook.facts.address import PciAddress
@@ -178,9 +178,9 @@ def test_what_a_device_needs_to_come_back_needs_no_room(machine: Machine, monkey
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     monkeypatch.setattr(files, "replace", full)
-    state.remember_home(PciAddress.parse(NIC), Binding("e1000e", ""), Process(1, 1))
-    state.remember_watched({})
-    assert (state.names("homes"), state.watched()) == ([], None)
+    notes.remember_home(state.machine, PciAddress.parse(NIC), Binding("e1000e", ""), Process(1, 1))
+    notes.remember_watched(state.machine, {})
+    assert (state.names("homes"), notes.watched(state.machine)) == ([], None)
 
 
 def test_a_claim_that_others_could_have_written_is_nobody_s(machine: Machine) -> None:

@@ -110,5 +110,5 @@ def test_each_group_is_asked_also_after_one_that_has_no_node(root: str) -> None:
     with mock.patch.object(SimulatedKernel, "open_group", side_effect=answer):
         worker = Worker(host.machine, f"{root}/mark")
         (who,) = run([holders.who_is_in_the_way(host.machine, nodes, worker, must_see=True)], Deadline.after(20))
-        worker.finish()
+        worker.abandon()
     assert who == "a process that does not show it (/dev/vfio/2)"

@@ -4,59 +4,17 @@
 import errno
 import os
 import signal
-import time
-from collections.abc import Generator
 from pathlib import Path
 from unittest import mock
 
 import pytest
+from errands import MACHINE, Track, crash, do, end, fail, hang, look, note, until
 
 from libhook.children import child
 from libhook.children.child import Deadline
-from libhook.children.tracks import Late, Order, Pause, Step, run
+from libhook.children.tracks import Late, Order, run
 from libhook.children.worker import Worker
 from libhook.effects.locks import is_locked
-from libhook.facts.machine import Machine
-from libhook.simulation.kernel import SimulatedKernel
-
-MACHINE = Machine("", SimulatedKernel(""))
-Track = Generator[Step | Order | Pause, int, list[int]]
-
-
-def note(_machine: Machine, output: int, path: str, text: str = "") -> None:
-    """Write who it is and what it was given, here and there."""
-    Path(path).write_text(f"{os.getpid()} {text}", encoding="utf-8", errors="surrogateescape")
-    os.write(output, f"{text}\n".encode(errors="surrogateescape"))
-
-
-def fail(_machine: Machine, _output: int, code: str) -> None:
-    """Fail with this errno."""
-    raise OSError(int(code), "told to")
-
-
-def crash(_machine: Machine, _output: int) -> None:
-    """Fail with something else."""
-    raise KeyError
-
-
-def end(_machine: Machine, _output: int) -> None:
-    """Be killed."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def hang(_machine: Machine, _output: int, begun: str, go: str) -> None:
-    """Return only when this file is there, or when the test has failed long ago."""
-    Path(begun).touch()
-    late = Deadline.after(60)
-    while not Path(go).exists() and late.left:
-        time.sleep(0.005)
-
-
-def _until(condition: object) -> None:
-    deadline = Deadline.after(20)
-    while not condition():  # type: ignore[operator]
-        assert deadline.left
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -65,61 +23,48 @@ def worker(tmp_path: Path) -> Worker:
     return Worker(MACHINE, f"{tmp_path}/mark")
 
 
-def _do(worker: Worker, *orders: tuple[object, ...], seconds: float = 20) -> list[int]:
-    def track() -> Track:
-        codes = []
-        try:
-            for function, *arguments in orders:
-                codes.append((yield Order(worker, function, tuple(arguments))))  # type: ignore[arg-type]
-        except Late as late:
-            return [*codes, -1 if late.on_its_way else -2]
-        return codes
-
-    return run([track()], Deadline.after(seconds))[0]
-
-
 def test_one_child_does_all_calls(worker: Worker, tmp_path: Path) -> None:
     """With whatever bytes they are given, and a failure does not end it."""
     mark, paths = f"{tmp_path}/mark", [f"{tmp_path}/{number}" for number in range(2)]
-    assert _do(worker, (note, paths[0], "a \udcff\n\0'\""), (fail, "19"), (note, paths[1], "b")) == [0, errno.ENODEV, 0]
+    assert do(worker, (note, paths[0], "a \udcff\n\0'\""), (fail, "19"), (note, paths[1], "b")) == [0, errno.ENODEV, 0]
     assert worker.lines() == ["b"]
     (first, text), (second, _) = (Path(path).read_bytes().split(b" ", 1) for path in paths)
     assert first == second != str(os.getpid()).encode()
     assert text == b"a \xff\n\0'\""
     assert os.path.exists(mark)
     assert not is_locked(mark), "nothing is on its way"
-    worker.finish()
+    worker.abandon()
     assert not os.path.exists(mark)
     os.waitpid(int(first), 0)
-    assert _do(worker, (note, paths[0])) == [0]
+    assert do(worker, (note, paths[0])) == [0]
     assert Path(paths[0]).read_text().split()[0] != first.decode()
-    worker.finish()
+    worker.abandon()
 
 
 def test_a_killed_child_is_told_from_one_that_did_its_call(worker: Worker, tmp_path: Path) -> None:
     """And so is one that crashed. The next call has a child again."""
     path = f"{tmp_path}/done"
-    assert _do(worker, (end,)) == [errno.EINTR]
+    assert do(worker, (end,)) == [errno.EINTR]
     assert not os.path.exists(f"{tmp_path}/mark"), "it is dead, and nothing is on its way"
-    assert _do(worker, (crash,), (note, path)) == [errno.ECHILD, 0]
+    assert do(worker, (crash,), (note, path)) == [errno.ECHILD, 0]
     os.kill(pid := int(Path(path).read_text().split()[0]), signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     os.unlink(path)
-    assert _do(worker, (note, path)) == [0], "it was killed while it waited"
+    assert do(worker, (note, path)) == [0], "it was killed while it waited"
     assert os.path.exists(path)
-    worker.finish()
+    worker.abandon()
 
 
 @pytest.mark.parametrize(("code", "answer"), [(errno.EPERM, errno.EPERM), (524, errno.ECHILD), (0, errno.ECHILD)])
 def test_an_errno_that_is_no_byte_ends_nobody(worker: Worker, tmp_path: Path, code: int, answer: int) -> None:
     """Drivers answer ENOTSUPP, which is 524; an OSError may have no errno at all."""
-    assert _do(worker, (fail, str(code)), (note, f"{tmp_path}/a"), (fail, str(code)), (note, f"{tmp_path}/b")) == [
+    assert do(worker, (fail, str(code)), (note, f"{tmp_path}/a"), (fail, str(code)), (note, f"{tmp_path}/b")) == [
         *(answer, 0),
         *(answer, 0),
     ]
     first, second = (Path(f"{tmp_path}/{name}").read_text() for name in "ab")
     assert first == second
-    worker.finish()
+    worker.abandon()
 
 
 def test_a_look_has_no_mark(worker: Worker, tmp_path: Path) -> None:
@@ -136,8 +81,8 @@ def test_a_look_has_no_mark(worker: Worker, tmp_path: Path) -> None:
 
     run([track()], Deadline.after(0.3))
     assert (late, is_locked(mark)) == ([False], False)
-    assert _do(worker, (note, f"{tmp_path}/done")) == [0]
-    worker.finish()
+    assert do(worker, (note, f"{tmp_path}/done")) == [0]
+    worker.abandon()
     Path(go).touch()
 
 
@@ -146,22 +91,22 @@ def test_no_call_is_made_once_the_file_of_the_mark_is_gone(tmp_path: Path) -> No
     mark, done = f"{tmp_path}/mark", f"{tmp_path}/done"
     for unmarked, code in ((False, errno.ENOENT), (True, 0)):
         worker = Worker(MACHINE, mark, unmarked=unmarked)
-        assert _do(worker, (note, f"{tmp_path}/first")) == [0]
+        assert do(worker, (note, f"{tmp_path}/first")) == [0]
         os.unlink(mark)
-        assert _do(worker, (note, done)) == [code]
+        assert do(worker, (note, done)) == [code]
         assert os.path.exists(done) == unmarked
-        worker.finish()
+        worker.abandon()
 
 
 def test_a_mark_that_was_made_anew_is_another_s(tmp_path: Path) -> None:
     """Somebody removed the file, and another process made its own: no call is made, and that file stays."""
     mark, done = f"{tmp_path}/mark", f"{tmp_path}/done"
     worker = Worker(MACHINE, mark)
-    assert _do(worker, (note, f"{tmp_path}/first")) == [0]
+    assert do(worker, (note, f"{tmp_path}/first")) == [0]
     os.unlink(mark)
     Path(mark).touch()
-    assert _do(worker, (note, done)) == [errno.ENOENT]
-    worker.finish()
+    assert do(worker, (note, done)) == [errno.ENOENT]
+    worker.abandon()
     assert (os.path.exists(done), os.path.exists(mark)) == (False, True)
 
 
@@ -170,8 +115,8 @@ def test_the_mark_of_another_process_stays(tmp_path: Path) -> None:
     mark, begun, go = (f"{tmp_path}/{name}" for name in ("mark", "begun", "go"))
     other = child.spawn(lambda: hang(MACHINE, -1, begun, go), mark)
     worker = Worker(MACHINE, mark, unmarked=True)
-    assert _do(worker, (note, f"{tmp_path}/done")) == [errno.EAGAIN]
-    worker.finish()
+    assert do(worker, (note, f"{tmp_path}/done")) == [errno.EAGAIN]
+    worker.abandon()
     assert is_locked(mark)
     opening = os.open
 
@@ -181,8 +126,8 @@ def test_the_mark_of_another_process_stays(tmp_path: Path) -> None:
         return opening(path, *arguments)
 
     with mock.patch("os.open", side_effect=refuse):
-        assert _do(worker, (note, f"{tmp_path}/done")) == [0]
-    worker.finish()
+        assert do(worker, (note, f"{tmp_path}/done")) == [0]
+    worker.abandon()
     assert is_locked(mark)
     Path(go).touch()
     assert child.ended([other.handle], Deadline.after(20))
@@ -201,13 +146,13 @@ def test_who_is_late_is_left_behind_with_its_mark(worker: Worker, tmp_path: Path
 
     track = late()
     run([track], Deadline.after(0.3))
-    _until(lambda: os.path.exists(begun))
-    worker.finish()
+    until(lambda: os.path.exists(begun))
+    worker.abandon()
     assert is_locked(mark)
-    assert _do(worker, (note, done)) == [errno.EAGAIN]
-    worker.finish()
+    assert do(worker, (note, done)) == [errno.EAGAIN]
+    worker.abandon()
     Path(go).touch()
-    _until(lambda: not is_locked(mark))
+    until(lambda: not is_locked(mark))
     assert not os.path.exists(done)
 
 
@@ -222,11 +167,11 @@ def test_who_is_interrupted_leaves_the_mark_of_a_call_that_has_not_ended(worker:
 
     for call, error in (("select.poll", KeyboardInterrupt), ("os.write", interrupted)):
         with mock.patch(call, side_effect=error), pytest.raises(KeyboardInterrupt):
-            _do(worker, (hang, begun, go))
-        worker.finish()
+            do(worker, (hang, begun, go))
+        worker.abandon()
         assert is_locked(mark)
         Path(go).touch()
-        _until(lambda: not is_locked(mark))
+        until(lambda: not is_locked(mark))
         os.unlink(go)
 
 
@@ -237,7 +182,7 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
     def parent() -> None:
         worker = Worker(MACHINE, mark)
         worker.begin(hang, (begun, go))
-        _until(lambda: os.path.exists(begun))
+        until(lambda: os.path.exists(begun))
         os.kill(os.getpid(), signal.SIGKILL)
 
     killed = child.spawn(parent)
@@ -245,7 +190,7 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
     assert killed.result() == errno.EINTR
     assert is_locked(mark)
     Path(go).touch()
-    _until(lambda: not is_locked(mark))
+    until(lambda: not is_locked(mark))
 
 
 @pytest.mark.parametrize("call", ["os.pipe2", "os.memfd_create", "os.fork"])
@@ -253,7 +198,7 @@ def test_where_no_child_can_be_started_nothing_is_left(worker: Worker, tmp_path:
     """Neither a descriptor nor a mark; the call has not been made."""
     open_before = os.listdir("/proc/self/fd")
     with mock.patch(call, side_effect=OSError(errno.EMFILE, os.strerror(errno.EMFILE))):
-        assert _do(worker, (note, f"{tmp_path}/done")) == [errno.EMFILE]
+        assert do(worker, (note, f"{tmp_path}/done")) == [errno.EMFILE]
     assert os.listdir("/proc/self/fd") == open_before
     assert os.listdir(tmp_path) == []
 
@@ -263,14 +208,14 @@ def test_where_the_second_pipe_cannot_be_had_the_first_is_closed(worker: Worker,
     open_before = os.listdir("/proc/self/fd")
     refused = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     with mock.patch("os.pipe2", side_effect=[os.pipe2(os.O_CLOEXEC), refused]):
-        assert _do(worker, (note, f"{tmp_path}/done")) == [errno.EMFILE]
+        assert do(worker, (note, f"{tmp_path}/done")) == [errno.EMFILE]
     assert os.listdir("/proc/self/fd") == open_before
 
 
 def test_without_being_told_otherwise_no_call_is_made_unmarked(tmp_path: Path) -> None:
     """Whoever forgets to say gets the careful way."""
     worker = Worker(MACHINE, f"{tmp_path}/none/mark")
-    assert _do(worker, (note, f"{tmp_path}/done")) == [errno.ENOENT]
+    assert do(worker, (note, f"{tmp_path}/done")) == [errno.ENOENT]
     assert not os.path.exists(f"{tmp_path}/done")
 
 
@@ -278,6 +223,25 @@ def test_without_being_told_otherwise_no_call_is_made_unmarked(tmp_path: Path) -
 def test_without_a_place_for_the_mark_only_who_must_go_on_does(tmp_path: Path, unmarked: bool, code: int) -> None:
     """As with a child for one call."""
     worker = Worker(MACHINE, f"{tmp_path}/none/mark", unmarked=unmarked)
-    assert _do(worker, (note, f"{tmp_path}/done")) == [code]
+    assert do(worker, (note, f"{tmp_path}/done")) == [code]
     assert os.path.exists(f"{tmp_path}/done") == unmarked
-    worker.finish()
+    worker.abandon()
+
+
+def test_an_order_may_be_larger_than_a_pipe(worker: Worker, tmp_path: Path) -> None:
+    """The records of many devices, or a long log: nobody waits for the child to read it."""
+    long = "x" * 300_000
+    assert do(worker, (note, f"{tmp_path}/long", long), (note, f"{tmp_path}/short", "y")) == [0, 0]
+    assert Path(f"{tmp_path}/long").read_text().endswith(f" {long}")
+    assert worker.lines() == ["y"], "and nothing of the longer text before it"
+    worker.abandon()
+
+
+def test_a_worker_without_a_mark_only_looks(tmp_path: Path) -> None:
+    """A write that nobody could see coming is not begun."""
+    worker = Worker(MACHINE)
+    assert do(worker, (note, f"{tmp_path}/done")) == [errno.ENOENT]
+    assert os.listdir(tmp_path) == []
+    code = run([look(worker, f"{tmp_path}/done")], Deadline.after(20))[0]
+    assert (code, os.listdir(tmp_path)) == ([0], ["done"])
+    worker.abandon()

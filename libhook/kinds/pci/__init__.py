@@ -7,6 +7,7 @@ binding.py   how the action is carried out
 
 from __future__ import annotations
 
+from libhook.effects import notes
 from libhook.facts.config import Config
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action | Stays | Warn]:
     """See Kind. Back to what the journal says, whatever the XML says by now."""
     addresses = [move.device for move in moves]
-    claims, in_flight = work.state.claims(addresses), work.state.in_flight()
-    host = sysfs.glance(work.machine, addresses, claims, in_flight, work.deadline)
+    claims, in_flight = work.state.claims(addresses, held), work.state.in_flight()
+    ours = [move.device for move in moves if move.ours and work.crew]
+    workers = {device: work.crew.worker(str(device), unmarked=True) for device in ours} if work.crew else {}
+    host = sysfs.glance(work.machine, addresses, claims, in_flight, work.deadline, workers)
     ids = {device.key: device.ids for device in held.devices}
     for move in moves:
         address, seen = move.device, host.devices.get(move.device)
@@ -61,7 +64,7 @@ def _noticed(work: Work, device: HostDevice, daemon: Process) -> Move | None:
 
     libvirt has bound the device by now, and may not give it back (State.home).
     """
-    home = work.state.home(device.pci, daemon) if device.pci else None
+    home = notes.home(work.machine, device.pci, daemon) if device.pci else None
     driver = sysfs.driver(work.machine, device.pci) if device.pci else None
     if device.pci is None or home is None or driver is None:
         return None
@@ -71,7 +74,7 @@ def _noticed(work: Work, device: HostDevice, daemon: Process) -> Move | None:
 
 def _is_back(work: Work, move: Move, held: Held) -> None:
     if move.ours:
-        work.state.remember_home(move.device, move.now, held.libvirtd)
+        notes.remember_home(work.machine, move.device, move.now, held.libvirtd)
 
 
 def _after(host: Host, move: Move) -> Host:

@@ -12,12 +12,11 @@ import os
 import time
 
 from libhook.children.tracks import Late, Order, run
-from libhook.children.worker import Worker
+from libhook.children.worker import Crew, Worker
 from libhook.effects import pci
 from libhook.effects.locks import is_locked
 from libhook.effects.pci import Write, bind, probe, set_override, unbind
 from libhook.errors import LibhookError, remedy_of
-from libhook.facts.address import PciAddress
 from libhook.facts.host import same_driver
 from libhook.kinds.kind import Failure, Outcome, Work
 from libhook.kinds.pci.move import Move
@@ -36,27 +35,23 @@ _WEDGED = "when its driver answers, run: libhook recover"
 
 def carry_out(work: Work, moves: Sequence[Move]) -> list[Outcome]:
     """See Kind. First all overrides, then the devices of each IOMMU group in order."""
-    return _Hands(work).move(moves)
+    if work.crew:
+        return _Hands(work, work.crew).move(moves)
+    with Crew(work.machine, work.state.in_flight_path) as crew:
+        return _Hands(work, crew).move(moves)
 
 
 class _Hands:
     """Carries out the moves of one event."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, crew: Crew) -> None:
         self._work = work
+        self._crew = crew
         self._machine = work.machine
         heeds_display = work.config.preflight_display == "refuse"
         self._waiting = Waiting(work.machine, work.config.holder_wait, heeds_display=heeds_display)
-        self._workers: dict[PciAddress, Worker] = {}
 
     def move(self, moves: Sequence[Move]) -> list[Outcome]:
-        try:
-            return self._move(moves)
-        finally:
-            for worker in self._workers.values():
-                worker.finish()
-
-    def _move(self, moves: Sequence[Move]) -> list[Outcome]:
         begun = time.monotonic()
         failures = run(map(self._override, moves), self._work.deadline)
         lanes: dict[int | str, list[Move]] = {}
@@ -85,10 +80,7 @@ class _Hands:
 
         A full /run does not stop a give-back, though then nobody sees that a write is on its way.
         """
-        if move.device not in self._workers:
-            mark = self._work.state.in_flight_path(str(move.device))
-            self._workers[move.device] = Worker(self._machine, mark, unmarked=move.back)
-        return self._workers[move.device]
+        return self._crew.worker(str(move.device), unmarked=move.back)
 
     def _order(self, move: Move, write: Write) -> Order:
         return Order(self._worker(move), pci.carry_out, write)
