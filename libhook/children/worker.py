@@ -89,20 +89,27 @@ class Worker:
         """No more calls. The child ends, after the call that it is at. If that may write, the device stays in flight
         till then.
         """
-        self.unmark()
+        self._remove_mark()
         for descriptor in (self._orders, self.handle, self._paper):
             if descriptor >= 0:
                 os.close(descriptor)
         self._pid, self._has_call, self._in_danger = 0, False, False
         self._orders = self.handle = self._paper = -1
 
-    def unmark(self) -> None:
-        """The device is done with. From now on the child may only look."""
+    def retire(self) -> None:
+        """The device is done with. From now on the worker may only look."""
+        self._remove_mark()
+        self._in_flight, self._unmarked = None, False
+
+    def _remove_mark(self) -> None:
+        """Remove the file of the mark, unless a call that may write is on its way."""
         if self._in_flight and self._has_file() and not self._in_danger:
             with suppress(OSError):  # another process may have it locked, which is not our file to remove
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(self._in_flight)
         if self._lock >= 0:
+            if not self._in_danger:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)  # the child has the file open, too
             os.close(self._lock)
         self._lock = -1
 
@@ -180,7 +187,7 @@ class Crew:
         """
         for device, worker in self._workers.items():
             if worker.is_idle:
-                worker.unmark()
+                worker.retire()
                 return self._workers.pop(device)
         return Worker(self._machine)
 

@@ -43,6 +43,7 @@ def send(
         worker.begin(send_each, tuple(texts), looks=True)
     except OSError:
         # No child could be started, so this process sends. Otherwise nothing would be recorded.
+        worker.abandon()
         answers = [_sent(machine, record.text, record.success) for record in records]
     else:
         has_ended = ended({worker.handle}, deadline)

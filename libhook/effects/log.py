@@ -68,9 +68,9 @@ class Log:
         self._context.update(context)
 
     def add(self, level: Level, event: str, **fields: Field) -> None:
-        """Add one entry. Strings are made printable here, wherever they come from."""
+        """Add one entry. What is no number becomes printable text here, wherever it comes from."""
         named = {**self._context, **fields}
-        shown = {name: printable(value) if isinstance(value, str) else value for name, value in named.items()}
+        shown = {n: value if isinstance(value, int | float) else printable(str(value)) for n, value in named.items()}
         self._entries.append((level, event, time.time(), shown))
 
     def lines(self) -> list[str]:

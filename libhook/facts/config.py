@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from libhook.facts.host import UseKind
+
 _FILE = "/etc/libhook/config.toml"
 _CHOICES: dict[str, tuple[str, ...]] = {
     "siblings": ("refuse", "bind"),
@@ -71,6 +73,10 @@ class Config(NamedTuple):
     preflight_usb: Strictness = "refuse"
     actions: Mapping[str, Any] = MappingProxyType({})
     """The settings of OF_KINDS that are set for this guest, by key."""
+
+    def strictness(self, kind: UseKind) -> Strictness:
+        """What becomes of a start where the host uses a device in this way."""
+        return "refuse" if kind == "open" else getattr(self, f"preflight_{kind}")
 
 
 def parse(text: str, name: str = "", uuid: str = "") -> Config:

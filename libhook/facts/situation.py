@@ -28,6 +28,13 @@ class Situation(NamedTuple):
     """What the kernel says about the audit trail. Set only where the configuration requires the trail; None there means
     that the kernel gave no answer."""
 
+    @property
+    def waits_for_process(self) -> bool:
+        """Whether the start could go on as soon as a process closes a device."""
+        host = self.host  # a guest that uses something below a device does not let go so soon
+        uses = (use for address, found in host.uses.items() if not host.tenants.get(address) for use in found)
+        return any(use.kind in ("open", "display") and self.config.strictness(use.kind) == "refuse" for use in uses)
+
 
 if TYPE_CHECKING:
     Handler = Callable[[Situation], Iterable[Verdict]]

@@ -6,18 +6,15 @@ Each device gets a record that says whether the guest got it, and another when t
 
 from __future__ import annotations
 
-from libhook.facts.config import Config
-from libhook.facts.domain import USB_UNRESOLVED, Domain, HostDevice
-from libhook.facts.entry import Held, HeldDevice
-from libhook.facts.event import Operation
+from libhook.facts.domain import USB_UNRESOLVED
 from libhook.facts.host import Trail
-from libhook.facts.plan import Record, Refusal, Verdict
+from libhook.facts.plan import Refusal, Verdict
 from libhook.facts.situation import Situation
-from libhook.handlers import record, vfio
+from libhook.handlers import record
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 _RAN = ("shutdown", "destroyed", "crashed", "saved", "migrated", "from snapshot")
 """Shutoff reasons of a guest that ran (domain_conf.c:1182). Other guests have failed, daemon, unknown or no reason."""
@@ -74,7 +71,7 @@ def started(situation: Situation) -> Iterator[Verdict]:
     recorded = {device.key for device in held.devices if device.recorded == "success"} if held else set()
     for device in situation.domain.devices:
         if device.key not in recorded and device.resolved and not device.missing:
-            yield _record(situation.domain, device, "start", True, situation.config)
+            yield record.of(situation.domain, device, "start", True, situation.config)
 
 
 def reconnect(situation: Situation) -> Iterator[Verdict]:
@@ -87,7 +84,7 @@ def reconnect(situation: Situation) -> Iterator[Verdict]:
     present = {device.key for device in situation.domain.devices}
     for device in held.devices if held else ():
         if held and device.audited and device.recorded == "nothing" and device.key in present:
-            yield _record(held, device, device.began, True, situation.config)
+            yield record.of(held, device, device.began, True, situation.config)
 
 
 def release(situation: Situation) -> Iterator[Verdict]:
@@ -100,8 +97,10 @@ def release(situation: Situation) -> Iterator[Verdict]:
     held = situation.held
     if held is None:
         if situation.event.extra in _RAN:
+            from libhook.handlers import vfio  # no other end needs it
+
             for one, _ in vfio.left_behind(situation):
-                yield _record(situation.domain, one, "stop", True, situation.config)
+                yield record.of(situation.domain, one, "stop", True, situation.config)
         return
     ran = held.phase == "started" or (held.phase == "starting" and situation.event.extra in _RAN)
     at_its_end = {device.key for device in situation.domain.devices}
@@ -110,12 +109,12 @@ def release(situation: Situation) -> Iterator[Verdict]:
             continue
         had = ran if device.began == "start" else device.key in at_its_end
         if had and device.recorded == "nothing" and device.address != USB_UNRESOLVED:
-            yield _record(held, device, device.began, True, situation.config)
-            yield _record(held, device, "stop", True, situation.config)
+            yield record.of(held, device, device.began, True, situation.config)
+            yield record.of(held, device, "stop", True, situation.config)
         elif device.recorded in ("success", "unreturned"):
-            yield _record(held, device, "stop", True, situation.config)
+            yield record.of(held, device, "stop", True, situation.config)
         elif device.recorded == "nothing":
-            yield _record(held, device, device.began, False, situation.config)
+            yield record.of(held, device, device.began, False, situation.config)
 
 
 def attach(situation: Situation) -> Iterator[Verdict]:
@@ -125,31 +124,10 @@ def attach(situation: Situation) -> Iterator[Verdict]:
     """
     for device in situation.domain.devices:
         if device.resolved and not device.missing:
-            yield _record(situation.domain, device, "attach", True, situation.config)
+            yield record.of(situation.domain, device, "attach", True, situation.config)
 
 
 def detach(situation: Situation) -> Iterator[Verdict]:
     """Records of the devices that are plugged out."""
     for device in situation.domain.devices:
-        yield _record(situation.domain, device, "detach", True, situation.config)
-
-
-def failure(operation: Operation) -> record.Reason:
-    """The reason in the audit record of a refusal at this operation."""
-    return "attach" if "attach" in operation.records else "start"
-
-
-def failed(
-    guest: Domain | Held, keys: Iterable[str], config: Config, reason: record.Reason = "start"
-) -> tuple[Record, ...]:
-    """The records with result failed for the devices with these keys, when a start or a hot-plug is refused."""
-    wanted = set(keys)
-    devices = (device for device in guest.devices if isinstance(device, HostDevice) or device.audited)
-    return tuple(_record(guest, device, reason, False, config) for device in devices if device.key in wanted)
-
-
-def _record(
-    guest: Domain | Held, device: HostDevice | HeldDevice, reason: record.Reason, success: bool, config: Config
-) -> Record:
-    text = record.text(guest, device, reason, config.audit_record, config.audit_extra)
-    return Record(device.key, text, success, reason)
+        yield record.of(situation.domain, device, "detach", True, situation.config)

@@ -6,9 +6,8 @@ from __future__ import annotations
 from itertools import chain
 
 from libhook.facts.address import PciAddress
-from libhook.facts.config import Strictness
 from libhook.facts.domain import HostDevice
-from libhook.facts.host import NO_CLASS, PciDevice, Use, UseKind
+from libhook.facts.host import NO_CLASS, PciDevice, UseKind
 from libhook.facts.plan import Condition, Refusal, Verdict, Warn
 from libhook.facts.situation import Situation
 from libhook.handlers import vfio
@@ -53,7 +52,7 @@ def prepare(situation: Situation) -> Iterator[Verdict]:
             yield verdict
     for address, uses in situation.host.uses.items():
         for use in uses:
-            if _strictness(situation, use) == "warn":
+            if situation.config.strictness(use.kind) == "warn":
                 yield Warn(f"{address} is in use by the host: {use.what}")
     yield from map(Warn, situation.domain.back_door_warnings)
 
@@ -68,29 +67,10 @@ def _until_certain(complaints: Iterable[Complaint]) -> list[Complaint]:
     return found
 
 
-def waits_for(situation: Situation) -> bool:
-    """Whether the start could go on as soon as a process closes a device."""
-    host = situation.host  # a guest that uses something below a device does not let go so soon
-    uses = (use for address, found in host.uses.items() if not host.tenants.get(address) for use in found)
-    return any(use.kind in ("open", "display") and _strictness(situation, use) == "refuse" for use in uses)
-
-
-def _strictness(situation: Situation, use: Use) -> Strictness:
-    config = situation.config
-    of_kind: dict[UseKind, Strictness] = {
-        "storage": config.preflight_storage,
-        "network": config.preflight_network,
-        "display": config.preflight_display,
-        "usb": config.preflight_usb,
-        "open": "refuse",
-    }
-    return of_kind[use.kind]
-
-
 def _in_use(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
     """The complaints about how the host uses the device."""
     for use in situation.host.uses.get(device.address, ()):
-        if _strictness(situation, use) == "refuse":
+        if situation.config.strictness(use.kind) == "refuse":
             reason = f"{device.address} is in use by the host: {use.what}"
             yield Complaint(reason, _REMEDIES[use.kind], f"{device.address} is free")
 

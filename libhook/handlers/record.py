@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The text of an audit record for a host device. Pure: effects/audit.py sends it."""
+"""The audit record of a host device, and its text. Pure: effects/audit.py sends it."""
 
 from __future__ import annotations
 
+from libhook.facts.config import Config
 from libhook.facts.domain import NO_DRIVER, Domain, Extra, HostDevice, LibvirtsDevice
 from libhook.facts.entry import Held, HeldDevice
-from libhook.light import Literal
+from libhook.facts.event import Operation
+from libhook.facts.plan import Record
+from libhook.light import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Reason = Literal["start", "stop", "attach", "detach"]
 Style = Literal["libvirt", "2011"]
@@ -67,3 +73,21 @@ def _more(extra: Extra) -> str:
     if extra.ids:
         fields.append(encode("device-id", extra.ids))
     return "".join(f" {field}" for field in fields)
+
+
+def failure(operation: Operation) -> Reason:
+    """The reason in the audit record of a refusal at this operation."""
+    return "attach" if "attach" in operation.records else "start"
+
+
+def failed(guest: Domain | Held, keys: Iterable[str], config: Config, reason: Reason = "start") -> tuple[Record, ...]:
+    """The records with result failed for the devices with these keys, when a start or a hot-plug is refused."""
+    wanted = set(keys)
+    devices = (device for device in guest.devices if isinstance(device, HostDevice) or device.audited)
+    return tuple(of(guest, device, reason, False, config) for device in devices if device.key in wanted)
+
+
+def of(guest: Domain | Held, device: HostDevice | HeldDevice, reason: Reason, success: bool, config: Config) -> Record:
+    """The record that a device came or went, or failed to."""
+    line = text(guest, device, reason, config.audit_record, config.audit_extra)
+    return Record(device.key, line, success, reason)

@@ -10,7 +10,7 @@ from libhook.facts.entry import Held
 from libhook.facts.event import Operation
 from libhook.facts.plan import Action, Condition, Fault, Plan, Record, Refusal, Verdict, Warn, is_action
 from libhook.facts.situation import Situation
-from libhook.handlers import audit
+from libhook.handlers import record
 from libhook.kinds.registry import is_kind
 from libhook.light import TYPE_CHECKING
 
@@ -53,8 +53,8 @@ def plan_for(situation: Situation, undone: Iterable[Verdict] = ()) -> Plan:
     kept = tuple(verdict for verdict in plan.verdicts if isinstance(verdict, Refusal | Warn))
     refused = {refusal.device for refusal in plan.refusals}
     every = [device.key for device in situation.domain.devices] if "" in refused else refused
-    reason = audit.failure(operation)
-    return Plan(kept + audit.failed(situation.domain, every, situation.config, reason))
+    reason = record.failure(operation)
+    return Plan(kept + record.failed(situation.domain, every, situation.config, reason))
 
 
 def find(name: str) -> Handler:

@@ -18,7 +18,7 @@ from libhook.facts.event import ATTACH, DETACH, OPERATIONS, Event, Operation
 from libhook.facts.host import NOTHING
 from libhook.facts.plan import Plan, Record, Refusal
 from libhook.facts.situation import Situation
-from libhook.handlers import audit
+from libhook.handlers import audit, record
 from libhook.hotplug.parts import (
     abandoned,
     addresses,
@@ -265,7 +265,7 @@ def record_kept(session: Session, guest: Domain, devices: Sequence[HostDevice], 
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
         devices = [device for device in devices if not _has_other_worker(session, own.get(device.key), worker)]
         keys = {device.key for device in devices}
-        session.send(audit.failed(guest._replace(devices=tuple(devices)), keys, session.config, "detach"))
+        session.send(record.failed(guest._replace(devices=tuple(devices)), keys, session.config, "detach"))
         if keys & own.keys():
             left = (device._replace(plugging=None) if device.key in keys else device for device in held.devices)
             try_to_save(session, held._replace(devices=tuple(left)))
@@ -306,4 +306,4 @@ def _refuse(session: Session, wanted: Domain, refusals: Sequence[Refusal]) -> No
 def record_failure(session: Session, wanted: Domain) -> None:
     """Record that none of the devices could be plugged in."""
     wanted = session.with_extra(wanted, before=True)
-    session.send(audit.failed(wanted, (device.key for device in wanted.devices), session.config, "attach"))
+    session.send(record.failed(wanted, (device.key for device in wanted.devices), session.config, "attach"))

@@ -38,7 +38,7 @@ class Work(NamedTuple):
     guest: str
     """The guest's UUID."""
     crew: Crew | None = None
-    """The devices' workers, where it is certain that there is something to write."""
+    """The devices' workers, where most devices have something to write. Without them a look costs one child for all."""
 
 
 class Failure(NamedTuple):

@@ -6,17 +6,14 @@ from __future__ import annotations
 import os
 import time
 
-from libhook.children.child import Deadline
-from libhook.children.tracks import Late, Order, run
+from libhook.children.child import Deadline, ended
 from libhook.children.worker import Worker
 from libhook.errors import LibhookError
 from libhook.facts.machine import Machine
-from libhook.light import TYPE_CHECKING
+from libhook.light import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from libhook.children.tracks import Track
+    from collections.abc import Callable, Mapping
 
 
 class Silent:
@@ -46,20 +43,28 @@ def read_all(paths: list[str], deadline: Deadline, patience: float) -> list[str 
     return contents
 
 
-def ask_each(asked: Iterable[tuple[Worker, str]], deadline: Deadline) -> list[str | Silent | None]:
-    """Like ``read_all``, but each attribute is read by its own worker, all at the same time.
+def ask_each(workers: Mapping[str, Worker], deadline: Deadline, patience: float) -> dict[str, str | Silent | None]:
+    """Like ``read_all``, but each of these paths is read by its own worker, all at the same time.
 
-    None also where the worker could not be started, or has died: then it ``is_there`` no more.
+    ``patience`` counts from when all are asked. A path is left out if its worker could not be started, or has died.
     """
-    return run([_ask(worker, path) for worker, path in asked], deadline)
-
-
-def _ask(worker: Worker, path: str) -> Track[str | Silent | None]:
-    try:
-        code = yield Order(worker, read, (path,), looks=True)
-    except Late:
-        return SILENT
-    return None if code else worker.lines()[0]
+    asked: dict[int, str] = {}
+    contents: dict[str, str | Silent | None] = {}
+    for path, worker in workers.items():
+        with suppress(OSError):
+            worker.begin(read, (path,), looks=True)
+            asked[worker.handle] = path
+    until = min(deadline, Deadline.after(patience))
+    while asked and (answered := ended(asked, until)):
+        for handle in answered:
+            path = asked.pop(handle)
+            code = workers[path].result()
+            if workers[path].is_there:
+                contents[path] = None if code else workers[path].lines()[0]
+    for path in asked.values():
+        workers[path].abandon()
+        contents[path] = SILENT
+    return contents
 
 
 def read(_machine: Machine, output: int, path: str) -> None:

@@ -80,18 +80,12 @@ def overrides(
     worker are read by it.
     """
     paths = {address: f"{device_path(machine, address)}/driver_override" for address in addresses}
-    own = [address for address in paths if address in workers]
-    asked = [(workers[address], paths[address]) for address in own]
-    until = min(deadline, Deadline.after(patience))
-    texts = dict(zip(own, patient.ask_each(asked, until), strict=True))
-    lost = [address for address in own if texts[address] is None and not workers[address].is_there]
-    rest = [address for address in paths if address not in texts or address in lost]
-    texts |= zip(rest, patient.read_all([paths[address] for address in rest], deadline, patience), strict=True)
-    return {
-        address: "" if text in _UNSET else text
-        for address, text in texts.items()
-        if not isinstance(text, patient.Silent)
-    }
+    own = {path: workers[address] for address, path in paths.items() if address in workers}
+    texts = patient.ask_each(own, deadline, patience)
+    rest = [path for path in paths.values() if path not in texts]
+    texts |= zip(rest, patient.read_all(rest, deadline, patience), strict=True)
+    found = ((address, texts[path]) for address, path in paths.items())
+    return {address: "" if text in _UNSET else text for address, text in found if not isinstance(text, patient.Silent)}
 
 
 def names_of_locks(machine: Machine, addresses: Iterable[PciAddress]) -> set[str]:

@@ -191,11 +191,8 @@ class Session(NamedTuple):
         while True:
             situation = self.situation(event, domain, held)
             plan = plan_for(situation)
-            if not (event.operation.takes and plan.refusals and patience.left and self.deadline.left):
-                return plan
-            from libhook.handlers.preflight import waits_for  # imported here, as above
-
-            if not waits_for(situation):
+            may_help = event.operation.takes and plan.refusals and situation.waits_for_process
+            if not (may_help and patience.left and self.deadline.left):
                 return plan
             time.sleep(_LOOK_AGAIN)
 

@@ -12,7 +12,7 @@ from libhook.facts.domain import Domain
 from libhook.facts.entry import Held
 from libhook.facts.event import Event
 from libhook.facts.plan import Action, Plan, Refusal
-from libhook.handlers import audit
+from libhook.handlers import record
 from libhook.kinds.kind import Outcome
 from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 from libhook.look import libvirtd
@@ -47,7 +47,7 @@ def expect_given_back(session: Session, held: Held | None, domain: Domain) -> No
     """Refuse the start, and record the failure, if the guest's earlier life still holds something."""
     if held is None or not held.actions:
         return
-    session.send(audit.failed(domain, (device.key for device in domain.devices), session.config))
+    session.send(record.failed(domain, (device.key for device in domain.devices), session.config))
     what = ", ".join(action.subject for action in held.actions)
     raise Refused(f"the guest still holds {what} from its last run", "libhook status says why")
 
@@ -142,7 +142,7 @@ def refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoRetur
     keys = {refusal.device for refusal in refusals}
     if keys - {device.key for device in held.devices}:  # a refusal of no device: then all devices failed
         keys |= {device.key for device in held.devices}
-    keys -= session.send(audit.failed(held, keys, session.config))
+    keys -= session.send(record.failed(held, keys, session.config))
     unrecorded = {device.key for device in held.devices if device.recorded == "nothing"}
     held = with_recorded(held, keys & unrecorded, "failed")
     giveback.try_to_save(session, held)
@@ -161,7 +161,7 @@ def record_failure(session: Session, domain: Domain) -> None:
         held = session.state.load(domain.uuid)
     if held is None:
         domain = session.with_extra(domain, before=True)
-        session.send(audit.failed(domain, (device.key for device in domain.devices), session.config))
+        session.send(record.failed(domain, (device.key for device in domain.devices), session.config))
 
 
 def in_one_line(refusals: Sequence[Refusal]) -> str:

@@ -11,6 +11,8 @@ import pytest
 from cases import NIC
 from launcher import OPERATIONS, VETOES, WITH_DEVICE, WITHOUT, Launcher, in_each_shell, installed
 
+from libhook.handlers.registry import HANDLERS
+from libhook.simulation import store
 from libhook.simulation.guests import Guest
 
 ENDS = ("HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "ALRM", "TERM")
@@ -114,6 +116,24 @@ def test_without_lxml_a_device_still_comes_back(launcher: Launcher) -> None:
     _break_lxml(launcher)
     done = launcher.event("release", WITH_DEVICE)
     assert (done.returncode, done.stderr, driver.readlink().name) == (0, b"", "e1000e")
+
+
+@pytest.mark.parametrize("name", sorted({name.partition(".")[0] for names in HANDLERS.values() for name in names}))
+def test_a_handler_whose_file_is_broken_keeps_no_device(launcher: Launcher, name: str) -> None:
+    """The kinds of action give back. A start that asks this handler is refused, in its name."""
+    driver = Path(launcher.root, "sys/bus/pci/devices", NIC, "driver")
+    for operation in VETOES:
+        assert launcher.event(operation, WITH_DEVICE).returncode == 0
+    _add(launcher, f"handlers/{name}.py", "raise ZeroDivisionError('of ours')\n")
+    done = launcher.event("release", WITH_DEVICE)
+    assert (done.returncode, done.stderr, driver.readlink().name) == (0, b"", "e1000e")
+    trail = [record["text"] for record in store.lines(f"{launcher.root}/var/log/audit.jsonl")]
+    assert [text.split()[2] for text in trail] == ([] if name == "audit" else ["reason=start"])
+    done = launcher.event("prepare", WITH_DEVICE)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"the handler ")
+    assert f"{name}.py, line ".encode() in done.stderr
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_what_is_printed_by_mistake_never_reaches_libvirt(launcher: Launcher) -> None:

@@ -4,6 +4,7 @@
 import errno
 import os
 import signal
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -19,15 +20,16 @@ from libhook.look import patient
 def test_a_crew_lends_a_worker_that_is_idle(tmp_path: Path) -> None:
     """Without the mark of its device, and it may not write any more. Else there is a new one."""
     with Crew(MACHINE, lambda name: f"{tmp_path}/{name}") as crew:
-        first, second = (crew.worker(name, unmarked=False) for name in ("first", "second"))
-        assert crew.worker("first", unmarked=False) is first
+        first, second = (crew.worker(name, unmarked=True) for name in ("first", "second"))
+        assert crew.worker("first", unmarked=True) is first
         assert crew.spare() not in (first, second), "neither has a child yet"
         assert do(second, (note, f"{tmp_path}/done")) == [0]
         (pid,) = Path(f"{tmp_path}/done").read_text().split()
-        assert os.path.exists(f"{tmp_path}/second")
+        os.link(f"{tmp_path}/second", f"{tmp_path}/kept")
         spare = crew.spare()
         assert spare is second
         assert not os.path.exists(f"{tmp_path}/second")
+        assert not is_locked(f"{tmp_path}/kept"), "nor has its child the lock of a file that others opened before"
         assert do(spare, (note, f"{tmp_path}/more")) == [errno.ENOENT]
         assert run([look(spare, f"{tmp_path}/look")], Deadline.after(20)) == [[0]]
         assert Path(f"{tmp_path}/look").read_text().split() == [pid]
@@ -54,24 +56,42 @@ def test_a_crew_lends_nobody_who_is_at_work(tmp_path: Path) -> None:
 
 
 def test_an_attribute_is_read_by_the_worker_of_its_device(tmp_path: Path) -> None:
-    """Each by its own: one that hangs, cannot be read or has no child any more leaves the others alone."""
-    here, hung = tmp_path / "here", tmp_path / "hung"
-    here.write_text("text\nmore\n")
+    """One that hangs, cannot be read or has no child any more leaves the others alone."""
+    here, absent, hung = f"{tmp_path}/here", f"{tmp_path}/absent", f"{tmp_path}/hung"
+    Path(here).write_text("text\nmore\n")
     os.mkfifo(hung)
     with Crew(MACHINE, lambda name: f"{tmp_path}/mark-{name}") as crew:
-        workers = [crew.worker(str(number), unmarked=True) for number in range(4)]
-        run([look(workers[3], f"{tmp_path}/pid")], Deadline.after(20))
-        pid = int((tmp_path / "pid").read_text())
-        asked = [(workers[0], f"{here}"), (workers[2], f"{tmp_path}/absent")]
-        assert patient.ask_each(asked, Deadline.after(20)) == ["text", None]
-        assert patient.ask_each([(workers[1], f"{hung}")], Deadline.after(0.3)) == [patient.SILENT]
-        assert workers[2].is_there, "it answered"
-        assert not workers[1].is_there
-        assert not is_locked(f"{tmp_path}/mark-1")
-        assert not os.path.exists(f"{tmp_path}/mark-1"), "nothing is on its way"
+        workers = {path: crew.worker(path.rpartition("/")[2], unmarked=True) for path in (here, hung, absent)}
+        hanging = {hung: workers.pop(hung)}
+        assert patient.ask_each(workers, Deadline.after(20), 20) == {here: "text", absent: None}
+        assert patient.ask_each(hanging, Deadline.after(20), 0.3) == {hung: patient.SILENT}
+        workers |= hanging
+        assert [workers[path].is_there for path in (here, hung, absent)] == [True, False, True]
+        assert not os.path.exists(f"{tmp_path}/mark-hung"), "nothing is on its way"
+        run([look(workers[here], f"{tmp_path}/pid")], Deadline.after(20))
+        os.kill(pid := int(Path(f"{tmp_path}/pid").read_text()), signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         with mock.patch("os.fork", side_effect=OSError(errno.EAGAIN, "no more")):
-            os.kill(pid, signal.SIGKILL)
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-            assert patient.ask_each([(workers[3], f"{here}")], Deadline.after(20)) == [None]
-        assert not workers[3].is_there
-    hung.write_text("")
+            assert patient.ask_each({here: workers[here]}, Deadline.after(20), 20) == {}
+        assert not workers[here].is_there
+    os.close(os.open(hung, os.O_RDWR | os.O_NONBLOCK))
+
+
+def test_patience_counts_from_when_all_are_asked(tmp_path: Path) -> None:
+    """Forks may be slow, and a device that nobody has asked yet does not hang."""
+    paths = [f"{tmp_path}/{number}" for number in range(4)]
+    for path in paths:
+        Path(path).write_text("text\n")
+    fork, clock, forks = os.fork, time.monotonic, []
+
+    def slow() -> int:
+        forks.append(100)  # seconds
+        return fork()
+
+    with (
+        Crew(MACHINE, lambda name: f"{tmp_path}/mark-{name}") as crew,
+        mock.patch("os.fork", slow),
+        mock.patch("time.monotonic", side_effect=lambda: clock() + sum(forks)),
+    ):
+        workers = {path: crew.worker(path.rpartition("/")[2], unmarked=True) for path in paths}
+        assert patient.ask_each(workers, Deadline.after(1000), 20) == dict.fromkeys(paths, "text")

@@ -26,6 +26,7 @@ def _logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     with refusing("fork", errno.EAGAIN), Log(Machine("", Heard()), guest="win\n11") as log:
         log.add("warning", "passed over", reason="it is missing")
         log.add("error", "not given back", device="0000:01:00.0", code=5)
+        log.add("info", "done", what=KeyError("a\nb"))  # type: ignore[arg-type] # a kind's own field may be anything
     return found
 
 
@@ -36,6 +37,7 @@ def test_a_log_without_structlog_says_the_same(monkeypatch: pytest.MonkeyPatch) 
     assert plain == [
         {"level": "warning", "event": "passed over", "guest": "win\\n11", "reason": "it is missing"},
         {"level": "error", "event": "not given back", "guest": "win\\n11", "device": "0000:01:00.0", "code": 5},
+        {"level": "info", "event": "done", "guest": "win\\n11", "what": "'a\\nb'"},
     ]
     pytest.importorskip("structlog")
     assert _logged(monkeypatch) == plain

@@ -82,6 +82,15 @@ def test_a_record_that_is_not_taken_stands_whole_in_the_log(what: str, by: str) 
         assert _send(Kernel(1, 1)) == (frozenset(), SENT)
 
 
+def test_where_a_child_cannot_be_told_what_to_send_this_process_sends() -> None:
+    """There was no memory for it. The child is not left behind."""
+    before = os.listdir("/proc/self/fd")
+    with refusing("pwrite", errno.ENOSPC):
+        assert _send(Kernel(1, 1)) == (frozenset(), SENT)
+    assert os.listdir("/proc/self/fd") == before
+    os.waitpid(-1, 0)
+
+
 def test_of_a_record_that_is_still_on_its_way_nobody_says_that_it_is_missing() -> None:
     """The kernel's backlog is full: the log has it all the same, since it may be lost."""
     begun = time.monotonic()

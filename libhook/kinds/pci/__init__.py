@@ -62,7 +62,7 @@ def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action |
 def _noticed(work: Work, device: HostDevice, daemon: Process) -> Move | None:
     """The action for a device that ``prepare`` did not know, such as a VF out of a pool.
 
-    libvirt has bound the device by now, and may not give it back (State.home).
+    libvirt has bound the device by now, and may not give it back (notes.home).
     """
     home = notes.home(work.machine, device.pci, daemon) if device.pci else None
     driver = sysfs.driver(work.machine, device.pci) if device.pci else None
