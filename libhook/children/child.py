@@ -183,8 +183,8 @@ def live(task: Callable[[], None], keep: set[int], gate: int = -1) -> NoReturn:
     code = CRASHED
     try:
         os.setsid()
+        close_all_but(keep | {gate})  # first of all: there may be no descriptor left
         detach_standard_streams()
-        close_all_but(keep | {gate})
         for descriptor in keep - {-1}:
             os.set_inheritable(descriptor, True)  # the task may exec a program
         begin = gate < 0 or os.read(gate, 1)
