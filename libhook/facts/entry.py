@@ -9,6 +9,7 @@ from __future__ import annotations
 from libhook.errors import BadInput, TooNew
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Extra, Kind
+from libhook.facts.host import NO_CLASS
 from libhook.facts.plan import Action
 from libhook.light import TYPE_CHECKING, Literal, NamedTuple, get_args
 
@@ -27,6 +28,8 @@ Phase = Literal["preparing", "prepared", "starting", "refused", "started", "rele
 """``starting``: every device was verified to be on vfio, and QEMU is about to run.
 ``refused``: nothing is taken. The entry is kept so that ``release failed`` knows which failures are already recorded.
 """
+_LATER_FIELDS = {"began": "start", "plugging": None, "extra": None, "ids": "", "pci_class": NO_CLASS}
+"""What a device has in an entry whose version did not know these fields."""
 Recorded = Literal["nothing", "success", "failed", "unreturned"]
 """What the audit trail says so far. ``unreturned``: a success, and after it a ``stop`` that failed."""
 
@@ -59,6 +62,8 @@ class HeldDevice(NamedTuple):
     """Like HostDevice.extra. At the guest's end the device may be gone, and its host driver forgotten."""
     ids: str = ""
     """Like PciDevice.ids, from when the device was taken. At the guest's end another device may have this address."""
+    pci_class: int = NO_CLASS
+    """Like PciDevice.pci_class, and from then, too. An entry of an earlier version has none."""
 
     @property
     def key(self) -> str:
@@ -207,7 +212,7 @@ def _names_a_file(name: str) -> bool:
 
 
 def _device(value: object) -> HeldDevice:
-    match {"began": "start", "plugging": None, "extra": None, "ids": "", **value} if isinstance(value, dict) else value:
+    match {**_LATER_FIELDS, **value} if isinstance(value, dict) else value:
         case {
             "kind": str(kind),
             "address": str(address),
@@ -218,10 +223,11 @@ def _device(value: object) -> HeldDevice:
             "plugging": None | [int(), int()] as plugging,
             "extra": None | [str(), str(), str()] as extra,
             "ids": str(ids),
+            "pci_class": int(pci_class),
         } if kind in get_args(Kind) and recorded in get_args(Recorded):
             who = None if plugging is None else Process(*plugging)
             told = None if extra is None else Extra(*extra)
             if kind == "pci":
                 PciAddress.parse(address)
-            return HeldDevice(kind, address, recorded, audited, wedged, began, who, told, ids)  # type: ignore[arg-type]
+            return HeldDevice(kind, address, recorded, audited, wedged, began, who, told, ids, pci_class)  # type: ignore[arg-type]
     raise BadInput("one of its devices is broken")

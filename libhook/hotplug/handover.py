@@ -31,7 +31,7 @@ from libhook.hotplug.parts import (
 from libhook.light import TYPE_CHECKING
 from libhook.look import processes
 from libhook.story import taking
-from libhook.story.entries import taken_along, with_newcomer
+from libhook.story.entries import as_on_host, taken_along, with_newcomer
 from libhook.story.giveback import drop_from_entry, true_records, try_to_save, undo
 from libhook.story.session import Session
 from libhook.story.taking import in_one_line, journal
@@ -81,7 +81,7 @@ class _EntryWithPart:
         )
         self.keys = {device.key for device in self._own}
 
-    def __call__(self, _session: Session, held: Held | None, _domain: Domain, plan: Plan) -> Held:
+    def __call__(self, session: Session, held: Held | None, _domain: Domain, plan: Plan) -> Held:
         """Return the entry with the new devices and actions.
 
         A device that was taken along earlier keeps its old action, since the plan has no new one for it.
@@ -89,9 +89,10 @@ class _EntryWithPart:
         held = held or self._held
         new = {action.key: action for action in plan.actions if action.is_undone}
         along = taken_along(new.keys() - self.keys)
+        taken = (as_on_host(session, device) for device in (*self._own, *along))
         self.keys |= {device.key for device in along}
         return held._replace(
-            devices=(*(device for device in held.devices if device.key not in self.keys), *self._own, *along),
+            devices=(*(device for device in held.devices if device.key not in self.keys), *taken),
             actions=(*held.without(new).actions, *new.values()),
             detached=tuple(key for key in held.detached if key not in self.keys),
         )
@@ -203,7 +204,9 @@ def begin_detach(session: Session, guest: Domain, devices: Sequence[HostDevice],
             return
         known = {device.key: device for device in held.devices}
         for device in devices:
-            before = known.get(device.key) or HeldDevice(device.kind, device.address, recorded="success")
+            before = known.get(device.key) or as_on_host(
+                session, HeldDevice(device.kind, device.address, recorded="success")
+            )
             known[device.key] = before._replace(plugging=worker, audited=True)
         detached = tuple(key for key in held.detached if key not in {device.key for device in devices})
         journal_or_log(session, held._replace(devices=tuple(known.values()), detached=detached), devices)

@@ -123,6 +123,14 @@ def ids(machine: Machine, address: PciAddress) -> str:
     return f"{vendor}:{product}" if vendor and product else ""
 
 
+def pci_class(machine: Machine, address: PciAddress) -> int:
+    """Base class and subclass, 0x0200 for an Ethernet controller; NO_CLASS where they cannot be read."""
+    try:
+        return int(attributes.text(f"{device_path(machine, address)}/class"), 16) >> 8
+    except ValueError:
+        return NO_CLASS
+
+
 def is_display(machine: Machine, address: PciAddress) -> bool:
     """Whether the device is a GPU."""
     return attributes.text(f"{device_path(machine, address)}/class").startswith("0x03")
@@ -227,7 +235,7 @@ def _device(
     return PciDevice(
         address=address,
         binding=Binding(driver(machine, address), override or ""),
-        pci_class=_class(path),
+        pci_class=pci_class(machine, address),
         group=group(machine, address),
         on_vfio=on_vfio(machine, address),
         variant=_variant(aliases, attributes.text(f"{path}/modalias")) if aliases else VFIO_PCI,
@@ -236,13 +244,6 @@ def _device(
         ids=ids(machine, address),
         needs_override=pf is not None and attributes.text(f"{path}/physfn/sriov_drivers_autoprobe") == "0",
     )
-
-
-def _class(path: str) -> int:
-    try:
-        return int(attributes.text(f"{path}/class"), 16) >> 8
-    except ValueError:
-        return NO_CLASS
 
 
 def groups_of_host(machine: Machine) -> list[str]:

@@ -29,14 +29,19 @@ def prepared(session: Session, before: Held | None, domain: Domain, plan: Plan) 
     had = {action.key for action in done}
     actions = (*done, *(action for action in plan.actions if action.is_undone and action.key not in had))
     along = taken_along(action.key for action in actions if action.key not in keys)
-    devices = tuple(
-        device._replace(ids=sysfs.ids(session.machine, device.pci)) if device.pci else device
-        for device in (*own, *along)
-    )
+    devices = tuple(as_on_host(session, device) for device in (*own, *along))
     daemon = processes.process(session.machine, session.libvirtd)
     boot, trail = session.state.boot(), session.trail()
     lost = trail.lost if trail else 0
     return Held(domain.uuid, domain.name, domain.virt, "preparing", boot, daemon, devices, lost, actions=actions)
+
+
+def as_on_host(session: Session, device: HeldDevice) -> HeldDevice:
+    """Add what the device is: at the guest's end it may be gone, or another one may have its address."""
+    if not device.pci:
+        return device
+    ids, pci_class = sysfs.ids(session.machine, device.pci), sysfs.pci_class(session.machine, device.pci)
+    return device._replace(ids=ids, pci_class=pci_class)
 
 
 def taken_along(keys: Iterable[str]) -> tuple[HeldDevice, ...]:
@@ -74,7 +79,7 @@ def with_newcomer(session: Session, held: Held, device: HostDevice) -> Held:
     if action and told and device.pci:
         home = notes.home(session.machine, device.pci, daemon)
         told = told._replace(driver=(home.driver if home else None) or NO_DRIVER)
-    one = HeldDevice(device.kind, device.address, extra=told)
+    one = as_on_host(session, HeldDevice(device.kind, device.address, extra=told))
     return held._replace(devices=(*held.devices, one), actions=(*held.actions, *((action,) if action else ())))
 
 

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 from aftermath import recover
-from cases import DISK, NIC
+from cases import DISK, NIC, VF0
 from command import libhook
-from plugging import Hypervisor, attach, detach, xml
+from plugging import Hypervisor, attach, detach, running, xml
 from scenario import Host, guest, journal_text
 from watch_play import Watched
 
 from libhook.facts.entry import FORMAT
+from libhook.facts.host import NO_CLASS
 from libhook.simulation.guests import Guest
+from libhook.simulation.hosts import sriov
 from libhook.story.session import make_state
 
 UUID = Guest().uuid
@@ -50,6 +52,34 @@ def test_an_earlier_one_is_read(host: Host) -> None:
     assert host.event(WIN11, "release", "shutdown").code == 0
     assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
     assert host.trail == [f"start {NIC} success", f"stop {NIC} success"]
+
+
+def test_what_a_device_is_is_remembered(root: str) -> None:
+    """Of what the guest starts with, of a VF that libvirt chose later, and of what is plugged in."""
+    host = Host(root, sriov())
+    pool = guest(VF0, source="interface", managed=True)
+    host.event(guest(), "prepare")
+    host.libvirt._lists.prepare(pool.name, pool.devices)
+    host.event(pool, "start")
+    (device,) = journal_text(host, UUID)["devices"]
+    assert (device["address"], device["ids"], device["pci_class"]) == (VF0, "8086:10ca", 0x0200)
+    host = running(f"{root}/plugged", NIC)
+    assert attach(host, Hypervisor(host), xml(DISK)).error == ""
+    found = [(one["address"], one["ids"], one["pci_class"]) for one in journal_text(host, UUID)["devices"]]
+    assert found == [(NIC, "8086:10d3", 0x0200), (DISK, "144d:a808", 0x0108)]
+
+
+def test_an_entry_without_it_is_read(host: Host) -> None:
+    """Nothing is known of the class then, and the device comes back."""
+    host.begin(WIN11)
+    devices = journal_text(host, UUID)["devices"]
+    del devices[0]["pci_class"]
+    rewrite(host, devices=devices)
+    held = host.state.load(UUID)
+    assert held
+    assert held.devices[0].pci_class == NO_CLASS
+    host.event(WIN11, "release", "shutdown")
+    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
 
 
 @pytest.mark.parametrize("operation", ["prepare", "start"])
