@@ -228,7 +228,9 @@ uninstall() {
     say "$made" | while IFS= read -r name; do
         [ -z "$name" ] || [ ! -d "$root$name" ] || run rmdir -- "$root$name" 2>/dev/null || true # in use by others
     done
-    [ ! -e "$root$config" ] || say "kept, because you wrote it: $root$config"
+    for kept in "$root$config" "$root${config%.toml}.d"; do
+        [ ! -e "$kept" ] || say "kept, because you wrote it: $kept"
+    done
     [ "$dry" = yes ] || say "libhook is uninstalled"
 }
 

@@ -109,7 +109,8 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
         log.add("error", "bad document", reason=error.message)
         domain = None
     caller = libvirtd.of(machine, call.caller)
-    session = Session.open(machine, log, caller, happening.guest, domain.uuid if domain else "")
+    whose = domain._replace(name=happening.guest) if domain else Domain(happening.guest, "", "", ())
+    session = Session.open(machine, log, caller, whose)
     log.bind(uuid=domain.uuid if domain else "")
     for warning in domain.warnings if domain else ():
         log.add("warning", "device skipped", reason=warning)

@@ -6,8 +6,9 @@
 # A line for each command, `libhook` itself first: what its arguments are, and its options; after = comes a value.
 # Made from the command line's parser: pytest tests/test_completion.py --regenerate
 _libhook_table='
-libhook: attach demo detach devices doctor history hook inspect plan recover status watch --help --version -h
+libhook: attach config demo detach devices doctor history hook inspect plan recover status watch --help --version -h
 attach: DOMAIN DEVICE-XML --config --connect=URI --dry-run --help --live --timeout=SECONDS -c=URI -h
+config: GUEST --help --json -h
 demo: --help -h
 detach: DOMAIN DEVICE-XML --config --connect=URI --dry-run --help --live --timeout=SECONDS -c=URI -h
 devices: --help --json -h
@@ -68,7 +69,7 @@ _libhook() {
 # Offers what can stand at $2, or after the option $1: FILE and its like are kinds of values, a|b are the values.
 _libhook_value() {
     case $1:$2 in
-    *:DOMAIN | --vm:* | -vm:*) _libhook_guests ;;
+    *:DOMAIN | *:GUEST | --vm:* | -vm:*) _libhook_guests ;;
     *XML | *:FILE) compopt -o default ;;
     *:[A-Z]*) ;;
     *) _libhook_among "${2//|/ }" ;;

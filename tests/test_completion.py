@@ -154,6 +154,7 @@ def test_guests_are_asked_for_read_only_and_offered_quoted(folder: Path) -> None
     assert [shlex.split(word) for word in offered] == [[name] for name in OFFERED]
     assert not (folder / "evil").exists()
     assert _complete(folder, "libhook", "attach", "win\\ 1") == ["win\\ 11"]
+    assert _complete(folder, "libhook", "config", "win\\ 1") == ["win\\ 11"]
     assert _complete(folder, "libhook", "attach", "'lin") == ["lin & win (2)"]
     assert _complete(folder, "libhook", "attach", '"a;') == ["a;touch evil"]
     assert _complete(folder, "libhook", "attach", '"a$') == []

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 from family import until
+from settings_reading import parse
 
 from libhook import __version__
 from libhook.command import commands
-from libhook.facts import config
+from libhook.facts import keys as known
+from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
+from libhook.facts.settings import Device
 from libhook.simulation.build import build
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation
@@ -51,13 +54,25 @@ def _commands() -> dict[str, argparse.ArgumentParser]:
 def test_the_readme_has_every_key_with_its_default() -> None:
     """The block in Configuration is the default configuration, and names each key."""
     block = _section("Configuration").split("```toml\n")[1].split("```")[0]
-    assert config.parse(block) == Config()
+    assert parse(block) == Config()
     keys = set()
     for key, value in tomllib.loads(block).items():
         keys |= {f"{key}_{inner}" for inner in value} if isinstance(value, dict) else {key}
     assert keys == set(Config._fields) - {"actions"}
-    of_kinds = [key for key in config.OF_KINDS if f"`{key}`" not in _section("Configuration")]
+    of_kinds = [key for key in known.OF_KINDS if f"`{key}`" not in _section("Configuration")]
     assert of_kinds == []
+
+
+def test_the_example_of_sections_is_one() -> None:
+    """The second block in Configuration: each section holds for whom the text says."""
+    block = _section("Configuration").split("```toml\n")[2].split("```")[0]
+    card = Device(PciAddress.parse("0000:03:00.0"), "10de:2684")
+    assert parse(block, "linux") == Config(holder_wait=20.0)
+    assert parse(block, "linux", devices=[card]) == Config(holder_wait=20.0, driver="vfio-pci")
+    assert parse(block, "win10") == Config(holder_wait=20.0, audit_required=True)
+    win11 = parse(block, "win11", devices=[card])
+    assert (win11.siblings, win11.audit_required, win11.driver) == ("bind", True, "vfio-pci")
+    assert win11.actions == {"values": {"vm.swappiness": 10}}
 
 
 def test_the_readme_names_every_command_and_no_other() -> None:

@@ -36,9 +36,14 @@ def test_uninstall_keeps_the_configuration(clone: Clone) -> None:
     config = clone.host / "etc/libhook/config.toml"
     config.parent.mkdir(parents=True)
     config.write_text("dry_run = true\n")
+    drop_ins = config.with_suffix(".d")
+    drop_ins.mkdir()
     clone.run()
-    assert str(config) in clone.run("--uninstall").stdout
+    said = clone.run("--uninstall").stdout
+    assert f"you wrote it: {config}\n" in said
+    assert f"you wrote it: {drop_ins}\n" in said
     assert config.exists()
+    assert drop_ins.exists()
 
 
 def test_uninstall_is_refused_while_a_guest_holds_a_device(clone: Clone) -> None:

@@ -99,6 +99,13 @@ def parser() -> argparse.ArgumentParser:
     history_options.add(
         add("history", history, "which guest had which device when, from the audit trail", as_json=False)
     )
+    configuring = add(
+        "config", config, "the settings, where each comes from, and what is wrong with them; changes nothing"
+    )
+    configuring.epilog = "Exit code 1 if there are errors."
+    configuring.add_argument(
+        "guest", metavar="GUEST", nargs="?", help="a guest's name or UUID: what holds for it, merged from all sections"
+    )
     add("doctor", doctor, "whether libhook works here, and what to do where it does not; changes nothing")
     add("demo", demo, "one guest's life on a simulated host; changes nothing here", as_json=False)
     hook = commands.add_parser(
@@ -116,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
 def inspect(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook inspect XML``. The guest's configuration decides the form of the audit records shown."""
     domain = _read_domain(options.xml, every_kind=True)
-    session = Session.open(machine, Log(machine), os.getppid(), domain.name, domain.uuid)
+    session = Session.open(machine, Log(machine), os.getppid(), domain)
     if session.broken:
         complain([f"{session.broken.line}; the defaults are shown instead"])
     style = session.config.audit_record
@@ -128,7 +135,7 @@ def inspect(machine: Machine, options: argparse.Namespace) -> int:
 def show_plan(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook plan XML``. If the event would be refused, say what ``virsh start`` would say; exit code 1."""
     domain = _read_domain(options.xml)
-    session = Session.open(machine, Log(machine), os.getppid(), domain.name, domain.uuid).strict()
+    session = Session.open(machine, Log(machine), os.getppid(), domain).strict()
     wanted = event.Event(domain.name, event.OPERATIONS[options.event], "-")
     found = plan(session, wanted, domain)
     if options.json:
@@ -210,6 +217,15 @@ def history(machine: Machine, options: argparse.Namespace) -> int:
     from libhook.history.command import run
 
     return run(machine.root, options)
+
+
+def config(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook config [GUEST]``. Exit code 1 if the settings have errors."""
+    from libhook.command import settings
+
+    shown = settings.overview(machine) if options.guest is None else settings.of_guest(machine, options.guest)
+    show(shown.data if options.json else shown.lines)
+    return complain(shown.errors)
 
 
 def doctor(machine: Machine, options: argparse.Namespace) -> int:

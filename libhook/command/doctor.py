@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``libhook doctor``: checks each thing that libhook needs, and says what to do where one is missing."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple
 
 from libhook.command import installation
 from libhook.effects import audit
 from libhook.errors import LibhookError, pasted
-from libhook.facts.config import Overview, overview
+from libhook.facts import complaints, settings
 from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
+from libhook.facts.merged import Setting, every
 from libhook.handlers.audit import trail_problem
 from libhook.handlers.preflight import TURN_IOMMU_ON
 from libhook.look import libvirtd, processes, selinux, sysfs
 from libhook.story import giveback
-from libhook.story.session import Session, load_config, read_config
+from libhook.story.session import Session, read_settings
 
 _HOOK = "/etc/libvirt/hooks/qemu"
 _UNCONFINED = "virt_hooks_unconfined"
@@ -170,14 +171,25 @@ def _vfio(session: Session) -> Iterator[Finding]:
 
 
 def _config(session: Session) -> Iterator[Finding]:
-    """Check the whole configuration file, and say which settings relax checks or turn libhook off."""
-    said, path = _overview(session), session.machine.config
-    yield Finding("ok", f"the configuration {'has the defaults' if said.is_default else 'can be read'}")
-    if said.relaxed:
-        yield Finding("note", f"{path} allows what libhook refuses by default: {', '.join(said.relaxed)}")
-    if said.dry:
-        what = f"{path} has {', '.join(said.dry + said.wet)}"
-        yield Finding("note", what, "libhook hands nothing over to a guest for which dry_run is true")
+    """Check all files, and say which settings relax checks or turn libhook off."""
+    found = settings.read(read_settings(session.machine))
+    if refusal := complaints.refusal(found, found.sections):
+        yield Finding("fail", refusal.message, refusal.hint)
+        return
+    now = every(found)
+    yield Finding(
+        "ok", f"the configuration {'has the defaults' if all(one.is_default for one in now) else 'can be read'}"
+    )
+    if relaxed := _listed(one for one in now if one.relaxes):
+        yield Finding("note", f"the configuration allows what libhook refuses by default: {relaxed}")
+    if any((one.key, one.value) == ("dry_run", True) for one in now):
+        dry = _listed(one for one in now if one.key == "dry_run")
+        remedy = "libhook hands nothing over to a guest for which dry_run is true"
+        yield Finding("note", f"the configuration has {dry}", remedy)
+
+
+def _listed(those: Iterable[Setting]) -> str:
+    return ", ".join(one.line for one in those)
 
 
 def _trail(session: Session) -> Iterator[Finding]:
@@ -185,16 +197,12 @@ def _trail(session: Session) -> Iterator[Finding]:
     complaint = trail_problem(audit.trail(session.machine, session.deadline))
     if complaint:
         required = False
-        with suppress(LibhookError):  # a broken configuration is a finding already
-            required = _overview(session).requires_trail
+        with suppress(LibhookError):  # folders that others may write to are a finding already
+            now = every(settings.read(read_settings(session.machine)))
+            required = any((one.key, one.value) == ("audit.required", True) for one in now)
         yield Finding("fail" if required else "note", f"the audit trail is not written: {complaint[0]}", complaint[1])
     else:
         yield Finding("ok", "auditing is on, and auditd runs")
-
-
-def _overview(session: Session) -> Overview:
-    load_config(session.machine, "", "")  # only this refuses a pattern that relaxes a check
-    return overview(read_config(session.machine))
 
 
 def _state(session: Session) -> Iterator[Finding]:

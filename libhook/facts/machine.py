@@ -105,3 +105,8 @@ class Machine(NamedTuple):
     def config(self) -> str:
         """The path of the configuration file."""
         return f"{self.root}/etc/libhook/config.toml"
+
+    @property
+    def drop_ins(self) -> str:
+        """The folder of further files of the configuration."""
+        return f"{self.root}/etc/libhook/config.d"

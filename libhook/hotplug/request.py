@@ -80,9 +80,11 @@ class Plugging(NamedTuple):
     def session(self, guest: Domain, *, strict: bool = False) -> Session:
         """Open a session with a new deadline. The time that libvirt and the guest took does not count.
 
-        With ``strict`` a broken configuration raises LibhookError. Use it to hand over, never to give back.
+        The settings are those of the guest with the device that is plugged in or out. With ``strict`` a broken
+        configuration raises LibhookError. Use it to hand over, never to give back.
         """
-        session = Session.open(self.machine, self.log, libvirtd.find(self.machine), guest.name, guest.uuid)
+        with_wanted = guest._replace(devices=(*guest.devices, *self.wanted.devices))
+        session = Session.open(self.machine, self.log, libvirtd.find(self.machine), with_wanted)
         return session.strict() if strict else session
 
     def ask(self) -> Deadline:
@@ -122,7 +124,7 @@ def show_plan(
 ) -> Iterator[str]:
     """Give the lines of the dry run: the plan that would be applied. Refused if the plan refuses."""
     if not work.request.dry_run:
-        yield f"dry_run = true in {work.machine.config}: this is only printed, not done"
+        yield "dry_run = true in the settings: this is only printed, not done"
     if not live:
         yield "only its configuration would be changed"
         return

@@ -97,7 +97,7 @@ class Watcher:
                 guest = domxml.parse(document)
                 log.bind(guest=guest.name)
                 daemon = libvirtd.find(self._machine)
-                session = Session.open(self._machine, log, daemon, guest.name, guest.uuid)
+                session = Session.open(self._machine, log, daemon, guest)
                 if session.config.dry_run:
                     log.add("info", "dry run", reason="what is plugged in and out is not recorded")
                 else:

@@ -112,7 +112,7 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
             if action.path in named:
                 raise BadInput(f'"{name}" and "{named[action.path]}" are the same file')
         except BadInput as error:
-            yield Refusal("", error.message, f"correct {_SETTING} in /etc/libhook/config.toml")
+            yield Refusal("", error.message, f"correct {_SETTING} in the settings: libhook config shows them")
             continue
         named[action.path] = name
         if action.key not in done:

@@ -142,10 +142,16 @@ def qemu(machine: Machine, name: str, uuid: str) -> int:
 def live(machine: Machine, name: str, uuid: str) -> bytes:
     """The XML of a running guest from libvirt's status file; empty when there is none of this very guest."""
     with suppress(OSError):
-        document = _search(rb"<domain[\s>].*", _status(machine, name))
-        if document and (whose := _search(_UUID, document[0])) and _is(whose[1], uuid):
-            return document[0].rpartition(b"</domstatus>")[0]
+        document = domain_in(_status(machine, name))
+        if (whose := _search(_UUID, document)) and _is(whose[1], uuid):
+            return document
     return b""
+
+
+def domain_in(status: bytes) -> bytes:
+    """The guest's XML in a status file; empty when there is none."""
+    document = _search(rb"<domain[\s>].*", status)
+    return document[0].rpartition(b"</domstatus>")[0] if document else b""
 
 
 def _folder(machine: Machine) -> str:

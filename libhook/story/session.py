@@ -13,10 +13,9 @@ from libhook.children.worker import Crew
 from libhook.effects import audit, files
 from libhook.effects.log import Log
 from libhook.effects.state import State
-from libhook.errors import LibhookError, pasted
-from libhook.facts import config as configuration
+from libhook.errors import BadInput, LibhookError, pasted, unanswered
 from libhook.facts.address import PciAddress
-from libhook.facts.config import Config
+from libhook.facts.config import Config, Source
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held
 from libhook.facts.event import OPERATIONS, Event, Operation
@@ -28,10 +27,10 @@ from libhook.handlers.registry import plan_for
 from libhook.kinds import registry as kinds
 from libhook.kinds.kind import Outcome, Work
 from libhook.light import TYPE_CHECKING, NamedTuple, contextmanager, suppress
-from libhook.look import libvirtd, sysfs
+from libhook.look import attributes, libvirtd, sysfs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
 _GRACE = 10.0
@@ -42,17 +41,41 @@ _LOOK_FOR_WRITES = 0.01
 """Seconds between two looks at whether a killed hook's last write has ended."""
 
 
-def load_config(machine: Machine, name: str, uuid: str) -> Config:
-    """Return the guest's settings from the file, or the defaults if there is none. LibhookError if they are broken."""
-    text = read_config(machine)
-    return configuration.parse(text, name, uuid) if text else Config()
+def load_config(machine: Machine, guest: Domain | Held, entry: Callable[[], Held | None] = lambda: None) -> Config:
+    """Return the guest's settings from the files, or the defaults if there are none. LibhookError if they are broken.
+
+    ``entry`` reads the guest's journal entry. It is asked only where the settings name devices.
+    """
+    sources = read_settings(machine)
+    if not any(source.text or source.trouble for source in sources):
+        return Config()
+    from libhook.story import settings  # most hosts have none
+
+    return settings.of_guest(machine, sources, guest, entry)
 
 
-def read_config(machine: Machine) -> str:
-    """Return the configuration's text, or "". LibhookError if users other than root may write or remove the file."""
-    files.expect_trusted(machine.config.rpartition("/")[0], machine.root)
-    path = pasted(machine.config)
-    return files.read(machine.config, f"chown root:root {path}; chmod 644 {path}") or ""
+def read_settings(machine: Machine) -> list[Source]:
+    """Return the files of the settings. LibhookError if others may write to their folders."""
+    files.expect_trusted(machine.drop_ins, machine.root)
+    try:
+        names = attributes.entries(machine.drop_ins, FileNotFoundError)
+    except OSError as error:
+        raise unanswered(error) from None
+    # Hidden files and other endings are what editors and packages leave behind.
+    names = [name for name in names if name.endswith(".toml") and not name.startswith(".")]
+    names.sort(key=lambda name: name.encode("utf-8", "surrogateescape"))
+    paths = (machine.config, *(f"{machine.drop_ins}/{name}" for name in names))
+    return [source for path in paths if (source := _source(machine, path))]
+
+
+def _source(machine: Machine, path: str) -> Source | None:
+    """Read one file, or say why it is not read, as where others may write to it. None if it is not there."""
+    name, remedy = path.removeprefix(machine.root), f"chown root:root {pasted(path)}; chmod 644 {pasted(path)}"
+    try:
+        text = files.read(path, remedy)
+    except BadInput as error:
+        return Source(name, "", error)
+    return None if text is None else Source(name, text)
 
 
 def state_of(machine: Machine) -> State:
@@ -83,16 +106,16 @@ class Session(NamedTuple):
     """During a give-back, the devices' workers. They read, write, and send the records."""
 
     @classmethod
-    def open(cls, machine: Machine, log: Log, libvirtd: int, name: str | None = None, uuid: str = "") -> Session:
-        """Open a session with the settings of the guest of this name and UUID. Without a name: with the defaults."""
-        settings, broken = Config(), None
-        if name is not None:
+    def open(cls, machine: Machine, log: Log, libvirtd: int, guest: Domain | None = None) -> Session:
+        """Open a session with this guest's settings, or with the defaults. Its devices may be in its entry alone."""
+        settings, broken, state = Config(), None, state_of(machine)
+        if guest is not None:
             try:
-                settings = load_config(machine, name, uuid)
+                settings = load_config(machine, guest, lambda: state.load(guest.uuid))
             except LibhookError as error:
                 broken = error
                 log.add("error", "configuration ignored", reason=error.message)
-        return cls(machine, state_of(machine), log, settings, Deadline.after(settings.write_deadline), libvirtd, broken)
+        return cls(machine, state, log, settings, Deadline.after(settings.write_deadline), libvirtd, broken)
 
     def strict(self) -> Session:
         """Return this session. LibhookError if the settings are broken."""
@@ -119,7 +142,7 @@ class Session(NamedTuple):
         """Return this session with the settings of the guest of a journal entry, or the defaults if they are broken."""
         settings = Config()
         with suppress(LibhookError):
-            settings = load_config(self.machine, held.name, held.uuid)
+            settings = load_config(self.machine, held)
         return self._replace(config=settings)
 
     def related(self, addresses: Collection[PciAddress]) -> set[PciAddress]:

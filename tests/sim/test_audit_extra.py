@@ -178,7 +178,7 @@ def test_hot_plug_tells_the_same_at_attach_and_detach(root: str) -> None:
     device = HostDevice("pci", "hostdev", False, NIC, parse(guest(NIC).xml(1)).devices[0].pci)
 
     def session() -> Session:
-        config = load_config(host.machine, one.name, one.uuid)
+        config = load_config(host.machine, one)
         return Session(host.machine, host.state, Log(host.machine), config, Deadline.after(20), host.libvirt.pid)
 
     worker = processes.own(host.machine)

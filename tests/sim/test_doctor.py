@@ -220,7 +220,7 @@ def test_the_configuration(host: Host) -> None:
             [
                 "ok    the configuration can be read",
                 (
-                    "note  {} allows what libhook refuses by default: "
+                    "note  the configuration allows what libhook refuses by default: "
                     'preflight.usb = "warn", domains."a".siblings = "bind"'
                 ),
             ],
@@ -229,14 +229,14 @@ def test_the_configuration(host: Host) -> None:
             "[domains.a]\ndry_run = true\n",
             [
                 "ok    the configuration can be read",
-                f'note  {{}} has domains."a".dry_run = true: {DRY}',
+                f'note  the configuration has domains."a".dry_run = true: {DRY}',
             ],
         ),
         (
             "dry_run = true\n[domains.'*']\ndry_run = false\n",
             [
                 "ok    the configuration can be read",
-                f'note  {{}} has dry_run = true, domains."*".dry_run = false: {DRY}',
+                f'note  the configuration has dry_run = true, domains."*".dry_run = false: {DRY}',
             ],
         ),
     ],
@@ -245,8 +245,7 @@ def test_what_a_section_says_is_said_too(host: Host, text: str, said: list[str])
     """Nothing is as the defaults where it differs for one guest only; who lifts a refusal is named."""
     host.configure(text)
     lines = libhook(host, "doctor").out.splitlines()
-    about = [line for line in lines if "the configuration" in line or host.machine.config in line]
-    assert about == [line.format(host.machine.config) for line in said]
+    assert [line for line in lines if "the configuration" in line] == said
 
 
 def test_the_audit_trail(host: Host) -> None:

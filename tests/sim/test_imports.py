@@ -61,6 +61,24 @@ def test_what_is_imported_for_a_good_reason_is_seen(root: str) -> None:
     assert {"tomllib", "re", "typing", "libhook.kinds.value"} <= _imported(root, "prepare", code=1)
 
 
+def test_settings_import_tomllib_and_what_reads_them(root: str) -> None:
+    """Words about errors are for errors, and patterns for sections that are some. Without settings, nothing of it."""
+    build(root, nic())
+    reading = {f"libhook.{name}" for name in ("facts.settings", "facts.keys", "facts.merged", "story.settings")}
+    rare = {"difflib", "fnmatch", *(f"libhook.facts.{name}" for name in ("places", "complaints", "syntax"))}
+    assert _imported(root, "prepare") & {*reading, *rare} == set()
+    settings = Path(root, "etc/libhook/config.d/a.toml")
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(f"[devices.network]\nholder_wait = 1\n[domains.{GUEST.name}]\nwrite_deadline = 20\n")
+    found = _imported(root, "start")
+    assert {"tomllib", *reading} <= found
+    assert found & (rare | SLOW - {"tomllib", "typing", "re", "enum", "collections", "functools", "types"}) == set()
+    settings.write_text("[domains.'w*']\ncolour = 1\n")
+    assert {"difflib", "fnmatch", "libhook.facts.places", "libhook.facts.complaints"} <= _imported(
+        root, "start", code=1
+    )
+
+
 def test_escaping_imports_no_codec() -> None:
     """Each plan that unsets an override has a line feed to show."""
     code = f"import sys; sys.path.insert(0, {str(TOP)!r}); from libhook.errors import printable; "

@@ -7,8 +7,8 @@ import time
 import pytest
 from cases import DISK, NIC
 from scenario import Host, guest
+from settings_reading import parse
 
-from libhook.facts import config
 from libhook.simulation.hosts import nic, workstation
 from libhook.simulation.kernel import SimulatedKernel
 
@@ -105,8 +105,8 @@ def test_a_question_about_the_trail_that_blocks_does_not_keep_libvirt_waiting(
 def test_a_section_that_is_a_uuid_is_for_no_guest_of_that_name(written: str) -> None:
     """Whoever may choose a guest's name must not choose another guest's consent, in whatever case it is written."""
     text = f'[domains."{written}"]\nsiblings = "bind"\n'
-    assert config.parse(text, name="win11", uuid=UUID).siblings == "bind"
-    assert config.parse(text, name=written, uuid=UUID.replace("c", "d")).siblings == "refuse"
+    assert parse(text, name="win11", uuid=UUID).siblings == "bind"
+    assert parse(text, name=written, uuid=UUID.replace("c", "d")).siblings == "refuse"
 
 
 def test_double_quotes_name_a_device_too(root: str) -> None:

@@ -205,7 +205,7 @@ def test_a_value_is_a_line_of_text_or_a_whole_number(root: str, value: str) -> N
     host = _host(root, f'[values]\n"vm.swappiness" = {value}\n')
     outcome = host.event(WIN11, "prepare")
     assert outcome.code == 1
-    assert "values is a section: it must be a table of lines of text and whole numbers" in outcome.line
+    assert "values has a wrong entry: it must be a table of lines of text and whole numbers" in outcome.line
 
 
 def test_a_value_at_which_somebody_else_is_at_work_is_waited_for_and_then_refused(root: str) -> None:

@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 from generated import generated
 from hypothesis import strategies as st
+from settings_reading import parse
 
 from libhook.errors import BadInput
-from libhook.facts import config
 from libhook.facts.config import Config
+from libhook.facts.domain import Domain
 from libhook.facts.machine import Machine
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.story import session
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
+WIN11 = Domain("win11", UUID, "kvm", ())
 ALL = """
 dry_run = true
 bind_managed = true
@@ -38,13 +40,13 @@ usb = "warn"
 
 def test_no_file_is_the_file_with_the_defaults(root: str) -> None:
     """Every default is safe, and a missing file is the same as an empty one."""
-    assert session.load_config(Machine(root, SimulatedKernel(root)), "win11", UUID) == config.parse("") == Config()
+    assert session.load_config(Machine(root, SimulatedKernel(root)), WIN11) == parse("") == Config()
     assert tuple(Config()) == (False, False, "auto", "refuse", 30.0, 10.0, "libvirt", False, False, *["refuse"] * 4, {})
 
 
 def test_every_key_is_read() -> None:
     """Each lands where it belongs, numbers as seconds."""
-    assert config.parse(ALL) == Config(
+    assert parse(ALL) == Config(
         True, True, "mlx5_vfio_pci", "bind", 5.0, 0.5, "2011", True, True, "warn", "off", "refuse", "warn"
     )
 
@@ -67,13 +69,13 @@ def test_every_key_is_read() -> None:
 def test_the_most_specific_section_wins(sections: dict[str, str], winner: str) -> None:
     """UUID, exact name, the longest pattern, top level, in whatever order they are written."""
     text = 'driver = "top"\n' + "".join(f'[domains."{name}"]\ndriver = "{value}"\n' for name, value in sections.items())
-    assert config.parse(text, "win11", UUID).driver == winner
+    assert parse(text, "win11", UUID).driver == winner
 
 
 def test_sections_win_key_by_key() -> None:
     """What a section does not say is left as the next one says it."""
     text = '[domains."*"]\ndry_run = true\nholder_wait = 1\n[domains.win11]\nholder_wait = 2\n'
-    assert config.parse(text, "win11", UUID) == Config(dry_run=True, holder_wait=2.0)
+    assert parse(text, "win11", UUID) == Config(dry_run=True, holder_wait=2.0)
 
 
 @pytest.mark.parametrize("key", ["siblings = 'bind'", "preflight.storage = 'off'", "preflight.usb = 'warn'"])
@@ -81,11 +83,11 @@ def test_sections_win_key_by_key() -> None:
 def test_a_pattern_may_not_relax(key: str, pattern: str) -> None:
     """A pattern written once catches guests made later; one guest may be named, and a pattern may be stricter."""
     with pytest.raises(BadInput, match="may not be set for a pattern"):
-        config.parse(f"[domains.'{pattern}']\n{key}\n", "win11", UUID)
+        parse(f"[domains.'{pattern}']\n{key}\n", "win11", UUID)
     for one in ("win11", UUID):
-        assert config.parse(f"[domains.'{one}']\n{key}\n", "win11", UUID) != Config()
+        assert parse(f"[domains.'{one}']\n{key}\n", "win11", UUID) != Config()
     strict = f"{key.split(' ')[0]} = 'refuse'"
-    assert config.parse(f"{key}\n[domains.'{pattern}']\n{strict}\n", "win11", UUID) == Config()
+    assert parse(f"{key}\n[domains.'{pattern}']\n{strict}\n", "win11", UUID) == Config()
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "3601", "inf", "-inf", "nan", "true", "'5'", "1e400"])
@@ -93,7 +95,7 @@ def test_a_pattern_may_not_relax(key: str, pattern: str) -> None:
 def test_seconds_are_seconds(key: str, seconds: str) -> None:
     """Nobody waits for ever, or not at all."""
     with pytest.raises(BadInput, match=key):
-        config.parse(f"{key} = {seconds}\n")
+        parse(f"{key} = {seconds}\n")
 
 
 @pytest.mark.parametrize("shown", ["a list", "a section"])
@@ -101,14 +103,14 @@ def test_what_holds_more_than_a_value_is_not_written_out(shown: str) -> None:
     """There is no end to what it may hold, or to how deep."""
     value = " = ['vfio-pci']" if shown == "a list" else ".a" * 2000 + " = 1"
     with pytest.raises(BadInput, match=f"driver is {shown}$"):
-        config.parse(f"driver{value}\n")
+        parse(f"driver{value}\n")
 
 
 @generated("configuration", st.text())
 def test_any_text_is_a_configuration_or_bad_input(text: str) -> None:
     """Nothing else is raised."""
     with suppress(BadInput):
-        config.parse(text, "win11", UUID)
+        parse(text, "win11", UUID)
 
 
 @generated(
@@ -122,7 +124,7 @@ def test_any_other_key_is_refused_by_its_name(values: dict[str, bool | int | str
         if key not in known and key.isascii() and key.isprintable() and '"' not in key and "\\" not in key:
             shown = str(value).lower() if isinstance(value, bool | int) else "''"
             with pytest.raises(BadInput) as caught:
-                config.parse(f'"{key}" = {shown}\n')
+                parse(f'"{key}" = {shown}\n')
             assert key in caught.value.message
 
 
@@ -146,7 +148,7 @@ _lines = st.one_of(
 def test_any_configuration_of_known_words_is_one_or_bad_input(text: str) -> None:
     """Every key with any value in any section; what is accepted is of the types that the rest relies on."""
     try:
-        settings = config.parse(text, "win11", UUID)
+        settings = parse(text, "win11", UUID)
     except BadInput as error:
         assert error.line.isprintable()  # noqa: PT017 - the other outcome is looked at as well
         return
@@ -161,7 +163,7 @@ def test_a_file_of_any_bytes_is_a_configuration_or_bad_input(content: bytes) -> 
         Path(machine.config).parent.mkdir(parents=True)
         Path(machine.config).write_bytes(content)
         with suppress(BadInput):
-            session.load_config(machine, "win11", UUID)
+            session.load_config(machine, WIN11)
 
 
 def test_root_s_own_file_is_read(root: str) -> None:
@@ -169,4 +171,4 @@ def test_root_s_own_file_is_read(root: str) -> None:
     machine = Machine(root, SimulatedKernel(root))
     Path(machine.config).parent.mkdir(parents=True)
     Path(machine.config).write_text(ALL)
-    assert session.load_config(machine, "win11", UUID).dry_run
+    assert session.load_config(machine, WIN11).dry_run

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``libhook config``: every setting with its origin, the merged settings of one guest, and all errors."""
+
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from libhook.errors import BadInput, unanswered
+from libhook.facts import complaints, keys, places, settings
+from libhook.facts.complaints import Complaint
+from libhook.facts.config import Config
+from libhook.facts.domain import Domain
+from libhook.facts.machine import Machine
+from libhook.facts.merged import default, every, merge, written
+from libhook.facts.settings import Device, Section, Settings, named
+from libhook.look import guests
+from libhook.story.session import read_settings
+from libhook.story.settings import devices_of, on_host
+from libhook.xml import domxml
+
+_WIDEST = 40
+
+
+class Known(NamedTuple):
+    """The guests that libvirt's files name."""
+
+    guests: tuple[Domain, ...]
+    trouble: str = ""
+    """Why these may not be all."""
+
+    def find(self, wanted: str) -> Domain | None:
+        """Return the guest of this UUID or name."""
+        by_uuid = [guest for guest in self.guests if guest.uuid == wanted.lower()]
+        return next(iter(by_uuid or [guest for guest in self.guests if guest.name == wanted]), None)
+
+
+class Shown(NamedTuple):
+    """What the command prints."""
+
+    lines: list[str]
+    data: dict[str, object]
+    errors: list[str]
+
+
+class Files(NamedTuple):
+    """The files, and where each setting is in them."""
+
+    machine: Machine
+    settings: Settings
+    lines: tuple[dict[tuple[str | int, ...], int], ...]
+    """For each file, the line of each key."""
+
+    @classmethod
+    def read(cls, machine: Machine) -> "Files":
+        """Read the files. LibhookError if others may write to their folders."""
+        found = settings.read(read_settings(machine))
+        return cls(machine, found, tuple(places.lines(source.text) for source in found.sources))
+
+    def origin(self, section: Section, at: tuple[str | int, ...] = ()) -> tuple[str, int]:
+        """Return the file and line of a setting, or of its section."""
+        return self.settings.sources[section.file].path, self.lines[section.file].get((*section.keys, *at), 0)
+
+    def devices(self, guest: Domain) -> list[Device]:
+        """Return what the settings consider of the guest's devices, as the host has them now."""
+        return devices_of(self.machine, self.settings, guest, lambda: None)
+
+    def about(self, guest: Domain) -> list[Section]:
+        """Return the sections about this guest, the most specific last."""
+        return self.settings.about(guest.name, guest.uuid, self.devices(guest))
+
+
+def known(machine: Machine) -> Known:
+    """Read libvirt's files. A guest that runs has the devices that it has now."""
+    found, trouble = dict[str, Domain](), ""
+    try:
+        for document in guests.documents(machine):
+            try:
+                guest = domxml.parse(document.xml)
+                found[guest.uuid] = guest
+            except BadInput as error:
+                trouble = f"{document.path}: {error.message}"
+    except OSError as error:
+        trouble = unanswered(error).message
+    return Known(tuple(found.values()), trouble)
+
+
+def overview(machine: Machine) -> Shown:
+    """Show all files: each setting, what consents to a risk, and sections that are about no guest."""
+    files, those = Files.read(machine), known(machine)
+    found = files.settings
+    rows = [(*files.origin(one.section, one.at), one) for one in every(found)]
+    lines = [f"{path}:{line}  {one.line}" for path, line, one in rows]
+    silent = [
+        source.path for file, source in enumerate(found.sources) if all(row[2].section.file != file for row in rows)
+    ]
+    wrong = {found.sources[problem.file].path for problem in found.problems}
+    lines += [f"{path}  ({'see its errors' if path in wrong else 'sets nothing'})" for path in silent]
+    if not found.sources:
+        lines.append("there are no files, so every setting has its default")
+    lines += [
+        f"allows what libhook refuses by default: {one.line} ({path}:{line})" for path, line, one in rows if one.relaxes
+    ]
+    unmatched = _unmatched(files, those)
+    if those.trouble and unmatched:
+        lines.append(f"which of the sections are about no guest is not known: {those.trouble}")
+    else:
+        lines += [_about_nobody(files, section, those) for section in unmatched]
+    errors = complaints.of(found, found.problems)
+    data: dict[str, object] = {
+        "files": [source.path for source in found.sources],
+        "settings": [
+            {"key": one.name, "value": one.value, "file": path, "line": line, "relaxes": one.relaxes}
+            for path, line, one in rows
+        ],
+        "about_no_guest": None
+        if those.trouble
+        else [
+            {"section": named(section.keys), **dict(zip(("file", "line"), files.origin(section), strict=True))}
+            for section in unmatched
+        ],
+        "errors": _data(errors),
+    }
+    return Shown(lines, data, [error.text for error in errors])
+
+
+def of_guest(machine: Machine, wanted: str) -> Shown:
+    """Show the merged settings of one guest, with the origin of each value."""
+    files, those = Files.read(machine), known(machine)
+    guest = those.find(wanted)
+    is_uuid = settings.is_uuid(wanted.lower())
+    unknown = Domain("", wanted.lower(), "", ()) if is_uuid else Domain(wanted, "", "", ())
+    sections = files.about(guest or unknown)
+    rows = _values(files, sections)
+    width = min(max(len(text) for text, *_ in rows), _WIDEST)
+    errors = complaints.of(files.settings, (problem for section in sections for problem in section.problems))
+    lines = _head(files, guest, wanted, those)
+    lines += [f"{text:<{width}}  {f'{path}:{line}' if path else 'default'}" for text, _, _, path, line in rows]
+    if errors:
+        lines.append("until the errors are corrected, it is given no host device")
+    devices = [str(address) for address in guest.addresses] if guest else []
+    data: dict[str, object] = {
+        "guest": {
+            "name": (guest or unknown).name,
+            "uuid": (guest or unknown).uuid,
+            "known": bool(guest),
+            "pci": devices,
+        },
+        "settings": [
+            {"key": key, "value": value, "file": path or None, "line": line or None}
+            for _, key, value, path, line in rows
+        ],
+        "errors": _data(errors),
+    }
+    return Shown(lines, data, [error.text for error in errors])
+
+
+def _values(files: Files, sections: list[Section]) -> list[tuple[str, str, object, str, int]]:
+    """Each value of the guest: as text, its key, the value, and its file and line, or "" and 0 for a default."""
+    found, rows = merge(sections), list[tuple[str, str, object, str, int]]()
+    order = {key.replace(".", "_"): key for key in keys.known()}
+    for key in [*(order[field] for field in Config._fields if field in order), *keys.OF_KINDS]:
+        if key in found:
+            for one in found[key].settings:
+                name = named(one.at)
+                rows.append((f"{name} = {written(one.value)}", name, one.value, *files.origin(one.section, one.at)))
+        elif key not in keys.OF_KINDS:
+            rows.append((f"{key} = {written(default(key))}", key, default(key), "", 0))
+    return rows
+
+
+def _head(files: Files, guest: Domain | None, wanted: str, those: Known) -> list[str]:
+    if guest is None:
+        why = f" ({those.trouble})" if those.trouble else ""
+        return [f"{wanted} is not known here{why}: only sections for its name or UUID count"]
+    devices = [on_host(files.machine, address) for address in guest.addresses]
+    rows = (("  pci", str(device.address), device.ids, device.class_name) for device in devices)
+    return [f"{guest.name}  {guest.uuid}", *("  ".join(filter(None, row)) for row in rows)]
+
+
+def _unmatched(files: Files, those: Known) -> list[Section]:
+    matched = {id(section) for guest in those.guests for section in files.about(guest)}
+    return [section for section in files.settings.sections if section.keys and id(section) not in matched]
+
+
+def _about_nobody(files: Files, section: Section, those: Known) -> str:
+    path, line = files.origin(section)
+    near: list[str] = []
+    if section.keys[0] == settings.DOMAINS:
+        near = get_close_matches(section.keys[1], [guest.name for guest in those.guests], 1)
+    meant = f": it should probably be {named((settings.DOMAINS, near[0]))}" if near else ""
+    return f"about no guest that is known here: {named(section.keys)} ({path}:{line}){meant}"
+
+
+def _data(errors: list[Complaint]) -> list[dict[str, object]]:
+    return [error._asdict() for error in errors]

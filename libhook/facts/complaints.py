@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Says the errors of the settings to a person: file, line, what is wrong, what was probably meant.
+
+Imported only where there are errors.
+"""
+
+from __future__ import annotations
+
+from libhook.errors import BadInput
+from libhook.facts import places
+from libhook.facts.settings import DEVICES, Problem, Section, Settings, named
+from libhook.light import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MORE = "libhook config shows them"
+
+
+class Complaint(NamedTuple):
+    """One error."""
+
+    file: str
+    line: int
+    """0 where it is not about a line."""
+    key: str
+    """With its section; "" where it is about the file."""
+    what: str
+    remedy: str
+
+    @property
+    def message(self) -> str:
+        """Where it is, and what: ``/etc/libhook/config.toml, line 3: unknown key siblngs``."""
+        if self.line:
+            return f"{self.file}, line {self.line}: {self.what}"
+        return self.what if self.file in self.what else f"{self.file}: {self.what}"
+
+    @property
+    def text(self) -> str:
+        """The message and the remedy. Not escaped."""
+        return f"{self.message}: {self.remedy}"
+
+
+def of(settings: Settings, problems: Iterable[Problem]) -> list[Complaint]:
+    """These errors, in the order of the files and lines."""
+    lines: dict[int, dict[tuple[str | int, ...], int]] = {}
+    found = []
+    for problem in problems:
+        source = settings.sources[problem.file]
+        if problem.keys and problem.file not in lines:
+            lines[problem.file] = places.lines(source.text)
+        line = problem.line or lines.get(problem.file, {}).get(problem.keys, 0)
+        remedy = _meant(problem) or problem.remedy
+        found.append((problem.file, Complaint(source.path, line, named(problem.keys), problem.what, remedy)))
+    return [complaint for _, complaint in sorted(found, key=lambda one: (one[0], one[1].line))]
+
+
+def refusal(settings: Settings, sections: Iterable[Section]) -> BadInput | None:
+    """The error for a guest that these sections are about, or None. It says the first, and how many more there are."""
+    own = [problem for section in sections for problem in section.problems]
+    if not own:
+        return None
+    first, *_ = of(settings, own)
+    more = len(settings.problems) - 1
+    return BadInput(first.message, first.remedy + (f"; and {more} more: {MORE}" if more else ""))
+
+
+def _meant(problem: Problem) -> str:
+    """The remedy that names what was probably meant, or "" where nothing is like it."""
+    if not problem.near:
+        return ""
+    from difflib import get_close_matches
+
+    typed = problem.typed.lower()
+    ends = [one for one in problem.near if one.rpartition(".")[2] == typed.rpartition(".")[2]]
+    likely = next(iter(ends or get_close_matches(typed, problem.near, 1)), "")
+    if not likely:
+        return ""
+    is_device = problem.keys[0] == DEVICES and len(problem.keys) == 2
+    return f"it should probably be {named((DEVICES, likely)) if is_device else likely}"

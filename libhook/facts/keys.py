@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The keys of the settings: what each may be, and which consent to a risk.
+
+Does not belong here: which section a key stands in, and which section wins (facts/settings.py).
+"""
+
+from __future__ import annotations
+
+from libhook.facts.host import is_driver_name
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "siblings": ("refuse", "bind"),
+    "audit.record": ("libvirt", "2011"),
+    "preflight.storage": ("refuse", "warn", "off"),
+    "preflight.network": ("refuse", "warn", "off"),
+    "preflight.display": ("refuse", "warn", "off"),
+    "preflight.usb": ("refuse", "warn", "off"),
+}
+REPLACE = "replace"
+"""In a section: its lists and tables stand in place of those of less specific sections, not beside them."""
+_SWITCHES = ("dry_run", "bind_managed", "audit.required", "audit.extra", REPLACE)
+SECONDS = ("write_deadline", "holder_wait")
+GROUPS = ("audit", "preflight")
+"""The tables that only group keys: ``required`` in ``[audit]`` is ``audit.required``."""
+_MOST_SECONDS = 3600.0
+_LONGEST = 4096
+
+
+def _texts(value: object) -> str:
+    """For a table: each value must be a line of text or a whole number."""
+    if isinstance(value, dict) and all(type(one) is int or _is_line(one) for one in value.values()):
+        return ""
+    return 'a table of lines of text and whole numbers: "vm.swappiness" = 10'
+
+
+def _is_line(text: object) -> bool:
+    is_text = isinstance(text, str) and 0 < len(text) <= _LONGEST
+    return is_text and not any(character < " " and character != "\t" for character in str(text))
+
+
+OF_KINDS: dict[str, Callable[[object], str]] = {
+    "values": _texts,
+}
+"""The settings that ask for actions of a kind (kinds/), each with its check.
+
+The check returns what the value should have been, or "" when the value is right. Such a value is a table, whose entries
+are merged key by key over the sections, or a list, whose items add up."""
+
+
+def known() -> tuple[str, ...]:
+    """Every key."""
+    return tuple(sorted((*_CHOICES, *_SWITCHES, *SECONDS, "driver", *OF_KINDS)))
+
+
+def expectation(key: str, value: object) -> str:
+    """What the value of this known key should have been, or "" when it is right."""
+    if key in _CHOICES:
+        return "" if value in _CHOICES[key] else " or ".join(f'"{choice}"' for choice in _CHOICES[key])
+    if key in OF_KINDS:
+        return OF_KINDS[key](value)
+    if key in _SWITCHES:
+        return "" if isinstance(value, bool) else "true or false"
+    if key in SECONDS:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return "" if number and 0 < value <= _MOST_SECONDS else f"seconds, more than 0 and at most {_MOST_SECONDS:.0f}"  # type: ignore[operator]
+    return "" if isinstance(value, str) and is_driver_name(value) else 'a driver\'s name, or "auto"'
+
+
+def relaxes(key: str, value: object) -> bool:
+    """Whether this setting consents to a risk that libhook refuses by default."""
+    return (key == "siblings" or key.startswith("preflight.")) and value != "refuse"
+
+
+def shown(value: object) -> str:
+    """A wrong value for a message."""
+    if isinstance(value, (dict, list)):  # repr fails on deep nesting
+        return "a section" if isinstance(value, dict) else "a list"
+    try:
+        return repr(value)
+    except ValueError:  # a whole number with thousands of digits, possible in hexadecimal
+        return "a very large number"

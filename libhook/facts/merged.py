@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Merges sections, the most specific last, into the settings of one guest. Keeps where each value comes from.
+
+The last section that sets a key wins. But tables are merged key by key, and the items of lists add up, unless a section
+says ``replace = true``.
+"""
+
+from __future__ import annotations
+
+from libhook.facts import keys
+from libhook.facts.config import Config
+from libhook.facts.settings import Section, Settings, named, quoted
+from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Setting(NamedTuple):
+    """One value in one section. An entry of a table is one, and so is an item of a list."""
+
+    section: Section
+    at: tuple[str | int, ...]
+    """Where it is in the section: ``("audit", "required")``, ``("values", "vm.swappiness")``."""
+    value: object
+
+    @property
+    def name(self) -> str:
+        """Its name with its section: ``domains."win11".siblings``."""
+        return named((*self.section.keys, *self.at))
+
+    @property
+    def short(self) -> str:
+        """Its name within its section."""
+        return named(self.at)
+
+    @property
+    def line(self) -> str:
+        """As in a file, but with its section: ``domains."win11".siblings = "bind"``."""
+        return f"{self.name} = {written(self.value)}"
+
+    @property
+    def key(self) -> str:
+        """The key that it sets, or of which it is a part: ``audit.required``, ``values``."""
+        return str(self.at[0]) if self.at[0] in keys.OF_KINDS else ".".join(map(str, self.at))
+
+    @property
+    def relaxes(self) -> bool:
+        """Whether it consents to a risk that libhook refuses by default."""
+        return keys.relaxes(self.key, self.value)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it says what would be so without it."""
+        return self.key == keys.REPLACE or self.value == default(self.key)
+
+
+class Merged(NamedTuple):
+    """One key for one guest: its value, and the settings that it is made of."""
+
+    value: object
+    settings: tuple[Setting, ...]
+
+
+def default(key: str) -> object:
+    """What holds where nobody sets the key; None for one that asks for actions."""
+    return Config()._asdict().get(key.replace(".", "_"))
+
+
+def every(found: Settings) -> list[Setting]:
+    """Every setting of every section, in the order of the files."""
+    return [
+        one
+        for section in found.sections
+        for key, value in section.values.items()
+        for one in _split(section, key, value)
+    ]
+
+
+def _split(section: Section, key: str, value: object) -> list[Setting]:
+    at: tuple[str | int, ...] = tuple(key.split("."))
+    if isinstance(value, dict):
+        return [Setting(section, (*at, entry), inner) for entry, inner in value.items()]
+    if isinstance(value, list):
+        return [Setting(section, (*at, number), item) for number, item in enumerate(value)]
+    return [Setting(section, at, value)]
+
+
+def written(value: object) -> str:
+    """A value as TOML writes it. A float that is a whole number is written as one."""
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def merge(sections: Iterable[Section]) -> dict[str, Merged]:
+    """The keys that these sections set. The most specific section comes last."""
+    found: dict[str, Merged] = {}
+    for section in sections:
+        anew = section.values.get(keys.REPLACE, False)
+        for key, value in section.values.items():
+            if key != keys.REPLACE:
+                before = None if anew else found.get(key)
+                found[key] = _upon(before, value, _split(section, key, value))
+    return found
+
+
+def _upon(before: Merged | None, value: object, own: list[Setting]) -> Merged:
+    if before and isinstance(value, dict) and isinstance(before.value, dict):
+        kept = [one for one in before.settings if one.at[-1] not in value]
+        return Merged({**before.value, **value}, (*kept, *own))
+    if before and isinstance(value, list) and isinstance(before.value, list):
+        new = [one for one in own if one.value not in before.value]
+        return Merged([*before.value, *(one.value for one in new)], (*before.settings, *new))
+    return Merged(value, tuple(own))
+
+
+def config_of(merged: dict[str, Merged]) -> Config:
+    """The settings of the guest. What is not set has its default."""
+    plain = {key.replace(".", "_"): one.value for key, one in merged.items() if key not in keys.OF_KINDS}
+    actions = {key: one.value for key, one in merged.items() if key in keys.OF_KINDS}
+    return Config(**plain, actions=MappingProxyType(actions))  # type: ignore[arg-type] # keys.expectation has checked each

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Reads the files of the settings into sections, and says which sections are about a guest.
+
+    config.toml, config.d/*.toml -> Source -> Section, with its errors -> those that match a guest -> merged.py
+
+A file or section that is wrong does not stop the others from being read. So all errors are known at once, and only the
+guests that a wrong section matches are refused.
+"""
+
+from __future__ import annotations
+
+from libhook.errors import BadInput
+from libhook.facts import keys
+from libhook.facts.address import PciAddress
+from libhook.facts.config import Source
+from libhook.facts.host import NO_CLASS
+from libhook.light import TYPE_CHECKING, NamedTuple, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+
+DEVICES, DOMAINS = "devices", "domains"
+CLASSES = ("display", "network", "nvme", "usb", "audio")
+_OF_CLASS = {0x0108: "nvme", 0x0C03: "usb", 0x0401: "audio", 0x0403: "audio"}
+_OF_BASE = {0x02: "network", 0x03: "display"}
+TOP, DEVICE, PATTERN, NAME, UUID = range(5)
+"""The levels, the most specific last."""
+_CLASS, _IDS, _ADDRESS = range(3)
+"""The ways to name a device, the most specific last."""
+_GLOB = "*?["
+_HEX = frozenset("0123456789abcdef")
+_REMEDIES = {
+    DEVICE: "name one guest in [domains], by its exact name or UUID",
+    PATTERN: "name one guest, by its exact name or UUID",
+}
+
+
+class Problem(NamedTuple):
+    """One error. facts/complaints.py says it to a person, with its line and the likely spelling."""
+
+    file: int
+    keys: tuple[str, ...]
+    """Where it is in the document; () for the whole file."""
+    what: str
+    remedy: str
+    near: tuple[str, ...] = ()
+    """What may have been meant: the likely one of these stands in place of ``remedy``."""
+    typed: str = ""
+    """What was written, to compare with ``near``."""
+    line: int = 0
+    """The line, where it is not that of ``keys``."""
+
+
+class Section(NamedTuple):
+    """One section of one file: its keys that are right, and its errors."""
+
+    file: int
+    keys: tuple[str, ...]
+    """() for the top level, ``("domains", "win11")``, ``("devices", "display")``."""
+    rank: tuple[int, int]
+    """Of two sections that say something about one key, the one with the higher rank wins; then the later one."""
+    values: Mapping[str, Any]
+    """By key: ``audit.required``."""
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def names_one_guest(self) -> bool:
+        """Whether the section may consent to a risk. The top level is about each guest, and may do so too."""
+        return self.rank[0] not in _REMEDIES
+
+
+class Device(NamedTuple):
+    """What the settings consider of a PCI device of the guest."""
+
+    address: PciAddress
+    ids: str = ""
+    pci_class: int = NO_CLASS
+
+    @property
+    def class_name(self) -> str:
+        """One of CLASSES, or "" for any other device."""
+        return _OF_CLASS.get(self.pci_class) or _OF_BASE.get(self.pci_class >> 8, "")
+
+
+class Settings(NamedTuple):
+    """All files."""
+
+    sources: tuple[Source, ...]
+    sections: tuple[Section, ...]
+    """In the order of the files, and within a file in that of the document."""
+
+    @property
+    def problems(self) -> list[Problem]:
+        """All errors of all files."""
+        return [problem for section in self.sections for problem in section.problems]
+
+    @property
+    def name_devices(self) -> bool:
+        """Whether a section is about a device, so that the guest's devices matter."""
+        return any(section.rank[0] == DEVICE for section in self.sections)
+
+    @property
+    def describe_devices(self) -> bool:
+        """Whether a section is about what a device is, not just about its address."""
+        return any(section.rank in ((DEVICE, _CLASS), (DEVICE, _IDS)) for section in self.sections)
+
+    def about(self, name: str, uuid: str, devices: Iterable[Device] = ()) -> list[Section]:
+        """The sections about the guest with this name, UUID and devices, the most specific last."""
+        own = {text for one in devices for text in (str(one.address), one.ids, one.class_name) if text}
+        matching = [section for section in self.sections if _matches(section, name, uuid, own)]
+        return sorted(matching, key=lambda section: section.rank)  # of equal ones the later stays the later
+
+
+def _matches(section: Section, name: str, uuid: str, devices: set[str]) -> bool:
+    level = section.rank[0]
+    if level == TOP:
+        return True
+    own = section.keys[1]
+    if level == DEVICE:
+        return own.lower() in devices
+    if level == UUID:
+        return own.lower() == uuid
+    if level == NAME:
+        return own == name
+    from fnmatch import fnmatchcase  # it imports re, and few hosts have patterns
+
+    return fnmatchcase(name, own)
+
+
+def read(sources: Sequence[Source]) -> Settings:
+    """Read all files. What is wrong in them is in ``problems``."""
+    return Settings(
+        tuple(sources), tuple(section for file, source in enumerate(sources) for section in _sections(file, source))
+    )
+
+
+def _sections(file: int, source: Source) -> Iterator[Section]:
+    document = _document(file, source)
+    if isinstance(document, Problem):
+        yield Section(file, (), (TOP, 0), {}, (document,))
+        return
+    own, stray = [], []
+    for kind in (DEVICES, DOMAINS):
+        tables = document.pop(kind, {})
+        if not isinstance(tables, dict):
+            what = f"{kind} must be sections"
+            stray.append(Problem(file, (kind,), what, f'write [{kind}."{"display" if kind == DEVICES else "NAME"}"]'))
+            continue
+        for name, table in tables.items():
+            rank = _rank(kind, name)
+            if rank is None:
+                stray.append(_no_device(file, name))
+            elif isinstance(table, dict):
+                own.append(_section(file, (kind, name), rank, table))
+            else:
+                where = named((kind, name))
+                problem = Problem(file, (kind, name), f"{where} must be a section", f"write [{where}]")
+                own.append(Section(file, (kind, name), rank, {}, (problem,)))
+    top = _section(file, (), (TOP, 0), document)
+    yield top._replace(problems=(*top.problems, *stray))
+    yield from own
+
+
+def _document(file: int, source: Source) -> dict[str, Any] | Problem:
+    import tomllib  # takes 12 ms, and most hosts have no settings
+
+    if source.trouble:
+        return Problem(file, (), source.trouble.message, source.trouble.hint)
+    try:
+        source.text.encode()
+        return tomllib.loads(source.text)
+    except (ValueError, RecursionError) as error:  # also a number or a nesting that Python rejects
+        from libhook.facts import syntax
+
+        line, what, remedy = syntax.explain(source.path, source.text, error)
+        return Problem(file, (), what, remedy, line=line)
+
+
+def _rank(kind: str, name: str) -> tuple[int, int] | None:
+    """The rank of ``[kind."name"]``; None where the name can be no device's."""
+    lower = name.lower()
+    if kind == DEVICES:
+        if lower in CLASSES:
+            return DEVICE, _CLASS
+        if [len(part) for part in lower.split(":")] == [4, 4] and set(lower) <= _HEX | {":"}:
+            return DEVICE, _IDS
+        return (DEVICE, _ADDRESS) if _is_address(lower) else None
+    if is_uuid(lower):  # even where a guest has this text as its name
+        return UUID, 0
+    return (PATTERN, len(name)) if any(character in name for character in _GLOB) else (NAME, 0)
+
+
+def _is_address(text: str) -> bool:
+    with suppress(BadInput):
+        PciAddress.parse(text)
+        return True
+    return False
+
+
+def is_uuid(text: str) -> bool:
+    """Whether the text has the form of libvirt's UUIDs: 8-4-4-4-12 lower-case hexadecimal digits."""
+    return [len(part) for part in text.split("-")] == [8, 4, 4, 4, 12] and set(text) <= _HEX | {"-"}
+
+
+def _no_device(file: int, name: str) -> Problem:
+    """The error for a name that can be no device's. It may mean any, so no guest with host devices is served."""
+    full = f"0000:{name.lower()}"  # lspci leaves the domain out
+    near = (full,) if _is_address(full) else CLASSES
+    what = f"{named((DEVICES, name))} is no device"
+    remedy = f"give an address (0000:01:00.0), vendor and product (10de:2684), or a class: {', '.join(CLASSES)}"
+    return Problem(file, (DEVICES, name), what, remedy, near, full if _is_address(full) else name)
+
+
+def _section(file: int, where: tuple[str, ...], rank: tuple[int, int], table: Mapping[str, Any]) -> Section:
+    section = Section(file, where, rank, {})
+    values, problems = {}, []
+    for at, value in _flat(table):
+        key = ".".join(at)
+        if complaint := _complaint(section, at, value):
+            problems.append(complaint)
+        else:
+            values[key] = float(value) if key in keys.SECONDS else value
+    return section._replace(values=values, problems=tuple(problems))
+
+
+def _flat(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each key with its value: ``("audit", "required")`` for what is in the table ``audit``."""
+    for key, value in table.items():
+        if key in keys.GROUPS and isinstance(value, dict):
+            yield from (((key, inner), of_inner) for inner, of_inner in value.items())
+        else:
+            yield (key,), value
+
+
+def _complaint(section: Section, at: tuple[str, ...], value: object) -> Problem | None:
+    """What is wrong with this key and value, or None."""
+    key, where = ".".join(at), (*section.keys, *at)
+    shown = named(where)
+    if at[0] in keys.GROUPS and len(at) == 1:
+        return Problem(section.file, where, f"{shown} is {keys.shown(value)}", f"it must be a section: [{shown}]")
+    known = keys.known()
+    if key not in known or any("." in part for part in at):
+        near = (*known, *keys.GROUPS, *((DEVICES, DOMAINS) if not section.keys else ()))
+        remedy = f"the known keys are {', '.join(known)}"
+        return Problem(section.file, where, f"unknown key {shown}", remedy, near, key)
+    if wanted := keys.expectation(key, value):
+        is_table = key in keys.OF_KINDS and isinstance(value, dict)
+        what = f"{shown} {'has a wrong entry' if is_table else f'is {keys.shown(value)}'}"
+        return Problem(section.file, where, what, f"it must be {wanted}")
+    if keys.relaxes(key, value) and not section.names_one_guest:
+        level = section.rank[0]
+        what = f"{shown} may not be set for {'a pattern' if level == PATTERN else 'whichever guest has a device'}"
+        return Problem(section.file, where, what, _REMEDIES[level])
+    return None
+
+
+def named(where: Sequence[str | int]) -> str:
+    """Keys as they are written: ``domains."win11".audit.required``. A number, as of an item in a list, is left out."""
+    texts = [key for key in where if isinstance(key, str)]
+    return ".".join(
+        key if _is_bare(key) and not (number == 1 and texts[0] in (DEVICES, DOMAINS)) else quoted(key)
+        for number, key in enumerate(texts)
+    )
+
+
+def quoted(text: str) -> str:
+    """A text in double quotes, as TOML writes it. What a terminal would obey is not escaped: see errors.printable."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _is_bare(key: str) -> bool:
+    """Whether TOML needs no quotes around the key."""
+    return key.isascii() and key.replace("_", "a").replace("-", "a").isalnum()

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The guests that libvirt's own files name: those that are defined, and those that run.
+
+Only commands look here. libvirt is not asked: that needs its daemon, and its Python package.
+"""
+
+import os
+from contextlib import suppress
+from typing import NamedTuple
+
+from libhook.facts.machine import Machine
+from libhook.look import libvirtd
+from libhook.xml.prolog import MAX_BYTES
+
+_DEFINED, _RUNNING = "etc/libvirt/qemu", "run/libvirt/qemu"
+
+
+class Document(NamedTuple):
+    """The XML of one guest, and the file that it is from."""
+
+    path: str
+    xml: bytes
+
+
+def documents(machine: Machine) -> list[Document]:
+    """The XML of each guest that is defined, then of each that runs. OSError where a folder or file cannot be read."""
+    found = []
+    for folder in (_DEFINED, _RUNNING):
+        names = list[str]()
+        with suppress(FileNotFoundError):
+            names = sorted(name for name in os.listdir(f"{machine.root}/{folder}") if name.endswith(".xml"))
+        for name in names:
+            path = f"{machine.root}/{folder}/{name}"
+            with suppress(FileNotFoundError), open(path, "rb") as file:
+                text = file.read(MAX_BYTES + 1)
+                found.append(Document(path, libvirtd.domain_in(text) if folder == _RUNNING else text))
+    return found

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Makes one guest's settings from the files. Imported only where there are files.
+
+What a guest's devices are is looked up only where the settings name devices, and in /sys only where they name them
+otherwise than by address.
+"""
+
+from __future__ import annotations
+
+from libhook.errors import BadInput
+from libhook.facts import settings
+from libhook.facts.config import Config, Source
+from libhook.facts.domain import Domain
+from libhook.facts.entry import Held
+from libhook.facts.host import NO_CLASS
+from libhook.facts.machine import Machine
+from libhook.facts.merged import config_of, merge
+from libhook.facts.settings import Device, Settings
+from libhook.light import TYPE_CHECKING, suppress
+from libhook.look import sysfs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from libhook.facts.address import PciAddress
+
+
+def of_guest(
+    machine: Machine, sources: Sequence[Source], guest: Domain | Held, entry: Callable[[], Held | None]
+) -> Config:
+    """Return the guest's settings. BadInput if a section that is about it is wrong."""
+    found = settings.read(sources)
+    sections = found.about(guest.name, guest.uuid, devices_of(machine, found, guest, entry))
+    if any(section.problems for section in sections):
+        from libhook.facts import complaints
+
+        if refusal := complaints.refusal(found, sections):
+            raise refusal
+    return config_of(merge(sections))
+
+
+def devices_of(
+    machine: Machine, found: Settings, guest: Domain | Held, entry: Callable[[], Held | None]
+) -> list[Device]:
+    """Return the guest's PCI devices, as far as the settings ask for them.
+
+    They come from its XML and are what the host has there now. At its end they come from its journal entry, and are
+    what they were then: by now another device may have that address, or none.
+    """
+    if not found.name_devices:
+        return []
+    addresses = guest.addresses if isinstance(guest, Domain) else ()
+    held: Held | None = None
+    if isinstance(guest, Held):
+        held = guest
+    elif guest.uuid and (found.describe_devices or not addresses):
+        with suppress(BadInput):
+            held = entry()
+    journalled = {
+        one.pci: Device(one.pci, one.ids, one.pci_class)
+        for one in (held.devices if held else ())
+        if one.pci and one.audited
+    }
+    if not found.describe_devices:
+        return [Device(address) for address in addresses or journalled]
+    if addresses:
+        return [_first(on_host(machine, address), journalled.get(address)) for address in addresses]
+    return [_first(device, on_host(machine, address)) for address, device in journalled.items()]
+
+
+def on_host(machine: Machine, address: PciAddress) -> Device:
+    """Return what the device is that the host has at this address now."""
+    return Device(address, sysfs.ids(machine, address), sysfs.pci_class(machine, address))
+
+
+def _first(one: Device, other: Device | None) -> Device:
+    """Return ``one``. What it does not say is taken from ``other``, unless that is another model of device."""
+    if other is None or (one.ids and other.ids and one.ids != other.ids):
+        return one
+    return Device(one.address, one.ids or other.ids, other.pci_class if one.pci_class == NO_CLASS else one.pci_class)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is said of wrong settings: file, line, key, what was expected, and what was probably meant."""
+
+import pytest
+from settings_reading import FILE, files, merged
+
+from libhook.errors import BadInput
+from libhook.facts import complaints
+
+KNOWN = "the known keys are audit.extra, audit.record, "
+CLASSES = (
+    "give an address (0000:01:00.0), vendor and product (10de:2684), or a class: display, network, nvme, usb, audio"
+)
+NAMES = 'a name with other characters than letters, digits, _ and - stands in quotes: [domains."win 11"]'
+WRITE = "write KEY = VALUE or [SECTION]; a comment begins with #"
+VALUE = 'what follows = is not a value: text stands in quotes, as in driver = "vfio-pci"; numbers, true and false'
+CLOSE = "a text has no closing quote: close it with the quotes that it begins with"
+TWICE = "keep one of the two, with the keys of both"
+LIKELY = {
+    "dry_runn = true": "1: unknown key dry_runn: it should probably be dry_run",
+    "Dry-Run = true": "1: unknown key Dry-Run: it should probably be dry_run",
+    "[domain.win11]\nsiblings = 'bind'": "1: unknown key domain: it should probably be domains",
+    "required = true": "1: unknown key required: it should probably be audit.required",
+    "storage = 'off'": "1: unknown key storage: it should probably be preflight.storage",
+    "[audti]\nrequired = true": "1: unknown key audti: it should probably be audit",
+    "'audit.required' = true": '1: unknown key "audit.required": it should probably be audit.required',
+    "\n\n[audit]\nrecrod = '2011'": "4: unknown key audit.recrod: it should probably be audit.record",
+    "[domains.w]\nsiblngs = 'bind'": '2: unknown key domains."w".siblngs: it should probably be siblings',
+    "[devices.dispaly]": '1: devices."dispaly" is no device: it should probably be devices."display"',
+    "[devices.'03:00.0']": '1: devices."03:00.0" is no device: it should probably be devices."0000:03:00.0"',
+    "[devices.'0B:00.0']": '1: devices."0B:00.0" is no device: it should probably be devices."0000:0b:00.0"',
+}
+EXPECTED = {
+    "xyzzy = 1": f"1: unknown key xyzzy: {KNOWN}",
+    "audit = 3": "1: audit is 3: it must be a section: [audit]",
+    "[devices.gpu]": f'1: devices."gpu" is no device: {CLASSES}',
+    "devices = 1": '1: devices must be sections: write [devices."display"]',
+    "domains = 1": '1: domains must be sections: write [domains."NAME"]',
+    "[domains]\nwin11 = 1": '2: domains."win11" must be a section: write [domains."win11"]',
+    "siblings = 'bnd'": '1: siblings is \'bnd\': it must be "refuse" or "bind"',
+    "replace = 1": "1: replace is 1: it must be true or false",
+    "values = {a = [1]}": "1: values has a wrong entry: it must be a table of lines of text and whole numbers",
+    "values = [1]": "1: values is a list: it must be a table of lines of text and whole numbers",
+    "a.b = 1": "1: unknown key a: ",
+}
+SYNTAX = {
+    "\ufeffdry_run = true": "1: the file begins with a byte order mark (BOM): save the file without it: sed -i",
+    "\udcff\udcfed\0r\0": "1: the file is in UTF-16, or no text at all: save it as UTF-8: iconv -f UTF-16",
+    "\n# \udce4\n": "2: the byte 0xe4 is not UTF-8: save the file as UTF-8; if it is Latin-1 now: iconv",
+    "a = 1\r\nb = 2\rc": "2: a line ends with CR alone, or has one in it: end lines as Linux does: sed -i",
+    "a = 1\n\na = 2": f"3: a was already written in line 1: {TWICE}",
+    "a = 1\na = [\n2\n]\n": f"2: a was already written in line 1: {TWICE}",
+    "[domains.w]\nx = 1\n[domains.w]": f'3: domains."w" was already written in line 1: {TWICE}',
+    "values = {a = 1, a = 2}": f"1: values.a was already written in this line: {TWICE}",
+    "driver = 'a'\n[driver]": f"2: driver was already written in line 1: {TWICE}",
+    "dry_run = True": f"1: {VALUE}",
+    "driver = vfio-pci": f"1: {VALUE}",
+    "dry_run": "1: there is no = after the key: write KEY = VALUE; a comment begins with #",
+    "dry_run = true // yes": "1: something follows the value: one setting a line, and a comment begins with #",
+    "[domains.win 11]": f"1: the section's name is not closed by ]: {NAMES}",
+    "[]": f"1: a key is missing, or needs quotes: {NAMES}",
+    "; comment": f"1: this is not a setting: {WRITE}",
+    "driver = 'a": f"1: {CLOSE}",
+    'driver = "a': f"1: {CLOSE}",
+    "driver = '''a": f"1: {CLOSE}",
+    'a = """b\n\nc': f"3: {CLOSE}",
+    'driver = "C:\\x"': "1: a backslash in \"…\" begins an escape: put the text in single quotes: '…'",
+    "a = [1,\n2": "2: a list is not closed: end it with ]",
+    "a = {b = 1\n}": "1: a table is not closed: end it with }",
+    "a = 1 # \x01": "1: there is a control character: remove it",
+}
+
+
+@pytest.mark.parametrize(("text", "said"), [*LIKELY.items(), *EXPECTED.items(), *SYNTAX.items()])
+def test_an_error_has_its_line_what_is_wrong_and_what_helps(text: str, said: str) -> None:
+    """Alone and in the second file; whoever has never seen TOML can act on it."""
+    for texts in ((text + "\n",), ("driver = 'a'\n", text + "\n")):
+        found = files(*texts)
+        (complaint,) = complaints.of(found, found.problems)
+        path = FILE if len(texts) == 1 else "/etc/libhook/config.d/1.toml"
+        assert complaint.text.replace(FILE, path).startswith(f"{path}, line {said}".replace(FILE, path))
+        assert complaint.file == path
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a = " + "[" * 5000, "its lists or tables are nested too deeply: no setting needs that: write it flat"),
+        ("write_deadline = " + "9" * 5000, "a number has too many digits: correct it"),
+    ],
+    ids=["nesting", "digits"],
+)
+def test_what_python_cannot_read_has_no_line(text: str, said: str) -> None:
+    """The file is named all the same."""
+    found = files(text)
+    (complaint,) = complaints.of(found, found.problems)
+    assert (complaint.text, complaint.line, complaint.key) == (f"{FILE}: {said}", 0, "")
+
+
+def test_windows_lines_are_no_error() -> None:
+    """And their lines are counted as an editor does."""
+    found = files("dry_run = true\r\n\r\ndrvr = 1\r\n")
+    assert [complaint.line for complaint in complaints.of(found, found.problems)] == [3]
+    assert merged(files("dry_run = true\r\n")).dry_run
+
+
+WRONG = ("dry_run = 1\n[domains.other]\nx = 1\n[domains.win11]\nsiblings = 1\ny = 2\n", "no TOML\n", "[devices.gpu]\n")
+
+
+def test_all_errors_are_known_at_once() -> None:
+    """Of each file all, in order; of one that is no TOML the first."""
+    found = files(*WRONG)
+    where = [(one.file.rpartition("/")[2], one.line) for one in complaints.of(found, found.problems)]
+    assert where == [
+        ("config.toml", 1),
+        ("config.toml", 3),
+        ("config.toml", 5),
+        ("config.toml", 6),
+        ("1.toml", 1),
+        ("2.toml", 1),
+    ]
+
+
+def test_the_refusal_says_the_first_that_matters_and_how_many_more_there_are() -> None:
+    """One line for libvirt, and the command that shows the rest. Whom nothing is wrong for is not refused."""
+    with pytest.raises(BadInput) as refused:
+        merged(files(*WRONG), "win11")
+    assert refused.value.line == (
+        f"{FILE}, line 1: dry_run is 1: it must be true or false; and 5 more: libhook config shows them"
+    )
+    with pytest.raises(BadInput) as refused:
+        merged(files("[domains.other]\nx = 1\n[domains.win11]\nsiblings = 1\n"), "win11")
+    assert refused.value.message == f'{FILE}, line 4: domains."win11".siblings is 1'
+    assert refused.value.hint.endswith("; and 1 more: libhook config shows them")
+    with pytest.raises(BadInput) as refused:
+        merged(files("driver = 1\n"), "win11")
+    assert refused.value.hint == 'it must be a driver\'s name, or "auto"'
