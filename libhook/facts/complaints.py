@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MORE = "libhook config shows them"
+_LONGEST = 80
+"""What is compared of a key. difflib takes long for long ones."""
 
 
 class Complaint(NamedTuple):
@@ -71,10 +73,11 @@ def _meant(problem: Problem) -> str:
         return ""
     from difflib import get_close_matches
 
-    typed = problem.typed.lower()
-    ends = [one for one in problem.near if one.rpartition(".")[2] == typed.rpartition(".")[2]]
-    likely = next(iter(ends or get_close_matches(typed, problem.near, 1)), "")
+    typed = problem.typed.lower()[:_LONGEST]
+    tails = {one.rpartition(".")[2]: one for one in problem.near}  # required, for audit.required
+    likely: list[str] = [typed] if typed in tails else get_close_matches(typed, [*problem.near, *tails], 1)
     if not likely:
         return ""
+    meant = tails.get(likely[0], likely[0])
     is_device = problem.keys[0] == DEVICES and len(problem.keys) == 2
-    return f"it should probably be {named((DEVICES, likely)) if is_device else likely}"
+    return f"it should probably be {named((DEVICES, meant)) if is_device else meant}"

@@ -239,11 +239,8 @@ def _complaint(section: Section, at: tuple[str, ...], value: object) -> Problem 
     shown = named(where)
     if at[0] in keys.GROUPS and len(at) == 1:
         return Problem(section.file, where, f"{shown} is {keys.shown(value)}", f"it must be a section: [{shown}]")
-    known = keys.known()
-    if key not in known or any("." in part for part in at):
-        near = (*known, *keys.GROUPS, *((DEVICES, DOMAINS) if not section.keys else ()))
-        remedy = f"the known keys are {', '.join(known)}"
-        return Problem(section.file, where, f"unknown key {shown}", remedy, near, key)
+    if key not in keys.known() or any("." in part for part in at):
+        return _unknown(section, at, value)
     if wanted := keys.expectation(key, value):
         is_table = key in keys.OF_KINDS and isinstance(value, dict)
         what = f"{shown} {'has a wrong entry' if is_table else f'is {keys.shown(value)}'}"
@@ -253,6 +250,17 @@ def _complaint(section: Section, at: tuple[str, ...], value: object) -> Problem 
         what = f"{shown} may not be set for {'a pattern' if level == PATTERN else 'whichever guest has a device'}"
         return Problem(section.file, where, what, _REMEDIES[level])
     return None
+
+
+def _unknown(section: Section, at: tuple[str, ...], value: object) -> Problem:
+    known, where = keys.known(), (*section.keys, *at)
+    near = (*known, *keys.GROUPS, *((DEVICES, DOMAINS) if not section.keys else ()))
+    remedy = f"the known keys are {', '.join(known)}"
+    if isinstance(value, dict) and not section.keys and len(at) == 1:
+        remedy = f"for a guest of this name write [{named((DOMAINS, *at))}]"
+        if _rank(DEVICES, at[0]):
+            remedy, near = f"write [{named((DEVICES, *at))}]", ()
+    return Problem(section.file, where, f"unknown key {named(where)}", remedy, near, ".".join(at))
 
 
 def named(where: Sequence[str | int]) -> str:

@@ -47,14 +47,14 @@ def explain(path: str, text: str, error: ValueError | RecursionError) -> tuple[i
         return (
             1,
             "the file is in UTF-16, or no text at all",
-            f"save it as UTF-8: iconv -f UTF-16 -t UTF-8 {pasted(path)}",
+            f"save it as UTF-8: {_converted(path, 'UTF-16')}",
         )
     if text.startswith("\ufeff"):
         remedy = f"save the file without it: sed -i '1s/^\\xEF\\xBB\\xBF//' {pasted(path)}"
         return 1, "the file begins with a byte order mark (BOM)", remedy
     if isinstance(error, UnicodeEncodeError):
         byte = ord(text[error.start]) - 0xDC00
-        remedy = f"save the file as UTF-8; if it is Latin-1 now: iconv -f LATIN1 -t UTF-8 {pasted(path)}"
+        remedy = f"save the file as UTF-8; if it is Latin-1 now: {_converted(path, 'LATIN1')}"
         return text.count("\n", 0, error.start) + 1, f"the byte 0x{byte:02x} is not UTF-8", remedy
     if isinstance(error, RecursionError):
         return 0, "its lists or tables are nested too deeply", "no setting needs that: write it flat"
@@ -72,6 +72,11 @@ def explain(path: str, text: str, error: ValueError | RecursionError) -> tuple[i
         if said.startswith(begins):
             return line, what, remedy
     return line, said[:1].lower() + said[1:], "correct it as TOML wants it: https://toml.io"
+
+
+def _converted(path: str, encoding: str) -> str:
+    new = pasted(f"{path}.new")
+    return f"iconv -f {encoding} -t UTF-8 {pasted(path)} >{new} && mv {new} {pasted(path)}"
 
 
 def _split(said: str, text: str) -> tuple[str, int]:

@@ -49,11 +49,11 @@ def devices_of(
     """
     if not found.name_devices:
         return []
-    addresses = guest.addresses if isinstance(guest, Domain) else ()
+    in_xml = isinstance(guest, Domain) and bool(guest.devices)
     held: Held | None = None
     if isinstance(guest, Held):
         held = guest
-    elif guest.uuid and (found.describe_devices or not addresses):
+    elif guest.uuid and (found.describe_devices or not in_xml):
         with suppress(BadInput):
             held = entry()
     journalled = {
@@ -62,9 +62,9 @@ def devices_of(
         if one.pci and one.audited
     }
     if not found.describe_devices:
-        return [Device(address) for address in addresses or journalled]
-    if addresses:
-        return [_first(on_host(machine, address), journalled.get(address)) for address in addresses]
+        return [Device(address) for address in (guest.addresses if in_xml else journalled)]
+    if in_xml:
+        return [_first(on_host(machine, address), journalled.get(address)) for address in guest.addresses]
     return [_first(device, on_host(machine, address)) for address, device in journalled.items()]
 
 

@@ -3,6 +3,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -15,7 +16,7 @@ from scenario import Host, guest, journal_text
 from test_bad_input import OWNERSHIPS
 
 from libhook.facts.config import Config
-from libhook.facts.domain import Domain
+from libhook.facts.domain import Domain, HostDevice
 from libhook.simulation.hosts import nic
 from libhook.story import settings
 from libhook.story.session import Session, load_config
@@ -158,6 +159,20 @@ def test_recover_and_whoever_settles_it_have_the_same_settings(root: str) -> Non
     assert session.with_settings_of(held._replace(devices=())).config == Config()
     taken_along = held.devices[0]._replace(audited=False)
     assert session.with_settings_of(held._replace(devices=(taken_along,))).config == Config()
+
+
+def test_a_guest_that_starts_has_what_its_xml_says(root: str) -> None:
+    """Not what an entry of its last life has, which is still to be given back."""
+    host = Host(root, nic())
+    host.begin(guest(NIC))
+    host.configure(f"[devices.network]\ndriver = 'a'\n[devices.'{NIC}']\nholder_wait = 1\n")
+    one = Domain("win11", guest().uuid, "kvm", (HostDevice("usb", "hostdev", managed=True, address="001.004"),))
+    entry = partial(host.state.load, guest().uuid)
+    assert load_config(host.machine, one, entry) == Config()
+    assert load_config(host.machine, one._replace(devices=()), entry) == Config(driver="a", holder_wait=1.0)
+    host.configure(f"[devices.'{NIC}']\nholder_wait = 1\n")
+    assert load_config(host.machine, one, entry) == Config()
+    assert load_config(host.machine, one._replace(devices=()), entry) == Config(holder_wait=1.0)
 
 
 def test_a_broken_entry_leaves_what_the_host_says(root: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from generated import generated
 from hypothesis import strategies as st
-from settings_reading import parse
+from settings_reading import files, parse
 
 from libhook.errors import BadInput
 from libhook.facts.config import Config
@@ -88,6 +88,13 @@ def test_a_pattern_may_not_relax(key: str, pattern: str) -> None:
         assert parse(f"[domains.'{one}']\n{key}\n", "win11", UUID) != Config()
     strict = f"{key.split(' ')[0]} = 'refuse'"
     assert parse(f"{key}\n[domains.'{pattern}']\n{strict}\n", "win11", UUID) == Config()
+
+
+def test_a_pattern_that_relaxes_refuses_only_whom_it_matches() -> None:
+    """It is an error all the same, for libhook config and the doctor."""
+    text = "[domains.'x*']\nsiblings = 'bind'\n"
+    assert parse(text, "win11", UUID) == Config()
+    assert len(files(text).problems) == 1
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "3601", "inf", "-inf", "nan", "true", "'5'", "1e400"])

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is said of wrong settings: file, line, key, what was expected, and what was probably meant."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 from settings_reading import FILE, files, merged
 
 from libhook.errors import BadInput
-from libhook.facts import complaints
+from libhook.facts import complaints, settings
+from libhook.facts.config import Source
+from libhook.facts.settings import Settings
 
 KNOWN = "the known keys are audit.extra, audit.record, "
 CLASSES = (
@@ -41,7 +46,11 @@ EXPECTED = {
     "replace = 1": "1: replace is 1: it must be true or false",
     "values = {a = [1]}": "1: values has a wrong entry: it must be a table of lines of text and whole numbers",
     "values = [1]": "1: values is a list: it must be a table of lines of text and whole numbers",
-    "a.b = 1": "1: unknown key a: ",
+    "a.b = 1": '1: unknown key a: for a guest of this name write [domains."a"]',
+    "[win11]\nsiblings = 'bind'": '1: unknown key win11: for a guest of this name write [domains."win11"]',
+    "[display]": '1: unknown key display: write [devices."display"]',
+    "['10DE:2684']": '1: unknown key "10DE:2684": write [devices."10DE:2684"]',
+    "[domains.w.displays]": '1: unknown key domains."w".displays: it should probably be preflight.display',
 }
 SYNTAX = {
     "\ufeffdry_run = true": "1: the file begins with a byte order mark (BOM): save the file without it: sed -i",
@@ -135,3 +144,33 @@ def test_the_refusal_says_the_first_that_matters_and_how_many_more_there_are() -
     with pytest.raises(BadInput) as refused:
         merged(files("driver = 1\n"), "win11")
     assert refused.value.hint == 'it must be a driver\'s name, or "auto"'
+
+
+@pytest.mark.parametrize(
+    ("content", "driver"),
+    [
+        (b"\xef\xbb\xbfdriver = 'a'\n", "a"),
+        ("driver = 'ä'\n".encode("utf-16"), ""),
+        (b"# \xe4\ndriver = 'a'\n", "a"),
+        (b"dry_run = true\rdriver = 'a'\r", "a"),
+    ],
+    ids=["BOM", "UTF-16", "Latin-1", "CR"],
+)
+@pytest.mark.parametrize("name", ["a.toml", "a b;'$(x).toml"])
+def test_the_command_that_is_advised_helps(tmp_path: Path, name: str, content: bytes, driver: str) -> None:
+    """Pasted into a shell it makes TOML of the file, whatever the file's name is."""
+    path = tmp_path / name
+    path.write_bytes(content)
+
+    def read() -> Settings:
+        return settings.read([Source(str(path), path.read_bytes().decode("utf-8", "surrogateescape"))])
+
+    (complaint,) = complaints.of(read(), read().problems)
+    command = complaint.remedy[complaint.remedy.index("sed -i" if "sed -i" in complaint.remedy else "iconv -f") :]
+    subprocess.run(["/bin/sh", "-ec", command], check=True, timeout=20, cwd=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    if driver:
+        assert read().problems == []
+        assert read().sections[0].values["driver"] == driver
+    else:  # a driver has no such name; but now it can be read
+        assert [problem.what for problem in read().problems] == ["driver is 'ä'"]
