@@ -49,9 +49,9 @@ def of(settings: Settings, problems: Iterable[Problem]) -> list[Complaint]:
     found = []
     for problem in problems:
         source = settings.sources[problem.file]
-        if problem.keys and problem.file not in lines:
+        if problem.file not in lines:
             lines[problem.file] = places.lines(source.text)
-        line = problem.line or lines.get(problem.file, {}).get(problem.keys, 0)
+        line = problem.line or lines[problem.file].get(problem.keys, 0)
         remedy = _meant(problem) or problem.remedy
         found.append((problem.file, Complaint(source.path, line, named(problem.keys), problem.what, remedy)))
     return [complaint for _, complaint in sorted(found, key=lambda one: (one[0], one[1].line))]

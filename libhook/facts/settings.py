@@ -239,7 +239,7 @@ def _complaint(section: Section, at: tuple[str, ...], value: object) -> Problem 
     shown = named(where)
     if at[0] in keys.GROUPS and len(at) == 1:
         return Problem(section.file, where, f"{shown} is {keys.shown(value)}", f"it must be a section: [{shown}]")
-    if key not in keys.known() or any("." in part for part in at):
+    if key not in keys.known() or "." in at[-1]:
         return _unknown(section, at, value)
     if wanted := keys.expectation(key, value):
         is_table = key in keys.OF_KINDS and isinstance(value, dict)

@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -12,13 +13,14 @@ from command import Done, libhook
 from scenario import Host, document, guest
 from test_settings_files import drop_in
 
+from libhook.facts.config import Config
 from libhook.simulation.hosts import workstation
 
 FILE = "/etc/libhook/config.toml"
 MORE = "/etc/libhook/config.d/50-more.toml"
 LINUX = "11111111-2222-3333-4444-555555555555"
 ALL = """\
-holder_wait = 20
+holder_wait = 2.5
 [devices.display]
 write_deadline = 60
 [domains."win*"]
@@ -57,7 +59,7 @@ def test_every_setting_is_shown_with_its_origin(host: Host) -> None:
     """In the order of the files, with its section; then what consents to a risk. Nothing is changed."""
     before = host.everything()
     assert shown(libhook(host, "config")) == [
-        f"{FILE}:1  holder_wait = 20",
+        f"{FILE}:1  holder_wait = 2.5",
         f'{FILE}:3  devices."display".write_deadline = 60',
         f'{FILE}:5  domains."win*".driver = "vfio-pci"',
         f'{FILE}:7  domains."win11".siblings = "bind"',
@@ -84,7 +86,7 @@ def test_what_holds_for_a_guest_is_shown_with_its_origin(host: Host) -> None:
         ['driver = "vfio-pci"', f"{FILE}:5"],
         ['siblings = "bind"', f"{FILE}:7"],
         ["write_deadline = 60", f"{FILE}:3"],
-        ["holder_wait = 20", f"{FILE}:1"],
+        ["holder_wait = 2.5", f"{FILE}:1"],
         ['audit.record = "libvirt"', "default"],
         ["audit.required = true", f"{MORE}:3"],
         ["audit.extra = false", "default"],
@@ -157,8 +159,12 @@ def test_without_files_the_defaults_hold(root: str) -> None:
     """Nor is libvirt needed."""
     host = Host(root, workstation())
     assert shown(libhook(host, "config")) == ["there are no files, so every setting has its default"]
+    shutil.rmtree(f"{root}/run/libvirt/qemu")
+    assert not Path(root, "etc/libvirt/qemu").exists()
     lines = shown(libhook(host, "config", "win11"))
+    assert lines[0] == "win11 is not known here: only sections for its name or UUID count"
     assert all(line.endswith(" default") for line in lines[1:])
+    assert len(lines) == 1 + len(Config._fields) - 1  # what asks for actions has no default
 
 
 def test_all_errors_are_shown(host: Host) -> None:

@@ -101,6 +101,14 @@ def test_lists_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
         parse("units = 1\n")
 
 
+def test_of_two_shapes_the_more_specific_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table and a list cannot be added up."""
+    monkeypatch.setitem(keys.OF_KINDS, "units", lambda _: "")
+    for one, other, expected in (("[1]", "{a = 2}", {"a": 2}), ("{a = 2}", "[1]", [1])):
+        found = parse(f"units = {one}\n[domains.win11]\nunits = {other}\n", "win11")
+        assert found.actions == {"units": expected}
+
+
 def test_replace_drops_what_less_specific_sections_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the lists and tables that the section has itself; more specific ones add to it again."""
     monkeypatch.setitem(keys.OF_KINDS, "units", lambda value: "" if isinstance(value, list) else "a list")
