@@ -30,11 +30,6 @@ class Setting(NamedTuple):
         return named((*self.section.keys, *self.at))
 
     @property
-    def short(self) -> str:
-        """Its name within its section."""
-        return named(self.at)
-
-    @property
     def line(self) -> str:
         """As in a file, but with its section: ``domains."win11".siblings = "bind"``."""
         return f"{self.name} = {written(self.value)}"

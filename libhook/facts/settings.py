@@ -78,6 +78,11 @@ class Device(NamedTuple):
     pci_class: int = NO_CLASS
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all is known of it."""
+        return bool(self.ids) and self.pci_class != NO_CLASS
+
+    @property
     def class_name(self) -> str:
         """One of CLASSES, or "" for any other device."""
         return _OF_CLASS.get(self.pci_class) or _OF_BASE.get(self.pci_class >> 8, "")

@@ -65,7 +65,10 @@ def devices_of(
         return [Device(address) for address in (guest.addresses if in_xml else journalled)]
     if in_xml:
         return [_first(on_host(machine, address), journalled.get(address)) for address in guest.addresses]
-    return [_first(device, on_host(machine, address)) for address, device in journalled.items()]
+    return [
+        device if device.is_complete else _first(device, on_host(machine, device.address))
+        for device in journalled.values()
+    ]
 
 
 def on_host(machine: Machine, address: PciAddress) -> Device:

@@ -195,6 +195,13 @@ def test_sys_is_looked_at_only_where_a_section_says_what_a_device_is(root: str) 
         host.configure("[devices.network]\ndry_run = true\n")
         with pytest.raises(ZeroDivisionError):
             load_config(host.machine, domain)
+        host.configure("")
+    host.begin(guest(NIC))
+    host.configure("[devices.network]\ndry_run = true\n")
+    with mock.patch.object(settings, "on_host", side_effect=ZeroDivisionError):  # nor at the end: the entry knows
+        held = host.state.load(guest().uuid)
+        assert held
+        assert load_config(host.machine, held) == Config(dry_run=True)
 
 
 def test_a_device_that_is_plugged_in_counts_before_the_guest_has_it(root: str) -> None:
