@@ -201,7 +201,7 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
                 code = complain([f"{name}: not given back: {reason}"])
             else:
                 show([f"{name}: given back"])
-        session = Session.open(machine, log, os.getppid(), "")
+        session = Session.open(machine, log, os.getppid(), Domain("", "", "", ()))  # what holds for all
         orphans = list(settle_orphans(session.work(""), dry_run=options.dry_run))
         show([line for line, wrong in orphans if not wrong])
         code = complain([line for line, wrong in orphans if wrong]) or code
