@@ -36,8 +36,8 @@ class Setting(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The key that it sets, or of which it is a part: ``audit.required``, ``values``."""
-        return str(self.at[0]) if self.at[0] in keys.OF_KINDS else ".".join(map(str, self.at))
+        """The key that it sets: ``audit.required``."""
+        return ".".join(map(str, self.at))
 
     @property
     def relaxes(self) -> bool:

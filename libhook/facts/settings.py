@@ -112,7 +112,7 @@ class Settings(NamedTuple):
 
     def about(self, name: str, uuid: str, devices: Iterable[Device] = ()) -> list[Section]:
         """The sections about the guest with this name, UUID and devices, the most specific last."""
-        own = {text for one in devices for text in (str(one.address), one.ids, one.class_name) if text}
+        own = {text for one in devices for text in (str(one.address), one.ids, one.class_name)}
         matching = [section for section in self.sections if _matches(section, name, uuid, own)]
         return sorted(matching, key=lambda section: section.rank)  # of equal ones the later stays the later
 

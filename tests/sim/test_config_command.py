@@ -153,6 +153,8 @@ def test_where_libvirt_s_files_cannot_be_read_nobody_says_that_a_section_is_abou
         f"which of the sections are about no guest is not known: {path}: "
     )
     assert json.loads(libhook(host, "config", "--json").out)["about_no_guest"] is None
+    host.configure("[domains.win11]\n")
+    assert shown(libhook(host, "config"))[-1] == f"{FILE}  (sets nothing)"
 
 
 def test_without_files_the_defaults_hold(root: str) -> None:

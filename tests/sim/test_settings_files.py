@@ -175,6 +175,16 @@ def test_a_guest_that_starts_has_what_its_xml_says(root: str) -> None:
     assert load_config(host.machine, one._replace(devices=()), entry) == Config(holder_wait=1.0)
 
 
+def test_a_device_that_is_lost_while_the_guest_runs_is_known_from_its_entry(root: str) -> None:
+    """The XML still names it, and the host has nothing there any more."""
+    host = Host(root, nic(), NETWORK)
+    host.begin(guest(NIC))
+    pull(host)
+    domain = domxml.parse(guest(NIC).xml())
+    assert load_config(host.machine, domain, partial(host.state.load, domain.uuid)).audit_record == "2011"
+    assert load_config(host.machine, domain) == Config()
+
+
 def test_a_broken_entry_leaves_what_the_host_says(root: str) -> None:
     """The settings are not lost with it."""
     host = Host(root, nic(), NETWORK)
