@@ -79,6 +79,8 @@ SYNTAX = {
     "a = [1,\n2": "2: a list is not closed: end it with ]",
     "a = {b = 1\n}": "1: a table is not closed: end it with }",
     "a = 1 # \x01": "1: there is a control character: remove it",
+    "a = 1979-02-31": "1: invalid date or datetime: correct it as TOML wants it: https://toml.io",
+    'a = "\\ud800"': "1: escaped character is not a Unicode scalar value: correct it as TOML wants it: ",
 }
 
 
