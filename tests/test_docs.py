@@ -72,7 +72,7 @@ def test_the_example_of_sections_is_one() -> None:
     assert parse(block, "win10") == Config(holder_wait=20.0, audit_required=True)
     win11 = parse(block, "win11", devices=[card])
     assert (win11.siblings, win11.audit_required, win11.driver) == ("bind", True, "vfio-pci")
-    assert win11.actions == {"values": {"vm.swappiness": 10}}
+    assert win11.actions == {"values": {"vm.swappiness": 10}, "units": {"display-manager.service": "down"}}
 
 
 def test_the_readme_names_every_command_and_no_other() -> None:

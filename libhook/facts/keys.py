@@ -7,6 +7,7 @@ Does not belong here: which section a key stands in, and which section wins (fac
 from __future__ import annotations
 
 from libhook.facts.host import is_driver_name
+from libhook.facts.unit import is_name
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _SWITCHES = ("dry_run", "bind_managed", "audit.required", "audit.extra", REPLACE
 SECONDS = ("write_deadline", "holder_wait")
 GROUPS = ("audit", "preflight")
 """The tables that only group keys: ``required`` in ``[audit]`` is ``audit.required``."""
+_STATES = ("down", "up")
 _MOST_SECONDS = 3600.0
 _LONGEST = 4096
 
@@ -42,8 +44,16 @@ def _is_line(text: object) -> bool:
     return is_text and not any(character < " " and character != "\t" for character in str(text))
 
 
+def _states(value: object) -> str:
+    """For a table: units, each "down" or "up"."""
+    if isinstance(value, dict) and all(is_name(name, glob=True) and one in _STATES for name, one in value.items()):
+        return ""
+    return 'a table of units that are "down" or "up": "display-manager.service" = "down"'
+
+
 OF_KINDS: dict[str, Callable[[object], str]] = {
     "values": _texts,
+    "units": _states,
 }
 """The settings that ask for actions of a kind (kinds/), each with its check.
 

@@ -46,6 +46,9 @@ class Kernel(Protocol):
     def unload(self, module: str) -> None:
         """Remove this one module, named with ``_``. OSError when it is in use, absent or built in."""
 
+    def systemctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+        """Run systemctl, and return its exit status, ETIMEDOUT where it is late, and what it prints on stdout."""
+
     def open_exclusively(self, node: str) -> None:
         """Open a block device exclusively, and close it again. EBUSY when somebody has claimed it."""
 

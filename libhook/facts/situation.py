@@ -9,10 +9,11 @@ from libhook.facts.entry import Held
 from libhook.facts.event import Event
 from libhook.facts.host import Host, Trail
 from libhook.facts.plan import Verdict
-from libhook.light import TYPE_CHECKING, NamedTuple
+from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
 
 class Situation(NamedTuple):
@@ -27,6 +28,8 @@ class Situation(NamedTuple):
     trail: Trail | None = None
     """What the kernel says about the audit trail. Set only where the configuration requires the trail; None there means
     that the kernel gave no answer."""
+    looked: Mapping[str, Any] = MappingProxyType({})
+    """What kinds of action have seen on the host, by the kind's name. Only for ``prepare``."""
 
     @property
     def waits_for_process(self) -> bool:

@@ -109,12 +109,14 @@ def _where(error: Exception) -> str:
 def _in_order(said: list[Verdict], held: Held | None) -> Iterator[Verdict]:
     """The verdicts in the order given, except where one waits for an action.
 
-    An action comes after the actions that provide what it needs. A condition comes after the action that provides its
-    state. A condition becomes a refusal where no action will provide its state. Actions that wait for each other are
-    refused.
+    An action comes after all actions that provide what it needs. A condition comes after the last action that provides
+    its state, and becomes a refusal where no action will provide it. Actions that wait for each other are refused.
     """
     actions = Plan(tuple(said)).actions
-    providers = {state: action for action in actions for state in action.provides}
+    providers: dict[str, list[Action]] = {}
+    for action in actions:
+        for state in action.provides:
+            providers.setdefault(state, []).append(action)
     done = {state for action in held.actions for state in action.provides} if held else set()
     come: set[str] = set()
 
@@ -123,13 +125,15 @@ def _in_order(said: list[Verdict], held: Held | None) -> Iterator[Verdict]:
             come.add(action.key)
             yield Refusal("", f"{action.subject} waits for another action, which waits for it", _REMEDY)
         for state in action.needs:
-            if action.key not in come and (provider := providers.get(state)) and provider is not action:
-                yield from first(provider, (*waiting, action.key))
+            for provider in providers.get(state, ()) if action.key not in come else ():
+                if provider is not action:
+                    yield from first(provider, (*waiting, action.key))
         if action.key not in come:
             come.add(action.key)
             yield action
             for state in action.provides:
-                yield from (one._replace(after=action.describe()[0]) for one in later.get(state, ()))
+                if come.issuperset(provider.key for provider in providers[state]):
+                    yield from (one._replace(after=action.describe()[0]) for one in later.pop(state, ()))
 
     later: dict[str, list[Condition]] = {}
     certain: list[Verdict] = []

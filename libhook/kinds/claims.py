@@ -35,55 +35,20 @@ from libhook.effects.locks import is_locked
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, TooNew
 from libhook.facts.plan import Action
-from libhook.facts.shared import Shared, Value, file_name
+from libhook.facts.shared import Shared, Value
 from libhook.kinds.kind import Failure, Outcome, Work
-from libhook.light import TYPE_CHECKING, NamedTuple, partial, suppress
+from libhook.kinds.resource import Conflict, Resource
+from libhook.light import TYPE_CHECKING, partial, suppress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from libhook.children.tracks import Track
 
-if TYPE_CHECKING:
     Alive = Callable[[str], bool]
 """Whether the guest with this UUID has a journal entry that names the action. True where the entry cannot be read."""
 _WEDGED = "when it answers, run: libhook recover"
-
-
-class Conflict(NamedTuple):
-    """This guest's claim contradicts the others."""
-
-    uuid: str
-
-
-class Resource(NamedTuple):
-    """A thing that several guests share."""
-
-    name: str
-    """Its file and locks are named after this, in every version (``file_name``): ``module-nvidia``."""
-    says: str
-    """The thing as a message names it: ``the module nvidia``."""
-    read: Callable[[], Track[Value]]
-    """Read its value now. LibhookError where that is not possible."""
-    write: Callable[[str], None]
-    """Write a value, in a child. May never return. OSError is the kernel's answer; what is read afterwards counts."""
-    fold: Callable[[Value, Mapping[str, str]], Value | Conflict]
-    """What the thing should be, from its base and what each guest wants, by UUID. At least one guest has a claim."""
-    failed: Callable[[str, Value, int], Failure] | None = None
-    """Why the write did not work, from the wanted value, the value now and the write's errno. None: a general text."""
-    follow: Callable[[Value, Value, Value], Value] | None = None
-    """For an amount: the new base, from the base, what libhook saw last, and what somebody else made of it."""
-
-    @property
-    def file(self) -> str:
-        """The name of the thing's file, without ``.json``."""
-        return file_name(self.name)
-
-    @property
-    def lock(self) -> str:
-        """The name of the thing's lock, and of the file that marks a write on its way."""
-        return f"shared-{self.file}"
 
 
 def in_entries(state: State, key: str) -> Alive:
@@ -143,22 +108,6 @@ def settle(work: Work, resource: Resource, alive: Alive) -> Track[Failure | str 
     return (yield from _bounded(work, resource, alive, ""))
 
 
-def equal(_base: Value, wants: Mapping[str, str]) -> Value | Conflict:
-    """The fold of a thing that can have only one value: all guests must want the same."""
-    (first, target), *others = wants.items()
-    return target if all(want == target for _, want in others) else Conflict(first)
-
-
-def at_once(look: Callable[[], Value]) -> Callable[[], Track[Value]]:
-    """Makes a Resource.read of a function that never blocks."""
-
-    def read() -> Track[Value]:
-        yield from ()
-        return look()
-
-    return read
-
-
 def _acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[Failure | None]:
     _expect_quiet(work, resource)
     found = _load(work.state, resource)
@@ -213,7 +162,11 @@ def _release(work: Work, resource: Resource, alive: Alive, parting: str) -> Trac
         else:
             work.state.forget_shared(resource.file)
         return f"{resource.says} was changed to {_printed(now)} by somebody else, and stays so"
-    return (yield from _reach(work, resource, shared, now, target, before=found, back=True))
+    failure = yield from _reach(work, resource, shared, now, target, before=found, back=True)
+    if not failure or shared.wants or not resource.gives_up:
+        return failure
+    work.state.forget_shared(resource.file)
+    return f"{failure.reason}: {failure.remedy}"
 
 
 def _reach(
@@ -225,7 +178,9 @@ def _reach(
     same. A full /run does not stop a give-back either, though then nobody sees that this write is on its way.
     """
     state, failure = work.state, None
-    shared = shared._replace(last=now, intent=None if target is None or target == now else (now, target))
+    shared = shared._replace(last=now, intent=None)
+    if target is not None and not resource.reached(target, now):
+        shared = shared._replace(intent=(now, target))
     if shared.wants:
         _save(state, resource, shared, before)
     if shared.intent is not None and target is not None:
@@ -235,7 +190,7 @@ def _reach(
         mark = state.in_flight_path(resource.lock)
         code = yield Step(partial(resource.write, target), mark, unmarked=back)
         now = yield from resource.read()
-        if now != target:
+        if not resource.reached(target, now):
             failure = (resource.failed or partial(_in_general, resource))(target, now, code)
         if shared.wants or failure:
             with suppress(OSError):  # the intent stays in the file, and says that a write was begun

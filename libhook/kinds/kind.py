@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from libhook.effects.log import Field
-    from libhook.kinds.claims import Resource
+    from libhook.kinds.resource import Resource
 
 
 class Work(NamedTuple):
@@ -73,6 +73,8 @@ class Kind(NamedTuple):
     way_back: Callable[[Work, Held, Sequence[Any]], Iterable[Action | Stays | Warn]]
     """What undoes a batch, from what is found now. It is given in journal order, and answered in the order of undoing.
     """
+    look: Callable[[Work], Any] = lambda _work: None
+    """What ``wanted`` must know of the host, as ``Situation.looked``. LibhookError where it cannot be seen."""
     wanted: Callable[[Situation], Iterable[Verdict]] = lambda _situation: ()
     """The actions that the guest's settings ask for."""
     noticed: Callable[[Work, HostDevice, Process], Action | None] = lambda _work, _device, _daemon: None

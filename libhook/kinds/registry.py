@@ -21,13 +21,15 @@ from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
-    from libhook.kinds.claims import Resource
+    from libhook.kinds.resource import Resource
 
 _SETTINGS = {
     "pci": "",
     "module": "",
     "value": "values",
+    "unit": "units",
 }
 """The kinds, each with the key of the settings that asks for its actions; "" where only handlers ask."""
 
@@ -53,6 +55,11 @@ def is_kind(name: str) -> bool:
 def in_settings(config: Config) -> list[Kind]:
     """The kinds that these settings ask for."""
     return [KINDS[name] for name, key in _SETTINGS.items() if key in config.actions]
+
+
+def look(work: Work) -> dict[str, Any]:
+    """What each kind that the settings ask for must know of the host, by its name."""
+    return {kind.name: kind.look(work) for kind in in_settings(work.config)}
 
 
 def _every() -> list[Kind]:

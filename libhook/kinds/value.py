@@ -19,8 +19,8 @@ from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Refusal, Stays, Verdict, Warn
 from libhook.facts.situation import Situation
 from libhook.kinds import claims
-from libhook.kinds.claims import Resource
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
+from libhook.kinds.resource import Resource, equal
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _resource(machine: Machine, path: str) -> Resource:
         says=path,
         read=partial(_now, machine, path),
         write=partial(machine.kernel.set_value, path),
-        fold=claims.equal,
+        fold=equal,
     )
 
 

@@ -75,6 +75,15 @@ class SimulatedKernel(Answers):
 
         self._traced(path, value, lambda: self._answer(f"set {path} {value}", store_value))
 
+    def systemctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+        """Do what systemctl does."""
+        from libhook.simulation import systemd
+
+        answer: list[tuple[int, str]] = []
+        call = f"systemctl {' '.join(arguments)}"
+        self._answer(call, lambda: answer.append(systemd.systemctl(self.root, arguments, seconds)))
+        return answer[0] if answer else (0, "")
+
     def load(self, module: str) -> None:
         """Load a module as modprobe does. ENOENT if this host has no such module."""
         from libhook.simulation import modules

@@ -127,6 +127,10 @@ class Session(NamedTuple):
         """Make the folders of the state, as make_state does."""
         self.state.make(lambda: libvirtd.with_host_devices(self.machine))
 
+    def with_time(self) -> Session:
+        """Return this session with the whole time of an event."""
+        return self._replace(deadline=Deadline.after(self.config.write_deadline))
+
     def with_grace(self) -> Session:
         """Return this session with enough time for an undo, even if the event's time has run out."""
         grace = Deadline.after(min(_GRACE, self.config.write_deadline))
@@ -233,7 +237,8 @@ class Session(NamedTuple):
             claims = self.state.claims(addresses)
             host = sysfs.glance(self.machine, addresses, claims, self.state.in_flight(), self.deadline)
         trail = self.trail() if operation.may_veto else None
-        return Situation(event, domain, host, held, self.config, trail)
+        looked = kinds.look(self.work(domain.uuid)) if operation.name == "prepare" else {}
+        return Situation(event, domain, host, held, self.config, trail, looked)
 
     def with_extra(self, guest: Domain, held: Held | None = None, *, before: bool = False) -> Domain:
         """Return the guest with the extra fields of its audit records, if the configuration asks for them.

@@ -76,7 +76,12 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
     """
     begun, held, done = False, before, set[str]()
     while True:
-        plan = session.plan_when_free(happening, domain, held)
+        try:
+            plan = session.plan_when_free(happening, domain, held)
+        except LibhookError as error:
+            if not begun or held is None:
+                raise
+            return Taken(held, plan, refuse_each(domain, error.message, error.hint), begun)
         session.log_plan(plan)
         held = entry(session, held, domain, plan)
         if plan.refusals or not happening.operation.takes:
@@ -97,6 +102,7 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
             return Taken(held, plan, refuse_each(domain, error.message, error.hint), begun)
         begun = True
         refusals = refusals_from(stage, session.apply(held.uuid, stage))
+        session = session.with_time()  # each action had its own
         if not (refusals or plan.conditions) and is_start:
             held = held._replace(phase="prepared")
             try:

@@ -19,8 +19,8 @@ from scenario import adopt_orphans, reap
 from sharing import Fold, Sharing, most, together
 from stage import show
 
-from libhook.kinds import claims
 from libhook.kinds.kind import Failure
+from libhook.kinds.resource import equal
 from libhook.simulation import store
 from libhook.simulation.build import scratch
 
@@ -28,7 +28,7 @@ Act = tuple[str, str]
 FOLDS: dict[str, tuple[Fold, dict[str, str]]] = {
     "most": (most, {"a": "16", "b": "32", "c": "24"}),
     "together": (together, {"a": "16", "b": "32", "c": "24"}),
-    "equal": (claims.equal, {"a": "16", "b": "16", "c": "16"}),
+    "equal": (equal, {"a": "16", "b": "16", "c": "16"}),
 }
 _LATE = 5
 _GO = "go"

@@ -21,8 +21,8 @@ from libhook.facts.config import Config
 from libhook.facts.entry import Held, Process
 from libhook.facts.shared import Value
 from libhook.kinds import claims
-from libhook.kinds.claims import Conflict, Resource
 from libhook.kinds.kind import Failure, Work
+from libhook.kinds.resource import Conflict, Resource, at_once
 from libhook.simulation import store
 from libhook.simulation.hosts import nic
 from libhook.story.session import make_state
@@ -61,7 +61,7 @@ class Sharing:
         self.wants = wants or {"a": "16", "b": "32", "c": "24"}
         self.seconds = 5.0
         self.resource = Resource(
-            "toy.of/guests", "the toy", claims.at_once(self.value), self.write, fold,
+            "toy.of/guests", "the toy", at_once(self.value), self.write, fold,
             follow=moved if fold is together else None,
         )  # fmt: skip
         self.file = Path(self.host.machine.state, "shared", "toy%2Eof%2Fguests.json")

@@ -21,6 +21,7 @@ from libhook.facts.config import Config
 from libhook.facts.shared import Shared, Value
 from libhook.kinds import claims
 from libhook.kinds.kind import Failure, Work
+from libhook.kinds.resource import equal
 from libhook.simulation.faults import Fault, heal, inject, vanish
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def test_what_is_as_wanted_is_not_written(root: str) -> None:
 
 def test_a_second_guest_that_wants_another_value_is_refused(root: str) -> None:
     """With the name of the first; nothing is written, and the first keeps what it has."""
-    sharing = Sharing(root, claims.equal, {"a": "16", "b": "32", "c": "16"})
+    sharing = Sharing(root, equal, {"a": "16", "b": "32", "c": "16"})
     assert (sharing.begin("a"), sharing.begin("c")) == (None, None)
     refused = failed(sharing.begin("b"))
     assert refused.reason == f"the guest a ({UUIDS['a']}) wants the toy to be 16, and this one 32"
@@ -231,7 +232,7 @@ def test_no_time_left_is_said_as_that(root: str) -> None:
 
 def test_claims_that_contradict_each_other_are_not_guessed_at(root: str) -> None:
     """As by hand: who ends has it said, and his entry stays."""
-    sharing = Sharing(root, claims.equal, {"a": "16", "b": "16", "c": "16"})
+    sharing = Sharing(root, equal, {"a": "16", "b": "16", "c": "16"})
     for name in "abc":
         sharing.begin(name)
     shared = json.loads(sharing.file.read_text())

@@ -80,7 +80,7 @@ def test_only_who_is_meant_to_touches_the_machine(name: str) -> None:
     assert not [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "open"]
 
 
-OF_ALL_KINDS = {"kind", "registry", "claims"}
+OF_ALL_KINDS = {"kind", "registry", "claims", "resource"}
 """What stands in kinds/ and is none of them."""
 
 
@@ -140,7 +140,7 @@ def test_only_the_log_needs_structlog() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_no_shell(name: str) -> None:
-    """Nothing is run but modprobe and rmmod, by exec; and by the doctor the hook itself, as libvirtd does."""
+    """Nothing is run but modprobe, rmmod and systemctl; and by the doctor the hook itself, as libvirtd does."""
     may = {"subprocess"} if name == "command/installation.py" else set()
     assert {module.split(".")[0] for module in _imports(name)} & {"subprocess", "shlex", "pickle"} == may
 

@@ -186,6 +186,14 @@ def test_a_condition_is_looked_at_after_what_provides_it(monkeypatch: pytest.Mon
     ]
 
 
+def test_what_two_actions_provide_is_there_after_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a condition, and for an action that needs it."""
+    first, second = (Toy(name, provides=("it is day",)) for name in ("first", "second"))
+    needs = Toy("last", needs=("it is day",))
+    plan = _plan(monkeypatch, Condition("it is day", REFUSAL), first, needs, second)
+    assert [line.partition(":")[0] for line in plan] == ["first", "second", "refuse unless it is day", "last"]
+
+
 def test_what_was_provided_and_is_not_there_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its provider is journalled by then, so it is not waited for again."""
     wait = Toy("wait until morning", provides=("it is day",))

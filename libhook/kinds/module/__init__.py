@@ -10,11 +10,11 @@ from __future__ import annotations
 from itertools import groupby
 
 from libhook.facts.machine import Machine
-from libhook.kinds.claims import Resource
 from libhook.kinds.kind import Kind, Outcome, Work
 from libhook.kinds.module import loading, unloading
 from libhook.kinds.module.loading import NAME, Load
 from libhook.kinds.module.unloading import BUILT_IN, LOADED, OUT, Out, out, read, resource, state_of, way_back
+from libhook.kinds.resource import Resource
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from libhook.facts.host import is_driver_name
 from libhook.facts.machine import Machine
 from libhook.facts.shared import Value
 from libhook.kinds import claims
-from libhook.kinds.claims import Resource
 from libhook.kinds.kind import Failure, Outcome, Work
 from libhook.kinds.module.loading import NAME
+from libhook.kinds.resource import Resource, at_once
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
 from libhook.look import attributes
 
@@ -136,7 +136,7 @@ def resource(machine: Machine, module: str) -> Resource:
     return Resource(
         name=f"{NAME}-{module}",
         says=f"the module {module}",
-        read=claims.at_once(partial(state_of, machine, module)),
+        read=at_once(partial(state_of, machine, module)),
         write=partial(_write, machine, module),
         fold=_fold,
         failed=partial(_failed, machine, module),

@@ -24,9 +24,10 @@ from host import (
     wait_for,
 )
 
+NEED_SYSTEMD = ("test_host_actions.py", "test_service.py")
 # What needs systemd has a machine of its own (tests/lab/run --systemd), where only that runs.
 collect_ignore = [
-    path.name for path in Path(__file__).parent.glob("test_*.py") if (path.name == "test_service.py") != UNDER_SYSTEMD
+    path.name for path in Path(__file__).parent.glob("test_*.py") if (path.name in NEED_SYSTEMD) != UNDER_SYSTEMD
 ]
 MakeGuest = Callable[..., Guest]
 Configure = Callable[[str], None]

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Stops and starts units of systemd. Both may take long, so a child does it.
+
+Stops may be waited for, starts may not: a start may be ordered behind the unit that waits for this hook.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from libhook.facts.machine import Machine
+
+STOP_SECONDS = 100.0
+"""That a unit may take to stop. systemd itself kills what is left after 90 s, unless the unit says otherwise."""
+_SECONDS = 20.0
+
+
+def stop(machine: Machine, names: Sequence[str]) -> None:
+    """Stop these units, and wait until systemd has done that. Whether they really stopped must be looked at.
+
+    A stop job is "done" even if the unit failed to stop. A job that is late is cancelled: it would end later, when
+    nobody expects that.
+    """
+    status, _ = machine.kernel.systemctl(("stop", "--", *names), STOP_SECONDS)
+    if status == errno.ETIMEDOUT:
+        _, text = machine.kernel.systemctl(("show", "--property=Job", "--value", "--", *names), _SECONDS)
+        if jobs := [job for job in text.split() if job.isdecimal() and job != "0"]:
+            machine.kernel.systemctl(("cancel", "--", *jobs), _SECONDS)
+        raise OSError(status, os.strerror(status))
+    if status:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def start(machine: Machine, names: Sequence[str]) -> None:
+    """Have systemd start these units, without waiting for them."""
+    status, _ = machine.kernel.systemctl(("start", "--no-block", "--", *names), _SECONDS)
+    if status:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))

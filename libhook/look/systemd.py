@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Asks systemd about units. A child asks, since PID 1 may be busy for long.
+
+The exit status of systemctl is not relied on (systemctl(1)): what it prints counts.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from libhook.children import tracks
+from libhook.children.tracks import Late, Step, paper
+from libhook.errors import LibhookError
+from libhook.facts import unit
+from libhook.facts.unit import Unit
+from libhook.light import TYPE_CHECKING, partial
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from libhook.children.child import Deadline
+    from libhook.children.tracks import Track
+    from libhook.facts.machine import Machine
+
+_SECONDS = 20.0
+"""That systemctl gets to answer."""
+_REMEDY = "see what systemctl status says"
+_MOST = 4096
+"""Units that are looked at for one guest."""
+
+
+def matching(machine: Machine, patterns: Iterable[str], deadline: Deadline) -> dict[str, tuple[Unit, ...]]:
+    """The units of each name or pattern, with their families. LibhookError where systemd does not answer.
+
+    A name that systemd does not know has a unit whose ``load`` says so. A pattern matches what systemd has loaded.
+    """
+    (found,) = tracks.run([_bounded(_matching(machine, tuple(patterns)))], deadline)
+    if isinstance(found, LibhookError):
+        raise found
+    return found
+
+
+def family(machine: Machine, name: str) -> Track[list[Unit]]:
+    """The unit, and all that may stop with it or would start it again, as far as systemd knows them."""
+    (first,) = yield from _show(machine, [name])
+    known = yield from _with_families(machine, {first.name: first})
+    return [first, *(known[other] for other in sorted(known) if other != first.name and known[other].load == "loaded")]
+
+
+def ask(machine: Machine, names: Iterable[str]) -> str:
+    """What ``systemctl show`` prints of these units. May block: only for a child. OSError where it gives no answer."""
+    properties = f"--property={','.join(unit.PROPERTIES)}"
+    status, text = machine.kernel.systemctl(("show", "--all", properties, "--", *names), _SECONDS)
+    if status and not text:
+        raise OSError(errno.ETIMEDOUT if status == errno.ETIMEDOUT else errno.ECONNREFUSED, "systemctl show")
+    return text
+
+
+def is_populated(machine: Machine, one: Unit) -> bool:
+    """Whether a process is left in the unit's control group."""
+    if not one.control_group.startswith("/"):
+        return False
+    try:
+        with open(f"{machine.sys}/fs/cgroup{one.control_group}/cgroup.events", encoding="ascii") as file:
+            return "populated 1" in file.read().split("\n")
+    except OSError:
+        return False
+
+
+def _show(machine: Machine, names: Collection[str], *, pattern: bool = False) -> Track[list[Unit]]:
+    """These units, in this order, or those of a ``pattern``. LibhookError where systemd does not answer for each."""
+    with paper() as sheet:
+        code = yield Step(partial(_note, machine, sheet.descriptor, tuple(names)), keep=sheet.descriptor, looks=True)
+        found = list(unit.parse("\n".join(sheet.lines())))
+    if code or not (pattern or len(found) == len(names)):
+        why = os.strerror(code) if code else "it leaves some out"
+        raise LibhookError(f"systemd does not say what {' '.join(names)} does ({why})", _REMEDY)
+    return found
+
+
+def _matching(machine: Machine, patterns: tuple[str, ...]) -> Track[dict[str, tuple[Unit, ...]]]:
+    names = [pattern for pattern in patterns if unit.is_name(pattern)]
+    found: dict[str, tuple[Unit, ...]] = {}
+    if names:
+        for name, one in zip(names, (yield from _show(machine, names)), strict=True):
+            found[name] = (one,)
+    for pattern in patterns:
+        if pattern not in names:
+            matches = yield from _show(machine, [pattern], pattern=True)
+            # Some other unit may name one that does not exist.
+            found[pattern] = tuple(one for one in matches if one.load != "not-found")
+    known = yield from _with_families(machine, {one.name: one for units in found.values() for one in units})
+    return {
+        pattern: tuple(one._replace(family=known[one.name].family) for one in units) for pattern, units in found.items()
+    }
+
+
+def _with_families(machine: Machine, known: dict[str, Unit]) -> Track[dict[str, Unit]]:
+    """These units with their families, and all units of these. LibhookError where there are too many."""
+    first, asked = tuple(known), set(known)
+    pending = {name for one in known.values() for name in (*one.stops_with, *one.triggered_by)} - asked
+    while pending:
+        asked |= pending
+        if len(asked) > _MOST:
+            raise LibhookError(f"{first[0]} has more than {_MOST} units that stop with it", "leave it as it is")
+        for name, one in zip(sorted(pending), (yield from _show(machine, sorted(pending))), strict=True):
+            known[name] = one
+        pending = {name for one in known.values() for name in (*one.stops_with, *one.triggered_by)} - asked
+    for name in first:
+        found, rest = set[str](), [name]
+        while rest:
+            one = known[rest.pop()]
+            new = {*one.stops_with, *one.triggered_by} - found - {name}
+            found |= new
+            rest += new
+        known[name] = known[name]._replace(family=tuple(sorted(found)))
+    return known
+
+
+def _bounded(track: Track[dict[str, tuple[Unit, ...]]]) -> Track[dict[str, tuple[Unit, ...]] | LibhookError]:
+    try:
+        return (yield from track)
+    except Late:
+        return LibhookError("systemd does not answer in time", _REMEDY)
+    except LibhookError as error:
+        return error
+
+
+def _note(machine: Machine, sheet: int, names: tuple[str, ...]) -> None:
+    os.write(sheet, ask(machine, names).encode("utf-8", "replace") + b"\n")

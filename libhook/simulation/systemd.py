@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The systemd of a simulated host, as systemctl shows it: units in simulation/units/NAME (JSON).
+
+A stop job ends well even if the unit does not stop, as systemd's does.
+"""
+
+import errno
+import os
+import time
+from fnmatch import fnmatchcase
+from typing import Any
+
+from libhook.simulation import processes, store
+
+_UNIT: dict[str, Any] = {
+    "names": [],
+    "active": "active",
+    "load": "loaded",
+    "job": 0,
+    "triggered_by": [],
+    "required_by": [],
+    "may_stop": True,
+    "transient": False,
+    "hidden": False,
+    "stop": 0.0,
+    "stops": True,
+    "leaves": False,
+    "starts": True,
+    "process": 0,
+}
+"""What a unit has unless it says otherwise: other names; the seconds of a stop; whether it does stop, whether it leaves
+processes, and whether it can be started again; whether systemd has
+forgotten it; the process that ends with it."""
+
+
+def add(root: str, name: str, **fields: Any) -> None:  # noqa: ANN401 - whatever JSON has
+    """Add a unit that runs."""
+    os.makedirs(f"{root}/simulation/units", exist_ok=True)
+    store.save(root, "units", name, {**_UNIT, **fields})
+    _populate(root, name, fields.get("active", "active") == "active")
+
+
+def state(root: str, name: str) -> str:
+    """Its ActiveState."""
+    return str(_load(root, name)["active"])
+
+
+def change(root: str, name: str, **fields: Any) -> None:  # noqa: ANN401 - as above
+    """Somebody else does something with it."""
+    store.save(root, "units", name, _load(root, name) | fields)
+
+
+def systemctl(root: str, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+    """As the program: its exit status, and its output."""
+    verb, *rest = arguments
+    names = rest[rest.index("--") + 1 :]
+    store.append(f"{root}/var/log/systemctl.jsonl", {"verb": verb, "names": names})
+    if verb == "show":
+        return 0, _show(root, names, value="--value" in rest)
+    if verb == "cancel":
+        return 0, ""
+    late = False
+    for name in filter(None, (_own(root, one) for one in names)):
+        late = not (_stop(root, name, seconds) if verb == "stop" else _start(root, name)) or late
+    return (errno.ETIMEDOUT if late else 0), ""
+
+
+def _stop(root: str, name: str, seconds: float) -> bool:
+    unit = _load(root, name)
+    if unit["active"] not in ("active", "failed", "deactivating"):
+        return True
+    if unit["stop"] > seconds:
+        change(root, name, active="deactivating", job=7)
+        time.sleep(seconds)
+        return False
+    time.sleep(unit["stop"])
+    if unit["stops"]:
+        for other in unit["required_by"]:
+            _stop(root, other, seconds)
+        change(root, name, active="inactive", job=0)
+        if unit["process"]:
+            processes.end(root, unit["process"])
+        _populate(root, name, unit["leaves"])
+    return True
+
+
+def _start(root: str, name: str) -> bool:
+    unit = _load(root, name)
+    change(root, name, active="active" if unit["starts"] else "failed", job=0)
+    _populate(root, name, unit["starts"])
+    return True
+
+
+def _show(root: str, names: list[str], *, value: bool) -> str:
+    blocks = []
+    for name in names:
+        own = [_own(root, name)] if "*" not in name else [one for one in _loaded(root) if fnmatchcase(one, name)]
+        blocks += [_block(root, one or name, value=value) for one in own]
+    return "\n".join(blocks)
+
+
+def _block(root: str, name: str, *, value: bool) -> str:
+    absent = _UNIT | {"load": "not-found", "active": "inactive"}
+    unit = _load(root, name) if name in _names(root) else absent
+    if value:
+        return f"{unit['job']}\n"
+    fields = {
+        "Id": name,
+        "LoadState": unit["load"],
+        "ActiveState": unit["active"],
+        "Job": unit["job"],
+        "TriggeredBy": " ".join(unit["triggered_by"]),
+        "RequiredBy": " ".join(unit["required_by"]),
+        "BoundBy": "",
+        "ConsistsOf": "",
+        "RefuseManualStop": "no" if unit["may_stop"] else "yes",
+        "Transient": "yes" if unit["transient"] else "no",
+        "ControlGroup": f"/system.slice/{name}",
+    }
+    return "".join(f"{key}={text}\n" for key, text in fields.items())
+
+
+def _names(root: str) -> list[str]:
+    try:
+        return sorted(os.listdir(f"{root}/simulation/units"))
+    except FileNotFoundError:
+        return []
+
+
+def _loaded(root: str) -> list[str]:
+    return [name for name in _names(root) if not _load(root, name)["hidden"]]
+
+
+def _own(root: str, name: str) -> str:
+    """The unit's own name; "" where there is none."""
+    names = _names(root)
+    return name if name in names else next((one for one in names if name in _load(root, one)["names"]), "")
+
+
+def _load(root: str, name: str) -> dict[str, Any]:
+    found = store.load(root, "units", name)
+    if found is None:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    return found
+
+
+def _populate(root: str, name: str, populated: bool) -> None:
+    folder = f"{root}/sys/fs/cgroup/system.slice/{name}"
+    os.makedirs(folder, exist_ok=True)
+    store.create(f"{folder}/cgroup.events", f"populated {populated:d}\nfrozen 0\n")
