@@ -6,6 +6,7 @@ import os
 import select
 
 _AUDIT_VIRT_RESOURCE = 2501
+_SYSTEMCTL = "/usr/bin/systemctl"
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _PRIORITY = {"info": 6, "warning": 4, "error": 3}
 
@@ -33,22 +34,26 @@ class Writing:
 
     def systemctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
         """See Kernel. As root it speaks to PID 1's own socket, so D-Bus need not run."""
-        output, null = os.memfd_create("systemctl"), os.open(os.devnull, os.O_RDWR)
-        pid = os.posix_spawn(
-            "/usr/bin/systemctl",
-            ["systemctl", "--no-ask-password", "--no-pager", *arguments],
-            {**_ENVIRONMENT, "LC_ALL": "C", "SYSTEMD_COLORS": "0"},
-            file_actions=[(os.POSIX_SPAWN_DUP2, of, number) for number, of in enumerate((null, output, null))],
-        )
-        handle, ends = os.pidfd_open(pid), select.poll()
-        ends.register(handle, select.POLLIN)
-        in_time = ends.poll(seconds * 1000)
-        if not in_time:
-            os.kill(pid, 9)  # SIGKILL: the module signal takes long to import
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        text = os.pread(output, os.fstat(output).st_size, 0).decode("utf-8", "replace")
-        for descriptor in (output, null, handle):
-            os.close(descriptor)
+        opened = [os.memfd_create("systemctl"), os.open(os.devnull, os.O_RDWR)]
+        output, null = opened
+        try:
+            pid = os.posix_spawn(
+                _SYSTEMCTL,
+                ["systemctl", "--no-ask-password", "--no-pager", *arguments],
+                {**_ENVIRONMENT, "LC_ALL": "C", "SYSTEMD_COLORS": "0"},
+                file_actions=[(os.POSIX_SPAWN_DUP2, of, number) for number, of in enumerate((null, output, null))],
+            )
+            opened.append(os.pidfd_open(pid))
+            ends = select.poll()
+            ends.register(opened[-1], select.POLLIN)
+            in_time = ends.poll(seconds * 1000)
+            if not in_time:
+                os.kill(pid, 9)  # SIGKILL: the module signal takes long to import
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            text = os.pread(output, os.fstat(output).st_size, 0).decode("utf-8", "replace")
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
         return (status if in_time else errno.ETIMEDOUT), text
 
     def record(self, text: str, success: bool) -> int:

@@ -45,7 +45,8 @@ def family(machine: Machine, name: str) -> Track[list[Unit]]:
     """The unit, and all that may stop with it or would start it again, as far as systemd knows them."""
     (first,) = yield from _show(machine, [name])
     known = yield from _with_families(machine, {first.name: first})
-    return [first, *(known[other] for other in sorted(known) if other != first.name and known[other].load == "loaded")]
+    others = (known[name] for name in known[first.name].family)
+    return [known[first.name], *(one for one in others if one.load == "loaded")]
 
 
 def ask(machine: Machine, names: Iterable[str]) -> str:

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What systemctl says, and what it is told: by a program in its place, and by answers that systemd may give."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from libhook.children.child import Deadline
+from libhook.children.tracks import run
+from libhook.effects import systemd as acting
+from libhook.errors import LibhookError
+from libhook.facts.machine import Machine
+from libhook.facts.unit import is_name, is_protected, parse
+from libhook.look import systemd
+from libhook.look.linux import LinuxKernel
+
+Answer = Callable[[tuple[str, ...]], tuple[int, str]]
+
+
+class Kernel(LinuxKernel):
+    """One whose systemctl answers as a test says, and notes what it was asked."""
+
+    def __init__(self, answer: Answer) -> None:
+        """``answer`` gets the arguments."""
+        self.asked: list[tuple[str, ...]] = []
+        self._answer = answer
+
+    def systemctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+        """See Kernel."""
+        assert seconds > 0
+        self.asked.append(arguments)
+        return self._answer(arguments)
+
+
+def _block(name: str, **more: str) -> str:
+    fields = {"Id": name, "LoadState": "loaded", "ActiveState": "active", **more}
+    return "".join(f"{key}={value}\n" for key, value in fields.items())
+
+
+def _matching(answer: Answer, *patterns: str, seconds: float = 20) -> dict[str, list[str]]:
+    found = systemd.matching(Machine("", Kernel(answer)), patterns, Deadline.after(seconds))
+    return {pattern: [one.name for one in units] for pattern, units in found.items()}
+
+
+def test_a_unit_is_read_from_what_systemctl_prints() -> None:
+    """Values may hold anything but a line feed; what an older systemd does not know is missing."""
+    text = _block("a.service", Job="17", TriggeredBy="a.socket b.timer", RequiredBy="c.service", ControlGroup="/x=y")
+    first, second = parse(text + "\n" + _block("b.service", ActiveState="deactivating", Job="3", Transient="yes"))
+    assert (first.name, first.has_job, first.triggered_by) == ("a.service", True, ("a.socket", "b.timer"))
+    assert (first.stops_with, first.control_group, first.may_stop) == (("c.service",), "/x=y", True)
+    assert (first.is_on, second.is_on, second.is_transient, second.has_job) == (True, False, True, True)
+    (waiting,) = parse(_block("c.service", ActiveState="inactive", Job="9"))
+    assert waiting.is_on, "its start is queued"
+    assert list(parse("\n\nno unit at all\n")) == []
+
+
+@pytest.mark.parametrize("name", ["a.service", "a@b.service", "dev-x\\x2dy.mount", "x.socket"])
+def test_what_is_the_name_of_a_unit(name: str) -> None:
+    """With its type."""
+    assert is_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a",
+        "a.target",
+        "-a.service",
+        ".service",
+        "a@.service",
+        "a b.service",
+        "a/b.service",
+        "ä.service",
+        "*.service",
+        f"{'x' * 255}.service",
+    ],
+)
+def test_what_is_not(name: str) -> None:
+    """Nothing that systemctl could take for something else, and no template without an instance."""
+    assert not is_name(name)
+    assert is_name("nvidia-*.service", glob=True)
+
+
+def test_what_may_never_be_stopped() -> None:
+    """libvirt's, D-Bus, systemd's own and libhook's."""
+    protected = ("libvirtd.service", "virtqemud.socket", "dbus-broker.service", "systemd-logind.service")
+    assert all(map(is_protected, (*protected, "libhook-watch.service", "user@1000.service", "session-2.scope")))
+    assert not is_protected("sddm.service")
+
+
+def test_one_block_a_name_or_nothing_is_believed() -> None:
+    """systemctl ends at a name that it does not take, and the units behind it would be passed over."""
+    with pytest.raises(LibhookError, match=r"does not say what a.service b.service does \(it leaves some out\)"):
+        _matching(lambda _: (1, _block("a.service")), "a.service", "b.service")
+
+
+@pytest.mark.parametrize(("status", "why"), [(1, "Connection refused"), (errno.ETIMEDOUT, "Connection timed out")])
+@pytest.mark.parametrize("pattern", ["a.service", "a*.service"])
+def test_no_answer_is_not_taken_for_none(status: int, why: str, pattern: str) -> None:
+    """Of a pattern that matches nothing systemctl prints nothing either, and ends well."""
+    with pytest.raises(LibhookError, match=why):
+        _matching(lambda _: (status, ""), pattern)
+    assert _matching(lambda _: (0, ""), "a*.service") == {"a*.service": []}
+    absent = _block("a.service", LoadState="not-found")
+    assert _matching(lambda _: (0, absent), "a*.service") == {"a*.service": []}
+
+
+def test_a_family_that_has_no_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can say what would stop."""
+    monkeypatch.setattr(systemd, "_MOST", 100)
+
+    def answer(arguments: tuple[str, ...]) -> tuple[int, str]:
+        names = arguments[arguments.index("--") + 1 :]
+        more = " ".join(f"{name.removesuffix('.service')}{n}.service" for name in names for n in range(20))
+        return 0, "\n".join(_block(name, RequiredBy=more) for name in names)
+
+    with pytest.raises(LibhookError, match=r"a\.service has more than 100 units that stop with it"):
+        _matching(answer, "a.service")
+
+
+def test_a_systemd_that_is_late() -> None:
+    """The child is left, and the reason says who does not answer."""
+    gate, go = os.pipe()
+
+    def answer(_: tuple[str, ...]) -> tuple[int, str]:
+        os.read(gate, 1)
+        return 0, ""
+
+    kept = Kernel(answer)
+    os.set_inheritable(gate, True)
+    with pytest.raises(LibhookError, match="systemd does not answer in time"):
+        systemd.matching(Machine("", kept), ["a.service"], Deadline.after(0.0))
+    os.close(go)
+    os.close(gate)
+
+
+def test_the_family_of_a_unit() -> None:
+    """All that stops with it or starts it again, but what does not exist."""
+    blocks = {
+        "a.service": _block("a.service", TriggeredBy="a.socket", RequiredBy="gone.service"),
+        "a.socket": _block("a.socket", BoundBy="b.service a.service"),
+        "b.service": _block("b.service"),
+        "gone.service": _block("gone.service", LoadState="not-found", ActiveState="inactive"),
+    }
+
+    def answer(arguments: tuple[str, ...]) -> tuple[int, str]:
+        return 0, "\n".join(blocks[name] for name in arguments[arguments.index("--") + 1 :])
+
+    (found,) = run([systemd.family(Machine("", Kernel(answer)), "a.service")], Deadline.after(20))
+    assert [one.name for one in found] == ["a.service", "a.socket", "b.service"]
+    assert found[0].family == ("a.socket", "b.service", "gone.service")
+
+
+def test_who_is_left_in_a_control_group(tmp_path: Path) -> None:
+    """A folder that is gone has nobody."""
+    machine = Machine(str(tmp_path), Kernel(lambda _: (0, "")))
+    here, gone, none = parse("\n".join(_block("x.service", ControlGroup=group) for group in ("/x", "/y", "")))
+    (tmp_path / "sys/fs/cgroup/x").mkdir(parents=True)
+    events = tmp_path / "sys/fs/cgroup/x/cgroup.events"
+    for text, left in (("populated 1\nfrozen 0\n", True), ("populated 0\nfrozen 1\n", False)):
+        events.write_text(text)
+        assert systemd.is_populated(machine, here) is left
+    assert not systemd.is_populated(machine, gone)
+    assert not systemd.is_populated(machine, none)
+
+
+@pytest.mark.parametrize(("status", "error"), [(0, 0), (1, errno.EIO), (errno.ETIMEDOUT, errno.ETIMEDOUT)])
+def test_a_stop_that_is_late_is_cancelled(status: int, error: int) -> None:
+    """Its jobs, by their numbers."""
+    kernel = Kernel(lambda arguments: (0, "17\n0\n\n18\n") if arguments[0] == "show" else (status, ""))
+    code = 0
+    try:
+        acting.stop(Machine("", kernel), ["a.service", "b.socket"])
+    except OSError as raised:
+        code = raised.errno or -1
+    assert code == error
+    assert kernel.asked[0] == ("stop", "--", "a.service", "b.socket")
+    assert (kernel.asked[-1] == ("cancel", "--", "17", "18")) is (status == errno.ETIMEDOUT)
+
+
+def test_a_job_that_is_over_by_then_is_not_cancelled() -> None:
+    """systemctl without a number would cancel all."""
+    kernel = Kernel(lambda arguments: (0, "0\n") if arguments[0] == "show" else (errno.ETIMEDOUT, ""))
+    with pytest.raises(TimeoutError):
+        acting.stop(Machine("", kernel), ["a.service"])
+    assert [arguments[0] for arguments in kernel.asked] == ["stop", "show"]
+
+
+def test_a_start_is_not_waited_for() -> None:
+    """And an error is one."""
+    kernel = Kernel(lambda _: (0, ""))
+    acting.start(Machine("", kernel), ["a.service"])
+    assert kernel.asked == [("start", "--no-block", "--", "a.service")]
+    with pytest.raises(OSError, match="Input/output error"):
+        acting.start(Machine("", Kernel(lambda _: (5, ""))), ["a.service"])
+
+
+def test_systemctl_is_run_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its output and status come back; no shell reads the arguments, and one that is late is ended."""
+    program = tmp_path / "systemctl"
+    program.write_text(
+        '#!/bin/sh\nprintf "%s|" "$@" "$LC_ALL"\necho said >&2\n[ "$4" != late ] || exec sleep 60\nexit 3\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr("libhook.effects.kernel._SYSTEMCTL", str(program))
+    before = os.listdir("/proc/self/fd")
+    status, text = LinuxKernel().systemctl(("show", "--", "$(id) ;a"), 30)
+    assert (status, text) == (3, "--no-ask-password|--no-pager|show|--|$(id) ;a|C|")
+    status, text = LinuxKernel().systemctl(("stop", "late"), 0.5)
+    assert (status, text) == (errno.ETIMEDOUT, "--no-ask-password|--no-pager|stop|late|C|")
+    assert os.listdir("/proc/self/fd") == before
+    monkeypatch.setattr("libhook.effects.kernel._SYSTEMCTL", str(tmp_path / "absent"))
+    with pytest.raises(FileNotFoundError):
+        LinuxKernel().systemctl(("show",), 30)
