@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Units of systemd that are down or up while a guest runs: ``units`` in the settings."""
 
+import json
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -9,11 +11,15 @@ from cases import DISK, GPU, NIC, SOUND
 from command import libhook
 from scenario import Host, guest
 
+from libhook.children.child import Deadline
 from libhook.errors import BadInput, LibhookError
-from libhook.kinds.unit import State, read
+from libhook.facts.config import Config
+from libhook.facts.shared import file_name
+from libhook.kinds.kind import Work
+from libhook.kinds.unit import State, carry_out, read
 from libhook.simulation import faults, processes, store, systemd
 from libhook.simulation.hosts import workstation
-from libhook.story.session import Session
+from libhook.story.session import Session, make_state
 
 SDDM, CUPS, SOCKET, IRQ = "sddm.service", "cups.service", "cups.socket", "irqbalance.service"
 WIN11, OTHER = guest(NIC), guest(DISK, name="other")._replace(uuid="11111111-2222-3333-4444-555555555555")
@@ -314,3 +320,37 @@ def test_a_journal_entry_that_names_another_unit_is_broken(name: str) -> None:
     with pytest.raises(BadInput):
         read({"unit": name, "state": "down"})
     assert read({"unit": SDDM, "state": "down"}) == State(SDDM, "down")
+
+
+def test_one_unit_by_two_names_is_stopped_once(root: str) -> None:
+    """And the plan says so for programs, too."""
+    host = _host(root, f'[units]\n"{SDDM}" = "down"\n"display-manager.service" = "down"\n')
+    shown = json.loads(libhook(host, "plan", "-", "--json", stdin=WIN11.xml(1, False)).out)
+    (action,) = (one for one in shown["actions"] if one["action"] == "unit")
+    assert (action["unit"], action["state"]) == (SDDM, "down")
+    host.begin(WIN11)
+    assert _told(host) == [f"stop {SDDM}"]
+    held = host.state.load(WIN11.uuid)
+    assert held
+    assert [one.subject for one in held.actions if one.kind == "unit"] == [SDDM]
+
+
+def test_a_unit_that_is_gone_at_the_end_is_reported(root: str) -> None:
+    """Somebody has removed its package."""
+    host = _host(root)
+    host.begin(WIN11)
+    Path(root, "simulation/units", SDDM).unlink()
+    ended = host.event(WIN11, "release", "shutdown")
+    assert f"{SDDM} was changed to nothing by somebody else, and stays so" in [one.get("left") for one in ended.log]
+    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
+
+
+def test_a_unit_on_which_another_works_refuses_the_start(root: str) -> None:
+    """It waits no longer than its own time."""
+    host = _host(root)
+    work = Work(host.machine, make_state(host.machine), Deadline.after(0.1), Config(), WIN11.uuid)
+    with host.state.locked([f"shared-{file_name(f'unit {SDDM}')}"], Deadline.after(20)):
+        (outcome,) = carry_out(work, [State(SDDM, "down")])
+    assert outcome.failure
+    assert "shared-" in outcome.failure.reason
+    assert systemd.state(root, SDDM) == "active"
