@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Units that may not be stopped, do not stop, or do not help: the start is refused, and nothing is lost."""
+
+from typing import Any
+from unittest import mock
+
+import pytest
+from cases import DISK, GPU, NIC, SOUND
+from scenario import guest
+from units import BEFORE, CUPS, DESKTOP, OTHER, SDDM, WIN11, host_with, states, told
+
+from libhook.children.child import Deadline
+from libhook.errors import BadInput, LibhookError
+from libhook.facts.config import Config
+from libhook.facts.shared import file_name
+from libhook.kinds.kind import Work
+from libhook.kinds.unit import State, carry_out, read
+from libhook.simulation import faults, processes, systemd
+from libhook.story.session import Session, make_state
+
+
+def test_two_guests_that_contradict_each_other(root: str) -> None:
+    """The second is refused, and is told which guest has it."""
+    host = host_with(root, f'[units]\n"{CUPS}" = "down"\n[domains.other.units]\n"{CUPS}" = "up"\n')
+    host.begin(WIN11)
+    outcome = host.event(OTHER, "prepare")
+    assert outcome.line.startswith(f"the guest win11 ({WIN11.uuid}) wants {CUPS} to be down, and this one up: ")
+    assert (host.driver(DISK), systemd.state(root, CUPS)) == ("nvme", "inactive")
+
+
+@pytest.mark.parametrize(
+    ("units", "said"),
+    [
+        ('"absent.service" = "down"', "there is no unit absent.service on this host"),
+        (
+            '"libvirtd.service" = "down"',
+            "libvirtd.service may not be stopped: libvirt or the host itself",
+        ),
+        ('"storage.service" = "down"', "storage.service may not be stopped: it would take libvirtd.service along"),
+        ('"stubborn.service" = "down"', "stubborn.service refuses to be stopped by hand"),
+        ('"masked.service" = "up"', "masked.service is masked"),
+        ('"systemd-timesyncd.service" = "up"', "systemd-timesyncd.service may not be stopped"),
+        ('"storage.service" = "up"', "storage.service may not be stopped: it would take libvirtd.service along"),
+        ('"woken.service" = "down"', "woken.service may not be stopped: it would take libvirtd.service along"),
+        ('"run-r1.service" = "down"', "run-r1.service has no file: nobody could start it again"),
+        (
+            f'"{SDDM}" = "down"\n"display-manager.service" = "up"',
+            f"{SDDM} is to be down, and display-manager.service to be up: they are one unit",
+        ),
+    ],
+)
+def test_what_may_not_be_is_refused_before_anything_is_done(root: str, units: str, said: str) -> None:
+    """Nobody has lost a desktop."""
+    host = host_with(root, f"[units]\n{units}\n")
+    systemd.add(root, "libvirtd.service")
+    systemd.add(root, "storage.service", required_by=["middle.service"])
+    systemd.add(root, "middle.service", required_by=["libvirtd.service", "storage.service"])
+    systemd.add(root, "stubborn.service", may_stop=False)
+    systemd.add(root, "masked.service", load="masked", active="inactive")
+    systemd.add(root, "systemd-timesyncd.service", active="inactive")
+    systemd.add(root, "woken.service", triggered_by=["waking.socket"])
+    systemd.add(root, "waking.socket", required_by=["libvirtd.service"])
+    systemd.add(root, "run-r1.service", transient=True)
+    outcome = host.event(WIN11, "prepare")
+    assert outcome.line.startswith(said)
+    assert outcome.line.endswith(": correct units in the settings: libhook config shows them")
+    assert (states(host), told(host), outcome.changed) == (BEFORE, [], ())
+
+
+def test_a_look_that_fails_after_a_stop_undoes_it(root: str) -> None:
+    """The desktop does not wait for libvirt's release."""
+    host = host_with(root)
+    processes.add(root, DESKTOP, "Xorg")
+    processes.open_file(root, DESKTOP, "/dev/dri/card0")
+    systemd.change(root, SDDM, process=DESKTOP)
+    looks = iter(range(2))
+    seen = Session.look
+
+    def look(session: Session, *arguments: Any) -> Any:  # noqa: ANN401 - as the real one
+        if next(looks, None) is None:
+            raise LibhookError("the second look fails", "try again")
+        return seen(session, *arguments)
+
+    next(looks)
+    with mock.patch.object(Session, "look", look):
+        outcome = host.event(guest(GPU, SOUND), "prepare")
+    assert outcome.line == "the second look fails: try again"
+    assert (states(host), host.driver(GPU)) == (BEFORE, "amdgpu")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"stops": False}, f"{CUPS} does not stop: see what systemctl status {CUPS} says"),
+        ({"leaves": True}, f"{CUPS} is stopped, and processes of it are left: end them, then try again"),
+        ({"stop": 2.0}, f"{CUPS} is stopping: end them, then try again"),
+    ],
+)
+def test_a_stop_that_is_none_refuses_the_start(
+    root: str, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any], said: str
+) -> None:
+    """A stop job ends well all the same. What was stopped comes back, and no device is touched."""
+    monkeypatch.setattr("libhook.effects.systemd.STOP_SECONDS", 0.5)
+    host = host_with(root)
+    systemd.change(root, CUPS, **how)
+    outcome = host.event(WIN11, "prepare")
+    assert said in outcome.line
+    assert host.driver(NIC) == "e1000e"
+    systemd.change(root, CUPS, stop=0.0)
+    host.event(WIN11, "release", "failed")
+    assert states(host) == BEFORE
+    assert host.leftovers == []
+
+
+def test_where_the_desktop_was_not_what_has_the_card_open_it_comes_back(root: str) -> None:
+    """The guest is refused, as it would have been, and the desktop is there again."""
+    host = host_with(root)
+    processes.add(root, DESKTOP, "Xorg")
+    processes.open_file(root, DESKTOP, "/dev/dri/card0")
+    outcome = host.event(guest(GPU, SOUND), "prepare")
+    assert outcome.line.startswith(f"{GPU} is in use by the host: ")
+    assert (states(host), host.driver(GPU)) == (BEFORE, "amdgpu")
+
+
+def test_a_systemd_that_does_not_answer_refuses_the_start(root: str) -> None:
+    """And the give-back leaves it to the next."""
+    host = host_with(root)
+    faults.inject(root, faults.Fault("systemctl show*", nth=0, error="ECONNREFUSED"))
+    outcome = host.event(WIN11, "prepare")
+    assert outcome.line.startswith("systemd does not say what ")
+    assert (outcome.code, outcome.changed) == (1, ())
+
+
+@pytest.mark.parametrize("name", ["libvirtd.service", "a/b.service", "-.mount", "-x.service", "nothing", "x.target"])
+def test_a_journal_entry_that_names_another_unit_is_broken(name: str) -> None:
+    """Root would act on it."""
+    with pytest.raises(BadInput):
+        read({"unit": name, "state": "down"})
+    assert read({"unit": SDDM, "state": "down"}) == State(SDDM, "down")
+
+
+def test_a_unit_on_which_another_works_refuses_the_start(root: str) -> None:
+    """It waits no longer than its own time."""
+    host = host_with(root)
+    work = Work(host.machine, make_state(host.machine), Deadline.after(0.1), Config(), WIN11.uuid)
+    with host.state.locked([f"shared-{file_name(f'unit {SDDM}')}"], Deadline.after(20)):
+        (outcome,) = carry_out(work, [State(SDDM, "down")])
+    assert outcome.failure
+    assert "shared-" in outcome.failure.reason
+    assert systemd.state(root, SDDM) == "active"
