@@ -38,7 +38,11 @@ def stop(machine: Machine, names: Sequence[str]) -> None:
 
 
 def start(machine: Machine, names: Sequence[str]) -> None:
-    """Have systemd start these units, without waiting for them."""
-    status, _ = machine.kernel.systemctl(("start", "--no-block", "--", *names), _SECONDS)
+    """Have systemd start these units, without waiting for them.
+
+    Services come last: a socket does not start while its service runs (socket_start() in systemd's core/socket.c).
+    """
+    ordered = sorted(names, key=lambda name: (name.endswith(".service"), name))
+    status, _ = machine.kernel.systemctl(("start", "--no-block", "--", *ordered), _SECONDS)
     if status:
         raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -86,6 +86,13 @@ def _stop(root: str, name: str, seconds: float) -> bool:
 
 def _start(root: str, name: str) -> bool:
     unit = _load(root, name)
+    if unit["active"] == "active":
+        return True
+    if name.endswith(".socket"):  # socket_start() refuses while the service runs
+        woken = [one for other in _names(root) if name in (one := _load(root, other))["triggered_by"]]
+        if any(one["active"] == "active" for one in woken):
+            change(root, name, active="failed")
+            return True
     change(root, name, active="active" if unit["starts"] else "failed", job=0)
     _populate(root, name, unit["starts"])
     return True

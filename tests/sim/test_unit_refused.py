@@ -91,9 +91,9 @@ def test_a_look_that_fails_after_a_stop_undoes_it(root: str) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"stops": False}, f"{CUPS} does not stop: see what systemctl status {CUPS} says"),
-        ({"leaves": True}, f"{CUPS} is stopped, and processes of it are left: end them, then try again"),
-        ({"stop": 2.0}, f"{CUPS} is stopping: end them, then try again"),
+        ({"stops": False}, f"{SDDM} does not stop: see what systemctl status {SDDM} says"),
+        ({"leaves": True}, f"{SDDM} is stopped, and processes of it are left: end them, then try again"),
+        ({"stop": 2.0}, f"{SDDM} is stopping: end them, then try again"),
     ],
 )
 def test_a_stop_that_is_none_refuses_the_start(
@@ -102,11 +102,11 @@ def test_a_stop_that_is_none_refuses_the_start(
     """A stop job ends well all the same. What was stopped comes back, and no device is touched."""
     monkeypatch.setattr("libhook.effects.systemd.STOP_SECONDS", 0.5)
     host = host_with(root)
-    systemd.change(root, CUPS, **how)
+    systemd.change(root, SDDM, **how)
     outcome = host.event(WIN11, "prepare")
     assert said in outcome.line
     assert host.driver(NIC) == "e1000e"
-    systemd.change(root, CUPS, stop=0.0)
+    systemd.change(root, SDDM, stop=0.0)
     host.event(WIN11, "release", "failed")
     assert states(host) == BEFORE
     assert host.leftovers == []
