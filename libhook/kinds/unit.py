@@ -9,6 +9,7 @@ none of its processes is left: a stop job ends well even if they stay (unit.c, u
 from __future__ import annotations
 
 import errno
+import os
 from fnmatch import fnmatchcase
 
 from libhook import plainjson
@@ -21,7 +22,7 @@ from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Refusal, Stays, Verdict, Warn
 from libhook.facts.shared import Shared, Value
 from libhook.facts.situation import Situation
-from libhook.facts.unit import Unit, is_name, is_protected, parse
+from libhook.facts.unit import Unit, is_name, is_protected
 from libhook.kinds import claims
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
 from libhook.kinds.resource import Conflict, Resource, equal
@@ -180,11 +181,13 @@ def _complaint(unit: Unit, pattern: str, state: str, states: Mapping[str, str]) 
 
 
 def _resource(machine: Machine, unit: str) -> Resource:
+    seen: set[str] = set()  # what the last read saw on
+
     return Resource(
         name=f"{NAME} {unit}",
         says=unit,
-        read=partial(_now, machine, unit),
-        write=partial(_write, machine, unit),
+        read=partial(_now, machine, unit, seen),
+        write=partial(_write, machine, unit, seen),
         fold=partial(_fold, unit),
         failed=partial(_failed, unit),
         reached=partial(_reached, unit),
@@ -192,12 +195,14 @@ def _resource(machine: Machine, unit: str) -> Resource:
     )
 
 
-def _now(machine: Machine, unit: str) -> Track[Value]:
+def _now(machine: Machine, unit: str, seen: set[str]) -> Track[Value]:
     """``down``, or the names of those of its family that are on. None: there is no unit."""
     first, *others = yield from systemd.family(machine, unit)
     if first.load == "not-found":
         return None
     on = sorted(one.name for one in (first, *others) if one.is_on)
+    seen.clear()
+    seen.update(on)
     if on:
         return " ".join(on)
     if first.active == "deactivating":
@@ -210,12 +215,13 @@ def _on(value: Value) -> set[str]:
     return set() if value in (None, DOWN, _STOPPING, _LEFT) else set(str(value).split())
 
 
-def _write(machine: Machine, unit: str, value: str) -> None:
-    """Stop what is on and is not to be, then start what is to be on."""
-    (first,) = parse(systemd.ask(machine, [unit]))
-    known = (first, *(parse(systemd.ask(machine, first.triggered_by)) if first.triggered_by else ()))
+def _write(machine: Machine, unit: str, seen: set[str], value: str) -> None:
+    """Stop what was seen on and is not to be, then start what is to be on."""
     wanted_on = _on(value)
-    if off := [one.name for one in known if one.name not in wanted_on and (one.is_on or value == DOWN)]:
+    off = sorted(({unit} if value == DOWN else set()) | seen - wanted_on)
+    if any(map(is_protected, off)):  # it came along after the plan was made
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+    if off:
         acting.stop(machine, off)
     if wanted_on:
         acting.start(machine, sorted(wanted_on))

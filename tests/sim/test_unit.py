@@ -10,7 +10,12 @@ from command import libhook
 from scenario import guest
 from units import BEFORE, CUPS, DESKTOP, IRQ, MEANWHILE, OTHER, SDDM, SOCKET, UNITS, WIN11, host_with, states, told
 
+from libhook.children.child import Deadline
+from libhook.facts.config import Config
+from libhook.kinds.kind import Work
+from libhook.kinds.unit import State, carry_out
 from libhook.simulation import faults, processes, systemd
+from libhook.story.session import make_state
 
 
 def test_units_are_as_the_guest_wants_them_while_it_lives(root: str) -> None:
@@ -29,7 +34,9 @@ def test_units_are_as_the_guest_wants_them_while_it_lives(root: str) -> None:
     ended = host.event(WIN11, "release", "shutdown")
     assert states(host) == BEFORE
     assert f"give {SDDM} back its state, if no other guest needs it down" in ended.plan
-    assert told(host)[-1].startswith("start ")
+    assert [set(one.split()) for one in told(host) if one.startswith("start") and CUPS in one] == [
+        {"start", SOCKET, CUPS}
+    ]
     assert host.leftovers == []
 
 
@@ -52,6 +59,8 @@ def test_what_stops_along_comes_back_too(root: str) -> None:
     host = host_with(root, f'[units]\n"{CUPS}" = "down"\n')
     systemd.add(root, "print.service")
     systemd.change(root, CUPS, required_by=["print.service"])
+    systemd.change(root, "print.service", triggered_by=["print.timer"])
+    systemd.add(root, "print.timer")
     host.begin(WIN11)
     assert systemd.state(root, "print.service") == "inactive"
     host.event(WIN11, "release", "shutdown")
@@ -185,3 +194,14 @@ def test_a_unit_that_is_gone_at_the_end_is_reported(root: str) -> None:
     ended = host.event(WIN11, "release", "shutdown")
     assert f"{SDDM} was changed to nothing by somebody else, and stays so" in [one.get("left") for one in ended.log]
     assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
+
+
+def test_what_libvirt_has_come_to_depend_on_is_not_stopped(root: str) -> None:
+    """Somebody changed the units after the plan was made."""
+    host = host_with(root)
+    systemd.add(root, "libvirtd.service")
+    systemd.change(root, CUPS, required_by=["libvirtd.service"])
+    work = Work(host.machine, make_state(host.machine), Deadline.after(20), Config(), WIN11.uuid)
+    (outcome,) = carry_out(work, [State(CUPS, "down")])
+    assert outcome.failure
+    assert (told(host), systemd.state(root, "libvirtd.service")) == ([], "active")
