@@ -71,6 +71,7 @@ stage() {
     [ "$dry" = yes ] || (umask 077 && : >"$new/lock" && touch -d '2000-01-01 00:00 UTC' "$new/lock")
     [ -n "$root" ] || run chown -R 0:0 -- "$new"
     run "$python" -I -m compileall -q --invalidation-mode timestamp -s "$new" -p "$version" "$new/libhook"
+    run "$python" -I -B "$new/libhook/bundle.py"
 }
 
 # Lets no other install.sh work at the same time. The lock's file is root's alone, because others could keep it locked.

@@ -36,7 +36,8 @@ class Clone:
         shutil.copytree(ROOT / "packaging", self.here / "packaging")
         for name in ("__init__.py", "py.typed", "handlers/__init__.py"):
             (self.here / "libhook" / name).touch()
-        shutil.copy(ROOT / "libhook/children/version.py", self.here / "libhook/children")
+        for name in ("bundle.py", "children/version.py"):
+            shutil.copy(ROOT / "libhook" / name, self.here / "libhook" / name)
         (self.here / "libhook/cli.py").write_text(MAIN)
         (self.here / "libhook/__main__.py").write_text("import sys\nprint('demo plays', sys.argv[1:])\n")
         (self.here / "hooks/qemu").write_text(LAUNCHER)
@@ -148,6 +149,9 @@ def test_modules_are_compiled_for_where_they_will_be(clone: Clone) -> None:
     assert len(modules) == len(compiled) > 0
     assert all(f"/{clone.version()}/libhook/".encode() in path.read_bytes() for path in compiled)
     assert not any(str(clone.host).encode() in path.read_bytes() for path in compiled)
+    bundle = (package.parent / "bundle").read_bytes()
+    assert bundle.count(f"/{clone.version()}/libhook/".encode()) == len(modules)
+    assert str(clone.host).encode() not in bundle
 
 
 def test_the_command_runs_isolated_from_the_place_it_was_built_for(clone: Clone, tmp_path: Path) -> None:

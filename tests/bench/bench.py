@@ -16,7 +16,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import lives
 import timing
-from lives import LAUNCHER, TOP, Life
+from lives import TOP, Life
 from timing import Case, Sample, medians, timed
 
 PYTHON = ["/usr/bin/python3", "-I", "-S", "-c", "pass"]
@@ -98,7 +98,7 @@ def nothing_to_do(top: Path, rounds: int) -> list[Figure]:
     def case(*command: str | Path) -> Case:
         return lambda: timed(command, xml, life.environment, SHORT)
 
-    cases: dict[str, Case] = {operation: case(LAUNCHER, *lives.arguments(operation)) for operation in lives.OPERATIONS}
+    cases: dict[str, Case] = {name: case(life.launcher, *lives.arguments(name)) for name in lives.OPERATIONS}
     cases[BARE] = case(*PYTHON)
     cases["/bin/true"] = case("/bin/true")
     cases["bash dispatcher"] = case(Path(__file__).with_name("dispatcher"), *lives.arguments("prepare"))
@@ -141,7 +141,8 @@ def one_device(top: Path, rounds: int) -> list[Figure]:
 
 def importing(life: Life, modules: Sequence[str]) -> Case:
     """Time a Python, started as the launcher starts it, that imports these in their order, and no more."""
-    code = f"import sys; sys.path.insert(0, {str(TOP)!r}); import {', '.join(modules)}"
+    bundle = f"import sys; sys.path.insert(0, {str(life.version)!r}); from libhook import bundle; bundle.use()"
+    code = f"{bundle}; import {', '.join(modules)}"
     return lambda: timed([*PYTHON[:-1], code], life.xml("prepare"), runs=SHORT)
 
 

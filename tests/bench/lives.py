@@ -18,7 +18,6 @@ from libhook.simulation.hosts import many
 from libhook.simulation.world import World
 
 TOP = Path(__file__).resolve().parents[2]
-LAUNCHER = TOP / "hooks" / "qemu"
 OPERATIONS = ("prepare", "start", "started", "stopped", "release", "migrate", "restore", "reconnect", "attach")
 SIMULATION = "libhook.simulation.kernel"
 ACTING = ("prepare", "start", "started", "release")
@@ -29,9 +28,14 @@ _LET_GO = "bus/pci/drivers/e1000e/unbind"
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """Give a folder in memory, where the disk's moods do not count."""
+    """Give a folder in memory, where the disk's moods do not count, with libhook installed in ``version``."""
     made = Path(scratch())
     try:
+        install = [f"{TOP}/install.sh", "--destdir", f"{made}/host", "--prefix", "/usr"]
+        subprocess.run(install, stdout=subprocess.DEVNULL, check=True)
+        (version,) = (made / "host/usr/lib/libhook/versions").iterdir()
+        shutil.copy(TOP / "hooks" / "qemu", version / "hooks")  # the clone's runs what lies beside it
+        version.rename(made / "version")
         yield made
     finally:
         shutil.rmtree(made)
@@ -54,7 +58,9 @@ class Life:
     """A guest with the first ``devices`` cards of a host, which is built anew for each event that is timed."""
 
     def __init__(self, top: Path, world: World, devices: int) -> None:
-        """``top`` is a folder of its own."""
+        """``top`` is a new folder, in the one that ``folder`` gave."""
+        self.version = top.parent / "version"
+        self.launcher = self.version / "hooks" / "qemu"
         self._world = world
         self._root = top / "root"
         self._guest = Guest(devices=tuple(Assigned(device.address) for device in world.devices[:devices]))
@@ -78,7 +84,7 @@ class Life:
             for earlier in ACTING[: ACTING.index(operation)]:
                 self._play(earlier)
             before = len(self._writes())
-            sample = timed([LAUNCHER, *arguments(operation)], self.xml(operation), self.environment)
+            sample = timed([self.launcher, *arguments(operation)], self.xml(operation), self.environment)
             if operation == "started" and not store.lines(f"{self._root}/var/log/audit.jsonl"):
                 sys.exit("bench: nothing was recorded at started")  # what does nothing is fast
             if driver_counts:
@@ -91,13 +97,13 @@ class Life:
     def dry_run(self) -> Case:
         """Time the plan for prepare, which changes nothing."""
         environment = {**self.environment, "LIBHOOK_DRY_RUN": "1"}
-        return lambda: timed([LAUNCHER, *arguments("prepare")], self.xml("prepare"), environment)
+        return lambda: timed([self.launcher, *arguments("prepare")], self.xml("prepare"), environment)
 
     def opens(self) -> int:
         """Files and folders that are opened for that plan, by all its processes."""
         with open(self.xml("prepare"), "rb") as stdin:
             done = subprocess.run(
-                ["strace", "-f", "-qq", "-e", "trace=open,openat,openat2", LAUNCHER, *arguments("prepare")],
+                ["strace", "-f", "-qq", "-e", "trace=open,openat,openat2", self.launcher, *arguments("prepare")],
                 stdin=stdin,
                 capture_output=True,
                 env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", **self.environment, "LIBHOOK_DRY_RUN": "1"},
@@ -113,7 +119,7 @@ class Life:
             self._play(earlier)
         with open(self.xml(operation), "rb") as stdin:
             done = subprocess.run(
-                ["/usr/bin/python3", "-I", "-S", TOP / "tests" / "imports.py", TOP, *arguments(operation)],
+                ["/usr/bin/python3", "-I", "-S", TOP / "tests" / "imports.py", self.version, *arguments(operation)],
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", **self.environment},
@@ -129,7 +135,7 @@ class Life:
     def _play(self, operation: str) -> None:
         with open(self.xml(operation), "rb") as stdin:
             environment = {"LC_ALL": "C", "PATH": "/usr/bin:/bin", **self.environment}
-            done = subprocess.run([LAUNCHER, *arguments(operation)], stdin=stdin, env=environment, check=False)
+            done = subprocess.run([self.launcher, *arguments(operation)], stdin=stdin, env=environment, check=False)
         reap()
         if done.returncode:
             sys.exit(f"bench: {operation} was refused")

@@ -12,7 +12,7 @@ from libhook.kinds.registry import _SETTINGS
 
 PACKAGE = Path(__file__).parents[2] / "libhook"
 LAYERS = (
-    ("light",),
+    ("light", "bundle"),
     ("errors", "plainjson"),
     ("facts",),
     ("xml",),
@@ -27,7 +27,7 @@ LAYERS = (
 )
 """From what imports nothing to what imports all: the folders are the flow, read backwards."""
 MACHINE = {"os", "fcntl", "socket", "select", "shutil", "subprocess", "signal", "pathlib", "tempfile", "ctypes", "io"}
-MAY_TOUCH = ("children/", "effects/", "look/", "kinds/", "cli.py", "command/", "hotplug/hypervisor.py",
+MAY_TOUCH = ("bundle.py", "children/", "effects/", "look/", "kinds/", "cli.py", "command/", "hotplug/hypervisor.py",
              "hotplug/watching.py", "hotplug/interrupts.py", "hotplug/notify.py", "simulation/", "history/reader.py",
              "history/order.py", "history/command.py")  # fmt: skip
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

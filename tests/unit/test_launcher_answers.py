@@ -48,7 +48,9 @@ def test_python_is_given_what_libvirt_gave(hook: Hook) -> None:
     assert hook.call("prepare") == (0, "")
     isolated, no_site, _, bootstrap, *words = hook.read("words").decode().split("\0")[:-1]
     assert (isolated, no_site) == ("-I", "-S")
-    assert bootstrap.startswith("import sys; sys.path.insert(0, sys.argv.pop(1)); from libhook.children.version import")
+    first, second, _ = bootstrap.splitlines()
+    assert first == "import sys; sys.path.insert(0, sys.argv.pop(1)); from libhook import bundle; bundle.use()"
+    assert second == "from libhook.children.version import hold; hold() or sys.exit(4)"
     assert words == [str(hook.lib), "", str(os.getpid()), "win11", "prepare", "begin", "-"]
     assert hook.read("document").rstrip() == WITH_DEVICE.rstrip()
 
