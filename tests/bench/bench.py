@@ -157,7 +157,7 @@ def many_devices(top: Path, rounds: int) -> list[Figure]:
     figures = []
     for operation in ("prepare", "release"):
         cases = {count: life.event(operation, driver_counts=True) for count, life in guests.items()}
-        took = medians(cases, max(rounds // 2, 1), progress)
+        took = medians(cases, rounds, progress)
         for count, targets in MANY.items():
             what = f"{operation} of {count} devices, 100 ms each"
             figures.append(ratio(what, "of one", took, str(count), targets.get(operation), "1"))
