@@ -100,9 +100,9 @@ def _itself(operation: Operation) -> str:
 
 def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
     name = happening.operation.name
-    state = state_of(machine)
+    state, document = state_of(machine), call.document()
     try:
-        domain: Domain | None = _whose(state, call, happening)
+        domain: Domain | None = _whose(state, call, document, happening)
     except BadInput as error:
         if name != "release":
             raise
@@ -110,7 +110,7 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
         domain = None
     caller = libvirtd.of(machine, call.caller)
     whose = domain._replace(name=happening.guest) if domain else Domain(happening.guest, "", "", ())
-    session = Session.open(machine, log, caller, whose)
+    session = Session.open(machine, log, caller, whose)._replace(document=document)
     log.bind(uuid=domain.uuid if domain else "")
     for warning in domain.warnings if domain else ():
         log.add("warning", "device skipped", reason=warning)
@@ -160,31 +160,34 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
             if taken.refusals:
                 taking.undo_and_refuse(session, taken)
             if not operation.may_veto:
-                _record(session, happening, before, taken, broken=broken)
+                taken = _record(session, happening, before, taken, broken=broken)
+                if not broken:
+                    taking.add(session, taken)
             elif not operation.takes:  # what was taken is journalled already
                 taking.journal(session, taken.held, domain.addresses)
                 if not (session.config.audit_required or session.config.dry_run):
                     session.state.unwait(domain.uuid)
 
 
-def _record(session: Session, happening: Event, before: Held | None, taken: Taken, *, broken: bool) -> None:
+def _record(session: Session, happening: Event, before: Held | None, taken: Taken, *, broken: bool) -> Taken:
     """The guest has its devices: send the audit records, and journal which were sent."""
     if before is None and happening.operation.name == "reconnect":
-        return  # the guest started before libhook was installed, so nobody knows what it started with
+        return taken  # the guest started before libhook was installed, so nobody knows what it started with
     from libhook.story.entries import with_recorded
 
     giveback.warn_without_entry(session, before, taken.plan)
     done = {record.device for record in taken.plan.records} - session.send(taken.plan.records)
+    taken = taken._replace(held=with_recorded(taken.held, done, "success"))
     if not broken:  # leave a broken entry as it is for the person who repairs it
-        giveback.try_to_save(session, with_recorded(taken.held, done, "success"))
+        giveback.try_to_save(session, taken.held)
+    return taken
 
 
-def _whose(state: State, call: Call, happening: Event) -> Domain:
+def _whose(state: State, call: Call, document: bytes, happening: Event) -> Domain:
     """Read the guest from the XML. At ``release`` mostly its UUID alone: its journal entry says what to give back.
 
     That saves importing lxml, and it works where lxml is broken.
     """
-    document = call.document()
     uuid = prolog.uuid(document) if happening.operation.name == "release" and not call.dry_run else None
     if uuid and not _end_matters(state, uuid):
         return Domain(happening.guest, uuid, "", ())

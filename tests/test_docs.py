@@ -15,6 +15,7 @@ from settings_reading import parse
 
 from libhook import __version__
 from libhook.command import commands
+from libhook.facts import command
 from libhook.facts import keys as known
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
@@ -73,6 +74,15 @@ def test_the_example_of_sections_is_one() -> None:
     win11 = parse(block, "win11", devices=[card])
     assert (win11.siblings, win11.audit_required, win11.driver) == ("bind", True, "vfio-pci")
     assert win11.actions == {"values": {"vm.swappiness": 10}, "units": {"display-manager.service": "down"}}
+
+
+def test_the_example_of_a_command_has_its_defaults() -> None:
+    """The third block in Configuration: what it says of a command are the defaults, but for the user."""
+    block = _section("Configuration").split("```toml\n")[3].split("```")[0]
+    (table,) = parse(block, "win11").actions["run"].values()
+    shown = command.parse("screen", table)
+    assert shown._replace(user="") == command.Command("screen", shown.command, shown.undo)
+    assert set(table) == set(command.Command._fields) - {"name"}
 
 
 def test_the_readme_names_every_command_and_no_other() -> None:

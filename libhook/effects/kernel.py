@@ -6,7 +6,7 @@ import os
 import select
 
 _AUDIT_VIRT_RESOURCE = 2501
-_SYSTEMCTL = "/usr/bin/systemctl"
+_SYSTEMCTL, _SYSTEMD_RUN = "/usr/bin/systemctl", "/usr/bin/systemd-run"
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _PRIORITY = {"info": 6, "warning": 4, "error": 3}
 
@@ -34,27 +34,18 @@ class Writing:
 
     def systemctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
         """See Kernel. As root it speaks to PID 1's own socket, so D-Bus need not run."""
-        opened = [os.memfd_create("systemctl"), os.open(os.devnull, os.O_RDWR)]
-        output, null = opened
+        return _run(_SYSTEMCTL, ("--no-ask-password", "--no-pager", *arguments), seconds)
+
+    def systemd_run(self, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
+        """See Kernel. PID 1 opens the document by our /proc/PID/fd. What the command prints goes to the journal."""
+        stdin = os.memfd_create("document")
         try:
-            pid = os.posix_spawn(
-                _SYSTEMCTL,
-                ["systemctl", "--no-ask-password", "--no-pager", *arguments],
-                {**_ENVIRONMENT, "LC_ALL": "C", "SYSTEMD_COLORS": "0"},
-                file_actions=[(os.POSIX_SPAWN_DUP2, of, number) for number, of in enumerate((null, output, null))],
-            )
-            opened.append(os.pidfd_open(pid))
-            ends = select.poll()
-            ends.register(opened[-1], select.POLLIN)
-            in_time = ends.poll(seconds * 1000)
-            if not in_time:
-                os.kill(pid, 9)  # SIGKILL: the module signal takes long to import
-            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            text = os.pread(output, os.fstat(output).st_size, 0).decode("utf-8", "replace")
+            os.write(stdin, document)
+            given = f"--property=StandardInput=file:/proc/{os.getpid()}/fd/{stdin}"
+            options = ("--no-ask-password", "--quiet", "--collect", "--service-type=exec", given)
+            return _run(_SYSTEMD_RUN, (*options, *arguments), seconds, errors=True)
         finally:
-            for descriptor in opened:
-                os.close(descriptor)
-        return (status if in_time else errno.ETIMEDOUT), text
+            os.close(stdin)
 
     def record(self, text: str, success: bool) -> int:
         """See Kernel. No host name is passed, because libaudit would look it up in the DNS."""
@@ -86,6 +77,32 @@ class Writing:
         else:
             named = {f"LIBHOOK_{name.upper()}": str(value) for name, value in fields.items()}
             journal.send(line, PRIORITY=str(level), SYSLOG_IDENTIFIER="libhook", **named)
+
+
+def _run(program: str, arguments: tuple[str, ...], seconds: float, *, errors: bool = False) -> tuple[int, str]:
+    """Run a program; return its exit status, ETIMEDOUT if it was late, and what it prints, also on stderr if asked."""
+    opened = [os.memfd_create("output"), os.open(os.devnull, os.O_RDWR)]
+    output, null = opened
+    streams = (null, output, output if errors else null)
+    try:
+        pid = os.posix_spawn(
+            program,
+            [program, *arguments],
+            {**_ENVIRONMENT, "LC_ALL": "C", "SYSTEMD_COLORS": "0"},
+            file_actions=[(os.POSIX_SPAWN_DUP2, of, number) for number, of in enumerate(streams)],
+        )
+        opened.append(os.pidfd_open(pid))
+        ends = select.poll()
+        ends.register(opened[-1], select.POLLIN)
+        in_time = ends.poll(seconds * 1000)
+        if not in_time:
+            os.kill(pid, 9)  # SIGKILL: the module signal takes long to import
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        text = os.pread(output, os.fstat(output).st_size, 0).decode("utf-8", "replace")
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return (status if in_time else errno.ETIMEDOUT), text
 
 
 def _write(file: int, path: str, value: str) -> None:

@@ -22,6 +22,8 @@ class Operation(NamedTuple):
     libvirt ignores one from ``stopped`` and ``release``."""
     takes: bool = False
     """Actions are applied. Each action's kind (kinds/) undoes it later, whatever the handlers say by then."""
+    adds: bool = False
+    """Actions of kinds that say so (Kind.at) are applied, once the guest runs. One that fails is only logged."""
     gives_back: bool = False
     """The actions in the guest's journal entry are undone."""
     looks: Literal["all", "devices", "taken", ""] = ""
@@ -38,7 +40,7 @@ OPERATIONS = {
     for operation in (
         Operation("prepare", may_veto=True, takes=True, looks="all", records=("start",)),
         Operation("start", may_veto=True, looks="devices", records=("start",)),
-        Operation("started", records=("start",)),
+        Operation("started", adds=True, records=("start",)),
         Operation("stopped", acts=False),
         Operation("release", gives_back=True, looks="taken", records=("start", "attach", "stop")),
         Operation("reconnect", looks="devices", records=("start", "attach")),

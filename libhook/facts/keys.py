@@ -6,6 +6,8 @@ Does not belong here: which section a key stands in, and which section wins (fac
 
 from __future__ import annotations
 
+from libhook.errors import BadInput
+from libhook.facts import command
 from libhook.facts.host import is_driver_name
 from libhook.facts.unit import is_name
 from libhook.light import TYPE_CHECKING
@@ -51,8 +53,21 @@ def _states(value: object) -> str:
     return 'a table of units that are "down" or "up": "display-manager.service" = "down"'
 
 
+def _commands(value: object) -> str:
+    """For a table: sections with a command each."""
+    if not isinstance(value, dict):
+        return 'sections with a command each: [run.NAME] command = ["/usr/bin/true"]'
+    for name, table in value.items():
+        try:
+            command.parse(name, table)
+        except BadInput as error:
+            return error.message
+    return ""
+
+
 OF_KINDS: dict[str, Callable[[object], str]] = {
     "values": _texts,
+    "run": _commands,
     "units": _states,
 }
 """The settings that ask for actions of a kind (kinds/), each with its check.

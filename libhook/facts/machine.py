@@ -49,6 +49,12 @@ class Kernel(Protocol):
     def systemctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
         """Run systemctl, and return its exit status, ETIMEDOUT where it is late, and what it prints on stdout."""
 
+    def systemd_run(self, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
+        """Run a command as a transient unit, with ``document`` as its stdin.
+
+        Return the exit status of systemd-run, ETIMEDOUT where it is late, and what it says itself.
+        """
+
     def open_exclusively(self, node: str) -> None:
         """Open a block device exclusively, and close it again. EBUSY when somebody has claimed it."""
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def prepare(situation: Situation) -> Iterator[Verdict]:
+def wanted(situation: Situation) -> Iterator[Verdict]:
     """The actions that the settings ask for, of all kinds. They last as long as the guest lives."""
-    for kind in in_settings(situation.config):
+    for kind in in_settings(situation.config, situation.event.operation.name):
         yield from kind.wanted(situation)

@@ -11,7 +11,7 @@ from libhook.facts.event import Operation
 from libhook.facts.plan import Action, Condition, Fault, Plan, Record, Refusal, Verdict, Warn, is_action
 from libhook.facts.situation import Situation
 from libhook.handlers import record
-from libhook.kinds.registry import is_kind
+from libhook.kinds.registry import KINDS, is_kind
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from libhook.facts.situation import Handler
 
 HANDLERS: dict[str, tuple[str, ...]] = {
-    "prepare": ("audit.required", "preflight.prepare", "host.prepare", "vfio.prepare"),
+    "prepare": ("audit.required", "preflight.prepare", "host.wanted", "vfio.prepare"),
     "start": ("audit.required", "vfio.start"),
-    "started": ("vfio.started", "audit.started"),
+    "started": ("vfio.started", "audit.started", "host.wanted"),
     "release": ("vfio.release", "audit.release"),
     "reconnect": ("vfio.reconnect", "audit.reconnect"),
     # Not libvirt's operations: libvirt calls no hook at hot-plug (hotplug/).
@@ -30,6 +30,8 @@ HANDLERS: dict[str, tuple[str, ...]] = {
     "detach": ("vfio.release", "audit.detach"),
 }
 """The functions in this folder that are asked. A file is imported when it is asked: somebody waits for each import."""
+_OF_SETTINGS = "host.wanted"
+"""Not asked, and not imported, where the settings ask for no action."""
 _OF_ACTIONS = ("key", "needs", "provides", "describe", "to_json")
 """What tells an action from anything else that has a kind, such as a device."""
 _REMEDY = "correct the handler, if it is yours; otherwise run install.sh again, and report it"
@@ -44,7 +46,8 @@ def plan_for(situation: Situation, undone: Iterable[Verdict] = ()) -> Plan:
     asked = HANDLERS.get(operation.name, ())
     said, keys = list(undone), set[str]()
     for handler in asked:
-        said += _answer(handler, situation, keys)
+        if situation.config.actions or handler != _OF_SETTINGS:
+            said += _answer(handler, situation, keys)
     if operation.may_veto:
         said = [Refusal("", one.message, _REMEDY) if isinstance(one, Fault) else one for one in said]
     plan = Plan(tuple(_in_order(said, situation.held)))
@@ -93,7 +96,9 @@ def _out_of_place(verdict: object, operation: Operation) -> str:
     kind = getattr(verdict, "kind", "")
     if not (is_kind(kind) and all(hasattr(verdict, part) for part in _OF_ACTIONS)):
         return f"answers with a {type(verdict).__name__}, which is not a verdict"
-    return "" if operation.takes else f"wants a {kind} action at {operation.name}, where no action is allowed"
+    if operation.takes or (operation.adds and operation.name in KINDS[kind].at):
+        return ""
+    return f"wants a {kind} action at {operation.name}, where no such action is allowed"
 
 
 def _where(error: Exception) -> str:

@@ -80,7 +80,7 @@ def carry_out(work: Work, action: Action, resource: Resource, want: str | None) 
     milliseconds = (time.monotonic() - begun) * 1000
     if isinstance(result, Failure):
         return Outcome(action, result, milliseconds)
-    return Outcome(action, None, milliseconds, {"left": result} if result else {})
+    return Outcome(action, None, milliseconds, left=result or "")
 
 
 def acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[Failure | None]:

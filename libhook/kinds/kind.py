@@ -37,6 +37,8 @@ class Work(NamedTuple):
     """The guest's settings."""
     guest: str
     """The guest's UUID."""
+    document: bytes = b""
+    """The guest's XML as libvirtd gave it, where it did."""
     crew: Crew | None = None
     """The devices' workers, where most devices have something to write. Without them a look costs one child for all."""
 
@@ -58,6 +60,8 @@ class Outcome(NamedTuple):
     """More fields for the log."""
     done: str = "done"
     """The word for the log: ``moved``. A failure is logged as ``not moved``."""
+    left: str = ""
+    """What is not as it should be, though it refuses nothing and is not tried again. It is logged as an error."""
 
 
 class Kind(NamedTuple):
@@ -77,6 +81,8 @@ class Kind(NamedTuple):
     """What ``wanted`` must know of the host, as ``Situation.looked``. LibhookError where it cannot be seen."""
     wanted: Callable[[Situation], Iterable[Verdict]] = lambda _situation: ()
     """The actions that the guest's settings ask for."""
+    at: tuple[str, ...] = ("prepare",)
+    """The operations at which the settings may ask for them."""
     noticed: Callable[[Work, HostDevice, Process], Action | None] = lambda _work, _device, _daemon: None
     """An action that this libvirtd did on a device without libhook seeing it. It is undone at the guest's end."""
     is_back: Callable[[Work, Any, Held], None] = lambda _work, _action, _held: None

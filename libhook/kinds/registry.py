@@ -29,6 +29,7 @@ _SETTINGS = {
     "pci": "",
     "module": "",
     "value": "values",
+    "run": "run",
     "unit": "units",
 }
 """The kinds, each with the key of the settings that asks for its actions; "" where only handlers ask."""
@@ -52,9 +53,10 @@ def is_kind(name: str) -> bool:
     return name in KINDS or name in _SETTINGS
 
 
-def in_settings(config: Config) -> list[Kind]:
-    """The kinds that these settings ask for."""
-    return [KINDS[name] for name, key in _SETTINGS.items() if key in config.actions]
+def in_settings(config: Config, operation: str = "prepare") -> list[Kind]:
+    """The kinds that these settings ask for at this operation."""
+    found = [KINDS[name] for name, key in _SETTINGS.items() if key in config.actions]
+    return [kind for kind in found if operation in kind.at]
 
 
 def look(work: Work) -> dict[str, Any]:

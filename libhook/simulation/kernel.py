@@ -84,6 +84,15 @@ class SimulatedKernel(Answers):
         self._answer(call, lambda: answer.append(systemd.systemctl(self.root, arguments, seconds)))
         return answer[0] if answer else (0, "")
 
+    def systemd_run(self, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
+        """Do what systemd-run does."""
+        from libhook.simulation import commands
+
+        answer: list[tuple[int, str]] = []
+        call = f"systemd-run {' '.join(arguments)}"
+        self._answer(call, lambda: answer.append(commands.systemd_run(self.root, arguments, document, seconds)))
+        return answer[0] if answer else (0, "")
+
     def load(self, module: str) -> None:
         """Load a module as modprobe does. ENOENT if this host has no such module."""
         from libhook.simulation import modules

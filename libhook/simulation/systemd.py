@@ -45,6 +45,11 @@ def state(root: str, name: str) -> str:
     return str(_load(root, name)["active"])
 
 
+def running(root: str) -> list[str]:
+    """The units that run."""
+    return [name for name in _names(root) if state(root, name) == "active"]
+
+
 def change(root: str, name: str, **fields: Any) -> None:  # noqa: ANN401 - as above
     """Somebody else does something with it."""
     store.save(root, "units", name, _load(root, name) | fields)

@@ -104,6 +104,8 @@ class Session(NamedTuple):
     """What is wrong with the configuration. ``config`` then has the defaults, and nothing is handed over."""
     crew: Crew | None = None
     """During a give-back, the devices' workers. They read, write, and send the records."""
+    document: bytes = b""
+    """The guest's XML as libvirtd gave it, where it did."""
 
     @classmethod
     def open(cls, machine: Machine, log: Log, libvirtd: int, guest: Domain | None = None) -> Session:
@@ -202,7 +204,7 @@ class Session(NamedTuple):
 
     def work(self, uuid: str) -> Work:
         """Return what a kind of action needs to work."""
-        return Work(self.machine, self.state, self.deadline, self.config, uuid, self.crew)
+        return Work(self.machine, self.state, self.deadline, self.config, uuid, self.document, self.crew)
 
     def plan(self, event: Event, domain: Domain, held: Held | None) -> Plan:
         """Plan this event. The kinds of action plan the give-back, and the handlers plan all else."""
@@ -302,9 +304,10 @@ class Session(NamedTuple):
         return self._logged(kinds.go_back(self.work(uuid), list(actions)))
 
     def _logged(self, outcomes: list[Outcome]) -> list[Outcome]:
-        for action, failure, milliseconds, fields, done in outcomes:
+        for action, failure, milliseconds, fields, done, left in outcomes:
+            fields = {**fields, "left": left} if left else fields
             self.log.add(
-                "error" if failure else "info",
+                "error" if failure or left else "info",
                 f"not {done}" if failure else done,
                 **(fields if "device" in fields else {"action": action.key, **fields}),
                 outcome=failure.reason if failure else "done",

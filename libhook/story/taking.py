@@ -115,6 +115,14 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
             return Taken(held, plan, refusals, begun)
 
 
+def add(session: Session, taken: Taken) -> None:
+    """Carry out the actions of a plan for a guest that runs. What fails is logged, and undone at the guest's end."""
+    if actions := taken.plan.actions:
+        undone = tuple(action for action in actions if action.is_undone)
+        journal(session, taken.held._replace(actions=(*taken.held.actions, *undone)))
+        session.apply(taken.held.uuid, actions)
+
+
 def refusals_from(actions: Sequence[Action], outcomes: Iterable[Outcome]) -> list[Refusal]:
     """Turn failed actions into refusals: of each action that needs the failed one, else of the failed one itself."""
     refusals = []

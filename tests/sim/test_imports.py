@@ -19,12 +19,18 @@ SLOW = {
 """Each takes between a tenth and several times what Python itself takes to start."""
 OF_PREPARE = {
     *(f"libhook.look.{name}" for name in ("uses", "exports", "tenants")),
-    *(f"libhook.handlers.{name}" for name in ("preflight", "host")),
+    "libhook.handlers.preflight",
 }
 NOT_OF_RELEASE = {*(f"libhook.story.{name}" for name in ("entries", "taking", "reading")), "libhook.children.telling"}
 KINDS = {f"libhook.kinds.{name}" for name in ("module", "value", "claims")}
 """Of what the guest does not have: on that host, only prepare has a module to load."""
-RARE = {"libhook.story.foresight", "libhook.look.openfiles", "libhook.xml.domxml", "libhook.xml.lean"}
+RARE = {
+    "libhook.handlers.host",
+    "libhook.story.foresight",
+    "libhook.look.openfiles",
+    "libhook.xml.domxml",
+    "libhook.xml.lean",
+}
 GUEST = Guest(devices=(Assigned(nic().devices[0].address),))
 
 

@@ -86,7 +86,7 @@ def test_a_stack_goes_in_order_and_comes_back(root: str) -> None:
     assert desk.begin(A, *STACK) == []
     assert (desk.before - desk.modules(), desk.host.driver(GPU)) == ({*STACK}, "none")
     ended = desk.end(A, *STACK)
-    assert [(_name(one), one.failure, one.log_fields) for one in ended] == [(m, None, {}) for m in reversed(STACK)]
+    assert [(_name(one), one.failure, one.left) for one in ended] == [(m, None, "") for m in reversed(STACK)]
     assert desk.host.driver(GPU) == "nvidia"
     assert desk.wrong() == []
 
@@ -238,9 +238,9 @@ def test_one_that_somebody_loads_meanwhile_is_left_alone(root: str) -> None:
     for name in ("i2c_nvidia_gpu", "nvidia_uvm"):
         desk.host.machine.kernel.load(name)
     ended = desk.end(A, "i2c_nvidia_gpu", "nvidia_uvm")
-    assert [(one.failure, one.log_fields) for one in ended] == [
-        (None, {}),
-        (None, {"left": 'the module i2c_nvidia_gpu was changed to "loaded" by somebody else, and stays so'}),
+    assert [(one.failure, one.left) for one in ended] == [
+        (None, ""),
+        (None, 'the module i2c_nvidia_gpu was changed to "loaded" by somebody else, and stays so'),
     ]
     assert desk.wrong() == ["i2c_nvidia_gpu"]
 

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Commands of the administrator's own that a guest's settings name: what such an entry may say. Pure."""
+
+from __future__ import annotations
+
+from libhook.errors import BadInput
+from libhook.light import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+AT = ("prepare", "started")
+"""The operations at which a command may be run. Its undo is run at ``release``."""
+_SECONDS = 30.0
+_MOST_SECONDS = 600.0
+_MOST_ARGUMENTS, _LONGEST = 256, 4096
+_LONGEST_NAME = 40
+_OF_NAMES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+
+
+class Command(NamedTuple):
+    """One entry of ``run``."""
+
+    name: str
+    command: tuple[str, ...] = ()
+    """The program's absolute path, and its arguments. () for an entry that has only an undo."""
+    undo: tuple[str, ...] = ()
+    """What is run at the guest's end. It must be right even if the command has run half, or not at all."""
+    at: str = "prepare"
+    user: str = ""
+    """Who runs both; "" for root."""
+    seconds: float = _SECONDS
+    """That each of the two may take."""
+    background: bool = False
+    """The command runs as long as the guest lives."""
+    on_failure: str = "refuse"
+    """``refuse`` the start, or ``log`` it. A guest that runs is never refused anything: ``started`` only logs."""
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """What it executes."""
+        return tuple(argv[0] for argv in (self.command, self.undo) if argv)
+
+    def to_json(self) -> dict[str, Any]:
+        """What is kept of it for the undo."""
+        fields = self._asdict()
+        return {**fields, "command": list(self.command), "undo": list(self.undo)}
+
+
+def is_name(name: str) -> bool:
+    """Whether an entry may have this name. It becomes part of a unit's name."""
+    return 0 < len(name) <= _LONGEST_NAME and set(name) <= _OF_NAMES
+
+
+def parse(name: str, table: object) -> Command:
+    """Read one entry. BadInput says what it should have been."""
+    if not is_name(name):
+        raise BadInput(f"named with at most {_LONGEST_NAME} letters, digits, _ and -")
+    known = [field for field in Command._fields if field != "name"]
+    if not isinstance(table, dict) or not table.keys() <= set(known):
+        raise BadInput(f"a section with some of {', '.join(known)}")
+    for field, is_right, wanted in _CHECKS:
+        if field in table and not is_right(table[field]):
+            raise BadInput(f"with {wanted} in {field}")
+    fields: dict[str, Any] = {
+        field: tuple(value) if isinstance(value, list) else value for field, value in table.items()
+    }
+    found = Command(name, **fields)
+    if not (found.command or found.undo):
+        raise BadInput('with a command or an undo: command = ["/usr/bin/true"]')
+    if found.background and not found.command:
+        raise BadInput("with a command, if background is true")
+    if found.at != "prepare" and table.get("on_failure") == "refuse":
+        raise BadInput(f"without on_failure at {found.at}: a guest that runs is refused nothing")
+    return found._replace(seconds=float(found.seconds))
+
+
+def _is_argv(value: object) -> bool:
+    if not (isinstance(value, list) and 0 < len(value) <= _MOST_ARGUMENTS and all(map(_is_argument, value))):
+        return False
+    return str(value[0]).startswith("/")
+
+
+def _is_argument(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST and "\0" not in value
+
+
+def _is_user(value: object) -> bool:
+    return isinstance(value, str) and set(value) <= _OF_NAMES | {"."} and value[:1].isalnum()
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _MOST_SECONDS
+
+
+_A_COMMAND = 'a list of texts, the first a program\'s whole path (["/usr/bin/logger", "hello"]),'
+_CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
+    ("command", _is_argv, _A_COMMAND),
+    ("undo", _is_argv, _A_COMMAND),
+    ("at", lambda value: value in AT, " or ".join(f'"{one}"' for one in AT)),
+    ("user", _is_user, "a user's name"),
+    ("seconds", _is_time, f"more than 0 and at most {_MOST_SECONDS:.0f} seconds"),
+    ("background", lambda value: isinstance(value, bool), "true or false"),
+    ("on_failure", lambda value: value in ("refuse", "log"), '"refuse" or "log"'),
+)
+"""What each field must be, in words."""
+
+
+def from_journal(value: Mapping[str, Any]) -> Command:
+    """Read what ``to_json`` wrote. BadInput where it is not that."""
+    table = {key: inner for key, inner in value.items() if key not in ("kind", "name") and inner not in ([], "")}
+    if table.get("at") != "prepare":
+        table.pop("on_failure", None)
+    return parse(str(value.get("name", "")), table)
+
+
+def unit(uuid: str, name: str, *, undo: bool = False) -> str:
+    """The transient unit that runs it. Whoever comes after a crash finds it by this name."""
+    return f"libhook-run-{uuid}-{name}{'-undo' if undo else ''}.service"

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A command of the administrator's own, with its undo.
+
+It is run once, in the order of the settings. Nothing can tell what a command has changed. So its way back is a second
+command, which is run at the guest's end, and after a crash perhaps once more.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from libhook.children import tracks
+from libhook.children.child import Deadline
+from libhook.children.tracks import Late, Step, paper
+from libhook.effects import commands
+from libhook.errors import pasted, printable
+from libhook.facts import command as facts
+from libhook.facts.command import Command
+from libhook.facts.config import Config
+from libhook.facts.entry import Held
+from libhook.facts.plan import Action, Refusal, Stays, Verdict, Warn
+from libhook.facts.situation import Situation
+from libhook.kinds.kind import Failure, Kind, Outcome, Work
+from libhook.light import TYPE_CHECKING, NamedTuple, partial
+from libhook.look import executables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from libhook.children.tracks import Track
+
+NAME = "run"
+_SETTING = "run"
+
+
+class Run(NamedTuple):
+    """Run a command. With ``back``: end what is left of it, and run its undo."""
+
+    command: Command
+    guest: str = ""
+    """The guest's name."""
+    devices: tuple[str, ...] = ()
+    """The addresses of its PCI devices."""
+    back: bool = False
+    kind: str = NAME
+    ours: bool = True
+    needs: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """See Action."""
+        return f"{NAME} {self.command.name}"
+
+    @property
+    def subject(self) -> str:
+        """See Action."""
+        return f"the command {self.command.name}"
+
+    @property
+    def is_undone(self) -> bool:
+        """See Action."""
+        return bool(self.command.undo or self.command.background)
+
+    @property
+    def summary(self) -> str:
+        """See Action."""
+        return printable(_shown(self.command.command) or "to be undone")
+
+    def describe(self) -> tuple[str, ...]:
+        """See Action. What is run, by whom, and for how long."""
+        one = self.command
+        by = f" as {one.user}" if one.user else ""
+        most = f", for {one.seconds:g} s at most"
+        if self.back:
+            ended = f"end {self.subject}" if one.background else f"undo {self.subject}"
+            return (printable(f"{ended}: {_shown(one.undo)}{by}{most}" if one.undo else ended),)
+        if not one.command:
+            return (printable(f"at the guest's end run {_shown(one.undo)}{by}{most}"),)
+        how = ", in the background as long as the guest lives" if one.background else most
+        return (printable(f"run {_shown(one.command)}{by}{how}"),)
+
+    def to_json(self) -> dict[str, Any]:
+        """See Action."""
+        return {"kind": NAME, **self.command.to_json()}
+
+    def show(self) -> dict[str, Any]:
+        """See Action."""
+        argv = self.command.undo if self.back else self.command.command
+        return {"action": NAME, "name": self.command.name, "undo": self.back, "command": list(argv)}
+
+
+def read(value: Mapping[str, Any]) -> Run:
+    """See Kind."""
+    return Run(facts.from_journal(value))
+
+
+def look(work: Work) -> Mapping[str, tuple[str, str]]:
+    """See Kind. Why root may not run a command, by its name. What other users run may be their own."""
+    found = {}
+    for command in _asked(work.config):
+        for program in () if command.user else command.programs:
+            if complaint := executables.complaint(work.machine, program):
+                found[command.name] = complaint
+    return found
+
+
+def wanted(situation: Situation) -> Iterator[Verdict]:
+    """See Kind. The commands of this operation, without what is journalled already."""
+    done = {action.key for action in situation.held.actions} if situation.held else set[str]()
+    devices = tuple(str(device.pci) for device in situation.domain.pci)
+    for command in _asked(situation.config):
+        if complaint := situation.looked.get(NAME, {}).get(command.name):
+            yield Refusal("", *complaint)
+        action = Run(command, situation.domain.name, devices)
+        if command.at == situation.event.operation.name and action.key not in done:
+            yield action
+
+
+def _asked(config: Config) -> list[Command]:
+    return [facts.parse(name, table) for name, table in config.actions.get(_SETTING, {}).items()]
+
+
+def carry_out(work: Work, actions: Sequence[Run]) -> list[Outcome]:
+    """See Kind. One after the other. After a failure that refuses the start, no other command is run."""
+    outcomes: list[Outcome] = []
+    for action in actions:
+        (outcome,) = tracks.run([_carried_out(work, action)], Deadline.after(_most(action.command)))
+        outcomes.append(outcome)
+        if outcome.failure and not action.back:
+            break
+    return outcomes
+
+
+def way_back(_work: Work, held: Held, actions: Sequence[Run]) -> Iterator[Action | Stays | Warn]:
+    """See Kind. Whatever is journalled may have run."""
+    devices = tuple(map(str, held.addresses))
+    yield from (action._replace(back=True, guest=held.name, devices=devices) for action in reversed(actions))
+
+
+def _carried_out(work: Work, action: Run) -> Track[Outcome]:
+    begun, one = time.monotonic(), action.command
+    failure: Failure | None
+    try:
+        failure = yield from _run(work, action)
+    except Late:
+        failure = Failure(f"{action.subject} does not end in time", _remedy(work, action))
+    milliseconds = (time.monotonic() - begun) * 1000
+    if failure and (action.back or one.on_failure == "log" or one.at == "started"):
+        # Trying an undo again would not help. What failed here must not keep the guest from its next start.
+        return Outcome(action, None, milliseconds, left=f"{failure.reason}: {failure.remedy}")
+    return Outcome(action, failure, milliseconds)
+
+
+def _run(work: Work, action: Run) -> Track[Failure | None]:
+    one = action.command
+    if action.back:
+        units = [facts.unit(work.guest, one.name, undo=undo) for undo in (False, True)]
+        yield Step(partial(commands.end, work.machine, units))
+    argv = one.undo if action.back else one.command
+    if not argv:
+        return None
+    begun = time.monotonic()
+    with paper() as sheet:
+        code = yield Step(partial(_begin, work, action, argv, sheet.descriptor), keep=sheet.descriptor)
+        status, *said = sheet.lines() or [""]
+    if status == "0":
+        return None
+    if code or said:
+        why = said[0] if said else os.strerror(code)
+        return Failure(printable(f"{action.subject} cannot be run: {why}"), "correct run in the settings")
+    if time.monotonic() - begun >= one.seconds:
+        return Failure(f"{action.subject} has not ended within {one.seconds:g} s", _remedy(work, action))
+    return Failure(f"{action.subject} has ended with status {status}", _remedy(work, action))
+
+
+def _begin(work: Work, action: Run, argv: Sequence[str], sheet: int) -> None:
+    """In the child: run it, and note its status, then what systemd-run says."""
+    one = action.command
+    environment = {
+        "LIBHOOK_GUEST": action.guest,
+        "LIBHOOK_UUID": work.guest,
+        "LIBHOOK_OPERATION": "release" if action.back else one.at,
+        "LIBHOOK_DEVICES": " ".join(action.devices),
+    }
+    unit = facts.unit(work.guest, one.name, undo=action.back)
+    seconds = None if one.background and not action.back else one.seconds
+    status, said = commands.run(work.machine, unit, argv, environment, work.document, user=one.user, seconds=seconds)
+    if status == errno.ETIMEDOUT:
+        raise OSError(status, os.strerror(status))
+    os.write(sheet, f"{status}\n{said}".rstrip("\n").encode("utf-8", "replace") + b"\n")
+
+
+def _remedy(work: Work, action: Run) -> str:
+    return f"see journalctl -u {pasted(facts.unit(work.guest, action.command.name, undo=action.back))}"
+
+
+def _shown(argv: Sequence[str]) -> str:
+    return " ".join(map(pasted, argv))
+
+
+def _most(one: Command) -> float:
+    return one.seconds + 2 * commands.MARGIN  # the second is for ending what is left
+
+
+def _seconds(config: Config) -> float:
+    return sum(map(_most, _asked(config)))
+
+
+KIND = Kind(NAME, read, _seconds, carry_out, way_back, look=look, wanted=wanted, at=facts.AT)

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Tells whether a program may be run as root: nobody else may be able to change it, or what is found by its path."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from libhook.errors import pasted
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from libhook.facts.machine import Machine
+
+_MOST_LINKS = 40
+"""As in the kernel (MAXSYMLINKS)."""
+
+
+def complaint(machine: Machine, program: str) -> tuple[str, str] | None:
+    """Why this program may not be run as root, and what would help; None if it may. ``program`` is absolute."""
+    pending, done, links = program.split("/")[1:], "", 0
+    while pending:
+        part = pending.pop(0)
+        if part in ("", "."):
+            continue
+        path = done.rpartition("/")[0] if part == ".." else f"{done}/{part}"
+        try:
+            status = os.lstat(f"{machine.root}{path}" or "/")
+        except OSError as error:
+            return f"{program} cannot be run ({path}: {error.strerror})", "correct the path in the settings"
+        if status.st_uid not in (0, os.geteuid()):
+            return f"{path} does not belong to root, and root is to run {program}", f"chown root:root {pasted(path)}"
+        if stat.S_ISLNK(status.st_mode):
+            links += 1
+            if links > _MOST_LINKS:
+                return f"{program} leads through too many links", "give the program's own path"
+            target = os.readlink(f"{machine.root}{path}")
+            pending = [*target.split("/"), *pending]
+            done = "" if target.startswith("/") else done
+            continue
+        if status.st_mode & 0o022:
+            return f"others may write to {path}, and root is to run {program}", f"chmod go-w {pasted(path)}"
+        done = path
+    status = os.lstat(f"{machine.root}{done}" or "/")
+    if not (stat.S_ISREG(status.st_mode) and status.st_mode & 0o111):
+        return f"{program} is not a program", f"chmod 755 {pasted(program)}, if it is one"
+    return None

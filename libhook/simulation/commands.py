@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The commands of a simulated host, as systemd-run runs them.
+
+They do nothing. What one was given is noted in var/log/commands.jsonl. How it ends is in simulation/commands/NAME
+(JSON), where NAME is that of the program.
+"""
+
+import errno
+import os
+import time
+from typing import Any
+
+from libhook.simulation import store, systemd
+
+
+def add(root: str, program: str, **ends: Any) -> None:  # noqa: ANN401 - whatever JSON has
+    """Put a program on the host: its ``status``, the ``seconds`` that it takes, or what systemd-run ``says``."""
+    path = f"{root}{program}"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("#!/bin/sh\n")
+    os.chmod(path, 0o755)  # noqa: S103 - a program
+    os.makedirs(f"{root}/simulation/commands", exist_ok=True)
+    store.save(root, "commands", os.path.basename(program), ends)
+
+
+def ran(root: str) -> list[dict[str, Any]]:
+    """What was run: ``unit``, ``argv``, ``user``, ``environment`` and ``stdin``."""
+    return store.lines(f"{root}/var/log/commands.jsonl")
+
+
+def systemd_run(root: str, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
+    """As the program: its exit status, and what it says itself."""
+    at = arguments.index("--")
+    options, argv = arguments[:at], [argument.replace("$$", "$") for argument in arguments[at + 1 :]]
+    named = [option.partition("=")[2] for option in options if option.startswith("--setenv=")]
+    (unit,) = (option.partition("=")[2] for option in options if option.startswith("--unit="))
+    user = next((option.partition("=")[2] for option in options if option.startswith("--uid=")), "")
+    limit = next((float(one.rpartition("=")[2]) for one in options if "RuntimeMaxSec=" in one), seconds)
+    if unit in systemd.running(root):
+        return 1, f"Failed to start transient service unit: Unit {unit} was already loaded or has a fragment file.\n"
+    environment = dict(one.split("=", 1) for one in named)
+    noted = {"unit": unit, "argv": argv, "user": user, "environment": environment, "stdin": document.decode()}
+    store.append(f"{root}/var/log/commands.jsonl", noted)
+    ends = store.load(root, "commands", os.path.basename(argv[0])) or {}
+    if ends.get("says"):
+        return 1, f"{ends['says']}\n"
+    if "--wait" not in options:
+        systemd.add(root, unit, transient=True)
+        return 0, ""
+    takes = ends.get("seconds", 0.0)
+    time.sleep(min(takes, limit, seconds))
+    if takes > seconds:
+        return errno.ETIMEDOUT, ""
+    return (1 if takes > limit else ends.get("status", 0)), ""

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Commands of the administrator's own: ``run`` in the settings."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cases import NIC
+from command import libhook
+from scenario import Host, guest
+
+from libhook.facts.command import unit
+from libhook.look import executables
+from libhook.simulation import commands, faults, processes, systemd
+from libhook.simulation.hosts import nic
+
+WIN11 = guest(NIC)
+SCREEN, LIGHT, SHOW = "/usr/local/bin/screen", "/usr/local/bin/light", "/usr/bin/show"
+SETTINGS = f"""
+[run.screen]
+command = ["{SCREEN}", "$HOME", "to guest"]
+undo = ["{SCREEN}", "to host"]
+[run.light]
+command = ["{LIGHT}"]
+undo = ["{LIGHT}", "off"]
+user = "tim"
+[run.show]
+command = ["{SHOW}"]
+background = true
+at = "started"
+"""
+RUNNING = unit(WIN11.uuid, "show")
+
+
+def host_with(root: str, config: str = SETTINGS, **ends: Any) -> Host:  # noqa: ANN401 - whatever JSON has
+    """A host with these commands. ``ends`` is how the screen's ends."""
+    host = Host(root, nic(), config)
+    for program in (LIGHT, SHOW):
+        commands.add(root, program)
+    commands.add(root, SCREEN, **ends)
+    return host
+
+
+def argvs(host: Host) -> list[list[str]]:
+    """What was run."""
+    return [one["argv"] for one in commands.ran(host.root)]
+
+
+def test_commands_are_run_in_order_and_undone_in_reverse(root: str) -> None:
+    """Each with what it may know; the one in the background lives as long as the guest."""
+    host = host_with(root)
+    assert host.libvirt.start(WIN11).error == ""
+    assert argvs(host) == [[SCREEN, "$HOME", "to guest"], [LIGHT], [SHOW]]
+    screen, light, show = commands.ran(root)
+    assert (screen["user"], light["user"]) == ("", "tim")
+    assert screen["environment"] == {
+        "LIBHOOK_GUEST": "win11",
+        "LIBHOOK_UUID": WIN11.uuid,
+        "LIBHOOK_OPERATION": "prepare",
+        "LIBHOOK_DEVICES": str(NIC),
+    }
+    assert show["environment"]["LIBHOOK_OPERATION"] == "started"
+    assert screen["stdin"].startswith("<domain")
+    assert systemd.running(root) == [RUNNING]
+    assert "run screen" in libhook(host, "status").out
+    host.libvirt.stop("win11")
+    assert argvs(host)[3:] == [[LIGHT, "off"], [SCREEN, "to host"]]
+    light, screen = commands.ran(root)[3:]
+    assert (light["user"], screen["user"]) == ("tim", "")
+    assert screen["environment"] == {**commands.ran(root)[0]["environment"], "LIBHOOK_OPERATION": "release"}
+    assert screen["stdin"].startswith("<domain")
+    assert systemd.running(root) == []
+    assert host.leftovers == []
+
+
+def test_the_plan_says_what_would_be_run(root: str) -> None:
+    """And nothing is."""
+    host = host_with(root)
+    foretold = host.call(("win11", "prepare", "begin", "-"), WIN11.xml(1, False), dry_run=True)
+    assert foretold.stderr[:2] == (
+        f"run {SCREEN} '$HOME' 'to guest', for 30 s at most",
+        f"run {LIGHT} as tim, for 30 s at most",
+    )
+    assert argvs(host) == []
+    host.begin(WIN11)
+    ended = host.call(("win11", "release", "end", "-"), WIN11.xml(-1, True), dry_run=True)
+    of_commands = tuple(line for line in ended.stderr if "command" in line)
+    assert of_commands == (
+        "end the command show",
+        f"undo the command light: {LIGHT} off as tim, for 30 s at most",
+        f"undo the command screen: {SCREEN} 'to host', for 30 s at most",
+    )
+    assert ended.stderr == host.event(WIN11, "release").plan
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ({"status": 3}, "the command screen has ended with status 3: see journalctl -u libhook-run-"),
+        ({"says": "Failed to find \x1bexecutable"}, "the command screen cannot be run: Failed to find \\x1bexecutable"),
+        ({"seconds": 0.3}, "the command screen has not ended within 0.2 s: see journalctl -u libhook-run-"),
+    ],
+)
+def test_a_command_that_fails_refuses_the_start(root: str, ends: dict[str, Any], said: str) -> None:
+    """Then all undos are run, also of the command itself: nobody knows how far it came."""
+    first = f'[run.first]\ncommand = ["{LIGHT}"]\nundo = ["{LIGHT}", "first"]\n'
+    config = SETTINGS.replace("[run.screen]", f"{first}[run.screen]\nseconds = 0.2")
+    host = host_with(root, config, **ends)
+    refused = host.event(WIN11, "prepare")
+    assert refused.code == 1
+    assert said in refused.line
+    assert argvs(host)[-3:] == [[LIGHT, "off"], [SCREEN, "to host"], [LIGHT, "first"]]
+    assert [LIGHT] not in argvs(host)[1:]
+    assert host.driver(NIC) == "e1000e"
+    host.event(WIN11, "release", "failed")
+    assert host.leftovers == []
+
+
+def test_a_failure_that_is_only_logged(root: str) -> None:
+    """The guest starts; the undo is run all the same."""
+    host = host_with(root, SETTINGS.replace("[run.light]", 'on_failure = "log"\n[run.light]'), status=3)
+    begun = host.event(WIN11, "prepare")
+    assert begun.code == 0
+    (entry,) = [entry for entry in begun.logged("done") if "left" in entry]
+    assert (entry["level"], entry["action"]) == ("error", "run screen")
+    assert entry["left"].startswith("the command screen has ended with status 3")
+    host.event(WIN11, "release", "failed")
+    assert [SCREEN, "to host"] in argvs(host)
+    assert host.leftovers == []
+
+
+def test_an_undo_that_fails_is_reported_and_not_tried_again(root: str) -> None:
+    """It stops nothing that is undone after it, and not the guest's next start."""
+    host = host_with(root)
+    host.begin(WIN11)
+    commands.add(root, LIGHT, status=1)
+    ended = host.event(WIN11, "release", "shutdown")
+    (entry,) = [entry for entry in ended.logged("done") if "left" in entry]
+    assert entry["left"].startswith("the command light has ended with status 1: see journalctl -u libhook-run-")
+    assert argvs(host)[-1] == [SCREEN, "to host"]
+    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
+
+
+def test_what_fails_once_the_guest_runs_is_logged(root: str) -> None:
+    """Never refused, and undone at the end."""
+    late = f'[run.screen]\ncommand = ["{SCREEN}"]\nundo = ["{SCREEN}", "back"]\nat = "started"\n'
+    host = host_with(root, late, status=1)
+    host.begin(WIN11)
+    assert argvs(host) == [[SCREEN]]
+    host.event(WIN11, "release", "shutdown")
+    assert argvs(host) == [[SCREEN], [SCREEN, "back"]]
+    assert host.leftovers == []
+
+
+def test_an_entry_with_an_undo_alone(root: str) -> None:
+    """Something for the guest's end."""
+    host = host_with(root, f'[run.screen]\nundo = ["{SCREEN}"]\n')
+    foretold = host.call(("win11", "prepare", "begin", "-"), WIN11.xml(1, False), dry_run=True)
+    assert f"at the guest's end run {SCREEN}, for 30 s at most" in foretold.stderr
+    host.begin(WIN11)
+    assert argvs(host) == []
+    host.event(WIN11, "release", "shutdown")
+    assert argvs(host) == [[SCREEN]]
+
+
+def test_a_command_without_undo_leaves_nothing(root: str) -> None:
+    """There is nothing to come back to."""
+    host = host_with(root, f'[run.screen]\ncommand = ["{SCREEN}"]\n')
+    begun = host.event(WIN11, "prepare")
+    assert not [action for held in begun.journal.values() for action in held.actions if action.kind == "run"]
+    host.event(WIN11, "release", "failed")
+    assert (argvs(host), host.leftovers) == ([[SCREEN]], [])
+
+
+def test_a_dead_guests_commands_are_undone_by_recover(root: str) -> None:
+    """What still runs is ended first."""
+    host = host_with(root)
+    host.begin(WIN11)
+    processes.end(root, host.libvirt.pid)
+    assert systemd.running(root) == [RUNNING]
+    assert libhook(host, "recover").code == 0
+    assert systemd.running(root) == []
+    assert argvs(host)[-1] == [SCREEN, "to host"]
+    assert host.leftovers == []
+
+
+def test_where_systemd_does_not_answer_the_guest_is_refused(root: str) -> None:
+    """In time, and the device stays where it is."""
+    host = host_with(root, SETTINGS.replace('undo = ["/usr/local/bin/screen", "to host"]', ""))
+    faults.inject(root, faults.Fault("systemd-run*", nth=0, error="ENOENT"))
+    refused = host.event(WIN11, "prepare")
+    assert "the command screen cannot be run: No such file or directory: correct run in the settings" in refused.line
+    assert host.driver(NIC) == "e1000e"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda path: path.chmod(0o777), "others may write to /usr/local/bin/screen, and root is to run"),
+        (lambda path: path.parent.chmod(0o775), "others may write to /usr/local/bin, and root is to run"),
+        (lambda path: path.unlink(), "cannot be run (/usr/local/bin/screen: No such file or directory)"),
+        (lambda path: path.chmod(0o644), "/usr/local/bin/screen is not a program: chmod 755 /usr/local/bin/screen"),
+        (lambda path: (path.unlink(), path.symlink_to("screen")), "leads through too many links"),
+        (lambda path: (path.unlink(), path.mkdir()), "/usr/local/bin/screen is not a program"),
+    ],
+)
+def test_root_runs_nothing_that_others_could_change(root: str, spoil: Any, said: str) -> None:  # noqa: ANN401 - a lambda
+    """Refused before anything is done, and whoever runs it as another user is not."""
+    host = host_with(root)
+    spoil(Path(f"{root}{SCREEN}"))
+    refused = host.event(WIN11, "prepare")
+    assert said in refused.line
+    assert argvs(host) == []
+    host.configure(SETTINGS.replace("[run.light]", 'user = "tim"\n[run.light]'))
+    assert host.event(WIN11, "prepare").code == 0
+
+
+def test_links_lead_to_a_program_that_root_may_run(root: str) -> None:
+    """Absolute ones, relative ones, and those of folders."""
+    host = host_with(root)
+    program = Path(f"{root}{SCREEN}")
+    program.rename(f"{root}/real")
+    program.symlink_to("../../.././real")
+    os.symlink("usr/local", f"{root}/local")
+    os.symlink("/local/bin/screen", f"{root}/usr/link")
+    host.configure('[run.screen]\ncommand = ["/usr/link"]\n')
+    assert host.event(WIN11, "prepare").code == 0
+    Path(f"{root}/real").chmod(0o757)
+    host.event(WIN11, "release", "failed")
+    assert "others may write to /real, and root is to run /usr/link" in host.event(WIN11, "prepare").line
+
+
+def test_a_programs_owner_is_looked_at(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever owns a folder may put another program there."""
+    host = host_with(root)
+    if os.geteuid() == 0:
+        os.chown(f"{root}/usr", 12346, 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    found = executables.complaint(host.machine, SCREEN)
+    assert found == (f"/usr does not belong to root, and root is to run {SCREEN}", "chown root:root /usr")

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What an entry of ``run`` may say."""
+
+import pytest
+
+from libhook.errors import BadInput
+from libhook.facts import keys
+from libhook.facts.command import Command, from_journal, parse, unit
+
+TRUE = ["/usr/bin/true"]
+WRONG = [
+    ("two words", {"command": TRUE}, "named with at most 40 letters, digits, _ and -"),
+    ("a" * 41, {"command": TRUE}, "named with at most 40"),
+    ("", {"command": TRUE}, "named with at most 40"),
+    ("a", "true", "a section with some of command, undo, at, user, seconds, background, on_failure"),
+    ("a", {"command": TRUE, "name": "b"}, "a section with some of"),
+    ("a", {"comand": TRUE}, "a section with some of"),
+    ("a", {}, "with a command or an undo"),
+    ("a", {"command": []}, "a list of texts"),
+    ("a", {"command": "/usr/bin/true"}, "a list of texts"),
+    ("a", {"command": ["true"]}, "a program's whole path"),
+    ("a", {"command": ["/usr/bin/true", 1]}, "a list of texts"),
+    ("a", {"command": ["/usr/bin/true", "a\0b"]}, "a list of texts"),
+    ("a", {"command": ["/usr/bin/true"] * 257}, "a list of texts"),
+    ("a", {"command": ["/" + "a" * 4096]}, "a list of texts"),
+    ("a", {"undo": ["true"]}, "in undo"),
+    ("a", {"command": TRUE, "at": "release"}, '"prepare" or "started" in at'),
+    ("a", {"command": TRUE, "user": "-root"}, "a user's name in user"),
+    ("a", {"command": TRUE, "user": ""}, "a user's name in user"),
+    ("a", {"command": TRUE, "user": 0}, "a user's name in user"),
+    ("a", {"command": TRUE, "seconds": 0}, "more than 0 and at most 600 seconds"),
+    ("a", {"command": TRUE, "seconds": 601}, "more than 0 and at most 600 seconds"),
+    ("a", {"command": TRUE, "seconds": True}, "more than 0 and at most 600 seconds"),
+    ("a", {"command": TRUE, "seconds": float("nan")}, "more than 0 and at most 600 seconds"),
+    ("a", {"command": TRUE, "background": 1}, "true or false in background"),
+    ("a", {"undo": TRUE, "background": True}, "with a command, if background is true"),
+    ("a", {"command": TRUE, "on_failure": "ignore"}, '"refuse" or "log" in on_failure'),
+    ("a", {"command": TRUE, "at": "started", "on_failure": "refuse"}, "a guest that runs is refused nothing"),
+]
+
+
+@pytest.mark.parametrize(("name", "table", "said"), WRONG)
+def test_what_is_wrong_is_said(name: str, table: object, said: str) -> None:
+    """And the settings say it, too."""
+    with pytest.raises(BadInput) as raised:
+        parse(name, table)
+    assert said in raised.value.message
+    assert keys.expectation("run", {name: table}) == raised.value.message
+
+
+def test_settings_that_are_no_sections() -> None:
+    """The form is shown."""
+    assert "[run.NAME]" in keys.expectation("run", ["/usr/bin/true"])
+    assert keys.expectation("run", {"a": {"command": TRUE}}) == ""
+
+
+def test_what_an_entry_says() -> None:
+    """All of it, and the defaults."""
+    assert parse("a", {"command": TRUE}) == Command("a", ("/usr/bin/true",))
+    table = {
+        "command": ["/usr/bin/a", "$HOME", "%n", ""],
+        "undo": ["/usr/bin/b"],
+        "at": "started",
+        "user": "tim.s",
+        "seconds": 5,
+        "background": True,
+        "on_failure": "log",
+    }
+    found = parse("A-1_b", table)
+    argv = ("/usr/bin/a", "$HOME", "%n", "")
+    assert found == Command("A-1_b", argv, ("/usr/bin/b",), "started", "tim.s", 5.0, True, "log")
+    assert found.programs == ("/usr/bin/a", "/usr/bin/b")
+
+
+@pytest.mark.parametrize("at", ["prepare", "started"])
+@pytest.mark.parametrize("more", [{}, {"command": TRUE}, {"command": TRUE, "background": True, "user": "tim"}])
+def test_the_journal_gives_back_what_it_was_given(at: str, more: dict[str, object]) -> None:
+    """Field by field."""
+    one = parse("a", {"undo": ["/usr/bin/b", "", "x"], "at": at, "seconds": 2, **more})
+    assert from_journal({"kind": "run", **one.to_json()}) == one
+
+
+@pytest.mark.parametrize("field", ["command", "undo", "at", "user", "seconds", "background", "on_failure", "name"])
+def test_a_journal_that_somebody_wrote_is_not_believed(field: str) -> None:
+    """Each field is checked as in the settings."""
+    with pytest.raises(BadInput):
+        from_journal({**parse("a", {"command": TRUE, "undo": TRUE}).to_json(), field: ["x y", 1]})
+
+
+def test_the_units_of_a_command() -> None:
+    """One for the command, one for its undo."""
+    assert unit("u", "a") == "libhook-run-u-a.service"
+    assert unit("u", "a", undo=True) == "libhook-run-u-a-undo.service"
