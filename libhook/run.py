@@ -123,9 +123,17 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
         for line in lines:
             log.add("info", "dry run", line=line)
         return Answer(0, lines)
+    if name == "prepare" and session.served:
+        from libhook.effects import served  # most hosts have no settings
+
+        served.note(machine, session.served)
     if name == "release":
         giveback.release(session, happening, domain)
-    elif domain is not None and (domain.uuid in state.uuids() or (domain.devices and not call.unwaited)):
+    elif domain is not None and (
+        domain.uuid in state.uuids()
+        or (domain.devices and not call.unwaited)
+        or (session.config.actions and happening.operation.takes)
+    ):
         # An unwaited call always had a journal entry. If the entry is gone, the guest's end is recorded already, and
         # no record of its start may follow.
         try:

@@ -29,7 +29,7 @@ from libhook.hotplug.watch import Watcher
 from libhook.hotplug.watching import Connection
 from libhook.look import processes
 from libhook.run import plan
-from libhook.story import giveback
+from libhook.story import giveback, survey
 from libhook.story.orphans import settle_orphans
 from libhook.story.session import Session, make_state, state_of
 from libhook.story.taking import in_one_line
@@ -153,7 +153,7 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
         with suppress(BadInput):
             addresses.append(PciAddress.parse(name))
     session = Session.open(machine, Log(machine), os.getppid())
-    host = session.look(sorted(addresses))
+    host = survey.look(session, sorted(addresses))
     if options.json:
         show(views.devices_json(host))
     else:

@@ -19,6 +19,7 @@ entry can be found by its devices at every moment.
     homes/0000:01:00.0    where a device was before libhook took it and gave it back, for as long as this libvirtd lives
     unwaited/UUID         libvirtd need not wait for this guest's `started` (hooks/qemu)
     lost/UUID             a guest that already had host devices when domains/ was made: its entry was removed
+    served                the guests without host devices that the settings ask something for (hooks/qemu)
     watched.json          which host devices `libhook watch` last saw in each guest
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from libhook.light import TYPE_CHECKING, Literal, MappingProxyType, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from libhook.errors import BadInput
@@ -49,3 +49,12 @@ class Config(NamedTuple):
     def strictness(self, kind: UseKind) -> Strictness:
         """What becomes of a start where the host uses a device in this way."""
         return "refuse" if kind == "open" else getattr(self, f"preflight_{kind}")
+
+
+class Served(NamedTuple):
+    """Which guests without host devices the settings ask something for."""
+
+    names: Sequence[str]
+    """Names, UUIDs, and patterns for a shell."""
+    read: int
+    """When the settings were read, in nanoseconds since 1970."""

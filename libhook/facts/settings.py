@@ -29,6 +29,8 @@ TOP, DEVICE, PATTERN, NAME, UUID = range(5)
 _CLASS, _IDS, _ADDRESS = range(3)
 """The ways to name a device, the most specific last."""
 _GLOB = "*?["
+_OF_SHELLS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-*")
+"""What means the same in a pattern of a shell's and of Python's."""
 _HEX = frozenset("0123456789abcdef")
 _REMEDIES = {
     DEVICE: "name one guest in [domains], by its exact name or UUID",
@@ -109,6 +111,18 @@ class Settings(NamedTuple):
     def describe_devices(self) -> bool:
         """Whether a section is about what a device is, not just about its address."""
         return any(section.rank in ((DEVICE, _CLASS), (DEVICE, _IDS)) for section in self.sections)
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """Whom the settings ask actions for, even without host devices: names, UUIDs, and patterns for a shell.
+
+        What a shell might read otherwise than Python does stands here as ``*``.
+        """
+        asking = [
+            one for one in self.sections if one.rank[0] != DEVICE and not keys.OF_KINDS.keys().isdisjoint(one.values)
+        ]
+        names = {(one.keys[1].lower() if one.rank[0] == UUID else one.keys[1]) if one.keys else "*" for one in asking}
+        return tuple(sorted({name if name and set(name) <= _OF_SHELLS else "*" for name in names}))
 
     def about(self, name: str, uuid: str, devices: Iterable[Device] = ()) -> list[Section]:
         """The sections about the guest with this name, UUID and devices, the most specific last."""

@@ -49,10 +49,12 @@ def guests_to_settle(session: Session, domain: Domain) -> list[str]:
 
     These are the guest itself, and the guests that hold something that it needs.
     """
-    related = session.related(domain.addresses)
+    from libhook.story import survey  # only a start asks
+
+    related = survey.related(session, domain.addresses)
     holders = {claim.uuid for claim in session.state.claims(related).values()}
     near = (address for address in related if not sysfs.is_bridge(session.machine, address))
-    holders |= {tenant.claim.uuid for tenants in session.tenants(near).values() for tenant in tenants}
+    holders |= {tenant.claim.uuid for tenants in survey.tenants(session, near).values() for tenant in tenants}
     return sorted({domain.uuid, *holders} & set(session.state.uuids()))
 
 

@@ -15,11 +15,11 @@ from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, pasted, unanswered
 from libhook.facts.address import PciAddress
-from libhook.facts.config import Config, Source
+from libhook.facts.config import Config, Served, Source
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held
 from libhook.facts.event import OPERATIONS, Event, Operation
-from libhook.facts.host import NOTHING, Claim, Host, Tenant, Trail
+from libhook.facts.host import NOTHING, Trail
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Plan, Record
 from libhook.facts.situation import Situation
@@ -30,7 +30,7 @@ from libhook.light import TYPE_CHECKING, NamedTuple, contextmanager, suppress
 from libhook.look import attributes, libvirtd, sysfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
 _GRACE = 10.0
@@ -41,17 +41,26 @@ _LOOK_FOR_WRITES = 0.01
 """Seconds between two looks at whether a killed hook's last write has ended."""
 
 
-def load_config(machine: Machine, guest: Domain | Held, entry: Callable[[], Held | None] = lambda: None) -> Config:
+def load_config(
+    machine: Machine,
+    guest: Domain | Held,
+    entry: Callable[[], Held | None] = lambda: None,
+    note: Callable[[Served], None] = lambda _served: None,
+) -> Config:
     """Return the guest's settings from the files, or the defaults if there are none. LibhookError if they are broken.
 
-    ``entry`` reads the guest's journal entry. It is asked only where the settings name devices.
+    ``entry`` reads the guest's journal entry. It is asked only where the settings name devices. ``note`` is told who is
+    served, if there are files.
     """
+    read = time.time_ns()
     sources = read_settings(machine)
     if not any(source.text or source.trouble for source in sources):
+        if sources:
+            note(Served((), read))
         return Config()
     from libhook.story import settings  # most hosts have none
 
-    return settings.of_guest(machine, sources, guest, entry)
+    return settings.of_guest(machine, sources, guest, entry, lambda names: note(Served(names, read)))
 
 
 def read_settings(machine: Machine) -> list[Source]:
@@ -106,18 +115,21 @@ class Session(NamedTuple):
     """During a give-back, the devices' workers. They read, write, and send the records."""
     document: bytes = b""
     """The guest's XML as libvirtd gave it, where it did."""
+    served: Served | None = None
+    """Who is served without host devices, where there are settings."""
 
     @classmethod
     def open(cls, machine: Machine, log: Log, libvirtd: int, guest: Domain | None = None) -> Session:
         """Open a session with this guest's settings, or with the defaults. Its devices may be in its entry alone."""
-        settings, broken, state = Config(), None, state_of(machine)
+        settings, broken, state, served = Config(), None, state_of(machine), list[Served]()
         if guest is not None:
             try:
-                settings = load_config(machine, guest, lambda: state.load(guest.uuid))
+                settings = load_config(machine, guest, lambda: state.load(guest.uuid), served.append)
             except LibhookError as error:
                 broken = error
                 log.add("error", "configuration ignored", reason=error.message)
-        return cls(machine, state, log, settings, Deadline.after(settings.write_deadline), libvirtd, broken)
+        session = cls(machine, state, log, settings, Deadline.after(settings.write_deadline), libvirtd, broken)
+        return session._replace(served=served[0] if served else None)
 
     def strict(self) -> Session:
         """Return this session. LibhookError if the settings are broken."""
@@ -150,49 +162,6 @@ class Session(NamedTuple):
         with suppress(LibhookError):
             settings = load_config(self.machine, held)
         return self._replace(config=settings)
-
-    def related(self, addresses: Collection[PciAddress]) -> set[PciAddress]:
-        """Return these devices, the others of their IOMMU groups, and the PFs and VFs of all of them.
-
-        A guest that holds any of these matters.
-        """
-        groups = {group for address in addresses if (group := sysfs.group(self.machine, address)) is not None}
-        related = {*addresses, *(other for group in groups for other in sysfs.members(self.machine, group))}
-        for address in tuple(related):
-            pf, vfs = sysfs.related(self.machine, address)
-            related.update((pf, *vfs) if pf else vfs)
-        return related
-
-    def look(self, addresses: Collection[PciAddress], guest: Domain | None = None) -> Host:
-        """Look at everything about these devices: before they go to ``guest``, or without a guest to show them."""
-        from libhook.look import uses  # imported here, as below
-
-        survey = guest is None
-        claims, in_flight = self.state.claims(self.related(addresses)), self.state.in_flight()
-        siblings = self.config.siblings == "bind"
-        host = sysfs.look(self.machine, addresses, claims, in_flight, self.deadline, siblings=siblings, survey=survey)
-        wanted = [
-            device
-            for address, device in host.devices.items()
-            if (siblings or address in addresses) and device.on_host_driver and address not in host.in_flight
-        ]
-        return host._replace(
-            tenants=self.tenants((device.address for device in wanted), guest),
-            uses=uses.of_devices(self.machine, wanted, self.deadline, must_see=not survey),
-        )
-
-    def tenants(
-        self, addresses: Iterable[PciAddress], guest: Domain | None = None
-    ) -> dict[PciAddress, tuple[Tenant, ...]]:
-        """Return who has something below these devices, such as a USB device below its controller.
-
-        If they go to a ``guest``, the guest's other devices count too.
-        """
-        from libhook.look import tenants  # imported here, as below
-
-        own = [device for device in guest.devices if not device.pci] if guest else []
-        others = (Claim(guest.uuid, guest.name), own) if guest else None
-        return tenants.below(self.machine, self.state, addresses, self.deadline, others, must_see=guest is not None)
 
     def guest(self, uuid: str) -> AbstractContextManager[None]:
         """Hold the guest's lock."""
@@ -232,7 +201,9 @@ class Session(NamedTuple):
         addresses = domain.addresses
         host = NOTHING
         if operation.looks == "all":
-            host = self.look(addresses, domain)
+            from libhook.story import survey  # only prepare looks at everything
+
+            host = survey.look(self, addresses, domain)
         elif operation.looks == "devices":
             host = sysfs.glance(self.machine, addresses, self.state.claims(addresses), self.state.in_flight())
         elif operation.looks == "taken" and held is None:

@@ -26,10 +26,15 @@ if TYPE_CHECKING:
 
 
 def of_guest(
-    machine: Machine, sources: Sequence[Source], guest: Domain | Held, entry: Callable[[], Held | None]
+    machine: Machine,
+    sources: Sequence[Source],
+    guest: Domain | Held,
+    entry: Callable[[], Held | None],
+    note: Callable[[Sequence[str]], None],
 ) -> Config:
-    """Return the guest's settings. BadInput if a section that is about it is wrong."""
+    """Return the guest's settings. BadInput if a section that is about it is wrong. ``note`` is told who is served."""
     found = settings.read(sources)
+    note(found.served)
     sections = found.about(guest.name, guest.uuid, devices_of(machine, found, guest, entry))
     if any(section.problems for section in sections):
         from libhook.facts import complaints

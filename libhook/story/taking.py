@@ -137,8 +137,8 @@ def refusals_from(actions: Sequence[Action], outcomes: Iterable[Outcome]) -> lis
 
 
 def refuse_each(domain: Domain, reason: str, remedy: str) -> list[Refusal]:
-    """Return one refusal for each device."""
-    return [Refusal(device.key, reason, remedy) for device in domain.devices]
+    """Return one refusal for each device, or one for a guest without any."""
+    return [Refusal(key, reason, remedy) for key in [device.key for device in domain.devices] or [""]]
 
 
 def undo_and_refuse(session: Session, taken: Taken) -> NoReturn:

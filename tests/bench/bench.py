@@ -21,6 +21,7 @@ from timing import Case, Sample, medians, timed
 
 PYTHON = ["/usr/bin/python3", "-I", "-S", "-c", "pass"]
 BARE = "bare Python"
+OTHERS = "prepare, with settings for another guest"
 HOOK = "its imports"
 SIMULATED = "its imports and the simulation's"
 TARGETS = {"prepare": 5.0, "start": 4.5, "started": 1.0, "release": 3.5}
@@ -99,11 +100,14 @@ def nothing_to_do(top: Path, rounds: int) -> list[Figure]:
         return lambda: timed(command, xml, life.environment, SHORT)
 
     cases: dict[str, Case] = {name: case(life.launcher, *lives.arguments(name)) for name in lives.OPERATIONS}
+    other = Life(top / "others", lives.cards(1), 0)
+    other.with_settings()
+    cases[OTHERS] = lambda: timed([life.launcher, *lives.arguments("prepare")], xml, other.environment, SHORT)
     cases[BARE] = case(*PYTHON)
     cases["/bin/true"] = case("/bin/true")
     cases["bash dispatcher"] = case(Path(__file__).with_name("dispatcher"), *lives.arguments("prepare"))
     took = medians(cases, rounds, progress)
-    figures = [ratio(f"nothing to do at {name}", BARE, took, name, 0.5) for name in lives.OPERATIONS]
+    figures = [ratio(f"nothing to do at {name}", BARE, took, name, 0.5) for name in (*lives.OPERATIONS, OTHERS)]
     slowest = max(lives.OPERATIONS, key=lambda name: took[name].wall)
     figures += [
         ratio(f"nothing to do at {slowest}", other, took, slowest) for other in ("/bin/true", "bash dispatcher")

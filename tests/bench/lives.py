@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Simulated hosts for the benchmark, and one event of a guest's on them, timed."""
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +95,16 @@ class Life:
             return sample._replace(wall=sample.wall - driver, best=sample.best - driver)
 
         return case
+
+    def with_settings(self) -> None:
+        """Give the host settings that ask for something for another guest, a minute ago; Python has seen them once."""
+        folder = self._root / "etc" / "libhook"
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "config.toml"
+        file.write_text('[domains."linux".run.greet]\ncommand = ["/usr/bin/true"]\n')
+        for path in (file, folder):
+            os.utime(path, (time.time() - 60,) * 2)
+        self._play("prepare")
 
     def dry_run(self) -> Case:
         """Time the plan for prepare, which changes nothing."""

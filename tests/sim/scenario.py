@@ -158,11 +158,12 @@ class Host:
     def leftovers(self) -> list[str]:
         """The files that libhook keeps, locks included; none when nothing is held.
 
-        But where a device was before, which it remembers for as long as libvirtd lives.
+        But where a device was before, which it remembers for as long as libvirtd lives, and who is served, for the
+        launcher.
         """
         folder = Path(self.machine.state)
         found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
-        return [name for name in found if not name.startswith("homes/")]
+        return [name for name in found if not name.startswith(("homes/", "served"))]
 
     def everything(self) -> dict[str, str]:
         """Every file, link and folder but the logs, with what is in it: for runs that may change nothing at all."""

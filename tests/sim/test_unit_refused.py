@@ -16,6 +16,7 @@ from libhook.facts.shared import file_name
 from libhook.kinds.kind import Work
 from libhook.kinds.unit import State, carry_out, read
 from libhook.simulation import faults, processes, systemd
+from libhook.story import survey
 from libhook.story.session import Session, make_state
 
 
@@ -74,7 +75,7 @@ def test_a_look_that_fails_after_a_stop_undoes_it(root: str) -> None:
     processes.open_file(root, DESKTOP, "/dev/dri/card0")
     systemd.change(root, SDDM, process=DESKTOP)
     looks = iter(range(2))
-    seen = Session.look
+    seen = survey.look
 
     def look(session: Session, *arguments: Any) -> Any:  # noqa: ANN401 - as the real one
         if next(looks, None) is None:
@@ -82,7 +83,7 @@ def test_a_look_that_fails_after_a_stop_undoes_it(root: str) -> None:
         return seen(session, *arguments)
 
     next(looks)
-    with mock.patch.object(Session, "look", look):
+    with mock.patch.object(survey, "look", look):
         outcome = host.event(guest(GPU, SOUND), "prepare")
     assert outcome.line == "the second look fails: try again"
     assert (states(host), host.driver(GPU)) == (BEFORE, "amdgpu")

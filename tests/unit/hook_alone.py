@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """hooks/qemu with a script in the place of Python."""
 
+import os
 import shlex
 import subprocess
+import time
 from pathlib import Path
 
 from amounts import QUICK
@@ -42,10 +44,28 @@ class Hook:
         )
         self.python.chmod(0o755)
 
-    def call(self, operation: str, xml: bytes = WITH_DEVICE, dry_run: str | None = None) -> tuple[int, str]:
+    def settings(self, *files: str) -> Path:
+        """Make the folder of the settings, with these files, ten seconds old."""
+        folder = self._folder / "etc/libhook"
+        (folder / "config.d").mkdir(parents=True, exist_ok=True)
+        for name in files:
+            (folder / name).touch()
+        for path in (*folder.rglob("*"), folder):
+            os.utime(path, (time.time() - 10,) * 2)
+        return folder
+
+    def serves(self, *names: str, age: float = 5.0) -> None:
+        """Let Python have left this list of who is served, so many seconds ago."""
+        served = self._folder / "run/libhook/served"
+        served.write_text("".join(f"{name}\n" for name in names))
+        os.utime(served, (time.time() - age,) * 2)
+
+    def call(
+        self, operation: str, xml: bytes = WITH_DEVICE, dry_run: str | None = None, name: str = "win11"
+    ) -> tuple[int, str]:
         """One event: the exit status, and what is said. Nothing ever comes out of stdout."""
         done = subprocess.run(
-            [self.path, "win11", operation, "begin", "-"],
+            [self.path, name, operation, "begin", "-"],
             input=xml,
             capture_output=True,
             env=self.environment if dry_run is None else {**self.environment, "LIBHOOK_DRY_RUN": dry_run},
@@ -58,7 +78,8 @@ class Hook:
     @property
     def environment(self) -> dict[str, str]:
         """Of somebody who means no good: nothing of ours may begin with what it says."""
-        ours = ("refused", "devices", "known", "cut", "uuid", "xml", "said", "status", "reason", "begin", "line", "lib")
+        ours = ("refused", "devices", "known", "cut", "uuid", "xml", "said", "status", "reason", "begin", "line", "lib",
+                "served", "settings", "found", "file", "name", "state")  # fmt: skip
         return {**dict.fromkeys(ours, "yes"), "PATH": "/opt/bin", "LIBHOOK_ROOT": str(self._folder)}
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from family import Begun, until
-from hook_alone import BROKEN, IN_SHELLS, UNABLE, UUID, Hook
+from hook_alone import BROKEN, IN_SHELLS, OTHER, UNABLE, UUID, Hook
 from launcher import OPERATIONS, VETOES, WITH_DEVICE, WITHOUT
 
 
@@ -182,3 +182,66 @@ def test_a_signal_to_all_of_them_ends_no_guest(hook: Hook, number: str) -> None:
             assert (code, said.decode()) == (1, told)
         else:
             assert (code, said) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("served", "asked"),
+    [
+        ((), False),
+        (("win11",), True),
+        (("WIN11", "win", "win110"), False),
+        (("linux", "win*"), True),
+        (("*11",), True),
+        (("*",), True),
+        (("w*n",), False),
+        ((UUID,), True),
+        ((OTHER,), False),
+    ],
+)
+def test_a_guest_without_devices_is_served_where_the_settings_ask_for_something(
+    hook: Hook, served: tuple[str, ...], asked: bool
+) -> None:
+    """By its name, a pattern or its UUID, at prepare alone: from then on it has a journal entry."""
+    hook.settings("config.toml", "config.d/10-more.toml")
+    hook.serves(*served)
+    for operation in OPERATIONS:
+        assert hook.call(operation, WITHOUT) == (0, "")
+        assert hook.runs == (asked and operation == "prepare"), operation
+
+
+def test_a_host_without_settings_serves_nobody(hook: Hook) -> None:
+    """Whatever stands in a list."""
+    hook.serves("*")
+    assert hook.call("prepare", WITHOUT) == (0, "")
+    assert hook.runs == 0
+
+
+@pytest.mark.parametrize("newer", ["", "config.toml", "config.d", "config.d/10-more.toml", "none"])
+def test_a_list_that_is_older_than_the_settings_is_not_believed(hook: Hook, newer: str) -> None:
+    """Older than any file, or than any folder: something was added or removed. Python is asked, and so without one."""
+    folder = hook.settings("config.toml", "config.d/10-more.toml")
+    if newer != "none":
+        hook.serves()
+        assert hook.call("prepare", WITHOUT) == (0, "")
+        assert hook.runs == 0
+        os.utime(folder / newer, None)
+    assert hook.call("prepare", WITHOUT) == (0, "")
+    assert hook.runs == 1
+
+
+@pytest.mark.parametrize("name", ["--help", "a b", "$(x)", "*", "[", "\\", "win11\n", "ä", "-n"])
+def test_a_guests_name_is_no_pattern(hook: Hook, name: str) -> None:
+    """Nor anything else than a name."""
+    hook.settings("config.toml")
+    hook.serves("win11", "x*")
+    assert hook.call("prepare", WITHOUT, name=name) == (0, "")
+    assert hook.runs == 0
+
+
+@pytest.mark.parametrize(("status", "said"), [(0, ""), (1, "Traceback"), (3, "refused: why")])
+def test_a_guest_without_devices_is_refused_by_libhook_alone(hook: Hook, status: int, said: str) -> None:
+    """A broken Python lets it start."""
+    hook.settings("config.toml")
+    hook.serves("*")
+    hook.answer(status, said)
+    assert hook.call("prepare", WITHOUT) == ((1, f"{said}\n") if status == 3 else (0, ""))

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Notes for the launcher which guests without host devices are served, so that it need not start Python for others."""
+
+from __future__ import annotations
+
+import os
+
+from libhook.effects import files
+from libhook.errors import LibhookError
+from libhook.light import TYPE_CHECKING, suppress
+
+if TYPE_CHECKING:
+    from libhook.facts.config import Served
+    from libhook.facts.machine import Machine
+
+_BACK = 1_000_000_000
+
+
+def note(machine: Machine, served: Served) -> None:
+    """Write the note. If that fails, the launcher asks.
+
+    The launcher believes it while it is newer than the settings. A file's time may lag behind the clock, and some
+    shells compare whole seconds. So the note is dated a second back.
+    """
+    path, dated = f"{machine.state}/served", served.read - _BACK
+    text = "".join(f"{name}\n" for name in served.names)
+    temporary = f"{path}.{os.getpid()}"  # of two processes, neither may put the other's half file in place
+    with suppress(OSError, LibhookError):
+        if files.read(path) != text:
+            with suppress(FileExistsError):
+                os.mkdir(machine.state, 0o700)
+            files.replace(temporary, text)
+            os.utime(temporary, ns=(dated, dated))
+            os.rename(temporary, path)
+        os.utime(path, ns=(dated, dated))
