@@ -15,7 +15,7 @@ from settings_reading import parse
 
 from libhook import __version__
 from libhook.command import commands
-from libhook.facts import command
+from libhook.facts import command, requirement
 from libhook.facts import keys as known
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
@@ -77,12 +77,26 @@ def test_the_example_of_sections_is_one() -> None:
 
 
 def test_the_example_of_a_command_has_its_defaults() -> None:
-    """The third block in Configuration: what it says of a command are the defaults, but for the user."""
-    block = _section("Configuration").split("```toml\n")[3].split("```")[0]
-    (table,) = parse(block, "win11").actions["run"].values()
+    """What the block says of a command are the defaults, but for the user."""
+    (table,) = parse(_block(".run."), "win11").actions["run"].values()
     shown = command.parse("screen", table)
     assert shown._replace(user="") == command.Command("screen", shown.command, shown.undo)
     assert set(table) == set(command.Command._fields) - {"name"}
+
+
+def test_the_example_of_a_requirement_is_one() -> None:
+    """A file that is there, and a unit that is not active."""
+    images, backup = parse(_block(".require."), "win11").actions["require"].values()
+    assert requirement.parse("a", images).file == "/srv/images/win11.img"
+    assert requirement.parse("a", backup).absent
+
+
+def _block(what: str) -> str:
+    """The block of settings in Configuration that has this."""
+    (block,) = (
+        one.split("```")[0] for one in _section("Configuration").split("```toml\n")[1:] if what in one.split("```")[0]
+    )
+    return block
 
 
 def test_the_readme_names_every_command_and_no_other() -> None:

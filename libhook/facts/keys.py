@@ -7,7 +7,7 @@ Does not belong here: which section a key stands in, and which section wins (fac
 from __future__ import annotations
 
 from libhook.errors import BadInput
-from libhook.facts import command
+from libhook.facts import command, requirement
 from libhook.facts.host import is_driver_name
 from libhook.facts.unit import is_name
 from libhook.light import TYPE_CHECKING
@@ -55,11 +55,20 @@ def _states(value: object) -> str:
 
 def _commands(value: object) -> str:
     """For a table: sections with a command each."""
+    return _each(value, command.parse, 'sections with a command each: [run.NAME] command = ["/usr/bin/true"]')
+
+
+def _requirements(value: object) -> str:
+    """For a table: sections that each say what must be so."""
+    return _each(value, requirement.parse, 'sections that each require one thing: [require.NAME] file = "/srv/image"')
+
+
+def _each(value: object, parse: Callable[[str, object], object], wanted: str) -> str:
     if not isinstance(value, dict):
-        return 'sections with a command each: [run.NAME] command = ["/usr/bin/true"]'
+        return wanted
     for name, table in value.items():
         try:
-            command.parse(name, table)
+            parse(name, table)
         except BadInput as error:
             return error.message
     return ""
@@ -68,6 +77,7 @@ def _commands(value: object) -> str:
 OF_KINDS: dict[str, Callable[[object], str]] = {
     "values": _texts,
     "run": _commands,
+    "require": _requirements,
     "units": _states,
 }
 """The settings that ask for actions of a kind (kinds/), each with its check.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _SETTINGS = {
     "pci": "",
     "module": "",
+    "require": "require",
     "value": "values",
     "run": "run",
     "unit": "units",

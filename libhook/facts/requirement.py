@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What must be so before a guest starts: one entry of ``require`` in the settings. Pure."""
+
+from __future__ import annotations
+
+from libhook.errors import BadInput
+from libhook.facts.unit import is_name as is_unit
+from libhook.light import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GIB = 1 << 30
+_LONGEST = 4096
+_MOST_GIB = 1 << 20
+
+
+class Requirement(NamedTuple):
+    """One of ``file``, ``unit``, ``process`` and ``memory``, and what to say where it is not so."""
+
+    name: str
+    file: str = ""
+    """A file or folder that must be there."""
+    unit: str = ""
+    """A systemd unit that must be active."""
+    process: str = ""
+    """A program of which a process must run, by its path."""
+    memory: float = 0.0
+    """GiB that must be free, as MemAvailable of /proc/meminfo counts."""
+    absent: bool = False
+    """The opposite: it must not be there, be active or run."""
+    reason: str = ""
+    """What the reader of the refusal should do."""
+
+    def complaint(self, found: bool) -> str:
+        """What is wrong, or "". ``found``: whether it is there, is active, runs, or is free."""
+        if found != self.absent:
+            return ""
+        if self.memory:
+            return f"less than {self.memory:g} GiB of memory are free"
+        what, verb = next((text, verb) for text, verb in (
+            (self.file, "there"), (f"unit {self.unit}" if self.unit else "", "active"), (self.process, "running")
+        ) if text)  # fmt: skip
+        return f"{what} is {verb}" if found else f"{what} is not {verb}"
+
+
+def parse(name: str, table: object) -> Requirement:
+    """Read one entry. BadInput says what it should have been."""
+    known = [field for field in Requirement._fields if field != "name"]
+    if not isinstance(table, dict) or not table.keys() <= set(known):
+        raise BadInput(f"a section with some of {', '.join(known)}")
+    if len(table.keys() & _THINGS) != 1:
+        raise BadInput(f"a section with one of {', '.join(known[:4])}")
+    for field, is_right, wanted in _CHECKS:
+        if field in table and not is_right(table[field]):
+            raise BadInput(f"with {wanted} in {field}")
+    if table.get("absent") and "memory" in table:
+        raise BadInput("without absent, where memory is required")
+    return Requirement(name, **table)
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("/") and len(value) <= _LONGEST and "\0" not in value
+
+
+def _is_memory(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _MOST_GIB
+
+
+def _is_line(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST and "\n" not in value
+
+
+_THINGS = {"file", "unit", "process", "memory"}
+_CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
+    ("file", _is_path, "a whole path"),
+    ("unit", lambda value: isinstance(value, str) and is_unit(value), "a unit's name"),
+    ("process", _is_path, "a program's whole path"),
+    ("memory", _is_memory, "a number of GiB"),
+    ("absent", lambda value: isinstance(value, bool), "true or false"),
+    ("reason", _is_line, "a line of text"),
+)
+"""What each field must be, in words."""

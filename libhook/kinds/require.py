@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What must be so before a guest starts. This kind has no actions: what is not so refuses the start at once."""
+
+from __future__ import annotations
+
+import os
+
+from libhook.children import tracks
+from libhook.children.tracks import Late, Step, paper
+from libhook.errors import BadInput, LibhookError
+from libhook.facts import requirement
+from libhook.facts.plan import Refusal, Verdict
+from libhook.facts.requirement import GIB, Requirement
+from libhook.kinds.kind import Kind, Work
+from libhook.light import TYPE_CHECKING, partial, suppress
+from libhook.look import attributes, systemd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any, NoReturn
+
+    from libhook.children.tracks import Track
+    from libhook.facts.config import Config
+    from libhook.facts.machine import Machine
+    from libhook.facts.situation import Situation
+
+NAME = "require"
+
+
+def look(work: Work) -> Mapping[str, str]:
+    """See Kind. What is wrong, by the entry's name. LibhookError where that cannot be seen in time."""
+    asked = _asked(work.config)
+    found = _units(work, [one.unit for one in asked if one.unit])
+    others = [one for one in asked if not one.unit]
+    if others:
+        (seen,) = tracks.run([_seen(work.machine, others)], work.deadline)
+        if isinstance(seen, LibhookError):
+            raise seen
+        found |= seen
+    return {one.name: one.complaint(found[one.unit or one.name]) for one in asked}
+
+
+def wanted(situation: Situation) -> Iterator[Verdict]:
+    """See Kind."""
+    wrong = situation.looked.get(NAME, {})
+    for one in _asked(situation.config):
+        if complaint := wrong.get(one.name):
+            yield Refusal("", complaint, one.reason or f"the settings require it (require.{one.name})")
+
+
+def _asked(config: Config) -> list[Requirement]:
+    return [requirement.parse(name, table) for name, table in config.actions.get(NAME, {}).items()]
+
+
+def _units(work: Work, names: Sequence[str]) -> dict[str, bool]:
+    if not names:
+        return {}
+    shown = systemd.matching(work.machine, names, work.deadline)
+    return {name: any(one.active == "active" for one in units) for name, units in shown.items()}
+
+
+def _seen(machine: Machine, asked: Sequence[Requirement]) -> Track[dict[str, bool] | LibhookError]:
+    """A child looks: a file may be on a disk or server that does not answer."""
+    try:
+        with paper() as sheet:
+            note = partial(_note, machine, asked, sheet.descriptor)
+            code = yield Step(note, keep=sheet.descriptor, looks=True)
+            answers = sheet.lines()
+    except Late:
+        code, answers = 0, []
+    if code or len(answers) != len(asked):
+        what = ", ".join(one.file or one.process or "/proc/meminfo" for one in asked)
+        return LibhookError(f"{what} cannot be looked at in time", "see whether the disk or server answers")
+    return {one.name: answer == "1" for one, answer in zip(asked, answers, strict=True)}
+
+
+def _note(machine: Machine, asked: Sequence[Requirement], sheet: int) -> None:
+    running = _programs(machine) if any(one.process for one in asked) else set()
+    for one in asked:
+        if one.file:
+            found = os.path.lexists(f"{machine.root}{one.file}")
+        elif one.process:
+            found = one.process in running
+        else:
+            found = _free(machine) >= one.memory * GIB
+        os.write(sheet, b"1\n" if found else b"0\n")
+
+
+def _programs(machine: Machine) -> set[str]:
+    """The programs of all processes. A process can neither forge the link, nor hide it from root."""
+    found = set()
+    for pid in filter(str.isdecimal, attributes.entries(machine.proc)):
+        with suppress(OSError):
+            found.add(os.readlink(f"{machine.proc}/{pid}/exe"))
+    return found
+
+
+def _free(machine: Machine) -> int:
+    """Bytes of memory that are free; 0 where the kernel does not say."""
+    for line in attributes.whole(f"{machine.proc}/meminfo").split("\n"):
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _never(*_: Any) -> NoReturn:  # noqa: ANN401 - whatever a kind is given
+    raise BadInput("what a guest requires is no action")
+
+
+KIND = Kind(NAME, _never, lambda _config: 0.0, _never, _never, look=look, wanted=wanted)

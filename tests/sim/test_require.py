@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What must be so before a guest starts: ``require`` in the settings."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from cases import NIC
+from command import libhook
+from scenario import Host, guest
+
+from libhook.errors import BadInput
+from libhook.facts import keys
+from libhook.facts.requirement import parse
+from libhook.kinds.require import KIND
+from libhook.simulation import faults, processes, systemd
+from libhook.simulation.guests import Guest
+from libhook.simulation.hosts import nic
+
+WIN11, PLAIN = guest(NIC), guest()
+IMAGE, PROGRAM, BACKUP = "/srv/image", "/usr/bin/backup", "backup.service"
+
+
+def host_with(root: str, *entries: str) -> Host:
+    """A host whose guests require these, and where each of them is so."""
+    config = "".join(f"[require.a{number}]\n{entry}\n" for number, entry in enumerate(entries))
+    host = Host(root, nic(), config)
+    processes.add(root, 4711, "backup")
+    os.symlink(PROGRAM, f"{root}/proc/4711/exe")
+    os.makedirs(f"{root}/srv")
+    Path(f"{root}{IMAGE}").touch()
+    systemd.add(root, BACKUP)
+    Path(f"{root}/proc/meminfo").write_text("MemTotal: 16777216 kB\nMemAvailable:    8388608 kB\n")
+    return host
+
+
+@pytest.mark.parametrize(
+    ("entry", "wrong", "opposite"),
+    [
+        (f'file = "{IMAGE}"', f"{IMAGE} is not there", f"{IMAGE} is there"),
+        (f'unit = "{BACKUP}"', f"unit {BACKUP} is not active", f"unit {BACKUP} is active"),
+        (f'process = "{PROGRAM}"', f"{PROGRAM} is not running", f"{PROGRAM} is running"),
+        ("memory = 8", "less than 8 GiB of memory are free", ""),
+    ],
+)
+@pytest.mark.parametrize("one", [WIN11, PLAIN], ids=["with devices", "without"])
+def test_what_is_required(root: str, entry: str, wrong: str, opposite: str, one: Guest) -> None:
+    """Of guests with and without devices; where it is not so, nothing is done, and the dry run says the same."""
+    host = host_with(root, entry)
+    assert host.event(one, "prepare").code == 0
+    host.event(one, "release", "failed")
+    if opposite:
+        host.configure(f"[require.a0]\n{entry}\nabsent = true\n")
+        assert host.event(one, "prepare").line == f"{opposite}: the settings require it (require.a0)"
+    host.configure(f'[require.a0]\n{entry}\nreason = "do this"\n')
+    Path(f"{root}{IMAGE}").unlink()
+    os.unlink(f"{root}/proc/4711/exe")
+    systemd.change(root, BACKUP, active="inactive")
+    Path(f"{root}/proc/meminfo").write_text("MemTotal: 16777216 kB\nMemAvailable:    8388607 kB\n")
+    foretold = host.call((one.name, "prepare", "begin", "-"), one.xml(1, False), dry_run=True)
+    assert f"refuse: {wrong}: do this" in foretold.stderr
+    refused = host.event(one, "prepare")
+    assert (refused.code, refused.line) == (1, f"{wrong}: do this")
+    host.event(one, "release", "failed")
+    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
+
+
+def test_all_that_is_wrong_is_said(root: str) -> None:
+    """In the order of the settings; a unit that is not there is not active."""
+    host = host_with(root, 'unit = "no-such.service"', 'file = "/srv/none"', "memory = 9.5", f'file = "{IMAGE}"')
+    assert host.event(WIN11, "prepare").line == (
+        "unit no-such.service is not active: the settings require it (require.a0); "
+        "/srv/none is not there: the settings require it (require.a1); "
+        "less than 9.5 GiB of memory are free: the settings require it (require.a2)"
+    )
+
+
+def test_a_kernel_that_does_not_say_how_much_is_free(root: str) -> None:
+    """Nothing is."""
+    host = host_with(root, "memory = 0.1")
+    Path(f"{root}/proc/meminfo").unlink()
+    assert "less than 0.1 GiB of memory are free" in host.event(WIN11, "prepare").line
+
+
+def test_a_disk_that_does_not_answer(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start is refused in time."""
+    host = host_with(root, f'file = "{IMAGE}"')
+    host.configure(f'write_deadline = 0.2\n[require.a0]\nfile = "{IMAGE}"\n')
+    monkeypatch.setattr("libhook.kinds.require._note", lambda *_: time.sleep(3))
+    assert f"{IMAGE} cannot be looked at in time" in host.event(WIN11, "prepare").line
+
+
+def test_systemd_that_does_not_answer(root: str) -> None:
+    """Nobody knows whether the unit is active."""
+    host = host_with(root, f'unit = "{BACKUP}"')
+    faults.inject(root, faults.Fault("systemctl show*", nth=0, error="ECONNREFUSED"))
+    assert "systemd does not say" in host.event(WIN11, "prepare").line
+
+
+def test_a_guest_that_runs_requires_nothing(root: str) -> None:
+    """Nothing of it is journalled."""
+    host = host_with(root, f'file = "{IMAGE}"')
+    assert host.libvirt.start(WIN11).error == ""
+    Path(f"{root}{IMAGE}").unlink()
+    host.libvirt.restart()
+    assert "require" not in libhook(host, "status").out
+    host.libvirt.stop("win11")
+    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
+    with pytest.raises(BadInput):
+        KIND.read({})
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("x", "a section with some of file, unit, process, memory, absent, reason"),
+        ({"files": "/a"}, "a section with some of"),
+        ({"name": "a", "file": "/a"}, "a section with some of"),
+        ({}, "a section with one of file, unit, process, memory"),
+        ({"file": "/a", "unit": "a.service"}, "a section with one of"),
+        ({"file": "a"}, "with a whole path in file"),
+        ({"file": "/a\0"}, "with a whole path in file"),
+        ({"process": "backup"}, "with a program's whole path in process"),
+        ({"unit": "backup"}, "with a unit's name in unit"),
+        ({"unit": "b*.service"}, "with a unit's name in unit"),
+        ({"memory": True}, "with a number of GiB in memory"),
+        ({"memory": 0}, "with a number of GiB in memory"),
+        ({"memory": float("inf")}, "with a number of GiB in memory"),
+        ({"memory": 1, "absent": True}, "without absent, where memory is required"),
+        ({"file": "/a", "absent": 1}, "with true or false in absent"),
+        ({"file": "/a", "reason": "a\nb"}, "with a line of text in reason"),
+        ({"file": "/a", "reason": ""}, "with a line of text in reason"),
+    ],
+)
+def test_what_is_wrong_with_an_entry_is_said(table: object, said: str) -> None:
+    """By the settings, too."""
+    with pytest.raises(BadInput) as raised:
+        parse("a", table)
+    assert said in raised.value.message
+    assert keys.expectation("require", {"a": table}) == raised.value.message
+    assert "[require.NAME]" in keys.expectation("require", [table])
