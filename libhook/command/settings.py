@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from libhook.errors import BadInput, unanswered
-from libhook.facts import complaints, keys, places, settings
+from libhook.facts import complaints, keys, places, settings, template
 from libhook.facts.complaints import Complaint
 from libhook.facts.config import Config
 from libhook.facts.domain import Domain
@@ -57,7 +57,8 @@ class Files(NamedTuple):
 
     def origin(self, section: Section, at: tuple[str | int, ...] = ()) -> tuple[str, int]:
         """Return the file and line of a setting, or of its section."""
-        return self.settings.sources[section.file].path, self.lines[section.file].get((*section.keys, *at), 0)
+        where = (*section.keys, *section.written.get(at, at))
+        return self.settings.sources[section.file].path, self.lines[section.file].get(where, 0)
 
     def devices(self, guest: Domain) -> list[Device]:
         """Return what the settings consider of the guest's devices, as the host has them now."""
@@ -128,7 +129,7 @@ def of_guest(machine: Machine, wanted: str) -> Shown:
     guest = those.find(wanted)
     is_uuid = settings.is_uuid(wanted.lower())
     unknown = Domain("", wanted.lower(), "", ()) if is_uuid else Domain(wanted, "", "", ())
-    sections = files.about(guest or unknown)
+    sections = template.filled(files.about(guest or unknown), (guest or unknown).name, (guest or unknown).uuid)
     rows = _values(files, sections)
     width = min(max(len(text) for text, *_ in rows), _WIDEST)
     errors = complaints.of(files.settings, (problem for section in sections for problem in section.problems))

@@ -63,7 +63,7 @@ def refusal(settings: Settings, sections: Iterable[Section]) -> BadInput | None:
     if not own:
         return None
     first, *_ = of(settings, own)
-    more = len(settings.problems) - 1
+    more = len({*settings.problems, *own}) - 1
     return BadInput(first.message, first.remedy + (f"; and {more} more: {MORE}" if more else ""))
 
 

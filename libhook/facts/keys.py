@@ -29,6 +29,8 @@ _SWITCHES = ("dry_run", "bind_managed", "audit.required", "audit.extra", REPLACE
 SECONDS = ("write_deadline", "holder_wait")
 GROUPS = ("audit", "preflight")
 """The tables that only group keys: ``required`` in ``[audit]`` is ``audit.required``."""
+PLACEHOLDERS = ("{name}", "{uuid}")
+"""What is replaced by the guest's name and UUID (facts/template.py)."""
 _STATES = ("down", "up")
 _MOST_SECONDS = 3600.0
 _LONGEST = 4096
@@ -36,19 +38,20 @@ _LONGEST = 4096
 
 def _texts(value: object) -> str:
     """For a table: each value must be a line of text or a whole number."""
-    if isinstance(value, dict) and all(type(one) is int or _is_line(one) for one in value.values()):
+    if isinstance(value, dict) and all(type(one) is int or is_line(one) for one in value.values()):
         return ""
     return 'a table of lines of text and whole numbers: "vm.swappiness" = 10'
 
 
-def _is_line(text: object) -> bool:
+def is_line(text: object) -> bool:
+    """Whether this is a line of text that is neither empty nor very long."""
     is_text = isinstance(text, str) and 0 < len(text) <= _LONGEST
     return is_text and not any(character < " " and character != "\t" for character in str(text))
 
 
 def _states(value: object) -> str:
     """For a table: units, each "down" or "up"."""
-    if isinstance(value, dict) and all(is_name(name, glob=True) and one in _STATES for name, one in value.items()):
+    if isinstance(value, dict) and all(_is_unit(name) and one in _STATES for name, one in value.items()):
         return ""
     return 'a table of units that are "down" or "up": "display-manager.service" = "down"'
 
@@ -72,6 +75,13 @@ def _each(value: object, parse: Callable[[str, object], object], wanted: str) ->
         except BadInput as error:
             return error.message
     return ""
+
+
+def _is_unit(name: str) -> bool:
+    """Whether this is a unit's name or a pattern, once the guest's name is in it."""
+    for placeholder in PLACEHOLDERS:
+        name = name.replace(placeholder, "x")
+    return is_name(name, glob=True)
 
 
 OF_KINDS: dict[str, Callable[[object], str]] = {
@@ -103,6 +113,12 @@ def expectation(key: str, value: object) -> str:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return "" if number and 0 < value <= _MOST_SECONDS else f"seconds, more than 0 and at most {_MOST_SECONDS:.0f}"  # type: ignore[operator]
     return "" if isinstance(value, str) and is_driver_name(value) else 'a driver\'s name, or "auto"'
+
+
+def has_brace(value: object) -> bool:
+    """Whether a table may have something to fill in."""
+    texts = (text for entry in value.items() for text in entry) if isinstance(value, dict) else ()
+    return any(isinstance(text, str) and ("{" in text or "}" in text) for text in texts)
 
 
 def relaxes(key: str, value: object) -> bool:

@@ -14,7 +14,7 @@ from libhook.facts import keys
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Source
 from libhook.facts.host import NO_CLASS
-from libhook.light import TYPE_CHECKING, NamedTuple, suppress
+from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple, suppress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,6 +65,10 @@ class Section(NamedTuple):
     values: Mapping[str, Any]
     """By key: ``audit.required``."""
     problems: tuple[Problem, ...] = ()
+    has_placeholders: bool = False
+    """Something in it is to be filled in with the guest's name or UUID (facts/template.py)."""
+    written: Mapping[tuple[str | int, ...], tuple[str | int, ...]] = MappingProxyType({})
+    """Where an entry that is filled in stands in the file, by where it is now."""
 
     @property
     def names_one_guest(self) -> bool:
@@ -233,14 +237,21 @@ def _no_device(file: int, name: str) -> Problem:
 
 def _section(file: int, where: tuple[str, ...], rank: tuple[int, int], table: Mapping[str, Any]) -> Section:
     section = Section(file, where, rank, {})
-    values, problems = {}, []
+    values, problems, has_placeholders = {}, list[Problem](), False
     for at, value in _flat(table):
         key = ".".join(at)
+        if key in keys.OF_KINDS and keys.has_brace(value):
+            from libhook.facts import template
+
+            has_placeholders = True
+            if wrong := list(template.problems(file, (*where, key), value)):
+                problems += wrong
+                continue
         if complaint := _complaint(section, at, value):
             problems.append(complaint)
         else:
             values[key] = float(value) if key in keys.SECONDS else value
-    return section._replace(values=values, problems=tuple(problems))
+    return section._replace(values=values, problems=tuple(problems), has_placeholders=has_placeholders)
 
 
 def _flat(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:

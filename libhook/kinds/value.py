@@ -18,6 +18,7 @@ from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Refusal, Stays, Verdict, Warn
 from libhook.facts.situation import Situation
+from libhook.facts.value import path_of
 from libhook.kinds import claims
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
 from libhook.kinds.resource import Resource, equal
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 NAME = "value"
 _SETTING = "values"
 _LONGEST = 4096
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-:@+")
 
 
 class Value(NamedTuple):
@@ -75,23 +75,6 @@ class Value(NamedTuple):
     def show(self) -> dict[str, Any]:
         """See Action."""
         return {"action": NAME, "path": self.path, "value": None if self.back else self.value}
-
-
-def path_of(name: str) -> str:
-    """The file of a sysctl, or the path itself. BadInput where the name is neither.
-
-    As in sysctl(8), ``/`` and ``.`` change places in a name whose first separator is a dot.
-    """
-    path = name
-    if not name.startswith("/"):
-        dots, slashes = name.find("."), name.find("/")
-        swapped = dots >= 0 and (slashes < 0 or dots < slashes)
-        path = f"/proc/sys/{name.translate(str.maketrans('./', '/.')) if swapped else name}"
-    parts = path.split("/")[1:]
-    whole = path.startswith(("/sys/", "/proc/sys/")) and len(parts) > 2 + (parts[0] == "proc") and "" not in parts
-    if not whole or any(set(part) <= {"."} or not set(part) <= _PLAIN for part in parts):
-        raise BadInput(f'"{name}" is neither a sysctl nor a file below /sys or /proc/sys')
-    return path
 
 
 def read(value: Mapping[str, Any]) -> Value:

@@ -36,6 +36,10 @@ def of_guest(
     found = settings.read(sources)
     note(found.served)
     sections = found.about(guest.name, guest.uuid, devices_of(machine, found, guest, entry))
+    if any(section.has_placeholders for section in sections):
+        from libhook.facts import template
+
+        sections = template.filled(sections, guest.name, guest.uuid)
     if any(section.problems for section in sections):
         from libhook.facts import complaints
 

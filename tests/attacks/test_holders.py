@@ -60,9 +60,7 @@ def test_another_file_of_that_path_is_not_the_device(place: Place) -> None:
         assert place.who() == []
 
 
-def test_who_changes_what_a_descriptor_stands_for_holds_nothing(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_changes_what_a_descriptor_stands_for_holds_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name of the device, and a file that is open for use, in turn as fast as can be: never both at once.
 
     A child that is late counts as a holder. On a busy machine it may be late.

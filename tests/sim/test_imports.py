@@ -71,7 +71,7 @@ def test_settings_import_tomllib_and_what_reads_them(root: str) -> None:
     """Words about errors are for errors, and patterns for sections that are some. Without settings, nothing of it."""
     build(root, nic())
     reading = {f"libhook.{name}" for name in ("facts.settings", "facts.keys", "facts.merged", "story.settings")}
-    rare = {"difflib", "fnmatch", *(f"libhook.facts.{name}" for name in ("places", "complaints", "syntax"))}
+    rare = {"difflib", "fnmatch", *(f"libhook.facts.{name}" for name in ("places", "complaints", "syntax", "template"))}
     assert _imported(root, "prepare") & {*reading, *rare} == set()
     settings = Path(root, "etc/libhook/config.d/a.toml")
     settings.parent.mkdir(parents=True, exist_ok=True)
@@ -79,6 +79,8 @@ def test_settings_import_tomllib_and_what_reads_them(root: str) -> None:
     found = _imported(root, "start")
     assert {"tomllib", *reading} <= found
     assert found & (rare | SLOW - {"tomllib", "typing", "re", "enum", "collections", "functools", "types"}) == set()
+    settings.write_text('[values]\n"vm.x" = "{name}"\n')
+    assert "libhook.facts.template" in _imported(root, "start")
     settings.write_text("[domains.'w*']\ncolour = 1\n")
     assert {"difflib", "fnmatch", "libhook.facts.places", "libhook.facts.complaints"} <= _imported(
         root, "start", code=1

@@ -196,6 +196,36 @@ def test_a_unit_that_is_gone_at_the_end_is_reported(root: str) -> None:
     assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
 
 
+def test_a_unit_of_the_guests_own_has_its_name(root: str) -> None:
+    """Escaped, in the plan, for systemd, and in the journal entry; another guest has another unit."""
+    host = host_with(root, '[units]\n"my-thing@{name}.service" = "up"\n')
+    mine, own = WIN11._replace(name="win-11"), r"my-thing@win\x2d11.service"
+    for unit in (own, "my-thing@other.service"):
+        systemd.add(root, unit, active="inactive")
+    assert f"start {own}\n" in libhook(host, "plan", "-", stdin=mine.xml(1, False)).out
+    host.begin(mine)
+    host.begin(OTHER)
+    assert told(host) == [f"start {own}", "start my-thing@other.service"]
+    host.event(mine, "release", "shutdown")
+    assert (systemd.state(root, own), systemd.state(root, "my-thing@other.service")) == ("inactive", "active")
+
+
+def test_a_name_that_makes_no_unit_refuses_the_start(root: str) -> None:
+    """With the file and line; at its end such a guest is served all the same."""
+    host = host_with(root, "")
+    mine = WIN11._replace(name="libvirtd.socket *")
+    host.begin(mine)
+    host.configure('[units]\n"{name}.service" = "down"\n')
+    host.event(mine, "release", "shutdown")
+    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
+    outcome = host.event(mine, "prepare")
+    assert outcome.line == (
+        '/etc/libhook/config.toml, line 2: units."{name}.service" cannot be for the guest "libvirtd.socket *": '
+        "that is no part of a unit's name: use it behind an @, or use {uuid}"
+    )
+    assert (told(host), outcome.changed) == ([], ())
+
+
 def test_what_libvirt_has_come_to_depend_on_is_not_stopped(root: str) -> None:
     """Somebody changed the units after the plan was made."""
     host = host_with(root)

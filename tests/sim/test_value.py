@@ -14,8 +14,9 @@ from libhook.children.child import Deadline
 from libhook.errors import BadInput
 from libhook.facts.config import Config
 from libhook.facts.shared import file_name
+from libhook.facts.value import path_of
 from libhook.kinds.kind import Work
-from libhook.kinds.value import Value, carry_out, path_of, read
+from libhook.kinds.value import Value, carry_out, read
 from libhook.simulation import faults
 from libhook.simulation.hosts import workstation
 from libhook.story.session import make_state

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Fills a guest's name and UUID into the settings: ``{name}`` and ``{uuid}``. Pure.
+
+Others choose the name. So it becomes one piece of one thing, and nothing reads it again: it stays where the placeholder
+was, in its part of a path, in a unit's instance, in a value. Where it cannot, the guest is refused.
+
+Imported only where a setting has a brace.
+"""
+
+from __future__ import annotations
+
+import re
+
+from libhook.errors import BadInput
+from libhook.facts import keys
+from libhook.facts.settings import Problem, Section, named, quoted
+from libhook.facts.unit import is_name
+from libhook.facts.value import path_of
+from libhook.light import TYPE_CHECKING, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any
+
+    Facts = Mapping[str, str]
+
+_PLACEHOLDERS = keys.PLACEHOLDERS
+_PIECE = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]|[^{}]+")
+_AS_IT_IS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:_.")
+"""What systemd-escape leaves as it is. A dot in front is the exception."""
+_REMEDY = f"the known ones are {' and '.join(_PLACEHOLDERS)}; a brace itself is written twice"
+
+_ANOTHER = "correct it, or give the guest another name"
+
+
+def problems(file: int, where: tuple[str, ...], table: Mapping[str, object]) -> Iterator[Problem]:
+    """The braces in a table of the settings that are no placeholder."""
+    if where[-1] not in _FILL:
+        return
+    for entry, value in table.items():
+        for text in (entry, value):
+            for piece in _PIECE.findall(text) if isinstance(text, str) else ():
+                if piece[0] in "{}" and piece not in (*_PLACEHOLDERS, "{{", "}}"):
+                    what = f"unknown placeholder {piece}" if len(piece) > 1 else f"there is a single {piece}"
+                    at = (*where, entry)
+                    yield Problem(file, at, f"{what} in {named(at)}", _REMEDY, _PLACEHOLDERS, piece)
+
+
+def filled(sections: Iterable[Section], name: str, uuid: str) -> list[Section]:
+    """These sections for the guest with this name and UUID. What cannot be filled in is a problem of its section.
+
+    Where the name or UUID is not known (""), what asks for it stays as it is written.
+    """
+    facts = dict(zip(_PLACEHOLDERS, (name, uuid), strict=True))
+    return [_filled(section, facts, name) if section.has_placeholders else section for section in sections]
+
+
+def _filled(section: Section, facts: Facts, name: str) -> Section:
+    values, found = dict(section.values), list(section.problems)
+    written: dict[tuple[str | int, ...], tuple[str | int, ...]] = {}
+    for key, (fill_entry, fill_value) in _FILL.items():
+        table: dict[str, Any] = {}
+        for entry, value in values.get(key, {}).items():
+            at, own = (*section.keys, key, entry), entry
+            try:
+                with suppress(_NotKnown):
+                    own, value = fill_entry(entry, facts), fill_value(value, facts)
+                if own in table:
+                    raise BadInput(f"it is {own}, which is there already")
+            except BadInput as error:
+                what = f"{named(at)} cannot be for the guest {quoted(name)}: {error.message}"
+                found.append(Problem(section.file, at, what, error.hint or _ANOTHER))
+            else:
+                table[own] = value
+                written[key, own] = (key, entry)
+        if key in values:
+            values[key] = table
+    return section._replace(values=values, problems=tuple(found), written=written)
+
+
+class _NotKnown(Exception):
+    """The name or UUID is not known."""
+
+
+def _fill(text: str, facts: Facts, put: Callable[[str, str], str]) -> str:
+    """Fill in a text once. ``put`` gets what is filled in, and the text before it."""
+    found = ""
+    for piece in _PIECE.findall(text):
+        if piece in facts:
+            if not facts[piece]:
+                raise _NotKnown
+            found += put(facts[piece], found)
+        else:
+            found += piece[0] if piece in ("{{", "}}") else piece
+    return found
+
+
+def _unit(text: str, facts: Facts) -> str:
+    """In an instance it is escaped, as systemd's %i is. Elsewhere it must be plain, or it could begin an instance.
+
+    In the name of a mount it is escaped too, since ``-`` stands for ``/`` there.
+    """
+    is_path = text.endswith((".mount", ".automount"))
+
+    def put(value: str, before: str) -> str:
+        if "@" in before:
+            return escaped(value)
+        if is_path and "/" not in value and not set(value) <= {"."}:
+            return escaped(value)
+        if is_path or not set(value) <= _AS_IT_IS | {"-"}:
+            raise BadInput("that is no part of a unit's name", "use it behind an @, or use {uuid}")
+        return value
+
+    unit = _fill(text, facts, put)
+    if not is_name(unit, glob=True):
+        raise BadInput(f"{unit} is no unit's name")
+    return unit
+
+
+def escaped(text: str) -> str:
+    """As systemd-escape(1) does (unit_name_escape() in systemd's basic/unit-name.c)."""
+    return "".join(
+        "-"
+        if byte == ord("/")
+        else chr(byte)
+        if chr(byte) in _AS_IT_IS and (at or byte != ord("."))
+        else f"\\x{byte:02x}"
+        for at, byte in enumerate(text.encode("utf-8", "surrogateescape"))
+    )
+
+
+def _path(text: str, facts: Facts) -> str:
+    """It stays in its part of the path. What has no placeholder stays as it is written."""
+    if not any(piece in facts for piece in _PIECE.findall(text)):
+        return text
+    return path_of(text, lambda part: _fill(part, facts, lambda value, _: value))
+
+
+def _line(value: object, facts: Facts) -> object:
+    if not isinstance(value, str):
+        return value
+    text = _fill(value, facts, lambda inner, _: inner)
+    if not keys.is_line(text):
+        raise BadInput("the value is no line of text")
+    return text
+
+
+_FILL: dict[str, tuple[Callable[[str, Facts], str], Callable[[Any, Facts], Any]]] = {
+    "units": (_unit, lambda state, _: state),
+    "values": (_path, _line),
+}
+"""The tables that may have placeholders: how an entry's name is filled in, and its value."""

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a guest's name and UUID become in its settings. The name is somebody else's choice."""
+
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from settings_reading import FILE, files, merged, parse
+
+from libhook.errors import BadInput
+from libhook.facts import complaints, settings
+from libhook.facts.template import escaped
+from libhook.facts.unit import is_name
+from libhook.facts.value import path_of
+
+UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
+KNOWN = "the known ones are {name} and {uuid}; a brace itself is written twice"
+
+
+def _units(entry: str, name: str) -> Any:  # noqa: ANN401 - as the settings have it
+    return parse(f"units = {{ {settings.quoted(entry)} = 'up' }}\n", name, UUID).actions["units"]
+
+
+def _values(entry: str, value: str, name: str) -> Any:  # noqa: ANN401 - as above
+    return parse(f"values = {{ {settings.quoted(entry)} = '{value}' }}\n", name, UUID).actions["values"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "unit"),
+    [
+        ("my@{name}.service", "win11", "my@win11.service"),
+        ("my@{name}.service", "Win-11 ä/..", r"my@Win\x2d11\x20\xc3\xa4-...service"),
+        ("my@{name}.service", "..", r"my@\x2e..service"),
+        ("my@{name}.service", "*@{uuid}", r"my@\x2a\x40\x7buuid\x7d.service"),
+        ("my@{uuid}.service", "x", rf"my@{UUID.replace('-', chr(92) + 'x2d')}.service"),
+        ("my@a{name}b{name}.timer", "x", "my@axbx.timer"),
+        ("{name}-helper.service", "win-11", "win-11-helper.service"),
+        ("helper-{uuid}.service", "a b", f"helper-{UUID}.service"),
+        ("mnt-{name}.mount", "win-11", r"mnt-win\x2d11.mount"),
+        ("a*@{name}.service", "[x]", r"a*@\x5bx\x5d.service"),
+    ],
+)
+def test_a_unit_has_the_name_in_one_piece(text: str, name: str, unit: str) -> None:
+    """Escaped in an instance and in a path; as it is elsewhere. What it brings is never a pattern or a placeholder."""
+    assert _units(text, name) == {unit: "up"}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "why"),
+    [
+        ("{name}.service", "a b", "that is no part of a unit's name: use it behind an @, or use {uuid}"),
+        ("{name}.service", "a@b", "that is no part of a unit's name"),
+        ("{name}.service", "*", "that is no part of a unit's name"),
+        ("{name}.service", "a/b", "that is no part of a unit's name"),
+        ("{name}.service", r"a\x2fb", "that is no part of a unit's name"),
+        ("{name}.service", "-x", "-x.service is no unit's name: correct it, or give the guest another name"),
+        ("my@{name}.service", "x" * 250, f"my@{'x' * 250}.service is no unit's name"),
+        ("mnt-{name}.mount", "..", "that is no part of a unit's name"),
+        ("mnt-{name}.mount", "a/b", "that is no part of a unit's name"),
+    ],
+)
+def test_a_name_that_no_unit_can_have_refuses_the_guest(text: str, name: str, why: str) -> None:
+    """With the file and the line."""
+    with pytest.raises(BadInput) as refused:
+        _units(text, name)
+    assert f"{refused.value.message}: {refused.value.hint}".startswith(
+        f'{FILE}, line 1: units."{text}" cannot be for the guest {settings.quoted(name)}: {why}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "name", "table"),
+    [
+        ("net.ipv4.conf.{name}.rp_filter", "0", "v.1", {"/proc/sys/net/ipv4/conf/v.1/rp_filter": "0"}),
+        ("/sys/x/{name}-{uuid}/y", "1", "a..b", {f"/sys/x/a..b-{UUID}/y": "1"}),
+        ("vm.x", "{name} {uuid}", "a $(b) {uuid}", {"vm.x": f"a $(b) {{uuid}} {UUID}"}),
+        ("vm.x", "{{name}} }}{{", "a", {"vm.x": "{name} }{"}),
+    ],
+)
+def test_a_value_has_the_name_in_one_piece(text: str, value: str, name: str, table: dict[str, str]) -> None:
+    """In its part of the path; in a value as it is, and read only once."""
+    assert _values(text, value, name) == table
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "../../etc", "a b", "ä", "{uuid}", "/sys/y", "a\n"])
+@pytest.mark.parametrize("text", ["/sys/x/{name}/y", "net.ipv4.{name}.x", "net/ipv4/{name}/x", "/sys/x/{name}"])
+def test_a_name_that_no_path_can_have_refuses_the_guest(text: str, name: str) -> None:
+    """It never leads out of its place."""
+    with pytest.raises(BadInput, match=r"is neither a sysctl nor a file below /sys or /proc/sys$"):
+        _values(text, "1", name)
+
+
+def test_a_value_that_is_no_line_refuses_the_guest() -> None:
+    """The kernel would read more than one."""
+    with pytest.raises(BadInput, match=r"the value is no line of text$"):
+        _values("vm.x", "{name}", "a\nb")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('units = {"a@{nmae}.service" = "up"}', '1: unknown placeholder {nmae} in units."a@{nmae}.service": it should'),
+        ('units = {"a@{NAME}.service" = "up"}', '1: unknown placeholder {NAME} in units."a@{NAME}.service": it should'),
+        ('[units]\n"a@{x1}.service" = "up"', f'2: unknown placeholder {{x1}} in units."a@{{x1}}.service": {KNOWN}'),
+        ('[values]\n\n"vm.x" = "{"', f'3: there is a single {{ in values."vm.x": {KNOWN}'),
+        ('[values]\n"vm.x" = "{{a}"', f'2: there is a single }} in values."vm.x": {KNOWN}'),
+        ('units = {"a{name}" = "up"}', "1: units has a wrong entry: it must be a table of units that are"),
+        ('units = {"a.{name}" = "up"}', "1: units has a wrong entry: it must be a table of units that are"),
+        ('units = {"a@{{.service" = "up"}', "1: units has a wrong entry: it must be a table of units that are"),
+    ],
+)
+def test_a_wrong_brace_is_an_error_of_the_settings(text: str, said: str) -> None:
+    """With file, line, key, and what was probably meant."""
+    found = files(text + "\n")
+    (complaint,) = complaints.of(found, found.problems)
+    assert complaint.text.startswith(f"{FILE}, line {said}")
+    if "it should" in said:
+        assert complaint.text.endswith("it should probably be {name}")
+
+
+def test_all_wrong_braces_are_said() -> None:
+    """One error for each."""
+    found = files('[values]\n"vm.x" = "{a} {b}"\n"vm.{c}" = 1\n')
+    assert [complaint.line for complaint in complaints.of(found, found.problems)] == [2, 2, 3]
+    with pytest.raises(BadInput) as refused:
+        merged(found, "win11", UUID)
+    assert refused.value.hint.endswith("; and 2 more: libhook config shows them")
+
+
+def test_an_error_of_one_guest_is_said_beside_those_of_others() -> None:
+    """What cannot be filled in for this guest is an error that the files alone do not have."""
+    text = '[units]\n"{name}.service" = "up"\n'
+    with pytest.raises(BadInput) as refused:
+        parse(text, "a b", UUID)
+    assert refused.value.hint == "use it behind an @, or use {uuid}"
+    with pytest.raises(BadInput) as refused:
+        parse(f"{text}[domains.x]\ny = 1\n", "a b", UUID)
+    assert refused.value.hint.endswith("; and 1 more: libhook config shows them")
+
+
+def test_the_most_specific_section_wins_by_the_filled_in_name() -> None:
+    """A guest's own section may say otherwise for its own instance."""
+    text = '[units]\n"a@{name}.service" = "up"\n[domains.win11.units]\n"a@win11.service" = "down"\n'
+    assert parse(text, "win11", UUID).actions == {"units": {"a@win11.service": "down"}}
+    assert parse(text, "linux", UUID).actions == {"units": {"a@linux.service": "up"}}
+
+
+def test_two_entries_of_one_section_that_are_one_refuse_the_guest() -> None:
+    """Nobody knows which is meant."""
+    text = '[units]\n"a@win11.service" = "down"\n"a@{name}.service" = "up"\n'
+    with pytest.raises(BadInput, match=r'line 3: .* guest "win11": it is a@win11\.service, which is there already$'):
+        parse(text, "win11", UUID)
+    assert parse(text, "x", UUID).actions["units"] == {"a@win11.service": "down", "a@x.service": "up"}
+
+
+def test_what_is_not_known_stays_as_it_is_written() -> None:
+    """As in ``libhook config`` for a guest that is not defined yet."""
+    text = '[units]\n"a@{name}.service" = "up"\n"a@{uuid}.service" = "up"\n[values]\n"vm.x" = "{uuid}"\n'
+    assert parse(text, "x").actions == {
+        "units": {"a@x.service": "up", "a@{uuid}.service": "up"},
+        "values": {"vm.x": "{uuid}"},
+    }
+
+
+@pytest.mark.skipif(not shutil.which("systemd-escape"), reason="systemd is not installed")
+def test_a_name_is_escaped_as_systemd_does() -> None:
+    """Held against its own program, for each character of ASCII and some more."""
+    texts = [*map(chr, range(1, 128)), *(f"a{chr(one)}" for one in range(1, 128)), "äß…", "..", "-.", "a/b.c", r"\x2d"]
+    for text in texts:
+        done = subprocess.run(["systemd-escape", "--", text], stdout=subprocess.PIPE, text=True, check=True, timeout=20)
+        assert done.stdout == f"{escaped(text)}\n"
+
+
+@given(
+    st.text(min_size=1), st.sampled_from(["a@{name}.service", "{name}.service", "mnt-{name}.mount", "a@b{name}.path"])
+)
+def test_no_name_makes_another_unit_than_one_of_its_place(name: str, text: str) -> None:
+    """What stands before and behind it stays, and it is a legal name."""
+    before, after = text.split("{name}")
+    try:
+        (unit,) = parse("units = {" + settings.quoted(text) + " = 'up'}\n", name, UUID).actions["units"]
+    except BadInput:
+        assert "@" not in before or len(name.encode("utf-8", "surrogateescape")) > 50
+        return
+    own = unit.removeprefix(before).removesuffix(after)
+    assert unit == before + own + after
+    assert is_name(unit)
+    assert "@" not in own
+    assert own
+
+
+@given(st.text(min_size=1))
+def test_no_name_leaves_its_part_of_a_path(name: str) -> None:
+    """However it is spelt."""
+    for text in ("/sys/a/{name}/b", "net.{name}.b"):
+        try:
+            (path,) = _values(text, "1", name)
+        except BadInput:
+            continue
+        assert path.split("/")[-2:] == [name, "b"]
+        assert path == path_of(path)
