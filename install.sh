@@ -22,9 +22,10 @@ usage: install.sh [--demo | --uninstall] [--prefix DIR] [--destdir DIR]
 
 Installs the distribution's packages for lxml, structlog, audit, systemd and
 libvirt where Python lacks them, the package to PREFIX/lib/libhook, the
-command to PREFIX/bin/libhook with its completion for bash, the service
-libhook-watch (not started), and the hook to /etc/libvirt/hooks/qemu (or
-qemu.d/libhook beside it, where another hook stands there). Needs root.
+command to PREFIX/bin/libhook with its completion for bash, the services
+libhook-watch and libhook-awake (not started), and the hook to
+/etc/libvirt/hooks/qemu (or qemu.d/libhook beside it, where another hook
+stands there). Needs root.
 
   --demo         install only the packages, and play a guest's life on a
                  simulated host, from this folder
@@ -107,14 +108,17 @@ install_completion() {
     place "$completions/libhook" "$completions" completion_text 644
 }
 
-service_text() { sed "s|/usr/local/bin|$prefix/bin|" "$here/packaging/libhook-watch.service"; }
+watch_text() { sed "s|/usr/local/bin|$prefix/bin|" "$here/packaging/libhook-watch.service"; }
+awake_text() { cat "$here/packaging/libhook-awake.service"; }
 
 has_systemd() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 
-# Does not start the service: whether hot-plug is watched is the administrator's choice.
-install_service() {
+# Starts neither service: whether hot-plug is watched is the administrator's choice, and the hook starts libhook-awake.
+# That one is not restarted, since the host could sleep meanwhile.
+install_services() {
     folder "$units"
-    place "$units/libhook-watch.service" "$units" service_text 644
+    place "$units/libhook-watch.service" "$units" watch_text 644
+    place "$units/libhook-awake.service" "$units" awake_text 644
     has_systemd || return 0
     run systemctl daemon-reload
     run systemctl try-restart libhook-watch.service
@@ -183,7 +187,7 @@ install() {
     folder "$prefix/bin"
     place "$prefix/bin/libhook" "$prefix/bin" command_text
     install_completion
-    install_service
+    install_services
     install_hook
     # shellcheck disable=SC2086 # --prefix takes no blanks
     [ "$dry" = yes ] || [ -z "$made" ] || printf '%s\n' $made >>"$root$lib/folders"
@@ -218,10 +222,11 @@ uninstall() {
     silenced='' stopped=''
     if has_systemd && [ -e "$units/libhook-watch.service" ]; then
         run systemctl disable --quiet libhook-watch.service || true # it may never have been enabled
+        run systemctl stop libhook-awake.service || true # somebody may have started it by hand
     fi
     made=$(sort -r "$root$lib/folders" 2>/dev/null) || made=''
-    run rm -f -- "$root$prefix/bin/libhook" "$root$lib/folders" "$root$units/libhook-watch.service" \
-        "$root$completions/libhook"
+    run rm -f -- "$root$prefix/bin/libhook" "$root$lib/folders" "$root$completions/libhook" \
+        "$root$units/libhook-watch.service" "$root$units/libhook-awake.service"
     ! has_systemd || run systemctl daemon-reload
     run rm -rf -- "$root$lib/versions" "$root$lib/versions.gone" "$root$lib/lock" "$root$lib/libhook" "$root$lib/hooks"
     run rm -rf -- "$root/run/libhook"

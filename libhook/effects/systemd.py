@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Stops and starts units of systemd. Both may take long, so a child does it.
 
-Stops may be waited for, starts may not: a start may be ordered behind the unit that waits for this hook.
+Stops may be waited for, starts mostly not: a start may be ordered behind the unit that waits for this hook.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 100.0
 """That a unit may take to stop. systemd itself kills what is left after 90 s, unless the unit says otherwise."""
+START_SECONDS = 20.0
+"""That systemctl gets for a start, waited for or not."""
 _SECONDS = 20.0
 
 
@@ -37,12 +39,12 @@ def stop(machine: Machine, names: Sequence[str]) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def start(machine: Machine, names: Sequence[str]) -> None:
-    """Have systemd start these units, without waiting for them.
+def start(machine: Machine, names: Sequence[str], *, wait: bool = False) -> None:
+    """Have systemd start these units. With ``wait`` until it has done that: only for units that wait for nobody.
 
     Services come last: a socket does not start while its service runs (socket_start() in systemd's core/socket.c).
     """
     ordered = sorted(names, key=lambda name: (name.endswith(".service"), name))
-    status, _ = machine.kernel.systemctl(("start", "--no-block", "--", *ordered), _SECONDS)
+    status, _ = machine.kernel.systemctl(("start", *(() if wait else ("--no-block",)), "--", *ordered), START_SECONDS)
     if status:
         raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -84,7 +84,12 @@ def _is_unit(name: str) -> bool:
     return is_name(name, glob=True)
 
 
+def _sleep(value: object) -> str:
+    return "" if value in ("inhibit", "allow") else '"inhibit" or "allow"'
+
+
 OF_KINDS: dict[str, Callable[[object], str]] = {
+    "sleep": _sleep,
     "values": _texts,
     "run": _commands,
     "require": _requirements,
@@ -92,8 +97,8 @@ OF_KINDS: dict[str, Callable[[object], str]] = {
 }
 """The settings that ask for actions of a kind (kinds/), each with its check.
 
-The check returns what the value should have been, or "" when the value is right. Such a value is a table, whose entries
-are merged key by key over the sections, or a list, whose items add up."""
+The check returns what the value should have been, or "" when the value is right. Of a table the entries are merged key
+by key over the sections, and of a list the items add up."""
 
 
 def known() -> tuple[str, ...]:

@@ -29,6 +29,7 @@ _SETTINGS = {
     "pci": "",
     "module": "",
     "require": "require",
+    "sleep": "sleep",
     "value": "values",
     "run": "run",
     "unit": "units",

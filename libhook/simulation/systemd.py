@@ -25,12 +25,13 @@ _UNIT: dict[str, Any] = {
     "stop": 0.0,
     "stops": True,
     "leaves": False,
+    "start": 0.0,
     "starts": True,
     "process": 0,
 }
-"""What a unit has unless it says otherwise: other names; the seconds of a stop; whether it does stop, whether it leaves
-processes, and whether it can be started again; whether systemd has
-forgotten it; the process that ends with it."""
+"""What a unit has unless it says otherwise: other names; the seconds of a stop, and of a start; whether it does stop,
+whether it leaves processes, and whether it can be started again; whether systemd has forgotten it; the process that
+ends with it."""
 
 
 def add(root: str, name: str, **fields: Any) -> None:  # noqa: ANN401 - whatever JSON has
@@ -66,7 +67,7 @@ def systemctl(root: str, arguments: tuple[str, ...], seconds: float) -> tuple[in
         return 0, ""
     late = False
     for name in filter(None, (_own(root, one) for one in names)):
-        late = not (_stop(root, name, seconds) if verb == "stop" else _start(root, name)) or late
+        late = not (_stop(root, name, seconds) if verb == "stop" else _start(root, name, "--no-block" in rest)) or late
     return (errno.ETIMEDOUT if late else 0), ""
 
 
@@ -89,7 +90,7 @@ def _stop(root: str, name: str, seconds: float) -> bool:
     return True
 
 
-def _start(root: str, name: str) -> bool:
+def _start(root: str, name: str, in_background: bool) -> bool:
     unit = _load(root, name)
     if unit["active"] == "active":
         return True
@@ -98,6 +99,10 @@ def _start(root: str, name: str) -> bool:
         if any(one["active"] == "active" for one in woken):
             change(root, name, active="failed")
             return True
+    if unit["start"] and in_background:
+        change(root, name, active="activating")
+        return True
+    time.sleep(unit["start"])
     change(root, name, active="active" if unit["starts"] else "failed", job=0)
     _populate(root, name, unit["starts"])
     return True

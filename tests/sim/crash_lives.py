@@ -16,8 +16,10 @@ from cases import CASES, DISK, NIC, Case
 from disturbing import Deed, Point
 from scenario import Host, guest
 from stage import Stage
+from units import CUPS
 
-from libhook.simulation import processes
+from libhook.kinds.sleep import LOGIND, UNIT
+from libhook.simulation import processes, systemd
 from libhook.simulation.build import scratch
 from libhook.simulation.hosts import many, workstation
 from libhook.simulation.libvirt import Libvirt
@@ -32,6 +34,8 @@ class Life(NamedTuple):
     """Where libvirt's own part of the start fails."""
     unplugged: str = ""
     """A device that is taken from the guest while it runs."""
+    units: tuple[tuple[str, str], ...] = ()
+    """Units of the host, each with its state, which it must have again in the end."""
     unwaited: bool = False
     """Nobody waits for ``started``: whatever becomes of it, the guest runs, and its devices are recorded so."""
 
@@ -52,6 +56,11 @@ LIVES = {
     "managed, libvirt binds": Life(CASES["managed"]),
     "failed before start": Life(CASES["unmanaged"], ("release",), fails="host"),
     "failed after start": Life(CASES["bind_managed"], ("release",), fails="qemu"),
+    "with units": Life(
+        Case(workstation(), guest(NIC), f'sleep = "inhibit"\n[units]\n"{CUPS}" = "down"\n'),
+        ("prepare", "release"),
+        units=((UNIT, "inactive"), (LOGIND, "active"), (CUPS, "active")),
+    ),
     "hot-unplugged": Life(Case(workstation(), guest(NIC, DISK)), ("release",), unplugged=NIC),
 }
 
@@ -70,6 +79,8 @@ class Play:
         self.host = Host(root, self._life.case.world, self._life.case.config)
         self.host.libvirt = Libvirt(root, self._hook)
         self._stage = Stage(self.host)
+        for unit, state in self._life.units:
+            systemd.add(root, unit, active=state)
 
     def run(self) -> None:
         """All of it. A process of one point in which the hook has lived on gets here as well, and ends here."""
@@ -101,6 +112,7 @@ class Play:
                 return status
             reason = "shutdown" if self._life.unwaited else "failed"
             problems = Aftermath(self.host, self._life.case.guest, operation, reason).follow(comer)
+            problems += self._units()
             if self._life.unwaited and comer.libvirtd and comer.who in ("release", "recover"):
                 problems += self._untrue()
             self._stage.tell(problems)
@@ -127,6 +139,11 @@ class Play:
         if self._life.unwaited:
             return disturbing.unwaited(self.host, arguments, xml, self._life.case.guest.uuid)
         return disturbing.hook(self.host, arguments, xml)
+
+    def _units(self) -> list[str]:
+        """Those that are not as they were."""
+        now = {unit: systemd.state(self.host.root, unit) for unit, _ in self._life.units}
+        return [f"{unit} is {now[unit]}" for unit, state in self._life.units if now[unit] != state]
 
     def _untrue(self) -> list[str]:
         """What is wrong in the trail of a guest whose ``release`` says that it ran.

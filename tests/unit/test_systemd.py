@@ -194,6 +194,8 @@ def test_a_start_is_not_waited_for() -> None:
     kernel = Kernel(lambda _: (0, ""))
     acting.start(Machine("", kernel), ["a.service"])
     assert kernel.asked == [("start", "--no-block", "--", "a.service")]
+    acting.start(Machine("", kernel), ["a.service"], wait=True)
+    assert kernel.asked[1:] == [("start", "--", "a.service")], "but where it is ours, and waits for nobody"
     with pytest.raises(OSError, match="Input/output error"):
         acting.start(Machine("", Kernel(lambda _: (5, ""))), ["a.service"])
 

@@ -72,6 +72,22 @@ def test_units_are_down_while_the_guest_runs(guest: MakeGuest, configure: Config
     assert driver_of(NIC) == "e1000e"
 
 
+def test_a_unit_of_the_guests_own(guest: MakeGuest, configure: Configure) -> None:
+    """systemd has the guest's name back from the instance, whatever is in it."""
+    name, template, said = "a-b @% x", UNITS / "lab-of@.service", Path("/run/lab-of")
+    template.write_text(f'[Service]\nExecStart=/bin/sh -c \'printf %%s "$1" >{said}; exec sleep infinity\' sh "%I"\n')
+    systemctl("daemon-reload")
+    configure('[units]\n"lab-of@{name}.service" = "up"\n')
+    one = guest(pci(NIC), name=name).start()
+    wait_for("the unit", lambda: said.exists() and said.read_text() == name)
+    unit = r"lab-of@a\x2db\x20\x40\x25\x20x.service"
+    assert _state(unit) == "active"
+    one.destroy()
+    wait_for("its end", lambda: _state(unit) == "inactive")
+    template.unlink()
+    said.unlink()
+
+
 def test_two_guests_share_a_unit(guest: MakeGuest, configure: Configure) -> None:
     """One is killed, libvirtd restarted in between: it comes back with the last."""
     configure('[units]\n"lab-plain.service" = "down"\n')

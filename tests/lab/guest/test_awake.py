@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A host with a real systemd-logind does not sleep while a guest runs."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Configure, MakeGuest
+from guests import libhook, pci, usb
+from host import NIC, USB_PEN, driver_of, wait_for
+from service import systemctl
+
+UNIT = "libhook-awake.service"
+INHIBIT = 'sleep = "inhibit"\n'
+_MASK = Path("/run/systemd/system/systemd-logind.service")
+"""The lab's systemd starts no logind."""
+
+
+@pytest.fixture
+def logind() -> Iterator[None]:
+    """It runs."""
+    _MASK.unlink()
+    systemctl("daemon-reload")
+    systemctl("start", "systemd-logind")
+    yield
+    systemctl("stop", "systemd-logind")
+    _MASK.symlink_to("/dev/null")
+    systemctl("daemon-reload")
+
+
+def _locks() -> list[list[str]]:
+    """libhook's, as logind lists them: what they are for, and how."""
+    command = ["systemd-inhibit", "--list", "--no-legend", "--no-pager"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    lines = (line.split() for line in done.stdout.splitlines())
+    return [[line[5], line[-1]] for line in lines if line[0] == "libhook"]
+
+
+def _state() -> str:
+    return systemctl("show", "--value", "--property", "ActiveState", UNIT)
+
+
+@pytest.mark.usefixtures("logind")
+def test_the_host_does_not_sleep_while_a_guest_runs(guest: MakeGuest, configure: Configure) -> None:
+    """Not even at root's word; the last of two guests lets it, however they end."""
+    configure(INHIBIT)
+    assert (_state(), _locks()) == ("inactive", [])
+    first, second = guest(pci(NIC)).start(), guest(usb(USB_PEN)).start()
+    assert (_state(), _locks()) == ("active", [["sleep:handle-lid-switch", "block"]])
+    begun = time.time()
+    done = subprocess.run(["systemctl", "suspend"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "inhibit" in done.stdout + done.stderr
+    assert time.time() - begun < 30
+    systemctl("restart", "systemd-logind")
+    assert _locks() == [["sleep:handle-lid-switch", "block"]], "logind keeps its locks"
+    first.kill_qemu()
+    first.wait_until_gone()
+    assert _state() == "active"
+    systemctl("restart", "libvirtd")
+    wait_for("libvirtd to know the guest again", second.running)
+    second.destroy()
+    wait_for("the unit to stop", lambda: _state() == "inactive")
+    assert _locks() == []
+
+
+@pytest.mark.usefixtures("logind")
+def test_the_unit_has_little_power(guest: MakeGuest, configure: Configure) -> None:
+    """It needs none; and who isolates a target does not mean it."""
+    configure(INHIBIT)
+    one = guest(pci(NIC)).start()
+    subprocess.run(["systemd-analyze", "security", "--no-pager", "--threshold=30", UNIT], check=True, timeout=60)
+    assert systemctl("show", "--value", "--property", "IgnoreOnIsolate", UNIT) == "yes"
+    one.destroy()
+
+
+@pytest.mark.usefixtures("logind")
+def test_without_a_bus_the_start_is_refused(guest: MakeGuest, configure: Configure) -> None:
+    """Nobody could be asked for the lock."""
+    configure(INHIBIT)
+    systemctl("stop", "dbus.socket", "dbus.service")
+    try:
+        begun = time.monotonic()
+        said = guest(pci(NIC)).start_refused()
+        assert f"the host cannot be kept from sleeping, because {UNIT} does not start" in said
+        assert time.monotonic() - begun < 40
+    finally:
+        systemctl("start", "dbus.socket")
+    assert (driver_of(NIC), libhook("status")) == ("e1000e", "nothing is held\n")
+
+
+def test_without_logind_the_start_is_refused(guest: MakeGuest, configure: Configure) -> None:
+    """Before anything is done."""
+    configure(INHIBIT)
+    said = guest(pci(NIC)).start_refused()
+    assert "because systemd-logind.service is masked: systemctl unmask systemd-logind.service" in said
+    assert (driver_of(NIC), _state()) == ("e1000e", "inactive")
