@@ -14,9 +14,14 @@ Json = dict[str, object]
 
 
 def plan_json(plan: Plan) -> Json:
-    """Return ``refused`` and ``actions``. Each action has its kind, its facts, and ``lines``, as the dry run prints."""
+    """Return ``refused`` and ``actions``. Each action has its kind, its facts, and ``lines``, as the dry run prints.
+
+    ``limits`` says how many seconds each part may take, and ``seconds`` how many all of it.
+    """
     return {
         "refused": bool(plan.refusals),
+        "seconds": plan.seconds,
+        "limits": [limit._asdict() for limit in plan.limits],
         "actions": [{**_shown(verdict), "lines": list(verdict.describe())} for verdict in plan.verdicts],
     }
 

@@ -169,10 +169,29 @@ def is_action(verdict: Verdict) -> TypeIs[Action]:
     return not isinstance(verdict, _NO_ACTIONS)
 
 
+class Limit(NamedTuple):
+    """How long a part of an event may take at most."""
+
+    what: str
+    """The name of a kind of action, or ``all else``."""
+    seconds: float
+
+    def __str__(self) -> str:
+        """``pci 30 s``."""
+        return f"{self.what} {self.seconds:g} s"
+
+
 class Plan(NamedTuple):
     """What the handlers of one event want, in order."""
 
     verdicts: tuple[Verdict, ...]
+    limits: tuple[Limit, ...] = ()
+    """How long its parts may take, if there is something to do. The code that makes the plan fills it in."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it may take at most. Undoing a start that fails has limits of its own."""
+        return sum(limit.seconds for limit in self.limits)
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -227,8 +246,11 @@ class Plan(NamedTuple):
         return tuple(verdict for verdict in self.verdicts if isinstance(verdict, Fault))
 
     def describe(self) -> tuple[str, ...]:
-        """Every line of the plan, as the dry run prints it."""
-        return describe(self.verdicts)
+        """Every line of the plan, as the dry run prints it. The last says how long it may take."""
+        lines = describe(self.verdicts)
+        return (
+            (*lines, f"may take up to {self.seconds:g} s: {', '.join(map(str, self.limits))}") if self.limits else lines
+        )
 
 
 def describe(verdicts: Iterable[Verdict]) -> tuple[str, ...]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from libhook.facts.entry import Held
 from libhook.facts.event import Operation
-from libhook.facts.plan import Action, Condition, Fault, Plan, Record, Refusal, Verdict, Warn, is_action
+from libhook.facts.plan import Action, Condition, Fault, Limit, Plan, Record, Refusal, Verdict, Warn, is_action
 from libhook.facts.situation import Situation
 from libhook.handlers import record
-from libhook.kinds.registry import KINDS, is_kind
+from libhook.kinds.registry import KINDS, is_kind, limits
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,12 +52,27 @@ def plan_for(situation: Situation, undone: Iterable[Verdict] = ()) -> Plan:
         said = [Refusal("", one.message, _REMEDY) if isinstance(one, Fault) else one for one in said]
     plan = Plan(tuple(_in_order(said, situation.held)))
     if not plan.refusals:
-        return plan
+        return with_limits(plan, situation)
     kept = tuple(verdict for verdict in plan.verdicts if isinstance(verdict, Refusal | Warn))
     refused = {refusal.device for refusal in plan.refusals}
     every = [device.key for device in situation.domain.devices] if "" in refused else refused
     reason = record.failure(operation)
     return Plan(kept + record.failed(situation.domain, every, situation.config, reason))
+
+
+def with_limits(plan: Plan, situation: Situation) -> Plan:
+    """The plan with how long it may take: each kind of action, and all else, such as locks and looks.
+
+    All else has the whole ``write_deadline`` once, and again where it looks after a part of the plan is done. A
+    give-back looks at each device first, and has as long for that (kinds.way_back).
+    """
+    stage, config = plan.stage, situation.config
+    early = {action.key for action in stage}
+    ours = [one for one in (*stage, *(one for one in plan.actions if one.key not in early)) if one.ours]
+    if not ours:
+        return plan
+    looks = 1 + bool(plan.conditions) + situation.event.operation.gives_back
+    return plan._replace(limits=(*limits(config, ours), Limit("all else", looks * config.write_deadline)))
 
 
 def find(name: str) -> Handler:

@@ -15,7 +15,7 @@ from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
 from libhook.facts.host import Host
 from libhook.facts.machine import Machine
-from libhook.facts.plan import Action, Stays, Warn
+from libhook.facts.plan import Action, Limit, Stays, Warn
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
 from libhook.light import TYPE_CHECKING
 
@@ -82,7 +82,19 @@ def read(value: object) -> Action:
 
 def _within(work: Work, kind: Kind) -> Work:
     """The same work with the kind's own time limit. An event may take the sum of these limits."""
-    return work._replace(deadline=Deadline.after(min(kind.seconds(work.config), kind.max_seconds)))
+    return work._replace(deadline=Deadline.after(_seconds(work.config, kind)))
+
+
+def limits(config: Config, actions: Sequence[Action]) -> list[Limit]:
+    """How long these actions may take, by kind."""
+    found: dict[str, float] = {}
+    for name, _ in groupby(action.kind for action in actions):
+        found[name] = found.get(name, 0) + _seconds(config, KINDS[name])
+    return [Limit(name, seconds) for name, seconds in found.items()]
+
+
+def _seconds(config: Config, kind: Kind) -> float:
+    return min(kind.seconds(config), kind.max_seconds)
 
 
 def carry_out(work: Work, actions: Sequence[Action]) -> list[Outcome]:

@@ -207,7 +207,7 @@ def _most(one: Command) -> float:
 
 
 def _seconds(config: Config) -> float:
-    return sum(map(_most, _asked(config)))
+    return sum(map(_most, _asked(config) or [Command("")]))  # what is undone may be in the settings no more
 
 
 KIND = Kind(NAME, read, _seconds, carry_out, way_back, look=look, wanted=wanted, at=facts.AT)

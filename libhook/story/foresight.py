@@ -9,7 +9,7 @@ from libhook.facts.entry import Held
 from libhook.facts.event import Event
 from libhook.facts.plan import Plan, Verdict, Warn
 from libhook.facts.situation import Situation
-from libhook.handlers.registry import plan_for
+from libhook.handlers.registry import plan_for, with_limits
 from libhook.kinds import registry as kinds
 from libhook.light import TYPE_CHECKING, suppress
 from libhook.look import libvirtd
@@ -43,7 +43,9 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
             first.append(Warn(f"the guest {domain.name} runs already, {what}: this is the plan for its next start"))
             situation = _given_back(situation, held, session.plan_release(held)) if held else situation
             situation = _closed(situation, has)
-    return Plan((*first, *plan_for(situation).verdicts))
+    plan = plan_for(situation)
+    whole = Plan((*first, *plan.verdicts))
+    return whole if plan.refusals else with_limits(whole, situation)
 
 
 def _given_back(situation: Situation, held: Held, plan: Plan) -> Situation:

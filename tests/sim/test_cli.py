@@ -60,7 +60,10 @@ def test_plan_json_is_the_same_plan(root: str) -> None:
     text = libhook(host, "plan", "-", stdin=xml)
     found = json.loads(libhook(host, "plan", "--json", "-", stdin=xml).out)
     assert found["refused"] is False
-    assert [line for action in found["actions"] for line in action["lines"]] == text.out.splitlines()
+    *lines, last = text.out.splitlines()
+    assert [line for action in found["actions"] for line in action["lines"]] == lines
+    limits = ", ".join(f"{limit['what']} {limit['seconds']:.0f} s" for limit in found["limits"])
+    assert last == f"may take up to {found['seconds']:.0f} s: {limits}"
     for action in found["actions"]:
         writes = [f'  write "{write["value"]}" to {write["path"]}' for write in action.get("writes", ())]
         assert action["lines"][1:] == writes
@@ -91,6 +94,8 @@ def test_plan_answers_for_every_event_that_acts(root: str, event: str) -> None:
     assert (done.code, done.out, done.err) == (0, f"nothing to do at {event}\n", "")
     assert json.loads(libhook(host, "plan", "--json", "--event", event, "-", stdin=guest().xml(1)).out) == {
         "refused": False,
+        "seconds": 0,
+        "limits": [],
         "actions": [],
     }
 

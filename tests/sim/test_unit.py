@@ -186,6 +186,23 @@ def test_one_unit_by_two_names_is_stopped_once(root: str) -> None:
     assert [one.subject for one in held.actions if one.kind == "unit"] == [SDDM]
 
 
+def test_the_plan_says_how_long_it_may_take(root: str) -> None:
+    """Each kind of action by its own limit, and all else; a look after the stop has as long again. Once, at the end."""
+    host = host_with(root, f"write_deadline = 7.5\n{UNITS}")
+    lines = libhook(host, "plan", "-", stdin=WIN11.xml(1, False)).out.splitlines()
+    assert lines[-1] == "may take up to 152.5 s: unit 130 s, module 7.5 s, pci 7.5 s, all else 7.5 s"
+    assert [line for line in lines if "may take" in line] == lines[-1:]
+    shown = json.loads(libhook(host, "plan", "-", "--json", stdin=WIN11.xml(1, False)).out)
+    assert (shown["seconds"], shown["limits"][0]) == (152.5, {"what": "unit", "seconds": 130})
+    processes.add(root, DESKTOP, "Xorg")
+    processes.open_file(root, DESKTOP, "/dev/dri/card0")
+    lines = libhook(host, "plan", "-", stdin=guest(GPU, SOUND).xml(1, False)).out.splitlines()
+    assert lines[-1] == "may take up to 160 s: unit 130 s, module 7.5 s, pci 7.5 s, all else 15 s"
+    host.configure(f"write_deadline = 7.5\nsiblings = 'refuse'\n{UNITS}")
+    refused = libhook(host, "plan", "-", "--json", stdin=guest(GPU).xml(1, False))
+    assert (json.loads(refused.out)["seconds"], json.loads(refused.out)["limits"]) == (0, [])
+
+
 def test_a_unit_that_is_gone_at_the_end_is_reported(root: str) -> None:
     """Somebody has removed its package."""
     host = host_with(root)

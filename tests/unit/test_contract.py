@@ -15,7 +15,7 @@ from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, Process
 from libhook.facts.event import ATTACH, DETACH, OPERATIONS, Event, Operation
 from libhook.facts.host import NOTHING
-from libhook.facts.plan import Condition, Fault, Plan, Record, Refusal, Verdict, Warn
+from libhook.facts.plan import Condition, Fault, Plan, Record, Refusal, Verdict, Warn, describe
 from libhook.facts.situation import Situation
 from libhook.handlers import registry
 
@@ -140,7 +140,7 @@ def test_a_device_is_no_verdict(monkeypatch: pytest.MonkeyPatch, operation: Oper
 
 
 def _plan(monkeypatch: pytest.MonkeyPatch, *said: object, held: Held | None = None) -> list[str]:
-    return list(_ask(monkeypatch, OPERATIONS["prepare"], *said, held=held).describe())
+    return list(describe(_ask(monkeypatch, OPERATIONS["prepare"], *said, held=held).verdicts))
 
 
 def test_an_action_comes_after_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
