@@ -73,7 +73,11 @@ def test_the_example_of_sections_is_one() -> None:
     assert parse(block, "win10") == Config(holder_wait=20.0, audit_required=True)
     win11 = parse(block, "win11", devices=[card])
     assert (win11.siblings, win11.audit_required, win11.driver) == ("bind", True, "vfio-pci")
-    assert win11.actions == {"values": {"vm.swappiness": 10}, "units": {"display-manager.service": "down"}}
+    assert win11.actions == {
+        "values": {"vm.swappiness": 10},
+        "units": {"display-manager.service": "down"},
+        "end": ["sessions", "/usr/bin/sunshine"],
+    }
 
 
 def test_the_example_of_a_command_has_its_defaults() -> None:

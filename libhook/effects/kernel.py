@@ -1,12 +1,21 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What libhook changes on a real machine through the kernel. What it only asks the kernel is in look/linux.py."""
 
+from __future__ import annotations
+
 import errno
 import os
 import select
+from _signal import pidfd_send_signal  # type: ignore[import-not-found] # signal makes an enum of each signal
+
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _AUDIT_VIRT_RESOURCE = 2501
-_SYSTEMCTL, _SYSTEMD_RUN = "/usr/bin/systemctl", "/usr/bin/systemd-run"
+_SYSTEMCTL, _LOGINCTL = "/usr/bin/systemctl", "/usr/bin/loginctl"
+_SYSTEMD_RUN = "/usr/bin/systemd-run"
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _PRIORITY = {"info": 6, "warning": 4, "error": 3}
 
@@ -46,6 +55,20 @@ class Writing:
             return _run(_SYSTEMD_RUN, (*options, *arguments), seconds, errors=True)
         finally:
             os.close(stdin)
+
+    def loginctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+        """See Kernel."""
+        return _run(_LOGINCTL, ("--no-ask-password", "--no-pager", *arguments), seconds)
+
+    def signal(self, pid: int, number: int, is_it: Callable[[], bool]) -> None:
+        """See Kernel. A pidfd stays with its process when the pid is given to another one."""
+        handle = os.pidfd_open(pid)
+        try:
+            if not is_it():
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(pid))
+            pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
 
     def record(self, text: str, success: bool) -> int:
         """See Kernel. No host name is passed, because libaudit would look it up in the DNS."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from libhook.facts.machine import Machine
 
+END_SECONDS = 110.0
+"""That a session may take to end: as a unit, and then its user's manager waits 10 s (UserStopDelaySec)."""
 STOP_SECONDS = 100.0
 """That a unit may take to stop. systemd itself kills what is left after 90 s, unless the unit says otherwise."""
 START_SECONDS = 20.0
@@ -46,5 +48,15 @@ def start(machine: Machine, names: Sequence[str], *, wait: bool = False) -> None
     """
     ordered = sorted(names, key=lambda name: (name.endswith(".service"), name))
     status, _ = machine.kernel.systemctl(("start", *(() if wait else ("--no-block",)), "--", *ordered), START_SECONDS)
+    if status:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def end_session(machine: Machine, session: str) -> None:
+    """Have logind end a session, without waiting for it.
+
+    It kills the session's scope, whatever KillUserProcesses says (logind-session.c, session_stop).
+    """
+    status, _ = machine.kernel.loginctl(("terminate-session", "--", session), _SECONDS)
     if status:
         raise OSError(errno.EIO, os.strerror(errno.EIO))

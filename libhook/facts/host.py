@@ -92,6 +92,8 @@ class Use(NamedTuple):
     """``open``: some process has one of the device's nodes open. For a GPU this is ``display``."""
     what: str
     """What uses it: ``/dev/nvme0n1 is mounted on /data``."""
+    pid: int = 0
+    """The process that has the device open; 0 for any other use."""
 
 
 class Trail(NamedTuple):

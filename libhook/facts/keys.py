@@ -9,6 +9,7 @@ from __future__ import annotations
 from libhook.errors import BadInput
 from libhook.facts import command, requirement
 from libhook.facts.host import is_driver_name
+from libhook.facts.program import SESSIONS, is_path, may_end
 from libhook.facts.unit import is_name
 from libhook.light import TYPE_CHECKING
 
@@ -88,12 +89,22 @@ def _sleep(value: object) -> str:
     return "" if value in ("inhibit", "allow") else '"inhibit" or "allow"'
 
 
+def _ends(value: object) -> str:
+    """For a list: "sessions", and programs by their paths."""
+    if isinstance(value, list) and all(one == SESSIONS or (is_line(one) and is_path(one)) for one in value):
+        if all(one == SESSIONS or may_end(one) for one in value):
+            return ""
+        return "a list without programs of systemd, D-Bus, libvirt, and QEMU"
+    return 'a list of "sessions" and the paths of programs: ["sessions", "/usr/bin/sunshine"]'
+
+
 OF_KINDS: dict[str, Callable[[object], str]] = {
     "sleep": _sleep,
     "values": _texts,
     "run": _commands,
     "require": _requirements,
     "units": _states,
+    "end": _ends,
 }
 """The settings that ask for actions of a kind (kinds/), each with its check.
 
@@ -128,7 +139,14 @@ def has_brace(value: object) -> bool:
 
 def relaxes(key: str, value: object) -> bool:
     """Whether this setting consents to a risk that libhook refuses by default."""
+    if key.partition(".")[0] == "end":  # "end.0" is an item of the list
+        return bool(value)
     return (key == "siblings" or key.startswith("preflight.")) and value != "refuse"
+
+
+def is_for_one_guest(key: str) -> bool:
+    """Whether this consent must name one guest, and may not be about all guests either."""
+    return key == "end"
 
 
 def shown(value: object) -> str:

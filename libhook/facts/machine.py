@@ -11,6 +11,7 @@ from libhook.facts.host import Trail
 from libhook.light import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
 
@@ -53,6 +54,15 @@ class Kernel(Protocol):
         """Run a command as a transient unit, with ``document`` as its stdin.
 
         Return the exit status of systemd-run, ETIMEDOUT where it is late, and what it says itself.
+        """
+
+    def loginctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+        """The same with loginctl, which needs D-Bus."""
+
+    def signal(self, pid: int, number: int, is_it: Callable[[], bool]) -> None:
+        """Send a signal to a process. OSError where there is none, or it may not be.
+
+        ``is_it`` is asked once the process cannot be mistaken for a later one with that pid: ESRCH where it says no.
         """
 
     def open_exclusively(self, node: str) -> None:

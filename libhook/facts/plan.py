@@ -213,7 +213,7 @@ class Plan(NamedTuple):
         """The actions to do before anything is looked at again.
 
         These are the actions that the conditions wait for, with what those need. Without conditions they are all
-        actions.
+        actions. If one of them is never undone, all that come before it in the plan are done first: each may fail.
         """
         waited = {condition.state for condition in self.conditions}
         if not waited:
@@ -223,7 +223,10 @@ class Plan(NamedTuple):
             if waited & set(action.provides):
                 stage.insert(0, action)
                 waited |= set(action.needs)
-        return tuple(stage)
+        last = max(
+            (at for at, action in enumerate(self.actions) if action in stage and not action.is_undone), default=-1
+        )
+        return tuple(action for at, action in enumerate(self.actions) if at < last or action in stage)
 
     @property
     def stays(self) -> tuple[Stays, ...]:

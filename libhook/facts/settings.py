@@ -32,7 +32,9 @@ _GLOB = "*?["
 _OF_SHELLS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-*")
 """What means the same in a pattern of a shell's and of Python's."""
 _HEX = frozenset("0123456789abcdef")
+_TO_WHOM = {TOP: "all guests", DEVICE: "whichever guest has a device", PATTERN: "a pattern"}
 _REMEDIES = {
+    TOP: "name one guest in [domains], by its exact name or UUID",
     DEVICE: "name one guest in [domains], by its exact name or UUID",
     PATTERN: "name one guest, by its exact name or UUID",
 }
@@ -70,10 +72,9 @@ class Section(NamedTuple):
     written: Mapping[tuple[str | int, ...], tuple[str | int, ...]] = MappingProxyType({})
     """Where an entry that is filled in stands in the file, by where it is now."""
 
-    @property
-    def names_one_guest(self) -> bool:
-        """Whether the section may consent to a risk. The top level is about each guest, and may do so too."""
-        return self.rank[0] not in _REMEDIES
+    def may_relax(self, key: str) -> bool:
+        """Whether the section may consent to this risk. The top level is about each guest, and may mostly do so too."""
+        return self.rank[0] not in _TO_WHOM or (self.rank[0] == TOP and not keys.is_for_one_guest(key))
 
 
 class Device(NamedTuple):
@@ -272,12 +273,12 @@ def _complaint(section: Section, at: tuple[str, ...], value: object) -> Problem 
     if key not in keys.known() or "." in at[-1]:
         return _unknown(section, at, value)
     if wanted := keys.expectation(key, value):
-        is_table = key in keys.OF_KINDS and isinstance(value, dict)
-        what = f"{shown} {'has a wrong entry' if is_table else f'is {keys.shown(value)}'}"
+        shape = "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else "another"
+        what = f"{shown} {'has a wrong entry' if wanted.startswith(shape) else f'is {keys.shown(value)}'}"
         return Problem(section.file, where, what, f"it must be {wanted}")
-    if keys.relaxes(key, value) and not section.names_one_guest:
+    if keys.relaxes(key, value) and not section.may_relax(key):
         level = section.rank[0]
-        what = f"{shown} may not be set for {'a pattern' if level == PATTERN else 'whichever guest has a device'}"
+        what = f"{shown} may not be set for {_TO_WHOM[level]}"
         return Problem(section.file, where, what, _REMEDIES[level])
     return None
 

@@ -130,14 +130,15 @@ def _in_order(said: list[Verdict], held: Held | None) -> Iterator[Verdict]:
     """The verdicts in the order given, except where one waits for an action.
 
     An action comes after all actions that provide what it needs. A condition comes after the last action that provides
-    its state, and becomes a refusal where no action will provide it. Actions that wait for each other are refused.
+    its state, and becomes a refusal where no action will provide it, or only such as are journalled already. Actions
+    that wait for each other are refused.
     """
     actions = Plan(tuple(said)).actions
+    had = {action.key for action in held.actions} if held else set()
     providers: dict[str, list[Action]] = {}
     for action in actions:
         for state in action.provides:
             providers.setdefault(state, []).append(action)
-    done = {state for action in held.actions for state in action.provides} if held else set()
     come: set[str] = set()
 
     def first(action: Action, waiting: tuple[str, ...] = ()) -> Iterator[Verdict]:
@@ -159,7 +160,7 @@ def _in_order(said: list[Verdict], held: Held | None) -> Iterator[Verdict]:
     certain: list[Verdict] = []
     for verdict in said:
         one: Verdict | None = verdict
-        while isinstance(one, Condition) and one.state in providers and one.state not in done:
+        while isinstance(one, Condition) and not had.issuperset(each.key for each in providers.get(one.state, ())):
             later.setdefault(one.state, []).append(one)
             one = one.then
         if one:

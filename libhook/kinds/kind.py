@@ -13,7 +13,7 @@ from libhook.effects.state import State
 from libhook.facts.config import Config
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
-from libhook.facts.host import Host
+from libhook.facts.host import NOTHING, Host
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Stays, Verdict, Warn
 from libhook.facts.situation import Situation
@@ -41,6 +41,8 @@ class Work(NamedTuple):
     """The guest's XML as libvirtd gave it, where it did."""
     crew: Crew | None = None
     """The devices' workers, where most devices have something to write. Without them a look costs one child for all."""
+    host: Host = NOTHING
+    """For ``look``: what is known of the guest's devices."""
 
 
 class Failure(NamedTuple):
@@ -62,6 +64,8 @@ class Outcome(NamedTuple):
     """The word for the log: ``moved``. A failure is logged as ``not moved``."""
     left: str = ""
     """What is not as it should be, though it refuses nothing and is not tried again. It is logged as an error."""
+    lost: tuple[str, ...] = ()
+    """What the action has ended, or begun to, and nobody brings back. A start that fails later says so."""
 
 
 class Kind(NamedTuple):

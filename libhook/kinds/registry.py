@@ -33,6 +33,7 @@ _SETTINGS = {
     "value": "values",
     "run": "run",
     "unit": "units",
+    "holder": "end",  # after all other settings: what it ends does not come back
 }
 """The kinds, each with the key of the settings that asks for its actions; "" where only handlers ask."""
 

@@ -47,6 +47,8 @@ class Run(NamedTuple):
     back: bool = False
     kind: str = NAME
     ours: bool = True
+    is_undone: bool = True
+    """Also without an undo: so it is run once, however often the plan is made, and ended if its hook was killed."""
     needs: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
 
@@ -61,11 +63,6 @@ class Run(NamedTuple):
         return f"the command {self.command.name}"
 
     @property
-    def is_undone(self) -> bool:
-        """See Action."""
-        return bool(self.command.undo or self.command.background)
-
-    @property
     def summary(self) -> str:
         """See Action."""
         return printable(_shown(self.command.command) or "to be undone")
@@ -76,8 +73,9 @@ class Run(NamedTuple):
         by = f" as {one.user}" if one.user else ""
         most = f", for {one.seconds:g} s at most"
         if self.back:
-            ended = f"end {self.subject}" if one.background else f"undo {self.subject}"
-            return (printable(f"{ended}: {_shown(one.undo)}{by}{most}" if one.undo else ended),)
+            if not one.undo:
+                return (f"end what is left of {self.subject}",)
+            return (printable(f"undo {self.subject}: {_shown(one.undo)}{by}{most}"),)
         if not one.command:
             return (printable(f"at the guest's end run {_shown(one.undo)}{by}{most}"),)
         how = ", in the background as long as the guest lives" if one.background else most

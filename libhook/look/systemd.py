@@ -60,10 +60,13 @@ def ask(machine: Machine, names: Iterable[str]) -> str:
 
 def is_populated(machine: Machine, one: Unit) -> bool:
     """Whether a process is left in the unit's control group."""
-    if not one.control_group.startswith("/"):
-        return False
+    return one.control_group.startswith("/") and is_group_populated(machine, one.control_group)
+
+
+def is_group_populated(machine: Machine, group: str) -> bool:
+    """Whether a process is left in a control group, or in one below it. ``group`` begins with a slash."""
     try:
-        with open(f"{machine.sys}/fs/cgroup{one.control_group}/cgroup.events", encoding="ascii") as file:
+        with open(f"{machine.sys}/fs/cgroup{group}/cgroup.events", encoding="ascii") as file:
             return "populated 1" in file.read().split("\n")
     except OSError:
         return False

@@ -109,7 +109,7 @@ def _uses_of(
             yield from (Use("network", f"{node.name} {what}") for what in _network(machine, node.name))
     for holder in opened:  # a mediated device's node is no screen: its parent's driver waits until that node is closed
         is_screen = device.is_display and not holder.node.startswith(nodes.VFIO)
-        yield Use("display" if is_screen else "open", f"it is open in {holder}")
+        yield Use("display" if is_screen else "open", f"it is open in {holder}", holder.pid)
 
 
 def _is_disk(node: Node) -> bool:

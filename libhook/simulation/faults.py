@@ -25,9 +25,9 @@ the hook when its child writes."""
 class Fault(NamedTuple):
     """Something goes wrong at the ``nth`` call that matches ``call``; with 0 at each such call.
 
-    ``call`` is a shell pattern over ``write PATH VALUE``, ``set PATH VALUE``, ``load MODULE``, ``unload MODULE`` and
-    ``record TEXT``. The line feed that clears an override counts as no value. Without ``error`` and ``ignored`` the
-    call itself works as usual.
+    ``call`` is a shell pattern over ``write PATH VALUE``, ``set PATH VALUE``, ``load MODULE``, ``unload MODULE``,
+    ``systemctl …``, ``loginctl …``, ``signal PID NUMBER`` and ``record TEXT``. The line feed that clears an override
+    counts as no value. Without ``error`` and ``ignored`` the call itself works as usual.
     """
 
     call: str

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 from libhook.simulation import buses, devices, store, vfio
-from libhook.simulation.answers import Answers, refuse
+from libhook.simulation.answers import refuse
+from libhook.simulation.programs import Programs
 from libhook.simulation.sleepers import SleepingReads
 
 PAGE_SIZE = 4096
@@ -30,7 +31,7 @@ _LONG = 0.5
 """If a driver takes at least this many seconds, readers wait, too. Below that it would only slow the simulation."""
 
 
-class SimulatedKernel(Answers):
+class SimulatedKernel(Programs):
     """Implements effects.kernel.Kernel on the folder ``root``. ``by`` is the writer's name in writes.jsonl."""
 
     def __init__(self, root: str, by: str = "libhook") -> None:
@@ -75,24 +76,6 @@ class SimulatedKernel(Answers):
 
         self._traced(path, value, lambda: self._answer(f"set {path} {value}", store_value))
 
-    def systemctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
-        """Do what systemctl does."""
-        from libhook.simulation import systemd
-
-        answer: list[tuple[int, str]] = []
-        call = f"systemctl {' '.join(arguments)}"
-        self._answer(call, lambda: answer.append(systemd.systemctl(self.root, arguments, seconds)))
-        return answer[0] if answer else (0, "")
-
-    def systemd_run(self, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
-        """Do what systemd-run does."""
-        from libhook.simulation import commands
-
-        answer: list[tuple[int, str]] = []
-        call = f"systemd-run {' '.join(arguments)}"
-        self._answer(call, lambda: answer.append(commands.systemd_run(self.root, arguments, document, seconds)))
-        return answer[0] if answer else (0, "")
-
     def load(self, module: str) -> None:
         """Load a module as modprobe does. ENOENT if this host has no such module."""
         from libhook.simulation import modules
@@ -120,15 +103,6 @@ class SimulatedKernel(Answers):
             path = f"{self.root}/var/log/audit.jsonl"
             store.append(path, {"serial": serial, "time": time.time(), "text": text, "success": success})
         return serial
-
-    def _answer(self, call: str, react: Callable[[], None]) -> None:
-        """React to a call, unless a fault is due."""
-        if not os.path.lexists(f"{self.root}/simulation/faults"):
-            react()
-            return
-        from libhook.simulation import faults
-
-        faults.play(self, call, react)
 
     def _store(self, path: str, value: str) -> None:
         """Pass a write on to the attribute's own function."""

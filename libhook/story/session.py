@@ -210,7 +210,7 @@ class Session(NamedTuple):
             claims = self.state.claims(addresses)
             host = sysfs.glance(self.machine, addresses, claims, self.state.in_flight(), self.deadline)
         trail = self.trail() if operation.may_veto else None
-        looked = kinds.look(self.work(domain.uuid)) if operation.name == "prepare" else {}
+        looked = kinds.look(self.work(domain.uuid)._replace(host=host)) if operation.name == "prepare" else {}
         return Situation(event, domain, host, held, self.config, trail, looked)
 
     def with_extra(self, guest: Domain, held: Held | None = None, *, before: bool = False) -> Domain:
@@ -275,7 +275,7 @@ class Session(NamedTuple):
         return self._logged(kinds.go_back(self.work(uuid), list(actions)))
 
     def _logged(self, outcomes: list[Outcome]) -> list[Outcome]:
-        for action, failure, milliseconds, fields, done, left in outcomes:
+        for action, failure, milliseconds, fields, done, left, _ in outcomes:
             fields = {**fields, "left": left} if left else fields
             self.log.add(
                 "error" if failure or left else "info",

@@ -62,6 +62,8 @@ class Taken(NamedTuple):
     """Why the guest may not have its devices."""
     begun: bool = False
     """Something may have been done already. If the start is refused, that must be undone."""
+    lost: tuple[str, ...] = ()
+    """What was ended for it and cannot be brought back."""
 
 
 if TYPE_CHECKING:
@@ -74,6 +76,13 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
     If the plan has a condition, only the actions that provide the condition's state are carried out. Then this looks
     and plans again, so the same handlers decide the rest from what is there by then.
     """
+    lost: list[str] = []
+    return _take(session, happening, domain, before, entry, lost)._replace(lost=tuple(lost))
+
+
+def _take(
+    session: Session, happening: Event, domain: Domain, before: Held | None, entry: MakeEntry, lost: list[str]
+) -> Taken:
     begun, held, done = False, before, set[str]()
     while True:
         try:
@@ -101,7 +110,9 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
         except LibhookError as error:
             return Taken(held, plan, refuse_each(domain, error.message, error.hint), begun)
         begun = True
-        refusals = refusals_from(stage, session.apply(held.uuid, stage))
+        outcomes = session.apply(held.uuid, stage)
+        lost += [what for outcome in outcomes for what in outcome.lost]
+        refusals = refusals_from(stage, outcomes)
         session = session.with_time()  # each action had its own
         if not (refusals or plan.conditions) and is_start:
             held = held._replace(phase="prepared")
@@ -148,10 +159,10 @@ def undo_and_refuse(session: Session, taken: Taken) -> NoReturn:
         _, left = giveback.undo(session.with_grace(), held)
     if held.phase in ("preparing", "prepared"):
         held = after_refusal(session, held, left)
-    refuse(session, held, taken.refusals)
+    refuse(session, held, taken.refusals, taken.lost)
 
 
-def refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoReturn:
+def refuse(session: Session, held: Held, refusals: Sequence[Refusal], lost: Sequence[str] = ()) -> NoReturn:
     """Record the failure for the devices that the refusals name, journal that, and refuse the start."""
     keys = {refusal.device for refusal in refusals}
     if keys - {device.key for device in held.devices}:  # a refusal of no device: then all devices failed
@@ -165,7 +176,8 @@ def refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoRetur
             session.state.disclaim(address, held.uuid)
     if not held.actions and libvirtd.caller_is_gone():
         session.state.forget(held.uuid)  # release may have come before the entry was there, and it comes only once
-    raise Refused(in_one_line(refusals))
+    what = f"; ended by then, and not coming back: {', '.join(lost)}" if lost else ""
+    raise Refused(f"{in_one_line(refusals)}{what}")
 
 
 def record_failure(session: Session, domain: Domain) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import disturbing
-from aftermath import COMERS, RELEASES, WANTS_IT, Aftermath, Comer, trails
+import holding
+from aftermath import COMERS, OTHER, RELEASES, WANTS_IT, Aftermath, Comer, trails
 from amounts import FULL
 from cases import CASES, DISK, NIC, Case
 from disturbing import Deed, Point
@@ -18,6 +19,7 @@ from scenario import Host, guest
 from stage import Stage
 from units import CUPS
 
+from libhook.kinds.holder import ending
 from libhook.kinds.sleep import LOGIND, UNIT
 from libhook.simulation import processes, systemd
 from libhook.simulation.build import scratch
@@ -38,9 +40,17 @@ class Life(NamedTuple):
     """Units of the host, each with its state, which it must have again in the end."""
     unwaited: bool = False
     """Nobody waits for ``started``: whatever becomes of it, the guest runs, and its devices are recorded so."""
+    held: bool = False
+    """A session and a program have the card open, and are ended."""
 
 
+_END = f'end = ["sessions", "{holding.SUNSHINE}"]'
 LIVES = {
+    "what has the card open is ended": Life(
+        Case(workstation(), holding.WIN11, f"[domains.win11]\n{_END}\n[domains.{OTHER}]\n{_END}\n"),
+        ("prepare",),
+        held=True,
+    ),
     "eight devices": Life(Case(many(8, remove=0), guest(*(f"0000:00:{at:02x}.0" for at in range(8))))),
     "one of a group of three": Life(CASES["one_of_three_siblings_bind"]),
     "one device, taken": Life(CASES["unmanaged"], ("prepare",)),
@@ -78,6 +88,10 @@ class Play:
         root = scratch()
         self.host = Host(root, self._life.case.world, self._life.case.config)
         self.host.libvirt = Libvirt(root, self._hook)
+        if self._life.held:
+            ending._RETURN_SECONDS = 0.0  # how often it looks meanwhile would be chance
+            holding.desktop(root)
+            holding.stream(root)
         self._stage = Stage(self.host)
         for unit, state in self._life.units:
             systemd.add(root, unit, active=state)

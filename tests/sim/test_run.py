@@ -87,7 +87,7 @@ def test_the_plan_says_what_would_be_run(root: str) -> None:
     ended = host.call(("win11", "release", "end", "-"), WIN11.xml(-1, True), dry_run=True)
     of_commands = tuple(line for line in ended.stderr if "command" in line)
     assert of_commands == (
-        "end the command show",
+        "end what is left of the command show",
         f"undo the command light: {LIGHT} off as tim, for 30 s at most",
         f"undo the command screen: {SCREEN} 'to host', for 30 s at most",
     )
@@ -164,11 +164,14 @@ def test_an_entry_with_an_undo_alone(root: str) -> None:
     assert argvs(host) == [[SCREEN]]
 
 
-def test_a_command_without_undo_leaves_nothing(root: str) -> None:
-    """There is nothing to come back to."""
-    host = host_with(root, f'[run.screen]\ncommand = ["{SCREEN}"]\n')
-    begun = host.event(WIN11, "prepare")
-    assert not [action for held in begun.journal.values() for action in held.actions if action.kind == "run"]
+def test_a_command_without_undo_is_run_once(root: str) -> None:
+    """However often the plan is made: a unit is stopped first, and then libhook looks again."""
+    config = f'[units]\n"desktop.service" = "down"\n[run.screen]\ncommand = ["{SCREEN}"]\n'
+    host = host_with(root, config)
+    systemd.add(root, "desktop.service", process=800)
+    processes.add(root, 800, "Xorg")
+    processes.open_file(root, 800, "/dev/snd/pcmC0D0p")
+    host.event(WIN11, "prepare")
     host.event(WIN11, "release", "failed")
     assert (argvs(host), host.leftovers) == ([[SCREEN]], [])
 

@@ -4,6 +4,7 @@
 import errno
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,26 @@ def test_systemctl_is_run_as_it_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     status, text = LinuxKernel().systemctl(("stop", "late"), 0.5)
     assert (status, text) == (errno.ETIMEDOUT, "--no-ask-password|--no-pager|stop|late|C|")
     assert os.listdir("/proc/self/fd") == before
+    monkeypatch.setattr("libhook.effects.kernel._LOGINCTL", str(program))
+    status, text = LinuxKernel().loginctl(("show-user", "--", "1000"), 30)
+    assert (status, text) == (3, "--no-ask-password|--no-pager|show-user|--|1000|C|")
     monkeypatch.setattr("libhook.effects.kernel._SYSTEMCTL", str(tmp_path / "absent"))
     with pytest.raises(FileNotFoundError):
         LinuxKernel().systemctl(("show",), 30)
+
+
+@pytest.mark.parametrize("status", [0, 1, errno.ETIMEDOUT])
+def test_a_session_is_ended_by_its_name(status: int) -> None:
+    """A failure of loginctl is one; whether the session is gone is looked at."""
+    asked: list[tuple[str, ...]] = []
+
+    class Logind(LinuxKernel):
+        def loginctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+            assert seconds > 0
+            asked.append(arguments)
+            return status, ""
+
+    failed = pytest.raises(OSError, match="Input/output error") if status else nullcontext()
+    with failed:
+        acting.end_session(Machine("", Logind()), "c2")
+    assert asked == [("terminate-session", "--", "c2")]

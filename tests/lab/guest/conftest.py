@@ -24,7 +24,7 @@ from host import (
     wait_for,
 )
 
-NEED_SYSTEMD = ("test_awake.py", "test_commands.py", "test_host_actions.py", "test_service.py")
+NEED_SYSTEMD = ("test_awake.py", "test_commands.py", "test_holders.py", "test_host_actions.py", "test_service.py")
 # What needs systemd has a machine of its own (tests/lab/run --systemd), where only that runs.
 collect_ignore = [
     path.name for path in Path(__file__).parent.glob("test_*.py") if (path.name in NEED_SYSTEMD) != UNDER_SYSTEMD

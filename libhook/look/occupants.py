@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the processes are that have a device open: which program each runs, and in which session of logind it is.
+
+The kernel says both: by /proc/PID/exe, and by the control group, into which no user can put a process of their own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from libhook.children.tracks import Late, Step, paper
+from libhook.errors import LibhookError, printable
+from libhook.facts.program import may_end
+from libhook.facts.unit import is_protected
+from libhook.light import TYPE_CHECKING, NamedTuple, partial
+from libhook.look.processes import stat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from libhook.children.tracks import Track
+    from libhook.facts.machine import Machine
+
+_SECONDS = 20.0
+_MOST_ANCESTORS = 64
+_LOGIND = "/system.slice/systemd-logind.service"
+_GUESTS = "machine-"
+"""The first letters of a guest's scope, or of machine.slice without its dot: ``machine-qemu\\x2d1\\x2dwin11.scope``."""
+
+
+class Session(NamedTuple):
+    """A session of logind."""
+
+    name: str
+    """logind's own: ``2``."""
+    user: str
+    """The user's number."""
+
+    @property
+    def group(self) -> str:
+        """The control group of its scope."""
+        return f"/user.slice/user-{self.user}.slice/session-{self.name}.scope"
+
+    def __str__(self) -> str:
+        """As a message names it."""
+        return f"session {self.name} of the user {self.user}"
+
+
+class Occupant(NamedTuple):
+    """A process that has a device open."""
+
+    pid: int
+    start: int
+    """When it began, in clock ticks since boot."""
+    state: str
+    name: str
+    """Printable."""
+    program: str
+    """Of the programs asked for, the one that it runs; "" for another."""
+    session: Session | None
+    """The session that it belongs to; of what a user's manager runs, that user's graphical session."""
+    is_agent: bool
+    """PID 1 or logind, which hold devices for sessions (logind-session-device.c)."""
+    is_spared: bool
+    """It is never ended: of systemd, libvirt or D-Bus, a QEMU, or this very process or one above it."""
+
+    def __str__(self) -> str:
+        """``sunshine (pid 812)``, printable."""
+        return f"{self.name} (pid {self.pid})"
+
+
+def of_pids(machine: Machine, pids: Iterable[int], programs: Sequence[str]) -> Track[tuple[Occupant, ...]]:
+    """Those of these processes that are still there. LibhookError where a look fails. A child looks."""
+    with paper() as sheet:
+        note = partial(_note, machine, sheet.descriptor, tuple(dict.fromkeys(pids)), tuple(programs), os.getpid())
+        try:
+            code = yield Step(note, keep=sheet.descriptor, looks=True)
+        except Late:
+            code = errno.ETIMEDOUT
+        if code:
+            raise LibhookError(
+                f"it cannot be seen what the processes are that have the device open ({os.strerror(code)})",
+                "see what loginctl says, then try again",
+            )
+        return tuple(map(_read, sheet.lines()))
+
+
+def is_same(machine: Machine, one: Occupant) -> bool:
+    """Whether the process is still the one that was seen, and runs the same program. May block: only for a child."""
+    found = stat(machine.proc, one.pid)
+    path, program = _program(machine, machine.proc, one.pid, (one.program,))
+    return found is not None and (found.start, program) == (one.start, one.program) and _may_end(path)
+
+
+def _note(machine: Machine, sheet: int, pids: tuple[int, ...], programs: tuple[str, ...], own: int) -> None:
+    known: dict[str, Session | None] = {}
+    with machine.kernel.processes() as proc:
+        ours = _with_those_above(proc, own)
+        found = [one for pid in pids if (one := _one(machine, proc, pid, programs, known, ours))]
+    text = "".join("\0".join(_written(one)) + "\n" for one in found)
+    with open(sheet, "wb", closefd=False) as file:
+        file.write(os.fsencode(text))
+
+
+def _written(one: Occupant) -> Iterator[str]:
+    yield from (str(one.pid), str(one.start), one.state, one.name, one.program)
+    yield from one.session or ("", "")
+    yield from ("yes" if true else "" for true in (one.is_agent, one.is_spared))
+
+
+def _read(line: str) -> Occupant:
+    pid, start, state, name, program, session, user, agent, spared = line.split("\0")
+    belongs = Session(session, user) if session else None
+    return Occupant(int(pid), int(start), state, name, program, belongs, bool(agent), bool(spared))
+
+
+def _one(
+    machine: Machine,
+    proc: str,
+    pid: int,
+    programs: Sequence[str],
+    known: dict[str, Session | None],
+    ours: Sequence[int],
+) -> Occupant | None:
+    found = stat(proc, pid)
+    if found is None:
+        return None
+    group = _group(proc, pid)
+    path, program = _program(machine, proc, pid, programs)
+    parts = group.split("/")[1:]
+    session = _session(machine, parts, known)
+    unit = next((part for part in reversed(parts) if part.endswith((".service", ".scope"))), "")
+    of_user = parts[:1] == ["user.slice"]  # its units are is_protected as units, and end with their session
+    guest = any(part.startswith((_GUESTS, "machine.")) for part in parts)
+    spared = pid == 1 or pid in ours or guest or not _may_end(path) or (is_protected(unit) and not of_user)
+    if session and any(_session(machine, _group(proc, one).split("/")[1:], known) == session for one in ours):
+        session = None  # it is the one in which this hook runs
+    name = printable(found.name.decode("utf-8", "replace")).replace("\0", "")
+    agent = pid == 1 or group == _LOGIND
+    return Occupant(pid, found.start, found.state, name, program, session, agent, spared)
+
+
+def _may_end(path: str) -> bool:
+    return may_end(path.removesuffix(" (deleted)"))
+
+
+def _with_those_above(proc: str, pid: int) -> list[int]:
+    """A process, and those above it but PID 1."""
+    pids = list[int]()
+    while pid > 1 and len(pids) < _MOST_ANCESTORS:
+        pids.append(pid)
+        found = stat(proc, pid)
+        pid = found.parent if found else 0
+    return pids
+
+
+def _program(machine: Machine, proc: str, pid: int, programs: Sequence[str]) -> tuple[str, str]:
+    """The path of what the process runs, and which of these programs that is. The file counts, not the path."""
+    try:
+        path = os.readlink(f"{proc}/{pid}/exe")
+        runs = os.stat(f"{proc}/{pid}/exe")
+    except OSError:  # a thread of the kernel has none
+        return "", ""
+    for program in filter(None, programs):
+        try:
+            if os.path.samestat(runs, os.stat(machine.root + program)):
+                return path, program
+        except OSError:
+            continue
+    return path, ""
+
+
+def _group(proc: str, pid: int) -> str:
+    """The control group that systemd has made for it; "" when that cannot be seen."""
+    try:
+        with open(f"{proc}/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
+            lines = dict(line.rstrip("\n").split(":", 2)[1:] for line in file)
+    except (OSError, ValueError):
+        return ""
+    return lines.get("name=systemd") or lines.get("", "")
+
+
+def _session(machine: Machine, parts: Sequence[str], known: dict[str, Session | None]) -> Session | None:
+    """By the place that only PID 1 can give a process: a user may make groups, but below their own manager's."""
+    match parts:
+        case ["user.slice", slice_, unit, *_] if slice_.startswith("user-") and slice_.endswith(".slice"):
+            user = slice_.removeprefix("user-").removesuffix(".slice")
+            name = unit.removeprefix("session-").removesuffix(".scope")
+            if unit == f"session-{name}.scope" and user.isdecimal() and name.isalnum():
+                return Session(name, user)
+            if unit == f"user@{user}.service" and user.isdecimal():
+                if user not in known:
+                    known[user] = _graphical(machine, user)
+                return known[user]
+    return None
+
+
+def _graphical(machine: Machine, user: str) -> Session | None:
+    """The user's graphical session. OSError where logind does not answer."""
+    status, text = machine.kernel.loginctl(("show-user", "--property=Display", "--value", "--", user), _SECONDS)
+    if status:
+        raise OSError(errno.ETIMEDOUT if status == errno.ETIMEDOUT else errno.ECONNREFUSED, "loginctl show-user")
+    name = text.strip()
+    return Session(name, user) if name.isascii() and name.isalnum() else None

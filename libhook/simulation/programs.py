@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The part of the simulated effects.kernel.Kernel that runs programs, and signals processes."""
+
+import errno
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from libhook.simulation.answers import Answers, refuse
+
+if TYPE_CHECKING:
+    from libhook.simulation.kernel import SimulatedKernel
+
+
+class Programs(Answers):
+    """Plays them on the host in the folder ``root``."""
+
+    def systemctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+        """Do what systemctl does."""
+        from libhook.simulation import systemd
+
+        answer: list[tuple[int, str]] = []
+        call = f"systemctl {' '.join(arguments)}"
+        self._answer(call, lambda: answer.append(systemd.systemctl(self.root, arguments, seconds)))
+        return answer[0] if answer else (0, "")
+
+    def systemd_run(self, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
+        """Do what systemd-run does."""
+        from libhook.simulation import commands
+
+        answer: list[tuple[int, str]] = []
+        call = f"systemd-run {' '.join(arguments)}"
+        self._answer(call, lambda: answer.append(commands.systemd_run(self.root, arguments, document, seconds)))
+        return answer[0] if answer else (0, "")
+
+    def loginctl(self, arguments: tuple[str, ...], _seconds: float) -> tuple[int, str]:
+        """Do what loginctl does."""
+        from libhook.simulation import logind
+
+        answer: list[tuple[int, str]] = []
+        self._answer(f"loginctl {' '.join(arguments)}", lambda: answer.append(logind.loginctl(self.root, arguments)))
+        return answer[0] if answer else (0, "")
+
+    def signal(self, pid: int, number: int, is_it: Callable[[], bool]) -> None:
+        """Send a signal. ESRCH if ``is_it`` says no."""
+        from libhook.simulation import logind
+
+        def send() -> None:
+            if not is_it():
+                raise refuse(errno.ESRCH, str(pid))
+            logind.signal(self.root, pid, number)
+
+        self._answer(f"signal {pid} {number}", send)
+
+    def _answer(self, call: str, react: Callable[[], None]) -> None:
+        """React to a call, unless a fault is due."""
+        if not os.path.lexists(f"{self.root}/simulation/faults"):
+            react()
+            return
+        from libhook.simulation import faults
+
+        faults.play(cast("SimulatedKernel", self), call, react)
