@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import holding
 import pytest
 from cases import NIC
 from command import libhook
@@ -165,14 +166,14 @@ def test_an_entry_with_an_undo_alone(root: str) -> None:
 
 
 def test_a_command_without_undo_is_run_once(root: str) -> None:
-    """However often the plan is made: a unit is stopped first, and then libhook looks again."""
-    config = f'[units]\n"desktop.service" = "down"\n[run.screen]\ncommand = ["{SCREEN}"]\n'
-    host = host_with(root, config)
-    systemd.add(root, "desktop.service", process=800)
-    processes.add(root, 800, "Xorg")
-    processes.open_file(root, 800, "/dev/snd/pcmC0D0p")
-    host.event(WIN11, "prepare")
-    host.event(WIN11, "release", "failed")
+    """However often the plan is made: a program that has the card open is ended last, and then libhook looks again."""
+    host = holding.host_with(root, holding.SUNSHINE, more=f'[run.screen]\ncommand = ["{SCREEN}"]\n')
+    commands.add(root, SCREEN)
+    holding.stream(root)
+    assert host.event(holding.WIN11, "prepare").code == 0
+    assert argvs(host) == [[SCREEN]]
+    assert len(holding.signals(host)) == 1
+    host.event(holding.WIN11, "release", "failed")
     assert (argvs(host), host.leftovers) == ([[SCREEN]], [])
 
 
