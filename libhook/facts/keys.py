@@ -28,6 +28,8 @@ REPLACE = "replace"
 """In a section: its lists and tables stand in place of those of less specific sections, not beside them."""
 _SWITCHES = ("dry_run", "bind_managed", "audit.required", "audit.extra", REPLACE)
 SECONDS = ("write_deadline", "holder_wait")
+DEVICE = "device"
+"""In the list ``modules``: the modules that drive the guest's devices."""
 GROUPS = ("audit", "preflight")
 """The tables that only group keys: ``required`` in ``[audit]`` is ``audit.required``."""
 PLACEHOLDERS = ("{name}", "{uuid}")
@@ -98,6 +100,22 @@ def _ends(value: object) -> str:
     return 'a list of "sessions" and the paths of programs: ["sessions", "/usr/bin/sunshine"]'
 
 
+def _modules(value: object) -> str:
+    """For a list: modules by name, ``device`` for those that drive the guest's devices, ``device:display`` for some."""
+    if isinstance(value, list) and all(isinstance(one, str) and _is_module(one) for one in value):
+        return ""
+    return 'a list of modules, but none of vfio\'s, or "device" or "device:display": ["nvidia_drm", "nvidia"]'
+
+
+def _is_module(name: str) -> bool:
+    from libhook.facts.settings import is_device  # which imports this
+
+    word, colon, device = name.partition(":")
+    if colon:
+        return word == DEVICE and is_device(device)
+    return is_driver_name(name) and "vfio" not in name.lower()
+
+
 OF_KINDS: dict[str, Callable[[object], str]] = {
     "sleep": _sleep,
     "values": _texts,
@@ -105,6 +123,7 @@ OF_KINDS: dict[str, Callable[[object], str]] = {
     "require": _requirements,
     "units": _states,
     "end": _ends,
+    "modules": _modules,
 }
 """The settings that ask for actions of a kind (kinds/), each with its check.
 

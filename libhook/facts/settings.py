@@ -215,6 +215,11 @@ def _rank(kind: str, name: str) -> tuple[int, int] | None:
     return (PATTERN, len(name)) if any(character in name for character in _GLOB) else (NAME, 0)
 
 
+def is_device(name: str) -> bool:
+    """Whether this can name a device: by its address, vendor and product, or class."""
+    return _rank(DEVICES, name) is not None
+
+
 def _is_address(text: str) -> bool:
     with suppress(BadInput):
         PciAddress.parse(text)

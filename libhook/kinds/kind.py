@@ -10,6 +10,7 @@ from __future__ import annotations
 from libhook.children.child import Deadline
 from libhook.children.worker import Crew
 from libhook.effects.state import State
+from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
@@ -20,7 +21,7 @@ from libhook.facts.situation import Situation
 from libhook.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from typing import Any
 
     from libhook.effects.log import Field
@@ -43,6 +44,8 @@ class Work(NamedTuple):
     """The devices' workers, where most devices have something to write. Without them a look costs one child for all."""
     host: Host = NOTHING
     """For ``look``: what is known of the guest's devices."""
+    devices: tuple[PciAddress, ...] = ()
+    """The PCI devices that the guest is to have. Only for ``Kind.look``."""
 
 
 class Failure(NamedTuple):
@@ -81,6 +84,8 @@ class Kind(NamedTuple):
     way_back: Callable[[Work, Held, Sequence[Any]], Iterable[Action | Stays | Warn]]
     """What undoes a batch, from what is found now. It is given in journal order, and answered in the order of undoing.
     """
+    again: Callable[[Work, Held, Sequence[Any], Collection[str]], Iterable[Action | Stays]] = lambda *_: ()
+    """What is left to do for a batch once everything is undone, from what is found then and the keys of what failed."""
     look: Callable[[Work], Any] = lambda _work: None
     """What ``wanted`` must know of the host, as ``Situation.looked``. LibhookError where it cannot be seen."""
     wanted: Callable[[Situation], Iterable[Verdict]] = lambda _situation: ()

@@ -20,22 +20,24 @@ from libhook.kinds.kind import Failure, Kind, Outcome, Work
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from typing import Any
 
     from libhook.kinds.resource import Resource
 
 _SETTINGS = {
     "pci": "",
-    "module": "",
     "require": "require",
     "sleep": "sleep",
     "value": "values",
     "run": "run",
     "unit": "units",
     "holder": "end",  # after all other settings: what it ends does not come back
+    "module": "modules",
 }
-"""The kinds, each with the key of the settings that asks for its actions; "" where only handlers ask."""
+"""The kinds, each with the key of the settings that asks for its actions; "" where only handlers ask.
+
+Their order is that of the actions, where no action needs another: the most disruptive come last."""
 
 
 class _Kinds(dict[str, Kind]):
@@ -113,10 +115,22 @@ def carry_out(work: Work, actions: Sequence[Action]) -> list[Outcome]:
 
 def way_back(work: Work, held: Held) -> Iterator[Action | Stays | Warn]:
     """What undoes the journalled actions, the last batch first."""
+    return _of_each(held, lambda kind, batch: kind.way_back(_within(work, kind), held, batch))
+
+
+def again(work: Work, held: Held, failed: Collection[str]) -> Iterator[Action | Stays | Warn]:
+    """What is left to do once these actions are undone. ``failed``: the keys of those that are not."""
+    return _of_each(held, lambda kind, batch: kind.again(_within(work, kind), held, batch, failed))
+
+
+def _of_each(
+    held: Held, ask: Callable[[Kind, list[Action]], Iterable[Action | Stays | Warn]]
+) -> Iterator[Action | Stays | Warn]:
+    """What each kind says about its batches, the last batch first."""
     for name, together in groupby(reversed(held.actions), key=lambda action: action.kind):
         kind, batch = KINDS[name], list(together)[::-1]
         try:
-            yield from list(kind.way_back(_within(work, kind), held, batch))
+            yield from list(ask(kind, batch))
         except (LibhookError, OSError) as error:  # what one kind cannot see stops none of the others
             reason = _as_ours(error).message
             yield from (

@@ -62,6 +62,7 @@ def _add_drivers(root: str, world: World) -> None:
     for name in by_module.keys() | said.keys():
         module = said.get(name, Module(name))
         known = {"drivers": by_module.get(name, []), "needs": module.needs, "users": module.users}
+        known["shows_consoles"] = module.shows_consoles
         known |= {"built_in": module.built_in, "seconds": 0, "exit": 0}
         store.create(f"{root}/simulation/modules/{name}", store.to_json(known))
     for driver in world.drivers:

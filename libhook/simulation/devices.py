@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from libhook.simulation import buses, store
+from libhook.simulation import buses, consoles, store
 
 if TYPE_CHECKING:
     from libhook.simulation.world import Device, Driver
@@ -17,8 +17,9 @@ _CHILD_CLASSES = {
     "usb": "usb",
     "sound": "sound/card0",
     "nvme": "nvme",
+    "graphics": "graphics",
 }
-_MAJORS = {"block": 259, "drm": 226, "usb": 189, "sound": 116, "nvme": 240}
+_MAJORS = {"block": 259, "drm": 226, "usb": 189, "sound": 116, "nvme": 240, "graphics": 29}
 _NODE_FOLDERS = {"drm": "dri/", "sound": "snd/"}
 
 
@@ -118,6 +119,8 @@ def add_children(root: str, device: dict[str, Any]) -> None:
             store.create(f"{root}/dev/{node}", f"{'b' if kind == 'block' else 'c'} {number}")
             store.create(f"{folder}/dev", f"{number}\n")
             store.create(f"{folder}/uevent", f"DEVNAME={node}\n")
+        if kind == "graphics":
+            consoles.follow_framebuffers(root)
 
 
 def numbers(root: str, device: dict[str, Any]) -> set[str]:
@@ -139,6 +142,8 @@ def remove_children(root: str, device: dict[str, Any]) -> None:
         _remove_tree(f"{root}/sys/{device['home']}/{_CHILD_CLASSES[kind].split('/')[0]}")
         store.unlink(f"{root}{node}")
         processes.node_removed(root, node)
+        if kind == "graphics":
+            consoles.follow_framebuffers(root)
 
 
 def modalias(device: "Device") -> str:

@@ -36,14 +36,18 @@ def workstation(remove: float = 0) -> World:
     return World(devices, tuple(driver._replace(remove=remove) for driver in drivers))
 
 
-def nvidia() -> World:
-    """A workstation whose GPU has four modules that need each other. The driver of its NVMe disk is built in."""
+def nvidia(*, console: bool = False) -> World:
+    """A workstation whose GPU has four modules that need each other. The driver of its NVMe disk is built in.
+
+    With ``console`` it has a framebuffer, which shows the virtual consoles.
+    """
     base = workstation()
-    gpu = Device("0000:03:00.0", "nvidia", 14, VGA, "10de:2684", header=0x80, children=(("drm", "card0"),))
+    children = (("drm", "card0"), *((("graphics", "fb0"),) if console else ()))
+    gpu = Device("0000:03:00.0", "nvidia", 14, VGA, "10de:2684", header=0x80, children=children)
     modules = (
         Module("nvidia"),
         Module("nvidia_modeset", needs=("nvidia",)),
-        Module("nvidia_drm", needs=("nvidia_modeset",)),
+        Module("nvidia_drm", needs=("nvidia_modeset",), shows_consoles=console),
         Module("nvidia_uvm", needs=("nvidia",)),
         Module("i2c_nvidia_gpu", loaded=False),
         Module("nvme", built_in=True),

@@ -118,6 +118,10 @@ class SimulatedKernel(Programs):
                 self.unbind(self._linked(address, path), value.rstrip("\n"))
             case ["bus", "pci", "devices", address, "driver_override"]:
                 self._override(address, value)
+            case ["class", "vtconsole", console, "bind"] if os.path.lexists(f"{self.root}/sys/{path}"):
+                from libhook.simulation import consoles
+
+                consoles.bind(self.root, console, value)
             case ["bus", "pci", "devices", address, "sriov_numvfs"]:
                 from libhook.simulation import sriov
 

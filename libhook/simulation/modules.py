@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from libhook.simulation import devices, store, vfio
+from libhook.simulation import consoles, devices, store, vfio
 from libhook.simulation.answers import refuse
 from libhook.simulation.processes import have_open
 
@@ -72,7 +72,7 @@ def _exit(kernel: "SimulatedKernel", name: str, known: dict[str, Any]) -> None:
     for driver in known["drivers"]:
         for address in os.listdir(f"{root}/simulation/bound"):
             if store.bound(root, address) == driver:
-                kernel.write_unharmed(f"bus/pci/drivers/{driver}/unbind", address)
+                kernel.unbind(driver, address)
         shutil.rmtree(f"{root}/sys/bus/pci/drivers/{driver}")
     time.sleep(known["exit"])
     shutil.rmtree(f"{root}/sys/module/{name}", ignore_errors=True)
@@ -82,14 +82,15 @@ def _exit(kernel: "SimulatedKernel", name: str, known: dict[str, Any]) -> None:
 
 
 def users(root: str, name: str) -> int:
-    """Count the users: ``users`` of the module, other modules, and devices of its drivers with an open node."""
+    """Count the users: ``users`` of the module, other modules, open nodes of its devices, and fbcon."""
     known = store.load(root, "modules", name) or {}
     nodes = 0
     for address in os.listdir(f"{root}/simulation/bound"):
         device = store.load(root, "devices", address)
         if device and store.bound(root, address) in known["drivers"]:
             nodes += vfio.opened(root, address, device["group"]) + have_open(root, devices.numbers(root, device))
-    return int(known["users"]) + len(os.listdir(f"{root}/sys/module/{name}/holders")) + nodes
+    shown = known["shows_consoles"] and consoles.bound(root)
+    return int(known["users"]) + len(os.listdir(f"{root}/sys/module/{name}/holders")) + nodes + shown
 
 
 def use(root: str, name: str, users: int) -> None:
@@ -138,11 +139,12 @@ def register(root: str, module: str, driver: str) -> None:
 def _attach(kernel: "SimulatedKernel", driver: str) -> None:
     """driver_attach(): offers a new driver every device without a driver.
 
-    A driver that binds only by override gets only devices with an override. The kernel looks at all devices, but for
-    the simulation 4,096 of them would cost too much.
+    A device whose override names another driver is not offered (pci_match_device()). A driver that binds only by
+    override gets only devices with an override. The kernel looks at all devices, but for the simulation 4,096 of them
+    would cost too much.
     """
     root = kernel.root
     by_override = (store.load(root, "drivers", driver) or {})["kind"] == "vfio"
     for address in os.listdir(f"{root}/simulation/overridden" if by_override else f"{root}/sys/bus/pci/devices"):
-        if store.bound(root, address) is None:
+        if store.bound(root, address) is None and kernel.override(address) in ("", driver):
             kernel.probe(address)

@@ -8,7 +8,7 @@ from libhook.simulation.sleepers import answers
 
 
 def snapshot(root: str) -> dict[str, str]:
-    """Return each device's driver and override, each PF's VFs, and the names of nodes, interfaces and disks.
+    """Return the devices' drivers and overrides, PFs' VFs, names of nodes, interfaces and disks, and the consoles.
 
     Logs and modules are not part of it.
     """
@@ -36,6 +36,9 @@ def snapshot(root: str) -> dict[str, str]:
         "dev/dri",
     ):
         found[folder] = " ".join(sorted(set(_names(f"{root}/{folder}")) - {"vfio", "devices"}))
+    consoles = f"{root}/sys/class/vtconsole"
+    bound = (f"{_text(f'{consoles}/{name}/name')}: {_text(f'{consoles}/{name}/bind')}" for name in _names(consoles))
+    found["consoles"] = ", ".join(sorted(bound))
     return found
 
 

@@ -50,7 +50,9 @@ class Module(NamedTuple):
     loaded: bool = True
     """Counts only for a module without drivers. Otherwise the drivers say it."""
     users: int = 0
-    """How many users it has besides open nodes and other modules. fbcon is such a user."""
+    """How many users it has besides open nodes, other modules and fbcon."""
+    shows_consoles: bool = False
+    """fbcon has a reference on it while the virtual consoles are bound."""
     built_in: bool = False
     """The module and its drivers are part of the kernel."""
 
@@ -83,7 +85,7 @@ class Device(NamedTuple):
     refuses: tuple[tuple[str, str], ...] = ()
     """Drivers whose probe of this device fails, and its errno: (("vfio-pci", "EINVAL"),)."""
     children: tuple[tuple[str, str], ...] = ()
-    """What its host driver makes: (("net", "eth0"),), (("block", "nvme0n1"),), (("drm", "card0"),).
+    """What its host driver makes: (("net", "eth0"),), (("block", "nvme0n1"),), (("drm", "card0"),) and so on.
     Also what a guest can get by itself (buses.py): (("usb_device", "001.004"),), (("mdev", UUID),)."""
 
 

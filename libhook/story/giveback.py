@@ -134,13 +134,20 @@ def undo(
     """
     plan = session.plan_release(held, shutoff, at_its_end, operation)
     session.log_plan(plan)
+    failed = _carried_out(session, held, plan)
+    rest = Plan(tuple(kinds.again(session.work(held.uuid), held, failed)))
+    session.log_plan(rest)
+    return plan, failed | _carried_out(session, held, rest)
+
+
+def _carried_out(session: Session, held: Held, plan: Plan) -> dict[str, str]:
+    """Carry out the actions of such a plan. Return by key why something did not come back."""
     failed = {stays.action.key: stays.reason for stays in plan.stays}
-    failed |= {
+    return failed | {
         action.key: failure.reason
         for action, failure, *_ in session.undo(held.uuid, plan.actions)
         if failure and not _is_gone(session, held, action.key)
     }
-    return plan, failed
 
 
 def _is_gone(session: Session, held: Held, key: str) -> bool:

@@ -210,7 +210,8 @@ class Session(NamedTuple):
             claims = self.state.claims(addresses)
             host = sysfs.glance(self.machine, addresses, claims, self.state.in_flight(), self.deadline)
         trail = self.trail() if operation.may_veto else None
-        looked = kinds.look(self.work(domain.uuid)._replace(host=host)) if operation.name == "prepare" else {}
+        work = self.work(domain.uuid)._replace(host=host, devices=addresses)
+        looked = kinds.look(work) if operation.name == "prepare" else {}
         return Situation(event, domain, host, held, self.config, trail, looked)
 
     def with_extra(self, guest: Domain, held: Held | None = None, *, before: bool = False) -> Domain:

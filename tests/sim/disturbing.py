@@ -60,6 +60,12 @@ class Point(NamedTuple):
         what, _, about = self.effect.partition(" ")
         return what not in ("lock", "fsync", "mkdir") and not (what == "unlink" and about.endswith(".new"))
 
+    @property
+    def call(self) -> str:
+        """The calls of the kernel among which ``number`` counts: all writes, all loads, or all removals of modules."""
+        verb = self.effect.partition(" ")[0]
+        return f"{verb} *" if verb in ("load", "unload") else "write *"
+
     def __str__(self) -> str:
         """``before rename …/x.json (7)``."""
         return f"{self.how} {self.when} {self.effect} ({self.number})"
@@ -156,7 +162,7 @@ def die(host: Host, deed: Deed, point: Point, until: str = "") -> int:
         deeds: tuple[faults.Deed, ...] = (("kill", victim),)
         if point.how == "late":
             deeds += (("wait", until) if until else ("sleep", _LATE),)
-        fault = Fault("write *", point.number)
+        fault = Fault(point.call, point.number)
         faults.inject(
             host.root, fault._replace(before=deeds) if point.when == "before" else fault._replace(after=deeds)
         )

@@ -6,17 +6,19 @@ import time
 from pathlib import Path
 
 import pytest
-from cases import GPU
+from cases import GPU, NIC
 from command import libhook
 from scenario import Host, adopt_orphans, reap
 
 from libhook.children.child import Deadline
 from libhook.facts.config import Config
-from libhook.facts.entry import Held, Process
+from libhook.facts.entry import Held, HeldDevice, Process
 from libhook.facts.plan import Action
 from libhook.kinds import module, registry
 from libhook.kinds.kind import Failure, Outcome, Work
-from libhook.kinds.module import Load, Out
+from libhook.kinds.module import unloading
+from libhook.kinds.module.loading import Load
+from libhook.kinds.module.unloading import Out
 from libhook.simulation import hosts, modules, processes
 from libhook.simulation.faults import Fault, heal, hold, inject, let_go
 from libhook.story.session import make_state
@@ -45,28 +47,29 @@ class Desk:
 
     def begin(self, guest: str, *names: str) -> list[Failure]:
         """A guest has them taken out."""
-        actions = [module.out(name) for name in names]
+        actions = [unloading.out(name) for name in names]
         self.enter(guest, *actions)
         return self.failures(module.carry_out(self._work(guest), actions))
 
     def enter(self, guest: str, *actions: Action) -> None:
         """Its journal entry names these, and no others."""
         state = self.host.state
-        state.save(Held(guest, "win11", "kvm", "started", state.boot(), Process(1, 1), actions=actions))
+        devices = (HeldDevice("pci", GPU), HeldDevice("pci", NIC))
+        state.save(Held(guest, "win11", "kvm", "started", state.boot(), Process(1, 1), devices, actions=actions))
 
     def end(self, guest: str, *names: str) -> list[Outcome]:
         """The way back; what failed stays in the entry."""
         work = self._work(guest)
-        back = list(module.way_back(work, None, [module.out(name) for name in names]))
+        back = list(module.way_back(work, None, [unloading.out(name) for name in names]))
         outcomes = module.carry_out(work, back)
-        if left := [module.out(_name(outcome)) for outcome in outcomes if outcome.failure]:
+        if left := [unloading.out(_name(outcome)) for outcome in outcomes if outcome.failure]:
             self.enter(guest, *left)
         else:
             self.host.state.forget(guest)
         return outcomes
 
     def _work(self, guest: str) -> Work:
-        return Work(self.host.machine, self.host.state, Deadline.after(self.seconds), Config(), guest)
+        return Work(self.host.machine, self.host.state, Deadline.after(self.seconds), Config(holder_wait=0.2), guest)
 
     @staticmethod
     def failures(outcomes: list[Outcome]) -> list[Failure]:
@@ -117,7 +120,7 @@ def test_a_claim_counts_while_the_entry_names_the_module(root: str, left: tuple[
     """What somebody removed from the journal holds no module out for ever."""
     desk = Desk(root)
     assert (desk.begin(A, "nvidia_uvm"), desk.begin(B, "nvidia_uvm")) == ([], [])
-    desk.enter(A, *map(module.out, left))
+    desk.enter(A, *map(unloading.out, left))
     assert desk.failures(desk.end(B, "nvidia_uvm")) == []
     desk.host.state.forget(A)
     assert desk.wrong() == []
@@ -140,14 +143,14 @@ def test_a_claim_counts_where_the_entry_cannot_be_read(root: str) -> None:
 def test_a_batch_may_load_and_take_out(root: str) -> None:
     """In the order of the plan."""
     desk = Desk(root)
-    actions: list[Action] = [Load("vfio-pci"), Load("i2c_nvidia_gpu"), module.out("nvidia_uvm")]
+    actions: list[Action] = [Load("vfio-pci"), Load("i2c_nvidia_gpu"), unloading.out("nvidia_uvm")]
     desk.enter(A, actions[2])
     outcomes = registry.carry_out(desk._work(A), actions)
     assert [outcome.action for outcome in outcomes] == actions
     assert [one.reason for one in desk.failures(outcomes)] == ["the driver i2c_nvidia_gpu cannot be loaded"]
     held = desk.host.state.load(A)
     assert held
-    assert held.actions == (module.out("nvidia_uvm"),)
+    assert held.actions == (unloading.out("nvidia_uvm"),)
     back = [action for action in registry.way_back(desk._work(A), held) if isinstance(action, Out)]
     assert desk.failures(registry.go_back(desk._work(A), back)) == []
     assert "nvidia_uvm" in desk.modules()
@@ -170,7 +173,7 @@ def test_what_others_need_is_refused_with_their_names(root: str) -> None:
         Failure("the module nvidia is in use by nvidia_modeset, nvidia_uvm", "have those taken out before it"),
         Failure(
             "the module nvidia_drm was not reached: the module nvidia is in the way",
-            "see the message about that module",
+            "see the message about that",
         ),
     ]
     assert (desk.modules(), desk.host.driver(GPU)) == (desk.before, "nvidia")
@@ -226,7 +229,7 @@ def test_one_that_does_not_come_back_keeps_no_other(root: str) -> None:
     assert "nvidia_uvm" in desk.modules()
     held = desk.host.state.load(A)
     assert held
-    assert held.actions == (module.out("nvidia_drm"),)
+    assert held.actions == (unloading.out("nvidia_drm"),)
     assert desk.failures(desk.end(A, "nvidia_drm")) == []
     assert desk.wrong() == []
 
@@ -278,7 +281,7 @@ def test_a_crash_in_the_middle_is_undone(root: str, verb: str, victim: str, when
     if verb == "load":
         assert desk.begin(A, *STACK) == []
     else:
-        desk.enter(A, *map(module.out, STACK))
+        desk.enter(A, *map(unloading.out, STACK))
     fault = Fault(f"{verb} nvidia_modeset")
     deed = (("kill", victim),)
     inject(root, fault._replace(before=deed) if when == "before" else fault._replace(after=deed))
@@ -315,9 +318,9 @@ def test_a_lock_that_is_not_free_fails_them_all(root: str) -> None:
 def test_a_module_that_goes_while_its_reason_is_looked_for(root: str) -> None:
     """What cannot be read any more is no reason."""
     desk = Desk(root)
-    one = module.resource(desk.host.machine, "gone")
+    one = unloading.resource(desk.host.machine, "gone")
     assert one.failed
-    assert one.failed(module.OUT, module.LOADED, 0).reason == "the module gone cannot be taken out"
+    assert one.failed("out", "loaded", 0).reason == "the module gone cannot be taken out"
 
 
 def test_devices_of_its_driver_are_driven_again(root: str) -> None:

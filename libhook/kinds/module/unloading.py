@@ -5,6 +5,8 @@ This is for drivers that never let go of a device in use. An unbind that has beg
 end. Removing the module fails at once while anything uses it, and has then changed nothing (delete_module() in the
 kernel's module/main.c). After that only the module's own exit can hang.
 
+A driver of it may have devices besides the guest's by then. They would lose it, so it is looked again before rmmod.
+
 rmmod removes this one module. The modules that it needed stay. The modules that need it must go first: the actions come
 in that order, and are undone in the opposite order. modprobe loads the module again if it was loaded before the first
 guest. Its parameters are then what modprobe.d says.
@@ -12,10 +14,9 @@ guest. Its parameters are then what modprobe.d says.
 
 from __future__ import annotations
 
-import os
-
-from libhook.children import tracks
-from libhook.errors import BadInput, LibhookError, printable
+from libhook.children.child import Deadline
+from libhook.children.tracks import Late, Pause
+from libhook.errors import BadInput, printable
 from libhook.facts.host import is_driver_name
 from libhook.facts.machine import Machine
 from libhook.facts.shared import Value
@@ -24,16 +25,18 @@ from libhook.kinds.kind import Failure, Outcome, Work
 from libhook.kinds.module.loading import NAME
 from libhook.kinds.resource import Resource, at_once
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
-from libhook.look import attributes
+from libhook.look import modules
+from libhook.look.modules import BUILT_IN, LOADED, OUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from libhook.children.tracks import Track
 
-OUT, LOADED, BUILT_IN = "out", "loaded", "built in"
-"""The states of a module. A module that is being loaded or removed still counts as loaded."""
+LEAVE_IT = "correct modules in the settings: libhook config shows them"
+_LOOK_AGAIN = 0.1
+"""Seconds between two looks at whether a module is still in use."""
 
 
 class Out(NamedTuple):
@@ -44,6 +47,8 @@ class Out(NamedTuple):
     why: str = ""
     needs: tuple[str, ...] = ()
     """States that must be there first."""
+    drivers: tuple[str, ...] = ()
+    """Its PCI drivers. A device that was on one of them is home without it, until the module is loaded again."""
     back: bool = False
     kind: str = NAME
     ours: bool = True
@@ -61,8 +66,8 @@ class Out(NamedTuple):
 
     @property
     def provides(self) -> tuple[str, ...]:
-        """The state that the module is out."""
-        return () if self.back else (f"{self.key} out",)
+        """The states that the module is out, and each of its drivers (driver_out in kinds/pci/move.py)."""
+        return () if self.back else (f"{self.key} out", *(f"driver {name} is out" for name in self.drivers))
 
     @property
     def summary(self) -> str:
@@ -80,14 +85,14 @@ class Out(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """See Action."""
-        return {"kind": NAME, "out": self.module, "why": self.why}
+        return {"kind": NAME, "out": self.module, "why": self.why, "drivers": list(self.drivers)}
 
     def show(self) -> dict[str, Any]:
         """See Action."""
         return {"action": NAME, "module": self.module, "out": not self.back, "why": self.why}
 
 
-def out(module: str, why: str = "", needs: tuple[str, ...] = ()) -> Out:
+def out(module: str, why: str = "", needs: tuple[str, ...] = (), drivers: tuple[str, ...] = ()) -> Out:
     """The action that takes this module out. ``-`` and ``_`` in its name mean the same.
 
     BadInput for an invalid name, and for vfio's modules: other guests run by those, and this one is about to.
@@ -96,39 +101,53 @@ def out(module: str, why: str = "", needs: tuple[str, ...] = ()) -> Out:
         raise BadInput(f'"{module}" is not the name of a module', "it has up to 63 letters, digits, _ and -")
     if "vfio" in module.lower():
         raise BadInput(f"the module {module} is one of vfio's", "guests run by it: leave it where it is")
-    return Out(module.replace("-", "_"), why, needs)
+    return Out(module.replace("-", "_"), why, needs, drivers)
 
 
 def read(value: Mapping[str, Any]) -> Out:
     """See Kind. The name is checked, because root will remove the module that it names."""
     match value:
-        case {"out": str(module), "why": str(why)}:
-            return out(module, why)
+        case {"out": str(module), "why": str(why), "drivers": [*drivers]} if all(
+            isinstance(one, str) for one in drivers
+        ):
+            return out(module, why, drivers=tuple(drivers))
     raise BadInput("not a module that is out")
 
 
-def carry_out(work: Work, actions: Sequence[Out]) -> list[Outcome]:
-    """See Kind. One module after the other, in this order: a module cannot go before those that need it.
+def carry_out(work: Work, action: Out) -> Track[Outcome]:
+    """Carry it out, under the lock of ``resource``."""
+    one = resource(work.machine, action.module)
+    if action.back:
+        return (yield from claims.carry_out(work, action, one, None))
+    if not (yield from _until_unused(work, action.module)):
+        return Outcome(action, _failed(work.machine, action.module, OUT, LOADED, 0), 0.0)
+    seen = modules.look(work.machine, action.module)
+    if seen.state == LOADED and (others := seen.others(_own(work))):
+        return Outcome(action, Failure(drives(action.module, others), LEAVE_IT), 0.0)
+    return (yield from claims.carry_out(work, action, one, OUT))
 
-    After a module that cannot be removed, no more are removed, and the guest is refused. Giving back goes on after a
-    failure as long as there is time left.
-    """
-    resources = [resource(work.machine, action.module) for action in actions]
+
+def drives(module: str, others: Sequence[str]) -> str:
+    """The complaint about a module that drives what the guest does not get. Without the module that has no driver."""
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return f"the module {module} also drives {others[0]}{more}, and the guest does not get that"
+
+
+def _own(work: Work) -> list[str]:
+    """The PCI devices that the guest gets, with those of their groups that are taken along."""
+    held = work.state.load(work.guest)
+    return [str(address) for address in held.addresses] if held else []
+
+
+def _until_unused(work: Work, module: str) -> Track[bool]:
+    """Wait a moment for whoever still uses the module. Whether it may be tried; rmmod itself has the last word."""
+    patience = Deadline.after(work.config.holder_wait)
     try:
-        with claims.locked(work, resources):
-            (outcomes,) = tracks.run([_lane(work, actions, resources)], work.deadline)
-    except LibhookError as error:
-        return [Outcome(action, Failure(error.message, error.hint), 0.0) for action in actions]
-    return outcomes
-
-
-def way_back(_work: Work, _held: object, actions: Sequence[Out]) -> Iterator[Out]:
-    """See Kind. In the opposite order, so that what a module needs is there first.
-
-    The claims know whether there is anything to do.
-    """
-    for action in reversed(actions):
-        yield Out(action.module, "give back", back=True)
+        while modules.is_in_use(work.machine, module) and patience.left:
+            yield Pause(_LOOK_AGAIN)
+    except Late:
+        return False
+    return True
 
 
 def resource(machine: Machine, module: str) -> Resource:
@@ -136,34 +155,16 @@ def resource(machine: Machine, module: str) -> Resource:
     return Resource(
         name=f"{NAME}-{module}",
         says=f"the module {module}",
-        read=at_once(partial(state_of, machine, module)),
+        read=at_once(partial(modules.state, machine, module)),
         write=partial(_write, machine, module),
         fold=_fold,
         failed=partial(_failed, machine, module),
     )
 
 
-def state_of(machine: Machine, module: str) -> str:
-    """The module's state now. Only a loadable module has an ``initstate``. A built-in one has a folder at most."""
-    folder = f"{machine.sys}/module/{module}"
-    if not os.path.isdir(folder):
-        return OUT
-    return LOADED if os.path.exists(f"{folder}/initstate") else BUILT_IN
-
-
-def _lane(work: Work, actions: Sequence[Out], resources: Sequence[Resource]) -> Track[list[Outcome]]:
-    outcomes: list[Outcome] = []
-    stopped = ""
-    for action, one in zip(actions, resources, strict=True):
-        if stopped:
-            reason = f"{action.subject} was not reached: {stopped} is in the way"
-            outcomes.append(Outcome(action, Failure(reason, "see the message about that module"), 0.0))
-            continue
-        outcome = yield from claims.carry_out(work, action, one, None if action.back else OUT)
-        outcomes.append(outcome)
-        if outcome.failure and not (action.back and work.deadline.left):
-            stopped = action.subject
-    return outcomes
+def built_in(module: str) -> str:
+    """The complaint about a module that cannot be taken out."""
+    return f"the module {module} is built into the kernel"
 
 
 def _write(machine: Machine, module: str, value: str) -> None:
@@ -183,10 +184,9 @@ def _failed(machine: Machine, module: str, target: str, now: Value, _code: int) 
     if target != OUT:
         return Failure(f"the module {module} cannot be loaded again", f"see what modprobe {module} says")
     if now == BUILT_IN:
-        return Failure(f"the module {module} is built into the kernel", "it cannot be taken out: do without that")
-    folder = f"{machine.sys}/module/{module}"
-    if holders := attributes.entries(f"{folder}/holders"):
+        return Failure(built_in(module), LEAVE_IT)
+    if holders := modules.holders(machine, module):
         return Failure(f"the module {module} is in use by {', '.join(holders)}", "have those taken out before it")
-    if attributes.text(f"{folder}/refcnt") not in ("", "0"):
+    if modules.is_in_use(machine, module):
         return Failure(f"the module {module} is in use", "stop what uses it, then try again")
     return Failure(f"the module {module} cannot be taken out", f"see what rmmod {module} says")

@@ -8,6 +8,7 @@ binding.py   how the action is carried out
 from __future__ import annotations
 
 from libhook.effects import notes
+from libhook.errors import LibhookError
 from libhook.facts.config import Config
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
@@ -15,12 +16,12 @@ from libhook.facts.host import Binding, Host
 from libhook.facts.plan import Action, Stays, Warn
 from libhook.kinds.kind import Kind, Work
 from libhook.kinds.pci.binding import carry_out
-from libhook.kinds.pci.move import NAME, Move, read, undo
-from libhook.light import TYPE_CHECKING
+from libhook.kinds.pci.move import NAME, Move, driver_out, read, undo
+from libhook.light import TYPE_CHECKING, suppress
 from libhook.look import sysfs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 
 def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action | Stays | Warn]:
@@ -51,12 +52,41 @@ def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action |
             unread = address in host.unread  # the override counts as ours while it cannot be read
             binding = seen.binding._replace(override=move.want.override) if unread else seen.binding
             back = undo(move, binding, needs_override=seen.needs_override)
+            if back and back.want.driver and _keep_out(work, held, back.want.driver):
+                back = back._replace(later=True, why="give back, its driver is out of the kernel until then")
             if back:
                 yield back
             driver, override = back.want if back else binding
             if (driver, override) != move.now:
                 overridden = f", with the driver_override {override}" if override else ""
                 yield Warn(f"{address}: somebody else put it on {driver or 'no driver'}{overridden}: it is left there")
+
+
+def _keep_out(work: Work, held: Held, driver: str) -> set[str]:
+    """The keys of the actions of any guest that keep this driver out of the kernel; none while it is there."""
+    if sysfs.driver_name(work.machine, driver):
+        return set()
+    entries = [held]
+    for uuid in work.state.uuids():
+        with suppress(LibhookError):  # a broken entry keeps nothing out that anybody could bring back
+            entries += filter(None, [work.state.load(uuid)])
+    return {one.key for entry in entries for one in entry.actions if driver_out(driver) in one.provides}
+
+
+def _again(work: Work, held: Held, moves: Sequence[Move], failed: Collection[str]) -> Iterator[Action | Stays]:
+    """See Kind. The devices whose driver was out of the kernel: by now it is back, and should have taken them.
+
+    Where other guests still keep it out, the device is home without it.
+    """
+    out = {state for action in held.actions for state in action.provides}
+    late = [move for move in moves if move.key not in failed and driver_out(move.now.driver or "") in out]
+    for verdict in way_back(work, held, late) if late else ():
+        if isinstance(verdict, Stays):
+            yield verdict
+        elif isinstance(verdict, Move) and not (
+            verdict.later and _keep_out(work, held, verdict.want.driver or "").isdisjoint(failed)
+        ):
+            yield verdict._replace(later=False, why="give back")
 
 
 def _noticed(work: Work, device: HostDevice, daemon: Process) -> Move | None:
@@ -88,4 +118,4 @@ def _seconds(config: Config) -> float:
     return config.write_deadline
 
 
-KIND = Kind(NAME, read, _seconds, carry_out, way_back, noticed=_noticed, is_back=_is_back, after=_after)
+KIND = Kind(NAME, read, _seconds, carry_out, way_back, again=_again, noticed=_noticed, is_back=_is_back, after=_after)

@@ -131,6 +131,8 @@ class _Hands:
             current = sysfs.driver(self._machine, device)
             if current is not None and not same_driver(current, want):
                 return self._failed(move, f"{current} does not let go of it", code)
+        if move.later and current is None and sysfs.driver_name(self._machine, move.want.driver or "") is None:
+            return None
         if want is not None and current is None:
             yield self._order(move, probe(device))
             current = sysfs.driver(self._machine, device)

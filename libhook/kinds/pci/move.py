@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 NAME = "pci"
 
 
+def driver_out(driver: str) -> str:
+    """The state that a driver is kept out of the kernel, as the action that does it calls the state."""
+    return f"driver {driver} is out"
+
+
 class Move(NamedTuple):
     """Take a device from the binding ``now`` to the binding ``want``."""
 
@@ -36,6 +41,8 @@ class Move(NamedTuple):
     kind: str = NAME
     provides: tuple[str, ...] = ()
     is_undone: bool = True
+    later: bool = False
+    """The wanted driver is out of the kernel, and takes the device when it comes back. Until then none is right."""
 
     @property
     def key(self) -> str:
@@ -49,8 +56,14 @@ class Move(NamedTuple):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The state that the driver is loaded, where libhook binds the device to a vfio driver."""
-        return (f"driver {self.want.driver}",) if self.ours and self.want.driver and not self.back else ()
+        """That the driver is loaded that libhook binds, and that the host's is out, if an action takes it out.
+
+        The host's is where the device goes at the guest's end, so another guest's action must not take it out.
+        """
+        if self.back:
+            return ()
+        wanted = (f"driver {self.want.driver}",) if self.ours and self.want.driver else ()
+        return (*wanted, driver_out(self.now.driver)) if self.now.driver else wanted
 
     @property
     def ours(self) -> bool:
@@ -80,7 +93,7 @@ class Move(NamedTuple):
         if not same_driver(self.now.driver, self.want.driver):
             if self.now.driver is not None:
                 writes.append(unbind(self.device, self.now.driver))
-            if self.want.driver is not None:
+            if self.want.driver is not None and not self.later:
                 writes.append(probe(self.device))
         if self.override_last:
             writes.append(set_override(self.device, self.want.override))

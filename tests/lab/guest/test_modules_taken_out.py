@@ -22,6 +22,7 @@ from libhook.facts.entry import Held, Process
 from libhook.facts.machine import Machine
 from libhook.kinds import module, registry
 from libhook.kinds.kind import Work
+from libhook.kinds.module import unloading
 from libhook.look.linux import LinuxKernel
 
 A, B = (f"{name * 8}-0000-0000-0000-000000000000" for name in "ab")
@@ -50,7 +51,7 @@ def _loaded(name: str) -> bool:
     return Path("/sys/module", name, "initstate").exists()
 
 
-def _failures(guest: str, actions: list[module.Out]) -> list[str]:
+def _failures(guest: str, actions: list[unloading.Out]) -> list[str]:
     work = Work(MACHINE, STATE_OF_LIBHOOK, Deadline.after(SECONDS), Config(), guest)
     outcomes = module.carry_out(work, actions)
     return [outcome.failure.reason for outcome in outcomes if outcome.failure]
@@ -58,14 +59,14 @@ def _failures(guest: str, actions: list[module.Out]) -> list[str]:
 
 def _take(guest: str, *names: str) -> list[str]:
     """With a journal entry for the guest that names them. Why not."""
-    actions = tuple(module.out(name) for name in names)
+    actions = tuple(unloading.out(name) for name in names)
     boot = STATE_OF_LIBHOOK.boot()
     STATE_OF_LIBHOOK.save(Held(guest, "modules", "kvm", "started", boot, Process(1, 1), actions=actions))
     return _failures(guest, list(actions))
 
 
 def _give_back(guest: str, *names: str) -> list[str]:
-    failures = _failures(guest, [module.out(name)._replace(back=True) for name in names])
+    failures = _failures(guest, [unloading.out(name)._replace(back=True) for name in names])
     STATE_OF_LIBHOOK.forget(guest)
     return failures
 
