@@ -77,6 +77,7 @@ def test_the_example_of_sections_is_one() -> None:
         "values": {"vm.swappiness": 10},
         "units": {"display-manager.service": "down"},
         "end": ["sessions", "/usr/bin/sunshine"],
+        "modules": ["nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia"],
     }
 
 

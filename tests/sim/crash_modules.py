@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Guests that have the same modules out, and one shows the consoles: one call of the hook is killed, at every point.
 
-As a program it plays the guests whose ends are named, in this order, at one of so many points, and shows how each ended.
+As a program it plays guests that end in the order that is named, at one of so many points, and shows how each ended.
 """
 
 import itertools
@@ -21,6 +21,7 @@ from libhook.simulation.libvirt import Libvirt
 GUESTS = {"a": WIN11, "b": OTHER, "c": THIRD}
 _EVENTS = {"prepare": "unload", "release": "load"}
 _HOW: tuple[disturbing.How, ...] = ("parent", "late")
+_WHEN: tuple[disturbing.When, ...] = ("before", "after")
 _PATIENCE = 5.0
 
 
@@ -71,7 +72,7 @@ class Play:
             operation == "release" and len(self._host.libvirt._running) == 1,
         )
         for number, name in enumerate(STACK, 1) if first or last else ():
-            found += [Point(number, f"{verb} {name}", when, how) for how in _HOW for when in ("before", "after")]
+            found += [Point(number, f"{verb} {name}", when, how) for how in _HOW for when in _WHEN]
         for point in found:
             if next(self._turn) % self._every == 0:
                 yield point

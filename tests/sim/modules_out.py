@@ -29,7 +29,7 @@ def loaded(host: Host) -> set[str]:
     return {name for name in found if "vfio" not in name}
 
 
-def consoles(host: Host) -> str:
+def shown(host: Host) -> str:
     """Which are bound."""
     folder = Path(host.root, "sys/class/vtconsole")
     return ", ".join(

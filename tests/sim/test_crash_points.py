@@ -30,6 +30,7 @@ _EVERY = {
     "eight devices": 60,
 }
 _OFTEN = 12
+_MODULES = {"ab": 7, "ba": 7, "acb": 29, "bca": 29, "cab": 29}
 _CLAIMS = {"ab": 4, "abc": 20}
 """Of an ordinary run: a prime to the three ways in which a crash goes on."""
 _QUICK_CLAIMS = {*((guests, "together") for guests in _CLAIMS), *(("ab", fold) for fold in FOLDS)}
@@ -63,6 +64,13 @@ def test_every_crash_point_of_a_claim_is_survived(capsys: pytest.CaptureFixture[
     cases = [case for case, _ in survived(capsys, "crash points of claims", played(*calls))]
     assert sum(", then " in case for case in cases) > (5 if QUICK else 50)
     assert sum(" late " in case for case in cases) > (1 if QUICK else 20)
+
+
+def test_every_crash_point_of_guests_that_share_modules_is_survived(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who lives has the modules out, and the consoles unbound; in the end all is as it began."""
+    calls = [("crash_modules.py", ends, 1 if FULL else every * AMOUNTS.crashes) for ends, every in _MODULES.items()]
+    cases = [case for case, _ in survived(capsys, "crash points of modules", played(*calls))]
+    assert len(cases) > (5 if QUICK else 100)
 
 
 def test_recover_in_a_loop_beside_starts_takes_nothing(root: str) -> None:

@@ -58,7 +58,7 @@ def _in_turn(work: Work, actions: Sequence[Out | Consoles]) -> list[Outcome]:
     """One after the other, in this order: a module cannot go before those that need it.
 
     After one that fails, no other is begun, and the guest is refused. Giving back goes on after a failure as long as
-    there is time left.
+    there is time left, and says of each what became of it: what failed is tried again.
     """
     try:
         with claims.locked(work, [_resource(work.machine, action) for action in actions]):
@@ -74,6 +74,8 @@ def _lane(work: Work, actions: Sequence[Out | Consoles]) -> Track[list[Outcome]]
     outcomes: list[Outcome] = []
     stopped = ""
     for action in actions:
+        if stopped and not action.back:
+            break
         if stopped:
             reason = f"{action.subject} was not reached: {stopped} is in the way"
             outcomes.append(Outcome(action, Failure(reason, "see the message about that"), 0.0))

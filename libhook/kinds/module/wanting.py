@@ -139,6 +139,7 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
         except BadInput as error:
             yield Refusal("", error.message, error.hint)
             continue
+        before = free  # the first of them comes after the consoles, and the others after the first
         if action.key not in done:
             yield action
 

@@ -18,7 +18,7 @@ sys.path.insert(0, "/src")
 from libhook.children.child import Deadline
 from libhook.effects.state import State
 from libhook.facts.config import Config
-from libhook.facts.entry import Held, Process
+from libhook.facts.entry import Held, HeldDevice, Process
 from libhook.facts.machine import Machine
 from libhook.kinds import module, registry
 from libhook.kinds.kind import Work
@@ -52,7 +52,7 @@ def _loaded(name: str) -> bool:
 
 
 def _failures(guest: str, actions: list[unloading.Out]) -> list[str]:
-    work = Work(MACHINE, STATE_OF_LIBHOOK, Deadline.after(SECONDS), Config(), guest)
+    work = Work(MACHINE, STATE_OF_LIBHOOK, Deadline.after(SECONDS), Config(holder_wait=1), guest)
     outcomes = module.carry_out(work, actions)
     return [outcome.failure.reason for outcome in outcomes if outcome.failure]
 
@@ -61,7 +61,8 @@ def _take(guest: str, *names: str) -> list[str]:
     """With a journal entry for the guest that names them. Why not."""
     actions = tuple(unloading.out(name) for name in names)
     boot = STATE_OF_LIBHOOK.boot()
-    STATE_OF_LIBHOOK.save(Held(guest, "modules", "kvm", "started", boot, Process(1, 1), actions=actions))
+    devices = tuple(HeldDevice("pci", address) for address in BEHIND_BRIDGE)
+    STATE_OF_LIBHOOK.save(Held(guest, "modules", "kvm", "started", boot, Process(1, 1), devices, actions=actions))
     return _failures(guest, list(actions))
 
 
