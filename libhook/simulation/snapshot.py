@@ -37,6 +37,8 @@ def snapshot(root: str) -> dict[str, str]:
     ):
         found[folder] = " ".join(sorted(set(_names(f"{root}/{folder}")) - {"vfio", "devices"}))
     consoles = f"{root}/sys/class/vtconsole"
+    if not os.path.isdir(consoles):
+        return found
     bound = (f"{_text(f'{consoles}/{name}/name')}: {_text(f'{consoles}/{name}/bind')}" for name in _names(consoles))
     found["consoles"] = ", ".join(sorted(bound))
     return found

@@ -22,6 +22,7 @@ A, B = (f"{name * 8}-0000-0000-0000-000000000000" for name in "ab")
 
 
 def name_of(outcome: Outcome) -> str:
+    """The module that it is about."""
     assert isinstance(outcome.action, Out)
     return outcome.action.module
 
@@ -63,6 +64,7 @@ class Desk:
         return outcomes
 
     def work(self, guest: str) -> Work:
+        """As of an event of this guest."""
         return Work(self.host.machine, self.host.state, Deadline.after(self.seconds), Config(holder_wait=0.2), guest)
 
     @staticmethod

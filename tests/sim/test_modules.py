@@ -246,6 +246,31 @@ def test_a_driver_that_refuses_the_device_is_said(root: str) -> None:
     assert (host.changed, host.leftovers) == ([], [])
 
 
+def test_a_card_that_cannot_be_looked_at_again_is_not_back(root: str) -> None:
+    """Nobody knows whether its driver took it. Recover looks again."""
+    host = host_with(root)
+    assert host.libvirt.start(WIN11).error == ""
+    strange = f"/sys/bus/pci/devices/{GPU}/physfn"
+    faults.inject(root, Fault("load nvidia_drm", after=(("create", strange),)))
+    host.libvirt.stop("win11", "shutdown")
+    assert host.trail[2:] == [f"stop {GPU} failed", f"stop {SOUND} success"]
+    Path(f"{root}{strange}").unlink()
+    assert libhook(host, "recover").code == 0
+    assert host.trail[4:] == [f"stop {GPU} success"]
+    assert (host.changed, host.leftovers) == ([], [])
+
+
+def test_recover_brings_back_what_no_entry_names(root: str) -> None:
+    """Somebody removed the guest's entry. Where the card belongs is not known any more, but the modules are."""
+    host = host_with(root)
+    before = loaded(host)
+    host.begin(WIN11)
+    host.state.forget(WIN11.uuid)
+    said = libhook(host, "recover").out
+    assert "the virtual consoles: what a guest without a journal entry wanted is undone" in said
+    assert (loaded(host), host.leftovers) == (before, [])
+
+
 @pytest.mark.parametrize("override", ["vfio-pci", "nvidia", "snd_hda_intel"])
 def test_an_override_of_the_administrator_comes_back(root: str, override: str) -> None:
     """Where it keeps the driver away, loading the module does not bring the card back: libhook does."""
