@@ -5,6 +5,7 @@ As a program it plays guests that end in the order that is named, at one of so m
 """
 
 import itertools
+import json
 import sys
 from collections.abc import Iterator
 
@@ -31,7 +32,7 @@ class Play:
     def __init__(self, ends: str, every: int) -> None:
         """One of ``every`` so many points."""
         root = scratch()
-        self._host = host_with(root)
+        self._host = host_with(root, f"modules = {json.dumps(STACK)}\n")  # in this order each is a call of its own
         self._host.libvirt = Libvirt(root, self._hook)
         self._stage = Stage(self._host)
         self._before = loaded(self._host)
