@@ -30,9 +30,10 @@ from libhook.children.child import Deadline
 from libhook.errors import BadInput
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
-from libhook.kinds.holder import End, carry_out, read
+from libhook.kinds.holder import KIND, End, carry_out, read
 from libhook.kinds.kind import Failure, Work
 from libhook.simulation import faults, logind, processes, systemd
+from libhook.simulation.hosts import workstation
 from libhook.story.session import make_state
 
 TERM, KILL = 15, 9
@@ -212,10 +213,14 @@ def test_a_signal_that_does_not_return_costs_its_time(root: str) -> None:
     assert _carried_out(host, seconds=1.0).reason.startswith(f"sunshine (pid {STREAM}) does not end")
 
 
-def test_what_was_ended_is_never_journalled() -> None:
-    """Nothing could be done with it."""
+def test_what_was_ended_is_never_journalled(root: str) -> None:
+    """Nothing could be done with it, so an entry that names it is broken."""
+    one = End(SUNSHINE, (PciAddress.parse(GPU),))
+    assert (one.is_undone, one.summary, one.subject) == (False, "ended", SUNSHINE)
     with pytest.raises(BadInput):
-        read({"end": SUNSHINE})
+        read(one.to_json())
+    work = Work(Host(root, workstation()).machine, None, Deadline.after(1), Config(), WIN11.uuid)  # type: ignore[arg-type] # nothing is kept
+    assert list(KIND.way_back(work, None, [one])) == []  # type: ignore[arg-type] # nor read
 
 
 def _carried_out(host: Host, seconds: float = 20.0) -> Failure:

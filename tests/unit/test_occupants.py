@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the processes are that have a device open: real ones, and a signal that reaches only the one that was meant."""
 
+import errno
 import os
 import subprocess
 import time
@@ -103,3 +104,25 @@ def test_the_group_is_the_one_that_systemd_made(tmp_path: Path, text: str, group
     (tmp_path / "7" / "cgroup").write_text(text)
     assert occupants._group(str(tmp_path), 7) == group
     assert occupants._group(str(tmp_path), 8) == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "session"),
+    [(0, "2\n", "2"), (0, "\n", ""), (0, "../x\n", ""), (1, "", None), (errno.ETIMEDOUT, "", None)],
+)
+def test_logind_is_believed_only_where_it_answers(status: int, text: str, session: str | None) -> None:
+    """A user may have no graphical session; no answer is not the same."""
+
+    class Logind(LinuxKernel):
+        def loginctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+            assert (arguments[0], arguments[-2:]) == ("show-user", ("--", "1000"))
+            assert seconds > 0
+            return status, text
+
+    machine = Machine("", Logind())
+    if session is None:
+        with pytest.raises(OSError, match="loginctl show-user"):
+            occupants._graphical(machine, "1000")
+    else:
+        found = occupants._graphical(machine, "1000")
+        assert (found.name if found else "") == session
