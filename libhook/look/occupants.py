@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 _SECONDS = 20.0
 _MOST_ANCESTORS = 64
 _LOGIND = "/system.slice/systemd-logind.service"
-_GUESTS = "machine-"
-"""The first letters of a guest's scope, or of machine.slice without its dot: ``machine-qemu\\x2d1\\x2dwin11.scope``."""
 
 
 class Session(NamedTuple):
@@ -130,10 +128,9 @@ def _one(
     path, program = _program(machine, proc, pid, programs)
     parts = group.split("/")[1:]
     session = _session(machine, parts, known)
-    unit = next((part for part in reversed(parts) if part.endswith((".service", ".scope"))), "")
-    of_user = parts[:1] == ["user.slice"]  # its units are is_protected as units, and end with their session
-    guest = any(part.startswith((_GUESTS, "machine.")) for part in parts)
-    spared = pid == 1 or pid in ours or guest or not _may_end(path) or (is_protected(unit) and not of_user)
+    of_user = parts[:1] == ["user.slice"]  # its units are protected as units, and end with their session
+    protected = any(map(is_protected, parts)) and not of_user
+    spared = pid == 1 or pid in ours or protected or not _may_end(path)
     if session and any(_session(machine, _group(proc, one).split("/")[1:], known) == session for one in ours):
         session = None  # it is the one in which this hook runs
     name = printable(found.name.decode("utf-8", "replace")).replace("\0", "")

@@ -18,11 +18,13 @@ _SESSION: dict[str, Any] = {
     "processes": [],
     "closes": [],
     "stays": False,
+    "leaves": False,
     "lingering": False,
     "next": "",
 }
 """Its processes and those of its user's manager; those that close the card when it ends; whether nothing ends it;
-whether the manager's outlive it; the session that begins when it ends."""
+whether a process without the card is left of it; whether the manager's outlive it; the session that begins when it
+ends."""
 
 
 def place(root: str, pid: int, program: str = "", group: str = "", **temper: Any) -> None:  # noqa: ANN401 - as JSON has
@@ -99,7 +101,7 @@ def _end(root: str, name: str, session: dict[str, Any]) -> None:
     for pid in session["closes"]:
         processes.close_file(root, pid, "/dev/dri/card0")
     store.unlink(f"{root}/simulation/sessions/{name}")
-    _populate(root, name, session["user"], populated=False)
+    _populate(root, name, session["user"], populated=session["leaves"])
     if session["next"]:
         begin(root, session["next"])
         processes.add(root, 900, "greeter", ["/dev/dri/card0"])

@@ -7,9 +7,24 @@ from pathlib import Path
 import pytest
 from cases import GPU, SOUND
 from command import libhook
-from holding import CARD, KWIN, OTHER, PLASMA, STREAM, SUNSHINE, WIN11, desktop, host_with, shorten, signals, stream
+from holding import (
+    CARD,
+    KWIN,
+    LOGIND,
+    OTHER,
+    PLASMA,
+    STREAM,
+    SUNSHINE,
+    WIN11,
+    desktop,
+    host_with,
+    shorten,
+    signals,
+    stream,
+)
 from units import SDDM
 
+from libhook.facts.machine import Machine
 from libhook.simulation import logind, processes, systemd
 
 TERM, KILL = 15, 9
@@ -49,6 +64,24 @@ def test_a_session_and_a_program_are_ended_for_the_guest(root: str) -> None:
     host.event(WIN11, "release", "shutdown")
     assert (host.driver(GPU), host.leftovers) == ("amdgpu", [])
     assert not logind.is_there(root, "2")
+
+
+def test_logind_has_a_moment_to_let_go(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It closes what it has for a session a little after the session's last process has ended."""
+    host = host_with(root, "sessions")
+    desktop(root, closes=[])
+    looks: list[str] = []
+
+    def is_populated(_machine: Machine, group: str) -> bool:
+        looks.append(group)
+        if len(looks) == 2:
+            for pid in (1, LOGIND):
+                processes.close_file(root, pid, CARD)
+        return False
+
+    monkeypatch.setattr("libhook.look.systemd.is_group_populated", is_populated)
+    host.begin(WIN11)
+    assert len(looks) > 2
 
 
 def test_the_plan_says_it_to_programs(root: str) -> None:

@@ -131,11 +131,12 @@ def test_one_that_comes_back_later_is_not_ended_twice(root: str, monkeypatch: py
     assert signals(host) == [(STREAM, TERM)]
 
 
-def test_a_session_that_stays_refuses_the_start(root: str) -> None:
-    """It is named, with where to look."""
+@pytest.mark.parametrize(("how", "ended"), [({"stays": True}, ()), ({"leaves": True}, (KWIN, PLASMA))])
+def test_a_session_that_stays_refuses_the_start(root: str, how: dict[str, Any], ended: tuple[int, ...]) -> None:
+    """It is named, with where to look; also if only a process is left of it that does not have the card open."""
     host = host_with(root, "sessions")
-    desktop(root, stays=True)
-    line = refused(host)
+    desktop(root, **how)
+    line = refused(host, *ended)
     assert line.startswith("session 2 of the user 1000 does not end: see what loginctl session-status 2 says")
 
 
@@ -151,9 +152,11 @@ def test_what_the_users_manager_keeps_refuses_the_start(root: str) -> None:
 def test_a_session_that_begins_at_the_end_of_another_refuses_the_start(root: str) -> None:
     """A display manager's greeter, or an automatic login."""
     host = host_with(root, "sessions")
-    desktop(root, next="c3")
+    desktop(root, next="c3", closes=[])  # logind has the card open for the new one
     line = refused(host, KWIN, PLASMA)
-    assert line.startswith(f"{GPU} is in use again by greeter (pid 900): something starts it again: have that down")
+    assert line.startswith(f"{GPU} is in use again by ")
+    assert "greeter (pid 900)" in line
+    assert ": something starts it again: have that down by units; ended by then" in line
     assert logind.is_there(root, "c3")
 
 

@@ -56,6 +56,7 @@ def test_no_user_can_put_a_process_into_the_session_of_another(root: str, group:
         ("/usr/bin/qemu-system-x86_64", "/user.slice/user-1000.slice/session-2.scope"),
         (SUNSHINE, "/machine.slice/machine-qemu\\x2d1\\x2dwin10.scope/libvirt/emulator"),
         (SUNSHINE, "/work.slice/machine-qemu\\x2d1\\x2dwin10.scope"),
+        (SUNSHINE, "/machine.slice/machine-lxc\\x2d1\\x2dweb.scope/system.slice/sunshine.service"),
         (SUNSHINE, "/system.slice/libvirtd.service"),
         ("/usr/lib/systemd/systemd-logind", "/system.slice/systemd-logind.service"),
         ("/usr/lib/systemd/systemd", f"{MANAGER}/init.scope"),

@@ -84,7 +84,8 @@ def _program(card: str) -> Iterator["subprocess.Popen[bytes]"]:
 
 def _sessions() -> list[str]:
     done = subprocess.run(["loginctl", "--no-legend"], capture_output=True, text=True, timeout=60, check=True)
-    return [line.split()[0] for line in done.stdout.splitlines() if USER in line]
+    those = [line.split() for line in done.stdout.splitlines() if USER in line]
+    return [fields[0] for fields in those if "manager" not in fields]  # the user's manager has one of its own
 
 
 def _holders(card: str) -> list[str]:
