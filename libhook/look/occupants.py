@@ -194,9 +194,12 @@ def _session(machine: Machine, parts: Sequence[str], known: dict[str, Session | 
 
 
 def _graphical(machine: Machine, user: str) -> Session | None:
-    """The user's graphical session. OSError where logind does not answer."""
+    """The user's graphical session. OSError where logind does not answer in time.
+
+    loginctl also fails for a user whom logind has forgotten, while the manager of that user still ends.
+    """
     status, text = machine.kernel.loginctl(("show-user", "--property=Display", "--value", "--", user), _SECONDS)
-    if status:
-        raise OSError(errno.ETIMEDOUT if status == errno.ETIMEDOUT else errno.ECONNREFUSED, "loginctl show-user")
+    if status == errno.ETIMEDOUT:
+        raise OSError(status, os.strerror(status), "loginctl show-user")
     name = text.strip()
-    return Session(name, user) if name.isascii() and name.isalnum() else None
+    return Session(name, user) if not status and name.isascii() and name.isalnum() else None

@@ -61,7 +61,7 @@ def loginctl(root: str, arguments: tuple[str, ...]) -> tuple[int, str]:
     verb, name = arguments[0], arguments[-1]
     if verb == "show-user":
         own = [one for one in _names(root) if (store.load(root, "sessions", one) or {}).get("user") == name]
-        return 0, f"{own[0] if own else ''}\n"
+        return (0, f"{own[0]}\n") if own else (1, "")
     session = store.load(root, "sessions", name)
     if session is None:
         return 1, ""
