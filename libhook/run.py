@@ -132,7 +132,7 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
     elif domain is not None and (
         domain.uuid in state.uuids()
         or (domain.devices and not call.unwaited)
-        or (session.config.actions and happening.operation.takes)
+        or (session.served and session.served.asks and happening.operation.takes)
     ):
         # An unwaited call always had a journal entry. If the entry is gone, the guest's end is recorded already, and
         # no record of its start may follow.
@@ -162,6 +162,9 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
         if operation.takes:
             taking.expect_given_back(session, before, domain)
             before = None
+        if before and before.phase == "preparing" and not before.devices:
+            # The launcher lets a guest without devices go on where the hook is killed.
+            raise Refused("the hook was ended before it was done with prepare", "start the guest again")
         domain = session.with_extra(domain, before, before=operation.takes)
         with session.devices(domain.addresses if operation.may_veto else ()):
             taken = taking.take(session, happening, domain, before, entries.MAKE[operation.name])

@@ -28,18 +28,19 @@ def run(
     environment: Mapping[str, str],
     document: bytes,
     *,
-    user: str = "",
-    seconds: float | None = None,
+    user: str,
+    seconds: float | None,
+    wait: bool,
 ) -> tuple[int, str]:
-    """Run a command, and wait for its end. Without ``seconds`` only until it has begun: it stays in the background.
+    """Run a command, for so many ``seconds`` at most. ``wait`` for its end, or only until it has begun.
 
     Return its exit status and what systemd-run itself says: nothing, if the command was begun. 255 is a signal, and 1
     may be the time limit.
     """
-    limits = () if seconds is None else ("--wait", f"--property=RuntimeMaxSec={seconds:g}")
     arguments = (
         f"--unit={unit}",
-        *limits,
+        *(("--wait",) if wait else ()),
+        *(() if seconds is None else (f"--property=RuntimeMaxSec={seconds:.3f}",)),
         *((f"--uid={user}",) if user else ()),
         "--property=DefaultDependencies=no",
         f"--property=TimeoutStopSec={_STOP_SECONDS}",
@@ -48,7 +49,7 @@ def run(
         # PID 1 puts variables into a service's arguments. Only since systemd 254 can that be switched off.
         *(argument.replace("$", "$$") for argument in argv),
     )
-    return machine.kernel.systemd_run(arguments, document, MARGIN + (seconds or 0.0))
+    return machine.kernel.systemd_run(arguments, document, MARGIN + (seconds if seconds and wait else 0.0))
 
 
 def end(machine: Machine, units: Sequence[str]) -> None:

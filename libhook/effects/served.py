@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 
 from libhook.effects import files
-from libhook.errors import LibhookError
 from libhook.light import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
@@ -25,11 +24,9 @@ def note(machine: Machine, served: Served) -> None:
     path, dated = f"{machine.state}/served", served.read - _BACK
     text = "".join(f"{name}\n" for name in served.names)
     temporary = f"{path}.{os.getpid()}"  # of two processes, neither may put the other's half file in place
-    with suppress(OSError, LibhookError):
-        if files.read(path) != text:
-            with suppress(FileExistsError):
-                os.mkdir(machine.state, 0o700)
-            files.replace(temporary, text)
-            os.utime(temporary, ns=(dated, dated))
-            os.rename(temporary, path)
-        os.utime(path, ns=(dated, dated))
+    with suppress(OSError):
+        with suppress(FileExistsError):
+            os.mkdir(machine.state, 0o700)
+        files.replace(temporary, text)
+        os.utime(temporary, ns=(dated, dated))
+        os.rename(temporary, path)

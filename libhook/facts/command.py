@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 AT = ("prepare", "started")
 """The operations at which a command may be run. Its undo is run at ``release``."""
 _SECONDS = 30.0
-_MOST_SECONDS = 600.0
+_LEAST_SECONDS, _MOST_SECONDS = 0.1, 600.0
 _MOST_ARGUMENTS, _LONGEST = 256, 4096
 _LONGEST_NAME = 40
 _OF_NAMES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
@@ -38,6 +38,11 @@ class Command(NamedTuple):
     """``refuse`` the start, or ``log`` it. A guest that runs is never refused anything: ``started`` only logs."""
 
     @property
+    def is_waited_for(self) -> bool:
+        """Whether libhook waits for the command's end. Not once the guest runs: its ``release`` may come meanwhile."""
+        return self.at == "prepare" and not self.background
+
+    @property
     def programs(self) -> tuple[str, ...]:
         """What it executes."""
         return tuple(argv[0] for argv in (self.command, self.undo) if argv)
@@ -59,7 +64,7 @@ def parse(name: str, table: object) -> Command:
         raise BadInput(f"named with at most {_LONGEST_NAME} letters, digits, _ and -")
     known = [field for field in Command._fields if field != "name"]
     if not isinstance(table, dict) or not table.keys() <= set(known):
-        raise BadInput(f"a section with some of {', '.join(known)}")
+        raise BadInput(f"with some of {', '.join(known)}")
     for field, is_right, wanted in _CHECKS:
         if field in table and not is_right(table[field]):
             raise BadInput(f"with {wanted} in {field}")
@@ -79,7 +84,7 @@ def parse(name: str, table: object) -> Command:
 def _is_argv(value: object) -> bool:
     if not (isinstance(value, list) and 0 < len(value) <= _MOST_ARGUMENTS and all(map(_is_argument, value))):
         return False
-    return str(value[0]).startswith("/")
+    return str(value[0]).startswith("/") and "$" not in value[0]
 
 
 def _is_argument(value: object) -> bool:
@@ -87,11 +92,11 @@ def _is_argument(value: object) -> bool:
 
 
 def _is_user(value: object) -> bool:
-    return isinstance(value, str) and set(value) <= _OF_NAMES | {"."} and value[:1].isalnum()
+    return isinstance(value, str) and set(value) <= _OF_NAMES | {"."} and value[:1].isalpha() and value != "root"
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _MOST_SECONDS
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and _LEAST_SECONDS <= value <= _MOST_SECONDS
 
 
 _A_COMMAND = 'a list of texts, the first a program\'s whole path (["/usr/bin/logger", "hello"]),'
@@ -99,8 +104,8 @@ _CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("command", _is_argv, _A_COMMAND),
     ("undo", _is_argv, _A_COMMAND),
     ("at", lambda value: value in AT, " or ".join(f'"{one}"' for one in AT)),
-    ("user", _is_user, "a user's name"),
-    ("seconds", _is_time, f"more than 0 and at most {_MOST_SECONDS:.0f} seconds"),
+    ("user", _is_user, "the name of a user other than root"),
+    ("seconds", _is_time, f"{_LEAST_SECONDS:g} to {_MOST_SECONDS:.0f} seconds"),
     ("background", lambda value: isinstance(value, bool), "true or false"),
     ("on_failure", lambda value: value in ("refuse", "log"), '"refuse" or "log"'),
 )
@@ -117,4 +122,4 @@ def from_journal(value: Mapping[str, Any]) -> Command:
 
 def unit(uuid: str, name: str, *, undo: bool = False) -> str:
     """The transient unit that runs it. Whoever comes after a crash finds it by this name."""
-    return f"libhook-run-{uuid}-{name}{'-undo' if undo else ''}.service"
+    return f"libhook-{'undo' if undo else 'run'}-{uuid}-{name}.service"

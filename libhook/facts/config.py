@@ -58,3 +58,5 @@ class Served(NamedTuple):
     """Names, UUIDs, and patterns for a shell."""
     read: int
     """When the settings were read, in nanoseconds since 1970."""
+    asks: bool = False
+    """Whether they ask something for the guest that they were read for, rightly or not."""

@@ -76,7 +76,7 @@ def _each(value: object, parse: Callable[[str, object], object], wanted: str) ->
         try:
             parse(name, table)
         except BadInput as error:
-            return error.message
+            return f"a table in which {name} is a section {error.message}"
     return ""
 
 

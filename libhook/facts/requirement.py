@@ -48,9 +48,9 @@ def parse(name: str, table: object) -> Requirement:
     """Read one entry. BadInput says what it should have been."""
     known = [field for field in Requirement._fields if field != "name"]
     if not isinstance(table, dict) or not table.keys() <= set(known):
-        raise BadInput(f"a section with some of {', '.join(known)}")
+        raise BadInput(f"with some of {', '.join(known)}")
     if len(table.keys() & _THINGS) != 1:
-        raise BadInput(f"a section with one of {', '.join(known[:4])}")
+        raise BadInput(f"with one of {', '.join(known[:4])}")
     for field, is_right, wanted in _CHECKS:
         if field in table and not is_right(table[field]):
             raise BadInput(f"with {wanted} in {field}")

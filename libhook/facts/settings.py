@@ -72,6 +72,12 @@ class Section(NamedTuple):
     written: Mapping[tuple[str | int, ...], tuple[str | int, ...]] = MappingProxyType({})
     """Where an entry that is filled in stands in the file, by where it is now."""
 
+    @property
+    def asks(self) -> bool:
+        """Whether it asks for an action of a kind, rightly or not."""
+        wrong = {problem.keys[len(self.keys)] for problem in self.problems if len(problem.keys) > len(self.keys)}
+        return not keys.OF_KINDS.keys().isdisjoint(wrong.union(self.values))
+
     def may_relax(self, key: str) -> bool:
         """Whether the section may consent to this risk. The top level is about each guest, and may mostly do so too."""
         return self.rank[0] not in _TO_WHOM or (self.rank[0] == TOP and not keys.is_for_one_guest(key))
@@ -123,9 +129,7 @@ class Settings(NamedTuple):
 
         What a shell might read otherwise than Python does stands here as ``*``.
         """
-        asking = [
-            one for one in self.sections if one.rank[0] != DEVICE and not keys.OF_KINDS.keys().isdisjoint(one.values)
-        ]
+        asking = [one for one in self.sections if one.rank[0] != DEVICE and one.asks]
         names = {(one.keys[1].lower() if one.rank[0] == UUID else one.keys[1]) if one.keys else "*" for one in asking}
         return tuple(sorted({name if name and set(name) <= _OF_SHELLS else "*" for name in names}))
 

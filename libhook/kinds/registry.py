@@ -32,7 +32,7 @@ _SETTINGS = {
     "value": "values",
     "run": "run",
     "unit": "units",
-    "holder": "end",  # after all other settings: what it ends does not come back
+    "holder": "end",  # what it ends does not come back: only what needs that comes after it
     "module": "modules",
 }
 """The kinds, each with the key of the settings that asks for its actions; "" where only handlers ask.

@@ -25,19 +25,22 @@ if TYPE_CHECKING:
     from libhook.facts.situation import Situation
 
 NAME = "require"
+_ACTIVE = {"active", "reloading", "refreshing"}
+_REPLACED = " (deleted)"
+"""What the kernel puts behind the path of a program whose file is gone, as after an upgrade."""
 
 
 def look(work: Work) -> Mapping[str, str]:
     """See Kind. What is wrong, by the entry's name. LibhookError where that cannot be seen in time."""
     asked = _asked(work.config)
-    found = _units(work, [one.unit for one in asked if one.unit])
+    found = _units(work, [one for one in asked if one.unit])
     others = [one for one in asked if not one.unit]
     if others:
         (seen,) = tracks.run([_seen(work.machine, others)], work.deadline)
         if isinstance(seen, LibhookError):
             raise seen
         found |= seen
-    return {one.name: one.complaint(found[one.unit or one.name]) for one in asked}
+    return {one.name: one.complaint(found[one.name]) for one in asked}
 
 
 def wanted(situation: Situation) -> Iterator[Verdict]:
@@ -52,11 +55,16 @@ def _asked(config: Config) -> list[Requirement]:
     return [requirement.parse(name, table) for name, table in config.actions.get(NAME, {}).items()]
 
 
-def _units(work: Work, names: Sequence[str]) -> dict[str, bool]:
-    if not names:
+def _units(work: Work, asked: Sequence[Requirement]) -> dict[str, bool]:
+    """Whether each is active. Where it must not be, one on its way up or down counts too: so is a oneshot that runs."""
+    if not asked:
         return {}
-    shown = systemd.matching(work.machine, names, work.deadline)
-    return {name: any(one.active == "active" for one in units) for name, units in shown.items()}
+    shown = systemd.matching(work.machine, [one.unit for one in asked], work.deadline)
+    states = {name: {unit.active for unit in units} for name, units in shown.items()}
+    return {
+        one.name: bool(states[one.unit] - {"inactive", "failed"} if one.absent else states[one.unit] & _ACTIVE)
+        for one in asked
+    }
 
 
 def _seen(machine: Machine, asked: Sequence[Requirement]) -> Track[dict[str, bool] | LibhookError]:
@@ -70,7 +78,7 @@ def _seen(machine: Machine, asked: Sequence[Requirement]) -> Track[dict[str, boo
         code, answers = 0, []
     if code or len(answers) != len(asked):
         what = ", ".join(one.file or one.process or "/proc/meminfo" for one in asked)
-        return LibhookError(f"{what} cannot be looked at in time", "see whether the disk or server answers")
+        return LibhookError(f"{what} cannot be looked at", "see whether the disk or server answers")
     return {one.name: answer == "1" for one, answer in zip(asked, answers, strict=True)}
 
 
@@ -78,12 +86,22 @@ def _note(machine: Machine, asked: Sequence[Requirement], sheet: int) -> None:
     running = _programs(machine) if any(one.process for one in asked) else set()
     for one in asked:
         if one.file:
-            found = os.path.lexists(f"{machine.root}{one.file}")
+            found = _is_there(f"{machine.root}{one.file}")
         elif one.process:
-            found = one.process in running
+            real = os.path.realpath(f"{machine.root}{one.process}").removeprefix(machine.root)
+            found = not running.isdisjoint((one.process, real))
         else:
             found = _free(machine) >= one.memory * GIB
         os.write(sheet, b"1\n" if found else b"0\n")
+
+
+def _is_there(path: str) -> bool:
+    """OSError where that cannot be seen: a disk that fails has not lost the file."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _programs(machine: Machine) -> set[str]:
@@ -91,7 +109,7 @@ def _programs(machine: Machine) -> set[str]:
     found = set()
     for pid in filter(str.isdecimal, attributes.entries(machine.proc)):
         with suppress(OSError):
-            found.add(os.readlink(f"{machine.proc}/{pid}/exe"))
+            found.add(os.readlink(f"{machine.proc}/{pid}/exe").removesuffix(_REPLACED))
     return found
 
 

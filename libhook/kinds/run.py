@@ -15,7 +15,7 @@ from libhook.children import tracks
 from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Step, paper
 from libhook.effects import commands
-from libhook.errors import pasted, printable
+from libhook.errors import LibhookError, pasted, printable
 from libhook.facts import command as facts
 from libhook.facts.command import Command
 from libhook.facts.config import Config
@@ -78,7 +78,8 @@ class Run(NamedTuple):
             return (printable(f"undo {self.subject}: {_shown(one.undo)}{by}{most}"),)
         if not one.command:
             return (printable(f"at the guest's end run {_shown(one.undo)}{by}{most}"),)
-        how = ", in the background as long as the guest lives" if one.background else most
+        how = most if one.is_waited_for else f"{most}, and do not wait for it"
+        how = ", in the background as long as the guest lives" if one.background else how
         return (printable(f"run {_shown(one.command)}{by}{how}"),)
 
     def to_json(self) -> dict[str, Any]:
@@ -96,14 +97,41 @@ def read(value: Mapping[str, Any]) -> Run:
     return Run(facts.from_journal(value))
 
 
-def look(work: Work) -> Mapping[str, tuple[str, str]]:
-    """See Kind. Why root may not run a command, by its name. What other users run may be their own."""
-    found = {}
-    for command in _asked(work.config):
-        for program in () if command.user else command.programs:
-            if complaint := executables.complaint(work.machine, program):
-                found[command.name] = complaint
+def look(work: Work) -> Mapping[str, str]:
+    """See Kind. Why root may not run a command, and what would help, by the command's name.
+
+    A child looks: a program may be on a disk or server that does not answer.
+    """
+    (found,) = tracks.run([_seen(work, _asked(work.config))], work.deadline)
+    if isinstance(found, LibhookError):
+        raise found
     return found
+
+
+def _seen(work: Work, asked: Sequence[Command]) -> Track[dict[str, str] | LibhookError]:
+    try:
+        with paper() as sheet:
+            code = yield Step(partial(_note, work, asked, sheet.descriptor), keep=sheet.descriptor, looks=True)
+            answers = sheet.lines()
+    except Late:
+        code, answers = errno.ETIMEDOUT, []
+    if code or len(answers) != len(asked):
+        what = ", ".join(program for one in asked for program in one.programs)
+        return LibhookError(f"{what} cannot be looked at in time", "see whether the disk or server answers")
+    return {one.name: answer for one, answer in zip(asked, answers, strict=True) if answer}
+
+
+def _note(work: Work, asked: Sequence[Command], sheet: int) -> None:
+    for one in asked:
+        os.write(sheet, f"{_complaint(work, one, one.programs)}\n".encode("utf-8", "replace"))
+
+
+def _complaint(work: Work, one: Command, programs: Sequence[str]) -> str:
+    """Why root may not run these, or "". What other users run may be their own."""
+    if one.user and executables.user_id(one.user) != 0:
+        return ""
+    found = (executables.complaint(work.machine, program) for program in programs)
+    return next((printable(": ".join(complaint)) for complaint in found if complaint), "")
 
 
 def wanted(situation: Situation) -> Iterator[Verdict]:
@@ -112,7 +140,7 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
     devices = tuple(str(device.pci) for device in situation.domain.pci)
     for command in _asked(situation.config):
         if complaint := situation.looked.get(NAME, {}).get(command.name):
-            yield Refusal("", *complaint)
+            yield Refusal("", *complaint.rsplit(": ", 1))
         action = Run(command, situation.domain.name, devices)
         if command.at == situation.event.operation.name and action.key not in done:
             yield action
@@ -184,9 +212,15 @@ def _begin(work: Work, action: Run, argv: Sequence[str], sheet: int) -> None:
         "LIBHOOK_OPERATION": "release" if action.back else one.at,
         "LIBHOOK_DEVICES": " ".join(action.devices),
     }
+    if complaint := _complaint(work, one, argv[:1]):  # since prepare somebody may have changed the program's rights
+        os.write(sheet, f"1\n{complaint}\n".encode("utf-8", "replace"))
+        return
     unit = facts.unit(work.guest, one.name, undo=action.back)
     seconds = None if one.background and not action.back else one.seconds
-    status, said = commands.run(work.machine, unit, argv, environment, work.document, user=one.user, seconds=seconds)
+    wait = action.back or one.is_waited_for
+    status, said = commands.run(
+        work.machine, unit, argv, environment, work.document, user=one.user, seconds=seconds, wait=wait
+    )
     if status == errno.ETIMEDOUT:
         raise OSError(status, os.strerror(status))
     os.write(sheet, f"{status}\n{said}".rstrip("\n").encode("utf-8", "replace") + b"\n")

@@ -16,6 +16,16 @@ _MOST_LINKS = 40
 """As in the kernel (MAXSYMLINKS)."""
 
 
+def user_id(name: str) -> int | None:
+    """The number of this user; None where there is none. May ask a server."""
+    import pwd
+
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None
+
+
 def complaint(machine: Machine, program: str) -> tuple[str, str] | None:
     """Why this program may not be run as root, and what would help; None if it may. ``program`` is absolute."""
     pending, done, links = program.split("/")[1:], "", 0

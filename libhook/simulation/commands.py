@@ -46,7 +46,8 @@ def systemd_run(root: str, arguments: tuple[str, ...], document: bytes, seconds:
     if ends.get("says"):
         return 1, f"{ends['says']}\n"
     if "--wait" not in options:
-        systemd.add(root, unit, transient=True)
+        if not any("RuntimeMaxSec=" in option for option in options):  # what has a limit has ended by now
+            systemd.add(root, unit, transient=True)
         return 0, ""
     takes = ends.get("seconds", 0.0)
     time.sleep(min(takes, limit, seconds))

@@ -60,7 +60,7 @@ def load_config(
         return Config()
     from libhook.story import settings  # most hosts have none
 
-    return settings.of_guest(machine, sources, guest, entry, lambda names: note(Served(names, read)))
+    return settings.of_guest(machine, sources, guest, entry, lambda names, asks: note(Served(names, read, asks)))
 
 
 def read_settings(machine: Machine) -> list[Source]:
@@ -161,7 +161,7 @@ class Session(NamedTuple):
         settings = Config()
         with suppress(LibhookError):
             settings = load_config(self.machine, held)
-        return self._replace(config=settings)
+        return self._replace(config=settings, document=b"")  # the document is another guest's
 
     def guest(self, uuid: str) -> AbstractContextManager[None]:
         """Hold the guest's lock."""

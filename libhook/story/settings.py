@@ -30,12 +30,12 @@ def of_guest(
     sources: Sequence[Source],
     guest: Domain | Held,
     entry: Callable[[], Held | None],
-    note: Callable[[Sequence[str]], None],
+    note: Callable[[Sequence[str], bool], None],
 ) -> Config:
     """Return the guest's settings. BadInput if a section that is about it is wrong. ``note`` is told who is served."""
     found = settings.read(sources)
-    note(found.served)
     sections = found.about(guest.name, guest.uuid, devices_of(machine, found, guest, entry))
+    note(found.served, any(section.asks for section in sections))
     if any(section.has_placeholders for section in sections):
         from libhook.facts import template
 

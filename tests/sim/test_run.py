@@ -2,6 +2,7 @@
 """Commands of the administrator's own: ``run`` in the settings."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from libhook.facts.command import unit
 from libhook.look import executables
 from libhook.simulation import commands, faults, processes, systemd
 from libhook.simulation.hosts import nic
+from libhook.simulation.libvirt import Libvirt
 
 WIN11 = guest(NIC)
 SCREEN, LIGHT, SHOW = "/usr/local/bin/screen", "/usr/local/bin/light", "/usr/bin/show"
@@ -138,7 +140,7 @@ def test_an_undo_that_fails_is_reported_and_not_tried_again(root: str) -> None:
     commands.add(root, LIGHT, status=1)
     ended = host.event(WIN11, "release", "shutdown")
     (entry,) = [entry for entry in ended.logged("done") if "left" in entry]
-    assert entry["left"].startswith("the command light has ended with status 1: see journalctl -u libhook-run-")
+    assert entry["left"].startswith("the command light has ended with status 1: see journalctl -u libhook-undo-")
     assert argvs(host)[-1] == [SCREEN, "to host"]
     assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
 
@@ -218,6 +220,54 @@ def test_root_runs_nothing_that_others_could_change(root: str, spoil: Any, said:
     assert argvs(host) == []
     host.configure(SETTINGS.replace("[run.light]", 'user = "tim"\n[run.light]'))
     assert host.event(WIN11, "prepare").code == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(0, 1), (1000, 0), (None, 0)])
+def test_another_name_of_root_is_root(
+    root: str, monkeypatch: pytest.MonkeyPatch, number: int | None, code: int
+) -> None:
+    """Its programs are looked at, too."""
+    monkeypatch.setattr(executables, "user_id", lambda _name: number)
+    host = host_with(root, f'[run.screen]\ncommand = ["{SCREEN}"]\nuser = "toor"\n')
+    Path(f"{root}{SCREEN}").chmod(0o777)
+    assert host.event(WIN11, "prepare").code == code
+    assert len(argvs(host)) == 1 - code
+
+
+def test_users_have_numbers() -> None:
+    """As the system has them."""
+    assert (executables.user_id("root"), executables.user_id("no-such-user")) == (0, None)
+
+
+def test_a_program_that_others_may_change_by_the_end_is_not_run(root: str) -> None:
+    """The undo is looked at again, and so is what is run once the guest runs."""
+    host = host_with(root)
+    host.begin(WIN11)
+    Path(f"{root}{SCREEN}").chmod(0o777)
+    ended = host.event(WIN11, "release", "shutdown")
+    (left,) = [entry["left"] for entry in ended.logged("done") if "left" in entry]
+    assert f"the command screen cannot be run: others may write to {SCREEN}" in left
+    assert [SCREEN, "to host"] not in argvs(host)
+    assert host.leftovers == []
+
+
+def test_a_disk_that_does_not_answer(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program is on it: the start is refused in time."""
+    host = host_with(root, f"write_deadline = 0.3\n{SETTINGS}")
+    monkeypatch.setattr("libhook.kinds.run._note", lambda *_: time.sleep(3))
+    assert f"{SCREEN}, {SCREEN}, {LIGHT}, {LIGHT}, {SHOW} cannot be looked at" in host.event(guest(), "prepare").line
+
+
+def test_a_dead_guests_undo_is_given_no_other_guests_document(root: str) -> None:
+    """It is undone because another one wants the device."""
+    host = host_with(root)
+    host.begin(WIN11)
+    processes.end(root, host.libvirt.pid)
+    host.libvirt = Libvirt(root, host.hook)
+    other = guest(NIC, name="other")._replace(uuid="11111111-2222-3333-4444-555555555555")
+    assert host.event(other, "prepare").code == 0
+    undone = [one for one in commands.ran(root) if one["environment"]["LIBHOOK_OPERATION"] == "release"]
+    assert [(one["argv"][-1], one["stdin"]) for one in undone] == [("off", ""), ("to host", "")]
 
 
 def test_links_lead_to_a_program_that_root_may_run(root: str) -> None:

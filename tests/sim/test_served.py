@@ -85,11 +85,38 @@ def test_the_list_is_dated_back(root: str) -> None:
     assert os.stat(f"{root}/run/libhook/served").st_mtime_ns >= before - 1_000_000_000
 
 
-def test_settings_that_are_broken_refuse_no_guest_without_devices(root: str) -> None:
-    """It needs none of them to be safe."""
-    host = host_with(root, f"{RUN}nonsense = 1\n")
-    assert host.event(PLAIN, "prepare").code == 0
-    assert greeted(host) == []
+@pytest.mark.parametrize(
+    ("config", "refused"),
+    [
+        (f"nonsense = 1\n{RUN}", True),
+        (f'nonsense = 1\n[domains."win11"]\n{RUN}', True),
+        ('[domains."win11".run.greet]\ncommand = "/usr/bin/greet"\n', True),
+        (f"[domains.\"win11\".units]\n'x{{name}}@.wants' = 'down'\n[domains.\"win11\"]\n{RUN}", True),
+        ("nonsense = 1\n", False),
+        (f'nonsense = 1\n[domains."linux"]\n{RUN}', False),
+        ("nonsense", False),
+    ],
+)
+def test_settings_that_are_broken(root: str, config: str, refused: bool) -> None:
+    """A guest that they ask something for is refused. Others need none of them to be safe."""
+    host = host_with(root, config, launcher=True)
+    begun = host.event(PLAIN, "prepare")
+    assert (begun.code, greeted(host)) == (int(refused), [])
+    assert not refused or "/etc/libhook/config.toml" in begun.line
+
+
+def test_a_hook_that_was_killed_at_prepare_does_not_start_the_guest(root: str) -> None:
+    """The launcher let prepare pass, since the guest has no devices. Nobody knows how far it came."""
+    host = host_with(root, RUN)
+    host.begin(PLAIN)
+    held = host.state.load(PLAIN.uuid)
+    assert held
+    host.state.save(held._replace(phase="preparing"))
+    assert (
+        host.event(PLAIN, "start").line == "the hook was ended before it was done with prepare: start the guest again"
+    )
+    host.event(PLAIN, "release", "failed")
+    assert (greeted(host)[-1], host.leftovers) == ([PROGRAM, "bye"], [])
 
 
 def test_a_refusal_reaches_a_guest_without_devices(root: str) -> None:
