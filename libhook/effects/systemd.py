@@ -20,8 +20,8 @@ END_SECONDS = 110.0
 """That a session may take to end: as a unit, and then its user's manager waits 10 s (UserStopDelaySec)."""
 STOP_SECONDS = 100.0
 """That a unit may take to stop. systemd itself kills what is left after 90 s, unless the unit says otherwise."""
-START_SECONDS = 20.0
-"""That systemctl gets for a start, waited for or not."""
+START_SECONDS = 70.0
+"""That a start may take which is waited for."""
 _SECONDS = 20.0
 
 
@@ -47,7 +47,8 @@ def start(machine: Machine, names: Sequence[str], *, wait: bool = False) -> None
     Services come last: a socket does not start while its service runs (socket_start() in systemd's core/socket.c).
     """
     ordered = sorted(names, key=lambda name: (name.endswith(".service"), name))
-    status, _ = machine.kernel.systemctl(("start", *(() if wait else ("--no-block",)), "--", *ordered), START_SECONDS)
+    how, seconds = ((), START_SECONDS) if wait else (("--no-block",), _SECONDS)
+    status, _ = machine.kernel.systemctl(("start", *how, "--", *ordered), seconds)
     if status:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A host with a real systemd-logind does not sleep while a guest runs."""
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from conftest import Configure, MakeGuest
-from guests import libhook, pci, usb
+from guests import Refused, libhook, pci, usb
 from host import NIC, USB_PEN, driver_of, wait_for
 from service import systemctl
 
@@ -38,6 +40,15 @@ def _locks() -> list[list[str]]:
     return [[line[5], line[-1]] for line in lines if line[0] == "libhook"]
 
 
+def _can_suspend() -> str:
+    """What logind would answer to root."""
+    command = [
+        *("busctl", "call", "org.freedesktop.login1", "/org/freedesktop/login1"),
+        *("org.freedesktop.login1.Manager", "CanSuspend"),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
 def _state() -> str:
     return systemctl("show", "--value", "--property", "ActiveState", UNIT)
 
@@ -46,13 +57,13 @@ def _state() -> str:
 def test_the_host_does_not_sleep_while_a_guest_runs(guest: MakeGuest, configure: Configure) -> None:
     """Not even at root's word; the last of two guests lets it, however they end."""
     configure(INHIBIT)
-    assert (_state(), _locks()) == ("inactive", [])
+    assert (_state(), _locks(), _can_suspend()) == ("inactive", [], 's "yes"')
     first, second = guest(pci(NIC)).start(), guest(usb(USB_PEN)).start()
     assert (_state(), _locks()) == ("active", [["sleep:handle-lid-switch", "block"]])
     begun = time.time()
     done = subprocess.run(["systemctl", "suspend"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
-    assert "inhibit" in done.stdout + done.stderr
+    assert re.search("Access denied|inhibit", done.stderr), done.stderr
     assert time.time() - begun < 30
     systemctl("restart", "systemd-logind")
     assert _locks() == [["sleep:handle-lid-switch", "block"]], "logind keeps its locks"
@@ -61,7 +72,9 @@ def test_the_host_does_not_sleep_while_a_guest_runs(guest: MakeGuest, configure:
     assert _state() == "active"
     systemctl("restart", "libvirtd")
     wait_for("libvirtd to know the guest again", second.running)
-    second.destroy()
+    with suppress(Refused):  # libvirtd may be connecting to the QEMU that it ends, and see only that it is gone
+        second.destroy()
+    second.wait_until_gone()
     wait_for("the unit to stop", lambda: _state() == "inactive")
     assert _locks() == []
 
@@ -85,7 +98,7 @@ def test_without_a_bus_the_start_is_refused(guest: MakeGuest, configure: Configu
         begun = time.monotonic()
         said = guest(pci(NIC)).start_refused()
         assert f"the host cannot be kept from sleeping, because {UNIT} does not start" in said
-        assert time.monotonic() - begun < 40
+        assert time.monotonic() - begun < 90
     finally:
         systemctl("start", "dbus.socket")
     assert (driver_of(NIC), libhook("status")) == ("e1000e", "nothing is held\n")
@@ -96,4 +109,4 @@ def test_without_logind_the_start_is_refused(guest: MakeGuest, configure: Config
     configure(INHIBIT)
     said = guest(pci(NIC)).start_refused()
     assert "because systemd-logind.service is masked: systemctl unmask systemd-logind.service" in said
-    assert (driver_of(NIC), _state()) == ("e1000e", "inactive")
+    assert (driver_of(NIC), _state() == "active") == ("e1000e", False)
