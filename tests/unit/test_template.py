@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from settings_reading import FILE, files, merged, parse
 
 from libhook.errors import BadInput
-from libhook.facts import complaints, settings
+from libhook.facts import complaints, keys, settings
 from libhook.facts.template import escaped
 from libhook.facts.unit import is_name
 from libhook.facts.value import path_of
@@ -154,6 +154,21 @@ def test_two_entries_of_one_section_that_are_one_refuse_the_guest() -> None:
     with pytest.raises(BadInput, match=r'line 3: .* guest "win11": it is a@win11\.service, which is there already$'):
         parse(text, "win11", UUID)
     assert parse(text, "x", UUID).actions["units"] == {"a@win11.service": "down", "a@x.service": "up"}
+
+
+def test_a_number_stays_one_beside_what_is_filled_in() -> None:
+    """As ``libhook config`` shows it."""
+    assert _table('"net.{name}.x" = 0\n"vm.x" = 10') == {"/proc/sys/net/win11/x": 0, "vm.x": 10}
+
+
+def test_a_brace_in_another_table_is_just_a_brace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only these two have something to fill in."""
+    monkeypatch.setitem(keys.OF_KINDS, "others", lambda _: "")
+    assert parse('others = {a = "{b} {name}"}\n', "win11", UUID).actions == {"others": {"a": "{b} {name}"}}
+
+
+def _table(text: str) -> Any:  # noqa: ANN401 - as the settings have it
+    return parse(f"[values]\n{text}\n", "win11", UUID).actions["values"]
 
 
 def test_what_is_not_known_stays_as_it_is_written() -> None:
