@@ -91,8 +91,11 @@ class Library:
         assert done == 0, os.strerror(ctypes.get_errno())
 
 
-def test_two_files_that_look_alike_are_told_apart(place: Place, tmp_path: Path) -> None:
+def test_two_files_that_look_alike_are_told_apart(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On one mount, with one inode number, as an overlay may have them: the device, named only, and a file in use."""
+    monkeypatch.setattr(descriptors, "_PATIENCE_MS", 60_000)
 
     def task(ready: Callable[[], None]) -> None:
         for name in ("device", "file", "both"):

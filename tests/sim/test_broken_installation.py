@@ -120,7 +120,13 @@ def test_without_lxml_a_device_still_comes_back(launcher: Launcher) -> None:
 
 @pytest.mark.parametrize("name", sorted({name.partition(".")[0] for names in HANDLERS.values() for name in names}))
 def test_a_handler_whose_file_is_broken_keeps_no_device(launcher: Launcher, name: str) -> None:
-    """The kinds of action give back. A start that asks this handler is refused, in its name."""
+    """The kinds of action give back. A start that asks this handler is refused, in its name.
+
+    One is asked only where the settings ask for something.
+    """
+    settings = Path(launcher.root, "etc/libhook/config.toml")
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text('sleep = "allow"\n')
     driver = Path(launcher.root, "sys/bus/pci/devices", NIC, "driver")
     for operation in VETOES:
         assert launcher.event(operation, WITH_DEVICE).returncode == 0

@@ -25,7 +25,11 @@ def _second_card() -> World:
         ('modules = ["e1000e"]', hosts.nvidia(), f"the module e1000e also drives {NIC}, and the guest does not get"),
         (ALL, _second_card(), "the module nvidia also drives 0000:05:00.0, and the guest does not get that"),
         (DEVICE, _second_card(), "the module nvidia also drives 0000:05:00.0, and the guest does not get that"),
-        ('modules = ["vfio_pci"]', hosts.nvidia(), "modules is a list: it must be a list of modules, but none of vfio"),
+        (
+            'modules = ["vfio_pci"]',
+            hosts.nvidia(),
+            "modules has a wrong entry: it must be a list of modules, but none of",
+        ),
         ('modules = ["device:gpu"]', hosts.nvidia(), "it must be a list of modules, but none of vfio"),
         ('modules = ["display:gpu"]', hosts.nvidia(), "it must be a list of modules, but none of vfio"),
         ("modules = [1]", hosts.nvidia(), "it must be a list of modules, but none of vfio"),

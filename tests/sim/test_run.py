@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Commands of the administrator's own: ``run`` in the settings."""
 
+import errno
+import json
 import os
 import time
 from pathlib import Path
@@ -293,3 +295,31 @@ def test_a_programs_owner_is_looked_at(root: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     found = executables.complaint(host.machine, SCREEN)
     assert found == (f"/usr does not belong to root, and root is to run {SCREEN}", "chown root:root /usr")
+
+
+def test_the_plan_as_data(root: str) -> None:
+    """What is run, and what undoes it."""
+    host = host_with(root)
+    path = Path(root, "win11.xml")
+    path.write_bytes(WIN11.xml(1, False))
+    shown = json.loads(libhook(host, "plan", str(path), "--json").out)["actions"]
+    (screen,) = [one for one in shown if one.get("name") == "screen"]
+    assert (screen["action"], screen["undo"]) == ("run", False)
+    assert screen["command"] == [SCREEN, "$HOME", "to guest"]
+    host.begin(WIN11)
+    shown = json.loads(libhook(host, "plan", str(path), "--event", "release", "--json").out)["actions"]
+    assert [(one["command"], one["undo"]) for one in shown if one.get("name") == "screen"] == [
+        ([SCREEN, "to host"], True)
+    ]
+
+
+def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it answers late, or not at all."""
+    host = host_with(root)
+    monkeypatch.setattr("libhook.kinds.run._most", lambda _one: 0.3)
+    with monkeypatch.context() as late:
+        late.setattr("libhook.effects.commands.run", lambda *_, **__: time.sleep(5))
+        assert "the command screen does not end in time" in host.event(WIN11, "prepare").line
+    host.event(WIN11, "release", "failed")
+    monkeypatch.setattr("libhook.effects.commands.run", lambda *_, **__: (errno.ETIMEDOUT, ""))
+    assert "the command screen cannot be run: Connection timed out" in host.event(WIN11, "prepare").line

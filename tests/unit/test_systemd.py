@@ -223,6 +223,22 @@ def test_systemctl_is_run_as_it_is_told(tmp_path: Path, monkeypatch: pytest.Monk
         LinuxKernel().systemctl(("show",), 30)
 
 
+def test_systemd_run_is_given_the_document_by_a_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PID 1 opens it by the path that stands in the arguments. What systemd-run says comes back, also from stderr."""
+    program = tmp_path / "systemd-run"
+    program.write_text(
+        "#!/bin/sh\nfor one; do case $one in --property=StandardInput=file:*)"
+        ' cat "${one#--property=StandardInput=file:}";; esac; done\n'
+        'printf " %s" "$@" | grep -o "[-][-]quiet.*exec"\necho "$6" >&2\nexit 4\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr("libhook.effects.kernel._SYSTEMD_RUN", str(program))
+    before = os.listdir("/proc/self/fd")
+    status, text = LinuxKernel().systemd_run(("--unit=a", "--", "/usr/bin/$$x"), b"<domain/>\n", 30)
+    assert (status, text) == (4, "<domain/>\n--quiet --collect --service-type=exec\n--unit=a\n")
+    assert os.listdir("/proc/self/fd") == before
+
+
 @pytest.mark.parametrize("status", [0, 1, errno.ETIMEDOUT])
 def test_a_session_is_ended_by_its_name(status: int) -> None:
     """A failure of loginctl is one; whether the session is gone is looked at."""

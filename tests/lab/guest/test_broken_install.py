@@ -17,6 +17,8 @@ PYTHON = Path("/usr/bin/python3")
 LXML = Path("/usr/lib/python3/dist-packages/lxml")
 HOOK = Path("/etc/libvirt/hooks/qemu")
 (PACKAGE,) = Path("/usr/local/lib/libhook/versions").glob("*/libhook")
+BUNDLE = PACKAGE.with_name("bundle")
+"""With it, a hook reads no other file of libhook's."""
 BROKEN = "libhook itself does not run (python3 ended with status "
 REMEDY = "): libhook status shows why, install.sh repairs it"
 NO_LXML = "libhook itself failed at prepare: ModuleNotFoundError: No module named 'lxml': reinstall it with install.sh"
@@ -37,7 +39,7 @@ def syntax_error() -> Iterator[None]:
     """One file of libhook's is no Python."""
     file = PACKAGE / "run.py"
     text = file.read_text()
-    with away(file):
+    with away(file, BUNDLE):
         file.write_text(f"{text}def broken(:\n")
         yield
 
@@ -100,7 +102,7 @@ def test_a_part_is_missing(guest: MakeGuest) -> None:
     """Files of libhook's, then lxml, without which a guest that ends still has its device given back and recorded."""
     one = guest(pci(NIC)).start()
     expect_given(one)
-    with away(PACKAGE / "facts/plan.py", PACKAGE / "story/giveback.py", PACKAGE / "handlers"):
+    with away(BUNDLE, PACKAGE / "facts/plan.py", PACKAGE / "story/giveback.py", PACKAGE / "handlers"):
         only_starts_with_devices_suffer(guest, one, BROKEN, "1, ", "Error: ", "libhook", REMEDY)
     with away(LXML):
         only_starts_with_devices_suffer(guest, one, NO_LXML)
