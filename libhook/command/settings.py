@@ -10,8 +10,9 @@ from libhook.facts.complaints import Complaint
 from libhook.facts.config import Config
 from libhook.facts.domain import Domain
 from libhook.facts.machine import Machine
-from libhook.facts.merged import default, every, merge, written
-from libhook.facts.settings import Device, Section, Settings, named
+from libhook.facts.merged import default, every, merge
+from libhook.facts.settings import Device, Section, Settings
+from libhook.facts.written import DOMAINS, named, written
 from libhook.look import guests
 from libhook.story.session import read_settings
 from libhook.story.settings import devices_of, on_host
@@ -185,9 +186,9 @@ def _unmatched(files: Files, those: Known) -> list[Section]:
 def _about_nobody(files: Files, section: Section, those: Known) -> str:
     path, line = files.origin(section)
     near: list[str] = []
-    if section.keys[0] == settings.DOMAINS:
+    if section.keys[0] == DOMAINS:
         near = get_close_matches(section.keys[1], [guest.name for guest in those.guests], 1)
-    meant = f": it should probably be {named((settings.DOMAINS, near[0]))}" if near else ""
+    meant = f": it should probably be {named((DOMAINS, near[0]))}" if near else ""
     return f"about no guest that is known here: {named(section.keys)} ({path}:{line}){meant}"
 
 

@@ -14,7 +14,7 @@ from libhook.facts.unit import is_name
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "siblings": ("refuse", "bind"),
@@ -59,25 +59,20 @@ def _states(value: object) -> str:
     return 'a table of units that are "down" or "up": "display-manager.service" = "down"'
 
 
-def _commands(value: object) -> str:
-    """For a table: sections with a command each."""
-    return _each(value, command.parse, 'sections with a command each: [run.NAME] command = ["/usr/bin/true"]')
+def _sections(value: object) -> str:
+    """For a table of named sections. What is wrong in one of them is said of that one (wrong_sections)."""
+    return "" if isinstance(value, dict) else 'sections with a name each: [run.NAME] command = ["/usr/bin/true"]'
 
 
-def _requirements(value: object) -> str:
-    """For a table: sections that each say what must be so."""
-    return _each(value, requirement.parse, 'sections that each require one thing: [require.NAME] file = "/srv/image"')
-
-
-def _each(value: object, parse: Callable[[str, object], object], wanted: str) -> str:
-    if not isinstance(value, dict):
-        return wanted
+def wrong_sections(key: str, value: object) -> Iterator[tuple[str, str]]:
+    """The sections of such a table that are wrong: the name of each, and what it should have been."""
+    if key not in _PARSERS or not isinstance(value, dict):
+        return
     for name, table in value.items():
         try:
-            parse(name, table)
+            _PARSERS[key](name, table)
         except BadInput as error:
-            return f"a table in which {name} is a section {error.message}"
-    return ""
+            yield name, f"a section {error.message}"
 
 
 def _is_unit(name: str) -> bool:
@@ -116,11 +111,13 @@ def _is_module(name: str) -> bool:
     return is_driver_name(name) and "vfio" not in name.lower()
 
 
+_PARSERS: dict[str, Callable[[str, object], object]] = {"run": command.parse, "require": requirement.parse}
+"""The tables of named sections, each with what reads one of them."""
 OF_KINDS: dict[str, Callable[[object], str]] = {
     "sleep": _sleep,
     "values": _texts,
-    "run": _commands,
-    "require": _requirements,
+    "run": _sections,
+    "require": _sections,
     "units": _states,
     "end": _ends,
     "modules": _modules,

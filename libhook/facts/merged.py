@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from libhook.facts import keys
 from libhook.facts.config import Config
-from libhook.facts.settings import Section, Settings, named, quoted
+from libhook.facts.settings import Section, Settings
+from libhook.facts.written import named, written
 from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple
 
 if TYPE_CHECKING:
@@ -79,17 +80,6 @@ def _split(section: Section, key: str, value: object) -> list[Setting]:
     if isinstance(value, list):
         return [Setting(section, (*at, number), item) for number, item in enumerate(value)]
     return [Setting(section, at, value)]
-
-
-def written(value: object) -> str:
-    """A value as TOML writes it. A float that is a whole number is written as one."""
-    if isinstance(value, str):
-        return quoted(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def merge(sections: Iterable[Section]) -> dict[str, Merged]:

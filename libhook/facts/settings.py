@@ -14,13 +14,13 @@ from libhook.facts import keys
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Source
 from libhook.facts.host import NO_CLASS
+from libhook.facts.written import DEVICES, DOMAINS, named
 from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple, suppress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-DEVICES, DOMAINS = "devices", "domains"
 CLASSES = ("display", "network", "nvme", "usb", "audio")
 _OF_CLASS = {0x0108: "nvme", 0x0C03: "usb", 0x0401: "audio", 0x0403: "audio"}
 _OF_BASE = {0x02: "network", 0x03: "display"}
@@ -259,6 +259,10 @@ def _section(file: int, where: tuple[str, ...], rank: tuple[int, int], table: Ma
                 continue
         if complaint := _complaint(section, at, value):
             problems.append(complaint)
+        elif wrong_sections := list(keys.wrong_sections(key, value)):
+            for name, wanted in wrong_sections:
+                own = (*where, *at, name)
+                problems.append(Problem(file, own, f"{named(own)} is wrong", f"it must be {wanted}"))
         else:
             values[key] = float(value) if key in keys.SECONDS else value
     return section._replace(values=values, problems=tuple(problems), has_placeholders=has_placeholders)
@@ -301,22 +305,3 @@ def _unknown(section: Section, at: tuple[str, ...], value: object) -> Problem:
         if _rank(DEVICES, at[0]):
             remedy, near = f"write [{named((DEVICES, *at))}]", ()
     return Problem(section.file, where, f"unknown key {named(where)}", remedy, near, ".".join(at))
-
-
-def named(where: Sequence[str | int]) -> str:
-    """Keys as they are written: ``domains."win11".audit.required``. A number, as of an item in a list, is left out."""
-    texts = [key for key in where if isinstance(key, str)]
-    return ".".join(
-        key if _is_bare(key) and not (number == 1 and texts[0] in (DEVICES, DOMAINS)) else quoted(key)
-        for number, key in enumerate(texts)
-    )
-
-
-def quoted(text: str) -> str:
-    """A text in double quotes, as TOML writes it. What a terminal would obey is not escaped: see errors.printable."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _is_bare(key: str) -> bool:
-    """Whether TOML needs no quotes around the key."""
-    return key.isascii() and key.replace("_", "a").replace("-", "a").isalnum()

@@ -10,7 +10,7 @@ import re
 
 from libhook.errors import pasted
 from libhook.facts import places
-from libhook.facts.settings import named
+from libhook.facts.written import named
 
 _CLOSE = "close it with the quotes that it begins with"
 _BEHIND = "one setting a line, and a comment begins with #"

@@ -13,9 +13,10 @@ import re
 
 from libhook.errors import BadInput
 from libhook.facts import keys
-from libhook.facts.settings import Problem, Section, named, quoted
+from libhook.facts.settings import Problem, Section
 from libhook.facts.unit import is_name
 from libhook.facts.value import path_of
+from libhook.facts.written import named, quoted
 from libhook.light import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:

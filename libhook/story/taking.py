@@ -127,8 +127,11 @@ def _take(
 
 
 def add(session: Session, taken: Taken) -> None:
-    """Carry out the actions of a plan for a guest that runs. What fails is logged, and undone at the guest's end."""
-    if actions := taken.plan.actions:
+    """Carry out the actions of a plan for a guest that runs. What fails is logged, and undone at the guest's end.
+
+    Not in a dry run: somebody may have turned that on since ``prepare``.
+    """
+    if (actions := taken.plan.actions) and not session.config.dry_run:
         undone = tuple(action for action in actions if action.is_undone)
         journal(session, taken.held._replace(actions=(*taken.held.actions, *undone)))
         session.apply(taken.held.uuid, actions)

@@ -4,6 +4,7 @@
 import json
 import re
 import shutil
+import tomllib
 from pathlib import Path
 from unittest import mock
 
@@ -249,3 +250,12 @@ def test_foreign_text_is_escaped(host: Host) -> None:
     assert all(line.isprintable() for line in (done.out + done.err).splitlines())
     assert "\\x1b" in done.out
     assert "\\x1b" in done.err
+
+
+def test_a_section_is_shown_as_toml_writes_it(root: str) -> None:
+    """So it can be pasted into a file."""
+    text = 'run.screen = { command = ["/usr/bin/true", "a \\"b\\""], seconds = 5, background = true }'
+    host = Host(root, workstation(), f'[domains."win11"]\n{text}\n')
+    (line,) = [one for one in libhook(host, "config", "win11").out.splitlines() if one.startswith("run.screen")]
+    assert line.startswith(f"{text}  ")
+    assert tomllib.loads(line.rpartition("  ")[0]) == tomllib.loads(text)

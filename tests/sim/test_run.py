@@ -3,7 +3,6 @@
 
 import errno
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from command import libhook
 from scenario import Host, guest
 
 from libhook.facts.command import unit
-from libhook.look import executables
 from libhook.simulation import commands, faults, processes, systemd
 from libhook.simulation.hosts import nic
 from libhook.simulation.libvirt import Libvirt
@@ -158,6 +156,20 @@ def test_what_fails_once_the_guest_runs_is_logged(root: str) -> None:
     assert host.leftovers == []
 
 
+def test_a_dry_run_that_is_turned_on_meanwhile_begins_nothing(root: str) -> None:
+    """What was run before is still undone."""
+    host = host_with(root)
+    for operation in ("prepare", "start"):
+        assert host.event(WIN11, operation).code == 0
+    host.configure(f"dry_run = true\n{SETTINGS}")
+    begun = host.event(WIN11, "started")
+    assert f"run {SHOW}, in the background as long as the guest lives" in begun.plan
+    assert [SHOW] not in argvs(host)
+    host.event(WIN11, "release", "shutdown")
+    assert argvs(host)[-1] == [SCREEN, "to host"]
+    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
+
+
 def test_an_entry_with_an_undo_alone(root: str) -> None:
     """Something for the guest's end."""
     host = host_with(root, f'[run.screen]\nundo = ["{SCREEN}"]\n')
@@ -202,64 +214,6 @@ def test_where_systemd_does_not_answer_the_guest_is_refused(root: str) -> None:
     assert host.driver(NIC) == "e1000e"
 
 
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (lambda path: path.chmod(0o777), "others may write to /usr/local/bin/screen, and root is to run"),
-        (lambda path: path.parent.chmod(0o775), "others may write to /usr/local/bin, and root is to run"),
-        (lambda path: path.unlink(), "cannot be run (/usr/local/bin/screen: No such file or directory)"),
-        (lambda path: path.chmod(0o644), "/usr/local/bin/screen is not a program: chmod 755 /usr/local/bin/screen"),
-        (lambda path: (path.unlink(), path.symlink_to("screen")), "leads through too many links"),
-        (lambda path: (path.unlink(), path.mkdir()), "/usr/local/bin/screen is not a program"),
-    ],
-)
-def test_root_runs_nothing_that_others_could_change(root: str, spoil: Any, said: str) -> None:  # noqa: ANN401 - a lambda
-    """Refused before anything is done, and whoever runs it as another user is not."""
-    host = host_with(root)
-    spoil(Path(f"{root}{SCREEN}"))
-    refused = host.event(WIN11, "prepare")
-    assert said in refused.line
-    assert argvs(host) == []
-    host.configure(SETTINGS.replace("[run.light]", 'user = "tim"\n[run.light]'))
-    assert host.event(WIN11, "prepare").code == 0
-
-
-@pytest.mark.parametrize(("number", "code"), [(0, 1), (1000, 0), (None, 0)])
-def test_another_name_of_root_is_root(
-    root: str, monkeypatch: pytest.MonkeyPatch, number: int | None, code: int
-) -> None:
-    """Its programs are looked at, too."""
-    monkeypatch.setattr(executables, "user_id", lambda _name: number)
-    host = host_with(root, f'[run.screen]\ncommand = ["{SCREEN}"]\nuser = "toor"\n')
-    Path(f"{root}{SCREEN}").chmod(0o777)
-    assert host.event(WIN11, "prepare").code == code
-    assert len(argvs(host)) == 1 - code
-
-
-def test_users_have_numbers() -> None:
-    """As the system has them."""
-    assert (executables.user_id("root"), executables.user_id("no-such-user")) == (0, None)
-
-
-def test_a_program_that_others_may_change_by_the_end_is_not_run(root: str) -> None:
-    """The undo is looked at again, and so is what is run once the guest runs."""
-    host = host_with(root)
-    host.begin(WIN11)
-    Path(f"{root}{SCREEN}").chmod(0o777)
-    ended = host.event(WIN11, "release", "shutdown")
-    (left,) = [entry["left"] for entry in ended.logged("done") if "left" in entry]
-    assert f"the command screen cannot be run: others may write to {SCREEN}" in left
-    assert [SCREEN, "to host"] not in argvs(host)
-    assert host.leftovers == []
-
-
-def test_a_disk_that_does_not_answer(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program is on it: the start is refused in time."""
-    host = host_with(root, f"write_deadline = 0.3\n{SETTINGS}")
-    monkeypatch.setattr("libhook.kinds.run._note", lambda *_: time.sleep(3))
-    assert f"{SCREEN}, {SCREEN}, {LIGHT}, {LIGHT}, {SHOW} cannot be looked at" in host.event(guest(), "prepare").line
-
-
 def test_a_dead_guests_undo_is_given_no_other_guests_document(root: str) -> None:
     """It is undone because another one wants the device."""
     host = host_with(root)
@@ -270,31 +224,6 @@ def test_a_dead_guests_undo_is_given_no_other_guests_document(root: str) -> None
     assert host.event(other, "prepare").code == 0
     undone = [one for one in commands.ran(root) if one["environment"]["LIBHOOK_OPERATION"] == "release"]
     assert [(one["argv"][-1], one["stdin"]) for one in undone] == [("off", ""), ("to host", "")]
-
-
-def test_links_lead_to_a_program_that_root_may_run(root: str) -> None:
-    """Absolute ones, relative ones, and those of folders."""
-    host = host_with(root)
-    program = Path(f"{root}{SCREEN}")
-    program.rename(f"{root}/real")
-    program.symlink_to("../../.././real")
-    os.symlink("usr/local", f"{root}/local")
-    os.symlink("/local/bin/screen", f"{root}/usr/link")
-    host.configure('[run.screen]\ncommand = ["/usr/link"]\n')
-    assert host.event(WIN11, "prepare").code == 0
-    Path(f"{root}/real").chmod(0o757)
-    host.event(WIN11, "release", "failed")
-    assert "others may write to /real, and root is to run /usr/link" in host.event(WIN11, "prepare").line
-
-
-def test_a_programs_owner_is_looked_at(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever owns a folder may put another program there."""
-    host = host_with(root)
-    if os.geteuid() == 0:
-        os.chown(f"{root}/usr", 12346, 0)
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    found = executables.complaint(host.machine, SCREEN)
-    assert found == (f"/usr does not belong to root, and root is to run {SCREEN}", "chown root:root /usr")
 
 
 def test_the_plan_as_data(root: str) -> None:

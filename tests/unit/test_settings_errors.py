@@ -134,6 +134,27 @@ def test_all_errors_are_known_at_once() -> None:
     ]
 
 
+def test_each_section_of_a_table_has_its_own_error() -> None:
+    """With the line where it begins."""
+    text = """[domains.win11.run.screen]
+command = "/usr/bin/true"
+[domains.win11.run.good]
+command = ["/usr/bin/true"]
+[domains.win11.run.light]
+comand = ["/usr/bin/true"]
+[domains.win11.require.images]
+file = "srv"
+"""
+    found = files(text)
+    assert [one.message.split(": ")[0].partition(", ")[2] for one in complaints.of(found, found.problems)] == [
+        "line 1",
+        "line 5",
+        "line 7",
+    ]
+    (section,) = (one for one in found.sections if one.keys)
+    assert (section.asks, dict(section.values)) == (True, {})
+
+
 def test_the_refusal_says_the_first_that_matters_and_how_many_more_there_are() -> None:
     """One line for libvirt, and the command that shows the rest. Whom nothing is wrong for is not refused."""
     with pytest.raises(BadInput) as refused:

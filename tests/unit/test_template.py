@@ -11,21 +11,22 @@ from hypothesis import strategies as st
 from settings_reading import FILE, files, merged, parse
 
 from libhook.errors import BadInput
-from libhook.facts import complaints, keys, settings
+from libhook.facts import complaints, keys
 from libhook.facts.template import escaped
 from libhook.facts.unit import is_name
 from libhook.facts.value import path_of
+from libhook.facts.written import quoted
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 KNOWN = "the known ones are {name} and {uuid}; a brace itself is written twice"
 
 
 def _units(entry: str, name: str) -> Any:  # noqa: ANN401 - as the settings have it
-    return parse(f"units = {{ {settings.quoted(entry)} = 'up' }}\n", name, UUID).actions["units"]
+    return parse(f"units = {{ {quoted(entry)} = 'up' }}\n", name, UUID).actions["units"]
 
 
 def _values(entry: str, value: str, name: str) -> Any:  # noqa: ANN401 - as above
-    return parse(f"values = {{ {settings.quoted(entry)} = '{value}' }}\n", name, UUID).actions["values"]
+    return parse(f"values = {{ {quoted(entry)} = '{value}' }}\n", name, UUID).actions["values"]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_a_name_that_no_unit_can_have_refuses_the_guest(text: str, name: str, wh
     with pytest.raises(BadInput) as refused:
         _units(text, name)
     assert f"{refused.value.message}: {refused.value.hint}".startswith(
-        f'{FILE}, line 1: units."{text}" cannot be for the guest {settings.quoted(name)}: {why}'
+        f'{FILE}, line 1: units."{text}" cannot be for the guest {quoted(name)}: {why}'
     )
 
 
@@ -196,7 +197,7 @@ def test_no_name_makes_another_unit_than_one_of_its_place(name: str, text: str) 
     """What stands before and behind it stays, and it is a legal name."""
     before, after = text.split("{name}")
     try:
-        (unit,) = parse("units = {" + settings.quoted(text) + " = 'up'}\n", name, UUID).actions["units"]
+        (unit,) = parse("units = {" + quoted(text) + " = 'up'}\n", name, UUID).actions["units"]
     except BadInput:
         assert "@" not in before or len(name.encode("utf-8", "surrogateescape")) > 50
         return

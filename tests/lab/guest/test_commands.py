@@ -36,7 +36,7 @@ def script() -> Iterator[None]:
     yield
     SCRIPT.unlink()
     shutil.rmtree(NOTES)
-    left = systemctl("list-units", "--all", "--plain", "--no-legend", "libhook-run-*")
+    left = systemctl("list-units", "--all", "--plain", "--no-legend", "libhook-run-*", "libhook-undo-*")
     subprocess.run(["pkill", "-f", "sleep 60[01]"], check=False)
     assert left == ""
 
