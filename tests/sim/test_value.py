@@ -276,7 +276,7 @@ def test_recover_says_which_claims_somebody_works_on(root: str) -> None:
     """It waits no longer than for anything else."""
     host = _host(root)
     host.begin(WIN11)
-    host.configure(f"write_deadline = 0.2\n{BOTH}")
+    host.configure(f"write_deadline = 2\n{BOTH}")
     host.state.remove("domains", f"{WIN11.uuid}.json")
     file = file_name(f"value{SWAPPINESS.replace('/', ' ')}")
     with host.state.locked([f"shared-{file}"], Deadline.after(5)):

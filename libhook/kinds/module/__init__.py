@@ -14,11 +14,9 @@ from itertools import groupby
 from libhook.children import tracks
 from libhook.errors import LibhookError
 from libhook.facts.machine import Machine
-from libhook.kinds import claims
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
 from libhook.kinds.module import loading
 from libhook.kinds.module.loading import NAME, Load
-from libhook.kinds.resource import Resource
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from libhook.kinds.module.consoles import Consoles
     from libhook.kinds.module.unloading import Out
     from libhook.kinds.module.wanting import Seen
+    from libhook.kinds.resource import Resource
 
 # What the settings ask for is imported where they do: most starts only load a module.
 
@@ -60,6 +59,8 @@ def _in_turn(work: Work, actions: Sequence[Out | Consoles]) -> list[Outcome]:
     After one that fails, no other is begun, and the guest is refused. Giving back goes on after a failure as long as
     there is time left, and says of each what became of it: what failed is tried again.
     """
+    from libhook.kinds import claims
+
     try:
         with claims.locked(work, [_resource(work.machine, action) for action in actions]):
             (outcomes,) = tracks.run([_lane(work, actions)], work.deadline)
