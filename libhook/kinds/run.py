@@ -24,7 +24,7 @@ from libhook.facts.plan import Action, Refusal, Stays, Verdict, Warn
 from libhook.facts.situation import Situation
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
-from libhook.look import executables
+from libhook.look import executables, systemd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -102,6 +102,7 @@ def look(work: Work) -> Mapping[str, str]:
 
     A child looks: a program may be on a disk or server that does not answer.
     """
+    systemd.must_run(work.machine)
     (found,) = tracks.run([_seen(work, _asked(work.config))], work.deadline)
     if isinstance(found, LibhookError):
         raise found

@@ -26,8 +26,15 @@ if TYPE_CHECKING:
 _SECONDS = 20.0
 """That systemctl gets to answer."""
 _REMEDY = "see what systemctl status says"
+_NEEDING = "units, run, sleep, and a unit in require"
 _MOST = 4096
 """Units that are looked at for one guest."""
+
+
+def must_run(machine: Machine) -> None:
+    """LibhookError unless systemd runs on this host (sd_booted(3))."""
+    if not os.path.isdir(f"{machine.root}/run/systemd/system"):
+        raise LibhookError("systemd does not run on this host", f"take what needs it out of the settings: {_NEEDING}")
 
 
 def matching(machine: Machine, patterns: Iterable[str], deadline: Deadline) -> dict[str, tuple[Unit, ...]]:
@@ -35,6 +42,7 @@ def matching(machine: Machine, patterns: Iterable[str], deadline: Deadline) -> d
 
     A name that systemd does not know has a unit whose ``load`` says so. A pattern matches what systemd has loaded.
     """
+    must_run(machine)
     (found,) = tracks.run([_bounded(_matching(machine, tuple(patterns)))], deadline)
     if isinstance(found, LibhookError):
         raise found

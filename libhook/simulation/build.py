@@ -11,7 +11,7 @@ from libhook.simulation.world import Module, World, check, virtual_functions
 _FOLDERS = (
     "sys/bus/pci/devices", "sys/bus/pci/drivers", "sys/class", "sys/kernel/iommu_groups", "sys/module",
     "sys/devices/virtual/iommu", "proc/sys/kernel/random", "proc/net", "proc/self", "dev", "etc/libhook",
-    "var/log", "run/libvirt/qemu", *(f"simulation/{name}" for name in (
+    "var/log", "run/libvirt/qemu", "run/systemd/system", *(f"simulation/{name}" for name in (
         "devices", "drivers", "modules", "bound", "overridden", "owners", "opened", "holds", "locks", "shared",
         "tmp")),
 )  # fmt: skip

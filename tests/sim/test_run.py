@@ -252,3 +252,12 @@ def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: 
     host.event(WIN11, "release", "failed")
     monkeypatch.setattr("libhook.effects.commands.run", lambda *_, **__: (errno.ETIMEDOUT, ""))
     assert "the command screen cannot be run: Connection timed out" in host.event(WIN11, "prepare").line
+
+
+def test_on_a_host_without_systemd_the_start_is_refused(root: str) -> None:
+    """Before anything is done, and with the reason."""
+    host = host_with(root)
+    Path(root, "run/systemd/system").rmdir()
+    error = host.libvirt.start(WIN11).error
+    assert "systemd does not run on this host: take what needs it out of the settings: units, run," in error
+    assert (argvs(host), host.driver(NIC)) == ([], "e1000e")

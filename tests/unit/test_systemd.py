@@ -41,8 +41,19 @@ def _block(name: str, **more: str) -> str:
     return "".join(f"{key}={value}\n" for key, value in fields.items())
 
 
+@pytest.fixture(autouse=True)
+def booted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host on which systemd runs, wherever the tests do."""
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+
+def _machine(kernel: LinuxKernel) -> Machine:
+    return Machine(os.getcwd(), kernel)
+
+
 def _matching(answer: Answer, *patterns: str, seconds: float = 20) -> dict[str, list[str]]:
-    found = systemd.matching(Machine("", Kernel(answer)), patterns, Deadline.after(seconds))
+    found = systemd.matching(_machine(Kernel(answer)), patterns, Deadline.after(seconds))
     return {pattern: [one.name for one in units] for pattern, units in found.items()}
 
 
@@ -122,6 +133,13 @@ def test_a_family_that_has_no_end_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         _matching(answer, "a.service")
 
 
+def test_a_host_without_systemd_is_told_so() -> None:
+    """systemctl may be there all the same, as in a container."""
+    os.rmdir("run/systemd/system")
+    with pytest.raises(LibhookError, match=r"^systemd does not run on this host$"):
+        _matching(lambda _: (0, _block("a.service")), "a.service")
+
+
 def test_a_systemd_that_is_late() -> None:
     """The child is left, and the reason says who does not answer."""
     gate, go = os.pipe()
@@ -133,7 +151,7 @@ def test_a_systemd_that_is_late() -> None:
     kept = Kernel(answer)
     os.set_inheritable(gate, True)
     with pytest.raises(LibhookError, match="systemd does not answer in time"):
-        systemd.matching(Machine("", kept), ["a.service"], Deadline.after(0.0))
+        systemd.matching(_machine(kept), ["a.service"], Deadline.after(0.0))
     os.close(go)
     os.close(gate)
 
