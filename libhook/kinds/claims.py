@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     Alive = Callable[[str], bool]
 """Whether the guest with this UUID has a journal entry that names the action. True where the entry cannot be read."""
 _WEDGED = "when it answers, run: libhook recover"
+_TRIES = 3
 
 
 def in_entries(state: State, key: str) -> Alive:
@@ -188,7 +189,11 @@ def _reach(
             with suppress(OSError):
                 _save(state, resource, shared, before)
         mark = state.in_flight_path(resource.lock)
-        code = yield Step(partial(resource.write, target), mark, unmarked=back)
+        code = 0
+        for _ in range(_TRIES):
+            code = yield Step(partial(resource.write, target), mark, unmarked=back)
+            if code != errno.EINTR:  # else somebody has killed the child that writes
+                break
         now = yield from resource.read()
         if not resource.reached(target, now):
             failure = (resource.failed or partial(_in_general, resource))(target, now, code)

@@ -163,6 +163,18 @@ def test_a_unit_that_does_not_stop_is_reported_once(root: str) -> None:
     assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
 
 
+@pytest.mark.parametrize(("verb", "times"), [("start", 1), ("stop", 1), ("stop", 2)])
+def test_a_child_that_is_killed_is_not_the_end_of_it(root: str, verb: str, times: int) -> None:
+    """Somebody kills the child that asks systemd, before it has asked: another one does."""
+    host = _host(root)
+    killed = (faults.Fault(f"systemctl {verb} *", nth, before=(("kill", "writer"),)) for nth in range(1, times + 1))
+    faults.inject(root, *killed)
+    host.begin(WIN11)
+    assert systemd.state(root, UNIT) == "active"
+    host.event(WIN11, "release", "shutdown")
+    assert (systemd.state(root, UNIT), host.leftovers) == ("inactive", [])
+
+
 def test_another_at_work_on_it_refuses_the_start(root: str) -> None:
     """It waits no longer than its own time."""
     host = _host(root)
