@@ -13,8 +13,9 @@ import time
 
 from libhook.children import tracks
 from libhook.children.child import Deadline
-from libhook.children.tracks import Late, Step, paper
+from libhook.children.tracks import Late, Pause, Step, paper
 from libhook.effects import commands
+from libhook.effects.locks import is_locked
 from libhook.errors import LibhookError, pasted, printable
 from libhook.facts import command as facts
 from libhook.facts.command import Command
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 NAME = "run"
 _SETTING = "run"
+_KILLED = errno.EINTR
+"""The result of a child that was killed."""
+_LOOK_AGAIN = 0.05
 
 
 class Run(NamedTuple):
@@ -183,17 +187,23 @@ def _carried_out(work: Work, action: Run) -> Track[Outcome]:
 
 
 def _run(work: Work, action: Run) -> Track[Failure | None]:
-    one = action.command
-    if action.back:
-        units = [facts.unit(work.guest, one.name, undo=undo) for undo in (False, True)]
-        yield Step(partial(commands.end, work.machine, units))
+    """Run it under a mark. An undo may be run twice, so it is begun anew if somebody kills the child that runs it."""
+    one, mark = action.command, f"{NAME}-{work.guest}-{action.command.name}"
     argv = one.undo if action.back else one.command
-    if not argv:
-        return None
-    begun = time.monotonic()
-    with paper() as sheet:
-        code = yield Step(partial(_begin, work, action, argv, sheet.descriptor), keep=sheet.descriptor)
-        status, *said = sheet.lines() or [""]
+    code = _KILLED
+    while code == _KILLED:
+        if action.back:
+            yield from _end(work, one, mark)
+        if not argv:
+            return None
+        begun = time.monotonic()
+        with paper() as sheet:
+            begin = partial(_begin, work, action, argv, sheet.descriptor)
+            path = work.state.in_flight_path(mark)
+            code = yield Step(begin, path, unmarked=action.back, keep=sheet.descriptor)
+            status, *said = sheet.lines() or [""]
+        if not action.back:
+            break
     if status == "0":
         return None
     if code or said:
@@ -202,6 +212,16 @@ def _run(work: Work, action: Run) -> Track[Failure | None]:
     if time.monotonic() - begun >= one.seconds:
         return Failure(f"{action.subject} has not ended within {one.seconds:g} s", _remedy(work, action))
     return Failure(f"{action.subject} has ended with status {status}", _remedy(work, action))
+
+
+def _end(work: Work, one: Command, mark: str) -> Track[None]:
+    """End what is left of a command and its undo, and what the child of a killed hook is about to begin."""
+    units = [facts.unit(work.guest, one.name, undo=undo) for undo in (False, True)]
+    while (yield Step(partial(commands.end, work.machine, units))) == _KILLED or is_locked(
+        work.state.in_flight_path(mark)
+    ):
+        yield Pause(_LOOK_AGAIN)
+    work.state.remove("in-flight", mark)
 
 
 def _begin(work: Work, action: Run, argv: Sequence[str], sheet: int) -> None:

@@ -3,10 +3,12 @@
 
 import errno
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import disturbing
 import holding
 import pytest
 from cases import NIC
@@ -14,7 +16,7 @@ from command import libhook
 from scenario import Host, guest
 
 from libhook.facts.command import unit
-from libhook.simulation import commands, faults, processes, systemd
+from libhook.simulation import commands, faults, processes, store, systemd
 from libhook.simulation.hosts import nic
 from libhook.simulation.libvirt import Libvirt
 
@@ -224,6 +226,37 @@ def test_a_dead_guests_undo_is_given_no_other_guests_document(root: str) -> None
     assert host.event(other, "prepare").code == 0
     undone = [one for one in commands.ran(root) if one["environment"]["LIBHOOK_OPERATION"] == "release"]
     assert [(one["argv"][-1], one["stdin"]) for one in undone] == [("off", ""), ("to host", "")]
+
+
+def test_what_a_killed_hook_was_about_to_begin_is_ended(root: str) -> None:
+    """Its child goes on, and asks systemd only while the guest is given back: nothing is left that runs."""
+    host = host_with(root, f'[run.show]\ncommand = ["{SHOW}"]\nundo = ["{SHOW}", "off"]\nbackground = true\n')
+    deed = disturbing.hook(host, ("win11", "prepare", "begin", "-"), WIN11.xml(1, False))
+    disturbing.die(host, deed, disturbing.Point(1, "systemd-run it", "before", "late"), "go")
+    timer = threading.Timer(0.5, store.create, (f"{root}/go", ""))
+    timer.start()
+    assert host.event(WIN11, "release", "failed").code == 0
+    timer.join()
+    assert argvs(host) == [[SHOW], [SHOW, "off"]]
+    assert (systemd.running(root), host.leftovers) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("fault", "undos"),
+    [
+        (faults.Fault("systemctl stop *", before=(("kill", "writer"),)), 1),
+        (faults.Fault("systemd-run *", before=(("kill", "writer"),)), 1),
+        (faults.Fault("systemd-run *", after=(("kill", "writer"),)), 2),
+    ],
+)
+def test_an_undo_is_run_though_its_child_is_killed(root: str, fault: faults.Fault, undos: int) -> None:
+    """Twice perhaps: nobody knows how far it came."""
+    host = host_with(root, f'[run.show]\ncommand = ["{SHOW}"]\nundo = ["{SHOW}", "off"]\nbackground = true\n')
+    host.begin(WIN11)
+    faults.inject(root, fault)
+    host.event(WIN11, "release", "shutdown")
+    assert argvs(host) == [[SHOW], *[[SHOW, "off"]] * undos]
+    assert (systemd.running(root), host.leftovers) == ([], [])
 
 
 def test_the_plan_as_data(root: str) -> None:
