@@ -12,6 +12,10 @@ from typing import Any
 
 from libhook.simulation import store, systemd
 
+_POLL = 0.01
+_STOPPED = 255
+"""What systemd-run answers when a signal has ended the command."""
+
 
 def add(root: str, program: str, **ends: Any) -> None:  # noqa: ANN401 - whatever JSON has
     """Put a program on the host: its ``status``, the ``seconds`` that it takes, or what systemd-run ``says``."""
@@ -50,7 +54,19 @@ def systemd_run(root: str, arguments: tuple[str, ...], document: bytes, seconds:
             systemd.add(root, unit, transient=True)
         return 0, ""
     takes = ends.get("seconds", 0.0)
-    time.sleep(min(takes, limit, seconds))
+    if takes and not _is_let_end(root, unit, min(takes, limit, seconds)):
+        return _STOPPED, ""
     if takes > seconds:
         return errno.ETIMEDOUT, ""
     return (1 if takes > limit else ends.get("status", 0)), ""
+
+
+def _is_let_end(root: str, unit: str, seconds: float) -> bool:
+    """Let the unit run for so long. Whether nobody has stopped it. It runs on if whoever waits for it is killed."""
+    systemd.add(root, unit, transient=True)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and unit in systemd.running(root):
+        time.sleep(_POLL)
+    is_let = unit in systemd.running(root)
+    systemd.add(root, unit, transient=True, active="inactive")
+    return is_let

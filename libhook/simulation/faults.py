@@ -75,7 +75,8 @@ def behave(root: str, kind: str, name: str, **fields: object) -> None:
 
 
 def play(kernel: "SimulatedKernel", call: str, react: Callable[[], None]) -> None:
-    """Answer a call as the fault that is due says, or as usual."""
+    """Answer a call as the fault that is due says, or as usual. It is noted in var/log/calls.jsonl."""
+    store.append(f"{kernel.root}/var/log/calls.jsonl", {"by": kernel.by, "call": call})
     fault = _due(kernel.root, call)
     if fault is None:
         react()

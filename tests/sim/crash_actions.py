@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Guests that have the same modules out, and one shows the consoles: one call of the hook is killed, at every point.
+"""Guests whose settings ask the same of the host: one call of the hook is killed, at every point.
 
 As a program it plays guests that end in the order that is named, at one of so many points, and shows how each ended.
 """
@@ -7,97 +7,215 @@ As a program it plays guests that end in the order that is named, at one of so m
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import disturbing
-from aftermath import recover, wrong
+from aftermath import leftovers, recover, wrong
 from disturbing import Point
 from modules_out import OTHER, STACK, THIRD, WIN11, host_with, loaded
-from scenario import reap
+from scenario import Host, reap
 from stage import Stage
+from units import CUPS, SOCKET
 
+from libhook.facts import command
+from libhook.kinds.sleep import LOGIND, UNIT
+from libhook.simulation import commands, store, systemd
 from libhook.simulation.build import scratch
+from libhook.simulation.guests import Guest
 from libhook.simulation.libvirt import Libvirt
 
 GUESTS = {"a": WIN11, "b": OTHER, "c": THIRD}
-_EVENTS = {"prepare": "unload", "release": "load"}
-_HOW: tuple[disturbing.How, ...] = ("parent", "late")
-_WHEN: tuple[disturbing.When, ...] = ("before", "after")
+_SWAPPINESS = "/proc/sys/vm/swappiness"
+_PROGRAM = "/usr/local/bin/act"
+_RUN = f"""
+[run.screen]
+command = ["{_PROGRAM}"]
+undo = ["{_PROGRAM}", "back"]
+[run.show]
+command = ["{_PROGRAM}"]
+background = true
+[run.late]
+command = ["{_PROGRAM}"]
+undo = ["{_PROGRAM}", "back"]
+user = "tim"
+at = "started"
+[run.bye]
+undo = ["{_PROGRAM}", "back"]
+"""
+_UNDONE = ("screen", "late", "bye")
+_BACKGROUND = "show"
+_STATES = {
+    "modules": (f"modules = {json.dumps(STACK)}\n", ""),  # in this order each is a call of its own
+    "sleep": ('sleep = "inhibit"\n', "active"),
+    "units": (f'[units]\n"{CUPS}" = "down"\n', "inactive inactive"),
+    "values": ('[values]\n"vm.swappiness" = 10\n', "10"),
+}
+"""What the settings ask for, and what is so while any guest lives."""
 _PATIENCE = 5.0
+
+
+class Mix(NamedTuple):
+    """What is asked for, and the events that are killed."""
+
+    states: tuple[str, ...]
+    runs: bool = False
+    """Commands."""
+    events: tuple[str, ...] = ("prepare", "release")
+
+    @property
+    def config(self) -> str:
+        """The settings."""
+        return "".join(text for name, (text, _) in _STATES.items() if name in self.states) + _RUN * self.runs
+
+
+MIXES = {
+    "modules": Mix(("modules",)),
+    "sleep": Mix(("sleep",)),
+    "commands": Mix((), runs=True, events=("prepare", "started", "release")),
+    "all": Mix(tuple(_STATES), runs=True, events=("prepare", "started", "release")),
+}
 
 
 class Play:
     """The guests begin in the order of their names, and end in another."""
 
-    def __init__(self, ends: str, every: int) -> None:
+    def __init__(self, mix: str, ends: str, every: int) -> None:
         """One of ``every`` so many points."""
         root = scratch()
-        self._host = host_with(root, f"modules = {json.dumps(STACK)}\n")  # in this order each is a call of its own
+        self._name, self._mix = mix, MIXES[mix]
+        self._host = host_with(root, self._mix.config)
+        systemd.add(root, UNIT, active="inactive")
+        systemd.add(root, LOGIND)
+        systemd.add(root, CUPS, triggered_by=[SOCKET])
+        systemd.add(root, SOCKET)
+        commands.add(root, _PROGRAM, seconds=0.03)
+        Path(f"{root}{_SWAPPINESS}").parent.mkdir(parents=True)
+        store.create(f"{root}{_SWAPPINESS}", "60\n")
         self._host.libvirt = Libvirt(root, self._hook)
         self._stage = Stage(self._host)
-        self._before = loaded(self._host)
+        self._before = _states(self._host)
         self._ends, self._every = ends, every
         self._turn = itertools.count()
+        self._maybe = ""
+        """The UUID of the guest whose hook was killed, as long as nobody has undone or ended it."""
 
     def run(self) -> None:
         """All of it. A process of one point in which the hook has lived on gets here as well, and ends here."""
         for name in sorted(self._ends):
             self._host.libvirt.start(GUESTS[name])
-        for name in self._ends:
-            if GUESTS[name].name in self._host.libvirt._running:  # its start may have failed
-                self._host.libvirt.stop(GUESTS[name].name, "shutdown")
+        self._stop(GUESTS[name].name for name in self._ends)
         if self._stage.is_apart:
             self._stage.tell(self._end())
         self._stage.close()
 
     def _hook(self, name: str, operation: str, sub: str, extra: str, xml: bytes) -> tuple[int, str]:
         arguments = (name, operation, sub, extra)
-        if not self._stage.is_apart and operation in _EVENTS:
+        if not self._stage.is_apart and operation in self._mix.events:
             self._stage.keep()
             deed = disturbing.hook(self._host, arguments, xml)
             plays = (
-                (point, f"{self._ends}: {operation} of {name}, {point}", None)
-                for point in self._points(deed, operation)
+                (point, f"{self._name}, {self._ends}: {operation} of {name}, {point}, {how}", how)
+                for point, how in self._points(deed)
             )
-            for _, _, status in self._stage.kill(deed, plays):
+            for _, how, status in self._stage.kill(deed, plays):
                 if status in (0, 1):
                     return status, "its writer was killed"
-                self._stage.tell(self._follow(name, operation))
+                self._stage.tell(self._follow(name, operation, how))
         return self._host.hook(*arguments, xml)
 
-    def _points(self, deed: disturbing.Deed, operation: str) -> Iterator[Point]:
-        found = [point for point in disturbing.points(self._host, deed, both=False) if point.changes]
-        verb = _EVENTS[operation]
-        first, last = (
-            operation == "prepare" and STACK[0] in loaded(self._host),
-            operation == "release" and len(self._host.libvirt._running) == 1,
-        )
-        for number, name in enumerate(STACK, 1) if first or last else ():
-            found += [Point(number, f"{verb} {name}", when, how) for how in _HOW for when in _WHEN]
-        for point in found:
-            if next(self._turn) % self._every == 0:
-                yield point
+    def _points(self, deed: disturbing.Deed) -> Iterator[tuple[Point, int]]:
+        for point in disturbing.points(self._host, deed, both=False):
+            if point.changes and (turn := next(self._turn)) % self._every == 0:
+                yield point, turn // self._every % 3
 
-    def _follow(self, name: str, operation: str) -> list[str]:
-        """Who lives keeps what all need; then all end, and all is as it began."""
+    def _follow(self, name: str, operation: str, how: int) -> list[str]:
+        """Who lives keeps what all need; then all end, and all is as it began.
+
+        ``how``: libvirt releases the dead one at once, or libvirtd ends as well, or the other guests end first.
+        """
+        one, libvirt = next(one for one in GUESTS.values() if one.name == name), self._host.libvirt
+        held = self._host.state.load(one.uuid)
+        known = {action.key for action in held.actions} if held else set()
+        problems: list[str] = []
+        self._maybe = one.uuid
+        if operation != "started":
+            libvirt._running.pop(name, None)
+        if how == 1:
+            libvirt.end()
+            recover(self._host)
+            libvirt.restart()
+        if how == 2:
+            problems += self._wrong_while(libvirt._running)
+            self._stop(other for other in list(libvirt._running) if other != name)
+        if how != 1 and operation != "started":
+            self._host.event(one, "release", "failed" if operation == "prepare" else "shutdown")
+        if operation != "started":
+            self._maybe = ""
         reap(_PATIENCE)
-        one = next(one for one in GUESTS.values() if one.name == name)
-        running = [other for other in list(self._host.libvirt._running) if other != name]
-        recover(self._host)
-        if operation == "prepare":
-            self._host.event(one, "release", "failed")
-        problems = [
-            f"{running} run, and there is {module}" for module in loaded(self._host).intersection(STACK) if running
-        ]
-        for other in running:
-            self._host.libvirt.stop(other, "shutdown")
+        problems += self._wrong_while(libvirt._running)
+        self._stop(GUESTS[other].name for other in self._ends)
+        if operation == "prepare" and not known:
+            problems += [f"{it['argv']} of {name} though its entry was not written" for it in self._ran(one)]
         return problems + self._end()
+
+    def _stop(self, names: Iterable[str]) -> None:
+        """Those of them that run: a start may have failed."""
+        for name in names:
+            if name in self._host.libvirt._running:
+                self._host.libvirt.stop(name, "crashed")
+
+    def _ran(self, one: Guest) -> list[dict[str, str]]:
+        return [it for it in commands.ran(self._host.root) if it["environment"]["LIBHOOK_UUID"] == one.uuid]
+
+    def _wrong_while(self, living: Collection[str]) -> list[str]:
+        """What these guests do not have."""
+        if not living:
+            return []
+        now = _states(self._host)
+        problems = [
+            f"{[*living]} run, and {what} is {now[what]}" for what in self._mix.states if now[what] != _STATES[what][1]
+        ]
+        wanted = {command.unit(one.uuid, _BACKGROUND) for one in GUESTS.values() if one.name in living}
+        maybe = {command.unit(self._maybe, name) for name in (_BACKGROUND, "late")}
+        if self._mix.runs and not wanted - maybe <= set(_units(self._host)) <= wanted | maybe:
+            problems.append(f"{[*living]} run, and of commands {_units(self._host)}")
+        return problems
 
     def _end(self) -> list[str]:
         reap(_PATIENCE)
+        until = time.monotonic() + _PATIENCE
         recover(self._host)
-        return [*wrong(self._host), *(f"module: {name}" for name in self._before ^ loaded(self._host))]
+        while leftovers(self._host) and time.monotonic() < until:
+            time.sleep(0.02)
+            recover(self._host)
+        problems = [*wrong(self._host), *(f"{unit} still runs" for unit in _units(self._host))]
+        now = _states(self._host)
+        problems += [f"{what} is {now[what]}" for what in now if now[what] != self._before[what]]
+        for one, name in itertools.product(GUESTS.values(), _UNDONE):
+            units = [command.unit(one.uuid, name, undo=undo) for undo in (False, True)]
+            order = [units.index(it["unit"]) for it in self._ran(one) if it["unit"] in units]
+            if 0 in order[-1:] or (name == "bye" and self._ran(one) and not order):
+                problems.append(f"{name} of {one.name} is not undone")
+        return problems
+
+
+def _states(host: Host) -> dict[str, str]:
+    """What is shared, as it is."""
+    return {
+        "modules": " ".join(sorted(loaded(host).intersection(STACK))),
+        "sleep": systemd.state(host.root, UNIT),
+        "units": f"{systemd.state(host.root, CUPS)} {systemd.state(host.root, SOCKET)}",
+        "values": Path(f"{host.root}{_SWAPPINESS}").read_text().strip(),
+    }
+
+
+def _units(host: Host) -> list[str]:
+    """The commands that run."""
+    return [name for name in systemd.running(host.root) if name.startswith(("libhook-run-", "libhook-undo-"))]
 
 
 if __name__ == "__main__":
-    Play(sys.argv[1], int(sys.argv[2])).run()
+    Play(sys.argv[1], sys.argv[2], int(sys.argv[3])).run()

@@ -28,6 +28,11 @@ from libhook.simulation.faults import Fault
 _EXIT = 77
 _LATE = "0.1"
 _CALLS = ("mkdir", "rename", "unlink", "fsync", "fork")
+_OF_CHILDREN = (
+    *("write", "set", "load", "unload", "systemctl stop", "systemctl start", "systemd-run"),
+    *("loginctl terminate-session", "signal"),
+)
+"""What children do that changes something, as the simulated host's calls begin."""
 WITHOUT_INODES, WITHOUT_PAGES = "no room for a new file", "no room for a byte"
 
 
@@ -62,9 +67,8 @@ class Point(NamedTuple):
 
     @property
     def call(self) -> str:
-        """The calls of the kernel among which ``number`` counts: all writes, all loads, or all removals of modules."""
-        verb = self.effect.partition(" ")[0]
-        return f"{verb} *" if verb in ("load", "unload") else "write *"
+        """The calls of children among which ``number`` counts, as a fault names them."""
+        return f"{_verb(self.effect)} *"
 
     def __str__(self) -> str:
         """``before rename …/x.json (7)``."""
@@ -135,8 +139,10 @@ def points(host: Host, deed: Deed, *, both: bool) -> list[Point]:
         deed()
         return effects.seen
 
-    written = len(store.lines(f"{host.root}/var/log/writes.jsonl"))
+    before = len(_calls(host))
+    faults.inject(host.root)  # none: so the calls are noted
     seen = apart(watched)()
+    faults.heal(host.root)
     found: list[Point] = []
     for number, effect in enumerate(seen, 1):
         if both:
@@ -144,12 +150,22 @@ def points(host: Host, deed: Deed, *, both: bool) -> list[Point]:
         else:
             found.append(Point(number, effect, "before", "kill" if number % 2 else "exit"))
     found.append(Point(len(seen), seen[-1], "after"))
-    writes = store.lines(f"{host.root}/var/log/writes.jsonl")[written:]
-    for number, write in enumerate((line for line in writes if line["by"] == "libhook"), 1):
-        effect = f"write {write['value'].strip()} to {write['path']}"
+    count = dict.fromkeys(_OF_CHILDREN, 0)
+    for effect in _calls(host)[before:]:
+        number = count[_verb(effect)] = count[_verb(effect)] + 1
         found += [Point(number, effect, when, how) for when in _WHEN for how in _VICTIMS]
         found.append(Point(number, effect, "before", "late"))
     return found
+
+
+def _calls(host: Host) -> list[str]:
+    """What libhook's children have changed, each cut to what a reader needs."""
+    lines = store.lines(f"{host.root}/var/log/calls.jsonl")
+    return [line["call"][:100] for line in lines if line["by"] == "libhook" and _verb(line["call"])]
+
+
+def _verb(call: str) -> str:
+    return next((verb for verb in _OF_CHILDREN if call.startswith(f"{verb} ")), "")
 
 
 def die(host: Host, deed: Deed, point: Point, until: str = "") -> int:

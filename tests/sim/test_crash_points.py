@@ -10,6 +10,7 @@ thing begin and end in every order.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import permutations
 
 import pytest
 from aftermath import recover
@@ -30,7 +31,8 @@ _EVERY = {
     "eight devices": 60,
 }
 _OFTEN = 12
-_MODULES = {"ab": 7, "ba": 7, "acb": 29, "bca": 29, "cab": 29}
+_ACTIONS = {"modules": (29, "acb"), "sleep": (31, "bca"), "commands": (67, "cab"), "all": (97, "cba")}
+"""One of so many points of an ordinary run, and the order in which its three guests end."""
 _CLAIMS = {"ab": 4, "abc": 20}
 """Of an ordinary run: a prime to the three ways in which a crash goes on."""
 _QUICK_CLAIMS = {*((guests, "together") for guests in _CLAIMS), *(("ab", fold) for fold in FOLDS)}
@@ -66,11 +68,18 @@ def test_every_crash_point_of_a_claim_is_survived(capsys: pytest.CaptureFixture[
     assert sum(" late " in case for case in cases) > (1 if QUICK else 20)
 
 
-def test_every_crash_point_of_guests_that_share_modules_is_survived(capsys: pytest.CaptureFixture[str]) -> None:
-    """Who lives has the modules out, and the consoles unbound; in the end all is as it began."""
-    calls = [("crash_modules.py", ends, 1 if FULL else every * AMOUNTS.crashes) for ends, every in _MODULES.items()]
-    cases = [case for case, _ in survived(capsys, "crash points of modules", played(*calls))]
-    assert len(cases) > (5 if QUICK else 100)
+def test_every_crash_point_of_guests_that_ask_the_same_of_the_host(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who lives has it as wanted, and its command in the background; in the end nothing runs, and all is as it began.
+
+    What was begun of a command is undone, and nothing of one that no entry names.
+    """
+    calls = []
+    for mix, (every, ends_of_three) in _ACTIONS.items():
+        orders_of_ends = ["a", *map("".join, (*permutations("ab"), *permutations("abc")))]
+        for ends in orders_of_ends if FULL else ("ab", "ba", ends_of_three):
+            calls.append(("crash_actions.py", mix, ends, 1 if FULL else every * AMOUNTS.crashes))
+    cases = [case for case, _ in survived(capsys, "crash points of actions", played(*calls))]
+    assert len(cases) > (10 if QUICK else 80)
 
 
 def test_recover_in_a_loop_beside_starts_takes_nothing(root: str) -> None:
