@@ -5,6 +5,7 @@ As a program it plays one life, at one of so many points, and shows how each end
 """
 
 import itertools
+import os
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from units import CUPS
 
 from libhook.kinds.holder import ending
 from libhook.kinds.sleep import LOGIND, UNIT
-from libhook.simulation import processes, systemd
+from libhook.simulation import logind, processes, systemd
 from libhook.simulation.build import scratch
 from libhook.simulation.hosts import many, workstation
 from libhook.simulation.libvirt import Libvirt
@@ -41,9 +42,10 @@ class Life(NamedTuple):
     unwaited: bool = False
     """Nobody waits for ``started``: whatever becomes of it, the guest runs, and its devices are recorded so."""
     held: bool = False
-    """A session and a program have the card open, and are ended."""
+    """A session and a program have the card open, and are ended; another of each has not, and is not."""
 
 
+_INNOCENT = "3"
 _END = f'end = ["sessions", "{holding.SUNSHINE}"]'
 LIVES = {
     "what has the card open is ended": Life(
@@ -92,6 +94,9 @@ class Play:
             ending._RETURN_SECONDS = 0.0  # how often it looks meanwhile would be chance
             holding.desktop(root)
             holding.stream(root)
+            holding.stream(root, holding.OTHER)
+            processes.close_file(root, holding.OTHER, holding.CARD)
+            logind.begin(root, _INNOCENT)
         self._stage = Stage(self.host)
         for unit, state in self._life.units:
             systemd.add(root, unit, active=state)
@@ -106,7 +111,7 @@ class Play:
             host.libvirt.stop(life.case.guest.name)
         if self._stage.is_apart:
             processes.end(host.root, host.libvirt.pid)
-            self._stage.tell(Aftermath(host, life.case.guest, "release").end())
+            self._stage.tell(Aftermath(host, life.case.guest, "release").end() + self._ended())
         self._stage.close()
 
     def _hook(self, name: str, operation: str, sub: str, extra: str, xml: bytes) -> tuple[int, str]:
@@ -126,7 +131,7 @@ class Play:
                 return status
             reason = "shutdown" if self._life.unwaited else "failed"
             problems = Aftermath(self.host, self._life.case.guest, operation, reason).follow(comer)
-            problems += self._units()
+            problems += self._units() + self._ended()
             if self._life.unwaited and comer.libvirtd and comer.who in ("release", "recover"):
                 problems += self._untrue()
             self._stage.tell(problems)
@@ -158,6 +163,18 @@ class Play:
         """Those that are not as they were."""
         now = {unit: systemd.state(self.host.root, unit) for unit, _ in self._life.units}
         return [f"{unit} is {now[unit]}" for unit, state in self._life.units if now[unit] != state]
+
+    def _ended(self) -> list[str]:
+        """What has been ended, or signalled, and had the device not open."""
+        if not self._life.held:
+            return []
+        signalled = {pid for pid, _ in holding.signals(self.host)}
+        problems = [f"a signal to {pid}" for pid in signalled - {holding.STREAM}]
+        if not os.path.exists(f"{self.host.root}/proc/{holding.OTHER}"):
+            problems.append("a process that has nothing open is ended")
+        if not logind.is_there(self.host.root, _INNOCENT):
+            problems.append("a session that has nothing open is ended")
+        return problems
 
     def _untrue(self) -> list[str]:
         """What is wrong in the trail of a guest whose ``release`` says that it ran.
