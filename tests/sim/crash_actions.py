@@ -5,55 +5,43 @@ As a program it plays guests that end in the order that is named, at one of so m
 """
 
 import itertools
-import json
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import disturbing
 from aftermath import leftovers, recover, wrong
+from asking import PROGRAM, STATES, make, running, settings, states
 from disturbing import Point
-from modules_out import OTHER, STACK, THIRD, WIN11, host_with, loaded
-from scenario import Host, reap
+from modules_out import OTHER, THIRD, WIN11
+from scenario import reap
 from stage import Stage
-from units import CUPS, SOCKET
 
 from libhook.facts import command
-from libhook.kinds.sleep import LOGIND, UNIT
-from libhook.simulation import commands, store, systemd
+from libhook.simulation import commands
 from libhook.simulation.build import scratch
 from libhook.simulation.guests import Guest
 from libhook.simulation.libvirt import Libvirt
 
 GUESTS = {"a": WIN11, "b": OTHER, "c": THIRD}
-_SWAPPINESS = "/proc/sys/vm/swappiness"
-_PROGRAM = "/usr/local/bin/act"
 _RUN = f"""
 [run.screen]
-command = ["{_PROGRAM}"]
-undo = ["{_PROGRAM}", "back"]
+command = ["{PROGRAM}"]
+undo = ["{PROGRAM}", "back"]
 [run.show]
-command = ["{_PROGRAM}"]
+command = ["{PROGRAM}"]
 background = true
 [run.late]
-command = ["{_PROGRAM}"]
-undo = ["{_PROGRAM}", "back"]
+command = ["{PROGRAM}"]
+undo = ["{PROGRAM}", "back"]
 user = "tim"
 at = "started"
 [run.bye]
-undo = ["{_PROGRAM}", "back"]
+undo = ["{PROGRAM}", "back"]
 """
 _UNDONE = ("screen", "late", "bye")
 _BACKGROUND = "show"
-_STATES = {
-    "modules": (f"modules = {json.dumps(STACK)}\n", ""),  # in this order each is a call of its own
-    "sleep": ('sleep = "inhibit"\n', "active"),
-    "units": (f'[units]\n"{CUPS}" = "down"\n', "inactive inactive"),
-    "values": ('[values]\n"vm.swappiness" = 10\n', "10"),
-}
-"""What the settings ask for, and what is so while any guest lives."""
 _PATIENCE = 5.0
 
 
@@ -68,14 +56,14 @@ class Mix(NamedTuple):
     @property
     def config(self) -> str:
         """The settings."""
-        return "".join(text for name, (text, _) in _STATES.items() if name in self.states) + _RUN * self.runs
+        return settings(*self.states) + _RUN * self.runs
 
 
 MIXES = {
     "modules": Mix(("modules",)),
     "sleep": Mix(("sleep",)),
     "commands": Mix((), runs=True, events=("prepare", "started", "release")),
-    "all": Mix(tuple(_STATES), runs=True, events=("prepare", "started", "release")),
+    "all": Mix(tuple(STATES), runs=True, events=("prepare", "started", "release")),
 }
 
 
@@ -86,17 +74,10 @@ class Play:
         """One of ``every`` so many points."""
         root = scratch()
         self._name, self._mix = mix, MIXES[mix]
-        self._host = host_with(root, self._mix.config)
-        systemd.add(root, UNIT, active="inactive")
-        systemd.add(root, LOGIND)
-        systemd.add(root, CUPS, triggered_by=[SOCKET])
-        systemd.add(root, SOCKET)
-        commands.add(root, _PROGRAM, seconds=0.03)
-        Path(f"{root}{_SWAPPINESS}").parent.mkdir(parents=True)
-        store.create(f"{root}{_SWAPPINESS}", "60\n")
+        self._host = make(root, self._mix.config)
         self._host.libvirt = Libvirt(root, self._hook)
         self._stage = Stage(self._host)
-        self._before = _states(self._host)
+        self._before = states(self._host)
         self._ends, self._every = ends, every
         self._turn = itertools.count()
         self._maybe = ""
@@ -174,14 +155,14 @@ class Play:
         """What these guests do not have."""
         if not living:
             return []
-        now = _states(self._host)
+        now = states(self._host)
         problems = [
-            f"{[*living]} run, and {what} is {now[what]}" for what in self._mix.states if now[what] != _STATES[what][1]
+            f"{[*living]} run, and {what} is {now[what]}" for what in self._mix.states if now[what] != STATES[what][1]
         ]
         wanted = {command.unit(one.uuid, _BACKGROUND) for one in GUESTS.values() if one.name in living}
         maybe = {command.unit(self._maybe, name) for name in (_BACKGROUND, "late")}
-        if self._mix.runs and not wanted - maybe <= set(_units(self._host)) <= wanted | maybe:
-            problems.append(f"{[*living]} run, and of commands {_units(self._host)}")
+        if self._mix.runs and not wanted - maybe <= set(running(self._host)) <= wanted | maybe:
+            problems.append(f"{[*living]} run, and of commands {running(self._host)}")
         return problems
 
     def _end(self) -> list[str]:
@@ -191,8 +172,8 @@ class Play:
         while leftovers(self._host) and time.monotonic() < until:
             time.sleep(0.02)
             recover(self._host)
-        problems = [*wrong(self._host), *(f"{unit} still runs" for unit in _units(self._host))]
-        now = _states(self._host)
+        problems = [*wrong(self._host), *(f"{unit} still runs" for unit in running(self._host))]
+        now = states(self._host)
         problems += [f"{what} is {now[what]}" for what in now if now[what] != self._before[what]]
         for one, name in itertools.product(GUESTS.values(), _UNDONE):
             units = [command.unit(one.uuid, name, undo=undo) for undo in (False, True)]
@@ -200,21 +181,6 @@ class Play:
             if 0 in order[-1:] or (name == "bye" and self._ran(one) and not order):
                 problems.append(f"{name} of {one.name} is not undone")
         return problems
-
-
-def _states(host: Host) -> dict[str, str]:
-    """What is shared, as it is."""
-    return {
-        "modules": " ".join(sorted(loaded(host).intersection(STACK))),
-        "sleep": systemd.state(host.root, UNIT),
-        "units": f"{systemd.state(host.root, CUPS)} {systemd.state(host.root, SOCKET)}",
-        "values": Path(f"{host.root}{_SWAPPINESS}").read_text().strip(),
-    }
-
-
-def _units(host: Host) -> list[str]:
-    """The commands that run."""
-    return [name for name in systemd.running(host.root) if name.startswith(("libhook-run-", "libhook-undo-"))]
 
 
 if __name__ == "__main__":
