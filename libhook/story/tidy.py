@@ -45,5 +45,8 @@ def tidy(state: State) -> None:
                 with suppress(ValueError):
                     if not processes.works(state, Process(int(pid), int(start))):
                         state.remove("in-flight", name)  # the child that held this mark was killed
+    for name in state.names(""):
+        if name.startswith("served."):
+            state.remove("", name)  # half a note for the launcher; a process that lives does without, too
     state.forget_lost(libvirtd.with_host_devices(state.machine))
     state.remove_unused_locks()

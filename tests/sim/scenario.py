@@ -163,7 +163,7 @@ class Host:
         """
         folder = Path(self.machine.state)
         found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
-        return [name for name in found if not name.startswith(("homes/", "served"))]
+        return [name for name in found if name != "served" and not name.startswith("homes/")]
 
     def everything(self) -> dict[str, str]:
         """Every file, link and folder but the logs, with what is in it: for runs that may change nothing at all."""

@@ -114,6 +114,14 @@ def test_whoever_asked_libvirt_is_at_work_as_long_as_the_child_that_asks(machine
     assert state.names("in-flight") == ["asking-no-number"]
 
 
+def test_half_a_note_for_the_launcher_is_tidied_away(machine: Machine) -> None:
+    """And the whole one stays."""
+    for name in ("served", "served.4711", "served.4711.new", "watched.json"):
+        Path(machine.state, name).touch()
+    tidy(state_of(machine))
+    assert {path.name for path in Path(machine.state).iterdir() if path.is_file()} == {"served", "watched.json"}
+
+
 def test_what_need_not_be_waited_for_is_tidied_away_with_its_guest(machine: Machine) -> None:
     """The word of a guest that has an entry stays; whatever is written to that entry takes it back."""
     state = state_of(machine)
