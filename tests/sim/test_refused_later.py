@@ -96,6 +96,7 @@ def test_what_was_done_for_a_guest_that_is_refused_is_undone(
     assert differences(before, snapshot(root)) == []
     assert (states(host), running(host), systemd.state(root, SDDM)) == (shared, [], "active")
     assert ("not coming back" in outcome.line) == (kind == "end")
+    assert kind != "run" or [PROGRAM, "back"] in [one["argv"] for one in commands.ran(root)]
     assert not logind.is_there(root, "2")
     monkeypatch.undo()
     host.event(WIN11, "release", "failed")
