@@ -25,7 +25,7 @@ from libhook.simulation.guests import Guest
 from libhook.simulation.libvirt import Libvirt
 
 GUESTS = {"a": WIN11, "b": OTHER, "c": THIRD}
-_RUN = f"""
+RUN = f"""
 [run.screen]
 command = ["{PROGRAM}"]
 undo = ["{PROGRAM}", "back"]
@@ -56,7 +56,7 @@ class Mix(NamedTuple):
     @property
     def config(self) -> str:
         """The settings."""
-        return settings(*self.states) + _RUN * self.runs
+        return settings(*self.states) + RUN * self.runs
 
 
 MIXES = {
