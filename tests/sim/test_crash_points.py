@@ -76,10 +76,10 @@ def test_every_crash_point_of_guests_that_ask_the_same_of_the_host(capsys: pytes
     calls = []
     for mix, (every, ends_of_three) in _ACTIONS.items():
         orders_of_ends = ["a", *map("".join, (*permutations("ab"), *permutations("abc")))]
-        for ends in orders_of_ends if FULL else ("ab", "ba", ends_of_three):
+        for ends in orders_of_ends if FULL else ("ba",) if QUICK else ("ab", "ba", ends_of_three):
             calls.append(("crash_actions.py", mix, ends, 1 if FULL else every * AMOUNTS.crashes))
     cases = [case for case, _ in survived(capsys, "crash points of actions", played(*calls))]
-    assert len(cases) > (10 if QUICK else 80)
+    assert len(cases) > (3 if QUICK else 80)
 
 
 def test_recover_in_a_loop_beside_starts_takes_nothing(root: str) -> None:

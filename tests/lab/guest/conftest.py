@@ -23,12 +23,22 @@ from host import (
     override_of,
     wait_for,
 )
+from service import systemctl
 
-NEED_SYSTEMD = ("test_awake.py", "test_commands.py", "test_holders.py", "test_host_actions.py", "test_service.py")
+NEED_SYSTEMD = (
+    "test_awake.py",
+    "test_commands.py",
+    "test_holders.py",
+    "test_host_actions.py",
+    "test_service.py",
+    "test_shared.py",
+)
 # What needs systemd has a machine of its own (tests/lab/run --systemd), where only that runs.
 collect_ignore = [
     path.name for path in Path(__file__).parent.glob("test_*.py") if (path.name in NEED_SYSTEMD) != UNDER_SYSTEMD
 ]
+_MASK = Path("/run/systemd/system/systemd-logind.service")
+"""The lab's systemd starts no logind."""
 MakeGuest = Callable[..., Guest]
 Configure = Callable[[str], None]
 
@@ -77,6 +87,18 @@ def configure() -> Iterator[Configure]:
 
     yield write
     CONFIG.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def logind() -> Iterator[None]:
+    """It runs."""
+    _MASK.unlink()
+    systemctl("daemon-reload")
+    systemctl("start", "systemd-logind")
+    yield
+    systemctl("stop", "systemd-logind")
+    _MASK.symlink_to("/dev/null")
+    systemctl("daemon-reload")
 
 
 @pytest.fixture

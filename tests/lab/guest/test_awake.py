@@ -4,9 +4,7 @@
 import re
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from conftest import Configure, MakeGuest
@@ -16,20 +14,6 @@ from service import systemctl
 
 UNIT = "libhook-awake.service"
 INHIBIT = 'sleep = "inhibit"\n'
-_MASK = Path("/run/systemd/system/systemd-logind.service")
-"""The lab's systemd starts no logind."""
-
-
-@pytest.fixture
-def logind() -> Iterator[None]:
-    """It runs."""
-    _MASK.unlink()
-    systemctl("daemon-reload")
-    systemctl("start", "systemd-logind")
-    yield
-    systemctl("stop", "systemd-logind")
-    _MASK.symlink_to("/dev/null")
-    systemctl("daemon-reload")
 
 
 def _locks() -> list[list[str]]:

@@ -22,6 +22,7 @@ case $1 in
 fail) exit 7 ;;
 slow) sleep 600 ;;
 spawn) setsid sleep 601 </dev/null >/dev/null 2>&1 & ;;
+leave) setsid sh -c 'sleep 601 & exit' </dev/null >/dev/null 2>&1; exec sleep 600 ;;
 esac
 """
 
@@ -84,6 +85,17 @@ def test_in_the_background(guest: MakeGuest, configure: Configure) -> None:
     wait_for("it", lambda: _lives("sleep 600"))
     one.destroy()
     wait_for("its end", lambda: not _lives("sleep 600"))
+
+
+def test_what_has_left_its_session_and_its_parent_goes_too(guest: MakeGuest, configure: Configure) -> None:
+    """Of a command that runs and of one that has ended, and of an undo."""
+    background = f"background = true\n{_undo('spawn', 'a')}"
+    configure(_run("one", "leave", "a", more=background) + _run("two", "spawn", "b", more=_undo("spawn", "b")))
+    one = guest(pci(NIC)).start()
+    wait_for("it", lambda: _lives("sleep 600") and _lives("sleep 601"))
+    one.destroy()
+    wait_for("both undos", lambda: len(_notes("a")) == len(_notes("b")) == 2)
+    wait_for("the end of all", lambda: not _lives("sleep 60[01]"))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """SIGKILL to the hook at moments of chance, with real drivers: whoever comes next leaves the host as it was."""
 
-import os
 import random
-import signal
-import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from calls import HOOK, call, command, dump_of_hooks
+from calls import call, command, dump_of_hooks
 from conftest import MakeGuest
 from guests import Device, Guest, Refused, libvirts_own_xml, pci, virsh
 from host import NIC, NIC2, STATE, driver_of, override_of, wait_for
+from killing import PATIENCE, cut, is_hook, kill_hook
 from trail import records
 
 pytestmark = pytest.mark.timeout(1200)
 MOMENTS = 20
 LIVES = 4
-PATIENCE = 120
 CARDS = (NIC, NIC2)
 HOME = dict.fromkeys(CARDS, ("e1000e", None))
 
@@ -40,35 +37,6 @@ def one(guest: MakeGuest) -> Guest:
     made = guest(*map(pci, CARDS))
     made.xml = libvirts_own_xml(made)
     return made
-
-
-def kill_hook(guest: Guest, operation: str) -> None:
-    """Kill the launcher and its Python, but no child: one that writes has a session of its own, and outlives them."""
-    while pids := [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if is_hook(folder, guest, operation)]:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def is_hook(process: Path, guest: Guest, operation: str) -> bool:
-    """Whether it is this call of the hook itself."""
-    try:
-        named = f"\0{guest.name}\0{operation}\0".encode() in (process / "cmdline").read_bytes()
-        return named and os.getsid(int(process.name)) != int(process.name)
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def cut(guest: Guest, operation: str, extra: str, after: float) -> bool:
-    """Call the hook, and kill it after so many seconds; whether it was not through by then."""
-    order = [HOOK, guest.name, operation, "end" if operation == "release" else "begin", extra]
-    with subprocess.Popen(order, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as hook:
-        assert hook.stdin
-        hook.stdin.write(guest.xml.encode())
-        hook.stdin.close()
-        time.sleep(after)
-        kill_hook(guest, operation)
-        return hook.wait(PATIENCE) != 0
 
 
 def at_home() -> bool:
