@@ -30,8 +30,21 @@ def stop(machine: Machine, names: Sequence[str]) -> None:
 
     A stop job is "done" even if the unit failed to stop. A job that is late is cancelled: it would end later, when
     nobody expects that.
+
+    With a mount, systemd stops exactly these: else local-fs.target would stop, too, and starting that again mounts all
+    of fstab. Automounts come after all else. They detach what is still mounted there, busy or not (automount_stop()).
     """
-    status, _ = machine.kernel.systemctl(("stop", "--", *names), STOP_SECONDS)
+    if not any(name.endswith(".mount") for name in names):
+        _stop(machine, (), names)
+        return
+    later = [name for name in names if name.endswith(".automount")]
+    ordered = sorted(set(names).difference(later), key=lambda name: (name.endswith(".mount"), -name.count("-"), name))
+    for some in filter(None, (ordered, later)):
+        _stop(machine, ("--job-mode=ignore-requirements",), some)
+
+
+def _stop(machine: Machine, how: Sequence[str], names: Sequence[str]) -> None:
+    status, _ = machine.kernel.systemctl(("stop", *how, "--", *names), STOP_SECONDS)
     if status == errno.ETIMEDOUT:
         _, text = machine.kernel.systemctl(("show", "--property=Job", "--value", "--", *names), _SECONDS)
         if jobs := [job for job in text.split() if job.isdecimal() and job != "0"]:

@@ -94,6 +94,10 @@ class Use(NamedTuple):
     """What uses it: ``/dev/nvme0n1 is mounted on /data``."""
     pid: int = 0
     """The process that has the device open; 0 for any other use."""
+    mounts: tuple[str, ...] = ()
+    """Of a disk: where it is mounted."""
+    only_mounted: bool = False
+    """That is all that shows: once nothing is mounted there, the disk may be free."""
 
 
 class Trail(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from libhook.errors import BadInput
 from libhook.facts import command, requirement
 from libhook.facts.host import is_driver_name
+from libhook.facts.mountpoint import is_mount_point, is_of_host, unit_of
 from libhook.facts.program import SESSIONS, is_path, may_end
 from libhook.facts.unit import is_name
 from libhook.light import TYPE_CHECKING
@@ -57,6 +58,15 @@ def _states(value: object) -> str:
     if isinstance(value, dict) and all(_is_unit(name) and one in _STATES for name, one in value.items()):
         return ""
     return 'a table of units that are "down" or "up": "display-manager.service" = "down"'
+
+
+def _mounts(value: object) -> str:
+    """For a list: mount points."""
+    if not (isinstance(value, list) and all(is_line(one) and is_mount_point(one) for one in value)):
+        return 'a list of mount points, as findmnt shows them: ["/srv/data"]'
+    if any(is_of_host(one) for one in value):
+        return "a list without mount points that the host always needs, such as / and /usr"
+    return "" if all(is_name(unit_of(one)) for one in value) else "a list of shorter mount points"
 
 
 def _sections(value: object) -> str:
@@ -119,6 +129,7 @@ OF_KINDS: dict[str, Callable[[object], str]] = {
     "run": _sections,
     "require": _sections,
     "units": _states,
+    "mounts": _mounts,
     "end": _ends,
     "modules": _modules,
 }

@@ -13,6 +13,7 @@ import re
 
 from libhook.errors import BadInput
 from libhook.facts import keys
+from libhook.facts.mountpoint import escaped
 from libhook.facts.settings import Problem, Section
 from libhook.facts.unit import is_name
 from libhook.facts.value import path_of
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
 
 _PLACEHOLDERS = keys.PLACEHOLDERS
 _PIECE = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]|[^{}]+")
-_AS_IT_IS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:_.")
-"""What systemd-escape leaves as it is. A dot in front is the exception."""
 _REMEDY = f"the known ones are {' and '.join(_PLACEHOLDERS)}; a brace itself is written twice"
 
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:_.-")
 _ANOTHER = "correct it, or give the guest another name"
 
 
@@ -108,7 +108,7 @@ def _unit(text: str, facts: Facts) -> str:
             return escaped(value)
         if is_path and "/" not in value and not set(value) <= {"."}:
             return escaped(value)
-        if is_path or not set(value) <= _AS_IT_IS | {"-"}:
+        if is_path or not set(value) <= _PLAIN:
             raise BadInput("that is no part of a unit's name", "use it behind an @, or use {uuid}")
         return value
 
@@ -116,18 +116,6 @@ def _unit(text: str, facts: Facts) -> str:
     if not is_name(unit, glob=True):
         raise BadInput(f"{unit} is no unit's name")
     return unit
-
-
-def escaped(text: str) -> str:
-    """As systemd-escape(1) does (unit_name_escape() in systemd's basic/unit-name.c)."""
-    return "".join(
-        "-"
-        if byte == ord("/")
-        else chr(byte)
-        if chr(byte) in _AS_IT_IS and (at or byte != ord("."))
-        else f"\\x{byte:02x}"
-        for at, byte in enumerate(text.encode("utf-8", "surrogateescape"))
-    )
 
 
 def _path(text: str, facts: Facts) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from libhook.facts.mountpoint import is_of_host, path_of
 from libhook.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ PROPERTIES = (
     "PropagatesStopTo",
     "RefuseManualStop",
     "Transient",
+    "FragmentPath",
     "ControlGroup",
 )
 """What is asked of systemd, by ``systemctl show --property``."""
@@ -28,10 +30,13 @@ TYPES = ("service", "socket", "timer", "path", "mount", "automount")
 """Those that a guest may want down or up."""
 _STOPPING_WITH_IT = ("RequiredBy", "BoundBy", "ConsistsOf", "RequisiteOf", "PropagatesStopTo")
 """Who stops when a unit stops (src/core/unit-dependency-atom.c, UNIT_ATOM_PROPAGATE_STOP)."""
+_ALL_MOUNTS = frozenset(("local-fs.target", "remote-fs.target"))
+"""They require every mount of fstab. Starting one would mount what other guests have away, and where that fails it
+begins the emergency mode (local-fs.target, OnFailure=). So they are neither stopped with a mount nor started."""
 _ON = ("active", "reloading", "refreshing", "activating")
 _CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:-_.\\@")
 _LONGEST = 255
-_PROTECTED = ("libhook", "libvirt", "virt", "dbus", "systemd-", "init.", "-.", "user@", "session-", "machine-")
+_PROTECTED = ("libhook", "libvirt", "virt", "dbus", "systemd-", "init.", "user@", "session-", "machine-")
 """The first letters of units that no guest may stop: libvirt's, which wait for this hook; D-Bus; systemd's own."""
 
 
@@ -53,15 +58,24 @@ class Unit(NamedTuple):
     may_stop: bool
     is_transient: bool
     """It has no file. Once it is stopped, nobody can start it again."""
+    has_file: bool
+    """There is a file of it, also one made from fstab. What was mounted by hand has none."""
     control_group: str
     """Its folder below /sys/fs/cgroup; "" for none."""
     family: tuple[str, ...] = ()
     """All that may stop with it, or would start it again, directly or not (look/systemd.py)."""
+    lost: tuple[str, ...] = ()
+    """Those of the family that are on, and that nobody could start again."""
 
     @property
     def is_on(self) -> bool:
         """Whether it runs, or is about to."""
         return self.active in _ON or (self.has_job and self.active != "deactivating")
+
+    @property
+    def may_return(self) -> bool:
+        """Whether it can be started again once it is stopped."""
+        return self.load == "loaded" and self.has_file and not self.is_transient
 
 
 def parse(text: str) -> Iterator[Unit]:
@@ -69,15 +83,19 @@ def parse(text: str) -> Iterator[Unit]:
     for block in text.split("\n\n"):
         fields = dict(line.partition("=")[::2] for line in block.split("\n") if "=" in line)
         if fields.get("Id"):
+            never = _ALL_MOUNTS if path_of(fields["Id"]) else frozenset[str]()
             yield Unit(
                 name=fields["Id"],
                 load=fields.get("LoadState", ""),
                 active=fields.get("ActiveState", ""),
                 has_job=fields.get("Job", "") not in ("", "0"),
                 triggered_by=tuple(fields.get("TriggeredBy", "").split()),
-                stops_with=tuple(name for key in _STOPPING_WITH_IT for name in fields.get(key, "").split()),
+                stops_with=tuple(
+                    name for key in _STOPPING_WITH_IT for name in fields.get(key, "").split() if name not in never
+                ),
                 may_stop=fields.get("RefuseManualStop", "no") != "yes",
                 is_transient=fields.get("Transient", "no") == "yes",
+                has_file=fields.get("FragmentPath", "") != "",
                 control_group=fields.get("ControlGroup", ""),
             )
 
@@ -101,4 +119,6 @@ def is_name(text: str, *, glob: bool = False) -> bool:
 
 def is_protected(name: str) -> bool:
     """Whether a guest may never stop this unit."""
+    if path := path_of(name):
+        return is_of_host(path)
     return name.startswith(_PROTECTED)

@@ -72,7 +72,10 @@ def _in_use(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
     for use in situation.host.uses.get(device.address, ()):
         if situation.config.strictness(use.kind) == "refuse":
             reason = f"{device.address} is in use by the host: {use.what}"
-            yield Complaint(reason, _REMEDIES[use.kind], f"{device.address} is free")
+            for mount in use.mounts:
+                yield Complaint(reason, _REMEDIES[use.kind], f"{mount} is not mounted")
+            if not use.only_mounted:
+                yield Complaint(reason, _REMEDIES[use.kind], f"{device.address} is free")
 
 
 def _complaints(situation: Situation, device: HostDevice) -> Iterator[Complaint]:

@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
     from libhook.kinds.resource import Resource
 
-_SETTINGS = {
-    "pci": "",
-    "require": "require",
-    "sleep": "sleep",
-    "value": "values",
-    "run": "run",
-    "unit": "units",
-    "holder": "end",  # what it ends does not come back: only what needs that comes after it
-    "module": "modules",
+_SETTINGS: dict[str, tuple[str, ...]] = {
+    "pci": (),
+    "require": ("require",),
+    "sleep": ("sleep",),
+    "value": ("values",),
+    "run": ("run",),
+    "unit": ("units", "mounts"),
+    "holder": ("end",),  # what it ends does not come back: only what needs that comes after it
+    "module": ("modules",),
 }
-"""The kinds, each with the key of the settings that asks for its actions; "" where only handlers ask.
+"""The kinds, each with the keys of the settings that ask for its actions; none where only handlers ask.
 
 Their order is that of the actions, where no action needs another: the most disruptive come last."""
 
@@ -60,7 +60,7 @@ def is_kind(name: str) -> bool:
 
 def in_settings(config: Config, operation: str = "prepare") -> list[Kind]:
     """The kinds that these settings ask for at this operation."""
-    found = [KINDS[name] for name, key in _SETTINGS.items() if key in config.actions]
+    found = [KINDS[name] for name, keys in _SETTINGS.items() if not config.actions.keys().isdisjoint(keys)]
     return [kind for kind in found if operation in kind.at]
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _SECONDS = 20.0
 """That systemctl gets to answer."""
 _REMEDY = "see what systemctl status says"
-_NEEDING = "units, run, sleep, and a unit in require"
+_NEEDING = "units, mounts, run, sleep, and a unit in require"
 _MOST = 4096
 """Units that are looked at for one guest."""
 
@@ -104,7 +104,8 @@ def _matching(machine: Machine, patterns: tuple[str, ...]) -> Track[dict[str, tu
             found[pattern] = tuple(one for one in matches if one.load != "not-found")
     known = yield from _with_families(machine, {one.name: one for units in found.values() for one in units})
     return {
-        pattern: tuple(one._replace(family=known[one.name].family) for one in units) for pattern, units in found.items()
+        pattern: tuple(one._replace(family=known[one.name].family, lost=known[one.name].lost) for one in units)
+        for pattern, units in found.items()
     }
 
 
@@ -126,7 +127,8 @@ def _with_families(machine: Machine, known: dict[str, Unit]) -> Track[dict[str, 
             new = {*one.stops_with, *one.triggered_by} - found - {name}
             found |= new
             rest += new
-        known[name] = known[name]._replace(family=tuple(sorted(found)))
+        lost = (one for one in sorted(found) if known[one].is_on and not known[one].may_return)
+        known[name] = known[name]._replace(family=tuple(sorted(found)), lost=tuple(lost))
     return known
 
 

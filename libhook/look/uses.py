@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_V4 = "00000000"
 _DEFAULT_V6 = "0" * 32
+_MOUNTED = "mounted on "
+_OCTAL = frozenset("01234567")
 _AT_ONCE = 32
 """Devices, or disks. Each takes a process and two descriptors, and a host may have hundreds of VFs."""
 _NOBODYS = (0, errno.ENOMEDIUM, errno.ENXIO, errno.ENODEV)
@@ -101,10 +103,13 @@ def _uses_of(
         if (code := answers.get(node, 0)) in EXHAUSTED:
             raise unanswered(OSError(code, os.strerror(code), node.path))
         if code not in _NOBODYS:
-            yield Use(of_disks, f"{node.path} {_users(machine, node, code)}")
+            shown = _shown(machine, node)
+            what = f"is {', '.join(shown)}" if shown else _unseen(code)
+            mounts = tuple(_decoded(one.removeprefix(_MOUNTED)) for one in shown if one.startswith(_MOUNTED))
+            yield Use(of_disks, f"{node.path} {what}", 0, mounts, 0 < len(mounts) == len(shown))
         elif node not in answers and _is_disk(node):
-            if users := _shown(machine, node):
-                yield Use(of_disks, f"{node.path} is {users}")
+            if shown := _shown(machine, node):
+                yield Use(of_disks, f"{node.path} is {', '.join(shown)}")
         elif node.kind == "net":
             yield from (Use("network", f"{node.name} {what}") for what in _network(machine, node.name))
     for holder in opened:  # a mediated device's node is no screen: its parent's driver waits until that node is closed
@@ -131,16 +136,14 @@ def _probe(machine: Machine, path: str) -> Track[int]:
         return errno.ETIMEDOUT
 
 
-def _users(machine: Machine, disk: Node, code: int) -> str:
-    """What uses the disk, in words, as far as it shows."""
-    if users := _shown(machine, disk):
-        return f"is {users}"
+def _unseen(code: int) -> str:
+    """What is said of a disk in use where no user shows."""
     if code == errno.EBUSY:
         return "is claimed by something that does not show here (ZFS, another namespace)"
     return f"cannot be opened to see whether it is in use ({os.strerror(code)})"
 
 
-def _shown(machine: Machine, disk: Node) -> str:
+def _shown(machine: Machine, disk: Node) -> list[str]:
     """The disk's mount points, its use as swap, and what is stacked on it or on its partitions."""
     names = [
         disk.name,
@@ -149,7 +152,7 @@ def _shown(machine: Machine, disk: Node) -> str:
     users: list[str] = []
     for name in names:
         users += _users_of(machine, name)
-    return ", ".join(dict.fromkeys(users))
+    return list(dict.fromkeys(users))
 
 
 def _users_of(machine: Machine, name: str, depth: int = 0) -> Iterator[str]:
@@ -160,7 +163,7 @@ def _users_of(machine: Machine, name: str, depth: int = 0) -> Iterator[str]:
         fields = line.split(" ")
         source = fields[fields.index("-") + 2] if "-" in fields[:-2] else ""
         if number and len(fields) > 4 and (fields[2] == number or source == path):
-            yield f"mounted on {fields[4]}"
+            yield f"{_MOUNTED}{fields[4]}"
     for line in attributes.whole(f"{machine.proc}/swaps").splitlines()[1:]:
         if line.split(" ")[0].split("\t")[0] == path:
             yield "used as swap"
@@ -169,6 +172,14 @@ def _users_of(machine: Machine, name: str, depth: int = 0) -> Iterator[str]:
         yield f"part of {shown}"
         if depth < 5:
             yield from _users_of(machine, upper, depth + 1)
+
+
+def _decoded(text: str) -> str:
+    r"""A path as mountinfo shows it, such as ``/srv/a\040b`` (mangle() in the kernel's fs/proc_namespace.c)."""
+    first, *rest = text.split("\\")
+    return first + "".join(
+        chr(int(part[:3], 8)) + part[3:] if len(part) > 2 and set(part[:3]) <= _OCTAL else f"\\{part}" for part in rest
+    )
 
 
 def _network(machine: Machine, name: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The systemd of a simulated host, as systemctl shows it: units in simulation/units/NAME (JSON).
 
-A stop job ends well even if the unit does not stop, as systemd's does.
+A stop job ends well even if the unit does not stop, as systemd's does. That of a mount that is busy fails.
 """
 
 import errno
@@ -21,6 +21,7 @@ _UNIT: dict[str, Any] = {
     "required_by": [],
     "may_stop": True,
     "transient": False,
+    "file": True,
     "hidden": False,
     "stop": 0.0,
     "stops": True,
@@ -28,10 +29,12 @@ _UNIT: dict[str, Any] = {
     "start": 0.0,
     "starts": True,
     "process": 0,
+    "mounts": "",
+    "disk": "",
 }
 """What a unit has unless it says otherwise: other names; the seconds of a stop, and of a start; whether it does stop,
 whether it leaves processes, and whether it can be started again; whether systemd has forgotten it; the process that
-ends with it."""
+ends with it; of a mount, its line of mountinfo and the disk that is claimed meanwhile."""
 
 
 def add(root: str, name: str, **fields: Any) -> None:  # noqa: ANN401 - whatever JSON has
@@ -39,6 +42,7 @@ def add(root: str, name: str, **fields: Any) -> None:  # noqa: ANN401 - whatever
     os.makedirs(f"{root}/simulation/units", exist_ok=True)
     store.save(root, "units", name, {**_UNIT, **fields})
     _populate(root, name, fields.get("active", "active") == "active")
+    _mount(root, name)
 
 
 def state(root: str, name: str) -> str:
@@ -66,12 +70,14 @@ def systemctl(root: str, arguments: tuple[str, ...], seconds: float) -> tuple[in
     if verb == "cancel":
         return 0, ""
     late = False
-    for name in filter(None, (_own(root, one) for one in names)):
-        late = not (_stop(root, name, seconds) if verb == "stop" else _start(root, name, "--no-block" in rest)) or late
-    return (errno.ETIMEDOUT if late else 0), ""
+    own = list(filter(None, (_own(root, one) for one in names)))
+    for name in own:
+        late = not (_stop(root, name, seconds, rest) if verb == "stop" else _start(root, name, rest)) or late
+    busy = verb == "stop" and any(name.endswith(".mount") and state(root, name) == "active" for name in own)
+    return (errno.ETIMEDOUT if late else int(busy)), ""
 
 
-def _stop(root: str, name: str, seconds: float) -> bool:
+def _stop(root: str, name: str, seconds: float, how: list[str]) -> bool:
     unit = _load(root, name)
     if unit["active"] not in ("active", "failed", "deactivating"):
         return True
@@ -81,16 +87,17 @@ def _stop(root: str, name: str, seconds: float) -> bool:
         return False
     time.sleep(unit["stop"])
     if unit["stops"]:
-        for other in unit["required_by"]:
-            _stop(root, other, seconds)
+        for other in unit["required_by"] if "--job-mode=ignore-requirements" not in how else ():
+            _stop(root, other, seconds, how)
         change(root, name, active="inactive", job=0)
+        _mount(root, name)
         if unit["process"]:
             processes.end(root, unit["process"])
         _populate(root, name, unit["leaves"])
     return True
 
 
-def _start(root: str, name: str, in_background: bool) -> bool:
+def _start(root: str, name: str, how: list[str]) -> bool:
     unit = _load(root, name)
     if unit["active"] == "active":
         return True
@@ -99,13 +106,28 @@ def _start(root: str, name: str, in_background: bool) -> bool:
         if any(one["active"] == "active" for one in woken):
             change(root, name, active="failed")
             return True
-    if unit["start"] and in_background:
+    if unit["start"] and "--no-block" in how:
         change(root, name, active="activating")
         return True
     time.sleep(unit["start"])
     change(root, name, active="active" if unit["starts"] else "failed", job=0)
     _populate(root, name, unit["starts"])
+    _mount(root, name)
     return True
+
+
+def _mount(root: str, name: str) -> None:
+    """A mount shows in mountinfo while it is active, and its disk is claimed."""
+    unit, mountinfo = _load(root, name), f"{root}/proc/self/mountinfo"
+    if unit["mounts"]:
+        others = [line for line in store.read(mountinfo).splitlines() if line != unit["mounts"]]
+        own = [unit["mounts"]] if unit["active"] == "active" else []
+        store.create(mountinfo, "".join(f"{line}\n" for line in (*others, *own)))
+    if unit["disk"]:
+        os.makedirs(f"{root}/simulation/claimed", exist_ok=True)
+        store.unlink(f"{root}/simulation/claimed/{unit['disk']}")
+        if unit["active"] == "active":
+            store.create(f"{root}/simulation/claimed/{unit['disk']}", "EBUSY")
 
 
 def _show(root: str, names: list[str], *, value: bool) -> str:
@@ -132,6 +154,7 @@ def _block(root: str, name: str, *, value: bool) -> str:
         "ConsistsOf": "",
         "RefuseManualStop": "no" if unit["may_stop"] else "yes",
         "Transient": "yes" if unit["transient"] else "no",
+        "FragmentPath": f"/etc/systemd/system/{name}" if unit["file"] and unit["load"] != "not-found" else "",
         "ControlGroup": f"/system.slice/{name}",
     }
     return "".join(f"{key}={text}\n" for key, text in fields.items())

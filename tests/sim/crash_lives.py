@@ -16,6 +16,7 @@ from aftermath import COMERS, OTHER, RELEASES, WANTS_IT, Aftermath, Comer, trail
 from amounts import FULL
 from cases import CASES, DISK, NIC, Case
 from disturbing import Deed, Point
+from mounting import DATA, INDEX, MOUNTS, SUB, TARGET, mount
 from scenario import Host, guest
 from stage import Stage
 from units import CUPS
@@ -41,6 +42,8 @@ class Life(NamedTuple):
     """Units of the host, each with its state, which it must have again in the end."""
     unwaited: bool = False
     """Nobody waits for ``started``: whatever becomes of it, the guest runs, and its devices are recorded so."""
+    mounted: bool = False
+    """Its disk is mounted."""
     held: bool = False
     """A session and a program have the card open, and are ended; another of each has not, and is not."""
 
@@ -73,6 +76,12 @@ LIVES = {
         ("prepare", "release"),
         units=((UNIT, "inactive"), (LOGIND, "active"), (CUPS, "active")),
     ),
+    "with a mounted disk": Life(
+        Case(workstation(), guest(DISK), MOUNTS),
+        ("prepare", "release"),
+        units=((DATA, "active"), (SUB, "active"), (INDEX, "active"), (TARGET, "active")),
+        mounted=True,
+    ),
     "hot-unplugged": Life(Case(workstation(), guest(NIC, DISK)), ("release",), unplugged=NIC),
 }
 
@@ -98,7 +107,9 @@ class Play:
             processes.close_file(root, holding.OTHER, holding.CARD)
             logind.begin(root, _INNOCENT)
         self._stage = Stage(self.host)
-        for unit, state in self._life.units:
+        if self._life.mounted:
+            mount(root)
+        for unit, state in () if self._life.mounted else self._life.units:
             systemd.add(root, unit, active=state)
 
     def run(self) -> None:

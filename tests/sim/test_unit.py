@@ -13,7 +13,8 @@ from units import BEFORE, CUPS, DESKTOP, IRQ, MEANWHILE, OTHER, SDDM, SOCKET, UN
 from libhook.children.child import Deadline
 from libhook.facts.config import Config
 from libhook.kinds.kind import Work
-from libhook.kinds.unit import State, carry_out
+from libhook.kinds.unit import carry_out
+from libhook.kinds.unit.state import State
 from libhook.simulation import faults, processes, systemd
 from libhook.story.session import make_state
 

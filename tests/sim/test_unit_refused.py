@@ -14,7 +14,8 @@ from libhook.errors import BadInput, LibhookError
 from libhook.facts.config import Config
 from libhook.facts.shared import file_name
 from libhook.kinds.kind import Work
-from libhook.kinds.unit import State, carry_out, read
+from libhook.kinds.unit import carry_out, read
+from libhook.kinds.unit.state import State
 from libhook.simulation import faults, processes, systemd
 from libhook.story import survey
 from libhook.story.session import Session, make_state

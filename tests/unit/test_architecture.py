@@ -105,7 +105,7 @@ def test_a_kind_names_no_other() -> None:
 
 def test_each_setting_of_a_kind_is_known() -> None:
     """The registry says which kind a key asks for, and the settings check its value."""
-    assert {key for key in _SETTINGS.values() if key} == set(keys.OF_KINDS)
+    assert {key for asking in _SETTINGS.values() for key in asking} == set(keys.OF_KINDS)
 
 
 @pytest.mark.parametrize("name", [name for name in OURS if name.startswith("history/")])

@@ -12,7 +12,7 @@ from settings_reading import FILE, files, merged, parse
 
 from libhook.errors import BadInput
 from libhook.facts import complaints, keys
-from libhook.facts.template import escaped
+from libhook.facts.mountpoint import escaped
 from libhook.facts.unit import is_name
 from libhook.facts.value import path_of
 from libhook.facts.written import quoted

@@ -30,6 +30,7 @@ NEED_SYSTEMD = (
     "test_commands.py",
     "test_holders.py",
     "test_host_actions.py",
+    "test_mounts.py",
     "test_service.py",
     "test_shared.py",
 )

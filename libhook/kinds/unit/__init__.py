@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A systemd unit that is down, or up, while a guest runs.
+
+Several guests may want the same unit down; it comes back with the last of them, and only if it ran before the first.
+What would start it again, such as its socket, goes down and comes back with it. A unit is down when systemd says so and
+none of its processes is left: a stop job ends well even if they stay (unit.c, unit_process_job).
+
+state.py       that a unit is down, or up, as an action
+wanting.py     which units the settings mean, and which they may not mean
+switching.py   how a unit is read, stopped and started
+"""
+
+from __future__ import annotations
+
+from libhook.children import tracks
+from libhook.effects import systemd as acting
+from libhook.errors import BadInput, LibhookError
+from libhook.facts.config import Config
+from libhook.facts.entry import Held
+from libhook.facts.machine import Machine
+from libhook.facts.plan import Action, Stays, Verdict, Warn
+from libhook.facts.situation import Situation
+from libhook.facts.unit import is_name, is_protected
+from libhook.kinds import claims
+from libhook.kinds.kind import Failure, Kind, Outcome, Work
+from libhook.kinds.resource import Resource
+from libhook.kinds.unit.state import DOWN, NAME, State
+from libhook.kinds.unit.switching import resource
+from libhook.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from libhook.kinds.unit.wanting import Seen
+
+
+def read(value: Mapping[str, Any]) -> State:
+    """See Kind. The name is checked, because root will act on the unit that it names."""
+    match value:
+        case {"unit": str(unit), "state": "down" | "up" as state} if is_name(unit) and not is_protected(unit):
+            return State(unit, state)
+    raise BadInput("not the state of a unit")
+
+
+def look(work: Work) -> Seen:
+    """See Kind."""
+    from libhook.kinds.unit import wanting  # only prepare asks
+
+    return wanting.look(work)
+
+
+def wanted(situation: Situation) -> Iterable[Verdict]:
+    """See Kind."""
+    from libhook.kinds.unit import wanting
+
+    return wanting.wanted(situation)
+
+
+def carry_out(work: Work, actions: Sequence[State]) -> list[Outcome]:
+    """See Kind. All side by side: systemd orders them."""
+    resources = [resource(work.machine, action.unit) for action in actions]
+    try:
+        with claims.locked(work, resources):
+            wants = (None if action.back else action.state for action in actions)
+            lanes = (claims.carry_out(work, *each) for each in zip(actions, resources, wants, strict=True))
+            return tracks.run(lanes, work.deadline)
+    except LibhookError as error:
+        return [Outcome(action, Failure(error.message, error.hint), 0.0) for action in actions]
+
+
+def way_back(_work: Work, _held: Held, actions: Sequence[State]) -> Iterator[Action | Stays | Warn]:
+    """See Kind. The claims know what the unit was, and whether another guest needs it as it is."""
+    yield from (action._replace(back=True) for action in reversed(actions))
+
+
+def _seconds(_config: Config) -> float:
+    return acting.STOP_SECONDS + 30
+
+
+def _shared(machine: Machine, name: str) -> tuple[str, Resource] | None:
+    unit = name.removeprefix(f"{NAME} ")
+    if unit == name or not is_name(unit) or is_protected(unit):
+        return None
+    return State(unit, DOWN).key, resource(machine, unit)
+
+
+KIND = Kind(NAME, read, _seconds, carry_out, way_back, look=look, wanted=wanted, shared=_shared)

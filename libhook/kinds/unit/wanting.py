@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which units the settings ``units`` and ``mounts`` mean, and which they may not mean.
+
+A mount point is away while its unit is down: systemd makes a unit of every mount.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from libhook import plainjson
+from libhook.errors import BadInput
+from libhook.facts.mountpoint import path_of, unit_of
+from libhook.facts.plan import Refusal, Verdict
+from libhook.facts.shared import Shared
+from libhook.facts.unit import Unit, is_name, is_protected
+from libhook.kinds.unit.state import DOWN, NAME, UP, State
+from libhook.light import TYPE_CHECKING, NamedTuple, suppress
+from libhook.look import systemd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from libhook.facts.config import Config
+    from libhook.facts.situation import Situation
+    from libhook.kinds.kind import Work
+
+_UNITS, _MOUNTS = "units", "mounts"
+_OVERLAP = "let both name the same mount points, or end that guest; if it is dead: libhook recover"
+_CORRECT = "correct {} in the settings: libhook config shows them"
+
+
+class Asked(NamedTuple):
+    """An entry of the settings."""
+
+    pattern: str
+    """A unit's name, or a pattern."""
+    state: str
+    setting: str = _UNITS
+
+
+class Seen(NamedTuple):
+    """What systemd says of the units."""
+
+    units: Mapping[str, Sequence[Unit]]
+    """By what the settings ask for."""
+    kept: Sequence[Unit] = ()
+    """Those that guests keep in some state."""
+
+
+def _asked(config: Config) -> list[Asked]:
+    return [
+        *(Asked(pattern, state) for pattern, state in config.actions.get(_UNITS, {}).items()),
+        *(Asked(unit_of(path), DOWN, _MOUNTS) for path in config.actions.get(_MOUNTS, ())),
+    ]
+
+
+def look(work: Work) -> Seen:
+    """See Kind. The units that the settings name, by name, pattern or mount point.
+
+    systemd forgets a unit that is down and that nobody names. So patterns match what guests keep down, too.
+    """
+    patterns = list(dict.fromkeys(one.pattern for one in _asked(work.config)))
+    names = list(_kept(work))
+    found = systemd.matching(work.machine, [*patterns, *(one for one in names if one not in patterns)], work.deadline)
+    kept = [one for name in names for one in found[name]]
+    for pattern in patterns:
+        more = [one for one in kept if fnmatchcase(one.name, pattern)]
+        found[pattern] = (*found[pattern], *(one for one in more if one not in found[pattern]))
+    return Seen({pattern: found[pattern] for pattern in patterns}, kept)
+
+
+def _kept(work: Work) -> Iterator[str]:
+    """The units that guests keep in some state."""
+    for file in work.state.names("shared"):
+        with suppress(BadInput, ValueError, RecursionError):
+            shared = Shared.from_json(plainjson.loads(work.state.read_shared(file.removesuffix(".json")) or "null"))
+            name = shared.resource.removeprefix(f"{NAME} ")
+            if name != shared.resource and is_name(name):
+                yield name
+
+
+def wanted(situation: Situation) -> Iterator[Verdict]:
+    """See Kind. What the settings ask for, without what is journalled already, or goes down with another unit."""
+    done = {action.key for action in situation.held.actions} if situation.held else set[str]()
+    devices = tuple(f"{device.pci} is free" for device in situation.domain.pci)
+    seen: Seen = situation.looked.get(NAME, Seen({}))
+    found: dict[str, tuple[Unit, Asked]] = {}
+    for one in _asked(situation.config):
+        for unit in seen.units.get(one.pattern, ()):
+            if one.setting == _MOUNTS and unit.load == "not-found":
+                continue  # nothing is mounted there
+            if complaint := _complaint(unit, one, found):
+                yield Refusal("", *complaint)
+            else:
+                found.setdefault(unit.name, (unit, one))
+    down = [unit for unit, one in found.values() if one.state == DOWN]
+    for unit, one in found.values():
+        frees = (*devices, *map(_gone, filter(path_of, (unit.name, *unit.family)))) if one.state == DOWN else ()
+        asked = "" if one.pattern == unit.name else one.pattern
+        action = State(unit.name, one.state, asked, frees)
+        if action.key in done or (one.state == DOWN and _goes_with_another(unit, down)):
+            continue
+        others = (other for other in seen.kept if other.name not in found) if path_of(unit.name) else ()
+        if overlap := next((other.name for other in others if _overlap(other, unit)), ""):
+            yield Refusal("", f"{path_of(unit.name)} goes with {overlap}, which another guest keeps as it is", _OVERLAP)
+        else:
+            yield action
+
+
+def _gone(mount: str) -> str:
+    return f"{path_of(mount)} is not mounted"
+
+
+def _goes_with_another(unit: Unit, down: Sequence[Unit]) -> bool:
+    """Whether it goes down and comes back with another of these. Of two that go with each other, the second does."""
+    later = False
+    for other in down:
+        if other is unit:
+            later = True
+        elif unit.name in other.family and not (later and other.name in unit.family):
+            return True
+    return False
+
+
+def _complaint(unit: Unit, one: Asked, found: Mapping[str, tuple[Unit, Asked]]) -> tuple[str, str] | None:
+    """Why this unit may not be put into this state, and what would help.
+
+    What is up for a guest is stopped at its end.
+    """
+    remedy, path = _CORRECT.format(one.setting), path_of(unit.name)
+    name, never = (path, "may not be unmounted") if path else (unit.name, "may not be stopped")
+    if unit.load == "not-found":
+        return f"there is no unit {one.pattern} on this host", remedy
+    if unit.name in found and found[unit.name][1].state != one.state:
+        before = found[unit.name][1].state
+        return f"{unit.name} is to be {before}, and {one.pattern} to be {one.state}: they are one unit", remedy
+    if is_protected(unit.name):
+        return f"{name} {never}: libvirt or the host itself depends on it", remedy
+    if along := next(filter(is_protected, unit.family), ""):
+        return f"{name} {never}: it would take {along} along", remedy
+    if one.state == UP and unit.load == "masked":
+        return f"{unit.name} is masked", remedy
+    if path and unit.is_on and not unit.has_file:
+        return f"{path} was mounted by hand: nobody could mount it again", "put it into /etc/fstab, or unmount it"
+    if unit.is_transient or (unit.is_on and not unit.may_return):
+        why = "is masked" if unit.load == "masked" else "has no file"
+        return f"{unit.name} {why}: nobody could start it again", remedy
+    if unit.lost:
+        lost = path_of(unit.lost[0]) or unit.lost[0]
+        return f"{name} {never}: it would take {lost} along, and nobody could start that again", f"stop {lost} first"
+    return None if unit.may_stop else (f"{unit.name} refuses to be stopped by hand", remedy)
+
+
+def _overlap(one: Unit, other: Unit) -> bool:
+    """Whether one is below the other, or needs it. Of two guests one would find it mounted while it uses the disk."""
+    return one.name in other.family or other.name in one.family
