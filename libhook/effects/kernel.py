@@ -45,6 +45,12 @@ class Writing:
         """See Kernel. As root it speaks to PID 1's own socket, so D-Bus need not run."""
         return _run(_SYSTEMCTL, ("--no-ask-password", "--no-pager", *arguments), seconds)
 
+    def user_systemctl(self, user: str, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+        """See Kernel."""
+        from libhook.effects import users  # few guests ask
+
+        return users.systemctl(user, arguments, seconds)
+
     def systemd_run(self, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
         """See Kernel. PID 1 opens the document by our /proc/PID/fd. What the command prints goes to the journal."""
         stdin = os.memfd_create("document")

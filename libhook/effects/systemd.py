@@ -25,7 +25,7 @@ START_SECONDS = 70.0
 _SECONDS = 20.0
 
 
-def stop(machine: Machine, names: Sequence[str]) -> None:
+def stop(machine: Machine, names: Sequence[str], user: str = "") -> None:
     """Stop these units, and wait until systemd has done that. Whether they really stopped must be looked at.
 
     A stop job is "done" even if the unit failed to stop. A job that is late is cancelled: it would end later, when
@@ -35,33 +35,33 @@ def stop(machine: Machine, names: Sequence[str]) -> None:
     of fstab. Automounts come after all else. They detach what is still mounted there, busy or not (automount_stop()).
     """
     if not any(name.endswith(".mount") for name in names):
-        _stop(machine, (), names)
+        _stop(machine, user, (), names)
         return
     later = [name for name in names if name.endswith(".automount")]
     ordered = sorted(set(names).difference(later), key=lambda name: (name.endswith(".mount"), -name.count("-"), name))
     for some in filter(None, (ordered, later)):
-        _stop(machine, ("--job-mode=ignore-requirements",), some)
+        _stop(machine, user, ("--job-mode=ignore-requirements",), some)
 
 
-def _stop(machine: Machine, how: Sequence[str], names: Sequence[str]) -> None:
-    status, _ = machine.kernel.systemctl(("stop", *how, "--", *names), STOP_SECONDS)
+def _stop(machine: Machine, user: str, how: Sequence[str], names: Sequence[str]) -> None:
+    status, _ = machine.systemctl(user, ("stop", *how, "--", *names), STOP_SECONDS)
     if status == errno.ETIMEDOUT:
-        _, text = machine.kernel.systemctl(("show", "--property=Job", "--value", "--", *names), _SECONDS)
+        _, text = machine.systemctl(user, ("show", "--property=Job", "--value", "--", *names), _SECONDS)
         if jobs := [job for job in text.split() if job.isdecimal() and job != "0"]:
-            machine.kernel.systemctl(("cancel", "--", *jobs), _SECONDS)
+            machine.systemctl(user, ("cancel", "--", *jobs), _SECONDS)
         raise OSError(status, os.strerror(status))
     if status:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def start(machine: Machine, names: Sequence[str], *, wait: bool = False) -> None:
+def start(machine: Machine, names: Sequence[str], user: str = "", *, wait: bool = False) -> None:
     """Have systemd start these units. With ``wait`` until it has done that: only for units that wait for nobody.
 
     Services come last: a socket does not start while its service runs (socket_start() in systemd's core/socket.c).
     """
     ordered = sorted(names, key=lambda name: (name.endswith(".service"), name))
     how, seconds = ((), START_SECONDS) if wait else (("--no-block",), _SECONDS)
-    status, _ = machine.kernel.systemctl(("start", *how, "--", *ordered), seconds)
+    status, _ = machine.systemctl(user, ("start", *how, "--", *ordered), seconds)
     if status:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 

@@ -11,7 +11,7 @@ from libhook.facts import command, requirement
 from libhook.facts.host import is_driver_name
 from libhook.facts.mountpoint import is_mount_point, is_of_host, unit_of
 from libhook.facts.program import SESSIONS, is_path, may_end
-from libhook.facts.unit import is_name
+from libhook.facts.unit import is_anyones, is_name
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -87,9 +87,10 @@ def wrong_sections(key: str, value: object) -> Iterator[tuple[str, str]]:
 
 def _is_unit(name: str) -> bool:
     """Whether this is a unit's name or a pattern, once the guest's name is in it."""
+    owner, slash, unit = name.rpartition("/")
     for placeholder in PLACEHOLDERS:
-        name = name.replace(placeholder, "x")
-    return is_name(name, glob=True)
+        unit = unit.replace(placeholder, "x")
+    return is_anyones(f"{owner}{slash}{unit}", glob=True)
 
 
 def _sleep(value: object) -> str:

@@ -50,6 +50,9 @@ class Kernel(Protocol):
     def systemctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
         """Run systemctl, and return its exit status, ETIMEDOUT where it is late, and what it prints on stdout."""
 
+    def user_systemctl(self, user: str, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+        """The same as the user, for the user's own manager. ESRCH where that is not there, ENXIO for no user."""
+
     def systemd_run(self, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
         """Run a command as a transient unit, with ``document`` as its stdin.
 
@@ -129,3 +132,9 @@ class Machine(NamedTuple):
     def drop_ins(self) -> str:
         """The folder of further files of the configuration."""
         return f"{self.root}/etc/libhook/config.d"
+
+    def systemctl(self, user: str, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+        """Run systemctl for this user's manager, or for the system's where ``user`` is ""."""
+        if user:
+            return self.kernel.user_systemctl(user, arguments, seconds)
+        return self.kernel.systemctl(arguments, seconds)

@@ -99,8 +99,9 @@ def _fill(text: str, facts: Facts, put: Callable[[str, str], str]) -> str:
 def _unit(text: str, facts: Facts) -> str:
     """In an instance it is escaped, as systemd's %i is. Elsewhere it must be plain, or it could begin an instance.
 
-    In the name of a mount it is escaped too, since ``-`` stands for ``/`` there.
+    In the name of a mount it is escaped too, since ``-`` stands for ``/`` there. Whose unit it is stands as written.
     """
+    owner, slash, text = text.rpartition("/")
     is_path = text.endswith((".mount", ".automount"))
 
     def put(value: str, before: str) -> str:
@@ -115,7 +116,7 @@ def _unit(text: str, facts: Facts) -> str:
     unit = _fill(text, facts, put)
     if not is_name(unit, glob=True):
         raise BadInput(f"{unit} is no unit's name")
-    return unit
+    return f"{owner}{slash}{unit}"
 
 
 def _path(text: str, facts: Facts) -> str:

@@ -35,7 +35,7 @@ _ALL_MOUNTS = frozenset(("local-fs.target", "remote-fs.target"))
 begins the emergency mode (local-fs.target, OnFailure=). So they are neither stopped with a mount nor started."""
 _ON = ("active", "reloading", "refreshing", "activating")
 _CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:-_.\\@")
-_LONGEST = 255
+_LONGEST, _LONGEST_USER = 255, 64
 _PROTECTED = ("libhook", "libvirt", "virt", "dbus", "systemd-", "init.", "user@", "session-", "machine-")
 """The first letters of units that no guest may stop: libvirt's, which wait for this hook; D-Bus; systemd's own."""
 
@@ -78,26 +78,45 @@ class Unit(NamedTuple):
         return self.load == "loaded" and self.has_file and not self.is_transient
 
 
+def owner_of(name: str) -> str:
+    """The user whose unit this is, or the seat: ``tim`` of ``tim/pipewire.service``. "" for the system's."""
+    return name.rpartition("/")[0]
+
+
 def parse(text: str) -> Iterator[Unit]:
     """The units in the output of ``systemctl show``: a line for each property, and an empty line after each unit."""
     for block in text.split("\n\n"):
         fields = dict(line.partition("=")[::2] for line in block.split("\n") if "=" in line)
-        if fields.get("Id"):
+        if _is_plain(fields.get("Id", "")):
             never = _ALL_MOUNTS if path_of(fields["Id"]) else frozenset[str]()
             yield Unit(
                 name=fields["Id"],
                 load=fields.get("LoadState", ""),
                 active=fields.get("ActiveState", ""),
                 has_job=fields.get("Job", "") not in ("", "0"),
-                triggered_by=tuple(fields.get("TriggeredBy", "").split()),
+                triggered_by=_names(fields.get("TriggeredBy", "")),
                 stops_with=tuple(
-                    name for key in _STOPPING_WITH_IT for name in fields.get(key, "").split() if name not in never
+                    name for key in _STOPPING_WITH_IT for name in _names(fields.get(key, "")) if name not in never
                 ),
                 may_stop=fields.get("RefuseManualStop", "no") != "yes",
                 is_transient=fields.get("Transient", "no") == "yes",
                 has_file=fields.get("FragmentPath", "") != "",
                 control_group=fields.get("ControlGroup", ""),
             )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    r"""The units in a list of ``systemctl show``, which has quotes where a name has a backslash: ``"a\\x2db.mount"``.
+
+    See shell_maybe_quote() in systemd's basic/escape.c.
+    """
+    words = (one[1:-1].replace("\\\\", "\\") if one[:1] == one[-1:] == '"' else one for one in text.split())
+    return tuple(filter(_is_plain, words))
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it may be a unit's name, of whatever type. A user's manager may say anything."""
+    return 0 < len(name) <= _LONGEST and set(name) <= _CHARACTERS and (name[0] != "-" or name in ("-.mount", "-.slice"))
 
 
 def is_name(text: str, *, glob: bool = False) -> bool:
@@ -117,8 +136,31 @@ def is_name(text: str, *, glob: bool = False) -> bool:
     )
 
 
+def is_anyones(text: str, *, glob: bool = False) -> bool:
+    """Whether this is a unit's name, or a user's: ``tim/pipewire.service``, ``@seat0/pipewire.service``.
+
+    A slash is in no unit's name. What a user's manager sees of mounts is not the user's.
+    """
+    owner, slash, name = text.rpartition("/")
+    if not slash:
+        return is_name(name, glob=glob)
+    return is_name(name, glob=glob) and not path_of(name) and (is_user(owner) or is_seat(owner))
+
+
+def is_user(text: str) -> bool:
+    """Whether this may be a user's name. Root's units are the system's."""
+    allowed = _CHARACTERS - set(":\\@")
+    return 0 < len(text) <= _LONGEST_USER and set(text) <= allowed and text[0] not in "-." and text != "root"
+
+
+def is_seat(text: str) -> bool:
+    """Whether this names the user whose session is active on a seat: ``@seat0``."""
+    return text.startswith("@seat") and text.isascii() and text[1:].replace("-", "").replace("_", "").isalnum()
+
+
 def is_protected(name: str) -> bool:
     """Whether a guest may never stop this unit."""
+    name = name.rpartition("/")[2]
     if path := path_of(name):
         return is_of_host(path)
     return name.startswith(_PROTECTED)

@@ -27,8 +27,18 @@ _SECONDS = 20.0
 """That systemctl gets to answer."""
 _REMEDY = "see what systemctl status says"
 _NEEDING = "units, mounts, run, sleep, and a unit in require"
-_MOST = 4096
+_CORRECT = "correct units in the settings: libhook config shows them"
+_MOST, _MOST_OF_USER = 4096, 256
 """Units that are looked at for one guest."""
+_NO_USER = {
+    errno.ENXIO: ("there is no user {}", _CORRECT),
+    errno.EPERM: ("{} is root, and root acts on no units as a user", _CORRECT),
+}
+"""What is said of these errors of a user's manager."""
+
+
+class NoManager(LibhookError):
+    """The user has no manager: none of the user's units is on."""
 
 
 def must_run(machine: Machine) -> None:
@@ -37,38 +47,42 @@ def must_run(machine: Machine) -> None:
         raise LibhookError("systemd does not run on this host", f"take what needs it out of the settings: {_NEEDING}")
 
 
-def matching(machine: Machine, patterns: Iterable[str], deadline: Deadline) -> dict[str, tuple[Unit, ...]]:
+def matching(
+    machine: Machine, patterns: Iterable[str], deadline: Deadline, user: str = ""
+) -> dict[str, tuple[Unit, ...]]:
     """The units of each name or pattern, with their families. LibhookError where systemd does not answer.
 
     A name that systemd does not know has a unit whose ``load`` says so. A pattern matches what systemd has loaded.
+    With a ``user`` it is that user's manager that is asked, or NoManager.
     """
     must_run(machine)
-    (found,) = tracks.run([_bounded(_matching(machine, tuple(patterns)))], deadline)
+    (found,) = tracks.run([_bounded(_matching(machine, user, tuple(patterns)))], deadline)
     if isinstance(found, LibhookError):
         raise found
     return found
 
 
-def family(machine: Machine, name: str) -> Track[list[Unit]]:
+def family(machine: Machine, name: str, user: str = "") -> Track[list[Unit]]:
     """The unit, and all that may stop with it or would start it again, as far as systemd knows them."""
-    (first,) = yield from _show(machine, [name])
-    known = yield from _with_families(machine, {first.name: first})
+    (first,) = yield from _show(machine, user, [name])
+    known = yield from _with_families(machine, user, {first.name: first})
     others = (known[name] for name in known[first.name].family)
     return [known[first.name], *(one for one in others if one.load == "loaded")]
 
 
-def ask(machine: Machine, names: Iterable[str]) -> str:
+def ask(machine: Machine, names: Iterable[str], user: str = "") -> str:
     """What ``systemctl show`` prints of these units. May block: only for a child. OSError where it gives no answer."""
     properties = f"--property={','.join(unit.PROPERTIES)}"
-    status, text = machine.kernel.systemctl(("show", "--all", properties, "--", *names), _SECONDS)
+    status, text = machine.systemctl(user, ("show", "--all", properties, "--", *names), _SECONDS)
     if status and not text:
         raise OSError(errno.ETIMEDOUT if status == errno.ETIMEDOUT else errno.ECONNREFUSED, "systemctl show")
     return text
 
 
 def is_populated(machine: Machine, one: Unit) -> bool:
-    """Whether a process is left in the unit's control group."""
-    return one.control_group.startswith("/") and is_group_populated(machine, one.control_group)
+    """Whether a process is left in the unit's control group. A user's manager may name any path as one."""
+    parts = one.control_group.split("/")
+    return parts[0] == "" and ".." not in parts and is_group_populated(machine, one.control_group)
 
 
 def is_group_populated(machine: Machine, group: str) -> bool:
@@ -80,44 +94,50 @@ def is_group_populated(machine: Machine, group: str) -> bool:
         return False
 
 
-def _show(machine: Machine, names: Collection[str], *, pattern: bool = False) -> Track[list[Unit]]:
+def _show(machine: Machine, user: str, names: Collection[str], *, pattern: bool = False) -> Track[list[Unit]]:
     """These units, in this order, or those of a ``pattern``. LibhookError where systemd does not answer for each."""
     with paper() as sheet:
-        code = yield Step(partial(_note, machine, sheet.descriptor, tuple(names)), keep=sheet.descriptor, looks=True)
+        note = partial(_note, machine, user, sheet.descriptor, tuple(names))
+        code = yield Step(note, keep=sheet.descriptor, looks=True)
         found = list(unit.parse("\n".join(sheet.lines())))
+    if user and code == errno.ESRCH:
+        raise NoManager(f"{user} is not logged in", f"log in, or run: loginctl enable-linger {user}")
+    if user and code in _NO_USER:
+        raise LibhookError(*(text.format(user) for text in _NO_USER[code]))
     if code or not (pattern or len(found) == len(names)):
         why = os.strerror(code) if code else "it leaves some out"
-        raise LibhookError(f"systemd does not say what {' '.join(names)} does ({why})", _REMEDY)
+        whose = f"the systemd of {user}" if user else "systemd"
+        raise LibhookError(f"{whose} does not say what {' '.join(names)} does ({why})", _REMEDY)
     return found
 
 
-def _matching(machine: Machine, patterns: tuple[str, ...]) -> Track[dict[str, tuple[Unit, ...]]]:
+def _matching(machine: Machine, user: str, patterns: tuple[str, ...]) -> Track[dict[str, tuple[Unit, ...]]]:
     names = [pattern for pattern in patterns if unit.is_name(pattern)]
     found: dict[str, tuple[Unit, ...]] = {}
     if names:
-        for name, one in zip(names, (yield from _show(machine, names)), strict=True):
+        for name, one in zip(names, (yield from _show(machine, user, names)), strict=True):
             found[name] = (one,)
     for pattern in patterns:
         if pattern not in names:
-            matches = yield from _show(machine, [pattern], pattern=True)
+            matches = yield from _show(machine, user, [pattern], pattern=True)
             # Some other unit may name one that does not exist.
             found[pattern] = tuple(one for one in matches if one.load != "not-found")
-    known = yield from _with_families(machine, {one.name: one for units in found.values() for one in units})
+    known = yield from _with_families(machine, user, {one.name: one for units in found.values() for one in units})
     return {
         pattern: tuple(one._replace(family=known[one.name].family, lost=known[one.name].lost) for one in units)
         for pattern, units in found.items()
     }
 
 
-def _with_families(machine: Machine, known: dict[str, Unit]) -> Track[dict[str, Unit]]:
+def _with_families(machine: Machine, user: str, known: dict[str, Unit]) -> Track[dict[str, Unit]]:
     """These units with their families, and all units of these. LibhookError where there are too many."""
-    first, asked = tuple(known), set(known)
+    first, asked, most = tuple(known), set(known), _MOST_OF_USER if user else _MOST
     pending = {name for one in known.values() for name in (*one.stops_with, *one.triggered_by)} - asked
-    while pending:
+    while pending or len(asked) > most:
         asked |= pending
-        if len(asked) > _MOST:
-            raise LibhookError(f"{first[0]} has more than {_MOST} units that stop with it", "leave it as it is")
-        for name, one in zip(sorted(pending), (yield from _show(machine, sorted(pending))), strict=True):
+        if len(asked) > most:
+            raise LibhookError(f"{first[0]} has more than {most} units that stop with it", "leave it as it is")
+        for name, one in zip(sorted(pending), (yield from _show(machine, user, sorted(pending))), strict=True):
             known[name] = one
         pending = {name for one in known.values() for name in (*one.stops_with, *one.triggered_by)} - asked
     for name in first:
@@ -141,5 +161,5 @@ def _bounded(track: Track[dict[str, tuple[Unit, ...]]]) -> Track[dict[str, tuple
         return error
 
 
-def _note(machine: Machine, sheet: int, names: tuple[str, ...]) -> None:
-    os.write(sheet, ask(machine, names).encode("utf-8", "replace") + b"\n")
+def _note(machine: Machine, user: str, sheet: int, names: tuple[str, ...]) -> None:
+    os.write(sheet, ask(machine, names, user).encode("utf-8", "replace") + b"\n")

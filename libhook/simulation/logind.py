@@ -51,6 +51,13 @@ def begin(root: str, name: str, **fields: Any) -> None:  # noqa: ANN401 - as abo
     _populate(root, name, fields.get("user", "1000"), populated=True)
 
 
+def sit(root: str, seat: str, user: str) -> None:
+    """The user's session is active on this seat; "" for nobody's."""
+    os.makedirs(f"{root}/simulation/seats", exist_ok=True)
+    store.save(root, "seats", seat, {"says": f"of{seat}" if user else ""})
+    store.save(root, "seats", f"of{seat}", {"says": user})
+
+
 def is_there(root: str, name: str) -> bool:
     """Whether the session has not ended."""
     return store.load(root, "sessions", name) is not None
@@ -59,6 +66,9 @@ def is_there(root: str, name: str) -> bool:
 def loginctl(root: str, arguments: tuple[str, ...]) -> tuple[int, str]:
     """As the program: its exit status, and its output."""
     verb, name = arguments[0], arguments[-1]
+    if verb in ("show-seat", "show-session"):
+        found = store.load(root, "seats", name) or {}
+        return (0, f"{found['says']}\n") if found else (1, "")
     if verb == "show-user":
         own = [one for one in _names(root) if (store.load(root, "sessions", one) or {}).get("user") == name]
         return (0, f"{own[0]}\n") if own else (1, "")

@@ -24,6 +24,15 @@ class Programs(Answers):
         self._answer(call, lambda: answer.append(systemd.systemctl(self.root, arguments, seconds)))
         return answer[0] if answer else (0, "")
 
+    def user_systemctl(self, user: str, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+        """Do what systemctl --user does. A user's units are those of a folder of their own."""
+        from libhook.simulation import systemd
+
+        answer: list[tuple[int, str]] = []
+        call = f"systemctl --user {user} {' '.join(arguments)}"
+        self._answer(call, lambda: answer.append(systemd.of_user(self.root, user, arguments, seconds)))
+        return answer[0] if answer else (0, "")
+
     def systemd_run(self, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
         """Do what systemd-run does."""
         from libhook.simulation import commands

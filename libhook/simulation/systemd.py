@@ -45,6 +45,34 @@ def add(root: str, name: str, **fields: Any) -> None:  # noqa: ANN401 - whatever
     _mount(root, name)
 
 
+def log_in(root: str, user: str) -> str:
+    """Start a user's manager; return the folder of its units, for ``add`` and the others."""
+    own = f"{root}/simulation/users/{user}"
+    for folder in ("simulation/tmp", "var/log", "units"):
+        os.makedirs(f"{own}/{folder}", exist_ok=True)
+    if not os.path.lexists(f"{own}/sys"):
+        os.symlink(f"{root}/sys", f"{own}/sys")
+    store.create(f"{own}/private", "")
+    return own
+
+
+def log_out(root: str, user: str) -> None:
+    """End a user's manager, and all its units."""
+    own = f"{root}/simulation/users/{user}"
+    store.unlink(f"{own}/private")
+    for name in _names(own):
+        change(own, name, active="inactive")
+
+
+def of_user(root: str, user: str, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+    """What the user's manager answers. ESRCH if there is none, ENXIO for the user "nobody-there"."""
+    own = f"{root}/simulation/users/{user}"
+    if not os.path.lexists(f"{own}/private"):
+        code = errno.ENXIO if user == "nobody-there" else errno.ESRCH
+        raise OSError(code, os.strerror(code), user)
+    return systemctl(own, arguments, seconds)
+
+
 def state(root: str, name: str) -> str:
     """Its ActiveState."""
     return str(_load(root, name)["active"])
@@ -148,16 +176,21 @@ def _block(root: str, name: str, *, value: bool) -> str:
         "LoadState": unit["load"],
         "ActiveState": unit["active"],
         "Job": unit["job"],
-        "TriggeredBy": " ".join(unit["triggered_by"]),
-        "RequiredBy": " ".join(unit["required_by"]),
+        "TriggeredBy": _list(unit["triggered_by"]),
+        "RequiredBy": _list(unit["required_by"]),
         "BoundBy": "",
         "ConsistsOf": "",
         "RefuseManualStop": "no" if unit["may_stop"] else "yes",
         "Transient": "yes" if unit["transient"] else "no",
         "FragmentPath": f"/etc/systemd/system/{name}" if unit["file"] and unit["load"] != "not-found" else "",
-        "ControlGroup": f"/system.slice/{name}",
+        "ControlGroup": f"{_slice(root)}/{name}",
     }
     return "".join(f"{key}={text}\n" for key, text in fields.items())
+
+
+def _list(names: list[str]) -> str:
+    quoted = (f'"{name.replace(chr(92), chr(92) * 2)}"' if "\\" in name else name for name in names)
+    return " ".join(quoted)
 
 
 def _names(root: str) -> list[str]:
@@ -185,6 +218,12 @@ def _load(root: str, name: str) -> dict[str, Any]:
 
 
 def _populate(root: str, name: str, populated: bool) -> None:
-    folder = f"{root}/sys/fs/cgroup/system.slice/{name}"
+    folder = f"{root}/sys/fs/cgroup{_slice(root)}/{name}"
     os.makedirs(folder, exist_ok=True)
     store.create(f"{folder}/cgroup.events", f"populated {populated:d}\nfrozen 0\n")
+
+
+def _slice(root: str) -> str:
+    """The control group of its units: a user's root lies in the host's."""
+    _, of_user, user = root.rpartition("/simulation/users/")
+    return f"/user.slice/user-{user}.slice" if of_user else "/system.slice"

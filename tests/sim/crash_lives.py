@@ -72,9 +72,9 @@ LIVES = {
     "failed before start": Life(CASES["unmanaged"], ("release",), fails="host"),
     "failed after start": Life(CASES["bind_managed"], ("release",), fails="qemu"),
     "with units": Life(
-        Case(workstation(), guest(NIC), f'sleep = "inhibit"\n[units]\n"{CUPS}" = "down"\n'),
+        Case(workstation(), guest(NIC), f'sleep = "inhibit"\n[units]\n"{CUPS}" = "down"\n"tim/{CUPS}" = "down"\n'),
         ("prepare", "release"),
-        units=((UNIT, "inactive"), (LOGIND, "active"), (CUPS, "active")),
+        units=((UNIT, "inactive"), (LOGIND, "active"), (CUPS, "active"), (f"tim/{CUPS}", "active")),
     ),
     "with a mounted disk": Life(
         Case(workstation(), guest(DISK), MOUNTS),
@@ -84,6 +84,12 @@ LIVES = {
     ),
     "hot-unplugged": Life(Case(workstation(), guest(NIC, DISK)), ("release",), unplugged=NIC),
 }
+
+
+def _place(root: str, unit: str) -> tuple[str, str]:
+    """The folder of a unit, and its own name. A user logs in for it."""
+    user, _, name = unit.rpartition("/")
+    return (systemd.log_in(root, user) if user else root), name
 
 
 class Play:
@@ -110,7 +116,7 @@ class Play:
         if self._life.mounted:
             mount(root)
         for unit, state in () if self._life.mounted else self._life.units:
-            systemd.add(root, unit, active=state)
+            systemd.add(*_place(root, unit), active=state)
 
     def run(self) -> None:
         """All of it. A process of one point in which the hook has lived on gets here as well, and ends here."""
@@ -172,7 +178,7 @@ class Play:
 
     def _units(self) -> list[str]:
         """Those that are not as they were."""
-        now = {unit: systemd.state(self.host.root, unit) for unit, _ in self._life.units}
+        now = {unit: systemd.state(*_place(self.host.root, unit)) for unit, _ in self._life.units}
         return [f"{unit} is {now[unit]}" for unit, state in self._life.units if now[unit] != state]
 
     def _ended(self) -> list[str]:

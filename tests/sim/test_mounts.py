@@ -86,6 +86,18 @@ def test_an_automount_goes_last_and_comes_first(root: str) -> None:
     assert (systemd.state(root, "srv-data.automount"), host.leftovers) == ("active", [])
 
 
+def test_a_name_with_a_dash_or_a_blank_is_no_other_unit(root: str) -> None:
+    """systemd writes it with a backslash, and systemctl puts such names into quotes."""
+    host = _host(root)
+    other = r"srv-data-a\x2d\x20b.mount"
+    systemd.change(root, DATA, required_by=[TARGET, SUB, INDEX, other])
+    systemd.add(root, other)
+    host.begin(ONE)
+    assert systemd.state(root, other) == "inactive"
+    host.event(ONE, "release", "shutdown")
+    assert (systemd.state(root, other), host.leftovers) == ("active", [])
+
+
 @pytest.mark.parametrize("automount", [False, True])
 def test_a_busy_mount_refuses_the_start(root: str, automount: bool) -> None:
     """In one line. What went along comes back, and the device is not touched."""

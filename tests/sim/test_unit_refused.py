@@ -133,7 +133,9 @@ def test_a_systemd_that_does_not_answer_refuses_the_start(root: str) -> None:
     assert (outcome.code, outcome.changed) == (1, ())
 
 
-@pytest.mark.parametrize("name", ["libvirtd.service", "a/b.service", "-.mount", "-x.service", "nothing", "x.target"])
+@pytest.mark.parametrize(
+    "name", ["libvirtd.service", "a/libvirtd.service", "-.mount", "-x.service", "nothing", "x.target"]
+)
 def test_a_journal_entry_that_names_another_unit_is_broken(name: str) -> None:
     """Root would act on it."""
     with pytest.raises(BadInput):

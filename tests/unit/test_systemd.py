@@ -69,6 +69,14 @@ def test_a_unit_is_read_from_what_systemctl_prints() -> None:
     assert list(parse("\n\nno unit at all\n")) == []
 
 
+def test_a_list_of_units_has_quotes_where_a_name_has_a_backslash() -> None:
+    """As systemctl prints lists; what is no name at all goes nowhere."""
+    lists = {"RequiredBy": r'"a\\x2db.mount" c.service "a$b.service" ../x -H', "TriggeredBy": r'"c\\x2dd.automount" "'}
+    (one,) = parse(_block(r"a\x20b.mount", **lists))
+    assert one.name == r"a\x20b.mount"
+    assert (one.stops_with, one.triggered_by) == ((r"a\x2db.mount", "c.service"), (r"c\x2dd.automount",))
+
+
 @pytest.mark.parametrize("name", ["a.service", "a@b.service", "dev-x\\x2dy.mount", "x.socket"])
 def test_what_is_the_name_of_a_unit(name: str) -> None:
     """With its type."""

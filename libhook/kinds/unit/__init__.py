@@ -20,7 +20,7 @@ from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Stays, Verdict, Warn
 from libhook.facts.situation import Situation
-from libhook.facts.unit import is_name, is_protected
+from libhook.facts.unit import is_anyones, is_protected, is_seat, owner_of
 from libhook.kinds import claims
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
 from libhook.kinds.resource import Resource
@@ -36,11 +36,15 @@ if TYPE_CHECKING:
 
 
 def read(value: Mapping[str, Any]) -> State:
-    """See Kind. The name is checked, because root will act on the unit that it names."""
+    """See Kind. The name is checked, because root, or a user, will act on the unit that it names."""
     match value:
-        case {"unit": str(unit), "state": "down" | "up" as state} if is_name(unit) and not is_protected(unit):
+        case {"unit": str(unit), "state": "down" | "up" as state} if _is_ours(unit):
             return State(unit, state)
     raise BadInput("not the state of a unit")
+
+
+def _is_ours(unit: str) -> bool:
+    return is_anyones(unit) and not is_seat(owner_of(unit)) and not is_protected(unit)
 
 
 def look(work: Work) -> Seen:
@@ -64,9 +68,18 @@ def carry_out(work: Work, actions: Sequence[State]) -> list[Outcome]:
         with claims.locked(work, resources):
             wants = (None if action.back else action.state for action in actions)
             lanes = (claims.carry_out(work, *each) for each in zip(actions, resources, wants, strict=True))
-            return tracks.run(lanes, work.deadline)
+            outcomes = tracks.run(lanes, work.deadline)
     except LibhookError as error:
-        return [Outcome(action, Failure(error.message, error.hint), 0.0) for action in actions]
+        outcomes = [Outcome(action, Failure(error.message, error.hint), 0.0) for action in actions]
+    return list(map(_given_up, outcomes))
+
+
+def _given_up(outcome: Outcome) -> Outcome:
+    """A user whose systemd does not answer is not in the way of the guest's next start. recover drops the claim."""
+    action, failure = outcome.action, outcome.failure
+    if failure and isinstance(action, State) and action.back and owner_of(action.unit):
+        return outcome._replace(failure=None, left=f"{failure.reason}: {failure.remedy}")
+    return outcome
 
 
 def way_back(_work: Work, _held: Held, actions: Sequence[State]) -> Iterator[Action | Stays | Warn]:
@@ -80,7 +93,7 @@ def _seconds(_config: Config) -> float:
 
 def _shared(machine: Machine, name: str) -> tuple[str, Resource] | None:
     unit = name.removeprefix(f"{NAME} ")
-    if unit == name or not is_name(unit) or is_protected(unit):
+    if unit == name or not _is_ours(unit):
         return None
     return State(unit, DOWN).key, resource(machine, unit)
 

@@ -13,13 +13,14 @@ from libhook.errors import BadInput
 from libhook.facts.mountpoint import path_of, unit_of
 from libhook.facts.plan import Refusal, Verdict
 from libhook.facts.shared import Shared
-from libhook.facts.unit import Unit, is_name, is_protected
+from libhook.facts.unit import Unit, is_anyones, is_protected, is_seat, owner_of
 from libhook.kinds.unit.state import DOWN, NAME, UP, State
-from libhook.light import TYPE_CHECKING, NamedTuple, suppress
-from libhook.look import systemd
+from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple, suppress
+from libhook.look import seats, systemd
+from libhook.look.systemd import NoManager
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from libhook.facts.config import Config
     from libhook.facts.situation import Situation
@@ -34,7 +35,7 @@ class Asked(NamedTuple):
     """An entry of the settings."""
 
     pattern: str
-    """A unit's name, or a pattern."""
+    """A unit's name, or a pattern, of the system's units or a user's."""
     state: str
     setting: str = _UNITS
 
@@ -46,6 +47,8 @@ class Seen(NamedTuple):
     """By what the settings ask for."""
     kept: Sequence[Unit] = ()
     """Those that guests keep in some state."""
+    absent: Mapping[str, tuple[str, str]] = MappingProxyType({})
+    """By what the settings ask for, where nobody's systemd could be asked: why, and what would help."""
 
 
 def _asked(config: Config) -> list[Asked]:
@@ -56,18 +59,50 @@ def _asked(config: Config) -> list[Asked]:
 
 
 def look(work: Work) -> Seen:
-    """See Kind. The units that the settings name, by name, pattern or mount point.
+    """See Kind. The units that the settings name, by name, pattern or mount point, each as its own systemd sees it.
 
     systemd forgets a unit that is down and that nobody names. So patterns match what guests keep down, too.
     """
-    patterns = list(dict.fromkeys(one.pattern for one in _asked(work.config)))
-    names = list(_kept(work))
-    found = systemd.matching(work.machine, [*patterns, *(one for one in names if one not in patterns)], work.deadline)
-    kept = [one for name in names for one in found[name]]
-    for pattern in patterns:
-        more = [one for one in kept if fnmatchcase(one.name, pattern)]
-        found[pattern] = (*found[pattern], *(one for one in more if one not in found[pattern]))
-    return Seen({pattern: found[pattern] for pattern in patterns}, kept)
+    owned: dict[str, list[str]] = {}
+    for one in _asked(work.config):
+        patterns = owned.setdefault(owner_of(one.pattern), [])
+        patterns += [one.pattern] if one.pattern not in patterns else []
+    names, absent, kept = list(_kept(work)), dict[str, tuple[str, str]](), list[Unit]()
+    units: dict[str, Sequence[Unit]] = {}
+    for owner, patterns in owned.items():
+        user = seats.user_on(work.machine, owner[1:], work.deadline) if is_seat(owner) else owner
+        try:
+            if owner and not user:
+                raise NoManager(f"nobody is logged in at {owner[1:]}", "log in there")
+            own = [name for name in names if owner_of(name) == user]
+            found = _of(work, user, [_bare(name) for name in (*patterns, *own)])
+        except NoManager as error:
+            absent |= dict.fromkeys(patterns, (error.message, error.hint))
+            continue
+        mine = [one for name in own for one in found[_bare(name)]]
+        for pattern in patterns:
+            bare = _bare(pattern)
+            more = [one for one in mine if fnmatchcase(_bare(one.name), bare) and one not in found[bare]]
+            units[pattern] = (*found[bare], *more)
+        kept += mine
+    return Seen(units, kept, absent)
+
+
+def _of(work: Work, user: str, patterns: Sequence[str]) -> dict[str, tuple[Unit, ...]]:
+    """What a user's systemd says of these, each unit named with its user."""
+    found = systemd.matching(work.machine, dict.fromkeys(patterns), work.deadline, user)
+    if not user:
+        return found
+    return {pattern: tuple(_named(one, user) for one in units) for pattern, units in found.items()}
+
+
+def _named(one: Unit, user: str) -> Unit:
+    family, lost = (tuple(f"{user}/{name}" for name in names) for names in (one.family, one.lost))
+    return one._replace(name=f"{user}/{one.name}", family=family, lost=lost)
+
+
+def _bare(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def _kept(work: Work) -> Iterator[str]:
@@ -76,7 +111,7 @@ def _kept(work: Work) -> Iterator[str]:
         with suppress(BadInput, ValueError, RecursionError):
             shared = Shared.from_json(plainjson.loads(work.state.read_shared(file.removesuffix(".json")) or "null"))
             name = shared.resource.removeprefix(f"{NAME} ")
-            if name != shared.resource and is_name(name):
+            if name != shared.resource and is_anyones(name):
                 yield name
 
 
@@ -87,6 +122,9 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
     seen: Seen = situation.looked.get(NAME, Seen({}))
     found: dict[str, tuple[Unit, Asked]] = {}
     for one in _asked(situation.config):
+        if one.state == UP and one.pattern in seen.absent and not _is_done(one, done):
+            why, remedy = seen.absent[one.pattern]
+            yield Refusal("", f"{one.pattern} cannot be started: {why}", remedy)
         for unit in seen.units.get(one.pattern, ()):
             if one.setting == _MOUNTS and unit.load == "not-found":
                 continue  # nothing is mounted there
@@ -106,6 +144,11 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
             yield Refusal("", f"{path_of(unit.name)} goes with {overlap}, which another guest keeps as it is", _OVERLAP)
         else:
             yield action
+
+
+def _is_done(one: Asked, done: Collection[str]) -> bool:
+    """Whether the unit was started for the guest. Since then its user may have left the seat."""
+    return any(key.startswith(f"{NAME} ") and _bare(key) == _bare(one.pattern) for key in done)
 
 
 def _gone(mount: str) -> str:
@@ -130,7 +173,7 @@ def _complaint(unit: Unit, one: Asked, found: Mapping[str, tuple[Unit, Asked]]) 
     """
     remedy, path = _CORRECT.format(one.setting), path_of(unit.name)
     name, never = (path, "may not be unmounted") if path else (unit.name, "may not be stopped")
-    if unit.load == "not-found":
+    if unit.load == "not-found" or not is_anyones(unit.name):
         return f"there is no unit {one.pattern} on this host", remedy
     if unit.name in found and found[unit.name][1].state != one.state:
         before = found[unit.name][1].state

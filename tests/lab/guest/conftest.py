@@ -33,6 +33,7 @@ NEED_SYSTEMD = (
     "test_mounts.py",
     "test_service.py",
     "test_shared.py",
+    "test_user_units.py",
 )
 # What needs systemd has a machine of its own (tests/lab/run --systemd), where only that runs.
 collect_ignore = [
