@@ -111,9 +111,10 @@ def settle(work: Work, resource: Resource, alive: Alive) -> Track[Failure | str 
 
 def _acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[Failure | None]:
     _expect_quiet(work, resource)
-    found = _load(work.state, resource)
+    era = yield from _era(resource)
+    found = _load(work.state, resource, era)
     now = yield from resource.read()
-    shared = Shared(resource.name, work.state.boot(), now, now, {})
+    shared = Shared(resource.name, f"{work.state.boot()} {era}".rstrip(), now, now, {})
     if found:
         base = found.base
         if _is_foreign(found, now):
@@ -140,14 +141,15 @@ def _bounded(work: Work, resource: Resource, alive: Alive, parting: str) -> Trac
 
 def _release(work: Work, resource: Resource, alive: Alive, parting: str) -> Track[Failure | str | None]:
     _expect_quiet(work, resource)
+    era = yield from _era(resource)
     try:
-        found = _load(work.state, resource)
+        found = _load(work.state, resource, era)
     except TooNew:
         raise
     except BadInput as error:
         return f"{resource.says} stays as it is: {error.message}: {error.hint}"
     if found is None:
-        work.state.forget_shared(resource.file)  # half a file, or a file from another boot
+        work.state.forget_shared(resource.file)  # half a file, or a file from another boot or era
         return None
     now = yield from resource.read()
     shared = found._replace(wants=_living(found, alive, parting))
@@ -212,8 +214,13 @@ def _expect_quiet(work: Work, resource: Resource) -> None:
     work.state.remove("in-flight", resource.lock)
 
 
-def _load(state: State, resource: Resource) -> Shared | None:
-    """The content of the file. None where there is none, or it is from another boot. BadInput if broken, or TooNew."""
+def _era(resource: Resource) -> Track[str]:
+    """What is noted behind the boot id."""
+    return (yield from resource.era()) if resource.era else ""
+
+
+def _load(state: State, resource: Resource, era: str) -> Shared | None:
+    """The content of the file. None where there is none, or it is from another boot or era. BadInput, or TooNew."""
     text = state.read_shared(resource.file)
     if text is None:
         return None
@@ -228,10 +235,11 @@ def _load(state: State, resource: Resource) -> Shared | None:
         reason = error.message if isinstance(error, BadInput) else str(error)
         path = state.shared_path(resource.file)
         raise BadInput(f"{path} is broken ({reason})", _by_hand(state, resource)) from None
-    boot = shared.boot
+    boot, _, noted = shared.boot.partition(" ")  # an earlier version noted no era
+    current = boot
     with suppress(LibhookError):  # a boot empties /run: where the boot id cannot be read, the file is from this boot
-        boot = state.boot()
-    return shared if shared.boot == boot else None
+        current = state.boot()
+    return shared if boot == current and noted in ("", era) else None
 
 
 def _save(state: State, resource: Resource, shared: Shared, before: Shared | None) -> None:

@@ -38,6 +38,9 @@ class Resource(NamedTuple):
     """Whether the value now is as good as this target."""
     gives_up: bool = False
     """The base that does not come back is reported, and not tried again."""
+    era: Callable[[], Track[str]] | None = None
+    """A text for the time in which a value means something, where that may end before the boot does. What was noted in
+    another era is void."""
     follow: Callable[[Value, Value, Value], Value] | None = None
     """For an amount: the new base, from the base, what libhook saw last, and what somebody else made of it."""
 

@@ -79,6 +79,39 @@ def ask(machine: Machine, names: Iterable[str], user: str = "") -> str:
     return text
 
 
+def soft_reboots(machine: Machine) -> Track[str]:
+    """How often the host has begun anew with the same kernel: a soft-reboot keeps /run and the boot id.
+
+    "" where systemd does not count that. Debian's 257 does.
+    """
+    return _of_manager(machine, "SoftRebootsCount")
+
+
+def is_stopping(machine: Machine) -> Track[bool]:
+    """Whether the host shuts down. systemd starts nothing any more then (transaction_is_destructive())."""
+    try:
+        return (yield from _of_manager(machine, "SystemState")) == "stopping"
+    except (Late, LibhookError):
+        return False
+
+
+def _of_manager(machine: Machine, name: str) -> Track[str]:
+    with paper() as sheet:
+        note = partial(_note_property, machine, sheet.descriptor, name)
+        code = yield Step(note, keep=sheet.descriptor, looks=True)
+        text = "".join(sheet.lines()[:1])
+    if code:
+        raise LibhookError(f"systemd does not say its {name} ({os.strerror(code)})", _REMEDY)
+    return text
+
+
+def _note_property(machine: Machine, sheet: int, name: str) -> None:
+    status, text = machine.kernel.systemctl(("show", f"--property={name}", "--value", "--"), _SECONDS)
+    if status:
+        raise OSError(errno.ETIMEDOUT if status == errno.ETIMEDOUT else errno.ECONNREFUSED, "systemctl show")
+    os.write(sheet, text.strip().encode("utf-8", "replace") + b"\n")
+
+
 def is_populated(machine: Machine, one: Unit) -> bool:
     """Whether a process is left in the unit's control group. A user's manager may name any path as one."""
     parts = one.control_group.split("/")

@@ -5,6 +5,7 @@ A stop job ends well even if the unit does not stop, as systemd's does. That of 
 """
 
 import errno
+import json
 import os
 import time
 from fnmatch import fnmatchcase
@@ -88,15 +89,44 @@ def change(root: str, name: str, **fields: Any) -> None:  # noqa: ANN401 - as ab
     store.save(root, "units", name, _load(root, name) | fields)
 
 
+def shut_down(root: str) -> None:
+    """Stop all units. From now on nothing is started."""
+    for name in _names(root):
+        change(root, name, active="inactive", job=0)
+        _populate(root, name, populated=False)
+    store.create(f"{root}/simulation/manager", store.to_json({**_manager(root), "SystemState": "stopping"}))
+
+
+def soft_reboot(root: str, *enabled: str) -> None:
+    """After that: start these units. /run, the kernel and its boot id are as they were."""
+    again = {"SystemState": "running", "SoftRebootsCount": str(int(_manager(root)["SoftRebootsCount"]) + 1)}
+    store.create(f"{root}/simulation/manager", store.to_json(again))
+    for name in enabled:
+        change(root, name, active="active")
+
+
+def _manager(root: str) -> dict[str, str]:
+    """systemd's own properties."""
+    try:
+        found: dict[str, str] = json.loads(store.read(f"{root}/simulation/manager"))
+    except FileNotFoundError:
+        return {"SystemState": "running", "SoftRebootsCount": "0"}
+    return found
+
+
 def systemctl(root: str, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
     """As the program: its exit status, and its output."""
     verb, *rest = arguments
     names = rest[rest.index("--") + 1 :]
     store.append(f"{root}/var/log/systemctl.jsonl", {"verb": verb, "names": names})
+    if verb == "show" and not names:
+        return 0, f"{_manager(root)[rest[0].removeprefix('--property=')]}\n"
     if verb == "show":
         return 0, _show(root, names, value="--value" in rest)
     if verb == "cancel":
         return 0, ""
+    if verb == "start" and _manager(root)["SystemState"] == "stopping":
+        return 1, ""  # its transaction is destructive
     late = False
     own = list(filter(None, (_own(root, one) for one in names)))
     for name in own:

@@ -194,6 +194,25 @@ def test_who_is_left_in_a_control_group(tmp_path: Path) -> None:
     assert not systemd.is_populated(machine, none)
 
 
+@pytest.mark.parametrize("status", [0, 1, errno.ETIMEDOUT])
+def test_what_systemd_says_of_itself(status: int) -> None:
+    """An older one does not count soft-reboots, and prints nothing. Who gives no answer is not said to shut down."""
+
+    def answer(arguments: tuple[str, ...]) -> tuple[int, str]:
+        assert arguments in (("show", f"--property={name}", "--value", "--") for name in says)
+        return status, says[arguments[1].removeprefix("--property=")]
+
+    says = {"SystemState": "stopping\n", "SoftRebootsCount": ""}
+    machine = Machine("", Kernel(answer))
+    assert run([systemd.is_stopping(machine)], Deadline.after(20)) == [status == 0]
+    assert run([systemd.is_stopping(machine)], Deadline.after(0)) == [False]
+    if status:
+        with pytest.raises(LibhookError, match="systemd does not say its SoftRebootsCount"):
+            run([systemd.soft_reboots(machine)], Deadline.after(20))
+    else:
+        assert run([systemd.soft_reboots(machine)], Deadline.after(20)) == [""]
+
+
 @pytest.mark.parametrize(("status", "error"), [(0, 0), (1, errno.EIO), (errno.ETIMEDOUT, errno.ETIMEDOUT)])
 def test_a_stop_that_is_late_is_cancelled(status: int, error: int) -> None:
     """Its jobs, by their numbers."""

@@ -13,6 +13,7 @@ switching.py   how a unit is read, stopped and started
 from __future__ import annotations
 
 from libhook.children import tracks
+from libhook.children.child import Deadline
 from libhook.effects import systemd as acting
 from libhook.errors import BadInput, LibhookError
 from libhook.facts.config import Config
@@ -27,12 +28,14 @@ from libhook.kinds.resource import Resource
 from libhook.kinds.unit.state import DOWN, NAME, State
 from libhook.kinds.unit.switching import resource
 from libhook.light import TYPE_CHECKING
+from libhook.look import systemd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from libhook.kinds.unit.wanting import Seen
+_LOOK_SECONDS = 20.0
 
 
 def read(value: Mapping[str, Any]) -> State:
@@ -71,13 +74,21 @@ def carry_out(work: Work, actions: Sequence[State]) -> list[Outcome]:
             outcomes = tracks.run(lanes, work.deadline)
     except LibhookError as error:
         outcomes = [Outcome(action, Failure(error.message, error.hint), 0.0) for action in actions]
-    return list(map(_given_up, outcomes))
+    if any(action.back for action in actions) and any(one.failure or one.left for one in outcomes):
+        (stops,) = tracks.run([systemd.is_stopping(work.machine)], Deadline.after(_LOOK_SECONDS))
+        return [_given_up(one, stops) for one in outcomes]
+    return outcomes
 
 
-def _given_up(outcome: Outcome) -> Outcome:
-    """A user whose systemd does not answer is not in the way of the guest's next start. recover drops the claim."""
-    action, failure = outcome.action, outcome.failure
-    if failure and isinstance(action, State) and action.back and owner_of(action.unit):
+def _given_up(outcome: Outcome, stops: bool) -> Outcome:
+    """What did not come back. If the host shuts down, systemd has stopped all, and the next boot starts what it should.
+
+    A user whose systemd does not answer is not in the way of the guest's next start. recover drops the claim.
+    """
+    failure = outcome.failure
+    if stops and (failure or outcome.left):
+        return outcome._replace(failure=None, left="", log_fields={"void": "the host shuts down"})
+    if failure and owner_of(outcome.action.subject):
         return outcome._replace(failure=None, left=f"{failure.reason}: {failure.remedy}")
     return outcome
 

@@ -41,6 +41,7 @@ def resource(machine: Machine, unit: str) -> Resource:
         failed=partial(_failed, unit),
         reached=partial(_reached, bare),
         gives_up=True,
+        era=partial(systemd.soft_reboots, machine),
     )
 
 
