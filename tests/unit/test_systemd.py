@@ -199,7 +199,7 @@ def test_what_systemd_says_of_itself(status: int) -> None:
     """An older one does not count soft-reboots, and prints nothing. Who gives no answer is not said to shut down."""
 
     def answer(arguments: tuple[str, ...]) -> tuple[int, str]:
-        assert arguments in (("show", f"--property={name}", "--value", "--") for name in says)
+        assert arguments[:1] + arguments[2:] == ("show", "--value", "--")
         return status, says[arguments[1].removeprefix("--property=")]
 
     says = {"SystemState": "stopping\n", "SoftRebootsCount": ""}
