@@ -131,7 +131,7 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
         giveback.release(session, happening, domain)
     elif domain is not None and (
         domain.uuid in state.uuids()
-        or (domain.devices and not call.unwaited)
+        or (session.with_along(domain).devices and not call.unwaited)
         or (session.served and session.served.asks and happening.operation.takes)
     ):
         # An unwaited call always had a journal entry. If the entry is gone, the guest's end is recorded already, and
@@ -156,16 +156,17 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
     operation = happening.operation
     session.prepare()
     if operation.takes:
+        domain = session.with_along(domain)
         giveback.settle_dead_guests(session, domain)
     with session.guest(domain.uuid):
         before, broken = giveback.load(session, domain, strict=operation.may_veto)
         if operation.takes:
             taking.expect_given_back(session, before, domain)
             before = None
-        if before and before.phase == "preparing" and not before.devices:
-            # The launcher lets a guest without devices go on where the hook is killed.
+        if before and before.phase == "preparing" and not any(device.audited for device in before.devices):
+            # The launcher may let a guest without devices in its XML go on where the hook is killed.
             raise Refused("the hook was ended before it was done with prepare", "start the guest again")
-        domain = session.with_extra(domain, before, before=operation.takes)
+        domain = session.with_extra(session.with_along(domain, before), before, before=operation.takes)
         with session.devices(domain.addresses if operation.may_veto else ()):
             taken = taking.take(session, happening, domain, before, entries.MAKE[operation.name])
             if taken.refusals:
@@ -226,5 +227,6 @@ def plan(session: Session, happening: Event, domain: Domain) -> Plan:
     if happening.operation.name == "prepare":
         from libhook.story.foresight import foresee  # imported here, so that no start waits for it
 
-        return foresee(session, happening, domain)
-    return session.plan(happening, domain, session.state.load(domain.uuid))
+        return foresee(session, happening, session.with_along(domain))
+    held = session.state.load(domain.uuid)
+    return session.plan(happening, session.with_along(domain, held), held)

@@ -76,6 +76,7 @@ def test_the_example_of_sections_is_one() -> None:
     assert win11.actions == {
         "values": {"vm.swappiness": 10},
         "units": {"display-manager.service": "down"},
+        "take_along": ["0000:05:00.0"],
         "end": ["sessions", "/usr/bin/sunshine"],
         "modules": ["nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia"],
     }

@@ -127,7 +127,7 @@ def inspect(machine: Machine, options: argparse.Namespace) -> int:
     if session.broken:
         complain([f"{session.broken.line}; the defaults are shown instead"])
     style = session.config.audit_record
-    domain = session.with_extra(domain)
+    domain = session.with_extra(session.with_along(domain))
     show(report.inspect_json(domain, style) if options.json else report.inspect_text(domain, style))
     return 0
 

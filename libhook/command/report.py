@@ -59,7 +59,7 @@ def _record(domain: Domain, device: HostDevice | LibvirtsDevice, style: record.S
     """Return the text of the record at the guest's start. A missing USB device has none."""
     if isinstance(device, LibvirtsDevice):
         return record.libvirts(domain, device, "start")
-    return None if device.missing else record.text(domain, device, "start", style, extra=True)
+    return None if device.missing or not device.audited else record.text(domain, device, "start", style, extra=True)
 
 
 def _row(device: HostDevice | LibvirtsDevice) -> tuple[str, ...]:

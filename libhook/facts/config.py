@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from libhook.errors import BadInput
     from libhook.facts.host import UseKind
 
+TAKE_ALONG = "take_along"
+"""The setting with PCI devices that the guest's XML does not name, and that the guest has all the same."""
 Strictness = Literal["refuse", "warn", "off"]
 
 
@@ -46,6 +48,11 @@ class Config(NamedTuple):
     actions: Mapping[str, Any] = MappingProxyType({})
     """The settings that ask for actions of a kind (OF_KINDS in facts/keys.py) and are set for this guest, by key."""
 
+    @property
+    def along(self) -> Sequence[str]:
+        """The addresses of the PCI devices that the guest takes along."""
+        return self.actions.get(TAKE_ALONG, ())
+
     def strictness(self, kind: UseKind) -> Strictness:
         """What becomes of a start where the host uses a device in this way."""
         return "refuse" if kind == "open" else getattr(self, f"preflight_{kind}")
@@ -55,7 +62,7 @@ class Served(NamedTuple):
     """Which guests without host devices the settings ask something for."""
 
     names: Sequence[str]
-    """Names, UUIDs, and patterns for a shell."""
+    """Names, UUIDs, and patterns for a shell; after a ``+`` those who take devices along."""
     read: int
     """When the settings were read, in nanoseconds since 1970."""
     asks: bool = False

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from libhook.facts.address import PciAddress
-from libhook.light import Literal, NamedTuple
+from libhook.light import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Kind = Literal["pci", "usb", "scsi", "scsi_host", "mdev"]
-Source = Literal["hostdev", "interface", "disk"]
+Source = Literal["hostdev", "interface", "disk", "settings"]
 
 USB_UNRESOLVED = "000.000"
 REDIRECTED = "USB redirdev"
@@ -48,6 +51,7 @@ class HostDevice(NamedTuple):
 
     kind: Kind
     source: Source
+    """``settings``: not the XML names it, but ``take_along`` in the guest's settings."""
     managed: bool
     address: str
     pci: PciAddress | None = None
@@ -72,6 +76,11 @@ class HostDevice(NamedTuple):
     def resolved(self) -> bool:
         """Whether the address is known. For a USB device named by vendor and product it is known from ``start`` on."""
         return self.address != USB_UNRESOLVED
+
+    @property
+    def audited(self) -> bool:
+        """Whether it has audit records. One of ``take_along`` has none, as nobody knows whether the guest uses it."""
+        return self.source != "settings"
 
     @property
     def key(self) -> str:
@@ -115,6 +124,12 @@ class Domain(NamedTuple):
     def addresses(self) -> tuple[PciAddress, ...]:
         """The addresses of the PCI devices."""
         return tuple(device.pci for device in self.devices if device.pci)
+
+    def with_along(self, addresses: Iterable[PciAddress]) -> Domain:
+        """The guest with these PCI devices, too, unless it has them already."""
+        new = [address for address in dict.fromkeys(addresses) if address not in self.addresses]
+        along = (HostDevice("pci", "settings", False, str(address), address) for address in new)
+        return self._replace(devices=(*self.devices, *along)) if new else self
 
     @property
     def back_door_warnings(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ Phase = Literal["preparing", "prepared", "starting", "refused", "started", "rele
 """``starting``: every device was verified to be on vfio, and QEMU is about to run.
 ``refused``: nothing is taken. The entry is kept so that ``release failed`` knows which failures are already recorded.
 """
-_LATER_FIELDS = {"began": "start", "plugging": None, "extra": None, "ids": "", "pci_class": NO_CLASS}
+_LATER_FIELDS = {"began": "start", "plugging": None, "extra": None, "ids": "", "pci_class": NO_CLASS, "named": False}
 """What a device has in an entry whose version did not know these fields."""
 Recorded = Literal["nothing", "success", "failed", "unreturned"]
 """What the audit trail says so far. ``unreturned``: a success, and after it a ``stop`` that failed."""
@@ -43,7 +43,7 @@ class Process(NamedTuple):
 
 
 class HeldDevice(NamedTuple):
-    """One host device of the guest, or a device of its IOMMU group that was taken along.
+    """One host device of the guest, or a device of its IOMMU group or of its settings that was taken along.
 
     A device that was taken along has kind ``pci`` and is not audited.
     """
@@ -64,6 +64,8 @@ class HeldDevice(NamedTuple):
     """Like PciDevice.ids, from when the device was taken. At the guest's end another device may have this address."""
     pci_class: int = NO_CLASS
     """Like PciDevice.pci_class, and from then, too. An entry of an earlier version has none."""
+    named: bool = False
+    """``take_along`` names it. So it stays until the guest's end: the guest may use it past libvirt."""
 
     @property
     def key(self) -> str:
@@ -224,10 +226,11 @@ def _device(value: object) -> HeldDevice:
             "extra": None | [str(), str(), str()] as extra,
             "ids": str(ids),
             "pci_class": int(pci_class),
+            "named": bool(named),
         } if kind in get_args(Kind) and recorded in get_args(Recorded):
             who = None if plugging is None else Process(*plugging)
             told = None if extra is None else Extra(*extra)
             if kind == "pci":
                 PciAddress.parse(address)
-            return HeldDevice(kind, address, recorded, audited, wedged, began, who, told, ids, pci_class)  # type: ignore[arg-type]
+            return HeldDevice(kind, address, recorded, audited, wedged, began, who, told, ids, pci_class, named)  # type: ignore[arg-type]
     raise BadInput("one of its devices is broken")

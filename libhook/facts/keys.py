@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from libhook.errors import BadInput
 from libhook.facts import command, requirement
+from libhook.facts.address import PciAddress
+from libhook.facts.config import TAKE_ALONG
 from libhook.facts.host import is_driver_name
 from libhook.facts.mountpoint import is_mount_point, is_of_host, unit_of
 from libhook.facts.program import SESSIONS, is_path, may_end
 from libhook.facts.unit import is_anyones, is_name
-from libhook.light import TYPE_CHECKING
+from libhook.light import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,6 +95,21 @@ def _is_unit(name: str) -> bool:
     return is_anyones(f"{owner}{slash}{unit}", glob=True)
 
 
+def _addresses(value: object) -> str:
+    """For a list: PCI addresses."""
+    if isinstance(value, list) and all(isinstance(one, str) and is_address(one) for one in value):
+        return ""
+    return 'a list of PCI addresses: ["0000:05:00.0"]'
+
+
+def is_address(text: str) -> bool:
+    """Whether this is a PCI address as /sys writes it."""
+    with suppress(BadInput):
+        PciAddress.parse(text)
+        return True
+    return False
+
+
 def _sleep(value: object) -> str:
     return "" if value in ("inhibit", "allow") else '"inhibit" or "allow"'
 
@@ -125,6 +142,7 @@ def _is_module(name: str) -> bool:
 _PARSERS: dict[str, Callable[[str, object], object]] = {"run": command.parse, "require": requirement.parse}
 """The tables of named sections, each with what reads one of them."""
 OF_KINDS: dict[str, Callable[[object], str]] = {
+    TAKE_ALONG: _addresses,
     "sleep": _sleep,
     "values": _texts,
     "run": _sections,
@@ -172,9 +190,14 @@ def relaxes(key: str, value: object) -> bool:
     return (key == "siblings" or key.startswith("preflight.")) and value != "refuse"
 
 
+def must_name(key: str, value: object) -> bool:
+    """Whether the section that sets this must name the guests that it is about."""
+    return relaxes(key, value) or (key == TAKE_ALONG and bool(value))
+
+
 def is_for_one_guest(key: str) -> bool:
-    """Whether this consent must name one guest, and may not be about all guests either."""
-    return key == "end"
+    """Whether this setting must name one guest, and may not be about all guests either."""
+    return key in ("end", TAKE_ALONG)
 
 
 def shown(value: object) -> str:

@@ -9,13 +9,12 @@ guests that a wrong section matches are refused.
 
 from __future__ import annotations
 
-from libhook.errors import BadInput
 from libhook.facts import keys
 from libhook.facts.address import PciAddress
-from libhook.facts.config import Source
+from libhook.facts.config import TAKE_ALONG, Source
 from libhook.facts.host import NO_CLASS
 from libhook.facts.written import DEVICES, DOMAINS, named
-from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple, suppress
+from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -78,8 +77,15 @@ class Section(NamedTuple):
         wrong = {problem.keys[len(self.keys)] for problem in self.problems if len(problem.keys) > len(self.keys)}
         return not keys.OF_KINDS.keys().isdisjoint(wrong.union(self.values))
 
-    def may_relax(self, key: str) -> bool:
-        """Whether the section may consent to this risk. The top level is about each guest, and may mostly do so too."""
+    @property
+    def guest(self) -> str:
+        """Whom a section that is not about a device is about: a name, a pattern, or a UUID as libvirt writes it."""
+        if not self.keys:
+            return "*"
+        return self.keys[1].lower() if self.rank[0] == UUID else self.keys[1]
+
+    def may_set(self, key: str) -> bool:
+        """Whether the section may set what must name guests. The top level is about each guest, and mostly may."""
         return self.rank[0] not in _TO_WHOM or (self.rank[0] == TOP and not keys.is_for_one_guest(key))
 
 
@@ -127,11 +133,13 @@ class Settings(NamedTuple):
     def served(self) -> tuple[str, ...]:
         """Whom the settings ask actions for, even without host devices: names, UUIDs, and patterns for a shell.
 
-        What a shell might read otherwise than Python does stands here as ``*``.
+        What a shell might read otherwise than Python does stands here as ``*``. Who takes devices along is here once
+        more, after a ``+`` and as it is: that is a name or a UUID, and no pattern.
         """
-        asking = [one for one in self.sections if one.rank[0] != DEVICE and one.asks]
-        names = {(one.keys[1].lower() if one.rank[0] == UUID else one.keys[1]) if one.keys else "*" for one in asking}
-        return tuple(sorted({name if name and set(name) <= _OF_SHELLS else "*" for name in names}))
+        asking = {one.guest for one in self.sections if one.rank[0] != DEVICE and one.asks}
+        taking = {one.guest for one in self.sections if one.values.get(TAKE_ALONG)}
+        names = {name if name and set(name) <= _OF_SHELLS else "*" for name in asking}
+        return tuple(sorted(names | {f"+{name}" for name in taking if name and "\n" not in name}))
 
     def about(self, name: str, uuid: str, devices: Iterable[Device] = ()) -> list[Section]:
         """The sections about the guest with this name, UUID and devices, the most specific last."""
@@ -213,7 +221,7 @@ def _rank(kind: str, name: str) -> tuple[int, int] | None:
             return DEVICE, _CLASS
         if [len(part) for part in lower.split(":")] == [4, 4] and set(lower) <= _HEX | {":"}:
             return DEVICE, _IDS
-        return (DEVICE, _ADDRESS) if _is_address(lower) else None
+        return (DEVICE, _ADDRESS) if keys.is_address(lower) else None
     if is_uuid(lower):  # even where a guest has this text as its name
         return UUID, 0
     return (PATTERN, len(name)) if any(character in name for character in _GLOB) else (NAME, 0)
@@ -224,13 +232,6 @@ def is_device(name: str) -> bool:
     return _rank(DEVICES, name) is not None
 
 
-def _is_address(text: str) -> bool:
-    with suppress(BadInput):
-        PciAddress.parse(text)
-        return True
-    return False
-
-
 def is_uuid(text: str) -> bool:
     """Whether the text has the form of libvirt's UUIDs: 8-4-4-4-12 lower-case hexadecimal digits."""
     return [len(part) for part in text.split("-")] == [8, 4, 4, 4, 12] and set(text) <= _HEX | {"-"}
@@ -239,10 +240,10 @@ def is_uuid(text: str) -> bool:
 def _no_device(file: int, name: str) -> Problem:
     """The error for a name that can be no device's. It may mean any, so no guest with host devices is served."""
     full = f"0000:{name.lower()}"  # lspci leaves the domain out
-    near = (full,) if _is_address(full) else CLASSES
+    near = (full,) if keys.is_address(full) else CLASSES
     what = f"{named((DEVICES, name))} is no device"
     remedy = f"give an address (0000:01:00.0), vendor and product (10de:2684), or a class: {', '.join(CLASSES)}"
-    return Problem(file, (DEVICES, name), what, remedy, near, full if _is_address(full) else name)
+    return Problem(file, (DEVICES, name), what, remedy, near, full if keys.is_address(full) else name)
 
 
 def _section(file: int, where: tuple[str, ...], rank: tuple[int, int], table: Mapping[str, Any]) -> Section:
@@ -289,7 +290,7 @@ def _complaint(section: Section, at: tuple[str, ...], value: object) -> Problem 
         shape = "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else "another"
         what = f"{shown} {'has a wrong entry' if wanted.startswith(shape) else f'is {keys.shown(value)}'}"
         return Problem(section.file, where, what, f"it must be {wanted}")
-    if keys.relaxes(key, value) and not section.may_relax(key):
+    if keys.must_name(key, value) and not section.may_set(key):
         level = section.rank[0]
         what = f"{shown} may not be set for {_TO_WHOM[level]}"
         return Problem(section.file, where, what, _REMEDIES[level])

@@ -70,7 +70,7 @@ def started(situation: Situation) -> Iterator[Verdict]:
     held = situation.held
     recorded = {device.key for device in held.devices if device.recorded == "success"} if held else set()
     for device in situation.domain.devices:
-        if device.key not in recorded and device.resolved and not device.missing:
+        if device.key not in recorded and device.resolved and not device.missing and device.audited:
             yield record.of(situation.domain, device, "start", True, situation.config)
 
 
@@ -99,7 +99,7 @@ def release(situation: Situation) -> Iterator[Verdict]:
         if situation.event.extra in _RAN:
             from libhook.handlers import vfio  # no other end needs it
 
-            for one, _ in vfio.left_behind(situation):
+            for one in (one for one, _ in vfio.left_behind(situation) if one.audited):
                 yield record.of(situation.domain, one, "stop", True, situation.config)
         return
     ran = held.phase == "started" or (held.phase == "starting" and situation.event.extra in _RAN)

@@ -86,7 +86,10 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[Complaint]
     host, config = situation.host, situation.config
     seen = host.devices.get(address)
     if seen is None:
-        yield Complaint(f"{address} is not on this host", "lspci -D lists the devices", f"{address} is present")
+        remedy = "lspci -D lists the devices"
+        if not device.audited:
+            remedy = f"correct take_along in {_CONFIG}; {remedy}"
+        yield Complaint(f"{address} is not on this host", remedy, f"{address} is present")
         return
     if seen.is_bridge:
         yield Complaint(f"{address} is a bridge, and a guest cannot have a bridge", "name a device behind it")

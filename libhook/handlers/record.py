@@ -83,7 +83,7 @@ def failure(operation: Operation) -> Reason:
 def failed(guest: Domain | Held, keys: Iterable[str], config: Config, reason: Reason = "start") -> tuple[Record, ...]:
     """The records with result failed for the devices with these keys, when a start or a hot-plug is refused."""
     wanted = set(keys)
-    devices = (device for device in guest.devices if isinstance(device, HostDevice) or device.audited)
+    devices = (device for device in guest.devices if device.audited)
     return tuple(of(guest, device, reason, False, config) for device in devices if device.key in wanted)
 
 

@@ -102,7 +102,8 @@ def objections(session: Session, held: Held, devices: Iterable[HostDevice]) -> l
     """Return the reasons in the guest's own journal entry not to plug these devices in."""
     if not may_run(held):
         return [Refusal(one.key, "the guest is being started or ended", "try again when it runs") for one in devices]
-    own = {device.key: device for device in held.devices if device.audited and not _may_ignore(session, device)}
+    had = [device for device in held.devices if device.audited or device.named]
+    own = {device.key: device for device in had if not _may_ignore(session, device)}
     half = {device.key for device in abandoned(session, held)}
     return [
         Refusal(one.key, f"{one.address} has not come back from the guest yet", "run: libhook recover")

@@ -78,10 +78,10 @@ def leaving_with(session: Session, held: Held, part: Collection[HeldDevice]) -> 
 
     While QEMU has an IOMMU group open, the kernel lets no host driver bind a device of the group
     (iommu_device_use_default_domain()). So the device goes back with the guest's last device of that group. What was
-    taken along goes back then, too.
+    taken along goes back then, too, but for what ``take_along`` names: the guest may use that past libvirt.
     """
     lock = partial(sysfs.name_of_lock, session.machine)
-    staying = {lock(device.pci) for device in held.devices if device.pci and device.audited and device not in part}
+    staying = {lock(one.pci) for one in held.devices if one.pci and (one.audited or one.named) and one not in part}
     own = [device for device in part if not device.pci or lock(device.pci) not in staying]
     going = {lock(address) for address in addresses(own)}
     along = [

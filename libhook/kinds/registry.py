@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from libhook.kinds.resource import Resource
 
 _SETTINGS: dict[str, tuple[str, ...]] = {
-    "pci": (),
+    "pci": ("take_along",),
     "require": ("require",),
     "sleep": ("sleep",),
     "value": ("values",),
@@ -35,7 +35,8 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "holder": ("end",),  # what it ends does not come back: only what needs that comes after it
     "module": ("modules",),
 }
-"""The kinds, each with the keys of the settings that ask for its actions; none where only handlers ask.
+"""The kinds, each with the keys of the settings that ask for its actions; none where only handlers ask. What "take_along"
+names counts among the guest's devices, and the handlers ask for it as for those.
 
 Their order is that of the actions, where no action needs another: the most disruptive come last."""
 

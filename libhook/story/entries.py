@@ -23,7 +23,7 @@ def prepared(session: Session, before: Held | None, domain: Domain, plan: Plan) 
 
     It has every device of the guest, the actions of the entry ``before``, and the actions of the plan.
     """
-    own = [HeldDevice(device.kind, device.address, extra=device.extra) for device in domain.devices]
+    own = list(map(_own, domain.devices))
     keys = {device.key for device in own}
     done = before.actions if before else ()
     had = {action.key for action in done}
@@ -34,6 +34,11 @@ def prepared(session: Session, before: Held | None, domain: Domain, plan: Plan) 
     boot, trail = session.state.boot(), session.trail()
     lost = trail.lost if trail else 0
     return Held(domain.uuid, domain.name, domain.virt, "preparing", boot, daemon, devices, lost, actions=actions)
+
+
+def _own(device: HostDevice) -> HeldDevice:
+    audited = device.audited
+    return HeldDevice(device.kind, device.address, audited=audited, extra=device.extra, named=not audited)
 
 
 def as_on_host(session: Session, device: HeldDevice) -> HeldDevice:
@@ -79,7 +84,7 @@ def with_newcomer(session: Session, held: Held, device: HostDevice) -> Held:
     if action and told and device.pci:
         home = notes.home(session.machine, device.pci, daemon)
         told = told._replace(driver=(home.driver if home else None) or NO_DRIVER)
-    one = as_on_host(session, HeldDevice(device.kind, device.address, extra=told))
+    one = as_on_host(session, _own(device)._replace(extra=told))
     return held._replace(devices=(*held.devices, one), actions=(*held.actions, *((action,) if action else ())))
 
 

@@ -42,7 +42,8 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
             what = f"with {', '.join(has)}" if has else "without host devices"
             first.append(Warn(f"the guest {domain.name} runs already, {what}: this is the plan for its next start"))
             situation = _given_back(situation, held, session.plan_release(held)) if held else situation
-            situation = _closed(situation, has)
+            along = (one.key for one in held.devices if one.named) if held else ()
+            situation = _closed(situation, [*has, *along])
     plan = plan_for(situation)
     whole = Plan((*first, *plan.verdicts))
     return whole if plan.refusals else with_limits(whole, situation)

@@ -221,6 +221,7 @@ def release(session: Session, event: Event, domain: Domain | None) -> None:
     """Give back what the guest's entry holds. If the XML cannot be read, find the entry by the guest's name."""
     if domain:
         held, broken = load(session, domain)
+        domain = domain if held else session.with_along(domain)
         if broken or (held is None and session.state.has_lost(domain.uuid, domain.addresses)):
             _end_without_entry(session, event, domain)
         if broken:

@@ -214,6 +214,12 @@ class Session(NamedTuple):
         looked = kinds.look(work) if operation.name == "prepare" else {}
         return Situation(event, domain, host, held, self.config, trail, looked)
 
+    def with_along(self, guest: Domain, held: Held | None = None) -> Domain:
+        """Return the guest with the devices that it takes along: those of its journal entry, else of its settings."""
+        if held:
+            return guest.with_along(device.pci for device in held.devices if device.named and device.pci)
+        return guest.with_along(map(PciAddress.parse, self.config.along))
+
     def with_extra(self, guest: Domain, held: Held | None = None, *, before: bool = False) -> Domain:
         """Return the guest with the extra fields of its audit records, if the configuration asks for them.
 

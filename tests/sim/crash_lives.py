@@ -50,6 +50,7 @@ class Life(NamedTuple):
 
 _INNOCENT = "3"
 _END = f'end = ["sessions", "{holding.SUNSHINE}"]'
+_ALONG = f'take_along = ["{DISK}"]'
 LIVES = {
     "what has the card open is ended": Life(
         Case(workstation(), holding.WIN11, f"[domains.win11]\n{_END}\n[domains.{OTHER}]\n{_END}\n"),
@@ -63,6 +64,9 @@ LIVES = {
     "one device, not waited for": Life(CASES["unmanaged"], ("started",), unwaited=True),
     "eight devices, not waited for": Life(
         Case(many(8, remove=0), guest(*(f"0000:00:{at:02x}.0" for at in range(8)))), ("started",), unwaited=True
+    ),
+    "one that is taken along": Life(
+        Case(workstation(), guest(NIC), f"[domains.win11]\n{_ALONG}\n[domains.{OTHER}]\n{_ALONG}\n"),
     ),
     "with an override not acted on": Life(CASES["override_to_vfio_not_acted_on"]),
     "without autoprobe": Life(CASES["vf_without_autoprobe"], ("release",)),

@@ -16,6 +16,7 @@ from libhook.simulation.hosts import nic
 
 PLAIN = guest()
 PROGRAM = "/usr/bin/greet"
+ALONG = 'take_along = ["0000:05:00.0"]\n'
 RUN = f'run.greet = {{ command = ["{PROGRAM}"], undo = ["{PROGRAM}", "bye"] }}\n'
 
 
@@ -160,6 +161,12 @@ def test_a_dead_guest_without_devices_is_settled(root: str) -> None:
         (f'[domains."b*"]\n{RUN}[domains."a-1.X_"]\n{RUN}', ("a-1.X_", "b*")),
         (f'[domains."{PLAIN.uuid.upper()}"]\n{RUN}', (PLAIN.uuid,)),
         (f'[devices."display"]\n{RUN}', ()),
+        (f'[domains."a"]\n{ALONG}[domains."b"]\ntake_along = []\n', ("+a", "a", "b")),
+        (
+            f"[domains.'a\\ ä']\n{ALONG}[domains.\"{PLAIN.uuid.upper()}\"]\n{ALONG}",
+            ("*", "+a\\ ä", f"+{PLAIN.uuid}", PLAIN.uuid),
+        ),
+        (f'[domains.""]\n{ALONG}[domains."a\\n"]\n{ALONG}[domains."a*"]\n{ALONG}', ("*", "a*")),
         *((f"[domains.'{name}']\n{RUN}", ("*",)) for name in ("a?", "[ab]", "ä", "a b", "a\\", "$x", "")),
     ],
 )

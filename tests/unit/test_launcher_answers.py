@@ -185,6 +185,31 @@ def test_a_signal_to_all_of_them_ends_no_guest(hook: Hook, number: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("listed", "name", "closed"),
+    [
+        ("+win11", "win11", True),
+        (f"+{UUID}", "win11", True),
+        ("+a\\ $x ä", "a\\ $x ä", True),
+        ("win11", "win11", False),
+        ("+other", "win11", False),
+        (f"+{OTHER}", "win11", False),
+        ("+w*", "win11", False),
+    ],
+)
+def test_a_guest_that_takes_devices_along_is_not_started_by_a_broken_python(
+    hook: Hook, listed: str, name: str, closed: bool
+) -> None:
+    """As one whose XML names them: whatever the age of the list that says so."""
+    (hook.entries / f"{UUID}.json").touch()
+    hook.serves(listed, age=5000)
+    hook.answer(1)
+    for operation in ("prepare", "start", "started", "release", "reconnect"):
+        code, said = hook.call(operation, WITHOUT, name=name)
+        refused = closed and operation in VETOES
+        assert (code, said) == ((1, BROKEN.format(1)) if refused else (0, ""))
+
+
+@pytest.mark.parametrize(
     ("served", "asked"),
     [
         ((), False),
