@@ -28,7 +28,15 @@ Phase = Literal["preparing", "prepared", "starting", "refused", "started", "rele
 """``starting``: every device was verified to be on vfio, and QEMU is about to run.
 ``refused``: nothing is taken. The entry is kept so that ``release failed`` knows which failures are already recorded.
 """
-_LATER_FIELDS = {"began": "start", "plugging": None, "extra": None, "ids": "", "pci_class": NO_CLASS, "named": False}
+_LATER_FIELDS: dict[str, Any] = {
+    "began": "start",
+    "plugging": None,
+    "extra": None,
+    "ids": "",
+    "pci_class": NO_CLASS,
+    "brought": [],
+    "named": False,
+}
 """What a device has in an entry whose version did not know these fields."""
 Recorded = Literal["nothing", "success", "failed", "unreturned"]
 """What the audit trail says so far. ``unreturned``: a success, and after it a ``stop`` that failed."""
@@ -64,6 +72,9 @@ class HeldDevice(NamedTuple):
     """Like PciDevice.ids, from when the device was taken. At the guest's end another device may have this address."""
     pci_class: int = NO_CLASS
     """Like PciDevice.pci_class, and from then, too. An entry of an earlier version has none."""
+    brought: tuple[str, ...] = ()
+    """The keys of the actions that were taken because it was plugged in. They go with it, but for those that another
+    device has brought, too."""
     named: bool = False
     """``take_along`` names it. So it stays until the guest's end: the guest may use it past libvirt."""
 
@@ -104,9 +115,15 @@ class Held(NamedTuple):
         """The action on the device with this key. None where the device is not PCI, or was on vfio before."""
         return next((action for action in self.actions if action.key == key), None)
 
+    def keys_of(self, devices: Collection[HeldDevice]) -> set[str]:
+        """The keys of the actions that leave the entry with these devices."""
+        staying = {key for device in self.devices if device not in devices for key in device.brought}
+        brought = {key for device in devices for key in device.brought}
+        return {device.key for device in devices} | (brought - staying)
+
     def part(self, devices: Collection[HeldDevice]) -> Held:
         """The same entry with only these devices and their actions."""
-        keys = {device.key for device in devices}
+        keys = self.keys_of(devices)
         actions = tuple(action for action in self.actions if action.key in keys)
         return self._replace(devices=tuple(devices), actions=actions)
 
@@ -227,10 +244,12 @@ def _device(value: object) -> HeldDevice:
             "ids": str(ids),
             "pci_class": int(pci_class),
             "named": bool(named),
-        } if kind in get_args(Kind) and recorded in get_args(Recorded):
+            "brought": [*brought],
+        } if kind in get_args(Kind) and recorded in get_args(Recorded) and all(isinstance(key, str) for key in brought):
             who = None if plugging is None else Process(*plugging)
             told = None if extra is None else Extra(*extra)
             if kind == "pci":
                 PciAddress.parse(address)
-            return HeldDevice(kind, address, recorded, audited, wedged, began, who, told, ids, pci_class, named)  # type: ignore[arg-type]
+            found = HeldDevice(kind, address, recorded, audited, wedged, began, who, told, ids, pci_class)  # type: ignore[arg-type]
+            return found._replace(named=named, brought=tuple(brought))
     raise BadInput("one of its devices is broken")

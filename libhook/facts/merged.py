@@ -15,6 +15,7 @@ from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 
 class Setting(NamedTuple):
@@ -102,6 +103,26 @@ def _upon(before: Merged | None, value: object, own: list[Setting]) -> Merged:
         new = [one for one in own if one.value not in before.value]
         return Merged([*before.value, *(one.value for one in new)], (*before.settings, *new))
     return Merged(value, tuple(own))
+
+
+def only_of(merged: dict[str, Merged], sections: Iterable[Section]) -> dict[str, Merged]:
+    """The keys, and of what asks for actions only that for which these sections ask.
+
+    What is asked for is as it holds for the guest: a more specific section may say otherwise, or take it away.
+    """
+    found = {key: one for key, one in merged.items() if key not in keys.OF_KINDS}
+    for key in keys.OF_KINDS:
+        own = [section.values[key] for section in sections if key in section.values]
+        if own and (value := _of_these(merged[key].value, own)):
+            found[key] = merged[key]._replace(value=value)
+    return found
+
+
+def _of_these(value: object, own: list[Any]) -> object:
+    """The part of a table or list for which one of these asks."""
+    if isinstance(value, dict):
+        return {entry: inner for entry, inner in value.items() if any(entry in one for one in own)}
+    return [item for item in value if any(item in one for one in own)] if isinstance(value, list) else value
 
 
 def config_of(merged: dict[str, Merged]) -> Config:

@@ -84,6 +84,10 @@ class Section(NamedTuple):
             return "*"
         return self.keys[1].lower() if self.rank[0] == UUID else self.keys[1]
 
+    def is_for(self, devices: Iterable[Device]) -> bool:
+        """Whether it is a section for devices, and one of these is meant."""
+        return self.rank[0] == DEVICE and self.keys[1].lower() in _names_of(devices)
+
     def may_set(self, key: str) -> bool:
         """Whether the section may set what must name guests. The top level is about each guest, and mostly may."""
         return self.rank[0] not in _TO_WHOM or (self.rank[0] == TOP and not keys.is_for_one_guest(key))
@@ -143,18 +147,20 @@ class Settings(NamedTuple):
 
     def about(self, name: str, uuid: str, devices: Iterable[Device] = ()) -> list[Section]:
         """The sections about the guest with this name, UUID and devices, the most specific last."""
-        own = {text for one in devices for text in (str(one.address), one.ids, one.class_name)}
-        matching = [section for section in self.sections if _matches(section, name, uuid, own)]
+        devices = tuple(devices)
+        matching = [one for one in self.sections if one.is_for(devices) or _matches(one, name, uuid)]
         return sorted(matching, key=lambda section: section.rank)  # of equal ones the later stays the later
 
 
-def _matches(section: Section, name: str, uuid: str, devices: set[str]) -> bool:
+def _names_of(devices: Iterable[Device]) -> set[str]:
+    return {text for one in devices for text in (str(one.address), one.ids, one.class_name)}
+
+
+def _matches(section: Section, name: str, uuid: str) -> bool:
     level = section.rank[0]
-    if level == TOP:
-        return True
+    if level in (TOP, DEVICE):
+        return level == TOP
     own = section.keys[1]
-    if level == DEVICE:
-        return own.lower() in devices
     if level == UUID:
         return own.lower() == uuid
     if level == NAME:

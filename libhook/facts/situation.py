@@ -29,7 +29,7 @@ class Situation(NamedTuple):
     """What the kernel says about the audit trail. Set only where the configuration requires the trail; None there means
     that the kernel gave no answer."""
     looked: Mapping[str, Any] = MappingProxyType({})
-    """What kinds of action have seen on the host, by the kind's name. Only for ``prepare``."""
+    """What kinds of action have seen on the host, by the kind's name. Only where actions are taken."""
 
     @property
     def waits_for_process(self) -> bool:

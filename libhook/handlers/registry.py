@@ -26,7 +26,7 @@ HANDLERS: dict[str, tuple[str, ...]] = {
     "release": ("vfio.release", "audit.release"),
     "reconnect": ("vfio.reconnect", "audit.reconnect"),
     # Not libvirt's operations: libvirt calls no hook at hot-plug (hotplug/).
-    "attach": ("audit.required", "preflight.prepare", "vfio.prepare", "audit.attach"),
+    "attach": ("audit.required", "preflight.prepare", "host.wanted", "vfio.prepare", "audit.attach"),
     "detach": ("vfio.release", "audit.detach"),
 }
 """The functions in this folder that are asked. A file is imported when it is asked: somebody waits for each import."""

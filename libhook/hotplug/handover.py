@@ -80,6 +80,9 @@ class _EntryWithPart:
             if one.resolved
         )
         self.keys = {device.key for device in self._own}
+        ours = {action.key for action in held.actions} - {key for one in held.devices for key in one.brought}
+        self._of_guest = ours
+        """The keys of actions that are there for the guest, whichever devices are plugged in and out."""
 
     def __call__(self, session: Session, held: Held | None, _domain: Domain, plan: Plan) -> Held:
         """Return the entry with the new devices and actions.
@@ -89,7 +92,10 @@ class _EntryWithPart:
         held = held or self._held
         new = {action.key: action for action in plan.actions if action.is_undone}
         along = taken_along(new.keys() - self.keys)
-        taken = (as_on_host(session, device) for device in (*self._own, *along))
+        on_devices = {device.key for device in (*self._own, *along)}
+        brought = tuple(key for key in new if key not in on_devices | self._of_guest)
+        own = (device._replace(brought=brought) for device in self._own)
+        taken = (as_on_host(session, device) for device in (*own, *along))
         self.keys |= {device.key for device in along}
         return held._replace(
             devices=(*(device for device in held.devices if device.key not in self.keys), *taken),
@@ -290,6 +296,9 @@ def _put_back(
     what the guest had and no longer has. A device that must wait for the rest of its IOMMU group stays in the entry as
     one that is taken along.
     """
+    if session.only_devices:  # what they have brought is the guest's from now on
+        part = [device._replace(brought=()) for device in part]
+        held = held._replace(devices=tuple(device._replace(brought=()) for device in held.devices))
     leaving = leaving_with(session, held, part)
     waiting = {device.key for device in part if device not in leaving}
     devices = [

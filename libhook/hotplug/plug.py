@@ -9,6 +9,7 @@ from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Process
 from libhook.facts.event import ATTACH
 from libhook.facts.machine import Machine
+from libhook.handlers.host import not_at_hotplug
 from libhook.hotplug import handover
 from libhook.hotplug.halfplugged import make_way
 from libhook.hotplug.hypervisor import NoSuchGuest
@@ -58,6 +59,8 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     yield from (f"{name}: has {device.kind} {device.address} now" for device in new)
     if not new:
         yield f"{name}: has it now; it is not a host device"
+    if note := not_at_hotplug(work.session(before).config):
+        yield f"{name}: {note}"
 
 
 def _take(work: Plugging, guest: Domain, worker: Process) -> None:

@@ -80,11 +80,13 @@ class Plugging(NamedTuple):
     def session(self, guest: Domain, *, strict: bool = False) -> Session:
         """Open a session with a new deadline. The time that libvirt and the guest took does not count.
 
-        The settings are those of the guest with the device that is plugged in or out. With ``strict`` a broken
+        The settings are those of the guest with the device that is plugged in or out. Of those that ask for actions
+        only the sections for that device count: the others did at the guest's start. With ``strict`` a broken
         configuration raises LibhookError. Use it to hand over, never to give back.
         """
         with_wanted = guest._replace(devices=(*guest.devices, *self.wanted.devices))
-        session = Session.open(self.machine, self.log, libvirtd.find(self.machine), with_wanted)
+        plugged = [device.pci for device in self.wanted.devices if device.pci]
+        session = Session.open(self.machine, self.log, libvirtd.find(self.machine), with_wanted, plugged)
         return session.strict() if strict else session
 
     def ask(self) -> Deadline:

@@ -97,7 +97,8 @@ class Watcher:
                 guest = domxml.parse(document)
                 log.bind(guest=guest.name)
                 daemon = libvirtd.find(self._machine)
-                session = Session.open(self._machine, log, daemon, guest)
+                # The sandbox of the service lets it write to PCI devices, and to nothing else.
+                session = Session.open(self._machine, log, daemon, guest)._replace(only_devices=True)
                 if session.config.dry_run:
                     log.add("info", "dry run", reason="what is plugged in and out is not recorded")
                 else:

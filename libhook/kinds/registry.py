@@ -65,9 +65,14 @@ def in_settings(config: Config, operation: str = "prepare") -> list[Kind]:
     return [kind for kind in found if operation in kind.at]
 
 
-def look(work: Work) -> dict[str, Any]:
-    """What each kind that the settings ask for must know of the host, by its name."""
-    return {kind.name: kind.look(work) for kind in in_settings(work.config)}
+def left_out(config: Config, operation: str) -> list[str]:
+    """The keys of these settings that ask for something, but not at this operation."""
+    return [key for name, key in _SETTINGS.items() if key in config.actions and operation not in KINDS[name].at]
+
+
+def look(work: Work, operation: str) -> dict[str, Any]:
+    """What each kind that the settings ask for at this operation must know of the host, by its name."""
+    return {kind.name: kind.look(work) for kind in in_settings(work.config, operation)}
 
 
 def _every() -> list[Kind]:

@@ -125,4 +125,4 @@ def _never(*_: Any) -> NoReturn:  # noqa: ANN401 - whatever a kind is given
     raise BadInput("what a guest requires is no action")
 
 
-KIND = Kind(NAME, _never, lambda _config: 0.0, _never, _never, look=look, wanted=wanted)
+KIND = Kind(NAME, _never, lambda _config: 0.0, _never, _never, look=look, wanted=wanted, at=("prepare", "attach"))

@@ -86,8 +86,12 @@ def read(value: Mapping[str, Any]) -> Value:
 
 
 def wanted(situation: Situation) -> Iterator[Verdict]:
-    """See Kind. What the table ``values`` asks for, without what is journalled already."""
-    done = {action.key for action in situation.held.actions} if situation.held else set[str]()
+    """See Kind. What the table ``values`` asks for, without what is journalled already.
+
+    At hot-plug also that: the entry must say that another device needs it, too.
+    """
+    plugging = situation.event.operation.name == "attach"
+    done = {action.key for action in situation.held.actions} if situation.held and not plugging else set[str]()
     named: dict[str, str] = {}
     for name, text in situation.config.actions.get(_SETTING, {}).items():
         try:
@@ -162,4 +166,4 @@ def _shared(machine: Machine, name: str) -> tuple[str, Resource] | None:
     return action.key, _resource(machine, path_of(action.path))
 
 
-KIND = Kind(NAME, read, _seconds, carry_out, way_back, wanted=wanted, shared=_shared)
+KIND = Kind(NAME, read, _seconds, carry_out, way_back, wanted=wanted, shared=_shared, at=("prepare", "attach"))

@@ -172,7 +172,7 @@ def drop_from_entry(session: Session, held: Held, part: Collection[HeldDevice], 
     The caller holds the locks of the guest and of the devices.
     """
     state = session.state
-    keys = {device.key for device in part}
+    keys = held.keys_of(part)
     back = [action for action in held.actions if action.key not in failed and _leaves_entry(held, keys, action.key)]
     devices = tuple(
         device._replace(recorded=_AFTER_FAILURE[device.recorded], wedged=device.pci in state.in_flight(), plugging=None)

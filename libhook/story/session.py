@@ -30,7 +30,7 @@ from libhook.light import TYPE_CHECKING, NamedTuple, contextmanager, suppress
 from libhook.look import attributes, libvirtd, sysfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
 _GRACE = 10.0
@@ -46,11 +46,12 @@ def load_config(
     guest: Domain | Held,
     entry: Callable[[], Held | None] = lambda: None,
     note: Callable[[Served], None] = lambda _served: None,
+    plugged: Collection[PciAddress] | None = None,
 ) -> Config:
     """Return the guest's settings from the files, or the defaults if there are none. LibhookError if they are broken.
 
     ``entry`` reads the guest's journal entry. It is asked only where the settings name devices. ``note`` is told who is
-    served, if there are files.
+    served, if there are files. At hot-plug only the sections for the ``plugged`` devices may ask for actions.
     """
     read = time.time_ns()
     sources = read_settings(machine)
@@ -60,7 +61,9 @@ def load_config(
         return Config()
     from libhook.story import settings  # most hosts have none
 
-    return settings.of_guest(machine, sources, guest, entry, lambda names, asks: note(Served(names, read, asks)))
+    return settings.of_guest(
+        machine, sources, guest, entry, lambda names, asks: note(Served(names, read, asks)), plugged
+    )
 
 
 def read_settings(machine: Machine) -> list[Source]:
@@ -115,16 +118,28 @@ class Session(NamedTuple):
     """During a give-back, the devices' workers. They read, write, and send the records."""
     document: bytes = b""
     """The guest's XML as libvirtd gave it, where it did."""
+    only_devices: bool = False
+    """What was taken for a device besides is not given back with it, but at the guest's end."""
     served: Served | None = None
     """Who is served without host devices, where there are settings."""
 
     @classmethod
-    def open(cls, machine: Machine, log: Log, libvirtd: int, guest: Domain | None = None) -> Session:
-        """Open a session with this guest's settings, or with the defaults. Its devices may be in its entry alone."""
+    def open(
+        cls,
+        machine: Machine,
+        log: Log,
+        libvirtd: int,
+        guest: Domain | None = None,
+        plugged: Collection[PciAddress] | None = None,
+    ) -> Session:
+        """Open a session with this guest's settings, or with the defaults. Its devices may be in its entry alone.
+
+        ``plugged``: see ``load_config``.
+        """
         settings, broken, state, served = Config(), None, state_of(machine), list[Served]()
         if guest is not None:
             try:
-                settings = load_config(machine, guest, lambda: state.load(guest.uuid), served.append)
+                settings = load_config(machine, guest, lambda: state.load(guest.uuid), served.append, plugged)
             except LibhookError as error:
                 broken = error
                 log.add("error", "configuration ignored", reason=error.message)
@@ -211,7 +226,7 @@ class Session(NamedTuple):
             host = sysfs.glance(self.machine, addresses, claims, self.state.in_flight(), self.deadline)
         trail = self.trail() if operation.may_veto else None
         work = self.work(domain.uuid)._replace(host=host, devices=addresses)
-        looked = kinds.look(work) if operation.name == "prepare" else {}
+        looked = kinds.look(work, operation.name) if operation.takes else {}
         return Situation(event, domain, host, held, self.config, trail, looked)
 
     def with_along(self, guest: Domain, held: Held | None = None) -> Domain:

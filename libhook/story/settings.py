@@ -14,13 +14,13 @@ from libhook.facts.domain import Domain
 from libhook.facts.entry import Held
 from libhook.facts.host import NO_CLASS
 from libhook.facts.machine import Machine
-from libhook.facts.merged import config_of, merge
+from libhook.facts.merged import config_of, merge, only_of
 from libhook.facts.settings import Device, Settings
 from libhook.light import TYPE_CHECKING, suppress
 from libhook.look import sysfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from libhook.facts.address import PciAddress
 
@@ -31,8 +31,12 @@ def of_guest(
     guest: Domain | Held,
     entry: Callable[[], Held | None],
     note: Callable[[Sequence[str], bool], None],
+    plugged: Collection[PciAddress] | None = None,
 ) -> Config:
-    """Return the guest's settings. BadInput if a section that is about it is wrong. ``note`` is told who is served."""
+    """Return the guest's settings. BadInput if a section that is about it is wrong. ``note`` is told who is served.
+
+    At hot-plug, only the sections for the ``plugged`` devices may ask for actions.
+    """
     found = settings.read(sources)
     sections = found.about(guest.name, guest.uuid, devices_of(machine, found, guest, entry))
     note(found.served, any(section.asks for section in sections))
@@ -45,7 +49,11 @@ def of_guest(
 
         if refusal := complaints.refusal(found, sections):
             raise refusal
-    return config_of(merge(sections))
+    merged = merge(sections)
+    if plugged is None:
+        return config_of(merged)
+    devices = [on_host(machine, address) for address in plugged]
+    return config_of(only_of(merged, [section for section in sections if section.is_for(devices)]))
 
 
 def devices_of(

@@ -7,6 +7,7 @@ As a program it plays one of them, at one of so many points, and shows how each 
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import disturbing
 from aftermath import OTHER, recover, trails, wrong
@@ -39,8 +40,13 @@ class Play:
         self._verb = verb
         self._every = every
         self._root = scratch()
-        self.host = Host(self._root, workstation())
-        self.host.libvirt.start(guest(DISK, *([NIC] if verb == "detach" else [])))
+        self.host = Host(self._root, workstation(), f'[devices."{NIC}"]\nvalues = {{ "vm.swappiness" = 10 }}\n')
+        self._value = Path(f"{self._root}/proc/sys/vm/swappiness")
+        self._value.parent.mkdir(parents=True)
+        self._value.write_text("60\n")
+        self.host.libvirt.start(guest(DISK))
+        if verb == "detach":
+            attach(self.host, Hypervisor(self.host), xml(NIC))
         self.host.libvirt.start(_OTHER)
         self._stage = Stage(self.host)
 
@@ -81,6 +87,8 @@ class Play:
             problems.append("taken from a guest that runs")
         reap(5)
         recover(self.host)
+        if self._has_it() == (self._value.read_text() == "60\n"):
+            problems.append(f"has it: {self._has_it()}, and the value is {self._value.read_text()!r}")
         if self._has_it() and self.host.driver(NIC) != "vfio-pci":
             problems.append("taken by recover from a guest that runs")
         for one in list(self.host.libvirt.guests):
@@ -92,6 +100,8 @@ class Play:
             problems.append(f"it had it, and the trail does not say so: {mine}")
         if self._verb == "attach" and not has_it and comer != "again" and "attach True" in mine:
             problems.append(f"it never had it, and the trail says so: {mine}")
+        if (value := self._value.read_text()) != "60\n":
+            problems.append(f"the value is {value!r}")
         return problems + wrong(self.host)
 
     def _has_it(self) -> bool:
