@@ -23,7 +23,7 @@ usage: install.sh [--demo | --uninstall] [--prefix DIR] [--destdir DIR]
 Installs the distribution's packages for lxml, structlog, audit, systemd and
 libvirt where Python lacks them, the package to PREFIX/lib/libhook, the
 command to PREFIX/bin/libhook with its completion for bash, the services
-libhook-watch and libhook-awake (not started), and the hook to
+libhook-watch, libhook-recover and libhook-awake (not started), and the hook to
 /etc/libvirt/hooks/qemu (or qemu.d/libhook beside it, where another hook
 stands there). Needs root.
 
@@ -109,15 +109,17 @@ install_completion() {
 }
 
 watch_text() { sed "s|/usr/local/bin|$prefix/bin|" "$here/packaging/libhook-watch.service"; }
+recover_text() { sed "s|/usr/local/bin|$prefix/bin|" "$here/packaging/libhook-recover.service"; }
 awake_text() { cat "$here/packaging/libhook-awake.service"; }
 
 has_systemd() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 
-# Starts neither service: whether hot-plug is watched is the administrator's choice, and the hook starts libhook-awake.
-# That one is not restarted, since the host could sleep meanwhile.
+# Starts no service: whether hot-plug is watched is the administrator's choice, the hook starts libhook-awake, and the watch
+# libhook-recover. libhook-awake is not restarted, since the host could sleep meanwhile.
 install_services() {
     folder "$units"
     place "$units/libhook-watch.service" "$units" watch_text 644
+    place "$units/libhook-recover.service" "$units" recover_text 644
     place "$units/libhook-awake.service" "$units" awake_text 644
     has_systemd || return 0
     run systemctl daemon-reload
@@ -222,11 +224,12 @@ uninstall() {
     silenced='' stopped=''
     if has_systemd && [ -e "$units/libhook-watch.service" ]; then
         run systemctl disable --quiet libhook-watch.service || true # it may never have been enabled
+        run systemctl disable --quiet libhook-recover.service || true
         run systemctl stop libhook-awake.service || true # somebody may have started it by hand
     fi
     made=$(sort -r "$root$lib/folders" 2>/dev/null) || made=''
     run rm -f -- "$root$prefix/bin/libhook" "$root$lib/folders" "$root$completions/libhook" \
-        "$root$units/libhook-watch.service" "$root$units/libhook-awake.service"
+        "$root$units/libhook-watch.service" "$root$units/libhook-recover.service" "$root$units/libhook-awake.service"
     ! has_systemd || run systemctl daemon-reload
     run rm -rf -- "$root$lib/versions" "$root$lib/versions.gone" "$root$lib/lock" "$root$lib/libhook" "$root$lib/hooks"
     run rm -rf -- "$root/run/libhook"

@@ -9,8 +9,8 @@
 trusted() {
     theirs='' open=''
     for place in "$lib/versions" "$lib/lock" "$lib/folders" "$prefix/bin/libhook" "$completions/libhook" \
-        "$units/libhook-watch.service" "$units/libhook-awake.service" "$hooks/qemu" "$hooks/qemu.d/libhook" \
-        "$config" "${config%.toml}.d"; do
+        "$units/libhook-watch.service" "$units/libhook-recover.service" "$units/libhook-awake.service" \
+        "$hooks/qemu" "$hooks/qemu.d/libhook" "$config" "${config%.toml}.d"; do
         look_at "$place"
     done
     remedy="${theirs:+chown root:root$theirs}${theirs:+${open:+ && }}${open:+chmod go-w$open}"

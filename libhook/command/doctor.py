@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``libhook doctor``: checks each thing that libhook needs, and says what to do where one is missing."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple
@@ -14,11 +15,13 @@ from libhook.facts.machine import Machine
 from libhook.facts.merged import Setting, every
 from libhook.handlers.audit import trail_problem
 from libhook.handlers.preflight import TURN_IOMMU_ON
-from libhook.look import libvirtd, processes, selinux, sysfs
+from libhook.hotplug import remains
+from libhook.look import libvirtd, processes, selinux, sysfs, systemd
 from libhook.story import giveback
 from libhook.story.session import Session, read_settings
 
 _HOOK = "/etc/libvirt/hooks/qemu"
+_WATCH = "libhook-watch.service"
 _UNCONFINED = "virt_hooks_unconfined"
 """The SELinux boolean that lets hooks run unconfined, in the policy of Fedora and its relatives."""
 _PATIENCE = 30.0
@@ -46,7 +49,7 @@ def examine(session: Session) -> list[Finding]:
 
     Equal findings are given once.
     """
-    looks = (_hook, _daemon, _selinux, _iommu, _vfio, _config, _trail, _state)
+    looks = (_hook, _daemon, _selinux, _iommu, _vfio, _config, _trail, _state, _watch)
     return list(dict.fromkeys(finding for look in looks for finding in _answered(look, session)))
 
 
@@ -228,6 +231,20 @@ def _state(session: Session) -> Iterator[Finding]:
             "ok",
             f"guests for which libhook holds devices: {len(found)}" if found else "libhook holds no device for a guest",
         )
+
+
+def _watch(session: Session) -> Iterator[Finding]:
+    """Check that what the watch starts is there. Whether the watch runs is the administrator's choice."""
+    if not os.path.isdir(f"{session.machine.root}/run/systemd/system"):
+        return
+    with suppress(LibhookError):  # systemd does not answer
+        found = systemd.matching(session.machine, (_WATCH, remains.UNIT), session.deadline)
+        (watch,), (recover,) = found[_WATCH], found[remains.UNIT]
+        if watch.active == "active" and recover.load != "loaded":
+            what = f"{_WATCH} runs, but systemd does not have {remains.UNIT}, which it starts for guests that are gone"
+            yield Finding("note", what, "run install.sh again")
+        elif watch.active == "active":
+            yield Finding("ok", f"{_WATCH} runs")
 
 
 def _holds(held: Held) -> bool:

@@ -4,8 +4,11 @@
 libvirt calls no hook at hot-plug, but it sends events. An event names a device by its alias, and after a removal the
 device is gone from the guest's XML. So the watch remembers what each guest has, in memory and, for the next watch, in
 /run/libhook. It cannot see an attach that fails, since there is no event, nor who asked.
+
+It also sees guests that are gone and still hold something (remains.py).
 """
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple, get_args
@@ -18,6 +21,7 @@ from libhook.facts.domain import Domain, HostDevice, Kind
 from libhook.facts.entry import Held, Process
 from libhook.facts.machine import Machine
 from libhook.hotplug import handover
+from libhook.hotplug.remains import Remains
 from libhook.look import libvirtd, processes
 from libhook.story.session import Session, make_state, state_of
 from libhook.xml import domxml
@@ -26,6 +30,10 @@ Look = Callable[[str], bytes | None]
 """Maps a guest's UUID to its live XML; None if the guest does not run."""
 _Devices = dict[str, HostDevice]
 _NOT_SEEN = "it was gone before the watch could look, or its kind is not known: it is not recorded"
+
+
+_LOOK_SECONDS = 15.0
+"""Between two looks for what guests that are gone have left."""
 
 
 class _Seen(NamedTuple):
@@ -58,6 +66,8 @@ class Watcher:
         self._show = show
         self._seen = _from_json(notes.watched(machine))
         self._trouble = ""
+        self._remains = Remains()
+        self._due = 0.0
 
     def connected(self, running: Mapping[str, bytes]) -> None:
         """Compare each guest with what it had before. The differences happened while we were not connected."""
@@ -67,15 +77,23 @@ class Watcher:
             self._guarded(uuid, running[uuid], self._compare)
             self._alive()
         self._remember()
+        self._remains.try_again()
+        self._look_for_remains()
         if self._trouble:
             self._say("info", "connected to libvirtd again")
         self._trouble = ""
+
+    def awake(self) -> None:
+        """Look from time to time: libvirtd tells nobody of what it found dead when it began."""
+        if time.monotonic() >= self._due:
+            self._look_for_remains()
 
     def lost(self, reason: str) -> None:
         """Log that there is no connection. The same reason is logged only once in a row."""
         if reason != self._trouble:
             self._say("warning", "no connection to libvirtd", reason=reason)
         self._trouble = reason
+        self._look_for_remains()
 
     def _say(self, level: Level, what: str, **fields: Field) -> None:
         with Log(self._machine, operation="watch") as log:
@@ -86,23 +104,36 @@ class Watcher:
         """Handle one event: a device was ``added``, ``removed`` or ``kept``, or a guest ``began`` or ``ended``."""
         if what == "ended":
             self._seen.pop(uuid, None)
+            self._look_for_remains()
         elif document := self._look(uuid):
             self._guarded(uuid, document, lambda session, guest: self._follow(session, guest, what, alias))
         self._remember()
 
+    def _look_for_remains(self) -> None:
+        self._due = time.monotonic() + _LOOK_SECONDS
+        self._logged(lambda log: self._remains.look(Session.open(self._machine, log, libvirtd.find(self._machine))))
+
     def _guarded(self, uuid: str, document: bytes, act: Callable[[Session, Domain], None]) -> None:
-        """Act on one guest. Its errors are logged, so the watch goes on with the others."""
-        with Log(self._machine, operation="watch", uuid=uuid) as log:
+        """Act on one guest."""
+
+        def act_on_it(log: Log) -> None:
+            guest = domxml.parse(document)
+            log.bind(guest=guest.name)
+            daemon = libvirtd.find(self._machine)
+            # The sandbox of the service lets it write to PCI devices, and to nothing else.
+            session = Session.open(self._machine, log, daemon, guest)._replace(only_devices=True)
+            if session.config.dry_run:
+                log.add("info", "dry run", reason="what is plugged in and out is not recorded")
+            else:
+                act(session, guest)
+
+        self._logged(act_on_it, uuid=uuid)
+
+    def _logged(self, act: Callable[[Log], None], **about: Field) -> None:
+        """Act. Errors are logged, so the watch goes on."""
+        with Log(self._machine, operation="watch", **about) as log:
             try:
-                guest = domxml.parse(document)
-                log.bind(guest=guest.name)
-                daemon = libvirtd.find(self._machine)
-                # The sandbox of the service lets it write to PCI devices, and to nothing else.
-                session = Session.open(self._machine, log, daemon, guest)._replace(only_devices=True)
-                if session.config.dry_run:
-                    log.add("info", "dry run", reason="what is plugged in and out is not recorded")
-                else:
-                    act(session, guest)
+                act(log)
             except LibhookError as error:
                 log.add("error", "not handled", reason=error.line)
             except Exception as error:  # noqa: BLE001 - a bug is logged, and the watch goes on

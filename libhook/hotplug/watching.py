@@ -33,6 +33,9 @@ class Listener(Protocol):
     def happened(self, what: str, uuid: str, alias: str) -> None:
         """libvirt sent an event. ``alias`` is "" for an event of the guest itself."""
 
+    def awake(self) -> None:
+        """Some seconds have passed, or something has happened."""
+
     def lost(self, reason: str) -> None:
         """The connection is lost or could not be made. Another attempt follows."""
 
@@ -119,6 +122,7 @@ class Connection:
             while self._queue:
                 listener.happened(*self._queue.pop(0))
                 self.alive()
+            listener.awake()
             child.reap()
         if not self._stopping:
             self._lost(listener, "libvirtd closed the connection")

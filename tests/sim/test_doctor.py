@@ -17,7 +17,8 @@ from libhook.command import commands, installation
 from libhook.errors import LibhookError
 from libhook.facts.machine import Machine
 from libhook.look.linux import LinuxKernel
-from libhook.simulation import processes
+from libhook.simulation import faults, processes
+from libhook.simulation import systemd as units
 from libhook.simulation.hosts import nic
 
 HOOKS = "etc/libvirt/hooks"
@@ -183,6 +184,22 @@ def test_a_libvirtd_that_may_not_know_the_hook(host: Host) -> None:
     assert line.startswith("note  virtqemud (pid 9999) started before ")
     assert line.endswith("systemctl reload virtqemud")
     processes.add(host.root, host.libvirt.pid, "libvirtd")
+    assert examined(host) == []
+
+
+def test_what_the_watch_starts(host: Host) -> None:
+    """It must be there where the watch runs. Without systemd, or where that does not answer, nothing is said."""
+    units.add(host.root, "libhook-watch.service")
+    assert "watch" not in libhook(host, "doctor").out
+    Path(host.root, "run/systemd/system").mkdir(parents=True)
+    (line,) = examined(host)
+    assert line.startswith("note  libhook-watch.service runs, but systemd does not have libhook-recover.service")
+    assert line.endswith(": run install.sh again")
+    units.add(host.root, "libhook-recover.service", active="inactive")
+    assert (examined(host), "ok    libhook-watch.service runs" in libhook(host, "doctor").out) == ([], True)
+    units.change(host.root, "libhook-watch.service", active="inactive")
+    assert "watch" not in libhook(host, "doctor").out
+    faults.inject(host.root, faults.Fault("systemctl show*", nth=0, error="ECONNREFUSED"))
     assert examined(host) == []
 
 

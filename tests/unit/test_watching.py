@@ -31,6 +31,7 @@ class Listener:
     def __init__(self) -> None:
         """Nothing yet."""
         self.told: list[object] = []
+        self.turns = 0
         self.then: Callable[[], object] = lambda: None
 
     def connected(self, running: dict[str, bytes]) -> None:
@@ -41,6 +42,10 @@ class Listener:
         """One event."""
         self.told.append((what, uuid, alias))
         self.then()
+
+    def awake(self) -> None:
+        """At each turn of the loop."""
+        self.turns += 1
 
     def lost(self, reason: str) -> None:
         """And why."""
@@ -139,6 +144,7 @@ def test_events_are_told_in_order(watching_it: Watching) -> None:
         ("removed", A, "hostdev0"),
         ("ended", A, ""),
     ]
+    assert watching_it.listener.turns == 2
     assert libvirtd.closed
     assert watching_it.daemon.uris == ["qemu:///lab"]
 
