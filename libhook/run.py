@@ -2,7 +2,7 @@
 """One call of the hook, from argv to exit code.
 
     run     argv -> event -> anything to do?
-    _act    stdin -> domain, settings -> dry run, or serve, or give back
+    _act    stdin -> domain, settings -> dry run, or serve, or give back -> what is told of each operation
     serve   locks -> look -> handlers -> plan -> journal -> apply -> records; on failure undo, record, refuse
 
 ``take`` (story/taking.py) is the middle of ``serve``. story/giveback.py undoes. story/entries.py says what is
@@ -20,7 +20,8 @@ from libhook.facts import event
 from libhook.facts.domain import Domain
 from libhook.facts.event import Event, Operation
 from libhook.facts.machine import Machine
-from libhook.facts.plan import Plan
+from libhook.facts.plan import Action, Plan
+from libhook.kinds import registry as kinds
 from libhook.light import TYPE_CHECKING, NamedTuple
 from libhook.look import libvirtd
 from libhook.story import giveback
@@ -77,8 +78,6 @@ def run(machine: Machine, call: Call) -> Answer:
             return Answer(0)
         operation = happening.operation
         log.bind(guest=happening.guest, operation=operation.name)
-        if not operation.acts:
-            return Answer(0)
         try:
             return _act(machine, call, happening, log)
         except LibhookError as error:
@@ -123,16 +122,33 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
         for line in lines:
             log.add("info", "dry run", line=line)
         return Answer(0, lines)
-    if name == "prepare" and session.served:
+    if session.served and (name == "prepare" or not happening.operation.acts):
         from libhook.effects import served  # most hosts have no settings
 
         served.note(machine, session.served)
-    if name == "release":
-        giveback.release(session, happening, domain)
-    elif domain is not None and (
-        domain.uuid in state.uuids()
-        or (session.with_along(domain).devices and not call.unwaited)
-        or (session.served and session.served.asks and happening.operation.takes)
+    is_dry = session.config.dry_run and (domain is None or domain.uuid not in state.uuids())
+    told = _told(session, happening, domain) if domain and not is_dry else ()
+    try:
+        _answer(session, call, happening, domain)
+    except Exception:
+        if domain and not happening.operation.may_veto:
+            _pass_on(session, happening, domain, told)
+        raise
+    return _pass_on(session, happening, domain, told) if domain else Answer(0)
+
+
+def _answer(session: Session, call: Call, happening: Event, domain: Domain | None) -> None:
+    """Do what libhook itself does at this operation."""
+    if happening.operation.gives_back:
+        giveback.release(session.at_end(happening), happening, domain)
+    elif (
+        happening.operation.acts
+        and domain is not None
+        and (
+            domain.uuid in session.state.uuids()
+            or (session.with_along(domain).devices and not call.unwaited)
+            or (session.served and session.served.asks and happening.operation.takes)
+        )
     ):
         # An unwaited call always had a journal entry. If the entry is gone, the guest's end is recorded already, and
         # no record of its start may follow.
@@ -146,7 +162,6 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
 
                 taking.record_failure(session, domain)
             raise
-    return Answer(0)
 
 
 def serve(session: Session, happening: Event, domain: Domain) -> None:
@@ -177,7 +192,8 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
                     taking.add(session, taken)
             elif not operation.takes:  # what was taken is journalled already
                 taking.journal(session, taken.held, domain.addresses)
-                if not (session.config.audit_required or session.config.dry_run):
+                waits = session.config.audit_required or session.config.dry_run or kinds.are_told(session.config)
+                if not waits:
                     session.state.unwait(domain.uuid)
 
 
@@ -200,8 +216,9 @@ def _whose(state: State, call: Call, document: bytes, happening: Event) -> Domai
 
     That saves importing lxml, and it works where lxml is broken.
     """
-    uuid = prolog.uuid(document) if happening.operation.name == "release" and not call.dry_run else None
-    if uuid and not _end_matters(state, uuid):
+    operation = happening.operation
+    uuid = prolog.uuid(document) if not operation.acts or (operation.gives_back and not call.dry_run) else None
+    if uuid and not (operation.acts and _end_matters(state, uuid)):
         return Domain(happening.guest, uuid, "", ())
     if call.parse:
         return call.parse(document)
@@ -228,5 +245,27 @@ def plan(session: Session, happening: Event, domain: Domain) -> Plan:
         from libhook.story.foresight import foresee  # imported here, so that no start waits for it
 
         return foresee(session, happening, session.with_along(domain))
-    held = session.state.load(domain.uuid)
-    return session.plan(happening, session.with_along(domain, held), held)
+    found = Plan(())
+    if happening.operation.acts:
+        session = session.at_end(happening) if happening.operation.gives_back else session
+        held = session.state.load(domain.uuid)
+        found = session.plan(happening, session.with_along(domain, held), held)
+    return found._replace(verdicts=(*found.verdicts, *_told(session, happening, domain)))
+
+
+def _told(session: Session, happening: Event, domain: Domain) -> Sequence[Action]:
+    """What is done at this operation once libhook is done with it."""
+    if not kinds.are_told(session.config):
+        return ()
+    from libhook.story import passing  # few settings want that
+
+    return passing.plan(session, happening, domain)
+
+
+def _pass_on(session: Session, happening: Event, domain: Domain, told: Sequence[Action]) -> Answer:
+    if not told:
+        return Answer(0)
+    from libhook.story import passing
+
+    line = passing.carry_out(session, happening, domain, told)
+    return Answer(1, (line,)) if line else Answer(0)

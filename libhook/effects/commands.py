@@ -8,6 +8,9 @@ behind nothing, so it may be waited for (systemd-run(1), systemd.service(5)).
 
 from __future__ import annotations
 
+import errno
+import time
+
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +22,17 @@ MARGIN = 15.0
 """Seconds beside the command's own: systemd's, and for ending what does not end by itself."""
 _STOP_SECONDS = 5
 _SECONDS = 20.0
+_LONGEST = 1000
+"""Characters of a script's last line."""
+_LOG = ("--identifier=libhook", "--priority=info", "--stderr-priority=warning", "--level-prefix=false")
+"""What a script prints, for ``journalctl -t libhook``. What it says on stderr can be told apart (systemd-cat(1))."""
+_AS_UNDER_LIBVIRT = (
+    "DefaultDependencies=no",
+    f"TimeoutStopSec={_STOP_SECONDS}",
+    "KillMode=process",  # what a script leaves running on purpose goes on
+    "IgnoreSIGPIPE=no",  # virFork() sets all signals to their defaults
+    "IgnoreOnIsolate=yes",  # many scripts isolate multi-user.target, which does not end libvirtd
+)
 
 
 def run(
@@ -46,10 +60,66 @@ def run(
         f"--property=TimeoutStopSec={_STOP_SECONDS}",
         *(f"--setenv={name}={value}" for name, value in environment.items()),
         "--",
-        # PID 1 puts variables into a service's arguments. Only since systemd 254 can that be switched off.
-        *(argument.replace("$", "$$") for argument in argv),
+        *map(_escaped, argv),
     )
     return machine.kernel.systemd_run(arguments, document, MARGIN + (seconds if seconds and wait else 0.0))
+
+
+def _escaped(argument: str) -> str:
+    """PID 1 puts variables into a service's arguments. Only since systemd 254 can that be switched off."""
+    return argument.replace("$", "$$")
+
+
+def run_old(
+    machine: Machine, unit: str, argv: Sequence[str], document: bytes, seconds: float
+) -> tuple[int | None, str]:
+    """Run an old hook script as libvirt does, but with a deadline. What it prints goes to libhook's log.
+
+    Like libvirtd, a unit of systemd has systemd's PATH, / as its folder, and 0022 as its umask. libvirt adds LC_ALL.
+    Return the exit status and what systemd-run says, as ``run``. The status is None if the script was late. Then all
+    of it is ended.
+    """
+    begun = time.monotonic()
+    arguments = (
+        f"--unit={unit}",
+        "--wait",
+        *(f"--property={one}" for one in _AS_UNDER_LIBVIRT),
+        f"--property=RuntimeMaxSec={seconds + MARGIN:.3f}",  # for when nobody is there to end it
+        "--setenv=LC_ALL=C",
+        "--",
+        "/usr/bin/systemd-cat",
+        *_LOG,
+        "--",
+        *map(_escaped, argv),
+    )
+    status, said = machine.kernel.systemd_run(arguments, document, seconds)
+    if status == errno.ETIMEDOUT and time.monotonic() - begun >= seconds:  # it is also an exit status
+        kill(machine, [unit])
+        return None, said
+    return status, said
+
+
+def last_words(machine: Machine, unit: str) -> str:
+    """The last line that a script said on stderr, "" if it said nothing."""
+    machine.kernel.journalctl(("--sync",), _SECONDS)
+    match = ("SYSLOG_IDENTIFIER=libhook", "PRIORITY=4", f"_SYSTEMD_UNIT={unit}")
+    _, text = machine.kernel.journalctl(("--quiet", "--output=cat", "--lines=1", *match), _SECONDS)
+    return text.strip()[:_LONGEST]
+
+
+def kill(machine: Machine, units: Sequence[str]) -> None:
+    """End all processes of these units, whatever they started. A unit keeps what was started until it has ended."""
+    machine.kernel.systemctl(("kill", "--signal=KILL", "--", *units), _SECONDS)
+    end(machine, units)
+
+
+def kill_running(machine: Machine, pattern: str) -> None:
+    """The same for those that match and still run. What a script has left that ended by itself goes on."""
+    _, text = machine.kernel.systemctl(("show", "--property=Id,ActiveState", "--", pattern), _SECONDS)
+    found = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n")]
+    running = [one["Id"] for one in found if one.get("ActiveState") not in (None, "inactive", "failed")]
+    if running:
+        kill(machine, running)
 
 
 def end(machine: Machine, units: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _AUDIT_VIRT_RESOURCE = 2501
-_SYSTEMCTL, _LOGINCTL = "/usr/bin/systemctl", "/usr/bin/loginctl"
+_SYSTEMCTL, _LOGINCTL, _JOURNALCTL = "/usr/bin/systemctl", "/usr/bin/loginctl", "/usr/bin/journalctl"
 _SYSTEMD_RUN = "/usr/bin/systemd-run"
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _PRIORITY = {"info": 6, "warning": 4, "error": 3}
@@ -61,6 +61,10 @@ class Writing:
             return _run(_SYSTEMD_RUN, (*options, *arguments), seconds, errors=True)
         finally:
             os.close(stdin)
+
+    def journalctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+        """See Kernel."""
+        return _run(_JOURNALCTL, ("--no-pager", *arguments), seconds)
 
     def loginctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
         """See Kernel."""

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Notes for the launcher which guests without host devices are served, so that it need not start Python for others."""
+"""Notes for the launcher which guests are served without host devices, or at each operation.
+
+So it need not start Python for others.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ Does not belong here: which section a key stands in, and which section wins (fac
 from __future__ import annotations
 
 from libhook.errors import BadInput
-from libhook.facts import command, requirement
+from libhook.facts import command, legacy, requirement
 from libhook.facts.address import PciAddress
 from libhook.facts.config import TAKE_ALONG
 from libhook.facts.host import is_driver_name
@@ -151,11 +151,16 @@ OF_KINDS: dict[str, Callable[[object], str]] = {
     "mounts": _mounts,
     "end": _ends,
     "modules": _modules,
+    "legacy": legacy.complaint,
 }
 """The settings that ask for actions of a kind (kinds/), each with its check.
 
 The check returns what the value should have been, or "" when the value is right. Of a table the entries are merged key
 by key over the sections, and of a list the items add up."""
+
+TOLD = frozenset({"legacy"})
+"""Those of them that ask something at each operation. A section about a device may not: at some operations the launcher
+looks for no device."""
 
 
 def known() -> tuple[str, ...]:

@@ -59,6 +59,9 @@ class Kernel(Protocol):
         Return the exit status of systemd-run, ETIMEDOUT where it is late, and what it says itself.
         """
 
+    def journalctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
+        """Run journalctl, as systemctl."""
+
     def loginctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
         """The same with loginctl, which needs D-Bus."""
 

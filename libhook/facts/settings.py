@@ -74,8 +74,13 @@ class Section(NamedTuple):
     @property
     def asks(self) -> bool:
         """Whether it asks for an action of a kind, rightly or not."""
+        return not keys.OF_KINDS.keys().isdisjoint(self.has)
+
+    @property
+    def has(self) -> set[str]:
+        """The keys in it, right or wrong."""
         wrong = {problem.keys[len(self.keys)] for problem in self.problems if len(problem.keys) > len(self.keys)}
-        return not keys.OF_KINDS.keys().isdisjoint(wrong.union(self.values))
+        return wrong.union(self.values)
 
     @property
     def guest(self) -> str:
@@ -137,12 +142,13 @@ class Settings(NamedTuple):
     def served(self) -> tuple[str, ...]:
         """Whom the settings ask actions for, even without host devices: names, UUIDs, and patterns for a shell.
 
-        What a shell might read otherwise than Python does stands here as ``*``. Who takes devices along is here once
-        more, after a ``+`` and as it is: that is a name or a UUID, and no pattern.
+        What a shell might read otherwise than Python does stands here as ``*``. A slash before it says that they ask
+        something at each operation. Who takes devices along is here once more, after a ``+`` and as it is: that is a
+        name or a UUID, and no pattern.
         """
-        asking = {one.guest for one in self.sections if one.rank[0] != DEVICE and one.asks}
+        asking = [one for one in self.sections if one.rank[0] != DEVICE and one.asks]
+        names = {"/" * (not keys.TOLD.isdisjoint(one.has)) + _of_shells(one.guest) for one in asking}
         taking = {one.guest for one in self.sections if one.values.get(TAKE_ALONG)}
-        names = {name if name and set(name) <= _OF_SHELLS else "*" for name in asking}
         return tuple(sorted(names | {f"+{name}" for name in taking if name and "\n" not in name}))
 
     def about(self, name: str, uuid: str, devices: Iterable[Device] = ()) -> list[Section]:
@@ -154,6 +160,10 @@ class Settings(NamedTuple):
 
 def _names_of(devices: Iterable[Device]) -> set[str]:
     return {text for one in devices for text in (str(one.address), one.ids, one.class_name)}
+
+
+def _of_shells(name: str) -> str:
+    return name if name and set(name) <= _OF_SHELLS else "*"
 
 
 def _matches(section: Section, name: str, uuid: str) -> bool:
@@ -296,7 +306,8 @@ def _complaint(section: Section, at: tuple[str, ...], value: object) -> Problem 
         shape = "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else "another"
         what = f"{shown} {'has a wrong entry' if wanted.startswith(shape) else f'is {keys.shown(value)}'}"
         return Problem(section.file, where, what, f"it must be {wanted}")
-    if keys.must_name(key, value) and not section.may_set(key):
+    is_out_of_place = section.rank[0] == DEVICE and key in keys.TOLD
+    if is_out_of_place or (keys.must_name(key, value) and not section.may_set(key)):
         level = section.rank[0]
         what = f"{shown} may not be set for {_TO_WHOM[level]}"
         return Problem(section.file, where, what, _REMEDIES[level])

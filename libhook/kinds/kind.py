@@ -14,6 +14,7 @@ from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
+from libhook.facts.event import Event
 from libhook.facts.host import NOTHING, Host
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Stays, Verdict, Warn
@@ -46,6 +47,10 @@ class Work(NamedTuple):
     """For ``look``: what is known of the guest's devices."""
     devices: tuple[PciAddress, ...] = ()
     """The PCI devices that the guest is to have. Only for ``Kind.look``."""
+    name: str = ""
+    """The guest's name. Only for ``Kind.look``."""
+    event: Event | None = None
+    """libvirt's event at the guest's end. None for every other undo: of a start that failed, of what a crash left."""
 
 
 class Failure(NamedTuple):
@@ -92,6 +97,8 @@ class Kind(NamedTuple):
     """The actions that the guest's settings ask for."""
     at: tuple[str, ...] = ("prepare",)
     """The operations at which the settings may ask for them."""
+    told: Callable[[Config, Event, Held | None], Iterable[Action]] = lambda *_: ()
+    """What is done at each operation of libvirt's once the plan is done. It is neither journalled nor undone."""
     noticed: Callable[[Work, HostDevice, Process], Action | None] = lambda _work, _device, _daemon: None
     """An action that this libvirtd did on a device without libhook seeing it. It is undone at the guest's end."""
     is_back: Callable[[Work, Any, Held], None] = lambda _work, _action, _held: None

@@ -13,6 +13,7 @@ from libhook.errors import BadInput, LibhookError, TooNew, unanswered
 from libhook.facts.config import Config
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
+from libhook.facts.event import Event
 from libhook.facts.host import Host
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Limit, Stays, Warn
@@ -32,6 +33,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "value": ("values",),
     "run": ("run",),
     "unit": ("units", "mounts"),
+    "legacy": ("legacy",),  # an old script may need what units end, and free what the next need
     "holder": ("end",),  # what it ends does not come back: only what needs that comes after it
     "module": ("modules",),
 }
@@ -39,6 +41,10 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 names counts among the guest's devices, and the handlers ask for it as for those.
 
 Their order is that of the actions, where no action needs another: the most disruptive come last."""
+
+
+_TOLD = ("legacy",)
+"""The kinds with ``Kind.told``. Others need not be imported for that."""
 
 
 class _Kinds(dict[str, Kind]):
@@ -67,12 +73,27 @@ def in_settings(config: Config, operation: str = "prepare") -> list[Kind]:
 
 def left_out(config: Config, operation: str) -> list[str]:
     """The keys of these settings that ask for something, but not at this operation."""
-    return [key for name, key in _SETTINGS.items() if key in config.actions and operation not in KINDS[name].at]
+    left = [keys for name, keys in _SETTINGS.items() if operation not in KINDS[name].at]
+    return [key for keys in left for key in keys if key in config.actions]
 
 
 def look(work: Work, operation: str) -> dict[str, Any]:
     """What each kind that the settings ask for at this operation must know of the host, by its name."""
     return {kind.name: kind.look(work) for kind in in_settings(work.config, operation)}
+
+
+def are_told(config: Config) -> bool:
+    """Whether a kind that these settings ask for is told of every operation."""
+    return bool(_told(config))
+
+
+def told(config: Config, event: Event, held: Held | None) -> list[Action]:
+    """What such kinds do at this operation beside the plan. ``held``: the guest's entry as it was before the event."""
+    return [action for name in _told(config) for action in KINDS[name].told(config, event, held)]
+
+
+def _told(config: Config) -> list[str]:
+    return [name for name in _TOLD if not config.actions.keys().isdisjoint(_SETTINGS[name])]
 
 
 def _every() -> list[Kind]:

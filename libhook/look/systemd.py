@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _SECONDS = 20.0
 """That systemctl gets to answer."""
 _REMEDY = "see what systemctl status says"
-_NEEDING = "units, mounts, run, sleep, and a unit in require"
+_NEEDING = "units, mounts, run, legacy, sleep, and a unit in require"
 _CORRECT = "correct units in the settings: libhook config shows them"
 _MOST, _MOST_OF_USER = 4096, 256
 """Units that are looked at for one guest."""

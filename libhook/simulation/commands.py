@@ -10,7 +10,7 @@ import os
 import time
 from typing import Any
 
-from libhook.simulation import store, systemd
+from libhook.simulation import processes, store, systemd
 
 _POLL = 0.01
 _STOPPED = 255
@@ -18,7 +18,10 @@ _STOPPED = 255
 
 
 def add(root: str, program: str, **ends: Any) -> None:  # noqa: ANN401 - whatever JSON has
-    """Put a program on the host: its ``status``, the ``seconds`` that it takes, or what systemd-run ``says``."""
+    """Put a program on the host: its ``status``, the ``seconds`` that it takes, or what systemd-run ``says``.
+
+    ``stderr`` is what it says itself, and ``ends`` a process that it ends.
+    """
     path = f"{root}{program}"
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
@@ -37,6 +40,8 @@ def systemd_run(root: str, arguments: tuple[str, ...], document: bytes, seconds:
     """As the program: its exit status, and what it says itself."""
     at = arguments.index("--")
     options, argv = arguments[:at], [argument.replace("$$", "$") for argument in arguments[at + 1 :]]
+    if argv[0] == "/usr/bin/systemd-cat":
+        argv = argv[argv.index("--") + 1 :]
     named = [option.partition("=")[2] for option in options if option.startswith("--setenv=")]
     (unit,) = (option.partition("=")[2] for option in options if option.startswith("--unit="))
     user = next((option.partition("=")[2] for option in options if option.startswith("--uid=")), "")
@@ -46,7 +51,11 @@ def systemd_run(root: str, arguments: tuple[str, ...], document: bytes, seconds:
     environment = dict(one.split("=", 1) for one in named)
     noted = {"unit": unit, "argv": argv, "user": user, "environment": environment, "stdin": document.decode()}
     store.append(f"{root}/var/log/commands.jsonl", noted)
-    ends = store.load(root, "commands", os.path.basename(argv[0])) or {}
+    ends = store.load(root, "commands", _program(argv)) or {}
+    if "stderr" in ends:
+        store.append(f"{root}/var/log/journal.jsonl", {"unit": unit, "line": ends["stderr"]})
+    if "ends" in ends and os.path.exists(f"{root}/proc/{ends['ends']}"):
+        processes.end(root, ends["ends"])
     if ends.get("says"):
         return 1, f"{ends['says']}\n"
     if "--wait" not in options:
@@ -70,3 +79,16 @@ def _is_let_end(root: str, unit: str, seconds: float) -> bool:
     is_let = unit in systemd.running(root)
     systemd.add(root, unit, transient=True, active="inactive")
     return is_let
+
+
+def journalctl(root: str, arguments: tuple[str, ...]) -> tuple[int, str]:
+    """As the program: its exit status, and its output."""
+    said = store.lines(f"{root}/var/log/journal.jsonl")
+    lines = [one["line"] for one in said if f"_SYSTEMD_UNIT={one['unit']}" in arguments]
+    return 0, "".join(f"{line}\n" for line in lines[-1:])
+
+
+def _program(argv: list[str]) -> str:
+    """The program's name. Of a script that a shell runs, the script's."""
+    own = argv[1:] if argv[0] in ("/bin/bash", "/bin/sh") else argv
+    return os.path.basename(own[0])

@@ -42,6 +42,16 @@ class Programs(Answers):
         self._answer(call, lambda: answer.append(commands.systemd_run(self.root, arguments, document, seconds)))
         return answer[0] if answer else (0, "")
 
+    def journalctl(self, arguments: tuple[str, ...], _seconds: float) -> tuple[int, str]:
+        """Do what journalctl does."""
+        from libhook.simulation import commands
+
+        answer: list[tuple[int, str]] = []
+        self._answer(
+            f"journalctl {' '.join(arguments)}", lambda: answer.append(commands.journalctl(self.root, arguments))
+        )
+        return answer[0] if answer else (0, "")
+
     def loginctl(self, arguments: tuple[str, ...], _seconds: float) -> tuple[int, str]:
         """Do what loginctl does."""
         from libhook.simulation import logind

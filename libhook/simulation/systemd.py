@@ -123,7 +123,7 @@ def systemctl(root: str, arguments: tuple[str, ...], seconds: float) -> tuple[in
         return 0, f"{_manager(root)[rest[0].removeprefix('--property=')]}\n"
     if verb == "show":
         return 0, _show(root, names, value="--value" in rest)
-    if verb == "cancel":
+    if verb in ("cancel", "kill"):
         return 0, ""
     if verb == "start" and _manager(root)["SystemState"] == "stopping":
         return 1, ""  # its transaction is destructive

@@ -120,6 +120,8 @@ class Session(NamedTuple):
     """The guest's XML as libvirtd gave it, where it did."""
     only_devices: bool = False
     """What was taken for a device besides is not given back with it, but at the guest's end."""
+    event: Event | None = None
+    """libvirt's event that ends the guest, at ``release``."""
     served: Served | None = None
     """Who is served without host devices, where there are settings."""
 
@@ -156,6 +158,10 @@ class Session(NamedTuple):
         """Make the folders of the state, as make_state does."""
         self.state.make(lambda: libvirtd.with_host_devices(self.machine))
 
+    def at_end(self, event: Event) -> Session:
+        """Return this session for libvirt's event that ends the guest."""
+        return self._replace(event=event)
+
     def with_time(self) -> Session:
         """Return this session with the whole time of an event."""
         return self._replace(deadline=Deadline.after(self.config.write_deadline))
@@ -176,7 +182,7 @@ class Session(NamedTuple):
         settings = Config()
         with suppress(LibhookError):
             settings = load_config(self.machine, held)
-        return self._replace(config=settings, document=b"")  # the document is another guest's
+        return self._replace(config=settings, document=b"", event=None)  # these are another guest's
 
     def guest(self, uuid: str) -> AbstractContextManager[None]:
         """Hold the guest's lock."""
@@ -188,7 +194,8 @@ class Session(NamedTuple):
 
     def work(self, uuid: str) -> Work:
         """Return what a kind of action needs to work."""
-        return Work(self.machine, self.state, self.deadline, self.config, uuid, self.document, self.crew)
+        work = Work(self.machine, self.state, self.deadline, self.config, uuid, self.document, self.crew)
+        return work._replace(event=self.event)
 
     def plan(self, event: Event, domain: Domain, held: Held | None) -> Plan:
         """Plan this event. The kinds of action plan the give-back, and the handlers plan all else."""
@@ -225,7 +232,7 @@ class Session(NamedTuple):
             claims = self.state.claims(addresses)
             host = sysfs.glance(self.machine, addresses, claims, self.state.in_flight(), self.deadline)
         trail = self.trail() if operation.may_veto else None
-        work = self.work(domain.uuid)._replace(host=host, devices=addresses)
+        work = self.work(domain.uuid)._replace(host=host, devices=addresses, name=domain.name)
         looked = kinds.look(work, operation.name) if operation.takes else {}
         return Situation(event, domain, host, held, self.config, trail, looked)
 

@@ -32,6 +32,7 @@ NEED_SYSTEMD = (
     "test_host_actions.py",
     "test_hotplug_settings.py",
     "test_mounts.py",
+    "test_old_scripts.py",
     "test_recover_service.py",
     "test_service.py",
     "test_shared.py",
