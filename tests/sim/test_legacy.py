@@ -4,47 +4,19 @@
 import errno
 import json
 import os
-import time
 from pathlib import Path
-from typing import Any
 
 import holding
 import pytest
 from cases import NIC
 from command import libhook
-from scenario import Host, guest
+from old_scripts import LIFE, PATH, PLAIN, SETTINGS, WIN11, calls, host_with
+from scenario import guest
 
 from libhook.facts.legacy import units
-from libhook.simulation import commands, faults, processes, systemd
+from libhook.simulation import commands, processes, systemd
 from libhook.simulation.guests import Guest
-from libhook.simulation.hosts import nic
 from libhook.simulation.libvirt import Libvirt
-
-WIN11, PLAIN = guest(NIC), guest()
-PATH, TREE = "/etc/libvirt/old-hooks/qemu", "/etc/libvirt/hooks/qemu.d"
-SETTINGS = f'[domains."win11"]\nlegacy.path = "{PATH}"\n'
-LIFE = ["prepare begin -", "start begin -", "started begin -", "stopped end -", "release end shutdown"]
-
-
-def host_with(root: str, config: str = SETTINGS, *, launcher: bool = False, **ends: Any) -> Host:  # noqa: ANN401
-    """A host with this script, which ends so, and settings that were written a while ago."""
-    host = Host(root, nic(), config, launcher=launcher)
-    commands.add(root, PATH, **ends)
-    for path in (Path(host.machine.config), Path(host.machine.config).parent):
-        os.utime(path, (time.time() - 60,) * 2)
-    return host
-
-
-def calls(host: Host, path: str = PATH) -> list[str]:
-    """What this script was called with, but for the guest's name."""
-    return [" ".join(one["argv"][2:]) for one in commands.ran(host.root) if one["argv"][0] == path]
-
-
-def ran(host: Host) -> list[str]:
-    """The scripts that were run, below the tree."""
-    return [
-        next(arg for arg in one["argv"] if arg.startswith(TREE))[len(TREE) + 1 :] for one in commands.ran(host.root)
-    ]
 
 
 @pytest.mark.parametrize("one", [WIN11, PLAIN])
@@ -176,140 +148,6 @@ def test_a_dead_guests_script_gets_no_other_guests_event(root: str) -> None:
     assert host.event(other, "prepare").code == 0
     assert calls(host)[3:] == ["stopped end -", "release end failed"]
     assert [one["stdin"] for one in commands.ran(root)[3:]] == ["", ""]
-
-
-@pytest.mark.parametrize("name", ["win11", "--help", "a guest", "gäst", "$(id)\n"])
-def test_a_tree_has_a_folder_for_each_guest(root: str, name: str) -> None:
-    """The last is a script, or a folder of scripts in a shell's order. A failure ends a folder."""
-    host = host_with(root, f'legacy.path = "{TREE}"\n')
-    for script in ("prepare/begin/20 b", "prepare/begin/10-a", "prepare/begin/.hidden", "release/end", "start/begin/x"):
-        commands.add(root, f"{TREE}/{name}/{script}")
-    for script in ("prepare/begin/note", "started/begin"):
-        path = Path(f"{root}{TREE}/{name}/{script}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("#!/bin/sh\n")
-    commands.add(root, f"{TREE}/libhook")  # libvirt runs it itself
-    one = WIN11._replace(name=name)
-    host.begin(one)
-    host.event(one, "release", "shutdown")
-    assert ran(host) == [f"{name}/{script}" for script in ("prepare/begin/10-a", "prepare/begin/20 b", "start/begin/x",
-                                                           "release/end")]  # fmt: skip
-    assert all(run["argv"][1] == name for run in commands.ran(root))
-    commands.add(root, f"{TREE}/{name}/prepare/begin/10-a", status=1)
-    assert "10-a has ended with status 1" in host.event(one, "prepare").line
-    assert ran(host)[4:] == [f"{name}/prepare/begin/10-a", f"{name}/release/end"]
-    host.event(one, "release", "failed")
-    assert host.leftovers == []
-
-
-@pytest.mark.parametrize("name", ["..", ".", "", "../old-hooks", "win11/../other", "/etc"])
-def test_a_name_does_not_lead_out_of_the_tree(root: str, name: str) -> None:
-    """Such a guest has no scripts."""
-    host = host_with(root, f'legacy.path = "{TREE}"\n')
-    for folder in (TREE, os.path.dirname(TREE), "/etc/libvirt/old-hooks", "/etc", f"{TREE}/other"):
-        commands.add(root, f"{folder}/prepare/begin")
-    host.call((name, "prepare", "begin", "-"), WIN11.xml(1, False))
-    assert commands.ran(root) == []
-
-
-def test_a_folder_as_libvirts_own(root: str) -> None:
-    """Each executable file, hidden ones too, in byte order; a failure stops no other, and the last one is told."""
-    folder = "/etc/libvirt/old-hooks/qemu.d"
-    host = host_with(root, f'legacy.path = "{folder}"\n')
-    for name, status in ((".hid", 0), ("10-a", 4), ("20-b~", 5), ("zz", 0), ("Ä", 0)):
-        commands.add(root, f"{folder}/{name}", status=status)
-    Path(f"{root}{folder}/README").write_text("")
-    assert "20-b~ has ended with status 5" in host.event(WIN11, "prepare").line
-    assert [one["argv"][0].rpartition("/")[2] for one in commands.ran(root)][:5] == [".hid", "10-a", "20-b~", "zz", "Ä"]
-
-
-@pytest.mark.parametrize(("begins", "by"), [("", ["/bin/bash"]), (" #!/bin/sh\n", ["/bin/bash"]), ("\x7fELF\0", [])])
-def test_a_file_without_interpreter_line_is_run_by_bash(root: str, begins: str, by: list[str]) -> None:
-    """As it was by a dispatcher in bash. A program is run as it is."""
-    host = host_with(root)
-    Path(f"{root}{PATH}").write_text(begins)
-    assert host.event(WIN11, "prepare").code == 0
-    assert commands.ran(root)[0]["argv"] == [*by, PATH, "win11", "prepare", "begin", "-"]
-
-
-@pytest.mark.parametrize("seconds", [0.3, 5.0])
-def test_a_script_that_is_late_is_ended(root: str, seconds: float) -> None:
-    """All of it. Scripts that come after it in libvirt's order have no time left. 110 is also an exit status."""
-    host = host_with(root, f"{SETTINGS}legacy.seconds = 0.3\n", seconds=0.6, status=0)
-    if seconds > 1:
-        commands.add(root, PATH, status=errno.ETIMEDOUT)
-        assert f"{PATH} has ended with status 110" in host.event(WIN11, "prepare").line
-        return
-    said = host.event(WIN11, "prepare").line
-    assert said == f"{PATH} has not ended within 0.3 s (prepare), and was ended: see journalctl -t libhook"
-    ended = [json.loads(line) for line in Path(root, "var/log/systemctl.jsonl").read_text().splitlines()]
-    assert [one["verb"] for one in ended[:2]] == ["kill", "stop"]
-    assert host.driver(NIC) == "e1000e"
-
-
-def test_no_script_is_begun_without_time(root: str) -> None:
-    """The time is that of the whole call."""
-    folder = "/etc/libvirt/old-hooks/qemu.d"
-    host = host_with(root, f'legacy = {{ path = "{folder}", seconds = 0.3 }}\n')
-    commands.add(root, f"{folder}/a", seconds=0.6)
-    commands.add(root, f"{folder}/b")
-    assert f"{folder}/b has not ended within 0.3 s" in host.event(WIN11, "prepare").line
-    assert [one["argv"][0] for one in commands.ran(root)][:2] == [f"{folder}/a", f"{folder}/a"]
-
-
-@pytest.mark.parametrize(
-    ("path", "said"),
-    [
-        ("/etc/libvirt/hooks/qemu", "/etc/libvirt/hooks/qemu is run by libvirt itself: move it"),
-        ("/etc/libvirt/hooks/qemu.d/mine", "/etc/libvirt/hooks/qemu.d/mine is run by libvirt itself: move it"),
-        ("/etc/no-such", "/etc/no-such cannot be run (/etc/no-such: No such file or directory): correct the path"),
-        (PATH, f"others may write to {PATH}, and root is to run {PATH}: chmod go-w {PATH}"),
-    ],
-)
-def test_what_root_may_not_run_refuses(root: str, path: str, said: str) -> None:
-    """Before anything is done. At the guest's end it is logged."""
-    host = host_with(root, f'legacy.path = "{path}"\n')
-    if "hooks/qemu.d" in path:
-        commands.add(root, path)
-    if path == PATH:
-        Path(f"{root}{PATH}").chmod(0o777)
-    assert said in host.event(WIN11, "prepare").line
-    assert commands.ran(root) == []
-    stopped = host.event(PLAIN._replace(name="x", uuid="11111111-2222-3333-4444-555555555555"), "stopped")
-    assert stopped.code == 0
-    assert said in stopped.logged("not done")[0]["outcome"] + ": " + said
-
-
-def test_a_script_that_becomes_untrusted_is_not_run(root: str) -> None:
-    """It is looked at each time; the guest's device comes back."""
-    host = host_with(root)
-    host.begin(WIN11)
-    Path(f"{root}{PATH}").chmod(0o777)
-    ended = host.event(WIN11, "release", "shutdown")
-    (entry,) = [entry for entry in ended.logged("done") if "left" in entry]
-    assert f"others may write to {PATH}" in entry["left"]
-    assert (host.driver(NIC), host.leftovers, len(calls(host))) == ("e1000e", [], 3)
-
-
-def test_systemd_that_cannot_run_it(root: str) -> None:
-    """What systemd-run says is told, or that there is none."""
-    host = host_with(root, says="Failed to find \x1bexecutable")
-    assert f"{PATH} cannot be run: Failed to find \\x1bexecutable" in host.event(WIN11, "prepare").line
-    faults.inject(root, faults.Fault("systemd-run*", nth=0, error="ENOENT"))
-    refused = host.event(WIN11, "prepare")
-    assert f"the old script {PATH} cannot be run: No such file or directory" in refused.line
-
-
-def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is a disk."""
-    host = host_with(root)
-    monkeypatch.setattr("libhook.kinds.legacy._most", lambda _asked: 0.3)
-    with monkeypatch.context() as late:
-        late.setattr("libhook.effects.commands.run_old", lambda *_: time.sleep(5))
-        assert f"the old script {PATH} cannot be run: Connection timed out" in host.event(WIN11, "prepare").line
-    monkeypatch.setattr("libhook.look.oldscripts.find", lambda *_: time.sleep(5))
-    host.configure(f"{SETTINGS}write_deadline = 0.3\n")
-    assert f"{PATH} cannot be looked at in time" in host.event(WIN11, "prepare").line
 
 
 def test_what_the_settings_take_away_is_still_ended(root: str) -> None:
