@@ -28,6 +28,8 @@ INHERITED = 9
 """The descriptor of the guest's lock, when the launcher took it for us."""
 _GARBAGE = 100_000
 """An ordinary event makes fewer new objects than this. Looking for garbage among them takes 1 ms."""
+_LIBVIRTS_STDOUT = 4
+"""The descriptor of libvirtd's stdout, at the operations at which the launcher hands it on. Our own is /dev/null."""
 _READ_AHEAD = ("prepare", "start", "started", "reconnect")
 """Operations that need the guest's devices from the XML. At ``release`` the journal entry mostly has them."""
 
@@ -79,12 +81,12 @@ def launched() -> NoReturn:
         with locks.inherited(lock, INHERITED):
             _hook(int(caller), arguments, REFUSED, unwaited=True)
     elif os.geteuid() == 0 or os.environ.get("LIBHOOK_ROOT"):
-        code = _hook(int(caller), arguments, REFUSED)
+        code = _hook(int(caller), arguments, REFUSED, _LIBVIRTS_STDOUT)
     sys.stderr.flush()
     os._exit(code)
 
 
-def _hook(caller: int, arguments: list[str], refused: int, *, unwaited: bool = False) -> int:
+def _hook(caller: int, arguments: list[str], refused: int, stdout: int = 1, *, unwaited: bool = False) -> int:
     document: Callable[[], bytes] = _read_stdin
     parse: Parse | None = None
     if len(arguments) == 4 and arguments[1] in _READ_AHEAD:
@@ -98,6 +100,9 @@ def _hook(caller: int, arguments: list[str], refused: int, *, unwaited: bool = F
     answer = run(machine(), Call(arguments, document, caller, dry_run, parse, unwaited))
     for line in answer.lines:
         print(line, file=sys.stderr)
+    printed = answer.printed
+    while printed:
+        printed = printed[os.write(stdout, printed) :]
     return answer.code if answer.code == 0 or refused == 1 else refused
 
 

@@ -39,10 +39,12 @@ _REINSTALL = "reinstall it with install.sh"
 
 
 class Answer(NamedTuple):
-    """What libvirtd gets: an exit code, and these lines on stderr. Nothing goes to stdout."""
+    """What libvirtd gets: an exit code, and these lines on stderr."""
 
     code: int
     lines: tuple[str, ...] = ()
+    printed: bytes = b""
+    """For stdout: at ``migrate`` and ``restore`` that is the guest's XML from then on."""
 
 
 class Call(NamedTuple):
@@ -267,5 +269,5 @@ def _pass_on(session: Session, happening: Event, domain: Domain, told: Sequence[
         return Answer(0)
     from libhook.story import passing
 
-    line = passing.carry_out(session, happening, domain, told)
-    return Answer(1, (line,)) if line else Answer(0)
+    line, printed = passing.carry_out(session, happening, domain, told)
+    return Answer(1, (line,)) if line else Answer(0, printed=printed)

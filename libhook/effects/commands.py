@@ -9,6 +9,7 @@ behind nothing, so it may be waited for (systemd-run(1), systemd.service(5)).
 from __future__ import annotations
 
 import errno
+import os
 import time
 
 from libhook.light import TYPE_CHECKING
@@ -24,8 +25,11 @@ _STOP_SECONDS = 5
 _SECONDS = 20.0
 _LONGEST = 1000
 """Characters of a script's last line."""
-_LOG = ("--identifier=libhook", "--priority=info", "--stderr-priority=warning", "--level-prefix=false")
+_TO_LOG = ("/usr/bin/systemd-cat", "--identifier=libhook", "--priority=info", "--stderr-priority=warning",
+           "--level-prefix=false", "--")  # fmt: skip
 """What a script prints, for ``journalctl -t libhook``. What it says on stderr can be told apart (systemd-cat(1))."""
+_MOST_OUTPUT = 16 << 20
+"""Bytes. It is also the most that a script may then write into one file of its own (setrlimit(2), RLIMIT_FSIZE)."""
 _AS_UNDER_LIBVIRT = (
     "DefaultDependencies=no",
     f"TimeoutStopSec={_STOP_SECONDS}",
@@ -71,25 +75,33 @@ def _escaped(argument: str) -> str:
 
 
 def run_old(
-    machine: Machine, unit: str, argv: Sequence[str], document: bytes, seconds: float
+    machine: Machine, unit: str, argv: Sequence[str], document: bytes, seconds: float, output: int = -1
 ) -> tuple[int | None, str]:
     """Run an old hook script as libvirt does, but with a deadline. What it prints goes to libhook's log.
+
+    With ``output`` what it prints goes into that file instead, which PID 1 opens, and only what it says to the log.
 
     Like libvirtd, a unit of systemd has systemd's PATH, / as its folder, and 0022 as its umask. libvirt adds LC_ALL.
     Return the exit status and what systemd-run says, as ``run``. The status is None if the script was late. Then all
     of it is ended.
     """
     begun = time.monotonic()
+    to_file = (
+        f"StandardOutput=file:/proc/{os.getpid()}/fd/{output}",
+        f"LimitFSIZE={_MOST_OUTPUT}",
+        "StandardError=journal",
+        "SyslogIdentifier=libhook",
+        "SyslogLevel=warning",
+        "SyslogLevelPrefix=no",
+    )
     arguments = (
         f"--unit={unit}",
         "--wait",
-        *(f"--property={one}" for one in _AS_UNDER_LIBVIRT),
+        *(f"--property={one}" for one in (*_AS_UNDER_LIBVIRT, *(to_file if output >= 0 else ()))),
         f"--property=RuntimeMaxSec={seconds + MARGIN:.3f}",  # for when nobody is there to end it
         "--setenv=LC_ALL=C",
         "--",
-        "/usr/bin/systemd-cat",
-        *_LOG,
-        "--",
+        *(() if output >= 0 else _TO_LOG),
         *map(_escaped, argv),
     )
     status, said = machine.kernel.systemd_run(arguments, document, seconds)

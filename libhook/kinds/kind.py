@@ -74,6 +74,8 @@ class Outcome(NamedTuple):
     """What is not as it should be, though it refuses nothing and is not tried again. It is logged as an error."""
     lost: tuple[str, ...] = ()
     """What the action has ended, or begun to, and nobody brings back. A start that fails later says so."""
+    printed: bytes = b""
+    """What libvirt is to get on stdout, where it takes that for the guest's XML."""
 
 
 class Kind(NamedTuple):

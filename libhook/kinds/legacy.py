@@ -181,61 +181,73 @@ def carry_out(work: Work, actions: Sequence[Old]) -> list[Outcome]:
 
 def _outcome(work: Work, action: Old) -> Outcome:
     begun = time.monotonic()
-    (reason,) = tracks.run([_run(work, action)], Deadline.after(len(action.calls) * _most(action.legacy)))
+    ((reason, printed),) = tracks.run([_run(work, action)], Deadline.after(len(action.calls) * _most(action.legacy)))
     milliseconds = (time.monotonic() - begun) * 1000
     if reason and action.back:
         # Another try would not help. What failed here must not keep the guest from its next start.
         return Outcome(action, None, milliseconds, left=f"{reason}: {_REMEDY}")
-    return Outcome(action, Failure(reason, _REMEDY) if reason else None, milliseconds)
+    return Outcome(action, Failure(reason, _REMEDY) if reason else None, milliseconds, printed=printed)
 
 
-def _run(work: Work, action: Old) -> Track[str]:
-    """Run it, and return why it has failed, or ""."""
+def _run(work: Work, action: Old) -> Track[tuple[str, bytes]]:
+    """Run it. Return why it has failed, or "", and what is for libvirt's stdout."""
     try:
         with paper() as sheet:
             code = yield Step(partial(_begin, work, action, sheet.descriptor), keep=sheet.descriptor)
-            reasons = sheet.lines()
+            answer = os.pread(sheet.descriptor, os.fstat(sheet.descriptor).st_size, 0)
     except Late:
-        code, reasons = errno.ETIMEDOUT, []
-    if code and not reasons:
-        return printable(f"{action.subject} cannot be run: {os.strerror(code)}")
-    return reasons[0] if reasons else ""
+        code, answer = errno.ETIMEDOUT, b""
+    if code:
+        return printable(f"{action.subject} cannot be run: {os.strerror(code)}"), b""
+    reason, _, printed = answer.partition(b"\n")
+    return reason.decode(), b"" if reason else printed
 
 
 def _begin(work: Work, action: Old, sheet: int) -> None:
-    """In the child: run all scripts of all calls, and note the last failure as libvirt does."""
+    """In the child: run all scripts of all calls. Note the last failure, as libvirt does, and what was printed."""
     if action.back:
         commands.kill_running(work.machine, facts.units(work.guest))
-    reason = ""
+    reason, printed = "", b""
     for call in action.calls:
         try:
             scripts = oldscripts.find(work.machine, action.legacy.path, action.guest, call)
         except Unusable as error:
             reason = ": ".join(error.args)
             continue
-        reason = _all(work, action, call, scripts) or reason
-    if reason:
-        os.write(sheet, f"{printable(reason)}\n".encode("utf-8", "replace"))
+        failure, printed = _all(work, action, call, scripts)
+        reason = failure or reason
+    answer = printable(reason).encode("utf-8", "replace") + b"\n" + printed
+    while answer:
+        answer = answer[os.write(sheet, answer) :]
 
 
-def _all(work: Work, action: Old, call: Call, scripts: Sequence[Script]) -> str:
-    """Run the scripts of one call. One that fails ends the tree, and libvirt's own go on (virHookCall)."""
-    failure, stopped, deadline = "", False, Deadline.after(action.legacy.seconds)
+def _all(work: Work, action: Old, call: Call, scripts: Sequence[Script]) -> tuple[str, bytes]:
+    """Run the scripts of one call. One that fails ends the tree, and libvirt's own go on.
+
+    What one prints for libvirt is the next one's document, until one has failed (virHookCall() in virhook.c).
+    """
+    failure, printed, deadline = "", b"", Deadline.after(action.legacy.seconds)
+    filters = action.legacy.filter and call.operation in facts.FILTERS
     for script in scripts:
-        if stopped and script.in_tree:
+        if failure and script.in_tree:
             continue
-        if reason := _one(work, action, call, script.path, deadline):
-            failure, stopped = reason, True
-    return failure
+        output = os.memfd_create("output") if filters else -1
+        document = work.document if failure else printed or work.document
+        reason = _one(work._replace(document=document), action, call, script.path, deadline, output)
+        if output >= 0:
+            printed = os.pread(output, os.fstat(output).st_size, 0) or printed
+            os.close(output)
+        failure = reason or failure
+    return failure, printed
 
 
-def _one(work: Work, action: Old, call: Call, path: str, deadline: Deadline) -> str:
+def _one(work: Work, action: Old, call: Call, path: str, deadline: Deadline, output: int) -> str:
     late = f"{path} has not ended within {action.legacy.seconds:g} s ({call.operation}), and was ended"
     if not deadline.left:
         return late
     unit = facts.unit(work.guest, call.operation, os.urandom(4).hex())
     argv = (*oldscripts.interpreter(work.machine, path), path, action.guest, *call)
-    status, said = commands.run_old(work.machine, unit, argv, work.document, deadline.left)
+    status, said = commands.run_old(work.machine, unit, argv, work.document, deadline.left, output)
     if status == 0:
         return ""
     if status is None:

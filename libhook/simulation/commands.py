@@ -20,7 +20,7 @@ _STOPPED = 255
 def add(root: str, program: str, **ends: Any) -> None:  # noqa: ANN401 - whatever JSON has
     """Put a program on the host: its ``status``, the ``seconds`` that it takes, or what systemd-run ``says``.
 
-    ``stderr`` is what it says itself, and ``ends`` a process that it ends.
+    ``stderr`` is what it says itself, ``stdout`` what it prints, and ``ends`` a process that it ends.
     """
     path = f"{root}{program}"
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -54,6 +54,9 @@ def systemd_run(root: str, arguments: tuple[str, ...], document: bytes, seconds:
     ends = store.load(root, "commands", _program(argv)) or {}
     if "stderr" in ends:
         store.append(f"{root}/var/log/journal.jsonl", {"unit": unit, "line": ends["stderr"]})
+    for path in (one.partition("=file:")[2] for one in options if "StandardOutput=file:" in one):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(ends.get("stdout", ""))
     if "ends" in ends and os.path.exists(f"{root}/proc/{ends['ends']}"):
         processes.end(root, ends["ends"])
     if ends.get("says"):

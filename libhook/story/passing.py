@@ -30,11 +30,15 @@ def plan(session: Session, event: Event, domain: Domain) -> list[Action]:
     return kinds.told(session.config, event, held)
 
 
-def carry_out(session: Session, event: Event, domain: Domain, actions: Sequence[Action]) -> str:
-    """Do it. Return why the operation must fail, or "": where that would harm a guest, the failure is only logged."""
+def carry_out(session: Session, event: Event, domain: Domain, actions: Sequence[Action]) -> tuple[str, bytes]:
+    """Do it. Return why the operation must fail, or "", and what is for libvirt's stdout.
+
+    Where a failure would harm a guest, it is only logged.
+    """
     for line in describe(actions):
         session.log.add("info", "plan", line=line)
-    failures = [outcome.failure for outcome in session.apply(domain.uuid, actions) if outcome.failure]
-    if not failures or event.operation.name not in COUNTS:
-        return ""
-    return f"{failures[0].reason}: {failures[0].remedy}"
+    outcomes = session.apply(domain.uuid, actions)
+    for failure in (outcome.failure for outcome in outcomes if event.operation.name in COUNTS):
+        if failure:
+            return f"{failure.reason}: {failure.remedy}", b""
+    return "", b"".join(outcome.printed for outcome in outcomes)

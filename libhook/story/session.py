@@ -304,7 +304,7 @@ class Session(NamedTuple):
         return self._logged(kinds.go_back(self.work(uuid), list(actions)))
 
     def _logged(self, outcomes: list[Outcome]) -> list[Outcome]:
-        for action, failure, milliseconds, fields, done, left, _ in outcomes:
+        for action, failure, milliseconds, fields, done, left, *_ in outcomes:
             fields = {**fields, "left": left} if left else fields
             self.log.add(
                 "error" if failure or left else "info",

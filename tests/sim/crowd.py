@@ -119,7 +119,7 @@ def _hook(host: Host, caller: int, arguments: Sequence[str], document: bytes) ->
     """The hook, in a process of its own as libvirtd's is."""
 
     def answer() -> tuple[int, str]:
-        code, lines = run.run(host.machine, run.Call(arguments, lambda: document, caller))
+        code, lines, _ = run.run(host.machine, run.Call(arguments, lambda: document, caller))
         return code, "\n".join(lines)
 
     code, said = apart(answer)() or (255, "")

@@ -83,6 +83,8 @@ class Host:
         """How the launcher is called, with ``launcher``: its command, stdin and environment."""
         self.patience = 5.0
         """Seconds to wait for what an event leaves behind, its log above all."""
+        self.printed = b""
+        """What the last call printed, without ``launcher``."""
         self.outcomes: list[Outcome] = []
         self.libvirt = Libvirt(root, self.hook)
         if config:
@@ -117,6 +119,7 @@ class Host:
             code, stdout, said = self._launch(arguments, document, dry_run)
         else:
             answer = run.run(self.machine, run.Call(arguments, lambda: document, self.libvirt.pid, dry_run))
+            self.printed = answer.printed
             code, stdout, said = answer.code, "", "".join(f"{line}\n" for line in answer.lines)
         reap(self.patience)
         log, writes, audit = (self._lines(name)[count:] for name, count in counts.items())

@@ -146,3 +146,25 @@ def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: 
     monkeypatch.setattr("libhook.look.oldscripts.find", lambda *_: time.sleep(5))
     host.configure(f"{SETTINGS}write_deadline = 0.3\n")
     assert f"{PATH} cannot be looked at in time" in host.event(WIN11, "prepare").line
+
+
+@pytest.mark.parametrize("launcher", [False, True])
+@pytest.mark.parametrize("operation", ["migrate", "restore", "start"])
+def test_a_filter_gives_libvirt_another_document(root: str, operation: str, launcher: bool) -> None:
+    """What a script prints is the next one's document, and the last one's is libvirt's. Elsewhere it is logged."""
+    folder = "/etc/libvirt/old-hooks/qemu.d"
+    host = host_with(root, f'legacy = {{ path = "{folder}", filter = true }}\n', launcher=launcher)
+    for name, printed in (("a", "<domain>a\udcff</domain>\n"), ("b", ""), ("c", "<domain>c</domain>")):
+        commands.add(root, f"{folder}/{name}", stdout=printed.encode("utf-8", "replace").decode())
+    outcome = host.event(PLAIN, operation)
+    printed = outcome.stdout if launcher else host.printed.decode()
+    given = [one["stdin"] for one in commands.ran(root)]
+    if operation == "start":
+        assert (printed, set(given)) == ("", {PLAIN.xml(1, True).decode()})
+        return
+    assert (outcome.code, printed) == (0, "<domain>c</domain>")
+    assert given == [PLAIN.xml(1, True).decode(), *2 * ["<domain>a?</domain>\n"]]
+    commands.add(root, f"{folder}/b", stdout="<domain>b</domain>", status=1)
+    refused = host.event(PLAIN, operation)
+    assert (refused.code, refused.stdout if launcher else host.printed.decode()) == (1, "")
+    assert commands.ran(root)[-1]["stdin"] == PLAIN.xml(1, True).decode()

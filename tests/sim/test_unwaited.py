@@ -275,6 +275,6 @@ def test_without_an_entry_there_is_nothing_left_to_begin(root: str) -> None:
         host.event(WIN11, operation)
     host.event(WIN11, "release", "destroyed")
     call = run.Call((WIN11.name, "started", "begin", "-"), lambda: WIN11.xml(1), host.libvirt.pid, unwaited=True)
-    assert run.run(host.machine, call) == (0, ())
+    assert run.run(host.machine, call) == run.Answer(0)
     assert host.trail == [GIVEN, BACK]
     assert host.leftovers == []
