@@ -62,8 +62,8 @@ class Served(NamedTuple):
     """Which guests without host devices the settings ask something for."""
 
     names: Sequence[str]
-    """Names, UUIDs, and patterns for a shell; with a slash before it where something is asked at each operation; after a
-    ``+`` those who take devices along."""
+    """Names, UUIDs, and patterns for a shell; with a slash before it where something is asked at each operation; after
+    a ``+`` those who take devices along."""
     read: int
     """When the settings were read, in nanoseconds since 1970."""
     asks: bool = False

@@ -193,7 +193,8 @@ def _run(work: Work, action: Old) -> Track[tuple[str, bytes]]:
     """Run it. Return why it has failed, or "", and what is for libvirt's stdout."""
     try:
         with paper() as sheet:
-            code = yield Step(partial(_begin, work, action, sheet.descriptor), keep=sheet.descriptor)
+            task = partial(_begin, work, action, os.getpid(), sheet.descriptor)
+            code = yield Step(task, keep=sheet.descriptor)
             answer = os.pread(sheet.descriptor, os.fstat(sheet.descriptor).st_size, 0)
     except Late:
         code, answer = errno.ETIMEDOUT, b""
@@ -203,32 +204,39 @@ def _run(work: Work, action: Old) -> Track[tuple[str, bytes]]:
     return reason.decode(), b"" if reason else printed
 
 
-def _begin(work: Work, action: Old, sheet: int) -> None:
+def _begin(work: Work, action: Old, parent: int, sheet: int) -> None:
     """In the child: run all scripts of all calls. Note the last failure, as libvirt does, and what was printed."""
+    whole = Deadline.after(len(action.calls) * action.legacy.seconds)
     if action.back:
         commands.kill_running(work.machine, facts.units(work.guest))
     reason, printed = "", b""
     for call in action.calls:
+        deadline = min(Deadline.after(action.legacy.seconds), whole)  # looking for scripts takes time, too
         try:
             scripts = oldscripts.find(work.machine, action.legacy.path, action.guest, call)
         except Unusable as error:
             reason = ": ".join(error.args)
             continue
-        failure, printed = _all(work, action, call, scripts)
+        failure, printed = _all(work, action, call, scripts, parent, deadline)
         reason = failure or reason
     answer = printable(reason).encode("utf-8", "replace") + b"\n" + printed
     while answer:
         answer = answer[os.write(sheet, answer) :]
 
 
-def _all(work: Work, action: Old, call: Call, scripts: Sequence[Script]) -> tuple[str, bytes]:
+def _all(
+    work: Work, action: Old, call: Call, scripts: Sequence[Script], parent: int, deadline: Deadline
+) -> tuple[str, bytes]:
     """Run the scripts of one call. One that fails ends the tree, and libvirt's own go on.
 
-    What one prints for libvirt is the next one's document, until one has failed (virHookCall() in virhook.c).
+    What one prints for libvirt is the next one's document, until one has failed (virHookCall() in virhook.c). When the
+    hook is gone, no other is begun: somebody may already undo what the first have done.
     """
-    failure, printed, deadline = "", b"", Deadline.after(action.legacy.seconds)
+    failure, printed = "", b""
     filters = action.legacy.filter and call.operation in facts.FILTERS
     for script in scripts:
+        if os.getppid() != parent:
+            return "the hook is gone", b""
         if failure and script.in_tree:
             continue
         output = os.memfd_create("output") if filters else -1

@@ -37,12 +37,10 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "holder": ("end",),  # what it ends does not come back: only what needs that comes after it
     "module": ("modules",),
 }
-"""The kinds, each with the keys of the settings that ask for its actions; none where only handlers ask. What "take_along"
-names counts among the guest's devices, and the handlers ask for it as for those.
+"""The kinds, each with the keys of the settings that ask for its actions; none where only handlers ask. What
+"take_along" names counts among the guest's devices, and the handlers ask for it as for those.
 
 Their order is that of the actions, where no action needs another: the most disruptive come last."""
-
-
 _TOLD = ("legacy",)
 """The kinds with ``Kind.told``. Others need not be imported for that."""
 

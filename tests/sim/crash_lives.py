@@ -17,13 +17,14 @@ from amounts import FULL
 from cases import CASES, DISK, NIC, Case
 from disturbing import Deed, Point
 from mounting import DATA, INDEX, MOUNTS, SUB, TARGET, mount
+from old_scripts import PATH
 from scenario import Host, guest
 from stage import Stage
 from units import CUPS
 
 from libhook.kinds.holder import ending
 from libhook.kinds.sleep import LOGIND, UNIT
-from libhook.simulation import logind, processes, systemd
+from libhook.simulation import commands, logind, processes, systemd
 from libhook.simulation.build import scratch
 from libhook.simulation.hosts import many, workstation
 from libhook.simulation.libvirt import Libvirt
@@ -44,6 +45,8 @@ class Life(NamedTuple):
     """Nobody waits for ``started``: whatever becomes of it, the guest runs, and its devices are recorded so."""
     mounted: bool = False
     """Its disk is mounted."""
+    script: bool = False
+    """The settings name an old script. Each ``prepare`` of it must have its ``release``."""
     held: bool = False
     """A session and a program have the card open, and are ended; another of each has not, and is not."""
 
@@ -86,6 +89,9 @@ LIVES = {
         units=((DATA, "active"), (SUB, "active"), (INDEX, "active"), (TARGET, "active")),
         mounted=True,
     ),
+    "with an old script": Life(
+        Case(workstation(), guest(NIC), f'legacy.path = "{PATH}"\n'), ("prepare", "start", "release"), script=True
+    ),
     "hot-unplugged": Life(Case(workstation(), guest(NIC, DISK)), ("release",), unplugged=NIC),
 }
 
@@ -116,6 +122,8 @@ class Play:
             holding.stream(root, holding.OTHER)
             processes.close_file(root, holding.OTHER, holding.CARD)
             logind.begin(root, _INNOCENT)
+        if self._life.script:
+            commands.add(root, PATH)
         self._stage = Stage(self.host)
         if self._life.mounted:
             mount(root)
@@ -152,7 +160,7 @@ class Play:
                 return status
             reason = "shutdown" if self._life.unwaited else "failed"
             problems = Aftermath(self.host, self._life.case.guest, operation, reason).follow(comer)
-            problems += self._units() + self._ended()
+            problems += [*self._units(), *self._ended(), *self._scripts()]
             if self._life.unwaited and comer.libvirtd and comer.who in ("release", "recover"):
                 problems += self._untrue()
             self._stage.tell(problems)
@@ -196,6 +204,11 @@ class Play:
         if not logind.is_there(self.host.root, _INNOCENT):
             problems.append("a session that has nothing open is ended")
         return problems
+
+    def _scripts(self) -> list[str]:
+        """The guests whose old script was not called for their end."""
+        last = {one["unit"][: len("libhook-legacy-") + 36]: one["argv"][2] for one in commands.ran(self.host.root)}
+        return [f"{unit}: its last call is {operation}" for unit, operation in last.items() if operation != "release"]
 
     def _untrue(self) -> list[str]:
         """What is wrong in the trail of a guest whose ``release`` says that it ran.

@@ -4,12 +4,15 @@
 import errno
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 from cases import NIC
+from family import until
 from old_scripts import PATH, PLAIN, SETTINGS, TREE, WIN11, calls, host_with, ran
+from scenario import adopt_orphans, reap
 
 from libhook.simulation import commands, faults
 
@@ -168,3 +171,34 @@ def test_a_filter_gives_libvirt_another_document(root: str, operation: str, laun
     refused = host.event(PLAIN, operation)
     assert (refused.code, refused.stdout if launcher else host.printed.decode()) == (1, "")
     assert commands.ran(root)[-1]["stdin"] == PLAIN.xml(1, True).decode()
+
+
+def test_a_hook_that_was_killed_begins_no_other_script(root: str) -> None:
+    """Its child is still at the first, and somebody else may undo that already."""
+    folder = "/etc/libvirt/old-hooks/qemu.d"
+    host = host_with(root, f'legacy.path = "{folder}"\n')
+    commands.add(root, f"{folder}/a", seconds=0.5)
+    commands.add(root, f"{folder}/b")
+    adopt_orphans()
+    pid = os.fork()
+    if not pid:
+        host.event(WIN11, "prepare")
+        os._exit(0)
+    until(lambda: commands.ran(root))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert reap(10)
+    assert [one["argv"][0] for one in commands.ran(root)] == [f"{folder}/a"]
+    host.event(WIN11, "release", "failed")
+    assert host.leftovers == []
+
+
+@pytest.mark.parametrize("name", ["a/b", "qemu"])
+def test_libvirts_own_hook_is_found_behind_links(root: str, name: str) -> None:
+    """libhook must not call itself."""
+    host = host_with(root, f'legacy.path = "/srv/{name}"\n')
+    commands.add(root, "/etc/libvirt/hooks/qemu")
+    os.makedirs(os.path.dirname(f"{root}/srv/{name}"), exist_ok=True)
+    os.symlink(f"{root}/etc/libvirt/hooks/qemu", f"{root}/srv/{name}")
+    assert f"/srv/{name} is run by libvirt itself: move it" in host.event(WIN11, "prepare").line
+    assert commands.ran(root) == []

@@ -9,7 +9,7 @@ from modules_out import CONSOLE, loaded, shown
 from scenario import Host, guest
 
 from libhook.kinds.sleep import LOGIND, UNIT
-from libhook.simulation import hosts, processes, systemd
+from libhook.simulation import commands, hosts, processes, systemd
 from libhook.simulation.world import World
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -78,3 +78,23 @@ def test_two_guests_that_share(root: str) -> None:
         host.event(guests[last], "release", "shutdown")
         assert (path.read_text(), systemd.state(host.root, TIMER)) == ("60\n", "active")
         assert host.leftovers == []
+
+
+def test_old_scripts(root: str) -> None:
+    """Each guest's own section, and the path of all."""
+    host = Host(root, hosts.workstation(), _settings("old-scripts.md"))
+    path = "/etc/libvirt/old-hooks/qemu"
+    commands.add(root, path)
+    seconds = {"win11": "180", "linux": "120"}
+    for number, name in enumerate(("win11", "linux", "build")):
+        one = guest(NIC, name=name)._replace(uuid=f"11111111-2222-3333-4444-55555555555{number}")
+        plan = host.call((name, "prepare", "begin", "-"), one.xml(1, False), dry_run=True)
+        line = f"run the old script {path} (prepare begin), for {seconds.get(name)} s at most"
+        assert (line in plan.stderr) is (name in seconds)
+        host.begin(one)
+        host.event(one, "stopped")
+        host.event(one, "release", "shutdown")
+    called = [" ".join(one["argv"][1:]) for one in commands.ran(root)]
+    ends = ("prepare begin -", "start begin -", "started begin -", "stopped end -", "release end shutdown")
+    assert called == [f"{name} {end}" for name in seconds for end in ends]
+    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])

@@ -263,6 +263,8 @@ def test_systemctl_is_run_as_it_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("libhook.effects.kernel._LOGINCTL", str(program))
     status, text = LinuxKernel().loginctl(("show-user", "--", "1000"), 30)
     assert (status, text) == (3, "--no-ask-password|--no-pager|show-user|--|1000|C|")
+    monkeypatch.setattr("libhook.effects.kernel._JOURNALCTL", str(program))
+    assert LinuxKernel().journalctl(("--lines=1",), 30) == (3, "--no-pager|--lines=1|C|")
     monkeypatch.setattr("libhook.effects.kernel._SYSTEMCTL", str(tmp_path / "absent"))
     with pytest.raises(FileNotFoundError):
         LinuxKernel().systemctl(("show",), 30)
