@@ -141,7 +141,7 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
     if complaint:
         yield Refusal("", *complaint)
     frees = tuple(f"{device.pci} is free" for device in situation.domain.pci) if some else ()
-    action = Old(asked, situation.domain.name, frees=frees)
+    action = Old(asked, situation.event.guest, frees=frees)
     if not (situation.held and situation.held.action(action.key)):
         yield action
 

@@ -232,7 +232,7 @@ class Session(NamedTuple):
             claims = self.state.claims(addresses)
             host = sysfs.glance(self.machine, addresses, claims, self.state.in_flight(), self.deadline)
         trail = self.trail() if operation.may_veto else None
-        work = self.work(domain.uuid)._replace(host=host, devices=addresses, name=domain.name)
+        work = self.work(domain.uuid)._replace(host=host, devices=addresses, name=event.guest)
         looked = kinds.look(work, operation.name) if operation.takes else {}
         return Situation(event, domain, host, held, self.config, trail, looked)
 

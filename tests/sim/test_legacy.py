@@ -219,3 +219,29 @@ def test_secrets_are_in_no_log(root: str) -> None:
         assert "s3cret" not in str(host.event(WIN11, operation, xml=xml))
     for path in Path(root).rglob("*"):
         assert path.name == "commands.jsonl" or not path.is_file() or b"s3cret" not in path.read_bytes()
+
+
+def test_the_plan_as_data(root: str) -> None:
+    """What is called, now and at the end."""
+    host = host_with(root)
+    path = Path(root, "win11.xml")
+    path.write_bytes(WIN11.xml(1, False))
+
+    def shown(*arguments: str) -> list[list[list[str]]]:
+        actions = json.loads(libhook(host, "plan", str(path), "--json", *arguments).out)["actions"]
+        return [one["calls"] for one in actions if (one["action"], one.get("path")) == ("legacy", PATH)]
+
+    assert shown() == [[["prepare", "begin", "-"]]]
+    host.begin(WIN11)
+    assert shown("--event", "release") == [[["release", "end", "-"]]]
+    assert shown("--event", "reconnect") == [[["reconnect", "begin", "-"]]]
+
+
+def test_a_broken_entry_keeps_nothing_from_the_script(root: str) -> None:
+    """Nobody knows what was called. libvirt would call it."""
+    host = host_with(root)
+    host.begin(WIN11)
+    Path(f"{host.machine.state}/domains/{WIN11.uuid}.json").write_text("{")
+    for operation in ("stopped", "release"):
+        assert host.event(WIN11, operation).code == 0
+    assert calls(host)[3:] == ["stopped end -", "release end -"]

@@ -47,8 +47,9 @@ def test_a_name_does_not_lead_out_of_the_tree(root: str, name: str) -> None:
     host = host_with(root, f'legacy.path = "{TREE}"\n')
     for folder in (TREE, os.path.dirname(TREE), "/etc/libvirt/old-hooks", "/etc", f"{TREE}/other"):
         commands.add(root, f"{folder}/prepare/begin")
-    host.call((name, "prepare", "begin", "-"), WIN11.xml(1, False))
-    assert commands.ran(root) == []
+    host.call((name, "stopped", "end", "-"), WIN11.xml(-1))
+    begun = host.call((name, "prepare", "begin", "-"), WIN11.xml(1, False))
+    assert (begun.code, commands.ran(root)) == (0, [])
 
 
 def test_a_folder_as_libvirts_own(root: str) -> None:
