@@ -140,7 +140,7 @@ def test_a_script_that_is_late_is_ended_with_all_that_it_started(
     begun = time.monotonic()
     said = guest(pci(NIC)).start_refused()
     assert f"{SCRIPT} has not ended within 3 s (prepare), and was ended" in said
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 300
     assert not _lives("sleep 60[0-9]")
     assert not _lives("virsh dominfo")
     assert driver_of(NIC) == "e1000e"
@@ -152,7 +152,7 @@ def test_what_a_script_leaves_goes_on(guest: MakeGuest, configure: Configure) ->
     configure(_settings())
     begun = time.monotonic()
     one = guest(pci(NIC)).start()
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 300, "the child sleeps for longer"
     one.destroy()
     wait_for("the device", lambda: driver_of(NIC) == "e1000e")
     wait_for("what release left", Path("/run/lab-later").exists)
