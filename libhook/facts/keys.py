@@ -14,7 +14,7 @@ from libhook.facts.host import is_driver_name
 from libhook.facts.mountpoint import is_mount_point, is_of_host, unit_of
 from libhook.facts.program import SESSIONS, is_path, may_end
 from libhook.facts.unit import is_anyones, is_name
-from libhook.light import TYPE_CHECKING, suppress
+from libhook.light import TYPE_CHECKING, partial, suppress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,10 +43,7 @@ _LONGEST = 4096
 
 
 def _texts(value: object) -> str:
-    """For a table: each value must be a line of text or a whole number."""
-    if isinstance(value, dict) and all(type(one) is int or is_line(one) for one in value.values()):
-        return ""
-    return 'a table of lines of text and whole numbers: "vm.swappiness" = 10'
+    return "" if isinstance(value, dict) else 'a table: "vm.swappiness" = 10'
 
 
 def is_line(text: object) -> bool:
@@ -56,10 +53,21 @@ def is_line(text: object) -> bool:
 
 
 def _states(value: object) -> str:
-    """For a table: units, each "down" or "up"."""
-    if isinstance(value, dict) and all(_is_unit(name) and one in _STATES for name, one in value.items()):
-        return ""
-    return 'a table of units that are "down" or "up": "display-manager.service" = "down"'
+    return "" if isinstance(value, dict) else 'a table of units: "display-manager.service" = "down"'
+
+
+def _wrong_state(name: str, state: object) -> str:
+    return "" if _is_unit(name) and state in _STATES else 'a unit\'s whole name or a pattern, "down" or "up"'
+
+
+def _wrong_value(name: str, value: object) -> str:
+    from libhook.facts.value import path_of  # which what has no such table does not need
+
+    try:
+        path_of(_with_name(name))
+    except BadInput:
+        return "a sysctl, or one file below /sys, by its name and no pattern"
+    return "" if type(value) is int or is_line(value) else "a line of text or a whole number"
 
 
 def _mounts(value: object) -> str:
@@ -72,27 +80,36 @@ def _mounts(value: object) -> str:
 
 
 def _sections(value: object) -> str:
-    """For a table of named sections. What is wrong in one of them is said of that one (wrong_sections)."""
     return "" if isinstance(value, dict) else 'sections with a name each: [run.NAME] command = ["/usr/bin/true"]'
 
 
-def wrong_sections(key: str, value: object) -> Iterator[tuple[str, str]]:
-    """The sections of such a table that are wrong: the name of each, and what it should have been."""
-    if key not in _PARSERS or not isinstance(value, dict):
-        return
-    for name, table in value.items():
-        try:
-            _PARSERS[key](name, table)
-        except BadInput as error:
-            yield name, f"a section {error.message}"
+def _wrong_section(parse: Callable[[str, object], object], name: str, table: object) -> str:
+    try:
+        parse(name, table)
+    except BadInput as error:
+        return f"a section {error.message}"
+    return ""
+
+
+def wrong_entries(key: str, value: object) -> Iterator[tuple[str, str]]:
+    """The entries of a table that are wrong: the name of each, and what it should have been."""
+    if key in ENTRIES and isinstance(value, dict):
+        for name, entry in value.items():
+            if wanted := ENTRIES[key](name, entry):
+                yield name, wanted
 
 
 def _is_unit(name: str) -> bool:
     """Whether this is a unit's name or a pattern, once the guest's name is in it."""
     owner, slash, unit = name.rpartition("/")
+    return is_anyones(f"{owner}{slash}{_with_name(unit)}", glob=True)
+
+
+def _with_name(text: str) -> str:
+    """With something in the place of the guest's name and UUID."""
     for placeholder in PLACEHOLDERS:
-        unit = unit.replace(placeholder, "x")
-    return is_anyones(f"{owner}{slash}{unit}", glob=True)
+        text = text.replace(placeholder, "x")
+    return text
 
 
 def _addresses(value: object) -> str:
@@ -139,8 +156,13 @@ def _is_module(name: str) -> bool:
     return is_driver_name(name) and "vfio" not in name.lower()
 
 
-_PARSERS: dict[str, Callable[[str, object], object]] = {"run": command.parse, "require": requirement.parse}
-"""The tables of named sections, each with what reads one of them."""
+ENTRIES: dict[str, Callable[[str, object], str]] = {
+    "values": _wrong_value,
+    "units": _wrong_state,
+    "run": partial(_wrong_section, command.parse),
+    "require": partial(_wrong_section, requirement.parse),
+}
+"""The tables, each with what says of one entry what it should have been, or ""."""
 OF_KINDS: dict[str, Callable[[object], str]] = {
     TAKE_ALONG: _addresses,
     "sleep": _sleep,
@@ -155,8 +177,8 @@ OF_KINDS: dict[str, Callable[[object], str]] = {
 }
 """The settings that ask for actions of a kind (kinds/), each with its check.
 
-The check returns what the value should have been, or "" when the value is right. Of a table the entries are merged key
-by key over the sections, and of a list the items add up."""
+The check returns what the value should have been, or "" when the value is right. Of what is in a table, wrong_entries
+says it. Of a table the entries are merged key by key over the sections, and of a list the items add up."""
 
 TOLD = frozenset({"legacy"})
 """Those of them that ask something at each operation. A section about a device may not: at some operations the launcher

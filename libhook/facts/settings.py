@@ -276,8 +276,8 @@ def _section(file: int, where: tuple[str, ...], rank: tuple[int, int], table: Ma
                 continue
         if complaint := _complaint(section, at, value):
             problems.append(complaint)
-        elif wrong_sections := list(keys.wrong_sections(key, value)):
-            for name, wanted in wrong_sections:
+        elif wrong_entries := list(keys.wrong_entries(key, value)):
+            for name, wanted in wrong_entries:
                 own = (*where, *at, name)
                 problems.append(Problem(file, own, f"{named(own)} is wrong", f"it must be {wanted}"))
         else:

@@ -180,5 +180,5 @@ def test_what_is_wrong_with_an_entry_is_said(table: object, said: str) -> None:
     with pytest.raises(BadInput) as raised:
         parse("a", table)
     assert said in raised.value.message
-    assert list(keys.wrong_sections("require", {"a": table})) == [("a", f"a section {raised.value.message}")]
+    assert list(keys.wrong_entries("require", {"a": table})) == [("a", f"a section {raised.value.message}")]
     assert "sections with a name each" in keys.expectation("require", [table])

@@ -196,7 +196,7 @@ def test_what_is_no_such_file_is_refused(root: str, name: str) -> None:
     host = _host(root, f"[values]\n{json.dumps(name)} = 1\n")
     outcome = host.event(WIN11, "prepare")
     assert outcome.code == 1
-    assert "is neither a sysctl nor a file below /sys or /proc/sys" in outcome.line
+    assert "is wrong: it must be a sysctl, or one file below /sys, by its name and no pattern" in outcome.line
     assert outcome.writes == ()
 
 
@@ -206,7 +206,7 @@ def test_a_value_is_a_line_of_text_or_a_whole_number(root: str, value: str) -> N
     host = _host(root, f'[values]\n"vm.swappiness" = {value}\n')
     outcome = host.event(WIN11, "prepare")
     assert outcome.code == 1
-    assert "values has a wrong entry: it must be a table of lines of text and whole numbers" in outcome.line
+    assert 'values."vm.swappiness" is wrong: it must be a line of text or a whole number' in outcome.line
 
 
 def test_a_value_at_which_somebody_else_is_at_work_is_waited_for_and_then_refused(root: str) -> None:

@@ -48,7 +48,7 @@ def test_what_is_wrong_is_said(name: str, table: object, said: str) -> None:
     with pytest.raises(BadInput) as raised:
         parse(name, table)
     assert said in raised.value.message
-    assert list(keys.wrong_sections("run", {name: table})) == [(name, f"a section {raised.value.message}")]
+    assert list(keys.wrong_entries("run", {name: table})) == [(name, f"a section {raised.value.message}")]
 
 
 def test_settings_that_are_no_sections() -> None:

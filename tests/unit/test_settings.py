@@ -86,9 +86,12 @@ def test_within_a_level_the_later_file_wins() -> None:
 
 def test_tables_are_merged_key_by_key() -> None:
     """Each level adds to them; the more specific value of one entry wins."""
-    text = "[values]\na = 1\nb = 1\n[devices.display.values]\nb = 2\nc = 2\n[domains.win11.values]\nc = 3\n"
-    assert parse(text, "win11", UUID, [GPU]).actions["values"] == {"a": 1, "b": 2, "c": 3}
-    assert parse(text).actions["values"] == {"a": 1, "b": 1}
+    text = (
+        "[values]\n'vm/a' = 1\n'vm/b' = 1\n[devices.display.values]\n'vm/b' = 2\n'vm/c' = 2\n"
+        "[domains.win11.values]\n'vm/c' = 3\n"
+    )
+    assert parse(text, "win11", UUID, [GPU]).actions["values"] == {"vm/a": 1, "vm/b": 2, "vm/c": 3}
+    assert parse(text).actions["values"] == {"vm/a": 1, "vm/b": 1}
 
 
 def test_lists_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +107,7 @@ def test_lists_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_of_two_shapes_the_more_specific_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table and a list cannot be added up."""
     monkeypatch.setitem(keys.OF_KINDS, "units", lambda _: "")
+    monkeypatch.delitem(keys.ENTRIES, "units")
     for one, other, expected in (("[1]", "{a = 2}", {"a": 2}), ("{a = 2}", "[1]", [1])):
         found = parse(f"units = {one}\n[domains.win11]\nunits = {other}\n", "win11")
         assert found.actions == {"units": expected}
@@ -113,13 +117,14 @@ def test_replace_drops_what_less_specific_sections_said(monkeypatch: pytest.Monk
     """Of the lists and tables that the section has itself; more specific ones add to it again."""
     monkeypatch.setitem(keys.OF_KINDS, "units", lambda value: "" if isinstance(value, list) else "a list")
     text = (
-        "units = ['a']\nvalues = {a = 1}\n[domains.'w*']\nreplace = true\nunits = ['b']\n"
-        "[domains.win11]\nunits = ['c']\nvalues = {b = 2}\n"
+        "units = ['a']\nvalues = {'vm/a' = 1}\n[domains.'w*']\nreplace = true\nunits = ['b']\n"
+        "[domains.win11]\nunits = ['c']\nvalues = {'vm/b' = 2}\n"
     )
-    assert parse(text, "win11", UUID).actions == {"units": ["b", "c"], "values": {"a": 1, "b": 2}}
-    assert parse(text, "web", UUID).actions == {"units": ["b"], "values": {"a": 1}}
-    assert parse("values = {a = 1}\n[domains.x]\nreplace = true\nvalues = {}\n", "x").actions == {"values": {}}
-    assert parse("values = {a = 1}\n[domains.x]\nreplace = false\nvalues = {}\n", "x").actions == {"values": {"a": 1}}
+    assert parse(text, "win11", UUID).actions == {"units": ["b", "c"], "values": {"vm/a": 1, "vm/b": 2}}
+    assert parse(text, "web", UUID).actions == {"units": ["b"], "values": {"vm/a": 1}}
+    assert parse("values = {'vm/a' = 1}\n[domains.x]\nreplace = true\nvalues = {}\n", "x").actions == {"values": {}}
+    kept = parse("values = {'vm/a' = 1}\n[domains.x]\nreplace = false\nvalues = {}\n", "x")
+    assert kept.actions == {"values": {"vm/a": 1}}
 
 
 @pytest.mark.parametrize("key", ["siblings = 'bind'", "preflight.storage = 'off'", "preflight.usb = 'warn'"])

@@ -44,8 +44,13 @@ EXPECTED = {
     "[domains]\nwin11 = 1": '2: domains."win11" must be a section: write [domains."win11"]',
     "siblings = 'bnd'": '1: siblings is \'bnd\': it must be "refuse" or "bind"',
     "replace = 1": "1: replace is 1: it must be true or false",
-    "values = {a = [1]}": "1: values has a wrong entry: it must be a table of lines of text and whole numbers",
-    "values = [1]": "1: values is a list: it must be a table of lines of text and whole numbers",
+    "values = {'vm.x' = [1]}": '1: values."vm.x" is wrong: it must be a line of text or a whole number',
+    "values = {'/sys/*/x' = 1}": '1: values."/sys/*/x" is wrong: it must be a sysctl, or one file below /sys, '
+    "by its name and no pattern",
+    "values = [1]": '1: values is a list: it must be a table: "vm.swappiness" = 10',
+    "units = 1": '1: units is 1: it must be a table of units: "display-manager.service" = "down"',
+    "units = {'a.service' = 'off'}": '1: units."a.service" is wrong: it must be a unit\'s whole name or a pattern, '
+    '"down" or "up"',
     "a.b = 1": '1: unknown key a: for a guest of this name write [domains."a"]',
     "[win11]\nsiblings = 'bind'": '1: unknown key win11: for a guest of this name write [domains."win11"]',
     "[domains.w.zzzzz]": f'1: unknown key domains."w".zzzzz: {KNOWN}',
