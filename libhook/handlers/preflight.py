@@ -23,7 +23,8 @@ TURN_IOMMU_ON = (
 _REMEDIES: dict[UseKind, str] = {
     "storage": f'unmount or free it; to hand it over anyway: preflight.storage = "warn" in {_CONFIG}',
     "network": f'reach the host another way first; to hand it over anyway: preflight.network = "warn" in {_CONFIG}',
-    "display": f'stop what uses the display; to hand it over anyway: preflight.display = "warn" in {_CONFIG}',
+    "display": "stop what uses the display, or let units or end do it; to hand it over anyway: "
+    f'preflight.display = "warn" in {_CONFIG}',
     "usb": f'unmount the disk behind it; to hand it over anyway: preflight.usb = "warn" in {_CONFIG}',
     "open": "stop that process first",
 }

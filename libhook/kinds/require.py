@@ -48,7 +48,11 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
     wrong = situation.looked.get(NAME, {})
     for one in _asked(situation.config):
         if complaint := wrong.get(one.name):
-            yield Refusal("", complaint, one.reason or f"the settings require it (require.{one.name})")
+            yield Refusal("", complaint, one.reason or f"the settings require {_what(one)} (require.{one.name})")
+
+
+def _what(one: Requirement) -> str:
+    return "that it is not so" if one.absent else "it"
 
 
 def _asked(config: Config) -> list[Requirement]:

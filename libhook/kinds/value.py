@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 NAME = "value"
 _SETTING = "values"
 _LONGEST = 4096
+_REMEDY = f"correct {_SETTING} in the settings: libhook config shows them"
 
 
 class Value(NamedTuple):
@@ -99,7 +100,7 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
             if action.path in named:
                 raise BadInput(f'"{name}" and "{named[action.path]}" are the same file')
         except BadInput as error:
-            yield Refusal("", error.message, f"correct {_SETTING} in the settings: libhook config shows them")
+            yield Refusal("", error.message, _REMEDY)
             continue
         named[action.path] = name
         if action.key not in done:
@@ -130,7 +131,18 @@ def _resource(machine: Machine, path: str) -> Resource:
         read=partial(_now, machine, path),
         write=partial(machine.kernel.set_value, path),
         fold=equal,
+        failed=partial(_failed, path),
     )
+
+
+def _failed(path: str, target: str, now: str | None, code: int) -> Failure:
+    """A file may show another text than was written to it: a mask of CPUs with zeros in front, tabs for blanks."""
+    if now is None:
+        return Failure(f"there is no file {path}", _REMEDY)
+    why, ask = f" ({os.strerror(code)})", ""
+    if not code:
+        why, ask = "", "if that is the same, write it so in the settings; else "
+    return Failure(f'{path} is "{now}" instead of "{target}"{why}', f"{ask}see the kernel's log")
 
 
 def _now(machine: Machine, path: str) -> Track[str | None]:

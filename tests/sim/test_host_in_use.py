@@ -121,7 +121,11 @@ USES = {
     "default route of IPv6": Use(NIC, _route6, "network", "has the default route", "reach the host another way first"),
     "bridge port": Use(NIC, _bridge, "network", "is in the bridge br0", "reach the host another way first"),
     "a screen": Use(
-        GPU, _open("/dev/dri/card0"), "display", "Xorg (pid 2000, /dev/dri/card0)", "stop what uses the display"
+        GPU,
+        _open("/dev/dri/card0"),
+        "display",
+        "Xorg (pid 2000, /dev/dri/card0)",
+        "stop what uses the display, or let units or end do it",
     ),
 }
 QUICK = "holder_wait = 0.05\n"

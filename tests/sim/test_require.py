@@ -52,7 +52,8 @@ def test_what_is_required(root: str, entry: str, wrong: str, opposite: str, one:
     host.event(one, "release", "failed")
     if opposite:
         host.configure(f"[require.a0]\n{entry}\nabsent = true\n")
-        assert host.event(one, "prepare").line == f"{opposite}: the settings require it (require.a0)"
+        said = f"{opposite}: the settings require that it is not so (require.a0)"
+        assert host.event(one, "prepare").line == said
     host.configure(f'[require.a0]\n{entry}\nreason = "do this"\n')
     Path(f"{root}{IMAGE}").unlink()
     os.unlink(f"{root}/proc/4711/exe")
