@@ -47,6 +47,11 @@ class Command(NamedTuple):
         """What it executes."""
         return tuple(argv[0] for argv in (self.command, self.undo) if argv)
 
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """All of both command lines."""
+        return (*self.command, *self.undo)
+
     def to_json(self) -> dict[str, Any]:
         """What is kept of it for the undo."""
         fields = self._asdict()

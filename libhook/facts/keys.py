@@ -14,7 +14,7 @@ from libhook.facts.host import is_driver_name
 from libhook.facts.mountpoint import is_mount_point, is_of_host, unit_of
 from libhook.facts.program import SESSIONS, is_path, may_end
 from libhook.facts.unit import is_anyones, is_name
-from libhook.light import TYPE_CHECKING, partial, suppress
+from libhook.light import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,6 +91,23 @@ def _wrong_section(parse: Callable[[str, object], object], name: str, table: obj
     return ""
 
 
+def _wrong_requirement(name: str, table: object) -> str:
+    fields = table.items() if isinstance(table, dict) else ()
+    named = {field: _with_name(value) if isinstance(value, str) else value for field, value in fields}
+    return _wrong_section(requirement.parse, name, named if isinstance(table, dict) else table)
+
+
+def _wrong_command(name: str, table: object) -> str:
+    """A guest's name in a command line would be read by whatever that line starts, as a shell."""
+    if wrong := _wrong_section(command.parse, name, table):
+        return wrong
+    if any(
+        placeholder in argument for argument in command.parse(name, table).arguments for placeholder in PLACEHOLDERS
+    ):
+        return f"a section without {' and '.join(PLACEHOLDERS)}: a command finds LIBHOOK_GUEST in its environment"
+    return ""
+
+
 def wrong_entries(key: str, value: object) -> Iterator[tuple[str, str]]:
     """The entries of a table that are wrong: the name of each, and what it should have been."""
     if key in ENTRIES and isinstance(value, dict):
@@ -159,8 +176,8 @@ def _is_module(name: str) -> bool:
 ENTRIES: dict[str, Callable[[str, object], str]] = {
     "values": _wrong_value,
     "units": _wrong_state,
-    "run": partial(_wrong_section, command.parse),
-    "require": partial(_wrong_section, requirement.parse),
+    "run": _wrong_command,
+    "require": _wrong_requirement,
 }
 """The tables, each with what says of one entry what it should have been, or ""."""
 OF_KINDS: dict[str, Callable[[object], str]] = {
@@ -205,9 +222,9 @@ def expectation(key: str, value: object) -> str:
 
 
 def has_brace(value: object) -> bool:
-    """Whether a table may have something to fill in."""
+    """Whether a table, or a section in it, may have something to fill in."""
     texts = (text for entry in value.items() for text in entry) if isinstance(value, dict) else ()
-    return any(isinstance(text, str) and ("{" in text or "}" in text) for text in texts)
+    return any("{" in text or "}" in text if isinstance(text, str) else has_brace(text) for text in texts)
 
 
 def relaxes(key: str, value: object) -> bool:

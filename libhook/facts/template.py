@@ -39,7 +39,7 @@ def problems(file: int, where: tuple[str, ...], table: Mapping[str, object]) -> 
     if where[-1] not in _FILL:
         return
     for entry, value in table.items():
-        for text in (entry, value):
+        for text in (entry, *(value.values() if isinstance(value, dict) else (value,))):
             for piece in _PIECE.findall(text) if isinstance(text, str) else ():
                 if piece[0] in "{}" and piece not in (*_PLACEHOLDERS, "{{", "}}"):
                     what = f"unknown placeholder {piece}" if len(piece) > 1 else f"there is a single {piece}"
@@ -135,8 +135,28 @@ def _line(value: object, facts: Facts) -> object:
     return text
 
 
+def _anywhere(text: str, facts: Facts) -> str:
+    """What stands in a part of the path stays in that part."""
+
+    def fill(part: str) -> str:
+        found = _fill(part, facts, lambda value, _: value)
+        if found != part and ("/" in found or found in (".", "..")):
+            raise BadInput("that is no part of a path", "use {uuid}")
+        return found
+
+    return "/".join(map(fill, text.split("/")))
+
+
+_REQUIRED = {"file": _anywhere, "process": _anywhere, "unit": _unit, "reason": _line}
+
+
+def _requirement(table: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    return {field: _REQUIRED[field](value, facts) if field in _REQUIRED else value for field, value in table.items()}
+
+
 _FILL: dict[str, tuple[Callable[[str, Facts], str], Callable[[Any, Facts], Any]]] = {
     "units": (_unit, lambda state, _: state),
     "values": (_path, _line),
+    "require": (lambda entry, _: entry, _requirement),
 }
 """The tables that may have placeholders: how an entry's name is filled in, and its value."""

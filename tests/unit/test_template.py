@@ -15,7 +15,7 @@ from libhook.facts import complaints, keys
 from libhook.facts.mountpoint import escaped
 from libhook.facts.unit import is_name
 from libhook.facts.value import path_of
-from libhook.facts.written import quoted
+from libhook.facts.written import quoted, written
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 KNOWN = "the known ones are {name} and {uuid}; a brace itself is written twice"
@@ -218,3 +218,44 @@ def test_no_name_leaves_its_part_of_a_path(name: str) -> None:
             continue
         assert path.split("/")[-2:] == [name, "b"]
         assert path == path_of(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "name", "found"),
+    [
+        ("file", "/srv/{name}/{uuid}.img", "a b{uuid}", f"/srv/a b{{uuid}}/{UUID}.img"),
+        ("file", "/srv/../{{{name}", "x", "/srv/../{x"),
+        ("process", "/opt/{name}", "win-11", "/opt/win-11"),
+        ("unit", "my@{name}.service", "a b", r"my@a\x20b.service"),
+        ("reason", "start {name} later", "$(x)", "start $(x) later"),
+    ],
+)
+def test_a_requirement_has_the_name(field: str, text: str, name: str, found: str) -> None:
+    """In each of its texts."""
+    table: dict[str, Any] = {"file": "/a", field: text} if field == "reason" else {field: text, "absent": True}
+    config = parse("".join(f"require.a.{key} = {written(value)}\n" for key, value in table.items()), name, UUID)
+    assert config.actions["require"]["a"] == {**table, field: found}
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "."])
+def test_a_name_that_leads_out_of_its_part_of_a_path_refuses_the_guest(name: str) -> None:
+    """A file that must be absent would be another one."""
+    with pytest.raises(BadInput, match=r"require.a cannot be for the guest .*: that is no part of a path$") as refused:
+        parse("require.a.file = '/srv/{name}'\n", name, UUID)
+    assert refused.value.hint == "use {uuid}"
+
+
+@pytest.mark.parametrize("text", ["{nmae}", "{"])
+def test_a_wrong_brace_in_a_requirement_is_an_error(text: str) -> None:
+    """Nothing would be found there, and nobody would know."""
+    with pytest.raises(BadInput, match=r"in require\.a$"):
+        parse(f"require.a.file = '/srv/{text}'\n", "win11", UUID)
+
+
+@pytest.mark.parametrize("key", ["command", "undo"])
+def test_a_command_has_no_placeholder(key: str) -> None:
+    """A shell in it would read the name again."""
+    with pytest.raises(BadInput, match=r"run\.a is wrong$") as refused:
+        parse(f"run.a.{key} = ['/usr/bin/sh', '-c', 'tell {{name}}']\n", "win11", UUID)
+    assert "without {name} and {uuid}: a command finds LIBHOOK_GUEST in its environment" in refused.value.hint
+    assert parse("run.a.command = ['/usr/bin/awk', '{print}']\n", "win11", UUID).actions["run"]
