@@ -4,26 +4,33 @@
 from pathlib import Path
 
 import holding
+import pytest
 from cases import DISK, GPU, NIC, SOUND
 from modules_out import CONSOLE, loaded, shown
 from scenario import Host, guest
 
 from libhook.kinds.sleep import LOGIND, UNIT
-from libhook.simulation import commands, hosts, processes, systemd
+from libhook.simulation import commands, hosts, processes, store, systemd
 from libhook.simulation.world import World
 
 DOCS = Path(__file__).parents[2] / "docs"
 SDDM, PERSISTENCED, TIMER = "sddm.service", "nvidia-persistenced.service", "backup.timer"
 SWAPPINESS = "proc/sys/vm/swappiness"
+SAMBA = "smbd.service"
+SCRIPTS = "from-scripts.md"
 
 
-def _settings(page: str) -> str:
-    (block,) = (DOCS / page).read_text().split("```toml\n")[1:]
+def _settings(page: str, heading: str) -> str:
+    """The settings of a page, or those below one of its headings."""
+    text = (DOCS / page).read_text()
+    if heading:
+        text = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    (block,) = text.split("```toml\n")[1:]
     return block.split("```")[0]
 
 
-def _host(root: str, world: World, page: str) -> Host:
-    host = Host(root, world, f"holder_wait = 0.3\n{_settings(page)}")
+def _host(root: str, world: World, page: str, heading: str = "") -> Host:
+    host = Host(root, world, f"holder_wait = 0.3\n{_settings(page, heading)}")
     for unit, active in ((UNIT, "inactive"), (LOGIND, "active"), (SDDM, "active"), (TIMER, "active")):
         systemd.add(root, unit, active=active, names=["display-manager.service"] if unit == SDDM else [])
     return host
@@ -98,3 +105,97 @@ def test_old_scripts(root: str) -> None:
     ends = ("prepare begin -", "start begin -", "started begin -", "stopped end -", "release end shutdown")
     assert called == [f"{name} {end}" for name in seconds for end in ends]
     assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
+
+
+def _ran(host: Host) -> list[str]:
+    return [" ".join(one["argv"]) for one in commands.ran(host.root)]
+
+
+def _put(host: Host, path: str, text: str) -> Path:
+    file = Path(host.root + path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def test_the_desktop_goes_on_on_the_other_card(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is down while the card goes and comes, and up while the guest runs and after it."""
+    host = _host(root, hosts.workstation(), SCRIPTS, "Two cards: the desktop goes on on the other")
+    commands.add(root, "/usr/bin/systemctl")
+    holding.desktop(root)
+    run = commands.systemd_run
+
+    def systemctl(root: str, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
+        verb, unit = arguments[arguments.index("--") + 2 :]
+        systemd.systemctl(root, (verb, "--", unit), seconds)
+        return run(root, arguments, document, seconds)
+
+    monkeypatch.setattr(commands, "systemd_run", systemctl)
+    win11 = guest(GPU, SOUND)
+    assert host.event(win11, "prepare").code == 0
+    assert (host.driver(GPU), systemd.state(root, SDDM)) == ("vfio-pci", "inactive")
+    assert [host.event(win11, operation).code for operation in ("start", "started")] == [0, 0]
+    assert systemd.state(root, SDDM) == "active"
+    host.event(win11, "release", "shutdown")
+    assert (host.driver(GPU), systemd.state(root, SDDM), host.leftovers) == ("amdgpu", "active", [])
+    calls = store.lines(f"{root}/var/log/systemctl.jsonl")
+    told = [one["verb"] for one in calls if one["names"] in ([SDDM], ["display-manager.service"])]
+    assert [verb for verb in told if verb != "show"] == ["stop", "start", "stop", "start"]
+
+
+def test_cpus_and_memory_of_its_own(root: str) -> None:
+    """The governors and the pages are what they were; the host has all its CPUs again, in reverse."""
+    host = _host(root, hosts.workstation(), SCRIPTS, "A guest with CPUs and memory of its own")
+    commands.add(root, "/usr/bin/systemctl")
+    governor = "/sys/devices/system/cpu/cpu{}/cpufreq/scaling_governor"
+    files = [_put(host, governor.format(at), was) for at, was in ((2, "powersave\n"), (3, "schedutil\n"))]
+    files.append(_put(host, "/proc/sys/vm/nr_hugepages", "16\n"))
+    host.begin(guest(NIC))
+    assert [file.read_text() for file in files] == ["performance\n", "performance\n", "4096\n"]
+    host.event(guest(NIC), "release", "shutdown")
+    assert [file.read_text() for file in files] == ["powersave\n", "schedutil\n", "16\n"]
+    units = ("system.slice", "user.slice", "init.scope")
+    assert [line.removeprefix("/usr/bin/systemctl set-property --runtime ") for line in _ran(host)] == [
+        *(f"{unit} AllowedCPUs=0-1" for unit in units),
+        *(f"{unit} AllowedCPUs=0-3" for unit in reversed(units)),
+    ]
+
+
+def test_a_screen_that_two_computers_share(root: str) -> None:
+    """Once the guest runs, and until it ends, whatever fails."""
+    host = _host(root, hosts.workstation(), SCRIPTS, "A screen that two computers share")
+    for program in ("/usr/bin/ddcutil", "/usr/bin/env"):
+        commands.add(root, program, status=1)
+    assert host.event(guest(), "prepare").code == 0
+    assert _ran(host) == []
+    assert [host.event(guest(), operation).code for operation in ("start", "started")] == [0, 0]
+    keyboard = "/usr/bin/env DISPLAY=:0 /usr/bin/barriers --no-daemon"
+    xrandr = "/usr/bin/env DISPLAY=:0 /usr/bin/xrandr --output DP-2"
+    begun = ["/usr/bin/ddcutil setvcp 60 0x0f", f"{xrandr} --off", keyboard]
+    assert _ran(host) == begun
+    (running,) = (one for one in systemd.running(root) if one.startswith("libhook-run-"))
+    assert host.event(guest(), "release", "shutdown").code == 0
+    assert _ran(host) == [*begun, f"{xrandr} --auto", "/usr/bin/ddcutil setvcp 60 0x11"]
+    assert [one["user"] for one in commands.ran(root)] == ["", "tim", "tim", "tim", ""]
+    assert (running in systemd.running(root), host.leftovers) == (False, [])
+
+
+def test_a_server_with_a_service_and_a_port(root: str) -> None:
+    """The service is there for both guests, the port for one, and a mark keeps its guest alone from starting."""
+    host = _host(root, hosts.workstation(), SCRIPTS, "A server with a service and a port of its own")
+    commands.add(root, "/usr/bin/firewall-cmd")
+    systemd.add(root, SAMBA, active="inactive")
+    one, other = guest(name="files-a"), guest(name="files-b")._replace(uuid="11111111-2222-3333-4444-555555555555")
+    mark = _put(host, "/etc/libhook/held-back/files-a", "")
+    assert host.event(one, "prepare").line.endswith("held-back/files-a is there: its disk is being moved")
+    assert _ran(host) == []
+    mark.unlink()
+    for each in (one, other):
+        host.begin(each)
+    host.event(one, "release", "shutdown")
+    assert systemd.state(root, SAMBA) == "active"
+    host.event(other, "release", "shutdown")
+    assert (systemd.state(root, SAMBA), host.leftovers) == ("inactive", [])
+    assert [line.split("forward")[0] for line in _ran(host)] == [
+        f"/usr/bin/firewall-cmd --{verb}-" for verb in ("add", "remove")
+    ]
