@@ -8,8 +8,8 @@
 ``take`` (story/taking.py) is the middle of ``serve``. story/giveback.py undoes. story/entries.py says what is
 journalled at each step.
 
-Only ``prepare`` and ``start`` may fail, and an old script of the settings at ``migrate`` and ``restore``. A bug of ours,
-a broken file or a full disk must never harm a guest that runs.
+Only ``prepare`` and ``start`` may fail, and an old script of the settings at ``migrate`` and ``restore``. A bug of
+ours, a broken file or a full disk must never harm a guest that runs.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def test_two_guests_that_share(root: str) -> None:
 
 def test_old_scripts(root: str) -> None:
     """Each guest's own section, and the path of all."""
-    host = Host(root, hosts.workstation(), _settings("old-scripts.md"))
+    host = Host(root, hosts.workstation(), _settings("old-scripts.md", ""))
     path = "/etc/libvirt/old-hooks/qemu"
     commands.add(root, path)
     seconds = {"win11": "180", "linux": "120"}
