@@ -159,10 +159,11 @@ class Play:
         problems = [
             f"{[*living]} run, and {what} is {now[what]}" for what in self._mix.states if now[what] != STATES[what][1]
         ]
-        wanted = {command.unit(one.uuid, _BACKGROUND) for one in GUESTS.values() if one.name in living}
-        maybe = {command.unit(self._maybe, name) for name in (_BACKGROUND, "late")}
-        if self._mix.runs and not wanted - maybe <= set(running(self._host)) <= wanted | maybe:
-            problems.append(f"{[*living]} run, and of commands {running(self._host)}")
+        sure = [one.uuid for one in GUESTS.values() if one.uuid != self._maybe]
+        runs = {unit for unit in running(self._host) if any(uuid in unit for uuid in sure)}
+        wanted = {one.uuid for one in GUESTS.values() if one.name in living}.intersection(sure)
+        if self._mix.runs and runs != {command.unit(uuid, _BACKGROUND) for uuid in wanted}:
+            problems.append(f"{[*living]} run, and of commands {runs}")
         return problems
 
     def _end(self) -> list[str]:
