@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Guests whose settings ask several things of a host with a real systemd, and a hook that is killed in the middle."""
+
+import random
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from calls import call, command, dump_of_hooks
+from conftest import Configure, MakeGuest
+from guests import Refused, libvirts_own_xml, pci, usb
+from host import NIC, STATE, USB_PEN, driver_of, override_of, wait_for
+from killing import cut
+from service import systemctl
+
+pytestmark = [pytest.mark.usefixtures("logind"), pytest.mark.timeout(1200)]
+_UNIT, _AWAKE = "lab-shared.service", "libhook-awake.service"
+_FILE = Path("/run/systemd/system") / _UNIT
+_SWAPPINESS = Path("/proc/sys/vm/swappiness")
+_MARK = Path("/run/lab-mark")
+_PROGRAM = Path("/usr/local/bin/lab-mark")
+SHARED = f'sleep = "inhibit"\n[units]\n"{_UNIT}" = "down"\n[values]\n"vm.swappiness" = 17\n'
+RUN = f"""
+[run.mark]
+command = ["{_PROGRAM}", "touch"]
+undo = ["{_PROGRAM}", "rm"]
+[run.show]
+command = ["/bin/sleep", "602"]
+background = true
+"""
+MOMENTS = 8
+
+
+@pytest.fixture(autouse=True)
+def unit() -> Iterator[None]:
+    """It runs; and a program that leaves a mark."""
+    _FILE.write_text("[Service]\nExecStart=/bin/sleep infinity\n")
+    _PROGRAM.write_text(f"#!/bin/sh\n[ $1 = rm ] && exec rm -f {_MARK}\nsleep 0.5\nexec touch {_MARK}\n")
+    _PROGRAM.chmod(0o755)
+    systemctl("daemon-reload")
+    systemctl("start", _UNIT)
+    yield
+    systemctl("stop", _UNIT)
+    _FILE.unlink()
+    _PROGRAM.unlink()
+    _MARK.unlink(missing_ok=True)
+    subprocess.run(["pkill", "-f", "sleep 602"], check=False)
+    systemctl("daemon-reload")
+
+
+def _now() -> dict[str, str]:
+    """What guests change, and what is kept of them, but where a device was and who is served."""
+    states = {name: systemctl("show", "--value", "--property", "ActiveState", name) for name in (_UNIT, _AWAKE)}
+    kept = (str(path.relative_to(STATE)) for path in STATE.rglob("*") if not path.is_dir())
+    return states | {
+        "swappiness": _SWAPPINESS.read_text().strip(),
+        "driver": f"{driver_of(NIC)}, {override_of(NIC)}",
+        "kept": " ".join(sorted(name for name in kept if not name.startswith(("homes/", "served")))),
+        "commands": systemctl("list-units", "--plain", "--no-legend", "libhook-run-*", "libhook-undo-*"),
+        "processes": subprocess.run(["pgrep", "-af", "sleep 602"], capture_output=True, text=True, check=False).stdout,
+        "mark": str(_MARK.exists()),
+    }
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_three_guests_share_what_they_ask_for(guest: MakeGuest, configure: Configure, last: int) -> None:
+    """One ends by SIGKILL, libvirtd is restarted, the others end in either order: with the last all is as before."""
+    configure(SHARED)
+    before = _now()
+    guests = [guest(pci(NIC)).start(), guest(usb(USB_PEN)).start(), guest().start()]
+    meanwhile = {_UNIT: "inactive", _AWAKE: "active", "swappiness": "17"}
+    assert _now().items() >= meanwhile.items()
+    guests[0].kill_qemu()
+    guests[0].wait_until_gone()
+    assert _now().items() >= meanwhile.items()
+    systemctl("restart", "libvirtd")
+    wait_for("libvirtd to know the guests again", lambda: guests[1].running() and guests[2].running())
+    for one in (guests[3 - last], guests[last]):
+        assert _now().items() >= meanwhile.items()
+        with suppress(Refused):  # libvirtd may be connecting to the QEMU that it ends, and see only that it is gone
+            one.destroy()
+        one.wait_until_gone()
+    wait_for("the host as before", lambda: _now() == before)
+
+
+def test_prepare_killed_at_any_moment(guest: MakeGuest, configure: Configure) -> None:
+    """`release failed` or `libhook recover` undoes all that was begun, also what the hook's child begins then."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)  # noqa: S311 - to be had again
+    configure(SHARED + RUN)
+    one = guest(pci(NIC))
+    one.xml = libvirts_own_xml(one)
+    before = _now()
+    took = call(one, "prepare").seconds
+    assert _now()["mark"] == "True"
+    assert call(one, "release", "failed").code == 0
+    wait_for("the host as before", lambda: _now() == before)
+    killed = 0
+    for number in range(MOMENTS):
+        moment = (number + chance.random()) / MOMENTS * took
+        killed += cut(one, "prepare", "-", moment)
+        if number % 2 == 0 or "is starting the guest" in command("recover").said:
+            assert call(one, "release", "failed").code == 0
+        with suppress(AssertionError):
+            wait_for("the host as before", lambda: _now() == before, 20)
+        answer = command("recover")
+        with suppress(AssertionError):
+            wait_for("what recover did", lambda: _now() == before, 20)
+        assert _now() == before, f"killed after {moment:.3f} of {took:.3f} s: {answer} {dump_of_hooks()}"
+    assert killed > MOMENTS / 2
