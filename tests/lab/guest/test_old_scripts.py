@@ -215,3 +215,29 @@ def test_a_name_with_a_line_feed(guest: MakeGuest, configure: Configure) -> None
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert NOTES.read_text().startswith("a\nb|stopped|end|-|/|")
+
+
+@pytest.mark.parametrize(
+    ("todo", "code", "printed", "said"),
+    [
+        ("echo '<domain/>'; echo no >&2\n", 0, "printed at restore\n<domain/>\n", ""),
+        ("echo '<domain/>'; echo no >&2; exit 5\n", 1, "", "has ended with status 5 (restore): no"),
+        ("exec yes\n", 1, "", "has ended with status 255 (restore)"),
+    ],
+    ids=["another", "refused", "endless"],
+)
+def test_a_filter(guest: MakeGuest, configure: Configure, todo: str, code: int, printed: str, said: str) -> None:
+    """What it prints is for libvirt, what it says for the log. One that prints for ever is ended by its limit."""
+    TODO.write_text(todo)
+    configure(_settings(more="filter = true"))
+    one = guest()
+    done = subprocess.run(
+        ["/etc/libvirt/hooks/qemu", one.name, "restore", "begin", "-"],
+        input=one.xml,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert (done.returncode, done.stdout) == (code, printed)
+    assert said in done.stderr
+    assert done.stderr.count("\n") == code
