@@ -132,15 +132,15 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
                 yield Refusal("", *complaint)
             else:
                 found.setdefault(unit.name, (unit, one))
-    down = [unit for unit, one in found.values() if one.state == DOWN]
+    going_along = _going_along([unit for unit, one in found.values() if one.state == DOWN])
+    kept = [(other.name, {*other.family}) for other in seen.kept if other.name not in found]
     for unit, one in found.values():
         frees = (*devices, *map(_gone, filter(path_of, (unit.name, *unit.family)))) if one.state == DOWN else ()
         asked = "" if one.pattern == unit.name else one.pattern
         action = State(unit.name, one.state, asked, frees)
-        if action.key in done or (one.state == DOWN and _goes_with_another(unit, down)):
+        if action.key in done or (one.state == DOWN and unit.name in going_along):
             continue
-        others = (other for other in seen.kept if other.name not in found) if path_of(unit.name) else ()
-        if overlap := next((other.name for other in others if _overlap(other, unit)), ""):
+        if overlap := _overlap(unit, kept) if path_of(unit.name) else "":
             yield Refusal("", f"{path_of(unit.name)} goes with {overlap}, which another guest keeps as it is", _OVERLAP)
         else:
             yield action
@@ -155,15 +155,16 @@ def _gone(mount: str) -> str:
     return f"{path_of(mount)} is not mounted"
 
 
-def _goes_with_another(unit: Unit, down: Sequence[Unit]) -> bool:
-    """Whether it goes down and comes back with another of these. Of two that go with each other, the second does."""
-    later = False
-    for other in down:
-        if other is unit:
-            later = True
-        elif unit.name in other.family and not (later and other.name in unit.family):
-            return True
-    return False
+def _going_along(down: Sequence[Unit]) -> set[str]:
+    """Those that go down and come back with another of these. Of two that go with each other, the second does."""
+    families = {unit.name: {*unit.family} for unit in down}
+    places = {name: place for place, name in enumerate(families)}
+    return {
+        name
+        for other, family in families.items()
+        for name in family & families.keys()
+        if name != other and (places[other] < places[name] or other not in families[name])
+    }
 
 
 def _complaint(unit: Unit, one: Asked, found: Mapping[str, tuple[Unit, Asked]]) -> tuple[str, str] | None:
@@ -189,12 +190,16 @@ def _complaint(unit: Unit, one: Asked, found: Mapping[str, tuple[Unit, Asked]]) 
     if unit.is_transient or (unit.is_on and not unit.may_return):
         why = "is masked" if unit.load == "masked" else "has no file"
         return f"{unit.name} {why}: nobody could start it again", remedy
-    if unit.lost:
+    if path and unit.lost:
         lost = path_of(unit.lost[0]) or unit.lost[0]
         return f"{name} {never}: it would take {lost} along, and nobody could start that again", f"stop {lost} first"
     return None if unit.may_stop else (f"{unit.name} refuses to be stopped by hand", remedy)
 
 
-def _overlap(one: Unit, other: Unit) -> bool:
-    """Whether one is below the other, or needs it. Of two guests one would find it mounted while it uses the disk."""
-    return one.name in other.family or other.name in one.family
+def _overlap(unit: Unit, kept: Sequence[tuple[str, set[str]]]) -> str:
+    """Which of these is below this mount point or above it, or needs it.
+
+    With two guests, one of them would find it mounted while it uses the disk.
+    """
+    own = {*unit.family}
+    return next((name for name, family in kept if name in own or unit.name in family), "")
