@@ -30,6 +30,8 @@ _TO_LOG = ("/usr/bin/systemd-cat", "--identifier=libhook", "--priority=info", "-
 """What a script prints, for ``journalctl -t libhook``. What it says on stderr can be told apart (systemd-cat(1))."""
 _MOST_OUTPUT = 16 << 20
 """Bytes. It is also the most that a script may then write into one file of its own (setrlimit(2), RLIMIT_FSIZE)."""
+_TO_FILE = ("/usr/bin/nice", "-n", "0", "--")
+"""Changes nothing. PID 1 takes no ``$`` in the path of a program, and a guest's name may have one."""
 _AS_UNDER_LIBVIRT = (
     "DefaultDependencies=no",
     f"TimeoutStopSec={_STOP_SECONDS}",
@@ -101,7 +103,7 @@ def run_old(
         f"--property=RuntimeMaxSec={seconds + MARGIN:.3f}",  # for when nobody is there to end it
         "--setenv=LC_ALL=C",
         "--",
-        *(() if output >= 0 else _TO_LOG),
+        *(_TO_FILE if output >= 0 else _TO_LOG),
         *map(_escaped, argv),
     )
     status, said = machine.kernel.systemd_run(arguments, document, seconds)

@@ -40,7 +40,7 @@ def systemd_run(root: str, arguments: tuple[str, ...], document: bytes, seconds:
     """As the program: its exit status, and what it says itself."""
     at = arguments.index("--")
     options, argv = arguments[:at], [argument.replace("$$", "$") for argument in arguments[at + 1 :]]
-    if argv[0] == "/usr/bin/systemd-cat":
+    if argv[0] in ("/usr/bin/systemd-cat", "/usr/bin/nice"):
         argv = argv[argv.index("--") + 1 :]
     named = [option.partition("=")[2] for option in options if option.startswith("--setenv=")]
     (unit,) = (option.partition("=")[2] for option in options if option.startswith("--unit="))
