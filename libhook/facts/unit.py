@@ -21,6 +21,7 @@ PROPERTIES = (
     "RequisiteOf",
     "PropagatesStopTo",
     "RefuseManualStop",
+    "RefuseManualStart",
     "Transient",
     "FragmentPath",
     "ControlGroup",
@@ -56,6 +57,7 @@ class Unit(NamedTuple):
     stops_with: tuple[str, ...]
     """Units that stop when it stops."""
     may_stop: bool
+    may_start: bool
     is_transient: bool
     """It has no file. Once it is stopped, nobody can start it again."""
     has_file: bool
@@ -75,7 +77,7 @@ class Unit(NamedTuple):
     @property
     def may_return(self) -> bool:
         """Whether it can be started again once it is stopped."""
-        return self.load == "loaded" and self.has_file and not self.is_transient
+        return self.load == "loaded" and self.has_file and self.may_start and not self.is_transient
 
 
 def owner_of(name: str) -> str:
@@ -99,6 +101,7 @@ def parse(text: str) -> Iterator[Unit]:
                     name for key in _STOPPING_WITH_IT for name in _names(fields.get(key, "")) if name not in never
                 ),
                 may_stop=fields.get("RefuseManualStop", "no") != "yes",
+                may_start=fields.get("RefuseManualStart", "no") != "yes",
                 is_transient=fields.get("Transient", "no") == "yes",
                 has_file=fields.get("FragmentPath", "") != "",
                 control_group=fields.get("ControlGroup", ""),

@@ -39,6 +39,8 @@ _MOUNTED = "mounted on "
 _OCTAL = frozenset("01234567")
 _AT_ONCE = 32
 """Devices, or disks. Each takes a process and two descriptors, and a host may have hundreds of VFs."""
+_FOR_OTHERS = ("systemd", "systemd-logind")
+"""They have a device open for a session (logind-session-device.c). Whoever uses it is named before them."""
 _NOBODYS = (0, errno.ENOMEDIUM, errno.ENXIO, errno.ENODEV)
 """Answers to an exclusive open when nobody uses the disk. Those above 0: no card in the reader, or no disk left."""
 
@@ -112,7 +114,9 @@ def _uses_of(
                 yield Use(of_disks, f"{node.path} is {', '.join(shown)}")
         elif node.kind == "net":
             yield from (Use("network", f"{node.name} {what}") for what in _network(machine, node.name))
-    for holder in opened:  # a mediated device's node is no screen: its parent's driver waits until that node is closed
+    for holder in sorted(
+        opened, key=lambda one: one.name in _FOR_OTHERS
+    ):  # a mediated device's node is no screen: its parent's driver waits until that node is closed
         is_screen = device.is_display and not holder.node.startswith(nodes.VFIO)
         yield Use("display" if is_screen else "open", f"it is open in {holder}", holder.pid)
 

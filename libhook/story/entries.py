@@ -25,11 +25,13 @@ def prepared(session: Session, before: Held | None, domain: Domain, plan: Plan) 
     """
     own = list(map(_own, domain.devices))
     keys = {device.key for device in own}
+    kept = [device for device in before.devices if device.key not in keys] if before else []  # they are claimed already
+    keys |= {device.key for device in kept}
     done = before.actions if before else ()
     had = {action.key for action in done}
     actions = (*done, *(action for action in plan.actions if action.is_undone and action.key not in had))
     along = taken_along(action.key for action in actions if action.key not in keys)
-    devices = tuple(as_on_host(session, device) for device in (*own, *along))
+    devices = tuple(as_on_host(session, device) for device in (*own, *kept, *along))
     daemon = processes.process(session.machine, session.libvirtd)
     boot, trail = session.state.boot(), session.trail()
     lost = trail.lost if trail else 0

@@ -190,8 +190,10 @@ def test_a_libvirtd_that_may_not_know_the_hook(host: Host) -> None:
 def test_what_the_watch_starts(host: Host) -> None:
     """It must be there where the watch runs. Without systemd, or where that does not answer, nothing is said."""
     units.add(host.root, "libhook-watch.service")
+    booted = Path(host.root, "run/systemd/system")
+    booted.rmdir()
     assert "watch" not in libhook(host, "doctor").out
-    Path(host.root, "run/systemd/system").mkdir(parents=True)
+    booted.mkdir()
     (line,) = examined(host)
     assert line.startswith("note  libhook-watch.service runs, but systemd does not have libhook-recover.service")
     assert line.endswith(": run install.sh again")

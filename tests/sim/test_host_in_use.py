@@ -296,3 +296,13 @@ def test_a_record_that_cannot_be_sent_is_logged_whole(root: str) -> None:
     (entry,) = host.outcomes[-1].logged("not recorded")
     assert entry["record"].startswith("virt=kvm resrc=dev reason=start vm=")
     assert entry["record"].endswith("res=success")
+
+
+def test_whoever_uses_the_screen_is_named_before_those_who_only_hold_it_open(root: str) -> None:
+    """logind and PID 1 have it open for a session: nobody may stop them."""
+    host = Host(root, workstation(), "holder_wait = 0.1\n")
+    for pid, name in ((510, "systemd-logind"), (800, "Xorg")):
+        processes.add(root, pid, name, ["/dev/dri/card0"])
+    assert host.event(guest(GPU, SOUND), "prepare").line.startswith(
+        f"{GPU} is in use by the host: it is open in Xorg (pid 800, "
+    )

@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 from cases import DISK, GPU, NIC, SOUND
 from scenario import guest
-from units import BEFORE, CUPS, DESKTOP, OTHER, SDDM, WIN11, host_with, states, told
+from units import BEFORE, CUPS, DESKTOP, OTHER, SDDM, UNITS, WIN11, host_with, states, told
 
 from libhook.children.child import Deadline
 from libhook.errors import BadInput, LibhookError
@@ -40,6 +40,8 @@ def test_two_guests_that_contradict_each_other(root: str) -> None:
         ),
         ('"storage.service" = "down"', "storage.service may not be stopped: it would take libvirtd.service along"),
         ('"stubborn.service" = "down"', "stubborn.service refuses to be stopped by hand"),
+        ('"session.service" = "down"', "session.service refuses to be started by hand"),
+        ('"idle.service" = "up"', "idle.service refuses to be started by hand"),
         ('"masked.service" = "up"', "masked.service is masked"),
         ('"systemd-timesyncd.service" = "up"', "systemd-timesyncd.service may not be stopped"),
         ('"storage.service" = "up"', "storage.service may not be stopped: it would take libvirtd.service along"),
@@ -58,6 +60,8 @@ def test_what_may_not_be_is_refused_before_anything_is_done(root: str, units: st
     systemd.add(root, "storage.service", required_by=["middle.service"])
     systemd.add(root, "middle.service", required_by=["libvirtd.service", "storage.service"])
     systemd.add(root, "stubborn.service", may_stop=False)
+    systemd.add(root, "session.service", may_start=False)
+    systemd.add(root, "idle.service", may_start=False, active="inactive")
     systemd.add(root, "masked.service", load="masked", active="inactive")
     systemd.add(root, "systemd-timesyncd.service", active="inactive")
     systemd.add(root, "woken.service", triggered_by=["waking.socket"])
@@ -122,6 +126,16 @@ def test_where_the_desktop_was_not_what_has_the_card_open_it_comes_back(root: st
     outcome = host.event(guest(GPU, SOUND), "prepare")
     assert outcome.line.startswith(f"{GPU} is in use by the host: ")
     assert (states(host), host.driver(GPU)) == (BEFORE, "amdgpu")
+
+
+def test_what_was_to_be_taken_along_is_claimed_no_more(root: str) -> None:
+    """It was claimed before the desktop went down, and the plan after that is a refusal."""
+    host = host_with(root, f'siblings = "bind"\n{UNITS}')
+    processes.add(root, DESKTOP, "Xorg")
+    processes.open_file(root, DESKTOP, "/dev/dri/card0")
+    assert host.event(guest(GPU), "prepare").code == 1
+    host.event(guest(GPU), "release", "failed")
+    assert host.leftovers == []
 
 
 def test_a_systemd_that_does_not_answer_refuses_the_start(root: str) -> None:

@@ -271,7 +271,7 @@ def test_a_journal_entry_names_a_user_and_a_unit(name: str) -> None:
 def test_what_the_settings_may_not_name(root: str, name: str) -> None:
     """A guest's name chooses no user; mounts are the system's."""
     host = _host(root, f'[units]\n"{name}" = "down"\n')
-    assert "units has a wrong entry" in host.event(WIN11, "prepare").line
+    assert host.event(WIN11, "prepare").line.startswith(f'/etc/libhook/config.toml, line 3: units."{name}" is wrong: ')
 
 
 def test_a_guests_name_goes_into_a_users_unit(root: str) -> None:

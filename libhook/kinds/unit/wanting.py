@@ -185,6 +185,8 @@ def _complaint(unit: Unit, one: Asked, found: Mapping[str, tuple[Unit, Asked]]) 
         return f"{name} {never}: it would take {along} along", remedy
     if one.state == UP and unit.load == "masked":
         return f"{unit.name} is masked", remedy
+    if not unit.may_start and (one.state == UP or unit.is_on):
+        return f"{unit.name} refuses to be started by hand", remedy
     if path and unit.is_on and not unit.has_file:
         return f"{path} was mounted by hand: nobody could mount it again", "put it into /etc/fstab, or unmount it"
     if unit.is_transient or (unit.is_on and not unit.may_return):
