@@ -26,6 +26,7 @@ from host import (
 from service import systemctl
 
 NEED_SYSTEMD = (
+    "test_apparmor.py",
     "test_awake.py",
     "test_commands.py",
     "test_holders.py",
