@@ -15,11 +15,12 @@ from settings_reading import parse
 
 from libhook import __version__
 from libhook.command import commands
-from libhook.facts import command, requirement
+from libhook.facts import command, legacy, requirement
 from libhook.facts import keys as known
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
 from libhook.facts.settings import Device
+from libhook.kinds import registry
 from libhook.simulation.build import build
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation
@@ -28,6 +29,7 @@ from libhook.simulation.libvirt import Libvirt
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "docs/settings.md").read_text()
 FOLDERS = ("libhook/", "tests/", "docs/", "hooks/", "packaging/", ".ci/")
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
@@ -60,8 +62,8 @@ def test_the_readme_has_every_key_with_its_default() -> None:
     for key, value in tomllib.loads(block).items():
         keys |= {f"{key}_{inner}" for inner in value} if isinstance(value, dict) else {key}
     assert keys == set(Config._fields) - {"actions"}
-    of_kinds = [key for key in known.OF_KINDS if f"`{key}`" not in _section("Configuration")]
-    assert of_kinds == []
+    for text in (_section("Configuration"), SETTINGS):
+        assert [key for key in known.OF_KINDS if f"`{key}`" not in text] == []
 
 
 def test_the_example_of_sections_is_one() -> None:
@@ -98,11 +100,25 @@ def test_the_example_of_a_requirement_is_one() -> None:
 
 
 def _block(what: str) -> str:
-    """The block of settings in Configuration that has this."""
-    (block,) = (
-        one.split("```")[0] for one in _section("Configuration").split("```toml\n")[1:] if what in one.split("```")[0]
-    )
+    """The block in docs/settings.md that has this."""
+    (block,) = (one.split("```")[0] for one in SETTINGS.split("```toml\n")[1:] if what in one.split("```")[0])
     return block
+
+
+def test_the_example_of_old_scripts_has_its_defaults() -> None:
+    """But for the path."""
+    assert legacy.parse(parse(_block(".legacy]"), "win11").actions["legacy"]) == legacy.Legacy(
+        "/etc/libvirt/old-hooks/qemu"
+    )
+
+
+def test_what_a_guest_asks_for_is_listed_in_the_order_in_which_it_is_done() -> None:
+    """In both tables."""
+    done = [key for keys in registry._SETTINGS.values() for key in keys]
+    done.append(done.pop(done.index("take_along")))  # the devices come last
+    for text in (_section("Configuration"), SETTINGS):
+        rows = " ".join(re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", text, flags=re.M))
+        assert [key for key in re.findall(r"\w+", rows) if key in known.OF_KINDS] == done
 
 
 def test_the_readme_names_every_command_and_no_other() -> None:

@@ -13,7 +13,7 @@ from libhook.facts.config import TAKE_ALONG
 from libhook.facts.host import is_driver_name
 from libhook.facts.mountpoint import is_mount_point, is_of_host, unit_of
 from libhook.facts.program import SESSIONS, is_path, may_end
-from libhook.facts.unit import is_anyones, is_name
+from libhook.facts.unit import is_anyones, is_name, is_protected
 from libhook.light import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def _states(value: object) -> str:
 
 
 def _wrong_state(name: str, state: object) -> str:
+    if is_protected(_with_name(name)):
+        return "a unit that neither libvirt nor the host depends on"
     return "" if _is_unit(name) and state in _STATES else 'a unit\'s whole name or a pattern, "down" or "up"'
 
 

@@ -212,21 +212,14 @@ class Plan(NamedTuple):
     def stage(self) -> tuple[Action, ...]:
         """The actions to do before anything is looked at again.
 
-        These are the actions that the conditions wait for, with what those need. Without conditions they are all
-        actions. If one of them is never undone, all that come before it in the plan are done first: each may fail.
+        Without conditions these are all actions, else those up to the last that a condition waits for. They are done
+        in the plan's order, so that what may fail cheaply fails before a desktop is down.
         """
         waited = {condition.state for condition in self.conditions}
         if not waited:
             return self.actions
-        stage: list[Action] = []
-        for action in reversed(self.actions):  # each action comes after what it needs
-            if waited & set(action.provides):
-                stage.insert(0, action)
-                waited |= set(action.needs)
-        last = max(
-            (at for at, action in enumerate(self.actions) if action in stage and not action.is_undone), default=-1
-        )
-        return tuple(action for at, action in enumerate(self.actions) if at < last or action in stage)
+        last = max((at for at, action in enumerate(self.actions) if waited & set(action.provides)), default=-1)
+        return self.actions[: last + 1]
 
     @property
     def stays(self) -> tuple[Stays, ...]:

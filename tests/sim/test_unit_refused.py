@@ -16,7 +16,7 @@ from libhook.facts.shared import file_name
 from libhook.kinds.kind import Work
 from libhook.kinds.unit import carry_out, read
 from libhook.kinds.unit.state import State
-from libhook.simulation import faults, processes, systemd
+from libhook.simulation import commands, faults, processes, systemd
 from libhook.story import survey
 from libhook.story.session import Session, make_state
 
@@ -125,6 +125,25 @@ def test_where_the_desktop_was_not_what_has_the_card_open_it_comes_back(root: st
     processes.open_file(root, DESKTOP, "/dev/dri/card0")
     outcome = host.event(guest(GPU, SOUND), "prepare")
     assert outcome.line.startswith(f"{GPU} is in use by the host: ")
+    assert (states(host), host.driver(GPU)) == (BEFORE, "amdgpu")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ('[values]\n"vm.absent" = 1\n', "/proc/sys/vm/absent"),
+        ('[run.fail]\ncommand = ["/usr/bin/fail"]\n', "the command fail has ended with status 3"),
+    ],
+)
+def test_what_fails_before_the_desktop_is_down_costs_no_desktop(root: str, settings: str, said: str) -> None:
+    """Also where the desktop has the card open, so that libhook looks again once it is down."""
+    host = host_with(root, f"{settings}{UNITS}")
+    commands.add(root, "/usr/bin/fail", status=3)
+    processes.add(root, DESKTOP, "Xorg", ["/dev/dri/card0"])
+    systemd.change(root, SDDM, process=DESKTOP)
+    outcome = host.event(guest(GPU, SOUND), "prepare")
+    assert (outcome.code, said in outcome.line) == (1, True)
+    assert not [call for call in told(host) if SDDM in call]
     assert (states(host), host.driver(GPU)) == (BEFORE, "amdgpu")
 
 

@@ -210,12 +210,13 @@ def test_what_speaks_against_it_then_counts(monkeypatch: pytest.MonkeyPatch, the
     assert len(plan.refusals) == 1
 
 
-def test_only_what_conditions_wait_for_is_done_first() -> None:
-    """With all that it needs in turn."""
-    far = Toy("far", provides=("b",))
+def test_all_up_to_what_a_condition_waits_for_is_done_first() -> None:
+    """In the plan's order: what comes before it may fail, and costs less."""
+    other, far = Toy("other"), Toy("far", provides=("b",))
     near = Toy("near", needs=("b",), provides=("it is day",))
-    assert Plan((Toy("other"), far, near, CONDITION, Toy("more"))).stage == (far, near)
+    assert Plan((other, far, near, CONDITION, Toy("more"))).stage == (other, far, near)
     assert Plan((far, near)).stage == (far, near)
+    assert Plan((far, CONDITION)).stage == ()
 
 
 def test_the_document_has_the_table() -> None:
