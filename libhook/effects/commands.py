@@ -63,6 +63,7 @@ def run(
         *(() if seconds is None else (f"--property=RuntimeMaxSec={seconds:.3f}",)),
         *((f"--uid={user}",) if user else ()),
         "--property=DefaultDependencies=no",
+        "--property=IgnoreOnIsolate=yes",  # a command that isolates a target would end itself
         f"--property=TimeoutStopSec={_STOP_SECONDS}",
         *(f"--setenv={name}={value}" for name, value in environment.items()),
         "--",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _LENGTH_OF_UUID = 36
-_LONGEST = 200
+_LONGEST, _LENGTH_OF_HASH = 200, 32
 
 Value = str | None
 """The value of a shared thing. None: the thing does not exist."""
@@ -74,19 +74,21 @@ class Shared(NamedTuple):
 def file_name(name: str) -> str:
     """``name`` as a safe file name. Every byte but ASCII letters, digits, ``_`` and ``-`` becomes like ``%2E``.
 
-    So there is no dot and no slash, and two names never give the same file. BadInput where the result is empty or too
-    long.
+    So there is no dot and no slash, and two names never give the same file. A long name ends in ``%%``, which no other
+    has, and its hash: a unit's name may have 255 bytes, and some of them become three. BadInput where there is no name.
     """
+    if not name:
+        raise BadInput("a shared thing must have a name")
+    content = name.encode("utf-8", "surrogateescape")
     safe = "".join(
-        chr(byte) if byte in b"_-" or (byte < 0x80 and chr(byte).isalnum()) else f"%{byte:02X}"
-        for byte in name.encode("utf-8", "surrogateescape")
+        chr(byte) if byte in b"_-" or (byte < 0x80 and chr(byte).isalnum()) else f"%{byte:02X}" for byte in content
     )
-    if not 0 < len(safe) <= _LONGEST:
-        raise BadInput(
-            f"{name} cannot name a shared thing",
-            f"as a file name it has {len(safe)} bytes; 1 to {_LONGEST} are allowed",
-        )
-    return safe
+    if len(safe) <= _LONGEST:
+        return safe
+    from hashlib import sha256  # rare, and it takes long to import
+
+    end = f"%%{sha256(content).hexdigest()[:_LENGTH_OF_HASH]}"
+    return safe[: _LONGEST - len(end)] + end
 
 
 def _is_claim(uuid: object, want: object) -> bool:

@@ -69,7 +69,7 @@ def _fate(session: Session, held: Held, device: HeldDevice) -> Literal["given", 
         session.machine, addresses([device]), session.deadline
     ):
         lock = partial(sysfs.name_of_lock, session.machine)
-        others = addresses(other for other in held.devices if other != device and other.audited)
+        others = addresses(other for other in held.devices if other != device and (other.audited or other.named))
         shares = {*map(lock, addresses([device]))} & {*map(lock, others)}
         return "not known" if shares and device.recorded == "nothing" else "given"
     return "not given" if device.recorded in ("nothing", "failed") else "removed"

@@ -7,6 +7,8 @@ unit, a module or a command's undo. So a unit without that sandbox runs ``libhoo
 
 from __future__ import annotations
 
+import time
+
 from libhook.children import tracks
 from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Step
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 UNIT = "libhook-recover.service"
 _SECONDS = 30.0
+_CERTAIN = 5.0
+"""Seconds for which a guest must be gone. An ordinary end takes less until its ``release`` has the guest's lock."""
 
 
 class Remains:
@@ -35,15 +39,23 @@ class Remains:
     def __init__(self) -> None:
         """For none yet."""
         self._told: dict[str, Held] = {}
+        self._since: dict[str, tuple[Held, float]] = {}
 
     def try_again(self) -> None:
         """What a start of the unit could not settle before may be settled now."""
         self._told = {}
 
     def look(self, session: Session) -> None:
-        """Start the unit if a guest is gone and holds something. Once for each entry, until that changes or goes."""
-        dead = {held.uuid: held for held in _dead(session)}
-        new = {uuid: held for uuid, held in dead.items() if self._told.get(uuid) != held}
+        """Start the unit if a guest is gone and holds something. Once for each entry, until that changes or goes.
+
+        It must have been gone for a while: at an ordinary end there is a moment in which libvirt has forgotten the
+        guest, and has not called ``release`` yet.
+        """
+        dead, now, before = {held.uuid: held for held in _dead(session)}, time.monotonic(), self._since
+        self._since = {uuid: (held, now) for uuid, held in dead.items()}
+        self._since |= {uuid: one for uuid, one in before.items() if dead.get(uuid) == one[0]}
+        certain = {uuid for uuid, (_, since) in self._since.items() if now - since >= _CERTAIN}
+        new = {uuid: held for uuid, held in dead.items() if uuid in certain and self._told.get(uuid) != held}
         # Who is busy may be what was started. Who lives is told of again at its end.
         told = {uuid: held for uuid, held in self._told.items() if uuid in dead or session.state.is_busy(uuid)}
         self._told = told | new

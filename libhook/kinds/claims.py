@@ -200,8 +200,9 @@ def _reach(
         if not resource.reached(target, now):
             failure = (resource.failed or partial(_in_general, resource))(target, now, code)
         if shared.wants or failure:
-            with suppress(OSError):  # the intent stays in the file, and says that a write was begun
-                _save(state, resource, shared._replace(last=now, intent=None), shared)
+            # After a failure the intent stays, since what becomes of the thing a moment later is still our doing.
+            with suppress(OSError):  # if this fails it stays, too, and says that a write was begun
+                _save(state, resource, shared._replace(last=now, intent=shared.intent if failure else None), shared)
     if not shared.wants and not failure:
         state.forget_shared(resource.file)
     return failure

@@ -14,8 +14,9 @@ import time
 
 from libhook.children import tracks
 from libhook.children.child import Deadline
-from libhook.children.tracks import Late, Step, paper
+from libhook.children.tracks import Late, Pause, Step, paper
 from libhook.effects import commands
+from libhook.effects.locks import is_locked
 from libhook.errors import LibhookError, printable
 from libhook.facts import legacy as facts
 from libhook.facts.config import Config
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 NAME = "legacy"
 _SETTING = "legacy"
+_LOOK_AGAIN = 0.05
 _MARGIN = 90.0
 """Seconds beside those of the scripts: for ending what is late, and for reading the log."""
 _REMEDY = "see journalctl -t libhook"
@@ -140,7 +142,12 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
     some, complaint = situation.looked[NAME]
     if complaint:
         yield Refusal("", *complaint)
-    frees = tuple(f"{device.pci} is free" for device in situation.domain.pci) if some else ()
+    mounts = (mount for uses in situation.host.uses.values() for use in uses for mount in use.mounts)
+    freed = (
+        *(f"{device.pci} is free" for device in situation.domain.pci),
+        *(f"{one} is not mounted" for one in mounts),
+    )
+    frees = freed if some else ()
     action = Old(asked, situation.event.guest, frees=frees)
     if not (situation.held and situation.held.action(action.key)):
         yield action
@@ -192,9 +199,14 @@ def _outcome(work: Work, action: Old) -> Outcome:
 def _run(work: Work, action: Old) -> Track[tuple[str, bytes]]:
     """Run it. Return why it has failed, or "", and what is for libvirt's stdout."""
     try:
+        if action.back:
+            yield from _end(work)
+        # A call that is only passed on is undone by nobody, and may come while another is on its way.
+        is_marked = action.back or action.calls == (PREPARE,)
+        mark = work.state.in_flight_path(_mark(work)) if is_marked else None
         with paper() as sheet:
             task = partial(_begin, work, action, os.getpid(), sheet.descriptor)
-            code = yield Step(task, keep=sheet.descriptor)
+            code = yield Step(task, mark, unmarked=action.back, keep=sheet.descriptor)
             answer = os.pread(sheet.descriptor, os.fstat(sheet.descriptor).st_size, 0)
     except Late:
         code, answer = errno.ETIMEDOUT, b""
@@ -204,11 +216,23 @@ def _run(work: Work, action: Old) -> Track[tuple[str, bytes]]:
     return reason.decode(), b"" if reason else printed
 
 
+def _mark(work: Work) -> str:
+    return f"{NAME}-{work.guest}"
+
+
+def _end(work: Work) -> Track[None]:
+    """End the scripts that run, and what the child of a killed hook is about to begin."""
+    while True:
+        yield Step(partial(commands.kill_running, work.machine, facts.units(work.guest)))
+        if not is_locked(work.state.in_flight_path(_mark(work))):
+            break
+        yield Pause(_LOOK_AGAIN)
+    work.state.remove("in-flight", _mark(work))
+
+
 def _begin(work: Work, action: Old, parent: int, sheet: int) -> None:
     """In the child: run all scripts of all calls. Note the last failure, as libvirt does, and what was printed."""
     whole = Deadline.after(len(action.calls) * action.legacy.seconds)
-    if action.back:
-        commands.kill_running(work.machine, facts.units(work.guest))
     reason, printed = "", b""
     for call in action.calls:
         deadline = min(Deadline.after(action.legacy.seconds), whole)  # looking for scripts takes time, too

@@ -44,14 +44,15 @@ def find(machine: Machine, path: str, guest: str, call: Call) -> list[Script]:
     hooks = os.path.realpath(f"{machine.root}{HOOKS}")
     own = f"{hooks}/qemu.d"
     if not os.path.isdir(real):
-        if real == f"{hooks}/qemu" or os.path.dirname(real) == own:
-            raise Unusable(f"{path} is run by libvirt itself", "move it, to /etc/libvirt/old-hooks for example")
         found = [Script(path)]
     else:
         found = [*_of_tree(machine, path, guest, call)]
         # What is in libvirt's own folder is run by libvirt, and may be libhook itself.
         found += [] if real == own else [Script(f"{path}/{name}") for name in _executable(machine, path)]
     for script in found:
+        real = os.path.realpath(f"{machine.root}{script.path}")
+        if real == f"{hooks}/qemu" or os.path.dirname(real) == own:  # it may be libhook: that would call itself
+            raise Unusable(f"{script.path} is run by libvirt itself", "move it, to /etc/libvirt/old-hooks for example")
         if complaint := executables.complaint(machine, script.path):
             raise Unusable(*complaint)
     return found

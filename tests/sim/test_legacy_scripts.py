@@ -203,3 +203,15 @@ def test_libvirts_own_hook_is_found_behind_links(root: str, name: str) -> None:
     os.symlink(f"{root}/etc/libvirt/hooks/qemu", f"{root}/srv/{name}")
     assert f"/srv/{name} is run by libvirt itself: move it" in host.event(WIN11, "prepare").line
     assert commands.ran(root) == []
+
+
+@pytest.mark.parametrize("place", ["hooks/win11/prepare/begin", "hooks/a", "old/win11/prepare/begin"])
+def test_libvirts_own_hook_is_found_in_a_folder(root: str, place: str) -> None:
+    """Also where the folder is libvirt's own, or has a link to the hook."""
+    folder = place.split("/")[0]
+    host = host_with(root, f'legacy.path = "/etc/libvirt/{folder}"\n')
+    commands.add(root, "/etc/libvirt/hooks/qemu")
+    os.makedirs(os.path.dirname(f"{root}/etc/libvirt/{place}"), exist_ok=True)
+    os.symlink(f"{root}/etc/libvirt/hooks/qemu", f"{root}/etc/libvirt/{place}")
+    assert " is run by libvirt itself: move it" in host.event(WIN11, "prepare").line
+    assert commands.ran(root) == []

@@ -10,6 +10,7 @@ from command import libhook
 from mounting import DATA, INDEX, MOUNTS, SUB, TARGET, mount, mounted
 from scenario import Host, guest
 
+from libhook.facts.mountpoint import unit_of
 from libhook.facts.shared import file_name
 from libhook.simulation import store, systemd
 from libhook.simulation.hosts import workstation
@@ -247,3 +248,15 @@ def test_a_crash_after_the_unmount_is_made_good(root: str) -> None:
     assert libhook(host, "recover").code == 0
     assert _mounted(host) == ["/srv/data", "/srv/data/sub"]
     assert not claims.exists()
+
+
+def test_a_long_mount_point_comes_back(root: str) -> None:
+    """Each letter that is not plain takes many bytes in the unit's name, and more in the file of its claims."""
+    path = "/mnt/" + "Видеоархив-семья-2024"
+    host = Host(root, workstation(), f'holder_wait = 0.1\nmounts = ["{path}"]\n')
+    unit = unit_of(path)
+    systemd.add(root, unit, mounts=f"40 22 259:1 / {path} rw - xfs /dev/nvme0n1 rw", disk="nvme0n1")
+    host.begin(guest(DISK))
+    assert systemd.state(root, unit) == "inactive"
+    host.event(guest(DISK), "release", "shutdown")
+    assert (systemd.state(root, unit), host.leftovers) == ("active", [])

@@ -3,6 +3,7 @@
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest
 from cases import DISK, GPU, NIC, SOUND
 from command import libhook
 from plugging import Hypervisor, attach, detach, xml
-from scenario import Host, guest
+from scenario import Host, guest, reap
 
-from libhook.simulation import processes
+from libhook.simulation import processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
 
@@ -256,3 +257,24 @@ def test_an_empty_list_may_stand_anywhere(root: str) -> None:
     assert (host.driver(NIC), host.driver(DISK)) == ("vfio-pci", "vfio-pci")
     host.event(PLAIN, "release", "shutdown")
     assert (host.changed, host.leftovers) == ([], [])
+
+
+def test_a_killed_attach_is_no_success_where_only_the_group_is_open(root: str) -> None:
+    """QEMU has the card by arguments of its own, and the group with it; nobody asked libvirt for the sound."""
+    config = f'[domains."win11"]\ntake_along = ["{GPU}"]\nsiblings = "bind"\npreflight.display = "off"\n'
+    host = Host(root, workstation(), config)
+    assert host.libvirt.start(guest(NIC)).error == ""
+    group = Path(root, f"sys/bus/pci/devices/{GPU}/iommu_group").resolve().name
+    qemu = int(Path(root, "run/libvirt/qemu/win11.pid").read_text())
+    processes.open_file(root, qemu, f"/dev/vfio/{group}")
+    hypervisor = Hypervisor(host)
+    hypervisor.meanwhile = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    pid = os.fork()
+    if pid == 0:
+        attach(host, hypervisor, xml(SOUND))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    reap(5)
+    libhook(host, "recover")
+    trail = store.lines(f"{root}/var/log/audit.jsonl")
+    assert not [record for record in trail if "reason=attach" in record["text"] and record["success"]]

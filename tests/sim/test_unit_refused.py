@@ -6,16 +6,20 @@ from unittest import mock
 
 import pytest
 from cases import DISK, GPU, NIC, SOUND
+from command import libhook
 from scenario import guest
 from units import BEFORE, CUPS, DESKTOP, OTHER, SDDM, UNITS, WIN11, host_with, states, told
 
 from libhook.children.child import Deadline
 from libhook.errors import BadInput, LibhookError
 from libhook.facts.config import Config
+from libhook.facts.machine import Machine
 from libhook.facts.shared import file_name
+from libhook.facts.unit import Unit
 from libhook.kinds.kind import Work
 from libhook.kinds.unit import carry_out, read
 from libhook.kinds.unit.state import State
+from libhook.look import systemd as look
 from libhook.simulation import commands, faults, processes, systemd
 from libhook.story import survey
 from libhook.story.session import Session, make_state
@@ -35,7 +39,7 @@ def test_two_guests_that_contradict_each_other(root: str) -> None:
     [
         ('"absent.service" = "down"', "there is no unit absent.service on this host"),
         (
-            '"libvirtd.service" = "down"',
+            '"*virtd.service" = "down"',
             "libvirtd.service may not be stopped: libvirt or the host itself",
         ),
         ('"storage.service" = "down"', "storage.service may not be stopped: it would take libvirtd.service along"),
@@ -43,7 +47,7 @@ def test_two_guests_that_contradict_each_other(root: str) -> None:
         ('"session.service" = "down"', "session.service refuses to be started by hand"),
         ('"idle.service" = "up"', "idle.service refuses to be started by hand"),
         ('"masked.service" = "up"', "masked.service is masked"),
-        ('"systemd-timesyncd.service" = "up"', "systemd-timesyncd.service may not be stopped"),
+        ('"*-timesyncd.service" = "up"', "systemd-timesyncd.service may not be stopped"),
         ('"storage.service" = "up"', "storage.service may not be stopped: it would take libvirtd.service along"),
         ('"woken.service" = "down"', "woken.service may not be stopped: it would take libvirtd.service along"),
         ('"run-r1.service" = "down"', "run-r1.service has no file: nobody could start it again"),
@@ -71,6 +75,14 @@ def test_what_may_not_be_is_refused_before_anything_is_done(root: str, units: st
     assert outcome.line.startswith(said)
     assert outcome.line.endswith(": correct units in the settings: libhook config shows them")
     assert (states(host), told(host), outcome.changed) == (BEFORE, [], ())
+
+
+@pytest.mark.parametrize("name", ["libvirtd.service", "systemd-timesyncd.service", "tim/dbus.service", "libvirt*"])
+def test_a_protected_unit_is_an_error_of_the_settings(root: str, name: str) -> None:
+    """So libhook config shows it, and nobody learns of it at a start."""
+    host = host_with(root, f'[units]\n"{name}" = "down"\n')
+    wrong = f'/etc/libhook/config.toml, line 3: units."{name}" is wrong: it must be a unit that neither libvirt nor '
+    assert libhook(host, "config").err.startswith(wrong)
 
 
 def test_a_look_that_fails_after_a_stop_undoes_it(root: str) -> None:
@@ -185,3 +197,21 @@ def test_a_unit_on_which_another_works_refuses_the_start(root: str) -> None:
     assert outcome.failure
     assert "shared-" in outcome.failure.reason
     assert systemd.state(root, SDDM) == "active"
+
+
+def test_a_unit_whose_last_process_ends_a_moment_late_comes_back(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was still there when the start was refused, and gone when that was undone: our doing, both."""
+    host = host_with(root, '[units]\n"foo.service" = "down"\n')
+    systemd.add(root, "foo.service", leaves=True)
+    real, seen = look.is_populated, list[str]()
+
+    def once(machine: Machine, one: Unit) -> bool:
+        seen.append(one.name)
+        if len(seen) > 1:
+            systemd._populate(root, "foo.service", False)
+        return real(machine, one)
+
+    monkeypatch.setattr(look, "is_populated", once)
+    outcome = host.event(WIN11, "prepare")
+    assert "foo.service is stopped, and processes of it are left" in outcome.line
+    assert (len(seen) > 1, systemd.state(root, "foo.service")) == (True, "active")

@@ -18,6 +18,12 @@ from libhook.simulation import faults, processes, store, systemd
 START = f"start {UNIT}"
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits until it is certain that a guest is gone."""
+    monkeypatch.setattr(remains, "_CERTAIN", 0.0)
+
+
 @pytest.fixture(name="host")
 def _host(root: str) -> Host:
     """One with the unit, and a guest that keeps others down."""
@@ -100,6 +106,19 @@ def test_a_guest_that_is_gone(host: Host, how: str) -> None:
     recover(host)
     happen()
     assert (_started(host), states(host), host.driver(NIC)) == (0, BEFORE, "e1000e")
+
+
+def test_an_ordinary_end_is_not_taken_for_a_death(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirt forgets the guest a moment before it calls ``release``. If that does not come, it was one."""
+    watched = _connected(host)
+    _dies(host)
+    monkeypatch.setattr(remains, "_CERTAIN", 5.0)
+    for _ in range(2):
+        watched.watcher.lost("gone")
+    assert _started(host) == 0
+    monkeypatch.setattr(remains, "_CERTAIN", 0.0)
+    watched.watcher.lost("gone")
+    assert _started(host) == 1
 
 
 def test_the_next_life_counts_anew(host: Host) -> None:
