@@ -195,6 +195,9 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
                     taking.add(session, taken)
             elif not operation.takes:  # what was taken is journalled already
                 taking.journal(session, taken.held, domain.addresses)
+                taken = taking.add(session, taken)
+                if taken.refusals:
+                    taking.undo_and_refuse(session, taken)  # release undoes it
                 waits = session.config.audit_required or session.config.dry_run or kinds.are_told(session.config)
                 if not waits:
                     session.state.unwait(domain.uuid)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-AT = ("prepare", "started")
+AT = ("prepare", "start", "started")
 """The operations at which a command may be run. Its undo is run at ``release``."""
 _SECONDS = 30.0
 _LEAST_SECONDS, _MOST_SECONDS = 0.1, 600.0
@@ -40,7 +40,7 @@ class Command(NamedTuple):
     @property
     def is_waited_for(self) -> bool:
         """Whether libhook waits for the command's end. Not once the guest runs: its ``release`` may come meanwhile."""
-        return self.at == "prepare" and not self.background
+        return self.at != "started" and not self.background
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def parse(name: str, table: object) -> Command:
         raise BadInput('with a command or an undo: command = ["/usr/bin/true"]')
     if found.background and not found.command:
         raise BadInput("with a command, if background is true")
-    if found.at != "prepare" and table.get("on_failure") == "refuse":
+    if found.at == "started" and table.get("on_failure") == "refuse":
         raise BadInput(f"without on_failure at {found.at}: a guest that runs is refused nothing")
     return found._replace(seconds=float(found.seconds))
 
@@ -120,7 +120,7 @@ _CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
 def from_journal(value: Mapping[str, Any]) -> Command:
     """Read what ``to_json`` wrote. BadInput where it is not that."""
     table = {key: inner for key, inner in value.items() if key not in ("kind", "name") and inner not in ([], "")}
-    if table.get("at") != "prepare":
+    if table.get("at") == "started":
         table.pop("on_failure", None)
     return parse(str(value.get("name", "")), table)
 

@@ -23,7 +23,8 @@ class Operation(NamedTuple):
     takes: bool = False
     """Actions are applied. Each action's kind (kinds/) undoes it later, whatever the handlers say by then."""
     adds: bool = False
-    """Actions of kinds that say so (Kind.at) are applied, once the guest runs. One that fails is only logged."""
+    """Actions of kinds that say so (Kind.at) are applied once all else is done. One that fails refuses only where the
+    operation may."""
     gives_back: bool = False
     """The actions in the guest's journal entry are undone."""
     looks: Literal["all", "devices", "taken", ""] = ""
@@ -39,7 +40,7 @@ OPERATIONS = {
     operation.name: operation
     for operation in (
         Operation("prepare", may_veto=True, takes=True, looks="all", records=("start",)),
-        Operation("start", may_veto=True, looks="devices", records=("start",)),
+        Operation("start", may_veto=True, adds=True, looks="devices", records=("start",)),
         Operation("started", adds=True, records=("start",)),
         Operation("stopped", acts=False),
         Operation("release", gives_back=True, looks="taken", records=("start", "attach", "stop")),

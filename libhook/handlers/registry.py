@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HANDLERS: dict[str, tuple[str, ...]] = {
     "prepare": ("audit.required", "preflight.prepare", "host.wanted", "vfio.prepare"),
-    "start": ("audit.required", "vfio.start"),
+    "start": ("audit.required", "vfio.start", "host.wanted"),
     "started": ("vfio.started", "audit.started", "host.wanted"),
     "release": ("vfio.release", "audit.release"),
     "reconnect": ("vfio.reconnect", "audit.reconnect"),

@@ -126,15 +126,18 @@ def _take(
             return Taken(held, plan, refusals, begun)
 
 
-def add(session: Session, taken: Taken) -> None:
-    """Carry out the actions of a plan for a guest that runs. What fails is logged, and undone at the guest's end.
+def add(session: Session, taken: Taken) -> Taken:
+    """Carry out the actions of a plan for a guest that has its devices. They are undone at its end, whatever fails.
 
     Not in a dry run: somebody may have turned that on since ``prepare``.
     """
-    if (actions := taken.plan.actions) and not session.config.dry_run:
-        undone = tuple(action for action in actions if action.is_undone)
-        journal(session, taken.held._replace(actions=(*taken.held.actions, *undone)))
-        session.apply(taken.held.uuid, actions)
+    actions = taken.plan.actions
+    if not actions or session.config.dry_run:
+        return taken
+    held = taken.held._replace(actions=(*taken.held.actions, *(action for action in actions if action.is_undone)))
+    journal(session, held)
+    outcomes = session.apply(held.uuid, actions)
+    return taken._replace(held=held, refusals=refusals_from(actions, outcomes))
 
 
 def refusals_from(actions: Sequence[Action], outcomes: Iterable[Outcome]) -> list[Refusal]:

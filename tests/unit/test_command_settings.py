@@ -24,7 +24,7 @@ WRONG = [
     ("a", {"command": ["/usr/bin/true"] * 257}, "a list of texts"),
     ("a", {"command": ["/" + "a" * 4096]}, "a list of texts"),
     ("a", {"undo": ["true"]}, "in undo"),
-    ("a", {"command": TRUE, "at": "release"}, '"prepare" or "started" in at'),
+    ("a", {"command": TRUE, "at": "release"}, '"prepare" or "start" or "started" in at'),
     ("a", {"command": TRUE, "user": "-root"}, "the name of a user other than root in user"),
     ("a", {"command": TRUE, "user": ""}, "the name of a user other than root in user"),
     ("a", {"command": TRUE, "user": 0}, "other than root in user"),
