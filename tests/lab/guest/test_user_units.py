@@ -52,7 +52,8 @@ def user() -> Iterator[None]:
         (UNITS / name).write_text(text)
     subprocess.run(["chown", "-R", f"{UID}:{UID}", HOME], check=True, timeout=30)
     DROP_IN.parent.mkdir()
-    DROP_IN.write_text(f"[Service]\nEnvironment=XDG_RUNTIME_DIR={RUNTIME}\n")  # as pam_systemd, which the lab has not
+    # pam_systemd, which the lab has not, does no more for it.
+    DROP_IN.write_text(f"[Service]\nPAMName=\nEnvironment=XDG_RUNTIME_DIR={RUNTIME}\n")
     _MASK.unlink()
     systemctl("daemon-reload")
     systemctl("start", "systemd-logind")
