@@ -7,6 +7,7 @@ it gets a file that cannot grow, none of our descriptors, and an end.
 
 from __future__ import annotations
 
+import _socket  # the module socket takes long to import
 import errno
 import fcntl
 import os
@@ -69,8 +70,10 @@ def _become(uid: int, gid: int, arguments: Sequence[str], output: int) -> None:
     os.setresuid(uid, uid, uid)
     os.chdir("/")
     folder = f"{_RUNTIME}/{uid}"
-    if not os.path.exists(f"{folder}/systemd/private"):
-        raise OSError(_NO_MANAGER, os.strerror(_NO_MANAGER))
+    try:
+        _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM).connect(f"{folder}/systemd/private")
+    except (FileNotFoundError, ConnectionRefusedError):  # of a manager that has ended the socket may be left
+        raise OSError(_NO_MANAGER, os.strerror(_NO_MANAGER)) from None
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "SYSTEMD_COLORS": "0", "XDG_RUNTIME_DIR": folder}
     argv = ("systemctl", "--user", "--no-ask-password", "--no-pager", *arguments)
     os.execve(_SYSTEMCTL, argv, environment)

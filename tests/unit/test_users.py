@@ -4,6 +4,7 @@
 import errno
 import os
 import pwd
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,10 +24,14 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = Path(f"/run/libhook-test-{os.getpid()}")
     own = folder / f"run/{USER.pw_uid}/systemd"
     own.mkdir(parents=True)
-    (own / "private").touch()
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(own / "private"))
+    (own / "private").chmod(0o777)
+    listening.listen()
     monkeypatch.setattr("libhook.effects.users._SYSTEMCTL", str(folder / "systemctl"))
     monkeypatch.setattr("libhook.effects.users._RUNTIME", str(folder / "run"))
-    yield folder / "systemctl"
+    with listening:
+        yield folder / "systemctl"
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     folder.rmdir()
@@ -82,10 +87,16 @@ def test_there_is_an_end_to_its_output(program: Path, monkeypatch: pytest.Monkey
     assert status in (0, 1)
 
 
-def test_who_has_no_manager(program: Path) -> None:
-    """It is not run at all; nor for root, or for nobody."""
+@pytest.mark.parametrize("left", [False, True])
+def test_who_has_no_manager(program: Path, left: bool) -> None:
+    """It is not run at all, also where the socket of one that has ended is left; nor for root, or for nobody."""
     _write(program, "echo run")
-    (program.parent / f"run/{USER.pw_uid}/systemd/private").unlink()
+    private = program.parent / f"run/{USER.pw_uid}/systemd/private"
+    private.unlink()
+    if left:
+        with socket.socket(socket.AF_UNIX) as ended:
+            ended.bind(str(private))
+        private.chmod(0o777)
     for user, code in ((USER.pw_name, errno.ESRCH), ("no-such-user", errno.ENXIO), ("root", errno.EPERM)):
         with pytest.raises(OSError, match=user) as raised:
             users.systemctl(user, ("show",), 30)
