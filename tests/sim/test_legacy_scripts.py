@@ -147,8 +147,8 @@ def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: 
     with monkeypatch.context() as late:
         late.setattr("libhook.effects.commands.run_old", lambda *_: time.sleep(5))
         assert f"the old script {PATH} cannot be run: Connection timed out" in host.event(WIN11, "prepare").line
-    monkeypatch.setattr("libhook.look.oldscripts.find", lambda *_: time.sleep(5))
-    host.configure(f"{SETTINGS}write_deadline = 0.3\n")
+    monkeypatch.setattr("libhook.look.oldscripts.find", lambda *_: time.sleep(8))
+    host.configure(f"{SETTINGS}write_deadline = 2\n")
     assert f"{PATH} cannot be looked at in time" in host.event(WIN11, "prepare").line
 
 

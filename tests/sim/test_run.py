@@ -17,7 +17,6 @@ from scenario import Host, guest
 
 from libhook.facts.command import unit
 from libhook.simulation import commands, faults, processes, store, systemd
-from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nic
 from libhook.simulation.libvirt import Libvirt
 
@@ -295,41 +294,3 @@ def test_on_a_host_without_systemd_the_start_is_refused(root: str) -> None:
     error = host.libvirt.start(WIN11).error
     assert "systemd does not run on this host: take what needs it out of the settings: units, mounts, run," in error
     assert (argvs(host), host.driver(NIC)) == ([], "e1000e")
-
-
-AT_START = f"""
-[run.screen]
-command = ["{SCREEN}", "to guest"]
-undo = ["{SCREEN}", "to host"]
-[run.late]
-command = ["{LIGHT}"]
-undo = ["{LIGHT}", "off"]
-at = "start"
-"""
-
-
-@pytest.mark.parametrize("one", [WIN11, guest()])
-def test_a_command_at_start(root: str, one: Guest) -> None:
-    """QEMU is there by then, and the devices are on vfio. It is undone first."""
-    host = host_with(root, AT_START)
-    assert host.event(one, "prepare").code == 0
-    assert argvs(host) == [[SCREEN, "to guest"]]
-    assert host.event(one, "start").code == 0
-    assert argvs(host)[1:] == [[LIGHT]]
-    assert commands.ran(root)[-1]["environment"]["LIBHOOK_OPERATION"] == "start"
-    host.event(one, "started")
-    host.event(one, "release", "shutdown")
-    assert argvs(host)[2:] == [[LIGHT, "off"], [SCREEN, "to host"]]
-    assert host.leftovers == []
-
-
-def test_a_command_at_start_that_fails_refuses_the_start(root: str) -> None:
-    """libvirt ends the guest then, and all is undone at its release."""
-    host = host_with(root, AT_START)
-    commands.add(root, LIGHT, status=4)
-    assert "the command late has ended with status 4" in host.libvirt.start(WIN11).error
-    assert argvs(host) == [[SCREEN, "to guest"], [LIGHT], [LIGHT, "off"], [SCREEN, "to host"]]
-    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
-    assert host.records == [f"start {NIC} failed"]
-    host.configure(f'{AT_START}on_failure = "log"\n')
-    assert host.libvirt.start(WIN11).error == ""
