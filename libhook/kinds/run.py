@@ -38,6 +38,7 @@ _SETTING = "run"
 _KILLED = errno.EINTR
 """The result of a child that was killed."""
 _LOOK_AGAIN = 0.05
+_WHEN = {"prepare": "", "start": "once QEMU is there, ", "started": "once the guest runs, "}
 
 
 class Run(NamedTuple):
@@ -84,7 +85,8 @@ class Run(NamedTuple):
             return (printable(f"at the guest's end run {_shown(one.undo)}{by}{most}"),)
         how = most if one.is_waited_for else f"{most}, and do not wait for it"
         how = ", in the background as long as the guest lives" if one.background else how
-        return (printable(f"run {_shown(one.command)}{by}{how}"),)
+        undo = (printable(f"  undone by {_shown(one.undo)}"),) if one.undo else ()
+        return (printable(f"{_WHEN[one.at]}run {_shown(one.command)}{by}{how}"), *undo)
 
     def to_json(self) -> dict[str, Any]:
         """See Action."""
@@ -93,7 +95,8 @@ class Run(NamedTuple):
     def show(self) -> dict[str, Any]:
         """See Action."""
         argv = self.command.undo if self.back else self.command.command
-        return {"action": NAME, "name": self.command.name, "undo": self.back, "command": list(argv)}
+        when = "release" if self.back else self.command.at
+        return {"action": NAME, "name": self.command.name, "undo": self.back, "at": when, "command": list(argv)}
 
 
 def read(value: Mapping[str, Any]) -> Run:

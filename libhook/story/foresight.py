@@ -6,8 +6,8 @@ from __future__ import annotations
 from libhook.errors import BadInput
 from libhook.facts.domain import NO_DRIVER, Domain
 from libhook.facts.entry import Held
-from libhook.facts.event import Event
-from libhook.facts.plan import Plan, Verdict, Warn
+from libhook.facts.event import OPERATIONS, Event
+from libhook.facts.plan import Plan, Verdict, Warn, is_action
 from libhook.facts.situation import Situation
 from libhook.handlers.registry import plan_for, with_limits
 from libhook.kinds import registry as kinds
@@ -19,7 +19,7 @@ from libhook.story.session import Session
 from libhook.xml import domxml
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
 
 def foresee(session: Session, event: Event, domain: Domain) -> Plan:
@@ -46,7 +46,19 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
             situation = _closed(situation, [*has, *along])
     plan = plan_for(situation)
     whole = Plan((*first, *plan.verdicts))
-    return whole if plan.refusals else with_limits(whole, situation)
+    if plan.refusals:
+        return whole
+    whole = with_limits(whole, situation)
+    return whole._replace(verdicts=(*whole.verdicts, *_later(situation)))
+
+
+def _later(situation: Situation) -> Iterator[Verdict]:
+    """What the settings ask for at the next steps of the guest's start. It has its own time there."""
+    if situation.event.operation.name == "prepare":
+        for operation in (one for one in OPERATIONS.values() if one.adds):
+            then = situation._replace(event=situation.event._replace(operation=operation))
+            for kind in kinds.in_settings(situation.config, operation.name):
+                yield from filter(is_action, kind.wanted(then))
 
 
 def _given_back(situation: Situation, held: Held, plan: Plan) -> Situation:

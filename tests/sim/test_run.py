@@ -83,10 +83,13 @@ def test_the_plan_says_what_would_be_run(root: str) -> None:
     """And nothing is."""
     host = host_with(root)
     foretold = host.call(("win11", "prepare", "begin", "-"), WIN11.xml(1, False), dry_run=True)
-    assert foretold.stderr[:2] == (
+    assert [line for line in foretold.stderr if "run /" in line or "undone by" in line] == [
         f"run {SCREEN} '$HOME' 'to guest', for 30 s at most",
+        f"  undone by {SCREEN} 'to host'",
         f"run {LIGHT} as tim, for 30 s at most",
-    )
+        f"  undone by {LIGHT} off",
+        f"once the guest runs, run {SHOW}, in the background as long as the guest lives",
+    ]
     assert argvs(host) == []
     host.begin(WIN11)
     ended = host.call(("win11", "release", "end", "-"), WIN11.xml(-1, True), dry_run=True)
@@ -165,7 +168,7 @@ def test_a_dry_run_that_is_turned_on_meanwhile_begins_nothing(root: str) -> None
         assert host.event(WIN11, operation).code == 0
     host.configure(f"dry_run = true\n{SETTINGS}")
     begun = host.event(WIN11, "started")
-    assert f"run {SHOW}, in the background as long as the guest lives" in begun.plan
+    assert f"once the guest runs, run {SHOW}, in the background as long as the guest lives" in begun.plan
     assert [SHOW] not in argvs(host)
     host.event(WIN11, "release", "shutdown")
     assert argvs(host)[-1] == [SCREEN, "to host"]

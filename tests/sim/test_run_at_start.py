@@ -24,6 +24,8 @@ at = "start"
 def test_a_command_at_start(root: str, one: Guest) -> None:
     """QEMU is there by then, and the devices are on vfio. It is undone first."""
     host = host_with(root, AT_START)
+    foretold = host.call(("win11", "prepare", "begin", "-"), one.xml(1, False), dry_run=True).stderr
+    assert f"once QEMU is there, run {LIGHT}, for 30 s at most" in foretold
     assert host.event(one, "prepare").code == 0
     assert argvs(host) == [[SCREEN, "to guest"]]
     assert host.event(one, "start").code == 0
