@@ -99,6 +99,7 @@ def link_up(_folder: Path) -> Iterator[str]:
     try:
         yield name
     finally:
+        run("udevadm settle --timeout=50")  # of a card that came back udev may be about to change the name
         run(f"ip link set {netdev_of(NIC)} down")
 
 
