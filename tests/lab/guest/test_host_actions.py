@@ -125,8 +125,9 @@ def test_a_unit_that_does_not_start_again_keeps_nothing(guest: MakeGuest, config
 @pytest.mark.parametrize(
     ("unit", "said"),
     [
-        ("libvirtd.service", "libvirtd.service may not be stopped"),
-        ("dbus.socket", "dbus.socket may not be stopped"),
+        ("libvirtd.service", 'units."libvirtd.service" is wrong: it must be a unit that neither libvirt nor the host'),
+        ("*ibvirtd.service", "libvirtd.service may not be stopped"),
+        ("*bus.socket", "dbus.socket may not be stopped"),
         ("no-such.service", "there is no unit no-such.service on this host"),
     ],
 )
