@@ -98,11 +98,12 @@ def configure() -> Iterator[Configure]:
 @pytest.fixture
 def logind() -> Iterator[None]:
     """It runs."""
-    _MASK.unlink()
+    _MASK.unlink(missing_ok=True)
     systemctl("daemon-reload")
     systemctl("start", "systemd-logind")
     yield
     systemctl("stop", "systemd-logind")
+    _MASK.unlink(missing_ok=True)
     _MASK.symlink_to("/dev/null")
     systemctl("daemon-reload")
 

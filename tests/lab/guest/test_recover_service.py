@@ -45,7 +45,7 @@ def test_the_unit_comes_back_without_another_start(guest: MakeGuest, configure: 
     assert (_shown(KEPT.name, "ActiveState"), SWAPPINESS.read_text()) == ("inactive", "13\n")
     if not hook:
         HOOK.chmod(0o644)
-    begun, before_it = journal(), _shown(RECOVER, "ExecMainStartTimestampMonotonic")
+    begun = journal()
     systemctl("kill", "--signal=KILL", "libvirtd")
     one.kill_qemu()
     subprocess.run(["systemctl", "start", "libvirtd"], check=False, timeout=120)
@@ -57,9 +57,6 @@ def test_the_unit_comes_back_without_another_start(guest: MakeGuest, configure: 
         assert f"these guests are gone, and not all is given back: {one.name}" in journal(begun)
         wait_for("its end", lambda: _shown(RECOVER, "ActiveState") == "inactive")
         assert _shown(RECOVER, "Result") == "success"
-        assert (
-            _shown(RECOVER, "ExecMainStartTimestampMonotonic") != before_it
-        )  # it may be started once more, for nothing
     for sign in ("not permitted", "Permission denied", "Read-only file system", "itself failed", "Traceback"):
         assert sign not in journal(begun)
 

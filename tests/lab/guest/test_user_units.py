@@ -54,7 +54,7 @@ def user() -> Iterator[None]:
     DROP_IN.parent.mkdir()
     # pam_systemd, which the lab has not, does no more for it.
     DROP_IN.write_text(f"[Service]\nPAMName=\nEnvironment=XDG_RUNTIME_DIR={RUNTIME}\n")
-    _MASK.unlink()
+    _MASK.unlink(missing_ok=True)
     systemctl("daemon-reload")
     systemctl("start", "systemd-logind")
     subprocess.run(["loginctl", "enable-linger", USER], check=True, timeout=60)
@@ -62,6 +62,7 @@ def user() -> Iterator[None]:
     yield
     subprocess.run(["loginctl", "disable-linger", USER], check=False, timeout=60)
     systemctl("stop", f"user@{UID}.service", "systemd-logind")
+    _MASK.unlink(missing_ok=True)
     _MASK.symlink_to("/dev/null")
     shutil.rmtree(DROP_IN.parent)
     shutil.rmtree(HOME)
