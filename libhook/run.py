@@ -260,12 +260,18 @@ def plan(session: Session, happening: Event, domain: Domain) -> Plan:
 
 
 def _told(session: Session, happening: Event, domain: Domain) -> Sequence[Action]:
-    """What is done at this operation once libhook is done with it."""
+    """What is done at this operation once libhook is done with it. A fault here is in the way of no give-back."""
     if not kinds.are_told(session.config):
         return ()
-    from libhook.story import passing  # few settings want that
+    try:
+        from libhook.story import passing  # few settings want that
 
-    return passing.plan(session, happening, domain)
+        return passing.plan(session, happening, domain)
+    except Exception as error:
+        if happening.operation.may_veto:
+            raise
+        session.log.add("error", "not passed on", reason=f"{type(error).__name__}: {error}")
+        return ()
 
 
 def _pass_on(session: Session, happening: Event, domain: Domain, told: Sequence[Action]) -> Answer:

@@ -205,6 +205,22 @@ def test_what_libhook_cannot_do_keeps_it_from_nothing(root: str, monkeypatch: py
     assert calls(host)[3:] == ["reconnect begin -", "stopped end -"]
 
 
+def test_what_cannot_be_passed_on_is_in_the_way_of_nothing(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The devices come back, and the trail has the guest's start and end. Only a start is refused."""
+    host = host_with(root)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    assert [host.event(WIN11, operation).code for operation in ("prepare", "start")] == [0, 0]
+    monkeypatch.setattr("libhook.story.passing.plan", fail)
+    assert host.event(WIN11, "start").code == 1
+    outcomes = [host.event(WIN11, "started"), host.event(WIN11, "release", "shutdown")]
+    assert [outcome.code for outcome in outcomes] == [0, 0]
+    assert all(any(entry["event"] == "not passed on" for entry in outcome.log) for outcome in outcomes)
+    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
+
+
 def test_a_dry_run_runs_none(root: str) -> None:
     """The plan of each operation says what would be."""
     host = host_with(root)
