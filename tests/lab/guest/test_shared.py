@@ -64,6 +64,14 @@ def _now() -> dict[str, str]:
     }
 
 
+def _expect(before: dict[str, str]) -> None:
+    """The host is as before; a failure says what is not."""
+    with suppress(AssertionError):
+        wait_for("the host as before", lambda: _now() == before, 90)
+    now = _now()
+    assert {name: (was, now[name]) for name, was in before.items() if now[name] != was} == {}
+
+
 @pytest.mark.parametrize("last", [1, 2])
 def test_three_guests_share_what_they_ask_for(guest: MakeGuest, configure: Configure, last: int) -> None:
     """One ends by SIGKILL, libvirtd is restarted, the others end in either order: with the last all is as before."""
@@ -82,7 +90,7 @@ def test_three_guests_share_what_they_ask_for(guest: MakeGuest, configure: Confi
         with suppress(Refused):  # libvirtd may be connecting to the QEMU that it ends, and see only that it is gone
             one.destroy()
         one.wait_until_gone()
-    wait_for("the host as before", lambda: _now() == before)
+    _expect(before)
 
 
 def test_prepare_killed_at_any_moment(guest: MakeGuest, configure: Configure) -> None:
@@ -97,7 +105,7 @@ def test_prepare_killed_at_any_moment(guest: MakeGuest, configure: Configure) ->
     took = call(one, "prepare").seconds
     assert _now()["mark"] == "True"
     assert call(one, "release", "failed").code == 0
-    wait_for("the host as before", lambda: _now() == before)
+    _expect(before)
     killed = 0
     for number in range(MOMENTS):
         moment = (number + chance.random()) / MOMENTS * took
