@@ -85,18 +85,19 @@ def test_the_example_of_sections_is_one() -> None:
 
 
 def test_the_example_of_a_command_has_its_defaults() -> None:
-    """What the block says of a command are the defaults, but for the user."""
+    """What the block says of a command are the defaults, but for the user and the reason."""
     (table,) = parse(_block(".run."), "win11").actions["run"].values()
     shown = command.parse("screen", table)
-    assert shown._replace(user="") == command.Command("screen", shown.command, shown.undo)
+    assert shown._replace(user="", reason="") == command.Command("screen", shown.command, shown.undo)
     assert set(table) == set(command.Command._fields) - {"name"}
 
 
 def test_the_example_of_a_requirement_is_one() -> None:
-    """A file that is there, and a unit that is not active."""
-    images, backup = parse(_block(".require."), "win11").actions["require"].values()
+    """A file that is there, a unit that is not active, and a command."""
+    images, backup, nas = parse(_block(".require."), "win11").actions["require"].values()
     assert requirement.parse("a", images).file == "/srv/images/win11.img"
     assert requirement.parse("a", backup).absent
+    assert requirement.parse("a", nas).command[0] == "/usr/bin/ping"
 
 
 def _block(what: str) -> str:

@@ -19,6 +19,7 @@ from libhook.story.settings import devices_of, on_host
 from libhook.xml import domxml
 
 _WIDEST = 40
+_ALLOWS = "allows what libhook refuses by default"
 
 
 class Known(NamedTuple):
@@ -98,9 +99,7 @@ def overview(machine: Machine) -> Shown:
     lines += [f"{path}  ({'see its errors' if path in wrong else 'sets nothing'})" for path in silent]
     if not found.sources:
         lines.append("there are no files, so every setting has its default")
-    lines += [
-        f"allows what libhook refuses by default: {one.line} ({path}:{line})" for path, line, one in rows if one.relaxes
-    ]
+    lines += [f"{_ALLOWS}: {one.line} ({path}:{line})" for path, line, one in rows if one.relaxes]
     unmatched = _unmatched(files, those)
     if those.trouble and unmatched:
         lines.append(f"which of the sections are about no guest is not known: {those.trouble}")
@@ -132,10 +131,11 @@ def of_guest(machine: Machine, wanted: str) -> Shown:
     unknown = Domain("", wanted.lower(), "", ()) if is_uuid else Domain(wanted, "", "", ())
     sections = template.filled(files.about(guest or unknown), (guest or unknown).name, (guest or unknown).uuid)
     rows = _values(files, sections)
-    width = min(max(len(text) for text, *_ in rows), _WIDEST)
+    width = min(max(len(row.text) for row in rows), _WIDEST)
     errors = complaints.of(files.settings, (problem for section in sections for problem in section.problems))
     lines = _head(files, guest, wanted, those)
-    lines += [f"{text:<{width}}  {f'{path}:{line}' if path else 'default'}" for text, _, _, path, line in rows]
+    lines += [f"{row.text:<{width}}  {row.origin}" for row in rows]
+    lines += [f"{_ALLOWS}: {row.text} ({row.origin})" for row in rows if row.relaxes]
     if errors:
         lines.append("until the errors are corrected, it is given no host device")
     devices = [str(address) for address in guest.addresses] if guest else []
@@ -147,25 +147,47 @@ def of_guest(machine: Machine, wanted: str) -> Shown:
             "pci": devices,
         },
         "settings": [
-            {"key": key, "value": value, "file": path or None, "line": line or None}
-            for _, key, value, path, line in rows
+            {
+                "key": row.key,
+                "value": row.value,
+                "file": row.path or None,
+                "line": row.line or None,
+                "relaxes": row.relaxes,
+            }
+            for row in rows
         ],
         "errors": _data(errors),
     }
     return Shown(lines, data, [error.text for error in errors])
 
 
-def _values(files: Files, sections: list[Section]) -> list[tuple[str, str, object, str, int]]:
-    """Each value of the guest: as text, its key, the value, and its file and line, or "" and 0 for a default."""
-    found, rows = merge(sections), list[tuple[str, str, object, str, int]]()
+class _Row(NamedTuple):
+    """One value of a guest. ``path`` is "" for a default."""
+
+    key: str
+    value: object
+    path: str = ""
+    line: int = 0
+    relaxes: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"{self.key} = {written(self.value)}"
+
+    @property
+    def origin(self) -> str:
+        return f"{self.path}:{self.line}" if self.path else "default"
+
+
+def _values(files: Files, sections: list[Section]) -> list[_Row]:
+    found, rows = merge(sections), list[_Row]()
     order = {key.replace(".", "_"): key for key in keys.known()}
     for key in [*(order[field] for field in Config._fields if field in order), *keys.OF_KINDS]:
         if key in found:
             for one in found[key].settings:
-                name = named(one.at)
-                rows.append((f"{name} = {written(one.value)}", name, one.value, *files.origin(one.section, one.at)))
+                rows.append(_Row(named(one.at), one.value, *files.origin(one.section, one.at), one.relaxes))
         elif key not in keys.OF_KINDS:
-            rows.append((f"{key} = {written(default(key))}", key, default(key), "", 0))
+            rows.append(_Row(key, default(key)))
     return rows
 
 

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 
 AT = ("prepare", "start", "started")
 """The operations at which a command may be run. Its undo is run at ``release``."""
-_SECONDS = 30.0
+SECONDS = 30.0
 _LEAST_SECONDS, _MOST_SECONDS = 0.1, 600.0
 _MOST_ARGUMENTS, _LONGEST = 256, 4096
 _LONGEST_NAME = 40
 _OF_NAMES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+
+A_NAME = f"named with at most {_LONGEST_NAME} letters, digits, _ and -"
 
 
 class Command(NamedTuple):
@@ -30,12 +32,14 @@ class Command(NamedTuple):
     at: str = "prepare"
     user: str = ""
     """Who runs both; "" for root."""
-    seconds: float = _SECONDS
+    seconds: float = SECONDS
     """That each of the two may take."""
     background: bool = False
     """The command runs as long as the guest lives."""
     on_failure: str = "refuse"
     """``refuse`` the start, or ``log`` it. A guest that runs is never refused anything: ``started`` only logs."""
+    reason: str = ""
+    """What the reader of a refusal should do. "" for a look at what the command has said."""
 
     @property
     def is_waited_for(self) -> bool:
@@ -66,7 +70,7 @@ def is_name(name: str) -> bool:
 def parse(name: str, table: object) -> Command:
     """Read one entry. BadInput says what it should have been."""
     if not is_name(name):
-        raise BadInput(f"named with at most {_LONGEST_NAME} letters, digits, _ and -")
+        raise BadInput(A_NAME)
     known = [field for field in Command._fields if field != "name"]
     if not isinstance(table, dict) or not table.keys() <= set(known):
         raise BadInput(f"with some of {', '.join(known)}")
@@ -86,7 +90,13 @@ def parse(name: str, table: object) -> Command:
     return found._replace(seconds=float(found.seconds))
 
 
-def _is_argv(value: object) -> bool:
+def is_line(value: object) -> bool:
+    """Whether this is a line of text that says something."""
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST and "\n" not in value
+
+
+def is_argv(value: object) -> bool:
+    """Whether this is a command line: the program's whole path, and its arguments."""
     if not (isinstance(value, list) and 0 < len(value) <= _MOST_ARGUMENTS and all(map(_is_argument, value))):
         return False
     return str(value[0]).startswith("/") and "$" not in value[0]
@@ -100,19 +110,22 @@ def _is_user(value: object) -> bool:
     return isinstance(value, str) and set(value) <= _OF_NAMES | {"."} and value[:1].isalpha() and value != "root"
 
 
-def _is_time(value: object) -> bool:
+def is_time(value: object) -> bool:
+    """Whether this is the time that a command may have."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and _LEAST_SECONDS <= value <= _MOST_SECONDS
 
 
-_A_COMMAND = 'a list of texts, the first a program\'s whole path (["/usr/bin/logger", "hello"]),'
+A_COMMAND = 'a list of texts, the first a program\'s whole path (["/usr/bin/logger", "hello"]),'
+A_TIME = f"{_LEAST_SECONDS:g} to {_MOST_SECONDS:.0f} seconds"
 _CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
-    ("command", _is_argv, _A_COMMAND),
-    ("undo", _is_argv, _A_COMMAND),
+    ("command", is_argv, A_COMMAND),
+    ("undo", is_argv, A_COMMAND),
     ("at", lambda value: value in AT, " or ".join(f'"{one}"' for one in AT)),
     ("user", _is_user, "the name of a user other than root"),
-    ("seconds", _is_time, f"{_LEAST_SECONDS:g} to {_MOST_SECONDS:.0f} seconds"),
+    ("seconds", is_time, A_TIME),
     ("background", lambda value: isinstance(value, bool), "true or false"),
     ("on_failure", lambda value: value in ("refuse", "log"), '"refuse" or "log"'),
+    ("reason", is_line, "a line of text"),
 )
 """What each field must be, in words."""
 
@@ -128,3 +141,8 @@ def from_journal(value: Mapping[str, Any]) -> Command:
 def unit(uuid: str, name: str, *, undo: bool = False) -> str:
     """The transient unit that runs it. Whoever comes after a crash finds it by this name."""
     return f"libhook-{'undo' if undo else 'run'}-{uuid}-{name}.service"
+
+
+def unit_of_question(uuid: str, name: str, number: str) -> str:
+    """The same for a command of ``require``. It ends by itself, and each time it is asked it is another."""
+    return f"libhook-require-{uuid}-{name}-{number}.service"

@@ -114,6 +114,8 @@ class Domain(NamedTuple):
     """Filled only for a caller that asks for every kind. The hook does not ask."""
     back_doors: tuple[str, ...] = ()
     """Places in the XML that give the guest host devices past libvirt, and so past libhook. Not escaped."""
+    taps: tuple[str, ...] = ()
+    """The host's names of its network interfaces, as far as the XML has them. libvirt names most before ``start``."""
 
     @property
     def pci(self) -> tuple[HostDevice, ...]:

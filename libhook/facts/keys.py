@@ -17,7 +17,7 @@ from libhook.facts.unit import is_anyones, is_name, is_protected
 from libhook.light import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "siblings": ("refuse", "bind"),
@@ -96,16 +96,18 @@ def _wrong_section(parse: Callable[[str, object], object], name: str, table: obj
 def _wrong_requirement(name: str, table: object) -> str:
     fields = table.items() if isinstance(table, dict) else ()
     named = {field: _with_name(value) if isinstance(value, str) else value for field, value in fields}
-    return _wrong_section(requirement.parse, name, named if isinstance(table, dict) else table)
+    if wrong := _wrong_section(requirement.parse, name, named if isinstance(table, dict) else table):
+        return wrong
+    return _named_in(requirement.parse(name, named).command)
 
 
 def _wrong_command(name: str, table: object) -> str:
+    return _wrong_section(command.parse, name, table) or _named_in(command.parse(name, table).arguments)
+
+
+def _named_in(arguments: Iterable[str]) -> str:
     """A guest's name in a command line would be read by whatever that line starts, as a shell."""
-    if wrong := _wrong_section(command.parse, name, table):
-        return wrong
-    if any(
-        placeholder in argument for argument in command.parse(name, table).arguments for placeholder in PLACEHOLDERS
-    ):
+    if any(placeholder in argument for argument in arguments for placeholder in PLACEHOLDERS):
         return f"a section without {' and '.join(PLACEHOLDERS)}: a command finds LIBHOOK_GUEST in its environment"
     return ""
 
@@ -224,8 +226,10 @@ def expectation(key: str, value: object) -> str:
 
 
 def has_brace(value: object) -> bool:
-    """Whether a table, or a section in it, may have something to fill in."""
-    texts = (text for entry in value.items() for text in entry) if isinstance(value, dict) else ()
+    """Whether a list, a table, or a section in it, may have something to fill in."""
+    if isinstance(value, dict):
+        value = [text for entry in value.items() for text in entry]
+    texts = value if isinstance(value, list) else ()
     return any("{" in text or "}" in text if isinstance(text, str) else has_brace(text) for text in texts)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from libhook.errors import BadInput
+from libhook.facts.command import A_COMMAND, A_NAME, A_TIME, SECONDS, Command, is_argv, is_line, is_name, is_time
 from libhook.facts.unit import is_name as is_unit
 from libhook.light import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +17,7 @@ _MOST_GIB = 1 << 20
 
 
 class Requirement(NamedTuple):
-    """One of ``file``, ``unit``, ``process`` and ``memory``, and what to say where it is not so."""
+    """One of ``file``, ``unit``, ``process``, ``memory`` and ``command``, and what to say where it is not so."""
 
     name: str
     file: str = ""
@@ -27,10 +28,19 @@ class Requirement(NamedTuple):
     """A program of which a process must run, by its path."""
     memory: float = 0.0
     """GiB that must be free, as MemAvailable of /proc/meminfo counts."""
+    command: tuple[str, ...] = ()
+    """What must end with status 0: the program's path, and its arguments."""
+    seconds: float = SECONDS
+    """That the command may take."""
     absent: bool = False
     """The opposite: it must not be there, be active or run."""
     reason: str = ""
     """What the reader of the refusal should do."""
+
+    @property
+    def question(self) -> Command:
+        """The command as ``run`` has them."""
+        return Command(self.name, self.command, seconds=self.seconds, reason=self.reason)
 
     def complaint(self, found: bool) -> str:
         """What is wrong, or "". ``found``: whether it is there, is active, runs, or is free."""
@@ -50,13 +60,19 @@ def parse(name: str, table: object) -> Requirement:
     if not isinstance(table, dict) or not table.keys() <= set(known):
         raise BadInput(f"with some of {', '.join(known)}")
     if len(table.keys() & _THINGS) != 1:
-        raise BadInput(f"with one of {', '.join(known[:4])}")
+        raise BadInput(f"with one of {', '.join(known[:5])}")
     for field, is_right, wanted in _CHECKS:
         if field in table and not is_right(table[field]):
             raise BadInput(f"with {wanted} in {field}")
-    if table.get("absent") and "memory" in table:
-        raise BadInput("without absent, where memory is required")
-    return Requirement(name, **table)
+    if table.get("absent") and not table.keys().isdisjoint(("memory", "command")):
+        raise BadInput("without absent, where memory or a command is required")
+    if "seconds" in table and "command" not in table:
+        raise BadInput("without seconds, which only a command has")
+    if "command" not in table:
+        return Requirement(name, **table)
+    if not is_name(name):
+        raise BadInput(A_NAME)
+    return Requirement(name, **{**table, "command": tuple(table["command"])})
 
 
 def _is_path(value: object) -> bool:
@@ -67,17 +83,15 @@ def _is_memory(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _MOST_GIB
 
 
-def _is_line(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _LONGEST and "\n" not in value
-
-
-_THINGS = {"file", "unit", "process", "memory"}
+_THINGS = {"file", "unit", "process", "memory", "command"}
 _CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("file", _is_path, "a whole path"),
     ("unit", lambda value: isinstance(value, str) and is_unit(value), "a unit's name"),
     ("process", _is_path, "a program's whole path"),
     ("memory", _is_memory, "a number of GiB"),
+    ("command", is_argv, A_COMMAND),
+    ("seconds", is_time, A_TIME),
     ("absent", lambda value: isinstance(value, bool), "true or false"),
-    ("reason", _is_line, "a line of text"),
+    ("reason", is_line, "a line of text"),
 )
 """What each field must be, in words."""

@@ -13,7 +13,7 @@ import re
 
 from libhook.errors import BadInput
 from libhook.facts import keys
-from libhook.facts.mountpoint import escaped
+from libhook.facts.mountpoint import escaped, is_of_host
 from libhook.facts.settings import Problem, Section
 from libhook.facts.unit import is_name
 from libhook.facts.value import path_of
@@ -34,17 +34,23 @@ _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 _ANOTHER = "correct it, or give the guest another name"
 
 
-def problems(file: int, where: tuple[str, ...], table: Mapping[str, object]) -> Iterator[Problem]:
-    """The braces in a table of the settings that are no placeholder."""
-    if where[-1] not in _FILL:
-        return
-    for entry, value in table.items():
-        for text in (entry, *(value.values() if isinstance(value, dict) else (value,))):
-            for piece in _PIECE.findall(text) if isinstance(text, str) else ():
-                if piece[0] in "{}" and piece not in (*_PLACEHOLDERS, "{{", "}}"):
-                    what = f"unknown placeholder {piece}" if len(piece) > 1 else f"there is a single {piece}"
-                    at = (*where, entry)
-                    yield Problem(file, at, f"{what} in {named(at)}", _REMEDY, _PLACEHOLDERS, piece)
+def problems(file: int, where: tuple[str, ...], value: Mapping[str, object] | list[object]) -> Iterator[Problem]:
+    """The braces in a table or list of the settings that are no placeholder."""
+    if where[-1] == _LIST and isinstance(value, list):
+        yield from _wrong(file, where, value)
+    elif where[-1] in _FILL and isinstance(value, dict):
+        for entry, inner in value.items():
+            yield from _wrong(
+                file, (*where, entry), (entry, *(inner.values() if isinstance(inner, dict) else (inner,)))
+            )
+
+
+def _wrong(file: int, at: tuple[str, ...], texts: Iterable[object]) -> Iterator[Problem]:
+    for text in texts:
+        for piece in _PIECE.findall(text) if isinstance(text, str) else ():
+            if piece[0] in "{}" and piece not in (*_PLACEHOLDERS, "{{", "}}"):
+                what = f"unknown placeholder {piece}" if len(piece) > 1 else f"there is a single {piece}"
+                yield Problem(file, at, f"{what} in {named(at)}", _REMEDY, _PLACEHOLDERS, piece)
 
 
 def filled(sections: Iterable[Section], name: str, uuid: str) -> list[Section]:
@@ -59,6 +65,21 @@ def filled(sections: Iterable[Section], name: str, uuid: str) -> list[Section]:
 def _filled(section: Section, facts: Facts, name: str) -> Section:
     values, found = dict(section.values), list(section.problems)
     written: dict[tuple[str | int, ...], tuple[str | int, ...]] = {}
+
+    def note(at: tuple[str, ...], error: BadInput) -> None:
+        what = f"{named(at)} cannot be for the guest {quoted(name)}: {error.message}"
+        found.append(Problem(section.file, at, what, error.hint or _ANOTHER))
+
+    if _LIST in values:
+        paths = list[str]()
+        for path in values[_LIST]:
+            try:
+                with suppress(_NotKnown):
+                    path = _mount(path, facts)
+            except BadInput as error:
+                note((*section.keys, _LIST), error)
+            paths.append(path)
+        values[_LIST] = paths
     for key, (fill_entry, fill_value) in _FILL.items():
         table: dict[str, Any] = {}
         for entry, value in values.get(key, {}).items():
@@ -69,8 +90,7 @@ def _filled(section: Section, facts: Facts, name: str) -> Section:
                 if own in table:
                     raise BadInput(f"it is {own}, which is there already")
             except BadInput as error:
-                what = f"{named(at)} cannot be for the guest {quoted(name)}: {error.message}"
-                found.append(Problem(section.file, at, what, error.hint or _ANOTHER))
+                note(at, error)
             else:
                 table[own] = value
                 written[key, own] = (key, entry)
@@ -147,6 +167,13 @@ def _anywhere(text: str, facts: Facts) -> str:
     return "/".join(map(fill, text.split("/")))
 
 
+def _mount(text: str, facts: Facts) -> str:
+    path = _anywhere(text, facts)
+    if not keys.is_line(path) or is_of_host(path):
+        raise BadInput(f"{quoted(path)} is no mount point that may be away", "use {uuid}")
+    return path
+
+
 _REQUIRED = {"file": _anywhere, "process": _anywhere, "unit": _unit, "reason": _line}
 
 
@@ -154,6 +181,8 @@ def _requirement(table: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     return {field: _REQUIRED[field](value, facts) if field in _REQUIRED else value for field, value in table.items()}
 
 
+_LIST = "mounts"
+"""The list that may have placeholders."""
 _FILL: dict[str, tuple[Callable[[str, Facts], str], Callable[[Any, Facts], Any]]] = {
     "units": (_unit, lambda state, _: state),
     "values": (_path, _line),

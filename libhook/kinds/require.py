@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What must be so before a guest starts. This kind has no actions: what is not so refuses the start at once."""
+"""What must be so before a guest starts. What is not so refuses the start at once, before anything is done.
+
+Most of it is looked at while the plan is made. A command is the exception: a dry run must run none. So it is an action,
+the first of all, and changes nothing. If the plan is made again, since part of it had to be done before more can be
+seen, it is asked again.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from libhook.errors import BadInput, LibhookError
 from libhook.facts import requirement
 from libhook.facts.plan import Refusal, Verdict
 from libhook.facts.requirement import GIB, Requirement
-from libhook.kinds.kind import Kind, Work
+from libhook.kinds.kind import Kind, Outcome, Work
 from libhook.light import TYPE_CHECKING, partial, suppress
 from libhook.look import attributes, systemd
 
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from libhook.facts.config import Config
     from libhook.facts.machine import Machine
     from libhook.facts.situation import Situation
+    from libhook.kinds.command import Run
 
 NAME = "require"
 _ACTIVE = {"active", "reloading", "refreshing"}
@@ -32,7 +38,7 @@ _REPLACED = " (deleted)"
 
 def look(work: Work) -> Mapping[str, str]:
     """See Kind. What is wrong, by the entry's name. LibhookError where that cannot be seen in time."""
-    asked = _asked(work.config)
+    asked, questions = _asked(work.config), _questions(work.config)
     found = _units(work, [one for one in asked if one.unit])
     others = [one for one in asked if not one.unit]
     if others:
@@ -40,7 +46,12 @@ def look(work: Work) -> Mapping[str, str]:
         if isinstance(seen, LibhookError):
             raise seen
         found |= seen
-    return {one.name: one.complaint(found[one.name]) for one in asked}
+    wrong = {one.name: one.complaint(found[one.name]) for one in asked}
+    if not questions:
+        return wrong
+    from libhook.kinds import command  # few settings ask a command
+
+    return wrong | command.untrusted(work, [one.question for one in questions])
 
 
 def wanted(situation: Situation) -> Iterator[Verdict]:
@@ -49,14 +60,51 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
     for one in _asked(situation.config):
         if complaint := wrong.get(one.name):
             yield Refusal("", complaint, one.reason or f"the settings require {_what(one)} (require.{one.name})")
+    if questions := _questions(situation.config):
+        yield from _asking(situation, questions, wrong)
+
+
+def _asking(situation: Situation, questions: Sequence[Requirement], wrong: Mapping[str, str]) -> Iterator[Verdict]:
+    from libhook.kinds import command
+
+    devices = tuple(str(device.pci) for device in situation.domain.pci)
+    for one in questions:
+        if complaint := wrong.get(one.name):
+            yield Refusal("", *complaint.rsplit(": ", 1))
+        question = one.question._replace(at=situation.event.operation.name)
+        yield command.Run(question, situation.domain.name, devices, kind=NAME)
+
+
+def carry_out(work: Work, actions: Sequence[Run]) -> list[Outcome]:
+    """See Kind."""
+    from libhook.kinds import command
+
+    return command.carry_out(work, actions)
+
+
+def _seconds(config: Config) -> float:
+    questions = _questions(config)
+    if not questions:
+        return 0.0
+    from libhook.kinds import command
+
+    return sum(command.most(one.question) for one in questions)
 
 
 def _what(one: Requirement) -> str:
     return "that it is not so" if one.absent else "it"
 
 
-def _asked(config: Config) -> list[Requirement]:
+def _all(config: Config) -> list[Requirement]:
     return [requirement.parse(name, table) for name, table in config.actions.get(NAME, {}).items()]
+
+
+def _asked(config: Config) -> list[Requirement]:
+    return [one for one in _all(config) if not one.command]
+
+
+def _questions(config: Config) -> list[Requirement]:
+    return [one for one in _all(config) if one.command]
 
 
 def _units(work: Work, asked: Sequence[Requirement]) -> dict[str, bool]:
@@ -126,7 +174,7 @@ def _free(machine: Machine) -> int:
 
 
 def _never(*_: Any) -> NoReturn:  # noqa: ANN401 - whatever a kind is given
-    raise BadInput("what a guest requires is no action")
+    raise BadInput("what a guest requires is never journalled")
 
 
-KIND = Kind(NAME, _never, lambda _config: 0.0, _never, _never, look=look, wanted=wanted, at=("prepare", "attach"))
+KIND = Kind(NAME, _never, _seconds, carry_out, _never, look=look, wanted=wanted, at=("prepare", "attach"))

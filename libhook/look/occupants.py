@@ -58,6 +58,8 @@ class Occupant(NamedTuple):
     """Of the programs asked for, the one that it runs; "" for another."""
     session: Session | None
     """The session that it belongs to; of what a user's manager runs, that user's graphical session."""
+    service: str
+    """The service of the host that it belongs to; "" for any other process."""
     is_agent: bool
     """PID 1 or logind, which hold devices for sessions (logind-session-device.c)."""
     is_spared: bool
@@ -102,15 +104,15 @@ def _note(machine: Machine, sheet: int, pids: tuple[int, ...], programs: tuple[s
 
 
 def _written(one: Occupant) -> Iterator[str]:
-    yield from (str(one.pid), str(one.start), one.state, one.name, one.program)
+    yield from (str(one.pid), str(one.start), one.state, one.name, one.program, one.service)
     yield from one.session or ("", "")
     yield from ("yes" if true else "" for true in (one.is_agent, one.is_spared))
 
 
 def _read(line: str) -> Occupant:
-    pid, start, state, name, program, session, user, agent, spared = line.split("\0")
+    pid, start, state, name, program, service, session, user, agent, spared = line.split("\0")
     belongs = Session(session, user) if session else None
-    return Occupant(int(pid), int(start), state, name, program, belongs, bool(agent), bool(spared))
+    return Occupant(int(pid), int(start), state, name, program, belongs, service, bool(agent), bool(spared))
 
 
 def _one(
@@ -135,7 +137,9 @@ def _one(
         session = None  # it is the one in which this hook runs
     name = printable(found.name.decode("utf-8", "replace")).replace("\0", "")
     agent = pid == 1 or group == _LOGIND
-    return Occupant(pid, found.start, found.state, name, program, session, agent, spared)
+    of_host = parts if parts[:1] == ["system.slice"] else []
+    service = next((part for part in of_host if part.endswith(".service")), "")
+    return Occupant(pid, found.start, found.state, name, program, session, service, agent, spared)
 
 
 def _may_end(path: str) -> bool:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _VIRT = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")  # letters of virDomainVirt's names, and of later ones
+_OF_INTERFACES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_LONGEST_INTERFACE = 15
+"""IFNAMSIZ without its NUL (linux/if.h)."""
 _TAGS = ("hostdev", "interface", "disk")
 
 
@@ -78,6 +81,7 @@ def parse(document: bytes, *, every_kind: bool = False) -> Domain:
         tuple(reader.warnings),
         tuple(reader.others),
         _back_doors(root),
+        tuple(_taps(root)),
     )
 
 
@@ -224,6 +228,14 @@ def _back_doors(root: etree._Element) -> tuple[str, ...]:
     from libhook.xml import backdoor  # few guests have any
 
     return backdoor.found(root)
+
+
+def _taps(root: etree._Element) -> Iterator[str]:
+    """The names of the guest's interfaces on the host (virDomainNetDefParseXML), as far as the kernel takes them."""
+    for _, device in _candidates(root, ("interface",)):
+        name = _attribute(device, "target", "dev")
+        if 0 < len(name) <= _LONGEST_INTERFACE and _OF_INTERFACES.issuperset(name) and name.strip("."):
+            yield name
 
 
 def _interface_type(node: etree._Element) -> str:

@@ -11,7 +11,7 @@ from plugging import Hypervisor, attach, detach, running, xml
 from scenario import Host, guest
 from watch_play import Watched
 
-from libhook.simulation import faults, systemd
+from libhook.simulation import commands, faults, systemd
 
 SWAPPINESS, DIRTY = "/proc/sys/vm/swappiness", "/proc/sys/vm/dirty_ratio"
 WANTS = '[devices."{}"]\nvalues = {{ "vm.swappiness" = {} }}\n'
@@ -209,3 +209,17 @@ def test_others_plug_it_out(root: str) -> None:
     assert (_value(host), host.driver(NIC)) == ("10", "e1000e")
     host.libvirt.stop("win11", "shutdown")
     assert (_value(host), host.changed, host.leftovers) == ("60", [], ["watched.json"])
+
+
+def test_a_command_that_must_agree_to_a_device(root: str) -> None:
+    """It is told that it is about a device that is plugged in. Its no is in the refusal, and nothing is bound."""
+    check = "/usr/local/bin/check"
+    host = _host(root, f'[devices."{NIC}".require.cable]\ncommand = ["{check}"]\nreason = "plug the cable in"\n', DISK)
+    commands.add(root, check)
+    assert attach(host, Hypervisor(host), xml(NIC)) == ([HAS], "")
+    assert [one["environment"]["LIBHOOK_OPERATION"] for one in commands.ran(root)] == ["attach"]
+    assert detach(host, Hypervisor(host), xml(NIC)) == ([GAVE_UP], "")
+    commands.add(root, check, status=1)
+    assert attach(host, Hypervisor(host), xml(NIC)).error.endswith("has ended with status 1: plug the cable in")
+    assert host.driver(NIC) == "e1000e"
+    _ended(host)

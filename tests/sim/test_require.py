@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cases import NIC
+from cases import GPU, NIC, SOUND
 from command import libhook
 from scenario import Host, guest
 
@@ -14,12 +14,13 @@ from libhook.errors import BadInput
 from libhook.facts import keys
 from libhook.facts.requirement import parse
 from libhook.kinds.require import KIND
-from libhook.simulation import faults, processes, systemd
+from libhook.simulation import commands, faults, processes, systemd
 from libhook.simulation.guests import Guest
-from libhook.simulation.hosts import nic
+from libhook.simulation.hosts import nic, workstation
 
 WIN11, PLAIN = guest(NIC), guest()
 IMAGE, PROGRAM, BACKUP = "/srv/image", "/usr/bin/backup", "backup.service"
+CHECK = "/usr/local/bin/check"
 
 
 def host_with(root: str, *entries: str) -> Host:
@@ -157,10 +158,10 @@ def test_a_guest_that_runs_requires_nothing(root: str) -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("x", "with some of file, unit, process, memory, absent, reason"),
+        ("x", "with some of file, unit, process, memory, command, seconds, absent, reason"),
         ({"files": "/a"}, "with some of"),
         ({"name": "a", "file": "/a"}, "with some of"),
-        ({}, "with one of file, unit, process, memory"),
+        ({}, "with one of file, unit, process, memory, command"),
         ({"file": "/a", "unit": "a.service"}, "with one of"),
         ({"file": "a"}, "with a whole path in file"),
         ({"file": "/a\0"}, "with a whole path in file"),
@@ -170,7 +171,12 @@ def test_a_guest_that_runs_requires_nothing(root: str) -> None:
         ({"memory": True}, "with a number of GiB in memory"),
         ({"memory": 0}, "with a number of GiB in memory"),
         ({"memory": float("inf")}, "with a number of GiB in memory"),
-        ({"memory": 1, "absent": True}, "without absent, where memory is required"),
+        ({"memory": 1, "absent": True}, "without absent, where memory or a command is required"),
+        ({"command": ["/a"], "absent": True}, "without absent, where memory or a command is required"),
+        ({"command": ["a"]}, "with a list of texts, the first a program's whole path"),
+        ({"command": "/a"}, "with a list of texts, the first a program's whole path"),
+        ({"command": ["/a"], "seconds": 601}, "with 0.1 to 600 seconds in seconds"),
+        ({"file": "/a", "seconds": 1}, "without seconds, which only a command has"),
         ({"file": "/a", "absent": 1}, "with true or false in absent"),
         ({"file": "/a", "reason": "a\nb"}, "with a line of text in reason"),
         ({"file": "/a", "reason": ""}, "with a line of text in reason"),
@@ -183,3 +189,87 @@ def test_what_is_wrong_with_an_entry_is_said(table: object, said: str) -> None:
     assert said in raised.value.message
     assert list(keys.wrong_entries("require", {"a": table})) == [("a", f"a section {raised.value.message}")]
     assert "sections with a name each" in keys.expectation("require", [table])
+
+
+def test_the_name_of_a_question_becomes_part_of_a_units_name() -> None:
+    """So it is plain; and nothing of the guest's stands in what it runs."""
+    table = {"command": ["/usr/bin/check"]}
+    assert list(keys.wrong_entries("require", {"a b": table})) == [
+        ("a b", "a section named with at most 40 letters, digits, _ and -")
+    ]
+    (wrong,) = keys.wrong_entries("require", {"a": {"command": ["/usr/bin/check", "{name}"]}})
+    assert "a command finds LIBHOOK_GUEST in its environment" in wrong[1]
+
+
+ASKS = f"""
+[units]
+"{BACKUP}" = "down"
+[require.nas]
+command = ["{CHECK}", "$x"]
+{{}}
+"""
+
+
+@pytest.mark.parametrize("one", [WIN11, PLAIN], ids=["with devices", "without"])
+def test_a_command_is_asked_before_anything_is_done(root: str, one: Guest) -> None:
+    """By status 0 it agrees. It is journalled by nobody, and a dry run does not ask it."""
+    host = host_with(root)
+    commands.add(root, CHECK)
+    host.configure(ASKS.format(""))
+    foretold = host.call((one.name, "prepare", "begin", "-"), one.xml(1, False), dry_run=True).stderr
+    assert f"refuse unless {CHECK} '$x' ends with status 0, for 30 s at most" in foretold[0]
+    assert commands.ran(root) == []
+    assert host.event(one, "prepare").code == 0
+    (asked,) = commands.ran(root)
+    assert (asked["argv"], asked["environment"]["LIBHOOK_OPERATION"]) == ([CHECK, "$x"], "prepare")
+    assert "require" not in libhook(host, "status").out
+    host.event(one, "release", "failed")
+    assert len(commands.ran(root)) == 1
+    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
+
+
+@pytest.mark.parametrize(
+    ("ends", "more", "said"),
+    [
+        ({"status": 2}, 'reason = "wake the NAS"', "the command require.nas has ended with status 2: wake the NAS"),
+        ({"status": 2}, "", "the command require.nas has ended with status 2: see journalctl -u 'libhook-require-"),
+        ({"seconds": 0.3}, "seconds = 0.2", "the command require.nas has not ended within 0.2 s: see journalctl"),
+        ({"says": "Failed"}, "", "the command require.nas cannot be run: Failed: correct require in the settings"),
+    ],
+)
+def test_a_command_that_does_not_agree(root: str, ends: dict[str, object], more: str, said: str) -> None:
+    """Nothing is done, and each start asks it again."""
+    host = host_with(root)
+    commands.add(root, CHECK, **ends)
+    host.configure(ASKS.format(more))
+    for _ in range(2):
+        refused = host.event(WIN11, "prepare")
+        assert (refused.code, refused.line[: len(said)]) == (1, said)
+        assert systemd.running(root) == [BACKUP]
+        host.event(WIN11, "release", "failed")
+    assert len({one["unit"] for one in commands.ran(root)}) == 2
+    assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
+
+
+def test_a_command_that_others_may_change_is_not_asked(root: str) -> None:
+    """It would be run as root."""
+    host = host_with(root)
+    host.configure(ASKS.format(""))
+    assert f"{CHECK} cannot be run" in host.event(WIN11, "prepare").line
+    assert commands.ran(root) == []
+
+
+def test_a_command_is_asked_again_once_the_rest_can_be_seen(root: str) -> None:
+    """The card is looked at once the unit is down. If the command agrees no more by then, the unit comes back."""
+    host = Host(root, workstation(), ASKS.format(""))
+    commands.add(root, CHECK)
+    processes.add(root, 800, "Xorg")
+    processes.open_file(root, 800, "/dev/dri/card0")
+    systemd.add(root, BACKUP, process=800)
+    assert host.event(guest(GPU, SOUND), "prepare").code == 0
+    assert [one["argv"] for one in commands.ran(root)] == [[CHECK, "$x"]] * 2
+    host.event(guest(GPU, SOUND), "release", "failed")
+    commands.add(root, CHECK, status=1)
+    assert "has ended with status 1" in host.event(guest(GPU, SOUND), "prepare").line
+    host.event(guest(GPU, SOUND), "release", "failed")
+    assert (systemd.state(root, BACKUP), host.driver(GPU), host.leftovers) == ("active", "amdgpu", [])

@@ -64,6 +64,7 @@ def test_commands_are_run_in_order_and_undone_in_reverse(root: str) -> None:
         "LIBHOOK_UUID": WIN11.uuid,
         "LIBHOOK_OPERATION": "prepare",
         "LIBHOOK_DEVICES": str(NIC),
+        "LIBHOOK_TAPS": "",
     }
     assert show["environment"]["LIBHOOK_OPERATION"] == "started"
     assert screen["stdin"].startswith("<domain")
@@ -175,6 +176,17 @@ def test_a_dry_run_that_is_turned_on_meanwhile_begins_nothing(root: str) -> None
     assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
 
 
+def test_a_command_is_told_the_names_of_the_taps(root: str) -> None:
+    """Those that the XML has by then. For the undo they are gone."""
+    host = host_with(root, f'[run.screen]\nat = "start"\ncommand = ["{SCREEN}"]\nundo = ["{SCREEN}", "off"]\n')
+    taps = "".join(f"<interface type='bridge'><target dev='vnet{number}'/></interface>" for number in (3, 4))
+    host.event(WIN11, "prepare")
+    host.call((WIN11.name, "start", "begin", "-"), WIN11.xml(1, True).replace(b"<memb", f"{taps}<memb".encode()))
+    host.event(WIN11, "release", "shutdown")
+    told, undone = (one["environment"]["LIBHOOK_TAPS"] for one in commands.ran(root))
+    assert (told, undone) == ("vnet3 vnet4", "")
+
+
 def test_an_entry_with_an_undo_alone(root: str) -> None:
     """Something for the guest's end."""
     host = host_with(root, f'[run.screen]\nundo = ["{SCREEN}"]\n')
@@ -281,7 +293,7 @@ def test_the_plan_as_data(root: str) -> None:
 def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it answers late, or not at all."""
     host = host_with(root)
-    monkeypatch.setattr("libhook.kinds.run._most", lambda _one: 0.3)
+    monkeypatch.setattr("libhook.kinds.command.most", lambda _one: 0.3)
     with monkeypatch.context() as late:
         late.setattr("libhook.effects.commands.run", lambda *_, **__: time.sleep(5))
         assert "the command screen does not end in time" in host.event(WIN11, "prepare").line

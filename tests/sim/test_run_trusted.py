@@ -67,7 +67,7 @@ def test_a_program_that_others_may_change_by_the_end_is_not_run(root: str) -> No
 def test_a_disk_that_does_not_answer(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program is on it: the start is refused in time."""
     host = host_with(root, f"write_deadline = 0.3\n{SETTINGS}")
-    monkeypatch.setattr("libhook.kinds.run._note", lambda *_: time.sleep(3))
+    monkeypatch.setattr("libhook.kinds.command._note", lambda *_: time.sleep(3))
     assert f"{SCREEN}, {SCREEN}, {LIGHT}, {LIGHT}, {SHOW} cannot be looked at" in host.event(guest(), "prepare").line
 
 

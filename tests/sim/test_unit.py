@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cases import GPU, NIC, SOUND
 from command import libhook
-from scenario import guest
+from scenario import Host, guest
 from units import BEFORE, CUPS, DESKTOP, IRQ, MEANWHILE, OTHER, SDDM, SOCKET, UNITS, WIN11, host_with, states, told
 
 from libhook.children.child import Deadline
@@ -15,7 +15,7 @@ from libhook.facts.config import Config
 from libhook.kinds.kind import Work
 from libhook.kinds.unit import carry_out
 from libhook.kinds.unit.state import State
-from libhook.simulation import faults, processes, systemd
+from libhook.simulation import commands, faults, logind, processes, systemd
 from libhook.story.session import make_state
 
 
@@ -172,6 +172,50 @@ def test_a_graphics_card_is_free_once_the_desktop_is_gone(root: str) -> None:
     assert host.driver(GPU) == "vfio-pci"
     host.event(card, "release", "shutdown")
     assert (states(host), host.leftovers) == (BEFORE, [])
+
+
+OTHERS, PROGRAM = "ollama.service", "/usr/bin/ollama"
+
+
+def _opened_by(host: Host, service: str) -> None:
+    """A process of this service has the card open beside the desktop."""
+    systemd.change(host.root, SDDM, process=DESKTOP)
+    processes.add(host.root, DESKTOP, "Xorg", ["/dev/dri/card0"])
+    processes.add(host.root, 900, "ollama", ["/dev/dri/card0"])
+    logind.place(host.root, 900, PROGRAM, f"/system.slice/{service}/below")
+    systemd.add(host.root, OTHERS, process=900)
+
+
+def test_what_stays_is_seen_before_the_desktop_is_down(root: str) -> None:
+    """A service that is not among the units has the card open: no desktop goes down for nothing."""
+    host = host_with(root)
+    _opened_by(host, OTHERS)
+    refused = host.event(guest(GPU, SOUND), "prepare")
+    said = f"{GPU} is in use by the host: it is open in ollama (pid 900, /dev/dri/card0), and {OTHERS} does not go down"
+    assert refused.line.startswith(f"{said}: add {OTHERS} to units, or stop it first")
+    assert (refused.code, told(host), states(host)) == (1, [], BEFORE)
+    host.configure(f'{UNITS}"{OTHERS}" = "down"\n')
+    assert host.event(guest(GPU, SOUND), "prepare").code == 0
+    assert host.driver(GPU) == "vfio-pci"
+
+
+@pytest.mark.parametrize(
+    ("service", "more"),
+    [
+        (CUPS, ""),
+        ("systemd-logind.service", ""),
+        (OTHERS, f'[domains.win11]\nend = ["{PROGRAM}"]\n'),
+        (OTHERS, '[run.x]\ncommand = ["/usr/bin/free-the-card"]\n'),
+    ],
+)
+def test_what_may_end_with_the_desktop_is_looked_at_after_it(root: str, service: str, more: str) -> None:
+    """A process of a unit of the list, one that is never ended, a listed program, and whatever a command may end."""
+    host = host_with(root, UNITS + more)
+    commands.add(root, "/usr/bin/free-the-card")
+    _opened_by(host, service)
+    foretold = host.call(("win11", "prepare", "begin", "-"), guest(GPU, SOUND).xml(1, False), dry_run=True).stderr
+    assert [line for line in foretold if line.startswith("refuse:")] == []
+    assert [line for line in foretold if line.startswith(f"refuse unless {GPU} is free")] != []
 
 
 def test_one_unit_by_two_names_is_stopped_once(root: str) -> None:

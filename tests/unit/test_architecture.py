@@ -80,7 +80,7 @@ def test_only_who_is_meant_to_touches_the_machine(name: str) -> None:
     assert not [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "open"]
 
 
-OF_ALL_KINDS = {"kind", "registry", "claims", "resource"}
+OF_ALL_KINDS = {"kind", "registry", "claims", "resource", "command"}
 """What stands in kinds/ and is none of them."""
 
 

@@ -13,6 +13,7 @@ from libhook.errors import BadInput
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import HostDevice
 from libhook.handlers import record
+from libhook.story.reading import begin
 from libhook.xml import domxml
 
 _THREE = [
@@ -284,3 +285,13 @@ def test_any_devices_are_read_like_the_second_reading(devices: list[str]) -> Non
         assert "named twice" in error.line  # noqa: PT017 - the rare outcome
     else:
         assert _brief(domain.devices) == read(raw)
+
+
+def test_the_names_of_the_guests_interfaces_on_the_host() -> None:
+    """As far as the document has them, and the kernel takes them. They come through the child that parses, too."""
+    names = ("vnet0", "tap-a.1", "a" * 15, "a" * 16, "a b", "../x", "..", "a\u00e4", "")
+    given = "".join(f"<interface type='network'><target dev='{name}'/></interface>" for name in names)
+    other = "<interface type='user'/><disk type='file'><target dev='vda'/></disk>"
+    xml = document(given + other)
+    assert domxml.parse(xml).taps == ("vnet0", "tap-a.1", "a" * 15)
+    assert begin(xml)(b"").taps == ("vnet0", "tap-a.1", "a" * 15)

@@ -259,3 +259,38 @@ def test_a_command_has_no_placeholder(key: str) -> None:
         parse(f"run.a.{key} = ['/usr/bin/sh', '-c', 'tell {{name}}']\n", "win11", UUID)
     assert "without {name} and {uuid}: a command finds LIBHOOK_GUEST in its environment" in refused.value.hint
     assert parse("run.a.command = ['/usr/bin/awk', '{print}']\n", "win11", UUID).actions["run"]
+
+
+def _mounts(path: str, name: str) -> Any:  # noqa: ANN401 - as the settings have it
+    return parse(f"mounts = [{quoted(path)}]\n", name, UUID).actions["mounts"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "found"),
+    [
+        ("/srv/{name}", "win 11", "/srv/win 11"),
+        ("/srv/{uuid}/a-{name}", "x", f"/srv/{UUID}/a-x"),
+        ("/srv/{{x}}", "win11", "/srv/{x}"),
+        ("/srv/{name}", "{uuid}", "/srv/{uuid}"),
+    ],
+)
+def test_a_mount_point_has_the_name_in_one_part_of_its_path(path: str, name: str, found: str) -> None:
+    """Nothing reads it again."""
+    assert _mounts(path, name) == [found]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/srv/{name}", "a/b"), ("/srv/{name}", ".."), ("/{name}", "usr"), ("/srv/{name}", "a\nb")]
+)
+def test_a_name_that_makes_another_mount_point_refuses_the_guest(path: str, name: str) -> None:
+    """One of the host's own, say."""
+    with pytest.raises(BadInput, match=r"mounts cannot be for the guest ") as refused:
+        _mounts(path, name)
+    assert refused.value.hint == "use {uuid}"
+
+
+@pytest.mark.parametrize("path", ["/srv/{nmae}", "/srv/{"])
+def test_a_wrong_brace_in_a_mount_point_is_an_error(path: str) -> None:
+    """Nothing would be mounted there, and nobody would know."""
+    with pytest.raises(BadInput, match=r"in mounts$"):
+        _mounts(path, "win11")

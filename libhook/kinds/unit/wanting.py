@@ -9,14 +9,16 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from libhook import plainjson
-from libhook.errors import BadInput
+from libhook.children import tracks
+from libhook.errors import BadInput, printable
 from libhook.facts.mountpoint import path_of, unit_of
 from libhook.facts.plan import Refusal, Verdict
+from libhook.facts.program import SESSIONS
 from libhook.facts.shared import Shared
 from libhook.facts.unit import Unit, is_anyones, is_protected, is_seat, owner_of
 from libhook.kinds.unit.state import DOWN, NAME, UP, State
 from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple, suppress
-from libhook.look import seats, systemd
+from libhook.look import occupants, seats, systemd
 from libhook.look.systemd import NoManager
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from libhook.facts.config import Config
     from libhook.facts.situation import Situation
     from libhook.kinds.kind import Work
+    from libhook.look.occupants import Occupant
 
 _UNITS, _MOUNTS = "units", "mounts"
 _OVERLAP = "let both name the same mount points, or end that guest; if it is dead: libhook recover"
@@ -49,6 +52,8 @@ class Seen(NamedTuple):
     """Those that guests keep in some state."""
     absent: Mapping[str, tuple[str, str]] = MappingProxyType({})
     """By what the settings ask for, where nobody's systemd could be asked: why, and what would help."""
+    occupants: Mapping[int, Occupant] = MappingProxyType({})
+    """The processes that have a device open, by pid, where something is to go down for that."""
 
 
 def _asked(config: Config) -> list[Asked]:
@@ -85,7 +90,17 @@ def look(work: Work) -> Seen:
             more = [one for one in mine if fnmatchcase(_bare(one.name), bare) and one not in found[bare]]
             units[pattern] = (*found[bare], *more)
         kept += mine
-    return Seen(units, kept, absent)
+    return Seen(units, kept, absent, _occupants(work))
+
+
+def _occupants(work: Work) -> Mapping[int, Occupant]:
+    """See Seen. Nobody knows what commands and old scripts of the settings end."""
+    pids = [use.pid for uses in work.host.uses.values() for use in uses if use.pid]
+    if not pids or not {"run", "legacy"}.isdisjoint(work.config.actions):
+        return {}
+    programs = [item for item in work.config.actions.get("end", ()) if item != SESSIONS]
+    (found,) = tracks.run([occupants.of_pids(work.machine, pids, programs)], work.deadline)
+    return {one.pid: one for one in found}
 
 
 def _of(work: Work, user: str, patterns: Sequence[str]) -> dict[str, tuple[Unit, ...]]:
@@ -133,6 +148,8 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
             else:
                 found.setdefault(unit.name, (unit, one))
     going_along = _going_along([unit for unit, one in found.values() if one.state == DOWN])
+    going = {name for unit, one in found.values() if one.state == DOWN for name in (unit.name, *unit.family)}
+    yield from _others(situation, seen, going)
     kept = [(other.name, {*other.family}) for other in seen.kept if other.name not in found]
     for unit, one in found.values():
         frees = (*devices, *map(_gone, filter(path_of, (unit.name, *unit.family)))) if one.state == DOWN else ()
@@ -144,6 +161,19 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
             yield Refusal("", f"{path_of(unit.name)} goes with {overlap}, which another guest keeps as it is", _OVERLAP)
         else:
             yield action
+
+
+def _others(situation: Situation, seen: Seen, going: Collection[str]) -> Iterator[Refusal]:
+    """The devices that a service of the host has open which does not go down with these.
+
+    That is said before a desktop is down for nothing. Of any other process nobody knows what it ends with.
+    """
+    for address, uses in situation.host.uses.items() if going else ():
+        for use in uses:
+            one, counts = seen.occupants.get(use.pid), situation.config.strictness(use.kind) == "refuse"
+            if one and counts and one.service not in ("", *going) and not (one.program or one.is_spared):
+                reason = f"{address} is in use by the host: {use.what}, and {one.service} does not go down"
+                yield Refusal(f"pci {address}", printable(reason), f"add {one.service} to units, or stop it first")
 
 
 def _is_done(one: Asked, done: Collection[str]) -> bool:

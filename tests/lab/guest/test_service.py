@@ -134,8 +134,11 @@ def test_watchdog() -> None:
 
 @pytest.mark.usefixtures("service")
 def test_uninstalled() -> None:
-    """install.sh --uninstall stops and disables it, and leaves nothing."""
-    subprocess.run(["/src/install.sh", "--uninstall"], check=True, timeout=120)
-    assert (answer("is-enabled"), answer("is-active")) == ("not-found", "inactive")
-    left = [*INSTALLED, STATE, Path("/etc/libvirt/hooks/qemu"), *Path("/etc/systemd/system").rglob(UNIT)]
-    assert [path for path in left if path.exists() or path.is_symlink()] == []
+    """install.sh --uninstall stops and disables it, and leaves nothing; what comes after needs it again."""
+    try:
+        subprocess.run(["/src/install.sh", "--uninstall"], check=True, timeout=120)
+        assert (answer("is-enabled"), answer("is-active")) == ("not-found", "inactive")
+        left = [*INSTALLED, STATE, Path("/etc/libvirt/hooks/qemu"), *Path("/etc/systemd/system").rglob(UNIT)]
+        assert [path for path in left if path.exists() or path.is_symlink()] == []
+    finally:
+        subprocess.run(["/src/install.sh"], check=True, timeout=120)

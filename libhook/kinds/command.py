@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A command of the administrator's own as an action, and how it is run: for ``run`` and ``require``.
+
+Nothing can tell what a command has changed. So its way back is a second command, which is run at the guest's end, and
+after a crash perhaps once more. A question, as ``require`` has them, has changed nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from libhook.children import tracks
+from libhook.children.child import Deadline
+from libhook.children.tracks import Late, Pause, Step, paper
+from libhook.effects import commands
+from libhook.effects.locks import is_locked
+from libhook.errors import LibhookError, pasted, printable
+from libhook.facts import command as facts
+from libhook.facts.command import Command
+from libhook.facts.entry import Held
+from libhook.facts.plan import Action, Stays, Warn
+from libhook.kinds.kind import Failure, Outcome, Work
+from libhook.light import TYPE_CHECKING, NamedTuple, partial
+from libhook.look import executables, systemd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from libhook.children.tracks import Track
+
+RUN = "run"
+"""The kind whose commands are journalled, and undone."""
+_KILLED = errno.EINTR
+"""The result of a child that was killed."""
+_LOOK_AGAIN = 0.05
+_WHEN = {"prepare": "", "start": "once QEMU is there, ", "started": "once the guest runs, "}
+
+
+class Run(NamedTuple):
+    """Run a command. With ``back``: end what is left of it, and run its undo."""
+
+    command: Command
+    guest: str = ""
+    """The guest's name."""
+    devices: tuple[str, ...] = ()
+    """The addresses of its PCI devices."""
+    taps: tuple[str, ...] = ()
+    """The host's names of its network interfaces, as far as they are known. For the undo they are gone."""
+    back: bool = False
+    kind: str = RUN
+    ours: bool = True
+    needs: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+
+    @property
+    def is_undone(self) -> bool:
+        """Also without an undo: so it is run once, however often the plan is made, and ended if its hook was killed.
+
+        A question has changed nothing. It ends by itself.
+        """
+        return self.kind == RUN
+
+    @property
+    def key(self) -> str:
+        """See Action."""
+        return f"{self.kind} {self.command.name}"
+
+    @property
+    def subject(self) -> str:
+        """See Action."""
+        return f"the command {'' if self.is_undone else f'{self.kind}.'}{self.command.name}"
+
+    @property
+    def summary(self) -> str:
+        """See Action."""
+        return printable(_shown(self.command.command) or "to be undone")
+
+    def describe(self) -> tuple[str, ...]:
+        """See Action. What is run, by whom, and for how long."""
+        one = self.command
+        by = f" as {one.user}" if one.user else ""
+        most = f", for {one.seconds:g} s at most"
+        if self.back:
+            if not one.undo:
+                return (f"end what is left of {self.subject}",)
+            return (printable(f"undo {self.subject}: {_shown(one.undo)}{by}{most}"),)
+        if not self.is_undone:
+            return (printable(f"refuse unless {_shown(one.command)} ends with status 0{most}"),)
+        if not one.command:
+            return (printable(f"at the guest's end run {_shown(one.undo)}{by}{most}"),)
+        how = most if one.is_waited_for else f"{most}, and do not wait for it"
+        how = ", in the background as long as the guest lives" if one.background else how
+        undo = (printable(f"  undone by {_shown(one.undo)}"),) if one.undo else ()
+        return (printable(f"{_WHEN[one.at]}run {_shown(one.command)}{by}{how}"), *undo)
+
+    def to_json(self) -> dict[str, Any]:
+        """See Action."""
+        return {"kind": self.kind, **self.command.to_json()}
+
+    def show(self) -> dict[str, Any]:
+        """See Action."""
+        argv = self.command.undo if self.back else self.command.command
+        when = "release" if self.back else self.command.at
+        return {"action": self.kind, "name": self.command.name, "undo": self.back, "at": when, "command": list(argv)}
+
+
+def untrusted(work: Work, asked: Sequence[Command]) -> dict[str, str]:
+    """Of these commands those that root may not run, by name: why, and what would help."""
+    systemd.must_run(work.machine)
+    (found,) = tracks.run([_seen(work, asked)], work.deadline)
+    if isinstance(found, LibhookError):
+        raise found
+    return found
+
+
+def _seen(work: Work, asked: Sequence[Command]) -> Track[dict[str, str] | LibhookError]:
+    try:
+        with paper() as sheet:
+            code = yield Step(partial(_note, work, asked, sheet.descriptor), keep=sheet.descriptor, looks=True)
+            answers = sheet.lines()
+    except Late:
+        code, answers = errno.ETIMEDOUT, []
+    if code or len(answers) != len(asked):
+        what = ", ".join(program for one in asked for program in one.programs)
+        return LibhookError(f"{what} cannot be looked at in time", "see whether the disk or server answers")
+    return {one.name: answer for one, answer in zip(asked, answers, strict=True) if answer}
+
+
+def _note(work: Work, asked: Sequence[Command], sheet: int) -> None:
+    for one in asked:
+        os.write(sheet, f"{_complaint(work, one, one.programs)}\n".encode("utf-8", "replace"))
+
+
+def _complaint(work: Work, one: Command, programs: Sequence[str]) -> str:
+    """Why root may not run these, or "". What other users run may be their own."""
+    if one.user and executables.user_id(one.user) != 0:
+        return ""
+    found = (executables.complaint(work.machine, program) for program in programs)
+    return next((printable(": ".join(complaint)) for complaint in found if complaint), "")
+
+
+def carry_out(work: Work, actions: Sequence[Run]) -> list[Outcome]:
+    """See Kind. One after the other. After a failure that refuses the start, no other command is run."""
+    outcomes: list[Outcome] = []
+    for action in actions:
+        (outcome,) = tracks.run([_carried_out(work, action)], Deadline.after(most(action.command)))
+        outcomes.append(outcome)
+        if outcome.failure and not action.back:
+            break
+    return outcomes
+
+
+def way_back(_work: Work, held: Held, actions: Sequence[Run]) -> Iterator[Action | Stays | Warn]:
+    """See Kind. Whatever is journalled may have run."""
+    devices = tuple(map(str, held.addresses))
+    yield from (action._replace(back=True, guest=held.name, devices=devices) for action in reversed(actions))
+
+
+def _carried_out(work: Work, action: Run) -> Track[Outcome]:
+    begun, one = time.monotonic(), action.command
+    failure: Failure | None
+    try:
+        failure = yield from _run(work, action)
+    except Late:
+        failure = Failure(f"{action.subject} does not end in time", _remedy(work, action))
+    milliseconds = (time.monotonic() - begun) * 1000
+    if failure and (action.back or one.on_failure == "log" or one.at == "started"):
+        # Trying an undo again would not help. What failed here must not keep the guest from its next start.
+        return Outcome(action, None, milliseconds, left=f"{failure.reason}: {failure.remedy}")
+    return Outcome(action, failure, milliseconds)
+
+
+def _run(work: Work, action: Run) -> Track[Failure | None]:
+    """Run it under a mark. An undo may be run twice, so it is begun anew if somebody kills the child that runs it."""
+    one, mark = action.command, f"{RUN}-{work.guest}-{action.command.name}"
+    argv = one.undo if action.back else one.command
+    code = _KILLED
+    while code == _KILLED:
+        if action.back:
+            yield from _end(work, one, mark)
+        if not argv:
+            return None
+        begun = time.monotonic()
+        with paper() as sheet:
+            begin = partial(_begin, work, action, argv, sheet.descriptor)
+            path = work.state.in_flight_path(mark) if action.is_undone else None
+            code = yield Step(begin, path, unmarked=action.back, keep=sheet.descriptor, looks=not action.is_undone)
+            status, *said = sheet.lines() or [""]
+        if not action.back:
+            break
+    if status == "0":
+        return None
+    if code or said:
+        why = said[0] if said else os.strerror(code)
+        return Failure(printable(f"{action.subject} cannot be run: {why}"), f"correct {action.kind} in the settings")
+    if time.monotonic() - begun >= one.seconds:
+        return Failure(f"{action.subject} has not ended within {one.seconds:g} s", _remedy(work, action))
+    return Failure(f"{action.subject} has ended with status {status}", _remedy(work, action))
+
+
+def _end(work: Work, one: Command, mark: str) -> Track[None]:
+    """End what is left of a command and its undo, and what the child of a killed hook is about to begin."""
+    units = [facts.unit(work.guest, one.name, undo=undo) for undo in (False, True)]
+    while (yield Step(partial(commands.end, work.machine, units))) == _KILLED or is_locked(
+        work.state.in_flight_path(mark)
+    ):
+        yield Pause(_LOOK_AGAIN)
+    work.state.remove("in-flight", mark)
+
+
+def _begin(work: Work, action: Run, argv: Sequence[str], sheet: int) -> None:
+    """In the child: run it, and note its status, then what systemd-run says."""
+    one = action.command
+    environment = {
+        "LIBHOOK_GUEST": action.guest,
+        "LIBHOOK_UUID": work.guest,
+        "LIBHOOK_OPERATION": "release" if action.back else one.at,
+        "LIBHOOK_DEVICES": " ".join(action.devices),
+        "LIBHOOK_TAPS": " ".join(action.taps),
+    }
+    if complaint := _complaint(work, one, argv[:1]):  # since prepare somebody may have changed the program's rights
+        os.write(sheet, f"1\n{complaint}\n".encode("utf-8", "replace"))
+        return
+    unit = _unit(work, action, os.urandom(4).hex())
+    seconds = None if one.background and not action.back else one.seconds
+    wait = action.back or one.is_waited_for
+    status, said = commands.run(
+        work.machine, unit, argv, environment, work.document, user=one.user, seconds=seconds, wait=wait
+    )
+    if status == errno.ETIMEDOUT:
+        raise OSError(status, os.strerror(status))
+    os.write(sheet, f"{status}\n{said}".rstrip("\n").encode("utf-8", "replace") + b"\n")
+
+
+def _remedy(work: Work, action: Run) -> str:
+    return (not action.back and action.command.reason) or f"see journalctl -u {pasted(_unit(work, action, '*'))}"
+
+
+def _unit(work: Work, action: Run, number: str) -> str:
+    """The transient unit. Only a question is another each time."""
+    if action.is_undone:
+        return facts.unit(work.guest, action.command.name, undo=action.back)
+    return facts.unit_of_question(work.guest, action.command.name, number)
+
+
+def _shown(argv: Sequence[str]) -> str:
+    return " ".join(map(pasted, argv))
+
+
+def most(one: Command) -> float:
+    """How long it may take, with all that is around it."""
+    return one.seconds + 2 * commands.MARGIN  # the second is for ending what is left
