@@ -37,7 +37,7 @@ def script() -> Iterator[None]:
     yield
     SCRIPT.unlink()
     shutil.rmtree(NOTES)
-    left = systemctl("list-units", "--all", "--plain", "--no-legend", "libhook-run-*", "libhook-undo-*")
+    left = systemctl("list-units", "--all", "--plain", "--no-legend", "libhook-*-????????-*")
     subprocess.run(["pkill", "-f", "sleep 60[01]"], check=False)
     assert left == ""
 
@@ -117,6 +117,27 @@ def test_a_command_that_fails_in_the_middle(
     assert not _lives("sleep 60[01]")
     assert driver_of(NIC) == "e1000e"
     assert libhook("status") == "nothing is held\n"
+
+
+def test_a_command_that_must_agree(guest: MakeGuest, configure: Configure) -> None:
+    """It is asked before any other is run, and says why not in the settings' words."""
+    asks = f'[require.nas]\ncommand = ["{SCRIPT}", "{{}}", "r"]\nreason = "wake the NAS"\n{_run("first", "as", "a")}'
+    configure(asks.format("fail"))
+    refusal = guest(pci(NIC)).start_refused()
+    assert "the command require.nas has ended with status 7: wake the NAS" in refusal
+    assert (len(_notes("r")), _notes("a")) == (1, [])
+    configure(asks.format("as"))
+    guest(pci(NIC)).start().destroy()
+    assert (len(_notes("r")), len(_notes("a"))) == (2, 1)
+
+
+def test_the_names_of_the_taps(guest: MakeGuest, configure: Configure) -> None:
+    """By `start` libvirt has made the interface, and named it."""
+    text = f"for tap in $LIBHOOK_TAPS; do test -e /sys/class/net/$tap && echo $tap; done >{NOTES}/taps"
+    configure(f'[run.tap]\nat = "start"\ncommand = ["/bin/sh", "-c", "{text}"]\n')
+    one = guest(more_devices="<interface type='ethernet'><model type='virtio'/></interface>").start()
+    assert [name.rstrip("0123456789") for name in _notes("taps")] == ["vnet"]
+    one.destroy()
 
 
 def test_a_program_that_others_may_change(guest: MakeGuest, configure: Configure) -> None:

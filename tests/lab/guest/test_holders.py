@@ -18,7 +18,7 @@ from service import systemctl
 
 USER, NUMBER = "lab-user", 1234
 PROGRAM = Path("/usr/local/bin/lab-program")
-PAM = Path("/etc/pam.d/lab-session")
+PAM, UNITS = Path("/etc/pam.d/lab-session"), Path("/run/systemd/system")
 PAM_TEXT = """auth required pam_permit.so
 account required pam_permit.so
 session required pam_systemd.so class=user type=wayland
@@ -121,3 +121,42 @@ def test_another_holder_refuses_before_anything_is_ended(guest: MakeGuest, confi
         assert f"{GPU} is also open in sleep (pid {other.pid}), which may not be ended" in said
         assert (_sessions(), program.poll()) == ([session], None)
     assert driver_of(GPU) != "vfio-pci"
+
+
+@contextmanager
+def _services(card: str, *names: str) -> Iterator[None]:
+    """Services of the host that have the card open."""
+    for name in names:
+        (UNITS / name).write_text(f"[Service]\nExecStart=/bin/sh -c 'exec 3<{card}; exec sleep 600'\n")
+    systemctl("daemon-reload")
+    systemctl("start", *names)
+    wait_for("who has the card open", lambda: len(_holders(card)) >= len(names))
+    try:
+        yield
+    finally:
+        systemctl("stop", *names)
+        for name in names:
+            (UNITS / name).unlink()
+        systemctl("daemon-reload")
+
+
+def _began(name: str) -> str:
+    return systemctl("show", "--value", "--property", "ActiveEnterTimestampMonotonic", name)
+
+
+def test_a_service_that_stays_is_seen_before_the_desktop_is_down(
+    guest: MakeGuest, configure: Configure, card: str
+) -> None:
+    """Only once both are in the list, the desktop goes down."""
+    desktop, other = "lab-desktop.service", "lab-other.service"
+    with _services(card, desktop, other):
+        begun = _began(desktop)
+        configure(f'[units]\n"{desktop}" = "down"\n')
+        assert f"and {other} does not go down: add {other} to units" in guest(pci(GPU)).start_refused()
+        assert _began(desktop) == begun
+        configure(f'[units]\n"{desktop}" = "down"\n"{other}" = "down"\n')
+        one = guest(pci(GPU)).start()
+        assert driver_of(GPU) == "vfio-pci"
+        one.destroy()
+        wait_for("both", lambda: len(_holders(card)) >= 2)
+        assert _began(desktop) != begun
