@@ -40,6 +40,8 @@ class Command(NamedTuple):
     """``refuse`` the start, or ``log`` it. A guest that runs is never refused anything: ``started`` only logs."""
     reason: str = ""
     """What the reader of a refusal should do. "" for a look at what the command has said."""
+    reconnect: bool = False
+    """It is undone and run again once a new libvirtd has found the guest."""
 
     @property
     def is_waited_for(self) -> bool:
@@ -85,6 +87,8 @@ def parse(name: str, table: object) -> Command:
         raise BadInput('with a command or an undo: command = ["/usr/bin/true"]')
     if found.background and not found.command:
         raise BadInput("with a command, if background is true")
+    if found.reconnect and (found.background or not found.command):
+        raise BadInput("without reconnect, unless there is a command, and it is not in the background")
     if found.at == "started" and table.get("on_failure") == "refuse":
         raise BadInput(f"without on_failure at {found.at}: a guest that runs is refused nothing")
     return found._replace(seconds=float(found.seconds))
@@ -126,6 +130,7 @@ _CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("background", lambda value: isinstance(value, bool), "true or false"),
     ("on_failure", lambda value: value in ("refuse", "log"), '"refuse" or "log"'),
     ("reason", is_line, "a line of text"),
+    ("reconnect", lambda value: isinstance(value, bool), "true or false"),
 )
 """What each field must be, in words."""
 

@@ -44,7 +44,7 @@ OPERATIONS = {
         Operation("started", adds=True, records=("start",)),
         Operation("stopped", acts=False),
         Operation("release", gives_back=True, looks="taken", records=("start", "attach", "stop")),
-        Operation("reconnect", looks="devices", records=("start", "attach")),
+        Operation("reconnect", adds=True, looks="devices", records=("start", "attach")),
         Operation("migrate", acts=False),
         Operation("restore", acts=False),
         # Documented, but libvirt 5.5.0 removed it with virDomainQemuAttach.

@@ -50,18 +50,22 @@ class Run(NamedTuple):
     taps: tuple[str, ...] = ()
     """The host's names of its network interfaces, as far as they are known. For the undo they are gone."""
     back: bool = False
+    again: bool = False
+    """The guest runs, and its command has run: undo it, and run it once more."""
     kind: str = RUN
     ours: bool = True
     needs: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
 
     @property
-    def is_undone(self) -> bool:
-        """Also without an undo: so it is run once, however often the plan is made, and ended if its hook was killed.
+    def is_question(self) -> bool:
+        """Whether it is of ``require``. It has changed nothing, and ends by itself."""
+        return self.kind != RUN
 
-        A question has changed nothing. It ends by itself.
-        """
-        return self.kind == RUN
+    @property
+    def is_undone(self) -> bool:
+        """Also without an undo: so it is run once, however often the plan is made, and ended if its hook was killed."""
+        return not (self.is_question or self.again)
 
     @property
     def key(self) -> str:
@@ -71,7 +75,7 @@ class Run(NamedTuple):
     @property
     def subject(self) -> str:
         """See Action."""
-        return f"the command {'' if self.is_undone else f'{self.kind}.'}{self.command.name}"
+        return f"the command {f'{self.kind}.' if self.is_question else ''}{self.command.name}"
 
     @property
     def summary(self) -> str:
@@ -87,10 +91,13 @@ class Run(NamedTuple):
             if not one.undo:
                 return (f"end what is left of {self.subject}",)
             return (printable(f"undo {self.subject}: {_shown(one.undo)}{by}{most}"),)
-        if not self.is_undone:
+        if self.is_question:
             return (printable(f"refuse unless {_shown(one.command)} ends with status 0{most}"),)
         if not one.command:
             return (printable(f"at the guest's end run {_shown(one.undo)}{by}{most}"),)
+        if self.again:
+            first = f"once more {_shown(one.undo)}, then " if one.undo else "once more "
+            return (printable(f"{first}{_shown(one.command)}{by}{most} each"),)
         how = most if one.is_waited_for else f"{most}, and do not wait for it"
         how = ", in the background as long as the guest lives" if one.background else how
         undo = (printable(f"  undone by {_shown(one.undo)}"),) if one.undo else ()
@@ -103,7 +110,7 @@ class Run(NamedTuple):
     def show(self) -> dict[str, Any]:
         """See Action."""
         argv = self.command.undo if self.back else self.command.command
-        when = "release" if self.back else self.command.at
+        when = "release" if self.back else "reconnect" if self.again else self.command.at
         return {"action": self.kind, "name": self.command.name, "undo": self.back, "at": when, "command": list(argv)}
 
 
@@ -146,7 +153,8 @@ def carry_out(work: Work, actions: Sequence[Run]) -> list[Outcome]:
     """See Kind. One after the other. After a failure that refuses the start, no other command is run."""
     outcomes: list[Outcome] = []
     for action in actions:
-        (outcome,) = tracks.run([_carried_out(work, action)], Deadline.after(most(action.command)))
+        deadline = Deadline.after((2 if action.again else 1) * most(action.command))
+        (outcome,) = tracks.run([_carried_out(work, action)], deadline)
         outcomes.append(outcome)
         if outcome.failure and not action.back:
             break
@@ -163,11 +171,12 @@ def _carried_out(work: Work, action: Run) -> Track[Outcome]:
     begun, one = time.monotonic(), action.command
     failure: Failure | None
     try:
-        failure = yield from _run(work, action)
+        undone = (yield from _run(work, action._replace(back=True))) if action.again else None
+        failure = (yield from _run(work, action)) or undone
     except Late:
         failure = Failure(f"{action.subject} does not end in time", _remedy(work, action))
     milliseconds = (time.monotonic() - begun) * 1000
-    if failure and (action.back or one.on_failure == "log" or one.at == "started"):
+    if failure and (action.back or action.again or one.on_failure == "log" or one.at == "started"):
         # Trying an undo again would not help. What failed here must not keep the guest from its next start.
         return Outcome(action, None, milliseconds, left=f"{failure.reason}: {failure.remedy}")
     return Outcome(action, failure, milliseconds)
@@ -186,8 +195,8 @@ def _run(work: Work, action: Run) -> Track[Failure | None]:
         begun = time.monotonic()
         with paper() as sheet:
             begin = partial(_begin, work, action, argv, sheet.descriptor)
-            path = work.state.in_flight_path(mark) if action.is_undone else None
-            code = yield Step(begin, path, unmarked=action.back, keep=sheet.descriptor, looks=not action.is_undone)
+            path = None if action.is_question else work.state.in_flight_path(mark)
+            code = yield Step(begin, path, unmarked=action.back, keep=sheet.descriptor, looks=action.is_question)
             status, *said = sheet.lines() or [""]
         if not action.back:
             break
@@ -217,7 +226,7 @@ def _begin(work: Work, action: Run, argv: Sequence[str], sheet: int) -> None:
     environment = {
         "LIBHOOK_GUEST": action.guest,
         "LIBHOOK_UUID": work.guest,
-        "LIBHOOK_OPERATION": "release" if action.back else one.at,
+        "LIBHOOK_OPERATION": "reconnect" if action.again else "release" if action.back else one.at,
         "LIBHOOK_DEVICES": " ".join(action.devices),
         "LIBHOOK_TAPS": " ".join(action.taps),
     }
@@ -226,7 +235,7 @@ def _begin(work: Work, action: Run, argv: Sequence[str], sheet: int) -> None:
         return
     unit = _unit(work, action, os.urandom(4).hex())
     seconds = None if one.background and not action.back else one.seconds
-    wait = action.back or one.is_waited_for
+    wait = action.back or action.again or one.is_waited_for
     status, said = commands.run(
         work.machine, unit, argv, environment, work.document, user=one.user, seconds=seconds, wait=wait
     )
@@ -241,9 +250,9 @@ def _remedy(work: Work, action: Run) -> str:
 
 def _unit(work: Work, action: Run, number: str) -> str:
     """The transient unit. Only a question is another each time."""
-    if action.is_undone:
-        return facts.unit(work.guest, action.command.name, undo=action.back)
-    return facts.unit_of_question(work.guest, action.command.name, number)
+    if action.is_question:
+        return facts.unit_of_question(work.guest, action.command.name, number)
+    return facts.unit(work.guest, action.command.name, undo=action.back)
 
 
 def _shown(argv: Sequence[str]) -> str:

@@ -31,7 +31,10 @@ def look(work: Work) -> Mapping[str, str]:
 
 
 def wanted(situation: Situation) -> Iterator[Verdict]:
-    """See Kind. The commands of this operation, without what is journalled already."""
+    """See Kind. The commands of this operation, without what is journalled already. At ``reconnect`` those again."""
+    if situation.event.operation.name == "reconnect":
+        yield from _again(situation)
+        return
     done = {action.key for action in situation.held.actions} if situation.held else set[str]()
     devices = tuple(str(device.pci) for device in situation.domain.pci)
     for command in _asked(situation.config):
@@ -42,6 +45,15 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
             yield action
 
 
+def _again(situation: Situation) -> Iterator[Run]:
+    """What is journalled for this guest counts, not what the settings say by now: so its undo is the right one."""
+    domain = situation.domain
+    devices = tuple(str(device.pci) for device in domain.pci)
+    for action in situation.held.actions if situation.held else ():
+        if isinstance(action, Run) and action.command.reconnect:
+            yield action._replace(guest=domain.name, devices=devices, taps=domain.taps, again=True)
+
+
 def _asked(config: Config) -> list[Command]:
     return [facts.parse(name, table) for name, table in config.actions.get(_SETTING, {}).items()]
 
@@ -50,4 +62,4 @@ def _seconds(config: Config) -> float:
     return sum(map(most, _asked(config) or [Command("")]))  # what is undone may be in the settings no more
 
 
-KIND = Kind(NAME, read, _seconds, carry_out, way_back, look=look, wanted=wanted, at=facts.AT)
+KIND = Kind(NAME, read, _seconds, carry_out, way_back, look=look, wanted=wanted, at=(*facts.AT, "reconnect"))

@@ -199,3 +199,17 @@ def test_a_server_with_a_service_and_a_port(root: str) -> None:
     assert [line.split("forward")[0] for line in _ran(host)] == [
         f"/usr/bin/firewall-cmd --{verb}-" for verb in ("add", "remove")
     ]
+
+
+def test_rules_of_a_firewall(root: str) -> None:
+    """They are there while the guest lives, once each, and above what a new libvirtd has put in."""
+    host = _host(root, hosts.workstation(), SCRIPTS, "Rules of a firewall, without firewalld")
+    commands.add(root, "/usr/sbin/iptables")
+    one = guest(name="files-b")
+    host.libvirt.start(one)
+    host.libvirt.restart()
+    host.libvirt.stop(one.name)
+    verbs = [next(word for word in line.split() if word in ("-I", "-D")) for line in _ran(host)]
+    assert verbs == ["-I", "-I", "-D", "-I", "-D", "-I", "-D", "-D"]
+    assert ["PREROUTING" in line for line in _ran(host)] == [True, False, True, True, False, False, False, True]
+    assert host.leftovers == []

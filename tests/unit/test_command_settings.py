@@ -38,6 +38,10 @@ WRONG = [
     ("a", {"command": TRUE, "background": 1}, "true or false in background"),
     ("a", {"undo": TRUE, "background": True}, "with a command, if background is true"),
     ("a", {"command": TRUE, "on_failure": "ignore"}, '"refuse" or "log" in on_failure'),
+    ("a", {"command": TRUE, "reconnect": "yes"}, "true or false in reconnect"),
+    ("a", {"undo": TRUE, "reconnect": True}, "without reconnect, unless there is a command"),
+    ("a", {"command": TRUE, "background": True, "reconnect": True}, "and it is not in the background"),
+    ("a", {"command": TRUE, "reason": ""}, "a line of text in reason"),
     ("a", {"command": TRUE, "at": "started", "on_failure": "refuse"}, "a guest that runs is refused nothing"),
 ]
 
@@ -76,14 +80,19 @@ def test_what_an_entry_says() -> None:
 
 
 @pytest.mark.parametrize("at", ["prepare", "started"])
-@pytest.mark.parametrize("more", [{}, {"command": TRUE}, {"command": TRUE, "background": True, "user": "tim"}])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"command": TRUE, "reconnect": True, "reason": "x"}, {"command": TRUE, "background": True, "user": "tim"}],
+)
 def test_the_journal_gives_back_what_it_was_given(at: str, more: dict[str, object]) -> None:
     """Field by field."""
     one = parse("a", {"undo": ["/usr/bin/b", "", "x"], "at": at, "seconds": 2, **more})
     assert from_journal({"kind": "run", **one.to_json()}) == one
 
 
-@pytest.mark.parametrize("field", ["command", "undo", "at", "user", "seconds", "background", "on_failure", "name"])
+@pytest.mark.parametrize(
+    "field", ["command", "undo", "at", "user", "seconds", "background", "on_failure", "reason", "reconnect", "name"]
+)
 def test_a_journal_that_somebody_wrote_is_not_believed(field: str) -> None:
     """Each field is checked as in the settings."""
     with pytest.raises(BadInput):
