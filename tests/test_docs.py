@@ -85,10 +85,10 @@ def test_the_example_of_sections_is_one() -> None:
 
 
 def test_the_example_of_a_command_has_its_defaults() -> None:
-    """What the block says of a command are the defaults, but for the user and the reason."""
+    """What the block says of a command are the defaults, but for the user, the reason, and what it comes after."""
     (table,) = parse(_block(".run."), "win11").actions["run"].values()
     shown = command.parse("screen", table)
-    assert shown._replace(user="", reason="") == command.Command("screen", shown.command, shown.undo)
+    assert shown._replace(user="", reason="", after="") == command.Command("screen", shown.command, shown.undo)
     assert set(table) == set(command.Command._fields) - {"name"}
 
 

@@ -42,6 +42,8 @@ class Command(NamedTuple):
     """What the reader of a refusal should do. "" for a look at what the command has said."""
     reconnect: bool = False
     """It is undone and run again once a new libvirtd has found the guest."""
+    after: str = ""
+    """``units``: it is run once those of the settings are as wanted. Else before any of them is down."""
 
     @property
     def is_waited_for(self) -> bool:
@@ -89,6 +91,8 @@ def parse(name: str, table: object) -> Command:
         raise BadInput("with a command, if background is true")
     if found.reconnect and (found.background or not found.command):
         raise BadInput("without reconnect, unless there is a command, and it is not in the background")
+    if found.after and found.at != "prepare":
+        raise BadInput(f"without after at {found.at}: the units are as wanted by then")
     if found.at == "started" and table.get("on_failure") == "refuse":
         raise BadInput(f"without on_failure at {found.at}: a guest that runs is refused nothing")
     return found._replace(seconds=float(found.seconds))
@@ -130,6 +134,7 @@ _CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("background", lambda value: isinstance(value, bool), "true or false"),
     ("on_failure", lambda value: value in ("refuse", "log"), '"refuse" or "log"'),
     ("reason", is_line, "a line of text"),
+    ("after", lambda value: value == "units", '"units"'),
     ("reconnect", lambda value: isinstance(value, bool), "true or false"),
 )
 """What each field must be, in words."""

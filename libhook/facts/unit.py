@@ -31,6 +31,8 @@ TYPES = ("service", "socket", "timer", "path", "mount", "automount")
 """Those that a guest may want down or up."""
 _STOPPING_WITH_IT = ("RequiredBy", "BoundBy", "ConsistsOf", "RequisiteOf", "PropagatesStopTo")
 """Who stops when a unit stops (src/core/unit-dependency-atom.c, UNIT_ATOM_PROPAGATE_STOP)."""
+AS_WANTED = "the units are as wanted"
+"""The state that the units and mount points of a guest's settings provide together."""
 _ALL_MOUNTS = frozenset(("local-fs.target", "remote-fs.target"))
 """They require every mount of fstab. Starting one would mount what other guests have away, and where that fails it
 begins the emergency mode (local-fs.target, OnFailure=). So they are neither stopped with a mount nor started."""

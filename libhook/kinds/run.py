@@ -8,6 +8,7 @@ from libhook.facts.command import Command
 from libhook.facts.config import Config
 from libhook.facts.plan import Refusal, Verdict
 from libhook.facts.situation import Situation
+from libhook.facts.unit import AS_WANTED
 from libhook.kinds.command import RUN, Run, carry_out, most, untrusted, way_back
 from libhook.kinds.kind import Kind, Work
 from libhook.light import TYPE_CHECKING
@@ -37,10 +38,11 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
         return
     done = {action.key for action in situation.held.actions} if situation.held else set[str]()
     devices = tuple(str(device.pci) for device in situation.domain.pci)
-    for command in _asked(situation.config):
+    for command in sorted(_asked(situation.config), key=lambda one: bool(one.after)):
         if complaint := situation.looked.get(NAME, {}).get(command.name):
             yield Refusal("", *complaint.rsplit(": ", 1))
-        action = Run(command, situation.domain.name, devices, situation.domain.taps)
+        needs = (AS_WANTED,) if command.after else ()
+        action = Run(command, situation.domain.name, devices, situation.domain.taps, needs=needs)
         if command.at == situation.event.operation.name and action.key not in done:
             yield action
 

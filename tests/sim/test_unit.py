@@ -174,6 +174,22 @@ def test_a_graphics_card_is_free_once_the_desktop_is_gone(root: str) -> None:
     assert (states(host), host.leftovers) == (BEFORE, [])
 
 
+def test_a_command_that_needs_the_units_down(root: str) -> None:
+    """It is run between them and the device; another before them, wherever it stands. The undo is the reverse."""
+    config = '[run.pool]\nafter = "units"\ncommand = ["/usr/bin/pool", "out"]\nundo = ["/usr/bin/pool", "in"]\n'
+    host = host_with(root, f'{config}[run.first]\ncommand = ["/usr/bin/first"]\n{UNITS}')
+    for program in ("/usr/bin/pool", "/usr/bin/first"):
+        commands.add(root, program)
+    foretold = libhook(host, "plan", "-", stdin=WIN11.xml(1, False)).out
+    order = ["run /usr/bin/first", f"stop {SDDM}", f"start {IRQ}", "run /usr/bin/pool out", f"{NIC}:"]
+    assert sorted(order, key=foretold.index) == order
+    host.begin(WIN11)
+    ended = host.event(WIN11, "release", "shutdown")
+    order = ["undo the command pool", f"give {SDDM}", "end what is left of the command first"]
+    assert sorted(order, key="\n".join(ended.plan).index) == order
+    assert (states(host), host.leftovers) == (BEFORE, [])
+
+
 OTHERS, PROGRAM = "ollama.service", "/usr/bin/ollama"
 
 

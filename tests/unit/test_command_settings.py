@@ -38,6 +38,8 @@ WRONG = [
     ("a", {"command": TRUE, "background": 1}, "true or false in background"),
     ("a", {"undo": TRUE, "background": True}, "with a command, if background is true"),
     ("a", {"command": TRUE, "on_failure": "ignore"}, '"refuse" or "log" in on_failure'),
+    ("a", {"command": TRUE, "after": "modules"}, '"units" in after'),
+    ("a", {"command": TRUE, "after": "units", "at": "start"}, "without after at start"),
     ("a", {"command": TRUE, "reconnect": "yes"}, "true or false in reconnect"),
     ("a", {"undo": TRUE, "reconnect": True}, "without reconnect, unless there is a command"),
     ("a", {"command": TRUE, "background": True, "reconnect": True}, "and it is not in the background"),
@@ -91,7 +93,8 @@ def test_the_journal_gives_back_what_it_was_given(at: str, more: dict[str, objec
 
 
 @pytest.mark.parametrize(
-    "field", ["command", "undo", "at", "user", "seconds", "background", "on_failure", "reason", "reconnect", "name"]
+    "field",
+    ["command", "undo", "at", "user", "seconds", "background", "on_failure", "reason", "reconnect", "after", "name"],
 )
 def test_a_journal_that_somebody_wrote_is_not_believed(field: str) -> None:
     """Each field is checked as in the settings."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from libhook.effects import systemd as acting
 from libhook.errors import printable
 from libhook.facts.mountpoint import path_of
+from libhook.facts.unit import AS_WANTED
 from libhook.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class State(NamedTuple):
     @property
     def provides(self) -> tuple[str, ...]:
         """That the unit is as wanted, and what comes with that."""
-        return () if self.back else (f"{self.key} {self.state}", *self.frees)
+        return () if self.back else (f"{self.key} {self.state}", AS_WANTED, *self.frees)
 
     @property
     def summary(self) -> str:
