@@ -13,7 +13,7 @@ from libhook.children.tracks import Late, Step, paper
 from libhook.errors import LibhookError, printable
 from libhook.facts.program import may_end
 from libhook.facts.unit import is_protected
-from libhook.light import TYPE_CHECKING, NamedTuple, partial
+from libhook.light import TYPE_CHECKING, NamedTuple, partial, suppress
 from libhook.look.processes import stat
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Occupant(NamedTuple):
 def of_pids(machine: Machine, pids: Iterable[int], programs: Sequence[str]) -> Track[tuple[Occupant, ...]]:
     """Those of these processes that are still there. LibhookError where a look fails. A child looks."""
     with paper() as sheet:
-        note = partial(_note, machine, sheet.descriptor, tuple(dict.fromkeys(pids)), tuple(programs), os.getpid())
+        note = partial(_note, machine, sheet.descriptor, tuple(dict.fromkeys(pids)), tuple(programs))
         try:
             code = yield Step(note, keep=sheet.descriptor, looks=True)
         except Late:
@@ -93,10 +93,10 @@ def is_same(machine: Machine, one: Occupant) -> bool:
     return found is not None and (found.start, program) == (one.start, one.program) and _may_end(path)
 
 
-def _note(machine: Machine, sheet: int, pids: tuple[int, ...], programs: tuple[str, ...], own: int) -> None:
+def _note(machine: Machine, sheet: int, pids: tuple[int, ...], programs: tuple[str, ...]) -> None:
     known: dict[str, Session | None] = {}
     with machine.kernel.processes() as proc:
-        ours = _with_those_above(proc, own)
+        ours = _with_those_above(proc)
         found = [one for pid in pids if (one := _one(machine, proc, pid, programs, known, ours))]
     text = "".join("\0".join(_written(one)) + "\n" for one in found)
     with open(sheet, "wb", closefd=False) as file:
@@ -146,9 +146,11 @@ def _may_end(path: str) -> bool:
     return may_end(path.removesuffix(" (deleted)"))
 
 
-def _with_those_above(proc: str, pid: int) -> list[int]:
-    """A process, and those above it but PID 1."""
-    pids = list[int]()
+def _with_those_above(proc: str) -> list[int]:
+    """This process, and those above it but PID 1."""
+    pids, pid = list[int](), 0
+    with suppress(OSError):
+        pid = int(os.readlink(f"{proc}/self"))
     while pid > 1 and len(pids) < _MOST_ANCESTORS:
         pids.append(pid)
         found = stat(proc, pid)

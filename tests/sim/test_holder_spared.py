@@ -77,6 +77,8 @@ def test_neither_pid_1_nor_what_called_the_hook_is_ended(root: str) -> None:
     processes.add(root, OTHER, "sh", [CARD])
     logind.place(root, OTHER, SUNSHINE, "/system.slice/x.service")
     processes.add(root, os.getpid(), "python3", parent=OTHER)
+    Path(f"{root}/proc/self").rename(f"{root}/proc/its")  # a folder where no process is ours
+    Path(f"{root}/proc/self").symlink_to(str(os.getpid()))
     refused(host)
     processes.close_file(root, OTHER, CARD)
     processes.open_file(root, 1, CARD)
