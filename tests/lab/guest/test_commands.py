@@ -140,6 +140,19 @@ def test_the_names_of_the_taps(guest: MakeGuest, configure: Configure) -> None:
     one.destroy()
 
 
+def test_again_for_a_new_libvirtd(guest: MakeGuest, configure: Configure) -> None:
+    """Once for each, in order, and undone once at the end."""
+    configure(_run("rules", "as", "a", more=f"reconnect = true\n{_undo('back', 'a')}") + _run("once", "as", "b"))
+    one = guest(pci(NIC)).start()
+    systemctl("restart", "libvirtd")
+    wait_for("libvirtd to know the guest again", lambda: len(_notes("a")) == 3 and one.running())
+    one.destroy()
+    wait_for("the undo", lambda: len(_notes("a")) == 4)
+    told = [line.split("|")[1:3] for line in _notes("a")]
+    assert told == [["as", "prepare"], ["back", "reconnect"], ["as", "reconnect"], ["back", "release"]]
+    assert len(_notes("b")) == 1
+
+
 def test_a_program_that_others_may_change(guest: MakeGuest, configure: Configure) -> None:
     """Root does not run it."""
     SCRIPT.chmod(0o777)
