@@ -15,7 +15,7 @@ entry can be found by its devices at every moment.
     shared/NAME.json      a thing of the host that guests share, and their claims to it (kinds/claims.py)
     locks/                one for each guest, each IOMMU group, each shared thing
     in-flight/            one for each write on its way to a device or shared thing (children/child.py), one for each
-                          request to libvirt
+                          request to libvirt, and each command and call of an old script that is run
     homes/0000:01:00.0    where a device was before libhook took it and gave it back, for as long as this libvirtd lives
     unwaited/UUID         libvirtd need not wait for this guest's `started` (hooks/qemu)
     lost/UUID             a guest that already had host devices when domains/ was made: its entry was removed

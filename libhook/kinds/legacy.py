@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 NAME = "legacy"
 _SETTING = "legacy"
+_KILLED = errno.EINTR
 _LOOK_AGAIN = 0.05
 _MARGIN = 90.0
 """Seconds beside those of the scripts: for ending what is late, and for reading the log."""
@@ -197,17 +198,24 @@ def _outcome(work: Work, action: Old) -> Outcome:
 
 
 def _run(work: Work, action: Old) -> Track[tuple[str, bytes]]:
-    """Run it. Return why it has failed, or "", and what is for libvirt's stdout."""
+    """Run it. Return why it has failed, or "", and what is for libvirt's stdout.
+
+    An end may come twice, so it is begun anew if somebody kills the child that runs it.
+    """
+    is_prepare = action.calls == (PREPARE,)
+    # A call that is only passed on may come while another is on its way, so its mark is its own.
+    mark = _mark(work) if action.back or is_prepare else f"{_mark(work)}-{os.getpid()}"
+    path = work.state.in_flight_path(mark)
     try:
-        if action.back:
-            yield from _end(work)
-        # A call that is only passed on is undone by nobody, and may come while another is on its way.
-        is_marked = action.back or action.calls == (PREPARE,)
-        mark = work.state.in_flight_path(_mark(work)) if is_marked else None
-        with paper() as sheet:
-            task = partial(_begin, work, action, os.getpid(), sheet.descriptor)
-            code = yield Step(task, mark, unmarked=action.back, keep=sheet.descriptor)
-            answer = os.pread(sheet.descriptor, os.fstat(sheet.descriptor).st_size, 0)
+        while True:
+            if action.back:
+                yield from _end(work)
+            with paper() as sheet:
+                task = partial(_begin, work, action, os.getpid(), sheet.descriptor)
+                code = yield Step(task, path, unmarked=not is_prepare, keep=sheet.descriptor)
+                answer = os.pread(sheet.descriptor, os.fstat(sheet.descriptor).st_size, 0)
+            if not (action.back and code == _KILLED):
+                break
     except Late:
         code, answer = errno.ETIMEDOUT, b""
     if code:
@@ -221,13 +229,16 @@ def _mark(work: Work) -> str:
 
 
 def _end(work: Work) -> Track[None]:
-    """End the scripts that run, and what the child of a killed hook is about to begin."""
-    while True:
-        yield Step(partial(commands.kill_running, work.machine, facts.units(work.guest)))
-        if not is_locked(work.state.in_flight_path(_mark(work))):
-            break
+    """End the scripts that run, and what the children of killed hooks are about to begin."""
+    kill = Step(partial(commands.kill_running, work.machine, facts.units(work.guest)))
+    while (yield kill) == _KILLED or any(is_locked(work.state.in_flight_path(name)) for name in _marks(work)):
         yield Pause(_LOOK_AGAIN)
-    work.state.remove("in-flight", _mark(work))
+    for name in _marks(work):
+        work.state.remove("in-flight", name)
+
+
+def _marks(work: Work) -> list[str]:
+    return [name for name in work.state.names("in-flight") if name.startswith(_mark(work))]
 
 
 def _begin(work: Work, action: Old, parent: int, sheet: int) -> None:

@@ -7,6 +7,7 @@ They harm nobody. But an empty folder shows that nothing is held.
 from __future__ import annotations
 
 from libhook.children.child import Deadline
+from libhook.effects.locks import is_locked
 from libhook.effects.state import State
 from libhook.errors import BadInput, DeadlineExpired
 from libhook.facts.address import PciAddress
@@ -45,6 +46,8 @@ def tidy(state: State) -> None:
                 with suppress(ValueError):
                     if not processes.works(state, Process(int(pid), int(start))):
                         state.remove("in-flight", name)  # the child that held this mark was killed
+            case ["legacy", _, _, _, _, _, _] if not is_locked(state.in_flight_path(name)):
+                state.remove("in-flight", name)  # of a call of an old script, for a guest without an entry
     for name in state.names(""):
         if name.startswith("served."):
             state.remove("", name)  # half a note for the launcher; a process that lives does without, too

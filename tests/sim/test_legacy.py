@@ -4,24 +4,18 @@
 import errno
 import json
 import os
-import signal
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import holding
 import pytest
 from cases import DISK, NIC
 from command import libhook
-from family import until
 from mounting import mount
 from old_scripts import LIFE, PATH, PLAIN, SETTINGS, WIN11, calls, host_with
-from scenario import Host, guest, reap
+from scenario import Host, guest
 
 from libhook.facts.legacy import units
-from libhook.facts.machine import Machine
-from libhook.look import oldscripts
-from libhook.simulation import commands, processes, store, systemd
+from libhook.simulation import commands, processes, systemd
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
 from libhook.simulation.libvirt import Libvirt
@@ -278,31 +272,3 @@ def test_a_disk_that_the_script_unmounts_is_looked_at_after_it(root: str) -> Non
     commands.add(root, PATH)
     assert "is mounted on" in host.event(guest(DISK), "prepare").line
     assert calls(host) == ["prepare begin -", "stopped end -", "release end failed"]
-
-
-def test_what_a_killed_hook_was_about_to_begin_is_not_begun_after_its_end(
-    root: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its child goes on, and asks systemd only while the guest is given back."""
-    host = host_with(root)
-    interpreter = oldscripts.interpreter
-
-    def slow(machine: Machine, path: str) -> Sequence[str]:
-        if not os.path.exists(f"{root}/begun"):
-            store.create(f"{root}/begun", "")
-            time.sleep(1.0)
-        return interpreter(machine, path)
-
-    monkeypatch.setattr(oldscripts, "interpreter", slow)
-    hook = os.fork()
-    if hook == 0:
-        host.event(WIN11, "prepare")
-        os._exit(0)
-    until(lambda: os.path.exists(f"{root}/begun"))
-    os.kill(hook, signal.SIGKILL)
-    os.waitpid(hook, 0)
-    host.event(WIN11, "stopped")
-    host.event(WIN11, "release", "failed")
-    assert calls(host)[-1] == "release end failed"
-    reap(5)
-    assert (calls(host)[-1], host.leftovers) == ("release end failed", [])
