@@ -140,7 +140,8 @@ class Play:
             host.libvirt.stop(life.case.guest.name)
         if self._stage.is_apart:
             processes.end(host.root, host.libvirt.pid)
-            self._stage.tell(Aftermath(host, life.case.guest, "release").end() + self._ended())
+            problems = Aftermath(host, life.case.guest, "release").end()
+            self._stage.tell([*problems, *self._units(), *self._ended(), *self._scripts()])
         self._stage.close()
 
     def _hook(self, name: str, operation: str, sub: str, extra: str, xml: bytes) -> tuple[int, str]:

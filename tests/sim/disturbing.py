@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 from unittest import mock
 
 from family import apart
-from scenario import Host
+from scenario import Host, adopt_orphans, reap
 
 from libhook import run
 from libhook.effects import locks
@@ -26,10 +26,12 @@ from libhook.simulation import faults, store
 from libhook.simulation.faults import Fault
 
 _EXIT = 77
+_PATIENCE = 5.0
 _LATE = "0.1"
 _CALLS = ("mkdir", "rename", "unlink", "fsync", "fork")
 _OF_CHILDREN = (
     *("write", "set", "load", "unload", "systemctl stop", "systemctl start", "systemd-run"),
+    *("systemctl --user tim stop", "systemctl --user tim start"),
     *("loginctl terminate-session", "signal"),
 )
 """What children do that changes something, as the simulated host's calls begin."""
@@ -134,10 +136,13 @@ def points(host: Host, deed: Deed, *, both: bool) -> list[Point]:
     """
 
     def watched() -> list[str]:
+        adopt_orphans()
         effects = Effects(host, None)
         effects.install()
         deed()
-        return effects.seen
+        seen = [*effects.seen]
+        reap(_PATIENCE)  # nobody else can, and the host is put back meanwhile
+        return seen
 
     before = len(_calls(host))
     faults.inject(host.root)  # none: so the calls are noted
