@@ -5,19 +5,24 @@ import json
 from pathlib import Path
 
 from modules_out import STACK, host_with, loaded
+from mounting import INDEX, MOUNTS, mount, mounted
 from scenario import Host
 from units import CUPS, SOCKET
 
 from libhook.kinds.sleep import LOGIND, UNIT
 from libhook.simulation import commands, store, systemd
+from libhook.simulation.world import Device
 
 SWAPPINESS = "/proc/sys/vm/swappiness"
 PROGRAM = "/usr/local/bin/act"
+USER, PIPEWIRE, PIPEWIRE_SOCKET = "tim", "pipewire.service", "pipewire.socket"
 STATES = {
+    "mounts": (MOUNTS, ""),
     "sleep": ('sleep = "inhibit"\n', "active"),
     "modules": (f"modules = {json.dumps(STACK)}\n", ""),  # in this order each is a call of its own
     "units": (f'[units]\n"{CUPS}" = "down"\n', "inactive inactive"),
     "values": ('[values]\n"vm.swappiness" = 10\n', "10"),
+    "user's units": (f'[domains."*".units]\n"{USER}/{PIPEWIRE}" = "down"\n', "inactive inactive"),
 }
 """What the settings ask for, and what is so while any guest lives."""
 
@@ -27,13 +32,18 @@ def settings(*names: str) -> str:
     return "".join(text for name, (text, _) in STATES.items() if name in names)
 
 
-def make(root: str, config: str) -> Host:
-    """The host with these settings."""
-    host = host_with(root, config)
+def make(root: str, config: str, *more: Device) -> Host:
+    """The host with these settings, and with more devices."""
+    host = host_with(root, config, *more)
     systemd.add(root, UNIT, active="inactive")
     systemd.add(root, LOGIND)
     systemd.add(root, CUPS, triggered_by=[SOCKET])
     systemd.add(root, SOCKET)
+    own = systemd.log_in(root, USER)
+    systemd.add(own, PIPEWIRE, triggered_by=[PIPEWIRE_SOCKET])
+    systemd.add(own, PIPEWIRE_SOCKET)
+    if MOUNTS in config:  # no guest may have a disk that stays mounted
+        mount(root)
     commands.add(root, PROGRAM, seconds=0.03)
     Path(f"{root}{SWAPPINESS}").parent.mkdir(parents=True)
     store.create(f"{root}{SWAPPINESS}", "60\n")
@@ -42,14 +52,18 @@ def make(root: str, config: str) -> Host:
 
 def states(host: Host) -> dict[str, str]:
     """What is shared, as it is."""
+    own = f"{host.root}/simulation/users/{USER}"
     return {
         "modules": " ".join(sorted(loaded(host).intersection(STACK))),
         "sleep": systemd.state(host.root, UNIT),
         "units": f"{systemd.state(host.root, CUPS)} {systemd.state(host.root, SOCKET)}",
         "values": Path(f"{host.root}{SWAPPINESS}").read_text().strip(),
+        "user's units": f"{systemd.state(own, PIPEWIRE)} {systemd.state(own, PIPEWIRE_SOCKET)}",
+        "mounts": " ".join((*mounted(host.root), *{INDEX}.intersection(systemd.running(host.root)))),
     }
 
 
 def running(host: Host) -> list[str]:
-    """The commands that run."""
-    return [name for name in systemd.running(host.root) if name.startswith(("libhook-run-", "libhook-undo-"))]
+    """The commands and old scripts that run."""
+    ours = ("libhook-run-", "libhook-undo-", "libhook-legacy-")
+    return [name for name in systemd.running(host.root) if name.startswith(ours)]

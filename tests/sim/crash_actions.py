@@ -7,24 +7,24 @@ As a program it plays guests that end in the order that is named, at one of so m
 import itertools
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+import asking_each as each
 import disturbing
 from aftermath import leftovers, recover, wrong
 from asking import PROGRAM, STATES, make, running, settings, states
 from disturbing import Point
-from modules_out import OTHER, THIRD, WIN11
 from scenario import reap
 from stage import Stage
 
 from libhook.facts import command
+from libhook.kinds.holder import ending
 from libhook.simulation import commands
 from libhook.simulation.build import scratch
 from libhook.simulation.guests import Guest
 from libhook.simulation.libvirt import Libvirt
 
-GUESTS = {"a": WIN11, "b": OTHER, "c": THIRD}
 RUN = f"""
 [run.screen]
 command = ["{PROGRAM}"]
@@ -48,21 +48,37 @@ _PATIENCE = 5.0
 class Mix(NamedTuple):
     """What is asked for, and the events that are killed."""
 
-    states: tuple[str, ...]
+    states: tuple[str, ...] = ()
     runs: bool = False
     """Commands."""
+    script: bool = False
+    """An old script, at each operation."""
+    along: Mapping[str, str] = {}
+    """A device for each guest that its XML does not name."""
+    ended: bool = False
+    """What has the devices open."""
+    guests: Mapping[str, Guest] = each.GUESTS
     events: tuple[str, ...] = ("prepare", "release")
 
     @property
     def config(self) -> str:
         """The settings."""
-        return settings(*self.states) + RUN * self.runs
+        own = each.LEGACY * self.script + settings(*self.states) + RUN * self.runs
+        return own + each.TAKE_ALONG * bool(self.along) + each.END * self.ended
 
 
 MIXES = {
     "modules": Mix(("modules",)),
     "sleep": Mix(("sleep",)),
     "commands": Mix((), runs=True, events=("prepare", "started", "release")),
+    "mounts and a user's units": Mix(("mounts", "user's units")),
+    "legacy and take_along": Mix(
+        script=True,
+        along=each.ALONG,
+        guests=each.WITH_ALONG,
+        events=("prepare", "start", "started", "stopped", "release"),
+    ),
+    "end": Mix(ended=True, guests=each.WITH_ENDED),
     "all": Mix(tuple(STATES), runs=True, events=("prepare", "started", "release")),
 }
 
@@ -74,7 +90,10 @@ class Play:
         """One of ``every`` so many points."""
         root = scratch()
         self._name, self._mix = mix, MIXES[mix]
-        self._host = make(root, self._mix.config)
+        ending._RETURN_SECONDS = 0.0  # how often it looks meanwhile would be chance
+        self._guests = self._mix.guests
+        self._host = make(root, self._mix.config, *[each.SECOND] * self._mix.ended)
+        each.equip(self._host, script=self._mix.script, ended=self._mix.ended)
         self._host.libvirt = Libvirt(root, self._hook)
         self._stage = Stage(self._host)
         self._before = states(self._host)
@@ -82,12 +101,18 @@ class Play:
         self._turn = itertools.count()
         self._maybe = ""
         """The UUID of the guest whose hook was killed, as long as nobody has undone or ended it."""
+        self._killed = ""
+        """The name of the guest whose hook was killed, or whose hook's child."""
+        self._begun: set[str] = set()
+        """The guests that have begun to start."""
 
     def run(self) -> None:
         """All of it. A process of one point in which the hook has lived on gets here as well, and ends here."""
         for name in sorted(self._ends):
-            self._host.libvirt.start(GUESTS[name])
-        self._stop(GUESTS[name].name for name in self._ends)
+            self._begun.add(name)
+            begun = self._host.libvirt.start(self._guests[name])
+            assert self._stage.is_apart or not begun.error, begun.error
+        self._stop(self._guests[name].name for name in self._ends)
         if self._stage.is_apart:
             self._stage.tell(self._end())
         self._stage.close()
@@ -102,14 +127,16 @@ class Play:
                 for point, how in self._points(deed)
             )
             for _, how, status in self._stage.kill(deed, plays):
-                if status in (0, 1):
-                    return status, "its writer was killed"
+                self._killed = name
+                if status in (0, 1) or operation == "stopped":  # whatever came of that, libvirt goes on to release
+                    return status, "it was killed, or its writer"
                 self._stage.tell(self._follow(name, operation, how))
         return self._host.hook(*arguments, xml)
 
     def _points(self, deed: disturbing.Deed) -> Iterator[tuple[Point, int]]:
+        """From the third of so many on: before the first nothing has been done."""
         for point in disturbing.points(self._host, deed, both=False):
-            if point.changes and (turn := next(self._turn)) % self._every == 0:
+            if point.changes and (turn := next(self._turn)) % self._every == self._every // 3:
                 yield point, turn // self._every % 3
 
     def _follow(self, name: str, operation: str, how: int) -> list[str]:
@@ -117,10 +144,10 @@ class Play:
 
         ``how``: libvirt releases the dead one at once, or libvirtd ends as well, or the other guests end first.
         """
-        one, libvirt = next(one for one in GUESTS.values() if one.name == name), self._host.libvirt
+        one, libvirt = next(one for one in self._guests.values() if one.name == name), self._host.libvirt
+        problems = [*each.journalled(self._host)]
         held = self._host.state.load(one.uuid)
         known = {action.key for action in held.actions} if held else set()
-        problems: list[str] = []
         self._maybe = one.uuid
         if operation != "started":
             libvirt._running.pop(name, None)
@@ -131,13 +158,17 @@ class Play:
         if how == 2:
             problems += self._wrong_while(libvirt._running)
             self._stop(other for other in list(libvirt._running) if other != name)
+        if how != 1 and operation in ("prepare", "start"):
+            self._host.event(one, "stopped")
         if how != 1 and operation != "started":
-            self._host.event(one, "release", "failed" if operation == "prepare" else "shutdown")
+            self._host.event(one, "release", "shutdown" if operation == "release" else "failed")
         if operation != "started":
             self._maybe = ""
         reap(_PATIENCE)
         problems += self._wrong_while(libvirt._running)
-        self._stop(GUESTS[other].name for other in self._ends)
+        self._stop(self._guests[other].name for other in self._ends)
+        reap(_PATIENCE)
+        problems += [f"before recover {what}" for what in (*self._host.changed, *self._not_back())]
         if operation == "prepare" and not known:
             problems += [f"{it['argv']} of {name} though its entry was not written" for it in self._ran(one)]
         return problems + self._end()
@@ -149,22 +180,29 @@ class Play:
                 self._host.libvirt.stop(name, "crashed")
 
     def _ran(self, one: Guest) -> list[dict[str, str]]:
-        return [it for it in commands.ran(self._host.root) if it["environment"]["LIBHOOK_UUID"] == one.uuid]
+        return [it for it in commands.ran(self._host.root) if it["environment"].get("LIBHOOK_UUID") == one.uuid]
 
     def _wrong_while(self, living: Collection[str]) -> list[str]:
         """What these guests do not have."""
         if not living:
             return []
-        now = states(self._host)
+        now, mix = states(self._host), self._mix
         problems = [
-            f"{[*living]} run, and {what} is {now[what]}" for what in self._mix.states if now[what] != STATES[what][1]
+            f"{[*living]} run, and {what} is {now[what]}" for what in mix.states if now[what] != STATES[what][1]
         ]
-        sure = [one.uuid for one in GUESTS.values() if one.uuid != self._maybe]
+        those = {at: one for at, one in self._guests.items() if one.name in living}
+        problems += [*each.without_devices(self._host, those, mix.along), *each.journalled(self._host)]
+        problems += each.ended_wrongly(self._host, self._begun, those) if mix.ended else ()
+        sure = [one.uuid for one in self._guests.values() if one.uuid != self._maybe]
         runs = {unit for unit in running(self._host) if any(uuid in unit for uuid in sure)}
-        wanted = {one.uuid for one in GUESTS.values() if one.name in living}.intersection(sure)
-        if self._mix.runs and runs != {command.unit(uuid, _BACKGROUND) for uuid in wanted}:
+        wanted = {one.uuid for one in those.values()}.intersection(sure)
+        if mix.runs and runs != {command.unit(uuid, _BACKGROUND) for uuid in wanted}:
             problems.append(f"{[*living]} run, and of commands {runs}")
         return problems
+
+    def _not_back(self) -> list[str]:
+        now = states(self._host)
+        return [f"{what} is {now[what]}" for what in now if now[what] != self._before[what]]
 
     def _end(self) -> list[str]:
         reap(_PATIENCE)
@@ -173,10 +211,11 @@ class Play:
         while leftovers(self._host) and time.monotonic() < until:
             time.sleep(0.02)
             recover(self._host)
-        problems = [*wrong(self._host), *(f"{unit} still runs" for unit in running(self._host))]
-        now = states(self._host)
-        problems += [f"{what} is {now[what]}" for what in now if now[what] != self._before[what]]
-        for one, name in itertools.product(GUESTS.values(), _UNDONE):
+        problems = [*wrong(self._host), *(f"{unit} still runs" for unit in running(self._host)), *self._not_back()]
+        problems += each.miscalled(self._host, self._guests.values(), self._killed)
+        served = [at for at in self._begun if self._guests[at].name != self._killed]
+        problems += each.ended_wrongly(self._host, self._begun, served) if self._mix.ended else ()
+        for one, name in itertools.product(self._guests.values(), _UNDONE):
             units = [command.unit(one.uuid, name, undo=undo) for undo in (False, True)]
             order = [units.index(it["unit"]) for it in self._ran(one) if it["unit"] in units]
             if 0 in order[-1:] or (name == "bye" and self._ran(one) and not order):

@@ -38,9 +38,11 @@ def desktop(root: str, **fields: object) -> None:
     logind.begin(root, "2", **{"processes": [KWIN, PLASMA], "closes": [1, LOGIND], **fields})
 
 
-def stream(root: str, pid: int = STREAM, *, program: str = SUNSHINE, group: str = "", **temper: object) -> None:
+def stream(
+    root: str, pid: int = STREAM, *, program: str = SUNSHINE, group: str = "", opened: str = CARD, **temper: object
+) -> None:
     """A process of a program, in a service of the user's."""
-    processes.add(root, pid, program.rpartition("/")[2], [CARD])
+    processes.add(root, pid, program.rpartition("/")[2], [opened] if opened else [])
     logind.place(root, pid, program, group or f"{MANAGER}/app.slice/sunshine.service", **temper)
 
 

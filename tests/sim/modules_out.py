@@ -7,6 +7,7 @@ from cases import DISK, GPU, NIC, SOUND
 from scenario import Host, guest
 
 from libhook.simulation import hosts, store
+from libhook.simulation.world import Device
 
 STACK = ("nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia")
 UVM = 'modules = ["nvidia_uvm"]\n'
@@ -18,9 +19,10 @@ THIRD = guest(DISK, name="third")._replace(uuid="22222222-3333-4444-5555-6666666
 CONSOLE = "(M) frame buffer device: 1, (S) dummy device: 0"
 
 
-def host_with(root: str, config: str = ALL) -> Host:
-    """With these settings."""
-    return Host(root, hosts.nvidia(console=True), f"holder_wait = 0.3\n{config}")
+def host_with(root: str, config: str = ALL, *more: Device) -> Host:
+    """With these settings, and with more devices."""
+    world = hosts.nvidia(console=True)
+    return Host(root, world._replace(devices=(*world.devices, *more)), f"holder_wait = 0.3\n{config}")
 
 
 def loaded(host: Host) -> set[str]:

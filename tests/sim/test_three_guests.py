@@ -5,7 +5,8 @@ from itertools import permutations
 
 import pytest
 from asking import STATES, make, running, settings, states
-from crash_actions import GUESTS, RUN
+from asking_each import GUESTS
+from crash_actions import RUN
 
 from libhook.facts import command
 
