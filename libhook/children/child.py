@@ -23,7 +23,7 @@ from libhook.children import version
 from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from typing import NoReturn
 
 CRASHED = 255
@@ -76,18 +76,25 @@ def ended_with(status: int) -> int:
     return code if code < CRASHED else errno.ECHILD
 
 
-def spawn(task: Callable[[], None], in_flight: str | None = None, keep: int = -1, *, unmarked: bool = False) -> Child:
+def spawn(
+    task: Callable[[], None],
+    in_flight: str | None = None,
+    keep: int = -1,
+    *,
+    unmarked: bool = False,
+    also: Collection[int] = (),
+) -> Child:
     """Start ``task`` in a child. The child's result is 0, or the errno of the OSError that ``task`` raises.
 
     ``in_flight`` is the path of the lock that says that a write is on its way. BlockingIOError when another process has
     it. With ``unmarked`` the child starts even if that file cannot be opened. ``keep`` is one more descriptor that the
-    child needs. OSError when no child can be started.
+    child needs, and ``also`` has others. OSError when no child can be started.
     """
     lock = -1 if in_flight is None else open_mark(in_flight, unmarked=unmarked)
     try:
         if lock >= 0:
             lock_mark(lock)
-        return _fork(task, {lock, keep})
+        return _fork(task, {lock, keep, *also})
     finally:
         if lock >= 0:
             os.close(lock)  # if no child was started, no write is on its way

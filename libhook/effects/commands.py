@@ -1,142 +1,72 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs commands of the administrator's own, as transient units of systemd. A child does that.
+"""Runs commands of the administrator's own: by systemd where it runs, and elsewhere in control groups of libhook's own.
 
-PID 1 is the parent: the command has a clean environment, none of our descriptors, and a control group of its own, which
-is ended whole. Whoever comes after a crash finds it by its unit's name. Without default dependencies a start is ordered
-behind nothing, so it may be waited for (systemd-run(1), systemd.service(5)).
+Both give a command a clean environment and none of our descriptors, end all that it has started, and find it again by
+its unit's name after a crash.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import time
-
-from libhook.light import TYPE_CHECKING
+from libhook.effects import systemd
+from libhook.errors import LibhookError
+from libhook.light import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from libhook.facts.launch import Launch
     from libhook.facts.machine import Machine
 
 MARGIN = 15.0
-"""Seconds beside the command's own: systemd's, and for ending what does not end by itself."""
-_STOP_SECONDS = 5
-_SECONDS = 20.0
-_LONGEST = 1000
-"""Characters of a script's last line."""
-_TO_LOG = ("/usr/bin/systemd-cat", "--identifier=libhook", "--priority=info", "--stderr-priority=warning",
-           "--level-prefix=false", "--")  # fmt: skip
-"""What a script prints, for ``journalctl -t libhook``. What it says on stderr can be told apart (systemd-cat(1))."""
-_MOST_OUTPUT = 16 << 20
-"""Bytes. It is also the most that a script may then write into one file of its own (setrlimit(2), RLIMIT_FSIZE)."""
-_TO_FILE = ("/usr/bin/nice", "-n", "0", "--")
-"""Changes nothing. PID 1 takes no ``$`` in the path of a program, and a guest's name may have one."""
-_AS_UNDER_LIBVIRT = (
-    "DefaultDependencies=no",
-    f"TimeoutStopSec={_STOP_SECONDS}",
-    "KillMode=process",  # what a script leaves running on purpose goes on
-    "IgnoreSIGPIPE=no",  # virFork() sets all signals to their defaults
-    "IgnoreOnIsolate=yes",  # many scripts isolate multi-user.target, which does not end libvirtd
-)
+"""Seconds beside the command's own: for beginning it, and for ending what does not end by itself."""
 
 
-def run(
-    machine: Machine,
-    unit: str,
-    argv: Sequence[str],
-    environment: Mapping[str, str],
-    document: bytes,
-    *,
-    user: str,
-    seconds: float | None,
-    wait: bool,
-) -> tuple[int, str]:
-    """Run a command, for so many ``seconds`` at most. ``wait`` for its end, or only until it has begun.
+class Way(Protocol):
+    """One of the two: transient.py and groups.py. All this may block: a child does it."""
 
-    Return its exit status and what systemd-run itself says: nothing, if the command was begun. 255 is a signal, and 1
-    may be the time limit.
-    """
-    arguments = (
-        f"--unit={unit}",
-        *(("--wait",) if wait else ()),
-        *(() if seconds is None else (f"--property=RuntimeMaxSec={seconds:.3f}",)),
-        *((f"--uid={user}",) if user else ()),
-        "--property=DefaultDependencies=no",
-        "--property=IgnoreOnIsolate=yes",  # a command that isolates a target would end itself
-        f"--property=TimeoutStopSec={_STOP_SECONDS}",
-        *(f"--setenv={name}={value}" for name, value in environment.items()),
-        "--",
-        *map(_escaped, argv),
-    )
-    return machine.kernel.systemd_run(arguments, document, MARGIN + (seconds if seconds and wait else 0.0))
+    def run(self, machine: Machine, unit: str, launch: Launch, *, seconds: float | None, wait: bool) -> tuple[int, str]:
+        """Run a command, for so many ``seconds`` at most. ``wait`` for its end, or only until it has begun.
+
+        Return its exit status and why it was not begun, or "". 255 is a signal, and 1 may be the time limit.
+        """
+
+    def run_old(self, machine: Machine, unit: str, launch: Launch, seconds: float) -> tuple[int | None, str]:
+        """Run an old hook script as libvirt does, but with a deadline. What it prints goes to the log.
+
+        Return the same as ``run``. The status is None if the script was late. Then all of it is ended.
+        """
+
+    def last_words(self, machine: Machine, unit: str) -> str:
+        """The last line that a script said on stderr, "" if it said nothing or nobody knows."""
+
+    def kill_running(self, machine: Machine, pattern: str) -> None:
+        """End all processes of the units that match and still run. What a script that has ended has left goes on."""
+
+    def end(self, machine: Machine, units: Sequence[str]) -> None:
+        """End what is left of these units. It is no error that there is nothing."""
+
+    def log_of(self, unit: str = "") -> str:
+        """Where to read what a command has printed. Old scripts have no ``unit`` there."""
 
 
-def _escaped(argument: str) -> str:
-    """PID 1 puts variables into a service's arguments. Only since systemd 254 can that be switched off."""
-    return argument.replace("$", "$$")
+def way(machine: Machine) -> Way:
+    """How commands are run on this host."""
+    if systemd.runs(machine):
+        from libhook.effects import transient
+
+        return transient
+    from libhook.effects import groups  # few hosts need it
+
+    return groups
 
 
-def run_old(
-    machine: Machine, unit: str, argv: Sequence[str], document: bytes, seconds: float, output: int = -1
-) -> tuple[int | None, str]:
-    """Run an old hook script as libvirt does, but with a deadline. What it prints goes to libhook's log.
+def expect_possible(machine: Machine) -> None:
+    """LibhookError on a host where no command could be ended whole."""
+    if systemd.runs(machine):
+        return
+    from libhook.effects import groups
 
-    With ``output`` what it prints goes into that file instead, which PID 1 opens, and only what it says to the log.
-
-    Like libvirtd, a unit of systemd has systemd's PATH, / as its folder, and 0022 as its umask. libvirt adds LC_ALL.
-    Return the exit status and what systemd-run says, as ``run``. The status is None if the script was late. Then all
-    of it is ended.
-    """
-    begun = time.monotonic()
-    to_file = (
-        f"StandardOutput=file:/proc/{os.getpid()}/fd/{output}",
-        f"LimitFSIZE={_MOST_OUTPUT}",
-        "StandardError=journal",
-        "SyslogIdentifier=libhook",
-        "SyslogLevel=warning",
-        "SyslogLevelPrefix=no",
-    )
-    arguments = (
-        f"--unit={unit}",
-        "--wait",
-        *(f"--property={one}" for one in (*_AS_UNDER_LIBVIRT, *(to_file if output >= 0 else ()))),
-        f"--property=RuntimeMaxSec={seconds + MARGIN:.3f}",  # for when nobody is there to end it
-        "--setenv=LC_ALL=C",
-        "--",
-        *(_TO_FILE if output >= 0 else _TO_LOG),
-        *map(_escaped, argv),
-    )
-    status, said = machine.kernel.systemd_run(arguments, document, seconds)
-    if status == errno.ETIMEDOUT and time.monotonic() - begun >= seconds:  # it is also an exit status
-        kill(machine, [unit])
-        return None, said
-    return status, said
-
-
-def last_words(machine: Machine, unit: str) -> str:
-    """The last line that a script said on stderr, "" if it said nothing."""
-    machine.kernel.journalctl(("--sync",), _SECONDS)
-    match = ("SYSLOG_IDENTIFIER=libhook", "PRIORITY=4", f"_SYSTEMD_UNIT={unit}")
-    _, text = machine.kernel.journalctl(("--quiet", "--output=cat", "--lines=1", *match), _SECONDS)
-    return text.strip()[:_LONGEST]
-
-
-def kill(machine: Machine, units: Sequence[str]) -> None:
-    """End all processes of these units, whatever they started. A unit keeps what was started until it has ended."""
-    machine.kernel.systemctl(("kill", "--signal=KILL", "--", *units), _SECONDS)
-    end(machine, units)
-
-
-def kill_running(machine: Machine, pattern: str) -> None:
-    """The same for those that match and still run. What a script has left that ended by itself goes on."""
-    _, text = machine.kernel.systemctl(("show", "--property=Id,ActiveState", "--", pattern), _SECONDS)
-    found = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n")]
-    running = [one["Id"] for one in found if one.get("ActiveState") not in (None, "inactive", "failed")]
-    if running:
-        kill(machine, running)
-
-
-def end(machine: Machine, units: Sequence[str]) -> None:
-    """End what is left of these units. It is no error that there is nothing."""
-    machine.kernel.systemctl(("stop", "--", *units), _SECONDS)
+    if lacking := groups.missing(machine):
+        reason, remedy = lacking
+        needing = "run and legacy need systemd, which does not run on this host, or cgroup v2 with cgroup.kill"
+        raise LibhookError(f"{needing}: {reason}", f"{remedy}, or take run and legacy out of the settings")

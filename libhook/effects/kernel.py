@@ -13,6 +13,8 @@ from libhook.light import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from libhook.facts.launch import Launch
+
 _AUDIT_VIRT_RESOURCE = 2501
 _SYSTEMCTL, _LOGINCTL, _JOURNALCTL = "/usr/bin/systemctl", "/usr/bin/loginctl", "/usr/bin/journalctl"
 _SYSTEMD_RUN = "/usr/bin/systemd-run"
@@ -61,6 +63,17 @@ class Writing:
             return _run(_SYSTEMD_RUN, (*options, *arguments), seconds, errors=True)
         finally:
             os.close(stdin)
+
+    def run_in_group(self, group: str, launch: Launch) -> tuple[int, int]:
+        """See Kernel."""
+        from libhook.effects import launch as starting  # few hosts need it
+
+        return starting.start(group, launch)
+
+    def remove_group(self, group: str) -> None:
+        """See Kernel."""
+        for folder, _, _ in os.walk(f"/sys/{group}", topdown=False):
+            os.rmdir(folder)
 
     def journalctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
         """See Kernel."""

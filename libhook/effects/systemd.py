@@ -25,6 +25,11 @@ START_SECONDS = 70.0
 _SECONDS = 20.0
 
 
+def runs(machine: Machine) -> bool:
+    """Whether systemd runs on this host (sd_booted(3))."""
+    return os.path.isdir(f"{machine.root}/run/systemd/system")
+
+
 def stop(machine: Machine, names: Sequence[str], user: str = "") -> None:
     """Stop these units, and wait until systemd has done that. Whether they really stopped must be looked at.
 

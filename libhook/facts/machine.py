@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from libhook.facts.launch import Launch
+
 
 class Descriptors(Protocol):
     """Looks at what processes have open.
@@ -58,6 +60,15 @@ class Kernel(Protocol):
 
         Return the exit status of systemd-run, ETIMEDOUT where it is late, and what it says itself.
         """
+
+    def run_in_group(self, group: str, launch: Launch) -> tuple[int, int]:
+        """Start a command in a new control group: ``group`` below /sys, with a dot and the process's number.
+
+        Return that number and a pidfd, once the program is executed. OSError says why it is not.
+        """
+
+    def remove_group(self, group: str) -> None:
+        """Remove a control group below /sys, with those in it. EBUSY while a process is there."""
 
     def journalctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
         """Run journalctl, as systemctl."""

@@ -20,10 +20,11 @@ from libhook.errors import LibhookError, pasted, printable
 from libhook.facts import command as facts
 from libhook.facts.command import Command
 from libhook.facts.entry import Held
+from libhook.facts.launch import Launch
 from libhook.facts.plan import Action, Stays, Warn
 from libhook.kinds.kind import Failure, Outcome, Work
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
-from libhook.look import executables, systemd
+from libhook.look import executables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -116,7 +117,7 @@ class Run(NamedTuple):
 
 def untrusted(work: Work, asked: Sequence[Command]) -> dict[str, str]:
     """Of these commands those that root may not run, by name: why, and what would help."""
-    systemd.must_run(work.machine)
+    commands.expect_possible(work.machine)
     (found,) = tracks.run([_seen(work, asked)], work.deadline)
     if isinstance(found, LibhookError):
         raise found
@@ -213,9 +214,11 @@ def _run(work: Work, action: Run) -> Track[Failure | None]:
 def _end(work: Work, one: Command, mark: str) -> Track[None]:
     """End what is left of a command and its undo, and what the child of a killed hook is about to begin."""
     units = [facts.unit(work.guest, one.name, undo=undo) for undo in (False, True)]
-    while (yield Step(partial(commands.end, work.machine, units))) == _KILLED or is_locked(
-        work.state.in_flight_path(mark)
-    ):
+    end = partial(commands.way(work.machine).end, work.machine, units)
+    while True:
+        is_at_work = is_locked(work.state.in_flight_path(mark))  # before: that child may begin it, and be gone after
+        if (yield Step(end)) != _KILLED and not is_at_work:
+            break
         yield Pause(_LOOK_AGAIN)
     work.state.remove("in-flight", mark)
 
@@ -236,16 +239,16 @@ def _begin(work: Work, action: Run, argv: Sequence[str], sheet: int) -> None:
     unit = _unit(work, action, os.urandom(4).hex())
     seconds = None if one.background and not action.back else one.seconds
     wait = action.back or action.again or one.is_waited_for
-    status, said = commands.run(
-        work.machine, unit, argv, environment, work.document, user=one.user, seconds=seconds, wait=wait
-    )
+    launch = Launch(tuple(argv), environment, work.document, one.user)
+    status, said = commands.way(work.machine).run(work.machine, unit, launch, seconds=seconds, wait=wait)
     if status == errno.ETIMEDOUT:
         raise OSError(status, os.strerror(status))
     os.write(sheet, f"{status}\n{said}".rstrip("\n").encode("utf-8", "replace") + b"\n")
 
 
 def _remedy(work: Work, action: Run) -> str:
-    return (not action.back and action.command.reason) or f"see journalctl -u {pasted(_unit(work, action, '*'))}"
+    where = commands.way(work.machine).log_of(_unit(work, action, "*"))
+    return (not action.back and action.command.reason) or f"see {where}"
 
 
 def _unit(work: Work, action: Run, number: str) -> str:

@@ -22,12 +22,13 @@ from libhook.facts import legacy as facts
 from libhook.facts.config import Config
 from libhook.facts.entry import Held
 from libhook.facts.event import Event
+from libhook.facts.launch import Launch
 from libhook.facts.legacy import FAILED, PREPARE, Call, Legacy
 from libhook.facts.plan import Action, Refusal, Stays, Verdict, Warn
 from libhook.facts.situation import Situation
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
-from libhook.look import oldscripts, systemd
+from libhook.look import oldscripts
 from libhook.look.oldscripts import Script, Unusable
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ _KILLED = errno.EINTR
 _LOOK_AGAIN = 0.05
 _MARGIN = 90.0
 """Seconds beside those of the scripts: for ending what is late, and for reading the log."""
-_REMEDY = "see journalctl -t libhook"
 
 
 class Old(NamedTuple):
@@ -108,7 +108,7 @@ def look(work: Work) -> tuple[bool, tuple[str, str] | None]:
     asked = _asked(work.config)
     if not asked.path:
         return False, None
-    systemd.must_run(work.machine)
+    commands.expect_possible(work.machine)
     (answer,) = tracks.run([_seen(work, asked)], work.deadline)
     if answer is None:
         raise LibhookError(f"{asked.path} cannot be looked at in time", "see whether the disk or server answers")
@@ -190,11 +190,11 @@ def carry_out(work: Work, actions: Sequence[Old]) -> list[Outcome]:
 def _outcome(work: Work, action: Old) -> Outcome:
     begun = time.monotonic()
     ((reason, printed),) = tracks.run([_run(work, action)], Deadline.after(len(action.calls) * _most(action.legacy)))
-    milliseconds = (time.monotonic() - begun) * 1000
+    milliseconds, remedy = (time.monotonic() - begun) * 1000, f"see {commands.way(work.machine).log_of()}"
     if reason and action.back:
         # Another try would not help. What failed here must not keep the guest from its next start.
-        return Outcome(action, None, milliseconds, left=f"{reason}: {_REMEDY}")
-    return Outcome(action, Failure(reason, _REMEDY) if reason else None, milliseconds, printed=printed)
+        return Outcome(action, None, milliseconds, left=f"{reason}: {remedy}")
+    return Outcome(action, Failure(reason, remedy) if reason else None, milliseconds, printed=printed)
 
 
 def _run(work: Work, action: Old) -> Track[tuple[str, bytes]]:
@@ -230,8 +230,12 @@ def _mark(work: Work) -> str:
 
 def _end(work: Work) -> Track[None]:
     """End the scripts that run, and what the children of killed hooks are about to begin."""
-    kill = Step(partial(commands.kill_running, work.machine, facts.units(work.guest)))
-    while (yield kill) == _KILLED or any(is_locked(work.state.in_flight_path(name)) for name in _marks(work)):
+    kill = Step(partial(commands.way(work.machine).kill_running, work.machine, facts.units(work.guest)))
+    while True:
+        # Looked at before: such a child may begin one, and be gone.
+        are_at_work = any(is_locked(work.state.in_flight_path(name)) for name in _marks(work))
+        if (yield kill) != _KILLED and not are_at_work:
+            break
         yield Pause(_LOOK_AGAIN)
     for name in _marks(work):
         work.state.remove("in-flight", name)
@@ -290,14 +294,16 @@ def _one(work: Work, action: Old, call: Call, path: str, deadline: Deadline, out
         return late
     unit = facts.unit(work.guest, call.operation, os.urandom(4).hex())
     argv = (*oldscripts.interpreter(work.machine, path), path, action.guest, *call)
-    status, said = commands.run_old(work.machine, unit, argv, work.document, deadline.left, output)
+    launch = Launch(argv, {"LC_ALL": "C"}, work.document, output=output)
+    way = commands.way(work.machine)
+    status, said = way.run_old(work.machine, unit, launch, deadline.left)
     if status == 0:
         return ""
     if status is None:
         return late
     if said:
         return f"{path} cannot be run: {said.strip()}"
-    words = commands.last_words(work.machine, unit)
+    words = way.last_words(work.machine, unit)
     return f"{path} has ended with status {status} ({call.operation})" + (f": {words}" if words else "")
 
 

@@ -11,6 +11,7 @@ import os
 
 from libhook.children import tracks
 from libhook.children.tracks import Late, Step, paper
+from libhook.effects.systemd import runs
 from libhook.errors import LibhookError
 from libhook.facts import unit
 from libhook.facts.unit import Unit
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _SECONDS = 20.0
 """That systemctl gets to answer."""
 _REMEDY = "see what systemctl status says"
-_NEEDING = "units, mounts, run, legacy, sleep, and a unit in require"
+_NEEDING = "units, mounts, sleep, and a unit in require"
 _CORRECT = "correct units in the settings: libhook config shows them"
 _MOST, _MOST_OF_USER = 4096, 256
 """Units that are looked at for one guest."""
@@ -42,8 +43,8 @@ class NoManager(LibhookError):
 
 
 def must_run(machine: Machine) -> None:
-    """LibhookError unless systemd runs on this host (sd_booted(3))."""
-    if not os.path.isdir(f"{machine.root}/run/systemd/system"):
+    """LibhookError unless systemd runs on this host."""
+    if not runs(machine):
         raise LibhookError("systemd does not run on this host", f"take what needs it out of the settings: {_NEEDING}")
 
 

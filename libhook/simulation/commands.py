@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The commands of a simulated host, as systemd-run runs them.
+"""The commands of a simulated host, as systemd-run runs them (and groups.py where systemd does not run).
 
 They do nothing. What one was given is noted in var/log/commands.jsonl. How it ends is in simulation/commands/NAME
 (JSON), where NAME is that of the program.
@@ -8,6 +8,7 @@ They do nothing. What one was given is noted in var/log/commands.jsonl. How it e
 import errno
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from libhook.simulation import processes, store, systemd
@@ -51,7 +52,7 @@ def systemd_run(root: str, arguments: tuple[str, ...], document: bytes, seconds:
     environment = dict(one.split("=", 1) for one in named)
     noted = {"unit": unit, "argv": argv, "user": user, "environment": environment, "stdin": document.decode()}
     store.append(f"{root}/var/log/commands.jsonl", noted)
-    ends = store.load(root, "commands", _program(argv)) or {}
+    ends = store.load(root, "commands", program_of(argv)) or {}
     if "stderr" in ends:
         store.append(f"{root}/var/log/journal.jsonl", {"unit": unit, "line": ends["stderr"]})
     for path in (one.partition("=file:")[2] for one in options if "StandardOutput=file:" in one):
@@ -91,7 +92,7 @@ def journalctl(root: str, arguments: tuple[str, ...]) -> tuple[int, str]:
     return 0, "".join(f"{line}\n" for line in lines[-1:])
 
 
-def _program(argv: list[str]) -> str:
+def program_of(argv: Sequence[str]) -> str:
     """The program's name. Of a script that a shell runs, the script's."""
     own = argv[1:] if argv[0] in ("/bin/bash", "/bin/sh") else argv
     return os.path.basename(own[0])

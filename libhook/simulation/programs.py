@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from libhook.simulation.answers import Answers, refuse
 
 if TYPE_CHECKING:
+    from libhook.facts.launch import Launch
     from libhook.simulation.kernel import SimulatedKernel
 
 
@@ -42,6 +43,21 @@ class Programs(Answers):
         self._answer(call, lambda: answer.append(commands.systemd_run(self.root, arguments, document, seconds)))
         return answer[0] if answer else (0, "")
 
+    def run_in_group(self, group: str, launch: "Launch") -> tuple[int, int]:
+        """Start a command that does nothing."""
+        from libhook.simulation import groups
+
+        answer: list[tuple[int, int]] = []
+        call = f"run-in-group {os.path.basename(group)} {' '.join(launch.argv)}"
+        self._answer(call, lambda: answer.append(groups.start(self.root, group, launch)))
+        return answer[0]
+
+    def remove_group(self, group: str) -> None:
+        """Remove a control group. EBUSY while a process is in it."""
+        from libhook.simulation import groups
+
+        self._answer(f"remove-group {os.path.basename(group)}", lambda: groups.remove(self.root, group))
+
     def journalctl(self, arguments: tuple[str, ...], _seconds: float) -> tuple[int, str]:
         """Do what journalctl does."""
         from libhook.simulation import commands
@@ -62,11 +78,14 @@ class Programs(Answers):
 
     def signal(self, pid: int, number: int, is_it: Callable[[], bool]) -> None:
         """Send a signal. ESRCH if ``is_it`` says no."""
-        from libhook.simulation import logind
+        from libhook.simulation import groups, logind
 
         def send() -> None:
             if not is_it():
                 raise refuse(errno.ESRCH, str(pid))
+            if groups.is_in_one(self.root, pid):
+                os.kill(pid, number)
+                return
             logind.signal(self.root, pid, number)
 
         self._answer(f"signal {pid} {number}", send)

@@ -145,7 +145,7 @@ def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: 
     host = host_with(root)
     monkeypatch.setattr("libhook.kinds.legacy._most", lambda _asked: 0.3)
     with monkeypatch.context() as late:
-        late.setattr("libhook.effects.commands.run_old", lambda *_: time.sleep(5))
+        late.setattr("libhook.effects.transient.run_old", lambda *_: time.sleep(5))
         assert f"the old script {PATH} cannot be run: Connection timed out" in host.event(WIN11, "prepare").line
     monkeypatch.setattr("libhook.look.oldscripts.find", lambda *_: time.sleep(8))
     host.configure(f"{SETTINGS}write_deadline = 2\n")

@@ -256,6 +256,17 @@ def test_what_a_killed_hook_was_about_to_begin_is_ended(root: str) -> None:
     assert (systemd.running(root), host.leftovers) == ([], [])
 
 
+def test_what_is_begun_between_two_looks_is_ended(root: str) -> None:
+    """The child of a killed hook begins its command right after the first try to end that, and is gone itself."""
+    host = host_with(root, f'[run.show]\ncommand = ["{SHOW}"]\nundo = ["{SHOW}", "off"]\nbackground = true\n')
+    deed = disturbing.hook(host, ("win11", "prepare", "begin", "-"), WIN11.xml(1, False))
+    disturbing.die(host, deed, disturbing.Point(1, "systemd-run it", "before", "late"), "go")
+    faults.inject(root, faults.Fault("systemctl stop *", after=(("create", "go"), ("sleep", "1"))))
+    assert host.event(WIN11, "release", "failed").code == 0
+    assert argvs(host) == [[SHOW], [SHOW, "off"]]
+    assert (systemd.running(root), host.leftovers) == ([], [])
+
+
 @pytest.mark.parametrize(
     ("fault", "undos"),
     [
@@ -295,17 +306,8 @@ def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: 
     host = host_with(root)
     monkeypatch.setattr("libhook.kinds.command.most", lambda _one: 0.3)
     with monkeypatch.context() as late:
-        late.setattr("libhook.effects.commands.run", lambda *_, **__: time.sleep(5))
+        late.setattr("libhook.effects.transient.run", lambda *_, **__: time.sleep(5))
         assert "the command screen does not end in time" in host.event(WIN11, "prepare").line
     host.event(WIN11, "release", "failed")
-    monkeypatch.setattr("libhook.effects.commands.run", lambda *_, **__: (errno.ETIMEDOUT, ""))
+    monkeypatch.setattr("libhook.effects.transient.run", lambda *_, **__: (errno.ETIMEDOUT, ""))
     assert "the command screen cannot be run: Connection timed out" in host.event(WIN11, "prepare").line
-
-
-def test_on_a_host_without_systemd_the_start_is_refused(root: str) -> None:
-    """Before anything is done, and with the reason."""
-    host = host_with(root)
-    Path(root, "run/systemd/system").rmdir()
-    error = host.libvirt.start(WIN11).error
-    assert "systemd does not run on this host: take what needs it out of the settings: units, mounts, run," in error
-    assert (argvs(host), host.driver(NIC)) == ([], "e1000e")

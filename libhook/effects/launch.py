@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Starts a command in a control group, as systemd would start it: with nothing of ours. A child does that.
+
+The command's process enters the group before it executes anything. So nothing that it starts can be elsewhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from libhook.children import child
+from libhook.children.child import Deadline
+from libhook.facts.launch import MOST_OUTPUT
+from libhook.light import TYPE_CHECKING, partial, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from libhook.facts.launch import Launch
+
+_PATH = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+"""As systemd's, with /sbin and /bin: without systemd these may still be folders of their own."""
+_LOGGERS = ("/usr/bin/logger", "/bin/logger")
+"""That of util-linux, or busybox. It ends once nobody has its pipe open."""
+_SECONDS = 15.0
+_MOST_SAID = 4096
+
+
+def start(group: str, launch: Launch) -> tuple[int, int]:
+    """Start it in a new control group below /sys, whose name ends with the process's number. See Kernel."""
+    report, reporter = os.pipe()
+    log = _to_log(launch.tag)
+    try:
+        process = child.spawn(partial(_become, group, launch, reporter, log), keep=reporter, also=(log, launch.output))
+    finally:
+        os.close(reporter)
+        os.close(log)
+    # The pipe ends when the program is executed. Until then a disk, or a server that knows users, may be asked.
+    in_time = child.ended([report], Deadline.after(_SECONDS))
+    said = os.read(report, _MOST_SAID).decode("utf-8", "replace") if in_time else os.strerror(errno.ETIMEDOUT)
+    os.close(report)
+    if said:
+        os.kill(process.pid, 9)
+        process.abandon()
+        if in_time:
+            os.waitpid(process.pid, 0)
+        with suppress(OSError):
+            os.rmdir(f"/sys/{group}.{process.pid}")
+        raise OSError(errno.ECANCELED, said)
+    return process.pid, process.handle
+
+
+def _to_log(tag: str) -> int:
+    """A descriptor for what is printed. The logger has nothing of ours: it may live as long as the guest."""
+    logger = next((path for path in _LOGGERS if os.access(path, os.X_OK)), "")
+    if not logger:
+        return os.open(os.devnull, os.O_WRONLY)
+    reader, writer = os.pipe()
+    try:
+        child.spawn(partial(_log, logger, tag, reader), keep=reader).abandon()
+    finally:
+        os.close(reader)
+    return writer
+
+
+def _log(logger: str, tag: str, reader: int) -> None:
+    os.dup2(reader, 0)
+    os.close(reader)
+    os.chdir("/")
+    os.execve(logger, ["logger", "-t", tag, "-p", "daemon.info"], _PATH)
+
+
+def _become(group: str, launch: Launch, reporter: int, log: int) -> None:
+    """In the new process. What fails is said by the pipe."""
+    os.set_inheritable(reporter, False)
+    folder = f"/sys/{group}.{os.getpid()}"
+    try:
+        os.umask(0o022)
+        os.makedirs(folder)
+        with open(f"{folder}/cgroup.procs", "w", encoding="ascii") as file:
+            file.write("0")  # this process
+        document = os.memfd_create("document")
+        os.write(document, launch.document)
+        os.lseek(document, 0, os.SEEK_SET)
+        os.dup2(document, 0)
+        os.dup2(log if launch.output < 0 else launch.output, 1)
+        os.dup2(log, 2)
+        for descriptor in {document, log, launch.output} - {-1}:
+            os.close(descriptor)
+        if launch.output >= 0:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_OUTPUT, MOST_OUTPUT))
+        os.chdir("/")
+        _forget_signals()
+        own = _become_user(launch.user) if launch.user else {}
+        os.execve(launch.argv[0], launch.argv, {**_PATH, **own, **launch.environment})
+    except OSError as error:
+        os.write(reporter, f"{error.filename or folder}: {error.strerror}".encode("utf-8", "replace"))
+        raise
+
+
+def _become_user(name: str) -> Mapping[str, str]:
+    """Return what systemd tells a unit that has a user."""
+    import pwd  # may ask a server
+
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise OSError(errno.ENXIO, "there is no such user", name) from None
+    os.initgroups(name, entry.pw_gid)
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+    return {"HOME": entry.pw_dir, "LOGNAME": name, "USER": name, "SHELL": entry.pw_shell or "/bin/sh"}
+
+
+def _forget_signals() -> None:
+    """Python ignores SIGPIPE, and whoever started us may ignore or block others. An executed program would, too."""
+    import _signal as signals  # type: ignore[import-not-found] # the module signal makes an enum of each signal
+
+    for number in signals.valid_signals():
+        with suppress(OSError):  # SIGKILL and SIGSTOP
+            signals.signal(number, signals.SIG_DFL)
+    signals.pthread_sigmask(signals.SIG_SETMASK, ())
