@@ -68,5 +68,6 @@ def expect_possible(machine: Machine) -> None:
 
     if lacking := groups.missing(machine):
         reason, remedy = lacking
-        needing = "run and legacy need systemd, which does not run on this host, or cgroup v2 with cgroup.kill"
-        raise LibhookError(f"{needing}: {reason}", f"{remedy}, or take run and legacy out of the settings")
+        needing = "commands and old scripts need systemd, which does not run here, or cgroup v2 with cgroup.kill"
+        settings = "take run, legacy and commands of require out of the settings"
+        raise LibhookError(f"{needing}: {reason}", f"{remedy}, or {settings}")

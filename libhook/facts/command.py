@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from libhook.errors import BadInput
+from libhook.errors import BadInput, TooNew
 from libhook.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -61,9 +61,10 @@ class Command(NamedTuple):
         return (*self.command, *self.undo)
 
     def to_json(self) -> dict[str, Any]:
-        """What is kept of it for the undo."""
-        fields = self._asdict()
-        return {**fields, "command": list(self.command), "undo": list(self.undo)}
+        """What is kept of it for the undo: all but what has its default, which an earlier version knows, too."""
+        fields = ((name, list(value) if isinstance(value, tuple) else value) for name, value in self._asdict().items())
+        default = Command("")._asdict()
+        return {name: value for name, value in fields if name == "name" or value not in (default[name], [])}
 
 
 def is_name(name: str) -> bool:
@@ -141,7 +142,9 @@ _CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
 
 
 def from_journal(value: Mapping[str, Any]) -> Command:
-    """Read what ``to_json`` wrote. BadInput where it is not that."""
+    """Read what ``to_json`` wrote. BadInput where it is not that. TooNew for a field of a later version."""
+    if unknown := value.keys() - {"kind", *Command._fields}:
+        raise TooNew(f"with a command that has {', '.join(sorted(unknown))}, which this version does not know")
     table = {key: inner for key, inner in value.items() if key not in ("kind", "name") and inner not in ([], "")}
     if table.get("at") == "started":
         table.pop("on_failure", None)

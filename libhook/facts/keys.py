@@ -102,7 +102,10 @@ def _wrong_requirement(name: str, table: object) -> str:
 
 
 def _wrong_command(name: str, table: object) -> str:
-    return _wrong_section(command.parse, name, table) or _named_in(command.parse(name, table).arguments)
+    if wrong := _wrong_section(command.parse, name, table):
+        return wrong
+    one = command.parse(name, table)
+    return _named_in((*one.arguments, one.reason))
 
 
 def _named_in(arguments: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from libhook.errors import printable
 from libhook.light import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from typing_extensions import TypeIs
@@ -187,6 +187,14 @@ class Plan(NamedTuple):
     verdicts: tuple[Verdict, ...]
     limits: tuple[Limit, ...] = ()
     """How long its parts may take, if there is something to do. The code that makes the plan fills it in."""
+
+    def without(self, actions: Sequence[Action]) -> Plan:
+        """The plan without these actions, and without the time that they may take."""
+        kinds = {action.kind for action in actions}
+        return Plan(
+            tuple(verdict for verdict in self.verdicts if verdict not in actions),
+            tuple(limit for limit in self.limits if limit.what not in kinds),
+        )
 
     @property
     def seconds(self) -> float:

@@ -13,7 +13,7 @@ import re
 
 from libhook.errors import BadInput
 from libhook.facts import keys
-from libhook.facts.mountpoint import escaped, is_of_host
+from libhook.facts.mountpoint import escaped
 from libhook.facts.settings import Problem, Section
 from libhook.facts.unit import is_name
 from libhook.facts.value import path_of
@@ -169,7 +169,7 @@ def _anywhere(text: str, facts: Facts) -> str:
 
 def _mount(text: str, facts: Facts) -> str:
     path = _anywhere(text, facts)
-    if not keys.is_line(path) or is_of_host(path):
+    if keys.expectation(_LIST, [path]):
         raise BadInput(f"{quoted(path)} is no mount point that may be away", "use {uuid}")
     return path
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from libhook.facts.config import Config
 from libhook.facts.plan import Verdict, Warn
 from libhook.facts.situation import Situation
-from libhook.kinds.registry import in_settings, left_out
+from libhook.kinds.registry import in_entry, in_settings, left_out
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +22,13 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
         yield from kind.wanted(situation)
     if situation.event.operation.name == "attach" and (note := not_at_hotplug(situation.config)):
         yield Warn(note)
+
+
+def again(situation: Situation) -> Iterator[Verdict]:
+    """What is done once more for a new libvirtd. The guest's entry says that, whatever the settings say by now."""
+    if situation.held:
+        for kind in in_entry(situation.held, situation.event.operation.name):
+            yield from kind.wanted(situation)
 
 
 def not_at_hotplug(config: Config) -> str:

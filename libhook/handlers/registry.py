@@ -24,7 +24,7 @@ HANDLERS: dict[str, tuple[str, ...]] = {
     "start": ("audit.required", "vfio.start", "host.wanted"),
     "started": ("vfio.started", "audit.started", "host.wanted"),
     "release": ("vfio.release", "audit.release"),
-    "reconnect": ("vfio.reconnect", "audit.reconnect", "host.wanted"),
+    "reconnect": ("vfio.reconnect", "audit.reconnect", "host.again"),
     # Not libvirt's operations: libvirt calls no hook at hot-plug (hotplug/).
     "attach": ("audit.required", "preflight.prepare", "host.wanted", "vfio.prepare", "audit.attach"),
     "detach": ("vfio.release", "audit.detach"),

@@ -19,6 +19,7 @@ from libhook.effects.locks import is_locked
 from libhook.errors import LibhookError, pasted, printable
 from libhook.facts import command as facts
 from libhook.facts.command import Command
+from libhook.facts.config import Config
 from libhook.facts.entry import Held
 from libhook.facts.launch import Launch
 from libhook.facts.plan import Action, Stays, Warn
@@ -101,8 +102,9 @@ class Run(NamedTuple):
             return (printable(f"{first}{_shown(one.command)}{by}{most} each"),)
         how = most if one.is_waited_for else f"{most}, and do not wait for it"
         how = ", in the background as long as the guest lives" if one.background else how
-        undo = (printable(f"  undone by {_shown(one.undo)}"),) if one.undo else ()
-        return (printable(f"{_WHEN[one.at]}run {_shown(one.command)}{by}{how}"), *undo)
+        more = [printable(f"  undone by {_shown(one.undo)}")] if one.undo else []
+        more += ["  and again when libvirtd has been started anew"] if one.reconnect else []
+        return (printable(f"{_WHEN[one.at]}run {_shown(one.command)}{by}{how}"), *more)
 
     def to_json(self) -> dict[str, Any]:
         """See Action."""
@@ -152,14 +154,33 @@ def _complaint(work: Work, one: Command, programs: Sequence[str]) -> str:
 
 def carry_out(work: Work, actions: Sequence[Run]) -> list[Outcome]:
     """See Kind. One after the other. After a failure that refuses the start, no other command is run."""
+    if any(action.again for action in actions):
+        return _once_more(work, actions)
     outcomes: list[Outcome] = []
     for action in actions:
-        deadline = Deadline.after((2 if action.again else 1) * most(action.command))
-        (outcome,) = tracks.run([_carried_out(work, action)], deadline)
-        outcomes.append(outcome)
-        if outcome.failure and not action.back:
+        outcomes.append(_one(work, action))
+        if outcomes[-1].failure and not action.back:
             break
     return outcomes
+
+
+def _once_more(work: Work, actions: Sequence[Run]) -> list[Outcome]:
+    """All undos, the last first, then all commands. What may not be run any more is not undone either."""
+    wrong = untrusted(work, [action.command for action in actions])
+    able = [action for action in actions if action.command.name not in wrong]
+    undone = {action.key: _one(work, action._replace(back=True)) for action in reversed(able)}
+    outcomes = [Outcome(action, None, 0.0, left=wrong.get(action.command.name, "")) for action in actions]
+    for at, action in enumerate(actions):
+        if action in able:
+            first, then = undone[action.key], _one(work, action)
+            left = "; ".join(filter(None, (first.left, then.left)))
+            outcomes[at] = Outcome(action, None, first.milliseconds + then.milliseconds, left=left)
+    return outcomes
+
+
+def _one(work: Work, action: Run) -> Outcome:
+    (outcome,) = tracks.run([_carried_out(work, action)], Deadline.after(_most(action.command)))
+    return outcome
 
 
 def way_back(_work: Work, held: Held, actions: Sequence[Run]) -> Iterator[Action | Stays | Warn]:
@@ -172,8 +193,7 @@ def _carried_out(work: Work, action: Run) -> Track[Outcome]:
     begun, one = time.monotonic(), action.command
     failure: Failure | None
     try:
-        undone = (yield from _run(work, action._replace(back=True))) if action.again else None
-        failure = (yield from _run(work, action)) or undone
+        failure = yield from _run(work, action)
     except Late:
         failure = Failure(f"{action.subject} does not end in time", _remedy(work, action))
     milliseconds = (time.monotonic() - begun) * 1000
@@ -262,6 +282,10 @@ def _shown(argv: Sequence[str]) -> str:
     return " ".join(map(pasted, argv))
 
 
-def most(one: Command) -> float:
-    """How long it may take, with all that is around it."""
+def seconds(_config: Config, actions: Sequence[Run]) -> float:
+    """See Kind."""
+    return sum((2 if action.again else 1) * _most(action.command) for action in actions)
+
+
+def _most(one: Command) -> float:
     return one.seconds + 2 * commands.MARGIN  # the second is for ending what is left

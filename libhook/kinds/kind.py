@@ -84,7 +84,7 @@ class Kind(NamedTuple):
     name: str
     read: Callable[[Mapping[str, Any]], Action]
     """Read an action from the journal, field by field. BadInput where it is not of this kind."""
-    seconds: Callable[[Config], float]
+    seconds: Callable[[Config, Sequence[Any]], float]
     """The time limit for one batch: actions of this kind that follow each other in a plan. Undoing has its own."""
     carry_out: Callable[[Work, Sequence[Any]], list[Outcome]]
     """Carry out a batch, side by side where possible. Each action has its outcome, whatever happens to the others."""
@@ -99,6 +99,8 @@ class Kind(NamedTuple):
     """The actions that the guest's settings ask for."""
     at: tuple[str, ...] = ("prepare",)
     """The operations at which the settings may ask for them."""
+    is_asked: bool = False
+    """Its actions change nothing, and may refuse. They are carried out once, before anything is journalled."""
     told: Callable[[Config, Event, Held | None], Iterable[Action]] = lambda *_: ()
     """What is done at each operation of libvirt's once the plan is done. It is neither journalled nor undone."""
     noticed: Callable[[Work, HostDevice, Process], Action | None] = lambda _work, _device, _daemon: None

@@ -311,7 +311,7 @@ def _most(asked: Legacy) -> float:
     return asked.seconds + _MARGIN
 
 
-def _seconds(config: Config) -> float:
+def _seconds(config: Config, _actions: Sequence[Action]) -> float:
     """What is undone may be in the settings no more."""
     return _most(_asked(config) if _SETTING in config.actions else Legacy())
 

@@ -69,6 +69,12 @@ def in_settings(config: Config, operation: str = "prepare") -> list[Kind]:
     return [kind for kind in found if operation in kind.at]
 
 
+def in_entry(held: Held, operation: str) -> list[Kind]:
+    """The kinds of the entry's actions that have something to do at this operation."""
+    found = (KINDS[name] for name in dict.fromkeys(action.kind for action in held.actions))
+    return [kind for kind in found if operation in kind.at]
+
+
 def left_out(config: Config, operation: str) -> list[str]:
     """The keys of these settings that ask for something, but not at this operation."""
     left = [keys for name, keys in _SETTINGS.items() if operation not in KINDS[name].at]
@@ -108,21 +114,26 @@ def read(value: object) -> Action:
     raise BadInput("not an action")
 
 
-def _within(work: Work, kind: Kind) -> Work:
-    """The same work with the kind's own time limit. An event may take the sum of these limits."""
-    return work._replace(deadline=Deadline.after(_seconds(work.config, kind)))
+def _within(work: Work, kind: Kind, batch: Sequence[Action]) -> Work:
+    """The same work with the batch's own time limit. An event may take the sum of these limits."""
+    return work._replace(deadline=Deadline.after(_seconds(work.config, kind, batch)))
 
 
 def limits(config: Config, actions: Sequence[Action]) -> list[Limit]:
     """How long these actions may take, by kind."""
     found: dict[str, float] = {}
-    for name, _ in groupby(action.kind for action in actions):
-        found[name] = found.get(name, 0) + _seconds(config, KINDS[name])
+    for name, batch in groupby(actions, key=lambda action: action.kind):
+        found[name] = found.get(name, 0) + _seconds(config, KINDS[name], list(batch))
     return [Limit(name, seconds) for name, seconds in found.items()]
 
 
-def _seconds(config: Config, kind: Kind) -> float:
-    return min(kind.seconds(config), kind.max_seconds)
+def _seconds(config: Config, kind: Kind, batch: Sequence[Action]) -> float:
+    return min(kind.seconds(config, batch), kind.max_seconds)
+
+
+def questions(actions: Iterable[Action]) -> list[Action]:
+    """Those of these actions that are asked before anything is done."""
+    return [action for action in actions if KINDS[action.kind].is_asked]
 
 
 def carry_out(work: Work, actions: Sequence[Action]) -> list[Outcome]:
@@ -140,12 +151,12 @@ def carry_out(work: Work, actions: Sequence[Action]) -> list[Outcome]:
 
 def way_back(work: Work, held: Held) -> Iterator[Action | Stays | Warn]:
     """What undoes the journalled actions, the last batch first."""
-    return _of_each(held, lambda kind, batch: kind.way_back(_within(work, kind), held, batch))
+    return _of_each(held, lambda kind, batch: kind.way_back(_within(work, kind, batch), held, batch))
 
 
 def again(work: Work, held: Held, failed: Collection[str]) -> Iterator[Action | Stays | Warn]:
     """What is left to do once these actions are undone. ``failed``: the keys of those that are not."""
-    return _of_each(held, lambda kind, batch: kind.again(_within(work, kind), held, batch, failed))
+    return _of_each(held, lambda kind, batch: kind.again(_within(work, kind, batch), held, batch, failed))
 
 
 def _of_each(
@@ -176,7 +187,7 @@ def _carried_out(work: Work, name: str, batch: Sequence[Action]) -> list[Outcome
     """Carry out one batch. If the kind fails as a whole, each of its actions has failed."""
     kind = KINDS[name]
     try:
-        return kind.carry_out(_within(work, kind), batch)
+        return kind.carry_out(_within(work, kind, batch), batch)
     except (LibhookError, OSError) as error:
         ours = _as_ours(error)
         failure = Failure(ours.message, ours.hint)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What must be so before a guest starts. What is not so refuses the start at once, before anything is done.
 
-Most of it is looked at while the plan is made. A command is the exception: a dry run must run none. So it is an action,
-the first of all, and changes nothing. If the plan is made again, since part of it had to be done before more can be
-seen, it is asked again.
+Most of it is looked at while the plan is made. A command is the exception: a dry run must run none. So it is an action
+that changes nothing, and is asked before anything is journalled.
 """
 
 from __future__ import annotations
@@ -82,13 +81,10 @@ def carry_out(work: Work, actions: Sequence[Run]) -> list[Outcome]:
     return command.carry_out(work, actions)
 
 
-def _seconds(config: Config) -> float:
-    questions = _questions(config)
-    if not questions:
-        return 0.0
+def _seconds(config: Config, actions: Sequence[Run]) -> float:
     from libhook.kinds import command
 
-    return sum(command.most(one.question) for one in questions)
+    return command.seconds(config, actions)
 
 
 def _what(one: Requirement) -> str:
@@ -177,4 +173,14 @@ def _never(*_: Any) -> NoReturn:  # noqa: ANN401 - whatever a kind is given
     raise BadInput("what a guest requires is never journalled")
 
 
-KIND = Kind(NAME, _never, _seconds, carry_out, _never, look=look, wanted=wanted, at=("prepare", "attach"))
+KIND = Kind(
+    NAME,
+    _never,
+    _seconds,
+    carry_out,
+    _never,
+    look=look,
+    wanted=wanted,
+    at=("prepare", "attach"),
+    is_asked=True,
+)

@@ -9,7 +9,7 @@ from libhook.facts.config import Config
 from libhook.facts.plan import Refusal, Verdict
 from libhook.facts.situation import Situation
 from libhook.facts.unit import AS_WANTED
-from libhook.kinds.command import RUN, Run, carry_out, most, untrusted, way_back
+from libhook.kinds.command import RUN, Run, carry_out, seconds, untrusted, way_back
 from libhook.kinds.kind import Kind, Work
 from libhook.light import TYPE_CHECKING
 
@@ -33,35 +33,26 @@ def look(work: Work) -> Mapping[str, str]:
 
 def wanted(situation: Situation) -> Iterator[Verdict]:
     """See Kind. The commands of this operation, without what is journalled already. At ``reconnect`` those again."""
-    if situation.event.operation.name == "reconnect":
-        yield from _again(situation)
+    domain, operation = situation.domain, situation.event.operation.name
+    devices = tuple(str(device.pci) for device in domain.pci)
+    if operation == "reconnect":
+        # What is journalled for this guest counts, not what the settings say by now: so its undo is the right one.
+        for action in situation.held.actions if situation.held else ():
+            if isinstance(action, Run) and action.command.reconnect:
+                yield action._replace(guest=domain.name, devices=devices, taps=domain.taps, again=True)
         return
     done = {action.key for action in situation.held.actions} if situation.held else set[str]()
-    devices = tuple(str(device.pci) for device in situation.domain.pci)
+    taps = domain.taps if operation != "prepare" else ()  # before that they are the wishes of the XML's author
     for command in sorted(_asked(situation.config), key=lambda one: bool(one.after)):
         if complaint := situation.looked.get(NAME, {}).get(command.name):
             yield Refusal("", *complaint.rsplit(": ", 1))
-        needs = (AS_WANTED,) if command.after else ()
-        action = Run(command, situation.domain.name, devices, situation.domain.taps, needs=needs)
-        if command.at == situation.event.operation.name and action.key not in done:
+        action = Run(command, domain.name, devices, taps, needs=(AS_WANTED,) if command.after else ())
+        if command.at == operation and action.key not in done:
             yield action
-
-
-def _again(situation: Situation) -> Iterator[Run]:
-    """What is journalled for this guest counts, not what the settings say by now: so its undo is the right one."""
-    domain = situation.domain
-    devices = tuple(str(device.pci) for device in domain.pci)
-    for action in situation.held.actions if situation.held else ():
-        if isinstance(action, Run) and action.command.reconnect:
-            yield action._replace(guest=domain.name, devices=devices, taps=domain.taps, again=True)
 
 
 def _asked(config: Config) -> list[Command]:
     return [facts.parse(name, table) for name, table in config.actions.get(_SETTING, {}).items()]
 
 
-def _seconds(config: Config) -> float:
-    return sum(map(most, _asked(config) or [Command("")]))  # what is undone may be in the settings no more
-
-
-KIND = Kind(NAME, read, _seconds, carry_out, way_back, look=look, wanted=wanted, at=(*facts.AT, "reconnect"))
+KIND = Kind(NAME, read, seconds, carry_out, way_back, look=look, wanted=wanted, at=(*facts.AT, "reconnect"))

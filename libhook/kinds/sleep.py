@@ -143,7 +143,7 @@ def _failed(target: str, _now: Value, _code: int) -> Failure:
     return Failure(f"the host is still kept from sleeping, because {UNIT} does not stop", ask)
 
 
-def _seconds(_config: Config) -> float:
+def _seconds(_config: Config, _actions: Sequence[Action]) -> float:
     return acting.START_SECONDS + 40
 
 

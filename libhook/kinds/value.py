@@ -167,7 +167,7 @@ def _show(path: str, sheet: int) -> None:
     os.write(sheet, os.read(file, _LONGEST) + b"\n")
 
 
-def _seconds(config: Config) -> float:
+def _seconds(config: Config, _actions: Sequence[Action]) -> float:
     return config.write_deadline
 
 

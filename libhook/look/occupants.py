@@ -138,7 +138,8 @@ def _one(
     name = printable(found.name.decode("utf-8", "replace")).replace("\0", "")
     agent = pid == 1 or group == _LOGIND
     of_host = parts if parts[:1] == ["system.slice"] else []
-    service = next((part for part in of_host if part.endswith(".service")), "")
+    unit = next((part for part in of_host if part.endswith((".service", ".scope"))), "")
+    service = unit if unit.endswith(".service") else ""  # in a scope may be a container, with units of its own
     return Occupant(pid, found.start, found.state, name, program, session, service, agent, spared)
 
 

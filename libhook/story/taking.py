@@ -13,6 +13,7 @@ from libhook.facts.entry import Held
 from libhook.facts.event import Event
 from libhook.facts.plan import Action, Plan, Refusal
 from libhook.handlers import record
+from libhook.kinds import registry as kinds
 from libhook.kinds.kind import Outcome
 from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 from libhook.look import libvirtd
@@ -91,6 +92,8 @@ def _take(
             if not begun or held is None:
                 raise
             return Taken(held, plan, refuse_each(domain, error.message, error.hint), begun)
+        if begun:  # they have agreed
+            plan = plan.without(kinds.questions(plan.actions))
         session.log_plan(plan)
         held = entry(session, held, domain, plan)
         if plan.refusals or not happening.operation.takes:
@@ -99,6 +102,10 @@ def _take(
         gone = refuse_each(domain, "the process that asked for the start is gone", "start the guest again")
         if is_start and libvirtd.caller_is_gone():
             return Taken(held, plan, gone, begun)
+        if asked := kinds.questions(plan.actions):
+            if refusals := refusals_from(held, asked, session.apply(held.uuid, asked)):
+                return Taken(held, plan, refusals, begun)
+            session, plan = session.with_time(), plan.without(asked)
         stage = plan.stage
         if plan.conditions and done.issuperset(action.key for action in stage):
             # These actions ran already, and the handlers still wait for them: looking again would never end.
@@ -112,7 +119,7 @@ def _take(
         begun = True
         outcomes = session.apply(held.uuid, stage)
         lost += [what for outcome in outcomes for what in outcome.lost]
-        refusals = refusals_from(stage, outcomes)
+        refusals = refusals_from(held, stage, outcomes)
         session = session.with_time()  # each action had its own
         if not (refusals or plan.conditions) and is_start:
             held = held._replace(phase="prepared")
@@ -137,16 +144,16 @@ def add(session: Session, taken: Taken) -> Taken:
     held = taken.held._replace(actions=(*taken.held.actions, *(action for action in actions if action.is_undone)))
     journal(session, held)
     outcomes = session.apply(held.uuid, actions)
-    return taken._replace(held=held, refusals=refusals_from(actions, outcomes))
+    return taken._replace(held=held, refusals=refusals_from(held, actions, outcomes))
 
 
-def refusals_from(actions: Sequence[Action], outcomes: Iterable[Outcome]) -> list[Refusal]:
-    """Turn failed actions into refusals: of each action that needs the failed one, else of the failed one itself."""
-    refusals = []
+def refusals_from(held: Held, actions: Sequence[Action], outcomes: Iterable[Outcome]) -> list[Refusal]:
+    """Turn failed actions into refusals: of each device that waits for the failed one, else of that one itself."""
+    refusals, devices = list[Refusal](), {device.key for device in held.devices}
     for action, failure, *_ in outcomes:
         if not failure:
             continue
-        waiting = [one for one in actions if one.ours and set(one.needs) & set(action.provides)]
+        waiting = [one for one in actions if one.key in devices and one.ours and set(one.needs) & set(action.provides)]
         refusals += [Refusal(one.key, f"{one.subject}: {failure.reason}", failure.remedy) for one in waiting]
         if not waiting:
             refusals.append(Refusal(action.key, *failure))

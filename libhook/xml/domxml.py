@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _VIRT = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")  # letters of virDomainVirt's names, and of later ones
 _OF_INTERFACES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_WITH_TAP = ("network", "bridge", "ethernet", "direct")
 _LONGEST_INTERFACE = 15
 """IFNAMSIZ without its NUL (linux/if.h)."""
 _TAGS = ("hostdev", "interface", "disk")
@@ -233,8 +234,8 @@ def _back_doors(root: etree._Element) -> tuple[str, ...]:
 def _taps(root: etree._Element) -> Iterator[str]:
     """The names of the guest's interfaces on the host (virDomainNetDefParseXML), as far as the kernel takes them."""
     for _, device in _candidates(root, ("interface",)):
-        name = _attribute(device, "target", "dev")
-        if 0 < len(name) <= _LONGEST_INTERFACE and _OF_INTERFACES.issuperset(name) and name.strip("."):
+        name = _attribute(device, "target", "dev") if device.get("type") in _WITH_TAP else ""
+        if 0 < len(name) <= _LONGEST_INTERFACE and _OF_INTERFACES.issuperset(name) and name[0] not in "-.":
             yield name
 
 

@@ -259,17 +259,22 @@ def test_a_command_that_others_may_change_is_not_asked(root: str) -> None:
     assert commands.ran(root) == []
 
 
-def test_a_command_is_asked_again_once_the_rest_can_be_seen(root: str) -> None:
-    """The card is looked at once the unit is down. If the command agrees no more by then, the unit comes back."""
-    host = Host(root, workstation(), ASKS.format(""))
-    commands.add(root, CHECK)
-    processes.add(root, 800, "Xorg")
-    processes.open_file(root, 800, "/dev/dri/card0")
+def test_a_command_is_asked_once_and_before_anything_is_journalled(root: str) -> None:
+    """Also where the card can be looked at only once the unit is down. Its no undoes nothing that was never done."""
+    rules = '[run.rules]\ncommand = ["/usr/bin/rules", "in"]\nundo = ["/usr/bin/rules", "out"]\n'
+    host = Host(root, workstation(), f"{ASKS.format('')}{rules}")
+    for program in (CHECK, "/usr/bin/rules"):
+        commands.add(root, program)
+    processes.add(root, 800, "Xorg", ["/dev/dri/card0"])
     systemd.add(root, BACKUP, process=800)
-    assert host.event(guest(GPU, SOUND), "prepare").code == 0
-    assert [one["argv"] for one in commands.ran(root)] == [[CHECK, "$x"]] * 2
+    foretold = host.call(("win11", "prepare", "begin", "-"), guest(GPU, SOUND).xml(1, False), dry_run=True).stderr
+    assert "require 60 s, " in foretold[-1]
+    begun = host.event(guest(GPU, SOUND), "prepare")
+    assert [one["argv"] for one in commands.ran(root)] == [[CHECK, "$x"], ["/usr/bin/rules", "in"]]
+    assert begun.plan.count(foretold[0]) == 1
     host.event(guest(GPU, SOUND), "release", "failed")
     commands.add(root, CHECK, status=1)
     assert "has ended with status 1" in host.event(guest(GPU, SOUND), "prepare").line
     host.event(guest(GPU, SOUND), "release", "failed")
+    assert [one["argv"] for one in commands.ran(root)][3:] == [[CHECK, "$x"]]
     assert (systemd.state(root, BACKUP), host.driver(GPU), host.leftovers) == ("active", "amdgpu", [])

@@ -304,7 +304,7 @@ def test_the_plan_as_data(root: str) -> None:
 def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it answers late, or not at all."""
     host = host_with(root)
-    monkeypatch.setattr("libhook.kinds.command.most", lambda _one: 0.3)
+    monkeypatch.setattr("libhook.kinds.command._most", lambda _one: 0.3)
     with monkeypatch.context() as late:
         late.setattr("libhook.effects.transient.run", lambda *_, **__: time.sleep(5))
         assert "the command screen does not end in time" in host.event(WIN11, "prepare").line

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Commands that are run again once a new libvirtd has found the guest: ``reconnect`` of ``run`` in the settings."""
 
+import os
+
 import pytest
 from cases import NIC
 from scenario import Host, guest
@@ -43,6 +45,7 @@ def test_a_command_is_undone_and_run_again_for_a_new_libvirtd(root: str, one: Gu
     host.libvirt.start(one)
     foretold = host.call((one.name, "reconnect", "begin", "-"), one.xml(1, True), dry_run=True).stderr
     assert f"once more {SCREEN} off, then {SCREEN}, for 30 s at most each" in foretold
+    assert "run 120 s, " in foretold[-1]
     for _ in range(2):
         host.libvirt.restart()
     assert argvs(host)[2:] == [[SCREEN, "off"], [SCREEN]] * 2
@@ -73,3 +76,27 @@ def test_at_reconnect_nothing_is_run_for_whom_it_was_not_run_before(root: str) -
     host.configure(AGAIN)
     host.libvirt.restart()
     assert argvs(host) == []
+
+
+def test_the_journal_says_what_is_run_again(root: str) -> None:
+    """Whatever the settings say by then; even if nobody can read them."""
+    host = host_with(root, AGAIN)
+    host.libvirt.start(WIN11)
+    for config in ("", "[run\n"):
+        host.configure(config)
+        assert host.event(WIN11, "reconnect").code == 0
+    assert argvs(host)[2:] == [[SCREEN, "off"], [SCREEN]] * 2
+
+
+def test_all_are_undone_in_reverse_first(root: str) -> None:
+    """A rule that jumps into a chain goes before the chain, and comes after it. One that others may write to stays."""
+    other = f'[run.second]\ncommand = ["{LIGHT}", "in"]\nundo = ["{LIGHT}", "out"]\nreconnect = true\n'
+    host = host_with(root, AGAIN + other)
+    host.libvirt.start(WIN11)
+    host.libvirt.restart()
+    assert argvs(host)[3:] == [[LIGHT, "out"], [SCREEN, "off"], [SCREEN], [LIGHT, "in"]]
+    os.chmod(f"{root}{LIGHT}", 0o777)  # noqa: S103 - what others may change
+    again = host.event(WIN11, "reconnect")
+    assert argvs(host)[7:] == [[SCREEN, "off"], [SCREEN]]
+    (left,) = (one["left"] for one in again.log if "left" in one)
+    assert left.startswith(f"others may write to {LIGHT}, and root is to run")

@@ -248,7 +248,9 @@ def test_where_there_is_neither_the_start_is_refused(root: str, release: str, mo
     assert said in error
     assert bool(error) == bool(said) == (argvs(host) == [])
     if said:
-        assert "run and legacy need systemd, which does not run on this host, or cgroup v2 with cgroup.kill: " in error
+        assert (
+            "commands and old scripts need systemd, which does not run here, or cgroup v2 with cgroup.kill: " in error
+        )
         assert host.driver(NIC) == "e1000e"
     else:
         host.libvirt.stop("win11")

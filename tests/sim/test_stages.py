@@ -179,7 +179,7 @@ def test_each_kind_has_its_own_time_but_not_more_than_its_most(root: str, monkey
         return [Outcome(toy, None, 0.0) for toy in toys]
 
     Toys(monkeypatch)
-    toy = kinds.KINDS["toy"]._replace(seconds=lambda config: config.write_deadline, carry_out=carry_out)
+    toy = kinds.KINDS["toy"]._replace(seconds=lambda config, _batch: config.write_deadline, carry_out=carry_out)
     monkeypatch.setitem(kinds.KINDS, "toy", toy)
     monkeypatch.setitem(kinds.KINDS, "other", toy._replace(name="other", max_seconds=60.0))
     machine = Host(root, workstation()).machine

@@ -202,9 +202,12 @@ def _opened_by(host: Host, service: str) -> None:
     systemd.add(host.root, OTHERS, process=900)
 
 
-def test_what_stays_is_seen_before_the_desktop_is_down(root: str) -> None:
+@pytest.mark.parametrize("more", ["", 'at = "started"\n', 'after = "units"\n'])
+def test_what_stays_is_seen_before_the_desktop_is_down(root: str, more: str) -> None:
     """A service that is not among the units has the card open: no desktop goes down for nothing."""
-    host = host_with(root)
+    late = f'[run.late]\ncommand = ["/usr/bin/late"]\n{more}' if more else ""
+    host = host_with(root, UNITS + late)
+    commands.add(root, "/usr/bin/late")
     _opened_by(host, OTHERS)
     refused = host.event(guest(GPU, SOUND), "prepare")
     said = f"{GPU} is in use by the host: it is open in ollama (pid 900, /dev/dri/card0), and {OTHERS} does not go down"
@@ -222,6 +225,7 @@ def test_what_stays_is_seen_before_the_desktop_is_down(root: str) -> None:
         ("systemd-logind.service", ""),
         (OTHERS, f'[domains.win11]\nend = ["{PROGRAM}"]\n'),
         (OTHERS, '[run.x]\ncommand = ["/usr/bin/free-the-card"]\n'),
+        ("docker-1.scope/system.slice/nginx.service", ""),
     ],
 )
 def test_what_may_end_with_the_desktop_is_looked_at_after_it(root: str, service: str, more: str) -> None:

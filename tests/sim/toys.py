@@ -72,7 +72,9 @@ class Toys:
         """``does``: by name; one that raises OSError fails, and ``undo NAME`` undoes."""
         self.does = dict(does or {})
         self.done: list[str] = []
-        monkeypatch.setitem(registry.KINDS, NAME, Kind(NAME, _read, lambda _: 5.0, self._carry_out, _way_back))
+        monkeypatch.setitem(
+            registry.KINDS, NAME, Kind(NAME, _read, lambda _config, _toys: 5.0, self._carry_out, _way_back)
+        )
 
     def _carry_out(self, _work: Work, toys: Sequence[Toy]) -> list[Outcome]:
         return [Outcome(toy, self._play(toy.describe()[0]), 0.0) for toy in toys]

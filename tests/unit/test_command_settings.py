@@ -3,7 +3,7 @@
 
 import pytest
 
-from libhook.errors import BadInput
+from libhook.errors import BadInput, TooNew
 from libhook.facts import keys
 from libhook.facts.command import Command, from_journal, parse, unit
 
@@ -106,3 +106,11 @@ def test_the_units_of_a_command() -> None:
     """One for the command, one for its undo."""
     assert unit("u", "a") == "libhook-run-u-a.service"
     assert unit("u", "a", undo=True) == "libhook-undo-u-a.service"
+
+
+def test_a_command_of_a_later_version_is_left_to_it() -> None:
+    """What has its default is not written, so that an earlier version reads what it knows."""
+    written = parse("a", {"command": TRUE}).to_json()
+    assert written == {"name": "a", "command": TRUE}
+    with pytest.raises(TooNew, match="a command that has colour"):
+        from_journal({"kind": "run", **written, "colour": "red"})

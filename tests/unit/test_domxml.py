@@ -289,9 +289,9 @@ def test_any_devices_are_read_like_the_second_reading(devices: list[str]) -> Non
 
 def test_the_names_of_the_guests_interfaces_on_the_host() -> None:
     """As far as the document has them, and the kernel takes them. They come through the child that parses, too."""
-    names = ("vnet0", "tap-a.1", "a" * 15, "a" * 16, "a b", "../x", "..", "a\u00e4", "")
+    names = ("vnet0", "tap-a.1", "a" * 15, "a" * 16, "a b", "../x", "..", "-j", "a\u00e4", "")
     given = "".join(f"<interface type='network'><target dev='{name}'/></interface>" for name in names)
-    other = "<interface type='user'/><disk type='file'><target dev='vda'/></disk>"
+    other = "<interface type='user'><target dev='eth0'/></interface><disk type='file'><target dev='vda'/></disk>"
     xml = document(given + other)
     assert domxml.parse(xml).taps == ("vnet0", "tap-a.1", "a" * 15)
     assert begin(xml)(b"").taps == ("vnet0", "tap-a.1", "a" * 15)

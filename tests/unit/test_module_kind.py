@@ -57,7 +57,7 @@ def test_what_is_printed_names_the_module_and_what_is_run() -> None:
         "give the module nvidia back, if it was loaded and no other guest needs it out",
         "  modprobe nvidia",
     )
-    assert module.KIND.seconds(Config(write_deadline=7)) == 7
+    assert module.KIND.seconds(Config(write_deadline=7), ()) == 7
 
 
 def test_what_is_loaded_stays_loaded() -> None:

@@ -280,7 +280,14 @@ def test_a_mount_point_has_the_name_in_one_part_of_its_path(path: str, name: str
 
 
 @pytest.mark.parametrize(
-    ("path", "name"), [("/srv/{name}", "a/b"), ("/srv/{name}", ".."), ("/{name}", "usr"), ("/srv/{name}", "a\nb")]
+    ("path", "name"),
+    [
+        ("/srv/{name}", "a/b"),
+        ("/srv/{name}", ".."),
+        ("/{name}", "usr"),
+        ("/srv/{name}", "a\nb"),
+        ("/srv/{name}", "\u00e4" * 100),
+    ],
 )
 def test_a_name_that_makes_another_mount_point_refuses_the_guest(path: str, name: str) -> None:
     """One of the host's own, say."""

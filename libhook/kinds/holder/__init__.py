@@ -74,7 +74,7 @@ def way_back(_work: Work, _held: Held, _actions: Sequence[End]) -> Iterator[Acti
     yield from ()
 
 
-def _seconds(_config: Config) -> float:
+def _seconds(_config: Config, _actions: Sequence[Action]) -> float:
     return acting.END_SECONDS + TERM_SECONDS + KILL_SECONDS + 30
 
 

@@ -136,7 +136,7 @@ def _wanted(situation: Situation) -> Iterable[Verdict]:
 KIND = Kind(
     NAME,
     read,
-    lambda config: config.write_deadline,
+    lambda config, _actions: config.write_deadline,
     carry_out,
     way_back,
     look=_look,

@@ -114,7 +114,7 @@ def _after(host: Host, move: Move) -> Host:
     return host._replace(devices={**host.devices, move.device: device})
 
 
-def _seconds(config: Config) -> float:
+def _seconds(config: Config, _actions: Sequence[Action]) -> float:
     return config.write_deadline
 
 

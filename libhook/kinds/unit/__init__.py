@@ -98,7 +98,7 @@ def way_back(_work: Work, _held: Held, actions: Sequence[State]) -> Iterator[Act
     yield from (action._replace(back=True) for action in reversed(actions))
 
 
-def _seconds(_config: Config) -> float:
+def _seconds(_config: Config, _actions: Sequence[Action]) -> float:
     return acting.STOP_SECONDS + 30
 
 

@@ -94,9 +94,11 @@ def look(work: Work) -> Seen:
 
 
 def _occupants(work: Work) -> Mapping[int, Occupant]:
-    """See Seen. Nobody knows what commands and old scripts of the settings end."""
+    """See Seen. Nobody knows what the old scripts of the settings end, and the commands that come before the units."""
     pids = [use.pid for uses in work.host.uses.values() for use in uses if use.pid]
-    if not pids or not {"run", "legacy"}.isdisjoint(work.config.actions):
+    those = work.config.actions.get("run", {}).values()
+    early = [one for one in those if "command" in one and one.get("at", "prepare") == "prepare" and "after" not in one]
+    if not pids or early or "legacy" in work.config.actions:
         return {}
     programs = [item for item in work.config.actions.get("end", ()) if item != SESSIONS]
     (found,) = tracks.run([occupants.of_pids(work.machine, pids, programs)], work.deadline)
