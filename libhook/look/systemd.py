@@ -114,9 +114,12 @@ def _note_property(machine: Machine, sheet: int, name: str) -> None:
 
 
 def is_populated(machine: Machine, one: Unit) -> bool:
-    """Whether a process is left in the unit's control group. A user's manager may name any path as one."""
-    parts = one.control_group.split("/")
-    return parts[0] == "" and ".." not in parts and is_group_populated(machine, one.control_group)
+    """Whether a process is left in the unit's control group. A user's manager may name any path as one.
+
+    A unit without a group has no process. In a container the root of the tree shows those of all others.
+    """
+    first, *parts = one.control_group.split("/")
+    return first == "" and any(parts) and ".." not in parts and is_group_populated(machine, one.control_group)
 
 
 def is_group_populated(machine: Machine, group: str) -> bool:

@@ -215,7 +215,7 @@ def _block(root: str, name: str, *, value: bool) -> str:
         "RefuseManualStart": "no" if unit["may_start"] else "yes",
         "Transient": "yes" if unit["transient"] else "no",
         "FragmentPath": f"/etc/systemd/system/{name}" if unit["file"] and unit["load"] != "not-found" else "",
-        "ControlGroup": f"{_slice(root)}/{name}",
+        "ControlGroup": _group(root, name),
     }
     return "".join(f"{key}={text}\n" for key, text in fields.items())
 
@@ -253,6 +253,15 @@ def _populate(root: str, name: str, populated: bool) -> None:
     folder = f"{root}/sys/fs/cgroup{_slice(root)}/{name}"
     os.makedirs(folder, exist_ok=True)
     store.create(f"{folder}/cgroup.events", f"populated {populated:d}\nfrozen 0\n")
+
+
+def _group(root: str, name: str) -> str:
+    """Of a unit that runs or has left processes. systemd removes the group with the last of them."""
+    group = f"{_slice(root)}/{name}"
+    try:
+        return group if "populated 1" in store.read(f"{root}/sys/fs/cgroup{group}/cgroup.events") else ""
+    except FileNotFoundError:
+        return ""
 
 
 def _slice(root: str) -> str:

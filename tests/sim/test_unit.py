@@ -41,6 +41,16 @@ def test_units_are_as_the_guest_wants_them_while_it_lives(root: str) -> None:
     assert host.leftovers == []
 
 
+def test_in_a_container_too_a_unit_that_is_down_has_nothing_left(root: str) -> None:
+    """The root of its control groups tells of all processes there. A host's has no such file (cgroup-v2.rst)."""
+    host = host_with(root)
+    Path(root, "sys/fs/cgroup/cgroup.events").write_text("populated 1\nfrozen 0\n")
+    host.begin(WIN11)
+    assert states(host) == MEANWHILE
+    host.event(WIN11, "release", "shutdown")
+    assert states(host) == BEFORE
+
+
 @pytest.mark.parametrize("first_to_end", [0, 1])
 def test_who_ends_first_leaves_the_other_its_units(root: str, first_to_end: int) -> None:
     """They come back with the last."""

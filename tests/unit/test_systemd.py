@@ -182,10 +182,11 @@ def test_the_family_of_a_unit() -> None:
 
 
 def test_who_is_left_in_a_control_group(tmp_path: Path) -> None:
-    """A folder that is gone has nobody."""
+    """A folder that is gone has nobody. A unit without one has none of those that the root of the tree tells of."""
     machine = Machine(str(tmp_path), Kernel(lambda _: (0, "")))
     here, gone, none = parse("\n".join(_block("x.service", ControlGroup=group) for group in ("/x", "/y", "")))
     (tmp_path / "sys/fs/cgroup/x").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/cgroup.events").write_text("populated 1\nfrozen 0\n")
     events = tmp_path / "sys/fs/cgroup/x/cgroup.events"
     for text, left in (("populated 1\nfrozen 0\n", True), ("populated 0\nfrozen 1\n", False)):
         events.write_text(text)
