@@ -23,14 +23,16 @@ from host import (
     override_of,
     wait_for,
 )
-from service import systemctl
+from service import logind_runs
 
 NEED_SYSTEMD = (
     "test_apparmor.py",
     "test_awake.py",
     "test_commands.py",
+    "test_everything.py",
     "test_holders.py",
     "test_host_actions.py",
+    "test_host_ends.py",
     "test_hotplug_settings.py",
     "test_mounts.py",
     "test_old_scripts.py",
@@ -43,8 +45,6 @@ NEED_SYSTEMD = (
 collect_ignore = [
     path.name for path in Path(__file__).parent.glob("test_*.py") if (path.name in NEED_SYSTEMD) != UNDER_SYSTEMD
 ]
-_MASK = Path("/run/systemd/system/systemd-logind.service")
-"""The lab's systemd starts no logind."""
 MakeGuest = Callable[..., Guest]
 Configure = Callable[[str], None]
 
@@ -98,14 +98,8 @@ def configure() -> Iterator[Configure]:
 @pytest.fixture
 def logind() -> Iterator[None]:
     """It runs."""
-    _MASK.unlink(missing_ok=True)
-    systemctl("daemon-reload")
-    systemctl("start", "systemd-logind")
-    yield
-    systemctl("stop", "systemd-logind")
-    _MASK.unlink(missing_ok=True)
-    _MASK.symlink_to("/dev/null")
-    systemctl("daemon-reload")
+    with logind_runs():
+        yield
 
 
 @pytest.fixture

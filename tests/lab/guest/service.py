@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The service libhook-watch as systemd runs it: asked, changed, and what it has written."""
+"""systemd asked and told; the service libhook-watch as it runs it: asked, changed, and what it has written."""
 
 import ctypes
 import os
@@ -13,6 +13,8 @@ from host import wait_for
 
 UNIT = "libhook-watch.service"
 DROP_IN = Path("/run/systemd/system") / f"{UNIT}.d" / "lab.conf"
+_MASK = Path("/run/systemd/system/systemd-logind.service")
+"""The lab's systemd starts no logind."""
 _PIDFD_GETFD = 438
 
 
@@ -42,6 +44,21 @@ def journal(after: str = "") -> str:
     """What the service has written since the machine began, or after what is known of it."""
     command = ["journalctl", "--no-pager", "-o", "cat", "-u", UNIT]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout[len(after) :]
+
+
+@contextmanager
+def logind_runs() -> Iterator[None]:
+    """While the block runs."""
+    _MASK.unlink(missing_ok=True)
+    systemctl("daemon-reload")
+    systemctl("start", "dbus.socket", "systemd-logind")
+    try:
+        yield
+    finally:
+        systemctl("stop", "systemd-logind")
+        _MASK.unlink(missing_ok=True)
+        _MASK.symlink_to("/dev/null")
+        systemctl("daemon-reload")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Guests whose settings ask several things of a host with a real systemd, and a hook that is killed in the middle."""
 
+import json
 import random
 import subprocess
 from collections.abc import Iterator
@@ -8,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from calls import call, command, dump_of_hooks
+from calls import at_work, call, command, dump_of_hooks
 from conftest import Configure, MakeGuest
-from guests import Refused, libvirts_own_xml, pci, usb
+from guests import Guest, Refused, libvirts_own_xml, pci, usb
 from host import NIC, STATE, USB_PEN, driver_of, override_of, wait_for
 from killing import cut
 from service import systemctl
@@ -20,6 +21,8 @@ _UNIT, _AWAKE = "lab-shared.service", "libhook-awake.service"
 _FILE = Path("/run/systemd/system") / _UNIT
 _SWAPPINESS = Path("/proc/sys/vm/swappiness")
 _MARK = Path("/run/lab-mark")
+_STARTS = Path("/run/lab-starts")
+"""Has a line for each start of the unit."""
 _PROGRAM = Path("/usr/local/bin/lab-mark")
 SHARED = f'sleep = "inhibit"\n[units]\n"{_UNIT}" = "down"\n[values]\n"vm.swappiness" = 17\n'
 RUN = f"""
@@ -30,13 +33,13 @@ undo = ["{_PROGRAM}", "rm"]
 command = ["/bin/sleep", "602"]
 background = true
 """
-MOMENTS = 8
+MOMENTS, MOMENTS_OF_RELEASE = 8, 3
 
 
 @pytest.fixture(autouse=True)
 def unit() -> Iterator[None]:
     """It runs; and a program that leaves a mark."""
-    _FILE.write_text("[Service]\nExecStart=/bin/sleep infinity\n")
+    _FILE.write_text(f"[Service]\nExecStartPre=/bin/sh -c 'echo >>{_STARTS}'\nExecStart=/bin/sleep infinity\n")
     _PROGRAM.write_text(f"#!/bin/sh\n[ $1 = rm ] && exec rm -f {_MARK}\nsleep 0.5\nexec touch {_MARK}\n")
     _PROGRAM.chmod(0o755)
     systemctl("daemon-reload")
@@ -45,6 +48,7 @@ def unit() -> Iterator[None]:
     systemctl("stop", _UNIT)
     _FILE.unlink()
     _PROGRAM.unlink()
+    _STARTS.unlink()
     _MARK.unlink(missing_ok=True)
     subprocess.run(["pkill", "-f", "sleep 602"], check=False)
     systemctl("daemon-reload")
@@ -72,6 +76,19 @@ def _expect(before: dict[str, str]) -> None:
     assert {name: (was, now[name]) for name, was in before.items() if now[name] != was} == {}
 
 
+def _chance() -> random.Random:
+    """Other moments in each run, and a seed to have them again."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    return random.Random(seed)  # noqa: S311
+
+
+def _claimants() -> set[str]:
+    """The guests that claim something."""
+    claims = [json.loads(path.read_text()) for path in (STATE / "shared").glob("*.json")]
+    return {uuid for claim in claims for uuid in claim["claims"]}
+
+
 @pytest.mark.parametrize("last", [1, 2])
 def test_three_guests_share_what_they_ask_for(guest: MakeGuest, configure: Configure, last: int) -> None:
     """One ends by SIGKILL, libvirtd is restarted, the others end in either order: with the last all is as before."""
@@ -95,9 +112,7 @@ def test_three_guests_share_what_they_ask_for(guest: MakeGuest, configure: Confi
 
 def test_prepare_killed_at_any_moment(guest: MakeGuest, configure: Configure) -> None:
     """`release failed` or `libhook recover` undoes all that was begun, also what the hook's child begins then."""
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)  # noqa: S311 - to be had again
+    chance = _chance()
     configure(SHARED + RUN)
     one = guest(pci(NIC))
     one.xml = libvirts_own_xml(one)
@@ -119,3 +134,42 @@ def test_prepare_killed_at_any_moment(guest: MakeGuest, configure: Configure) ->
             wait_for("what recover did", lambda: _now() == before, 20)
         assert _now() == before, f"killed after {moment:.3f} of {took:.3f} s: {answer} {dump_of_hooks()}"
     assert killed > MOMENTS / 2
+
+
+def test_release_killed_at_any_moment_beside_a_guest_that_lives(guest: MakeGuest, configure: Configure) -> None:
+    """That one keeps what both need, all the time. `libhook recover` gives back the rest, before its end and after."""
+    chance = _chance()
+    one, other = guest(pci(NIC), name="ends"), guest(usb(USB_PEN), name="lives")
+    one.xml = libvirts_own_xml(one)
+    configure(SHARED + RUN.replace("[run.", "[domains.ends.run."))
+    before = _now()
+    other.start()
+    alone = _now()
+    assert alone.items() >= {_UNIT: "inactive", _AWAKE: "active", "swappiness": "17"}.items()
+    _lives(one)
+    took = call(one, "release", "shutdown").seconds
+    killed = 0
+    for number in range(MOMENTS_OF_RELEASE):
+        _lives(one)
+        assert _MARK.exists()
+        moment = (number + chance.random()) / MOMENTS_OF_RELEASE * took
+        print(f"killed after {moment:.3f} of {took:.3f} s")
+        killed += cut(one, "release", "shutdown", moment)
+        if number == MOMENTS_OF_RELEASE - 1:
+            other.destroy()
+            other.wait_until_gone()
+        wait_for("the end of what was killed", lambda: not at_work(), 90)
+        assert command("recover").code == 0
+        if other.running():
+            _expect(alone)
+            assert (_claimants(), len(_STARTS.read_text())) == ({other.uuid}, 1)
+    _expect(before)
+    wait_for("the unit's start", lambda: len(_STARTS.read_text()) == 2)
+    assert killed > MOMENTS_OF_RELEASE / 2
+
+
+def _lives(one: Guest) -> None:
+    """As libhook sees it; it has no QEMU."""
+    for operation in ("prepare", "start", "started"):
+        assert call(one, operation).code == 0
+    one.wait_for_hook()
