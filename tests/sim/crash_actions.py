@@ -39,9 +39,15 @@ user = "tim"
 at = "started"
 [run.bye]
 undo = ["{PROGRAM}", "back"]
+[run.rules]
+command = ["{PROGRAM}"]
+undo = ["{PROGRAM}", "back"]
+reconnect = true
 """
-_UNDONE = ("screen", "late", "bye")
+_UNDONE = ("screen", "late", "bye", "rules")
 _BACKGROUND = "show"
+_ALIVE = ("started", "reconnect")
+"""The guest lives on, whatever comes of the hook."""
 _PATIENCE = 5.0
 
 
@@ -70,7 +76,7 @@ class Mix(NamedTuple):
 MIXES = {
     "modules": Mix(("modules",)),
     "sleep": Mix(("sleep",)),
-    "commands": Mix((), runs=True, events=("prepare", "started", "release")),
+    "commands": Mix((), runs=True, events=("prepare", "started", "reconnect", "release")),
     "mounts and a user's units": Mix(("mounts", "user's units")),
     "legacy and take_along": Mix(
         script=True,
@@ -112,6 +118,8 @@ class Play:
             self._begun.add(name)
             begun = self._host.libvirt.start(self._guests[name])
             assert self._stage.is_apart or not begun.error, begun.error
+        if "reconnect" in self._mix.events:
+            self._host.libvirt.restart()
         self._stop(self._guests[name].name for name in self._ends)
         if self._stage.is_apart:
             self._stage.tell(self._end())
@@ -149,7 +157,7 @@ class Play:
         held = self._host.state.load(one.uuid)
         known = {action.key for action in held.actions} if held else set()
         self._maybe = one.uuid
-        if operation != "started":
+        if operation not in _ALIVE:
             libvirt._running.pop(name, None)
         if how == 1:
             libvirt.end()
@@ -160,9 +168,9 @@ class Play:
             self._stop(other for other in list(libvirt._running) if other != name)
         if how != 1 and operation in ("prepare", "start"):
             self._host.event(one, "stopped")
-        if how != 1 and operation != "started":
+        if how != 1 and operation not in _ALIVE:
             self._host.event(one, "release", "shutdown" if operation == "release" else "failed")
-        if operation != "started":
+        if operation not in _ALIVE:
             self._maybe = ""
         reap(_PATIENCE)
         problems += self._wrong_while(libvirt._running)
