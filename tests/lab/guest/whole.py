@@ -40,7 +40,8 @@ def expect(before: Whole, now: Callable[[], Whole], seconds: float = 60) -> None
     """The host is as before, or will be; a failure says what is not."""
     with suppress(AssertionError):
         wait_for("the host as before", lambda: now() == before, seconds)
-    assert differences(before, now()) == []
+    found = differences(before, now())
+    assert not found, "; ".join(found)
 
 
 def differences(before: Whole, now: Whole) -> list[str]:
