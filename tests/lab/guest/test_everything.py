@@ -43,8 +43,9 @@ def place() -> Iterator[None]:
     DATA.mkdir()
     FSTAB.write_text(f"{before}\n{disk_of(NVME)} {DATA} auto nofail 0 0\n")
     with log_in_works():
-        systemctl("start", UNIT, DATA_UNIT)
-        run_quietly("modprobe", "vfio-pci")  # the first start loads it, and it stays
+        # The first guest's start has the latter two come, and they stay.
+        systemctl("start", UNIT, DATA_UNIT, "virtlogd")
+        run_quietly("modprobe", "vfio-pci")
         yield
         run_quietly("systemctl", "stop", UNIT)
         run_quietly("umount", str(DATA))

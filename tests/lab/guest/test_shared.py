@@ -155,6 +155,7 @@ def test_release_killed_at_any_moment_beside_a_guest_that_lives(guest: MakeGuest
         moment = (number + chance.random()) / MOMENTS_OF_RELEASE * took
         print(f"killed after {moment:.3f} of {took:.3f} s")
         killed += cut(one, "release", "shutdown", moment)
+        assert (_SWAPPINESS.read_text(), len(_STARTS.read_text())) == ("17\n", 1)
         if number == MOMENTS_OF_RELEASE - 1:
             other.destroy()
             other.wait_until_gone()

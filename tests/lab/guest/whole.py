@@ -41,7 +41,7 @@ def expect(before: Whole, now: Callable[[], Whole], seconds: float = 60) -> None
     with suppress(AssertionError):
         wait_for("the host as before", lambda: now() == before, seconds)
     found = differences(before, now())
-    assert not found, "; ".join(found)
+    assert not found, "the host is not as before: " + "; ".join(found)
 
 
 def differences(before: Whole, now: Whole) -> list[str]:
