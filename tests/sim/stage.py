@@ -112,5 +112,5 @@ def survived(capsys: pytest.CaptureFixture[str], what: str, outcomes: list[Playe
     failed = [(case, problems) for case, problems in outcomes if problems]
     with capsys.disabled():
         print(f"\n{what}: {len(outcomes) - len(failed)} of {len(outcomes)} survived")
-    assert failed == []
+    assert failed == [], "\n".join(f"{case}: {problems}" for case, problems in failed)
     return outcomes
