@@ -164,7 +164,7 @@ def _destroy_all() -> list[str]:
 
 
 def _put_right(before: HostState) -> None:
-    for name in ("domains", "claims"):
+    for name in ("domains", "claims", "shared"):
         shutil.rmtree(STATE / name, ignore_errors=True)
     now = host_state()
     for address, (driver, override) in before.devices.items():
