@@ -79,7 +79,7 @@ def parse(name: str, table: object) -> Command:
     known = [field for field in Command._fields if field != "name"]
     if not isinstance(table, dict) or not table.keys() <= set(known):
         raise BadInput(f"with some of {', '.join(known)}")
-    for field, is_right, wanted in _CHECKS:
+    for field, is_right, wanted in CHECKS:
         if field in table and not is_right(table[field]):
             raise BadInput(f"with {wanted} in {field}")
     fields: dict[str, Any] = {
@@ -126,7 +126,7 @@ def is_time(value: object) -> bool:
 
 A_COMMAND = 'a list of texts, the first a program\'s whole path (["/usr/bin/logger", "hello"]),'
 A_TIME = f"{_LEAST_SECONDS:g} to {_MOST_SECONDS:.0f} seconds"
-_CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
+CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("command", is_argv, A_COMMAND),
     ("undo", is_argv, A_COMMAND),
     ("at", lambda value: value in AT, " or ".join(f'"{one}"' for one in AT)),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from libhook.errors import BadInput
 from libhook.facts import places
-from libhook.facts.settings import Problem, Section, Settings
+from libhook.facts.problem import Problem
+from libhook.facts.settings import Section, Settings
 from libhook.facts.written import DEVICES, named
 from libhook.light import TYPE_CHECKING, NamedTuple
 

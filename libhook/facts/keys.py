@@ -13,11 +13,13 @@ from libhook.facts.config import TAKE_ALONG
 from libhook.facts.host import is_driver_name
 from libhook.facts.mountpoint import is_mount_point, is_of_host, unit_of
 from libhook.facts.program import SESSIONS, is_path, may_end
-from libhook.facts.unit import is_anyones, is_name, is_protected
-from libhook.light import TYPE_CHECKING, suppress
+from libhook.facts.unit import TYPES, is_anyones, is_name, is_protected
+from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    Checks = tuple[tuple[str, Callable[[object], bool], str], ...]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "siblings": ("refuse", "bind"),
@@ -59,7 +61,9 @@ def _states(value: object) -> str:
 def _wrong_state(name: str, state: object) -> str:
     if is_protected(_with_name(name)):
         return "a unit that neither libvirt nor the host depends on"
-    return "" if _is_unit(name) and state in _STATES else 'a unit\'s whole name or a pattern, "down" or "up"'
+    if not _is_unit(name):
+        return f"the whole name of a {', '.join(TYPES[:-1])} or {TYPES[-1]}, or a pattern of such names"
+    return "" if state in _STATES else '"down" or "up"'
 
 
 def _wrong_value(name: str, value: object) -> str:
@@ -74,8 +78,10 @@ def _wrong_value(name: str, value: object) -> str:
 
 def _mounts(value: object) -> str:
     """For a list: mount points."""
+    if isinstance(value, list) and any(is_line(one) and str(one).startswith("/dev/") for one in value):
+        return 'a list of mount points, not of disks: ["/srv/data"]'
     if not (isinstance(value, list) and all(is_line(one) and is_mount_point(one) for one in value)):
-        return 'a list of mount points, as findmnt shows them: ["/srv/data"]'
+        return 'a list of mount points, as findmnt shows them, without a slash at the end: ["/srv/data"]'
     if any(is_of_host(one) for one in value):
         return "a list without mount points that the host always needs, such as / and /usr"
     return "" if all(is_name(unit_of(one)) for one in value) else "a list of shorter mount points"
@@ -115,12 +121,39 @@ def _named_in(arguments: Iterable[str]) -> str:
     return ""
 
 
-def wrong_entries(key: str, value: object) -> Iterator[tuple[str, str]]:
-    """The entries of a table that are wrong: the name of each, and what it should have been."""
-    if key in ENTRIES and isinstance(value, dict):
-        for name, entry in value.items():
-            if wanted := ENTRIES[key](name, entry):
-                yield name, wanted
+class Wrong(NamedTuple):
+    """Something in a table that is wrong."""
+
+    at: tuple[str, ...]
+    """The entry's name, or the name and a key of the entry."""
+    wanted: str
+    """What it should have been; "" for a key that is not known."""
+    near: tuple[str, ...] = ()
+    """The known keys, where it is not known."""
+
+
+def wrong_entries(key: str, value: object) -> Iterator[Wrong]:
+    """What is wrong in a table: each key of each entry, or the entry as a whole."""
+    if not isinstance(value, dict):
+        return
+    if key == LEGACY:
+        yield from _wrong_fields((), value, legacy.CHECKS)
+    for name, entry in value.items() if key in ENTRIES else ():
+        fields = list(_wrong_fields((name,), entry, _FIELDS[key])) if key in _FIELDS and isinstance(entry, dict) else []
+        yield from fields
+        if not fields and (wanted := ENTRIES[key](name, entry)):
+            yield Wrong((name,), wanted)
+
+
+def _wrong_fields(where: tuple[str, ...], table: dict[str, object], checks: Checks) -> Iterator[Wrong]:
+    known = {field: (is_right, wanted) for field, is_right, wanted in checks}
+    for field, value in table.items():
+        if field not in known:
+            yield Wrong((*where, field), "", tuple(known))
+        else:
+            is_right, wanted = known[field]
+            if not is_right(_with_name(value) if isinstance(value, str) and where else value):
+                yield Wrong((*where, field), wanted)
 
 
 def _is_unit(name: str) -> bool:
@@ -187,6 +220,9 @@ ENTRIES: dict[str, Callable[[str, object], str]] = {
     "require": _wrong_requirement,
 }
 """The tables, each with what says of one entry what it should have been, or ""."""
+_FIELDS: dict[str, Checks] = {"run": command.CHECKS, "require": requirement.CHECKS}
+"""Those whose entries have keys of their own."""
+LEGACY = "legacy"
 OF_KINDS: dict[str, Callable[[object], str]] = {
     TAKE_ALONG: _addresses,
     "sleep": _sleep,

@@ -8,7 +8,7 @@ from libhook.facts.program import is_path
 from libhook.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 FILTERS = ("migrate", "restore")
@@ -18,7 +18,7 @@ COUNTS = ("prepare", "start", *FILTERS)
 _SECONDS = 120.0
 _LEAST_SECONDS, _MOST_SECONDS = 0.1, 600.0
 _LONGEST = 4096
-_KEYS = ("path", "seconds", "filter")
+_EXAMPLE = "/etc/libvirt/old-hooks/qemu"
 
 
 class Legacy(NamedTuple):
@@ -55,27 +55,27 @@ def call(operation: str, extra: str) -> Call:
 
 
 def complaint(value: object) -> str:
-    """For the settings: what the table should have been, or "" when it is right."""
-    if not isinstance(value, dict) or not value.keys() <= set(_KEYS):
-        return f'a table with some of {", ".join(_KEYS)}: path = "/etc/libvirt/old-hooks/qemu"'
-    path, seconds = value.get("path", ""), value.get("seconds", _SECONDS)
-    if not isinstance(path, str) or (path and not is_script(path)):
-        return 'a table with the whole path of a script or folder in path: "/etc/libvirt/old-hooks/qemu"'
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not is_time(seconds):
-        return f"a table with {_LEAST_SECONDS:g} to {_MOST_SECONDS:.0f} seconds in seconds"
-    if not isinstance(value.get("filter", False), bool):
-        return "a table with true or false in filter"
-    return ""
+    """For the settings: what it should have been, or "" when it is a table."""
+    return "" if isinstance(value, dict) else f'a table: path = "{_EXAMPLE}"'
 
 
-def is_script(path: str) -> bool:
+def is_script(path: object) -> bool:
     """Whether this can be the path of a script or of a folder with some."""
-    return len(path) <= _LONGEST and path.isprintable() and is_path(path)
+    return isinstance(path, str) and len(path) <= _LONGEST and path.isprintable() and is_path(path)
 
 
-def is_time(seconds: float) -> bool:
+def is_time(seconds: object) -> bool:
     """Whether a call may take so long."""
-    return _LEAST_SECONDS <= seconds <= _MOST_SECONDS
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    return is_number and _LEAST_SECONDS <= seconds <= _MOST_SECONDS  # type: ignore[operator]
+
+
+CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
+    ("path", lambda value: value == "" or is_script(value), f'the whole path of a script or folder: "{_EXAMPLE}"'),
+    ("seconds", is_time, f"{_LEAST_SECONDS:g} to {_MOST_SECONDS:.0f} seconds"),
+    ("filter", lambda value: isinstance(value, bool), "true or false"),
+)
+"""What each key must be, in words."""
 
 
 def parse(table: Mapping[str, Any]) -> Legacy:

@@ -61,7 +61,7 @@ def parse(name: str, table: object) -> Requirement:
         raise BadInput(f"with some of {', '.join(known)}")
     if len(table.keys() & _THINGS) != 1:
         raise BadInput(f"with one of {', '.join(known[:5])}")
-    for field, is_right, wanted in _CHECKS:
+    for field, is_right, wanted in CHECKS:
         if field in table and not is_right(table[field]):
             raise BadInput(f"with {wanted} in {field}")
     if table.get("absent") and not table.keys().isdisjoint(("memory", "command")):
@@ -84,7 +84,7 @@ def _is_memory(value: object) -> bool:
 
 
 _THINGS = {"file", "unit", "process", "memory", "command"}
-_CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
+CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("file", _is_path, "a whole path"),
     ("unit", lambda value: isinstance(value, str) and is_unit(value), "a unit's name"),
     ("process", _is_path, "a program's whole path"),

@@ -13,6 +13,7 @@ from libhook.facts import keys
 from libhook.facts.address import PciAddress
 from libhook.facts.config import TAKE_ALONG, Source
 from libhook.facts.host import NO_CLASS
+from libhook.facts.problem import Problem
 from libhook.facts.written import DEVICES, DOMAINS, named
 from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple
 
@@ -37,22 +38,6 @@ _REMEDIES = {
     DEVICE: "name one guest in [domains], by its exact name or UUID",
     PATTERN: "name one guest, by its exact name or UUID",
 }
-
-
-class Problem(NamedTuple):
-    """One error. facts/complaints.py says it to a person, with its line and the likely spelling."""
-
-    file: int
-    keys: tuple[str, ...]
-    """Where it is in the document; () for the whole file."""
-    what: str
-    remedy: str
-    near: tuple[str, ...] = ()
-    """What may have been meant: the likely one of these stands in place of ``remedy``."""
-    typed: str = ""
-    """What was written, to compare with ``near``."""
-    line: int = 0
-    """The line, where it is not that of ``keys``."""
 
 
 class Section(NamedTuple):
@@ -277,9 +262,7 @@ def _section(file: int, where: tuple[str, ...], rank: tuple[int, int], table: Ma
         if complaint := _complaint(section, at, value):
             problems.append(complaint)
         elif wrong_entries := list(keys.wrong_entries(key, value)):
-            for name, wanted in wrong_entries:
-                own = (*where, *at, name)
-                problems.append(Problem(file, own, f"{named(own)} is wrong", f"it must be {wanted}"))
+            problems += [_wrong(section, (*at, *one.at), one) for one in wrong_entries]
         else:
             values[key] = float(value) if key in keys.SECONDS else value
     return section._replace(values=values, problems=tuple(problems), has_placeholders=has_placeholders)
@@ -304,14 +287,27 @@ def _complaint(section: Section, at: tuple[str, ...], value: object) -> Problem 
         return _unknown(section, at, value)
     if wanted := keys.expectation(key, value):
         shape = "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else "another"
-        what = f"{shown} {'has a wrong entry' if wanted.startswith(shape) else f'is {keys.shown(value)}'}"
+        what = f"{shown} is {keys.shown(value)}"
+        if wanted.startswith(shape):
+            items = value if isinstance(value, list) else ()
+            one = next((item for item in items if keys.expectation(key, [item])), None)
+            what = f"{shown} has a wrong entry" + (f": {keys.shown(one)}" if one is not None else "")
         return Problem(section.file, where, what, f"it must be {wanted}")
     is_out_of_place = section.rank[0] == DEVICE and key in keys.TOLD
     if is_out_of_place or (keys.must_name(key, value) and not section.may_set(key)):
         level = section.rank[0]
         what = f"{shown} may not be set for {_TO_WHOM[level]}"
-        return Problem(section.file, where, what, _REMEDIES[level])
+        remedy = "name guests in [domains], by a name, a pattern or a UUID" if is_out_of_place else _REMEDIES[level]
+        return Problem(section.file, where, what, remedy)
     return None
+
+
+def _wrong(section: Section, at: tuple[str, ...], one: keys.Wrong) -> Problem:
+    where = (*section.keys, *at)
+    if not one.wanted:
+        remedy = f"the known keys are {', '.join(one.near)}"
+        return Problem(section.file, where, f"unknown key {named(where)}", remedy, one.near, at[-1])
+    return Problem(section.file, where, f"{named(where)} is wrong", f"it must be {one.wanted}")
 
 
 def _unknown(section: Section, at: tuple[str, ...], value: object) -> Problem:

@@ -14,7 +14,8 @@ import re
 from libhook.errors import BadInput
 from libhook.facts import keys
 from libhook.facts.mountpoint import escaped
-from libhook.facts.settings import Problem, Section
+from libhook.facts.problem import Problem
+from libhook.facts.settings import Section
 from libhook.facts.unit import is_name
 from libhook.facts.value import path_of
 from libhook.facts.written import named, quoted

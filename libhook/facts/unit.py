@@ -39,8 +39,13 @@ begins the emergency mode (local-fs.target, OnFailure=). So they are neither sto
 _ON = ("active", "reloading", "refreshing", "activating")
 _CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:-_.\\@")
 _LONGEST, _LONGEST_USER = 255, 64
-_PROTECTED = ("libhook", "libvirt", "virt", "dbus", "systemd-", "init.", "user@", "session-", "machine-")
-"""The first letters of units that no guest may stop: libvirt's, which wait for this hook; D-Bus; systemd's own."""
+_PROTECTED = (
+    *("libhook", "libvirtd", "libvirt-guests", "virtlogd", "virtlockd", "virtproxyd", "virtnetworkd", "virtstoraged"),
+    *("virtnodedevd", "virtinterfaced", "virtsecretd", "virtnwfilterd", "virtqemud", "virtlxcd", "virtxend", "virtchd"),
+    *("dbus", "systemd-", "init.", "user@", "session-", "machine-"),
+)
+"""The first letters of units that no guest may stop: libvirt's, which wait for this hook (the daemons of libvirt's
+docs/daemons.rst); D-Bus; systemd's own. What somebody else calls libvirt-nosleep@ is not among them."""
 
 
 class Unit(NamedTuple):

@@ -30,8 +30,8 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "pci": ("take_along",),
     "require": ("require",),
     "sleep": ("sleep",),
+    "run": ("run",),  # compacting memory comes before the value that reserves huge pages
     "value": ("values",),
-    "run": ("run",),
     "unit": ("units", "mounts"),
     "legacy": ("legacy",),  # an old script may need what units end, and free what the next need
     "holder": ("end",),  # what it ends does not come back: only what needs that comes after it

@@ -28,7 +28,7 @@ def _second_card() -> World:
         (
             'modules = ["vfio_pci"]',
             hosts.nvidia(),
-            "modules has a wrong entry: it must be a list of modules, but none of",
+            "modules has a wrong entry: 'vfio_pci': it must be a list of modules, but none of",
         ),
         ('modules = ["device:gpu"]', hosts.nvidia(), "it must be a list of modules, but none of vfio"),
         ('modules = ["display:gpu"]', hosts.nvidia(), "it must be a list of modules, but none of vfio"),

