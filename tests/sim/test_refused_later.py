@@ -152,7 +152,7 @@ def test_what_cannot_be_undone_is_said_and_all_else_is_undone(root: str, at: str
     assert said.keys() == expected.keys()
     assert all(said[key].startswith(text) for key, text in expected.items())
     back = [one["action"] for one in outcome.log if one.get("action") in {*expected, "sleep", "run screen"}]
-    assert back[-4:] == [f"unit {CUPS}", "run screen", f"value {SWAPPINESS}", "sleep"]
+    assert back[-4:] == [f"unit {CUPS}", f"value {SWAPPINESS}", "run screen", "sleep"]
     assert (host.changed, running(host)) == ([], [])
     assert states(host) == {
         **states(host),

@@ -26,8 +26,15 @@ echo "$1 nic=$(basename "$(readlink /sys/bus/pci/devices/{NIC}/driver)") module=
     "value=$(cat {SWAPPINESS}) awake=$(is -d /sys/fs/cgroup/system.slice/{AWAKE})" >>{NOTES}
 [ "$2" != fail ] || exit 7
 """
-MERE = {"nic": "e1000e", "module": "yes", "unit": "yes", "data": "yes", "value": "17", "awake": "yes"}
-"""What a command sees at `prepare`: before it only the values were written, and the host is kept awake."""
+MERE = {
+    "nic": "e1000e",
+    "module": "yes",
+    "unit": "yes",
+    "data": "yes",
+    "value": SWAPPINESS.read_text().strip(),
+    "awake": "yes",
+}
+"""What a command sees at `prepare`: before it the host is only kept awake."""
 ALL = {"nic": "vfio-pci", "module": "no", "unit": "no", "data": "no", "value": "17", "awake": "yes"}
 """And at `start`."""
 
@@ -143,7 +150,7 @@ def _expect_order() -> None:
     wait_for("the unit to start", lambda: "unit-starts" in NOTES.read_text())
     *there, (stops, seen), last, undo_last, third, second, first = _notes()
     assert there == [(word, MERE) for word in ("first", "second", "third")]
-    assert (stops, _without_unit(seen)) == ("unit-stops", _without_unit(MERE))
+    assert (stops, _without_unit(seen)) == ("unit-stops", {**_without_unit(MERE), "value": "17"})
     assert (last, undo_last) == (("last", ALL), ("undo-last", ALL))
     undone = [(word, _without_unit(fields)) for word, fields in (third, second, first)]
     assert undone == [(f"undo-{word}", _without_unit(MERE)) for word in ("third", "second", "first")]
