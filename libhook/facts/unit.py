@@ -42,6 +42,7 @@ _LONGEST, _LONGEST_USER = 255, 64
 _PROTECTED = (
     *("libhook", "libvirtd", "libvirt-guests", "virtlogd", "virtlockd", "virtproxyd", "virtnetworkd", "virtstoraged"),
     *("virtnodedevd", "virtinterfaced", "virtsecretd", "virtnwfilterd", "virtqemud", "virtlxcd", "virtxend", "virtchd"),
+    *("virtvboxd", "virtvzd", "virtbhyved", "virt-secret-init"),
     *("dbus", "systemd-", "init.", "user@", "session-", "machine-"),
 )
 """The first letters of units that no guest may stop: libvirt's, which wait for this hook (the daemons of libvirt's
