@@ -55,11 +55,6 @@ class Command(NamedTuple):
         """What it executes."""
         return tuple(argv[0] for argv in (self.command, self.undo) if argv)
 
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """All of both command lines."""
-        return (*self.command, *self.undo)
-
     def to_json(self) -> dict[str, Any]:
         """What is kept of it for the undo: all but what has its default, which an earlier version knows, too."""
         fields = ((name, list(value) if isinstance(value, tuple) else value) for name, value in self._asdict().items())
@@ -108,7 +103,8 @@ def is_argv(value: object) -> bool:
     """Whether this is a command line: the program's whole path, and its arguments."""
     if not (isinstance(value, list) and 0 < len(value) <= _MOST_ARGUMENTS and all(map(_is_argument, value))):
         return False
-    return str(value[0]).startswith("/") and "$" not in value[0]
+    # Who names a guest must not choose what root executes.
+    return str(value[0]).startswith("/") and not any(sign in value[0] for sign in ("$", "{name}", "{uuid}"))
 
 
 def _is_argument(value: object) -> bool:
@@ -124,7 +120,7 @@ def is_time(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and _LEAST_SECONDS <= value <= _MOST_SECONDS
 
 
-A_COMMAND = 'a list of texts, the first a program\'s whole path (["/usr/bin/logger", "hello"]),'
+A_COMMAND = 'a list of texts, the first a program\'s whole path as it is (["/usr/bin/logger", "hello"]),'
 A_TIME = f"{_LEAST_SECONDS:g} to {_MOST_SECONDS:.0f} seconds"
 CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("command", is_argv, A_COMMAND),

@@ -17,7 +17,7 @@ from libhook.facts.unit import TYPES, is_anyones, is_name, is_protected
 from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     Checks = tuple[tuple[str, Callable[[object], bool], str], ...]
 
@@ -100,25 +100,18 @@ def _wrong_section(parse: Callable[[str, object], object], name: str, table: obj
 
 
 def _wrong_requirement(name: str, table: object) -> str:
-    fields = table.items() if isinstance(table, dict) else ()
-    named = {field: _with_name(value) if isinstance(value, str) else value for field, value in fields}
-    if wrong := _wrong_section(requirement.parse, name, named if isinstance(table, dict) else table):
-        return wrong
-    return _named_in(requirement.parse(name, named).command)
+    return _wrong_section(requirement.parse, name, _with_names(table))
 
 
 def _wrong_command(name: str, table: object) -> str:
-    if wrong := _wrong_section(command.parse, name, table):
-        return wrong
-    one = command.parse(name, table)
-    return _named_in((*one.arguments, one.reason))
+    return _wrong_section(command.parse, name, _with_names(table))
 
 
-def _named_in(arguments: Iterable[str]) -> str:
-    """A guest's name in a command line would be read by whatever that line starts, as a shell."""
-    if any(placeholder in argument for argument in arguments for placeholder in PLACEHOLDERS):
-        return f"a section without {' and '.join(PLACEHOLDERS)}: a command finds LIBHOOK_GUEST in its environment"
-    return ""
+def _with_names(table: object) -> object:
+    """The texts of a section with something in the place of the guest's name and UUID."""
+    if not isinstance(table, dict):
+        return table
+    return {field: _with_name(value) if isinstance(value, str) else value for field, value in table.items()}
 
 
 class Wrong(NamedTuple):

@@ -2,7 +2,8 @@
 """Fills a guest's name and UUID into the settings: ``{name}`` and ``{uuid}``. Pure.
 
 Others choose the name. So it becomes one piece of one thing, and nothing reads it again: it stays where the placeholder
-was, in its part of a path, in a unit's instance, in a value. Where it cannot, the guest is refused.
+was, in its part of a path, in a unit's instance, in a value, in a command's argument. Where it cannot, the guest is
+refused.
 
 Imported only where a setting has a brace.
 """
@@ -13,6 +14,7 @@ import re
 
 from libhook.errors import BadInput
 from libhook.facts import keys
+from libhook.facts.command import is_argv
 from libhook.facts.mountpoint import escaped
 from libhook.facts.problem import Problem
 from libhook.facts.settings import Section
@@ -29,9 +31,13 @@ if TYPE_CHECKING:
 
 _PLACEHOLDERS = keys.PLACEHOLDERS
 _PIECE = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]|[^{}]+")
+_IN_ARGUMENT = re.compile("(" + "|".join(map(re.escape, _PLACEHOLDERS)) + ")")
+"""Other braces of a command are its own: ``awk '{print}'``."""
 _REMEDY = f"the known ones are {' and '.join(_PLACEHOLDERS)}; a brace itself is written twice"
 
-_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:_.-")
+_WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+_PLAIN = _WORD | {":"}
+_LONGEST_WORD = 255  # libvirt names files after a guest
 _ANOTHER = "correct it, or give the guest another name"
 
 
@@ -175,11 +181,33 @@ def _mount(text: str, facts: Facts) -> str:
     return path
 
 
-_REQUIRED = {"file": _anywhere, "process": _anywhere, "unit": _unit, "reason": _line}
+def _argv(argv: Iterable[str], facts: Facts) -> list[str]:
+    """It stays in its argument. What the command starts may read it again, as a shell: so it must be one plain word."""
+
+    def fill(piece: str) -> str:
+        if piece not in facts:
+            return piece
+        value = facts[piece]
+        if not value:
+            raise _NotKnown
+        if len(value) > _LONGEST_WORD or not set(value) <= _WORD or value.startswith("-") or set(value) <= {"."}:
+            raise BadInput("a shell or an option could take it for something else", _IN_COMMANDS)
+        return value
+
+    found = ["".join(map(fill, _IN_ARGUMENT.split(argument))) for argument in argv]
+    if not is_argv(found):
+        raise BadInput("an argument gets too long", _IN_COMMANDS)
+    return found
 
 
-def _requirement(table: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
-    return {field: _REQUIRED[field](value, facts) if field in _REQUIRED else value for field, value in table.items()}
+_IN_COMMANDS = "use {uuid}, or let the command read LIBHOOK_GUEST in its environment"
+_FIELDS: dict[str, Callable[[Any, Facts], object]] = {
+    "file": _anywhere, "process": _anywhere, "unit": _unit, "reason": _line, "command": _argv, "undo": _argv
+}  # fmt: skip
+
+
+def _fields(table: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    return {field: _FIELDS[field](value, facts) if field in _FIELDS else value for field, value in table.items()}
 
 
 _LIST = "mounts"
@@ -187,6 +215,7 @@ _LIST = "mounts"
 _FILL: dict[str, tuple[Callable[[str, Facts], str], Callable[[Any, Facts], Any]]] = {
     "units": (_unit, lambda state, _: state),
     "values": (_path, _line),
-    "require": (lambda entry, _: entry, _requirement),
+    "require": (lambda entry, _: entry, _fields),
+    "run": (lambda entry, _: entry, _fields),
 }
 """The tables that may have placeholders: how an entry's name is filled in, and its value."""

@@ -252,15 +252,6 @@ def test_a_wrong_brace_in_a_requirement_is_an_error(text: str) -> None:
         parse(f"require.a.file = '/srv/{text}'\n", "win11", UUID)
 
 
-@pytest.mark.parametrize("key", ["command", "undo"])
-def test_a_command_has_no_placeholder(key: str) -> None:
-    """A shell in it would read the name again."""
-    with pytest.raises(BadInput, match=r"run\.a is wrong$") as refused:
-        parse(f"run.a.{key} = ['/usr/bin/sh', '-c', 'tell {{name}}']\n", "win11", UUID)
-    assert "without {name} and {uuid}: a command finds LIBHOOK_GUEST in its environment" in refused.value.hint
-    assert parse("run.a.command = ['/usr/bin/awk', '{print}']\n", "win11", UUID).actions["run"]
-
-
 def _mounts(path: str, name: str) -> Any:  # noqa: ANN401 - as the settings have it
     return parse(f"mounts = [{quoted(path)}]\n", name, UUID).actions["mounts"]
 

@@ -21,6 +21,7 @@ from host import (
     host_state,
     netdev_of,
     override_of,
+    settled,
     wait_for,
 )
 from service import logind_runs
@@ -55,13 +56,11 @@ def host_as_before() -> Iterator[None]:
     before = host_state()
     yield
     left = _destroy_all()
-    try:
-        # A release hook may still be at work when virsh has its answer.
-        wait_for("the host as before", lambda: not before.differences(host_state()), 20)
-        differences = [f"left running: {uuid}" for uuid in left]
-    except AssertionError:
-        differences = before.differences(host_state()) + [f"left running: {uuid}" for uuid in left]
+    # A release hook may still be at work when virsh has its answer.
+    differences = settled(lambda: before.differences(host_state()), 20)
+    if differences:
         _put_right(before)
+    differences += [f"left running: {uuid}" for uuid in left]
     assert not differences, "the host is not as before: " + "; ".join(differences)
 
 

@@ -92,6 +92,14 @@ def wait_for(what: str, condition: Callable[[], object], seconds: float = 30) ->
         time.sleep(0.1)
 
 
+def settled(find: Callable[[], list[str]], seconds: float) -> list[str]:
+    """What is still found after this time. As soon as nothing is, it looks no more: helpers come and go."""
+    deadline = time.monotonic() + seconds
+    while (found := find()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
 @dataclass(frozen=True)
 class HostState:
     """All that a guest's life must leave as it was."""

@@ -12,7 +12,7 @@ import pytest
 from calls import at_work, call, command, dump_of_hooks
 from conftest import Configure, MakeGuest
 from guests import Guest, Refused, libvirts_own_xml, pci, usb
-from host import NIC, STATE, USB_PEN, driver_of, override_of, wait_for
+from host import NIC, STATE, USB_PEN, driver_of, override_of, settled, wait_for
 from killing import cut
 from service import systemctl
 
@@ -70,10 +70,12 @@ def _now() -> dict[str, str]:
 
 def _expect(before: dict[str, str]) -> None:
     """The host is as before; a failure says what is not."""
-    with suppress(AssertionError):
-        wait_for("the host as before", lambda: _now() == before, 90)
+    assert settled(lambda: _differences(before), 90) == []
+
+
+def _differences(before: dict[str, str]) -> list[str]:
     now = _now()
-    assert {name: (was, now[name]) for name, was in before.items() if now[name] != was} == {}
+    return [f"{name}: {was!r}, now {now[name]!r}" for name, was in before.items() if now[name] != was]
 
 
 def _chance() -> random.Random:
@@ -127,12 +129,10 @@ def test_prepare_killed_at_any_moment(guest: MakeGuest, configure: Configure) ->
         killed += cut(one, "prepare", "-", moment)
         if number % 2 == 0 or "is starting the guest" in command("recover").said:
             assert call(one, "release", "failed").code == 0
-        with suppress(AssertionError):
-            wait_for("the host as before", lambda: _now() == before, 20)
+        settled(lambda: _differences(before), 20)
         answer = command("recover")
-        with suppress(AssertionError):
-            wait_for("what recover did", lambda: _now() == before, 20)
-        assert _now() == before, f"killed after {moment:.3f} of {took:.3f} s: {answer} {dump_of_hooks()}"
+        left = settled(lambda: _differences(before), 20)
+        assert not left, f"killed after {moment:.3f} of {took:.3f} s: {left} {answer} {dump_of_hooks()}"
     assert killed > MOMENTS / 2
 
 

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from host import PCI, STATE, driver_of, override_of, wait_for
+from host import PCI, STATE, driver_of, override_of, settled
 from service import systemctl
 
 Whole = dict[str, set[str]]
 _OF_THE_LAB = ("sleep 5",)
 """Processes that come and go by themselves."""
+_HELPERS = ("(udev-worker)", "systemd-userwork", "/systemd/systemd-executor ")
+"""Of systemd. The last is any service in its first moment."""
 
 
 def whole_host(values: Iterable[Path], but: Callable[[str], bool] = lambda _line: False) -> Whole:
@@ -38,9 +40,7 @@ def whole_host(values: Iterable[Path], but: Callable[[str], bool] = lambda _line
 
 def expect(before: Whole, now: Callable[[], Whole], seconds: float = 60) -> None:
     """The host is as before, or will be; a failure says what is not."""
-    with suppress(AssertionError):
-        wait_for("the host as before", lambda: now() == before, seconds)
-    found = differences(before, now())
+    found = settled(lambda: differences(before, now()), seconds)
     assert not found, "the host is not as before: " + "; ".join(found)
 
 
@@ -71,10 +71,10 @@ def _file(path: Path) -> str:
 
 
 def _command(process: Path) -> str:
-    """Its arguments: the kernel's own processes have none, and udev's workers come and go."""
+    """Its arguments. The kernel's own processes have none, and systemd's helpers come and go."""
     with suppress(OSError):  # it has ended
         line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        return "" if "(udev-worker)" in line or line.startswith("systemd-userwork") else line
+        return "" if any(helper in line for helper in _HELPERS) else line
     return ""
 
 
