@@ -15,12 +15,13 @@ from libhook.simulation.world import Device
 
 SWAPPINESS = "/proc/sys/vm/swappiness"
 PROGRAM = "/usr/local/bin/act"
+SMBD = "smbd.service"
 USER, PIPEWIRE, PIPEWIRE_SOCKET = "tim", "pipewire.service", "pipewire.socket"
 STATES = {
     "mounts": (MOUNTS, ""),
     "sleep": ('sleep = "inhibit"\n', "active"),
     "modules": (f"modules = {json.dumps(STACK)}\n", ""),  # in this order each is a call of its own
-    "units": (f'[units]\n"{CUPS}" = "down"\n', "inactive inactive"),
+    "units": (f'[units]\n"{CUPS}" = "down"\n"{SMBD}" = "up"\n', "inactive inactive active"),
     "values": ('[values]\n"vm.swappiness" = 10\n', "10"),
     "user's units": (f'[domains."*".units]\n"{USER}/{PIPEWIRE}" = "down"\n', "inactive inactive"),
 }
@@ -39,6 +40,7 @@ def make(root: str, config: str, *more: Device) -> Host:
     systemd.add(root, LOGIND)
     systemd.add(root, CUPS, triggered_by=[SOCKET])
     systemd.add(root, SOCKET)
+    systemd.add(root, SMBD, active="inactive")
     own = systemd.log_in(root, USER)
     systemd.add(own, PIPEWIRE, triggered_by=[PIPEWIRE_SOCKET])
     systemd.add(own, PIPEWIRE_SOCKET)
@@ -56,7 +58,7 @@ def states(host: Host) -> dict[str, str]:
     return {
         "modules": " ".join(sorted(loaded(host).intersection(STACK))),
         "sleep": systemd.state(host.root, UNIT),
-        "units": f"{systemd.state(host.root, CUPS)} {systemd.state(host.root, SOCKET)}",
+        "units": " ".join(systemd.state(host.root, unit) for unit in (CUPS, SOCKET, SMBD)),
         "values": Path(f"{host.root}{SWAPPINESS}").read_text().strip(),
         "user's units": f"{systemd.state(own, PIPEWIRE)} {systemd.state(own, PIPEWIRE_SOCKET)}",
         "mounts": " ".join((*mounted(host.root), *{INDEX}.intersection(systemd.running(host.root)))),

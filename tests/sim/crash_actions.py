@@ -32,6 +32,14 @@ undo = ["{PROGRAM}", "back"]
 [run.show]
 command = ["{PROGRAM}"]
 background = true
+[run.begin]
+command = ["{PROGRAM}"]
+undo = ["{PROGRAM}", "back"]
+at = "start"
+[run.then]
+command = ["{PROGRAM}"]
+undo = ["{PROGRAM}", "back"]
+after = "units"
 [run.late]
 command = ["{PROGRAM}"]
 undo = ["{PROGRAM}", "back"]
@@ -43,8 +51,10 @@ undo = ["{PROGRAM}", "back"]
 command = ["{PROGRAM}"]
 undo = ["{PROGRAM}", "back"]
 reconnect = true
+[require.asked]
+command = ["{PROGRAM}"]
 """
-_UNDONE = ("screen", "late", "bye", "rules")
+_UNDONE = ("screen", "begin", "then", "late", "bye", "rules")
 _BACKGROUND = "show"
 _ALIVE = ("started", "reconnect")
 """The guest lives on, whatever comes of the hook."""
@@ -76,7 +86,7 @@ class Mix(NamedTuple):
 MIXES = {
     "modules": Mix(("modules",)),
     "sleep": Mix(("sleep",)),
-    "commands": Mix((), runs=True, events=("prepare", "started", "reconnect", "release")),
+    "commands": Mix(("units",), runs=True, events=("prepare", "start", "started", "reconnect", "release")),
     "mounts and a user's units": Mix(("mounts", "user's units")),
     "legacy and take_along": Mix(
         script=True,
@@ -189,7 +199,10 @@ class Play:
                 self._host.libvirt.stop(name, "crashed")
 
     def _ran(self, one: Guest) -> list[dict[str, str]]:
-        return [it for it in commands.ran(self._host.root) if it["environment"].get("LIBHOOK_UUID") == one.uuid]
+        """Its commands but that which was asked, before there is an entry."""
+        ours = ("libhook-run-", "libhook-undo-")
+        ran = (it for it in commands.ran(self._host.root) if it["unit"].startswith(ours))
+        return [it for it in ran if it["environment"]["LIBHOOK_UUID"] == one.uuid]
 
     def _wrong_while(self, living: Collection[str]) -> list[str]:
         """What these guests do not have."""

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 import holding
 import pytest
 from aftermath import recover
-from asking import PROGRAM, STATES, SWAPPINESS, make, running, settings, states
-from cases import GPU, NIC, SOUND
+from asking import PIPEWIRE, PROGRAM, STATES, SWAPPINESS, USER, make, running, settings, states
+from cases import DISK, GPU, NIC, SOUND
 from modules_out import OTHER
+from mounting import DATA, mount
 from scenario import Host, guest
 from units import CUPS, SDDM
 
@@ -28,12 +29,24 @@ ASKED = {
     "modules": (STATES["modules"][0], "module nvidia"),
     "units": (STATES["units"][0], f"unit {CUPS}"),
     "values": (STATES["values"][0], f"value {SWAPPINESS}"),
+    "mounts": (STATES["mounts"][0], f"unit {DATA}"),
+    "user's units": (STATES["user's units"][0], f"unit {USER}/{PIPEWIRE}"),
     "run": (RUN, "run screen"),
+    "background": (f'[run.show]\ncommand = ["{PROGRAM}"]\nbackground = true\n', "run show"),
     "end": (END, "holder sessions"),
-    "device": ("", ""),
+    "take_along": (f'[domains.win11]\ntake_along = ["{DISK}"]\n', DISK),
+    "device": ("", GPU),
 }
-"""What the settings say, and the action as the log has it."""
+"""What the settings say, and the action or the device as the log has it."""
+_WITHOUT_STATE = ("run", "background", "device", "take_along")
 Refusing = Callable[[Host, pytest.MonkeyPatch], str]
+
+
+def _host(root: str, kind: str) -> Host:
+    host = make(root, "")
+    if kind == "mounts":
+        mount(root)
+    return host
 
 
 def _unbindable(host: Host, _patch: pytest.MonkeyPatch) -> str:
@@ -64,9 +77,9 @@ def _failing(host: Host, _patch: pytest.MonkeyPatch) -> str:
 
 
 _LATER = {
-    _unbindable: ("sleep", "modules", "units", "values", "run", "end", "device"),
-    _anothers: ("units", "end"),
-    _failing: ("sleep", "values", "run"),
+    _unbindable: tuple(ASKED),
+    _anothers: ("units", "user's units", "mounts", "end"),
+    _failing: ("sleep", "values", "run", "background"),
 }
 """What may refuse after which kinds: devices come last, commands before units, and after these it looks again."""
 
@@ -76,7 +89,7 @@ def test_what_was_done_for_a_guest_that_is_refused_is_undone(
     root: str, monkeypatch: pytest.MonkeyPatch, kind: str, refusing: Refusing
 ) -> None:
     """At once: nobody waits for libvirt's release. But what was ended stays so, and the line says it."""
-    host = make(root, "")
+    host = _host(root, kind)
     systemd.add(root, SDDM, names=["display-manager.service"], process=holding.KWIN)
     said = refusing(host, monkeypatch)
     asked, action = ASKED[kind]
@@ -92,7 +105,7 @@ def test_what_was_done_for_a_guest_that_is_refused_is_undone(
     assert outcome.code == 1
     assert said in outcome.line
     done = [*(one.get("action") for one in outcome.logged("done")), *(one["device"] for one in outcome.logged("moved"))]
-    assert (action or GPU) in done, "it was not even begun"
+    assert action in done, "it was not even begun"
     assert differences(before, snapshot(root)) == []
     assert (states(host), running(host), systemd.state(root, SDDM)) == (shared, [], "active")
     assert ("not coming back" in outcome.line) == (kind == "end")
@@ -108,19 +121,20 @@ def test_what_was_done_for_a_guest_that_is_refused_is_undone(
 @pytest.mark.parametrize("kind", [kind for kind in ASKED if kind != "end"])
 def test_what_was_done_for_a_guest_that_is_refused_at_start_is_undone(root: str, kind: str) -> None:
     """Another guest has one of its devices by then; libvirt says release."""
-    host = make(root, "")
+    host = _host(root, kind)
     host.begin(OTHER)
     host.state.disclaim(PciAddress.parse(NIC), OTHER.uuid)
     host.configure(ASKED[kind][0])
     before, shared = snapshot(root), states(host)
     assert host.event(WIN11, "prepare").code == 0
-    assert kind in ("run", "device") or states(host)[kind] == STATES[kind][1] != shared[kind]
+    assert kind in _WITHOUT_STATE or states(host)[kind] == STATES[kind][1] != shared[kind]
     host.state.claim(PciAddress.parse(NIC), OTHER.uuid)
     assert f"{NIC} is held by the guest other" in host.event(WIN11, "start").line
     host.event(WIN11, "release", "failed")
     assert differences(before, snapshot(root)) == []
     assert (states(host), running(host)) == (shared, [])
-    assert [one["argv"][1:] for one in commands.ran(root)] == ([[], ["back"]] if kind == "run" else [])
+    ran = {"run": [[], ["back"]], "background": [[]]}
+    assert [one["argv"][1:] for one in commands.ran(root)] == ran.get(kind, [])
     host.event(OTHER, "release", "shutdown")
     assert (host.changed, host.leftovers) == ([], [])
 
