@@ -11,33 +11,52 @@ from guests import pci
 from host import NIC, driver_of, wait_for
 from service import systemctl
 from trail import expect_returned, records
+from whole import is_loaded, run_quietly, states
 
 PROFILE = "/etc/apparmor.d/usr.sbin.libvirtd"
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
-NOTES = Path("/run/lab-apparmor")
-UNIT = Path("/run/systemd/system/lab-plain.service")
+NOTES, CALLS = Path("/run/lab-apparmor"), Path("/run/lab-apparmor-calls")
+UNITS = Path("/run/systemd/system")
+PLAIN, AWAKE, DATA = "lab-plain.service", "libhook-awake.service", "srv-confined.mount"
+SCRIPT, MODULE = Path("/usr/local/bin/lab-confined"), "dummy"
 SETTINGS = f"""
+sleep = "inhibit"
+mounts = ["/srv/confined"]
+modules = ["{MODULE}"]
+legacy.path = "{SCRIPT}"
 [values]
 "vm.swappiness" = 7
 [units]
-"{UNIT.name}" = "down"
+"{PLAIN}" = "down"
+[require.ready]
+command = ["/usr/bin/test", "-e", "{PROFILE}"]
 [run.note]
 command = ["/usr/bin/touch", "{NOTES}"]
 undo = ["/usr/bin/rm", "{NOTES}"]
+[run.show]
+command = ["/usr/bin/sleep", "609"]
+background = true
 """
 
 
 @pytest.fixture
 def confined() -> Iterator[None]:
-    """The profile is loaded and enforced, and libvirtd started under it."""
-    UNIT.write_text("[Service]\nExecStart=/bin/sleep infinity\n")
+    """The profile is loaded and enforced, and libvirtd started under it. What the settings take away is there."""
+    (UNITS / PLAIN).write_text("[Service]\nExecStart=/bin/sleep infinity\n")
+    (UNITS / DATA).write_text("[Mount]\nWhat=tmpfs\nType=tmpfs\nWhere=/srv/confined\n")
+    SCRIPT.write_text(f'#!/bin/sh\necho "$2" >>{CALLS}\n')
+    SCRIPT.chmod(0o755)
     systemctl("daemon-reload")
-    systemctl("start", UNIT.name)
+    systemctl("start", PLAIN, DATA)
+    subprocess.run(["modprobe", MODULE, "numdummies=0"], check=True, timeout=60)
     subprocess.run(["apparmor_parser", "--replace", PROFILE], check=True, timeout=120)
     systemctl("restart", "libvirtd")
     yield
-    systemctl("stop", UNIT.name)
-    UNIT.unlink()
+    run_quietly("systemctl", "stop", PLAIN, DATA)
+    run_quietly("rmmod", MODULE)
+    for path in (UNITS / PLAIN, UNITS / DATA, SCRIPT, CALLS):
+        path.unlink()
+    systemctl("daemon-reload")
     subprocess.run(["apparmor_parser", "--remove", PROFILE], check=True, timeout=120)
     systemctl("restart", "libvirtd")
 
@@ -52,20 +71,27 @@ def _denied() -> list[str]:
     return [line for line in trail if 'apparmor="DENIED"' in line and "libvirtd" in line]
 
 
-@pytest.mark.usefixtures("confined")
+def _now() -> list[object]:
+    """The value, the mark of the command, whether the module is loaded, and the units."""
+    return [SWAPPINESS.read_text(), NOTES.exists(), is_loaded(MODULE), *states(PLAIN, DATA, AWAKE)]
+
+
+@pytest.mark.usefixtures("logind", "confined")
 def test_everything_works_under_the_profile(guest: MakeGuest, configure: Configure) -> None:
-    """Binding, a value, a unit, a command, the records and the give-back; nothing is denied."""
+    """Binding, actions of each kind, an old script, the records and the give-back; nothing is denied."""
     profile = Path("/proc", _shown("MainPID", "libvirtd"), "attr/current")
     assert profile.read_text().strip() == "libvirtd (enforce)"
     configure(SETTINGS)
-    before, denied = SWAPPINESS.read_text(), _denied()
+    before, denied = _now(), _denied()
     one = guest(pci(NIC)).start()
-    assert (driver_of(NIC), SWAPPINESS.read_text(), NOTES.exists()) == ("vfio-pci", "7\n", True)
-    assert _shown("ActiveState", UNIT.name) == "inactive"
+    assert (driver_of(NIC), _now()) == ("vfio-pci", ["7\n", True, False, "inactive", "inactive", "active"])
+    (show,) = states(f"libhook-run-{one.uuid}-show.service")
+    assert show == "active"
     # libvirtd's own record has another subject: Python leaves the profile.
     wait_for("the record", lambda: [record.result for record in records(one, "start", ours=True)] == ["success"])
     one.destroy()
-    wait_for("the unit", lambda: _shown("ActiveState", UNIT.name) == "active")
-    assert (driver_of(NIC), SWAPPINESS.read_text(), NOTES.exists()) == ("e1000e", before, False)
+    wait_for("the host as before", lambda: _now() == before)
+    assert driver_of(NIC) == "e1000e"
     expect_returned(one)
+    wait_for("the script", lambda: CALLS.read_text().split() == ["prepare", "start", "started", "stopped", "release"])
     assert _denied() == denied

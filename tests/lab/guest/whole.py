@@ -29,6 +29,7 @@ def whole_host(values: Iterable[Path], but: Callable[[str], bool] = lambda _line
         "module": map(_module, Path("/proc/modules").read_text().splitlines()),
         # Where a device was and who is served is kept on purpose.
         "kept": (name for name in kept if not name.startswith(("homes/", "served"))),
+        "console": map(_console, Path("/sys/class/vtconsole").iterdir()),
         "file": map(_file, (path for path in Path("/etc").rglob("*") if not path.is_dir() or path.is_symlink())),
         "transient": map(str, Path("/run/systemd/transient").rglob("*")),
         "process": (line for line in map(_command, Path("/proc").glob("[0-9]*")) if line not in _OF_THE_LAB),
@@ -63,6 +64,11 @@ def _module(line: str) -> str:
     """Its name, and what needs it."""
     fields = line.split()
     return f"{fields[0]} {' '.join(sorted(fields[3].split(',')))}"
+
+
+def _console(path: Path) -> str:
+    """What drives it, and whether it is bound."""
+    return " ".join((path.name, *((path / name).read_text().strip() for name in ("name", "bind"))))
 
 
 def _file(path: Path) -> str:
