@@ -120,7 +120,7 @@ def is_time(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and _LEAST_SECONDS <= value <= _MOST_SECONDS
 
 
-A_COMMAND = 'a list of texts, the first a program\'s whole path as it is (["/usr/bin/logger", "hello"]),'
+A_COMMAND = 'a list of texts, the first a program\'s whole path without $ or {name} (["/usr/bin/logger", "hello"])'
 A_TIME = f"{_LEAST_SECONDS:g} to {_MOST_SECONDS:.0f} seconds"
 CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("command", is_argv, A_COMMAND),

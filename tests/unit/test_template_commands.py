@@ -55,4 +55,4 @@ def test_a_program_has_no_placeholder(key: str) -> None:
     """Who names a guest would choose what root executes."""
     with pytest.raises(BadInput, match=r"a\.(command|undo) is wrong$") as refused:
         parse(f"{key} = ['/srv/{{name}}', 'hello']\n", "win11", UUID)
-    assert "the first a program's whole path as it is" in refused.value.hint
+    assert "the first a program's whole path without $ or {name}" in refused.value.hint
