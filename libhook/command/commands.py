@@ -141,7 +141,9 @@ def show_plan(machine: Machine, options: argparse.Namespace) -> int:
     if options.json:
         show(views.plan_json(found))
     else:
-        show(list(found.describe()) or [f"nothing to do at {options.event}"])
+        has_begun = options.event == "prepare" or session.state.load(domain.uuid)
+        why = "" if has_begun else f": libhook holds nothing for {domain.name}"
+        show(list(found.describe()) or [f"nothing to do at {options.event}{why}"])
     return complain([in_one_line(found.refusals)] if found.refusals else [])
 
 

@@ -194,7 +194,7 @@ def _values(files: Files, sections: list[Section]) -> list[_Row]:
 def _head(files: Files, guest: Domain | None, wanted: str, those: Known) -> list[str]:
     if guest is None:
         why = f" ({those.trouble})" if those.trouble else ""
-        return [f"{wanted} is not known here{why}: only sections for its name or UUID count"]
+        return [f"{wanted} is not defined here{why}, so its devices are not known: no section for a device counts"]
     devices = [on_host(files.machine, address) for address in guest.addresses]
     rows = (("  pci", str(device.address), device.ids, device.class_name) for device in devices)
     return [f"{guest.name}  {guest.uuid}", *("  ".join(filter(None, row)) for row in rows)]

@@ -86,11 +86,11 @@ def parse(name: str, table: object) -> Command:
     if found.background and not found.command:
         raise BadInput("with a command, if background is true")
     if found.reconnect and (found.background or not found.command):
-        raise BadInput("without reconnect, unless there is a command, and it is not in the background")
+        raise BadInput("without reconnect = true, which needs a command that is not in the background")
     if found.after and found.at != "prepare":
         raise BadInput(f"without after at {found.at}: the units are as wanted by then")
     if found.at == "started" and table.get("on_failure") == "refuse":
-        raise BadInput(f"without on_failure at {found.at}: a guest that runs is refused nothing")
+        raise BadInput(f'without on_failure = "refuse" at {found.at}: a guest that runs is refused nothing')
     return found._replace(seconds=float(found.seconds))
 
 

@@ -286,6 +286,8 @@ def shown(value: object) -> str:
     """A wrong value for a message."""
     if isinstance(value, (dict, list)):  # repr fails on deep nesting
         return "a section" if isinstance(value, dict) else "a list"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     try:
         return repr(value)
     except ValueError:  # a whole number with thousands of digits, possible in hexadecimal

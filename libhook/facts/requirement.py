@@ -42,12 +42,14 @@ class Requirement(NamedTuple):
         """The command as ``run`` has them."""
         return Command(self.name, self.command, seconds=self.seconds, reason=self.reason)
 
-    def complaint(self, found: bool) -> str:
-        """What is wrong, or "". ``found``: whether it is there, is active, runs, or is free."""
-        if found != self.absent:
-            return ""
+    def complaint(self, found: int) -> str:
+        """What is wrong, or "". ``found``: whether it is there, active or running; bytes of free memory."""
         if self.memory:
-            return f"less than {self.memory:g} GiB of memory are free"
+            free = found * 10 // GIB / 10  # rounded down, or it could be what is required
+            is_enough = found >= self.memory * GIB
+            return "" if is_enough else f"{free:g} GiB of memory are free, and {self.memory:g} must be"
+        if bool(found) != self.absent:
+            return ""
         what, verb = next((text, verb) for text, verb in (
             (self.file, "there"), (f"unit {self.unit}" if self.unit else "", "active"), (self.process, "running")
         ) if text)  # fmt: skip

@@ -22,7 +22,7 @@ from libhook.facts.command import Command
 from libhook.facts.config import Config
 from libhook.facts.entry import Held
 from libhook.facts.launch import Launch
-from libhook.facts.plan import Action, Stays, Warn
+from libhook.facts.plan import Action, Refusal, Stays, Warn
 from libhook.kinds.kind import Failure, Outcome, Work
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
 from libhook.look import executables
@@ -50,7 +50,7 @@ class Run(NamedTuple):
     devices: tuple[str, ...] = ()
     """The addresses of its PCI devices."""
     taps: tuple[str, ...] = ()
-    """The host's names of its network interfaces, as far as they are known. For the undo they are gone."""
+    """The host's names of its network interfaces, as far as they were known when it was run."""
     back: bool = False
     again: bool = False
     """The guest runs, and its command has run: undo it, and run it once more."""
@@ -108,7 +108,8 @@ class Run(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """See Action."""
-        return {"kind": self.kind, **self.command.to_json()}
+        taps = {"taps": list(self.taps)} if self.taps else {}
+        return {"kind": self.kind, **self.command.to_json(), **taps}
 
     def show(self) -> dict[str, Any]:
         """See Action."""
@@ -118,7 +119,7 @@ class Run(NamedTuple):
 
 
 def untrusted(work: Work, asked: Sequence[Command]) -> dict[str, str]:
-    """Of these commands those that root may not run, by name: why, and what would help."""
+    """Of these commands those that may not be run, by name: why, and what would help."""
     commands.expect_possible(work.machine)
     (found,) = tracks.run([_seen(work, asked)], work.deadline)
     if isinstance(found, LibhookError):
@@ -144,9 +145,18 @@ def _note(work: Work, asked: Sequence[Command], sheet: int) -> None:
         os.write(sheet, f"{_complaint(work, one, one.programs)}\n".encode("utf-8", "replace"))
 
 
+def refusal(action: Run, complaint: str) -> Refusal:
+    """With what ``untrusted`` says of the action's command."""
+    reason, _, remedy = complaint.rpartition(": ")
+    return Refusal("", f"{action.subject}: {reason}", remedy)
+
+
 def _complaint(work: Work, one: Command, programs: Sequence[str]) -> str:
-    """Why root may not run these, or "". What other users run may be their own."""
-    if one.user and executables.user_id(one.user) != 0:
+    """Why these may not be run, or "". What other users run may be their own."""
+    number = executables.user_id(one.user) if one.user else 0
+    if number is None and not work.machine.root:  # a simulated host has no users of its own
+        return f"there is no user {one.user}: correct the user in the settings"
+    if number != 0:
         return ""
     found = (executables.complaint(work.machine, program) for program in programs)
     return next((printable(": ".join(complaint)) for complaint in found if complaint), "")

@@ -14,7 +14,7 @@ from libhook.children.tracks import Late, Step, paper
 from libhook.errors import BadInput, LibhookError
 from libhook.facts import requirement
 from libhook.facts.plan import Refusal, Verdict
-from libhook.facts.requirement import GIB, Requirement
+from libhook.facts.requirement import Requirement
 from libhook.kinds.kind import Kind, Outcome, Work
 from libhook.light import TYPE_CHECKING, partial, suppress
 from libhook.look import attributes, systemd
@@ -68,10 +68,11 @@ def _asking(situation: Situation, questions: Sequence[Requirement], wrong: Mappi
 
     devices = tuple(str(device.pci) for device in situation.domain.pci)
     for one in questions:
-        if complaint := wrong.get(one.name):
-            yield Refusal("", *complaint.rsplit(": ", 1))
         question = one.question._replace(at=situation.event.operation.name)
-        yield command.Run(question, situation.domain.name, devices, kind=NAME)
+        asking = command.Run(question, situation.domain.name, devices, kind=NAME)
+        if complaint := wrong.get(one.name):
+            yield command.refusal(asking, complaint)
+        yield asking
 
 
 def carry_out(work: Work, actions: Sequence[Run]) -> list[Outcome]:
@@ -103,7 +104,7 @@ def _questions(config: Config) -> list[Requirement]:
     return [one for one in _all(config) if one.command]
 
 
-def _units(work: Work, asked: Sequence[Requirement]) -> dict[str, bool]:
+def _units(work: Work, asked: Sequence[Requirement]) -> dict[str, int]:
     """Whether each is active. Where it must not be, one on its way up or down counts too: so is a oneshot that runs."""
     if not asked:
         return {}
@@ -115,7 +116,7 @@ def _units(work: Work, asked: Sequence[Requirement]) -> dict[str, bool]:
     }
 
 
-def _seen(machine: Machine, asked: Sequence[Requirement]) -> Track[dict[str, bool] | LibhookError]:
+def _seen(machine: Machine, asked: Sequence[Requirement]) -> Track[dict[str, int] | LibhookError]:
     """A child looks: a file may be on a disk or server that does not answer."""
     try:
         with paper() as sheet:
@@ -127,20 +128,20 @@ def _seen(machine: Machine, asked: Sequence[Requirement]) -> Track[dict[str, boo
     if code or len(answers) != len(asked):
         what = ", ".join(one.file or one.process or "/proc/meminfo" for one in asked)
         return LibhookError(f"{what} cannot be looked at", "see whether the disk or server answers")
-    return {one.name: answer == "1" for one, answer in zip(asked, answers, strict=True)}
+    return {one.name: int(answer) for one, answer in zip(asked, answers, strict=True)}
 
 
 def _note(machine: Machine, asked: Sequence[Requirement], sheet: int) -> None:
     running = _programs(machine) if any(one.process for one in asked) else set()
     for one in asked:
         if one.file:
-            found = _is_there(f"{machine.root}{one.file}")
+            found = int(_is_there(f"{machine.root}{one.file}"))
         elif one.process:
             real = os.path.realpath(f"{machine.root}{one.process}").removeprefix(machine.root)
-            found = not running.isdisjoint((one.process, real))
+            found = int(not running.isdisjoint((one.process, real)))
         else:
-            found = _free(machine) >= one.memory * GIB
-        os.write(sheet, b"1\n" if found else b"0\n")
+            found = _free(machine)
+        os.write(sheet, b"%d\n" % found)
 
 
 def _is_there(path: str) -> bool:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from libhook.errors import BadInput
 from libhook.facts import command as facts
 from libhook.facts.command import Command
 from libhook.facts.config import Config
-from libhook.facts.plan import Refusal, Verdict
+from libhook.facts.plan import Verdict
 from libhook.facts.situation import Situation
 from libhook.facts.unit import AS_WANTED
-from libhook.kinds.command import RUN, Run, carry_out, seconds, untrusted, way_back
+from libhook.kinds.command import RUN, Run, carry_out, refusal, seconds, untrusted, way_back
 from libhook.kinds.kind import Kind, Work
 from libhook.light import TYPE_CHECKING
 
@@ -23,7 +24,10 @@ _SETTING = "run"
 
 def read(value: Mapping[str, Any]) -> Run:
     """See Kind."""
-    return Run(facts.from_journal(value))
+    taps = value.get("taps", [])
+    if not (isinstance(taps, list) and all(isinstance(tap, str) for tap in taps)):
+        raise BadInput("a command with names of interfaces that are none")
+    return Run(facts.from_journal({key: inner for key, inner in value.items() if key != "taps"}), taps=tuple(taps))
 
 
 def look(work: Work) -> Mapping[str, str]:
@@ -43,10 +47,11 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
         return
     done = {action.key for action in situation.held.actions} if situation.held else set[str]()
     taps = domain.taps if operation != "prepare" else ()  # before that they are the wishes of the XML's author
+    complaints = situation.looked.get(NAME, {})
     for command in sorted(_asked(situation.config), key=lambda one: bool(one.after)):
-        if complaint := situation.looked.get(NAME, {}).get(command.name):
-            yield Refusal("", *complaint.rsplit(": ", 1))
         action = Run(command, domain.name, devices, taps, needs=(AS_WANTED,) if command.after else ())
+        if complaint := complaints.get(command.name):
+            yield refusal(action, complaint)
         if command.at == operation and action.key not in done:
             yield action
 

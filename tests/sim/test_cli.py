@@ -91,7 +91,8 @@ def test_plan_answers_for_every_event_that_acts(root: str, event: str) -> None:
     """Also where there is nothing to do, which is said."""
     host = Host(root, nic())
     done = libhook(host, "plan", "--event", event, "-", stdin=guest().xml(1))
-    assert (done.code, done.out, done.err) == (0, f"nothing to do at {event}\n", "")
+    why = "" if event == "prepare" else ": libhook holds nothing for win11"
+    assert (done.code, done.out, done.err) == (0, f"nothing to do at {event}{why}\n", "")
     assert json.loads(libhook(host, "plan", "--json", "--event", event, "-", stdin=guest().xml(1)).out) == {
         "refused": False,
         "seconds": 0,

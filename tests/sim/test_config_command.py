@@ -129,7 +129,7 @@ def test_a_guest_that_runs_has_the_devices_that_it_has_now(host: Host) -> None:
 def test_a_guest_that_nobody_knows_is_known_by_its_name_or_uuid_alone(host: Host) -> None:
     """It may be defined later; that is said."""
     lines = shown(libhook(host, "config", "win95"))
-    assert lines[0] == "win95 is not known here: only sections for its name or UUID count"
+    assert lines[0] == "win95 is not defined here, so its devices are not known: no section for a device counts"
     assert any(line.startswith('driver = "vfio-pci"') for line in lines)
     host.configure(f'[domains."{LINUX.replace("1", "2")}"]\ndriver = "x"\n')
     lines = shown(libhook(host, "config", LINUX.replace("1", "2")))
@@ -164,7 +164,9 @@ def test_where_libvirt_s_files_cannot_be_read_nobody_says_that_a_section_is_abou
         lines, one = shown(libhook(host, "config")), shown(libhook(host, "config", "win11"))
     reason = "/etc/libvirt/qemu: Permission denied"
     assert lines[-1] == f"which of the sections are about no guest is not known: {reason}"
-    assert one[0] == f"win11 is not known here ({reason}): only sections for its name or UUID count"
+    assert one[0] == (
+        f"win11 is not defined here ({reason}), so its devices are not known: no section for a device counts"
+    )
     path = define(host, "broken", b"<domain>")
     assert shown(libhook(host, "config"))[-1].startswith(
         f"which of the sections are about no guest is not known: {path}: "
@@ -181,7 +183,7 @@ def test_without_files_the_defaults_hold(root: str) -> None:
     shutil.rmtree(f"{root}/run/libvirt/qemu")
     assert not Path(root, "etc/libvirt/qemu").exists()
     lines = shown(libhook(host, "config", "win11"))
-    assert lines[0] == "win11 is not known here: only sections for its name or UUID count"
+    assert lines[0] == "win11 is not defined here, so its devices are not known: no section for a device counts"
     assert all(line.endswith(" default") for line in lines[1:])
     assert len(lines) == 1 + len(Config._fields) - 1  # what asks for actions has no default
 

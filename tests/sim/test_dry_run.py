@@ -32,7 +32,7 @@ def _planned(host: Host, one: Guest, event: str, capsys: pytest.CaptureFixture[s
     path.unlink()
     printed = capsys.readouterr().out.splitlines()
     assert code == any(line.startswith("refuse: ") for line in printed)
-    return () if printed == [f"nothing to do at {event}"] else tuple(printed)
+    return () if printed[0].startswith(f"nothing to do at {event}") else tuple(printed)
 
 
 def _by_device(writes: Iterable[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:

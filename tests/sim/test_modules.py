@@ -98,7 +98,11 @@ def test_what_was_not_loaded_or_is_no_module_is_not_missed(root: str) -> None:
     """A list may name what is loaded at times only."""
     host = host_with(root, 'modules = ["i2c-nvidia-gpu", "nouveau"]')
     before = loaded(host)
-    host.begin(OTHER)
+    begun = host.event(OTHER, "prepare")
+    assert "keep the module nouveau out: it is not loaded" in begun.plan
+    assert not any("rmmod" in line for line in begun.plan)
+    for operation in ("start", "started"):
+        host.event(OTHER, operation)
     host.event(OTHER, "release", "shutdown")
     assert (loaded(host), shown(host), host.leftovers) == (before, CONSOLE, [])
 

@@ -71,6 +71,10 @@ def test_where_nothing_is_mounted_there_is_nothing_to_do(root: str) -> None:
     for unit in (SUB, INDEX):
         systemd.change(root, unit, active="inactive")
     store.create(f"{root}/proc/self/mountinfo", "")
+    foretold = host.call((ONE.name, "prepare", "begin", "-"), ONE.xml(1, False), dry_run=True).plan
+    assert [line for line in foretold if "mounted" in line] == [
+        "warning: nothing is mounted at /srv/none, and no unit would mount it"
+    ]
     host.begin(ONE)
     host.event(ONE, "release", "shutdown")
     assert (_mounted(host), _told(host), host.leftovers) == ([], [], [])

@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenario import guest
+from scenario import Host, guest
 from test_run import LIGHT, SCREEN, SETTINGS, SHOW, WIN11, argvs, host_with
 
+from libhook.children.child import Deadline
+from libhook.facts.command import Command
+from libhook.facts.config import Config
+from libhook.kinds.command import untrusted
+from libhook.kinds.kind import Work
 from libhook.look import executables
+from libhook.simulation.hosts import nic
+from libhook.story.session import make_state
 
 
 @pytest.mark.parametrize(
@@ -30,6 +37,7 @@ def test_root_runs_nothing_that_others_could_change(root: str, spoil: Any, said:
     spoil(Path(f"{root}{SCREEN}"))
     refused = host.event(WIN11, "prepare")
     assert said in refused.line
+    assert refused.line.startswith("the command screen: ")
     assert argvs(host) == []
     host.configure(SETTINGS.replace("[run.light]", 'user = "tim"\n[run.light]'))
     assert host.event(WIN11, "prepare").code == 0
@@ -50,6 +58,16 @@ def test_another_name_of_root_is_root(
 def test_users_have_numbers() -> None:
     """As the system has them."""
     assert (executables.user_id("root"), executables.user_id("no-such-user")) == (0, None)
+
+
+def test_a_user_who_is_not_there_refuses(root: str) -> None:
+    """While the plan is made. Only a real host knows its users."""
+    machine = Host(root, nic()).machine._replace(root="")
+    work = Work(machine, make_state(machine), Deadline.after(10), Config(), WIN11.uuid)
+    one = Command("screen", ("/usr/bin/true",), user="no-such-user")
+    assert untrusted(work, [one, one._replace(name="other", user="nobody")]) == {
+        "screen": "there is no user no-such-user: correct the user in the settings"
+    }
 
 
 def test_a_program_that_others_may_change_by_the_end_is_not_run(root: str) -> None:

@@ -136,9 +136,12 @@ def test_a_slow_stop_takes_no_time_from_the_rest(root: str) -> None:
 
 
 def test_a_pattern_matches_what_is_loaded(root: str) -> None:
-    """And where nothing matches, there is nothing to do."""
+    """And where nothing matches, there is nothing to do, which the plan says: it may be misspelt."""
     host = host_with(root, '[units]\n"nvidia-*.service" = "down"\n"cu*.service" = "down"\n')
-    host.begin(WIN11)
+    begun = host.event(WIN11, "prepare")
+    assert [line for line in begun.plan if "warning" in line] == ["warning: no unit is called nvidia-*.service"]
+    for operation in ("start", "started"):
+        host.event(WIN11, operation)
     assert (systemd.state(root, CUPS), systemd.state(root, SDDM)) == ("inactive", "active")
     host.event(WIN11, "release", "shutdown")
     assert (states(host), host.leftovers) == (BEFORE, [])

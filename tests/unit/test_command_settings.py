@@ -41,8 +41,8 @@ WRONG = [
     ("a", {"command": TRUE, "after": "modules"}, '"units" in after'),
     ("a", {"command": TRUE, "after": "units", "at": "start"}, "without after at start"),
     ("a", {"command": TRUE, "reconnect": "yes"}, "true or false in reconnect"),
-    ("a", {"undo": TRUE, "reconnect": True}, "without reconnect, unless there is a command"),
-    ("a", {"command": TRUE, "background": True, "reconnect": True}, "and it is not in the background"),
+    ("a", {"undo": TRUE, "reconnect": True}, "without reconnect = true, which needs a command"),
+    ("a", {"command": TRUE, "background": True, "reconnect": True}, "a command that is not in the background"),
     ("a", {"command": TRUE, "reason": ""}, "a line of text in reason"),
     ("a", {"command": TRUE, "at": "started", "on_failure": "refuse"}, "a guest that runs is refused nothing"),
 ]

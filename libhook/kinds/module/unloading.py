@@ -50,6 +50,8 @@ class Out(NamedTuple):
     drivers: tuple[str, ...] = ()
     """Its PCI drivers. A device that was on one of them is home without it, until the module is loaded again."""
     back: bool = False
+    is_loaded: bool = True
+    """Whether it was in the kernel when the plan was made. Only the plan's text tells."""
     kind: str = NAME
     ours: bool = True
     is_undone: bool = True
@@ -81,6 +83,8 @@ class Out(NamedTuple):
                 f"give {self.subject} back, if it was loaded and no other guest needs it out",
                 f"  modprobe {self.module}",
             )
+        if not self.is_loaded:
+            return (f"keep {self.subject} out: it is not loaded",)
         return (printable(f"take {self.subject} out{f' ({self.why})' if self.why else ''}"), f"  rmmod {self.module}")
 
     def to_json(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from libhook.kinds.module.loading import NAME
 from libhook.kinds.module.unloading import LEAVE_IT, Out, built_in, drives, out
 from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 from libhook.look import modules, sysfs
-from libhook.look.modules import BUILT_IN, Module
+from libhook.look.modules import BUILT_IN, OUT, Module
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -141,7 +141,8 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
             continue
         before = free  # the first of them comes after the consoles, and the others after the first
         if action.key not in done:
-            yield action
+            # What a guest keeps out would be there at the next start.
+            yield action._replace(is_loaded=module.state != OUT or name in seen.drivers)
 
 
 def _own(situation: Situation) -> set[str]:

@@ -12,7 +12,7 @@ from libhook import plainjson
 from libhook.children import tracks
 from libhook.errors import BadInput, printable
 from libhook.facts.mountpoint import path_of, unit_of
-from libhook.facts.plan import Refusal, Verdict
+from libhook.facts.plan import Refusal, Verdict, Warn
 from libhook.facts.program import SESSIONS
 from libhook.facts.shared import Shared
 from libhook.facts.unit import Unit, is_anyones, is_protected, is_seat, owner_of
@@ -142,9 +142,10 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
         if one.state == UP and one.pattern in seen.absent and not _is_done(one, done):
             why, remedy = seen.absent[one.pattern]
             yield Refusal("", f"{one.pattern} cannot be started: {why}", remedy)
+        if (nothing := _nothing(one, seen)) and not _is_done(one, done):
+            yield Warn(printable(nothing))
+            continue
         for unit in seen.units.get(one.pattern, ()):
-            if one.setting == _MOUNTS and unit.load == "not-found":
-                continue  # nothing is mounted there
             if complaint := _complaint(unit, one, found):
                 yield Refusal("", *complaint)
             else:
@@ -176,6 +177,17 @@ def _others(situation: Situation, seen: Seen, going: Collection[str]) -> Iterato
             if one and counts and one.service not in ("", *going) and not (one.program or one.is_spared):
                 reason = f"{address} is in use by the host: {use.what}, and {one.service} does not go down"
                 yield Refusal(f"pci {address}", printable(reason), f"add {one.service} to units, or stop it first")
+
+
+def _nothing(one: Asked, seen: Seen) -> str:
+    """Why an entry asks for nothing on this host, or "". It may be misspelt, and nothing refuses that."""
+    if one.pattern in seen.absent:
+        return f"{one.pattern}: {seen.absent[one.pattern][0]}, so it is left alone" if one.state == DOWN else ""
+    found = seen.units.get(one.pattern, ())
+    if one.setting == _MOUNTS:
+        nothing = f"nothing is mounted at {path_of(one.pattern)}, and no unit would mount it"
+        return nothing if all(unit.load == "not-found" for unit in found) else ""
+    return "" if found else f"no unit is called {one.pattern}"
 
 
 def _is_done(one: Asked, done: Collection[str]) -> bool:

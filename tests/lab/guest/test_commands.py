@@ -132,12 +132,14 @@ def test_a_command_that_must_agree(guest: MakeGuest, configure: Configure) -> No
 
 
 def test_the_names_of_the_taps(guest: MakeGuest, configure: Configure) -> None:
-    """By `start` libvirt has made the interface, and named it."""
+    """By `start` libvirt has made the interface, and named it. The undo is told the same."""
     text = f"for tap in $LIBHOOK_TAPS; do test -e /sys/class/net/$tap && echo $tap; done >{NOTES}/taps"
-    configure(f'[run.tap]\nat = "start"\ncommand = ["/bin/sh", "-c", "{text}"]\n')
+    undo = f'undo = ["/bin/sh", "-c", "echo $LIBHOOK_TAPS >{NOTES}/untapped"]'
+    configure(f'[run.tap]\nat = "start"\ncommand = ["/bin/sh", "-c", "{text}"]\n{undo}\n')
     one = guest(more_devices="<interface type='ethernet'><model type='virtio'/></interface>").start()
     assert [name.rstrip("0123456789") for name in _notes("taps")] == ["vnet"]
     one.destroy()
+    wait_for("the undo", lambda: _notes("untapped") == _notes("taps"))
 
 
 def test_again_for_a_new_libvirtd(guest: MakeGuest, configure: Configure) -> None:

@@ -103,6 +103,23 @@ def test_two_guests_share_a_unit(guest: MakeGuest, configure: Configure) -> None
     wait_for("the unit", lambda: _state("lab-plain.service") == "active")
 
 
+def test_two_guests_share_what_a_oneshot_has_done(guest: MakeGuest, configure: Configure) -> None:
+    """A service of the administrator's own has it done with the first, and undone with the last."""
+    mark, unit = Path("/run/lab-shared-by-two"), UNITS / "lab-oneshot.service"
+    commands = f"ExecStart=/bin/mkdir {mark}\nExecStop=/bin/rmdir {mark}"
+    unit.write_text(f"[Service]\nType=oneshot\nRemainAfterExit=yes\n{commands}\n")
+    systemctl("daemon-reload")
+    configure(f'[units]\n"{unit.name}" = "up"\n')
+    first, second = guest(pci(NIC)).start(), guest(usb(USB_PEN)).start()
+    assert (mark.exists(), _state(unit.name)) == (True, "active")
+    first.destroy()
+    first.wait_until_gone()
+    assert mark.exists()
+    second.destroy()
+    wait_for("its end", lambda: (mark.exists(), _state(unit.name)) == (False, "inactive"))
+    unit.unlink()
+
+
 def test_a_stop_that_leaves_processes_refuses_the_start(guest: MakeGuest, configure: Configure) -> None:
     """systemd says that the unit is inactive. What was stopped before comes back, and the device was not touched."""
     configure('[units]\n"lab-plain.service" = "down"\n"lab-leaves.service" = "down"\n')
