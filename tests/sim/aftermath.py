@@ -127,7 +127,9 @@ class Aftermath:
         other, daemon = self._somebody(), self._daemon(alive)
         begun = daemon.start(other)
         if begun.error:
-            if not self._may_be_refused(alive):
+            if "it is still being changed" in begun.error:  # a child that is late has it in hand
+                reap(_PATIENCE)
+            elif not self._may_be_refused(alive):
                 self.problems.append(f"refused: {begun.error}")
             self._go_on(alive)
             begun = daemon.start(other)
