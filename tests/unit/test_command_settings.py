@@ -6,6 +6,8 @@ import pytest
 from libhook.errors import BadInput, TooNew
 from libhook.facts import keys
 from libhook.facts.command import Command, from_journal, parse, unit
+from libhook.kinds.command import Run
+from libhook.kinds.run import read
 
 TRUE = ["/usr/bin/true"]
 WRONG = [
@@ -103,6 +105,20 @@ def test_a_journal_that_somebody_wrote_is_not_believed(field: str) -> None:
     """Each field is checked as in the settings."""
     with pytest.raises(BadInput):
         from_journal({**parse("a", {"command": TRUE, "undo": TRUE}).to_json(), field: ["x y", 1]})
+
+
+@pytest.mark.parametrize("taps", [[], ["vnet3", "vnet4"]])
+def test_the_journal_gives_back_the_taps(taps: list[str]) -> None:
+    """The undo is told them."""
+    one = Run(parse("a", {"command": TRUE}), taps=tuple(taps))
+    assert read(one.to_json()) == one
+
+
+@pytest.mark.parametrize("taps", ["vnet3", [3], None])
+def test_taps_that_somebody_wrote_are_not_believed(taps: object) -> None:
+    """They go into a command's environment."""
+    with pytest.raises(BadInput):
+        read({**Run(parse("a", {"command": TRUE})).to_json(), "taps": taps})
 
 
 def test_the_units_of_a_command() -> None:
