@@ -85,7 +85,7 @@ class Mix(NamedTuple):
 
 MIXES = {
     "modules": Mix(("modules",)),
-    "sleep": Mix(("sleep",)),
+    "sleep and values": Mix(("sleep", "values")),
     "commands": Mix(("units",), runs=True, events=("prepare", "start", "started", "reconnect", "release")),
     "mounts and a user's units": Mix(("mounts", "user's units")),
     "legacy and take_along": Mix(

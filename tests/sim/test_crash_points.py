@@ -33,7 +33,7 @@ _EVERY = {
 _OFTEN = 12
 _ACTIONS = {
     "modules": (29, "acb"),
-    "sleep": (31, "bca"),
+    "sleep and values": (41, "bca"),
     "commands": (67, "cab"),
     "mounts and a user's units": (59, "bca"),
     "legacy and take_along": (53, "acb"),
