@@ -18,12 +18,13 @@ from libhook.effects.log import Log
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, Refused, unanswered
 from libhook.facts import event
+from libhook.facts.config import HANDLERS
 from libhook.facts.domain import Domain
 from libhook.facts.event import Event, Operation
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Plan
 from libhook.kinds import registry as kinds
-from libhook.light import TYPE_CHECKING, NamedTuple
+from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 from libhook.look import libvirtd
 from libhook.story import giveback
 from libhook.story.session import Session, state_of
@@ -143,7 +144,10 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
 def _answer(session: Session, call: Call, happening: Event, domain: Domain | None) -> None:
     """Do what libhook itself does at this operation."""
     if happening.operation.gives_back:
+        held = _entry(session, domain) if domain and HANDLERS in session.config.actions else None
         giveback.release(session.at_end(happening), happening, domain)
+        if domain:
+            _log_said(_consulted(session, happening, domain, held))
     elif (
         happening.operation.acts
         and domain is not None
@@ -185,6 +189,7 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
             # The launcher may let a guest without devices in its XML go on where the hook is killed.
             raise Refused("the hook was ended before it was done with prepare", "start the guest again")
         domain = session.with_extra(session.with_along(domain, before), before, before=operation.takes)
+        session = _consulted(session, happening, domain, before)
         with session.devices(domain.addresses if operation.may_veto else ()):
             taken = taking.take(session, happening, domain, before, entries.MAKE[operation.name])
             if taken.refusals:
@@ -201,6 +206,26 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
                 waits = session.config.audit_required or session.config.dry_run or kinds.are_told(session.config)
                 if not waits:
                     session.state.unwait(domain.uuid)
+
+
+def _consulted(session: Session, happening: Event, domain: Domain, held: Held | None) -> Session:
+    """The session with what handlers by others say and set, where the settings want some."""
+    if HANDLERS not in session.config.actions and not (held and held.settled):
+        return session
+    from libhook.story import consult  # few settings do
+
+    return consult.ask(session, happening, domain, held)
+
+
+def _entry(session: Session, domain: Domain) -> Held | None:
+    """The guest's journal entry, if it can be read. The give-back says why not."""
+    with suppress(LibhookError, OSError):
+        return session.state.load(domain.uuid)
+    return None
+
+
+def _log_said(session: Session) -> None:
+    session.log_plan(Plan(session.said))
 
 
 def _record(session: Session, happening: Event, before: Held | None, taken: Taken, *, broken: bool) -> Taken:
@@ -250,12 +275,16 @@ def plan(session: Session, happening: Event, domain: Domain) -> Plan:
     if happening.operation.name == "prepare":
         from libhook.story.foresight import foresee  # imported here, so that no start waits for it
 
-        return foresee(session, happening, session.with_along(domain))
+        domain = session.with_along(domain)
+        return foresee(_consulted(session, happening, domain, None), happening, domain)
     found = Plan(())
     if happening.operation.acts:
         session = session.at_end(happening) if happening.operation.gives_back else session
         held = session.state.load(domain.uuid)
-        found = session.plan(happening, session.with_along(domain, held), held)
+        domain = session.with_along(domain, held)
+        session = _consulted(session, happening, domain, held)
+        found = session.plan(happening, domain, held)
+        found = found._replace(verdicts=(*session.said, *found.verdicts))
     return found._replace(verdicts=(*found.verdicts, *_told(session, happening, domain)))
 
 

@@ -36,6 +36,7 @@ from libhook.story.taking import in_one_line
 from libhook.story.tidy import tidy
 from libhook.xml import domxml
 
+_XML = "a file with a domain's XML"
 Command = Callable[[Machine, argparse.Namespace], int]
 
 
@@ -106,6 +107,9 @@ def parser() -> argparse.ArgumentParser:
     configuring.add_argument(
         "guest", metavar="GUEST", nargs="?", help="a guest's name or UUID: what holds for it, merged from all sections"
     )
+    handling = add("handlers", handlers, "handlers by others: which are enabled, for whom; enable or disable one")
+    handling.add_argument("verb", metavar="VERB", nargs="?", choices=("enable", "disable"), help="enable or disable")
+    handling.add_argument("name", metavar="NAME", nargs="?", help="a file in /etc/libhook/handlers, without .py")
     add("doctor", doctor, "whether libhook works here, and what to do where it does not; changes nothing")
     add("demo", demo, "one guest's life on a simulated host; changes nothing here", as_json=False)
     hook = commands.add_parser(
@@ -122,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
 
 def inspect(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook inspect XML``. The guest's configuration decides the form of the audit records shown."""
-    domain = _read_domain(options.xml, every_kind=True)
+    domain = _read_domain(read(options.xml, _XML), every_kind=True)
     session = Session.open(machine, Log(machine), os.getppid(), domain)
     if session.broken:
         complain([f"{session.broken.line}; the defaults are shown instead"])
@@ -134,8 +138,9 @@ def inspect(machine: Machine, options: argparse.Namespace) -> int:
 
 def show_plan(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook plan XML``. If the event would be refused, say what ``virsh start`` would say; exit code 1."""
-    domain = _read_domain(options.xml)
-    session = Session.open(machine, Log(machine), os.getppid(), domain).strict()
+    document = read(options.xml, _XML)
+    domain = _read_domain(document)
+    session = Session.open(machine, Log(machine), os.getppid(), domain).strict()._replace(document=document)
     wanted = event.Event(domain.name, event.OPERATIONS[options.event], "-")
     found = plan(session, wanted, domain)
     if options.json:
@@ -230,6 +235,22 @@ def config(machine: Machine, options: argparse.Namespace) -> int:
     return complain(shown.errors)
 
 
+def handlers(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook handlers [enable|disable NAME]``."""
+    from libhook.command import handlers as work
+
+    if options.verb is None:
+        rows = work.table(machine)
+        text = [row.line for row in rows] or ["there are no handlers by others"]
+        show({"handlers": [row._asdict() for row in rows]} if options.json else text)
+        return 0
+    if options.name is None:
+        raise BadInput(f"libhook handlers {options.verb} needs a name", "libhook handlers shows the names")
+    lines = (work.enable if options.verb == "enable" else work.disable)(machine, options.name)
+    show({"done": list(lines)} if options.json else lines)
+    return 0
+
+
 def doctor(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook doctor``. Exit code 1 if something keeps libhook from working."""
     from libhook.command.doctor import examine
@@ -291,8 +312,8 @@ def watch(machine: Machine, options: argparse.Namespace) -> int:
     return 0
 
 
-def _read_domain(path: str, *, every_kind: bool = False) -> Domain:
+def _read_domain(document: bytes, *, every_kind: bool = False) -> Domain:
     """Read the guest from the XML. Say on stderr what was passed over."""
-    domain = domxml.parse(read(path, "a file with a domain's XML"), every_kind=every_kind)
+    domain = domxml.parse(document, every_kind=every_kind)
     complain([f"skipped: {warning}" for warning in domain.warnings])
     return domain

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TAKE_ALONG = "take_along"
 """The setting with PCI devices that the guest's XML does not name, and that the guest has all the same."""
+HANDLERS = "handlers"
+"""The setting with the handlers by others that are asked for the guest (facts/ownhandler.py)."""
 Strictness = Literal["refuse", "warn", "off"]
 
 

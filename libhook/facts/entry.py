@@ -11,10 +11,10 @@ from libhook.facts.address import PciAddress
 from libhook.facts.domain import Extra, Kind
 from libhook.facts.host import NO_CLASS
 from libhook.facts.plan import Action
-from libhook.light import TYPE_CHECKING, Literal, NamedTuple, get_args
+from libhook.light import TYPE_CHECKING, Literal, MappingProxyType, NamedTuple, get_args
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container
+    from collections.abc import Callable, Collection, Container, Mapping
     from typing import Any
 
 FORMAT = 2
@@ -106,6 +106,8 @@ class Held(NamedTuple):
     """The keys of devices that were plugged out and recorded as such. Two processes may see the same unplugging."""
     actions: tuple[Action, ...] = ()
     """What was done or about to be done for the guest, in this order. Undone at its end. At most one action per key."""
+    settled: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    """What handlers by others have set at ``prepare``, by the handler. Later steps of the start go by that."""
 
     def device(self, key: str) -> HeldDevice | None:
         """The device with this key, or None."""
@@ -158,6 +160,9 @@ class Held(NamedTuple):
             for device in self.devices
         ]
         fields["actions"] = [action.to_json() for action in self.actions]
+        if not fields.pop("settled"):
+            return fields
+        fields["settled"] = {name: dict(table) for name, table in self.settled.items()}
         return fields
 
     @classmethod
@@ -182,16 +187,22 @@ class Held(NamedTuple):
                 "lost": int(lost),
                 "detached": [*detached],
                 "actions": list(actions),
-            } if phase in get_args(Phase) and _names_a_file(name) and all(isinstance(key, str) for key in detached):
+                "settled": dict(settled),
+            } if (
+                phase in get_args(Phase)
+                and _names_a_file(name)
+                and all(isinstance(key, str) for key in detached)
+                and all(isinstance(table, dict) for table in settled.values())
+            ):
                 daemon, own, done = Process(pid, start), tuple(map(_device, devices)), tuple(map(read, actions))
                 _expect_own(own, done)
-                return cls(uuid, name, virt, phase, boot, daemon, own, lost, tuple(detached), done)  # type: ignore[arg-type]
+                return cls(uuid, name, virt, phase, boot, daemon, own, lost, tuple(detached), done, settled)  # type: ignore[arg-type]
         raise BadInput("not a guest's journal entry")
 
 
 def _of_now(value: dict[str, Any]) -> dict[str, Any]:
     """The entry's data in today's format, whichever version wrote it."""
-    value = {"format": 1, "detached": [], **value}
+    value = {"format": 1, "detached": [], "settled": {}, **value}
     devices = value.get("devices")
     if value["format"] == 1 and "actions" in value:
         raise BadInput("it has actions, but its format has none")

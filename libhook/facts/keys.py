@@ -9,7 +9,7 @@ from __future__ import annotations
 from libhook.errors import BadInput
 from libhook.facts import command, legacy, requirement
 from libhook.facts.address import PciAddress
-from libhook.facts.config import TAKE_ALONG
+from libhook.facts.config import HANDLERS, TAKE_ALONG
 from libhook.facts.host import is_driver_name
 from libhook.facts.mountpoint import is_mount_point, is_of_host, unit_of
 from libhook.facts.program import SESSIONS, is_path, may_end
@@ -89,6 +89,16 @@ def _mounts(value: object) -> str:
 
 def _sections(value: object) -> str:
     return "" if isinstance(value, dict) else 'sections with a name each: [run.NAME] command = ["/usr/bin/true"]'
+
+
+def _wrong_handler(name: str, table: object) -> str:
+    from libhook.facts import ownhandler  # few hosts have any
+
+    return ownhandler.wrong_entry(name, table)
+
+
+def _options(value: object) -> str:
+    return "" if isinstance(value, dict) else "sections with a name each: [handlers.NAME]"
 
 
 def _wrong_section(parse: Callable[[str, object], object], name: str, table: object) -> str:
@@ -211,6 +221,7 @@ ENTRIES: dict[str, Callable[[str, object], str]] = {
     "units": _wrong_state,
     "run": _wrong_command,
     "require": _wrong_requirement,
+    HANDLERS: _wrong_handler,
 }
 """The tables, each with what says of one entry what it should have been, or ""."""
 _FIELDS: dict[str, Checks] = {"run": command.CHECKS, "require": requirement.CHECKS}
@@ -227,8 +238,9 @@ OF_KINDS: dict[str, Callable[[object], str]] = {
     "end": _ends,
     "modules": _modules,
     "legacy": legacy.complaint,
+    HANDLERS: _options,
 }
-"""The settings that ask for actions of a kind (kinds/), each with its check.
+"""The settings that ask for actions of a kind (kinds/), or for handlers by others that may, each with its check.
 
 The check returns what the value should have been, or "" when the value is right. Of what is in a table, wrong_entries
 says it. Of a table the entries are merged key by key over the sections, and of a list the items add up."""

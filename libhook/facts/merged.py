@@ -8,7 +8,7 @@ says ``replace = true``.
 from __future__ import annotations
 
 from libhook.facts import keys
-from libhook.facts.config import Config
+from libhook.facts.config import HANDLERS, Config
 from libhook.facts.settings import Section, Settings
 from libhook.facts.written import named, written
 from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple
@@ -108,10 +108,11 @@ def _upon(before: Merged | None, value: object, own: list[Setting]) -> Merged:
 def only_of(merged: dict[str, Merged], sections: Iterable[Section]) -> dict[str, Merged]:
     """The keys, and of what asks for actions only that for which these sections ask.
 
-    What is asked for is as it holds for the guest: a more specific section may say otherwise, or take it away.
+    What is asked for is as it holds for the guest: a more specific section may say otherwise, or take it away. Handlers
+    are asked in any case: they say themselves whether that is at hot-plug.
     """
-    found = {key: one for key, one in merged.items() if key not in keys.OF_KINDS}
-    for key in keys.OF_KINDS:
+    found = {key: one for key, one in merged.items() if key not in keys.OF_KINDS or key == HANDLERS}
+    for key in keys.OF_KINDS.keys() - {HANDLERS}:
         own = [section.values[key] for section in sections if key in section.values]
         if own and (value := _of_these(merged[key].value, own)):
             found[key] = merged[key]._replace(value=value)

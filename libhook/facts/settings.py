@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from libhook.facts import keys
 from libhook.facts.address import PciAddress
-from libhook.facts.config import TAKE_ALONG, Source
+from libhook.facts.config import HANDLERS, TAKE_ALONG, Source
 from libhook.facts.host import NO_CLASS
 from libhook.facts.problem import Problem
 from libhook.facts.written import DEVICES, DOMAINS, named
@@ -189,12 +189,12 @@ def _sections(file: int, source: Source) -> Iterator[Section]:
             if rank is None:
                 stray.append(_no_device(file, name))
             elif isinstance(table, dict):
-                own.append(_section(file, (kind, name), rank, table))
+                own.append(section_of(file, (kind, name), rank, table))
             else:
                 where = named((kind, name))
                 problem = Problem(file, (kind, name), f"{where} must be a section", f"write [{where}]")
                 own.append(Section(file, (kind, name), rank, {}, (problem,)))
-    top = _section(file, (), (TOP, 0), document)
+    top = section_of(file, (), (TOP, 0), document)
     yield top._replace(problems=(*top.problems, *stray))
     yield from own
 
@@ -247,12 +247,15 @@ def _no_device(file: int, name: str) -> Problem:
     return Problem(file, (DEVICES, name), what, remedy, near, full if keys.is_address(full) else name)
 
 
-def _section(file: int, where: tuple[str, ...], rank: tuple[int, int], table: Mapping[str, Any]) -> Section:
+def section_of(
+    file: int, where: tuple[str, ...], rank: tuple[int, int], table: Mapping[str, Any], *, fills: bool = True
+) -> Section:
+    """Check a section. With ``fills`` it may have placeholders."""
     section = Section(file, where, rank, {})
     values, problems, has_placeholders = {}, list[Problem](), False
     for at, value in _flat(table):
         key = ".".join(at)
-        if key in keys.OF_KINDS and keys.has_brace(value):
+        if fills and key in keys.OF_KINDS and key != HANDLERS and keys.has_brace(value):
             from libhook.facts import template
 
             has_placeholders = True

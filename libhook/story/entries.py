@@ -35,7 +35,8 @@ def prepared(session: Session, before: Held | None, domain: Domain, plan: Plan) 
     daemon = processes.process(session.machine, session.libvirtd)
     boot, trail = session.state.boot(), session.trail()
     lost = trail.lost if trail else 0
-    return Held(domain.uuid, domain.name, domain.virt, "preparing", boot, daemon, devices, lost, actions=actions)
+    settled = before.settled if before else session.settled
+    return Held(domain.uuid, domain.name, domain.virt, "preparing", boot, daemon, devices, lost, (), actions, settled)
 
 
 def _own(device: HostDevice) -> HeldDevice:

@@ -44,7 +44,7 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
             situation = _given_back(situation, held, session.plan_release(held)) if held else situation
             along = (one.key for one in held.devices if one.named) if held else ()
             situation = _closed(situation, [*has, *along])
-    plan = plan_for(situation)
+    plan = plan_for(situation, session.said)
     whole = Plan((*first, *plan.verdicts))
     if plan.refusals:
         return whole

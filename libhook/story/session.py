@@ -21,17 +21,18 @@ from libhook.facts.entry import Held
 from libhook.facts.event import OPERATIONS, Event, Operation
 from libhook.facts.host import NOTHING, Trail
 from libhook.facts.machine import Machine
-from libhook.facts.plan import Action, Plan, Record
+from libhook.facts.plan import Action, Plan, Record, Verdict
 from libhook.facts.situation import Situation
 from libhook.handlers.registry import plan_for
 from libhook.kinds import registry as kinds
 from libhook.kinds.kind import Outcome, Work
-from libhook.light import TYPE_CHECKING, NamedTuple, contextmanager, suppress
+from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple, contextmanager, suppress
 from libhook.look import attributes, libvirtd, sysfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from typing import Any
 
 _GRACE = 10.0
 """The least time for an undo, in seconds. ``write_deadline`` is the limit if it is shorter."""
@@ -124,6 +125,10 @@ class Session(NamedTuple):
     """libvirt's event that ends the guest, at ``release``."""
     served: Served | None = None
     """Who is served without host devices, where there are settings."""
+    said: tuple[Verdict, ...] = ()
+    """What handlers by others say to the event (story/consult.py). ``config`` has what they set, too."""
+    settled: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    """What they set, by the handler."""
 
     @classmethod
     def open(
@@ -210,7 +215,7 @@ class Session(NamedTuple):
         patience = Deadline.after(self.config.holder_wait)
         while True:
             situation = self.situation(event, domain, held)
-            plan = plan_for(situation)
+            plan = plan_for(situation, self.said)
             may_help = event.operation.takes and plan.refusals and situation.waits_for_process
             if not (may_help and patience.left and self.deadline.left):
                 return plan
