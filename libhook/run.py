@@ -147,7 +147,7 @@ def _answer(session: Session, call: Call, happening: Event, domain: Domain | Non
         held = _entry(session, domain) if domain and HANDLERS in session.config.actions else None
         giveback.release(session.at_end(happening), happening, domain)
         if domain:
-            _log_said(_consulted(session, happening, domain, held))
+            session.log_plan(Plan(_consulted(session, happening, domain, held).said))
     elif (
         happening.operation.acts
         and domain is not None
@@ -189,7 +189,10 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
             # The launcher may let a guest without devices in its XML go on where the hook is killed.
             raise Refused("the hook was ended before it was done with prepare", "start the guest again")
         domain = session.with_extra(session.with_along(domain, before), before, before=operation.takes)
-        session = _consulted(session, happening, domain, before)
+        if operation.may_veto:
+            session = _consulted(session, happening, domain, before)
+        elif before and before.settled:
+            session = _as_settled(session, before)
         with session.devices(domain.addresses if operation.may_veto else ()):
             taken = taking.take(session, happening, domain, before, entries.MAKE[operation.name])
             if taken.refusals:
@@ -206,6 +209,8 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
                 waits = session.config.audit_required or session.config.dry_run or kinds.are_told(session.config)
                 if not waits:
                     session.state.unwait(domain.uuid)
+    if not operation.may_veto:  # nobody waits for them with a lock, or with an audit record to send
+        session.log_plan(Plan(_consulted(session, happening, domain, before).said))
 
 
 def _consulted(session: Session, happening: Event, domain: Domain, held: Held | None) -> Session:
@@ -217,15 +222,22 @@ def _consulted(session: Session, happening: Event, domain: Domain, held: Held | 
     return consult.ask(session, happening, domain, held)
 
 
+def _as_settled(session: Session, held: Held) -> Session:
+    """The session with what such handlers set at ``prepare``. A broken entry is in the way of no audit record."""
+    from libhook.story import consult
+
+    try:
+        return consult.as_settled(session, held)
+    except BadInput as error:
+        session.log.add("error", "not settled", reason=error.message)
+        return session
+
+
 def _entry(session: Session, domain: Domain) -> Held | None:
     """The guest's journal entry, if it can be read. The give-back says why not."""
     with suppress(LibhookError, OSError):
         return session.state.load(domain.uuid)
     return None
-
-
-def _log_said(session: Session) -> None:
-    session.log_plan(Plan(session.said))
 
 
 def _record(session: Session, happening: Event, before: Held | None, taken: Taken, *, broken: bool) -> Taken:

@@ -17,6 +17,7 @@ import time
 from libhook import plainjson
 from libhook.children.child import Child, Deadline, ended, spawn
 from libhook.errors import LibhookError, remedy_of
+from libhook.facts.config import ASKED_FOR
 from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 MOST = 1 << 16
 """The longest answer, in bytes."""
-SECONDS = 2.0
 LATE = "it does not end in time"
 _MEMORY = 1 << 27
 """What it may have beside its parent's, in bytes."""
@@ -136,7 +136,7 @@ def confine(modules: Sequence[str], folder: str, keep: int) -> None:
     # RLIMIT_NPROC counts this process, too, and binds nobody with capabilities (kernel/fork.c, copy_process): with 0,
     # there is neither a second process nor a thread. execve needs no descriptor, but finds no program.
     for limit, most in (
-        (resource.RLIMIT_CPU, int(SECONDS)),
+        (resource.RLIMIT_CPU, int(ASKED_FOR)),
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),

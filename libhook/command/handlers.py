@@ -6,13 +6,13 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from libhook.children import confined, hosted
+from libhook.children import hosted
 from libhook.children.child import Deadline
 from libhook.command.settings import Files
 from libhook.effects import files
 from libhook.errors import BadInput, LibhookError
 from libhook.facts import ownhandler
-from libhook.facts.config import HANDLERS
+from libhook.facts.config import ASKED_FOR, HANDLERS
 from libhook.facts.machine import Machine
 from libhook.facts.ownhandler import Enabled
 from libhook.facts.written import named
@@ -113,7 +113,7 @@ def inspect(machine: Machine, code: Code) -> Enabled:
     try:
         found = consult.run(machine, code, ("ast",), deadline, lambda: hosted.imports(sources))
         modules = ownhandler.preloaded([str(one) for one in _list(found.get("imports"))])
-        deadline = Deadline.after(confined.SECONDS)
+        deadline = Deadline.after(ASKED_FOR)
         found = consult.run(
             machine, code, modules, deadline, lambda: hosted.declaration(sources, is_package=code.is_package)
         )

@@ -7,7 +7,6 @@ section cannot.
 
 from __future__ import annotations
 
-from libhook import plainjson
 from libhook.errors import BadInput
 from libhook.facts import keys, settings
 from libhook.facts.config import Config
@@ -47,14 +46,10 @@ class Answer(NamedTuple):
         return {"warn": list(self.warnings), "settings": dict(self.settings)}
 
 
-def read(text: str, operation: Operation, own: Collection[str]) -> Answer:
-    """The answer from its JSON. BadInput says what is wrong in it. ``own``: the addresses of the guest's devices."""
-    try:
-        value = plainjson.loads(text)
-    except (ValueError, RecursionError):
-        raise BadInput("its answer is no JSON") from None
+def read(value: object, operation: Operation, own: Collection[str]) -> Answer:
+    """The answer. BadInput says what is wrong in it. ``own``: the addresses of the guest's devices."""
     if not is_small(value):
-        raise BadInput("its answer is too large, too deep, or has something that is no JSON")
+        raise BadInput("its answer is too large, too deep, or has a text or number that settings cannot have")
     return parse(value, operation, own)
 
 

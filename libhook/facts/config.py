@@ -19,6 +19,8 @@ TAKE_ALONG = "take_along"
 """The setting with PCI devices that the guest's XML does not name, and that the guest has all the same."""
 HANDLERS = "handlers"
 """The setting with the handlers by others that are asked for the guest (facts/ownhandler.py)."""
+ASKED_FOR = 2.0
+"""Seconds that such a handler has for its answer."""
 Strictness = Literal["refuse", "warn", "off"]
 
 

@@ -30,7 +30,7 @@ from libhook.hotplug.parts import (
 )
 from libhook.light import TYPE_CHECKING
 from libhook.look import processes
-from libhook.story import taking
+from libhook.story import consult, taking
 from libhook.story.entries import as_on_host, taken_along, with_newcomer
 from libhook.story.giveback import drop_from_entry, true_records, try_to_save, undo
 from libhook.story.session import Session
@@ -52,6 +52,7 @@ def begin_attach(session: Session, guest: Domain, devices: Sequence[HostDevice],
     with locked_entry(session, guest, devices) as held:
         if refusals := objections(session, held, devices):
             _refuse(session, wanted, refusals)
+        session = consult.ask(session, Event(guest.name, ATTACH, "-"), wanted, held)
         entry = _EntryWithPart(held, wanted.devices, worker)
         taken = taking.take(session, Event(guest.name, ATTACH, "-"), wanted, held, entry)
         if taken.refusals and taken.begun:

@@ -15,7 +15,7 @@ from libhook.hotplug import handover
 from libhook.hotplug.hypervisor import Found, Gone, NoSuchGuest
 from libhook.hotplug.parts import leaving_with
 from libhook.look import libvirtd
-from libhook.story import foresight
+from libhook.story import consult, foresight
 from libhook.story.session import Session
 from libhook.story.taking import in_one_line
 from libhook.xml import domxml
@@ -87,6 +87,7 @@ class Plugging(NamedTuple):
         with_wanted = guest._replace(devices=(*guest.devices, *self.wanted.devices))
         plugged = [device.pci for device in self.wanted.devices if device.pci]
         session = Session.open(self.machine, self.log, libvirtd.find(self.machine), with_wanted, plugged)
+        session = session._replace(document=self.found.document)
         return session.strict() if strict else session
 
     def ask(self) -> Deadline:
@@ -142,7 +143,9 @@ def foresee(session: Session, guest: Domain, operation: Operation, devices: tupl
     happening, wanted = Event(guest.name, operation, "-"), guest._replace(devices=devices)
     if operation == ATTACH:
         refusals = handover.objections(session, held, devices) if held else ()
-        return Plan(tuple(refusals)) if refusals else foresight.foresee(session, happening, wanted)
+        if refusals:
+            return Plan(tuple(refusals))
+        return foresight.foresee(consult.ask(session, happening, wanted, held), happening, wanted)
     if held:
         wanted = session.with_extra(wanted, held)
         keys = {device.key for device in devices}

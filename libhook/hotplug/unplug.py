@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 from libhook.effects.log import Log
 from libhook.errors import DeadlineExpired, LibhookError, Refused
 from libhook.facts.domain import Domain, HostDevice
-from libhook.facts.event import DETACH
+from libhook.facts.event import DETACH, Event
 from libhook.facts.machine import Machine
+from libhook.facts.plan import Plan
 from libhook.hotplug import handover
 from libhook.hotplug.hypervisor import NoSuchGuest
 from libhook.hotplug.parts import has_worker
 from libhook.hotplug.request import LIVE, UNKNOWN, Hypervisor, Plugging, Request, begin, hints_of, show_plan, shown_as
 from libhook.look import processes
+from libhook.story import consult
 from libhook.story.session import state_of
 from libhook.xml import domxml
 from libhook.xml.domxml import DeviceXml
@@ -70,6 +72,9 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
         raise Refused(f"the guest {name} gave up {shown}, but {left}", "see libhook status, then run: libhook recover")
     yield f"{name}: gave up {shown}"
     yield from _keeps(before, staying)
+    session = work.session(before)
+    happening = Event(name, DETACH, "-")
+    session.log_plan(Plan(consult.ask(session, happening, before._replace(devices=devices), None).said))
 
 
 def _disk(meant: Sequence[HostDevice], wanted: DeviceXml) -> tuple[str, tuple[HostDevice, ...]]:

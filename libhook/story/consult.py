@@ -22,21 +22,22 @@ from libhook.effects import files
 from libhook.errors import BadInput, LibhookError, printable, unanswered
 from libhook.facts import answer, ownhandler
 from libhook.facts.answer import Answer
+from libhook.facts.config import ASKED_FOR
 from libhook.facts.domain import Domain
 from libhook.facts.entry import Held
-from libhook.facts.event import Event
+from libhook.facts.event import OPERATIONS, Event
 from libhook.facts.host import NO_CLASS
 from libhook.facts.machine import Machine
 from libhook.facts.ownhandler import Declared, Enabled, Wanted
 from libhook.facts.plan import Fault, Refusal, Verdict, Warn
 from libhook.facts.settings import Device
-from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple
+from libhook.light import TYPE_CHECKING, NamedTuple
 from libhook.look import ownhandlers, sysfs
 from libhook.look.ownhandlers import Code
 from libhook.story.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
 VERSION = 1
@@ -65,29 +66,39 @@ class _Round(NamedTuple):
 
 def ask(session: Session, event: Event, domain: Domain, held: Held | None) -> Session:
     """Return the session with what the handlers say to this event, and with what they set, now or at ``prepare``."""
-    before = held.settled if held and not event.operation.takes else MappingProxyType[str, "Mapping[str, Any]"]({})
-    wanted = ownhandler.wanted(session.config)
-    session = _with(session, before)
-    if not wanted:
+    takes = event.operation.takes
+    session = session if takes or held is None else as_settled(session, held)
+    if not (wanted := ownhandler.wanted(session.config)):
         return session
     try:
-        enabled = read_index(session.machine)
-    except LibhookError as error:
-        return session._replace(said=tuple(_fault(one, event, error) for one in wanted))
-    devices = _devices(session, domain, held)
-    keys = {str(device["address"]): f"{device['type']} {device['address']}" for device in devices}
-    round_ = _Round(session, event, _given(session, event, domain, devices), enabled, keys, before)
-    said, answers = _asked(round_, wanted)
-    if not event.operation.takes:
-        return session._replace(said=said)
-    settled = {name: dict(one.settings) for name, one in answers.items() if one.settings}
-    return _with(session, settled)._replace(said=said, settled=settled).with_time()
+        devices = _devices(session, domain, held)
+        keys = {str(device["address"]): f"{device['type']} {device['address']}" for device in devices}
+        given = _given(session, event, domain, devices)
+        before = held.settled if held and not takes else {}
+        round_ = _Round(session, event, given, read_index(session.machine), keys, before)
+        said, answers = _asked(round_, wanted)
+    except (LibhookError, OSError) as error:
+        ours = unanswered(error) if isinstance(error, OSError) else error
+        said, answers = tuple(_fault(one, event, ours) for one in wanted), {}
+    except Exception as error:  # noqa: BLE001 - a bug of ours must not be in the way of an audit record, either
+        bug = LibhookError(f"libhook itself failed: {type(error).__name__}: {error}", "report it")
+        said, answers = tuple(_fault(one, event, bug) for one in wanted), {}
+    if takes:
+        settled = {name: dict(one.settings) for name, one in answers.items() if one.settings}
+        session = _with(session, settled.values())._replace(settled=settled)
+    return session._replace(said=said).with_time()
 
 
-def _with(session: Session, settled: Mapping[str, Mapping[str, Any]]) -> Session:
-    """The session with what was settled among its settings."""
+def as_settled(session: Session, held: Held) -> Session:
+    """Return the session with what handlers set at ``prepare``. BadInput where the entry has what none may set."""
+    operation = OPERATIONS["prepare"]
+    return _with(session, [answer.parse({"settings": one}, operation, ()).settings for one in held.settled.values()])
+
+
+def _with(session: Session, tables: Iterable[Mapping[str, Any]]) -> Session:
+    """The session with these among its settings."""
     config = session.config
-    for table in settled.values():
+    for table in tables:
         config = answer.with_settings(config, table)
     return session._replace(config=config)
 
@@ -130,12 +141,12 @@ def _answer(round_: _Round, one: Wanted, declared: Mapping[str, Declared], answe
     if [file.stamp for file in code.files] != list(enabled.files):
         raise BadInput(f"{code.files[0].path} was changed since it was enabled", _enable(one.name))
     given = plainjson.dumps({**round_.given, "options": dict(one.options), "settled": settled})
-    deadline = Deadline(min(Deadline.after(confined.SECONDS).at, session.deadline.at))
+    deadline = Deadline(min(Deadline.after(ASKED_FOR).at, session.deadline.at))
     found = run(session.machine, code, enabled.modules, deadline, lambda: _call(code, given))
     try:
         if ownhandler.declared_from(found.get("declared")) != enabled.declared:
             raise BadInput("it declares otherwise than when it was enabled", _enable(one.name))
-        answered = answer.read(plainjson.dumps(found.get("answer")), round_.event.operation, round_.keys)
+        answered = answer.read(found.get("answer"), round_.event.operation, round_.keys)
     except BadInput as error:
         raise Failed(f"{code.files[0].path}: {error.message}", error.hint or _correct(one.name)) from None
     for other, theirs in answers.items():
