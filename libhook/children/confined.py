@@ -127,6 +127,7 @@ def confine(modules: Sequence[str], folder: str, keep: int) -> None:
     time.tzset()  # the file of the time zone cannot be opened later
     os.closerange(3, keep)
     os.closerange(keep + 1, _EVERY)
+    sys.stdin = sys.stdout = sys.stderr = None  # then print() does nothing
     sys.path[:], sys.meta_path[:], sys.path_hooks[:] = [], [], []
     os.environ.clear()
     os.umask(0o777)

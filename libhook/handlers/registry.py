@@ -6,7 +6,8 @@ Nothing is discovered at run time: every handler that runs as root is listed her
 
 from __future__ import annotations
 
-from libhook.facts.config import ASKED_FOR, HANDLERS
+from libhook.facts.config import ASKED_FOR
+from libhook.facts.config import HANDLERS as BY_OTHERS
 from libhook.facts.entry import Held
 from libhook.facts.event import Operation
 from libhook.facts.plan import Action, Condition, Fault, Limit, Plan, Record, Refusal, Verdict, Warn, is_action
@@ -75,7 +76,7 @@ def with_limits(plan: Plan, situation: Situation) -> Plan:
     if not ours:
         return plan
     looks = 1 + bool(plan.conditions) + situation.event.operation.gives_back
-    asks = len(config.actions.get(HANDLERS, ())) * ASKED_FOR
+    asks = len(config.actions.get(BY_OTHERS, ())) * ASKED_FOR
     own = (Limit("handlers by others", asks),) if asks and situation.event.operation.may_veto else ()
     return plan._replace(limits=(*limits(config, ours), *own, Limit("all else", looks * config.write_deadline)))
 

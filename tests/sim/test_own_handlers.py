@@ -1,23 +1,171 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Handlers by others: what they are asked, and what becomes of their answers."""
 
+import json
+from pathlib import Path
+
+import pytest
 from cases import NIC
-from own import SWAPPINESS, code, enabled, host, swappiness
-from scenario import guest
+from command import libhook
+from own import SWAPPINESS, WANTS, code, enabled, host, swappiness
+from scenario import Host, guest
+from test_run import LIGHT, argvs
 
-WIN11 = guest(NIC)
+from libhook.simulation import commands
+from libhook.simulation.guests import Guest
+
+WIN11, PLAIN = guest(NIC), Guest("win11", ())
 SETS = code('return {"settings": {"values": {"vm.swappiness": 10}}}')
+NIGHT = "/etc/libhook/handlers/night.py"
+LIFE = '"prepare", "start", "started", "release"'
 
 
-def test_what_a_handler_sets_holds_while_the_guest_runs(root: str) -> None:
-    """The dry run says so; the journal has it; the guest's end gives back what was there before."""
+def _given(own: Host, operation: str) -> dict[str, object]:
+    """What a handler is given at an operation, as it warns of that."""
+    outcome = own.event(WIN11, operation)
+    (line,) = (line for line in outcome.plan if "handler night: " in line)
+    found: dict[str, object] = json.loads(line.partition("handler night: ")[2])
+    return found
+
+
+@pytest.mark.parametrize("which", [WIN11, PLAIN], ids=["device", "none"])
+def test_what_a_handler_sets_holds_while_the_guest_runs(root: str, which: Guest) -> None:
+    """The dry run says so; the guest's end gives back what was there before. It needs no host device."""
     own = host(root)
     enabled(own, SETS)
-    foretold = own.call(("win11", "prepare", "begin", "-"), WIN11.xml(1, False), dry_run=True)
+    foretold = own.call(("win11", "prepare", "begin", "-"), which.xml(1, False), dry_run=True)
     assert foretold.stderr[0] == f'set {SWAPPINESS} to "10"'
+    planned = libhook(own, "plan", "-", stdin=which.xml(1, False))
+    assert planned.out.splitlines()[0] == foretold.stderr[0]
+    assert "handlers by others 2 s" in planned.out
     assert swappiness(own) == "60"
-    own.begin(WIN11)
+    own.begin(which)
     assert swappiness(own) == "10"
-    own.event(WIN11, "release", "shutdown")
+    own.event(which, "release", "shutdown")
     assert swappiness(own) == "60"
     assert own.leftovers == []
+
+
+def test_a_guest_that_wants_none_is_not_asked_about(root: str) -> None:
+    """The handler is enabled, and another guest's section wants it."""
+    own = host(root, "[domains.other.handlers.night]\n")
+    enabled(own, SETS)
+    own.begin(WIN11)
+    assert swappiness(own) == "60"
+
+
+def test_what_it_is_given(root: str) -> None:
+    """The guest, its devices, its XML, the options, the time; nothing of on_fault."""
+    own = host(root, '[handlers.night]\non_fault = "skip"\nbegins = 22\n')
+    body = 'given["document"] = "win11" in given["document"]\nimport json\nreturn {"warn": [json.dumps(given)]}'
+    enabled(own, code(body, LIFE))
+    found = _given(own, "prepare")
+    time = found.pop("time")
+    assert isinstance(time, dict)
+    assert time.keys() == {"epoch", "local"}
+    device = {
+        "address": NIC, "type": "pci", "managed": False, "ids": "8086:10d3", "class": "network", "class_code": "0200",
+        "driver": "e1000e",
+    }  # fmt: skip
+    assert found.pop("devices") == [device]
+    assert found == {
+        "version": 1,
+        "operation": "prepare",
+        "guest": {"name": "win11", "uuid": WIN11.uuid},
+        "document": True,
+        "options": {"begins": 22},
+        "settled": {},
+    }
+    for operation in ("start", "started", "release"):
+        later = _given(own, operation)
+        assert (later["operation"], later["document"]) == (operation, True)
+        assert isinstance(later["devices"], list)
+        assert [one["address"] for one in later["devices"]] == [NIC]
+
+
+def test_a_refusal_is_the_guests_or_a_devices(root: str) -> None:
+    """With its remedy; the record of the failure is written; and the next start may succeed."""
+    own = host(root)
+    one = f'{{"device": "{NIC}", "reason": "it is night", "remedy": "wait"}}'
+    enabled(own, code(f'return {{"refuse": [{one}]}}'))
+    outcome = own.event(WIN11, "prepare")
+    assert (outcome.code, outcome.line) == (1, "it is night: wait")
+    assert own.records == [f"start {NIC} failed"]
+    own.event(WIN11, "release", "failed")
+    enabled(own, code('return {"refuse": "never", "remedy": "use another host"}'))
+    assert own.event(WIN11, "prepare").line == "never: use another host"
+    own.event(WIN11, "release", "failed")
+    enabled(own, code('return {"refuse": "never"}', '"start",'))
+    assert own.event(WIN11, "prepare").code == 0
+    assert own.event(WIN11, "start").line == "never: see the settings of that handler"
+    own.event(WIN11, "release", "failed")
+    assert own.leftovers == []
+
+
+def test_what_it_sets_at_prepare_is_kept_for_the_start(root: str) -> None:
+    """A command of the start is run as it was settled, though the handler is gone by then, and the settings too."""
+    own = host(root)
+    commands.add(root, LIGHT)
+    command = {"command": [LIGHT], "at": "start", "undo": [LIGHT, "off"]}
+    enabled(own, code(f'return {{"settings": {{"run": {{"one": {command}}}}}}}'))
+    foretold = own.call(("win11", "prepare", "begin", "-"), WIN11.xml(1, False), dry_run=True).stderr
+    assert f"once QEMU is there, run {LIGHT}, for 30 s at most" in foretold
+    outcome = own.event(WIN11, "prepare")
+    assert (outcome.code, argvs(own)) == (0, [])
+    assert outcome.journal[WIN11.uuid].settled == {"night": {"run": {"one": command}}}
+    Path(f"{root}{NIGHT}").unlink()
+    own.configure("")
+    assert own.event(WIN11, "start").code == 0
+    assert argvs(own) == [[LIGHT]]
+    own.event(WIN11, "started")
+    own.event(WIN11, "release", "shutdown")
+    assert argvs(own) == [[LIGHT], [LIGHT, "off"]]
+    assert own.leftovers == []
+
+
+@pytest.mark.parametrize("operation", ["start", "started"])
+def test_a_broken_entry_says_nothing_more(root: str, operation: str) -> None:
+    """What no handler may set is not believed of the journal, either: it refuses, or is in the way of no record."""
+    own = host(root)
+    enabled(own, SETS)
+    entry = own.event(WIN11, "prepare").journal[WIN11.uuid]
+    own.state.save(entry._replace(settled={"night": {"take_along": ["0000:05:00.0"]}}))
+    outcome = own.event(WIN11, operation)
+    assert outcome.code == (1 if operation == "start" else 0)
+    if operation == "started":
+        assert outcome.logged("not settled")
+        assert own.records == [f"start {NIC} success"]
+
+
+def test_handlers_are_asked_in_the_order_of_their_needs(root: str) -> None:
+    """Each is given the answers of those that provide what it needs; one that needs what nobody provides fails."""
+    own = host(root, f"{WANTS}[domains.win11.handlers.after]\n[domains.win11.handlers.zero]\n")
+    enabled(own, code('return {"settings": {"values": {"vm.swappiness": 10}}}', more=', provides=("pages",)'), "zero")
+    tells = 'import json\nreturn {"warn": [json.dumps(given["settled"])]}'
+    enabled(own, code(tells, more=', needs=("pages",), provides=("more",)'), "night")
+    enabled(own, code(tells, more=', needs=("more", "pages")'), "after")
+    lines = [line for line in own.event(WIN11, "prepare").plan if "handler " in line]
+    zero = {"warn": [], "settings": {"values": {"vm.swappiness": 10}}}
+    assert lines[0] == f"warning: handler night: {json.dumps({'zero': zero})}"
+    found = json.loads(lines[1].removeprefix("warning: handler after: "))
+    assert found == {
+        "night": {"warn": [lines[0].removeprefix("warning: handler night: ")], "settings": {}},
+        "zero": zero,
+    }
+    own.event(WIN11, "release", "failed")
+    own.configure(f"{WANTS}")
+    line = own.event(WIN11, "prepare").line
+    assert line == "handler night: it needs pages, which no other handler provides: enable and want one that does"
+
+
+def test_two_handlers_may_not_contradict_each_other(root: str) -> None:
+    """The settings are another matter: a handler's word is more specific."""
+    own = host(root, f'{WANTS}[domains.win11.handlers.other]\n[values]\n"vm.swappiness" = 1\n')
+    enabled(own, SETS)
+    enabled(own, SETS, "other")
+    assert own.event(WIN11, "prepare").code == 0
+    assert swappiness(own) == "10"
+    own.event(WIN11, "release", "failed")
+    enabled(own, SETS.replace("10", "20"), "other")
+    line = own.event(WIN11, "prepare").line
+    assert line.startswith('handler other: it sets settings.values."vm.swappiness" otherwise than the handler night: ')
