@@ -108,7 +108,9 @@ def parser() -> argparse.ArgumentParser:
         "guest", metavar="GUEST", nargs="?", help="a guest's name or UUID: what holds for it, merged from all sections"
     )
     handling = add("handlers", handlers, "handlers by others: which are enabled, for whom; enable or disable one")
-    handling.add_argument("verb", metavar="VERB", nargs="?", choices=("enable", "disable"), help="enable or disable")
+    handling.add_argument(
+        "verb", metavar="enable|disable", nargs="?", choices=("enable", "disable"), help="what to do; none: show all"
+    )
     handling.add_argument("name", metavar="NAME", nargs="?", help="a file in /etc/libhook/handlers, without .py")
     add("doctor", doctor, "whether libhook works here, and what to do where it does not; changes nothing")
     add("demo", demo, "one guest's life on a simulated host; changes nothing here", as_json=False)
