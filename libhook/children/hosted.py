@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LONGEST = 300
+_WITH_MODULES = ("xml", "xml.etree", "libhook")
+"""What is imported from these is a module."""
 _UNUSUAL = 0x20 | 0x80 | 0x200
 """The flags of generators and coroutines (Include/cpython/code.h)."""
 
@@ -36,6 +38,7 @@ class Wrong(Exception):
 
 def imports(sources: Sequence[Source]) -> bytes:
     """What its files import, of others, as JSON."""
+    sys.meta_path[:] = [_Finder((), is_package=False)]
     return _answer(sources, lambda: {"imports": _imports(sources)})
 
 
@@ -87,29 +90,22 @@ def _where(error: BaseException, own: Sequence[str]) -> tuple[str, int]:
 def _imports(sources: Sequence[Source]) -> list[str]:
     import ast
 
-    own = sources[0].module
     found = dict[str, None]()
     for source in sources:
         for node in ast.walk(ast.parse(source.text, source.path)):
             if isinstance(node, ast.Import):
                 found.update((alias.name, None) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                found[str(node.module)] = None
-                if node.module in ("collections", "xml", "xml.etree", "libhook"):  # these have modules in them
-                    found.update((f"{node.module}.{alias.name}", None) for alias in node.names)
-    inner = {"collections.abc", "xml.etree", "xml.etree.ElementTree", "libhook.handler"}
-    parents = ("collections.", "xml.", "libhook.")
-    return [
-        name
-        for name in found
-        if name.partition(".")[0] != own and name != "libhook" and (name in inner or not name.startswith(parents))
-    ]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                inner = [f"{node.module}.{alias.name}" for alias in node.names]
+                inner = [name for name in inner if node.module in _WITH_MODULES or name == "collections.abc"]
+                found.update((name, None) for name in inner or [node.module])
+    return [name for name in found if name.partition(".")[0] != sources[0].module]
 
 
 class _Finder:
     """Finds the modules of a handler in their text, and loads them."""
 
-    def __init__(self, sources: Sequence[Source], is_package: bool) -> None:
+    def __init__(self, sources: Sequence[Source], *, is_package: bool) -> None:
         self._sources = {source.module: source for source in sources}
         self._is_package = is_package
 
@@ -137,7 +133,7 @@ def _loaded(sources: Sequence[Source], is_package: bool) -> tuple[Callable[[obje
     """The handler's function, and what it says of itself. Wrong where it is not one function of one argument."""
     name = sources[0].module
     sys.modules.pop(name, None)
-    sys.meta_path[:] = [_Finder(sources, is_package)]
+    sys.meta_path[:] = [_Finder(sources, is_package=is_package)]
     module = __import__(name)
     marked = {id(one): one for one in vars(module).values() if callable(one) and hasattr(one, "libhook")}
     if len(marked) != 1:
