@@ -94,3 +94,18 @@ def test_escaping_imports_no_codec() -> None:
     code += r"print(printable('a\n\udcff'), 'encodings.unicode_escape' in sys.modules)"
     done = subprocess.run(["/usr/bin/python3", "-I", "-S", "-c", code], stdout=subprocess.PIPE, check=True, timeout=60)
     assert done.stdout == b"a\\n\\udcff False\n"
+
+
+def test_handlers_by_others_cost_only_who_wants_them(root: str) -> None:
+    """Where another guest wants one, nothing of it is imported; where this one does, nothing slow."""
+    build(root, nic())
+    theirs = {f"libhook.{name}" for name in ("story.consult", "facts.answer", "children.confined", "children.hosted")}
+    settings = Path(root, "etc/libhook/config.toml")
+    settings.write_text("[domains.other.handlers.night]\n")
+    for operation in LIFE:
+        assert _imported(root, operation) & theirs == set()
+    settings.write_text(f"[domains.{GUEST.name}.handlers.night]\n")
+    found = _imported(root, "prepare", code=1)
+    assert theirs <= found
+    assert found & (SLOW - {"tomllib", "typing", "re", "enum", "collections", "functools", "types"}) == set()
+    assert "resource" not in found
