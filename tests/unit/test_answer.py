@@ -19,10 +19,10 @@ from libhook.facts.plan import Refusal
 from libhook.light import MappingProxyType
 
 NIC = "0000:01:00.0"
-KEYS = st.sampled_from(
-    ["refuse", "remedy", "warn", "settings", "reason", "device", "values", "units", "run", "require", "mounts", "x"]
-    + ["modules", "sleep", "end", "command", "undo", "at", "vm.swappiness", "a.service", "down", "{name}", NIC]
-)
+KEYS = st.sampled_from((
+    "refuse", "remedy", "warn", "settings", "reason", "device", "values", "units", "run", "require", "mounts", "x",
+     "modules", "sleep", "end", "command", "undo", "at", "vm.swappiness", "a.service", "down", "{name}", NIC,
+))  # fmt: skip
 TEXTS = KEYS | st.text(max_size=8)
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
 JSON = st.recursive(
@@ -132,7 +132,7 @@ def test_the_order_is_that_of_needs_then_of_names() -> None:
 
 def test_what_is_small_is_bounded() -> None:
     """In depth, in number, in the length of a text, and in the size of a number."""
-    deep: list[Any] = []
+    deep: Any = []
     for _ in range(20_000):
         deep = [deep]
     large: tuple[object, ...] = (

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Handlers by others at hot-plug, and where the hook is killed while it asks one."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from aftermath import recover
+from cases import DISK, NIC
+from family import environment
+from own import SWAPPINESS, WANTS, code, enabled, host, swappiness
+from plugging import Hypervisor, attach, detach, running, xml
+from scenario import LAUNCHER, Host, guest
+
+WIN11 = guest(NIC)
+
+
+def _running(root: str, text: str) -> Host:
+    """A guest with a disk that runs, and whose handler is enabled after its start."""
+    own = running(root, DISK, config="")
+    Path(f"{root}{SWAPPINESS}").parent.mkdir(parents=True, exist_ok=True)
+    Path(f"{root}{SWAPPINESS}").write_text("60\n")
+    own.configure(WANTS)
+    enabled(own, text)
+    return own
+
+
+def test_what_is_set_for_a_device_goes_with_it(root: str) -> None:
+    """Though it is a section for the guest that wants the handler. The plan says so."""
+    body = 'names = [one["address"] for one in given["devices"]]\nassert "hostdev" in given["document"], given\n'
+    body += f'return {{"settings": {{"values": {{"vm.swappiness": 10}}}}}} if names == ["{NIC}"] else 5'
+    own = _running(root, code(body, '"attach",'))
+    assert f'set {SWAPPINESS} to "10"' in attach(own, Hypervisor(own), xml(NIC), dry_run=True).lines
+    assert attach(own, Hypervisor(own), xml(NIC)).error == ""
+    assert swappiness(own) == "10"
+    assert detach(own, Hypervisor(own), xml(NIC)).error == ""
+    assert swappiness(own) == "60"
+    own.libvirt.stop("win11", "shutdown")
+    assert (own.changed, own.leftovers) == ([], [])
+
+
+def test_a_refusal_leaves_the_device_with_the_host(root: str) -> None:
+    """And is recorded; a fault is no different."""
+    for body, said in (('return {"refuse": "not now"}', "not now"), ("1 / 0", "ZeroDivisionError: division by zero")):
+        own = _running(f"{root}/{len(body)}", code(body, '"attach",'))
+        assert said in attach(own, Hypervisor(own), xml(NIC)).error
+        assert own.driver(NIC) == "e1000e"
+        assert own.trail[-1] == f"attach {NIC} failed"
+        own.libvirt.stop("win11", "shutdown")
+
+
+def test_units_are_not_set_at_hotplug(root: str) -> None:
+    """Only what libhook attach does for a device."""
+    own = _running(root, code('return {"settings": {"units": {"a.service": "down"}}}', '"attach",'))
+    said = "settings has 'units'; at attach it may have values, require"
+    assert said in attach(own, Hypervisor(own), xml(NIC)).error
+
+
+def test_a_fault_at_detach_is_in_nobodys_way(root: str) -> None:
+    """The device is back by then."""
+    own = _running(root, code("1 / 0", '"detach",'))
+    attach(own, Hypervisor(own), xml(NIC))
+    assert detach(own, Hypervisor(own), xml(NIC)) == ([f"win11: gave up pci {NIC}"], "")
+    assert own.driver(NIC) == "e1000e"
+    assert "ZeroDivisionError" in Path(f"{root}/var/log/libhook.jsonl").read_text()
+
+
+def test_the_hook_is_killed_while_it_asks(root: str) -> None:
+    """Nothing is taken by then. What it has asked ends by itself, and the next start succeeds."""
+    own = host(root, launcher=True)
+    enabled(own, code("import time\ntime.sleep(60)"))
+    began = time.monotonic()
+    command = [str(LAUNCHER), "win11", "prepare", "begin", "-"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(root), start_new_session=True
+    ) as hook:
+        assert hook.stdin
+        hook.stdin.write(WIN11.xml(1, False))
+        hook.stdin.close()
+        time.sleep(1)
+        os.killpg(hook.pid, signal.SIGKILL)
+    assert time.monotonic() - began < 20
+    own.event(WIN11, "release", "failed")
+    assert recover(own) == "nothing is held\n"
+    assert own.driver(NIC) == "e1000e"
+    enabled(own, code("return None"))
+    assert own.event(WIN11, "prepare").code == 0
