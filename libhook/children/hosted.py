@@ -10,6 +10,7 @@ import sys
 from _frozen_importlib import ModuleSpec
 
 from libhook import plainjson
+from libhook.facts.ownhandler import BEHIND_STRPTIME
 from libhook.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ def _imports(sources: Sequence[Source]) -> list[str]:
     found = dict[str, None]()
     for source in sources:
         for node in ast.walk(ast.parse(source.text, source.path)):
-            if isinstance(node, ast.Import):
+            if isinstance(node, ast.Attribute) and node.attr == "strptime":
+                found[BEHIND_STRPTIME] = None
+            elif isinstance(node, ast.Import):
                 found.update((alias.name, None) for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 inner = [f"{node.module}.{alias.name}" for alias in node.names]

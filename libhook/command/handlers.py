@@ -112,7 +112,8 @@ def inspect(machine: Machine, code: Code) -> Enabled:
     where = code.files[0].path
     try:
         found = consult.run(machine, code, ("ast",), deadline, lambda: hosted.imports(sources))
-        modules = ownhandler.preloaded([str(one) for one in _list(found.get("imports"))])
+        modules = tuple(map(str, _list(found.get("imports"))))
+        ownhandler.expect_known(modules)
         deadline = Deadline.after(ASKED_FOR)
         found = consult.run(
             machine, code, modules, deadline, lambda: hosted.declaration(sources, is_package=code.is_package)

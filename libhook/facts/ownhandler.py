@@ -29,8 +29,8 @@ MODULES = (
     *("unicodedata", "xml", "xml.etree", "xml.etree.ElementTree", "libhook.handler"),
 )
 """What a handler may import, of Python's own."""
-_BEHIND = {"datetime": ("_strptime",), "time": ("_strptime",), "statistics": ("random",)}
-"""What these import only when it is needed. Then there are no files any more."""
+BEHIND_STRPTIME = "_strptime"
+"""What strptime() imports once it is called. Then there are no files any more."""
 _MOST_NAMES = 32
 _LONGEST_NAME = 64
 _DEEPEST, _MOST_PARTS, _LONGEST_TEXT = 8, 1000, 4096
@@ -151,12 +151,11 @@ def _are_names(value: object) -> bool:
     return is_list and len(set(value)) == len(value)  # type: ignore[arg-type, call-overload] # it is a list of texts
 
 
-def preloaded(modules: Sequence[str]) -> tuple[str, ...]:
-    """What to import before a handler that imports these. BadInput where it may not import one."""
+def expect_known(modules: Sequence[str]) -> None:
+    """BadInput where a handler may not import one of these."""
     for name in modules:
-        if name not in MODULES:
+        if name not in (*MODULES, BEHIND_STRPTIME):
             raise BadInput(f"imports {name}", f"a handler may import {', '.join(MODULES)}")
-    return (*modules, *(one for name in modules for one in _BEHIND.get(name, ())))
 
 
 def read_index(text: str) -> dict[str, Enabled]:

@@ -73,7 +73,7 @@ def main() -> int:
     machine = timing.machine()
     figures: list[Figure] = []
     with lives.folder() as top:
-        for measure in (nothing_to_do, one_device, many_devices, large_host):
+        for measure in (nothing_to_do, one_device, a_handler, many_devices, large_host):
             figures += measure(top, options.rounds)
     lab = in_the_lab() if options.lab else []
     if options.json:
@@ -141,6 +141,22 @@ def one_device(top: Path, rounds: int) -> list[Figure]:
         if subtracted:
             figures.append(ratio(f"    the simulation's import, subtracted at {name}", BARE, subtracted, name))
     return figures
+
+
+def a_handler(top: Path, rounds: int) -> list[Figure]:
+    """What a handler by others adds to prepare, which reads settings in either case: the first of docs/own-handlers.md.
+
+    The card's driver takes its time in either case.
+    """
+    document = (TOP / "docs" / "own-handlers.md").read_text()
+    text = document.split("```python\n")[1].split("```")[0].replace('"begins", 22', '"begins", 24').replace("7)", "0)")
+    life = Life(top / "handler", lives.cards(1), 1)
+    wanted, other = "a handler wanted", "by another guest"
+    cases = {BARE: lambda: timed(PYTHON, life.xml("prepare"), runs=SHORT)}
+    cases |= {wanted: life.with_handler(text, wanted=True), other: life.with_handler(text, wanted=False)}
+    took = medians(cases, rounds, progress)
+    added = {BARE: took[BARE], wanted: less(took[wanted], took[other])}
+    return [ratio("a handler by others more at prepare", BARE, added, wanted, 1.0)]
 
 
 def importing(life: Life, modules: Sequence[str]) -> Case:

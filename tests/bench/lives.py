@@ -106,6 +106,24 @@ class Life:
             os.utime(path, (time.time() - 60,) * 2)
         self._play("prepare")
 
+    def with_handler(self, text: str, *, wanted: bool) -> Case:
+        """Time prepare on a host with this handler of others, which the guest's settings want, or have none."""
+
+        def case() -> Sample:
+            self.reset()
+            folder = self._root / "etc" / "libhook"
+            (folder / "handlers").mkdir(parents=True)
+            (folder / "handlers" / "night.py").write_text(text)
+            who = "win11" if wanted else "linux"
+            (folder / "config.toml").write_text(f"[domains.{who}.handlers.night]\n[domains.win11]\nholder_wait = 9\n")
+            enable = ["/usr/bin/python3", "-m", "libhook", "handlers", "enable", "night"]
+            environment = {**self.environment, "LC_ALL": "C"}
+            subprocess.run(enable, cwd=self.version, env=environment, stdout=subprocess.DEVNULL, check=True)
+            reap()
+            return timed([self.launcher, *arguments("prepare")], self.xml("prepare"), self.environment)
+
+        return case
+
     def dry_run(self) -> Case:
         """Time the plan for prepare, which changes nothing."""
         environment = {**self.environment, "LIBHOOK_DRY_RUN": "1"}

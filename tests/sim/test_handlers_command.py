@@ -60,7 +60,7 @@ def test_it_says_what_the_handler_asks_for(root: str) -> None:
     """Enabled, listed, disabled; the index may be read by everybody."""
     own = host(root)
     assert libhook(host(f"{root}/x", ""), "handlers").out == "there are no handlers by others\n"
-    put(own, "import re, datetime\n" + code("pass", more=', provides=("pages",)'))
+    put(own, "import re, datetime\n" + code("datetime.datetime.strptime('1', '%d')", more=', provides=("pages",)'))
     assert 'night  not enabled  wanted by domains."win11"  run: libhook' in libhook(own, "handlers").out
     done = libhook(own, "handlers", "enable", "night")
     assert done.out.splitlines() == [
