@@ -10,6 +10,7 @@ None of that is a wall of Python's own. What the parent had in memory the child 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -149,10 +150,7 @@ def confine(modules: Sequence[str], folder: str, keep: int) -> None:
     ):
         resource.setrlimit(limit, (most, most))
     if is_root:
-        own = _FIRST_UID + os.getpid()
-        os.setgroups([])
-        os.setresgid(own, own, own)
-        os.setresuid(own, own, own)
+        _become_nobody()
 
 
 def _size() -> int:
@@ -163,12 +161,22 @@ def _size() -> int:
 
 def _leave(folder: str) -> None:
     """Make a folder the root, and remove it. In a removed folder nothing can be made (fs/namei.c, may_create)."""
-    empty = f"{folder}/handler-{os.getpid()}"
-    with suppress(FileNotFoundError):
-        os.rmdir(empty)  # a child was killed between the next lines, and had our number
-    os.mkdir(empty, 0o500)
+    empty = f"{folder}/libhook-handler-{os.getpid()}"
+    with suppress(FileExistsError):  # a child was killed between the next lines, and had our number
+        os.mkdir(empty, 0o500)
     try:
         os.chdir(empty)
     finally:
         os.rmdir(empty)
     os.chroot(".")
+
+
+def _become_nobody() -> None:
+    """Take a user and a group of our own, and lose all capabilities. OSError where we would keep them."""
+    own = _FIRST_UID + os.getpid()
+    os.setgroups([])
+    os.setresgid(own, own, own)
+    os.setresuid(own, own, own)
+    with suppress(PermissionError):
+        os.setresuid(0, 0, 0)  # possible with SECBIT_NO_SETUID_FIXUP, which whoever started libvirtd may have set
+        raise OSError(errno.EINVAL, "this process would keep its capabilities")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple
 
-from libhook.command import installation
+from libhook.command import handlers, installation
 from libhook.effects import audit
 from libhook.errors import LibhookError, pasted
 from libhook.facts import complaints, settings
@@ -49,7 +49,7 @@ def examine(session: Session) -> list[Finding]:
 
     Equal findings are given once.
     """
-    looks = (_hook, _daemon, _selinux, _iommu, _vfio, _config, _trail, _state, _watch)
+    looks = (_hook, _daemon, _selinux, _iommu, _vfio, _config, _handlers, _trail, _state, _watch)
     return list(dict.fromkeys(finding for look in looks for finding in _answered(look, session)))
 
 
@@ -189,6 +189,16 @@ def _config(session: Session) -> Iterator[Finding]:
         dry = _listed(one for one in now if one.key == "dry_run")
         remedy = "libhook hands nothing over to a guest for which dry_run is true"
         yield Finding("note", f"the configuration has {dry}", remedy)
+
+
+def _handlers(session: Session) -> Iterator[Finding]:
+    """Handlers by others that the settings want and that would fail. Nothing is loaded for that."""
+    rows = [row for row in handlers.table(session.machine) if row.wanted_by]
+    for row in (row for row in rows if row.why):
+        what = f"the handler {row.name} is {row.state}, and {', '.join(row.wanted_by)} wants it"
+        yield Finding("fail", what, row.why)
+    if rows and not any(row.why for row in rows):
+        yield Finding("ok", f"handlers of your own: {', '.join(row.name for row in rows)}")
 
 
 def _listed(those: Iterable[Setting]) -> str:

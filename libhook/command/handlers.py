@@ -68,7 +68,7 @@ def _row(machine: Machine, name: str, index: Mapping[str, Enabled], wanted: Mapp
     state, why = "enabled", ""
     enable = f"run: libhook handlers enable {name}"
     try:
-        code = consult.read(machine, name)
+        code = ownhandlers.read(machine, name)
     except BadInput as error:
         state, why = "missing" if error.message.startswith("there is no ") else "not trusted", error.line
     else:
@@ -87,7 +87,7 @@ def enable(machine: Machine, name: str) -> list[str]:
     _expect_name(name)
     with make_state(machine).locked([HANDLERS], Deadline.after(_PATIENCE)):
         index = consult.read_index(machine)
-        enabled = inspect(machine, consult.read(machine, name))
+        enabled = inspect(machine, ownhandlers.read(machine, name))
         all_ = {other: one.declared for other, one in index.items()} | {name: enabled.declared}
         try:
             ownhandler.providers(name, all_)

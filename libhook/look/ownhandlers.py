@@ -139,7 +139,8 @@ def _read(folder: int, path: str, module: str) -> File:
         _expect_roots(status, path)
         if not stat.S_ISREG(status.st_mode):
             raise BadInput(f"{path} is no file", "put a real file there")
-        text = os.read(descriptor, _LONGEST + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            text = file.read(_LONGEST + 1)
     finally:
         os.close(descriptor)
     if len(text) > _LONGEST:

@@ -44,6 +44,7 @@ VERSION = 1
 """Of what a handler is given. Fields are only added."""
 INDEX = f"{ownhandler.FOLDER}.json"
 _LONGEST = 300
+_MOST_LINES = 1 << 20
 
 
 class Failed(BadInput):
@@ -136,7 +137,7 @@ def _answer(round_: _Round, one: Wanted, declared: Mapping[str, Declared], answe
             raise BadInput(f"it needs the handler {provider}, which failed", f"see what is said of {provider}")
         else:
             settled[provider] = Answer(settings=round_.before.get(provider, {})).to_json()
-    session, code = round_.session, read(round_.session.machine, one.name)
+    session, code = round_.session, ownhandlers.read(round_.session.machine, one.name)
     enabled = round_.enabled[one.name]
     if [file.stamp for file in code.files] != list(enabled.files):
         raise BadInput(f"{code.files[0].path} was changed since it was enabled", _enable(one.name))
@@ -175,19 +176,11 @@ def run(
         case {"fault": str(fault), **rest}:
             path, line = rest.get("path"), rest.get("line")
             where = path if path in paths else paths[0]
-            where = f"{where}, line {line}" if isinstance(line, int) and line > 0 else where
+            where = f"{where}, line {line}" if isinstance(line, int) and 0 < line < _MOST_LINES else where
             raise Failed(f"{where}: {printable(fault[:_LONGEST])}", _correct(code.name))
         case dict():
             return found
     raise Failed(f"{paths[0]}: it answers with no JSON", _correct(code.name))
-
-
-def read(machine: Machine, name: str) -> Code:
-    """Read a handler's code, if it is to be trusted. LibhookError if not."""
-    try:
-        return ownhandlers.read(machine, name)
-    except OSError as error:
-        raise unanswered(error) from None
 
 
 def read_index(machine: Machine) -> dict[str, Enabled]:

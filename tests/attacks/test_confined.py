@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a handler by others can do to the host, if it tries: compute, and answer."""
 
+import ctypes
+import errno
 import os
 import signal
+from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from libhook.children import confined
-from libhook.children.child import Deadline
+from libhook.children.child import Deadline, spawn
 from libhook.children.confined import MOST, Ending
+from libhook.errors import LibhookError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can put up all walls")
 PARENT = os.getpid()
@@ -142,3 +147,37 @@ def test_where_a_wall_cannot_be_put_up_nothing_runs(tmp_path: object) -> None:
     for modules, folder in (((), f"{tmp_path}/missing"), (("no_such_module",), str(tmp_path))):
         ending = confined.ask(lambda: b"it runs", modules, folder, Deadline.after(20))
         assert ending.said.startswith(b'{"fault": "it cannot be confined (')
+
+
+def test_without_a_process_or_a_pipe_it_says_so(tmp_path: object) -> None:
+    """Nothing is left open."""
+    before = os.listdir("/proc/self/fd")
+    for name in ("os.pipe2", "libhook.children.confined.spawn"):
+        with (
+            mock.patch(name, side_effect=OSError(errno.EMFILE, "Too many open files")),
+            pytest.raises(LibhookError, match="no child process can be started"),
+        ):
+            confined.ask(lambda: b"", (), str(tmp_path), Deadline.after(1))
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_one_that_would_keep_its_capabilities_does_not_run(tmp_path: object) -> None:
+    """Where whoever started libvirtd has set that (SECBIT_NO_SETUID_FIXUP), setresuid(2) takes none away."""
+
+    def bound() -> None:
+        assert ctypes.CDLL(None).prctl(28, 4) == 0  # PR_SET_SECUREBITS
+        said = confined.ask(lambda: b"it runs", (), str(tmp_path), Deadline.after(10)).said
+        assert b"this process would keep its capabilities" in said, said
+
+    assert spawn(bound).result() == 0
+
+
+def test_what_a_killed_child_left_is_no_obstacle(tmp_path: Path) -> None:
+    """A later child may have its number."""
+
+    def task() -> None:
+        (tmp_path / f"libhook-handler-{os.getpid()}").mkdir()
+        confined.confine((), str(tmp_path), 0)
+
+    assert spawn(task).result() == 0
+    assert list(tmp_path.iterdir()) == []

@@ -160,3 +160,24 @@ def test_the_settings_show_it(root: str) -> None:
         assert said in libhook(own, "config").err
     own.configure(f'{WANTS}text = "{{name}} {{x"\n')
     assert libhook(own, "config").err == ""
+
+
+def test_the_doctor_says_what_would_fail(root: str) -> None:
+    """Of what the settings want."""
+    own = host(root)
+    put(own, GOOD)
+    put(own, GOOD, "unwanted")
+    said = 'the handler night is not enabled, and domains."win11" wants it: run: libhook handlers enable night'
+    out = libhook(own, "doctor").out
+    assert f"fail  {said}" in out
+    assert "unwanted" not in out
+    enabled(own, GOOD)
+    assert "ok    handlers of your own: night" in libhook(own, "doctor").out
+
+
+def test_an_index_that_cannot_be_written_is_said(root: str) -> None:
+    """With its path."""
+    own = host(root)
+    put(own, GOOD)
+    Path(f"{root}/etc/libhook/handlers.json.new").mkdir()
+    assert "/etc/libhook/handlers.json cannot be written (" in libhook(own, "handlers", "enable", "night").err

@@ -3,6 +3,7 @@
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from cases import NIC
@@ -169,3 +170,60 @@ def test_two_handlers_may_not_contradict_each_other(root: str) -> None:
     enabled(own, SETS.replace("10", "20"), "other")
     line = own.event(WIN11, "prepare").line
     assert line.startswith('handler other: it sets settings.values."vm.swappiness" otherwise than the handler night: ')
+
+
+def test_what_a_provider_settled_at_prepare_is_known_at_start(root: str) -> None:
+    """It is asked at prepare alone. One that failed there has settled nothing, and who needs it fails, too."""
+    own = host(root, f"{WANTS}[domains.win11.handlers.other]\n")
+    tells = 'import json\nreturn {"warn": [json.dumps(given["settled"])]}'
+    enabled(own, SETS.replace('",)', '",), provides=("x",)'), "other")
+    enabled(own, code(tells, '"start",', ', needs=("x",)'))
+    assert own.event(WIN11, "prepare").code == 0
+    other = {"other": {"warn": [], "settings": {"values": {"vm.swappiness": 10}}}}
+    assert f"warning: handler night: {json.dumps(other)}" in own.event(WIN11, "start").plan
+    own.event(WIN11, "release", "failed")
+    enabled(own, code(tells, more=', needs=("x",)'))
+    enabled(own, code("1 / 0", more=', provides=("x",)'), "other")
+    line = own.event(WIN11, "prepare").line
+    assert "handler other (" in line
+    assert "handler night: it needs the handler other, which failed: see what is said of other" in line
+
+
+def test_a_circle_in_the_index_is_a_fault(root: str) -> None:
+    """Nobody enables one, but somebody may write it."""
+    own = host(root, f"{WANTS}[domains.win11.handlers.other]\n")
+    enabled(own, code("pass", more=', provides=("x",)'))
+    enabled(own, code("pass", more=', needs=("x",), provides=("y",)'), "other")
+    index = Path(f"{root}/etc/libhook/handlers.json")
+    index.write_text(index.read_text().replace('"needs": [], "provides": ["x"]', '"needs": ["y"], "provides": ["x"]'))
+    line = own.event(WIN11, "prepare").line
+    assert line.count("night, other need each other in a circle: take a name out of their needs") == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(5, "Input/output error")])
+def test_a_bug_of_ours_is_in_nobodys_way(root: str, error: Exception) -> None:
+    """It refuses where a start may be refused. Elsewhere it is a line."""
+    own = host(root)
+    enabled(own, code("return None", LIFE))
+    own.event(WIN11, "prepare")
+    own.event(WIN11, "start")
+    with mock.patch("libhook.story.consult._asked", side_effect=error):
+        assert own.event(WIN11, "started").logged("handler failed")
+        assert own.event(WIN11, "release", "shutdown").logged("handler failed")
+        assert own.event(WIN11, "prepare").code == 1
+    assert own.records == [f"start {NIC} success", f"stop {NIC} success", f"start {NIC} failed"]
+
+
+def test_a_life_through_the_launcher(root: str) -> None:
+    """As libvirtd calls it, of a guest without host devices: the launcher passes it on, since it is served."""
+    own = host(root, launcher=True)
+    body = 'if given["operation"] != "prepare":\n    return {"warn": ["x"]}\n'
+    body += 'return {"settings": {"values": {"vm.swappiness": 10}}}'
+    enabled(own, code(body, LIFE))
+    assert own.libvirt.start(PLAIN).error == ""
+    assert swappiness(own) == "10"
+    own.libvirt.stop("win11", "shutdown")
+    assert swappiness(own) == "60"
+    said = [outcome.operation for outcome in own.outcomes if "warning: handler night: x" in outcome.plan]
+    assert said == ["start", "started", "release"]
+    assert own.leftovers == []
