@@ -43,6 +43,10 @@ ENEMIES = {
         f"return {{'refuse': [{{'device': '{DISK}', 'reason': 'x'}}]}}",
         f"it refuses '{DISK}', which is no device of the guest",
     ),
+    "no remedy": ("return {'refuse': 'x', 'remedy': 1}", "remedy is not a line of text"),
+    "a text in a list": ("return {'refuse': ['x']}", "an entry of refuse is not a dict"),
+    "a refusal": ("return {'refuse': 5}", "refuse is neither a line of text nor a list of up to 20 refusals"),
+    "settings": ("return {'settings': ['x']}", "settings is not a dict"),
     "no reason": ("return {'refuse': [{}]}", "a refusal has no line of text as its reason"),
     "two lines": ("return {'warn': ['a\\nb']}", "warn is not a list of up to 20 lines of text"),
     "surrogate": ("return {'warn': ['\\udc80']}", "its answer is too large, too deep, or has a text"),
@@ -138,6 +142,16 @@ def _link(own: Path) -> None:
     own.symlink_to(own.with_suffix(".new"))
 
 
+def _folder(own: Path) -> None:
+    own.unlink()
+    own.mkdir()
+
+
+def _linked_folder(own: Path) -> None:
+    own.parent.rename(own.parent.with_suffix(".new"))
+    own.parent.symlink_to(own.parent.with_suffix(".new"))
+
+
 def _same_times(own: Path) -> None:
     """Other text of the same length, with the old times."""
     status = own.stat()
@@ -153,6 +167,11 @@ def _same_times(own: Path) -> None:
         (_replace, f"{NIGHT} was changed since it was enabled: run: libhook handlers enable night"),
         (_same_times, f"{NIGHT} was changed since it was enabled: run: libhook handlers enable night"),
         (_link, f"{NIGHT} cannot be opened (Too many levels of symbolic links): put a real file there"),
+        (_folder, f"{NIGHT} is no file: put a real file there"),
+        (_linked_folder, "/etc/libhook/handlers is no folder that can be opened ("),
+        pytest.param(
+            lambda own: os.chown(own, 7, 7), f"{NIGHT} does not belong to root: chown root:root {NIGHT}", marks=_WALLS
+        ),
         (lambda own: own.chmod(0o666), f"others may write to {NIGHT}: chmod go-w {NIGHT}"),
         (lambda own: own.parent.chmod(0o777), "others may write to /etc/libhook/handlers: chmod go-w /etc/libhook/"),
         (lambda own: own.parent.parent.chmod(0o777), "/etc/libhook is not a folder that only root may write to"),
