@@ -88,7 +88,7 @@ def test_it_has_a_user_of_its_own(tmp_path: object) -> None:
 
 
 def test_its_parents_descriptors_are_closed(tmp_path: object) -> None:
-    """But for the standard streams, which are /dev/null, and the pipe of its answer."""
+    """But for the standard streams, which are /dev/null, and the pipe of its answer; the version's lock, too."""
     secret = os.memfd_create("secret")
 
     def task() -> bytes:
@@ -101,7 +101,8 @@ def test_its_parents_descriptors_are_closed(tmp_path: object) -> None:
         return repr(found).encode()
 
     try:
-        said = confined.ask(task, (), str(tmp_path), Deadline.after(10)).said.decode()
+        with mock.patch("libhook.children.version.held", return_value=frozenset({secret})):
+            said = confined.ask(task, (), str(tmp_path), Deadline.after(10)).said.decode()
     finally:
         os.close(secret)
     null = os.stat("/dev/null").st_rdev
