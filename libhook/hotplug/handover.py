@@ -52,7 +52,8 @@ def begin_attach(session: Session, guest: Domain, devices: Sequence[HostDevice],
     with locked_entry(session, guest, devices) as held:
         if refusals := objections(session, held, devices):
             _refuse(session, wanted, refusals)
-        session = consult.ask(session, Event(guest.name, ATTACH, "-"), wanted, held)
+        asked = consult.ask(session, Event(guest.name, ATTACH, "-"), wanted, held)
+        session = asked._replace(document=b"")  # at hot-plug a command has an empty stdin
         entry = _EntryWithPart(held, wanted.devices, worker)
         taken = taking.take(session, Event(guest.name, ATTACH, "-"), wanted, held, entry)
         if taken.refusals and taken.begun:

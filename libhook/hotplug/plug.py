@@ -71,6 +71,7 @@ def _take(work: Plugging, guest: Domain, worker: Process) -> None:
     try:
         session = work.session(guest, strict=True)
         make_way(session, wanted)
+        session = session._replace(document=work.found.document)
         handover.begin_attach(session, guest, wanted.devices, worker)
     except Refused:
         raise  # the failure is recorded already

@@ -87,7 +87,6 @@ class Plugging(NamedTuple):
         with_wanted = guest._replace(devices=(*guest.devices, *self.wanted.devices))
         plugged = [device.pci for device in self.wanted.devices if device.pci]
         session = Session.open(self.machine, self.log, libvirtd.find(self.machine), with_wanted, plugged)
-        session = session._replace(document=self.found.document)
         return session.strict() if strict else session
 
     def ask(self) -> Deadline:
@@ -131,7 +130,8 @@ def show_plan(
     if not live:
         yield "only its configuration would be changed"
         return
-    plan = foresee(work.session(guest, strict=True), guest, operation, devices)
+    session = work.session(guest, strict=True)._replace(document=work.found.document)
+    plan = foresee(session, guest, operation, devices)
     yield from plan.describe()
     if plan.refusals:
         raise Refused(in_one_line(plan.refusals))

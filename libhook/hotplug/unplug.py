@@ -72,7 +72,7 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
         raise Refused(f"the guest {name} gave up {shown}, but {left}", "see libhook status, then run: libhook recover")
     yield f"{name}: gave up {shown}"
     yield from _keeps(before, staying)
-    session = work.session(before)
+    session = work.session(before)._replace(document=work.found.document)
     happening = Event(name, DETACH, "-")
     session.log_plan(Plan(consult.ask(session, happening, before._replace(devices=devices), None).said))
 

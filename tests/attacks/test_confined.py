@@ -90,6 +90,7 @@ def test_it_has_a_user_of_its_own(tmp_path: object) -> None:
 def test_its_parents_descriptors_are_closed(tmp_path: object) -> None:
     """But for the standard streams, which are /dev/null, and the pipe of its answer; the version's lock, too."""
     secret = os.memfd_create("secret")
+    secrets = frozenset({secret, os.dup2(secret, 900)})
 
     def task() -> bytes:
         found = []
@@ -101,10 +102,11 @@ def test_its_parents_descriptors_are_closed(tmp_path: object) -> None:
         return repr(found).encode()
 
     try:
-        with mock.patch("libhook.children.version.held", return_value=frozenset({secret})):
+        with mock.patch("libhook.children.version.held", return_value=secrets):
             said = confined.ask(task, (), str(tmp_path), Deadline.after(10)).said.decode()
     finally:
-        os.close(secret)
+        for one in secrets:
+            os.close(one)
     null = os.stat("/dev/null").st_rdev
     assert said == repr([null, null, null, 0])
 

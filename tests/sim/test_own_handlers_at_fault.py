@@ -242,3 +242,26 @@ def test_a_crowd_of_handlers_has_one_events_time(root: str) -> None:
     assert line.count("it does not end in time") == 3
     assert "and 1 more" in line
     assert libhook(own, "status").code == 0
+
+
+@pytest.mark.parametrize("broken", ["index", "code", "folder", "hangs"])
+def test_whatever_became_of_a_handler_its_values_go(root: str, broken: str) -> None:
+    """The guest's end gives back what the entry says, and asks nobody. One that hangs is ended after that."""
+    own = host(root)
+    sets = 'return {"settings": {"values": {"vm.swappiness": 10}}}'
+    body = f'import time\nif given["operation"] == "release":\n    time.sleep(60)\n{sets}'
+    enabled(own, code(body if broken == "hangs" else sets, '"prepare", "release"'))
+    own.begin(WIN11)
+    assert swappiness(own) == "10"
+    if broken == "index":
+        Path(f"{root}/etc/libhook/handlers.json").write_text("{")
+    elif broken == "code":
+        put(own, ")(")
+    elif broken == "folder":
+        Path(f"{root}/etc/libhook/handlers").rename(f"{root}/etc/libhook/old")
+    ended = own.event(WIN11, "release", "shutdown")
+    assert ended.logged("handler failed")
+    events = [entry["event"] for entry in ended.log]
+    assert events.index("handler failed") > max(at for at, event in enumerate(events) if event == "done")
+    assert (swappiness(own), own.driver(NIC), own.leftovers) == ("60", "e1000e", [])
+    assert own.records == [f"start {NIC} success", f"stop {NIC} success"]
