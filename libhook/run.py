@@ -295,8 +295,7 @@ def plan(session: Session, happening: Event, domain: Domain) -> Plan:
         held = session.state.load(domain.uuid)
         domain = session.with_along(domain, held)
         session = _consulted(session, happening, domain, held)
-        found = session.plan(happening, domain, held)
-        found = found._replace(verdicts=(*session.said, *found.verdicts))
+        found = session.plan(happening, domain, held, session.said)
     return found._replace(verdicts=(*found.verdicts, *_told(session, happening, domain)))
 
 

@@ -151,7 +151,7 @@ def _are_names(value: object) -> bool:
     return is_list and len(set(value)) == len(value)  # type: ignore[arg-type, call-overload] # it is a list of texts
 
 
-def expect_known(modules: Sequence[str]) -> None:
+def expect_known(modules: Sequence[object]) -> None:
     """BadInput where a handler may not import one of these."""
     for name in modules:
         if name not in (*MODULES, BEHIND_STRPTIME):
@@ -172,7 +172,8 @@ def read_index(text: str) -> dict[str, Enabled]:
 def _entry(value: object) -> Enabled:
     match value:
         case {"modules": [*modules], "files": [*files], **declared} if modules and files:
-            return Enabled(declared_from(declared), tuple(map(str, modules)), tuple(map(_stamp, files)))
+            expect_known(modules)  # they are imported before there are walls
+            return Enabled(declared_from(declared), tuple(modules), tuple(map(_stamp, files)))
     raise ValueError
 
 

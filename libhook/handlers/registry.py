@@ -42,7 +42,7 @@ _REMEDY = "correct the handler, if it is yours; otherwise run install.sh again, 
 def plan_for(situation: Situation, undone: Iterable[Verdict] = ()) -> Plan:
     """The plan for an event: first ``undone``, what the kinds say about giving back, then what the handlers want.
 
-    In place of that, ``undone`` may have what handlers by others say.
+    Before that, ``undone`` may have what handlers by others say.
 
     Where something is refused, the plan has only the refusals, the warnings, and the records of what is refused.
     """

@@ -177,7 +177,8 @@ def run(
             path, line = rest.get("path"), rest.get("line")
             where = path if path in paths else paths[0]
             where = f"{where}, line {line}" if isinstance(line, int) and 0 < line < _MOST_LINES else where
-            raise Failed(f"{where}: {printable(fault[:_LONGEST])}", _correct(code.name))
+            hint = _correct(code.name) if "line" in rest else "the unit of libvirtd may take rights away"
+            raise Failed(f"{where}: {printable(fault[:_LONGEST])}", hint)
         case dict():
             return found
     raise Failed(f"{paths[0]}: it answers with no JSON", _correct(code.name))

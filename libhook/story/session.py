@@ -202,10 +202,13 @@ class Session(NamedTuple):
         work = Work(self.machine, self.state, self.deadline, self.config, uuid, self.document, self.crew)
         return work._replace(event=self.event)
 
-    def plan(self, event: Event, domain: Domain, held: Held | None) -> Plan:
-        """Plan this event. The kinds of action plan the give-back, and the handlers plan all else."""
+    def plan(self, event: Event, domain: Domain, held: Held | None, said: Sequence[Verdict] = ()) -> Plan:
+        """Plan this event. The kinds of action plan the give-back, and the handlers plan all else.
+
+        ``said`` is as in the session, for the event that it is about.
+        """
         undone = kinds.way_back(self.work(held.uuid), held) if held and event.operation.gives_back else ()
-        return plan_for(self.situation(event, domain, held), undone)
+        return plan_for(self.situation(event, domain, held), (*said, *undone))
 
     def plan_when_free(self, event: Event, domain: Domain, held: Held | None) -> Plan:
         """Plan this event. Before a hand-over, wait until no process has a device open, but ``holder_wait`` at most.

@@ -12,6 +12,7 @@ from own import SWAPPINESS, WANTS, code, enabled, host, swappiness
 from scenario import Host, guest
 from test_run import LIGHT, argvs
 
+from libhook.facts import ownhandler
 from libhook.simulation import commands
 from libhook.simulation.guests import Guest
 
@@ -228,3 +229,37 @@ def test_a_life_through_the_launcher(root: str) -> None:
     said = [outcome.operation for outcome in own.outcomes if "warning: handler night: x" in outcome.plan]
     assert said == ["start", "started", "release"]
     assert own.leftovers == []
+
+
+def test_a_dry_run_of_the_start_shows_the_refusal_alone(root: str) -> None:
+    """As the start would be refused."""
+    own = host(root)
+    commands.add(root, LIGHT)
+    one = {"command": [LIGHT], "at": "start", "undo": [LIGHT, "off"]}
+    body = 'if given["operation"] == "start":\n    return {"refuse": "no"}\n'
+    body += f'return {{"settings": {{"run": {{"one": {one}}}}}}}'
+    enabled(own, code(body, '"prepare", "start"'))
+    own.event(WIN11, "prepare")
+    foretold = own.call(("win11", "start", "begin", "-"), WIN11.xml(1, True), dry_run=True).stderr
+    assert foretold[0] == "refuse: no: see the settings of that handler"
+    assert all(line.startswith("record ") for line in foretold[1:])
+    assert own.event(WIN11, "start").line == "no: see the settings of that handler"
+
+
+def test_every_module_of_the_list_works(root: str) -> None:
+    """Also what it imports only once it is used."""
+    own = host(root)
+    listed = "".join(f"import {name}\n" for name in ownhandler.MODULES if name not in ("libhook.handler", "__future__"))
+    body = """
+assert datetime.datetime.strptime("2026", "%Y").year == time.strptime("2026", "%Y").tm_year == 2026
+assert json.loads(json.dumps({"a": [1.5]})) == {"a": [1.5]} and re.sub("a+", "b", "caat") == "cbt"
+assert xml.etree.ElementTree.fromstring("<a><b/></a>").find("b") is not None
+assert ipaddress.ip_network("10.0.0.0/8").num_addresses == 1 << 24 and textwrap.fill("a b", 1) == "a\\nb"
+assert str(decimal.Decimal("1.1") + 1) == "2.1" and statistics.mean([1, 3]) == 2 and math.sqrt(4) == 2
+assert "{:%Y}".format(datetime.date(2026, 1, 1)) == "2026" and calendar.monthrange(2026, 2)[1] == 28
+assert copy.deepcopy({1: [2]}) == {1: [2]} and fnmatch.fnmatch("win11", "win*") and "\\u00e4".encode("latin-1")
+assert functools.lru_cache(lambda: 1)() == 1 and enum.Enum("E", "a").a and unicodedata.name("a") and time.localtime()
+return {"refuse": base64.b64encode(b"all").decode()}
+""".strip()
+    enabled(own, f"{listed}{code(body)}")
+    assert own.event(WIN11, "prepare").line == "YWxs: see the settings of that handler"

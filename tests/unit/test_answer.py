@@ -66,6 +66,13 @@ def test_the_index_is_read_as_it_is_written() -> None:
     assert ownhandler.read_index(ownhandler.write_index({})) == {}
 
 
+def test_the_index_names_no_module_that_a_handler_may_not_import() -> None:
+    """They are imported with all of root's rights."""
+    for modules in (("os",), ("re", "os"), (1,)):
+        with pytest.raises(BadInput):
+            ownhandler.read_index(ownhandler.write_index({"night": ENABLED._replace(modules=modules)}))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
