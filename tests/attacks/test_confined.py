@@ -131,7 +131,7 @@ def test_it_ends_when_its_parent_says(code: str, fault: str, tmp_path: object) -
         exec(code, {"os": os, "signal": signal})  # noqa: S102
         return b"null"
 
-    ending = confined.ask(task, (), str(tmp_path), Deadline.after(0.5))
+    ending = confined.ask(task, (), str(tmp_path), Deadline.after(0.5 if fault == confined.LATE else 20))
     assert (ending.fault, ending.said) == (fault, b"")
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

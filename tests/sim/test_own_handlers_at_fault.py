@@ -238,7 +238,7 @@ def test_a_crowd_of_handlers_has_one_events_time(root: str) -> None:
         enabled(own, code("while True: pass"), name)
     begin = time.monotonic()
     line = own.event(WIN11, "prepare").line
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 20  # on an idle machine 1
     assert line.count("it does not end in time") == 3
     assert "and 1 more" in line
     assert libhook(own, "status").code == 0
