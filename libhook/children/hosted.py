@@ -63,7 +63,7 @@ def _answer(sources: Sequence[Source], ask: Callable[[], dict[str, Any]]) -> byt
         return plainjson.dumps(ask()).encode()
     except BaseException as error:  # noqa: BLE001 - whatever it raises, the parent is to know
         path, line = _where(error, [source.path for source in sources])
-        said = str(error) if isinstance(error, Wrong) else f"{type(error).__name__}: {_text(error)}"
+        said = str(error) if isinstance(error, Wrong) else f"{type(error).__name__}: {_text(error)}".removesuffix(": ")
         return plainjson.dumps({"fault": said[:_LONGEST], "path": path, "line": line}).encode()
 
 

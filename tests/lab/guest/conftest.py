@@ -37,6 +37,7 @@ NEED_SYSTEMD = (
     "test_hotplug_settings.py",
     "test_mounts.py",
     "test_old_scripts.py",
+    "test_own_handlers.py",
     "test_recover_service.py",
     "test_service.py",
     "test_shared.py",
