@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Configure, MakeGuest
-from guests import libhook, pci
+from guests import Guest, libhook, pci
 from host import NIC, driver_of, wait_for
-from trail import expect_given, expect_returned, records
+from trail import expect_returned, records
 
 FOLDER, INDEX = Path("/etc/libhook/handlers"), Path("/etc/libhook/handlers.json")
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
@@ -61,6 +61,10 @@ def _enable(text: str) -> str:
     return libhook("handlers", "enable", "lab")
 
 
+def _expect_recorded(one: Guest) -> None:
+    wait_for("the record", lambda: [record.result for record in records(one, "start", ours=True)] == ["success"])
+
+
 def _enemy(name: str, operations: str = '"prepare",') -> str:
     lines = "".join(f"    {line}\n" for line in ENEMIES[name][0].splitlines())
     head = "import re\nfrom libhook.handler import handler\n\n"
@@ -74,7 +78,7 @@ def test_a_value_from_the_guests_metadata(guest: MakeGuest, configure: Configure
     before = SWAPPINESS.read_text()
     one = guest(pci(NIC), more=METADATA).start()
     assert (SWAPPINESS.read_text(), driver_of(NIC)) == ("17\n", "vfio-pci")
-    expect_given(one)
+    _expect_recorded(one)
     assert "lab" in libhook("handlers")
     one.destroy()
     wait_for("the value", lambda: SWAPPINESS.read_text() == before)
@@ -99,11 +103,10 @@ def test_where_nothing_can_be_refused_it_is_in_nobodys_way(guest: MakeGuest, con
     configure(WANTS)
     _enable(_enemy("loops", '"started", "release"'))
     one = guest(pci(NIC)).start()
-    expect_given(one)
+    _expect_recorded(one)
     one.destroy()
     wait_for("the device", lambda: driver_of(NIC) == "e1000e")
     expect_returned(one)
-    assert [record.result for record in records(one, "start", ours=True)] == ["success"]
 
 
 def test_one_that_is_skipped(guest: MakeGuest, configure: Configure) -> None:
