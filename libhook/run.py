@@ -294,6 +294,8 @@ def plan(session: Session, happening: Event, domain: Domain) -> Plan:
         session = session.at_end(happening) if happening.operation.gives_back else session
         held = session.state.load(domain.uuid)
         domain = session.with_along(domain, held)
+        if held and held.settled and happening.operation.adds and not happening.operation.may_veto:
+            session = _as_settled(session, held)
         session = _consulted(session, happening, domain, held)
         found = session.plan(happening, domain, held, session.said)
     return found._replace(verdicts=(*found.verdicts, *_told(session, happening, domain)))

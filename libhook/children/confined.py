@@ -139,12 +139,13 @@ def confine(modules: Sequence[str], folder: str, keep: int) -> None:
     if is_root:
         _leave(folder)
     # RLIMIT_NPROC counts this process, too, and binds nobody with capabilities (kernel/fork.c, copy_process): with 0,
-    # there is neither a second process nor a thread. execve needs no descriptor, but finds no program.
+    # there is neither a second process nor a thread. execve needs no descriptor, but finds no program. Where
+    # core_pattern is a pipe, the kernel ignores RLIMIT_CORE, but for 1: then it dumps nothing (fs/coredump.c).
     for limit, most in (
         (resource.RLIMIT_CPU, int(ASKED_FOR)),
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CORE, 1),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_NOFILE, 0),
     ):

@@ -30,14 +30,13 @@ _KEYS = ("refuse", "remedy", "warn", "settings")
 _OF_REFUSAL = ("device", "reason", "remedy")
 _LONGEST = 500
 _MOST_LINES = 20
-_REMEDY = "see the settings of that handler"
 
 
 class Answer(NamedTuple):
     """What a handler answers."""
 
     refusals: tuple[Refusal, ...] = ()
-    """The device of each is an address, or "" for the guest."""
+    """The device of each is an address, or "" for the guest. The remedy is "" where the handler has none."""
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = MappingProxyType({})
 
@@ -72,8 +71,8 @@ def _expect_known(value: dict[str, Any], known: Collection[str], where: str) -> 
 
 
 def _refusals(value: dict[str, Any], own: Collection[str]) -> tuple[Refusal, ...]:
-    remedy = value.get("remedy", _REMEDY)
-    if not _is_text(remedy):
+    remedy = value.get("remedy", "")
+    if remedy != "" and not _is_text(remedy):
         raise BadInput("remedy is not a line of text")
     refuse = value.get("refuse", [])
     found = [{"reason": refuse}] if isinstance(refuse, str) else refuse
@@ -87,7 +86,7 @@ def _refusal(value: object, remedy: str, own: Collection[str]) -> Refusal:
         raise BadInput("an entry of refuse is not a dict")
     _expect_known(value, _OF_REFUSAL, "a refusal")
     device, reason, remedy = value.get("device", ""), value.get("reason"), value.get("remedy", remedy)
-    if not (_is_text(reason) and _is_text(remedy)):
+    if not _is_text(reason) or (remedy != "" and not _is_text(remedy)):
         raise BadInput("a refusal has no line of text as its reason, or none as its remedy")
     if device != "" and (not isinstance(device, str) or device not in own):
         raise BadInput(f"it refuses {keys.shown(device)[:_LONGEST]}, which is no device of the guest")

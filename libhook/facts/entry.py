@@ -22,7 +22,10 @@ FORMAT = 2
 
 A higher number means that the entry says something that a reader of this format must know and does not. A new field
 that such a reader may ignore does not raise the number: the field has a default where it is read. An entry without a
-number has format 1. In format 1 a device's only action was stored inside the device, as ``move``."""
+number has format 1. In format 1 a device's only action was stored inside the device, as ``move``.
+
+``settled`` is such a field. A reader that ignores it gives back all the same: what was done is in ``actions``. It only
+does without what handlers by others wanted at the rest of the start."""
 
 Phase = Literal["preparing", "prepared", "starting", "refused", "started", "releasing"]
 """``starting``: every device was verified to be on vfio, and QEMU is about to run.
@@ -198,6 +201,11 @@ class Held(NamedTuple):
                 _expect_own(own, done)
                 return cls(uuid, name, virt, phase, boot, daemon, own, lost, tuple(detached), done, settled)  # type: ignore[arg-type]
         raise BadInput("not a guest's journal entry")
+
+
+def what_is_set(settled: Mapping[str, Mapping[str, Any]]) -> str:
+    """What handlers by others have set, in words: whoever reads a refusal is to find them."""
+    return "; ".join(f"handler {name} sets {', '.join(table)}" for name, table in settled.items())
 
 
 def _of_now(value: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from libhook import plainjson
 from libhook.errors import BadInput
 from libhook.facts.config import HANDLERS
-from libhook.light import TYPE_CHECKING, NamedTuple
+from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +31,8 @@ MODULES = (
 """What a handler may import, of Python's own."""
 BEHIND_STRPTIME = "_strptime"
 """What strptime() imports once it is called. Then there are no files any more."""
+_BEHIND = {"functools": "weakref", "xml.etree.ElementTree": "encodings.ascii"}
+"""What functools.singledispatch() and ElementTree.tostring() import once they are called."""
 _MOST_NAMES = 32
 _LONGEST_NAME = 64
 _DEEPEST, _MOST_PARTS, _LONGEST_TEXT = 8, 1000, 4096
@@ -158,23 +160,30 @@ def expect_known(modules: Sequence[object]) -> None:
             raise BadInput(f"imports {name}", f"a handler may import {', '.join(MODULES)}")
 
 
+def preloaded(modules: Sequence[str]) -> list[str]:
+    """What to import for a handler that imports these."""
+    return [*modules, *(_BEHIND[name] for name in modules if name in _BEHIND)]
+
+
 def read_index(text: str) -> dict[str, Enabled]:
-    """The index from its file. BadInput where it is none of ours."""
+    """The index from its file. BadInput where it is none of ours. A wrong entry is as if it were not there."""
     try:
         match plainjson.loads(text):
-            case {"version": 1, "handlers": dict(entries)} if all(map(is_name, entries)):
-                return {name: _entry(value) for name, value in entries.items()}
+            case {"version": 1, "handlers": dict(entries)}:
+                return {name: found for name, value in entries.items() if is_name(name) and (found := _entry(value))}
     except (ValueError, RecursionError):
         pass
     raise BadInput("it is no index of handlers", "remove it, and enable the handlers again")
 
 
-def _entry(value: object) -> Enabled:
-    match value:
-        case {"modules": [*modules], "files": [*files], **declared} if modules and files:
-            expect_known(modules)  # they are imported before there are walls
-            return Enabled(declared_from(declared), tuple(modules), tuple(map(_stamp, files)))
-    raise ValueError
+def _entry(value: object) -> Enabled | None:
+    """An entry, or None where this version cannot go by it."""
+    with suppress(BadInput, ValueError):
+        match value:
+            case {"modules": [*modules], "files": [*files], **declared} if modules and files:
+                expect_known(modules)  # they are imported before there are walls
+                return Enabled(declared_from(declared), tuple(modules), tuple(map(_stamp, files)))
+    return None
 
 
 def _stamp(value: object) -> Stamp:

@@ -22,6 +22,7 @@ from libhook.handlers import audit, record
 from libhook.hotplug.parts import (
     abandoned,
     addresses,
+    consulted,
     has_ended,
     leaving_with,
     locked_entry,
@@ -30,7 +31,7 @@ from libhook.hotplug.parts import (
 )
 from libhook.light import TYPE_CHECKING
 from libhook.look import processes
-from libhook.story import consult, taking
+from libhook.story import taking
 from libhook.story.entries import as_on_host, taken_along, with_newcomer
 from libhook.story.giveback import drop_from_entry, true_records, try_to_save, undo
 from libhook.story.session import Session
@@ -52,7 +53,7 @@ def begin_attach(session: Session, guest: Domain, devices: Sequence[HostDevice],
     with locked_entry(session, guest, devices) as held:
         if refusals := objections(session, held, devices):
             _refuse(session, wanted, refusals)
-        asked = consult.ask(session, Event(guest.name, ATTACH, "-"), wanted, held)
+        asked = consulted(session, Event(guest.name, ATTACH, "-"), wanted, held)
         session = asked._replace(document=b"")  # at hot-plug a command has an empty stdin
         entry = _EntryWithPart(held, wanted.devices, worker)
         taken = taking.take(session, Event(guest.name, ATTACH, "-"), wanted, held, entry)
@@ -61,7 +62,7 @@ def begin_attach(session: Session, guest: Domain, devices: Sequence[HostDevice],
             after, leaving, _, failed = _put_back(session, taken.held, part)
             record_failure(session, wanted)
             drop_from_entry(session, after, leaving, failed)
-            raise Refused(in_one_line(taken.refusals))
+            raise Refused(in_one_line(taken.refusals, session.settled))
         if taken.refusals:
             for address in set(addresses(taken.held.devices)) - set(addresses(held.devices)):
                 session.state.disclaim(address, guest.uuid)
@@ -315,7 +316,7 @@ def _put_back(
 
 def _refuse(session: Session, wanted: Domain, refusals: Sequence[Refusal]) -> NoReturn:
     record_failure(session, wanted)
-    raise Refused(in_one_line(refusals))
+    raise Refused(in_one_line(refusals, session.settled))
 
 
 def record_failure(session: Session, wanted: Domain) -> None:

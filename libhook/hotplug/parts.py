@@ -7,8 +7,10 @@ from functools import partial
 
 from libhook.effects.state import State
 from libhook.facts.address import PciAddress
+from libhook.facts.config import HANDLERS
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice
+from libhook.facts.event import Event
 from libhook.look import libvirtd, processes, sysfs
 from libhook.story.session import Session
 
@@ -90,3 +92,12 @@ def leaving_with(session: Session, held: Held, part: Collection[HeldDevice]) -> 
         if not device.audited and device not in part and device.pci and lock(device.pci) in going
     ]
     return (*own, *along)
+
+
+def consulted(session: Session, event: Event, guest: Domain, held: Held | None) -> Session:
+    """Return the session with what handlers by others say and set, where the settings want some."""
+    if HANDLERS not in session.config.actions:
+        return session
+    from libhook.story import consult  # few settings do
+
+    return consult.ask(session, event, guest, held)

@@ -13,9 +13,9 @@ from libhook.facts.machine import Machine
 from libhook.facts.plan import Plan
 from libhook.hotplug import handover
 from libhook.hotplug.hypervisor import Found, Gone, NoSuchGuest
-from libhook.hotplug.parts import leaving_with
+from libhook.hotplug.parts import consulted, leaving_with
 from libhook.look import libvirtd
-from libhook.story import consult, foresight
+from libhook.story import foresight
 from libhook.story.session import Session
 from libhook.story.taking import in_one_line
 from libhook.xml import domxml
@@ -145,7 +145,7 @@ def foresee(session: Session, guest: Domain, operation: Operation, devices: tupl
         refusals = handover.objections(session, held, devices) if held else ()
         if refusals:
             return Plan(tuple(refusals))
-        return foresight.foresee(consult.ask(session, happening, wanted, held), happening, wanted)
+        return foresight.foresee(consulted(session, happening, wanted, held), happening, wanted)
     if held:
         wanted = session.with_extra(wanted, held)
         keys = {device.key for device in devices}

@@ -5,16 +5,16 @@ from collections.abc import Iterator, Sequence
 
 from libhook.effects.log import Log
 from libhook.errors import DeadlineExpired, LibhookError, Refused
+from libhook.facts.config import HANDLERS
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.event import DETACH, Event
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Plan
 from libhook.hotplug import handover
 from libhook.hotplug.hypervisor import NoSuchGuest
-from libhook.hotplug.parts import has_worker
+from libhook.hotplug.parts import consulted, has_worker
 from libhook.hotplug.request import LIVE, UNKNOWN, Hypervisor, Plugging, Request, begin, hints_of, show_plan, shown_as
 from libhook.look import processes
-from libhook.story import consult
 from libhook.story.session import state_of
 from libhook.xml import domxml
 from libhook.xml.domxml import DeviceXml
@@ -35,7 +35,8 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     devices = tuple(device for device in meant if device not in staying)
     # Somebody may turn dry_run on while a guest runs. What was handed over is still given back.
     handed_over = before.uuid in state_of(machine).uuids()
-    if request.dry_run or (work.session(before).config.dry_run and not handed_over):
+    config = work.session(before).config
+    if request.dry_run or (config.dry_run and not handed_over):
         yield from show_plan(work, before, DETACH, devices, live=live)
         yield from _keeps(before, staying)
         return
@@ -72,9 +73,18 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
         raise Refused(f"the guest {name} gave up {shown}, but {left}", "see libhook status, then run: libhook recover")
     yield f"{name}: gave up {shown}"
     yield from _keeps(before, staying)
-    session = work.session(before)._replace(document=work.found.document)
-    happening = Event(name, DETACH, "-")
-    session.log_plan(Plan(consult.ask(session, happening, before._replace(devices=devices), None).said))
+    if HANDLERS in config.actions:
+        _tell_handlers(work, before, devices)
+
+
+def _tell_handlers(work: Plugging, guest: Domain, devices: tuple[HostDevice, ...]) -> None:
+    """Ask handlers by others. The device is back, whatever fails here."""
+    try:
+        session = work.session(guest)._replace(document=work.found.document)
+        asked = consulted(session, Event(guest.name, DETACH, "-"), guest._replace(devices=devices), None)
+        session.log_plan(Plan(asked.said))
+    except Exception as error:  # noqa: BLE001 - the detach is done
+        work.log.add("error", "handlers not asked", reason=f"{type(error).__name__}: {error}")
 
 
 def _disk(meant: Sequence[HostDevice], wanted: DeviceXml) -> tuple[str, tuple[HostDevice, ...]]:

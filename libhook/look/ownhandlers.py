@@ -141,9 +141,15 @@ def _read(folder: int, path: str, module: str) -> File:
             raise BadInput(f"{path} is no file", "put a real file there")
         with open(descriptor, "rb", closefd=False) as file:
             text = file.read(_LONGEST + 1)
+        stamp = _stamp(path, status)
+        if _stamp(path, os.fstat(descriptor)) != stamp:  # then the stamp may be of one text, and what was read another
+            raise BadInput(f"{path} was written to while it was read", "try again")
     finally:
         os.close(descriptor)
     if len(text) > _LONGEST:
         raise BadInput(f"{path} is longer than {_LONGEST >> 10} KiB", "make it smaller")
-    stamp = Stamp(path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return File(module, path, text, stamp)
+
+
+def _stamp(path: str, status: os.stat_result) -> Stamp:
+    return Stamp(path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

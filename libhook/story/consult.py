@@ -24,7 +24,7 @@ from libhook.facts import answer, ownhandler
 from libhook.facts.answer import Answer
 from libhook.facts.config import ASKED_FOR
 from libhook.facts.domain import Domain
-from libhook.facts.entry import Held
+from libhook.facts.entry import Held, what_is_set
 from libhook.facts.event import OPERATIONS, Event
 from libhook.facts.host import NO_CLASS
 from libhook.facts.machine import Machine
@@ -37,7 +37,7 @@ from libhook.look.ownhandlers import Code
 from libhook.story.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
 VERSION = 1
@@ -68,32 +68,44 @@ class _Round(NamedTuple):
 def ask(session: Session, event: Event, domain: Domain, held: Held | None) -> Session:
     """Return the session with what the handlers say to this event, and with what they set, now or at ``prepare``."""
     takes = event.operation.takes
-    session = session if takes or held is None else as_settled(session, held)
+    if held and event.operation.may_veto and not takes:  # elsewhere a broken entry must be in nobody's way
+        session = as_settled(session, held)
     if not (wanted := ownhandler.wanted(session.config)):
         return session
+    session = session.with_time()  # others have used some of it
     try:
-        devices = _devices(session, domain, held)
-        keys = {str(device["address"]): f"{device['type']} {device['address']}" for device in devices}
-        given = _given(session, event, domain, devices)
-        before = held.settled if held and not takes else {}
-        round_ = _Round(session, event, given, read_index(session.machine), keys, before)
-        said, answers = _asked(round_, wanted)
-    except (LibhookError, OSError) as error:
-        ours = unanswered(error) if isinstance(error, OSError) else error
-        said, answers = tuple(_fault(one, event, ours) for one in wanted), {}
+        said, answers = _said(session, event, domain, held, wanted)
     except Exception as error:  # noqa: BLE001 - a bug of ours must not be in the way of an audit record, either
-        bug = LibhookError(f"libhook itself failed: {type(error).__name__}: {error}", "report it")
-        said, answers = tuple(_fault(one, event, bug) for one in wanted), {}
+        said, answers = tuple(_fault(one, event, _as_ours(error)) for one in wanted), {}
     if takes:
         settled = {name: dict(one.settings) for name, one in answers.items() if one.settings}
         session = _with(session, settled.values())._replace(settled=settled)
     return session._replace(said=said).with_time()
 
 
+def _said(
+    session: Session, event: Event, domain: Domain, held: Held | None, wanted: Sequence[Wanted]
+) -> tuple[tuple[Verdict, ...], Mapping[str, Answer]]:
+    """What the handlers say. Of the host it looks at something only where one is asked."""
+    enabled = read_index(session.machine)
+    if not any(one.name in enabled and event.operation.name in enabled[one.name].declared.operations for one in wanted):
+        return tuple(_not_enabled(one, event) for one in wanted if one.name not in enabled), {}
+    devices = _devices(session, domain, held)
+    keys = {str(device["address"]): f"{device['type']} {device['address']}" for device in devices}
+    given = _given(session, event, domain, devices)
+    before = held.settled if held and not event.operation.takes else {}
+    return _asked(_Round(session, event, given, enabled, keys, before), wanted)
+
+
 def as_settled(session: Session, held: Held) -> Session:
     """Return the session with what handlers set at ``prepare``. BadInput where the entry has what none may set."""
     operation = OPERATIONS["prepare"]
-    return _with(session, [answer.parse({"settings": one}, operation, ()).settings for one in held.settled.values()])
+    try:
+        tables = [answer.parse({"settings": one}, operation, ()).settings for one in held.settled.values()]
+    except BadInput as error:
+        what = f"the journal entry of the guest {held.name}: {error.message}"
+        raise BadInput(what, "start the guest again") from None
+    return _with(session, tables)
 
 
 def _with(session: Session, tables: Iterable[Mapping[str, Any]]) -> Session:
@@ -110,7 +122,7 @@ def _asked(round_: _Round, wanted: Sequence[Wanted]) -> tuple[tuple[Verdict, ...
     by_name = {one.name: one for one in wanted}
     declared = {name: round_.enabled[name].declared for name in by_name if name in round_.enabled}
     for name in by_name.keys() - declared.keys():
-        said.append(_fault(by_name[name], round_.event, BadInput("it is not enabled", _enable(name))))
+        said.append(_not_enabled(by_name[name], round_.event))
     try:
         order = ownhandler.in_order(declared)
     except BadInput as error:
@@ -120,12 +132,28 @@ def _asked(round_: _Round, wanted: Sequence[Wanted]) -> tuple[tuple[Verdict, ...
             continue
         try:
             answers[name] = _answer(round_, by_name[name], declared, answers)
-        except LibhookError as error:
-            said.append(_fault(by_name[name], round_.event, error))
+        except Exception as error:  # noqa: BLE001 - what befalls one must not drop what another refuses
+            said.append(_fault(by_name[name], round_.event, _as_ours(error)))
         else:
-            said += (one._replace(device=round_.keys.get(one.device, "")) for one in answers[name].refusals)
-            said += (Warn(f"handler {name}: {line}") for line in answers[name].warnings)
+            said += _verdicts(name, answers[name], round_.keys)
     return tuple(said), answers
+
+
+def _verdicts(name: str, answered: Answer, keys: Mapping[str, str]) -> Iterator[Verdict]:
+    """What a handler answers, with its name."""
+    for device, reason, remedy in answered.refusals:
+        yield Refusal(keys.get(device, ""), f"handler {name}: {reason}", remedy or f"see handler {name}")
+    yield from (Warn(f"handler {name}: {line}") for line in answered.warnings)
+    if answered.settings:
+        yield Warn(what_is_set({name: answered.settings}))
+
+
+def _as_ours(error: Exception) -> LibhookError:
+    if isinstance(error, OSError):
+        return unanswered(error)
+    if isinstance(error, LibhookError):
+        return error
+    return LibhookError(f"libhook itself failed: {type(error).__name__}: {error}", "report it")
 
 
 def _answer(round_: _Round, one: Wanted, declared: Mapping[str, Declared], answers: Mapping[str, Answer]) -> Answer:
@@ -164,7 +192,7 @@ def run(
     machine: Machine, code: Code, modules: Sequence[str], deadline: Deadline, task: Callable[[], bytes]
 ) -> dict[str, Any]:
     """Run a task on a handler's code in a confined child. Failed says how the handler failed, and where."""
-    ending = confined.ask(task, modules, _folder(machine), deadline)
+    ending = confined.ask(task, ownhandler.preloaded(modules), _folder(machine), deadline)
     if ending.fault:
         raise Failed(f"{code.files[0].path}: {ending.fault}", _correct(code.name))
     paths = [file.path for file in code.files]
@@ -216,6 +244,10 @@ def _fault(one: Wanted, event: Event, error: LibhookError) -> Verdict:
     if one.skips:
         return Warn(f"skipped: handler {one.name}{line}")
     return Refusal("", f"handler {one.name}{line}", error.hint)
+
+
+def _not_enabled(one: Wanted, event: Event) -> Verdict:
+    return _fault(one, event, BadInput("it is not enabled", _enable(one.name)))
 
 
 def _enable(name: str) -> str:

@@ -9,21 +9,21 @@ from libhook.effects import files
 from libhook.errors import LibhookError, Refused
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Domain
-from libhook.facts.entry import Held
+from libhook.facts.entry import Held, what_is_set
 from libhook.facts.event import Event
 from libhook.facts.plan import Action, Plan, Refusal
 from libhook.handlers import record
 from libhook.kinds import registry as kinds
 from libhook.kinds.kind import Outcome
-from libhook.light import TYPE_CHECKING, NamedTuple, suppress
+from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple, suppress
 from libhook.look import libvirtd
 from libhook.story import giveback
 from libhook.story.entries import after_refusal, with_recorded
 from libhook.story.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from typing import NoReturn
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any, NoReturn
 
 _SHOWN = 3
 """How many refusals go into the one line that the user of ``virsh start`` sees."""
@@ -190,7 +190,7 @@ def refuse(session: Session, held: Held, refusals: Sequence[Refusal], lost: Sequ
     if not held.actions and libvirtd.caller_is_gone():
         session.state.forget(held.uuid)  # release may have come before the entry was there, and it comes only once
     what = f"; ended by then, and not coming back: {', '.join(lost)}" if lost else ""
-    raise Refused(f"{in_one_line(refusals)}{what}")
+    raise Refused(f"{in_one_line(refusals, held.settled)}{what}")
 
 
 def record_failure(session: Session, domain: Domain) -> None:
@@ -203,8 +203,10 @@ def record_failure(session: Session, domain: Domain) -> None:
         session.send(record.failed(domain, (device.key for device in domain.devices), session.config))
 
 
-def in_one_line(refusals: Sequence[Refusal]) -> str:
-    """Return the first refusals as one line."""
+def in_one_line(refusals: Sequence[Refusal], settled: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> str:
+    """Return the first refusals as one line, and the handlers by others that ``settled`` what may be refused there."""
     lines = "; ".join(dict.fromkeys(refusal.line for refusal in refusals[:_SHOWN]))
     rest = len(refusals) - _SHOWN
-    return f"{lines}; and {rest} more" if rest > 0 else lines
+    lines = f"{lines}; and {rest} more" if rest > 0 else lines
+    by_others = all(refusal.reason.startswith("handler ") for refusal in refusals)  # they name themselves
+    return f"{lines} ({what_is_set(settled)})" if settled and not by_others else lines

@@ -36,7 +36,7 @@ def test_what_a_handler_sets_holds_while_the_guest_runs(root: str, which: Guest)
     own = host(root)
     enabled(own, SETS)
     foretold = own.call(("win11", "prepare", "begin", "-"), which.xml(1, False), dry_run=True)
-    assert foretold.stderr[0] == f'set {SWAPPINESS} to "10"'
+    assert foretold.stderr[:2] == ("warning: handler night sets values", f'set {SWAPPINESS} to "10"')
     planned = libhook(own, "plan", "-", stdin=which.xml(1, False))
     assert planned.out.splitlines()[0] == foretold.stderr[0]
     assert "handlers by others 2 s" in planned.out
@@ -91,15 +91,15 @@ def test_a_refusal_is_the_guests_or_a_devices(root: str) -> None:
     one = f'{{"device": "{NIC}", "reason": "it is night", "remedy": "wait"}}'
     enabled(own, code(f'return {{"refuse": [{one}]}}'))
     outcome = own.event(WIN11, "prepare")
-    assert (outcome.code, outcome.line) == (1, "it is night: wait")
+    assert (outcome.code, outcome.line) == (1, "handler night: it is night: wait")
     assert own.records == [f"start {NIC} failed"]
     own.event(WIN11, "release", "failed")
     enabled(own, code('return {"refuse": "never", "remedy": "use another host"}'))
-    assert own.event(WIN11, "prepare").line == "never: use another host"
+    assert own.event(WIN11, "prepare").line == "handler night: never: use another host"
     own.event(WIN11, "release", "failed")
     enabled(own, code('return {"refuse": "never"}', '"start",'))
     assert own.event(WIN11, "prepare").code == 0
-    assert own.event(WIN11, "start").line == "never: see the settings of that handler"
+    assert own.event(WIN11, "start").line == "handler night: never: see handler night"
     own.event(WIN11, "release", "failed")
     assert own.leftovers == []
 
@@ -135,8 +135,14 @@ def test_a_broken_entry_says_nothing_more(root: str, operation: str) -> None:
     own.state.save(entry._replace(settled={"night": {"take_along": ["0000:05:00.0"]}}))
     outcome = own.event(WIN11, operation)
     assert outcome.code == (1 if operation == "start" else 0)
-    if operation == "started":
-        assert outcome.logged("not settled")
+    said = "the journal entry of the guest win11: settings has 'take_along'; "
+    if operation == "start":
+        assert outcome.line.startswith(said)
+        assert outcome.line.endswith(": start the guest again")
+    else:
+        (logged,) = outcome.logged("not settled")
+        assert logged["reason"].startswith(said)
+        assert not outcome.logged("failed")
         assert own.records == [f"start {NIC} success"]
 
 
@@ -147,7 +153,8 @@ def test_handlers_are_asked_in_the_order_of_their_needs(root: str) -> None:
     tells = 'import json\nreturn {"warn": [json.dumps(given["settled"])]}'
     enabled(own, code(tells, more=', needs=("pages",), provides=("more",)'), "night")
     enabled(own, code(tells, more=', needs=("more", "pages")'), "after")
-    lines = [line for line in own.event(WIN11, "prepare").plan if "handler " in line]
+    first, *lines = [line for line in own.event(WIN11, "prepare").plan if "handler " in line]
+    assert first == "warning: handler zero sets values"
     zero = {"warn": [], "settings": {"values": {"vm.swappiness": 10}}}
     assert lines[0] == f"warning: handler night: {json.dumps({'zero': zero})}"
     found = json.loads(lines[1].removeprefix("warning: handler after: "))
@@ -241,9 +248,9 @@ def test_a_dry_run_of_the_start_shows_the_refusal_alone(root: str) -> None:
     enabled(own, code(body, '"prepare", "start"'))
     own.event(WIN11, "prepare")
     foretold = own.call(("win11", "start", "begin", "-"), WIN11.xml(1, True), dry_run=True).stderr
-    assert foretold[0] == "refuse: no: see the settings of that handler"
+    assert foretold[0] == "refuse: handler night: no: see handler night"
     assert all(line.startswith("record ") for line in foretold[1:])
-    assert own.event(WIN11, "start").line == "no: see the settings of that handler"
+    assert own.event(WIN11, "start").line == "handler night: no: see handler night"
 
 
 def test_every_module_of_the_list_works(root: str) -> None:
@@ -262,4 +269,4 @@ assert functools.lru_cache(lambda: 1)() == 1 and enum.Enum("E", "a").a and unico
 return {"refuse": base64.b64encode(b"all").decode()}
 """.strip()
     enabled(own, f"{listed}{code(body)}")
-    assert own.event(WIN11, "prepare").line == "YWxs: see the settings of that handler"
+    assert own.event(WIN11, "prepare").line == "handler night: YWxs: see handler night"

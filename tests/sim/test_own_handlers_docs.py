@@ -56,7 +56,7 @@ def test_they_do_what_the_document_says(root: str) -> None:
 def test_at_night_the_guest_is_refused(root: str) -> None:
     """Where it is always night."""
     _, outcome = _played(root, hour=0)
-    assert outcome.line == "no guest starts from 0 to 7 o'clock: wait until 7 o'clock"
+    assert outcome.line == "handler night: no guest starts from 0 to 7 o'clock: wait until 7 o'clock"
 
 
 @pytest.mark.parametrize("bridge", ["../../vm/swappiness", "a b", "x" * 9000])
