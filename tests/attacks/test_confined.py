@@ -65,6 +65,7 @@ def _tried(expression: str, folder: str, *, seconds: float = 10.0) -> str:
         ("__import__('resource').setrlimit(7, (9, 9))", "ValueError not allowed to raise maximum limit"),
         ("__import__('resource').prlimit(PARENT, 7)", "Operation not permitted"),
         ("__import__('ctypes').CDLL(None).ptrace(16, PARENT, 0, 0)", "-1"),
+        ("__import__('resource').getrlimit(4)", "(1, 1)"),  # of 0 the kernel would pipe a dump all the same
         ("os.getgroups()", "[]"),
         ("os.environ", "environ({})"),
         ("os.getcwd()", "FileNotFoundError"),

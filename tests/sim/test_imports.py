@@ -96,6 +96,14 @@ def test_escaping_imports_no_codec() -> None:
     assert done.stdout == b"a\\n\\udcff False\n"
 
 
+def test_hotplug_asks_handlers_by_others_only_where_some_are_wanted() -> None:
+    """So it does not import what asks them."""
+    code = f"import sys; sys.path.insert(0, {str(TOP)!r}); import libhook.hotplug.plug, libhook.hotplug.unplug; "
+    code += "print('libhook.story.consult' in sys.modules)"
+    done = subprocess.run(["/usr/bin/python3", "-I", "-c", code], stdout=subprocess.PIPE, check=True, timeout=60)
+    assert done.stdout == b"False\n"
+
+
 def test_handlers_by_others_cost_only_who_wants_them(root: str) -> None:
     """Where another guest wants one, nothing of it is imported; where this one does, nothing slow."""
     build(root, nic())

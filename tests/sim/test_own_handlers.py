@@ -265,6 +265,7 @@ assert ipaddress.ip_network("10.0.0.0/8").num_addresses == 1 << 24 and textwrap.
 assert str(decimal.Decimal("1.1") + 1) == "2.1" and statistics.mean([1, 3]) == 2 and math.sqrt(4) == 2
 assert "{:%Y}".format(datetime.date(2026, 1, 1)) == "2026" and calendar.monthrange(2026, 2)[1] == 28
 assert copy.deepcopy({1: [2]}) == {1: [2]} and fnmatch.fnmatch("win11", "win*") and "\\u00e4".encode("latin-1")
+assert functools.singledispatch(len)("ab") == 2 and xml.etree.ElementTree.tostring(xml.etree.ElementTree.Element("a"))
 assert functools.lru_cache(lambda: 1)() == 1 and enum.Enum("E", "a").a and unicodedata.name("a") and time.localtime()
 return {"refuse": base64.b64encode(b"all").decode()}
 """.strip()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from unittest import mock
 
 from aftermath import recover
 from cases import DISK, NIC
@@ -65,6 +66,21 @@ def test_a_fault_at_detach_is_in_nobodys_way(root: str) -> None:
     assert detach(own, Hypervisor(own), xml(NIC)) == ([f"win11: gave up pci {NIC}"], "")
     assert own.driver(NIC) == "e1000e"
     assert "ZeroDivisionError" in Path(f"{root}/var/log/libhook.jsonl").read_text()
+
+
+def test_an_error_of_ours_does_not_make_a_detach_fail(root: str) -> None:
+    """It is in the log."""
+    own = _running(root, code("return None", '"detach",'))
+    attach(own, Hypervisor(own), xml(NIC))
+    with mock.patch("libhook.hotplug.unplug.consulted", side_effect=OSError(5, "Input/output error")):
+        assert detach(own, Hypervisor(own), xml(NIC)) == ([f"win11: gave up pci {NIC}"], "")
+    assert "Input/output error" in Path(f"{root}/var/log/libhook.jsonl").read_text()
+
+
+def test_where_an_attach_fails_for_what_was_set_the_handler_is_named(root: str) -> None:
+    """The settings do not have it."""
+    own = _running(root, code('return {"settings": {"values": {"vm.missing": 1}}}', '"attach",'))
+    assert attach(own, Hypervisor(own), xml(NIC)).error.endswith(" (handler night sets values)")
 
 
 def test_the_hook_is_killed_while_it_asks(root: str) -> None:
