@@ -120,6 +120,8 @@ def test_what_it_sets_at_prepare_is_kept_for_the_start(root: str, at: str) -> No
     own.configure("")
     assert own.event(WIN11, "start").code == 0
     assert argvs(own) == [[LIGHT]] * (at == "start")
+    foretold = own.call(("win11", "started", "begin", "-"), WIN11.xml(1, True), dry_run=True).stderr
+    assert any(f"run {LIGHT}, for 30 s at most" in line for line in foretold) == (at == "started")
     own.event(WIN11, "started")
     own.event(WIN11, "release", "shutdown")
     assert argvs(own) == [[LIGHT], [LIGHT, "off"]]

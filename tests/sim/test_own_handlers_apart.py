@@ -125,3 +125,11 @@ def test_nobody_looks_at_the_host_for_one_that_is_not_asked(root: str) -> None:
     assert "warning: handler night: x" in own.event(WIN11, "release", "shutdown").plan
     own.configure(TWO)
     assert own.event(WIN11, "prepare").line == "handler other: it is not enabled: run: libhook handlers enable other"
+
+
+def test_functools_alone_has_what_it_imports_when_it_is_used(root: str) -> None:
+    """Where no other module of the handler has imported that, and the hook is a process of its own."""
+    own = host(root, launcher=True)
+    text = 'assert functools.singledispatch(len)("ab") == 2\nreturn {"refuse": "it works"}'
+    enabled(own, f"import functools\n{code(text)}")
+    assert own.event(WIN11, "prepare").line == "handler night: it works: see handler night"

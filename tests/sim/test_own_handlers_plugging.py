@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
+import pytest
 from aftermath import recover
 from cases import DISK, NIC
 from family import environment
@@ -77,9 +78,10 @@ def test_an_error_of_ours_does_not_make_a_detach_fail(root: str) -> None:
     assert "Input/output error" in Path(f"{root}/var/log/libhook.jsonl").read_text()
 
 
-def test_where_an_attach_fails_for_what_was_set_the_handler_is_named(root: str) -> None:
-    """The settings do not have it."""
-    own = _running(root, code('return {"settings": {"values": {"vm.missing": 1}}}', '"attach",'))
+@pytest.mark.parametrize("values", [{"vm.missing": 1}, {"vm.swappiness": 1, "/proc/sys/vm/swappiness": 1}])
+def test_where_an_attach_fails_for_what_was_set_the_handler_is_named(root: str, values: dict[str, int]) -> None:
+    """The settings do not have it. It fails when it is done, or when it is planned."""
+    own = _running(root, code(f'return {{"settings": {{"values": {values}}}}}', '"attach",'))
     assert attach(own, Hypervisor(own), xml(NIC)).error.endswith(" (handler night sets values)")
 
 
