@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A child for code that nobody vouches for. It can compute, and answer once; the kernel keeps it from all else.
+"""A child for code that nobody vouches for. It answers once; the kernel keeps it from files, network, other processes.
 
 It has a user ID that nothing else has, so it may neither signal nor trace any other process. It has no capability. Its
 root is a folder that was removed: nothing can be made in such a folder. It may open no descriptor, so it has no file,
