@@ -114,6 +114,17 @@ def test_at_start_the_guest_is_refused(root: str, name: str) -> None:
     assert (own.leftovers, own.driver(NIC)) == ([], "e1000e")
 
 
+def test_at_release_it_is_asked_though_the_entry_is_broken(root: str) -> None:
+    """The give-back says that, and the handler is asked all the same."""
+    own = host(root)
+    enabled(own, code('return {"warn": ["good night"]}', '"release",'))
+    own.begin(WIN11)
+    Path(f"{root}/run/libhook/domains/{WIN11.uuid}.json").write_text("{")
+    outcome = own.event(WIN11, "release", "shutdown")
+    assert outcome.code == 0
+    assert "warning: handler night: good night" in outcome.plan
+
+
 def test_the_settings_may_let_the_start_go_on(root: str) -> None:
     """The plan says that the handler was skipped, and why; what another has set holds."""
     own = host(root, f'{WANTS}on_fault = "skip"\n[domains.win11.handlers.other]\n')
