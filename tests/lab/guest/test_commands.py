@@ -103,7 +103,6 @@ def test_what_has_left_its_session_and_its_parent_goes_too(guest: MakeGuest, con
     [
         (("fail", "b"), "", "the command second has ended with status 7"),
         (("slow", "b"), "seconds = 2", "the command second has not ended within 2 s"),
-        (("as", "b"), 'user = "no-such-user"', "the command second"),
     ],
 )
 def test_a_command_that_fails_in_the_middle(
@@ -117,6 +116,14 @@ def test_a_command_that_fails_in_the_middle(
     assert not _lives("sleep 60[01]")
     assert driver_of(NIC) == "e1000e"
     assert libhook("status") == "nothing is held\n"
+
+
+def test_a_user_who_is_not_there(guest: MakeGuest, configure: Configure) -> None:
+    """The start is refused before anything is run."""
+    configure(_run("first", "as", "a") + _run("second", "as", "b", more='user = "no-such-user"'))
+    said = "the command second: there is no user no-such-user: correct the user in the settings"
+    assert said in guest(pci(NIC)).start_refused()
+    assert _notes("a") == []
 
 
 def test_a_command_that_must_agree(guest: MakeGuest, configure: Configure) -> None:

@@ -128,7 +128,6 @@ def test_in_the_background(guest: MakeGuest, configure: Configure) -> None:
     [
         (("fail", "b"), "", "the command second has ended with status 7: see the system's log for libhook-run-"),
         (("escape", "b"), "seconds = 4", "the command second has not ended within 4 s"),
-        (("as", "b"), 'user = "no-such-user"', "the command second cannot be run: no-such-user: there is no such user"),
     ],
 )
 def test_a_command_that_fails_in_the_middle(
@@ -141,6 +140,14 @@ def test_a_command_that_fails_in_the_middle(
     assert not _lives("sleep 60[0-9]")
     assert driver_of(NIC) == "e1000e"
     assert libhook("status") == "nothing is held\n"
+
+
+def test_a_user_who_is_not_there(guest: MakeGuest, configure: Configure) -> None:
+    """The start is refused before anything is run."""
+    configure(_run("first", "as", "a") + _run("second", "as", "b", more='user = "no-such-user"'))
+    said = "the command second: there is no user no-such-user: correct the user in the settings"
+    assert said in guest(pci(NIC)).start_refused()
+    assert _notes("a") == []
 
 
 def test_what_is_not_waited_for_has_an_end(guest: MakeGuest, configure: Configure) -> None:
