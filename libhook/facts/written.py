@@ -42,5 +42,6 @@ def written(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(written, value))}]"
     if isinstance(value, dict):
-        return f"{{ {', '.join(f'{named((key,))} = {written(inner)}' for key, inner in value.items())} }}"
+        inside = ", ".join(f"{named((key,))} = {written(inner)}" for key, inner in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
     return str(value)

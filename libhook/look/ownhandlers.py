@@ -92,6 +92,8 @@ def _open_folder(above: int, path: str) -> int:
     name = path if above < 0 else path.rpartition("/")[2]
     try:
         folder = os.open(name, _FILE | os.O_DIRECTORY, dir_fd=None if above < 0 else above)
+    except FileNotFoundError:
+        raise BadInput(f"there is no folder {path}", "make it, and put the handler there") from None
     except OSError as error:
         raise BadInput(f"{path} is no folder that can be opened ({error.strerror})", "make it a real folder") from None
     try:

@@ -56,6 +56,15 @@ def test_a_name_is_that_of_a_module(root: str, name: str) -> None:
     assert (done.code != 0, done.out) == (True, "")
 
 
+def test_where_there_is_no_folder_yet_it_says_which(root: str) -> None:
+    """That is the first thing that somebody new meets."""
+    own = host(root)
+    hint = "there is no folder /etc/libhook/handlers: make it, and put the handler there"
+    assert libhook(own, "handlers", "enable", "night") == (1, "", f"{hint}\n")
+    assert "night  missing" in libhook(own, "handlers").out
+    assert "handlers.night = {} " in libhook(own, "config").out + libhook(own, "config", "win11").out
+
+
 def test_it_says_what_the_handler_asks_for(root: str) -> None:
     """Enabled, listed, disabled; the index may be read by everybody."""
     own = host(root)
