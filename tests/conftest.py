@@ -24,6 +24,7 @@ from libhook.simulation.hosts import workstation
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.world import World
 
+pytest_plugins = ["libhook.pytest_plugin"]  # where libhook is installed, pytest finds it by itself
 # No deadline: the machine that runs the tests may be busy. Ordinary runs repeat the same inputs, so that
 # main does not turn red by chance; `tests/run --long` looks for new ones.
 _BUSY: dict[str, Any] = {
@@ -37,11 +38,6 @@ settings.register_profile("long", print_blob=True, **_BUSY)
 settings.load_profile(PROFILE)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--regenerate``: the golden plans are what comes out now; git diff shows what that changes."""
-    parser.addoption("--regenerate", action="store_true", help="write tests/data/plans anew")
-
-
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker tells how many inputs it generated; a whole run fails where there were too few."""
     config = session.config
@@ -53,7 +49,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A quick run of everything plays a sample of the variants that run whole hooks."""
-    if not _is_whole(config) or config.option.regenerate:
+    if not _is_whole(config) or config.option.libhook_regenerate:
         return
     seen: Counter[str] = Counter()
     kept: list[pytest.Item] = []

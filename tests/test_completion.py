@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Tab completion in bash: it has every command and option that the parser has, and evaluates no guest's name.
 
-``python3 -m pytest tests/test_completion.py --regenerate`` writes its table anew from the parser.
+``python3 -m pytest tests/test_completion.py --libhook-regenerate`` writes its table anew from the parser.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def test_the_table_is_that_of_the_parser(request: pytest.FixtureRequest) -> None
     """No command and no option is missing, and none is there that the command line does not have."""
     table = "".join(f"\n{name}: {' '.join(_words(parser))}".rstrip() for name, parser in _parsers().items()) + "\n"
     text = SCRIPT.read_text()
-    if request.config.getoption("--regenerate"):
+    if request.config.getoption("--libhook-regenerate"):
         SCRIPT.write_text(_BOUNDS.sub(lambda _: table, text, count=1))
     found = _BOUNDS.search(SCRIPT.read_text())
     assert found

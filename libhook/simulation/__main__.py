@@ -15,7 +15,6 @@ from libhook.simulation.demo import Demo, Page
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.libvirt import Libvirt
 from libhook.simulation.snapshot import snapshot
-from libhook.xml import domxml
 
 _LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "hooks", "qemu")
 _NIC = (Assigned("0000:01:00.0"),)
@@ -38,7 +37,7 @@ def main(arguments: list[str]) -> int:
     try:
         _make(options.folder)
         if options.xml:
-            _play(options.folder, _guest(terminal.read(options.xml, "a file with a domain's XML")))
+            _play(options.folder, Guest.of(terminal.read(options.xml, "a file with a domain's XML")))
     except LibhookError as error:
         return terminal.complain([error.line])
     except OSError as error:
@@ -61,13 +60,6 @@ def _make(folder: str) -> None:
     except OSError as error:
         raise LibhookError(f"{folder}: {error.strerror}", "name a folder in which you may write") from None
     terminal.show([f"made a workstation in {folder}, and guests for it, {names}"])
-
-
-def _guest(document: bytes) -> Guest:
-    """Read the guest. libvirt's work on its PCI devices is simulated. The hook gets the whole XML as it is."""
-    domain = domxml.parse(document)
-    devices = (Assigned(one.address, one.managed, one.source, one.model or "") for one in domain.pci)
-    return Guest(domain.name, tuple(devices), domain.uuid, document)
 
 
 def _play(folder: str, guest: Guest) -> None:

@@ -22,12 +22,26 @@ class Assigned(NamedTuple):
 
 
 class Guest(NamedTuple):
-    """A guest. If there is a ``document``, it is the XML at every step, for tests of the XML itself."""
+    """A guest. ``Guest.of(document)`` makes one from its XML."""
 
     name: str = "win11"
     devices: tuple[Assigned, ...] = ()
     uuid: str = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
     document: bytes = b""
+    """If there is one, it is the XML at every step."""
+    elements: str = ""
+    """XML for the guest's ``<devices>``: interfaces, disks and what else there may be."""
+    metadata: str = ""
+    """XML for its ``<metadata>``."""
+
+    @classmethod
+    def of(cls, document: bytes) -> "Guest":
+        """Return the guest whose XML this is. BadInput where it is none. Work on its PCI devices is simulated."""
+        from libhook.xml import domxml  # lxml is slow to import
+
+        domain = domxml.parse(document)
+        devices = (Assigned(one.address, one.managed, one.source, one.model or "") for one in domain.pci)
+        return cls(domain.name, tuple(devices), domain.uuid, document)
 
     def xml(self, number: int = -1, prepared: bool = False) -> bytes:
         """Return the XML, with ``number`` as the id if it is not negative.
@@ -38,7 +52,10 @@ class Guest(NamedTuple):
             return self.document
         identity = f" id='{number}'" if number >= 0 else ""
         devices = "".join(_device(device, at, prepared) for at, device in enumerate(self.devices))
-        return _DOMAIN.format(id=identity, name=escape(self.name), uuid=self.uuid, devices=devices).encode()
+        devices += f"\n    {self.elements}" if self.elements else ""
+        metadata = f"\n  <metadata>\n    {self.metadata}\n  </metadata>" if self.metadata else ""
+        name = escape(self.name)
+        return _DOMAIN.format(id=identity, name=name, uuid=self.uuid, metadata=metadata, devices=devices).encode()
 
 
 def _device(device: Assigned, at: int, prepared: bool) -> str:
@@ -70,7 +87,7 @@ def _device(device: Assigned, at: int, prepared: bool) -> str:
 
 _DOMAIN = """<domain type='kvm'{id}>
   <name>{name}</name>
-  <uuid>{uuid}</uuid>
+  <uuid>{uuid}</uuid>{metadata}
   <memory unit='KiB'>8388608</memory>
   <vcpu placement='static'>4</vcpu>
   <os>

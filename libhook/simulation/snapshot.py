@@ -2,8 +2,9 @@
 """Takes a snapshot of what a guest's life must leave as it was, and compares two of them."""
 
 import os
+from collections.abc import Iterable
 
-from libhook.simulation import store
+from libhook.simulation import store, systemd
 from libhook.simulation.sleepers import answers
 
 
@@ -41,6 +42,17 @@ def snapshot(root: str) -> dict[str, str]:
         return found
     bound = (f"{_text(f'{consoles}/{name}/name')}: {_text(f'{consoles}/{name}/bind')}" for name in _names(consoles))
     found["consoles"] = ", ".join(sorted(bound))
+    return found
+
+
+def whole(root: str, values: Iterable[str] = ()) -> dict[str, str]:
+    """Return that, and the files ``values``, the modules but vfio's, the units that systemd keeps, and the mounts."""
+    found = snapshot(root)
+    found |= {path: _text(f"{root}{path}") for path in values}
+    modules = (name for name in _names(f"{root}/sys/module") if not name.startswith("vfio"))
+    found["modules"] = " ".join(sorted(modules))
+    found |= systemd.units(root)
+    found["mounts"] = _text(f"{root}/proc/self/mountinfo")
     return found
 
 

@@ -85,6 +85,12 @@ def running(root: str) -> list[str]:
     return [name for name in _names(root) if state(root, name) == "active"]
 
 
+def units(root: str) -> dict[str, str]:
+    """What each unit that has a file is."""
+    found = {name: _load(root, name) for name in _names(root)}
+    return {name: unit["active"] for name, unit in found.items() if not unit["transient"]}
+
+
 def change(root: str, name: str, **fields: Any) -> None:  # noqa: ANN401 - as above
     """Somebody else does something with it."""
     store.save(root, "units", name, _load(root, name) | fields)

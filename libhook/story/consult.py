@@ -259,15 +259,20 @@ def _correct(name: str) -> str:
 
 
 def _given(session: Session, event: Event, domain: Domain, devices: list[dict[str, object]]) -> dict[str, Any]:
-    now = time.time()
+    seconds = now()
     return {
         "version": VERSION,
         "operation": event.operation.name,
         "guest": {"name": domain.name, "uuid": domain.uuid},
         "devices": devices,
         "document": session.document.decode("utf-8", "replace"),
-        "time": {"epoch": int(now), "local": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(now))},
+        "time": {"epoch": int(seconds), "local": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))},
     }
+
+
+def now() -> float:
+    """What time it is. A test says another."""
+    return time.time()
 
 
 def _devices(session: Session, domain: Domain, held: Held | None) -> list[dict[str, object]]:

@@ -11,7 +11,7 @@ from cases import DISK, NIC
 from command import Done, libhook
 from generated import generated
 from hypothesis import strategies as st
-from plugging import Hypervisor, xml
+from plugging import xml
 from scenario import Host, guest
 from test_doctor import installed
 
@@ -19,6 +19,7 @@ from libhook import errors
 from libhook.simulation.faults import Fault, inject
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
+from libhook.simulation.hypervisor import Hypervisor
 
 OTHER = "1c15a1a0-a802-4b8e-8f5c-2a6d8a7c1f0e"
 NAMES = ["a$(touch evil)b", "a;touch evil", "a\ntouch evil", "w!touch", "--all", "7", OTHER]
@@ -32,7 +33,7 @@ def _said(root: str, name: str) -> list[Done]:
     another = Guest("two", guest(NIC).devices, OTHER).xml()
     said = []
     with mock.patch(
-        "libhook.command.commands.Hypervisor", return_value=Hypervisor(host, attach="refuses", detach="kept")
+        "libhook.command.commands.Hypervisor", return_value=Hypervisor(host.libvirt, attach="refuses", detach="kept")
     ):
         for verb, device in (("detach", DISK), ("detach", NIC), ("attach", DISK), ("attach", NIC)):
             said.append(libhook(host, verb, "--", name, "-", stdin=xml(device)))

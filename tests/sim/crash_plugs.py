@@ -14,7 +14,7 @@ from aftermath import OTHER, recover, trails, wrong
 from amounts import FULL
 from cases import DISK, NIC
 from disturbing import Point
-from plugging import Hypervisor, attach, xml
+from plugging import attach, xml
 from scenario import Host, guest, reap
 from stage import Stage
 
@@ -26,6 +26,7 @@ from libhook.simulation import processes, store
 from libhook.simulation.build import scratch
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation
+from libhook.simulation.hypervisor import Hypervisor
 from libhook.xml import domxml
 
 COMERS = ("release", "again", "other", "recover", "start")
@@ -46,7 +47,7 @@ class Play:
         self._value.write_text("60\n")
         self.host.libvirt.start(guest(DISK))
         if verb == "detach":
-            attach(self.host, Hypervisor(self.host), xml(NIC))
+            attach(self.host, Hypervisor(self.host.libvirt), xml(NIC))
         self.host.libvirt.start(_OTHER)
         self._stage = Stage(self.host)
 
@@ -70,7 +71,7 @@ class Play:
             with Log(self.host.machine, operation=self._verb) as log:
                 command = plug.attach if self._verb == "attach" else unplug.detach
                 request = Request("win11", xml(NIC))
-                list(command(self.host.machine, log, Hypervisor(self.host), request))
+                list(command(self.host.machine, log, Hypervisor(self.host.libvirt), request))
         except LibhookError:
             return 1
         return 0
@@ -118,10 +119,10 @@ class Play:
         self.host.libvirt.stop("win11", "shutdown")
 
     def _again(self) -> None:
-        attach(self.host, Hypervisor(self.host), xml(NIC))
+        attach(self.host, Hypervisor(self.host.libvirt), xml(NIC))
 
     def _other(self) -> None:
-        attach(self.host, Hypervisor(self.host), xml(NIC), guest="other")
+        attach(self.host, Hypervisor(self.host.libvirt), xml(NIC), guest="other")
 
     def _recover(self) -> None:
         recover(self.host)

@@ -16,12 +16,13 @@ import fault_means
 from aftermath import recover, wrong
 from cases import NIC
 from fault_list import OVERRIDE, THEIRS, Trouble, troubles
-from scenario import Host, Outcome, guest, reap
+from scenario import Host, guest, reap
 from stage import show
 
 from libhook.simulation import faults
 from libhook.simulation.build import scratch
 from libhook.simulation.hosts import nic
+from libhook.testing import Outcome
 
 _HANGS = 1.5
 """Seconds until an event gives up on a driver that never lets go; any other has as long as it needs."""

@@ -16,8 +16,7 @@ HEAD = "from libhook.handler import handler\n\n"
 def host(root: str, config: str = WANTS, *, launcher: bool = False) -> Host:
     """A host with a sysctl, and settings that want the handler night."""
     found = Host(root, workstation(), config, launcher=launcher)
-    Path(f"{root}{SWAPPINESS}").parent.mkdir(parents=True, exist_ok=True)
-    Path(f"{root}{SWAPPINESS}").write_text("60\n")
+    found.put(SWAPPINESS, "60")
     return found
 
 
@@ -43,4 +42,4 @@ def enabled(host: Host, text: str, name: str = "night") -> None:
 
 def swappiness(host: Host) -> str:
     """The sysctl's value."""
-    return Path(f"{host.root}{SWAPPINESS}").read_text().strip()
+    return host.read(SWAPPINESS)

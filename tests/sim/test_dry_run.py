@@ -12,6 +12,7 @@ from scenario import Host, guest
 from libhook.command import commands
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
+from libhook.testing.golden import compare
 
 GOLDEN = Path(__file__).parents[1] / "data" / "plans"
 EVENTS = ("prepare", "start", "started", "release")
@@ -69,7 +70,7 @@ def test_what_is_printed_is_what_happens(
 ) -> None:
     """At each event: three dry runs change no byte and agree; what is then logged, journalled and written is the same.
 
-    And it is what stands in tests/data/plans; ``pytest --regenerate`` writes that anew.
+    And it is what stands in tests/data/plans; ``pytest --libhook-regenerate`` writes that anew.
     """
     case = CASES[name]
     host = Host(root, case.world, case.config)
@@ -107,14 +108,8 @@ def test_what_is_printed_is_what_happens(
             journalled = [line for action in held.actions for line in action.describe()]
             assert sorted(journalled) == sorted(line for line in printed if not line.startswith(("load ", "may take ")))
         golden += [f"# {event}", "".join(f"{line}\n" for line in printed)]
-    _compare("\n".join(golden), GOLDEN / f"{name}.txt", request.config.getoption("--regenerate"))
-
-
-def _compare(text: str, path: Path, regenerate: bool) -> None:
-    if regenerate:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    assert text.splitlines() == path.read_text().splitlines()
+    regenerate = request.config.getoption("--libhook-regenerate")
+    compare("\n".join(golden).splitlines(), GOLDEN / f"{name}.txt", regenerate=regenerate)
 
 
 def test_there_is_no_golden_plan_without_its_case() -> None:

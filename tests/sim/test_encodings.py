@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 from cases import DISK, NIC
 from command import Done, libhook
-from plugging import Hypervisor, xml
+from plugging import xml
 from scenario import LAUNCHER, Host, guest
 
 from libhook.facts.entry import Held
@@ -20,6 +20,7 @@ from libhook.simulation import processes
 from libhook.simulation.faults import Fault, inject
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
+from libhook.simulation.hypervisor import Hypervisor
 
 ROOT = Path(__file__).parents[2]
 NAME = "wïn☃\u202e"
@@ -126,7 +127,7 @@ def test_plugging_in_and_out(root: str, encoding: str) -> None:
     host = Host(root, workstation())
     assert host.libvirt.start(Guest(NAME)).error == ""
     shown = "wïn☃\\u202e".encode(encoding, "backslashreplace").decode(encoding)
-    with mock.patch("libhook.command.commands.Hypervisor", return_value=Hypervisor(host)):
+    with mock.patch("libhook.command.commands.Hypervisor", return_value=Hypervisor(host.libvirt)):
         for verb, said in (("attach", f"has pci {NIC} now"), ("detach", f"gave up pci {NIC}")):
             done = libhook(host, verb, NAME, "-", stdin=xml(NIC), encoding=encoding)
             assert done == (0, f"{shown}: {said}\n", "")

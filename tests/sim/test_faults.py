@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Each fault at each step of prepare and of release: what the user reads, what remains, and how it ends.
 
-docs/faults.md is made of this: ``python3 -m pytest tests/sim/test_faults.py --regenerate`` writes it anew.
+docs/faults.md is made of this: ``python3 -m pytest tests/sim/test_faults.py --libhook-regenerate`` writes it anew.
 """
 
 import os
@@ -81,7 +81,7 @@ def test_every_fault_is_survived_and_the_table_says_how(
     capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     """Given, or refused in one line and recorded failed; in the end as it began; and docs/faults.md is not stale."""
-    regenerate = request.config.getoption("--regenerate")
+    regenerate = request.config.getoption("--libhook-regenerate")
     every = 1 if regenerate else AMOUNTS.faults
     outcomes = sorted(played(*(("fault_rows.py", first, _PROCESSES, every) for first in range(_PROCESSES))))
     rows = [Row(*row) for _, row in outcomes]

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from cases import NIC
 from command import libhook
-from scenario import Outcome
 from units import BEFORE, CUPS, IRQ, OTHER, SDDM, SOCKET, WIN11, host_with, states
 
 from libhook.simulation import faults, systemd
+from libhook.testing import Outcome
 
 CLAIM = "shared/unit%20cups%2Eservice.json"
 

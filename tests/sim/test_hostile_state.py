@@ -18,11 +18,12 @@ from amounts import FULL
 from cases import DISK, NIC
 from command import libhook
 from disturbing import refusing
-from scenario import Host, Outcome, guest
+from scenario import Host, guest
 
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
 from libhook.story.session import make_state
+from libhook.testing import Outcome
 
 OTHER = "11111111-2222-3333-4444-555555555555"
 UUID = Guest().uuid

@@ -4,7 +4,7 @@
 import pytest
 from cases import NIC, triple
 from command import libhook
-from plugging import Hypervisor, attach, detach, running, xml
+from plugging import attach, detach, running, xml
 from scenario import Host, guest
 
 from libhook.children.child import Deadline
@@ -14,6 +14,7 @@ from libhook.facts.entry import Process
 from libhook.hotplug.halfplugged import settle_abandoned
 from libhook.hotplug.hypervisor import Found
 from libhook.simulation.guests import Guest
+from libhook.simulation.hypervisor import Hypervisor
 from libhook.story.session import Session
 
 UUID = Guest().uuid
@@ -29,14 +30,14 @@ class EndsAfterTheLook(Hypervisor):
         found = super().find(name, deadline)
         self.looks += 1
         if self.looks == 2:
-            self._host.libvirt.stop("win11", "shutdown")
+            self._daemon.stop("win11", "shutdown")
         return found
 
 
 def test_the_guest_ends_after_it_was_seen_to_have_the_card(root: str) -> None:
     """Its release has recorded both ends; attach adds none and begins no record of a guest that is gone."""
     host = running(root)
-    attach(host, EndsAfterTheLook(host), xml(NIC))
+    attach(host, EndsAfterTheLook(host.libvirt), xml(NIC))
     assert host.trail == [f"attach {NIC} success", f"stop {NIC} success"]
     assert (host.changed, host.leftovers) == ([], [])
 
@@ -45,7 +46,7 @@ def test_the_guest_ends_after_it_was_seen_to_have_the_card(root: str) -> None:
 def test_the_guest_ends_after_it_was_looked_at_by_detach(root: str, answer: str) -> None:
     """Its release has recorded its end, and no second one follows, nor a refusal."""
     host = running(root, NIC)
-    detach(host, EndsAfterTheLook(host, detach=answer), xml(NIC))
+    detach(host, EndsAfterTheLook(host.libvirt, detach=answer), xml(NIC))
     assert host.trail == [f"start {NIC} success", f"stop {NIC} success"]
     assert (host.changed, host.leftovers) == ([], [])
 
@@ -53,7 +54,7 @@ def test_the_guest_ends_after_it_was_looked_at_by_detach(root: str, answer: str)
 def test_a_guest_that_is_defined_ends_while_it_is_given_a_card(root: str) -> None:
     """Its configuration is no guest that runs: said so, and nothing more is recorded."""
     host = running(root)
-    hypervisor = Hypervisor(host, attach="ends after")
+    hypervisor = Hypervisor(host.libvirt, attach="ends after")
     hypervisor.stopped.append(guest())
     assert "the guest win11 ended meanwhile" in attach(host, hypervisor, xml(NIC)).error
     assert host.trail == [f"attach {NIC} success", f"stop {NIC} success"]
@@ -65,13 +66,13 @@ def test_who_comes_late_settles_nothing_a_second_time(root: str, recorded: str) 
     """Another has settled it and plugged the card in again since the entry was read: it stays with the guest."""
     host = running(root, *([NIC] if recorded == "success" else []))
     if recorded == "nothing":
-        attach(host, Hypervisor(host, attach="no answer, not"), xml(NIC))
+        attach(host, Hypervisor(host.libvirt, attach="no answer, not"), xml(NIC))
     else:
-        detach(host, Hypervisor(host, detach="no answer, gave it"), xml(NIC))
+        detach(host, Hypervisor(host.libvirt, detach="no answer, gave it"), xml(NIC))
     _abandon(host)
     stale = host.state.load(UUID)
     assert stale
-    attach(host, Hypervisor(host, attach="no answer, not"), xml(NIC))  # which settles it, and is under way
+    attach(host, Hypervisor(host.libvirt, attach="no answer, not"), xml(NIC))  # which settles it, and is under way
     before = host.state.load(UUID)
     trail = host.trail
     with Log(host.machine, operation="recover") as log:
@@ -85,7 +86,7 @@ def test_who_comes_late_settles_nothing_a_second_time(root: str, recorded: str) 
 def test_what_is_foretold_of_a_card_that_the_guest_has_comes_true(root: str) -> None:
     """Whoever plugged it in was killed before it was recorded: a dry run says what recover does, and does nothing."""
     host = running(root)
-    attach(host, Hypervisor(host, attach="no answer, had it"), xml(NIC))
+    attach(host, Hypervisor(host.libvirt, attach="no answer, had it"), xml(NIC))
     _abandon(host)
     before = host.everything()
     done = libhook(host, "recover", "--dry-run")

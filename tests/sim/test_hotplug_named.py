@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 from cases import NIC, VF0
 from command import libhook
-from plugging import Hypervisor, Scripted, attach, detach, running, xml
+from plugging import Scripted, attach, detach, running, xml
 from scenario import Host, document, guest
 
 from libhook.children.child import Deadline
@@ -14,6 +14,7 @@ from libhook.errors import LibhookError
 from libhook.hotplug.hypervisor import Gone
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import sriov, workstation
+from libhook.simulation.hypervisor import Hypervisor
 
 UUID = Guest().uuid
 USB = "<hostdev mode='subsystem' type='usb' managed='no'><source>{}</source>{}</hostdev>"
@@ -85,7 +86,7 @@ def test_an_interface_that_is_no_host_device(root: str) -> None:
 def test_nonsense(root: str, asked: bytes, said: str) -> None:
     """One line that says what is wrong."""
     host = running(root)
-    assert said in attach(host, Hypervisor(host), asked).error
+    assert said in attach(host, Hypervisor(host.libvirt), asked).error
 
 
 @pytest.mark.parametrize("verb", ["attach", "detach"])
@@ -104,7 +105,7 @@ def test_nonsense(root: str, asked: bytes, said: str) -> None:
 def test_wrong_use(root: str, verb: str, arguments: tuple[str, ...], code: int, said: str) -> None:
     """Each is said in a line, after the usage where it is the command line's."""
     host = running(root)
-    with mock.patch("libhook.command.commands.Hypervisor", return_value=Hypervisor(host)):
+    with mock.patch("libhook.command.commands.Hypervisor", return_value=Hypervisor(host.libvirt)):
         done = libhook(host, verb, *arguments, stdin=xml(NIC), columns=200)
     assert (done.code, done.out) == (code, "")
     assert said in done.err
@@ -125,7 +126,7 @@ def test_without_the_bindings(root: str, verb: str) -> None:
 def test_the_command_line(root: str) -> None:
     """The whole of it, from argv to exit code."""
     host = running(root)
-    with mock.patch("libhook.command.commands.Hypervisor", return_value=Hypervisor(host)):
+    with mock.patch("libhook.command.commands.Hypervisor", return_value=Hypervisor(host.libvirt)):
         assert libhook(host, "attach", "win11", "-", stdin=xml(NIC)) == (0, f"win11: has pci {NIC} now\n", "")
         assert libhook(host, "detach", UUID, "-", stdin=xml(NIC)) == (0, f"win11: gave up pci {NIC}\n", "")
         assert libhook(host, "detach", "win11", "-", stdin=xml(NIC))[::2] == (
@@ -151,6 +152,6 @@ def test_a_document_in_any_encoding(root: str, encoding: str) -> None:
     host = running(root)
     device = xml(NIC).decode().replace("<source>", "<x y='\u00fc'/><source>")
     text = f"<?xml version='1.0' encoding='{encoding}'?>{device}"
-    assert attach(host, Reading(host), text.encode(encoding)) == ([f"win11: has pci {NIC} now"], "")
-    assert detach(host, Reading(host), text.encode(encoding)) == ([f"win11: gave up pci {NIC}"], "")
+    assert attach(host, Reading(host.libvirt), text.encode(encoding)) == ([f"win11: has pci {NIC} now"], "")
+    assert detach(host, Reading(host.libvirt), text.encode(encoding)) == ([f"win11: gave up pci {NIC}"], "")
     assert [("\u00fc" in one, "encoding=" in one) for one in handed] == [(True, False)] * 2

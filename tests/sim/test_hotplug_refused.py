@@ -10,7 +10,7 @@ import pytest
 from aftermath import recover
 from cases import DISK, GPU, NIC
 from command import libhook
-from plugging import Hypervisor, attach, detach, running, xml
+from plugging import attach, detach, running, xml
 from scenario import Host, guest, reap
 
 from libhook.effects import files
@@ -22,6 +22,7 @@ from libhook.hotplug.request import Request
 from libhook.simulation import faults, processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
+from libhook.simulation.hypervisor import Hypervisor
 
 UUID = Guest().uuid
 OTHER = Guest("other", (), "11111111-2222-3333-4444-555555555555")
@@ -40,7 +41,7 @@ def untouched(host: Host, *trail: str) -> None:
 def test_preflight_refuses(root: str) -> None:
     """Half a group: the line is that of a start, libvirt is not asked, the refusal is recorded."""
     host = running(root)
-    hypervisor = Hypervisor(host)
+    hypervisor = Hypervisor(host.libvirt)
     assert f"{GPU} shares IOMMU group 14 with 0000:03:00.1" in attach(host, hypervisor, xml(GPU)).error
     assert hypervisor.asked == []
     untouched(host, f"attach {GPU} failed")
@@ -50,7 +51,7 @@ def test_another_guest_has_it(root: str) -> None:
     """Said, recorded for whom it was refused, and the other keeps it."""
     host = running(root)
     host.libvirt.start(OTHER._replace(devices=guest(NIC).devices))
-    assert f"{NIC} is held by the guest other" in attach(host, Hypervisor(host), xml(NIC)).error
+    assert f"{NIC} is held by the guest other" in attach(host, Hypervisor(host.libvirt), xml(NIC)).error
     assert host.driver(NIC) == "vfio-pci"
     assert host.trail == [f"start {NIC} success", f"attach {NIC} failed"]
 
@@ -58,8 +59,8 @@ def test_another_guest_has_it(root: str) -> None:
 def test_the_guest_has_it_already(root: str) -> None:
     """Refused before libvirt is asked, and it keeps what it has."""
     host = running(root, NIC)
-    assert f"the guest has pci {NIC} already" in attach(host, Hypervisor(host), xml(NIC)).error
-    assert detach(host, Hypervisor(host), xml(NIC)).error == ""
+    assert f"the guest has pci {NIC} already" in attach(host, Hypervisor(host.libvirt), xml(NIC)).error
+    assert detach(host, Hypervisor(host.libvirt), xml(NIC)).error == ""
     assert host.trail == [f"start {NIC} success", f"attach {NIC} failed", f"detach {NIC} success"]
 
 
@@ -67,7 +68,7 @@ def test_the_trail_is_required_and_nobody_writes_it(root: str) -> None:
     """No device is handed over that the trail would not tell of."""
     host = running(root, config="audit.required = true\n")
     store.create(f"{root}/simulation/trail", NOT_DAEMON)
-    assert "the audit trail is required, but no auditd" in attach(host, Hypervisor(host), xml(NIC)).error
+    assert "the audit trail is required, but no auditd" in attach(host, Hypervisor(host.libvirt), xml(NIC)).error
     untouched(host, f"attach {NIC} failed")
 
 
@@ -76,14 +77,14 @@ def test_what_the_trail_lost_long_ago_keeps_nobody(root: str, has: tuple[str, ..
     """Between prepare and start it would; a guest that has run for weeks may be given a card."""
     host = running(root, *has, config="audit.required = true\n")
     store.create(f"{root}/simulation/trail", HAS_LOST)
-    assert attach(host, Hypervisor(host), xml(NIC)).error == ""
+    assert attach(host, Hypervisor(host.libvirt), xml(NIC)).error == ""
 
 
 def test_a_dry_run_that_the_configuration_asks_for(root: str) -> None:
     """attach only says what it would do, and why; what was handed over before can be had back."""
     host = running(root, NIC)
     host.configure("dry_run = true\n")
-    hypervisor = Hypervisor(host)
+    hypervisor = Hypervisor(host.libvirt)
     done = attach(host, hypervisor, xml(DISK))
     assert done.lines[0] == "dry_run = true in the settings: this is only printed, not done"
     assert f'  write "vfio-pci" to /sys/bus/pci/devices/{DISK}/driver_override' in done.lines
@@ -97,7 +98,7 @@ def test_a_dry_run_foresees_each_refusal(root: str) -> None:
     """Also those that the guest's own journal entry makes; nothing is recorded."""
     host = running(root, NIC)
     for card, said in ((GPU, "0000:03:00.0 shares"), (NIC, f"the guest has pci {NIC} already")):
-        done = attach(host, Hypervisor(host), xml(card), dry_run=True)
+        done = attach(host, Hypervisor(host.libvirt), xml(card), dry_run=True)
         assert done.error.startswith(said)
         assert done.lines[0] == f"refuse: {done.error}"
     assert host.trail == [f"start {NIC} success"]
@@ -107,8 +108,8 @@ def test_a_broken_configuration_hands_nothing_over_and_keeps_nothing_back(root: 
     """As at a start: attach names the key and is recorded as failed; detach gives the card back."""
     host = running(root, NIC)
     host.configure("siblings = 1\n")
-    assert "siblings" in attach(host, Hypervisor(host), xml(DISK)).error
-    assert detach(host, Hypervisor(host), xml(NIC)) == ([f"win11: gave up pci {NIC}"], "")
+    assert "siblings" in attach(host, Hypervisor(host.libvirt), xml(DISK)).error
+    assert detach(host, Hypervisor(host.libvirt), xml(NIC)) == ([f"win11: gave up pci {NIC}"], "")
     assert host.driver(NIC) == "e1000e"
     assert host.trail == [f"start {NIC} success", f"attach {DISK} failed", f"detach {NIC} success"]
 
@@ -116,7 +117,7 @@ def test_a_broken_configuration_hands_nothing_over_and_keeps_nothing_back(root: 
 def test_the_configuration_breaks_while_libvirt_is_asked(root: str) -> None:
     """What was taken comes back all the same."""
     host = running(root)
-    hypervisor = Hypervisor(host, attach="monitor")
+    hypervisor = Hypervisor(host.libvirt, attach="monitor")
     hypervisor.meanwhile = lambda: host.configure("siblings = 1\n")
     assert "told to fail" in attach(host, hypervisor, xml(NIC)).error
     host.libvirt.stop("win11", "shutdown")
@@ -131,7 +132,7 @@ def test_a_guest_that_is_being_started_or_ended(root: str, phase: Phase) -> None
     held = host.state.load(UUID)
     assert held
     host.state.save(held._replace(phase=phase))
-    assert "the guest is being started or ended" in attach(host, Hypervisor(host), xml(DISK)).error
+    assert "the guest is being started or ended" in attach(host, Hypervisor(host.libvirt), xml(DISK)).error
     assert host.state.load(UUID) == held._replace(phase=phase)
     assert host.driver(DISK) == "nvme"
 
@@ -143,7 +144,7 @@ def test_a_guest_whose_started_was_lost(root: str) -> None:
     assert held
     lost = tuple(device._replace(recorded="nothing") for device in held.devices)
     host.state.save(held._replace(phase="starting", devices=lost))
-    assert attach(host, Hypervisor(host), xml(DISK)).error == ""
+    assert attach(host, Hypervisor(host.libvirt), xml(DISK)).error == ""
     host.libvirt.stop("win11", "shutdown")
     ends = [f"{what} {card} success" for card in (NIC, DISK) for what in ("start", "stop")]
     assert sorted(host.trail[2:]) == sorted([*ends[:2], f"stop {DISK} success"])
@@ -155,7 +156,7 @@ def test_a_driver_that_never_lets_go_at_attach(root: str) -> None:
     host = running(root, config="write_deadline = 1\n")
     host.patience = 0.2
     faults.hold(root, NIC)
-    hypervisor = Hypervisor(host)
+    hypervisor = Hypervisor(host.libvirt)
     assert f"{NIC} hangs" in attach(host, hypervisor, xml(NIC)).error
     assert hypervisor.asked == []
     assert "[hangs]" in libhook(host, "status").out
@@ -178,7 +179,7 @@ def test_a_driver_that_never_lets_go_at_detach(root: str, then: str) -> None:
     host = running(root, NIC, config="write_deadline = 1\n")
     host.patience = 0.2
     faults.hold(root, NIC)
-    done = detach(host, Hypervisor(host), xml(NIC))
+    done = detach(host, Hypervisor(host.libvirt), xml(NIC))
     assert done.error.startswith(f"the guest win11 gave up pci {NIC}, but {NIC} hangs")
     faults.let_go(root, NIC)
     host.configure("write_deadline = 30\n")
@@ -198,7 +199,7 @@ def test_a_full_run_at_attach(root: str) -> None:
     host = running(root)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with mock.patch.object(files, "replace", side_effect=full):
-        assert "cannot be written (No space left on device)" in attach(host, Hypervisor(host), xml(NIC)).error
+        assert "cannot be written (No space left on device)" in attach(host, Hypervisor(host.libvirt), xml(NIC)).error
     untouched(host, f"attach {NIC} failed")
 
 
@@ -207,7 +208,7 @@ def test_a_full_run_at_detach(root: str) -> None:
     host = running(root, NIC)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with mock.patch.object(files, "replace", side_effect=full):
-        assert detach(host, Hypervisor(host), xml(NIC)).error == ""
+        assert detach(host, Hypervisor(host.libvirt), xml(NIC)).error == ""
     assert host.driver(NIC) == "e1000e"
     host.libvirt.stop("win11", "shutdown")
     assert host.trail == [f"start {NIC} success", f"detach {NIC} success"]
@@ -218,7 +219,7 @@ def test_an_entry_that_is_broken(root: str) -> None:
     """attach says which, and is recorded as failed."""
     host = running(root, NIC)
     store.create(f"{host.machine.state}/domains/{UUID}.json", "{")
-    assert f"{UUID}.json is broken" in attach(host, Hypervisor(host), xml(DISK)).error
+    assert f"{UUID}.json is broken" in attach(host, Hypervisor(host.libvirt), xml(DISK)).error
     assert host.trail == [f"start {NIC} success", f"attach {DISK} failed"]
 
 
@@ -227,7 +228,7 @@ def test_release_does_not_wait_for_an_attach_that_waits_for_libvirt(root: str) -
     host = Host(root, workstation(), launcher=True)
     host.libvirt.start(guest(DISK))
     inside, ended = threading.Event(), threading.Event()
-    hypervisor = Hypervisor(host)
+    hypervisor = Hypervisor(host.libvirt)
 
     def wait_for_its_end() -> None:
         inside.set()
@@ -266,7 +267,7 @@ def test_two_at_once_want_one_card(root: str, same: bool) -> None:
     """To one guest or to two, each attach in a process of its own: one gets it, the other is refused."""
     host = running(root, config="holder_wait = 0.1\n")
     host.libvirt.start(OTHER)
-    hypervisor = Hypervisor(host)
+    hypervisor = Hypervisor(host.libvirt)
     # Each process has a libvirtd of its own here: who comes second must have been refused before he asks it.
     said: list[int] = []
     for name in ("win11", "win11" if same else "other"):

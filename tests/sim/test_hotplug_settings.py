@@ -7,11 +7,12 @@ import pytest
 from aftermath import recover
 from cases import DISK, GPU, NIC, SOUND
 from command import libhook
-from plugging import Hypervisor, attach, detach, running, xml
+from plugging import attach, detach, running, xml
 from scenario import Host, guest
 from watch_play import Watched
 
 from libhook.simulation import commands, faults, systemd
+from libhook.simulation.hypervisor import Hypervisor
 
 SWAPPINESS, DIRTY = "/proc/sys/vm/swappiness", "/proc/sys/vm/dirty_ratio"
 WANTS = '[devices."{}"]\nvalues = {{ "vm.swappiness" = {} }}\n'
@@ -43,15 +44,15 @@ def test_values_come_and_go_with_the_device(root: str, name: str) -> None:
     more = '[domains."win11"]\nvalues = { "vm.dirty_ratio" = 5 }\n'
     host = _host(root, WANTS.format(name, 10), DISK)
     host.configure(WANTS.format(name, 10) + more)
-    foretold = attach(host, Hypervisor(host), xml(NIC), dry_run=True).lines
+    foretold = attach(host, Hypervisor(host.libvirt), xml(NIC), dry_run=True).lines
     assert [line for line in foretold if line.startswith("set ")] == [f'set {SWAPPINESS} to "10"']
     for _ in range(2):
-        assert attach(host, Hypervisor(host), xml(NIC)) == ([HAS], "")
+        assert attach(host, Hypervisor(host.libvirt), xml(NIC)) == ([HAS], "")
         assert (_value(host), _value(host, DIRTY)) == ("10", "20")
         assert f'value {SWAPPINESS}  set to "10"' in libhook(host, "status").out
-        foretold = detach(host, Hypervisor(host), xml(NIC), dry_run=True).lines
+        foretold = detach(host, Hypervisor(host.libvirt), xml(NIC), dry_run=True).lines
         assert f"give {SWAPPINESS} its value back, if no other guest wants this one" in foretold
-        assert detach(host, Hypervisor(host), xml(NIC)) == ([GAVE_UP], "")
+        assert detach(host, Hypervisor(host.libvirt), xml(NIC)) == ([GAVE_UP], "")
         assert _value(host) == "60"
     _ended(host)
 
@@ -59,7 +60,7 @@ def test_values_come_and_go_with_the_device(root: str, name: str) -> None:
 def test_values_go_with_the_guest(root: str) -> None:
     """That ends with the device."""
     host = _host(root, OF_NIC)
-    attach(host, Hypervisor(host), xml(NIC))
+    attach(host, Hypervisor(host.libvirt), xml(NIC))
     assert _value(host) == "10"
     _ended(host)
 
@@ -69,10 +70,10 @@ def test_two_devices_that_need_the_same_value(root: str, first: str) -> None:
     """It goes with the last of them."""
     host = _host(root, OF_NIC + WANTS.format("nvme", 10))
     for address in (NIC, DISK):
-        assert attach(host, Hypervisor(host), xml(address)).error == ""
-    detach(host, Hypervisor(host), xml(first))
+        assert attach(host, Hypervisor(host.libvirt), xml(address)).error == ""
+    detach(host, Hypervisor(host.libvirt), xml(first))
     assert _value(host) == "10"
-    detach(host, Hypervisor(host), xml(NIC if first == DISK else DISK))
+    detach(host, Hypervisor(host.libvirt), xml(NIC if first == DISK else DISK))
     assert _value(host) == "60"
     _ended(host)
 
@@ -80,8 +81,8 @@ def test_two_devices_that_need_the_same_value(root: str, first: str) -> None:
 def test_a_value_that_the_guest_has_from_its_start_stays(root: str) -> None:
     """Another device of its start asked for it, and plugging one in and out changes nothing of that."""
     host = _host(root, OF_NIC + WANTS.format("nvme", 10), DISK)
-    attach(host, Hypervisor(host), xml(NIC))
-    detach(host, Hypervisor(host), xml(NIC))
+    attach(host, Hypervisor(host.libvirt), xml(NIC))
+    detach(host, Hypervisor(host.libvirt), xml(NIC))
     assert _value(host) == "10"
     _ended(host)
 
@@ -89,7 +90,7 @@ def test_a_value_that_the_guest_has_from_its_start_stays(root: str) -> None:
 def test_a_section_that_takes_it_away(root: str) -> None:
     """The guest's own, with ``replace``."""
     host = _host(root, OF_NIC + '[domains."win11"]\nreplace = true\nvalues = {}\n', DISK)
-    assert attach(host, Hypervisor(host), xml(NIC)) == ([HAS], "")
+    assert attach(host, Hypervisor(host.libvirt), xml(NIC)) == ([HAS], "")
     assert _value(host) == "60"
     _ended(host)
 
@@ -98,7 +99,7 @@ def test_what_is_said_of_the_guest_itself_wins(root: str) -> None:
     """As at a start."""
     host = _host(root, OF_NIC + '[domains."win11"]\nvalues = { "vm.swappiness" = 30 }\n', DISK)
     assert _value(host) == "30"
-    attach(host, Hypervisor(host), xml(NIC))
+    attach(host, Hypervisor(host.libvirt), xml(NIC))
     assert _value(host) == "30"
     _ended(host)
 
@@ -107,7 +108,7 @@ def test_what_is_said_of_the_guest_itself_wins(root: str) -> None:
 def test_libvirt_does_not_plug_it_in(root: str, how: str) -> None:
     """The value goes back with the device."""
     host = _host(root, OF_NIC, DISK)
-    assert "libvirt: " in attach(host, Hypervisor(host, attach=how), xml(NIC)).error
+    assert "libvirt: " in attach(host, Hypervisor(host.libvirt, attach=how), xml(NIC)).error
     assert (_value(host), host.driver(NIC)) == ("60", "e1000e")
     _ended(host)
 
@@ -116,7 +117,7 @@ def test_the_driver_does_not_let_go(root: str) -> None:
     """The value was set before; it goes back."""
     host = _host(root, OF_NIC, DISK)
     faults.inject(root, faults.Fault(f"write */e1000e/unbind {NIC}", 0, error="EIO"))
-    assert "does not let go of it" in attach(host, Hypervisor(host), xml(NIC)).error
+    assert "does not let go of it" in attach(host, Hypervisor(host.libvirt), xml(NIC)).error
     assert _value(host) == "60"
     _ended(host)
 
@@ -124,7 +125,7 @@ def test_the_driver_does_not_let_go(root: str) -> None:
 def test_a_process_that_is_killed_leaves_it_to_recover(root: str) -> None:
     """Nobody answered, and the guest does not have the device."""
     host = _host(root, OF_NIC, DISK)
-    attach(host, Hypervisor(host, attach="no answer, not"), xml(NIC))
+    attach(host, Hypervisor(host.libvirt, attach="no answer, not"), xml(NIC))
     held = host.state.load(guest().uuid)
     assert held
     gone = tuple(one._replace(plugging=one.plugging and one.plugging._replace(pid=99999)) for one in held.devices)
@@ -139,7 +140,7 @@ def test_two_guests_cannot_want_different_values(root: str) -> None:
     host = _host(root, OF_NIC + '[domains."other"]\nvalues = { "vm.swappiness" = 30 }\n')
     other = guest(DISK, name="other")._replace(uuid="11111111-2222-3333-4444-555555555555")
     assert host.libvirt.start(other).error == ""
-    assert "to be 30, and this one 10" in attach(host, Hypervisor(host), xml(NIC)).error
+    assert "to be 30, and this one 10" in attach(host, Hypervisor(host.libvirt), xml(NIC)).error
     assert (_value(host), host.driver(NIC)) == ("30", "e1000e")
     host.libvirt.stop("other")
     _ended(host)
@@ -152,11 +153,13 @@ def test_what_the_device_requires(root: str, there: bool) -> None:
     if there:
         Path(f"{root}/srv").mkdir()
         Path(f"{root}/srv/here").touch()
-    done = attach(host, Hypervisor(host), xml(NIC))
+    done = attach(host, Hypervisor(host.libvirt), xml(NIC))
     assert (done.error == "", "bring it" in done.error) == (there, not there)
     assert host.driver(NIC) == ("vfio-pci" if there else "e1000e")
     assert host.trail[1:] == [f"attach {NIC} {'success' if there else 'failed'}"]
-    assert done == attach(host, Hypervisor(host), xml(NIC), dry_run=True)._replace(lines=[]) if not there else True
+    assert (
+        done == attach(host, Hypervisor(host.libvirt), xml(NIC), dry_run=True)._replace(lines=[]) if not there else True
+    )
     host.libvirt.stop("win11", "shutdown")
     assert host.leftovers == []
 
@@ -171,8 +174,8 @@ def test_what_is_not_done_at_hot_plug_is_said_in_one_line(root: str) -> None:
     line = (
         "the settings for the device ask for sleep, units, modules: that is done when a guest starts, not at hot-plug"
     )
-    assert f"warning: {line}" in attach(host, Hypervisor(host), xml(NIC), dry_run=True).lines
-    assert attach(host, Hypervisor(host), xml(NIC)) == ([HAS, f"win11: {line}"], "")
+    assert f"warning: {line}" in attach(host, Hypervisor(host.libvirt), xml(NIC), dry_run=True).lines
+    assert attach(host, Hypervisor(host.libvirt), xml(NIC)) == ([HAS, f"win11: {line}"], "")
     assert systemd.state(root, "cups.service") == "active"
     host.libvirt.stop("win11", "shutdown")
     assert systemd.state(root, "cups.service") == "active"
@@ -181,7 +184,7 @@ def test_what_is_not_done_at_hot_plug_is_said_in_one_line(root: str) -> None:
 def test_nothing_is_said_of_what_other_sections_ask_for(root: str) -> None:
     """It was done when the guest started, or was not to be."""
     host = _host(root, '[domains."win11"]\nsleep = "allow"\n[devices."display"]\nsleep = "inhibit"\n', DISK)
-    assert attach(host, Hypervisor(host), xml(NIC)) == ([HAS], "")
+    assert attach(host, Hypervisor(host.libvirt), xml(NIC)) == ([HAS], "")
     _ended(host)
 
 
@@ -190,10 +193,10 @@ def test_one_that_waits_for_its_group_keeps_its_value(root: str) -> None:
     host = _host(root, WANTS.format(GPU, 10), DISK)
     for address in (GPU, SOUND):
         host.configure(WANTS.format(GPU, 10) + '[domains."win11"]\nsiblings = "bind"\n')
-        assert attach(host, Hypervisor(host), xml(address)).error == ""
-    detach(host, Hypervisor(host), xml(GPU))
+        assert attach(host, Hypervisor(host.libvirt), xml(address)).error == ""
+    detach(host, Hypervisor(host.libvirt), xml(GPU))
     assert (_value(host), host.driver(GPU)) == ("10", "vfio-pci")
-    detach(host, Hypervisor(host), xml(SOUND))
+    detach(host, Hypervisor(host.libvirt), xml(SOUND))
     assert (_value(host), host.driver(GPU)) == ("60", "amdgpu")
     _ended(host)
 
@@ -201,7 +204,7 @@ def test_one_that_waits_for_its_group_keeps_its_value(root: str) -> None:
 def test_others_plug_it_out(root: str) -> None:
     """The watch may write to nothing but devices: the value stays until the guest's end."""
     host = _host(root, OF_NIC, DISK)
-    attach(host, Hypervisor(host), xml(NIC))
+    attach(host, Hypervisor(host.libvirt), xml(NIC))
     watched = Watched(host)
     watched.tell("began", now=guest(DISK, NIC))
     host.libvirt.unplug("win11", NIC)
@@ -216,10 +219,10 @@ def test_a_command_that_must_agree_to_a_device(root: str) -> None:
     check = "/usr/local/bin/check"
     host = _host(root, f'[devices."{NIC}".require.cable]\ncommand = ["{check}"]\nreason = "plug the cable in"\n', DISK)
     commands.add(root, check)
-    assert attach(host, Hypervisor(host), xml(NIC)) == ([HAS], "")
+    assert attach(host, Hypervisor(host.libvirt), xml(NIC)) == ([HAS], "")
     assert [one["environment"]["LIBHOOK_OPERATION"] for one in commands.ran(root)] == ["attach"]
-    assert detach(host, Hypervisor(host), xml(NIC)) == ([GAVE_UP], "")
+    assert detach(host, Hypervisor(host.libvirt), xml(NIC)) == ([GAVE_UP], "")
     commands.add(root, check, status=1)
-    assert attach(host, Hypervisor(host), xml(NIC)).error.endswith("has ended with status 1: plug the cable in")
+    assert attach(host, Hypervisor(host.libvirt), xml(NIC)).error.endswith("has ended with status 1: plug the cable in")
     assert host.driver(NIC) == "e1000e"
     _ended(host)

@@ -8,7 +8,7 @@ import pytest
 from cases import GPU, NIC, SOUND
 from command import libhook
 from modules_out import ALL, CONSOLE, DEVICE, OTHER, STACK, THIRD, UVM, WIN11, host_with, loaded, shown
-from plugging import Hypervisor, detach, xml
+from plugging import detach, xml
 from scenario import Host, guest
 from units import SDDM
 
@@ -19,6 +19,7 @@ from libhook.kinds.kind import Work
 from libhook.kinds.module import unloading
 from libhook.simulation import faults, modules, processes, systemd
 from libhook.simulation.faults import Fault
+from libhook.simulation.hypervisor import Hypervisor
 from libhook.simulation.world import Device, Driver, World
 
 GONE = "(S) dummy device: 1"
@@ -246,7 +247,7 @@ def test_a_device_is_plugged_out_while_its_driver_is_out(root: str) -> None:
     host = host_with(root)
     assert host.libvirt.start(WIN11).error == ""
     for address in (GPU, SOUND):
-        assert detach(host, Hypervisor(host), xml(address)) == ([f"win11: gave up pci {address}"], "")
+        assert detach(host, Hypervisor(host.libvirt), xml(address)) == ([f"win11: gave up pci {address}"], "")
     assert (host.driver(GPU), host.driver(SOUND)) == ("none", "snd_hda_intel")
     assert not loaded(host).intersection(STACK)
     host.libvirt.stop("win11", "shutdown")

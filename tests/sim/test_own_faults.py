@@ -6,11 +6,12 @@ import sys
 import pytest
 from aftermath import recover
 from cases import NIC
-from scenario import Host, Outcome, guest
+from scenario import Host, guest
 
 from libhook import xml
 from libhook.simulation.hosts import nic
 from libhook.story.session import Session
+from libhook.testing import Outcome
 
 WIN11 = guest(NIC)
 GIVEN, BACK = f"start {NIC} success", f"stop {NIC} success"

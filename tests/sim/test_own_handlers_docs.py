@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from cases import NIC
 from own import enabled, host, swappiness
-from scenario import Host, Outcome, guest
+from scenario import Host, guest
 from test_run import argvs
 
 from libhook.facts import ownhandler
 from libhook.facts.event import ATTACH, DETACH, OPERATIONS
-from libhook.simulation import commands
+from libhook.testing import Outcome, play
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/own-handlers.md").read_text()
 EXAMPLES = dict(re.findall(r"`(\w+)\.py` [^`]*\n\n```python\n(.*?)```", DOCUMENT, flags=re.S))
@@ -20,49 +20,47 @@ SETTINGS = "".join(re.findall(r"```toml\n(.*?)```", DOCUMENT, flags=re.S))
 MORE = "[domains.win11.handlers.jumbo]\n[domains.win11.handlers.swap]\n"
 MTU, PROGRAM = "/sys/class/net/br0/mtu", "/usr/local/sbin/backup"
 WIN11 = guest(NIC)
-BRIDGE = "<devices>\n<interface type='bridge'><source bridge='{}'/><target dev='vnet0'/></interface>"
+BRIDGE = "<interface type='bridge'><source bridge='{}'/><target dev='vnet0'/></interface>"
+DISK = "<disk type='file'><source file='/srv/images/disk.qcow2'/><target dev='vdb'/></disk>"
 
 
 def _played(root: str, *, bridge: str = "br0", piness: str = "7", hour: int = 12) -> tuple[Host, Outcome]:
-    """A host whose guest wants all four. Its clock is that of this one, so the night is elsewhere."""
-    settings = SETTINGS.replace("begins = 23", f"begins = {hour}\nends = 0" if hour else "begins = 0")
-    own = host(root, f"{settings}{MORE}")
-    Path(f"{root}{MTU}").parent.mkdir(parents=True)
-    Path(f"{root}{MTU}").write_text("1500\n")
-    commands.add(root, PROGRAM)
+    """A host whose guest wants all four, at this hour."""
+    own = host(root, f"{SETTINGS}{MORE}")
+    own.put(MTU, "1500")
+    own.program(PROGRAM)
     for name, text in EXAMPLES.items():
         enabled(own, text, name)
-    metadata = f"<metadata><x:swap xmlns:x='https://example.org/host' piness='{piness}'/></metadata><devices>"
-    xml = WIN11.xml(1, False).decode().replace("<devices>", metadata)
-    xml = xml.replace("<devices>", BRIDGE.format(bridge)).replace("/var/lib/libvirt/images/", "/srv/images/")
-    return own, own.event(WIN11, "prepare", xml=xml.encode())
+    metadata = f"<x:swap xmlns:x='https://example.org/host' piness='{piness}'/>"
+    guest = WIN11._replace(metadata=metadata, elements=f"{BRIDGE.format(bridge)}\n{DISK}")
+    return own, play("prepare", guest, own, at=f"2026-01-31T{hour:02}:30")
 
 
 def test_they_do_what_the_document_says(root: str) -> None:
     """Values and commands hold while the guest runs, and are undone."""
     assert EXAMPLES.keys() == {"night", "jumbo", "pause", "swap"}
-    own, prepared = _played(root, hour=24)
+    own, prepared = _played(root)
     assert (prepared.code, prepared.stderr) == (0, ())
     assert swappiness(own) == "7"
-    assert Path(f"{root}{MTU}").read_text().strip() == "9000"
+    assert own.read(MTU) == "9000"
     disk = "/srv/images/disk.qcow2"
     assert argvs(own) == [[PROGRAM, "pause", disk]]
     own.event(WIN11, "release", "shutdown")
     assert argvs(own)[1:] == [[PROGRAM, "resume", disk]]
-    assert (swappiness(own), Path(f"{root}{MTU}").read_text().strip()) == ("60", "1500")
+    assert (swappiness(own), own.read(MTU)) == ("60", "1500")
     assert own.leftovers == []
 
 
 def test_at_night_the_guest_is_refused(root: str) -> None:
-    """Where it is always night."""
-    _, outcome = _played(root, hour=0)
-    assert outcome.line == "handler night: no guest starts from 0 to 7 o'clock: wait until 7 o'clock"
+    """By the clock that handlers are told."""
+    _, outcome = _played(root, hour=23)
+    assert outcome.line == "handler night: no guest starts from 23 to 7 o'clock: wait until 7 o'clock"
 
 
 @pytest.mark.parametrize("bridge", ["../../vm/swappiness", "a b", "x" * 9000])
 def test_a_guests_author_gets_no_further(root: str, bridge: str) -> None:
     """A bridge that is no name of one refuses, and metadata that are no number warn."""
-    _, outcome = _played(root, bridge=bridge, hour=24)
+    _, outcome = _played(root, bridge=bridge)
     assert outcome.code == 1
     assert "jumbo" in outcome.line
     assert outcome.writes == ()
@@ -70,7 +68,7 @@ def test_a_guests_author_gets_no_further(root: str, bridge: str) -> None:
 
 def test_metadata_that_are_wrong_are_a_warning(root: str) -> None:
     """The start goes on."""
-    own, outcome = _played(root, piness="1e9", hour=24)
+    own, outcome = _played(root, piness="1e9")
     assert outcome.code == 0
     assert "warning: handler swap: swappiness '1e9' in the metadata is no number up to 100" in outcome.plan
     assert swappiness(own) == "60"

@@ -13,8 +13,10 @@ from aftermath import recover
 from cases import DISK, NIC
 from family import environment
 from own import SWAPPINESS, WANTS, code, enabled, host, swappiness
-from plugging import Hypervisor, attach, detach, running, xml
+from plugging import attach, detach, running, xml
 from scenario import LAUNCHER, Host, guest
+
+from libhook.simulation.hypervisor import Hypervisor
 
 WIN11 = guest(NIC)
 
@@ -34,10 +36,10 @@ def test_what_is_set_for_a_device_goes_with_it(root: str) -> None:
     body = 'names = [one["address"] for one in given["devices"]]\nassert "hostdev" in given["document"], given\n'
     body += f'return {{"settings": {{"values": {{"vm.swappiness": 10}}}}}} if names == ["{NIC}"] else 5'
     own = _running(root, code(body, '"attach",'))
-    assert f'set {SWAPPINESS} to "10"' in attach(own, Hypervisor(own), xml(NIC), dry_run=True).lines
-    assert attach(own, Hypervisor(own), xml(NIC)).error == ""
+    assert f'set {SWAPPINESS} to "10"' in attach(own, Hypervisor(own.libvirt), xml(NIC), dry_run=True).lines
+    assert attach(own, Hypervisor(own.libvirt), xml(NIC)).error == ""
     assert swappiness(own) == "10"
-    assert detach(own, Hypervisor(own), xml(NIC)).error == ""
+    assert detach(own, Hypervisor(own.libvirt), xml(NIC)).error == ""
     assert swappiness(own) == "60"
     own.libvirt.stop("win11", "shutdown")
     assert (own.changed, own.leftovers) == ([], [])
@@ -47,7 +49,7 @@ def test_a_refusal_leaves_the_device_with_the_host(root: str) -> None:
     """And is recorded; a fault is no different."""
     for body, said in (('return {"refuse": "not now"}', "not now"), ("1 / 0", "ZeroDivisionError: division by zero")):
         own = _running(f"{root}/{len(body)}", code(body, '"attach",'))
-        assert said in attach(own, Hypervisor(own), xml(NIC)).error
+        assert said in attach(own, Hypervisor(own.libvirt), xml(NIC)).error
         assert own.driver(NIC) == "e1000e"
         assert own.trail[-1] == f"attach {NIC} failed"
         own.libvirt.stop("win11", "shutdown")
@@ -57,14 +59,14 @@ def test_units_are_not_set_at_hotplug(root: str) -> None:
     """Only what libhook attach does for a device."""
     own = _running(root, code('return {"settings": {"units": {"a.service": "down"}}}', '"attach",'))
     said = "settings has 'units'; at attach it may have values, require"
-    assert said in attach(own, Hypervisor(own), xml(NIC)).error
+    assert said in attach(own, Hypervisor(own.libvirt), xml(NIC)).error
 
 
 def test_a_fault_at_detach_is_in_nobodys_way(root: str) -> None:
     """The device is back by then."""
     own = _running(root, code("1 / 0", '"detach",'))
-    attach(own, Hypervisor(own), xml(NIC))
-    assert detach(own, Hypervisor(own), xml(NIC)) == ([f"win11: gave up pci {NIC}"], "")
+    attach(own, Hypervisor(own.libvirt), xml(NIC))
+    assert detach(own, Hypervisor(own.libvirt), xml(NIC)) == ([f"win11: gave up pci {NIC}"], "")
     assert own.driver(NIC) == "e1000e"
     assert "ZeroDivisionError" in Path(f"{root}/var/log/libhook.jsonl").read_text()
 
@@ -72,9 +74,9 @@ def test_a_fault_at_detach_is_in_nobodys_way(root: str) -> None:
 def test_an_error_of_ours_does_not_make_a_detach_fail(root: str) -> None:
     """It is in the log."""
     own = _running(root, code("return None", '"detach",'))
-    attach(own, Hypervisor(own), xml(NIC))
+    attach(own, Hypervisor(own.libvirt), xml(NIC))
     with mock.patch("libhook.hotplug.unplug.consulted", side_effect=OSError(5, "Input/output error")):
-        assert detach(own, Hypervisor(own), xml(NIC)) == ([f"win11: gave up pci {NIC}"], "")
+        assert detach(own, Hypervisor(own.libvirt), xml(NIC)) == ([f"win11: gave up pci {NIC}"], "")
     assert "Input/output error" in Path(f"{root}/var/log/libhook.jsonl").read_text()
 
 
@@ -82,7 +84,7 @@ def test_an_error_of_ours_does_not_make_a_detach_fail(root: str) -> None:
 def test_where_an_attach_fails_for_what_was_set_the_handler_is_named(root: str, values: dict[str, int]) -> None:
     """The settings do not have it. It fails when it is done, or when it is planned."""
     own = _running(root, code(f'return {{"settings": {{"values": {values}}}}}', '"attach",'))
-    assert attach(own, Hypervisor(own), xml(NIC)).error.endswith(" (handler night sets values)")
+    assert attach(own, Hypervisor(own.libvirt), xml(NIC)).error.endswith(" (handler night sets values)")
 
 
 def test_the_hook_is_killed_while_it_asks(root: str) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from cases import DISK, GPU, NIC, SOUND, recorded
 from command import Done, libhook
-from plugging import Hypervisor, attach, xml
+from plugging import attach, xml
 from scenario import Host, guest
 
 from libhook.simulation import processes
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import sriov, workstation
+from libhook.simulation.hypervisor import Hypervisor
 from libhook.simulation.world import World
 
 OTHER = "1c15a1a0-a802-4b8e-8f5c-2a6d8a7c1f0e"
@@ -77,7 +78,7 @@ def test_what_was_plugged_in_since_is_named_by_libvirt(root: str) -> None:
     """What the guest has is what libvirt's status file says, whatever the XML at hand does."""
     host = Host(root, workstation())
     host.libvirt.start(guest(NIC))
-    assert attach(host, Hypervisor(host), xml(DISK)).error == ""
+    assert attach(host, Hypervisor(host.libvirt), xml(DISK)).error == ""
     first, *rest = _plan(host, guest(DISK)).out.splitlines()
     assert first == _runs("win11", f"pci {NIC}", f"pci {DISK}")
     assert rest[0] == f"{DISK}: nvme -> vfio-pci (hostdev of the guest)"

@@ -11,13 +11,14 @@ import pytest
 from cases import DISK, NIC
 from command import libhook
 from fault_happenings import pull, replace
-from plugging import Hypervisor, attach, running, xml
+from plugging import attach, running, xml
 from scenario import Host, guest, journal_text
 from test_bad_input import OWNERSHIPS
 
 from libhook.facts.config import Config
 from libhook.facts.domain import Domain, HostDevice
 from libhook.simulation.hosts import nic
+from libhook.simulation.hypervisor import Hypervisor
 from libhook.story import settings
 from libhook.story.session import Session, load_config
 from libhook.xml import domxml
@@ -217,10 +218,10 @@ def test_sys_is_looked_at_only_where_a_section_says_what_a_device_is(root: str) 
 def test_a_device_that_is_plugged_in_counts_before_the_guest_has_it(root: str) -> None:
     """Its section decides about the hand-over itself."""
     host = running(root, NIC, config="[devices.nvme]\ndry_run = true\n")
-    done = attach(host, Hypervisor(host), xml(DISK))
+    done = attach(host, Hypervisor(host.libvirt), xml(DISK))
     assert done.lines[0] == "dry_run = true in the settings: this is only printed, not done"
     host.configure("")
-    assert attach(host, Hypervisor(host), xml(DISK)).error == ""
+    assert attach(host, Hypervisor(host.libvirt), xml(DISK)).error == ""
     assert journal_text(host, guest().uuid)["devices"][1]["pci_class"] == 0x0108
 
 

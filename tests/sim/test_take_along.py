@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from cases import DISK, GPU, NIC, SOUND
 from command import libhook
-from plugging import Hypervisor, attach, detach, xml
+from plugging import attach, detach, xml
 from scenario import Host, guest, reap
 
 from libhook.simulation import processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
+from libhook.simulation.hypervisor import Hypervisor
 
 WIN11, PLAIN = guest(NIC), guest()
 OTHER = guest(DISK, name="other")._replace(uuid="11111111-2222-3333-4444-555555555555")
@@ -213,7 +214,7 @@ def test_it_stays_when_others_are_plugged_out(root: str, address: str) -> None:
     host = _host(root, f'[domains."win11"]\ntake_along = ["{SOUND}"]\n')
     one = guest(NIC, GPU)
     assert host.libvirt.start(one).error == ""
-    assert detach(host, Hypervisor(host), xml(address))[1] == ""
+    assert detach(host, Hypervisor(host.libvirt), xml(address))[1] == ""
     assert (host.driver(NIC), host.driver(GPU), host.driver(SOUND)) == (
         ("e1000e", "vfio-pci", "vfio-pci") if address == NIC else ("vfio-pci", "vfio-pci", "vfio-pci")
     )
@@ -225,7 +226,7 @@ def test_it_is_not_plugged_in_once_more(root: str) -> None:
     """It is the guest's already."""
     host = _host(root)
     assert host.libvirt.start(WIN11).error == ""
-    assert f"the guest has pci {DISK} already" in attach(host, Hypervisor(host), xml(DISK))[1]
+    assert f"the guest has pci {DISK} already" in attach(host, Hypervisor(host.libvirt), xml(DISK))[1]
     assert host.driver(DISK) == "vfio-pci"
     host.libvirt.stop("win11")
     assert (host.changed, host.leftovers) == ([], [])
@@ -267,7 +268,7 @@ def test_a_killed_attach_is_no_success_where_only_the_group_is_open(root: str) -
     group = Path(root, f"sys/bus/pci/devices/{GPU}/iommu_group").resolve().name
     qemu = int(Path(root, "run/libvirt/qemu/win11.pid").read_text())
     processes.open_file(root, qemu, f"/dev/vfio/{group}")
-    hypervisor = Hypervisor(host)
+    hypervisor = Hypervisor(host.libvirt)
     hypervisor.meanwhile = lambda: os.kill(os.getpid(), signal.SIGKILL)
     pid = os.fork()
     if pid == 0:

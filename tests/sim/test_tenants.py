@@ -10,13 +10,14 @@ import pytest
 from cases import NIC
 from command import libhook
 from family import until
-from plugging import Hypervisor, attach, xml
+from plugging import attach, xml
 from scenario import Host, document, guest, reap
 
 from libhook.facts.entry import HeldDevice
 from libhook.simulation import processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import E1000E
+from libhook.simulation.hypervisor import Hypervisor
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.world import USB, VGA, Device, Driver, World
 
@@ -161,7 +162,7 @@ def test_a_guest_is_not_given_both(root: str, what: str) -> None:
     kind, _, address = what.partition(" ")
     plugged = HeldDevice(kind, address, recorded="success", began="attach")  # type: ignore[arg-type]
     host.state.save(held._replace(devices=(*held.devices, plugged)))
-    assert said in attach(host, Hypervisor(host), xml(parent)).error
+    assert said in attach(host, Hypervisor(host.libvirt), xml(parent)).error
     assert host.driver(parent) == ("i915" if parent == IGPU else "xhci_hcd")
 
 
@@ -170,7 +171,7 @@ def test_a_device_is_not_plugged_in_from_under_another_guest(root: str) -> None:
     host = _host(root)
     _runs(host, _other("usb 001.004"))
     assert host.libvirt.start(guest(NIC)).error == ""
-    assert f"usb 001.004 behind {XHCI} is held by the guest" in attach(host, Hypervisor(host), xml(XHCI)).error
+    assert f"usb 001.004 behind {XHCI} is held by the guest" in attach(host, Hypervisor(host.libvirt), xml(XHCI)).error
     assert host.driver(XHCI) == "xhci_hcd"
 
 

@@ -28,10 +28,11 @@ LAYERS = (
 """From what imports nothing to what imports all: the folders are the flow, read backwards."""
 MACHINE = {"os", "fcntl", "socket", "select", "shutil", "subprocess", "signal", "pathlib", "tempfile", "ctypes", "io"}
 MAY_TOUCH = ("bundle.py", "children/", "effects/", "look/", "kinds/", "cli.py", "command/", "hotplug/hypervisor.py",
-             "hotplug/watching.py", "hotplug/interrupts.py", "hotplug/notify.py", "simulation/", "history/reader.py",
+             "hotplug/watching.py", "hotplug/interrupts.py", "hotplug/notify.py", "history/reader.py",
              "history/order.py", "history/command.py")  # fmt: skip
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
-OURS = [name for name in FILES if not name.startswith("simulation/") and name != "__init__.py"]
+KIT = ("simulation/", "testing/", "pytest_plugin.py")
+OURS = [name for name in FILES if not name.startswith(KIT) and name != "__init__.py"]
 
 
 def _imports(name: str) -> Iterator[str]:
@@ -164,6 +165,12 @@ def test_the_hook_cannot_ask_libvirt() -> None:
 def test_only_the_command_knows_the_simulation(name: str) -> None:
     """The real thing does not depend on what plays it."""
     assert "simulation" not in _libhook(name)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith(("testing/", "pytest_plugin.py"))])
+def test_only_tests_know_the_kit(name: str) -> None:
+    """What tests import is no part of anything else."""
+    assert _libhook(name) & {"testing", "pytest_plugin"} == set()
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -9,7 +9,7 @@ import pytest
 from aftermath import recover
 from cases import DISK, NIC, VF0
 from command import libhook
-from plugging import Hypervisor, attach, detach, running, xml
+from plugging import attach, detach, running, xml
 from scenario import Host, guest, journal_text
 from watch_play import Watched
 
@@ -17,6 +17,7 @@ from libhook.facts.entry import FORMAT
 from libhook.facts.host import NO_CLASS
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import sriov
+from libhook.simulation.hypervisor import Hypervisor
 from libhook.story.session import make_state
 
 UUID = Guest().uuid
@@ -64,7 +65,7 @@ def test_what_a_device_is_is_remembered(root: str) -> None:
     (device,) = journal_text(host, UUID)["devices"]
     assert (device["address"], device["ids"], device["pci_class"]) == (VF0, "8086:10ca", 0x0200)
     host = running(f"{root}/plugged", NIC)
-    assert attach(host, Hypervisor(host), xml(DISK)).error == ""
+    assert attach(host, Hypervisor(host.libvirt), xml(DISK)).error == ""
     found = [(one["address"], one["ids"], one["pci_class"]) for one in journal_text(host, UUID)["devices"]]
     assert found == [(NIC, "8086:10d3", 0x0200), (DISK, "144d:a808", 0x0108)]
 
@@ -137,7 +138,7 @@ def test_commands_name_it(host: Host) -> None:
     host.libvirt.start(WIN11)
     entry = rewrite(host, format=FORMAT + 1)
     text = entry.read_text()
-    assert LATER in attach(host, Hypervisor(host), xml(DISK)).error
+    assert LATER in attach(host, Hypervisor(host.libvirt), xml(DISK)).error
     for command in ("status", "recover"):
         done = libhook(host, command)
         assert done.code == 1
@@ -150,10 +151,10 @@ def test_hot_plug_goes_on_from_an_earlier_one(host: Host) -> None:
     """What is plugged in is added to it, what is plugged out goes from it, and the rest comes back at the end."""
     host.libvirt.start(WIN11)
     rewrite(host, format=None)
-    assert attach(host, Hypervisor(host), xml(DISK)).error == ""
+    assert attach(host, Hypervisor(host.libvirt), xml(DISK)).error == ""
     assert journal_text(host, UUID)["format"] == FORMAT
     rewrite(host, format=None)
-    assert detach(host, Hypervisor(host), xml(DISK)).error == ""
+    assert detach(host, Hypervisor(host.libvirt), xml(DISK)).error == ""
     host.libvirt.stop("win11", "shutdown")
     assert (host.driver(NIC), host.driver(DISK), host.leftovers) == ("e1000e", "nvme", [])
     plugged = [f"attach {DISK} success", f"detach {DISK} success"]
@@ -163,7 +164,7 @@ def test_hot_plug_goes_on_from_an_earlier_one(host: Host) -> None:
 def test_what_an_earlier_one_plugged_by_halves_is_settled(host: Host) -> None:
     """It was killed in the middle; QEMU has not got the device."""
     host.libvirt.start(WIN11)
-    assert "did not answer" in attach(host, Hypervisor(host, attach="no answer, not"), xml(DISK)).error
+    assert "did not answer" in attach(host, Hypervisor(host.libvirt, attach="no answer, not"), xml(DISK)).error
     assert host.driver(DISK) == "vfio-pci"
     devices = journal_text(host, UUID)["devices"]
     for device in devices:
