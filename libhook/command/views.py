@@ -6,7 +6,7 @@ terminal.py makes the text printable.
 
 from collections.abc import Collection, Mapping, Sequence
 
-from libhook.facts.entry import Held, HeldDevice
+from libhook.facts.entry import Held, HeldDevice, what_is_set
 from libhook.facts.host import NO_CLASS, Host, PciDevice
 from libhook.facts.plan import Condition, Fault, Plan, Record, Refusal, Stays, Verdict, Warn
 
@@ -197,6 +197,7 @@ def status_text(entries: Sequence[tuple[Held, str | None]], left: Mapping[str, C
             lines.append(f"  {device.kind} {device.address}  {way}{remark and f'  [{remark}]'}")
         keys = {device.key for device in held.devices}
         lines += [f"  {action.key}  {action.summary}" for action in held.actions if action.key not in keys]
+        lines += [f"  {what_is_set(held.settled)}"] if held.settled else []
         does = "gives it back" if held.actions else "settles it"
         when = " once its driver answers" if any(device.wedged for device in held.devices) else ""
         rest = f"settles {', '.join(sorted(abandoned))}; else " if abandoned else ""

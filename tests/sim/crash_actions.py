@@ -7,6 +7,7 @@ As a program it plays guests that end in the order that is named, at one of so m
 import itertools
 import sys
 import time
+import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -15,9 +16,11 @@ import disturbing
 from aftermath import leftovers, recover, wrong
 from asking import PROGRAM, STATES, make, running, settings, states
 from disturbing import Point
+from own import code
 from scenario import reap
 from stage import Stage
 
+from libhook.command import handlers
 from libhook.facts import command
 from libhook.kinds.holder import ending
 from libhook.simulation import commands
@@ -54,6 +57,8 @@ reconnect = true
 [require.asked]
 command = ["{PROGRAM}"]
 """
+HANDLER = "asks"
+WANTS = f"[handlers.{HANDLER}]\n"
 _UNDONE = ("screen", "begin", "then", "late", "bye", "rules")
 _BACKGROUND = "show"
 _ALIVE = ("started", "reconnect")
@@ -73,13 +78,15 @@ class Mix(NamedTuple):
     """A device for each guest that its XML does not name."""
     ended: bool = False
     """What has the devices open."""
+    handler: bool = False
+    """A handler by others asks for the states, and not the settings."""
     guests: Mapping[str, Guest] = each.GUESTS
     events: tuple[str, ...] = ("prepare", "release")
 
     @property
     def config(self) -> str:
         """The settings."""
-        own = each.LEGACY * self.script + settings(*self.states) + RUN * self.runs
+        own = each.LEGACY * self.script + (WANTS if self.handler else settings(*self.states)) + RUN * self.runs
         return own + each.TAKE_ALONG * bool(self.along) + each.END * self.ended
 
 
@@ -94,6 +101,7 @@ MIXES = {
         guests=each.WITH_ALONG,
         events=("prepare", "start", "started", "stopped", "release"),
     ),
+    "a handler": Mix(("units", "values"), handler=True, events=("prepare", "start", "release")),
     "end": Mix(ended=True, guests=each.WITH_ENDED),
     "all": Mix(tuple(STATES), runs=True, events=("prepare", "started", "release")),
 }
@@ -112,6 +120,10 @@ class Play:
         each.equip(self._host, script=self._mix.script, ended=self._mix.ended)
         self._host.libvirt = Libvirt(root, self._hook)
         self._stage = Stage(self._host)
+        if self._mix.handler:
+            asked = tomllib.loads(settings(*self._mix.states))
+            self._host.enable(HANDLER, code(f"return {{'settings': {asked}}}"))
+            self._stage.renew = lambda: handlers.enable(self._host.machine, HANDLER)
         self._before = states(self._host)
         self._ends, self._every = ends, every
         self._turn = itertools.count()

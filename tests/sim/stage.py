@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -37,6 +37,8 @@ class Stage:
         self._root = host.root
         self._answer = -1
         """In the process of one point: the pipe to tell what was wrong."""
+        self.renew: Callable[[], object] = lambda: None
+        """What a copy of the host needs to be as the host was: its files have other inodes."""
 
     @property
     def is_apart(self) -> bool:
@@ -51,6 +53,7 @@ class Stage:
     def put_back(self) -> None:
         """As it was kept."""
         subprocess.run(f"rm -r '{self._root}' && cp -a '{self._root}.now' '{self._root}'", shell=True, check=True)  # noqa: S602
+        self.renew()
 
     def close(self) -> None:
         """The host goes, with what was kept of it."""

@@ -37,6 +37,7 @@ _ACTIONS = {
     "commands": (67, "cab"),
     "mounts and a user's units": (59, "bca"),
     "legacy and take_along": (53, "acb"),
+    "a handler": (37, "bac"),
     "end": (47, "cab"),
     "all": (97, "cba"),
 }

@@ -43,6 +43,7 @@ def test_what_a_handler_sets_holds_while_the_guest_runs(root: str, which: Guest)
     assert swappiness(own) == "60"
     own.begin(which)
     assert swappiness(own) == "10"
+    assert "  handler night sets values" in libhook(own, "status").out.splitlines()
     own.event(which, "release", "shutdown")
     assert swappiness(own) == "60"
     assert own.leftovers == []
