@@ -4,7 +4,7 @@
 It imports nothing of libhook until a test asks for a fixture.
 """
 
-import re
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -37,10 +37,11 @@ def golden_plan(request: pytest.FixtureRequest) -> "Callable[[Outcome], None]":
     """Compares an outcome's plan with plans/FILE.TEST.txt beside the test's file."""
     from libhook.testing import golden
 
-    test = re.sub(r"[^\w.-]+", "_", request.node.name).strip("_")
-    path = request.path.parent / "plans" / f"{request.path.stem}.{test}.txt"
+    calls = itertools.count(1)
 
     def compare(outcome: "Outcome") -> None:
+        test = request.node.nodeid.partition("::")[2]
+        path = golden.place(request.path, test, next(calls))
         golden.compare(outcome.plan, path, regenerate=request.config.getoption("--libhook-regenerate"))
 
     return compare

@@ -148,17 +148,7 @@ def _answer(session: Session, call: Call, happening: Event, domain: Domain | Non
         giveback.release(session.at_end(happening), happening, domain)
         if domain:
             session.log_plan(Plan(_consulted(session, happening, domain, held).said))
-    elif (
-        happening.operation.acts
-        and domain is not None
-        and (
-            domain.uuid in session.state.uuids()
-            or (session.with_along(domain).devices and not call.unwaited)
-            or (session.served and session.served.asks and happening.operation.takes)
-        )
-    ):
-        # An unwaited call always had a journal entry. If the entry is gone, the guest's end is recorded already, and
-        # no record of its start may follow.
+    elif domain is not None and _is_served(session, happening, domain, unwaited=call.unwaited):
         try:
             serve(session.strict() if happening.operation.may_veto else session, happening, domain)
         except Refused:
@@ -169,6 +159,19 @@ def _answer(session: Session, call: Call, happening: Event, domain: Domain | Non
 
                 taking.record_failure(session, domain)
             raise
+
+
+def _is_served(session: Session, happening: Event, domain: Domain, *, unwaited: bool = False) -> bool:
+    """Whether libhook has anything to do for this guest before its end.
+
+    An unwaited call always had a journal entry. If the entry is gone, the guest's end is recorded already, and no
+    record of its start may follow.
+    """
+    return happening.operation.acts and (
+        domain.uuid in session.state.uuids()
+        or bool(session.with_along(domain).devices and not unwaited)
+        or bool(session.served and session.served.asks and happening.operation.takes)
+    )
 
 
 def serve(session: Session, happening: Event, domain: Domain) -> None:
@@ -289,16 +292,17 @@ def plan(session: Session, happening: Event, domain: Domain) -> Plan:
 
         domain = session.with_along(domain)
         return foresee(_consulted(session, happening, domain, None), happening, domain)
-    found = Plan(())
-    if happening.operation.acts:
+    found, told = Plan(()), _told(session, happening, domain)
+    if happening.operation.gives_back or _is_served(session, happening, domain):
         session = session.at_end(happening) if happening.operation.gives_back else session
         held = session.state.load(domain.uuid)
         domain = session.with_along(domain, held)
         if held and held.settled and happening.operation.adds and not happening.operation.may_veto:
             session = _as_settled(session, held)
         session = _consulted(session, happening, domain, held)
-        found = session.plan(happening, domain, held, session.said)
-    return found._replace(verdicts=(*found.verdicts, *_told(session, happening, domain)))
+        found = session.plan(happening, domain, held, session.said if happening.operation.may_veto else ())
+    late = () if happening.operation.may_veto else session.said
+    return found._replace(verdicts=(*found.verdicts, *late, *told))  # in the order in which they happen
 
 
 def _told(session: Session, happening: Event, domain: Domain) -> Sequence[Action]:

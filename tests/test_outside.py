@@ -73,7 +73,7 @@ def _project() -> Iterator[Project]:
 def test_the_pages_are_run_as_they_are_printed(project: Project) -> None:
     """First with the option that writes the golden plan, then without it."""
     assert HANDLERS.keys() == {"night.py", "jumbo.py", "pause.py", "swap.py"}
-    assert len(TESTS) == 3
+    assert len(TESTS) == 4
     again = project.pytest()
     count = re.findall(r"^(\d+) passed in", project.first, flags=re.M)
     assert count, project.first

@@ -51,10 +51,15 @@ def group(machine: Machine, address: PciAddress) -> int | None:
     return int(name) if name is not None and name.isdigit() else None
 
 
+def physical_function(machine: Machine, address: PciAddress) -> str:
+    """The address of a VF's PF; "" for any other function."""
+    return attributes.link(f"{device_path(machine, address)}/physfn", FileNotFoundError) or ""
+
+
 def related(machine: Machine, address: PciAddress) -> tuple[PciAddress | None, tuple[PciAddress, ...]]:
     """The PF of a VF, or None; and the VFs that a PF has enabled."""
     path = device_path(machine, address)
-    pf = attributes.link(f"{path}/physfn", FileNotFoundError)
+    pf = physical_function(machine, address)
     try:
         names = os.listdir(path)
     except FileNotFoundError:

@@ -74,3 +74,14 @@ class Answers:
     def log(self, fields: dict[str, object]) -> None:
         """Append to var/log/libhook.jsonl."""
         store.append(f"{self.root}/var/log/libhook.jsonl", fields)
+
+
+def chosen(root: str, path: str, value: str) -> str:
+    """Return how an attribute shows its value. One that is a choice shows all, and the chosen one in brackets."""
+    words = store.read(f"{root}{path}").split()
+    if not any(word[:1] == "[" and word[-1:] == "]" for word in words):
+        return value
+    known = [word.strip("[]") for word in words]
+    if value not in known:
+        raise refuse(errno.EINVAL, path)
+    return " ".join(f"[{word}]" if word == value else word for word in known)

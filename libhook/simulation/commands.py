@@ -2,7 +2,7 @@
 """The commands of a simulated host, as systemd-run runs them (and groups.py where systemd does not run).
 
 They do nothing. What one was given is noted in var/log/commands.jsonl. How it ends is in simulation/commands/NAME
-(JSON), where NAME is that of the program.
+(JSON), where NAME is the program's path with colons.
 """
 
 import errno
@@ -29,7 +29,7 @@ def add(root: str, program: str, **ends: Any) -> None:  # noqa: ANN401 - whateve
         file.write("#!/bin/sh\n")
     os.chmod(path, 0o755)  # noqa: S103 - a program
     os.makedirs(f"{root}/simulation/commands", exist_ok=True)
-    store.save(root, "commands", os.path.basename(program), ends)
+    store.save(root, "commands", _key(program), ends)
 
 
 def ran(root: str) -> list[dict[str, Any]]:
@@ -52,7 +52,7 @@ def systemd_run(root: str, arguments: tuple[str, ...], document: bytes, seconds:
     environment = dict(one.split("=", 1) for one in named)
     noted = {"unit": unit, "argv": argv, "user": user, "environment": environment, "stdin": document.decode()}
     store.append(f"{root}/var/log/commands.jsonl", noted)
-    ends = store.load(root, "commands", program_of(argv)) or {}
+    ends = ending(root, argv)
     if "stderr" in ends:
         store.append(f"{root}/var/log/journal.jsonl", {"unit": unit, "line": ends["stderr"]})
     for path in (one.partition("=file:")[2] for one in options if "StandardOutput=file:" in one):
@@ -92,7 +92,11 @@ def journalctl(root: str, arguments: tuple[str, ...]) -> tuple[int, str]:
     return 0, "".join(f"{line}\n" for line in lines[-1:])
 
 
-def program_of(argv: Sequence[str]) -> str:
-    """The program's name. Of a script that a shell runs, the script's."""
+def ending(root: str, argv: Sequence[str]) -> dict[str, Any]:
+    """How a command ends. Of a script that a shell runs, how the script ends."""
     own = argv[1:] if argv[0] in ("/bin/bash", "/bin/sh") else argv
-    return os.path.basename(own[0])
+    return store.load(root, "commands", _key(own[0])) or {}
+
+
+def _key(program: str) -> str:
+    return program.replace("/", ":")

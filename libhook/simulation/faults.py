@@ -43,12 +43,41 @@ class Fault(NamedTuple):
 
 
 def inject(root: str, *faults: Fault) -> None:
-    """Install these faults instead of all earlier ones."""
+    """Install these faults instead of all earlier ones. ValueError where one can never happen."""
+    for fault in faults:
+        _expect_possible(fault)
     heal(root)
     os.mkdir(f"{root}/simulation/tmp/faults")
     for number, fault in enumerate(faults):
         store.create(f"{root}/simulation/tmp/faults/{number:03}", store.to_json(fault._asdict()))
     os.rename(f"{root}/simulation/tmp/faults", f"{root}/simulation/faults")
+
+
+_CALLS = ("write", "set", "load", "unload", "systemctl", "systemd-run", "run-in-group", "remove-group", "loginctl",
+          "journalctl", "signal", "record")  # fmt: skip
+_DEEDS = {"write": 2, "vanish": 1, "sleep": 1, "wait": 1, "create": 1, "remove": 1, "unload": 1, "kill": 1}
+"""The deeds, and how many words each takes."""
+
+
+def _expect_possible(fault: Fault) -> None:
+    verb = fault.call.partition(" ")[0]
+    if not any(fnmatchcase(known, verb) for known in _CALLS):
+        raise ValueError(f"no call begins with {verb!r}: it is one of {', '.join(_CALLS)}")
+    if fault.error and not hasattr(errno, fault.error):
+        raise ValueError(f"{fault.call}: there is no error {fault.error}: take an errno's name, such as EIO")
+    if fault.nth < 0:
+        raise ValueError(f"{fault.call}: nth is 0 for each call, or the number of one")
+    for what, *about in (*fault.before, *fault.after):
+        if _DEEDS.get(what) != len(about):
+            raise ValueError(f"{fault.call}: nobody can do {what!r} with {about}")
+
+
+def unmet(root: str) -> list[str]:
+    """The calls of faults that no call has matched yet."""
+    folder = f"{root}/simulation/faults"
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    known = {name: store.load(root, "faults", name) for name in names if name.isdigit()}
+    return [fields["call"] for name, fields in known.items() if fields and f"{name}.count" not in names]
 
 
 def heal(root: str) -> None:
@@ -130,7 +159,7 @@ def _due(root: str, call: str) -> Fault | None:
     with store.Lock(root, "faults"):
         for name in names:
             fields = store.load(root, "faults", name) if name.isdigit() else None
-            if fields is None or not fnmatchcase(call, fields["call"]):
+            if fields is None or not _matches(call, fields["call"]):
                 continue
             counter = f"{folder}/{name}.count"
             times = len(store.read(counter)) + 1 if os.path.lexists(counter) else 1
@@ -138,6 +167,14 @@ def _due(root: str, call: str) -> Fault | None:
             if fields["nth"] in (0, times) and due is None:
                 due = Fault(**fields)
     return due
+
+
+def _matches(call: str, pattern: str) -> bool:
+    """Whether a pattern means this call, as it is made or as people write it: with /sys/, and without ``--``."""
+    told = {call, call.replace(" -- ", " ", 1)}
+    if call.startswith("write "):
+        told.add(call.replace("write ", "write /sys/", 1))
+    return any(fnmatchcase(one, pattern) for one in told)
 
 
 def _do(kernel: "SimulatedKernel", deeds: tuple[Deed, ...]) -> None:

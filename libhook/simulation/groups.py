@@ -55,7 +55,7 @@ def processes(group: str) -> list[int]:
 
 def start(root: str, group: str, launch: Launch) -> tuple[int, int]:
     """As Kernel.run_in_group."""
-    ends = store.load(root, "commands", commands.program_of(launch.argv)) or {}
+    ends = commands.ending(root, launch.argv)
     if ends.get("says"):
         raise OSError(errno.ECANCELED, ends["says"])
     begun, begins = os.pipe()

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A guest with PCI host devices, and the XML that libvirt gives its hook at each step."""
 
+from collections.abc import Iterable
+from hashlib import sha256
 from typing import NamedTuple
+from uuid import UUID
 from xml.sax.saxutils import escape, quoteattr
 
 from libhook.facts.address import PciAddress
@@ -21,27 +24,47 @@ class Assigned(NamedTuple):
         return _device(self, at, prepared)
 
 
-class Guest(NamedTuple):
-    """A guest. ``Guest.of(document)`` makes one from its XML."""
+_WIN11 = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
+"""Of the guest of the documentation."""
 
-    name: str = "win11"
-    devices: tuple[Assigned, ...] = ()
-    uuid: str = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
-    document: bytes = b""
+
+class _Guest(NamedTuple):
+    name: str
+    devices: tuple[Assigned, ...]
+    uuid: str
+    document: bytes
     """If there is one, it is the XML at every step."""
-    elements: str = ""
+    elements: str
     """XML for the guest's ``<devices>``: interfaces, disks and what else there may be."""
-    metadata: str = ""
+    metadata: str
     """XML for its ``<metadata>``."""
 
+
+class Guest(_Guest):
+    """A guest. Its UUID follows from its name. ``Guest.of(document)`` makes one from its XML.
+
+    ``devices`` may have plain addresses: libhook binds them.
+    """
+
+    __slots__ = ()
+
+    def __new__(  # noqa: D102 - as the class
+        cls, name: str = "win11", devices: Iterable[Assigned | str] = (), uuid: str = "", document: bytes = b"",
+        elements: str = "", metadata: str = "",
+    ) -> "Guest":  # fmt: skip
+        known = tuple(Assigned(one) if isinstance(one, str) else one for one in devices)
+        own = uuid or (_WIN11 if name == "win11" else _uuid(name))
+        return super().__new__(cls, name, known, own, document, elements, metadata)
+
     @classmethod
-    def of(cls, document: bytes) -> "Guest":
+    def of(cls, document: bytes | str) -> "Guest":
         """Return the guest whose XML this is. BadInput where it is none. Work on its PCI devices is simulated."""
         from libhook.xml import domxml  # lxml is slow to import
 
-        domain = domxml.parse(document)
+        text = document.encode() if isinstance(document, str) else document
+        domain = domxml.parse(text)
         devices = (Assigned(one.address, one.managed, one.source, one.model or "") for one in domain.pci)
-        return cls(domain.name, tuple(devices), domain.uuid, document)
+        return cls(domain.name, tuple(devices), domain.uuid, text)
 
     def xml(self, number: int = -1, prepared: bool = False) -> bytes:
         """Return the XML, with ``number`` as the id if it is not negative.
@@ -56,6 +79,10 @@ class Guest(NamedTuple):
         metadata = f"\n  <metadata>\n    {self.metadata}\n  </metadata>" if self.metadata else ""
         name = escape(self.name)
         return _DOMAIN.format(id=identity, name=name, uuid=self.uuid, metadata=metadata, devices=devices).encode()
+
+
+def _uuid(name: str) -> str:
+    return str(UUID(bytes=sha256(name.encode("utf-8", "surrogateescape")).digest()[:16], version=4))
 
 
 def _device(device: Assigned, at: int, prepared: bool) -> str:

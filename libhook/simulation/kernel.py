@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from libhook.simulation import buses, devices, store, vfio
-from libhook.simulation.answers import refuse
+from libhook.simulation.answers import chosen, refuse
 from libhook.simulation.programs import Programs
 from libhook.simulation.sleepers import SleepingReads
 
@@ -72,7 +72,7 @@ class SimulatedKernel(Programs):
         def store_value() -> None:
             if not os.path.isfile(f"{self.root}{path}"):
                 raise refuse(errno.ENOENT, path)
-            store.replace(self.root, f"{self.root}{path}", f"{value}\n")
+            store.replace(self.root, f"{self.root}{path}", f"{chosen(self.root, path, value)}\n")
 
         self._traced(path, value, lambda: self._answer(f"set {path} {value}", store_value))
 

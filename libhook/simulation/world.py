@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Describes a host in a few lines, and checks that such a host can exist."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from libhook.errors import LibhookError
 from libhook.facts.address import PciAddress
 
 ETHERNET, NVME, VGA, AUDIO, BRIDGE, USB = "020000", "010802", "030000", "040300", "060400", "0c0330"
 _HEADER_BRIDGE = 1
+
+
+Kind = Literal["host", "vfio", "stub"]
+CHILDREN = frozenset(
+    ("net", "block", "drm", "usb", "sound", "nvme", "graphics", "usb_device", "scsi_device", "scsi_host", "mdev")
+)
 
 
 class Driver(NamedTuple):
@@ -22,7 +29,7 @@ class Driver(NamedTuple):
     name: str
     ids: tuple[str, ...] = ()
     """Vendor and device, ``8086:10d3``, or a class, ``class:0300``."""
-    kind: Literal["host", "vfio", "stub"] = "host"
+    kind: Kind = "host"
     module: str = ""
     """"" stands for the driver's name with ``_``."""
     loaded: bool = True
@@ -144,9 +151,29 @@ def virtual_functions(pf: Device) -> list[Device]:
 
 def check(world: World) -> None:
     """Raise Impossible with all that is wrong, unless such a host can exist. The world must be complete."""
-    wrong = [*_wrong_addresses(world.devices), *_wrong_drivers(world), *_wrong_relations(world)]
+    wrong = [*_wrong_fields(world), *_wrong_addresses(world.devices), *_wrong_drivers(world), *_wrong_relations(world)]
     if wrong:
         raise Impossible("no host can be like this: " + "; ".join(wrong))
+
+
+def _wrong_fields(world: World) -> Iterable[str]:
+    for device in world.devices:
+        if not re.fullmatch("[0-9a-f]{6}", device.class_):
+            yield f"{device.address} has the class {device.class_!r}, which is no six hex digits"
+        for kind, _ in device.children:
+            if kind not in CHILDREN:
+                yield f"{device.address} has a child of the kind {kind!r}: it is one of {', '.join(sorted(CHILDREN))}"
+        if min(device.remove or 0, device.probe or 0) < 0:
+            yield f"{device.address} takes less than no time"
+    children = Counter(child for device in world.devices for child in device.children)
+    for (kind, name), times in children.items():
+        if times > 1:
+            yield f"{kind} {name} is there {times} times"
+    for driver in world.drivers:
+        if driver.kind not in get_args(Kind):
+            yield f"the driver {driver.name} has the kind {driver.kind!r}: it is one of {', '.join(get_args(Kind))}"
+        if min(driver.remove, driver.probe) < 0:
+            yield f"the driver {driver.name} takes less than no time"
 
 
 def _wrong_addresses(devices: Iterable[Device]) -> Iterable[str]:

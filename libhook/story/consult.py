@@ -286,5 +286,6 @@ def _devices(session: Session, domain: Domain, held: Held | None) -> list[dict[s
             device["ids"], device["class"] = what.ids, what.class_name
             device["class_code"] = "" if code == NO_CLASS else f"{code:04x}"
             device["driver"] = sysfs.driver(machine, one.pci) or ""
+            device["pf"] = sysfs.physical_function(machine, one.pci)
         found.append(device)
     return found

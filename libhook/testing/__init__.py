@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """For tests of handlers: plays events on a simulated host, through the code that libvirtd runs.
 
-    host.py         a simulated host, with what a handler may want of it
+    furnished.py    a simulated host, with what a handler may want of it
+    host.py         the same, with what happens on it
     play.py         plays an event, a hot-plug, a whole life
     outcome.py      all that an event did
     golden.py       compares a plan with a file

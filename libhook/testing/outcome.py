@@ -29,7 +29,9 @@ class Outcome(NamedTuple):
     log: tuple[dict[str, Any], ...]
     """The entries of the system's log. Each has an ``event``."""
     writes: tuple[tuple[str, str], ...]
-    """Path below /sys and value of every write of libhook's that reached the kernel."""
+    """Path and value of every write of libhook's that reached the kernel: ``bus/pci/…`` below /sys, or a whole path."""
+    asked: tuple[str, ...]
+    """The handlers by others that were asked, in their order."""
     commands: tuple[Command, ...]
     systemd: tuple[str, ...]
     """What systemd was told to change: ``stop cups.service``."""
@@ -52,6 +54,15 @@ class Outcome(NamedTuple):
         """Why the guest may not start: the lines on stderr where the hook failed."""
         return self.stderr if self.code else ()
 
+    @property
+    def errors(self) -> tuple[dict[str, Any], ...]:
+        """The log's entries that say that something failed."""
+        return tuple(entry for entry in self.log if entry.get("level") == "error")
+
+    def __repr__(self) -> str:
+        """In one line: what was called, and how that ended."""
+        return f"Outcome({self.operation}: {self.code}{''.join(f', {line!r}' for line in self.stderr)})"
+
     def logged(self, event: str) -> list[dict[str, Any]]:
         """The log's entries of this name."""
         return [entry for entry in self.log if entry["event"] == event]
@@ -59,6 +70,6 @@ class Outcome(NamedTuple):
     @property
     def line(self) -> str:
         """The one line on stderr. AssertionError where there is another number of lines."""
-        assert len(self.stderr) == 1, self.stderr
+        assert len(self.stderr) == 1, f"{self.operation} says {len(self.stderr)} lines: {self.stderr}"
         assert self.stderr[0].isprintable()
         return self.stderr[0]

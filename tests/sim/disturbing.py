@@ -30,7 +30,7 @@ _PATIENCE = 5.0
 _LATE = "0.1"
 _CALLS = ("mkdir", "rename", "unlink", "fsync", "fork")
 _OF_CHILDREN = (
-    *("write", "set", "load", "unload", "systemctl stop", "systemctl start", "systemd-run"),
+    *("write", "set", "load", "unload", "systemctl stop", "systemctl start", "systemd-run", "run-in-group"),
     *("systemctl --user tim stop", "systemctl --user tim start"),
     *("loginctl terminate-session", "signal"),
 )

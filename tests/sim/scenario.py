@@ -130,8 +130,8 @@ def _short(record: str) -> tuple[str, str, str]:
 def guest(
     *addresses: str, managed: bool = False, name: str = "win11", source: str = "hostdev", model: str = ""
 ) -> Guest:
-    """A guest with these PCI devices."""
-    return Guest(name, tuple(Assigned(address, managed, source, model) for address in addresses))
+    """A guest with these PCI devices, and the same UUID whatever its name."""
+    return Guest(name, tuple(Assigned(address, managed, source, model) for address in addresses), Guest().uuid)
 
 
 def document(*devices: str, name: str = "win11", uuid: str = Guest().uuid, attributes: str = "id='1'") -> bytes:

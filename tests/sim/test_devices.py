@@ -110,7 +110,7 @@ def test_a_vf_is_shown_below_its_pf(root: str) -> None:
     """With its group, in which there is nobody else; in another's group it stays there, and names its PF."""
     world = sriov(3)
     pf, alone, beside, shares = world.devices
-    card = nic().devices[0]._replace(address=DISK, group=9)
+    card = nic().devices[0]._replace(address=DISK, group=9, children=())
     others = (beside._replace(group=pf.group), shares._replace(group=9), card)
     host = Host(root, world._replace(devices=(pf, alone, *others), drivers=(*world.drivers, *nic().drivers[:1])))
     shown = libhook(host, "devices").out.splitlines()

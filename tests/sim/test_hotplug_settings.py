@@ -7,11 +7,12 @@ import pytest
 from aftermath import recover
 from cases import DISK, GPU, NIC, SOUND
 from command import libhook
-from plugging import attach, detach, running, xml
+from plugging import attach, detach, xml
 from scenario import Host, guest
 from watch_play import Watched
 
 from libhook.simulation import commands, faults, systemd
+from libhook.simulation.hosts import workstation
 from libhook.simulation.hypervisor import Hypervisor
 
 SWAPPINESS, DIRTY = "/proc/sys/vm/swappiness", "/proc/sys/vm/dirty_ratio"
@@ -21,14 +22,15 @@ HAS, GAVE_UP = f"win11: has pci {NIC} now", f"win11: gave up pci {NIC}"
 
 
 def _host(root: str, config: str, *devices: str) -> Host:
-    for path, text in ((SWAPPINESS, "60\n"), (DIRTY, "20\n")):
-        Path(f"{root}{path}").parent.mkdir(parents=True, exist_ok=True)
-        Path(f"{root}{path}").write_text(text)
-    return running(root, *devices, config=config)
+    host = Host(root, workstation(), config)
+    host.put(SWAPPINESS, "60")
+    host.put(DIRTY, "20")
+    host.start(guest(*devices))
+    return host
 
 
 def _value(host: Host, path: str = SWAPPINESS) -> str:
-    return Path(f"{host.root}{path}").read_text().strip()
+    return host.read(path)
 
 
 def _ended(host: Host) -> None:

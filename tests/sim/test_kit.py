@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from cases import NIC
@@ -102,7 +103,7 @@ def test_an_undo_that_restores(host: Host) -> None:
 def test_a_handler_that_answers_otherwise_each_time_is_noticed(host: Host) -> None:
     """The plan that somebody read is not what is done then."""
     body = 'import time\nreturn {"warn": [str(time.perf_counter_ns())]}'
-    with pytest.raises(AssertionError, match="two dry runs differ: warning: handler fickle"):
+    with pytest.raises(AssertionError, match=r"two dry runs differ:\n(.*\n)+-warning: handler fickle"):
         same_twice("prepare", PLAIN, host, handlers={"fickle": code(body)})
 
 
@@ -117,14 +118,34 @@ def test_the_same_twice(host: Host) -> None:
 
 
 def test_hot_plug(host: Host) -> None:
-    """The guest is started for it."""
+    """The guest is started for it. What libhook or libvirt refuses is an outcome."""
     refuses = {"no": code('return {"refuse": "not this one"}', operations='"attach",')}
-    with pytest.raises(LibhookError, match="not this one"):
-        attach(Assigned(NIC), PLAIN, host, handlers=refuses)
-    assert attach(Assigned(NIC), PLAIN, host, settings="") == [f"win11: has pci {NIC} now"]
-    assert host.driver(NIC) == "vfio-pci"
-    assert detach(Assigned(NIC), PLAIN, host) == [f"win11: gave up pci {NIC}"]
+    refused = attach(NIC, PLAIN, host, handlers=refuses)
+    assert (refused.code, refused.asked) == (1, ("no",))
+    assert "not this one" in refused.line
+    plugged = attach(NIC, PLAIN, host, settings="")
+    assert (plugged.code, plugged.stdout, plugged.asked) == (0, f"win11: has pci {NIC} now\n", ())
+    assert (plugged.after[f"{NIC} driver"], plugged.writes[-1]) == ("vfio-pci", ("bus/pci/drivers_probe", NIC))
+    kept = detach(NIC, PLAIN, host, libvirt="kept")
+    assert (kept.code, kept.after[f"{NIC} driver"]) == (1, "vfio-pci")
+    assert detach(NIC, PLAIN, host).stdout == f"win11: gave up pci {NIC}\n"
     assert host.driver(NIC) == "e1000e"
+    failed = attach(NIC, PLAIN, host, libvirt="monitor", faults=[Fault("record *attach*", returns=-1)])
+    assert (failed.code, failed.after[f"{NIC} driver"]) == (1, "e1000e")
+    host.stop(PLAIN)
+
+
+def test_lives_do_not_mix(host: Host) -> None:
+    """Either libvirtd plays the guest, with a QEMU, or the test plays its events."""
+    host.start(WIN11)
+    with pytest.raises(ValueError, match=r"end it by Host\.stop"):
+        play("release", WIN11, host)
+    host.stop(WIN11)
+    play("prepare", WIN11, host)
+    with pytest.raises(ValueError, match=r"or use Host\.start"):
+        attach("0000:04:00.0", WIN11, host)
+    with pytest.raises(ValueError, match="made of a document"):
+        attach(NIC, Guest.of(PLAIN.xml()), host)
 
 
 def test_a_package_and_a_broken_handler(host: Host, tmp_path: Path) -> None:
@@ -148,11 +169,17 @@ def test_a_module_and_a_mount_are_part_of_the_host(tmp_path: Path) -> None:
 
 
 def test_other_children_are_left_alone(host: Host) -> None:
-    """Who uses the kit may wait for processes of their own."""
+    """Who uses the kit may start and wait for processes of their own, also from a thread meanwhile."""
+    codes = list[int]()
     with subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        others = Thread(target=lambda: codes.extend(subprocess.call(["/bin/sh", "-c", "exit 7"]) for _ in range(20)))
+        others.start()
         play("prepare", WIN11, host)
+        play("release", WIN11, host)
+        others.join()
         assert process.wait() == 7
+    assert codes == [7] * 20
 
 
 def test_a_golden_plan(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_what_it_is_given(root: str) -> None:
     assert time.keys() == {"epoch", "local"}
     device = {
         "address": NIC, "type": "pci", "managed": False, "ids": "8086:10d3", "class": "network", "class_code": "0200",
-        "driver": "e1000e",
+        "driver": "e1000e", "pf": "",
     }  # fmt: skip
     assert found.pop("devices") == [device]
     assert found == {
