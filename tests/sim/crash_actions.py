@@ -198,11 +198,17 @@ class Play:
         problems += self._wrong_while(libvirt._running)
         self._stop(self._guests[other].name for other in self._ends)
         reap(_PATIENCE)
-        if how != 1:  # a recover that comes at once leaves it to whoever is still at work
+        if how != 1 and not self._left_to_recover:  # one that comes at once leaves it to whoever is still at work
             problems += [f"before recover {what}" for what in (*self._host.changed, *self._not_back())]
         if operation == "prepare" and not known:
             problems += [f"{it['argv']} of {name} though its entry was not written" for it in self._ran(one)]
         return problems + self._end()
+
+    @property
+    def _left_to_recover(self) -> bool:
+        """Whether an end met the child of the killed hook at work, and said so."""
+        said = (entry["reason"] for outcome in self._host.outcomes for entry in outcome.logged("not given back"))
+        return any("it is still being changed" in reason for reason in said)
 
     def _stop(self, names: Iterable[str]) -> None:
         """Those of them that run: a start may have failed."""
