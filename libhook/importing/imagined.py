@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The host on which the scripts run: it has what they name, its devices, its units and its modules."""
+
+import os
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from libhook.errors import BadInput
+from libhook.facts.address import PciAddress
+from libhook.facts.unit import TYPES
+from libhook.simulation.world import AUDIO, NVME, USB, VGA, Device, Driver, Module, World
+
+DESKTOPS = ("gdm", "gdm3", "sddm", "lightdm", "ly", "greetd", "lxdm", "xdm", "slim", "cosmic-greeter", "plasmalogin")
+GPU_MODULES = ("nvidia", "nvidia_modeset", "nvidia_drm", "nvidia_uvm", "nouveau", "amdgpu", "radeon", "i915", "xe")
+_ADDRESS = re.compile(r"(?<![0-9a-f])(?:([0-9a-f]{4})[:_])?([0-9a-f]{2})[:_]([01][0-9a-f])[._]([0-7])(?![0-9a-f])", re.I)
+_IDS = re.compile(r"\b([0-9a-f]{4})[ :]([0-9a-f]{4})\b", re.I)
+_LISTS = re.compile(r"AllowedCPUs=([\d,-]+)|cpu(\d+)/cpufreq|(?<=-c )(\d+(?:[-,]\d+)*)")
+_UNIT = re.compile(rf"[\w@:.\\-]+\.(?:{'|'.join(TYPES)})\b")
+_UNIT_OF = re.compile(r"(?:systemctl|service)\b[^\n;&|]*?\b(?:stop|start|restart|is-active|disable|kill)((?:\s+[\w@:.-]+)+)")
+_MODULE_OF = re.compile(r"(?:modprobe|rmmod)((?:\s+[\w.=-]+)+)")
+_PROCESSES = ("plasmashell", "gnome-shell", "Xorg", "Xwayland", "sway", "Hyprland", "pipewire", "pulseaudio", "niri")
+_STACK = ("nvidia", "nvidia_modeset", "nvidia_drm", "nvidia_uvm")
+NVIDIA, AMD, INTEL = "10de:2684", "1002:73bf", "8086:56a0"
+
+
+class Imagined(NamedTuple):
+    """The host."""
+
+    world: World
+    state: dict[str, dict[str, object]]
+    """What stand-ins know: units, modules, processes, drivers, texts of lspci."""
+    cpus: int
+    desktop: str
+    """The unit of its display manager."""
+
+
+def imagine(texts: Iterable[str], given: Iterable[PciAddress], cpus: int) -> Imagined:
+    """Return a host with all that these scripts and the guest's XML name."""
+    text = "\n".join(texts)
+    maker = _maker(text)
+    devices = _devices(sorted({*_addresses(text), *given}) or [PciAddress.parse("0000:01:00.0")], maker)
+    driver = {"10de": "nvidia", "1002": "amdgpu", "8086": "i915"}[maker[:4]]
+    if driver == "nvidia" and "nouveau" in text and "nvidia_drm" not in text and "nvidia-drm" not in text:
+        driver = "nouveau"
+    drivers = (Driver(driver, ids=("class:0300",)), Driver("snd_hda_intel", ids=("class:0403",)),
+               Driver("xhci_hcd", ids=("class:0c03",), module="xhci_pci"), Driver("nvme", ids=("class:0108",)),
+               Driver("e1000e", ids=("class:0200",)))  # fmt: skip
+    own = {device.address: _driver_of(device, drivers) for device in devices}
+    bound = tuple(device._replace(driver=own[device.address]) for device in devices)
+    modules = tuple(Module(name) for name in _STACK) if driver == "nvidia" else ()
+    world = World(bound, drivers, modules=modules)
+    named = [name for name in DESKTOPS if re.search(rf"(?<![\w/-]){name}(?![\w-])", text)]
+    desktop = f"{named[0]}.service" if named else "sddm.service"
+    count = max([cpus, *(number + 1 for number in _cpus(text))])
+    return Imagined(world, _state(text, world, desktop, count, own), count, desktop)
+
+
+def _maker(text: str) -> str:
+    low = text.lower()
+    counts = [(len(re.findall(pattern, low)), ids) for pattern, ids in
+              ((r"nvidia|nouveau", NVIDIA), (r"amdgpu|radeon", AMD), (r"i915|\bxe\b", INTEL))]  # fmt: skip
+    return max(counts, key=lambda count: count[0])[1]
+
+
+def _addresses(text: str) -> set[PciAddress]:
+    found = set[PciAddress]()
+    for domain, bus, slot, function in _ADDRESS.findall(text):
+        try:
+            found.add(PciAddress.parse(f"{domain or '0000'}:{bus}:{slot}.{function}".lower()))
+        except BadInput:
+            continue
+    return set(sorted(found)[:64])
+
+
+def _devices(addresses: list[PciAddress], maker: str) -> list[Device]:
+    """The first functions are those of a graphics card. Others get a driver, too, so that there is something to take."""
+    first, found = addresses[0], list[Device]()
+    slots = [(one.domain, one.bus, one.slot) for one in addresses]
+    cards = [slot for slot in dict.fromkeys(slots) if slots.count(slot) > 1] or [slots[0]]
+    for number, one in enumerate(addresses):
+        slot = (one.domain, one.bus, one.slot)
+        of_card = {0: VGA, 1: AUDIO, 2: USB, 3: USB}.get(one.function, USB)
+        class_ = of_card if slot in cards else USB if number % 2 else NVME
+        ids = maker if class_ == VGA else {AUDIO: f"{maker[:4]}:ab28", NVME: "144d:a808"}.get(class_, "1022:149c")
+        children = (("drm", f"card{cards.index(slot)}"),) if class_ == VGA else ()
+        found.append(Device(str(one), None, 10 + slots.index(slot), class_, ids, header=0x80, children=children))
+    assert first
+    return found
+
+
+def _driver_of(device: Device, drivers: tuple[Driver, ...]) -> str | None:
+    return next((driver.name for driver in drivers if driver.matches(device)), None)
+
+
+def _cpus(text: str) -> list[int]:
+    groups = ("".join(found) for found in _LISTS.findall(text))
+    return [int(number) for group in groups for number in re.findall(r"\d+", group) if int(number) < 1024]
+
+
+def _state(text: str, world: World, desktop: str, cpus: int, own: dict[str, str | None]) -> dict[str, dict[str, object]]:
+    units = {"multi-user.target": "active", "graphical.target": "active", "user@1000.service": "active"}
+    for words in _UNIT_OF.findall(text):
+        for word in words.split():
+            name = word if _UNIT.fullmatch(word) else f"{word}.service"
+            if not word.startswith("-") and name.partition(".")[0] not in DESKTOPS:
+                units[name] = "active"
+    started = re.compile(r"systemctl\b[^\n;&|]*?\bstart((?:\s+[\w@:.-]+)+)")
+    stopped = {word for words in re.findall(r"systemctl\b[^\n;&|]*?\bstop((?:\s+[\w@:.-]+)+)", text) for word in words.split()}
+    for words in started.findall(text):
+        for word in words.split():
+            if word not in stopped:
+                units[word if _UNIT.fullmatch(word) else f"{word}.service"] = "inactive"
+    units[desktop] = "active"
+    units.pop("display-manager.service", None)
+    modules = {name for words in _MODULE_OF.findall(text) for name in words.replace("-", "_").split() if "=" not in name}
+    modules = {name for name in modules if name in GPU_MODULES or not name.startswith(("_", "vfio"))}
+    known = {driver.module_name for driver in world.drivers if driver.loaded} | {one.name for one in world.modules}
+    gpus = {name for name in modules if name in GPU_MODULES} - known
+    titles = {VGA: "VGA compatible controller [0300]", AUDIO: "Audio device [0403]", USB: "USB controller [0c03]",
+              NVME: "Non-Volatile memory controller [0108]"}  # fmt: skip
+    makers = {"10de": "NVIDIA Corporation AD102", "1002": "Advanced Micro Devices, Inc. [AMD/ATI] Navi 21",
+              "8086": "Intel Corporation Arc"}  # fmt: skip
+    pci = {device.address: {"class": device.class_[:4], "ids": device.ids, "title":
+           f"{titles.get(device.class_, 'Device')}: {makers.get(device.ids[:4], 'Samsung')}"} for device in world.devices}  # fmt: skip
+    return {
+        "units": dict(units), "aliases": {"display-manager.service": desktop}, "desktop": {desktop: True},
+        "modules": dict.fromkeys(sorted(known | (modules - gpus)), True), "drivers": dict(own), "pci": dict(pci),
+        "processes": {name: 1500 + at for at, name in enumerate(_PROCESSES)}, "counts": {"cpus": cpus},
+    }  # fmt: skip
+
+
+_VALUES = {
+    "vm/nr_hugepages": "0", "vm/drop_caches": "0", "vm/compact_memory": "0", "vm/swappiness": "60",
+    "vm/stat_interval": "1", "kernel/watchdog": "1", "kernel/nmi_watchdog": "1", "kernel/sched_rt_runtime_us": "950000",
+    "net/ipv4/ip_forward": "0", "net/ipv4/conf/all/rp_filter": "2", "kernel/osrelease": "6.12.0",
+    "net/ipv4/conf/all/route_localnet": "0", "kernel/hostname": "host", "vm/overcommit_memory": "0",
+}  # fmt: skip
+
+
+def further(root: str, host: Imagined, texts: Iterable[str]) -> None:
+    """Add to a built host what scripts look at: consoles, the firmware's framebuffer, CPUs, sysctls, named files."""
+    for at, name in enumerate(("(S) dummy device", "(M) frame buffer device")):
+        _write(root, f"sys/class/vtconsole/vtcon{at}/name", name)
+        _write(root, f"sys/class/vtconsole/vtcon{at}/bind", str(at))
+    for driver in ("efi-framebuffer", "simple-framebuffer", "vesa-framebuffer"):
+        for order in ("bind", "unbind"):
+            _write(root, f"sys/bus/platform/drivers/{driver}/{order}", "")
+    _write(root, "sys/bus/platform/drivers/efi-framebuffer/efi-framebuffer.0/uevent", "")
+    _write(root, "sys/bus/platform/devices/efi-framebuffer.0/uevent", "")
+    for number in range(host.cpus):
+        folder = f"sys/devices/system/cpu/cpu{number}/cpufreq"
+        for name, value in (("scaling_governor", "schedutil"), ("energy_performance_preference", "balance_performance")):
+            _write(root, f"{folder}/{name}", value)
+        _write(root, f"{folder}/scaling_available_governors", "performance powersave ondemand schedutil")
+    for name in ("present", "possible", "online"):
+        _write(root, f"sys/devices/system/cpu/{name}", f"0-{host.cpus - 1}")
+    for name, value in _VALUES.items():
+        _write(root, f"proc/sys/{name}", value)
+    for size in (2048, 1048576):
+        for name in ("nr_hugepages", "free_hugepages", "nr_overcommit_hugepages"):
+            _write(root, f"sys/kernel/mm/hugepages/hugepages-{size}kB/{name}", "0")
+    for device in host.world.devices:
+        folder = f"sys/bus/pci/devices/{device.address}"
+        for name in ("remove", "reset", "power/control", "boot_vga", "d3cold_allowed", "reset_method"):
+            _write(root, f"{folder}/{name}", {"power/control": "auto", "boot_vga": "1", "d3cold_allowed": "1"}.get(name, ""))
+    for name in ("rescan", "drivers_probe"):
+        _write(root, f"sys/bus/pci/{name}", "")
+    for driver in ("vfio-pci", *(one.name for one in host.world.drivers)):
+        for order in ("bind", "unbind", "new_id", "remove_id"):
+            _write(root, f"sys/bus/pci/drivers/{driver}/{order}", "")
+    for path in sorted({path for text in texts for path in _LITERAL.findall(text)})[:500]:
+        if ".." not in path.split("/") and not os.path.lexists(f"{root}{path}"):
+            _write(root, path[1:], "0")
+
+
+_LITERAL = re.compile(r"(?<![\w$}])(/(?:sys/(?!bus/pci/|class/vtconsole|bus/platform)|proc/sys/)[\w./:-]*\w)(?![\w*$/{])")
+
+
+def _write(root: str, path: str, text: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(f"{root}/{path}"), exist_ok=True)
+        with open(f"{root}/{path}", "w", encoding="ascii") as file:
+            file.write(f"{text}\n" if text else "")
+    except (OSError, UnicodeEncodeError):
+        return

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs in the sandbox: what the host's programs would answer. Each answer is the exit code and what is printed."""
+
+import os
+
+from libhook.importing.inside import reacting
+
+Answer = tuple[int, str]
+State = dict[str, dict[str, object]]
+_YES: Answer = (0, "")
+_BUS = "/sys/bus/pci/devices"
+_UNIT_TYPES = ("service", "socket", "timer", "target", "mount", "path", "scope", "slice")
+
+
+def unit(name: str) -> str:
+    """Return a unit's whole name, without its alias."""
+    name = os.path.basename(name) if name.startswith("/etc/systemd/") else name
+    return name if name.rpartition(".")[2] in _UNIT_TYPES else f"{name}.service"
+
+
+def systemctl(words: list[str], state: State) -> Answer:
+    """Answer as systemctl."""
+    plain = [word for word in words if not word.startswith("-")]
+    skip = {words[at + 1] for at, word in enumerate(words[:-1]) if word in ("-p", "-M", "-H", "-t", "-o", "-n")}
+    plain = [word for word in plain if word not in skip]
+    verb, names = (plain[0] if plain else "list-units"), [unit(word) for word in plain[1:]]
+    units = state["units"]
+    names = [str(state["aliases"].get(name, name)) for name in names]
+    if verb in ("start", "restart", "stop", "kill", "isolate", "enable", "disable", "reload-or-restart", "try-restart"):
+        return _move(verb, names, "--now" in words, state)
+    if verb in ("is-active", "is-failed"):
+        texts = [str(units.get(name, "inactive")) for name in names]
+        wanted = "active" if verb == "is-active" else "failed"
+        quiet = "-q" in words or "--quiet" in words
+        return (0 if wanted in texts else 3), "" if quiet else "".join(f"{text}\n" for text in texts)
+    if verb in ("is-enabled", "cat", "list-unit-files"):
+        there = [name for name in names if name in units] or (not names and sorted(units))
+        return (0 if there else 1), "".join(f"{name} enabled\n" for name in there or ())
+    if verb in ("status", "show"):
+        return _show(verb, words, names, state)
+    if verb in ("list-units", "list-timers", "list-sockets"):
+        return 0, "".join(f"{name} loaded {text} running {name}\n" for name, text in sorted(units.items()))
+    if verb == "get-default":
+        return 0, "graphical.target\n"
+    return _YES
+
+
+def _move(verb: str, names: list[str], now: bool, state: State) -> Answer:
+    units = state["units"]
+    if verb == "isolate":
+        for name in state["desktop"]:
+            units[name] = "inactive"
+    if verb in ("stop", "kill") or (verb == "disable" and now):
+        units.update(dict.fromkeys(names, "inactive"))
+    elif verb != "disable" and (verb != "enable" or now) and verb != "isolate":
+        units.update(dict.fromkeys(names, "active"))
+    return _YES
+
+
+def _show(verb: str, words: list[str], names: list[str], state: State) -> Answer:
+    lines = []
+    for name in names:
+        active = str(state["units"].get(name, "inactive"))
+        if verb == "status":
+            lines.append(f"* {name}\n   Loaded: loaded\n   Active: {active} (running)\n")
+            continue
+        known = {"Id": name, "ActiveState": active, "LoadState": "loaded" if name in state["units"] else "not-found",
+                 "SubState": "running" if active == "active" else "dead", "MainPID": "901",
+                 "ExecStart": f"/usr/bin/{name.rpartition('.')[0]}", "FragmentPath": f"/usr/lib/systemd/system/{name}"}
+        asked = [key for word in words for key in word.removeprefix("--property=").removeprefix("-p").split(",")]
+        asked += [key for at, word in enumerate(words) if word == "-p" for key in words[at + 1].split(",")]
+        shown = [key for key in known if key in asked] or list(known)
+        bare = "--value" in words
+        lines += [f"{known[key]}\n" if bare else f"{key}={known[key]}\n" for key in shown]
+    active = any(state["units"].get(name) == "active" for name in names)
+    return (0 if active or verb == "show" else 3), "".join(lines)
+
+
+def modprobe(words: list[str], state: State) -> Answer:
+    """Load or unload. What is not loaded can be unloaded, as with modprobe; rmmod says so."""
+    names = [word.replace("-", "_") for word in words if not word.startswith("-") and "=" not in word]
+    modules = state["modules"]
+    if any(word.startswith("-") and not word.startswith("--") and "r" in word for word in words) or "--remove" in words:
+        for name in names:
+            _unload(name, modules)
+    else:
+        modules.update(dict.fromkeys(names, True))
+        for name in names:
+            os.makedirs(f"/sys/module/{name}", exist_ok=True)
+            if name in ("vfio_pci", "vfio"):
+                os.makedirs("/sys/bus/pci/drivers/vfio-pci", exist_ok=True)
+                for order in ("bind", "unbind", "new_id", "remove_id"):
+                    with open(f"/sys/bus/pci/drivers/vfio-pci/{order}", "a", encoding="ascii"):
+                        pass
+    return _YES
+
+
+def _unload(name: str, modules: "dict[str, object]") -> None:
+    modules.pop(name, None)
+    if os.path.isdir(f"/sys/module/{name}"):
+        for folder, folders, files in os.walk(f"/sys/module/{name}", topdown=False):
+            for one in (*files, *(link for link in folders if os.path.islink(f"{folder}/{link}"))):
+                os.unlink(f"{folder}/{one}")
+            os.rmdir(folder)
+
+
+def rmmod(words: list[str], state: State) -> Answer:
+    """Unload."""
+    names = [word.replace("-", "_") for word in words if not word.startswith("-")]
+    wrong = [name for name in names if name not in state["modules"]]
+    for name in names:
+        _unload(name, state["modules"])
+    return (1, f"rmmod: ERROR: Module {wrong[0]} is not currently loaded\n") if wrong else _YES
+
+
+def lsmod(_words: list[str], state: State) -> Answer:
+    """List the modules."""
+    return 0, "Module                  Size  Used by\n" + "".join(f"{name}  16384  0\n" for name in state["modules"])
+
+
+def lspci(words: list[str], state: State) -> Answer:
+    """List the devices."""
+    lines = []
+    wanted = next((words[at + 1] for at, word in enumerate(words[:-1]) if word == "-s"), "")
+    for address in sorted(os.listdir(_BUS)):
+        if wanted and wanted not in address:
+            continue
+        about = state["pci"].get(address)
+        if not isinstance(about, dict):
+            continue
+        numbers = any(word.startswith("-n") and "nn" not in word for word in words)
+        name = f"{about['class']}: {about['ids']}" if numbers else f"{about['title']} [{about['ids']}]"
+        full = any(word.startswith("-") and "D" in word for word in words)
+        lines.append(f"{address if full else address.partition(':')[2]} {name}\n")
+        if any("k" in word or "v" in word for word in words if word.startswith("-")):
+            link = f"{_BUS}/{address}/driver"
+            if os.path.islink(link):
+                lines.append(f"\tKernel driver in use: {os.path.basename(os.readlink(link))}\n")
+    return 0, "".join(lines)
+
+
+def virsh(words: list[str], state: State) -> Answer:
+    """Detach and reattach as libvirt does, and show the document that was given."""
+    plain = [word for word in words if not word.startswith("-")]
+    verb = plain[0] if plain else ""
+    if verb in ("nodedev-detach", "nodedev-dettach", "nodedev-reattach") and len(plain) > 1:
+        address = ":".join(plain[1].removeprefix("pci_").rsplit("_", 1)[0].split("_")) + "." + plain[1][-1]
+        if verb == "nodedev-reattach":
+            reacting.bind(address, str(state["drivers"].get(address, "")))
+        else:
+            modprobe(["vfio_pci"], state)
+            reacting.bind(address, "vfio-pci")
+        return 0, f"Device {plain[1]} {'re-attached' if verb == 'nodedev-reattach' else 'detached'}\n"
+    if verb == "dumpxml":
+        return 0, _read("/.trace/stdin")
+    if verb == "domstate":
+        return 0, "running\n"
+    if verb in ("list", "domid", "dominfo"):
+        return 0, ""
+    return _YES
+
+
+def sysctl(words: list[str], _state: State) -> Answer:
+    """Read and write below /proc/sys."""
+    lines = []
+    for word in words:
+        if word.startswith("-"):
+            continue
+        name, sign, value = word.partition("=")
+        path = f"/proc/sys/{name.strip().replace('.', '/')}"
+        if sign:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(f"{value.strip()}\n")
+        text = _read(path).strip()
+        lines.append(f"{text}\n" if any(option in words for option in ("-n", "-nq")) else f"{name} = {text}\n")
+    return 0, "".join(lines)
+
+
+def pgrep(words: list[str], state: State) -> Answer:
+    """Find a process by its name. Who is asked for is there, if the host has such a program."""
+    patterns = [word for at, word in enumerate(words) if not word.startswith("-") and words[at - 1 : at] != ["-u"]]
+    found = {name: pid for name, pid in state["processes"].items() if any(word in name for word in patterns)}
+    shows = any(word in ("-l", "-a", "-la", "-fl") for word in words)
+    return (0 if found else 1), "".join(f"{pid} {name}\n" if shows else f"{pid}\n" for name, pid in found.items())
+
+
+def pidof(words: list[str], state: State) -> Answer:
+    """Find processes by name."""
+    found = [str(state["processes"][word]) for word in words if word in state["processes"]]
+    return (0 if found else 1), " ".join(found) + "\n" if found else ""
+
+
+def kill_by_name(words: list[str], state: State) -> Answer:
+    """killall and pkill."""
+    for word in words:
+        for name in [name for name in state["processes"] if word in name]:
+            del state["processes"][name]
+    return _YES
+
+
+def ps(_words: list[str], state: State) -> Answer:
+    """List the processes."""
+    lines = ("  PID TTY          TIME CMD\n", *(f"{pid:>5} ?  00:00:01 {name}\n" for name, pid in state["processes"].items()))
+    return 0, "".join(lines)
+
+
+def loginctl(words: list[str], _state: State) -> Answer:
+    """One session, of the first user."""
+    plain = [word for word in words if not word.startswith("-")]
+    if plain[:1] in ([], ["list-sessions"]):
+        return 0, "      2 1000 user seat0 tty2\n"
+    if plain[0] == "list-users":
+        return 0, "1000 user\n"
+    return (0, "user\n" if "Name" in " ".join(words) else "2\n") if plain[0].startswith("show") else _YES
+
+
+def mountpoint(words: list[str], _state: State) -> Answer:
+    """Every mount point that a script asks for is mounted."""
+    path = next((word for word in words if word.startswith("/")), "")
+    return 0, "" if "-q" in words else f"{path} is a mountpoint\n"
+
+
+def _fixed(text: str, code: int = 0) -> "object":
+    return lambda _words, _state: (code, text)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""
+
+
+def cpus(_words: list[str], state: State) -> Answer:
+    """How many CPUs there are."""
+    return 0, f"{state['counts']['cpus']}\n"
+
+
+ANSWERS = {
+    "systemctl": systemctl, "modprobe": modprobe, "rmmod": rmmod, "lsmod": lsmod, "lspci": lspci, "virsh": virsh,
+    "sysctl": sysctl, "pgrep": pgrep, "pidof": pidof, "killall": kill_by_name, "pkill": kill_by_name, "ps": ps,
+    "loginctl": loginctl, "mountpoint": mountpoint, "nproc": cpus,
+    "fuser": _fixed("", 1), "lsof": _fixed("", 1), "iptables": lambda words, _state: (int("-C" in words), ""),
+    "ip6tables": lambda words, _state: (int("-C" in words), ""), "who": _fixed("user tty2 2026-01-01 00:00 (:0)\n"),
+    "users": _fixed("user\n"), "logname": _fixed("user\n"), "hostname": _fixed("host\n"), "id": _fixed("0\n"),
+    "whoami": _fixed("root\n"), "systemd-detect-virt": _fixed("none\n", 1), "firewall-cmd": _fixed("success\n"),
+    "powerprofilesctl": lambda words, _state: (0, "balanced\n" if words[:1] == ["get"] else ""),
+    "nvidia-smi": _fixed(""), "dmesg": _fixed(""), "notify-send": _fixed(""),
+    "uname": _fixed("6.12.0\n"), "mokutil": _fixed(""), "getent": _fixed("user:x:1000:1000::/home/user:/bin/bash\n"),
+    "ip": lambda words, _state: (0, "default via 192.0.2.1 dev eth0\n" if "route" in words and "show" in words else ""),
+}  # fmt: skip

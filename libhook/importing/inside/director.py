@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs in the sandbox: makes the imagined host there, runs each call of libvirt's under strace, and hands out the trace.
+
+stdin has one JSON object (importing/sandbox.py). For each call stdout has one JSON line, and then the trace. Scripts
+may do to this process what they like: what it tells is only about them, and who reads it waits until a deadline.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, "/.libhook")
+
+from libhook.importing.inside import reacting
+
+TRACE = "/.trace/trace"
+SYSCALLS = (
+    "execve,write,openat,open,creat,unlink,unlinkat,rename,renameat,renameat2,mkdir,mkdirat,rmdir,symlink,symlinkat,"
+    "link,linkat,chmod,fchmodat,fchmodat2,kill,clone,clone3,fork,vfork,connect"
+)
+LARGEST = 24 << 20
+AFTERWARDS = 0.3
+"""Seconds in which what the script has left in the background may start what it wants to start."""
+
+
+def copy_host() -> None:
+    """Fill the empty folders of the sandbox from the templates."""
+    for name in ("sys", "proc/sys", "etc"):
+        shutil.copytree(f"/.host/{name}", f"/{name}", symlinks=True, dirs_exist_ok=True)
+    for name in os.listdir("/.host/tree") if os.path.isdir("/.host/tree") else ():
+        if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"):
+            _merge(f"/.host/tree/{name}", f"/{name}")
+
+
+def _merge(source: str, target: str) -> None:
+    """Copy a tree, but for folders that cannot be written to, as /usr/lib."""
+    for name in os.listdir(source):
+        one, other = f"{source}/{name}", f"{target}/{name}"
+        try:
+            if os.path.isdir(one) and not os.path.islink(one):
+                os.makedirs(other, exist_ok=True)
+                _merge(one, other)
+            elif not os.path.lexists(other):
+                shutil.copy2(one, other, follow_symlinks=False)
+        except OSError:
+            continue
+
+
+def run(call: dict[str, object]) -> dict[str, object]:
+    """Run one call. Return how it ended."""
+    with open("/.trace/stdin", "wb") as document:
+        document.write(str(call["stdin"]).encode("utf-8", "surrogateescape"))
+    words = ["/host/bin/strace", "-f", "-y", "-q", "-s", "8192", "-e", "signal=none", "--seccomp-bpf",
+             "-e", f"trace={SYSCALLS}", "-o", TRACE, "--", *map(str, call["argv"])]  # type: ignore[call-overload]
+    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C",
+                   "BASH_ENV": "/.libhook/tracing.sh", "LIBHOOK_IMPORT_GUEST": str(call["guest"])}  # fmt: skip
+    until = time.monotonic() + float(str(call["seconds"]))
+    with open("/.trace/stdin", "rb") as document, open("/.trace/output", "wb") as output:
+        child = subprocess.Popen(words, cwd="/", env=environment, stdin=document, stdout=output, stderr=output)
+        while time.monotonic() < until and _size(TRACE) <= LARGEST:
+            time.sleep(0.005)
+            reacting.react()
+            if _main_is_gone(child.pid):
+                break
+    ended = _main_is_gone(child.pid)
+    left = [pid for pid in _others() if pid != child.pid]
+    if ended and left:
+        time.sleep(AFTERWARDS)
+    for pid in _others():
+        if pid != child.pid:  # strace writes its last lines when all others are gone
+            _kill(pid)
+    try:
+        child.wait(2)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    return {"ended": ended, "left": len(left), "output": _read("/.trace/output", 1 << 14).decode("utf-8", "replace")}
+
+
+def _main_is_gone(strace: int) -> bool:
+    """Whether the script itself has ended: strace has no child any more, or is gone itself."""
+    try:
+        with open(f"/proc/{strace}/task/{strace}/children", encoding="ascii") as file:
+            return not file.read().split()
+    except OSError:
+        return True
+
+
+def _others() -> "list[int]":
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in (1, 2, os.getpid())]
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        return
+
+
+def _size(path: str) -> int:
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def _read(path: str, most: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(most)
+    except OSError:
+        return b""
+
+
+def main() -> None:
+    """Run all calls."""
+    job = json.load(sys.stdin)
+    copy_host()
+    for call in job["calls"]:
+        reacting.begin()
+        end = run(call)
+        trace = _read(TRACE, LARGEST)
+        end["size"] = len(trace)
+        os.write(1, json.dumps(end).encode() + b"\n")
+        while trace:
+            trace = trace[os.write(1, trace) :]
+        for name in ("trace", "output", "stdin"):
+            if os.path.lexists(f"/.trace/{name}"):
+                os.unlink(f"/.trace/{name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs in the sandbox: reacts to what scripts write below /sys, as a kernel would, as far as scripts look at it.
+
+/sys is a plain folder there. So who runs the scripts looks every few milliseconds, and each stand-in before it answers.
+"""
+
+import fcntl
+import glob
+import json
+import os
+
+STATE, LOCK, DEVICES, DRIVERS = "/.state/state", "/.state/lock", "/sys/bus/pci/devices", "/sys/bus/pci/drivers"
+_WRITE_ONLY = (f"{DRIVERS}/*/bind", f"{DRIVERS}/*/unbind", f"{DRIVERS}/*/new_id", "/sys/bus/pci/drivers_probe",
+               "/sys/bus/pci/rescan", f"{DEVICES}/*/remove", f"{DEVICES}/*/reset")  # fmt: skip
+
+
+def load() -> "dict[str, dict[str, object]]":
+    """Return what is known of units, modules and processes."""
+    with open(STATE, encoding="utf-8") as file:
+        found: dict[str, dict[str, object]] = json.load(file)
+        return found
+
+
+def save(state: "dict[str, dict[str, object]]") -> None:
+    """Keep it."""
+    with open(f"{STATE}.new", "w", encoding="utf-8") as file:
+        json.dump(state, file)
+    os.replace(f"{STATE}.new", STATE)
+
+
+def begin() -> None:
+    """Make the state at the first call."""
+    if not os.path.exists(STATE):
+        with open("/.host/state", encoding="utf-8") as file:
+            save(json.load(file))
+
+
+def react() -> None:
+    """React to all that has been written since. If another process does it, that one sees the rest, or the next does."""
+    with open(LOCK, "w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        for pattern in _WRITE_ONLY:
+            for path in glob.glob(pattern):
+                if text := _taken(path):
+                    _written(path, text.split())
+
+
+def _taken(path: str) -> str:
+    """What was written into a file that only takes orders; it is empty again then."""
+    try:
+        if not os.path.getsize(path):
+            return ""
+        with open(path, "r+", encoding="utf-8", errors="replace") as file:
+            text = file.read(4096)
+            file.seek(0)
+            file.truncate()
+            return text
+    except OSError:
+        return ""
+
+
+def _written(path: str, words: "list[str]") -> None:
+    folder, name = os.path.split(path)
+    device = words[0] if words else ""
+    if name == "unbind":
+        bind(device, "")
+    elif name == "bind":
+        bind(device, os.path.basename(folder))
+    elif name == "new_id":
+        for found in os.listdir(DEVICES):
+            ids = [_text(f"{DEVICES}/{found}/{one}").removeprefix("0x") for one in ("vendor", "device")]
+            if ids == words[:2] and not os.path.lexists(f"{DEVICES}/{found}/driver"):
+                bind(found, os.path.basename(folder))
+    elif name == "drivers_probe":
+        probe(device)
+    elif name == "remove":
+        bind(os.path.basename(folder), "")
+
+
+def bind(device: str, driver: str) -> None:
+    """Put a device on a driver, or on none."""
+    link = f"{os.path.realpath(f'{DEVICES}/{device}')}/driver"
+    if not os.path.isdir(os.path.dirname(link)) or "/" in device:
+        return
+    if os.path.islink(link):
+        old = os.path.realpath(link)
+        if os.path.islink(f"{old}/{device}"):
+            os.unlink(f"{old}/{device}")
+        os.unlink(link)
+    if driver and os.path.isdir(f"{DRIVERS}/{driver}"):
+        os.symlink(f"{DRIVERS}/{driver}", link)
+        if not os.path.lexists(f"{DRIVERS}/{driver}/{device}"):
+            os.symlink(os.path.dirname(link), f"{DRIVERS}/{driver}/{device}")
+
+
+def probe(device: str) -> None:
+    """Bind a device as drivers_probe does: to its override, else to its own driver, if that is loaded."""
+    override = _text(f"{DEVICES}/{device}/driver_override")
+    own = str(load()["drivers"].get(device, ""))
+    bind(device, override if override not in ("", "(null)") else own)
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(4096).strip()
+    except OSError:
+        return ""

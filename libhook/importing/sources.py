@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Reads the files that are to be imported, and finds out where each one was meant to be. Only looks."""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from libhook.errors import BadInput, LibhookError
+
+HOOKS = "/etc/libvirt/hooks"
+TREE = f"{HOOKS}/qemu.d"
+OPERATIONS = ("prepare", "start", "started", "stopped", "release", "reconnect", "migrate", "restore", "attach")
+_MOST_FILES, _LARGEST, _MOST_BYTES, _DEEPEST = 2000, 1 << 20, 16 << 20, 12
+_ROOTS = ("etc", "usr", "opt", "bin", "sbin", "var")
+"""Folders of a repository that stand for the host's own."""
+_PATH = re.compile(r"(?<![\w.$}/])/(?:etc|usr|bin|sbin|opt|root|home|srv|var/lib|lib)/[\w./@+-]*[\w+-]")
+_UNITS = (".service", ".timer", ".socket", ".target")
+_SHELLS = ("sh", "bash", "dash", "ksh", "zsh", "ash", "busybox")
+
+
+class File(NamedTuple):
+    """One file."""
+
+    origin: str
+    """Where it was read."""
+    place: str
+    """Where it is on a host: libvirt, or another script, finds it there. "" where nobody says."""
+    text: str
+    executable: bool = True
+
+    @property
+    def lines(self) -> list[str]:
+        """Its lines, the first as number 0."""
+        return self.text.split("\n")
+
+    @property
+    def interpreter(self) -> str:
+        """The program that its first line names, without its folder; "" for none, or a binary's ``\\0``."""
+        if "\0" in self.text[:80]:
+            return "\0"
+        if not self.text.startswith("#!"):
+            return ""
+        words = [os.path.basename(word) for word in self.text[2:].partition("\n")[0].split()]
+        words = [word for word in words if word != "env" and not word.startswith("-")] or [""]
+        return words[0]
+
+    @property
+    def is_shell(self) -> bool:
+        """Whether bash can run it."""
+        return self.interpreter in ("", *_SHELLS)
+
+
+class Sources(NamedTuple):
+    """All files, and what was found out about them."""
+
+    files: tuple[File, ...]
+    found: tuple[str, ...] = ()
+    """What the reader should know of where they are."""
+
+    def at(self, place: str) -> File | None:
+        """The file at this place."""
+        return next((file for file in self.files if file.place == place), None)
+
+
+def read(paths: Iterable[str]) -> Sources:
+    """Read files and folders. LibhookError where one is not there, or too much is."""
+    raw = list[tuple[str, str, str, bool]]()
+    for path in paths:
+        raw += _walk(path)
+        if len(raw) > _MOST_FILES or sum(len(text) for _, _, text, _ in raw) > _MOST_BYTES:
+            raise BadInput(f"{path}: more than {_MOST_FILES} files or 16 MiB", "give the hook scripts' folder alone")
+    files = [File(origin, _known_place(origin, top), text, mode) for origin, top, text, mode in raw]
+    files = _in_hooks(files, [top for _, top, _, _ in raw])
+    if not any(file.place.startswith(HOOKS) for file in files):
+        files = _lone(files)
+    placed, found = _referred(files)
+    placed, more = _of_host(placed)
+    return Sources(tuple(placed), (*found, *more))
+
+
+def _walk(path: str) -> Iterator[tuple[str, str, str, bool]]:
+    whole = os.path.abspath(path)
+    if os.path.isdir(whole):
+        for folder, folders, names in os.walk(whole):
+            folders[:] = sorted(name for name in folders if name not in (".git", "node_modules"))
+            if folder.count("/") - whole.count("/") >= _DEEPEST:
+                folders.clear()
+            for name in sorted(names):
+                if one := _file(f"{folder}/{name}"):
+                    yield (f"{folder}/{name}", whole, *one)
+    elif one := _file(whole):
+        yield (whole, os.path.dirname(whole), *one)
+    else:
+        raise LibhookError(f"{path}: no file or folder that can be read", "give a hook script, or its folder")
+
+
+def _file(path: str) -> tuple[str, bool] | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+            return None
+        data = file.read(_LARGEST)
+    if b"\0" in data:
+        data = data[:64]  # no script: enough to know that
+    return data.decode("utf-8", "surrogateescape").replace("\r\n", "\n"), bool(status.st_mode & 0o111)
+
+
+def _known_place(origin: str, top: str) -> str:
+    """Where the file is installed already, or where its repository says: in a folder that is called etc or usr."""
+    if origin.startswith(("/etc/", "/usr/", "/bin/", "/opt/")) and "/libvirt/hooks" in f"{origin}/":
+        return origin
+    parts = os.path.relpath(origin, os.path.dirname(top)).split("/")
+    if "libvirt" in parts and "hooks" in parts[parts.index("libvirt") + 1 : parts.index("libvirt") + 2]:
+        return f"{HOOKS}/{'/'.join(parts[parts.index('libvirt') + 2 :])}"
+    for at, part in enumerate(parts[:-2] if parts[-2:-1] != ["bin"] else parts[:-1]):
+        if part in _ROOTS:
+            return f"/{'/'.join(parts[at:])}"
+    return f"/etc/systemd/system/{parts[-1]}" if parts[-1].endswith(_UNITS) else ""
+
+
+def _in_hooks(files: list[File], tops: list[str]) -> list[File]:
+    """Find the folder that stands for libvirt's, and the tree with a folder for each guest."""
+    roots = set[str]()
+    for file in files:
+        folder, name = os.path.split(file.origin)
+        if not file.place and name == "qemu" and file.text.startswith("#!"):
+            roots.add(folder)
+        if not file.place and "/qemu.d/" in file.origin:
+            roots.add(file.origin.partition("/qemu.d/")[0])
+    placed = []
+    for file, top in zip(files, tops, strict=True):
+        place = file.place
+        root = max((root for root in roots if file.origin.startswith(f"{root}/")), key=len, default="")
+        if not place and root:
+            place = f"{HOOKS}{file.origin[len(root) :]}"
+        elif not place and (inside := _in_tree(file.origin, top)):
+            place = f"{TREE}/{inside}"
+        placed.append(file._replace(place=place))
+    return placed
+
+
+def _in_tree(origin: str, top: str) -> str:
+    """The part of a path from the guest's folder on: GUEST/prepare/begin/x, GUEST/prepare.sh."""
+    parts = os.path.relpath(origin, os.path.dirname(top)).split("/")
+    for at, part in enumerate(parts[1:], 1):
+        if re.split(r"[.-]", part)[0] in OPERATIONS:
+            return "/".join(parts[at - 1 :])
+    return ""
+
+
+def _lone(files: list[File]) -> list[File]:
+    """One script that is not called qemu: the one that looks at its arguments and is called by no other."""
+    scripts = [file for file in files if not file.place and file.is_shell or file.interpreter]
+    names = {os.path.basename(file.origin) for file in scripts}
+    tops = [
+        file
+        for file in scripts
+        if not any(os.path.basename(file.origin) in other.text for other in scripts if other is not file)
+        and (re.search(r"\$\{?[12]\b|argv|\bprepare\b", file.text) or len(names) == 1)
+    ]
+    hook = tops[0] if tops else None
+    return [file._replace(place=f"{HOOKS}/qemu") if file is hook else file for file in files]
+
+
+def _referred(files: list[File]) -> tuple[list[File], list[str]]:
+    """Put a file that is nowhere yet where another one looks for it."""
+    wanted: dict[str, str] = {}
+    for file in files:
+        for path in _PATH.findall(file.text):
+            wanted.setdefault(os.path.basename(path), path)
+    have, found, placed = {file.place for file in files}, list[str](), list[File]()
+    for file in files:
+        name = os.path.basename(file.origin)
+        place = wanted.get(name) or wanted.get(name.rpartition(".")[0])
+        if place and place not in have and file.place != place and not file.place.startswith(TREE):
+            if not file.place:
+                found.append(f"{file.origin} is taken for {place}, which a script names")
+                placed.append(file._replace(place=place))
+                continue
+            placed.append(file._replace(place=place))
+            have.add(place)
+        placed.append(file)
+    return placed, found
+
+
+def _of_host(files: list[File]) -> tuple[list[File], list[str]]:
+    """Add the scripts of this host that these name by their paths, and those that they name."""
+    have, found, pending = {file.place for file in files}, list[str](), list(files)
+    while pending and len(files) < _MOST_FILES:
+        for path in _PATH.findall(pending.pop().text):
+            if path in have:
+                continue
+            have.add(path)
+            one = _file(path)
+            if one and "\0" not in one[0] and (one[0].startswith("#!") or path.startswith(HOOKS)) and _is_own(path):
+                files.append(File(path, path, *one))
+                pending.append(files[-1])
+                found.append(f"{path} of this host is read, too: a script names it")
+    return files, found
+
+
+def _is_own(path: str) -> bool:
+    """Whether it is an administrator's script, and not a program of the distribution."""
+    return not path.startswith(("/usr/bin/", "/usr/sbin/", "/usr/lib/", "/lib/")) or "vfio" in path or "libvirt" in path
