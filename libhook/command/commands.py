@@ -27,6 +27,7 @@ from libhook.hotplug.parts import abandoned
 from libhook.hotplug.request import Request
 from libhook.hotplug.watch import Watcher
 from libhook.hotplug.watching import Connection
+from libhook.importing import options as importing_options
 from libhook.look import processes
 from libhook.run import plan
 from libhook.story import giveback, survey
@@ -100,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
     history_options.add(
         add("history", history, "which guest had which device when, from the audit trail", as_json=False)
     )
+    importing_options.add(add("import", import_scripts, "settings from old hook scripts, which run in a sandbox"))
     configuring = add(
         "config", config, "the settings, where each comes from, and what is wrong with them; changes nothing"
     )
@@ -226,6 +228,13 @@ def history(machine: Machine, options: argparse.Namespace) -> int:
     from libhook.history.command import run
 
     return run(machine.root, options)
+
+
+def import_scripts(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook import PATH...``."""
+    from libhook.importing.command import run
+
+    return run(machine, options)
 
 
 def config(machine: Machine, options: argparse.Namespace) -> int:

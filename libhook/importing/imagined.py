@@ -17,8 +17,8 @@ _ADDRESS = re.compile(r"(?<![0-9a-f])(?:([0-9a-f]{4})[:_])?([0-9a-f]{2})[:_]([01
 _IDS = re.compile(r"\b([0-9a-f]{4})[ :]([0-9a-f]{4})\b", re.I)
 _LISTS = re.compile(r"AllowedCPUs=([\d,-]+)|cpu(\d+)/cpufreq|(?<=-c )(\d+(?:[-,]\d+)*)")
 _UNIT = re.compile(rf"[\w@:.\\-]+\.(?:{'|'.join(TYPES)})\b")
-_UNIT_OF = re.compile(r"(?:systemctl|service)\b[^\n;&|]*?\b(?:stop|start|restart|is-active|disable|kill)((?:\s+[\w@:.-]+)+)")
-_MODULE_OF = re.compile(r"(?:modprobe|rmmod)((?:\s+[\w.=-]+)+)")
+_UNIT_OF = re.compile(r"(?:systemctl|service)\b[^\n;&|]*?\b(?:stop|start|restart|is-active|disable|kill)((?:[ \t]+[\w@:.-]+)+)")
+_MODULE_OF = re.compile(r"(?:modprobe|rmmod)((?:[ \t]+[\w.=-]+)+)")
 _PROCESSES = ("plasmashell", "gnome-shell", "Xorg", "Xwayland", "sway", "Hyprland", "pipewire", "pulseaudio", "niri")
 _STACK = ("nvidia", "nvidia_modeset", "nvidia_drm", "nvidia_uvm")
 NVIDIA, AMD, INTEL = "10de:2684", "1002:73bf", "8086:56a0"
@@ -105,8 +105,8 @@ def _state(text: str, world: World, desktop: str, cpus: int, own: dict[str, str 
             name = word if _UNIT.fullmatch(word) else f"{word}.service"
             if not word.startswith("-") and name.partition(".")[0] not in DESKTOPS:
                 units[name] = "active"
-    started = re.compile(r"systemctl\b[^\n;&|]*?\bstart((?:\s+[\w@:.-]+)+)")
-    stopped = {word for words in re.findall(r"systemctl\b[^\n;&|]*?\bstop((?:\s+[\w@:.-]+)+)", text) for word in words.split()}
+    started = re.compile(r"systemctl\b[^\n;&|]*?\bstart((?:[ \t]+[\w@:.-]+)+)")
+    stopped = {word for words in re.findall(r"systemctl\b[^\n;&|]*?\bstop((?:[ \t]+[\w@:.-]+)+)", text) for word in words.split()}
     for words in started.findall(text):
         for word in words.split():
             if word not in stopped:

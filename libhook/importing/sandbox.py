@@ -21,7 +21,7 @@ from libhook.errors import LibhookError
 from libhook.importing.imagined import Imagined, further
 from libhook.importing.inside.answers import ANSWERS
 from libhook.importing.inside.wrapping import WRAPPERS
-from libhook.importing.sources import File
+from libhook.importing.sources import File, runs
 from libhook.simulation.build import build, scratch
 
 _INSIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside")
@@ -80,14 +80,21 @@ def missing() -> list[str]:
     return [package for program, package in wanted if not shutil.which(program, path="/usr/bin:/bin")]
 
 
-def run(files: Sequence[File], host: Imagined, calls: Sequence[Call], seconds: float = 20) -> list[Outcome]:
-    """Run the calls one after the other, on one host. LibhookError if the sandbox cannot be made."""
+def run(
+    files: Sequence[File], host: Imagined, calls: Sequence[Call], seconds: float = 20, wanted: Sequence[str] = ()
+) -> list[Outcome]:
+    """Run the calls one after the other, on one host. LibhookError if the sandbox cannot be made.
+
+    ``wanted`` are files that the scripts want to write to: those below /sys and /proc/sys are there, of others the folder.
+    """
     if lacking := missing():
         names = " ".join(lacking)
         raise LibhookError(f"import runs the scripts in a sandbox, which needs {names}", f"apt-get install {names}")
     root = scratch()
     try:
         _fill(root, files, host)
+        for path in wanted:
+            _want(root, path)
         os.chmod(root, 0o755)  # noqa: S103 - the sandbox's user reads it, and there is no secret in it
         job = {"calls": [{"argv": call.argv, "guest": call.guest, "stdin": call.document, "seconds": seconds}
                          for call in calls]}  # fmt: skip
@@ -128,7 +135,9 @@ def _fill(root: str, files: Sequence[File], host: Imagined) -> None:
         _put(root, name, _ETC[name])
     for file in files:
         if file.place:
-            _put(root, f"tree{file.place}", file.text, 0o755)
+            _put(root, f"tree{file.place}", file.text, 0o755 if runs(file) else 0o644)
+    for folder in ("var/log/libvirt/qemu", "var/lib/libvirt", "var/tmp", "run/lock", "run/user/1000", "home/user"):
+        os.makedirs(f"{root}/tree/{folder}", exist_ok=True)
     with open(f"{root}/state", "w", encoding="utf-8") as state:
         json.dump(host.state, state)
     own = {file.place for file in files}
@@ -143,6 +152,22 @@ def _fill(root: str, files: Sequence[File], host: Imagined) -> None:
             if not path.startswith(("/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/")) and path not in own:
                 _link(f"{root}/tree{path}", "/.libhook/standin")
     _readable(root)
+
+
+def _want(root: str, path: str) -> None:
+    parts = path.split("/")
+    if ".." in parts or len(path) > 500:
+        return
+    try:
+        if path.startswith(("/sys/", "/proc/sys/")):
+            if not os.path.lexists(f"{root}{path}"):
+                _put(root, path[1:], "0\n")
+                os.chmod(f"{root}{path}", 0o644)
+        elif not path.startswith("/proc/"):
+            os.makedirs(os.path.dirname(f"{root}/tree{path}"), exist_ok=True)
+        _readable(root)
+    except OSError:
+        return
 
 
 _ETC = {

@@ -52,6 +52,11 @@ class File(NamedTuple):
         return self.interpreter in ("", *_SHELLS)
 
 
+def runs(file: File) -> bool:
+    """Whether it is meant to be run: it says so, or looks like it."""
+    return file.executable or file.text.startswith("#!") or file.place.endswith(".sh")
+
+
 class Sources(NamedTuple):
     """All files, and what was found out about them."""
 

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``libhook import``: reads the scripts and the guests, shows the drop-in and the report, and writes the drop-in."""
+
+import argparse
+import json
+import os
+import sys
+
+from libhook.effects.files import expect_trusted
+from libhook.errors import BadInput, LibhookError, printable
+from libhook.facts import complaints, settings
+from libhook.facts.machine import Machine
+from libhook.facts.config import Source
+from libhook.importing import importer, sources
+from libhook.importing.life import Guest
+from libhook.xml import domxml
+
+_LARGEST = 1 << 20
+
+
+def run(machine: Machine, options: argparse.Namespace) -> int:
+    """Run the command. Return 1 if what came out must not be written."""
+    read = sources.read(options.path)
+    imported = importer.run(read, [_guest(text) for text in options.guest], options.path, _cpus(machine))
+    path = f"{machine.drop_ins}/{options.name}.toml"
+    found = settings.read([Source(path, imported.text)])
+    wrong = [one.text for one in complaints.of(found, (problem for section in found.sections for problem in section.problems))]
+    if options.json:
+        sys.stdout.write(json.dumps({"text": imported.text, "errors": wrong, **imported.data}, indent=2) + "\n")
+    else:
+        for line in (*imported.text.splitlines(), *imported.lines):
+            sys.stdout.write(f"{printable(line)}\n")
+    for one in wrong:
+        sys.stderr.write(f"{printable(one)}\n")
+    if wrong:
+        return 1
+    if options.write or (not options.json and _agreed(path)):
+        write(machine, path, imported.text)
+        sys.stderr.write(f"{path} is written: take the old scripts away, and try `libhook plan`\n")
+    return 0
+
+
+def _guest(text: str) -> Guest:
+    """A guest's name, or the file of its XML."""
+    if not text.endswith(".xml"):
+        return Guest(text)
+    try:
+        with open(text, "rb") as file:
+            document = file.read(_LARGEST)
+    except OSError as error:
+        raise LibhookError(f"{text}: {error.strerror}", "give a guest's name, or a file with its XML") from None
+    domain = domxml.parse(document)
+    return Guest(domain.name, document.decode("utf-8", "replace"), tuple(one.pci for one in domain.pci if one.pci))
+
+
+def _cpus(machine: Machine) -> int:
+    """How many CPUs this host has."""
+    folder = f"{machine.root}/sys/devices/system/cpu"
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sum(name.startswith("cpu") and name[3:].isdigit() for name in names) or 4
+
+
+def _agreed(path: str) -> bool:
+    """Whether who sits at the terminal wants it written."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    sys.stdout.write(f"\nWrite this to {printable(path)}? [y/N] ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def write(machine: Machine, path: str, text: str) -> None:
+    """Write a new file whole or not at all, and never over another."""
+    expect_trusted(machine.drop_ins, machine.root)
+    os.makedirs(machine.drop_ins, mode=0o755, exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.new"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode("utf-8", "surrogateescape"))
+            file.flush()
+            os.fsync(descriptor)
+        os.link(temporary, path)  # unlike a rename, it fails where a file is there already
+    except FileExistsError:
+        raise BadInput(f"{path} is there already", "take it away, or write to another with --name") from None
+    finally:
+        os.unlink(temporary)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""From the scripts to the drop-in: plays the guests' lives, translates them, and puts the sections together."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from libhook.importing import effect, life, report, written
+from libhook.importing.draft import Draft, Fate
+from libhook.importing.life import PROBE, Guest, Life
+from libhook.importing.sources import HOOKS, Sources
+from libhook.importing.trace import Place
+from libhook.importing.translate import About, translate
+from libhook.importing.written import Section
+
+_MOST_GUESTS = 16
+_ADMIN = frozenset("iptables ip6tables ebtables nft modprobe rmmod sysctl zpool zfs brctl drbdadm tc bridge rtcwake swapoff swapon"
+                   " mdevctl setpci cpufreq-set ethtool iw ipset wg fstrim blockdev hdparm nvme mkswap".split())  # fmt: skip
+_STRICT = re.compile(r"\|\|\s*\{?\s*(?:exit|die|error|fail|err|abort|return)\w*|^\s*if\s+!")
+_SET_E = re.compile(r"^\s*set\s+-\w*e|^\s*set\s+-o\s+errexit|^#!.*\s-\w*e", re.M)
+
+
+class Imported(NamedTuple):
+    """The drop-in, and the report."""
+
+    text: str
+    lines: list[str]
+    data: dict[str, object]
+
+
+def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -> Imported:
+    """Import these scripts for these guests, and for those that the scripts name."""
+    found = list(sources.found)
+    shell = [file for file in sources.files if file.place and file.is_shell]
+    for file in sources.files:
+        if file.place.startswith(HOOKS) and not file.is_shell and file.interpreter not in ("", "\0"):
+            found.append(f"{file.origin} is no shell script ({file.interpreter}): keep it as a whole, with legacy")
+        elif file.place.startswith(HOOKS) and file.interpreter == "\0":
+            found.append(f"{file.origin} is a program, and no script: keep it as a whole, with legacy")
+    found += _unused_folders(sources)
+    probe = life.play(sources, Guest(PROBE), cpus) if shell else Life(Guest(PROBE), (), None)  # type: ignore[arg-type]
+    known = {guest.name: guest for guest in given}
+    names = [*known, *(name for name in (*life.in_tree(sources), *life.named(probe, sources)) if name not in known)]
+    names = [name for name in dict.fromkeys(names) if name not in life.OPERATIONS]
+    if len(names) > _MOST_GUESTS:
+        found.append(f"the scripts name {len(names)} guests: only the first {_MOST_GUESTS} are imported; name others with --guest")
+        names = names[:_MOST_GUESTS]
+    lives = [life.play(sources, known.get(name, Guest(name)), cpus) for name in names]
+    for one in (probe, *lives):
+        found += [text for text in _of_life(one, sources) if text not in found]
+    general = _draft(probe, sources, cpus, named=False)
+    drafts = [(one, _draft(one, sources, cpus, named=True)) for one in lives]
+    sections = _general(general, found)
+    for one, draft in drafts:
+        own = written.without(draft, general)
+        if not own.is_empty:
+            sections.append(Section(("domains", one.guest.name), own))
+    fates = list(dict.fromkeys(fate for draft in (general, *(draft for _, draft in drafts)) for fate in draft.fates))
+    for draft in (general, *(draft for _, draft in drafts)):
+        found += [text for text in draft.found if text not in found]
+    if not sections and not names:
+        found.append("the scripts do nothing for a guest that they do not know: name one with --guest NAME, or --guest FILE.xml")
+    ran = frozenset[Place]().union(*(one.lines for one in (probe, *lives)))
+    return Imported(written.text(sections, paths), report.lines_of(sources, fates, ran, found),
+                    report.data_of(sources, fates, ran, found))  # fmt: skip
+
+
+def _general(draft: Draft, found: list[str]) -> list[Section]:
+    """What is done for every guest: what a graphics card needs only for guests that have one."""
+    if draft.is_empty:
+        return []
+    cards = [name for name in draft.modules if name == "device:display"]
+    desktop = {unit: state for unit, state in draft.units.items() if cards or draft.bound}
+    rest = draft._replace(modules=[name for name in draft.modules if name not in cards], along=[],
+                          units={unit: state for unit, state in draft.units.items() if unit not in desktop})  # fmt: skip
+    sections = [] if rest.is_empty else [Section((), rest)]
+    if cards or desktop:
+        card = Draft.empty()._replace(modules=cards, units=desktop)
+        sections.append(Section(("devices", "display"), card))
+        found.append("the scripts ask for no guest's name: what they do with the card they did for every guest, and now only for"
+                     " guests that have a graphics card")  # fmt: skip
+    return sections
+
+
+def _draft(one: Life, sources: Sources, cpus: int, *, named: bool) -> Draft:
+    if one.host is None:
+        return Draft.empty()
+    effects = [found for outcome, trace in one.steps
+               for found in effect.of(trace.done, outcome.call.operation, one.guest.called)]  # fmt: skip
+    texts = "\n".join(file.text for file in sources.files)
+    addresses = frozenset(str(address) for address in one.guest.devices) if one.guest.document else None
+
+    def line(place: Place) -> str:
+        file = sources.at(place.file)
+        return file.lines[place.line - 1] if file and 0 < place.line <= len(file.lines) else ""
+
+    def strict(place: Place) -> bool:
+        file = sources.at(place.file)
+        return bool(_STRICT.search(line(place)) or (file and _SET_E.search(file.text)))
+
+    about = About(one.guest.called, named, max(cpus, one.host.cpus), one.host.desktop, texts, addresses, line, strict,
+                  lambda name: program(name, sources))  # fmt: skip
+    return translate(effects, about)
+
+
+def program(name: str, sources: Sources) -> str:
+    """A program's whole path: as a script wrote it, else where Debian has it."""
+    if name.startswith("/") and not name.startswith(("/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/")):
+        return name
+    bare = name.rpartition("/")[2]
+    own = next((file.place for file in sources.files if file.place.rpartition("/")[2] == bare and bare), "")
+    return own or f"/usr/{'sbin' if bare in _ADMIN else 'bin'}/{bare}"
+
+
+def _unused_folders(sources: Sources) -> list[str]:
+    """Folders of a tree that are called as no operation is."""
+    found = set[str]()
+    for file in sources.files:
+        parts = file.place.removeprefix(HOOKS).strip("/").split("/")
+        if parts[:1] == ["qemu.d"] and len(parts) > 3 and parts[2] not in life.OPERATIONS and "." not in parts[2]:
+            guest = parts[1]
+            if guest in life.in_tree(sources):
+                found.add(f"{file.origin} never runs: no operation is called {parts[2]}")
+    return sorted(found)
+
+
+def _of_life(one: Life, sources: Sources) -> list[str]:
+    """What the runs themselves tell."""
+    found = list[str]()
+    for place, word in life.unknown_operations(one, sources):
+        file = sources.at(place.file)
+        found.append(f"{file.origin if file else place.file}:{place.line}: no operation is called {word}")
+    for outcome, trace in one.steps:
+        call, last = outcome.call, trace.commands[-1][0] if trace.commands else Place()
+        file = sources.at(last.file)
+        where = f"{file.origin if file else last.file}:{last.line}"
+        if not outcome.ended:
+            found.append(f"{where}: at {call.operation} it did not end within the deadline; what came after is not known")
+        elif trace.code and call.operation in ("prepare", "start"):
+            found.append(f"{where}: at {call.operation} it ended with {trace.code}, which refuses the start: say with `require` what must be so")
+        elif trace.code and call.operation in ("started", "reconnect"):
+            found.append(f"{where}: at {call.operation} it ended with {trace.code}, which kills the guest that runs")
+        if any(path.startswith("/etc/libvirt/qemu/") and path.endswith(".xml") for path in trace.read) or (
+            not one.guest.document and any("xmllint" in text or "/dev/stdin" in text for _, text in trace.commands)
+        ):
+            found.append("the scripts read the guest's XML: give it with --guest FILE.xml, and what depends on it is seen")
+    for path in sorted({path for _, trace in one.steps for path in trace.read if path.startswith(HOOKS)}):
+        if not sources.at(path) and "." in path.rpartition("/")[2]:
+            found.append(f"{path} is read by the scripts, and was not given")
+    return found
+
+
+def fates(imported: Imported) -> list[Fate]:
+    """The fates, for tests."""
+    return [Fate(Place(), str(one["what"]), str(one["becomes"])) for one in imported.data["lines"]]  # type: ignore[attr-defined]

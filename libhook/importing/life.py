@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Plays a guest's life with the scripts: which of them libvirt would call when, and for which guests they do something."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from libhook.facts.address import PciAddress
+from libhook.importing import sandbox, trace
+from libhook.importing.imagined import Imagined, imagine
+from libhook.importing.sandbox import Call, Outcome
+from libhook.importing.sources import HOOKS, OPERATIONS, TREE, File, Sources, runs
+from libhook.importing.trace import Place, Trace
+
+PROBE = "libhook-probe"
+"""The name of a guest that no script knows."""
+STEPS = (("prepare", "begin", "-"), ("start", "begin", "-"), ("started", "begin", "-"), ("reconnect", "begin", "-"),
+         ("stopped", "end", "-"), ("release", "end", "shutdown"), ("migrate", "begin", "-"), ("restore", "begin", "-"),
+         ("attach", "begin", "-"))  # fmt: skip
+_SUBS = ("begin", "end")
+_ROUNDS = 3
+_TEST = re.compile(r"(?:\[\[ (.+?) (==|=|!=|=~) (.*?) \]\]|'?(?:\[|test)'? (\S+) (==|=|!=) (\S+)(?: '?\]'?)?$)")
+_CASE = re.compile(r"case (.+) in$")
+_GLOB = re.compile(r"(?<!\\)[*?\[]")
+_PATTERN = re.compile(r"""^\s*\(?((?:"[^"]*"|'[^']*'|[\w*?.\[\]@{}:/+$-])+(?:\s*\|\s*(?:"[^"]*"|'[^']*'|[\w*?.\[\]@{}:/+$-])+)*)\s*\)""")
+_IN_TREE = re.compile(rf"/([^/]+)/(?:{'|'.join(OPERATIONS)})(?:[/.-]|$)")
+
+
+class Guest(NamedTuple):
+    """A guest to play."""
+
+    name: str
+    """As the settings name it: a name, or a pattern."""
+    document: str = ""
+    devices: tuple[PciAddress, ...] = ()
+
+    @property
+    def called(self) -> str:
+        """A name that fits."""
+        return re.sub(r"\[(.)[^\]]*\]", r"\1", self.name).replace("*", "x").replace("?", "x")
+
+
+class Life(NamedTuple):
+    """What the scripts did for one guest."""
+
+    guest: Guest
+    steps: tuple[tuple[Outcome, Trace], ...]
+    host: Imagined
+
+    @property
+    def commands(self) -> Iterator[tuple[Place, str]]:
+        """All commands."""
+        return (command for _, one in self.steps for command in one.commands)
+
+    @property
+    def lines(self) -> frozenset[Place]:
+        """All lines that ran."""
+        return frozenset[Place]().union(*(one.lines for _, one in self.steps))
+
+
+def play(sources: Sources, guest: Guest, cpus: int, seconds: float = 20) -> Life:
+    """Run all that libvirt would call. What was not there, and a script wanted to write to, is there the next time."""
+    scripts = [file for file in sources.files if file.place]
+    host = imagine([file.text for file in scripts], guest.devices, cpus)
+    calls = [Call(guest.called, step[0], argv, guest.document) for step in STEPS
+             for argv in _called(sources, guest.called, step)]  # fmt: skip
+    wanted = frozenset[str]()
+    for _ in range(_ROUNDS):
+        outcomes = sandbox.run(scripts, host, calls, seconds, sorted(wanted)) if calls else []
+        steps = tuple((one, trace.read(one.trace)) for one in outcomes)
+        lacking = frozenset(done.path for _, one in steps for done in one.done if done.what == "fail") - wanted
+        if not lacking or len(wanted) > 200:
+            break
+        wanted |= lacking
+    return Life(guest, steps, host)
+
+
+def _called(sources: Sources, guest: str, step: tuple[str, str, str]) -> Iterator[tuple[str, ...]]:
+    """The command lines of one operation, in libvirt's order."""
+    main = sources.at(f"{HOOKS}/qemu")
+    if main and main.is_shell:
+        yield (main.place, guest, *step)
+    elif not main:
+        for file in _of_tree(sources, guest, step):
+            yield (file.place, guest, *step)
+    beside = (file for file in sources.files if file.place.rpartition("/")[0] == TREE and file.is_shell and runs(file))
+    for file in sorted(beside, key=lambda file: file.place.encode("utf-8", "surrogateescape")):
+        yield (file.place, guest, *step)
+
+
+def _of_tree(sources: Sources, guest: str, step: tuple[str, str, str]) -> list[File]:
+    """The scripts of a tree without its dispatcher, as the dispatchers that are published would find them."""
+    operation, sub, _ = step
+    found = []
+    for file in sources.files:
+        parts = file.place.split("/")
+        if guest not in parts or not file.is_shell or file.place.endswith((".md", ".txt", ".conf", ".xml", "~", ".swp")):
+            continue
+        rest = "/".join(parts[parts.index(guest) + 1 :])
+        bare = rest.removesuffix(".sh").removesuffix(".bash")
+        exact = (f"{operation}/{sub}", f"{operation}.{sub}", f"{operation}-{sub}", operation)
+        if bare in exact or rest.startswith((f"{operation}/{sub}/", f"{operation}/{sub}.d/")):
+            found.append(file)
+    return sorted(found, key=lambda file: file.place)
+
+
+def in_tree(sources: Sources) -> list[str]:
+    """The guests that have a folder."""
+    places = [file.place for file in sources.files if file.place.startswith(HOOKS)]
+    found = (_IN_TREE.search(place.removeprefix(HOOKS)) for place in places)
+    names = {one[1] for one in found if one}
+    return sorted(names - {"qemu.d", "default", "default.d", "common", "all", "scripts", "hooks"})
+
+
+def named(life: Life, sources: Sources) -> list[str]:
+    """The guests' names, and patterns, that the scripts compare the name of this life's guest with."""
+    found = dict[str, None]()
+    for place, command in life.commands:
+        for value, other in _compared(place, command, sources):
+            if life.guest.called in value:
+                for name in _aligned(value, other, life.guest.called):
+                    found.setdefault(name)
+    return [name for name in found if name and name != "*" and len(name) < 256]
+
+
+def unknown_operations(life: Life, sources: Sources) -> list[tuple[Place, str]]:
+    """The words that the scripts compare the operation with, and that libvirt never says."""
+    known = {*OPERATIONS, *_SUBS, "-", "*", "", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "daemon"}
+    found = dict[tuple[Place, str], None]()
+    for place, command in life.commands:
+        for value, other in _compared(place, command, sources):
+            word = other.strip("\"'")
+            if value in OPERATIONS and re.fullmatch(r"[a-z]+", word) and word not in known:
+                found.setdefault((place, word))
+    return list(found)
+
+
+def _compared(place: Place, command: str, sources: Sources) -> Iterator[tuple[str, str]]:
+    if one := _TEST.search(command):
+        left, right = (one[1], one[3]) if one[1] is not None else (one[4], one[6])
+        if one[2] != "=~":
+            yield _bare(left), _pattern(right)
+            yield _bare(right), _pattern(left)
+    if one := _CASE.match(command):
+        file = sources.at(place.file)
+        for pattern in _patterns(file.lines, place.line - 1) if file else ():
+            yield _bare(one[1]), pattern
+
+
+def _bare(text: str) -> str:
+    return text.replace("\\", "").strip("'\"")
+
+
+def _pattern(text: str) -> str:
+    """A text of xtrace as a pattern: what is escaped there is meant literally."""
+    return _bare(text) if not _GLOB.search(text) else text.replace("\\", "").strip("'\"")
+
+
+def _patterns(lines: Sequence[str], at: int) -> Iterator[str]:
+    depth = 0
+    for number, line in enumerate(lines[at : at + 400]):
+        rest = line
+        if number == 0:
+            rest, depth = line.partition(" in")[2], 1
+        elif re.match(r"\s*case\b.*\bin\b", line):
+            depth += 1
+            continue
+        if re.match(r"\s*esac\b", rest):
+            depth -= 1
+            if depth == 0:
+                return
+        if depth == 1 and (found := _PATTERN.match(rest)):
+            for one in found[1].split("|"):
+                yield one.strip().strip("\"'")
+        if number == 0 and "esac" in rest:
+            return
+
+
+def _aligned(value: str, other: str, name: str) -> Iterator[str]:
+    """The guest's part of what is compared: ``win10/prepare`` has it before the slash."""
+    if "$" in other:
+        return
+    before, _, after = value.partition(name)
+    if before in ("", "x", "X", "_") and not after and other.startswith(before):
+        yield other.removeprefix(before)
+        return
+    for sign in ("/", " ", ":", ",", "-", "_", "."):
+        own, theirs = value.split(sign), other.split(sign)
+        if name in own and len(own) == len(theirs):
+            yield theirs[own.index(name)]
+            return

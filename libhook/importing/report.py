@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What became of each line of each script, as lines of text and as JSON. Pure."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from libhook.importing.draft import Fate
+from libhook.importing.sources import HOOKS, File, Sources, runs
+from libhook.importing.trace import Place
+
+_TITLES = (
+    ("kept", "Carried over"),
+    ("undone", "Undone by libhook itself"),
+    ("needless", "Not needed any more"),
+    ("danger", "Not carried over, because it is dangerous"),
+    ("left", "Left to you: no setting says it"),
+    ("wrong", "Never worked"),
+)
+_SYNTAX = re.compile(
+    r"^\s*(?:#.*|fi|done|esac|then|else|do|\{|\}|\(|\)|;;|[\w./-]+\s*\(\)\s*\{?|function\s+\S+.*|.*\)\s*|in|EOF"
+    r"|elif .*|while .*|for .*|\}.*|\).*|\"|')?\s*(?:;;|;)?$"
+)
+_WIDEST = 110
+
+
+def lines_of(sources: Sources, fates: Sequence[Fate], ran: frozenset[Place], found: Sequence[str]) -> list[str]:
+    """Return the report as lines."""
+    lines = list[str]()
+    for how, title in _TITLES:
+        some = sorted({(_where(sources, one.place), _text(sources, one.place), one.text) for one in fates if one.how == how},
+                      key=lambda one: _order(one[0]))  # fmt: skip
+        if some:
+            lines += ["", f"{title}:"]
+            lines += [f"  {where}  {_short(text)}\n      -> {what}".split("\n")[at] for where, text, what in some for at in (0, 1)]
+    if never := list(never_ran(sources, ran)):
+        lines += ["", "Never ran, so nobody knows what it does; see whether you need it:"]
+        lines += [f"  {file.origin}:{number}  {_short(file.lines[number - 1])}" for file, number in never]
+    if found:
+        lines += ["", "To know:", *(f"  {one}" for one in found)]
+    return lines
+
+
+def data_of(sources: Sources, fates: Sequence[Fate], ran: frozenset[Place], found: Sequence[str]) -> dict[str, object]:
+    """Return the report for JSON."""
+    return {
+        "lines": [{"file": _origin(sources, one.place), "line": one.place.line, "text": _text(sources, one.place),
+                   "what": one.how, "becomes": one.text} for one in fates],
+        "never_ran": [{"file": file.origin, "line": number, "text": file.lines[number - 1]}
+                      for file, number in never_ran(sources, ran)],
+        "found": list(found),
+    }  # fmt: skip
+
+
+def never_ran(sources: Sources, ran: frozenset[Place]) -> Iterator[tuple[File, int]]:
+    """Every line that is a command and that did not run. A command over several lines ran if its first line did."""
+    for file in sources.files:
+        if not file.place or not file.is_shell or not _is_part(file):
+            continue
+        own = {place.line for place in ran if place.file == file.place}
+        heredoc, goes_on = "", False
+        for number, line in enumerate(file.lines, 1):
+            if heredoc:
+                heredoc = "" if line.strip() == heredoc else heredoc
+                continue
+            if found := re.search(r"<<-?\s*[\"']?(\w+)", line):
+                heredoc = found[1]
+            if not goes_on and number not in own and not _SYNTAX.match(line) and not _declares(line):
+                yield file, number
+            goes_on = line.rstrip().endswith(("\\", "&&", "||", "|", "("))
+
+
+def _declares(line: str) -> bool:
+    """Whether it is a bare keyword of a loop or a case, which bash never shows by itself."""
+    return bool(re.match(r"\s*(?:if|while|until|case|for|select)\b", line)) and False
+
+
+def _is_part(file: File) -> bool:
+    """Whether it is a script, and not what lies beside."""
+    if file.place.endswith((".conf", ".service", ".timer", ".socket", ".md", ".txt", ".xml", ".json", ".csv", ".ini")):
+        return False
+    return runs(file) and (file.place.startswith(HOOKS) or file.text.startswith("#!") or file.place.endswith(".sh"))
+
+
+def _origin(sources: Sources, place: Place) -> str:
+    file = sources.at(place.file)
+    return file.origin if file else place.file or "the hook"
+
+
+def _where(sources: Sources, place: Place) -> str:
+    return f"{_origin(sources, place)}:{place.line}"
+
+
+def _order(where: str) -> tuple[str, int]:
+    path, _, number = where.rpartition(":")
+    return path, int(number) if number.isdigit() else 0
+
+
+def _text(sources: Sources, place: Place) -> str:
+    file = sources.at(place.file)
+    return file.lines[place.line - 1].strip() if file and 0 < place.line <= len(file.lines) else ""
+
+
+def _short(text: str) -> str:
+    text = text.strip()
+    return text if len(text) <= _WIDEST else f"{text[:_WIDEST]}..."

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Reads what strace wrote: which programs were started, what was written, and from which line of which script. Pure.
+
+bash writes each command to a file of its own before it runs it (inside/tracing.sh), so strace has both in their order.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from libhook.importing.inside.wrapping import inner
+
+_LINE = re.compile(r"(\d+)\s+(.*)")
+_CALL = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+|\?)(<[^>]*>)?( E\w+)?")
+_TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"(?:\.\.\.)?')
+_ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-f]{2}|.)")
+_SHORT = {"n": "\n", "t": "\t", "r": "\r", "v": "\v", "f": "\f", "a": "\a", "e": "\x1b"}
+_OWN = ("/.trace", "/.state", "/.libhook", "/dev/tty", "/dev/null", "/proc/self", "pipe:", "socket:", "/dev/fd")
+_FORKS = ("clone", "clone3", "fork", "vfork")
+_MOST = 20_000
+
+
+class Place(NamedTuple):
+    """A line of a script, as it is in the sandbox. Line 0 where none is known."""
+
+    file: str = ""
+    line: int = 0
+
+
+class Done(NamedTuple):
+    """One thing that a script did."""
+
+    what: str
+    """``start`` a program, ``write``, ``open`` for writing, ``fail`` to open, ``remove``, ``make``, ``kill``, ``connect``."""
+    place: Place
+    argv: tuple[str, ...] = ()
+    path: str = ""
+    data: str = ""
+    user: str = ""
+    environment: tuple[str, ...] = ()
+    background: bool = False
+    by: str = ""
+    """The program that did it; "" for the shell itself."""
+    pid: int = 0
+
+
+class Trace(NamedTuple):
+    """All that one call did."""
+
+    done: tuple[Done, ...]
+    lines: frozenset[Place]
+    """Each line that ran."""
+    commands: tuple[tuple[Place, str], ...]
+    """Each command as bash showed it, its variables filled in."""
+    code: int | None
+    """The exit code; None if it did not end by itself."""
+    read: frozenset[str]
+    """The files that were opened for reading, also those that are not there."""
+
+
+class _Process:
+    """What is known of one process."""
+
+    def __init__(self, pid: int, parent: "_Process | None" = None) -> None:
+        self.pid = pid
+        self.place = parent.place if parent else Place()
+        self.user = parent.user if parent else ""
+        self.environment = parent.environment if parent else ()
+        self.background = parent.background if parent else False
+        self.program = parent.program if parent else ""
+        self.stands_in = parent.stands_in if parent else False
+        self.started = -1
+
+
+class _Reader:
+    """Reads one trace from its first line to its last."""
+
+    def __init__(self) -> None:
+        self.done: list[Done | None] = []
+        self.lines: set[Place] = set()
+        self.commands: list[tuple[Place, str]] = []
+        self.read: set[str] = set()
+        self.code: int | None = None
+        self._processes: dict[int, _Process] = {}
+        self._unfinished: dict[int, str] = {}
+        self._forking: list[int] = []
+        self._first = 0
+
+    def line(self, text: str) -> None:
+        """Read one line."""
+        found = _LINE.match(text)
+        if not found or len(self.done) > _MOST:
+            return
+        pid, rest = int(found[1]), found[2]
+        self._first = self._first or pid
+        process = self._process(pid)
+        if rest.startswith("+++ exited with "):
+            if pid == self._first:
+                self.code = int(rest.split()[3])
+            return
+        if rest.endswith(" <unfinished ...>"):
+            self._unfinished[pid] = rest.removesuffix(" <unfinished ...>")
+            if rest.partition("(")[0] in _FORKS:
+                self._forking.append(pid)
+            return
+        if rest.startswith("<... ") and " resumed>" in rest:
+            rest = self._unfinished.pop(pid, "") + rest.partition(" resumed>")[2]
+        if call := _CALL.match(rest):
+            self._call(process, call[1], call[2], call[3], call[4] or "", bool(call[5]))
+
+    def _process(self, pid: int) -> _Process:
+        if pid not in self._processes:
+            parent = self._processes.get(self._forking[-1]) if self._forking else None
+            self._processes[pid] = _Process(pid, parent)
+        return self._processes[pid]
+
+    def _call(self, process: _Process, name: str, arguments: str, result: str, opened: str, failed: bool) -> None:
+        texts = [_plain(text) for text in _TEXT.findall(arguments)]
+        if name in _FORKS:
+            if process.pid in self._forking:
+                self._forking.remove(process.pid)
+            if result.isdigit() and int(result) not in self._processes:
+                self._processes[int(result)] = _Process(int(result), process)
+        elif name == "execve":
+            if not failed and texts:
+                self._start(process, texts)
+        elif name == "write":
+            self._write(process, arguments, texts, failed)
+        elif name in ("openat", "open", "creat"):
+            self._open(process, name, arguments, texts, opened, failed)
+        elif name == "kill" and not process.stands_in:
+            self._add(process, "kill", data=arguments)
+        elif name == "connect" and not process.stands_in and "/var/run/nscd" not in arguments:
+            self._add(process, "connect", data=arguments)
+        elif not failed and texts and not process.stands_in:
+            what = "remove" if name.startswith(("unlink", "rmdir")) else "make"
+            self._add(process, what, path=_whole(arguments, texts[-1]), data=name)
+
+    def _start(self, process: _Process, texts: list[str]) -> None:
+        path, argv = texts[0], texts[1:]
+        if path == "/.libhook/standin":
+            path, argv = argv[1] if len(argv) > 1 else "", argv[1:]
+        before = self.done[process.started] if process.started >= 0 else None
+        if before is not None and process.stands_in and (found := inner(_name(before.argv[0]), list(before.argv[1:]))):
+            self.done[process.started] = None
+            process.user = found.user or process.user
+            process.environment += tuple(f"{key}={value}" for key, value in found.environment.items())
+            process.background = process.background or found.background
+        process.program, process.stands_in = _name(path), False
+        process.started = len(self.done)
+        if argv:
+            self._add(process, "start", argv=(path, *argv[1:]), path=path)
+
+    def _write(self, process: _Process, arguments: str, texts: list[str], failed: bool) -> None:
+        path = arguments.partition("<")[2].partition(">")[0]
+        text = texts[0] if texts else ""
+        if path == "/.trace/lines":
+            self._shown(process, text)
+        elif path == "/.trace/starts":
+            at = self.done[process.started] if process.started >= 0 else None
+            if at is not None:
+                _, cwd, *known = text.split("\0")
+                self.done[process.started] = at._replace(environment=tuple(dict.fromkeys((*known, *at.environment))), data=cwd)
+        elif not process.stands_in and not failed and path.startswith("/") and not path.startswith(_OWN):
+            self._add(process, "write", path=path, data=text)
+
+    def _shown(self, process: _Process, text: str) -> None:
+        head, _, command = text.partition("\1")
+        file, _, rest = command.partition("\1")
+        line, _, command = rest.partition("\1")
+        if head.strip("+") or not line.isdigit():
+            if self.commands:
+                place, before = self.commands[-1]
+                self.commands[-1] = (place, before + text)
+            return
+        if file.startswith("/.libhook"):
+            return
+        if file and file != "environment":
+            process.place = Place(file, int(line))
+            self.lines.add(process.place)
+        self.commands.append((process.place, command.removesuffix("\n")))
+
+    def _open(self, process: _Process, name: str, arguments: str, texts: list[str], opened: str, failed: bool) -> None:
+        if not texts:
+            return
+        if opened.endswith("/inside/standin>"):
+            process.stands_in = True
+        path = _whole(arguments, texts[0])
+        if process.stands_in or path.startswith(_OWN):
+            return
+        writes = name == "creat" or "O_WRONLY" in arguments or "O_RDWR" in arguments
+        if not writes:
+            self.read.add(path)
+        else:
+            self._add(process, "fail" if failed else "open", path=path if failed else opened[1:-1] or path,
+                      data="append" if "O_APPEND" in arguments else "")  # fmt: skip
+
+    def _add(self, process: _Process, what: str, *, argv: tuple[str, ...] = (), path: str = "", data: str = "") -> None:
+        self.done.append(
+            Done(what, process.place, argv, path, data, process.user, process.environment, process.background,
+                 "" if _is_shell(process.program) else process.program, process.pid)
+        )  # fmt: skip
+
+
+def read(text: str) -> Trace:
+    """Read a trace. Lines that make no sense are passed over."""
+    reader = _Reader()
+    for line in _lines(text):
+        reader.line(line)
+    done = tuple(one for one in reader.done if one is not None)
+    return Trace(done, frozenset(reader.lines), tuple(reader.commands), reader.code, frozenset(reader.read))
+
+
+def _lines(text: str) -> Iterator[str]:
+    begin = 0
+    while (end := text.find("\n", begin)) >= 0:
+        yield text[begin:end]
+        begin = end + 1
+
+
+def _plain(text: str) -> str:
+    if "\\" not in text:
+        return text
+
+    def one(found: re.Match[str]) -> str:
+        code = found[1]
+        if code[0] in "01234567":
+            return chr(int(code, 8) & 0xFF)
+        return chr(int(code[1:], 16)) if code[0] == "x" and len(code) == 3 else _SHORT.get(code, code)
+
+    plain = _ESCAPE.sub(one, text)
+    return plain.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
+
+
+def _whole(arguments: str, path: str) -> str:
+    """A path with the folder that it is relative to."""
+    if path.startswith("/"):
+        return path
+    folder = arguments.partition("<")[2].partition(">")[0]
+    return f"{folder.rstrip('/')}/{path}"
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _is_shell(program: str) -> bool:
+    return program in ("bash", "sh", "dash") or "." in program or not program

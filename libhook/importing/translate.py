@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Turns the effects of a guest's whole life into the fewest settings that say them. Pure.
+
+What libhook undoes by itself needs nothing from the script's end: what was before comes back, and no constant.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from libhook.errors import BadInput
+from libhook.facts.mountpoint import is_mount_point, is_of_host
+from libhook.facts.unit import is_anyones, is_protected
+from libhook.facts.value import path_of
+from libhook.importing import errands
+from libhook.importing.draft import DO, UNDO, Draft
+from libhook.importing.effect import GPU_DRIVERS, Effect
+from libhook.importing.imagined import DESKTOPS
+from libhook.importing.trace import Place
+
+_ALIAS = "display-manager.service"
+_DEVICE = "device:display"
+
+
+class About(NamedTuple):
+    """What the translation must know besides the effects."""
+
+    guest: str
+    """The name that the scripts ran with."""
+    named: bool
+    """Whether the settings are for this guest alone."""
+    cpus: int
+    desktop: str
+    """The display manager of the imagined host."""
+    texts: str
+    """All scripts."""
+    xml: frozenset[str] | None
+    """The PCI addresses of the guest's document; None if there is none."""
+    line: Callable[[Place], str]
+    """The text of a line."""
+    strict: Callable[[Place], bool]
+    """Whether a failure in this line ends the script."""
+    program: Callable[[str], str]
+    """A program's whole path."""
+
+
+def translate(effects: Sequence[Effect], about: About) -> Draft:
+    """Return the settings for these effects, which are in the order of the guest's life."""
+    draft = Draft.empty()
+    _units(effects, about, draft)
+    _modules([one for one in effects if one.kind in ("out", "in")], about, draft)
+    _devices([one for one in effects if one.kind == "bind"], about, draft)
+    _values(effects, about, draft)
+    _mounts([one for one in effects if one.kind in ("mount", "umount")], draft)
+    _others(effects, about, draft)
+    errands.translate(effects, about, draft)
+    return draft
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two names are of the display manager, or the same."""
+    return one == other or (_is_desktop(one) and _is_desktop(other))
+
+
+def _is_desktop(unit: str) -> bool:
+    return unit == _ALIAS or unit.removesuffix(".service") in DESKTOPS
+
+
+def _unit_name(effect: Effect, about: About) -> str:
+    """The unit as the settings name it. A display manager that the script found out is whichever the host has."""
+    name = effect.target
+    bare = name.removesuffix(".service")
+    named = [one for one in DESKTOPS if f"{one}" in about.texts]
+    if _is_desktop(name) and name == about.desktop and (len(named) > 2 or bare not in about.line(effect.place)):
+        return _ALIAS
+    return name if about.named else name.replace(about.guest, "{name}")
+
+
+def _units(effects: Sequence[Effect], about: About, draft: Draft) -> None:
+    again = set[str]()
+    for one in effects:
+        if one.kind not in ("down", "up", "restart"):
+            continue
+        name = _unit_name(one, about)
+        have = next((unit for unit in draft.units if _same(unit, name)), "")
+        if is_protected(name) or not is_anyones(name.replace("{name}", "x"), glob=True):
+            why = "libvirt or the host depends on it" if is_protected(name) else "it is no service, socket, timer, path or mount"
+            draft.tell(one, "danger", f"{name} is not touched: {why}")
+        elif one.operation in DO:
+            state = "up" if one.kind == "up" else "down"
+            if one.kind == "restart" or (have and draft.units[have] != state and one.operation != "reconnect"):
+                again.add(have or name)
+                errands.unit(one, have or name, about, draft)
+            elif have:
+                draft.tell(one, "kept", f'units: "{have}" = "{state}"')
+            else:
+                draft.units[name] = state
+                draft.tell(one, "kept", f'units: "{name}" = "{state}"')
+                if one.value == "isolate":
+                    draft.find(f"{_where(one)}: isolate also stops what else the target does not want; only the display"
+                               " manager is stopped now: add to units what else must go")  # fmt: skip
+        elif one.operation in UNDO and have:
+            draft.tell(one, "undone", f"{have}: libhook undoes it, if it was so before")
+        elif one.operation in UNDO:
+            errands.unit(one, name, about, draft)
+            if _is_desktop(name) and one.kind != "down":
+                draft.find(f"{_where(one)}: the display manager was never stopped by this script, and yet it is started")
+        else:
+            draft.tell(one, "left", f"{name}: nothing is done with units at {one.operation}")
+
+
+def _modules(effects: Sequence[Effect], about: About, draft: Draft) -> None:
+    out = dict[str, str]()
+    for one in effects:
+        if one.kind == "out" and one.operation in DO:
+            name = _DEVICE if one.target in GPU_DRIVERS else one.target
+            out[one.target] = name
+            if name not in draft.modules:
+                draft.modules.append(name)
+            draft.tell(one, "kept", f'modules: "{name}"')
+    for one in effects:
+        if one.kind == "in" and one.operation in UNDO and (one.target in out or one.target in GPU_DRIVERS | _HELPED):
+            how = "libhook loads it again, if it was loaded" if out else "its driver is loaded by the kernel"
+            draft.tell(one, "undone", f"{one.target}: {how}")
+        elif one.kind == "in" and one.operation in DO and one.target in out:
+            draft.tell(one, "left", f"{one.target} is loaded again while the guest runs: no setting says that")
+        elif one.kind == "in":
+            errands.module(one, effects, about, draft)
+        elif one.operation in UNDO and not any(_loads(other, one.target) for other in effects):
+            draft.tell(one, "left", f"{one.target} is unloaded at the end: nothing of libhook's needs that")
+
+
+_HELPED = frozenset("drm drm_kms_helper drm_ttm_helper ttm i2c_nvidia_gpu snd_hda_intel snd_hda_codec_hdmi video wmi".split())
+
+
+def _loads(other: Effect, target: str) -> bool:
+    return other.kind == "in" and other.operation in DO and other.target == target
+
+
+def _devices(effects: Sequence[Effect], about: About, draft: Draft) -> None:
+    for one in effects:
+        if one.operation in DO and one.value not in ("", "vfio-pci", "back", "vfio_pci", "(null)"):
+            draft.tell(one, "left", f"no setting puts a device on {one.value} while the guest runs")
+            continue
+        if one.operation in DO and one.target and one.target not in draft.bound and "." in one.target:
+            draft.bound.append(one.target)
+        draft.tell(one, "needless", "libhook binds what the guest's XML has, and gives it back")
+    if not draft.bound:
+        return
+    if about.xml is None:
+        draft.find("the scripts hand over " + ", ".join(sorted(draft.bound)) + ": each must be a <hostdev> in the guest's XML;"
+                   " what is not goes into take_along. Give the XML with --guest, and this is looked up")  # fmt: skip
+        return
+    lacking = sorted(address for address in draft.bound if address not in about.xml)
+    if lacking and about.named:
+        draft.along.extend(lacking)
+    elif lacking:
+        draft.find(f"{', '.join(lacking)} are not in the guest's XML: put each into take_along of that guest's own section")
+
+
+def _values(effects: Sequence[Effect], about: About, draft: Draft) -> None:
+    for one in effects:
+        for name, value in _each_value(one, about):
+            shown = name if about.named else name.replace(about.guest, "{name}")
+            if one.operation in DO and _fits(name, value):
+                draft.values[shown] = int(value) if value.isascii() and value.isdigit() and str(int(value)) == value else value
+                draft.tell(one, "kept", f"values: {name} = {value}" if one.kind == "value" else f"values: the governor {value}")
+            elif one.operation in UNDO and shown in draft.values:
+                draft.tell(one, "undone", "libhook writes what was there before, and no constant")
+            elif not value:
+                draft.tell(one, "left", f"{name}: what was written could not be seen")
+            else:
+                errands.value(one, name, value, about, draft)
+
+
+def _each_value(one: Effect, about: About) -> list[tuple[str, str]]:
+    if one.kind == "governor":
+        chosen = range(about.cpus) if one.target == "all" else errands.numbers(one.target)
+        return [(f"/sys/devices/system/cpu/cpu{number}/cpufreq/scaling_governor", one.value) for number in chosen]
+    return [(one.target, one.value)] if one.kind == "value" else []
+
+
+def _fits(name: str, value: str) -> bool:
+    try:
+        path_of(name)
+    except BadInput:
+        return False
+    return bool(value) and "\n" not in value
+
+
+def _mounts(effects: Sequence[Effect], draft: Draft) -> None:
+    for one in effects:
+        if one.kind == "umount" and one.operation in DO:
+            if not is_mount_point(one.target) or is_of_host(one.target):
+                draft.tell(one, "left", f"{one.target} is no mount point that libhook may take away")
+                continue
+            if one.target not in draft.mounts:
+                draft.mounts.append(one.target)
+            draft.tell(one, "kept", f'mounts: "{one.target}"')
+        elif one.kind == "mount" and one.operation in UNDO and one.target in draft.mounts:
+            draft.tell(one, "undone", f"{one.target}: libhook mounts it again, if it was")
+
+
+def _others(effects: Sequence[Effect], about: About, draft: Draft) -> None:
+    for one in effects:
+        if one.kind == "awake":
+            if one.operation in DO and one.value == "up":
+                draft.sleep[:] = ["inhibit"]
+            draft.tell(one, "kept" if one.value == "up" else "undone", 'sleep = "inhibit"')
+        elif one.kind == "sessions" and one.operation in DO:
+            draft.tell(one, "kept" if about.named else "left", 'end = ["sessions"]: sessions that have the device open')
+            if about.named:
+                draft.end[:] = ["sessions"]
+            else:
+                draft.find('the scripts end sessions: write end = ["sessions"] into the section of the guest that needs it')
+        elif one.kind in ("needless", "danger", "left", "wrong", "sessions"):
+            draft.tell(one, "left" if one.kind == "sessions" else one.kind, one.value)
+
+
+def _where(one: Effect) -> str:
+    return f"{one.place.file}:{one.place.line}"

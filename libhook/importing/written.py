@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The drop-in as text. Pure."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from libhook.errors import printable
+from libhook.facts.written import named, written
+from libhook.importing.draft import Draft
+
+
+class Section(NamedTuple):
+    """One section: its keys, ``()`` at the top, and what is in it."""
+
+    keys: tuple[str, ...]
+    draft: Draft
+
+
+def text(sections: list[Section], paths: list[str]) -> str:
+    """Return the whole file."""
+    lines = [f"# Made by libhook import from {', '.join(paths)}. Read it before you trust it."]
+    for section in sections:
+        lines += _section(section)
+    return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def _section(section: Section) -> Iterator[str]:
+    draft, keys = section.draft, section.keys
+    plain = [(key, value) for key, value in (("sleep", draft.sleep[:1] and draft.sleep[0]), ("modules", draft.modules),
+             ("mounts", draft.mounts), ("end", draft.end), ("take_along", draft.along)) if value]  # fmt: skip
+    if plain:
+        if keys:
+            yield f"[{named(keys)}]"
+        yield from (f"{key} = {_value(value)}" for key, value in plain)
+    for name, table in (("units", draft.units), ("values", draft.values)):
+        if table:
+            yield f"[{named((*keys, name))}]"
+            yield from (f"{_value(key)} = {_value(value)}" for key, value in table.items())
+    for name, entry in draft.run.items():
+        yield f"[{named((*keys, 'run', name))}]"
+        yield from (f"{key} = {_value(value)}" for key, value in entry.items())
+
+
+def _value(value: object) -> str:
+    """A value as TOML writes it, control characters escaped."""
+    shown = written(value)
+    return "".join(f"\\u{ord(one):04x}" if ord(one) < 32 or ord(one) == 127 else one for one in shown)
+
+
+def without(draft: Draft, base: Draft) -> Draft:
+    """The draft without what the sections for all guests say already."""
+    run = {name: entry for name, entry in draft.run.items() if base.run.get(name) != entry}
+    return draft._replace(
+        units={key: value for key, value in draft.units.items() if base.units.get(key) != value},
+        values={key: value for key, value in draft.values.items() if base.values.get(key) != value},
+        modules=[one for one in draft.modules if one not in base.modules],
+        mounts=[one for one in draft.mounts if one not in base.mounts],
+        sleep=[] if base.sleep else draft.sleep,
+        run=run,
+    )
