@@ -186,10 +186,9 @@ def _referred(files: list[File]) -> tuple[list[File], list[str]]:
         if place and place not in have and file.place != place and not file.place.startswith(TREE):
             if not file.place:
                 found.append(f"{file.origin} is taken for {place}, which a script names")
-                placed.append(file._replace(place=place))
-                continue
             placed.append(file._replace(place=place))
             have.add(place)
+            continue
         placed.append(file)
     return placed, found
 

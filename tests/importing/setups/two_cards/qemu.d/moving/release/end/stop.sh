@@ -1,0 +1,6 @@
+#!/bin/bash
+systemctl stop gdm
+virsh nodedev-reattach pci_0000_01_00_0
+modprobe -a nvidia nvidia_modeset nvidia_uvm nvidia_drm
+rm -f /etc/X11/xorg.conf.d/10-card.conf
+systemctl start gdm
