@@ -29,6 +29,7 @@ class Draft(NamedTuple):
     along: list[str]
     sleep: list[str]
     run: dict[str, dict[str, object]]
+    require: dict[str, dict[str, object]]
     fates: list[Fate]
     found: list[str]
     """What the reader should know."""
@@ -38,16 +39,22 @@ class Draft(NamedTuple):
     @classmethod
     def empty(cls) -> "Draft":
         """One without anything."""
-        return cls({}, [], {}, [], [], [], [], {}, [], [], [])
+        return cls({}, [], {}, [], [], [], [], {}, {}, [], [], [])
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing would be written."""
-        return not any((self.units, self.modules, self.values, self.mounts, self.end, self.along, self.sleep, self.run))
+        return not any((self.units, self.modules, self.values, self.mounts, self.end, self.along, self.sleep, self.run,
+                        self.require))  # fmt: skip
 
     def tell(self, effect: Effect, how: str, text: str) -> None:
         """Note what became of an effect's line."""
-        fate = Fate(effect.place, how, text)
+        if effect.place.line:
+            self.note(effect.place, how, text)
+
+    def note(self, place: Place, how: str, text: str) -> None:
+        """Note what became of a line."""
+        fate = Fate(place, how, text)
         if fate not in self.fates:
             self.fates.append(fate)
 

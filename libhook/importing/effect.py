@@ -39,7 +39,7 @@ _QUERIES: dict[str, Callable[[list[str]], bool]] = {
     "rc-service": lambda words: not {*words} & {"start", "stop", "restart", "zap"},
     "service": lambda words: not {*words} & {"start", "stop", "restart", "reload"},
     "zpool": lambda words: _first(words) in ("list", "status", "get"), "zfs": lambda words: _first(words) in ("list", "get"),
-    "mount": lambda words: not words or words[0] in ("-l", "-t"), "swapon": lambda words: not words or "--show" in words,
+    "mount": lambda words: len(words) < 3 and (not words or words[0] in ("-l", "-t")), "swapon": lambda words: not words or "--show" in words,
     "setpci": lambda words: not any("=" in word for word in words), "rfkill": lambda words: _first(words) in ("list", ""),
     "driverctl": lambda words: not {*words} & {"set-override", "unset-override"},
     "nmcli": lambda words: not {*words} & {"up", "down", "modify", "connect", "disconnect", "off", "on", "set", "delete", "add"},
@@ -99,17 +99,27 @@ def of(done: tuple[Done, ...], operation: str, guest: str) -> Iterator[Effect]:
 def _of_program(one: Done, operation: str) -> Iterator[Effect]:
     name, words = _name(one), list(one.argv[1:])
     translate = _PROGRAMS.get(name)
-    if name == "sleep":
+    if name == "sleep" and operation == "started" and words and len(words[0]) > 1:
+        yield Effect("left", "sleep", f"sleep {' '.join(words)}: nothing at started waits, what comes after it is run at"
+                     " once", one, operation)  # fmt: skip
+    elif name == "sleep":
         yield Effect("needless", "sleep", f"sleep {' '.join(words)}: libhook waits for what the next step needs", one, operation)
     elif name in ("logger", "wall"):
         yield Effect("needless", "log", "a log: journalctl -t libhook has libhook's", one, operation)
-    elif name in TEXT_TOOLS | FILE_TOOLS - {"chmod", "chown", "chgrp", "setfacl"} or name in _ASKS:
+    elif name in TEXT_TOOLS | FILE_TOOLS - {"chmod", "chown", "chgrp", "setfacl"}:
         return
+    elif name in _ASKS:
+        yield Effect("asks", name, "", one, operation)
     elif name in _QUERIES and _QUERIES[name](words):
         if name == "virsh" and _first(words) in ("list", "dominfo", "domstate", "dumpxml", "domiflist", "domifaddr",
                                                  "domblklist", "vcpuinfo", "vcpupin"):  # fmt: skip
             yield Effect("wrong", "virsh", f"virsh {_first(words)} waits for the guest's own lock in a hook, and never"
                          " returns there: take it from the XML on stdin", one, operation)  # fmt: skip
+        else:
+            yield Effect("asks", name, "", one, operation)
+    elif name in ("chrt", "renice", "taskset", "ionice") and any(word.isdigit() and len(word) > 2 or word.startswith("-p")
+                                                                 for word in words):  # fmt: skip
+        yield Effect("left", name, f"{name} works on a process that the script finds: no setting knows QEMU's", one, operation)
     elif translate:
         yield from translate(one, words, operation)
     elif "/" in one.argv[0] and _is_script(one):

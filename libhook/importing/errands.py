@@ -21,6 +21,8 @@ _INDEPENDENT = frozenset("sysctl powerprofilesctl cpupower tuned-adm notify-send
 """Programs that need no unit to be down."""
 _BACKGROUND = re.compile(r"(?<![&>|])&\s*(?:disown\b.*)?(?:#.*)?$")
 _FED = re.compile(r"\|\s*(?!\|)(?:sudo\s+)?(?:-\w+\s+)*([\w./-]+)|<<")
+_HARMLESS = frozenset("notify-send chmod chown chgrp mkdir".split())
+"""Programs of which nobody misses an undo."""
 _KINDS = ("command", "trigger", "written", "file", "mount")
 _LONGEST = 40
 SYSTEMCTL = "/usr/bin/systemctl"
@@ -28,7 +30,8 @@ SYSTEMCTL = "/usr/bin/systemctl"
 
 def translate(effects: Sequence[Effect], about: About, draft: Draft) -> None:
     """Add an entry for each command, value and file that no other setting says."""
-    undos = [one for one in effects if one.operation in UNDO and one.kind in _KINDS and not _is_told(one, draft)]
+    undos = [one for one in effects
+             if one.operation in UNDO and one.kind in (*_KINDS, "umount") and not _is_told(one, draft)]  # fmt: skip
     lines = [_argv(one, about) for one in undos]
     again = [_argv(one, about) for one in effects if one.operation == "reconnect"]
     free, units_down = list(range(len(undos))), set[str]()
@@ -59,7 +62,7 @@ def translate(effects: Sequence[Effect], about: About, draft: Draft) -> None:
                 draft.tell(undos[at], "kept", f"run.{name}: its undo")
         if any(pairing.likeness(argv, other) == 1 for other in again) and not entry.get("background"):
             entry["reconnect"] = True
-        if "undo" not in entry and one.kind not in ("trigger",) and argv[0].rpartition("/")[2] not in ("notify-send",):
+        if "undo" not in entry and one.kind not in ("trigger",) and argv[0].rpartition("/")[2] not in _HARMLESS:
             draft.find(f"nothing of the scripts undoes {' '.join(argv)}: if it must be undone, write an undo for run.{name}")
     _rest([(undos[at], lines[at]) for at in free], about, draft)
     for one in effects:
@@ -109,7 +112,7 @@ def unit(one: Effect, name: str, about: About, draft: Draft) -> None:
 
 def module(one: Effect, effects: Sequence[Effect], about: About, draft: Draft) -> None:
     """A module that is loaded."""
-    argv = [about.program("modprobe"), *one.done.argv[1:]] if len(one.done.argv) > 2 else [about.program("modprobe"), one.target]
+    argv = [about.program("modprobe"), one.target, *(word for word in one.done.argv[1:] if "=" in word)]
     if one.operation in DO:
         off = [other for other in effects if other.kind == "out" and other.operation in UNDO and other.target == one.target]
         entry = _entry(one, argv, about, late=False)
@@ -192,6 +195,8 @@ def _cannot(one: Effect, argv: list[str], about: About) -> str:
     line = about.line(one.place)
     fed = _FED.search(line)
     name = argv[0].rpartition("/")[2]
+    if one.kind == "written" and not one.value:
+        return f"{one.target}: what was written could not be seen"
     if one.kind == "command" and fed and (fed[1] is None or fed[1].rpartition("/")[2] in (name, "sudo")):
         return f"{name} reads what the script writes to it: no setting says that"
     if one.kind == "file" and one.done.what == "open":
@@ -212,7 +217,8 @@ def _add(draft: Draft, argv: list[str], entry: dict[str, object]) -> str:
 
 def _free(draft: Draft, argv: list[str], more: dict[str, dict[str, object]]) -> str:
     words = [word.rpartition("/")[2] for word in argv if not word.startswith("-") and word not in ("/usr/bin/env", "/bin/sh")]
-    words = [word for word in words if "=" not in word and "%" not in word and word != "sh"] or ["command"]
+    words = [word.partition("=")[0].rpartition(".")[2] if argv[0].endswith("sysctl") else word for word in words]
+    words = [word for word in words if "=" not in word and "%" not in word and word != "sh" and not word.isdigit()] or ["command"]
     telling = words[:1] + [word for word in words[1:] if any(letter.isalpha() for letter in word)][:2]
     name = re.sub(r"[^A-Za-z0-9_]+", "-", "-".join(telling)).strip("-")[: _LONGEST - 4].strip("-") or "command"
     taken, number, found = draft.run.keys() | more.keys(), 2, name

@@ -164,6 +164,7 @@ def further(root: str, host: Imagined, texts: Iterable[str]) -> None:
         folder = f"sys/bus/pci/devices/{device.address}"
         for name in ("remove", "reset", "power/control", "boot_vga", "d3cold_allowed", "reset_method"):
             _write(root, f"{folder}/{name}", {"power/control": "auto", "boot_vga": "1", "d3cold_allowed": "1"}.get(name, ""))
+    _write(root, "proc/irq/default_smp_affinity", "ff")
     for name in ("rescan", "drivers_probe"):
         _write(root, f"sys/bus/pci/{name}", "")
     for driver in ("vfio-pci", *(one.name for one in host.world.drivers)):
@@ -174,7 +175,7 @@ def further(root: str, host: Imagined, texts: Iterable[str]) -> None:
             _write(root, path[1:], "0")
 
 
-_LITERAL = re.compile(r"(?<![\w$}])(/(?:sys/(?!bus/pci/|class/vtconsole|bus/platform)|proc/sys/)[\w./:-]*\w)(?![\w*$/{])")
+_LITERAL = re.compile(r"(?<![\w$}])(/(?:sys/(?!bus/pci/|class/vtconsole|bus/platform)|proc/sys/|proc/irq/)[\w./:-]*\w)(?![\w*$/{])")
 
 
 def _write(root: str, path: str, text: str) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from libhook.importing import effect, life, report, written
-from libhook.importing.draft import Draft, Fate
+from libhook.importing.draft import Draft
 from libhook.importing.life import PROBE, Guest, Life
-from libhook.importing.sources import HOOKS, Sources
+from libhook.importing.sources import HOOKS, TREE, Sources
 from libhook.importing.trace import Place
 from libhook.importing.translate import About, translate
 from libhook.importing.written import Section
@@ -37,6 +37,11 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -
             found.append(f"{file.origin} is no shell script ({file.interpreter}): keep it as a whole, with legacy")
         elif file.place.startswith(HOOKS) and file.interpreter == "\0":
             found.append(f"{file.origin} is a program, and no script: keep it as a whole, with legacy")
+    legacy = next((f"/etc/libvirt/old-hooks/{file.place.rpartition('/')[2]}" for file in sources.files if not file.is_shell
+                   and file.place.rpartition("/")[0] in (HOOKS, TREE) and file.place.rpartition("/")[2] == "qemu"
+                   or not file.is_shell and file.place.rpartition("/")[0] == TREE), "")  # fmt: skip
+    if legacy:
+        found.append(f"legacy names {legacy}: move the script there, and see docs/old-scripts.md")
     found += _unused_folders(sources)
     probe = life.play(sources, Guest(PROBE), cpus) if shell else Life(Guest(PROBE), (), None)  # type: ignore[arg-type]
     known = {guest.name: guest for guest in given}
@@ -58,10 +63,10 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -
     fates = list(dict.fromkeys(fate for draft in (general, *(draft for _, draft in drafts)) for fate in draft.fates))
     for draft in (general, *(draft for _, draft in drafts)):
         found += [text for text in draft.found if text not in found]
-    if not sections and not names:
+    if not sections and not names and not legacy:
         found.append("the scripts do nothing for a guest that they do not know: name one with --guest NAME, or --guest FILE.xml")
     ran = frozenset[Place]().union(*(one.lines for one in (probe, *lives)))
-    return Imported(written.text(sections, paths), report.lines_of(sources, fates, ran, found),
+    return Imported(written.text(sections, paths, legacy), report.lines_of(sources, fates, ran, found),
                     report.data_of(sources, fates, ran, found))  # fmt: skip
 
 
@@ -98,9 +103,31 @@ def _draft(one: Life, sources: Sources, cpus: int, *, named: bool) -> Draft:
         file = sources.at(place.file)
         return bool(_STRICT.search(line(place)) or (file and _SET_E.search(file.text)))
 
+    def where(place: Place) -> str:
+        file = sources.at(place.file)
+        return f"{file.origin if file else place.file}:{place.line}"
+
     about = About(one.guest.called, named, max(cpus, one.host.cpus), one.host.desktop, texts, addresses, line, strict,
-                  lambda name: program(name, sources))  # fmt: skip
-    return translate(effects, about)
+                  lambda name: program(name, sources), where)  # fmt: skip
+    draft = translate(effects, about)
+    _require(one, draft, about)
+    return draft
+
+
+def _require(one: Life, draft: Draft, about: About) -> None:
+    """What the scripts refuse the start for."""
+    for number, refusal in enumerate(one.refusals):
+        target = refusal.target if about.named else refusal.target.replace(about.guest, "{name}")
+        bare = re.sub(r"[^A-Za-z0-9_]+", "-", refusal.target.rpartition("/")[2].replace(about.guest, "")).strip("-")[:30]
+        whole = target if refusal.kind == "file" or "." in target else f"{target}.service"
+        entry: dict[str, object] = {refusal.kind: whole}
+        if refusal.absent:
+            entry["absent"] = True
+        if refusal.reason.strip():
+            entry["reason"] = "".join(letter for letter in refusal.reason if letter.isprintable()).replace(about.guest, "the guest")
+        name = bare or f"{refusal.kind}-{number}"
+        draft.require[name] = entry
+        draft.note(refusal.place, "kept", f"require.{name}")
 
 
 def program(name: str, sources: Sources) -> str:
@@ -137,9 +164,12 @@ def _of_life(one: Life, sources: Sources) -> list[str]:
         if not outcome.ended:
             found.append(f"{where}: at {call.operation} it did not end within the deadline; what came after is not known")
         elif trace.code and call.operation in ("prepare", "start"):
-            found.append(f"{where}: at {call.operation} it ended with {trace.code}, which refuses the start: say with `require` what must be so")
+            found.append(f"{where}: at {call.operation} it ended with {trace.code} here: if it does so on your host, it refuses"
+                         " the start: say with `require` what must be so")  # fmt: skip
         elif trace.code and call.operation in ("started", "reconnect"):
-            found.append(f"{where}: at {call.operation} it ended with {trace.code}, which kills the guest that runs")
+            found.append(f"{where}: at {call.operation} it ended with {trace.code} here: on your host, that kills the guest that runs")
+        elif trace.code and call.operation in ("migrate", "restore"):
+            found.append(f"{where}: at {call.operation} it ended with {trace.code}, which refuses that: no setting does, only legacy")
         if any(path.startswith("/etc/libvirt/qemu/") and path.endswith(".xml") for path in trace.read) or (
             not one.guest.document and any("xmllint" in text or "/dev/stdin" in text for _, text in trace.commands)
         ):
@@ -148,8 +178,3 @@ def _of_life(one: Life, sources: Sources) -> list[str]:
         if not sources.at(path) and "." in path.rpartition("/")[2]:
             found.append(f"{path} is read by the scripts, and was not given")
     return found
-
-
-def fates(imported: Imported) -> list[Fate]:
-    """The fates, for tests."""
-    return [Fate(Place(), str(one["what"]), str(one["becomes"])) for one in imported.data["lines"]]  # type: ignore[attr-defined]

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from libhook.facts.address import PciAddress
-from libhook.importing import sandbox, trace
+from libhook.importing import refusing, sandbox, trace
 from libhook.importing.imagined import Imagined, imagine
+from libhook.importing.inside import answers
+from libhook.importing.refusing import Otherwise, Refusal
 from libhook.importing.sandbox import Call, Outcome
 from libhook.importing.sources import HOOKS, OPERATIONS, TREE, File, Sources, runs
 from libhook.importing.trace import Place, Trace
@@ -19,8 +21,10 @@ STEPS = (("prepare", "begin", "-"), ("start", "begin", "-"), ("started", "begin"
          ("attach", "begin", "-"))  # fmt: skip
 _SUBS = ("begin", "end")
 _ROUNDS = 3
-_TEST = re.compile(r"(?:\[\[ (.+?) (==|=|!=|=~) (.*?) \]\]|'?(?:\[|test)'? (\S+) (==|=|!=) (\S+)(?: '?\]'?)?$)")
+_TEST = re.compile(r"(?:\[\[ (.+?) (==|=|!=|=~) (.*?) \]\]|'?(?:\[|test)'? (\S+) '?(==|=|!=)'? (\S+)(?: '?\]'?)?$)")
 _CASE = re.compile(r"case (.+) in$")
+_ASSIGNED = re.compile(r"(?:local |declare |readonly |export )?(\w+)=(\S*|'[^']*')$")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)[^}]*\}|(\w+))")
 _GLOB = re.compile(r"(?<!\\)[*?\[]")
 _PATTERN = re.compile(r"""^\s*\(?((?:"[^"]*"|'[^']*'|[\w*?.\[\]@{}:/+$-])+(?:\s*\|\s*(?:"[^"]*"|'[^']*'|[\w*?.\[\]@{}:/+$-])+)*)\s*\)""")
 _IN_TREE = re.compile(rf"/([^/]+)/(?:{'|'.join(OPERATIONS)})(?:[/.-]|$)")
@@ -46,6 +50,7 @@ class Life(NamedTuple):
     guest: Guest
     steps: tuple[tuple[Outcome, Trace], ...]
     host: Imagined
+    refusals: tuple[Refusal, ...] = ()
 
     @property
     def commands(self) -> Iterator[tuple[Place, str]]:
@@ -65,27 +70,54 @@ def play(sources: Sources, guest: Guest, cpus: int, seconds: float = 20) -> Life
     calls = [Call(guest.called, step[0], argv, guest.document) for step in STEPS
              for argv in _called(sources, guest.called, step)]  # fmt: skip
     wanted = frozenset[str]()
+    first = [call for call in calls if call.operation in ("prepare", "start")]
+
+    def again(points: Sequence[Otherwise], some: Sequence[Call] = first) -> tuple[tuple[Outcome, Trace], ...]:
+        there = [one.target for one in points if one.kind == "file"]
+        other = _with_units(host, {one.target: one.there for one in points if one.kind == "unit"})
+        outcomes = sandbox.run(scripts, other, some, seconds, sorted(wanted), there) if some else []
+        return tuple((one, trace.read(one.trace)) for one in outcomes)
+
     for _ in range(_ROUNDS):
-        outcomes = sandbox.run(scripts, host, calls, seconds, sorted(wanted)) if calls else []
-        steps = tuple((one, trace.read(one.trace)) for one in outcomes)
-        lacking = frozenset(done.path for _, one in steps for done in one.done if done.what == "fail") - wanted
+        steps = again((), calls)
+        lacking = frozenset[str]().union(*(one.lacking for _, one in steps)) - wanted
         if not lacking or len(wanted) > 200:
             break
         wanted |= lacking
-    return Life(guest, steps, host)
+    refusals, otherwise = refusing.find(steps, lambda name: _is_active(host, name), again)
+    return Life(guest, again(otherwise, calls) if otherwise else steps, host, tuple(refusals))
+
+
+def _with_units(host: Imagined, states: dict[str, bool]) -> Imagined:
+    if not states:
+        return host
+    aliases = host.state["aliases"]
+    units = {str(aliases.get(name, name)): "active" if on else "inactive"
+             for name, on in ((answers.unit(name), on) for name, on in states.items())}  # fmt: skip
+    return host._replace(state={**host.state, "units": {**host.state["units"], **units}})
+
+
+def _is_active(host: Imagined, name: str) -> bool:
+    whole = answers.unit(name)
+    return host.state["units"].get(str(host.state["aliases"].get(whole, whole))) == "active"
 
 
 def _called(sources: Sources, guest: str, step: tuple[str, str, str]) -> Iterator[tuple[str, ...]]:
     """The command lines of one operation, in libvirt's order."""
     main = sources.at(f"{HOOKS}/qemu")
     if main and main.is_shell:
-        yield (main.place, guest, *step)
+        yield (*_by(main), guest, *step)
     elif not main:
         for file in _of_tree(sources, guest, step):
-            yield (file.place, guest, *step)
+            yield (*_by(file), guest, *step)
     beside = (file for file in sources.files if file.place.rpartition("/")[0] == TREE and file.is_shell and runs(file))
     for file in sorted(beside, key=lambda file: file.place.encode("utf-8", "surrogateescape")):
-        yield (file.place, guest, *step)
+        yield (*_by(file), guest, *step)
+
+
+def _by(file: File) -> tuple[str, ...]:
+    """What runs a file. The kernel runs none without an interpreter in its first line; bash does."""
+    return (file.place,) if file.interpreter else ("/bin/bash", file.place)
 
 
 def _of_tree(sources: Sources, guest: str, step: tuple[str, str, str]) -> list[File]:
@@ -115,36 +147,42 @@ def in_tree(sources: Sources) -> list[str]:
 def named(life: Life, sources: Sources) -> list[str]:
     """The guests' names, and patterns, that the scripts compare the name of this life's guest with."""
     found = dict[str, None]()
-    for place, command in life.commands:
-        for value, other in _compared(place, command, sources):
-            if life.guest.called in value:
-                for name in _aligned(value, other, life.guest.called):
-                    found.setdefault(name)
-    return [name for name in found if name and name != "*" and len(name) < 256]
+    for _, value, other in _compared(life, sources):
+        if life.guest.called in value:
+            for name in _aligned(value, other, life.guest.called):
+                found.setdefault(name)
+    return [name for name in found if name and not set(name) <= set("*?/") and len(name) < 256]
 
 
 def unknown_operations(life: Life, sources: Sources) -> list[tuple[Place, str]]:
     """The words that the scripts compare the operation with, and that libvirt never says."""
     known = {*OPERATIONS, *_SUBS, "-", "*", "", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "daemon"}
     found = dict[tuple[Place, str], None]()
-    for place, command in life.commands:
-        for value, other in _compared(place, command, sources):
-            word = other.strip("\"'")
-            if value in OPERATIONS and re.fullmatch(r"[a-z]+", word) and word not in known:
-                found.setdefault((place, word))
+    for place, value, other in _compared(life, sources):
+        word = other.strip("\"'")
+        if value in OPERATIONS and re.fullmatch(r"[a-z]+", word) and word not in known:
+            found.setdefault((place, word))
     return list(found)
 
 
-def _compared(place: Place, command: str, sources: Sources) -> Iterator[tuple[str, str]]:
-    if one := _TEST.search(command):
-        left, right = (one[1], one[3]) if one[1] is not None else (one[4], one[6])
-        if one[2] != "=~":
-            yield _bare(left), _pattern(right)
-            yield _bare(right), _pattern(left)
-    if one := _CASE.match(command):
-        file = sources.at(place.file)
-        for pattern in _patterns(file.lines, place.line - 1) if file else ():
-            yield _bare(one[1]), pattern
+def _compared(life: Life, sources: Sources) -> Iterator[tuple[Place, str, str]]:
+    """Each comparison of two texts. bash shows the word of a case as it is written: what is in it is looked up."""
+    for outcome, one in life.steps:
+        at = 1 + outcome.call.argv.index(outcome.call.guest)
+        variables = {str(number): word for number, word in enumerate(outcome.call.argv[at - 1 :], 1)}
+        for place, command in one.commands:
+            if assigned := _ASSIGNED.match(command):
+                variables[assigned[1]] = _bare(assigned[2])
+            elif case := _CASE.match(command):
+                word = _VARIABLE.sub(lambda found: variables.get(found[1] or found[2], ""), _bare(case[1]))
+                file = sources.at(place.file)
+                for pattern in _patterns(file.lines, place.line - 1) if file else ():
+                    yield place, word, pattern
+            elif test := _TEST.search(command):
+                left, right = (test[1], test[3]) if test[1] is not None else (test[4], test[6])
+                if test[2] != "=~":
+                    yield place, _bare(left), _pattern(right)
+                    yield place, _bare(right), _pattern(left)
 
 
 def _bare(text: str) -> str:

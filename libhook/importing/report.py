@@ -17,21 +17,26 @@ _TITLES = (
     ("wrong", "Never worked"),
 )
 _SYNTAX = re.compile(
-    r"^\s*(?:#.*|fi|done|esac|then|else|do|\{|\}|\(|\)|;;|[\w./-]+\s*\(\)\s*\{?|function\s+\S+.*|.*\)\s*|in|EOF"
+    r"^\s*(?:#.*|fi\b.*|done\b.*|esac\b.*|esac|then|else|do|\{|\}|\(|\)|;;|[\w./-]+\s*\(\)\s*\{?|function\s+\S+.*|.*\)\s*|in|EOF"
     r"|elif .*|while .*|for .*|\}.*|\).*|\"|')?\s*(?:;;|;)?$"
 )
 _WIDEST = 110
+_MOST_TOLD = 6
 
 
 def lines_of(sources: Sources, fates: Sequence[Fate], ran: frozenset[Place], found: Sequence[str]) -> list[str]:
     """Return the report as lines."""
     lines = list[str]()
     for how, title in _TITLES:
-        some = sorted({(_where(sources, one.place), _text(sources, one.place), one.text) for one in fates if one.how == how},
-                      key=lambda one: _order(one[0]))  # fmt: skip
+        some: dict[tuple[str, str], list[str]] = {}
+        for one in fates:
+            if one.how == how and one.text not in some.setdefault((_where(sources, one.place), _text(sources, one.place)), []):
+                some[_where(sources, one.place), _text(sources, one.place)].append(one.text)
         if some:
             lines += ["", f"{title}:"]
-            lines += [f"  {where}  {_short(text)}\n      -> {what}".split("\n")[at] for where, text, what in some for at in (0, 1)]
+        for (where, text), told in sorted(some.items(), key=lambda one: _order(one[0][0])):
+            more = [f"      -> and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
+            lines += [f"  {where}  {_short(text)}", *(f"      -> {what}" for what in told[:_MOST_TOLD]), *more]
     if never := list(never_ran(sources, ran)):
         lines += ["", "Never ran, so nobody knows what it does; see whether you need it:"]
         lines += [f"  {file.origin}:{number}  {_short(file.lines[number - 1])}" for file, number in never]
@@ -64,14 +69,9 @@ def never_ran(sources: Sources, ran: frozenset[Place]) -> Iterator[tuple[File, i
                 continue
             if found := re.search(r"<<-?\s*[\"']?(\w+)", line):
                 heredoc = found[1]
-            if not goes_on and number not in own and not _SYNTAX.match(line) and not _declares(line):
+            if not goes_on and number not in own and not _SYNTAX.match(line):
                 yield file, number
             goes_on = line.rstrip().endswith(("\\", "&&", "||", "|", "("))
-
-
-def _declares(line: str) -> bool:
-    """Whether it is a bare keyword of a loop or a case, which bash never shows by itself."""
-    return bool(re.match(r"\s*(?:if|while|until|case|for|select)\b", line)) and False
 
 
 def _is_part(file: File) -> bool:

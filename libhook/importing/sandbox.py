@@ -81,11 +81,13 @@ def missing() -> list[str]:
 
 
 def run(
-    files: Sequence[File], host: Imagined, calls: Sequence[Call], seconds: float = 20, wanted: Sequence[str] = ()
+    files: Sequence[File], host: Imagined, calls: Sequence[Call], seconds: float = 20, wanted: Sequence[str] = (),
+    there: Sequence[str] = ()
 ) -> list[Outcome]:
     """Run the calls one after the other, on one host. LibhookError if the sandbox cannot be made.
 
     ``wanted`` are files that the scripts want to write to: those below /sys and /proc/sys are there, of others the folder.
+    ``there`` are files that exist, though nobody gave them.
     """
     if lacking := missing():
         names = " ".join(lacking)
@@ -95,6 +97,10 @@ def run(
         _fill(root, files, host)
         for path in wanted:
             _want(root, path)
+        for path in there:
+            _want(root, path)
+            if ".." not in path.split("/") and os.path.isdir(os.path.dirname(f"{root}/tree{path}")):
+                _put(root, f"tree{path}", "")
         os.chmod(root, 0o755)  # noqa: S103 - the sandbox's user reads it, and there is no secret in it
         job = {"calls": [{"argv": call.argv, "guest": call.guest, "stdin": call.document, "seconds": seconds}
                          for call in calls]}  # fmt: skip
@@ -159,7 +165,7 @@ def _want(root: str, path: str) -> None:
     if ".." in parts or len(path) > 500:
         return
     try:
-        if path.startswith(("/sys/", "/proc/sys/")):
+        if path.startswith(("/sys/", "/proc/sys/", "/proc/irq/")):
             if not os.path.lexists(f"{root}{path}"):
                 _put(root, path[1:], "0\n")
                 os.chmod(f"{root}{path}", 0o644)
@@ -239,7 +245,7 @@ def _command(root: str) -> list[str]:
                 for word in ("--symlink", f"libhook/importing/inside/{name}", f"/.libhook/{name}")), "--ro-bind", root, "/.host", "--proc", "/proc"]  # fmt: skip
     for name, size in (("/proc/sys", 4), ("/sys", 16), ("/run", 16), ("/tmp", 16), ("/var", 16), ("/root", 4),  # noqa: S108
                        ("/home", 4), ("/srv", 4), ("/mnt", 4), ("/opt", 4), ("/usr/local", 4), ("/boot", 4),
-                       ("/.trace", 32), ("/.state", 4), ("/etc", 24)):  # fmt: skip
+                       ("/proc/irq", 4), ("/.trace", 32), ("/.state", 4), ("/etc", 24)):  # fmt: skip
         words += ["--size", str(size << 20), "--tmpfs", name]
     for name in ("/etc/ld.so.cache", "/etc/alternatives"):
         words += ["--ro-bind-try", name, name]

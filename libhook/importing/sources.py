@@ -4,7 +4,7 @@
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from libhook.errors import BadInput, LibhookError
@@ -69,7 +69,7 @@ class Sources(NamedTuple):
         return next((file for file in self.files if file.place == place), None)
 
 
-def read(paths: Iterable[str]) -> Sources:
+def read(paths: Sequence[str]) -> Sources:
     """Read files and folders. LibhookError where one is not there, or too much is."""
     raw = list[tuple[str, str, str, bool]]()
     for path in paths:
@@ -82,7 +82,17 @@ def read(paths: Iterable[str]) -> Sources:
         files = _lone(files)
     placed, found = _referred(files)
     placed, more = _of_host(placed)
-    return Sources(tuple(placed), (*found, *more))
+    typed = [(os.path.abspath(path), path.rstrip("/") or path) for path in paths]
+    return Sources(tuple(file._replace(origin=_typed(file.origin, typed)) for file in placed),
+                   tuple(_typed(text, typed) for text in (*found, *more)))  # fmt: skip
+
+
+def _typed(origin: str, paths: Sequence[tuple[str, str]]) -> str:
+    """A path as who gave it wrote it."""
+    for whole, path in paths:
+        if origin.startswith(whole):
+            return path + origin[len(whole) :]
+    return origin
 
 
 def _walk(path: str) -> Iterator[tuple[str, str, str, bool]]:

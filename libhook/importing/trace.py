@@ -15,8 +15,9 @@ _CALL = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+|\?)(<[^>]*>)?( E\w+)?")
 _TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"(?:\.\.\.)?')
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-f]{2}|.)")
 _SHORT = {"n": "\n", "t": "\t", "r": "\r", "v": "\v", "f": "\f", "a": "\a", "e": "\x1b"}
-_OWN = ("/.trace", "/.state", "/.libhook", "/dev/tty", "/dev/null", "/proc/self", "pipe:", "socket:", "/dev/fd")
+_OWN = ("/.trace", "/.state", "/.libhook", "/dev/tty", "/dev/null", "/proc/self", "pipe:", "socket:", "/dev/fd", "/tmp/sh-thd")  # noqa: S108 - compared only
 _FORKS = ("clone", "clone3", "fork", "vfork")
+_SHOWN = re.compile(r"\++\x01([^\x01]*)\x01(\d+)\x01")
 _MOST = 20_000
 
 
@@ -56,6 +57,8 @@ class Trace(NamedTuple):
     """The exit code; None if it did not end by itself."""
     read: frozenset[str]
     """The files that were opened for reading, also those that are not there."""
+    lacking: frozenset[str]
+    """The files that could not be written or made."""
 
 
 class _Process:
@@ -80,6 +83,7 @@ class _Reader:
         self.lines: set[Place] = set()
         self.commands: list[tuple[Place, str]] = []
         self.read: set[str] = set()
+        self.lacking: set[str] = set()
         self.code: int | None = None
         self._processes: dict[int, _Process] = {}
         self._unfinished: dict[int, str] = {}
@@ -132,9 +136,12 @@ class _Reader:
             self._add(process, "kill", data=arguments)
         elif name == "connect" and not process.stands_in and "/var/run/nscd" not in arguments:
             self._add(process, "connect", data=arguments)
-        elif not failed and texts and not process.stands_in:
-            what = "remove" if name.startswith(("unlink", "rmdir")) else "make"
-            self._add(process, what, path=_whole(arguments, texts[-1]), data=name)
+        elif texts and not process.stands_in:
+            what, path = "remove" if name.startswith(("unlink", "rmdir")) else "make", _whole(arguments, texts[-1])
+            if failed and what == "make":
+                self.lacking.add(path)
+            if not path.startswith(_OWN):
+                self._add(process, what, path=path, data=name)
 
     def _start(self, process: _Process, texts: list[str]) -> None:
         path, argv = texts[0], texts[1:]
@@ -165,20 +172,18 @@ class _Reader:
             self._add(process, "write", path=path, data=text)
 
     def _shown(self, process: _Process, text: str) -> None:
-        head, _, command = text.partition("\1")
-        file, _, rest = command.partition("\1")
-        line, _, command = rest.partition("\1")
-        if head.strip("+") or not line.isdigit():
-            if self.commands:
-                place, before = self.commands[-1]
-                self.commands[-1] = (place, before + text)
-            return
-        if file.startswith("/.libhook"):
-            return
-        if file and file != "environment":
-            process.place = Place(file, int(line))
-            self.lines.add(process.place)
-        self.commands.append((process.place, command.removesuffix("\n")))
+        """Read commands as bash shows them. What a fork has left in a buffer makes several of one write."""
+        parts = _SHOWN.split(text)
+        if parts[0] and self.commands:
+            place, before = self.commands[-1]
+            self.commands[-1] = (place, before + parts[0])
+        for file, line, command in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
+            if file.startswith("/.libhook"):
+                continue
+            if file and file != "environment":
+                process.place = Place(file, int(line))
+                self.lines.add(process.place)
+            self.commands.append((process.place, command.removesuffix("\n")))
 
     def _open(self, process: _Process, name: str, arguments: str, texts: list[str], opened: str, failed: bool) -> None:
         if not texts:
@@ -192,6 +197,8 @@ class _Reader:
         if not writes:
             self.read.add(path)
         else:
+            if failed:
+                self.lacking.add(path)
             self._add(process, "fail" if failed else "open", path=path if failed else opened[1:-1] or path,
                       data="append" if "O_APPEND" in arguments else "")  # fmt: skip
 
@@ -208,7 +215,8 @@ def read(text: str) -> Trace:
     for line in _lines(text):
         reader.line(line)
     done = tuple(one for one in reader.done if one is not None)
-    return Trace(done, frozenset(reader.lines), tuple(reader.commands), reader.code, frozenset(reader.read))
+    return Trace(done, frozenset(reader.lines), tuple(reader.commands), reader.code, frozenset(reader.read),
+                 frozenset(reader.lacking))  # fmt: skip
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -4,6 +4,7 @@
 What libhook undoes by itself needs nothing from the script's end: what was before comes back, and no constant.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from libhook.importing.effect import GPU_DRIVERS, Effect
 from libhook.importing.imagined import DESKTOPS
 from libhook.importing.trace import Place
 
+_CONDITION = re.compile(r"^\s*(?:if|elif|while|until|for|case)\b|\$\(|`|<\(|[|&]")
 _ALIAS = "display-manager.service"
 _DEVICE = "device:display"
 
@@ -41,6 +43,8 @@ class About(NamedTuple):
     """Whether a failure in this line ends the script."""
     program: Callable[[str], str]
     """A program's whole path."""
+    where: Callable[[Place], str]
+    """A line's file and number, for the reader."""
 
 
 def translate(effects: Sequence[Effect], about: About) -> Draft:
@@ -96,14 +100,14 @@ def _units(effects: Sequence[Effect], about: About, draft: Draft) -> None:
                 draft.units[name] = state
                 draft.tell(one, "kept", f'units: "{name}" = "{state}"')
                 if one.value == "isolate":
-                    draft.find(f"{_where(one)}: isolate also stops what else the target does not want; only the display"
+                    draft.find(f"{about.where(one.place)}: isolate also stops what else the target does not want; only the display"
                                " manager is stopped now: add to units what else must go")  # fmt: skip
         elif one.operation in UNDO and have:
             draft.tell(one, "undone", f"{have}: libhook undoes it, if it was so before")
         elif one.operation in UNDO:
             errands.unit(one, name, about, draft)
             if _is_desktop(name) and one.kind != "down":
-                draft.find(f"{_where(one)}: the display manager was never stopped by this script, and yet it is started")
+                draft.find(f"{about.where(one.place)}: the display manager was never stopped by this script, and yet it is started")
         else:
             draft.tell(one, "left", f"{name}: nothing is done with units at {one.operation}")
 
@@ -119,7 +123,7 @@ def _modules(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             draft.tell(one, "kept", f'modules: "{name}"')
     for one in effects:
         if one.kind == "in" and one.operation in UNDO and (one.target in out or one.target in GPU_DRIVERS | _HELPED):
-            how = "libhook loads it again, if it was loaded" if out else "its driver is loaded by the kernel"
+            how = "libhook loads it again, if it was loaded" if one.target in out else "it need not go, so it need not come back"
             draft.tell(one, "undone", f"{one.target}: {how}")
         elif one.kind == "in" and one.operation in DO and one.target in out:
             draft.tell(one, "left", f"{one.target} is loaded again while the guest runs: no setting says that")
@@ -212,9 +216,7 @@ def _others(effects: Sequence[Effect], about: About, draft: Draft) -> None:
                 draft.end[:] = ["sessions"]
             else:
                 draft.find('the scripts end sessions: write end = ["sessions"] into the section of the guest that needs it')
+        elif one.kind == "asks" and not _CONDITION.search(about.line(one.place)):
+            draft.tell(one, "needless", f"{one.target} only asks")
         elif one.kind in ("needless", "danger", "left", "wrong", "sessions"):
             draft.tell(one, "left" if one.kind == "sessions" else one.kind, one.value)
-
-
-def _where(one: Effect) -> str:
-    return f"{one.place.file}:{one.place.line}"

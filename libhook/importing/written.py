@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The drop-in as text. Pure."""
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,9 +17,15 @@ class Section(NamedTuple):
     draft: Draft
 
 
-def text(sections: list[Section], paths: list[str]) -> str:
-    """Return the whole file."""
+def text(sections: list[Section], paths: list[str], legacy: str) -> str:
+    """Return the whole file. ``legacy`` is a script that goes on as it is; "" for none."""
     lines = [f"# Made by libhook import from {', '.join(paths)}. Read it before you trust it."]
+    top = [section for section in sections if not section.keys]
+    sections = [section for section in sections if section.keys]
+    for section in top:
+        lines += _section(section)
+    if legacy:
+        lines += ["[legacy]", f"path = {_value(legacy)}"]
     for section in sections:
         lines += _section(section)
     return "".join(f"{printable(line)}\n" for line in lines)
@@ -35,10 +42,16 @@ def _section(section: Section) -> Iterator[str]:
     for name, table in (("units", draft.units), ("values", draft.values)):
         if table:
             yield f"[{named((*keys, name))}]"
-            yield from (f"{_value(key)} = {_value(value)}" for key, value in table.items())
-    for name, entry in draft.run.items():
-        yield f"[{named((*keys, 'run', name))}]"
-        yield from (f"{key} = {_value(value)}" for key, value in entry.items())
+            yield from (f"{_value(key)} = {_value(value)}" for key, value in sorted(table.items(), key=_natural))
+    for kind, entries in (("require", draft.require), ("run", draft.run)):
+        for name, entry in entries.items():
+            yield f"[{named((*keys, kind, name))}]"
+            yield from (f"{key} = {_value(value)}" for key, value in entry.items())
+
+
+def _natural(item: tuple[str, object]) -> list[tuple[bool, int, str]]:
+    """So that cpu2 comes before cpu10. Units keep to the alphabet: they go all at once."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", item[0])]
 
 
 def _value(value: object) -> str:
@@ -57,4 +70,5 @@ def without(draft: Draft, base: Draft) -> Draft:
         mounts=[one for one in draft.mounts if one not in base.mounts],
         sleep=[] if base.sleep else draft.sleep,
         run=run,
+        require={name: entry for name, entry in draft.require.items() if base.require.get(name) != entry},
     )

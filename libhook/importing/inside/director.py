@@ -29,7 +29,7 @@ AFTERWARDS = 0.3
 
 def copy_host() -> None:
     """Fill the empty folders of the sandbox from the templates."""
-    for name in ("sys", "proc/sys", "etc"):
+    for name in ("sys", "proc/sys", "proc/irq", "etc"):
         shutil.copytree(f"/.host/{name}", f"/{name}", symlinks=True, dirs_exist_ok=True)
     for name in os.listdir("/.host/tree") if os.path.isdir("/.host/tree") else ():
         if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"):
