@@ -34,6 +34,7 @@ def translate(effects: Sequence[Effect], about: About, draft: Draft) -> None:
              if one.operation in UNDO and one.kind in (*_KINDS, "umount") and not _is_told(one, draft)]  # fmt: skip
     lines = [_argv(one, about) for one in undos]
     again = [_argv(one, about) for one in effects if one.operation == "reconnect"]
+    lone, fixed = list[str](), list[str]()
     free, units_down = list(range(len(undos))), set[str]()
     dos = [one for one in effects if one.operation in DO and one.kind in _KINDS]
     own = [_argv(one, about) for one in dos]
@@ -49,7 +50,7 @@ def translate(effects: Sequence[Effect], about: About, draft: Draft) -> None:
         if pairing.is_removal(argv) and any(pairing.likeness(other, argv) == 1 and other != argv for other in own):
             draft.tell(one, "needless", "what it takes away first, libhook's undo has taken away before")
             continue
-        found = pairing.undo_of(argv, [lines[at] for at in free])
+        found = pairing.undo_of(argv, [lines[at] for at in free], own)
         entry = _entry(one, argv, about, late=bool(units_down))
         name = _add(draft, argv, entry)
         draft.tell(one, "kept", f"run.{name}")
@@ -59,11 +60,17 @@ def translate(effects: Sequence[Effect], about: About, draft: Draft) -> None:
                 draft.tell(undos[at], "left", why)
             else:
                 entry["undo"] = lines[at]
+                if pairing.likeness(argv, lines[at]) < 1:
+                    fixed.append(f"run.{name}")
                 draft.tell(undos[at], "kept", f"run.{name}: its undo")
         if any(pairing.likeness(argv, other) == 1 for other in again) and not entry.get("background"):
             entry["reconnect"] = True
         if "undo" not in entry and one.kind not in ("trigger",) and argv[0].rpartition("/")[2] not in _HARMLESS:
-            draft.find(f"nothing of the scripts undoes {' '.join(argv)}: if it must be undone, write an undo for run.{name}")
+            lone.append(f"run.{name}")
+    if lone:
+        draft.find(f"nothing of the scripts undoes {', '.join(lone)}: write an undo where it must be undone")
+    if fixed:
+        draft.find(f"the undo of {', '.join(fixed)} is the script's, and always the same, whatever was there before")
     _rest([(undos[at], lines[at]) for at in free], about, draft)
     for one in effects:
         if one.operation not in (*DO, *UNDO) and one.kind in _KINDS:
@@ -149,12 +156,12 @@ def _single(one: Effect, argv: list[str], about: About, draft: Draft) -> None:
 
 def _entry(one: Effect, argv: list[str], about: About, *, late: bool) -> dict[str, object]:
     entry: dict[str, object] = {"command": argv}
-    again = one.kind in ("up", "restart")  # what goes down and comes back in one script: once the guest has its card
+    again = one.kind == "up"  # what goes down and comes back in one script: once the guest has its card
     if one.operation in ("start", "started") or again:
         entry["at"] = "started" if again else one.operation
     if one.done.user:
         entry["user"] = one.done.user
-    if one.done.background or _BACKGROUND.search(about.line(one.place)):
+    if is_background(one, about):
         entry["background"] = True
     if one.operation == "prepare" and not again:
         program = argv[0].rpartition("/")[2]
@@ -165,6 +172,11 @@ def _entry(one: Effect, argv: list[str], about: About, *, late: bool) -> dict[st
     elif one.operation == "start" and not about.strict(one.place):
         entry["on_failure"] = "log"
     return entry
+
+
+def is_background(one: Effect, about: About) -> bool:
+    """Whether the script leaves it running."""
+    return one.done.background or bool(_BACKGROUND.search(about.line(one.place)))
 
 
 def _argv(one: Effect, about: About) -> list[str]:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """From the scripts to the drop-in: plays the guests' lives, translates them, and puts the sections together."""
 
+import posixpath
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from libhook.importing import effect, life, report, written
+from libhook.importing import effect, life, report, sandbox, written
 from libhook.importing.draft import Draft
 from libhook.importing.life import PROBE, Guest, Life
 from libhook.importing.sources import HOOKS, TREE, Sources
@@ -43,6 +44,10 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -
     if legacy:
         found.append(f"legacy names {legacy}: move the script there, and see docs/old-scripts.md")
     found += _unused_folders(sources)
+    texts = "\n".join(file.text for file in shell)
+    lacking = [name for name in sandbox.not_here() if re.search(rf"(?<![\w./-]){name}(?![\w-])", texts)]
+    if lacking:
+        found.append(f"{', '.join(lacking)}: not installed here, so the scripts read nothing with it; install it, and import again")
     probe = life.play(sources, Guest(PROBE), cpus) if shell else Life(Guest(PROBE), (), None)  # type: ignore[arg-type]
     known = {guest.name: guest for guest in given}
     names = [*known, *(name for name in (*life.in_tree(sources), *life.named(probe, sources)) if name not in known)]
@@ -174,7 +179,7 @@ def _of_life(one: Life, sources: Sources) -> list[str]:
             not one.guest.document and any("xmllint" in text or "/dev/stdin" in text for _, text in trace.commands)
         ):
             found.append("the scripts read the guest's XML: give it with --guest FILE.xml, and what depends on it is seen")
-    for path in sorted({path for _, trace in one.steps for path in trace.read if path.startswith(HOOKS)}):
+    for path in sorted({posixpath.normpath(path) for _, trace in one.steps for path in trace.read if path.startswith(HOOKS)}):
         if not sources.at(path) and "." in path.rpartition("/")[2]:
             found.append(f"{path} is read by the scripts, and was not given")
     return found

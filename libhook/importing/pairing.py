@@ -18,6 +18,8 @@ _SAME = {
     for word in words
 }  # fmt: skip
 _PROGRAMS = {"touch": "rm", "mkdir": "rmdir", "swapoff": "swapon", "mount": "umount", "ln": "rm"}
+_MANY = frozenset("systemctl iptables ip6tables nft ip bridge modprobe sysctl sh env virsh docker tc nmcli".split())
+"""Programs that do many things, so that two calls have nothing to do with each other."""
 _ENOUGH = 0.3
 
 
@@ -32,8 +34,15 @@ def likeness(do: Sequence[str], undo: Sequence[str]) -> float:
     return common / max(len({*one}), len({*other}))
 
 
-def undo_of(do: Sequence[str], among: Sequence[Sequence[str]]) -> int | None:
-    """The number of the command that undoes this one. None if none does."""
+def undo_of(do: Sequence[str], among: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> int | None:
+    """The number of the command that undoes this one. None if none does.
+
+    ``others`` are all that are done. Where a program is run once before and once after, the one undoes the other.
+    """
+    name = _key(do)[0]
+    same = [at for at, argv in enumerate(among) if _key(argv)[0] == name]
+    if len(same) == 1 and sum(_key(argv)[0] == name for argv in others) == 1 and name not in _MANY:
+        return same[0]
     best = max(range(len(among)), key=lambda at: (likeness(do, among[at]), -at), default=None)
     return best if best is not None and likeness(do, among[best]) >= _ENOUGH else None
 

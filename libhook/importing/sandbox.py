@@ -22,6 +22,7 @@ from libhook.importing.imagined import Imagined, further
 from libhook.importing.inside.answers import ANSWERS
 from libhook.importing.inside.wrapping import WRAPPERS
 from libhook.importing.sources import File, runs
+from libhook.importing.trace import PROGRAM
 from libhook.simulation.build import build, scratch
 
 _INSIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside")
@@ -80,6 +81,11 @@ def missing() -> list[str]:
     return [package for program, package in wanted if not shutil.which(program, path="/usr/bin:/bin")]
 
 
+def not_here() -> list[str]:
+    """Programs that read structured text, would run as they are, and are not installed."""
+    return [name for name in ("xmllint", "xmlstarlet", "jq", "perl") if not os.path.exists(f"/usr/bin/{name}")]
+
+
 def run(
     files: Sequence[File], host: Imagined, calls: Sequence[Call], seconds: float = 20, wanted: Sequence[str] = (),
     there: Sequence[str] = ()
@@ -102,7 +108,7 @@ def run(
             if ".." not in path.split("/") and os.path.isdir(os.path.dirname(f"{root}/tree{path}")):
                 _put(root, f"tree{path}", "")
         os.chmod(root, 0o755)  # noqa: S103 - the sandbox's user reads it, and there is no secret in it
-        job = {"calls": [{"argv": call.argv, "guest": call.guest, "stdin": call.document, "seconds": seconds}
+        job = {"calls": [{"argv": call.argv, "guest": call.guest, "operation": call.operation, "stdin": call.document, "seconds": seconds}
                          for call in calls]}  # fmt: skip
         answer = _bounded(_command(root), json.dumps(job).encode(), seconds * len(calls) + 10)
     finally:
@@ -161,6 +167,11 @@ def _fill(root: str, files: Sequence[File], host: Imagined) -> None:
 
 
 def _want(root: str, path: str) -> None:
+    if path.startswith(PROGRAM):
+        path = path.removeprefix(PROGRAM)
+        if ".." not in path.split("/"):
+            _link(f"{root}/tree{path}", "/.libhook/standin")
+        return
     parts = path.split("/")
     if ".." in parts or len(path) > 500:
         return

@@ -16,6 +16,8 @@ _TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"(?:\.\.\.)?')
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-f]{2}|.)")
 _SHORT = {"n": "\n", "t": "\t", "r": "\r", "v": "\v", "f": "\f", "a": "\a", "e": "\x1b"}
 _OWN = ("/.trace", "/.state", "/.libhook", "/dev/tty", "/dev/null", "/proc/self", "pipe:", "socket:", "/dev/fd", "/tmp/sh-thd")  # noqa: S108 - compared only
+PROGRAM = "program "
+"""Before the path of what is lacking: it is a program."""
 _FORKS = ("clone", "clone3", "fork", "vfork")
 _SHOWN = re.compile(r"\++\x01([^\x01]*)\x01(\d+)\x01")
 _MOST = 20_000
@@ -128,14 +130,17 @@ class _Reader:
         elif name == "execve":
             if not failed and texts:
                 self._start(process, texts)
+            elif len(texts) > 1 and texts[0] == texts[1] and texts[0].startswith("/"):  # no search in PATH
+                self.lacking.add(f"{PROGRAM}{texts[0]}")
         elif name == "write":
             self._write(process, arguments, texts, failed)
         elif name in ("openat", "open", "creat"):
             self._open(process, name, arguments, texts, opened, failed)
         elif name == "kill" and not process.stands_in:
             self._add(process, "kill", data=arguments)
-        elif name == "connect" and not process.stands_in and "/var/run/nscd" not in arguments:
-            self._add(process, "connect", data=arguments)
+        elif name == "connect":
+            if not process.stands_in and "/run/nscd" not in arguments:
+                self._add(process, "connect", data=arguments)
         elif texts and not process.stands_in:
             what, path = "remove" if name.startswith(("unlink", "rmdir")) else "make", _whole(arguments, texts[-1])
             if failed and what == "make":

@@ -19,6 +19,7 @@ from libhook.importing.imagined import DESKTOPS
 from libhook.importing.trace import Place
 
 _CONDITION = re.compile(r"^\s*(?:if|elif|while|until|for|case)\b|\$\(|`|<\(|[|&]")
+_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 _ALIAS = "display-manager.service"
 _DEVICE = "device:display"
 
@@ -166,7 +167,7 @@ def _values(effects: Sequence[Effect], about: About, draft: Draft) -> None:
         for name, value in _each_value(one, about):
             shown = name if about.named else name.replace(about.guest, "{name}")
             if one.operation in DO and _fits(name, value):
-                draft.values[shown] = int(value) if value.isascii() and value.isdigit() and str(int(value)) == value else value
+                draft.values[shown] = int(value) if _NUMBER.fullmatch(value) else value
                 draft.tell(one, "kept", f"values: {name} = {value}" if one.kind == "value" else f"values: the governor {value}")
             elif one.operation in UNDO and shown in draft.values:
                 draft.tell(one, "undone", "libhook writes what was there before, and no constant")
@@ -205,8 +206,11 @@ def _mounts(effects: Sequence[Effect], draft: Draft) -> None:
 
 
 def _others(effects: Sequence[Effect], about: About, draft: Draft) -> None:
+    running = {one.target for one in effects if one.kind == "command" and errands.is_background(one, about)}
     for one in effects:
-        if one.kind == "awake":
+        if one.kind == "danger" and one.operation in UNDO and running & {*one.done.argv[1:]}:
+            draft.tell(one, "undone", "what runs in the background ends with the guest")
+        elif one.kind == "awake":
             if one.operation in DO and one.value == "up":
                 draft.sleep[:] = ["inhibit"]
             draft.tell(one, "kept" if one.value == "up" else "undone", 'sleep = "inhibit"')

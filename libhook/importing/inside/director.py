@@ -57,7 +57,8 @@ def run(call: dict[str, object]) -> dict[str, object]:
     words = ["/host/bin/strace", "-f", "-y", "-q", "-s", "8192", "-e", "signal=none", "--seccomp-bpf",
              "-e", f"trace={SYSCALLS}", "-o", TRACE, "--", *map(str, call["argv"])]  # type: ignore[call-overload]
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C",
-                   "BASH_ENV": "/.libhook/tracing.sh", "LIBHOOK_IMPORT_GUEST": str(call["guest"])}  # fmt: skip
+                   "BASH_ENV": "/.libhook/tracing.sh", "LIBHOOK_IMPORT_GUEST": str(call["guest"]),
+                   "LIBHOOK_IMPORT_OPERATION": str(call["operation"])}  # fmt: skip
     until = time.monotonic() + float(str(call["seconds"]))
     with open("/.trace/stdin", "rb") as document, open("/.trace/output", "wb") as output:
         child = subprocess.Popen(words, cwd="/", env=environment, stdin=document, stdout=output, stderr=output)
