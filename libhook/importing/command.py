@@ -9,8 +9,8 @@ import sys
 from libhook.effects.files import expect_trusted
 from libhook.errors import BadInput, LibhookError, printable
 from libhook.facts import complaints, settings
-from libhook.facts.machine import Machine
 from libhook.facts.config import Source
+from libhook.facts.machine import Machine
 from libhook.importing import importer, sources
 from libhook.importing.life import Guest
 from libhook.xml import domxml
@@ -24,7 +24,10 @@ def run(machine: Machine, options: argparse.Namespace) -> int:
     imported = importer.run(read, [_guest(text) for text in options.guest], options.path, _cpus(machine))
     path = f"{machine.drop_ins}/{options.name}.toml"
     found = settings.read([Source(path, imported.text)])
-    wrong = [one.text for one in complaints.of(found, (problem for section in found.sections for problem in section.problems))]
+    wrong = [
+        one.text
+        for one in complaints.of(found, (problem for section in found.sections for problem in section.problems))
+    ]
     if options.json:
         sys.stdout.write(json.dumps({"text": imported.text, "errors": wrong, **imported.data}, indent=2) + "\n")
     else:

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from libhook.importing.effect import Effect
     from libhook.importing.translate import About
 
-_INDEPENDENT = frozenset("sysctl powerprofilesctl cpupower tuned-adm notify-send logger iptables ip6tables nft ip firewall-cmd"
-                         " bridge chrt renice taskset zramctl".split())  # fmt: skip
+_INDEPENDENT_WORDS = (
+    "sysctl powerprofilesctl cpupower tuned-adm notify-send logger iptables ip6tables nft ip firewall-cmd"
+    " bridge chrt renice taskset zramctl"
+)
+_INDEPENDENT = frozenset(_INDEPENDENT_WORDS.split())
 """Programs that need no unit to be down."""
 _BACKGROUND = re.compile(r"(?<![&>|])&\s*(?:disown\b.*)?(?:#.*)?$")
 _FED = re.compile(r"\|\s*(?!\|)(?:sudo\s+)?(?:-\w+\s+)*([\w./-]+)|<<")
-_HARMLESS = frozenset("notify-send chmod chown chgrp mkdir".split())
+_HARMLESS = frozenset(["notify-send", "chmod", "chown", "chgrp", "mkdir"])
 """Programs of which nobody misses an undo."""
 _KINDS = ("command", "trigger", "written", "file", "mount")
 _LONGEST = 40
@@ -99,7 +102,9 @@ def _is_told(one: Effect, draft: Draft) -> bool:
 
 
 def _elsewhere(one: Effect, argv: list[str], draft: Draft) -> None:
-    known = [line for entry in draft.run.values() for key in ("command", "undo") if isinstance(line := entry.get(key), list)]
+    known = [
+        line for entry in draft.run.values() for key in ("command", "undo") if isinstance(line := entry.get(key), list)
+    ]
     if one.operation == "reconnect" and any(pairing.likeness(argv, line) == 1 for line in known):
         draft.tell(one, "kept", "reconnect = true")
     else:
@@ -121,7 +126,9 @@ def module(one: Effect, effects: Sequence[Effect], about: About, draft: Draft) -
     """A module that is loaded."""
     argv = [about.program("modprobe"), one.target, *(word for word in one.done.argv[1:] if "=" in word)]
     if one.operation in DO:
-        off = [other for other in effects if other.kind == "out" and other.operation in UNDO and other.target == one.target]
+        off = [
+            other for other in effects if other.kind == "out" and other.operation in UNDO and other.target == one.target
+        ]
         entry = _entry(one, argv, about, late=False)
         if off:
             entry["undo"] = [about.program("modprobe"), "-r", one.target]
@@ -188,7 +195,10 @@ def _argv(one: Effect, about: About) -> list[str]:
     if one.kind == "file" and one.done.what != "start":
         words = _making(one)
     known = [word for word in one.done.environment if not word.startswith(("HOME=", "USER=", "XDG_SESSION_TYPE="))]
-    words = [about.program(words[0]), *(word if about.named else word.replace(about.guest, "{name}") for word in words[1:])]
+    words = [
+        about.program(words[0]),
+        *(word if about.named else word.replace(about.guest, "{name}") for word in words[1:]),
+    ]
     return [about.program("env"), *known, *words] if known and one.kind == "command" else words
 
 
@@ -228,9 +238,13 @@ def _add(draft: Draft, argv: list[str], entry: dict[str, object]) -> str:
 
 
 def _free(draft: Draft, argv: list[str], more: dict[str, dict[str, object]]) -> str:
-    words = [word.rpartition("/")[2] for word in argv if not word.startswith("-") and word not in ("/usr/bin/env", "/bin/sh")]
+    words = [
+        word.rpartition("/")[2] for word in argv if not word.startswith("-") and word not in ("/usr/bin/env", "/bin/sh")
+    ]
     words = [word.partition("=")[0].rpartition(".")[2] if argv[0].endswith("sysctl") else word for word in words]
-    words = [word for word in words if "=" not in word and "%" not in word and word != "sh" and not word.isdigit()] or ["command"]
+    words = [word for word in words if "=" not in word and "%" not in word and word != "sh" and not word.isdigit()] or [
+        "command"
+    ]
     telling = words[:1] + [word for word in words[1:] if any(letter.isalpha() for letter in word)][:2]
     name = re.sub(r"[^A-Za-z0-9_]+", "-", "-".join(telling)).strip("-")[: _LONGEST - 4].strip("-") or "command"
     taken, number, found = draft.run.keys() | more.keys(), 2, name

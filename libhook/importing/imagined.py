@@ -13,11 +13,15 @@ from libhook.simulation.world import AUDIO, NVME, USB, VGA, Device, Driver, Modu
 
 DESKTOPS = ("gdm", "gdm3", "sddm", "lightdm", "ly", "greetd", "lxdm", "xdm", "slim", "cosmic-greeter", "plasmalogin")
 GPU_MODULES = ("nvidia", "nvidia_modeset", "nvidia_drm", "nvidia_uvm", "nouveau", "amdgpu", "radeon", "i915", "xe")
-_ADDRESS = re.compile(r"(?<![0-9a-f])(?:([0-9a-f]{4})[:_])?([0-9a-f]{2})[:_]([01][0-9a-f])[._]([0-7])(?![0-9a-f])", re.I)
+_ADDRESS = re.compile(
+    r"(?<![0-9a-f])(?:([0-9a-f]{4})[:_])?([0-9a-f]{2})[:_]([01][0-9a-f])[._]([0-7])(?![0-9a-f])", re.I
+)
 _IDS = re.compile(r"\b([0-9a-f]{4})[ :]([0-9a-f]{4})\b", re.I)
 _LISTS = re.compile(r"AllowedCPUs=([\d,-]+)|cpu(\d+)/cpufreq|(?<=-c )(\d+(?:[-,]\d+)*)")
 _UNIT = re.compile(rf"[\w@:.\\-]+\.(?:{'|'.join(TYPES)})\b")
-_UNIT_OF = re.compile(r"(?:systemctl|service)\b[^\n;&|]*?\b(?:stop|start|restart|is-active|disable|kill)((?:[ \t]+[\w@:.-]+)+)")
+_UNIT_OF = re.compile(
+    r"(?:systemctl|service)\b[^\n;&|]*?\b(?:stop|start|restart|is-active|disable|kill)((?:[ \t]+[\w@:.-]+)+)"
+)
 _MODULE_OF = re.compile(r"(?:modprobe|rmmod)((?:[ \t]+[\w.=-]+)+)")
 _PROCESSES = ("plasmashell", "gnome-shell", "Xorg", "Xwayland", "sway", "Hyprland", "pipewire", "pulseaudio", "niri")
 _STACK = ("nvidia", "nvidia_modeset", "nvidia_drm", "nvidia_uvm")
@@ -74,8 +78,8 @@ def _addresses(text: str) -> set[PciAddress]:
 
 
 def _devices(addresses: list[PciAddress], maker: str) -> list[Device]:
-    """The first functions are those of a graphics card. Others get a driver, too, so that there is something to take."""
-    first, found = addresses[0], list[Device]()
+    """The first functions are those of a graphics card. Others get a driver, too."""
+    found = list[Device]()
     slots = [(one.domain, one.bus, one.slot) for one in addresses]
     cards = [slot for slot in dict.fromkeys(slots) if slots.count(slot) > 1] or [slots[0]]
     for number, one in enumerate(addresses):
@@ -85,7 +89,6 @@ def _devices(addresses: list[PciAddress], maker: str) -> list[Device]:
         ids = maker if class_ == VGA else {AUDIO: f"{maker[:4]}:ab28", NVME: "144d:a808"}.get(class_, "1022:149c")
         children = (("drm", f"card{cards.index(slot)}"),) if class_ == VGA else ()
         found.append(Device(str(one), None, 10 + slots.index(slot), class_, ids, header=0x80, children=children))
-    assert first
     return found
 
 
@@ -98,7 +101,9 @@ def _cpus(text: str) -> list[int]:
     return [int(number) for group in groups for number in re.findall(r"\d+", group) if int(number) < 1024]
 
 
-def _state(text: str, world: World, desktop: str, cpus: int, own: dict[str, str | None]) -> dict[str, dict[str, object]]:
+def _state(
+    text: str, world: World, desktop: str, cpus: int, own: dict[str, str | None]
+) -> dict[str, dict[str, object]]:
     units = {"multi-user.target": "active", "graphical.target": "active", "user@1000.service": "active"}
     for words in _UNIT_OF.findall(text):
         for word in words.split():
@@ -106,14 +111,20 @@ def _state(text: str, world: World, desktop: str, cpus: int, own: dict[str, str 
             if not word.startswith("-") and name.partition(".")[0] not in DESKTOPS:
                 units[name] = "active"
     started = re.compile(r"systemctl\b[^\n;&|]*?\bstart((?:[ \t]+[\w@:.-]+)+)")
-    stopped = {word for words in re.findall(r"systemctl\b[^\n;&|]*?\bstop((?:[ \t]+[\w@:.-]+)+)", text) for word in words.split()}
+    stopped = {
+        word
+        for words in re.findall(r"systemctl\b[^\n;&|]*?\bstop((?:[ \t]+[\w@:.-]+)+)", text)
+        for word in words.split()
+    }
     for words in started.findall(text):
         for word in words.split():
             if word not in stopped:
                 units[word if _UNIT.fullmatch(word) else f"{word}.service"] = "inactive"
     units[desktop] = "active"
     units.pop("display-manager.service", None)
-    modules = {name for words in _MODULE_OF.findall(text) for name in words.replace("-", "_").split() if "=" not in name}
+    modules = {
+        name for words in _MODULE_OF.findall(text) for name in words.replace("-", "_").split() if "=" not in name
+    }
     modules = {name for name in modules if name in GPU_MODULES or not name.startswith(("_", "vfio"))}
     known = {driver.module_name for driver in world.drivers if driver.loaded} | {one.name for one in world.modules}
     gpus = {name for name in modules if name in GPU_MODULES} - known
@@ -122,7 +133,8 @@ def _state(text: str, world: World, desktop: str, cpus: int, own: dict[str, str 
     makers = {"10de": "NVIDIA Corporation AD102", "1002": "Advanced Micro Devices, Inc. [AMD/ATI] Navi 21",
               "8086": "Intel Corporation Arc"}  # fmt: skip
     pci = {device.address: {"class": device.class_[:4], "ids": device.ids, "title":
-           f"{titles.get(device.class_, 'Device')}: {makers.get(device.ids[:4], 'Samsung')}"} for device in world.devices}  # fmt: skip
+           f"{titles.get(device.class_, 'Device')}: {makers.get(device.ids[:4], 'Samsung')}"}
+           for device in world.devices}  # fmt: skip
     return {
         "units": dict(units), "aliases": {"display-manager.service": desktop}, "desktop": {desktop: True},
         "modules": dict.fromkeys(sorted(known | (modules - gpus)), True), "drivers": dict(own), "pci": dict(pci),
@@ -150,7 +162,10 @@ def further(root: str, host: Imagined, texts: Iterable[str]) -> None:
     _write(root, "sys/bus/platform/devices/efi-framebuffer.0/uevent", "")
     for number in range(host.cpus):
         folder = f"sys/devices/system/cpu/cpu{number}/cpufreq"
-        for name, value in (("scaling_governor", "schedutil"), ("energy_performance_preference", "balance_performance")):
+        for name, value in (
+            ("scaling_governor", "schedutil"),
+            ("energy_performance_preference", "balance_performance"),
+        ):
             _write(root, f"{folder}/{name}", value)
         _write(root, f"{folder}/scaling_available_governors", "performance powersave ondemand schedutil")
     for name in ("present", "possible", "online"):
@@ -163,7 +178,11 @@ def further(root: str, host: Imagined, texts: Iterable[str]) -> None:
     for device in host.world.devices:
         folder = f"sys/bus/pci/devices/{device.address}"
         for name in ("remove", "reset", "power/control", "boot_vga", "d3cold_allowed", "reset_method"):
-            _write(root, f"{folder}/{name}", {"power/control": "auto", "boot_vga": "1", "d3cold_allowed": "1"}.get(name, ""))
+            _write(
+                root,
+                f"{folder}/{name}",
+                {"power/control": "auto", "boot_vga": "1", "d3cold_allowed": "1"}.get(name, ""),
+            )
     _write(root, "proc/irq/default_smp_affinity", "ff")
     for name in ("rescan", "drivers_probe"):
         _write(root, f"sys/bus/pci/{name}", "")
@@ -175,7 +194,9 @@ def further(root: str, host: Imagined, texts: Iterable[str]) -> None:
             _write(root, path[1:], "0")
 
 
-_LITERAL = re.compile(r"(?<![\w$}])(/(?:sys/(?!bus/pci/|class/vtconsole|bus/platform)|proc/sys/|proc/irq/)[\w./:-]*\w)(?![\w*$/{])")
+_LITERAL = re.compile(
+    r"(?<![\w$}])(/(?:sys/(?!bus/pci/|class/vtconsole|bus/platform)|proc/sys/|proc/irq/)[\w./:-]*\w)(?![\w*$/{])"
+)
 
 
 def _write(root: str, path: str, text: str) -> None:

@@ -6,19 +6,26 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from libhook.importing import effect, life, report, sandbox, written
+from libhook.importing import filling, life, meaning, report, written
 from libhook.importing.draft import Draft
+from libhook.importing.imagined import imagine
 from libhook.importing.life import PROBE, Guest, Life
-from libhook.importing.sources import HOOKS, TREE, Sources
+from libhook.importing.sources import HOOKS, OPERATIONS, TREE, File, Sources
 from libhook.importing.trace import Place
 from libhook.importing.translate import About, translate
 from libhook.importing.written import Section
 
 _MOST_GUESTS = 16
-_ADMIN = frozenset("iptables ip6tables ebtables nft modprobe rmmod sysctl zpool zfs brctl drbdadm tc bridge rtcwake swapoff swapon"
-                   " mdevctl setpci cpufreq-set ethtool iw ipset wg fstrim blockdev hdparm nvme mkswap".split())  # fmt: skip
+_ADMIN_WORDS = (
+    "iptables ip6tables ebtables nft modprobe rmmod sysctl zpool zfs brctl drbdadm tc bridge rtcwake swapoff"
+    " swapon mdevctl setpci cpufreq-set ethtool iw ipset wg fstrim blockdev hdparm nvme mkswap"
+)
+_ADMIN = frozenset(_ADMIN_WORDS.split())
 _STRICT = re.compile(r"\|\|\s*\{?\s*(?:exit|die|error|fail|err|abort|return)\w*|^\s*if\s+!")
 _SET_E = re.compile(r"^\s*set\s+-\w*e|^\s*set\s+-o\s+errexit|^#!.*\s-\w*e", re.M)
+
+
+_OLD = "/etc/libvirt/old-hooks"
 
 
 class Imported(NamedTuple):
@@ -38,22 +45,24 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -
             found.append(f"{file.origin} is no shell script ({file.interpreter}): keep it as a whole, with legacy")
         elif file.place.startswith(HOOKS) and file.interpreter == "\0":
             found.append(f"{file.origin} is a program, and no script: keep it as a whole, with legacy")
-    legacy = next((f"/etc/libvirt/old-hooks/{file.place.rpartition('/')[2]}" for file in sources.files if not file.is_shell
-                   and file.place.rpartition("/")[0] in (HOOKS, TREE) and file.place.rpartition("/")[2] == "qemu"
-                   or not file.is_shell and file.place.rpartition("/")[0] == TREE), "")  # fmt: skip
+    legacy = next((f"{_OLD}/{_base(file)}" for file in sources.files if _is_foreign(file)), "")
     if legacy:
         found.append(f"legacy names {legacy}: move the script there, and see docs/old-scripts.md")
     found += _unused_folders(sources)
     texts = "\n".join(file.text for file in shell)
-    lacking = [name for name in sandbox.not_here() if re.search(rf"(?<![\w./-]){name}(?![\w-])", texts)]
+    lacking = [name for name in filling.not_here() if re.search(rf"(?<![\w./-]){name}(?![\w-])", texts)]
     if lacking:
-        found.append(f"{', '.join(lacking)}: not installed here, so the scripts read nothing with it; install it, and import again")
-    probe = life.play(sources, Guest(PROBE), cpus) if shell else Life(Guest(PROBE), (), None)  # type: ignore[arg-type]
+        found.append(
+            f"{', '.join(lacking)}: not installed here, so the scripts read nothing with it: install it, and try again"
+        )
+    probe = life.play(sources, Guest(PROBE), cpus) if shell else Life(Guest(PROBE), (), imagine((), (), cpus))
     known = {guest.name: guest for guest in given}
     names = [*known, *(name for name in (*life.in_tree(sources), *life.named(probe, sources)) if name not in known)]
-    names = [name for name in dict.fromkeys(names) if name not in life.OPERATIONS]
+    names = [name for name in dict.fromkeys(names) if name not in OPERATIONS]
     if len(names) > _MOST_GUESTS:
-        found.append(f"the scripts name {len(names)} guests: only the first {_MOST_GUESTS} are imported; name others with --guest")
+        found.append(
+            f"the scripts name {len(names)} guests: only {_MOST_GUESTS} are imported; name others with --guest"
+        )
         names = names[:_MOST_GUESTS]
     lives = [life.play(sources, known.get(name, Guest(name)), cpus) for name in names]
     for one in (probe, *lives):
@@ -69,10 +78,22 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -
     for draft in (general, *(draft for _, draft in drafts)):
         found += [text for text in draft.found if text not in found]
     if not sections and not names and not legacy:
-        found.append("the scripts do nothing for a guest that they do not know: name one with --guest NAME, or --guest FILE.xml")
+        found.append(
+            "the scripts do nothing for a guest that they do not know: name one with --guest NAME, or --guest FILE.xml"
+        )
     ran = frozenset[Place]().union(*(one.lines for one in (probe, *lives)))
     return Imported(written.text(sections, paths, legacy), report.lines_of(sources, fates, ran, found),
                     report.data_of(sources, fates, ran, found))  # fmt: skip
+
+
+def _base(file: File) -> str:
+    return file.place.rpartition("/")[2]
+
+
+def _is_foreign(file: File) -> bool:
+    """Whether libvirt itself runs it, and bash cannot."""
+    folder = file.place.rpartition("/")[0]
+    return not file.is_shell and (folder == TREE or (folder == HOOKS and _base(file) == "qemu"))
 
 
 def _general(draft: Draft, found: list[str]) -> list[Section]:
@@ -81,22 +102,20 @@ def _general(draft: Draft, found: list[str]) -> list[Section]:
         return []
     cards = [name for name in draft.modules if name == "device:display"]
     desktop = {unit: state for unit, state in draft.units.items() if cards or draft.bound}
-    rest = draft._replace(modules=[name for name in draft.modules if name not in cards], along=[],
-                          units={unit: state for unit, state in draft.units.items() if unit not in desktop})  # fmt: skip
+    others = {unit: state for unit, state in draft.units.items() if unit not in desktop}
+    rest = draft._replace(modules=[name for name in draft.modules if name not in cards], along=[], units=others)
     sections = [] if rest.is_empty else [Section((), rest)]
     if cards or desktop:
         card = Draft.empty()._replace(modules=cards, units=desktop)
         sections.append(Section(("devices", "display"), card))
-        found.append("the scripts ask for no guest's name: what they do with the card they did for every guest, and now only for"
-                     " guests that have a graphics card")  # fmt: skip
+        found.append("the scripts ask for no guest's name: what they did with the card they did for every guest. Now"
+                     " it is only for guests that have a graphics card")  # fmt: skip
     return sections
 
 
 def _draft(one: Life, sources: Sources, cpus: int, *, named: bool) -> Draft:
-    if one.host is None:
-        return Draft.empty()
     effects = [found for outcome, trace in one.steps
-               for found in effect.of(trace.done, outcome.call.operation, one.guest.called)]  # fmt: skip
+               for found in meaning.of(trace.done, outcome.call.operation)]  # fmt: skip
     texts = "\n".join(file.text for file in sources.files)
     addresses = frozenset(str(address) for address in one.guest.devices) if one.guest.document else None
 
@@ -123,13 +142,17 @@ def _require(one: Life, draft: Draft, about: About) -> None:
     """What the scripts refuse the start for."""
     for number, refusal in enumerate(one.refusals):
         target = refusal.target if about.named else refusal.target.replace(about.guest, "{name}")
-        bare = re.sub(r"[^A-Za-z0-9_]+", "-", refusal.target.rpartition("/")[2].replace(about.guest, "")).strip("-")[:30]
+        bare = re.sub(r"[^A-Za-z0-9_]+", "-", refusal.target.rpartition("/")[2].replace(about.guest, "")).strip("-")[
+            :30
+        ]
         whole = target if refusal.kind == "file" or "." in target else f"{target}.service"
         entry: dict[str, object] = {refusal.kind: whole}
         if refusal.absent:
             entry["absent"] = True
         if refusal.reason.strip():
-            entry["reason"] = "".join(letter for letter in refusal.reason if letter.isprintable()).replace(about.guest, "the guest")
+            entry["reason"] = "".join(letter for letter in refusal.reason if letter.isprintable()).replace(
+                about.guest, "the guest"
+            )
         name = bare or f"{refusal.kind}-{number}"
         draft.require[name] = entry
         draft.note(refusal.place, "kept", f"require.{name}")
@@ -149,7 +172,7 @@ def _unused_folders(sources: Sources) -> list[str]:
     found = set[str]()
     for file in sources.files:
         parts = file.place.removeprefix(HOOKS).strip("/").split("/")
-        if parts[:1] == ["qemu.d"] and len(parts) > 3 and parts[2] not in life.OPERATIONS and "." not in parts[2]:
+        if parts[:1] == ["qemu.d"] and len(parts) > 3 and parts[2] not in OPERATIONS and "." not in parts[2]:
             guest = parts[1]
             if guest in life.in_tree(sources):
                 found.add(f"{file.origin} never runs: no operation is called {parts[2]}")
@@ -167,19 +190,27 @@ def _of_life(one: Life, sources: Sources) -> list[str]:
         file = sources.at(last.file)
         where = f"{file.origin if file else last.file}:{last.line}"
         if not outcome.ended:
-            found.append(f"{where}: at {call.operation} it did not end within the deadline; what came after is not known")
+            found.append(
+                f"{where}: at {call.operation} it did not end within the deadline; what came after is not known"
+            )
         elif trace.code and call.operation in ("prepare", "start"):
-            found.append(f"{where}: at {call.operation} it ended with {trace.code} here: if it does so on your host, it refuses"
-                         " the start: say with `require` what must be so")  # fmt: skip
+            found.append(f"{where}: at {call.operation} it ended with {trace.code} here: if it does on your host, it"
+                         " refuses the start: say with `require` what must be so")  # fmt: skip
         elif trace.code and call.operation in ("started", "reconnect"):
-            found.append(f"{where}: at {call.operation} it ended with {trace.code} here: on your host, that kills the guest that runs")
+            found.append(
+                f"{where}: at {call.operation} it ended with {trace.code} here: on a host, that kills the guest"
+            )
         elif trace.code and call.operation in ("migrate", "restore"):
-            found.append(f"{where}: at {call.operation} it ended with {trace.code}, which refuses that: no setting does, only legacy")
+            found.append(f"{where}: at {call.operation} it ended with {trace.code}, which refuses it: only legacy can")
         if any(path.startswith("/etc/libvirt/qemu/") and path.endswith(".xml") for path in trace.read) or (
             not one.guest.document and any("xmllint" in text or "/dev/stdin" in text for _, text in trace.commands)
         ):
-            found.append("the scripts read the guest's XML: give it with --guest FILE.xml, and what depends on it is seen")
-    for path in sorted({posixpath.normpath(path) for _, trace in one.steps for path in trace.read if path.startswith(HOOKS)}):
+            found.append(
+                "the scripts read the guest's XML: give it with --guest FILE.xml, and what depends on it is seen"
+            )
+    for path in sorted(
+        {posixpath.normpath(path) for _, trace in one.steps for path in trace.read if path.startswith(HOOKS)}
+    ):
         if not sources.at(path) and "." in path.rpartition("/")[2]:
             found.append(f"{path} is read by the scripts, and was not given")
     return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Plays a guest's life with the scripts: which of them libvirt would call when, and for which guests they do something."""
+"""Plays a guest's life with the scripts: which of them libvirt would call when, and which guests they know."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,9 @@ _CASE = re.compile(r"case (.+) in$")
 _ASSIGNED = re.compile(r"(?:local |declare |readonly |export )?(\w+)=(\S*|'[^']*')$")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)[^}]*\}|(\w+))")
 _GLOB = re.compile(r"(?<!\\)[*?\[]")
-_PATTERN = re.compile(r"""^\s*\(?((?:"[^"]*"|'[^']*'|[\w*?.\[\]@{}:/+$-])+(?:\s*\|\s*(?:"[^"]*"|'[^']*'|[\w*?.\[\]@{}:/+$-])+)*)\s*\)""")
+_PATTERN = re.compile(
+    r"""^\s*\(?((?:"[^"]*"|'[^']*'|[\w*?.\[\]@{}:/+$-])+(?:\s*\|\s*(?:"[^"]*"|'[^']*'|[\w*?.\[\]@{}:/+$-])+)*)\s*\)"""
+)
 _IN_TREE = re.compile(rf"/([^/]+)/(?:{'|'.join(OPERATIONS)})(?:[/.-]|$)")
 
 
@@ -126,7 +128,11 @@ def _of_tree(sources: Sources, guest: str, step: tuple[str, str, str]) -> list[F
     found = []
     for file in sources.files:
         parts = file.place.split("/")
-        if guest not in parts or not file.is_shell or file.place.endswith((".md", ".txt", ".conf", ".xml", "~", ".swp")):
+        if (
+            guest not in parts
+            or not file.is_shell
+            or file.place.endswith((".md", ".txt", ".conf", ".xml", "~", ".swp"))
+        ):
             continue
         rest = "/".join(parts[parts.index(guest) + 1 :])
         bare = rest.removesuffix(".sh").removesuffix(".bash")
@@ -156,7 +162,20 @@ def named(life: Life, sources: Sources) -> list[str]:
 
 def unknown_operations(life: Life, sources: Sources) -> list[tuple[Place, str]]:
     """The words that the scripts compare the operation with, and that libvirt never says."""
-    known = {*OPERATIONS, *_SUBS, "-", "*", "", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "daemon"}
+    known = {
+        *OPERATIONS,
+        *_SUBS,
+        "-",
+        "*",
+        "",
+        "shutdown",
+        "destroyed",
+        "crashed",
+        "migrated",
+        "saved",
+        "failed",
+        "daemon",
+    }
     found = dict[tuple[Place, str], None]()
     for place, value, other in _compared(life, sources):
         word = other.strip("\"'")
@@ -174,7 +193,7 @@ def _compared(life: Life, sources: Sources) -> Iterator[tuple[Place, str, str]]:
             if assigned := _ASSIGNED.match(command):
                 variables[assigned[1]] = _bare(assigned[2])
             elif case := _CASE.match(command):
-                word = _VARIABLE.sub(lambda found: variables.get(found[1] or found[2], ""), _bare(case[1]))
+                word = _filled(_bare(case[1]), variables)
                 file = sources.at(place.file)
                 for pattern in _patterns(file.lines, place.line - 1) if file else ():
                     yield place, word, pattern
@@ -183,6 +202,10 @@ def _compared(life: Life, sources: Sources) -> Iterator[tuple[Place, str, str]]:
                 if test[2] != "=~":
                     yield place, _bare(left), _pattern(right)
                     yield place, _bare(right), _pattern(left)
+
+
+def _filled(word: str, variables: dict[str, str]) -> str:
+    return _VARIABLE.sub(lambda found: variables.get(found[1] or found[2], ""), word)
 
 
 def _bare(text: str) -> str:

@@ -15,7 +15,7 @@ def _name(text: str) -> str:
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.epilog = (
-        "The scripts run in a sandbox, on a host that is made up: nothing of this host is touched, and no guest's XML is"
+        "The scripts run in a sandbox, on a host that is made up: nothing of this host is touched. No guest's XML is"
         " read but one that you give. Needs bubblewrap, strace and bash."
     )
     parser.add_argument("path", metavar="PATH", nargs="+", help="a hook script, or a folder of them")
@@ -23,5 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--guest", metavar="NAME", action="append", default=[],
         help="a guest that the scripts do not name, or the file NAME.xml with its XML; may be given again",
     )  # fmt: skip
-    parser.add_argument("--write", action="store_true", help="write the drop-in to /etc/libhook/config.d, without a question")
-    parser.add_argument("--name", metavar="NAME", type=_name, default="imported", help="the drop-in's name (default: imported)")
+    parser.add_argument("--write", action="store_true", help="write it to /etc/libhook/config.d, without a question")
+    parser.add_argument(
+        "--name", metavar="NAME", type=_name, default="imported", help="the drop-in's name (default: imported)"
+    )

@@ -18,7 +18,24 @@ _SAME = {
     for word in words
 }  # fmt: skip
 _PROGRAMS = {"touch": "rm", "mkdir": "rmdir", "swapoff": "swapon", "mount": "umount", "ln": "rm"}
-_MANY = frozenset("systemctl iptables ip6tables nft ip bridge modprobe sysctl sh env virsh docker tc nmcli".split())
+_MANY = frozenset(
+    [
+        "systemctl",
+        "iptables",
+        "ip6tables",
+        "nft",
+        "ip",
+        "bridge",
+        "modprobe",
+        "sysctl",
+        "sh",
+        "env",
+        "virsh",
+        "docker",
+        "tc",
+        "nmcli",
+    ]
+)
 """Programs that do many things, so that two calls have nothing to do with each other."""
 _ENOUGH = 0.3
 

@@ -30,7 +30,9 @@ def lines_of(sources: Sources, fates: Sequence[Fate], ran: frozenset[Place], fou
     for how, title in _TITLES:
         some: dict[tuple[str, str], list[str]] = {}
         for one in fates:
-            if one.how == how and one.text not in some.setdefault((_where(sources, one.place), _text(sources, one.place)), []):
+            if one.how == how and one.text not in some.setdefault(
+                (_where(sources, one.place), _text(sources, one.place)), []
+            ):
                 some[_where(sources, one.place), _text(sources, one.place)].append(one.text)
         if some:
             lines += ["", f"{title}:"]

@@ -171,7 +171,7 @@ def _in_tree(origin: str, top: str) -> str:
 
 def _lone(files: list[File]) -> list[File]:
     """One script that is not called qemu: the one that looks at its arguments and is called by no other."""
-    scripts = [file for file in files if not file.place and file.is_shell or file.interpreter]
+    scripts = [file for file in files if (not file.place and file.is_shell) or file.interpreter]
     names = {os.path.basename(file.origin) for file in scripts}
     tops = [
         file

@@ -15,7 +15,18 @@ _CALL = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+|\?)(<[^>]*>)?( E\w+)?")
 _TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"(?:\.\.\.)?')
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-f]{2}|.)")
 _SHORT = {"n": "\n", "t": "\t", "r": "\r", "v": "\v", "f": "\f", "a": "\a", "e": "\x1b"}
-_OWN = ("/.trace", "/.state", "/.libhook", "/dev/tty", "/dev/null", "/proc/self", "pipe:", "socket:", "/dev/fd", "/tmp/sh-thd")  # noqa: S108 - compared only
+_OWN = (
+    "/.trace",
+    "/.state",
+    "/.libhook",
+    "/dev/tty",
+    "/dev/null",
+    "/proc/self",
+    "pipe:",
+    "socket:",
+    "/dev/fd",
+    "/tmp/sh-thd",  # noqa: S108 - where bash keeps here-documents: only compared
+)
 PROGRAM = "program "
 """Before the path of what is lacking: it is a program."""
 _FORKS = ("clone", "clone3", "fork", "vfork")
@@ -34,7 +45,8 @@ class Done(NamedTuple):
     """One thing that a script did."""
 
     what: str
-    """``start`` a program, ``write``, ``open`` for writing, ``fail`` to open, ``remove``, ``make``, ``kill``, ``connect``."""
+    """``start`` a program, ``write``, ``open`` for writing, ``fail`` to open, ``remove``, ``make``, ``kill``,
+    ``connect``."""
     place: Place
     argv: tuple[str, ...] = ()
     path: str = ""
@@ -68,13 +80,15 @@ class _Process:
 
     def __init__(self, pid: int, parent: "_Process | None" = None) -> None:
         self.pid = pid
-        self.place = parent.place if parent else Place()
-        self.user = parent.user if parent else ""
-        self.environment = parent.environment if parent else ()
-        self.background = parent.background if parent else False
-        self.program = parent.program if parent else ""
-        self.stands_in = parent.stands_in if parent else False
+        self.place: Place = parent.place if parent else Place()
+        self.user: str = parent.user if parent else ""
+        self.environment: tuple[str, ...] = parent.environment if parent else ()
+        self.background: bool = parent.background if parent else False
+        self.program: str = parent.program if parent else ""
+        self.stands_in: bool = parent.stands_in if parent else False
         self.started = -1
+        self.born = 0
+        """How much was done before it was forked: what is in the background comes in its line's place."""
 
 
 class _Reader:
@@ -86,6 +100,8 @@ class _Reader:
         self.commands: list[tuple[Place, str]] = []
         self.read: set[str] = set()
         self.lacking: set[str] = set()
+        self.order: list[tuple[int, int]] = []
+        """The first start of each process, and what was done when it was forked."""
         self.code: int | None = None
         self._processes: dict[int, _Process] = {}
         self._unfinished: dict[int, str] = {}
@@ -118,6 +134,7 @@ class _Reader:
         if pid not in self._processes:
             parent = self._processes.get(self._forking[-1]) if self._forking else None
             self._processes[pid] = _Process(pid, parent)
+            self._processes[pid].born = len(self.done)
         return self._processes[pid]
 
     def _call(self, process: _Process, name: str, arguments: str, result: str, opened: str, failed: bool) -> None:
@@ -127,6 +144,7 @@ class _Reader:
                 self._forking.remove(process.pid)
             if result.isdigit() and int(result) not in self._processes:
                 self._processes[int(result)] = _Process(int(result), process)
+                self._processes[int(result)].born = len(self.done)
         elif name == "execve":
             if not failed and texts:
                 self._start(process, texts)
@@ -152,13 +170,16 @@ class _Reader:
         path, argv = texts[0], texts[1:]
         if path == "/.libhook/standin":
             path, argv = argv[1] if len(argv) > 1 else "", argv[1:]
+        place = process.born if process.started < 0 else len(self.done)
         before = self.done[process.started] if process.started >= 0 else None
         if before is not None and process.stands_in and (found := inner(_name(before.argv[0]), list(before.argv[1:]))):
             self.done[process.started] = None
+            place = process.born
             process.user = found.user or process.user
             process.environment += tuple(f"{key}={value}" for key, value in found.environment.items())
             process.background = process.background or found.background
         process.program, process.stands_in = _name(path), False
+        self.order.append((len(self.done), place))
         process.started = len(self.done)
         if argv:
             self._add(process, "start", argv=(path, *argv[1:]), path=path)
@@ -172,7 +193,9 @@ class _Reader:
             at = self.done[process.started] if process.started >= 0 else None
             if at is not None:
                 _, cwd, *known = text.split("\0")
-                self.done[process.started] = at._replace(environment=tuple(dict.fromkeys((*known, *at.environment))), data=cwd)
+                self.done[process.started] = at._replace(
+                    environment=tuple(dict.fromkeys((*known, *at.environment))), data=cwd
+                )
         elif not process.stands_in and not failed and path.startswith("/") and not path.startswith(_OWN):
             self._add(process, "write", path=path, data=text)
 
@@ -219,7 +242,9 @@ def read(text: str) -> Trace:
     reader = _Reader()
     for line in _lines(text):
         reader.line(line)
-    done = tuple(one for one in reader.done if one is not None)
+    born = dict(reader.order)
+    places = sorted(range(len(reader.done)), key=lambda at: (born.get(at, at), at))
+    done = tuple(one for at in places if (one := reader.done[at]) is not None)
     return Trace(done, frozenset(reader.lines), tuple(reader.commands), reader.code, frozenset(reader.read),
                  frozenset(reader.lacking))  # fmt: skip
 

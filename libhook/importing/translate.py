@@ -14,8 +14,9 @@ from libhook.facts.unit import is_anyones, is_protected
 from libhook.facts.value import path_of
 from libhook.importing import errands
 from libhook.importing.draft import DO, UNDO, Draft
-from libhook.importing.effect import GPU_DRIVERS, Effect
+from libhook.importing.effect import Effect
 from libhook.importing.imagined import DESKTOPS
+from libhook.importing.programs import GPU_DRIVERS
 from libhook.importing.trace import Place
 
 _CONDITION = re.compile(r"^\s*(?:if|elif|while|until|for|case)\b|\$\(|`|<\(|[|&]")
@@ -88,7 +89,11 @@ def _units(effects: Sequence[Effect], about: About, draft: Draft) -> None:
         name = _unit_name(one, about)
         have = next((unit for unit in draft.units if _same(unit, name)), "")
         if is_protected(name) or not is_anyones(name.replace("{name}", "x"), glob=True):
-            why = "libvirt or the host depends on it" if is_protected(name) else "it is no service, socket, timer, path or mount"
+            why = (
+                "libvirt or the host depends on it"
+                if is_protected(name)
+                else "it is no service, socket, timer, path or mount"
+            )
             draft.tell(one, "danger", f"{name} is not touched: {why}")
         elif one.operation in DO:
             state = "up" if one.kind == "up" else "down"
@@ -101,14 +106,16 @@ def _units(effects: Sequence[Effect], about: About, draft: Draft) -> None:
                 draft.units[name] = state
                 draft.tell(one, "kept", f'units: "{name}" = "{state}"')
                 if one.value == "isolate":
-                    draft.find(f"{about.where(one.place)}: isolate also stops what else the target does not want; only the display"
-                               " manager is stopped now: add to units what else must go")  # fmt: skip
+                    draft.find(f"{about.where(one.place)}: isolate also stops what else the target does not want;"
+                               " only the display manager is stopped now: add to units what else must go")  # fmt: skip
         elif one.operation in UNDO and have:
             draft.tell(one, "undone", f"{have}: libhook undoes it, if it was so before")
         elif one.operation in UNDO:
             errands.unit(one, name, about, draft)
             if _is_desktop(name) and one.kind != "down":
-                draft.find(f"{about.where(one.place)}: the display manager was never stopped by this script, and yet it is started")
+                draft.find(
+                    f"{about.where(one.place)}: the display manager was never stopped by this script, but is started"
+                )
         else:
             draft.tell(one, "left", f"{name}: nothing is done with units at {one.operation}")
 
@@ -124,7 +131,11 @@ def _modules(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             draft.tell(one, "kept", f'modules: "{name}"')
     for one in effects:
         if one.kind == "in" and one.operation in UNDO and (one.target in out or one.target in GPU_DRIVERS | _HELPED):
-            how = "libhook loads it again, if it was loaded" if one.target in out else "it need not go, so it need not come back"
+            how = (
+                "libhook loads it again, if it was loaded"
+                if one.target in out
+                else "it need not go, so it need not come back"
+            )
             draft.tell(one, "undone", f"{one.target}: {how}")
         elif one.kind == "in" and one.operation in DO and one.target in out:
             draft.tell(one, "left", f"{one.target} is loaded again while the guest runs: no setting says that")
@@ -134,7 +145,19 @@ def _modules(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             draft.tell(one, "left", f"{one.target} is unloaded at the end: nothing of libhook's needs that")
 
 
-_HELPED = frozenset("drm drm_kms_helper drm_ttm_helper ttm i2c_nvidia_gpu snd_hda_intel snd_hda_codec_hdmi video wmi".split())
+_HELPED = frozenset(
+    [
+        "drm",
+        "drm_kms_helper",
+        "drm_ttm_helper",
+        "ttm",
+        "i2c_nvidia_gpu",
+        "snd_hda_intel",
+        "snd_hda_codec_hdmi",
+        "video",
+        "wmi",
+    ]
+)
 
 
 def _loads(other: Effect, target: str) -> bool:
@@ -152,14 +175,16 @@ def _devices(effects: Sequence[Effect], about: About, draft: Draft) -> None:
     if not draft.bound:
         return
     if about.xml is None:
-        draft.find("the scripts hand over " + ", ".join(sorted(draft.bound)) + ": each must be a <hostdev> in the guest's XML;"
+        draft.find("the scripts hand over " + ", ".join(sorted(draft.bound)) + ": each must be a <hostdev> in the XML;"
                    " what is not goes into take_along. Give the XML with --guest, and this is looked up")  # fmt: skip
         return
     lacking = sorted(address for address in draft.bound if address not in about.xml)
     if lacking and about.named:
         draft.along.extend(lacking)
     elif lacking:
-        draft.find(f"{', '.join(lacking)} are not in the guest's XML: put each into take_along of that guest's own section")
+        draft.find(
+            f"{', '.join(lacking)} are not in the guest's XML: put each into take_along of that guest's own section"
+        )
 
 
 def _values(effects: Sequence[Effect], about: About, draft: Draft) -> None:
@@ -168,7 +193,9 @@ def _values(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             shown = name if about.named else name.replace(about.guest, "{name}")
             if one.operation in DO and _fits(name, value):
                 draft.values[shown] = int(value) if _NUMBER.fullmatch(value) else value
-                draft.tell(one, "kept", f"values: {name} = {value}" if one.kind == "value" else f"values: the governor {value}")
+                draft.tell(
+                    one, "kept", f"values: {name} = {value}" if one.kind == "value" else f"values: the governor {value}"
+                )
             elif one.operation in UNDO and shown in draft.values:
                 draft.tell(one, "undone", "libhook writes what was there before, and no constant")
             elif not value:
@@ -219,7 +246,9 @@ def _others(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             if about.named:
                 draft.end[:] = ["sessions"]
             else:
-                draft.find('the scripts end sessions: write end = ["sessions"] into the section of the guest that needs it')
+                draft.find(
+                    'the scripts end sessions: write end = ["sessions"] into the section of the guest that needs it'
+                )
         elif one.kind == "asks" and not _CONDITION.search(about.line(one.place)):
             draft.tell(one, "needless", f"{one.target} only asks")
         elif one.kind in ("needless", "danger", "left", "wrong", "sessions"):

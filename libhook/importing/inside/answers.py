@@ -64,16 +64,22 @@ def _show(verb: str, words: list[str], names: list[str], state: State) -> Answer
         if verb == "status":
             lines.append(f"* {name}\n   Loaded: loaded\n   Active: {active} (running)\n")
             continue
-        known = {"Id": name, "ActiveState": active, "LoadState": "loaded" if name in state["units"] else "not-found",
-                 "SubState": "running" if active == "active" else "dead", "MainPID": "901",
-                 "ExecStart": f"/usr/bin/{name.rpartition('.')[0]}", "FragmentPath": f"/usr/lib/systemd/system/{name}"}
+        known = {
+            "Id": name,
+            "ActiveState": active,
+            "LoadState": "loaded" if name in state["units"] else "not-found",
+            "SubState": "running" if active == "active" else "dead",
+            "MainPID": "901",
+            "ExecStart": f"/usr/bin/{name.rpartition('.')[0]}",
+            "FragmentPath": f"/usr/lib/systemd/system/{name}",
+        }
         asked = [key for word in words for key in word.removeprefix("--property=").removeprefix("-p").split(",")]
         asked += [key for at, word in enumerate(words) if word == "-p" for key in words[at + 1].split(",")]
         shown = [key for key in known if key in asked] or list(known)
         bare = "--value" in words
         lines += [f"{known[key]}\n" if bare else f"{key}={known[key]}\n" for key in shown]
-    active = any(state["units"].get(name) == "active" for name in names)
-    return (0 if active or verb == "show" else 3), "".join(lines)
+    some = any(state["units"].get(name) == "active" for name in names)
+    return (0 if some or verb == "show" else 3), "".join(lines)
 
 
 def modprobe(words: list[str], state: State) -> Answer:
@@ -201,7 +207,10 @@ def kill_by_name(words: list[str], state: State) -> Answer:
 
 def ps(_words: list[str], state: State) -> Answer:
     """List the processes."""
-    lines = ("  PID TTY          TIME CMD\n", *(f"{pid:>5} ?  00:00:01 {name}\n" for name, pid in state["processes"].items()))
+    lines = (
+        "  PID TTY          TIME CMD\n",
+        *(f"{pid:>5} ?  00:00:01 {name}\n" for name, pid in state["processes"].items()),
+    )
     return 0, "".join(lines)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs in the sandbox: makes the imagined host there, runs each call of libvirt's under strace, and hands out the trace.
+"""Runs in the sandbox: makes the imagined host there, runs each call of libvirt's under strace.
 
 stdin has one JSON object (importing/sandbox.py). For each call stdout has one JSON line, and then the trace. Scripts
-may do to this process what they like: what it tells is only about them, and who reads it waits until a deadline.
+may do to this process what they like: what it tells is only about them, and the reader waits until a deadline.
 """
 
 import json
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 sys.path.insert(0, "/.libhook")
 
@@ -50,12 +51,27 @@ def _merge(source: str, target: str) -> None:
             continue
 
 
-def run(call: dict[str, object]) -> dict[str, object]:
+def run(call: "dict[str, Any]") -> "dict[str, Any]":
     """Run one call. Return how it ended."""
     with open("/.trace/stdin", "wb") as document:
         document.write(str(call["stdin"]).encode("utf-8", "surrogateescape"))
-    words = ["/host/bin/strace", "-f", "-y", "-q", "-s", "8192", "-e", "signal=none", "--seccomp-bpf",
-             "-e", f"trace={SYSCALLS}", "-o", TRACE, "--", *map(str, call["argv"])]  # type: ignore[call-overload]
+    words = [
+        "/host/bin/strace",
+        "-f",
+        "-y",
+        "-q",
+        "-s",
+        "8192",
+        "-e",
+        "signal=none",
+        "--seccomp-bpf",
+        "-e",
+        f"trace={SYSCALLS}",
+        "-o",
+        TRACE,
+        "--",
+        *call["argv"],
+    ]
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C",
                    "BASH_ENV": "/.libhook/tracing.sh", "LIBHOOK_IMPORT_GUEST": str(call["guest"]),
                    "LIBHOOK_IMPORT_OPERATION": str(call["operation"])}  # fmt: skip

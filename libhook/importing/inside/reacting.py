@@ -36,7 +36,7 @@ def begin() -> None:
 
 
 def react() -> None:
-    """React to all that has been written since. If another process does it, that one sees the rest, or the next does."""
+    """React to all that has been written since. If another process does it now, let it."""
     with open(LOCK, "w", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

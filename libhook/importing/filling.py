@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Fills the folders that the sandbox is given: the imagined host, the scripts, and stand-ins for its programs."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+
+from libhook.importing.imagined import Imagined, further
+from libhook.importing.inside.answers import ANSWERS
+from libhook.importing.inside.wrapping import WRAPPERS
+from libhook.importing.sources import File, runs
+from libhook.importing.trace import PROGRAM
+from libhook.simulation.build import build
+
+_TEXT_TOOLS = (
+    "bash", "cat", "grep", "egrep", "fgrep", "sed", "awk", "gawk", "mawk", "cut", "tr", "sort", "uniq", "head", "tail",
+    "basename", "dirname", "readlink", "realpath", "ls", "find", "xargs", "wc", "tee", "printf", "echo", "true",
+    "test", "[", "seq", "date", "expr", "xmllint", "xmlstarlet", "jq", "column", "paste", "comm", "diff", "rev", "tac",
+    "nl", "od", "md5sum", "sha256sum", "sha1sum", "base64", "mktemp", "touch", "mkdir", "rm", "rmdir", "cp", "mv", "ln",
+    "chmod", "stat", "file", "python3", "perl", "bc", "numfmt", "flock", "getopt", "tput", "xxd", "hexdump", "cmp",
+    "split", "fold", "fmt", "join", "false", "install", "truncate", "yes", "tsort", "pathchk", "strings", "busybox",
+)  # fmt: skip
+_PROGRAMS = (
+    "sleep", "sync", "mount", "umount", "logger", "chown", "chgrp", "ip", "bridge", "tc", "nft", "ip6tables",
+    "cpupower", "cpufreq-set", "cpufreq-info", "rtcwake", "reboot", "nvidia-smi", "nvidia-xconfig", "nvidia-settings",
+    "xrandr", "ddcutil", "udevadm", "notify-send", "swapoff", "swapon", "zpool", "zfs", "cset", "vfio-isolate",
+    "taskset", "renice", "ebtables", "driverctl", "supergfxctl", "mdevctl", "nmcli", "rfkill", "bluetoothctl", "qemu-img",
+    "drbdadm", "rc-service", "service", "sv", "tuned-adm", "lscpu", "numactl", "curl", "wget", "nc", "socat", "kill", "free",
+    "iptables-save", "iptables-restore", "brctl", "resolvectl", "lsusb", "setpci", "hwloc-calc", "chvt", "setfacl",
+)  # fmt: skip
+_WORD = re.compile(r"(?:^|[;&|({`!]|\$\(|\b(?:then|do|else|if|elif|while|until|exec|sudo|command -v|which|type|hash)\b)"
+                   r"\s*([A-Za-z_][\w.+-]*)", re.M)  # fmt: skip
+_WHOLE = re.compile(r"(?<![\w.$}/*-])(/(?:usr/local/|usr/|opt/[\w-]+/)?s?bin/[A-Za-z_][\w.+-]*)")
+_SHELL_WORDS = frozenset(
+    [
+        "if",
+        "then",
+        "else",
+        "elif",
+        "fi",
+        "for",
+        "while",
+        "until",
+        "do",
+        "done",
+        "case",
+        "esac",
+        "function",
+        "select",
+        "time",
+        "in",
+        "echo",
+        "cd",
+        "set",
+        "unset",
+        "export",
+        "local",
+        "read",
+        "return",
+        "exit",
+        "exec",
+        "eval",
+        "source",
+        "shift",
+        "trap",
+        "test",
+        "printf",
+        "declare",
+        "typeset",
+        "let",
+        "break",
+        "continue",
+        "wait",
+        "jobs",
+        "kill",
+        "command",
+        "type",
+        "hash",
+        "umask",
+        "ulimit",
+        "shopt",
+        "true",
+        "false",
+        "readonly",
+        "getopts",
+        "pushd",
+        "popd",
+        "mapfile",
+        "readarray",
+        "builtin",
+        "alias",
+    ]
+)
+
+
+def not_here() -> list[str]:
+    """Programs that read structured text, would run as they are, and are not installed."""
+    return [name for name in ("xmllint", "xmlstarlet", "jq", "perl") if not os.path.exists(f"/usr/bin/{name}")]
+
+
+def fill(root: str, files: Sequence[File], host: Imagined) -> None:
+    """Make all folders that the sandbox is given."""
+    build(root, host.world)
+    texts = [file.text for file in files]
+    further(root, host, texts)
+    for name in ("etc/passwd", "etc/group", "etc/hosts", "etc/fstab"):
+        put(root, name, _ETC[name])
+    for file in files:
+        if file.place:
+            put(root, f"tree{file.place}", file.text, 0o755 if runs(file) else 0o644)
+    for folder in ("var/log/libvirt/qemu", "var/lib/libvirt", "var/tmp", "run/lock", "run/user/1000", "home/user"):
+        os.makedirs(f"{root}/tree/{folder}", exist_ok=True)
+    with open(f"{root}/state", "w", encoding="utf-8") as state:
+        json.dump(host.state, state)
+    own = {file.place for file in files}
+    _programs(f"{root}/bin", texts, own)
+    for file in files:  # a script of one's own among the programs
+        for folder in ("/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/"):
+            name = file.place.removeprefix(folder)
+            if file.place.startswith(folder) and "/" not in name:
+                put(root, f"bin/{name}", file.text, 0o755)
+    for text in texts:
+        for path in _WHOLE.findall(text):
+            if not path.startswith(("/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/")) and path not in own:
+                _link(f"{root}/tree{path}", "/.libhook/standin")
+    _readable(root)
+
+
+def want(root: str, path: str) -> None:
+    """Make room for what a script wanted to write to: a file of the kernel's, or the folder of another."""
+    if path.startswith(PROGRAM):
+        path = path.removeprefix(PROGRAM)
+        if ".." not in path.split("/"):
+            _link(f"{root}/tree{path}", "/.libhook/standin")
+        return
+    parts = path.split("/")
+    if ".." in parts or len(path) > 500:
+        return
+    try:
+        if path.startswith(("/sys/", "/proc/sys/", "/proc/irq/")):
+            if not os.path.lexists(f"{root}{path}"):
+                put(root, path[1:], "0\n")
+                os.chmod(f"{root}{path}", 0o644)
+        elif not path.startswith("/proc/"):
+            os.makedirs(os.path.dirname(f"{root}/tree{path}"), exist_ok=True)
+        _readable(root)
+    except OSError:
+        return
+
+
+_ETC = {
+    "etc/passwd": "root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000:user:/home/user:/bin/bash\n",
+    "etc/group": "root:x:0:\nuser:x:1000:\n",
+    "etc/hosts": "127.0.0.1 localhost\n",
+    "etc/fstab": "",
+}
+
+
+def _programs(folder: str, texts: Sequence[str], own: set[str]) -> None:
+    os.makedirs(folder)
+    names = {*ANSWERS, *WRAPPERS, *_PROGRAMS}
+    for text in texts:
+        names |= {word for word in _WORD.findall(text) if word not in _SHELL_WORDS}
+        names |= {os.path.basename(path) for path in _WHOLE.findall(text) if path not in own}
+    for name in _TEXT_TOOLS:
+        real = os.path.realpath(f"/usr/bin/{name}" if os.path.lexists(f"/usr/bin/{name}") else f"/bin/{name}")
+        if os.path.exists(real):
+            _link(f"{folder}/{name}", f"/host/bin/{os.path.basename(real)}")
+            names.discard(name)
+    names -= {"sh", "exec", *_TEXT_TOOLS}
+    for name in sorted(names)[:4000]:
+        _link(f"{folder}/{name}", "/.libhook/standin")
+    put(folder, "sh", '#!/bin/bash -p\nexec /bin/bash "$@"\n', 0o755)
+    if not os.path.lexists(f"{folder}/dash"):
+        _link(f"{folder}/dash", "sh")
+
+
+def _link(path: str, to: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if not os.path.lexists(path):
+        os.symlink(to, path)
+
+
+def put(root: str, name: str, text: str, mode: int = 0o644) -> None:
+    """Write a file, and the folders above it."""
+    path = f"{root}/{name}"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.lexists(path):
+        os.unlink(path)
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+    os.chmod(path, mode)
+
+
+def _readable(root: str) -> None:
+    for folder, _, names in os.walk(root):
+        os.chmod(folder, 0o755)  # noqa: S103 - as above
+        for name in names:
+            if not os.path.islink(f"{folder}/{name}"):
+                os.chmod(f"{folder}/{name}", os.stat(f"{folder}/{name}").st_mode | 0o444)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the files are for that scripts write: the kernel's, logs, notes, and libvirt's own. Pure."""
+
+import re
+from collections.abc import Iterator
+
+from libhook.importing.effect import Effect, address
+from libhook.importing.programs import of_sysctl
+from libhook.importing.trace import Done
+
+
+def of_file(one: Done, operation: str, tool: Done | None) -> Iterator[Effect]:
+    """Return what writing, making or removing this file does. ``tool`` is the program that did it."""
+    path, data = one.path, one.data.strip()
+    if path.startswith(("/sys/", "/proc/")):
+        if one.what == "write" or (one.what == "fail" and not path.startswith("/proc/self")):
+            yield _of_kernel(_as_written(path), data if one.what == "write" else "", one, operation)
+        return
+    if path.startswith("/dev/") and not path.startswith("/dev/shm/"):  # noqa: S108 - only compared
+        return
+    if one.what == "write" or path in ("/", ""):
+        return
+    named = path.rpartition("/")[2]
+    if path.startswith(("/var/log/", "/dev/kmsg")) or "log" in named or one.data == "append":
+        yield Effect("needless", "log", "a log: journalctl -t libhook has libhook's", one, operation)
+    elif path.startswith(("/tmp/", "/run/", "/var/run/", "/var/tmp/", "/etc/libvirt/hooks/")):  # noqa: S108 - as above
+        yield Effect(
+            "needless",
+            "notes",
+            "what it notes for later: libhook keeps what was before in /run/libhook",
+            one,
+            operation,
+        )
+    elif path.startswith(("/etc/libvirt/", "/var/lib/libvirt/")) and one.what == "remove":
+        yield Effect("danger", path, f"it takes away {path}, which is libvirt's", one, operation)
+    elif path.startswith(("/etc/libvirt/", "/var/lib/libvirt/dnsmasq", "/var/lib/libvirt/network")):
+        yield Effect("danger", path, f"it changes {path}, which is libvirt's", one, operation)
+    else:
+        yield Effect("file", path, "", tool or one, operation)
+
+
+def _as_written(path: str) -> str:
+    """A path below /sys as people write it: strace shows where the links lead to."""
+    found = re.match(r"/sys/devices/pci[^/]*(?:/[^/]*)*?/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/(.+)", path)
+    return f"/sys/bus/pci/devices/{found[1]}/{found[2]}" if found else path
+
+
+def _of_kernel(path: str, data: str, one: Done, operation: str) -> Effect:
+    last = path.rpartition("/")[2]
+    if "/vtconsole/" in path:
+        return Effect(
+            "needless",
+            "console",
+            "consoles: libhook unbinds them where a module must go, and binds them again",
+            one,
+            operation,
+        )
+    if "framebuffer" in path:
+        return Effect("needless", "framebuffer", "framebuffer: vfio-pci takes it away by itself", one, operation)
+    if "/bus/pci/" in path or "/pci" in path:
+        if last in ("bind", "unbind", "driver_override", "drivers_probe", "new_id", "remove_id"):
+            driver = (
+                data
+                if last == "driver_override"
+                else path.split("/drivers/")[-1].split("/")[0]
+                if last == "bind"
+                else ""
+            )
+            return Effect("bind", address(path if last == "driver_override" else data) or data, driver, one, operation)
+        if last in ("remove", "rescan", "reset") or last.endswith("_resize"):
+            return Effect(
+                "left", last, f"no setting writes to {last}: nothing comes between a driver and vfio", one, operation
+            )
+    if path == "/sys/power/state":
+        return Effect("left", "suspend", "no setting suspends the host, and other guests with it", one, operation)
+    if path.startswith("/proc/sys/"):
+        return of_sysctl(path.removeprefix("/proc/sys/").replace("/", "."), data, one, operation)
+    if path.startswith(("/proc/", "/sys/fs/cgroup")) or last in ("bind", "unbind"):
+        return Effect("written", path, data, one, operation)
+    return Effect("value", path, data, one, operation)
