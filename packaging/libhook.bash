@@ -6,7 +6,7 @@
 # A line for each command, `libhook` itself first: what its arguments are, and its options; after = comes a value.
 # Made from the command line's parser: pytest tests/test_completion.py --regenerate
 _libhook_table='
-libhook: attach config demo detach devices doctor handlers history hook inspect plan recover status watch --help --version -h
+libhook: attach config demo detach devices doctor handlers history hook import inspect plan recover status watch --help --version -h
 attach: DOMAIN DEVICE-XML --config --connect=URI --dry-run --help --live --timeout=SECONDS -c=URI -h
 config: GUEST --help --json -h
 demo: --help -h
@@ -16,6 +16,7 @@ doctor: --help --json -h
 handlers: enable|disable NAME --help --json -h
 history: --device=ADDRESS --end=TIME --help --html=FILE --input=FILE --json --node=NAME --result=success|failed --start=TIME --uuid=UUID --vm=NAME -d=ADDRESS -h -if=FILE -n=NAME -te=TIME -ts=TIME -uu=UUID -vm=NAME
 hook:
+import: PATH --guest=NAME --help --json --name=NAME --write -h
 inspect: XML --help --json -h
 plan: XML --event=prepare|start|started|release|reconnect --help --json -h
 recover: --dry-run --help -h
