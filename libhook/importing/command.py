@@ -21,7 +21,7 @@ _LARGEST = 1 << 20
 def run(machine: Machine, options: argparse.Namespace) -> int:
     """Run the command. Return 1 if what came out must not be written."""
     read = sources.read(options.path)
-    imported = importer.run(read, [_guest(text) for text in options.guest], options.path, _cpus(machine))
+    imported = importer.run(read, [guest(text) for text in options.guest], options.path, _cpus(machine))
     path = f"{machine.drop_ins}/{options.name}.toml"
     found = settings.read([Source(path, imported.text)])
     wrong = [
@@ -43,7 +43,7 @@ def run(machine: Machine, options: argparse.Namespace) -> int:
     return 0
 
 
-def _guest(text: str) -> Guest:
+def guest(text: str) -> Guest:
     """A guest's name, or the file of its XML."""
     if not text.endswith(".xml"):
         return Guest(text)

@@ -26,6 +26,7 @@ from libhook.simulation.build import scratch
 _INSIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside")
 _NOBODY = 65534
 _MOST_OUTPUT = 96 << 20
+_MOST_MEMORY = 1 << 30
 
 
 class Call(NamedTuple):
@@ -103,7 +104,7 @@ def _outcomes(calls: Sequence[Call], answer: tuple[bytes, str]) -> list[Outcome]
                           data[:size].decode("utf-8", "surrogateescape"))  # fmt: skip
         except (ValueError, KeyError, TypeError):
             if not found:
-                why = said.strip().splitlines()[-1:] or ["it ended without a word"]
+                why = said.strip().splitlines()[-1:] or ["a script has ended it, or took too much"]
                 raise LibhookError(
                     f"the sandbox does not work here: {why[0]}", "allow user namespaces to unprivileged users"
                 ) from None
@@ -150,10 +151,25 @@ def _limits() -> None:
                        (resource.RLIMIT_DATA, 256 << 20), (resource.RLIMIT_CPU, 60)):  # fmt: skip
         resource.setrlimit(what, (most, most))
     if os.geteuid() == 0:
-        resource.setrlimit(resource.RLIMIT_NPROC, (256, 256))
+        resource.setrlimit(resource.RLIMIT_NPROC, (128, 128))
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+
+
+def _memory(pid: int) -> int:
+    """How many bytes a process and its children have in memory. What has ended meanwhile has none."""
+    pending, pages = [pid], 0
+    while pending:
+        one = pending.pop()
+        try:
+            with open(f"/proc/{one}/statm", encoding="ascii") as file:
+                pages += int(file.read().split()[1])
+            with open(f"/proc/{one}/task/{one}/children", encoding="ascii") as file:
+                pending += map(int, file.read().split())
+        except (OSError, IndexError):
+            continue
+    return pages * resource.getpagesize()
 
 
 def _bounded(command: list[str], job: bytes, seconds: float) -> tuple[bytes, str]:
@@ -168,7 +184,9 @@ def _bounded(command: list[str], job: bytes, seconds: float) -> tuple[bytes, str
         os.set_blocking(child.stdin.fileno(), False)
         writers, open_ = [child.stdin.fileno()], [*answers]
         while open_ and time.monotonic() < until and sum(map(len, answers.values())) < _MOST_OUTPUT:
-            readable, writable, _ = select.select(open_, writers, [], max(until - time.monotonic(), 0))
+            readable, writable, _ = select.select(open_, writers, [], 0.25)
+            if _memory(child.pid) > _MOST_MEMORY:
+                break
             for descriptor in writable:
                 try:
                     job = job[os.write(descriptor, job) :]

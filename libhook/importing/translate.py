@@ -198,6 +198,8 @@ def _values(effects: Sequence[Effect], about: About, draft: Draft) -> None:
                 )
             elif one.operation in UNDO and shown in draft.values:
                 draft.tell(one, "undone", "libhook writes what was there before, and no constant")
+            elif one.operation in UNDO and value and value not in about.texts:
+                draft.tell(one, "needless", "it writes back what it had noted, and did not change")
             elif not value:
                 draft.tell(one, "left", f"{name}: what was written could not be seen")
             else:
