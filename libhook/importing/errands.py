@@ -203,7 +203,7 @@ def _argv(one: Effect, about: About) -> list[str]:
 
 
 def _writing(path: str, value: str) -> list[str]:
-    return ["/bin/sh", "-c", 'printf %s "$1" >"$2"', "sh", value, path]
+    return ["/bin/sh", "-c", 'printf "%s\\n" "$1" >"$2"', "sh", value, path]
 
 
 def _making(one: Effect) -> list[str]:

@@ -19,15 +19,16 @@ _TEXT_TOOLS = (
     "test", "[", "seq", "date", "expr", "xmllint", "xmlstarlet", "jq", "column", "paste", "comm", "diff", "rev", "tac",
     "nl", "od", "md5sum", "sha256sum", "sha1sum", "base64", "mktemp", "touch", "mkdir", "rm", "rmdir", "cp", "mv", "ln",
     "chmod", "stat", "file", "python3", "perl", "bc", "numfmt", "flock", "getopt", "tput", "xxd", "hexdump", "cmp",
-    "split", "fold", "fmt", "join", "false", "install", "truncate", "yes", "tsort", "pathchk", "strings", "busybox",
+    "split", "fold", "fmt", "join", "false", "install", "truncate", "dd", "yes", "strings", "busybox",
 )  # fmt: skip
 _PROGRAMS = (
     "sleep", "sync", "mount", "umount", "logger", "chown", "chgrp", "ip", "bridge", "tc", "nft", "ip6tables",
     "cpupower", "cpufreq-set", "cpufreq-info", "rtcwake", "reboot", "nvidia-smi", "nvidia-xconfig", "nvidia-settings",
     "xrandr", "ddcutil", "udevadm", "notify-send", "swapoff", "swapon", "zpool", "zfs", "cset", "vfio-isolate",
-    "taskset", "renice", "ebtables", "driverctl", "supergfxctl", "mdevctl", "nmcli", "rfkill", "bluetoothctl", "qemu-img",
-    "drbdadm", "rc-service", "service", "sv", "tuned-adm", "lscpu", "numactl", "curl", "wget", "nc", "socat", "kill", "free",
-    "iptables-save", "iptables-restore", "brctl", "resolvectl", "lsusb", "setpci", "hwloc-calc", "chvt", "setfacl",
+    "taskset", "renice", "ebtables", "driverctl", "supergfxctl", "mdevctl", "nmcli", "rfkill", "bluetoothctl",
+    "drbdadm", "qemu-img", "rc-service", "service", "sv", "tuned-adm", "lscpu", "numactl", "curl", "wget", "nc", "socat", "kill",
+    "free", "iptables-save", "iptables-restore", "brctl", "resolvectl", "lsusb", "setpci", "hwloc-calc", "chvt",
+    "setfacl",
 )  # fmt: skip
 _WORD = re.compile(r"(?:^|[;&|({`!]|\$\(|\b(?:then|do|else|if|elif|while|until|exec|sudo|command -v|which|type|hash)\b)"
                    r"\s*([A-Za-z_][\w.+-]*)", re.M)  # fmt: skip

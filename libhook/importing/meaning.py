@@ -1,28 +1,51 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the recorded programs and writes mean: the effects of one call. Pure."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from libhook.importing.asking import FILE_TOOLS
 from libhook.importing.effect import Effect
 from libhook.importing.programs import of_program
 from libhook.importing.trace import Done
-from libhook.importing.writes import of_file
+from libhook.importing.writes import is_ones_own, of_file
+
+
+_LONGEST = 2000
+_TOOLS = FILE_TOOLS | {"sed"}
 
 
 def of(done: tuple[Done, ...], operation: str) -> Iterator[Effect]:
     """Return the effects of one call, in their order. What only asks has none."""
-    files = {one.pid: one for one in done if one.what == "start" and _name(one) in FILE_TOOLS | {"sed", "dd"}}
+    files = {one.pid: one for one in done if one.what == "start" and _name(one) in _TOOLS}
+    changed = {one.pid for one in done if one.what in ("open", "make", "remove", "fail", "write") and one.by in _TOOLS}
+    written = [one for one in done if one.what == "write"]
+    often = Counter(one.path for one in written)
+    single = {one.path: one.data.rstrip("\n") for one in written if often[one.path] == 1 and len(one.data) < _LONGEST}
     for one in done:
         if one.what == "start":
             yield from of_program(one, operation)
+            if one.pid not in changed and files.get(one.pid) is one and (path := _target(one)):
+                yield from of_file(one._replace(what="make", path=path), operation, one)
+        elif one.what == "open" and one.pid not in files and (text := single.get(one.path)) and is_ones_own(one):
+            yield Effect("written", one.path, text, one, operation)
         elif one.what in ("write", "fail", "open", "make", "remove"):
             yield from of_file(one, operation, files.get(one.pid))
         elif one.what == "kill":
             yield Effect("danger", "kill", "it kills a process that it finds by a name or a file: libhook ends who has"
                          " a device open, with end", one, operation)  # fmt: skip
-        elif one.what == "connect" and "/var/run" not in one.data and "nscd" not in one.data and one.by == "":
+        elif one.what == "connect" and one.by in ("", one.place.file.rpartition("/")[2]):
             yield Effect("left", "connection", "it talks to another program over a socket", one, operation)
+
+
+def _target(one: Done) -> str:
+    """The file that a tool would have changed, had it found here what it works on."""
+    words = [word for word in one.argv[1:] if not word.startswith("-")]
+    if _name(one) == "sed" and not any(word.startswith(("-i", "--in-place")) for word in one.argv[1:]):
+        return ""
+    if _name(one) in ("chmod", "chown", "chgrp", "setfacl"):
+        return ""
+    return next((word for word in reversed(words) if word.startswith("/")), "")
 
 
 def _name(one: Done) -> str:

@@ -147,7 +147,9 @@ class _Reader:
                 self._processes[int(result)].born = len(self.done)
         elif name == "execve":
             if not failed and texts:
-                self._start(process, texts)
+                self._start(
+                    process, [*texts, *(["\0"] if '"...' in arguments else [])]
+                )  # cut off: no argument can be that
             elif len(texts) > 1 and texts[0] == texts[1] and texts[0].startswith("/"):  # no search in PATH
                 self.lacking.add(f"{PROGRAM}{texts[0]}")
         elif name == "write":

@@ -20,8 +20,7 @@ def of_file(one: Done, operation: str, tool: Done | None) -> Iterator[Effect]:
         return
     if one.what == "write" or path in ("/", ""):
         return
-    named = path.rpartition("/")[2]
-    if path.startswith(("/var/log/", "/dev/kmsg")) or "log" in named or one.data == "append":
+    if _is_log(one):
         yield Effect("needless", "log", "a log: journalctl -t libhook has libhook's", one, operation)
     elif path.startswith(("/tmp/", "/run/", "/var/run/", "/var/tmp/", "/etc/libvirt/hooks/")):  # noqa: S108 - as above
         yield Effect(
@@ -37,6 +36,21 @@ def of_file(one: Done, operation: str, tool: Done | None) -> Iterator[Effect]:
         yield Effect("danger", path, f"it changes {path}, which is libvirt's", one, operation)
     else:
         yield Effect("file", path, "", tool or one, operation)
+
+
+def _is_log(one: Done) -> bool:
+    return (
+        one.path.startswith(("/var/log/", "/dev/kmsg")) or "log" in one.path.rpartition("/")[2] or one.data == "append"
+    )
+
+
+_NOTES = ("/tmp/", "/run/", "/var/run/", "/var/tmp/", "/etc/libvirt/", "/var/lib/libvirt/", "/sys/", "/proc/", "/dev/")  # noqa: S108 - only compared
+
+
+def is_ones_own(one: Done) -> bool:
+    """Whether a file that was opened is none of the kernel's or libvirt's, and neither a log nor a note for later."""
+    own = one.path.startswith("/dev/shm/") or not one.path.startswith(_NOTES)  # noqa: S108 - only compared
+    return own and not _is_log(one)
 
 
 def _as_written(path: str) -> str:

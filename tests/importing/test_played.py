@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What import writes, played on the simulated host: the drop-in does what the scripts did, and the host is as before."""
+"""What import writes, played on the simulated host: it does what the scripts did, and undoes it."""
 
 from pathlib import Path
 

@@ -61,7 +61,7 @@ def run(call: "dict[str, Any]") -> "dict[str, Any]":
         "-y",
         "-q",
         "-s",
-        "8192",
+        "2048",
         "-e",
         "signal=none",
         "--seccomp-bpf",
@@ -99,12 +99,22 @@ def run(call: "dict[str, Any]") -> "dict[str, Any]":
 
 
 def _main_is_gone(strace: int) -> bool:
-    """Whether the script itself has ended: strace has no child any more, or is gone itself."""
+    """Whether the script itself has ended: strace has no child any more, or is gone itself.
+
+    At first it has none either. Once it has written a line, it had one.
+    """
     try:
+        begun = _size(TRACE) > 0
         with open(f"/proc/{strace}/task/{strace}/children", encoding="ascii") as file:
-            return not file.read().split()
+            children = file.read().split()
+            return not children and (begun or _is_zombie(strace))
     except OSError:
         return True
+
+
+def _is_zombie(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[:1] == ["Z"]
 
 
 def _others() -> "list[int]":
