@@ -26,8 +26,8 @@ _PROGRAMS = (
     "cpupower", "cpufreq-set", "cpufreq-info", "rtcwake", "reboot", "nvidia-smi", "nvidia-xconfig", "nvidia-settings",
     "xrandr", "ddcutil", "udevadm", "notify-send", "swapoff", "swapon", "zpool", "zfs", "cset", "vfio-isolate",
     "taskset", "renice", "ebtables", "driverctl", "supergfxctl", "mdevctl", "nmcli", "rfkill", "bluetoothctl",
-    "drbdadm", "qemu-img", "rc-service", "service", "sv", "tuned-adm", "lscpu", "numactl", "curl", "wget", "nc", "socat", "kill",
-    "free", "iptables-save", "iptables-restore", "brctl", "resolvectl", "lsusb", "setpci", "hwloc-calc", "chvt",
+    "drbdadm", "qemu-img", "rc-service", "service", "sv", "tuned-adm", "lscpu", "numactl", "curl", "wget", "nc",
+    "socat", "kill", "free", "iptables-save", "iptables-restore", "brctl", "resolvectl", "lsusb", "setpci", "hwloc-calc", "chvt",
     "setfacl",
 )  # fmt: skip
 _WORD = re.compile(r"(?:^|[;&|({`!]|\$\(|\b(?:then|do|else|if|elif|while|until|exec|sudo|command -v|which|type|hash)\b)"
@@ -110,6 +110,12 @@ def fill(root: str, files: Sequence[File], host: Imagined) -> None:
     for file in files:
         if file.place:
             put(root, f"tree{file.place}", file.text, 0o755 if runs(file) else 0o644)
+    put(
+        root,
+        f"tree/etc/systemd/system/{host.desktop}",
+        f"[Service]\nExecStart=/usr/bin/{host.desktop.partition('.')[0]}\n",
+    )
+    _link(f"{root}/tree/etc/systemd/system/display-manager.service", f"/etc/systemd/system/{host.desktop}")
     for folder in ("var/log/libvirt/qemu", "var/lib/libvirt", "var/tmp", "run/lock", "run/user/1000", "home/user"):
         os.makedirs(f"{root}/tree/{folder}", exist_ok=True)
     with open(f"{root}/state", "w", encoding="utf-8") as state:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from libhook.importing import filling, life, meaning, report, written
+from libhook.importing import filling, life, meaning, names, report, written
 from libhook.importing.draft import Draft
 from libhook.importing.imagined import imagine
 from libhook.importing.life import PROBE, Guest, Life
@@ -57,14 +57,15 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -
         )
     probe = life.play(sources, Guest(PROBE), cpus) if shell else Life(Guest(PROBE), (), imagine((), (), cpus))
     known = {guest.name: guest for guest in given}
-    names = [*known, *(name for name in (*life.in_tree(sources), *life.named(probe, sources)) if name not in known)]
-    names = [name for name in dict.fromkeys(names) if name not in OPERATIONS]
-    if len(names) > _MOST_GUESTS:
+    wanted = [*known, *names.in_tree(sources), *names.named(probe, sources)]
+    wanted = [name for name in dict.fromkeys(wanted) if name not in OPERATIONS]
+    if len(wanted) > _MOST_GUESTS:
         found.append(
-            f"the scripts name {len(names)} guests: only {_MOST_GUESTS} are imported; name others with --guest"
+            f"the scripts name {len(wanted)} guests: only {_MOST_GUESTS} are imported; name others with --guest"
         )
-        names = names[:_MOST_GUESTS]
-    lives = [life.play(sources, known.get(name, Guest(name)), cpus) for name in names]
+        wanted = wanted[:_MOST_GUESTS]
+    wanted += [] if wanted else names.in_tables(sources)
+    lives = [life.play(sources, known.get(name, Guest(name)), cpus) for name in wanted]
     for one in (probe, *lives):
         found += [text for text in _of_life(one, sources) if text not in found]
     general = _draft(probe, sources, cpus, named=False)
@@ -77,7 +78,7 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -
     fates = list(dict.fromkeys(fate for draft in (general, *(draft for _, draft in drafts)) for fate in draft.fates))
     for draft in (general, *(draft for _, draft in drafts)):
         found += [text for text in draft.found if text not in found]
-    if not sections and not names and not legacy:
+    if not sections and not wanted and not legacy:
         found.append(
             "the scripts do nothing for a guest that they do not know: name one with --guest NAME, or --guest FILE.xml"
         )
@@ -174,7 +175,7 @@ def _unused_folders(sources: Sources) -> list[str]:
         parts = file.place.removeprefix(HOOKS).strip("/").split("/")
         if parts[:1] == ["qemu.d"] and len(parts) > 3 and parts[2] not in OPERATIONS and "." not in parts[2]:
             guest = parts[1]
-            if guest in life.in_tree(sources):
+            if guest in names.in_tree(sources):
                 found.add(f"{file.origin} never runs: no operation is called {parts[2]}")
     return sorted(found)
 
@@ -182,7 +183,7 @@ def _unused_folders(sources: Sources) -> list[str]:
 def _of_life(one: Life, sources: Sources) -> list[str]:
     """What the runs themselves tell."""
     found = list[str]()
-    for place, word in life.unknown_operations(one, sources):
+    for place, word in names.unknown_operations(one, sources):
         file = sources.at(place.file)
         found.append(f"{file.origin if file else place.file}:{place.line}: no operation is called {word}")
     for outcome, trace in one.steps:

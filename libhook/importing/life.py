@@ -11,7 +11,7 @@ from libhook.importing.imagined import Imagined, imagine
 from libhook.importing.inside import answers
 from libhook.importing.refusing import Otherwise, Refusal
 from libhook.importing.sandbox import Call, Outcome
-from libhook.importing.sources import HOOKS, OPERATIONS, TREE, File, Sources, runs
+from libhook.importing.sources import HOOKS, TREE, File, Sources, runs
 from libhook.importing.trace import Place, Trace
 
 PROBE = "libhook-probe"
@@ -19,17 +19,7 @@ PROBE = "libhook-probe"
 STEPS = (("prepare", "begin", "-"), ("start", "begin", "-"), ("started", "begin", "-"), ("reconnect", "begin", "-"),
          ("stopped", "end", "-"), ("release", "end", "shutdown"), ("migrate", "begin", "-"), ("restore", "begin", "-"),
          ("attach", "begin", "-"))  # fmt: skip
-_SUBS = ("begin", "end")
 _ROUNDS = 3
-_TEST = re.compile(r"(?:\[\[ (.+?) (==|=|!=|=~) (.*?) \]\]|'?(?:\[|test)'? (\S+) '?(==|=|!=)'? (\S+)(?: '?\]'?)?$)")
-_CASE = re.compile(r"case (.+) in$")
-_ASSIGNED = re.compile(r"(?:local |declare |readonly |export )?(\w+)=(\S*|'[^']*')$")
-_VARIABLE = re.compile(r"\$(?:\{(\w+)[^}]*\}|(\w+))")
-_GLOB = re.compile(r"(?<!\\)[*?\[]")
-_PATTERN = re.compile(
-    r"""^\s*\(?((?:"[^"]*"|'[^']*'|[\w*?.\[\]@{}:/+$-])+(?:\s*\|\s*(?:"[^"]*"|'[^']*'|[\w*?.\[\]@{}:/+$-])+)*)\s*\)"""
-)
-_IN_TREE = re.compile(rf"/([^/]+)/(?:{'|'.join(OPERATIONS)})(?:[/.-]|$)")
 
 
 class Guest(NamedTuple):
@@ -86,6 +76,8 @@ def play(sources: Sources, guest: Guest, cpus: int, seconds: float = 20) -> Life
         if not lacking or len(wanted) > 200:
             break
         wanted |= lacking
+    if not all(one.ended for one, _ in steps):
+        return Life(guest, steps, host)
     refusals, otherwise = refusing.find(steps, lambda name: _is_active(host, name), again)
     return Life(guest, again(otherwise, calls) if otherwise else steps, host, tuple(refusals))
 
@@ -134,119 +126,9 @@ def _of_tree(sources: Sources, guest: str, step: tuple[str, str, str]) -> list[F
             or file.place.endswith((".md", ".txt", ".conf", ".xml", "~", ".swp"))
         ):
             continue
-        rest = "/".join(parts[parts.index(guest) + 1 :])
+        rest = "/".join(parts[parts.index(name) + 1 :])
         bare = rest.removesuffix(".sh").removesuffix(".bash")
         exact = (f"{operation}/{sub}", f"{operation}.{sub}", f"{operation}-{sub}", operation)
         if bare in exact or rest.startswith((f"{operation}/{sub}/", f"{operation}/{sub}.d/")):
             found.append(file)
     return sorted(found, key=lambda file: file.place)
-
-
-def in_tree(sources: Sources) -> list[str]:
-    """The guests that have a folder."""
-    places = [file.place for file in sources.files if file.place.startswith(HOOKS)]
-    found = (_IN_TREE.search(place.removeprefix(HOOKS)) for place in places)
-    names = {one[1] for one in found if one}
-    return sorted(names - {"qemu.d", "default", "default.d", "common", "all", "scripts", "hooks"})
-
-
-def named(life: Life, sources: Sources) -> list[str]:
-    """The guests' names, and patterns, that the scripts compare the name of this life's guest with."""
-    found = dict[str, None]()
-    for _, value, other in _compared(life, sources):
-        if life.guest.called in value:
-            for name in _aligned(value, other, life.guest.called):
-                found.setdefault(name)
-    return [name for name in found if name and not set(name) <= set("*?/") and len(name) < 256]
-
-
-def unknown_operations(life: Life, sources: Sources) -> list[tuple[Place, str]]:
-    """The words that the scripts compare the operation with, and that libvirt never says."""
-    known = {
-        *OPERATIONS,
-        *_SUBS,
-        "-",
-        "*",
-        "",
-        "shutdown",
-        "destroyed",
-        "crashed",
-        "migrated",
-        "saved",
-        "failed",
-        "daemon",
-    }
-    found = dict[tuple[Place, str], None]()
-    for place, value, other in _compared(life, sources):
-        word = other.strip("\"'")
-        if value in OPERATIONS and re.fullmatch(r"[a-z]+", word) and word not in known:
-            found.setdefault((place, word))
-    return list(found)
-
-
-def _compared(life: Life, sources: Sources) -> Iterator[tuple[Place, str, str]]:
-    """Each comparison of two texts. bash shows the word of a case as it is written: what is in it is looked up."""
-    for outcome, one in life.steps:
-        at = 1 + outcome.call.argv.index(outcome.call.guest)
-        variables = {str(number): word for number, word in enumerate(outcome.call.argv[at - 1 :], 1)}
-        for place, command in one.commands:
-            if assigned := _ASSIGNED.match(command):
-                variables[assigned[1]] = _bare(assigned[2])
-            elif case := _CASE.match(command):
-                word = _filled(_bare(case[1]), variables)
-                file = sources.at(place.file)
-                for pattern in _patterns(file.lines, place.line - 1) if file else ():
-                    yield place, word, pattern
-            elif test := _TEST.search(command):
-                left, right = (test[1], test[3]) if test[1] is not None else (test[4], test[6])
-                if test[2] != "=~":
-                    yield place, _bare(left), _pattern(right)
-                    yield place, _bare(right), _pattern(left)
-
-
-def _filled(word: str, variables: dict[str, str]) -> str:
-    return _VARIABLE.sub(lambda found: variables.get(found[1] or found[2], ""), word)
-
-
-def _bare(text: str) -> str:
-    return text.replace("\\", "").strip("'\"")
-
-
-def _pattern(text: str) -> str:
-    """A text of xtrace as a pattern: what is escaped there is meant literally."""
-    return _bare(text) if not _GLOB.search(text) else text.replace("\\", "").strip("'\"")
-
-
-def _patterns(lines: Sequence[str], at: int) -> Iterator[str]:
-    depth = 0
-    for number, line in enumerate(lines[at : at + 400]):
-        rest = line
-        if number == 0:
-            rest, depth = line.partition(" in")[2], 1
-        elif re.match(r"\s*case\b.*\bin\b", line):
-            depth += 1
-            continue
-        if re.match(r"\s*esac\b", rest):
-            depth -= 1
-            if depth == 0:
-                return
-        if depth == 1 and (found := _PATTERN.match(rest)):
-            for one in found[1].split("|"):
-                yield one.strip().strip("\"'")
-        if number == 0 and "esac" in rest:
-            return
-
-
-def _aligned(value: str, other: str, name: str) -> Iterator[str]:
-    """The guest's part of what is compared: ``win10/prepare`` has it before the slash."""
-    if "$" in other:
-        return
-    before, _, after = value.partition(name)
-    if before in ("", "x", "X", "_") and not after and other.startswith(before):
-        yield other.removeprefix(before)
-        return
-    for sign in ("/", " ", ":", ",", "-", "_", "."):
-        own, theirs = value.split(sign), other.split(sign)
-        if name in own and len(own) == len(theirs):
-            yield theirs[own.index(name)]
-            return

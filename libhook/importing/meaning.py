@@ -10,7 +10,6 @@ from libhook.importing.programs import of_program
 from libhook.importing.trace import Done
 from libhook.importing.writes import is_ones_own, of_file
 
-
 _LONGEST = 2000
 _TOOLS = FILE_TOOLS | {"sed"}
 

@@ -11,6 +11,8 @@ from libhook.errors import BadInput, LibhookError
 
 HOOKS = "/etc/libvirt/hooks"
 TREE = f"{HOOKS}/qemu.d"
+ANY = "libhook-any"
+"""A folder of the tree whose scripts run for every guest: nobody said for which."""
 OPERATIONS = ("prepare", "start", "started", "stopped", "release", "reconnect", "migrate", "restore", "attach")
 _MOST_FILES, _LARGEST, _MOST_BYTES, _DEEPEST = 2000, 1 << 20, 16 << 20, 12
 _ROOTS = ("etc", "usr", "opt", "bin", "sbin", "var")
@@ -78,10 +80,12 @@ def read(paths: Sequence[str]) -> Sources:
             raise BadInput(f"{path}: more than {_MOST_FILES} files or 16 MiB", "give the hook scripts' folder alone")
     files = [File(origin, _known_place(origin, top), text, mode) for origin, top, text, mode in raw]
     files = _in_hooks(files, [top for _, top, _, _ in raw])
-    if not any(file.place.startswith(HOOKS) for file in files):
-        files = _lone(files)
+    if not any(file.place.startswith(HOOKS) and not file.place.endswith(".conf") for file in files):
+        files = _pair(files) or _lone(files)
     placed, found = _referred(files)
     placed, more = _of_host(placed)
+    found += [f"{file.origin} is taken for a script of {file.place.split('/')[6]}, for every guest: nothing says for which"
+              for file in placed if f"/{ANY}/" in file.place]  # fmt: skip
     typed = [(os.path.abspath(path), path.rstrip("/") or path) for path in paths]
     return Sources(tuple(file._replace(origin=_typed(file.origin, typed)) for file in placed),
                    tuple(_typed(text, typed) for text in (*found, *more)))  # fmt: skip
@@ -164,9 +168,31 @@ def _in_tree(origin: str, top: str) -> str:
     """The part of a path from the guest's folder on: GUEST/prepare/begin/x, GUEST/prepare.sh."""
     parts = os.path.relpath(origin, os.path.dirname(top)).split("/")
     for at, part in enumerate(parts[1:], 1):
-        if re.split(r"[.-]", part)[0] in OPERATIONS:
+        is_file = at == len(parts) - 1
+        if re.split(r"[.-]", part)[0] in OPERATIONS and not (is_file and part in ("start.sh", "start", "attach.sh")):
             return "/".join(parts[at - 1 :])
     return ""
+
+
+_FIRST = re.compile(r"(?:start|startup|begin|bind|up|prepare|enter|before)")
+_LAST = re.compile(r"(?:revert|stop|teardown|end|unbind|down|release|leave|after|shutdown)")
+
+
+def _pair(files: list[File]) -> list[File]:
+    """Two scripts without a dispatcher, one for before and one for after: start.sh and revert.sh. Else nothing."""
+    placed = dict[str, str]()
+    for file in files:
+        name = os.path.basename(file.origin)
+        words = re.split(r"[._-]", name.lower())
+        if file.place or not file.is_shell or not (file.text.startswith("#!") or name.endswith(".sh")):
+            continue
+        if any(_LAST.fullmatch(word) for word in words):
+            placed[file.origin] = f"{TREE}/{ANY}/release/end/{name}"
+        elif any(_FIRST.fullmatch(word) for word in words):
+            placed[file.origin] = f"{TREE}/{ANY}/prepare/begin/{name}"
+    if len({place.split("/")[6] for place in placed.values()}) < 2:
+        return []
+    return [file._replace(place=placed.get(file.origin, file.place)) for file in files]
 
 
 def _lone(files: list[File]) -> list[File]:

@@ -224,6 +224,14 @@ def loginctl(words: list[str], _state: State) -> Answer:
     return (0, "user\n" if "Name" in " ".join(words) else "2\n") if plain[0].startswith("show") else _YES
 
 
+def identity(words: list[str], _state: State) -> Answer:
+    """Root, or the one user that there is."""
+    others = [word for word in words if not word.startswith("-")]
+    short = any(word[:1] == "-" != word[1:2] and "n" in word for word in words)
+    number, name = ("1000", others[0]) if others and others != ["root"] else ("0", "root")
+    return 0, f"{name if short else number}\n"
+
+
 def mountpoint(words: list[str], _state: State) -> Answer:
     """Every mount point that a script asks for is mounted."""
     path = next((word for word in words if word.startswith("/")), "")
@@ -253,7 +261,7 @@ ANSWERS = {
     "loginctl": loginctl, "mountpoint": mountpoint, "nproc": cpus,
     "fuser": _fixed("", 1), "lsof": _fixed("", 1), "iptables": lambda words, _state: (int("-C" in words), ""),
     "ip6tables": lambda words, _state: (int("-C" in words), ""), "who": _fixed("user tty2 2026-01-01 00:00 (:0)\n"),
-    "users": _fixed("user\n"), "logname": _fixed("user\n"), "hostname": _fixed("host\n"), "id": _fixed("0\n"),
+    "users": _fixed("user\n"), "logname": _fixed("user\n"), "hostname": _fixed("host\n"), "id": identity,
     "whoami": _fixed("root\n"), "systemd-detect-virt": _fixed("none\n", 1), "firewall-cmd": _fixed("success\n"),
     "powerprofilesctl": lambda words, _state: (0, "balanced\n" if words[:1] == ["get"] else ""),
     "nvidia-smi": _fixed(""), "dmesg": _fixed(""), "notify-send": _fixed(""),
