@@ -27,8 +27,8 @@ _PROGRAMS = (
     "xrandr", "ddcutil", "udevadm", "notify-send", "swapoff", "swapon", "zpool", "zfs", "cset", "vfio-isolate",
     "taskset", "renice", "ebtables", "driverctl", "supergfxctl", "mdevctl", "nmcli", "rfkill", "bluetoothctl",
     "drbdadm", "qemu-img", "rc-service", "service", "sv", "tuned-adm", "lscpu", "numactl", "curl", "wget", "nc",
-    "socat", "kill", "free", "iptables-save", "iptables-restore", "brctl", "resolvectl", "lsusb", "setpci", "hwloc-calc", "chvt",
-    "setfacl",
+    "socat", "kill", "free", "iptables-save", "iptables-restore", "brctl", "resolvectl", "lsusb", "setpci", "chvt",
+    "hwloc-calc", "setfacl",
 )  # fmt: skip
 _WORD = re.compile(r"(?:^|[;&|({`!]|\$\(|\b(?:then|do|else|if|elif|while|until|exec|sudo|command -v|which|type|hash)\b)"
                    r"\s*([A-Za-z_][\w.+-]*)", re.M)  # fmt: skip

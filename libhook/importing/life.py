@@ -120,11 +120,8 @@ def _of_tree(sources: Sources, guest: str, step: tuple[str, str, str]) -> list[F
     found = []
     for file in sources.files:
         parts = file.place.split("/")
-        if (
-            guest not in parts
-            or not file.is_shell
-            or file.place.endswith((".md", ".txt", ".conf", ".xml", "~", ".swp"))
-        ):
+        name = ANY if ANY in parts else guest
+        if name not in parts or not file.is_shell or file.place.endswith((".md", ".txt", ".conf", ".xml", "~", ".swp")):
             continue
         rest = "/".join(parts[parts.index(name) + 1 :])
         bare = rest.removesuffix(".sh").removesuffix(".bash")

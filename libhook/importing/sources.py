@@ -84,7 +84,7 @@ def read(paths: Sequence[str]) -> Sources:
         files = _pair(files) or _lone(files)
     placed, found = _referred(files)
     placed, more = _of_host(placed)
-    found += [f"{file.origin} is taken for a script of {file.place.split('/')[6]}, for every guest: nothing says for which"
+    found += [f"{file.origin} is taken for a script of {file.place.split('/')[6]}, for every guest: nothing says which"
               for file in placed if f"/{ANY}/" in file.place]  # fmt: skip
     typed = [(os.path.abspath(path), path.rstrip("/") or path) for path in paths]
     return Sources(tuple(file._replace(origin=_typed(file.origin, typed)) for file in placed),
