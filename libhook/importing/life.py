@@ -11,7 +11,7 @@ from libhook.importing.imagined import Imagined, imagine
 from libhook.importing.inside import answers
 from libhook.importing.refusing import Otherwise, Refusal
 from libhook.importing.sandbox import Call, Outcome
-from libhook.importing.sources import HOOKS, TREE, File, Sources, runs
+from libhook.importing.sources import ANY, HOOKS, TREE, File, Sources, runs
 from libhook.importing.trace import Place, Trace
 
 PROBE = "libhook-probe"
