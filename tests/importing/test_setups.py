@@ -16,6 +16,32 @@ from libhook.importing.importer import Imported
 
 SETUPS = Path(__file__).parent / "setups"
 NAMES = sorted(path.name for path in SETUPS.iterdir() if path.is_dir())
+KINDS = {
+    "classic": "one card: VFIO-Tools tree, kvm.conf, consoles, NVIDIA",
+    "cpus_of_all": "CPUs kept from the host, for every guest",
+    "disks_and_pages": "numbered files: huge pages, mounts, an NVMe by override",
+    "esp": "an EFI partition unmounted, at start and stopped",
+    "inhibit_file": "a start refused by a file for each guest",
+    "mistakes": "no interpreter line, wrong names, dangerous lines",
+    "operation_files": "GUEST/OPERATION.SUB without a dispatcher, OpenRC",
+    "pages_from_xml": "huge pages by the XML on stdin",
+    "pattern": "guests by a pattern, a compositor killed",
+    "phases": "GUEST/OPERATION/PHASE.sh, other services",
+    "ports": "ports forwarded, again at reconnect",
+    "python": "a hook in Python",
+    "refusing": "checks before anything, each step may refuse",
+    "samba": "a service while the guest runs",
+    "screen_and_keyboard": "monitor, keyboard, governor, as a user",
+    "scripts_in_bin": "risingprism: hooks/qemu, two scripts in /bin, a unit",
+    "shared_memory": "a shared file, sound of a user",
+    "suspend": "qemu.d/GUEST, AMD card reset by suspend and rescan",
+    "tuned_amd": "AMD card, CPUs, governor, interrupts of the guest",
+    "two_cards": "the desktop moves to the other card",
+    "usb_and_bluetooth": "override, USB, sessions, a deferred worker",
+}
+"""What each set-up is like, for docs/importing.md."""
+PAGE = Path(__file__).parents[2] / "docs" / "importing.md"
+BEGIN, END = "<!-- made by pytest tests/importing --regenerate -->\n", "<!-- end -->"
 _KNOWN: dict[str, Imported] = {}
 
 
@@ -36,7 +62,14 @@ def lines(name: str) -> list[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_setup_becomes(name: str, request: pytest.FixtureRequest) -> None:
     """The drop-in and the report are what stands beside the set-up."""
-    text = "\n".join((imported(name).text.rstrip(), *(f"#{' ' if line else ''}{line}" for line in lines(name)), ""))
+    text = "\n".join(
+        (
+            "# SPDX-License-Identifier: LGPL-2.1-or-later",
+            imported(name).text.rstrip(),
+            *(f"#{' ' if line else ''}{line}" for line in lines(name)),
+            "",
+        )
+    )
     golden = SETUPS / f"{name}.toml"
     if request.config.getoption("--regenerate"):
         golden.write_text(text)
@@ -109,3 +142,22 @@ def test_lines_that_never_ran_are_listed() -> None:
     never = [file.lines[number - 1].strip() for file, number in report.never_ran(files, frozenset())]
     assert "modprobe -r amdgpu" in never
     assert any("modprobe -r amdgpu" in line for line in lines("scripts_in_bin"))
+
+
+def _row(name: str) -> str:
+    data = imported(name).data
+    told = [{(one["file"], one["line"]) for one in data["lines"] if one["what"] == what}  # type: ignore[attr-defined]
+            for what in ("kept", "undone", "needless", "danger", "left", "wrong")]  # fmt: skip
+    numbers = [len(places) for places in told] + [len(data["never_ran"])]  # type: ignore[arg-type]
+    return f"| [{name}](../tests/importing/setups/{name}.toml) | {KINDS[name]} | {' | '.join(map(str, numbers))} |"
+
+
+def test_the_page_has_how_each_fares(request: pytest.FixtureRequest) -> None:
+    """docs/importing.md has a row for each set-up, with what became of its lines."""
+    head = "| set-up | what it is | carried | undone | needless | dangerous | left | wrong | never ran |"
+    table = "\n".join((head, "|---|---|---|---|---|---|---|---|---|", *map(_row, NAMES), ""))
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    text = f"{before}{BEGIN}{table}{END}{rest.partition(END)[2]}"
+    if request.config.getoption("--regenerate"):
+        PAGE.write_text(text)
+    assert PAGE.read_text() == text

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
 DATE=$(date +"%m/%d/%Y %R:%S :")
 DISPMGR="null"
 echo "$DATE Beginning of startup"

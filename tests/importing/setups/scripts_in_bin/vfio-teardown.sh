@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
 modprobe -r vfio_pci
 modprobe -r vfio_iommu_type1
 modprobe -r vfio

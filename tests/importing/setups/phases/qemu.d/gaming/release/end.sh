@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
 modprobe -r vfio_pci
 virsh nodedev-reattach pci_0000_01_00_1
 virsh nodedev-reattach pci_0000_01_00_0

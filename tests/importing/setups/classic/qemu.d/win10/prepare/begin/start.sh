@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
 set -x
 source "/etc/libvirt/hooks/kvm.conf"
 systemctl stop display-manager.service

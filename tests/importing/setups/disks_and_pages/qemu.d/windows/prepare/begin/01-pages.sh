@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
 for i in 1 2 3 4 5; do
   echo 16384 > /proc/sys/vm/nr_hugepages
   if [ "$(cat /proc/sys/vm/nr_hugepages)" -eq 16384 ]; then break; fi

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
 powerprofilesctl set performance
 umount /mnt/games 2>/dev/null || true
 umount /mnt/work || true

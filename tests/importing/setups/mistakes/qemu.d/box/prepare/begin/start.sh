@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 # no interpreter line
 set -x
 systemctl stop /usr/lib/systemd/system/sddm.service

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
 systemctl stop gdm
 echo 0000:03:00.0 > /sys/bus/pci/drivers/amdgpu/unbind
 modprobe -r amdgpu

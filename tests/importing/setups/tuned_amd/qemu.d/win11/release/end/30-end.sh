@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
 for unit in system.slice user.slice init.scope; do
   systemctl set-property --runtime -- $unit AllowedCPUs=0-15
 done

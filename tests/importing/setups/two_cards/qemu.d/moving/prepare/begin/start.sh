@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
 systemctl stop gdm
 modprobe -r nvidia_drm nvidia_modeset nvidia_uvm nvidia
 virsh nodedev-detach pci_0000_01_00_0

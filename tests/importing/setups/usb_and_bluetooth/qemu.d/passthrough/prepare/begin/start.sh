@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
 exec 9>/run/handover.lock
 flock 9
 cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor > /run/governor-before
