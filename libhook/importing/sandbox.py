@@ -128,7 +128,7 @@ def _command(root: str) -> list[str]:
     words += ["--ro-bind", "/usr/bin", "/host/bin", "--ro-bind", f"{root}/bin", "/usr/bin",
               "--symlink", "bin", "/usr/sbin", "--symlink", "usr/bin", "/bin", "--symlink", "usr/bin", "/sbin",
               "--ro-bind", _INSIDE, "/.libhook/libhook/importing/inside",
-              *(word for name in ("standin", "director.py", "tracing.sh")
+              *(word for name in ("director.py", "tracing.sh")
                 for word in ("--symlink", f"libhook/importing/inside/{name}", f"/.libhook/{name}")),
               "--ro-bind", root, "/.host", "--proc", "/proc"]  # fmt: skip
     for name, size in (("/proc/sys", 4), ("/sys", 16), ("/run", 16), ("/tmp", 16), ("/var", 16), ("/root", 4),  # noqa: S108
@@ -137,7 +137,17 @@ def _command(root: str) -> list[str]:
         words += ["--size", str(size << 20), "--tmpfs", name]
     for name in ("/etc/ld.so.cache", "/etc/alternatives"):
         words += ["--ro-bind-try", name, name]
-    words += ["--dev", "/dev", "--size", str(4 << 20), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
+    words += [
+        "--symlink",
+        "/.host/standin",
+        "/.libhook/standin",
+        "--dev",
+        "/dev",
+        "--size",
+        str(4 << 20),
+        "--tmpfs",
+        "/dev/shm",
+    ]
     words += ["--symlink", "../run", "/var/run"]
     for name in ("cmdline", "swaps"):
         words += ["--ro-bind", f"{root}/proc/{name}", f"/proc/{name}"]

@@ -218,7 +218,7 @@ class _Reader:
     def _open(self, process: _Process, name: str, arguments: str, texts: list[str], opened: str, failed: bool) -> None:
         if not texts:
             return
-        if opened.endswith("/inside/standin>"):
+        if opened.endswith("/standin>"):
             process.stands_in = True
         path = _whole(arguments, texts[0])
         if process.stands_in or path.startswith(_OWN):

@@ -107,7 +107,7 @@ def test_a_pattern_stays_a_pattern() -> None:
 
 def test_no_operation_is_called_stop() -> None:
     """In a comparison, and as a folder's name."""
-    assert any("pattern/qemu:5: no operation is called stop" in line for line in lines("pattern"))
+    assert any("pattern/qemu:6: no operation is called stop" in line for line in lines("pattern"))
     assert any("stop.sh never runs: no operation is called stop" in line for line in lines("mistakes"))
 
 

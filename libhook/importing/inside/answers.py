@@ -2,11 +2,13 @@
 """Runs in the sandbox: what the host's programs would answer. Each answer is the exit code and what is printed."""
 
 import os
+from collections.abc import Callable
 
 from libhook.importing.inside import reacting
 
 Answer = tuple[int, str]
 State = dict[str, dict[str, object]]
+Program = Callable[[list[str], State], Answer]
 _YES: Answer = (0, "")
 _BUS = "/sys/bus/pci/devices"
 _UNIT_TYPES = ("service", "socket", "timer", "target", "mount", "path", "scope", "slice")
@@ -238,7 +240,7 @@ def mountpoint(words: list[str], _state: State) -> Answer:
     return 0, "" if "-q" in words else f"{path} is a mountpoint\n"
 
 
-def _fixed(text: str, code: int = 0) -> "object":
+def _fixed(text: str, code: int = 0) -> Program:
     return lambda _words, _state: (code, text)
 
 
@@ -255,7 +257,7 @@ def cpus(_words: list[str], state: State) -> Answer:
     return 0, f"{state['counts']['cpus']}\n"
 
 
-ANSWERS = {
+ANSWERS: dict[str, Program] = {
     "systemctl": systemctl, "modprobe": modprobe, "rmmod": rmmod, "lsmod": lsmod, "lspci": lspci, "virsh": virsh,
     "sysctl": sysctl, "pgrep": pgrep, "pidof": pidof, "killall": kill_by_name, "pkill": kill_by_name, "ps": ps,
     "loginctl": loginctl, "mountpoint": mountpoint, "nproc": cpus,

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck shell=bash
+#
 # Each bash in the sandbox reads this first: it tells strace the file and line of every command.
 exec 199>>/.trace/lines
 BASH_XTRACEFD=199

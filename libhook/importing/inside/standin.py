@@ -11,15 +11,24 @@ import sys
 
 sys.path.insert(0, "/.libhook")
 
-from libhook.importing.inside import answers
-from libhook.importing.inside import reacting
-from libhook.importing.inside import wrapping
+from libhook.importing.inside import answers, reacting, wrapping
 
-VARIABLES = ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "PULSE_SERVER",
-             "PULSE_RUNTIME_PATH", "HOME", "USER", "XDG_SESSION_TYPE")
+VARIABLES = (
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
+    "XDG_RUNTIME_DIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "PULSE_SERVER",
+    "PULSE_RUNTIME_PATH",
+    "HOME",
+    "USER",
+    "XDG_SESSION_TYPE",
+)
 
 
 def main() -> int:
+    """Answer, or run what the program runs. Return the exit code."""
     name, words = os.path.basename(sys.argv[0]), sys.argv[1:]
     if name == "standin":
         name, words = os.path.basename(words[0]), words[1:]

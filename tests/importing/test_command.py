@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``libhook import`` as it is typed: what it shows, what it writes, and what it says where it cannot."""
+
+import json
+from pathlib import Path
+
+import pytest
+from command import libhook
+from scenario import Host
+
+from libhook.simulation.hosts import nic
+
+SAMBA = str(Path(__file__).parent / "setups" / "samba")
+DROP_IN = "etc/libhook/config.d/imported.toml"
+
+
+@pytest.fixture
+def host(root: str) -> Host:
+    """A host to write to."""
+    return Host(root, nic(), "")
+
+
+def test_without_write_nothing_is_written(host: Host) -> None:
+    """The drop-in is shown, and what became of each line."""
+    shown = libhook(host, "import", SAMBA)
+    assert (shown.code, shown.err) == (0, "")
+    assert '"smbd.service" = "up"' in shown.out
+    assert "Carried over:" in shown.out
+    assert not Path(host.root, DROP_IN).exists()
+
+
+def test_it_is_written_and_then_holds(host: Host) -> None:
+    """Readable for all, as other settings are; and libhook reads it."""
+    assert libhook(host, "import", SAMBA, "--write").code == 0
+    written = Path(host.root, DROP_IN)
+    assert written.stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in written.parent.iterdir()] == ["imported.toml"]
+    assert "smbd.service" in libhook(host, "config").out
+
+
+def test_it_never_writes_over_a_file(host: Host) -> None:
+    """Neither over its own nor over another's, and it says how to go on."""
+    assert libhook(host, "import", SAMBA, "--write").code == 0
+    Path(host.root, DROP_IN).write_text("# mine\n")
+    refused = libhook(host, "import", SAMBA, "--write")
+    assert refused.code == 1
+    assert "is there already: take it away, or write to another with --name" in refused.err
+    assert Path(host.root, DROP_IN).read_text() == "# mine\n"
+    assert libhook(host, "import", SAMBA, "--write", "--name", "other").code == 0
+    assert sorted(path.name for path in Path(host.root, DROP_IN).parent.iterdir()) == ["imported.toml", "other.toml"]
+
+
+def test_json_has_each_line(host: Host) -> None:
+    """With its file, its number, and what it becomes."""
+    shown = json.loads(libhook(host, "import", SAMBA, "--json").out)
+    assert shown["errors"] == []
+    assert {one["what"] for one in shown["lines"]} == {"kept", "undone"}
+    assert all(one["file"].endswith("samba/qemu") and one["line"] for one in shown["lines"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("/nowhere",), "/nowhere: no file or folder that can be read: give a hook script, or its folder"),
+        ((SAMBA, "--guest", "/nowhere.xml"), "/nowhere.xml: No such file or directory: give a guest's name"),
+    ],
+)
+def test_what_cannot_be_read_is_named(host: Host, arguments: tuple[str, ...], said: str) -> None:
+    """With what to give instead."""
+    refused = libhook(host, "import", *arguments)
+    assert refused.code == 1
+    assert said in refused.err
