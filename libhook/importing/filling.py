@@ -121,10 +121,8 @@ def fill(root: str, files: Sequence[File], host: Imagined) -> None:
         os.makedirs(f"{root}/tree/{folder}", exist_ok=True)
     with open(f"{root}/state", "w", encoding="utf-8") as state:
         json.dump(host.state, state)
-    with open(
-        os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "standin.py"), encoding="utf-8"
-    ) as file:
-        put(root, "standin", file.read(), 0o755)  # an installed one may not be executable
+    with open(_STANDIN, encoding="utf-8") as program:
+        put(root, "standin", program.read(), 0o755)  # an installed one may not be executable
     own = {file.place for file in files}
     _programs(f"{root}/bin", texts, own)
     for file in files:  # a script of one's own among the programs

@@ -137,17 +137,8 @@ def _command(root: str) -> list[str]:
         words += ["--size", str(size << 20), "--tmpfs", name]
     for name in ("/etc/ld.so.cache", "/etc/alternatives"):
         words += ["--ro-bind-try", name, name]
-    words += [
-        "--symlink",
-        "/.host/standin",
-        "/.libhook/standin",
-        "--dev",
-        "/dev",
-        "--size",
-        str(4 << 20),
-        "--tmpfs",
-        "/dev/shm",
-    ]
+    words += ["--symlink", "/.host/standin", "/.libhook/standin", "--dev", "/dev"]
+    words += ["--size", str(4 << 20), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
     words += ["--symlink", "../run", "/var/run"]
     for name in ("cmdline", "swaps"):
         words += ["--ro-bind", f"{root}/proc/{name}", f"/proc/{name}"]

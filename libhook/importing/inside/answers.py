@@ -257,6 +257,11 @@ def cpus(_words: list[str], state: State) -> Answer:
     return 0, f"{state['counts']['cpus']}\n"
 
 
+def nothing(_words: list[str], _state: State) -> Answer:
+    """What a program answers of which nothing is known."""
+    return _YES
+
+
 ANSWERS: dict[str, Program] = {
     "systemctl": systemctl, "modprobe": modprobe, "rmmod": rmmod, "lsmod": lsmod, "lspci": lspci, "virsh": virsh,
     "sysctl": sysctl, "pgrep": pgrep, "pidof": pidof, "killall": kill_by_name, "pkill": kill_by_name, "ps": ps,

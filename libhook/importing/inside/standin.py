@@ -58,7 +58,7 @@ def main() -> int:
             return 0
         if os.environ.get("LIBHOOK_IMPORT_OPERATION") in ("started", "reconnect"):
             state["processes"]["qemu-system-x86_64"] = 1999
-        code, text = answers.ANSWERS.get(name, lambda _words, _state: (0, ""))(words, state)
+        code, text = answers.ANSWERS.get(name, answers.nothing)(words, state)
         state["processes"].pop("qemu-system-x86_64", None)
         reacting.save(state)
     sys.stdout.write(text)
