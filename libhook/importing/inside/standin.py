@@ -67,8 +67,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        code = main()
-    except OSError:
-        code = 1
-    os._exit(code)
+    raise SystemExit(main())
