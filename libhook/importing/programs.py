@@ -34,6 +34,8 @@ GPU_DRIVERS = frozenset(
 def of_program(one: Done, operation: str) -> Iterator[Effect]:
     """Return what starting this program does."""
     name, words = _name(one), list(one.argv[1:])
+    if name == "virsh" and words[:1] in (["-c"], ["--connect"]):
+        words = words[2:]
     translate = _PROGRAMS.get(name)
     if name == "sleep" and operation == "started" and words and len(words[0]) > 1:
         yield Effect("left", "sleep", f"sleep {' '.join(words)}: nothing waits at started: what comes after it is run"

@@ -86,9 +86,21 @@ def read(paths: Sequence[str]) -> Sources:
     placed, more = _of_host(placed)
     found += [f"{file.origin} is taken for a script of {file.place.split('/')[6]}, for every guest: nothing says which"
               for file in placed if f"/{ANY}/" in file.place]  # fmt: skip
+    placed, twice = _once(placed)
+    found += twice
     typed = [(os.path.abspath(path), path.rstrip("/") or path) for path in paths]
     return Sources(tuple(file._replace(origin=_typed(file.origin, typed)) for file in placed),
                    tuple(_typed(text, typed) for text in (*found, *more)))  # fmt: skip
+
+
+def _once(files: list[File]) -> tuple[list[File], list[str]]:
+    """Keep one file for each place."""
+    kept, found = dict[str, File](), list[str]()
+    for file in files:
+        other = kept.setdefault(file.place or file.origin, file)
+        if other is not file:
+            found.append(f"{file.origin} is not imported: {other.origin} is in its place; import it by itself")
+    return list(kept.values()), found
 
 
 def _typed(origin: str, paths: Sequence[tuple[str, str]]) -> str:
