@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from libhook.facts.command import is_argv
+from libhook.errors import BadInput
+from libhook.facts import command
 from libhook.importing import pairing
 from libhook.importing.draft import DO, UNDO, Draft
 
@@ -225,7 +226,9 @@ def _cannot(one: Effect, argv: list[str], about: About) -> str:
         return f"{one.target} is written: what with, no setting says"
     if one.done.user == "user" and "user" not in line:
         return f"{' '.join(argv)}: it runs as a user that the script finds out, and `user` wants a name"
-    return "" if is_argv(argv) else f"{name}: not a program with a whole path"
+    if one.done.user and not parses({"command": argv, "user": one.done.user}):
+        return f"{' '.join(argv)}: it runs as {one.done.user}, and `user` wants a name"
+    return "" if parses({"command": argv}) else f"{name}: not a program with a whole path"
 
 
 def _add(draft: Draft, argv: list[str], entry: dict[str, object]) -> str:
@@ -251,6 +254,15 @@ def _free(draft: Draft, argv: list[str], more: dict[str, dict[str, object]]) -> 
     while found in taken:
         found, number = f"{name}-{number}", number + 1
     return found
+
+
+def parses(entry: dict[str, object]) -> bool:
+    """Whether libhook's settings take this for an entry of ``run``."""
+    try:
+        command.parse("x", entry)
+    except BadInput:
+        return False
+    return True
 
 
 def numbers(text: str) -> list[int]:

@@ -22,6 +22,7 @@ _ADMIN_WORDS = (
 )
 _ADMIN = frozenset(_ADMIN_WORDS.split())
 _STRICT = re.compile(r"\|\|\s*\{?\s*(?:exit|die|error|fail|err|abort|return)\w*|^\s*if\s+!")
+_STDIN = re.compile(r"xmllint|xmlstarlet|/dev/stdin|/proc/self/fd/0|^cat -$|\$\(cat\b")
 _SET_E = re.compile(r"^\s*set\s+-\w*e|^\s*set\s+-o\s+errexit|^#!.*\s-\w*e", re.M)
 
 
@@ -48,6 +49,8 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -
     legacy = next((f"{_OLD}/{_base(file)}" for file in sources.files if _is_foreign(file)), "")
     if legacy:
         found.append(f"legacy names {legacy}: move the script there, and see docs/old-scripts.md")
+    found += [f"{file.origin} has no interpreter in its first line: libvirt cannot run it" for file in sources.files
+              if (file.place == f"{HOOKS}/qemu" and not file.interpreter) or _is_beside(file)]  # fmt: skip
     found += _unused_folders(sources)
     texts = "\n".join(file.text for file in shell)
     lacking = [name for name in filling.not_here() if re.search(rf"(?<![\w./-]){name}(?![\w-])", texts)]
@@ -68,8 +71,12 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -
     lives = [life.play(sources, known.get(name, Guest(name)), cpus) for name in wanted]
     for one in (probe, *lives):
         found += [text for text in _of_life(one, sources) if text not in found]
+        if _reads_xml(one) and not any(guest.document for guest in given):
+            found.append(
+                "the scripts read the guest's XML: give it with --guest FILE.xml, and what depends on it is seen"
+            )
     general = _draft(probe, sources, cpus, named=False)
-    drafts = [(one, _draft(one, sources, cpus, named=True)) for one in lives]
+    drafts = [(one, _draft(one, sources, cpus, named=one.guest.name == one.guest.called)) for one in lives]
     sections = _general(general, found)
     for one, draft in drafts:
         own = written.without(draft, general)
@@ -82,9 +89,15 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -
         found.append(
             "the scripts do nothing for a guest that they do not know: name one with --guest NAME, or --guest FILE.xml"
         )
+    found = list(dict.fromkeys(found))
     ran = frozenset[Place]().union(*(one.lines for one in (probe, *lives)))
     return Imported(written.text(sections, paths, legacy), report.lines_of(sources, fates, ran, found),
                     report.data_of(sources, fates, ran, found))  # fmt: skip
+
+
+def _is_beside(file: File) -> bool:
+    """Whether it lies among libvirt's own hooks, may be executed, and says not by what."""
+    return file.place.rpartition("/")[0] == TREE and file.executable and not file.interpreter
 
 
 def _base(file: File) -> str:
@@ -132,8 +145,9 @@ def _draft(one: Life, sources: Sources, cpus: int, *, named: bool) -> Draft:
         file = sources.at(place.file)
         return f"{file.origin if file else place.file}:{place.line}"
 
+    blind = not one.guest.document and _reads_xml(one)
     about = About(one.guest.called, named, max(cpus, one.host.cpus), one.host.desktop, texts, addresses, line, strict,
-                  lambda name: program(name, sources), where)  # fmt: skip
+                  lambda name: program(name, sources), where, blind)  # fmt: skip
     draft = translate(effects, about)
     _require(one, draft, about)
     return draft
@@ -180,6 +194,12 @@ def _unused_folders(sources: Sources) -> list[str]:
     return sorted(found)
 
 
+def _reads_xml(one: Life) -> bool:
+    """Whether the scripts look for the guest's document, in libvirt's folder or on stdin."""
+    read = {path for _, trace in one.steps for path in trace.read if path.startswith("/etc/libvirt/qemu/")}
+    return bool(read) or any(_STDIN.search(text) for _, text in one.commands)
+
+
 def _of_life(one: Life, sources: Sources) -> list[str]:
     """What the runs themselves tell."""
     found = list[str]()
@@ -203,9 +223,7 @@ def _of_life(one: Life, sources: Sources) -> list[str]:
             )
         elif trace.code and call.operation in ("migrate", "restore"):
             found.append(f"{where}: at {call.operation} it ended with {trace.code}, which refuses it: only legacy can")
-        if any(path.startswith("/etc/libvirt/qemu/") and path.endswith(".xml") for path in trace.read) or (
-            not one.guest.document and any("xmllint" in text or "/dev/stdin" in text for _, text in trace.commands)
-        ):
+        if not one.guest.document and _reads_xml(one):
             found.append(
                 "the scripts read the guest's XML: give it with --guest FILE.xml, and what depends on it is seen"
             )

@@ -11,7 +11,7 @@ from libhook.importing.imagined import Imagined, imagine
 from libhook.importing.inside import answers
 from libhook.importing.refusing import Otherwise, Refusal
 from libhook.importing.sandbox import Call, Outcome
-from libhook.importing.sources import ANY, HOOKS, TREE, File, Sources, runs
+from libhook.importing.sources import ANY, HOOKS, TREE, File, Sources
 from libhook.importing.trace import Place, Trace
 
 PROBE = "libhook-probe"
@@ -59,6 +59,8 @@ def play(sources: Sources, guest: Guest, cpus: int, seconds: float = 20) -> Life
     """Run all that libvirt would call. What was not there, and a script wanted to write to, is there the next time."""
     scripts = [file for file in sources.files if file.place]
     host = imagine([file.text for file in scripts], guest.devices, cpus)
+    if guest.document:
+        scripts.append(File("", f"/etc/libvirt/qemu/{guest.called}.xml", guest.document, executable=False))
     calls = [Call(guest.called, step[0], argv, guest.document) for step in STEPS
              for argv in _called(sources, guest.called, step)]  # fmt: skip
     wanted = frozenset[str]()
@@ -104,7 +106,9 @@ def _called(sources: Sources, guest: str, step: tuple[str, str, str]) -> Iterato
     elif not main:
         for file in _of_tree(sources, guest, step):
             yield (*_by(file), guest, *step)
-    beside = (file for file in sources.files if file.place.rpartition("/")[0] == TREE and file.is_shell and runs(file))
+    beside = (
+        file for file in sources.files if file.place.rpartition("/")[0] == TREE and file.is_shell and file.interpreter
+    )
     for file in sorted(beside, key=lambda file: file.place.encode("utf-8", "surrogateescape")):
         yield (*_by(file), guest, *step)
 

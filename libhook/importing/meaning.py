@@ -30,6 +30,10 @@ def of(done: tuple[Done, ...], operation: str) -> Iterator[Effect]:
             yield Effect("written", one.path, text, one, operation)
         elif one.what in ("write", "fail", "open", "make", "remove"):
             yield from of_file(one, operation, files.get(one.pid))
+        elif one.what == "absent":
+            yield Effect(
+                "left", one.argv[0], f"{' '.join(one.argv)} was not given, so nobody knows what it does", one, operation
+            )
         elif one.what == "kill":
             yield Effect("danger", "kill", "it kills a process that it finds by a name or a file: libhook ends who has"
                          " a device open, with end", one, operation)  # fmt: skip

@@ -17,7 +17,7 @@ OPERATIONS = ("prepare", "start", "started", "stopped", "release", "reconnect", 
 _MOST_FILES, _LARGEST, _MOST_BYTES, _DEEPEST = 2000, 1 << 20, 16 << 20, 12
 _ROOTS = ("etc", "usr", "opt", "bin", "sbin", "var")
 """Folders of a repository that stand for the host's own."""
-_PATH = re.compile(r"(?<![\w.$}/])/(?:etc|usr|bin|sbin|opt|root|home|srv|var/lib|lib)/[\w./@+-]*[\w+-]")
+_PATH = re.compile(r"(?<![\w.$}/])/(?:etc|usr|bin|sbin|opt|root|home|srv|var/lib|lib)/[\w./@+-]*[\w+-](?![\w/$*{.@+-])")
 _UNITS = (".service", ".timer", ".socket", ".target")
 _SHELLS = ("sh", "bash", "dash", "ksh", "zsh", "ash", "busybox")
 
@@ -231,7 +231,7 @@ def _referred(files: list[File]) -> tuple[list[File], list[str]]:
     for file in files:
         name = os.path.basename(file.origin)
         place = wanted.get(name) or wanted.get(name.rpartition(".")[0])
-        if place and place not in have and file.place != place and not file.place.startswith(TREE):
+        if place and place not in have and file.place != place and not _is_hook(file):
             if not file.place:
                 found.append(f"{file.origin} is taken for {place}, which a script names")
             placed.append(file._replace(place=place))
@@ -239,6 +239,11 @@ def _referred(files: list[File]) -> tuple[list[File], list[str]]:
             continue
         placed.append(file)
     return placed, found
+
+
+def _is_hook(file: File) -> bool:
+    """Whether libvirt or a dispatcher finds it where it is."""
+    return file.place.startswith(TREE) or file.place == f"{HOOKS}/qemu"
 
 
 def _of_host(files: list[File]) -> tuple[list[File], list[str]]:

@@ -46,7 +46,7 @@ class Done(NamedTuple):
 
     what: str
     """``start`` a program, ``write``, ``open`` for writing, ``fail`` to open, ``remove``, ``make``, ``kill``,
-    ``connect``."""
+    ``connect``, ``absent``: start a program that is not there."""
     place: Place
     argv: tuple[str, ...] = ()
     path: str = ""
@@ -152,6 +152,8 @@ class _Reader:
                 )  # cut off: no argument can be that
             elif len(texts) > 1 and texts[0] == texts[1] and texts[0].startswith("/"):  # no search in PATH
                 self.lacking.add(f"{PROGRAM}{texts[0]}")
+            elif len(texts) > 1 and texts[0].startswith("./"):
+                self._add(process, "absent", argv=tuple(texts[1:]))
         elif name == "write":
             self._write(process, arguments, texts, failed)
         elif name in ("openat", "open", "creat"):

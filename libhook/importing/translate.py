@@ -47,6 +47,8 @@ class About(NamedTuple):
     """A program's whole path."""
     where: Callable[[Place], str]
     """A line's file and number, for the reader."""
+    blind: bool
+    """Whether the scripts wanted to read the guest's document, and there was none."""
 
 
 def translate(effects: Sequence[Effect], about: About) -> Draft:
@@ -188,9 +190,15 @@ def _devices(effects: Sequence[Effect], about: About, draft: Draft) -> None:
 
 
 def _values(effects: Sequence[Effect], about: About, draft: Draft) -> None:
+    computed = set[str]()
     for one in effects:
         for name, value in _each_value(one, about):
             shown = name if about.named else name.replace(about.guest, "{name}")
+            if one.operation in DO and about.blind and "$" in about.line(one.place).partition(">")[0]:
+                computed.add(name)
+            if name in computed:
+                draft.tell(one, "left", f"{name}: the script computes what it writes, perhaps from the guest's XML")
+                continue
             if one.operation in DO and _fits(name, value):
                 draft.values[shown] = int(value) if _NUMBER.fullmatch(value) else value
                 draft.tell(

@@ -38,6 +38,9 @@ def main() -> int:
     inner = wrapping.inner(name, words)
     if inner is not None:
         os.environ.update(inner.environment)
+        if inner.user not in ("", "root") and "/" not in inner.user:
+            os.environ.update(HOME=f"/home/{inner.user}", USER=inner.user)
+            os.makedirs(os.environ["HOME"], exist_ok=True)
         found = inner.words
         if not found:
             return 0
