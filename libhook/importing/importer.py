@@ -223,10 +223,6 @@ def _of_life(one: Life, sources: Sources) -> list[str]:
             )
         elif trace.code and call.operation in ("migrate", "restore"):
             found.append(f"{where}: at {call.operation} it ended with {trace.code}, which refuses it: only legacy can")
-        if not one.guest.document and _reads_xml(one):
-            found.append(
-                "the scripts read the guest's XML: give it with --guest FILE.xml, and what depends on it is seen"
-            )
     for path in sorted(
         {posixpath.normpath(path) for _, trace in one.steps for path in trace.read if path.startswith(HOOKS)}
     ):
