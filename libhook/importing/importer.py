@@ -85,6 +85,7 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -
     fates = list(dict.fromkeys(fate for draft in (general, *(draft for _, draft in drafts)) for fate in draft.fates))
     for draft in (general, *(draft for _, draft in drafts)):
         found += [text for text in draft.found if text not in found]
+    found += _own_units(sections, sources)
     if not sections and not wanted and not legacy:
         found.append(
             "the scripts do nothing for a guest that they do not know: name one with --guest NAME, or --guest FILE.xml"
@@ -108,6 +109,19 @@ def _is_foreign(file: File) -> bool:
     """Whether libvirt itself runs it, and bash cannot."""
     folder = file.place.rpartition("/")[0]
     return not file.is_shell and (folder == TREE or (folder == HOOKS and _base(file) == "qemu"))
+
+
+def _own_units(sections: Sequence[Section], sources: Sources) -> list[str]:
+    """The units that a drop-in names, and that came with the scripts: what they do was not looked at."""
+    files = {_base(file): file for file in sources.files if file.place.startswith("/etc/systemd/system/")}
+    units = sorted({unit for section in sections for unit in section.draft.units})
+    own = ((unit, files.get(_template(unit))) for unit in units)
+    return [f"{unit} is a unit of yours: leave {file.origin} where systemd finds it" for unit, file in own if file]
+
+
+def _template(unit: str) -> str:
+    """The name of the file that a unit has."""
+    return f"{unit.partition('@')[0]}@.{unit.rpartition('.')[2]}" if "@" in unit else unit
 
 
 def _general(draft: Draft, found: list[str]) -> list[Section]:

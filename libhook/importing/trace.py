@@ -113,12 +113,12 @@ class _Reader:
         found = _LINE.match(text)
         if not found or len(self.done) > _MOST:
             return
-        pid, rest = int(found[1]), found[2]
+        pid, rest = int(found[1][:9]), found[2]
         self._first = self._first or pid
         process = self._process(pid)
         if rest.startswith("+++ exited with "):
-            if pid == self._first:
-                self.code = int(rest.split()[3])
+            if pid == self._first and (code := rest.split()[3:4]) and code[0].isascii() and code[0].isdigit():
+                self.code = int(code[0][:4])
             return
         if rest.endswith(" <unfinished ...>"):
             self._unfinished[pid] = rest.removesuffix(" <unfinished ...>")
@@ -183,9 +183,10 @@ class _Reader:
             process.environment += tuple(f"{key}={value}" for key, value in found.environment.items())
             process.background = process.background or found.background
         process.program, process.stands_in = _name(path), False
-        self.order.append((len(self.done), place))
-        process.started = len(self.done)
+        process.started = -1
         if argv:
+            self.order.append((len(self.done), place))
+            process.started = len(self.done)
             self._add(process, "start", argv=(path, *argv[1:]), path=path)
 
     def _write(self, process: _Process, arguments: str, texts: list[str], failed: bool) -> None:
@@ -195,7 +196,7 @@ class _Reader:
             self._shown(process, text)
         elif path == "/.trace/starts":
             at = self.done[process.started] if process.started >= 0 else None
-            if at is not None:
+            if at is not None and text.startswith("env\0"):
                 _, cwd, *known = text.split("\0")
                 self.done[process.started] = at._replace(
                     environment=tuple(dict.fromkeys((*known, *at.environment))), data=cwd

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What stands in for the host's programs in the sandbox, and the reader of its trace."""
+
+import random
+
+import pytest
+
+from libhook.importing import pairing, trace
+from libhook.importing.inside import answers, wrapping
+from libhook.importing.inside.wrapping import Inner
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("sudo -u tim DISPLAY=:0 xrandr --off", Inner(["xrandr", "--off"], "tim", {"DISPLAY": ":0"})),
+        ("sudo --user=tim -i id", Inner(["id"], "tim")),
+        ("sudo -v", None),
+        ("su - tim -c ls", Inner(["bash", "-c", "ls"], "tim")),
+        ("su -c ls tim", Inner(["bash", "-c", "ls"], "tim")),
+        ("su", Inner([], "")),
+        ("runuser -u tim -- ls -l", Inner(["ls", "-l"], "tim")),
+        ("runuser -l tim -c ls", Inner(["bash", "-c", "ls"], "tim")),
+        ("env A=1 B=2 ls", Inner(["ls"], "", {"A": "1", "B": "2"})),
+        ("nohup ls", Inner(["ls"])),
+        ("setsid ls", Inner(["ls"], background=True)),
+        ("timeout -k 5 10 ls", Inner(["ls"])),
+        ("nice -n 5 ls", Inner(["ls"])),
+        ("chrt -f 1 ls", Inner(["ls"])),
+        ("chrt -p 1 4711", None),
+        ("systemd-run --uid=tim --unit=x ls", Inner(["ls"], "tim", background=True)),
+        ("systemd-run --scope ls", Inner(["ls"])),
+        ("ls -l", None),
+    ],
+)
+def test_what_a_wrapper_runs(line: str, found: Inner | None) -> None:
+    """And as whom, with what in its environment, and whether anybody waits."""
+    name, *words = line.split()
+    assert wrapping.inner(name, words) == found
+
+
+def _state() -> answers.State:
+    return {
+        "units": {"sddm.service": "active", "a.timer": "inactive"},
+        "aliases": {"display-manager.service": "sddm.service"},
+        "desktop": {"sddm.service": True},
+        "modules": {"nvidia": True},
+        "drivers": {},
+        "pci": {},
+        "processes": {"Xorg": 1501},
+        "counts": {"cpus": 8},
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "text"),
+    [
+        ("systemctl is-active display-manager", 0, "active\n"),
+        ("systemctl is-active --quiet a.timer", 3, ""),
+        ("systemctl show -p ActiveState --value sddm", 0, "active\n"),
+        ("systemctl is-enabled nothing", 1, ""),
+        ("systemctl get-default", 0, "graphical.target\n"),
+        ("lsmod", 0, "Module                  Size  Used by\nnvidia  16384  0\n"),
+        ("rmmod nothing", 1, "rmmod: ERROR: Module nothing is not currently loaded\n"),
+        ("pgrep -l Xorg", 0, "1501 Xorg\n"),
+        ("pgrep nothing", 1, ""),
+        ("pidof Xorg", 0, "1501\n"),
+        ("nproc", 0, "8\n"),
+        ("id -u", 0, "0\n"),
+        ("id -u tim", 0, "1000\n"),
+        ("loginctl list-users", 0, "1000 user\n"),
+        ("mountpoint -q /srv", 0, ""),
+        ("iptables -C FORWARD", 1, ""),
+    ],
+)
+def test_what_a_program_answers(line: str, code: int, text: str) -> None:
+    """As on a host that has what the scripts name."""
+    name, *words = line.split()
+    assert answers.ANSWERS[name](words, _state()) == (code, text)
+
+
+def test_what_was_stopped_is_inactive() -> None:
+    """Also by its alias, and by a target that does not want it."""
+    for line in ("stop display-manager", "isolate multi-user.target", "kill sddm"):
+        state = _state()
+        answers.systemctl(line.split(), state)
+        assert state["units"]["sddm.service"] == "inactive"
+
+
+@pytest.mark.parametrize(
+    ("do", "undo", "is_exact"),
+    [
+        ("iptables -I FORWARD 1 -j ACCEPT", "iptables -D FORWARD -j ACCEPT", True),
+        ("ip link add x", "ip link del x", True),
+        ("firewall-cmd --add-port=80/tcp", "firewall-cmd --remove-port=80/tcp", True),
+        ("xrandr --output A --off", "xrandr --output A --auto", True),
+        ("touch /a", "rm /a", True),
+        ("ddcutil setvcp 60 0x0f", "ddcutil setvcp 60 0x11", False),
+        ("systemctl set-property a.slice X=1", "systemctl set-property a.slice X=2", False),
+    ],
+)
+def test_what_undoes_what(do: str, undo: str, is_exact: bool) -> None:
+    """The opposite words, or nearly the same ones. An unlike command undoes nothing."""
+    words, other = do.split(), undo.split()
+    assert pairing.undo_of(words, [["other", "thing"], other], [words]) == 1
+    assert (pairing.likeness(words, other) == 1) == is_exact
+    assert pairing.undo_of(words, [["other", "thing"]], [words]) is None
+
+
+def test_a_trace_that_makes_no_sense_is_passed_over() -> None:
+    """A script may write what it likes into it. Reading it never fails, and takes time by its length."""
+    lines = [
+        '7 execve("/usr/bin/systemctl", ["systemctl", "stop", "x"], 0x1 /* 2 vars */) = 0',
+        '7 write(199</.trace/lines>, "+\\1/etc/x\\0012\\1true\\n", 9) = 9',
+        '7 openat(AT_FDCWD</>, "/sys/a", O_WRONLY|O_CREAT, 0666) = 3</sys/a>',
+        "7 clone(child_stack=NULL <unfinished ...>",
+        "7 <... clone resumed>) = 8",
+        "8 +++ exited with 3 +++",
+        "",
+    ]
+    chance = random.Random(1)  # noqa: S311 - no secret
+    for _ in range(500):
+        text = "\n".join(chance.choice(lines) for _ in range(20))
+        at, end = sorted(chance.randrange(len(text) + 1) for _ in range(2))
+        trace.read(text[:at] + chr(chance.randrange(300)) + text[end:])
+    assert trace.read("\n".join(lines)).done[0].argv == ("/usr/bin/systemctl", "stop", "x")
