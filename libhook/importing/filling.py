@@ -104,7 +104,7 @@ def not_here() -> list[str]:
 def fill(root: str, files: Sequence[File], host: Imagined) -> None:
     """Make all folders that the sandbox is given."""
     build(root, host.world)
-    texts = [file.text for file in files]
+    texts = [file.scanned for file in files]
     further(root, host, texts)
     for name in ("etc/passwd", "etc/group", "etc/hosts", "etc/fstab"):
         put(root, name, _ETC[name])

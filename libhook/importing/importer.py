@@ -52,7 +52,7 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -
     found += [f"{file.origin} has no interpreter in its first line: libvirt cannot run it" for file in sources.files
               if (file.place == f"{HOOKS}/qemu" and not file.interpreter) or _is_beside(file)]  # fmt: skip
     found += _unused_folders(sources)
-    texts = "\n".join(file.text for file in shell)
+    texts = "\n".join(file.scanned for file in shell)
     lacking = [name for name in filling.not_here() if re.search(rf"(?<![\w./-]){name}(?![\w-])", texts)]
     if lacking:
         found.append(
@@ -144,7 +144,8 @@ def _general(draft: Draft, found: list[str]) -> list[Section]:
 def _draft(one: Life, sources: Sources, cpus: int, *, named: bool) -> Draft:
     effects = [found for outcome, trace in one.steps
                for found in meaning.of(trace.done, outcome.call.operation)]  # fmt: skip
-    texts = "\n".join(file.text for file in sources.files)
+    texts = "\n".join(file.scanned for file in sources.files)
+    strict_files = {file.place for file in sources.files if _SET_E.search(file.scanned)}
     addresses = frozenset(str(address) for address in one.guest.devices) if one.guest.document else None
 
     def line(place: Place) -> str:
@@ -152,8 +153,7 @@ def _draft(one: Life, sources: Sources, cpus: int, *, named: bool) -> Draft:
         return file.lines[place.line - 1] if file and 0 < place.line <= len(file.lines) else ""
 
     def strict(place: Place) -> bool:
-        file = sources.at(place.file)
-        return bool(_STRICT.search(line(place)) or (file and _SET_E.search(file.text)))
+        return place.file in strict_files or bool(_STRICT.search(line(place)))
 
     def where(place: Place) -> str:
         file = sources.at(place.file)

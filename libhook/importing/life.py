@@ -58,7 +58,7 @@ class Life(NamedTuple):
 def play(sources: Sources, guest: Guest, cpus: int, seconds: float = 20) -> Life:
     """Run all that libvirt would call. What was not there, and a script wanted to write to, is there the next time."""
     scripts = [file for file in sources.files if file.place]
-    host = imagine([file.text for file in scripts], guest.devices, cpus)
+    host = imagine([file.scanned for file in scripts], guest.devices, cpus)
     if guest.document:
         scripts.append(File("", f"/etc/libvirt/qemu/{guest.called}.xml", guest.document, executable=False))
     calls = [Call(guest.called, step[0], argv, guest.document) for step in STEPS

@@ -24,6 +24,7 @@ _WORDS = re.compile(r"\^?\(?([\w.-]+(?:\|[\w.-]+)*)\)?\$?")
 _TABLES = (".csv", ".json", ".yaml", ".yml", ".ini", ".conf", ".toml", ".txt", ".list", ".tsv")
 _KEY = re.compile(r"""^\[?["']?([A-Za-z][\w.-]{0,60})["']?\s*(?:[],;:\t ]|$)""", re.M)
 _MOST = 12
+_MOST_COMMANDS, _LONGEST = 5000, 400
 _REASONS = "shutdown destroyed crashed migrated saved failed daemon"
 
 
@@ -65,7 +66,7 @@ def in_tables(sources: Sources) -> list[str]:
 
 def _keys(file: File) -> Iterator[str]:
     if not file.place.endswith(".json"):
-        yield from _KEY.findall(file.text)
+        yield from _KEY.findall(file.scanned)
         return
     try:
         content = json.loads(file.text)
@@ -99,15 +100,20 @@ def _compared(life: Life, sources: Sources) -> Iterator[tuple[Place, str, str]]:
     for outcome, one in life.steps:
         at = 1 + outcome.call.argv.index(outcome.call.guest)
         variables = {str(number): word for number, word in enumerate(outcome.call.argv[at - 1 :], 1)}
+        seen = set[tuple[Place, str]]()
         for place, command in one.commands:
+            if len(seen) > _MOST_COMMANDS or len(command) > _LONGEST:
+                continue
             if assigned := _ASSIGNED.match(command):
                 variables[assigned[1]] = _bare(assigned[2])
             elif case := _CASE.match(command):
                 word = _filled(_bare(case[1]), variables)
-                file = sources.at(place.file)
+                file = sources.at(place.file) if (place, word) not in seen else None
+                seen.add((place, word))
                 for pattern in _patterns(file.lines, place.line - 1) if file else ():
                     yield place, word, pattern
-            else:
+            elif (place, command) not in seen:
+                seen.add((place, command))
                 for left, right in _tested(command):
                     yield place, _bare(left), _pattern(right)
                     yield place, _bare(right), _pattern(left)

@@ -12,6 +12,7 @@ _FILE = re.compile(r"(?:\[\[|\[|test)'? (?:'?!'? )?-[efdsrLh] '?(/[^\s'\]]+)'?")
 _UNIT = re.compile(r"systemctl\b.* is-active(?: --quiet| -q)* (?:-- )?([\w@.:-]+)")
 _NOT = ("/sys/", "/proc/", "/dev/", "/run/systemd", "/usr/", "/bin/", "/etc/libvirt/hooks/qemu")
 _MOST = 8
+_LONGEST = 400
 
 
 class Otherwise(NamedTuple):
@@ -75,7 +76,7 @@ def _points(first: Played, active: Callable[[str], bool]) -> Iterator[Otherwise]
     for outcome, trace in first:
         if outcome.call.operation not in ("prepare", "start"):
             continue
-        for place, command in trace.commands:
+        for place, command in dict.fromkeys(one for one in trace.commands if len(one[1]) < _LONGEST):
             if (file := _FILE.search(command)) and not file[1].startswith(_NOT) and file[1] not in seen | made:
                 seen.add(file[1])
                 yield Otherwise("file", file[1], there=True, place=place)

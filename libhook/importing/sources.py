@@ -5,6 +5,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from libhook.errors import BadInput, LibhookError
@@ -14,12 +15,18 @@ TREE = f"{HOOKS}/qemu.d"
 ANY = "libhook-any"
 """A folder of the tree whose scripts run for every guest: nobody said for which."""
 OPERATIONS = ("prepare", "start", "started", "stopped", "release", "reconnect", "migrate", "restore", "attach")
-_MOST_FILES, _LARGEST, _MOST_BYTES, _DEEPEST = 2000, 1 << 20, 16 << 20, 12
+_MOST_FILES, _LARGEST, _MOST_BYTES, _DEEPEST = 2000, 1 << 20, 4 << 20, 12
+_LONGEST = 1000
 _ROOTS = ("etc", "usr", "opt", "bin", "sbin", "var")
 """Folders of a repository that stand for the host's own."""
 _PATH = re.compile(r"(?<![\w.$}/])/(?:etc|usr|bin|sbin|opt|root|home|srv|var/lib|lib)/[\w./@+-]*[\w+-](?![\w/$*{.@+-])")
 _UNITS = (".service", ".timer", ".socket", ".target")
 _SHELLS = ("sh", "bash", "dash", "ksh", "zsh", "ash", "busybox")
+
+
+@lru_cache(maxsize=64)
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(line[:_LONGEST] for line in text.split("\n"))
 
 
 class File(NamedTuple):
@@ -33,9 +40,14 @@ class File(NamedTuple):
     executable: bool = True
 
     @property
-    def lines(self) -> list[str]:
-        """Its lines, the first as number 0."""
-        return self.text.split("\n")
+    def lines(self) -> tuple[str, ...]:
+        """Its lines, the first as number 0. No more of a long one than people write: patterns look at them."""
+        return _lines(self.text)
+
+    @property
+    def scanned(self) -> str:
+        """Its text, long lines cut."""
+        return "\n".join(self.lines)
 
     @property
     def interpreter(self) -> str:
@@ -77,7 +89,7 @@ def read(paths: Sequence[str]) -> Sources:
     for path in paths:
         raw += _walk(path)
         if len(raw) > _MOST_FILES or sum(len(text) for _, _, text, _ in raw) > _MOST_BYTES:
-            raise BadInput(f"{path}: more than {_MOST_FILES} files or 16 MiB", "give the hook scripts' folder alone")
+            raise BadInput(f"{path}: more than {_MOST_FILES} files or 4 MiB", "give the hook scripts' folder alone")
     files = [File(origin, _known_place(origin, top), text, mode) for origin, top, text, mode in raw]
     files = _in_hooks(files, [top for _, top, _, _ in raw])
     if not any(file.place.startswith(HOOKS) and not file.place.endswith(".conf") for file in files):
@@ -215,7 +227,7 @@ def _lone(files: list[File]) -> list[File]:
         file
         for file in scripts
         if not any(os.path.basename(file.origin) in other.text for other in scripts if other is not file)
-        and (re.search(r"\$\{?[12]\b|argv|\bprepare\b", file.text) or len(names) == 1)
+        and (re.search(r"\$\{?[12]\b|argv|\bprepare\b", file.scanned) or len(names) == 1)
     ]
     hook = tops[0] if tops else None
     return [file._replace(place=f"{HOOKS}/qemu") if file is hook else file for file in files]
@@ -225,7 +237,7 @@ def _referred(files: list[File]) -> tuple[list[File], list[str]]:
     """Put a file that is nowhere yet where another one looks for it."""
     wanted: dict[str, str] = {}
     for file in files:
-        for path in _PATH.findall(file.text):
+        for path in _PATH.findall(file.scanned):
             wanted.setdefault(os.path.basename(path), path)
     have, found, placed = {file.place for file in files}, list[str](), list[File]()
     for file in files:
@@ -250,7 +262,7 @@ def _of_host(files: list[File]) -> tuple[list[File], list[str]]:
     """Add the scripts of this host that these name by their paths, and those that they name."""
     have, found, pending = {file.place for file in files}, list[str](), list(files)
     while pending and len(files) < _MOST_FILES:
-        for path in _PATH.findall(pending.pop().text):
+        for path in _PATH.findall(pending.pop().scanned):
             if path in have:
                 continue
             have.add(path)
