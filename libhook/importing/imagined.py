@@ -120,6 +120,7 @@ def _state(
         for word in words.split():
             if word not in stopped:
                 units[word if _UNIT.fullmatch(word) else f"{word}.service"] = "inactive"
+    units.update({f"{name}.service": "inactive" for name in DESKTOPS})
     units[desktop] = "active"
     units.pop("display-manager.service", None)
     modules = {

@@ -240,6 +240,9 @@ def _of_life(one: Life, sources: Sources) -> list[str]:
     for path in sorted(
         {posixpath.normpath(path) for _, trace in one.steps for path in trace.read if path.startswith(HOOKS)}
     ):
-        if not sources.at(path) and "." in path.rpartition("/")[2]:
+        if (
+            not any(f"{file.place}/".startswith(f"{path}/") for file in sources.files)
+            and "." in path.rpartition("/")[2]
+        ):
             found.append(f"{path} is read by the scripts, and was not given")
     return found

@@ -95,7 +95,7 @@ def _with_units(host: Imagined, states: dict[str, bool]) -> Imagined:
 
 def _is_active(host: Imagined, name: str) -> bool:
     whole = answers.unit(name)
-    return host.state["units"].get(str(host.state["aliases"].get(whole, whole))) == "active"
+    return host.state["units"].get(str(host.state["aliases"].get(whole, whole)), "active") == "active"
 
 
 def _called(sources: Sources, guest: str, step: tuple[str, str, str]) -> Iterator[tuple[str, ...]]:

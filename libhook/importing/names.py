@@ -54,7 +54,7 @@ def _by_files(life: Life, sources: Sources) -> Iterator[str]:
     }
     seen |= {path for _, trace in life.steps for path in trace.read if own in path}
     for path in sorted(seen)[:200]:
-        pattern = re.compile(re.escape(path).replace(re.escape(own), r"([^/]+?)", 1))
+        pattern = re.compile(re.escape(path).replace(re.escape(own), r"([^/]+?)", 1) + "(?:/.*)?")
         yield from (found[1] for file in sources.files if (found := pattern.fullmatch(file.place)))
 
 
@@ -125,7 +125,8 @@ def _tested(command: str) -> Iterator[tuple[str, str]]:
         if test[2] != "=~":
             yield test[1], test[3]
         elif words := _WORDS.fullmatch(_bare(test[3])):
-            yield from ((test[1], word) for word in words[1].split("|"))
+            begin, end = ("" if sign in _bare(test[3]) else "*" for sign in "^$")
+            yield from ((test[1], f"{begin}{word}{end}") for word in words[1].split("|"))
         else:  # a list of names, and whether the guest's is in it
             yield from ((_bare(test[3]).strip(), word) for word in _bare(test[1]).split())
     elif command.startswith(("'['", "[", "test ")):

@@ -80,7 +80,8 @@ def run(
             want(root, path)
         for path in there:
             want(root, path)
-            if ".." not in path.split("/") and os.path.isdir(os.path.dirname(f"{root}/tree{path}")):
+            is_new = ".." not in path.split("/") and not os.path.lexists(f"{root}/tree{path}")
+            if is_new and os.path.isdir(os.path.dirname(f"{root}/tree{path}")):
                 put(root, f"tree{path}", "")
         os.chmod(root, 0o755)  # noqa: S103 - the sandbox's user reads it, and there is no secret in it
         job = {"calls": [{"argv": call.argv, "guest": call.guest, "operation": call.operation, "stdin": call.document,

@@ -20,6 +20,11 @@ def unit(name: str) -> str:
     return name if name.rpartition(".")[2] in _UNIT_TYPES else f"{name}.service"
 
 
+def _is(name: str, units: dict[str, object]) -> str:
+    """A unit that a script asks for by a name that nobody knew before is there, and runs."""
+    return str(units.get(name, "active"))
+
+
 def systemctl(words: list[str], state: State) -> Answer:
     """Answer as systemctl."""
     plain = [word for word in words if not word.startswith("-")]
@@ -31,12 +36,12 @@ def systemctl(words: list[str], state: State) -> Answer:
     if verb in ("start", "restart", "stop", "kill", "isolate", "enable", "disable", "reload-or-restart", "try-restart"):
         return _move(verb, names, "--now" in words, state)
     if verb in ("is-active", "is-failed"):
-        texts = [str(units.get(name, "inactive")) for name in names]
+        texts = [_is(name, units) for name in names]
         wanted = "active" if verb == "is-active" else "failed"
         quiet = "-q" in words or "--quiet" in words
         return (0 if wanted in texts else 3), "" if quiet else "".join(f"{text}\n" for text in texts)
     if verb in ("is-enabled", "cat", "list-unit-files"):
-        there = [name for name in names if name in units] or (not names and sorted(units))
+        there = [name for name in names if _is(name, units) == "active"] or (not names and sorted(units))
         return (0 if there else 1), "".join(f"{name} enabled\n" for name in there or ())
     if verb in ("status", "show"):
         return _show(verb, words, names, state)
@@ -62,14 +67,14 @@ def _move(verb: str, names: list[str], now: bool, state: State) -> Answer:
 def _show(verb: str, words: list[str], names: list[str], state: State) -> Answer:
     lines = []
     for name in names:
-        active = str(state["units"].get(name, "inactive"))
+        active = _is(name, state["units"])
         if verb == "status":
             lines.append(f"* {name}\n   Loaded: loaded\n   Active: {active} (running)\n")
             continue
         known = {
             "Id": name,
             "ActiveState": active,
-            "LoadState": "loaded" if name in state["units"] else "not-found",
+            "LoadState": "loaded" if active == "active" or name in state["units"] else "not-found",
             "SubState": "running" if active == "active" else "dead",
             "MainPID": "901",
             "ExecStart": f"/usr/bin/{name.rpartition('.')[0]}",
@@ -80,7 +85,7 @@ def _show(verb: str, words: list[str], names: list[str], state: State) -> Answer
         shown = [key for key in known if key in asked] or list(known)
         bare = "--value" in words
         lines += [f"{known[key]}\n" if bare else f"{key}={known[key]}\n" for key in shown]
-    some = any(state["units"].get(name) == "active" for name in names)
+    some = any(_is(name, state["units"]) == "active" for name in names)
     return (0 if some or verb == "show" else 3), "".join(lines)
 
 

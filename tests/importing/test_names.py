@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How scripts ask for a guest's name, and the sections that come of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from libhook.facts import settings
+from libhook.facts.config import Source
+from libhook.importing import importer, sources
+
+ACT = "systemctl stop x.service"
+
+
+def sections(folder: Path) -> list[str]:
+    """The names of the sections for guests."""
+    text = importer.run(sources.read([str(folder)]), [], ["x"], 4).text
+    found = settings.read([Source("x.toml", text)]).sections
+    return sorted(section.guest for section in found if section.keys[:1] == ("domains",))
+
+
+@pytest.mark.parametrize(
+    ("asks", "names"),
+    [
+        (f'if [ "$1" = a ]; then {ACT}; fi', ["a"]),
+        (f'if [ "x$1" = "xa" ]; then {ACT}; fi', ["a"]),
+        (f'if [ "$1" != a ]; then exit 0; fi; {ACT}', ["a"]),
+        (f'if [ "$1" == a -o "$1" == b ]; then {ACT}; fi', ["a", "b"]),
+        (f'VM=a; [[ $VM == "$1" ]] && {ACT}', ["a"]),
+        (f"[[ $1 == win* ]] && {ACT}", ["win*"]),
+        (f"[[ $1 =~ ^(a|b)$ ]] && {ACT}", ["a", "b"]),
+        (f"[[ $1 =~ ^win ]] && {ACT}", ["win*"]),
+        (f"[[ $1 =~ gpu ]] && {ACT}", ["*gpu*"]),
+        (f'V="a b"; [[ " $V " =~ " $1 " ]] && {ACT}', ["a", "b"]),
+        (f'for n in a b; do [ "$n" = "$1" ] && {ACT}; done', ["a", "b"]),
+        (f'case "$1" in a|b-*) {ACT};; esac', ["a", "b-*"]),
+        (f'G=$1; O=$2; case "$G/$O" in\n a/prepare) {ACT};;\n esac', ["a"]),
+        (f'case $1 in\n "a")\n {ACT}\n ;;\n *) exit 0 ;;\n esac', ["a"]),
+        (f'[ -f "/etc/libvirt/hooks/of/$1" ] && {ACT}', ["one", "two"]),
+        (f'grep -q "^$1," /etc/libvirt/hooks/table.csv && {ACT}', ["in-csv"]),
+        (f'grep -q "\\"$1\\":" /etc/libvirt/hooks/table.json && {ACT}', ["in-json"]),
+    ],
+)
+def test_a_guest_is_found_by_how_scripts_ask_for_it(tmp_path: Path, asks: str, names: list[str]) -> None:
+    """Each way that is published: tests, patterns, lists, cases, files and tables."""
+    (tmp_path / "of").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "of" / name).write_text("x=1\n")
+    if "table.csv" in asks:
+        (tmp_path / "table.csv").write_text("in-csv,8080\n")
+    if "table.json" in asks:
+        (tmp_path / "table.json").write_text(json.dumps({"in-json": {"a": 1}}))
+    (tmp_path / "qemu").write_text(f'#!/bin/bash\n[ "$2" = prepare ] || exit 0\n{asks}\nexit 0\n')
+    assert sections(tmp_path) == names
