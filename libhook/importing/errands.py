@@ -10,6 +10,7 @@ from libhook.errors import BadInput
 from libhook.facts import command
 from libhook.importing import pairing
 from libhook.importing.draft import DO, UNDO, Draft
+from libhook.importing.inside.answers import USER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +68,11 @@ def translate(effects: Sequence[Effect], about: About, draft: Draft) -> None:
                 if pairing.likeness(argv, lines[at]) < 1:
                     fixed.append(f"run.{name}")
                 draft.tell(undos[at], "kept", f"run.{name}: its undo")
-        if any(pairing.likeness(argv, other) == 1 for other in again) and not entry.get("background"):
+        if (
+            "undo" in entry
+            and any(pairing.likeness(argv, other) == 1 for other in again)
+            and not entry.get("background")
+        ):
             entry["reconnect"] = True
         if "undo" not in entry and one.kind not in ("trigger",) and argv[0].rpartition("/")[2] not in _HARMLESS:
             lone.append(f"run.{name}")
@@ -224,7 +229,7 @@ def _cannot(one: Effect, argv: list[str], about: About) -> str:
         return f"{name} reads what the script writes to it: no setting says that"
     if one.kind == "file" and one.done.what == "open":
         return f"{one.target} is written: what with, no setting says"
-    if one.done.user == "user" and "user" not in line:
+    if one.done.user == USER:
         return f"{' '.join(argv)}: it runs as a user that the script finds out, and `user` wants a name"
     if one.done.user and not parses({"command": argv, "user": one.done.user}):
         return f"{' '.join(argv)}: it runs as {one.done.user}, and `user` wants a name"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from libhook.importing.imagined import Imagined, further
-from libhook.importing.inside.answers import ANSWERS
+from libhook.importing.inside.answers import ANSWERS, USER
 from libhook.importing.inside.wrapping import WRAPPERS
 from libhook.importing.sources import File, runs
 from libhook.importing.trace import PROGRAM
@@ -16,13 +16,14 @@ from libhook.simulation.build import build
 _STANDIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "standin.py")
 _TEXT_TOOLS = (
     "bash", "cat", "grep", "egrep", "fgrep", "sed", "awk", "gawk", "mawk", "cut", "tr", "sort", "uniq", "head", "tail",
-    "basename", "dirname", "readlink", "realpath", "ls", "find", "xargs", "wc", "tee", "printf", "echo", "true",
+    "basename", "dirname", "find", "xargs", "wc", "tee", "printf", "echo", "true",
     "test", "[", "seq", "date", "expr", "xmllint", "xmlstarlet", "jq", "column", "paste", "comm", "diff", "rev", "tac",
     "nl", "od", "md5sum", "sha256sum", "sha1sum", "base64", "mktemp", "touch", "mkdir", "rm", "rmdir", "cp", "mv", "ln",
-    "chmod", "stat", "file", "python3", "perl", "bc", "numfmt", "flock", "getopt", "tput", "xxd", "hexdump", "cmp",
+    "chmod", "file", "python3", "perl", "bc", "numfmt", "flock", "getopt", "tput", "xxd", "hexdump", "cmp",
     "split", "fold", "fmt", "join", "false", "install", "truncate", "dd", "yes", "strings", "busybox",
 )  # fmt: skip
 _PROGRAMS = (
+    "readlink", "realpath", "ls", "stat",
     "sleep", "sync", "mount", "umount", "logger", "chown", "chgrp", "ip", "bridge", "tc", "nft", "ip6tables",
     "cpupower", "cpufreq-set", "cpufreq-info", "rtcwake", "reboot", "nvidia-smi", "nvidia-xconfig", "nvidia-settings",
     "xrandr", "ddcutil", "udevadm", "notify-send", "swapoff", "swapon", "zpool", "zfs", "cset", "vfio-isolate",
@@ -117,7 +118,7 @@ def fill(root: str, files: Sequence[File], host: Imagined) -> None:
         f"[Service]\nExecStart=/usr/bin/{host.desktop.partition('.')[0]}\n",
     )
     _link(f"{root}/tree/etc/systemd/system/display-manager.service", f"/etc/systemd/system/{host.desktop}")
-    for folder in ("var/log/libvirt/qemu", "var/lib/libvirt", "var/tmp", "run/lock", "run/user/1000", "home/user"):
+    for folder in ("var/log/libvirt/qemu", "var/lib/libvirt", "var/tmp", "run/lock", "run/user/1000", f"home/{USER}"):
         os.makedirs(f"{root}/tree/{folder}", exist_ok=True)
     with open(f"{root}/state", "w", encoding="utf-8") as state:
         json.dump(host.state, state)
@@ -160,8 +161,8 @@ def want(root: str, path: str) -> None:
 
 
 _ETC = {
-    "etc/passwd": "root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000:user:/home/user:/bin/bash\n",
-    "etc/group": "root:x:0:\nuser:x:1000:\n",
+    "etc/passwd": f"root:x:0:0:root:/root:/bin/bash\n{USER}:x:1000:1000::/home/{USER}:/bin/bash\n",
+    "etc/group": f"root:x:0:\n{USER}:x:1000:\n",
     "etc/hosts": "127.0.0.1 localhost\n",
     "etc/fstab": "",
 }

@@ -23,6 +23,7 @@ _IN_TREE = re.compile(rf"/([^/]+)/(?:{'|'.join(OPERATIONS)})(?:[/.-]|$)")
 _WORDS = re.compile(r"\^?\(?([\w.-]+(?:\|[\w.-]+)*)\)?\$?")
 _TABLES = (".csv", ".json", ".yaml", ".yml", ".ini", ".conf", ".toml", ".txt", ".list", ".tsv")
 _KEY = re.compile(r"""^\[?["']?([A-Za-z][\w.-]{0,60})["']?\s*(?:[],;:\t ]|$)""", re.M)
+_INDEX = re.compile(r"""\[["']?([A-Za-z][\w.-]*)["']?\]=""")
 _MOST = 12
 _MOST_COMMANDS, _LONGEST = 5000, 400
 _REASONS = "shutdown destroyed crashed migrated saved failed daemon"
@@ -61,7 +62,9 @@ def _by_files(life: Life, sources: Sources) -> Iterator[str]:
 def in_tables(sources: Sources) -> list[str]:
     """The words that stand where a table would have a guest's name. Only playing them tells."""
     tables = (file for file in sources.files if file.place.endswith(_TABLES) and file.place.startswith(HOOKS))
-    return list(dict.fromkeys(word for file in tables for word in _keys(file)))[:_MOST]
+    found = [word for file in tables for word in _keys(file)]
+    found += [word for file in sources.files if file.is_shell for word in _INDEX.findall(file.scanned)]
+    return list(dict.fromkeys(found))[:_MOST]
 
 
 def _keys(file: File) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from libhook.facts.unit import TYPES
 from libhook.importing.asking import ASKS, FILE_TOOLS, TEXT_TOOLS, first, only_asks
 from libhook.importing.effect import Effect, address
+from libhook.importing.inside.answers import USER
 from libhook.importing.trace import Done
 
 _HELPERS_WORDS = (
@@ -92,7 +93,7 @@ def _systemctl(one: Done, words: list[str], operation: str) -> Iterator[Effect]:
     )
     if "--user" in options or "--global" in options:
         owner = machine.partition("@")[0] or one.user
-        if owner.isdigit() or owner == "user":
+        if owner.isdigit() or owner == USER:
             owner = "@seat0"
         if not owner or owner == "root":
             yield Effect("wrong", " ".join(names), "systemctl --user as root asks root's own systemd: it never"

@@ -127,7 +127,8 @@ class _Reader:
             return
         if rest.startswith("<... ") and " resumed>" in rest:
             rest = self._unfinished.pop(pid, "") + rest.partition(" resumed>")[2]
-        if call := _CALL.match(rest):
+        call = _CALL.match(rest)
+        if call and call[5] != " EEXIST":  # what is there already need not be made
             self._call(process, call[1], call[2], call[3], call[4] or "", bool(call[5]))
 
     def _process(self, pid: int) -> _Process:
@@ -165,9 +166,9 @@ class _Reader:
                 self._add(process, "connect", data=arguments)
         elif texts and not process.stands_in:
             what, path = "remove" if name.startswith(("unlink", "rmdir")) else "make", _whole(arguments, texts[-1])
-            if failed and what == "make":
+            if failed and what == "make" and path:
                 self.lacking.add(path)
-            if not path.startswith(_OWN):
+            if path and not path.startswith(_OWN):
                 self._add(process, what, path=path, data=name)
 
     def _start(self, process: _Process, texts: list[str]) -> None:
@@ -276,11 +277,11 @@ def _plain(text: str) -> str:
 
 
 def _whole(arguments: str, path: str) -> str:
-    """A path with the folder that it is relative to."""
+    """A path with the folder that it is relative to; "" where that is not said."""
     if path.startswith("/"):
         return path
     folder = arguments.partition("<")[2].partition(">")[0]
-    return f"{folder.rstrip('/')}/{path}"
+    return f"{folder.rstrip('/')}/{path}" if folder else ""
 
 
 def _name(path: str) -> str:

@@ -69,7 +69,7 @@ def _state() -> answers.State:
         ("nproc", 0, "8\n"),
         ("id -u", 0, "0\n"),
         ("id -u tim", 0, "1000\n"),
-        ("loginctl list-users", 0, "1000 user\n"),
+        ("loginctl list-users", 0, "1000 libhook-someone\n"),
         ("mountpoint -q /srv", 0, ""),
         ("iptables -C FORWARD", 1, ""),
     ],

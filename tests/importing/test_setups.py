@@ -17,6 +17,10 @@ from libhook.importing.importer import Imported
 SETUPS = Path(__file__).parent / "setups"
 NAMES = sorted(path.name for path in SETUPS.iterdir() if path.is_dir())
 KINDS = {
+    "compositor": "a user's session killed, override and probe, a check after it",
+    "layered": "functions in default.d, a folder for each guest overrides, a script in /usr/local/bin",
+    "nft_table": "nftables, guests as keys of an array",
+    "storage": "a pool exported, a pattern of names, many programs",
     "classic": "one card: VFIO-Tools tree, kvm.conf, consoles, NVIDIA",
     "cpus_of_all": "CPUs kept from the host, for every guest",
     "disks_and_pages": "numbered files: huge pages, mounts, an NVMe by override",

@@ -9,6 +9,8 @@ from libhook.importing.inside import reacting
 Answer = tuple[int, str]
 State = dict[str, dict[str, object]]
 Program = Callable[[list[str], State], Answer]
+USER = "libhook-someone"
+"""The name of the one user that there is. What runs as this one, runs as somebody that a script has found out."""
 _YES: Answer = (0, "")
 _BUS = "/sys/bus/pci/devices"
 _UNIT_TYPES = ("service", "socket", "timer", "target", "mount", "path", "scope", "slice")
@@ -225,10 +227,10 @@ def loginctl(words: list[str], _state: State) -> Answer:
     """One session, of the first user."""
     plain = [word for word in words if not word.startswith("-")]
     if plain[:1] in ([], ["list-sessions"]):
-        return 0, "      2 1000 user seat0 tty2\n"
+        return 0, f"      2 1000 {USER} seat0 tty2\n"
     if plain[0] == "list-users":
-        return 0, "1000 user\n"
-    return (0, "user\n" if "Name" in " ".join(words) else "2\n") if plain[0].startswith("show") else _YES
+        return 0, f"1000 {USER}\n"
+    return (0, f"{USER}\n" if "Name" in " ".join(words) else "2\n") if plain[0].startswith("show") else _YES
 
 
 def identity(words: list[str], _state: State) -> Answer:
@@ -272,11 +274,12 @@ ANSWERS: dict[str, Program] = {
     "sysctl": sysctl, "pgrep": pgrep, "pidof": pidof, "killall": kill_by_name, "pkill": kill_by_name, "ps": ps,
     "loginctl": loginctl, "mountpoint": mountpoint, "nproc": cpus,
     "fuser": _fixed("", 1), "lsof": _fixed("", 1), "iptables": lambda words, _state: (int("-C" in words), ""),
-    "ip6tables": lambda words, _state: (int("-C" in words), ""), "who": _fixed("user tty2 2026-01-01 00:00 (:0)\n"),
-    "users": _fixed("user\n"), "logname": _fixed("user\n"), "hostname": _fixed("host\n"), "id": identity,
+    "ip6tables": lambda words, _state: (int("-C" in words), ""), "who": _fixed(f"{USER} tty2 2026-01-01 00:00 (:0)\n"),
+    "users": _fixed(f"{USER}\n"), "logname": _fixed(f"{USER}\n"), "hostname": _fixed("host\n"), "id": identity,
     "whoami": _fixed("root\n"), "systemd-detect-virt": _fixed("none\n", 1), "firewall-cmd": _fixed("success\n"),
     "powerprofilesctl": lambda words, _state: (0, "balanced\n" if words[:1] == ["get"] else ""),
     "nvidia-smi": _fixed(""), "dmesg": _fixed(""), "notify-send": _fixed(""),
-    "uname": _fixed("6.12.0\n"), "mokutil": _fixed(""), "getent": _fixed("user:x:1000:1000::/home/user:/bin/bash\n"),
+    "uname": _fixed("6.12.0\n"), "mokutil": _fixed(""),
+    "getent": _fixed(f"{USER}:x:1000:1000::/home/{USER}:/bin/bash\n"),
     "ip": lambda words, _state: (0, "default via 192.0.2.1 dev eth0\n" if "route" in words and "show" in words else ""),
 }  # fmt: skip

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Runs in the sandbox: reacts to what scripts write below /sys, as a kernel would, as far as scripts look at it.
 
-/sys is a plain folder there. So who runs the scripts looks every few milliseconds, and each stand-in before it answers.
+/sys is a plain folder there. So who runs the scripts reads what strace tells of writes, and moves the links.
 """
 
-import fcntl
-import glob
 import json
 import os
+import re
+import time
 
 STATE, LOCK, DEVICES, DRIVERS = "/.state/state", "/.state/lock", "/sys/bus/pci/devices", "/sys/bus/pci/drivers"
-_WRITE_ONLY = (f"{DRIVERS}/*/bind", f"{DRIVERS}/*/unbind", f"{DRIVERS}/*/new_id", "/sys/bus/pci/drivers_probe",
-               "/sys/bus/pci/rescan", f"{DEVICES}/*/remove", f"{DEVICES}/*/reset")  # fmt: skip
+ASKED = "/.state/asked"
+_WRITE = re.compile(r'write\(\d+<(/sys/[^>]+/(?:bind|unbind|new_id|drivers_probe|remove))>, "([^"\\]*(?:\\n)?)"')
+_PATIENCE = 2.0
 
 
 def load() -> "dict[str, dict[str, object]]":
@@ -35,31 +36,20 @@ def begin() -> None:
             save(json.load(file))
 
 
-def react() -> None:
-    """React to all that has been written since. If another process does it now, let it."""
-    with open(LOCK, "w", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        for pattern in _WRITE_ONLY:
-            for path in glob.glob(pattern):
-                if text := _taken(path):
-                    _written(path, text.split())
+def react(trace: str) -> None:
+    """React to the writes in a piece of strace's output, in their order. Not one is lost, as in a file it could be."""
+    for path, text in _WRITE.findall(trace):
+        _written(path, text.replace("\\n", " ").split())
 
 
-def _taken(path: str) -> str:
-    """What was written into a file that only takes orders; it is empty again then."""
-    try:
-        if not os.path.getsize(path):
-            return ""
-        with open(path, "r+", encoding="utf-8", errors="replace") as file:
-            text = file.read(4096)
-            file.seek(0)
-            file.truncate()
-            return text
-    except OSError:
-        return ""
+def settle() -> None:
+    """Wait until who reads strace's output has reacted to all that was written before."""
+    path = f"{ASKED}.{os.getpid()}"
+    with open(path, "w", encoding="ascii"):
+        pass
+    until = time.monotonic() + _PATIENCE
+    while os.path.exists(path) and time.monotonic() < until:
+        time.sleep(0.002)
 
 
 def _written(path: str, words: "list[str]") -> None:

@@ -27,6 +27,10 @@ VARIABLES = (
 )
 
 
+LOOKING = ("readlink", "realpath", "ls", "stat")
+"""Programs that look at what the kernel has made of a write: it must have happened by then."""
+
+
 def main() -> int:
     """Answer, or run what the program runs. Return the exit code."""
     name, words = os.path.basename(sys.argv[0]), sys.argv[1:]
@@ -35,6 +39,9 @@ def main() -> int:
     with open("/.trace/starts", "w", encoding="utf-8") as file:
         known = [f"{key}={os.environ[key]}" for key in VARIABLES if key in os.environ]
         file.write("\0".join(("env", os.getcwd(), *known)))
+    if name in LOOKING:
+        reacting.settle()
+        os.execv(f"/host/bin/{name}", [name, *words])
     inner = wrapping.inner(name, words)
     if inner is not None:
         os.environ.update(inner.environment)
@@ -57,7 +64,7 @@ def main() -> int:
         state = reacting.load()
         if name in ("sleep", "udevadm", "wait"):
             fcntl.flock(lock, fcntl.LOCK_UN)
-            reacting.react()
+            reacting.settle()
             return 0
         if os.environ.get("LIBHOOK_IMPORT_OPERATION") in ("started", "reconnect"):
             state["processes"]["qemu-system-x86_64"] = 1999
