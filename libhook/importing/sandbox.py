@@ -24,7 +24,9 @@ from libhook.importing.sources import File
 from libhook.simulation.build import scratch
 
 _INSIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside")
-_NOBODY = 65534
+_NOBODY, _ALONE = 65534, 2_000_000_000
+"""To the second our pid is added: a user that nobody else is, since the limit of processes counts all of one user. In
+a container there may be no such user; then it is nobody."""
 _MOST_OUTPUT = 96 << 20
 _MOST_MEMORY = 1 << 30
 
@@ -155,8 +157,13 @@ def _limits() -> None:
     if os.geteuid() == 0:
         resource.setrlimit(resource.RLIMIT_NPROC, (128, 128))
         os.setgroups([])
-        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        for user in (_ALONE + os.getpid(), _NOBODY):
+            with contextlib.suppress(OSError):
+                os.setresgid(user, user, user)
+                os.setresuid(user, user, user)
+                break
+        if os.geteuid() == 0:
+            raise PermissionError("import cannot become an unprivileged user")
 
 
 def _memory(pid: int) -> int:
