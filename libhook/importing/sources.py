@@ -91,7 +91,9 @@ def read(paths: Sequence[str]) -> Sources:
         if len(raw) > _MOST_FILES or sum(len(text) for _, _, text, _ in raw) > _MOST_BYTES:
             raise BadInput(f"{path}: more than {_MOST_FILES} files or 4 MiB", "give the hook scripts' folder alone")
     files = [File(origin, _known_place(origin, top), text, mode) for origin, top, text, mode in raw]
-    files = _in_hooks(files, [top for _, top, _, _ in raw])
+    own = [file.origin for file in files if "LIBHOOK_ROOT" in file.text and "libhook" in file.text]
+    files = [file for file in files if file.origin not in own]
+    files = _in_hooks(files, [top for origin, top, _, _ in raw if origin not in own])
     if not any(file.place.startswith(HOOKS) and not file.place.endswith(".conf") for file in files):
         files = _pair(files) or _lone(files)
     placed, found = _referred(files)
@@ -100,6 +102,7 @@ def read(paths: Sequence[str]) -> Sources:
               for file in placed if f"/{ANY}/" in file.place]  # fmt: skip
     placed, twice = _once(placed)
     found += twice
+    found += [f"{origin} is libhook's own hook" for origin in own]
     typed = [(os.path.abspath(path), path.rstrip("/") or path) for path in paths]
     return Sources(tuple(file._replace(origin=_typed(file.origin, typed)) for file in placed),
                    tuple(_typed(text, typed) for text in (*found, *more)))  # fmt: skip
