@@ -65,7 +65,7 @@ def translate(effects: Sequence[Effect], about: About, draft: Draft) -> None:
                 draft.tell(undos[at], "left", why)
             else:
                 entry["undo"] = lines[at]
-                if pairing.likeness(argv, lines[at]) < 1:
+                if len(argv) == len(lines[at]) and pairing.likeness(argv, lines[at]) < 1:
                     fixed.append(f"run.{name}")
                 draft.tell(undos[at], "kept", f"run.{name}: its undo")
         if (

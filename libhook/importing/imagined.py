@@ -11,7 +11,10 @@ from libhook.facts.address import PciAddress
 from libhook.facts.unit import TYPES
 from libhook.simulation.world import AUDIO, NVME, USB, VGA, Device, Driver, Module, World
 
-DESKTOPS = ("gdm", "gdm3", "sddm", "lightdm", "ly", "greetd", "lxdm", "xdm", "slim", "cosmic-greeter", "plasmalogin")
+_DESKTOPS = (
+    "gdm gdm3 sddm lightdm ly greetd lxdm xdm slim cosmic-greeter plasmalogin mdm kdm nodm lemurs emptty entrance"
+)
+DESKTOPS = tuple(_DESKTOPS.split())
 GPU_MODULES = ("nvidia", "nvidia_modeset", "nvidia_drm", "nvidia_uvm", "nouveau", "amdgpu", "radeon", "i915", "xe")
 _ADDRESS = re.compile(
     r"(?<![0-9a-f])(?:([0-9a-f]{4})[:_])?([0-9a-f]{2})[:_]([01][0-9a-f])[._]([0-7])(?![0-9a-f])", re.I
