@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Fills the folders that the sandbox is given: the imagined host, the scripts, and stand-ins for its programs."""
 
+import contextlib
 import json
 import os
 import re
 from collections.abc import Sequence
 
+from libhook.errors import BadInput
+from libhook.importing.folder import inside, link, put
 from libhook.importing.imagined import Imagined, further
 from libhook.importing.inside.answers import ANSWERS, USER
 from libhook.importing.inside.wrapping import WRAPPERS
@@ -32,6 +35,7 @@ _PROGRAMS = (
     "socat", "kill", "free", "iptables-save", "iptables-restore", "brctl", "resolvectl", "lsusb", "setpci", "chvt",
     "hwloc-calc", "setfacl",
 )  # fmt: skip
+_LONGEST = 500
 _WORD = re.compile(r"(?:^|[;&|({`!]|\$\(|\b(?:then|do|else|if|elif|while|until|exec|sudo|command -v|which|type|hash)\b)"
                    r"\s*([A-Za-z_][\w.+-]*)", re.M)  # fmt: skip
 _WHOLE = re.compile(r"(?<![\w.$}/*-])(/(?:usr/local/|usr/|opt/[\w-]+/)?s?bin/[A-Za-z_][\w.+-]*)")
@@ -111,13 +115,13 @@ def fill(root: str, files: Sequence[File], host: Imagined) -> None:
         put(root, name, _ETC[name])
     for file in files:
         if file.place:
-            put(root, f"tree{file.place}", file.text, 0o755 if runs(file) else 0o644)
+            put(root, f"tree{file.place}", file.text, 0o755 if runs(file) and not file.off else 0o644)
     put(
         root,
         f"tree/etc/systemd/system/{host.desktop}",
         f"[Service]\nExecStart=/usr/bin/{host.desktop.partition('.')[0]}\n",
     )
-    _link(f"{root}/tree/etc/systemd/system/display-manager.service", f"/etc/systemd/system/{host.desktop}")
+    link(root, "tree/etc/systemd/system/display-manager.service", f"/etc/systemd/system/{host.desktop}")
     for folder in ("var/log/libvirt/qemu", "var/lib/libvirt", "var/tmp", "run/lock", "run/user/1000", f"home/{USER}"):
         os.makedirs(f"{root}/tree/{folder}", exist_ok=True)
     with open(f"{root}/state", "w", encoding="utf-8") as state:
@@ -125,7 +129,7 @@ def fill(root: str, files: Sequence[File], host: Imagined) -> None:
     with open(_STANDIN, encoding="utf-8") as program:
         put(root, "standin", program.read(), 0o755)  # an installed one may not be executable
     own = {file.place for file in files}
-    _programs(f"{root}/bin", texts, own)
+    _programs(root, texts, own)
     for file in files:  # a script of one's own among the programs
         for folder in ("/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/"):
             name = file.place.removeprefix(folder)
@@ -134,30 +138,33 @@ def fill(root: str, files: Sequence[File], host: Imagined) -> None:
     for text in texts:
         for path in _WHOLE.findall(text):
             if not path.startswith(("/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/")) and path not in own:
-                _link(f"{root}/tree{path}", "/.libhook/standin")
+                link(root, f"tree{path}", "/.libhook/standin")
     _readable(root)
 
 
 def want(root: str, path: str) -> None:
     """Make room for what a script wanted to write to: a file of the kernel's, or the folder of another."""
-    if path.startswith(PROGRAM):
-        path = path.removeprefix(PROGRAM)
-        if ".." not in path.split("/"):
-            _link(f"{root}/tree{path}", "/.libhook/standin")
-        return
-    parts = path.split("/")
-    if ".." in parts or len(path) > 500:
+    if len(path) > _LONGEST:
         return
     try:
-        if path.startswith(("/sys/", "/proc/sys/", "/proc/irq/")):
-            if not os.path.lexists(f"{root}{path}"):
+        if path.startswith(PROGRAM):
+            link(root, f"tree{path.removeprefix(PROGRAM)}", "/.libhook/standin")
+        elif path.startswith(("/sys/", "/proc/sys/", "/proc/irq/")):
+            if not os.path.lexists(inside(root, path[1:])):
                 put(root, path[1:], "0\n")
-                os.chmod(f"{root}{path}", 0o644)
         elif not path.startswith("/proc/"):
-            os.makedirs(os.path.dirname(f"{root}/tree{path}"), exist_ok=True)
+            os.makedirs(os.path.dirname(inside(root, f"tree{path}")), exist_ok=True)
         _readable(root)
-    except OSError:
+    except (OSError, BadInput):
         return
+
+
+def have(root: str, path: str) -> None:
+    """Let a file be there, though nobody gave it."""
+    want(root, path)
+    with contextlib.suppress(OSError, BadInput):
+        if len(path) <= _LONGEST and not os.path.lexists(inside(root, f"tree{path}")):
+            put(root, f"tree{path}", "")
 
 
 _ETC = {
@@ -168,8 +175,8 @@ _ETC = {
 }
 
 
-def _programs(folder: str, texts: Sequence[str], own: set[str]) -> None:
-    os.makedirs(folder)
+def _programs(root: str, texts: Sequence[str], own: set[str]) -> None:
+    os.makedirs(f"{root}/bin")
     names = {*ANSWERS, *WRAPPERS, *_PROGRAMS}
     for text in texts:
         names |= {word for word in _WORD.findall(text) if word not in _SHELL_WORDS}
@@ -177,36 +184,19 @@ def _programs(folder: str, texts: Sequence[str], own: set[str]) -> None:
     for name in _TEXT_TOOLS:
         real = os.path.realpath(f"/usr/bin/{name}" if os.path.lexists(f"/usr/bin/{name}") else f"/bin/{name}")
         if os.path.exists(real):
-            _link(f"{folder}/{name}", f"/host/bin/{os.path.basename(real)}")
+            link(root, f"bin/{name}", f"/host/bin/{os.path.basename(real)}")
             names.discard(name)
     names -= {"sh", "exec", *_TEXT_TOOLS}
     for name in sorted(names)[:4000]:
-        _link(f"{folder}/{name}", "/.libhook/standin")
-    put(folder, "sh", '#!/bin/bash -p\nexec /bin/bash "$@"\n', 0o755)
-    if not os.path.lexists(f"{folder}/dash"):
-        _link(f"{folder}/dash", "sh")
-
-
-def _link(path: str, to: str) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if not os.path.lexists(path):
-        os.symlink(to, path)
-
-
-def put(root: str, name: str, text: str, mode: int = 0o644) -> None:
-    """Write a file, and the folders above it."""
-    path = f"{root}/{name}"
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if os.path.lexists(path):
-        os.unlink(path)
-    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-    os.chmod(path, mode)
+        link(root, f"bin/{name}", "/.libhook/standin")
+    put(root, "bin/sh", '#!/bin/bash -p\nexec /bin/bash "$@"\n', 0o755)
+    link(root, "bin/dash", "sh")
 
 
 def _readable(root: str) -> None:
     for folder, _, names in os.walk(root):
-        os.chmod(folder, 0o755)  # noqa: S103 - as above
+        if folder != root:  # which only the sandbox's user may enter
+            os.chmod(folder, 0o755)  # noqa: S103 - nobody else gets there
         for name in names:
             if not os.path.islink(f"{folder}/{name}"):
                 os.chmod(f"{folder}/{name}", os.stat(f"{folder}/{name}").st_mode | 0o444)

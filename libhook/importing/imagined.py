@@ -9,6 +9,7 @@ from typing import NamedTuple
 from libhook.errors import BadInput
 from libhook.facts.address import PciAddress
 from libhook.facts.unit import TYPES
+from libhook.importing.folder import inside
 from libhook.simulation.world import AUDIO, NVME, USB, VGA, Device, Driver, Module, World
 
 _DESKTOPS = (
@@ -19,7 +20,6 @@ GPU_MODULES = ("nvidia", "nvidia_modeset", "nvidia_drm", "nvidia_uvm", "nouveau"
 _ADDRESS = re.compile(
     r"(?<![0-9a-f])(?:([0-9a-f]{4})[:_])?([0-9a-f]{2})[:_]([01][0-9a-f])[._]([0-7])(?![0-9a-f])", re.I
 )
-_IDS = re.compile(r"\b([0-9a-f]{4})[ :]([0-9a-f]{4})\b", re.I)
 _LISTS = re.compile(r"AllowedCPUs=([\d,-]+)|cpu(\d+)/cpufreq|(?<=-c )(\d+(?:[-,]\d+)*)")
 _UNIT = re.compile(rf"[\w@:.\\-]+\.(?:{'|'.join(TYPES)})\b")
 _UNIT_OF = re.compile(
@@ -194,7 +194,7 @@ def further(root: str, host: Imagined, texts: Iterable[str]) -> None:
         for order in ("bind", "unbind", "new_id", "remove_id"):
             _write(root, f"sys/bus/pci/drivers/{driver}/{order}", "")
     for path in sorted({path for text in texts for path in _LITERAL.findall(text)})[:500]:
-        if ".." not in path.split("/") and not os.path.lexists(f"{root}{path}"):
+        if not os.path.lexists(f"{root}{path}"):
             _write(root, path[1:], "0")
 
 
@@ -203,10 +203,11 @@ _LITERAL = re.compile(
 )
 
 
-def _write(root: str, path: str, text: str) -> None:
+def _write(root: str, name: str, text: str) -> None:
     try:
-        os.makedirs(os.path.dirname(f"{root}/{path}"), exist_ok=True)
-        with open(f"{root}/{path}", "w", encoding="ascii") as file:
+        path = inside(root, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="ascii") as file:
             file.write(f"{text}\n" if text else "")
-    except (OSError, UnicodeEncodeError):
+    except (OSError, UnicodeEncodeError, BadInput):
         return

@@ -3,25 +3,24 @@
 
 import os
 import re
-import stat
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from libhook.errors import BadInput, LibhookError
+from libhook.importing.reading import MOST_FILES, Reader
 
 HOOKS = "/etc/libvirt/hooks"
 TREE = f"{HOOKS}/qemu.d"
 ANY = "libhook-any"
 """A folder of the tree whose scripts run for every guest: nobody said for which."""
 OPERATIONS = ("prepare", "start", "started", "stopped", "release", "reconnect", "migrate", "restore", "attach")
-_MOST_FILES, _LARGEST, _MOST_BYTES, _DEEPEST = 2000, 1 << 20, 4 << 20, 12
 _LONGEST = 1000
 _ROOTS = ("etc", "usr", "opt", "bin", "sbin", "var")
 """Folders of a repository that stand for the host's own."""
 _PATH = re.compile(r"(?<![\w.$}/])/(?:etc|usr|bin|sbin|opt|root|home|srv|var/lib|lib)/[\w./@+-]*[\w+-](?![\w/$*{.@+-])")
+_NAME = re.compile(r"[\w.+-]+")
 _UNITS = (".service", ".timer", ".socket", ".target")
-_SHELLS = ("sh", "bash", "dash", "ksh", "zsh", "ash", "busybox")
+_SHELLS = ("sh", "bash", "dash", "ash", "busybox")
 
 
 @lru_cache(maxsize=64)
@@ -38,6 +37,8 @@ class File(NamedTuple):
     """Where it is on a host: libvirt, or another script, finds it there. "" where nobody says."""
     text: str
     executable: bool = True
+    off: bool = False
+    """Nobody may execute it, but other hooks beside it: somebody has switched it off."""
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -85,11 +86,8 @@ class Sources(NamedTuple):
 
 def read(paths: Sequence[str]) -> Sources:
     """Read files and folders. LibhookError where one is not there, or too much is."""
-    raw = list[tuple[str, str, str, bool]]()
-    for path in paths:
-        raw += _walk(path)
-        if len(raw) > _MOST_FILES or sum(len(text) for _, _, text, _ in raw) > _MOST_BYTES:
-            raise BadInput(f"{path}: more than {_MOST_FILES} files or 4 MiB", "give the hook scripts' folder alone")
+    reader = Reader(paths, HOOKS)
+    raw = reader.all(paths)
     files = [File(origin, _known_place(origin, top), text, mode) for origin, top, text, mode in raw]
     own = [file.origin for file in files if "LIBHOOK_ROOT" in file.text and "libhook" in file.text]
     files = [file for file in files if file.origin not in own]
@@ -97,15 +95,29 @@ def read(paths: Sequence[str]) -> Sources:
     if not any(file.place.startswith(HOOKS) and not file.place.endswith(".conf") for file in files):
         files = _pair(files) or _lone(files)
     placed, found = _referred(files)
-    placed, more = _of_host(placed)
+    placed, more = _of_host(placed, reader)
     found += [f"{file.origin} is taken for a script of {file.place.split('/')[6]}, for every guest: nothing says which"
               for file in placed if f"/{ANY}/" in file.place]  # fmt: skip
     placed, twice = _once(placed)
     found += twice
     found += [f"{origin} is libhook's own hook" for origin in own]
+    placed, off = _switched_off(placed)
+    found += off
     typed = [(os.path.abspath(path), path.rstrip("/") or path) for path in paths]
     return Sources(tuple(file._replace(origin=_typed(file.origin, typed)) for file in placed),
-                   tuple(_typed(text, typed) for text in (*found, *more)))  # fmt: skip
+                   tuple(_typed(text, typed) for text in (*reader.skipped, *found, *more)))  # fmt: skip
+
+
+def _switched_off(files: list[File]) -> tuple[list[File], list[str]]:
+    """Heed the modes of hooks, if any has one: a repository may have lost them all. Tell of those that nobody names."""
+    hooks = {file.place: file for file in files if file.place.startswith(HOOKS) and runs(file)}
+    if not any(file.executable for file in hooks.values()):
+        return files, []
+    off = {place for place, file in hooks.items() if not file.executable}
+    named = {word for file in files for word in _NAME.findall(file.scanned)} if off else set()
+    found = [f"{hooks[place].origin} is switched off, since it is not executable: chmod +x it, and import again, if you"
+             " need it" for place in sorted(off) if os.path.basename(place) not in named]  # fmt: skip
+    return [file._replace(off=file.place in off) for file in files], found
 
 
 def _once(files: list[File]) -> tuple[list[File], list[str]]:
@@ -124,37 +136,6 @@ def _typed(origin: str, paths: Sequence[tuple[str, str]]) -> str:
         if origin.startswith(whole):
             return path + origin[len(whole) :]
     return origin
-
-
-def _walk(path: str) -> Iterator[tuple[str, str, str, bool]]:
-    whole = os.path.abspath(path)
-    if os.path.isdir(whole):
-        for folder, folders, names in os.walk(whole):
-            folders[:] = sorted(name for name in folders if name not in (".git", "node_modules"))
-            if folder.count("/") - whole.count("/") >= _DEEPEST:
-                folders.clear()
-            for name in sorted(names):
-                if one := _file(f"{folder}/{name}"):
-                    yield (f"{folder}/{name}", whole, *one)
-    elif one := _file(whole):
-        yield (whole, os.path.dirname(whole), *one)
-    else:
-        raise LibhookError(f"{path}: no file or folder that can be read", "give a hook script, or its folder")
-
-
-def _file(path: str) -> tuple[str, bool] | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
-            return None
-        data = file.read(_LARGEST)
-    if b"\0" in data:
-        data = data[:64]  # no script: enough to know that
-    return data.decode("utf-8", "surrogateescape").replace("\r\n", "\n"), bool(status.st_mode & 0o111)
 
 
 def _known_place(origin: str, top: str) -> str:
@@ -240,7 +221,7 @@ def _referred(files: list[File]) -> tuple[list[File], list[str]]:
     """Put a file that is nowhere yet where another one looks for it."""
     wanted: dict[str, str] = {}
     for file in files:
-        for path in _PATH.findall(file.scanned):
+        for path in _paths(file):
             wanted.setdefault(os.path.basename(path), path)
     have, found, placed = {file.place for file in files}, list[str](), list[File]()
     for file in files:
@@ -261,22 +242,32 @@ def _is_hook(file: File) -> bool:
     return file.place.startswith(TREE) or file.place == f"{HOOKS}/qemu"
 
 
-def _of_host(files: list[File]) -> tuple[list[File], list[str]]:
-    """Add the scripts of this host that these name by their paths, and those that they name."""
-    have, found, pending = {file.place for file in files}, list[str](), list(files)
-    while pending and len(files) < _MOST_FILES:
-        for path in _PATH.findall(pending.pop().scanned):
+def _of_host(files: list[File], reader: Reader) -> tuple[list[File], list[str]]:
+    """Add what these name of the folders that may be read, and what that names. Of what lies elsewhere, tell."""
+    have, found, pending = {file.place for file in files} | {file.origin for file in files}, list[str](), list(files)
+    while pending and len(files) < MOST_FILES:
+        for path in _paths(pending.pop()):
             if path in have:
                 continue
             have.add(path)
-            one = _file(path)
-            if one and "\0" not in one[0] and (one[0].startswith("#!") or path.startswith(HOOKS)) and _is_own(path):
+            if not reader.may_read(os.path.realpath(path)):
+                if _is_own(path) and os.path.isfile(path) and os.access(path, os.X_OK):
+                    found.append(f"{path} is on this host, and a script names it: give it, too, if it is a script")
+                continue
+            one = reader.file(path) if os.path.isfile(path) else None
+            if one and "\0" not in one[0] and (one[0].startswith("#!") or path.startswith(HOOKS)):
                 files.append(File(path, path, *one))
                 pending.append(files[-1])
                 found.append(f"{path} of this host is read, too: a script names it")
     return files, found
 
 
+def _paths(file: File) -> Iterator[str]:
+    """The paths that a script names, but for those that lead back up."""
+    return (path for path in _PATH.findall(file.scanned) if not {"..", "."} & {*path.split("/")})
+
+
 def _is_own(path: str) -> bool:
     """Whether it is an administrator's script, and not a program of the distribution."""
-    return not path.startswith(("/usr/bin/", "/usr/sbin/", "/usr/lib/", "/lib/")) or "vfio" in path or "libvirt" in path
+    of_distribution = ("/usr/bin/", "/usr/sbin/", "/bin/", "/sbin/", "/usr/lib/", "/lib/")
+    return not path.startswith(of_distribution) or path.endswith(".sh") or "vfio" in path
