@@ -20,6 +20,10 @@ STEPS = (("prepare", "begin", "-"), ("start", "begin", "-"), ("started", "begin"
          ("stopped", "end", "-"), ("release", "end", "shutdown"), ("migrate", "begin", "-"), ("restore", "begin", "-"),
          ("attach", "begin", "-"))  # fmt: skip
 _ROUNDS = 3
+_LONGEST = 400
+_TESTS, _LOOKED_FOR = re.compile(r"'?\[|test "), re.compile(r" '?-[efdrswxLhS]'? '?(/[^\s'\]]+)")
+SECONDS = 20.0
+"""That one call may take."""
 
 
 class Guest(NamedTuple):
@@ -50,16 +54,24 @@ class Life(NamedTuple):
         return (command for _, one in self.steps for command in one.commands)
 
     @property
+    def read_again(self) -> frozenset[str]:
+        """The files that were read, or looked for, at any operation."""
+        looked = (path for _, command in self.commands if len(command) < _LONGEST and _TESTS.match(command)
+                  for path in _LOOKED_FOR.findall(command))  # fmt: skip
+        return frozenset(looked).union(*(one.read for _, one in self.steps))
+
+    @property
     def lines(self) -> frozenset[Place]:
         """All lines that ran."""
         return frozenset[Place]().union(*(one.lines for _, one in self.steps))
 
 
-def play(sources: Sources, guest: Guest, cpus: int, seconds: float = 20) -> Life:
+def play(sources: Sources, guest: Guest, cpus: int, until: float, seconds: float = SECONDS) -> Life:
     """Run all that libvirt would call. What was not there, and a script wanted to write to, is there the next time."""
+    known = {file.place: file.is_shell for file in sources.files if file.place}
     scripts = [file for file in sources.files if file.place]
     host = imagine([file.scanned for file in scripts], guest.devices, cpus)
-    if guest.document:
+    if guest.document and "/" not in guest.called and guest.called not in (".", ".."):
         scripts.append(File("", f"/etc/libvirt/qemu/{guest.called}.xml", guest.document, executable=False))
     calls = [Call(guest.called, step[0], argv, guest.document) for step in STEPS
              for argv in _called(sources, guest.called, step)]  # fmt: skip
@@ -69,13 +81,13 @@ def play(sources: Sources, guest: Guest, cpus: int, seconds: float = 20) -> Life
     def again(points: Sequence[Otherwise], some: Sequence[Call] = first) -> tuple[tuple[Outcome, Trace], ...]:
         there = [one.target for one in points if one.kind == "file"]
         other = _with_units(host, {one.target: one.there for one in points if one.kind == "unit"})
-        outcomes = sandbox.run(scripts, other, some, seconds, sorted(wanted), there) if some else []
-        return tuple((one, trace.read(one.trace)) for one in outcomes)
+        outcomes = sandbox.run(scripts, other, some, seconds, until, sorted(wanted), there) if some else []
+        return tuple((one._replace(trace=""), trace.read(one.trace, known)) for one in outcomes)
 
     for _ in range(_ROUNDS):
         steps = again((), calls)
         lacking = frozenset[str]().union(*(one.lacking for _, one in steps)) - wanted
-        if not lacking or len(wanted) > 200:
+        if not lacking or len(wanted) > 200 or not all(one.ended for one, _ in steps):
             break
         wanted |= lacking
     if not all(one.ended for one, _ in steps):
@@ -101,13 +113,15 @@ def _is_active(host: Imagined, name: str) -> bool:
 def _called(sources: Sources, guest: str, step: tuple[str, str, str]) -> Iterator[tuple[str, ...]]:
     """The command lines of one operation, in libvirt's order."""
     main = sources.at(f"{HOOKS}/qemu")
-    if main and main.is_shell:
+    if main and main.is_shell and not main.off:
         yield (*_by(main), guest, *step)
     elif not main:
         for file in _of_tree(sources, guest, step):
             yield (*_by(file), guest, *step)
     beside = (
-        file for file in sources.files if file.place.rpartition("/")[0] == TREE and file.is_shell and file.interpreter
+        file
+        for file in sources.files
+        if file.place.rpartition("/")[0] == TREE and file.is_shell and file.interpreter and not file.off
     )
     for file in sorted(beside, key=lambda file: file.place.encode("utf-8", "surrogateescape")):
         yield (*_by(file), guest, *step)
@@ -125,7 +139,12 @@ def _of_tree(sources: Sources, guest: str, step: tuple[str, str, str]) -> list[F
     for file in sources.files:
         parts = file.place.split("/")
         name = ANY if ANY in parts else guest
-        if name not in parts or not file.is_shell or file.place.endswith((".md", ".txt", ".conf", ".xml", "~", ".swp")):
+        if (
+            name not in parts
+            or not file.is_shell
+            or file.off
+            or file.place.endswith((".md", ".txt", ".conf", ".xml", "~", ".swp"))
+        ):
             continue
         rest = "/".join(parts[parts.index(name) + 1 :])
         bare = rest.removesuffix(".sh").removesuffix(".bash")

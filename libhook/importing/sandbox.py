@@ -15,10 +15,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from libhook.errors import LibhookError
-from libhook.importing.filling import fill, put, want
+from libhook.importing.filling import fill, have, want
 from libhook.importing.imagined import Imagined
 from libhook.importing.sources import File
 from libhook.simulation.build import scratch
@@ -27,7 +28,8 @@ _INSIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside")
 _NOBODY, _ALONE = 65534, 2_000_000_000
 """To the second our pid is added: a user that nobody else is, since the limit of processes counts all of one user. In
 a container there may be no such user; then it is nobody."""
-_MOST_OUTPUT = 96 << 20
+_MOST_OUTPUT, _LONGEST_HEAD = 96 << 20, 1 << 18
+_MOST_TASKS = 128
 _MOST_MEMORY = 1 << 30
 
 
@@ -62,12 +64,14 @@ def run(
     files: Sequence[File],
     host: Imagined,
     calls: Sequence[Call],
-    seconds: float = 20,
+    seconds: float,
+    until: float,
     wanted: Sequence[str] = (),
     there: Sequence[str] = (),
 ) -> list[Outcome]:
     """Run the calls one after the other, on one host. LibhookError if the sandbox cannot be made.
 
+    Each may take so many ``seconds``, and all of them until this moment of the monotonic clock.
     ``wanted`` are files that the scripts want to write to: those below /sys and /proc/sys are there, of others only
     the folder.
     ``there`` are files that exist, though nobody gave them.
@@ -81,45 +85,91 @@ def run(
         for path in wanted:
             want(root, path)
         for path in there:
-            want(root, path)
-            is_new = ".." not in path.split("/") and not os.path.lexists(f"{root}/tree{path}")
-            if is_new and os.path.isdir(os.path.dirname(f"{root}/tree{path}")):
-                put(root, f"tree{path}", "")
-        os.chmod(root, 0o755)  # noqa: S103 - the sandbox's user reads it, and there is no secret in it
+            have(root, path)
+        user = _user(root)
         job = {"calls": [{"argv": call.argv, "guest": call.guest, "operation": call.operation, "stdin": call.document,
                           "seconds": seconds}
                          for call in calls]}  # fmt: skip
-        answer = _bounded(_command(root), json.dumps(job).encode(), seconds * len(calls) + 10)
+        limits = (user, _tasks(user) + _MOST_TASKS)
+        answer = _bounded(_command(root), json.dumps(job).encode(), min(seconds * len(calls) + 10, left(until)), limits)
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    return _outcomes(calls, answer)
+    outcomes = _outcomes(calls, answer)
+    for one in outcomes:
+        if one.ended and not one.trace.strip():
+            why = one.output.strip().splitlines()[-1:] or ["it has written nothing"]
+            raise LibhookError(f"strace tells nothing of {' '.join(one.call.argv)}: {why[0]}",
+                               "allow ptrace where import runs")  # fmt: skip
+    return outcomes
+
+
+def left(until: float) -> float:
+    """How many seconds are left until this moment of the monotonic clock."""
+    return until - time.monotonic()
+
+
+def _user(root: str) -> int:
+    """Choose who runs the sandbox, and give this user the folder, which nobody else may enter: secrets may be in it.
+
+    Only now, when it is filled: who runs as nobody, too, could have put a link into it before.
+    """
+    if os.geteuid() != 0:
+        return os.geteuid()
+    for user in (_ALONE + os.getpid(), _NOBODY):
+        with contextlib.suppress(OSError):  # one that this user namespace does not have (chown(2), EINVAL)
+            os.chown(root, user, user)
+            return user
+    raise LibhookError("import cannot become an unprivileged user", "run it as another user than root")
+
+
+def _tasks(user: int) -> int:
+    """How many processes and threads this user has: the limit counts them all (RLIMIT_NPROC, getrlimit(2))."""
+    number = 0
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if name.isdigit() and os.stat(f"/proc/{name}").st_uid == user:
+                number += len(os.listdir(f"/proc/{name}/task"))
+    return number
+
+
+@lru_cache(maxsize=1)
+def _no_namespaces() -> bool:
+    """Whether bubblewrap can forbid further user namespaces: in one a script could mount what has no bound.
+
+    Where /proc/sys cannot be written, as in some containers, it cannot (bubblewrap.c, --disable-userns).
+    """
+    command = ["bwrap", "--unshare-user", "--disable-userns", "--ro-bind", "/", "/", "true"]
+    return subprocess.run(command, check=False, capture_output=True, timeout=10).returncode == 0
 
 
 def _outcomes(calls: Sequence[Call], answer: tuple[bytes, str]) -> list[Outcome]:
     data, said = answer
-    found = list[Outcome]()
+    found, at = list[Outcome](), 0
     for call in calls:
-        head, _, data = data.partition(b"\n")
+        begin = data.find(b"\n", at, at + _LONGEST_HEAD) + 1
         try:
-            end = json.loads(head)
-            size = int(end["size"])
-            one = Outcome(call, end["ended"] is True, int(end["left"]), str(end["output"]),
-                          data[:size].decode("utf-8", "surrogateescape"))  # fmt: skip
-        except (ValueError, KeyError, TypeError):
+            end = json.loads(data[at:begin])
+            size, left = int(end["size"]), int(end["left"])
+            if not 0 <= size <= len(data):
+                raise ValueError
+            one = Outcome(call, end["ended"] is True, left, str(end["output"]),
+                          data[begin : begin + size].decode("utf-8", "surrogateescape"))  # fmt: skip
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):  # the scripts may have written it
             if not found:
                 why = said.strip().splitlines()[-1:] or ["a script has ended it, or took too much"]
                 raise LibhookError(
                     f"the sandbox does not work here: {why[0]}", "allow user namespaces to unprivileged users"
                 ) from None
-            one, size = Outcome(call, False, 0, "", ""), 0
+            one, begin, size = Outcome(call, False, 0, "", ""), len(data), 0
         found.append(one)
-        data = data[size:]
+        at = begin + size
     return found
 
 
 def _command(root: str) -> list[str]:
-    words = ["bwrap", "--unshare-all", "--uid", "0", "--gid", "0", "--die-with-parent", "--new-session", "--clearenv",
-             "--hostname", "host", "--cap-drop", "ALL"]  # fmt: skip
+    words = ["bwrap", "--unshare-all", "--unshare-user", *(["--disable-userns"] if _no_namespaces() else []),
+             "--uid", "0", "--gid", "0", "--die-with-parent", "--new-session", "--clearenv", "--hostname", "host",
+             "--cap-drop", "ALL"]  # fmt: skip
     for name in ("/lib", "/lib64", "/lib32", "/libx32"):
         if os.path.islink(name):
             words += ["--symlink", os.readlink(name), name]
@@ -141,29 +191,25 @@ def _command(root: str) -> list[str]:
     for name in ("/etc/ld.so.cache", "/etc/alternatives"):
         words += ["--ro-bind-try", name, name]
     words += ["--symlink", "/.host/standin", "/.libhook/standin", "--dev", "/dev"]
-    words += ["--size", str(4 << 20), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
+    words += ["--size", str(4 << 20), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108 - the sandbox's own
     words += ["--symlink", "../run", "/var/run"]
     for name in ("cmdline", "swaps"):
         words += ["--ro-bind", f"{root}/proc/{name}", f"/proc/{name}"]
     return [*words, "--remount-ro", "/", "--chdir", "/", "/host/bin/python3", "-IS", "/.libhook/director.py"]
 
 
-def _limits() -> None:
+def _limit(user: int, tasks: int) -> None:
     """In the child: become nobody, and take no more than a sandbox needs."""
     os.setsid()
     for what, most in ((resource.RLIMIT_FSIZE, 32 << 20), (resource.RLIMIT_NOFILE, 512), (resource.RLIMIT_CORE, 0),
-                       (resource.RLIMIT_DATA, 256 << 20), (resource.RLIMIT_CPU, 60)):  # fmt: skip
+                       (resource.RLIMIT_DATA, 256 << 20), (resource.RLIMIT_CPU, 60),
+                       (resource.RLIMIT_NPROC, tasks)):  # fmt: skip
+        most = min(most, *(own for own in resource.getrlimit(what) if own != resource.RLIM_INFINITY), most)
         resource.setrlimit(what, (most, most))
     if os.geteuid() == 0:
-        resource.setrlimit(resource.RLIMIT_NPROC, (128, 128))
         os.setgroups([])
-        for user in (_ALONE + os.getpid(), _NOBODY):
-            with contextlib.suppress(OSError):
-                os.setresgid(user, user, user)
-                os.setresuid(user, user, user)
-                break
-        if os.geteuid() == 0:
-            raise PermissionError("import cannot become an unprivileged user")
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
 
 
 def _memory(pid: int) -> int:
@@ -181,10 +227,10 @@ def _memory(pid: int) -> int:
     return pages * resource.getpagesize()
 
 
-def _bounded(command: list[str], job: bytes, seconds: float) -> tuple[bytes, str]:
+def _bounded(command: list[str], job: bytes, seconds: float, limits: tuple[int, int]) -> tuple[bytes, str]:
     """Run the sandbox until it ends, the deadline is over, or it has said too much. Return stdout and stderr."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
-                          env={"PATH": "/usr/bin:/bin"}, preexec_fn=_limits) as child:  # fmt: skip
+                          env={"PATH": "/usr/bin:/bin"}, preexec_fn=lambda: _limit(*limits)) as child:  # fmt: skip
         assert child.stdin  # noqa: S101 - for the type checker: it was asked for
         assert child.stdout  # noqa: S101 - as above
         assert child.stderr  # noqa: S101 - as above

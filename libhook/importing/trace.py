@@ -4,34 +4,23 @@
 bash writes each command to a file of its own before it runs it (inside/tracing.sh), so strace has both in their order.
 """
 
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from libhook.importing import strace
 from libhook.importing.inside.wrapping import inner
 
-_LINE = re.compile(r"(\d+)\s+(.*)")
-_CALL = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+|\?)(<[^>]*>)?( E\w+)?")
-_TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"(?:\.\.\.)?')
-_ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-f]{2}|.)")
-_SHORT = {"n": "\n", "t": "\t", "r": "\r", "v": "\v", "f": "\f", "a": "\a", "e": "\x1b"}
-_OWN = (
-    "/.trace",
-    "/.state",
-    "/.libhook",
-    "/dev/tty",
-    "/dev/null",
-    "/proc/self",
-    "pipe:",
-    "socket:",
-    "/dev/fd",
-    "/tmp/sh-thd",  # noqa: S108 - where bash keeps here-documents: only compared
-)
+_LINE = re.compile(r"([0-9]{1,9})\s+(.*)")
+_CALL = re.compile(r"(\w+)\((.*)\)\s+= (-?[0-9]{1,18}|\?)(<[^>]*>)?( E\w+)?")
 PROGRAM = "program "
 """Before the path of what is lacking: it is a program."""
+_CODES = {str(code): code for code in range(256)}
 _FORKS = ("clone", "clone3", "fork", "vfork")
-_SHOWN = re.compile(r"\++\x01([^\x01]*)\x01(\d+)\x01")
-_MOST = 20_000
+_SHOWN = re.compile(r"(?<!\+)\++\x01([^\x01]*)\x01([0-9]{1,9})\x01")
+_MOST, _MOST_COMMANDS, _LONGEST_COMMAND, _MOST_VARIABLES = 20_000, 50_000, 4000, 64
+_SHELLS = ("bash", "sh", "dash")
 
 
 class Place(NamedTuple):
@@ -55,8 +44,10 @@ class Done(NamedTuple):
     environment: tuple[str, ...] = ()
     background: bool = False
     by: str = ""
-    """The program that did it; "" for the shell itself."""
+    """The program that did it; "" for the shell itself, and for what was given."""
     pid: int = 0
+    shown: str = ""
+    """The command that bash has shown last."""
 
 
 class Trace(NamedTuple):
@@ -85,6 +76,7 @@ class _Process:
         self.environment: tuple[str, ...] = parent.environment if parent else ()
         self.background: bool = parent.background if parent else False
         self.program: str = parent.program if parent else ""
+        self.shown: str = parent.shown if parent else ""
         self.stands_in: bool = parent.stands_in if parent else False
         self.started = -1
         self.born = 0
@@ -94,7 +86,9 @@ class _Process:
 class _Reader:
     """Reads one trace from its first line to its last."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[str, bool]) -> None:
+        self._known = {strace.in_path(place): is_shell for place, is_shell in known.items()}
+        self._names = {_name(place): is_shell for place, is_shell in known.items()}
         self.done: list[Done | None] = []
         self.lines: set[Place] = set()
         self.commands: list[tuple[Place, str]] = []
@@ -105,7 +99,8 @@ class _Reader:
         self.code: int | None = None
         self._processes: dict[int, _Process] = {}
         self._unfinished: dict[int, str] = {}
-        self._forking: list[int] = []
+        self._forking: dict[int, None] = {}
+        """Who is being forked, the last one last."""
         self._first = 0
 
     def line(self, text: str) -> None:
@@ -113,17 +108,17 @@ class _Reader:
         found = _LINE.match(text)
         if not found or len(self.done) > _MOST:
             return
-        pid, rest = int(found[1][:9]), found[2]
+        pid, rest = int(found[1]), found[2]
         self._first = self._first or pid
         process = self._process(pid)
         if rest.startswith("+++ exited with "):
-            if pid == self._first and (code := rest.split()[3:4]) and code[0].isascii() and code[0].isdigit():
-                self.code = int(code[0][:4])
+            if pid == self._first and (code := rest.split()[3:4]) and code[0] in _CODES:
+                self.code = _CODES[code[0]]
             return
         if rest.endswith(" <unfinished ...>"):
             self._unfinished[pid] = rest.removesuffix(" <unfinished ...>")
             if rest.partition("(")[0] in _FORKS:
-                self._forking.append(pid)
+                self._forking[pid] = None
             return
         if rest.startswith("<... ") and " resumed>" in rest:
             rest = self._unfinished.pop(pid, "") + rest.partition(" resumed>")[2]
@@ -133,16 +128,15 @@ class _Reader:
 
     def _process(self, pid: int) -> _Process:
         if pid not in self._processes:
-            parent = self._processes.get(self._forking[-1]) if self._forking else None
+            parent = self._processes.get(next(reversed(self._forking))) if self._forking else None
             self._processes[pid] = _Process(pid, parent)
             self._processes[pid].born = len(self.done)
         return self._processes[pid]
 
     def _call(self, process: _Process, name: str, arguments: str, result: str, opened: str, failed: bool) -> None:
-        texts = [_plain(text) for text in _TEXT.findall(arguments)]
+        texts = strace.texts(arguments)
         if name in _FORKS:
-            if process.pid in self._forking:
-                self._forking.remove(process.pid)
+            self._forking.pop(process.pid, None)
             if result.isdigit() and int(result) not in self._processes:
                 self._processes[int(result)] = _Process(int(result), process)
                 self._processes[int(result)].born = len(self.done)
@@ -151,8 +145,10 @@ class _Reader:
                 self._start(
                     process, [*texts, *(["\0"] if '"...' in arguments else [])]
                 )  # cut off: no argument can be that
+            elif len(texts) > 1 and self._is_known(texts[0]) is False:  # nothing here can run it
+                self._add(process, "absent", argv=tuple(texts[1:]), data="given")
             elif len(texts) > 1 and texts[0] == texts[1] and texts[0].startswith("/"):  # no search in PATH
-                self.lacking.add(f"{PROGRAM}{texts[0]}")
+                self._lack(f"{PROGRAM}{texts[0]}")
             elif len(texts) > 1 and texts[0].startswith("./"):
                 self._add(process, "absent", argv=tuple(texts[1:]))
         elif name == "write":
@@ -165,10 +161,13 @@ class _Reader:
             if not process.stands_in and "/run/nscd" not in arguments:
                 self._add(process, "connect", data=arguments)
         elif texts and not process.stands_in:
-            what, path = "remove" if name.startswith(("unlink", "rmdir")) else "make", _whole(arguments, texts[-1])
+            what, path = (
+                "remove" if name.startswith(("unlink", "rmdir")) else "make",
+                strace.whole(arguments, texts[-1]),
+            )
             if failed and what == "make" and path:
-                self.lacking.add(path)
-            if path and not path.startswith(_OWN):
+                self._lack(path)
+            if path and not strace.is_own(path):
                 self._add(process, what, path=path, data=name)
 
     def _start(self, process: _Process, texts: list[str]) -> None:
@@ -181,9 +180,10 @@ class _Reader:
             self.done[process.started] = None
             place = process.born
             process.user = found.user or process.user
-            process.environment += tuple(f"{key}={value}" for key, value in found.environment.items())
+            known = (*process.environment, *(f"{key}={value}" for key, value in found.environment.items()))
+            process.environment = tuple(dict.fromkeys(known))[:_MOST_VARIABLES]
             process.background = process.background or found.background
-        process.program, process.stands_in = _name(path), False
+        process.program, process.stands_in = self._program(path), False
         process.started = -1
         if argv:
             self.order.append((len(self.done), place))
@@ -202,7 +202,7 @@ class _Reader:
                 self.done[process.started] = at._replace(
                     environment=tuple(dict.fromkeys((*known, *at.environment))), data=cwd
                 )
-        elif not process.stands_in and not failed and path.startswith("/") and not path.startswith(_OWN):
+        elif not process.stands_in and not failed and path.startswith("/") and not strace.is_own(path):
             self._add(process, "write", path=path, data=text)
 
     def _shown(self, process: _Process, text: str) -> None:
@@ -210,44 +210,64 @@ class _Reader:
         parts = _SHOWN.split(text)
         if parts[0] and self.commands:
             place, before = self.commands[-1]
-            self.commands[-1] = (place, before + parts[0])
+            self.commands[-1] = (place, (before + parts[0])[:_LONGEST_COMMAND])
         for file, line, command in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
             if file.startswith("/.libhook"):
                 continue
             if file and file != "environment":
                 process.place = Place(file, int(line))
-                self.lines.add(process.place)
-            self.commands.append((process.place, command.removesuffix("\n")))
+                if len(self.lines) < _MOST_COMMANDS:
+                    self.lines.add(process.place)
+            process.shown = command.removesuffix("\n")
+            if len(self.commands) < _MOST_COMMANDS:
+                self.commands.append((process.place, process.shown))
 
     def _open(self, process: _Process, name: str, arguments: str, texts: list[str], opened: str, failed: bool) -> None:
         if not texts:
             return
         if opened.endswith("/standin>"):
             process.stands_in = True
-        path = _whole(arguments, texts[0])
-        if process.stands_in or path.startswith(_OWN):
+        path = strace.whole(arguments, texts[0])
+        if process.stands_in or strace.is_own(path) or strace.is_own(opened[1:-1]):
             return
         writes = name == "creat" or "O_WRONLY" in arguments or "O_RDWR" in arguments
         if not writes:
-            self.read.add(path)
+            if len(self.read) < _MOST:
+                self.read.add(path)
         else:
             if failed:
-                self.lacking.add(path)
+                self._lack(path)
             self._add(process, "fail" if failed else "open", path=path if failed else opened[1:-1] or path,
                       data="append" if "O_APPEND" in arguments else "")  # fmt: skip
 
     def _add(self, process: _Process, what: str, *, argv: tuple[str, ...] = (), path: str = "", data: str = "") -> None:
         self.done.append(
             Done(what, process.place, argv, path, data, process.user, process.environment, process.background,
-                 "" if _is_shell(process.program) else process.program, process.pid)
+                 process.program, process.pid, process.shown)
         )  # fmt: skip
 
+    def _lack(self, path: str) -> None:
+        if len(self.lacking) < _MOST:
+            self.lacking.add(path)
 
-def read(text: str) -> Trace:
-    """Read a trace. Lines that make no sense are passed over."""
-    reader = _Reader()
-    for line in _lines(text):
-        reader.line(line)
+    def _is_known(self, path: str) -> bool | None:
+        """Whether a file that was given is one of bash's; None for another. The folder of ``./x`` is unknown."""
+        return self._known.get(strace.in_path(path)) if path.startswith("/") else self._names.get(_name(path))
+
+    def _program(self, path: str) -> str:
+        """The program's name; "" for a shell, and for what was given: what that does is in the trace."""
+        return "" if _name(path) in _SHELLS or self._is_known(path) is not None else _name(path)
+
+
+def read(text: str, known: Mapping[str, bool]) -> Trace:
+    """Read a trace. Lines that make no sense are passed over: a script may write into it.
+
+    ``known`` are the places of the files that were given, and whether bash can run each.
+    """
+    reader = _Reader(known)
+    for line in strace.lines(text):
+        with contextlib.suppress(ValueError, IndexError):
+            reader.line(line)
     born = dict(reader.order)
     places = sorted(range(len(reader.done)), key=lambda at: (born.get(at, at), at))
     done = tuple(one for at in places if (one := reader.done[at]) is not None)
@@ -255,38 +275,5 @@ def read(text: str) -> Trace:
                  frozenset(reader.lacking))  # fmt: skip
 
 
-def _lines(text: str) -> Iterator[str]:
-    begin = 0
-    while (end := text.find("\n", begin)) >= 0:
-        yield text[begin:end]
-        begin = end + 1
-
-
-def _plain(text: str) -> str:
-    if "\\" not in text:
-        return text
-
-    def one(found: re.Match[str]) -> str:
-        code = found[1]
-        if code[0] in "01234567":
-            return chr(int(code, 8) & 0xFF)
-        return chr(int(code[1:], 16)) if code[0] == "x" and len(code) == 3 else _SHORT.get(code, code)
-
-    plain = _ESCAPE.sub(one, text)
-    return plain.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
-
-
-def _whole(arguments: str, path: str) -> str:
-    """A path with the folder that it is relative to; "" where that is not said."""
-    if path.startswith("/"):
-        return path
-    folder = arguments.partition("<")[2].partition(">")[0]
-    return f"{folder.rstrip('/')}/{path}" if folder else ""
-
-
 def _name(path: str) -> str:
     return path.rpartition("/")[2]
-
-
-def _is_shell(program: str) -> bool:
-    return program in ("bash", "sh", "dash") or "." in program or not program

@@ -58,6 +58,17 @@ def test_json_has_each_line(host: Host) -> None:
     assert all(one["file"].endswith("samba/qemu") and one["line"] for one in shown["lines"])
 
 
+def test_nothing_of_a_script_reaches_the_terminal_as_it_is(host: Host, tmp_path: Path) -> None:
+    """Neither its lines nor what it names: a terminal would obey them."""
+    (tmp_path / "qemu").write_text(
+        "#!/bin/bash\nsystemctl stop $'a\\033]0;x\\007'.service # \033[2J\nfoo $'\\033[3J'\nlogger '\033[2J'\n"
+    )
+    shown = libhook(host, "import", str(tmp_path), "--write")
+    assert "[2J" in shown.out
+    assert "\033" not in shown.out + shown.err
+    assert "\033" not in Path(host.root, DROP_IN).read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

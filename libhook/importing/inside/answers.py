@@ -57,8 +57,8 @@ def systemctl(words: list[str], state: State) -> Answer:
 def _move(verb: str, names: list[str], now: bool, state: State) -> Answer:
     units = state["units"]
     if verb == "isolate":
-        for name in state["desktop"]:
-            units[name] = "inactive"
+        up = bool({"graphical.target", "default.target"} & {*names})
+        units.update(dict.fromkeys(state["desktop"], "active" if up else "inactive"))
     if verb in ("stop", "kill") or (verb == "disable" and now):
         units.update(dict.fromkeys(names, "inactive"))
     elif verb != "disable" and (verb != "enable" or now) and verb != "isolate":
