@@ -4,7 +4,9 @@
 import argparse
 import json
 import os
+import shutil
 import sys
+import time
 
 from libhook.effects.files import expect_trusted
 from libhook.errors import BadInput, LibhookError, printable
@@ -16,12 +18,17 @@ from libhook.importing.life import Guest
 from libhook.xml import domxml
 
 _LARGEST = 1 << 20
+_SECONDS = 900.0
+"""That the whole import may take."""
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where systemd lets services look for programs (systemd.exec(5)): libvirt's hooks have it from their daemon."""
 
 
 def run(machine: Machine, options: argparse.Namespace) -> int:
     """Run the command. Return 1 if what came out must not be written."""
     read = sources.read(options.path)
-    imported = importer.run(read, [guest(text) for text in options.guest], options.path, _cpus(machine))
+    host = importer.Host(_cpus(machine), _program, time.monotonic() + _SECONDS)
+    imported = importer.run(read, [guest(text) for text in options.guest], options.path, host)
     path = f"{machine.drop_ins}/{options.name}.toml"
     found = settings.read([Source(path, imported.text)])
     wrong = [
@@ -54,6 +61,11 @@ def guest(text: str) -> Guest:
         raise LibhookError(f"{text}: {error.strerror}", "give a guest's name, or a file with its XML") from None
     domain = domxml.parse(document)
     return Guest(domain.name, document.decode("utf-8", "replace"), tuple(one.pci for one in domain.pci if one.pci))
+
+
+def _program(name: str) -> str:
+    """Where the hook would find a program; "" if it is not here."""
+    return shutil.which(name, path=_PATH) or ""
 
 
 def _cpus(machine: Machine) -> int:

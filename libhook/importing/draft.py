@@ -30,7 +30,7 @@ class Draft(NamedTuple):
     sleep: list[str]
     run: dict[str, dict[str, object]]
     require: dict[str, dict[str, object]]
-    fates: list[Fate]
+    fates: dict[Fate, None]
     found: list[str]
     """What the reader should know."""
     bound: list[str]
@@ -39,7 +39,7 @@ class Draft(NamedTuple):
     @classmethod
     def empty(cls) -> "Draft":
         """One without anything."""
-        return cls({}, [], {}, [], [], [], [], {}, {}, [], [], [])
+        return cls({}, [], {}, [], [], [], [], {}, {}, {}, [], [])
 
     @property
     def is_empty(self) -> bool:
@@ -54,9 +54,7 @@ class Draft(NamedTuple):
 
     def note(self, place: Place, how: str, text: str) -> None:
         """Note what became of a line."""
-        fate = Fate(place, how, text)
-        if fate not in self.fates:
-            self.fates.append(fate)
+        self.fates[Fate(place, how, text)] = None
 
     def find(self, text: str) -> None:
         """Note what the reader should know."""

@@ -2,20 +2,22 @@
 """One effect of a script on the host, as a type. Pure."""
 
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from libhook.importing.trace import Done, Place
 
 _ADDRESS = re.compile(r"([0-9a-f]{4})[:_]([0-9a-f]{2})[:_]([01][0-9a-f])[._]([0-7])", re.I)
 
 
+Kind = Literal["down", "up", "restart", "out", "in", "bind", "value", "governor", "trigger", "umount", "mount", "file",
+               "written", "command", "awake", "sessions", "asks", "needless", "danger", "left", "wrong"]  # fmt: skip
+"""``down`` ``up`` are of a unit, ``out`` ``in`` of a module. ``left``: no setting says it. ``wrong``: it never was."""
+
+
 class Effect(NamedTuple):
     """One effect."""
 
-    kind: str
-    """``down`` ``up`` (a unit), ``out`` ``in`` (a module), ``bind`` ``value`` ``trigger`` ``umount`` ``mount`` ``file``
-    ``command`` ``awake`` ``sessions``; ``needless``; ``danger``; ``left`` (no setting says it);
-    ``wrong`` (it never worked)."""
+    kind: Kind
     target: str
     value: str
     done: Done

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from libhook.errors import BadInput
-from libhook.facts import command
 from libhook.importing import pairing
+from libhook.importing.commandline import argv_of, is_background, lacking, why_not, writing
 from libhook.importing.draft import DO, UNDO, Draft
-from libhook.importing.inside.answers import USER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +22,9 @@ _INDEPENDENT_WORDS = (
 )
 _INDEPENDENT = frozenset(_INDEPENDENT_WORDS.split())
 """Programs that need no unit to be down."""
-_BACKGROUND = re.compile(r"(?<![&>|])&\s*(?:disown\b.*)?(?:#.*)?$")
-_FED = re.compile(r"\|\s*(?!\|)(?:sudo\s+)?(?:-\w+\s+)*([\w./-]+)|<<")
 _HARMLESS = frozenset(["notify-send", "chmod", "chown", "chgrp", "mkdir"])
 """Programs of which nobody misses an undo."""
+_MOST = 300
 _KINDS = ("command", "trigger", "written", "file", "mount")
 _LONGEST = 40
 SYSTEMCTL = "/usr/bin/systemctl"
@@ -35,71 +32,119 @@ SYSTEMCTL = "/usr/bin/systemctl"
 
 def translate(effects: Sequence[Effect], about: About, draft: Draft) -> None:
     """Add an entry for each command, value and file that no other setting says."""
-    undos = [one for one in effects
-             if one.operation in UNDO and one.kind in (*_KINDS, "umount") and not _is_told(one, draft)]  # fmt: skip
-    lines = [_argv(one, about) for one in undos]
-    again = [_argv(one, about) for one in effects if one.operation == "reconnect"]
-    lone, fixed = list[str](), list[str]()
-    free, units_down = list(range(len(undos))), set[str]()
-    dos = [one for one in effects if one.operation in DO and one.kind in _KINDS]
-    own = [_argv(one, about) for one in dos]
-    for one in effects:
-        if one.kind in ("down", "umount") and one.operation == "prepare":
-            units_down.add(one.target)
-        if one not in dos:
-            continue
-        argv = _argv(one, about)
-        if why := _cannot(one, argv, about):
-            draft.tell(one, "left", why)
-            continue
-        if pairing.is_removal(argv) and any(pairing.likeness(other, argv) == 1 and other != argv for other in own):
-            draft.tell(one, "needless", "what it takes away first, libhook's undo has taken away before")
-            continue
-        found = pairing.undo_of(argv, [lines[at] for at in free], own)
-        entry = _entry(one, argv, about, late=bool(units_down))
-        name = _add(draft, argv, entry)
-        draft.tell(one, "kept", f"run.{name}")
-        if found is not None:
-            at = free.pop(found)
-            if why := _cannot(undos[at], lines[at], about):
-                draft.tell(undos[at], "left", why)
-            else:
-                entry["undo"] = lines[at]
-                if len(argv) == len(lines[at]) and pairing.likeness(argv, lines[at]) < 1:
-                    fixed.append(f"run.{name}")
-                draft.tell(undos[at], "kept", f"run.{name}: its undo")
-        if (
-            "undo" in entry
-            and any(pairing.likeness(argv, other) == 1 for other in again)
-            and not entry.get("background")
-        ):
-            entry["reconnect"] = True
-        if "undo" not in entry and one.kind not in ("trigger",) and argv[0].rpartition("/")[2] not in _HARMLESS:
+    dos = _twins([one for one in effects if one.operation in DO and one.kind in _KINDS], about, draft)
+    undos = _twins([one for one in effects if one.operation in UNDO and one.kind in (*_KINDS, "umount")
+                    and not _is_told(one, draft)], about, draft)  # fmt: skip
+    again = [argv_of(one, about) for one in effects if one.operation == "reconnect" and one.kind in _KINDS][:_MOST]
+    able = [one for one in dos if _is_able(one, dos, about, draft)]
+    pairs = _pairs(able, undos, about)
+    late, lone, fixed = _after_units(effects), list[str](), list[str]()
+    for at, do in enumerate(able):
+        entry = _entry(do.first, do.argv, about, late=id(do.first) in late)
+        name = _add(draft, do.argv, entry)
+        do.tell(draft, "kept", f"run.{name}")
+        if program := lacking(do.argv, about):
+            draft.find(f"{about.where(do.first.place)}: {program} is not on this host, and was not given")
+        if at in pairs:
+            undo = undos[pairs[at]]
+            entry["undo"] = undo.argv
+            undo.tell(draft, "kept", f"run.{name}: its undo")
+            if len(do.argv) == len(undo.argv) and not pairing.is_same(do.argv, undo.argv):
+                fixed.append(f"run.{name}")
+            if any(pairing.is_same(do.argv, other) for other in again) and not entry.get("background"):
+                entry["reconnect"] = True
+        elif do.first.kind != "trigger" and do.argv[0].rpartition("/")[2] not in _HARMLESS:
             lone.append(f"run.{name}")
     if lone:
         draft.find(f"nothing of the scripts undoes {', '.join(lone)}: write an undo where it must be undone")
     if fixed:
         draft.find(f"the undo of {', '.join(fixed)} is the script's, and always the same, whatever was there before")
-    _rest([(undos[at], lines[at]) for at in free], about, draft)
+    used = {*pairs.values()}
+    _rest([one for at, one in enumerate(undos) if at not in used], about, draft)
     for one in effects:
         if one.operation not in (*DO, *UNDO) and one.kind in _KINDS:
-            _elsewhere(one, _argv(one, about), draft)
+            _elsewhere(one, argv_of(one, about), draft)
 
 
-def _rest(undos: Sequence[tuple[Effect, list[str]]], about: About, draft: Draft) -> None:
+def _is_able(do: _Twins, dos: Sequence[_Twins], about: About, draft: Draft) -> bool:
+    """Whether it becomes an entry. If not, its lines are told why."""
+    if why := why_not(do.first, do.argv, about):
+        do.tell(draft, "left", why)
+        return False
+    if pairing.is_removal(do.argv) and any(
+        other.argv != do.argv and pairing.is_same(other.argv, do.argv) for other in dos
+    ):
+        do.tell(draft, "needless", "what it takes away first, libhook's undo has taken away before")
+        return False
+    return True
+
+
+def _pairs(dos: Sequence[_Twins], undos: Sequence[_Twins], about: About) -> dict[int, int]:
+    """Which undo belongs to which command. An entry runs both as the same user."""
+    found = dict[int, int]()
+    for user in dict.fromkeys(one.first.done.user for one in dos):
+        mine = [at for at, one in enumerate(dos) if one.first.done.user == user]
+        theirs = [at for at, one in enumerate(undos)
+                  if one.first.done.user == user and not why_not(one.first, one.argv, about)]  # fmt: skip
+        pairs = pairing.undos([dos[at].argv for at in mine], [undos[at].argv for at in theirs])
+        found.update({mine[at]: theirs[other] for at, other in pairs.items()})
+    return found
+
+
+class _Twins(NamedTuple):
+    """One command line, and each time that it was run at one operation, as one user."""
+
+    argv: list[str]
+    each: list[Effect]
+
+    @property
+    def first(self) -> Effect:
+        """The first time."""
+        return self.each[0]
+
+    def tell(self, draft: Draft, how: str, text: str) -> None:
+        """Note what became of the lines."""
+        for one in self.each:
+            draft.tell(one, how, text)
+
+
+def _twins(effects: list[Effect], about: About, draft: Draft) -> list[_Twins]:
+    """Put the same ones together. Keep no more than a person reads: the scripts may have made any number."""
+    found = dict[object, _Twins]()
+    for one in effects:
+        argv = argv_of(one, about)
+        key = (*argv, one.operation, one.done.user)
+        if key in found or len(found) < _MOST:
+            found.setdefault(key, _Twins(argv, [])).each.append(one)
+        else:
+            draft.tell(one, "left", f"more than {_MOST} commands: the rest is yours to write")
+    return list(found.values())
+
+
+def _after_units(effects: Sequence[Effect]) -> set[int]:
+    """What comes after a unit or a mount point that was changed."""
+    late, found = False, set[int]()
+    for one in effects:
+        late = late or (one.kind in ("down", "up", "restart", "umount") and one.operation == "prepare")
+        if late:
+            found.add(id(one))
+    return found
+
+
+def _rest(undos: Sequence[_Twins], about: About, draft: Draft) -> None:
     """What the script's end does besides: the last first, as undos run in reverse."""
     before = dict(draft.run)
     draft.run.clear()
-    for one, argv in reversed(undos):
-        if why := _cannot(one, argv, about):
-            draft.tell(one, "left", why)
+    for one in reversed(undos):
+        if why := why_not(one.first, one.argv, about):
+            one.tell(draft, "left", why)
             continue
-        entry: dict[str, object] = {"undo": argv}
-        if one.done.user:
-            entry["user"] = one.done.user
-        name = _free(draft, argv, before)
+        entry: dict[str, object] = {"undo": one.argv}
+        if one.first.done.user:
+            entry["user"] = one.first.done.user
+        name = _free(draft, one.argv, before)
         draft.run[name] = entry
-        draft.tell(one, "kept", f"run.{name}: at the guest's end")
+        one.tell(draft, "kept", f"run.{name}: at the guest's end")
     draft.run.update(before)
 
 
@@ -109,29 +154,37 @@ def _is_told(one: Effect, draft: Draft) -> bool:
 
 def _elsewhere(one: Effect, argv: list[str], draft: Draft) -> None:
     known = [
-        line for entry in draft.run.values() for key in ("command", "undo") if isinstance(line := entry.get(key), list)
+        line
+        for entry in draft.run.values()
+        if entry.get("reconnect")
+        for key in ("command", "undo")
+        if isinstance(line := entry.get(key), list)
     ]
-    if one.operation == "reconnect" and any(pairing.likeness(argv, line) == 1 for line in known):
+    if one.operation == "reconnect" and any(pairing.is_same(argv, line) for line in known):
         draft.tell(one, "kept", "reconnect = true")
     else:
         draft.tell(one, "left", f"{' '.join(argv)}: no setting runs anything of its own at {one.operation}")
 
 
 def unit(one: Effect, name: str, about: About, draft: Draft) -> None:
-    """A unit that is started or stopped where no ``units`` can say it."""
+    """A unit that is started or stopped where no ``units`` can say it: after those that ``units`` says."""
     verb = {"down": "stop", "up": "start"}.get(one.kind, one.kind)
     owner, slash, unit_ = name.rpartition("/")
     argv = [SYSTEMCTL, *(("--user", f"--machine={owner}@.host") if slash else ()), verb, unit_]
     if slash and owner.startswith("@"):
         draft.tell(one, "left", f"{verb} {name}: which user's it is, is known only then")
         return
-    _single(one, [*argv[:-2], "--no-block", *argv[-2:]] if verb != "stop" else argv, about, draft)
+    _single(
+        one, [*argv[:-2], "--no-block", *argv[-2:]] if verb != "stop" else argv, about, draft, late=bool(draft.units)
+    )
 
 
 def module(one: Effect, effects: Sequence[Effect], about: About, draft: Draft) -> None:
     """A module that is loaded."""
     argv = [about.program("modprobe"), one.target, *(word for word in one.done.argv[1:] if "=" in word)]
-    if one.operation in DO:
+    if why := why_not(one, argv, about):
+        draft.tell(one, "left", why)
+    elif one.operation in DO:
         off = [
             other for other in effects if other.kind == "out" and other.operation in UNDO and other.target == one.target
         ]
@@ -150,18 +203,21 @@ def module(one: Effect, effects: Sequence[Effect], about: About, draft: Draft) -
 def value(one: Effect, name: str, value: str, about: About, draft: Draft) -> None:
     """A value that is written at the end only, or where no ``values`` can say it."""
     path = name if name.startswith("/") else f"/proc/sys/{name.replace('.', '/')}"
-    _single(one, _writing(path, value), about, draft)
+    _single(one, writing(path, value), about, draft)
 
 
-def _single(one: Effect, argv: list[str], about: About, draft: Draft) -> None:
-    if why := _cannot(one, argv, about):
+def _single(one: Effect, argv: list[str], about: About, draft: Draft, *, late: bool = False) -> None:
+    if why := why_not(one, argv, about):
         draft.tell(one, "left", why)
         return
-    entry: dict[str, object] = {"undo": argv} if one.operation in UNDO else _entry(one, argv, about, late=False)
+    entry: dict[str, object] = {"undo": argv} if one.operation in UNDO else _entry(one, argv, about, late=late)
     if one.operation not in (*DO, *UNDO):
         draft.tell(one, "left", f"{' '.join(argv)}: no setting runs anything of its own at {one.operation}")
         return
     if entry not in draft.run.values():
+        if len(draft.run) >= _MOST:
+            draft.tell(one, "left", f"more than {_MOST} commands: the rest is yours to write")
+            return
         _add(draft, argv, entry)
     when = "at the guest's end" if one.operation in UNDO else f"at {entry.get('at', 'prepare')}"
     draft.tell(one, "kept", f"run: {' '.join(argv)}, {when}")
@@ -169,71 +225,21 @@ def _single(one: Effect, argv: list[str], about: About, draft: Draft) -> None:
 
 def _entry(one: Effect, argv: list[str], about: About, *, late: bool) -> dict[str, object]:
     entry: dict[str, object] = {"command": argv}
-    again = one.kind == "up"  # what goes down and comes back in one script: once the guest has its card
-    if one.operation in ("start", "started") or again:
-        entry["at"] = "started" if again else one.operation
+    if one.operation in ("start", "started"):
+        entry["at"] = one.operation
     if one.done.user:
         entry["user"] = one.done.user
     if is_background(one, about):
         entry["background"] = True
-    if one.operation == "prepare" and not again:
+    if one.operation == "prepare":
         program = argv[0].rpartition("/")[2]
-        if late and program not in _INDEPENDENT and "set-property" not in argv and one.kind == "command":
+        if late and program not in _INDEPENDENT and "set-property" not in argv and one.kind != "trigger":
             entry["after"] = "units"
         if not about.strict(one.place):
             entry["on_failure"] = "log"
     elif one.operation == "start" and not about.strict(one.place):
         entry["on_failure"] = "log"
     return entry
-
-
-def is_background(one: Effect, about: About) -> bool:
-    """Whether the script leaves it running."""
-    return one.done.background or bool(_BACKGROUND.search(about.line(one.place)))
-
-
-def _argv(one: Effect, about: About) -> list[str]:
-    if one.kind == "trigger":
-        return [about.program("sysctl"), "-w", f"{one.target}={one.value}"]
-    if one.kind == "written":
-        return _writing(one.target, one.value)
-    words = list(one.done.argv) or ["?"]
-    if one.kind == "file" and one.done.what != "start":
-        words = _making(one)
-    known = [word for word in one.done.environment if not word.startswith(("HOME=", "USER=", "XDG_SESSION_TYPE="))]
-    words = [
-        about.program(words[0]),
-        *(word if about.named else word.replace(about.guest, "{name}") for word in words[1:]),
-    ]
-    return [about.program("env"), *known, *words] if known and one.kind == "command" else words
-
-
-def _writing(path: str, value: str) -> list[str]:
-    return ["/bin/sh", "-c", 'printf "%s\\n" "$1" >"$2"', "sh", value, path]
-
-
-def _making(one: Effect) -> list[str]:
-    if one.done.what == "remove":
-        return ["rm", "-f", one.target]
-    return ["touch", one.target]
-
-
-def _cannot(one: Effect, argv: list[str], about: About) -> str:
-    """Why this cannot be an entry; "" if it can."""
-    line = about.line(one.place)
-    fed = _FED.search(line)
-    name = argv[0].rpartition("/")[2]
-    if one.kind == "written" and not one.value:
-        return f"{one.target}: what was written could not be seen"
-    if one.kind == "command" and fed and (fed[1] is None or fed[1].rpartition("/")[2] in (name, "sudo")):
-        return f"{name} reads what the script writes to it: no setting says that"
-    if one.kind == "file" and one.done.what == "open":
-        return f"{one.target} is written: what with, no setting says"
-    if one.done.user == USER:
-        return f"{' '.join(argv)}: it runs as a user that the script finds out, and `user` wants a name"
-    if one.done.user and not parses({"command": argv, "user": one.done.user}):
-        return f"{' '.join(argv)}: it runs as {one.done.user}, and `user` wants a name"
-    return "" if parses({"command": argv}) else f"{name}: not a program with a whole path"
 
 
 def _add(draft: Draft, argv: list[str], entry: dict[str, object]) -> str:
@@ -259,15 +265,6 @@ def _free(draft: Draft, argv: list[str], more: dict[str, dict[str, object]]) -> 
     while found in taken:
         found, number = f"{name}-{number}", number + 1
     return found
-
-
-def parses(entry: dict[str, object]) -> bool:
-    """Whether libhook's settings take this for an entry of ``run``."""
-    try:
-        command.parse("x", entry)
-    except BadInput:
-        return False
-    return True
 
 
 def numbers(text: str) -> list[int]:

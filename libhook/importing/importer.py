@@ -1,32 +1,34 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """From the scripts to the drop-in: plays the guests' lives, translates them, and puts the sections together."""
 
-import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from libhook.importing import filling, life, meaning, names, report, written
+from libhook.importing import findings, life, meaning, names, partly, report, sandbox, strace, written
 from libhook.importing.draft import Draft
 from libhook.importing.imagined import imagine
 from libhook.importing.life import PROBE, Guest, Life
-from libhook.importing.sources import HOOKS, OPERATIONS, TREE, File, Sources
+from libhook.importing.sources import OPERATIONS, Sources
 from libhook.importing.trace import Place
 from libhook.importing.translate import About, translate
 from libhook.importing.written import Section
 
-_MOST_GUESTS = 16
-_ADMIN_WORDS = (
-    "iptables ip6tables ebtables nft modprobe rmmod sysctl zpool zfs brctl drbdadm tc bridge rtcwake swapoff"
-    " swapon mdevctl setpci cpufreq-set ethtool iw ipset wg fstrim blockdev hdparm nvme mkswap"
-)
-_ADMIN = frozenset(_ADMIN_WORDS.split())
+_MOST_GUESTS, _MOST_EFFECTS = 16, 3000
+_OF_DISTRIBUTION = ("/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/")
+_WRITTEN = re.compile(r"(?<![\w.}/-])/(?:usr/)?s?bin/[\w.+-]+")
 _STRICT = re.compile(r"\|\|\s*\{?\s*(?:exit|die|error|fail|err|abort|return)\w*|^\s*if\s+!")
-_STDIN = re.compile(r"xmllint|xmlstarlet|/dev/stdin|/proc/self/fd/0|^cat -$|\$\(cat\b")
 _SET_E = re.compile(r"^\s*set\s+-\w*e|^\s*set\s+-o\s+errexit|^#!.*\s-\w*e", re.M)
 
 
-_OLD = "/etc/libvirt/old-hooks"
+class Host(NamedTuple):
+    """What import must know of the host that it runs on."""
+
+    cpus: int
+    program: Callable[[str], str]
+    """The whole path of a program, as the hook would find it; "" if it is not here."""
+    until: float
+    """When the import must have ended, by the monotonic clock."""
 
 
 class Imported(NamedTuple):
@@ -37,28 +39,15 @@ class Imported(NamedTuple):
     data: dict[str, object]
 
 
-def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -> Imported:
+def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) -> Imported:
     """Import these scripts for these guests, and for those that the scripts name."""
-    found = list(sources.found)
+    cpus = host.cpus
+    legacy, told = findings.of_sources(sources)
+    found = [*sources.found, *told]
     shell = [file for file in sources.files if file.place and file.is_shell]
-    for file in sources.files:
-        if file.place.startswith(HOOKS) and not file.is_shell and file.interpreter not in ("", "\0"):
-            found.append(f"{file.origin} is no shell script ({file.interpreter}): keep it as a whole, with legacy")
-        elif file.place.startswith(HOOKS) and file.interpreter == "\0":
-            found.append(f"{file.origin} is a program, and no script: keep it as a whole, with legacy")
-    legacy = next((f"{_OLD}/{_base(file)}" for file in sources.files if _is_foreign(file)), "")
-    if legacy:
-        found.append(f"legacy names {legacy}: move the script there, and see docs/old-scripts.md")
-    found += [f"{file.origin} has no interpreter in its first line: libvirt cannot run it" for file in sources.files
-              if (file.place == f"{HOOKS}/qemu" and not file.interpreter) or _is_beside(file)]  # fmt: skip
-    found += _unused_folders(sources)
-    texts = "\n".join(file.scanned for file in shell)
-    lacking = [name for name in filling.not_here() if re.search(rf"(?<![\w./-]){name}(?![\w-])", texts)]
-    if lacking:
-        found.append(
-            f"{', '.join(lacking)}: not installed here, so the scripts read nothing with it: install it, and try again"
-        )
-    probe = life.play(sources, Guest(PROBE), cpus) if shell else Life(Guest(PROBE), (), imagine((), (), cpus))
+    probe = (
+        life.play(sources, Guest(PROBE), cpus, host.until) if shell else Life(Guest(PROBE), (), imagine((), (), cpus))
+    )
     known = {guest.name: guest for guest in given}
     wanted = [*known, *names.in_tree(sources), *names.named(probe, sources)]
     wanted = [name for name in dict.fromkeys(wanted) if name not in OPERATIONS]
@@ -68,15 +57,22 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -
         )
         wanted = wanted[:_MOST_GUESTS]
     wanted += [] if wanted else names.in_tables(sources)
-    lives = [life.play(sources, known.get(name, Guest(name)), cpus) for name in wanted]
+    lives = list[Life]()
+    for at, name in enumerate(wanted):
+        if sandbox.left(host.until) < 2 * life.SECONDS:
+            found.append(
+                f"import took too long: {', '.join(wanted[at:])} is left out; import again with --guest for each"
+            )
+            break
+        lives.append(life.play(sources, known.get(name, Guest(name)), cpus, host.until))
     for one in (probe, *lives):
-        found += [text for text in _of_life(one, sources) if text not in found]
-        if _reads_xml(one) and not any(guest.document for guest in given):
+        found += [text for text in findings.of_life(one, sources) if text not in found]
+        if findings.reads_xml(one) and not any(guest.document for guest in given):
             found.append(
                 "the scripts read the guest's XML: give it with --guest FILE.xml, and what depends on it is seen"
             )
-    general = _draft(probe, sources, cpus, named=False)
-    drafts = [(one, _draft(one, sources, cpus, named=one.guest.name == one.guest.called)) for one in lives]
+    general = _draft(probe, sources, host, named=False)
+    drafts = [(one, _draft(one, sources, host, named=one.guest.name == one.guest.called)) for one in lives]
     sections = _general(general, found)
     for one, draft in drafts:
         own = written.without(draft, general)
@@ -85,43 +81,19 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], cpus: int) -
     fates = list(dict.fromkeys(fate for draft in (general, *(draft for _, draft in drafts)) for fate in draft.fates))
     for draft in (general, *(draft for _, draft in drafts)):
         found += [text for text in draft.found if text not in found]
-    found += _own_units(sections, sources)
+    found += findings.own_units(sections, sources)
     if not sections and not wanted and not legacy:
         found.append(
             "the scripts do nothing for a guest that they do not know: name one with --guest NAME, or --guest FILE.xml"
         )
     found = list(dict.fromkeys(found))
     ran = frozenset[Place]().union(*(one.lines for one in (probe, *lives)))
-    return Imported(written.text(sections, paths, legacy), report.lines_of(sources, fates, ran, found),
-                    report.data_of(sources, fates, ran, found))  # fmt: skip
-
-
-def _is_beside(file: File) -> bool:
-    """Whether it lies among libvirt's own hooks, may be executed, and says not by what."""
-    return file.place.rpartition("/")[0] == TREE and file.executable and not file.interpreter
-
-
-def _base(file: File) -> str:
-    return file.place.rpartition("/")[2]
-
-
-def _is_foreign(file: File) -> bool:
-    """Whether libvirt itself runs it, and bash cannot."""
-    folder = file.place.rpartition("/")[0]
-    return not file.is_shell and (folder == TREE or (folder == HOOKS and _base(file) == "qemu"))
-
-
-def _own_units(sections: Sequence[Section], sources: Sources) -> list[str]:
-    """The units that a drop-in names, and that came with the scripts: what they do was not looked at."""
-    files = {_base(file): file for file in sources.files if file.place.startswith("/etc/systemd/system/")}
-    units = sorted({unit for section in sections for unit in section.draft.units})
-    own = ((unit, files.get(_template(unit))) for unit in units)
-    return [f"{unit} is a unit of yours: leave {file.origin} where systemd finds it" for unit, file in own if file]
-
-
-def _template(unit: str) -> str:
-    """The name of the file that a unit has."""
-    return f"{unit.partition('@')[0]}@.{unit.rpartition('.')[2]}" if "@" in unit else unit
+    settled = {refusal.place for one in (probe, *lives) for refusal in one.refusals}
+    some = [(file, number, text) for file, number, text in
+            partly.lines(sources, ran, (command for one in (probe, *lives) for command in one.commands))
+            if not (text.startswith("exit") and Place(file.place, number) in settled)]  # fmt: skip
+    return Imported(written.text(sections, paths, legacy), report.lines_of(sources, fates, ran, some, found),
+                    report.data_of(sources, fates, ran, some, found))  # fmt: skip
 
 
 def _general(draft: Draft, found: list[str]) -> list[Section]:
@@ -141,10 +113,13 @@ def _general(draft: Draft, found: list[str]) -> list[Section]:
     return sections
 
 
-def _draft(one: Life, sources: Sources, cpus: int, *, named: bool) -> Draft:
+def _draft(one: Life, sources: Sources, host: Host, *, named: bool) -> Draft:
+    again = one.read_again
     effects = [found for outcome, trace in one.steps
-               for found in meaning.of(trace.done, outcome.call.operation)]  # fmt: skip
+               for found in meaning.of(trace.done, outcome.call.operation, again)]  # fmt: skip
     texts = "\n".join(file.scanned for file in sources.files)
+    places = {strace.in_path(file.place): file.place for file in sources.files if file.place}
+    own, scripted = {*places.values()}, frozenset(_WRITTEN.findall(texts))
     strict_files = {file.place for file in sources.files if _SET_E.search(file.scanned)}
     addresses = frozenset(str(address) for address in one.guest.devices) if one.guest.document else None
 
@@ -159,12 +134,27 @@ def _draft(one: Life, sources: Sources, cpus: int, *, named: bool) -> Draft:
         file = sources.at(place.file)
         return f"{file.origin if file else place.file}:{place.line}"
 
-    blind = not one.guest.document and _reads_xml(one)
-    about = About(one.guest.called, named, max(cpus, one.host.cpus), one.host.desktop, texts, addresses, line, strict,
-                  lambda name: program(name, sources), where, blind)  # fmt: skip
-    draft = translate(effects, about)
+    blind = not one.guest.document and findings.reads_xml(one)
+    about = About(
+        guest=one.guest.called, named=named, cpus=max(host.cpus, one.host.cpus), desktop=one.host.desktop, texts=texts,
+        xml=addresses, line=line, strict=strict, program=lambda name: _program(name, places, scripted, host),
+        here=lambda path: path in own or bool(host.program(path)), where=where, blind=blind,
+    )  # fmt: skip
+    draft = translate(effects[:_MOST_EFFECTS], about)
+    if len(effects) > _MOST_EFFECTS:
+        draft.find(f"the scripts do more than {_MOST_EFFECTS} things for {one.guest.name}: the rest is left out")
     _require(one, draft, about)
     return draft
+
+
+def _program(name: str, places: Mapping[str, str], scripted: frozenset[str], host: Host) -> str:
+    """A program's whole path: as a script wrote it, else where this host has it, else only its name."""
+    if own := places.get(strace.in_path(name)):
+        return own
+    if name in scripted or (name.startswith("/") and not name.startswith(_OF_DISTRIBUTION)):
+        return name
+    bare = name.rpartition("/")[2]
+    return host.program(bare) or bare
 
 
 def _require(one: Life, draft: Draft, about: About) -> None:
@@ -185,64 +175,3 @@ def _require(one: Life, draft: Draft, about: About) -> None:
         name = bare or f"{refusal.kind}-{number}"
         draft.require[name] = entry
         draft.note(refusal.place, "kept", f"require.{name}")
-
-
-def program(name: str, sources: Sources) -> str:
-    """A program's whole path: as a script wrote it, else where Debian has it."""
-    if name.startswith("/") and not name.startswith(("/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/")):
-        return name
-    bare = name.rpartition("/")[2]
-    own = next((file.place for file in sources.files if file.place.rpartition("/")[2] == bare and bare), "")
-    return own or f"/usr/{'sbin' if bare in _ADMIN else 'bin'}/{bare}"
-
-
-def _unused_folders(sources: Sources) -> list[str]:
-    """Folders of a tree that are called as no operation is."""
-    found = set[str]()
-    for file in sources.files:
-        parts = file.place.removeprefix(HOOKS).strip("/").split("/")
-        if parts[:1] == ["qemu.d"] and len(parts) > 3 and parts[2] not in OPERATIONS and "." not in parts[2]:
-            guest = parts[1]
-            if guest in names.in_tree(sources):
-                found.add(f"{file.origin} never runs: no operation is called {parts[2]}")
-    return sorted(found)
-
-
-def _reads_xml(one: Life) -> bool:
-    """Whether the scripts look for the guest's document, in libvirt's folder or on stdin."""
-    read = {path for _, trace in one.steps for path in trace.read if path.startswith("/etc/libvirt/qemu/")}
-    return bool(read) or any(_STDIN.search(text) for _, text in one.commands)
-
-
-def _of_life(one: Life, sources: Sources) -> list[str]:
-    """What the runs themselves tell."""
-    found = list[str]()
-    for place, word in names.unknown_operations(one, sources):
-        file = sources.at(place.file)
-        found.append(f"{file.origin if file else place.file}:{place.line}: no operation is called {word}")
-    for outcome, trace in one.steps:
-        call, last = outcome.call, trace.commands[-1][0] if trace.commands else Place()
-        file = sources.at(last.file)
-        where = f"{file.origin if file else last.file}:{last.line}"
-        if not outcome.ended:
-            found.append(
-                f"{where}: at {call.operation} it did not end within the deadline; what came after is not known"
-            )
-        elif trace.code and call.operation in ("prepare", "start"):
-            found.append(f"{where}: at {call.operation} it ended with {trace.code} here: if it does on your host, it"
-                         " refuses the start: say with `require` what must be so")  # fmt: skip
-        elif trace.code and call.operation in ("started", "reconnect"):
-            found.append(
-                f"{where}: at {call.operation} it ended with {trace.code} here: on a host, that kills the guest"
-            )
-        elif trace.code and call.operation in ("migrate", "restore"):
-            found.append(f"{where}: at {call.operation} it ended with {trace.code}, which refuses it: only legacy can")
-    for path in sorted(
-        {posixpath.normpath(path) for _, trace in one.steps for path in trace.read if path.startswith(HOOKS)}
-    ):
-        if (
-            not any(f"{file.place}/".startswith(f"{path}/") for file in sources.files)
-            and "." in path.rpartition("/")[2]
-        ):
-            found.append(f"{path} is read by the scripts, and was not given")
-    return found

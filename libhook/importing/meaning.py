@@ -14,25 +14,36 @@ _LONGEST = 2000
 _TOOLS = FILE_TOOLS | {"sed"}
 
 
-def of(done: tuple[Done, ...], operation: str) -> Iterator[Effect]:
-    """Return the effects of one call, in their order. What only asks has none."""
+def of(done: tuple[Done, ...], operation: str, again: frozenset[str]) -> Iterator[Effect]:
+    """Return the effects of one call, in their order. What only asks has none.
+
+    ``again`` are the files that the scripts read, or look for, in the whole of the guest's life.
+    """
     files = {one.pid: one for one in done if one.what == "start" and _name(one) in _TOOLS}
     changed = {one.pid for one in done if one.what in ("open", "make", "remove", "fail", "write") and one.by in _TOOLS}
     written = [one for one in done if one.what == "write"]
     often = Counter(one.path for one in written)
     single = {one.path: one.data.rstrip("\n") for one in written if often[one.path] == 1 and len(one.data) < _LONGEST}
+    bad = set[int]()
     for one in done:
         if one.what == "start":
-            yield from of_program(one, operation)
-            if one.pid not in changed and files.get(one.pid) is one and (path := _target(one)):
-                yield from of_file(one._replace(what="make", path=path), operation, one)
-        elif one.what == "open" and one.pid not in files and (text := single.get(one.path)) and is_ones_own(one):
+            effects = list(of_program(one, operation))
+            yield from effects
+            bad.discard(one.pid)
+            if any(effect.kind == "danger" for effect in effects):
+                bad.add(one.pid)
+            elif one.pid not in changed and files.get(one.pid) is one and (path := _target(one)):
+                yield from of_file(one._replace(what="make", path=path), operation, one, again)
+        elif one.pid in bad:  # what it does to files is told already
+            continue
+        elif one.what == "open" and one.pid not in files and (text := single.get(one.path)) and is_ones_own(one, again):
             yield Effect("written", one.path, text, one, operation)
         elif one.what in ("write", "fail", "open", "make", "remove"):
-            yield from of_file(one, operation, files.get(one.pid))
+            yield from of_file(one, operation, files.get(one.pid), again)
         elif one.what == "absent":
+            why = "cannot run here" if one.data == "given" else "was not given"
             yield Effect(
-                "left", one.argv[0], f"{' '.join(one.argv)} was not given, so nobody knows what it does", one, operation
+                "left", one.argv[0], f"{' '.join(one.argv)} {why}, so nobody knows what it does", one, operation
             )
         elif one.what == "kill":
             yield Effect("danger", "kill", "it kills a process that it finds by a name or a file: libhook ends who has"

@@ -5,8 +5,9 @@ import re
 from collections.abc import Callable, Iterator
 
 from libhook.facts.unit import TYPES
+from libhook.importing import dangers
 from libhook.importing.asking import ASKS, FILE_TOOLS, TEXT_TOOLS, first, only_asks
-from libhook.importing.effect import Effect, address
+from libhook.importing.effect import Effect, Kind, address
 from libhook.importing.inside.answers import USER
 from libhook.importing.trace import Done
 
@@ -38,9 +39,8 @@ def of_program(one: Done, operation: str) -> Iterator[Effect]:
     if name == "virsh" and words[:1] in (["-c"], ["--connect"]):
         words = words[2:]
     translate = _PROGRAMS.get(name)
-    if name == "sleep" and operation == "started" and words and len(words[0]) > 1:
-        yield Effect("left", "sleep", f"sleep {' '.join(words)}: nothing waits at started: what comes after it is run"
-                     " at once", one, operation)  # fmt: skip
+    if why := dangers.why(name, words):
+        yield Effect("danger", name, f"{' '.join((name, *words))}: {why}", one, operation)
     elif name == "sleep":
         yield Effect(
             "needless", "sleep", f"sleep {' '.join(words)}: libhook waits for what the next step needs", one, operation
@@ -64,7 +64,7 @@ def of_program(one: Done, operation: str) -> Iterator[Effect]:
         )
     elif translate:
         yield from translate(one, words, operation)
-    elif "/" in one.argv[0] and _is_script(one):
+    elif not one.by:  # a script that was given: what it does is in the trace
         return
     else:
         yield Effect("command", name, "", one, operation)
@@ -72,11 +72,6 @@ def of_program(one: Done, operation: str) -> Iterator[Effect]:
 
 def _names_a_process(words: list[str]) -> bool:
     return any((word.isdigit() and len(word) > 2) or word.startswith("-p") for word in words)
-
-
-def _is_script(one: Done) -> bool:
-    """Whether it is a script whose own commands are in the trace."""
-    return one.path.startswith(("/etc/libvirt/", "/etc/libvirt")) or one.by == ""
 
 
 def _systemctl(one: Done, words: list[str], operation: str) -> Iterator[Effect]:
@@ -106,13 +101,16 @@ def _systemctl(one: Done, words: list[str], operation: str) -> Iterator[Effect]:
     if verb in ("suspend", "hibernate", "hybrid-sleep", "suspend-then-hibernate", "reboot", "poweroff"):
         yield Effect("left", verb, f"no setting {verb}s the host", one, operation)
     elif verb == "isolate":
-        yield Effect("down", "display-manager.service", "isolate", one, operation)
+        up = bool({"graphical", "graphical.target", "default.target", "default"} & {*names})
+        yield Effect("up" if up else "down", "display-manager.service", "isolate", one, operation)
     elif verb in ("daemon-reload", "reset-failed", "import-environment", "revert"):
         yield Effect("needless", verb, f"systemctl {verb} changes nothing that libhook needs", one, operation)
     elif verb in ("start", "stop", "restart", "kill", "try-restart", "reload-or-restart") or (
         verb in ("enable", "disable") and "--now" in options
     ):
-        kind = "down" if verb in ("stop", "kill", "disable") else "up" if verb in ("start", "enable") else "restart"
+        kind: Kind = (
+            "down" if verb in ("stop", "kill", "disable") else "up" if verb in ("start", "enable") else "restart"
+        )
         for name in names:
             yield _of_unit(kind, prefix, name, one, operation)
         if verb in ("enable", "disable"):
@@ -129,7 +127,7 @@ def _systemctl(one: Done, words: list[str], operation: str) -> Iterator[Effect]:
         yield Effect("command", verb, "", one, operation)
 
 
-def _of_unit(kind: str, prefix: str, name: str, one: Done, operation: str) -> Effect:
+def _of_unit(kind: Kind, prefix: str, name: str, one: Done, operation: str) -> Effect:
     if "/" in name:
         done = "stopped" if kind == "down" else "started"
         return Effect("wrong", name, f"{name} is not a unit, but a path: nothing was {done}", one, operation)

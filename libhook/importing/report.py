@@ -24,7 +24,13 @@ _WIDEST = 110
 _MOST_TOLD = 6
 
 
-def lines_of(sources: Sources, fates: Sequence[Fate], ran: frozenset[Place], found: Sequence[str]) -> list[str]:
+Partly = Sequence[tuple[File, int, str]]
+"""Lines that ran only in part, and what of them did not."""
+
+
+def lines_of(
+    sources: Sources, fates: Sequence[Fate], ran: frozenset[Place], partly: Partly, found: Sequence[str]
+) -> list[str]:
     """Return the report as lines."""
     lines = list[str]()
     for how, title in _TITLES:
@@ -42,28 +48,37 @@ def lines_of(sources: Sources, fates: Sequence[Fate], ran: frozenset[Place], fou
     if never := list(never_ran(sources, ran)):
         lines += ["", "Never ran, so nobody knows what it does; see whether you need it:"]
         lines += [f"  {file.origin}:{number}  {_short(file.lines[number - 1])}" for file, number in never]
+    if partly:
+        lines += ["", "Ran only in part: this never did, so nobody knows what it does:"]
+        lines += [f"  {file.origin}:{number}  {_short(what)}" for file, number, what in partly]
     if found:
         lines += ["", "To know:", *(f"  {one}" for one in found)]
     return lines
 
 
-def data_of(sources: Sources, fates: Sequence[Fate], ran: frozenset[Place], found: Sequence[str]) -> dict[str, object]:
+def data_of(
+    sources: Sources, fates: Sequence[Fate], ran: frozenset[Place], partly: Partly, found: Sequence[str]
+) -> dict[str, object]:
     """Return the report for JSON."""
     return {
         "lines": [{"file": _origin(sources, one.place), "line": one.place.line, "text": _text(sources, one.place),
                    "what": one.how, "becomes": one.text} for one in fates],
         "never_ran": [{"file": file.origin, "line": number, "text": file.lines[number - 1]}
                       for file, number in never_ran(sources, ran)],
+        "ran_in_part": [{"file": file.origin, "line": number, "text": what} for file, number, what in partly],
         "found": list(found),
     }  # fmt: skip
 
 
 def never_ran(sources: Sources, ran: frozenset[Place]) -> Iterator[tuple[File, int]]:
     """Every line that is a command and that did not run. A command over several lines ran if its first line did."""
+    by_file = dict[str, set[int]]()
+    for place in ran:
+        by_file.setdefault(place.file, set()).add(place.line)
     for file in sources.files:
         if not file.place or not file.is_shell or not _is_part(file):
             continue
-        own = {place.line for place in ran if place.file == file.place}
+        own = by_file.get(file.place, set())
         heredoc, goes_on = "", False
         for number, line in enumerate(file.lines, 1):
             if heredoc:

@@ -13,6 +13,7 @@ from libhook.facts.mountpoint import is_mount_point, is_of_host
 from libhook.facts.unit import is_anyones, is_protected
 from libhook.facts.value import path_of
 from libhook.importing import errands
+from libhook.importing.commandline import is_background
 from libhook.importing.draft import DO, UNDO, Draft
 from libhook.importing.effect import Effect
 from libhook.importing.imagined import DESKTOPS
@@ -45,6 +46,8 @@ class About(NamedTuple):
     """Whether a failure in this line ends the script."""
     program: Callable[[str], str]
     """A program's whole path."""
+    here: Callable[[str], bool]
+    """Whether a program is on this host, or came with the scripts."""
     where: Callable[[Place], str]
     """A line's file and number, for the reader."""
     blind: bool
@@ -84,7 +87,6 @@ def _unit_name(effect: Effect, about: About) -> str:
 
 
 def _units(effects: Sequence[Effect], about: About, draft: Draft) -> None:
-    again = set[str]()
     for one in effects:
         if one.kind not in ("down", "up", "restart"):
             continue
@@ -99,15 +101,20 @@ def _units(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             draft.tell(one, "danger", f"{name} is not touched: {why}")
         elif one.operation in DO:
             state = "up" if one.kind == "up" else "down"
-            if one.kind == "restart" or (have and draft.units[have] != state and one.operation != "reconnect"):
-                again.add(have or name)
-                errands.unit(one, have or name, about, draft)
+            if have and (one.kind == "restart" or draft.units[have] != state):
+                draft.tell(one, "left", f'{have} changes again while the guest runs: `units` keeps it'
+                           f' {draft.units[have]}')  # fmt: skip
+                draft.find(f"{about.where(one.place)}: {have} changes again while the guest runs, and `units` keeps it"
+                           f" {draft.units[have]} until the end: if that is not what you want, take it out of `units`,"
+                           " and write a `run` with what the scripts do")  # fmt: skip
+            elif one.kind == "restart":
+                errands.unit(one, name, about, draft)
             elif have:
-                draft.tell(one, "kept", f'units: "{have}" = "{state}"')
+                draft.tell(one, "kept", f'units: "{have}" = "{state}"{_moved(one)}')
             else:
                 draft.units[name] = state
-                draft.tell(one, "kept", f'units: "{name}" = "{state}"')
-                if one.value == "isolate":
+                draft.tell(one, "kept", f'units: "{name}" = "{state}"{_moved(one)}')
+                if one.value == "isolate" and state == "down":
                     draft.find(f"{about.where(one.place)}: isolate also stops what else the target does not want;"
                                " only the display manager is stopped now: add to units what else must go")  # fmt: skip
         elif one.operation in UNDO and have:
@@ -122,6 +129,11 @@ def _units(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             draft.tell(one, "left", f"{name}: nothing is done with units at {one.operation}")
 
 
+def _moved(one: Effect) -> str:
+    """A setting holds from prepare on, whenever the script did it."""
+    return f" (now from prepare on, and not from {one.operation} on)" if one.operation in ("start", "started") else ""
+
+
 def _modules(effects: Sequence[Effect], about: About, draft: Draft) -> None:
     out = dict[str, str]()
     for one in effects:
@@ -130,7 +142,7 @@ def _modules(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             out[one.target] = name
             if name not in draft.modules:
                 draft.modules.append(name)
-            draft.tell(one, "kept", f'modules: "{name}"')
+            draft.tell(one, "kept", f'modules: "{name}"{_moved(one)}')
     for one in effects:
         if one.kind == "in" and one.operation in UNDO and (one.target in out or one.target in GPU_DRIVERS | _HELPED):
             how = (
@@ -201,9 +213,8 @@ def _values(effects: Sequence[Effect], about: About, draft: Draft) -> None:
                 continue
             if one.operation in DO and _fits(name, value):
                 draft.values[shown] = int(value) if _NUMBER.fullmatch(value) else value
-                draft.tell(
-                    one, "kept", f"values: {name} = {value}" if one.kind == "value" else f"values: the governor {value}"
-                )
+                what = f"{name} =" if one.kind == "value" else "the governor"
+                draft.tell(one, "kept", f"values: {what} {value}{_moved(one)}")
             elif one.operation in UNDO and shown in draft.values:
                 draft.tell(one, "undone", "libhook writes what was there before, and no constant")
             elif one.operation in UNDO and value and value not in about.texts:
@@ -237,22 +248,26 @@ def _mounts(effects: Sequence[Effect], draft: Draft) -> None:
                 continue
             if one.target not in draft.mounts:
                 draft.mounts.append(one.target)
-            draft.tell(one, "kept", f'mounts: "{one.target}"')
+            draft.tell(one, "kept", f'mounts: "{one.target}"{_moved(one)}')
         elif one.kind == "mount" and one.operation in UNDO and one.target in draft.mounts:
             draft.tell(one, "undone", f"{one.target}: libhook mounts it again, if it was")
 
 
 def _others(effects: Sequence[Effect], about: About, draft: Draft) -> None:
-    running = {one.target for one in effects if one.kind == "command" and errands.is_background(one, about)}
+    running = {one.target for one in effects if one.kind == "command" and is_background(one, about)}
     for one in effects:
         if one.kind == "danger" and one.operation in UNDO and running & {*one.done.argv[1:]}:
             draft.tell(one, "undone", "what runs in the background ends with the guest")
         elif one.kind == "awake":
             if one.operation in DO and one.value == "up":
                 draft.sleep[:] = ["inhibit"]
-            draft.tell(one, "kept" if one.value == "up" else "undone", 'sleep = "inhibit"')
+            draft.tell(one, "kept" if one.value == "up" else "undone", f'sleep = "inhibit"{_moved(one)}')
         elif one.kind == "sessions" and one.operation in DO:
-            draft.tell(one, "kept" if about.named else "left", 'end = ["sessions"]: sessions that have the device open')
+            draft.tell(
+                one,
+                "kept" if about.named else "left",
+                f'end = ["sessions"]: sessions that have the device open{_moved(one)}',
+            )
             if about.named:
                 draft.end[:] = ["sessions"]
             else:

@@ -6,23 +6,34 @@ from collections.abc import Iterator
 
 from libhook.importing.effect import Effect, address
 from libhook.importing.programs import of_sysctl
+from libhook.importing.sources import HOOKS
 from libhook.importing.trace import Done
 
+_NOTES = ("/tmp/", "/run/", "/var/run/", "/var/tmp/", f"{HOOKS}/")  # noqa: S108 - only compared
+"""Where scripts keep what they must know later."""
+_KERNEL = ("/sys/", "/proc/")
+_MEMORY = "/dev/shm/"  # noqa: S108 - as above
+_LIBVIRT = ("/etc/libvirt/", "/var/lib/libvirt/dnsmasq", "/var/lib/libvirt/network")
 
-def of_file(one: Done, operation: str, tool: Done | None) -> Iterator[Effect]:
-    """Return what writing, making or removing this file does. ``tool`` is the program that did it."""
+
+def of_file(one: Done, operation: str, tool: Done | None, again: frozenset[str]) -> Iterator[Effect]:
+    """Return what writing, making or removing this file does.
+
+    ``tool`` is the program that did it. ``again`` is what the scripts read again, or look for.
+    """
     path, data = one.path, one.data.strip()
-    if path.startswith(("/sys/", "/proc/")):
+    if path.startswith(_KERNEL):
         if one.what == "write" or (one.what == "fail" and not path.startswith("/proc/self")):
             yield _of_kernel(_as_written(path), data if one.what == "write" else "", one, operation)
+    elif one.what == "write" or path in ("/", ""):
         return
-    if path.startswith("/dev/") and not path.startswith("/dev/shm/"):  # noqa: S108 - only compared
-        return
-    if one.what == "write" or path in ("/", ""):
-        return
-    if _is_log(one):
+    elif one.shown == "exec":
+        yield Effect("needless", "open", "what it has open: libhook has its own log and locks", one, operation)
+    elif _is_log(one):
         yield Effect("needless", "log", "a log: journalctl -t libhook has libhook's", one, operation)
-    elif path.startswith(("/tmp/", "/run/", "/var/run/", "/var/tmp/", "/etc/libvirt/hooks/")):  # noqa: S108 - as above
+    elif path.startswith("/dev/") and not path.startswith(_MEMORY):
+        yield Effect("left", path, f"no setting writes to {path}", one, operation)
+    elif _is_note(one, again):
         yield Effect(
             "needless",
             "notes",
@@ -30,27 +41,32 @@ def of_file(one: Done, operation: str, tool: Done | None) -> Iterator[Effect]:
             one,
             operation,
         )
+    elif path.startswith(HOOKS):
+        yield Effect("file", path, "", tool or one, operation)
     elif path.startswith(("/etc/libvirt/", "/var/lib/libvirt/")) and one.what == "remove":
         yield Effect("danger", path, f"it takes away {path}, which is libvirt's", one, operation)
-    elif path.startswith(("/etc/libvirt/", "/var/lib/libvirt/dnsmasq", "/var/lib/libvirt/network")):
+    elif path.startswith(_LIBVIRT):
         yield Effect("danger", path, f"it changes {path}, which is libvirt's", one, operation)
     else:
         yield Effect("file", path, "", tool or one, operation)
 
 
-def _is_log(one: Done) -> bool:
-    return (
-        one.path.startswith(("/var/log/", "/dev/kmsg")) or "log" in one.path.rpartition("/")[2] or one.data == "append"
-    )
-
-
-_NOTES = ("/tmp/", "/run/", "/var/run/", "/var/tmp/", "/etc/libvirt/", "/var/lib/libvirt/", "/sys/", "/proc/", "/dev/")  # noqa: S108 - only compared
-
-
-def is_ones_own(one: Done) -> bool:
+def is_ones_own(one: Done, again: frozenset[str]) -> bool:
     """Whether a file that was opened is none of the kernel's or libvirt's, and neither a log nor a note for later."""
-    own = one.path.startswith("/dev/shm/") or not one.path.startswith(_NOTES)  # noqa: S108 - only compared
-    return own and not _is_log(one)
+    if one.path.startswith((*_KERNEL, *_LIBVIRT)) or (
+        one.path.startswith("/dev/") and not one.path.startswith(_MEMORY)
+    ):
+        return False
+    return not _is_log(one) and not _is_note(one, again)
+
+
+def _is_log(one: Done) -> bool:
+    """Whether it is called as a log is, or the script has it open for all that it says."""
+    return one.path.startswith(("/var/log/", "/dev/kmsg")) or one.path.endswith(".log") or one.shown == "exec"
+
+
+def _is_note(one: Done, again: frozenset[str]) -> bool:
+    return one.path.startswith(_NOTES) and one.path in again
 
 
 def _as_written(path: str) -> str:
@@ -85,6 +101,8 @@ def _of_kernel(path: str, data: str, one: Done, operation: str) -> Effect:
             return Effect(
                 "left", last, f"no setting writes to {last}: nothing comes between a driver and vfio", one, operation
             )
+    if path == "/proc/sysrq-trigger":
+        return Effect("danger", path, "it ends or changes the whole host", one, operation)
     if path == "/sys/power/state":
         return Effect("left", "suspend", "no setting suspends the host, and other guests with it", one, operation)
     if path.startswith("/proc/sys/"):

@@ -80,6 +80,14 @@ def test_what_a_program_answers(line: str, code: int, text: str) -> None:
     assert answers.ANSWERS[name](words, _state()) == (code, text)
 
 
+def test_the_graphical_target_has_its_desktop() -> None:
+    """isolate starts it again."""
+    state = _state()
+    answers.systemctl(["isolate", "multi-user.target"], state)
+    answers.systemctl(["isolate", "graphical.target"], state)
+    assert state["units"]["sddm.service"] == "active"
+
+
 def test_what_was_stopped_is_inactive() -> None:
     """Also by its alias, and by a target that does not want it."""
     for line in ("stop display-manager", "isolate multi-user.target", "kill sddm"):
@@ -89,23 +97,49 @@ def test_what_was_stopped_is_inactive() -> None:
 
 
 @pytest.mark.parametrize(
-    ("do", "undo", "is_exact"),
+    ("do", "undo"),
     [
-        ("iptables -I FORWARD 1 -j ACCEPT", "iptables -D FORWARD -j ACCEPT", True),
-        ("ip link add x", "ip link del x", True),
-        ("firewall-cmd --add-port=80/tcp", "firewall-cmd --remove-port=80/tcp", True),
-        ("xrandr --output A --off", "xrandr --output A --auto", True),
-        ("touch /a", "rm /a", True),
-        ("ddcutil setvcp 60 0x0f", "ddcutil setvcp 60 0x11", False),
-        ("systemctl set-property a.slice X=1", "systemctl set-property a.slice X=2", False),
+        ("iptables -I FORWARD 1 -j ACCEPT", "iptables -D FORWARD -j ACCEPT"),
+        ("iptables -N MINE", "iptables -X MINE"),
+        ("ip link add link e name x type macvtap", "ip link del x"),
+        ("firewall-cmd --add-port=80/tcp", "firewall-cmd --remove-port=80/tcp"),
+        ("env DISPLAY=:0 xrandr --output A --off", "env DISPLAY=:1 xrandr --output A --auto"),
+        ("touch /a", "rm /a"),
+        ("ln -sf /b /a", "rm -f /a"),
+        ("mount -t tmpfs tmpfs /run/x", "umount /run/x"),
+        ("mv /a /b", "mv /b /a"),
+        ("ddcutil setvcp 60 0x0f", "ddcutil setvcp 60 0x11"),
+        ("powerprofilesctl set performance", "powerprofilesctl set balanced"),
+        ("systemctl set-property a.slice X=1", "systemctl set-property a.slice X=2"),
+        ("sh -c p sh 1-4 /sys/bus/usb/drivers/b/unbind", "sh -c p sh 1-4 /sys/bus/usb/drivers/b/bind"),
     ],
 )
-def test_what_undoes_what(do: str, undo: str, is_exact: bool) -> None:
-    """The opposite words, or nearly the same ones. An unlike command undoes nothing."""
-    words, other = do.split(), undo.split()
-    assert pairing.undo_of(words, [["other", "thing"], other], [words]) == 1
-    assert (pairing.likeness(words, other) == 1) == is_exact
-    assert pairing.undo_of(words, [["other", "thing"]], [words]) is None
+def test_what_undoes_what(do: str, undo: str) -> None:
+    """The opposite words, or the same program with the same object."""
+    assert pairing.undos([do.split()], [["other", "thing"], undo.split()]) == {0: 1}
+
+
+@pytest.mark.parametrize(
+    ("do", "other"),
+    [
+        ("iptables -I FORWARD -s 10.0.0.1 -j ACCEPT", "iptables -D FORWARD -s 10.0.0.2 -j ACCEPT"),
+        ("ip link add x type dummy", "ip link del y"),
+        ("docker start a", "docker stop b"),
+        ("systemctl set-property a.slice X=1", "systemctl set-property b.slice X=2"),
+        ("ddcutil setvcp 60 0x0f", "ddcutil setvcp 10 0x11"),
+        ("touch /a", "rm /b"),
+        ("touch /a", "touch-up /a"),
+    ],
+)
+def test_what_is_only_alike_undoes_nothing(do: str, other: str) -> None:
+    """It is about another object."""
+    assert pairing.undos([do.split()], [other.split()]) == {}
+
+
+def test_exact_undos_come_first() -> None:
+    """A command that is nearly the same, and comes before, does not take another's undo."""
+    dos = ["ip link set x up", "ip link add x"]
+    assert pairing.undos([do.split() for do in dos], [["ip", "link", "del", "x"]]) == {1: 0}
 
 
 def test_a_trace_that_makes_no_sense_is_passed_over() -> None:
@@ -123,5 +157,5 @@ def test_a_trace_that_makes_no_sense_is_passed_over() -> None:
     for _ in range(500):
         text = "\n".join(chance.choice(lines) for _ in range(20))
         at, end = sorted(chance.randrange(len(text) + 1) for _ in range(2))
-        trace.read(text[:at] + chr(chance.randrange(300)) + text[end:])
-    assert trace.read("\n".join(lines)).done[0].argv == ("/usr/bin/systemctl", "stop", "x")
+        trace.read(text[:at] + chr(chance.randrange(300)) + text[end:], {})
+    assert trace.read("\n".join(lines), {}).done[0].argv == ("/usr/bin/systemctl", "stop", "x")

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from plainhost import plain
 
 from libhook.facts import settings
 from libhook.facts.config import Source
@@ -15,7 +16,7 @@ ACT = "systemctl stop x.service"
 
 def sections(folder: Path) -> list[str]:
     """The names of the sections for guests."""
-    text = importer.run(sources.read([str(folder)]), [], ["x"], 4).text
+    text = importer.run(sources.read([str(folder)]), [], ["x"], plain()).text
     found = settings.read([Source("x.toml", text)]).sections
     return sorted(section.guest for section in found if section.keys[:1] == ("domains",))
 

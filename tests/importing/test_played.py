@@ -4,6 +4,7 @@
 from pathlib import Path
 
 from cases import GPU, SOUND
+from plainhost import plain
 from scenario import Host, guest
 
 from libhook.importing import importer, sources
@@ -15,7 +16,7 @@ SETUPS = Path(__file__).parent / "setups"
 
 
 def _drop_in(name: str) -> str:
-    return importer.run(sources.read([str(SETUPS / name)]), [], [name], 4).text
+    return importer.run(sources.read([str(SETUPS / name)]), [], [name], plain()).text
 
 
 def _host(root: str, drop_in: str, units: dict[str, list[str]], values: dict[str, str]) -> Host:

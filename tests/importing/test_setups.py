@@ -7,6 +7,7 @@
 from pathlib import Path
 
 import pytest
+from plainhost import plain
 
 from libhook.facts import settings
 from libhook.facts.config import Source
@@ -53,7 +54,7 @@ def imported(name: str) -> Imported:
     """What import makes of one set-up, on a host with four CPUs."""
     if name not in _KNOWN:
         given = [guest(str(path)) for path in (SETUPS / f"{name}.xml",) if path.exists()]
-        found = importer.run(sources.read([str(SETUPS / name)]), given, [name], 4)
+        found = importer.run(sources.read([str(SETUPS / name)]), given, [name], plain())
         _KNOWN[name] = found
     return _KNOWN[name]
 

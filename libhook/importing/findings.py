@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the reader should know besides what became of each line. Pure."""
+
+import posixpath
+import re
+from collections.abc import Sequence
+
+from libhook.importing import filling, names
+from libhook.importing.life import Life
+from libhook.importing.sources import HOOKS, OPERATIONS, TREE, File, Sources
+from libhook.importing.trace import Place
+from libhook.importing.written import Section
+
+_STDIN = re.compile(r"xmllint|xmlstarlet|/dev/stdin|/proc/self/fd/0|^cat -$|\$\(cat\b")
+_OLD = "/etc/libvirt/old-hooks"
+
+
+def of_sources(sources: Sources) -> tuple[str, list[str]]:
+    """The script that goes on as it is, "" for none; and what the files themselves tell."""
+    found = list[str]()
+    shell = [file for file in sources.files if file.place and file.is_shell]
+    for file in sources.files:
+        if file.place.startswith(HOOKS) and not file.is_shell and file.interpreter not in ("", "\0"):
+            found.append(
+                f"{file.origin} is no script of bash or sh ({file.interpreter}): keep it as a whole, with legacy"
+            )
+        elif file.place.startswith(HOOKS) and file.interpreter == "\0":
+            found.append(f"{file.origin} is a program, and no script: keep it as a whole, with legacy")
+    legacy = next((f"{_OLD}/{_base(file)}" for file in sources.files if _is_foreign(file)), "")
+    if legacy:
+        found.append(f"legacy names {legacy}: move the script there, and see docs/old-scripts.md")
+    found += [f"{file.origin} has no interpreter in its first line: libvirt cannot run it" for file in sources.files
+              if (file.place == f"{HOOKS}/qemu" and not file.interpreter) or _is_beside(file)]  # fmt: skip
+    found += _unused_folders(sources)
+    texts = "\n".join(file.scanned for file in shell)
+    lacking = [name for name in filling.not_here() if re.search(rf"(?<![\w./-]){name}(?![\w-])", texts)]
+    if lacking:
+        found.append(
+            f"{', '.join(lacking)}: not installed here, so the scripts read nothing with it: install it, and try again"
+        )
+    return legacy, found
+
+
+def _is_beside(file: File) -> bool:
+    """Whether it lies among libvirt's own hooks, may be executed, and says not by what."""
+    return file.place.rpartition("/")[0] == TREE and file.executable and not file.interpreter
+
+
+def _base(file: File) -> str:
+    return file.place.rpartition("/")[2]
+
+
+def _is_foreign(file: File) -> bool:
+    """Whether libvirt itself runs it, and bash cannot."""
+    folder = file.place.rpartition("/")[0]
+    return not file.is_shell and not file.off and (folder == TREE or (folder == HOOKS and _base(file) == "qemu"))
+
+
+def own_units(sections: Sequence[Section], sources: Sources) -> list[str]:
+    """The units that a drop-in names, and that came with the scripts: what they do was not looked at."""
+    files = {_base(file): file for file in sources.files if file.place.startswith("/etc/systemd/system/")}
+    units = sorted({unit for section in sections for unit in section.draft.units})
+    own = ((unit, files.get(_template(unit))) for unit in units)
+    return [f"{unit} is a unit of yours: leave {file.origin} where systemd finds it" for unit, file in own if file]
+
+
+def _template(unit: str) -> str:
+    """The name of the file that a unit has."""
+    return f"{unit.partition('@')[0]}@.{unit.rpartition('.')[2]}" if "@" in unit else unit
+
+
+def _unused_folders(sources: Sources) -> list[str]:
+    """Folders of a tree that are called as no operation is."""
+    found = set[str]()
+    for file in sources.files:
+        parts = file.place.removeprefix(HOOKS).strip("/").split("/")
+        if parts[:1] == ["qemu.d"] and len(parts) > 3 and parts[2] not in OPERATIONS and "." not in parts[2]:
+            guest = parts[1]
+            if guest in names.in_tree(sources):
+                found.add(f"{file.origin} never runs: no operation is called {parts[2]}")
+    return sorted(found)
+
+
+def reads_xml(one: Life) -> bool:
+    """Whether the scripts look for the guest's document, in libvirt's folder or on stdin."""
+    read = {path for _, trace in one.steps for path in trace.read if path.startswith("/etc/libvirt/qemu/")}
+    return bool(read) or any(_STDIN.search(text) for _, text in one.commands)
+
+
+def of_life(one: Life, sources: Sources) -> list[str]:
+    """What the runs themselves tell."""
+    found = list[str]()
+    for place, word in names.unknown_operations(one, sources):
+        file = sources.at(place.file)
+        found.append(f"{file.origin if file else place.file}:{place.line}: no operation is called {word}")
+    for outcome, trace in one.steps:
+        call, last = outcome.call, trace.commands[-1][0] if trace.commands else Place()
+        file = sources.at(last.file)
+        where = f"{file.origin if file else last.file}:{last.line}"
+        if not outcome.ended:
+            found.append(
+                f"{where}: at {call.operation} it did not end within the deadline; what came after is not known"
+            )
+        elif trace.code and call.operation in ("prepare", "start"):
+            found.append(f"{where}: at {call.operation} it ended with {trace.code} here: if it does on your host, it"
+                         " refuses the start: say with `require` what must be so")  # fmt: skip
+        elif trace.code and call.operation in ("started", "reconnect"):
+            found.append(
+                f"{where}: at {call.operation} it ended with {trace.code} here: on a host, that kills the guest"
+            )
+        elif trace.code and call.operation in ("migrate", "restore"):
+            found.append(f"{where}: at {call.operation} it ended with {trace.code}, which refuses it: only legacy can")
+    for path in sorted(
+        {posixpath.normpath(path) for _, trace in one.steps for path in trace.read if path.startswith(HOOKS)}
+    ):
+        if (
+            not any(f"{file.place}/".startswith(f"{path}/") for file in sources.files)
+            and "." in path.rpartition("/")[2]
+        ):
+            found.append(f"{path} is read by the scripts, and was not given")
+    return found

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Lines that ran only in part: a list whose first command decides, a function on one line. Pure.
+
+bash shows each simple command that it runs. What stands in a line and was never shown did not run.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from libhook.importing.asking import ASKS, FILE_TOOLS, TEXT_TOOLS, only_asks
+from libhook.importing.sources import File, Sources
+from libhook.importing.trace import Place
+
+_QUOTED = re.compile(r"""'[^']*'|"(?:[^"\\]|\\.)*"|\\.""")
+_INNER = re.compile(r"\$\(([^()]*)\)|`([^`]*)`")
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+_REDIRECTED = re.compile(r"\s[0-9]?(?:&>>?|>>?|<)\s*(?!&)\S+|[0-9]?>&[0-9-]?")
+_TO_FILE = re.compile(r"(?<![0-9&>])>>?+\s*+(?!&|/dev/null|/dev/stderr|/dev/tty|/var/log/|\S*\.log\b)\S")
+_BREAKS = re.compile(r"\|\|?|&&?(?![>0-9])|;;?|\(|\)|\{(?=\s)|\}(?=\s|$)")
+_LEADING = re.compile(r"^(?:(?:if|then|else|elif|do|while|until|time|!)\s+|[A-Za-z_]\w*\+?=\S*\s+)+")
+_REDUNDANT = re.compile(r"\$?\(\(.*?\)\)|\w+\+?=\([^()]*\)|\[\[.*?\]\]|(?:function\s+)?[\w.:-]+\s*\(\)")
+"""Sums, lists, tests, and a function's head: nothing in them acts."""
+_ANY = "..."
+"""What stands for a text in quotes, and for what a command says."""
+_ONE = r"[\w*?.$@{}/:+\[\]-]+"
+_CASE = re.compile(rf"^(?:\s*case\s.*?\sin\b)?(?:\s*{_ONE}(?:\s*\|\s*{_ONE})*\)(?=\s))?")
+_DEEPEST = 4
+_LITERAL = re.compile(r"[\w./@:=+,%-]+")
+_NO_EFFECT_WORDS = (
+    "fi done esac in case for select { } return true false continue break shift local declare typeset readonly export"
+    " unset read set shopt : test [ [[ wait trap umask cd pushd popd let getopts mapfile readarray command type hash"
+    " function then do else sleep logger log info warn debug error_log"
+)
+_NO_EFFECT = frozenset(_NO_EFFECT_WORDS.split()) | ASKS | (TEXT_TOOLS - FILE_TOOLS)
+_MOST_SHOWN, _LONGEST = 64, 400
+
+
+def lines(
+    sources: Sources, ran: frozenset[Place], commands: Iterable[tuple[Place, str]]
+) -> Iterator[tuple[File, int, str]]:
+    """Each line that ran, and a command in it that did not."""
+    shown = dict[Place, dict[frozenset[str], None]]()
+    for place, command in commands:
+        of_place = shown.setdefault(place, {})
+        if len(of_place) <= _MOST_SHOWN:
+            of_place[frozenset(command[:_LONGEST].replace("'", " ").replace("\\", "").split())] = None
+    by_file = dict[str, set[int]]()
+    for place in ran:
+        by_file.setdefault(place.file, set()).add(place.line)
+    for file in sources.files:
+        own = by_file.get(file.place, set()) if file.place and file.is_shell else set[int]()
+        for number, text, parts in _logical(file) if own else ():
+            if not own & {*parts}:
+                continue
+            known = [some for part in parts for some in shown.get(Place(file.place, part), ())]
+            if len(known) > _MOST_SHOWN:
+                continue
+            for words in _commands(text):
+                literal = {word for word in words if _LITERAL.fullmatch(word) and _ANY not in word}
+                if not any(literal <= one for one in known):
+                    yield file, number, " ".join(words)
+
+
+def _logical(file: File) -> Iterator[tuple[int, str, list[int]]]:
+    """Each line with those that go on with it: its number, its text, and all their numbers. No here-documents."""
+    begin, text, parts, heredoc = 0, "", list[int](), ""
+    for number, line in enumerate(file.lines, 1):
+        if heredoc:
+            heredoc = "" if line.strip() == heredoc else heredoc
+            continue
+        if found := re.search(r"<<-?\s*[\"']?(\w+)", line):
+            heredoc = found[1]
+        begin, parts = begin or number, [*parts, number]
+        text += line.removesuffix("\\") + " "
+        if not line.rstrip().endswith(("\\", "&&", "||", "|")) or len(parts) > 20:
+            yield begin, text, parts
+            begin, text, parts = 0, "", []
+
+
+def _commands(text: str) -> Iterator[list[str]]:
+    """The simple commands of a line that do something, each as its words. What is quoted is one word that fits any."""
+    rest, inner = _REDUNDANT.sub(" ", text), list[str]()
+    for _ in range(_DEEPEST):  # the innermost first
+        inner += [one or other for one, other in _INNER.findall(rest)]
+        rest = _INNER.sub(_ANY, rest)
+    rest = ";;".join(_CASE.sub(" ", f"{part} ") for part in _COMMENT.sub("", _QUOTED.sub(_ANY, rest)).split(";;"))
+    for part in (one for some in (*(_QUOTED.sub(_ANY, said) for said in inner), rest) for one in _BREAKS.split(some)):
+        to_file = bool(_TO_FILE.search(f" {part}"))
+        words = _REDIRECTED.sub(" ", _LEADING.sub("", f" {part.strip()} ".lstrip())).split()
+        if words and _acts(words, to_file):
+            yield words
+
+
+def _acts(words: list[str], to_file: bool) -> bool:
+    name = words[0].rpartition("/")[2]
+    if not name or _ANY in name or "=" in name or not _LITERAL.fullmatch(name):
+        return False
+    if name == "exit":
+        return words[1:] not in ([], ["0"])
+    if to_file:
+        return True
+    return name not in _NO_EFFECT and not only_asks(name, words[1:])
