@@ -139,7 +139,7 @@ def _no_namespaces() -> bool:
     Where /proc/sys cannot be written, as in some containers, it cannot (bubblewrap.c, --disable-userns).
     """
     command = ["bwrap", "--unshare-user", "--disable-userns", "--ro-bind", "/", "/", "true"]
-    return subprocess.run(command, check=False, capture_output=True, timeout=10).returncode == 0
+    return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 0
 
 
 def _outcomes(calls: Sequence[Call], answer: tuple[bytes, str]) -> list[Outcome]:
