@@ -27,7 +27,7 @@ PACKAGES = """
     libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-driver-nodedev libvirt-daemon-driver-network
     libvirt-clients qemu-system-x86 qemu-block-extra auditd driverctl hyperfine lvm2 mdadm tgt
     python3-audit python3-libvirt python3-lxml python3-structlog python3-systemd
-    python3-pytest python3-pytest-timeout python3-hypothesis apparmor
+    python3-pytest python3-pytest-timeout python3-hypothesis apparmor bubblewrap
 """
 NOT_NEEDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 BUILD_LIMIT = 1200

@@ -35,6 +35,7 @@ NEED_SYSTEMD = (
     "test_host_actions.py",
     "test_host_ends.py",
     "test_hotplug_settings.py",
+    "test_imported.py",
     "test_mounts.py",
     "test_old_scripts.py",
     "test_own_handlers.py",

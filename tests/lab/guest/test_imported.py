@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A tree of old scripts on a host with a real systemd: imported, and the same run as it is by ``legacy``."""
+
+import shutil
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Configure, MakeGuest
+from guests import Guest, libhook, pci
+from host import GPU, NIC, driver_of, wait_for
+from service import systemctl
+from whole import Whole, expect, is_loaded, run_quietly, states, whole_host
+
+NAME, UNIT = "lab-imported", "lab-imported.service"
+FOLDER, DROP_IN = Path("/etc/libvirt/old-hooks"), Path(f"/etc/libhook/config.d/{NAME}.toml")
+COMMAND, NOTES = Path("/usr/local/bin/lab-screen"), Path("/run/lab-screen")
+UNIT_FILE = Path("/run/systemd/system") / UNIT
+SWAPPINESS, KSM = Path("/proc/sys/vm/swappiness"), Path("/sys/kernel/mm/ksm/sleep_millisecs")
+SCRIPTS = {
+    "qemu": """#!/bin/bash
+folder="$(dirname "$0")/qemu.d/$1/$2/$3"
+[ -d "$folder" ] || exit 0
+for script in "$folder"/*; do
+    [ ! -x "$script" ] || "$script" "$@" || exit $?
+done
+""",
+    "kvm.conf": f'DEVICES="{NIC} {GPU}"\n',
+    f"qemu.d/{NAME}/prepare/begin/start.sh": f"""#!/bin/bash
+source "$(dirname "$0")/../../../../kvm.conf"
+systemctl stop {UNIT}
+sleep 1
+{COMMAND} off
+sysctl -w vm.swappiness=17
+echo 21 > {KSM}
+for console in /sys/class/vtconsole/*; do echo 0 > "$console/bind"; done
+modprobe -r bochs
+modprobe vfio-pci
+for device in $DEVICES; do
+    echo vfio-pci > /sys/bus/pci/devices/$device/driver_override
+    [ ! -e /sys/bus/pci/devices/$device/driver ] || echo $device > /sys/bus/pci/devices/$device/driver/unbind
+    echo $device > /sys/bus/pci/drivers_probe
+done
+""",
+    f"qemu.d/{NAME}/release/end/revert.sh": f"""#!/bin/bash
+source "$(dirname "$0")/../../../../kvm.conf"
+for device in $DEVICES; do
+    echo > /sys/bus/pci/devices/$device/driver_override
+    echo $device > /sys/bus/pci/drivers/vfio-pci/unbind
+    echo $device > /sys/bus/pci/drivers_probe
+done
+modprobe bochs
+for console in /sys/class/vtconsole/*; do echo 1 > "$console/bind"; done
+echo {KSM.read_text().strip()} > {KSM}
+sysctl -w vm.swappiness={SWAPPINESS.read_text().strip()}
+{COMMAND} on
+systemctl start {UNIT}
+""",
+}
+"""A tree of the hook helper of VFIO-Tools. At the end it writes the values of a host that nobody has changed."""
+SETTINGS = {
+    "domains": {
+        NAME: {
+            "modules": ["bochs"],
+            "units": {UNIT: "down"},
+            "values": {"vm.swappiness": 17, str(KSM): 21},
+            "run": {
+                "lab-screen-off": {
+                    "command": [str(COMMAND), "off"],
+                    "undo": [str(COMMAND), "on"],
+                    "after": "units",
+                    "on_failure": "log",
+                }
+            },
+        }
+    }
+}
+
+
+@pytest.fixture(autouse=True)
+def tree() -> Iterator[None]:
+    """The scripts, where they were moved to; and what they act on."""
+    for name, text in SCRIPTS.items():
+        path = FOLDER / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755 if text.startswith("#!") else 0o644)
+    COMMAND.write_text(f'#!/bin/sh\necho "$1" >>{NOTES}\n')
+    COMMAND.chmod(0o755)
+    UNIT_FILE.write_text("[Service]\nExecStart=/bin/sleep infinity\n")
+    systemctl("daemon-reload")
+    systemctl("start", UNIT, "virtlogd")  # the latter comes with the first guest, and stays
+    run_quietly("modprobe", "vfio-pci")
+    run_quietly("systemctl", "reset-failed")
+    yield
+    run_quietly("systemctl", "stop", UNIT)
+    UNIT_FILE.unlink()
+    systemctl("daemon-reload")
+    shutil.rmtree(FOLDER)
+    COMMAND.unlink()
+    for path in (DROP_IN, NOTES):
+        path.unlink(missing_ok=True)
+
+
+def _now() -> Whole:
+    return whole_host([SWAPPINESS, KSM])
+
+
+def _expect_a_life(one: Guest) -> None:
+    """All that the scripts do is done while it runs, and then the host is as before."""
+    before = _now()
+    one.start()
+    assert [driver_of(address) for address in (NIC, GPU)] == ["vfio-pci"] * 2
+    assert (states(UNIT), is_loaded("bochs")) == (["inactive"], False)
+    assert (SWAPPINESS.read_text(), KSM.read_text(), NOTES.read_text()) == ("17\n", "21\n", "off\n")
+    one.destroy()
+    one.wait_until_gone()
+    wait_for("the undo", lambda: NOTES.read_text() == "off\non\n")
+    expect(before, _now)
+    assert libhook("status") == "nothing is held\n"
+
+
+def test_imported(guest: MakeGuest, tmp_path: Path) -> None:
+    """The drop-in says what the scripts did. The value that comes back is not the script's, but what was there."""
+    one, document = guest(pci(NIC), pci(GPU), name=NAME), tmp_path / "guest.xml"
+    document.write_text(one.xml)
+    said = libhook("import", str(FOLDER), "--guest", str(document), "--write", "--name", NAME, timeout=360)
+    print(said)
+    assert tomllib.loads(DROP_IN.read_text()) == SETTINGS
+    assert "Never ran" not in said
+    assert "Left to you" not in said
+    plain = SWAPPINESS.read_text()
+    SWAPPINESS.write_text("42")
+    try:
+        _expect_a_life(one)
+        assert SWAPPINESS.read_text() == "42\n"
+    finally:
+        SWAPPINESS.write_text(plain)
+
+
+def test_as_it_is(guest: MakeGuest, configure: Configure) -> None:
+    """By its dispatcher, which libhook runs with a deadline. It binds the devices itself."""
+    configure(f'[legacy]\npath = "{FOLDER}/qemu"\n')
+    _expect_a_life(guest(pci(NIC), pci(GPU), name=NAME))
