@@ -16,7 +16,7 @@ from libhook.importing.sources import File, runs
 from libhook.importing.trace import PROGRAM
 from libhook.simulation.build import build
 
-_STANDIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "standin.py")
+_INSIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside")
 _TEXT_TOOLS = (
     "bash", "cat", "grep", "egrep", "fgrep", "sed", "awk", "gawk", "mawk", "cut", "tr", "sort", "uniq", "head", "tail",
     "basename", "dirname", "find", "xargs", "wc", "tee", "printf", "echo", "true",
@@ -126,8 +126,12 @@ def fill(root: str, files: Sequence[File], host: Imagined) -> None:
         os.makedirs(f"{root}/tree/{folder}", exist_ok=True)
     with open(f"{root}/state", "w", encoding="utf-8") as state:
         json.dump(host.state, state)
-    with open(_STANDIN, encoding="utf-8") as program:
-        put(root, "standin", program.read(), 0o755)  # an installed one may not be executable
+    for name in os.listdir(_INSIDE):  # copies: who runs the sandbox may not be able to read libhook's folder
+        if name.endswith((".py", ".sh")):
+            with open(f"{_INSIDE}/{name}", encoding="utf-8") as program:
+                put(root, f"inside/{name}", program.read())
+    os.rename(f"{root}/inside/standin.py", f"{root}/standin")
+    os.chmod(f"{root}/standin", 0o755)  # noqa: S103 - nobody else gets there; an installed one may not be executable
     own = {file.place for file in files}
     _programs(root, texts, own)
     for file in files:  # a script of one's own among the programs

@@ -19,18 +19,23 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from libhook.errors import LibhookError
+from libhook.importing import excess
 from libhook.importing.filling import fill, have, want
 from libhook.importing.imagined import Imagined
 from libhook.importing.sources import File
 from libhook.simulation.build import scratch
 
-_INSIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside")
 _NOBODY, _ALONE = 65534, 2_000_000_000
 """To the second our pid is added: a user that nobody else is, since the limit of processes counts all of one user. In
 a container there may be no such user; then it is nobody."""
 _MOST_OUTPUT, _LONGEST_HEAD = 96 << 20, 1 << 18
 _MOST_TASKS = 128
-_MOST_MEMORY = 1 << 30
+_WRITABLE = (
+    ("/.trace", 32), ("/.state", 4), ("/proc/sys", 4), ("/proc/irq", 4), ("/sys", 16), ("/run", 16), ("/tmp", 16),  # noqa: S108 - as below
+    ("/var", 16), ("/etc", 24), ("/root", 4), ("/home", 4), ("/srv", 4), ("/mnt", 4), ("/opt", 4), ("/usr/local", 4),
+    ("/boot", 4), ("/dev/shm", 4),  # noqa: S108 - all of them are the sandbox's own
+)  # fmt: skip
+"""The sandbox's own folders that can be written to, and how many MiB each may have. The first is of no other host."""
 
 
 class Call(NamedTuple):
@@ -90,7 +95,7 @@ def run(
         job = {"calls": [{"argv": call.argv, "guest": call.guest, "operation": call.operation, "stdin": call.document,
                           "seconds": seconds}
                          for call in calls]}  # fmt: skip
-        limits = (user, _tasks(user) + _MOST_TASKS)
+        limits = (user, excess.tasks(user) + _MOST_TASKS)
         answer = _bounded(_command(root), json.dumps(job).encode(), min(seconds * len(calls) + 10, left(until)), limits)
     finally:
         shutil.rmtree(root, ignore_errors=True)
@@ -122,16 +127,6 @@ def _user(root: str) -> int:
     raise LibhookError("import cannot become an unprivileged user", "run it as another user than root")
 
 
-def _tasks(user: int) -> int:
-    """How many processes and threads this user has: the limit counts them all (RLIMIT_NPROC, getrlimit(2))."""
-    number = 0
-    for name in os.listdir("/proc"):
-        with contextlib.suppress(OSError):
-            if name.isdigit() and os.stat(f"/proc/{name}").st_uid == user:
-                number += len(os.listdir(f"/proc/{name}/task"))
-    return number
-
-
 @lru_cache(maxsize=1)
 def _no_namespaces() -> bool:
     """Whether bubblewrap can forbid further user namespaces: in one a script could mount what has no bound.
@@ -156,14 +151,21 @@ def _outcomes(calls: Sequence[Call], answer: tuple[bytes, str]) -> list[Outcome]
                           data[begin : begin + size].decode("utf-8", "surrogateescape"))  # fmt: skip
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):  # the scripts may have written it
             if not found:
-                why = said.strip().splitlines()[-1:] or ["a script has ended it, or took too much"]
-                raise LibhookError(
-                    f"the sandbox does not work here: {why[0]}", "allow user namespaces to unprivileged users"
-                ) from None
+                raise LibhookError(f"the sandbox does not work here: {_why(said)[0]}", _why(said)[1]) from None
             one, begin, size = Outcome(call, False, 0, "", ""), len(data), 0
         found.append(one)
         at = begin + size
     return found
+
+
+def _why(said: str) -> tuple[str, str]:
+    """Why there is no answer at all, and what helps."""
+    if lines := said.strip().splitlines():
+        return lines[-1], "allow user namespaces to unprivileged users"
+    return (
+        "a script has ended it, or took too much memory or too many files",
+        "keep the scripts as they are, with legacy",
+    )
 
 
 def _command(root: str) -> list[str]:
@@ -180,18 +182,16 @@ def _command(root: str) -> list[str]:
             words += ["--ro-bind", name, name]
     words += ["--ro-bind", "/usr/bin", "/host/bin", "--ro-bind", f"{root}/bin", "/usr/bin",
               "--symlink", "bin", "/usr/sbin", "--symlink", "usr/bin", "/bin", "--symlink", "usr/bin", "/sbin",
-              "--ro-bind", _INSIDE, "/.libhook/libhook/importing/inside",
+              "--ro-bind", f"{root}/inside", "/.libhook/libhook/importing/inside",
               *(word for name in ("director.py", "tracing.sh")
                 for word in ("--symlink", f"libhook/importing/inside/{name}", f"/.libhook/{name}")),
               "--ro-bind", root, "/.host", "--proc", "/proc"]  # fmt: skip
-    for name, size in (("/proc/sys", 4), ("/sys", 16), ("/run", 16), ("/tmp", 16), ("/var", 16), ("/root", 4),  # noqa: S108
-                       ("/home", 4), ("/srv", 4), ("/mnt", 4), ("/opt", 4), ("/usr/local", 4), ("/boot", 4),
-                       ("/proc/irq", 4), ("/.trace", 32), ("/.state", 4), ("/etc", 24)):  # fmt: skip
+    words += ["--dev", "/dev"]
+    for name, size in _WRITABLE:
         words += ["--size", str(size << 20), "--tmpfs", name]
     for name in ("/etc/ld.so.cache", "/etc/alternatives"):
         words += ["--ro-bind-try", name, name]
-    words += ["--symlink", "/.host/standin", "/.libhook/standin", "--dev", "/dev"]
-    words += ["--size", str(4 << 20), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108 - the sandbox's own
+    words += ["--symlink", "/.host/standin", "/.libhook/standin", "--remount-ro", "/dev"]
     words += ["--symlink", "../run", "/var/run"]
     for name in ("cmdline", "swaps"):
         words += ["--ro-bind", f"{root}/proc/{name}", f"/proc/{name}"]
@@ -212,21 +212,6 @@ def _limit(user: int, tasks: int) -> None:
         os.setresuid(user, user, user)
 
 
-def _memory(pid: int) -> int:
-    """How many bytes a process and its children have in memory. What has ended meanwhile has none."""
-    pending, pages = [pid], 0
-    while pending:
-        one = pending.pop()
-        try:
-            with open(f"/proc/{one}/statm", encoding="ascii") as file:
-                pages += int(file.read().split()[1])
-            with open(f"/proc/{one}/task/{one}/children", encoding="ascii") as file:
-                pending += map(int, file.read().split())
-        except (OSError, IndexError):
-            continue
-    return pages * resource.getpagesize()
-
-
 def _bounded(command: list[str], job: bytes, seconds: float, limits: tuple[int, int]) -> tuple[bytes, str]:
     """Run the sandbox until it ends, the deadline is over, or it has said too much. Return stdout and stderr."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
@@ -240,7 +225,7 @@ def _bounded(command: list[str], job: bytes, seconds: float, limits: tuple[int, 
         writers, open_ = [child.stdin.fileno()], [*answers]
         while open_ and time.monotonic() < until and sum(map(len, answers.values())) < _MOST_OUTPUT:
             readable, writable, _ = select.select(open_, writers, [], 0.25)
-            if _memory(child.pid) > _MOST_MEMORY:
+            if excess.takes_too_much(child.pid, [name for name, _ in _WRITABLE]):
                 break
             for descriptor in writable:
                 try:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from libhook.errors import LibhookError
-from libhook.importing import life, sandbox, sources
+from libhook.importing import excess, life, sandbox, sources
 from libhook.importing.imagined import imagine
 from libhook.importing.life import Guest, Life
 
@@ -92,6 +92,20 @@ def test_one_that_fills_the_disk_is_stopped(tmp_path: Path) -> None:
     assert sizes["/tmp"] > 8_000_000
     assert max(sizes.values()) <= 32 << 20
     assert {"/", "/dev"} & {*sizes} == set()
+
+
+def test_one_that_makes_files_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file takes memory of the kernel's, also an empty one, and no limit counts them."""
+    monkeypatch.setattr(excess, "_MOST_FILES", 3000)
+    begun = time.monotonic()
+    with pytest.raises(LibhookError, match="a script has ended it, or took too much"):
+        played(tmp_path, 'python3 -c \'for i in range(3000): open(f"/srv/{i}", "w")\'; while :; do :; done', 60)
+    assert time.monotonic() - begun < 50
+
+
+def test_it_needs_nothing_of_libhooks_own_folder(tmp_path: Path) -> None:
+    """Which may be one that only root may enter, as a clone in /root."""
+    assert str(Path(sandbox.__file__).parent) not in said(tmp_path, "cat /proc/self/mountinfo")
 
 
 def test_it_makes_no_further_namespace(tmp_path: Path) -> None:
