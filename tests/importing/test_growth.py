@@ -11,26 +11,37 @@ from libhook.importing import importer, sources, trace
 
 SECONDS = 150
 """Far more than it takes on a busy machine; a square of these sizes takes hours."""
+HEAD = '#!/bin/bash\n[ "$2" = prepare ] || exit 0\n'
+
+
+def _seconds(folder: Path, text: str) -> float:
+    """How long the import of this script takes."""
+    (folder / "qemu").write_text(f"{HEAD}{text}\n")
+    begun = time.monotonic()
+    importer.run(sources.read([str(folder)]), [], ["x"], plain())
+    return time.monotonic() - begun
 
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "# " + "systemctl " * 90_000,
-        "# " + "-/etc/" * 150_000,
-        "# " + "modprobe a " * 80_000,
-        "# " + "AllowedCPUs=0 " * 60_000,
-        "true\n" * 100_000,
-        "for i in $(seq 20000); do [[ $1$i == x ]]; done",
-    ],
-    ids=["units", "paths", "modules", "cpus", "lines", "comparisons"],
+    ["# " + "systemctl " * 90_000, "# " + "-/etc/" * 150_000, "# " + "modprobe a " * 80_000,
+     "# " + "AllowedCPUs=0 " * 60_000],
+    ids=["units", "paths", "modules", "cpus"],
+)  # fmt: skip
+def test_a_long_line_is_read_in_time(tmp_path: Path, text: str) -> None:
+    """Patterns look at no more of a line than people write."""
+    assert _seconds(tmp_path, text) < SECONDS
+
+
+@pytest.mark.parametrize(
+    ("line", "number"),
+    [("true\n", 4000), ("[[ $1 == x ]]\n", 2000), ("true && false\n", 2000)],
+    ids=["lines", "comparisons", "lists"],
 )
-def test_a_large_script_is_read_in_time(tmp_path: Path, text: str) -> None:
-    """Patterns look at no more of a line than people write, and at no more comparisons."""
-    (tmp_path / "qemu").write_text(f'#!/bin/bash\n[ "$2" = prepare ] || exit 0\n{text}\n')
-    begun = time.monotonic()
-    importer.run(sources.read([str(tmp_path)]), [], ["x"], plain())
-    assert time.monotonic() - begun < SECONDS
+def test_four_times_the_lines_cost_about_four_times_as_much(tmp_path: Path, line: str, number: int) -> None:
+    """And not sixteen. A busy machine has three tries."""
+    ratios = (_seconds(tmp_path, line * 4 * number) / _seconds(tmp_path, line * number) for _ in range(3))
+    assert any(ratio < 8 for ratio in ratios)
 
 
 @pytest.mark.parametrize(
@@ -69,3 +80,27 @@ def test_what_has_no_end_is_not_joined_for_ever() -> None:
     found = trace.read("\n".join(lines), {})
     assert len(found.commands[0][1]) <= 4000
     assert time.monotonic() - begun < SECONDS
+
+
+def test_no_more_commands_are_kept_than_a_person_could_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor lines; and what is done is still known, up to its own limit."""
+    monkeypatch.setattr(trace, "_MOST_COMMANDS", 5)
+    monkeypatch.setattr(trace, "_MOST", 50)
+    lines = [f'7 write(9</.trace/lines>, "+\\1/x\\001{at}\\1true\\n", 9) = 9\n7 execve("/a", ["a"], 0x1) = 0'
+             for at in range(1, 100)]  # fmt: skip
+    found = trace.read("\n".join(lines), {})
+    assert (len(found.commands), len(found.lines)) == (5, 5)
+    assert 50 <= len(found.done) <= 51
+
+
+def test_what_is_too_much_to_translate_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest's effects beyond a number, and guests beyond another."""
+    monkeypatch.setattr(importer, "_MOST_EFFECTS", 3)
+    monkeypatch.setattr(importer, "_MOST_GUESTS", 2)
+    (tmp_path / "qemu").write_text(f"{HEAD}case $1 in a|b|c) for i in {{1..5}}; do foo x$i; done ;; esac\n")
+    found = importer.run(sources.read([str(tmp_path)]), [], ["x"], plain())
+    assert found.text.count("[domains.") == 6
+    assert any("the scripts do more than 3 things for a: the rest is left out" in line for line in found.lines)
+    assert any(
+        "the scripts name 3 guests: only 2 are imported; name others with --guest" in line for line in found.lines
+    )
