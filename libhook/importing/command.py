@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from functools import partial
 
 from libhook.effects.files import expect_trusted
 from libhook.errors import BadInput, LibhookError, printable
@@ -27,7 +28,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def run(machine: Machine, options: argparse.Namespace) -> int:
     """Run the command. Return 1 if what came out must not be written."""
     read = sources.read(options.path)
-    host = importer.Host(_cpus(machine), _program, time.monotonic() + _SECONDS)
+    host = importer.Host(_cpus(machine), _program, partial(_shows, machine), time.monotonic() + _SECONDS)
     imported = importer.run(read, [guest(text) for text in options.guest], options.path, host)
     path = f"{machine.drop_ins}/{options.name}.toml"
     found = settings.read([Source(path, imported.text)])
@@ -66,6 +67,16 @@ def guest(text: str) -> Guest:
 def _program(name: str) -> str:
     """Where the hook would find a program; "" if it is not here."""
     return shutil.which(name, path=_PATH) or ""
+
+
+def _shows(machine: Machine, path: str) -> str:
+    """What a file of the kernel's shows; "" if it cannot be read."""
+    try:
+        descriptor = os.open(f"{machine.root}{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(4096).decode("utf-8", "replace").removesuffix("\n")
+    except OSError:
+        return ""
 
 
 def _cpus(machine: Machine) -> int:

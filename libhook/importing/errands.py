@@ -60,7 +60,7 @@ def translate(effects: Sequence[Effect], about: About, draft: Draft) -> None:
     if fixed:
         draft.find(f"the undo of {', '.join(fixed)} is the script's, and always the same, whatever was there before")
     used = {*pairs.values()}
-    _rest([one for at, one in enumerate(undos) if at not in used], about, draft)
+    _rest([one for at, one in enumerate(undos) if at not in used], _before_units(effects, draft), about, draft)
     for one in effects:
         if one.operation not in (*DO, *UNDO) and one.kind in _KINDS:
             _elsewhere(one, argv_of(one, about), draft)
@@ -131,8 +131,20 @@ def _after_units(effects: Sequence[Effect]) -> set[int]:
     return found
 
 
-def _rest(undos: Sequence[_Twins], about: About, draft: Draft) -> None:
-    """What the script's end does besides: the last first, as undos run in reverse."""
+def _before_units(effects: Sequence[Effect], draft: Draft) -> set[int]:
+    """What the script's end does before the first unit or mount point comes back."""
+    if not (draft.units or draft.mounts):
+        return set()
+    found, back = set[int](), ("up", "restart") if "down" in draft.units.values() else ("down",)
+    for one in effects:
+        if one.operation in UNDO and one.kind in (*back, "mount"):
+            break
+        found.add(id(one))
+    return found
+
+
+def _rest(undos: Sequence[_Twins], early: set[int], about: About, draft: Draft) -> None:
+    """What the script's end does besides: the last first, as undos run in reverse. ``early`` is before the units."""
     before = dict(draft.run)
     draft.run.clear()
     for one in reversed(undos):
@@ -140,6 +152,8 @@ def _rest(undos: Sequence[_Twins], about: About, draft: Draft) -> None:
             one.tell(draft, "left", why)
             continue
         entry: dict[str, object] = {"undo": one.argv}
+        if id(one.first) in early:
+            entry["after"] = "units"
         if one.first.done.user:
             entry["user"] = one.first.done.user
         name = _free(draft, one.argv, before)

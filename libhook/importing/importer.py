@@ -9,6 +9,7 @@ from libhook.importing import findings, life, meaning, names, partly, report, sa
 from libhook.importing.draft import Draft
 from libhook.importing.imagined import imagine
 from libhook.importing.life import PROBE, Guest, Life
+from libhook.importing.shown import as_shown
 from libhook.importing.sources import OPERATIONS, Sources
 from libhook.importing.trace import Place
 from libhook.importing.translate import About, translate
@@ -27,6 +28,8 @@ class Host(NamedTuple):
     cpus: int
     program: Callable[[str], str]
     """The whole path of a program, as the hook would find it; "" if it is not here."""
+    shows: Callable[[str], str]
+    """What a file of the kernel's shows here; "" if it is not here."""
     until: float
     """When the import must have ended, by the monotonic clock."""
 
@@ -139,6 +142,7 @@ def _draft(one: Life, sources: Sources, host: Host, *, named: bool) -> Draft:
         guest=one.guest.called, named=named, cpus=max(host.cpus, one.host.cpus), desktop=one.host.desktop, texts=texts,
         xml=addresses, line=line, strict=strict, program=lambda name: _program(name, places, scripted, host),
         here=lambda path: path in own or bool(host.program(path)), where=where, blind=blind,
+        shown=lambda path, value: as_shown(path, value, host.shows, max(host.cpus, one.host.cpus)),
     )  # fmt: skip
     draft = translate(effects[:_MOST_EFFECTS], about)
     if len(effects) > _MOST_EFFECTS:

@@ -191,6 +191,8 @@ def _command(root: str) -> list[str]:
         words += ["--size", str(size << 20), "--tmpfs", name]
     for name in ("/etc/ld.so.cache", "/etc/alternatives"):
         words += ["--ro-bind-try", name, name]
+    for name in ("kmsg", "console", "tty0", "tty1"):  # where scripts say something: without it, they would not go on
+        words += ["--symlink", f"/var/log/{name}", f"/dev/{name}"]
     words += ["--symlink", "/.host/standin", "/.libhook/standin", "--remount-ro", "/dev"]
     words += ["--symlink", "../run", "/var/run"]
     for name in ("cmdline", "swaps"):

@@ -20,7 +20,7 @@ from libhook.importing.imagined import DESKTOPS
 from libhook.importing.programs import GPU_DRIVERS
 from libhook.importing.trace import Place
 
-_CONDITION = re.compile(r"^\s*(?:if|elif|while|until|for|case)\b|\$\(|`|<\(|[|&]")
+_CONDITION = re.compile(r"^\s*(?:if|elif|while|until|for|case)\b|\$\(|`|<\(|\||(?<![>&])&(?!>)|&&")
 _NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 _ALIAS = "display-manager.service"
 _DEVICE = "device:display"
@@ -50,6 +50,8 @@ class About(NamedTuple):
     """Whether a program is on this host, or came with the scripts."""
     where: Callable[[Place], str]
     """A line's file and number, for the reader."""
+    shown: Callable[[str, str], str]
+    """How a file would show a value."""
     blind: bool
     """Whether the scripts wanted to read the guest's document, and there was none."""
 
@@ -212,9 +214,10 @@ def _values(effects: Sequence[Effect], about: About, draft: Draft) -> None:
                 draft.tell(one, "left", f"{name}: the script computes what it writes, perhaps from the guest's XML")
                 continue
             if one.operation in DO and _fits(name, value):
-                draft.values[shown] = int(value) if _NUMBER.fullmatch(value) else value
+                fit = about.shown(path_of(name), value)
+                draft.values[shown] = int(fit) if _NUMBER.fullmatch(fit) else fit
                 what = f"{name} =" if one.kind == "value" else "the governor"
-                draft.tell(one, "kept", f"values: {what} {value}{_moved(one)}")
+                draft.tell(one, "kept", f"values: {what} {fit}{_moved(one)}")
             elif one.operation in UNDO and shown in draft.values:
                 draft.tell(one, "undone", "libhook writes what was there before, and no constant")
             elif one.operation in UNDO and value and value not in about.texts:

@@ -88,6 +88,18 @@ echo z > /srv/a.log""", end='[ -f /tmp/state ] && rm /tmp/state')  # fmt: skip
     assert told["echo z > /srv/a.log"] == {"needless"}
 
 
+def test_what_is_said_to_the_kernels_log_is_in_the_way_of_nothing(tmp_path: Path) -> None:
+    """bash does not run a command whose output it cannot open."""
+    found = imported(tmp_path, begin="""
+act() { foo one; }
+act > /dev/kmsg 2>&1
+foo two >/dev/tty1
+echo x > /dev/console""")  # fmt: skip
+    assert fates(found)["act() { foo one; }"] == {"kept"}
+    assert fates(found)["foo two >/dev/tty1"] == {"kept", "needless"}
+    assert not any("ended with" in line for line in found.lines)
+
+
 def test_what_comes_after_a_unit_waits_for_it(tmp_path: Path) -> None:
     """Also for one that goes up, and also a file or a mount; what comes before it does not."""
     found = imported(tmp_path, begin="""
@@ -100,6 +112,15 @@ mount -t tmpfs tmpfs /srv/late""", end="systemctl stop nbd-server")  # fmt: skip
     assert {name: 'after = "units"' in text for name, text in entries.items()} == {
         "foo-early": False, "foo-late": True, "x-late": True, "mount-tmpfs-tmpfs": True,
     }  # fmt: skip
+
+
+def test_what_the_end_does_before_a_unit_is_back_stays_before_it(tmp_path: Path) -> None:
+    """Undos run in reverse, so it comes after the units on the way there."""
+    found = imported(
+        tmp_path, begin="systemctl stop sddm", end="systemctl stop sddm\nfoo a\nsystemctl start sddm\nbar b"
+    )
+    entries = {text.partition("]")[0]: text for text in found.text.split("[run.")[1:]}
+    assert {name: 'after = "units"' in text for name, text in entries.items()} == {"bar-b": False, "foo-a": True}
 
 
 def test_isolate_has_both_directions(tmp_path: Path) -> None:

@@ -108,6 +108,8 @@ def test_what_was_stopped_is_inactive() -> None:
         ("ln -sf /b /a", "rm -f /a"),
         ("mount -t tmpfs tmpfs /run/x", "umount /run/x"),
         ("mv /a /b", "mv /b /a"),
+        ("cp /intel.conf /etc/x.conf", "cp /nvidia.conf /etc/x.conf"),
+        ("cset -m shield --kthread on --cpu 4-7", "cset -m shield --reset"),
         ("ddcutil setvcp 60 0x0f", "ddcutil setvcp 60 0x11"),
         ("powerprofilesctl set performance", "powerprofilesctl set balanced"),
         ("systemctl set-property a.slice X=1", "systemctl set-property a.slice X=2"),
@@ -128,6 +130,7 @@ def test_what_undoes_what(do: str, undo: str) -> None:
         ("systemctl set-property a.slice X=1", "systemctl set-property b.slice X=2"),
         ("ddcutil setvcp 60 0x0f", "ddcutil setvcp 10 0x11"),
         ("touch /a", "rm /b"),
+        ("cp /a /b", "cp /a /c"),
         ("touch /a", "touch-up /a"),
     ],
 )
