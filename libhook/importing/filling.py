@@ -164,11 +164,11 @@ def want(root: str, path: str) -> None:
 
 
 def have(root: str, path: str) -> None:
-    """Let a file be there, though nobody gave it."""
-    want(root, path)
+    """Let a file be there, though nobody gave it; or a folder, where the path ends with a slash."""
+    want(root, f"{path}x" if path.endswith("/") else path)
     with contextlib.suppress(OSError, BadInput):
-        if len(path) <= _LONGEST and not os.path.lexists(inside(root, f"tree{path}")):
-            put(root, f"tree{path}", "")
+        if not path.endswith("/") and len(path) <= _LONGEST and not os.path.lexists(inside(root, f"tree{path}")):
+            put(root, f"tree{path}", "\n")
 
 
 _ETC = {

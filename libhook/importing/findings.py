@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from libhook.importing import filling, names
-from libhook.importing.life import Life
+from libhook.importing.life import PROBE, Life
 from libhook.importing.sources import HOOKS, OPERATIONS, TREE, File, Sources
 from libhook.importing.trace import Place
 from libhook.importing.written import Section
@@ -93,23 +93,20 @@ def of_life(one: Life, sources: Sources) -> list[str]:
     for place, word in names.unknown_operations(one, sources):
         file = sources.at(place.file)
         found.append(f"{file.origin if file else place.file}:{place.line}: no operation is called {word}")
+    whom = "a guest that they do not name" if one.guest.name == PROBE else one.guest.name
     for outcome, trace in one.steps:
         call, last = outcome.call, trace.commands[-1][0] if trace.commands else Place()
         file = sources.at(last.file)
-        where = f"{file.origin if file else last.file}:{last.line}"
+        where = f"{file.origin if file else last.file}:{last.line}: at {call.operation} of {whom}"
         if not outcome.ended:
-            found.append(
-                f"{where}: at {call.operation} it did not end within the deadline; what came after is not known"
-            )
+            found.append(f"{where} it did not end within the deadline; what came after is not known")
         elif trace.code and call.operation in ("prepare", "start"):
-            found.append(f"{where}: at {call.operation} it ended with {trace.code} here: if it does on your host, it"
-                         " refuses the start: say with `require` what must be so")  # fmt: skip
+            found.append(f"{where} it ended with {trace.code} here: if it does on your host, it refuses the start: say"
+                         " with `require` what must be so")  # fmt: skip
         elif trace.code and call.operation in ("started", "reconnect"):
-            found.append(
-                f"{where}: at {call.operation} it ended with {trace.code} here: on a host, that kills the guest"
-            )
+            found.append(f"{where} it ended with {trace.code} here: on a host, that kills the guest")
         elif trace.code and call.operation in ("migrate", "restore"):
-            found.append(f"{where}: at {call.operation} it ended with {trace.code}, which refuses it: only legacy can")
+            found.append(f"{where} it ended with {trace.code}, which refuses it: only legacy can")
     for path in sorted(
         {posixpath.normpath(path) for _, trace in one.steps for path in trace.read if path.startswith(HOOKS)}
     ):

@@ -26,6 +26,7 @@ _UNIT_OF = re.compile(
     r"(?:systemctl|service)\b[^\n;&|]*?\b(?:stop|start|restart|is-active|disable|kill)((?:[ \t]+[\w@:.-]+)+)"
 )
 _MODULE_OF = re.compile(r"(?:modprobe|rmmod)((?:[ \t]+[\w.=-]+)+)")
+_MOUNTED = re.compile(r"umount(?:[ \t]+-\w+)*[ \t]+[\"']?(/(?!dev/)[\w./-]*\w)")
 _PROCESSES = ("plasmashell", "gnome-shell", "Xorg", "Xwayland", "sway", "Hyprland", "pipewire", "pulseaudio", "niri")
 _STACK = ("nvidia", "nvidia_modeset", "nvidia_drm", "nvidia_uvm")
 NVIDIA, AMD, INTEL = "10de:2684", "1002:73bf", "8086:56a0"
@@ -142,6 +143,7 @@ def _state(
     return {
         "units": dict(units), "aliases": {"display-manager.service": desktop}, "desktop": {desktop: True},
         "modules": dict.fromkeys(sorted(known | (modules - gpus)), True), "drivers": dict(own), "pci": dict(pci),
+        "mounts": dict.fromkeys(_MOUNTED.findall(text), True),
         "processes": {name: 1500 + at for at, name in enumerate(_PROCESSES)}, "counts": {"cpus": cpus},
     }  # fmt: skip
 

@@ -5,12 +5,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from libhook.importing import findings, life, meaning, names, partly, report, sandbox, strace, written
-from libhook.importing.draft import Draft
+from libhook.importing import findings, life, meaning, names, partly, report, sandbox, strace, twins, written
+from libhook.importing.draft import Draft, Fate
+from libhook.importing.givingup import GivingUp
 from libhook.importing.imagined import imagine
 from libhook.importing.life import PROBE, Guest, Life
 from libhook.importing.shown import as_shown
-from libhook.importing.sources import OPERATIONS, Sources
+from libhook.importing.sources import OPERATIONS, File, Sources
 from libhook.importing.trace import Place
 from libhook.importing.translate import About, translate
 from libhook.importing.written import Section
@@ -18,8 +19,6 @@ from libhook.importing.written import Section
 _MOST_GUESTS, _MOST_EFFECTS = 16, 3000
 _OF_DISTRIBUTION = ("/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/")
 _WRITTEN = re.compile(r"(?<![\w.}/-])/(?:usr/)?s?bin/[\w.+-]+")
-_STRICT = re.compile(r"\|\|\s*\{?\s*(?:exit|die|error|fail|err|abort|return)\w*|^\s*if\s+!")
-_SET_E = re.compile(r"^\s*set\s+-\w*e|^\s*set\s+-o\s+errexit|^#!.*\s-\w*e", re.M)
 
 
 class Host(NamedTuple):
@@ -74,8 +73,9 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) 
             found.append(
                 "the scripts read the guest's XML: give it with --guest FILE.xml, and what depends on it is seen"
             )
-    general = _draft(probe, sources, host, named=False)
-    drafts = [(one, _draft(one, sources, host, named=one.guest.name == one.guest.called)) for one in lives]
+    giving_up = GivingUp(sources)
+    general = _draft(probe, sources, host, giving_up, named=False)
+    drafts = [(one, _draft(one, sources, host, giving_up, named=one.guest.name == one.guest.called)) for one in lives]
     sections = _general(general, found)
     for one, draft in drafts:
         own = written.without(draft, general)
@@ -90,13 +90,25 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) 
             "the scripts do nothing for a guest that they do not know: name one with --guest NAME, or --guest FILE.xml"
         )
     found = list(dict.fromkeys(found))
-    ran = frozenset[Place]().union(*(one.lines for one in (probe, *lives)))
-    settled = {refusal.place for one in (probe, *lives) for refusal in one.refusals}
-    some = [(file, number, text) for file, number, text in
-            partly.lines(sources, ran, (command for one in (probe, *lives) for command in one.commands))
-            if not (text.startswith("exit") and Place(file.place, number) in settled)]  # fmt: skip
+    ran, some = _ran(sources, [probe, *lives], fates, giving_up)
     return Imported(written.text(sections, paths, legacy), report.lines_of(sources, fates, ran, some, found),
                     report.data_of(sources, fates, ran, some, found))  # fmt: skip
+
+
+def _ran(
+    sources: Sources, lives: Sequence[Life], fates: Sequence[Fate], giving_up: GivingUp
+) -> tuple[frozenset[Place], list[tuple[File, int, str]]]:
+    """The lines that ran, and those that ran only in part. That a start is given up is told where its reason is."""
+    same = twins.firsts(sources)
+    ran = frozenset(twins.first(place, same) for one in lives for place in one.lines)
+    commands = ((twins.first(place, same), text) for one in lives for place, text in one.commands)
+    settled = frozenset(twins.first(refusal.place, same) for one in lives for refusal in one.refusals)
+    told = settled | {twins.first(fate.place, same) for fate in fates}
+    return ran | giving_up.ends(told, settled), [
+        (file, number, text)
+        for file, number, text in partly.lines(sources, ran, commands)
+        if not (giving_up.is_end(text) and Place(file.place, number) in told)
+    ]
 
 
 def _general(draft: Draft, found: list[str]) -> list[Section]:
@@ -116,22 +128,18 @@ def _general(draft: Draft, found: list[str]) -> list[Section]:
     return sections
 
 
-def _draft(one: Life, sources: Sources, host: Host, *, named: bool) -> Draft:
+def _draft(one: Life, sources: Sources, host: Host, giving_up: GivingUp, *, named: bool) -> Draft:
     again = one.read_again
     effects = [found for outcome, trace in one.steps
                for found in meaning.of(trace.done, outcome.call.operation, again)]  # fmt: skip
     texts = "\n".join(file.scanned for file in sources.files)
     places = {strace.in_path(file.place): file.place for file in sources.files if file.place}
     own, scripted = {*places.values()}, frozenset(_WRITTEN.findall(texts))
-    strict_files = {file.place for file in sources.files if _SET_E.search(file.scanned)}
     addresses = frozenset(str(address) for address in one.guest.devices) if one.guest.document else None
 
     def line(place: Place) -> str:
         file = sources.at(place.file)
         return file.lines[place.line - 1] if file and 0 < place.line <= len(file.lines) else ""
-
-    def strict(place: Place) -> bool:
-        return place.file in strict_files or bool(_STRICT.search(line(place)))
 
     def where(place: Place) -> str:
         file = sources.at(place.file)
@@ -140,7 +148,8 @@ def _draft(one: Life, sources: Sources, host: Host, *, named: bool) -> Draft:
     blind = not one.guest.document and findings.reads_xml(one)
     about = About(
         guest=one.guest.called, named=named, cpus=max(host.cpus, one.host.cpus), desktop=one.host.desktop, texts=texts,
-        xml=addresses, line=line, strict=strict, program=lambda name: _program(name, places, scripted, host),
+        xml=addresses, line=line, strict=giving_up.is_strict,
+        program=lambda name: _program(name, places, scripted, host),
         here=lambda path: path in own or bool(host.program(path)), where=where, blind=blind,
         shown=lambda path, value: as_shown(path, value, host.shows, max(host.cpus, one.host.cpus)),
     )  # fmt: skip

@@ -79,7 +79,7 @@ def play(sources: Sources, guest: Guest, cpus: int, until: float, seconds: float
     first = [call for call in calls if call.operation in ("prepare", "start")]
 
     def again(points: Sequence[Otherwise], some: Sequence[Call] = first) -> tuple[tuple[Outcome, Trace], ...]:
-        there = [one.target for one in points if one.kind == "file"]
+        there = [f"{one.target}/" if one.is_folder else one.target for one in points if one.kind == "file"]
         other = _with_units(host, {one.target: one.there for one in points if one.kind == "unit"})
         outcomes = sandbox.run(scripts, other, some, seconds, until, sorted(wanted), there) if some else []
         return tuple((one._replace(trace=""), trace.read(one.trace, known)) for one in outcomes)

@@ -18,7 +18,7 @@ _REDIRECTED = re.compile(r"\s[0-9]?(?:&>>?|>>?|<)\s*(?!&)\S+|[0-9]?>&[0-9-]?")
 _TO_FILE = re.compile(r"(?<![0-9&>])>>?+\s*+(?!&|/dev/null|/dev/stderr|/dev/tty|/var/log/|\S*\.log\b)\S")
 _BREAKS = re.compile(r"\|\|?|&&?(?![>0-9])|;;?|\(|\)|\{(?=\s)|\}(?=\s|$)")
 _LEADING = re.compile(r"^(?:(?:if|then|else|elif|do|while|until|time|!)\s+|[A-Za-z_]\w*\+?=\S*\s+)+")
-_REDUNDANT = re.compile(r"\$?\(\(.*?\)\)|\w+\+?=\([^()]*\)|\[\[.*?\]\]|(?:function\s+)?[\w.:-]+\s*\(\)")
+_REDUNDANT = re.compile(r"\$?\(\(.*?\)\)|\$\[.*?\]|\w+\+?=\([^()]*\)|\[\[.*?\]\]|(?:function\s+)?[\w.:-]+\s*\(\)")
 """Sums, lists, tests, and a function's head: nothing in them acts."""
 _ANY = "..."
 """What stands for a text in quotes, and for what a command says."""
@@ -77,8 +77,19 @@ def _logical(file: File) -> Iterator[tuple[int, str, list[int]]]:
             begin, text, parts = 0, "", []
 
 
+def can_act(line: str) -> bool:
+    """Whether a line may do something. What only says or decides something cannot, and neither can what ends well."""
+    return any(_acts(words, to_file) or words[0][:1] in ("$", ".", "`") for words, to_file in _simple(line))
+
+
 def _commands(text: str) -> Iterator[list[str]]:
-    """The simple commands of a line that do something, each as its words. What is quoted is one word that fits any."""
+    """The simple commands of a line that do something."""
+    return (words for words, to_file in _simple(text) if _acts(words, to_file))
+
+
+def _simple(text: str) -> Iterator[tuple[list[str], bool]]:
+    """The simple commands of a line, each as its words, and whether it writes to a file. What is quoted is one word
+    that fits any."""
     rest, inner = _REDUNDANT.sub(" ", text), list[str]()
     for _ in range(_DEEPEST):  # the innermost first
         inner += [one or other for one, other in _INNER.findall(rest)]
@@ -87,8 +98,8 @@ def _commands(text: str) -> Iterator[list[str]]:
     for part in (one for some in (*(_QUOTED.sub(_ANY, said) for said in inner), rest) for one in _BREAKS.split(some)):
         to_file = bool(_TO_FILE.search(f" {part}"))
         words = _REDIRECTED.sub(" ", _LEADING.sub("", f" {part.strip()} ".lstrip())).split()
-        if words and _acts(words, to_file):
-            yield words
+        if words:
+            yield words, to_file
 
 
 def _acts(words: list[str], to_file: bool) -> bool:
@@ -96,7 +107,7 @@ def _acts(words: list[str], to_file: bool) -> bool:
     if not name or _ANY in name or "=" in name or not _LITERAL.fullmatch(name):
         return False
     if name == "exit":
-        return words[1:] not in ([], ["0"])
+        return words[1:] not in ([], ["0"], ["$?"])
     if to_file:
         return True
     return name not in _NO_EFFECT and not only_asks(name, words[1:])

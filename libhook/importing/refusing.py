@@ -8,9 +8,9 @@ from typing import NamedTuple
 from libhook.importing.sandbox import Outcome
 from libhook.importing.trace import Place, Trace
 
-_FILE = re.compile(r"(?:\[\[|\[|test)'? (?:'?!'? )?-[efdsrLh] '?(/[^\s'\]]+)'?")
+_FILE = re.compile(r"(?:\[\[|\[|test)'? (?:'?!'? )?-([efdsrLh]) '?(/[^\s'\]]+)'?")
 _UNIT = re.compile(r"systemctl\b.* is-active(?: --quiet| -q)* (?:-- )?([\w@.:-]+)")
-_NOT = ("/sys/", "/proc/", "/dev/", "/run/systemd", "/usr/", "/bin/", "/etc/libvirt/hooks/qemu")
+_NOT = ("/sys", "/proc", "/dev", "/run/systemd", "/usr/", "/bin/", "/etc/libvirt/hooks/qemu")
 _MOST = 8
 _LONGEST = 400
 
@@ -24,6 +24,7 @@ class Otherwise(NamedTuple):
     there: bool
     """Whether the file is there, or the unit is active, then."""
     place: Place
+    is_folder: bool = False
 
 
 class Refusal(NamedTuple):
@@ -77,9 +78,10 @@ def _points(first: Played, active: Callable[[str], bool]) -> Iterator[Otherwise]
         if outcome.call.operation not in ("prepare", "start"):
             continue
         for place, command in dict.fromkeys(one for one in trace.commands if len(one[1]) < _LONGEST):
-            if (file := _FILE.search(command)) and not file[1].startswith(_NOT) and file[1] not in seen | made:
-                seen.add(file[1])
-                yield Otherwise("file", file[1], there=True, place=place)
+            file = _FILE.search(command)
+            if file and file[2].count("/") > 1 and not file[2].startswith(_NOT) and file[2] not in seen | made:
+                seen.add(file[2])
+                yield Otherwise("file", file[2], there=True, place=place, is_folder=file[1] == "d")
             elif (unit := _UNIT.search(command)) and unit[1] not in seen:
                 seen.add(unit[1])
                 yield Otherwise("unit", unit[1], there=not active(unit[1]), place=place)

@@ -4,7 +4,9 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from libhook.importing import twins
 from libhook.importing.draft import Fate
+from libhook.importing.partly import can_act
 from libhook.importing.sources import HOOKS, File, Sources, runs
 from libhook.importing.trace import Place
 
@@ -45,12 +47,17 @@ def lines_of(
         for (where, text), told in sorted(some.items(), key=lambda one: _order(one[0][0])):
             more = [f"      -> and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
             lines += [f"  {where}  {_short(text)}", *(f"      -> {what}" for what in told[:_MOST_TOLD]), *more]
-    if never := list(never_ran(sources, ran)):
+    never = list(never_ran(sources, ran))
+    acting = [(file, number) for file, number in never if can_act(file.lines[number - 1])]
+    if never:
         lines += ["", "Never ran, so nobody knows what it does; see whether you need it:"]
-        lines += [f"  {file.origin}:{number}  {_short(file.lines[number - 1])}" for file, number in never]
+        lines += [f"  {file.origin}:{number}  {_short(file.lines[number - 1])}" for file, number in acting]
+    if idle := len(never) - len(acting):
+        lines += [f"  lines that only say or decide something: {idle}"]
     if partly:
         lines += ["", "Ran only in part: this never did, so nobody knows what it does:"]
-        lines += [f"  {file.origin}:{number}  {_short(what)}" for file, number, what in partly]
+    for file, number, what in partly:
+        lines += [f"  {file.origin}:{number}  {_short(file.lines[number - 1])}", f"      -> {_short(what)}"]
     if found:
         lines += ["", "To know:", *(f"  {one}" for one in found)]
     return lines
@@ -63,8 +70,8 @@ def data_of(
     return {
         "lines": [{"file": _origin(sources, one.place), "line": one.place.line, "text": _text(sources, one.place),
                    "what": one.how, "becomes": one.text} for one in fates],
-        "never_ran": [{"file": file.origin, "line": number, "text": file.lines[number - 1]}
-                      for file, number in never_ran(sources, ran)],
+        "never_ran": [{"file": file.origin, "line": number, "text": file.lines[number - 1],
+                       "acts": can_act(file.lines[number - 1])} for file, number in never_ran(sources, ran)],
         "ran_in_part": [{"file": file.origin, "line": number, "text": what} for file, number, what in partly],
         "found": list(found),
     }  # fmt: skip
@@ -75,8 +82,9 @@ def never_ran(sources: Sources, ran: frozenset[Place]) -> Iterator[tuple[File, i
     by_file = dict[str, set[int]]()
     for place in ran:
         by_file.setdefault(place.file, set()).add(place.line)
+    same = twins.firsts(sources)
     for file in sources.files:
-        if not file.place or not file.is_shell or not _is_part(file):
+        if not file.place or not file.is_shell or not _is_part(file) or same[file.place] != file.place:
             continue
         own = by_file.get(file.place, set())
         heredoc, goes_on = "", False

@@ -79,7 +79,7 @@ def run(
     Each may take so many ``seconds``, and all of them until this moment of the monotonic clock.
     ``wanted`` are files that the scripts want to write to: those below /sys and /proc/sys are there, of others only
     the folder.
-    ``there`` are files that exist, though nobody gave them.
+    ``there`` are files that exist, though nobody gave them; with a slash at the end they are folders.
     """
     if lacking := missing():
         names = " ".join(lacking)

@@ -257,10 +257,19 @@ def _mounts(effects: Sequence[Effect], draft: Draft) -> None:
 
 
 def _others(effects: Sequence[Effect], about: About, draft: Draft) -> None:
-    running = {one.target for one in effects if one.kind == "command" and is_background(one, about)}
+    started = {one.target: is_background(one, about) for one in effects
+               if one.kind == "command" and one.operation in DO}  # fmt: skip
     for one in effects:
-        if one.kind == "danger" and one.operation in UNDO and running & {*one.done.argv[1:]}:
+        named = started.keys() & {*one.done.argv[1:]} if one.kind == "danger" and one.operation in UNDO else set[str]()
+        if any(started[name] for name in named):
             draft.tell(one, "undone", "what runs in the background ends with the guest")
+            continue
+        for name in sorted(named):
+            draft.find(f"{about.where(one.place)}: {name} seems to stay behind when its command has ended, and libhook"
+                       " ends what a command leaves: give it the option with which it stays in front, and its entry"
+                       " background = true")  # fmt: skip
+        if one.kind == "danger":
+            draft.tell(one, "danger", one.value)
         elif one.kind == "awake":
             if one.operation in DO and one.value == "up":
                 draft.sleep[:] = ["inhibit"]
@@ -279,5 +288,5 @@ def _others(effects: Sequence[Effect], about: About, draft: Draft) -> None:
                 )
         elif one.kind == "asks" and not _CONDITION.search(about.line(one.place)):
             draft.tell(one, "needless", f"{one.target} only asks")
-        elif one.kind in ("needless", "danger", "left", "wrong", "sessions"):
+        elif one.kind in ("needless", "left", "wrong", "sessions"):
             draft.tell(one, "left" if one.kind == "sessions" else one.kind, one.value)

@@ -197,6 +197,62 @@ case a in b) foo nine ;; a) foo ten ;; esac
     assert any(line.startswith("Ran only in part") for line in found.lines)
 
 
+@pytest.mark.parametrize("flag", ["-d", "-f", "-e", "-s"])
+def test_a_file_or_folder_without_which_the_start_is_refused(tmp_path: Path, flag: str) -> None:
+    """It is made for the second run, as what the test asks for. What each host has is no reason."""
+    found = imported(
+        tmp_path, begin=f"[ -d /sys ] || exit 2\n[ {flag} /mnt/games/x ] || {{ echo 'no games'; exit 1; }}"
+    )
+    assert '[require.x]\nfile = "/mnt/games/x"\nreason = "no games"' in found.text
+    assert found.text.count("[require.") == 1
+
+
+def test_what_gives_up_is_told_with_its_step(tmp_path: Path) -> None:
+    """A check that refuses the start is told; that a step refuses it where it fails, its entry says."""
+    found = imported(tmp_path, begin="""
+stop() { echo "$1"; exit 1; }
+[ -d /sys ] || stop "no sysfs"
+foo one || stop "not one"
+foo two || {
+  echo "not two"
+  exit 1
+}""")  # fmt: skip
+    told = [(one["text"], one["line"]) for one in found.data["ran_in_part"]]  # type: ignore[attr-defined]
+    assert told == [("stop ...", 6)]
+    assert "on_failure" not in found.text
+    never = [one["line"] for one in found.data["never_ran"] if one["acts"]]  # type: ignore[attr-defined]
+    assert never == [5]
+    assert "  lines that only say or decide something: 1" in found.lines
+
+
+def test_what_ran_under_one_name_ran(tmp_path: Path) -> None:
+    """A link, or a copy: its lines are told once, those that ran of neither."""
+    script = tmp_path / "both.sh"
+    script.write_text('#!/bin/bash\nif [ "$2" = prepare ]; then foo on; elif [ "$2" = no ]; then\n  foo never\nfi\n')
+    for step in ("prepare/begin", "release/end"):
+        folder = tmp_path / "qemu.d" / "a" / step
+        folder.mkdir(parents=True)
+        (folder / "both.sh").symlink_to(script)
+    found = importer.run(sources.read([str(tmp_path)]), [], ["x"], plain())
+    assert [one["text"].strip() for one in found.data["never_ran"]] == ["foo never"]  # type: ignore[attr-defined]
+
+
+def test_what_stays_behind_by_itself_is_told(tmp_path: Path) -> None:
+    """The script ends it by its name. libhook ends what a command leaves, when it has ended."""
+    found = imported(tmp_path, begin="barrierc 192.0.2.1", end="killall barrierc")
+    assert any("barrierc seems to stay behind when its command has ended" in line for line in found.lines)
+    found = imported(tmp_path, begin="barrierc 192.0.2.1 &", end="killall barrierc")
+    assert not any("seems to stay behind" in line for line in found.lines)
+    assert fates(found)["killall barrierc"] == {"undone"}
+
+
+def test_a_refusal_has_the_guests_name(tmp_path: Path) -> None:
+    """Or says that it is for guests that the scripts do not name."""
+    (tmp_path / "qemu").write_text('#!/bin/bash\n[ "$1" = a ] && exit 0\n[ "$2" = prepare ] && exit 3\nexit 0\n')
+    found = importer.run(sources.read([str(tmp_path)]), [], ["x"], plain())
+    assert any("at prepare of a guest that they do not name it ended with 3 here" in line for line in found.lines)
+
+
 def test_no_more_entries_than_a_person_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest is named."""
     monkeypatch.setattr(errands, "_MOST", 3)

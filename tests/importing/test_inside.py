@@ -49,6 +49,7 @@ def _state() -> answers.State:
         "pci": {},
         "processes": {"Xorg": 1501},
         "counts": {"cpus": 8},
+        "mounts": {"/mnt/a": True, "/mnt/b": False},
     }
 
 
@@ -71,6 +72,10 @@ def _state() -> answers.State:
         ("id -u tim", 0, "1000\n"),
         ("loginctl list-users", 0, "1000 libhook-someone\n"),
         ("mountpoint -q /srv", 0, ""),
+        ("mountpoint /mnt/b", 1, "/mnt/b is not a mountpoint\n"),
+        ("findmnt /mnt/a", 0, "/dev/sda1 on /mnt/a type ext4 (rw)\n"),
+        ("findmnt /mnt/b", 1, ""),
+        ("df -h", 0, "/dev/sda1 on / type ext4 (rw)\n/dev/sdb1 on /mnt/a type ext4 (rw)\n"),
         ("iptables -C FORWARD", 1, ""),
     ],
 )
@@ -86,6 +91,13 @@ def test_the_graphical_target_has_its_desktop() -> None:
     answers.systemctl(["isolate", "multi-user.target"], state)
     answers.systemctl(["isolate", "graphical.target"], state)
     assert state["units"]["sddm.service"] == "active"
+
+
+def test_what_was_unmounted_is_gone() -> None:
+    """So a loop that waits for that ends."""
+    state = _state()
+    assert answers.ANSWERS["umount"](["-l", "/mnt/a"], state) == (0, "")
+    assert answers.ANSWERS["mountpoint"](["-q", "/mnt/a"], state) == (1, "")
 
 
 def test_what_was_stopped_is_inactive() -> None:

@@ -2,6 +2,7 @@
 """Runs in the sandbox: what the host's programs would answer. Each answer is the exit code and what is printed."""
 
 import os
+import sys
 from collections.abc import Callable
 
 from libhook.importing.inside import reacting
@@ -241,10 +242,29 @@ def identity(words: list[str], _state: State) -> Answer:
     return 0, f"{name if short else number}\n"
 
 
-def mountpoint(words: list[str], _state: State) -> Answer:
-    """Every mount point that a script asks for is mounted."""
+def mountpoint(words: list[str], state: State) -> Answer:
+    """Every mount point that a script asks for is mounted, until it has unmounted it."""
     path = next((word for word in words if word.startswith("/")), "")
-    return 0, "" if "-q" in words else f"{path} is a mountpoint\n"
+    there = bool(state["mounts"].get(path, True))
+    return int(not there), "" if "-q" in words else f"{path} is {'' if there else 'not '}a mountpoint\n"
+
+
+def mounts(words: list[str], state: State) -> Answer:
+    """What df, findmnt and a plain mount list; or mount a path."""
+    paths = [word for word in words if word.startswith("/") and not word.startswith("/dev/")]
+    listed = [path for path, there in state["mounts"].items() if there]
+    if os.path.basename(sys.argv[0]) == "mount" and words:
+        state["mounts"].update(dict.fromkeys(paths, True))
+        return _YES
+    shown = [path for path in paths if state["mounts"].get(path, True)] if paths else ["/", *listed]
+    lines = "".join(f"/dev/sd{chr(97 + at % 26)}1 on {path} type ext4 (rw)\n" for at, path in enumerate(shown))
+    return int(not shown), lines
+
+
+def umount(words: list[str], state: State) -> Answer:
+    """Take it away."""
+    state["mounts"].update(dict.fromkeys((word for word in words if word.startswith("/")), False))
+    return _YES
 
 
 def _fixed(text: str, code: int = 0) -> Program:
@@ -272,7 +292,8 @@ def nothing(_words: list[str], _state: State) -> Answer:
 ANSWERS: dict[str, Program] = {
     "systemctl": systemctl, "modprobe": modprobe, "rmmod": rmmod, "lsmod": lsmod, "lspci": lspci, "virsh": virsh,
     "sysctl": sysctl, "pgrep": pgrep, "pidof": pidof, "killall": kill_by_name, "pkill": kill_by_name, "ps": ps,
-    "loginctl": loginctl, "mountpoint": mountpoint, "nproc": cpus,
+    "loginctl": loginctl, "mountpoint": mountpoint,
+    "mount": mounts, "df": mounts, "findmnt": mounts, "umount": umount, "nproc": cpus,
     "fuser": _fixed("", 1), "lsof": _fixed("", 1), "iptables": lambda words, _state: (int("-C" in words), ""),
     "ip6tables": lambda words, _state: (int("-C" in words), ""), "who": _fixed(f"{USER} tty2 2026-01-01 00:00 (:0)\n"),
     "users": _fixed(f"{USER}\n"), "logname": _fixed(f"{USER}\n"), "hostname": _fixed("host\n"), "id": identity,

@@ -34,7 +34,7 @@ def copy_host() -> None:
     for name in ("sys", "proc/sys", "proc/irq", "etc"):
         shutil.copytree(f"/.host/{name}", f"/{name}", symlinks=True, dirs_exist_ok=True)
     for name in os.listdir("/.host/tree") if os.path.isdir("/.host/tree") else ():
-        if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"):
+        if os.path.isdir(f"/{name}") and os.path.isdir(f"/.host/tree/{name}") and not os.path.islink(f"/{name}"):
             _merge(f"/.host/tree/{name}", f"/{name}")
 
 
