@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from libhook.errors import BadInput
 from libhook.facts import command
-from libhook.importing.inside.answers import USER
 from libhook.importing.sources import HOOKS
 
 if TYPE_CHECKING:
@@ -72,12 +71,14 @@ def why_not(one: Effect, argv: list[str], about: About) -> str:
         return f"{name} reads what the script writes to it: no setting says that"
     if one.kind == "file" and (one.done.what in ("open", "fail") or argv[0] == _UNKNOWN):
         return f"{one.target} is written: what with, no setting says"
-    if one.done.user == USER:
+    if one.done.user and one.done.user not in about.texts:  # as USER is not
         return f"{' '.join(argv)}: it runs as a user that the script finds out, and `user` wants a name"
     if one.done.user and not parses({"command": argv, "user": one.done.user}):
         return f"{' '.join(argv)}: it runs as {one.done.user}, and `user` wants a name"
     if argv[0].startswith(HOOKS) and not about.here(argv[0]):
         return f"{argv[0]} was not given, so nobody knows what it does"
+    if one.kind == "command" and name_of(_program(argv)) not in about.texts:
+        return f"{' '.join(argv)}: which program it is, the script finds out"
     if not (program := _program(argv)).startswith("/"):
         return f"{program} is not on this host: install it, and import again"
     return "" if parses({"command": argv}) else f"{name}: it has more words, or longer ones, than an entry may have"
@@ -86,6 +87,11 @@ def why_not(one: Effect, argv: list[str], about: About) -> str:
 def lacking(argv: list[str], about: About) -> str:
     """The program of this command line, if it is not on this host; else ""."""
     return "" if about.here(_program(argv)) else _program(argv)
+
+
+def name_of(program: str) -> str:
+    """A program's name, without its folder."""
+    return program.rpartition("/")[2]
 
 
 def _program(argv: list[str]) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from libhook.errors import BadInput
 from libhook.importing.folder import inside, link, put
 from libhook.importing.imagined import Imagined, further
-from libhook.importing.inside.answers import ANSWERS, USER
+from libhook.importing.inside.answers import ANSWERS
+from libhook.importing.inside.processes import USER
 from libhook.importing.inside.wrapping import WRAPPERS
 from libhook.importing.sources import File, runs
 from libhook.importing.trace import PROGRAM

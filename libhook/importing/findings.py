@@ -87,26 +87,36 @@ def reads_xml(one: Life) -> bool:
     return bool(read) or any(_STDIN.search(text) for _, text in one.commands)
 
 
+_MEANS = {
+    ("prepare", "start"): "if it does on your host, it refuses the start: say with `require` what must be so",
+    ("started", "reconnect"): "on a host, that kills the guest",
+    ("migrate", "restore"): "that refuses it, and only legacy can",
+}
+"""What an exit code says at these operations."""
+
+
+def _where(sources: Sources, place: Place) -> str:
+    file = sources.at(place.file)
+    return f"{file.origin if file else place.file}:{place.line}"
+
+
 def of_life(one: Life, sources: Sources) -> list[str]:
     """What the runs themselves tell."""
     found = list[str]()
     for place, word in names.unknown_operations(one, sources):
-        file = sources.at(place.file)
-        found.append(f"{file.origin if file else place.file}:{place.line}: no operation is called {word}")
+        found.append(f"{_where(sources, place)}: no operation is called {word}")
     whom = "a guest that they do not name" if one.guest.name == PROBE else one.guest.name
+    ends = dict[tuple[Place, int, tuple[str, str]], list[str]]()
     for outcome, trace in one.steps:
-        call, last = outcome.call, trace.commands[-1][0] if trace.commands else Place()
-        file = sources.at(last.file)
-        where = f"{file.origin if file else last.file}:{last.line}: at {call.operation} of {whom}"
+        operation, last = outcome.call.operation, trace.commands[-1][0] if trace.commands else Place()
         if not outcome.ended:
-            found.append(f"{where} it did not end within the deadline; what came after is not known")
-        elif trace.code and call.operation in ("prepare", "start"):
-            found.append(f"{where} it ended with {trace.code} here: if it does on your host, it refuses the start: say"
-                         " with `require` what must be so")  # fmt: skip
-        elif trace.code and call.operation in ("started", "reconnect"):
-            found.append(f"{where} it ended with {trace.code} here: on a host, that kills the guest")
-        elif trace.code and call.operation in ("migrate", "restore"):
-            found.append(f"{where} it ended with {trace.code}, which refuses it: only legacy can")
+            found.append(f"{_where(sources, last)}: at {operation} of {whom} it did not end within the deadline; what"
+                         " came after is not known")  # fmt: skip
+        elif trace.code and (alike := [some for some in _MEANS if operation in some]):
+            ends.setdefault((last, trace.code, alike[0]), []).append(operation)
+    for (last, code, means), operations in ends.items():
+        found.append(f"{_where(sources, last)}: at {' and '.join(dict.fromkeys(operations))} of {whom} it ended with"
+                     f" {code} here: {_MEANS[means]}")  # fmt: skip
     for path in sorted(
         {posixpath.normpath(path) for _, trace in one.steps for path in trace.read if path.startswith(HOOKS)}
     ):

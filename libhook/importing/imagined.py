@@ -143,8 +143,9 @@ def _state(
     return {
         "units": dict(units), "aliases": {"display-manager.service": desktop}, "desktop": {desktop: True},
         "modules": dict.fromkeys(sorted(known | (modules - gpus)), True), "drivers": dict(own), "pci": dict(pci),
-        "mounts": dict.fromkeys(_MOUNTED.findall(text), True),
-        "processes": {name: 1500 + at for at, name in enumerate(_PROCESSES)}, "counts": {"cpus": cpus},
+        "mounts": dict.fromkeys(_MOUNTED.findall(text), True), "counts": {"cpus": cpus},
+        "processes": {name: 1500 + at for at, name in enumerate(_PROCESSES)
+                      if name == "Xorg" or name.lower() in text.lower()},
     }  # fmt: skip
 
 
@@ -178,9 +179,10 @@ def further(root: str, host: Imagined, texts: Iterable[str]) -> None:
         _write(root, f"sys/devices/system/cpu/{name}", f"0-{host.cpus - 1}")
     for name, value in _VALUES.items():
         _write(root, f"proc/sys/{name}", value)
-    for size in (2048, 1048576):
-        for name in ("nr_hugepages", "free_hugepages", "nr_overcommit_hugepages"):
-            _write(root, f"sys/kernel/mm/hugepages/hugepages-{size}kB/{name}", "0")
+    for folder in ("sys/kernel/mm/hugepages", "sys/devices/system/node/node0/hugepages"):
+        for size in (2048, 1048576):
+            for name in ("nr_hugepages", "free_hugepages", "nr_overcommit_hugepages"):
+                _write(root, f"{folder}/hugepages-{size}kB/{name}", "0")
     for device in host.world.devices:
         folder = f"sys/bus/pci/devices/{device.address}"
         for name in ("remove", "reset", "power/control", "boot_vga", "d3cold_allowed", "reset_method"):

@@ -8,7 +8,7 @@ from libhook.facts.unit import TYPES
 from libhook.importing import dangers
 from libhook.importing.asking import ASKS, FILE_TOOLS, TEXT_TOOLS, first, only_asks
 from libhook.importing.effect import Effect, Kind, address
-from libhook.importing.inside.answers import USER
+from libhook.importing.inside.processes import USER
 from libhook.importing.trace import Done
 
 _HELPERS_WORDS = (

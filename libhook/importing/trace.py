@@ -79,8 +79,9 @@ class _Process:
         self.shown: str = parent.shown if parent else ""
         self.stands_in: bool = parent.stands_in if parent else False
         self.started = -1
-        self.born = 0
-        """How much was done before it was forked: what is in the background comes in its line's place."""
+        self.born = (0.0, 0)
+        """Where what it starts belongs: behind what was done when it was forked, in the order of the forks. What is in
+        the background comes in its line's place."""
 
 
 class _Reader:
@@ -94,7 +95,7 @@ class _Reader:
         self.commands: list[tuple[Place, str]] = []
         self.read: set[str] = set()
         self.lacking: set[str] = set()
-        self.order: list[tuple[int, int]] = []
+        self.order: list[tuple[int, tuple[float, int]]] = []
         """The first start of each process, and what was done when it was forked."""
         self.code: int | None = None
         self._processes: dict[int, _Process] = {}
@@ -130,8 +131,11 @@ class _Reader:
         if pid not in self._processes:
             parent = self._processes.get(next(reversed(self._forking))) if self._forking else None
             self._processes[pid] = _Process(pid, parent)
-            self._processes[pid].born = len(self.done)
+            self._processes[pid].born = self._behind()
         return self._processes[pid]
+
+    def _behind(self) -> tuple[float, int]:
+        return len(self.done) - 0.5, len(self._processes)
 
     def _call(self, process: _Process, name: str, arguments: str, result: str, opened: str, failed: bool) -> None:
         texts = strace.texts(arguments)
@@ -139,7 +143,7 @@ class _Reader:
             self._forking.pop(process.pid, None)
             if result.isdigit() and int(result) not in self._processes:
                 self._processes[int(result)] = _Process(int(result), process)
-                self._processes[int(result)].born = len(self.done)
+                self._processes[int(result)].born = self._behind()
         elif name == "execve":
             if not failed and texts:
                 self._start(
@@ -174,7 +178,7 @@ class _Reader:
         path, argv = texts[0], texts[1:]
         if path == "/.libhook/standin":
             path, argv = argv[1] if len(argv) > 1 else "", argv[1:]
-        place = process.born if process.started < 0 else len(self.done)
+        place = process.born if process.started < 0 else (float(len(self.done)), 0)
         before = self.done[process.started] if process.started >= 0 else None
         if before is not None and process.stands_in and (found := inner(_name(before.argv[0]), list(before.argv[1:]))):
             self.done[process.started] = None
@@ -269,7 +273,7 @@ def read(text: str, known: Mapping[str, bool]) -> Trace:
         with contextlib.suppress(ValueError, IndexError):
             reader.line(line)
     born = dict(reader.order)
-    places = sorted(range(len(reader.done)), key=lambda at: (born.get(at, at), at))
+    places = sorted(range(len(reader.done)), key=lambda at: (born.get(at, (at, 0)), at))
     done = tuple(one for at in places if (one := reader.done[at]) is not None)
     return Trace(done, frozenset(reader.lines), tuple(reader.commands), reader.code, frozenset(reader.read),
                  frozenset(reader.lacking))  # fmt: skip

@@ -218,6 +218,9 @@ def _values(effects: Sequence[Effect], about: About, draft: Draft) -> None:
                 draft.values[shown] = int(fit) if _NUMBER.fullmatch(fit) else fit
                 what = f"{name} =" if one.kind == "value" else "the governor"
                 draft.tell(one, "kept", f"values: {what} {fit}{_moved(one)}")
+                if "nr_hugepages" in name and "$" in about.line(one.place).partition("#")[0]:
+                    draft.find(f"{about.where(one.place)}: {name} becomes {fit}, whatever was there: it is not added to"
+                               " what another guest has, so write what all need together")  # fmt: skip
             elif one.operation in UNDO and shown in draft.values:
                 draft.tell(one, "undone", "libhook writes what was there before, and no constant")
             elif one.operation in UNDO and value and value not in about.texts:

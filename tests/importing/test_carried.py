@@ -246,6 +246,17 @@ def test_what_stays_behind_by_itself_is_told(tmp_path: Path) -> None:
     assert fates(found)["killall barrierc"] == {"undone"}
 
 
+def test_what_a_script_finds_out_is_not_invented(tmp_path: Path) -> None:
+    """The host there has another user, and other programs."""
+    found = imported(tmp_path, begin="""
+sudo -u $(ps ho user $(pgrep X)) foo one
+$(id -un) two
+sudo -u tim foo three""")  # fmt: skip
+    assert found.text.count("[run.") == 1
+    assert "it runs as a user that the script finds out" in reasons(found, "left")
+    assert "root two: which program it is, the script finds out" in reasons(found, "left")
+
+
 def test_a_refusal_has_the_guests_name(tmp_path: Path) -> None:
     """Or says that it is for guests that the scripts do not name."""
     (tmp_path / "qemu").write_text('#!/bin/bash\n[ "$1" = a ] && exit 0\n[ "$2" = prepare ] && exit 3\nexit 0\n')

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from libhook.importing import pairing, trace
-from libhook.importing.inside import answers, wrapping
+from libhook.importing.inside import answers, processes, wrapping
 from libhook.importing.inside.wrapping import Inner
 
 
@@ -39,7 +39,7 @@ def test_what_a_wrapper_runs(line: str, found: Inner | None) -> None:
     assert wrapping.inner(name, words) == found
 
 
-def _state() -> answers.State:
+def _state() -> processes.State:
     return {
         "units": {"sddm.service": "active", "a.timer": "inactive"},
         "aliases": {"display-manager.service": "sddm.service"},
@@ -67,6 +67,10 @@ def _state() -> answers.State:
         ("pgrep -l Xorg", 0, "1501 Xorg\n"),
         ("pgrep nothing", 1, ""),
         ("pidof Xorg", 0, "1501\n"),
+        ("ps ho user 1501", 0, "libhook-someone\n"),
+        ("ps -o pid,comm", 0, "PID COMM\n1501 Xorg\n"),
+        ("ps -eo user=", 0, "libhook-someone\n"),
+        ("ps -p 7 --no-headers", 1, "  PID TTY          TIME CMD\n"),
         ("nproc", 0, "8\n"),
         ("id -u", 0, "0\n"),
         ("id -u tim", 0, "1000\n"),
@@ -174,3 +178,11 @@ def test_a_trace_that_makes_no_sense_is_passed_over() -> None:
         at, end = sorted(chance.randrange(len(text) + 1) for _ in range(2))
         trace.read(text[:at] + chr(chance.randrange(300)) + text[end:], {})
     assert trace.read("\n".join(lines), {}).done[0].argv == ("/usr/bin/systemctl", "stop", "x")
+
+
+def test_what_is_in_the_background_stays_in_its_lines_place() -> None:
+    """Whoever of two processes comes first: the order is that of the forks."""
+    runs = '{} execve("/{}", ["x"], 0x1) = 0'
+    lines = (runs.format(7, "s"), "7 clone() = 8", "7 clone() = 9", runs.format(9, "b"), runs.format(8, "a"),
+             runs.format(7, "c"))  # fmt: skip
+    assert [one.path for one in trace.read("\n".join((*lines, "")), {}).done] == ["/s", "/a", "/b", "/c"]

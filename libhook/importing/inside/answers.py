@@ -5,14 +5,10 @@ import os
 import sys
 from collections.abc import Callable
 
-from libhook.importing.inside import reacting
+from libhook.importing.inside import processes, reacting
+from libhook.importing.inside.processes import USER, YES, Answer, State
 
-Answer = tuple[int, str]
-State = dict[str, dict[str, object]]
 Program = Callable[[list[str], State], Answer]
-USER = "libhook-someone"
-"""The name of the one user that there is. What runs as this one, runs as somebody that a script has found out."""
-_YES: Answer = (0, "")
 _BUS = "/sys/bus/pci/devices"
 _UNIT_TYPES = ("service", "socket", "timer", "target", "mount", "path", "scope", "slice")
 
@@ -52,7 +48,7 @@ def systemctl(words: list[str], state: State) -> Answer:
         return 0, "".join(f"{name} loaded {text} running {name}\n" for name, text in sorted(units.items()))
     if verb == "get-default":
         return 0, "graphical.target\n"
-    return _YES
+    return YES
 
 
 def _move(verb: str, names: list[str], now: bool, state: State) -> Answer:
@@ -64,7 +60,7 @@ def _move(verb: str, names: list[str], now: bool, state: State) -> Answer:
         units.update(dict.fromkeys(names, "inactive"))
     elif verb != "disable" and (verb != "enable" or now) and verb != "isolate":
         units.update(dict.fromkeys(names, "active"))
-    return _YES
+    return YES
 
 
 def _show(verb: str, words: list[str], names: list[str], state: State) -> Answer:
@@ -108,7 +104,7 @@ def modprobe(words: list[str], state: State) -> Answer:
                 for order in ("bind", "unbind", "new_id", "remove_id"):
                     with open(f"/sys/bus/pci/drivers/vfio-pci/{order}", "a", encoding="ascii"):
                         pass
-    return _YES
+    return YES
 
 
 def _unload(name: str, modules: "dict[str, object]") -> None:
@@ -126,7 +122,7 @@ def rmmod(words: list[str], state: State) -> Answer:
     wrong = [name for name in names if name not in state["modules"]]
     for name in names:
         _unload(name, state["modules"])
-    return (1, f"rmmod: ERROR: Module {wrong[0]} is not currently loaded\n") if wrong else _YES
+    return (1, f"rmmod: ERROR: Module {wrong[0]} is not currently loaded\n") if wrong else YES
 
 
 def lsmod(_words: list[str], state: State) -> Answer:
@@ -173,7 +169,7 @@ def virsh(words: list[str], state: State) -> Answer:
         return 0, "running\n"
     if verb in ("list", "domid", "dominfo"):
         return 0, ""
-    return _YES
+    return YES
 
 
 def sysctl(words: list[str], _state: State) -> Answer:
@@ -193,55 +189,6 @@ def sysctl(words: list[str], _state: State) -> Answer:
     return 0, "".join(lines)
 
 
-def pgrep(words: list[str], state: State) -> Answer:
-    """Find a process by its name. Who is asked for is there, if the host has such a program."""
-    patterns = [word for at, word in enumerate(words) if not word.startswith("-") and words[at - 1 : at] != ["-u"]]
-    found = {name: pid for name, pid in state["processes"].items() if any(word in name for word in patterns)}
-    shows = any(word in ("-l", "-a", "-la", "-fl") for word in words)
-    return (0 if found else 1), "".join(f"{pid} {name}\n" if shows else f"{pid}\n" for name, pid in found.items())
-
-
-def pidof(words: list[str], state: State) -> Answer:
-    """Find processes by name."""
-    found = [str(state["processes"][word]) for word in words if word in state["processes"]]
-    return (0 if found else 1), " ".join(found) + "\n" if found else ""
-
-
-def kill_by_name(words: list[str], state: State) -> Answer:
-    """killall and pkill."""
-    for word in words:
-        for name in [name for name in state["processes"] if word in name]:
-            del state["processes"][name]
-    return _YES
-
-
-def ps(_words: list[str], state: State) -> Answer:
-    """List the processes."""
-    lines = (
-        "  PID TTY          TIME CMD\n",
-        *(f"{pid:>5} ?  00:00:01 {name}\n" for name, pid in state["processes"].items()),
-    )
-    return 0, "".join(lines)
-
-
-def loginctl(words: list[str], _state: State) -> Answer:
-    """One session, of the first user."""
-    plain = [word for word in words if not word.startswith("-")]
-    if plain[:1] in ([], ["list-sessions"]):
-        return 0, f"      2 1000 {USER} seat0 tty2\n"
-    if plain[0] == "list-users":
-        return 0, f"1000 {USER}\n"
-    return (0, f"{USER}\n" if "Name" in " ".join(words) else "2\n") if plain[0].startswith("show") else _YES
-
-
-def identity(words: list[str], _state: State) -> Answer:
-    """Root, or the one user that there is."""
-    others = [word for word in words if not word.startswith("-")]
-    short = any(word[:1] == "-" != word[1:2] and "n" in word for word in words)
-    number, name = ("1000", others[0]) if others and others != ["root"] else ("0", "root")
-    return 0, f"{name if short else number}\n"
-
-
 def mountpoint(words: list[str], state: State) -> Answer:
     """Every mount point that a script asks for is mounted, until it has unmounted it."""
     path = next((word for word in words if word.startswith("/")), "")
@@ -255,7 +202,7 @@ def mounts(words: list[str], state: State) -> Answer:
     listed = [path for path, there in state["mounts"].items() if there]
     if os.path.basename(sys.argv[0]) == "mount" and words:
         state["mounts"].update(dict.fromkeys(paths, True))
-        return _YES
+        return YES
     shown = [path for path in paths if state["mounts"].get(path, True)] if paths else ["/", *listed]
     lines = "".join(f"/dev/sd{chr(97 + at % 26)}1 on {path} type ext4 (rw)\n" for at, path in enumerate(shown))
     return int(not shown), lines
@@ -264,7 +211,7 @@ def mounts(words: list[str], state: State) -> Answer:
 def umount(words: list[str], state: State) -> Answer:
     """Take it away."""
     state["mounts"].update(dict.fromkeys((word for word in words if word.startswith("/")), False))
-    return _YES
+    return YES
 
 
 def _fixed(text: str, code: int = 0) -> Program:
@@ -286,17 +233,19 @@ def cpus(_words: list[str], state: State) -> Answer:
 
 def nothing(_words: list[str], _state: State) -> Answer:
     """What a program answers of which nothing is known."""
-    return _YES
+    return YES
 
 
 ANSWERS: dict[str, Program] = {
     "systemctl": systemctl, "modprobe": modprobe, "rmmod": rmmod, "lsmod": lsmod, "lspci": lspci, "virsh": virsh,
-    "sysctl": sysctl, "pgrep": pgrep, "pidof": pidof, "killall": kill_by_name, "pkill": kill_by_name, "ps": ps,
-    "loginctl": loginctl, "mountpoint": mountpoint,
+    "sysctl": sysctl, "pgrep": processes.pgrep, "pidof": processes.pidof, "killall": processes.kill_by_name,
+    "pkill": processes.kill_by_name, "ps": processes.ps,
+    "loginctl": processes.loginctl, "mountpoint": mountpoint,
     "mount": mounts, "df": mounts, "findmnt": mounts, "umount": umount, "nproc": cpus,
     "fuser": _fixed("", 1), "lsof": _fixed("", 1), "iptables": lambda words, _state: (int("-C" in words), ""),
     "ip6tables": lambda words, _state: (int("-C" in words), ""), "who": _fixed(f"{USER} tty2 2026-01-01 00:00 (:0)\n"),
-    "users": _fixed(f"{USER}\n"), "logname": _fixed(f"{USER}\n"), "hostname": _fixed("host\n"), "id": identity,
+    "users": _fixed(f"{USER}\n"), "logname": _fixed(f"{USER}\n"), "hostname": _fixed("host\n"), "id":
+    processes.identity,
     "whoami": _fixed("root\n"), "systemd-detect-virt": _fixed("none\n", 1), "firewall-cmd": _fixed("success\n"),
     "powerprofilesctl": lambda words, _state: (0, "balanced\n" if words[:1] == ["get"] else ""),
     "nvidia-smi": _fixed(""), "dmesg": _fixed(""), "notify-send": _fixed(""),
