@@ -11,8 +11,8 @@ from libhook.facts import command
 from libhook.importing.sources import HOOKS
 
 if TYPE_CHECKING:
+    from libhook.importing.about import About
     from libhook.importing.effect import Effect
-    from libhook.importing.translate import About
 
 _BACKGROUND = re.compile(r"(?<![&>|])&\s*(?:disown\b.*)?(?:#.*)?$")
 _FED = re.compile(r"\|\s*(?!\|)(?:sudo\s+)?(?:-\w+\s+)*([\w./-]+)|<<")
@@ -77,6 +77,8 @@ def why_not(one: Effect, argv: list[str], about: About) -> str:
         return f"{' '.join(argv)}: it runs as {one.done.user}, and `user` wants a name"
     if argv[0].startswith(HOOKS) and not about.here(argv[0]):
         return f"{argv[0]} was not given, so nobody knows what it does"
+    if any(map(about.is_invented, argv)):
+        return f"{argv[0].rpartition('/')[2]}: which device it is, the script finds out"
     if one.kind == "command" and name_of(_program(argv)) not in about.texts:
         return f"{' '.join(argv)}: which program it is, the script finds out"
     if not (program := _program(argv)).startswith("/"):

@@ -13,8 +13,8 @@ from libhook.importing.draft import DO, UNDO, Draft
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from libhook.importing.about import About
     from libhook.importing.effect import Effect
-    from libhook.importing.translate import About
 
 _INDEPENDENT_WORDS = (
     "sysctl powerprofilesctl cpupower tuned-adm notify-send logger iptables ip6tables nft ip firewall-cmd"
@@ -49,11 +49,15 @@ def translate(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             undo = undos[pairs[at]]
             entry["undo"] = undo.argv
             undo.tell(draft, "kept", f"run.{name}: its undo")
-            if len(do.argv) == len(undo.argv) and not pairing.is_same(do.argv, undo.argv):
+            if pairing.sets(do.argv, undo.argv) and not pairing.is_same(do.argv, undo.argv):
                 fixed.append(f"run.{name}")
             if any(pairing.is_same(do.argv, other) for other in again) and not entry.get("background"):
                 entry["reconnect"] = True
-        elif do.first.kind != "trigger" and do.argv[0].rpartition("/")[2] not in _HARMLESS:
+        elif (
+            do.first.kind != "trigger"
+            and not entry.get("background")
+            and do.argv[0].rpartition("/")[2] not in _HARMLESS
+        ):
             lone.append(f"run.{name}")
     if lone:
         draft.find(f"nothing of the scripts undoes {', '.join(lone)}: write an undo where it must be undone")

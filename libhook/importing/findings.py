@@ -12,6 +12,7 @@ from libhook.importing.trace import Place
 from libhook.importing.written import Section
 
 _STDIN = re.compile(r"xmllint|xmlstarlet|/dev/stdin|/proc/self/fd/0|^cat -$|\$\(cat\b")
+_WHOLE = re.compile(r"(?:\$\(|`)\s*cat\s*[|)`]")
 _OLD = "/etc/libvirt/old-hooks"
 
 
@@ -81,10 +82,17 @@ def _unused_folders(sources: Sources) -> list[str]:
     return sorted(found)
 
 
-def reads_xml(one: Life) -> bool:
+def reads_xml(one: Life, sources: Sources) -> bool:
     """Whether the scripts look for the guest's document, in libvirt's folder or on stdin."""
-    read = {path for _, trace in one.steps for path in trace.read if path.startswith("/etc/libvirt/qemu/")}
-    return bool(read) or any(_STDIN.search(text) for _, text in one.commands)
+    if any(path.startswith("/etc/libvirt/qemu/") for _, trace in one.steps for path in trace.read):
+        return True
+    return any(_STDIN.search(text) or (text == "cat" and _WHOLE.search(_line(sources, place)))
+               for place, text in one.commands)  # fmt: skip
+
+
+def _line(sources: Sources, place: Place) -> str:
+    file = sources.at(place.file)
+    return file.lines[place.line - 1] if file and 0 < place.line <= len(file.lines) else ""
 
 
 _MEANS = {

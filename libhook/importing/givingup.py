@@ -38,6 +38,11 @@ class GivingUp:
         self._checks = {Place(file.place, number): [Place(file.place, end) for end in ends]
                         for file in files for number, ends in self._of_checks(file.lines)}  # fmt: skip
 
+    @property
+    def functions(self) -> frozenset[str]:
+        """The names of the scripts' functions."""
+        return frozenset(self._defined)
+
     def is_strict(self, place: Place) -> bool:
         """Whether a failure in this line ends the script."""
         return place.file in self._always or place in self._lines

@@ -27,7 +27,9 @@ _UNIT_OF = re.compile(
 )
 _MODULE_OF = re.compile(r"(?:modprobe|rmmod)((?:[ \t]+[\w.=-]+)+)")
 _MOUNTED = re.compile(r"umount(?:[ \t]+-\w+)*[ \t]+[\"']?(/(?!dev/)[\w./-]*\w)")
+_KILLED = re.compile(r"\bkill\b[^\n;|&]*?(?:\$\(|`)\s*(?:pidof|pgrep)(?:[ \t]+-\w+)*[ \t]+([\w.-]{1,64})")
 _PROCESSES = ("plasmashell", "gnome-shell", "Xorg", "Xwayland", "sway", "Hyprland", "pipewire", "pulseaudio", "niri")
+_CARD = PciAddress.parse("0000:01:00.0")
 _STACK = ("nvidia", "nvidia_modeset", "nvidia_drm", "nvidia_uvm")
 NVIDIA, AMD, INTEL = "10de:2684", "1002:73bf", "8086:56a0"
 
@@ -41,13 +43,16 @@ class Imagined(NamedTuple):
     cpus: int
     desktop: str
     """The unit of its display manager."""
+    invented: str = ""
+    """The PCI address of its card, if nobody has named any."""
 
 
 def imagine(texts: Iterable[str], given: Iterable[PciAddress], cpus: int) -> Imagined:
     """Return a host with all that these scripts and the guest's XML name."""
     text = "\n".join(texts)
     maker = _maker(text)
-    devices = _devices(sorted({*_addresses(text), *given}) or [PciAddress.parse("0000:01:00.0")], maker)
+    named = sorted({*_addresses(text), *given})
+    devices = _devices(named or [_CARD], maker)
     driver = {"10de": "nvidia", "1002": "amdgpu", "8086": "i915"}[maker[:4]]
     if driver == "nvidia" and "nouveau" in text and "nvidia_drm" not in text and "nvidia-drm" not in text:
         driver = "nouveau"
@@ -58,10 +63,11 @@ def imagine(texts: Iterable[str], given: Iterable[PciAddress], cpus: int) -> Ima
     bound = tuple(device._replace(driver=own[device.address]) for device in devices)
     modules = tuple(Module(name) for name in _STACK) if driver == "nvidia" else ()
     world = World(bound, drivers, modules=modules)
-    named = [name for name in DESKTOPS if re.search(rf"(?<![\w/-]){name}(?![\w-])", text)]
-    desktop = f"{named[0]}.service" if named else "sddm.service"
+    desktops = [name for name in DESKTOPS if re.search(rf"(?<![\w/-]){name}(?![\w-])", text)]
+    desktop = f"{desktops[0]}.service" if desktops else "sddm.service"
     count = max([cpus, *(number + 1 for number in _cpus(text))])
-    return Imagined(world, _state(text, world, desktop, count, own), count, desktop)
+    state = _state(text, world, desktop, count, own)
+    return Imagined(world, state, count, desktop, "" if named else str(_CARD))
 
 
 def _maker(text: str) -> str:
@@ -145,7 +151,8 @@ def _state(
         "modules": dict.fromkeys(sorted(known | (modules - gpus)), True), "drivers": dict(own), "pci": dict(pci),
         "mounts": dict.fromkeys(_MOUNTED.findall(text), True), "counts": {"cpus": cpus},
         "processes": {name: 1500 + at for at, name in enumerate(_PROCESSES)
-                      if name == "Xorg" or name.lower() in text.lower()},
+                      if name == "Xorg" or name.lower() in text.lower()}
+                     | {name: 1600 + at for at, name in enumerate(dict.fromkeys(_KILLED.findall(text)))},
     }  # fmt: skip
 
 

@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from libhook.importing import findings, life, meaning, names, partly, report, sandbox, strace, twins, written
+from libhook.importing.about import About
 from libhook.importing.draft import Draft, Fate
 from libhook.importing.givingup import GivingUp
 from libhook.importing.imagined import imagine
 from libhook.importing.life import PROBE, Guest, Life
 from libhook.importing.shown import as_shown
-from libhook.importing.sources import OPERATIONS, File, Sources
+from libhook.importing.sources import OPERATIONS, Sources
 from libhook.importing.trace import Place
-from libhook.importing.translate import About, translate
+from libhook.importing.translate import translate
 from libhook.importing.written import Section
 
 _MOST_GUESTS, _MOST_EFFECTS = 16, 3000
@@ -69,7 +70,7 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) 
         lives.append(life.play(sources, known.get(name, Guest(name)), cpus, host.until))
     for one in (probe, *lives):
         found += [text for text in findings.of_life(one, sources) if text not in found]
-        if findings.reads_xml(one) and not any(guest.document for guest in given):
+        if findings.reads_xml(one, sources) and not any(guest.document for guest in given):
             found.append(
                 "the scripts read the guest's XML: give it with --guest FILE.xml, and what depends on it is seen"
             )
@@ -90,25 +91,33 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) 
             "the scripts do nothing for a guest that they do not know: name one with --guest NAME, or --guest FILE.xml"
         )
     found = list(dict.fromkeys(found))
-    ran, some = _ran(sources, [probe, *lives], fates, giving_up)
-    return Imported(written.text(sections, paths, legacy), report.lines_of(sources, fates, ran, some, found),
-                    report.data_of(sources, fates, ran, some, found))  # fmt: skip
+    ran, some, unseen = _ran(sources, [probe, *lives], fates, giving_up)
+    return Imported(written.text(sections, paths, legacy),
+                    report.lines_of(sources, fates, ran, some, unseen, found),
+                    report.data_of(sources, fates, ran, some, unseen, found))  # fmt: skip
 
 
 def _ran(
     sources: Sources, lives: Sequence[Life], fates: Sequence[Fate], giving_up: GivingUp
-) -> tuple[frozenset[Place], list[tuple[File, int, str]]]:
-    """The lines that ran, and those that ran only in part. That a start is given up is told where its reason is."""
+) -> tuple[frozenset[Place], report.Partly, report.Partly]:
+    """The lines that ran, those that ran only in part, and those of which nothing is told.
+
+    That a start is given up is told where its reason is.
+    """
     same = twins.firsts(sources)
     ran = frozenset(twins.first(place, same) for one in lives for place in one.lines)
     commands = ((twins.first(place, same), text) for one in lives for place, text in one.commands)
     settled = frozenset(twins.first(refusal.place, same) for one in lives for refusal in one.refusals)
     told = settled | {twins.first(fate.place, same) for fate in fates}
-    return ran | giving_up.ends(told, settled), [
+    names = giving_up.functions | {file.place.rpartition("/")[2] for file in sources.files}
+    some = [
         (file, number, text)
         for file, number, text in partly.lines(sources, ran, commands)
         if not (giving_up.is_end(text) and Place(file.place, number) in told)
     ]
+    in_part = {Place(file.place, number) for file, number, _ in some}
+    unseen = list(partly.unseen(sources, ran, told | in_part, names))
+    return ran | giving_up.ends(told, settled), some, unseen
 
 
 def _general(draft: Draft, found: list[str]) -> list[Section]:
@@ -145,12 +154,13 @@ def _draft(one: Life, sources: Sources, host: Host, giving_up: GivingUp, *, name
         file = sources.at(place.file)
         return f"{file.origin if file else place.file}:{place.line}"
 
-    blind = not one.guest.document and findings.reads_xml(one)
+    blind = not one.guest.document and findings.reads_xml(one, sources)
     about = About(
         guest=one.guest.called, named=named, cpus=max(host.cpus, one.host.cpus), desktop=one.host.desktop, texts=texts,
         xml=addresses, line=line, strict=giving_up.is_strict,
         program=lambda name: _program(name, places, scripted, host),
         here=lambda path: path in own or bool(host.program(path)), where=where, blind=blind,
+        invented=one.host.invented,
         shown=lambda path, value: as_shown(path, value, host.shows, max(host.cpus, one.host.cpus)),
     )  # fmt: skip
     draft = translate(effects[:_MOST_EFFECTS], about)

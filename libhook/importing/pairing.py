@@ -23,7 +23,7 @@ _EXACT = frozenset(["iptables", "ip6tables", "ebtables", "arptables", "firewall-
 """Programs whose every word says which rule it is."""
 _SETTERS_WORDS = (
     "powerprofilesctl tuned-adm supergfxctl brightnessctl wpctl pactl ddcutil nvidia-smi nvidia-settings prime-select"
-    " asusctl liquidctl amixer cset light system76-power x86_energy_perf_policy"
+    " asusctl liquidctl amixer crontab cset light system76-power x86_energy_perf_policy"
 )
 _SETTERS = frozenset(_SETTERS_WORDS.split())
 """Programs whose last word is a value, and what stands before it says of what."""
@@ -35,6 +35,12 @@ _COPIERS = ("cp", "install")
 def is_same(do: Sequence[str], undo: Sequence[str]) -> bool:
     """Whether two commands are the same, but for words that are each other's opposites."""
     return _key(do) == _key(undo)
+
+
+def sets(do: Sequence[str], undo: Sequence[str]) -> bool:
+    """Whether both give the same thing a value, which had another before."""
+    names = {_bare(argv)[0].rpartition("/")[2] for argv in (do, undo)}
+    return len(names) == 1 and (names <= {*_SETTERS, *_COPIERS, "sh"} or "set-property" in do)
 
 
 def undos(dos: Sequence[Sequence[str]], among: Sequence[Sequence[str]]) -> dict[int, int]:
@@ -71,13 +77,15 @@ def _has_its_object(do: Sequence[str], mine: Sequence[str], undo: Sequence[str],
         return do[-1] == undo[-1]  # another version of the same file
     if mine[0] in _SETTERS and not {"--reset", "reset"} & {*undo}:
         return len(mine) == len(theirs) > 1 and mine[:-1] == theirs[:-1]
-    objects = _objects(theirs)
-    return bool(objects) and objects <= _objects(mine)
+    objects, own = _objects(theirs), _objects(mine)
+    opposites = {word for word in mine if word[0] == "<"} & {*theirs}
+    return bool(objects and objects <= own) or bool(opposites and own and own <= objects)
 
 
 def _objects(key: Sequence[str]) -> set[str]:
-    """The words that say of what: no options, no verbs; of an assignment only the name."""
-    words = {word.partition("=")[0] if "=" in word else word for word in key[1:]}
+    """The words that say of what: no options but their paths, no verbs; of an assignment only the name."""
+    words = {word.partition("=")[2 if word[0] == "-" and "=/" in word else 0] if "=" in word else word
+             for word in key[1:] if word}  # fmt: skip
     return {word for word in words if word and word[0] not in "-<" and not word.isdigit()}
 
 

@@ -29,9 +29,11 @@ _LITERAL = re.compile(r"[\w./@:=+,%-]+")
 _NO_EFFECT_WORDS = (
     "fi done esac in case for select { } return true false continue break shift local declare typeset readonly export"
     " unset read set shopt : test [ [[ wait trap umask cd pushd popd let getopts mapfile readarray command type hash"
-    " function then do else sleep logger log info warn debug error_log"
+    " function then do else pwd dirs jobs disown alias unalias ulimit sleep logger log info warn debug error_log"
 )
 _NO_EFFECT = frozenset(_NO_EFFECT_WORDS.split()) | ASKS | (TEXT_TOOLS - FILE_TOOLS)
+_CALLS = frozenset(["eval", "source", ".", "exec", "bash", "sh", "exit", "builtin", "time"])
+"""What only runs something else, of which there is a trace of its own."""
 _MOST_SHOWN, _LONGEST = 64, 400
 
 
@@ -59,6 +61,24 @@ def lines(
                 literal = {word for word in words if _LITERAL.fullmatch(word) and _ANY not in word}
                 if not any(literal <= one for one in known):
                     yield file, number, " ".join(words)
+
+
+def unseen(
+    sources: Sources, ran: frozenset[Place], told: frozenset[Place], names: frozenset[str]
+) -> Iterator[tuple[File, int, str]]:
+    """Each line that ran and of which nothing is told, though a command in it acts. ``names`` are of the scripts' own.
+
+    So nothing is dropped without a word: a program that ended before it did anything, as for want of an argument.
+    """
+    places = {place.file: set[int]() for place in ran}
+    for place in ran:
+        places[place.file].add(place.line)
+    for file in sources.files:
+        own = places.get(file.place, set()) if file.place and file.is_shell else set[int]()
+        for number, text, parts in _logical(file) if own else ():
+            if own & {*parts} and not any(Place(file.place, part) in told for part in parts):
+                known = (words for words in _commands(text) if words[0].rpartition("/")[2] not in names | _CALLS)
+                yield from ((file, number, " ".join(words)) for words in known)
 
 
 def _logical(file: File) -> Iterator[tuple[int, str, list[int]]]:
@@ -104,7 +124,7 @@ def _simple(text: str) -> Iterator[tuple[list[str], bool]]:
 
 def _acts(words: list[str], to_file: bool) -> bool:
     name = words[0].rpartition("/")[2]
-    if not name or _ANY in name or "=" in name or not _LITERAL.fullmatch(name):
+    if not name or _ANY in name or {"=", ">", "<"} & {*words[0]} or not _LITERAL.fullmatch(name):
         return False
     if name == "exit":
         return words[1:] not in ([], ["0"], ["$?"])

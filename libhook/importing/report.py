@@ -31,7 +31,7 @@ Partly = Sequence[tuple[File, int, str]]
 
 
 def lines_of(
-    sources: Sources, fates: Sequence[Fate], ran: frozenset[Place], partly: Partly, found: Sequence[str]
+    sources: Sources, fates: Sequence[Fate], ran: frozenset[Place], partly: Partly, unseen: Partly, found: Sequence[str]
 ) -> list[str]:
     """Return the report as lines."""
     lines = list[str]()
@@ -58,13 +58,16 @@ def lines_of(
         lines += ["", "Ran only in part: this never did, so nobody knows what it does:"]
     for file, number, what in partly:
         lines += [f"  {file.origin}:{number}  {_short(file.lines[number - 1])}", f"      -> {_short(what)}"]
+    if unseen:
+        lines += ["", "Ran, and nothing was seen of it here; see whether you need it:"]
+        lines += [f"  {file.origin}:{number}  {_short(what)}" for file, number, what in unseen]
     if found:
         lines += ["", "To know:", *(f"  {one}" for one in found)]
     return lines
 
 
 def data_of(
-    sources: Sources, fates: Sequence[Fate], ran: frozenset[Place], partly: Partly, found: Sequence[str]
+    sources: Sources, fates: Sequence[Fate], ran: frozenset[Place], partly: Partly, unseen: Partly, found: Sequence[str]
 ) -> dict[str, object]:
     """Return the report for JSON."""
     return {
@@ -73,6 +76,7 @@ def data_of(
         "never_ran": [{"file": file.origin, "line": number, "text": file.lines[number - 1],
                        "acts": can_act(file.lines[number - 1])} for file, number in never_ran(sources, ran)],
         "ran_in_part": [{"file": file.origin, "line": number, "text": what} for file, number, what in partly],
+        "unseen": [{"file": file.origin, "line": number, "text": what} for file, number, what in unseen],
         "found": list(found),
     }  # fmt: skip
 

@@ -98,6 +98,9 @@ class _Reader:
         self.order: list[tuple[int, tuple[float, int]]] = []
         """The first start of each process, and what was done when it was forked."""
         self.code: int | None = None
+        self._given: dict[str, str] = {}
+        """Files of a class, such as a card, and the paths by which they were opened: where the links lead to is only
+        so here."""
         self._processes: dict[int, _Process] = {}
         self._unfinished: dict[int, str] = {}
         self._forking: dict[int, None] = {}
@@ -181,7 +184,8 @@ class _Reader:
         place = process.born if process.started < 0 else (float(len(self.done)), 0)
         before = self.done[process.started] if process.started >= 0 else None
         if before is not None and process.stands_in and (found := inner(_name(before.argv[0]), list(before.argv[1:]))):
-            self.done[process.started] = None
+            if _name(before.argv[0]) != "systemd-inhibit":  # which does something itself, too
+                self.done[process.started] = None
             place = process.born
             process.user = found.user or process.user
             known = (*process.environment, *(f"{key}={value}" for key, value in found.environment.items()))
@@ -201,13 +205,13 @@ class _Reader:
             self._shown(process, text)
         elif path == "/.trace/starts":
             at = self.done[process.started] if process.started >= 0 else None
-            if at is not None and text.startswith("env\0"):
+            if at is not None and at.what == "start" and text.startswith("env\0"):
                 _, cwd, *known = text.split("\0")
                 self.done[process.started] = at._replace(
                     environment=tuple(dict.fromkeys((*known, *at.environment))), data=cwd
                 )
         elif not process.stands_in and not failed and path.startswith("/") and not strace.is_own(path):
-            self._add(process, "write", path=path, data=text)
+            self._add(process, "write", path=self._given.get(path, path), data=text)
 
     def _shown(self, process: _Process, text: str) -> None:
         """Read commands as bash shows them. What a fork has left in a buffer makes several of one write."""
@@ -231,6 +235,9 @@ class _Reader:
             return
         if opened.endswith("/standin>"):
             process.stands_in = True
+            at = self.done[process.started] if process.started >= 0 else None
+            if at is not None and self._is_known(at.path) is False:  # its interpreter is not here
+                self.done[process.started] = at._replace(what="absent", data="given")
         path = strace.whole(arguments, texts[0])
         if process.stands_in or strace.is_own(path) or strace.is_own(opened[1:-1]):
             return
@@ -241,7 +248,12 @@ class _Reader:
         else:
             if failed:
                 self._lack(path)
-            self._add(process, "fail" if failed else "open", path=path if failed else opened[1:-1] or path,
+            whole = path if failed else opened[1:-1] or path
+            if whole != path and path.startswith(("/sys/class/", "/sys/block/")) and ".." not in path.split("/"):
+                self._given[whole] = path
+            else:
+                self._given.pop(whole, None)
+            self._add(process, "fail" if failed else "open", path=self._given.get(whole, whole),
                       data="append" if "O_APPEND" in arguments else "")  # fmt: skip
 
     def _add(self, process: _Process, what: str, *, argv: tuple[str, ...] = (), path: str = "", data: str = "") -> None:

@@ -5,55 +5,24 @@ What libhook undoes by itself needs nothing from the script's end: what was befo
 """
 
 import re
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from libhook.errors import BadInput
 from libhook.facts.mountpoint import is_mount_point, is_of_host
 from libhook.facts.unit import is_anyones, is_protected
 from libhook.facts.value import path_of
 from libhook.importing import errands
+from libhook.importing.about import About
 from libhook.importing.commandline import is_background
 from libhook.importing.draft import DO, UNDO, Draft
 from libhook.importing.effect import Effect
 from libhook.importing.imagined import DESKTOPS
 from libhook.importing.programs import GPU_DRIVERS
-from libhook.importing.trace import Place
 
 _CONDITION = re.compile(r"^\s*(?:if|elif|while|until|for|case)\b|\$\(|`|<\(|\||(?<![>&])&(?!>)|&&")
 _NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 _ALIAS = "display-manager.service"
 _DEVICE = "device:display"
-
-
-class About(NamedTuple):
-    """What the translation must know besides the effects."""
-
-    guest: str
-    """The name that the scripts ran with."""
-    named: bool
-    """Whether the settings are for this guest alone."""
-    cpus: int
-    desktop: str
-    """The display manager of the imagined host."""
-    texts: str
-    """All scripts."""
-    xml: frozenset[str] | None
-    """The PCI addresses of the guest's document; None if there is none."""
-    line: Callable[[Place], str]
-    """The text of a line."""
-    strict: Callable[[Place], bool]
-    """Whether a failure in this line ends the script."""
-    program: Callable[[str], str]
-    """A program's whole path."""
-    here: Callable[[str], bool]
-    """Whether a program is on this host, or came with the scripts."""
-    where: Callable[[Place], str]
-    """A line's file and number, for the reader."""
-    shown: Callable[[str, str], str]
-    """How a file would show a value."""
-    blind: bool
-    """Whether the scripts wanted to read the guest's document, and there was none."""
 
 
 def translate(effects: Sequence[Effect], about: About) -> Draft:
@@ -185,7 +154,10 @@ def _devices(effects: Sequence[Effect], about: About, draft: Draft) -> None:
         if one.operation in DO and one.value not in ("", "vfio-pci", "back", "vfio_pci", "(null)"):
             draft.tell(one, "left", f"no setting puts a device on {one.value} while the guest runs")
             continue
-        if one.operation in DO and one.target and one.target not in draft.bound and "." in one.target:
+        if about.is_invented(one.target):
+            draft.find("the scripts find out which devices they hand over: each must be a <hostdev> in the XML, or in"
+                       " take_along")  # fmt: skip
+        elif one.operation in DO and one.target and one.target not in draft.bound and "." in one.target:
             draft.bound.append(one.target)
         draft.tell(one, "needless", "libhook binds what the guest's XML has, and gives it back")
     if not draft.bound:
@@ -210,6 +182,9 @@ def _values(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             shown = name if about.named else name.replace(about.guest, "{name}")
             if one.operation in DO and about.blind and "$" in about.line(one.place).partition(">")[0]:
                 computed.add(name)
+            if about.is_invented(name):
+                draft.tell(one, "left", "which device it is, the script finds out")
+                continue
             if name in computed:
                 draft.tell(one, "left", f"{name}: the script computes what it writes, perhaps from the guest's XML")
                 continue
@@ -291,5 +266,7 @@ def _others(effects: Sequence[Effect], about: About, draft: Draft) -> None:
                 )
         elif one.kind == "asks" and not _CONDITION.search(about.line(one.place)):
             draft.tell(one, "needless", f"{one.target} only asks")
+        elif one.target == "sleep" and is_background(one, about) and "inhibit" not in about.line(one.place):
+            draft.tell(one, "left", f"{one.value.partition(':')[0]} in the background: no setting delays a command")
         elif one.kind in ("needless", "left", "wrong", "sessions"):
             draft.tell(one, "left" if one.kind == "sessions" else one.kind, one.value)

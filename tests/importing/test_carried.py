@@ -246,15 +246,16 @@ def test_what_stays_behind_by_itself_is_told(tmp_path: Path) -> None:
     assert fates(found)["killall barrierc"] == {"undone"}
 
 
-def test_what_a_script_finds_out_is_not_invented(tmp_path: Path) -> None:
-    """The host there has another user, and other programs."""
+def test_a_line_that_came_to_nothing_is_told(tmp_path: Path) -> None:
+    """Nothing is dropped without a word: here kill gets no number, and nobody knows what foo does."""
     found = imported(tmp_path, begin="""
-sudo -u $(ps ho user $(pgrep X)) foo one
-$(id -un) two
-sudo -u tim foo three""")  # fmt: skip
-    assert found.text.count("[run.") == 1
-    assert "it runs as a user that the script finds out" in reasons(found, "left")
-    assert "root two: which program it is, the script finds out" in reasons(found, "left")
+own() { foo one; }
+own; pwd; set -x; x=$(cat /etc/none 2>/dev/null)
+kill $x
+[ -f /etc/none ] || kill -9 $(cat /etc/none)""")  # fmt: skip
+    told = [(one["text"], one["line"]) for one in found.data["unseen"]]  # type: ignore[attr-defined]
+    assert told == [("kill $x", 7), ("kill -9 ...", 8)]
+    assert any(line.startswith("Ran, and nothing was seen of it here") for line in found.lines)
 
 
 def test_a_refusal_has_the_guests_name(tmp_path: Path) -> None:
@@ -286,3 +287,9 @@ def test_the_whole_import_has_a_deadline(tmp_path: Path) -> None:
     host = plain()
     found = importer.run(sources.read([str(tmp_path)]), [], ["x"], host._replace(until=host.until - 570))
     assert any("import took too long: a is left out" in line for line in found.lines)
+
+
+def test_a_lock_against_sleep_is_one(tmp_path: Path) -> None:
+    """Whatever it is held by."""
+    found = imported(tmp_path, begin="systemd-inhibit --what=sleep --why=x sleep infinity &")
+    assert 'sleep = "inhibit"' in found.text

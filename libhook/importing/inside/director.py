@@ -25,8 +25,9 @@ SYSCALLS = (
     "link,linkat,chmod,fchmodat,fchmodat2,kill,clone,clone3,fork,vfork,connect"
 )
 LARGEST = 24 << 20
-AFTERWARDS = 0.3
-"""Seconds in which what the script has left in the background may start what it wants to start."""
+AFTERWARDS, LONGEST = 0.3, 1.5
+"""What the script has left in the background may start what it wants to start: until nothing new comes for so many
+seconds, and no longer than that."""
 
 
 def copy_host() -> None:
@@ -88,7 +89,7 @@ def run(call: "dict[str, Any]") -> "dict[str, Any]":
     ended = _main_is_gone(child.pid)
     left = [pid for pid in _others() if pid != child.pid]
     if ended and left:
-        time.sleep(AFTERWARDS)
+        _afterwards(told, child.pid)
     for pid in _others():
         if pid != child.pid:  # strace writes its last lines when all others are gone
             _kill(pid)
@@ -98,6 +99,14 @@ def run(call: "dict[str, Any]") -> "dict[str, Any]":
         child.kill()
         child.wait()
     return {"ended": ended, "left": len(left), "output": _read("/.trace/output", 1 << 14).decode("utf-8", "replace")}
+
+
+def _afterwards(told: int, strace: int) -> None:
+    begun = new = time.monotonic()
+    while time.monotonic() < min(begun + LONGEST, new + AFTERWARDS) and any(pid != strace for pid in _others()):
+        time.sleep(0.002)
+        before, told = told, _react(told)
+        new = time.monotonic() if told != before else new
 
 
 def _react(told: int) -> int:
