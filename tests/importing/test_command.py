@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``libhook import`` as it is typed: what it shows, what it writes, and what it says where it cannot."""
 
+import io
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from command import libhook
 from scenario import Host
 
+from libhook.importing import command
 from libhook.simulation.hosts import nic
 
 SAMBA = str(Path(__file__).parent / "setups" / "samba")
@@ -48,6 +50,34 @@ def test_it_never_writes_over_a_file(host: Host) -> None:
     assert Path(host.root, DROP_IN).read_text() == "# mine\n"
     assert libhook(host, "import", SAMBA, "--write", "--name", "other").code == 0
     assert sorted(path.name for path in Path(host.root, DROP_IN).parent.iterdir()) == ["imported.toml", "other.toml"]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "answer", "agreed"), [(True, "y\n", True), (True, "\n", False), (False, "y\n", False)]
+)
+def test_a_person_at_a_terminal_is_asked(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, answer: str, agreed: bool
+) -> None:
+    """And nobody else: what is not agreed to is not written."""
+
+    class Stream(io.StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    out = Stream()
+    monkeypatch.setattr("sys.stdin", Stream(answer))
+    monkeypatch.setattr("sys.stdout", out)
+    assert command._agreed("/etc/\033x") is agreed
+    assert ("Write this to /etc/\\x1bx? [y/N] " in out.getvalue()) is terminal
+
+
+def test_a_value_is_as_this_host_shows_it(host: Host, tmp_path: Path) -> None:
+    """It is read from the host's file. Only a guest that is named gets it."""
+    mask = "/sys/devices/virtual/workqueue/cpumask"
+    Path(f"{host.root}{mask}").parent.mkdir(parents=True)
+    Path(f"{host.root}{mask}").write_text("ffff\n")
+    (tmp_path / "qemu").write_text(f'#!/bin/bash\n[ "$1$2" = oneprepare ] && echo F > {mask}\nexit 0\n')
+    assert f'[domains."one".values]\n"{mask}" = "000f"' in libhook(host, "import", str(tmp_path), "--guest", "one").out
 
 
 def test_json_has_each_line(host: Host) -> None:

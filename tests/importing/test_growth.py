@@ -25,8 +25,9 @@ def _seconds(folder: Path, text: str) -> float:
 @pytest.mark.parametrize(
     "text",
     ["# " + "systemctl " * 90_000, "# " + "-/etc/" * 150_000, "# " + "modprobe a " * 80_000,
-     "# " + "AllowedCPUs=0 " * 60_000],
-    ids=["units", "paths", "modules", "cpus"],
+     "# " + "AllowedCPUs=0 " * 60_000, "# " + "umount -l " * 80_000, "# " + "kill $(pidof " * 60_000,
+     "# " + "|| exit " * 90_000],
+    ids=["units", "paths", "modules", "cpus", "mounts", "processes", "ends"],
 )  # fmt: skip
 def test_a_long_line_is_read_in_time(tmp_path: Path, text: str) -> None:
     """Patterns look at no more of a line than people write."""
@@ -35,8 +36,8 @@ def test_a_long_line_is_read_in_time(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("line", "number"),
-    [("true\n", 4000), ("[[ $1 == x ]]\n", 2000), ("true && false\n", 2000)],
-    ids=["lines", "comparisons", "lists"],
+    [("true\n", 4000), ("[[ $1 == x ]]\n", 2000), ("true && false\n", 2000), ("f() {\n", 1000)],
+    ids=["lines", "comparisons", "lists", "functions"],
 )
 def test_four_times_the_lines_cost_about_four_times_as_much(tmp_path: Path, line: str, number: int) -> None:
     """And not sixteen. A busy machine has three tries."""
