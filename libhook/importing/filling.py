@@ -116,7 +116,7 @@ def fill(root: str, files: Sequence[File], host: Imagined) -> None:
         put(root, name, _ETC[name])
     for file in files:
         if file.place:
-            put(root, f"tree{file.place}", file.text, 0o755 if runs(file) and not file.off else 0o644)
+            put(root, f"tree{file.place}", _runnable(file), 0o755 if runs(file) and not file.off else 0o644)
     put(
         root,
         f"tree/etc/systemd/system/{host.desktop}",
@@ -145,6 +145,15 @@ def fill(root: str, files: Sequence[File], host: Imagined) -> None:
             if not path.startswith(("/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/")) and path not in own:
                 link(root, f"tree{path}", "/.libhook/standin")
     _readable(root)
+
+
+def _runnable(file: File) -> str:
+    """Its text, with the one bash that is here in its first line: hosts have it in other folders, too."""
+    head, feed, rest = file.text.partition("\n")
+    if not (file.interpreter and file.is_shell) or head.partition("#!")[2].strip().startswith(("/bin/", "/usr/bin/")):
+        return file.text
+    options = [word for word in head.split()[1:] if word.startswith("-")]
+    return f"{' '.join(('#!/bin/bash', *options))}{feed}{rest}"
 
 
 def want(root: str, path: str) -> None:

@@ -33,6 +33,8 @@ class Reader:
         self._tops = [os.path.realpath(path) for path in paths]
         self._hooks = os.path.realpath(hooks)
         self.skipped: list[str] = []
+        self.windows = list[str]()
+        """Scripts whose first line ends as on Windows."""
 
     def all(self, paths: Sequence[str]) -> list[Raw]:
         """Read all files. LibhookError where a path cannot be read, or there is too much."""
@@ -104,6 +106,8 @@ class Reader:
             data = file.read(_LARGEST)
         if b"\0" in data:
             data = data[:64]  # no script: enough to know that
+        if data[:2] == b"#!" and data.partition(b"\n")[0].endswith(b"\r"):
+            self.windows.append(path)
         return data.decode("utf-8", "surrogateescape").replace("\r\n", "\n"), bool(status.st_mode & 0o111)
 
     def _skip(self, path: str, why: str) -> None:

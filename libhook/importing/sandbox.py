@@ -36,6 +36,8 @@ _WRITABLE = (
     ("/boot", 4), ("/dev/shm", 4),  # noqa: S108 - all of them are the sandbox's own
 )  # fmt: skip
 """The sandbox's own folders that can be written to, and how many MiB each may have. The first is of no other host."""
+_OF_HOST = {"usr", "bin", "sbin", "lib", "lib64", "lib32", "libx32", "proc", "dev", "host", ".host", ".libhook"}
+_MOST_FOLDERS = 16
 
 
 class Call(NamedTuple):
@@ -96,7 +98,9 @@ def run(
                           "seconds": seconds}
                          for call in calls]}  # fmt: skip
         limits = (user, excess.tasks(user) + _MOST_TASKS)
-        answer = _bounded(_command(root), json.dumps(job).encode(), min(seconds * len(calls) + 10, left(until)), limits)
+        folders = [name for name, _ in _writable(root)]
+        most = min(seconds * len(calls) + 10, left(until))
+        answer = _bounded(_command(root), json.dumps(job).encode(), most, limits, folders)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     outcomes = _outcomes(calls, answer)
@@ -168,6 +172,15 @@ def _why(said: str) -> tuple[str, str]:
     )
 
 
+def _writable(root: str) -> list[tuple[str, int]]:
+    """The folders that can be written to, and those at the top that only these scripts have, as /storage and /nix."""
+    known = {name.split("/")[1] for name, _ in _WRITABLE} | _OF_HOST
+    own = sorted(
+        name for name in os.listdir(f"{root}/tree") if name not in known and os.path.isdir(f"{root}/tree/{name}")
+    )
+    return [*_WRITABLE, *((f"/{name}", 4) for name in own[:_MOST_FOLDERS])]
+
+
 def _command(root: str) -> list[str]:
     words = ["bwrap", "--unshare-all", "--unshare-user", *(["--disable-userns"] if _no_namespaces() else []),
              "--uid", "0", "--gid", "0", "--die-with-parent", "--new-session", "--clearenv", "--hostname", "host",
@@ -187,7 +200,7 @@ def _command(root: str) -> list[str]:
                 for word in ("--symlink", f"libhook/importing/inside/{name}", f"/.libhook/{name}")),
               "--ro-bind", root, "/.host", "--proc", "/proc"]  # fmt: skip
     words += ["--dev", "/dev"]
-    for name, size in _WRITABLE:
+    for name, size in _writable(root):
         words += ["--size", str(size << 20), "--tmpfs", name]
     for name in ("/etc/ld.so.cache", "/etc/alternatives"):
         words += ["--ro-bind-try", name, name]
@@ -214,7 +227,9 @@ def _limit(user: int, tasks: int) -> None:
         os.setresuid(user, user, user)
 
 
-def _bounded(command: list[str], job: bytes, seconds: float, limits: tuple[int, int]) -> tuple[bytes, str]:
+def _bounded(
+    command: list[str], job: bytes, seconds: float, limits: tuple[int, int], folders: Sequence[str]
+) -> tuple[bytes, str]:
     """Run the sandbox until it ends, the deadline is over, or it has said too much. Return stdout and stderr."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
                           env={"PATH": "/usr/bin:/bin"}, preexec_fn=lambda: _limit(*limits)) as child:  # fmt: skip
@@ -227,7 +242,7 @@ def _bounded(command: list[str], job: bytes, seconds: float, limits: tuple[int, 
         writers, open_ = [child.stdin.fileno()], [*answers]
         while open_ and time.monotonic() < until and sum(map(len, answers.values())) < _MOST_OUTPUT:
             readable, writable, _ = select.select(open_, writers, [], 0.25)
-            if excess.takes_too_much(child.pid, [name for name, _ in _WRITABLE]):
+            if excess.takes_too_much(child.pid, folders):
                 break
             for descriptor in writable:
                 try:

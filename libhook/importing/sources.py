@@ -101,6 +101,8 @@ def read(paths: Sequence[str]) -> Sources:
     placed, twice = _once(placed)
     found += twice
     found += [f"{origin} is libhook's own hook" for origin in own]
+    found += [f"{path} has the line ends of Windows: no kernel runs it so, and here it is read without them"
+              for path in reader.windows]  # fmt: skip
     placed, off = _switched_off(placed)
     found += off
     typed = [(os.path.abspath(path), path.rstrip("/") or path) for path in paths]

@@ -100,6 +100,23 @@ echo x > /dev/console""")  # fmt: skip
     assert not any("ended with" in line for line in found.lines)
 
 
+@pytest.mark.parametrize(
+    "shell", ["/run/current-system/sw/bin/bash", "/nix/store/0abc-bash-5.2/bin/bash", "/usr/local/bin/sh"]
+)
+def test_a_shell_may_be_anywhere(tmp_path: Path, shell: str) -> None:
+    """And programs; and folders at the top of the host that no other host has."""
+    (tmp_path / "qemu").write_text(f"""#!{shell} -e
+[ "$2" = prepare ] || exit 0
+/nix/store/0abc-systemd/bin/systemctl stop smbd
+echo x > /storage/state/x
+false
+systemctl stop nmbd
+""")
+    found = importer.run(sources.read([str(tmp_path)]), [], ["x"], plain())
+    assert '[units]\n"smbd.service" = "down"\n[run.' in found.text
+    assert "/storage/state/x" in found.text
+
+
 def test_what_comes_after_a_unit_waits_for_it(tmp_path: Path) -> None:
     """Also for one that goes up, and also a file or a mount; what comes before it does not."""
     found = imported(tmp_path, begin="""

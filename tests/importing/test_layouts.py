@@ -64,6 +64,14 @@ def test_of_two_for_one_place_the_first_counts(tmp_path: Path) -> None:
     assert any("is not imported" in text and "b/hooks/qemu" in text for text in found.found)
 
 
+def test_line_ends_of_windows_are_told(tmp_path: Path) -> None:
+    """On a host it never ran; what it was meant to do is imported."""
+    (tmp_path / "qemu").write_bytes(b"#!/bin/bash\r\nsystemctl stop x\r\n")
+    found = sources.read([str(tmp_path)])
+    assert found.files[0].text == "#!/bin/bash\nsystemctl stop x\n"
+    assert any("qemu has the line ends of Windows: no kernel runs it so" in text for text in found.found)
+
+
 def test_libhooks_own_hook_is_none_to_import(tmp_path: Path) -> None:
     """Where libhook is installed, it lies among the old ones."""
     (tmp_path / "qemu").write_text((Path(__file__).parents[2] / "hooks" / "qemu").read_text())
