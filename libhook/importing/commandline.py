@@ -77,6 +77,8 @@ def why_not(one: Effect, argv: list[str], about: About) -> str:
         return f"{' '.join(argv)}: it runs as {one.done.user}, and `user` wants a name"
     if argv[0].startswith(HOOKS) and not about.here(argv[0]):
         return f"{argv[0]} was not given, so nobody knows what it does"
+    if one.kind in ("written", "file") and "*" in one.target:
+        return f"{one.target} finds nothing here: which files it means, only a host knows"
     if any(map(about.is_invented, argv)):
         return f"{argv[0].rpartition('/')[2]}: which device it is, the script finds out"
     if one.kind == "command" and name_of(_program(argv)) not in about.texts:

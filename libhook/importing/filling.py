@@ -158,7 +158,7 @@ def _runnable(file: File) -> str:
 
 def want(root: str, path: str) -> None:
     """Make room for what a script wanted to write to: a file of the kernel's, or the folder of another."""
-    if len(path) > _LONGEST:
+    if len(path) > _LONGEST or {"*", "?"} & {*path}:  # a pattern that has found nothing here is no file
         return
     try:
         if path.startswith(PROGRAM):

@@ -182,6 +182,9 @@ def _values(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             shown = name if about.named else name.replace(about.guest, "{name}")
             if one.operation in DO and about.blind and "$" in about.line(one.place).partition(">")[0]:
                 computed.add(name)
+            if "*" in name:
+                draft.tell(one, "left", f"{name} finds nothing here: name each file of this host in `values`")
+                continue
             if about.is_invented(name):
                 draft.tell(one, "left", "which device it is, the script finds out")
                 continue

@@ -42,3 +42,12 @@ def test_a_process_that_is_killed_by_name_is_there(tmp_path: Path) -> None:
     """Else kill would have no number, and nobody would hear of it."""
     found = imported(tmp_path, begin="kill -STOP $(pidof boinc)")
     assert fates(found) == {"kill -STOP $(pidof boinc)": {"danger"}}
+
+
+def test_a_pattern_that_finds_nothing_here_is_left(tmp_path: Path) -> None:
+    """bash takes it for a name then. On a host it stands for files."""
+    lines = ("for x in /proc/irq/*/smp_affinity; do echo f > $x; done", "echo on > /sys/block/zd*/queue/scheduler",
+             "for u in /sys/bus/usb/devices/*/power/control; do echo on > $u; done")  # fmt: skip
+    found = imported(tmp_path, begin="\n".join(lines))
+    assert "*" not in found.text
+    assert fates(found) == {line: {"left"} for line in lines}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Set-ups of the kinds that people publish, written anew: what each becomes, to the letter.
 
-``pytest tests/importing --regenerate`` writes the drop-ins anew; git diff shows what that changes.
+``pytest tests/importing --libhook-regenerate`` writes the drop-ins anew; git diff shows what that changes.
 """
 
 from pathlib import Path
@@ -46,7 +46,7 @@ KINDS = {
 }
 """What each set-up is like, for docs/importing.md."""
 PAGE = Path(__file__).parents[2] / "docs" / "importing.md"
-BEGIN, END = "<!-- made by pytest tests/importing --regenerate -->\n", "<!-- end -->"
+BEGIN, END = "<!-- made by pytest tests/importing --libhook-regenerate -->\n", "<!-- end -->"
 _KNOWN: dict[str, Imported] = {}
 
 
@@ -76,7 +76,7 @@ def test_what_a_setup_becomes(name: str, request: pytest.FixtureRequest) -> None
         )
     )
     golden = SETUPS / f"{name}.toml"
-    if request.config.getoption("--regenerate"):
+    if request.config.getoption("--libhook-regenerate"):
         golden.write_text(text)
     assert text == golden.read_text()
 
@@ -164,6 +164,6 @@ def test_the_page_has_how_each_fares(request: pytest.FixtureRequest) -> None:
     table = "\n".join((head, "|---|---|---|---|---|---|---|---|---|", *map(_row, NAMES), ""))
     before, _, rest = PAGE.read_text().partition(BEGIN)
     text = f"{before}{BEGIN}{table}{END}{rest.partition(END)[2]}"
-    if request.config.getoption("--regenerate"):
+    if request.config.getoption("--libhook-regenerate"):
         PAGE.write_text(text)
     assert PAGE.read_text() == text
