@@ -22,7 +22,8 @@ _UNKNOWN = "?"
 
 def is_background(one: Effect, about: About) -> bool:
     """Whether the script leaves it running."""
-    return one.done.background or bool(_BACKGROUND.search(about.line(one.place)))
+    places = {one.place, one.done.head} if one.done.head.file == one.place.file else {one.place}
+    return one.done.background or any(_BACKGROUND.search(about.line(place)) for place in places)
 
 
 def argv_of(one: Effect, about: About) -> list[str]:

@@ -22,7 +22,7 @@ _REDUNDANT = re.compile(r"\$?\(\(.*?\)\)|\$\[.*?\]|\w+\+?=\([^()]*\)|\[\[.*?\]\]
 """Sums, lists, tests, and a function's head: nothing in them acts."""
 _ANY = "..."
 """What stands for a text in quotes, and for what a command says."""
-_ONE = r"[\w*?.$@{}/:+\[\]-]+"
+_ONE = r"[\w*?.$@{}/:+,=%~\[\]-]+"
 _CASE = re.compile(rf"^(?:\s*case\s.*?\sin\b)?(?:\s*{_ONE}(?:\s*\|\s*{_ONE})*\)(?=\s))?")
 _DEEPEST = 4
 _LITERAL = re.compile(r"[\w./@:=+,%-]+")

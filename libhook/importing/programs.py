@@ -32,6 +32,10 @@ GPU_DRIVERS = frozenset(
     ]
 )
 
+_OF_GUESTS_WORDS = "list dominfo domstate dumpxml domiflist domifaddr domblklist vcpuinfo vcpupin qemu-monitor-command"
+_OF_GUESTS = frozenset(_OF_GUESTS_WORDS.split())
+"""What virsh asks of the hook's own guest, or of all: libvirtd holds the guest's lock while a hook runs."""
+
 
 def of_program(one: Done, operation: str) -> Iterator[Effect]:
     """Return what starting this program does."""
@@ -52,8 +56,7 @@ def of_program(one: Done, operation: str) -> Iterator[Effect]:
     elif name in ASKS:
         yield Effect("asks", name, "", one, operation)
     elif only_asks(name, words):
-        if name == "virsh" and first(words) in ("list", "dominfo", "domstate", "dumpxml", "domiflist", "domifaddr",
-                                                 "domblklist", "vcpuinfo", "vcpupin"):  # fmt: skip
+        if name == "virsh" and first(words) in _OF_GUESTS:
             yield Effect("wrong", "virsh", f"virsh {first(words)} waits for the guest's own lock in a hook, and never"
                          " returns there: take it from the XML on stdin", one, operation)  # fmt: skip
         else:

@@ -48,6 +48,8 @@ class Done(NamedTuple):
     pid: int = 0
     shown: str = ""
     """The command that bash has shown last."""
+    head: Place = Place()
+    """Where the shell that did it began: where a function is called in the background, say."""
 
 
 class Trace(NamedTuple):
@@ -69,7 +71,7 @@ class Trace(NamedTuple):
 class _Process:
     """What is known of one process."""
 
-    def __init__(self, pid: int, parent: "_Process | None" = None) -> None:
+    def __init__(self, pid: int, parent: "_Process | None", born: tuple[float, int]) -> None:
         self.pid = pid
         self.place: Place = parent.place if parent else Place()
         self.user: str = parent.user if parent else ""
@@ -77,9 +79,11 @@ class _Process:
         self.background: bool = parent.background if parent else False
         self.program: str = parent.program if parent else ""
         self.shown: str = parent.shown if parent else ""
+        self.head: Place = parent.head if parent else Place()
+        self.has_shown = self.has_forked = False
         self.stands_in: bool = parent.stands_in if parent else False
         self.started = -1
-        self.born = (0.0, 0)
+        self.born = born
         """Where what it starts belongs: behind what was done when it was forked, in the order of the forks. What is in
         the background comes in its line's place."""
 
@@ -133,20 +137,19 @@ class _Reader:
     def _process(self, pid: int) -> _Process:
         if pid not in self._processes:
             parent = self._processes.get(next(reversed(self._forking))) if self._forking else None
-            self._processes[pid] = _Process(pid, parent)
-            self._processes[pid].born = self._behind()
+            self._processes[pid] = _Process(pid, parent, self._behind())
         return self._processes[pid]
 
     def _behind(self) -> tuple[float, int]:
-        return len(self.done) - 0.5, len(self._processes)
+        return len(self.done) - 0.5, len(self._processes) + 1
 
     def _call(self, process: _Process, name: str, arguments: str, result: str, opened: str, failed: bool) -> None:
         texts = strace.texts(arguments)
         if name in _FORKS:
+            process.has_forked = True
             self._forking.pop(process.pid, None)
             if result.isdigit() and int(result) not in self._processes:
-                self._processes[int(result)] = _Process(int(result), process)
-                self._processes[int(result)].born = self._behind()
+                self._processes[int(result)] = _Process(int(result), process, self._behind())
         elif name == "execve":
             if not failed and texts:
                 self._start(
@@ -168,10 +171,7 @@ class _Reader:
             if not process.stands_in and "/run/nscd" not in arguments:
                 self._add(process, "connect", data=arguments)
         elif texts and not process.stands_in:
-            what, path = (
-                "remove" if name.startswith(("unlink", "rmdir")) else "make",
-                strace.whole(arguments, texts[-1]),
-            )
+            what, path = "remove" if name[:2] in ("un", "rm") else "make", strace.whole(arguments, texts[-1])
             if failed and what == "make" and path:
                 self._lack(path)
             if path and not strace.is_own(path):
@@ -181,7 +181,8 @@ class _Reader:
         path, argv = texts[0], texts[1:]
         if path == "/.libhook/standin":
             path, argv = argv[1] if len(argv) > 1 else "", argv[1:]
-        place = process.born if process.started < 0 else (float(len(self.done)), 0)
+        fresh = process.started < 0 and not process.has_forked
+        place = process.born if fresh else (float(len(self.done)), 0)
         before = self.done[process.started] if process.started >= 0 else None
         if before is not None and process.stands_in and (found := inner(_name(before.argv[0]), list(before.argv[1:]))):
             if _name(before.argv[0]) != "systemd-inhibit":  # which does something itself, too
@@ -226,9 +227,12 @@ class _Reader:
                 process.place = Place(file, int(line))
                 if len(self.lines) < _MOST_COMMANDS:
                     self.lines.add(process.place)
+            if not process.has_shown:  # the last one, since a fork may have left others in the buffer
+                process.head = process.place
             process.shown = command.removesuffix("\n")
             if len(self.commands) < _MOST_COMMANDS:
                 self.commands.append((process.place, process.shown))
+        process.has_shown = True
 
     def _open(self, process: _Process, name: str, arguments: str, texts: list[str], opened: str, failed: bool) -> None:
         if not texts:
@@ -259,7 +263,7 @@ class _Reader:
     def _add(self, process: _Process, what: str, *, argv: tuple[str, ...] = (), path: str = "", data: str = "") -> None:
         self.done.append(
             Done(what, process.place, argv, path, data, process.user, process.environment, process.background,
-                 process.program, process.pid, process.shown)
+                 process.program, process.pid, process.shown, process.head)
         )  # fmt: skip
 
     def _lack(self, path: str) -> None:

@@ -254,15 +254,6 @@ def test_what_ran_under_one_name_ran(tmp_path: Path) -> None:
     assert [one["text"].strip() for one in found.data["never_ran"]] == ["foo never"]  # type: ignore[attr-defined]
 
 
-def test_what_stays_behind_by_itself_is_told(tmp_path: Path) -> None:
-    """The script ends it by its name. libhook ends what a command leaves, when it has ended."""
-    found = imported(tmp_path, begin="barrierc 192.0.2.1", end="killall barrierc")
-    assert any("barrierc seems to stay behind when its command has ended" in line for line in found.lines)
-    found = imported(tmp_path, begin="barrierc 192.0.2.1 &", end="killall barrierc")
-    assert not any("seems to stay behind" in line for line in found.lines)
-    assert fates(found)["killall barrierc"] == {"undone"}
-
-
 def test_a_line_that_came_to_nothing_is_told(tmp_path: Path) -> None:
     """Nothing is dropped without a word: here kill gets no number, and nobody knows what foo does."""
     found = imported(tmp_path, begin="""
@@ -304,9 +295,3 @@ def test_the_whole_import_has_a_deadline(tmp_path: Path) -> None:
     host = plain()
     found = importer.run(sources.read([str(tmp_path)]), [], ["x"], host._replace(until=host.until - 570))
     assert any("import took too long: a is left out" in line for line in found.lines)
-
-
-def test_a_lock_against_sleep_is_one(tmp_path: Path) -> None:
-    """Whatever it is held by."""
-    found = imported(tmp_path, begin="systemd-inhibit --what=sleep --why=x sleep infinity &")
-    assert 'sleep = "inhibit"' in found.text

@@ -30,6 +30,7 @@ BEGIN = {
     "iptables -D FORWARD -j ACCEPT": ("needless", "libhook's undo has taken away before"),
     "iptables -I FORWARD -j ACCEPT": ("kept", "run.iptables-FORWARD"),
     "iptables -D LIBVIRT_FWI -j REJECT": ("danger", "it deletes rules of libvirt's"),
+    "virsh qemu-monitor-command a --hmp info": ("wrong", "waits for the guest's own lock"),
     "virsh dominfo x": ("wrong", "waits for the guest's own lock"),
     "kill $(cat /run/made-up.pid 2>/dev/null || echo 4711)": ("danger", "it kills a process that it finds"),
     "sed -i s/a/b/ /etc/own.conf": ("kept", "run.sed-own-conf"),

@@ -31,13 +31,6 @@ echo high > /sys/class/drm/card0/device/power_dpm_force_performance_level""")  #
     assert any("the scripts find out which devices they hand over" in line for line in found.lines)
 
 
-def test_a_delay_in_the_background_is_told(tmp_path: Path) -> None:
-    """It is no wait for the next step."""
-    found = imported(tmp_path, begin="(sleep 10; foo a) &\nsleep 5")
-    assert fates(found)["(sleep 10; foo a) &"] == {"kept", "left"}
-    assert fates(found)["sleep 5"] == {"needless"}
-
-
 def test_a_process_that_is_killed_by_name_is_there(tmp_path: Path) -> None:
     """Else kill would have no number, and nobody would hear of it."""
     found = imported(tmp_path, begin="kill -STOP $(pidof boinc)")

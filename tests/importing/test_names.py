@@ -37,6 +37,7 @@ def sections(folder: Path) -> list[str]:
         (f'for n in a b; do [ "$n" = "$1" ] && {ACT}; done', ["a", "b"]),
         (f'case "$1" in a|b-*) {ACT};; esac', ["a", "b-*"]),
         (f'G=$1; O=$2; case "$G/$O" in\n a/prepare) {ACT};;\n esac', ["a"]),
+        (f'case "$1,$2" in\n a,prepare|b-*,prepare)\n {ACT} ;;\n esac', ["a", "b-*"]),
         (f'case $1 in\n "a")\n {ACT}\n ;;\n *) exit 0 ;;\n esac', ["a"]),
         (f'[ -f "/etc/libvirt/hooks/of/$1" ] && {ACT}', ["one", "two"]),
         (f'grep -q "^$1," /etc/libvirt/hooks/table.csv && {ACT}', ["in-csv"]),

@@ -6,6 +6,7 @@ State = dict[str, dict[str, object]]
 USER = "libhook-someone"
 """The name of the one user that there is. What runs as this one, runs as somebody that a script has found out."""
 YES: Answer = (0, "")
+_PATIENCE = 3
 _OWNERS = {"user": USER, "euser": USER, "ruser": USER, "uid": "1000", "tty": "tty2"}
 
 
@@ -13,14 +14,25 @@ def pgrep(words: list[str], state: State) -> Answer:
     """Find a process by its name. Who is asked for is there, if the host has such a program."""
     patterns = [word for at, word in enumerate(words) if not word.startswith("-") and words[at - 1 : at] != ["-u"]]
     found = {name: pid for name, pid in state["processes"].items() if any(word in name for word in patterns)}
+    _waited_for(found, state)
     shows = any(word in ("-l", "-a", "-la", "-fl") for word in words)
     return (0 if found else 1), "".join(f"{pid} {name}\n" if shows else f"{pid}\n" for name, pid in found.items())
 
 
 def pidof(words: list[str], state: State) -> Answer:
     """Find processes by name."""
-    found = [str(state["processes"][word]) for word in words if word in state["processes"]]
-    return (0 if found else 1), " ".join(found) + "\n" if found else ""
+    found = {word: state["processes"][word] for word in words if word in state["processes"]}
+    _waited_for(found, state)
+    return (0 if found else 1), " ".join(map(str, found.values())) + "\n" if found else ""
+
+
+def _waited_for(found: "dict[str, object]", state: State) -> None:
+    """Whoever is asked for again and again has ended then: a script waits for that."""
+    asked = state.setdefault("asked", {})
+    for name in found:
+        asked[name] = f"{asked.get(name, '')}x"
+        if len(str(asked[name])) >= _PATIENCE:
+            state["processes"].pop(name, None)
 
 
 def kill_by_name(words: list[str], state: State) -> Answer:
