@@ -41,7 +41,7 @@ def translate(effects: Sequence[Effect], about: About, draft: Draft) -> None:
     late, lone, fixed = _after_units(effects), list[str](), list[str]()
     for at, do in enumerate(able):
         entry = _entry(do.first, do.argv, about, late=id(do.first) in late)
-        name = _add(draft, do.argv, entry)
+        name = _add(draft, do.argv, entry, do.first)
         do.tell(draft, "kept", f"run.{name}")
         if program := lacking(do.argv, about):
             draft.find(f"{about.where(do.first.place)}: {program} is not on this host, and was not given")
@@ -148,10 +148,8 @@ def _before_units(effects: Sequence[Effect], draft: Draft) -> set[int]:
 
 
 def _rest(undos: Sequence[_Twins], early: set[int], about: About, draft: Draft) -> None:
-    """What the script's end does besides: the last first, as undos run in reverse. ``early`` is before the units."""
-    before = dict(draft.run)
-    draft.run.clear()
-    for one in reversed(undos):
+    """What the script's end does besides. ``early`` is before the units."""
+    for one in undos:
         if why := why_not(one.first, one.argv, about):
             one.tell(draft, "left", why)
             continue
@@ -160,10 +158,8 @@ def _rest(undos: Sequence[_Twins], early: set[int], about: About, draft: Draft) 
             entry["after"] = "units"
         if one.first.done.user:
             entry["user"] = one.first.done.user
-        name = _free(draft, one.argv, before)
-        draft.run[name] = entry
+        name = _add(draft, one.argv, entry, one.first)
         one.tell(draft, "kept", f"run.{name}: at the guest's end")
-    draft.run.update(before)
 
 
 def _is_told(one: Effect, draft: Draft) -> bool:
@@ -211,7 +207,7 @@ def module(one: Effect, effects: Sequence[Effect], about: About, draft: Draft) -
             entry["undo"] = [about.program("modprobe"), "-r", one.target]
             draft.tell(off[0], "kept", "the undo of loading it")
         if not any(known.get("command") == argv for known in draft.run.values()):
-            draft.tell(one, "kept", f"run.{_add(draft, argv, entry)}")
+            draft.tell(one, "kept", f"run.{_add(draft, argv, entry, one)}")
         else:
             draft.tell(one, "kept", "run: with the line's other modules")
     else:
@@ -236,7 +232,7 @@ def _single(one: Effect, argv: list[str], about: About, draft: Draft, *, late: b
         if len(draft.run) >= _MOST:
             draft.tell(one, "left", f"more than {_MOST} commands: the rest is yours to write")
             return
-        _add(draft, argv, entry)
+        _add(draft, argv, entry, one)
     when = "at the guest's end" if one.operation in UNDO else f"at {entry.get('at', 'prepare')}"
     draft.tell(one, "kept", f"run: {' '.join(argv)}, {when}")
 
@@ -260,16 +256,16 @@ def _entry(one: Effect, argv: list[str], about: About, *, late: bool) -> dict[st
     return entry
 
 
-def _add(draft: Draft, argv: list[str], entry: dict[str, object]) -> str:
+def _add(draft: Draft, argv: list[str], entry: dict[str, object], one: Effect) -> str:
     for name, known in draft.run.items():
         if known == entry:
             return name
-    name = _free(draft, argv, {})
-    draft.run[name] = entry
+    name = _free(draft, argv)
+    draft.run[name], draft.order[name] = entry, one
     return name
 
 
-def _free(draft: Draft, argv: list[str], more: dict[str, dict[str, object]]) -> str:
+def _free(draft: Draft, argv: list[str]) -> str:
     words = [
         word.rpartition("/")[2] for word in argv if not word.startswith("-") and word not in ("/usr/bin/env", "/bin/sh")
     ]
@@ -279,8 +275,8 @@ def _free(draft: Draft, argv: list[str], more: dict[str, dict[str, object]]) -> 
     ]
     telling = words[:1] + [word for word in words[1:] if any(letter.isalpha() for letter in word)][:2]
     name = re.sub(r"[^A-Za-z0-9_]+", "-", "-".join(telling)).strip("-")[: _LONGEST - 4].strip("-") or "command"
-    taken, number, found = draft.run.keys() | more.keys(), 2, name
-    while found in taken:
+    number, found = 2, name
+    while found in draft.run:
         found, number = f"{name}-{number}", number + 1
     return found
 

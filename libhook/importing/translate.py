@@ -35,6 +35,7 @@ def translate(effects: Sequence[Effect], about: About) -> Draft:
     _mounts([one for one in effects if one.kind in ("mount", "umount")], draft)
     _others(effects, about, draft)
     errands.translate(effects, about, draft)
+    draft.sort(effects)
     return draft
 
 

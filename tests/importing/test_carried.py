@@ -140,6 +140,15 @@ def test_what_the_end_does_before_a_unit_is_back_stays_before_it(tmp_path: Path)
     assert {name: 'after = "units"' in text for name, text in entries.items()} == {"bar-b": False, "foo-a": True}
 
 
+def test_entries_stand_in_the_order_of_the_script(tmp_path: Path) -> None:
+    """A unit that is restarted reads what was written before, on the way there and back."""
+    found = imported(tmp_path, begin="foo one\nsystemctl restart nmbd\nfoo two\nmodprobe nbd\nfoo three",
+                     end="bar one\nsystemctl reload-or-restart winbind\nsysctl vm.laptop_mode=5\nbar two")  # fmt: skip
+    entries = [text.partition("]")[0] for text in found.text.split("[run.")[1:]]
+    assert entries == ["bar-two", "laptop_mode", "systemctl-restart-winbind-service", "bar-one", "foo-one",
+                       "systemctl-restart-nmbd-service", "foo-two", "modprobe-nbd", "foo-three"]  # fmt: skip
+
+
 def test_isolate_has_both_directions(tmp_path: Path) -> None:
     """Back to the graphical target the display manager is up again."""
     found = imported(tmp_path, begin="systemctl isolate multi-user.target", end="systemctl isolate graphical.target")
