@@ -102,6 +102,8 @@ def test_what_was_unmounted_is_gone() -> None:
     state = _state()
     assert answers.ANSWERS["umount"](["-l", "/mnt/a"], state) == (0, "")
     assert answers.ANSWERS["mountpoint"](["-q", "/mnt/a"], state) == (1, "")
+    assert answers.ANSWERS["mount"](["-o", "ro", "/dev/sdb1", "/mnt/a"], state) == (0, "")
+    assert "/mnt/a" in answers.ANSWERS["mount"]([], state)[1]
 
 
 def test_what_was_stopped_is_inactive() -> None:

@@ -2,7 +2,6 @@
 """Runs in the sandbox: what the host's programs would answer. Each answer is the exit code and what is printed."""
 
 import os
-import sys
 from collections.abc import Callable
 
 from libhook.importing.inside import processes, reacting
@@ -197,15 +196,20 @@ def mountpoint(words: list[str], state: State) -> Answer:
 
 
 def mounts(words: list[str], state: State) -> Answer:
-    """What df, findmnt and a plain mount list; or mount a path."""
+    """What df, findmnt and a plain mount list."""
     paths = [word for word in words if word.startswith("/") and not word.startswith("/dev/")]
     listed = [path for path, there in state["mounts"].items() if there]
-    if os.path.basename(sys.argv[0]) == "mount" and words:
-        state["mounts"].update(dict.fromkeys(paths, True))
-        return YES
     shown = [path for path in paths if state["mounts"].get(path, True)] if paths else ["/", *listed]
     lines = "".join(f"/dev/sd{chr(97 + at % 26)}1 on {path} type ext4 (rw)\n" for at, path in enumerate(shown))
     return int(not shown), lines
+
+
+def mount(words: list[str], state: State) -> Answer:
+    """Mount a path, or list."""
+    if not words or words[0] in ("-l", "-t"):
+        return mounts([], state)
+    state["mounts"].update(dict.fromkeys((word for word in words if word.startswith("/")), True))
+    return YES
 
 
 def umount(words: list[str], state: State) -> Answer:
@@ -241,7 +245,7 @@ ANSWERS: dict[str, Program] = {
     "sysctl": sysctl, "pgrep": processes.pgrep, "pidof": processes.pidof, "killall": processes.kill_by_name,
     "pkill": processes.kill_by_name, "ps": processes.ps,
     "loginctl": processes.loginctl, "mountpoint": mountpoint,
-    "mount": mounts, "df": mounts, "findmnt": mounts, "umount": umount, "nproc": cpus,
+    "mount": mount, "df": mounts, "findmnt": mounts, "umount": umount, "nproc": cpus,
     "fuser": _fixed("", 1), "lsof": _fixed("", 1), "iptables": lambda words, _state: (int("-C" in words), ""),
     "ip6tables": lambda words, _state: (int("-C" in words), ""), "who": _fixed(f"{USER} tty2 2026-01-01 00:00 (:0)\n"),
     "users": _fixed(f"{USER}\n"), "logname": _fixed(f"{USER}\n"), "hostname": _fixed("host\n"), "id":
