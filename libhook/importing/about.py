@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from libhook.importing.trace import Place
+from libhook.importing.done import Place
 
 
 class About(NamedTuple):

@@ -4,8 +4,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from libhook.importing.done import Place
 from libhook.importing.effect import Effect
-from libhook.importing.trace import Place
 
 DO, UNDO = ("prepare", "start", "started"), ("stopped", "release")
 

@@ -4,7 +4,7 @@
 import re
 from typing import Literal, NamedTuple
 
-from libhook.importing.trace import Done, Place
+from libhook.importing.done import Done, Place
 
 _ADDRESS = re.compile(r"([0-9a-f]{4})[:_]([0-9a-f]{2})[:_]([01][0-9a-f])[._]([0-7])", re.I)
 

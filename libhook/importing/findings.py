@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 
 from libhook.importing import filling, names
+from libhook.importing.done import Place
 from libhook.importing.life import PROBE, Life
 from libhook.importing.sources import HOOKS, OPERATIONS, TREE, File, Sources
-from libhook.importing.trace import Place
 from libhook.importing.written import Section
 
 _STDIN = re.compile(r"xmllint|xmlstarlet|/dev/stdin|/proc/self/fd/0|^cat -$|\$\(cat\b")
@@ -122,6 +122,9 @@ def of_life(one: Life, sources: Sources) -> list[str]:
                          " came after is not known")  # fmt: skip
         elif trace.code and (alike := [some for some in _MEANS if operation in some]):
             ends.setdefault((last, trace.code, alike[0]), []).append(operation)
+        for place, code in trace.failed if not trace.code and operation in ("prepare", "start") else ():
+            found.append(f"{_where(sources, place)}: at {operation} of {whom} this script ended with {code} here, and"
+                         " the hook with 0: if it does on your host, the start goes on")  # fmt: skip
     for (last, code, means), operations in ends.items():
         found.append(f"{_where(sources, last)}: at {' and '.join(dict.fromkeys(operations))} of {whom} it ended with"
                      f" {code} here: {_MEANS[means]}")  # fmt: skip

@@ -4,8 +4,8 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from libhook.importing.done import Place
 from libhook.importing.sources import Sources
-from libhook.importing.trace import Place
 
 _EXIT = r"(?<![\w$-])(?:exit|return)\s+\"?(?:[1-9]|\$)"
 _SET_E = re.compile(r"^\s*set\s+-\w*e|^\s*set\s+-o\s+errexit|^#!.*\s-\w*e", re.M)

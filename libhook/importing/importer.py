@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from libhook.importing import findings, life, meaning, names, partly, report, sandbox, strace, twins, written
 from libhook.importing.about import About
+from libhook.importing.done import Place
 from libhook.importing.draft import Draft, Fate
 from libhook.importing.givingup import GivingUp
 from libhook.importing.imagined import imagine
 from libhook.importing.life import PROBE, Guest, Life
 from libhook.importing.shown import as_shown
 from libhook.importing.sources import OPERATIONS, Sources
-from libhook.importing.trace import Place
 from libhook.importing.translate import translate
 from libhook.importing.written import Section
 

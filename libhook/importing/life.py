@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from libhook.facts.address import PciAddress
 from libhook.importing import refusing, sandbox, trace
+from libhook.importing.done import Place, Trace
 from libhook.importing.imagined import Imagined, imagine
 from libhook.importing.inside import answers
 from libhook.importing.refusing import Otherwise, Refusal
 from libhook.importing.sandbox import Call, Outcome
 from libhook.importing.sources import ANY, HOOKS, TREE, File, Sources
-from libhook.importing.trace import Place, Trace
 
 PROBE = "libhook-probe"
 """The name of a guest that no script knows."""

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from libhook.importing.asking import FILE_TOOLS
+from libhook.importing.done import Done
 from libhook.importing.effect import Effect
 from libhook.importing.programs import of_program
-from libhook.importing.trace import Done
 from libhook.importing.writes import is_ones_own, of_file
 
 _LONGEST = 2000

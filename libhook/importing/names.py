@@ -5,9 +5,9 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
+from libhook.importing.done import Place
 from libhook.importing.life import Life
 from libhook.importing.sources import ANY, HOOKS, OPERATIONS, File, Sources
-from libhook.importing.trace import Place
 
 _SUBS = ("begin", "end")
 _LONG_TEST = re.compile(r"\[\[ (?:! )?(.+?) (==|=|!=|=~) (.*?) \]\]")

@@ -29,7 +29,7 @@ _SETTERS = frozenset(_SETTERS_WORDS.split())
 """Programs whose last word is a value, and what stands before it says of what."""
 _MAKERS = ("touch", "mkdir", "ln", "cp", "install", "sh")
 """Programs whose last word is the file that they make. sh is for a file that is written."""
-_COPIERS = ("cp", "install")
+_COPIERS = ("cp", "install", "ln")
 
 
 def is_same(do: Sequence[str], undo: Sequence[str]) -> bool:
@@ -73,9 +73,9 @@ def _has_its_object(do: Sequence[str], mine: Sequence[str], undo: Sequence[str],
         return False
     if mine[0] == "sh":
         return do[-1] == undo[-1]  # the file that is written
-    if mine[0] in _COPIERS:
+    if do[0].rpartition("/")[2] in _COPIERS:
         return do[-1] == undo[-1]  # another version of the same file
-    if mine[0] in _SETTERS and not {"--reset", "reset"} & {*undo}:
+    if mine[0] in _SETTERS and not {"--reset", "reset", "-r"} & {*undo}:
         return len(mine) == len(theirs) > 1 and mine[:-1] == theirs[:-1]
     objects, own = _objects(theirs), _objects(mine)
     opposites = {word for word in mine if word[0] == "<"} & {*theirs}

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from libhook.importing.asking import ASKS, FILE_TOOLS, TEXT_TOOLS, only_asks
+from libhook.importing.done import Place
 from libhook.importing.sources import File, Sources
-from libhook.importing.trace import Place
 
 _QUOTED = re.compile(r"""'[^']*'|"(?:[^"\\]|\\.)*"|\\.""")
 _INNER = re.compile(r"\$\(([^()]*)\)|`([^`]*)`")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from libhook.facts.unit import TYPES
 from libhook.importing import dangers
 from libhook.importing.asking import ASKS, FILE_TOOLS, TEXT_TOOLS, first, only_asks
+from libhook.importing.done import Done
 from libhook.importing.effect import Effect, Kind, address
 from libhook.importing.inside.processes import USER
-from libhook.importing.trace import Done
 
 _HELPERS_WORDS = (
     "drm drm_kms_helper drm_ttm_helper ttm drm_display_helper drm_buddy drm_exec amdxcp gpu_sched fb_sys_fops"

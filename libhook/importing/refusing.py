@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from libhook.importing.done import Place, Trace
 from libhook.importing.sandbox import Outcome
-from libhook.importing.trace import Place, Trace
 
 _FILE = re.compile(r"(?:\[\[|\[|test)'? (?:'?!'? )?-([efdsrLh]) '?(/[^\s'\]]+)'?")
 _UNIT = re.compile(r"systemctl\b.* is-active(?: --quiet| -q)* (?:-- )?([\w@.:-]+)")

@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterator, Sequence
 
 from libhook.importing import twins
+from libhook.importing.done import Place
 from libhook.importing.draft import Fate
 from libhook.importing.partly import can_act
 from libhook.importing.sources import HOOKS, File, Sources, runs
-from libhook.importing.trace import Place
 
 _TITLES = (
     ("kept", "Carried over"),

@@ -7,9 +7,9 @@ bash writes each command to a file of its own before it runs it (inside/tracing.
 import contextlib
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from libhook.importing import strace
+from libhook.importing.done import Done, Place, Trace
 from libhook.importing.inside.wrapping import inner
 
 _LINE = re.compile(r"([0-9]{1,9})\s+(.*)")
@@ -21,51 +21,6 @@ _FORKS = ("clone", "clone3", "fork", "vfork")
 _SHOWN = re.compile(r"(?<!\+)\++\x01([^\x01]*)\x01([0-9]{1,9})\x01")
 _MOST, _MOST_COMMANDS, _LONGEST_COMMAND, _MOST_VARIABLES = 20_000, 50_000, 4000, 64
 _SHELLS = ("bash", "sh", "dash")
-
-
-class Place(NamedTuple):
-    """A line of a script, as it is in the sandbox. Line 0 where none is known."""
-
-    file: str = ""
-    line: int = 0
-
-
-class Done(NamedTuple):
-    """One thing that a script did."""
-
-    what: str
-    """``start`` a program, ``write``, ``open`` for writing, ``fail`` to open, ``remove``, ``make``, ``kill``,
-    ``connect``, ``absent``: start a program that is not there."""
-    place: Place
-    argv: tuple[str, ...] = ()
-    path: str = ""
-    data: str = ""
-    user: str = ""
-    environment: tuple[str, ...] = ()
-    background: bool = False
-    by: str = ""
-    """The program that did it; "" for the shell itself, and for what was given."""
-    pid: int = 0
-    shown: str = ""
-    """The command that bash has shown last."""
-    head: Place = Place()
-    """Where the shell that did it began: where a function is called in the background, say."""
-
-
-class Trace(NamedTuple):
-    """All that one call did."""
-
-    done: tuple[Done, ...]
-    lines: frozenset[Place]
-    """Each line that ran."""
-    commands: tuple[tuple[Place, str], ...]
-    """Each command as bash showed it, its variables filled in."""
-    code: int | None
-    """The exit code; None if it did not end by itself."""
-    read: frozenset[str]
-    """The files that were opened for reading, also those that are not there."""
-    lacking: frozenset[str]
-    """The files that could not be written or made."""
 
 
 class _Process:
@@ -80,7 +35,7 @@ class _Process:
         self.program: str = parent.program if parent else ""
         self.shown: str = parent.shown if parent else ""
         self.head: Place = parent.head if parent else Place()
-        self.has_shown = self.has_forked = False
+        self.has_shown = self.has_forked = self.is_script = False
         self.stands_in: bool = parent.stands_in if parent else False
         self.started = -1
         self.born = born
@@ -99,6 +54,7 @@ class _Reader:
         self.commands: list[tuple[Place, str]] = []
         self.read: set[str] = set()
         self.lacking: set[str] = set()
+        self.failed: list[tuple[Place, int]] = []
         self.order: list[tuple[int, tuple[float, int]]] = []
         """The first start of each process, and what was done when it was forked."""
         self.code: int | None = None
@@ -120,8 +76,11 @@ class _Reader:
         self._first = self._first or pid
         process = self._process(pid)
         if rest.startswith("+++ exited with "):
-            if pid == self._first and (code := rest.split()[3:4]) and code[0] in _CODES:
-                self.code = _CODES[code[0]]
+            code = _CODES.get((rest.split()[3:4] or [""])[0])
+            if pid == self._first and code is not None:
+                self.code = code
+            elif code and process.is_script and len(self.failed) < _MOST_VARIABLES:
+                self.failed.append((process.place, code))
             return
         if rest.endswith(" <unfinished ...>"):
             self._unfinished[pid] = rest.removesuffix(" <unfinished ...>")
@@ -192,7 +151,7 @@ class _Reader:
             known = (*process.environment, *(f"{key}={value}" for key, value in found.environment.items()))
             process.environment = tuple(dict.fromkeys(known))[:_MOST_VARIABLES]
             process.background = process.background or found.background
-        process.program, process.stands_in = self._program(path), False
+        process.program, process.stands_in, process.is_script = self._program(path), False, bool(self._is_known(path))
         process.started = -1
         if argv:
             self.order.append((len(self.done), place))
@@ -292,7 +251,7 @@ def read(text: str, known: Mapping[str, bool]) -> Trace:
     places = sorted(range(len(reader.done)), key=lambda at: (born.get(at, (at, 0)), at))
     done = tuple(one for at in places if (one := reader.done[at]) is not None)
     return Trace(done, frozenset(reader.lines), tuple(reader.commands), reader.code, frozenset(reader.read),
-                 frozenset(reader.lacking))  # fmt: skip
+                 frozenset(reader.lacking), tuple(reader.failed))  # fmt: skip
 
 
 def _name(path: str) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Files that are the same under several names, as by links: what ran of one ran of all. Pure."""
 
+from libhook.importing.done import Place
 from libhook.importing.sources import Sources
-from libhook.importing.trace import Place
 
 
 def firsts(sources: Sources) -> dict[str, str]:

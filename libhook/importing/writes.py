@@ -4,10 +4,10 @@
 import re
 from collections.abc import Iterator
 
+from libhook.importing.done import Done
 from libhook.importing.effect import Effect, address
 from libhook.importing.programs import of_sysctl
 from libhook.importing.sources import HOOKS
-from libhook.importing.trace import Done
 
 _NOTES = ("/tmp/", "/run/", "/var/run/", "/var/tmp/", f"{HOOKS}/")  # noqa: S108 - only compared
 """Where scripts keep what they must know later."""

@@ -44,3 +44,14 @@ def test_a_pattern_that_finds_nothing_here_is_left(tmp_path: Path) -> None:
     found = imported(tmp_path, begin="\n".join(lines))
     assert "*" not in found.text
     assert fates(found) == {line: {"left"} for line in lines}
+
+
+def test_a_refusal_that_is_lost_is_told(tmp_path: Path) -> None:
+    """The hook ends with the status of its last command, as tee's. Its author believes that the start is refused."""
+    (tmp_path / "check.sh").write_text("#!/bin/bash\nfoo one\nexit 3\n")
+    found = imported(tmp_path, begin="/etc/libvirt/hooks/check.sh | tee -a /var/log/x.log")
+    assert any(
+        "check.sh:3: at prepare of a guest that they do not name this script ended with 3 here, and the hook with 0"
+        in line
+        for line in found.lines
+    )

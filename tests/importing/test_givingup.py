@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from libhook.importing import sources
+from libhook.importing.done import Place
 from libhook.importing.givingup import GivingUp
 from libhook.importing.sources import HOOKS
-from libhook.importing.trace import Place
 
 HEAD = """#!/bin/bash
 stop() { echo "$1"; exit 1; }

@@ -130,6 +130,8 @@ def test_what_was_stopped_is_inactive() -> None:
         ("cryptsetup close data", "cryptsetup open /dev/sdb1 data --key-file /k"),
         ("crontab -u root /a", "crontab -u root /b"),
         ("cp /intel.conf /etc/x.conf", "cp /nvidia.conf /etc/x.conf"),
+        ("ln -sfn /intel.conf /etc/x.conf", "ln -sfn /nvidia.conf /etc/x.conf"),
+        ("cset shield -c 2-7 -k on", "cset shield -r"),
         ("cset -m shield --kthread on --cpu 4-7", "cset -m shield --reset"),
         ("ddcutil setvcp 60 0x0f", "ddcutil setvcp 60 0x11"),
         ("powerprofilesctl set performance", "powerprofilesctl set balanced"),
