@@ -4,6 +4,7 @@
 import argparse
 import json
 import os
+import pwd
 import shutil
 import sys
 import time
@@ -21,6 +22,8 @@ from libhook.xml import domxml
 _LARGEST = 1 << 20
 _SECONDS = 900.0
 """That the whole import may take."""
+_FIRST_USER = 1000
+"""The number from which on users are people."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where systemd lets services look for programs (systemd.exec(5)): libvirt's hooks have it from their daemon."""
 
@@ -28,7 +31,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def run(machine: Machine, options: argparse.Namespace) -> int:
     """Run the command. Return 1 if what came out must not be written."""
     read = sources.read(options.path)
-    host = importer.Host(_cpus(machine), _program, partial(_shows, machine), time.monotonic() + _SECONDS)
+    users = {one.pw_name: one.pw_uid for one in pwd.getpwall() if one.pw_uid >= _FIRST_USER}
+    host = importer.Host(_cpus(machine), _program, partial(_shows, machine), time.monotonic() + _SECONDS, users)
     imported = importer.run(read, [guest(text) for text in options.guest], options.path, host)
     path = f"{machine.drop_ins}/{options.name}.toml"
     found = settings.read([Source(path, imported.text)])

@@ -75,3 +75,8 @@ class Draft(NamedTuple):
         """Note what the reader should know."""
         if text not in self.found:
             self.found.append(text)
+
+
+def moved(one: Effect) -> str:
+    """A setting holds from prepare on, whenever the script did it."""
+    return f" (now from prepare on, and not from {one.operation} on)" if one.operation in ("start", "started") else ""

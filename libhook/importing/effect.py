@@ -22,6 +22,10 @@ class Effect(NamedTuple):
     value: str
     done: Done
     operation: str
+    varies: str = ""
+    """Why it is no setting: its value comes from the host that it runs on."""
+    adds: bool = False
+    """It adds its value to what is there, and on the imagined host nothing was."""
 
     @property
     def place(self) -> Place:

@@ -11,7 +11,7 @@ from libhook.errors import BadInput
 from libhook.importing.folder import inside, link, put
 from libhook.importing.imagined import Imagined, further
 from libhook.importing.inside.answers import ANSWERS
-from libhook.importing.inside.processes import USER
+from libhook.importing.inside.processes import USER, uid
 from libhook.importing.inside.wrapping import WRAPPERS
 from libhook.importing.sources import File, runs
 from libhook.importing.trace import PROGRAM
@@ -112,8 +112,8 @@ def fill(root: str, files: Sequence[File], host: Imagined) -> None:
     build(root, host.world)
     texts = [file.scanned for file in files]
     further(root, host, texts)
-    for name in ("etc/passwd", "etc/group", "etc/hosts", "etc/fstab"):
-        put(root, name, _ETC[name])
+    for name, text in _etc(uid(host.state)).items():
+        put(root, name, text)
     for file in files:
         if file.place:
             put(root, f"tree{file.place}", _runnable(file), 0o755 if runs(file) and not file.off else 0o644)
@@ -123,7 +123,8 @@ def fill(root: str, files: Sequence[File], host: Imagined) -> None:
         f"[Service]\nExecStart=/usr/bin/{host.desktop.partition('.')[0]}\n",
     )
     link(root, "tree/etc/systemd/system/display-manager.service", f"/etc/systemd/system/{host.desktop}")
-    for folder in ("var/log/libvirt/qemu", "var/lib/libvirt", "var/tmp", "run/lock", "run/user/1000", f"home/{USER}"):
+    for folder in ("var/log/libvirt/qemu", "var/lib/libvirt", "var/tmp", "run/lock", f"run/user/{uid(host.state)}",
+                   f"home/{USER}"):  # fmt: skip
         os.makedirs(f"{root}/tree/{folder}", exist_ok=True)
     with open(f"{root}/state", "w", encoding="utf-8") as state:
         json.dump(host.state, state)
@@ -133,8 +134,8 @@ def fill(root: str, files: Sequence[File], host: Imagined) -> None:
                 put(root, f"inside/{name}", program.read())
     os.rename(f"{root}/inside/standin.py", f"{root}/standin")
     os.chmod(f"{root}/standin", 0o755)  # noqa: S103 - nobody else gets there; an installed one may not be executable
-    own = {file.place for file in files}
-    _programs(root, texts, own)
+    given = {file.place for file in files}
+    _programs(root, texts, given)
     for file in files:  # a script of one's own among the programs
         for folder in ("/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/"):
             name = file.place.removeprefix(folder)
@@ -142,7 +143,7 @@ def fill(root: str, files: Sequence[File], host: Imagined) -> None:
                 put(root, f"bin/{name}", file.text, 0o755)
     for text in texts:
         for path in _WHOLE.findall(text):
-            if not path.startswith(("/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/")) and path not in own:
+            if not path.startswith(("/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/")) and path not in given:
                 link(root, f"tree{path}", "/.libhook/standin")
     _readable(root)
 
@@ -156,8 +157,8 @@ def _runnable(file: File) -> str:
     return f"{' '.join(('#!/bin/bash', *options))}{feed}{rest}"
 
 
-def want(root: str, path: str) -> None:
-    """Make room for what a script wanted to write to: a file of the kernel's, or the folder of another."""
+def want(root: str, path: str, text: str) -> None:
+    """Make room for what a script wanted to write to: a file of the kernel's with this text, or another's folder."""
     if len(path) > _LONGEST or {"*", "?"} & {*path}:  # a pattern that has found nothing here is no file
         return
     try:
@@ -165,7 +166,7 @@ def want(root: str, path: str) -> None:
             link(root, f"tree{path.removeprefix(PROGRAM)}", "/.libhook/standin")
         elif path.startswith(("/sys/", "/proc/sys/", "/proc/irq/")):
             if not os.path.lexists(inside(root, path[1:])):
-                put(root, path[1:], "0\n")
+                put(root, path[1:], f"{text}\n")
         elif not path.startswith("/proc/"):
             os.makedirs(os.path.dirname(inside(root, f"tree{path}")), exist_ok=True)
         _readable(root)
@@ -175,26 +176,27 @@ def want(root: str, path: str) -> None:
 
 def have(root: str, path: str) -> None:
     """Let a file be there, though nobody gave it; or a folder, where the path ends with a slash."""
-    want(root, f"{path}x" if path.endswith("/") else path)
+    want(root, f"{path}x" if path.endswith("/") else path, "")
     with contextlib.suppress(OSError, BadInput):
         if not path.endswith("/") and len(path) <= _LONGEST and not os.path.lexists(inside(root, f"tree{path}")):
             put(root, f"tree{path}", "\n")
 
 
-_ETC = {
-    "etc/passwd": f"root:x:0:0:root:/root:/bin/bash\n{USER}:x:1000:1000::/home/{USER}:/bin/bash\n",
-    "etc/group": f"root:x:0:\n{USER}:x:1000:\n",
-    "etc/hosts": "127.0.0.1 localhost\n",
-    "etc/fstab": "",
-}
+def _etc(number: int) -> dict[str, str]:
+    return {
+        "etc/passwd": f"root:x:0:0:root:/root:/bin/bash\n{USER}:x:{number}:{number}::/home/{USER}:/bin/bash\n",
+        "etc/group": f"root:x:0:\n{USER}:x:{number}:\n",
+        "etc/hosts": "127.0.0.1 localhost\n",
+        "etc/fstab": "",
+    }
 
 
-def _programs(root: str, texts: Sequence[str], own: set[str]) -> None:
+def _programs(root: str, texts: Sequence[str], given: set[str]) -> None:
     os.makedirs(f"{root}/bin")
     names = {*ANSWERS, *WRAPPERS, *_PROGRAMS}
     for text in texts:
         names |= {word for word in _WORD.findall(text) if word not in _SHELL_WORDS}
-        names |= {os.path.basename(path) for path in _WHOLE.findall(text) if path not in own}
+        names |= {os.path.basename(path) for path in _WHOLE.findall(text) if path not in given}
     for name in _TEXT_TOOLS:
         real = os.path.realpath(f"/usr/bin/{name}" if os.path.lexists(f"/usr/bin/{name}") else f"/bin/{name}")
         if os.path.exists(real):

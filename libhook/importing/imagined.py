@@ -3,7 +3,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from libhook.errors import BadInput
@@ -45,10 +45,19 @@ class Imagined(NamedTuple):
     """The unit of its display manager."""
     invented: str = ""
     """The PCI address of its card, if nobody has named any."""
+    other: int = 0
+    """1 for a second host, on which all numbers, addresses and names are others that only a host could say."""
+
+    @property
+    def number(self) -> str:
+        """What is in a file of the kernel's of which nothing is known: far from the first host's, also when halved."""
+        return str(4096 * self.other)
 
 
-def imagine(texts: Iterable[str], given: Iterable[PciAddress], cpus: int) -> Imagined:
-    """Return a host with all that these scripts and the guest's XML name."""
+def imagine(
+    texts: Iterable[str], given: Iterable[PciAddress], cpus: int, users: Mapping[str, int] = {}, other: int = 0
+) -> Imagined:
+    """Return a host with all that these scripts and the guest's XML name, and this host's users by number."""
     text = "\n".join(texts)
     maker = _maker(text)
     named = sorted({*_addresses(text), *given})
@@ -67,7 +76,15 @@ def imagine(texts: Iterable[str], given: Iterable[PciAddress], cpus: int) -> Ima
     desktop = f"{desktops[0]}.service" if desktops else "sddm.service"
     count = max([cpus, *(number + 1 for number in _cpus(text))])
     state = _state(text, world, desktop, count, own)
-    return Imagined(world, state, count, desktop, "" if named else str(_CARD))
+    state["counts"]["other"] = other
+    state["users"] = {name: number for name, number in users.items() if name in text}
+    state["processes"] = {name: number + 300 * other for name, number in _named_processes(text).items()}
+    return Imagined(world, state, count, desktop, "" if named else str(_CARD), other)
+
+
+def _named_processes(text: str) -> dict[str, int]:
+    return {name: 1500 + at for at, name in enumerate(_PROCESSES) if name == "Xorg" or name.lower() in text.lower()} | {
+        name: 1600 + at for at, name in enumerate(dict.fromkeys(_KILLED.findall(text)))}  # fmt: skip
 
 
 def _maker(text: str) -> str:
@@ -150,9 +167,6 @@ def _state(
         "units": dict(units), "aliases": {"display-manager.service": desktop}, "desktop": {desktop: True},
         "modules": dict.fromkeys(sorted(known | (modules - gpus)), True), "drivers": dict(own), "pci": dict(pci),
         "mounts": dict.fromkeys(_MOUNTED.findall(text), True), "counts": {"cpus": cpus},
-        "processes": {name: 1500 + at for at, name in enumerate(_PROCESSES)
-                      if name == "Xorg" or name.lower() in text.lower()}
-                     | {name: 1600 + at for at, name in enumerate(dict.fromkeys(_KILLED.findall(text)))},
     }  # fmt: skip
 
 
@@ -177,19 +191,20 @@ def further(root: str, host: Imagined, texts: Iterable[str]) -> None:
     for number in range(host.cpus):
         folder = f"sys/devices/system/cpu/cpu{number}/cpufreq"
         for name, value in (
-            ("scaling_governor", "schedutil"),
-            ("energy_performance_preference", "balance_performance"),
+            ("scaling_governor", ("schedutil", "ondemand")[host.other]),
+            ("energy_performance_preference", ("balance_performance", "balance_power")[host.other]),
         ):
             _write(root, f"{folder}/{name}", value)
         _write(root, f"{folder}/scaling_available_governors", "performance powersave ondemand schedutil")
     for name in ("present", "possible", "online"):
         _write(root, f"sys/devices/system/cpu/{name}", f"0-{host.cpus - 1}")
     for name, value in _VALUES.items():
-        _write(root, f"proc/sys/{name}", value)
+        more = host.other if name == "vm/nr_hugepages" else int(host.number)  # few pages: scripts ask for enough
+        _write(root, f"proc/sys/{name}", str(int(value) + more) if value.isdigit() else value)
     for folder in ("sys/kernel/mm/hugepages", "sys/devices/system/node/node0/hugepages"):
         for size in (2048, 1048576):
             for name in ("nr_hugepages", "free_hugepages", "nr_overcommit_hugepages"):
-                _write(root, f"{folder}/hugepages-{size}kB/{name}", "0")
+                _write(root, f"{folder}/hugepages-{size}kB/{name}", str(host.other))
     for device in host.world.devices:
         folder = f"sys/bus/pci/devices/{device.address}"
         for name in ("remove", "reset", "power/control", "boot_vga", "d3cold_allowed", "reset_method"):
@@ -199,6 +214,7 @@ def further(root: str, host: Imagined, texts: Iterable[str]) -> None:
                 {"power/control": "auto", "boot_vga": "1", "d3cold_allowed": "1"}.get(name, ""),
             )
     _write(root, "proc/irq/default_smp_affinity", "ff")
+    _interrupts(root, host)
     for name in ("rescan", "drivers_probe"):
         _write(root, f"sys/bus/pci/{name}", "")
     for driver in ("vfio-pci", *(one.name for one in host.world.drivers)):
@@ -206,7 +222,22 @@ def further(root: str, host: Imagined, texts: Iterable[str]) -> None:
             _write(root, f"sys/bus/pci/drivers/{driver}/{order}", "")
     for path in sorted({path for text in texts for path in _LITERAL.findall(text)})[:500]:
         if not os.path.lexists(f"{root}{path}"):
-            _write(root, path[1:], "0")
+            _write(root, path[1:], host.number)
+
+
+def _interrupts(root: str, host: Imagined) -> None:
+    """The table of interrupts, and a folder for each. Else scripts would find those of the host that imports."""
+    lines = [" " * 11 + "".join(f"CPU{number:<8}" for number in range(host.cpus))]
+    for at, name in enumerate(_INTERRUPTS):
+        number = 40 + 40 * host.other + at
+        lines.append(f"{number:>4}:" + " 0" * host.cpus + f" IR-PCI-MSI-0000:00:1f.0 {at}-edge {name}")
+        _write(root, f"proc/irq/{number}/smp_affinity", "ff")
+        _write(root, f"proc/irq/{number}/smp_affinity_list", f"0-{host.cpus - 1}")
+    _write(root, "proc/interrupts", "\n".join([*lines, f" NMI:{' 0' * host.cpus} Non-maskable interrupts"]))
+
+
+_INTERRUPTS = ("nvme0q0", "xhci_hcd", "eth0", "ahci[0000:00:17.0]", "snd_hda_intel:card0", "nvidia", "amdgpu", "i915",
+               "vfio-msix[0](0000:01:00.0)", "vfio-intx(0000:01:00.1)")  # fmt: skip
 
 
 _LITERAL = re.compile(

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from libhook.importing import findings, life, meaning, names, partly, report, sandbox, strace, twins, written
+from libhook.importing import findings, life, meaning, names, partly, report, sandbox, strace, twins, varying, written
 from libhook.importing.about import About
 from libhook.importing.done import Place
 from libhook.importing.draft import Draft, Fate
@@ -32,6 +32,8 @@ class Host(NamedTuple):
     """What a file of the kernel's shows here; "" if it is not here."""
     until: float
     """When the import must have ended, by the monotonic clock."""
+    users: Mapping[str, int] = {}
+    """Its users, and their numbers."""
 
 
 class Imported(NamedTuple):
@@ -48,9 +50,9 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) 
     legacy, told = findings.of_sources(sources)
     found = [*sources.found, *told]
     shell = [file for file in sources.files if file.place and file.is_shell]
-    probe = (
-        life.play(sources, Guest(PROBE), cpus, host.until) if shell else Life(Guest(PROBE), (), imagine((), (), cpus))
-    )
+    probe = Life(Guest(PROBE), (), imagine((), (), cpus))
+    if shell:
+        probe = life.play(sources, probe.guest, cpus, host.until, users=host.users)
     known = {guest.name: guest for guest in given}
     wanted = [*known, *names.in_tree(sources), *names.named(probe, sources)]
     wanted = [name for name in dict.fromkeys(wanted) if name not in OPERATIONS]
@@ -67,7 +69,7 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) 
                 f"import took too long: {', '.join(wanted[at:])} is left out; import again with --guest for each"
             )
             break
-        lives.append(life.play(sources, known.get(name, Guest(name)), cpus, host.until))
+        lives.append(life.play(sources, known.get(name, Guest(name)), cpus, host.until, users=host.users))
     for one in (probe, *lives):
         found += [text for text in findings.of_life(one, sources) if text not in found]
         if findings.reads_xml(one, sources) and not any(guest.document for guest in given):
@@ -139,8 +141,6 @@ def _general(draft: Draft, found: list[str]) -> list[Section]:
 
 def _draft(one: Life, sources: Sources, host: Host, giving_up: GivingUp, *, named: bool) -> Draft:
     again = one.read_again
-    effects = [found for outcome, trace in one.steps
-               for found in meaning.of(trace.done, outcome.call.operation, again)]  # fmt: skip
     texts = "\n".join(file.scanned for file in sources.files)
     places = {strace.in_path(file.place): file.place for file in sources.files if file.place}
     own, scripted = {*places.values()}, frozenset(_WRITTEN.findall(texts))
@@ -154,6 +154,8 @@ def _draft(one: Life, sources: Sources, host: Host, giving_up: GivingUp, *, name
         file = sources.at(place.file)
         return f"{file.origin if file else place.file}:{place.line}"
 
+    effects = [found for outcome, trace in one.steps for found in
+               varying.told(meaning.of(trace.done, outcome.call.operation, again), one.varying, line)]  # fmt: skip
     blind = not one.guest.document and findings.reads_xml(one, sources)
     about = About(
         guest=one.guest.called, named=named, cpus=max(host.cpus, one.host.cpus), desktop=one.host.desktop, texts=texts,

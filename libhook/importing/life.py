@@ -2,17 +2,18 @@
 """Plays a guest's life with the scripts: which of them libvirt would call when, and which guests they know."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from libhook.facts.address import PciAddress
-from libhook.importing import refusing, sandbox, trace
+from libhook.importing import refusing, sandbox, trace, varying
 from libhook.importing.done import Place, Trace
 from libhook.importing.imagined import Imagined, imagine
 from libhook.importing.inside import answers
 from libhook.importing.refusing import Otherwise, Refusal
 from libhook.importing.sandbox import Call, Outcome
 from libhook.importing.sources import ANY, HOOKS, TREE, File, Sources
+from libhook.importing.varying import Varying
 
 PROBE = "libhook-probe"
 """The name of a guest that no script knows."""
@@ -22,6 +23,7 @@ STEPS = (("prepare", "begin", "-"), ("start", "begin", "-"), ("started", "begin"
 _ROUNDS = 3
 _LONGEST = 400
 _TESTS, _LOOKED_FOR = re.compile(r"'?\[|test "), re.compile(r" '?-[efdrswxLhS]'? '?(/[^\s'\]]+)")
+_Steps = tuple[tuple[Outcome, Trace], ...]
 SECONDS = 20.0
 """That one call may take."""
 
@@ -44,9 +46,10 @@ class Life(NamedTuple):
     """What the scripts did for one guest."""
 
     guest: Guest
-    steps: tuple[tuple[Outcome, Trace], ...]
+    steps: "_Steps"
     host: Imagined
     refusals: tuple[Refusal, ...] = ()
+    varying: Varying = Varying()
 
     @property
     def commands(self) -> Iterator[tuple[Place, str]]:
@@ -66,11 +69,18 @@ class Life(NamedTuple):
         return frozenset[Place]().union(*(one.lines for _, one in self.steps))
 
 
-def play(sources: Sources, guest: Guest, cpus: int, until: float, seconds: float = SECONDS) -> Life:
-    """Run all that libvirt would call. What was not there, and a script wanted to write to, is there the next time."""
+def play(
+    sources: Sources, guest: Guest, cpus: int, until: float, seconds: float = SECONDS, users: Mapping[str, int] = {}
+) -> Life:
+    """Run all that libvirt would call. What was not there, and a script wanted to write to, is there the next time.
+
+    ``users`` are this host's, and their numbers.
+    """
     known = {file.place: file.is_shell for file in sources.files if file.place}
     scripts = [file for file in sources.files if file.place]
-    host = imagine([file.scanned for file in scripts], guest.devices, cpus)
+    texts = [file.scanned for file in scripts]
+    hosts = [imagine(texts, guest.devices, cpus, users, other) for other in (0, 1)]
+    host = hosts[0]
     if guest.document and "/" not in guest.called and guest.called not in (".", ".."):
         scripts.append(File("", f"/etc/libvirt/qemu/{guest.called}.xml", guest.document, executable=False))
     calls = [Call(guest.called, step[0], argv, guest.document) for step in STEPS
@@ -78,9 +88,9 @@ def play(sources: Sources, guest: Guest, cpus: int, until: float, seconds: float
     wanted = frozenset[str]()
     first = [call for call in calls if call.operation in ("prepare", "start")]
 
-    def again(points: Sequence[Otherwise], some: Sequence[Call] = first) -> tuple[tuple[Outcome, Trace], ...]:
+    def again(points: Sequence[Otherwise], some: Sequence[Call] = first, on: Imagined = host) -> _Steps:
         there = [f"{one.target}/" if one.is_folder else one.target for one in points if one.kind == "file"]
-        other = _with_units(host, {one.target: one.there for one in points if one.kind == "unit"})
+        other = _with_units(on, {one.target: one.there for one in points if one.kind == "unit"})
         outcomes = sandbox.run(scripts, other, some, seconds, until, sorted(wanted), there) if some else []
         return tuple((one._replace(trace=""), trace.read(one.trace, known)) for one in outcomes)
 
@@ -93,7 +103,10 @@ def play(sources: Sources, guest: Guest, cpus: int, until: float, seconds: float
     if not all(one.ended for one, _ in steps):
         return Life(guest, steps, host)
     refusals, otherwise = refusing.find(steps, lambda name: _is_active(host, name), again)
-    return Life(guest, again(otherwise, calls) if otherwise else steps, host, tuple(refusals))
+    steps = again(otherwise, calls) if otherwise else steps
+    asked = varying.asked(steps, texts)
+    varies = varying.compare(steps, again(otherwise, calls, hosts[1]), asked) if asked else Varying()
+    return Life(guest, steps, host, tuple(refusals), varies)
 
 
 def _with_units(host: Imagined, states: dict[str, bool]) -> Imagined:

@@ -90,7 +90,7 @@ def run(
     try:
         fill(root, files, host)
         for path in wanted:
-            want(root, path)
+            want(root, path, host.number)
         for path in there:
             have(root, path)
         user = _user(root)
@@ -208,7 +208,7 @@ def _command(root: str) -> list[str]:
         words += ["--symlink", f"/var/log/{name}", f"/dev/{name}"]
     words += ["--symlink", "/.host/standin", "/.libhook/standin", "--remount-ro", "/dev"]
     words += ["--symlink", "../run", "/var/run"]
-    for name in ("cmdline", "swaps"):
+    for name in ("cmdline", "swaps", "interrupts"):
         words += ["--ro-bind", f"{root}/proc/{name}", f"/proc/{name}"]
     return [*words, "--remount-ro", "/", "--chdir", "/", "/host/bin/python3", "-IS", "/.libhook/director.py"]
 

@@ -7,20 +7,17 @@ What libhook undoes by itself needs nothing from the script's end: what was befo
 import re
 from collections.abc import Sequence
 
-from libhook.errors import BadInput
 from libhook.facts.mountpoint import is_mount_point, is_of_host
 from libhook.facts.unit import is_anyones, is_protected
-from libhook.facts.value import path_of
-from libhook.importing import errands
+from libhook.importing import errands, valued
 from libhook.importing.about import About
 from libhook.importing.commandline import is_background
-from libhook.importing.draft import DO, UNDO, Draft
+from libhook.importing.draft import DO, UNDO, Draft, moved
 from libhook.importing.effect import Effect
 from libhook.importing.imagined import DESKTOPS
 from libhook.importing.programs import GPU_DRIVERS
 
 _CONDITION = re.compile(r"^\s*(?:if|elif|while|until|for|case)\b|\$\(|`|<\(|\||(?<![>&])&(?!>)|&&")
-_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 _ALIAS = "display-manager.service"
 _DEVICE = "device:display"
 
@@ -31,7 +28,7 @@ def translate(effects: Sequence[Effect], about: About) -> Draft:
     _units(effects, about, draft)
     _modules([one for one in effects if one.kind in ("out", "in")], about, draft)
     _devices([one for one in effects if one.kind == "bind"], about, draft)
-    _values(effects, about, draft)
+    valued.translate(effects, about, draft)
     _mounts([one for one in effects if one.kind in ("mount", "umount")], draft)
     _others(effects, about, draft)
     errands.translate(effects, about, draft)
@@ -82,10 +79,10 @@ def _units(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             elif one.kind == "restart":
                 errands.unit(one, name, about, draft)
             elif have:
-                draft.tell(one, "kept", f'units: "{have}" = "{state}"{_moved(one)}')
+                draft.tell(one, "kept", f'units: "{have}" = "{state}"{moved(one)}')
             else:
                 draft.units[name] = state
-                draft.tell(one, "kept", f'units: "{name}" = "{state}"{_moved(one)}')
+                draft.tell(one, "kept", f'units: "{name}" = "{state}"{moved(one)}')
                 if one.value == "isolate" and state == "down":
                     draft.find(f"{about.where(one.place)}: isolate also stops what else the target does not want;"
                                " only the display manager is stopped now: add to units what else must go")  # fmt: skip
@@ -101,11 +98,6 @@ def _units(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             draft.tell(one, "left", f"{name}: nothing is done with units at {one.operation}")
 
 
-def _moved(one: Effect) -> str:
-    """A setting holds from prepare on, whenever the script did it."""
-    return f" (now from prepare on, and not from {one.operation} on)" if one.operation in ("start", "started") else ""
-
-
 def _modules(effects: Sequence[Effect], about: About, draft: Draft) -> None:
     out = dict[str, str]()
     for one in effects:
@@ -114,7 +106,7 @@ def _modules(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             out[one.target] = name
             if name not in draft.modules:
                 draft.modules.append(name)
-            draft.tell(one, "kept", f'modules: "{name}"{_moved(one)}')
+            draft.tell(one, "kept", f'modules: "{name}"{moved(one)}')
     for one in effects:
         if one.kind == "in" and one.operation in UNDO and (one.target in out or one.target in GPU_DRIVERS | _HELPED):
             how = (
@@ -176,55 +168,6 @@ def _devices(effects: Sequence[Effect], about: About, draft: Draft) -> None:
         )
 
 
-def _values(effects: Sequence[Effect], about: About, draft: Draft) -> None:
-    computed = set[str]()
-    for one in effects:
-        for name, value in _each_value(one, about):
-            shown = name if about.named else name.replace(about.guest, "{name}")
-            if one.operation in DO and about.blind and "$" in about.line(one.place).partition(">")[0]:
-                computed.add(name)
-            if "*" in name:
-                draft.tell(one, "left", f"{name} finds nothing here: name each file of this host in `values`")
-                continue
-            if about.is_invented(name):
-                draft.tell(one, "left", "which device it is, the script finds out")
-                continue
-            if name in computed:
-                draft.tell(one, "left", f"{name}: the script computes what it writes, perhaps from the guest's XML")
-                continue
-            if one.operation in DO and _fits(name, value):
-                fit = about.shown(path_of(name), value)
-                draft.values[shown] = int(fit) if _NUMBER.fullmatch(fit) else fit
-                what = f"{name} =" if one.kind == "value" else "the governor"
-                draft.tell(one, "kept", f"values: {what} {fit}{_moved(one)}")
-                if "nr_hugepages" in name and "$" in about.line(one.place).partition("#")[0]:
-                    draft.find(f"{about.where(one.place)}: {name} becomes {fit}, whatever was there: it is not added to"
-                               " what another guest has, so write what all need together")  # fmt: skip
-            elif one.operation in UNDO and shown in draft.values:
-                draft.tell(one, "undone", "libhook writes what was there before, and no constant")
-            elif one.operation in UNDO and value and value not in about.texts:
-                draft.tell(one, "needless", "it writes back what it had noted, and did not change")
-            elif not value:
-                draft.tell(one, "left", f"{name}: what was written could not be seen")
-            else:
-                errands.value(one, name, value, about, draft)
-
-
-def _each_value(one: Effect, about: About) -> list[tuple[str, str]]:
-    if one.kind == "governor":
-        chosen = range(about.cpus) if one.target == "all" else errands.numbers(one.target)
-        return [(f"/sys/devices/system/cpu/cpu{number}/cpufreq/scaling_governor", one.value) for number in chosen]
-    return [(one.target, one.value)] if one.kind == "value" else []
-
-
-def _fits(name: str, value: str) -> bool:
-    try:
-        path_of(name)
-    except BadInput:
-        return False
-    return bool(value) and "\n" not in value
-
-
 def _mounts(effects: Sequence[Effect], draft: Draft) -> None:
     for one in effects:
         if one.kind == "umount" and one.operation in DO:
@@ -233,7 +176,7 @@ def _mounts(effects: Sequence[Effect], draft: Draft) -> None:
                 continue
             if one.target not in draft.mounts:
                 draft.mounts.append(one.target)
-            draft.tell(one, "kept", f'mounts: "{one.target}"{_moved(one)}')
+            draft.tell(one, "kept", f'mounts: "{one.target}"{moved(one)}')
         elif one.kind == "mount" and one.operation in UNDO and one.target in draft.mounts:
             draft.tell(one, "undone", f"{one.target}: libhook mounts it again, if it was")
 
@@ -255,12 +198,12 @@ def _others(effects: Sequence[Effect], about: About, draft: Draft) -> None:
         elif one.kind == "awake":
             if one.operation in DO and one.value == "up":
                 draft.sleep[:] = ["inhibit"]
-            draft.tell(one, "kept" if one.value == "up" else "undone", f'sleep = "inhibit"{_moved(one)}')
+            draft.tell(one, "kept" if one.value == "up" else "undone", f'sleep = "inhibit"{moved(one)}')
         elif one.kind == "sessions" and one.operation in DO:
             draft.tell(
                 one,
                 "kept" if about.named else "left",
-                f'end = ["sessions"]: sessions that have the device open{_moved(one)}',
+                f'end = ["sessions"]: sessions that have the device open{moved(one)}',
             )
             if about.named:
                 draft.end[:] = ["sessions"]

@@ -4,7 +4,7 @@
 import os
 from collections.abc import Callable
 
-from libhook.importing.inside import processes, reacting
+from libhook.importing.inside import own, processes, reacting
 from libhook.importing.inside.processes import USER, YES, Answer, State
 
 Program = Callable[[list[str], State], Answer]
@@ -243,17 +243,13 @@ def nothing(_words: list[str], _state: State) -> Answer:
 ANSWERS: dict[str, Program] = {
     "systemctl": systemctl, "modprobe": modprobe, "rmmod": rmmod, "lsmod": lsmod, "lspci": lspci, "virsh": virsh,
     "sysctl": sysctl, "pgrep": processes.pgrep, "pidof": processes.pidof, "killall": processes.kill_by_name,
-    "pkill": processes.kill_by_name, "ps": processes.ps,
-    "loginctl": processes.loginctl, "mountpoint": mountpoint,
+    "pkill": processes.kill_by_name, "ps": processes.ps, **own.ANSWERS, "mountpoint": mountpoint,
     "mount": mount, "df": mounts, "findmnt": mounts, "umount": umount, "nproc": cpus,
     "fuser": _fixed("", 1), "lsof": _fixed("", 1), "iptables": lambda words, _state: (int("-C" in words), ""),
     "ip6tables": lambda words, _state: (int("-C" in words), ""), "who": _fixed(f"{USER} tty2 2026-01-01 00:00 (:0)\n"),
-    "users": _fixed(f"{USER}\n"), "logname": _fixed(f"{USER}\n"), "hostname": _fixed("host\n"), "id":
-    processes.identity,
+    "users": _fixed(f"{USER}\n"), "logname": _fixed(f"{USER}\n"),
     "whoami": _fixed("root\n"), "systemd-detect-virt": _fixed("none\n", 1), "firewall-cmd": _fixed("success\n"),
     "powerprofilesctl": lambda words, _state: (0, "balanced\n" if words[:1] == ["get"] else ""),
     "nvidia-smi": _fixed(""), "dmesg": _fixed(""), "notify-send": _fixed(""),
     "uname": _fixed("6.12.0\n"), "mokutil": _fixed(""),
-    "getent": _fixed(f"{USER}:x:1000:1000::/home/{USER}:/bin/bash\n"),
-    "ip": lambda words, _state: (0, "default via 192.0.2.1 dev eth0\n" if "route" in words and "show" in words else ""),
 }  # fmt: skip

@@ -7,7 +7,12 @@ USER = "libhook-someone"
 """The name of the one user that there is. What runs as this one, runs as somebody that a script has found out."""
 YES: Answer = (0, "")
 _PATIENCE = 3
-_OWNERS = {"user": USER, "euser": USER, "ruser": USER, "uid": "1000", "tty": "tty2"}
+_OWNERS = {"user": USER, "euser": USER, "ruser": USER, "tty": "tty2"}
+
+
+def uid(state: State) -> int:
+    """The number of the one user."""
+    return 1000 + int(str(state["counts"].get("other", 0)))
 
 
 def pgrep(words: list[str], state: State) -> Answer:
@@ -56,27 +61,10 @@ def ps(words: list[str], state: State) -> Answer:
     if not asked:
         lines = [f"{pid:>5} ?  00:00:01 {name}" for name, pid in some.items()]
         return int(not some), "".join(f"{line}\n" for line in ("  PID TTY          TIME CMD", *lines))
+    owners = {**_OWNERS, "uid": str(uid(state))}
     columns = [column.partition("=")[0] for column in asked.split(",")]
     rows = [
-        [str(pid) if column == "pid" else _OWNERS.get(column, name) for column in columns] for name, pid in some.items()
+        [str(pid) if column == "pid" else owners.get(column, name) for column in columns] for name, pid in some.items()
     ]
     head = [] if bare else [[column.upper() for column in columns]]
     return int(not some), "".join(f"{' '.join(row)}\n" for row in (*head, *rows))
-
-
-def loginctl(words: list[str], _state: State) -> Answer:
-    """One session, of the first user."""
-    plain = [word for word in words if not word.startswith("-")]
-    if plain[:1] in ([], ["list-sessions"]):
-        return 0, f"      2 1000 {USER} seat0 tty2\n"
-    if plain[0] == "list-users":
-        return 0, f"1000 {USER}\n"
-    return (0, f"{USER}\n" if "Name" in " ".join(words) else "2\n") if plain[0].startswith("show") else YES
-
-
-def identity(words: list[str], _state: State) -> Answer:
-    """Root, or the one user that there is."""
-    others = [word for word in words if not word.startswith("-")]
-    short = any(word[:1] == "-" != word[1:2] and "n" in word for word in words)
-    number, name = ("1000", others[0]) if others and others != ["root"] else ("0", "root")
-    return 0, f"{name if short else number}\n"

@@ -67,7 +67,7 @@ def main() -> int:
             reacting.settle()
             return 0
         if os.environ.get("LIBHOOK_IMPORT_OPERATION") in ("started", "reconnect"):
-            state["processes"]["qemu-system-x86_64"] = 1999
+            state["processes"]["qemu-system-x86_64"] = 1999 + int(str(state["counts"].get("other", 0)))
         code, text = answers.ANSWERS.get(name, answers.nothing)(words, state)
         state["processes"].pop("qemu-system-x86_64", None)
         reacting.save(state)
