@@ -25,6 +25,7 @@ _DEVICE = "device:display"
 def translate(effects: Sequence[Effect], about: About) -> Draft:
     """Return the settings for these effects, which are in the order of the guest's life."""
     draft = Draft.empty()
+    effects = _restarts(effects, about, draft)
     _units(effects, about, draft)
     _modules([one for one in effects if one.kind in ("out", "in")], about, draft)
     _devices([one for one in effects if one.kind == "bind"], about, draft)
@@ -53,6 +54,22 @@ def _unit_name(effect: Effect, about: About) -> str:
     if _is_desktop(name) and name == about.desktop and (len(named) > 2 or bare not in about.line(effect.place)):
         return _ALIAS
     return name if about.named else name.replace(about.guest, "{name}")
+
+
+def _restarts(effects: Sequence[Effect], about: About, draft: Draft) -> list[Effect]:
+    """The effects; of a unit that goes down and comes up again at one operation only a restart, where it comes up."""
+    moves = dict[str, list[Effect]]()
+    for one in effects:
+        if one.kind in ("down", "up"):
+            moves.setdefault(f"{_unit_name(one, about)} {one.operation}", []).append(one)
+    only, instead = dict[int, Effect](), set[int]()
+    for some in moves.values():
+        if some[0].kind == "down" and some[-1].kind == "up":
+            instead |= {id(one) for one in some}
+            only[id(some[-1])] = some[-1]._replace(kind="restart")
+            for one in some[:-1]:
+                draft.tell(one, "kept", f"{one.target} comes up again at {one.operation}: one restart, there")
+    return [only.get(id(one), one) for one in effects if id(one) not in instead or id(one) in only]
 
 
 def _units(effects: Sequence[Effect], about: About, draft: Draft) -> None:

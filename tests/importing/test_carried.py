@@ -158,10 +158,22 @@ def test_isolate_has_both_directions(tmp_path: Path) -> None:
 
 def test_a_unit_that_changes_twice_is_left(tmp_path: Path) -> None:
     """No setting says both; nothing starts behind the back of `units`."""
-    found = imported(tmp_path, begin="systemctl stop smbd\nfoo\nsystemctl start smbd", end="systemctl restart smbd")
-    assert fates(found)["systemctl start smbd"] == {"left"}
+    found = imported(tmp_path, begin="systemctl stop smbd", running="systemctl start smbd", end="systemctl start smbd")
+    assert fates(found)["systemctl start smbd"] == {"left", "undone"}
     assert "systemctl" not in found.text
     assert any("changes again while the guest runs, and `units` keeps it down" in line for line in found.lines)
+
+
+def test_a_unit_that_goes_down_and_up_at_once_is_restarted(tmp_path: Path) -> None:
+    """It is not kept down: the script wants it to read its new configuration."""
+    found = imported(tmp_path, begin="systemctl stop proxy\necho x > /etc/proxy.conf\nsystemctl start proxy",
+                     end="systemctl stop smbd\nsystemctl start smbd")  # fmt: skip
+    assert '"down"' not in found.text
+    assert '"restart", "proxy.service"' in found.text
+    assert "after" not in found.text
+    assert '"restart", "smbd.service"' in found.text
+    assert '"stop"' not in found.text
+    assert fates(found)["systemctl stop proxy"] == {"kept"}
 
 
 def test_an_earlier_event_is_told(tmp_path: Path) -> None:
