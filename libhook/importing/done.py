@@ -31,6 +31,8 @@ class Done(NamedTuple):
     """The command that bash has shown last."""
     head: Place = Place()
     """Where the shell that did it began: where a function is called in the background, say."""
+    foreign: str = ""
+    """The given file of another language that did it, or is started."""
 
 
 class Trace(NamedTuple):

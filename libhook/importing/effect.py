@@ -10,8 +10,10 @@ _ADDRESS = re.compile(r"([0-9a-f]{4})[:_]([0-9a-f]{2})[:_]([01][0-9a-f])[._]([0-
 
 
 Kind = Literal["down", "up", "restart", "out", "in", "bind", "value", "governor", "trigger", "umount", "mount", "file",
-               "written", "command", "awake", "sessions", "asks", "needless", "danger", "left", "wrong"]  # fmt: skip
-"""``down`` ``up`` are of a unit, ``out`` ``in`` of a module. ``left``: no setting says it. ``wrong``: it never was."""
+               "written", "command", "awake", "sessions", "asks", "needless", "danger", "left", "wrong",
+               "foreign"]  # fmt: skip
+"""``down`` ``up`` are of a unit, ``out`` ``in`` of a module. ``left``: no setting says it. ``wrong``: it never was.
+``foreign``: a given file of another language is started."""
 
 
 class Effect(NamedTuple):

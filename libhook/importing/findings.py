@@ -22,14 +22,13 @@ def of_sources(sources: Sources) -> tuple[str, list[str]]:
     shell = [file for file in sources.files if file.place and file.is_shell]
     for file in sources.files:
         if file.place.startswith(HOOKS) and not file.is_shell and file.interpreter not in ("", "\0"):
-            found.append(
-                f"{file.origin} is no script of bash or sh ({file.interpreter}): keep it as a whole, with legacy"
-            )
+            what = "keep it as a whole, with legacy" if _is_foreign(file) else "what it does is in no setting"
+            found.append(f"{file.origin} is no script of bash or sh ({file.interpreter}): {what}")
         elif file.place.startswith(HOOKS) and file.interpreter == "\0":
             found.append(f"{file.origin} is a program, and no script: keep it as a whole, with legacy")
     legacy = next((f"{_OLD}/{_base(file)}" for file in sources.files if _is_foreign(file)), "")
     if legacy:
-        found.append(f"legacy names {legacy}: move the script there, and see docs/old-scripts.md")
+        found.append(_moved(legacy))
     found += [f"{file.origin} has no interpreter in its first line: libvirt cannot run it" for file in sources.files
               if (file.place == f"{HOOKS}/qemu" and not file.interpreter) or _is_beside(file)]  # fmt: skip
     found += _unused_folders(sources)
@@ -40,6 +39,17 @@ def of_sources(sources: Sources) -> tuple[str, list[str]]:
             f"{', '.join(lacking)}: not installed here, so the scripts read nothing with it: install it, and try again"
         )
     return legacy, found
+
+
+def legacy(sources: Sources) -> tuple[str, list[str]]:
+    """libvirt's hook itself as what goes on, where it only starts programs in another language."""
+    if not sources.at(f"{HOOKS}/qemu"):
+        return "", []
+    return f"{_OLD}/qemu", [f"{_moved(f'{_OLD}/qemu')}; move there, too, what it starts"]
+
+
+def _moved(place: str) -> str:
+    return f"legacy names {place}: move the script there, and see docs/old-scripts.md"
 
 
 def _is_beside(file: File) -> bool:

@@ -5,7 +5,20 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from libhook.importing import findings, life, meaning, names, partly, report, sandbox, strace, twins, varying, written
+from libhook.importing import (
+    findings,
+    foreign,
+    life,
+    meaning,
+    names,
+    partly,
+    report,
+    sandbox,
+    strace,
+    twins,
+    varying,
+    written,
+)
 from libhook.importing.about import About
 from libhook.importing.done import Place
 from libhook.importing.draft import Draft, Fate
@@ -87,6 +100,9 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) 
     fates = list(dict.fromkeys(fate for draft in (general, *(draft for _, draft in drafts)) for fate in draft.fates))
     for draft in (general, *(draft for _, draft in drafts)):
         found += [text for text in draft.found if text not in found]
+    if not sections and not legacy and any(foreign.WHY in fate.text for fate in fates):
+        legacy, told = findings.legacy(sources)
+        found += told
     found += findings.own_units(sections, sources)
     if not sections and not wanted and not legacy:
         found.append(
@@ -156,6 +172,7 @@ def _draft(one: Life, sources: Sources, host: Host, giving_up: GivingUp, *, name
 
     effects = [found for outcome, trace in one.steps for found in
                varying.told(meaning.of(trace.done, outcome.call.operation, again), one.varying, line)]  # fmt: skip
+    effects = list(foreign.told(effects, line))
     blind = not one.guest.document and findings.reads_xml(one, sources)
     about = About(
         guest=one.guest.called, named=named, cpus=max(host.cpus, one.host.cpus), desktop=one.host.desktop, texts=texts,

@@ -26,7 +26,11 @@ def of(done: tuple[Done, ...], operation: str, again: frozenset[str]) -> Iterato
     single = {one.path: one.data.rstrip("\n") for one in written if often[one.path] == 1 and len(one.data) < _LONGEST}
     bad = set[int]()
     for one in done:
-        if one.what == "start":
+        if one.what == "start" and one.foreign in one.argv[:3] and one.foreign:
+            yield Effect("foreign", one.foreign, "", one, operation)
+        elif one.what == "absent" and one.data == "given":
+            yield Effect("foreign", one.argv[0], "", one, operation)
+        elif one.what == "start":
             effects = list(of_program(one, operation))
             yield from effects
             bad.discard(one.pid)
@@ -41,10 +45,8 @@ def of(done: tuple[Done, ...], operation: str, again: frozenset[str]) -> Iterato
         elif one.what in ("write", "fail", "open", "make", "remove"):
             yield from of_file(one, operation, files.get(one.pid), again)
         elif one.what == "absent":
-            why = "cannot run here" if one.data == "given" else "was not given"
-            yield Effect(
-                "left", one.argv[0], f"{' '.join(one.argv)} {why}, so nobody knows what it does", one, operation
-            )
+            why = f"{' '.join(one.argv)} was not given, so nobody knows what it does"
+            yield Effect("left", one.argv[0], why, one, operation)
         elif one.what == "kill":
             yield Effect("danger", "kill", "it kills a process that it finds by a name or a file: libhook ends who has"
                          " a device open, with end", one, operation)  # fmt: skip

@@ -21,6 +21,7 @@ _FORKS = ("clone", "clone3", "fork", "vfork")
 _SHOWN = re.compile(r"(?<!\+)\++\x01([^\x01]*)\x01([0-9]{1,9})\x01")
 _MOST, _MOST_COMMANDS, _LONGEST_COMMAND, _MOST_VARIABLES = 20_000, 50_000, 4000, 64
 _SHELLS = ("bash", "sh", "dash")
+_LANGUAGES = ("python", "perl", "ruby", "node")
 
 
 class _Process:
@@ -37,6 +38,7 @@ class _Process:
         self.head: Place = parent.head if parent else Place()
         self.has_shown = self.has_forked = self.is_script = False
         self.stands_in: bool = parent.stands_in if parent else False
+        self.foreign: str = parent.foreign if parent else ""
         self.started = -1
         self.born = born
         """Where what it starts belongs: behind what was done when it was forked, in the order of the forks. What is in
@@ -153,6 +155,7 @@ class _Reader:
             process.background = process.background or found.background
         process.program, process.stands_in, process.is_script = self._program(path), False, bool(self._is_known(path))
         process.started = -1
+        process.foreign = process.foreign or self._foreign(path, argv)
         if argv:
             self.order.append((len(self.done), place))
             process.started = len(self.done)
@@ -222,7 +225,7 @@ class _Reader:
     def _add(self, process: _Process, what: str, *, argv: tuple[str, ...] = (), path: str = "", data: str = "") -> None:
         self.done.append(
             Done(what, process.place, argv, path, data, process.user, process.environment, process.background,
-                 process.program, process.pid, process.shown, process.head)
+                 process.program, process.pid, process.shown, process.head, process.foreign)
         )  # fmt: skip
 
     def _lack(self, path: str) -> None:
@@ -232,6 +235,11 @@ class _Reader:
     def _is_known(self, path: str) -> bool | None:
         """Whether a file that was given is one of bash's; None for another. The folder of ``./x`` is unknown."""
         return self._known.get(strace.in_path(path)) if path.startswith("/") else self._names.get(_name(path))
+
+    def _foreign(self, path: str, argv: list[str]) -> str:
+        """The given file of another language that this runs, by itself or by its interpreter; "" for none."""
+        words = (path, *argv[1:3]) if _name(path).startswith(_LANGUAGES) else (path,)
+        return next((word for word in words if self._is_known(word) is False), "")
 
     def _program(self, path: str) -> str:
         """The program's name; "" for a shell, and for what was given: what that does is in the trace."""
