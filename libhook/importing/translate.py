@@ -57,19 +57,25 @@ def _unit_name(effect: Effect, about: About) -> str:
 
 
 def _restarts(effects: Sequence[Effect], about: About, draft: Draft) -> list[Effect]:
-    """The effects; of a unit that goes down and comes up again at one operation only a restart, where it comes up."""
-    moves = dict[str, list[Effect]]()
-    for one in effects:
+    """The effects; of a unit that goes down and comes up again at one operation only a restart, where it comes up.
+
+    But not where something is done meanwhile for which it must be down.
+    """
+    moves, kept = dict[tuple[str, str], list[int]](), dict[int, Effect | None]()
+    for at, one in enumerate(effects):
         if one.kind in ("down", "up"):
-            moves.setdefault(f"{_unit_name(one, about)} {one.operation}", []).append(one)
-    only, instead = dict[int, Effect](), set[int]()
-    for some in moves.values():
-        if some[0].kind == "down" and some[-1].kind == "up":
-            instead |= {id(one) for one in some}
-            only[id(some[-1])] = some[-1]._replace(kind="restart")
-            for one in some[:-1]:
-                draft.tell(one, "kept", f"{one.target} comes up again at {one.operation}: one restart, there")
-    return [only.get(id(one), one) for one in effects if id(one) not in instead or id(one) in only]
+            moves.setdefault((_unit_name(one, about), one.operation), []).append(at)
+    for (name, operation), some in moves.items():
+        meanwhile = {one.kind for one in effects[some[0] : some[-1]]}
+        if effects[some[0]].kind == "down" and effects[some[-1]].kind == "up" and not meanwhile & _NEEDS_DOWN:
+            kept.update(dict.fromkeys(some))
+            kept[some[-1]] = effects[some[-1]]._replace(kind="restart")
+            for at in some[:-1]:
+                draft.tell(effects[at], "kept", f"{name} comes up again at {operation}: one restart, there")
+    return [one for at, same in enumerate(effects) if (one := kept.get(at, same))]
+
+
+_NEEDS_DOWN = frozenset(["out", "in", "bind", "umount", "mount"])
 
 
 def _units(effects: Sequence[Effect], about: About, draft: Draft) -> None:

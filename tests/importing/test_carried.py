@@ -174,6 +174,8 @@ def test_a_unit_that_goes_down_and_up_at_once_is_restarted(tmp_path: Path) -> No
     assert '"restart", "smbd.service"' in found.text
     assert '"stop"' not in found.text
     assert fates(found)["systemctl stop proxy"] == {"kept"}
+    found = imported(tmp_path, begin="systemctl stop sddm\nmodprobe -r amdgpu\nsystemctl start sddm")
+    assert '"sddm.service" = "down"' in found.text  # else the module could not go
 
 
 def test_an_earlier_event_is_told(tmp_path: Path) -> None:
