@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is to be written for one guest, and what became of each line. Pure."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from libhook.importing.done import Place
@@ -36,8 +35,8 @@ class Draft(NamedTuple):
     """What the reader should know."""
     bound: list[str]
     """The devices that the scripts hand to vfio."""
-    order: dict[str, Effect]
-    """The first effect of each entry of ``run``: they stand in the order of the script."""
+    places: dict[str, dict[str, int]]
+    """Where in the guest's life the scripts do, and undo, what an entry of ``run`` does."""
 
     @classmethod
     def empty(cls) -> "Draft":
@@ -49,18 +48,6 @@ class Draft(NamedTuple):
         """Whether nothing would be written."""
         return not any((self.units, self.modules, self.values, self.mounts, self.end, self.along, self.sleep, self.run,
                         self.require))  # fmt: skip
-
-    def sort(self, effects: Sequence[Effect]) -> None:
-        """Put the entries of ``run`` in the order of these effects. Undos alone come first: they run in reverse."""
-        at = {id(one): number for number, one in enumerate(effects)}
-
-        def key(item: tuple[str, dict[str, object]]) -> tuple[bool, int]:
-            number = at[id(self.order[item[0]])]
-            return "command" in item[1], number if "command" in item[1] else -number
-
-        entries = sorted(self.run.items(), key=key)
-        self.run.clear()
-        self.run.update(entries)
 
     def tell(self, effect: Effect, how: str, text: str) -> None:
         """Note what became of an effect's line."""

@@ -26,6 +26,8 @@ class Effect(NamedTuple):
     operation: str
     varies: str = ""
     """Why it is no setting: its value comes from the host that it runs on."""
+    at: int = 0
+    """Its number in the guest's life."""
     adds: bool = False
     """It adds its value to what is there, and on the imagined host nothing was."""
 

@@ -47,7 +47,7 @@ def translate(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             draft.find(f"{about.where(do.first.place)}: {program} is not on this host, and was not given")
         if at in pairs:
             undo = undos[pairs[at]]
-            entry["undo"] = undo.argv
+            entry["undo"], draft.places[name]["undo"] = undo.argv, undo.first.at
             undo.tell(draft, "kept", f"run.{name}: its undo")
             if pairing.sets(do.argv, undo.argv) and not pairing.is_same(do.argv, undo.argv):
                 fixed.append(f"run.{name}")
@@ -261,7 +261,8 @@ def _add(draft: Draft, argv: list[str], entry: dict[str, object], one: Effect) -
         if known == entry:
             return name
     name = _free(draft, argv)
-    draft.run[name], draft.order[name] = entry, one
+    draft.run[name] = entry
+    draft.places[name] = {"command" if "command" in entry else "undo": one.at}
     return name
 
 

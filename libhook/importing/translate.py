@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from libhook.facts.mountpoint import is_mount_point, is_of_host
 from libhook.facts.unit import is_anyones, is_protected
-from libhook.importing import errands, valued
+from libhook.importing import errands, order, valued
 from libhook.importing.about import About
 from libhook.importing.commandline import is_background
 from libhook.importing.draft import DO, UNDO, Draft, moved
@@ -33,7 +33,7 @@ def translate(effects: Sequence[Effect], about: About) -> Draft:
     _mounts([one for one in effects if one.kind in ("mount", "umount")], draft)
     _others(effects, about, draft)
     errands.translate(effects, about, draft)
-    draft.sort(effects)
+    order.sort(draft)
     return draft
 
 
@@ -57,14 +57,14 @@ def _unit_name(effect: Effect, about: About) -> str:
 
 
 def _restarts(effects: Sequence[Effect], about: About, draft: Draft) -> list[Effect]:
-    """The effects; of a unit that goes down and comes up again at one operation only a restart, where it comes up.
+    """The effects, numbered; of a unit that goes down and up again at one operation only a restart, where it comes up.
 
     But not where something is done meanwhile for which it must be down.
     """
     moves, kept = dict[tuple[str, str], list[int]](), dict[int, Effect | None]()
-    for at, one in enumerate(effects):
+    for number, one in enumerate(effects):
         if one.kind in ("down", "up"):
-            moves.setdefault((_unit_name(one, about), one.operation), []).append(at)
+            moves.setdefault((_unit_name(one, about), one.operation), []).append(number)
     for (name, operation), some in moves.items():
         meanwhile = {one.kind for one in effects[some[0] : some[-1]]}
         if effects[some[0]].kind == "down" and effects[some[-1]].kind == "up" and not meanwhile & _NEEDS_DOWN:
@@ -72,7 +72,8 @@ def _restarts(effects: Sequence[Effect], about: About, draft: Draft) -> list[Eff
             kept[some[-1]] = effects[some[-1]]._replace(kind="restart")
             for at in some[:-1]:
                 draft.tell(effects[at], "kept", f"{name} comes up again at {operation}: one restart, there")
-    return [one for at, same in enumerate(effects) if (one := kept.get(at, same))]
+    rest = (kept.get(number, same) for number, same in enumerate(effects))
+    return [one._replace(at=at) for at, one in enumerate(one for one in rest if one)]
 
 
 _NEEDS_DOWN = frozenset(["out", "in", "bind", "umount", "mount"])

@@ -145,8 +145,8 @@ def test_entries_stand_in_the_order_of_the_script(tmp_path: Path) -> None:
     found = imported(tmp_path, begin="foo one\nsystemctl restart nmbd\nfoo two\nmodprobe nbd\nfoo three",
                      end="bar one\nsystemctl reload-or-restart winbind\nsysctl vm.laptop_mode=5\nbar two")  # fmt: skip
     entries = [text.partition("]")[0] for text in found.text.split("[run.")[1:]]
-    assert entries == ["bar-two", "laptop_mode", "systemctl-restart-winbind-service", "bar-one", "foo-one",
-                       "systemctl-restart-nmbd-service", "foo-two", "modprobe-nbd", "foo-three"]  # fmt: skip
+    assert entries == ["foo-one", "systemctl-restart-nmbd-service", "foo-two", "modprobe-nbd", "foo-three",
+                       "bar-two", "laptop_mode", "systemctl-restart-winbind-service", "bar-one"]  # fmt: skip
 
 
 def test_isolate_has_both_directions(tmp_path: Path) -> None:
