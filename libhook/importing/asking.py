@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Programs that change nothing of the host, or not with these words. Pure."""
 
+import re
 from collections.abc import Callable
 
 TEXT_TOOLS_WORDS = (
@@ -89,6 +90,7 @@ _OTHERS: dict[str, Callable[[list[str]], bool]] = {
     "swapon": lambda words: not words or "--show" in words,
     "setpci": lambda words: not any("=" in word for word in words),
     "mdadm": lambda words: "--detail" in words,
+    "route": lambda words: not {"add", "del", "flush"} & {*words},
 }
 
 
@@ -104,3 +106,18 @@ def only_asks(program: str, words: list[str]) -> bool:
 def first(words: list[str]) -> str:
     """Return the first word that is no option; "" if there is none."""
     return next((word for word in words if not word.startswith("-")), "")
+
+
+_ACTING_WORDS = (
+    "add del delete set start stop restart run exec create destroy remove load unload load-module unload-module enable"
+    " disable up down on off attach detach connect disconnect mount umount switch apply kill import export"
+)
+_ACTING = frozenset(_ACTING_WORDS.split())
+_READERS = "grep|egrep|awk|gawk|sed|head|tail|cut|tr|wc|sort|uniq|jq|xargs|while|read"
+
+
+def is_read(program: str, words: list[str], line: str) -> bool:
+    """Whether a line reads what this program says, and no word of it says that it acts."""
+    name = rf"(?<![\w-]){re.escape(program)}(?![\w-])"
+    reads = rf"(?:\$\(|`|<\()[^()`]*{name}|{name}[^|;&]*(?<!\|)\|\s*(?:{_READERS})\b"
+    return not _ACTING & {*words} and bool(re.search(reads, line))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from libhook.errors import BadInput
 from libhook.facts import command
+from libhook.importing.asking import is_read
 from libhook.importing.sources import HOOKS
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def why_not(one: Effect, argv: list[str], about: About) -> str:
         return f"{name} reads what the script writes to it: no setting says that"
     if one.kind == "file" and (one.done.what in ("open", "fail") or argv[0] == _UNKNOWN):
         return f"{one.target} is written: what with, no setting says"
+    if one.kind == "command" and is_read(name, list(one.done.argv[1:]), line):
+        return f"{name}: the script reads what it says, so it seems only to ask: if it does more, write an entry"
     if one.done.user and one.done.user not in about.texts:  # as USER is not
         return f"{' '.join(argv)}: it runs as a user that the script finds out, and `user` wants a name"
     if one.done.user and not parses({"command": argv, "user": one.done.user}):

@@ -104,7 +104,7 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) 
         legacy, told = findings.legacy(sources)
         found += told
     found += findings.own_units(sections, sources)
-    if not sections and not wanted and not legacy:
+    if not fates and not wanted and not legacy:
         found.append(
             "the scripts do nothing for a guest that they do not know: name one with --guest NAME, or --guest FILE.xml"
         )
