@@ -22,6 +22,9 @@ from libhook.xml import domxml
 _LARGEST = 1 << 20
 _SECONDS = 900.0
 """That the whole import may take."""
+_UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/run/systemd/transient", "/run/systemd/generator",
+                 "/run/systemd/generator.late", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
+                 "/lib/systemd/system")  # fmt: skip
 _FIRST_USER = 1000
 """The number from which on users are people."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -32,7 +35,8 @@ def run(machine: Machine, options: argparse.Namespace) -> int:
     """Run the command. Return 1 if what came out must not be written."""
     read = sources.read(options.path)
     users = {one.pw_name: one.pw_uid for one in pwd.getpwall() if one.pw_uid >= _FIRST_USER}
-    host = importer.Host(_cpus(machine), _program, partial(_shows, machine), time.monotonic() + _SECONDS, users)
+    host = importer.Host(_cpus(machine), _program, partial(_shows, machine), time.monotonic() + _SECONDS, users,
+                         partial(_has_unit, machine))  # fmt: skip
     imported = importer.run(read, [guest(text) for text in options.guest], options.path, host)
     path = f"{machine.drop_ins}/{options.name}.toml"
     found = settings.read([Source(path, imported.text)])
@@ -81,6 +85,11 @@ def _shows(machine: Machine, path: str) -> str:
             return file.read(4096).decode("utf-8", "replace").removesuffix("\n")
     except OSError:
         return ""
+
+
+def _has_unit(machine: Machine, name: str) -> bool:
+    """Whether systemd finds a unit, by the folders that it looks into (systemd.unit(5))."""
+    return any(os.path.lexists(f"{machine.root}{folder}/{name}") for folder in _UNIT_FOLDERS)
 
 
 def _cpus(machine: Machine) -> int:

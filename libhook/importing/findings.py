@@ -3,7 +3,7 @@
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from libhook.importing import filling, names
 from libhook.importing.done import Place
@@ -67,12 +67,22 @@ def _is_foreign(file: File) -> bool:
     return not file.is_shell and not file.off and (folder == TREE or (folder == HOOKS and _base(file) == "qemu"))
 
 
-def own_units(sections: Sequence[Section], sources: Sources) -> list[str]:
-    """The units that a drop-in names, and that came with the scripts: what they do was not looked at."""
+def own_units(sections: Sequence[Section], sources: Sources, here: Callable[[str], bool]) -> list[str]:
+    """The units that a drop-in names, and that came with the scripts: what they do was not looked at. And those that
+    this host has not.
+    """
     files = {_base(file): file for file in sources.files if file.place.startswith("/etc/systemd/system/")}
-    units = sorted({unit for section in sections for unit in section.draft.units})
-    own = ((unit, files.get(_template(unit))) for unit in units)
-    return [f"{unit} is a unit of yours: leave {file.origin} where systemd finds it" for unit, file in own if file]
+    units = sorted(
+        {unit for section in sections for unit in section.draft.units if "{" not in unit and "/" not in unit}
+    )
+    own = {unit: file for unit in units if (file := files.get(_template(unit)))}
+    found = [f"{unit} is a unit of yours: leave {file.origin} where systemd finds it" for unit, file in own.items()]
+    lacking = [unit for unit in units if unit not in own and not here(_template(unit))]
+    if lacking:
+        what = "it" if len(lacking) == 1 else "them"
+        found.append(f"{', '.join(lacking)}: not on this host, so libhook would refuse the start: take {what} out of"
+                     " units, or import where the guests run")  # fmt: skip
+    return found
 
 
 def _template(unit: str) -> str:

@@ -47,6 +47,8 @@ class Host(NamedTuple):
     """When the import must have ended, by the monotonic clock."""
     users: Mapping[str, int] = {}
     """Its users, and their numbers."""
+    unit: Callable[[str], bool] = lambda _name: True
+    """Whether it has a unit of systemd's."""
 
 
 class Imported(NamedTuple):
@@ -103,7 +105,7 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) 
     if not sections and not legacy and any(foreign.WHY in fate.text for fate in fates):
         legacy, told = findings.legacy(sources)
         found += told
-    found += findings.own_units(sections, sources)
+    found += findings.own_units(sections, sources, host.unit)
     if not fates and not wanted and not legacy:
         found.append(
             "the scripts do nothing for a guest that they do not know: name one with --guest NAME, or --guest FILE.xml"

@@ -195,7 +195,13 @@ def _kill(one: Done, words: list[str], operation: str) -> Iterator[Effect]:
 
 
 def _loginctl(one: Done, words: list[str], operation: str) -> Iterator[Effect]:
-    if words and words[0].startswith(("terminate", "kill")):
+    if (
+        words
+        and words[0].startswith(("terminate", "kill"))
+        and not any(word[:1] not in ("", "-") for word in words[1:])
+    ):
+        yield Effect("wrong", words[0], f"loginctl {words[0]} had no name, and ended nobody", one, operation)
+    elif words and words[0].startswith(("terminate", "kill")):
         yield Effect("sessions", words[0], "", one, operation)
     else:
         yield Effect("command", "loginctl", "", one, operation)

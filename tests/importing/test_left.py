@@ -4,7 +4,10 @@
 from pathlib import Path
 
 import pytest
+from plainhost import plain
 from test_carried import fates, imported, reasons
+
+from libhook.importing import importer, sources
 
 
 @pytest.mark.parametrize(
@@ -21,3 +24,28 @@ def test_what_a_script_only_reads_is_no_entry(tmp_path: Path, line: str, what: s
     assert fates(found).get(line, {"needless"}) <= what | {"needless"}
     assert ("[run." in found.text) == ("kept" in what)
     assert "left" not in fates(found).get(line, set()) or "it seems only to ask" in reasons(found, "left")
+
+
+def test_who_is_ended_without_a_name_is_nobody(tmp_path: Path) -> None:
+    """The variable was empty. With a name the sessions are ended, for a guest that is named."""
+    (tmp_path / "qemu").write_text(
+        '#!/bin/bash\n[ "$1/$2" = a/prepare ] || exit 0\nloginctl terminate-user $LEFT_EMPTY\n'
+        'loginctl kill-session --signal=9 ""\n'
+    )
+    found = importer.run(sources.read([str(tmp_path)]), [], ["x"], plain())
+    assert "end = " not in found.text
+    assert reasons(found, "wrong").count("had no name, and ended nobody") == 2
+
+
+def test_units_that_are_not_on_this_host_are_named(tmp_path: Path) -> None:
+    """A script passes over them, and libhook refuses the start. A unit that was given need not be there."""
+    (tmp_path / "own.service").write_text("[Service]\nExecStart=/bin/true\n")
+    (tmp_path / "qemu").write_text(
+        '#!/bin/bash\n[ "$2" = prepare ] || exit 0\nsystemctl stop nvidia-persistenced 2>/dev/null || true\n'
+        "systemctl stop smbd own\nsystemctl --machine=tim@.host --user stop pipewire\n"
+    )
+    host = plain()._replace(unit=lambda name: name == "smbd.service")
+    found = importer.run(sources.read([str(tmp_path)]), [], ["x"], host)
+    told = [line for line in found.lines if "not on this host" in line]
+    assert len(told) == 1
+    assert "nvidia-persistenced.service: not on this host, so libhook would refuse the start: take it out" in told[0]
