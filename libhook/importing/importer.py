@@ -95,6 +95,16 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) 
     general = _draft(probe, sources, host, giving_up, named=False)
     drafts = [(one, _draft(one, sources, host, giving_up, named=one.guest.name == one.guest.called)) for one in lives]
     sections = _general(general, found)
+    named = {*known, *names.in_tree(sources)}
+    by_hand = [one.guest.name for one in lives if one.guest.name not in named and names.is_by_hand(one)]
+    if by_hand:
+        found.append(f"{', '.join(by_hand)}: the scripts do the same at every operation, as for a word that is used by"
+                     " hand: if it is a guest, name it with --guest")  # fmt: skip
+    drafts = [(one, draft) for one, draft in drafts if one.guest.name not in by_hand]
+    apart = [one.guest.name for one, draft in drafts if not draft.fates]
+    if sections and apart:
+        found.append(f"the scripts leave out {', '.join(apart)}, and what is here for all guests is for these, too:"
+                     " write it into sections of the guests that are meant")  # fmt: skip
     for one, draft in drafts:
         own = written.without(draft, general)
         if not own.is_empty:

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
+from libhook.importing import meaning
 from libhook.importing.done import Place
 from libhook.importing.life import Life
 from libhook.importing.sources import ANY, HOOKS, OPERATIONS, File, Sources
@@ -57,6 +58,20 @@ def _by_files(life: Life, sources: Sources) -> Iterator[str]:
     for path in sorted(seen)[:200]:
         pattern = re.compile(re.escape(path).replace(re.escape(own), r"([^/]+?)", 1) + "(?:/.*)?")
         yield from (found[1] for file in sources.files if (found := pattern.fullmatch(file.place)))
+
+
+def is_by_hand(life: Life) -> bool:
+    """Whether this is no guest's name, but a word for use by hand: at each operation the same is done."""
+    done = dict[str, set[tuple[str, str, str]]]()
+    for outcome, one in life.steps:
+        operation = outcome.call.operation
+        acts = (effect for effect in meaning.of(one.done, operation, frozenset()) if effect.kind not in _NO_ACTS)
+        done.setdefault(operation, set()).update((effect.kind, effect.target, effect.value) for effect in acts)
+    first, *others = done.values() or [set[tuple[str, str, str]]()]
+    return bool(first) and len(done) == len(OPERATIONS) and all(one == first for one in others)
+
+
+_NO_ACTS = ("needless", "asks")
 
 
 def in_tables(sources: Sources) -> list[str]:

@@ -10,6 +10,7 @@ from plainhost import plain
 from libhook.facts import settings
 from libhook.facts.config import Source
 from libhook.importing import importer, sources
+from libhook.importing.life import Guest
 
 ACT = "systemctl stop x.service"
 
@@ -55,3 +56,23 @@ def test_a_guest_is_found_by_how_scripts_ask_for_it(tmp_path: Path, asks: str, n
         (tmp_path / "table.json").write_text(json.dumps({"in-json": {"a": 1}}))
     (tmp_path / "qemu").write_text(f'#!/bin/bash\n[ "$2" = prepare ] || exit 0\n{asks}\nexit 0\n')
     assert sections(tmp_path) == names
+
+
+def test_a_word_for_use_by_hand_is_no_guest(tmp_path: Path) -> None:
+    """The same is done at every operation, also where a guest migrates. With --guest it is one."""
+    (tmp_path / "qemu").write_text(f'#!/bin/bash\nif [ "$1" = shield ]; then {ACT}; exit 0; fi\n'
+                                   f'[ "$1/$2" = a/prepare ] && {ACT}\nexit 0\n')  # fmt: skip
+    assert sections(tmp_path) == ["a"]
+    found = importer.run(sources.read([str(tmp_path)]), [], ["x"], plain())
+    assert any("shield: the scripts do the same at every operation" in line for line in found.lines)
+    assert not any("no setting" in line for line in found.lines)
+    found = importer.run(sources.read([str(tmp_path)]), [Guest("shield")], ["x"], plain())
+    assert '[domains."shield".units]' in found.text
+
+
+def test_guests_that_are_left_out_are_named(tmp_path: Path) -> None:
+    """No setting says for all but these."""
+    (tmp_path / "qemu").write_text(f'#!/bin/bash\nif [[ $1 != "e"* && $2 = prepare ]]; then {ACT}; fi\nexit 0\n')
+    found = importer.run(sources.read([str(tmp_path)]), [], ["x"], plain())
+    assert any("the scripts leave out e*, and what is here for all guests is for these, too" in line
+               for line in found.lines)  # fmt: skip
