@@ -3,10 +3,11 @@
 
 import posixpath
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from libhook.importing import filling, names
 from libhook.importing.done import Place
+from libhook.importing.draft import UNDO
 from libhook.importing.life import PROBE, Life
 from libhook.importing.sources import HOOKS, OPERATIONS, TREE, File, Sources
 from libhook.importing.written import Section
@@ -119,13 +120,24 @@ _MEANS = {
     ("prepare", "start"): "if it does on your host, it refuses the start: say with `require` what must be so",
     ("started", "reconnect"): "on a host, that kills the guest",
     ("migrate", "restore"): "that refuses it, and only legacy can",
+    ("stopped", "release"): "what comes after never ran, and what it gives back is not known",
 }
-"""What an exit code says at these operations."""
+"""What an exit code says at these operations. At the guest's end libvirt looks at none: there bash must complain."""
+_COMPLAINT = re.compile(
+    r"(?:line [0-9]+|\d): .*(?:unbound variable|syntax error|can only be used in a function|bad subst)"
+)
+_SET_E = re.compile(r"^\s*set\s+-\w*e|^\s*set\s+-o\s+errexit|^#!.*\s-\w*e", re.M)
 
 
 def _where(sources: Sources, place: Place) -> str:
     file = sources.at(place.file)
     return f"{file.origin if file else place.file}:{place.line}"
+
+
+def _breaks_off(output: str, last: Iterable[Place], sources: Sources) -> bool:
+    """Whether bash itself has ended a script here."""
+    files = [file for place in last if (file := sources.at(place.file))]
+    return bool(_COMPLAINT.search(output)) or any(_SET_E.search(file.scanned) for file in files)
 
 
 def of_life(one: Life, sources: Sources) -> list[str]:
@@ -134,20 +146,24 @@ def of_life(one: Life, sources: Sources) -> list[str]:
     for place, word in names.unknown_operations(one, sources):
         found.append(f"{_where(sources, place)}: no operation is called {word}")
     whom = "a guest that they do not name" if one.guest.name == PROBE else one.guest.name
-    ends = dict[tuple[Place, int, tuple[str, str]], list[str]]()
+    ends = dict[tuple[Place, Place, int, tuple[str, str]], list[str]]()
     for outcome, trace in one.steps:
         operation, last = outcome.call.operation, trace.commands[-1][0] if trace.commands else Place()
         if not outcome.ended:
             found.append(f"{_where(sources, last)}: at {operation} of {whom} it did not end within the deadline; what"
                          " came after is not known")  # fmt: skip
         elif trace.code and (alike := [some for some in _MEANS if operation in some]):
-            ends.setdefault((last, trace.code, alike[0]), []).append(operation)
+            before = next((place for place, _ in reversed(trace.failed) if place.file != last.file), Place())
+            if operation in UNDO and not _breaks_off(outcome.output, (last, before), sources):
+                continue
+            ends.setdefault((last, before, trace.code, alike[0]), []).append(operation)
         for place, code in trace.failed if not trace.code and operation in ("prepare", "start") else ():
             found.append(f"{_where(sources, place)}: at {operation} of {whom} this script ended with {code} here, and"
                          " the hook with 0: if it does on your host, the start goes on")  # fmt: skip
-    for (last, code, means), operations in ends.items():
-        found.append(f"{_where(sources, last)}: at {' and '.join(dict.fromkeys(operations))} of {whom} it ended with"
-                     f" {code} here: {_MEANS[means]}")  # fmt: skip
+    for (last, before, code, means), operations in ends.items():
+        where = f"{_where(sources, last)} (after {_where(sources, before)})" if before.line else _where(sources, last)
+        found.append(f"{where}: at {' and '.join(dict.fromkeys(operations))} of {whom} it ended with {code} here:"
+                     f" {_MEANS[means]}")  # fmt: skip
     for path in sorted(
         {posixpath.normpath(path) for _, trace in one.steps for path in trace.read if path.startswith(HOOKS)}
     ):

@@ -49,3 +49,17 @@ def test_units_that_are_not_on_this_host_are_named(tmp_path: Path) -> None:
     told = [line for line in found.lines if "not on this host" in line]
     assert len(told) == 1
     assert "nvidia-persistenced.service: not on this host, so libhook would refuse the start: take it out" in told[0]
+
+
+def test_an_end_that_breaks_off_is_told(tmp_path: Path) -> None:
+    """bash ends it: what comes after never gives anything back. The code of the last command alone says nothing."""
+    for end, is_told in (("set -u\nlocal x=1\n: $unset\nfoo back", True), ("set -e\nfalse\nfoo back", True),
+                         ("[ -f /srv/none ] && foo back", False)):  # fmt: skip
+        (tmp_path / "end.sh").write_text(f"#!/bin/bash\n{end}\n")
+        (tmp_path / "qemu").write_text(
+            '#!/bin/bash\n[ "$2" = release ] || exit 0\n/etc/libvirt/hooks/end.sh\nexit $?\n'
+        )
+        found = importer.run(sources.read([str(tmp_path)]), [], ["x"], plain())
+        told = [line for line in found.lines if "what comes after never ran" in line]
+        assert bool(told) == is_told, found.lines
+        assert not told or "end.sh:" in told[0]
