@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from libhook.facts.address import PciAddress
-from libhook.importing import refusing, sandbox, trace, varying
+from libhook.importing import notes, refusing, sandbox, trace, varying
 from libhook.importing.done import Place, Trace
 from libhook.importing.imagined import Imagined, imagine
 from libhook.importing.inside import answers
@@ -57,7 +57,13 @@ class Life(NamedTuple):
         return (command for _, one in self.steps for command in one.commands)
 
     @property
-    def read_again(self) -> frozenset[str]:
+    def notes(self) -> dict[str, str]:
+        """The files that need not be written, where scripts keep notes, and why: they read them, or nobody does."""
+        return {**notes.unread(done for _, one in self.steps for done in one.done),
+                **dict.fromkeys(self._read_again, notes.READ)}  # fmt: skip
+
+    @property
+    def _read_again(self) -> frozenset[str]:
         """The files that were read, or looked for, at any operation."""
         looked = (path for _, command in self.commands if len(command) < _LONGEST and _TESTS.match(command)
                   for path in _LOOKED_FOR.findall(command))  # fmt: skip

@@ -2,7 +2,7 @@
 """What the recorded programs and writes mean: the effects of one call. Pure."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from libhook.importing.asking import FILE_TOOLS
 from libhook.importing.done import Done
@@ -14,10 +14,10 @@ _LONGEST = 2000
 _TOOLS = FILE_TOOLS | {"sed"}
 
 
-def of(done: tuple[Done, ...], operation: str, again: frozenset[str]) -> Iterator[Effect]:
+def of(done: tuple[Done, ...], operation: str, again: Mapping[str, str]) -> Iterator[Effect]:
     """Return the effects of one call, in their order. What only asks has none.
 
-    ``again`` are the files that the scripts read, or look for, in the whole of the guest's life.
+    ``again`` are the files that scripts only keep notes in, in the whole of the guest's life, and why they need not.
     """
     files = {one.pid: one for one in done if one.what == "start" and _name(one) in _TOOLS}
     changed = {one.pid for one in done if one.what in ("open", "make", "remove", "fail", "write") and one.by in _TOOLS}

@@ -65,7 +65,7 @@ def is_by_hand(life: Life) -> bool:
     done = dict[str, set[tuple[str, str, str]]]()
     for outcome, one in life.steps:
         operation = outcome.call.operation
-        acts = (effect for effect in meaning.of(one.done, operation, frozenset()) if effect.kind not in _NO_ACTS)
+        acts = (effect for effect in meaning.of(one.done, operation, {}) if effect.kind not in _NO_ACTS)
         done.setdefault(operation, set()).update((effect.kind, effect.target, effect.value) for effect in acts)
     first, *others = done.values() or [set[tuple[str, str, str]]()]
     return bool(first) and len(done) == len(OPERATIONS) and all(one == first for one in others)

@@ -63,7 +63,7 @@ def asked(played: Played, texts: Sequence[str]) -> tuple[str, ...]:
 def compare(one: Played, other: Played, asked: tuple[str, ...]) -> Varying:
     """What was done at the same line with other words. A line that did only more, or less, is no such."""
     effects = (effect for outcome, trace in other
-               for effect in meaning.of(trace.done, outcome.call.operation, frozenset()))  # fmt: skip
+               for effect in meaning.of(trace.done, outcome.call.operation, {}))  # fmt: skip
     values = {(effect.operation, effect.place, effect.target): effect.value for effect in effects
               if effect.kind == "value"}  # fmt: skip
     mine, theirs = _by_line(one), _by_line(other)

@@ -2,7 +2,7 @@
 """What the files are for that scripts write: the kernel's, logs, notes, and libvirt's own. Pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from libhook.importing.done import Done
 from libhook.importing.effect import Effect, address
@@ -16,10 +16,10 @@ _MEMORY = "/dev/shm/"  # noqa: S108 - as above
 _LIBVIRT = ("/etc/libvirt/", "/var/lib/libvirt/dnsmasq", "/var/lib/libvirt/network")
 
 
-def of_file(one: Done, operation: str, tool: Done | None, again: frozenset[str]) -> Iterator[Effect]:
+def of_file(one: Done, operation: str, tool: Done | None, again: Mapping[str, str]) -> Iterator[Effect]:
     """Return what writing, making or removing this file does.
 
-    ``tool`` is the program that did it. ``again`` is what the scripts read again, or look for.
+    ``tool`` is the program that did it. ``again`` are files for notes, and why they need not be.
     """
     path, data = one.path, one.data.strip()
     if path.startswith(_KERNEL):
@@ -37,7 +37,7 @@ def of_file(one: Done, operation: str, tool: Done | None, again: frozenset[str])
         yield Effect(
             "needless",
             "notes",
-            "what it notes for later: libhook keeps what was before in /run/libhook",
+            again[one.path],
             one,
             operation,
         )
@@ -51,7 +51,7 @@ def of_file(one: Done, operation: str, tool: Done | None, again: frozenset[str])
         yield Effect("file", path, "", tool or one, operation)
 
 
-def is_ones_own(one: Done, again: frozenset[str]) -> bool:
+def is_ones_own(one: Done, again: Mapping[str, str]) -> bool:
     """Whether a file that was opened is none of the kernel's or libvirt's, and neither a log nor a note for later."""
     if one.path.startswith((*_KERNEL, *_LIBVIRT)) or (
         one.path.startswith("/dev/") and not one.path.startswith(_MEMORY)
@@ -65,7 +65,7 @@ def _is_log(one: Done) -> bool:
     return one.path.startswith(("/var/log/", "/dev/kmsg")) or one.path.endswith(".log") or one.shown == "exec"
 
 
-def _is_note(one: Done, again: frozenset[str]) -> bool:
+def _is_note(one: Done, again: Mapping[str, str]) -> bool:
     return one.path.startswith(_NOTES) and one.path in again
 
 

@@ -63,3 +63,18 @@ def test_an_end_that_breaks_off_is_told(tmp_path: Path) -> None:
         told = [line for line in found.lines if "what comes after never ran" in line]
         assert bool(told) == is_told, found.lines
         assert not told or "end.sh:" in told[0]
+
+
+def test_a_note_that_nobody_reads_is_not_written(tmp_path: Path) -> None:
+    """Neither in /tmp nor in /run. But one that a program is given, one of a daemon's, and an empty mark are."""
+    found = imported(tmp_path, begin="""
+echo yes > /tmp/is-nvidia
+true | tee /run/sw
+echo x > /tmp/given; foo --file /tmp/given
+echo y > /run/udev/rules.d/x.rules
+touch /run/mark""", end="rm -f /tmp/is-nvidia")  # fmt: skip
+    told = fates(found)
+    assert told["echo yes > /tmp/is-nvidia"] == told["rm -f /tmp/is-nvidia"] == {"needless"}
+    assert "a note that none of the scripts reads" in reasons(found, "needless")
+    assert "/run/sw" not in found.text
+    assert all(path in found.text for path in ("/tmp/given", "/run/udev/rules.d/x.rules", "/run/mark"))
