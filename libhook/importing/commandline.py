@@ -77,8 +77,6 @@ def why_not(one: Effect, argv: list[str], about: About) -> str:
         return f"{name}: the script reads what it says, so it seems only to ask: if it does more, write an entry"
     if one.done.user and one.done.user not in about.texts:  # as USER is not
         return f"{' '.join(argv)}: it runs as a user that the script finds out, and `user` wants a name"
-    if one.done.user and not parses({"command": argv, "user": one.done.user}):
-        return f"{' '.join(argv)}: it runs as {one.done.user}, and `user` wants a name"
     if argv[0].startswith(HOOKS) and not about.here(argv[0]):
         return f"{argv[0]} was not given, so nobody knows what it does"
     if one.kind in ("written", "file") and "*" in one.target:
@@ -89,6 +87,8 @@ def why_not(one: Effect, argv: list[str], about: About) -> str:
         return f"{' '.join(argv)}: which program it is, the script finds out"
     if not (program := _program(argv)).startswith("/"):
         return f"{program} is not on this host: install it, and import again"
+    if one.done.user and not parses({"command": argv, "user": one.done.user}):
+        return f"{' '.join(argv)}: it runs as {one.done.user}, and `user` wants a name"
     return "" if parses({"command": argv}) else f"{name}: it has more words, or longer ones, than an entry may have"
 
 

@@ -116,7 +116,7 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) 
         legacy, told = findings.legacy(sources)
         found += told
     found += findings.own_units(sections, sources, host.unit)
-    if not fates and not wanted and not legacy:
+    if sources.files and not fates and not wanted and not legacy:
         found.append(
             "the scripts do nothing for a guest that they do not know: name one with --guest NAME, or --guest FILE.xml"
         )

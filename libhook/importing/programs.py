@@ -49,7 +49,7 @@ def of_program(one: Done, operation: str) -> Iterator[Effect]:
         yield Effect(
             "needless", "sleep", f"sleep {' '.join(words)}: libhook waits for what the next step needs", one, operation
         )
-    elif name in ("logger", "wall"):
+    elif name in ("logger", "wall", "systemd-cat"):
         yield Effect("needless", "log", "a log: journalctl -t libhook has libhook's", one, operation)
     elif name in TEXT_TOOLS | FILE_TOOLS - {"chmod", "chown", "chgrp", "setfacl"}:
         return

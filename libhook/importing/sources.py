@@ -14,6 +14,8 @@ TREE = f"{HOOKS}/qemu.d"
 ANY = "libhook-any"
 """A folder of the tree whose scripts run for every guest: nobody said for which."""
 OPERATIONS = ("prepare", "start", "started", "stopped", "release", "reconnect", "migrate", "restore", "attach")
+_OTHERS = ("daemon", "network", "lxc", "libxl")
+"""Hooks of libvirt's that are not about QEMU's guests (libvirt, docs/hooks.rst), and their folders."""
 _LONGEST = 1000
 _ROOTS = ("etc", "usr", "opt", "bin", "sbin", "var")
 """Folders of a repository that stand for the host's own."""
@@ -103,7 +105,10 @@ def read(paths: Sequence[str]) -> Sources:
     found += [f"{origin} is libhook's own hook" for origin in own]
     found += [f"{path} has the line ends of Windows: no kernel runs it so, and here it is read without them"
               for path in reader.windows]  # fmt: skip
-    placed, off = _switched_off(placed)
+    others = [file for file in placed if file.place.removeprefix(f"{HOOKS}/").split("/")[0].split(".")[0] in _OTHERS]
+    found += [f"{file.origin} is no hook for guests: import reads hooks/qemu, and libvirt goes on running this one"
+              for file in others]  # fmt: skip
+    placed, off = _switched_off([file for file in placed if file not in others])
     found += off
     typed = [(os.path.abspath(path), path.rstrip("/") or path) for path in paths]
     return Sources(tuple(file._replace(origin=_typed(file.origin, typed)) for file in placed),

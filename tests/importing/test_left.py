@@ -78,3 +78,35 @@ touch /run/mark""", end="rm -f /tmp/is-nvidia")  # fmt: skip
     assert "a note that none of the scripts reads" in reasons(found, "needless")
     assert "/run/sw" not in found.text
     assert all(path in found.text for path in ("/tmp/given", "/run/udev/rules.d/x.rules", "/run/mark"))
+
+
+def test_the_program_comes_before_its_user(tmp_path: Path) -> None:
+    """What is not on this host needs no word about who would run it."""
+    found = imported(tmp_path, program=lambda _name: "", begin="su tim -c 'barrierc 10.0.0.1'")
+    assert reasons(found, "left") == "barrierc is not on this host: install it, and import again"
+
+
+def test_what_runs_in_the_background_needs_no_undo(tmp_path: Path) -> None:
+    """It ends with the guest."""
+    found = imported(tmp_path, running="/usr/local/bin/watch &\n/usr/local/bin/act")
+    told = [line for line in found.lines if "nothing of the scripts undoes" in line]
+    assert told == ["  nothing of the scripts undoes run.act: write an undo where it must be undone"]
+
+
+def test_another_hook_of_libvirt_is_named(tmp_path: Path) -> None:
+    """It goes on as it is, and nothing is said about guests."""
+    hooks = tmp_path / "etc" / "libvirt" / "hooks"
+    hooks.mkdir(parents=True)
+    (hooks / "network").write_text('#!/bin/bash\n[ "$2" = started ] && sysctl -w net.ipv4.ip_forward=1\n')
+    found = importer.run(sources.read([str(tmp_path)]), [], ["x"], plain())
+    assert [line for line in found.lines if line.startswith("  ")] == [
+        f"  {hooks}/network is no hook for guests: import reads hooks/qemu, and libvirt goes on running this one"
+    ]
+
+
+def test_what_goes_to_the_journal_is_a_log(tmp_path: Path) -> None:
+    """As with logger. A program that systemd-cat runs is run."""
+    found = imported(tmp_path, begin="echo $@ | systemd-cat -p info -t hook\nsystemd-cat -t hook foo one")
+    told = fates(found)
+    assert told["echo $@ | systemd-cat -p info -t hook"] == {"needless"}
+    assert told["systemd-cat -t hook foo one"] == {"kept"}
