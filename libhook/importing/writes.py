@@ -13,7 +13,10 @@ _NOTES = ("/tmp/", "/run/", "/var/run/", "/var/tmp/", f"{HOOKS}/")  # noqa: S108
 """Where scripts keep what they must know later."""
 _KERNEL = ("/sys/", "/proc/")
 _MEMORY = "/dev/shm/"  # noqa: S108 - as above
-_LIBVIRT = ("/etc/libvirt/", "/var/lib/libvirt/dnsmasq", "/var/lib/libvirt/network")
+_LIBVIRT = ("/var/lib/libvirt/dnsmasq", "/var/lib/libvirt/network")
+_CONFIGURATION = "/etc/libvirt/"
+_FOLDERS = ("qemu", "storage", "nwfilter", "secrets", "hooks", "lxc", "libxl", "nodedev")
+"""What libvirt keeps there, besides files; any other folder is somebody's own."""
 
 
 def of_file(one: Done, operation: str, tool: Done | None, again: Mapping[str, str]) -> Iterator[Effect]:
@@ -43,9 +46,9 @@ def of_file(one: Done, operation: str, tool: Done | None, again: Mapping[str, st
         )
     elif path.startswith(HOOKS):
         yield Effect("file", path, "", tool or one, operation)
-    elif path.startswith(("/etc/libvirt/", "/var/lib/libvirt/")) and one.what == "remove":
+    elif (_is_libvirts(path) or path.startswith("/var/lib/libvirt/")) and one.what == "remove":
         yield Effect("danger", path, f"it takes away {path}, which is libvirt's", one, operation)
-    elif path.startswith(_LIBVIRT):
+    elif _is_libvirts(path):
         yield Effect("danger", path, f"it changes {path}, which is libvirt's", one, operation)
     else:
         yield Effect("file", path, "", tool or one, operation)
@@ -53,11 +56,15 @@ def of_file(one: Done, operation: str, tool: Done | None, again: Mapping[str, st
 
 def is_ones_own(one: Done, again: Mapping[str, str]) -> bool:
     """Whether a file that was opened is none of the kernel's or libvirt's, and neither a log nor a note for later."""
-    if one.path.startswith((*_KERNEL, *_LIBVIRT)) or (
-        one.path.startswith("/dev/") and not one.path.startswith(_MEMORY)
-    ):
+    is_device = one.path.startswith("/dev/") and not one.path.startswith(_MEMORY)
+    if one.path.startswith(_KERNEL) or _is_libvirts(one.path) or is_device:
         return False
     return not _is_log(one) and not _is_note(one, again)
+
+
+def _is_libvirts(path: str) -> bool:
+    name, slash, _ = path.removeprefix(_CONFIGURATION).partition("/")
+    return path.startswith(_LIBVIRT) or (path.startswith(_CONFIGURATION) and (not slash or name in _FOLDERS))
 
 
 def _is_log(one: Done) -> bool:

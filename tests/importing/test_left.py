@@ -110,3 +110,31 @@ def test_what_goes_to_the_journal_is_a_log(tmp_path: Path) -> None:
     told = fates(found)
     assert told["echo $@ | systemd-cat -p info -t hook"] == {"needless"}
     assert told["systemd-cat -t hook foo one"] == {"kept"}
+
+
+def test_a_folder_of_ones_own_below_libvirts_is_not_libvirts(tmp_path: Path) -> None:
+    """What libvirt keeps there, and its configuration, stays."""
+    own, libvirts = (
+        "rm -f /etc/libvirt/isolate/state",
+        ("rm -f /etc/libvirt/qemu/a.xml", "echo x > /etc/libvirt/qemu.conf"),
+    )
+    found = imported(tmp_path, begin="\n".join((own, *libvirts)))
+    assert fates(found) == {own: {"kept"}, **{line: {"danger"} for line in libvirts}}
+
+
+@pytest.mark.parametrize(
+    ("head", "test", "is_told"),
+    [
+        ("", '[[ $OBJECT == "win11" ]] && foo one', True), ("", 'case "$OBJECT" in win11) foo one;; esac', True),
+        ('OBJECT="$1"', '[[ $OBJECT == "win11" ]] && foo one', False),
+        ("", '[ "$HOSTNAME" = tower ] && foo one', False),
+        ("read -r a OBJECT <<< \"$*\"", '[ "${OBJECT}" = x ] && foo one', False),
+        (". /etc/os-release", '[ "$OBJECT" = x ] && foo one', False),
+        ("", '[ "${OBJECT:-x}" = y ] && foo one', False), ("", '[ -z "$OBJECT" ] && foo one', False),
+    ],
+)  # fmt: skip
+def test_a_variable_that_is_set_nowhere_is_told(tmp_path: Path, head: str, test: str, is_told: bool) -> None:
+    """It hides what depends on it. What another file may set, or the host, is not told."""
+    (tmp_path / "qemu").write_text(f"#!/bin/bash\n{head}\n{test}\nexit 0\n")
+    found = importer.run(sources.read([str(tmp_path)]), [], ["x"], plain())
+    assert ("$OBJECT is set nowhere" in reasons(found, "wrong")) == is_told
