@@ -16,6 +16,7 @@ from libhook.importing import (
     sandbox,
     strace,
     twins,
+    unset,
     varying,
     written,
 )
@@ -116,12 +117,13 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) 
         legacy, told = findings.legacy(sources)
         found += told
     found += findings.own_units(sections, sources, host.unit)
+    ran, some, unseen = _ran(sources, [probe, *lives], fates, giving_up)
+    fates += unset.fates(sources, ran)
     if sources.files and not fates and not wanted and not legacy:
         found.append(
             "the scripts do nothing for a guest that they do not know: name one with --guest NAME, or --guest FILE.xml"
         )
     found = list(dict.fromkeys(found))
-    ran, some, unseen = _ran(sources, [probe, *lives], fates, giving_up)
     return Imported(written.text(sections, paths, legacy),
                     report.lines_of(sources, fates, ran, some, unseen, found),
                     report.data_of(sources, fates, ran, some, unseen, found))  # fmt: skip
