@@ -21,7 +21,6 @@ _FORKS = ("clone", "clone3", "fork", "vfork")
 _SHOWN = re.compile(r"(?<!\+)\++\x01([^\x01]*)\x01([0-9]{1,9})\x01")
 _MOST, _MOST_COMMANDS, _LONGEST_COMMAND, _MOST_VARIABLES = 20_000, 50_000, 4000, 64
 _SHELLS = ("bash", "sh", "dash")
-_LANGUAGES = ("python", "perl", "ruby", "node")
 
 
 class _Process:
@@ -155,7 +154,8 @@ class _Reader:
             process.background = process.background or found.background
         process.program, process.stands_in, process.is_script = self._program(path), False, bool(self._is_known(path))
         process.started = -1
-        process.foreign = process.foreign or self._foreign(path, argv)
+        words = (path, *argv[1:3]) if _name(path).startswith(("python", "perl", "ruby", "node")) else (path,)
+        process.foreign = process.foreign or next((word for word in words if self._is_known(word) is False), "")
         if argv:
             self.order.append((len(self.done), place))
             process.started = len(self.done)
@@ -208,10 +208,9 @@ class _Reader:
         if process.stands_in or strace.is_own(path) or strace.is_own(opened[1:-1]):
             return
         writes = name == "creat" or "O_WRONLY" in arguments or "O_RDWR" in arguments
-        if not writes:
-            if len(self.read) < _MOST:
-                self.read.add(path)
-        else:
+        if not writes and len(self.read) < _MOST:
+            self.read.add(path)
+        elif writes:
             if failed:
                 self._lack(path)
             whole = path if failed else opened[1:-1] or path
@@ -235,11 +234,6 @@ class _Reader:
     def _is_known(self, path: str) -> bool | None:
         """Whether a file that was given is one of bash's; None for another. The folder of ``./x`` is unknown."""
         return self._known.get(strace.in_path(path)) if path.startswith("/") else self._names.get(_name(path))
-
-    def _foreign(self, path: str, argv: list[str]) -> str:
-        """The given file of another language that this runs, by itself or by its interpreter; "" for none."""
-        words = (path, *argv[1:3]) if _name(path).startswith(_LANGUAGES) else (path,)
-        return next((word for word in words if self._is_known(word) is False), "")
 
     def _program(self, path: str) -> str:
         """The program's name; "" for a shell, and for what was given: what that does is in the trace."""

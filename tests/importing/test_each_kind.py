@@ -39,7 +39,7 @@ BEGIN = {
     "echo x > /var/lib/libvirt/network/x": ("danger", "which is libvirt's"),
     "exec 5<>/dev/tcp/192.0.2.1/80": ("left", "it talks to another program over a socket"),
     "./beside.sh on": ("left", "./beside.sh on was not given"),
-    "/etc/libvirt/hooks/act.pl": ("left", "cannot run here"),
+    "/etc/libvirt/hooks/act.pl": ("left", "is no script of bash or sh, so nobody knows what it does"),
 }
 MIGRATE = {
     "systemctl stop at-migrate": ("left", "nothing is done with units at migrate"),
