@@ -94,10 +94,11 @@ def play(
     wanted = frozenset[str]()
     first = [call for call in calls if call.operation in ("prepare", "start")]
 
-    def again(points: Sequence[Otherwise], some: Sequence[Call] = first, on: Imagined = host) -> _Steps:
+    def again(points: Sequence[Otherwise], some: Sequence[Call] = first, on: Imagined = host, most: float = seconds
+              ) -> _Steps:  # fmt: skip
         there = [f"{one.target}/" if one.is_folder else one.target for one in points if one.kind == "file"]
         other = _with_units(on, {one.target: one.there for one in points if one.kind == "unit"})
-        outcomes = sandbox.run(scripts, other, some, seconds, until, sorted(wanted), there) if some else []
+        outcomes = sandbox.run(scripts, other, some, most, until, sorted(wanted), there) if some else []
         return tuple((one._replace(trace=""), trace.read(one.trace, known)) for one in outcomes)
 
     for _ in range(_ROUNDS):
@@ -106,12 +107,13 @@ def play(
         if not lacking or len(wanted) > 200 or not all(one.ended for one, _ in steps):
             break
         wanted |= lacking
-    if not all(one.ended for one, _ in steps):
-        return Life(guest, steps, host)
-    refusals, otherwise = refusing.find(steps, lambda name: _is_active(host, name), again)
-    steps = again(otherwise, calls) if otherwise else steps
-    asked = varying.asked(steps, texts)
-    varies = varying.compare(steps, again(otherwise, calls, hosts[1]), asked) if asked else Varying()
+    refusals, otherwise, ended = list[Refusal](), list[Otherwise](), all(one.ended for one, _ in steps)
+    if ended:
+        refusals, otherwise = refusing.find(steps, lambda name: _is_active(host, name), again)
+        steps = again(otherwise, calls) if otherwise else steps
+    varies = Varying()
+    if asked := varying.asked(steps, texts):
+        varies = varying.compare(steps, again(otherwise, calls, hosts[1], seconds if ended else seconds / 5), asked)
     return Life(guest, steps, host, tuple(refusals), varies)
 
 
