@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Fills the folders that the sandbox is given: the imagined host, the scripts, and stand-ins for its programs."""
 
+import compileall
 import contextlib
 import json
 import os
+import py_compile
 import re
 from collections.abc import Sequence
 
@@ -133,6 +135,9 @@ def fill(root: str, files: Sequence[File], host: Imagined) -> None:
             with open(f"{_INSIDE}/{name}", encoding="utf-8") as program:
                 put(root, f"inside/{name}", program.read())
     os.rename(f"{root}/inside/standin.py", f"{root}/standin")
+    compileall.compile_dir(  # each program that a script runs is a start of these
+        f"{root}/inside", quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )
     os.chmod(f"{root}/standin", 0o755)  # noqa: S103 - nobody else gets there; an installed one may not be executable
     given = {file.place for file in files}
     _programs(root, texts, given)

@@ -25,7 +25,7 @@ SYSCALLS = (
     "link,linkat,chmod,fchmodat,fchmodat2,kill,clone,clone3,fork,vfork,connect"
 )
 LARGEST = 24 << 20
-AFTERWARDS, LONGEST = 0.3, 1.5
+AFTERWARDS, LONGEST = 1.0, 3.0
 """What the script has left in the background may start what it wants to start: until nothing new comes for so many
 seconds, and no longer than that."""
 
@@ -34,6 +34,8 @@ def copy_host() -> None:
     """Fill the empty folders of the sandbox from the templates."""
     for name in ("sys", "proc/sys", "proc/irq", "etc"):
         shutil.copytree(f"/.host/{name}", f"/{name}", symlinks=True, dirs_exist_ok=True)
+    for name in ("system", "seats"):  # sd_booted(3): so a script asks whether systemd runs
+        os.makedirs(f"/run/systemd/{name}", exist_ok=True)
     for name in os.listdir("/.host/tree") if os.path.isdir("/.host/tree") else ():
         if os.path.isdir(f"/{name}") and os.path.isdir(f"/.host/tree/{name}") and not os.path.islink(f"/{name}"):
             _merge(f"/.host/tree/{name}", f"/{name}")
@@ -89,6 +91,7 @@ def run(call: "dict[str, Any]") -> "dict[str, Any]":
     ended = _main_is_gone(child.pid)
     left = [pid for pid in _others() if pid != child.pid]
     if ended and left:
+        reacting.end_sleep()
         _afterwards(told, child.pid)
     for pid in _others():
         if pid != child.pid:  # strace writes its last lines when all others are gone
@@ -171,6 +174,7 @@ def _read(path: str, most: int) -> bytes:
 def main() -> None:
     """Run all calls."""
     job = json.load(sys.stdin)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # whoever began this may ignore it; a sleep asks for that
     copy_host()
     for call in job["calls"]:
         reacting.begin()

@@ -7,6 +7,7 @@ strace notes its arguments. Programs that only run another one, as sudo, run it.
 
 import fcntl
 import os
+import signal
 import sys
 
 sys.path.insert(0, "/.libhook")
@@ -65,7 +66,7 @@ def main() -> int:
         if name in ("sleep", "udevadm", "wait"):
             fcntl.flock(lock, fcntl.LOCK_UN)
             reacting.settle()
-            return 0
+            return _sleep(words) if name == "sleep" else 0
         if os.environ.get("LIBHOOK_IMPORT_OPERATION") in ("started", "reconnect"):
             state["processes"]["qemu-system-x86_64"] = 1999 + int(str(state["counts"].get("other", 0)))
         code, text = answers.ANSWERS.get(name, answers.nothing)(words, state)
@@ -74,6 +75,32 @@ def main() -> int:
     sys.stdout.write(text)
     sys.stdout.flush()
     return code
+
+
+def _is_beside() -> bool:
+    """Whether a shell has started this with ``&``: such a process ignores SIGQUIT (POSIX, 2.11), its children need not."""
+    pid = os.getpid()
+    while pid > 2:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            about = dict(line.split(":", 1) for line in file if ":" in line)
+        if int(about["SigIgn"], 16) >> (signal.SIGQUIT - 1) & 1:
+            return True
+        pid = int(about["PPid"])
+    return False
+
+
+def _sleep(words: "list[str]") -> int:
+    """Do not sleep, unless it is beside the script: what is to happen later must not happen at once."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    try:
+        seconds = sum(float(word.rstrip("smhd")) * units[word[-1] if word[-1] in units else "s"] for word in words)
+    except (ValueError, IndexError):
+        return 1
+    if _is_beside():
+        reacting.sleep_beside(seconds)
+    else:
+        reacting.pass_time(seconds)
+    return 0
 
 
 if __name__ == "__main__":
