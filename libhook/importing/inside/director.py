@@ -18,8 +18,8 @@ from typing import Any
 sys.path.insert(0, "/.libhook")
 
 from libhook.importing.inside import reacting
+from libhook.importing.inside.reacting import TRACE
 
-TRACE = "/.trace/trace"
 SYSCALLS = (
     "execve,write,openat,open,creat,unlink,unlinkat,rename,renameat,renameat2,mkdir,mkdirat,rmdir,symlink,symlinkat,"
     "link,linkat,chmod,fchmodat,fchmodat2,kill,clone,clone3,fork,vfork,connect"
@@ -174,7 +174,6 @@ def _read(path: str, most: int) -> bytes:
 def main() -> None:
     """Run all calls."""
     job = json.load(sys.stdin)
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # whoever began this may ignore it; a sleep asks for that
     copy_host()
     for call in job["calls"]:
         reacting.begin()

@@ -11,8 +11,10 @@ import time
 
 STATE, LOCK, DEVICES, DRIVERS = "/.state/state", "/.state/lock", "/sys/bus/pci/devices", "/sys/bus/pci/drivers"
 ASKED, CLOCK, OVER = "/.state/asked", "/.state/clock", "/.state/over"
-LONGEST = 1e6
-"""Seconds. Who sleeps for longer does not wake up."""
+TRACE = "/.trace/trace"
+_LONGEST = 1e8
+_IDLE = 3.0
+"""Seconds in which nothing happens: then the script waits for who sleeps."""
 _WRITE = re.compile(r'write\(\d+<(/sys/[^>]+/(?:bind|unbind|new_id|drivers_probe|remove))>, "([^"\\]*(?:\\n)?)"')
 _PATIENCE = 2.0
 
@@ -33,9 +35,10 @@ def save(state: "dict[str, dict[str, object]]") -> None:
 
 def begin() -> None:
     """Make the state at the first call. Each call has a clock of its own."""
-    for path in (CLOCK, OVER):
-        if os.path.lexists(path):
-            os.unlink(path)
+    with open(CLOCK, "a", encoding="ascii"):
+        os.utime(CLOCK, (0, 0))
+    if os.path.lexists(OVER):
+        os.unlink(OVER)
     if not os.path.exists(STATE):
         with open("/.host/state", encoding="utf-8") as file:
             save(json.load(file))
@@ -43,29 +46,29 @@ def begin() -> None:
 
 def pass_time(seconds: float) -> None:
     """The script sleeps for so long: nobody waits for it, but who sleeps beside it may wake up."""
-    with open(CLOCK, "a", encoding="ascii") as file:
-        file.write(f"{min(seconds, LONGEST):.3f}\n")
+    now = _clock() + min(seconds, _LONGEST)
+    os.utime(CLOCK, (now, now))
 
 
 def sleep_beside(seconds: float) -> None:
-    """Sleep beside the script until it has slept for as long itself, or has ended."""
-    until = _clock() + seconds
-    while (_clock() < until and not os.path.exists(OVER)) or seconds > LONGEST:
+    """Sleep beside the script until it has slept for as long itself, has ended, or waits for this one."""
+    until, size, since = _clock() + seconds, -1, 0.0
+    while _clock() < until and not os.path.exists(OVER):
+        if os.path.getsize(TRACE) != size:
+            size, since = os.path.getsize(TRACE), time.monotonic()
+        elif time.monotonic() > since + _IDLE:
+            return
         time.sleep(0.01)
+
+
+def _clock() -> float:
+    return os.stat(CLOCK).st_mtime  # strace does not trace a stat
 
 
 def end_sleep() -> None:
     """The script has ended: who sleeps beside it wakes up."""
     with open(OVER, "w", encoding="ascii"):
         pass
-
-
-def _clock() -> float:
-    try:
-        with open(CLOCK, encoding="ascii") as file:
-            return sum(map(float, file.read().split()))
-    except FileNotFoundError:
-        return 0.0
 
 
 def react(trace: str) -> None:

@@ -78,15 +78,23 @@ def main() -> int:
 
 
 def _is_beside() -> bool:
-    """Whether a shell has started this with ``&``: such a process ignores SIGQUIT (POSIX, 2.11), its children need not."""
+    """Whether a shell has started this, or a parent of it, with ``&``.
+
+    Such a process has /dev/null as its stdin, and ignores SIGINT (POSIX, 2.9.3.1 and 2.11). bash's functions do not
+    ignore it; a pipe has another stdin.
+    """
     pid = os.getpid()
     while pid > 2:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
             about = dict(line.split(":", 1) for line in file if ":" in line)
-        if int(about["SigIgn"], 16) >> (signal.SIGQUIT - 1) & 1:
+        parent = int(about["PPid"])
+        if os.path.basename(os.readlink(f"/proc/{parent}/exe")) == "strace":
+            return False  # the script itself
+        ignored = int(about["SigIgn"], 16) >> (signal.SIGINT - 1) & 1
+        if ignored or os.readlink(f"/proc/{pid}/fd/0") == "/dev/null":
             return True
-        pid = int(about["PPid"])
-    return False
+        pid = parent
+    return True
 
 
 def _sleep(words: "list[str]") -> int:
