@@ -10,6 +10,7 @@ from libhook.errors import BadInput
 from libhook.facts.address import PciAddress
 from libhook.facts.unit import TYPES
 from libhook.importing.folder import inside
+from libhook.importing.inside.reacting import meminfo
 from libhook.simulation.world import AUDIO, NVME, USB, VGA, Device, Driver, Module, World
 
 _DESKTOPS = (
@@ -114,7 +115,8 @@ def _devices(addresses: list[PciAddress], maker: str) -> list[Device]:
         of_card = {0: VGA, 1: AUDIO, 2: USB, 3: USB}.get(one.function, USB)
         class_ = of_card if slot in cards else USB if number % 2 else NVME
         ids = maker if class_ == VGA else {AUDIO: f"{maker[:4]}:ab28", NVME: "144d:a808"}.get(class_, "1022:149c")
-        children = (("drm", f"card{cards.index(slot)}"),) if class_ == VGA else ()
+        at = cards.index(slot) if slot in cards else 0
+        children = (("drm", f"card{at}"), ("drm", f"renderD{128 + at}")) if class_ == VGA else ()
         found.append(Device(str(one), None, 10 + slots.index(slot), class_, ids, header=0x80, children=children))
     return found
 
@@ -138,14 +140,10 @@ def _state(
             if not word.startswith("-") and name.partition(".")[0] not in DESKTOPS:
                 units[name] = "active"
     started = re.compile(r"systemctl\b[^\n;&|]*?\bstart((?:[ \t]+[\w@:.-]+)+)")
-    stopped = {
-        word
-        for words in re.findall(r"systemctl\b[^\n;&|]*?\bstop((?:[ \t]+[\w@:.-]+)+)", text)
-        for word in words.split()
-    }
+    elsewhere = started.sub(" ", text)  # as an argument of a loop over what is stopped
     for words in started.findall(text):
         for word in words.split():
-            if word not in stopped:
+            if not re.search(rf"(?<![\w.-]){re.escape(word.removesuffix('.service'))}(?![\w-])", elsewhere):
                 units[word if _UNIT.fullmatch(word) else f"{word}.service"] = "inactive"
     units.update({f"{name}.service": "inactive" for name in DESKTOPS})
     units[desktop] = "active"
@@ -170,6 +168,7 @@ def _state(
     }  # fmt: skip
 
 
+_PAGES = "sys/kernel/mm/hugepages/hugepages-2048kB"
 _VALUES = {
     "vm/nr_hugepages": "0", "vm/drop_caches": "0", "vm/compact_memory": "0", "vm/swappiness": "60",
     "vm/stat_interval": "1", "kernel/watchdog": "1", "kernel/nmi_watchdog": "1", "kernel/sched_rt_runtime_us": "950000",
@@ -205,6 +204,11 @@ def further(root: str, host: Imagined, texts: Iterable[str]) -> None:
         for size in (2048, 1048576):
             for name in ("nr_hugepages", "free_hugepages", "nr_overcommit_hugepages"):
                 _write(root, f"{folder}/hugepages-{size}kB/{name}", str(host.other))
+    for name in ("nr_hugepages", "free_hugepages"):  # one value under several names
+        os.unlink(f"{root}/{_PAGES}/{name}")
+        os.symlink("/proc/sys/vm/nr_hugepages", f"{root}/{_PAGES}/{name}")
+    _write(root, "proc/meminfo", meminfo(host.other).rstrip())
+    os.chmod(f"{root}/proc/meminfo", 0o666)  # noqa: S103 - only the sandbox's user may enter the folder
     for device in host.world.devices:
         folder = f"sys/bus/pci/devices/{device.address}"
         for name in ("remove", "reset", "power/control", "boot_vga", "d3cold_allowed", "reset_method"):

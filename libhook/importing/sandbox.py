@@ -33,7 +33,7 @@ _MOST_TASKS = 128
 _WRITABLE = (
     ("/.trace", 32), ("/.state", 4), ("/proc/sys", 4), ("/proc/irq", 4), ("/sys", 16), ("/run", 16), ("/tmp", 16),  # noqa: S108 - as below
     ("/var", 16), ("/etc", 24), ("/root", 4), ("/home", 4), ("/srv", 4), ("/mnt", 4), ("/opt", 4), ("/usr/local", 4),
-    ("/boot", 4), ("/dev/shm", 4),  # noqa: S108 - all of them are the sandbox's own
+    ("/boot", 4), ("/dev/vfio", 1), ("/dev/input", 1), ("/dev/disk", 1), ("/dev/shm", 4),  # noqa: S108 - all of them are the sandbox's own
 )  # fmt: skip
 """The sandbox's own folders that can be written to, and how many MiB each may have. The first is of no other host."""
 _OF_HOST = {"usr", "bin", "sbin", "lib", "lib64", "lib32", "libx32", "proc", "dev", "host", ".host", ".libhook"}
@@ -210,6 +210,7 @@ def _command(root: str) -> list[str]:
     words += ["--symlink", "../run", "/var/run"]
     for name in ("cmdline", "swaps", "interrupts"):
         words += ["--ro-bind", f"{root}/proc/{name}", f"/proc/{name}"]
+    words += ["--bind", f"{root}/proc/meminfo", "/proc/meminfo"]  # what follows huge pages; a limit holds for its size
     return [*words, "--remount-ro", "/", "--chdir", "/", "/host/bin/python3", "-IS", "/.libhook/director.py"]
 
 

@@ -133,12 +133,12 @@ def _modules(effects: Sequence[Effect], about: About, draft: Draft) -> None:
             draft.tell(one, "kept", f'modules: "{name}"{moved(one)}')
     for one in effects:
         if one.kind == "in" and one.operation in UNDO and (one.target in out or one.target in GPU_DRIVERS | _HELPED):
-            how = (
-                "libhook loads it again, if it was loaded"
-                if one.target in out
-                else "it need not go, so it need not come back"
-            )
-            draft.tell(one, "undone", f"{one.target}: {how}")
+            if one.target in out:
+                draft.tell(one, "undone", f"{one.target}: libhook loads it again, if it was loaded")
+            elif one.target in _HELPED:
+                draft.tell(one, "undone", f"{one.target}: it need not go, so it need not come back")
+            else:
+                draft.tell(one, "left", f"{one.target}: nothing was seen to unload it, so libhook does not load it")
         elif one.kind == "in" and one.operation in DO and one.target in out:
             draft.tell(one, "left", f"{one.target} is loaded again while the guest runs: no setting says that")
         elif one.kind == "in":

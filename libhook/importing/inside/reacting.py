@@ -16,7 +16,13 @@ _LONGEST = 1e8
 _IDLE = 3.0
 """Seconds in which nothing happens: then the script waits for who sleeps."""
 _WRITE = re.compile(r'write\(\d+<(/sys/[^>]+/(?:bind|unbind|new_id|drivers_probe|remove))>, "([^"\\]*(?:\\n)?)"')
+_TEST = re.compile(r"""write\(\d+</\.trace/lines>, "\++\\1.*?(?:\[\[?'?|test) (?:'?!'? )?-[efdrsSLhcb] '?(/[\w./@:+-]+)""")
+_PAGES = re.compile(r'write\(\d+</proc/sys/vm/nr_hugepages>, "(\d{1,9})(?:\\n)?"')
+_KILL = re.compile(r"\bkill\((\d{1,7}), SIG")
 _PATIENCE = 2.0
+MOST_ASKED = 20
+"""So often a script may ask the same before it is told otherwise."""
+asked = dict[str, int]()
 
 
 def load() -> "dict[str, dict[str, object]]":
@@ -35,6 +41,7 @@ def save(state: "dict[str, dict[str, object]]") -> None:
 
 def begin() -> None:
     """Make the state at the first call. Each call has a clock of its own."""
+    asked.clear()
     with open(CLOCK, "a", encoding="ascii"):
         os.utime(CLOCK, (0, 0))
     if os.path.lexists(OVER):
@@ -42,6 +49,15 @@ def begin() -> None:
     if not os.path.exists(STATE):
         with open("/.host/state", encoding="utf-8") as file:
             save(json.load(file))
+
+
+def meminfo(pages: int) -> str:
+    """What /proc/meminfo shows with so many huge pages."""
+    sizes = {"MemTotal": 67108864, "MemFree": 50331648, "MemAvailable": 58720256, "SwapTotal": 0, "SwapFree": 0}
+    lines = [f"{name + ':':<16}{size:>8} kB" for name, size in sizes.items()]
+    counts = {"Total": pages, "Free": pages, "Rsvd": 0, "Surp": 0}
+    lines += [f"{f'HugePages_{name}:':<16}{count:>8}" for name, count in counts.items()]
+    return "\n".join((*lines, "Hugepagesize:       2048 kB", ""))
 
 
 def pass_time(seconds: float) -> None:
@@ -75,6 +91,31 @@ def react(trace: str) -> None:
     """React to the writes in a piece of strace's output, in their order. Not one is lost, as in a file it could be."""
     for path, text in _WRITE.findall(trace):
         _written(path, text.replace("\\n", " ").split())
+    for pages in _PAGES.findall(trace)[-1:]:
+        with open("/proc/meminfo", "w", encoding="ascii") as file:
+            file.write(meminfo(int(pages)))
+    for path in _TEST.findall(trace):
+        _asked(path)
+    for pid in _KILL.findall(trace):
+        state = load()
+        state["processes"] = {name: one for name, one in state["processes"].items() if str(one) != pid}
+        save(state)
+
+
+def _asked(path: str) -> None:
+    """Where a script asks for the same path again and again, it waits: then it comes, or goes."""
+    asked[path] = asked.get(path, 0) + 1
+    if asked[path] % MOST_ASKED or path.startswith(("/sys/", "/proc/", "/etc/")):
+        return
+    try:
+        if os.path.lexists(path):
+            os.unlink(path)
+        else:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "x", encoding="ascii"):
+                pass
+    except OSError:
+        return
 
 
 def settle() -> None:

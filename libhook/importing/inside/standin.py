@@ -69,6 +69,7 @@ def main() -> int:
             return _sleep(words) if name == "sleep" else 0
         if os.environ.get("LIBHOOK_IMPORT_OPERATION") in ("started", "reconnect"):
             state["processes"]["qemu-system-x86_64"] = 1999 + int(str(state["counts"].get("other", 0)))
+        answers.get_on(name, words, state)
         code, text = answers.ANSWERS.get(name, answers.nothing)(words, state)
         state["processes"].pop("qemu-system-x86_64", None)
         reacting.save(state)
