@@ -7,8 +7,8 @@ What a script only reads from such a program is in the trace, and needs no word.
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from libhook.importing.effect import Effect
 from libhook.importing.done import Place
+from libhook.importing.effect import Effect
 
 _READ = re.compile(r"\$\(|`|<\(|(?<!\|)\|(?![|&]|\s*(?:tee|logger|systemd-cat)\b)")
 WHY = "is no script of bash or sh, so nobody knows what it does: put this line into a script of its own, for legacy"

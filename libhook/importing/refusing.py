@@ -11,6 +11,10 @@ from libhook.importing.sandbox import Outcome
 _FILE = re.compile(r"(?:\[\[|\[|test)'? (?:'?!'? )?-([efdsrLh]) '?(/[^\s'\]]+)'?")
 _UNIT = re.compile(r"systemctl\b.* is-active(?: --quiet| -q)* (?:-- )?([\w@.:-]+)")
 _NOT = ("/sys", "/proc", "/dev", "/run/systemd", "/usr/", "/bin/", "/etc/libvirt/hooks/qemu")
+_BROKEN = re.compile(r": unbound variable|syntax error|: command not found|unexpected end of file")
+_SAYING = frozenset(
+    ["exit", "return", "echo", "printf", "logger", "log", "local", "die", "error", "fail", "cat", "true"]
+)
 _MOST = 8
 _LONGEST = 400
 
@@ -45,21 +49,39 @@ Again = Callable[[Sequence[Otherwise]], Played]
 
 def find(first: Played, active: Callable[[str], bool], again: Again) -> tuple[list[Refusal], list[Otherwise]]:
     """Return what refuses, and what must be otherwise for the start not to be refused here."""
-    before, found, kept = _refused(first), list[Refusal](), list[Otherwise]()
-    for one in list(_points(first, active))[:_MOST]:
+    now, before, found, kept = first, _refused(first), list[Refusal](), list[Otherwise]()
+    tried = set[str]()
+    while len(tried) < _MOST and (points := [one for one in _points(now, active) if one.target not in tried]):
+        one = points[0] if before is None else points[-1]  # what refuses is tested right before
+        tried.add(one.target)
         played = again([*kept, one])
         after = _refused(played)
-        if before is None and after is not None:
+        if before is None and after is not None and not _is_input(one, played, after):
             found.append(Refusal(one.kind, one.target, one.there, after, one.place))
-        elif before is not None and after is None:
+        elif before is not None and after != before and not _is_switch(now, played):
+            # If it refuses for another reason now, this one is settled.
             found.append(Refusal(one.kind, one.target, not one.there, before, one.place))
             kept.append(one)
-            before = None
-        elif before is not None and after != before:  # it refuses for another reason: this one is settled
-            found.append(Refusal(one.kind, one.target, not one.there, before, one.place))
-            kept.append(one)
-            before = after
+            now, before = played, after
     return found, kept
+
+
+def _is_input(one: Otherwise, played: Played, said: str) -> bool:
+    """Whether a script reads the file that was made, or is only broken by it: an empty one proves nothing."""
+    reads = any(one.target in trace.read for _, trace in played)
+    return one.kind == "file" and (reads or bool(_BROKEN.search(said)))
+
+
+def _is_switch(before: Played, after: Played) -> bool:
+    """Whether a script does less than before: what is tested turns it off, and does not refuse."""
+    had, has = _acting(before), _acting(after)
+    return bool(had - has) and not has - had
+
+
+def _acting(played: Played) -> frozenset[Place]:
+    """The lines that do, or test, something. Those that only say why, and end it, are those of a refusal."""
+    return frozenset(place for _, trace in played for place, command in trace.commands
+                     if command.partition(" ")[0] not in _SAYING)  # fmt: skip
 
 
 def _refused(played: Played) -> str | None:

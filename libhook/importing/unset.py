@@ -4,9 +4,9 @@
 import re
 from collections.abc import Iterator
 
+from libhook.importing.done import Place
 from libhook.importing.draft import Fate
 from libhook.importing.sources import Sources
-from libhook.importing.trace import Place
 
 _VARIABLE = r"""["']?\$\{?(\w+)\}?["']?"""
 _COMPARED = re.compile(rf"\[\[?\s+(?:!\s+)?{_VARIABLE}\s*(?:==?|!=|=~)|\bcase\s+{_VARIABLE}\s+in\b")

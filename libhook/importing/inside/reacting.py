@@ -16,7 +16,9 @@ _LONGEST = 1e8
 _IDLE = 3.0
 """Seconds in which nothing happens: then the script waits for who sleeps."""
 _WRITE = re.compile(r'write\(\d+<(/sys/[^>]+/(?:bind|unbind|new_id|drivers_probe|remove))>, "([^"\\]*(?:\\n)?)"')
-_TEST = re.compile(r"""write\(\d+</\.trace/lines>, "\++\\1.*?(?:\[\[?'?|test) (?:'?!'? )?-[efdrsSLhcb] '?(/[\w./@:+-]+)""")
+_TEST = re.compile(
+    r"""write\(\d+</\.trace/lines>, "\++\\1.*?(?:\[\[?'?|test) (?:'?!'? )?-[efdrsSLhcb] '?(/[\w./@:+-]+)"""
+)
 _PAGES = re.compile(r'write\(\d+</proc/sys/vm/nr_hugepages>, "(\d{1,9})(?:\\n)?"')
 _KILL = re.compile(r"\bkill\((\d{1,7}), SIG")
 _PATIENCE = 2.0
