@@ -68,7 +68,8 @@ def is_by_hand(life: Life) -> bool:
         acts = (effect for effect in meaning.of(one.done, operation, {}) if effect.kind not in _NO_ACTS)
         done.setdefault(operation, set()).update((effect.kind, effect.target, effect.value) for effect in acts)
     first, *others = done.values() or [set[tuple[str, str, str]]()]
-    return bool(first) and len(done) == len(OPERATIONS) and all(one == first for one in others)
+    ends_well = all(trace.code == 0 for _, trace in life.steps)
+    return bool(first) and ends_well and len(done) == len(OPERATIONS) and all(one == first for one in others)
 
 
 _NO_ACTS = ("needless", "asks")

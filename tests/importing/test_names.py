@@ -68,6 +68,8 @@ def test_a_word_for_use_by_hand_is_no_guest(tmp_path: Path) -> None:
     assert not any("no setting" in line for line in found.lines)
     found = importer.run(sources.read([str(tmp_path)]), [Guest("shield")], ["x"], plain())
     assert '[domains."shield".units]' in found.text
+    (tmp_path / "qemu").write_text(f'#!/bin/bash\nif [ "$1" = a ]; then {ACT}; exit 3; fi\nexit 0\n')
+    assert sections(tmp_path) == ["a"]  # what breaks off did not come to ask for the operation
 
 
 def test_guests_that_are_left_out_are_named(tmp_path: Path) -> None:
