@@ -41,5 +41,7 @@ class About(NamedTuple):
         """Whether it names that card. A script has found it out, and finds another one on a host."""
         return bool(self.invented) and (self.invented in text or re.sub(r"[:.]", "_", self.invented) in text)
 
+    is_broken_off: bool
+    """Whether a start of the guest did not go through here, so that not all that it does was seen."""
     blind: bool
     """Whether the scripts wanted to read the guest's document, and there was none."""

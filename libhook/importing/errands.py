@@ -22,6 +22,7 @@ _INDEPENDENT_WORDS = (
 )
 _INDEPENDENT = frozenset(_INDEPENDENT_WORDS.split())
 """Programs that need no unit to be down."""
+_UNSEEN = "the start did not go through here, and what this undoes was not seen"
 _HARMLESS = frozenset(["notify-send", "chmod", "chown", "chgrp", "mkdir"])
 """Programs of which nobody misses an undo."""
 _MOST = 300
@@ -153,6 +154,9 @@ def _rest(undos: Sequence[_Twins], early: set[int], about: About, draft: Draft) 
         if why := why_not(one.first, one.argv, about):
             one.tell(draft, "left", why)
             continue
+        if about.is_broken_off:
+            one.tell(draft, "left", _UNSEEN)
+            continue
         entry: dict[str, object] = {"undo": one.argv}
         if id(one.first) in early:
             entry["after"] = "units"
@@ -188,6 +192,8 @@ def unit(one: Effect, name: str, about: About, draft: Draft) -> None:
     if slash and owner.startswith("@"):
         draft.tell(one, "left", f"{verb} {name}: which user's it is, is known only then")
         return
+    if slash:  # root may ask the user's manager; the user would need the environment of a session for that
+        one = one._replace(done=one.done._replace(user=""))
     _single(
         one, [*argv[:-2], "--no-block", *argv[-2:]] if verb != "stop" else argv, about, draft, late=bool(draft.units)
     )
@@ -223,6 +229,9 @@ def value(one: Effect, name: str, value: str, about: About, draft: Draft) -> Non
 def _single(one: Effect, argv: list[str], about: About, draft: Draft, *, late: bool = False) -> None:
     if why := why_not(one, argv, about):
         draft.tell(one, "left", why)
+        return
+    if one.operation in UNDO and about.is_broken_off:
+        draft.tell(one, "left", _UNSEEN)
         return
     entry: dict[str, object] = {"undo": argv} if one.operation in UNDO else _entry(one, argv, about, late=late)
     if one.operation not in (*DO, *UNDO):

@@ -187,13 +187,15 @@ def _draft(one: Life, sources: Sources, host: Host, giving_up: GivingUp, *, name
     effects = [found for outcome, trace in one.steps for found in
                varying.told(meaning.of(trace.done, outcome.call.operation, again), one.varying, line)]  # fmt: skip
     effects = list(foreign.told(effects, line))
+    starts = [step for step in one.steps if step[0].call.operation in ("prepare", "start")]
+    last = {found.commands[-1][0] for _, found in starts if found.commands}  # a script ends as its last command does
     blind = not one.guest.document and findings.reads_xml(one, sources)
     about = About(
         guest=one.guest.called, named=named, cpus=max(host.cpus, one.host.cpus), desktop=one.host.desktop, texts=texts,
-        xml=addresses, line=line, strict=giving_up.is_strict,
+        xml=addresses, line=line, strict=lambda place: giving_up.is_strict(place) or place in last,
         program=lambda name: _program(name, places, scripted, host),
         here=lambda path: path in own or bool(host.program(path)), where=where, blind=blind,
-        invented=one.host.invented,
+        invented=one.host.invented, is_broken_off=any(not outcome.ended or found.code for outcome, found in starts),
         shown=lambda path, value: as_shown(path, value, host.shows, max(host.cpus, one.host.cpus)),
     )  # fmt: skip
     draft = translate(effects[:_MOST_EFFECTS], about)

@@ -138,3 +138,41 @@ def test_an_off_switch_is_no_reason_to_refuse(tmp_path: Path) -> None:
     assert 'file = "/mnt/data/vm"\nreason = "mount first"' in found.text
     assert 'unit = "backup.service"\nabsent = true\nreason = "backup runs"' in found.text
     assert '"smbd.service" = "down"' in found.text
+
+
+def test_an_undo_whose_beginning_was_not_seen_is_left(tmp_path: Path) -> None:
+    """The start did not go through here: what the scripts do at the end may have nothing to undo."""
+    begin = "nvidia-smi -q | grep -q never-there || exit 1\nip link add name br9 type bridge\nsystemctl stop sddm"
+    found = imported(tmp_path, begin=begin, end="ip link delete br9\nsystemctl start sddm")
+    assert "undo" not in found.text
+    assert fates(found)["ip link delete br9"] == {"left"}
+    assert "the start did not go through here" in reasons(found, "left")
+    whole = imported(tmp_path, begin=begin.replace(" || exit 1", ""), end="ip link delete br9")
+    assert '"link", "delete", "br9"]' in whole.text
+
+
+def test_a_script_ends_as_its_last_command_does(tmp_path: Path) -> None:
+    """So a failure there has refused the start, and does so now."""
+    found = imported(tmp_path, begin="ip link add name br9 type bridge\nip link set br9 up\nexit 0")
+    assert found.text.count('on_failure = "log"') == 2
+    (tmp_path / "qemu").write_text("#!/bin/bash\nif [ $2 = prepare ]; then\nip link add br9\nip link set br9 up\nfi\n")
+    found = importer.run(sources.read([str(tmp_path)]), [], ["x"], plain())
+    first, second = found.text.split("[run.")[1:]
+    assert ('on_failure = "log"' in first, 'on_failure = "log"' in second) == (True, False)
+
+
+def test_a_socket_and_a_folder_that_are_waited_for_are_what_they_are(tmp_path: Path) -> None:
+    """As the test asks for them."""
+    begin = (
+        "while [ ! -S /run/it/socket ]; do sleep 1; done\n"
+        "until [ -d /run/it/folder ]; do sleep 1; done\nsystemctl stop smbd"
+    )
+    assert '"smbd.service" = "down"' in imported(tmp_path, begin=begin).text
+
+
+def test_another_users_manager_is_asked_by_root(tmp_path: Path) -> None:
+    """The user would need the environment of a session."""
+    line = "sudo -u tim systemctl --user --machine=tim@.host restart pipewire"
+    found = imported(tmp_path, begin=line)
+    assert "--machine=tim@.host" in found.text
+    assert "user =" not in found.text

@@ -4,6 +4,7 @@
 import os
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 
 from libhook.importing.inside import own, processes, reacting
 from libhook.importing.inside.processes import USER, YES, Answer, State
@@ -45,7 +46,10 @@ def systemctl(words: list[str], state: State) -> Answer:
     if verb in ("status", "show"):
         return _show(verb, words, names, state)
     if verb in ("list-units", "list-timers", "list-sockets"):
-        return 0, "".join(f"{name} loaded {text} running {name}\n" for name, text in sorted(units.items()))
+        kind = {"list-timers": "*.timer", "list-sockets": "*.socket"}.get(verb, "*")
+        shown = [name for name in sorted(units) if fnmatchcase(name, kind)
+                 and (not plain[1:] or any(fnmatchcase(name, word) for word in plain[1:]))]  # fmt: skip
+        return 0, "".join(f"{name} loaded {units[name]} running {name}\n" for name in shown)
     if verb == "get-default":
         return 0, "graphical.target\n"
     return YES
@@ -263,6 +267,13 @@ def _read(path: str) -> str:
         return ""
 
 
+def getconf(words: list[str], state: State) -> Answer:
+    """The numbers that scripts ask for."""
+    known = {"PAGE_SIZE": "4096", "PAGESIZE": "4096", "CLK_TCK": "100", "LONG_BIT": "64"}
+    asked = next((word for word in words if not word.startswith("-")), "")
+    return 0, f"{state['counts']['cpus'] if 'NPROCESSORS' in asked else known.get(asked, '')}\n"
+
+
 def cpus(_words: list[str], state: State) -> Answer:
     """How many CPUs there are."""
     return 0, f"{state['counts']['cpus']}\n"
@@ -277,7 +288,7 @@ ANSWERS: dict[str, Program] = {
     "systemctl": systemctl, "modprobe": modprobe, "rmmod": rmmod, "lsmod": lsmod, "lspci": lspci, "virsh": virsh,
     "sysctl": sysctl, "pgrep": processes.pgrep, "pidof": processes.pidof, "killall": processes.kill_by_name,
     "pkill": processes.kill_by_name, "ps": processes.ps, **own.ANSWERS, "mountpoint": mountpoint,
-    "mount": mount, "df": mounts, "findmnt": mounts, "umount": umount, "nproc": cpus,
+    "mount": mount, "df": mounts, "findmnt": mounts, "umount": umount, "nproc": cpus, "getconf": getconf,
     "fuser": holders, "lsof": holders, "iptables": lambda words, _state: (int("-C" in words), ""),
     "ip6tables": lambda words, _state: (int("-C" in words), ""), "who": _fixed(f"{USER} tty2 2026-01-01 00:00 (:0)\n"),
     "users": _fixed(f"{USER}\n"), "logname": _fixed(f"{USER}\n"),

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import time
+from socket import AF_UNIX, socket
 
 STATE, LOCK, DEVICES, DRIVERS = "/.state/state", "/.state/lock", "/sys/bus/pci/devices", "/sys/bus/pci/drivers"
 ASKED, CLOCK, OVER = "/.state/asked", "/.state/clock", "/.state/over"
@@ -17,7 +18,7 @@ _IDLE = 3.0
 """Seconds in which nothing happens: then the script waits for who sleeps."""
 _WRITE = re.compile(r'write\(\d+<(/sys/[^>]+/(?:bind|unbind|new_id|drivers_probe|remove))>, "([^"\\]*(?:\\n)?)"')
 _TEST = re.compile(
-    r"""write\(\d+</\.trace/lines>, "\++\\1.*?(?:\[\[?'?|test) (?:'?!'? )?-[efdrsSLhcb] '?(/[\w./@:+-]+)"""
+    r"""write\(\d+</\.trace/lines>, "\++\\1.*?(?:\[\[?'?|test) (?:'?!'? )?-([efdrsSLhcb]) '?(/[\w./@:+-]+)"""
 )
 _PAGES = re.compile(r'write\(\d+</proc/sys/vm/nr_hugepages>, "(\d{1,9})(?:\\n)?"')
 _KILL = re.compile(r"\bkill\((\d{1,7}), SIG")
@@ -96,15 +97,15 @@ def react(trace: str) -> None:
     for pages in _PAGES.findall(trace)[-1:]:
         with open("/proc/meminfo", "w", encoding="ascii") as file:
             file.write(meminfo(int(pages)))
-    for path in _TEST.findall(trace):
-        _asked(path)
+    for letter, path in _TEST.findall(trace):
+        _asked(letter, path)
     for pid in _KILL.findall(trace):
         state = load()
         state["processes"] = {name: one for name, one in state["processes"].items() if str(one) != pid}
         save(state)
 
 
-def _asked(path: str) -> None:
+def _asked(letter: str, path: str) -> None:
     """Where a script asks for the same path again and again, it waits: then it comes, or goes."""
     asked[path] = asked.get(path, 0) + 1
     if asked[path] % MOST_ASKED or path.startswith(("/sys/", "/proc/", "/etc/")):
@@ -113,9 +114,13 @@ def _asked(path: str) -> None:
         if os.path.lexists(path):
             os.unlink(path)
         else:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "x", encoding="ascii"):
-                pass
+            os.makedirs(path if letter == "d" else os.path.dirname(path), exist_ok=True)
+            if letter == "S":
+                with socket(AF_UNIX) as one:
+                    one.bind(path)
+            elif letter != "d":
+                with open(path, "x", encoding="ascii") as file:
+                    file.write("\n")
     except OSError:
         return
 
