@@ -18,8 +18,10 @@ from libhook.importing.sandbox import Outcome
 
 _PROGRAMS = frozenset([*own.ANSWERS, "pgrep", "pidof", "ps", "sysctl", "cpupower"])
 """Programs that each host answers otherwise."""
-_FILES = re.compile(r"/proc/(?:sys/(?!vm/overcommit_memory$)|irq/|interrupts$)"  # which malloc() of glibc reads
-                    r"|/sys/(?!bus/|devices/pci|class/vtconsole|module/)")  # fmt: skip
+_FILES = re.compile(
+    r"/proc/(?:sys/(?!vm/overcommit_memory$)|irq/|(?:interrupts|meminfo)$)"  # malloc() of glibc reads that one
+    r"|/sys/(?!bus/|devices/pci|class/vtconsole|module/)"
+)
 _USERS = "/etc/passwd"
 _FOLDERS = re.compile(r"/proc/irq/\S*\*|/run/user/\S*\*")
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
