@@ -77,6 +77,7 @@ touch /run/mark""", end="rm -f /tmp/is-nvidia")  # fmt: skip
     assert told["echo yes > /tmp/is-nvidia"] == told["rm -f /tmp/is-nvidia"] == {"needless"}
     assert "a note that none of the scripts reads" in reasons(found, "needless")
     assert "/run/sw" not in found.text
+    assert '"sh", "x", "/tmp/given"]' in found.text
     assert all(path in found.text for path in ("/tmp/given", "/run/udev/rules.d/x.rules", "/run/mark"))
 
 
