@@ -16,7 +16,7 @@ from libhook.importing.effect import Effect
 from libhook.importing.inside import own, processes
 from libhook.importing.sandbox import Outcome
 
-_PROGRAMS = frozenset([*own.ANSWERS, "pgrep", "pidof", "ps", "sysctl", "cpupower"])
+_PROGRAMS = frozenset([*own.ANSWERS, "pgrep", "pidof", "ps", "lsof", "fuser", "sysctl", "cpupower"])
 """Programs that each host answers otherwise."""
 _FILES = re.compile(
     r"/proc/(?:sys/(?!vm/overcommit_memory$)|irq/|(?:interrupts|meminfo)$)"  # malloc() of glibc reads that one
