@@ -207,7 +207,7 @@ def further(root: str, host: Imagined, texts: Iterable[str]) -> None:
     for name in ("nr_hugepages", "free_hugepages"):  # one value under several names
         os.unlink(f"{root}/{_PAGES}/{name}")
         os.symlink("/proc/sys/vm/nr_hugepages", f"{root}/{_PAGES}/{name}")
-    _write(root, "proc/meminfo", meminfo(host.other).rstrip())
+    _write(root, "proc/meminfo", meminfo(host.other, host.other).rstrip())
     os.chmod(f"{root}/proc/meminfo", 0o666)  # noqa: S103 - only the sandbox's user may enter the folder
     for device in host.world.devices:
         folder = f"sys/bus/pci/devices/{device.address}"

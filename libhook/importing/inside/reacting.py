@@ -54,10 +54,10 @@ def begin() -> None:
             save(json.load(file))
 
 
-def meminfo(pages: int) -> str:
-    """What /proc/meminfo shows with so many huge pages."""
+def meminfo(pages: int, other: int) -> str:
+    """What /proc/meminfo shows with so many huge pages. ``other`` is 1 on the second host, which has more memory."""
     sizes = {"MemTotal": 67108864, "MemFree": 50331648, "MemAvailable": 58720256, "SwapTotal": 0, "SwapFree": 0}
-    lines = [f"{name + ':':<16}{size:>8} kB" for name, size in sizes.items()]
+    lines = [f"{name + ':':<16}{size + 4096 * other:>8} kB" for name, size in sizes.items()]
     counts = {"Total": pages, "Free": pages, "Rsvd": 0, "Surp": 0}
     lines += [f"{f'HugePages_{name}:':<16}{count:>8}" for name, count in counts.items()]
     return "\n".join((*lines, "Hugepagesize:       2048 kB", ""))
@@ -96,7 +96,7 @@ def react(trace: str) -> None:
         _written(path, text.replace("\\n", " ").split())
     for pages in _PAGES.findall(trace)[-1:]:
         with open("/proc/meminfo", "w", encoding="ascii") as file:
-            file.write(meminfo(int(pages)))
+            file.write(meminfo(int(pages), int(str(load()["counts"].get("other", 0)))))
     for letter, path in _TEST.findall(trace):
         _asked(letter, path)
     for pid in _KILL.findall(trace):
