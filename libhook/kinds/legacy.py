@@ -73,8 +73,8 @@ class Old(NamedTuple):
 
     @property
     def provides(self) -> tuple[str, ...]:
-        """See Action."""
-        return self.frees
+        """See Action. Scripts for graphics cards unload drivers (ANY_DRIVER_OUT in kinds/pci/move.py)."""
+        return (*self.frees, "any driver may be out")
 
     @property
     def summary(self) -> str:

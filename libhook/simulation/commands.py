@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from libhook.simulation import processes, store, systemd
+from libhook.simulation import modules, processes, store, systemd
 
 _POLL = 0.01
 _STOPPED = 255
@@ -21,7 +21,8 @@ _STOPPED = 255
 def add(root: str, program: str, **ends: Any) -> None:  # noqa: ANN401 - whatever JSON has
     """Put a program on the host: its ``status``, the ``seconds`` that it takes, or what systemd-run ``says``.
 
-    ``stderr`` is what it says itself, ``stdout`` what it prints, and ``ends`` a process that it ends.
+    ``stderr`` is what it says itself, ``stdout`` what it prints, and ``ends`` a process that it ends. ``modules`` are
+    what it loads, or with ``-`` unloads, by its second argument: {"prepare": ["-amdgpu"]}.
     """
     path = f"{root}{program}"
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -58,6 +59,8 @@ def systemd_run(root: str, arguments: tuple[str, ...], document: bytes, seconds:
     for path in (one.partition("=file:")[2] for one in options if "StandardOutput=file:" in one):
         with open(path, "w", encoding="utf-8") as file:
             file.write(ends.get("stdout", ""))
+    for module in ends.get("modules", {}).get(argv[2] if len(argv) > 2 else "", ()):  # as an old script does
+        modules.turn(root, module)
     if "ends" in ends and os.path.exists(f"{root}/proc/{ends['ends']}"):
         processes.end(root, ends["ends"])
     if ends.get("says"):

@@ -148,3 +148,14 @@ def _attach(kernel: "SimulatedKernel", driver: str) -> None:
     for address in os.listdir(f"{root}/simulation/overridden" if by_override else f"{root}/sys/bus/pci/devices"):
         if store.bound(root, address) is None and kernel.override(address) in ("", driver):
             kernel.probe(address)
+
+
+def turn(root: str, module: str) -> None:
+    """Somebody loads a module, or unloads it if its name has a ``-`` before it."""
+    from libhook.simulation.kernel import SimulatedKernel
+
+    kernel = SimulatedKernel(root, by="somebody else")
+    if module.startswith("-"):
+        unload(kernel, module[1:])
+    else:
+        load(kernel, module)

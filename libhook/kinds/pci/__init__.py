@@ -16,7 +16,7 @@ from libhook.facts.host import Binding, Host
 from libhook.facts.plan import Action, Stays, Warn
 from libhook.kinds.kind import Kind, Work
 from libhook.kinds.pci.binding import carry_out
-from libhook.kinds.pci.move import NAME, Move, driver_out, read, undo
+from libhook.kinds.pci.move import ANY_DRIVER_OUT, NAME, Move, driver_out, read, undo
 from libhook.light import TYPE_CHECKING, suppress
 from libhook.look import sysfs
 
@@ -62,15 +62,24 @@ def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action |
                 yield Warn(f"{address}: somebody else put it on {driver or 'no driver'}{overridden}: it is left there")
 
 
-def _keep_out(work: Work, held: Held, driver: str) -> set[str]:
-    """The keys of the actions of any guest that keep this driver out of the kernel; none while it is there."""
+def _keep_out(work: Work, held: Held, driver: str, *, undone: bool = False) -> set[str]:
+    """The keys of the actions of any guest that keep this driver out of the kernel; none while it is there.
+
+    ``undone``: this guest's are undone by now. What its old scripts had taken out should be back.
+    """
     if sysfs.driver_name(work.machine, driver):
         return set()
     entries = [held]
     for uuid in work.state.uuids():
         with suppress(LibhookError):  # a broken entry keeps nothing out that anybody could bring back
             entries += filter(None, [work.state.load(uuid)])
-    return {one.key for entry in entries for one in entry.actions if driver_out(driver) in one.provides}
+    return {
+        one.key
+        for entry in entries
+        for one in entry.actions
+        if driver_out(driver) in one.provides
+        or (ANY_DRIVER_OUT in one.provides and not (undone and entry.uuid == held.uuid))
+    }
 
 
 def _again(work: Work, held: Held, moves: Sequence[Move], failed: Collection[str]) -> Iterator[Action | Stays]:
@@ -79,12 +88,16 @@ def _again(work: Work, held: Held, moves: Sequence[Move], failed: Collection[str
     Where other guests still keep it out, the device is home without it.
     """
     out = {state for action in held.actions for state in action.provides}
-    late = [move for move in moves if move.key not in failed and driver_out(move.now.driver or "") in out]
+    late = [
+        move for move in moves if move.key not in failed and {driver_out(move.now.driver or ""), ANY_DRIVER_OUT} & out
+    ]
     for verdict in way_back(work, held, late) if late else ():
         if isinstance(verdict, Stays):
             yield verdict
         elif isinstance(verdict, Move) and not (
-            verdict.later and _keep_out(work, held, verdict.want.driver or "").isdisjoint(failed)
+            verdict.later
+            and (keepers := _keep_out(work, held, verdict.want.driver or "", undone=True))
+            and keepers.isdisjoint(failed)
         ):
             yield verdict._replace(later=False, why="give back")
 

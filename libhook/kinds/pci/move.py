@@ -21,6 +21,10 @@ def driver_out(driver: str) -> str:
     return f"driver {driver} is out"
 
 
+ANY_DRIVER_OUT = "any driver may be out"
+"""The state after what may take drivers out of the kernel, and does not say which: an old script."""
+
+
 class Move(NamedTuple):
     """Take a device from the binding ``now`` to the binding ``want``."""
 
