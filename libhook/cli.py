@@ -156,7 +156,7 @@ def main() -> None:
     hear_of_children()
     add_packages()
     try:
-        from libhook.command import commands
+        from libhook.command import parsing
     except Exception as error:  # noqa: BLE001 - a broken handler must show as one line, not a traceback
         print(_broken(error), file=sys.stderr)
         sys.exit(1)
@@ -164,7 +164,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == ["hook"] and arguments[1:] not in (["-h"], ["--help"]):  # a guest may be called --help
         sys.exit(_hook(os.getppid(), arguments[1:], 1))
-    options = commands.parser().parse_args(arguments)
+    options = parsing.parser().parse_args(arguments)
     command: Callable[[Machine, argparse.Namespace], int] = options.command
     try:
         code = command(machine(), options)

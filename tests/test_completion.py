@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from libhook.command import commands
+from libhook.command import parsing
 
 SCRIPT = Path(__file__).parent.parent / "packaging" / "libhook.bash"
 OFFERED = ("win 11", "a;touch evil", "x:1=2@y", "{a,b}", "[x]", "~root", "lin & win (2)")
@@ -37,7 +37,7 @@ _BOUNDS = re.compile(r"(?<=\n_libhook_table=')\n.*?(?='\n)", re.S)
 
 
 def _parsers() -> dict[str, argparse.ArgumentParser]:
-    top = commands.parser()
+    top = parsing.parser()
     found = next(one for one in top._actions if isinstance(one, argparse._SubParsersAction))
     return {"libhook": top, **dict(sorted(found.choices.items()))}
 

@@ -14,7 +14,7 @@ from family import until
 from settings_reading import parse
 
 from libhook import __version__
-from libhook.command import commands
+from libhook.command import parsing
 from libhook.facts import command, legacy, requirement
 from libhook.facts import keys as known
 from libhook.facts.address import PciAddress
@@ -50,7 +50,7 @@ def _code(text: str) -> list[str]:
 
 def _commands() -> dict[str, argparse.ArgumentParser]:
     """Give libhook's commands, by name."""
-    actions = commands.parser()._actions  # argparse has no other way to ask
+    actions = parsing.parser()._actions  # argparse has no other way to ask
     return dict(next(one.choices for one in actions if isinstance(one, argparse._SubParsersAction)))
 
 

@@ -7,27 +7,24 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from libhook import __version__
 from libhook.children.child import Deadline
 from libhook.command import report, views
-from libhook.command.terminal import Help, complain, read, seconds, show
+from libhook.command.terminal import complain, read, show
 from libhook.effects.log import Log
 from libhook.errors import BadInput, DeadlineExpired, LibhookError
 from libhook.facts import event
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Domain
 from libhook.facts.machine import Machine
-from libhook.history import options as history_options
 from libhook.hotplug import plug, unplug
 from libhook.hotplug.halfplugged import preview_settling, settle_abandoned
-from libhook.hotplug.hypervisor import DEFAULT_URI, Hypervisor
+from libhook.hotplug.hypervisor import Hypervisor
 from libhook.hotplug.interrupts import Interrupts
 from libhook.hotplug.notify import ServiceManager
 from libhook.hotplug.parts import abandoned
 from libhook.hotplug.request import Request
 from libhook.hotplug.watch import Watcher
 from libhook.hotplug.watching import Connection
-from libhook.importing import options as importing_options
 from libhook.look import processes
 from libhook.run import plan
 from libhook.story import giveback, survey
@@ -39,93 +36,6 @@ from libhook.xml import domxml
 
 _XML = "a file with a domain's XML"
 Command = Callable[[Machine, argparse.Namespace], int]
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    top = argparse.ArgumentParser(
-        prog="libhook",
-        description="Hands PCI devices to libvirt's guests, takes them back, and records both truthfully.",
-        epilog="Exit codes: 0 done; 1 refused or failed, the reason on stderr; 2 usage.",
-        formatter_class=Help,
-    )
-    top.add_argument("--version", action="version", version=f"libhook {__version__}")
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
-
-    def add(name: str, command: Command, text: str, *, as_json: bool = True) -> argparse.ArgumentParser:
-        sentence = text[0].upper() + text[1:] + "."
-        added = commands.add_parser(name, help=text, description=sentence, formatter_class=Help)
-        if as_json:
-            added.add_argument("--json", action="store_true", help="print JSON, and nothing else, to stdout")
-        added.set_defaults(command=command)
-        return added
-
-    xml = "domain XML: a file, or - for stdin"
-    add("inspect", inspect, "a guest's host devices, and the audit record of each").add_argument(
-        "xml", metavar="XML", help=xml
-    )
-    planned = add("plan", show_plan, "what an event would write and record on this host now; changes nothing")
-    planned.epilog = "For a running guest it shows the next start. Exit code 1 if a start would be refused."
-    planned.add_argument("xml", metavar="XML", help=xml)
-    acting = [name for name, operation in event.OPERATIONS.items() if operation.acts]
-    planned.add_argument(
-        "--event", metavar="OPERATION", choices=acting, default="prepare", help=f"one of {', '.join(acting)}; the first"
-        " is the default",
-    )  # fmt: skip
-    add("devices", devices, "the host's IOMMU groups: device, driver, what uses it, which guest has it")
-    add("status", status, "what is held for which guest, and what recover would do")
-    recovering = add("recover", recover, "give back what dead processes left", as_json=False)
-    recovering.add_argument("--dry-run", action="store_true", help="only print what would be done")
-    for verb, command, text in (
-        ("attach", attach, "plug a host device into a guest that runs, with a start's checks and audit record"),
-        ("detach", detach, "unplug a host device, wait for the guest to let go, and give it back to the host"),
-    ):
-        plugging = add(verb, command, text, as_json=False)
-        plugging.add_argument("guest", metavar="DOMAIN", help="the guest's name, UUID or number")
-        plugging.add_argument("xml", metavar="DEVICE-XML", help="the device's XML: a file, or - for stdin")
-        plugging.add_argument("--live", action="store_true", help="change the guest that runs (the default if it runs)")
-        plugging.add_argument("--config", action="store_true", help="change its configuration, from the next start on")
-        plugging.add_argument(
-            "--timeout",
-            type=seconds,
-            default=30.0,
-            metavar="SECONDS",
-            help="how long libvirt and the guest may take to answer (default: 30)",
-        )
-        plugging.add_argument("--dry-run", action="store_true", help="only print what would be done")
-        plugging.add_argument("-c", "--connect", default=DEFAULT_URI, metavar="URI", help=f"default: {DEFAULT_URI}")
-    watching = add(
-        "watch", watch, "record what other clients plug in and out; the service libhook-watch", as_json=False
-    )
-    watching.add_argument("-c", "--connect", default=DEFAULT_URI, metavar="URI", help=f"default: {DEFAULT_URI}")
-    history_options.add(
-        add("history", history, "which guest had which device when, from the audit trail", as_json=False)
-    )
-    importing_options.add(add("import", import_scripts, "settings from old hook scripts, which run in a sandbox"))
-    configuring = add(
-        "config", config, "the settings, where each comes from, and what is wrong with them; changes nothing"
-    )
-    configuring.epilog = "Exit code 1 if there are errors."
-    configuring.add_argument(
-        "guest", metavar="GUEST", nargs="?", help="a guest's name or UUID: what holds for it, merged from all sections"
-    )
-    handling = add("handlers", handlers, "handlers by others: which are enabled, for whom; enable or disable one")
-    handling.add_argument(
-        "verb", metavar="enable|disable", nargs="?", choices=("enable", "disable"), help="what to do; none: show all"
-    )
-    handling.add_argument("name", metavar="NAME", nargs="?", help="a file in /etc/libhook/handlers, without .py")
-    add("doctor", doctor, "whether libhook works here, and what to do where it does not; changes nothing")
-    add("demo", demo, "one guest's life on a simulated host; changes nothing here", as_json=False)
-    hook = commands.add_parser(
-        "hook",
-        help="what libvirtd runs: NAME OPERATION SUBOPERATION EXTRA, XML on stdin",
-        usage=f"libhook hook NAME OPERATION\n{'':15}SUBOPERATION EXTRA <XML",
-        description="One event, as libvirtd calls its hook. With LIBHOOK_DRY_RUN=1 in the environment it says what it"
-        " would do, and does nothing.",
-        formatter_class=Help,
-    )
-    hook.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    return top
 
 
 def inspect(machine: Machine, options: argparse.Namespace) -> int:

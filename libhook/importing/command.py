@@ -53,7 +53,10 @@ def run(machine: Machine, options: argparse.Namespace) -> int:
         sys.stderr.write(f"{printable(one)}\n")
     if wrong:
         return 1
-    if options.write or (not options.json and _agreed(path)):
+    is_empty = not any(section.values for section in found.sections)
+    if is_empty and options.write:
+        raise BadInput("nothing of these scripts became a setting", "name a guest with --guest, or see the report")
+    if not is_empty and (options.write or (not options.json and _agreed(path))):
         write(machine, path, imported.text)
         sys.stderr.write(f"{path} is written: take the old scripts away, and try `libhook plan`\n")
     return 0

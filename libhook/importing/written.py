@@ -19,7 +19,9 @@ class Section(NamedTuple):
 
 def text(sections: list[Section], paths: list[str], legacy: str) -> str:
     """Return the whole file. ``legacy`` is a script that goes on as it is; "" for none."""
-    lines = [f"# Made by libhook import from {', '.join(paths)}. Read it before you trust it."]
+    is_empty = not sections and not legacy
+    more = "Nothing of it became a setting: see why." if is_empty else "Read it before you trust it."
+    lines = [f"# Made by libhook import from {', '.join(paths)}. {more}"]
     top = [section for section in sections if not section.keys]
     sections = [section for section in sections if section.keys]
     for section in top:

@@ -52,6 +52,17 @@ def test_it_never_writes_over_a_file(host: Host) -> None:
     assert sorted(path.name for path in Path(host.root, DROP_IN).parent.iterdir()) == ["imported.toml", "other.toml"]
 
 
+def test_an_empty_drop_in_is_not_written(host: Host, tmp_path: Path) -> None:
+    """It says so in its only line, and the error says what may help."""
+    (tmp_path / "qemu").write_text("#!/bin/bash\nif [ $1 = win11 ]; then echo nothing; fi\n")
+    shown = libhook(host, "import", str(tmp_path))
+    assert shown.code == 0
+    assert shown.out.splitlines()[0].endswith("Nothing of it became a setting: see why.")
+    refused = libhook(host, "import", str(tmp_path), "--write")
+    assert (refused.code, Path(host.root, DROP_IN).exists()) == (1, False)
+    assert "nothing of these scripts became a setting: name a guest with --guest" in refused.err
+
+
 @pytest.mark.parametrize(
     ("terminal", "answer", "agreed"), [(True, "y\n", True), (True, "\n", False), (False, "y\n", False)]
 )
@@ -92,6 +103,7 @@ def test_nothing_of_a_script_reaches_the_terminal_as_it_is(host: Host, tmp_path:
     """Neither its lines nor what it names: a terminal would obey them."""
     (tmp_path / "qemu").write_text(
         "#!/bin/bash\nsystemctl stop $'a\\033]0;x\\007'.service # \033[2J\nfoo $'\\033[3J'\nlogger '\033[2J'\n"
+        "systemctl stop smbd\n"
     )
     shown = libhook(host, "import", str(tmp_path), "--write")
     assert "[2J" in shown.out

@@ -10,7 +10,7 @@ from cases import DISK, NIC, VF0
 from scenario import Host, document, guest, journal_text
 
 from libhook.children.child import Deadline
-from libhook.command import commands
+from libhook.command import parsing
 from libhook.effects.log import Log
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held
@@ -126,7 +126,7 @@ def test_a_refusal_is_foretold_in_the_same_words(root: str, capsys: pytest.Captu
     path.write_bytes(refused.xml(1))
     printed = []
     for command in ("plan", "inspect"):
-        options = commands.parser().parse_args([command, str(path)])
+        options = parsing.parser().parse_args([command, str(path)])
         options.command(host.machine, options)
         printed.append(capsys.readouterr().out)
     (record,) = host.event(refused, "prepare").records

@@ -9,7 +9,7 @@ import pytest
 from cases import CASES, DISK, GPU, NIC
 from scenario import Host, guest
 
-from libhook.command import commands
+from libhook.command import parsing
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
 from libhook.testing.golden import compare
@@ -28,7 +28,7 @@ def _planned(host: Host, one: Guest, event: str, capsys: pytest.CaptureFixture[s
     """What ``libhook plan`` prints."""
     path = Path(host.root) / "guest.xml"
     path.write_bytes(_document(one, event))
-    options = commands.parser().parse_args(["plan", str(path), "--event", event])
+    options = parsing.parser().parse_args(["plan", str(path), "--event", event])
     code = options.command(host.machine, options)
     path.unlink()
     printed = capsys.readouterr().out.splitlines()
@@ -74,7 +74,7 @@ def test_what_is_printed_is_what_happens(
     """
     case = CASES[name]
     host = Host(root, case.world, case.config)
-    options = commands.parser().parse_args(["devices"])
+    options = parsing.parser().parse_args(["devices"])
     options.command(host.machine, options)
     golden = ["# the host", capsys.readouterr().out, f"# config.toml\n{case.config}"]
     for event in EVENTS:

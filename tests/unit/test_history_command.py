@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from trail_writing import BEGIN, OTHER, UUID, Trail
 
-from libhook.command import commands
+from libhook.command import parsing
 from libhook.history import command, reader
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def run(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], utc: None) -
     """Run it on the host in tmp_path; lines of text, or with --json what they say."""
 
     def ran(*arguments: str) -> list[Any]:
-        options = commands.parser().parse_args(["history", *arguments])
+        options = parsing.parser().parse_args(["history", *arguments])
         assert command.run(str(tmp_path), options) == 0
         lines = capsysbinary.readouterr().out.decode().splitlines()
         return [json.loads(line) for line in lines] if "--json" in arguments else lines

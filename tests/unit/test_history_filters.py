@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from trail_writing import OTHER, UUID, Trail
 
-from libhook.command import commands
+from libhook.command import parsing
 from libhook.history import command
 
 CARD, SPARE = "0000:01:00.0", "0000:02:00.0"
@@ -40,7 +40,7 @@ def shown(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Shown:
     path.write_bytes(bytes(log))
 
     def show(*arguments: str) -> tuple[str, str]:
-        options = commands.parser().parse_args(["history", "-if", str(path), *arguments])
+        options = parsing.parser().parse_args(["history", "-if", str(path), *arguments])
         assert command.run("", options) == 0
         out, err = capsysbinary.readouterr()
         return out.decode(), err.decode().replace(str(path), "LOG")

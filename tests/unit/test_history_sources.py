@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trail_writing import BEGIN, UUID, Trail
 
-from libhook.command import commands
+from libhook.command import parsing
 from libhook.errors import LibhookError
 from libhook.history import command
 from libhook.history.command import Progress
@@ -62,7 +62,7 @@ def test_stdin_and_standard_tools() -> None:
 
 def _failure(tmp_path: Path, *arguments: str) -> str:
     with pytest.raises(LibhookError) as caught:
-        command.run(str(tmp_path), commands.parser().parse_args(["history", *arguments]))
+        command.run(str(tmp_path), parsing.parser().parse_args(["history", *arguments]))
     return caught.value.line.replace(str(tmp_path), "")
 
 
