@@ -2,9 +2,10 @@
 """Old hook scripts that take a device's driver out of the kernel, as most for graphics cards do."""
 
 from cases import NIC
-from old_scripts import WIN11, host_with
+from old_scripts import SETTINGS, WIN11, host_with
 
 from libhook.simulation import modules
+from libhook.simulation.guests import Guest
 from libhook.simulation.kernel import SimulatedKernel
 
 
@@ -41,3 +42,16 @@ def test_a_start_that_fails_later_brings_it_back(root: str) -> None:
     host = host_with(root, modules={"prepare": ["-e1000e"], "release": ["e1000e"]})
     assert "told to fail" in host.libvirt.start(WIN11, "qemu").error
     assert (host.changed, host.leftovers) == ([], [])
+
+
+def test_another_guests_script_is_no_excuse(root: str) -> None:
+    """Somebody else took the driver out, and this guest has no script that would bring it back."""
+    host = host_with(root, SETTINGS.replace("win11", "other"))
+    other = Guest("other")
+    host.start(other)
+    host.start(WIN11)
+    modules.take_out(SimulatedKernel(root), "e1000e")
+    host.stop(WIN11)
+    assert "which is not loaded" in host.outcomes[-1].logged("not given back")[0]["reason"]
+    assert host.trail[1:] == [f"stop {NIC} failed"]
+    host.stop(other)

@@ -63,9 +63,10 @@ def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action |
 
 
 def _keep_out(work: Work, held: Held, driver: str, *, undone: bool = False) -> set[str]:
-    """The keys of the actions of any guest that keep this driver out of the kernel; none while it is there.
+    """The keys of the actions that keep this driver out of the kernel; none while it is there.
 
-    ``undone``: this guest's are undone by now. What its old scripts had taken out should be back.
+    They are any guest's, but of old scripts this guest's alone: what others' have taken out is not known. ``undone``:
+    they are undone by now, so what they had taken out should be back.
     """
     if sysfs.driver_name(work.machine, driver):
         return set()
@@ -73,13 +74,8 @@ def _keep_out(work: Work, held: Held, driver: str, *, undone: bool = False) -> s
     for uuid in work.state.uuids():
         with suppress(LibhookError):  # a broken entry keeps nothing out that anybody could bring back
             entries += filter(None, [work.state.load(uuid)])
-    return {
-        one.key
-        for entry in entries
-        for one in entry.actions
-        if driver_out(driver) in one.provides
-        or (ANY_DRIVER_OUT in one.provides and not (undone and entry.uuid == held.uuid))
-    }
+    scripts = {one.key for one in held.actions if ANY_DRIVER_OUT in one.provides and not undone}
+    return scripts | {one.key for entry in entries for one in entry.actions if driver_out(driver) in one.provides}
 
 
 def _again(work: Work, held: Held, moves: Sequence[Move], failed: Collection[str]) -> Iterator[Action | Stays]:
