@@ -20,8 +20,8 @@ usage() {
 usage: install.sh [--demo | --uninstall] [--prefix DIR] [--destdir DIR]
                   [--dry-run]
 
-Installs the distribution's packages for lxml, structlog, audit, systemd and
-libvirt where Python lacks them, the package to PREFIX/lib/libhook, the
+Installs the distribution's packages for lxml, structlog, audit, systemd,
+libvirt, pyudev, hwdata, rich and jinja2 where they are missing, the package to PREFIX/lib/libhook, the
 command to PREFIX/bin/libhook with its completion for bash, the services
 libhook-watch, libhook-recover and libhook-awake (not started), and the hook to
 /etc/libvirt/hooks/qemu (or qemu.d/libhook beside it, where another hook
@@ -182,7 +182,8 @@ install() {
     [ "$(grep -c '^lib=' "$here/hooks/qemu")" -eq 1 ] || die "$here/hooks/qemu does not have exactly one lib= line; get a whole clone"
     choose_hook
     [ -n "$root" ] || trusted
-    [ -n "$root" ] || install_packages libvirt
+    # shellcheck disable=SC2086 # names: no blanks, no stars
+    [ -n "$root" ] || install_packages $for_commands
     [ -n "$root" ] || ask_selinux
     [ -z "$root" ] || run mkdir -p -- "$root"
     install_version

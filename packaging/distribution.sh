@@ -14,19 +14,27 @@ check_python_version() {
         die "$python is $("$python" -V 2>&1), libhook needs 3.11 or later; use a newer release of the distribution"
 }
 
+# What only some commands need: attach, detach and watch; names of devices; output for people; the page of history.
+for_commands='libvirt pyudev hwdata rich jinja2'
+
 # Prints the modules that cannot be imported. $@ names more modules to try, which only some commands need. PyPI has
-# another project called audit, so a member of each module is looked for.
+# another project called audit, so a member of each module is looked for. hwdata is no module, but lists in files.
 missing_modules() {
     "$python" -I -c '
 import importlib
+import os
 import sys
+members = {"libvirt": "open", "pyudev": "Context", "rich": "print", "jinja2": "Environment"}
+wanted = sys.argv[1:]
 for module, member in (("lxml.etree", "XMLParser"), ("structlog", "get_logger"),
                        ("audit", "audit_log_user_message"), ("systemd.journal", "send"),
-                       *((name, "open") for name in sys.argv[1:])):
+                       *((name, members[name]) for name in wanted if name in members)):
     try:
         getattr(importlib.import_module(module), member)
     except (ImportError, AttributeError):
-        print(module.partition(".")[0])' "$@"
+        print(module.partition(".")[0])
+if "hwdata" in wanted and not any(map(os.path.exists, ("/usr/share/hwdata/pci.ids", "/usr/share/misc/pci.ids"))):
+    print("hwdata")' "$@"
 }
 
 # Prints the family of the distribution, which tells the package manager and the names: by ID first, then by ID_LIKE.
@@ -49,6 +57,7 @@ package() {
     case $1:$2 in
     arch:python) say python ;;
     *:python) say python3 ;;
+    *:hwdata) say hwdata ;;
     arch:libvirt) say libvirt-python ;;
     arch:*) say "python-$2" ;;
     suse:libvirt) say python3-libvirt-python ;;
@@ -91,7 +100,11 @@ install_packages() {
     if [ -x "$python" ]; then wanted=$(missing_modules "$@"); else wanted="python lxml structlog audit systemd $*"; fi
     [ -n "$wanted" ] || return 0
     needs_root "installing packages ($(say "$wanted" | tr '\n' ' ')missing)"
-    if [ "$wanted" = "$*" ]; then
+    needed=no
+    for module in $wanted; do
+        case " $* " in *" $module "*) ;; *) needed=yes ;; esac
+    done
+    if [ "$needed" = no ]; then
         family=$(distribution) || return 0 # it has said why; all but those commands works
     else
         family=$(distribution)
@@ -119,6 +132,9 @@ check_installed() {
         structlog) warn "no structlog for $python: libhook writes its log without it" ;;
         systemd) warn "no python-systemd for $python: libhook logs to syslog instead of the journal" ;;
         libvirt) warn "no libvirt bindings for $python: libhook attach, detach and watch do not work without them" ;;
+        pyudev | hwdata) warn "no $module: some devices may be shown by their ids alone" ;;
+        rich) warn "no rich for $python: libhook prints plain text" ;;
+        jinja2) warn "no jinja2 for $python: libhook history --html does not work without it" ;;
         *) left="$left $module" ;;
         esac
     done

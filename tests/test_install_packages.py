@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from test_install import ROOT, Clone
 
-EVERYTHING = ("lxml", "structlog", "audit", "systemd", "libvirt")
+EVERYTHING = ("lxml", "structlog", "audit", "systemd", "libvirt", "pyudev", "hwdata", "rich", "jinja2")
 
 
 @pytest.fixture(name="clone")
@@ -20,7 +20,10 @@ def _clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     [
         (
             "ID=debian",
-            "--no-install-recommends python3-lxml python3-structlog python3-audit python3-systemd python3-libvirt",
+            (
+                "--no-install-recommends python3-lxml python3-structlog python3-audit python3-systemd python3-libvirt "
+                "python3-pyudev hwdata python3-rich python3-jinja2"
+            ),
         ),
         (
             'ID=linuxmint\nID_LIKE="ubuntu debian"',
@@ -30,11 +33,17 @@ def _clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
         ('ID="rocky"\nID_LIKE="rhel centos fedora"', "dnf install -y -q python3-lxml"),
         (
             "ID=arch",
-            "pacman -S --noconfirm --needed python-lxml python-structlog python-audit python-systemd libvirt-python",
+            (
+                "pacman -S --noconfirm --needed python-lxml python-structlog python-audit python-systemd libvirt-python"
+                " python-pyudev hwdata python-rich python-jinja2"
+            ),
         ),
         (
             'ID="opensuse-tumbleweed"\nID_LIKE="opensuse suse"',
-            "python313-lxml python313-structlog python3-audit python313-systemd python3-libvirt-python",
+            (
+                "python313-lxml python313-structlog python3-audit python313-systemd python3-libvirt-python "
+                "python313-pyudev hwdata python313-rich python313-jinja2"
+            ),
         ),
         ('ID=unknown\nID_LIKE="suse"', "zypper --non-interactive --quiet install"),
     ],
@@ -119,27 +128,41 @@ def test_what_only_the_log_needs_may_be_missing(clone: Clone, module: str) -> No
 def test_the_demo_does_not_want_the_libvirt_bindings(clone: Clone) -> None:
     """Only an installation asks whether they are there."""
     asked = clone.host / "asked"
-    clone.set("python", clone.fake("fake-python", f'case "$*" in *import_module*) echo "${{4-}}" >>{asked} ;; esac'))
+    clone.set(
+        "python", clone.fake("fake-python", f'case "$*" in *import_module*) echo "${{4-}} ${{5-}}" >>{asked} ;; esac')
+    )
     clone.distribution("ID=debian")
     assert clone.run("--demo", destdir=False).stderr == ""
     clone.run("--dry-run", destdir=False)
-    assert asked.read_text() == "\nlibvirt\n"
+    assert asked.read_text() == " \nlibvirt pyudev\n"
+
+
+COMMANDS_NEED = {
+    "libvirt": "attach, detach and watch do not work",
+    "pyudev": "by their ids alone",
+    "hwdata": "by their ids alone",
+    "rich": "plain text",
+    "jinja2": "history --html does not work",
+}
 
 
 @pytest.mark.parametrize("os_release", ["ID=debian", "ID=plan9"])
-def test_without_the_libvirt_bindings_an_installation_goes_on(clone: Clone, os_release: str) -> None:
+@pytest.mark.parametrize("module", COMMANDS_NEED)
+def test_without_what_some_commands_need_an_installation_goes_on(clone: Clone, os_release: str, module: str) -> None:
     """Where no package brings them, or nobody knows of one, that is said, and no more."""
-    clone.python_that_misses("libvirt")
+    clone.python_that_misses(module)
     clone.distribution(os_release)
     clone.fake("apt-get", "exit 100")
     text = (clone.here / "install.sh").read_text()
-    (clone.here / "part.sh").write_text(text.split("# --- files ---")[0] + "install_packages libvirt\necho goes on\n")
+    (clone.here / "part.sh").write_text(
+        text.split("# --- files ---")[0] + "install_packages $for_commands\necho goes on\n"
+    )
     done = subprocess.run(
         ["/bin/sh", clone.here / "part.sh"], env={"PATH": f"{clone.bin}:/usr/bin:/bin"}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "goes on")
-    assert ("attach, detach and watch do not work" if os_release == "ID=debian" else "is not Debian") in done.stderr
+    assert (COMMANDS_NEED[module] if os_release == "ID=debian" else "is not Debian") in done.stderr
 
 
 def test_missing_packages_without_root_are_named(clone: Clone) -> None:

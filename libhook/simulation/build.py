@@ -6,12 +6,13 @@ import tempfile
 
 from libhook.simulation import devices as functions
 from libhook.simulation import modules, processes, store, vfio
+from libhook.simulation.hwdata import PCI_IDS
 from libhook.simulation.world import Module, World, check, virtual_functions
 
 _FOLDERS = (
     "sys/bus/pci/devices", "sys/bus/pci/drivers", "sys/class", "sys/kernel/iommu_groups", "sys/module",
     "sys/devices/virtual/iommu", "proc/sys/kernel/random", "proc/net", "proc/self", "dev", "etc/libhook",
-    "var/log", "run/libvirt/qemu", "run/systemd/system", *(f"simulation/{name}" for name in (
+    "usr/share/hwdata", "var/log", "run/libvirt/qemu", "run/systemd/system", *(f"simulation/{name}" for name in (
         "devices", "drivers", "modules", "bound", "overridden", "owners", "opened", "holds", "locks", "shared",
         "tmp")),
 )  # fmt: skip
@@ -42,6 +43,7 @@ def build(root: str, world: World) -> None:
     store.create(f"{root}/simulation/serial", "0")
     for name, text in _PROC.items():
         store.create(f"{root}/proc/{name}", text)
+    store.create(f"{root}/usr/share/hwdata/pci.ids", PCI_IDS)
     for attribute in ("drivers_probe", "drivers_autoprobe"):
         store.create(f"{root}/sys/bus/pci/{attribute}", "1\n" if attribute == "drivers_autoprobe" else "")
     if world.iommu:

@@ -14,7 +14,7 @@ def grows_with(
 ) -> None:
     """Four times the text takes about four times as long, not sixteen: eight is halfway between them.
 
-    A large text costs more a byte than a small one that fits in the processor's caches, so the line is not drawn at four.
+    A large text costs more a byte than a small one that fits in the processor's caches. So the line is not at four.
     """
     times = large / small
     texts = [size(small), size(large)]

@@ -22,6 +22,7 @@ LAYERS = (
     ("kinds",),
     ("handlers",),
     ("story", "run"),
+    ("naming",),
     ("hotplug", "history", "importing"),
     ("command", "cli", "__main__"),
 )
@@ -29,6 +30,7 @@ LAYERS = (
 MACHINE = {"os", "fcntl", "socket", "select", "shutil", "subprocess", "signal", "pathlib", "tempfile", "ctypes", "io"}
 MAY_TOUCH = ("bundle.py", "children/", "effects/", "look/", "kinds/", "cli.py", "command/", "hotplug/hypervisor.py",
              "hotplug/watching.py", "hotplug/interrupts.py", "hotplug/notify.py", "history/reader.py",
+             "naming/database.py",
              "history/order.py", "history/command.py",
              "importing/command.py", "importing/excess.py", "importing/filling.py", "importing/folder.py",
              "importing/imagined.py", "importing/inside/", "importing/reading.py", "importing/sandbox.py",
