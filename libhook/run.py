@@ -67,10 +67,7 @@ class Call(NamedTuple):
 
 
 def run(machine: Machine, call: Call) -> Answer:
-    """Do everything for one call. Errors become the answer, and only ``prepare`` and ``start`` answer with a failure.
-
-    Calls with a wrong number of arguments are the exception: they answer 2.
-    """
+    """Do everything for one call, and return the answer. Only ``prepare`` and ``start`` fail, and a bad call."""
     with Log(machine) as log:
         try:
             happening = event.parse(call.arguments)
@@ -247,13 +244,15 @@ def _record(session: Session, happening: Event, before: Held | None, taken: Take
     """The guest has its devices: send the audit records, and journal which were sent."""
     if before is None and happening.operation.name == "reconnect":
         return taken  # the guest started before libhook was installed, so nobody knows what it started with
-    from libhook.story.entries import with_recorded
+    from libhook.story import entries, identities
 
     giveback.warn_without_entry(session, before, taken.plan)
     done = {record.device for record in taken.plan.records} - session.send(taken.plan.records)
-    taken = taken._replace(held=with_recorded(taken.held, done, "success"))
+    taken = taken._replace(held=entries.with_recorded(taken.held, done, "success"))
     if not broken:  # leave a broken entry as it is for the person who repairs it
         giveback.try_to_save(session, taken.held)
+    if happening.operation.name == "started":
+        identities.note_start(session, taken.held)
     return taken
 
 

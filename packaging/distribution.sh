@@ -4,7 +4,7 @@
 # Part of install.sh: which distribution this is, and what its packages are called. Debian's names were tried. The
 # others are from the distributions' package lists (2026). Fedora has had no structlog since 36, and openSUSE Leap 16
 # has none; libhook logs without it.
-# shellcheck disable=SC2154 # python, dry: install.sh's
+# shellcheck disable=SC2154,SC2034 # python, dry: install.sh's; for_commands: for install.sh
 
 os_release=/etc/os-release
 by_hand="install lxml, structlog, the audit bindings and python-systemd for $python by hand, and run it again"

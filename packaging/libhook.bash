@@ -6,7 +6,8 @@
 # A line for each command, `libhook` itself first: what its arguments are, and its options; after = comes a value.
 # Made from the command line's parser: pytest tests/test_completion.py --regenerate
 _libhook_table='
-libhook: attach config demo detach devices doctor handlers history hook import inspect plan recover status watch --help --version -h
+libhook: accept attach config demo detach devices doctor handlers history hook import inspect plan recover status watch --help --version -h
+accept: GUEST --dry-run --help -h
 attach: DOMAIN DEVICE-XML --config --connect=URI --dry-run --help --live --timeout=SECONDS -c=URI -h
 config: GUEST --help --json -h
 demo: --help -h

@@ -133,6 +133,17 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
     return code
 
 
+def accept(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook accept GUEST``."""
+    from libhook.command import accept as work
+
+    note, changes = work.accept(machine, options.guest, dry_run=options.dry_run)
+    does = "would be accepted" if options.dry_run else "accepted"
+    lines = [f"{one.line}: {does}" for one in changes]
+    show(lines or [f"{note.name}: its devices are those of its last start"])
+    return 0
+
+
 def history(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook history``."""
     from libhook.history.command import run

@@ -48,6 +48,12 @@ def parser() -> argparse.ArgumentParser:
     add("status", work.status, "what is held for which guest, and what recover would do")
     recovering = add("recover", work.recover, "give back what dead processes left", as_json=False)
     recovering.add_argument("--dry-run", action="store_true", help="only print what would be done")
+    accepting = add(
+        "accept", work.accept, "take a guest's devices for what they are now, after a start was refused because they"
+        " are others than at its last start", as_json=False,
+    )  # fmt: skip
+    accepting.add_argument("guest", metavar="GUEST", help="the guest's name or UUID")
+    accepting.add_argument("--dry-run", action="store_true", help="only print what would be accepted")
     for verb, command, text in (
         ("attach", work.attach, "plug a host device into a guest that runs, with a start's checks and audit record"),
         ("detach", work.detach, "unplug a host device, wait for the guest to let go, and give it back to the host"),

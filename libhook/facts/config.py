@@ -49,6 +49,7 @@ class Config(NamedTuple):
     preflight_network: Strictness = "refuse"
     preflight_display: Strictness = "refuse"
     preflight_usb: Strictness = "refuse"
+    identity: Strictness = "refuse"
     actions: Mapping[str, Any] = MappingProxyType({})
     """The settings that ask for actions of a kind (OF_KINDS in facts/keys.py) and are set for this guest, by key."""
 

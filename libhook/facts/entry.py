@@ -39,6 +39,8 @@ _LATER_FIELDS: dict[str, Any] = {
     "pci_class": NO_CLASS,
     "brought": [],
     "named": False,
+    "subsystem": "",
+    "serial": "",
 }
 """What a device has in an entry whose version did not know these fields."""
 Recorded = Literal["nothing", "success", "failed", "unreturned"]
@@ -80,6 +82,9 @@ class HeldDevice(NamedTuple):
     device has brought, too."""
     named: bool = False
     """``take_along`` names it. So it stays until the guest's end: the guest may use it past libvirt."""
+    subsystem: str = ""
+    """Like ``ids``, and the serial number, too (facts/identity.py)."""
+    serial: str = ""
 
     @property
     def key(self) -> str:
@@ -263,6 +268,8 @@ def _device(value: object) -> HeldDevice:
             "ids": str(ids),
             "pci_class": int(pci_class),
             "named": bool(named),
+            "subsystem": str(subsystem),
+            "serial": str(serial),
             "brought": [*brought],
         } if kind in get_args(Kind) and recorded in get_args(Recorded) and all(isinstance(key, str) for key in brought):
             who = None if plugging is None else Process(*plugging)
@@ -270,5 +277,5 @@ def _device(value: object) -> HeldDevice:
             if kind == "pci":
                 PciAddress.parse(address)
             found = HeldDevice(kind, address, recorded, audited, wedged, began, who, told, ids, pci_class)  # type: ignore[arg-type]
-            return found._replace(named=named, brought=tuple(brought))
+            return found._replace(named=named, brought=tuple(brought), subsystem=subsystem, serial=serial)
     raise BadInput("one of its devices is broken")

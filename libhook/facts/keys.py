@@ -28,6 +28,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "preflight.network": ("refuse", "warn", "off"),
     "preflight.display": ("refuse", "warn", "off"),
     "preflight.usb": ("refuse", "warn", "off"),
+    "identity": ("refuse", "warn", "off"),
 }
 REPLACE = "replace"
 """In a section: its lists and tables stand in place of those of less specific sections, not beside them."""
@@ -281,7 +282,7 @@ def relaxes(key: str, value: object) -> bool:
     """Whether this setting consents to a risk that libhook refuses by default."""
     if key.partition(".")[0] == "end":  # "end.0" is an item of the list
         return bool(value)
-    return (key == "siblings" or key.startswith("preflight.")) and value != "refuse"
+    return (key in ("siblings", "identity") or key.startswith("preflight.")) and value != "refuse"
 
 
 def must_name(key: str, value: object) -> bool:

@@ -138,6 +138,11 @@ class Machine(NamedTuple):
         return f"{self.root}/run/libhook"
 
     @property
+    def notes(self) -> str:
+        """The folder with what guests' devices were at their last start. It outlives a reboot."""
+        return f"{self.root}/var/lib/libhook/devices"
+
+    @property
     def config(self) -> str:
         """The path of the configuration file."""
         return f"{self.root}/etc/libhook/config.toml"

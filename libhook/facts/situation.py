@@ -12,8 +12,10 @@ from libhook.facts.plan import Verdict
 from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
+
+    from libhook.facts.identity import Changed
 
 
 class Situation(NamedTuple):
@@ -30,6 +32,8 @@ class Situation(NamedTuple):
     that the kernel gave no answer."""
     looked: Mapping[str, Any] = MappingProxyType({})
     """What kinds of action have seen on the host, by the kind's name. Only where actions are taken."""
+    changed: Sequence[Changed] = ()
+    """The guest's addresses that hold another device than at its last start. Only at ``prepare``."""
 
     @property
     def waits_for_process(self) -> bool:

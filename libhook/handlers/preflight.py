@@ -86,6 +86,8 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[Complaint]
         return
     host, config = situation.host, situation.config
     seen = host.devices.get(address)
+    if seen is None and any(address == changed.address for changed in situation.changed):
+        return  # handlers/identity.py has said more
     if seen is None:
         remedy = "lspci -D lists the devices"
         if not device.audited:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from libhook.facts.situation import Handler
 
 HANDLERS: dict[str, tuple[str, ...]] = {
-    "prepare": ("audit.required", "preflight.prepare", "host.wanted", "vfio.prepare"),
+    "prepare": ("audit.required", "identity.prepare", "preflight.prepare", "host.wanted", "vfio.prepare"),
     "start": ("audit.required", "vfio.start", "host.wanted"),
     "started": ("vfio.started", "audit.started", "host.wanted"),
     "release": ("vfio.release", "audit.release"),
@@ -34,6 +34,8 @@ HANDLERS: dict[str, tuple[str, ...]] = {
 """The functions in this folder that are asked. A file is imported when it is asked: somebody waits for each import."""
 _OF_SETTINGS = "host.wanted"
 """Not asked, and not imported, where the settings ask for no action."""
+_OF_CHANGES = "identity.prepare"
+"""Not asked, and not imported, where the guest's devices are those of its last start."""
 _OF_ACTIONS = ("key", "needs", "provides", "describe", "to_json")
 """What tells an action from anything else that has a kind, such as a device."""
 _REMEDY = "correct the handler, if it is yours; otherwise run install.sh again, and report it"
@@ -50,7 +52,7 @@ def plan_for(situation: Situation, undone: Iterable[Verdict] = ()) -> Plan:
     asked = HANDLERS.get(operation.name, ())
     said, keys = list(undone), set[str]()
     for handler in asked:
-        if situation.config.actions or handler != _OF_SETTINGS:
+        if (situation.config.actions or handler != _OF_SETTINGS) and (situation.changed or handler != _OF_CHANGES):
             said += _answer(handler, situation, keys)
     if operation.may_veto:
         said = [Refusal("", one.message, _REMEDY) if isinstance(one, Fault) else one for one in said]

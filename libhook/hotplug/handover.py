@@ -33,7 +33,7 @@ from libhook.light import TYPE_CHECKING
 from libhook.look import processes
 from libhook.story import taking
 from libhook.story.entries import as_on_host, taken_along, with_newcomer
-from libhook.story.giveback import drop_from_entry, true_records, try_to_save, undo
+from libhook.story.giveback import drop_from_entry, true_records, try_to_save, undo, wait_for_writes
 from libhook.story.session import Session
 from libhook.story.taking import in_one_line, journal
 
@@ -199,7 +199,7 @@ def undo_attach(
         if (not part and any(device.resolved for device in devices)) or (seen and seen not in part):
             return None  # the guest has ended meanwhile, and its release did all this
         needless = {device.key for device in part if device.recorded == "failed" or not device.audited}
-        session.wait_for_writes(held._replace(devices=part))
+        wait_for_writes(session, held._replace(devices=part))
         held, leaving, _, failed = _put_back(session, held, part)
         record_failure(session, guest._replace(devices=tuple(one for one in devices if one.key not in needless)))
         drop_from_entry(session, held, leaving, failed)
@@ -255,7 +255,7 @@ def finish_detach(
             )
             try_to_save(session, held._replace(devices=tuple(anew)))
             return None
-        session.wait_for_writes(held._replace(devices=part))
+        wait_for_writes(session, held._replace(devices=part))
         before = held
         held, leaving, plan, failed = _put_back(session, held, part, gone)
         session.send(true_records(plan, before, failed))

@@ -5,6 +5,7 @@ Only commands look here. libvirt is not asked: that needs its daemon, and its Py
 """
 
 import os
+import re
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -13,6 +14,10 @@ from libhook.look import libvirtd
 from libhook.xml.prolog import MAX_BYTES
 
 _DEFINED, _RUNNING = "etc/libvirt/qemu", "run/libvirt/qemu"
+
+
+_UUID = re.compile(rb"<uuid>\s*([0-9a-fA-F-]{36})\s*</uuid>")
+"""The first in a document is the guest's: libvirt writes it before all that the guest's author may write freely."""
 
 
 class Document(NamedTuple):
@@ -35,3 +40,9 @@ def documents(machine: Machine) -> list[Document]:
                 text = file.read(MAX_BYTES + 1)
                 found.append(Document(path, libvirtd.domain_in(text) if folder == _RUNNING else text))
     return found
+
+
+def uuids(machine: Machine) -> set[str]:
+    """The UUIDs of the guests that are defined, or that run. OSError as ``documents``."""
+    found = (_UUID.search(document.xml) for document in documents(machine))
+    return {one[1].decode().lower() for one in found if one}

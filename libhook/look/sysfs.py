@@ -14,11 +14,12 @@ import os
 from libhook.children.child import Deadline
 from libhook.children.worker import Worker
 from libhook.effects import locks
-from libhook.errors import DeadlineExpired, unanswered
+from libhook.errors import BadInput, DeadlineExpired, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.host import NO_CLASS, NOTHING, VFIO_PCI, Binding, Claim, Host, PciDevice
+from libhook.facts.identity import Identity
 from libhook.facts.machine import Machine
-from libhook.light import TYPE_CHECKING, MappingProxyType
+from libhook.light import TYPE_CHECKING, MappingProxyType, suppress
 from libhook.look import attributes, holders, patient
 
 if TYPE_CHECKING:
@@ -126,6 +127,24 @@ def ids(machine: Machine, address: PciAddress) -> str:
     path = device_path(machine, address)
     vendor, product = (attributes.text(f"{path}/{name}")[:64].removeprefix("0x") for name in ("vendor", "device"))
     return f"{vendor}:{product}" if vendor and product else ""
+
+
+def identity(machine: Machine, address: PciAddress) -> Identity:
+    """What tells the device from others. No part of it takes a lock (pci-sysfs.c; nvme's sysfs.c, ``serial``)."""
+    path = device_path(machine, address)
+    subsystem = (attributes.text(f"{path}/subsystem_{name}")[:64].removeprefix("0x") for name in ("vendor", "device"))
+    controllers = attributes.entries(f"{path}/nvme")
+    serial = attributes.text(f"{path}/nvme/{controllers[0]}/serial")[:64] if len(controllers) == 1 else ""
+    return Identity(ids(machine, address), ":".join(filter(None, subsystem)), serial)
+
+
+def addresses(machine: Machine) -> list[PciAddress]:
+    """The functions of this host, sorted. OSError where they cannot be listed."""
+    found = []
+    for name in attributes.entries(f"{machine.sys}/bus/pci/devices", FileNotFoundError):
+        with suppress(BadInput):
+            found.append(PciAddress.parse(name))
+    return sorted(found)
 
 
 def pci_class(machine: Machine, address: PciAddress) -> int:

@@ -12,7 +12,8 @@ from libhook.simulation.world import Module, World, check, virtual_functions
 _FOLDERS = (
     "sys/bus/pci/devices", "sys/bus/pci/drivers", "sys/class", "sys/kernel/iommu_groups", "sys/module",
     "sys/devices/virtual/iommu", "proc/sys/kernel/random", "proc/net", "proc/self", "dev", "etc/libhook",
-    "usr/share/hwdata", "var/log", "run/libvirt/qemu", "run/systemd/system", *(f"simulation/{name}" for name in (
+    "usr/share/hwdata", "var/lib", "var/log", "run/libvirt/qemu", "run/systemd/system",
+    *(f"simulation/{name}" for name in (
         "devices", "drivers", "modules", "bound", "overridden", "owners", "opened", "holds", "locks", "shared",
         "tmp")),
 )  # fmt: skip
@@ -121,6 +122,7 @@ def _add_devices(root: str, world: World) -> None:
                 "home": functions.home_of(device.address),
                 "group": device.group,
                 "children": device.children,
+                "serial": device.serial,
             }
             if kinds[device.driver] == "vfio":
                 vfio.register(root, fields)

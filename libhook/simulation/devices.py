@@ -71,6 +71,7 @@ def add(root: str, device: "Device", drivers: "Iterable[Driver]", potential: "li
         "physfn": device.physfn,
         "vfs": [vf._asdict() for vf in potential or ()],
         "children": device.children,
+        "serial": device.serial,
     }
     create(f"{root}/simulation/devices/{address}", store.to_json(fields))
 
@@ -98,6 +99,9 @@ def remove(root: str, address: str) -> None:
 
 def add_children(root: str, device: dict[str, Any]) -> None:
     """Add what a host driver makes for the device: network interfaces, disks, DRM cards and so on, and their nodes."""
+    if device["serial"]:
+        os.makedirs(f"{root}/sys/{device['home']}/nvme/nvme0", exist_ok=True)
+        store.create(f"{root}/sys/{device['home']}/nvme/nvme0/serial", f"{device['serial']:<20}\n")
     for kind, name in device["children"]:
         if kind in buses.KINDS:
             buses.add(root, device["home"], kind, name)

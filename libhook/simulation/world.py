@@ -89,6 +89,8 @@ class Device(NamedTuple):
     remove: float | None = None
     """Seconds that the driver's remove takes; None for the driver's own time. ``probe`` is the same for its probe."""
     probe: float | None = None
+    serial: str = ""
+    """What the nvme driver says of an NVMe disk."""
     refuses: tuple[tuple[str, str], ...] = ()
     """Drivers whose probe of this device fails, and its errno: (("vfio-pci", "EINVAL"),)."""
     children: tuple[tuple[str, str], ...] = ()

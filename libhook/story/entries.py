@@ -31,7 +31,7 @@ def prepared(session: Session, before: Held | None, domain: Domain, plan: Plan) 
     had = {action.key for action in done}
     actions = (*done, *(action for action in plan.actions if action.is_undone and action.key not in had))
     along = taken_along(action.key for action in actions if action.key not in keys)
-    devices = tuple(as_on_host(session, device) for device in (*own, *kept, *along))
+    devices = tuple(as_on_host(session, device, before) for device in (*own, *kept, *along))
     daemon = processes.process(session.machine, session.libvirtd)
     boot, trail = session.state.boot(), session.trail()
     lost = trail.lost if trail else 0
@@ -44,12 +44,17 @@ def _own(device: HostDevice) -> HeldDevice:
     return HeldDevice(device.kind, device.address, audited=audited, extra=device.extra, named=not audited)
 
 
-def as_on_host(session: Session, device: HeldDevice) -> HeldDevice:
-    """Add what the device is: at the guest's end it may be gone, or another one may have its address."""
+def as_on_host(session: Session, device: HeldDevice, before: Held | None = None) -> HeldDevice:
+    """Add what the device is: at the guest's end it may be gone, or another one may have its address.
+
+    The serial number may have been read only ``before``, when the device was on its own driver.
+    """
     if not device.pci:
         return device
-    ids, pci_class = sysfs.ids(session.machine, device.pci), sysfs.pci_class(session.machine, device.pci)
-    return device._replace(ids=ids, pci_class=pci_class)
+    now, pci_class = sysfs.identity(session.machine, device.pci), sysfs.pci_class(session.machine, device.pci)
+    known = before.device(device.key) if before else None
+    serial = now.serial or (known.serial if known and known.ids == now.ids else "")
+    return device._replace(ids=now.ids, subsystem=now.subsystem, serial=serial, pci_class=pci_class)
 
 
 def taken_along(keys: Iterable[str]) -> tuple[HeldDevice, ...]:

@@ -7,6 +7,9 @@ finish what another began.
 
 from __future__ import annotations
 
+import time
+
+from libhook.children.child import Deadline
 from libhook.errors import BadInput, LibhookError, TooNew, unanswered
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice, Recorded
@@ -28,6 +31,8 @@ _AFTER_FAILURE: dict[Recorded, Recorded] = {
     "unreturned": "unreturned",
 }
 """The new state of a device's audit records, after a record said that the device did not come back."""
+_LOOK_FOR_WRITES = 0.01
+"""Seconds between two looks at whether a killed hook's last write has ended."""
 
 
 def facts(session: Session, held: Held) -> Facts:
@@ -113,11 +118,22 @@ def give_back(
         with session.devices(held.addresses), session.with_crew() as session:
             try_to_save(session, held._replace(phase="releasing"))
             patient = session.with_grace()
-            patient.wait_for_writes(held)
+            wait_for_writes(patient, held)
             plan, failed = undo(patient, held, shutoff, at_its_end)
             session.send(true_records(plan, held, failed))
             drop_from_entry(session, held._replace(phase="releasing"), held.devices, failed)
             return "; ".join(failed.values()) or None
+
+
+def wait_for_writes(session: Session, held: Held) -> None:
+    """Wait until no write to the entry's devices is on its way, for ``holder_wait`` at most.
+
+    A killed hook leaves such writes. A device that is known to hang is not waited for.
+    """
+    patience = Deadline.after(min(session.config.holder_wait, session.deadline.left / 2))
+    moved = {device.pci for device in held.devices if device.pci and held.action(device.key) and not device.wedged}
+    while session.state.in_flight() & moved and patience.left:
+        time.sleep(_LOOK_FOR_WRITES)
 
 
 def undo(

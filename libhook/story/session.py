@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
+    from libhook.facts.identity import Changed
+
 _GRACE = 10.0
 """The least time for an undo, in seconds. ``write_deadline`` is the limit if it is shorter."""
 _LOOK_AGAIN = 0.1
 """Seconds between two looks at who has a device open."""
-_LOOK_FOR_WRITES = 0.01
-"""Seconds between two looks at whether a killed hook's last write has ended."""
 
 
 def load_config(
@@ -242,7 +242,19 @@ class Session(NamedTuple):
         trail = self.trail() if operation.may_veto else None
         work = self.work(domain.uuid)._replace(host=host, devices=addresses, name=event.guest)
         looked = kinds.look(work, operation.name) if operation.takes else {}
-        return Situation(event, domain, host, held, self.config, trail, looked)
+        changed = self._changed(domain) if operation.name == "prepare" and self.config.identity != "off" else ()
+        return Situation(event, domain, host, held, self.config, trail, looked, changed)
+
+    def _changed(self, domain: Domain) -> Sequence[Changed]:
+        """Return which of the guest's addresses hold another device than at its last start."""
+        try:
+            if domain.addresses and (text := files.read(f"{self.machine.notes}/{domain.uuid}.json")) is not None:
+                from libhook.story import identities  # a first start does without
+
+                return identities.changed(self, domain.uuid, text, domain.addresses)
+        except BadInput as error:
+            self.log.add("warning", "devices not compared with the last start", reason=error.message)
+        return ()
 
     def with_along(self, guest: Domain, held: Held | None = None) -> Domain:
         """Return the guest with the devices that it takes along: those of its journal entry, else of its settings."""
@@ -285,16 +297,6 @@ class Session(NamedTuple):
         """
         event = Event(held.name, operation, shutoff)
         return self.plan(event, Domain(held.name, held.uuid, held.virt, tuple(at_its_end)), held)
-
-    def wait_for_writes(self, held: Held) -> None:
-        """Wait until no write to the entry's devices is on its way, for ``holder_wait`` at most.
-
-        A killed hook leaves such writes. A device that is known to hang is not waited for.
-        """
-        patience = Deadline.after(min(self.config.holder_wait, self.deadline.left / 2))
-        moved = {device.pci for device in held.devices if device.pci and held.action(device.key) and not device.wedged}
-        while self.state.in_flight() & moved and patience.left:
-            time.sleep(_LOOK_FOR_WRITES)
 
     def log_plan(self, plan: Plan) -> None:
         """Log each line of the plan, as a dry run prints it. Log the faults of handlers as errors, too."""

@@ -11,9 +11,13 @@ import pytest
 from cases import NIC
 from launcher import OPERATIONS, VETOES, WITH_DEVICE, WITHOUT, Launcher, in_each_shell, installed
 
+from libhook.effects import identities
+from libhook.facts.identity import Identity, Note
+from libhook.facts.machine import Machine
 from libhook.handlers.registry import HANDLERS
 from libhook.simulation import store
 from libhook.simulation.guests import Guest
+from libhook.simulation.kernel import SimulatedKernel
 
 ENDS = ("HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "ALRM", "TERM")
 """Signals by which somebody ends a process; the others say that it has a fault of its own."""
@@ -122,7 +126,7 @@ def test_without_lxml_a_device_still_comes_back(launcher: Launcher) -> None:
 def test_a_handler_whose_file_is_broken_keeps_no_device(launcher: Launcher, name: str) -> None:
     """The kinds of action give back. A start that asks this handler is refused, in its name.
 
-    One is asked only where the settings ask for something.
+    One is asked only where the settings ask for something, another where a device is not what it was.
     """
     settings = Path(launcher.root, "etc/libhook/config.toml")
     settings.parent.mkdir(parents=True, exist_ok=True)
@@ -135,6 +139,10 @@ def test_a_handler_whose_file_is_broken_keeps_no_device(launcher: Launcher, name
     assert (done.returncode, done.stderr, driver.readlink().name) == (0, b"", "e1000e")
     trail = [record["text"] for record in store.lines(f"{launcher.root}/var/log/audit.jsonl")]
     assert [text.split()[2] for text in trail] == ([] if name == "audit" else ["reason=start"])
+    if name == "identity":
+        machine = Machine(launcher.root, SimulatedKernel(launcher.root))
+        note = Note(Guest().uuid, "win11").with_start("win11", {NIC: Identity("8086:0000")}, 0)
+        identities.save(machine, note)
     done = launcher.event("prepare", WITH_DEVICE)
     assert done.returncode == 1
     assert done.stderr.startswith(b"the handler ")

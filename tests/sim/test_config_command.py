@@ -95,6 +95,7 @@ def test_what_holds_for_a_guest_is_shown_with_its_origin(host: Host) -> None:
         ['preflight.network = "refuse"', "default"],
         ['preflight.display = "refuse"', "default"],
         ['preflight.usb = "refuse"', "default"],
+        ['identity = "refuse"', "default"],
         ['values."vm.x" = 1', f"{MORE}:1"],
         ['values."vm.swappiness" = 10', f"{FILE}:8"],
         [f'allows what libhook refuses by default: siblings = "bind" ({FILE}:7)'],

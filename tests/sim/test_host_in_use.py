@@ -25,7 +25,8 @@ from libhook.kinds.pci.move import Move
 from libhook.simulation import faults, processes, store
 from libhook.simulation.hosts import workstation
 from libhook.simulation.kernel import SimulatedKernel
-from libhook.story.session import Session, state_of
+from libhook.story import giveback
+from libhook.story.session import state_of
 
 OTHER = "11111111-2222-3333-4444-555555555555"
 SECTION = "the guest's section of /etc/libhook/config.toml"
@@ -278,7 +279,7 @@ def test_what_hangs_by_another_hand_is_shown_as_that(root: str) -> None:
 def test_a_late_write_is_not_waited_for_once_more(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline is what it may cost: only the writes of others are waited for before anything is undone."""
     waited: list[Held] = []
-    monkeypatch.setattr(Session, "wait_for_writes", lambda _, held: waited.append(held))
+    monkeypatch.setattr(giveback, "wait_for_writes", lambda _, held: waited.append(held))
     host = Host(root, workstation(), "write_deadline = 1\n")
     host.patience = 0.1
     faults.hold(root, NIC)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``libhook accept GUEST``: a guest's devices are what they are now. Its next start compares with that."""
+
+import os
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from libhook.effects import identities
+from libhook.effects.log import Log
+from libhook.errors import BadInput, LibhookError
+from libhook.facts.address import PciAddress
+from libhook.facts.identity import Changed, Identity, Note
+from libhook.facts.machine import Machine
+from libhook.naming.devices import Names
+from libhook.story.identities import compared
+from libhook.story.session import Session, make_state
+
+
+class Accepted(NamedTuple):
+    """What an address held at the guest's last start, and what it holds now, with their names."""
+
+    address: str
+    was: str
+    now: str | None
+    """None where there is nothing."""
+
+    @property
+    def line(self) -> str:
+        """The line for a terminal."""
+        return f"{self.address}: was {self.was}; is {self.now or 'not on this host any more'}"
+
+
+def accept(machine: Machine, guest: str, *, dry_run: bool = False) -> tuple[Note, list[Accepted]]:
+    """Write the guest's note anew, and return it, and what it says differently. LibhookError without a note."""
+    found = _note(machine, guest)
+    if dry_run:
+        return found, _accepted(machine, _changes(machine, found))
+    make_state(machine)
+    session = Session.open(machine, Log(machine), os.getppid())
+    with session.guest(found.uuid):
+        note = identities.load(machine, found.uuid) or found
+        changes = _changes(machine, note)
+        others = {str(one.address): one.now for one in changes}
+        now = {one.address: one.identity for one in note.devices} | others
+        had = {address: identity for address, identity in now.items() if identity}
+        if changes:
+            identities.save(machine, note.with_start(note.name, had, int(time.time())))
+    return note, _accepted(machine, changes)
+
+
+def _changes(machine: Machine, note: Note) -> list[Changed]:
+    return list(compared(machine, note, [PciAddress.parse(one.address) for one in note.devices]))
+
+
+def _accepted(machine: Machine, changes: list[Changed]) -> list[Accepted]:
+    names = Names(machine)
+
+    def text(identity: Identity) -> str:
+        short = names.of_ids("pci", identity.ids).short
+        return f"{short} {identity}".strip()
+
+    return [Accepted(str(one.address), text(one.was), text(one.now) if one.now else None) for one in changes]
+
+
+def _note(machine: Machine, guest: str) -> Note:
+    """The note of the guest with this name or UUID."""
+    found = [note for note in _notes(machine) if guest.lower() == note.uuid or guest == note.name]
+    if len(found) > 1:
+        raise BadInput(
+            f"{len(found)} guests were called {guest}: {', '.join(note.uuid for note in found)}",
+            "give the UUID; virsh domuuid says the one of today",
+        )
+    if not found:
+        raise LibhookError(
+            f"nothing is noted of a guest {guest}, so there is nothing to accept",
+            "libhook notes a guest's devices when the guest has started",
+        )
+    return found[0]
+
+
+def _notes(machine: Machine) -> Iterator[Note]:
+    for uuid in identities.names(machine):
+        if note := identities.load(machine, uuid):
+            yield note

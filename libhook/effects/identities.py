@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Keeps the notes of what guests' devices were, in /var/lib/libhook/devices. They outlive a reboot, and libhook.
+
+One file a guest, named by its UUID. Who defines a guest chooses the UUID, so the number of notes has a limit.
+"""
+
+from __future__ import annotations
+
+import os
+
+from libhook import plainjson
+from libhook.effects import files
+from libhook.errors import BadInput, LibhookError
+from libhook.facts.identity import Note
+from libhook.light import TYPE_CHECKING, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from libhook.facts.machine import Machine
+
+_REMEDY = "remove the file: the next start of its guest makes a new one"
+YEAR = 366 * 24 * 3600
+"""Seconds for which the note of a guest that is not defined any more is kept."""
+_MOST = 1024
+"""Notes. Of more, the oldest of guests that are not defined go."""
+
+
+def path_of(machine: Machine, uuid: str) -> str:
+    """The path of a guest's note. ``uuid`` must be one."""
+    return f"{machine.notes}/{uuid}.json"
+
+
+def load(machine: Machine, uuid: str) -> Note | None:
+    """A guest's note; None if there is none. BadInput where it cannot be read, or others could have written it."""
+    path = path_of(machine, uuid)
+    text = files.read(path, _REMEDY)
+    return None if text is None else parse(path, uuid, text, machine)
+
+
+def parse(path: str, uuid: str, text: str, machine: Machine) -> Note:
+    """Read a note's text. BadInput as ``load`` raises it."""
+    try:
+        files.expect_own(machine.notes)
+    except LibhookError as error:
+        raise BadInput(error.message, error.hint) from None
+    try:
+        note = Note.from_json(plainjson.loads(text))
+        if note.uuid != uuid:
+            raise BadInput(f"it belongs to {note.uuid}")
+    except (ValueError, RecursionError, BadInput) as error:
+        reason = error.message if isinstance(error, BadInput) else str(error)
+        raise BadInput(f"{path} is broken ({reason})", _REMEDY) from None
+    return note
+
+
+def save(machine: Machine, note: Note) -> None:
+    """Write a guest's note. OSError or LibhookError if that fails."""
+    for folder in (os.path.dirname(machine.notes), machine.notes):
+        with suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        files.expect_own(folder)
+    files.replace(path_of(machine, note.uuid), plainjson.dumps(note.to_json()))
+
+
+def names(machine: Machine) -> list[str]:
+    """The UUIDs of the guests that have a note; none where the folder is missing. OSError where it cannot be read."""
+    try:
+        found = os.listdir(machine.notes)
+    except FileNotFoundError:
+        return []
+    return sorted(name.removesuffix(".json") for name in found if name.endswith(".json"))
+
+
+def tidy(machine: Machine, now: float, defined: Callable[[], set[str]]) -> None:
+    """Remove notes that are a year old, or too many, and whose guest is not ``defined``; and half-written ones.
+
+    ``defined`` names the UUIDs. It is asked only where a note may go. OSError where the folder cannot be read.
+    """
+    ages = {}
+    for name in os.listdir(machine.notes):
+        with suppress(FileNotFoundError):
+            ages[name] = now - os.lstat(f"{machine.notes}/{name}").st_mtime
+    notes = sorted((name for name in ages if name.endswith(".json")), key=lambda name: ages[name], reverse=True)
+    old = [name for number, name in enumerate(notes) if ages[name] > YEAR or number < len(notes) - _MOST]
+    old += [name for name in ages if not name.endswith(".json") and ages[name] > YEAR]
+    kept = defined() if old else set()
+    for name in old:
+        if name.removesuffix(".json") not in kept:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{machine.notes}/{name}")
