@@ -62,9 +62,26 @@ class Refused(LibhookError):
     """The guest may not have a device, or the operation must not go on."""
 
 
+LIMITS = "raise libvirtd's limits (open files, processes, memory), or try again when less runs"
+BUSY = " does not answer: its driver is still busy with something that libhook asked of it"
+"""Behind a device's address: a write to it has not returned, and may never do."""
+WHEN_IT_ANSWERS = "when its driver answers, run: libhook recover; if it never does, reboot the host"
+MORE_TIME = "start the guest again, or allow more time with write_deadline in the settings"
+DISK_ANSWERS = "its disk or server may not answer: try ls there"
+KERNEL_LOG = "see what the kernel says: journalctl -k -b -e, or dmesg"
+
+
+def kernel_log(address: object) -> str:
+    """The remedy that shows what the kernel says of a card, at the PCI address of any of its functions.
+
+    A card's functions have one remedy, so that what befalls all of them is said once.
+    """
+    return f"see what the kernel says of it: journalctl -k -b -g {str(address).rpartition('.')[0]}, or dmesg"
+
+
 def remedy_of(error: OSError) -> str:
     """The remedy for an error from the system."""
-    return "see the limits of libvirtd's service" if error.errno in EXHAUSTED else "see the kernel's log"
+    return LIMITS if error.errno in EXHAUSTED else KERNEL_LOG
 
 
 def unanswered(error: OSError) -> LibhookError:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from libhook.story.reading import Parse
     from libhook.story.taking import Taken
 
-_REINSTALL = "reinstall it with install.sh"
+_REINSTALL = "run install.sh again"
 
 
 class Answer(NamedTuple):
@@ -229,7 +229,7 @@ def _as_settled(session: Session, held: Held) -> Session:
     try:
         return consult.as_settled(session, held)
     except BadInput as error:
-        session.log.add("error", "not settled", reason=error.message)
+        session.log.add("error", "what handlers set is not known", reason=error.message)
         return session
 
 

@@ -106,12 +106,12 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             session = session._replace(deadline=Deadline.after(session.config.write_deadline))
             if alive and abandoned(session, held):
                 if options.dry_run:
-                    head = f"{name}: left alone, because {alive}; this unfinished hot-plug would be settled:"
+                    head = f"{name}: left alone, because {alive}; this unfinished hot-plug would be ended:"
                     show([head, *(f"  {line}" for line in preview_settling(session, held))])
                 elif reason := settle_abandoned(session, held):
-                    code = complain([f"{name}: the unfinished hot-plug is not settled: {reason}"])
+                    code = complain([f"{name}: the unfinished hot-plug cannot be ended: {reason}"])
                 else:
-                    show([f"{name}: the unfinished hot-plug is settled"])
+                    show([f"{name}: the unfinished hot-plug is ended"])
             elif alive:
                 show([f"{name}: left alone, because {alive}"])
             elif options.dry_run:

@@ -146,7 +146,7 @@ def _remarks(host: Host, device: PciDevice) -> str:
         remarks.append(f"open in {using}")
     remarks += _uses(host, device)
     if device.address in host.in_flight:
-        remarks.append("hangs in a kernel write")
+        remarks.append("does not answer")
     return f"  [{', '.join(remarks)}]" if remarks else ""
 
 
@@ -192,15 +192,15 @@ def status_text(entries: Sequence[tuple[Held, str | None]], left: Mapping[str, C
         abandoned = left.get(held.uuid, ()) if alive else ()
         for device in held.devices:
             action = held.action(device.key)
-            way = action.summary if action else "not moved"
+            way = action.summary if action else "left as it was"
             remark = _state(device, device.key in abandoned)
             lines.append(f"  {device.kind} {device.address}  {way}{remark and f'  [{remark}]'}")
         keys = {device.key for device in held.devices}
         lines += [f"  {action.key}  {action.summary}" for action in held.actions if action.key not in keys]
         lines += [f"  {what_is_set(held.settled)}"] if held.settled else []
-        does = "gives it back" if held.actions else "settles it"
+        does = "gives it back" if held.actions else "removes its entry"
         when = " once its driver answers" if any(device.wedged for device in held.devices) else ""
-        rest = f"settles {', '.join(sorted(abandoned))}; else " if abandoned else ""
+        rest = f"ends the unfinished hot-plug of {', '.join(sorted(abandoned))}; else " if abandoned else ""
         lines.append(f"  recover: {rest}{f'leaves it, because {alive}' if alive else f'{does}{when}'}")
     return lines
 

@@ -30,7 +30,7 @@ import os
 from libhook import plainjson
 from libhook.children.child import Deadline
 from libhook.effects import files, locks
-from libhook.errors import BadInput, LibhookError, TooNew, unanswered
+from libhook.errors import BadInput, LibhookError, TooNew, pasted, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.entry import Held, Process
 from libhook.facts.host import Claim
@@ -109,12 +109,13 @@ class State:
             if held.uuid != uuid:
                 raise BadInput(f"it belongs to {held.uuid}")
         except TooNew as error:
-            hint = "install that version again: only it knows what to give back"
+            hint = "install that version again, as only it knows what to give back"
             raise TooNew(f"{path}: a later libhook wrote it, {error.message}", hint) from None
         except (ValueError, RecursionError, BadInput) as error:
             reason = error.message if isinstance(error, BadInput) else str(error)
             raise BadInput(
-                f"{path} is broken ({reason})", "look up its devices in it, give them back by hand, then remove it"
+                f"{path} is broken ({reason})",
+                f"it shows its devices; give them back by hand, then run: rm {pasted(path)}",
             ) from None
         boot = held.boot
         with suppress(LibhookError):  # if the boot id is unknown: each boot empties /run, so the entry is of this one

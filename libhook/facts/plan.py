@@ -251,7 +251,12 @@ class Plan(NamedTuple):
 
     def describe(self) -> tuple[str, ...]:
         """Every line of the plan, as the dry run prints it. The last says how long it may take."""
-        lines = describe(self.verdicts)
+        verdicts: Iterable[Verdict] = self.verdicts
+        if len(self.refusals) > 1:
+            from libhook.facts.joined import said_once
+
+            verdicts = said_once(verdicts)
+        lines = describe(verdicts)
         return (
             (*lines, f"may take up to {self.seconds:g} s: {', '.join(map(str, self.limits))}") if self.limits else lines
         )

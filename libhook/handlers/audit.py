@@ -31,7 +31,10 @@ def required(situation: Situation) -> Iterator[Verdict]:
     trail, held = situation.trail, situation.held
     complaint = trail_problem(trail)
     if not complaint and trail and held and situation.event.operation.name == "start" and _lost(trail.lost, held.lost):
-        complaint = "records were lost since the guest was prepared", "raise the backlog: auditctl -b 8192"
+        complaint = (
+            "records were lost since the guest was prepared",
+            "to have it hold more at a time, run: auditctl -b 8192",
+        )
     if not complaint:
         return
     reason, remedy = complaint
@@ -49,16 +52,16 @@ def trail_problem(trail: Trail | None) -> tuple[str, str] | None:
     if trail is None:
         return (
             "the kernel does not answer questions about it",
-            "libhook needs a kernel with audit, CAP_AUDIT_CONTROL, and an auditd that keeps up",
+            "start the guest again; libhook doctor asks it, too (it needs CAP_AUDIT_CONTROL and a kernel with audit)",
         )
     if not trail.may_send:
-        return "libhook cannot write to it", "libhook needs CAP_AUDIT_WRITE, and python3-audit (install.sh)"
+        return "libhook cannot write to it", "run install.sh again, for python3-audit; libhook needs CAP_AUDIT_WRITE"
     if not trail.enabled:
-        return "it is off in the kernel", "auditctl -e 1, or audit=1 on the kernel's command line"
+        return "it is off in the kernel", "to turn it on, run: auditctl -e 1"
     if not trail.daemon:
-        return "no auditd runs", "systemctl start auditd"
+        return "no auditd runs", "to start it, run: systemctl start auditd"
     if trail.stopped:
-        return f"auditd (pid {trail.daemon}) is stopped", f"kill -CONT {trail.daemon}"
+        return f"auditd (pid {trail.daemon}) is stopped", f"to let it go on, run: kill -CONT {trail.daemon}"
     return None
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from itertools import chain
 
+from libhook.errors import BUSY, WHEN_IT_ANSWERS, kernel_log
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import HostDevice
-from libhook.facts.host import NO_CLASS, PciDevice, UseKind
+from libhook.facts.host import NO_CLASS, PciDevice
 from libhook.facts.plan import Condition, Refusal, Verdict, Warn
 from libhook.facts.situation import Situation
 from libhook.handlers import vfio
@@ -16,18 +17,10 @@ from libhook.light import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_CONFIG = "the guest's section of /etc/libhook/config.toml"
 TURN_IOMMU_ON = (
-    "turn it on in the firmware (VT-d, AMD-Vi) and, on Intel, with intel_iommu=on on the kernel's command line"
+    "turn it on in the firmware (VT-d, AMD-Vi), on Intel add intel_iommu=on to the kernel's command line, then reboot"
 )
-_REMEDIES: dict[UseKind, str] = {
-    "storage": f'unmount or free it; to hand it over anyway: preflight.storage = "warn" in {_CONFIG}',
-    "network": f'reach the host another way first; to hand it over anyway: preflight.network = "warn" in {_CONFIG}',
-    "display": "stop what uses the display, or let units or end do it; to hand it over anyway: "
-    f'preflight.display = "warn" in {_CONFIG}',
-    "usb": f'unmount the disk behind it; to hand it over anyway: preflight.usb = "warn" in {_CONFIG}',
-    "open": "stop that process first",
-}
+_NO_GROUP = "see what the kernel says of it: journalctl -k -b -g 'IOMMU|DMAR|AMD-Vi', or dmesg"
 
 
 class Complaint(NamedTuple):
@@ -72,11 +65,14 @@ def _in_use(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
     """The complaints about how the host uses the device."""
     for use in situation.host.uses.get(device.address, ()):
         if situation.config.strictness(use.kind) == "refuse":
+            from libhook.facts import remedy
+
             reason = f"{device.address} is in use by the host: {use.what}"
+            what_helps = remedy.of_use(situation, use)
             for mount in use.mounts:
-                yield Complaint(reason, _REMEDIES[use.kind], f"{mount} is not mounted")
+                yield Complaint(reason, what_helps, f"{mount} is not mounted")
             if not use.only_mounted:
-                yield Complaint(reason, _REMEDIES[use.kind], f"{device.address} is free")
+                yield Complaint(reason, what_helps, f"{device.address} is free")
 
 
 def _complaints(situation: Situation, device: HostDevice) -> Iterator[Complaint]:
@@ -89,28 +85,27 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[Complaint]
     if seen is None and any(address == changed.address for changed in situation.changed):
         return  # handlers/identity.py has said more
     if seen is None:
-        remedy = "lspci -D lists the devices"
-        if not device.audited:
-            remedy = f"correct take_along in {_CONFIG}; {remedy}"
-        yield Complaint(f"{address} is not on this host", remedy, f"{address} is present")
+        where = "in the guest's XML" if device.audited else "in take_along, which libhook config shows"
+        what_helps = f"libhook devices shows those that are; correct the address {where}"
+        yield Complaint(f"{address} is not on this host", what_helps, f"{address} is present")
         return
     if seen.is_bridge:
-        yield Complaint(f"{address} is a bridge, and a guest cannot have a bridge", "name a device behind it")
+        yield Complaint(
+            f"{address} is a bridge, and a guest cannot have a bridge",
+            "give the guest a device behind it; libhook devices shows them",
+        )
     if not host.iommu:
         yield Complaint(f"{address} cannot be handed over, because the IOMMU is off", TURN_IOMMU_ON)
     elif seen.group is None:
-        yield Complaint(f"{address} is in no IOMMU group", "see the kernel's log for why the IOMMU does not cover it")
+        yield Complaint(f"{address} is in no IOMMU group", _NO_GROUP)
     elif address not in host.groups.get(seen.group, ()):
         yield Complaint(
             f"{address} is not among the devices of its IOMMU group {seen.group}",
-            "a hot-plug may be under way there: try again",
+            "start the guest again: a device may just be coming or going there",
         )
     wanted = vfio.target(situation, device)
     if not vfio.is_allowed(situation, wanted):
-        yield Complaint(
-            f"{address}: {wanted!r} is not a vfio driver of this kernel",
-            f"this kernel has {', '.join(sorted(host.vfio_drivers))}",
-        )
+        yield Complaint(f"{address}: {wanted!r} is not a vfio driver of this kernel", _of_drivers(situation, device))
     yield from _taken(situation, seen)
     yield from _in_use(situation, seen)
     own = {other.pci for other in situation.domain.pci}
@@ -123,23 +118,16 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
     """The complaints where somebody has the device, its PF, one of its VFs, or something below it."""
     host, address = situation.host, device.address
     if device.pci_class == NO_CLASS:
-        yield Complaint(f"{address}: its class cannot be read, so nobody knows what it is", "see the kernel's log")
+        yield Complaint(f"{address}: its class cannot be read, so nobody knows what it is", kernel_log(address))
     if address in host.unread:
-        yield Complaint(
-            f"{address}: its driver_override cannot be read, so it could not be restored", "see the kernel's log"
-        )
+        reason = f"{address}: its driver_override cannot be read, so it could not be restored"
+        yield Complaint(reason, kernel_log(address))
     if address in host.in_flight:
-        yield Complaint(
-            f"{address} hangs in an earlier kernel write",
-            "see libhook status; when the write ends, run: libhook recover",
-        )
+        yield Complaint(f"{address}{BUSY}", WHEN_IT_ANSWERS)
     for other, what in ((address, ""), (device.pf, ": its PF"), *((vf, ": its VF") for vf in device.vfs)):
         claim = host.claims.get(other) if isinstance(other, PciAddress) else None
         if claim and claim.uuid != situation.domain.uuid:
-            yield Complaint(
-                f"{address}{what and f'{what} {other}'} is held by the guest {claim.name}",
-                "stop that guest first; libhook status shows what it holds",
-            )
+            yield Complaint(f"{address}{what and f'{what} {other}'} is held by the guest {claim.name}", vfio.STOP_GUEST)
     for tenant in host.tenants.get(address, ()):
         what = tenant.what
         if tenant.claim.uuid != situation.domain.uuid:
@@ -154,8 +142,8 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
             )
     if device.vfs:
         yield Complaint(
-            f"{address} is a PF with VFs enabled: {len(device.vfs)}",
-            f"give the guest a VF, or disable them: echo 0 > /sys/bus/pci/devices/{address}/sriov_numvfs",
+            f"{address} is a PF with VFs enabled ({len(device.vfs)})",
+            f"give the guest a VF, or to remove them, run: echo 0 >/sys/bus/pci/devices/{address}/sriov_numvfs",
         )
     claim = host.claims.get(address)  # a device that is plugged in may join what the guest already has of the group
     plugged = situation.event.operation.name == "attach" and claim and claim.uuid == situation.domain.uuid
@@ -173,7 +161,21 @@ def _sibling(situation: Situation, device: PciDevice, other: PciDevice, consent:
     if complaint:
         yield complaint._replace(reason=f"{shared}: {complaint.reason}")
     elif not (other.on_vfio or consent):
+        from libhook.facts import remedy
+
+        along = remedy.setting(situation.domain, 'siblings = "bind"', "siblings")
         yield Complaint(
             f"{shared}, which is on {other.binding.driver}",
-            f'give the guest both, or set siblings = "bind" in {_CONFIG} to take it along',
+            f"give the guest the whole group, or to have the rest taken along, {along}",
         )
+
+
+def _of_drivers(situation: Situation, device: HostDevice) -> str:
+    """What helps where the wanted driver is none: the XML named it, or the settings did."""
+    has = f"this kernel has {', '.join(sorted(situation.host.vfio_drivers))}"
+    if device.model is not None:
+        return f"take <driver model=...> out of the guest's XML, or name another there; {has}"
+    from libhook.facts import remedy
+
+    auto = remedy.setting(situation.domain, 'driver = "auto"', "driver")
+    return f"{has}; to have libhook choose, {auto}"

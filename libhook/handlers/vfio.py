@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from libhook.errors import kernel_log
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import HostDevice
 from libhook.facts.host import VFIO_PCI, Binding, PciDevice, is_driver_name, same_driver
@@ -14,6 +15,7 @@ from libhook.light import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+STOP_GUEST = "stop that guest first; libhook status shows what it holds"
 _LOST = "the guest's entry in /run/libhook is gone"
 
 
@@ -107,26 +109,26 @@ def start(situation: Situation) -> Iterator[Verdict]:
     for device in situation.domain.pci:
         seen = situation.host.devices.get(device.pci) if device.pci else None
         if seen is None:
-            yield Refusal(device.key, f"{device.address} is gone from the host", "see the kernel's log")
+            yield Refusal(device.key, f"{device.address} is gone from the host", kernel_log(device.address))
         elif not seen.on_vfio:
             yield Refusal(
                 device.key,
                 f"{device.address} is on {seen.binding.driver or 'no driver'} instead of {target(situation, device)}",
-                "it should be on a vfio driver by now: see libhook status and the system's log",
+                "something has moved it since: start the guest again; libhook status shows what libhook did",
             )
         elif (claim := situation.host.claims.get(seen.address)) and claim.uuid != situation.domain.uuid:
-            yield Refusal(device.key, f"{device.address} is held by the guest {claim.name}", "stop that guest first")
+            yield Refusal(device.key, f"{device.address} is held by the guest {claim.name}", STOP_GUEST)
         elif (held := known.get(device.key)) and seen.was_replaced(held.ids):
             yield Refusal(
                 device.key,
                 f"{device.address} is a different device than at prepare: {seen.ids} instead of {held.ids}",
-                "start the guest again if it may have this one",
+                "start the guest again, if it may have this one",
             )
         elif situation.held is None and device.source != "interface" and is_ours(situation, device):
             yield Refusal(
                 device.key,
                 f"{device.address} would never be given back: {_LOST}",
-                f"{_reattach(seen.address)}, then start the guest again",
+                f"start the guest again once the host has it: {_give_back(seen.address)}",
             )
 
 
@@ -138,7 +140,7 @@ def started(situation: Situation) -> Iterator[Verdict]:
     """
     for device in situation.domain.pci if situation.held is None else ():
         if device.pci and is_ours(situation, device):
-            remedy = f"when the guest has ended, run: {_reattach(device.pci)}"
+            remedy = f"when the guest has ended, {_give_back(device.pci)}"
             yield Warn(f"{device.address} will not be given back: {_LOST}: {remedy}")
 
 
@@ -149,7 +151,7 @@ def release(situation: Situation) -> Iterator[Verdict]:
     """
     for _, left in left_behind(situation):
         if situation.event.extra != "failed":
-            remedy = f"unless it was there before the guest, run: {_reattach(left.address)}"
+            remedy = f"unless it was there before the guest, {_give_back(left.address)}"
             yield Warn(f"{left.address} stays on {left.binding.driver}: {_LOST}: {remedy}")
 
 
@@ -167,8 +169,10 @@ def left_behind(situation: Situation) -> Iterator[tuple[HostDevice, PciDevice]]:
                 yield device, seen
 
 
-def _reattach(address: PciAddress) -> str:
-    return f"virsh nodedev-reattach pci_{str(address).replace(':', '_').replace('.', '_')}"
+def _give_back(address: PciAddress) -> str:
+    from libhook.facts import remedy  # only where somebody removed the entry
+
+    return remedy.by_hand(address)
 
 
 def reconnect(situation: Situation) -> Iterator[Verdict]:

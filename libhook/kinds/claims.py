@@ -33,7 +33,7 @@ from libhook import plainjson
 from libhook.children.tracks import Late, Step
 from libhook.effects.locks import is_locked
 from libhook.effects.state import State
-from libhook.errors import BadInput, LibhookError, TooNew
+from libhook.errors import KERNEL_LOG, MORE_TIME, BadInput, LibhookError, TooNew, pasted
 from libhook.facts.plan import Action
 from libhook.facts.shared import Shared, Value
 from libhook.kinds.kind import Failure, Outcome, Work
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     Alive = Callable[[str], bool]
 """Whether the guest with this UUID has a journal entry that names the action. True where the entry cannot be read."""
-_WEDGED = "when it answers, run: libhook recover"
+_WEDGED = "when it answers, run: libhook recover; if it never does, reboot the host"
 _TRIES = 3
 
 
@@ -125,7 +125,9 @@ def _acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[F
     if isinstance(target, Conflict):
         other = shared.wants[target.uuid]
         reason = f"the guest {_name(work.state, target.uuid)} wants {resource.says} to be {other}, and this one {want}"
-        return Failure(reason, "end that guest first, or let both want the same")
+        return Failure(
+            reason, "stop that guest first, or have the settings of both ask for the same; libhook config shows them"
+        )
     failure = yield from _reach(work, resource, shared, now, target, before=found, back=False)
     if failure:
         yield from _bounded(work, resource, alive, work.guest)  # the guest's entry gives back what is left even now
@@ -231,7 +233,10 @@ def _load(state: State, resource: Resource, era: str) -> Shared | None:
             raise BadInput(f"it is of {shared.resource}")
     except TooNew as error:
         path = state.shared_path(resource.file)
-        raise TooNew(f"{path}: a later libhook wrote it, {error.message}", "install that version again") from None
+        raise TooNew(
+            f"{path}: a later libhook wrote it, {error.message}",
+            "install that version again, as only it knows what to give back",
+        ) from None
     except (ValueError, RecursionError, BadInput) as error:
         reason = error.message if isinstance(error, BadInput) else str(error)
         path = state.shared_path(resource.file)
@@ -265,7 +270,7 @@ def _name(state: State, uuid: str) -> str:
 
 
 def _by_hand(state: State, resource: Resource) -> str:
-    return f"set {resource.says} by hand, then remove {state.shared_path(resource.file)}"
+    return f"set {resource.says} by hand, then run: rm {pasted(state.shared_path(resource.file))}"
 
 
 def _printed(value: Value) -> str:
@@ -274,7 +279,7 @@ def _printed(value: Value) -> str:
 
 def _in_general(resource: Resource, target: str, now: Value, code: int) -> Failure:
     why = f" ({os.strerror(code)})" if code else ""
-    return Failure(f"{resource.says} is {_printed(now)} instead of {_printed(target)}{why}", "see the kernel's log")
+    return Failure(f"{resource.says} is {_printed(now)} instead of {_printed(target)}{why}", KERNEL_LOG)
 
 
 def _failure(work: Work, resource: Resource, error: Late | LibhookError | OSError) -> Failure:
@@ -284,9 +289,7 @@ def _failure(work: Work, resource: Resource, error: Late | LibhookError | OSErro
         if error.errno == errno.ENOENT and not work.state.stands:
             return Failure(f"{resource.says}: {work.state.missing}", "start the guest again")
         return Failure(f"{resource.says}: the journal in {work.machine.state} cannot be written ({error.strerror})",
-                       "make room there")  # fmt: skip
+                       "make room there, then start the guest again")  # fmt: skip
     if error.on_its_way:
         return Failure(f"{resource.says} does not answer in time", _WEDGED)
-    return Failure(
-        f"the deadline passed before {resource.says} was reached", "try again, or allow more with write_deadline"
-    )
+    return Failure(f"the deadline passed before {resource.says} was reached", MORE_TIME)

@@ -16,7 +16,7 @@ from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Pause, Step, paper
 from libhook.effects import commands
 from libhook.effects.locks import is_locked
-from libhook.errors import LibhookError, pasted, printable
+from libhook.errors import DISK_ANSWERS, LibhookError, pasted, printable
 from libhook.facts import command as facts
 from libhook.facts.command import Command
 from libhook.facts.config import Config
@@ -136,7 +136,7 @@ def _seen(work: Work, asked: Sequence[Command]) -> Track[dict[str, str] | Libhoo
         code, answers = errno.ETIMEDOUT, []
     if code or len(answers) != len(asked):
         what = ", ".join(program for one in asked for program in one.programs)
-        return LibhookError(f"{what} cannot be looked at in time", "see whether the disk or server answers")
+        return LibhookError(f"{what} cannot be looked at in time", DISK_ANSWERS)
     return {one.name: answer for one, answer in zip(asked, answers, strict=True) if answer}
 
 

@@ -17,7 +17,7 @@ from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Pause, Step, paper
 from libhook.effects import commands
 from libhook.effects.locks import is_locked
-from libhook.errors import LibhookError, printable
+from libhook.errors import DISK_ANSWERS, LibhookError, printable
 from libhook.facts import legacy as facts
 from libhook.facts.config import Config
 from libhook.facts.entry import Held
@@ -111,7 +111,7 @@ def look(work: Work) -> tuple[bool, tuple[str, str] | None]:
     commands.expect_possible(work.machine)
     (answer,) = tracks.run([_seen(work, asked)], work.deadline)
     if answer is None:
-        raise LibhookError(f"{asked.path} cannot be looked at in time", "see whether the disk or server answers")
+        raise LibhookError(f"{asked.path} cannot be looked at in time", DISK_ANSWERS)
     if answer in ("some", "none"):
         return answer == "some", None
     reason, _, remedy = answer.rpartition(": ")

@@ -11,7 +11,7 @@ import os
 
 from libhook.children import tracks
 from libhook.children.tracks import Late, Step, paper
-from libhook.errors import BadInput, LibhookError
+from libhook.errors import DISK_ANSWERS, BadInput, LibhookError
 from libhook.facts import requirement
 from libhook.facts.plan import Refusal, Verdict
 from libhook.facts.requirement import Requirement
@@ -127,7 +127,7 @@ def _seen(machine: Machine, asked: Sequence[Requirement]) -> Track[dict[str, int
         code, answers = 0, []
     if code or len(answers) != len(asked):
         what = ", ".join(one.file or one.process or "/proc/meminfo" for one in asked)
-        return LibhookError(f"{what} cannot be looked at", "see whether the disk or server answers")
+        return LibhookError(f"{what} cannot be looked at", DISK_ANSWERS)
     return {one.name: int(answer) for one, answer in zip(asked, answers, strict=True)}
 
 

@@ -85,7 +85,7 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
     for unit in situation.looked.get(NAME, ()):
         if unit.load != "loaded":
             what = f"is {unit.load}" if unit.load != "not-found" else "is not on this host"
-            remedy = f"systemctl unmask {unit.name}" if unit.load == "masked" else _missing(unit.name)
+            remedy = f"run: systemctl unmask {unit.name}" if unit.load == "masked" else _missing(unit.name)
             reason = f"the host cannot be kept from sleeping, because {unit.name} {what}"
             yield Refusal("", reason, f"{remedy}, {_WITHOUT}")
             return
@@ -93,7 +93,7 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
 
 
 def _missing(unit: str) -> str:
-    return "run install.sh again" if unit == UNIT else f"see what systemctl status {unit} says"
+    return "run install.sh again" if unit == UNIT else f"this says why: systemctl status {unit}"
 
 
 def carry_out(work: Work, actions: Sequence[Awake]) -> list[Outcome]:
@@ -137,7 +137,7 @@ def _write(machine: Machine, value: str) -> None:
 
 
 def _failed(target: str, _now: Value, _code: int) -> Failure:
-    ask = f"see what systemctl status {UNIT} says"
+    ask = f"this says why: systemctl status {UNIT}"
     if target == _HELD:
         return Failure(f"the host cannot be kept from sleeping, because {UNIT} does not start", f"{ask}, {_WITHOUT}")
     return Failure(f"the host is still kept from sleeping, because {UNIT} does not stop", ask)

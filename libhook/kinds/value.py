@@ -12,7 +12,7 @@ import os
 
 from libhook.children import tracks
 from libhook.children.tracks import Step, paper
-from libhook.errors import BadInput, LibhookError, printable
+from libhook.errors import KERNEL_LOG, BadInput, LibhookError, printable
 from libhook.facts.config import Config
 from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
@@ -142,7 +142,7 @@ def _failed(path: str, target: str, now: str | None, code: int) -> Failure:
     why, ask = f" ({os.strerror(code)})", ""
     if not code:
         why, ask = "", "if that is the same, write it so in the settings; else "
-    return Failure(f'{path} is "{now}" instead of "{target}"{why}', f"{ask}see the kernel's log")
+    return Failure(f'{path} is "{now}" instead of "{target}"{why}', f"{ask}{KERNEL_LOG}")
 
 
 def _now(machine: Machine, path: str) -> Track[str | None]:

@@ -20,7 +20,7 @@ from libhook import plainjson
 from libhook.children import telling
 from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Step, run
-from libhook.errors import DeadlineExpired
+from libhook.errors import KERNEL_LOG, DeadlineExpired
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
 from libhook.look import attributes
@@ -63,7 +63,7 @@ def of_nodes(machine: Machine, found: Iterable[Node], deadline: Deadline, *, mus
     if said[-1:] != [""] and must_see:
         raise DeadlineExpired(
             "the kernel does not say which disks it exports, so a disk may be in use",
-            "something hangs in /sys/kernel/config: see the kernel's log",
+            f"something in /sys/kernel/config does not answer: {KERNEL_LOG}",
         )
     exports = [Export(*plainjson.loads(line)) for line in said if line]
     false = _false_loops(machine, [export for export in exports if export.loop], nodes, deadline)

@@ -15,7 +15,7 @@ import os
 from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Order, Paper, Step, paper, run
 from libhook.children.worker import Worker
-from libhook.errors import DeadlineExpired, LibhookError, printable, remedy_of
+from libhook.errors import MORE_TIME, DeadlineExpired, LibhookError, printable, remedy_of
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, NamedTuple, partial, suppress
@@ -176,14 +176,17 @@ def _holders(
     if code and not holders:
         what = _UNSEEN.format(", ".join(sorted(wanted.values())))
         if code == errno.ETIMEDOUT:
-            raise DeadlineExpired(f"{what}: no answer in time", "try again, or allow more with write_deadline")
+            raise DeadlineExpired(f"{what}: no answer in time", MORE_TIME)
         raise LibhookError(f"{what} ({os.strerror(code)})", remedy_of(OSError(code, "")))
     if must_see and found.hidden:
         pid, code = found.hidden[0]
         what = f"libhook cannot see what {_name(machine, pid)} (pid {pid}) has open ({os.strerror(code)})"
         denied = code in (errno.EACCES, errno.EPERM)
         raise LibhookError(
-            what, "run it as root, with CAP_SYS_PTRACE and unconfined" if denied else remedy_of(OSError(code, ""))
+            what,
+            "libhook must run as root, with CAP_SYS_PTRACE, and not confined: see libhook doctor"
+            if denied
+            else remedy_of(OSError(code, "")),
         )
     return holders
 

@@ -81,7 +81,7 @@ def of_pids(machine: Machine, pids: Iterable[int], programs: Sequence[str]) -> T
         if code:
             raise LibhookError(
                 f"it cannot be seen what the processes are that have the device open ({os.strerror(code)})",
-                "see what loginctl says, then try again",
+                "start the guest again; if that does not help, this says more: loginctl",
             )
         return tuple(map(_read, sheet.lines()))
 

@@ -24,7 +24,7 @@ def user_on(machine: Machine, seat: str, deadline: Deadline) -> str:
     """The user's name; "" where no session is active there. LibhookError where logind does not answer."""
     (found,) = tracks.run([_user_on(machine, seat)], deadline)
     if found is None:
-        raise LibhookError(f"logind does not say who is at {seat}", f"see what loginctl seat-status {seat} says")
+        raise LibhookError(f"logind does not say who is at {seat}", f"this says more: loginctl seat-status {seat}")
     return found if is_user(found) else ""
 
 

@@ -14,7 +14,7 @@ import os
 from libhook.children.child import Deadline
 from libhook.children.worker import Worker
 from libhook.effects import locks
-from libhook.errors import BadInput, DeadlineExpired, unanswered
+from libhook.errors import BadInput, DeadlineExpired, kernel_log, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.host import NO_CLASS, NOTHING, VFIO_PCI, Binding, Claim, Host, PciDevice
 from libhook.facts.identity import Identity
@@ -196,7 +196,7 @@ def look(
     set_now = overrides(machine, readable, deadline, _PATIENCE if survey else deadline.left, {})
     silent = [address for address in readable if address not in set_now]
     if silent and not survey:
-        raise DeadlineExpired(f"{silent[0]} does not answer", "its driver has hung; see the kernel's log")
+        raise DeadlineExpired(f"{silent[0]} does not answer", kernel_log(silent[0]))
     aliases = vfio_aliases(machine)
     vfio_drivers = frozenset((VFIO_PCI, *(module for _, module in aliases if module != "vfio_pci")))
     return Host(

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 _SECONDS = 20.0
 """That systemctl gets to answer."""
-_REMEDY = "see what systemctl status says"
+_REMEDY = "this says more: systemctl status"
 _NEEDING = "units, mounts, sleep, and a unit in require"
-_CORRECT = "correct units in the settings: libhook config shows them"
+_CORRECT = "correct units in the settings; libhook config shows where"
 _MOST, _MOST_OF_USER = 4096, 256
 """Units that are looked at for one guest."""
 _NO_USER = {
@@ -45,7 +45,10 @@ class NoManager(LibhookError):
 def must_run(machine: Machine) -> None:
     """LibhookError unless systemd runs on this host."""
     if not runs(machine):
-        raise LibhookError("systemd does not run on this host", f"take what needs it out of the settings: {_NEEDING}")
+        raise LibhookError(
+            "systemd does not run on this host",
+            f"take what needs it out of the settings ({_NEEDING}); libhook config shows where",
+        )
 
 
 def matching(
@@ -138,7 +141,10 @@ def _show(machine: Machine, user: str, names: Collection[str], *, pattern: bool 
         code = yield Step(note, keep=sheet.descriptor, looks=True)
         found = list(unit.parse("\n".join(sheet.lines())))
     if user and code == errno.ESRCH:
-        raise NoManager(f"{user} is not logged in", f"log in, or run: loginctl enable-linger {user}")
+        raise NoManager(
+            f"{user} is not logged in",
+            f"log in as that user, or to have those units without that, run: loginctl enable-linger {user}",
+        )
     if user and code in _NO_USER:
         raise LibhookError(*(text.format(user) for text in _NO_USER[code]))
     if code or not (pattern or len(found) == len(names)):
@@ -173,7 +179,10 @@ def _with_families(machine: Machine, user: str, known: dict[str, Unit]) -> Track
     while pending or len(asked) > most:
         asked |= pending
         if len(asked) > most:
-            raise LibhookError(f"{first[0]} has more than {most} units that stop with it", "leave it as it is")
+            raise LibhookError(
+                f"{first[0]} has more than {most} units that stop with it",
+                "take it out of units in the settings; libhook config shows where",
+            )
         for name, one in zip(sorted(pending), (yield from _show(machine, user, sorted(pending))), strict=True):
             known[name] = one
         pending = {name for one in known.values() for name in (*one.stops_with, *one.triggered_by)} - asked

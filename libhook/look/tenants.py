@@ -14,7 +14,7 @@ from libhook import plainjson
 from libhook.children import telling
 from libhook.children.child import Deadline
 from libhook.effects.state import State
-from libhook.errors import BadInput, DeadlineExpired, TooNew
+from libhook.errors import KERNEL_LOG, BadInput, DeadlineExpired, TooNew
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import HeldDevice
@@ -119,7 +119,7 @@ def _disks_of(machine: Machine, targets: Iterable[str], deadline: Deadline, must
     if said[-1:] != [""] and must_see:
         raise DeadlineExpired(
             "LIO does not say which of its disks guests have",
-            "something hangs in /sys/kernel/config/target: see the kernel's log",
+            f"something in /sys/kernel/config/target does not answer: {KERNEL_LOG}",
         )
     links: dict[str, list[str]] = {}
     for target, link in map(plainjson.loads, filter(None, said)):

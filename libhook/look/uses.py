@@ -19,7 +19,7 @@ import os
 
 from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Step, run
-from libhook.errors import EXHAUSTED, DeadlineExpired, unanswered
+from libhook.errors import EXHAUSTED, DeadlineExpired, kernel_log, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.host import PciDevice, Use, UseKind
 from libhook.facts.machine import Machine
@@ -82,7 +82,7 @@ def _nodes_of(machine: Machine, devices: Sequence[PciDevice], deadline: Deadline
             raise unanswered(OSError(found, reason, str(device.address)))
         if found is None:
             reason = f"{device.address} hangs: its nodes cannot be listed"
-            raise DeadlineExpired(reason, "see the kernel's log")
+            raise DeadlineExpired(reason, kernel_log(device.address))
         below[device] = found
     return below
 

@@ -142,7 +142,11 @@ def _asked(round_: _Round, wanted: Sequence[Wanted]) -> tuple[tuple[Verdict, ...
 def _verdicts(name: str, answered: Answer, keys: Mapping[str, str]) -> Iterator[Verdict]:
     """What a handler answers, with its name."""
     for device, reason, remedy in answered.refusals:
-        yield Refusal(keys.get(device, ""), f"handler {name}: {reason}", remedy or f"see handler {name}")
+        yield Refusal(
+            keys.get(device, ""),
+            f"handler {name}: {reason}",
+            remedy or "it says no more; libhook handlers shows its file",
+        )
     yield from (Warn(f"handler {name}: {line}") for line in answered.warnings)
     if answered.settings:
         yield Warn(what_is_set({name: answered.settings}))
@@ -162,7 +166,7 @@ def _answer(round_: _Round, one: Wanted, declared: Mapping[str, Declared], answe
         if provider in answers:
             settled[provider] = answers[provider].to_json()
         elif round_.event.operation.name in declared[provider].operations:
-            raise BadInput(f"it needs the handler {provider}, which failed", f"see what is said of {provider}")
+            raise BadInput(f"it needs the handler {provider}, which failed", f"what is said of {provider} says why")
         else:
             settled[provider] = Answer(settings=round_.before.get(provider, {})).to_json()
     session, code = round_.session, ownhandlers.read(round_.session.machine, one.name)
@@ -180,7 +184,10 @@ def _answer(round_: _Round, one: Wanted, declared: Mapping[str, Declared], answe
         raise Failed(f"{code.files[0].path}: {error.message}", error.hint or _correct(one.name)) from None
     for other, theirs in answers.items():
         if what := answer.contradiction(answered.settings, theirs.settings):
-            raise BadInput(f"it sets {what} otherwise than the handler {other}", "the settings may want one of them")
+            raise BadInput(
+                f"it sets {what} otherwise than the handler {other}",
+                "have the settings want only one of them; libhook config shows where",
+            )
     return answered
 
 

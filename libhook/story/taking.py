@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _SHOWN = 3
-"""How many refusals go into the one line that the user of ``virsh start`` sees."""
+"""How many causes go into the one line that the user of ``virsh start`` sees."""
 
 
 def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> None:
@@ -40,7 +40,7 @@ def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> 
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or not error.filename:
             reason = f"the journal in {session.machine.state} cannot be written ({error.strerror})"
-            raise LibhookError(reason, "make room there") from error
+            raise LibhookError(reason, "make room there, then start the guest again") from error
         raise LibhookError(f"{error.filename} cannot be written ({error.strerror})", files.REMEDY) from error
 
 
@@ -50,7 +50,10 @@ def expect_given_back(session: Session, held: Held | None, domain: Domain) -> No
         return
     session.send(record.failed(domain, (device.key for device in domain.devices), session.config))
     what = ", ".join(action.subject for action in held.actions)
-    raise Refused(f"the guest still holds {what} from its last run", "libhook status says why")
+    raise Refused(
+        f"the guest still holds {what} from its last run",
+        "libhook status says what is in the way; then run: libhook recover",
+    )
 
 
 class Taken(NamedTuple):
@@ -205,7 +208,11 @@ def record_failure(session: Session, domain: Domain) -> None:
 
 def in_one_line(refusals: Sequence[Refusal], settled: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> str:
     """Return the first refusals as one line, and the handlers by others that ``settled`` what may be refused there."""
-    lines = "; ".join(dict.fromkeys(refusal.line for refusal in refusals[:_SHOWN]))
+    if len(refusals) > 1:
+        from libhook.facts.joined import joined  # only where something is refused
+
+        refusals = joined(refusals)
+    lines = "; ".join(refusal.line for refusal in refusals[:_SHOWN])
     rest = len(refusals) - _SHOWN
     lines = f"{lines}; and {rest} more" if rest > 0 else lines
     by_others = all(refusal.reason.startswith("handler ") for refusal in refusals)  # they name themselves

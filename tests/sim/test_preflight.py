@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-from cases import DISK, GPU, NIC, SOUND, VF0, VF1
+from cases import DISK, GPU, NIC, SOUND, VF0, VF1, setting
 from scenario import Host, guest
 
 from libhook.facts.address import PciAddress
@@ -80,12 +80,12 @@ def _groupless(host: Host) -> None:
 
 STOP_FIRST = "stop that guest first; libhook status shows what it holds"
 STOP_PROCESS = "stop that process first"
-WHEN_IT_ENDS = "see libhook status; when the write ends, run: libhook recover"
-KNOWN = "this kernel has vfio-pci"
-NO_VFS = "give the guest a VF, or disable them: echo 0 > /sys/bus/pci/devices/{}/sriov_numvfs"
-BOTH = (
-    'give the guest both, or set siblings = "bind" in the guest\'s section of /etc/libhook/config.toml to take it along'
-)
+WHEN_IT_ENDS = "when its driver answers, run: libhook recover; if it never does, reboot the host"
+IN_XML = "take <driver model=...> out of the guest's XML, or name another there; this kernel has vfio-pci"
+CHOOSE = f"this kernel has vfio-pci; to have libhook choose, {setting('driver', 'auto')}"
+SHOWN = "libhook devices shows those that are; correct the address in the guest's XML"
+NO_VFS = "give the guest a VF, or to remove them, run: echo 0 >/sys/bus/pci/devices/{}/sriov_numvfs"
+BOTH = f"give the guest the whole group, or to have the rest taken along, {setting('siblings', 'bind')}"
 GPU_AND_SOUND = _on_vfio(Device(GPU, group=14), Device(SOUND, group=14))
 PF_AS_SIBLING = World(
     (Device(NIC, "igb", 7, ids="8086:10c9", totalvfs=8, numvfs=1), Device("0000:01:00.1", "e1000e", 7)), (IGB, E1000E)
@@ -94,35 +94,37 @@ BIND = 'siblings = "bind"\n'
 REQUIRED = "[audit]\nrequired = true\n"
 
 REFUSALS = {
-    "not there": Refusal(nic(), guest("0000:99:00.0"), "0000:99:00.0 is not on this host: lspci -D lists the devices"),
+    "not there": Refusal(nic(), guest("0000:99:00.0"), f"0000:99:00.0 is not on this host: {SHOWN}"),
     "bridge": Refusal(
         bridge_group(),
         guest("0000:05:00.0"),
-        "0000:05:00.0 is a bridge, and a guest cannot have a bridge: name a device behind it",
+        "0000:05:00.0 is a bridge, and a guest cannot have a bridge: "
+        "give the guest a device behind it; libhook devices shows them",
     ),
     "IOMMU off": Refusal(
         World((Device(NIC, "e1000e"),), (E1000E,), iommu=False),
         guest(NIC),
-        f"{NIC} cannot be handed over, because the IOMMU is off: "
-        "turn it on in the firmware (VT-d, AMD-Vi) and, on Intel, with intel_iommu=on on the kernel's command line",
+        f"{NIC} cannot be handed over, because the IOMMU is off: turn it on in the firmware (VT-d, AMD-Vi), "
+        "on Intel add intel_iommu=on to the kernel's command line, then reboot",
     ),
     "in no group": Refusal(
         nic(),
         guest(NIC),
-        f"{NIC} is in no IOMMU group: see the kernel's log for why the IOMMU does not cover it",
+        f"{NIC} is in no IOMMU group: "
+        "see what the kernel says of it: journalctl -k -b -g 'IOMMU|DMAR|AMD-Vi', or dmesg",
         _groupless,
     ),
-    "driver": Refusal(nic(), guest(NIC, model="nvme"), f"{NIC}: 'nvme' is not a vfio driver of this kernel: {KNOWN}"),
+    "driver": Refusal(nic(), guest(NIC, model="nvme"), f"{NIC}: 'nvme' is not a vfio driver of this kernel: {IN_XML}"),
     "driver with a path": Refusal(
-        nic(), guest(NIC, model="../../tmp/x"), f"{NIC}: '../../tmp/x' is not a vfio driver of this kernel: {KNOWN}"
+        nic(), guest(NIC, model="../../tmp/x"), f"{NIC}: '../../tmp/x' is not a vfio driver of this kernel: {IN_XML}"
     ),
     "driver with an escape": Refusal(
-        nic(), guest(NIC, model="a\x85b"), f"{NIC}: 'a\\x85b' is not a vfio driver of this kernel: {KNOWN}"
+        nic(), guest(NIC, model="a\x85b"), f"{NIC}: 'a\\x85b' is not a vfio driver of this kernel: {IN_XML}"
     ),
     "driver in the configuration": Refusal(
         nic(),
         guest(NIC),
-        f"{NIC}: 'nouveau' is not a vfio driver of this kernel: {KNOWN}",
+        f"{NIC}: 'nouveau' is not a vfio driver of this kernel: {CHOOSE}",
         config='driver = "nouveau"\n',
     ),
     "held": Refusal(nic(), guest(NIC), f"{NIC} is held by the guest the\\nother: {STOP_FIRST}", _hold(NIC)),
@@ -136,10 +138,10 @@ REFUSALS = {
         sriov(), guest(VF0), f"{VF0}: its PF {NIC} is held by the guest the\\nother: {STOP_FIRST}", _hold(NIC)
     ),
     "PF with VFs": Refusal(
-        sriov(), guest(NIC), f"{NIC} is a PF with VFs enabled: 4: {NO_VFS.format(NIC)}", config=BIND
+        sriov(), guest(NIC), f"{NIC} is a PF with VFs enabled (4): {NO_VFS.format(NIC)}", config=BIND
     ),
     "PF with VFs, managed": Refusal(
-        sriov(), guest(NIC, managed=True), f"{NIC} is a PF with VFs enabled: 4: {NO_VFS.format(NIC)}", config=BIND
+        sriov(), guest(NIC, managed=True), f"{NIC} is a PF with VFs enabled (4): {NO_VFS.format(NIC)}", config=BIND
     ),
     "open": Refusal(
         _on_vfio(Device(NIC, group=12)),
@@ -183,28 +185,27 @@ REFUSALS = {
     "sibling is a PF, despite consent": Refusal(
         PF_AS_SIBLING,
         guest("0000:01:00.1"),
-        f"0000:01:00.1 shares IOMMU group 7 with {NIC}: {NIC} is a PF with VFs enabled: 1: {NO_VFS.format(NIC)}",
+        f"0000:01:00.1 shares IOMMU group 7 with {NIC}: {NIC} is a PF with VFs enabled (1): {NO_VFS.format(NIC)}",
         config=BIND,
     ),
     "trail off": Refusal(
         nic(),
         guest(NIC),
-        f"{NIC}: the audit trail is required, but it is off in the kernel: "
-        "auditctl -e 1, or audit=1 on the kernel's command line",
+        f"{NIC}: the audit trail is required, but it is off in the kernel: to turn it on, run: auditctl -e 1",
         _trail('{"enabled": false, "daemon": 700, "lost": 0}'),
         REQUIRED,
     ),
     "no auditd": Refusal(
         nic(),
         guest(NIC),
-        f"{NIC}: the audit trail is required, but no auditd runs: systemctl start auditd",
+        f"{NIC}: the audit trail is required, but no auditd runs: to start it, run: systemctl start auditd",
         _trail('{"enabled": true, "daemon": 0, "lost": 0}'),
         REQUIRED,
     ),
     "auditd stopped": Refusal(
         nic(),
         guest(NIC),
-        f"{NIC}: the audit trail is required, but auditd (pid 700) is stopped: kill -CONT 700",
+        f"{NIC}: the audit trail is required, but auditd (pid 700) is stopped: to let it go on, run: kill -CONT 700",
         _trail('{"enabled": true, "daemon": 700, "lost": 0, "stopped": true}'),
         REQUIRED,
     ),
@@ -212,7 +213,7 @@ REFUSALS = {
         nic(),
         guest(NIC),
         f"{NIC}: the audit trail is required, but libhook cannot write to it: "
-        "libhook needs CAP_AUDIT_WRITE, and python3-audit (install.sh)",
+        "run install.sh again, for python3-audit; libhook needs CAP_AUDIT_WRITE",
         _trail('{"enabled": true, "daemon": 700, "lost": 0, "may_send": false}'),
         REQUIRED,
     ),
@@ -220,7 +221,7 @@ REFUSALS = {
         nic(),
         guest(NIC),
         f"{NIC}: the audit trail is required, but the kernel does not answer questions about it: "
-        "libhook needs a kernel with audit, CAP_AUDIT_CONTROL, and an auditd that keeps up",
+        "start the guest again; libhook doctor asks it, too (it needs CAP_AUDIT_CONTROL and a kernel with audit)",
         _trail("null"),
         REQUIRED,
     ),
@@ -265,7 +266,7 @@ def test_a_device_that_hangs_is_refused_and_not_read(root: str) -> None:
             outcome = host.event(one, "prepare")
             assert (outcome.code, outcome.line) == (
                 1,
-                f"{NIC} hangs in an earlier kernel write: {WHEN_IT_ENDS}",
+                f"{NIC} does not answer: its driver is still busy with something that libhook asked of it: {WHEN_IT_ENDS}",
             )
             assert host.event(one, "release", "failed").code == 0
     assert host.state.in_flight_path(NIC).removeprefix(host.machine.state + "/") in host.leftovers
@@ -298,12 +299,11 @@ def test_a_refusal_is_not_remembered_into_the_next_life(root: str) -> None:
 
 
 def test_many_refusals_are_still_one_line(root: str) -> None:
-    """Three are shown and the rest counted, each recorded."""
+    """One cause is said once, three of its devices are shown and the rest counted; each is recorded."""
     host = Host(root, nic())
     addresses = [f"0000:20:{slot:02x}.0" for slot in range(6)]
     outcome = host.event(guest(*addresses), "prepare")
-    assert outcome.line.endswith("; and 3 more")
-    assert all(address in outcome.line for address in addresses[:3])
+    assert outcome.line == f"{', '.join(addresses[:3])} and 3 more are not on this host: {SHOWN}"
     assert host.records == [f"start {address} failed" for address in addresses]
 
 

@@ -59,7 +59,9 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
             yield Warn(f"{address}: if it is free of all else, this is ended, and does not come back: {what}")
             if others:
                 reason = f"{address} is also open in {others}, which may not be ended"
-                yield Condition(f"{address} is free", Refusal(f"pci {address}", reason, "stop that first"))
+                yield Condition(
+                    f"{address} is free", Refusal(f"pci {address}", reason, "stop it first, or name it in end, too")
+                )
             continue
         for item, texts in own.items():
             devices.setdefault(item, []).append(address)

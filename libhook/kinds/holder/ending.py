@@ -9,7 +9,7 @@ import time
 from libhook.children import tracks
 from libhook.children.tracks import Late, Step
 from libhook.effects import systemd as acting
-from libhook.errors import LibhookError, unanswered
+from libhook.errors import KERNEL_LOG, LibhookError, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
 from libhook.facts.program import SESSIONS
@@ -93,7 +93,7 @@ class _Ending:
                 break
             if time.monotonic() > until:
                 if left:
-                    return Failure(f"{left[0]} does not end", f"see what loginctl session-status {left[0].name} says")
+                    return Failure(f"{left[0]} does not end", f"this says more: loginctl session-status {left[0].name}")
                 return self._in_use(rest, "after the session's end ")
             time.sleep(_LOOK_AGAIN)
         return None
@@ -121,14 +121,14 @@ class _Ending:
         one = alive[0]
         found = processes.stat(self._machine.proc, one.pid)
         if found and found.state == "D":
-            return Failure(f"{one} does not end: it sleeps in the kernel (state D)", "see the kernel's log")
-        return Failure(f"{one} does not end, not even by SIGKILL", "see the kernel's log")
+            return Failure(f"{one} does not end: it sleeps in the kernel (state D)", KERNEL_LOG)
+        return Failure(f"{one} does not end, not even by SIGKILL", KERNEL_LOG)
 
     def _stay_away(self) -> Failure | None:
         until = time.monotonic() + _RETURN_SECONDS
         while True:
             if back := list(self._ways()):
-                return self._in_use(back, "again ", "something starts it again: have that down by units")
+                return self._in_use(back, "again ", "something starts it again: name its unit in units, too")
             if time.monotonic() > until:
                 return None
             time.sleep(_LOOK_AGAIN)

@@ -15,7 +15,7 @@ import os
 import time
 
 from libhook.children.tracks import Pause, Step, paper
-from libhook.errors import BadInput, LibhookError
+from libhook.errors import KERNEL_LOG, BadInput, LibhookError
 from libhook.facts.machine import Machine
 from libhook.facts.shared import Value
 from libhook.kinds import claims
@@ -113,7 +113,7 @@ def _now(machine: Machine) -> Track[Value]:
             code = yield Step(partial(_show, machine, sheet.descriptor), keep=sheet.descriptor, looks=True)
             found = [line.partition(" ") for line in sheet.lines()]
         if code:
-            raise LibhookError(f"the virtual consoles cannot be read ({os.strerror(code)})", "see the kernel's log")
+            raise LibhookError(f"the virtual consoles cannot be read ({os.strerror(code)})", KERNEL_LOG)
         if not found and not modules.framebuffers(machine):
             return ABSENT
         if found or time.monotonic() > until:
@@ -156,5 +156,5 @@ def _follow(base: Value, _last: Value, now: Value) -> Value:
 def _failed(target: str, _now: Value, code: int) -> Failure:
     why = f" ({os.strerror(code)})" if code else ""
     if target == UNBOUND:
-        return Failure(f"the virtual consoles stay bound to a framebuffer{why}", "see the kernel's log")
+        return Failure(f"the virtual consoles stay bound to a framebuffer{why}", KERNEL_LOG)
     return Failure(f"the virtual consoles are not bound again{why}", "write 1 to /sys/class/vtconsole/vtcon1/bind")

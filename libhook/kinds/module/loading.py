@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from libhook.children.tracks import Late, Step, run
-from libhook.errors import EXHAUSTED, remedy_of
+from libhook.errors import EXHAUSTED, KERNEL_LOG, remedy_of
 from libhook.kinds.kind import Failure, Outcome, Work
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
 from libhook.look import sysfs
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from libhook.children.tracks import Track
 
 NAME = "module"
-_LOG = "see the kernel's log"
 
 
 class Load(NamedTuple):
@@ -86,10 +85,10 @@ def _load(work: Work, load: Load) -> Track[Failure | None]:
         code = yield Step(partial(work.machine.kernel.load, module))
     except Late as late:
         if not late.on_its_way:
-            return Failure(f"the deadline passed before the module {module} was loaded", _LOG)
-        return Failure(f"loading the module {module} does not end", _LOG)
+            return Failure(f"the deadline passed before the module {module} was loaded", KERNEL_LOG)
+        return Failure(f"loading the module {module} does not end", KERNEL_LOG)
     if code in EXHAUSTED:
         return Failure(f"the module {module} cannot be loaded ({os.strerror(code)})", remedy_of(OSError(code, "")))
     if code or sysfs.driver_name(work.machine, load.driver) is None:
-        return Failure(f"the driver {load.driver} cannot be loaded", f"see what modprobe {module} says")
+        return Failure(f"the driver {load.driver} cannot be loaded", f"see what this says: modprobe -v {module}")
     return None

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from libhook.children.tracks import Track
 
-LEAVE_IT = "correct modules in the settings: libhook config shows them"
+LEAVE_IT = "take it out of modules in the settings; libhook config shows where"
 _LOOK_AGAIN = 0.1
 """Seconds between two looks at whether a module is still in use."""
 
@@ -104,7 +104,10 @@ def out(module: str, why: str = "", needs: tuple[str, ...] = (), drivers: tuple[
     if not is_driver_name(module):
         raise BadInput(f'"{module}" is not the name of a module', "it has up to 63 letters, digits, _ and -")
     if "vfio" in module.lower():
-        raise BadInput(f"the module {module} is one of vfio's", "guests run by it: leave it where it is")
+        raise BadInput(
+            f"the module {module} is one of vfio's",
+            "guests need it: take it out of modules in the settings; libhook config shows where",
+        )
     return Out(module.replace("-", "_"), why, needs, drivers)
 
 
@@ -186,11 +189,14 @@ def _fold(_base: Value, _wants: Mapping[str, str]) -> Value:
 def _failed(machine: Machine, module: str, target: str, now: Value, _code: int) -> Failure:
     """Why a module was not removed or loaded. The commands say only that they failed; /sys may show the reason."""
     if target != OUT:
-        return Failure(f"the module {module} cannot be loaded again", f"see what modprobe {module} says")
+        return Failure(f"the module {module} cannot be loaded again", f"see what this says: modprobe -v {module}")
     if now == BUILT_IN:
         return Failure(built_in(module), LEAVE_IT)
     if holders := modules.holders(machine, module):
-        return Failure(f"the module {module} is in use by {', '.join(holders)}", "have those taken out before it")
+        return Failure(
+            f"the module {module} is in use by {', '.join(holders)}",
+            "name them in modules, too; libhook config shows where",
+        )
     if modules.is_in_use(machine, module):
-        return Failure(f"the module {module} is in use", "stop what uses it, then try again")
-    return Failure(f"the module {module} cannot be taken out", f"see what rmmod {module} says")
+        return Failure(f"the module {module} is in use", "stop what uses it, then start the guest again")
+    return Failure(f"the module {module} cannot be taken out", f"see what this says: rmmod -v {module}")

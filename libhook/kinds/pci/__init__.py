@@ -8,7 +8,7 @@ binding.py   how the action is carried out
 from __future__ import annotations
 
 from libhook.effects import notes
-from libhook.errors import LibhookError
+from libhook.errors import BUSY, WHEN_IT_ANSWERS, LibhookError
 from libhook.facts.config import Config
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
@@ -36,17 +36,16 @@ def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action |
         address, seen = move.device, host.devices.get(move.device)
         if address in host.unknown:
             reason = host.unknown[address]
-            yield Stays(move, reason, f"{reason}: libhook recover will give it back")
+            yield Stays(move, reason, f"{reason}: {WHEN_IT_ANSWERS}")
         elif seen is None:
-            yield Warn(f"{address} is gone from the host: nothing to give back")
+            yield Warn(f"{address} is gone from the host, so there is nothing to give back")
         elif (claim := host.claims.get(address)) and claim.uuid != held.uuid:
-            yield Warn(f"{address} is held by the guest {claim.name} now: it is left to that guest")
+            yield Warn(f"{address} is held by the guest {claim.name} now, and stays with that guest")
         elif address in host.in_flight:
-            message = f"{address} hangs in an earlier kernel write: libhook recover will give it back"
-            yield Stays(move, f"{address} hangs in a kernel write", message)
+            yield Stays(move, f"{address}{BUSY}", f"{address}{BUSY}: {WHEN_IT_ANSWERS}")
         elif seen.was_replaced(ids.get(move.key, "")):
             yield Warn(
-                f"{address} is a different device now, {seen.ids} instead of {ids[move.key]}: it is left as it is"
+                f"{address} is a different device now, {seen.ids} instead of {ids[move.key]}, and stays as it is"
             )
         else:
             unread = address in host.unread  # the override counts as ours while it cannot be read
@@ -59,7 +58,9 @@ def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action |
             driver, override = back.want if back else binding
             if (driver, override) != move.now:
                 overridden = f", with the driver_override {override}" if override else ""
-                yield Warn(f"{address}: somebody else put it on {driver or 'no driver'}{overridden}: it is left there")
+                yield Warn(
+                    f"{address}: somebody else put it on {driver or 'no driver'}{overridden}, and it stays there"
+                )
 
 
 def _keep_out(work: Work, held: Held, driver: str, *, undone: bool = False) -> set[str]:

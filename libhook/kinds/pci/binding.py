@@ -16,7 +16,7 @@ from libhook.children.worker import Crew, Worker
 from libhook.effects import pci
 from libhook.effects.locks import is_locked
 from libhook.effects.pci import Write, bind, probe, set_override, unbind
-from libhook.errors import LibhookError, remedy_of
+from libhook.errors import BUSY, MORE_TIME, WHEN_IT_ANSWERS, LibhookError, kernel_log, remedy_of
 from libhook.facts.host import same_driver
 from libhook.kinds.kind import Failure, Outcome, Work
 from libhook.kinds.pci.move import Move
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from libhook.children.tracks import Track
 
 _STOP_IT = "stop what uses it, then try again"
-_WEDGED = "when its driver answers, run: libhook recover"
 
 
 def carry_out(work: Work, moves: Sequence[Move]) -> list[Outcome]:
@@ -111,8 +110,10 @@ class _Hands:
             except Late as late:
                 outcomes.append(self._outcome(move, self._late(move, late), begun))
                 for rest in moves[len(outcomes) :]:
-                    reason = f"{rest.device} had to wait for {move.device} of its IOMMU group"
-                    outcomes.append(self._outcome(rest, Failure(reason, _WEDGED), time.monotonic()))
+                    reason = (
+                        f"{rest.device} was left as it was, because {move.device} of its IOMMU group does not answer"
+                    )
+                    outcomes.append(self._outcome(rest, Failure(reason, WHEN_IT_ANSWERS), time.monotonic()))
                 return outcomes
             outcomes.append(self._outcome(move, failure, begun))
         return outcomes
@@ -164,19 +165,19 @@ class _Hands:
         if not late.on_its_way:
             if using:
                 return Failure(f"{move.device} is still in use by {using}", _STOP_IT)
-            return Failure(f"{move.device} was not reached in time", "try again, or allow more with write_deadline")
+            return Failure(f"{move.device} was not reached in time", MORE_TIME)
         hangs = f"{move.device} hangs: its driver does not answer in time"
         if using:
             return Failure(f"{hangs}; it is in use by {using}", "stop what uses it, then run: libhook recover")
-        return Failure(hangs, _WEDGED)
+        return Failure(hangs, WHEN_IT_ANSWERS)
 
     def _failed(self, move: Move, what: str, code: int) -> Failure:
         if not sysfs.exists(self._machine, move.device):
-            return Failure(f"{move.device} is gone from the host", "see the kernel's log")
+            return Failure(f"{move.device} is gone from the host", kernel_log(move.device))
         if code == errno.ENOENT and not self._work.state.stands:  # the file of the mark was missing, not the kernel's
             return Failure(f"{move.device}: {self._work.state.missing}", "start the guest again")
         if code == errno.EAGAIN and is_locked(self._work.state.in_flight_path(str(move.device))):
-            return Failure(f"{move.device} hangs in an earlier kernel write", _WEDGED)
+            return Failure(f"{move.device}{BUSY}", WHEN_IT_ANSWERS)
         why = f" ({os.strerror(code)})" if code else ""
-        remedy = "see the kernel's log" if self._worker(move).is_there else remedy_of(OSError(code, ""))
+        remedy = kernel_log(move.device) if self._worker(move).is_there else remedy_of(OSError(code, ""))
         return Failure(f"{move.device}: {what}{why}", remedy)

@@ -100,7 +100,7 @@ def _reached(unit: str, target: str, now: Value) -> bool:
 
 def _failed(unit: str, target: str, now: Value, code: int) -> Failure:
     user, _, bare = unit.rpartition("/")
-    ask = f"see what systemctl {f'--user -M {user}@ ' if user else ''}status {bare} says"
+    ask = f"this says why: systemctl {f'--user -M {user}@ ' if user else ''}status {bare}"
     if user and code == errno.ESRCH:
         return Failure(
             f"{unit} stays down: {user} is not logged in any more", "what is enabled there starts at a log-in"
@@ -108,8 +108,9 @@ def _failed(unit: str, target: str, now: Value, code: int) -> Failure:
     if target != DOWN:
         return Failure(f"{unit} does not start", ask)
     if (path := path_of(unit)) and unit in _on(now):
-        busy = f"see fuser -vm {pasted(path)}, and end that first; {ask}"
+        who = f"find /proc/[0-9]*/fd /proc/[0-9]*/cwd -lname {pasted(f'{path}*')}"
+        busy = f"stop what has it open first; this shows the processes: {who}; {ask}"
         return Failure(f"{path} cannot be unmounted: something has a file open there", busy)
     if now in (_LEFT, _STOPPING):
-        return Failure(f"{unit} is {now}", f"end them, then try again; {ask}")
+        return Failure(f"{unit} is {now}", f"end them, then start the guest again; {ask}")
     return Failure(f"{unit} does not stop{' in time' if code == errno.ETIMEDOUT else ''}", ask)

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from libhook import plainjson
 from libhook.children import tracks
-from libhook.errors import BadInput, printable
+from libhook.errors import BadInput, pasted, printable
 from libhook.facts.mountpoint import path_of, unit_of
 from libhook.facts.plan import Refusal, Verdict, Warn
 from libhook.facts.program import SESSIONS
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from libhook.look.occupants import Occupant
 
 _UNITS, _MOUNTS = "units", "mounts"
-_OVERLAP = "let both name the same mount points, or end that guest; if it is dead: libhook recover"
-_CORRECT = "correct {} in the settings: libhook config shows them"
+_OVERLAP = "name the same mount points for both guests, or stop the other; if it has ended, run: libhook recover"
+_CORRECT = "correct {} in the settings; libhook config shows where"
 
 
 class Asked(NamedTuple):
@@ -161,7 +161,11 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
         if action.key in done or (one.state == DOWN and unit.name in going_along):
             continue
         if overlap := _overlap(unit, kept) if path_of(unit.name) else "":
-            yield Refusal("", f"{path_of(unit.name)} goes with {overlap}, which another guest keeps as it is", _OVERLAP)
+            yield Refusal(
+                "",
+                f"{path_of(unit.name)} would be unmounted with {overlap}, which another guest keeps as it is",
+                _OVERLAP,
+            )
         else:
             yield action
 
@@ -176,7 +180,10 @@ def _others(situation: Situation, seen: Seen, going: Collection[str]) -> Iterato
             one, counts = seen.occupants.get(use.pid), situation.config.strictness(use.kind) == "refuse"
             if one and counts and one.service not in ("", *going) and not (one.program or one.is_spared):
                 reason = f"{address} is in use by the host: {use.what}, and {one.service} does not go down"
-                yield Refusal(f"pci {address}", printable(reason), f"add {one.service} to units, or stop it first")
+                from libhook.facts import remedy
+
+                also = remedy.down(situation.domain, one.service)
+                yield Refusal(f"pci {address}", printable(reason), f"stop it first, or to have that done, {also}")
 
 
 def _nothing(one: Asked, seen: Seen) -> str:
@@ -232,7 +239,10 @@ def _complaint(unit: Unit, one: Asked, found: Mapping[str, tuple[Unit, Asked]]) 
     if not unit.may_start and (one.state == UP or unit.is_on):
         return f"{unit.name} refuses to be started by hand", remedy
     if path and unit.is_on and not unit.has_file:
-        return f"{path} was mounted by hand: nobody could mount it again", "put it into /etc/fstab, or unmount it"
+        return (
+            f"{path} was mounted by hand: nobody could mount it again",
+            f"put it into /etc/fstab, or unmount it, run: umount {pasted(path)}",
+        )
     if unit.is_transient or (unit.is_on and not unit.may_return):
         why = "is masked" if unit.load == "masked" else "has no file"
         return f"{unit.name} {why}: nobody could start it again", remedy
