@@ -103,7 +103,7 @@ def _lock(path: str, mode: int, deadline: Deadline) -> tuple[int, str]:
             os.close(descriptor)
             if not deadline.left:
                 raise DeadlineExpired(
-                    f"the lock {path} is not free", "another libhook process holds it: try again"
+                    f"the lock {path} is not free", "another libhook process is at work there: try again in a moment"
                 ) from None
             time.sleep(_PAUSE)
             continue

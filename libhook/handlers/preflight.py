@@ -120,8 +120,8 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
     if device.pci_class == NO_CLASS:
         yield Complaint(f"{address}: its class cannot be read, so nobody knows what it is", kernel_log(address))
     if address in host.unread:
-        reason = f"{address}: its driver_override cannot be read, so it could not be restored"
-        yield Complaint(reason, kernel_log(address))
+        unread = f"{address}: its driver_override cannot be read, so it could not be restored"
+        yield Complaint(unread, kernel_log(address))
     if address in host.in_flight:
         yield Complaint(f"{address}{BUSY}", WHEN_IT_ANSWERS)
     for other, what in ((address, ""), (device.pf, ": its PF"), *((vf, ": its VF") for vf in device.vfs)):

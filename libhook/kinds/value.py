@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NAME = "value"
 _SETTING = "values"
 _LONGEST = 4096
-_REMEDY = f"correct {_SETTING} in the settings: libhook config shows them"
+_REMEDY = f"correct {_SETTING} in the settings; libhook config shows where"
 
 
 class Value(NamedTuple):

@@ -10,6 +10,7 @@ import pytest
 from cases import DISK, GPU, NIC, SOUND, VF0, VF1, setting
 from scenario import Host, guest
 
+from libhook.errors import BUSY
 from libhook.facts.address import PciAddress
 from libhook.facts.entry import Held, HeldDevice
 from libhook.look.processes import process
@@ -266,7 +267,7 @@ def test_a_device_that_hangs_is_refused_and_not_read(root: str) -> None:
             outcome = host.event(one, "prepare")
             assert (outcome.code, outcome.line) == (
                 1,
-                f"{NIC} does not answer: its driver is still busy with something that libhook asked of it: {WHEN_IT_ENDS}",
+                f"{NIC}{BUSY}: {WHEN_IT_ENDS}",
             )
             assert host.event(one, "release", "failed").code == 0
     assert host.state.in_flight_path(NIC).removeprefix(host.machine.state + "/") in host.leftovers

@@ -157,4 +157,4 @@ def _failed(target: str, _now: Value, code: int) -> Failure:
     why = f" ({os.strerror(code)})" if code else ""
     if target == UNBOUND:
         return Failure(f"the virtual consoles stay bound to a framebuffer{why}", KERNEL_LOG)
-    return Failure(f"the virtual consoles are not bound again{why}", "write 1 to /sys/class/vtconsole/vtcon1/bind")
+    return Failure(f"the virtual consoles are not bound again{why}", "run: echo 1 >/sys/class/vtconsole/vtcon1/bind")

@@ -159,9 +159,15 @@ def _expect_may_go(name: str, module: Module, seen: Seen, own: Collection[str]) 
     if module.state == BUILT_IN:
         raise BadInput(built_in(name), LEAVE_IT)
     if others := [holder for holder in module.holders if holder not in seen.asked]:
-        raise BadInput(f"the module {name} is in use by {', '.join(others)}", f"name those in {_SETTING}, too")
+        raise BadInput(
+            f"the module {name} is in use by {', '.join(others)}",
+            f"name those in {_SETTING}, too; libhook config shows where",
+        )
     if strangers := module.others(own):
         raise BadInput(drives(name, strangers), LEAVE_IT)
     for driver in module.drivers:
         if home := seen.homes.get(f"driver {driver} is out"):
-            raise BadInput(f"the module {name} is what {home} goes back to", "stop that guest first")
+            raise BadInput(
+                f"the module {name} is what {home} goes back to",
+                "stop that guest first; libhook status shows what it holds",
+            )

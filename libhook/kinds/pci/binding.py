@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from libhook.children.tracks import Track
 
-_STOP_IT = "stop what uses it, then try again"
+_STOP_IT = "stop what uses it, then start the guest again"
 
 
 def carry_out(work: Work, moves: Sequence[Move]) -> list[Outcome]:

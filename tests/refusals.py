@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Every refusal that libhook's source can utter, with what it says to do: for the page about them."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from libhook.errors import kernel_log
+from libhook.facts import remedy
+from libhook.facts.domain import Domain
+
+TOP = Path(__file__).parents[1]
+_FOLDERS = ("handlers", "kinds", "story", "effects", "look", "children", "run.py")
+_NOT_AT_A_START = ("look/selinux.py", "look/ownhandlers.py")
+VARIES = "…"
+_ANY_GUEST = Domain("GUEST", "", "kvm", ())
+_SAID_BY = {
+    "setting": lambda line=VARIES, what=VARIES: remedy.setting(_ANY_GUEST, line, what),
+    "down": lambda unit=VARIES: remedy.down(_ANY_GUEST, unit),
+    "consent": lambda kind=VARIES: remedy.consent(_ANY_GUEST, kind),
+    "by_hand": lambda: remedy.by_hand(VARIES),
+    "kernel_log": lambda: kernel_log(f"{VARIES}."),
+}
+"""What these functions return, for a guest called GUEST: the arguments that do not vary are given."""
+_SPELT = {"shared", "hangs", "complaint"}
+"""Names of the beginning of a reason, which is shown and not …."""
+_ERRORS = {"LibhookError", "BadInput", "TooNew", "Refused", "DeadlineExpired", "Failed", "NoManager", "Unusable"}
+_PAIRS = {"Complaint": 0, "Failure": 0, "Refusal": 1, **dict.fromkeys(_ERRORS, 0)}
+"""What is made of a reason and a remedy, and which argument is the reason."""
+
+
+class Said(NamedTuple):
+    """A refusal, with … for what varies."""
+
+    file: str
+    reason: str
+    remedies: tuple[str, ...]
+
+
+class _Module:
+    """The source of one module, and what the names in it stand for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tree = ast.parse(path.read_text())
+        self.functions = {node.name: node for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef)}
+        self.constants = _assigned(self.tree.body)
+        self.imported = {
+            alias.asname or alias.name: (node.module or "", alias.name)
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+
+    def of(self, name: str) -> _Module | None:
+        """The module that a name is imported from."""
+        module, _ = self.imported.get(name, ("", ""))
+        path = TOP / f"{module.replace('.', '/')}.py"
+        return _Module(path) if module.startswith("libhook") and path.exists() else None
+
+
+def _assigned(nodes: Iterable[ast.AST]) -> dict[str, list[ast.expr]]:
+    """What is assigned to each name."""
+    found: dict[str, list[ast.expr]] = {}
+    for node in nodes:
+        match node:
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ):
+                found.setdefault(name, []).append(value)
+            case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)) if len(names) == len(values):
+                for one, value in zip(names, values, strict=True):
+                    if isinstance(one, ast.Name):
+                        found.setdefault(one.id, []).append(value)
+    return found
+
+
+def _texts(node: ast.expr | None, module: _Module, names: dict[str, list[ast.expr]]) -> list[str]:
+    """The texts that an expression may be. None where they come from elsewhere."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return [text]
+        case ast.JoinedStr(values=parts):
+            several = [_texts(part, module, names) for part in parts]
+            return ["".join(each) for each in itertools.product(*several)]
+        case ast.FormattedValue(value=value):
+            return _inside(value, module, names)
+        case ast.IfExp(body=one, orelse=other):
+            return [*_texts(one, module, names), *_texts(other, module, names)]
+        case ast.BoolOp(values=values):
+            return [text for value in values for text in _texts(value, module, names)]
+        case ast.BinOp(left=left, right=right):
+            pairs = itertools.product(_texts(left, module, names), _texts(right, module, names))
+            return ["".join(pair) for pair in pairs]
+        case ast.Name(id=name):
+            return _of_name(name, module, names)
+        case ast.Attribute(value=ast.Name(id=name), attr=attribute) if owner := _submodule(module, name):
+            return _of_name(attribute, owner, {})
+        case ast.Call(func=ast.Attribute(value=ast.Name() as template, attr="format")):
+            return [text.replace("{}", VARIES) for text in _texts(template, module, names)]
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=inner), attr=name), args=args) if name not in _SAID_BY and (
+            owner := _submodule(module, inner)
+        ):
+            return _of_call(name, args, owner, names)
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args):
+            return _of_call(name, args, module, names)
+    return []
+
+
+def _submodule(module: _Module, name: str) -> _Module | None:
+    source, inner = module.imported.get(name, ("", ""))
+    path = TOP / f"{source.replace('.', '/')}/{inner}.py"
+    return _Module(path) if source.startswith("libhook") and path.exists() else None
+
+
+def _inside(value: ast.expr, module: _Module, names: dict[str, list[ast.expr]]) -> list[str]:
+    """What stands in an f-string: a constant as it is, a command as it would be, and … for anything else."""
+    match value:
+        case ast.Name(id=name) if name.isupper() or name.strip("_").isupper():
+            return _of_name(name, module, {}) or [VARIES]
+        case ast.Name(id=name) if name in _SPELT:
+            return _of_name(name, module, names) or [VARIES]
+        case ast.Name(id=name):
+            found = [text for one in names.get(name, ()) for text in _of_commands(one, module, names)]
+            return list(dict.fromkeys(found)) or [VARIES]
+    return _of_commands(value, module, names) or [VARIES]
+
+
+def _of_commands(value: ast.expr, module: _Module, names: dict[str, list[ast.expr]]) -> list[str]:
+    match value:
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args):
+            if name in _SAID_BY or name in module.functions:
+                return _of_call(name, args, module, names)
+        case ast.IfExp(body=ast.Constant(), orelse=ast.Constant()):
+            return []
+    return []
+
+
+def _of_name(name: str, module: _Module, names: dict[str, list[ast.expr]]) -> list[str]:
+    values = names.get(name) or module.constants.get(name)
+    if values:
+        return [text for value in values for text in _texts(value, module, {**names, name: []})]
+    if owner := module.of(name):
+        return _of_name(module.imported[name][1], owner, {})
+    return []
+
+
+def _of_call(name: str, args: list[ast.expr], module: _Module, names: dict[str, list[ast.expr]]) -> list[str]:
+    if name in _SAID_BY:
+        given = [(_texts(one, module, names) or [VARIES])[0] for one in args[1:]]
+        return [_SAID_BY[name](*given)]  # type: ignore[operator] # each has as many as its function takes
+    owner = module
+    if name not in module.functions and (other := module.of(name)):
+        owner = other
+    if function := owner.functions.get(name):
+        own = _assigned(ast.walk(function))
+        return [
+            text
+            for node in ast.walk(function)
+            if isinstance(node, ast.Return)
+            for text in _texts(node.value, owner, own)
+        ]
+    return []
+
+
+def _pairs(function: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """The reasons and remedies that stand in a function, unresolved."""
+    pairs = isinstance(function, ast.FunctionDef) and ast.unparse(function.returns or ast.Constant("")).startswith(
+        "tuple[str, str]"
+    )
+    for node in ast.walk(function):
+        match node:
+            case ast.Call(func=ast.Name(id=name), args=args) if name in _PAIRS:
+                if len(own := args[_PAIRS[name] :]) >= 2 and not isinstance(own[0], ast.Starred):
+                    yield own[0], own[1]
+            case ast.Return(value=ast.Tuple(elts=[reason, what])) if pairs:
+                yield reason, what
+            case ast.Assign(targets=[ast.Name(id="complaint")], value=ast.Tuple(elts=[reason, what])):
+                yield reason, what
+
+
+def every() -> list[Said]:
+    """All of them, file by file, as they stand there."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for path in _files():
+        module, name = _Module(path), path.relative_to(TOP / "libhook").as_posix()
+        for function in (node for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef)):
+            names = _assigned(ast.walk(function))
+            for reason, what in _pairs(function):
+                remedies = [_short(text) for text in _texts(what, module, names)]
+                for text in map(_short, _texts(reason, module, names)):
+                    if text.strip(f"{VARIES} :()"):
+                        found.setdefault((name, text), {}).update(dict.fromkeys(remedies))
+    return [
+        *(Said(file, reason, tuple(remedies)) for (file, reason), remedies in found.items()),
+        *_of_launcher(),
+    ]
+
+
+def _of_launcher() -> Iterator[Said]:
+    """What hooks/qemu says by itself."""
+    text = (TOP / "hooks/qemu").read_text()
+    for line in re.findall(r'^\s*(?:said|unable)="(\w[^"]*: [^"]*)"', text, flags=re.M):
+        reason, _, what = re.sub(r"\$\{[^}]*\}|\$\(\([^)]*\)\)|\$\w+", VARIES, line).rpartition(": ")
+        yield Said("hooks/qemu", _short(reason), (what,))
+
+
+def _short(text: str) -> str:
+    while VARIES * 2 in text:
+        text = text.replace(VARIES * 2, VARIES)
+    return text
+
+
+def _files() -> Iterator[Path]:
+    for folder in _FOLDERS:
+        path = TOP / "libhook" / folder
+        for one in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            if not one.as_posix().endswith(_NOT_AT_A_START):
+                yield one
