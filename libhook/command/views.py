@@ -146,7 +146,7 @@ def _remarks(host: Host, device: PciDevice) -> str:
         remarks.append(f"open in {using}")
     remarks += _uses(host, device)
     if device.address in host.in_flight:
-        remarks.append("does not answer")
+        remarks.append("hangs in a kernel write")
     return f"  [{', '.join(remarks)}]" if remarks else ""
 
 

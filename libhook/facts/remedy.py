@@ -35,7 +35,7 @@ def setting(domain: Domain, line: str, what: str) -> str:
 
 def is_plain(text: str) -> bool:
     """Whether neither a shell, nor TOML, nor a pattern, nor a file name means anything else by this text."""
-    return text.isascii() and text.replace("-", "").replace("_", "").replace(".", "").isalnum() and text[0].isalnum()
+    return text.isascii() and text[:1].isalnum() and text.replace("-", "").replace("_", "").replace(".", "").isalnum()
 
 
 def down(domain: Domain, unit: str) -> str:

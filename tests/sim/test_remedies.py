@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A start is refused; what the line says to paste is cut out of it and pasted; the start succeeds."""
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from cases import DISK, GPU, NIC, SOUND
+from command import libhook
+from mounting import mount, mounted
+from own import code, enabled, put
+from scenario import Host, guest, reap
+
+from libhook.facts import remedy
+from libhook.facts.domain import Domain
+from libhook.simulation import commands, faults, logind, processes, store, systemd
+from libhook.simulation.guests import Guest
+from libhook.simulation.hosts import nic, sriov, workstation
+from libhook.simulation.world import World
+
+QUICK = "holder_wait = 0.1\n"
+CARD = guest(GPU, SOUND)
+ODD = "a'b\"; touch x #\\"
+
+
+def _cut(line: str) -> str:
+    """What is to be pasted: what follows ``run:``, or where there is none all of the remedy."""
+    command = line.rpartition("run: ")[2] if "run: " in line else line.rpartition(": ")[2]
+    return command if command.startswith("chown") else command.partition("; ")[0]
+
+
+def paste(host: Host, line: str) -> None:
+    """Do it on this host. What only a kernel or a daemon could do, the simulated ones do."""
+    command = _cut(line)
+    if command.startswith("libhook "):
+        assert libhook(host, *shlex.split(command)[1:]).code == 0
+    elif command.startswith(("systemctl start auditd", "auditctl -e 1", "kill -CONT ")):
+        os.unlink(f"{host.root}/simulation/trail")
+    elif command.startswith("kill "):
+        processes.end(host.root, int(command.split(" ")[1]))
+    elif "/sys/" in command:
+        folder = re.findall(r"cd (\S+) &&", command)
+        for value, path in re.findall(r"echo (\S* ?)>(\S+?)\)?(?: |$)", command):
+            whole = f"{folder[0]}/{path}" if folder else path
+            host.somebody_writes(whole.removeprefix("/sys/"), value.strip() or "\n")
+    else:
+        here = re.sub(r"(?<![\w/.])/(?=etc/|usr/)", f"{host.root}/", command)
+        subprocess.run(["/bin/sh", "-euc", here], check=True, env={"PATH": "/usr/bin:/bin"}, cwd=host.root)
+
+
+def _card_open(host: Host, service: str, pid: int, program: str) -> None:
+    """A service of the host has the graphics card open."""
+    processes.add(host.root, pid, program.rpartition("/")[2], ["/dev/dri/card0"])
+    logind.place(host.root, pid, program, f"/system.slice/{service}")
+    systemd.add(host.root, service, process=pid)
+
+
+def _open(host: Host) -> None:
+    processes.open_file(host.root, processes.spawn(host.root, "smartd"), "/dev/nvme0n1")
+
+
+def _mount(host: Host) -> None:
+    mount(host.root)
+
+
+def _swap(host: Host) -> None:
+    os.makedirs(f"{host.root}/simulation/claimed", exist_ok=True)
+    store.create(f"{host.root}/simulation/claimed/nvme0n1", "EBUSY")
+    with open(f"{host.root}/proc/swaps", "a") as file:
+        file.write("/dev/nvme0n1\tpartition\t1\t0\t-2\n")
+
+
+def _route(host: Host) -> None:
+    with open(f"{host.root}/proc/net/route", "a") as file:
+        file.write("eth1\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\t0\t0\t0\n")
+
+
+def _trail(fields: str) -> Callable[[Host], None]:
+    return lambda host: store.create(f"{host.root}/simulation/trail", f'{{"lost": 0, {fields}}}')
+
+
+def _changed_handler(host: Host) -> None:
+    enabled(host, code("return None"))
+    put(host, code("return {}"))
+
+
+def _written_by_others(host: Host) -> None:
+    Path(host.machine.config).chmod(0o666)
+
+
+def _loose_program(host: Host) -> None:
+    commands.add(host.root, "/usr/local/bin/tune")
+    Path(f"{host.root}/usr/local/bin/tune").chmod(0o777)
+
+
+def _loose_folder(host: Host) -> None:
+    Path(host.machine.drop_ins).mkdir()
+    Path(host.machine.drop_ins).chmod(0o777)
+
+
+def _nothing(_: Host) -> None:
+    """The host as it is."""
+
+
+class Case(NamedTuple):
+    """Who is refused where, and part of the line."""
+
+    guest: Guest
+    says: str
+    arrange: Callable[[Host], None] = _nothing
+    config: str = ""
+    world: World = workstation()
+
+
+REQUIRED = "[audit]\nrequired = true\n"
+CASES = {
+    "half a group": Case(guest(GPU), f"{GPU} shares IOMMU group 14 with {SOUND}"),
+    "half a group, odd name": Case(guest(GPU, name=ODD), f"{GPU} shares IOMMU group 14 with {SOUND}"),
+    "mounted disk": Case(guest(DISK), "is mounted on /srv/data", _mount),
+    "swap": Case(guest(DISK), "used as swap", _swap),
+    "process": Case(guest(DISK), "it is open in smartd (pid ", _open),
+    "default route": Case(guest(NIC), "eth1 has the default route", _route),
+    "PF": Case(guest(NIC), f"{NIC} is a PF with VFs enabled (4)", world=sriov()),
+    "no such driver": Case(guest(NIC), "'nouveau' is not a vfio driver", config='driver = "nouveau"\n', world=nic()),
+    "trail off": Case(guest(NIC), "it is off", _trail('"enabled": false, "daemon": 700'), REQUIRED),
+    "no auditd": Case(guest(NIC), "no auditd runs", _trail('"enabled": true, "daemon": 0'), REQUIRED),
+    "auditd stopped": Case(
+        guest(NIC), "(pid 700) is stopped", _trail('"enabled": true, "daemon": 700, "stopped": true'), REQUIRED
+    ),
+    "handler changed": Case(guest(NIC), "was changed since", _changed_handler, "[domains.win11.handlers.night]\n"),
+    "settings of anybody": Case(guest(NIC), "only root may write to", _written_by_others),
+    "folder of anybody": Case(guest(NIC), "only root may write to", _loose_folder),
+    "program of anybody": Case(
+        guest(NIC),
+        "others may write to /usr/local/bin/tune",
+        _loose_program,
+        '[domains.win11.run.tune]\ncommand = ["/usr/local/bin/tune"]\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_pasted_lets_the_guest_start(root: str, name: str) -> None:
+    """Once, as it stands in the line that ``virsh start`` shows. The host is otherwise as it was."""
+    case = CASES[name]
+    host = Host(root, case.world, QUICK + case.config)
+    case.arrange(host)
+    refused = host.libvirt.start(case.guest).error
+    assert case.says in refused
+    assert len(refused.splitlines()) == 1
+    paste(host, refused)
+    assert host.libvirt.start(case.guest).error == ""
+    assert not Path(root, "x").exists()
+    host.libvirt.stop(case.guest.name)
+    assert [one for one in host.leftovers if not one.startswith("shared/")] == []
+
+
+def test_a_desktop_is_stopped_by_two_pastes(root: str) -> None:
+    """The first stops the display manager. By then the line names the other service, and the second stops that."""
+    host = Host(root, workstation(), QUICK)
+    services = ["display-manager.service", "ollama.service"]
+    for pid, service, program in zip((800, 900), services, ("/usr/bin/Xorg", "/usr/bin/ollama"), strict=True):
+        _card_open(host, service, pid, program)
+    before = systemd.units(root)
+    for _ in services:
+        refused = host.libvirt.start(CARD).error
+        assert systemd.units(root) == before
+        paste(host, refused)
+    assert host.libvirt.start(CARD).error == ""
+    assert [systemd.state(root, service) for service in services] == ["inactive", "inactive"]
+    host.libvirt.stop("win11")
+    assert [systemd.state(root, service) for service in services] == ["active", "active"]
+
+
+def test_a_mounted_disk_comes_back(root: str) -> None:
+    """Both mounts are named in one paste, and mounted again at the guest's end."""
+    host = Host(root, workstation(), QUICK)
+    mount(root)
+    paste(host, host.libvirt.start(guest(DISK)).error)
+    assert host.libvirt.start(guest(DISK)).error == ""
+    assert mounted(root) == []
+    host.libvirt.stop("win11")
+    assert mounted(root) == ["/srv/data", "/srv/data/sub"]
+
+
+def test_a_device_that_was_stuck_is_recovered(root: str) -> None:
+    """Once its driver answers."""
+    host = Host(root, workstation(), "write_deadline = 1\n")
+    host.patience = 0.1
+    faults.hold(root, NIC)
+    for says in ("hangs: its driver does not answer in time", "from its last run"):
+        refused = host.libvirt.start(guest(NIC)).error
+        assert f"{NIC} {says}" in refused
+    faults.let_go(root, NIC)
+    assert reap(5)
+    host.patience = 5
+    paste(host, refused)
+    assert host.libvirt.start(guest(NIC)).error == ""
+
+
+def test_a_device_without_an_entry_is_given_back_by_hand(root: str) -> None:
+    """Somebody removed the entry between two events. The host has its driver again, and the guest starts."""
+    host = Host(root, workstation())
+    assert host.event(guest(NIC), "prepare").code == 0
+    host.state.forget(guest().uuid)
+    refused = host.event(guest(NIC), "start")
+    assert f"{NIC} would never be given back" in refused.line
+    paste(host, refused.line)
+    assert host.driver(NIC) == "e1000e"
+    host.begin(guest(NIC))
+
+
+def test_another_guest_is_stopped(root: str) -> None:
+    """Which the line names."""
+    host = Host(root, workstation())
+    other = guest(NIC, name="other")._replace(uuid="11111111-2222-3333-4444-555555555555")
+    assert host.libvirt.start(other).error == ""
+    refused = host.libvirt.start(guest(NIC)).error
+    found = re.search(r"is held by the guest (\w+): stop that guest first", refused)
+    assert found
+    host.libvirt.stop(found[1])
+    assert host.libvirt.start(guest(NIC)).error == ""
+
+
+def test_a_misspelt_key_is_corrected_as_the_line_says(root: str) -> None:
+    """It has the file, the line, and what was probably meant."""
+    host = Host(root, workstation(), '[domains.win11]\nsiblngs = "bind"\n')
+    refused = host.libvirt.start(guest(GPU)).error
+    found = re.search(r"(/\S+), line (\d+): unknown key \S+?(\w+): it should probably be (\w+)", refused)
+    assert found
+    path, line, wrong, right = found.groups()
+    file = Path(f"{root}{path}")
+    lines = file.read_text().splitlines()
+    lines[int(line) - 1] = lines[int(line) - 1].replace(wrong, right)
+    file.write_text("\n".join(lines))
+    assert host.libvirt.start(guest(GPU)).error == ""
+
+
+def test_the_example_of_a_name_that_is_not_plain() -> None:
+    """Such a guest is named by its UUID, so nothing of the name is in the command."""
+    domain = Domain("win11", guest().uuid, "kvm", ())
+    for name in (ODD, "a*", "a b", "-a", ".a", "..", "", "12345678-1234-1234-1234-123456789012", "ä", "a\nb", "$(x)"):
+        line = remedy.setting(domain._replace(name=name), 'siblings = "bind"', "siblings")
+        assert line == remedy.setting(domain, 'siblings = "bind"', "siblings").replace("win11", guest().uuid)
+
+
+def test_pasted_twice_is_pasted_once(root: str) -> None:
+    """And meets nothing that stands in the guest's section already."""
+    host = Host(root, workstation(), '[domains."win11"]\nsiblings = "refuse"\n\n[devices.display]\n')
+    refused = host.libvirt.start(guest(GPU)).error
+    for _ in range(2):
+        paste(host, refused)
+    assert host.libvirt.start(guest(GPU)).error == ""
