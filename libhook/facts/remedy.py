@@ -52,7 +52,7 @@ def of_use(situation: Situation, use: Use) -> str:
     """What to do where the host uses a device."""
     domain, settings = situation.domain, situation.config.actions
     if use.kind == "open":
-        return f"stop that process first: kill {use.pid}"
+        return f"to stop that process, run: kill {use.pid}"
     if use.kind == "network":
         return f"reach the host another way first; if it can do without this one, {consent(domain, 'network')}"
     if use.kind == "display":
@@ -61,7 +61,7 @@ def of_use(situation: Situation, use: Use) -> str:
         if "sessions" not in settings.get("end", ()):
             sessions = setting(domain, 'end = ["sessions"]', "end")
             return f"stop that process first, or to have the sessions ended that use it, {sessions}"
-        return f"stop that process first: kill {use.pid}"
+        return f"to stop that process, run: kill {use.pid}"
     if use.only_mounted:
         return _unmount(situation, use)
     return f"free it first; if the host can do without it, {consent(domain, use.kind)}"

@@ -85,7 +85,7 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
     for unit in situation.looked.get(NAME, ()):
         if unit.load != "loaded":
             what = f"is {unit.load}" if unit.load != "not-found" else "is not on this host"
-            remedy = f"run: systemctl unmask {unit.name}" if unit.load == "masked" else _missing(unit.name)
+            remedy = f"systemctl unmask {unit.name}" if unit.load == "masked" else _missing(unit.name)
             reason = f"the host cannot be kept from sleeping, because {unit.name} {what}"
             yield Refusal("", reason, f"{remedy}, {_WITHOUT}")
             return

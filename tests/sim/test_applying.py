@@ -13,6 +13,7 @@ from scenario import Host, guest, reap
 
 from libhook.children import child
 from libhook.children.child import Deadline
+from libhook.errors import BUSY, KERNEL_LOG, LIMITS, WHEN_IT_ANSWERS
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
 from libhook.facts.host import Binding
@@ -43,7 +44,7 @@ def test_a_module_whose_loading_does_not_end_is_left_behind(root: str) -> None:
     host = Host(root, workstation())
     faults.inject(root, faults.Fault("load vfio_pci", before=(("sleep", "2.5"),)))
     (outcome,) = module.carry_out(_work(host, 1), [Load("vfio-pci")])
-    assert outcome.failure == Failure("loading the module vfio_pci does not end", "see the kernel's log")
+    assert outcome.failure == Failure("loading the module vfio_pci does not end", KERNEL_LOG)
     assert reap(10)
 
 
@@ -51,9 +52,7 @@ def test_a_module_for_which_no_time_is_left_is_not_loaded(root: str) -> None:
     """Nothing is begun then, and that is what is said."""
     host = Host(root, workstation())
     (outcome,) = module.carry_out(_work(host, 0), [Load("vfio-pci")])
-    assert outcome.failure == Failure(
-        "the deadline passed before the module vfio_pci was loaded", "see the kernel's log"
-    )
+    assert outcome.failure == Failure("the deadline passed before the module vfio_pci was loaded", KERNEL_LOG)
     assert host.changed == []
 
 
@@ -61,7 +60,7 @@ def test_a_driver_that_is_no_vfio_driver_is_not_taken_for_one(root: str) -> None
     """A device that is on the driver it was to have cannot be handed over if that makes no vfio node of it."""
     host = Host(root, workstation())
     (outcome,) = carry_out(_work(host, 5), [_move(NIC, "e1000e", Binding("e1000e", ""))])
-    assert outcome.failure == Failure(f"{NIC}: e1000e is not a vfio driver", "see the kernel's log")
+    assert outcome.failure == Failure(f"{NIC}: e1000e is not a vfio driver", KERNEL_LOG)
 
 
 def test_a_device_that_cannot_be_looked_at_is_not_taken_off_its_driver(
@@ -77,7 +76,7 @@ def test_a_device_that_cannot_be_looked_at_is_not_taken_off_its_driver(
     monkeypatch.setattr(os, "fork", refuse)
     (outcome,) = carry_out(work, [_move(DISK, "nvme", VFIO)])
     what = f"its nodes cannot be listed ({os.strerror(errno.EAGAIN)})"
-    assert outcome.failure == Failure(f"{DISK}: {what}", "see the limits of libvirtd's service")
+    assert outcome.failure == Failure(f"{DISK}: {what}", LIMITS)
     assert host.driver(DISK) == "nvme"
 
 
@@ -87,7 +86,7 @@ def test_who_has_it_open_until_the_deadline_is_named(root: str) -> None:
     processes.open_file(root, processes.spawn(root, "smartd"), "/dev/nvme0n1")
     (outcome,) = carry_out(_work(host, 2, holder_wait=60), [_move(DISK, "nvme", VFIO)])
     assert outcome.failure == Failure(
-        f"{DISK} is still in use by smartd (pid 2000, /dev/nvme0n1)", "stop what uses it, then try again"
+        f"{DISK} is still in use by smartd (pid 2000, /dev/nvme0n1)", "stop what uses it, then start the guest again"
     )
     assert host.driver(DISK) == "nvme"
 
@@ -136,7 +135,7 @@ def test_a_device_that_shall_have_no_driver_is_not_taken_from_who_has_it_open(ro
     move = Move(PciAddress.parse(NIC), Binding("vfio-pci", ""), Binding(None, ""), "", back=back)
     (outcome,) = carry_out(_work(host, 5), [move])
     assert outcome.failure == Failure(
-        f"{NIC} is in use by qemu (pid {qemu}, /dev/vfio/{group})", "stop what uses it, then try again"
+        f"{NIC} is in use by qemu (pid {qemu}, /dev/vfio/{group})", "stop what uses it, then start the guest again"
     )
     assert host.driver(NIC) == "vfio-pci"
     processes.end(root, qemu)
@@ -165,8 +164,8 @@ def test_a_device_with_a_write_on_its_way_is_left_alone(root: str) -> None:
 
     other = child.spawn(write, host.state.in_flight_path(NIC))
     (outcome,) = carry_out(work, [_move(NIC, "e1000e", VFIO)])
-    remedy = "when its driver answers, run: libhook recover"
-    assert outcome.failure == Failure(f"{NIC} hangs in an earlier kernel write", remedy)
+    remedy = WHEN_IT_ANSWERS
+    assert outcome.failure == Failure(f"{NIC}{BUSY}", remedy)
     assert host.changed == []
     os.close(os.open(go, os.O_CREAT | os.O_WRONLY))
     assert child.ended([other.handle], Deadline.after(20))
@@ -179,5 +178,5 @@ def test_where_no_descriptor_is_left_the_limits_are_named(root: str) -> None:
     with mock.patch("os.memfd_create", side_effect=OSError(errno.EMFILE, os.strerror(errno.EMFILE))):
         (outcome,) = carry_out(_work(host, 20), [_move(NIC, "e1000e", VFIO)])
     assert outcome.failure is not None
-    assert outcome.failure.remedy == "see the limits of libvirtd's service"
+    assert outcome.failure.remedy == LIMITS
     assert host.driver(NIC) == "e1000e"

@@ -14,7 +14,7 @@ from scenario import Host, reap
 
 from libhook.children import tracks
 from libhook.children.child import Deadline
-from libhook.errors import BadInput
+from libhook.errors import KERNEL_LOG, BadInput
 from libhook.kinds import registry
 from libhook.kinds.module import consoles as module_consoles
 from libhook.kinds.module.consoles import Consoles, resource
@@ -67,7 +67,7 @@ def test_what_stays_bound_is_a_refusal(root: str, fault: Fault, why: str) -> Non
     before = loaded(host)
     faults.inject(root, fault._replace(call=CALL.format(0)))
     refused = host.event(WIN11, "prepare")
-    stays = f"the virtual consoles stay bound to a framebuffer{why}: see the kernel's log"
+    stays = f"the virtual consoles stay bound to a framebuffer{why}: {KERNEL_LOG}"
     assert refused.line == stays
     assert [one["action"] for one in refused.logged("not done")] == ["consoles"]
     assert (loaded(host), host.changed) == (before, [])
@@ -183,7 +183,7 @@ def test_consoles_that_cannot_be_read_are_a_refusal(root: str, monkeypatch: pyte
 
     monkeypatch.setattr(module_consoles, "_bound", fail)
     said = host.event(WIN11, "prepare").line
-    assert "the virtual consoles cannot be read (Input/output error): see the kernel's log" in said
+    assert f"the virtual consoles cannot be read (Input/output error): {KERNEL_LOG}" in said
     assert (loaded(host), host.changed) == (before, [])
 
 

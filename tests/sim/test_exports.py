@@ -78,7 +78,7 @@ def test_a_disk_that_the_kernel_has_open_is_in_use(root: str, name: str) -> None
     host = _host(root)
     arrange(root)
     refused = host.event(guest(DISK), "prepare")
-    assert refused.line.startswith(f"{DISK} is in use by the host: {said}: unmount or free it")
+    assert refused.line.startswith(f"{DISK} is in use by the host: {said}: free it first")
     assert refused.writes == ()
     assert said in libhook(host, "devices").out
     host.configure('[domains.win11.preflight]\nstorage = "warn"\n')

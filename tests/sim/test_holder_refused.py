@@ -27,7 +27,7 @@ from scenario import Host, guest
 from units import SDDM
 
 from libhook.children.child import Deadline
-from libhook.errors import BadInput
+from libhook.errors import KERNEL_LOG, BadInput
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
 from libhook.kinds.holder import KIND, End, carry_out, read
@@ -52,7 +52,10 @@ def test_a_holder_that_is_not_listed_refuses_before_anything_is_ended(root: str)
     stream(root, OTHER, program="/opt/usr/bin/sunshine", group="/system.slice/other.service")
     line = refused(host)
     assert line.startswith(f"{GPU} is in use by the host: ")
-    assert f"; {GPU} is also open in sunshine (pid {OTHER}), which may not be ended: stop that first" in line
+    assert (
+        f"; {GPU} is also open in sunshine (pid {OTHER}), which may not be ended: stop it first, or name it in end, too"
+        in line
+    )
     assert (signals(host), logind.is_there(root, "2")) == ([], True)
 
 
@@ -98,8 +101,14 @@ def test_a_refusal_after_it_says_what_is_lost(root: str) -> None:
 @pytest.mark.parametrize(
     ("temper", "said"),
     [
-        ({"stuck": True}, "sunshine (pid 810) does not end: it sleeps in the kernel (state D): see the kernel's log"),
-        ({"ignores": [TERM, KILL]}, "sunshine (pid 810) does not end, not even by SIGKILL: see the kernel's log"),
+        (
+            {"stuck": True},
+            f"sunshine (pid 810) does not end: it sleeps in the kernel (state D): {KERNEL_LOG}",
+        ),
+        (
+            {"ignores": [TERM, KILL]},
+            f"sunshine (pid 810) does not end, not even by SIGKILL: {KERNEL_LOG}",
+        ),
     ],
 )
 def test_a_process_that_does_not_end_refuses_the_start(root: str, temper: dict[str, Any], said: str) -> None:
@@ -137,7 +146,7 @@ def test_a_session_that_stays_refuses_the_start(root: str, how: dict[str, Any], 
     host = host_with(root, "sessions")
     desktop(root, **how)
     line = refused(host, *ended)
-    assert line.startswith("session 2 of the user 1000 does not end: see what loginctl session-status 2 says")
+    assert line.startswith("session 2 of the user 1000 does not end: this says more: loginctl session-status 2")
 
 
 def test_what_the_users_manager_keeps_refuses_the_start(root: str) -> None:
@@ -156,7 +165,7 @@ def test_a_session_that_begins_at_the_end_of_another_refuses_the_start(root: str
     line = refused(host, KWIN, PLASMA)
     assert line.startswith(f"{GPU} is in use again by ")
     assert "greeter (pid 900)" in line
-    assert ": something starts it again: have that down by units; ended by then" in line
+    assert ": something starts it again: name its unit in units, too; ended by then" in line
     assert logind.is_there(root, "c3")
 
 

@@ -41,7 +41,7 @@ def test_what_does_not_start_on_a_host_that_goes_on_is_an_error(root: str) -> No
     systemd.change(root, SDDM, starts=False)
     faults.inject(root, faults.Fault("systemctl show --property=SystemState*", error="ECONNREFUSED"))
     ended = host.event(WIN11, "release", "shutdown")
-    assert _complaints(ended) == [f"{SDDM} does not start: see what systemctl status {SDDM} says"]
+    assert _complaints(ended) == [f"{SDDM} does not start: this says why: systemctl status {SDDM}"]
 
 
 def test_a_start_while_the_host_shuts_down_is_refused(root: str) -> None:

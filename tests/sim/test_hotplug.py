@@ -300,4 +300,4 @@ def _forget_worker(host: Host) -> None:
 
 
 def _recover(host: Host) -> None:
-    assert "settled" in recover(host)
+    assert "is ended" in recover(host)

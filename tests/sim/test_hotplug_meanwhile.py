@@ -114,7 +114,7 @@ def test_whose_a_card_is_cannot_be_told_while_its_group_is_open(root: str) -> No
     assert f"  {why}\n" in libhook(host, "recover", "--dry-run").out
     assert host.everything() == before
     done = libhook(host, "recover")
-    assert (done.code, done.err) == (1, f"win11: the unfinished hot-plug is not settled: {why}\n")
+    assert (done.code, done.err) == (1, f"win11: the unfinished hot-plug cannot be ended: {why}\n")
     assert host.trail == trail
     assert host.driver(second) == "vfio-pci"
     host.libvirt.stop("win11", "shutdown")

@@ -166,7 +166,7 @@ def test_a_driver_that_never_lets_go_at_attach(root: str) -> None:
     host.configure("write_deadline = 30\n")
     reap(5)
     assert f"{NIC}: would be given back" in libhook(host, "recover", "--dry-run").out
-    assert "settled" in recover(host)
+    assert "is ended" in recover(host)
     assert host.driver(NIC) == "e1000e"
     host.libvirt.stop("win11", "shutdown")
     assert host.trail == [f"attach {NIC} failed"] * 2
@@ -185,7 +185,7 @@ def test_a_driver_that_never_lets_go_at_detach(root: str, then: str) -> None:
     host.configure("write_deadline = 30\n")
     reap(5)
     if then == "recover":
-        assert f"recover: settles pci {NIC}; else leaves it" in libhook(host, "status").out
+        assert f"recover: ends the unfinished hot-plug of pci {NIC}; else leaves it" in libhook(host, "status").out
         recover(host)
         assert host.driver(NIC) == "e1000e"
     host.libvirt.stop("win11", "shutdown")

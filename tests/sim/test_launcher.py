@@ -212,8 +212,8 @@ def test_no_process_is_to_be_had(shell: str, processes: int, operation: str) -> 
     elif processes == 1:
         assert done.returncode == 1
         assert done.stderr == (
-            b"the hook cannot be started, because no process can be created or /dev/null cannot be opened:"
-            b" see the limits of libvirtd's service\n"
+            b"the hook cannot be started, because no process can be created or /dev/null cannot be opened: "
+            b"raise libvirtd's limits (open files, processes, memory), or try again when less runs\n"
         )
     else:  # as a session daemon's it does nothing where it gets so far
         assert done.returncode == bool(done.stderr)

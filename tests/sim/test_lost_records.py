@@ -15,12 +15,14 @@ from disturbing import refusing
 from fault_happenings import lose_everything, lose_the_entry, reattach
 from scenario import Host, guest
 
+from libhook.errors import LIMITS
+from libhook.facts.remedy import by_hand
 from libhook.simulation.faults import Fault, heal, inject
 from libhook.simulation.hosts import nic, workstation
 from libhook.simulation.kernel import SimulatedKernel
 
 LOSE = {"everything": lose_everything, "the entry": lose_the_entry}
-_REATTACH = "virsh nodedev-reattach pci_0000_01_00_0"
+_REATTACH = by_hand(NIC)
 
 
 @pytest.mark.parametrize("what", ["everything", "the entry"])
@@ -215,7 +217,7 @@ def test_an_entry_that_cannot_be_opened_for_want_of_descriptors_is_not_lost(root
     with refusing("open", errno.EMFILE, lambda path, *_: path.endswith(".json")):
         outcome = host.event(guest(NIC), "release", "shutdown")
     assert (outcome.code, outcome.records, outcome.logged("not given back")) == (0, (), [])
-    assert outcome.logged("failed")[0]["reason"].endswith("see the limits of libvirtd's service")
+    assert outcome.logged("failed")[0]["reason"].endswith(LIMITS)
     host.event(guest(NIC), "release", "shutdown")
     assert host.records == [f"start {NIC} success", f"stop {NIC} success"]
     assert wrong(host) == []

@@ -13,7 +13,7 @@ from scenario import adopt_orphans, reap
 
 from libhook.children.child import Deadline
 from libhook.facts.plan import Action
-from libhook.kinds import registry
+from libhook.kinds import claims, registry
 from libhook.kinds.kind import Failure
 from libhook.kinds.module import unloading
 from libhook.kinds.module.loading import Load
@@ -109,7 +109,10 @@ def test_what_others_need_is_refused_with_their_names(root: str) -> None:
     desk = Desk(root)
     failures = desk.begin(A, "nvidia", "nvidia_drm")
     assert failures == [
-        Failure("the module nvidia is in use by nvidia_modeset, nvidia_uvm", "have those taken out before it")
+        Failure(
+            "the module nvidia is in use by nvidia_modeset, nvidia_uvm",
+            "name them in modules, too; libhook config shows where",
+        )
     ]
     assert (desk.modules(), desk.host.driver(GPU)) == (desk.before, "nvidia")
     assert desk.failures(desk.end(A, "nvidia", "nvidia_drm")) == []
@@ -125,7 +128,9 @@ def test_what_is_in_use_is_refused_and_unchanged(root: str, by: str) -> None:
         processes.open_file(root, processes.spawn(root, "Xorg"), "/dev/dri/card0")
     else:
         modules.use(root, "nvidia", 1)
-    assert desk.begin(B, "nvidia") == [Failure("the module nvidia is in use", "stop what uses it, then try again")]
+    assert desk.begin(B, "nvidia") == [
+        Failure("the module nvidia is in use", "stop what uses it, then start the guest again")
+    ]
     assert desk.host.driver(GPU) == "nvidia"
     assert desk.failures([*desk.end(B, "nvidia"), *desk.end(A, *STACK[:-1])]) == []
     assert desk.wrong() == []
@@ -143,11 +148,11 @@ def test_one_that_fails_for_no_reason_to_be_seen(root: str) -> None:
     """What rmmod, or modprobe, says by hand is what helps; what comes back later is tried again."""
     desk = Desk(root)
     inject(root, Fault("unload nvidia_uvm", error="EPERM"), Fault("load nvidia_uvm", error="ENOEXEC"))
-    cannot = Failure("the module nvidia_uvm cannot be taken out", "see what rmmod nvidia_uvm says")
+    cannot = Failure("the module nvidia_uvm cannot be taken out", "see what this says: rmmod -v nvidia_uvm")
     assert desk.begin(A, "nvidia_uvm") == [cannot]
     assert desk.begin(A, "nvidia_uvm") == []
     assert desk.failures(desk.end(A, "nvidia_uvm")) == [
-        Failure("the module nvidia_uvm cannot be loaded again", "see what modprobe nvidia_uvm says")
+        Failure("the module nvidia_uvm cannot be loaded again", "see what this says: modprobe -v nvidia_uvm")
     ]
     assert desk.failures(desk.end(A, "nvidia_uvm")) == []
     assert desk.wrong() == []
@@ -195,7 +200,10 @@ def test_an_exit_that_hangs_costs_one_refused_start(root: str) -> None:
     assert [failure.reason for failure in failures] == ["the module nvidia does not answer in time"]
     stuck = desk.failures(desk.end(B, "nvidia"))
     assert stuck == [
-        Failure("the module nvidia does not answer: it is still being changed", "when it answers, run: libhook recover")
+        Failure(
+            "the module nvidia does not answer: it is still being changed",
+            claims._WEDGED,
+        )
     ]
     let_go(root, GPU)
     assert reap(5)

@@ -125,7 +125,7 @@ def test_what_is_in_use_is_waited_for_then_refused(root: str) -> None:
     before = loaded(host)
     modules.use(root, "nvidia", 1)
     refused = host.event(WIN11, "prepare")
-    assert f"{GPU}: the module nvidia is in use: stop what uses it, then try again" in refused.line
+    assert f"{GPU}: the module nvidia is in use: stop what uses it, then start the guest again" in refused.line
     assert [one["action"] for one in refused.logged("done")][:3] == [f"unit {SDDM}", "consoles", "module nvidia_drm"]
     assert (loaded(host), shown(host), host.changed, systemd.state(root, SDDM)) == (before, CONSOLE, [], "active")
     modules.use(root, "nvidia", 0)

@@ -110,8 +110,9 @@ def test_a_busy_mount_refuses_the_start(root: str, automount: bool) -> None:
     systemd.add(root, "srv-data.automount")
     outcome = host.event(ONE, "prepare")
     assert outcome.line == (
-        "/srv/data cannot be unmounted: something has a file open there: see fuser -vm /srv/data, and end that first; "
-        f"see what systemctl status {DATA} says"
+        "/srv/data cannot be unmounted: something has a file open there: stop what has it open first; "
+        "this shows the processes: find /proc/[0-9]*/fd /proc/[0-9]*/cwd -lname '/srv/data*'; "
+        f"this says why: systemctl status {DATA}"
     )
     assert "stop srv-data.automount" not in _told(host)
     assert (host.driver(DISK), _mounted(host)) == ("nvme", ["/srv/data", "/srv/data/sub"])
@@ -225,7 +226,9 @@ def test_another_guests_mount_below_or_above_it_is_refused(root: str, paths: tup
     host.begin(OTHER)
     kept = DATA if paths[0] == "/srv/data" else SUB
     outcome = host.event(ONE, "prepare")
-    assert f"{paths[1]} goes with {kept}, which another guest keeps as it is: let both name the same" in outcome.line
+    assert (
+        f"{paths[1]} would be unmounted with {kept}, which another guest keeps as it is: name the same" in outcome.line
+    )
     host.event(OTHER, "release", "shutdown")
     host.event(ONE, "release", "failed")
     assert (_mounted(host), host.leftovers) == (["/srv/data", "/srv/data/sub"], [])

@@ -100,7 +100,7 @@ def test_a_refusal_is_the_guests_or_a_devices(root: str) -> None:
     own.event(WIN11, "release", "failed")
     enabled(own, code('return {"refuse": "never"}', '"start",'))
     assert own.event(WIN11, "prepare").code == 0
-    assert own.event(WIN11, "start").line == "handler night: never: see handler night"
+    assert own.event(WIN11, "start").line == "handler night: never: it says no more; libhook handlers shows its file"
     own.event(WIN11, "release", "failed")
     assert own.leftovers == []
 
@@ -143,7 +143,7 @@ def test_a_broken_entry_says_nothing_more(root: str, operation: str) -> None:
         assert outcome.line.startswith(said)
         assert outcome.line.endswith(": start the guest again")
     else:
-        (logged,) = outcome.logged("not settled")
+        (logged,) = outcome.logged("what handlers set is not known")
         assert logged["reason"].startswith(said)
         assert not outcome.logged("failed")
         assert own.records == [f"start {NIC} success"]
@@ -198,7 +198,7 @@ def test_what_a_provider_settled_at_prepare_is_known_at_start(root: str) -> None
     enabled(own, code("1 / 0", more=', provides=("x",)'), "other")
     line = own.event(WIN11, "prepare").line
     assert "handler other (" in line
-    assert "handler night: it needs the handler other, which failed: see what is said of other" in line
+    assert "handler night: it needs the handler other, which failed: what is said of other says why" in line
 
 
 def test_a_circle_in_the_index_is_a_fault(root: str) -> None:
@@ -209,7 +209,7 @@ def test_a_circle_in_the_index_is_a_fault(root: str) -> None:
     index = Path(f"{root}/etc/libhook/handlers.json")
     index.write_text(index.read_text().replace('"needs": [], "provides": ["x"]', '"needs": ["y"], "provides": ["x"]'))
     line = own.event(WIN11, "prepare").line
-    assert line.count("night, other need each other in a circle: take a name out of their needs") == 2
+    assert line.count("night, other need each other in a circle") == 2
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError(5, "Input/output error")])
@@ -251,9 +251,9 @@ def test_a_dry_run_of_the_start_shows_the_refusal_alone(root: str) -> None:
     enabled(own, code(body, '"prepare", "start"'))
     own.event(WIN11, "prepare")
     foretold = own.call(("win11", "start", "begin", "-"), WIN11.xml(1, True), dry_run=True).stderr
-    assert foretold[0] == "refuse: handler night: no: see handler night"
+    assert foretold[0] == "refuse: handler night: no: it says no more; libhook handlers shows its file"
     assert all(line.startswith("record ") for line in foretold[1:])
-    assert own.event(WIN11, "start").line == "handler night: no: see handler night"
+    assert own.event(WIN11, "start").line == "handler night: no: it says no more; libhook handlers shows its file"
 
 
 def test_every_module_of_the_list_works(root: str) -> None:
@@ -273,4 +273,4 @@ assert functools.lru_cache(lambda: 1)() == 1 and enum.Enum("E", "a").a and unico
 return {"refuse": base64.b64encode(b"all").decode()}
 """.strip()
     enabled(own, f"{listed}{code(body)}")
-    assert own.event(WIN11, "prepare").line == "handler night: YWxs: see handler night"
+    assert own.event(WIN11, "prepare").line == "handler night: YWxs: it says no more; libhook handlers shows its file"

@@ -12,6 +12,7 @@ from own import WANTS, code, enabled, host, put, swappiness
 from scenario import guest
 from test_run import LIGHT
 
+from libhook.errors import KERNEL_LOG
 from libhook.look import ownhandlers
 from libhook.look.ownhandlers import Code
 from libhook.simulation import commands
@@ -49,7 +50,10 @@ def test_what_is_written_while_it_is_read_is_not_run(root: str, name: str) -> No
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (OSError(5, "Input/output error"), "handler night: Input/output error: see the kernel's log"),
+        (
+            OSError(5, "Input/output error"),
+            f"handler night: Input/output error: {KERNEL_LOG}",
+        ),
         (ValueError("x"), "handler night: libhook itself failed: ValueError: x: report it"),
     ],
 )
@@ -66,7 +70,10 @@ def test_one_that_cannot_be_read_drops_no_others_refusal(root: str, error: Excep
         return read(machine, name)  # type: ignore[arg-type]
 
     with mock.patch("libhook.look.ownhandlers.read", fail):
-        assert own.event(WIN11, "prepare").line == f"{said}; handler other: no: see handler other"
+        assert (
+            own.event(WIN11, "prepare").line
+            == f"{said}; handler other: no: it says no more; libhook handlers shows its file"
+        )
 
 
 def test_the_time_that_others_used_is_not_the_handlers(root: str) -> None:
@@ -132,4 +139,6 @@ def test_functools_alone_has_what_it_imports_when_it_is_used(root: str) -> None:
     own = host(root, launcher=True)
     text = 'assert functools.singledispatch(len)("ab") == 2\nreturn {"refuse": "it works"}'
     enabled(own, f"import functools\n{code(text)}")
-    assert own.event(WIN11, "prepare").line == "handler night: it works: see handler night"
+    assert (
+        own.event(WIN11, "prepare").line == "handler night: it works: it says no more; libhook handlers shows its file"
+    )

@@ -158,7 +158,7 @@ def test_what_cannot_be_undone_is_said_and_all_else_is_undone(root: str, at: str
         entry["action"]: entry.get("left") or entry["outcome"] for entry in wrong if entry["action"] != f"pci {NIC}"
     }
     expected = {
-        f"unit {CUPS}": f"{CUPS} does not start: see what systemctl status {CUPS} says",
+        f"unit {CUPS}": f"{CUPS} does not start: this says why: systemctl status {CUPS}",
         f"value {SWAPPINESS}": f'{SWAPPINESS} is "10" instead of "60" (Invalid argument)',
     }
     if at == "release":

@@ -81,5 +81,5 @@ def test_a_device_that_another_guest_has_by_now_is_left_to_it(root: str) -> None
     host.state.save(Held(other, "other", "kvm", "started", boot, daemon, (HeldDevice("pci", NIC),)))
     Path(host.machine.state, "claims", NIC).write_text(other)
     ended = host.event(guest(NIC), "release", "shutdown")
-    assert f"warning: {NIC} is held by the guest other now: it is left to that guest" in ended.plan
+    assert f"warning: {NIC} is held by the guest other now, and stays with that guest" in ended.plan
     assert (host.driver(NIC), ended.writes) == ("vfio-pci", ())

@@ -22,6 +22,7 @@ from libhook.children import telling
 from libhook.children.child import Deadline
 from libhook.children.tracks import Step
 from libhook.effects import files
+from libhook.errors import LIMITS
 from libhook.facts.machine import Machine
 from libhook.look import holders, openfiles
 from libhook.simulation import processes, store
@@ -51,7 +52,10 @@ def test_a_process_that_hides_what_it_has_open_refuses_a_start(root: str, first_
     with mock.patch.object(holders, "_step", step):
         refused = host.event(guest(GPU, SOUND), "prepare")
     assert refused.code == 1
-    assert f"libhook cannot see what Xorg (pid {pid}) has open (Permission denied): run it as root" in refused.line
+    assert (
+        f"libhook cannot see what Xorg (pid {pid}) has open (Permission denied): libhook must run as root"
+        in refused.line
+    )
     assert not [write for write in refused.writes if write[0].endswith("/amdgpu/unbind")]
     assert host.event(guest(GPU, SOUND), "release", "failed").code == 0
     assert (host.changed, host.leftovers) == ([], [])
@@ -61,8 +65,11 @@ def test_a_process_that_hides_what_it_has_open_refuses_a_start(root: str, first_
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (errno.EACCES, "(Permission denied): run it as root, with CAP_SYS_PTRACE"),
-        (errno.EMFILE, "(Too many open files): see the limits of libvirtd's service"),
+        (errno.EACCES, "(Permission denied): libhook must run as root, with CAP_SYS_PTRACE"),
+        (
+            errno.EMFILE,
+            f"(Too many open files): {LIMITS}",
+        ),
     ],
 )
 def test_whatever_keeps_from_seeing_what_is_open_refuses_a_start(root: str, number: int, said: str) -> None:

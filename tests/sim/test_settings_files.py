@@ -15,6 +15,7 @@ from plugging import attach, running, xml
 from scenario import Host, guest, journal_text
 from test_bad_input import OWNERSHIPS
 
+from libhook.errors import KERNEL_LOG
 from libhook.facts.config import Config
 from libhook.facts.domain import Domain, HostDevice
 from libhook.simulation.hosts import nic
@@ -94,7 +95,7 @@ def test_a_folder_that_cannot_be_listed_refuses_and_harms_nobody(root: str) -> N
     host.begin(guest(NIC))
     Path(host.machine.drop_ins).mkdir(mode=0o755)
     with mock.patch("libhook.look.attributes.entries", side_effect=OSError(5, "Input/output error", "config.d")):
-        assert host.event(OTHER, "prepare").line == "config.d: Input/output error: see the kernel's log"
+        assert host.event(OTHER, "prepare").line == f"config.d: Input/output error: {KERNEL_LOG}"
     assert host.event(guest(NIC), "release", "shutdown").code == 0
     assert host.driver(NIC) == "e1000e"
 

@@ -16,7 +16,7 @@ from sharing import BASE, PATH, UUIDS, Sharing, failed, moved, together, writes
 
 from libhook.children.child import Deadline
 from libhook.children.tracks import run
-from libhook.errors import LibhookError
+from libhook.errors import KERNEL_LOG, LibhookError
 from libhook.facts.config import Config
 from libhook.facts.shared import Shared, Value
 from libhook.kinds import claims
@@ -169,7 +169,7 @@ def test_a_write_that_does_not_take_refuses_the_guest(root: str, fault: str, bef
     refused = failed(sharing.acquire("a"))
     found = "50" if fault == "clamped" else was
     why = " (Device or resource busy)" if fault == "error" else ""
-    assert refused == Failure(f'the toy is "{found}" instead of "{target}"{why}', "see the kernel's log")
+    assert refused == Failure(f'the toy is "{found}" instead of "{target}"{why}', KERNEL_LOG)
     assert (sharing.value(), sharing.claimants()) == (was, set(before))
     heal(root)
     for name in (*before, "a"):
@@ -209,7 +209,7 @@ def test_a_write_that_hangs_is_left_alone_until_it_comes_back(root: str) -> None
     began = time.monotonic()
     late = failed(sharing.begin("a"))
     assert time.monotonic() - began < 1
-    assert late == Failure("the toy does not answer in time", "when it answers, run: libhook recover")
+    assert late == Failure("the toy does not answer in time", claims._WEDGED)
     quiet = "the toy does not answer: it is still being changed"
     assert [failed(one).reason for one in (sharing.begin("b"), sharing.settle())] == [quiet, quiet]
     assert (sharing.value(), UUIDS["a"] in sharing.host.state.uuids()) == (BASE, True)

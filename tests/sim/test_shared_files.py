@@ -10,7 +10,7 @@ import pytest
 from disturbing import WITHOUT_INODES, WITHOUT_PAGES, full, read_only
 from sharing import BASE, UUIDS, Sharing, failed, writes
 
-from libhook.errors import BadInput
+from libhook.errors import BadInput, pasted
 from libhook.facts.shared import Shared, file_name
 from libhook.kinds.kind import Failure
 
@@ -26,7 +26,7 @@ def test_a_full_run_refuses_a_claim_and_changes_nothing(root: str, what: str) ->
         refused = failed(sharing.begin("a"))
     assert refused == Failure(
         f"the toy: the journal in {sharing.host.machine.state} cannot be written (No space left on device)",
-        "make room there",
+        "make room there, then start the guest again",
     )
     assert (writes(sharing), uuid in sharing.host.state.uuids()) == ([], False)
     assert sharing.wrong_in_the_end() == []
@@ -85,7 +85,7 @@ def test_a_broken_file_refuses_a_start_and_holds_no_guest_back(root: str, text: 
     sharing = Sharing(root)
     sharing.begin("a")
     sharing.file.write_text(text)
-    remedy = f"set the toy by hand, then remove {sharing.file}"
+    remedy = f"set the toy by hand, then run: rm {pasted(str(sharing.file))}"
     refused = failed(sharing.acquire("b"))
     assert refused.reason.startswith(f"{sharing.file} is broken (")
     assert refused.remedy == remedy

@@ -92,7 +92,7 @@ def test_a_lock_that_is_not_given_refuses_the_start(root: str) -> None:
     outcome = host.event(WIN11, "prepare")
     assert outcome.line == (
         f"the host cannot be kept from sleeping, because {UNIT} does not start: "
-        f"see what systemctl status {UNIT} says, {STAYS}"
+        f"this says why: systemctl status {UNIT}, {STAYS}"
     )
     assert (outcome.changed, host.driver(NIC)) == ((), "e1000e")
     host.event(WIN11, "release", "failed")
@@ -112,9 +112,9 @@ def test_the_start_is_waited_for(root: str) -> None:
     [
         (UNIT, None, f"{UNIT} is not on this host: run install.sh again"),
         (UNIT, {"load": "masked"}, f"{UNIT} is masked: systemctl unmask {UNIT}"),
-        (LOGIND, None, f"{LOGIND} is not on this host: see what systemctl status {LOGIND} says"),
+        (LOGIND, None, f"{LOGIND} is not on this host: this says why: systemctl status {LOGIND}"),
         (LOGIND, {"load": "masked"}, f"{LOGIND} is masked: systemctl unmask {LOGIND}"),
-        (LOGIND, {"load": "bad-setting"}, f"{LOGIND} is bad-setting: see what systemctl status {LOGIND} says"),
+        (LOGIND, {"load": "bad-setting"}, f"{LOGIND} is bad-setting: this says why: systemctl status {LOGIND}"),
     ],
 )
 def test_where_it_cannot_be_the_start_is_refused_at_once(
@@ -158,7 +158,7 @@ def test_a_unit_that_does_not_stop_is_reported_once(root: str) -> None:
     host.begin(WIN11)
     systemd.change(root, UNIT, stops=False)
     ended = host.event(WIN11, "release", "shutdown")
-    said = f"the host is still kept from sleeping, because {UNIT} does not stop: see what systemctl status {UNIT} says"
+    said = f"the host is still kept from sleeping, because {UNIT} does not stop: this says why: systemctl status {UNIT}"
     assert said in [entry.get("left") for entry in ended.log]
     assert (host.driver(NIC), host.leftovers) == ("e1000e", [])
 

@@ -102,12 +102,12 @@ def test_what_the_xml_names_as_well_is_the_guests_own(root: str) -> None:
         (
             "0000:05:00.0",
             (
-                "0000:05:00.0 is not on this host: correct take_along in the guest's section of "
-                "/etc/libhook/config.toml; lspci -D lists the devices"
+                "0000:05:00.0 is not on this host: libhook devices shows those that are; "
+                "correct the address in take_along, which libhook config shows"
             ),
         ),
-        ("0000:00:01.0", "0000:00:01.0 is a bridge, and a guest cannot have a bridge: name a device behind it"),
-        (GPU, f"{GPU} shares IOMMU group 14 with {SOUND}, which is on snd_hda_intel: give the guest both"),
+        ("0000:00:01.0", "0000:00:01.0 is a bridge, and a guest cannot have a bridge: give the guest"),
+        (GPU, f"{GPU} shares IOMMU group 14 with {SOUND}, which is on snd_hda_intel: give the guest the whole group"),
     ],
 )
 @pytest.mark.parametrize("one", [WIN11, PLAIN])
@@ -134,7 +134,7 @@ def test_one_that_was_on_vfio_stays_there_and_is_held(root: str) -> None:
     host = Host(root, workstation()._replace(vfio_loaded=True), ALONG)
     host.somebody_rebinds(DISK, "vfio-pci")
     assert host.libvirt.start(PLAIN).error == ""
-    assert f"  pci {DISK}  not moved  [taken along]" in libhook(host, "status").out.splitlines()
+    assert f"  pci {DISK}  left as it was  [taken along]" in libhook(host, "status").out.splitlines()
     assert "held by the guest win11" in host.event(OTHER, "prepare").line
     host.event(OTHER, "release", "failed")
     host.libvirt.stop("win11")

@@ -201,7 +201,7 @@ def test_an_export_to_a_guest_that_does_not_answer_refuses(root: str) -> None:
     os.mkfifo(silent)
     host.patience = 0
     refused = host.event(guest(HBA), "prepare")
-    said = "LIO does not say which of its disks guests have: something hangs in /sys/kernel/config/target: see the"
+    said = "LIO does not say which of its disks guests have: something in /sys/kernel/config/target does not answer: "
     assert said in refused.line
     assert refused.writes == ()
     assert f"  {HBA}  SATA      ahci\n" in libhook(host, "devices").out

@@ -152,7 +152,7 @@ def test_a_unit_that_does_not_start_again_is_reported_once(root: str) -> None:
     systemd.change(root, SDDM, starts=False)
     ended = host.event(WIN11, "release", "shutdown")
     (entry,) = (entry for entry in ended.logged("done") if "left" in entry)
-    assert entry["left"] == f"{SDDM} does not start: see what systemctl status {SDDM} says"
+    assert entry["left"] == f"{SDDM} does not start: this says why: systemctl status {SDDM}"
     assert host.driver(NIC) == "e1000e"
     assert host.leftovers == []
     host.begin(WIN11)
@@ -222,7 +222,7 @@ def test_what_stays_is_seen_before_the_desktop_is_down(root: str, more: str) -> 
     _opened_by(host, OTHERS)
     refused = host.event(guest(GPU, SOUND), "prepare")
     said = f"{GPU} is in use by the host: it is open in ollama (pid 900, /dev/dri/card0), and {OTHERS} does not go down"
-    assert refused.line.startswith(f"{said}: add {OTHERS} to units, or stop it first")
+    assert refused.line.startswith(f"{said}: stop it first, or to have that done, run: ")
     assert (refused.code, told(host), states(host)) == (1, [], BEFORE)
     host.configure(f'{UNITS}"{OTHERS}" = "down"\n')
     assert host.event(guest(GPU, SOUND), "prepare").code == 0

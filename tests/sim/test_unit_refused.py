@@ -73,7 +73,7 @@ def test_what_may_not_be_is_refused_before_anything_is_done(root: str, units: st
     systemd.add(root, "run-r1.service", transient=True)
     outcome = host.event(WIN11, "prepare")
     assert outcome.line.startswith(said)
-    assert outcome.line.endswith(": correct units in the settings: libhook config shows them")
+    assert outcome.line.endswith(": correct units in the settings; libhook config shows where")
     assert (states(host), told(host), outcome.changed) == (BEFORE, [], ())
 
 
@@ -122,9 +122,9 @@ def test_a_look_that_fails_after_a_stop_undoes_it(root: str) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"stops": False}, f"{SDDM} does not stop: see what systemctl status {SDDM} says"),
-        ({"leaves": True}, f"{SDDM} is stopped, and processes of it are left: end them, then try again"),
-        ({"stop": 2.0}, f"{SDDM} is stopping: end them, then try again"),
+        ({"stops": False}, f"{SDDM} does not stop: this says why: systemctl status {SDDM}"),
+        ({"leaves": True}, f"{SDDM} is stopped, and processes of it are left: end them, then start the guest again"),
+        ({"stop": 2.0}, f"{SDDM} is stopping: end them, then start the guest again"),
     ],
 )
 def test_a_stop_that_is_none_refuses_the_start(

@@ -14,6 +14,7 @@ from cases import DISK, NIC
 from disturbing import refusing
 from scenario import Host, guest
 
+from libhook.errors import KERNEL_LOG
 from libhook.look import sysfs
 from libhook.simulation.hosts import nic, workstation
 
@@ -122,7 +123,7 @@ def test_what_nobody_could_foresee_is_said_of_the_machine(root: str, spoil: Call
     spoil(root)
     outcome = host.event(guest(NIC), "prepare")
     assert where in outcome.line
-    assert outcome.line.endswith("see the kernel's log")
+    assert outcome.line.endswith(KERNEL_LOG)
     assert "libhook itself" not in outcome.line
     assert host.records == [f"start {NIC} failed"]
 

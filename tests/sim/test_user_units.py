@@ -145,7 +145,7 @@ def test_a_logind_that_does_not_answer_refuses_the_start(root: str) -> None:
     host = _host(root, AT_SEAT)
     faults.inject(root, faults.Fault("loginctl*", error="ETIMEDOUT"))
     outcome = host.event(WIN11, "prepare")
-    assert outcome.line == "logind does not say who is at seat0: see what loginctl seat-status seat0 says"
+    assert outcome.line == "logind does not say who is at seat0: this says more: loginctl seat-status seat0"
 
 
 def test_without_the_users_manager_the_unit_is_down(root: str) -> None:
@@ -158,7 +158,8 @@ def test_without_the_users_manager_the_unit_is_down(root: str) -> None:
     assert [one for one in held.actions if one.kind == "unit"] == []
     host.configure(DOWN.replace("down", "up"))
     outcome = host.event(OTHER, "prepare")
-    said = f"tim/{PIPEWIRE} cannot be started: tim is not logged in: log in, or run: loginctl enable-linger tim"
+    said = f"tim/{PIPEWIRE} cannot be started: tim is not logged in: "
+    said += "log in as that user, or to have those units without that, run: loginctl enable-linger tim"
     assert outcome.line == said
     for one, why in ((WIN11, "shutdown"), (OTHER, "failed")):
         host.event(one, "release", why)
@@ -194,7 +195,7 @@ def test_a_users_systemd_that_does_not_answer_is_in_nobodys_way(root: str) -> No
     faults.inject(root, silence)
     outcome = host.event(WIN11, "prepare")
     assert outcome.line == (
-        f"the systemd of tim does not say what {PIPEWIRE} does (Connection timed out): see what systemctl status says"
+        f"the systemd of tim does not say what {PIPEWIRE} does (Connection timed out): this says more: systemctl status"
     )
     faults.heal(root)
     host.begin(WIN11)

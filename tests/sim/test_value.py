@@ -11,6 +11,7 @@ from command import libhook
 from scenario import Host, guest
 
 from libhook.children.child import Deadline
+from libhook.errors import KERNEL_LOG
 from libhook.facts.config import Config
 from libhook.facts.shared import file_name
 from libhook.facts.value import path_of
@@ -79,7 +80,7 @@ def test_a_second_guest_that_wants_another_value_is_refused(root: str) -> None:
     assert outcome.code == 1
     assert outcome.line == (
         f"the guest win11 ({WIN11.uuid}) wants {SWAPPINESS} to be 10, and this one 20: "
-        "end that guest first, or let both want the same"
+        "stop that guest first, or have the settings of both ask for the same; libhook config shows them"
     )
     assert (host.driver(DISK), _values(host)) == ("nvme", ("10", "never"))
     host.event(OTHER, "release", "failed")
@@ -125,8 +126,7 @@ def test_a_value_that_the_file_shows_in_another_way_is_said(root: str, monkeypat
 
     monkeypatch.setattr(SimulatedKernel, "set_value", padded)
     assert host.event(WIN11, "prepare").line == (
-        f'{SWAPPINESS} is "00010" instead of "10": if that is the same, write it so in the settings; '
-        "else see the kernel's log"
+        f'{SWAPPINESS} is "00010" instead of "10": if that is the same, write it so in the settings; else {KERNEL_LOG}'
     )
     assert _values(host) == ("60", "madvise")
 
@@ -137,7 +137,7 @@ def test_a_file_that_is_not_there_refuses_the_start(root: str) -> None:
     outcome = host.event(WIN11, "prepare")
     assert outcome.code == 1
     assert outcome.line == (
-        "there is no file /proc/sys/vm/no_such: correct values in the settings: libhook config shows them"
+        "there is no file /proc/sys/vm/no_such: correct values in the settings; libhook config shows where"
     )
     assert not Path(f"{root}/proc/sys/vm/no_such").exists()
 

@@ -90,7 +90,7 @@ def test_a_later_one_refuses_the_start(host: Host, operation: str) -> None:
     rewrite(host, format=FORMAT + 1, devices={"in": "another way"})
     outcome = host.event(WIN11, operation)
     assert outcome.code == 1
-    assert outcome.line.endswith(f"{LATER}: install that version again: only it knows what to give back")
+    assert outcome.line.endswith(f"{LATER}: install that version again, as only it knows what to give back")
     assert outcome.writes == ()
 
 

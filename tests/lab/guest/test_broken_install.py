@@ -132,7 +132,10 @@ def test_the_state_cannot_be_written(guest: MakeGuest) -> None:
     one = guest(pci(NIC)).start()
     with full():
         refused = only_starts_with_devices_suffer(
-            guest, one, f"the journal in {STATE} cannot be written (No space left on device): make room there"
+            guest,
+            one,
+            f"the journal in {STATE} cannot be written (No space left on device): "
+            "make room there, then start the guest again",
         )
         expect_failed(refused)
         one.destroy()

