@@ -68,7 +68,7 @@ def test_the_plan_has_the_joined_ones_where_the_first_stood() -> None:
 _TEXTS = st.lists(st.sampled_from(["(pid ", ", /dev/", ")", " is ", A, B, " x"]), max_size=6).map("".join)
 
 
-@generated("refusals", st.lists(st.builds(Refusal, st.sampled_from([f"pci {A}", f"pci {B}", ""]), _TEXTS, _TEXTS)))
+@generated("names", st.lists(st.builds(Refusal, st.sampled_from([f"pci {A}", f"pci {B}", ""]), _TEXTS, _TEXTS)))
 def test_no_device_and_no_remedy_is_lost(refusals: list[Refusal]) -> None:
     """Whatever the texts hold, which others choose in part."""
     found = joined(refusals)
