@@ -39,7 +39,9 @@ def is_plain(text: str) -> bool:
 
 
 def down(domain: Domain, unit: str) -> str:
-    """The command that has this unit down while the guest runs."""
+    """The command that has this unit down while the guest runs. A name that is not plain is for the reader to write."""
+    if not is_plain(unit.replace("@", "")):
+        return "name it in units; libhook config shows where"
     return setting(domain, f'units."{unit}" = "down"', unit)
 
 
