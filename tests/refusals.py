@@ -16,7 +16,7 @@ from libhook.facts.domain import Domain
 
 TOP = Path(__file__).parents[1]
 _FOLDERS = ("handlers", "kinds", "story", "effects", "look", "children", "run.py")
-_NOT_AT_A_START = ("look/selinux.py", "look/ownhandlers.py")
+_NOT_AT_A_START = ("look/selinux.py", "look/ownhandlers.py", "effects/identities.py")
 VARIES = "…"
 _ANY_GUEST = Domain("GUEST", "", "kvm", ())
 _SAID_BY = {

@@ -62,6 +62,12 @@ GROUPS = (
         ("not on this host", "a bridge", "IOMMU is off", "no IOMMU group", "not among", "cannot be read"),
     ),
     Group(
+        "An address holds another device than at the last start",
+        "Addresses move when hardware changes. The line says what the guest had there, what is there now, and where "
+        "the old one is ([identity.md](identity.md)). `identity = \"warn\"` consents for one guest.",
+        ("handlers/identity.py",),
+    ),
+    Group(
         "The vfio driver",
         "`<driver model=…>` in the guest's XML, or `driver` in the settings, names a driver that the kernel does not "
         "have, or that is no vfio driver.",

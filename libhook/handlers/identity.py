@@ -34,5 +34,9 @@ def _reason(changed: Changed) -> str:
 
 
 def _remedy(uuid: str, changed: Changed) -> str:
-    correct = "correct the address in the guest's XML: virsh edit " + uuid
-    return correct if changed.now is None else f"{correct}; or, if the guest is to have this one: libhook accept {uuid}"
+    correct = f"correct the address in the guest's XML with virsh edit {uuid}"
+    return (
+        correct
+        if changed.now is None
+        else f"{correct}; or, if the guest is to have this one, run: libhook accept {uuid}"
+    )

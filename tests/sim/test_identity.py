@@ -49,12 +49,12 @@ def test_another_device_is_refused(reboot: Callable[..., Host]) -> None:
     before = host.everything()
     assert host.event(WIN11, "prepare", dry_run=True).code == 0
     outcome = host.event(WIN11, "prepare")
-    uuid, correct = WIN11.uuid, f"correct the address in the guest's XML: virsh edit {WIN11.uuid}"
+    uuid, correct = WIN11.uuid, f"correct the address in the guest's XML with virsh edit {WIN11.uuid}"
     assert outcome.code == 1
     assert (
         f"{GPU} is another device than at the guest's last start: it was [1002:73bf], subsystem 1002:0000, and now it"
         f" is [144d:a808], subsystem 144d:0000; that device is now at 0000:04:00.0: {correct}; or, if the guest is to"
-        f" have this one: libhook accept {uuid}"
+        f" have this one, run: libhook accept {uuid}"
     ) in outcome.line
     assert (
         f"{SOUND} is not on this host; the guest had [1002:ab28], subsystem 1002:0000 there at its last start; that"
