@@ -11,7 +11,7 @@ from libhook.errors import EXHAUSTED, BadInput, LibhookError, pasted, unanswered
 from libhook.light import suppress
 
 _LONGEST = 1 << 24
-REMEDY = "libhook did not make it like this: find out who did, then remove it"
+REMEDY = "libhook did not make it so: find out who did, then remove it"
 
 
 def read(path: str, remedy: str = REMEDY) -> str | None:

@@ -108,7 +108,7 @@ def last_words(_machine: Machine, _unit: str) -> str:
 
 def log_of(unit: str = "") -> str:
     """See Way."""
-    return f"the system's log, the lines that begin with {_tag(unit)}"
+    return f"the system's log for {_tag(unit)}"
 
 
 def _tag(unit: str) -> str:

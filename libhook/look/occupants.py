@@ -80,7 +80,7 @@ def of_pids(machine: Machine, pids: Iterable[int], programs: Sequence[str]) -> T
             code = errno.ETIMEDOUT
         if code:
             raise LibhookError(
-                f"it cannot be seen what the processes are that have the device open ({os.strerror(code)})",
+                f"libhook cannot tell which processes have the device open ({os.strerror(code)})",
                 "start the guest again; if that does not help, this says more: loginctl",
             )
         return tuple(map(_read, sheet.lines()))

@@ -28,7 +28,7 @@ from libhook.simulation.hosts import many
 from libhook.simulation.libvirt import Libvirt
 from libhook.simulation.world import World
 
-_EXPECTED = ("is held by the guest", "is starting the guest")
+_EXPECTED = ("is held by the guest", "are held by the guest", "is starting the guest")
 _PATIENCE = 300
 Report = dict[str, object]
 

@@ -182,7 +182,7 @@ def test_a_logind_that_does_not_answer_refuses_the_start(root: str) -> None:
     desktop(root)
     faults.inject(root, faults.Fault("loginctl show-user*", nth=0, error="ETIMEDOUT"))
     line = refused(host)
-    assert line.startswith("it cannot be seen what the processes are that have the device open (Connection timed out)")
+    assert line.startswith("libhook cannot tell which processes have the device open (Connection timed out)")
 
 
 def test_a_late_arrival_is_seen_before_anything_is_ended(root: str) -> None:

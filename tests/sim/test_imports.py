@@ -26,6 +26,8 @@ KINDS = {f"libhook.kinds.{name}" for name in ("module", "value", "claims", "reso
 LOADING = {"libhook.kinds.module"}
 """Of what the guest does not have: on that host, only prepare has a module to load."""
 RARE = {
+    "libhook.facts.joined",
+    "libhook.facts.remedy",
     "libhook.handlers.host",
     "libhook.story.foresight",
     "libhook.look.openfiles",

@@ -83,7 +83,7 @@ def test_a_look_that_does_not_return(tmp_path: Path) -> None:
             os.close(os.open(tmp_path / "silent", os.O_RDONLY))
             return super().processes()
 
-    with pytest.raises(LibhookError, match=r"cannot be seen what the processes are .* \(Connection timed out\)"):
+    with pytest.raises(LibhookError, match=r"cannot tell which processes have the device .* \(Connection timed out\)"):
         run([occupants.of_pids(Machine("", Silent()), [1], [])], Deadline.after(0.2))
     os.close(os.open(tmp_path / "silent", os.O_WRONLY))
 

@@ -78,8 +78,8 @@ def _lane(work: Work, actions: Sequence[Out | Consoles]) -> Track[list[Outcome]]
         if stopped and not action.back:
             break
         if stopped:
-            reason = f"{action.subject} was not reached: {stopped} is in the way"
-            outcomes.append(Outcome(action, Failure(reason, "see the message about that"), 0.0))
+            reason = f"{action.subject} was left as it was, because {stopped} is in the way"
+            outcomes.append(Outcome(action, Failure(reason, "what is said of that says why"), 0.0))
             continue
         if isinstance(action, unloading.Out):
             outcome = yield from unloading.carry_out(work, action)

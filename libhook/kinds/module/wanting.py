@@ -168,6 +168,6 @@ def _expect_may_go(name: str, module: Module, seen: Seen, own: Collection[str]) 
     for driver in module.drivers:
         if home := seen.homes.get(f"driver {driver} is out"):
             raise BadInput(
-                f"the module {name} is what {home} goes back to",
+                f"the module {name} will drive {home} again",
                 "stop that guest first; libhook status shows what it holds",
             )
