@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from libhook.errors import printable
 from libhook.history import reader
 from libhook.history.entry import Entry, Silence
+from libhook.history.names import lookup
 from libhook.history.order import Sorted
 from libhook.history.overlap import Overlap
 from libhook.history.page import Page
@@ -35,11 +36,12 @@ def run(root: str, options: argparse.Namespace) -> int:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         sys.stderr.write(f"not read: {printable(names[0])}{more}: unpack what is packed, and give each with -if\n")
     selection = Selection(wanted, [source.name for source in sources])
+    name_of = lookup(root)
     with ExitStack() as stack:
         stack.callback(reader.close, sources)
         lines = stack.enter_context(Sorted())
         if options.json:
-            json = Json()
+            json = Json(name_of)
             _read(sources, selection, lines, lambda entry: f"{entry.start or 0:014d}{json(entry)}")
             if selection.said:  # not to stdout, where the JSON goes
                 sys.stderr.write(f"{printable(selection.said)}\n")
@@ -50,7 +52,7 @@ def run(root: str, options: argparse.Namespace) -> int:
             texts = page.write(lambda: (line[:-1].decode() for line in lines), round(time.time() * 1000))
             _write_page(options.html, texts)
         else:
-            table = Table()
+            table = Table(name_of)
             _read(
                 sources,
                 selection,

@@ -29,6 +29,10 @@ class Entry(NamedTuple):
     """libvirtd's record and libhook's differ."""
     unreturned: bool = False
     """The guest has ended, and the host did not get the device back."""
+    ids: str = ""
+    """Vendor and product, as ``8086:10d3``, if a record says them. Today another card may be at that address."""
+    serial: int = 0
+    """The number of the event of its first record."""
 
 
 class Silence(NamedTuple):
@@ -53,21 +57,30 @@ def with_writer(writers: tuple[str, ...], who: str) -> tuple[str, ...]:
     return (who, *writers) if who == "libvirtd" else (*writers, who)
 
 
-def ended(entry: Entry, how: str, time: int, writers: tuple[str, ...], unreturned: bool) -> Entry:
+def with_ids(entry: Entry, who: str, ids: str) -> str:
+    """Return an entry's ids, once another record of it has these. libhook's own count, if others say something else."""
+    return ids if ids and (who == "libhook" or not entry.ids) else entry.ids
+
+
+def ended(entry: Entry, how: str, time: int, who: str, unreturned: bool, ids: str) -> Entry:
     """Return the entry with its end. Every entry passes here, and _replace would take several times as long."""
-    node, vm, uuid, bus, device, began, _, start, _, success, _, disagree, _ = entry
-    parts = node, vm, uuid, bus, device, began, how, start, time, success, writers, disagree, unreturned
+    node, vm, uuid, bus, device, began, _, start, _, success, writers, disagree, _, known, serial = entry
+    writers = with_writer(writers, who)
+    if ids != known:
+        known = with_ids(entry, who, ids)
+    parts = node, vm, uuid, bus, device, began, how, start, time, success, writers, disagree, unreturned, known, serial
     return tuple.__new__(Entry, parts)
 
 
-def merged(entry: Entry, who: str, success: bool) -> Entry:
+def merged(entry: Entry, who: str, success: bool, ids: str) -> Entry:
     """Add another writer's record of the beginning to an entry."""
     writers = with_writer(entry.recorded_by, who)
+    known = with_ids(entry, who, ids)
     if success == entry.success:
-        return tuple.__new__(Entry, (*entry[:10], writers, *entry[11:]))
+        return tuple.__new__(Entry, (*entry[:10], writers, entry.disagree, entry.unreturned, known, entry.serial))
     end = entry.end
     if who == TRUSTED.get(entry.began or ""):
         end = None if success else entry.start
     else:
         success = entry.success
-    return entry._replace(recorded_by=writers, disagree=True, success=success, end=end)
+    return entry._replace(recorded_by=writers, disagree=True, success=success, end=end, ids=known)

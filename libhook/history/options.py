@@ -15,12 +15,18 @@ _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.I | re.A
 _WWPN = re.compile(r"naa\.(?:0x)?[0-9a-f]{16}", re.I | re.ASCII)
 _NAME = re.compile(r"[^\s:]+(?::\d+){3}|(?:iqn|eui)\..+|naa\.(?:[0-9a-f]{16}){1,2}(?:/\d+)?|/.+", re.I | re.ASCII)
 """Names of SCSI devices and their adapters, of iSCSI, and files that are given to a container."""
+_IDS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}", re.I | re.ASCII)
 _ANY = re.compile(r".+", re.S)
 _FORMS = {"pci": _PCI, "usb": _USB, "mdev": _UUID, "scsi_host": _WWPN, "": _NAME}
 
 
 def device(text: str) -> str:
-    """Parse a device as it is recorded, with or without its bus before it. A PCI address may lack its domain."""
+    """Parse a device as it is recorded, with or without its bus before it, or the ids of one.
+
+    A PCI address may lack its domain.
+    """
+    if _IDS.fullmatch(text):
+        return text.lower()
     bus, blank, address = text.partition(" ")
     if not blank or _USB.fullmatch(text):
         bus, address = "", text
@@ -28,7 +34,7 @@ def device(text: str) -> str:
     if not any(form.fullmatch(address) for form in forms):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a device: write it as in the record, like 0000:01:00.0, 01:00.0 or 001.004, "
-            "or with its bus before it: 'scsi NAME'"
+            "with its bus before it: 'scsi NAME', or as vendor and product: 10de:2684"
         )
     if bus in ("", "pci") and (found := _PCI.fullmatch(address)):
         address = f"{found[1] or '0000'}:{found[2]}".lower()
@@ -57,11 +63,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-d",
         "--device",
-        metavar="ADDRESS",
+        metavar="DEVICE",
         type=device,
         action="append",
         default=[],
-        help=f"as recorded, or 01:00.0{several}",
+        help=f"as recorded, 01:00.0, or vendor and product as 10de:2684, where records say them{several}",
     )
     parser.add_argument("-vm", "--vm", metavar="NAME", action="append", default=[], help=f"a guest's name{several}")
     parser.add_argument(

@@ -15,7 +15,7 @@ Who writes what, and when (libvirt 11.3.0, domain_audit.c and qemu_process.c; ou
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 
-from libhook.history.entry import TRUSTED, Entry, Silence, began_at, ended, merged, with_writer
+from libhook.history.entry import TRUSTED, Entry, Silence, began_at, ended, merged, with_ids, with_writer
 from libhook.history.guest import NAMELESS, ONE_START, UNRESOLVED, Guest
 from libhook.history.records import DeviceRecord, GuestRecord, Record, TrailRecord
 from libhook.history.silence import Silences
@@ -100,7 +100,7 @@ class Pairing:
                     self._give(guest.held.pop(key)._replace(end=began[key]))
 
     def _begin(self, guest: Guest, record: DeviceRecord) -> None:
-        time, node, who, reason, (vm, uuid, bus, device, key), success = record
+        time, node, who, reason, (vm, uuid, bus, device, key, ids), success, serial = record
         if key in NAMELESS:
             guest.unresolved = True
             key = guest.free(key, who)
@@ -115,7 +115,7 @@ class Pairing:
             and entry.began == reason
             and (success or time - began_at(entry) <= (_MOMENT if reason == "attach" else ONE_START))
         ):
-            guest.held[key] = entry = merged(entry, who, success)
+            guest.held[key] = entry = merged(entry, who, success, ids)
             if not entry.success:
                 self._leave(guest, key, guest.held.pop(key))
             return
@@ -124,7 +124,7 @@ class Pairing:
         elif success:
             self._give(guest.held.pop(key)._replace(end=time))
         end = None if success else time
-        parts = node, vm, uuid, bus, device, reason, None, time, end, success, (who,), False, False
+        parts = node, vm, uuid, bus, device, reason, None, time, end, success, (who,), False, False, ids, serial
         new = tuple.__new__(Entry, parts)
         if success:
             guest.held[key] = new
@@ -155,7 +155,7 @@ class Pairing:
         else:
             same = key in guest.fresh and record.time - entry.end <= _SETTLED
         if same:
-            entry = merged(entry, record.writer, record.success)
+            entry = merged(entry, record.writer, record.success, record.subject.ids)
             del guest.recent[key]
             if entry.end is None:
                 guest.held[key] = entry
@@ -165,7 +165,7 @@ class Pairing:
         return same
 
     def _end(self, guest: Guest, record: DeviceRecord) -> None:
-        time, node, who, reason, (vm, uuid, bus, device, key), success = record
+        time, node, who, reason, (vm, uuid, bus, device, key, ids), success, serial = record
         if key in NAMELESS:
             key = guest.first(key)
         late = who == "libhook" and key in guest.owed
@@ -176,7 +176,7 @@ class Pairing:
             if reason == "detach" and not success:  # the guest still has the device
                 return
             del guest.held[key]
-            entry = ended(entry, reason, time, with_writer(entry.recorded_by, who), not success)
+            entry = ended(entry, reason, time, who, not success, ids)
             self._over(guest, key, entry)
         elif key in guest.unreturned:
             if success:
@@ -184,10 +184,11 @@ class Pairing:
         elif (entry := guest.recent.get(key)) and entry.end is not None and time - entry.end <= _SETTLED:
             if entry.success:
                 del guest.recent[key]
-                entry = entry._replace(recorded_by=with_writer(entry.recorded_by, who), unreturned=not success)
-                self._over(guest, key, entry)
+                ids = with_ids(entry, who, ids)
+                writers = with_writer(entry.recorded_by, who)
+                self._over(guest, key, entry._replace(recorded_by=writers, unreturned=not success, ids=ids))
         elif success and not late:  # the guest got it before the trail began, or while it was silent
-            entry = Entry(node, vm, uuid, bus, device, None, reason, None, time, True, (who,))
+            entry = Entry(node, vm, uuid, bus, device, None, reason, None, time, True, (who,), ids=ids, serial=serial)
             self._leave(guest, key, entry)
 
     def _control(self, guest: Guest, record: GuestRecord) -> None:
@@ -242,7 +243,7 @@ class Pairing:
         if len(theirs) == 1 and len(ours) == 1 and theirs[0] in guest.held:
             del guest.held[theirs[0]]
             part = guest.held if ours[0] in guest.held else guest.recent
-            part[ours[0]] = merged(part[ours[0]], "libvirtd", True)
+            part[ours[0]] = merged(part[ours[0]], "libvirtd", True, "")
 
     def _again(self, guest: Guest, time: int) -> None:
         """The guest starts again without a record of its end. What it held was over by this start's first record."""

@@ -24,6 +24,8 @@ class Subject(NamedTuple):
     device: str
     key: str
     """Bus and device. Together they identify a device of the guest."""
+    ids: str = ""
+    """Vendor and product, as ``8086:10d3``; "" where the record does not say."""
 
 
 class DeviceRecord(NamedTuple):
@@ -37,6 +39,8 @@ class DeviceRecord(NamedTuple):
     reason: str
     subject: Subject
     success: bool
+    serial: int = 0
+    """The number of the event in auditd's log. With the time it names the record, as ``ausearch -a`` takes it."""
 
 
 class GuestRecord(NamedTuple):
@@ -68,34 +72,35 @@ _Value = TypeVar("_Value")
 
 # "Not a blank" is the fastest class, much faster than \\S. It may run past the end of a truncated line. Then the match
 # fails, because the next line begins with type= or node=.
-_STAMP = (
-    rb" msg=audit\((\d{1,11})\.(\d{3}):\d+\): pid=[^ ]+ uid=[^ ]+ auid=[^ ]+ ses=[^ ]+ (?:subj=[^'\n]* )?"
-    rb"msg='(?:virt=[^ ]+ )?"
-)
+_STAMP = rb" msg=audit\((\d{1,11})\.(\d{3})"
+_SENT = rb"\): pid=[^ ]+ uid=[^ ]+ auid=[^ ]+ ses=[^ ]+ (?:subj=[^'\n]* )?msg='(?:virt=[^ ]+ )?"
 _KINDS = rb"(?:VIRT_(?:RESOURCE|CONTROL)|DAEMON_(?:START|END|ABORT)|SYSTEM_BOOT|KERNEL|CONFIG_CHANGE)"
 _SCAN = re.compile(
-    rb"\n(?:(?:node=([^ \n]+) )?type=(?:VIRT_RESOURCE" + _STAMP + rb"resrc=(?:dev "
-    rb"reason=([^ ]+) (vm=[^ ]+ uuid=[^ ]+ (?:bus|type)=[^ ]+ device=[^ ]*[^ :])"
-    rb"(?: driver=[^ ]+)?(?: iommu-group=[^ ]+)?(?: device-id=[^ ]+)? exe=([^ ]+) hostname=[^']* res=(\w+)'"
+    rb"\n(?:(?:node=([^ \n]+) )?type=(?:VIRT_RESOURCE" + _STAMP + rb":(\d{1,10})" + _SENT + rb"resrc=(?:dev "
+    rb"reason=([^ ]+) (vm=[^ ]+ uuid=[^ ]+ (?:bus|type)=[^ ]+ device=[^ ]*[^ :]"
+    rb"(?: driver=[^ ]+)?(?: iommu-group=[^ ]+)?(?: device-id=[^ ]+)?) exe=([^ ]+) hostname=[^']* res=(\w+)'"
     rb"|(?!(?:host)?dev )\w+ )"  # memory, processors and so on
-    rb"|VIRT_CONTROL" + _STAMP + rb"op=([^ ]+) reason=[^ ]+ vm=[^ ]+ uuid=([^ ]*[^ :]) [^']* res=(\w+)'"
+    rb"|VIRT_CONTROL" + _STAMP + rb":\d{1,10}" + _SENT + rb"op=([^ ]+) "
+    rb"reason=[^ ]+ vm=[^ ]+ uuid=([^ ]*[^ :]) [^']* res=(\w+)'"
     rb"|(" + _KINDS + rb" [^\n]*))"
     rb"|(?!type=)(?!node=)([^=\n]*(?:node=[^ \n]+ )?type=" + _KINDS + rb" msg=audit\([^\n]*))"
 )  # fmt: skip
-"""The groups: the node. For a device: seconds, thousandths, reason, subject, exe, result. For a guest: seconds,
-thousandths, operation, UUID, result. Another line from its type on. A whole line that begins with something else.
+"""The groups: the node. For a device: seconds, thousandths, serial, reason, subject, exe, result. For a guest:
+seconds, thousandths, operation, UUID, result. Another line from its type on. A whole line that begins with
+something else.
 """
 _LINE_HEAD = re.compile(
     rb"(?:(?:[^=\n]* )?([^ :=\n]+) [^ =\n]+: |[^=\n]*?)"  # "Nov 24 18:30:00 kvm1 audisp-syslog[812]: ", or anything
-    rb"(?:node=(\S+) )?type=(\w+) msg=audit\((\d{1,11})\.(\d{3}):\d+\)"
+    rb"(?:node=(\S+) )?type=(\w+) msg=audit\((\d{1,11})\.(\d{3}):(\d{1,10})\)"
 )
-"""The groups: the host's name from syslog, and from auditd; type; seconds; thousandths. The text that syslog puts
-before a record has no equals sign. So a record that is quoted in another record's text does not match.
+"""The groups: the host's name from syslog, and from auditd; type; seconds; thousandths; serial. The text that syslog
+puts before a record has no equals sign. So a record that is quoted in another record's text does not match.
 """
 _TEXT = re.compile(rb"msg='(.*)'", re.S)
 _FIELD = re.compile(rb'(?:^|(?<=[\s(]))([a-z-]+)=("[^"]*"|[^\s,:)]*)')
 _SWITCH = re.compile(rb"[ :]audit_enabled=(\d) (?!.* res=0)")
 """The new state of auditing. It does not match if the kernel refused, as it does once the configuration is locked."""
+_IDS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}", re.ASCII)
 _HEX = re.compile(rb"(?:[0-9A-F]{2})+")
 _HAPPENINGS: dict[str, Happening] = {
     "DAEMON_START": "daemon start",
@@ -152,17 +157,17 @@ class Parser:
             yield TrailRecord(on, self._off.node, "audit on")
             self._off = None
         for groups in _SCAN.findall(piece):
-            node, time, part, reason, about, exe, result, when, fraction, operation, uuid, outcome, line, odd = groups
+            node, time, part, serial, reason, about, exe, result, at, more, operation, uuid, outcome, line, odd = groups
             if about:
                 subject = subjects.get(about) or self._subject(about)
                 who = writers.get(exe) or self._writer(exe)
                 host = nodes[node] if node in nodes else self._node(node)
                 word = _REASONS.get(reason) or reason.decode("latin-1")
-                yield new(DeviceRecord, (int(time + part), host, who, word, subject, result in _SUCCESS))
+                yield new(DeviceRecord, (int(time + part), host, who, word, subject, result in _SUCCESS, int(serial)))
             elif uuid:
                 host = nodes[node] if node in nodes else self._node(node)
                 guest, word = uuid.decode("utf-8", "surrogateescape"), operation.decode("latin-1")
-                yield new(GuestRecord, (int(when + fraction), host, word, guest, outcome in _SUCCESS))
+                yield new(GuestRecord, (int(at + more), host, word, guest, outcome in _SUCCESS))
             elif line or odd:
                 found = self._patiently(odd or (b"node=%b type=%b" % (node, line) if node else b"type=" + line))
                 if isinstance(found, TrailRecord):
@@ -173,8 +178,9 @@ class Parser:
         self._tail = piece[-AROUND:]
 
     def _subject(self, about: bytes) -> Subject:
-        vm, uuid, bus, device = about.split(b" ")
-        return _keep(self._subjects, about, _subject(vm[3:], uuid[5:], bus.partition(b"=")[2], device[7:]))
+        vm, uuid, bus, device, *more = about.split(b" ")
+        ids = more[-1][10:] if more and more[-1].startswith(b"device-id=") else b""
+        return _keep(self._subjects, about, _subject(vm[3:], uuid[5:], bus.partition(b"=")[2], device[7:], ids))
 
     def _writer(self, exe: bytes) -> str:
         return _keep(self._writers, exe, writer(decode(exe)))
@@ -203,7 +209,7 @@ class Parser:
         node, time, kind = self._node(head[2] or head[1] or b""), int(head[4] + head[5]), head[3].decode()
         if kind in ("VIRT_RESOURCE", "VIRT_CONTROL"):
             text = _TEXT.search(line)
-            found = _from_fields(kind, time, node, text[1]) if text else None
+            found = _from_fields(kind, time, node, text[1], int(head[6])) if text else None
             self.unreadable += found is None
             return found or None
         if kind == "CONFIG_CHANGE":
@@ -214,7 +220,9 @@ class Parser:
         return TrailRecord(time, node, _HAPPENINGS[kind])
 
 
-def _from_fields(kind: str, time: int, node: str | None, text: bytes) -> DeviceRecord | GuestRecord | tuple[()] | None:
+def _from_fields(
+    kind: str, time: int, node: str | None, text: bytes, serial: int
+) -> DeviceRecord | GuestRecord | tuple[()] | None:
     """Parse a record's text field by field. () if it is about no device, None if a field is missing."""
     fields: dict[bytes, bytes] = {}
     for name, value in _FIELD.findall(text):
@@ -230,17 +238,19 @@ def _from_fields(kind: str, time: int, node: str | None, text: bytes) -> DeviceR
         if kind == "VIRT_CONTROL":
             operation, guest = fields[b"op"].decode("latin-1"), uuid.decode("utf-8", "surrogateescape")
             return GuestRecord(time, node, operation, guest, success)
-        subject = _subject(fields[b"vm"], uuid, fields.get(b"bus") or fields[b"type"], fields[b"device"])
+        bus, ids = fields.get(b"bus") or fields[b"type"], fields.get(b"device-id", b"")
+        subject = _subject(fields[b"vm"], uuid, bus, fields[b"device"], ids)
         reason = fields[b"reason"].decode("latin-1")
-        return DeviceRecord(time, node, writer(decode(fields[b"exe"])), reason, subject, success)
+        return DeviceRecord(time, node, writer(decode(fields[b"exe"])), reason, subject, success, serial)
     except KeyError:
         return None
 
 
-def _subject(vm: bytes, uuid: bytes, bus: bytes, device: bytes) -> Subject:
-    """Decode a subject. libaudit encodes only names and addresses."""
-    kind, address = bus.decode("utf-8", "surrogateescape"), decode(device)
-    parts = decode(vm), uuid.decode("utf-8", "surrogateescape"), kind, address, f"{kind} {address}"
+def _subject(vm: bytes, uuid: bytes, bus: bytes, device: bytes, ids: bytes) -> Subject:
+    """Decode a subject. libaudit encodes only names and addresses. What cannot be ids is none."""
+    kind, address, known = bus.decode("utf-8", "surrogateescape"), decode(device), decode(ids)
+    known = known if _IDS.fullmatch(known) else ""
+    parts = decode(vm), uuid.decode("utf-8", "surrogateescape"), kind, address, f"{kind} {address}", known
     return tuple.__new__(Subject, parts)
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import TypeVar
 
 from libhook.history.entry import Entry
+from libhook.history.names import NameOf
 
 _MOST = 8192
 _quoted = json.encoder.encode_basestring_ascii
@@ -38,14 +39,15 @@ def clock(before: str, after: str, zone: tzinfo | None = None) -> Clock:
 class Json:
     """Writes entries as JSON in ASCII. The keys, their order and their values are a promised interface."""
 
-    def __init__(self) -> None:
+    def __init__(self, name_of: NameOf) -> None:
+        self._name_of = name_of
         self._verdicts: dict[tuple[object, ...], tuple[str, str]] = {}
         self._minutes: dict[int, str] = {}
 
     def __call__(self, entry: Entry) -> str:
         """Return an entry as an object."""
-        node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, _ = entry
-        key = began, ended, success, writers, disagree, node
+        node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, _, ids, _ = entry
+        key = began, ended, success, writers, disagree, node, ids, bus if ids else ""
         how, verdict = self._verdicts.get(key) or self._verdict(key, entry)
         return (
             f'{{"device": {_quoted(device)}, "bus": {_quoted(bus)}, "vm": {_quoted(vm)}, "uuid": {_quoted(uuid)}, {how}'
@@ -58,6 +60,8 @@ class Json:
         result = "success" if entry.success else "failed"
         how = json.dumps({"began": entry.began, "ended": entry.ended})
         verdict = {"result": result, "recorded_by": entry.recorded_by, "disagree": entry.disagree, "node": entry.node}
+        name = self._name_of(entry.bus, entry.ids)
+        verdict |= {"ids": name.ids or None, "vendor": name.vendor or None, "model": name.model or None}
         return _keep(self._verdicts, key, (f"{how[1:-1]}, ", json.dumps(verdict)[1:]))
 
     def _time(self, time: int) -> str:

@@ -8,9 +8,12 @@ from operator import itemgetter
 
 from libhook.errors import printable
 from libhook.history.entry import Entry, Silence
+from libhook.history.names import NameOf
 from libhook.history.shown import clock, remark, what
 
-_HEADINGS = ("FROM", "TO", "NODE", "DEVICE", "GUEST", "UUID", "WHAT", "RECORDED BY", "")
+_HEADINGS = ("FROM", "TO", "NODE", "DEVICE", "NAME", "GUEST", "UUID", "WHAT", "RECORDED BY", "")
+_VERDICT = _HEADINGS.index("WHAT")
+"""From this cell on they are the same for most entries."""
 _GAP = "  "
 _MOST = 8192
 
@@ -18,7 +21,8 @@ _MOST = 8192
 class Table:
     """Makes rows as entries come, and lays them out when it has seen all."""
 
-    def __init__(self) -> None:
+    def __init__(self, name_of: NameOf) -> None:
+        self._name_of = name_of
         self._time, self._zoned = clock("%Y-%m-%d %H:%M:", ""), clock("%Y-%m-%d %H:%M:", " %z")
         zones = dict.fromkeys(time.tzname if time.daylight else time.tzname[:1])
         self._summer = bool(time.daylight)
@@ -28,7 +32,7 @@ class Table:
 
     def row(self, entry: Entry) -> str:
         """Return the cells of an entry with tabs between them. No cell has a tab in it."""
-        node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, unreturned = entry
+        node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, unreturned, ids, _ = entry
         key = began, ended, end is None, success, writers, disagree, unreturned, device == "000.000"
         verdict = self._verdicts.get(key) or self._verdict(key, entry)
         cells = (
@@ -36,6 +40,7 @@ class Table:
             "" if end is None or not success else self._time(end),
             printable(node or ""),
             printable(f"{bus} {device}"),
+            printable(self._name_of(bus, ids).text) if ids else "",
             printable(vm or '""'),
             printable(uuid),
         )
@@ -57,7 +62,7 @@ class Table:
         if len(self._verdicts) > _MOST:
             self._verdicts.clear()
         cells = [printable(cell) for cell in (what(entry), ", ".join(entry.recorded_by), remark(entry))]
-        self._widths[6:] = map(max, self._widths[6:], map(_columns, cells))
+        self._widths[_VERDICT:] = map(max, self._widths[_VERDICT:], map(_columns, cells))
         return self._verdicts.setdefault(key, "\t".join(cells))
 
     def silence(self, silence: Silence) -> str:
@@ -108,8 +113,10 @@ def _paragraphs(rows: Iterable[str], width: int) -> Iterator[str]:
         if len(cells) == 1:
             yield from _wrapped([f"-- {row}"], width, "   ")
             continue
-        start, end, node, device, guest, uuid, how, writers, note = cells
+        start, end, node, device, name, guest, uuid, how, writers, note = cells
         yield from _wrapped([device, guest, *([f"on {node}"] if node else [])], width, "    ")
+        if name:
+            yield from _wrapped([f"  {name}"], width, "    ")
         yield from _wrapped([f"  {start}" + (f" to {end}" if end else "")], width, "    ")
         yield from _wrapped([f"  {how}", f"by {writers}", *([note] if note else [])], width, "    ")
         yield from _wrapped([f"  {uuid}"], width, "    ")

@@ -43,7 +43,7 @@ class Wanted(NamedTuple):
 
     def has(self, entry: Entry) -> bool:
         """Whether the entry passes all filters."""
-        if self.devices and entry.device not in self.devices and f"{entry.bus} {entry.device}" not in self.devices:
+        if self.devices and self.devices.isdisjoint((entry.device, f"{entry.bus} {entry.device}", entry.ids)):
             return False
         if self.guests and entry.vm not in self.guests:
             return False

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from trail_writing import OTHER, Trail, read
+from trail_writing import NOWHERE, OTHER, Trail, read
 
+from libhook.history.names import lookup
 from libhook.history.table import Table
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ def test_the_table_of_the_readme_is_what_is_printed(monkeypatch: pytest.MonkeyPa
     log.control("start", False, vm="build", uuid=OTHER)
     log.raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=600_000)
     log.device("libvirtd", "attach", bus="usb", device="001.004", after=30_000)
-    table = Table()
+    table = Table(lookup(NOWHERE))
     entries, silences, _ = read([bytes(log)])
     rows = [(entry.start, table.row(entry)) for entry in entries]
     rows += [(silence.start, table.silence(silence)) for silence in silences]

@@ -37,6 +37,9 @@ def test_a_life_is_one_entry() -> None:
         ("recorded_by", BOTH),
         ("disagree", False),
         ("node", None),
+        ("ids", None),
+        ("vendor", None),
+        ("model", None),
     ]
 
 

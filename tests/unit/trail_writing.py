@@ -6,14 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from libhook.facts.domain import Domain, HostDevice
+from libhook.facts.domain import Domain, Extra, HostDevice
 from libhook.handlers.record import encode, text
 from libhook.history import reader
 from libhook.history.entry import Entry, Silence
+from libhook.history.names import lookup
 from libhook.history.pairing import Pairing
 from libhook.history.records import Parser
 from libhook.history.shown import Json
 
+NOWHERE = "/nowhere"
+"""A host without lists of names."""
 BEGIN = 1_795_545_000_000
 UUID = "46a8dd1a-e9d5-4506-a138-8b10789ffab2"
 OTHER = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
@@ -55,11 +58,14 @@ class Trail:
         bus: str = "pci",
         device: str = "0000:01:00.0",
         style: str = "libvirt",
+        ids: str = "",
         after: int = 1000,
     ) -> "Trail":
-        """A record of a host device, as record.py has it."""
-        kinds = Domain(vm, uuid, "kvm", ()), HostDevice(bus, "hostdev", False, device, None)  # type: ignore[arg-type]
-        return self.message("VIRT_RESOURCE", text(*kinds, reason, style), who, success, after)  # type: ignore[arg-type]
+        """A record of a host device, as record.py has it; with its extra fields where there are ids."""
+        more = Extra("e1000e", "14", ids) if ids else None
+        kinds = Domain(vm, uuid, "kvm", ()), HostDevice(bus, "hostdev", False, device, None, extra=more)  # type: ignore[arg-type]
+        said = text(*kinds, reason, style, extra=bool(ids))  # type: ignore[arg-type]
+        return self.message("VIRT_RESOURCE", said, who, success, after)
 
     def control(
         self, operation: str, success: bool = True, *, vm: str = "win11", uuid: str = UUID, after: int = 1000
@@ -94,7 +100,7 @@ def told(*logs: "Trail | bytes") -> list[dict[str, Any]]:
     """The JSON of what logs come to, with seconds since BEGIN for times."""
     found = []
     for entry in read(bytes(log) for log in logs)[0]:
-        line = json.loads(Json()(entry))
+        line = json.loads(Json(lookup(NOWHERE))(entry))
         line["from"] = None if entry.start is None else (entry.start - BEGIN) / 1000
         line["to"] = None if entry.end is None else (entry.end - BEGIN) / 1000
         found.append(line)
