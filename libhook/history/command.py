@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 
-from libhook.errors import printable
-from libhook.history import reader
+from libhook.errors import BadInput, printable
+from libhook.history import colour, reader
 from libhook.history.entry import Entry, Silence
 from libhook.history.names import lookup
 from libhook.history.order import Sorted
@@ -61,24 +61,39 @@ def run(root: str, options: argparse.Namespace) -> int:
                 lambda silence: lines.add(f"{silence.start:014d}{table.silence(silence)}\n".encode()),
             )
             rows = (line[_KEY:-1].decode() for line in lines)
-            width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+            terminal = sys.stdout.isatty()
+            width = os.get_terminal_size(sys.stdout.fileno()).columns if terminal else None
             encoding = sys.stdout.encoding  # an 8-bit terminal could take UTF-8 bytes for commands
-            shown = table.lines(rows, width, printable(selection.said))
+            paint = colour.wanted(terminal, os.environ)
+            shown = table.lines(rows, width, printable(selection.said), paint)
             _write(f"{line}\n".encode(encoding, "backslashreplace") for line in shown)
     return 0
 
 
 def _wanted(options: argparse.Namespace) -> Wanted:
-    now, up = datetime.now().astimezone(), timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
     return Wanted(
         frozenset(options.device),
         frozenset(options.vm),
         frozenset(options.uuid),
         frozenset(options.node),
-        moment(options.start, now, up) if options.start else None,
-        moment(options.end, now, up, end=True) if options.end else None,
+        *_between(options),
         None if options.result is None else options.result == "success",
     )
+
+
+def _between(options: argparse.Namespace) -> tuple[int | None, int | None]:
+    """Return the times of -ts and -te. What is no time is a usage error; so are times the wrong way round."""
+    now, up = datetime.now().astimezone(), timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
+    times: list[int | None] = []
+    for option, words in (("-ts/--start", options.start), ("-te/--end", options.end)):
+        try:
+            times.append(moment(words, now, up, end=option == "-te/--end") if words else None)
+        except BadInput as error:
+            options.usage_error(f"argument {option}: {error.line}")
+    start, end = times
+    if start is not None and end is not None and start > end:
+        options.usage_error("argument -te/--end: it is before -ts, so nothing can lie between them")
+    return start, end
 
 
 def _read(

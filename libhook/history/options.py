@@ -52,6 +52,7 @@ def uuid(text: str) -> str:
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options: which part of which trail to show, and how."""
     parser.epilog = EPILOG
+    parser.set_defaults(usage_error=parser.error)  # for what only shows once the options are seen together
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print one JSON object a line, and nothing else, to stdout")
     shown.add_argument("--html", metavar="FILE", help="write one page, with a time line for each device")

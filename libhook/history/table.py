@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from operator import itemgetter
 
 from libhook.errors import printable
+from libhook.history.colour import Paint, plain, sense
 from libhook.history.entry import Entry, Silence
 from libhook.history.names import NameOf
 from libhook.history.shown import clock, remark, what
@@ -71,13 +72,13 @@ class Table:
         node = f"{silence.node}: " if silence.node else ""
         return printable(f"{node}no trail from {self._time(silence.start)} {until}: {silence.why}")
 
-    def lines(self, rows: Iterable[str], width: int | None, said: str = "") -> Iterator[str]:
+    def lines(self, rows: Iterable[str], width: int | None, said: str = "", paint: Paint = plain) -> Iterator[str]:
         """Give the whole text for a terminal of this width. With None it is as wide as it needs to be.
 
         ``said`` says that a filter leaves entries out; "" without one.
         """
         if not any(self._widths):
-            yield from (f"-- {row}" for row in rows)
+            yield from (paint("silent", f"-- {row}") for row in rows)
             yield said or "no host device in the trail"
             return
         if said:
@@ -86,7 +87,7 @@ class Table:
         if width is not None and self._wide(shown) > width:
             shown.remove(_HEADINGS.index("UUID"))
         if width is not None and self._wide(shown) > width:
-            yield from _paragraphs(rows, width)
+            yield from _paragraphs(rows, width, paint)
             return
         widths = [max(self._widths[number], len(self._headings[number])) for number in shown]
         headings = (self._headings[number].ljust(wide) for number, wide in zip(shown, widths, strict=True))
@@ -95,30 +96,35 @@ class Table:
         for row in rows:
             cells = row.split("\t")
             if len(cells) == 1:
-                yield f"-- {row}"
+                yield paint("silent", f"-- {row}")
                 continue
-            if row.isascii():
+            if paint is plain and row.isascii():
                 yield (layout % pick(cells)).rstrip()
                 continue
-            padded = (_padded(cells[number], wide) for number, wide in zip(shown, widths, strict=True))
+            senses = {_VERDICT: sense(cells[_VERDICT]), len(cells) - 1: "odd"}
+            padded = (
+                paint(senses.get(number, ""), cells[number]) + " " * (wide - _columns(cells[number]))
+                for number, wide in zip(shown, widths, strict=True)
+            )
             yield _GAP.join(padded).rstrip()
 
     def _wide(self, shown: list[int]) -> int:
         return sum(max(self._widths[number], len(self._headings[number])) + len(_GAP) for number in shown) - len(_GAP)
 
 
-def _paragraphs(rows: Iterable[str], width: int) -> Iterator[str]:
+def _paragraphs(rows: Iterable[str], width: int, paint: Paint) -> Iterator[str]:
     for row in rows:
         cells = row.split("\t")
         if len(cells) == 1:
-            yield from _wrapped([f"-- {row}"], width, "   ")
+            yield from (paint("silent", line) for line in _wrapped([f"-- {row}"], width, "   "))
             continue
         start, end, node, device, name, guest, uuid, how, writers, note = cells
         yield from _wrapped([device, guest, *([f"on {node}"] if node else [])], width, "    ")
         if name:
             yield from _wrapped([f"  {name}"], width, "    ")
         yield from _wrapped([f"  {start}" + (f" to {end}" if end else "")], width, "    ")
-        yield from _wrapped([f"  {how}", f"by {writers}", *([note] if note else [])], width, "    ")
+        verdict = _wrapped([f"  {how}", f"by {writers}", *([note] if note else [])], width, "    ")
+        yield from (paint(sense(how) or ("odd" if note else ""), line) for line in verdict)
         yield from _wrapped([f"  {uuid}"], width, "    ")
 
 
@@ -141,10 +147,6 @@ def _wrapped(parts: list[str], width: int, indent: str) -> Iterator[str]:
                 line = indent
             line += letter
     yield line
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - _columns(text))
 
 
 def _columns(text: str) -> int:

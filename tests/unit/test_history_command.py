@@ -253,6 +253,7 @@ def test_a_narrow_terminal_cuts_nothing_off(
     tmp_path: Path, run: Run, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lines are as wide as it at most, and every letter is there."""
+    monkeypatch.setenv("NO_COLOR", "1")
     name = "n" * 50
     (tmp_path / "log").write_bytes(bytes(_life("0000:01:00.0", vm=name)))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

@@ -157,6 +157,30 @@ def test_what_cannot_be_one_is_a_usage_error(shown: Shown, option: str, text: st
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-ts", "soon"), "argument -ts/--start: not a time: soon: write 2026-11-24, 2026-11-24T13:30, "),
+        (("-te", "\x1b[31m"), "argument -te/--end: not a time: \\x1b[31m: write "),
+        (("-ts", "2026-11-24", "12:00", "13:00"), "argument -ts/--start: not a time: 2026-11-24 12:00 13:00: "),
+        (("-ts", "2026-11-25", "-te", "2026-11-24"), "argument -te/--end: it is before -ts, "),
+    ],
+)
+def test_what_is_no_time_is_a_usage_error(
+    shown: Shown, words: tuple[str, ...], said: str, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """With the forms that are one; and so is an end before the beginning, which nothing can match."""
+    with pytest.raises(SystemExit) as caught:
+        shown(*words)
+    assert caught.value.code == 2
+    assert f"libhook history: error: {said}".encode() in capsysbinary.readouterr().err
+
+
+def test_a_day_begins_before_it_ends(shown: Shown) -> None:
+    """The same day as beginning and end is that day."""
+    assert len(shown("--json", "-ts", "2026-11-24", "-te", "2026-11-24")[0].splitlines()) == 4
+
+
+@pytest.mark.parametrize(
     ("bus", "device", "given"),
     [
         ("pci", "0000:0a:00.0", "0A:00.0"),
