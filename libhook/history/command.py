@@ -11,9 +11,10 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 
 from libhook.errors import BadInput, printable
-from libhook.history import colour, reader
+from libhook.history import colour, follow, reader
 from libhook.history.entry import Entry, Silence
 from libhook.history.names import lookup
+from libhook.history.options import clash
 from libhook.history.order import Sorted
 from libhook.history.overlap import Overlap
 from libhook.history.page import Page
@@ -21,6 +22,8 @@ from libhook.history.pairing import Pairing
 from libhook.history.records import Parser
 from libhook.history.shown import Json
 from libhook.history.table import Table
+from libhook.history.tail import path_of
+from libhook.history.telling import AsJson, AsText
 from libhook.history.wanted import Selection, Wanted
 from libhook.history.when import moment
 
@@ -30,13 +33,18 @@ _KEY = 14
 
 def run(root: str, options: argparse.Namespace) -> int:
     """Run the command. Return 0, even if the trail names no host device."""
-    wanted = _wanted(options)
+    if wrong := clash(options):
+        options.usage_error(wrong)
+    wanted, name_of = _wanted(options), lookup(root)
+    paint = colour.wanted(sys.stdout.isatty(), os.environ)
+    if options.follow:
+        telling = AsJson(name_of) if options.json else AsText(name_of, paint)
+        return follow.run(path_of(options.input, root), wanted, telling, options.cursor)
     sources = reader.trail(options.input, root)
     if names := reader.left_out(options.input, root):
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         sys.stderr.write(f"not read: {printable(names[0])}{more}: unpack what is packed, and give each with -if\n")
     selection = Selection(wanted, [source.name for source in sources])
-    name_of = lookup(root)
     with ExitStack() as stack:
         stack.callback(reader.close, sources)
         lines = stack.enter_context(Sorted())
@@ -61,10 +69,8 @@ def run(root: str, options: argparse.Namespace) -> int:
                 lambda silence: lines.add(f"{silence.start:014d}{table.silence(silence)}\n".encode()),
             )
             rows = (line[_KEY:-1].decode() for line in lines)
-            terminal = sys.stdout.isatty()
-            width = os.get_terminal_size(sys.stdout.fileno()).columns if terminal else None
+            width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
             encoding = sys.stdout.encoding  # an 8-bit terminal could take UTF-8 bytes for commands
-            paint = colour.wanted(terminal, os.environ)
             shown = table.lines(rows, width, printable(selection.said), paint)
             _write(f"{line}\n".encode(encoding, "backslashreplace") for line in shown)
     return 0

@@ -209,6 +209,21 @@ class Guest:
             taken.popleft()
         return key
 
+    def numbers(self) -> dict[str, int]:
+        """Return how far each shared name was numbered. Of the indexes, only this is not seen from the entries."""
+        return {key: alike.last for key, alike in (self._alike or {}).items()}
+
+    def renumber(self, numbers: dict[str, int]) -> None:
+        """Take up what ``numbers`` returned, once the entries are there."""
+        self._alike = {key: _Alike() for key in numbers} or None
+        self.indexed = bool(numbers)
+        for key, entry in self.held.items():
+            if self._alike and (alike := self._alike.get(key.partition("#")[0])):
+                alike.taken.append((key, began_at(entry)))
+        for key, last in numbers.items():
+            if self._alike:
+                self._alike[key].last = last
+
     def _now(self, key: str) -> bool:
         """Whether the guest has the device from this start, or may have."""
         return self.held[key].began == "start" and (key in self.fresh or not self.controlled)

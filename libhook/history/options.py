@@ -56,6 +56,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print one JSON object a line, and nothing else, to stdout")
     shown.add_argument("--html", metavar="FILE", help="write one page, with a time line for each device")
+    parser.add_argument(
+        "--follow", action="store_true", help="print entries as they begin, end, fail or change, until Ctrl-C"
+    )
+    parser.add_argument(
+        "--cursor", metavar="FILE", help="with --follow: go on where this file says, and keep in it how far it got"
+    )
     several = "; may be given again"
     parser.add_argument(
         "-if", "--input", metavar="FILE", action="append", default=[],
@@ -79,3 +85,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-te", "--end", metavar="TIME", nargs="+", help="leave out what began later")
     results = ("success", "failed")
     parser.add_argument("--result", metavar="RESULT", choices=results, help="only success, or only failed")
+
+
+def clash(options: argparse.Namespace) -> str:
+    """Return which options do not go together, or ""."""
+    if not options.follow:
+        return "argument --cursor: it needs --follow" if options.cursor is not None else ""
+    if options.html is not None:
+        return "argument --html: not allowed with argument --follow: a page has an end"
+    if options.end is not None:
+        return "argument -te/--end: not allowed with argument --follow, which has no end"
+    if len(options.input) > 1 or "-" in options.input:
+        return "argument -if/--input: with --follow, one log, or one folder with audit.log"
+    return ""

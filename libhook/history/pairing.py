@@ -12,7 +12,7 @@ Who writes what, and when (libvirt 11.3.0, domain_audit.c and qemu_process.c; ou
 - A host that dies writes nothing. What a guest held is over when the host boots, or when the guest starts again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 
 from libhook.history.entry import TRUSTED, Entry, Silence, began_at, ended, merged, with_ids, with_writer
@@ -39,14 +39,15 @@ class Pairing:
     def __init__(self, give: Callable[[Entry], None], silent: Callable[[Silence], None]) -> None:
         self._give = give
         self._silences = Silences(silent)
-        self._nodes: dict[str | None, dict[str, Guest]] = {}
+        self.nodes: dict[str | None, dict[str, Guest]] = {}
+        """The guests of each node, by their UUIDs."""
         self._since_sweep, self._next_sweep = 0, _SWEEP
         self.last = 0
         """The time of the youngest record."""
 
-    def add(self, records: Iterable[Record]) -> None:
-        """Take the next records."""
-        nodes, silent = self._nodes, self._silences.open
+    def add(self, records: Iterable[Record]) -> int:
+        """Take the next records. Return how many there were."""
+        nodes, silent = self.nodes, self._silences.open
         count, time = 0, 0
         for count, record in enumerate(records, 1):  # noqa: B007 - ends as the number of records
             time, node = record.time, record.node
@@ -74,30 +75,36 @@ class Pairing:
         if self._since_sweep >= self._next_sweep:
             self._since_sweep = 0
             self._sweep(time)
+        return count
 
     def close(self) -> None:
         """End the trail, and give all entries that are left. What is held now stays open."""
-        for guests in self._nodes.values():
-            self._lose(list(guests.values()))
-            for guest in guests.values():
-                for entries in (guest.held, guest.recent, guest.unreturned):
-                    for entry in entries.values():
-                        self._give(entry)
-        self._nodes.clear()
+        for _, entry in self.known():
+            self._give(entry)
+        self.nodes.clear()
         self._silences.close()
 
-    def _lose(self, guests: list[Guest]) -> None:
-        """If two guests hold one PCI device, the later one has it. The other's end was not recorded."""
+    def known(self) -> Iterator[tuple[int, Entry]]:
+        """Give what would be left if the trail ended here: when the guest was heard of last, and the entry."""
+        for guests in self.nodes.values():
+            lost = self._lost(list(guests.values()))
+            for guest in guests.values():
+                for key, entry in guest.held.items():
+                    end = lost.get(key, -1)
+                    yield guest.heard, entry._replace(end=end) if end > began_at(entry) else entry
+                for entries in (guest.recent, guest.unreturned):
+                    for entry in entries.values():
+                        yield guest.heard, entry
+
+    def _lost(self, guests: list[Guest]) -> dict[str, int]:
+        """Return when each PCI device was given last. A guest that got it earlier has it no more, without a record."""
         began: dict[str, int] = {}
         for guest in guests:
             for key, entry in guest.held.items():
                 may_fail = entry.began == "start" and entry.recorded_by == ("libvirtd",) and key in guest.fresh
                 if entry.bus == "pci" and not may_fail:
                     began[key] = max(began.get(key, -1), began_at(entry))
-        for guest in guests:
-            for key, entry in list(guest.held.items()):
-                if began.get(key, -1) > began_at(entry):
-                    self._give(guest.held.pop(key)._replace(end=began[key]))
+        return began
 
     def _begin(self, guest: Guest, record: DeviceRecord) -> None:
         time, node, who, reason, (vm, uuid, bus, device, key, ids), success, serial = record
@@ -254,7 +261,7 @@ class Pairing:
 
     def _boot(self, node: str | None, time: int) -> None:
         """The host has booted: no guest from before runs now."""
-        for guest in self._nodes.pop(node, {}).values():
+        for guest in self.nodes.pop(node, {}).values():
             for entry in guest.held.values():
                 self._give(entry._replace(end=time))
             for entries in (guest.recent, guest.unreturned):
@@ -286,10 +293,10 @@ class Pairing:
 
     def _sweep(self, time: int) -> None:
         """Give settled entries, and forget guests without any. This bounds the memory, whatever the log holds."""
-        waiting = sum(len(guest.recent) for guests in self._nodes.values() for guest in guests.values())
+        waiting = sum(len(guest.recent) for guests in self.nodes.values() for guest in guests.values())
         before = time - _SETTLED if waiting < _SWEEP else _EVER
         idle = []
-        for guests in self._nodes.values():
+        for guests in self.nodes.values():
             for uuid, guest in guests.items():
                 if guest.recent:
                     self._settle(guest, before)
@@ -299,6 +306,6 @@ class Pairing:
             idle.sort(key=itemgetter(0))
             for _, uuid, guests in idle[:-_IDLE]:
                 del guests[uuid]
-            for node in [node for node, guests in self._nodes.items() if not guests]:
-                del self._nodes[node]
-        self._next_sweep = max(_SWEEP, sum(map(len, self._nodes.values())))
+            for node in [node for node, guests in self.nodes.items() if not guests]:
+                del self.nodes[node]
+        self._next_sweep = max(_SWEEP, sum(map(len, self.nodes.values())))

@@ -19,7 +19,7 @@ _LOG = "/var/log/audit/audit.log"
 _GZIP = b"\x1f\x8b"
 _NUMBER = re.compile(r"(?:\.(\d{1,3}))?")
 """What auditd appends to the name of a rotated log: 1 to 999 (num_logs in auditd.conf)."""
-_STAMP = re.compile(rb"type=\w+ msg=audit\((\d{1,11})\.(\d{3}):")
+STAMP = re.compile(rb"type=\w+ msg=audit\((\d{1,11})\.(\d{3}):")
 
 
 class Source(NamedTuple):
@@ -37,7 +37,7 @@ class Source(NamedTuple):
     @property
     def begins(self) -> int:
         """When its first record was written, in milliseconds since 1970. Files are read in this order."""
-        found = _STAMP.search(self.first)
+        found = STAMP.search(self.first)
         return int(found[1] + found[2]) if found else 1 << 60
 
 
@@ -58,15 +58,15 @@ def trail(given: Sequence[str], root: str = "") -> list[Source]:
     try:
         if given:
             for name in given:
-                sources += _rotated(name) if name != "-" and os.path.isdir(name) else [_open(name)]
+                sources += rotated(name) if name != "-" and os.path.isdir(name) else [_open(name)]
             sources = [source._replace(first=_first(source)) if source.pipe else source for source in _once(sources)]
             sources.sort(key=lambda source: source.begins)
         else:
-            sources = _rotated(_configured(root))
+            sources = rotated(configured(root))
     except OSError as error:
         for source in sources:
             _close(source)
-        raise _unreadable(error, bool(given)) from None
+        raise unreadable(error, bool(given)) from None
     return sources
 
 
@@ -84,38 +84,61 @@ def pieces(source: Source, read: Read, progress: Callable[[int], None]) -> Itera
     start, known = b"", False
     for piece in _pieces(source, read, progress):
         start = start or piece
-        known = known or _STAMP.search(piece) is not None
+        known = known or STAMP.search(piece) is not None
         yield piece
     if start.strip() and not known:
-        packed, hint = start[1:3] == _GZIP, "give a log as auditd writes it (from ausearch, use --raw)"
-        raise LibhookError(
-            f"{source.name}: no audit record in it", "unpack it: zcat FILE | libhook history -if -" if packed else hint
-        )
+        raise no_record(source.name, start)
+
+
+def no_record(name: str, start: bytes) -> LibhookError:
+    """Return the error for a file that is no audit log. ``start`` is how it begins."""
+    packed, hint = start.lstrip(b"\n")[:2] == _GZIP, "give a log as auditd writes it (from ausearch, use --raw)"
+    remedy = "unpack it: zcat FILE | libhook history -if -" if packed else hint
+    return LibhookError(f"{name}: no audit record in it", remedy)
 
 
 def _pieces(source: Source, read: Read, progress: Callable[[int], None]) -> Iterator[bytes]:
-    rest = b"\n"
-    passing = False
+    lines = Lines()
     for data in _chunks(source):
         read.bytes += len(data)
         progress(read.bytes)
+        if piece := lines.take(data):
+            yield piece
+    read.too_long += lines.too_long
+    if last := lines.end():
+        yield last
+
+
+class Lines:
+    """Cuts what is read of a log into pieces of whole lines, and passes over lines that are too long."""
+
+    def __init__(self) -> None:
+        self.rest = b"\n"
+        """The beginning of a line whose end has not come yet, with the line feed before it. b"" within a long line."""
+        self.too_long = 0
+        self._passing = False
+
+    def take(self, data: bytes) -> bytes:
+        """Return the lines that end in the next part of the log."""
         end = data.rfind(b"\n")
-        if passing:
+        if self._passing:
             start = data.find(b"\n")
             if start < 0:
-                continue
-            data, end, passing = data[start:], end - start, False
-            rest = b""
+                return b""
+            data, end, self._passing = data[start:], end - start, False
+        piece = b""
         if end >= 0:
-            yield rest + data[:end]
-            rest = data[end:]
+            piece, self.rest = self.rest + data[:end], data[end:]
         else:
-            rest += data
-        if len(rest) > _LONGEST:
-            read.too_long += 1
-            rest, passing = b"", True
-    if len(rest) > 1:
-        yield rest
+            self.rest += data
+        if len(self.rest) > _LONGEST:
+            self.too_long += 1
+            self.rest, self._passing = b"", True
+        return piece
+
+    def end(self) -> bytes:
+        """Return the last line of a log that does not end with a line feed."""
+        return self.rest if len(self.rest) > 1 else b""
 
 
 def _chunks(source: Source) -> Iterator[bytes]:
@@ -128,7 +151,7 @@ def _chunks(source: Source) -> Iterator[bytes]:
 def _first(source: Source) -> bytes:
     """Read from a pipe until it is known when its first record was written."""
     first = b""
-    while len(first) <= _LONGEST and not _STAMP.search(first) and (data := os.read(source.descriptor, _PIECE)):
+    while len(first) <= _LONGEST and not STAMP.search(first) and (data := os.read(source.descriptor, _PIECE)):
         first += data
     return first
 
@@ -137,7 +160,7 @@ def left_out(given: Sequence[str], root: str = "") -> list[str]:
     """Return the files beside a log that a program other than auditd has rotated. They are not read."""
     folders = [os.path.join(name, "audit.log") for name in given if name != "-" and os.path.isdir(name)]
     found: list[str] = []
-    for log in folders if given else [_configured(root)]:
+    for log in folders if given else [configured(root)]:
         folder, base = os.path.split(log)
         with suppress(OSError):
             names = [name for name in os.listdir(folder) if name.startswith(base)]
@@ -145,7 +168,7 @@ def left_out(given: Sequence[str], root: str = "") -> list[str]:
     return [name for name in found if name not in given]
 
 
-def _configured(root: str) -> str:
+def configured(root: str) -> str:
     """Return the log's path from auditd.conf, or the default."""
     with suppress(OSError), open(root + _CONFIGURATION, encoding="utf-8", errors="replace") as file:
         for line in file:
@@ -154,7 +177,7 @@ def _configured(root: str) -> str:
     return root + _LOG
 
 
-def _rotated(path: str) -> list[Source]:
+def rotated(path: str) -> list[Source]:
     """Open a log and its rotated files. Return them oldest first.
 
     The newest is opened first. So no file is missed, and one that is rotated meanwhile is found twice.
@@ -204,7 +227,8 @@ def _close(source: Source) -> None:
         os.close(source.descriptor)
 
 
-def _unreadable(error: OSError, given: bool) -> LibhookError:
+def unreadable(error: OSError, given: bool) -> LibhookError:
+    """Return the error for a log that could not be opened. ``given`` says whether the user named it."""
     name = error.filename or "the log"
     if isinstance(error, PermissionError):
         return LibhookError(f"{name}: {error.strerror}", "run it as root, or give a copy of the log with -if")

@@ -31,7 +31,7 @@ MACHINE = {"os", "fcntl", "socket", "select", "shutil", "subprocess", "signal", 
 MAY_TOUCH = ("bundle.py", "children/", "effects/", "look/", "kinds/", "cli.py", "command/", "hotplug/hypervisor.py",
              "hotplug/watching.py", "hotplug/interrupts.py", "hotplug/notify.py", "history/reader.py",
              "naming/database.py",
-             "history/order.py", "history/command.py",
+             "history/order.py", "history/command.py", "history/follow.py", "history/tail.py", "history/cursor.py",
              "importing/command.py", "importing/excess.py", "importing/filling.py", "importing/folder.py",
              "importing/imagined.py", "importing/inside/", "importing/reading.py", "importing/sandbox.py",
              "importing/sources.py")  # fmt: skip

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``libhook history --follow``: tells what becomes of entries as it happens, and keeps a cursor.
+
+Before lines are written, the cursor holds them with the state that follows from them. After they are written it is
+saved without them. So a follower that was killed in between writes the same lines again, and no others.
+"""
+
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from libhook.errors import printable
+from libhook.history import memory, tail
+from libhook.history.cursor import Cursor
+from libhook.history.entry import Entry
+from libhook.history.events import Event, Events
+from libhook.history.pairing import Pairing
+from libhook.history.records import Parser
+from libhook.history.telling import Telling
+from libhook.history.wanted import Wanted
+
+_EVERY = 1.0
+"""Seconds between two looks at the log."""
+_AT_LEAST = 60.0
+"""Seconds after which the cursor is saved if the log has grown, though there was nothing to tell."""
+_ENDS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Follower:
+    """Reads a log as it grows and writes lines, with or without a cursor."""
+
+    def __init__(self, log: tail.Tail, wanted: Wanted, telling: Telling, cursor: Cursor | None) -> None:
+        self._log, self._cursor, self._line = log, cursor, telling.line
+        self._events = Events(wanted.has, telling.look)
+        self._final: list[Entry] = []
+        self._parser, self._pairing = Parser(), Pairing(self._final.append, lambda _: None)
+        self._saved, self._saved_at = log.position, time.monotonic()
+        self._written = False
+        """Whether lines were written since the cursor was saved."""
+        self._bad = 0
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what a cursor has, and write again what may not have been written.
+
+        KeyError, TypeError, ValueError or AttributeError if it has something else.
+        """
+        lines = [str(line) for line in state["lines"]]
+        self._log.position = self._saved = tail.Position(*state["position"])
+        self._pairing.nodes = memory.restored(state["nodes"])
+        self._events.restore(state["told"])
+        self._write(lines)
+
+    def run(self) -> None:
+        """Follow until a signal ends it."""
+        new, ended = True, False
+        while not ended:
+            for piece in self._log.read():
+                new = self._pairing.add(self._parser.records(piece)) > 0 or new
+                events = self._events.final(self._final)
+                self._final.clear()
+                self._tell(events)
+                if ended := _ended(0):
+                    break
+            else:
+                if new or self._events.waits:
+                    now = round(time.time() * 1000)
+                    self._tell(self._events.now(self._pairing.known(), now, time.monotonic()))
+                new = False
+                self._complain()
+                self._save_in_time()
+                ended = _ended(_EVERY)
+                _hear_of_reader()
+        self._save([])
+
+    def _tell(self, events: list[Event]) -> None:
+        if events:
+            lines = [f"{self._line(event)}\n" for event in events]
+            self._save(lines)
+            self._write(lines)
+
+    def _write(self, lines: list[str]) -> None:
+        for line in lines:
+            left = line.encode(sys.stdout.encoding, "backslashreplace")
+            while left:  # a line at a time: a pipe takes all of it or nothing
+                left = left[os.write(sys.stdout.fileno(), left) :]
+        self._written = self._written or bool(lines)
+
+    def _save_in_time(self) -> None:
+        moved = self._log.position != self._saved
+        late = time.monotonic() - self._saved_at >= _AT_LEAST or self._log.position.first != self._saved.first
+        if self._written or (moved and late):
+            self._save([])
+
+    def _save(self, lines: list[str]) -> None:
+        self._saved, self._saved_at, self._written = self._log.position, time.monotonic(), False
+        if self._cursor:
+            nodes = memory.saved(self._pairing.nodes)
+            self._cursor.save({"lines": lines, "position": self._saved, "told": self._events.saved(), "nodes": nodes})
+
+    def _complain(self) -> None:
+        bad = self._parser.unreadable + self._log.too_long
+        if bad != self._bad:
+            self._bad = bad
+            _warn(f"records that could not be read so far: {bad}")
+
+
+def run(log: tuple[str, bool], wanted: Wanted, telling: Telling, cursor: str | None) -> int:
+    """Follow a log. Return 0 once SIGINT or SIGTERM ends it. LibhookError if it is no log, or the cursor is bad.
+
+    ``log`` is from ``tail.path_of``. Without a cursor, and without a time to begin at, it begins now.
+    """
+    path, older = log
+    if cursor is None and wanted.start is None:
+        wanted = wanted._replace(start=round(time.time() * 1000))
+    with ExitStack() as stack:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+        stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+        reading = tail.Tail(path, tail.BEFORE, _warn, older=older)
+        stack.callback(reading.close)
+        file = Cursor(cursor) if cursor is not None else None
+        follower = Follower(reading, wanted, telling, file)
+        if file:
+            stack.callback(file.close)
+            if state := file.load():
+                try:
+                    follower.restore(state)
+                except (KeyError, TypeError, ValueError, AttributeError):
+                    raise file.unusable() from None
+        if not os.path.exists(path):
+            _warn(f"{path}: not there yet; waiting for it")
+        elif sys.stderr.isatty():
+            _warn(f"following {path}; Ctrl-C ends it")
+        follower.run()
+    return 0
+
+
+def _ended(seconds: float) -> bool:
+    """Wait for the end, and return whether it has come. The signals are blocked, so they interrupt nothing else."""
+    return signal.sigtimedwait(_ENDS, seconds) is not None
+
+
+def _hear_of_reader() -> None:
+    """BrokenPipeError if nobody reads what we write any more: with nothing to write, we should not notice."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if any(happened & (select.POLLERR | select.POLLHUP) for _, happened in poll.poll(0)):
+        raise BrokenPipeError
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"{printable(text)}\n")
+    sys.stderr.flush()
