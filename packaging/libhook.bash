@@ -15,7 +15,7 @@ detach: DOMAIN DEVICE-XML --config --connect=URI --dry-run --help --live --timeo
 devices: --help --json -h
 doctor: --help --json -h
 handlers: enable|disable NAME --help --json -h
-history: --device=DEVICE --end=TIME --help --html=FILE --input=FILE --json --node=NAME --result=success|failed --start=TIME --uuid=UUID --vm=NAME -d=DEVICE -h -if=FILE -n=NAME -te=TIME -ts=TIME -uu=UUID -vm=NAME
+history: --cursor=FILE --device=DEVICE --end=TIME --follow --help --html=FILE --input=FILE --json --node=NAME --result=success|failed --start=TIME --uuid=UUID --vm=NAME -d=DEVICE -h -if=FILE -n=NAME -te=TIME -ts=TIME -uu=UUID -vm=NAME
 hook:
 import: PATH --guest=NAME --help --json --name=NAME --write -h
 inspect: XML --help --json -h

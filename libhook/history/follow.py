@@ -27,6 +27,8 @@ _EVERY = 1.0
 """Seconds between two looks at the log."""
 _AT_LEAST = 60.0
 """Seconds after which the cursor is saved if the log has grown, though there was nothing to tell."""
+_MANY = 1000
+"""So many entries are told together where a long trail is read. The cursor may be large, and is saved for each time."""
 _ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -60,21 +62,29 @@ class Follower:
         while not ended:
             for piece in self._log.read():
                 new = self._pairing.add(self._parser.records(piece)) > 0 or new
-                events = self._events.final(self._final)
-                self._final.clear()
-                self._tell(events)
+                if len(self._final) >= _MANY:
+                    self._tell(self._settled())
                 if ended := _ended(0):
+                    self._tell(self._settled())
                     break
             else:
+                settled = self._settled()
                 if new or self._events.waits:
                     now = round(time.time() * 1000)
-                    self._tell(self._events.now(self._pairing.known(), now, time.monotonic()))
+                    settled += self._events.now(self._pairing.known(), now, time.monotonic())
+                self._tell(settled)
                 new = False
                 self._complain()
                 self._save_in_time()
                 ended = _ended(_EVERY)
                 _hear_of_reader()
         self._save([])
+
+    def _settled(self) -> list[Event]:
+        """Return what is to be told of the entries that the pairing has done with."""
+        events = self._events.final(self._final)
+        self._final.clear()
+        return events
 
     def _tell(self, events: list[Event]) -> None:
         if events:

@@ -44,6 +44,8 @@ class Desk:
         """Seconds that the waits have taken."""
         self.effects = 0
         """How often something was written: a line, or the cursor."""
+        self.pieces = 0
+        """SIGTERM comes after so many pieces of the log; 0 or less: only at a wait."""
         self.synced: list[str] = []
         """What was put on the disk."""
 
@@ -78,7 +80,8 @@ class Desk:
                 self.clock += 1
                 left.pop(0)()
                 return False
-            return bool(seconds)
+            self.pieces -= not seconds
+            return bool(seconds) or self.pieces == 0
 
         def synced(descriptor: int) -> None:
             self.synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What README.md shows of ``libhook history`` is what it prints."""
+"""What README.md and docs/follow.md show of ``libhook history`` is what it prints."""
 
 import re
 import time
 from pathlib import Path
 
 import pytest
+from following import Desk
 from trail_writing import NOWHERE, OTHER, Trail, read
 
 from libhook.history.names import lookup
@@ -36,3 +37,21 @@ def test_the_table_of_the_readme_is_what_is_printed(monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
     time.tzset()
     assert [line[4:] for line in blocks[0].splitlines()[1:]] == shown
+
+
+def test_the_lines_of_follow_are_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same life, and of the start that failed."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    desk = Desk(tmp_path)
+    desk.given = ["-ts", "2026-11-24"]
+    log = Trail().device("libhook", "start", device=CARD).device("libvirtd", "start", device=CARD, after=52)
+    log.control("start").device("libhook", "stop", device=CARD, after=1_958_000).control("stop")
+    about = {"vm": "build", "uuid": OTHER, "device": CARD}
+    log.device("libhook", "start", False, after=444_000, **about).device("libvirtd", "start", **about)  # type: ignore[arg-type]
+    desk.append(bytes(log.control("start", False, vm="build", uuid=OTHER)))
+    desk.follow()
+    monkeypatch.undo()
+    time.tzset()
+    blocks = re.findall(r"(?:^    .*\n)+", (ROOT / "docs/follow.md").read_text(), flags=re.M)
+    assert [line[4:] for line in blocks[0].splitlines()[1:]] == desk.out.read_text().splitlines()
