@@ -20,6 +20,7 @@ from libhook.history.overlap import Overlap
 from libhook.history.page import Page
 from libhook.history.pairing import Pairing
 from libhook.history.records import Parser
+from libhook.history.remembered import Remembered
 from libhook.history.shown import Json
 from libhook.history.table import Table
 from libhook.history.tail import path_of
@@ -31,8 +32,8 @@ _KEY = 14
 """The length of the sort key at the start of a line. The key is when the entry began."""
 
 
-def run(root: str, options: argparse.Namespace) -> int:
-    """Run the command. Return 0, even if the trail names no host device."""
+def run(root: str, options: argparse.Namespace, remembered: Remembered | None = None) -> int:
+    """Run the command. Return 0, even if the trail names no host device. ``remembered`` is about this host's trail."""
     if wrong := clash(options):
         options.usage_error(wrong)
     wanted, name_of = _wanted(options), lookup(root)
@@ -45,18 +46,19 @@ def run(root: str, options: argparse.Namespace) -> int:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         sys.stderr.write(f"not read: {printable(names[0])}{more}: unpack what is packed, and give each with -if\n")
     selection = Selection(wanted, [source.name for source in sources])
+    complete = remembered.complete if remembered and not options.input else None
     with ExitStack() as stack:
         stack.callback(reader.close, sources)
         lines = stack.enter_context(Sorted())
         if options.json:
             json = Json(name_of)
-            _read(sources, selection, lines, lambda entry: f"{entry.start or 0:014d}{json(entry)}")
+            _read(sources, selection, lines, lambda entry: f"{entry.start or 0:014d}{json(entry)}", complete)
             if selection.said:  # not to stdout, where the JSON goes
                 sys.stderr.write(f"{printable(selection.said)}\n")
             _write(line[_KEY:] for line in lines)
         elif options.html:
             page = Page(selection)
-            page.seen(_read(sources, selection, lines, page.row, page.silence, page.holds))
+            page.seen(_read(sources, selection, lines, page.row, complete, page.silence, page.holds))
             texts = page.write(lambda: (line[:-1].decode() for line in lines), round(time.time() * 1000))
             _write_page(options.html, texts)
         else:
@@ -66,6 +68,7 @@ def run(root: str, options: argparse.Namespace) -> int:
                 selection,
                 lines,
                 lambda entry: f"{entry.start or 0:014d}{table.row(entry)}",
+                complete,
                 lambda silence: lines.add(f"{silence.start:014d}{table.silence(silence)}\n".encode()),
             )
             rows = (line[_KEY:-1].decode() for line in lines)
@@ -107,18 +110,21 @@ def _read(
     selection: Selection,
     lines: Sorted,
     text: Callable[[Entry], str],
+    complete: Callable[[Entry], Entry] | None,
     silent: Callable[[Silence], None] | None = None,
     holds: Callable[[Entry], None] | None = None,
 ) -> int:
     """Read the whole trail and add a line for each selected entry. Return when the trail ends.
 
-    ``holds`` gets every entry of a device that is still held, selected or not.
+    ``complete`` adds to an entry what is known from elsewhere. ``holds`` gets every entry of a device that is still
+    held, selected or not.
     """
     wanted = selection.wanted
     everything = wanted.everything
     add = lines.add
 
     def give(entry: Entry) -> None:
+        entry = complete(entry) if complete else entry
         if everything or selection.has(entry):
             add(f"{text(entry)}\n".encode())
         if holds and entry.end is None:

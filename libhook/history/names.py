@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a device was called: from the ids that its records carry, never from what is at its address today.
 
-This is the only place in history that knows names. Another source of what a device was belongs here.
+This is the only place in history that knows names. What a record does not say, remembered.py adds.
 """
 
 from collections.abc import Callable
