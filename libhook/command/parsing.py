@@ -7,6 +7,7 @@ from libhook import __version__
 from libhook.command import commands as work
 from libhook.command.commands import Command
 from libhook.command.terminal import Help, seconds
+from libhook.command.usage import Parser
 from libhook.facts import event
 from libhook.history import options as history_options
 from libhook.hotplug.hypervisor import DEFAULT_URI
@@ -15,7 +16,7 @@ from libhook.importing import options as importing_options
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="libhook",
         description="Hands PCI devices to libvirt's guests, takes them back, and records both truthfully.",
         epilog="Exit codes: 0 done; 1 refused or failed, the reason on stderr; 2 usage.",
