@@ -12,14 +12,14 @@ attach: DOMAIN DEVICE-XML --config --connect=URI --dry-run --help --live --timeo
 config: GUEST --help --json -h
 demo: --help -h
 detach: DOMAIN DEVICE-XML --config --connect=URI --dry-run --help --live --timeout=SECONDS -c=URI -h
-devices: --help --json -h
+devices: WORD --help --json --xml -h
 doctor: --help --json -h
 handlers: enable|disable NAME --help --json -h
 history: --cursor=FILE --device=DEVICE --end=TIME --follow --help --html=FILE --input=FILE --json --node=NAME --result=success|failed --start=TIME --uuid=UUID --vm=NAME -d=DEVICE -h -if=FILE -n=NAME -te=TIME -ts=TIME -uu=UUID -vm=NAME
 hook:
 import: PATH --guest=NAME --help --json --name=NAME --write -h
-inspect: XML --help --json -h
-plan: XML --event=prepare|start|started|release|reconnect --help --json -h
+inspect: GUEST|XML --help --json -h
+plan: GUEST|XML --event=prepare|start|started|release|reconnect --help --json -h
 recover: --dry-run --help -h
 status: --help --json -h
 watch: --connect=URI --help -c=URI -h
@@ -72,6 +72,7 @@ _libhook() {
 # Offers what can stand at $2, or after the option $1: FILE and its like are kinds of values, a|b are the values.
 _libhook_value() {
     case $1:$2 in
+    *:GUEST\|XML) compopt -o default; _libhook_guests ;;
     *:DOMAIN | *:GUEST | --vm:* | -vm:*) _libhook_guests ;;
     *XML | *:FILE) compopt -o default ;;
     *:[A-Z]*) ;;

@@ -125,10 +125,8 @@ def test_commands_and_options_are_offered(folder: Path) -> None:
         (("plan", "--event", "sta"), ["start", "started"]),
         (("plan", "--event", "=", "rel"), ["release"]),
         (("plan", "--event", "="), ["prepare", "start", "started", "release", "reconnect"]),
-        (("plan", "--event", "start", ""), ["default"]),
-        (("plan", "--json", "f"), ["default"]),
         (("plan", "file.xml", ""), []),
-        (("inspect", ""), ["default"]),
+        (("devices", ""), []),
         (("attach", "win11", ""), ["default"]),
         (("attach", "--timeout", "5", "win11", "de"), ["default"]),
         (("attach", "-c", "qemu", ":", "///system", "win11", ""), ["default"]),
@@ -160,6 +158,13 @@ def test_guests_are_asked_for_read_only_and_offered_quoted(folder: Path) -> None
     assert _complete(folder, "libhook", "attach", '"a$') == []
     assert _complete(folder, "libhook", "history", "-vm", "wi") == ["win\\ 11"]
     assert _complete(folder, "libhook", "attach", "x") == ["x\\:1\\=2\\@y"]
+
+
+@pytest.mark.parametrize("words", [("plan", "--event", "start", "win"), ("plan", "--json", "win"), ("inspect", "win")])
+def test_guests_are_offered_and_files_where_there_is_none(folder: Path, words: tuple[str, ...]) -> None:
+    """Where either may stand."""
+    assert _complete(folder, "libhook", *words) == ["default", "win\\ 11"]
+    assert _complete(folder, "libhook", *words[:-1], "./f") == ["default"]
 
 
 def test_a_libvirt_that_does_not_answer_costs_two_seconds(folder: Path) -> None:

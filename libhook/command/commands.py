@@ -5,15 +5,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 from libhook.children.child import Deadline
-from libhook.command import report, views
+from libhook.command import screen
+from libhook.command.names import NameOf, with_names
 from libhook.command.terminal import complain, read, show
 from libhook.effects.log import Log
 from libhook.errors import BadInput, DeadlineExpired, LibhookError
-from libhook.facts import event
-from libhook.facts.address import PciAddress
 from libhook.facts.domain import Domain
 from libhook.facts.machine import Machine
 from libhook.hotplug import plug, unplug
@@ -26,76 +24,18 @@ from libhook.hotplug.request import Request
 from libhook.hotplug.watch import Watcher
 from libhook.hotplug.watching import Connection
 from libhook.look import processes
-from libhook.run import plan
-from libhook.story import giveback, survey
+from libhook.story import giveback
 from libhook.story.orphans import settle_orphans
 from libhook.story.session import Session, make_state, state_of
-from libhook.story.taking import in_one_line
 from libhook.story.tidy import tidy
-from libhook.xml import domxml
 
 _XML = "a file with a domain's XML"
 Command = Callable[[Machine, argparse.Namespace], int]
 
 
-def inspect(machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook inspect XML``. The guest's configuration decides the form of the audit records shown."""
-    domain = _read_domain(read(options.xml, _XML), every_kind=True)
-    session = Session.open(machine, Log(machine), os.getppid(), domain)
-    if session.broken:
-        complain([f"{session.broken.line}; the defaults are shown instead"])
-    style = session.config.audit_record
-    domain = session.with_extra(session.with_along(domain))
-    show(report.inspect_json(domain, style) if options.json else report.inspect_text(domain, style))
-    return 0
-
-
-def show_plan(machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook plan XML``. If the event would be refused, say what ``virsh start`` would say; exit code 1."""
-    document = read(options.xml, _XML)
-    domain = _read_domain(document)
-    session = Session.open(machine, Log(machine), os.getppid(), domain).strict()._replace(document=document)
-    wanted = event.Event(domain.name, event.OPERATIONS[options.event], "-")
-    found = plan(session, wanted, domain)
-    if options.json:
-        show(views.plan_json(found))
-    else:
-        has_begun = options.event == "prepare" or session.state.load(domain.uuid)
-        why = "" if has_begun else f": libhook holds nothing for {domain.name}"
-        show(list(found.describe()) or [f"nothing to do at {options.event}{why}"])
-    return complain([in_one_line(found.refusals)] if found.refusals else [])
-
-
-def devices(machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook devices``."""
-    folder = f"{machine.sys}/bus/pci/devices"
-    addresses = []
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        with suppress(BadInput):
-            addresses.append(PciAddress.parse(name))
-    session = Session.open(machine, Log(machine), os.getppid())
-    host = survey.look(session, sorted(addresses))
-    if options.json:
-        show(views.devices_json(host))
-    else:
-        show(views.devices_text(host) or ["no PCI devices"])
-    return 0
-
-
-def status(machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook status``."""
-    session = Session.open(machine, Log(machine), os.getppid())
-    found, broken = giveback.read_entries(session)
-    left = {held.uuid: [device.key for device in abandoned(session, held)] for held, _ in found}
-    if options.json:
-        show(views.status_json(found, left))
-    elif found or not broken:
-        show(views.status_text(found, left) or ["nothing is held"])
-    return complain(broken)
-
-
 def recover(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook recover``. Exit code 1 if something could not be given back, or a journal entry is broken."""
+    names = names_of(machine)
     with Log(machine, operation="recover") as log:
         session = Session.open(machine, log, os.getppid())
         found, broken = giveback.read_entries(session)
@@ -107,7 +47,7 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             if alive and abandoned(session, held):
                 if options.dry_run:
                     head = f"{name}: left alone, because {alive}; this unfinished hot-plug would be ended:"
-                    show([head, *(f"  {line}" for line in preview_settling(session, held))])
+                    show(list(with_names([head, *(f"  {line}" for line in preview_settling(session, held))], names)))
                 elif reason := settle_abandoned(session, held):
                     code = complain([f"{name}: the unfinished hot-plug cannot be ended: {reason}"])
                 else:
@@ -117,14 +57,14 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             elif options.dry_run:
                 hanging = any(one.pci in session.state.in_flight() for one in held.devices if held.action(one.key))
                 head = f"{name}: would be given back{', except what hangs' if hanging else ''}"
-                show([head, *(f"  {line}" for line in session.plan_release(held).describe())])
+                show(list(with_names([head, *(f"  {line}" for line in session.plan_release(held).describe())], names)))
             elif reason := giveback.settle(session, held.uuid):
                 code = complain([f"{name}: not given back: {reason}"])
             else:
                 show([f"{name}: given back"])
         session = Session.open(machine, log, os.getppid(), Domain("", "", "", ()))  # what holds for all
         orphans = list(settle_orphans(session.work(""), dry_run=options.dry_run))
-        show([line for line, wrong in orphans if not wrong])
+        show(list(with_names([line for line, wrong in orphans if not wrong], names)))
         code = complain([line for line, wrong in orphans if wrong]) or code
         if not (found or broken or orphans):
             show(["nothing is held"])
@@ -164,7 +104,10 @@ def config(machine: Machine, options: argparse.Namespace) -> int:
     from libhook.command import settings
 
     shown = settings.overview(machine) if options.guest is None else settings.of_guest(machine, options.guest)
-    show(shown.data if options.json else shown.lines)
+    if options.json:
+        show(shown.data)
+    else:
+        screen.lines(shown.lines)
     return complain(shown.errors)
 
 
@@ -174,8 +117,10 @@ def handlers(machine: Machine, options: argparse.Namespace) -> int:
 
     if options.verb is None:
         rows = work.table(machine)
-        text = [row.line for row in rows] or ["there are no handlers by others"]
-        show({"handlers": [row._asdict() for row in rows]} if options.json else text)
+        if options.json:
+            show({"handlers": [row._asdict() for row in rows]})
+        else:
+            screen.lines([row.line for row in rows] or ["there are no handlers by others"])
         return 0
     if options.name is None:
         raise BadInput(f"libhook handlers {options.verb} needs a name", "libhook handlers shows the names")
@@ -191,8 +136,10 @@ def doctor(machine: Machine, options: argparse.Namespace) -> int:
     if os.geteuid() != 0 and not machine.root:
         raise LibhookError("only root can run the hook and read the audit trail", "run it as root")
     findings = examine(Session.open(machine, Log(machine), os.getppid()))
-    lines = [finding.line for finding in findings]
-    show({"findings": [finding._asdict() for finding in findings]} if options.json else lines)
+    if options.json:
+        show({"findings": [finding._asdict() for finding in findings]})
+    else:
+        screen.doctor(list(with_names((finding.line for finding in findings), names_of(machine))))
     failed = "; ".join(finding.what for finding in findings if finding.level == "fail")
     return complain([f"libhook does not work here: {failed}"] if failed else [])
 
@@ -224,7 +171,8 @@ def _plug(machine: Machine, options: argparse.Namespace, work: Callable[..., Ite
     state = state_of(machine)
     with Interrupts() as interrupts, Log(machine, operation=work.__name__) as log:
         hypervisor = Hypervisor(options.connect, interrupts, state.mark_of(processes.own(machine)))
-        for line in work(machine, log, hypervisor, request):
+        lines = work(machine, log, hypervisor, request)
+        for line in with_names(lines, names_of(machine)) if options.dry_run else lines:
             show([line])
     return 0
 
@@ -245,8 +193,8 @@ def watch(machine: Machine, options: argparse.Namespace) -> int:
     return 0
 
 
-def _read_domain(document: bytes, *, every_kind: bool = False) -> Domain:
-    """Read the guest from the XML. Say on stderr what was passed over."""
-    domain = domxml.parse(document, every_kind=every_kind)
-    complain([f"skipped: {warning}" for warning in domain.warnings])
-    return domain
+def names_of(machine: Machine) -> NameOf:
+    """Return what tells the names of this host's devices."""
+    from libhook.naming.devices import Names
+
+    return Names(machine).of_pci

@@ -5,6 +5,7 @@ import argparse
 
 from libhook import __version__
 from libhook.command import commands as work
+from libhook.command import looking
 from libhook.command.commands import Command
 from libhook.command.terminal import Help, seconds
 from libhook.command.usage import Parser
@@ -33,20 +34,24 @@ def parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command)
         return added
 
-    xml = "domain XML: a file, or - for stdin"
-    add("inspect", work.inspect, "a guest's host devices, and the audit record of each").add_argument(
-        "xml", metavar="XML", help=xml
-    )
-    planned = add("plan", work.show_plan, "what an event would write and record on this host now; changes nothing")
+    inspecting = add("inspect", looking.inspect, "a guest's host devices, and the audit record of each")
+    inspecting.epilog = "Of a guest that runs, by its name, it shows what the guest has now."
+    planned = add("plan", looking.show_plan, "what an event would write and record on this host now; changes nothing")
     planned.epilog = "For a running guest it shows the next start. Exit code 1 if a start would be refused."
-    planned.add_argument("xml", metavar="XML", help=xml)
+    for one in (inspecting, planned):
+        one.add_argument(
+            "guest", metavar="GUEST|XML", help="a guest's name or UUID; or a file with domain XML, or - for stdin. A"
+            " word with / or .xml is a file, and so is one for which there is a file",
+        )  # fmt: skip
     acting = [name for name, operation in event.OPERATIONS.items() if operation.acts]
     planned.add_argument(
         "--event", metavar="OPERATION", choices=acting, default="prepare", help=f"one of {', '.join(acting)}; the first"
         " is the default",
     )  # fmt: skip
-    add("devices", work.devices, "the host's IOMMU groups: device, driver, what uses it, which guest has it")
-    add("status", work.status, "what is held for which guest, and what recover would do")
+    shown = add("devices", looking.devices, "the host's devices: what a guest gets together, and what is in the way")
+    shown.add_argument("words", metavar="WORD", nargs="*", help="only groups with such a device: 03:00.0, nvidia, gpu")
+    shown.add_argument("--xml", action="store_true", help="print what gives a guest these devices, for virsh edit")
+    add("status", looking.status, "what is held for which guest, and what recover would do")
     recovering = add("recover", work.recover, "give back what dead processes left", as_json=False)
     recovering.add_argument("--dry-run", action="store_true", help="only print what would be done")
     accepting = add(

@@ -4,18 +4,32 @@
 terminal.py makes the text printable.
 """
 
+from collections.abc import Callable, Sequence
+
+from libhook.command.names import fields
 from libhook.errors import printable
 from libhook.facts.domain import Domain, HostDevice, LibvirtsDevice
 from libhook.handlers import record
+from libhook.naming.name import UNKNOWN, Name
+from libhook.xml.domxml import OnNetwork
 
 _HEAD = ("KIND", "SOURCE", "MANAGED", "ADDRESS")
+Json = dict[str, object]
+NamesOf = Callable[[HostDevice | LibvirtsDevice], Name]
+"""Tells the name of a guest's device."""
 
 
-def inspect_json(domain: Domain, style: record.Style = "libvirt") -> dict[str, object]:
+def inspect_json(
+    domain: Domain,
+    style: record.Style = "libvirt",
+    name_of: NamesOf = lambda _: UNKNOWN,
+    pools: Sequence[OnNetwork] = (),
+) -> Json:
     """Return the object of ``inspect --json``: name, uuid, virt, host_devices. json.dumps escapes it later.
 
-    Each device has kind, source, managed, address and record. ``record`` is the text for ``reason=start``, or None if
-    no record is written. Devices that only libvirt records come last. ``warnings`` exists only if there are some.
+    Each device has kind, source, managed, address, name and record. ``record`` is the text for ``reason=start``, or
+    None if no record is written. Devices that only libvirt records come last. ``pools`` has the interfaces whose VF
+    libvirt chooses out of a network's when the guest starts. It and ``warnings`` exist only if there are some.
     """
     return {
         "name": domain.name,
@@ -27,27 +41,39 @@ def inspect_json(domain: Domain, style: record.Style = "libvirt") -> dict[str, o
                 "source": device.source,
                 "managed": isinstance(device, HostDevice) and device.managed,
                 "address": device.address,
+                **fields(name_of(device)),
                 "record": _record(domain, device, style),
             }
             for device in _all(domain)
         ],
+        **({"pools": [{**pool._asdict(), "address": pool.address or None} for pool in pools]} if pools else {}),
         **({"warnings": list(domain.back_door_warnings)} if domain.back_door_warnings else {}),
     }
 
 
-def inspect_text(domain: Domain, style: record.Style = "libvirt") -> list[str]:
+def inspect_text(
+    domain: Domain,
+    style: record.Style = "libvirt",
+    name_of: NamesOf = lambda _: UNKNOWN,
+    pools: Sequence[OnNetwork] = (),
+) -> list[str]:
     """Return the same as lines for a terminal. Each device's record is on the line below it, so columns stay narrow."""
     lines = [f"{domain.uuid}  {domain.virt}  {domain.name}"]
     devices = _all(domain)
     warnings = [f"warning: {warning}" for warning in domain.back_door_warnings]
-    if not devices:
+    if not devices and not pools:
         return [*lines, "no host devices", *warnings]
     rows = [_row(device) for device in devices]
-    widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
+    late = [("pci", "pool", "?", f"{pool.address or '?'}  of the network {printable(pool.network)}") for pool in pools]
+    widths = [max(map(len, column)) for column in zip(_HEAD, *rows, *late, strict=True)]
     lines.append(_line(_HEAD, widths))
     for device, row in zip(devices, rows, strict=True):
-        lines.append(_line(row, widths) + _remark(device))
+        name = name_of(device).text
+        lines.append(_line(row, widths) + (name and f"  {name}") + _remark(device))
         lines.append(f"    {_record(domain, device, style) or 'no record'}")
+    for pool, row in zip(pools, late, strict=True):
+        lines.append(_line(row, widths) + ("" if pool.address else "  address known at start"))
+        lines.append("    its record names that address")
     return [*lines, *warnings]
 
 

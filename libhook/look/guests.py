@@ -15,9 +15,8 @@ from libhook.xml.prolog import MAX_BYTES
 
 _DEFINED, _RUNNING = "etc/libvirt/qemu", "run/libvirt/qemu"
 
-
-_UUID = re.compile(rb"<uuid>\s*([0-9a-fA-F-]{36})\s*</uuid>")
-"""The first in a document is the guest's: libvirt writes it before all that the guest's author may write freely."""
+_NETWORKS = ("etc/libvirt/qemu/networks", "run/libvirt/network")
+_POOL = re.compile(rb"<forward\s[^>]*\bmode=['\"]hostdev['\"]")
 
 
 class Document(NamedTuple):
@@ -35,14 +34,63 @@ def documents(machine: Machine) -> list[Document]:
         with suppress(FileNotFoundError):
             names = sorted(name for name in os.listdir(f"{machine.root}/{folder}") if name.endswith(".xml"))
         for name in names:
-            path = f"{machine.root}/{folder}/{name}"
-            with suppress(FileNotFoundError), open(path, "rb") as file:
-                text = file.read(MAX_BYTES + 1)
-                found.append(Document(path, libvirtd.domain_in(text) if folder == _RUNNING else text))
+            with suppress(FileNotFoundError):
+                found.append(_read(machine, folder, name))
     return found
 
 
 def uuids(machine: Machine) -> set[str]:
     """The UUIDs of the guests that are defined, or that run. OSError as ``documents``."""
-    found = (_UUID.search(document.xml) for document in documents(machine))
-    return {one[1].decode().lower() for one in found if one}
+    return {libvirtd.uuid_in(document.xml) for document in documents(machine)}
+
+
+def find(machine: Machine, wanted: str, *, live: bool) -> Document | None:
+    """The guest with this name or UUID; None where libvirt's files have none. OSError where they cannot be read.
+
+    With ``live``, what a guest that runs has now, else what its next start has. Where libvirt has only one of the two,
+    that is it. A UUID goes before a name.
+    """
+    folders = (_RUNNING, _DEFINED) if live else (_DEFINED, _RUNNING)
+    if _is_uuid(wanted):
+        those = [one for one in documents(machine) if libvirtd.uuid_in(one.xml) == wanted.lower()]
+        for folder in folders:
+            for one in those:
+                if one.path.startswith(f"{machine.root}/{folder}/"):
+                    return one
+    if "/" in wanted or "\0" in wanted:  # libvirt takes no such name for a guest with a file
+        return None
+    for folder in folders:
+        with suppress(FileNotFoundError):
+            return _read(machine, folder, f"{wanted}.xml")
+    return None
+
+
+def is_pool(machine: Machine, network: str) -> bool:
+    """Whether a virtual network is a pool of VFs (``<forward mode='hostdev'>``), as far as its file can be read."""
+    if "/" in network or "\0" in network:
+        return False
+    for folder in _NETWORKS:
+        with suppress(OSError), open(f"{machine.root}/{folder}/{network}.xml", "rb") as file:
+            if _POOL.search(file.read(MAX_BYTES)):
+                return True
+    return False
+
+
+def names(machine: Machine) -> list[str]:
+    """The names of all guests that libvirt's files name, as far as the folders can be read."""
+    found = set[str]()
+    for folder in (_DEFINED, _RUNNING):
+        with suppress(OSError):
+            found.update(name[:-4] for name in os.listdir(f"{machine.root}/{folder}") if name.endswith(".xml"))
+    return sorted(found)
+
+
+def _read(machine: Machine, folder: str, name: str) -> Document:
+    path = f"{machine.root}/{folder}/{name}"
+    with open(path, "rb") as file:
+        text = file.read(MAX_BYTES + 1)
+    return Document(path, libvirtd.domain_in(text) if folder == _RUNNING else text)
+
+
+def _is_uuid(text: str) -> bool:
+    return len(text) == 36 and all(c in "0123456789abcdef-" for c in text.lower())

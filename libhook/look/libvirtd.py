@@ -154,6 +154,12 @@ def domain_in(status: bytes) -> bytes:
     return document[0].rpartition(b"</domstatus>")[0] if document else b""
 
 
+def uuid_in(document: bytes) -> str:
+    """The UUID in a guest's XML, as it is in audit records; "" where there is none."""
+    whose = _search(_UUID, document)
+    return whose[1].strip().lower().decode("ascii", "replace") if whose else ""
+
+
 def _folder(machine: Machine) -> str:
     return f"{machine.root}/run/libvirt/qemu"
 

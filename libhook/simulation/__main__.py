@@ -55,8 +55,10 @@ def _make(folder: str) -> None:
         if os.path.exists(folder) and os.listdir(folder):
             raise LibhookError(f"{folder} is not empty, and no simulated host", "name another folder")
         build(folder, hosts.workstation())
+        os.makedirs(f"{folder}/etc/libvirt/qemu")
         for guest in _GUESTS:
-            store.create(f"{folder}/{guest.name}.xml", guest.xml())
+            for path in (f"{folder}/{guest.name}.xml", f"{folder}/etc/libvirt/qemu/{guest.name}.xml"):
+                store.create(path, guest.xml())
     except OSError as error:
         raise LibhookError(f"{folder}: {error.strerror}", "name a folder in which you may write") from None
     terminal.show([f"made a workstation in {folder}, and guests for it, {names}"])

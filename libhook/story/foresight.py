@@ -38,7 +38,7 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
         situation = _given_back(situation, held, plan)
     if event.operation.name == "prepare":
         held = session.state.load(domain.uuid)
-        if (has := _of_running(session, domain, held)) is not None:
+        if (has := of_running(session, domain, held)) is not None:
             what = f"with {', '.join(has)}" if has else "without host devices"
             first.append(Warn(f"the guest {domain.name} runs already, {what}: this is the plan for its next start"))
             situation = _given_back(situation, held, session.plan_release(held)) if held else situation
@@ -83,7 +83,7 @@ def _given_back(situation: Situation, held: Held, plan: Plan) -> Situation:
     )
 
 
-def _of_running(session: Session, domain: Domain, held: Held | None) -> list[str] | None:
+def of_running(session: Session, domain: Domain, held: Held | None) -> list[str] | None:
     """Return the keys of the devices that the guest has; None when it does not run.
 
     They come from libvirt's status file, else from the journal entry.

@@ -43,6 +43,16 @@ _LONGEST_INTERFACE = 15
 _TAGS = ("hostdev", "interface", "disk")
 
 
+class OnNetwork(NamedTuple):
+    """An interface on a network of libvirt's. Where that is a pool of VFs, libvirt chooses one at the guest's start."""
+
+    network: str
+    mac: str
+    """"" where the document gives none."""
+    address: str
+    """That of the VF which a guest that runs has; "" before."""
+
+
 class DeviceXml(NamedTuple):
     """What one device's own document contains."""
 
@@ -84,6 +94,23 @@ def parse(document: bytes, *, every_kind: bool = False) -> Domain:
         _back_doors(root),
         tuple(_taps(root)),
     )
+
+
+def on_networks(document: bytes) -> tuple[OnNetwork, ...]:
+    """The guest's interfaces on libvirt's networks. BadInput as by ``parse``."""
+    return tuple(_on_network(device) for _, device in _candidates(_root(document), ("interface",)) if _network(device))
+
+
+def _on_network(device: etree._Element) -> OnNetwork:
+    """In a status file the VF stands in ``actual`` (virDomainActualNetDefFormat)."""
+    actual = child(device, "actual")
+    source = child(actual, "source") if actual is not None and actual.get("type") == "hostdev" else None
+    address = child(source, "address") if source is not None else None
+    return OnNetwork(_network(device), _mac(device), "" if address is None else str(pci_address(address)))
+
+
+def _network(interface: etree._Element) -> str:
+    return _attribute(interface, "source", "network") if interface.get("type") == "network" else ""
 
 
 def parse_device(document: bytes) -> DeviceXml:

@@ -3,12 +3,15 @@
 
 import contextlib
 import io
+import re
 from typing import NamedTuple
 from unittest import mock
 
 from scenario import Host, reap
 
 from libhook import cli
+
+_NAME = re.compile(r"(?<=[0-7]) \((?:[^()\n]* )?\[[0-9a-f]{4}:[0-9a-f]{4}\]\)")
 
 
 class Done(NamedTuple):
@@ -19,8 +22,14 @@ class Done(NamedTuple):
     err: str
 
 
-def libhook(host: Host, *arguments: str, stdin: bytes = b"", columns: int = 80, encoding: str = "utf-8") -> Done:
-    """Run it, with this on stdin, in a terminal of so many columns and this encoding."""
+def libhook(
+    host: Host, *arguments: str, stdin: bytes = b"", columns: int = 80, encoding: str = "utf-8", names: bool = False
+) -> Done:
+    """Run it, with this on stdin, in a terminal of so many columns and this encoding.
+
+    Without ``names`` those of devices are left out of stdout, as far as they stand in parentheses behind an address. So
+    a plan can be compared with what the hook says.
+    """
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding, errors="strict") for _ in ("out", "err"))
     environment = {"LIBHOOK_ROOT": host.root, "COLUMNS": str(columns), "PATH": "/usr/bin:/bin"}
     with (
@@ -40,4 +49,10 @@ def libhook(host: Host, *arguments: str, stdin: bytes = b"", columns: int = 80, 
     for stream in (out, err):
         stream.seek(0)
         texts.append(stream.read())
-    return Done(code, *texts)
+    out_, err_ = texts
+    return Done(code, out_ if names else without_names(out_), err_)
+
+
+def without_names(text: str) -> str:
+    """The text without the names that stand behind addresses: `` (Intel … [8086:10d3])``."""
+    return _NAME.sub("", text)

@@ -91,7 +91,7 @@ def test_a_document_that_cannot_be_read(root: str, command: str, path: str, what
     """The line names the path."""
     done = libhook(Host(root, nic()), command, path)
     assert (done.code, done.out) == (1, "")
-    assert done.err == f"{path}: {what}: give a file with a domain's XML, or - for stdin\n"
+    assert done.err == f"{path}: {what}: give a file with a domain's XML, or a guest's name, or - for stdin\n"
 
 
 def test_an_unknown_kind_of_hostdev_is_passed_over(root: str) -> None:

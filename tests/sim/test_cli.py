@@ -32,7 +32,7 @@ def test_inspect_json_has_the_promised_shape(root: str, path: Path) -> None:
     found = json.loads(done.out)
     assert set(found) == {"name", "uuid", "virt", "host_devices"}
     for device in found["host_devices"]:
-        assert set(device) == {"kind", "source", "managed", "address", "record"}
+        assert set(device) == {"kind", "source", "managed", "address", "ids", "vendor", "model", "record"}
         assert device["kind"] in ("pci", "usb", "scsi", "scsi_host", "mdev")
         assert device["source"] in ("hostdev", "interface", "disk")
         assert isinstance(device["managed"], bool)
@@ -48,7 +48,7 @@ def test_inspect_text_shows_the_same(root: str) -> None:
     assert done.out.splitlines() == [
         f"{Guest().uuid}  kvm  a b",
         "KIND  SOURCE   MANAGED  ADDRESS",
-        f"pci   hostdev  no       {NIC}",
+        f"pci   hostdev  no       {NIC}  Intel 82574L Gigabit Network Connection [8086:10d3]",
         f'    virt=kvm resrc=dev reason=start vm=612062 uuid={Guest().uuid} bus=pci device="{NIC}"',
     ]
 
@@ -95,9 +95,11 @@ def test_plan_answers_for_every_event_that_acts(root: str, event: str) -> None:
     assert (done.code, done.out, done.err) == (0, f"nothing to do at {event}{why}\n", "")
     assert json.loads(libhook(host, "plan", "--json", "--event", event, "-", stdin=guest().xml(1)).out) == {
         "refused": False,
+        "running": False,
         "seconds": 0,
         "limits": [],
         "actions": [],
+        "names": {},
     }
 
 
@@ -306,5 +308,5 @@ def test_a_device_of_an_unknown_type_is_said(root: str, command: str) -> None:
 
 @pytest.mark.parametrize("command", ["inspect", "plan"])
 def test_help_names_the_argument_as_the_readme_does(root: str, command: str) -> None:
-    """``XML``."""
-    assert "\n  XML " in libhook(Host(root, nic()), command, "--help").out
+    """``GUEST|XML``."""
+    assert "\n  GUEST|XML " in libhook(Host(root, nic()), command, "--help").out

@@ -16,6 +16,11 @@ from libhook.simulation.hosts import many, nic, sriov, workstation
 from libhook.simulation.kernel import SimulatedKernel
 
 OTHER = "11111111-2222-3333-4444-555555555555"
+_GPU = "AMD Radeon RX 6800/6800 XT / 6900 XT [1002:73bf]"
+_DISK = "Samsung NVMe SSD Controller SM981/PM981/PM983 [144d:a808]"
+_NIC = "Intel 82574L Gigabit Network Connection [8086:10d3]"
+_PF = "Intel 82576 Gigabit Network Connection [8086:10c9]"
+_VF = "Intel 82576 Virtual Function [8086:10ca]"
 
 
 def test_devices_shows_the_groups_as_a_tree(root: str) -> None:
@@ -25,21 +30,27 @@ def test_devices_shows_the_groups_as_a_tree(root: str) -> None:
     processes.open_file(root, processes.spawn(root, "qemu"), "/dev/vfio/14")
     done = libhook(host, "devices")
     assert (done.code, done.err) == (0, "")
-    (line,) = (line for line in done.out.splitlines() if GPU in line)
+    (line,) = (line for line in done.out.splitlines() if line.startswith(f"  {GPU}"))
     assert line == (
-        f"  {GPU}  VGA       vfio-pci  [override vfio-pci, guest win\\x7f11, open in qemu (pid 2000, /dev/vfio/14)]"
+        f"  {GPU}  VGA       vfio-pci  {_GPU}"
+        "  [override vfio-pci, guest win\\x7f11, open in qemu (pid 2000, /dev/vfio/14)]"
     )
     groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
     assert [group["group"] for group in groups] == [12, 14, 15]
     (gpu,) = (device for device in groups[1]["devices"] if device["address"] == GPU)
     assert gpu == {
         "address": GPU,
+        "ids": "1002:73bf",
+        "vendor": "Advanced Micro Devices, Inc. [AMD/ATI]",
+        "model": "Navi 21 [Radeon RX 6800/6800 XT / 6900 XT]",
         "class": "0300",
         "driver": "vfio-pci",
         "override": "vfio-pci",
         "guest": {"uuid": Guest().uuid, "name": "win\x7f11"},
+        "wanted_by": [],
         "in_use": "qemu (pid 2000, /dev/vfio/14)",
         "uses": [],
+        "shows": [],
         "hangs": False,
         "pf": None,
         "vfs": [],
@@ -55,8 +66,9 @@ def test_devices_names_what_the_host_does_with_them(root: str) -> None:
     Path(root, "sys/block/loop7/loop/backing_file").write_text("/dev/nvme0n1\n")
     processes.add(root, 812, "Xorg", ("/dev/dri/card0",))
     shown = libhook(host, "devices").out
-    assert f"{GPU}  VGA       amdgpu  [it is open in Xorg (pid 812, /dev/dri/card0)]" in shown
-    assert f"{DISK}  NVMe      nvme  [/dev/nvme0n1 is behind /dev/loop7, /dev/nvme0n1 is mounted on /srv]" in shown
+    assert f"{GPU}  VGA       amdgpu         {_GPU}  [it is open in Xorg (pid 812, /dev/dri/card0)]" in shown
+    assert f"{_DISK}  [/dev/nvme0n1 is behind /dev/loop7, /dev/nvme0n1 is mounted on /srv]" in shown
+    assert f"  in the way: {DISK} is in use by the host: /dev/nvme0n1 is behind /dev/loop7" in shown
     groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
     assert [device["uses"] for device in groups[1]["devices"] if device["address"] == GPU] == [
         ["it is open in Xorg (pid 812, /dev/dri/card0)"]
@@ -94,8 +106,10 @@ def test_devices_knows_the_uses_of_more_than_are_looked_at_at_once(root: str) ->
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert [line for line in shown.splitlines() if "default route" in line] == [
-        "  0000:00:00.0  Ethernet  e1000e  [eth0 has the default route]",
-        "  0000:03:03.0  Ethernet  e1000e  [eth99 has the default route]",
+        f"  0000:00:00.0  Ethernet  e1000e  {_NIC}  [eth0 has the default route]",
+        "  in the way: 0000:00:00.0 is in use by the host: eth0 has the default route",
+        f"  0000:03:03.0  Ethernet  e1000e  {_NIC}  [eth99 has the default route]",
+        "  in the way: 0000:03:03.0 is in use by the host: eth99 has the default route",
     ]
 
 
@@ -116,12 +130,14 @@ def test_a_vf_is_shown_below_its_pf(root: str) -> None:
     shown = libhook(host, "devices").out.splitlines()
     assert shown == [
         f"IOMMU group {pf.group}",
-        f"  {pf.address}  Ethernet  igb",
-        f"    VF {alone.address}  Ethernet  igbvf  [IOMMU group {alone.group}]",
-        f"    VF {beside.address}  Ethernet  igbvf",
+        f"  {pf.address}  Ethernet  igb     {_PF}",
+        f"    VF {alone.address}  Ethernet  igbvf   {_VF}  [IOMMU group {alone.group}, can be passed]",
+        f"    VF {beside.address}  Ethernet  igbvf   {_VF}",
+        f"  pass both together; in the way: {pf.address} is a PF with VFs enabled: 3",
         "IOMMU group 9",
-        f"  {shares.address}  Ethernet  igbvf  [VF of {pf.address}]",
-        f"  {DISK}  Ethernet  e1000e",
+        f"  {shares.address}  Ethernet  igbvf   {_VF}  [VF of {pf.address}]",
+        f"  {DISK}  Ethernet  e1000e  {_NIC}",
+        "  can be passed, both together",
     ]
     groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
     facts = {one["address"]: (one["pf"], one["vfs"]) for group in groups for one in group["devices"]}

@@ -61,7 +61,8 @@ def test_plan_inspect_and_config_show_it(root: str) -> None:
     xml = WIN11.xml()
     assert f"{DISK}: nvme -> vfio-pci (settings of the guest)" in libhook(host, "plan", "-", stdin=xml).out
     shown = libhook(host, "inspect", "-", stdin=xml).out.splitlines()
-    assert shown[-2:] == [f"pci   settings  no       {DISK}", "    no record"]
+    assert shown[-2].startswith(f"pci   settings  no       {DISK}  Samsung ")
+    assert shown[-1] == "    no record"
     device = json.loads(libhook(host, "inspect", "--json", "-", stdin=xml).out)["host_devices"][1]
     assert (device["source"], device["address"], device["record"]) == ("settings", DISK, None)
     settings = libhook(host, "config", "win11").out.splitlines()

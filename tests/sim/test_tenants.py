@@ -204,7 +204,7 @@ def test_an_export_to_a_guest_that_does_not_answer_refuses(root: str) -> None:
     said = "LIO does not say which of its disks guests have: something in /sys/kernel/config/target does not answer: "
     assert said in refused.line
     assert refused.writes == ()
-    assert f"  {HBA}  SATA      ahci\n" in libhook(host, "devices").out
+    assert f"  {HBA}  SATA      ahci" in libhook(host, "devices").out
     os.close(os.open(silent, os.O_WRONLY | os.O_NONBLOCK))
     assert reap(10)
 
@@ -258,7 +258,8 @@ def test_devices_says_who_has_something_below(root: str) -> None:
     _runs(host, _other("usb 001.004"))
     said = "usb 001.004 behind it is held by the guest the{}other"
     escaped = said.format("\\n")
-    assert f"  {XHCI}  USB       xhci_hcd  [{escaped}]" in libhook(host, "devices").out.splitlines()
+    (line,) = (line for line in libhook(host, "devices").out.splitlines() if line.startswith(f"  {XHCI}  USB "))
+    assert line.endswith(f"  [{escaped}]")
     groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
     found = {device["address"]: device["uses"] for group in groups for device in group["devices"]}
     assert (found[XHCI], found[IGPU]) == ([said.format("\n")], [])

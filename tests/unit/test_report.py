@@ -22,7 +22,8 @@ def test_the_object_of_inspect() -> None:
     """Its keys and values, and a record that is null where none is written."""
     devices = pci("bus='1'", "<driver model='vfio-pci'/>") + _UNRESOLVED + _MISSING
     start = f'virt=kvm resrc=dev reason=start vm="guest" uuid={UUID}'
-    usb = {"kind": "usb", "source": "hostdev", "managed": False, "address": "000.000"}
+    no_name = {"ids": None, "vendor": None, "model": None}
+    usb = {"kind": "usb", "source": "hostdev", "managed": False, "address": "000.000", **no_name}
     assert report.inspect_json(_domain(devices)) == {
         "name": "guest",
         "uuid": UUID,
@@ -33,12 +34,35 @@ def test_the_object_of_inspect() -> None:
                 "source": "hostdev",
                 "managed": False,
                 "address": "0000:01:00.0",
+                **no_name,
                 "record": f'{start} bus=pci device="0000:01:00.0"',
             },
             usb | {"record": f'{start} bus=usb device="000.000"'},
             usb | {"record": None},
         ],
     }
+
+
+def test_a_vf_out_of_a_pool_has_no_address_before_the_start() -> None:
+    """Said, whether the guest has other devices or none; its network's name is made printable."""
+    source = "<interface type='network'><source network='vfs'/><mac address='52:54:00:00:00:01'/>{}</interface>"
+    address = "<actual type='hostdev'><source><address type='pci' bus='1' slot='16'/></source></actual>"
+    bridged = "<interface type='bridge'><source bridge='br0'/></interface>"
+    before, now = domxml.on_networks(document(source.format("") + bridged + source.format(address)))
+    name = before._replace(network="vfs\x07")
+    assert report.inspect_text(_domain(""), pools=[name, now]) == [
+        f"{UUID}  kvm  guest",
+        "KIND  SOURCE  MANAGED  ADDRESS",
+        "pci   pool    ?        ?  of the network vfs\\x07  address known at start",
+        "    its record names that address",
+        "pci   pool    ?        0000:01:10.0  of the network vfs",
+        "    its record names that address",
+    ]
+    both = {"network": "vfs", "mac": "52:54:00:00:00:01"}
+    assert report.inspect_json(_domain(""), pools=[before, now])["pools"] == [
+        {**both, "address": None},
+        {**both, "address": "0000:01:10.0"},
+    ]
 
 
 def test_the_lines_of_inspect() -> None:

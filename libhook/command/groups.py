@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The host's IOMMU groups as ``libhook devices`` shows them: as text, as XML, and those that are asked for. Pure.
+
+devices.py makes them, terminal.py makes the text printable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from libhook.facts.address import PciAddress
+from libhook.naming.name import Name
+
+Level = Literal["", "busy", "note", "free"]
+
+
+class Remark(NamedTuple):
+    """What a reader must know of a device. ``busy``: somebody uses it, or it hangs. ``note``: think of it."""
+
+    text: str
+    level: Level = ""
+
+
+class Verdict(NamedTuple):
+    """Which devices go together, and what stands in the way of that."""
+
+    together: tuple[PciAddress, ...] = ()
+    in_the_way: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What is in nobody's way, and yet to be thought of."""
+
+    @property
+    def level(self) -> Level:
+        """``free``: it can be passed. "": there is nothing to pass."""
+        return "" if not self.together else "busy" if self.in_the_way else "free"
+
+    @property
+    def text(self) -> str:
+        """The verdict in words."""
+        if not self.together:
+            return "nothing to pass"
+        number = len(self.together)
+        all_ = "" if number == 1 else f"{'both' if number == 2 else f'all {number}'} together"
+        if self.in_the_way:
+            return f"{all_ and f'pass {all_}; '}in the way: {'; '.join(self.in_the_way)}"
+        mind = f"; mind: {'; '.join(self.notes)}" if self.notes else ""
+        return f"can be passed{all_ and f', {all_}'}{mind}"
+
+
+class Row(NamedTuple):
+    """One device."""
+
+    address: str
+    kind: str
+    """Its class in a word: ``VGA``."""
+    may_go: bool
+    """A guest could have a use for it."""
+    is_gpu: bool
+    driver: str
+    name: Name
+    remarks: tuple[Remark, ...]
+    is_vf: bool = False
+    """It stands below its PF."""
+    verdict: Verdict | None = None
+    """Of a VF that is alone in its group: that of the group, which has no line of its own."""
+
+
+class Block(NamedTuple):
+    """One IOMMU group."""
+
+    group: int | None
+    rows: tuple[Row, ...]
+    verdict: Verdict
+
+    @property
+    def title(self) -> str:
+        """Its heading."""
+        return "no IOMMU group" if self.group is None else f"IOMMU group {self.group}"
+
+
+def as_text(found: Iterable[Block]) -> list[str]:
+    """Return the groups as lines: each with its devices, and the verdict."""
+    lines, found = [], tuple(found)
+    width = max((len(row.driver) for block in found for row in block.rows), default=0)
+    for block in found:
+        lines.append(block.title)
+        lines += [_line(row, width) for row in block.rows]
+        lines.append(f"  {block.verdict.text}")
+    return lines
+
+
+def _line(row: Row, width: int = 0) -> str:
+    remarks = ", ".join(remark.text for remark in row.remarks)
+    first = f"{'  VF ' if row.is_vf else ''}{row.address}  {row.kind:<9} {row.driver:<{width}}"
+    return f"  {'  '.join(filter(None, (first, row.name.text, f'[{remarks}]' if remarks else '')))}".rstrip()
+
+
+def hostdevs(addresses: Iterable[PciAddress]) -> list[str]:
+    """Return the elements that give a guest these devices, for ``virsh edit``."""
+    lines = []
+    for address in addresses:
+        domain, bus, rest = str(address).split(":")
+        slot, function = rest.split(".")
+        where = f"domain='0x{domain}' bus='0x{bus}' slot='0x{slot}' function='0x{function}'"
+        lines += [
+            "<hostdev mode='subsystem' type='pci' managed='no'>",
+            f"  <source><address {where}/></source>",
+            "</hostdev>",
+        ]
+    return lines
+
+
+def matching(found: Iterable[Block], words: Sequence[str]) -> list[Block]:
+    """Return the groups with a device that all the words are about: a part of its line or names, or ``gpu``."""
+    return [block for block in found if any(_is_about(row, words) for row in block.rows)]
+
+
+def verdicts(found: Iterable[Block], words: Sequence[str]) -> list[Verdict]:
+    """Return the verdict on each of those devices. Devices that go together have one."""
+    rows = ((block, row) for block in found for row in block.rows if _is_about(row, words))
+    return list(dict.fromkeys(row.verdict or block.verdict for block, row in rows))
+
+
+def _is_about(row: Row, words: Sequence[str]) -> bool:
+    text = _searched(row)
+    return all(word.lower().removeprefix("pci_") in text for word in words)
+
+
+def _searched(row: Row) -> str:
+    also = "gpu" if row.is_gpu else ""
+    node = row.address.replace(":", "_").replace(".", "_")  # as virsh nodedev-list has it, without its pci_
+    return f"{_line(row)} {row.name.vendor} {row.name.model} {node} {also}".lower()

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Finds the guest that a command is asked about: by the name of a file, or by the guest's own name or UUID.
+
+A guest's XML is read from libvirt's files, which only root may read. Others ask virsh, which asks libvirt's daemon.
+"""
+
+import os
+import subprocess
+from typing import NamedTuple
+
+from libhook.command.terminal import complain, read
+from libhook.command.usage import meant
+from libhook.errors import BadInput, LibhookError
+from libhook.facts.domain import Domain
+from libhook.facts.machine import Machine
+from libhook.look import guests
+from libhook.xml import domxml
+
+_XML = "a file with a domain's XML, or a guest's name"
+_PATIENCE = 20.0
+"""Seconds for virsh to answer."""
+_LISTS = "virsh list --all lists the guests"
+
+
+class Document(NamedTuple):
+    """A guest's XML, and where it is from, as messages name it."""
+
+    source: str
+    xml: bytes
+
+    def domain(self, *, every_kind: bool = False) -> Domain:
+        """Return the guest. Say on stderr what was passed over. BadInput names the source and the line."""
+        try:
+            domain = domxml.parse(self.xml, every_kind=every_kind)
+        except BadInput as error:
+            raise BadInput(self._placed(error.message), error.hint) from None
+        complain([f"skipped: {warning}" for warning in domain.warnings])
+        return domain
+
+    def _placed(self, message: str) -> str:
+        """Put source and line before a message that ends with its line."""
+        text, found, line = message.rpartition(", line ")
+        return f"{self.source}, line {line}: {text}" if found and line.isdigit() else f"{self.source}: {message}"
+
+
+def document(machine: Machine, word: str, *, live: bool) -> Document:
+    """Return the XML of a file, of stdin for ``-``, or of the guest with this name or UUID.
+
+    A file is meant by a word with a ``/``, by one that ends in ``.xml``, and wherever there is one of that name. With
+    ``live`` a guest that runs is shown as it is now, else as its next start has it. LibhookError if nothing is found.
+    """
+    if word == "-":
+        return Document("stdin", read(word, _XML))
+    is_file = os.path.exists(word)
+    if is_file or "/" in word or word.endswith(".xml"):
+        if is_file and "/" not in word and word in guests.names(machine):
+            complain([f"{word} is a file here, and a guest: this is the file; ./{word} or the guest's UUID is clear"])
+        return Document(word, read(word, _XML))
+    try:
+        found = guests.find(machine, word, live=live)
+    except PermissionError:
+        if machine.root:
+            raise
+        return Document(f"the guest {word}", _asked(word, live=live))
+    if found is None:
+        near = meant(word, guests.names(machine)).removeprefix(": ")
+        raise BadInput(f"there is no file and no guest {word}", f"{near} {_LISTS}".strip())
+    return Document(found.path.removeprefix(machine.root), found.xml)
+
+
+def _asked(word: str, *, live: bool) -> bytes:
+    """Ask virsh. LibhookError with its own words where it does not know."""
+    command = ("virsh", "-q", "-c", "qemu:///system", "dumpxml", *(() if live else ("--inactive",)), "--", word)
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+    remedy = "run it as root, which may read libvirt's files"
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=_PATIENCE, check=False
+        )
+    except OSError as error:
+        raise LibhookError(f"virsh cannot be run: {error.strerror}", remedy) from None
+    except subprocess.TimeoutExpired:
+        raise LibhookError(f"virsh does not answer within {_PATIENCE:g} s", remedy) from None
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().removeprefix("error: ")
+        raise LibhookError(f"virsh does not know the guest {word}: {said}", f"{_LISTS}; or {remedy}")
+    return done.stdout

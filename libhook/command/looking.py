@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The commands that only look: inspect, plan, devices and status. Each takes the machine and the options."""
+
+import argparse
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+
+from libhook.command import devices as survey_of
+from libhook.command import groups, guest, report, screen, views
+from libhook.command.commands import names_of
+from libhook.command.names import with_names
+from libhook.command.terminal import complain, show
+from libhook.effects.log import Log
+from libhook.errors import BadInput
+from libhook.facts import event
+from libhook.facts.address import PciAddress
+from libhook.facts.domain import Domain, HostDevice, LibvirtsDevice
+from libhook.facts.machine import Machine
+from libhook.hotplug.parts import abandoned
+from libhook.look import guests, screens
+from libhook.naming.name import UNKNOWN, Name
+from libhook.run import plan
+from libhook.story import giveback, survey
+from libhook.story.session import Session
+from libhook.story.taking import in_one_line
+from libhook.xml import domxml
+
+
+def inspect(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook inspect GUEST|XML``. The guest's configuration decides the form of the audit records shown."""
+    found = guest.document(machine, options.guest, live=True)
+    domain = found.domain(every_kind=True)
+    session = Session.open(machine, Log(machine), os.getppid(), domain)
+    if session.broken:
+        complain([f"{session.broken.line}; the defaults are shown instead"])
+    style = session.config.audit_record
+    domain = session.with_extra(session.with_along(domain))
+    pools = [one for one in domxml.on_networks(found.xml) if guests.is_pool(machine, one.network)]
+    shown = (domain, style, _names_of_devices(machine), pools)
+    if options.json:
+        show(report.inspect_json(*shown))
+    else:
+        screen.lines(report.inspect_text(*shown))
+    return 0
+
+
+def show_plan(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook plan GUEST|XML``. If the event would be refused, say what ``virsh start`` would say; exit code 1."""
+    is_start = options.event == "prepare"
+    found = guest.document(machine, options.guest, live=not is_start)
+    domain = found.domain()
+    session = Session.open(machine, Log(machine), os.getppid(), domain).strict()._replace(document=found.xml)
+    wanted = event.Event(domain.name, event.OPERATIONS[options.event], "-")
+    planned = plan(session, wanted, domain)
+    refusals = [in_one_line(planned.refusals)] if planned.refusals else []
+    if options.json:
+        show(views.plan_json(planned, names_of(machine), running=_runs(session, domain)))
+        return complain(refusals)
+    has_begun = is_start or session.state.load(domain.uuid)
+    why = "" if has_begun else f": libhook holds nothing for {domain.name}"
+    lines = list(planned.describe()) or [f"nothing to do at {options.event}{why}"]
+    is_seen = screen.plan(list(with_names(lines, names_of(machine))))
+    return len(refusals) if is_seen else complain(refusals)
+
+
+def _runs(session: Session, domain: Domain) -> bool:
+    from libhook.story.foresight import of_running
+
+    held = None
+    with suppress(BadInput):  # then libvirt's word counts
+        held = session.state.load(domain.uuid)
+    return of_running(session, domain, held) is not None
+
+
+def devices(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook devices [WORD...]``. Exit code 1 if no device is what the words say."""
+    folder = f"{machine.sys}/bus/pci/devices"
+    addresses = []
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        with suppress(BadInput):
+            addresses.append(PciAddress.parse(name))
+    session = Session.open(machine, Log(machine), os.getppid())
+    host = survey.look(session, sorted(addresses))
+    shown = screens.of_devices(machine, host.devices)
+    seen = survey_of.Seen(host, session.config, names_of(machine), shown, _wanted_by(machine))
+    found = groups.matching(survey_of.blocks(seen), options.words)
+    if options.words and not found:
+        raise BadInput(f"no device is {' '.join(options.words)}", "libhook devices shows them all")
+    if options.xml:
+        verdicts = groups.verdicts(found, options.words)
+        show(groups.hostdevs(address for verdict in verdicts for address in verdict.together))
+        complain([verdict.text for verdict in verdicts if verdict.level != "free"])
+    elif options.json:
+        show(survey_of.as_json(seen, found))
+    else:
+        screen.devices(found)
+    return 0
+
+
+def _wanted_by(machine: Machine) -> Mapping[PciAddress, tuple[str, ...]]:
+    """The guests that libvirt's files give each device, as far as those can be read."""
+    from libhook.command.settings import known
+
+    found = dict[PciAddress, list[str]]()
+    for one in known(machine).guests:
+        for address in one.addresses:
+            found.setdefault(address, []).append(one.name)
+    return {address: tuple(sorted(those)) for address, those in found.items()}
+
+
+def status(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook status``."""
+    session = Session.open(machine, Log(machine), os.getppid())
+    found, broken = giveback.read_entries(session)
+    left = {held.uuid: [device.key for device in abandoned(session, held)] for held, _ in found}
+    if options.json:
+        show(views.status_json(found, left, names_of(machine)))
+    elif found or not broken:
+        screen.status(list(with_names(views.status_text(found, left) or ["nothing is held"], names_of(machine))))
+    return complain(broken)
+
+
+def _names_of_devices(machine: Machine) -> report.NamesOf:
+    """Return what tells the names of a guest's devices. Of a USB device its ids are known where the XML names them."""
+    from libhook.naming.devices import Names
+
+    known = Names(machine)
+
+    def name_of(device: HostDevice | LibvirtsDevice) -> Name:
+        if not isinstance(device, HostDevice) or device.kind not in ("pci", "usb"):
+            return UNKNOWN
+        return known.of_pci(device.address) if device.kind == "pci" else known.of_ids("usb", device.hint)
+
+    return name_of
