@@ -115,7 +115,7 @@ def _verdict(seen: Seen, group: int | None, members: Sequence[PciDevice]) -> Ver
     """What a start would say of a guest that has them all."""
     if group is None:
         why = "they are in no IOMMU group" if seen.host.iommu else f"the IOMMU is off: {preflight.TURN_IOMMU_ON}"
-        return Verdict(tuple(device.address for device in members if _may_go(device)), (why,))
+        return Verdict((), (why,))
     together = tuple(device.address for device in members if _must_go(device))
     if not any(_may_go(device) for device in members):
         return Verdict()
@@ -187,9 +187,9 @@ def _remarks(seen: Seen, device: PciDevice) -> Iterator[Remark]:
     claim = host.claims.get(address)
     if claim:
         yield Remark(f"guest {claim.name}", "busy")
-    for name in seen.wanted_by.get(address, ()):
-        if not (claim and claim.name == name):
-            yield Remark(f"in the configuration of {name}")
+    others = [name for name in seen.wanted_by.get(address, ()) if not (claim and claim.name == name)]
+    if others:
+        yield Remark(f"in the configuration of {' and '.join(others)}")
     if using := host.in_use.get(address):
         yield Remark(f"open in {using}", "busy")
     yield from (Remark(use, "busy") for use in _uses(host, device))

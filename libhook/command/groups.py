@@ -33,13 +33,13 @@ class Verdict(NamedTuple):
     @property
     def level(self) -> Level:
         """``free``: it can be passed. "": there is nothing to pass."""
-        return "" if not self.together else "busy" if self.in_the_way else "free"
+        return "busy" if self.in_the_way else "free" if self.together else ""
 
     @property
     def text(self) -> str:
         """The verdict in words."""
         if not self.together:
-            return "nothing to pass"
+            return f"nothing can be passed: {'; '.join(self.in_the_way)}" if self.in_the_way else "nothing to pass"
         number = len(self.together)
         all_ = "" if number == 1 else f"{'both' if number == 2 else f'all {number}'} together"
         if self.in_the_way:

@@ -75,6 +75,8 @@ def _runs(session: Session, domain: Domain) -> bool:
 
 def devices(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook devices [WORD...]``. Exit code 1 if no device is what the words say."""
+    if options.xml and not options.words:
+        raise BadInput("libhook devices --xml needs a word", "name a device: libhook devices 03:00.0 --xml")
     folder = f"{machine.sys}/bus/pci/devices"
     addresses = []
     for name in os.listdir(folder) if os.path.isdir(folder) else ():

@@ -88,7 +88,7 @@ def devices(found: Sequence[Block]) -> None:
     cells = [_cells(row) for block in found for row in block.rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for block in found:
-        quiet = "" if block.verdict.together else "dim"
+        quiet = "" if block.verdict.level else "dim"
         out.print(_text(block.title, quiet or "bold"))
         draw(out, block.rows, widths, quiet)
         _print(out, _text(block.verdict.text, quiet or _STYLES[block.verdict.level]), 2)

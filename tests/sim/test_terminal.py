@@ -186,6 +186,13 @@ def test_the_xml_of_a_group_makes_a_guest_that_would_start(root: str) -> None:
     assert done.err.startswith(f"pass both together; in the way: {GPU} is in use by the host: ")
 
 
+def test_the_xml_is_of_what_is_named(root: str) -> None:
+    """That of the whole host would be no answer."""
+    done = libhook(Host(root, nic()), "devices", "--xml")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("libhook devices --xml needs a word: ")
+
+
 def test_the_xml_of_a_vf_is_its_own(root: str) -> None:
     """Not that of the group in which its PF is."""
     out = libhook(Host(root, sriov()), "devices", "01:10.4", "--xml").out
@@ -198,13 +205,13 @@ def test_a_guest_whose_configuration_has_the_device_is_named(host: Host) -> None
     folder = Path(host.root, "etc/libvirt/qemu")
     folder.mkdir(parents=True)
     (folder / "nas.xml").write_bytes(guest(DISK, name="nas").xml())
-    assert "[in the configuration of nas, /dev/nvme0n1 is mounted on /data]" in libhook(host, "devices").out
+    (folder / "old.xml").write_bytes(guest(DISK, name="old").xml().replace(b"<uuid>c", b"<uuid>d"))
+    assert "[in the configuration of nas and old, /dev/nvme0n1 is mounted on /data]" in libhook(host, "devices").out
 
 
 def test_without_an_iommu_nothing_can_be_passed(root: str) -> None:
     """And what turns it on is said."""
-    lines = libhook(
-        Host(root, nic()._replace(iommu=False, devices=(nic().devices[0]._replace(group=None),))), "devices"
-    )
-    assert lines.out.splitlines()[0] == "no IOMMU group"
-    assert lines.out.splitlines()[-1].startswith("  in the way: the IOMMU is off: turn it on in the firmware")
+    world = nic()._replace(iommu=False, devices=(nic().devices[0]._replace(group=None),))
+    lines = libhook(Host(root, world), "devices").out.splitlines()
+    assert lines[0] == "no IOMMU group"
+    assert lines[-1].startswith("  nothing can be passed: the IOMMU is off: turn it on in the firmware")
