@@ -140,6 +140,16 @@ def test_puts_package_command_and_hook_in_place(clone: Clone) -> None:
     assert not [name for name in files if ".new" in name or ".gone" in name]
 
 
+def test_what_is_no_module_is_installed_too(clone: Clone) -> None:
+    """As the template of a page, readable for all."""
+    template = clone.here / "libhook/history/templates/page.html.j2"
+    template.parent.mkdir(parents=True)
+    template.write_text("{{ style }}")
+    assert clone.run().returncode == 0
+    found = {path: what for path, what in clone.files().items() if path.endswith("page.html.j2")}
+    assert [(mode, content) for mode, content in found.values()] == [(0o644, b"{{ style }}")]
+
+
 def test_modules_are_compiled_for_where_they_will_be(clone: Clone) -> None:
     """Each module has its bytecode, and a traceback names the installed file, not the build's folder."""
     clone.run("--prefix", "/usr")

@@ -26,7 +26,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        source, self._python = folder / "source", str(folder / "venv/bin/python")
+        source, self.python = folder / "source", str(folder / "venv/bin/python")
         for name in SOURCES:
             copied = ROOT / name
             if copied.is_dir():
@@ -34,7 +34,7 @@ class Project:
             else:
                 shutil.copy(copied, source / name)
         self._do("/usr/bin/python3", "-m", "venv", "--system-site-packages", str(folder / "venv"))
-        pip = (self._python, "-m", "pip", "--quiet", "--disable-pip-version-check")
+        pip = (self.python, "-m", "pip", "--quiet", "--disable-pip-version-check")
         self._do(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
         (self.wheel,) = folder.glob("*.whl")
         self._do(*pip, "install", "--no-index", "--no-deps", str(self.wheel))
@@ -54,7 +54,7 @@ class Project:
     def pytest(self, *options: str) -> str:
         """Run the project's tests, as nobody, and return what pytest prints."""
         environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(self.folder / "project")}
-        command = [self._python, "-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
+        command = [self.python, "-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
         user = NOBODY if os.geteuid() == 0 else None
         done = subprocess.run(
             command, cwd=self.folder / "project", env=environment, capture_output=True, text=True, check=False,
@@ -107,8 +107,17 @@ def test_the_printed_tests_notice_a_broken_handler(
     assert said in printed
 
 
-def test_the_wheel_has_every_module(project: Project) -> None:
-    """setup.cfg names the folders, and a new one may be forgotten."""
+def test_the_wheel_has_every_file(project: Project) -> None:
+    """setup.cfg names the folders, and what is no module; a new one may be forgotten."""
     with zipfile.ZipFile(project.wheel) as wheel:
-        found = {name for name in wheel.namelist() if name.endswith(".py")}
-    assert found == {path.relative_to(ROOT).as_posix() for path in (ROOT / "libhook").rglob("*.py")}
+        found = {name for name in wheel.namelist() if name.startswith("libhook/")}
+    ours = (path for path in (ROOT / "libhook").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    assert found == {path.relative_to(ROOT).as_posix() for path in ours}
+
+
+def test_the_page_of_history_is_made_from_the_wheel(project: Project) -> None:
+    """With its template, style and script."""
+    command = [project.python, "-I", "-m", "libhook", "history", "-if", "-", "--html", "-"]
+    done = subprocess.run(command, cwd="/", input=b"", capture_output=True, check=True, timeout=60)
+    assert b"The trail names no host device." in done.stdout
+    assert b"sha256-" in done.stdout

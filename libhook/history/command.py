@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 
+from libhook import __version__
 from libhook.errors import BadInput, printable
 from libhook.history import colour, follow, reader
 from libhook.history.entry import Entry, Silence
+from libhook.history.evidence import Evidence, Made
 from libhook.history.names import lookup
 from libhook.history.options import clash
 from libhook.history.order import Sorted
@@ -57,9 +59,10 @@ def run(root: str, options: argparse.Namespace, remembered: Remembered | None = 
                 sys.stderr.write(f"{printable(selection.said)}\n")
             _write(line[_KEY:] for line in lines)
         elif options.html:
-            page = Page(selection)
-            page.seen(_read(sources, selection, lines, page.row, complete, page.silence, page.holds))
-            texts = page.write(lambda: (line[:-1].decode() for line in lines), round(time.time() * 1000))
+            page, read = Page(selection, name_of), Evidence()
+            page.seen(_read(sources, selection, lines, page.row, complete, page.silence, page.holds, read))
+            made = Made(round(time.time() * 1000), os.uname().nodename, __version__)
+            texts = page.write(lambda: (line[:-1].decode() for line in lines), made, read.logs(sources))
             _write_page(options.html, texts)
         else:
             table = Table(name_of)
@@ -113,6 +116,7 @@ def _read(
     complete: Callable[[Entry], Entry] | None,
     silent: Callable[[Silence], None] | None = None,
     holds: Callable[[Entry], None] | None = None,
+    read: reader.Read | None = None,
 ) -> int:
     """Read the whole trail and add a line for each selected entry. Return when the trail ends.
 
@@ -135,7 +139,8 @@ def _read(
         if silent and here and wanted.has_time(silence.start, silence.end):
             silent(silence)
 
-    parser, pairing, read, overlap = Parser(), Pairing(give, give_silence), reader.Read(), Overlap()
+    parser, pairing, overlap = Parser(), Pairing(give, give_silence), Overlap()
+    read = reader.Read() if read is None else read
     progress = Progress(sum(source.size for source in sources))
     begins = [*(source.begins for source in sources[1:]), 1 << 60]
     for source, following in zip(sources, begins, strict=True):

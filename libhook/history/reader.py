@@ -48,6 +48,10 @@ class Read:
         self.bytes = 0
         self.too_long = 0
 
+    def took(self, source: Source, data: bytes) -> None:  # noqa: ARG002 - of which log is for those who hash it
+        """Count bytes that were read of this log."""
+        self.bytes += len(data)
+
 
 def trail(given: Sequence[str], root: str = "") -> list[Source]:
     """Open all logs, oldest first, before any is read, because auditd may rotate them meanwhile.
@@ -100,7 +104,7 @@ def no_record(name: str, start: bytes) -> LibhookError:
 def _pieces(source: Source, read: Read, progress: Callable[[int], None]) -> Iterator[bytes]:
     lines = Lines()
     for data in _chunks(source):
-        read.bytes += len(data)
+        read.took(source, data)
         progress(read.bytes)
         if piece := lines.take(data):
             yield piece

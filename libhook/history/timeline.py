@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Places bars, marks, and days or hours on the page's time lines. Pure."""
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -9,7 +10,8 @@ from libhook.history.entry import Entry, Silence, began_at
 
 COLUMNS = 800
 """How fine a time line is. What falls into one column is drawn once, however much the trail holds."""
-_MOST_LANES = 12
+_MOST_HOLDERS = 12
+_MOST_IDS = 12
 _STEPS = (
     *((minutes, "%H:%M") for minutes in (1, 5, 15, 30, 60, 180, 360, 720)),
     *((days * 1440, "%d %b") for days in (1, 2, 7, 14)),
@@ -29,71 +31,69 @@ class Span(NamedTuple):
         return round((min(max(time, self.start), self.end) - self.start) * COLUMNS / max(self.end - self.start, 1))
 
 
-class Bar(NamedTuple):
-    """A stretch of columns in which the guest had the device, once or several times."""
+class Share:
+    """A guest's share of a device: what is drawn on its line, and totals."""
 
-    first: int
-    last: int
-    start: int
-    """In milliseconds: the start of the first entry. ``end`` is the end of the last."""
-    end: int
-    times: int
-    open: bool
-    """The guest still has the device, or no record says when that ended."""
+    __slots__ = ("differs", "failed", "failures", "first", "had", "held", "last", "number", "open", "times")
 
-
-class Lane:
-    """One guest's part of a device's time line."""
-
-    __slots__ = ("bars", "failed", "marks", "times")
-
-    def __init__(self) -> None:
-        self.bars: list[Bar] = []
-        self.marks: dict[tuple[int, bool], int] = {}
-        """The number of failures, by column and by whether the records differ."""
-        self.times = 0
-        self.failed = 0
+    def __init__(self, number: int) -> None:
+        self.number = number
+        """What the page calls it, from 1."""
+        self.had = self.failures = self.differs = self.open = 0
+        """Columns, as bits: it had the device, failed to get it, the records differ, no record of the end."""
+        self.times = self.failed = 0
+        self.held = 0
+        """Milliseconds. It counts from the trail's start where no start is recorded, and to the latest end."""
+        self.first: int | None = None
+        self.last: int | None = None
+        """The first start and the last end. None if the first is not recorded, or the guest has the device still."""
 
     def add(self, entry: Entry, span: Span) -> None:
         """Add an entry of the guest. Entries must come in the order of their start."""
-        first = span.column(span.start if entry.start is None else entry.start)
-        if not entry.success:
-            mark = (first, entry.disagree)
-            self.marks[mark] = self.marks.get(mark, 0) + 1
-            self.failed += 1
-            return
-        self.times += 1
         start = span.start if entry.start is None else entry.start
         end = span.end if entry.end is None else entry.end
-        last = span.column(end)
-        unknown = entry.ended is None
-        if self.bars and first <= self.bars[-1].last + 1:
-            before = self.bars[-1]
-            unknown = unknown if last >= before.last else before.open
-            last, end = max(before.last, last), max(before.end, end)
-            self.bars[-1] = Bar(before.first, last, before.start, end, before.times + 1, unknown)
-        else:
-            self.bars.append(Bar(first, last, start, end, 1, unknown))
+        column = span.column(start)
+        if not self.times + self.failed:
+            self.first, self.last = entry.start, entry.end
+        elif self.last is not None:
+            self.last = None if entry.end is None else max(self.last, entry.end)
+        self.differs |= entry.disagree << column
+        if not entry.success:
+            self.failures |= 1 << column
+            self.failed += 1
+            return
+        first = min(column, COLUMNS - 2)  # a short use must stay visible, also at the right end
+        last = max(span.column(end), first + 2)
+        self.had |= (1 << last) - (1 << first)
+        self.open |= (entry.ended is None) << last
+        self.times += 1
+        self.held += max(end - start, 0)
 
 
-class Line:
-    """A device's time line: a lane for each of the first guests, and one lane for all others."""
+class Device:
+    """A device's time line: the shares of some guests, and one of all others."""
 
-    __slots__ = ("lanes", "others")
+    def __init__(self, number: int, entry: Entry) -> None:
+        self.number = number
+        self.node, self.bus, self.address = entry.node, entry.bus, entry.device
+        self.shares: dict[int, Share] = {}
+        """By the number of the guest; -1 is all others."""
+        self.ids: dict[str, tuple[int, int]] = {}
+        """Maps what records call the device, as 1002:747e, to when it was called so first and last."""
+        self.entries = 0
 
-    def __init__(self) -> None:
-        self.lanes: dict[tuple[str, str], Lane] = {}
-        self.others = Lane()
+    def note(self, ids: str, entry: Entry) -> None:
+        """Remember what the device was called at the time."""
+        times = [time for time in (entry.start, entry.end) if time is not None]
+        if ids in self.ids or len(self.ids) < _MOST_IDS:
+            first, last = self.ids.get(ids, (times[0], times[0]))
+            self.ids[ids] = min(first, *times), max(last, *times)
 
-    def add(self, entry: Entry, span: Span) -> None:
-        """Add an entry of the device."""
-        guest = (entry.vm, entry.uuid)
-        lane = self.lanes.get(guest)
-        if lane is None and len(self.lanes) < _MOST_LANES:
-            lane = self.lanes[guest] = Lane()
-        if lane is None:
-            lane = self.others
-        lane.add(entry, span)
+
+def runs(columns: int) -> Iterator[tuple[int, int]]:
+    """Give the runs of bits that are set: the first bit, and the one after the last."""
+    for run in re.finditer("1+", f"{columns:b}"[::-1]):
+        yield run.span()
 
 
 class Holders:
@@ -107,7 +107,7 @@ class Holders:
 
     def add(self, entry: Entry) -> None:
         """Add an entry."""
-        if len(self.first) < _MOST_LANES:
+        if len(self.first) < _MOST_HOLDERS:
             self.first.append(entry)
             self.first.sort(key=began_at)
         else:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ _OPTIONS = (
     "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
 _PATIENCE = 60.0
+
+Making = Callable[[bytes], Path]
+"""Makes the page of a log (pages.py)."""
 
 
 class Browser:
@@ -70,16 +74,37 @@ class Browser:
         )
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.call("Page.navigate", url=path.as_uri())
+        self.wait(f"document.readyState + location.href === 'complete{path.as_uri()}'")
+
+    def wait(self, condition: str) -> None:
+        """Wait until a JavaScript expression is true in the page."""
         end = time.monotonic() + _PATIENCE
-        while self.value("document.readyState + location.href") != f"complete{path.as_uri()}":
-            assert time.monotonic() < end, "the page is not complete"
+        while not self.value(condition):
+            assert time.monotonic() < end, f"still not: {condition}"
             time.sleep(0.05)
+
+    def settle(self) -> None:
+        """Wait until what the page has put off until later is done."""
+        self.call("Runtime.evaluate", expression="new Promise(done => setTimeout(done))", awaitPromise=True)
 
     def value(self, expression: str) -> Any:  # noqa: ANN401 - whatever the page says
         """What a JavaScript expression comes to in the page."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """Press a key and let it go."""
+        code = {"Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "Home": 36}
+        code |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": "\r"} if key == "Enter" and kind == "keyDown" else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code[key], **text)
+
+    def mouse(self, kind: str, x: float, y: float) -> None:
+        """Move the mouse there, or press or let go its left button there: Moved, Pressed, Released."""
+        button = {} if kind == "Moved" else {"button": "left", "clickCount": 1}
+        self.call("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, **button)
 
     def screenshot(self, path: Path) -> None:
         """The whole page as a picture."""

@@ -3,6 +3,7 @@
 
 import gc
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -14,6 +15,7 @@ from trail_writing import UUID
 
 from libhook.history.around import AROUND, Around
 from libhook.history.entry import Entry, Silence
+from libhook.history.evidence import Made
 from libhook.history.guest import Guest
 from libhook.history.page import Page
 from libhook.history.pairing import Pairing
@@ -187,12 +189,13 @@ def _page(days: int, guests: int) -> str:
     for number in range(guests):
         had = 86_400_000 * number, 86_400_000 * number + 1_000
         writers = ("libvirtd",)
-        entries.append(Entry("kvm1", f"vm{number}", UUID, "pci", "0", "start", "stop", *had, True, writers))
+        uuid = f"{UUID[:-2]}{number:02}"
+        entries.append(Entry("kvm1", f"vm{number}", uuid, "pci", "0", "start", "stop", *had, True, writers))
     rows = sorted(map(page.row, entries))
     for day in range(days):
         for node in ("kvm1", "kvm2"):
             page.silence(Silence(node, 86_400_000 * day + 5_000, 86_400_000 * day + 6_000, "auditd did not run"))
-    return "".join(page.write(lambda: rows, 86_400_000 * days))
+    return "".join(page.write(lambda: rows, Made(86_400_000 * days, "kvm1", "0"), []))
 
 
 def test_a_page_is_as_long_as_what_it_tells() -> None:
@@ -202,8 +205,10 @@ def test_a_page_is_as_long_as_what_it_tells() -> None:
     assert len(long) - len(short) < 300 * times
     assert len(_page(3_650, 12)) - len(_page(3_650, 2)) < 10 * 3_000
     for page in (short, long):
-        assert page.count('<rect class="silence"') <= 2 * COLUMNS + 1
-        assert page.count('<use href="#s1"/>') == 12
+        drawn = re.findall('<path id="s[12]" class="silence" d="([^"]*)"', page)
+        assert all(0 < each.count("M") <= COLUMNS for each in drawn)
+        assert len(drawn) == 2
+        assert page.count('<use href="#s1"/>') == 1 + 12 + 12, "of the device, and of each guest from both sides"
         assert '<use href="#s2"/>' not in page, "that is another host's"
     assert "7300 times" in long
 

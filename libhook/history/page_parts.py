@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the page's template is given: devices, guests, their lines, blocks of entries. Pure.
+
+The script gets the same as JSON. Its times are seconds since the trail's start.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from libhook.errors import printable
+from libhook.history import drawing
+from libhook.history.entry import Entry, Silence
+from libhook.history.shown import clock
+from libhook.history.timeline import COLUMNS, Device, Holders, Share, Span
+
+_STEP = 3_600_000
+"""How finely is looked for the hour in which summer time begins or ends, in milliseconds."""
+_MOST_STEPS = 200_000
+_MOST_SILENCES = 2_000
+"""Times without a trail, of each node, that the script can draw anew."""
+
+
+class Clocks:
+    """Writes times and durations. Each time has its offset from UTC if the trail has several."""
+
+    def __init__(self, span: Span) -> None:
+        self.zones = zones(span)
+        several = len({offset for _, offset in self.zones}) > 1
+        self.time = clock("%Y-%m-%d %H:%M:", " %z" if several else "")
+        self.iso = clock("%Y-%m-%dT%H:%M:", "Z", UTC)
+        names = dict.fromkeys(_offset(offset) for _, offset in self.zones)
+        self.zone = " and ".join(names)
+        self._span = span
+
+    def lasting(self, entry: Entry) -> str:
+        """Return how long the guest had the device, as far as it is recorded."""
+        start = self._span.start if entry.start is None else entry.start
+        text = duration((self._span.end if entry.end is None else entry.end) - start)
+        if entry.start is None:
+            return "unknown" if entry.end is not None and entry.ended is None else f"{text} or more"
+        if entry.end is None:
+            return f"{text} so far"
+        return text if entry.ended else f"{text} at most"
+
+
+def _offset(minutes: int) -> str:
+    sign = "-" if minutes < 0 else "+"
+    return f"UTC{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
+
+
+def zones(span: Span) -> list[tuple[int, int]]:
+    """Return from when on local time has which offset from UTC: milliseconds since 1970, and minutes."""
+    found: list[tuple[int, int]] = []
+    step = max(_STEP, (span.end - span.start) // _MOST_STEPS)
+    first = span.start // step * step
+    # a change is looked for day by day first, because hours are many
+    days = [*range(first, span.end, max(24 * _STEP, step)), span.end]
+    for day, following in zip(days, [*days[1:], span.end], strict=True):
+        if found and _local(day) == found[-1][1] == _local(following):
+            continue
+        for time in range(day, max(following, day + 1), step):
+            if not found or found[-1][1] != _local(time):
+                found.append((time, _local(time)))
+    return found
+
+
+def _local(time: int) -> int:
+    offset = datetime.fromtimestamp(time / 1000, UTC).astimezone().utcoffset()
+    return round(offset.total_seconds() / 60) if offset else 0
+
+
+def duration(milliseconds: int) -> str:
+    """Return a time in its two largest units."""
+    seconds = max(milliseconds, 0) // 1000
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    if seconds < 86400:
+        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
+
+
+class Row(NamedTuple):
+    """An entry, as text."""
+
+    look: int
+    state: str
+    letters: str
+    guest: str
+    start: str
+    end: str
+    lasting: str
+    what: str
+    note: str
+    writers: str
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest, by its UUID."""
+
+    number: int
+    letters: str
+    uuid: str
+    names: list[str]
+    look: int
+    lines: list["Line"]
+
+    @property
+    def name(self) -> str:
+        """Return its first name."""
+        return self.names[0] or '""'
+
+    @property
+    def totals(self) -> tuple[int, int, str]:
+        """Return how often it had a device, how often it failed to get one, and how long it had them together."""
+        shares = [line.share for line in self.lines]
+        held = duration(sum(share.held for share in shares))
+        return sum(share.times for share in shares), sum(share.failed for share in shares), held
+
+
+@dataclass(frozen=True)
+class DeviceView:
+    """A device."""
+
+    device: Device
+    names: list[tuple[str, int, int]]
+    """What it was called, from when to when."""
+    holders: Holders
+    lines: list["Line"]
+    """The guests that had it; the one that had it for longest comes first."""
+    silent: int
+    """The number of its node's silences, from 1; 0 if there are none."""
+
+    @property
+    def labels(self) -> list[tuple[str, str, int]]:
+        """Return what is written in its bars."""
+        return drawing.labels(
+            (line.guest.letters, line.guest.name, line.look, line.share) for line in self.lines if line.guest
+        )
+
+    @property
+    def called(self) -> str:
+        """Return all its names in short."""
+        return ", then ".join(dict.fromkeys(name for name, _, _ in self.names if name))
+
+
+class Line:
+    """A guest's share of a device, seen from either."""
+
+    def __init__(self, share: Share, guest: Guest | None, view: DeviceView, clocks: Clocks) -> None:
+        self.share, self.guest, self.view = share, guest, view
+        self.look = guest.look if guest else drawing.OTHERS
+        self.held = duration(share.held)
+        self.first = "unknown" if share.first is None else clocks.time(share.first)
+        self.last = "held still" if share.last is None else clocks.time(share.last)
+        self.paths = list(drawing.paths(share))
+
+
+class Block:
+    """Some entries of a device, one after the other."""
+
+    def __init__(self, span: Span) -> None:
+        self.rows: list[Row] = []
+        self._span = span
+        self._before = span.start
+        self._numbers: tuple[list[int], ...] = ([], [], [], [])
+        self.first = self.last = 0
+        """When the first began, and when the last began."""
+
+    def add(self, entry: Entry, guest: int, row: Row) -> None:
+        """Add an entry: its guest's number, seconds since the one before began, how many it lasted, and its flags."""
+        start = self._span.start if entry.start is None else entry.start
+        if not self.rows:
+            self.first = start
+        self.last = start
+        self.rows.append(row)
+        end = self._span.end if entry.end is None else max(entry.end, start)
+        guests, starts, lasts, flags = self._numbers
+        guests.append(guest)
+        starts.append(start // 1000 - self._before // 1000)
+        lasts.append(end // 1000 - start // 1000)
+        flags.append((not entry.success) | entry.disagree << 1 | (entry.success and entry.end is None) << 2
+                     | (entry.success and entry.ended is None) << 3)  # fmt: skip
+        self._before = start
+
+    @property
+    def data(self) -> str:
+        """Return it as JSON for the script."""
+        return json.dumps(self._numbers, separators=(",", ":"))
+
+
+def facts(
+    span: Span, guests: Iterable[Guest], devices: Sequence[DeviceView], silences: Mapping[str | None, list[Silence]]
+) -> str:
+    """Return what the script must know of the whole, as JSON. ``<`` is escaped: it could end the element."""
+    start = span.start // 1000
+    said: dict[str, Any] = {
+        "start": start,
+        "end": -(-span.end // 1000),
+        "columns": COLUMNS,
+        "label": drawing.LABEL,
+        "zones": [(time // 1000, offset * 60) for time, offset in zones(span)],
+        "guests": [
+            [guest.letters, *map(printable, (guest.name, guest.uuid)), guest.look, printable(" ".join(guest.names))]
+            for guest in guests
+        ],
+        "devices": [
+            printable(" ".join(filter(None, (view.device.node, view.device.bus, view.device.address, view.called))))
+            for view in devices
+        ],
+        "lines": [
+            [line.share.number, view.device.number, line.guest.number if line.guest else -1]
+            for view in devices
+            for line in view.lines
+        ],
+        "silences": [
+            [
+                (one.start // 1000 - start, (span.end if one.end is None else one.end) // 1000 - start)
+                for one in each[:_MOST_SILENCES]
+            ]
+            for each in silences.values()
+        ],
+    }  # fmt: skip
+    return json.dumps(said, separators=(",", ":")).replace("<", "\\u003c")
