@@ -19,7 +19,7 @@ from libhook.history.shown import remark, what
 from libhook.history.timeline import Device, Holders, Share, Span
 from libhook.history.wanted import Selection
 
-_MOST_GUESTS = 5_000
+_MOST_GUESTS = 1_000
 """Guests with letters and a part of their own. Of a further one the page has the entries, with its UUID."""
 _MOST_SHARES = 20_000
 _ROWS = 250

@@ -11,7 +11,9 @@ from trail_writing import BEGIN, OTHER, UUID, Trail
 
 pytest_plugins = ["pages"]
 HOUR = 3_600_000
-SHOWN = "[...document.querySelectorAll('.entries tbody tr')].filter(row => !row.hidden && !row.closest('[hidden]'))"
+SHOWN = (
+    "[...document.querySelectorAll('.entries tbody tr')].filter(row => !row.hidden && !row.closest('[hidden], .gone'))"
+)
 GUESTS = f"{SHOWN}.map(row => row.cells[0].textContent)"
 TIP = "document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent"
 LANES = ".querySelectorAll('svg.lane')"
@@ -90,13 +92,32 @@ def test_each_field_leaves_what_it_names(page: Browser, fields: dict[str, str], 
     """Rows, lines, devices and guests; Show all brings everything back."""
     before = page.value("document.querySelector('defs').textContent + document.querySelectorAll('defs path').length")
     assert len(_ask(page, **fields)) == count
-    devices = page.value("document.querySelectorAll('main section:not([hidden])').length")
+    devices = page.value("document.querySelectorAll('main section:not(.gone)').length")
     assert devices == page.value(f"new Set({SHOWN}.map(row => row.closest('section'))).size")
     page.value("document.getElementById('all').click()")
     page.settle()
     assert len(page.value(GUESTS)) == 15
     after = page.value("document.querySelector('defs').textContent + document.querySelectorAll('defs path').length")
     assert after == before
+
+
+def test_a_folded_block_shows_what_is_asked_for_once_it_is_opened(browser: Browser, making: Making) -> None:
+    """Its rows are left alone until then, and before print: of a long page that takes seconds."""
+    browser.open(making(busy_host.log(6_000)), 1400, "light")
+    hidden = "document.querySelectorAll('.entries tr[hidden]').length"
+    count = int(_count(browser, "failed"))
+    assert 500 < count < 1_000
+    assert browser.value(hidden) == 0
+    browser.value("document.querySelector('details.block:not([hidden])').open = true")
+    browser.wait(f"{hidden} > 0")
+    browser.call("Page.printToPDF")
+    assert browser.value(f"document.querySelectorAll('.entries tbody tr').length - {hidden}") == count
+
+
+def _count(page: Browser, result: str) -> str:
+    page.value(f"document.getElementById('result').value = {result!r}; document.getElementById('result').onchange()")
+    said: str = page.value("document.getElementById('found').textContent")
+    return said.split()[0]
 
 
 def test_one_types_to_search(page: Browser) -> None:

@@ -15,7 +15,7 @@ const opened = blocks.map(block => block.open), summaries = blocks.map(block => 
 const total = blocks.reduce((sum, block) => sum + block.querySelector("tbody").rows.length, 0);
 const guest = new Int32Array(total), device = new Int32Array(total), blockOf = new Int32Array(total);
 const start = new Float64Array(total), end = new Float64Array(total), flags = new Uint8Array(total);
-const shown = new Uint8Array(total).fill(1);
+const shown = new Uint8Array(total).fill(1), seen = new Uint8Array(total).fill(1);  // asked for; not hidden
 const firstOf = [], deviceFirst = [], deviceEnd = [];
 let number = 0;
 blocks.forEach((block, at) => {
@@ -75,28 +75,40 @@ const asked = () => {
 const narrowed = () => field("text").value.trim() || field("guest").value || field("device").value ||
   field("result").value || window_[0] > 0 || window_[1] < length;
 
+// Rows of a block that is folded are hidden and shown once it is opened: of 100,000 that would take seconds.
+function sync(at) {
+  const rows = blocks[at].querySelector("tbody").rows;
+  for (let entry = firstOf[at]; entry < firstOf[at + 1]; entry++)
+    if (seen[entry] !== shown[entry]) { seen[entry] = shown[entry]; rows[entry - firstOf[at]].hidden = !shown[entry]; }
+}
+blocks.forEach((block, at) => block.addEventListener("toggle", () => { if (block.open) sync(at); }));
+
 function apply() {
   const wanted = asked(), some = narrowed();
   const counts = new Uint32Array(blocks.length), lines = new Set();
   let found = 0;
   for (let at = 0; at < blocks.length; at++) {
-    const rows = blocks[at].querySelector("tbody").rows;
     for (let entry = firstOf[at]; entry < firstOf[at + 1]; entry++) {
-      const now = wanted(entry) ? 1 : 0;
-      if (now !== shown[entry]) { shown[entry] = now; rows[entry - firstOf[at]].hidden = !now; }
-      if (now) { counts[at]++; lines.add(lineOf.get(`${device[entry]} ${guest[entry]}`) ?? lineOf.get(`${device[entry]} -1`)); }
+      shown[entry] = wanted(entry) ? 1 : 0;
+      if (shown[entry]) { counts[at]++; lines.add(lineOf.get(`${device[entry]} ${guest[entry]}`) ?? lineOf.get(`${device[entry]} -1`)); }
     }
     found += counts[at];
   }
   const devices = new Set();
   blocks.forEach((block, at) => {
     block.hidden = some && !counts[at];
-    block.open = some ? found <= 500 : opened[at];
+    block.open = some ? counts[at] > 0 && found <= 500 : opened[at];
+    if (block.open) sync(at);
     const all = firstOf[at + 1] - firstOf[at];
     block.querySelector("summary").textContent = counts[at] < all ? `${counts[at]} of ${summaries[at]}` : summaries[at];
     if (counts[at]) devices.add(block.parentElement.dataset.device);
   });
-  for (const each of document.querySelectorAll("[data-device]")) each.hidden = some && !devices.has(each.dataset.device);
+  for (const each of document.querySelectorAll("[data-device]")) {
+    const gone = some && !devices.has(each.dataset.device);
+    if (each.tagName !== "SECTION") { each.hidden = gone; continue; }
+    each.classList.toggle("gone", gone);  // hidden would make the browser style all of its rows first
+    each.ariaHidden = gone ? "true" : null;
+  }
   for (const table of document.querySelectorAll("table.shares")) {
     let any = false;
     for (const row of table.tBodies[0].rows) {

@@ -119,7 +119,7 @@ function key(lane, event) {
 
 // Print opens what is folded; page.css does the same in browsers that know ::details-content.
 let folded = [];
-addEventListener("beforeprint", () => { folded = [...document.querySelectorAll("details:not([open])")]; for (const each of folded) each.open = true; });
+addEventListener("beforeprint", () => { blocks.forEach((_, at) => sync(at)); folded = [...document.querySelectorAll("details:not([open])")]; for (const each of folded) each.open = true; });
 addEventListener("afterprint", () => { for (const each of folded) each.open = false; });
 // A link to a part that is folded opens it.
 const unfold = () => { const target = document.getElementById(location.hash.slice(1)); if (target?.tagName === "DETAILS") target.open = true; };
