@@ -13,6 +13,7 @@ from itertools import groupby
 from libhook.history import drawing
 from libhook.history.entry import Entry, Silence
 from libhook.history.evidence import Log, Made
+from libhook.history.names import NameOf
 from libhook.history.page_parts import Block, Clocks, DeviceView, Guest, Line, Row, facts
 from libhook.history.page_template import render, template
 from libhook.history.shown import remark, what
@@ -28,18 +29,11 @@ _ROWS_OPEN = 1000
 """If all blocks together have more rows, they are folded."""
 _MOST_NAMES = 4
 
-NameOf = Callable[[str, str], str]
-"""What a device with these ids is called, by its bus and ids; "" if nobody knows."""
-
-
-def _no_name(_bus: str, ids: str) -> str:
-    return f"[{ids}]"
-
 
 class Page:
     """Takes entries and silences as they come. Then it takes the entries again, by device, and makes the page."""
 
-    def __init__(self, selection: Selection, name_of: NameOf = _no_name) -> None:
+    def __init__(self, selection: Selection, name_of: NameOf) -> None:
         """LibhookError if what makes pages is missing."""
         self._template = template()
         self._selection = selection
@@ -146,13 +140,13 @@ class Page:
                 self._shares += 1
                 share = device.shares[number] = Share(self._shares)
             share.add(entry, span)
-            if ids := getattr(entry, "ids", ""):
-                device.note(ids, entry)
+            if entry.ids:
+                device.note(entry.ids, entry)
         return devices
 
     def _view(self, key: str, device: Device, clocks: Clocks) -> DeviceView:
         nodes = list(self._silences)
-        names = [(self._name_of(device.bus, ids), *times) for ids, times in device.ids.items()]
+        names = [(self._name_of(device.bus, ids).text, *times) for ids, times in device.ids.items()]
         view = DeviceView(
             device, names, self._holders.get(key, Holders()), [],
             nodes.index(device.node) + 1 if device.node in nodes else 0,

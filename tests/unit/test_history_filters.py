@@ -173,7 +173,7 @@ def test_what_is_no_time_is_a_usage_error(
     with pytest.raises(SystemExit) as caught:
         shown(*words)
     assert caught.value.code == 2
-    assert f"libhook history: error: {said}".encode() in capsysbinary.readouterr().err
+    assert f"libhook history: {said}".encode() in capsysbinary.readouterr().err
 
 
 def test_a_day_begins_before_it_ends(shown: Shown) -> None:

@@ -22,6 +22,7 @@ from libhook.history.pairing import Pairing
 from libhook.history.records import DeviceRecord, GuestRecord, Parser, Record, Subject
 from libhook.history.timeline import COLUMNS, Gap, Span, gaps
 from libhook.history.wanted import Selection, Wanted
+from libhook.naming.name import Name
 
 SIZE = 500 if QUICK else 2_000
 """Of the smaller log. What is quadratic takes a hundred times as long for one that is ten times as large."""
@@ -184,7 +185,10 @@ def test_going_through_all_guests_takes_its_turn(monkeypatch: pytest.MonkeyPatch
 
 def _page(days: int, guests: int) -> str:
     """Of guests that had a card in turn, each day one, and of an auditd that was started anew each day."""
-    page = Page(Selection(Wanted(frozenset(), frozenset(), frozenset(), frozenset(), None, None, None), ["log"]))
+    page = Page(
+        Selection(Wanted(frozenset(), frozenset(), frozenset(), frozenset(), None, None, None), ["log"]),
+        lambda _, ids: Name(ids),
+    )
     entries = []
     for number in range(guests):
         had = 86_400_000 * number, 86_400_000 * number + 1_000

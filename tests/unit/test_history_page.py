@@ -26,6 +26,7 @@ from libhook.history.evidence import Made
 from libhook.history.page_parts import Clocks, duration, zones
 from libhook.history.timeline import COLUMNS, Share, Span, runs
 from libhook.history.wanted import Selection, Wanted
+from libhook.naming.name import Name
 
 HOUR = 3_600_000
 
@@ -201,7 +202,7 @@ def test_a_device_is_called_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None
     """Two cards in one slot, one after the other: each with its time. What no record says is not made up."""
     monkeypatch.setattr(page, "Entry", _Identified)
     selection = Selection(Wanted(frozenset(), frozenset(), frozenset(), frozenset(), None, None, None), ["log"])
-    made = page.Page(selection, lambda bus, ids: f"<{bus}> card {ids}")
+    made = page.Page(selection, lambda bus, ids: Name(ids, "", f"<{bus}> card {ids}"))
     rows = []
     for number, ids in enumerate(("1002:747e", "1002:747e", "10de:2684")):
         times = BEGIN + number * HOUR, BEGIN + number * HOUR + HOUR // 2
@@ -215,12 +216,12 @@ def test_a_device_is_called_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None
         " ".join(re.sub("<[^>]*>", "", unescape(name)).split()) for name in re.findall(r"<p>.*recorded from.*", text)
     ]
     assert names == [
-        "card 1002:747e, recorded from 2026-11-24 18:30:00 to 2026-11-24 20:00:00",
-        "card 10de:2684, recorded from 2026-11-24 20:30:00 to 2026-11-24 21:00:00",
+        "card 1002:747e [1002:747e], recorded from 2026-11-24 18:30:00 to 2026-11-24 20:00:00",
+        "card 10de:2684 [10de:2684], recorded from 2026-11-24 20:30:00 to 2026-11-24 21:00:00",
     ]
-    assert "&lt;pci&gt; card 1002:747e, then &lt;pci&gt; card 10de:2684" in text
+    assert "&lt;pci&gt; card 1002:747e [1002:747e], then &lt;pci&gt; card 10de:2684 [10de:2684]" in text
     assert _facts(text)["devices"] == [
-        "pci 0000:01:00.0 <pci> card 1002:747e, then <pci> card 10de:2684",
+        "pci 0000:01:00.0 <pci> card 1002:747e [1002:747e], then <pci> card 10de:2684 [10de:2684]",
         "pci 0000:02:00.0",
     ]
 
@@ -273,7 +274,7 @@ def test_a_busy_year_is_small(tmp_path: Path) -> None:
 def test_what_is_drawn_does_not_grow_with_the_entries() -> None:
     """However often a guest has a device, its line has no more bars than it has room for."""
     selection = Selection(Wanted(frozenset(), frozenset(), frozenset(), frozenset(), None, None, None), ["log"])
-    made = page.Page(selection)
+    made = page.Page(selection, lambda _, ids: Name(ids))
     lines = [made.row(_entry(number * 1000, number * 1000 + 1)) for number in range(0, 40_000, 4)]
     span = Span(0, 40_000_000)
     ((_, device),) = made._measure(lines, span).items()
