@@ -87,5 +87,5 @@ def test_the_tables_have_all_that_there_is() -> None:
     all_ = {**OPERATIONS, "attach": ATTACH, "detach": DETACH}
     for name in ownhandler.OPERATIONS:
         assert refusing[name] == all_[name].may_veto, name
-    (listed,) = re.findall(r"These may be imported:\n\n(.*?)\n\nA?", f"{DOCUMENT}\n\n", flags=re.S)
+    (listed,) = re.findall(r"These may be imported:\n\n```text\n(.*?)```", DOCUMENT, flags=re.S)
     assert set(listed.split()) == set(ownhandler.MODULES) - {"xml", "xml.etree"}

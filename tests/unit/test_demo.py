@@ -9,7 +9,7 @@ import pytest
 from libhook.simulation import demo
 
 LAUNCHER = str(Path(__file__).parents[2] / "hooks/qemu")
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/installing.md"
 
 
 class Terminal(io.StringIO):
@@ -29,7 +29,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_plays_a_life_and_a_refusal_and_cleans_up(scratch: Path) -> None:
-    """Exit 0, every part there as README.md shows it, under 80 columns, no colour in a file, the host's folder gone."""
+    """Exit 0, every part there as the page shows it, under 80 columns, no colour in a file, the host's folder gone."""
     out = io.StringIO()
     assert demo.play_demo(LAUNCHER, out) == ""
     text = out.getvalue()
@@ -42,8 +42,8 @@ def test_it_plays_a_life_and_a_refusal_and_cleans_up(scratch: Path) -> None:
     assert "refused  0000:03:00.0 shares IOMMU group 14 with 0000:03:00.1" in text
     assert "\033" not in text
     assert not scratch.exists()
-    shown = README.read_text().split("From its output:\n\n")[1].split("\n\n")[0].splitlines()
-    assert [line for line in shown if line[4:] not in (*text.splitlines(), "...")] == []
+    shown = PAGE.read_text().split("From its output:\n\n```text\n")[1].split("\n```")[0].splitlines()
+    assert [line for line in shown if line not in (*text.splitlines(), "...")] == []
 
 
 @pytest.mark.usefixtures("scratch")

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/handlers.md").read_text()
 PYTHON = re.findall(r"`([\w/]+\.py)`:\n\n```python\n(.*?)```", DOCUMENT, flags=re.S)
-COMMANDS = [line[4:] for line in DOCUMENT.splitlines() if re.match(r"    (/usr/bin/python3|LIBHOOK_ROOT=)", line)]
+COMMANDS = re.findall(r"^(?:/usr/bin/python3|LIBHOOK_ROOT=).*", DOCUMENT, flags=re.M)
 LIFE = "/usr/bin/python3 -m libhook.simulation /tmp/host /tmp/host/win11.xml"
 OWNER = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 
@@ -26,7 +26,7 @@ def _clone(tmp_path: Path) -> Path:
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         (clone / name).write_text(text)
     registry = clone / "libhook/handlers/registry.py"
-    (line,) = re.findall('^    (    "prepare": .*)$', DOCUMENT, flags=re.M)
+    (line,) = re.findall('^(    "prepare": .*)$', DOCUMENT, flags=re.M)
     registry.write_text(re.sub('(?m)^    "prepare": .*$', line, registry.read_text()))
     assert registry.read_text().count("reserved") == 1
     return clone

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What README.md and docs/follow.md show of ``libhook history`` is what it prints."""
+"""What docs/history.md and docs/follow.md show of ``libhook history`` is what it prints."""
 
 import re
 import time
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 CARD = "0000:03:00.0"
 
 
-def test_the_table_of_the_readme_is_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_of_the_page_is_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a log with a guest's life, a start that failed, a silence, and a device that is held."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
@@ -32,11 +32,10 @@ def test_the_table_of_the_readme_is_what_is_printed(monkeypatch: pytest.MonkeyPa
     rows = [(entry.start, table.row(entry)) for entry in entries]
     rows += [(silence.start, table.silence(silence)) for silence in silences]
     shown = list(table.lines((row for _, row in sorted(rows)), 120))
-    section = (ROOT / "README.md").read_text().split("\n## Who had which device\n")[1].split("\n## ")[0]
-    blocks = re.findall(r"(?:^    .*\n)+", section, flags=re.M)
+    blocks = re.findall(r"```console\n(.*?)```", (ROOT / "docs/history.md").read_text(), flags=re.S)
     monkeypatch.undo()
     time.tzset()
-    assert [line[4:] for line in blocks[0].splitlines()[1:]] == shown
+    assert blocks[0].splitlines()[1:] == shown
 
 
 def test_the_lines_of_follow_are_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Makes docs/keys.md, docs/commands.md and packaging/libhook.toml.sample from the code.
+
+``python3 -m pytest tests/test_reference.py --libhook-regenerate`` writes them anew.
+"""
+
+import argparse
+import textwrap
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from settings_reading import parse
+
+from libhook.command import parsing
+from libhook.errors import BadInput
+from libhook.facts import keys
+from libhook.facts.address import PciAddress
+from libhook.facts.config import Config
+from libhook.facts.settings import Device
+
+MADE = "<!-- Made from the code: python3 -m pytest tests/test_reference.py --libhook-regenerate -->\n"
+CARD = Device(PciAddress.parse("0000:03:00.0"), "10de:2684")
+PLACES = (
+    ("top", ""),
+    ("device", '[devices."10de:2684"]\n'),
+    ("pattern", '[domains."win*"]\n'),
+    ("guest", '[domains."win11"]\n'),
+)
+"""Where a key may stand, and how such a section begins."""
+
+
+class Key(NamedTuple):
+    """What no code says of a key."""
+
+    example: str
+    """A value that asks for more than the default does."""
+    meaning: str
+    """In a few words, for one line of a table and of the sample."""
+
+
+KEYS = {
+    "dry_run": Key("true", "log what would be done, and do nothing; what was taken is still given back"),
+    "bind_managed": Key("true", "take devices with managed='yes', too"),
+    "driver": Key(
+        '"vfio-pci"', "the vfio driver for the device; auto: the kernel's variant driver for it, else vfio-pci"
+    ),
+    "siblings": Key('"bind"', "the rest of the IOMMU group: refuse the start, or bind it, too, and give it back"),
+    "write_deadline": Key("60", "seconds that each part of an event may take, waiting for holders included"),
+    "holder_wait": Key("20", "seconds to wait for processes to let go of a device"),
+    "audit.record": Key('"2011"', "the text of a record: today's libvirt's, or that of its first patch"),
+    "audit.required": Key("true", "hand no device over when the trail cannot be written"),
+    "audit.extra": Key("true", "more about the device in each record, behind libvirt's own fields"),
+    "preflight.storage": Key('"warn"', "a disk that the host uses: mounted, swap, LVM, MD, ZFS, loop, exported"),
+    "preflight.network": Key('"warn"', "a network card with the default route, or in a bridge or bond"),
+    "preflight.display": Key('"warn"', "a GPU that a process has open"),
+    "preflight.usb": Key('"warn"', "a USB controller with a disk in use behind it"),
+    "replace": Key("true", "lists and tables of this section replace those of less specific ones"),
+    "require": Key('{ images = { file = "/srv/images/win11.img" } }', "what must be so before anything is done"),
+    "sleep": Key('"inhibit"', "the host does not sleep"),
+    "run": Key('{ hello = { command = ["/usr/bin/logger", "hello"] } }', "commands of your own, each with its undo"),
+    "values": Key('{ "vm.swappiness" = 10 }', "sysctls and files below /sys have another value"),
+    "units": Key('{ "display-manager.service" = "down" }', "systemd units are down, or up"),
+    "mounts": Key('["/srv/data"]', "mount points are not mounted"),
+    "legacy": Key('{ path = "/etc/libvirt/old-hooks/qemu" }', "old hook scripts run as before, with a deadline"),
+    "end": Key('["sessions"]', "sessions and programs that have a device open are ended, and stay so"),
+    "modules": Key('["device:display"]', "kernel modules are unloaded"),
+    "take_along": Key('["0000:05:00.0"]', "PCI devices that the XML does not name are bound, too"),
+    "handlers": Key("{ night = { begins = 22 } }", "handlers of your own are asked"),
+}
+"""Every key, in the order of the tables. tests/test_reference.py holds it against the code."""
+
+
+def toml(value: object) -> str:
+    """A default as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if isinstance(value, str) else f"{value:g}"
+
+
+def default(key: str) -> str:
+    """A key's default as TOML; "" where it is that nothing is asked for."""
+    name = key.replace(".", "_")
+    return toml(getattr(Config(), name)) if name in Config._fields else ""
+
+
+def places(key: str) -> list[str]:
+    """In which sections the key may ask for more than its default: tried, not known."""
+    return [place for place, head in PLACES if _is_right(f"{head}{key} = {KEYS[key].example}")]
+
+
+def _is_right(text: str) -> bool:
+    try:
+        parse(text, "win11", devices=[CARD])
+    except BadInput:
+        return False
+    return True
+
+
+def _wanted(key: str) -> str:
+    """What the code says the value should be."""
+    return keys.expectation(key, None)
+
+
+def _where(key: str) -> str:
+    return "everywhere" if len(found := places(key)) == len(PLACES) else ", ".join(found)
+
+
+def keys_page() -> str:
+    """Return docs/keys.md."""
+    rows = {
+        key: f"`{key}`|{_wanted(key)}|{f'`{default(key)}`' if default(key) else ''}|{_where(key)}|{about.meaning}"
+        for key, about in KEYS.items()
+    }
+    with_default = [f"| {row.replace('|', ' | ')} |" for key, row in rows.items() if default(key)]
+    others = [
+        f"| `{key}` | {_wanted(key).partition(':')[0]}: `{about.example}` | {_where(key)} | {about.meaning} |"
+        for key, about in KEYS.items()
+        if not default(key) and key != "replace"
+    ]
+    return f"""# Every key of the settings
+
+{MADE}
+[Configuration](configuration.md) says how the files and sections are written. *May stand* says where a
+key may be: at the **top** for all guests, in a section for a **device**, for a **pattern** of names, or for one
+**guest**. A key that consents to a risk may be set to its default anywhere. The table says where it may consent.
+
+## Keys with a default
+
+| key | value | default | may stand | says |
+|---|---|---|---|---|
+{chr(10).join(with_default)}
+
+`replace = true` in a section: {KEYS["replace"].meaning}.
+
+## What a guest asks of the host
+
+Nothing is asked by default. [What a guest asks of the host](settings.md) has all of each.
+
+| key | value | may stand | while the guest has its devices |
+|---|---|---|---|
+{chr(10).join(others)}
+
+## All of them in one file
+
+install.sh puts a sample below PREFIX/share/doc/libhook, `libhook.toml.sample`. Each line in it is a comment. Copy what
+you need to `/etc/libhook/config.toml`.
+"""
+
+
+def sample() -> str:
+    """Return packaging/libhook.toml.sample."""
+    lines = [
+        "# SPDX-License-Identifier: LGPL-2.1-or-later",
+        "#",
+        "# A sample of libhook's settings. No file is needed. Here are the defaults, and an example of each key that",
+        "# asks something of the host. Copy what shall be otherwise to /etc/libhook/config.toml, without the #.",
+        "# libhook config shows what holds. See libhook.toml(5).",
+        "",
+    ]
+    group = ""
+    for key in (key for key in KEYS if default(key)):
+        table, _, name = key.rpartition(".")
+        if table != group:
+            lines += ["", f"#[{table}]"]
+            group = table
+        lines += [f"# {KEYS[key].meaning}", f"#{name} = {default(key)}"]
+    lines += [
+        "",
+        "# What one guest asks of the host, by its name or UUID. A pattern and a device have sections, too.",
+        '#[domains."win11"]',
+    ]
+    for key in (key for key in KEYS if not default(key)):
+        where = "" if len(places(key)) == len(PLACES) else f" (only: {_where(key)})"
+        lines += [f"# {KEYS[key].meaning}{where}", f"#{key} = {KEYS[key].example}"]
+    return "\n".join(lines) + "\n"
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """Give libhook's commands, by name, in the order of ``libhook --help``."""
+    found = next(one for one in parsing.parser()._actions if isinstance(one, argparse._SubParsersAction))
+    return dict(found.choices)
+
+
+def _words(action: argparse.Action) -> str:
+    """An argument or option as its user writes it."""
+    value = (
+        ""
+        if action.nargs == 0
+        else str(action.metavar or (action.dest if action.option_strings else action.dest.upper()))
+    )
+    named = ", ".join(f"{option} {value}".rstrip() for option in action.option_strings)
+    return named or value
+
+
+def _synopsis(name: str, parser: argparse.ArgumentParser) -> str:
+    words = [f"libhook {name}"]
+    arguments = [action for action in parser._actions if not action.option_strings]
+    for action in [action for action in parser._actions if action.option_strings and action.dest != "help"]:
+        words.append(f"[{_words(action).split(', ')[-1]}]")
+    for action in arguments:
+        word = _words(action)
+        more = f"{word}..." if action.nargs in ("+", "*") else word
+        words.append(f"[{more}]" if action.nargs in ("?", "*") else more)
+    return " ".join(words)
+
+
+def _help(action: argparse.Action) -> str:
+    return str(action.help).replace("|", "or") % {"default": action.default}
+
+
+def _of_command(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
+    yield f"## libhook {name}\n"
+    shown = _synopsis(name, parser)
+    if any(action.nargs == argparse.REMAINDER for action in parser._actions):
+        shown = " ".join(parser.format_usage().removeprefix("usage: ").split())
+    yield (
+        "```text\n" + "\n".join(textwrap.wrap(shown, 76, subsequent_indent="    ", break_on_hyphens=False)) + "\n```\n"
+    )
+    yield f"{parser.description}\n"
+    listed = [action for action in parser._actions if action.help != argparse.SUPPRESS and action.dest != "help"]
+    for action in listed:
+        yield f"- `{_words(action)}`: {_help(action)}"
+    if listed:
+        yield ""
+    if parser.epilog:
+        yield f"{parser.epilog}\n"
+
+
+def commands_page() -> str:
+    """Return docs/commands.md."""
+    parts = [part for name, parser in commands().items() for part in _of_command(name, parser)]
+    rows: list[Any] = [
+        f"| [`libhook {name}`](#libhook-{name}) | {parser.description.rstrip('.')} |"
+        for name, parser in commands().items()
+        if parser.description
+    ]
+    return f"""# Commands
+
+{MADE}
+{parsing.parser().description}
+`libhook --version` prints the version, and `libhook COMMAND --help` what is here. From a clone,
+`/usr/bin/python3 -m libhook` is the same without installing.
+
+| command | does |
+|---|---|
+{chr(10).join(rows)}
+
+{chr(10).join(parts)}
+## Exit codes
+
+- `0`: done.
+- `1`: refused or failed. The reason is on stderr.
+- `2`: the command line is wrong.
+
+## Environment
+
+- `LIBHOOK_ROOT`: a folder that stands for `/`, such as [a simulated host](handlers.md#a-host-to-try-it-on).
+- `LIBHOOK_DRY_RUN`: with `1` the hook itself, called by hand, prints its plan to stderr, changes nothing, and ends
+  with 0.
+- `NO_COLOR`: with any value, no colour on a terminal.
+
+## Files
+
+- `/etc/libvirt/hooks/qemu`: the hook, or `/etc/libvirt/hooks/qemu.d/libhook` where another hook was there before.
+- `/etc/libhook/config.toml`, `/etc/libhook/config.d/*.toml`: [the settings](configuration.md).
+- `/etc/libhook/handlers`: [handlers of your own](own-handlers.md).
+- `/run/libhook`: what libhook keeps of guests that have something. A reboot voids it.
+- `/var/log/audit/audit.log`: the trail, written by auditd.
+"""
+
+
+PAGES = {
+    "docs/keys.md": keys_page,
+    "docs/commands.md": commands_page,
+    "packaging/libhook.toml.sample": sample,
+}
