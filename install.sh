@@ -10,7 +10,7 @@ umask 022
 python=/usr/bin/python3
 selinuxfs=/sys/fs/selinux
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-prefix='' root='' mode=install dry=no made='' half='' silenced='' stopped=''
+prefix='' root='' hooks='' mode=install dry=no compile=yes made='' half='' silenced='' stopped=''
 patience=40 # seconds that --uninstall waits for whoever is at work; a start may take 30
 trap undo EXIT
 trap 'exit 1' HUP INT TERM
@@ -18,23 +18,27 @@ trap 'exit 1' HUP INT TERM
 usage() {
     cat <<'EOF'
 usage: install.sh [--demo | --uninstall] [--prefix DIR] [--destdir DIR]
-                  [--dry-run]
+                  [--hook-dir DIR] [--no-compile] [--dry-run]
 
 Installs the distribution's packages for lxml, structlog, audit, systemd,
-libvirt, pyudev, hwdata, rich and jinja2 where they are missing, the package to PREFIX/lib/libhook, the
-command to PREFIX/bin/libhook with its completion for bash, the services
-libhook-watch, libhook-recover and libhook-awake (not started), and the hook to
-/etc/libvirt/hooks/qemu (or qemu.d/libhook beside it, where another hook
-stands there). Needs root.
+libvirt, pyudev, hwdata, rich, jinja2 and argcomplete where they are missing;
+the package to PREFIX/lib/libhook; the command to PREFIX/bin/libhook; below
+PREFIX/share completions for bash, zsh and fish, manual pages, and documents
+with a sample of the settings; the services libhook-watch, libhook-recover and
+libhook-awake (not started); and the hook to /etc/libvirt/hooks/qemu (or
+qemu.d/libhook beside it, where another hook stands there). Needs root.
 
-  --demo         install only the packages, and play a guest's life on a
-                 simulated host, from this folder
-  --uninstall    remove all of it but the packages and the configuration;
-                 refused while a guest holds a device
-  --prefix DIR   instead of /usr/local
-  --destdir DIR  put everything below DIR, for packagers: no packages, no
-                 signal to libvirtd, no root needed
-  --dry-run      print what would be done, do nothing
+  --demo          install only the packages, and play a guest's life on a
+                  simulated host, from this folder
+  --uninstall     remove all of it but the packages and the configuration;
+                  refused while a guest holds a device
+  --prefix DIR    instead of /usr/local
+  --destdir DIR   put everything below DIR, for packagers: no packages, no
+                  signal to libvirtd, no root needed
+  --hook-dir DIR  instead of /etc/libvirt/hooks
+  --no-compile    leave out bytecode and the bundle of modules, for packagers
+                  who compile by themselves: the hook runs, but takes longer
+  --dry-run       print what would be done, do nothing
 EOF
 }
 
@@ -42,6 +46,13 @@ say() { printf '%s\n' "$*"; }
 warn() { printf 'install.sh: %s\n' "$*" >&2; }
 die() { warn "$*"; exit 1; }
 misused() { warn "$*; see install.sh --help"; exit 2; }
+
+# Refuses a folder $2 of option $1 whose name would have to be quoted in the files that name it.
+absolute() {
+    case $2 in
+    *[!A-Za-z0-9/._+-]* | [!/]* | '') misused "$1 needs an absolute path of letters, digits and /._+-" ;;
+    esac
+}
 
 run() {
     if [ "$dry" = yes ]; then
@@ -76,51 +87,16 @@ undo() {
 
 # --- files ---
 
-# Makes folder $1, and notes each folder that was not there, so that --uninstall can remove it.
-folder() {
-    [ "$1" != / ] && [ ! -d "$root$1" ] || return 0
-    case $made in *" $1 "*) return ;; esac
-    folder "$(dirname -- "$1")"
-    run mkdir -- "$root$1"
-    made="$made $1 "
-}
+# shellcheck source=packaging/files.sh
+. "$here/packaging/files.sh" # files, folder, place, install_files, remove_files
 
 is_ours() { grep -qs '^lib=.*# install.sh sets this' "$1"; }
-
-# Writes what command $3 prints to file $1, whole or not at all, executable (or with mode $4). The half-written file is
-# in folder $2, never in qemu.d: there libvirt runs every executable file.
-place() {
-    if [ "$dry" = yes ]; then
-        say "would write: $root$1"
-        return
-    fi
-    half=$root$2/.libhook.new
-    "$3" >"$half"
-    chmod "${4:-755}" "$half"
-    mv -f -- "$half" "$root$1"
-}
-
-completion_text() { cat "$here/packaging/libhook.bash"; }
-
-# Puts the completion where bash-completion looks when the command is first completed.
-install_completion() {
-    folder "$completions"
-    place "$completions/libhook" "$completions" completion_text 644
-}
-
-watch_text() { sed "s|/usr/local/bin|$prefix/bin|" "$here/packaging/libhook-watch.service"; }
-recover_text() { sed "s|/usr/local/bin|$prefix/bin|" "$here/packaging/libhook-recover.service"; }
-awake_text() { cat "$here/packaging/libhook-awake.service"; }
 
 has_systemd() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 
 # Starts no service: whether hot-plug is watched is the administrator's choice, the hook starts libhook-awake, and the watch
 # libhook-recover. libhook-awake is not restarted, since the host could sleep meanwhile.
-install_services() {
-    folder "$units"
-    place "$units/libhook-watch.service" "$units" watch_text 644
-    place "$units/libhook-recover.service" "$units" recover_text 644
-    place "$units/libhook-awake.service" "$units" awake_text 644
+tell_systemd() {
     has_systemd || return 0
     run systemctl daemon-reload
     run systemctl try-restart libhook-watch.service
@@ -176,6 +152,9 @@ install() {
     needs_root "installing"
     [ "${installed:-$prefix}" = "$prefix" ] ||
         die "it is installed below $installed already; use --prefix $installed, or uninstall that first"
+    if [ "$recorded" != "$hooks" ] && { is_ours "$root$recorded/qemu" || is_ours "$root$recorded/qemu.d/libhook"; }; then
+        die "the hook is in $recorded already; use --hook-dir $recorded, or uninstall that first"
+    fi
     for part in libhook/cli.py hooks/qemu; do
         [ -f "$here/$part" ] || die "$here/$part is missing; run install.sh from a whole clone"
     done
@@ -189,15 +168,19 @@ install() {
     install_version
     folder "$prefix/bin"
     place "$prefix/bin/libhook" "$prefix/bin" command_text
-    install_completion
-    install_services
+    install_files
+    tell_systemd
     install_hook
+    [ "$hooks" = "$libvirts" ] || run remember_hooks
     # shellcheck disable=SC2086 # --prefix takes no blanks
     [ "$dry" = yes ] || [ -z "$made" ] || printf '%s\n' $made >>"$root$lib/folders"
     [ -n "$root" ] || tell_libvirtd
     [ "$dry" = yes ] || say "installed: package $root$version, command $root$prefix/bin/libhook, hook $root$target"
     [ "$dry" = yes ] || say "to record what others plug in and out, too: systemctl enable --now libhook-watch"
 }
+
+# Notes where the hook is, for the next install.sh. libvirt looks into another folder only if it was built to do so.
+remember_hooks() { say "$hooks" >"$root$lib/hook-dir"; }
 
 # Runs a command for each of our hooks, with its file as the last argument.
 for_each_of_ours() {
@@ -229,8 +212,8 @@ uninstall() {
         run systemctl stop libhook-awake.service || true # somebody may have started it by hand
     fi
     made=$(sort -r "$root$lib/folders" 2>/dev/null) || made=''
-    run rm -f -- "$root$prefix/bin/libhook" "$root$lib/folders" "$root$completions/libhook" \
-        "$root$units/libhook-watch.service" "$root$units/libhook-recover.service" "$root$units/libhook-awake.service"
+    remove_files
+    run rm -f -- "$root$prefix/bin/libhook" "$root$lib/folders" "$root$lib/hook-dir"
     ! has_systemd || run systemctl daemon-reload
     run rm -rf -- "$root$lib/versions" "$root$lib/versions.gone" "$root$lib/lock" "$root$lib/libhook" "$root$lib/hooks"
     run rm -rf -- "$root/run/libhook"
@@ -251,7 +234,7 @@ demo() {
 
 while [ $# -gt 0 ]; do
     case $1 in
-    --prefix | --destdir)
+    --prefix | --destdir | --hook-dir)
         [ $# -ge 2 ] || misused "$1 needs a folder"
         option=$1 value=$2
         shift
@@ -264,28 +247,33 @@ while [ $# -gt 0 ]; do
         prefix=${value%/}
         [ -n "$prefix" ] || misused "--prefix needs a folder other than /"
         ;;
+    --hook-dir)
+        hooks=${value%/}
+        absolute "$option" "$hooks"
+        ;;
     --destdir)
         root=${value%/}
         [ -n "$root" ] || misused "--destdir needs a folder other than /"
         ;;
     --demo | --uninstall) mode=${option#--} ;;
     --dry-run) dry=yes ;;
+    --no-compile) compile=no ;;
     -h | --help) usage && exit 0 ;;
     *) misused "unknown option $1" ;;
     esac
     shift
 done
-hooks=/etc/libvirt/hooks
+libvirts=/etc/libvirt/hooks
+recorded=$(cat "$root${prefix:-/usr/local}/lib/libhook/hook-dir" 2>/dev/null) || recorded=$libvirts
+hooks=${hooks:-$recorded}
 config=/etc/libhook/config.toml
 # If --prefix does not say where the rest is, the installed hook does.
 installed=$(sed -n 's|^lib=\(/[A-Za-z0-9/._+-]*\)/lib/libhook\(/versions/[^ ]*\)\{0,1\} #.*|\1|p' \
     "$root$hooks/qemu" "$root$hooks/qemu.d/libhook" 2>/dev/null | head -n 1)
 prefix=${prefix:-${installed:-/usr/local}}
-case $prefix in
-/*[!A-Za-z0-9/._+-]* | [!/]*) misused "--prefix needs an absolute path of letters, digits and /._+-" ;;
-esac
+absolute --prefix "$prefix"
 lib=$prefix/lib/libhook
-completions=$prefix/share/bash-completion/completions
+documents=$prefix/share/doc/libhook
 units=/etc/systemd/system # systemd looks below no other prefix than these two
 case $prefix in /usr | /usr/local) units=$prefix/lib/systemd/system ;; esac
 "$mode"

@@ -164,7 +164,12 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == ["hook"] and arguments[1:] not in (["-h"], ["--help"]):  # a guest may be called --help
         sys.exit(_hook(os.getppid(), arguments[1:], 1))
-    options = parsing.parser().parse_args(arguments)
+    parser = parsing.parser()
+    if "_ARGCOMPLETE" in os.environ:
+        from libhook.command import completing
+
+        completing.complete(parser)
+    options = parser.parse_args(arguments)
     command: Callable[[Machine, argparse.Namespace], int] = options.command
     try:
         code = command(machine(), options)

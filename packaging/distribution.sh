@@ -4,7 +4,7 @@
 # Part of install.sh: which distribution this is, and what its packages are called. Debian's names were tried. The
 # others are from the distributions' package lists (2026). Fedora has had no structlog since 36, and openSUSE Leap 16
 # has none; libhook logs without it.
-# shellcheck disable=SC2154,SC2034 # python, dry: install.sh's; for_commands: for install.sh
+# shellcheck disable=SC2034,SC2154 # python, dry: install.sh's, which uses for_commands
 
 os_release=/etc/os-release
 by_hand="install lxml, structlog, the audit bindings and python-systemd for $python by hand, and run it again"
@@ -14,8 +14,8 @@ check_python_version() {
         die "$python is $("$python" -V 2>&1), libhook needs 3.11 or later; use a newer release of the distribution"
 }
 
-# What only some commands need: attach, detach and watch; names of devices; output for people; the page of history.
-for_commands='libvirt pyudev hwdata rich jinja2'
+# What only some commands need: attach, detach and watch; names of devices; output for people; the page of history; completion.
+for_commands='libvirt pyudev hwdata rich jinja2 argcomplete'
 
 # Prints the modules that cannot be imported. $@ names more modules to try, which only some commands need. PyPI has
 # another project called audit, so a member of each module is looked for. hwdata is no module, but lists in files.
@@ -24,7 +24,8 @@ missing_modules() {
 import importlib
 import os
 import sys
-members = {"libvirt": "open", "pyudev": "Context", "rich": "print", "jinja2": "Environment"}
+members = {"libvirt": "open", "pyudev": "Context", "rich": "print", "jinja2": "Environment",
+           "argcomplete": "shellcode"}
 wanted = sys.argv[1:]
 for module, member in (("lxml.etree", "XMLParser"), ("structlog", "get_logger"),
                        ("audit", "audit_log_user_message"), ("systemd.journal", "send"),
@@ -134,6 +135,7 @@ check_installed() {
         libvirt) warn "no libvirt bindings for $python: libhook attach, detach and watch do not work without them" ;;
         pyudev | hwdata) warn "no $module: some devices may be shown by their ids alone" ;;
         rich) warn "no rich for $python: libhook prints plain text" ;;
+        argcomplete) ;; # install_files says it
         jinja2) warn "no jinja2 for $python: libhook history --html does not work without it" ;;
         *) left="$left $module" ;;
         esac

@@ -3,14 +3,14 @@
 #
 # Part of install.sh: what root imports, runs or obeys must be root's own, and so must every folder above it. A user who
 # may write to a folder can replace what is in it. In a sticky folder such a user can still add what is not there yet.
-# shellcheck disable=SC2154 # prefix, lib, completions, units, hooks, config: install.sh's
+# shellcheck disable=SC2154 # prefix, lib, hooks, config: install.sh's
 
 # Refuses if anybody but root could change what is installed, and says what to do about all of it.
 trusted() {
     theirs='' open=''
-    for place in "$lib/versions" "$lib/lock" "$lib/folders" "$prefix/bin/libhook" "$completions/libhook" \
-        "$units/libhook-watch.service" "$units/libhook-recover.service" "$units/libhook-awake.service" \
-        "$hooks/qemu" "$hooks/qemu.d/libhook" "$config" "${config%.toml}.d"; do
+    # shellcheck disable=SC2046 # --prefix takes no blanks
+    for place in "$lib/versions" "$lib/lock" "$lib/folders" "$lib/hook-dir" "$prefix/bin/libhook" \
+        "$hooks/qemu" "$hooks/qemu.d/libhook" "$config" "${config%.toml}.d" $(files | cut -d ' ' -f 3); do
         look_at "$place"
     done
     remedy="${theirs:+chown root:root$theirs}${theirs:+${open:+ && }}${open:+chmod go-w$open}"

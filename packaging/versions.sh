@@ -4,7 +4,7 @@
 # Part of install.sh: each version has a folder of its own, PREFIX/lib/libhook/versions/ID. The hook and the command
 # name that folder, so one rename of each switches. A process that runs from a version has it locked
 # (libhook/children/version.py). The version before stays. A later installation removes it, if nobody has it locked.
-# shellcheck disable=SC2154 # python, here, root, dry, prefix, lib, hooks: install.sh's
+# shellcheck disable=SC2154 # python, here, root, dry, prefix, lib, hooks, compile: install.sh's
 
 # Prints the launcher with the folder of its version in it.
 hook_text() { sed "s|^lib=.*|lib=$version # install.sh sets this|" "$here/hooks/qemu"; }
@@ -70,6 +70,7 @@ stage() {
     # The lock is never open to others, not for a moment: a process that once opened it can keep it locked for ever.
     [ "$dry" = yes ] || (umask 077 && : >"$new/lock" && touch -d '2000-01-01 00:00 UTC' "$new/lock")
     [ -n "$root" ] || run chown -R 0:0 -- "$new"
+    [ "$compile" = yes ] || return 0
     run "$python" -I -m compileall -q --invalidation-mode timestamp -s "$new" -p "$version" "$new/libhook"
     run "$python" -I -B "$new/libhook/bundle.py"
 }

@@ -5,10 +5,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_completion import _parsers
+from reference import commands
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = [name for name in _parsers() if name != "libhook"]
+COMMANDS = list(commands())
 
 
 def _help(width: int, *words: str) -> str:

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from test_install import ROOT, Clone
 
-EVERYTHING = ("lxml", "structlog", "audit", "systemd", "libvirt", "pyudev", "hwdata", "rich", "jinja2")
+EVERYTHING = ("lxml", "structlog", "audit", "systemd", "libvirt", "pyudev", "hwdata", "rich", "jinja2", "argcomplete")
 
 
 @pytest.fixture(name="clone")
@@ -22,7 +22,7 @@ def _clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
             "ID=debian",
             (
                 "--no-install-recommends python3-lxml python3-structlog python3-audit python3-systemd python3-libvirt "
-                "python3-pyudev hwdata python3-rich python3-jinja2"
+                "python3-pyudev hwdata python3-rich python3-jinja2 python3-argcomplete"
             ),
         ),
         (
@@ -35,14 +35,14 @@ def _clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
             "ID=arch",
             (
                 "pacman -S --noconfirm --needed python-lxml python-structlog python-audit python-systemd libvirt-python"
-                " python-pyudev hwdata python-rich python-jinja2"
+                " python-pyudev hwdata python-rich python-jinja2 python-argcomplete"
             ),
         ),
         (
             'ID="opensuse-tumbleweed"\nID_LIKE="opensuse suse"',
             (
                 "python313-lxml python313-structlog python3-audit python313-systemd python3-libvirt-python "
-                "python313-pyudev hwdata python313-rich python313-jinja2"
+                "python313-pyudev hwdata python313-rich python313-jinja2 python313-argcomplete"
             ),
         ),
         ('ID=unknown\nID_LIKE="suse"', "zypper --non-interactive --quiet install"),
@@ -153,10 +153,9 @@ def test_without_what_some_commands_need_an_installation_goes_on(clone: Clone, o
     clone.python_that_misses(module)
     clone.distribution(os_release)
     clone.fake("apt-get", "exit 100")
-    text = (clone.here / "install.sh").read_text()
-    (clone.here / "part.sh").write_text(
-        text.split("# --- files ---")[0] + "install_packages $for_commands\necho goes on\n"
-    )
+    first, mark, _ = (clone.here / "install.sh").read_text().partition("# --- files ---")
+    assert mark, "all of the script would install on this very host"
+    (clone.here / "part.sh").write_text(first + "install_packages $for_commands\necho goes on\n")
     done = subprocess.run(
         ["/bin/sh", clone.here / "part.sh"], env={"PATH": f"{clone.bin}:/usr/bin:/bin"}, capture_output=True, text=True,
         check=False,

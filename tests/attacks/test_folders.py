@@ -52,12 +52,12 @@ class Place:
             made.mkdir(parents=True)
         self.config.mkdir()
         self._clone = clone
-        clone.set("hooks", self.hooks)
+        clone.set("libvirts", self.hooks)
         clone.set("config", self.config / "config.toml")
 
-    def install(self) -> "subprocess.CompletedProcess[str]":
+    def install(self, *more: str) -> "subprocess.CompletedProcess[str]":
         """What install.sh says to it, before it changes anything."""
-        return self._clone.run("--dry-run", "--prefix", str(self.prefix), destdir=False)
+        return self._clone.run("--dry-run", "--prefix", str(self.prefix), *more, destdir=False)
 
 
 @pytest.fixture(name="place")
@@ -99,6 +99,17 @@ def test_a_folder_that_others_could_write_to_is_refused(
     subprocess.run(["/bin/sh", "-c", remedy], check=True)
     assert not as_nobody((folder / "planted").touch)
     assert place.install().returncode == 0
+
+
+def test_another_folder_for_the_hook_is_looked_at_as_well(place: Place) -> None:
+    """It may be chosen, and so may one that others can write to."""
+    other = place.prefix / "hooks"
+    other.mkdir()
+    assert place.install("--hook-dir", str(other)).returncode == 0
+    other.chmod(0o777)
+    assert place.install("--hook-dir", str(other)).stderr.endswith(f"then run: chmod go-w {other}\n")
+    other.chmod(0o1777)
+    assert f"everybody may put files into {other}" in place.install("--hook-dir", str(other)).stderr
 
 
 def test_all_of_it_is_said_at_once(place: Place) -> None:

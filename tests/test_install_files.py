@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What install.sh puts beside the package, and its options for packagers."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from test_install import HOOK, ROOT, Clone
+
+from libhook.simulation.build import build
+from libhook.simulation.guests import Assigned, Guest
+from libhook.simulation.hosts import workstation
+
+SHARE = "usr/local/share"
+DOCUMENTS = f"{SHARE}/doc/libhook"
+COMPLETIONS = (
+    f"{SHARE}/bash-completion/completions/libhook",
+    f"{SHARE}/zsh/site-functions/_libhook",
+    f"{SHARE}/fish/vendor_completions.d/libhook.fish",
+)
+MANUALS = ("man8/libhook.8", "man5/libhook.toml.5", "man7/libhook-handlers.7")
+
+
+@pytest.fixture(name="clone")
+def _clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    return Clone(tmp_path_factory.mktemp("install"))
+
+
+def test_all_of_it_is_named_put_in_place_and_taken_away(clone: Clone) -> None:
+    """Completions that ask this very command, manual pages, documents; the dry run names each, and nothing is left."""
+    said = clone.run("--dry-run").stdout
+    assert (done := clone.run()).stderr == "", done.stderr
+    files = clone.files()
+    named = {path.name: path.read_bytes() for path in (ROOT / "packaging/man").iterdir()}
+    assert {name.partition("/")[2]: files[f"{SHARE}/man/{name}"][1] for name in MANUALS} == named
+    assert {name for name in files if name.startswith(DOCUMENTS) and files[name][1]} == {
+        f"{DOCUMENTS}/{name}" for name in ("README.md", "LICENSE", "docs/tutorial.md", "libhook.toml.sample")
+    }
+    for name in COMPLETIONS:
+        assert b"/usr/local/bin/libhook" in files[name][1]
+    for name in (*COMPLETIONS, *[f"{SHARE}/man/{name}" for name in MANUALS], f"{DOCUMENTS}/libhook.toml.sample"):
+        assert f"would write: {clone.host}/{name}\n" in said
+        assert files[name][0] == 0o644
+    assert clone.run("--uninstall").returncode == 0
+    assert clone.files() == {}
+
+
+def test_nothing_is_written_to_the_configuration(clone: Clone) -> None:
+    """What an administrator has there stays, byte for byte; where nothing is, nothing comes."""
+    clone.run()
+    assert not (clone.host / "etc/libhook").exists()
+    (clone.host / "etc/libhook").mkdir()
+    (clone.host / "etc/libhook/config.toml").write_text("dry_run = true\n")
+    clone.run()
+    clone.run("--uninstall")
+    assert (clone.host / "etc/libhook/config.toml").read_text() == "dry_run = true\n"
+
+
+def test_a_page_that_is_no_more_goes_with_the_upgrade(clone: Clone) -> None:
+    """The documents are those of the version that is installed."""
+    clone.run()
+    (clone.here / "docs/tutorial.md").rename(clone.here / "docs/other.md")
+    clone.run()
+    assert not (clone.host / f"{DOCUMENTS}/docs/tutorial.md").exists()
+    assert (clone.host / f"{DOCUMENTS}/docs/other.md").exists()
+
+
+def test_without_the_library_there_is_no_completion(clone: Clone) -> None:
+    """It is said, and all else is installed."""
+    clone.set(
+        "python",
+        clone.fake("python", 'case "$*" in *argcomplete*) exit 1 ;; esac; exec /usr/bin/python3 "$@"'),
+    )
+    done = clone.run()
+    assert done.returncode == 0
+    assert "the TAB key will not complete libhook's words" in done.stderr
+    assert [name for name in COMPLETIONS if (clone.host / name).exists()] == []
+    assert (clone.host / HOOK).exists()
+
+
+def test_the_hook_may_be_elsewhere(clone: Clone) -> None:
+    """It is remembered for the next time, and there is never a second one."""
+    clone.run("--hook-dir", "/opt/hooks")
+    before = clone.files()
+    assert "opt/hooks/qemu" in before
+    assert HOOK not in before
+    assert clone.run().returncode == 0
+    assert clone.files() == before
+    for other in ("/opt/other", "/etc/libvirt/hooks"):
+        done = clone.run("--hook-dir", other)
+        assert (done.returncode, done.stderr) == (
+            1,
+            "install.sh: the hook is in /opt/hooks already; use --hook-dir /opt/hooks, or uninstall that first\n",
+        )
+    clone.guest_holds('{"name": "win11", "devices": [{"address": "0000:01:00.0"}]}')
+    assert clone.run("--uninstall").returncode == 1
+    assert (clone.host / "opt/hooks/qemu").stat().st_mode & 0o111
+    (clone.host / "run/libhook/domains/5d1c").unlink()
+    clone.run("--uninstall")
+    assert clone.files().keys() <= {"run"}
+
+
+def test_a_hook_in_libvirts_own_folder_is_not_doubled(clone: Clone) -> None:
+    """Who wants it elsewhere uninstalls first."""
+    clone.run()
+    done = clone.run("--hook-dir", "/opt/hooks")
+    assert done.returncode == 1
+    assert "the hook is in /etc/libvirt/hooks already" in done.stderr
+
+
+def test_a_package_is_compiled_by_who_builds_it(tmp_path: Path) -> None:
+    """No bytecode and no bundle are there, and the hook of the real clone serves a guest all the same."""
+    prefix, root = tmp_path / "prefix", str(tmp_path / "root")
+    done = subprocess.run(
+        [ROOT / "install.sh", "--no-compile", "--destdir", tmp_path / "image", "--prefix", prefix],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    (tmp_path / f"image{prefix}").rename(prefix)
+    (version,) = (prefix / "lib/libhook/versions").iterdir()
+    assert list(version.rglob("*.pyc")) == []
+    assert sorted(path.name for path in version.iterdir()) == ["hooks", "libhook", "lock"]
+    build(root, workstation())
+    xml = Guest("win11", (Assigned("0000:01:00.0"),)).xml()
+    for operation in ("prepare begin", "release end"):
+        called = subprocess.run(
+            [tmp_path / "image" / HOOK, "win11", *operation.split(), "-"],
+            input=xml,
+            env={"PATH": "/usr/bin:/bin", "LIBHOOK_ROOT": root},
+            capture_output=True,
+            check=False,
+        )
+        assert (called.returncode, called.stderr) == (0, b"")
+        driver = Path(root, "sys/bus/pci/devices/0000:01:00.0/driver").readlink().name
+        assert driver == ("vfio-pci" if operation.startswith("prepare") else "e1000e")
