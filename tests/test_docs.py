@@ -136,12 +136,23 @@ def test_a_link_leads_somewhere(document: Path) -> None:
         name, _, anchor = target.partition("#")
         path = document.parent / name if name else document
         assert path.exists(), target
+        if path.suffix != ".md":
+            continue
         headings = [
             re.sub(r"[^\w -]", "", line.lstrip("# ")).strip().lower().replace(" ", "-")
             for line in path.read_text().splitlines()
             if line.startswith("#")
         ]
         assert not anchor or anchor in headings, target
+
+
+def test_a_picture_is_small_and_loads_nothing() -> None:
+    """Below 150 kB, made by tests/pictures.py, shown by some page, and complete without a network."""
+    texts = "".join(document.read_text() for document in DOCUMENTS)
+    for picture in (ROOT / "docs/pictures").iterdir():
+        assert picture.stat().st_size < 150_000, picture
+        assert f"pictures/{picture.name}" in texts
+        assert picture.suffix != ".svg" or not re.search(r"url\((?!#)|href=", picture.read_text())
 
 
 def test_the_readme_is_short() -> None:

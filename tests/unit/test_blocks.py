@@ -2,28 +2,16 @@
 """Each command that a page shows is run on a simulated host, and prints what the page says; or here is said why not."""
 
 import re
-import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from family import until
-from trail_writing import OTHER, UUID, Trail
-
-from libhook.simulation.build import build
-from libhook.simulation.guests import Assigned, Guest
-from libhook.simulation.hosts import workstation
-from libhook.simulation.libvirt import Libvirt
+from page_stage import Stage
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
-GUEST = Guest("win11", (Assigned("0000:03:00.0"), Assigned("0000:03:00.1")))
-CARD = "0000:03:00.0"
-
-COMMAND = f'import sys; sys.path.insert(0, "{ROOT}"); from libhook.cli import main; main()'
 
 INSTALLS = "changes this host: tests/test_install.py and tests/test_install_files.py run it below a folder"
 SYSTEMD = "needs systemd as process 1: the lab with systemd runs it"
@@ -120,86 +108,6 @@ def test_what_is_not_run_is_listed_and_nothing_else_is() -> None:
     here = [one.key for one in EVERYTHING]
     assert [key for key in NOT_RUN if key not in here] == []
     assert len(set(here) - set(NOT_RUN)) > 15
-
-
-class Stage:
-    """A simulated host with a trail, its libvirtd, and a folder for a person's files and programs."""
-
-    def __init__(self, root: str, folder: Path) -> None:
-        self.root, self.folder = root, folder
-        build(root, workstation())
-        for name in ("bin", "work"):
-            (folder / name).mkdir()
-        (folder / "work/win11.xml").write_bytes(GUEST.xml())
-        for name, script in (
-            ("libhook", f"exec /usr/bin/python3 -c '{COMMAND}' \"$@\""),
-            ("virsh", '[ "$1" = dumpxml ] && exec cat win11.xml'),
-            ("ausearch", f"exec cat {root}/var/log/audit/audit.log"),
-        ):  # fmt: skip
-            (folder / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
-            (folder / "bin" / name).chmod(0o755)
-        for path, content in (
-            ("var/log/audit/audit.log", bytes(trail())),
-            ("etc/libvirt/qemu/win11.xml", GUEST.xml()),
-            ("etc/libhook/handlers/night.py", _handler()),
-        ):
-            Path(root, path).parent.mkdir(parents=True, exist_ok=True)
-            Path(root, path).write_bytes(content)
-        self._environment = {
-            "PATH": f"{folder}/bin:/usr/bin:/bin",
-            "LC_ALL": "C.UTF-8",
-            "TZ": "UTC",
-            "COLUMNS": "120",
-            "LIBHOOK_ROOT": root,
-        }
-        self.libvirt = Libvirt(root, self._hook)
-
-    def run(self, command: str) -> tuple[int, str]:
-        """How a command ended, and what it printed. What virsh changes is done by the simulated libvirtd."""
-        words = shlex.split(command, comments=True)
-        if words[:1] == ["virsh"] and words[1] in ("edit", "start", "shutdown"):
-            error = self.libvirt.start(GUEST).error if words[1] == "start" else ""
-            if words[1] == "shutdown":
-                self.libvirt.stop(GUEST.name, "shutdown")
-            until(lambda: not Path(self.root, "run/libhook/locks", f"domain-{GUEST.uuid}").exists())
-            return int(bool(error)), error
-        done = subprocess.run(
-            ["/bin/bash", "-c", f"set -o pipefail; {command}"],
-            cwd=self.folder / "work",
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
-
-    def _hook(self, *arguments: str | bytes) -> tuple[int, str]:
-        *words, xml = arguments
-        done = subprocess.run(
-            [str(ROOT / "hooks/qemu"), *map(str, words)], input=xml, env=self._environment, capture_output=True,
-            check=False,
-        )  # fmt: skip
-        return done.returncode, done.stderr.decode()
-
-
-def trail() -> Trail:
-    """A guest's life, a start that failed, a silence, and a device that is held: what docs/history.md shows."""
-    log = Trail().device("libhook", "start", device=CARD).device("libvirtd", "start", device=CARD, after=52)
-    log.control("start").device("libhook", "stop", device=CARD, after=1_958_000).control("stop")
-    log.device("libhook", "start", False, after=444_000, vm="build", uuid=OTHER, device=CARD)
-    log.device("libvirtd", "start", vm="build", uuid=OTHER, device=CARD).control("start", False, vm="build", uuid=OTHER)
-    log.raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=600_000)
-    return log.device("libvirtd", "attach", bus="usb", device="001.004", uuid=UUID, after=30_000)
-
-
-def _handler() -> bytes:
-    """The first handler of docs/own-handlers.md, which the page has its reader enable."""
-    text = (ROOT / "docs/own-handlers.md").read_text()
-    code: str
-    (code,) = re.findall(r"`night\.py` [^`]*\n\n```python\n(.*?)```", text, flags=re.S)
-    return code.encode()
 
 
 @pytest.mark.parametrize("page", sorted({one.page for one in EVERYTHING if one.key not in NOT_RUN}))
