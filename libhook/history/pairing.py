@@ -131,7 +131,7 @@ class Pairing:
         elif success:
             self._give(guest.held.pop(key)._replace(end=time))
         end = None if success else time
-        parts = node, vm, uuid, bus, device, reason, None, time, end, success, (who,), False, False, ids, serial
+        parts = node, vm, uuid, bus, device, reason, None, time, end, success, (who,), False, False, ids, int(serial)
         new = tuple.__new__(Entry, parts)
         if success:
             guest.held[key] = new
@@ -195,8 +195,8 @@ class Pairing:
                 writers = with_writer(entry.recorded_by, who)
                 self._over(guest, key, entry._replace(recorded_by=writers, unreturned=not success, ids=ids))
         elif success and not late:  # the guest got it before the trail began, or while it was silent
-            entry = Entry(node, vm, uuid, bus, device, None, reason, None, time, True, (who,), ids=ids, serial=serial)
-            self._leave(guest, key, entry)
+            first = None, reason, None, time, True, (who,), False, False, ids, int(serial)
+            self._leave(guest, key, Entry(node, vm, uuid, bus, device, *first))
 
     def _control(self, guest: Guest, record: GuestRecord) -> None:
         time = record.time

@@ -39,7 +39,7 @@ class DeviceRecord(NamedTuple):
     reason: str
     subject: Subject
     success: bool
-    serial: int = 0
+    serial: bytes = b"0"
     """The number of the event in auditd's log. With the time it names the record, as ``ausearch -a`` takes it."""
 
 
@@ -163,7 +163,7 @@ class Parser:
                 who = writers.get(exe) or self._writer(exe)
                 host = nodes[node] if node in nodes else self._node(node)
                 word = _REASONS.get(reason) or reason.decode("latin-1")
-                yield new(DeviceRecord, (int(time + part), host, who, word, subject, result in _SUCCESS, int(serial)))
+                yield new(DeviceRecord, (int(time + part), host, who, word, subject, result in _SUCCESS, serial))
             elif uuid:
                 host = nodes[node] if node in nodes else self._node(node)
                 guest, word = uuid.decode("utf-8", "surrogateescape"), operation.decode("latin-1")
@@ -209,7 +209,7 @@ class Parser:
         node, time, kind = self._node(head[2] or head[1] or b""), int(head[4] + head[5]), head[3].decode()
         if kind in ("VIRT_RESOURCE", "VIRT_CONTROL"):
             text = _TEXT.search(line)
-            found = _from_fields(kind, time, node, text[1], int(head[6])) if text else None
+            found = _from_fields(kind, time, node, text[1], head[6]) if text else None
             self.unreadable += found is None
             return found or None
         if kind == "CONFIG_CHANGE":
@@ -221,7 +221,7 @@ class Parser:
 
 
 def _from_fields(
-    kind: str, time: int, node: str | None, text: bytes, serial: int
+    kind: str, time: int, node: str | None, text: bytes, serial: bytes
 ) -> DeviceRecord | GuestRecord | tuple[()] | None:
     """Parse a record's text field by field. () if it is about no device, None if a field is missing."""
     fields: dict[bytes, bytes] = {}

@@ -47,7 +47,9 @@ class Json:
     def __call__(self, entry: Entry) -> str:
         """Return an entry as an object."""
         node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, _, ids, _ = entry
-        key = began, ended, success, writers, disagree, node, ids, bus if ids else ""
+        key: tuple[object, ...] = began, ended, success, writers, disagree, node
+        if ids:
+            key = *key, bus, ids
         how, verdict = self._verdicts.get(key) or self._verdict(key, entry)
         return (
             f'{{"device": {_quoted(device)}, "bus": {_quoted(bus)}, "vm": {_quoted(vm)}, "uuid": {_quoted(uuid)}, {how}'
