@@ -17,8 +17,8 @@ trap 'exit 1' HUP INT TERM
 
 usage() {
     cat <<'EOF'
-usage: install.sh [--demo | --uninstall] [--prefix DIR] [--destdir DIR]
-                  [--hook-dir DIR] [--no-compile] [--dry-run]
+usage: install.sh [--demo | --uninstall | --purge] [--prefix DIR]
+                  [--destdir DIR] [--hook-dir DIR] [--no-compile] [--dry-run]
 
 Installs the distribution's packages for lxml, structlog, audit, systemd,
 libvirt, pyudev, hwdata, rich, jinja2 and argcomplete where they are missing;
@@ -32,6 +32,8 @@ qemu.d/libhook beside it, where another hook stands there). Needs root.
                   simulated host, from this folder
   --uninstall     remove all of it but the packages and the configuration;
                   refused while a guest holds a device
+  --purge         the same, and remove /etc/libhook and the notes of guests'
+                  devices in /var/lib/libhook
   --prefix DIR    instead of /usr/local
   --destdir DIR   put everything below DIR, for packagers: no packages, no
                   signal to libvirtd, no root needed
@@ -189,6 +191,11 @@ for_each_of_ours() {
     done
 }
 
+purge() {
+    uninstall
+    run rm -rf -- "$root${config%/*}" "$root$notes"
+}
+
 uninstall() {
     needs_root "uninstalling"
     [ ! -d "$root$lib" ] || alone
@@ -221,8 +228,9 @@ uninstall() {
         [ -z "$name" ] || [ ! -d "$root$name" ] || run rmdir -- "$root$name" 2>/dev/null || true # in use by others
     done
     for kept in "$root$config" "$root${config%.toml}.d"; do
-        [ ! -e "$kept" ] || say "kept, because you wrote it: $kept"
+        [ "$mode" = purge ] || [ ! -e "$kept" ] || say "kept, because you wrote it: $kept"
     done
+    [ "$mode" = purge ] || [ ! -e "$root$notes" ] || say "kept, what guests' devices were: $root$notes (--purge removes it)"
     [ "$dry" = yes ] || say "libhook is uninstalled"
 }
 
@@ -255,7 +263,7 @@ while [ $# -gt 0 ]; do
         root=${value%/}
         [ -n "$root" ] || misused "--destdir needs a folder other than /"
         ;;
-    --demo | --uninstall) mode=${option#--} ;;
+    --demo | --uninstall | --purge) mode=${option#--} ;;
     --dry-run) dry=yes ;;
     --no-compile) compile=no ;;
     -h | --help) usage && exit 0 ;;
@@ -267,6 +275,7 @@ libvirts=/etc/libvirt/hooks
 recorded=$(cat "$root${prefix:-/usr/local}/lib/libhook/hook-dir" 2>/dev/null) || recorded=$libvirts
 hooks=${hooks:-$recorded}
 config=/etc/libhook/config.toml
+notes=/var/lib/libhook
 # If --prefix does not say where the rest is, the installed hook does.
 installed=$(sed -n 's|^lib=\(/[A-Za-z0-9/._+-]*\)/lib/libhook\(/versions/[^ ]*\)\{0,1\} #.*|\1|p' \
     "$root$hooks/qemu" "$root$hooks/qemu.d/libhook" 2>/dev/null | head -n 1)

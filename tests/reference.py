@@ -54,6 +54,7 @@ KEYS = {
     "preflight.network": Key('"warn"', "a network card with the default route, or in a bridge or bond"),
     "preflight.display": Key('"warn"', "a GPU whose nodes a process has open"),
     "preflight.usb": Key('"warn"', "a USB controller with a disk in use behind it"),
+    "identity": Key('"warn"', "another device at an address than at the guest's last start"),
     "replace": Key("true", "lists and tables of this section replace those of less specific ones"),
     "require": Key('{ images = { file = "/srv/images/win11.img" } }', "what must be so before anything is done"),
     "sleep": Key('"inhibit"', "the host does not sleep"),

@@ -88,7 +88,7 @@ def test_every_command_and_option_is_offered(folder: Path) -> None:
     [
         ("plan --event sta", ["start", "started"]),
         ("plan --event=rel", ["--event=release"]),
-        ("plan g", ["guest.xml"]),
+        ("plan g", ["größe", "guest.xml"]),
         ("plan --json m", ["my file.xml"]),
         ("plan .", [".hidden"]),
         ("inspect logs/", ["logs/audit.log"]),
@@ -118,7 +118,7 @@ def test_guests_are_asked_for_read_only(folder: Path) -> None:
 
 def test_no_file_is_offered_on_which_a_shell_acts(folder: Path) -> None:
     """Nor one that libhook would take for an option."""
-    assert offered(folder, "libhook plan ") == ["guest.xml", "logs/", "my file.xml"]
+    assert offered(folder, "libhook plan ") == [*OFFERED, "guest.xml", "logs/", "my file.xml"]
 
 
 def test_a_libvirt_that_does_not_answer_costs_two_seconds(tmp_path: Path) -> None:

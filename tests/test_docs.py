@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import refusals
 from settings_reading import parse
 
 from libhook import __version__
@@ -18,9 +19,6 @@ from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
 from libhook.facts.settings import Device
 from libhook.kinds import registry
-from libhook.simulation.build import build
-from libhook.simulation.guests import Assigned, Guest
-from libhook.simulation.hosts import workstation
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -172,5 +170,3 @@ def _run(root: str, *command: str, xml: bytes = b"") -> subprocess.CompletedProc
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "LIBHOOK_ROOT": root}
     done = subprocess.run(command, cwd=ROOT, env=environment, input=xml, capture_output=True, check=False)
     return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
-
-

@@ -23,9 +23,11 @@ _BEGINNING = f"""# When a start is refused
 
 `virsh start` shows what libvirt makes of it. libhook's line is what follows the exit status:
 
-    error: Failed to start domain 'win11'
-    error: Hook script execution failed: internal error: Child process (LC_ALL=C PATH=... HOME=/root
-    /etc/libvirt/hooks/qemu win11 prepare begin -) unexpected exit status 1: {_SHOWN}
+```text
+error: Failed to start domain 'win11'
+error: Hook script execution failed: internal error: Child process (LC_ALL=C PATH=... HOME=/root
+/etc/libvirt/hooks/qemu win11 prepare begin -) unexpected exit status 1: {_SHOWN}
+```
 
 The line says what is in the way, where it is, and then what to do. What follows `run:` can be pasted
 into a shell as root, as it stands: this example makes a setting for this guest alone, in a file of its own. Such a

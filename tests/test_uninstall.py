@@ -46,6 +46,23 @@ def test_uninstall_keeps_the_configuration(clone: Clone) -> None:
     assert drop_ins.exists()
 
 
+def test_purge_takes_what_uninstall_keeps(clone: Clone) -> None:
+    """The configuration, and the notes of what guests' devices were, of which --uninstall says that they stay."""
+    before = clone.files()
+    clone.run()
+    for name in ("etc/libhook/config.d/a.toml", "var/lib/libhook/devices/x.json"):
+        (clone.host / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone.host / name).touch()
+    said = clone.run("--uninstall").stdout
+    assert f"kept, what guests' devices were: {clone.host}/var/lib/libhook" in said
+    assert (clone.host / "var/lib/libhook/devices/x.json").exists()
+    done = clone.run("--purge")
+    assert (done.returncode, done.stderr, "kept" in done.stdout) == (0, "", False)
+    for name in ("etc", "var/lib", "var"):
+        (clone.host / name).rmdir()
+    assert clone.files() == before
+
+
 def test_uninstall_is_refused_while_a_guest_holds_a_device(clone: Clone) -> None:
     """Nothing is removed, and the guest is named without what a terminal would obey."""
     clone.run()

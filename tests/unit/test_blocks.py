@@ -19,6 +19,9 @@ HOTPLUG = "needs a guest in QEMU that answers: tests/sim/test_hotplug.py, and th
 IMPORTS = "needs a folder of old hooks: tests/importing runs it on published ones"
 PLAYED = "tests/unit/test_handler_example.py runs it as it is printed"
 WHEEL = "tests/test_outside.py runs it as it is printed"
+ACCEPTS = "needs a card that has changed: tests/sim/test_accept.py"
+FOLLOWS = "goes on until it is ended: tests/unit/test_history_docs.py and test_history_follow.py"
+HASHES = "needs a log that was rotated: tests/unit/test_history_page.py compares the hashes"
 PACKAGES = "installs packages"
 MOVES = "changes this host"
 DEMO = "tests/unit/test_demo.py plays it"
@@ -33,17 +36,24 @@ NOT_RUN = {
     ("crashes.md", "systemctl enable libhook-recover"): SYSTEMD,
     ("decisions.md", "python3 -c"): "makes 50 MB, to measure a cost: tests/bench has the like",
     ("decisions.md", "time LIBHOOK_ROOT=/tmp/none bash hooks/qemu g prepare begin - <big.xml"): "the same",
+    ("follow.md", "libhook history --follow"): FOLLOWS,
+    ("follow.md", "libhook history --follow --json --cursor /var/lib/libhook-follow/cursor"): FOLLOWS,
+    ("follow.md", "journalctl -u libhook-follow -o cat | jq 'select(.event == \"failed\")'"): SYSTEMD,
     ("handlers.md", "/usr/bin/python3 -m pytest -q tests/unit/test_reserved.py"): PLAYED,
     ("handlers.md", "/usr/bin/python3 -m libhook.simulation /tmp/host"): PLAYED,
     ("handlers.md", "LIBHOOK_ROOT=/tmp/host /usr/bin/python3 -m libhook devices"): PLAYED,
-    ("handlers.md", "LIBHOOK_ROOT=/tmp/host /usr/bin/python3 -m libhook plan /tmp/host/win11.xml"): PLAYED,
+    ("handlers.md", "LIBHOOK_ROOT=/tmp/host /usr/bin/python3 -m libhook plan win11"): PLAYED,
     ("handlers.md", "/usr/bin/python3 -m libhook.simulation /tmp/host /tmp/host/win11.xml"): PLAYED,
     ("handlers.md", "LIBHOOK_ROOT=/tmp/host /usr/bin/python3 -m libhook status"): PLAYED,
     ("handlers.md", "LIBHOOK_ROOT=/tmp/host /usr/bin/python3 -m libhook recover"): PLAYED,
     ("handlers.md", "/usr/bin/python3 -m libhook.simulation /tmp/host /tmp/host/other.xml"): PLAYED,
     ("history.md", "libhook history"): "its table is that of a terminal: tests/unit/test_history_docs.py",
+    ("history-page.md", "sha256sum /var/log/audit/audit.log.1"): HASHES,
+    ("history-page.md", "head -c 48212 /var/log/audit/audit.log | sha256sum"): HASHES,
     ("hotplug.md", "libhook attach win11 nic.xml"): HOTPLUG,
     ("hotplug.md", "libhook detach win11 nic.xml --timeout 10"): HOTPLUG,
+    ("identity.md", "libhook accept --dry-run win11"): ACCEPTS,
+    ("identity.md", "libhook accept win11"): ACCEPTS,
     ("importing.md", "apt-get install bubblewrap strace"): PACKAGES,
     ("importing.md", "libhook import /etc/libvirt/hooks"): IMPORTS,
     ("importing.md", "libhook import /etc/libvirt/hooks --guest win11.xml --write"): IMPORTS,
@@ -51,6 +61,7 @@ NOT_RUN = {
     ("installing.md", "./install.sh --dry-run"): INSTALLS,
     ("installing.md", "./install.sh"): INSTALLS,
     ("installing.md", "./install.sh --uninstall"): INSTALLS,
+    ("installing.md", "./install.sh --purge"): INSTALLS,
     ("installing.md", './install.sh --destdir "$PWD/image" --prefix /usr --no-compile'): INSTALLS,
     ("old-scripts.md", "mkdir /etc/libvirt/old-hooks"): "changes this host",
     (

@@ -52,5 +52,5 @@ def test_the_lines_of_follow_are_what_is_printed(tmp_path: Path, monkeypatch: py
     desk.follow()
     monkeypatch.undo()
     time.tzset()
-    blocks = re.findall(r"(?:^    .*\n)+", (ROOT / "docs/follow.md").read_text(), flags=re.M)
-    assert [line[4:] for line in blocks[0].splitlines()[1:]] == desk.out.read_text().splitlines()
+    blocks = re.findall(r"```console\n(.*?)```", (ROOT / "docs/follow.md").read_text(), flags=re.S)
+    assert blocks[0].splitlines()[1:] == desk.out.read_text().splitlines()
