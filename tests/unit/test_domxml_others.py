@@ -53,8 +53,9 @@ def test_inspect_shows_the_record_that_libvirt_writes(
         rest = text.format(f'reason=start vm="guest" uuid={UUID}')
         written = f"virt=kvm {rest}"
     kind, source, address = brief.split(" ", 2)
+    no_name = {"ids": None, "vendor": None, "model": None}
     assert report.inspect_json(domain, style)["host_devices"] == [
-        {"kind": kind, "source": source, "managed": False, "address": address, "record": written}
+        {"kind": kind, "source": source, "managed": False, "address": address, **no_name, "record": written}
     ]
     lines = report.inspect_text(domain, style)
     assert lines[-1] == f"    {written or 'no record'}"

@@ -54,8 +54,9 @@ def test_the_document_is_followed_to_the_letter(clone: Path, root: str) -> None:
     tested, made, devices, plan, life = (one.stdout for one in done)
     assert "2 passed" in tested
     assert made.startswith(f"made a workstation in {root}, and guests for it, {root}/win11.xml and {root}/other.xml")
-    assert "  0000:01:00.0  Ethernet  e1000e" in devices.splitlines()
-    assert "0000:01:00.0: e1000e -> vfio-pci (hostdev of the guest)" in plan.splitlines()
+    card = "Intel 82574L Gigabit Network Connection [8086:10d3]"
+    assert f"  0000:01:00.0  Ethernet  e1000e         {card}  [in the configuration of other and win11]" in devices
+    assert f"0000:01:00.0 ({card}): e1000e -> vfio-pci (hostdev of the guest)" in plan.splitlines()
     steps = [line for line in life.splitlines() if line.startswith("hooks/qemu")]
     assert steps == [
         f"hooks/qemu win11 {step}" for step in ("prepare", "start", "started", "stopped", "release shutdown")
