@@ -195,7 +195,7 @@ def _remarks(seen: Seen, device: PciDevice) -> Iterator[Remark]:
     yield from (Remark(use, "busy") for use in _uses(host, device))
     yield from (Remark(f"shows {what}", "note") for what in seen.screens.get(address, ()))
     if address in host.in_flight:
-        yield Remark("hangs in a kernel write", "busy")
+        yield Remark("does not answer", "busy")
 
 
 def _uses(host: Host, device: PciDevice) -> list[str]:

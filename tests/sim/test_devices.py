@@ -133,7 +133,7 @@ def test_a_vf_is_shown_below_its_pf(root: str) -> None:
         f"  {pf.address}  Ethernet  igb     {_PF}",
         f"    VF {alone.address}  Ethernet  igbvf   {_VF}  [IOMMU group {alone.group}, can be passed]",
         f"    VF {beside.address}  Ethernet  igbvf   {_VF}",
-        f"  pass both together; in the way: {pf.address} is a PF with VFs enabled: 3",
+        f"  pass both together; in the way: {pf.address} is a PF with VFs enabled (3)",
         "IOMMU group 9",
         f"  {shares.address}  Ethernet  igbvf   {_VF}  [VF of {pf.address}]",
         f"  {DISK}  Ethernet  e1000e  {_NIC}",

@@ -275,8 +275,8 @@ def test_what_hangs_by_another_hand_is_shown_as_that(root: str) -> None:
     host.patience = 0.1
     shown = libhook(host, "devices")
     assert shown.code == 0
-    assert "82574L Gigabit Network Connection [8086:10d3]  [hangs in a kernel write]\n" in shown.out
-    assert f"  in the way: {NIC} hangs in an earlier kernel write\n" in shown.out
+    assert "82574L Gigabit Network Connection [8086:10d3]  [does not answer]\n" in shown.out
+    assert f"  in the way: {NIC} does not answer: its driver is still busy with an earlier request\n" in shown.out
     assert DISK in shown.out
     refused = host.event(guest(NIC, DISK), "prepare")
     assert refused.line.startswith(f"{NIC} does not answer: see what the kernel says of it: ")
