@@ -209,6 +209,10 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
                 waits = session.config.audit_required or session.config.dry_run or kinds.are_told(session.config)
                 if not waits:
                     session.state.unwait(domain.uuid)
+    if operation.name == "started":
+        from libhook.story import identities
+
+        identities.note_start(session, taken.held)  # without a lock: /var may hang, and no give-back waits for it
     if not operation.may_veto:  # nobody waits for them with a lock, or with an audit record to send
         session.log_plan(Plan(_consulted(session, happening, domain, before).said))
 
@@ -244,15 +248,13 @@ def _record(session: Session, happening: Event, before: Held | None, taken: Take
     """The guest has its devices: send the audit records, and journal which were sent."""
     if before is None and happening.operation.name == "reconnect":
         return taken  # the guest started before libhook was installed, so nobody knows what it started with
-    from libhook.story import entries, identities
+    from libhook.story import entries
 
     giveback.warn_without_entry(session, before, taken.plan)
     done = {record.device for record in taken.plan.records} - session.send(taken.plan.records)
     taken = taken._replace(held=entries.with_recorded(taken.held, done, "success"))
     if not broken:  # leave a broken entry as it is for the person who repairs it
         giveback.try_to_save(session, taken.held)
-    if happening.operation.name == "started":
-        identities.note_start(session, taken.held)
     return taken
 
 

@@ -16,6 +16,7 @@ from scenario import Host, guest
 from libhook.effects import identities
 from libhook.facts.identity import MOST_PAST, Identity, Note, Noted
 from libhook.simulation.hosts import workstation
+from libhook.story.session import state_of
 
 
 @pytest.fixture(name="reboot")
@@ -188,6 +189,17 @@ def test_where_nothing_can_be_written_the_guest_starts(reboot: Callable[..., Hos
     Path(f"{host.root}/var/lib/libhook").write_text("")
     live(host, WIN11)
     assert logged(host, "devices not noted")
+
+
+def test_nothing_is_locked_while_a_note_is_written(
+    reboot: Callable[..., Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk may hang, and the guest's end must not wait for that."""
+    host, busy = reboot(workstation()), list[bool]()
+    state = state_of(host.machine)
+    monkeypatch.setattr(identities, "save", lambda *_: busy.append(state.is_busy(WIN11.uuid)))
+    live(host, WIN11)
+    assert busy == [False]
 
 
 def test_what_undefined_guests_leave_goes_after_a_year(reboot: Callable[..., Host]) -> None:
