@@ -191,13 +191,19 @@ for_each_of_ours() {
     done
 }
 
+# Whether the hook or the package is where the options say.
+is_installed() { [ -d "$root$lib" ] || is_ours "$root$hooks/qemu" || is_ours "$root$hooks/qemu.d/libhook"; }
+
 purge() {
+    is_installed || die "no libhook is below $prefix: name its folders with --prefix and --hook-dir, as at the" \
+        "installation; if it is nowhere, run: rm -r ${config%/*} $notes"
     uninstall
     run rm -rf -- "$root${config%/*}" "$root$notes"
 }
 
 uninstall() {
     needs_root "uninstalling"
+    is_installed || { say "no libhook is below $prefix, nor a hook of it in $hooks: nothing was removed" && return; }
     [ ! -d "$root$lib" ] || alone
     reason=$(versions held "$root/run/libhook") || die "$reason"
     # First make sure that no new call begins: libvirtd passes over a hook that is not executable. A shell that has

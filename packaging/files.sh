@@ -61,8 +61,10 @@ file_text() {
 
 install_files() {
     completes=yes
-    "$python" -I -c 'import argcomplete' 2>/dev/null || completes=no
-    [ "$completes" = yes ] || warn "no argcomplete for $python: the TAB key will not complete libhook's words"
+    # argcomplete knows zsh since 3.0, and older ones write another shell's code for it.
+    "$python" -I -c 'from importlib.metadata import version; import argcomplete, sys
+sys.exit(int(version("argcomplete").split(".")[0]) < 3)' 2>/dev/null || completes=no
+    [ "$completes" = yes ] || warn "no argcomplete 3 for $python: the TAB key will not complete libhook's words"
     [ ! -d "$root$documents" ] || run find "$root$documents" -type f -exec rm -f -- {} + # pages of the version before
     while read -r how of path; do
         [ "$how $completes" != "completion no" ] || continue

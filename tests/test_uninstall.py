@@ -55,7 +55,11 @@ def test_purge_takes_what_uninstall_keeps(clone: Clone) -> None:
         (clone.host / name).touch()
     said = clone.run("--uninstall").stdout
     assert f"kept, what guests' devices were: {clone.host}/var/lib/libhook" in said
-    assert (clone.host / "var/lib/libhook/devices/x.json").exists()
+    kept = clone.files()
+    done = clone.run("--purge")
+    assert (done.returncode, "--prefix and --hook-dir" in done.stderr) == (1, True)
+    assert clone.files() == kept
+    clone.run()
     done = clone.run("--purge")
     assert (done.returncode, done.stderr, "kept" in done.stdout) == (0, "", False)
     for name in ("etc", "var/lib", "var"):

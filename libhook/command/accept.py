@@ -4,6 +4,7 @@
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from libhook.effects import identities
@@ -65,7 +66,9 @@ def _accepted(machine: Machine, changes: list[Changed]) -> list[Accepted]:
 
 def _note(machine: Machine, guest: str) -> Note:
     """The note of the guest with this name or UUID."""
-    found = [note for note in _notes(machine) if guest.lower() == note.uuid or guest == note.name]
+    if guest.lower() in identities.names(machine) and (note := identities.load(machine, guest.lower())):
+        return note
+    found = [note for note in _notes(machine) if guest == note.name]
     if len(found) > 1:
         raise BadInput(
             f"{len(found)} guests were called {guest}: {', '.join(note.uuid for note in found)}",
@@ -81,5 +84,6 @@ def _note(machine: Machine, guest: str) -> Note:
 
 def _notes(machine: Machine) -> Iterator[Note]:
     for uuid in identities.names(machine):
-        if note := identities.load(machine, uuid):
-            yield note
+        with suppress(BadInput):  # another guest's note, which may be anything
+            if note := identities.load(machine, uuid):
+                yield note

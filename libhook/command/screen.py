@@ -25,6 +25,8 @@ _NARROW = 70
 """Columns. Below this a table has no room, and each of its rows becomes a card."""
 _STYLES: dict[Level, str] = {"": "", "free": "green", "busy": "red", "note": "yellow"}
 _IDS = re.compile(r"\[[0-9a-f]{4}:[0-9a-f]{4}\]")
+_TO_PASTE = ", run: "
+"""What stands before a command in a refusal."""
 Styled = tuple[str, str]
 """A pattern, and the style of what it matches."""
 _PLAN: tuple[Styled, ...] = (
@@ -162,9 +164,18 @@ def _show(those: Sequence[str], styles: Iterable[Styled], heads: str = "", hang:
 
 
 def _print(out: Console, text: Text, indent: int, hang: int = 2) -> None:
-    """Print it with what wraps a little further right, so that each line's beginning stands out."""
+    """Print it with what wraps a little further right, so that each line's beginning stands out.
+
+    A command to paste begins a line, and no line feed is put into it: the terminal breaks it, and copies it whole.
+    """
+    before, found, _command = text.plain.partition(_TO_PASTE)
+    if found:
+        command = text[len(before) + len(found) :]
+        text = text[: len(before) + len(found) - 1]
     first, *rest = text.wrap(out, max(out.width - indent - hang, 8), overflow="fold")
     out.print(*(_shifted(line, indent + (hang if at else 0)) for at, line in enumerate((first, *rest))), sep="\n")
+    if found:
+        out.print(command, soft_wrap=True)
 
 
 def _shifted(line: Text, by: int) -> Text:

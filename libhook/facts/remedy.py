@@ -46,7 +46,7 @@ def down(domain: Domain, unit: str) -> str:
 
 
 def consent(domain: Domain, kind: str) -> str:
-    """The command that consents to what preflight refuses of this kind of use."""
+    """The command that consents to what preflight refuses of this kind of use. Never of a disk."""
     return setting(domain, f'preflight.{kind} = "warn"', kind)
 
 
@@ -66,7 +66,8 @@ def of_use(situation: Situation, use: Use) -> str:
         return f"to stop that process, run: kill {use.pid}"
     if use.only_mounted:
         return _unmount(situation, use)
-    return f"free it first; if the host can do without it, {consent(domain, use.kind)}"
+    # Whoever consents here loses what is on the disk, perhaps the host's own system: that is no command to paste.
+    return "free it first, or give the guest another disk"
 
 
 def _unmount(situation: Situation, use: Use) -> str:

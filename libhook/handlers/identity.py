@@ -12,19 +12,27 @@ if TYPE_CHECKING:
 
     from libhook.facts.identity import Changed
 
+_IN_XML = "in the guest's XML with virsh edit {uuid}"
+_SHOWN = 3
+"""So many places are named where such a device is. A card with VFs has many."""
+
 
 def prepare(situation: Situation) -> Iterator[Verdict]:
     """Refuse each address that holds another device, or warn of it."""
+    named = {device.pci for device in situation.domain.pci if not device.audited}
     for changed in situation.changed:
         if situation.config.identity == "refuse":
-            yield Refusal(f"pci {changed.address}", _reason(changed), _remedy(situation.domain.uuid, changed))
+            where = "in take_along, which libhook config shows" if changed.address in named else _IN_XML
+            remedy = _remedy(where.format(uuid=situation.domain.uuid), situation.domain.uuid, changed)
+            yield Refusal(f"pci {changed.address}", _reason(changed), remedy)
         else:
             yield Warn(_reason(changed))
 
 
 def _reason(changed: Changed) -> str:
-    where = " or ".join(map(str, changed.elsewhere))
-    old = f"; that device is now at {where}" if where else ""
+    where = " or ".join(map(str, changed.elsewhere[:_SHOWN]))
+    which = "that device" if changed.was.serial else "a device like that"  # cards of one model look the same
+    old = f"; {which} is now at {where}" if where else ""
     if changed.now is None:
         return f"{changed.address} is not on this host; the guest had {changed.was} there at its last start{old}"
     return (
@@ -33,10 +41,8 @@ def _reason(changed: Changed) -> str:
     )
 
 
-def _remedy(uuid: str, changed: Changed) -> str:
-    correct = f"correct the address in the guest's XML with virsh edit {uuid}"
-    return (
-        correct
-        if changed.now is None
-        else f"{correct}; or, if the guest is to have this one, run: libhook accept {uuid}"
-    )
+def _remedy(where: str, uuid: str, changed: Changed) -> str:
+    correct = f"if it has moved, correct the address {where}"
+    if changed.now is None:
+        return correct
+    return f"{correct}; or, if the guest is to have this one, run: libhook accept {uuid}"

@@ -82,8 +82,8 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[Complaint]
         return
     host, config = situation.host, situation.config
     seen = host.devices.get(address)
-    if seen is None and any(address == changed.address for changed in situation.changed):
-        return  # handlers/identity.py has said more
+    if seen is None and config.identity == "refuse" and any(address == one.address for one in situation.changed):
+        return  # handlers/identity.py says where it may have gone
     if seen is None:
         where = "in the guest's XML" if device.audited else "in take_along, which libhook config shows"
         what_helps = f"libhook devices shows those that are; correct the address {where}"

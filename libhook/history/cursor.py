@@ -35,6 +35,8 @@ class Cursor:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
                     raise OSError(errno.EINVAL, "Not a regular file")
+                if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+                    raise OSError(errno.EPERM, "Others may write to it")
                 if os.path.exists(self._path) and os.path.samestat(status, os.stat(self._path)):
                     return descriptor
             except OSError:

@@ -132,10 +132,10 @@ def ids(machine: Machine, address: PciAddress) -> str:
 def identity(machine: Machine, address: PciAddress) -> Identity:
     """What tells the device from others. No part of it takes a lock (pci-sysfs.c; nvme's sysfs.c, ``serial``)."""
     path = device_path(machine, address)
-    subsystem = (attributes.text(f"{path}/subsystem_{name}")[:64].removeprefix("0x") for name in ("vendor", "device"))
+    maker, card = (attributes.text(f"{path}/subsystem_{name}")[:64].removeprefix("0x") for name in ("vendor", "device"))
     controllers = attributes.entries(f"{path}/nvme")
     serial = attributes.text(f"{path}/nvme/{controllers[0]}/serial")[:64] if len(controllers) == 1 else ""
-    return Identity(ids(machine, address), ":".join(filter(None, subsystem)), serial)
+    return Identity(ids(machine, address), f"{maker}:{card}" if maker and card else "", serial)
 
 
 def addresses(machine: Machine) -> list[PciAddress]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from libhook.effects import identities
-from libhook.errors import BadInput, LibhookError
+from libhook.errors import BadInput
 from libhook.facts.address import PciAddress
 from libhook.facts.identity import Changed, Identity, Note
 from libhook.light import TYPE_CHECKING, suppress
@@ -43,7 +43,9 @@ def compared(machine: Machine, note: Note, addresses: Collection[PciAddress]) ->
             continue
         now = sysfs.identity(machine, address) if sysfs.exists(machine, address) else None
         if now is None or now.is_other_than(noted.identity):
-            yield Changed(address, noted.identity, now, tuple(_where(machine, noted.identity, note, addresses)))
+            where = tuple(_where(machine, noted.identity, note, addresses))
+            if now or where:  # of one that is gone, preflight says more
+                yield Changed(address, noted.identity, now, where)
 
 
 def _where(machine: Machine, wanted: Identity, note: Note, addresses: Collection[PciAddress]) -> Iterable[PciAddress]:
@@ -71,8 +73,8 @@ def note_start(session: Session, held: Held) -> None:
             now = time.time()
             identities.save(machine, note.with_start(held.name, had, int(now)))
             identities.tidy(machine, now, _defined(machine))
-    except (OSError, LibhookError) as error:
-        session.log.add("warning", "devices not noted", reason=str(error))
+    except Exception as error:  # noqa: BLE001 - the guest runs, and whatever fails here is not about it
+        session.log.add("warning", "devices not noted", reason=f"{type(error).__name__}: {error}")
 
 
 def _defined(machine: Machine) -> Callable[[], set[str]]:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from libhook.facts.identity import Changed
 
+    Changes = Sequence[Changed]
+
 _GRACE = 10.0
 """The least time for an undo, in seconds. ``write_deadline`` is the limit if it is shorter."""
 _LOOK_AGAIN = 0.1
@@ -203,28 +205,23 @@ class Session(NamedTuple):
         return work._replace(event=self.event)
 
     def plan(self, event: Event, domain: Domain, held: Held | None, said: Sequence[Verdict] = ()) -> Plan:
-        """Plan this event. The kinds of action plan the give-back, and the handlers plan all else.
-
-        ``said`` is as in the session, for the event that it is about.
-        """
+        """Plan this event: the kinds of action the give-back, the handlers all else. ``said``: as in the session."""
         undone = kinds.way_back(self.work(held.uuid), held) if held and event.operation.gives_back else ()
         return plan_for(self.situation(event, domain, held), (*said, *undone))
 
     def plan_when_free(self, event: Event, domain: Domain, held: Held | None) -> Plan:
-        """Plan this event. Before a hand-over, wait until no process has a device open, but ``holder_wait`` at most.
-
-        Nothing is written meanwhile: to unbind a device that is in use can hang the host.
-        """
+        """Plan this event. Before a hand-over, wait until no process has a device open, but ``holder_wait`` at most."""
         patience = Deadline.after(self.config.holder_wait)
+        changed = self._changed(event, domain)
         while True:
-            situation = self.situation(event, domain, held)
+            situation = self.situation(event, domain, held, changed)
             plan = plan_for(situation, self.said)
             may_help = event.operation.takes and plan.refusals and situation.waits_for_process
             if not (may_help and patience.left and self.deadline.left):
                 return plan
             time.sleep(_LOOK_AGAIN)
 
-    def situation(self, event: Event, domain: Domain, held: Held | None) -> Situation:
+    def situation(self, event: Event, domain: Domain, held: Held | None, changed: Changes | None = None) -> Situation:
         """Return what the event's handlers may consider. Of the host it looks only at what they need."""
         operation = event.operation
         domain = self.with_extra(domain, held, before=operation.takes)
@@ -242,17 +239,19 @@ class Session(NamedTuple):
         trail = self.trail() if operation.may_veto else None
         work = self.work(domain.uuid)._replace(host=host, devices=addresses, name=event.guest)
         looked = kinds.look(work, operation.name) if operation.takes else {}
-        changed = self._changed(domain) if operation.name == "prepare" and self.config.identity != "off" else ()
+        changed = self._changed(event, domain) if changed is None else changed
         return Situation(event, domain, host, held, self.config, trail, looked, changed)
 
-    def _changed(self, domain: Domain) -> Sequence[Changed]:
-        """Return which of the guest's addresses hold another device than at its last start."""
+    def _changed(self, event: Event, domain: Domain) -> Changes:
+        """Return which of the guest's addresses hold another device than at its last start. Only at ``prepare``."""
+        if event.operation.name != "prepare" or self.config.identity == "off":
+            return ()
         try:
             if domain.addresses and (text := files.read(f"{self.machine.notes}/{domain.uuid}.json")) is not None:
                 from libhook.story import identities  # a first start does without
 
                 return identities.changed(self, domain.uuid, text, domain.addresses)
-        except BadInput as error:
+        except LibhookError as error:
             self.log.add("warning", "devices not compared with the last start", reason=error.message)
         return ()
 

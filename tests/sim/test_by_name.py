@@ -206,3 +206,10 @@ def test_an_interface_out_of_a_pool_is_shown_by_inspect(root: str, where: str) -
         "    its record names that address",
     ]
     assert len(json.loads(libhook(host, "inspect", "-", "--json", stdin=xml).out)["pools"]) == 1
+
+
+@pytest.mark.parametrize("name", ["../qemu/win11", "/etc/libvirt/qemu/win11", "win11\0"])
+def test_no_name_leads_out_of_libvirts_folder(host: Host, name: str) -> None:
+    """It is a guest's name, and no path."""
+    assert guests.find(host.machine, name, live=False) is None
+    assert guests.find(host.machine, "win11", live=False) is not None

@@ -50,16 +50,16 @@ def test_another_device_is_refused(reboot: Callable[..., Host]) -> None:
     before = host.everything()
     assert host.event(WIN11, "prepare", dry_run=True).code == 0
     outcome = host.event(WIN11, "prepare")
-    uuid, correct = WIN11.uuid, f"correct the address in the guest's XML with virsh edit {WIN11.uuid}"
+    uuid, correct = WIN11.uuid, f"if it has moved, correct the address in the guest's XML with virsh edit {WIN11.uuid}"
     assert outcome.code == 1
     assert (
         f"{GPU} is another device than at the guest's last start: it was [1002:73bf], subsystem 1002:0000, and now it"
-        f" is [144d:a808], subsystem 144d:0000; that device is now at 0000:04:00.0: {correct}; or, if the guest is to"
-        f" have this one, run: libhook accept {uuid}"
+        f" is [144d:a808], subsystem 144d:0000; a device like that is now at 0000:04:00.0: {correct}; or, if the guest"
+        f" is to have this one, run: libhook accept {uuid}"
     ) in outcome.line
     assert (
-        f"{SOUND} is not on this host; the guest had [1002:ab28], subsystem 1002:0000 there at its last start; that"
-        f" device is now at 0000:04:00.1: {correct}"
+        f"{SOUND} is not on this host; the guest had [1002:ab28], subsystem 1002:0000 there at its last start; a"
+        f" device like that is now at 0000:04:00.1: {correct}"
     ) in outcome.line
     assert outcome.line.count("not on this host") == 1
     assert host.records == [f"start {GPU} failed", f"start {SOUND} failed"]
@@ -115,6 +115,13 @@ def test_consent(reboot: Callable[..., Host], mode: str) -> None:
     assert (f"warning: {NIC} is another device than" in plan) == (mode == "warn")
     live(host, CARD)
     assert note(host).devices[0].identity.ids == "144d:a808"
+
+
+def test_consent_hands_over_nothing_that_is_gone(reboot: Callable[..., Host]) -> None:
+    """Preflight refuses a device that is not there, whatever the guest had at its last start."""
+    live(reboot(workstation()), WIN11)
+    host = reboot(moved(), '[domains."win11"]\nidentity = "warn"\n')
+    assert f"{SOUND} is not on this host" in host.event(WIN11, "prepare").line
 
 
 @pytest.mark.parametrize("section", ['[domains."win*"]', '[devices."0000:01:00.0"]'])

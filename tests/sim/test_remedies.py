@@ -122,7 +122,6 @@ CASES = {
     "half a group": Case(guest(GPU), f"{GPU} shares IOMMU group 14 with {SOUND}"),
     "half a group, odd name": Case(guest(GPU, name=ODD), f"{GPU} shares IOMMU group 14 with {SOUND}"),
     "mounted disk": Case(guest(DISK), "is mounted on /srv/data", _mount),
-    "swap": Case(guest(DISK), "used as swap", _swap),
     "process": Case(guest(DISK), "it is open in smartd (pid ", _open),
     "default route": Case(guest(NIC), "eth1 has the default route", _route),
     "PF": Case(guest(NIC), f"{NIC} is a PF with VFs enabled (4)", world=sriov()),
@@ -158,6 +157,23 @@ def test_what_is_pasted_lets_the_guest_start(root: str, name: str) -> None:
     assert not Path(root, "x").exists()
     host.libvirt.stop(case.guest.name)
     assert [one for one in host.leftovers if not one.startswith("shared/")] == []
+
+
+@pytest.mark.parametrize("part", ["used as swap", "part of vg0-root, mounted on /"])
+def test_no_command_gives_away_a_disk_that_the_host_uses(root: str, part: str) -> None:
+    """Neither swap, nor what is mounted through LVM: the reader is told to free it, and can paste nothing."""
+    host = Host(root, workstation(), QUICK)
+    if part == "used as swap":
+        _swap(host)
+    else:
+        mount(host.root)
+        holder = f"{root}/sys/class/block/nvme0n1/holders/dm-0"
+        os.makedirs(f"{holder}/dm")
+        store.create(f"{holder}/dm/name", "vg0-root\n")
+    refused = host.libvirt.start(guest(DISK)).error
+    assert "/dev/nvme0n1 is " in refused
+    assert "free it first" in refused
+    assert "run:" not in refused
 
 
 def test_a_desktop_is_stopped_by_two_pastes(root: str) -> None:
