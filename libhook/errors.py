@@ -65,7 +65,7 @@ class Refused(LibhookError):
 LIMITS = "raise libvirtd's limits (open files, processes, memory), or try again when less runs"
 BUSY = " does not answer: its driver is still busy with an earlier request"
 """Behind a device's address: a write to it has not returned, and may never do."""
-WHEN_IT_ANSWERS = "when its driver answers, run: libhook recover; if it never does, reboot the host"
+WHEN_IT_ANSWERS = "if its driver never answers, reboot the host; when it does, run: libhook recover"
 MORE_TIME = "start the guest again, or allow more time with write_deadline in the settings"
 DISK_ANSWERS = "its disk or server may not answer: try ls there"
 KERNEL_LOG = "see what the kernel says: journalctl -k -b -e, or dmesg"

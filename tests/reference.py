@@ -114,7 +114,7 @@ def keys_page() -> str:
     }
     with_default = [f"| {row.replace('|', ' | ')} |" for key, row in rows.items() if default(key)]
     others = [
-        f"| `{key}` | {_wanted(key).partition(':')[0]}: `{about.example}` | {_where(key)} | {about.meaning} |"
+        f"| `{key}` | {_wanted(key).rpartition(': ')[0] or _wanted(key)}: `{about.example}` | {_where(key)} | {about.meaning} |"
         for key, about in KEYS.items()
         if not default(key) and key != "replace"
     ]

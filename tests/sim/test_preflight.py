@@ -81,7 +81,7 @@ def _groupless(host: Host) -> None:
 
 STOP_FIRST = "stop that guest first; libhook status shows what it holds"
 STOP_PROCESS = "stop that process first"
-WHEN_IT_ENDS = "when its driver answers, run: libhook recover; if it never does, reboot the host"
+WHEN_IT_ENDS = "if its driver never answers, reboot the host; when it does, run: libhook recover"
 IN_XML = "take <driver model=...> out of the guest's XML, or name another there; this kernel has vfio-pci"
 CHOOSE = f"this kernel has vfio-pci; to have libhook choose, {setting('driver', 'auto')}"
 SHOWN = "libhook devices shows those that are; correct the address in the guest's XML"
