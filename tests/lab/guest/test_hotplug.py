@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Devices that come to a guest that runs, and go: through libhook's own commands."""
 
+import re
+
 import pytest
 from conftest import MakeGuest
 from guests import Device, Guest, Refused, boot_sector, nvme_disk, pci, usb, virsh
@@ -109,7 +111,7 @@ def test_dry_run(guest: MakeGuest) -> None:
     assert f'reason=attach vm="{one.name}"' in said
     assert driver_of(NIC) == "e1000e"
     said = one.plug("detach", pci(NIC2), "--dry-run")
-    assert f"{NIC2}: vfio-pci -> e1000e (give back)" in said
+    assert re.search(rf"{NIC2} \(.*\): vfio-pci -> e1000e \(give back\)", said)
     assert driver_of(NIC2) == "vfio-pci"
     assert "hostdev" in virsh("dumpxml", one.uuid)
     one.destroy()

@@ -4,9 +4,10 @@
 import json
 from pathlib import Path
 
+from calls import at_work
 from conftest import MakeGuest
 from guests import libhook, nvme_disk, pci
-from host import NIC, NVME, PCI, driver_of
+from host import NIC, NVME, PCI, driver_of, wait_for
 
 NOTES = Path("/var/lib/libhook/devices")
 
@@ -23,6 +24,7 @@ def test_another_disk_of_the_same_model_is_refused(guest: MakeGuest) -> None:
     one = guest(pci(NIC), nvme_disk(NVME)).start()
     one.destroy()
     path = NOTES / f"{one.uuid}.json"
+    wait_for("the note of the start", lambda: not at_work())  # nobody waits for it, the guest's end neither
     text = path.read_text()
     noted = json.loads(text)["devices"]
     assert [tuple(each[key] for key in ("address", "ids", "subsystem", "serial")) for each in noted] == [
@@ -33,6 +35,7 @@ def test_another_disk_of_the_same_model_is_refused(guest: MakeGuest) -> None:
     assert (NOTES.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (0o700, 0o600)
     one.start()
     one.destroy()
+    wait_for("the note of the start", lambda: not at_work())
     path.write_text(path.read_text().replace(f'"{serial}"', '"another"'))
     said = one.start_refused()
     assert f"{NVME} is another device than at the guest's last start" in said
@@ -44,5 +47,6 @@ def test_another_disk_of_the_same_model_is_refused(guest: MakeGuest) -> None:
     assert f"serial {serial}: accepted" in said
     one.start()
     one.destroy()
+    wait_for("the note of the start", lambda: not at_work())
     assert json.loads(path.read_text())["devices"][1]["serial"] == serial
     assert (driver_of(NIC), driver_of(NVME)) == ("e1000e", "nvme")

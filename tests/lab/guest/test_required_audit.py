@@ -160,11 +160,11 @@ def refused(one: Guest, reason: str) -> None:
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        (off, "it is off in the kernel: auditctl -e 1"),
-        (gone, "no auditd runs: systemctl start auditd"),
-        (gone_and_full, "no auditd runs: systemctl start auditd"),
-        (killed, "no auditd runs: systemctl start auditd"),
-        (stopped, "auditd (pid {0}) is stopped: kill -CONT {0}"),
+        (off, "it is off in the kernel: to turn it on, run: auditctl -e 1"),
+        (gone, "no auditd runs: to start it, run: systemctl start auditd"),
+        (gone_and_full, "no auditd runs: to start it, run: systemctl start auditd"),
+        (killed, "no auditd runs: to start it, run: systemctl start auditd"),
+        (stopped, "auditd (pid {0}) is stopped: to let it go on, run: kill -CONT {0}"),
     ],
 )
 def test_no_start_while_the_trail_is_broken(
@@ -187,9 +187,11 @@ def test_no_start_without_the_means_to_write(guest: MakeGuest) -> None:
     """The kernel's trail is well, but not libhook's to write, or to ask about."""
     one = guest(pci(NIC))
     with without_capabilities("audit_write"):
-        refused(one, "libhook cannot write to it: libhook needs CAP_AUDIT_WRITE")
+        refused(
+            one, "libhook cannot write to it: run install.sh again, for python3-audit; libhook needs CAP_AUDIT_WRITE"
+        )
     with without_capabilities("audit_write", "audit_control"):
-        refused(one, "the kernel does not answer questions about it: libhook needs a kernel with audit")
+        refused(one, "the kernel does not answer questions about it: start the guest again; libhook doctor asks it")
     one.start()
     expect_given(one)
     one.destroy()
@@ -203,7 +205,7 @@ def test_records_lost_after_prepare(guest: MakeGuest) -> None:
     with lost_after_prepare():
         said = one.start_refused()
         assert "qemu-system" not in said
-        assert "the audit trail is required, but records were lost since the guest was prepared: raise the back" in said
+        assert "the audit trail is required, but records were lost since the guest was prepared: to have it" in said
         assert (driver_of(NIC), override_of(NIC)) == ("e1000e", None)
     expect_failed(one)
     one.start()
