@@ -106,6 +106,11 @@ def _where(key: str) -> str:
     return "everywhere" if len(found := places(key)) == len(PLACES) else ", ".join(found)
 
 
+def _form(key: str) -> str:
+    """What a key wants, without the example at its end."""
+    return _wanted(key).rpartition(": ")[0] or _wanted(key)
+
+
 def keys_page() -> str:
     """Return docs/keys.md."""
     rows = {
@@ -114,7 +119,7 @@ def keys_page() -> str:
     }
     with_default = [f"| {row.replace('|', ' | ')} |" for key, row in rows.items() if default(key)]
     others = [
-        f"| `{key}` | {_wanted(key).rpartition(': ')[0] or _wanted(key)}: `{about.example}` | {_where(key)} | {about.meaning} |"
+        f"| `{key}` | {_form(key)}: `{about.example}` | {_where(key)} | {about.meaning} |"
         for key, about in KEYS.items()
         if not default(key) and key != "replace"
     ]
