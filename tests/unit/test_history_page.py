@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import busy_host
 import pytest
@@ -179,38 +179,16 @@ def test_how_long_says_what_is_not_known() -> None:
     assert clocks.lasting(_entry(None, 20_000, ended=None)) == "unknown"
 
 
-class _Identified(NamedTuple):
-    """An entry that says what the device was."""
-
-    node: str | None
-    vm: str
-    uuid: str
-    bus: str
-    device: str
-    began: str | None
-    ended: str | None
-    start: int | None
-    end: int | None
-    success: bool
-    recorded_by: tuple[str, ...]
-    disagree: bool = False
-    unreturned: bool = False
-    ids: str = ""
-
-
-def test_a_device_is_called_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_is_called_what_it_was() -> None:
     """Two cards in one slot, one after the other: each with its time. What no record says is not made up."""
-    monkeypatch.setattr(page, "Entry", _Identified)
     selection = Selection(Wanted(frozenset(), frozenset(), frozenset(), frozenset(), None, None, None), ["log"])
     made = page.Page(selection, lambda bus, ids: Name(ids, "", f"<{bus}> card {ids}"))
     rows = []
     for number, ids in enumerate(("1002:747e", "1002:747e", "10de:2684")):
         times = BEGIN + number * HOUR, BEGIN + number * HOUR + HOUR // 2
-        entry = _Identified(
-            None, "a", UUID, "pci", "0000:01:00.0", "start", "stop", *times, True, ("libhook",), ids=ids
-        )
+        entry = Entry(None, "a", UUID, "pci", "0000:01:00.0", "start", "stop", *times, True, ("libhook",), ids=ids)
         rows += [entry, entry._replace(device="0000:02:00.0", ids="")]
-    lines = sorted(made.row(entry) for entry in rows)  # type: ignore[arg-type]
+    lines = sorted(made.row(entry) for entry in rows)
     text = "".join(made.write(lambda: lines, Made(BEGIN + 9 * HOUR, "kvm1", "1"), []))
     names = [
         " ".join(re.sub("<[^>]*>", "", unescape(name)).split()) for name in re.findall(r"<p>.*recorded from.*", text)
