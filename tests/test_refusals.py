@@ -33,7 +33,8 @@ The line says what is in the way, where it is, and then what to do. What follows
 into a shell as root, as it stands: this example makes a setting for this guest alone, in a file of its own. Such a
 command never holds a guest's name that a shell could take for anything else; such a guest is named by its UUID.
 `libhook plan` says the same without a start, and `journalctl -t libhook` has it later. Where one cause is in the way
-of several devices, it is said once, with all of them. Three causes are shown, and the rest is counted.
+of several devices, it is said once, with all of them. Three causes are shown, and the rest is counted. Then a command
+ends where the next cause begins, at a semicolon or a parenthesis. `libhook plan` has each cause on a line of its own.
 
 After a refusal nothing is changed: nothing was done yet, or what was done is undone. Of what cannot be undone, the
 line says `; ended by then, and not coming back: …`.

@@ -29,7 +29,6 @@ from libhook.story.orphans import settle_orphans
 from libhook.story.session import Session, make_state, state_of
 from libhook.story.tidy import tidy
 
-_XML = "a file with a domain's XML"
 Command = Callable[[Machine, argparse.Namespace], int]
 
 

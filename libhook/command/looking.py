@@ -18,7 +18,7 @@ from libhook.facts.address import PciAddress
 from libhook.facts.domain import Domain, HostDevice, LibvirtsDevice
 from libhook.facts.machine import Machine
 from libhook.hotplug.parts import abandoned
-from libhook.look import guests, screens
+from libhook.look import guests, screens, sysfs
 from libhook.naming.name import UNKNOWN, Name
 from libhook.run import plan
 from libhook.story import giveback, survey
@@ -77,13 +77,8 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook devices [WORD...]``. Exit code 1 if no device is what the words say."""
     if options.xml and not options.words:
         raise BadInput("libhook devices --xml needs a word", "name a device: libhook devices 03:00.0 --xml")
-    folder = f"{machine.sys}/bus/pci/devices"
-    addresses = []
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        with suppress(BadInput):
-            addresses.append(PciAddress.parse(name))
     session = Session.open(machine, Log(machine), os.getppid())
-    host = survey.look(session, sorted(addresses))
+    host = survey.look(session, sysfs.addresses(machine))
     shown = screens.of_devices(machine, host.devices)
     seen = survey_of.Seen(host, session.config, names_of(machine), shown, _wanted_by(machine))
     found = groups.matching(survey_of.blocks(seen), options.words)

@@ -49,7 +49,7 @@ class Noted(NamedTuple):
     since: int
     """When the guest first started with it here, in seconds since 1970."""
     seen: int
-    """When it last did."""
+    """When it last did, or was accepted there."""
 
 
 class Note(NamedTuple):

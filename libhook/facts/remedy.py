@@ -25,8 +25,10 @@ _LENGTH_OF_UUID = 36
 def setting(domain: Domain, line: str, what: str) -> str:
     """The command that makes a setting for this guest alone: ``run: mkdir -p … && echo '…' >…``.
 
-    The setting gets a file of its own, named after ``what`` it is about. So it meets nothing that is set already, and
-    it may be pasted twice. ``line`` and ``what`` must be plain (``is_plain``), but for quotes of TOML in the line.
+    The setting gets a file of its own, named after ``what`` it is about. So it meets no section of another file, and
+    it may be pasted twice. A section with the guest's UUID that says otherwise still wins.
+
+    ``line`` and ``what`` must be plain (``is_plain``), but for quotes of TOML in the line.
     """
     whom = domain.name if is_plain(domain.name) and len(domain.name) != _LENGTH_OF_UUID else domain.uuid
     toml = f"{DOMAINS}.{quoted(whom)}.{line}"

@@ -30,7 +30,8 @@ class Entry(NamedTuple):
     unreturned: bool = False
     """The guest has ended, and the host did not get the device back."""
     ids: str = ""
-    """Vendor and product, as ``8086:10d3``, if a record says them. Today another card may be at that address."""
+    """Vendor and product, as ``8086:10d3``, if a record says them, or a note of the guest's start (remembered.py).
+    Today another card may be at that address."""
     serial: int = 0
     """The number of the event of its first record."""
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The guests that libvirt's own files name: those that are defined, and those that run.
 
-Only commands look here. libvirt is not asked: that needs its daemon, and its Python package.
+Commands look here, and `started` where a note of a guest may go. libvirt is not asked: that needs its daemon, and its
+Python package.
 """
 
 import os
