@@ -12,13 +12,22 @@ from typing import NamedTuple
 
 from libhook.errors import kernel_log
 from libhook.facts import remedy
+from libhook.facts.config import Config
 from libhook.facts.domain import Domain
+from libhook.facts.event import parse
+from libhook.facts.host import NOTHING
+from libhook.facts.requirement import Requirement
+from libhook.facts.situation import Situation
 
 TOP = Path(__file__).parents[1]
 _FOLDERS = ("handlers", "kinds", "story", "effects", "look", "children", "run.py")
 _NOT_AT_A_START = ("look/selinux.py", "look/ownhandlers.py", "effects/identities.py")
 VARIES = "…"
-_ANY_GUEST = Domain("GUEST", "", "kvm", ())
+_AROUND_OTHERS = {"…: the audit trail is required, but …", "… cannot be started: …", "….json: …", "handler …"}
+"""What stands before the words of another refusal, which has an entry of its own."""
+_EVENT = parse(["GUEST", "prepare", "begin", "-"])
+assert _EVENT
+_ANY_GUEST = Situation(_EVENT, Domain("GUEST", "", "kvm", ()), NOTHING, None, Config())
 _SAID_BY = {
     "setting": lambda line=VARIES, what=VARIES: remedy.setting(_ANY_GUEST, line, what),
     "down": lambda unit=VARIES: remedy.down(_ANY_GUEST, unit),
@@ -75,10 +84,23 @@ def _assigned(nodes: Iterable[ast.AST]) -> dict[str, list[ast.expr]]:
             ):
                 found.setdefault(name, []).append(value)
             case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)) if len(names) == len(values):
-                for one, value in zip(names, values, strict=True):
-                    if isinstance(one, ast.Name):
-                        found.setdefault(one.id, []).append(value)
+                _assign(found, names, values)
+            case ast.Assign(
+                targets=[ast.Tuple(elts=names)],
+                value=ast.IfExp(body=ast.Tuple(elts=values), orelse=ast.Tuple(elts=others)),
+            ):
+                _assign(found, names, values)
+                _assign(found, names, others)
+            case ast.FunctionDef(args=ast.arguments(args=arguments, defaults=[_, *_] as values)):
+                for one, value in zip(arguments[-len(values) :], values, strict=True):
+                    found.setdefault(one.arg, []).append(value)
     return found
+
+
+def _assign(found: dict[str, list[ast.expr]], names: list[ast.expr], values: list[ast.expr]) -> None:
+    for one, value in zip(names, values, strict=True):
+        if isinstance(one, ast.Name):
+            found.setdefault(one.id, []).append(value)
 
 
 def _texts(node: ast.expr | None, module: _Module, names: dict[str, list[ast.expr]]) -> list[str]:
@@ -100,6 +122,8 @@ def _texts(node: ast.expr | None, module: _Module, names: dict[str, list[ast.exp
             return ["".join(pair) for pair in pairs]
         case ast.Name(id=name):
             return _of_name(name, module, names)
+        case ast.Attribute(attr="missing"):  # a property of State's
+            return _of_call("missing", [], _Module(TOP / "libhook/effects/state.py"), {})
         case ast.Attribute(value=ast.Name(id=name), attr=attribute) if owner := _submodule(module, name):
             return _of_name(attribute, owner, {})
         case ast.Call(func=ast.Attribute(value=ast.Name() as template, attr="format")):
@@ -195,12 +219,25 @@ def every() -> list[Said]:
             for reason, what in _pairs(function):
                 remedies = [_short(text) for text in _texts(what, module, names)]
                 for text in map(_short, _texts(reason, module, names)):
-                    if text.strip(f"{VARIES} :()"):
+                    if text.strip(f"{VARIES} :()") and text not in _AROUND_OTHERS:
                         found.setdefault((name, text), {}).update(dict.fromkeys(remedies))
     return [
         *(Said(file, reason, tuple(remedies)) for (file, reason), remedies in found.items()),
+        *_of_requirements(),
         *_of_launcher(),
     ]
+
+
+def _of_requirements() -> Iterator[Said]:
+    """What ``require`` says of each thing that may be required."""
+    things = Requirement(VARIES, file=VARIES), Requirement(VARIES, unit=VARIES), Requirement(VARIES, process=VARIES)
+    for one in things:
+        for found in (False, True):
+            said = one._replace(absent=found).complaint(found)
+            yield Said("kinds/require.py", said, (f"the settings require it (require.{VARIES})",))
+    memory = Requirement(VARIES, memory=2).complaint(1 << 30)
+    words = re.sub(r"\b\d\b", VARIES, memory)
+    yield Said("kinds/require.py", words, (f"the settings require it (require.{VARIES})",))
 
 
 def _of_launcher() -> Iterator[Said]:

@@ -17,7 +17,7 @@ PAGE = TOP / "docs/refusals.md"
 _SHOWN = (
     "0000:03:00.0 shares IOMMU group 14 with 0000:03:00.1, which is on snd_hda_intel: give the guest the whole group, "
     "or to have the rest taken along, run: mkdir -p /etc/libhook/config.d && "
-    'echo \'domains."win11".siblings = "bind"\' >/etc/libhook/config.d/win11-siblings.toml'
+    'echo \'domains."win11".siblings = "bind"\' >/etc/libhook/config.d/win11@siblings.toml'
 )
 _BEGINNING = f"""# When a start is refused
 
@@ -29,15 +29,17 @@ error: Hook script execution failed: internal error: Child process (LC_ALL=C PAT
 /etc/libvirt/hooks/qemu win11 prepare begin -) unexpected exit status 1: {_SHOWN}
 ```
 
-The line says what is in the way, where it is, and then what to do. What follows `run:` can be pasted
-into a shell as root, as it stands: this example makes a setting for this guest alone, in a file of its own. Such a
-command never holds a guest's name that a shell could take for anything else; such a guest is named by its UUID.
-`libhook plan` says the same without a start, and `journalctl -t libhook` has it later. Where one cause is in the way
-of several devices, it is said once, with all of them. Three causes are shown, and the rest is counted. Then a command
-ends where the next cause begins, at a semicolon or a parenthesis. `libhook plan` has each cause on a line of its own.
+The line says what is in the way, where it is, and then what to do. What follows `run:` can be pasted into a shell as
+root, up to the end of the line, and does only what the line says. Such a command never holds a guest's name that a
+shell could take for anything else; such a guest is named by its UUID. Of several causes the line has what to do about
+the first; `libhook plan GUEST` says it of each. What is true of several devices is said once, with all of them.
+`journalctl -t libhook` has the line later.
+
+The example makes a setting for this guest alone, in a file of its own, and writes that file anew if it is there. Remove
+the file to take the setting back. It holds for any guest of that name, so remove it with the guest.
 
 After a refusal nothing is changed: nothing was done yet, or what was done is undone. Of what cannot be undone, the
-line says `; ended by then, and not coming back: …`.
+line says `ended by then, and not coming back: …`.
 
 Below, `…` stands for what varies, and `GUEST` for the guest's name. Under each refusal stands what it says to do.
 Where a setting consents to the risk, that is said. This page is made from libhook's source
@@ -189,8 +191,7 @@ def _group(said: Said) -> Group:
 def _shown(remedy: str) -> str:
     """With its command as code, and the setting that consents."""
     before, run, command = remedy.partition("run: ")
-    command, semicolon, more = command.partition("; ")
-    text = f"{before}{run}`{command}`{semicolon}{more}" if run else remedy
+    text = f"{before}{run}`{command}`" if run else remedy
     text = text.replace("<driver model=...>", "`<driver model=...>`")
     consents = re.search(r"\.(siblings|preflight\.\S+|end) = (\S+)'", remedy)
     return f"{text}. Consents: `{consents[1]} = {consents[2]}`" if consents else text
@@ -232,7 +233,7 @@ def test_the_source_is_read_as_far_as_it_matters() -> None:
     found = {said.reason: said.remedies for said in refusals.every()}
     assert len(found) > 140
     assert any('siblings = "bind"' in one for one in found["… shares IOMMU group … with …, which is on …"])
-    assert len(found["… is in use by the host: …"]) == 8
+    assert len(found["… is in use by the host: …"]) == 9
     assert found["no auditd runs"] == ("to start it, run: systemctl start auditd",)
     assert "the module … is built into the kernel" in found
     assert any("limits" in one for one in found["no child process can be started (…)"])

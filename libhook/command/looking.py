@@ -3,7 +3,7 @@
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from libhook.command import devices as survey_of
@@ -17,13 +17,14 @@ from libhook.facts import event
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Domain, HostDevice, LibvirtsDevice
 from libhook.facts.machine import Machine
+from libhook.facts.plan import Refusal
 from libhook.hotplug.parts import abandoned
 from libhook.look import guests, screens, sysfs
 from libhook.naming.name import UNKNOWN, Name
 from libhook.run import plan
 from libhook.story import giveback, survey
 from libhook.story.session import Session
-from libhook.story.taking import in_one_line
+from libhook.story.taking import refused
 from libhook.xml import domxml
 
 
@@ -53,7 +54,7 @@ def show_plan(machine: Machine, options: argparse.Namespace) -> int:
     session = Session.open(machine, Log(machine), os.getppid(), domain).strict()._replace(document=found.xml)
     wanted = event.Event(domain.name, event.OPERATIONS[options.event], "-")
     planned = plan(session, wanted, domain)
-    refusals = [in_one_line(planned.refusals)] if planned.refusals else []
+    refusals = [_line(planned.refusals, domain)] if planned.refusals else []
     if options.json:
         show(views.plan_json(planned, names_of(machine), running=_runs(session, domain)))
         return complain(refusals)
@@ -62,6 +63,13 @@ def show_plan(machine: Machine, options: argparse.Namespace) -> int:
     lines = list(planned.describe()) or [f"nothing to do at {options.event}{why}"]
     is_seen = screen.plan(list(with_names(lines, names_of(machine))))
     return len(refusals) if is_seen else complain(refusals)
+
+
+def _line(refusals: Sequence[Refusal], domain: Domain) -> str:
+    """What ``virsh start`` would say."""
+    from libhook.facts.remedy import whom
+
+    return refused(refusals, f"libhook plan {whom(domain)}").line
 
 
 def _runs(session: Session, domain: Domain) -> bool:

@@ -108,7 +108,9 @@ def expect_trusted(folder: str, root: str) -> None:
         if not owned or open_to:
             name = pasted(path)
             remedies = (f"chown root:root {name}" if not owned else "", f"chmod go-w {name}" if open_to else "")
-            raise BadInput(f"{path} is not a folder that only root may write to", "; ".join(filter(None, remedies)))
+            raise BadInput(
+                f"{path} is not a folder that only root may write to", f"run: {'; '.join(filter(None, remedies))}"
+            )
 
 
 def expect_own(folder: str) -> None:

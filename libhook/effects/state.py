@@ -115,7 +115,7 @@ class State:
             reason = error.message if isinstance(error, BadInput) else str(error)
             raise BadInput(
                 f"{path} is broken ({reason})",
-                f"it shows its devices; give them back by hand, then run: rm {pasted(path)}",
+                f"give back by hand the devices that it names, then run: rm {pasted(path)}",
             ) from None
         boot = held.boot
         with suppress(LibhookError):  # if the boot id is unknown: each boot empties /run, so the entry is of this one

@@ -53,6 +53,9 @@ class Config(NamedTuple):
     actions: Mapping[str, Any] = MappingProxyType({})
     """The settings that ask for actions of a kind (OF_KINDS in facts/keys.py) and are set for this guest, by key."""
 
+    by_uuid: bool = False
+    """Whether a section with the guest's UUID says something."""
+
     @property
     def along(self) -> Sequence[str]:
         """The addresses of the PCI devices that the guest takes along."""

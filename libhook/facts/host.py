@@ -82,6 +82,8 @@ class PciDevice(NamedTuple):
         return self.pci_class == _USB_CONTROLLER
 
 
+DISPLAY_MANAGER = "display-manager.service"
+"""systemd's name for whichever display manager the host has."""
 UseKind = Literal["storage", "network", "display", "usb", "open"]
 
 
@@ -94,6 +96,10 @@ class Use(NamedTuple):
     """What uses it: ``/dev/nvme0n1 is mounted on /data``."""
     pid: int = 0
     """The process that has the device open; 0 for any other use."""
+    program: str = ""
+    """The name of that process."""
+    desktop: str = ""
+    """Of a screen: the unit of the host's display manager. "" where there is none."""
     mounts: tuple[str, ...] = ()
     """Of a disk: where it is mounted."""
     only_mounted: bool = False

@@ -117,7 +117,8 @@ class Condition(NamedTuple):
 
     def describe(self) -> tuple[str, ...]:
         """One line."""
-        line = f"refuse unless {self.state}: {self.refusal.line} (checked after: {self.after})"
+        reason, remedy = self.refusal.reason, self.refusal.remedy
+        line = f"refuse unless {self.state}: {reason} (checked after: {self.after}): {remedy}"
         return (printable(line),)
 
 

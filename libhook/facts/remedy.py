@@ -6,6 +6,7 @@ Imported only where something is refused.
 
 from __future__ import annotations
 
+from libhook.facts.host import DISPLAY_MANAGER
 from libhook.facts.written import DOMAINS, quoted
 from libhook.light import TYPE_CHECKING
 
@@ -13,26 +14,33 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from libhook.facts.domain import Domain
+    from libhook.facts.entry import Held
     from libhook.facts.host import Use
     from libhook.facts.situation import Situation
 
 _DROP_INS = "/etc/libhook/config.d"
-_DESKTOP = "display-manager.service"
-"""systemd's name for whichever display manager the host has."""
+_STOP = "stop what has it open first"
 _LENGTH_OF_UUID = 36
 
 
-def setting(domain: Domain, line: str, what: str) -> str:
+def whom(guest: Domain | Held) -> str:
+    """The guest in a command: its name, or its UUID where the name could be taken for anything else."""
+    return guest.name if is_plain(guest.name) and len(guest.name) != _LENGTH_OF_UUID else guest.uuid
+
+
+def setting(situation: Situation, line: str, what: str) -> str:
     """The command that makes a setting for this guest alone: ``run: mkdir -p … && echo '…' >…``.
 
     The setting gets a file of its own, named after ``what`` it is about. So it meets no section of another file, and
-    it may be pasted twice. A section with the guest's UUID that says otherwise still wins.
+    it may be pasted twice. No name has an @, so no two guests get one file. The section is as specific as those that
+    there are for the guest, and the file's name comes after that of a file with the guest's name alone.
 
     ``line`` and ``what`` must be plain (``is_plain``), but for quotes of TOML in the line.
     """
-    whom = domain.name if is_plain(domain.name) and len(domain.name) != _LENGTH_OF_UUID else domain.uuid
-    toml = f"{DOMAINS}.{quoted(whom)}.{line}"
-    return f"run: mkdir -p {_DROP_INS} && echo '{toml}' >{_DROP_INS}/{whom}-{what}.toml"
+    domain = situation.domain
+    guest = domain.uuid if situation.config.by_uuid else whom(domain)
+    toml = f"{DOMAINS}.{quoted(guest)}.{line}"
+    return f"run: mkdir -p {_DROP_INS} && echo '{toml}' >{_DROP_INS}/{guest}@{what}.toml"
 
 
 def is_plain(text: str) -> bool:
@@ -40,36 +48,48 @@ def is_plain(text: str) -> bool:
     return text.isascii() and text[:1].isalnum() and text.replace("-", "").replace("_", "").replace(".", "").isalnum()
 
 
-def down(domain: Domain, unit: str) -> str:
+def down(situation: Situation, unit: str) -> str:
     """The command that has this unit down while the guest runs. A name that is not plain is for the reader to write."""
     if not is_plain(unit.replace("@", "")):
         return "name it in units; libhook config shows where"
-    return setting(domain, f'units."{unit}" = "down"', unit)
+    return setting(situation, f'units."{unit}" = "down"', unit)
 
 
-def consent(domain: Domain, kind: str) -> str:
+def consent(situation: Situation, kind: str) -> str:
     """The command that consents to what preflight refuses of this kind of use. Never of a disk."""
-    return setting(domain, f'preflight.{kind} = "warn"', kind)
+    return setting(situation, f'preflight.{kind} = "warn"', kind)
 
 
 def of_use(situation: Situation, use: Use) -> str:
     """What to do where the host uses a device."""
-    domain, settings = situation.domain, situation.config.actions
-    if use.kind == "open":
-        return f"to stop that process, run: kill {use.pid}"
     if use.kind == "network":
-        return f"reach the host another way first; if it can do without this one, {consent(domain, 'network')}"
+        return f"reach the host another way first; if it can do without this one, {consent(situation, 'network')}"
     if use.kind == "display":
-        if _DESKTOP not in settings.get("units", {}):
-            return f"stop that process first, or to have the desktop stopped for the guest, {down(domain, _DESKTOP)}"
-        if "sessions" not in settings.get("end", ()):
-            sessions = setting(domain, 'end = ["sessions"]', "end")
-            return f"stop that process first, or to have the sessions ended that use it, {sessions}"
-        return f"to stop that process, run: kill {use.pid}"
+        return _of_screen(situation, use)
     if use.only_mounted:
         return _unmount(situation, use)
+    if use.pid:
+        if not is_plain(use.program):
+            return _STOP
+        # By the time that it is pasted the number may be another process's.
+        return (
+            "stop its service first, or to end it alone, "
+            f"run: grep -Fqx {use.program} /proc/{use.pid}/comm && kill {use.pid}"
+        )
     # Whoever consents here loses what is on the disk, perhaps the host's own system: that is no command to paste.
     return "free it first, or give the guest another disk"
+
+
+def _of_screen(situation: Situation, use: Use) -> str:
+    """Each setting is offered until it is there. The desktop's unit is offered by the name that any host has it by."""
+    settings = situation.config.actions
+    named = settings.get("units", {})
+    if use.desktop and not {use.desktop, DISPLAY_MANAGER} & named.keys():
+        return f"{_STOP}, or to have the desktop stopped for the guest, {down(situation, DISPLAY_MANAGER)}"
+    if use.desktop and "sessions" not in settings.get("end", ()):
+        sessions = setting(situation, 'end = ["sessions"]', "end")
+        return f"{_STOP}, or to have the sessions ended that use it, {sessions}"
+    return _STOP
 
 
 def _unmount(situation: Situation, use: Use) -> str:
@@ -83,11 +103,18 @@ def _unmount(situation: Situation, use: Use) -> str:
             path for uses in situation.host.uses.values() for one in uses if one.only_mounted for path in one.mounts
         )
     )
-    if not all(is_plain(path.replace("/", "")) for path in every):
+    if not all(map(_is_plain_path, every)):
         return "unmount it first, or name its mount points in the setting mounts of the guest"
     listed = ", ".join(map(quoted, every))
-    name = setting(situation.domain, f"mounts = [{listed}]", "mounts")
-    return f"unmount it first, or to have that done for the guest, and it mounted again afterwards, {name}"
+    name = setting(situation, f"mounts = [{listed}]", "mounts")
+    return (
+        f"unmount it first, or, where /etc/fstab has it, to have it unmounted and mounted again for the guest, {name}"
+    )
+
+
+def _is_plain_path(path: str) -> bool:
+    """Whether neither TOML nor a shell's quotes, nor any shell's echo, mean anything else by this path."""
+    return path.isascii() and path.isprintable() and not any(character in path for character in "'\"\\")
 
 
 def by_hand(address: object) -> str:

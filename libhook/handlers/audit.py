@@ -33,7 +33,7 @@ def required(situation: Situation) -> Iterator[Verdict]:
     if not complaint and trail and held and situation.event.operation.name == "start" and _lost(trail.lost, held.lost):
         complaint = (
             "records were lost since the guest was prepared",
-            "to have it hold more at a time, run: auditctl -b 8192",
+            "have it hold more at a time: auditctl -s shows the backlog_limit, and auditctl -b sets it",
         )
     if not complaint:
         return

@@ -143,13 +143,14 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
     if device.vfs:
         yield Complaint(
             f"{address} is a PF with VFs enabled ({len(device.vfs)})",
-            f"give the guest a VF, or to remove them, run: echo 0 >/sys/bus/pci/devices/{address}/sriov_numvfs",
+            "give the guest a VF, or, if nothing uses those, to remove them, "
+            f"run: echo 0 >/sys/bus/pci/devices/{address}/sriov_numvfs",
         )
     claim = host.claims.get(address)  # a device that is plugged in may join what the guest already has of the group
     plugged = situation.event.operation.name == "attach" and claim and claim.uuid == situation.domain.uuid
     if address in host.in_use and not plugged:
         reason = f"{address} is open in {host.in_use[address]}"
-        yield Complaint(reason, "stop that process first", f"{address} is free")
+        yield Complaint(reason, "stop what has it open first", f"{address} is free")
 
 
 def _sibling(situation: Situation, device: PciDevice, other: PciDevice, consent: bool) -> Iterator[Complaint]:
@@ -163,7 +164,7 @@ def _sibling(situation: Situation, device: PciDevice, other: PciDevice, consent:
     elif not (other.on_vfio or consent):
         from libhook.facts import remedy
 
-        along = remedy.setting(situation.domain, 'siblings = "bind"', "siblings")
+        along = remedy.setting(situation, 'siblings = "bind"', "siblings")
         yield Complaint(
             f"{shared}, which is on {other.binding.driver}",
             f"give the guest the whole group, or to have the rest taken along, {along}",
@@ -177,5 +178,5 @@ def _of_drivers(situation: Situation, device: HostDevice) -> str:
         return f"take <driver model=...> out of the guest's XML, or name another there; {has}"
     from libhook.facts import remedy
 
-    auto = remedy.setting(situation.domain, 'driver = "auto"', "driver")
+    auto = remedy.setting(situation, 'driver = "auto"', "driver")
     return f"{has}; to have libhook choose, {auto}"

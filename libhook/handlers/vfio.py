@@ -128,7 +128,7 @@ def start(situation: Situation) -> Iterator[Verdict]:
             yield Refusal(
                 device.key,
                 f"{device.address} would never be given back: {_LOST}",
-                f"start the guest again after this, {_give_back(seen.address)}",
+                f"before you start the guest again, to give the device back, {_give_back(seen.address)}",
             )
 
 

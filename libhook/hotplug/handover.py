@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NoReturn
 
-from libhook.errors import LibhookError, Refused
+from libhook.errors import LibhookError
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice, Process
 from libhook.facts.event import ATTACH, DETACH, OPERATIONS, Event, Operation
@@ -35,10 +35,12 @@ from libhook.story import taking
 from libhook.story.entries import as_on_host, taken_along, with_newcomer
 from libhook.story.giveback import drop_from_entry, true_records, try_to_save, undo, wait_for_writes
 from libhook.story.session import Session
-from libhook.story.taking import in_one_line, journal
+from libhook.story.taking import journal, refused
 
 if TYPE_CHECKING:
     from libhook.facts.situation import Handler
+
+_EACH = "the same command with --dry-run"
 
 
 def begin_attach(session: Session, guest: Domain, devices: Sequence[HostDevice], worker: Process) -> None:
@@ -62,7 +64,7 @@ def begin_attach(session: Session, guest: Domain, devices: Sequence[HostDevice],
             after, leaving, _, failed = _put_back(session, taken.held, part)
             record_failure(session, wanted)
             drop_from_entry(session, after, leaving, failed)
-            raise Refused(in_one_line(taken.refusals, session.settled))
+            raise refused(taken.refusals, _EACH, session.settled)
         if taken.refusals:
             for address in set(addresses(taken.held.devices)) - set(addresses(held.devices)):
                 session.state.disclaim(address, guest.uuid)
@@ -316,7 +318,7 @@ def _put_back(
 
 def _refuse(session: Session, wanted: Domain, refusals: Sequence[Refusal]) -> NoReturn:
     record_failure(session, wanted)
-    raise Refused(in_one_line(refusals, session.settled))
+    raise refused(refusals, _EACH, session.settled)
 
 
 def record_failure(session: Session, wanted: Domain) -> None:

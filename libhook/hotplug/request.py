@@ -17,7 +17,7 @@ from libhook.hotplug.parts import consulted, leaving_with
 from libhook.look import libvirtd
 from libhook.story import foresight
 from libhook.story.session import Session
-from libhook.story.taking import in_one_line
+from libhook.story.taking import refused
 from libhook.xml import domxml
 from libhook.xml.domxml import DeviceXml
 
@@ -134,7 +134,7 @@ def show_plan(
     plan = foresee(session, guest, operation, devices)
     yield from plan.describe()
     if plan.refusals:
-        raise Refused(in_one_line(plan.refusals))
+        raise refused(plan.refusals, "")
 
 
 def foresee(session: Session, guest: Domain, operation: Operation, devices: tuple[HostDevice, ...]) -> Plan:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     Alive = Callable[[str], bool]
 """Whether the guest with this UUID has a journal entry that names the action. True where the entry cannot be read."""
-_WEDGED = "when it answers, run: libhook recover; if it never does, reboot the host"
+_WEDGED = "if it never answers, reboot the host; when it does, run: libhook recover"
 _TRIES = 3
 
 

@@ -39,7 +39,10 @@ def complaint(machine: Machine, program: str) -> tuple[str, str] | None:
         except OSError as error:
             return f"{program} cannot be run ({path}: {error.strerror})", "correct the path in the settings"
         if status.st_uid not in (0, os.geteuid()):
-            return f"{path} does not belong to root, and root is to run {program}", f"chown root:root {pasted(path)}"
+            return (
+                f"{path} does not belong to root, and root is to run {program}",
+                f"run: chown root:root {pasted(path)}",
+            )
         if stat.S_ISLNK(status.st_mode):
             links += 1
             if links > _MOST_LINKS:
@@ -49,9 +52,9 @@ def complaint(machine: Machine, program: str) -> tuple[str, str] | None:
             done = "" if target.startswith("/") else done
             continue
         if status.st_mode & 0o022:
-            return f"others may write to {path}, and root is to run {program}", f"chmod go-w {pasted(path)}"
+            return f"others may write to {path}, and root is to run {program}", f"run: chmod go-w {pasted(path)}"
         done = path
     status = os.lstat(f"{machine.root}{done}" or "/")
     if not (stat.S_ISREG(status.st_mode) and status.st_mode & 0o111):
-        return f"{program} is not a program", f"chmod 755 {pasted(program)}, if it is one"
+        return f"{program} is not a program", f"if it is one, run: chmod 755 {pasted(program)}"
     return None

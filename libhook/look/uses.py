@@ -21,7 +21,7 @@ from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Step, run
 from libhook.errors import EXHAUSTED, DeadlineExpired, kernel_log, unanswered
 from libhook.facts.address import PciAddress
-from libhook.facts.host import PciDevice, Use, UseKind
+from libhook.facts.host import DISPLAY_MANAGER, PciDevice, Use, UseKind
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, partial
 from libhook.look import attributes, exports, holders, nodes
@@ -108,7 +108,7 @@ def _uses_of(
             shown = _shown(machine, node)
             what = f"is {', '.join(shown)}" if shown else _unseen(code)
             mounts = tuple(_decoded(one.removeprefix(_MOUNTED)) for one in shown if one.startswith(_MOUNTED))
-            yield Use(of_disks, f"{node.path} {what}", 0, mounts, 0 < len(mounts) == len(shown))
+            yield Use(of_disks, f"{node.path} {what}", mounts=mounts, only_mounted=0 < len(mounts) == len(shown))
         elif node not in answers and _is_disk(node):
             if shown := _shown(machine, node):
                 yield Use(of_disks, f"{node.path} is {', '.join(shown)}")
@@ -118,7 +118,17 @@ def _uses_of(
         opened, key=lambda one: one.name in _FOR_OTHERS
     ):  # a mediated device's node is no screen: its parent's driver waits until that node is closed
         is_screen = device.is_display and not holder.node.startswith(nodes.VFIO)
-        yield Use("display" if is_screen else "open", f"it is open in {holder}", holder.pid)
+        desktop = _desktop(machine) if is_screen else ""
+        yield Use("display" if is_screen else "open", f"it is open in {holder}", holder.pid, holder.name, desktop)
+
+
+def _desktop(machine: Machine) -> str:
+    """The unit that starts the desktop: what systemd's alias for it leads to. "" where the host has none."""
+    alias = f"{machine.root}/etc/systemd/system/{DISPLAY_MANAGER}"
+    try:
+        return os.path.basename(os.readlink(alias))
+    except OSError:
+        return DISPLAY_MANAGER if os.path.lexists(alias) else ""
 
 
 def _is_disk(node: Node) -> bool:

@@ -41,6 +41,8 @@ class Name(NamedTuple):
 
 
 UNKNOWN = Name("")
+TO_PASTE = " run: "
+"""What stands before a command in a refusal."""
 
 
 def _without_legal_form(vendor: str) -> str:
@@ -57,7 +59,7 @@ def addresses(text: str) -> list[str]:
 def named(lines: Iterable[str], name_of: Callable[[str], Name]) -> Iterator[str]:
     """Put a device's name in parentheses behind its address where it is first mentioned.
 
-    An indented line is a detail, and stays as it is.
+    An indented line is a detail, and stays as it is. So does a command that is to be pasted.
     """
     known: set[str] = set()
 
@@ -70,4 +72,5 @@ def named(lines: Iterable[str], name_of: Callable[[str], Name]) -> Iterator[str]
         return f"{address} ({text})" if text else address
 
     for line in lines:
-        yield line if line.startswith(" ") else _ADDRESS.sub(with_name, line)
+        text, run, command = line.partition(TO_PASTE)
+        yield line if line.startswith(" ") else f"{_ADDRESS.sub(with_name, text)}{run}{command}"

@@ -4,6 +4,7 @@
 A stop job ends well even if the unit does not stop, as systemd's does. That of a mount that is busy fails.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -11,6 +12,7 @@ import time
 from fnmatch import fnmatchcase
 from typing import Any
 
+from libhook.facts.host import DISPLAY_MANAGER
 from libhook.simulation import processes, store
 
 _UNIT: dict[str, Any] = {
@@ -45,6 +47,10 @@ def add(root: str, name: str, **fields: Any) -> None:  # noqa: ANN401 - whatever
     store.save(root, "units", name, {**_UNIT, **fields})
     _populate(root, name, fields.get("active", "active") == "active")
     _mount(root, name)
+    if DISPLAY_MANAGER in (name, *fields.get("names", ())):
+        os.makedirs(f"{root}/etc/systemd/system", exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.symlink(f"/usr/lib/systemd/system/{name}", f"{root}/etc/systemd/system/{DISPLAY_MANAGER}")
 
 
 def log_in(root: str, user: str) -> str:

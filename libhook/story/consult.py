@@ -145,7 +145,7 @@ def _verdicts(name: str, answered: Answer, keys: Mapping[str, str]) -> Iterator[
         yield Refusal(
             keys.get(device, ""),
             f"handler {name}: {reason}",
-            remedy or "it says no more; libhook handlers shows its file",
+            remedy or "it says no more; it is in /etc/libhook/handlers",
         )
     yield from (Warn(f"handler {name}: {line}") for line in answered.warnings)
     if answered.settings:

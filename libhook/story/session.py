@@ -85,7 +85,7 @@ def read_settings(machine: Machine) -> list[Source]:
 
 def _source(machine: Machine, path: str) -> Source | None:
     """Read one file, or say why it is not read, as where others may write to it. None if it is not there."""
-    name, remedy = path.removeprefix(machine.root), f"chown root:root {pasted(path)}; chmod 644 {pasted(path)}"
+    name, remedy = path.removeprefix(machine.root), f"run: chown root:root {pasted(path)}; chmod 644 {pasted(path)}"
     try:
         text = files.read(path, remedy)
     except BadInput as error:

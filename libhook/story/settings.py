@@ -51,7 +51,7 @@ def of_guest(
             raise refusal
     merged = merge(sections)
     if plugged is None:
-        return config_of(merged)
+        return config_of(merged)._replace(by_uuid=any(section.rank[0] == settings.UUID for section in sections))
     devices = [on_host(machine, address) for address in plugged]
     return config_of(only_of(merged, [section for section in sections if section.is_for(devices)]))
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _SHOWN = 3
-"""How many causes go into the one line that the user of ``virsh start`` sees."""
+"""How many causes go into the one line that the user of ``virsh start`` sees. What to do is said of the first."""
 
 
 def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> None:
@@ -51,7 +51,7 @@ def expect_given_back(session: Session, held: Held | None, domain: Domain) -> No
     session.send(record.failed(domain, (device.key for device in domain.devices), session.config))
     what = ", ".join(action.subject for action in held.actions)
     raise Refused(
-        f"the guest still holds {what} from its last run",
+        f"the guest still holds {what} since it last ran",
         "libhook status says what is in the way; then run: libhook recover",
     )
 
@@ -192,8 +192,9 @@ def refuse(session: Session, held: Held, refusals: Sequence[Refusal], lost: Sequ
             session.state.disclaim(address, held.uuid)
     if not held.actions and libvirtd.caller_is_gone():
         session.state.forget(held.uuid)  # release may have come before the entry was there, and it comes only once
-    what = f"; ended by then, and not coming back: {', '.join(lost)}" if lost else ""
-    raise Refused(f"{in_one_line(refusals, held.settled)}{what}")
+    from libhook.facts.remedy import whom  # only where something is refused
+
+    raise refused(refusals, f"libhook plan {whom(held)}", held.settled, lost)
 
 
 def record_failure(session: Session, domain: Domain) -> None:
@@ -206,14 +207,29 @@ def record_failure(session: Session, domain: Domain) -> None:
         session.send(record.failed(domain, (device.key for device in domain.devices), session.config))
 
 
-def in_one_line(refusals: Sequence[Refusal], settled: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> str:
-    """Return the first refusals as one line, and the handlers by others that ``settled`` what may be refused there."""
+def refused(
+    refusals: Sequence[Refusal],
+    each: str,
+    settled: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    lost: Sequence[str] = (),
+) -> Refused:
+    """Return the error that says the first reasons, and then what to do about the first. So a command ends the line.
+
+    ``each`` is what says what to do about the others; "" where that has been said. The error also names the handlers by
+    others that ``settled`` what may be refused there, and what was ``lost`` by then.
+    """
     if len(refusals) > 1:
         from libhook.facts.joined import joined  # only where something is refused
 
         refusals = joined(refusals)
-    lines = "; ".join(refusal.line for refusal in refusals[:_SHOWN])
-    rest = len(refusals) - _SHOWN
-    lines = f"{lines}; and {rest} more" if rest > 0 else lines
-    by_others = all(refusal.reason.startswith("handler ") for refusal in refusals)  # they name themselves
-    return f"{lines} ({what_is_set(settled)})" if settled and not by_others else lines
+    reasons = [refusal.reason for refusal in refusals[:_SHOWN]]
+    if (rest := len(refusals) - _SHOWN) > 0:
+        reasons.append(f"and {rest} more")
+    if settled and not all(refusal.reason.startswith("handler ") for refusal in refusals):  # they name themselves
+        reasons[-1] += f" ({what_is_set(settled)})"
+    if lost:
+        reasons.append(f"ended by then, and not coming back: {', '.join(lost)}")
+    remedy = refusals[0].remedy
+    if len(refusals) > 1:
+        remedy = f"{each and f'{each} says what to do about each; '}about the first: {remedy}"
+    return Refused("; ".join(reasons), remedy)

@@ -166,7 +166,7 @@ def test_a_configuration_that_others_could_remove_refuses(host: Host, above: str
     assert as_nobody(
         lambda: config.rename(config.with_name("away")) if not above else config.parent.rename(f"{folder}/x")
     )
-    line = f"{folder} is not a folder that only root may write to: chmod go-w {folder}"
+    line = f"{folder} is not a folder that only root may write to: run: chmod go-w {folder}"
     for operation in ("prepare", "start"):
         assert host.event(WIN11, operation).line == line
     for operation in ("started", "release"):
@@ -187,7 +187,7 @@ def test_a_folder_that_somebody_put_there_refuses(host: Host, fake: str) -> None
         folder.symlink_to("elsewhere")
     else:
         os.chown(folder, NOBODY, 0)
-    remedy = "put a real folder there: links are not followed" if fake == "link" else f"chown root:root {folder}"
+    remedy = "put a real folder there: links are not followed" if fake == "link" else f"run: chown root:root {folder}"
     assert host.event(WIN11, "prepare").line == f"{folder} is not a folder that only root may write to: {remedy}"
 
 

@@ -23,7 +23,7 @@ NAMESPACE = """<disk type='nvme' device='disk'>
 def setting(key: str, value: str, where: str = "") -> str:
     """The command that makes this setting for win11."""
     line = f'domains."win11".{where}{key} = "{value}"'
-    return f"run: mkdir -p /etc/libhook/config.d && echo '{line}' >/etc/libhook/config.d/win11-{key}.toml"
+    return f"run: mkdir -p /etc/libhook/config.d && echo '{line}' >/etc/libhook/config.d/win11@{key}.toml"
 
 
 class Case(NamedTuple):

@@ -186,7 +186,7 @@ def test_without_files_the_defaults_hold(root: str) -> None:
     lines = shown(libhook(host, "config", "win11"))
     assert lines[0] == "win11 is not defined here, so its devices are not known: no section for a device counts"
     assert all(line.endswith(" default") for line in lines[1:])
-    assert len(lines) == 1 + len(Config._fields) - 1  # what asks for actions has no default
+    assert len(lines) == 1 + len(Config._fields) - 2  # but for what asks for actions, and by_uuid
 
 
 def test_all_errors_are_shown(host: Host) -> None:
@@ -217,12 +217,12 @@ def test_a_file_that_is_not_trusted_is_one_of_the_errors(host: Host) -> None:
     path = Path(host.machine.drop_ins, "50-more.toml")
     path.chmod(0o666)
     done = libhook(host, "config")
-    remedy = f"chown root:root {path}; chmod 644 {path}"
+    remedy = f"run: chown root:root {path}; chmod 644 {path}"
     assert (done.code, done.err) == (1, f"{path} is not a file that only root may write to: {remedy}\n")
     path.parent.chmod(0o777)
     done = libhook(host, "config")
     assert (done.code, done.out) == (1, "")
-    assert done.err == f"{path.parent} is not a folder that only root may write to: chmod go-w {path.parent}\n"
+    assert done.err == f"{path.parent} is not a folder that only root may write to: run: chmod go-w {path.parent}\n"
 
 
 def test_it_is_data_too(host: Host) -> None:

@@ -89,7 +89,8 @@ def test_what_is_not_bound_again_is_reported_once(root: str) -> None:
     modules.use(root, "nvidia_drm", 1)
     faults.inject(root, Fault(CALL.format(1), ignored=True))
     refused = host.event(WIN11, "prepare")
-    assert "the virtual consoles are not bound again: run: echo 1 >/sys/class/vtconsole/vtcon1/bind" in [
+    bind = "for name in $(grep -l 'frame buffer' /sys/class/vtconsole/*/name); do echo 1 >${name%name}bind; done"
+    assert f"the virtual consoles are not bound again: to bind them, run: {bind}" in [
         entry.get("left") for entry in refused.log
     ]
     host.event(WIN11, "release", "failed")

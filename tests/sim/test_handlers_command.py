@@ -132,8 +132,7 @@ def test_a_package_imports_its_own_files(root: str) -> None:
     from test_own_handlers import WIN11
 
     assert (
-        own.event(WIN11, "prepare").line
-        == "handler night: it is late: it says no more; libhook handlers shows its file"
+        own.event(WIN11, "prepare").line == "handler night: it is late: it says no more; it is in /etc/libhook/handlers"
     )
     own.event(WIN11, "release", "failed")
     (folder / "hours.py").write_text("SAYS = 'x'\ndef more():\n    raise ValueError('x')\n")

@@ -30,8 +30,8 @@ from libhook.story import giveback
 from libhook.story.session import state_of
 
 OTHER = "11111111-2222-3333-4444-555555555555"
-FREE = f"free it first; if the host can do without it, {setting('storage', 'warn', 'preflight.')}"
-UNMOUNT = "unmount it first, or name its mount points in the setting mounts of the guest"  # it has a blank
+FREE = "free it first, or give the guest another disk"
+UNMOUNT = """mounts = ["/srv/a b"]' >/etc/libhook/config.d/win11@mounts.toml"""
 ROUTE = f"reach the host another way first; if it can do without this one, {setting('network', 'warn', 'preflight.')}"
 
 
@@ -120,7 +120,7 @@ USES = {
         _mounted_and_forbidden,
         "storage",
         "mounted on /srv",
-        """mounts = ["/srv"]' >/etc/libhook/config.d/win11-mounts.toml""",
+        """mounts = ["/srv"]' >/etc/libhook/config.d/win11@mounts.toml""",
     ),
     "default route": Use(NIC, _route, "network", "has the default route", ROUTE),
     "default route of IPv6": Use(NIC, _route6, "network", "has the default route", ROUTE),
@@ -130,7 +130,7 @@ USES = {
         _open("/dev/dri/card0"),
         "display",
         "Xorg (pid 2000, /dev/dri/card0)",
-        """units."display-manager.service" = "down"' >/etc/libhook/config.d/win11-display-manager.service.toml""",
+        ": stop what has it open first",
     ),
 }
 QUICK = "holder_wait = 0.05\n"
@@ -198,7 +198,7 @@ def test_who_does_not_let_go_is_named(root: str) -> None:
     outcome = host.event(guest(DISK), "prepare")
     assert outcome.code == 1
     assert "smart\\nd (pid 2000, /dev/nvme0n1)" in outcome.line
-    assert outcome.line.endswith("to stop that process, run: kill 2000")
+    assert outcome.line.endswith(": stop what has it open first")
     assert outcome.writes == ()
 
 
@@ -254,10 +254,9 @@ def test_who_keeps_a_driver_from_letting_go_is_named(root: str) -> None:
     processes.open_file(root, processes.spawn(root, "pulse"), "/dev/snd/controlC0")
     faults.hold(root, SOUND)
     outcome = host.event(guest(SOUND, GPU), "prepare")
-    assert outcome.line.startswith(
-        f"{SOUND} hangs: its driver does not answer in time; it is in use by pulse (pid 2000, /dev/snd/controlC0): "
-        "stop what uses it, then run: libhook recover"
-    )
+    hangs = f"{SOUND} hangs: its driver does not answer in time; it is in use by pulse (pid 2000, /dev/snd/controlC0); "
+    assert outcome.line.startswith(hangs)
+    assert outcome.line.endswith(": stop what uses it, then run: libhook recover")
     faults.let_go(root, SOUND)
     assert reap(5)
     host.patience = 5

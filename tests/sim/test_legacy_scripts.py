@@ -103,7 +103,7 @@ def test_no_script_is_begun_without_time(root: str) -> None:
         ("/etc/libvirt/hooks/qemu", "/etc/libvirt/hooks/qemu is run by libvirt itself: move it"),
         ("/etc/libvirt/hooks/qemu.d/mine", "/etc/libvirt/hooks/qemu.d/mine is run by libvirt itself: move it"),
         ("/etc/no-such", "/etc/no-such cannot be run (/etc/no-such: No such file or directory): correct the path"),
-        (PATH, f"others may write to {PATH}, and root is to run {PATH}: chmod go-w {PATH}"),
+        (PATH, f"others may write to {PATH}, and root is to run {PATH}: run: chmod go-w {PATH}"),
     ],
 )
 def test_what_root_may_not_run_refuses(root: str, path: str, said: str) -> None:

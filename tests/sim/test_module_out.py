@@ -12,6 +12,7 @@ from desk import STACK, A, B, Desk, name_of
 from scenario import adopt_orphans, reap
 
 from libhook.children.child import Deadline
+from libhook.errors import KERNEL_LOG
 from libhook.facts.plan import Action
 from libhook.kinds import claims, registry
 from libhook.kinds.kind import Failure
@@ -148,11 +149,13 @@ def test_one_that_fails_for_no_reason_to_be_seen(root: str) -> None:
     """What rmmod, or modprobe, says by hand is what helps; what comes back later is tried again."""
     desk = Desk(root)
     inject(root, Fault("unload nvidia_uvm", error="EPERM"), Fault("load nvidia_uvm", error="ENOEXEC"))
-    cannot = Failure("the module nvidia_uvm cannot be taken out", "see what this says: rmmod -v nvidia_uvm")
+    cannot = Failure("the module nvidia_uvm cannot be taken out", KERNEL_LOG)
     assert desk.begin(A, "nvidia_uvm") == [cannot]
     assert desk.begin(A, "nvidia_uvm") == []
     assert desk.failures(desk.end(A, "nvidia_uvm")) == [
-        Failure("the module nvidia_uvm cannot be loaded again", "see what this says: modprobe -v nvidia_uvm")
+        Failure(
+            "the module nvidia_uvm cannot be loaded again", "to try it by hand and see why, run: modprobe nvidia_uvm"
+        )
     ]
     assert desk.failures(desk.end(A, "nvidia_uvm")) == []
     assert desk.wrong() == []

@@ -100,7 +100,7 @@ def test_a_refusal_is_the_guests_or_a_devices(root: str) -> None:
     own.event(WIN11, "release", "failed")
     enabled(own, code('return {"refuse": "never"}', '"start",'))
     assert own.event(WIN11, "prepare").code == 0
-    assert own.event(WIN11, "start").line == "handler night: never: it says no more; libhook handlers shows its file"
+    assert own.event(WIN11, "start").line == "handler night: never: it says no more; it is in /etc/libhook/handlers"
     own.event(WIN11, "release", "failed")
     assert own.leftovers == []
 
@@ -251,9 +251,9 @@ def test_a_dry_run_of_the_start_shows_the_refusal_alone(root: str) -> None:
     enabled(own, code(body, '"prepare", "start"'))
     own.event(WIN11, "prepare")
     foretold = own.call(("win11", "start", "begin", "-"), WIN11.xml(1, True), dry_run=True).stderr
-    assert foretold[0] == "refuse: handler night: no: it says no more; libhook handlers shows its file"
+    assert foretold[0] == "refuse: handler night: no: it says no more; it is in /etc/libhook/handlers"
     assert all(line.startswith("record ") for line in foretold[1:])
-    assert own.event(WIN11, "start").line == "handler night: no: it says no more; libhook handlers shows its file"
+    assert own.event(WIN11, "start").line == "handler night: no: it says no more; it is in /etc/libhook/handlers"
 
 
 def test_every_module_of_the_list_works(root: str) -> None:
@@ -273,4 +273,4 @@ assert functools.lru_cache(lambda: 1)() == 1 and enum.Enum("E", "a").a and unico
 return {"refuse": base64.b64encode(b"all").decode()}
 """.strip()
     enabled(own, f"{listed}{code(body)}")
-    assert own.event(WIN11, "prepare").line == "handler night: YWxs: it says no more; libhook handlers shows its file"
+    assert own.event(WIN11, "prepare").line == "handler night: YWxs: it says no more; it is in /etc/libhook/handlers"

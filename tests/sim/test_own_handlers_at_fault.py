@@ -181,10 +181,15 @@ def _same_times(own: Path) -> None:
         (_folder, f"{NIGHT} is no file: put a real file there"),
         (_linked_folder, "/etc/libhook/handlers is no folder that can be opened ("),
         pytest.param(
-            lambda own: os.chown(own, 7, 7), f"{NIGHT} does not belong to root: chown root:root {NIGHT}", marks=_WALLS
+            lambda own: os.chown(own, 7, 7),
+            f"{NIGHT} does not belong to root: run: chown root:root {NIGHT}",
+            marks=_WALLS,
         ),
-        (lambda own: own.chmod(0o666), f"others may write to {NIGHT}: chmod go-w {NIGHT}"),
-        (lambda own: own.parent.chmod(0o777), "others may write to /etc/libhook/handlers: chmod go-w /etc/libhook/"),
+        (lambda own: own.chmod(0o666), f"others may write to {NIGHT}: run: chmod go-w {NIGHT}"),
+        (
+            lambda own: own.parent.chmod(0o777),
+            "others may write to /etc/libhook/handlers: run: chmod go-w /etc/libhook/",
+        ),
         (lambda own: own.parent.parent.chmod(0o777), "/etc/libhook is not a folder that only root may write to"),
         (lambda own: own.unlink(), f"there is no {NIGHT}: put the handler there"),
         (lambda own: own.with_suffix("").mkdir(), f"there are both {NIGHT} and /etc/libhook/handlers/night: remove"),

@@ -80,12 +80,14 @@ def _groupless(host: Host) -> None:
 
 
 STOP_FIRST = "stop that guest first; libhook status shows what it holds"
-STOP_PROCESS = "stop that process first"
+STOP_PROCESS = "stop what has it open first"
 WHEN_IT_ENDS = "if its driver never answers, reboot the host; when it does, run: libhook recover"
 IN_XML = "take <driver model=...> out of the guest's XML, or name another there; this kernel has vfio-pci"
 CHOOSE = f"this kernel has vfio-pci; to have libhook choose, {setting('driver', 'auto')}"
 SHOWN = "libhook devices shows those that are; correct the address in the guest's XML"
-NO_VFS = "give the guest a VF, or to remove them, run: echo 0 >/sys/bus/pci/devices/{}/sriov_numvfs"
+NO_VFS = (
+    "give the guest a VF, or, if nothing uses those, to remove them, run: echo 0 >/sys/bus/pci/devices/{}/sriov_numvfs"
+)
 BOTH = f"give the guest the whole group, or to have the rest taken along, {setting('siblings', 'bind')}"
 GPU_AND_SOUND = _on_vfio(Device(GPU, group=14), Device(SOUND, group=14))
 PF_AS_SIBLING = World(

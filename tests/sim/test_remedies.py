@@ -17,7 +17,11 @@ from own import code, enabled, put
 from scenario import Host, guest, reap
 
 from libhook.facts import remedy
+from libhook.facts.config import Config
 from libhook.facts.domain import Domain
+from libhook.facts.event import parse
+from libhook.facts.host import NOTHING
+from libhook.facts.situation import Situation
 from libhook.simulation import commands, faults, logind, processes, store, systemd
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nic, sriov, workstation
@@ -29,9 +33,9 @@ ODD = "a'b\"; touch x #\\"
 
 
 def _cut(line: str) -> str:
-    """What is to be pasted: what follows ``run:``, or where there is none all of the remedy."""
-    command = line.rpartition("run: ")[2] if "run: " in line else line.rpartition(": ")[2]
-    return command if command.startswith("chown") else command.partition("; ")[0]
+    """What is to be pasted: all that follows the one ``run:``."""
+    _, command = line.split(" run: ")
+    return command
 
 
 def paste(host: Host, line: str) -> None:
@@ -41,8 +45,9 @@ def paste(host: Host, line: str) -> None:
         assert libhook(host, *shlex.split(command)[1:]).code == 0
     elif command.startswith(("systemctl start auditd", "auditctl -e 1", "kill -CONT ")):
         os.unlink(f"{host.root}/simulation/trail")
-    elif command.startswith("kill "):
-        processes.end(host.root, int(command.split(" ")[1]))
+    elif found := re.fullmatch(r"grep -Fqx (\S+) /proc/(\d+)/comm && kill (\d+)", command):
+        assert Path(f"{host.root}/proc/{found[2]}/comm").read_text() == f"{found[1]}\n"
+        processes.end(host.root, int(found[3]))
     elif "/sys/" in command:
         folder = re.findall(r"cd (\S+) &&", command)
         for value, path in re.findall(r"echo (\S* ?)>(\S+?)\)?(?: |$)", command):
@@ -209,7 +214,7 @@ def test_a_device_that_was_stuck_is_recovered(root: str) -> None:
     host = Host(root, workstation(), "write_deadline = 1\n")
     host.patience = 0.1
     faults.hold(root, NIC)
-    for says in ("hangs: its driver does not answer in time", "from its last run"):
+    for says in ("hangs: its driver does not answer in time", "since it last ran"):
         refused = host.libvirt.start(guest(NIC)).error
         assert f"{NIC} {says}" in refused
     faults.let_go(root, NIC)
@@ -260,9 +265,12 @@ def test_a_misspelt_key_is_corrected_as_the_line_says(root: str) -> None:
 def test_the_example_of_a_name_that_is_not_plain() -> None:
     """Such a guest is named by its UUID, so nothing of the name is in the command."""
     domain = Domain("win11", guest().uuid, "kvm", ())
+    happening = parse(["win11", "prepare", "begin", "-"])
+    assert happening
+    situation = Situation(happening, domain, NOTHING, None, Config())
     for name in (ODD, "a*", "a b", "-a", ".a", "..", "", "12345678-1234-1234-1234-123456789012", "ä", "a\nb", "$(x)"):
-        line = remedy.setting(domain._replace(name=name), 'siblings = "bind"', "siblings")
-        assert line == remedy.setting(domain, 'siblings = "bind"', "siblings").replace("win11", guest().uuid)
+        line = remedy.setting(situation._replace(domain=domain._replace(name=name)), 'siblings = "bind"', "siblings")
+        assert line == remedy.setting(situation, 'siblings = "bind"', "siblings").replace("win11", guest().uuid)
 
 
 def test_pasted_twice_is_pasted_once(root: str) -> None:
@@ -272,3 +280,67 @@ def test_pasted_twice_is_pasted_once(root: str) -> None:
     for _ in range(2):
         paste(host, refused)
     assert host.libvirt.start(guest(GPU)).error == ""
+
+
+@pytest.mark.parametrize("file", ["config.toml", "config.d/win11.toml"])
+def test_a_section_of_the_guest_is_overruled(root: str, file: str) -> None:
+    """By its UUID, or in a file of its own: what is pasted is as specific, and read later."""
+    host = Host(root, workstation())
+    Path(host.machine.drop_ins).mkdir()
+    name = guest().uuid if file == "config.toml" else "win11"
+    Path(f"{root}/etc/libhook/{file}").write_text(f'[domains."{name}"]\nsiblings = "refuse"\n')
+    paste(host, host.libvirt.start(guest(GPU)).error)
+    assert host.libvirt.start(guest(GPU)).error == ""
+
+
+def test_of_several_causes_the_first_is_pasted(root: str) -> None:
+    """The line has all reasons, and ends in the first one's command. The next line has the next one's."""
+    host = Host(root, workstation(), QUICK)
+    _mount(host)
+    _open(host)
+    both = guest(GPU, DISK)
+    first = host.libvirt.start(both).error
+    assert f"{GPU} shares IOMMU group 14 with {SOUND}" in first
+    assert "/dev/nvme0n1 is mounted on" in first
+    assert "libhook plan win11 says what to do about each; about the first: give the guest the whole group" in first
+    paste(host, first)
+    second = host.libvirt.start(both).error
+    assert "shares IOMMU group" not in second
+    assert _cut(second) != _cut(first)
+
+
+def test_a_number_that_is_another_process_by_now_is_not_killed(root: str) -> None:
+    """The command looks at the name first, and a name that a shell could take for more is in no command."""
+    host = Host(root, workstation(), QUICK)
+    _open(host)
+    command = _cut(host.libvirt.start(guest(DISK)).error)
+    pid = command.rpartition(" ")[2]
+    here = command.replace("/proc/", f"{root}/proc/").replace("kill ", "echo kill ")
+    shown = subprocess.run(["/bin/sh", "-c", here], capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stdout) == (0, f"kill {pid}\n")
+    for name in ("sshd", "xsmartd", "smartd2"):
+        Path(f"{root}/proc/{pid}/comm").write_text(f"{name}\n")
+        shown = subprocess.run(["/bin/sh", "-c", here], capture_output=True, text=True, check=False)
+        assert (shown.returncode, shown.stdout) == (1, "")
+    Path(f"{root}/proc/{pid}/comm").write_text("a;reboot\n")
+    assert "run:" not in host.libvirt.start(guest(DISK)).error
+
+
+def test_a_mount_point_with_a_blank_is_named(root: str) -> None:
+    """Between the shell's quotes only a quote, and a backslash for some shells' echo, mean anything."""
+    host = Host(root, workstation(), QUICK)
+    mount(root)
+    file = Path(f"{root}/proc/self/mountinfo")
+    file.write_text(file.read_text().replace("/srv/data", "/srv/my\\040data"))
+    assert """.mounts = ["/srv/my data\"""" in host.libvirt.start(guest(DISK)).error
+
+
+def test_a_desktop_that_this_host_does_not_have_is_not_offered(root: str) -> None:
+    """Without a display manager nothing would be stopped, and one that is named already is not named twice."""
+    host = Host(root, workstation(), QUICK)
+    processes.add(root, 800, "Xorg", ["/dev/dri/card0"])
+    assert "run:" not in host.libvirt.start(CARD).error
+    systemd.add(root, "gdm.service", names=["display-manager.service"])
+    assert 'units."display-manager.service" = "down"' in host.libvirt.start(CARD).error
+    host.configure(QUICK + '[domains.win11.units]\n"gdm.service" = "down"\n')
+    assert 'end = ["sessions"]' in host.libvirt.start(CARD).error

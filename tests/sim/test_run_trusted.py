@@ -26,7 +26,10 @@ from libhook.story.session import make_state
         (lambda path: path.chmod(0o777), "others may write to /usr/local/bin/screen, and root is to run"),
         (lambda path: path.parent.chmod(0o775), "others may write to /usr/local/bin, and root is to run"),
         (lambda path: path.unlink(), "cannot be run (/usr/local/bin/screen: No such file or directory)"),
-        (lambda path: path.chmod(0o644), "/usr/local/bin/screen is not a program: chmod 755 /usr/local/bin/screen"),
+        (
+            lambda path: path.chmod(0o644),
+            "/usr/local/bin/screen is not a program: if it is one, run: chmod 755 /usr/local/bin/screen",
+        ),
         (lambda path: (path.unlink(), path.symlink_to("screen")), "leads through too many links"),
         (lambda path: (path.unlink(), path.mkdir()), "/usr/local/bin/screen is not a program"),
     ],
@@ -111,4 +114,4 @@ def test_a_programs_owner_is_looked_at(root: str, monkeypatch: pytest.MonkeyPatc
         os.chown(f"{root}/usr", 12346, 0)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     found = executables.complaint(host.machine, SCREEN)
-    assert found == (f"/usr does not belong to root, and root is to run {SCREEN}", "chown root:root /usr")
+    assert found == (f"/usr does not belong to root, and root is to run {SCREEN}", "run: chown root:root /usr")

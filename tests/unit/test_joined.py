@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from libhook.facts.joined import joined, said_once
 from libhook.facts.plan import Refusal, Warn
-from libhook.story.taking import in_one_line
+from libhook.story.taking import refused
 
 A, B, C = (f"0000:03:00.{function}" for function in range(3))
 OFF = "cannot be handed over, because the IOMMU is off"
@@ -40,22 +40,28 @@ def _of(address: str, rest: str, remedy: str = "do it") -> Refusal:
             [_of(A, " is open in X (pid 7, /dev/a)"), _of(B, " is open in X (pid 8, /dev/b)")],
             f"{A} is open in X (pid 7, /dev/a); and {B} is open in X (pid 8, /dev/b): do it",
         ),
-        ([_of(A, " is gone"), _of(B, " is gone", "or not")], f"{A} is gone: do it; {B} is gone: or not"),
+        (
+            [_of(A, " is gone"), _of(B, " is gone", "or not")],
+            f"{A} is gone; {B} is gone: plan says what to do about each; about the first: do it",
+        ),
         ([Refusal(f"pci {one}", "the lock is not free", "wait") for one in (A, B)], "the lock is not free: wait"),
-        ([Refusal("", "a", "x"), Refusal("", "b", "y"), Refusal("", "c", "x")], "a; and c: x; b: y"),
+        (
+            [Refusal("", "a", "x"), Refusal("", "b", "y"), Refusal("", "c", "x")],
+            "a; and c; b: plan says what to do about each; about the first: x",
+        ),
     ],
 )
 def test_one_cause_is_said_once(refusals: list[Refusal], line: str) -> None:
     """With all its devices; and of several causes with one remedy the remedy is said once."""
-    assert in_one_line(refusals) == line
+    assert refused(refusals, "plan").line == line
 
 
 def test_more_causes_than_three_are_counted() -> None:
     """Of many devices with one cause three are named."""
     many = [Refusal(f"usb 001.{at:03}", f"001.{at:03} is gone", "do it") for at in range(9)]
-    assert in_one_line(many) == "001.000, 001.001, 001.002 and 6 more are gone: do it"
+    assert refused(many, "plan").line == "001.000, 001.001, 001.002 and 6 more are gone: do it"
     others = [Refusal("", str(at), f"do {at}") for at in range(5)]
-    assert in_one_line(others) == "0: do 0; 1: do 1; 2: do 2; and 2 more"
+    assert refused(others, "plan").line == "0; 1; 2; and 2 more: plan says what to do about each; about the first: do 0"
 
 
 def test_the_plan_has_the_joined_ones_where_the_first_stood() -> None:

@@ -136,7 +136,9 @@ class _Ending:
     def _do(self, task: Callable[[], None]) -> None:
         run(self._work, _step(task))
 
-    def _in_use(self, those: Iterable[Occupant], when: str = "", remedy: str = "stop that process first") -> Failure:
+    def _in_use(
+        self, those: Iterable[Occupant], when: str = "", remedy: str = "stop what has it open first"
+    ) -> Failure:
         devices = ", ".join(map(str, self._devices))
         return Failure(f"{devices} is in use {when}by {', '.join(map(str, those))}", remedy)
 

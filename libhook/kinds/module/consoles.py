@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 CONSOLES = "consoles"
 UNBOUND, ABSENT = "unbound", "absent"
 """The values beside the names of those that are bound. Absent: there is no framebuffer, and so no fbcon."""
+_BIND = (
+    "to bind them, run: for name in $(grep -l 'frame buffer' /sys/class/vtconsole/*/name); "
+    "do echo 1 >${name%name}bind; done"
+)
 _FOR_FBCON = 2.0
 """Seconds that fbcon may take to come, once there is a framebuffer."""
 _LOOK_AGAIN = 0.05
@@ -157,4 +161,4 @@ def _failed(target: str, _now: Value, code: int) -> Failure:
     why = f" ({os.strerror(code)})" if code else ""
     if target == UNBOUND:
         return Failure(f"the virtual consoles stay bound to a framebuffer{why}", KERNEL_LOG)
-    return Failure(f"the virtual consoles are not bound again{why}", "run: echo 1 >/sys/class/vtconsole/vtcon1/bind")
+    return Failure(f"the virtual consoles are not bound again{why}", _BIND)

@@ -90,5 +90,7 @@ def _load(work: Work, load: Load) -> Track[Failure | None]:
     if code in EXHAUSTED:
         return Failure(f"the module {module} cannot be loaded ({os.strerror(code)})", remedy_of(OSError(code, "")))
     if code or sysfs.driver_name(work.machine, load.driver) is None:
-        return Failure(f"the driver {load.driver} cannot be loaded", f"see what this says: modprobe -v {module}")
+        return Failure(
+            f"the driver {load.driver} cannot be loaded", f"to try it by hand and see why, run: modprobe {module}"
+        )
     return None

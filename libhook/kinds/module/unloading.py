@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Pause
-from libhook.errors import BadInput, printable
+from libhook.errors import KERNEL_LOG, BadInput, printable
 from libhook.facts.host import is_driver_name
 from libhook.facts.machine import Machine
 from libhook.facts.shared import Value
@@ -189,7 +189,9 @@ def _fold(_base: Value, _wants: Mapping[str, str]) -> Value:
 def _failed(machine: Machine, module: str, target: str, now: Value, _code: int) -> Failure:
     """Why a module was not removed or loaded. The commands say only that they failed; /sys may show the reason."""
     if target != OUT:
-        return Failure(f"the module {module} cannot be loaded again", f"see what this says: modprobe -v {module}")
+        return Failure(
+            f"the module {module} cannot be loaded again", f"to try it by hand and see why, run: modprobe {module}"
+        )
     if now == BUILT_IN:
         return Failure(built_in(module), LEAVE_IT)
     if holders := modules.holders(machine, module):
@@ -199,4 +201,4 @@ def _failed(machine: Machine, module: str, target: str, now: Value, _code: int) 
         )
     if modules.is_in_use(machine, module):
         return Failure(f"the module {module} is in use", "stop what uses it, then start the guest again")
-    return Failure(f"the module {module} cannot be taken out", f"see what this says: rmmod -v {module}")
+    return Failure(f"the module {module} cannot be taken out", KERNEL_LOG)

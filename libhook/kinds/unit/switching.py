@@ -108,9 +108,14 @@ def _failed(unit: str, target: str, now: Value, code: int) -> Failure:
     if target != DOWN:
         return Failure(f"{unit} does not start", ask)
     if (path := path_of(unit)) and unit in _on(now):
-        who = f"find /proc/[0-9]*/fd /proc/[0-9]*/cwd -lname {pasted(f'{path}*')}"
-        busy = f"stop what has it open first; this shows the processes: {who}; {ask}"
+        below = f"-lname {pasted(path)} -o -lname {pasted(f'{path}/*')}"
+        busy = (
+            "stop what has it open first; to see which processes do, "
+            f"run: find /proc/[0-9]*/fd /proc/[0-9]*/cwd {below}"
+        )
         return Failure(f"{path} cannot be unmounted: something has a file open there", busy)
-    if now in (_LEFT, _STOPPING):
-        return Failure(f"{unit} is {now}", f"end them, then start the guest again; {ask}")
+    if now == _LEFT:
+        return Failure(f"{unit} is {_LEFT}", f"end them, then start the guest again; {ask}")
+    if now == _STOPPING:
+        return Failure(f"{unit} is {_STOPPING}", f"wait until it is down, then start the guest again; {ask}")
     return Failure(f"{unit} does not stop{' in time' if code == errno.ETIMEDOUT else ''}", ask)

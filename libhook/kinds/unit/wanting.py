@@ -182,7 +182,7 @@ def _others(situation: Situation, seen: Seen, going: Collection[str]) -> Iterato
                 reason = f"{address} is in use by the host: {use.what}, and {one.service} does not go down"
                 from libhook.facts import remedy
 
-                also = remedy.down(situation.domain, one.service)
+                also = remedy.down(situation, one.service)
                 yield Refusal(f"pci {address}", printable(reason), f"stop it first, or to have that done, {also}")
 
 
@@ -241,7 +241,7 @@ def _complaint(unit: Unit, one: Asked, found: Mapping[str, tuple[Unit, Asked]]) 
     if path and unit.is_on and not unit.has_file:
         return (
             f"{path} was mounted by hand: nobody could mount it again",
-            f"put it into /etc/fstab, or unmount it, run: umount {pasted(path)}",
+            f"put it into /etc/fstab, or to unmount it, run: umount {pasted(path)}",
         )
     if unit.is_transient or (unit.is_on and not unit.may_return):
         why = "is masked" if unit.load == "masked" else "has no file"

@@ -33,7 +33,7 @@ from trail import expect_failed
 REMEDIES = {
     "storage": ("unmount it first", "free it first", "the host itself needs"),
     "network": ("reach the host another way first",),
-    "display": ("stop that process first",),
+    "display": ("stop what has it open first",),
     "usb": ("unmount it first", "free it first"),
 }
 
