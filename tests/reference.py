@@ -5,6 +5,7 @@
 """
 
 import argparse
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -188,26 +189,22 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 
 def _words(action: argparse.Action) -> str:
-    """An argument or option as its user writes it."""
+    """An argument or option as ``--help`` lists it."""
     value = (
         ""
         if action.nargs == 0
         else str(action.metavar or (action.dest if action.option_strings else action.dest.upper()))
     )
-    named = ", ".join(f"{option} {value}".rstrip() for option in action.option_strings)
-    return named or value
+    more = "..." if action.nargs in ("+", "*") else ""
+    return f"{', '.join(action.option_strings)} {value}{more}".strip()
 
 
-def _synopsis(name: str, parser: argparse.ArgumentParser) -> str:
-    words = [f"libhook {name}"]
-    arguments = [action for action in parser._actions if not action.option_strings]
-    for action in [action for action in parser._actions if action.option_strings and action.dest != "help"]:
-        words.append(f"[{_words(action).split(', ')[-1]}]")
-    for action in arguments:
-        word = _words(action)
-        more = f"{word}..." if action.nargs in ("+", "*") else word
-        words.append(f"[{more}]" if action.nargs in ("?", "*") else more)
-    return " ".join(words)
+def _synopsis(parser: argparse.ArgumentParser) -> str:
+    """The usage that ``--help`` prints, without itself. It is broken between brackets only."""
+    usage = " ".join(parser.format_usage().removeprefix("usage: ").split()).replace(" [-h]", "")
+    whole = re.sub(r"\[(?:[^][]|\[[^]]*\])*\]", lambda one: one[0].replace(" ", "\0"), usage)
+    lines = textwrap.wrap(whole, 70, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
+    return "\n".join(lines).replace("\0", " ")
 
 
 def _help(action: argparse.Action) -> str:
@@ -216,12 +213,7 @@ def _help(action: argparse.Action) -> str:
 
 def _of_command(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
     yield f"## libhook {name}\n"
-    shown = _synopsis(name, parser)
-    if any(action.nargs == argparse.REMAINDER for action in parser._actions):
-        shown = " ".join(parser.format_usage().removeprefix("usage: ").split())
-    yield (
-        "```text\n" + "\n".join(textwrap.wrap(shown, 76, subsequent_indent="    ", break_on_hyphens=False)) + "\n```\n"
-    )
+    yield f"```text\n{_synopsis(parser)}\n```\n"
     yield f"{parser.description}\n"
     listed = [action for action in parser._actions if action.help != argparse.SUPPRESS and action.dest != "help"]
     for action in listed:

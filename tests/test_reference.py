@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The pages of reference, and the sample of the settings, are what the code says."""
 
+import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -21,6 +23,18 @@ def test_the_page_is_what_the_code_says(page: str, request: pytest.FixtureReques
     if request.config.getoption("--libhook-regenerate"):
         (ROOT / page).write_text(made)
     assert (ROOT / page).read_text() == made
+
+
+@pytest.mark.parametrize("name", reference.commands())
+def test_a_synopsis_is_what_help_prints(name: str) -> None:
+    """With which options exclude each other, and what may be given several times."""
+    done = subprocess.run(
+        ["/usr/bin/python3", "-m", "libhook", name, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    usage = " ".join(done.stdout.partition("\n\n")[0].split()).replace("[-h] ", "")
+    page = (ROOT / "docs/commands.md").read_text()
+    (shown,) = re.findall(rf"^## libhook {name}\n\n```text\n(.*?)```", page, flags=re.M | re.S)
+    assert " ".join(shown.split()) == usage.removeprefix("usage: ").removesuffix(" [-h]")
 
 
 def test_every_key_is_described() -> None:
