@@ -51,6 +51,23 @@ def test_a_manual_page_reads_well(page: Path) -> None:
     )
     assert (shown.returncode, shown.stderr) == (0, "")
     headings = re.findall(r"^[A-Z].*", shown.stdout, flags=re.M)
-    assert {"NAME", "DESCRIPTION", "SEE ALSO"} <= set(headings)
+    assert headings[1:4] == ["NAME", "SYNOPSIS", "DESCRIPTION"]
+    assert "SEE ALSO" in headings
     prose = re.sub(r"^ {10,}.*", "", shown.stdout, flags=re.M)
     assert re.findall(r"\]\(|\*\*|^ *\|", prose, flags=re.M) == []
+
+
+@pytest.mark.parametrize("page", sorted(MANUALS.iterdir()), ids=lambda page: page.name)
+def test_a_manual_page_names_what_its_reader_has(page: Path) -> None:
+    """Another manual page that there is, or a note with the place where install.sh puts the page."""
+    wide = ("-rLL=300n", "-rHY=0")
+    shown = subprocess.run(
+        ["groff", "-Kutf8", "-man", "-t", "-Tutf8", "-P-cbou", *wide, page], capture_output=True, text=True, check=True
+    )
+    text, notes = f"{shown.stdout}\nNOTES\n".split("\nNOTES\n")[:2]
+    assert re.findall(r"[\w-]+\.md\b", text) == []
+    manuals = set(re.findall(r"\b(libhook[\w.-]*)\((\d)\)", text))
+    assert {f"{name}.{section}" for name, section in manuals} <= {one.name for one in MANUALS.iterdir()}
+    listed = re.findall(r"^ +\[(\d+)\] /usr/local/share/doc/libhook/(\S+)$", notes, flags=re.M)
+    assert sorted(set(re.findall(r"[\w.]\[(\d+)\]", text))) == [number for number, _ in listed]
+    assert [path for _, path in listed if not (ROOT / path).exists()] == []
