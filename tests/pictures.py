@@ -6,7 +6,6 @@ It needs rich and Chromium. A command is run in a terminal, and what it shows th
 
 import base64
 import os
-import pty
 import re
 import sys
 import tempfile
@@ -30,27 +29,6 @@ COMMANDS = {"devices": "libhook devices"}
 """The pictures of a terminal."""
 CARD, SOUND, DISK = "0000:03:00.0", "0000:03:00.1", "0000:04:00.0"
 MINUTE = 60_000
-
-
-def at_a_terminal(stage: Stage, command: str) -> str:
-    """What a person sees of it, with the colours."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(stage.folder / "work")
-        environment = {**stage.environment, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS)}
-        os.execve("/bin/sh", ["/bin/sh", "-c", f"stty cols {COLUMNS}; {command}"], environment)
-    shown = b""
-    while True:
-        try:
-            data = os.read(terminal, 4096)
-        except OSError:  # EIO: the last process has closed it
-            break
-        if not data:
-            break
-        shown += data
-    os.waitpid(child, 0)
-    os.close(terminal)
-    return shown.decode().replace("\r\n", "\n")
 
 
 def svg(command: str, shown: str) -> str:
@@ -91,8 +69,9 @@ def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(scratch(), Path(folder))
+        stage.environment["COLUMNS"] = str(COLUMNS)
         for name, command in COMMANDS.items():
-            (PICTURES / f"{name}.svg").write_text(svg(command, at_a_terminal(stage, command)))
+            (PICTURES / f"{name}.svg").write_text(svg(command, stage.run(command, at_terminal=True)[1]))
         (stage.folder / "work/audit.log").write_bytes(bytes(week()))
         stage.run("libhook history -if audit.log --html page.html")
         with Browser() as browser:
