@@ -24,6 +24,8 @@ today = "2026-11-27"
 extensions = ["myst_parser"]
 myst_heading_anchors = 3
 html_theme = "furo"
+smartquotes = False
+"""What looks like code may be pasted: its quotes and hyphens stay."""
 html_title = f"libhook {release}"
 html_copy_source = False
 html_show_sourcelink = False

@@ -143,6 +143,13 @@ def test_a_link_leads_somewhere(document: Path) -> None:
         assert not anchor or anchor in headings, target
 
 
+def test_a_page_is_called_what_the_list_of_pages_calls_it() -> None:
+    """So its reader knows that it is the right one."""
+    listed = re.findall(r"^- \[(.*)\]\((.*)\)$", (ROOT / "docs/index.md").read_text(), flags=re.M)
+    headings = {name: (ROOT / "docs" / name).read_text().partition("\n")[0] for _, name in listed}
+    assert [(name, title) for title, name in listed if headings[name] != f"# {title}"] == []
+
+
 def test_a_picture_is_small_and_loads_nothing() -> None:
     """Below 150 kB, made by tests/pictures.py, shown by some page, and complete without a network."""
     texts = "".join(document.read_text() for document in DOCUMENTS)
