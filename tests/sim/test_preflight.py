@@ -85,7 +85,7 @@ WHEN_IT_ENDS = "if its driver never answers, reboot the host; when it does, run:
 IN_XML = "take <driver model=...> out of the guest's XML, or name another there; this kernel has vfio-pci"
 CHOOSE = f"this kernel has vfio-pci; to have libhook choose, {setting('driver', 'auto')}"
 SHOWN = "libhook devices shows those that are; correct the address in the guest's XML"
-NO_VFS = (
+VFS = (
     "give the guest a VF, or, if nothing uses those, to remove them, run: echo 0 >/sys/bus/pci/devices/{}/sriov_numvfs"
 )
 BOTH = f"give the guest the whole group, or to have the rest taken along, {setting('siblings', 'bind')}"
@@ -140,11 +140,9 @@ REFUSALS = {
     "PF held": Refusal(
         sriov(), guest(VF0), f"{VF0}: its PF {NIC} is held by the guest the\\nother: {STOP_FIRST}", _hold(NIC)
     ),
-    "PF with VFs": Refusal(
-        sriov(), guest(NIC), f"{NIC} is a PF with VFs enabled (4): {NO_VFS.format(NIC)}", config=BIND
-    ),
+    "PF with VFs": Refusal(sriov(), guest(NIC), f"{NIC} is a PF with VFs enabled (4): {VFS.format(NIC)}", config=BIND),
     "PF with VFs, managed": Refusal(
-        sriov(), guest(NIC, managed=True), f"{NIC} is a PF with VFs enabled (4): {NO_VFS.format(NIC)}", config=BIND
+        sriov(), guest(NIC, managed=True), f"{NIC} is a PF with VFs enabled (4): {VFS.format(NIC)}", config=BIND
     ),
     "open": Refusal(
         _on_vfio(Device(NIC, group=12)),
@@ -188,7 +186,7 @@ REFUSALS = {
     "sibling is a PF, despite consent": Refusal(
         PF_AS_SIBLING,
         guest("0000:01:00.1"),
-        f"0000:01:00.1 shares IOMMU group 7 with {NIC}: {NIC} is a PF with VFs enabled (1): {NO_VFS.format(NIC)}",
+        f"0000:01:00.1 shares IOMMU group 7 with {NIC}: {NIC} is a PF with VFs enabled (1): {VFS.format(NIC)}",
         config=BIND,
     ),
     "trail off": Refusal(

@@ -3,7 +3,6 @@
 
 import os
 import re
-import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import NamedTuple
 
 import pytest
 from cases import DISK, GPU, NIC, SOUND
-from command import libhook
 from mounting import mount, mounted
 from own import code, enabled, put
+from pasting import cut, paste
 from scenario import Host, guest, reap
 
 from libhook.facts import remedy
@@ -30,32 +29,6 @@ from libhook.simulation.world import World
 QUICK = "holder_wait = 0.1\n"
 CARD = guest(GPU, SOUND)
 ODD = "a'b\"; touch x #\\"
-
-
-def _cut(line: str) -> str:
-    """What is to be pasted: all that follows the one ``run:``."""
-    _, command = line.split(" run: ")
-    return command
-
-
-def paste(host: Host, line: str) -> None:
-    """Do it on this host. What only a kernel or a daemon could do, the simulated ones do."""
-    command = _cut(line)
-    if command.startswith("libhook "):
-        assert libhook(host, *shlex.split(command)[1:]).code == 0
-    elif command.startswith(("systemctl start auditd", "auditctl -e 1", "kill -CONT ")):
-        os.unlink(f"{host.root}/simulation/trail")
-    elif found := re.fullmatch(r"grep -Fqx (\S+) /proc/(\d+)/comm && kill (\d+)", command):
-        assert Path(f"{host.root}/proc/{found[2]}/comm").read_text() == f"{found[1]}\n"
-        processes.end(host.root, int(found[3]))
-    elif "/sys/" in command:
-        folder = re.findall(r"cd (\S+) &&", command)
-        for value, path in re.findall(r"echo (\S* ?)>(\S+?)\)?(?: |$)", command):
-            whole = f"{folder[0]}/{path}" if folder else path
-            host.somebody_writes(whole.removeprefix("/sys/"), value.strip() or "\n")
-    else:
-        here = re.sub(r"(?<![\w/.])/(?=etc/|usr/)", f"{host.root}/", command)
-        subprocess.run(["/bin/sh", "-euc", here], check=True, env={"PATH": "/usr/bin:/bin"}, cwd=host.root)
 
 
 def _card_open(host: Host, service: str, pid: int, program: str) -> None:
@@ -306,14 +279,14 @@ def test_of_several_causes_the_first_is_pasted(root: str) -> None:
     paste(host, first)
     second = host.libvirt.start(both).error
     assert "shares IOMMU group" not in second
-    assert _cut(second) != _cut(first)
+    assert cut(second) != cut(first)
 
 
 def test_a_number_that_is_another_process_by_now_is_not_killed(root: str) -> None:
     """The command looks at the name first, and a name that a shell could take for more is in no command."""
     host = Host(root, workstation(), QUICK)
     _open(host)
-    command = _cut(host.libvirt.start(guest(DISK)).error)
+    command = cut(host.libvirt.start(guest(DISK)).error)
     pid = command.rpartition(" ")[2]
     here = command.replace("/proc/", f"{root}/proc/").replace("kill ", "echo kill ")
     shown = subprocess.run(["/bin/sh", "-c", here], capture_output=True, text=True, check=False)
