@@ -25,7 +25,7 @@ _NARROW = 70
 """Columns. Below this a table has no room, and each of its rows becomes a card."""
 _STYLES: dict[Level, str] = {"": "", "free": "green", "busy": "red", "note": "yellow"}
 _IDS = re.compile(r"\[[0-9a-f]{4}:[0-9a-f]{4}\]")
-_TO_PASTE = " run: "
+_TO_PASTE = ", run: "
 """What stands before a command in a refusal."""
 Styled = tuple[str, str]
 """A pattern, and the style of what it matches."""
@@ -33,7 +33,7 @@ _PLAN: tuple[Styled, ...] = (
     (r"^refuse[^:]*:", "bold red"),
     (r"^warning:", "bold yellow"),
     (r"^(write|record|may take up to) .*", "dim"),
-    (r"\(checked after: [^)]*\)", "dim"),
+    (r"\(checked after: .*\)$", "dim"),
 )
 _STATUS: tuple[Styled, ...] = (
     (r"\[(?![0-9a-f]{4}:[0-9a-f]{4}\])[^]]*\]$", "yellow"),

@@ -103,6 +103,8 @@ def _unmount(situation: Situation, use: Use) -> str:
             path for uses in situation.host.uses.values() for one in uses if one.only_mounted for path in one.mounts
         )
     )
+    if set(every) <= set(situation.config.actions.get("mounts", ())):  # what keeps it from that is said beside this
+        return "unmount it first"
     if not all(map(_is_plain_path, every)):
         return "unmount it first, or name its mount points in the setting mounts of the guest"
     listed = ", ".join(map(quoted, every))

@@ -25,7 +25,7 @@ from libhook.kinds.resource import Resource, equal
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from libhook.children.tracks import Track
@@ -86,22 +86,6 @@ def read(value: Mapping[str, Any]) -> Value:
     raise BadInput("not a value of a file")
 
 
-def look(work: Work) -> Collection[str]:
-    """See Kind. The names of files that are not there. A lookup asks no driver, so it does not block."""
-    return {
-        name
-        for name in work.config.actions.get(_SETTING, {})
-        if (path := _path(name)) and not os.path.lexists(f"{work.machine.root}{path}")
-    }
-
-
-def _path(name: str) -> str:
-    try:
-        return path_of(name)
-    except BadInput:  # ``wanted`` refuses it
-        return ""
-
-
 def wanted(situation: Situation) -> Iterator[Verdict]:
     """See Kind. What the table ``values`` asks for, without what is journalled already.
 
@@ -120,8 +104,6 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
             continue
         named[action.path] = name
         if action.key not in done:
-            if name in situation.looked.get(NAME, ()):
-                yield Warn(f"there is no file {action.path} now: the start is refused unless another action makes it")
             yield action
 
 
@@ -196,6 +178,4 @@ def _shared(machine: Machine, name: str) -> tuple[str, Resource] | None:
     return action.key, _resource(machine, path_of(action.path))
 
 
-KIND = Kind(
-    NAME, read, _seconds, carry_out, way_back, look=look, wanted=wanted, shared=_shared, at=("prepare", "attach")
-)
+KIND = Kind(NAME, read, _seconds, carry_out, way_back, wanted=wanted, shared=_shared, at=("prepare", "attach"))

@@ -198,7 +198,7 @@ def test_what_a_provider_settled_at_prepare_is_known_at_start(root: str) -> None
     enabled(own, code("1 / 0", more=', provides=("x",)'), "other")
     line = own.event(WIN11, "prepare").line
     assert "handler other (" in line
-    assert "handler night: it needs the handler other, which failed: what is said of other says why" in line
+    assert "handler night: it needs the handler other, which failed: " in line
 
 
 def test_a_circle_in_the_index_is_a_fault(root: str) -> None:

@@ -114,9 +114,8 @@ def test_all_that_is_wrong_is_said(root: str) -> None:
     """In the order of the settings; a unit that is not there is not active."""
     host = host_with(root, 'unit = "no-such.service"', 'file = "/srv/none"', "memory = 9.5", f'file = "{IMAGE}"')
     assert host.event(WIN11, "prepare").line == (
-        "unit no-such.service is not active: the settings require it (require.a0); "
-        "/srv/none is not there: the settings require it (require.a1); "
-        "8 GiB of memory are free, and 9.5 must be: the settings require it (require.a2)"
+        "unit no-such.service is not active; /srv/none is not there; 8 GiB of memory are free, and 9.5 must be: "
+        "libhook plan win11 says what to do about each; about the first: the settings require it (require.a0)"
     )
 
 

@@ -124,7 +124,7 @@ def test_a_look_that_fails_after_a_stop_undoes_it(root: str) -> None:
     [
         ({"stops": False}, f"{SDDM} does not stop: this says why: systemctl status {SDDM}"),
         ({"leaves": True}, f"{SDDM} is stopped, and processes of it are left: end them, then start the guest again"),
-        ({"stop": 2.0}, f"{SDDM} is stopping: end them, then start the guest again"),
+        ({"stop": 2.0}, f"{SDDM} is stopping: wait until it is down, then start the guest again"),
     ],
 )
 def test_a_stop_that_is_none_refuses_the_start(

@@ -43,7 +43,20 @@ usb = "warn"
 def test_no_file_is_the_file_with_the_defaults(root: str) -> None:
     """Every default is safe, and a missing file is the same as an empty one."""
     assert session.load_config(Machine(root, SimulatedKernel(root)), WIN11) == parse("") == Config()
-    assert tuple(Config()) == (False, False, "auto", "refuse", 30.0, 10.0, "libvirt", False, False, *["refuse"] * 5, {})
+    assert tuple(Config()) == (
+        False,
+        False,
+        "auto",
+        "refuse",
+        30.0,
+        10.0,
+        "libvirt",
+        False,
+        False,
+        *["refuse"] * 5,
+        {},
+        False,
+    )
 
 
 def test_every_key_is_read() -> None:

@@ -182,7 +182,7 @@ def test_a_condition_is_looked_at_after_what_provides_it(monkeypatch: pytest.Mon
     assert _plan(monkeypatch, CONDITION, Toy("one"), wait) == [
         "one",
         "wait until morning",
-        "refuse unless it is day: not at night: try by day (checked after: wait until morning)",
+        "refuse unless it is day: not at night (checked after: wait until morning): try by day",
     ]
 
 
