@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=Help,
     )
     top.add_argument("--version", action="version", version=f"libhook {__version__}")
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    commands = top.add_subparsers(metavar="COMMAND")
 
     def add(name: str, command: Command, text: str, *, as_json: bool = True) -> argparse.ArgumentParser:
         sentence = text[0].upper() + text[1:] + "."

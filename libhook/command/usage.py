@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -26,6 +26,8 @@ class Parser(argparse.ArgumentParser):
         found, left = super().parse_known_args(args, namespace)
         if left:
             self.error(self._unknown(left))
+        if self._commands() and not hasattr(found, "command"):
+            self.error(f"a command is missing; there are {', '.join(self._commands())}")
         return found, left
 
     def _unknown(self, left: Sequence[str]) -> str:
@@ -33,8 +35,15 @@ class Parser(argparse.ArgumentParser):
         word = next((word for word in left if word.startswith("-")), "").partition("=")[0]
         if not word:
             return f"too many arguments: {' '.join(left)}"
-        known = [option for action in self._actions for option in action.option_strings]
-        return f"there is no option {word}{meant(word, known)}"
+        known = _options(self)
+        near = meant(word, known) or f"; there are {', '.join(known)}"
+        if any(word in _options(command) for command in self._commands().values()):
+            near = f"; an option of a command stands after it: {self.prog} COMMAND {word}"
+        return f"there is no option {word}{near}"
+
+    def _commands(self) -> Mapping[str, argparse.ArgumentParser]:
+        choices = (action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return next(choices, {})
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         """argparse's own check lists all choices, and calls a command a choice."""
@@ -44,13 +53,17 @@ class Parser(argparse.ArgumentParser):
         if isinstance(action, argparse._SubParsersAction):
             near = meant(word, known) or f"; there are {', '.join(known)}"
             self.error(f"there is no command {word}{near}")
-        what = "/".join(action.option_strings) or action.metavar
-        self.error(f"{what} is one of {', '.join(known)}, not {word}{meant(word, known)}")
+        what = "/".join(action.option_strings) or "it"
+        self.error(f"{what} takes {', '.join(known[:-1])} or {known[-1]}, not {word}{meant(word, known)}")
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, below the usage. Exit code 2."""
         self.print_usage(sys.stderr)
         self.exit(2, f"{printable(f'{self.prog}: {message}')}\n")
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    return [option for action in parser._actions for option in action.option_strings]
 
 
 def meant(word: str, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from libhook.command import parsing
 
-ACTING = ("prepare", "start", "started", "release", "reconnect")
+ACTING = "prepare, start, started, release or reconnect"
 
 
 @pytest.mark.parametrize(
@@ -14,17 +14,38 @@ ACTING = ("prepare", "start", "started", "release", "reconnect")
         ("devcies", "libhook [-h]", "libhook: there is no command devcies: did you mean devices?"),
         ("devices --jsn", "libhook devices ", "libhook devices: there is no option --jsn: did you mean --json?"),
         ("plan --evnt=start x", "libhook plan ", "libhook plan: there is no option --evnt: did you mean --event?"),
-        ("history --frobnicate", "libhook history ", "libhook history: there is no option --frobnicate"),
+        (
+            "status --frobnicate",
+            "libhook status ",
+            "libhook status: there is no option --frobnicate; there are -h, --help, --json",
+        ),
+        ("--bogus", "libhook [-h]", "libhook: there is no option --bogus; there are -h, --help, --version"),
+        ("--verson", "libhook [-h]", "libhook: there is no option --verson: did you mean --version?"),
+        (
+            "--json status",
+            "libhook [-h]",
+            "libhook: there is no option --json; an option of a command stands after it: libhook COMMAND --json",
+        ),
         ("status x\033[31m y", "libhook status ", "libhook status: too many arguments: x\\x1b[31m y"),
         (
             "plan x --event prepar",
             "libhook plan ",
-            f"libhook plan: --event is one of {', '.join(ACTING)}, not prepar: did you mean prepare?",
+            f"libhook plan: --event takes {ACTING}, not prepar: did you mean prepare?",
+        ),
+        (
+            "history --result held",
+            "libhook history ",
+            "libhook history: --result takes success or failed, not held",
+        ),
+        (
+            "history --result failure",
+            "libhook history ",
+            "libhook history: --result takes success or failed, not failure: did you mean failed?",
         ),
         (
             "handlers enabel x",
             "libhook handlers ",
-            "libhook handlers: enable|disable is one of enable, disable, not enabel: did you mean enable?",
+            "libhook handlers: it takes enable or disable, not enabel: did you mean enable?",
         ),
     ],
 )
@@ -43,3 +64,11 @@ def test_where_nothing_is_near_all_commands_are_named(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit):
         parsing.parser().parse_args(["zzz"])
     assert "there is no command zzz; there are inspect, plan, devices, " in capsys.readouterr().err
+
+
+def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    """All are named. It is a wrong usage, and no program's fault."""
+    with pytest.raises(SystemExit) as ended:
+        parsing.parser().parse_args([])
+    assert ended.value.code == 2
+    assert "libhook: a command is missing; there are inspect, plan, devices, " in capsys.readouterr().err
