@@ -30,6 +30,7 @@ _GARBAGE = 100_000
 """An ordinary event makes fewer new objects than this. Looking for garbage among them takes 1 ms."""
 _LIBVIRTS_STDOUT = 4
 """The descriptor of libvirtd's stdout, at the operations at which the launcher hands it on. Our own is /dev/null."""
+_NO_ROOT = "name a simulated host, or leave it out: unset LIBHOOK_ROOT"
 _READ_AHEAD = ("prepare", "start", "started", "reconnect")
 """Operations that need the guest's devices from the XML. At ``release`` the journal entry mostly has them."""
 
@@ -172,7 +173,10 @@ def main() -> None:
     options = parser.parse_args(arguments)
     command: Callable[[Machine, argparse.Namespace], int] = options.command
     try:
-        code = command(machine(), options)
+        host = machine()
+        if host.root and not os.path.isdir(host.root):
+            raise LibhookError(f"LIBHOOK_ROOT is {host.root}, and there is no such folder", _NO_ROOT)
+        code = command(host, options)
         sys.stdout.flush()
     except LibhookError as error:
         print(error.line, file=sys.stderr)

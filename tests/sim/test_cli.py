@@ -4,6 +4,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -316,3 +317,14 @@ def test_a_device_of_an_unknown_type_is_said(root: str, command: str) -> None:
 def test_help_names_the_argument_as_the_readme_does(root: str, command: str) -> None:
     """``GUEST|XML``."""
     assert "\n  GUEST|XML " in libhook(Host(root, nic()), command, "--help").out
+
+
+@pytest.mark.parametrize("command", ["devices", "status", "doctor", "recover"])
+def test_a_root_that_is_not_there_is_no_host_without_devices(root: str, command: str) -> None:
+    """Mistyped, it is named; nothing is made there."""
+    host = Host(root, nic())
+    shutil.rmtree(root)
+    done = libhook(host, command)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"LIBHOOK_ROOT is {root}, and there is no such folder: ")
+    assert not Path(root).exists()
