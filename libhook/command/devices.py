@@ -173,7 +173,11 @@ def _row(seen: Seen, device: PciDevice, *, is_vf: bool = False) -> Row:
     if verdict and (verdict.level == "free" or all(remark.level != "busy" for remark in remarks)):
         remarks = (*remarks, Remark(verdict.text, verdict.level))
     may_go, driver = _may_go(device), device.binding.driver or "-"
-    return Row(str(device.address), kind, may_go, device.is_display, driver, name, remarks, is_vf, verdict)
+    claim, wanted_by = seen.host.claims.get(device.address), seen.wanted_by.get(device.address, ())
+    return Row(
+        str(device.address), kind, may_go, device.is_display, driver, name, remarks, is_vf, verdict, device.group,
+        held_by=claim.name if claim else "", wanted_by=wanted_by,
+    )  # fmt: skip
 
 
 def _remarks(seen: Seen, device: PciDevice) -> Iterator[Remark]:

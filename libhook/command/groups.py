@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The host's IOMMU groups as ``libhook devices`` shows them: as text, as XML, and those that are asked for. Pure.
+"""The host's IOMMU groups as ``libhook devices`` shows them: as text, as XML, and what to do next. Pure.
 
 devices.py makes them, terminal.py makes the text printable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from libhook.facts.address import PciAddress
+from libhook.facts.remedy import is_plain
 from libhook.naming.name import Name
 
 Level = Literal["", "busy", "note", "free"]
@@ -64,6 +65,11 @@ class Row(NamedTuple):
     """It stands below its PF."""
     verdict: Verdict | None = None
     """Of a VF that is alone in its group: that of the group, which has no line of its own."""
+    group: int | None = None
+    held_by: str = ""
+    """The guest that has it now."""
+    wanted_by: tuple[str, ...] = ()
+    """The guests whose configuration names it."""
 
 
 class Block(NamedTuple):
@@ -85,12 +91,13 @@ def as_text(found: Iterable[Block]) -> list[str]:
     width = max((len(row.driver) for block in found for row in block.rows), default=0)
     for block in found:
         lines.append(block.title)
-        lines += [_line(row, width) for row in block.rows]
+        lines += [line(row, width) for row in block.rows]
         lines.append(f"  {block.verdict.text}")
     return lines
 
 
-def _line(row: Row, width: int = 0) -> str:
+def line(row: Row, width: int = 0) -> str:
+    """Return a device's line. The drivers of all lines have this width."""
     remarks = ", ".join(remark.text for remark in row.remarks)
     first = f"{'  VF ' if row.is_vf else ''}{row.address}  {row.kind:<9} {row.driver:<{width}}"
     return f"  {'  '.join(filter(None, (first, row.name.text, f'[{remarks}]' if remarks else '')))}".rstrip()
@@ -111,23 +118,21 @@ def hostdevs(addresses: Iterable[PciAddress]) -> list[str]:
     return lines
 
 
-def matching(found: Iterable[Block], words: Sequence[str]) -> list[Block]:
-    """Return the groups with a device that all the words are about: a part of its line or names, or ``gpu``."""
-    return [block for block in found if any(_is_about(row, words) for row in block.rows)]
-
-
-def verdicts(found: Iterable[Block], words: Sequence[str]) -> list[Verdict]:
-    """Return the verdict on each of those devices. Devices that go together have one."""
-    rows = ((block, row) for block in found for row in block.rows if _is_about(row, words))
-    return list(dict.fromkeys(row.verdict or block.verdict for block, row in rows))
-
-
-def _is_about(row: Row, words: Sequence[str]) -> bool:
-    text = _searched(row)
-    return all(word.lower().removeprefix("pci_") in text for word in words)
-
-
-def _searched(row: Row) -> str:
-    also = "gpu" if row.is_gpu else ""
-    node = row.address.replace(":", "_").replace(".", "_")  # as virsh nodedev-list has it, without its pci_
-    return f"{_line(row)} {row.name.vendor} {row.name.model} {node} {also}".lower()
+def next_steps(found: Iterable[Block]) -> list[str]:
+    """What to do with the answer, with a GPU as the example where there is one."""
+    rows = [(row, row.verdict or block.verdict) for block in found for row in block.rows if row.may_go]
+    those = [(not row.is_gpu, verdict.level != "free", row.address, row) for row, verdict in rows if verdict.together]
+    if not those:
+        return []
+    _, is_in_the_way, _, row = min(those)
+    if row.held_by:
+        return [f"next: libhook status shows what the guest {row.held_by} has"]
+    says = "what its start would do, or why it would be refused"
+    if row.wanted_by:
+        name = row.wanted_by[0]
+        return [f"next: libhook plan {name if is_plain(name) else 'GUEST'} says {says}"]
+    example = row.address.removeprefix("0000:")
+    return [
+        f"next: libhook devices {example} --xml prints what gives a guest that group; add it by virsh edit GUEST",
+        f"then: libhook plan GUEST says {'what to do about what is in the way' if is_in_the_way else says}",
+    ]

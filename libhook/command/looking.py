@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from libhook.command import choosing, groups, guest, report, screen, views
 from libhook.command import devices as survey_of
-from libhook.command import groups, guest, report, screen, views
 from libhook.command.commands import names_of
 from libhook.command.names import with_names
 from libhook.command.terminal import complain, show
@@ -89,11 +89,11 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
     host = survey.look(session, sysfs.addresses(machine))
     shown = screens.of_devices(machine, host.devices)
     seen = survey_of.Seen(host, session.config, names_of(machine), shown, _wanted_by(machine))
-    found = groups.matching(survey_of.blocks(seen), options.words)
-    if options.words and not found:
-        raise BadInput(f"no device is {' '.join(options.words)}", "libhook devices shows them all")
+    found = survey_of.blocks(seen)
+    if options.words:
+        found = choosing.matching(found, options.words)
     if options.xml:
-        verdicts = groups.verdicts(found, options.words)
+        verdicts = choosing.verdicts(found, options.words)
         show(groups.hostdevs(address for verdict in verdicts for address in verdict.together))
         complain([verdict.text for verdict in verdicts if verdict.level != "free"])
     elif options.json:

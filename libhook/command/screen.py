@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from libhook.command.groups import Block, Level, Row, as_text
+from libhook.command.groups import Block, Level, Row, as_text, next_steps
 from libhook.command.terminal import show
 from libhook.errors import printable
 
@@ -84,7 +84,7 @@ def devices(found: Sequence[Block]) -> None:
     if out is None:
         show(as_text(found) or ["no PCI devices"])
         if sys.stdout.isatty():
-            show(_next(found))
+            show(next_steps(found))
         return
     draw = _cards if out.width < _NARROW else _table
     cells = [_cells(row) for block in found for row in block.rows]
@@ -94,21 +94,8 @@ def devices(found: Sequence[Block]) -> None:
         out.print(_text(block.title, quiet or "bold"))
         draw(out, block.rows, widths, quiet)
         _print(out, _text(block.verdict.text, quiet or _STYLES[block.verdict.level]), 2)
-    for line in _next(found) or ["no PCI devices"]:
+    for line in next_steps(found) or ["no PCI devices"]:
         _print(out, _text(line, ""), 0)
-
-
-def _next(found: Sequence[Block]) -> list[str]:
-    """What to do with the answer, with a GPU as the example where there is one."""
-    rows = [(row, row.verdict or block.verdict) for block in found for row in block.rows if row.may_go]
-    those = [(not row.is_gpu, verdict.level != "free", row.address) for row, verdict in rows if verdict.together]
-    if not those:
-        return []
-    example = min(those)[-1].removeprefix("0000:")
-    return [
-        f"next: libhook devices {example} --xml prints what gives a guest that group; add it by virsh edit GUEST",
-        "then: libhook plan GUEST says what its start would do, or why it would be refused",
-    ]
 
 
 def _cells(row: Row) -> tuple[str, str, str]:

@@ -123,9 +123,33 @@ def test_without_rich_and_on_a_dumb_terminal_it_is_plain(host: Host, how: str, c
 
 def test_the_next_step_is_named_at_a_terminal_alone(host: Host) -> None:
     """With the GPU as the example, which people mostly mean; in a pipe there is only the answer."""
-    assert "next: libhook devices 03:00.0 --xml prints " in _seen(host, "devices", width=120)
-    assert "next: libhook devices 04:00.0 --xml prints " in _seen(host, "devices", "nvme", width=120)
+    assert _next(host) == [
+        "next: libhook devices 03:00.0 --xml prints what gives a guest that group; add it by virsh edit GUEST",
+        "then: libhook plan GUEST says what to do about what is in the way",
+    ]
+    assert _next(host, "ethernet") == [
+        "next: libhook devices 01:00.0 --xml prints what gives a guest that group; add it by virsh edit GUEST",
+        "then: libhook plan GUEST says what its start would do, or why it would be refused",
+    ]
     assert "next: " not in libhook(host, "devices").out
+
+
+def _next(host: Host, *words: str) -> list[str]:
+    lines = _COLOUR.sub("", _seen(host, "devices", *words, width=200)).splitlines()
+    return [line for line in lines if line.startswith(("next: ", "then: "))]
+
+
+def test_the_next_step_of_a_guest_that_has_the_device(host: Host) -> None:
+    """Nothing is left to paste. No command has a name that a shell takes for something else."""
+    folder = Path(host.root, "etc/libvirt/qemu")
+    folder.mkdir(parents=True)
+    (folder / "card.xml").write_bytes(guest(NIC, name="card").xml())
+    (folder / "odd.xml").write_bytes(guest(DISK, name="$(odd)").xml().replace(b"<uuid>c", b"<uuid>d"))
+    says = "says what its start would do, or why it would be refused"
+    assert _next(host, "ethernet") == [f"next: libhook plan card {says}"]
+    assert _next(host, "nvme") == [f"next: libhook plan GUEST {says}"]
+    host.libvirt.start(guest(NIC, name="card"))
+    assert _next(host, "ethernet") == ["next: libhook status shows what the guest card has"]
 
 
 def test_foreign_text_is_neither_obeyed_nor_parsed(root: str) -> None:
@@ -162,19 +186,36 @@ def test_the_console_is_thought_of(root: str) -> None:
         (("SAMSUNG",), [15]),
         (("82574L", "ethernet"), [12]),
         (("xorg",), [14]),
+        (("14",), [14]),
+        (("group", "14"), [14]),
+        (("4",), [15]),
+        (("03",), [14]),
+        (("3:0.1",), [14]),
+        (("3:0",), [14]),
+        (("0000:04:00",), [15]),
+        (("144d:a808",), [15]),
+        (("6800",), [14]),
+        (("rx",), [14]),
+        (("sound",), [14]),
+        (("network",), [12]),
+        (("disk",), [15]),
     ],
 )
 def test_words_choose_groups(host: Host, words: tuple[str, ...], groups: list[int]) -> None:
-    """By address, name, class, driver, or who has it open; a group is shown whole."""
+    """By group, address (that of a bus alone, too), name, class, driver, or who has it open; a group is shown whole.
+
+    The disk's ids begin with 14, and are not meant by it.
+    """
     shown = [line for line in libhook(host, "devices", *words).out.splitlines() if line.startswith("IOMMU")]
     assert shown == [f"IOMMU group {group}" for group in groups]
 
 
 def test_words_that_no_device_has(host: Host) -> None:
-    """One device must have them all."""
-    assert libhook(host, "devices", "nvme", "gpu") == (
-        1, "", "no device is nvme gpu: libhook devices shows them all\n",
-    )  # fmt: skip
+    """One device must have them all. What a word may be is said, and which was probably meant."""
+    done = libhook(host, "devices", "nvme", "gpu")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("no device is nvme gpu: a word is an IOMMU group's number, ")
+    assert "no device is samsnug: did you mean samsung? a word is " in libhook(host, "devices", "samsnug").err
 
 
 def test_the_xml_of_a_group_makes_a_guest_that_would_start(root: str) -> None:
