@@ -49,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
         " is the default",
     )  # fmt: skip
     shown = add("devices", looking.devices, "the host's devices: what a guest gets together, and what is in the way")
-    shown.add_argument("words", metavar="WORD", nargs="*", help="only groups with such a device: nvidia, gpu, 03:00.0, 14")
+    shown.add_argument(
+        "words", metavar="WORD", nargs="*", help="only groups with such a device: nvidia, gpu, 03:00.0, 14"
+    )
     shown.add_argument("--xml", action="store_true", help="print what gives a guest these devices, for virsh edit")
     add("status", looking.status, "what is held for which guest, and what recover would do")
     recovering = add("recover", work.recover, "give back what dead processes left", as_json=False)

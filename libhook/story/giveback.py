@@ -45,7 +45,7 @@ def facts(session: Session, held: Held) -> Facts:
         or (held.libvirtd.pid == libvirtd.NOT_KNOWN and libvirtd.any_lives(session.machine)),
         status_known=status is not None,
         has_status=bool(status),
-        in_use=next(iter(open_nodes.values()), ""),
+        in_use=next((f"{address} is open in {who}" for address, who in open_nodes.items()), ""),
     )
 
 

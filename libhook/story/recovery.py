@@ -19,7 +19,10 @@ class Facts(NamedTuple):
     has_status: bool
     """libvirt has a status file for the guest. It exists from QEMU's start until just before ``release``."""
     in_use: str
-    """Who has a vfio node of the guest's devices open; "" when nobody has."""
+    """That a vfio node of the entry's devices is open, and in whom; "" when none is.
+
+    Whether the guest has it open, or another by now, nobody can say.
+    """
 
 
 def sign_of_life(held: Held, facts: Facts, starting_anew: bool = False) -> str | None:
@@ -37,7 +40,7 @@ def sign_of_life(held: Held, facts: Facts, starting_anew: bool = False) -> str |
     if facts.has_status:
         return f"libvirt says that the guest {name} runs"
     if facts.in_use:
-        return f"a device of the guest {name} is open in {facts.in_use}"
+        return facts.in_use
     if starting_anew or held.phase in ("preparing", "releasing"):
         return None
     if held.phase == "started" and facts.status_known:

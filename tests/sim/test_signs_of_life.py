@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cases import NIC, VF0
-from command import libhook
+from command import libhook, without_names
 from scenario import Host, guest
 
 from libhook import run
@@ -94,6 +94,15 @@ def test_a_status_file_of_another_guest_of_the_name_is_no_sign_of_life(root: str
     assert said == (
         "win11: left alone, because libvirt says that the guest win11 runs\n" if alive else "win11: given back\n"
     )
+
+
+def test_a_device_that_another_has_open_is_not_said_to_be_the_guests(root: str) -> None:
+    """The guest is gone, and its entry stays: who has the device open now, nobody can say but by its process."""
+    host = Host(root, nic())
+    host.begin(guest(NIC))
+    processes.open_file(root, processes.spawn(root, "dpdk"), "/dev/vfio/12")
+    reason = f"leaves it, because {NIC} is open in dpdk (pid 2000, /dev/vfio/12)"
+    assert reason in without_names(libhook(host, "status").out)
 
 
 @pytest.mark.parametrize("next_comer", ["recover", "prepare"])

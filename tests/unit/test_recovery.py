@@ -30,7 +30,7 @@ def test_nobody_left_is_dead_in_every_phase(phase: Phase, starting_anew: bool) -
     [
         (NOBODY._replace(busy=True), "a libhook process works on the guest win\n11"),
         (NOBODY._replace(has_status=True), "libvirt says that the guest win\n11 runs"),
-        (NOBODY._replace(in_use="qemu (pid 7, /dev/vfio/1)"), "is open in qemu (pid 7, /dev/vfio/1)"),
+        (NOBODY._replace(in_use="0000:01:00.0 is open in qemu (pid 7)"), "0000:01:00.0 is open in qemu (pid 7)"),
     ],
 )
 def test_what_always_keeps_it_alive(phase: Phase, starting_anew: bool, facts: Facts, said: str) -> None:
