@@ -169,7 +169,7 @@ def main() -> None:
     if "_ARGCOMPLETE" in os.environ:
         from libhook.command import completing
 
-        completing.complete(parser)
+        completing.complete(parser, machine())
     options = parser.parse_args(arguments)
     command: Callable[[Machine, argparse.Namespace], int] = options.command
     try:

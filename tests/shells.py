@@ -5,9 +5,10 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,7 +41,7 @@ printf '<%s>' "$@"
 
 
 def prepare(folder: Path) -> None:
-    """Install the completions below ``folder``, beside a libhook and a virsh that knows the guests in ``names``."""
+    """Install the completions below ``folder/host``, a host that has guests by ``define``, beside a libhook."""
     done = subprocess.run(
         [ROOT / "install.sh", "--destdir", folder / "host"], capture_output=True, text=True, check=False
     )
@@ -51,13 +52,18 @@ def prepare(folder: Path) -> None:
         assert "/usr/local/bin/libhook" in installed
         (folder / "share" / path).parent.mkdir(parents=True)
         (folder / "share" / path).write_text(installed.replace("/usr/local/bin/libhook", f"{folder}/bin/libhook"))
-    for name, script in (
-        ("libhook", _LIBHOOK),
-        ("virsh", f'#!/bin/sh\necho "$*" >>{folder}/asked\ncat {folder}/names\n'),
-    ):
-        (folder / "bin" / name).write_text(script)
-        (folder / "bin" / name).chmod(0o755)
+    (folder / "bin/libhook").write_text(_LIBHOOK)
+    (folder / "bin/libhook").chmod(0o755)
     (folder / "work").mkdir()
+
+
+def define(folder: Path, names: Iterable[str]) -> None:
+    """Give the host these guests, and no others."""
+    files = folder / "host/etc/libvirt/qemu"
+    shutil.rmtree(files, ignore_errors=True)
+    files.mkdir(parents=True)
+    for name in names:
+        (files / f"{name}.xml").touch()
 
 
 def until(terminal: int, wanted: str, seconds: float = 60) -> str:
@@ -81,6 +87,7 @@ def at_a_terminal(shell: str, folder: Path) -> Iterator[int]:
         os.chdir(folder / "work")
         environment = {
             "PATH": f"{folder}/bin:/usr/bin:/bin",
+            "LIBHOOK_ROOT": f"{folder}/host",
             "PS1": PROMPT,
             "PS2": "more> ",
             "TERM": "dumb" if shell == "bash" else "xterm",

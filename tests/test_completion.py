@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 import reference
-from shells import INSTALLED, ROOT, prepare, typed
+from shells import INSTALLED, ROOT, define, prepare, typed
+
+from libhook.command import completing, virsh
+from libhook.facts.machine import Machine
+from libhook.look.linux import LinuxKernel
 
 OFFERED = ("win 11", "x:1=2@y", "50%", "a,b", "lin+win", "_under", "größe")
 REFUSED = (
@@ -39,7 +43,7 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What install.sh puts in place, and a folder to work in with files."""
     folder = tmp_path_factory.mktemp("completion")
     prepare(folder)
-    (folder / "names").write_text("".join(f"{name}\n" for name in OFFERED + REFUSED))
+    define(folder, OFFERED + REFUSED)
     for name in ("guest.xml", "my file.xml", ".hidden", *[name for name in REFUSED if "/" not in name and name]):
         (folder / "work" / name).touch()
     (folder / "work/logs").mkdir()
@@ -56,6 +60,7 @@ def offered(folder: Path, line: str) -> list[str]:
     )
     environment = {
         "PATH": f"{folder}/bin:/usr/bin:/bin",
+        "LIBHOOK_ROOT": f"{folder}/host",
         "LC_ALL": "C.UTF-8",
         "_ARGCOMPLETE": "1",
         "_ARGCOMPLETE_SHELL": "fish",
@@ -109,29 +114,53 @@ def test_what_belongs_at_each_place(folder: Path, line: str, words: list[str]) -
     assert offered(folder, f"libhook {line}") == words
 
 
-def test_guests_are_asked_for_read_only(folder: Path) -> None:
-    """Each name on which no shell acts is offered, and no other."""
-    (folder / "asked").unlink(missing_ok=True)
-    assert offered(folder, "libhook detach ") == list(OFFERED)
-    assert (folder / "asked").read_text() == "-r -q -c qemu:///system list --all --name\n"
+def test_each_name_on_which_no_shell_acts_is_offered(folder: Path) -> None:
+    """And no other."""
+    assert offered(folder, "libhook detach ") == sorted(OFFERED)
+
+
+@pytest.fixture(name="user")
+def _user(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Who asks is not root, and may not read libvirt's files on the host itself."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    return Machine("", LinuxKernel())
+
+
+def _virsh(folder: Path, script: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "virsh").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "virsh").chmod(0o755)
+
+
+def test_others_than_root_ask_virsh(user: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read-only, and never a virsh of their own: nor does root, whose PATH may begin with a user's folder."""
+    _virsh(tmp_path / "theirs", f"touch {tmp_path}/ran")
+    _virsh(tmp_path / "system", f'echo "$*" >{tmp_path}/asked; echo win 11; echo "a;b"')
+    monkeypatch.setenv("PATH", f"{tmp_path}/theirs:{os.environ['PATH']}")
+    completing._completer(user, "GUEST")("w")
+    assert not (tmp_path / "ran").exists()
+    monkeypatch.setitem(virsh._ENVIRONMENT, "PATH", f"{tmp_path}/system:/usr/bin:/bin")
+    assert completing._completer(user, "GUEST")("w") == ["win 11"]
+    assert (tmp_path / "asked").read_text() == "-q -c qemu:///system -r list --all --name\n"
+
+
+def test_what_does_not_answer_costs_its_patience(
+    user: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Be it libvirt or a file server: the shell has the prompt again."""
+    monkeypatch.setattr(completing, "_PATIENCE", 0.5)
+    _virsh(tmp_path, "exec sleep 60")
+    monkeypatch.setitem(virsh._ENVIRONMENT, "PATH", f"{tmp_path}:/usr/bin:/bin")
+    begun = time.monotonic()
+    assert completing._completer(user, "GUEST")("") == []
+    monkeypatch.setattr("os.scandir", lambda _: time.sleep(60))
+    assert completing._completer(user, "DEVICE-XML")("/mnt/") == []
+    assert 0.9 < time.monotonic() - begun < 40
 
 
 def test_no_file_is_offered_on_which_a_shell_acts(folder: Path) -> None:
     """Nor one that libhook would take for an option."""
-    assert offered(folder, "libhook plan ") == [*OFFERED, "guest.xml", "logs/", "my file.xml"]
-
-
-def test_a_libvirt_that_does_not_answer_costs_two_seconds(tmp_path: Path) -> None:
-    """And one that is not there, nothing."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "work").mkdir()
-    (tmp_path / "bin/virsh").write_text("#!/bin/sh\nexec sleep 60\n")
-    (tmp_path / "bin/virsh").chmod(0o755)
-    begun = time.monotonic()
-    assert offered(tmp_path, "libhook attach ") == []
-    assert 1.5 < time.monotonic() - begun < 40
-    (tmp_path / "bin/virsh").write_text("#!/nonexistent\n")
-    assert offered(tmp_path, "libhook attach ") == []
+    assert offered(folder, "libhook plan ") == [*sorted(OFFERED), "guest.xml", "logs/", "my file.xml"]
 
 
 @pytest.mark.parametrize("shell", INSTALLED)

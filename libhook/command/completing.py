@@ -8,16 +8,22 @@ files is not used: it has a shell evaluate what was typed, and what was typed ma
 
 import argparse
 import os
-import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from libhook.children import telling
+from libhook.children.child import Deadline
+from libhook.command import virsh
+from libhook.errors import LibhookError
+from libhook.facts.machine import Machine
+from libhook.look import guests
 
 _HARMLESS = frozenset(" ._+@%,:=-")
 _PATIENCE = 2.0
-"""Seconds that libvirt has to name its guests. Somebody waits for the prompt."""
-_VIRSH = ("virsh", "-r", "-q", "-c", "qemu:///system", "list", "--all", "--name")
+"""Seconds that guests and files have to be named, all in all. Somebody waits for the prompt."""
 
 
-def complete(parser: argparse.ArgumentParser) -> None:
+def complete(parser: argparse.ArgumentParser, machine: Machine) -> None:
     """Answer the shell that asks, and end the process. Returns only if no shell asks, or argcomplete is not there."""
     try:
         import argcomplete
@@ -26,7 +32,7 @@ def complete(parser: argparse.ArgumentParser) -> None:
     for action in _actions(parser):
         if action.choices is None:
             metavar = "GUEST" if "--vm" in action.option_strings else str(action.metavar or "")
-            action.completer = _completer(metavar)  # type: ignore[attr-defined]
+            action.completer = _completer(machine, metavar)  # type: ignore[attr-defined]
     argcomplete.autocomplete(parser, always_complete_options=False)
 
 
@@ -38,28 +44,38 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
                 yield from _actions(command)
 
 
-def _completer(metavar: str) -> Callable[..., list[str]]:
-    """What completes a value that is called so in the help."""
+def _completer(machine: Machine, metavar: str) -> Callable[..., list[str]]:
+    """What completes a value that is called so in the help. A child looks: a disk may hang, or a server of files."""
+    is_guest = any(word in metavar for word in ("GUEST", "DOMAIN"))
+    is_file = any(word in metavar for word in ("XML", "FILE", "PATH"))
 
     def found(prefix: str, **_: object) -> list[str]:
-        names = guests() if any(word in metavar for word in ("GUEST", "DOMAIN")) else []
-        if any(word in metavar for word in ("XML", "FILE", "PATH")):
-            names += files(prefix)
+        def look(say: Callable[[bytes], None]) -> None:
+            for name in (*(_guests(machine) if is_guest else ()), *(_files(prefix) if is_file else ())):
+                say(os.fsencode(name))
+
+        names = list[str]()
+        if is_guest or is_file:
+            with suppress(LibhookError):  # no process can be started
+                names = telling.lines(look, Deadline.after(_PATIENCE))
         return [name for name in names if name.startswith(prefix)]
 
     return found
 
 
-def guests() -> list[str]:
-    """The names of libvirt's guests; none if libvirt does not answer in time."""
-    try:
-        done = subprocess.run(_VIRSH, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [name for name in done.stdout.decode(errors="replace").split("\n") if _is_harmless(name)]
+def _guests(machine: Machine) -> list[str]:
+    """The names of libvirt's guests, as far as they can be had. Its files are root's."""
+    names = list[str]()
+    if machine.root or os.geteuid() == 0:
+        names = guests.names(machine)
+    else:
+        with suppress(LibhookError):
+            done = virsh.ask("-r", "list", "--all", "--name", patience=_PATIENCE)
+            names = done.stdout.decode(errors="replace").split("\n")
+    return [name for name in names if _is_harmless(name)]
 
 
-def files(prefix: str) -> list[str]:
+def _files(prefix: str) -> list[str]:
     """The files and folders that may be meant by the beginning of a path."""
     folder, begun = os.path.split(prefix)
     try:

@@ -5,9 +5,9 @@ A guest's XML is read from libvirt's files, which only root may read. Others ask
 """
 
 import os
-import subprocess
 from typing import NamedTuple
 
+from libhook.command import virsh
 from libhook.command.terminal import complain, read
 from libhook.command.usage import meant
 from libhook.errors import BadInput, LibhookError
@@ -70,18 +70,8 @@ def document(machine: Machine, word: str, *, live: bool) -> Document:
 
 def _asked(word: str, *, live: bool) -> bytes:
     """Ask virsh. LibhookError with its own words where it does not know."""
-    command = ("virsh", "-q", "-c", "qemu:///system", "dumpxml", *(() if live else ("--inactive",)), "--", word)
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-    remedy = "run it as root, which may read libvirt's files"
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=_PATIENCE, check=False
-        )
-    except OSError as error:
-        raise LibhookError(f"virsh cannot be run: {error.strerror}", remedy) from None
-    except subprocess.TimeoutExpired:
-        raise LibhookError(f"virsh does not answer within {_PATIENCE:g} s", remedy) from None
+    done = virsh.ask("dumpxml", *(() if live else ("--inactive",)), "--", word, patience=_PATIENCE)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().removeprefix("error: ")
-        raise LibhookError(f"virsh does not know the guest {word}: {said}", f"{_LISTS}; or {remedy}")
+        raise LibhookError(f"virsh does not know the guest {word}: {said}", f"{_LISTS}; or {virsh.REMEDY}")
     return done.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from argcomplete import completers
-from shells import INSTALLED, PROMPT, at_a_terminal, prepare, typed, until
+from shells import INSTALLED, PROMPT, at_a_terminal, define, prepare, typed, until
 
 EARLIER = "touch $(touch ran; echo other)"
 """What the administrator once ran; run again, it leaves ``ran``."""
@@ -38,15 +38,15 @@ RUNS = ["w!touch", "w!!", "w$(touch ran)", "w`touch ran`"]
 
 @pytest.fixture(name="folder", scope="module")
 def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virsh that knows the guests in the file ``names``."""
+    """A host that has no guests yet."""
     folder = tmp_path_factory.mktemp("attacks")
     prepare(folder)
     return folder
 
 
-def _type(shell: str, folder: Path, names: str, line: str) -> tuple[str, bool]:
+def _type(shell: str, folder: Path, names: list[str], line: str) -> tuple[str, bool]:
     """What the command gets of a line with a TAB in it, where libvirt has these guests; and whether anything ran."""
-    (folder / "names").write_text(names)
+    define(folder, names)
     ran = folder / "work/ran"
     ran.unlink(missing_ok=True)
     shown = typed(shell, folder, line, "<detach>.*|more> |quote> |> $")
@@ -62,7 +62,7 @@ def _type(shell: str, folder: Path, names: str, line: str) -> tuple[str, bool]:
 )
 def test_completing_the_name_runs_nothing(folder: Path, shell: str, name: str, quote: str) -> None:
     """It is not offered, so that what libhook gets is what was typed, and no more."""
-    shown, ran = _type(shell, folder, f"{name}\n", f"libhook detach {quote}w\t{quote}")
+    shown, ran = _type(shell, folder, [name], f"libhook detach {quote}w\t{quote}")
     assert not ran
     assert "<detach><w>" in shown
 
@@ -82,7 +82,7 @@ def test_such_a_name_is_dangerous_in_this_very_shell(folder: Path, name: str) ->
 @pytest.mark.parametrize("shell", INSTALLED)
 def test_another_guest_is_offered_all_the_same(folder: Path, shell: str) -> None:
     """The names of others keep nobody from completing an ordinary one."""
-    shown, ran = _type(shell, folder, "w!touch\nwin 11\n--help\n", "libhook detach w\t")
+    shown, ran = _type(shell, folder, ["w!touch", "win 11", "--help"], "libhook detach w\t")
     assert "<detach><win 11>" in shown
     assert not ran
 
@@ -91,7 +91,7 @@ def test_another_guest_is_offered_all_the_same(folder: Path, shell: str) -> None
 def test_a_folder_with_a_quote_in_its_name(folder: Path, shell: str) -> None:
     """Typed by whoever looks for a file in it: nothing evaluates it."""
     _make(folder / "work")
-    (folder / "names").write_text("")
+    define(folder, [])
     shown = typed(shell, folder, f'libhook plan "{FOLDER}/g\t', "<plan>.*|more> ")
     assert "guest.xml>" in shown or shell == "zsh"
     assert not (folder / "work/ran").exists()

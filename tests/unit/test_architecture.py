@@ -150,8 +150,7 @@ def test_only_the_log_needs_structlog() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_no_shell(name: str) -> None:
     """Nothing is run but modprobe, rmmod and systemctl; by some commands the hook, a sandbox, or virsh."""
-    own = ("command/completing.py", "command/guest.py", "command/installation.py", "importing/sandbox.py",
-           "importing/inside/director.py")  # fmt: skip
+    own = ("command/virsh.py", "command/installation.py", "importing/sandbox.py", "importing/inside/director.py")
     may = {"subprocess"} if name in own else set()
     assert {module.split(".")[0] for module in _imports(name)} & {"subprocess", "shlex", "pickle"} == may
 
