@@ -38,7 +38,7 @@ class Wrong(Exception):
 
 
 def imports(sources: Sequence[Source]) -> bytes:
-    """What its files import, of others, as JSON."""
+    """What its files import, of others, as JSON: for each its file, and the line there."""
     sys.meta_path[:] = [_Finder((), is_package=False)]
     return _answer(sources, lambda: {"imports": _imports(sources)})
 
@@ -88,21 +88,24 @@ def _where(error: BaseException, own: Sequence[str]) -> tuple[str, int]:
     return path, line
 
 
-def _imports(sources: Sequence[Source]) -> list[str]:
+def _imports(sources: Sequence[Source]) -> dict[str, tuple[str, int]]:
     import ast
 
-    found = dict[str, None]()
+    found = dict[str, tuple[str, int]]()
     for source in sources:
         for node in ast.walk(ast.parse(source.text, source.path)):
+            names = list[str]()
             if isinstance(node, ast.Attribute) and node.attr == "strptime":
-                found[BEHIND_STRPTIME] = None
+                names = [BEHIND_STRPTIME]
             elif isinstance(node, ast.Import):
-                found.update((alias.name, None) for alias in node.names)
+                names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 inner = [f"{node.module}.{alias.name}" for alias in node.names]
                 inner = [name for name in inner if node.module in _WITH_MODULES or name == "collections.abc"]
-                found.update((name, None) for name in inner or [node.module])
-    return [name for name in found if name.partition(".")[0] != sources[0].module]
+                names = inner or [node.module]
+            for name in names:
+                found.setdefault(name, (source.path, getattr(node, "lineno", 0)))
+    return {name: where for name, where in found.items() if name.partition(".")[0] != sources[0].module}
 
 
 class _Finder:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from libhook.children import hosted
 from libhook.children.child import Deadline
 from libhook.command.settings import Files
+from libhook.command.usage import meant
 from libhook.effects import files
 from libhook.errors import BadInput, LibhookError
 from libhook.facts import ownhandler
@@ -112,8 +113,7 @@ def inspect(machine: Machine, code: Code) -> Enabled:
     where = code.files[0].path
     try:
         found = consult.run(machine, code, ("ast",), deadline, lambda: hosted.imports(sources))
-        modules = tuple(map(str, _list(found.get("imports"))))
-        ownhandler.expect_known(modules)
+        modules = _known_modules(code, found.get("imports"))
         deadline = Deadline.after(ASKED_FOR)
         found = consult.run(
             machine, code, modules, deadline, lambda: hosted.declaration(sources, is_package=code.is_package)
@@ -126,8 +126,17 @@ def inspect(machine: Machine, code: Code) -> Enabled:
     return Enabled(declared, modules, tuple(file.stamp for file in code.files))
 
 
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
+def _known_modules(code: Code, imports: object) -> tuple[str, ...]:
+    """What it imports. Failed says where it imports what it may not."""
+    found = imports if isinstance(imports, dict) else {}
+    for name, where in found.items():
+        try:
+            ownhandler.expect_known([name])
+        except BadInput as error:
+            near = meant(str(name), ownhandler.MODULES).removeprefix(": ")
+            hint = f"{near} {error.hint}".strip()
+            raise consult.Failed(f"{consult.placed(code, *where)}: it {error.message}", hint) from None
+    return tuple(found)
 
 
 def disable(machine: Machine, name: str) -> list[str]:

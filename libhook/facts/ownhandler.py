@@ -157,7 +157,7 @@ def expect_known(modules: Sequence[object]) -> None:
     """BadInput where a handler may not import one of these."""
     for name in modules:
         if name not in (*MODULES, BEHIND_STRPTIME):
-            raise BadInput(f"imports {name}", f"a handler may import {', '.join(MODULES)}")
+            raise BadInput(f"imports {name}, which a handler may not", "libhook-handlers(7) has what it may import")
 
 
 def preloaded(modules: Sequence[str]) -> list[str]:

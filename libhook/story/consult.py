@@ -202,21 +202,25 @@ def run(
     ending = confined.ask(task, ownhandler.preloaded(modules), _folder(machine), deadline)
     if ending.fault:
         raise Failed(f"{code.files[0].path}: {ending.fault}", _correct(code.name))
-    paths = [file.path for file in code.files]
     try:
         found = plainjson.loads(ending.said.decode())
     except (ValueError, RecursionError):
         found = None
     match found:
         case {"fault": str(fault), **rest}:
-            path, line = rest.get("path"), rest.get("line")
-            where = path if path in paths else paths[0]
-            where = f"{where}, line {line}" if isinstance(line, int) and 0 < line < _MOST_LINES else where
+            where = placed(code, rest.get("path"), rest.get("line"))
             hint = _correct(code.name) if "line" in rest else "the unit of libvirtd may take rights away"
             raise Failed(f"{where}: {printable(fault[:_LONGEST])}", hint)
         case dict():
             return found
-    raise Failed(f"{paths[0]}: it answers with no JSON", _correct(code.name))
+    raise Failed(f"{code.files[0].path}: it answers with no JSON", _correct(code.name))
+
+
+def placed(code: Code, path: object, line: object) -> str:
+    """A place in a handler's files, as its child said it: ``/etc/libhook/handlers/night.py, line 3``."""
+    paths = [file.path for file in code.files]
+    where = str(path) if path in paths else paths[0]
+    return f"{where}, line {line}" if isinstance(line, int) and 0 < line < _MOST_LINES else where
 
 
 def read_index(machine: Machine) -> dict[str, Enabled]:

@@ -28,9 +28,19 @@ BAD = {
     "a need": (code("pass", more=', needs=("a b",)'), "it needs something wrong: name it with letters, digits and _"),
     "its own": (code("pass", more=', needs=("a",), provides=("a",)'), "it needs what it provides itself: take it out"),
     "nobody": (code("pass", more=', needs=("gpu",)'), "it needs gpu, which no other handler provides: enable and want"),
-    "os": (f"import os\n{GOOD}", "it imports os: a handler may import __future__, abc, "),
-    "os within": (code("from os import path"), "it imports os: a handler may import __future__, abc, "),
-    "libhook": (f"from libhook import run\n{GOOD}", "it imports libhook.run: a handler may import __future__, abc, "),
+    "os": (
+        f"import re\nimport os\n{GOOD}",
+        f"{NIGHT}, line 2: it imports os, which a handler may not: libhook-handlers",
+    ),
+    "os within": (code("from os import path"), f"{NIGHT}, line 5: it imports os, which a handler may not: "),
+    "libhook": (
+        f"from libhook import run\n{GOOD}",
+        f"{NIGHT}, line 1: it imports libhook.run, which a handler may not: ",
+    ),
+    "a typo": (
+        f"import jason\n{GOOD}",
+        "imports jason, which a handler may not: did you mean json? libhook-handlers(7) ",
+    ),
     "a null byte": ("\0", f"{NIGHT}: "),
     "an encoding": ("# coding: klingon\n", "SyntaxError: "),
     "much": (f"x = '{'x' * (1 << 18)}'\n", f"{NIGHT} is longer than 256 KiB: make it smaller"),
