@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from libhook.children import hosted
 from libhook.children.child import Deadline
+from libhook.command import standing
 from libhook.command.settings import Files
 from libhook.command.usage import meant
 from libhook.effects import files
@@ -30,7 +31,7 @@ class Row(NamedTuple):
 
     name: str
     state: str
-    """``enabled``, ``changed``, ``not enabled``, ``not trusted`` or ``missing``."""
+    """As in ``Standing``."""
     why: str
     """What is wrong, and what to do; "" where it is enabled."""
     operations: tuple[str, ...]
@@ -65,18 +66,9 @@ def _wanted(machine: Machine) -> dict[str, list[str]]:
 
 
 def _row(machine: Machine, name: str, index: Mapping[str, Enabled], wanted: Mapping[str, list[str]]) -> Row:
-    enabled, by = index.get(name), tuple(wanted.get(name, ()))
-    state, why = "enabled", ""
-    enable = f"run: libhook handlers enable {name}"
-    try:
-        code = ownhandlers.read(machine, name)
-    except BadInput as error:
-        state, why = "missing" if error.message.startswith("there is no ") else "not trusted", error.line
-    else:
-        if enabled is None:
-            state, why = "not enabled", enable
-        elif [file.stamp for file in code.files] != list(enabled.files):
-            state, why = "changed", enable
+    enabled, by, (state, what, why) = index.get(name), tuple(wanted.get(name, ())), standing.of(machine, name, index)
+    if state in ("missing", "not trusted"):
+        why = f"{what}: {why}"
     if enabled is None:
         return Row(name, state, why, (), (), (), by)
     declared = enabled.declared

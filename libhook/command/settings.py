@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``libhook config``: every setting with its origin, the merged settings of one guest, and all errors."""
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from libhook.command import standing
 from libhook.errors import BadInput, unanswered
-from libhook.facts import complaints, keys, places, settings, template
+from libhook.facts import complaints, keys, ownhandler, places, settings, template
 from libhook.facts.complaints import Complaint
-from libhook.facts.config import Config
+from libhook.facts.config import HANDLERS, Config
 from libhook.facts.domain import Domain
 from libhook.facts.machine import Machine
 from libhook.facts.merged import default, every, merge
 from libhook.facts.settings import Device, Section, Settings
 from libhook.facts.written import DOMAINS, named, written
 from libhook.look import guests
+from libhook.story import consult
 from libhook.story.session import read_settings
 from libhook.story.settings import devices_of, on_host
 from libhook.xml import domxml
@@ -105,7 +108,7 @@ def overview(machine: Machine) -> Shown:
         lines.append(f"which of the sections are about no guest is not known: {those.trouble}")
     else:
         lines += [_about_nobody(files, section, those) for section in unmatched]
-    errors = complaints.of(found, found.problems)
+    errors = complaints.of(found, found.problems) + _handlers(files, found.sections)
     data: dict[str, object] = {
         "files": [source.path for source in found.sources],
         "settings": [
@@ -133,6 +136,7 @@ def of_guest(machine: Machine, wanted: str) -> Shown:
     rows = _values(files, sections)
     width = min(max(len(row.text) for row in rows), _WIDEST)
     errors = complaints.of(files.settings, (problem for section in sections for problem in section.problems))
+    errors += _handlers(files, sections)
     lines = _head(files, guest, wanted, those)
     lines += [f"{row.text:<{width}}  {row.origin}" for row in rows]
     lines += [f"{_ALLOWS}: {row.text} ({row.origin})" for row in rows if row.relaxes]
@@ -212,6 +216,20 @@ def _about_nobody(files: Files, section: Section, those: Known) -> str:
         near = get_close_matches(section.keys[1], [guest.name for guest in those.guests], 1)
     meant = f": it should probably be {named((DOMAINS, near[0]))}" if near else ""
     return f"about no guest that is known here: {named(section.keys)} ({path}:{line}){meant}"
+
+
+def _handlers(files: Files, sections: Iterable[Section]) -> list[Complaint]:
+    """Handlers by others that these sections want, and that cannot be asked, so that a start is refused."""
+    wanted = [(section, *entry) for section in sections for entry in section.values.get(HANDLERS, {}).items()]
+    found = list[Complaint]()
+    index = consult.read_index(files.machine) if wanted else {}
+    for section, name, options in wanted:
+        stands = standing.of(files.machine, name, index)
+        if stands.what and options.get(ownhandler.ON_FAULT) != ownhandler.SKIP:
+            key = named((*section.keys, HANDLERS, name))
+            what = f"the handler {name}: {stands.what}"
+            found.append(Complaint(*files.origin(section, (HANDLERS, name)), key, what, stands.remedy))
+    return found
 
 
 def _data(errors: list[Complaint]) -> list[dict[str, object]]:

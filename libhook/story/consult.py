@@ -89,7 +89,7 @@ def _said(
     """What the handlers say. Of the host it looks at something only where one is asked."""
     enabled = read_index(session.machine)
     if not any(one.name in enabled and event.operation.name in enabled[one.name].declared.operations for one in wanted):
-        return tuple(_not_enabled(one, event) for one in wanted if one.name not in enabled), {}
+        return tuple(_not_enabled(session, one, event) for one in wanted if one.name not in enabled), {}
     devices = _devices(session, domain, held)
     keys = {str(device["address"]): f"{device['type']} {device['address']}" for device in devices}
     given = _given(session, event, domain, devices)
@@ -121,8 +121,7 @@ def _asked(round_: _Round, wanted: Sequence[Wanted]) -> tuple[tuple[Verdict, ...
     said, answers = list[Verdict](), dict[str, Answer]()
     by_name = {one.name: one for one in wanted}
     declared = {name: round_.enabled[name].declared for name in by_name if name in round_.enabled}
-    for name in by_name.keys() - declared.keys():
-        said.append(_not_enabled(by_name[name], round_.event))
+    said += (_not_enabled(round_.session, one, round_.event) for one in wanted if one.name not in declared)
     try:
         order = ownhandler.in_order(declared)
     except BadInput as error:
@@ -257,7 +256,13 @@ def _fault(one: Wanted, event: Event, error: LibhookError) -> Verdict:
     return Refusal("", f"handler {one.name}{line}", error.hint)
 
 
-def _not_enabled(one: Wanted, event: Event) -> Verdict:
+def _not_enabled(session: Session, one: Wanted, event: Event) -> Verdict:
+    """That, and what must be done before it can be."""
+    try:
+        ownhandlers.read(session.machine, one.name)
+    except BadInput as error:
+        error = BadInput(f"it is not enabled, and {error.message}", f"{error.hint}, then {_enable(one.name)}")
+        return _fault(one, event, error)
     return _fault(one, event, BadInput("it is not enabled", _enable(one.name)))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from command import libhook
 from own import HEAD, WANTS, code, enabled, host, put
+from test_own_handlers import WIN11
 
 NIGHT = "/etc/libhook/handlers/night.py"
 GOOD = code("return None")
@@ -114,6 +115,33 @@ def test_it_says_what_the_handler_asks_for(root: str) -> None:
     assert libhook(own, "handlers", "enable").err.startswith("libhook handlers enable needs a name: ")
 
 
+def test_a_handler_that_cannot_be_asked_is_an_error_of_the_settings(root: str) -> None:
+    """Wherever that is said, each step to mend it is. One that may be skipped is in nobody's way."""
+    own = host(root, f"\n{WANTS}")
+    put(own, GOOD, "other")
+    missing = f"there is no {NIGHT}: put the handler there, then run: libhook handlers enable night\n"
+    fault = f"/etc/libhook/config.toml, line 2: the handler night: {missing}"
+    for words in ((), ("win11",)):
+        assert (done := libhook(own, "config", *words)).code == 1
+        assert done.err == fault
+    (error,) = json.loads(libhook(own, "config", "--json").out)["errors"]
+    assert (error["key"], error["line"]) == ('domains."win11".handlers.night', 2)
+    assert missing.rstrip() in libhook(own, "handlers").out
+    plan = libhook(own, "plan", "-", stdin=WIN11.xml())
+    assert (plan.code, plan.err) == (1, f"handler night: it is not enabled, and {missing}")
+    put(own, GOOD)
+    said = libhook(own, "config").err
+    assert said.endswith(", line 2: the handler night: it is not enabled: run: libhook handlers enable night\n")
+    enabled(own, GOOD)
+    assert libhook(own, "config").code == 0
+    put(own, f"{GOOD}\n")
+    assert "it was changed since it was enabled: run: " in libhook(own, "config").err
+    own.configure(f'{WANTS}on_fault = "skip"\n')
+    assert libhook(own, "config").code == 0
+    own.configure("")
+    assert libhook(own, "config").code == 0
+
+
 def test_needs_in_a_circle_are_refused(root: str) -> None:
     """The handler that would close it is not enabled."""
     own = host(root)
@@ -139,8 +167,6 @@ def test_a_package_imports_its_own_files(root: str) -> None:
     done = libhook(own, "handlers", "enable", "night")
     assert (done.code, done.err) == (0, "")
     assert "it imports libhook.handler, re, textwrap" in done.out
-    from test_own_handlers import WIN11
-
     assert (
         own.event(WIN11, "prepare").line == "handler night: it is late: it says no more; it is in /etc/libhook/handlers"
     )
@@ -180,6 +206,7 @@ def test_the_settings_show_it(root: str) -> None:
         own.configure(text)
         assert said in libhook(own, "config").err
     own.configure(f'{WANTS}text = "{{name}} {{x"\n')
+    enabled(own, GOOD)
     assert libhook(own, "config").err == ""
 
 

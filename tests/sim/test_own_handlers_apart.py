@@ -128,7 +128,10 @@ def test_nobody_looks_at_the_host_for_one_that_is_not_asked(root: str) -> None:
         assert own.event(WIN11, "prepare").code == 0
     assert "warning: handler night: x" in own.event(WIN11, "release", "shutdown").plan
     own.configure(TWO)
-    assert own.event(WIN11, "prepare").line == "handler other: it is not enabled: run: libhook handlers enable other"
+    assert own.event(WIN11, "prepare").line == (
+        "handler other: it is not enabled, and there is no /etc/libhook/handlers/other.py: "
+        "put the handler there, then run: libhook handlers enable other"
+    )
 
 
 def test_functools_alone_has_what_it_imports_when_it_is_used(root: str) -> None:
