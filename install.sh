@@ -37,7 +37,8 @@ qemu.d/libhook beside it, where another hook stands there). Needs root.
   --prefix DIR    instead of /usr/local
   --destdir DIR   put everything below DIR, for packagers: no packages, no
                   signal to libvirtd, no root needed
-  --hook-dir DIR  instead of /etc/libvirt/hooks
+  --hook-dir DIR  instead of /etc/libvirt/hooks, for a libvirt that looks there;
+                  it is remembered, and a hook that is elsewhere moves there
   --no-compile    leave out bytecode and the bundle of modules, for packagers
                   who compile by themselves: the hook runs, but takes longer
   --dry-run       print what would be done, do nothing
@@ -49,10 +50,20 @@ warn() { printf 'install.sh: %s\n' "$*" >&2; }
 die() { warn "$*"; exit 1; }
 misused() { warn "$*; see install.sh --help"; exit 2; }
 
-# Refuses a folder $2 of option $1 whose name would have to be quoted in the files that name it.
-absolute() {
-    case $2 in
-    *[!A-Za-z0-9/._+-]* | [!/]* | '') misused "$1 needs an absolute path of letters, digits and /._+-" ;;
+# Whether this is a folder whose name need not be quoted in the files that name it.
+is_plain() {
+    case $1 in
+    *[!A-Za-z0-9/._+-]* | [!/]* | '') return 1 ;;
+    esac
+}
+
+absolute() { is_plain "$2" || misused "$1 needs an absolute path of letters, digits and /._+-"; }
+
+# Prints folder $1 without slashes at its end; nothing for /.
+folder_of() {
+    case $1 in
+    */) folder_of "${1%/}" ;;
+    *) say "$1" ;;
     esac
 }
 
@@ -91,8 +102,10 @@ undo() {
 
 # shellcheck source=packaging/files.sh
 . "$here/packaging/files.sh" # files, folder, place, install_files, remove_files
+# shellcheck source=packaging/hook.sh
+. "$here/packaging/hook.sh" # choose_hook, install_hook, remember_hooks, for_each_of_ours, is_installed
 
-is_ours() { grep -qs '^lib=.*# install.sh sets this' "$1"; }
+# --- the daemon and the host ---
 
 has_systemd() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 
@@ -103,26 +116,6 @@ tell_systemd() {
     run systemctl daemon-reload
     run systemctl try-restart libhook-watch.service
 }
-
-is_foreign() { { [ -e "$root$1" ] || [ -L "$root$1" ]; } && ! is_ours "$root$1"; }
-
-# Chooses the hook's place before anything is changed. Somebody else's hook is never overwritten.
-choose_hook() {
-    target=$hooks/qemu other=$hooks/qemu.d/libhook
-    ! is_foreign "$target" || target=$other other=''
-    ! is_foreign "$target" || die "$root$target belongs to somebody else, too; rename it"
-}
-
-install_hook() {
-    folder "$(dirname -- "$target")"
-    [ -n "$other" ] ||
-        say "another hook is in $root$hooks/qemu: libhook goes into $root$target, and libvirtd runs it after that one"
-    place "$target" "$hooks" hook_text
-    # Our hook may be in the other place too, from when somebody else's hook was here. It must not run twice.
-    [ -z "$other" ] || ! is_ours "$root$other" || run rm -f -- "$root$other"
-}
-
-# --- the daemon and the host ---
 
 # SIGHUP is enough: libvirtd then sees the hook.
 tell_libvirtd() {
@@ -154,14 +147,12 @@ install() {
     needs_root "installing"
     [ "${installed:-$prefix}" = "$prefix" ] ||
         die "it is installed below $installed already; use --prefix $installed, or uninstall that first"
-    if [ "$recorded" != "$hooks" ] && { is_ours "$root$recorded/qemu" || is_ours "$root$recorded/qemu.d/libhook"; }; then
-        die "the hook is in $recorded already; use --hook-dir $recorded, or uninstall that first"
-    fi
     for part in libhook/cli.py hooks/qemu; do
         [ -f "$here/$part" ] || die "$here/$part is missing; run install.sh from a whole clone"
     done
     [ "$(grep -c '^lib=' "$here/hooks/qemu")" -eq 1 ] || die "$here/hooks/qemu does not have exactly one lib= line; get a whole clone"
     choose_hook
+    [ -n "$root" ] || has_folder
     [ -n "$root" ] || trusted
     # shellcheck disable=SC2086 # names: no blanks, no stars
     [ -n "$root" ] || install_packages $for_commands
@@ -173,26 +164,13 @@ install() {
     install_files
     tell_systemd
     install_hook
-    [ "$hooks" = "$libvirts" ] || run remember_hooks
+    remember_hooks
     # shellcheck disable=SC2086 # --prefix takes no blanks
     [ "$dry" = yes ] || [ -z "$made" ] || printf '%s\n' $made >>"$root$lib/folders"
     [ -n "$root" ] || tell_libvirtd
     [ "$dry" = yes ] || say "installed: package $root$version, command $root$prefix/bin/libhook, hook $root$target"
     [ "$dry" = yes ] || say "to record what others plug in and out, too: systemctl enable --now libhook-watch"
 }
-
-# Notes where the hook is, for the next install.sh. libvirt looks into another folder only if it was built to do so.
-remember_hooks() { say "$hooks" >"$root$lib/hook-dir"; }
-
-# Runs a command for each of our hooks, with its file as the last argument.
-for_each_of_ours() {
-    for file in "$root$hooks/qemu" "$root$hooks/qemu.d/libhook"; do
-        ! is_ours "$file" || "$@" "$file"
-    done
-}
-
-# Whether the hook or the package is where the options say.
-is_installed() { [ -d "$root$lib" ] || is_ours "$root$hooks/qemu" || is_ours "$root$hooks/qemu.d/libhook"; }
 
 purge() {
     is_installed || die "no libhook is below $prefix: name its folders with --prefix and --hook-dir, as at the" \
@@ -258,16 +236,17 @@ while [ $# -gt 0 ]; do
     esac
     case $option in
     --prefix)
-        prefix=${value%/}
+        prefix=$(folder_of "$value")
         [ -n "$prefix" ] || misused "--prefix needs a folder other than /"
         ;;
     --hook-dir)
-        hooks=${value%/}
+        hooks=$(folder_of "$value")
         absolute "$option" "$hooks"
         ;;
     --destdir)
-        root=${value%/}
+        root=$(folder_of "$value")
         [ -n "$root" ] || misused "--destdir needs a folder other than /"
+        case $root in /*) ;; *) root=$PWD/$root ;; esac
         ;;
     --demo | --uninstall | --purge) mode=${option#--} ;;
     --dry-run) dry=yes ;;
@@ -278,13 +257,15 @@ while [ $# -gt 0 ]; do
     shift
 done
 libvirts=/etc/libvirt/hooks
-recorded=$(cat "$root${prefix:-/usr/local}/lib/libhook/hook-dir" 2>/dev/null) || recorded=$libvirts
+recorded=$(cat "$root${prefix:-/usr/local}/lib/libhook/hook-dir" 2>/dev/null) || true
+is_plain "$recorded" || recorded=$libvirts
 hooks=${hooks:-$recorded}
 config=/etc/libhook/config.toml
 notes=/var/lib/libhook
 # If --prefix does not say where the rest is, the installed hook does.
-installed=$(sed -n 's|^lib=\(/[A-Za-z0-9/._+-]*\)/lib/libhook\(/versions/[^ ]*\)\{0,1\} #.*|\1|p' \
-    "$root$hooks/qemu" "$root$hooks/qemu.d/libhook" 2>/dev/null | head -n 1)
+installed=$(for file in $(hook_files); do
+    sed -n 's|^lib=\(/[A-Za-z0-9/._+-]*\)/lib/libhook\(/versions/[^ ]*\)\{0,1\} #.*|\1|p' "$root$file" 2>/dev/null || true
+done | head -n 1)
 prefix=${prefix:-${installed:-/usr/local}}
 absolute --prefix "$prefix"
 lib=$prefix/lib/libhook

@@ -7,10 +7,12 @@
 
 # Refuses if anybody but root could change what is installed, and says what to do about all of it.
 trusted() {
-    theirs='' open=''
+    theirs='' open='' elsewhere=''
+    [ "$hooks" = "$libvirts" ] || elsewhere=$hooks
     # shellcheck disable=SC2046 # --prefix takes no blanks
     for place in "$lib/versions" "$lib/lock" "$lib/folders" "$lib/hook-dir" "$prefix/bin/libhook" \
         "$hooks/qemu" "$hooks/qemu.d/libhook" "$config" "${config%.toml}.d" $(files | cut -d ' ' -f 3); do
+        case $place in "$hooks"/*) option=--hook-dir ;; *) option=--prefix ;; esac
         look_at "$place"
     done
     remedy="${theirs:+chown root:root$theirs}${theirs:+${open:+ && }}${open:+chmod go-w$open}"
@@ -32,14 +34,14 @@ look_at() {
     fi
     [ -e "$1" ] || return 0
     case $(stat -c '%u:%A' -- "$1") in
-    *w[tT]) die "everybody may put files into $1, so root must not run anything from there; choose another --prefix" ;;
+    *w[tT]) die "everybody may put files into $1, so root must not run anything from there; choose another $option" ;;
     0:?????w* | 0:????????w*) open=$(with "$1" "$open") ;;
     0:*) ;;
     *:?????w* | *:????????w*) theirs=$(with "$1" "$theirs") open=$(with "$1" "$open") ;;
     *) theirs=$(with "$1" "$theirs") ;;
     esac
-    case "$theirs $prefix/" in
-    *" $1 "*"$1/"*) die "$1 does not belong to root, so root must not run anything from there; choose another --prefix" ;;
+    case "$theirs $prefix/ $elsewhere/" in
+    *" $1 "*"$1/"*) die "$1 does not belong to root, so root must not run anything from there; choose another $option" ;;
     esac
 }
 

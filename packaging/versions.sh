@@ -52,7 +52,7 @@ identity() {
 
 # Prints the versions that the installed hook and command name.
 named() {
-    for file in "$hooks/qemu" "$hooks/qemu.d/libhook" "$prefix/bin/libhook"; do
+    for file in $(hook_files) "$prefix/bin/libhook"; do
         sed -n -e 's|^lib=\(/[^ ]*\) # install.sh sets this$|\1|p' -e 's|^lib = "\(.*\)"$|\1|p' "$root$file" 2>/dev/null || true
     done
 }

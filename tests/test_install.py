@@ -267,6 +267,9 @@ def test_another_prefix_need_not_be_remembered_and_is_the_only_one(clone: Clone)
         ["--hook-dir", "/"],
         ["--hook-dir=/a$b"],
         ["--destdir="],
+        ["--destdir", "//"],
+        ["--prefix", "//"],
+        ["--hook-dir", "//"],
     ],
 )
 def test_wrong_usage_exits_2_and_changes_nothing(clone: Clone, arguments: list[str]) -> None:
@@ -276,6 +279,18 @@ def test_wrong_usage_exits_2_and_changes_nothing(clone: Clone, arguments: list[s
     assert done.stderr.startswith("install.sh: ")
     assert len(done.stderr.splitlines()) == 1
     assert clone.files() == {}
+
+
+def test_a_destdir_is_a_folder_however_it_is_written(clone: Clone, tmp_path: Path) -> None:
+    """Relative to where install.sh is called, with slashes at its end, and with a blank in it."""
+    clone.run()
+    for name in ("image", "an image//"):
+        done = subprocess.run(
+            [clone.here / "install.sh", "--destdir", name], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        image = tmp_path / name.strip("/")
+        assert {str(path.relative_to(image)) for path in image.rglob("*")} == set(clone.files())
 
 
 def test_half_a_clone_is_refused(clone: Clone) -> None:

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_install import HOOK, ROOT, Clone
+from test_install import HOOK, LIB, ROOT, Clone
 
 from libhook.simulation.build import build
 from libhook.simulation.guests import Assigned, Guest
@@ -86,12 +86,6 @@ def test_the_hook_may_be_elsewhere(clone: Clone) -> None:
     assert HOOK not in before
     assert clone.run().returncode == 0
     assert clone.files() == before
-    for other in ("/opt/other", "/etc/libvirt/hooks"):
-        done = clone.run("--hook-dir", other)
-        assert (done.returncode, done.stderr) == (
-            1,
-            "install.sh: the hook is in /opt/hooks already; use --hook-dir /opt/hooks, or uninstall that first\n",
-        )
     clone.guest_holds('{"name": "win11", "devices": [{"address": "0000:01:00.0"}]}')
     assert clone.run("--uninstall").returncode == 1
     assert (clone.host / "opt/hooks/qemu").stat().st_mode & 0o111
@@ -100,12 +94,46 @@ def test_the_hook_may_be_elsewhere(clone: Clone) -> None:
     assert clone.files().keys() <= {"run"}
 
 
-def test_a_hook_in_libvirts_own_folder_is_not_doubled(clone: Clone) -> None:
-    """Who wants it elsewhere uninstalls first."""
+def hooks(clone: Clone) -> list[str]:
+    """Where our hook is."""
+    return [name for name in clone.files() if name.endswith("hooks/qemu") and not name.startswith(LIB)]
+
+
+def test_the_hook_moves(clone: Clone) -> None:
+    """To wherever it is asked for, and back into libvirt's own folder, which need not be remembered."""
     clone.run()
-    done = clone.run("--hook-dir", "/opt/hooks")
-    assert done.returncode == 1
-    assert "the hook is in /etc/libvirt/hooks already" in done.stderr
+    before = clone.files()
+    for folder in ("/opt/hooks", "/srv/hooks/"):
+        assert clone.run("--hook-dir", folder).returncode == 0
+        assert hooks(clone) == [f"{folder.strip('/')}/qemu"]
+        assert (clone.host / LIB / "hook-dir").read_text() == f"{folder.rstrip('/')}\n"
+    assert clone.run("--hook-dir", "/etc/libvirt/hooks").returncode == 0
+    assert hooks(clone) == [HOOK]
+    assert not (clone.host / LIB / "hook-dir").exists()
+    assert clone.run().returncode == 0
+    assert hooks(clone) == [HOOK]
+    clone.run("--uninstall")
+    assert clone.files() == {}
+    clone.run()
+    assert clone.files() == before
+
+
+@pytest.mark.parametrize("asked", ["/etc/libvirt/hooks", "/srv/hooks", "/opt/hooks"])
+def test_no_hook_outlives_what_it_runs(clone: Clone, asked: str) -> None:
+    """Whatever folder is named at --uninstall, the one that was remembered counts, too. Then nothing is."""
+    clone.run("--hook-dir", "/opt/hooks")
+    assert clone.run("--uninstall", "--hook-dir", asked).returncode == 0
+    assert clone.files() == {}
+
+
+@pytest.mark.parametrize("text", ["", "relative\n", "/a b\n", "/a\n/b\n"])
+def test_a_memory_that_names_no_folder_is_none(clone: Clone, text: str) -> None:
+    """It was cut off, or somebody wrote to it."""
+    clone.run()
+    (clone.host / LIB / "hook-dir").write_text(text)
+    assert clone.run().returncode == 0
+    assert hooks(clone) == [HOOK]
+    assert not (clone.host / LIB / "hook-dir").exists()
 
 
 def test_a_package_is_compiled_by_who_builds_it(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from libhook.look import libvirtd, processes, selinux, sysfs, systemd
 from libhook.story import giveback
 from libhook.story.session import Session, read_settings
 
-_HOOK = "/etc/libvirt/hooks/qemu"
 _WATCH = "libhook-watch.service"
 _UNCONFINED = "virt_hooks_unconfined"
 """The SELinux boolean that lets hooks run unconfined, in the policy of Fedora and its relatives."""
@@ -68,9 +67,13 @@ def _hook(session: Session) -> Iterator[Finding]:
     for script in scripts:
         if not script.ours and script.executable:
             yield Finding("note", f"libvirtd also runs {script.path}", "libhook does not know what it does")
+    folder = installation.folder(session.machine)
     if not ours:
-        yield Finding("fail", "libhook's hook is not in /etc/libvirt/hooks", "run install.sh")
+        yield Finding("fail", f"libhook's hook is not in {folder}", "run install.sh")
         return
+    if folder != installation.HOOKS:
+        what = f"the hook is in {folder}: a libvirt that was not built to look there never runs it"
+        yield Finding("note", what, f"install.sh --hook-dir {installation.HOOKS} brings it back")
     if len(ours) > 1:
         names = " and ".join(script.path for script in ours)
         yield Finding("fail", f"libhook would run twice, as {names}", f"rm {pasted(ours[1].path)}")
@@ -106,9 +109,10 @@ def _daemon(session: Session) -> Iterator[Finding]:
 
 
 def _selinux(session: Session) -> Iterator[Finding]:
-    hook = next((script.path for script in installation.scripts(session.machine) if script.ours), _HOOK)
+    scripts, folder = installation.scripts(session.machine), installation.folder(session.machine)
+    hook = next((script.path for script in scripts if script.ours), f"{folder}/qemu")
     for answer in selinux.about(session.machine, hook):
-        yield from _of_selinux(session.machine, answer)
+        yield from _of_selinux(session.machine, answer, folder)
 
 
 def before_install(machine: Machine, hook: str) -> tuple[bool, list[str]]:
@@ -119,11 +123,12 @@ def before_install(machine: Machine, hook: str) -> tuple[bool, list[str]]:
     """
     answers = selinux.about(machine, hook)
     harmful = any(answer.enforced and (answer.unknown or answer.keeps_from_running) for answer in answers)
-    findings = [finding for answer in answers for finding in _of_selinux(machine, answer) if finding.level != "ok"]
+    folder = os.path.dirname(hook)
+    findings = [found for answer in answers for found in _of_selinux(machine, answer, folder) if found.level != "ok"]
     return not harmful, [finding.line for finding in findings]
 
 
-def _of_selinux(machine: Machine, answer: selinux.Answer) -> Iterator[Finding]:
+def _of_selinux(machine: Machine, answer: selinux.Answer, folder: str) -> Iterator[Finding]:
     name, remedy = answer.daemon, "see what it denies: ausearch -m AVC -ts recent"
     if answer.unknown:
         yield Finding("note", f"cannot find out whether SELinux lets {name} run the hook: {answer.unknown}", remedy)
@@ -131,10 +136,10 @@ def _of_selinux(machine: Machine, answer: selinux.Answer) -> Iterator[Finding]:
     if answer.to_run:
         risk = f"guests do not start, and a restart of {name} may end those that run"
         what = f"SELinux does not let {name} run the hook: {risk}"
-        yield _denied(what, answer.to_run, _allow(machine, answer))
+        yield _denied(what, answer.to_run, _allow(machine, answer, folder))
     if answer.to_work and not answer.keeps_from_running:
         what = f"SELinux lets {name} run the hook, but does not let the hook write to /sys: libhook hands nothing over"
-        yield _denied(what, answer.to_work, _allow(machine, answer))
+        yield _denied(what, answer.to_work, _allow(machine, answer, folder))
     if not answer.to_run and not answer.to_work:
         yield Finding("ok", f"SELinux lets {name} run the hook, and lets the hook write to /sys")
 
@@ -147,9 +152,9 @@ def _denied(what: str, lacks: Sequence[selinux.Lack], remedy: str) -> Finding:
     )
 
 
-def _allow(machine: Machine, answer: selinux.Answer) -> str:
+def _allow(machine: Machine, answer: selinux.Answer, folder: str) -> str:
     """Return commands to paste: restore the labels, and set the policy's boolean or add the missing rules."""
-    relabel = "restorecon -FR /etc/libvirt/hooks"
+    relabel = f"restorecon -FR {pasted(folder)}"
     if selinux.has_boolean(machine, _UNCONFINED):
         module = f"; semodule -i {selinux.MODULE}" if answer.domain == "virtqemud_t" else ""
         return f"{relabel}; setsebool -P {_UNCONFINED} on{module}"

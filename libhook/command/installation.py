@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from libhook.facts.machine import Machine
 
+HOOKS = "/etc/libvirt/hooks"
+_VERSION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+"""The folder of this version: PREFIX/lib/libhook/versions/ID."""
 _NOWHERE = "ffff:ff:1f.7"
 """A PCI address that has no device."""
 _GUEST = b"""<domain type='kvm'><name>doctor</name><uuid>00000000-0000-4000-8000-000000000000</uuid><devices>
@@ -32,11 +35,20 @@ class Script(NamedTuple):
 
 def scripts(machine: Machine) -> tuple[Script, ...]:
     """Return the hooks in the order in which libvirtd runs them: ``qemu``, then ``qemu.d`` (virhook.c, virHookCall)."""
-    return tuple(_scripts(machine.root))
+    return tuple(_scripts(machine.root, folder(machine)))
 
 
-def _scripts(root: str) -> Iterator[Script]:
-    hooks = "/etc/libvirt/hooks"
+def folder(machine: Machine) -> str:
+    """Return the folder into which install.sh has put the hook: libvirt's own, or the one that it has remembered."""
+    top, versions = os.path.split(os.path.dirname(_VERSION))
+    name = ""
+    if versions == "versions":  # this is no clone
+        with suppress(OSError), open(f"{machine.root}{top}/hook-dir", encoding="utf-8", errors="replace") as file:
+            name = file.readline().rstrip("\n")
+    return name if name.startswith("/") else HOOKS
+
+
+def _scripts(root: str, hooks: str) -> Iterator[Script]:
     names = ["qemu"]
     with suppress(OSError):
         names += [f"qemu.d/{name}" for name in sorted(os.listdir(f"{root}{hooks}/qemu.d"))]

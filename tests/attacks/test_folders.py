@@ -104,12 +104,21 @@ def test_a_folder_that_others_could_write_to_is_refused(
 def test_another_folder_for_the_hook_is_looked_at_as_well(place: Place) -> None:
     """It may be chosen, and so may one that others can write to."""
     other = place.prefix / "hooks"
+    said = place.install("--hook-dir", str(other)).stderr
+    assert f"there is no folder {other}; if libvirt looks there, run: mkdir -p {other}; else use --hook-dir " in said
     other.mkdir()
     assert place.install("--hook-dir", str(other)).returncode == 0
     other.chmod(0o777)
     assert place.install("--hook-dir", str(other)).stderr.endswith(f"then run: chmod go-w {other}\n")
     other.chmod(0o1777)
-    assert f"everybody may put files into {other}" in place.install("--hook-dir", str(other)).stderr
+    said = place.install("--hook-dir", str(other)).stderr
+    assert f"everybody may put files into {other}" in said
+    assert said.endswith("choose another --hook-dir\n")
+    other.chmod(0o755)
+    os.chown(other, NOBODY, 0)
+    assert place.install("--hook-dir", str(other)).stderr.endswith(
+        f"{other} does not belong to root, so root must not run anything from there; choose another --hook-dir\n"
+    )
 
 
 def test_all_of_it_is_said_at_once(place: Place) -> None:

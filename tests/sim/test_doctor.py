@@ -106,6 +106,21 @@ def test_beside_others(host: Host) -> None:
     assert "ok    /etc/libvirt/hooks/qemu.d/libhook answers" in libhook(host, "doctor").out
 
 
+def test_in_the_folder_that_was_remembered(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """install.sh put it there, for a libvirt that was built so; a clone beside any such file goes by none."""
+    Path(host.root, HOOKS).rename(Path(host.root, "srv-hooks"))
+    memory = Path(host.root, "lib/hook-dir")
+    memory.write_text("/srv-hooks\n")
+    assert "fail  libhook's hook is not in /etc/libvirt/hooks: run install.sh" in examined(host)
+    monkeypatch.setattr(installation, "_VERSION", "/lib/versions/1")
+    (line,) = examined(host)
+    assert line == (
+        "note  the hook is in /srv-hooks: a libvirt that was not built to look there never runs it:"
+        " install.sh --hook-dir /etc/libvirt/hooks brings it back"
+    )
+    assert "ok    /srv-hooks/qemu answers" in libhook(host, "doctor").out
+
+
 def test_twice(host: Host) -> None:
     """Each event would be handled twice."""
     installed(host.root, "qemu.d/libhook")
