@@ -27,10 +27,21 @@ place() {
     mv -f -- "$half" "$root$1"
 }
 
+# Prints the folder for zsh's completions. Each zsh looks into /usr/local/share/zsh/site-functions, and into that of its own
+# prefix (Debian's bug 934926). But Debian's has another for packages (README.Debian of zsh-common).
+zsh_folder() {
+    # shellcheck disable=SC2154 # os_release: distribution.sh's
+    if [ "$prefix" = /usr ] && grep -Eqs '^ID(_LIKE)?=.*(debian|ubuntu)' "$os_release"; then
+        say "$prefix/share/zsh/vendor-completions"
+    else
+        say "$prefix/share/zsh/site-functions"
+    fi
+}
+
 # Prints a line for each file: how it is made, of what, and where it goes.
 files() {
     say "completion bash $prefix/share/bash-completion/completions/libhook"
-    say "completion zsh $prefix/share/zsh/site-functions/_libhook"
+    say "completion zsh $(zsh_folder)/_libhook"
     say "completion fish $prefix/share/fish/vendor_completions.d/libhook.fish"
     for unit in watch recover awake; do
         say "unit packaging/libhook-$unit.service $units/libhook-$unit.service"

@@ -65,6 +65,39 @@ def test_a_page_that_is_no_more_goes_with_the_upgrade(clone: Clone) -> None:
     assert (clone.host / f"{DOCUMENTS}/docs/other.md").exists()
 
 
+@pytest.mark.parametrize(
+    ("prefix", "os_release", "folder"),
+    [
+        ("/usr/local", "ID=debian", "site-functions"),
+        ("/usr", "ID=debian", "vendor-completions"),
+        ("/usr", 'ID=linuxmint\nID_LIKE="ubuntu debian"', "vendor-completions"),
+        ("/usr", "ID=fedora", "site-functions"),
+        ("/usr", "ID=arch", "site-functions"),
+        ("/opt/debian", "ID=debian", "site-functions"),
+    ],
+)
+def test_the_zsh_of_each_distribution_finds_its_completion(
+    clone: Clone, prefix: str, os_release: str, folder: str
+) -> None:
+    """Below /usr Debian's looks elsewhere than all others; below /usr/local each looks into one folder."""
+    clone.distribution(os_release)
+    assert clone.run("--prefix", prefix, "--no-compile").returncode == 0
+    found = [path for path in clone.files() if path.endswith("/_libhook")]
+    assert found == [f"{prefix[1:]}/share/zsh/{folder}/_libhook"]
+    clone.run("--uninstall")
+    assert clone.files() == {}
+
+
+def test_this_zsh_looks_there() -> None:
+    """What the test above expects of Debian, the zsh of this very machine says."""
+    if "ID=debian" not in Path("/etc/os-release").read_text().splitlines():
+        pytest.skip("this is not Debian")
+    said = subprocess.run(["zsh", "-f", "-c", "print -l $fpath"], capture_output=True, text=True, check=True)
+    looks = set(said.stdout.splitlines())
+    assert {"/usr/local/share/zsh/site-functions", "/usr/share/zsh/vendor-completions"} <= looks
+    assert "/usr/share/zsh/site-functions" not in looks
+
+
 def test_without_the_library_there_is_no_completion(clone: Clone) -> None:
     """It is said, and all else is installed."""
     clone.set(
