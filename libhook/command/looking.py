@@ -54,6 +54,8 @@ def show_plan(machine: Machine, options: argparse.Namespace) -> int:
     session = Session.open(machine, Log(machine), os.getppid(), domain).strict()._replace(document=found.xml)
     wanted = event.Event(domain.name, event.OPERATIONS[options.event], "-")
     planned = plan(session, wanted, domain)
+    if planned.verdicts and wanted.operation.may_veto and (machine.root or os.geteuid() == 0):
+        session.state.check()  # a start refuses a folder of libhook's that is not root's own
     refusals = [_line(planned.refusals, domain)] if planned.refusals else []
     if options.json:
         show(views.plan_json(planned, names_of(machine), running=_runs(session, domain)))

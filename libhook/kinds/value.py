@@ -107,6 +107,15 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
             yield action
 
 
+def foresee(machine: Machine, value: Value, before: Sequence[Action]) -> Refusal | Warn | None:
+    """See Kind. A file that is not there; a command of the settings may still make it."""
+    if os.path.lexists(f"{machine.root}{value.path}"):
+        return None
+    if any(action.kind == "run" for action in before):
+        return Warn(f"there is no file {value.path} yet; unless a command makes it, the start is refused")
+    return Refusal("", *_no_file(value.path))
+
+
 def carry_out(work: Work, values: Sequence[Value]) -> list[Outcome]:
     """See Kind."""
     resources = [_resource(work.machine, value.path) for value in values]
@@ -135,10 +144,14 @@ def _resource(machine: Machine, path: str) -> Resource:
     )
 
 
+def _no_file(path: str) -> Failure:
+    return Failure(f"there is no file {path}", _REMEDY)
+
+
 def _failed(path: str, target: str, now: str | None, code: int) -> Failure:
     """A file may show another text than was written to it: a mask of CPUs with zeros in front, tabs for blanks."""
     if now is None:
-        return Failure(f"there is no file {path}", _REMEDY)
+        return _no_file(path)
     why, ask = f" ({os.strerror(code)})", ""
     if not code:
         why, ask = "", "if that is the same, write it so in the settings; else "
@@ -178,4 +191,6 @@ def _shared(machine: Machine, name: str) -> tuple[str, Resource] | None:
     return action.key, _resource(machine, path_of(action.path))
 
 
-KIND = Kind(NAME, read, _seconds, carry_out, way_back, wanted=wanted, shared=_shared, at=("prepare", "attach"))
+KIND = Kind(
+    NAME, read, _seconds, carry_out, way_back, wanted=wanted, shared=_shared, at=("prepare", "attach"), foresee=foresee
+)

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the table ``values`` may have."""
+"""What the table ``values`` may have, and what is refused before anything is done: by the plan and by the start."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from cases import NIC
+from command import libhook
 from scenario import Host, guest
 
 from libhook.errors import BadInput
 from libhook.facts.value import path_of
 from libhook.kinds.value import read
+from libhook.simulation import commands
 from libhook.simulation.hosts import workstation
 
 WIN11 = guest(NIC)
@@ -42,3 +46,42 @@ def test_a_value_is_a_line_of_text_or_a_whole_number(root: str, value: str) -> N
     outcome = host.event(WIN11, "prepare")
     assert outcome.code == 1
     assert 'values."vm.swappiness" is wrong: it must be a line of text or a whole number' in outcome.line
+
+
+def test_a_file_that_is_not_there_refuses_the_plan_too(root: str) -> None:
+    """In the words of the start; one that is there does not."""
+    host = Host(root, workstation(), '[values]\n"vm.swapiness" = 10\n')
+    start = host.event(WIN11, "prepare")
+    assert start.line.startswith("there is no file /proc/sys/vm/swapiness: correct values in the settings")
+    plan = libhook(host, "plan", "-", stdin=WIN11.xml())
+    assert (plan.code, plan.err) == (1, f"{start.line}\n")
+    host.put("/proc/sys/vm/swapiness", "60")
+    assert libhook(host, "plan", "-", stdin=WIN11.xml()).code == 0
+
+
+def test_a_file_that_a_command_may_make_is_warned_of(root: str) -> None:
+    """Commands run before values are set: nobody can say what they do."""
+    host = Host(
+        root, workstation(), '[values]\n"vm.swapiness" = 10\n[domains.win11.run.make]\ncommand = ["/bin/make"]\n'
+    )
+    commands.add(root, "/bin/make")
+    plan = libhook(host, "plan", "-", stdin=WIN11.xml())
+    assert plan.code == 0
+    assert "warning: there is no file /proc/sys/vm/swapiness yet; unless a command makes it, " in plan.out
+
+
+@pytest.mark.parametrize("what", ["link", "open"])
+def test_a_state_that_a_start_does_not_trust_refuses_the_plan_too(root: str, what: str) -> None:
+    """In the same words."""
+    host = Host(root, workstation())
+    folder = Path(host.machine.state)
+    shutil.rmtree(folder, ignore_errors=True)
+    if what == "link":
+        folder.symlink_to(root)
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    start = host.event(WIN11, "prepare")
+    assert start.line.startswith(f"{folder} is not a folder that only root may write to: ")
+    plan = libhook(host, "plan", "-", stdin=WIN11.xml())
+    assert (plan.code, plan.out, plan.err) == (1, "", f"{start.line}\n")
