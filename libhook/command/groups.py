@@ -13,6 +13,7 @@ from libhook.facts.address import PciAddress
 from libhook.facts.remedy import is_plain
 from libhook.naming.name import Name
 
+_SAYS = "what its start would do, or why not"
 Level = Literal["", "busy", "note", "free"]
 
 
@@ -112,10 +113,23 @@ def hostdevs(addresses: Iterable[PciAddress]) -> list[str]:
         where = f"domain='0x{domain}' bus='0x{bus}' slot='0x{slot}' function='0x{function}'"
         lines += [
             "<hostdev mode='subsystem' type='pci' managed='no'>",
-            f"  <source><address {where}/></source>",
+            "  <source>",
+            f"    <address {where}/>",
+            "  </source>",
             "</hostdev>",
         ]
     return lines
+
+
+def after_xml(found: Iterable[Block]) -> list[str]:
+    """What to do with the elements of these groups."""
+    guests = sorted({name for block in found for row in block.rows for name in row.wanted_by})
+    has = [f"mind: in the configuration of {' and '.join(guests)} already"] if guests else []
+    return [
+        *has,
+        "next: paste this among <devices> of the guest: virsh edit GUEST",
+        f"then: libhook plan GUEST says {_SAYS}",
+    ]
 
 
 def next_steps(found: Iterable[Block]) -> list[str]:
@@ -125,14 +139,14 @@ def next_steps(found: Iterable[Block]) -> list[str]:
     if not those:
         return []
     _, is_in_the_way, _, row = min(those)
+    says = "what to do about what is in the way" if is_in_the_way else _SAYS
     if row.held_by:
         return [f"next: libhook status shows what the guest {row.held_by} has"]
-    says = "what its start would do, or why it would be refused"
     if row.wanted_by:
         name = row.wanted_by[0]
         return [f"next: libhook plan {name if is_plain(name) else 'GUEST'} says {says}"]
     example = row.address.removeprefix("0000:")
     return [
         f"next: libhook devices {example} --xml prints what gives a guest that group; add it by virsh edit GUEST",
-        f"then: libhook plan GUEST says {'what to do about what is in the way' if is_in_the_way else says}",
+        f"then: libhook plan GUEST says {says}",
     ]

@@ -3,6 +3,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -98,6 +99,8 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
         verdicts = choosing.verdicts(found, options.words)
         show(groups.hostdevs(address for verdict in verdicts for address in verdict.together))
         complain([verdict.text for verdict in verdicts if verdict.level != "free"])
+        if sys.stdout.isatty():
+            complain(groups.after_xml(found))
     elif options.json:
         show(survey_of.as_json(seen, found))
     else:

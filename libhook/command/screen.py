@@ -25,8 +25,8 @@ _NARROW = 70
 """Columns. Below this a table has no room, and each of its rows becomes a card."""
 _STYLES: dict[Level, str] = {"": "", "free": "green", "busy": "red", "note": "yellow"}
 _IDS = re.compile(r"\[[0-9a-f]{4}:[0-9a-f]{4}\]")
-_TO_PASTE = ", run: "
-"""What stands before a command in a refusal."""
+_TO_PASTE = re.compile(r"(?:^|(?<=[ ,]))run: ")
+"""What stands before a command to paste."""
 Styled = tuple[str, str]
 """A pattern, and the style of what it matches."""
 _PLAN: tuple[Styled, ...] = (
@@ -74,7 +74,7 @@ def doctor(those: Sequence[str]) -> None:
 
 
 def lines(those: Sequence[str]) -> None:
-    """Show lines that need no colour. On a terminal they wrap below their own beginning."""
+    """Show lines that need no colour."""
     _show(those, ())
 
 
@@ -135,7 +135,8 @@ def _details(row: Row, quiet: str) -> Iterator[Text]:
         yield _text(remark.text, _STYLES[remark.level] or "dim")
 
 
-def _show(those: Sequence[str], styles: Iterable[Styled], heads: str = "", hang: int = 0) -> None:
+def _show(those: Sequence[str], styles: Iterable[Styled], heads: str = "", hang: int = 4) -> None:
+    """Show lines. On a terminal what wraps stands further right than the details below a line."""
     out = console()
     if out is None:
         show(list(those))
@@ -153,12 +154,13 @@ def _show(those: Sequence[str], styles: Iterable[Styled], heads: str = "", hang:
 def _print(out: Console, text: Text, indent: int, hang: int = 2) -> None:
     """Print it with what wraps a little further right, so that each line's beginning stands out.
 
-    A command to paste begins a line, and no line feed is put into it: the terminal breaks it, and copies it whole.
+    A command to paste that does not fit begins a line, and no line feed is put into it: the terminal breaks it, and
+    copies it whole.
     """
-    before, found, _command = text.plain.partition(_TO_PASTE)
+    found = _TO_PASTE.search(text.plain) if indent + text.cell_len > out.width else None
     if found:
-        command = text[len(before) + len(found) :]
-        text = text[: len(before) + len(found) - 1]
+        command = text[found.end() :]
+        text = text[: found.end() - 1]
     first, *rest = text.wrap(out, max(out.width - indent - hang, 8), overflow="fold")
     out.print(*(_shifted(line, indent + (hang if at else 0)) for at, line in enumerate((first, *rest))), sep="\n")
     if found:

@@ -8,7 +8,9 @@ nothing before Python 3.14.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import NoReturn
@@ -27,7 +29,8 @@ class Parser(argparse.ArgumentParser):
         if left:
             self.error(self._unknown(left))
         if self._commands() and not hasattr(found, "command"):
-            self.error(f"a command is missing; there are {', '.join(self._commands())}")
+            known = ", ".join(self._commands())
+            self.error(f"a command is missing; there are {known}; libhook --help says what each does")
         return found, left
 
     def _unknown(self, left: Sequence[str]) -> str:
@@ -57,9 +60,13 @@ class Parser(argparse.ArgumentParser):
         self.error(f"{what} takes {', '.join(known[:-1])} or {known[-1]}, not {word}{meant(word, known)}")
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, below the usage. Exit code 2."""
+        """Say what is wrong, below the usage. Exit code 2. On a terminal no word of it is broken."""
         self.print_usage(sys.stderr)
-        self.exit(2, f"{printable(f'{self.prog}: {message}')}\n")
+        text = printable(f"{self.prog}: {message}")
+        if sys.stderr.isatty():
+            width = max(shutil.get_terminal_size().columns - 1, 20)
+            text = "\n".join(textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False))
+        self.exit(2, f"{text}\n")
 
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:

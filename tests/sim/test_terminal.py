@@ -78,6 +78,26 @@ def test_a_command_to_paste_is_whole(host: Host, width: int) -> None:
     assert f"run: {command}" in libhook(host, "plan", str(path)).out
 
 
+def test_what_wraps_is_no_new_entry(host: Host) -> None:
+    """It stands further right than the entry, and than its details."""
+    lines = _COLOUR.sub("", _seen(host, "plan", _xml(host, NIC), width=60)).splitlines()
+    entry = next(at for at, line in enumerate(lines) if line.startswith(NIC))
+    assert lines[entry + 1].startswith("    ")
+    assert lines[entry + 2].startswith("  write ")
+
+
+@pytest.mark.parametrize("width", [44, 120])
+def test_a_short_command_to_paste_is_whole_too(host: Host, width: int) -> None:
+    """It stands where the text does, as long as it fits."""
+    host.configure("[domains.win11.handlers.night]\n")
+    folder = Path(host.root, "etc/libhook/handlers")
+    folder.mkdir()
+    (folder / "night.py").touch()
+    *_, last = _seen(host, "handlers", width=width).splitlines()
+    assert last.endswith("libhook handlers enable night")
+    assert last.startswith("libhook" if width == 44 else "night  not enabled  ")
+
+
 @pytest.mark.parametrize("width", [40, 120])
 def test_a_terminal_has_all_that_a_pipe_has(host: Host, width: int) -> None:
     """Each word of it, as a table or as cards."""
@@ -129,7 +149,7 @@ def test_the_next_step_is_named_at_a_terminal_alone(host: Host) -> None:
     ]
     assert _next(host, "ethernet") == [
         "next: libhook devices 01:00.0 --xml prints what gives a guest that group; add it by virsh edit GUEST",
-        "then: libhook plan GUEST says what its start would do, or why it would be refused",
+        "then: libhook plan GUEST says what its start would do, or why not",
     ]
     assert "next: " not in libhook(host, "devices").out
 
@@ -139,15 +159,29 @@ def _next(host: Host, *words: str) -> list[str]:
     return [line for line in lines if line.startswith(("next: ", "then: "))]
 
 
+def test_where_to_paste_the_xml_is_said_at_a_terminal_alone(host: Host) -> None:
+    """Also that a guest has it; a file has the XML, and nothing else."""
+    seen = _seen(host, "devices", "ethernet", "--xml", width=120)
+    assert seen.endswith(
+        "</hostdev>\nnext: paste this among <devices> of the guest: virsh edit GUEST\n"
+        "then: libhook plan GUEST says what its start would do, or why not\n"
+    )
+    assert max(map(len, seen.partition("next: ")[0].splitlines())) <= 72
+    folder = Path(host.root, "etc/libvirt/qemu")
+    folder.mkdir(parents=True)
+    (folder / "card.xml").write_bytes(guest(NIC, name="card").xml())
+    assert "mind: in the configuration of card already\n" in _seen(host, "devices", "ethernet", "--xml", width=120)
+    assert libhook(host, "devices", "ethernet", "--xml").err == ""
+
+
 def test_the_next_step_of_a_guest_that_has_the_device(host: Host) -> None:
     """Nothing is left to paste. No command has a name that a shell takes for something else."""
     folder = Path(host.root, "etc/libvirt/qemu")
     folder.mkdir(parents=True)
     (folder / "card.xml").write_bytes(guest(NIC, name="card").xml())
     (folder / "odd.xml").write_bytes(guest(DISK, name="$(odd)").xml().replace(b"<uuid>c", b"<uuid>d"))
-    says = "says what its start would do, or why it would be refused"
-    assert _next(host, "ethernet") == [f"next: libhook plan card {says}"]
-    assert _next(host, "nvme") == [f"next: libhook plan GUEST {says}"]
+    assert _next(host, "ethernet") == ["next: libhook plan card says what its start would do, or why not"]
+    assert _next(host, "nvme") == ["next: libhook plan GUEST says what to do about what is in the way"]
     host.libvirt.start(guest(NIC, name="card"))
     assert _next(host, "ethernet") == ["next: libhook status shows what the guest card has"]
 
