@@ -3,10 +3,8 @@
 
     run     argv -> event -> anything to do?
     _act    stdin -> domain, settings -> dry run, or serve, or give back -> what is told of each operation
-    serve   locks -> look -> handlers -> plan -> journal -> apply -> records; on failure undo, record, refuse
 
-``take`` (story/taking.py) is the middle of ``serve``. story/giveback.py undoes. story/entries.py says what is
-journalled at each step.
+story/serving.py serves an event, and story/giveback.py undoes.
 
 Only ``prepare`` and ``start`` may fail, and an old script of the settings at ``migrate`` and ``restore``. A bug of
 ours, a broken file or a full disk must never harm a guest that runs.
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 
     from libhook.facts.entry import Held
     from libhook.story.reading import Parse
-    from libhook.story.taking import Taken
 
 _REINSTALL = "run install.sh again"
 
@@ -142,12 +139,16 @@ def _answer(session: Session, call: Call, happening: Event, domain: Domain | Non
     """Do what libhook itself does at this operation."""
     if happening.operation.gives_back:
         held = _entry(session, domain) if domain and HANDLERS in session.config.actions else None
-        giveback.release(session.at_end(happening), happening, domain)
-        if domain:
-            session.log_plan(Plan(_consulted(session, happening, domain, held).said))
+        giveback.release(session._replace(event=happening), happening, domain)
+        if domain and HANDLERS in session.config.actions:
+            from libhook.story import consult  # few settings want handlers by others
+
+            session.log_plan(Plan(consult.ask(session, happening, domain, held).said))
     elif domain is not None and _is_served(session, happening, domain, unwaited=call.unwaited):
         try:
-            serve(session.strict() if happening.operation.may_veto else session, happening, domain)
+            from libhook.story import serving  # release does without
+
+            serving.serve(session.strict() if happening.operation.may_veto else session, happening, domain)
         except Refused:
             raise
         except Exception:
@@ -171,91 +172,11 @@ def _is_served(session: Session, happening: Event, domain: Domain, *, unwaited: 
     )
 
 
-def serve(session: Session, happening: Event, domain: Domain) -> None:
-    """Handle one event other than ``release``: look, plan, journal, apply, record. On failure undo, and refuse."""
-    from libhook.story import entries, taking  # imported here, since release does without
-
-    operation = happening.operation
-    session.prepare()
-    if operation.takes:
-        domain = session.with_along(domain)
-        giveback.settle_dead_guests(session, domain)
-    with session.guest(domain.uuid):
-        before, broken = giveback.load(session, domain, strict=operation.may_veto)
-        if operation.takes:
-            taking.expect_given_back(session, before, domain)
-            before = None
-        if before and before.phase == "preparing" and not any(device.audited for device in before.devices):
-            # The launcher may let a guest without devices in its XML go on where the hook is killed.
-            raise Refused("the hook was ended before it was done with prepare", "start the guest again")
-        domain = session.with_extra(session.with_along(domain, before), before, before=operation.takes)
-        if operation.may_veto:
-            session = _consulted(session, happening, domain, before)
-        elif before and before.settled:
-            session = _as_settled(session, before)
-        with session.devices(domain.addresses if operation.may_veto else ()):
-            taken = taking.take(session, happening, domain, before, entries.MAKE[operation.name])
-            if taken.refusals:
-                taking.undo_and_refuse(session, taken)
-            if not operation.may_veto:
-                taken = _record(session, happening, before, taken, broken=broken)
-                if not broken:
-                    taking.add(session, taken)
-            elif not operation.takes:  # what was taken is journalled already
-                taking.journal(session, taken.held, domain.addresses)
-                taken = taking.add(session, taken)
-                if taken.refusals:
-                    taking.undo_and_refuse(session, taken)  # release undoes it
-                waits = session.config.audit_required or session.config.dry_run or kinds.are_told(session.config)
-                if not waits:
-                    session.state.unwait(domain.uuid)
-    if operation.name == "started":
-        from libhook.story import identities
-
-        identities.note_start(session, taken.held)  # without a lock: /var may hang, and no give-back waits for it
-    if not operation.may_veto:  # nobody waits for them with a lock, or with an audit record to send
-        session.log_plan(Plan(_consulted(session, happening, domain, before).said))
-
-
-def _consulted(session: Session, happening: Event, domain: Domain, held: Held | None) -> Session:
-    """The session with what handlers by others say and set, where the settings want some."""
-    if HANDLERS not in session.config.actions and not (held and held.settled):
-        return session
-    from libhook.story import consult  # few settings do
-
-    return consult.ask(session, happening, domain, held)
-
-
-def _as_settled(session: Session, held: Held) -> Session:
-    """The session with what such handlers set at ``prepare``. A broken entry is in the way of no audit record."""
-    from libhook.story import consult
-
-    try:
-        return consult.as_settled(session, held)
-    except BadInput as error:
-        session.log.add("error", "what handlers set is not known", reason=error.message)
-        return session
-
-
 def _entry(session: Session, domain: Domain) -> Held | None:
     """The guest's journal entry, if it can be read. The give-back says why not."""
     with suppress(LibhookError, OSError):
         return session.state.load(domain.uuid)
     return None
-
-
-def _record(session: Session, happening: Event, before: Held | None, taken: Taken, *, broken: bool) -> Taken:
-    """The guest has its devices: send the audit records, and journal which were sent."""
-    if before is None and happening.operation.name == "reconnect":
-        return taken  # the guest started before libhook was installed, so nobody knows what it started with
-    from libhook.story import entries
-
-    giveback.warn_without_entry(session, before, taken.plan)
-    done = {record.device for record in taken.plan.records} - session.send(taken.plan.records)
-    taken = taken._replace(held=entries.with_recorded(taken.held, done, "success"))
-    if not broken:  # leave a broken entry as it is for the person who repairs it
-        giveback.try_to_save(session, taken.held)
-    return taken
 
 
 def _whose(state: State, call: Call, document: bytes, happening: Event) -> Domain:
@@ -288,19 +209,23 @@ def _end_matters(state: State, uuid: str) -> bool:
 
 def plan(session: Session, happening: Event, domain: Domain) -> Plan:
     """Return the plan that the event would apply now."""
+    from libhook.story import serving
+
     if happening.operation.name == "prepare":
+        from libhook.story import survey
         from libhook.story.foresight import foresee  # imported here, so that no start waits for it
 
         domain = session.with_along(domain)
-        return foresee(_consulted(session, happening, domain, None), happening, domain)
+        session = session._replace(changed=survey.changed(session, domain))
+        return foresee(serving.consulted(session, happening, domain, None), happening, domain)
     found, told = Plan(()), _told(session, happening, domain)
     if happening.operation.gives_back or _is_served(session, happening, domain):
-        session = session.at_end(happening) if happening.operation.gives_back else session
+        session = session._replace(event=happening) if happening.operation.gives_back else session
         held = session.state.load(domain.uuid)
         domain = session.with_along(domain, held)
         if held and held.settled and happening.operation.adds and not happening.operation.may_veto:
-            session = _as_settled(session, held)
-        session = _consulted(session, happening, domain, held)
+            session = serving.as_settled(session, held)
+        session = serving.consulted(session, happening, domain, held)
         found = session.plan(happening, domain, held, session.said if happening.operation.may_veto else ())
     late = () if happening.operation.may_veto else session.said
     return found._replace(verdicts=(*found.verdicts, *late, *told))  # in the order in which they happen

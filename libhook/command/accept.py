@@ -11,7 +11,8 @@ from libhook.effects import identities
 from libhook.effects.log import Log
 from libhook.errors import BadInput, LibhookError
 from libhook.facts.address import PciAddress
-from libhook.facts.identity import Changed, Identity, Note
+from libhook.facts.host import Identity
+from libhook.facts.identity import Changed, Note
 from libhook.facts.machine import Machine
 from libhook.naming.devices import Names
 from libhook.story.identities import compared

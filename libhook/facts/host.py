@@ -27,6 +27,26 @@ class Binding(NamedTuple):
     override: str = ""
 
 
+class Identity(NamedTuple):
+    """What tells one device from another. A part is "" where it cannot be read."""
+
+    ids: str
+    """Vendor and product: ``8086:10d3``."""
+    subsystem: str = ""
+    """The maker of the card, and its number for the card: ``1043:8679``."""
+    serial: str = ""
+    """Of an NVMe disk, as its driver read it. On another driver it is not known."""
+
+    def is_other_than(self, before: Identity) -> bool:
+        """Whether this is certainly another device: a part that is known of both differs."""
+        return any(one and other and one != other for one, other in zip(self, before, strict=True))
+
+    def __str__(self) -> str:
+        """``[144d:a80a], subsystem 144d:a801, serial S5GXNX0R``."""
+        parts = (f"[{self.ids}]" if self.ids else "unknown", self.subsystem and f"subsystem {self.subsystem}")
+        return ", ".join(part for part in (*parts, self.serial and f"serial {self.serial}") if part)
+
+
 class PciDevice(NamedTuple):
     """One PCI function as /sys shows it."""
 

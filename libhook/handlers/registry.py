@@ -36,6 +36,8 @@ _OF_SETTINGS = "host.wanted"
 """Not asked, and not imported, where the settings ask for no action."""
 _OF_CHANGES = "identity.prepare"
 """Not asked, and not imported, where the guest's devices are those of its last start."""
+_OF_TRAIL = "audit.required"
+"""Not asked, and not imported, where the trail is not required."""
 _OF_ACTIONS = ("key", "needs", "provides", "describe", "to_json")
 """What tells an action from anything else that has a kind, such as a device."""
 _REMEDY = "correct the handler, if it is yours; otherwise run install.sh again, and report it"
@@ -49,10 +51,14 @@ def plan_for(situation: Situation, undone: Iterable[Verdict] = ()) -> Plan:
     Where something is refused, the plan has only the refusals, the warnings, and the records of what is refused.
     """
     operation = situation.event.operation
-    asked = HANDLERS.get(operation.name, ())
-    said, keys = list(undone), set[str]()
-    for handler in asked:
-        if (situation.config.actions or handler != _OF_SETTINGS) and (situation.changed or handler != _OF_CHANGES):
+    config, said, keys = situation.config, list(undone), set[str]()
+    needless = {
+        _OF_SETTINGS: not config.actions,
+        _OF_CHANGES: not situation.changed,
+        _OF_TRAIL: not config.audit_required,
+    }
+    for handler in HANDLERS.get(operation.name, ()):
+        if not needless.get(handler):
             said += _answer(handler, situation, keys)
     if operation.may_veto:
         said = [Refusal("", one.message, _REMEDY) if isinstance(one, Fault) else one for one in said]

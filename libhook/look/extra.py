@@ -3,9 +3,21 @@
 
 import os
 
-from libhook.facts.domain import NO_DRIVER, Extra, HostDevice
+from libhook.facts.domain import NO_DRIVER, Domain, Extra, HostDevice
+from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
 from libhook.look import attributes, sysfs
+
+
+def complete(machine: Machine, guest: Domain, held: Held | None, *, before: bool) -> Domain:
+    """The guest whose devices all have the fields: those they have, else the entry's, else as the host is now."""
+    known = {device.key: device.extra for device in held.devices} if held else {}
+
+    def with_fields(device: HostDevice) -> HostDevice:
+        fields = device.extra or known.get(device.key) or of_device(machine, device, before=before)
+        return device._replace(extra=fields)
+
+    return guest._replace(devices=tuple(map(with_fields, guest.devices)))
 
 
 def of_device(machine: Machine, device: HostDevice, *, before: bool) -> Extra:

@@ -16,8 +16,7 @@ from libhook.children.worker import Worker
 from libhook.effects import locks
 from libhook.errors import BadInput, DeadlineExpired, kernel_log, unanswered
 from libhook.facts.address import PciAddress
-from libhook.facts.host import NO_CLASS, NOTHING, VFIO_PCI, Binding, Claim, Host, PciDevice
-from libhook.facts.identity import Identity
+from libhook.facts.host import NO_CLASS, NOTHING, VFIO_PCI, Binding, Claim, Host, Identity, PciDevice
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, MappingProxyType, suppress
 from libhook.look import attributes, holders, patient
@@ -61,13 +60,9 @@ def related(machine: Machine, address: PciAddress) -> tuple[PciAddress | None, t
     """The PF of a VF, or None; and the VFs that a PF has enabled."""
     path = device_path(machine, address)
     pf = physical_function(machine, address)
-    try:
-        names = os.listdir(path)
-    except FileNotFoundError:
-        return None, ()
     vfs = sorted(
         PciAddress.parse(target)
-        for name in names
+        for name in attributes.entries(path, FileNotFoundError)
         if name.startswith("virtfn") and (target := attributes.link(f"{path}/{name}", FileNotFoundError)) is not None
     )
     return (PciAddress.parse(pf) if pf else None), tuple(vfs)
@@ -256,13 +251,15 @@ def _device(
 ) -> PciDevice:
     path = device_path(machine, address)
     pf, vfs = related(machine, address)
+    if aliases:
+        from libhook.look import variants  # only prepare asks
     return PciDevice(
         address=address,
         binding=Binding(driver(machine, address), override or ""),
         pci_class=pci_class(machine, address),
         group=group(machine, address),
         on_vfio=on_vfio(machine, address),
-        variant=_variant(aliases, attributes.text(f"{path}/modalias")) if aliases else VFIO_PCI,
+        variant=variants.best(aliases, attributes.text(f"{path}/modalias")) if aliases else VFIO_PCI,
         pf=pf,
         vfs=vfs,
         ids=ids(machine, address),
@@ -299,29 +296,3 @@ def vfio_aliases(machine: Machine) -> tuple[tuple[str, str], ...]:
             found.append((words[1].removeprefix("vfio_pci:"), words[2]))
         start = content.find(b"alias vfio_pci:", end) if end >= 0 else -1
     return tuple(found)
-
-
-def _variant(aliases: tuple[tuple[str, str], ...], modalias: str) -> str:
-    """The module whose pattern matches best. libvirt chooses the same way (virpci.c: fewest wildcards)."""
-    own = modalias.removeprefix("pci:")
-    matching = [(pattern.count("*"), module) for pattern, module in aliases if _matches(own, pattern)]
-    best = min(matching, default=(0, VFIO_PCI))[1]
-    return VFIO_PCI if best == "vfio_pci" else best
-
-
-def _matches(text: str, pattern: str) -> bool:
-    """As fnmatchcase, which imports re. file2alias writes stars, and no other character that is special there."""
-    if any(character in pattern for character in "?["):
-        from fnmatch import fnmatchcase
-
-        return fnmatchcase(text, pattern)
-    first, *rest = pattern.split("*")
-    if not rest:
-        return text == pattern
-    *middle, last = rest
-    at = len(first)
-    for part in middle:
-        if (found := text.find(part, at)) < 0:
-            return False
-        at = found + len(part)
-    return text.startswith(first) and text.endswith(last) and at + len(last) <= len(text)

@@ -12,7 +12,8 @@ import time
 from libhook.effects import identities
 from libhook.errors import BadInput
 from libhook.facts.address import PciAddress
-from libhook.facts.identity import Changed, Identity, Note
+from libhook.facts.host import Identity
+from libhook.facts.identity import Changed, Note
 from libhook.light import TYPE_CHECKING, suppress
 from libhook.look import sysfs
 

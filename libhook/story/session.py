@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from libhook.facts.identity import Changed
 
-    Changes = Sequence[Changed]
-
 _GRACE = 10.0
 """The least time for an undo, in seconds. ``write_deadline`` is the limit if it is shorter."""
 _LOOK_AGAIN = 0.1
@@ -48,24 +46,24 @@ def load_config(
     machine: Machine,
     guest: Domain | Held,
     entry: Callable[[], Held | None] = lambda: None,
-    note: Callable[[Served], None] = lambda _served: None,
+    tell: Callable[[Served], None] = lambda _served: None,
     plugged: Collection[PciAddress] | None = None,
 ) -> Config:
     """Return the guest's settings from the files, or the defaults if there are none. LibhookError if they are broken.
 
-    ``entry`` reads the guest's journal entry. It is asked only where the settings name devices. ``note`` is told who is
+    ``entry`` reads the guest's journal entry. It is asked only where the settings name devices. ``tell`` is told who is
     served, if there are files. At hot-plug only the sections for the ``plugged`` devices may ask for actions.
     """
     read = time.time_ns()
     sources = read_settings(machine)
     if not any(source.text or source.trouble for source in sources):
         if sources:
-            note(Served((), read))
+            tell(Served((), read))
         return Config()
     from libhook.story import settings  # most hosts have none
 
     return settings.of_guest(
-        machine, sources, guest, entry, lambda names, asks: note(Served(names, read, asks)), plugged
+        machine, sources, guest, entry, lambda names, asks: tell(Served(names, read, asks)), plugged
     )
 
 
@@ -131,6 +129,8 @@ class Session(NamedTuple):
     """What handlers by others say to the event (story/consult.py). ``config`` has what they set, too."""
     settled: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     """What they set, by the handler."""
+    changed: Sequence[Changed] = ()
+    """The guest's addresses that hold another device than it had there. Only at ``prepare``."""
 
     @classmethod
     def open(
@@ -141,10 +141,7 @@ class Session(NamedTuple):
         guest: Domain | None = None,
         plugged: Collection[PciAddress] | None = None,
     ) -> Session:
-        """Open a session with this guest's settings, or with the defaults. Its devices may be in its entry alone.
-
-        ``plugged``: see ``load_config``.
-        """
+        """Open a session with this guest's settings (``load_config``), or the defaults. Its XML may be unknown."""
         settings, broken, state, served = Config(), None, state_of(machine), list[Served]()
         if guest is not None:
             try:
@@ -164,10 +161,6 @@ class Session(NamedTuple):
     def prepare(self) -> None:
         """Make the folders of the state, as make_state does."""
         self.state.make(lambda: libvirtd.with_host_devices(self.machine))
-
-    def at_end(self, event: Event) -> Session:
-        """Return this session for libvirt's event that ends the guest."""
-        return self._replace(event=event)
 
     def with_time(self) -> Session:
         """Return this session with the whole time of an event."""
@@ -212,16 +205,15 @@ class Session(NamedTuple):
     def plan_when_free(self, event: Event, domain: Domain, held: Held | None) -> Plan:
         """Plan this event. Before a hand-over, wait until no process has a device open, but ``holder_wait`` at most."""
         patience = Deadline.after(self.config.holder_wait)
-        changed = self._changed(event, domain)
         while True:
-            situation = self.situation(event, domain, held, changed)
+            situation = self.situation(event, domain, held)
             plan = plan_for(situation, self.said)
             may_help = event.operation.takes and plan.refusals and situation.waits_for_process
             if not (may_help and patience.left and self.deadline.left):
                 return plan
             time.sleep(_LOOK_AGAIN)
 
-    def situation(self, event: Event, domain: Domain, held: Held | None, changed: Changes | None = None) -> Situation:
+    def situation(self, event: Event, domain: Domain, held: Held | None) -> Situation:
         """Return what the event's handlers may consider. Of the host it looks only at what they need."""
         operation = event.operation
         domain = self.with_extra(domain, held, before=operation.takes)
@@ -231,29 +223,14 @@ class Session(NamedTuple):
             from libhook.story import survey  # only prepare looks at everything
 
             host = survey.look(self, addresses, domain)
-        elif operation.looks == "devices":
-            host = sysfs.glance(self.machine, addresses, self.state.claims(addresses), self.state.in_flight())
-        elif operation.looks == "taken" and held is None:
+        elif operation.looks == "devices" or (operation.looks == "taken" and held is None):
+            deadline = None if operation.looks == "devices" else self.deadline
             claims = self.state.claims(addresses)
-            host = sysfs.glance(self.machine, addresses, claims, self.state.in_flight(), self.deadline)
+            host = sysfs.glance(self.machine, addresses, claims, self.state.in_flight(), deadline)
         trail = self.trail() if operation.may_veto else None
         work = self.work(domain.uuid)._replace(host=host, devices=addresses, name=event.guest)
         looked = kinds.look(work, operation.name) if operation.takes else {}
-        changed = self._changed(event, domain) if changed is None else changed
-        return Situation(event, domain, host, held, self.config, trail, looked, changed)
-
-    def _changed(self, event: Event, domain: Domain) -> Changes:
-        """Return which of the guest's addresses hold another device than at its last start. Only at ``prepare``."""
-        if event.operation.name != "prepare" or self.config.identity == "off":
-            return ()
-        try:
-            if domain.addresses and (text := files.read(f"{self.machine.notes}/{domain.uuid}.json")) is not None:
-                from libhook.story import identities  # a first start does without
-
-                return identities.changed(self, domain.uuid, text, domain.addresses)
-        except LibhookError as error:
-            self.log.add("warning", "devices not compared with the last start", reason=error.message)
-        return ()
+        return Situation(event, domain, host, held, self.config, trail, looked, self.changed)
 
     def with_along(self, guest: Domain, held: Held | None = None) -> Domain:
         """Return the guest with the devices that it takes along: those of its journal entry, else of its settings."""
@@ -264,20 +241,13 @@ class Session(NamedTuple):
     def with_extra(self, guest: Domain, held: Held | None = None, *, before: bool = False) -> Domain:
         """Return the guest with the extra fields of its audit records, if the configuration asks for them.
 
-        A device that has them already keeps them. Else they come from the journal entry, else from the host as it is
-        now. ``before`` says that the devices are not handed over yet.
+        A device that has them already keeps them. ``before`` says that the devices are not handed over yet.
         """
         if not self.config.audit_extra:
             return guest
         from libhook.look import extra  # few configurations ask for it
 
-        known = {device.key: device.extra for device in held.devices} if held else {}
-
-        def complete(device: HostDevice) -> HostDevice:
-            extra_fields = device.extra or known.get(device.key) or extra.of_device(self.machine, device, before=before)
-            return device._replace(extra=extra_fields)
-
-        return guest._replace(devices=tuple(map(complete, guest.devices)))
+        return extra.complete(self.machine, guest, held, before=before)
 
     def trail(self) -> Trail | None:
         """Return the state of the audit trail. None if the trail is not required, or the kernel gives no answer."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from libhook.effects import files
+from libhook.errors import LibhookError
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Domain
 from libhook.facts.host import Claim, Host, Tenant
@@ -12,7 +14,9 @@ from libhook.look.tenants import below as tenants_below
 from libhook.story.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
+
+    from libhook.facts.identity import Changed
 
 
 def related(session: Session, addresses: Collection[PciAddress]) -> set[PciAddress]:
@@ -57,3 +61,20 @@ def tenants(
     return tenants_below(
         session.machine, session.state, addresses, session.deadline, others, must_see=guest is not None
     )
+
+
+def changed(session: Session, guest: Domain) -> Sequence[Changed]:
+    """Return which of the guest's addresses hold another device than it had there.
+
+    Hold no lock: what is read is in /var, which may hang.
+    """
+    if not guest.addresses or session.config.identity == "off":
+        return ()
+    try:
+        if (text := files.read(f"{session.machine.notes}/{guest.uuid}.json")) is not None:
+            from libhook.story import identities  # a first start does without
+
+            return identities.changed(session, guest.uuid, text, guest.addresses)
+    except LibhookError as error:
+        session.log.add("warning", "devices not compared with the last start", reason=error.message)
+    return ()

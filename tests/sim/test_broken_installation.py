@@ -12,7 +12,8 @@ from cases import NIC
 from launcher import OPERATIONS, VETOES, WITH_DEVICE, WITHOUT, Launcher, in_each_shell, installed
 
 from libhook.effects import identities
-from libhook.facts.identity import Identity, Note
+from libhook.facts.host import Identity
+from libhook.facts.identity import Note
 from libhook.facts.machine import Machine
 from libhook.handlers.registry import HANDLERS
 from libhook.simulation import store
@@ -126,11 +127,11 @@ def test_without_lxml_a_device_still_comes_back(launcher: Launcher) -> None:
 def test_a_handler_whose_file_is_broken_keeps_no_device(launcher: Launcher, name: str) -> None:
     """The kinds of action give back. A start that asks this handler is refused, in its name.
 
-    One is asked only where the settings ask for something, another where a device is not what it was.
+    Some are asked only where the settings ask for something, one where a device is not what it was.
     """
     settings = Path(launcher.root, "etc/libhook/config.toml")
     settings.parent.mkdir(parents=True, exist_ok=True)
-    settings.write_text('sleep = "allow"\n')
+    settings.write_text('sleep = "allow"\naudit.required = true\n')
     driver = Path(launcher.root, "sys/bus/pci/devices", NIC, "driver")
     for operation in VETOES:
         assert launcher.event(operation, WITH_DEVICE).returncode == 0

@@ -14,7 +14,8 @@ from rebooting import CARD, SSD, WIN11, live, logged, moved, note, rebooting, sh
 from scenario import Host, guest
 
 from libhook.effects import identities
-from libhook.facts.identity import MOST_PAST, Identity, Note, Noted
+from libhook.facts.host import Identity
+from libhook.facts.identity import MOST_PAST, Note, Noted
 from libhook.simulation.hosts import workstation
 from libhook.story.session import state_of
 

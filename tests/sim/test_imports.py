@@ -21,7 +21,12 @@ OF_PREPARE = {
     *(f"libhook.look.{name}" for name in ("uses", "exports", "tenants")),
     "libhook.handlers.preflight",
 }
-NOT_OF_RELEASE = {*(f"libhook.story.{name}" for name in ("entries", "taking", "reading")), "libhook.children.telling"}
+NOT_OF_RELEASE = {
+    *(f"libhook.story.{name}" for name in ("entries", "reading", "serving", "taking")),
+    "libhook.children.telling",
+}
+NOT_OF_A_START = {"libhook.handlers.audit", "libhook.facts.identity", "libhook.story.identities"}
+"""Of one whose settings do not require the trail, of a guest that has not started before."""
 KINDS = {f"libhook.kinds.{name}" for name in ("module", "value", "claims", "resource")}
 LOADING = {"libhook.kinds.module"}
 """Of what the guest does not have: on that host, only prepare has a module to load."""
@@ -58,6 +63,7 @@ def test_an_event_imports_no_more_than_it_needs(root: str) -> None:
         assert KINDS & found == (LOADING if operation == "prepare" else set())
         assert (NOT_OF_RELEASE & found == set()) if operation == "release" else (found >= NOT_OF_RELEASE)
         assert (found >= OF_PREPARE) if operation == "prepare" else (OF_PREPARE & found == set())
+        assert operation not in ("prepare", "start") or NOT_OF_A_START & found == set()
         assert not [name for name in found if name.startswith(("libhook.simulation", "libhook.hotplug"))]
 
 
