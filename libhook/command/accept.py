@@ -3,7 +3,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -14,13 +14,15 @@ from libhook.facts.address import PciAddress
 from libhook.facts.host import Identity
 from libhook.facts.identity import Changed, Note
 from libhook.facts.machine import Machine
+from libhook.look import guests
 from libhook.naming.devices import Names
 from libhook.story.identities import compared
-from libhook.story.session import Session, make_state
+from libhook.story.session import Session
+from libhook.xml import domxml
 
 
 class Accepted(NamedTuple):
-    """What an address held at the guest's last start, and what it holds now, with their names."""
+    """What an address held when the guest last had it, and what it holds now, with their names."""
 
     address: str
     was: str
@@ -34,25 +36,23 @@ class Accepted(NamedTuple):
 
 
 def accept(machine: Machine, guest: str, *, dry_run: bool = False) -> tuple[Note, list[Accepted]]:
-    """Write the guest's note anew, and return it, and what it says differently. LibhookError without a note."""
-    found = _note(machine, guest)
-    if dry_run:
-        return found, _accepted(machine, _changes(machine, found))
-    make_state(machine)
-    session = Session.open(machine, Log(machine), os.getppid())
-    with session.guest(found.uuid):
-        note = identities.load(machine, found.uuid) or found
-        changes = _changes(machine, note)
-        others = {str(one.address): one.now for one in changes}
-        now = {one.address: one.identity for one in note.devices} | others
-        had = {address: identity for address, identity in now.items() if identity}
-        if changes:
-            identities.save(machine, note.with_start(note.name, had, int(time.time())))
+    """Write the guest's note anew, and return what it was, and what it says differently. LibhookError without one."""
+    note = _note(machine, guest)
+    changes = list(compared(machine, note, _addresses(machine, note)))
+    if changes and not dry_run:  # without a lock: /var may hang, and a start must not wait for that
+        identities.save(machine, note.with_accepted(changes, int(time.time())))
     return note, _accepted(machine, changes)
 
 
-def _changes(machine: Machine, note: Note) -> list[Changed]:
-    return list(compared(machine, note, [PciAddress.parse(one.address) for one in note.devices]))
+def _addresses(machine: Machine, note: Note) -> Iterable[PciAddress]:
+    """The addresses that the guest's next start names. All that it ever had, where libvirt's files have no such guest.
+
+    What is at an address that it has no more is no business of the guest's.
+    """
+    if found := guests.find(machine, note.uuid, live=False):
+        domain = domxml.parse(found.xml)
+        return Session.open(machine, Log(machine), os.getppid(), domain).strict().with_along(domain).addresses
+    return [PciAddress.parse(one.address) for one in note.devices]
 
 
 def _accepted(machine: Machine, changes: list[Changed]) -> list[Accepted]:
@@ -85,6 +85,6 @@ def _note(machine: Machine, guest: str) -> Note:
 
 def _notes(machine: Machine) -> Iterator[Note]:
     for uuid in identities.names(machine):
-        with suppress(BadInput):  # another guest's note, which may be anything
+        with suppress(LibhookError):  # another guest's note, which may be anything
             if note := identities.load(machine, uuid):
                 yield note

@@ -10,8 +10,7 @@ import os
 
 from libhook import plainjson
 from libhook.effects import files
-from libhook.errors import BadInput, LibhookError
-from libhook.facts.identity import Note
+from libhook.facts.identity import REMEDY, Note
 from libhook.light import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from libhook.facts.machine import Machine
 
-_REMEDY = "remove the file: the next start of its guest makes a new one"
 YEAR = 366 * 24 * 3600
 """Seconds for which the note of a guest that is not defined any more is kept."""
 _MOST = 1024
@@ -32,26 +30,16 @@ def path_of(machine: Machine, uuid: str) -> str:
 
 
 def load(machine: Machine, uuid: str) -> Note | None:
-    """A guest's note; None if there is none. BadInput where it cannot be read, or others could have written it."""
+    """A guest's note; None if there is none. LibhookError where others could write to the folder.
+
+    BadInput where the note cannot be read, or others could have written it. TooNew where a later version did.
+    """
     path = path_of(machine, uuid)
-    text = files.read(path, _REMEDY)
-    return None if text is None else parse(path, uuid, text, machine)
-
-
-def parse(path: str, uuid: str, text: str, machine: Machine) -> Note:
-    """Read a note's text. BadInput as ``load`` raises it."""
-    try:
-        files.expect_own(machine.notes)
-    except LibhookError as error:
-        raise BadInput(error.message, error.hint) from None
-    try:
-        note = Note.from_json(plainjson.loads(text))
-        if note.uuid != uuid:
-            raise BadInput(f"it belongs to {note.uuid}")
-    except (ValueError, RecursionError, BadInput) as error:
-        reason = error.message if isinstance(error, BadInput) else str(error)
-        raise BadInput(f"{path} is broken ({reason})", _REMEDY) from None
-    return note
+    text = files.read(path, REMEDY)
+    if text is None:
+        return None
+    files.expect_own(machine.notes)
+    return Note.read(path, uuid, text)
 
 
 def save(machine: Machine, note: Note) -> None:
@@ -75,7 +63,8 @@ def names(machine: Machine) -> list[str]:
 def tidy(machine: Machine, now: float, defined: Callable[[], set[str]]) -> None:
     """Remove notes that are a year old, or too many, and whose guest is not ``defined``; and half-written ones.
 
-    ``defined`` names the UUIDs. It is asked only where a note may go. OSError where the folder cannot be read.
+    ``defined`` names the UUIDs. It is asked only where a note may go: it reads the XML of all guests. So the note of a
+    guest that is defined becomes young again. OSError where the folder cannot be read.
     """
     ages = {}
     for name in os.listdir(machine.notes):
@@ -86,6 +75,8 @@ def tidy(machine: Machine, now: float, defined: Callable[[], set[str]]) -> None:
     old += [name for name in ages if not name.endswith(".json") and ages[name] > YEAR]
     kept = defined() if old else set()
     for name in old:
-        if name.removesuffix(".json") not in kept:
-            with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
+            if name.removesuffix(".json") in kept:
+                os.utime(f"{machine.notes}/{name}")
+            else:
                 os.unlink(f"{machine.notes}/{name}")

@@ -41,6 +41,7 @@ _LATER_FIELDS: dict[str, Any] = {
     "named": False,
     "subsystem": "",
     "serial": "",
+    "pooled": False,
 }
 """What a device has in an entry whose version did not know these fields."""
 Recorded = Literal["nothing", "success", "failed", "unreturned"]
@@ -83,8 +84,10 @@ class HeldDevice(NamedTuple):
     named: bool = False
     """``take_along`` names it. So it stays until the guest's end: the guest may use it past libvirt."""
     subsystem: str = ""
-    """Like ``ids``, and the serial number, too (facts/identity.py)."""
+    """Like ``ids``, and the serial number, too (facts/host.py)."""
     serial: str = ""
+    pooled: bool = False
+    """A VF that libvirt chose out of a pool. At another start that may be another."""
 
     @property
     def key(self) -> str:
@@ -270,6 +273,7 @@ def _device(value: object) -> HeldDevice:
             "named": bool(named),
             "subsystem": str(subsystem),
             "serial": str(serial),
+            "pooled": bool(pooled),
             "brought": [*brought],
         } if kind in get_args(Kind) and recorded in get_args(Recorded) and all(isinstance(key, str) for key in brought):
             who = None if plugging is None else Process(*plugging)
@@ -277,5 +281,6 @@ def _device(value: object) -> HeldDevice:
             if kind == "pci":
                 PciAddress.parse(address)
             found = HeldDevice(kind, address, recorded, audited, wedged, began, who, told, ids, pci_class)  # type: ignore[arg-type]
-            return found._replace(named=named, brought=tuple(brought), subsystem=subsystem, serial=serial)
+            found = found._replace(named=named, brought=tuple(brought), pooled=pooled)
+            return found._replace(subsystem=subsystem, serial=serial)
     raise BadInput("one of its devices is broken")

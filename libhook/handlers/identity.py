@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Whether a guest's devices are still those that it had at its last start. Asked only where some are not."""
+"""Whether a guest's devices are still those that it had at their addresses. Asked only where some are not."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def _reason(changed: Changed) -> str:
     which = "that device" if changed.was.serial else "a device like that"  # cards of one model look the same
     old = f"; {which} is now at {where}" if where else ""
     if changed.now is None:
-        return f"{changed.address} is not on this host; the guest had {changed.was} there at its last start{old}"
+        return f"{changed.address} is not on this host; the guest had {changed.was} there{old}"
     return (
-        f"{changed.address} is another device than at the guest's last start: it was {changed.was}, "
+        f"{changed.address} is another device than the guest had there: it was {changed.was}, "
         f"and now it is {changed.now}{old}"
     )
 

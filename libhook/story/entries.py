@@ -92,7 +92,8 @@ def with_newcomer(session: Session, held: Held, device: HostDevice) -> Held:
     if action and told and device.pci:
         home = notes.home(session.machine, device.pci, daemon)
         told = told._replace(driver=(home.driver if home else None) or NO_DRIVER)
-    one = as_on_host(session, _own(device)._replace(extra=told))
+    pooled = device.source == "interface"  # with an address in the XML, prepare knows it
+    one = as_on_host(session, _own(device)._replace(extra=told, pooled=pooled))
     return held._replace(devices=(*held.devices, one), actions=(*held.actions, *((action,) if action else ())))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Compares a guest's devices with those of its last start, and notes what they are once it has started.
+"""Compares a guest's devices with what it had at their addresses, and notes what they are once it has started.
 
 What is read here was written by libhook as root. Even so a broken note only warns: a guest is not kept from starting by
 a file that nobody can read.
@@ -9,44 +9,53 @@ from __future__ import annotations
 
 import time
 
-from libhook.effects import identities
-from libhook.errors import BadInput
+from libhook.children import telling
+from libhook.children.child import Deadline
+from libhook.effects import files
+from libhook.errors import BadInput, LibhookError, TooNew, printable
 from libhook.facts.address import PciAddress
 from libhook.facts.host import Identity
 from libhook.facts.identity import Changed, Note
-from libhook.light import TYPE_CHECKING, suppress
+from libhook.light import TYPE_CHECKING
 from libhook.look import sysfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+    from libhook.facts.domain import Domain
     from libhook.facts.entry import Held
     from libhook.facts.machine import Machine
     from libhook.story.session import Session
 
+_PATIENCE = 10.0
+"""Seconds for a note to be written."""
 
-def changed(session: Session, uuid: str, text: str, addresses: Collection[PciAddress]) -> tuple[Changed, ...]:
-    """Which of these addresses hold another device than the guest's note says, or none. ``text`` is the note's."""
-    machine = session.machine
+
+def changed(session: Session, guest: Domain, path: str, text: str) -> tuple[Changed, ...]:
+    """Which of the guest's addresses hold another device than its note says, or none. ``text`` is the note's."""
+    machine, state, addresses = session.machine, session.state, guest.addresses
     try:
-        note = identities.parse(identities.path_of(machine, uuid), uuid, text, machine)
-    except (BadInput, OSError) as error:
+        files.expect_own(machine.notes)
+        note = Note.read(path, guest.uuid, text)
+    except (LibhookError, OSError) as error:
         session.log.add("warning", "devices not compared with the last start", reason=str(error))
         return ()
-    return tuple(compared(machine, note, addresses))
+    found = list[Changed]()
+    for one in compared(machine, note, addresses):
+        places = _where(machine, one.was, note, addresses)
+        free = tuple(place for place in places if all(has.uuid == guest.uuid for has in state.claims([place]).values()))
+        if one.now or free:  # of one that is gone, preflight says more
+            found.append(one._replace(elsewhere=free))
+    return tuple(found)
 
 
-def compared(machine: Machine, note: Note, addresses: Collection[PciAddress]) -> Iterator[Changed]:
-    """Each address where something else is than was noted."""
+def compared(machine: Machine, note: Note, addresses: Iterable[PciAddress]) -> Iterator[Changed]:
+    """Each address where something else is than was noted, or nothing."""
     for address in addresses:
-        noted = note.at(str(address))
-        if noted is None:
-            continue
-        now = sysfs.identity(machine, address) if sysfs.exists(machine, address) else None
-        if now is None or now.is_other_than(noted.identity):
-            where = tuple(_where(machine, noted.identity, note, addresses))
-            if now or where:  # of one that is gone, preflight says more
-                yield Changed(address, noted.identity, now, where)
+        if noted := note.at(str(address)):
+            now = sysfs.identity(machine, address) if sysfs.exists(machine, address) else None
+            if now is None or now.is_other_than(noted.identity):
+                yield Changed(address, noted.identity, now)
 
 
 def _where(machine: Machine, wanted: Identity, note: Note, addresses: Collection[PciAddress]) -> Iterable[PciAddress]:
@@ -61,27 +70,44 @@ def _where(machine: Machine, wanted: Identity, note: Note, addresses: Collection
 
 
 def note_start(session: Session, held: Held) -> None:
-    """Note what the devices are that the guest has started with. If that fails, the log says so, and nothing else."""
-    machine = session.machine
+    """Note what the devices are that the guest has started with. If that fails, the log says so, and nothing else.
+
+    A child writes: /var may hang, and libvirtd may wait.
+    """
     own = [one for one in held.devices if one.pci and one.began == "start" and (one.audited or one.named) and one.ids]
-    had = {one.address: Identity(one.ids, one.subsystem, one.serial) for one in own}
+    had = {one.address: Identity(one.ids, one.subsystem, one.serial) for one in own if not one.pooled}
+    if not had:
+        return
+
+    def write(say: Callable[[bytes], None]) -> None:
+        try:
+            _write(session.machine, held, had, lambda: say(b""))
+        except Exception as error:  # noqa: BLE001 - the guest runs, and whatever fails here is not about it
+            say(printable(f"{type(error).__name__}: {error}").encode())
+
     try:
-        before = None
-        with suppress(BadInput):
-            before = identities.load(machine, held.uuid)
-        if had or before:
-            note = before or Note(held.uuid, held.name)
-            now = time.time()
-            identities.save(machine, note.with_start(held.name, had, int(now)))
-            identities.tidy(machine, now, _defined(machine))
-    except Exception as error:  # noqa: BLE001 - the guest runs, and whatever fails here is not about it
-        session.log.add("warning", "devices not noted", reason=f"{type(error).__name__}: {error}")
+        said = telling.lines(write, Deadline.after(_PATIENCE)) or [f"no answer within {_PATIENCE:g} s"]
+    except LibhookError as error:
+        said = [error.message]
+    for reason in filter(None, said):
+        session.log.add("warning", "old notes not removed" if said[0] == "" else "devices not noted", reason=reason)
 
 
-def _defined(machine: Machine) -> Callable[[], set[str]]:
-    def ask() -> set[str]:
-        from libhook.look import guests  # reads libvirt's files, which is rarely needed
+def _write(machine: Machine, held: Held, had: Mapping[str, Identity], saved: Callable[[], None]) -> None:
+    """Write the note. After that remove old ones, if this guest is new."""
+    from libhook.effects import identities  # of the child alone
 
-        return guests.uuids(machine)
+    before, now = None, time.time()
+    try:
+        before = identities.load(machine, held.uuid)
+    except TooNew:
+        raise
+    except BadInput:
+        pass
+    note = before or Note(held.uuid, held.name)
+    identities.save(machine, note.with_start(held.name, had, int(now)))
+    saved()
+    if before is None:
+        from libhook.look import guests
 
-    return ask
+        identities.tidy(machine, now, lambda: guests.uuids(machine))

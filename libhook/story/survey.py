@@ -71,10 +71,11 @@ def changed(session: Session, guest: Domain) -> Sequence[Changed]:
     if not guest.addresses or session.config.identity == "off":
         return ()
     try:
-        if (text := files.read(f"{session.machine.notes}/{guest.uuid}.json")) is not None:
+        path = f"{session.machine.notes}/{guest.uuid}.json"
+        if (text := files.read(path)) is not None:
             from libhook.story import identities  # a first start does without
 
-            return identities.changed(session, guest.uuid, text, guest.addresses)
+            return identities.changed(session, guest, path, text)
     except LibhookError as error:
         session.log.add("warning", "devices not compared with the last start", reason=error.message)
     return ()

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cases import DISK, GPU, NIC, SOUND
 from scenario import Host, guest
@@ -71,7 +72,7 @@ def live(host: Host, one: Guest) -> None:
     host.libvirt.stop(one.name)
 
 
-def logged(host: Host, event: str) -> list[object]:
+def logged(host: Host, event: str) -> list[dict[str, Any]]:
     """What the hook has logged of this."""
     return [one for outcome in host.outcomes for one in outcome.logged(event)]
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cases import NIC, SOUND
+from cases import DISK, NIC, SOUND
 from command import libhook
 from rebooting import CARD, WIN11, live, moved, note, rebooting, shifted
-from scenario import Host
+from scenario import Host, guest
 
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
@@ -35,6 +35,59 @@ def test_accept(reboot: Callable[..., Host]) -> None:
     live(host, CARD)
     assert [(one.address, one.identity.ids) for one in note(host).past] == [(NIC, "8086:10d3")]
     assert host.leftovers == []
+
+
+def test_accept_is_no_start(reboot: Callable[..., Host]) -> None:
+    """It says nothing of when the guest had a device, of this one or of others: history goes by that."""
+    live(reboot(workstation()), guest(DISK, NIC))
+    before = note(reboot(workstation())).at(DISK)
+    host = reboot(shifted())
+    assert libhook(host, "accept", "win11").code == 0
+    accepted, kept = note(host).at(NIC), note(host).at(DISK)
+    assert accepted
+    assert (accepted.identity.ids, accepted.seen) == ("144d:a808", 0)
+    assert kept is None, "it is gone"
+    assert before in note(host).past
+    live(host, CARD)
+    started = note(host).at(NIC)
+    assert started
+    assert started.seen >= started.since == accepted.since
+
+
+def test_what_never_started_leaves_no_trace(reboot: Callable[..., Host]) -> None:
+    """Accepted, and then accepted anew as another."""
+    live(reboot(workstation()), CARD)
+    host = reboot(shifted())
+    assert libhook(host, "accept", "win11").code == 0
+    host = reboot(workstation())
+    assert "was Samsung" in libhook(host, "accept", "win11").out
+    assert [one.identity.ids for one in (*note(host).devices, *note(host).past)] == ["8086:10d3", "8086:10d3"]
+
+
+def test_what_the_guest_names_no_more_is_not_accepted(reboot: Callable[..., Host]) -> None:
+    """What is at such an address by now may be the host's disk."""
+    live(reboot(workstation()), guest(DISK, NIC))
+    host = reboot(shifted())
+    defined = Path(f"{host.root}/etc/libvirt/qemu/win11.xml")
+    defined.parent.mkdir(parents=True, exist_ok=True)
+    defined.write_bytes(guest(DISK).xml())
+    assert [line.partition(" ")[0] for line in libhook(host, "accept", "win11").out.splitlines()] == [f"{DISK}:"]
+    assert f"{NIC} is another device than" in host.event(CARD, "prepare").line
+    defined.write_bytes(CARD.xml())
+    assert [line.partition(" ")[0] for line in libhook(host, "accept", "win11").out.splitlines()] == [f"{NIC}:"]
+    host.event(CARD, "release", "failed")
+    live(host, CARD)
+
+
+def test_what_the_settings_take_along_is_accepted(reboot: Callable[..., Host]) -> None:
+    """The guest's XML does not name it."""
+    along = f'[domains."win11"]\ntake_along = ["{NIC}"]\n'
+    live(reboot(workstation(), along), guest())
+    host = reboot(shifted(), along)
+    defined = Path(f"{host.root}/etc/libvirt/qemu/win11.xml")
+    defined.parent.mkdir(parents=True, exist_ok=True)
+    defined.write_bytes(guest().xml())
+    assert [line.partition(" ")[0] for line in libhook(host, "accept", "win11").out.splitlines()] == [f"{NIC}:"]
 
 
 def test_a_device_that_is_gone_is_accepted_too(reboot: Callable[..., Host]) -> None:

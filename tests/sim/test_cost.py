@@ -66,11 +66,11 @@ def test_no_xml_is_read_where_nothing_is_done_with_it(root: str, operation: str)
 def test_one_child_a_device_and_few_besides(root: str, count: int) -> None:
     """One reads the XML, one every override, one loads the module, one sends the records and writes the log.
 
-    At the end the devices' own children do all that.
+    One notes what the devices are. At the end the devices' own children do all that.
     """
     Host(root, many(5, remove=0), launcher=True)
     who = guest(*(f"0000:00:{slot:02x}.0" for slot in range(count)))
-    forks = {"prepare": 4 + count, "start": 1, "started": 2, "release": count}
+    forks = {"prepare": 4 + count, "start": 1, "started": 3, "release": count}
     assert {operation: watched(root, who, operation)["forks"] for operation in ACTING} == forks
 
 

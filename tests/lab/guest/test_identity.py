@@ -38,7 +38,7 @@ def test_another_disk_of_the_same_model_is_refused(guest: MakeGuest) -> None:
     wait_for("the note of the start", lambda: not at_work())
     path.write_text(path.read_text().replace(f'"{serial}"', '"another"'))
     said = one.start_refused()
-    assert f"{NVME} is another device than at the guest's last start" in said
+    assert f"{NVME} is another device than the guest had there" in said
     assert "serial another, and now it is" in said
     assert f"libhook accept {one.uuid}" in said
     assert (driver_of(NIC), driver_of(NVME)) == ("e1000e", "nvme")
