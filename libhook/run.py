@@ -123,7 +123,7 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
     if session.served and (name == "prepare" or not happening.operation.acts):
         from libhook.effects import served  # most hosts have no settings
 
-        served.note(machine, session.served)
+        served.write(machine, session.served)
     is_dry = session.config.dry_run and (domain is None or domain.uuid not in state.uuids())
     told = _told(session, happening, domain) if domain and not is_dry else ()
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Notes for the launcher which guests are served without host devices, or at each operation.
+"""Writes down for the launcher which guests are served without host devices, or at each operation.
 
 So it need not start Python for others.
 """
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 _BACK = 1_000_000_000
 
 
-def note(machine: Machine, served: Served) -> None:
-    """Write the note. If that fails, the launcher asks.
+def write(machine: Machine, served: Served) -> None:
+    """Write the list. If that fails, the launcher asks.
 
     The launcher believes it while it is newer than the settings. A file's time may lag behind the clock, and some
-    shells compare whole seconds. So the note is dated a second back.
+    shells compare whole seconds. So it is dated a second back.
     """
     path, dated = f"{machine.state}/served", served.read - _BACK
     text = "".join(f"{name}\n" for name in served.names)

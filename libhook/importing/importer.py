@@ -170,7 +170,7 @@ def _general(draft: Draft, found: list[str]) -> list[Section]:
 
 
 def _draft(one: Life, sources: Sources, host: Host, giving_up: GivingUp, *, named: bool) -> Draft:
-    again = one.notes
+    again = one.scratch
     texts = "\n".join(file.scanned for file in sources.files)
     places = {strace.in_path(file.place): file.place for file in sources.files if file.place}
     own, scripted = {*places.values()}, frozenset(_WRITTEN.findall(texts))

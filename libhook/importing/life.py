@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from libhook.facts.address import PciAddress
-from libhook.importing import notes, refusing, sandbox, trace, varying
+from libhook.importing import refusing, sandbox, scratch, trace, varying
 from libhook.importing.done import Place, Trace
 from libhook.importing.imagined import Imagined, imagine
 from libhook.importing.inside import answers
@@ -57,10 +57,10 @@ class Life(NamedTuple):
         return (command for _, one in self.steps for command in one.commands)
 
     @property
-    def notes(self) -> dict[str, str]:
+    def scratch(self) -> dict[str, str]:
         """The files that need not be written, where scripts keep notes, and why: they read them, or nobody does."""
-        return {**notes.unread(done for _, one in self.steps for done in one.done),
-                **dict.fromkeys(self._read_again, notes.READ)}  # fmt: skip
+        return {**scratch.unread(done for _, one in self.steps for done in one.done),
+                **dict.fromkeys(self._read_again, scratch.READ)}  # fmt: skip
 
     @property
     def _read_again(self) -> frozenset[str]:
