@@ -73,7 +73,7 @@ def main() -> int:
     machine = timing.machine()
     figures: list[Figure] = []
     with lives.folder() as top:
-        for measure in (nothing_to_do, one_device, a_handler, many_devices, large_host):
+        for measure in (nothing_to_do, one_device, a_note, a_handler, many_devices, large_host):
             figures += measure(top, options.rounds)
     lab = in_the_lab() if options.lab else []
     if options.json:
@@ -141,6 +141,18 @@ def one_device(top: Path, rounds: int) -> list[Figure]:
         if subtracted:
             figures.append(ratio(f"    the simulation's import, subtracted at {name}", BARE, subtracted, name))
     return figures
+
+
+def a_note(top: Path, rounds: int) -> list[Figure]:
+    """Prepare of a guest that has started before, beside its first: its card is compared with what it was there.
+
+    Less what the driver took. The simulation's import is in both.
+    """
+    life = Life(top / "noted", lives.cards(1), 1)
+    life.note()
+    cases = {"noted": life.event("prepare", noted=True), "new": life.event("prepare")}
+    took = medians(cases, rounds, progress)
+    return [ratio("prepare with a note of an earlier start", "without", took, "noted", 1.2, "new")]
 
 
 def a_handler(top: Path, rounds: int) -> list[Figure]:

@@ -22,6 +22,7 @@ from libhook.simulation.world import World
 TOP = Path(__file__).resolve().parents[2]
 OPERATIONS = ("prepare", "start", "started", "stopped", "release", "migrate", "restore", "reconnect", "attach")
 SIMULATION = "libhook.simulation.kernel"
+NOTES = "var/lib/libhook/devices"
 ACTING = ("prepare", "start", "started", "release")
 XML_SIZE = 8192
 _OVER = ("stopped", "release")
@@ -64,7 +65,7 @@ class Life:
         self.version = top.parent / "version"
         self.launcher = self.version / "hooks" / "qemu"
         self._world = world
-        self._root = top / "root"
+        self._root, self._kept = top / "root", top / "kept"
         self._guest = Guest(devices=tuple(Assigned(device.address) for device in world.devices[:devices]))
         self._xml = {"prepare": top / "prepare.xml", "": top / "later.xml"}
         top.mkdir()
@@ -78,11 +79,24 @@ class Life:
         shutil.rmtree(self._root, ignore_errors=True)
         build(str(self._root), self._world)
 
-    def event(self, operation: str, *, driver_counts: bool = False) -> Case:
-        """Time this one event of a life from its beginning, less the time that the host's driver takes to let go."""
+    def note(self) -> None:
+        """Play a whole life, and keep what outlives a reboot: the note of what the guest's devices are."""
+        for operation in ACTING:
+            self._play(operation)
+        shutil.copytree(self._root / NOTES, self._kept)
+        if not list(self._kept.iterdir()):
+            sys.exit("bench: nothing was noted")
+
+    def event(self, operation: str, *, driver_counts: bool = False, noted: bool = False) -> Case:
+        """Time this one event of a life from its beginning, less the time that the host's driver takes to let go.
+
+        ``noted`` says that the guest has started before the host's last boot (``note``).
+        """
 
         def case() -> Sample:
             self.reset()
+            if noted:
+                shutil.copytree(self._kept, self._root / NOTES)
             for earlier in ACTING[: ACTING.index(operation)]:
                 self._play(earlier)
             before = len(self._writes())
