@@ -3,13 +3,13 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
 from libhook.effects import identities
 from libhook.effects.log import Log
-from libhook.errors import BadInput, LibhookError
+from libhook.errors import BadInput, LibhookError, TooNew
 from libhook.facts.address import PciAddress
 from libhook.facts.host import Identity
 from libhook.facts.identity import Changed, Note
@@ -69,22 +69,24 @@ def _note(machine: Machine, guest: str) -> Note:
     """The note of the guest with this name or UUID."""
     if guest.lower() in identities.names(machine) and (note := identities.load(machine, guest.lower())):
         return note
-    found = [note for note in _notes(machine) if guest == note.name]
+    notes, later = list[Note](), list[TooNew]()
+    for uuid in identities.names(machine):
+        with suppress(LibhookError):  # another guest's note, which may be anything
+            try:
+                notes += filter(None, [identities.load(machine, uuid)])
+            except TooNew as error:
+                later.append(error)
+    found = [note for note in notes if guest == note.name]
     if len(found) > 1:
         raise BadInput(
             f"{len(found)} guests were called {guest}: {', '.join(note.uuid for note in found)}",
             "give the UUID; virsh domuuid says the one of today",
         )
+    if not found and later:  # it may be this guest's
+        raise later[0]
     if not found:
         raise LibhookError(
             f"nothing is noted of a guest {guest}, so there is nothing to accept",
             "libhook notes a guest's devices when the guest has started",
         )
     return found[0]
-
-
-def _notes(machine: Machine) -> Iterator[Note]:
-    for uuid in identities.names(machine):
-        with suppress(LibhookError):  # another guest's note, which may be anything
-            if note := identities.load(machine, uuid):
-                yield note

@@ -157,9 +157,10 @@ def test_a_note_of_a_later_version_is_left_alone(reboot: Callable[..., Host]) ->
     said = f"{path}: a later libhook wrote it, in format {FORMAT + 1}"
     for event in ("devices not compared with the last start", "devices not noted"):
         assert [said in str(one["reason"]) for one in logged(host, event)] == [True]
-    accepted = libhook(host, "accept", CARD.uuid)
-    assert (accepted.code, path.read_text()) == (1, text)
-    assert "a later libhook wrote it" in accepted.err
+    for name in (CARD.uuid, "win11"):
+        accepted = libhook(host, "accept", name)
+        assert (accepted.code, path.read_text()) == (1, text)
+        assert "a later libhook wrote it" in accepted.err
 
 
 def test_what_undefined_guests_leave_goes_after_a_year(
