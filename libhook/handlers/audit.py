@@ -21,13 +21,12 @@ _RAN = ("shutdown", "destroyed", "crashed", "saved", "migrated", "from snapshot"
 
 
 def required(situation: Situation) -> Iterator[Verdict]:
-    """Where the configuration requires the audit trail, refuse every device while the trail cannot be written.
+    """Refuse every device while the audit trail cannot be written.
 
-    Asked at ``prepare``, at ``start`` and at hot-plug. ``start`` asks again because a record that was sent may not have
-    been written down. One gap remains: the trail may fail between the answer and the record.
+    Asked where the configuration requires the trail, at ``prepare``, at ``start`` and at hot-plug. ``start`` asks again
+    because a record that was sent may not have been written down. One gap remains: the trail may fail between the
+    answer and the record.
     """
-    if not situation.config.audit_required:
-        return
     trail, held = situation.trail, situation.held
     complaint = trail_problem(trail)
     if not complaint and trail and held and situation.event.operation.name == "start" and _lost(trail.lost, held.lost):
