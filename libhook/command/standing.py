@@ -22,15 +22,17 @@ class Standing(NamedTuple):
 
 def of(machine: Machine, name: str, index: Mapping[str, Enabled]) -> Standing:
     """Compare a handler's files with what the index has of them."""
-    enable = f"run: libhook handlers enable {name}"
+    command = f"libhook handlers enable {name}"
+    enable = f"run: {command}"
     try:
         code = ownhandlers.read(machine, name)
     except BadInput as error:
         state = "missing" if error.message.startswith("there is no ") else "not trusted"
-        return Standing(state, error.message, f"{error.hint}, then {enable}")
+        then = f" && {command}" if "run: " in error.hint else f", then {enable}"  # a command ends the line
+        return Standing(state, error.message, f"{error.hint}{then}")
     enabled = index.get(name)
     if enabled is None:
         return Standing("not enabled", "it is not enabled", enable)
     if [file.stamp for file in code.files] != list(enabled.files):
-        return Standing("changed", "it was changed since it was enabled", enable)
+        return Standing("changed", "it was changed since it was enabled", f"check what was changed, then {enable}")
     return Standing("enabled")

@@ -26,7 +26,7 @@ def read(path: str, remedy: str = REMEDY) -> str | None:
         return None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise BadInput(f"{path} is a symbolic link", remedy) from None
+            raise BadInput(f"{path} is a symbolic link", "find out who made it, then put a file there") from None
         raise _unreadable(path, error, remedy) from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
@@ -109,7 +109,8 @@ def expect_trusted(folder: str, root: str) -> None:
             name = pasted(path)
             remedies = (f"chown root:root {name}" if not owned else "", f"chmod go-w {name}" if open_to else "")
             raise BadInput(
-                f"{path} is not a folder that only root may write to", f"run: {'; '.join(filter(None, remedies))}"
+                f"{path} is not a folder that only root may write to",
+                f"check what is in it, then run: {'; '.join(filter(None, remedies))}",
             )
 
 

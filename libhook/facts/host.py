@@ -116,8 +116,8 @@ class Use(NamedTuple):
     """What uses it: ``/dev/nvme0n1 is mounted on /data``."""
     pid: int = 0
     """The process that has the device open; 0 for any other use."""
-    program: str = ""
-    """The name of that process."""
+    service: str = ""
+    """The service of the host that the process belongs to; "" for any other process."""
     desktop: str = ""
     """Of a screen: the unit of the host's display manager. "" where there is none."""
     mounts: tuple[str, ...] = ()

@@ -11,6 +11,10 @@ _TREES_OF_HOST = ("/proc", "/sys", "/dev", "/usr", "/etc", "/run/systemd", "/run
 its shared/fstab-util.c). What else is needed shows in systemd's dependencies."""
 
 
+_LIKELY_OF_HOST = ("/boot", "/efi", "/home", "/opt", "/root", "/var")
+"""What a host mostly needs, as others than libhook see it."""
+
+
 def escaped(text: str) -> str:
     """As systemd-escape(1) does (unit_name_escape() in systemd's basic/unit-name.c)."""
     return "".join(
@@ -51,3 +55,8 @@ def is_mount_point(text: str) -> bool:
 def is_of_host(path: str) -> bool:
     """Whether the host needs what is mounted there, whatever systemd says."""
     return path in _OF_HOST or any(f"{path}/".startswith(f"{tree}/") for tree in _TREES_OF_HOST)
+
+
+def is_likely_of_host(path: str) -> bool:
+    """Whether most hosts need what is mounted there. Its user may know better, so the settings may name it."""
+    return any(f"{path}/".startswith(f"{tree}/") for tree in _LIKELY_OF_HOST)

@@ -98,7 +98,12 @@ class Refusal(NamedTuple):
     @property
     def line(self) -> str:
         """The line for the caller of ``virsh start``. LibhookError makes it printable."""
-        return f"{self.reason}: {self.remedy}"
+        return f"{self.said}: {self.remedy}"
+
+    @property
+    def said(self) -> str:
+        """The reason. A foreign name in it, such as a process's, cannot begin what looks like a command to paste."""
+        return self.reason.replace("run:", "run\\x3a")
 
 
 class Condition(NamedTuple):
@@ -117,7 +122,7 @@ class Condition(NamedTuple):
 
     def describe(self) -> tuple[str, ...]:
         """One line."""
-        reason, remedy = self.refusal.reason, self.refusal.remedy
+        reason, remedy = self.refusal.said, self.refusal.remedy
         line = f"refuse unless {self.state}: {reason} (checked after: {self.after}): {remedy}"
         return (printable(line),)
 

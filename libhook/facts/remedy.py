@@ -11,7 +11,7 @@ from libhook.facts.written import DOMAINS, quoted
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from libhook.facts.domain import Domain
     from libhook.facts.entry import Held
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from libhook.facts.situation import Situation
 
 _DROP_INS = "/etc/libhook/config.d"
-_STOP = "stop what has it open first"
 _LENGTH_OF_UUID = 36
+_LONGEST = 100
+"""Bytes of a name in the name of a file, which may have 255 in all."""
 
 
 def whom(guest: Domain | Held) -> str:
     """The guest in a command: its name, or its UUID where the name could be taken for anything else."""
-    return guest.name if is_plain(guest.name) and len(guest.name) != _LENGTH_OF_UUID else guest.uuid
+    name = guest.name
+    return name if is_plain(name) and len(name) <= _LONGEST and len(name) != _LENGTH_OF_UUID else guest.uuid
 
 
 def setting(situation: Situation, line: str, what: str) -> str:
@@ -63,60 +65,69 @@ def consent(situation: Situation, kind: str) -> str:
 def of_use(situation: Situation, use: Use) -> str:
     """What to do where the host uses a device."""
     if use.kind == "network":
-        return f"reach the host another way first; if it can do without this one, {consent(situation, 'network')}"
-    if use.kind == "display":
-        return _of_screen(situation, use)
+        alone = f"if it can do without the network cards of this guest, {consent(situation, 'network')}"
+        return f"reach the host another way first; {alone}"
+    if use.pid:
+        return _of_screen(situation, use) if use.kind == "display" else _of_process(situation, use)
     if use.only_mounted:
         return _unmount(situation, use)
-    if use.pid:
-        if not is_plain(use.program):
-            return _STOP
-        # By the time that it is pasted the number may be another process's.
-        return (
-            "stop its service first, or to end it alone, "
-            f"run: grep -Fqx {use.program} /proc/{use.pid}/comm && kill {use.pid}"
-        )
     # Whoever consents here loses what is on the disk, perhaps the host's own system: that is no command to paste.
     return "free it first, or give the guest another disk"
+
+
+def _of_process(situation: Situation, use: Use) -> str:
+    """A kill is not offered: by then the number may be another process's, or systemd starts the service again."""
+    from libhook.facts.unit import is_protected
+
+    named = situation.config.actions.get("units", {})
+    if use.service and use.service not in named and not is_protected(use.service):
+        return f"stop {use.service} first, or to have that done for the guest, {down(situation, use.service)}"
+    return f"stop what has it open first; to see what that belongs to, run: cat /proc/{use.pid}/cgroup"
 
 
 def _of_screen(situation: Situation, use: Use) -> str:
     """Each setting is offered until it is there. The desktop's unit is offered by the name that any host has it by."""
     settings = situation.config.actions
-    named = settings.get("units", {})
-    if use.desktop and not {use.desktop, DISPLAY_MANAGER} & named.keys():
-        return f"{_STOP}, or to have the desktop stopped for the guest, {down(situation, DISPLAY_MANAGER)}"
-    if use.desktop and "sessions" not in settings.get("end", ()):
-        sessions = setting(situation, 'end = ["sessions"]', "end")
-        return f"{_STOP}, or to have the sessions ended that use it, {sessions}"
-    return _STOP
+    named, ended = settings.get("units", {}), settings.get("end", ())
+    if not use.desktop or use.service not in ("", use.desktop):
+        return _of_process(situation, use)
+    if not {use.desktop, DISPLAY_MANAGER} & named.keys():
+        desktop = f"the desktop stopped for the guest, with all that runs in it, {down(situation, DISPLAY_MANAGER)}"
+        return f"stop what has it open first, or to have {desktop}"
+    if "sessions" not in ended and all(map(_is_plain_path, ended)):
+        end = setting(situation, f"end = [{_listed([*ended, 'sessions'])}]", "end")
+        return (
+            f"stop what has it open first, or to have the sessions ended that use it, with all that runs in them, {end}"
+        )
+    return _of_process(situation, use)
 
 
 def _unmount(situation: Situation, use: Use) -> str:
     """``mounts`` names all that is mounted of the guest's devices, as the next start would refuse the rest."""
-    from libhook.facts.mountpoint import is_of_host
+    from libhook.facts.mountpoint import is_likely_of_host, is_of_host
 
     if any(map(is_of_host, use.mounts)):
         return "the host itself needs what is mounted there: give the guest another disk"
-    every: Sequence[str] = list(
-        dict.fromkeys(
-            path for uses in situation.host.uses.values() for one in uses if one.only_mounted for path in one.mounts
-        )
-    )
-    if set(every) <= set(situation.config.actions.get("mounts", ())):  # what keeps it from that is said beside this
+    named = situation.config.actions.get("mounts", ())
+    every = [*named, *(path for uses in situation.host.uses.values() for one in uses if one.only_mounted
+                       for path in one.mounts)]  # fmt: skip
+    if set(every) <= set(named):  # what keeps it from that is said beside this
         return "unmount it first"
-    if not all(map(_is_plain_path, every)):
+    if any(map(is_likely_of_host, use.mounts)) or not all(map(_is_plain_path, every)):
         return "unmount it first, or name its mount points in the setting mounts of the guest"
-    listed = ", ".join(map(quoted, every))
-    name = setting(situation, f"mounts = [{listed}]", "mounts")
+    name = setting(situation, f"mounts = [{_listed(every)}]", "mounts")
     return (
         f"unmount it first, or, where /etc/fstab has it, to have it unmounted and mounted again for the guest, {name}"
     )
 
 
+def _listed(texts: Iterable[str]) -> str:
+    return ", ".join(map(quoted, dict.fromkeys(texts)))
+
+
 def _is_plain_path(path: str) -> bool:
-    """Whether neither TOML nor a shell's quotes, nor any shell's echo, mean anything else by this path."""
-    return path.isascii() and path.isprintable() and not any(character in path for character in "'\"\\")
+    """Whether neither TOML, nor a shell's quotes, nor any shell's echo, nor libhook mean anything else by this path."""
+    return path.isascii() and path.isprintable() and not any(character in path for character in "'\"\\{}")
 
 
 def by_hand(address: object) -> str:

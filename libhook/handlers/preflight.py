@@ -143,7 +143,7 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
     if device.vfs:
         yield Complaint(
             f"{address} is a PF with VFs enabled ({len(device.vfs)})",
-            "give the guest a VF, or, if nothing uses those, to remove them, "
+            "give the guest a VF, which libhook devices shows; or, where nothing uses the VFs, to remove them all, "
             f"run: echo 0 >/sys/bus/pci/devices/{address}/sriov_numvfs",
         )
     claim = host.claims.get(address)  # a device that is plugged in may join what the guest already has of the group

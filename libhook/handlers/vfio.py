@@ -15,7 +15,7 @@ from libhook.light import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STOP_GUEST = "stop that guest first; libhook status shows what it holds"
+STOP_GUEST = "stop that guest first, which libhook status shows; if it has ended already, run: libhook recover"
 _LOST = "the guest's entry in /run/libhook is gone"
 
 

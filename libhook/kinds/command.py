@@ -235,7 +235,9 @@ def _run(work: Work, action: Run) -> Track[Failure | None]:
         return None
     if code or said:
         why = said[0] if said else os.strerror(code)
-        return Failure(printable(f"{action.subject} cannot be run: {why}"), f"correct {action.kind} in the settings")
+        return Failure(
+            printable(f"{action.subject} cannot be executed: {why}"), f"correct {action.kind} in the settings"
+        )
     if time.monotonic() - begun >= one.seconds:
         return Failure(f"{action.subject} has not ended within {one.seconds:g} s", _remedy(work, action))
     return Failure(f"{action.subject} has ended with status {status}", _remedy(work, action))

@@ -219,7 +219,7 @@ def _run(work: Work, action: Old) -> Track[tuple[str, bytes]]:
     except Late:
         code, answer = errno.ETIMEDOUT, b""
     if code:
-        return printable(f"{action.subject} cannot be run: {os.strerror(code)}"), b""
+        return printable(f"{action.subject} cannot be executed: {os.strerror(code)}"), b""
     reason, _, printed = answer.partition(b"\n")
     return reason.decode(), b"" if reason else printed
 
@@ -302,7 +302,7 @@ def _one(work: Work, action: Old, call: Call, path: str, deadline: Deadline, out
     if status is None:
         return late
     if said:
-        return f"{path} cannot be run: {said.strip()}"
+        return f"{path} cannot be executed: {said.strip()}"
     words = way.last_words(work.machine, unit)
     return f"{path} has ended with status {status} ({call.operation})" + (f": {words}" if words else "")
 

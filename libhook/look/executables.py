@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _MOST_LINKS = 40
 """As in the kernel (MAXSYMLINKS)."""
+_ELSEWHERE = "put the program where only root may write, such as /usr/local/sbin, and correct the path in the settings"
 
 
 def user_id(name: str) -> int | None:
@@ -38,11 +39,10 @@ def complaint(machine: Machine, program: str) -> tuple[str, str] | None:
             status = os.lstat(f"{machine.root}{path}" or "/")
         except OSError as error:
             return f"{program} cannot be run ({path}: {error.strerror})", "correct the path in the settings"
+        is_own = not pending and stat.S_ISREG(status.st_mode)  # a folder may be somebody's home, or /tmp
         if status.st_uid not in (0, os.geteuid()):
-            return (
-                f"{path} does not belong to root, and root is to run {program}",
-                f"run: chown root:root {pasted(path)}",
-            )
+            own = f"check what is in it, then run: chown root:root {pasted(path)}"
+            return f"{path} does not belong to root, and root is to run {program}", own if is_own else _ELSEWHERE
         if stat.S_ISLNK(status.st_mode):
             links += 1
             if links > _MOST_LINKS:
@@ -52,7 +52,8 @@ def complaint(machine: Machine, program: str) -> tuple[str, str] | None:
             done = "" if target.startswith("/") else done
             continue
         if status.st_mode & 0o022:
-            return f"others may write to {path}, and root is to run {program}", f"run: chmod go-w {pasted(path)}"
+            own = f"check what is in it, then run: chmod go-w {pasted(path)}"
+            return f"others may write to {path}, and root is to run {program}", own if is_own else _ELSEWHERE
         done = path
     status = os.lstat(f"{machine.root}{done}" or "/")
     if not (stat.S_ISREG(status.st_mode) and status.st_mode & 0o111):

@@ -14,6 +14,7 @@ from libhook.errors import LibhookError, printable
 from libhook.facts.program import may_end
 from libhook.facts.unit import is_protected
 from libhook.light import TYPE_CHECKING, NamedTuple, partial, suppress
+from libhook.look.cgroups import group_of, service_of
 from libhook.look.processes import stat
 
 if TYPE_CHECKING:
@@ -126,21 +127,18 @@ def _one(
     found = stat(proc, pid)
     if found is None:
         return None
-    group = _group(proc, pid)
+    group = group_of(proc, pid)
     path, program = _program(machine, proc, pid, programs)
     parts = group.split("/")[1:]
     session = _session(machine, parts, known)
     of_user = parts[:1] == ["user.slice"]  # its units are protected as units, and end with their session
     protected = any(map(is_protected, parts)) and not of_user
     spared = pid == 1 or pid in ours or protected or not _may_end(path)
-    if session and any(_session(machine, _group(proc, one).split("/")[1:], known) == session for one in ours):
+    if session and any(_session(machine, group_of(proc, one).split("/")[1:], known) == session for one in ours):
         session = None  # it is the one in which this hook runs
     name = printable(found.name.decode("utf-8", "replace")).replace("\0", "")
     agent = pid == 1 or group == _LOGIND
-    of_host = parts if parts[:1] == ["system.slice"] else []
-    unit = next((part for part in of_host if part.endswith((".service", ".scope"))), "")
-    service = unit if unit.endswith(".service") else ""  # in a scope may be a container, with units of its own
-    return Occupant(pid, found.start, found.state, name, program, session, service, agent, spared)
+    return Occupant(pid, found.start, found.state, name, program, session, service_of(parts), agent, spared)
 
 
 def _may_end(path: str) -> bool:
@@ -173,16 +171,6 @@ def _program(machine: Machine, proc: str, pid: int, programs: Sequence[str]) -> 
         except OSError:
             continue
     return path, ""
-
-
-def _group(proc: str, pid: int) -> str:
-    """The control group that systemd has made for it; "" when that cannot be seen."""
-    try:
-        with open(f"{proc}/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
-            lines = dict(line.rstrip("\n").split(":", 2)[1:] for line in file)
-    except (OSError, ValueError):
-        return ""
-    return lines.get("name=systemd") or lines.get("", "")
 
 
 def _session(machine: Machine, parts: Sequence[str], known: dict[str, Session | None]) -> Session | None:

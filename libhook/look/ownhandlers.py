@@ -107,9 +107,11 @@ def _open_folder(above: int, path: str) -> int:
 def _expect_roots(status: os.stat_result, path: str) -> None:
     """BadInput unless root, or we, have it, and nobody else may write to it."""
     if status.st_uid not in (0, os.geteuid()):
-        raise BadInput(f"{path} does not belong to root", f"run: chown root:root {pasted(path)}")
+        raise BadInput(
+            f"{path} does not belong to root", f"check what is in it, then run: chown root:root {pasted(path)}"
+        )
     if status.st_mode & _OTHERS_WRITE:
-        raise BadInput(f"others may write to {path}", f"run: chmod go-w {pasted(path)}")
+        raise BadInput(f"others may write to {path}", f"check what is in it, then run: chmod go-w {pasted(path)}")
 
 
 def _exists(folder: int, name: str) -> bool:

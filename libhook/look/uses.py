@@ -118,8 +118,11 @@ def _uses_of(
         opened, key=lambda one: one.name in _FOR_OTHERS
     ):  # a mediated device's node is no screen: its parent's driver waits until that node is closed
         is_screen = device.is_display and not holder.node.startswith(nodes.VFIO)
+        from libhook.look.cgroups import group_of, service_of  # only where a device is in use
+
+        service = service_of(group_of(machine.proc, holder.pid).split("/")[1:])
         desktop = _desktop(machine) if is_screen else ""
-        yield Use("display" if is_screen else "open", f"it is open in {holder}", holder.pid, holder.name, desktop)
+        yield Use("display" if is_screen else "open", f"it is open in {holder}", holder.pid, service, desktop)
 
 
 def _desktop(machine: Machine) -> str:

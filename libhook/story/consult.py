@@ -171,7 +171,10 @@ def _answer(round_: _Round, one: Wanted, declared: Mapping[str, Declared], answe
     session, code = round_.session, ownhandlers.read(round_.session.machine, one.name)
     enabled = round_.enabled[one.name]
     if [file.stamp for file in code.files] != list(enabled.files):
-        raise BadInput(f"{code.files[0].path} was changed since it was enabled", _enable(one.name))
+        raise BadInput(
+            f"{code.files[0].path} was changed since it was enabled",
+            f"check what was changed, then {_enable(one.name)}",
+        )
     given = plainjson.dumps({**round_.given, "options": dict(one.options), "settled": settled})
     deadline = Deadline(min(Deadline.after(ASKED_FOR).at, session.deadline.at))
     found = run(session.machine, code, enabled.modules, deadline, lambda: _call(code, given))

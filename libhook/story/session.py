@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from libhook.facts.identity import Changed
 
+_OWN_IT = "check what is in it, then run: chown root:root {0}; chmod 644 {0}"
 _GRACE = 10.0
 """The least time for an undo, in seconds. ``write_deadline`` is the limit if it is shorter."""
 _LOOK_AGAIN = 0.1
@@ -83,7 +84,7 @@ def read_settings(machine: Machine) -> list[Source]:
 
 def _source(machine: Machine, path: str) -> Source | None:
     """Read one file, or say why it is not read, as where others may write to it. None if it is not there."""
-    name, remedy = path.removeprefix(machine.root), f"run: chown root:root {pasted(path)}; chmod 644 {pasted(path)}"
+    name, remedy = path.removeprefix(machine.root), _OWN_IT.format(pasted(path))
     try:
         text = files.read(path, remedy)
     except BadInput as error:

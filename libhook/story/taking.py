@@ -222,7 +222,7 @@ def refused(
         from libhook.facts.joined import joined  # only where something is refused
 
         refusals = joined(refusals)
-    reasons = [refusal.reason for refusal in refusals[:_SHOWN]]
+    reasons = [refusal.said for refusal in refusals[:_SHOWN]]
     if (rest := len(refusals) - _SHOWN) > 0:
         reasons.append(f"and {rest} more")
     if settled and not all(refusal.reason.startswith("handler ") for refusal in refusals):  # they name themselves

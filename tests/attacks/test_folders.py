@@ -175,7 +175,7 @@ def test_a_configuration_that_others_could_remove_refuses(host: Host, above: str
     assert as_nobody(
         lambda: config.rename(config.with_name("away")) if not above else config.parent.rename(f"{folder}/x")
     )
-    line = f"{folder} is not a folder that only root may write to: run: chmod go-w {folder}"
+    line = f"{folder} is not a folder that only root may write to: check what is in it, then run: chmod go-w {folder}"
     for operation in ("prepare", "start"):
         assert host.event(WIN11, operation).line == line
     for operation in ("started", "release"):
@@ -196,7 +196,11 @@ def test_a_folder_that_somebody_put_there_refuses(host: Host, fake: str) -> None
         folder.symlink_to("elsewhere")
     else:
         os.chown(folder, NOBODY, 0)
-    remedy = "put a real folder there: links are not followed" if fake == "link" else f"run: chown root:root {folder}"
+    remedy = (
+        "put a real folder there: links are not followed"
+        if fake == "link"
+        else f"check what is in it, then run: chown root:root {folder}"
+    )
     assert host.event(WIN11, "prepare").line == f"{folder} is not a folder that only root may write to: {remedy}"
 
 

@@ -5,12 +5,9 @@ import os
 import re
 import shlex
 import subprocess
-from pathlib import Path
 
 from command import libhook
 from scenario import Host
-
-from libhook.simulation import processes
 
 
 def cut(line: str) -> str:
@@ -26,9 +23,6 @@ def paste(host: Host, line: str) -> None:
         assert libhook(host, *shlex.split(command)[1:]).code == 0
     elif command.startswith(("systemctl start auditd", "auditctl -e 1", "kill -CONT ")):
         os.unlink(f"{host.root}/simulation/trail")
-    elif found := re.fullmatch(r"grep -Fqx (\S+) /proc/(\d+)/comm && kill (\d+)", command):
-        assert Path(f"{host.root}/proc/{found[2]}/comm").read_text() == f"{found[1]}\n"
-        processes.end(host.root, int(found[3]))
     elif "/sys/" in command:
         folder = re.findall(r"cd (\S+) &&", command)
         for value, path in re.findall(r"echo (\S* ?)>(\S+?)\)?(?: |$)", command):

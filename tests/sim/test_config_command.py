@@ -217,12 +217,13 @@ def test_a_file_that_is_not_trusted_is_one_of_the_errors(host: Host) -> None:
     path = Path(host.machine.drop_ins, "50-more.toml")
     path.chmod(0o666)
     done = libhook(host, "config")
-    remedy = f"run: chown root:root {path}; chmod 644 {path}"
+    remedy = f"check what is in it, then run: chown root:root {path}; chmod 644 {path}"
     assert (done.code, done.err) == (1, f"{path} is not a file that only root may write to: {remedy}\n")
     path.parent.chmod(0o777)
     done = libhook(host, "config")
     assert (done.code, done.out) == (1, "")
-    assert done.err == f"{path.parent} is not a folder that only root may write to: run: chmod go-w {path.parent}\n"
+    what = "is not a folder that only root may write to: check what is in it, then run: chmod go-w"
+    assert done.err == f"{path.parent} {what} {path.parent}\n"
 
 
 def test_it_is_data_too(host: Host) -> None:

@@ -135,7 +135,7 @@ def test_a_handler_that_cannot_be_asked_is_an_error_of_the_settings(root: str) -
     enabled(own, GOOD)
     assert libhook(own, "config").code == 0
     put(own, f"{GOOD}\n")
-    assert "it was changed since it was enabled: run: " in libhook(own, "config").err
+    assert "it was changed since it was enabled: check what was changed, then run: " in libhook(own, "config").err
     own.configure(f'{WANTS}on_fault = "skip"\n')
     assert libhook(own, "config").code == 0
     own.configure("")

@@ -32,7 +32,10 @@ from libhook.story.session import state_of
 OTHER = "11111111-2222-3333-4444-555555555555"
 FREE = "free it first, or give the guest another disk"
 UNMOUNT = """mounts = ["/srv/a b"]' >/etc/libhook/config.d/win11@mounts.toml"""
-ROUTE = f"reach the host another way first; if it can do without this one, {setting('network', 'warn', 'preflight.')}"
+ROUTE = (
+    "reach the host another way first; if it can do without the network cards of this guest, "
+    f"{setting('network', 'warn', 'preflight.')}"
+)
 
 
 def _answers(host: Host, answer: str) -> None:
@@ -130,7 +133,7 @@ USES = {
         _open("/dev/dri/card0"),
         "display",
         "Xorg (pid 2000, /dev/dri/card0)",
-        ": stop what has it open first",
+        ": stop what has it open first; to see what that belongs to, run: cat /proc/2000/cgroup",
     ),
 }
 QUICK = "holder_wait = 0.05\n"
@@ -198,7 +201,9 @@ def test_who_does_not_let_go_is_named(root: str) -> None:
     outcome = host.event(guest(DISK), "prepare")
     assert outcome.code == 1
     assert "smart\\nd (pid 2000, /dev/nvme0n1)" in outcome.line
-    assert outcome.line.endswith(": stop what has it open first")
+    assert outcome.line.endswith(
+        ": stop what has it open first; to see what that belongs to, run: cat /proc/2000/cgroup"
+    )
     assert outcome.writes == ()
 
 

@@ -103,7 +103,10 @@ def test_no_script_is_begun_without_time(root: str) -> None:
         ("/etc/libvirt/hooks/qemu", "/etc/libvirt/hooks/qemu is run by libvirt itself: move it"),
         ("/etc/libvirt/hooks/qemu.d/mine", "/etc/libvirt/hooks/qemu.d/mine is run by libvirt itself: move it"),
         ("/etc/no-such", "/etc/no-such cannot be run (/etc/no-such: No such file or directory): correct the path"),
-        (PATH, f"others may write to {PATH}, and root is to run {PATH}: run: chmod go-w {PATH}"),
+        (
+            PATH,
+            f"others may write to {PATH}, and root is to run {PATH}: check what is in it, then run: chmod go-w {PATH}",
+        ),
     ],
 )
 def test_what_root_may_not_run_refuses(root: str, path: str, said: str) -> None:
@@ -134,10 +137,10 @@ def test_a_script_that_becomes_untrusted_is_not_run(root: str) -> None:
 def test_systemd_that_cannot_run_it(root: str) -> None:
     """What systemd-run says is told, or that there is none."""
     host = host_with(root, says="Failed to find \x1bexecutable")
-    assert f"{PATH} cannot be run: Failed to find \\x1bexecutable" in host.event(WIN11, "prepare").line
+    assert f"{PATH} cannot be executed: Failed to find \\x1bexecutable" in host.event(WIN11, "prepare").line
     faults.inject(root, faults.Fault("systemd-run*", nth=0, error="ENOENT"))
     refused = host.event(WIN11, "prepare")
-    assert f"the old script {PATH} cannot be run: No such file or directory" in refused.line
+    assert f"the old script {PATH} cannot be executed: No such file or directory" in refused.line
 
 
 def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +149,7 @@ def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: 
     monkeypatch.setattr("libhook.kinds.legacy._most", lambda _asked: 0.3)
     with monkeypatch.context() as late:
         late.setattr("libhook.effects.transient.run_old", lambda *_: time.sleep(5))
-        assert f"the old script {PATH} cannot be run: Connection timed out" in host.event(WIN11, "prepare").line
+        assert f"the old script {PATH} cannot be executed: Connection timed out" in host.event(WIN11, "prepare").line
     monkeypatch.setattr("libhook.look.oldscripts.find", lambda *_: time.sleep(8))
     host.configure(f"{SETTINGS}write_deadline = 2\n")
     assert f"{PATH} cannot be looked at in time" in host.event(WIN11, "prepare").line

@@ -39,7 +39,7 @@ def test_a_script_that_fails_refuses_the_start(root: str, ends: dict[str, Any]) 
     host = host_with(root, f"{SETTINGS}legacy.seconds = 0.5\n", **ends)
     groups.replace_systemd(root)
     line = host.event(WIN11, "prepare").line
-    why = "has ended with status 3 (prepare)" if "status" in ends else "cannot be run: Exec format error"
+    why = "has ended with status 3 (prepare)" if "status" in ends else "cannot be executed: Exec format error"
     why = "has not ended within 0.5 s (prepare), and was ended" if "seconds" in ends else why
     assert line == f"{PATH} {why}: see the system's log for libhook"
     assert (host.driver(NIC), left(host)) == ("e1000e", [])

@@ -13,6 +13,7 @@ from scenario import guest
 
 WIN11 = guest(NIC)
 NIGHT = "/etc/libhook/handlers/night.py"
+CHANGED = f"{NIGHT} was changed since it was enabled: check what was changed, then run: libhook handlers enable night"
 CORRECT = "correct it, then run: libhook handlers enable night"
 _WALLS = pytest.mark.skipif(os.geteuid() != 0, reason="the simulation has all walls only for root")
 
@@ -173,22 +174,37 @@ def _same_times(own: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_append, f"{NIGHT} was changed since it was enabled: run: libhook handlers enable night"),
-        (_touch, f"{NIGHT} was changed since it was enabled: run: libhook handlers enable night"),
-        (_replace, f"{NIGHT} was changed since it was enabled: run: libhook handlers enable night"),
-        (_same_times, f"{NIGHT} was changed since it was enabled: run: libhook handlers enable night"),
+        (
+            _append,
+            CHANGED,
+        ),
+        (
+            _touch,
+            CHANGED,
+        ),
+        (
+            _replace,
+            CHANGED,
+        ),
+        (
+            _same_times,
+            CHANGED,
+        ),
         (_link, f"{NIGHT} cannot be opened (Too many levels of symbolic links): put a real file there"),
         (_folder, f"{NIGHT} is no file: put a real file there"),
         (_linked_folder, "/etc/libhook/handlers is no folder that can be opened ("),
         pytest.param(
             lambda own: os.chown(own, 7, 7),
-            f"{NIGHT} does not belong to root: run: chown root:root {NIGHT}",
+            f"{NIGHT} does not belong to root: check what is in it, then run: chown root:root {NIGHT}",
             marks=_WALLS,
         ),
-        (lambda own: own.chmod(0o666), f"others may write to {NIGHT}: run: chmod go-w {NIGHT}"),
+        (
+            lambda own: own.chmod(0o666),
+            f"others may write to {NIGHT}: check what is in it, then run: chmod go-w {NIGHT}",
+        ),
         (
             lambda own: own.parent.chmod(0o777),
-            "others may write to /etc/libhook/handlers: run: chmod go-w /etc/libhook/",
+            "others may write to /etc/libhook/handlers: check what is in it, then run: chmod go-w /etc/libhook/",
         ),
         (lambda own: own.parent.parent.chmod(0o777), "/etc/libhook is not a folder that only root may write to"),
         (lambda own: own.unlink(), f"there is no {NIGHT}: put the handler there"),

@@ -79,14 +79,14 @@ def _groupless(host: Host) -> None:
     os.unlink(f"{host.root}/sys/bus/pci/devices/{NIC}/iommu_group")
 
 
-STOP_FIRST = "stop that guest first; libhook status shows what it holds"
-STOP_PROCESS = "stop what has it open first"
+STOP_FIRST = "stop that guest first, which libhook status shows; if it has ended already, run: libhook recover"
 WHEN_IT_ENDS = "if its driver never answers, reboot the host; when it does, run: libhook recover"
 IN_XML = "take <driver model=...> out of the guest's XML, or name another there; this kernel has vfio-pci"
 CHOOSE = f"this kernel has vfio-pci; to have libhook choose, {setting('driver', 'auto')}"
 SHOWN = "libhook devices shows those that are; correct the address in the guest's XML"
 VFS = (
-    "give the guest a VF, or, if nothing uses those, to remove them, run: echo 0 >/sys/bus/pci/devices/{}/sriov_numvfs"
+    "give the guest a VF, which libhook devices shows; or, where nothing uses the VFs, to remove them all, "
+    "run: echo 0 >/sys/bus/pci/devices/{}/sriov_numvfs"
 )
 BOTH = f"give the guest the whole group, or to have the rest taken along, {setting('siblings', 'bind')}"
 GPU_AND_SOUND = _on_vfio(Device(GPU, group=14), Device(SOUND, group=14))
@@ -147,13 +147,13 @@ REFUSALS = {
     "open": Refusal(
         _on_vfio(Device(NIC, group=12)),
         guest(NIC),
-        f"{NIC} is open in dpdk\\x1b[2J (pid 2000, /dev/vfio/12): {STOP_PROCESS}",
+        f"{NIC} is open in dpdk\\x1b[2J (pid 2000, /dev/vfio/12): {'stop what has it open first'}",
         _open("/dev/vfio/12"),
     ),
     "open by its own node": Refusal(
         _on_vfio(Device(NIC, group=12)),
         guest(NIC),
-        f"{NIC} is open in dpdk\\x1b[2J (pid 2000, /dev/vfio/devices/vfio0): {STOP_PROCESS}",
+        f"{NIC} is open in dpdk\\x1b[2J (pid 2000, /dev/vfio/devices/vfio0): {'stop what has it open first'}",
         _open("/dev/vfio/devices/vfio0"),
     ),
     "sibling": Refusal(
@@ -173,14 +173,14 @@ REFUSALS = {
     "group open": Refusal(
         GPU_AND_SOUND,
         guest(GPU),
-        f"{GPU} is open in dpdk\\x1b[2J (pid 2000, /dev/vfio/14): {STOP_PROCESS}",
+        f"{GPU} is open in dpdk\\x1b[2J (pid 2000, /dev/vfio/14): {'stop what has it open first'}",
         _open("/dev/vfio/14"),
     ),
     "sibling open": Refusal(
         GPU_AND_SOUND,
         guest(GPU),
         f"{GPU} shares IOMMU group 14 with {SOUND}: "
-        f"{SOUND} is open in dpdk\\x1b[2J (pid 2000, /dev/vfio/devices/vfio1): {STOP_PROCESS}",
+        f"{SOUND} is open in dpdk\\x1b[2J (pid 2000, /dev/vfio/devices/vfio1): {'stop what has it open first'}",
         _open("/dev/vfio/devices/vfio1"),
     ),
     "sibling is a PF, despite consent": Refusal(

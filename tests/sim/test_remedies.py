@@ -3,7 +3,6 @@
 
 import os
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +38,10 @@ def _card_open(host: Host, service: str, pid: int, program: str) -> None:
 
 
 def _open(host: Host) -> None:
-    processes.open_file(host.root, processes.spawn(host.root, "smartd"), "/dev/nvme0n1")
+    pid = processes.spawn(host.root, "smartd")
+    processes.open_file(host.root, pid, "/dev/nvme0n1")
+    logind.place(host.root, pid, "/usr/sbin/smartd", "/system.slice/smartd.service")
+    systemd.add(host.root, "smartd.service", process=pid)
 
 
 def _mount(host: Host) -> None:
@@ -280,40 +282,3 @@ def test_of_several_causes_the_first_is_pasted(root: str) -> None:
     second = host.libvirt.start(both).error
     assert "shares IOMMU group" not in second
     assert cut(second) != cut(first)
-
-
-def test_a_number_that_is_another_process_by_now_is_not_killed(root: str) -> None:
-    """The command looks at the name first, and a name that a shell could take for more is in no command."""
-    host = Host(root, workstation(), QUICK)
-    _open(host)
-    command = cut(host.libvirt.start(guest(DISK)).error)
-    pid = command.rpartition(" ")[2]
-    here = command.replace("/proc/", f"{root}/proc/").replace("kill ", "echo kill ")
-    shown = subprocess.run(["/bin/sh", "-c", here], capture_output=True, text=True, check=False)
-    assert (shown.returncode, shown.stdout) == (0, f"kill {pid}\n")
-    for name in ("sshd", "xsmartd", "smartd2"):
-        Path(f"{root}/proc/{pid}/comm").write_text(f"{name}\n")
-        shown = subprocess.run(["/bin/sh", "-c", here], capture_output=True, text=True, check=False)
-        assert (shown.returncode, shown.stdout) == (1, "")
-    Path(f"{root}/proc/{pid}/comm").write_text("a;reboot\n")
-    assert "run:" not in host.libvirt.start(guest(DISK)).error
-
-
-def test_a_mount_point_with_a_blank_is_named(root: str) -> None:
-    """Between the shell's quotes only a quote, and a backslash for some shells' echo, mean anything."""
-    host = Host(root, workstation(), QUICK)
-    mount(root)
-    file = Path(f"{root}/proc/self/mountinfo")
-    file.write_text(file.read_text().replace("/srv/data", "/srv/my\\040data"))
-    assert """.mounts = ["/srv/my data\"""" in host.libvirt.start(guest(DISK)).error
-
-
-def test_a_desktop_that_this_host_does_not_have_is_not_offered(root: str) -> None:
-    """Without a display manager nothing would be stopped, and one that is named already is not named twice."""
-    host = Host(root, workstation(), QUICK)
-    processes.add(root, 800, "Xorg", ["/dev/dri/card0"])
-    assert "run:" not in host.libvirt.start(CARD).error
-    systemd.add(root, "gdm.service", names=["display-manager.service"])
-    assert 'units."display-manager.service" = "down"' in host.libvirt.start(CARD).error
-    host.configure(QUICK + '[domains.win11.units]\n"gdm.service" = "down"\n')
-    assert 'end = ["sessions"]' in host.libvirt.start(CARD).error

@@ -232,7 +232,7 @@ def test_a_command_is_asked_before_anything_is_done(root: str, one: Guest) -> No
         ({"status": 2}, 'reason = "wake the NAS"', "the command require.nas has ended with status 2: wake the NAS"),
         ({"status": 2}, "", "the command require.nas has ended with status 2: see journalctl -u 'libhook-require-"),
         ({"seconds": 0.3}, "seconds = 0.2", "the command require.nas has not ended within 0.2 s: see journalctl"),
-        ({"says": "Failed"}, "", "the command require.nas cannot be run: Failed: correct require in the settings"),
+        ({"says": "Failed"}, "", "the command require.nas cannot be executed: Failed: correct require in the settings"),
     ],
 )
 def test_a_command_that_does_not_agree(root: str, ends: dict[str, object], more: str, said: str) -> None:

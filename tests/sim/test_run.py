@@ -107,7 +107,10 @@ def test_the_plan_says_what_would_be_run(root: str) -> None:
     ("ends", "said"),
     [
         ({"status": 3}, "the command screen has ended with status 3: see journalctl -u libhook-run-"),
-        ({"says": "Failed to find \x1bexecutable"}, "the command screen cannot be run: Failed to find \\x1bexecutable"),
+        (
+            {"says": "Failed to find \x1bexecutable"},
+            "the command screen cannot be executed: Failed to find \\x1bexecutable",
+        ),
         ({"seconds": 0.3}, "the command screen has not ended within 0.2 s: see journalctl -u libhook-run-"),
     ],
 )
@@ -227,7 +230,9 @@ def test_where_systemd_does_not_answer_the_guest_is_refused(root: str) -> None:
     host = host_with(root, SETTINGS.replace('undo = ["/usr/local/bin/screen", "to host"]', ""))
     faults.inject(root, faults.Fault("systemd-run*", nth=0, error="ENOENT"))
     refused = host.event(WIN11, "prepare")
-    assert "the command screen cannot be run: No such file or directory: correct run in the settings" in refused.line
+    assert (
+        "the command screen cannot be executed: No such file or directory: correct run in the settings" in refused.line
+    )
     assert host.driver(NIC) == "e1000e"
 
 
@@ -310,4 +315,4 @@ def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: 
         assert "the command screen does not end in time" in host.event(WIN11, "prepare").line
     host.event(WIN11, "release", "failed")
     monkeypatch.setattr("libhook.effects.transient.run", lambda *_, **__: (errno.ETIMEDOUT, ""))
-    assert "the command screen cannot be run: Connection timed out" in host.event(WIN11, "prepare").line
+    assert "the command screen cannot be executed: Connection timed out" in host.event(WIN11, "prepare").line

@@ -80,7 +80,7 @@ def test_a_program_that_others_may_change_by_the_end_is_not_run(root: str) -> No
     Path(f"{root}{SCREEN}").chmod(0o777)
     ended = host.event(WIN11, "release", "shutdown")
     (left,) = [entry["left"] for entry in ended.logged("done") if "left" in entry]
-    assert f"the command screen cannot be run: others may write to {SCREEN}" in left
+    assert f"the command screen cannot be executed: others may write to {SCREEN}" in left
     assert [SCREEN, "to host"] not in argvs(host)
     assert host.leftovers == []
 
@@ -114,4 +114,7 @@ def test_a_programs_owner_is_looked_at(root: str, monkeypatch: pytest.MonkeyPatc
         os.chown(f"{root}/usr", 12346, 0)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     found = executables.complaint(host.machine, SCREEN)
-    assert found == (f"/usr does not belong to root, and root is to run {SCREEN}", "run: chown root:root /usr")
+    assert found == (
+        f"/usr does not belong to root, and root is to run {SCREEN}",
+        "put the program where only root may write, such as /usr/local/sbin, and correct the path in the settings",
+    )

@@ -85,7 +85,10 @@ def test_commands_are_run_and_undone(root: str, mount: str) -> None:
     [
         ({"status": 3}, "the command screen has ended with status 3: see the system's log for libhook-run-"),
         ({"status": 255}, "the command screen has ended with status 255"),
-        ({"says": "/usr/\x1b: Exec format error"}, "the command screen cannot be run: /usr/\\x1b: Exec format error"),
+        (
+            {"says": "/usr/\x1b: Exec format error"},
+            "the command screen cannot be executed: /usr/\\x1b: Exec format error",
+        ),
         ({"seconds": 60, "leaves": True}, "the command screen has not ended within 0.5 s: see the system's log for"),
         ({"seconds": 60, "deaf": True}, "the command screen has not ended within 0.5 s: see the system's log for"),
     ],
@@ -225,7 +228,7 @@ def test_one_that_runs_already_is_not_run_again(root: str) -> None:
         os.makedirs(folder)
         store.create(f"{folder}/cgroup.procs", process)
     refused = host.event(WIN11, "prepare")
-    assert f"the command show cannot be run: {RUNNING} runs already" in refused.line
+    assert f"the command show cannot be executed: {RUNNING} runs already" in refused.line
     assert host.event(one, "prepare").code == 0
     host.event(one, "release", "failed")
     assert left(host) == []

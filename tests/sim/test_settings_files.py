@@ -83,7 +83,10 @@ def test_a_folder_of_drop_ins_that_others_may_write_to_is_not_read(root: str) ->
     assert config(host) == Config()
     folder.chmod(0o775)
     refused = host.event(guest(NIC), "prepare").line
-    assert refused == f"{folder} is not a folder that only root may write to: run: chmod go-w {folder}"
+    assert (
+        refused
+        == f"{folder} is not a folder that only root may write to: check what is in it, then run: chmod go-w {folder}"
+    )
     folder.rmdir()
     folder.symlink_to(host.root)
     assert f"{folder} is not a folder that only root may write to" in host.event(guest(NIC), "prepare").line

@@ -66,7 +66,7 @@ def test_a_device_in_use_is_taken_once_an_action_has_freed_it(host: Host, monkey
     _also(monkeypatch, "prepare", STOP)
     foretold = host.call(("win11", "prepare", "begin", "-"), guest(DISK, NIC).xml(1), dry_run=True)
     reason = f"{DISK} is in use by the host: it is open in smartd (pid {SMARTD}, /dev/nvme0n1)"
-    end = f"stop its service first, or to end it alone, run: grep -Fqx smartd /proc/{SMARTD}/comm && kill {SMARTD}"
+    end = f"stop what has it open first; to see what that belongs to, run: cat /proc/{SMARTD}/cgroup"
     unless = f"refuse unless {DISK} is free: {reason} (checked after: stop smartd): {end}"
     assert foretold.stderr[:2] == ("stop smartd", unless)
     assert (foretold.changed, toys.done) == ((), [])

@@ -206,11 +206,11 @@ def _folders(tmp_path: Path) -> tuple[str, str]:
     [
         (0, 0o755, None),
         (MINE, 0o700, None),
-        (0, 0o775, "run: chmod go-w {}"),
-        (0, 0o757, "run: chmod go-w {}"),
-        (NOBODY, 0o755, "run: chown root:root {}"),
-        (MINE + 1, 0o755, "run: chown root:root {}"),
-        (NOBODY, 0o777, "run: chown root:root {}; chmod go-w {}"),
+        (0, 0o775, "check what is in it, then run: chmod go-w {}"),
+        (0, 0o757, "check what is in it, then run: chmod go-w {}"),
+        (NOBODY, 0o755, "check what is in it, then run: chown root:root {}"),
+        (MINE + 1, 0o755, "check what is in it, then run: chown root:root {}"),
+        (NOBODY, 0o777, "check what is in it, then run: chown root:root {}; chmod go-w {}"),
     ],
 )
 def test_every_folder_on_the_way_is_root_s(

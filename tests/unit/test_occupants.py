@@ -15,7 +15,7 @@ from libhook.children.child import Deadline
 from libhook.children.tracks import run
 from libhook.errors import LibhookError
 from libhook.facts.machine import Machine
-from libhook.look import occupants
+from libhook.look import cgroups, occupants
 from libhook.look.linux import LinuxKernel
 from libhook.look.occupants import Occupant
 
@@ -102,8 +102,8 @@ def test_the_group_is_the_one_that_systemd_made(tmp_path: Path, text: str, group
     """On either version of control groups."""
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "cgroup").write_text(text)
-    assert occupants._group(str(tmp_path), 7) == group
-    assert occupants._group(str(tmp_path), 8) == ""
+    assert cgroups.group_of(str(tmp_path), 7) == group
+    assert cgroups.group_of(str(tmp_path), 8) == ""
 
 
 @pytest.mark.parametrize(

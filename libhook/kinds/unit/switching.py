@@ -100,7 +100,7 @@ def _reached(unit: str, target: str, now: Value) -> bool:
 
 def _failed(unit: str, target: str, now: Value, code: int) -> Failure:
     user, _, bare = unit.rpartition("/")
-    ask = f"this says why: systemctl {f'--user -M {user}@ ' if user else ''}status {bare}"
+    ask = f"this says why: systemctl {f'--user -M {user}@ ' if user else ''}status {pasted(bare)}"
     if user and code == errno.ESRCH:
         return Failure(
             f"{unit} stays down: {user} is not logged in any more", "what is enabled there starts at a log-in"
