@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 
 from libhook import __version__
-from libhook.errors import BadInput, printable
+from libhook.errors import BadInput, LibhookError, printable
 from libhook.history import colour, follow, reader
+from libhook.history.beside import replaced
 from libhook.history.entry import Entry, Silence
 from libhook.history.evidence import Evidence, Made
 from libhook.history.names import lookup
@@ -197,12 +198,30 @@ def _write(lines: Iterable[bytes]) -> None:
 
 
 def _write_page(name: str, texts: Iterable[str]) -> None:
-    """Write the page to stdout for ``-``, else to a file that only its owner may read, as with the trail itself."""
+    """Write the page to stdout for ``-``, else to a file that only its owner may read, as with the trail itself.
+
+    An old page is replaced whole or not at all. A device or a named pipe is written to. A link is refused: who set it
+    would choose the file.
+    """
     if name == "-":
         _write(text.encode() for text in texts)
         return
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.fchmod(descriptor, 0o600)  # the file may have existed, readable for all
-        file.writelines(texts)
+    kind = _kind(name)
+    if stat.S_ISLNK(kind):
+        raise LibhookError(f"{name}: a link", "name the file itself, or - for stdout")
+    with ExitStack() as stack:
+        if kind and not stat.S_ISREG(kind):
+            descriptor = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+        else:
+            descriptor = stack.enter_context(replaced(name))
+        with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
+            file.writelines(texts)
+
+
+def _kind(name: str) -> int:
+    """Return what kind of file this is, as in st_mode; 0 if there is none."""
+    try:
+        return stat.S_IFMT(os.lstat(name).st_mode)
+    except FileNotFoundError:
+        return 0

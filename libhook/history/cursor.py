@@ -3,13 +3,15 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import stat
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 from libhook.errors import LibhookError
+from libhook.history.beside import replaced
 
 _VERSION = 1
 
@@ -45,44 +47,41 @@ class Cursor:
             os.close(descriptor)  # whoever had it has just replaced it
 
     def load(self) -> dict[str, Any]:
-        """Return what was saved; {} if nothing was. LibhookError if this is no cursor."""
+        """Return what was saved; {} if nothing was. LibhookError if this is no cursor, or not as it was saved."""
         with open(self._descriptor, "rb", closefd=False) as file:
             content = file.read()
         if not content:
             return {}
-        with suppress(ValueError):
-            state = json.loads(content)
-            if isinstance(state, dict) and state.get("version") == _VERSION:
-                return state
-        raise self.unusable()
+        head, _, body = content.partition(b"\n")
+        if head != _head(body):
+            raise self.unusable()
+        state: dict[str, Any] = json.loads(body)
+        return state
 
     def unusable(self) -> LibhookError:
         """Return the error for a file that holds something else."""
         remedy = "remove it: then the whole trail is told again"
-        return LibhookError(f"{self._path}: not a cursor of this libhook", remedy)
+        return LibhookError(f"{self._path}: not a cursor of this libhook, or not as it was saved", remedy)
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace what is saved. OSError if that fails; then the file is as before."""
-        new = f"{self._path}.new"
-        with suppress(FileNotFoundError):
-            os.unlink(new)
-        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        body = json.dumps(state).encode()
         with ExitStack() as failing:
-            failing.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with open(descriptor, "wb", closefd=False) as file:
-                file.write(json.dumps({"version": _VERSION, **state}).encode())
-            os.fsync(descriptor)
-            os.replace(new, self._path)
+            with replaced(self._path) as new:
+                fcntl.flock(new, fcntl.LOCK_EX | fcntl.LOCK_NB)  # before anybody else can find it
+                with open(new, "wb", closefd=False) as file:
+                    file.write(_head(body) + b"\n" + body)
+                held = os.dup(new)
+                failing.callback(os.close, held)
             failing.pop_all()
         os.close(self._descriptor)
-        self._descriptor = descriptor
-        folder = os.open(os.path.dirname(self._path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        self._descriptor = held
 
     def close(self) -> None:
         """Let others have it."""
         os.close(self._descriptor)
+
+
+def _head(body: bytes) -> bytes:
+    """Return the first line. It says what only we would have written: nothing else in the file needs to be checked."""
+    return json.dumps({"version": _VERSION, "sha256": hashlib.sha256(body).hexdigest()}).encode()

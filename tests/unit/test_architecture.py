@@ -32,6 +32,7 @@ MAY_TOUCH = ("bundle.py", "children/", "effects/", "look/", "kinds/", "cli.py", 
              "hotplug/watching.py", "hotplug/interrupts.py", "hotplug/notify.py", "history/reader.py",
              "naming/database.py",
              "history/order.py", "history/command.py", "history/follow.py", "history/tail.py", "history/cursor.py",
+             "history/beside.py",
              "importing/command.py", "importing/excess.py", "importing/filling.py", "importing/folder.py",
              "importing/imagined.py", "importing/inside/", "importing/reading.py", "importing/sandbox.py",
              "importing/sources.py")  # fmt: skip

@@ -15,6 +15,7 @@ import pytest
 from trail_writing import BEGIN, OTHER, UUID, Trail
 
 from libhook.command import parsing
+from libhook.errors import LibhookError
 from libhook.history import command, reader
 
 ROOT = Path(__file__).parents[2]
@@ -277,3 +278,50 @@ def test_pipes_are_read_in_order_of_time(tmp_path: Path) -> None:
         ("first", "stop"),
         ("third", "stop"),
     ]
+
+
+def test_an_old_page_stays_until_the_new_one_is_whole(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that cannot be made leaves the old one, and nothing beside it. Whoever has the old one open keeps it."""
+    folder, log, page = tmp_path / "pages", tmp_path / "log", tmp_path / "pages/page.html"
+    folder.mkdir()
+    log.write_bytes(bytes(_life("0000:01:00.0")))
+    page.write_text("the old page")
+    (folder / "page.html.new").write_text("somebody's")
+
+    def broken(*_: object, **__: object) -> Iterator[str]:
+        yield "<!DOCTYPE html>"
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as failing:
+        failing.setattr("libhook.history.page.Page.write", broken)
+        with pytest.raises(OSError, match="No space left"):
+            run("-if", str(log), "--html", str(page))
+    assert page.read_text() == "the old page"
+    with page.open() as old:
+        run("-if", str(log), "--html", str(page))
+        assert old.read() == "the old page"
+    assert page.read_text().endswith("</html>")
+    assert sorted(path.name for path in folder.iterdir()) == ["page.html", "page.html.new"]
+    assert (folder / "page.html.new").read_text() == "somebody's"
+
+
+def test_a_page_follows_no_link(tmp_path: Path, run: Run) -> None:
+    """Not to a file, nor to nothing; a device is written to, and stays one."""
+    log, target = tmp_path / "log", tmp_path / "target"
+    log.write_bytes(bytes(_life("0000:01:00.0")))
+    target.write_text("other")
+    for number, end in enumerate((target, tmp_path / "nothing", Path("/proc/self/fd/1"))):
+        link = tmp_path / f"link{number}"
+        link.symlink_to(end)
+        with pytest.raises(LibhookError, match="a link"):
+            run("-if", str(log), "--html", str(link))
+        assert link.is_symlink()
+    assert target.read_text() == "other"
+    assert not (tmp_path / "nothing").exists()
+    run("-if", str(log), "--html", "/dev/null")
+    assert stat.S_ISCHR(Path("/dev/null").lstat().st_mode)
+    with pytest.raises(OSError, match="No such file or directory") as caught:
+        run("-if", str(log), "--html", str(tmp_path / "no/page.html"))
+    assert caught.value.filename == str(tmp_path / "no/page.html")

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``libhook history --follow``: whoever keeps the last line of each entry has what ``libhook history`` shows."""
 
-import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -18,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trail_writing import OTHER, Trail
 
-from libhook.errors import LibhookError
 from libhook.history import tail
 from libhook.history.tail import Tail, _File
 
@@ -244,31 +241,6 @@ def test_one_file_is_followed_with_what_it_becomes(desk: Desk) -> None:
     desk.append(lines[1] + b"\n")
     desk.follow(path=desk.log)
     assert desk.events == [("began", NIC), ("ended", NIC)]
-
-
-def test_the_cursor_is_for_its_owner_and_one_follower(desk: Desk) -> None:
-    """0600, like the trail; a second follower is refused, and so is a file that is something else."""
-    errors: list[str] = []
-
-    def again() -> None:
-        with pytest.raises(LibhookError) as caught:
-            Desk.follow(desk)
-        errors.append(caught.value.line)
-
-    desk.append(b"".join(busy()))
-    desk.follow(again)
-    assert set(zip(desk.synced[::2], desk.synced[1::2], strict=True)) == {(f"{desk.cursor}.new", str(desk.folder))}
-    assert errors == [f"{desk.cursor}: another libhook follows with it: give each its own file"]
-    assert stat.S_IMODE(desk.cursor.stat().st_mode) == 0o600
-    state = json.loads(desk.cursor.read_text())
-    for content in ("x", "[]", '{"version": 2}', '{"version": 1}', json.dumps({**state, "nodes": [1]})):
-        desk.cursor.write_text(content)
-        with pytest.raises(LibhookError, match="not a cursor of this libhook"):
-            desk.follow()
-    desk.given = ["--cursor", "/dev/null"]
-    with pytest.raises(LibhookError, match="Not a regular file"):
-        desk.follow()
-    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The file of ``libhook history --follow --cursor``: whose it is, and what it may hold."""
+
+import fcntl
+import stat
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from following import Desk, busy
+
+from libhook.errors import LibhookError
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """A log that is not there yet."""
+    return Desk(tmp_path)
+
+
+def test_the_cursor_is_for_its_owner_and_one_follower(desk: Desk) -> None:
+    """0600, like the trail; a second follower is refused, and so is a file that is something else."""
+    errors: list[str] = []
+
+    def again() -> None:
+        with pytest.raises(LibhookError) as caught:
+            Desk.follow(desk)
+        errors.append(caught.value.line)
+
+    desk.append(b"".join(busy()))
+    desk.follow(again)
+    assert set(desk.synced[1::2]) == {str(desk.folder)}
+    assert len(set(desk.synced[::2])) == len(desk.synced[::2]) > 1, "each time under a name that nobody else has"
+    assert all(Path(name).name.startswith(".cursor.") for name in desk.synced[::2])
+    assert errors == [f"{desk.cursor}: another libhook follows with it: give each its own file"]
+    assert stat.S_IMODE(desk.cursor.stat().st_mode) == 0o600
+    whole = desk.cursor.read_bytes()
+    others = [whole.replace(b'"heard": 1', b'"heard": "1'), whole.replace(b'"position": ["', b'"position": [1, "')]
+    for content in (b"x", b"[]", b'{"version": 1}', whole[:-1], whole + b" ", *others):
+        assert content != whole
+        desk.cursor.write_bytes(content)
+        with pytest.raises(LibhookError, match="not a cursor of this libhook") as caught:
+            desk.follow()
+        assert caught.value.hint == "remove it: then the whole trail is told again"
+    desk.cursor.write_bytes(whole)
+    desk.follow()
+    desk.given = ["--cursor", "/dev/null"]
+    with pytest.raises(LibhookError, match="Not a regular file"):
+        desk.follow()
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_the_cursor_touches_no_other_file(desk: Desk) -> None:
+    """Whatever stands beside it, and nothing is left beside it; where it cannot be saved, the old one stays."""
+    other = desk.folder / "cursor.new"
+    other.write_text("somebody's")
+    desk.append(b"".join(busy()))
+    desk.follow()
+    assert other.read_text() == "somebody's"
+    before = desk.cursor.read_bytes()
+    failing = mock.patch.object(fcntl, "flock", side_effect=[None, OSError(28, "No space left on device")])
+    with failing, pytest.raises(OSError, match="No space left"):
+        desk.follow()
+    assert desk.cursor.read_bytes() == before
+    assert sorted(path.name for path in desk.folder.iterdir()) == ["audit.log", "cursor", "cursor.new", "out"]
