@@ -95,8 +95,11 @@ class Follower:
     def _write(self, lines: list[str]) -> None:
         for line in lines:
             left = line.encode(sys.stdout.encoding, "backslashreplace")
-            while left:  # a line at a time: a pipe takes all of it or nothing
-                left = left[os.write(sys.stdout.fileno(), left) :]
+            while left:  # a line at a time: a pipe takes up to 4 KiB of it as a whole or not at all
+                try:
+                    left = left[os.write(sys.stdout.fileno(), left) :]
+                except BlockingIOError:  # whoever started us made it so
+                    _wait_for_room()
         self._written = self._written or bool(lines)
 
     def _save_in_time(self) -> None:
@@ -159,6 +162,13 @@ def _hear_of_reader() -> None:
     poll.register(sys.stdout.fileno(), 0)
     if any(happened & (select.POLLERR | select.POLLHUP) for _, happened in poll.poll(0)):
         raise BrokenPipeError
+
+
+def _wait_for_room() -> None:
+    """Wait until what we write to takes more, or nobody reads it any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    poll.poll()
 
 
 def _warn(text: str) -> None:

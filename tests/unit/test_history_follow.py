@@ -2,6 +2,7 @@
 """``libhook history --follow``: whoever keeps the last line of each entry has what ``libhook history`` shows."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from libhook.history.tail import Tail, _File
 WHILE = [nothing] * 4
 """Longer than the time in which nothing is told yet."""
 ROOT = Path(__file__).parents[2]
+PIPE = 1 << 16
+"""What a pipe holds (pipe(7))."""
 
 
 @pytest.fixture
@@ -286,3 +289,27 @@ def test_it_ends_with_its_reader(desk: Desk) -> None:
         assert one.stdout
         one.stdout.close()
         assert one.wait(60) == 0
+
+
+def test_a_pipe_that_does_not_wait_gets_every_line_once(desk: Desk) -> None:
+    """Whoever started us made it so, and reads slowly. Lines may be longer than it takes at once."""
+    log = Trail()
+    for number in range(40):
+        log.device("libhook", "start", vm="\u5b57" * 1000, device=f"0000:{number:02x}:00.0")
+    desk.append(bytes(log))
+    desk.follow()
+    expected, desk.cursor = desk.out.read_bytes(), desk.folder / "another"
+    assert max(map(len, expected.splitlines())) > select.PIPE_BUF
+    assert len(expected) > 2 * PIPE
+    inlet, outlet = os.pipe()
+    os.set_blocking(outlet, False)
+    words = [sys.executable, "-m", "libhook", "history", "--follow", "--json", "--cursor", str(desk.cursor)]
+    with open(inlet, "rb") as reader:
+        with subprocess.Popen([*words, "-if", str(desk.folder)], cwd=ROOT, stdout=outlet, stderr=subprocess.PIPE) as one:
+            os.close(outlet)
+            select.select([reader], [], [], 60)
+            told = b"".join(reader.readline() for _ in range(len(expected.splitlines())))
+            one.send_signal(signal.SIGTERM)
+            assert one.communicate(timeout=60)[1] == b""
+            assert (reader.read(), one.returncode) == (b"", 0)
+    assert told == expected
