@@ -85,10 +85,10 @@ def accept(machine: Machine, options: argparse.Namespace) -> int:
 
 def history(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook history``."""
-    from libhook.command.notes import remembered
+    from libhook.command.remembered import remembered
     from libhook.history.command import run
 
-    return run(machine.root, options, remembered(machine))
+    return run(machine.root, options, lambda: remembered(machine))
 
 
 def import_scripts(machine: Machine, options: argparse.Namespace) -> int:

@@ -14,15 +14,12 @@ from libhook import __version__
 from libhook.errors import BadInput, LibhookError, printable
 from libhook.history import colour, follow, reader
 from libhook.history.beside import replaced
-from libhook.history.entry import Entry, Silence
 from libhook.history.evidence import Evidence, Made
 from libhook.history.names import lookup
 from libhook.history.options import clash
 from libhook.history.order import Sorted
-from libhook.history.overlap import Overlap
 from libhook.history.page import Page
-from libhook.history.pairing import Pairing
-from libhook.history.records import Parser
+from libhook.history.reading import Reading
 from libhook.history.remembered import Remembered
 from libhook.history.shown import Json
 from libhook.history.table import Table
@@ -35,44 +32,49 @@ _KEY = 14
 """The length of the sort key at the start of a line. The key is when the entry began."""
 
 
-def run(root: str, options: argparse.Namespace, remembered: Remembered | None = None) -> int:
-    """Run the command. Return 0, even if the trail names no host device. ``remembered`` is about this host's trail."""
+def run(root: str, options: argparse.Namespace, remembered: Callable[[], Remembered | None] = lambda: None) -> int:
+    """Run the command. Return 0 if the trail was read, even if it names no host device. LibhookError otherwise.
+
+    ``remembered`` is about this host's own trail, so it is not asked about logs that were given.
+    """
     if wrong := clash(options):
         options.usage_error(wrong)
     wanted, name_of = _wanted(options), lookup(root)
+    remembered = (lambda: None) if options.input else remembered
     paint = colour.wanted(sys.stdout.isatty(), os.environ)
     if options.follow:
         telling = AsJson(name_of) if options.json else AsText(name_of, paint)
-        return follow.run(path_of(options.input, root), wanted, telling, options.cursor)
+        return follow.run(path_of(options.input, root), wanted, telling, options.cursor, remembered)
     sources = reader.trail(options.input, root)
+    selection = Selection(wanted, [source.name for source in sources])
+    reading = Reading(sources, selection, remembered())
     if names := reader.left_out(options.input, root):
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        sys.stderr.write(f"not read: {printable(names[0])}{more}: unpack what is packed, and give each with -if\n")
-    selection = Selection(wanted, [source.name for source in sources])
-    complete = remembered.complete if remembered and not options.input else None
+        reading.complain(f"not read: {names[0]}{more}: unpack what is packed, and give each with -if")
     with ExitStack() as stack:
         stack.callback(reader.close, sources)
         lines = stack.enter_context(Sorted())
         if options.json:
             json = Json(name_of)
-            _read(sources, selection, lines, lambda entry: f"{entry.start or 0:014d}{json(entry)}", complete)
+            reading.run(lambda entry: lines.add(f"{entry.start or 0:014d}{json(entry)}\n".encode()))
             if selection.said:  # not to stdout, where the JSON goes
-                sys.stderr.write(f"{printable(selection.said)}\n")
+                reading.complain(selection.said)
+            if reading.silences:
+                number = "1 time" if reading.silences == 1 else f"{reading.silences} times"
+                reading.complain(f"{number} without a trail: shown without --json")
             _write(line[_KEY:] for line in lines)
         elif options.html:
-            page, read = Page(selection, name_of), Evidence()
-            page.seen(_read(sources, selection, lines, page.row, complete, page.silence, page.holds, read))
-            made = Made(round(time.time() * 1000), os.uname().nodename, __version__)
+            page = Page(selection, name_of)
+            reading.read = read = Evidence()
+            reading.run(lambda entry: lines.add(f"{page.row(entry)}\n".encode()), page.silence, page.holds)
+            page.seen(reading.last)
+            made = Made(round(time.time() * 1000), os.uname().nodename, __version__, tuple(reading.complaints))
             texts = page.write(lambda: (line[:-1].decode() for line in lines), made, read.logs(sources))
             _write_page(options.html, texts)
         else:
             table = Table(name_of)
-            _read(
-                sources,
-                selection,
-                lines,
-                lambda entry: f"{entry.start or 0:014d}{table.row(entry)}",
-                complete,
+            reading.run(
+                lambda entry: lines.add(f"{entry.start or 0:014d}{table.row(entry)}\n".encode()),
                 lambda silence: lines.add(f"{silence.start:014d}{table.silence(silence)}\n".encode()),
             )
             rows = (line[_KEY:-1].decode() for line in lines)
@@ -107,87 +109,6 @@ def _between(options: argparse.Namespace) -> tuple[int | None, int | None]:
     if start is not None and end is not None and start > end:
         options.usage_error("argument -te/--end: it is before -ts, so nothing can lie between them")
     return start, end
-
-
-def _read(
-    sources: list[reader.Source],
-    selection: Selection,
-    lines: Sorted,
-    text: Callable[[Entry], str],
-    complete: Callable[[Entry], Entry] | None,
-    silent: Callable[[Silence], None] | None = None,
-    holds: Callable[[Entry], None] | None = None,
-    read: reader.Read | None = None,
-) -> int:
-    """Read the whole trail and add a line for each selected entry. Return when the trail ends.
-
-    ``complete`` adds to an entry what is known from elsewhere. ``holds`` gets every entry of a device that is still
-    held, selected or not.
-    """
-    wanted = selection.wanted
-    everything = wanted.everything
-    add = lines.add
-
-    def give(entry: Entry) -> None:
-        entry = complete(entry) if complete else entry
-        if everything or selection.has(entry):
-            add(f"{text(entry)}\n".encode())
-        if holds and entry.end is None:
-            holds(entry)
-
-    def give_silence(silence: Silence) -> None:
-        here = not wanted.nodes or silence.node in wanted.nodes
-        if silent and here and wanted.has_time(silence.start, silence.end):
-            silent(silence)
-
-    parser, pairing, overlap = Parser(), Pairing(give, give_silence), Overlap()
-    read = reader.Read() if read is None else read
-    progress = Progress(sum(source.size for source in sources))
-    begins = [*(source.begins for source in sources[1:]), 1 << 60]
-    for source, following in zip(sources, begins, strict=True):
-        overlap.log(following)
-        for piece in reader.pieces(source, read, progress.show):
-            told = parser.records(piece)
-            pairing.add(overlap.new(told) if len(sources) > 1 else told)
-    pairing.close()
-    progress.clear()
-    if overlap.twice and overlap.full:
-        sys.stderr.write("the logs overlap too much: some records may be shown twice\n")
-    if bad := parser.unreadable + read.too_long:
-        records = "1 record" if bad == 1 else f"{bad} records"
-        sys.stderr.write(
-            f"{records} could not be read: cut off, or not as auditd writes them (from ausearch, use --raw)\n"
-        )
-    return pairing.last
-
-
-class Progress:
-    """A progress bar. It appears after a second, and only on a terminal."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._next = time.monotonic() + 1 if sys.stderr.isatty() else float("inf")
-        self._shown = False
-
-    def show(self, done: int) -> None:
-        """Show that so many bytes have been read."""
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next, self._shown = now + 0.1, True
-        if self._size:
-            part = min(done / self._size, 1)
-            bar = "#" * round(part * 30)
-            sys.stderr.write(f"\rreading the trail [{bar:<30}] {part:4.0%}")
-        else:
-            sys.stderr.write(f"\rreading the trail: {done >> 20} MiB")
-        sys.stderr.flush()
-
-    def clear(self) -> None:
-        """Remove the bar."""
-        if self._shown:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()
 
 
 def _write(lines: Iterable[bytes]) -> None:

@@ -34,6 +34,8 @@ class Entry(NamedTuple):
     Today another card may be at that address."""
     serial: int = 0
     """The number of the event of its first record."""
+    noted: bool = False
+    """A note says the ids, and no record: they are not part of the trail."""
 
 
 class Silence(NamedTuple):
@@ -65,12 +67,12 @@ def with_ids(entry: Entry, who: str, ids: str) -> str:
 
 def ended(entry: Entry, how: str, time: int, who: str, unreturned: bool, ids: str) -> Entry:
     """Return the entry with its end. Every entry passes here, and _replace would take several times as long."""
-    node, vm, uuid, bus, device, began, _, start, _, success, writers, disagree, _, known, serial = entry
+    node, vm, uuid, bus, device, began, _, start, _, success, writers, disagree, _, known, serial, _ = entry
     writers = with_writer(writers, who)
     if ids != known:
         known = with_ids(entry, who, ids)
-    parts = node, vm, uuid, bus, device, began, how, start, time, success, writers, disagree, unreturned, known, serial
-    return tuple.__new__(Entry, parts)
+    first = node, vm, uuid, bus, device, began, how, start, time, success
+    return tuple.__new__(Entry, (*first, writers, disagree, unreturned, known, serial, False))
 
 
 def merged(entry: Entry, who: str, success: bool, ids: str) -> Entry:
@@ -78,7 +80,8 @@ def merged(entry: Entry, who: str, success: bool, ids: str) -> Entry:
     writers = with_writer(entry.recorded_by, who)
     known = with_ids(entry, who, ids)
     if success == entry.success:
-        return tuple.__new__(Entry, (*entry[:10], writers, entry.disagree, entry.unreturned, known, entry.serial))
+        more = entry.disagree, entry.unreturned, known, entry.serial, False
+        return tuple.__new__(Entry, (*entry[:10], writers, *more))
     end = entry.end
     if who == TRUSTED.get(entry.began or ""):
         end = None if success else entry.start

@@ -16,6 +16,8 @@ class Log(NamedTuple):
     """The number of records: auditd writes each on a line."""
     sha256: str
     """Of these bytes, in hexadecimal."""
+    times: tuple[int, int] | None
+    """When its first record was written, and its last, in milliseconds since 1970. None without a record."""
 
 
 class Made(NamedTuple):
@@ -25,6 +27,8 @@ class Made(NamedTuple):
     """In milliseconds since 1970."""
     host: str
     version: str
+    missing: tuple[str, ...] = ()
+    """What is not on the page, because it could not be read."""
 
 
 class Evidence(Read):
@@ -52,5 +56,6 @@ class Evidence(Read):
         described = []
         for source in sources:
             digest, counts = found.get(id(source), (hashlib.sha256(), [0, 0, 0]))
-            described.append(Log(source.name, counts[0], counts[1] + counts[2], digest.hexdigest()))
+            lines, times = counts[1] + counts[2], self.times.get(source.identity)
+            described.append(Log(source.name, counts[0], lines, digest.hexdigest(), times))
         return described

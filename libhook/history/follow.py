@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,6 +21,7 @@ from libhook.history.entry import Entry
 from libhook.history.events import Event, Events
 from libhook.history.pairing import Pairing
 from libhook.history.records import Parser
+from libhook.history.remembered import Remembered
 from libhook.history.telling import Telling
 from libhook.history.wanted import Wanted
 
@@ -29,14 +31,17 @@ _AT_LEAST = 60.0
 """Seconds after which the cursor is saved if the log has grown, though there was nothing to tell."""
 _MANY = 1000
 """So many entries are told together where a long trail is read. The cursor may be large, and is saved for each time."""
+Remembering = Callable[[], Remembered | None]
 _ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Follower:
     """Reads a log as it grows and writes lines, with or without a cursor."""
 
-    def __init__(self, log: tail.Tail, wanted: Wanted, telling: Telling, cursor: Cursor | None) -> None:
-        self._log, self._cursor, self._line = log, cursor, telling.line
+    def __init__(
+        self, log: tail.Tail, wanted: Wanted, telling: Telling, cursor: Cursor | None, remembered: Remembering
+    ) -> None:
+        self._log, self._cursor, self._line, self._remembered = log, cursor, telling.line, remembered
         self._events = Events(wanted.has, telling.look)
         self._final: list[Entry] = []
         self._parser, self._pairing = Parser(), Pairing(self._final.append, lambda _: None)
@@ -71,7 +76,9 @@ class Follower:
                 settled = self._settled()
                 if new or self._events.waits:
                     now = round(time.time() * 1000)
-                    settled += self._events.now(self._pairing.known(), now, time.monotonic())
+                    complete = self._complete()
+                    known = ((heard, complete(entry)) for heard, entry in self._pairing.known())
+                    settled += self._events.now(known, now, time.monotonic())
                 self._tell(settled)
                 new = False
                 self._complain()
@@ -82,9 +89,14 @@ class Follower:
 
     def _settled(self) -> list[Event]:
         """Return what is to be told of the entries that the pairing has done with."""
-        events = self._events.final(self._final)
+        events = self._events.final(map(self._complete(), self._final)) if self._final else []
         self._final.clear()
         return events
+
+    def _complete(self) -> Callable[[Entry], Entry]:
+        """Return what adds to entries, as of now: guests that start meanwhile are noted meanwhile."""
+        remembered = self._remembered()
+        return remembered.complete if remembered else lambda entry: entry
 
     def _tell(self, events: list[Event]) -> None:
         if events:
@@ -121,10 +133,11 @@ class Follower:
             _warn(f"records that could not be read so far: {bad}")
 
 
-def run(log: tuple[str, bool], wanted: Wanted, telling: Telling, cursor: str | None) -> int:
+def run(log: tuple[str, bool], wanted: Wanted, telling: Telling, cursor: str | None, remembered: Remembering) -> int:
     """Follow a log. Return 0 once SIGINT or SIGTERM ends it. LibhookError if it is no log, or the cursor is bad.
 
-    ``log`` is from ``tail.path_of``. Without a cursor, and without a time to begin at, it begins now.
+    ``log`` is from ``tail.path_of``. Without a cursor, and without a time to begin at, it begins now. ``remembered`` is
+    asked anew whenever there is something to tell.
     """
     path, older = log
     if cursor is None and wanted.start is None:
@@ -135,7 +148,7 @@ def run(log: tuple[str, bool], wanted: Wanted, telling: Telling, cursor: str | N
         reading = tail.Tail(path, tail.BEFORE, _warn, older=older)
         stack.callback(reading.close)
         file = Cursor(cursor) if cursor is not None else None
-        follower = Follower(reading, wanted, telling, file)
+        follower = Follower(reading, wanted, telling, file, remembered)
         if file:
             stack.callback(file.close)
             if state := file.load():

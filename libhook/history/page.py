@@ -14,7 +14,7 @@ from libhook.history import drawing
 from libhook.history.entry import Entry, Silence
 from libhook.history.evidence import Log, Made
 from libhook.history.names import NameOf
-from libhook.history.page_parts import Block, Clocks, DeviceView, Guest, Line, Row, facts
+from libhook.history.page_parts import Block, Called, Clocks, DeviceView, Guest, Line, Row, facts
 from libhook.history.page_template import render, template
 from libhook.history.shown import remark, what
 from libhook.history.timeline import Device, Holders, Share, Span
@@ -23,6 +23,8 @@ from libhook.history.wanted import Selection
 _MOST_GUESTS = 1_000
 """Guests with letters and a part of their own. Of a further one the page has the entries, with its UUID."""
 _MOST_SHARES = 20_000
+_MOST_UUIDS = 20_000
+"""Names of which is known whether they stand for several guests. Further ones are shown with their UUID."""
 _ROWS = 250
 """Entries of a block, which is opened and closed, and laid out, at once."""
 _ROWS_OPEN = 1000
@@ -40,11 +42,13 @@ class Page:
         self._name_of = name_of
         self._first: int | None = None
         self._last = 0
-        self.entries = self.failed = self.differ = 0
+        self.entries = self.failed = self.differ = self.named = self.noted = 0
         self._silences: dict[str | None, list[Silence]] = {}
         self._holders: dict[str, Holders] = {}
         self._names: dict[str, dict[str, None]] = {}
         """The names of each guest, by UUID."""
+        self._uuids: dict[str, str] = {}
+        """The first UUID of each name, and "" for a name that stands for several."""
         self._more_guests = False
         self._numbers: dict[str, int] = {}
         self._guests: list[Guest] = []
@@ -55,6 +59,9 @@ class Page:
         self.entries += 1
         self.failed += not entry.success
         self.differ += entry.disagree
+        self.named += bool(entry.ids)
+        self.noted += entry.noted
+        self._meet(entry)
         names = self._names.get(entry.uuid)
         if names is None and len(self._names) < _MOST_GUESTS:
             names = self._names[entry.uuid] = {}
@@ -68,16 +75,26 @@ class Page:
         return f"{_key(entry)}\t{entry.start or 0:014d}\t{json.dumps(entry)}"
 
     def silence(self, silence: Silence) -> None:
-        """Note a time without a trail."""
+        """Take a time without a trail."""
         self.seen(silence.start)
         self._silences.setdefault(silence.node, []).append(silence)
 
     def holds(self, entry: Entry) -> None:
-        """Note that a guest has the device when the trail ends. The entry itself may be filtered out."""
+        """Take an entry of a device that is held when the trail ends. The entry itself may be filtered out."""
+        self._meet(entry)
         self._holders.setdefault(_key(entry), Holders()).add(entry)
 
+    def _meet(self, entry: Entry) -> None:
+        """Remember which names stand for several guests: theirs alone do not say who it was."""
+        if len(self._uuids) < _MOST_UUIDS and self._uuids.setdefault(entry.vm, entry.uuid) != entry.uuid:
+            self._uuids[entry.vm] = ""
+
+    def _unique(self, name: str) -> bool:
+        """Whether the name is known to stand for one guest."""
+        return bool(self._uuids.get(name))
+
     def seen(self, time: int) -> None:
-        """Note that the trail covers this time."""
+        """Remember that the trail covers this time."""
         self._first = time if self._first is None else min(self._first, time)
         self._last = max(self._last, time)
 
@@ -104,11 +121,13 @@ class Page:
             guests=self._guests,
             more_guests=self._more_guests,
             counts=(self.entries, self.failed, self.differ, sum(len(each.first) + each.more for each in held)),
+            named=(self.named, self.noted),
             silences=sorted((one for each in self._silences.values() for one in each), key=lambda one: one.start),
             silent=[drawing.silent(each, span) for each in self._silences.values()],
             grid=drawing.grid(span),
             axis=drawing.axis(span),
-            facts=facts(span, self._guests, list(views.values()), self._silences),
+            unique=self._unique,
+            facts=facts(span, clocks, self._guests, list(views.values()), self._silences),
             blocks=self._blocks(rows(), views, span, clocks),
             unfolded=self.entries <= _ROWS_OPEN,
             made=made,
@@ -122,7 +141,8 @@ class Page:
         self._numbers = {uuid: number for number, uuid in enumerate(known)}
         for number, uuid in enumerate(known):
             names = list(self._names[uuid])
-            self._guests.append(Guest(number, drawing.letters(number), uuid, names, look[uuid], []))
+            alone = all(map(self._unique, names))
+            self._guests.append(Guest(number, drawing.letters(number), uuid, names, alone, look[uuid], []))
 
     def _measure(self, rows: Iterable[str], span: Span) -> dict[str, Device]:
         devices: dict[str, Device] = {}
@@ -141,12 +161,14 @@ class Page:
                 share = device.shares[number] = Share(self._shares)
             share.add(entry, span)
             if entry.ids:
-                device.note(entry.ids, entry)
+                device.called(entry)
         return devices
 
     def _view(self, key: str, device: Device, clocks: Clocks) -> DeviceView:
         nodes = list(self._silences)
-        names = [(self._name_of(device.bus, ids).text, *times) for ids, times in device.ids.items()]
+        names = [
+            Called(self._name_of(device.bus, ids).text, noted, called) for (ids, noted), called in device.ids.items()
+        ]
         view = DeviceView(
             device, names, self._holders.get(key, Holders()), [],
             nodes.index(device.node) + 1 if device.node in nodes else 0,
@@ -179,17 +201,16 @@ class Page:
         name = entry.vm or '""'
         guest = self._guests[number] if number >= 0 else None
         to = "" if not entry.success else "held still" if end is None else clocks.time(end)
-        note = remark(entry)
         return Row(
             guest.look if guest else drawing.OTHERS,
             " f" if not entry.success else " h" if end is None else "",
             guest.letters if guest else "",
-            name if guest else f"{name} {entry.uuid}",
+            name if guest and self._unique(entry.vm) else f"{name} {entry.uuid}",
             "unknown" if start is None else clocks.time(start),
             f"by {to}" if entry.success and end is not None and entry.ended is None else to,
             clocks.lasting(entry) if entry.success else "",
             what(entry),
-            note,
+            remark(entry),
             ", ".join(entry.recorded_by),
         )
 

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from libhook.errors import printable
-from libhook.history import drawing
+from libhook.history import drawing, timeline
 from libhook.history.entry import Entry, Silence
-from libhook.history.shown import clock
+from libhook.history.shown import NOTED, clock
 from libhook.history.timeline import COLUMNS, Device, Holders, Share, Span
 
 _STEP = 3_600_000
@@ -95,7 +95,7 @@ class Row(NamedTuple):
     end: str
     lasting: str
     what: str
-    note: str
+    remark: str
     writers: str
 
 
@@ -107,6 +107,8 @@ class Guest:
     letters: str
     uuid: str
     names: list[str]
+    alone: bool
+    """Whether its names are no other guest's."""
     look: int
     lines: list["Line"]
 
@@ -116,6 +118,11 @@ class Guest:
         return self.names[0] or '""'
 
     @property
+    def said(self) -> str:
+        """Return what tells it from all other guests, as text: its name, and its UUID if others have that name."""
+        return self.name if self.alone else f"{self.name} {self.uuid}"
+
+    @property
     def totals(self) -> tuple[int, int, str]:
         """Return how often it had a device, how often it failed to get one, and how long it had them together."""
         shares = [line.share for line in self.lines]
@@ -123,13 +130,21 @@ class Guest:
         return sum(share.times for share in shares), sum(share.failed for share in shares), held
 
 
+class Called(NamedTuple):
+    """What a device was called."""
+
+    text: str
+    noted: bool
+    """By libhook's notes, and by no record."""
+    when: timeline.Called
+
+
 @dataclass(frozen=True)
 class DeviceView:
     """A device."""
 
     device: Device
-    names: list[tuple[str, int, int]]
-    """What it was called, from when to when."""
+    names: list[Called]
     holders: Holders
     lines: list["Line"]
     """The guests that had it; the one that had it for longest comes first."""
@@ -146,7 +161,9 @@ class DeviceView:
     @property
     def called(self) -> str:
         """Return all its names in short."""
-        return ", then ".join(dict.fromkeys(name for name, _, _ in self.names if name))
+        recorded = {name.text for name in self.names if not name.noted}
+        shown = (name.text if name.text in recorded else f"{name.text}{NOTED}" for name in self.names if name.text)
+        return ", then ".join(dict.fromkeys(shown))
 
 
 class Line:
@@ -195,7 +212,11 @@ class Block:
 
 
 def facts(
-    span: Span, guests: Iterable[Guest], devices: Sequence[DeviceView], silences: Mapping[str | None, list[Silence]]
+    span: Span,
+    clocks: Clocks,
+    guests: Iterable[Guest],
+    devices: Sequence[DeviceView],
+    silences: Mapping[str | None, list[Silence]],
 ) -> str:
     """Return what the script must know of the whole, as JSON. ``<`` is escaped: it could end the element."""
     start = span.start // 1000
@@ -204,7 +225,7 @@ def facts(
         "end": -(-span.end // 1000),
         "columns": COLUMNS,
         "label": drawing.LABEL,
-        "zones": [(time // 1000, offset * 60) for time, offset in zones(span)],
+        "zones": [(time // 1000, offset * 60) for time, offset in clocks.zones],
         "guests": [
             [guest.letters, *map(printable, (guest.name, guest.uuid)), guest.look, printable(" ".join(guest.names))]
             for guest in guests

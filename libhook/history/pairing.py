@@ -131,8 +131,8 @@ class Pairing:
         elif success:
             self._give(guest.held.pop(key)._replace(end=time))
         end = None if success else time
-        parts = node, vm, uuid, bus, device, reason, None, time, end, success, (who,), False, False, ids, int(serial)
-        new = tuple.__new__(Entry, parts)
+        more = (who,), False, False, ids, int(serial), False
+        new = tuple.__new__(Entry, (node, vm, uuid, bus, device, reason, None, time, end, success, *more))
         if success:
             guest.held[key] = new
             if guest.indexed:

@@ -38,15 +38,23 @@ class Source(NamedTuple):
     def begins(self) -> int:
         """When its first record was written, in milliseconds since 1970. Files are read in this order."""
         found = STAMP.search(self.first)
-        return int(found[1] + found[2]) if found else 1 << 60
+        return _time(found) if found else 1 << 60
 
 
 class Read:
-    """Counts the bytes that were read, and the lines that were too long."""
+    """Counts the bytes that were read, and the lines that were too long; knows which time the logs are about."""
 
     def __init__(self) -> None:
         self.bytes = 0
         self.too_long = 0
+        self.times: dict[tuple[int, int], tuple[int, int]] = {}
+        """When the first record of each log was written, and the last, by the log's identity."""
+
+    @property
+    def covered(self) -> tuple[int, int] | None:
+        """From when to when there are records, of any type, in milliseconds since 1970. None without a record."""
+        times = [time for each in self.times.values() for time in each]
+        return (min(times), max(times)) if times else None
 
     def took(self, source: Source, data: bytes) -> None:  # noqa: ARG002 - of which log is for those who hash it
         """Count bytes that were read of this log."""
@@ -70,7 +78,7 @@ def trail(given: Sequence[str], root: str = "") -> list[Source]:
     except OSError as error:
         for source in sources:
             _close(source)
-        raise unreadable(error, bool(given)) from None
+        raise unreadable(error, bool(given), root) from None
     return sources
 
 
@@ -85,17 +93,35 @@ def pieces(source: Source, read: Read, progress: Callable[[int], None]) -> Itera
 
     A line that is longer than any record is passed over. LibhookError if the file is not empty and has no audit record.
     """
-    start, known = b"", False
+    start, first, last = b"", None, None
     for piece in _pieces(source, read, progress):
         start = start or piece
-        known = known or STAMP.search(piece) is not None
+        first = first or STAMP.search(piece)
+        last = _last(piece) or last
         yield piece
-    if start.strip() and not known:
+    if first and last:
+        read.times[source.identity] = _time(first), _time(last)
+    elif start.strip():
         raise no_record(source.name, start)
 
 
+def _last(piece: bytes) -> re.Match[bytes] | None:
+    """Find the stamp of the last record in a piece. Lines after it may be none."""
+    end = len(piece)
+    while (end := piece.rfind(b" msg=audit(", 0, end)) >= 0:
+        if found := STAMP.search(piece, piece.rfind(b"\n", 0, end) + 1):
+            return found
+    return None
+
+
+def _time(stamp: re.Match[bytes]) -> int:
+    return int(stamp[1] + stamp[2])
+
+
 def no_record(name: str, start: bytes) -> LibhookError:
-    """Return the error for a file that is no audit log. ``start`` is how it begins."""
+    """Return the error for a file that is no audit log. ``start`` is how it begins; b"" if it is empty."""
+    if not start:
+        return LibhookError(f"{name}: empty", "give a log as auditd writes it; ausearch may have found nothing")
     packed, hint = start.lstrip(b"\n")[:2] == _GZIP, "give a log as auditd writes it (from ausearch, use --raw)"
     remedy = "unpack it: zcat FILE | libhook history -if -" if packed else hint
     return LibhookError(f"{name}: no audit record in it", remedy)
@@ -231,11 +257,13 @@ def _close(source: Source) -> None:
         os.close(source.descriptor)
 
 
-def unreadable(error: OSError, given: bool) -> LibhookError:
+def unreadable(error: OSError, given: bool, root: str = "") -> LibhookError:
     """Return the error for a log that could not be opened. ``given`` says whether the user named it."""
     name = error.filename or "the log"
     if isinstance(error, PermissionError):
         return LibhookError(f"{name}: {error.strerror}", "run it as root, or give a copy of the log with -if")
     if isinstance(error, FileNotFoundError) and not given:
-        return LibhookError(f"{name}: {error.strerror}", "install auditd, or give a log with -if FILE")
+        there = os.path.exists(root + _CONFIGURATION)
+        remedy = f"see whether auditd runs, and write_logs in {_CONFIGURATION}" if there else "install auditd"
+        return LibhookError(f"{name}: {error.strerror}", f"{remedy}, or give a log with -if FILE")
     return LibhookError(f"{name}: {error.strerror}", "give an audit log, a folder with one, or - for stdin")

@@ -45,7 +45,7 @@ class Remembered:
         if entry.ids or entry.bus != "pci" or (entry.node or self._host).partition(".")[0] != self._host:
             return entry
         ids = next((was.ids for was in self._of(entry.uuid) if was.at(entry)), "")
-        return entry._replace(ids=ids) if ids else entry
+        return entry._replace(ids=ids, noted=True) if ids else entry
 
     def _of(self, uuid: str) -> Sequence[Was]:
         if uuid not in self._known:

@@ -9,6 +9,8 @@ from typing import TypeVar
 from libhook.history.entry import Entry
 from libhook.history.names import NameOf
 
+NOTED = "*"
+"""Marks a name that is from libhook's notes."""
 _MOST = 8192
 _quoted = json.encoder.encode_basestring_ascii
 _Key = TypeVar("_Key")
@@ -46,10 +48,10 @@ class Json:
 
     def __call__(self, entry: Entry) -> str:
         """Return an entry as an object."""
-        node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, _, ids, _ = entry
+        node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, _, ids, _, noted = entry
         key: tuple[object, ...] = began, ended, success, writers, disagree, node
         if ids:
-            key = *key, bus, ids
+            key = *key, bus, ids, noted
         how, verdict = self._verdicts.get(key) or self._verdict(key, entry)
         return (
             f'{{"device": {_quoted(device)}, "bus": {_quoted(bus)}, "vm": {_quoted(vm)}, "uuid": {_quoted(uuid)}, {how}'
@@ -64,6 +66,7 @@ class Json:
         verdict = {"result": result, "recorded_by": entry.recorded_by, "disagree": entry.disagree, "node": entry.node}
         name = self._name_of(entry.bus, entry.ids)
         verdict |= {"ids": name.ids or None, "vendor": name.vendor or None, "model": name.model or None}
+        verdict["ids_from"] = ("notes" if entry.noted else "record") if entry.ids else None
         return _keep(self._verdicts, key, (f"{how[1:-1]}, ", json.dumps(verdict)[1:]))
 
     def _time(self, time: int) -> str:
@@ -80,6 +83,11 @@ def _keep(kept: dict[_Key, _Text], key: _Key, text: _Text) -> _Text:
         kept.clear()
     kept[key] = text
     return text
+
+
+def name(entry: Entry, name_of: NameOf) -> str:
+    """Return what the device is called, with ``NOTED`` behind it if that is not from the records; "" without ids."""
+    return f"{name_of(entry.bus, entry.ids).text}{NOTED if entry.noted else ''}" if entry.ids else ""
 
 
 def what(entry: Entry) -> str:

@@ -10,7 +10,7 @@ from libhook.errors import printable
 from libhook.history.colour import Paint, plain, sense
 from libhook.history.entry import Entry, Silence
 from libhook.history.names import NameOf
-from libhook.history.shown import clock, remark, what
+from libhook.history.shown import NOTED, clock, name, remark, what
 
 _HEADINGS = ("FROM", "TO", "NODE", "DEVICE", "NAME", "GUEST", "UUID", "WHAT", "RECORDED BY", "")
 _VERDICT = _HEADINGS.index("WHAT")
@@ -25,15 +25,19 @@ class Table:
     def __init__(self, name_of: NameOf) -> None:
         self._name_of = name_of
         self._time, self._zoned = clock("%Y-%m-%d %H:%M:", ""), clock("%Y-%m-%d %H:%M:", " %z")
-        zones = dict.fromkeys(time.tzname if time.daylight else time.tzname[:1])
+        self._zone = "/".join(dict.fromkeys(time.tzname if time.daylight else time.tzname[:1]))
         self._summer = bool(time.daylight)
-        self._headings = (f"FROM ({'/'.join(zones)})", *_HEADINGS[1:])
+        self._headings = (f"FROM ({self._zone})", *_HEADINGS[1:])
         self._widths = [0] * len(_HEADINGS)
+        self._noted = False
+        self._uuids: dict[tuple[str | None, str], str] = {}
+        self._unique = True
+        """Whether each name is known to stand for one guest of a host. Else the UUID must be shown."""
         self._verdicts: dict[tuple[object, ...], str] = {}
 
     def row(self, entry: Entry) -> str:
         """Return the cells of an entry with tabs between them. No cell has a tab in it."""
-        node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, unreturned, ids, _ = entry
+        node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, unreturned = entry[:13]
         key = began, ended, end is None, success, writers, disagree, unreturned, device == "000.000"
         verdict = self._verdicts.get(key) or self._verdict(key, entry)
         cells = (
@@ -41,12 +45,16 @@ class Table:
             "" if end is None or not success else self._time(end),
             printable(node or ""),
             printable(f"{bus} {device}"),
-            printable(self._name_of(bus, ids).text) if ids else "",
+            printable(name(entry, self._name_of)) if entry.ids else "",
             printable(vm or '""'),
             printable(uuid),
         )
         if self._summer and start is not None and cells[1]:
             cells = (*self._both(cells[0], cells[1], start, end or 0), *cells[2:])
+        self._noted = self._noted or entry.noted
+        if (self._unique and self._uuids.setdefault((node, vm), uuid) != uuid) or len(self._uuids) > _MOST:
+            self._unique = False
+            self._uuids.clear()
         widths = self._widths
         for number, cell in enumerate(cells):
             if len(cell) > widths[number] or not cell.isascii():
@@ -82,13 +90,19 @@ class Table:
             yield said or "no host device in the trail"
             return
         if said:
-            yield from _wrapped([f"-- {said}"], width, "   ") if width else [f"-- {said}"]
+            yield from _remarked(said, width)
         shown = [number for number, widest in enumerate(self._widths) if widest]
-        if width is not None and self._wide(shown) > width:
+        if width is not None and self._wide(shown) > width and self._unique:
             shown.remove(_HEADINGS.index("UUID"))
         if width is not None and self._wide(shown) > width:
+            yield from _remarked(f"times are {self._zone}", width)
             yield from _paragraphs(rows, width, paint)
-            return
+        else:
+            yield from self._laid_out(rows, shown, paint)
+        if self._noted:
+            yield from _remarked(f"{NOTED} by libhook's notes, not by a record", width)
+
+    def _laid_out(self, rows: Iterable[str], shown: list[int], paint: Paint) -> Iterator[str]:
         widths = [max(self._widths[number], len(self._headings[number])) for number in shown]
         headings = (self._headings[number].ljust(wide) for number, wide in zip(shown, widths, strict=True))
         yield _GAP.join(headings).rstrip()
@@ -112,19 +126,24 @@ class Table:
         return sum(max(self._widths[number], len(self._headings[number])) + len(_GAP) for number in shown) - len(_GAP)
 
 
+def _remarked(text: str, width: int | None) -> Iterator[str]:
+    """Give a line that is no row."""
+    return _wrapped([f"-- {text}"], width, "   ") if width else iter([f"-- {text}"])
+
+
 def _paragraphs(rows: Iterable[str], width: int, paint: Paint) -> Iterator[str]:
     for row in rows:
         cells = row.split("\t")
         if len(cells) == 1:
             yield from (paint("silent", line) for line in _wrapped([f"-- {row}"], width, "   "))
             continue
-        start, end, node, device, name, guest, uuid, how, writers, note = cells
+        start, end, node, device, called, guest, uuid, how, writers, odd = cells
         yield from _wrapped([device, guest, *([f"on {node}"] if node else [])], width, "    ")
-        if name:
-            yield from _wrapped([f"  {name}"], width, "    ")
+        if called:
+            yield from _wrapped([f"  {called}"], width, "    ")
         yield from _wrapped([f"  {start}" + (f" to {end}" if end else "")], width, "    ")
-        verdict = _wrapped([f"  {how}", f"by {writers}", *([note] if note else [])], width, "    ")
-        yield from (paint(sense(how) or ("odd" if note else ""), line) for line in verdict)
+        verdict = _wrapped([f"  {how}", f"by {writers}", *([odd] if odd else [])], width, "    ")
+        yield from (paint(sense(how) or ("odd" if odd else ""), line) for line in verdict)
         yield from _wrapped([f"  {uuid}"], width, "    ")
 
 

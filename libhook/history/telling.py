@@ -9,7 +9,7 @@ from libhook.history.colour import Paint, sense
 from libhook.history.entry import Entry
 from libhook.history.events import Event
 from libhook.history.names import NameOf
-from libhook.history.shown import Json, clock, remark, what
+from libhook.history.shown import Json, clock, name, remark, what
 
 _GAP = "  "
 _WIDEST = len("withdrawn")
@@ -42,24 +42,24 @@ class AsText:
 
     def __init__(self, name_of: NameOf, paint: Paint) -> None:
         self._name_of, self._paint = name_of, paint
-        self._time = clock("%Y-%m-%d %H:%M:", "")
+        self._time = clock("%Y-%m-%d %H:%M:", " %z")
 
     def look(self, entry: Entry) -> str:
         """Return all but the time."""
-        said, note = what(entry), remark(entry)
+        said = what(entry)
         parts = [
             f"{entry.node}:" if entry.node else "",
             f"{entry.bus} {entry.device}",
-            self._name_of(entry.bus, entry.ids).text,
+            name(entry, self._name_of),
             entry.vm or '""',
         ]
         shown = [printable(part) for part in parts if part]
         shown.append(self._paint(sense(said), said))
         shown.append(printable(f"by {', '.join(entry.recorded_by)}"))
-        return _GAP.join([*shown, self._paint("odd", note)]).rstrip()
+        return _GAP.join([*shown, self._paint("odd", remark(entry))]).rstrip()
 
     def line(self, event: Event) -> str:
-        """Return a line in local time."""
+        """Return a line in local time, with its offset from UTC: a line may be read elsewhere, or much later."""
         kind = event.kind.ljust(_WIDEST)
         shown = self._paint("odd", kind) if event.kind in ("changed", "withdrawn") else kind
         return _GAP.join([self._time(event.time), shown, self.look(event.entry)])

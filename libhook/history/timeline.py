@@ -70,6 +70,14 @@ class Share:
         self.held += max(end - start, 0)
 
 
+class Called(NamedTuple):
+    """When a device was called so, first and last, and in how many entries."""
+
+    first: int
+    last: int
+    entries: int
+
+
 class Device:
     """A device's time line: the shares of some guests, and one of all others."""
 
@@ -78,16 +86,16 @@ class Device:
         self.node, self.bus, self.address = entry.node, entry.bus, entry.device
         self.shares: dict[int, Share] = {}
         """By the number of the guest; -1 is all others."""
-        self.ids: dict[str, tuple[int, int]] = {}
-        """Maps what records call the device, as 1002:747e, to when it was called so first and last."""
+        self.ids: dict[tuple[str, bool], Called] = {}
+        """What the device was called, by its ids, as 1002:747e, and whether a note says them."""
         self.entries = 0
 
-    def note(self, ids: str, entry: Entry) -> None:
+    def called(self, entry: Entry) -> None:
         """Remember what the device was called at the time."""
-        times = [time for time in (entry.start, entry.end) if time is not None]
-        if ids in self.ids or len(self.ids) < _MOST_IDS:
-            first, last = self.ids.get(ids, (times[0], times[0]))
-            self.ids[ids] = min(first, *times), max(last, *times)
+        times, key = [time for time in (entry.start, entry.end) if time is not None], (entry.ids, entry.noted)
+        if key in self.ids or len(self.ids) < _MOST_IDS:
+            before = self.ids.get(key, Called(times[0], times[0], 0))
+            self.ids[key] = Called(min(before.first, *times), max(before.last, *times), before.entries + 1)
 
 
 def runs(columns: int) -> Iterator[tuple[int, int]]:

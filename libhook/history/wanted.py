@@ -68,6 +68,8 @@ class Selection:
         more = f" and {len(files) - _MOST_FILES} more" if len(files) > _MOST_FILES else ""
         self.files = ", ".join(files[:_MOST_FILES]) + more
         self.all = self.shown = 0
+        self.covered: tuple[int, int] | None = None
+        """From when to when the trail has records, once it was read."""
 
     def has(self, entry: Entry) -> bool:
         """Whether to show the entry. Also counts it."""
@@ -78,10 +80,27 @@ class Selection:
 
     @property
     def said(self) -> str:
-        """Say how many entries match which filters, and from which files. "" without a filter or without entries."""
-        if not self.all:
+        """Say how many entries match which filters, from which files, and whether the trail covers what is asked.
+
+        "" without a filter, and without entries if nothing is asked that the trail does not cover.
+        """
+        count = f"{self.shown or 'none'} of {self.all} entries match: {self.wanted.said}; from {self.files}"
+        if not self._beyond:
+            return count if self.all else ""
+        return f"{count if self.all else 'no host device in the trail'}; {self._beyond}"
+
+    @property
+    def _beyond(self) -> str:
+        """Say what is asked of a time before the trail or after it; "" if nothing is."""
+        since, until = self.wanted.start, self.wanted.end
+        if not self.covered:
             return ""
-        return f"{self.shown or 'none'} of {self.all} entries match: {self.wanted.said}; from {self.files}"
+        first, last = self.covered
+        outside = (since is not None and since > last) or (until is not None and until < first)
+        if not outside and (since is None or since >= first):
+            return ""
+        covers = f"the trail covers {_local(first)} to {_local(last)}"
+        return f"{covers}, and not the time that is asked for" if outside else f"{covers}, and nothing before"
 
 
 def _local(time: int) -> str:

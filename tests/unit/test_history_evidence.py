@@ -29,7 +29,9 @@ def _made(tmp_path: Path) -> str:
 
 
 def _sources(text: str) -> list[tuple[str, ...]]:
-    return re.findall(r"<li>.*>(\S+)</span>: (\d+) records?, (\d+) bytes?<br>SHA-256 <code>(\w+)</code>", text)
+    times = r"<time[^>]*>[\d-]+ [\d:]+</time>"
+    each = rf"<li>.*>(\S+)</span>: (\d+) records?, (\d+) bytes?, {times} to {times}<br>SHA-256 <code>(\w+)</code>"
+    return re.findall(each, text)
 
 
 def test_what_was_read_can_be_checked(tmp_path: Path) -> None:
@@ -69,7 +71,9 @@ def test_an_empty_log_is_a_source(tmp_path: Path) -> None:
         list(reader.pieces(source, read, lambda _: None))
     reader.close(sources)
     found = {Path(log.name).name: log[1:] for log in read.logs(sources)}
-    assert found["empty"] == (0, 0, hashlib.sha256().hexdigest())
+    assert found["empty"] == (0, 0, hashlib.sha256().hexdigest(), None)
     data = (tmp_path / "long").read_bytes()
-    assert found["long"] == (len(data), data.count(b"\n"), hashlib.sha256(data).hexdigest())
+    times = BEGIN + 1000, BEGIN + 2000
+    assert found["long"] == (len(data), data.count(b"\n"), hashlib.sha256(data).hexdigest(), times)
+    assert read.covered == times
     assert read.bytes == len(data)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from trail_writing import OTHER, UUID, Trail
+from trail_writing import BEGIN, OTHER, UUID, Trail
 
 from libhook.command import parsing
 from libhook.history import command
@@ -21,7 +21,7 @@ FILTERS = {
     "guest vm-01": ("--vm", "vm-01"),
     f"UUID {UUID}": ("--uuid", UUID.upper().replace("-", "")),
     "until 2026-11-24 ": ("-te", "2026-11-24T18:31:00+00:00"),
-    "since 2026-11-24 ": ("-ts", "2026-11-24T18:30:00+00:00"),
+    "since 2026-11-24 ": ("-ts", "2026-11-24T18:30:01+00:00"),
     "only failed": ("--result", "failed"),
     "only success": ("--result", "success"),
 }
@@ -119,7 +119,7 @@ def test_none_of_the_entries_is_not_an_empty_trail(shown: Shown, tmp_path: Path)
     empty = tmp_path / "empty"
     empty.touch()
     assert shown("-if", str(empty))[0].startswith("FROM ")
-    (tmp_path / "log").write_bytes(b"")
+    (tmp_path / "log").write_bytes(bytes(Trail().raw("USER_LOGIN", "x")))
     assert shown("-d", "03:00.0") == ("no host device in the trail\n", "")
     assert "The trail names no host device." in _text(shown("--html", "-", "-d", "03:00.0")[0])
 
@@ -139,7 +139,9 @@ def test_a_time_may_be_as_far_away_as_there_are_any(shown: Shown, zone: str, mon
     said = shown("--json", *far)[1]
     monkeypatch.undo()
     time.tzset()
-    assert re.match(r"4 of 4 entries match: since (1970|1969)-\S+ \S+, until 5138-\S+ \S+; from LOG\n", said)
+    match, covers = said.split("; from LOG; ")
+    assert re.fullmatch(r"4 of 4 entries match: since (1970|1969)-\S+ \S+, until 5138-\S+ \S+", match)
+    assert re.fullmatch(r"the trail covers \S+ \S+ to \S+ \S+, and nothing before\n", covers)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +176,28 @@ def test_what_is_no_time_is_a_usage_error(
         shown(*words)
     assert caught.value.code == 2
     assert f"libhook history: {said}".encode() in capsysbinary.readouterr().err
+
+
+def test_a_time_that_the_trail_does_not_cover_is_no_answer(shown: Shown, tmp_path: Path) -> None:
+    """That nothing matches may mean that nobody knows: before the first record, and after the last, of any type."""
+    log = tmp_path / "log"
+    covers = "; the trail covers 2026-11-24 18:30:01+00:00 to 2026-11-24 18:40:"
+    beyond = re.compile(re.escape(covers) + r"\d\d\+00:00, and (not the time that is asked for|nothing before)$")
+
+    def said(*arguments: str) -> str:
+        line = shown("--json", *arguments)[1].strip()
+        found = beyond.search(line)
+        assert shown(*arguments)[0].replace(str(log), "LOG").splitlines()[0].removeprefix("-- ") == line or not line
+        assert line in _text(shown("--html", "-", *arguments)[0]).replace(str(log), "LOG")
+        return found[1] if found else line.rpartition("; ")[2]
+
+    assert said("-te", "2026-11-23") == said("-ts", "2026-11-25") == "not the time that is asked for"
+    assert said("-ts", "2026-11-24") == "nothing before"
+    assert said("-ts", "2026-11-24T18:35:00+00:00", "-te", "2026-11-25") == said("--vm", "vm-07") == "from LOG"
+    log.write_bytes(log.read_bytes() + bytes(Trail(now=BEGIN + 10 * 86_400_000).raw("USER_LOGIN", "x")))
+    assert said("-ts", "2026-11-25") == "from LOG"
+    log.write_bytes(bytes(Trail().raw("USER_LOGIN", "x")))
+    assert shown("-ts", "2026-11-25")[0].startswith("no host device in the trail; the trail covers 2026-11-24 18:30:01")
 
 
 def test_a_day_begins_before_it_ends(shown: Shown) -> None:

@@ -114,7 +114,7 @@ def test_a_person_gets_lines(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.undo()
     time.tzset()
     line = desk.out.read_text()
-    assert line.startswith("2026-11-24 18:30:01  failed     kvm1:  pci 0000:01:00.0  ")
+    assert line.startswith("2026-11-24 18:30:01 +0000  failed     kvm1:  pci 0000:01:00.0  ")
     assert line.endswith("[10de:2684]  \\x1b[31m  start failed  by libhook\n")
 
 
@@ -304,12 +304,14 @@ def test_a_pipe_that_does_not_wait_gets_every_line_once(desk: Desk) -> None:
     inlet, outlet = os.pipe()
     os.set_blocking(outlet, False)
     words = [sys.executable, "-m", "libhook", "history", "--follow", "--json", "--cursor", str(desk.cursor)]
-    with open(inlet, "rb") as reader:
-        with subprocess.Popen([*words, "-if", str(desk.folder)], cwd=ROOT, stdout=outlet, stderr=subprocess.PIPE) as one:
-            os.close(outlet)
-            select.select([reader], [], [], 60)
-            told = b"".join(reader.readline() for _ in range(len(expected.splitlines())))
-            one.send_signal(signal.SIGTERM)
-            assert one.communicate(timeout=60)[1] == b""
-            assert (reader.read(), one.returncode) == (b"", 0)
+    with (
+        open(inlet, "rb") as reader,
+        subprocess.Popen([*words, "-if", str(desk.folder)], cwd=ROOT, stdout=outlet, stderr=subprocess.PIPE) as one,
+    ):
+        os.close(outlet)
+        select.select([reader], [], [], 60)
+        told = b"".join(reader.readline() for _ in range(len(expected.splitlines())))
+        one.send_signal(signal.SIGTERM)
+        assert one.communicate(timeout=60)[1] == b""
+        assert (reader.read(), one.returncode) == (b"", 0)
     assert told == expected

@@ -22,6 +22,7 @@ LISTS = {
     "pci": f"1002  {RADEON[0]}\n\t747e  {RADEON[1]}\n8086  Intel\x1b[31m Corporation\n",
     "usb": "0951  Kingston Technology\n\t1666  DataTraveler 100 G3\n",
 }
+RECORD = ("ids_from", "record")
 Run = Callable[..., list[Any]]
 
 
@@ -59,10 +60,10 @@ def _two_cards() -> Trail:
 def test_a_card_is_called_what_it_was(run: Run) -> None:
     """Two cards at one address have their own names, by libhook's word alone; a stick has its name from usb.ids."""
     found = run(_two_cards(), "--json")
-    assert [list(entry.items())[-3:] for entry in found] == [
-        [("ids", OLD), ("vendor", "Intel\x1b[31m Corporation"), ("model", None)],
-        [("ids", CARD), ("vendor", RADEON[0]), ("model", RADEON[1])],
-        [("ids", STICK), ("vendor", "Kingston Technology"), ("model", "DataTraveler 100 G3")],
+    assert [list(entry.items())[-4:] for entry in found] == [
+        [("ids", OLD), ("vendor", "Intel\x1b[31m Corporation"), ("model", None), RECORD],
+        [("ids", CARD), ("vendor", RADEON[0]), ("model", RADEON[1]), RECORD],
+        [("ids", STICK), ("vendor", "Kingston Technology"), ("model", "DataTraveler 100 G3"), RECORD],
     ]
     heading, old, card, stick = run(_two_cards())
     at = heading.index("  NAME  ") + 2
@@ -78,7 +79,7 @@ def test_without_ids_nothing_has_a_name(run: Run, tmp_path: Path) -> None:
     (tmp_path / "sys/bus/pci/devices/0000:01:00.0/device").write_text("0x747e\n")
     log = Trail().device("libvirtd", "start").control("start")
     (entry,) = run(log, "--json")
-    assert [entry[name] for name in ("ids", "vendor", "model")] == [None, None, None]
+    assert [entry[name] for name in ("ids", "vendor", "model", "ids_from")] == [None] * 4
     assert "NAME" not in run(log)[0]
 
 

@@ -40,6 +40,7 @@ def test_a_life_is_one_entry() -> None:
         ("ids", None),
         ("vendor", None),
         ("model", None),
+        ("ids_from", None),
     ]
 
 

@@ -19,9 +19,9 @@ from trail_writing import BEGIN, UUID, Trail
 from libhook.command import parsing
 from libhook.errors import LibhookError
 from libhook.history import command
-from libhook.history.command import Progress
 from libhook.history.order import Sorted
 from libhook.history.overlap import Overlap
+from libhook.history.reading import Progress
 from libhook.history.records import Parser
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +70,10 @@ def test_failures_say_what_to_do(tmp_path: Path) -> None:
     """No log, no file, no right to read it."""
     log = "/var/log/audit/audit.log"
     assert _failure(tmp_path) == f"{log}: No such file or directory: install auditd, or give a log with -if FILE"
+    (tmp_path / "etc/audit").mkdir(parents=True)
+    (tmp_path / "etc/audit/auditd.conf").write_text("write_logs = no\n")
+    remedy = "see whether auditd runs, and write_logs in /etc/audit/auditd.conf, or give a log with -if FILE"
+    assert _failure(tmp_path) == f"{log}: No such file or directory: {remedy}"
     named = "No such file or directory: give an audit log, a folder with one, or - for stdin"
     assert _failure(tmp_path, "-if", f"{tmp_path}/none") == f"/none: {named}"
     with refusing("open", errno.EACCES):

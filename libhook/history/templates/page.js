@@ -54,7 +54,8 @@ const read = (text, rest) => {  // rest is the time of day where only a date is 
 // --- what is asked for ---
 let window_ = [0, length];
 const option = (select, value, text) => select.append(Object.assign(document.createElement("option"), {value, textContent: text}));
-facts.guests.forEach(([letters, name], at) => option(field("guest"), at, `${letters} ${name}`));
+const often = name => facts.guests.filter(each => each[1] === name).length > 1;
+facts.guests.forEach(([letters, name, uuid], at) => option(field("guest"), at, `${letters} ${name}${often(name) ? ` ${uuid}` : ""}`));
 facts.devices.forEach((name, at) => option(field("device"), at + 1, name));
 const lower = {
   guests: facts.guests.map(each => [each[0], each[2], each[4]].join(" ").toLowerCase()), devices: facts.devices.map(each => each.toLowerCase()),

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Reads the whole trail once, for whoever shows it, and says what could not be read."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from libhook.errors import printable
+from libhook.history import reader
+from libhook.history.entry import Entry, Silence
+from libhook.history.overlap import Overlap
+from libhook.history.pairing import Pairing
+from libhook.history.records import Parser
+from libhook.history.remembered import Remembered
+from libhook.history.wanted import Selection
+
+
+class Reading:
+    """A trail, and what is said of it once it has been read."""
+
+    def __init__(
+        self, sources: Sequence[reader.Source], selection: Selection, remembered: Remembered | None = None
+    ) -> None:
+        """``remembered`` adds to entries what no record says."""
+        self.read = reader.Read()
+        """What counts the bytes."""
+        self.last = 0
+        """The time of the youngest record of a guest, or of the trail itself."""
+        self.silences = 0
+        """How many times without a trail there were within what is asked for."""
+        self.complaints: list[str] = []
+        """What is missing from what is shown, as it was said on stderr."""
+        self._sources, self._selection, self._remembered = sources, selection, remembered
+
+    def complain(self, text: str) -> None:
+        """Say on stderr what the reader should know, and keep it."""
+        self.complaints.append(text)
+        sys.stderr.write(f"{printable(text)}\n")
+
+    def run(
+        self,
+        add: Callable[[Entry], None],
+        silent: Callable[[Silence], None] = lambda _: None,
+        holds: Callable[[Entry], None] | None = None,
+    ) -> None:
+        """Read all, and give each selected entry, and each time without a trail. LibhookError without any record.
+
+        ``holds`` gets every entry of a device that is still held, selected or not.
+        """
+        wanted, has = self._selection.wanted, self._selection.has
+        everything, complete = wanted.everything, self._remembered.complete if self._remembered else None
+
+        def give(entry: Entry) -> None:
+            entry = complete(entry) if complete else entry
+            if everything or has(entry):
+                add(entry)
+            if holds and entry.end is None:
+                holds(entry)
+
+        def give_silence(silence: Silence) -> None:
+            here = not wanted.nodes or silence.node in wanted.nodes
+            if here and wanted.has_time(silence.start, silence.end):
+                self.silences += 1
+                silent(silence)
+
+        parser, pairing, overlap = Parser(), Pairing(give, give_silence), Overlap()
+        sources, read = self._sources, self.read
+        progress = Progress(sum(source.size for source in sources))
+        begins = [*(source.begins for source in sources[1:]), 1 << 60]
+        for source, following in zip(sources, begins, strict=True):
+            overlap.log(following)
+            for piece in reader.pieces(source, read, progress.show):
+                told = parser.records(piece)
+                pairing.add(overlap.new(told) if len(sources) > 1 else told)
+        pairing.close()
+        progress.clear()
+        self.last = pairing.last
+        self._selection.covered = read.covered
+        if not read.covered:
+            raise reader.no_record(self._selection.files, b"")
+        if overlap.twice and overlap.full:
+            self.complain("the logs overlap too much: some records may be shown twice")
+        if bad := parser.unreadable + read.too_long:
+            why = "cut off, or not as auditd writes them (from ausearch, use --raw)"
+            self.complain(f"{'1 record' if bad == 1 else f'{bad} records'} could not be read: {why}")
+
+
+class Progress:
+    """A progress bar. It appears after a second, and only on a terminal."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._next = time.monotonic() + 1 if sys.stderr.isatty() else float("inf")
+        self._shown = False
+
+    def show(self, done: int) -> None:
+        """Show that so many bytes have been read."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next, self._shown = now + 0.1, True
+        if self._size:
+            part = min(done / self._size, 1)
+            bar = "#" * round(part * 30)
+            sys.stderr.write(f"\rreading the trail [{bar:<30}] {part:4.0%}")
+        else:
+            sys.stderr.write(f"\rreading the trail: {done >> 20} MiB")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Remove the bar."""
+        if self._shown:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
