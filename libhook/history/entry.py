@@ -53,6 +53,16 @@ def began_at(entry: Entry) -> int:
     return entry.start if entry.start is not None else -1
 
 
+def name_of(entry: Entry) -> str:
+    """Name an entry by its first record: time and serial, as ``ausearch -a`` takes it, and the host if there are more.
+
+    It is the same whoever reads the log, and from where on.
+    """
+    first = entry.start if entry.start is not None else entry.end or 0
+    name = f"{first // 1000}.{first % 1000:03d}:{entry.serial}"
+    return f"{entry.node} {name}" if entry.node else name
+
+
 def with_writer(writers: tuple[str, ...], who: str) -> tuple[str, ...]:
     """Add a writer, with libvirtd first. At most eight are named, but libvirtd and libhook always."""
     if who in writers or (len(writers) >= _MOST_WRITERS and who not in TRUSTED.values()):

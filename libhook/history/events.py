@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from libhook.history import memory
-from libhook.history.entry import Entry
+from libhook.history.entry import Entry, name_of
 
 Kind = Literal["began", "ended", "failed", "changed", "withdrawn"]
 QUIET = 2.0
@@ -117,16 +117,6 @@ class Events:
     def restore(self, values: dict[str, Any]) -> None:
         """Take up what ``saved`` returned. TypeError or ValueError if it is something else."""
         self._told = {name: Told(int(number), memory.entry(entry)) for name, (number, entry) in values.items()}
-
-
-def name_of(entry: Entry) -> str:
-    """Name an entry by its first record: time and serial, as ``ausearch -a`` takes it, and the host if there are more.
-
-    It is the same whoever reads the log, and from where on.
-    """
-    first = entry.start if entry.start is not None else entry.end or 0
-    name = f"{first // 1000}.{first % 1000:03d}:{entry.serial}"
-    return f"{entry.node} {name}" if entry.node else name
 
 
 def _state(entry: Entry) -> Kind:

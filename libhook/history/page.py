@@ -100,8 +100,7 @@ class Page:
 
     def write(self, rows: Callable[[], Iterable[str]], made: Made, logs: Iterable[Log]) -> Iterator[str]:
         """Give the page in parts. ``rows`` is called twice: all rows must be known before the first line is drawn."""
-        first = self._first if self._first is not None else made.time
-        span = Span(first, max(self._last, first + 1000))
+        span = self._span(made)
         clocks = Clocks(span)
         self._letter()
         devices = self._measure(rows(), span)
@@ -133,6 +132,17 @@ class Page:
             made=made,
             logs=logs,
         )
+
+    def _span(self, made: Made) -> Span:
+        """Return the time to show: that of the trail, or the part of it that is asked for."""
+        first = self._first if self._first is not None else made.time
+        last = max(self._last, first + 1000)
+        if covered := self._selection.covered:
+            first, last = min(first, covered[0]), max(last, covered[1])
+        since, until = self._selection.wanted.start, self._selection.wanted.end
+        start = first if since is None else max(first, since)
+        end = last if until is None else min(last, until)
+        return Span(start, end, (first, last)) if end - start >= 1000 else Span(first, last)
 
     def _letter(self) -> None:
         """Give each guest its letters, in the order of their names, and its look."""
@@ -212,6 +222,7 @@ class Page:
             what(entry),
             remark(entry),
             ", ".join(entry.recorded_by),
+            entry.serial,
         )
 
 

@@ -27,21 +27,21 @@ class Clocks:
     """Writes times and durations. Each time has its offset from UTC if the trail has several."""
 
     def __init__(self, span: Span) -> None:
-        self.zones = zones(span)
+        self.zones = zones(Span(*span.trail))
         several = len({offset for _, offset in self.zones}) > 1
         self.time = clock("%Y-%m-%d %H:%M:", " %z" if several else "")
         self.iso = clock("%Y-%m-%dT%H:%M:", "Z", UTC)
         names = dict.fromkeys(_offset(offset) for _, offset in self.zones)
         self.zone = " and ".join(names)
-        self._span = span
+        self._trail = span.trail
 
     def lasting(self, entry: Entry) -> str:
         """Return how long the guest had the device, as far as it is recorded."""
-        start = self._span.start if entry.start is None else entry.start
-        text = duration((self._span.end if entry.end is None else entry.end) - start)
+        start, end = self._trail[0] if entry.start is None else entry.start, entry.end
+        text = duration((self._trail[1] if end is None else end) - start)
         if entry.start is None:
-            return "unknown" if entry.end is not None and entry.ended is None else f"{text} or more"
-        if entry.end is None:
+            return "unknown" if end is not None and entry.ended is None else f"{text} or more"
+        if end is None:
             return f"{text} so far"
         return text if entry.ended else f"{text} at most"
 
@@ -97,6 +97,8 @@ class Row(NamedTuple):
     what: str
     remark: str
     writers: str
+    event: int
+    """The number of the event of its first record."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ class Block:
 
     def __init__(self, span: Span) -> None:
         self.rows: list[Row] = []
-        self._span = span
+        self._trail = span.trail
         self._before = span.start
         self._numbers: tuple[list[int], ...] = ([], [], [], [])
         self.first = self.last = 0
@@ -191,12 +193,12 @@ class Block:
 
     def add(self, entry: Entry, guest: int, row: Row) -> None:
         """Add an entry: its guest's number, seconds since the one before began, how many it lasted, and its flags."""
-        start = self._span.start if entry.start is None else entry.start
+        start = self._trail[0] if entry.start is None else entry.start
         if not self.rows:
             self.first = start
         self.last = start
         self.rows.append(row)
-        end = self._span.end if entry.end is None else max(entry.end, start)
+        end = self._trail[1] if entry.end is None else max(entry.end, start)
         guests, starts, lasts, flags = self._numbers
         guests.append(guest)
         starts.append(start // 1000 - self._before // 1000)
@@ -241,7 +243,7 @@ def facts(
         ],
         "silences": [
             [
-                (one.start // 1000 - start, (span.end if one.end is None else one.end) // 1000 - start)
+                (one.start // 1000 - start, (span.trail[1] if one.end is None else one.end) // 1000 - start)
                 for one in each[:_MOST_SILENCES]
             ]
             for each in silences.values()

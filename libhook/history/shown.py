@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from typing import TypeVar
 
-from libhook.history.entry import Entry
+from libhook.history.entry import Entry, name_of
 from libhook.history.names import NameOf
 
 NOTED = "*"
@@ -54,7 +54,8 @@ class Json:
             key = *key, bus, ids, noted
         how, verdict = self._verdicts.get(key) or self._verdict(key, entry)
         return (
-            f'{{"device": {_quoted(device)}, "bus": {_quoted(bus)}, "vm": {_quoted(vm)}, "uuid": {_quoted(uuid)}, {how}'
+            f'{{"entry": {_quoted(name_of(entry))}, "device": {_quoted(device)}, "bus": {_quoted(bus)}, '
+            f'"vm": {_quoted(vm)}, "uuid": {_quoted(uuid)}, {how}'
             f'"from": {"null" if start is None else self._time(start)}, '
             f'"to": {"null" if end is None else self._time(end)}, {verdict}'
         )

@@ -32,8 +32,8 @@ class AsJson:
         self.look = Json(name_of)
 
     def line(self, event: Event) -> str:
-        """Return an object. ``id`` is of the line, ``entry`` of the entry."""
-        head = {"event": event.kind, "id": f"{event.name}/{event.number}", "entry": event.name}
+        """Return an object. ``id`` is of the line."""
+        head = {"event": event.kind, "id": f"{event.name}/{event.number}"}
         return f"{json.dumps(head)[:-1]}, {self.look(event.entry)[1:]}"
 
 

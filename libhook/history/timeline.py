@@ -25,6 +25,13 @@ class Span(NamedTuple):
 
     start: int
     end: int
+    whole: tuple[int, int] | None = None
+    """From when to when the trail goes, if that is more."""
+
+    @property
+    def trail(self) -> tuple[int, int]:
+        """From when to when the trail goes: what has no start or no end is taken to have these."""
+        return self.whole or (self.start, self.end)
 
     def column(self, time: int) -> int:
         """Return the column of a time."""
@@ -50,14 +57,14 @@ class Share:
 
     def add(self, entry: Entry, span: Span) -> None:
         """Add an entry of the guest. Entries must come in the order of their start."""
-        start = span.start if entry.start is None else entry.start
-        end = span.end if entry.end is None else entry.end
+        start = span.trail[0] if entry.start is None else entry.start
+        end = span.trail[1] if entry.end is None else entry.end
         column = span.column(start)
         if not self.times + self.failed:
             self.first, self.last = entry.start, entry.end
         elif self.last is not None:
             self.last = None if entry.end is None else max(self.last, entry.end)
-        self.differs |= entry.disagree << column
+        self.differs |= (entry.disagree and start >= span.start) << column
         if not entry.success:
             self.failures |= 1 << column
             self.failed += 1
@@ -65,7 +72,7 @@ class Share:
         first = min(column, COLUMNS - 2)  # a short use must stay visible, also at the right end
         last = max(span.column(end), first + 2)
         self.had |= (1 << last) - (1 << first)
-        self.open |= (entry.ended is None) << last
+        self.open |= (entry.ended is None and end <= span.end) << last
         self.times += 1
         self.held += max(end - start, 0)
 

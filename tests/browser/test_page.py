@@ -138,7 +138,7 @@ def test_a_screen_reader_has_tables_and_headings(browser: Browser, page: Path) -
         assert devices == 5
         assert sum(name.startswith("Entries of ") for name in roles["table"]) == devices
         assert sum(name.startswith("Guests that had ") for name in roles["table"]) == devices
-        heads = ["Guest", "From", "To", "How long", "What", "Recorded by"]
+        heads = ["Guest", "From", "To", "How long", "What", "Recorded by, event"]
         assert roles["columnheader"][-6:] == heads, width
         assert any("2 guests, the tables below say when" in name for name in roles["slider"])
         assert {"main", "heading", "list", "contentinfo", "searchbox", "row", "cell"} <= set(roles)

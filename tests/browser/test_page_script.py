@@ -65,6 +65,18 @@ def test_who_had_the_card_that_evening(page: Browser) -> None:
     assert page.value(f"{SHOWN}[0].closest('details').open")
 
 
+def test_who_had_it_while_nobody_wrote_it_down(browser: Browser, making: Making) -> None:
+    """That nothing is found is no answer where the trail was silent: that is said beside it, and only there."""
+    log = _trail().raw("DAEMON_END", "op=terminate", after=0).raw("DAEMON_START", "op=start", after=2 * HOUR)
+    browser.open(making(bytes(log)), 1400, "light")
+    found = "document.getElementById('found').textContent"
+    assert browser.value(found) == "15 entries"
+    assert _ask(browser, **{"from": "2026-11-30 19:30", "to": "2026-11-30 20:00"}) == []
+    assert browser.value(found) == "0 of 15 entries; for a part of this time there is no trail"
+    _ask(browser, **{"from": "2026-11-25 20:30", "to": "2026-11-25 21:30"})
+    assert browser.value(found) == "1 of 15 entries"
+
+
 def test_a_day_is_a_time(page: Browser) -> None:
     """From its first second to its last."""
     assert _ask(page, **{"from": "2026-11-26", "to": "2026-11-26"}) == ["B win11", "A build"]

@@ -122,7 +122,7 @@ class Desk:
         for line in self.written:
             last[line["entry"]] = line
         kept = [line for line in last.values() if line["event"] != "withdrawn"]
-        return sorted(json.dumps({key: line[key] for key in list(line)[3:]}) for line in kept)
+        return sorted(json.dumps({key: line[key] for key in list(line)[2:]}) for line in kept)
 
     @property
     def shown(self) -> list[str]:

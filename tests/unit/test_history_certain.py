@@ -117,7 +117,7 @@ def test_a_follower_uses_the_notes_too(tmp_path: Path, monkeypatch: pytest.Monke
     (told,) = desk.written
     assert [told[name] for name in ("event", "ids", "ids_from")] == ["began", IDS, "notes"]
     monkeypatch.setattr(command, "run", run)
-    assert list(told)[3:] == list(json.loads(desk.shown[0]))
+    assert list(told)[2:] == list(json.loads(desk.shown[0]))
     monkeypatch.setattr(command, "run", noted)
     end = Trail(now=desk.now).control("stop")
     desk.follow(lambda: desk.append(bytes(end)))

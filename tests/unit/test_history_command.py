@@ -71,7 +71,8 @@ def test_rotated_logs_are_read_oldest_first(tmp_path: Path, run: Run) -> None:
     assert _devices(found) == ["long", "first", "second", "third"]
     assert found[0]["to"] == "2026-11-24T18:30:41.000+00:00"
     assert list(found[0]) == [
-        "device", "bus", "vm", "uuid", "began", "ended", "from", "to", "result", "recorded_by", "disagree", "node",
+        "entry", "device", "bus", "vm", "uuid", "began",
+        "ended", "from", "to", "result", "recorded_by", "disagree", "node",
         "ids", "vendor", "model", "ids_from",
     ]  # fmt: skip
     assert _devices(run("--json", "-if", str(tmp_path / "var/log/audit"))) == _devices(found)

@@ -50,6 +50,7 @@ def test_entries_are_told_as_they_happen(desk: Desk) -> None:
     assert [ended[key] for key in ("event", "entry", "ended")] == ["ended", began["entry"], "stop"]
     assert [line["id"] for line in (began, ended)] == [f"{began['entry']}/1", f"{began['entry']}/2"]
     assert began["entry"] == "1795545001.000:11", "as ausearch -a takes it"
+    assert began["entry"] in desk.shown[0]
     assert desk.left == desk.shown
 
 

@@ -75,11 +75,11 @@ def _two() -> Trail:
 
 
 def test_an_entry_says_who_from_when_to_when_how_long_and_by_whom(tmp_path: Path) -> None:
-    """Each in a cell; the letters are the guest's, in the order of names."""
+    """Each in a cell, with its first record's number; the letters are the guest's, in the order of names."""
     assert _rows(_made(tmp_path, log=_two())) == [
-        ["B b", "2026-11-24 18:30:01", "2026-11-24 20:30:01", "2 h 0 min", "start, stop", "libhook"],
-        ["A a", "2026-11-24 21:30:01", "", "", "start failed libvirtd: success", "libvirtd, libhook"],
-        ["A a", "2026-11-24 22:30:03", "held still", "1 s so far", "start, held", "libhook"],
+        ["B b", "2026-11-24 18:30:01", "2026-11-24 20:30:01", "2 h 0 min", "start, stop", "libhook 11"],
+        ["A a", "2026-11-24 21:30:01", "", "", "start failed libvirtd: success", "libvirtd, libhook 13"],
+        ["A a", "2026-11-24 22:30:03", "held still", "1 s so far", "start, held", "libhook 17"],
     ]
 
 
@@ -202,6 +202,25 @@ def test_a_device_is_called_what_it_was() -> None:
         "pci 0000:01:00.0 <pci> card 1002:747e [1002:747e], then <pci> card 10de:2684 [10de:2684]",
         "pci 0000:02:00.0",
     ]
+
+
+def test_a_part_of_the_time_is_drawn_as_one(tmp_path: Path) -> None:
+    """What is not asked for must not look as if nobody had the device; how long is of the whole trail all the same."""
+    log = _two().raw("USER_LOGIN", "x", after=2 * HOUR)
+    text = _made(tmp_path, "-ts", "2026-11-24T19:00:00", "-te", "2026-11-24T23:00:00", log=log)
+    facts = _facts(text)
+    assert (facts["start"], facts["end"]) == (BEGIN // 1000 + 1800, BEGIN // 1000 + 4 * 3600 + 1800)
+    assert "over the time that is asked for" in text
+    drawn = text.split("</defs>")[0]
+    bars = re.findall(r'<path class="bar" d="(.*?)"/>', drawn)
+    assert sorted(bars) == ["M0 5h300", "M700 5h100"], "until 20:30, and from 22:30 on"
+    assert 'class="open"' not in drawn, "nobody has said what is at 23:00"
+    assert [row[3] for row in _rows(text)] == ["2 h 0 min", "", "2 h 0 min so far"]
+    assert ">2026-11-24 18:30:01</time> to <time" in text.split("<ul")[0]
+    whole = _made(tmp_path, log=log)
+    assert _facts(whole)["end"] == BEGIN // 1000 + 6 * 3600 + 4, "the trail goes on after the last record of a guest"
+    assert "over the whole time" in whole
+    assert _facts(_made(tmp_path, "-ts", "2027-01-01", log=log))["start"] == BEGIN // 1000 + 1
 
 
 def test_the_foot_says_how_the_page_was_made(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def test_a_life_is_one_entry() -> None:
     """Our record and libvirtd's of a start are one, it ends with ours, and each promised key is there in its order."""
     (entry,) = told(_stop(_start(Trail())))
     assert list(entry.items()) == [
+        ("entry", "1795545001.000:11"),
         ("device", "0000:01:00.0"),
         ("bus", "pci"),
         ("vm", "win11"),

@@ -139,7 +139,9 @@ def test_what_stands_before_a_record_does_not_hide_it(before: str, node: str | N
     """
     plain = Trail().device("libhook", "start", False).device("libvirtd", "start").control("start", success=False)
     log = b"\n".join(before.encode() + line for line in plain.lines)
-    assert told(log) == [{**told(plain)[0], "node": node}]
+    (entry,) = told(plain)
+    name = f"{node} {entry['entry']}" if node else entry["entry"]
+    assert told(log) == [{**entry, "node": node, "entry": name}]
     named = Trail("kvm2").device("libhook", "start").raw("SYSTEM_BOOT", "x")
     log = b"\n".join(before.encode() + line for line in named.lines)
     assert told(log) == told(named)
@@ -159,7 +161,7 @@ def test_nodes_and_enriched_fields_change_nothing_else() -> None:
     plain = Trail(enriched=False).device("libhook", "start")
     (bare,) = told(plain)
     (full,) = told(Trail("kvm1.example.org").device("libhook", "start"))
-    assert full == {**bare, "node": "kvm1.example.org"}
+    assert full == {**bare, "node": "kvm1.example.org", "entry": f"kvm1.example.org {bare['entry']}"}
 
 
 def test_what_is_of_no_host_device_is_passed_over() -> None:

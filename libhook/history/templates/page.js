@@ -125,7 +125,8 @@ function apply() {
     field(name).value = written(window_[at]);
     field(name).setAttribute("aria-invalid", "false");
   }
-  field("found").textContent = some ? `${found} of ${total} entries` : `${total} entries`;
+  const silent = some && facts.silences.some(each => each.some(([from, to]) => from <= window_[1] && to >= window_[0]));
+  field("found").textContent = (some ? `${found} of ${total} entries` : `${total} entries`) + (silent ? "; for a part of this time there is no trail" : "");
   hide();
 }
 

@@ -10,7 +10,7 @@ const said = entry => {
   const cells = [...rowOf(entry).cells].map(cell => cell.textContent);
   const name = document.querySelector(`h3[id="d${device[entry]}"]`).textContent;
   const to = cells[2] ? ` to ${cells[2]}` : "", lasting = cells[3] ? `, ${cells[3]}` : "";
-  return `${name}: ${cells[0]}\n${cells[1]}${to}${lasting}\n${cells[4]}, recorded by ${cells[5].trim()}`;
+  return `${name}: ${cells[0]}\n${cells[1]}${to}${lasting}\n${cells[4]}, recorded by ${cells[5].trim().replace(/ (\d+)$/, ", event $1")}`;
 };
 const lanes = [...document.querySelectorAll("svg.lane")];
 const ids = new Map(lanes.map(lane => [lane, lane.dataset.lines.trim().split(" ").map(Number)]));
