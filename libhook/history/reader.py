@@ -93,14 +93,15 @@ def pieces(source: Source, read: Read, progress: Callable[[int], None]) -> Itera
 
     A line that is longer than any record is passed over. LibhookError if the file is not empty and has no audit record.
     """
-    start, first, last = b"", None, None
+    start, first, last = b"", 1 << 60, 0
     for piece in _pieces(source, read, progress):
         start = start or piece
-        first = first or STAMP.search(piece)
-        last = _last(piece) or last
+        if found := STAMP.search(piece):
+            first = min(first, _time(found))
+            last = max(last, _time(_last(piece) or found))
         yield piece
-    if first and last:
-        read.times[source.identity] = _time(first), _time(last)
+    if last:
+        read.times[source.identity] = first, last
     elif start.strip():
         raise no_record(source.name, start)
 

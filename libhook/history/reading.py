@@ -50,11 +50,19 @@ class Reading:
         wanted, has = self._selection.wanted, self._selection.has
         everything, complete = wanted.everything, self._remembered.complete if self._remembered else None
 
+        first, last = 1 << 60, 0  # of what guests had: where a clock was set back, the last line is not the youngest
+
         def give(entry: Entry) -> None:
+            nonlocal first, last
+            start, end = entry.start, entry.end
+            if start is not None:
+                first, last = min(first, start), max(last, start)
+            if end is not None:
+                first, last = min(first, end), max(last, end)
             entry = complete(entry) if complete else entry
             if everything or has(entry):
                 add(entry)
-            if holds and entry.end is None:
+            if holds and end is None:
                 holds(entry)
 
         def give_silence(silence: Silence) -> None:
@@ -75,9 +83,9 @@ class Reading:
         pairing.close()
         progress.clear()
         self.last = pairing.last
-        self._selection.covered = read.covered
         if not read.covered:
             raise reader.no_record(self._selection.files, b"")
+        self._selection.covered = min(first, read.covered[0]), max(last, read.covered[1])
         if overlap.twice and overlap.full:
             self.complain("the logs overlap too much: some records may be shown twice")
         if bad := parser.unreadable + read.too_long:

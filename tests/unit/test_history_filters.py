@@ -194,6 +194,8 @@ def test_a_time_that_the_trail_does_not_cover_is_no_answer(shown: Shown, tmp_pat
     assert said("-te", "2026-11-23") == said("-ts", "2026-11-25") == "not the time that is asked for"
     assert said("-ts", "2026-11-24") == "nothing before"
     assert said("-ts", "2026-11-24T18:35:00+00:00", "-te", "2026-11-25") == said("--vm", "vm-07") == "from LOG"
+    log.write_bytes(log.read_bytes() + bytes(Trail(now=BEGIN).raw("USER_LOGIN", "x")))
+    assert said("-ts", "2026-11-25") == "not the time that is asked for", "the clock was set back by then"
     log.write_bytes(log.read_bytes() + bytes(Trail(now=BEGIN + 10 * 86_400_000).raw("USER_LOGIN", "x")))
     assert said("-ts", "2026-11-25") == "from LOG"
     log.write_bytes(bytes(Trail().raw("USER_LOGIN", "x")))

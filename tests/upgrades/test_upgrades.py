@@ -157,7 +157,7 @@ def test_a_command_goes_on_with_its_version(
     until(lambda: is_locked(first))
     upgrade_twice(versions)
     assert first in versions.there
-    document = b"" if arguments[0] == "history" else WIN11.xml()
+    document = b"type=LOGIN msg=audit(1795545001.000:11): x" if arguments[0] == "history" else WIN11.xml()
     ended = it.go_on(document)
     assert ended[0] == code, ended
     assert b"Traceback" not in ended[2]
