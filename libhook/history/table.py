@@ -86,7 +86,8 @@ class Table:
         ``said`` says that a filter leaves entries out; "" without one.
         """
         if not any(self._widths):
-            yield from (paint("silent", f"-- {row}") for row in rows)
+            silences = [paint("silent", f"-- {row}") for row in rows]
+            yield from [f"-- times are {self._zone}", *silences] if silences else []
             yield said or "no host device in the trail"
             return
         if said:

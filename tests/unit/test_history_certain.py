@@ -184,6 +184,11 @@ def test_a_narrow_terminal_says_the_zone(run: Run, monkeypatch: pytest.MonkeyPat
     assert run(_named())[0].startswith("FROM (UTC)")
     _narrow(monkeypatch, 40)
     assert run(_named())[0].splitlines()[0] == "-- times are UTC"
+    silent = Trail().raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=600_000)
+    zone, silence, nothing = run(silent)[0].splitlines()
+    assert zone == "-- times are UTC"
+    assert silence == "-- no trail from 2026-11-24 18:30:01 to 2026-11-24 18:40:01: auditd did not run"
+    assert nothing == "no host device in the trail"
 
 
 def test_once_is_one_time(run: Run) -> None:
