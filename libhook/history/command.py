@@ -67,7 +67,6 @@ def run(root: str, options: argparse.Namespace, remembered: Callable[[], Remembe
             page = Page(selection, name_of)
             reading.read = read = Evidence()
             reading.run(lambda entry: lines.add(f"{page.row(entry)}\n".encode()), page.silence, page.holds)
-            page.seen(reading.last)
             made = Made(round(time.time() * 1000), os.uname().nodename, __version__, tuple(reading.complaints))
             texts = page.write(lambda: (line[:-1].decode() for line in lines), made, read.logs(sources))
             _write_page(options.html, texts)

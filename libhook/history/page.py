@@ -71,12 +71,12 @@ class Page:
             names[entry.vm] = None
         for time in (entry.start, entry.end):
             if time is not None:
-                self.seen(time)
+                self._seen(time)
         return f"{_key(entry)}\t{entry.start or 0:014d}\t{json.dumps(entry)}"
 
     def silence(self, silence: Silence) -> None:
         """Take a time without a trail."""
-        self.seen(silence.start)
+        self._seen(silence.start)
         self._silences.setdefault(silence.node, []).append(silence)
 
     def holds(self, entry: Entry) -> None:
@@ -93,7 +93,7 @@ class Page:
         """Whether the name is known to stand for one guest."""
         return bool(self._uuids.get(name))
 
-    def seen(self, time: int) -> None:
+    def _seen(self, time: int) -> None:
         """Remember that the trail covers this time."""
         self._first = time if self._first is None else min(self._first, time)
         self._last = max(self._last, time)

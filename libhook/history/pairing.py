@@ -42,8 +42,6 @@ class Pairing:
         self.nodes: dict[str | None, dict[str, Guest]] = {}
         """The guests of each node, by their UUIDs."""
         self._since_sweep, self._next_sweep = 0, _SWEEP
-        self.last = 0
-        """The time of the youngest record."""
 
     def add(self, records: Iterable[Record]) -> int:
         """Take the next records. Return how many there were."""
@@ -70,7 +68,6 @@ class Pairing:
                 self._begin(guest, record)
             elif record.reason in ("stop", "detach"):
                 self._end(guest, record)
-        self.last = max(self.last, time)
         self._since_sweep += count
         if self._since_sweep >= self._next_sweep:
             self._since_sweep = 0

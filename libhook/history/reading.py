@@ -24,8 +24,6 @@ class Reading:
         """``remembered`` adds to entries what no record says."""
         self.read = reader.Read()
         """What counts the bytes."""
-        self.last = 0
-        """The time of the youngest record of a guest, or of the trail itself."""
         self.silences = 0
         """How many times without a trail there were within what is asked for."""
         self.complaints: list[str] = []
@@ -82,7 +80,6 @@ class Reading:
                 pairing.add(overlap.new(told) if len(sources) > 1 else told)
         pairing.close()
         progress.clear()
-        self.last = pairing.last
         if not read.covered:
             raise reader.no_record(self._selection.files, b"")
         self._selection.covered = min(first, read.covered[0]), max(last, read.covered[1])
