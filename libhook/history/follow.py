@@ -48,6 +48,9 @@ class Follower:
         self._saved, self._saved_at = log.position, time.monotonic()
         self._written = False
         """Whether lines were written since the cursor was saved."""
+        self._unwritten: list[str] = []
+        """What nobody took before the end came."""
+        self._over = False
         self._bad = 0
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -69,7 +72,7 @@ class Follower:
                 new = self._pairing.add(self._parser.records(piece)) > 0 or new
                 if len(self._final) >= _MANY:
                     self._tell(self._settled())
-                if ended := _ended(0):
+                if ended := self._over or _ended(0):
                     self._tell(self._settled())
                     break
             else:
@@ -83,9 +86,9 @@ class Follower:
                 new = False
                 self._complain()
                 self._save_in_time()
-                ended = _ended(_EVERY)
+                ended = self._over or _ended(_EVERY)
                 _hear_of_reader()
-        self._save([])
+        self._save(self._unwritten)
 
     def _settled(self) -> list[Event]:
         """Return what is to be told of the entries that the pairing has done with."""
@@ -100,25 +103,29 @@ class Follower:
 
     def _tell(self, events: list[Event]) -> None:
         if events:
-            lines = [f"{self._line(event)}\n" for event in events]
+            lines = [*self._unwritten, *(f"{self._line(event)}\n" for event in events)]
             self._save(lines)
             self._write(lines)
 
     def _write(self, lines: list[str]) -> None:
-        for line in lines:
+        self._unwritten = []
+        for number, line in enumerate(lines):
+            if self._over or not _has_room():
+                self._over, self._unwritten = True, lines[number:]
+                return
             left = line.encode(sys.stdout.encoding, "backslashreplace")
             while left:  # a line at a time: a pipe takes up to 4 KiB of it as a whole or not at all
                 try:
                     left = left[os.write(sys.stdout.fileno(), left) :]
                 except BlockingIOError:  # whoever started us made it so
-                    _wait_for_room()
-        self._written = self._written or bool(lines)
+                    _poll().poll()
+            self._written = True
 
     def _save_in_time(self) -> None:
         moved = self._log.position != self._saved
         late = time.monotonic() - self._saved_at >= _AT_LEAST or self._log.position.first != self._saved.first
         if self._written or (moved and late):
-            self._save([])
+            self._save(self._unwritten)
 
     def _save(self, lines: list[str]) -> None:
         self._saved, self._saved_at, self._written = self._log.position, time.monotonic(), False
@@ -177,11 +184,19 @@ def _hear_of_reader() -> None:
         raise BrokenPipeError
 
 
-def _wait_for_room() -> None:
-    """Wait until what we write to takes more, or nobody reads it any more."""
+def _has_room() -> bool:
+    """Wait until what we write to takes a line, or nobody reads it any more. False if the end comes first."""
+    poll = _poll()
+    while not poll.poll(1000):
+        if _ended(0):
+            return False
+    return True
+
+
+def _poll() -> select.poll:
     poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLOUT)
-    poll.poll()
+    return poll
 
 
 def _warn(text: str) -> None:

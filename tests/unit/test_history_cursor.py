@@ -2,14 +2,23 @@
 """The file of ``libhook history --follow --cursor``: whose it is, and what it may hold."""
 
 import fcntl
+import os
+import select
+import signal
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from following import Desk, busy
+from trail_writing import Trail
 
 from libhook.errors import LibhookError
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -48,6 +57,34 @@ def test_the_cursor_is_for_its_owner_and_one_follower(desk: Desk) -> None:
     with pytest.raises(LibhookError, match="Not a regular file"):
         desk.follow()
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_what_nobody_takes_is_kept_for_the_next(desk: Desk) -> None:
+    """SIGTERM ends a follower whose reader has stopped, and the next one goes on with the very next line."""
+    log = Trail()
+    for number in range(200):
+        log.device("libhook", "start", vm="n" * 500, device=f"0000:{number:02x}:00.0")
+    desk.append(bytes(log))
+    desk.follow()
+    expected, desk.cursor = desk.out.read_bytes(), desk.folder / "another"
+    inlet, outlet = os.pipe()
+    words = [sys.executable, "-m", "libhook", "history", "--follow", "--json", "--cursor", str(desk.cursor)]
+    with subprocess.Popen([*words, "-if", str(desk.folder)], cwd=ROOT, stdout=outlet) as one:
+        poll, end = select.poll(), time.monotonic() + 60
+        poll.register(outlet, select.POLLOUT)
+        while poll.poll(0) and time.monotonic() < end:
+            time.sleep(0.05)
+        one.send_signal(signal.SIGTERM)
+        assert one.wait(60) == 0
+    os.close(outlet)
+    with open(inlet, "rb") as reader:
+        told = reader.read()
+    assert expected.startswith(told)
+    assert b"" < told < expected
+    desk.out.write_bytes(told)
+    desk.given = ["--json", "--cursor", str(desk.cursor)]
+    desk.follow()
+    assert desk.out.read_bytes() == expected
 
 
 def test_the_cursor_touches_no_other_file(desk: Desk) -> None:
