@@ -58,7 +58,7 @@ class Figure(NamedTuple):
 def _seconds(*command: str) -> float:
     start = time.monotonic()
     with open(os.devnull, "wb") as nowhere:
-        subprocess.run(command, cwd=ROOT, check=True, stdout=nowhere)
+        subprocess.run(command, cwd=ROOT, check=True, stdout=nowhere, stderr=nowhere)
     return time.monotonic() - start
 
 
