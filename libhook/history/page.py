@@ -86,8 +86,9 @@ class Page:
 
     def _meet(self, entry: Entry) -> None:
         """Remember which names stand for several guests: theirs alone do not say who it was."""
-        if len(self._uuids) < _MOST_UUIDS and self._uuids.setdefault(entry.vm, entry.uuid) != entry.uuid:
-            self._uuids[entry.vm] = ""
+        name, uuid = entry.vm, entry.uuid
+        if (name in self._uuids or len(self._uuids) < _MOST_UUIDS) and self._uuids.setdefault(name, uuid) != uuid:
+            self._uuids[name] = ""
 
     def _unique(self, name: str) -> bool:
         """Whether the name is known to stand for one guest."""
@@ -135,10 +136,10 @@ class Page:
 
     def _span(self, made: Made) -> Span:
         """Return the time to show: that of the trail, or the part of it that is asked for."""
-        first = self._first if self._first is not None else made.time
-        last = max(self._last, first + 1000)
-        if covered := self._selection.covered:
-            first, last = min(first, covered[0]), max(last, covered[1])
+        first, last = self._selection.covered or (made.time, 0)
+        if self._first is not None:
+            first, last = min(first, self._first), max(last, self._last)
+        last = max(last, first + 1000)
         since, until = self._selection.wanted.start, self._selection.wanted.end
         start = first if since is None else max(first, since)
         end = last if until is None else min(last, until)

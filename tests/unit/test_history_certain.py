@@ -151,6 +151,17 @@ def test_guests_with_one_name_are_told_apart(run: Run, monkeypatch: pytest.Monke
     assert UUID not in run(nodes)[0], "the column of hosts tells them apart"
 
 
+def test_more_names_than_are_remembered_have_their_uuids(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not known to stand for one guest may stand for several; and what is remembered is not taken for unique."""
+    monkeypatch.setattr("libhook.history.page._MOST_UUIDS", 1)
+    page = _text(run(_two_of_a_name(), "--html", "-")[0])
+    assert all(f"build {uuid} 2026-" in page for uuid in (UUID, OTHER))
+    assert f"win11 {UUID[:-1]}0 2026-" in page
+    monkeypatch.setattr("libhook.history.table._MOST", 0)
+    _narrow(monkeypatch, 115)
+    assert UUID in run(Trail().device("libhook", "start", device=SPARE))[0]
+
+
 def test_what_could_not_be_read_is_on_the_page(run: Run, tmp_path: Path) -> None:
     """At its top and in its foot, in the words of stderr; where nothing is missing, that is said."""
     broken = bytes(_named()) + _named().lines[0][:-80] + b"\n"
