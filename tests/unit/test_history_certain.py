@@ -152,7 +152,7 @@ def test_guests_with_one_name_are_told_apart(run: Run, monkeypatch: pytest.Monke
 
 
 def test_more_names_than_are_remembered_have_their_uuids(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not known to stand for one guest may stand for several; and what is remembered is not taken for unique."""
+    """What is not known to stand for one guest may stand for several, as may what was remembered."""
     monkeypatch.setattr("libhook.history.page._MOST_UUIDS", 1)
     page = _text(run(_two_of_a_name(), "--html", "-")[0])
     assert all(f"build {uuid} 2026-" in page for uuid in (UUID, OTHER))
