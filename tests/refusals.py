@@ -234,10 +234,12 @@ def _of_requirements() -> Iterator[Said]:
     for one in things:
         for found in (False, True):
             said = one._replace(absent=found).complaint(found)
-            yield Said("kinds/require.py", said, (f"the settings require it (require.{VARIES})",))
+            yield Said(
+                "kinds/require.py", said, (f"the settings require it (require.{VARIES}), as libhook config shows",)
+            )
     memory = Requirement(VARIES, memory=2).complaint(1 << 30)
     words = re.sub(r"\b\d\b", VARIES, memory)
-    yield Said("kinds/require.py", words, (f"the settings require it (require.{VARIES})",))
+    yield Said("kinds/require.py", words, (f"the settings require it (require.{VARIES}), as libhook config shows",))
 
 
 def _of_launcher() -> Iterator[Said]:

@@ -85,8 +85,11 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[Complaint]
     if seen is None and config.identity == "refuse" and any(address == one.address for one in situation.changed):
         return  # handlers/identity.py says where it may have gone
     if seen is None:
-        where = "in the guest's XML" if device.audited else "in take_along, which libhook config shows"
-        what_helps = f"libhook devices shows those that are; correct the address {where}"
+        from libhook.facts.remedy import whom
+
+        in_xml = f"to correct the address in the guest's XML, run: virsh edit {whom(situation.domain)}"
+        where = in_xml if device.audited else "correct the address in take_along, which libhook config shows"
+        what_helps = f"libhook devices shows those that are; {where}"
         yield Complaint(f"{address} is not on this host", what_helps, f"{address} is present")
         return
     if seen.is_bridge:

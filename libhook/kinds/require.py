@@ -58,7 +58,11 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
     wrong = situation.looked.get(NAME, {})
     for one in _asked(situation.config):
         if complaint := wrong.get(one.name):
-            yield Refusal("", complaint, one.reason or f"the settings require {_what(one)} (require.{one.name})")
+            yield Refusal(
+                "",
+                complaint,
+                one.reason or f"the settings require {_what(one)} (require.{one.name}), as libhook config shows",
+            )
     if questions := _questions(situation.config):
         yield from _asking(situation, questions, wrong)
 

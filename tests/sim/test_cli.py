@@ -88,7 +88,7 @@ def test_a_plan_that_is_refused_says_why_on_stderr(root: str, devices: tuple[str
     if as_json and absent:
         assert "0000:1f:00.0, 0000:1f:00.1 and 0000:1f:00.2 are not on this host" in done.err
     else:
-        reason, _, remedy = refusals[0].removeprefix("refuse: ").rpartition(": ")
+        reason, _, remedy = refusals[0].removeprefix("refuse: ").partition(": ")
         assert done.err.startswith(reason)
         assert done.err.endswith(f": {remedy}\n")
 

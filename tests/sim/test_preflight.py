@@ -83,7 +83,7 @@ STOP_FIRST = "stop that guest first, which libhook status shows; if it has ended
 WHEN_IT_ENDS = "if its driver never answers, reboot the host; when it does, run: libhook recover"
 IN_XML = "take <driver model=...> out of the guest's XML, or name another there; this kernel has vfio-pci"
 CHOOSE = f"this kernel has vfio-pci; to have libhook choose, {setting('driver', 'auto')}"
-SHOWN = "libhook devices shows those that are; correct the address in the guest's XML"
+SHOWN = "libhook devices shows those that are; to correct the address in the guest's XML, run: virsh edit win11"
 VFS = (
     "give the guest a VF, which libhook devices shows; or, where nothing uses the VFs, to remove them all, "
     "run: echo 0 >/sys/bus/pci/devices/{}/sriov_numvfs"
