@@ -68,6 +68,7 @@ BUSY = " does not answer: its driver is still busy with an earlier request"
 WHEN_IT_ANSWERS = "if its driver never answers, reboot the host; when it does, run: libhook recover"
 MORE_TIME = "start the guest again, or allow more time with write_deadline in the settings"
 DISK_ANSWERS = "its disk or server may not answer: try ls there"
+STOP_GUEST = "stop that guest first (libhook status shows what it holds); if it has ended already, run: libhook recover"
 KERNEL_LOG = "see what the kernel says: journalctl -k -b -e, or dmesg"
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from libhook.facts.plan import Refusal, Verdict, Warn
+from libhook.facts.remedy import whom
 from libhook.facts.situation import Situation
 from libhook.light import TYPE_CHECKING
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 
     from libhook.facts.identity import Changed
 
-_IN_XML = "in the guest's XML with virsh edit {uuid}"
 _SHOWN = 3
 """So many places are named where such a device is. A card with VFs has many."""
 
@@ -22,9 +22,10 @@ def prepare(situation: Situation) -> Iterator[Verdict]:
     named = {device.pci for device in situation.domain.pci if not device.audited}
     for changed in situation.changed:
         if situation.config.identity == "refuse":
-            where = "in take_along, which libhook config shows" if changed.address in named else _IN_XML
-            remedy = _remedy(where.format(uuid=situation.domain.uuid), situation.domain.uuid, changed)
-            yield Refusal(f"pci {changed.address}", _reason(changed), remedy)
+            guest = whom(situation.domain)
+            in_xml = f"in the guest's XML with virsh edit {guest}"
+            where = "in take_along, which libhook config shows" if changed.address in named else in_xml
+            yield Refusal(f"pci {changed.address}", _reason(changed), _remedy(where, guest, changed))
         else:
             yield Warn(_reason(changed))
 
@@ -41,8 +42,8 @@ def _reason(changed: Changed) -> str:
     )
 
 
-def _remedy(where: str, uuid: str, changed: Changed) -> str:
+def _remedy(where: str, guest: str, changed: Changed) -> str:
     correct = f"if it has moved, correct the address {where}"
     if changed.now is None:
         return correct
-    return f"{correct}; or, if the guest is to have this one, run: libhook accept {uuid}"
+    return f"{correct}; or, if the guest is to have this one, run: libhook accept {guest}"

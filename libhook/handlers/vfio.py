@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from libhook.errors import kernel_log
+from libhook.errors import STOP_GUEST, kernel_log
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import HostDevice
 from libhook.facts.host import VFIO_PCI, Binding, PciDevice, is_driver_name, same_driver
@@ -15,7 +15,6 @@ from libhook.light import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STOP_GUEST = "stop that guest first, which libhook status shows; if it has ended already, run: libhook recover"
 _LOST = "the guest's entry in /run/libhook is gone"
 
 

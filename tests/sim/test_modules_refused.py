@@ -8,7 +8,7 @@ from cases import GPU, NIC, SOUND
 from modules_out import ALL, DEVICE, OTHER, THIRD, WIN11, loaded
 from scenario import Host, guest
 
-from libhook.handlers import vfio
+from libhook.errors import STOP_GUEST
 from libhook.simulation import hosts
 from libhook.simulation.world import VGA, Device, Module, World
 
@@ -80,6 +80,6 @@ def test_what_another_guest_s_device_goes_back_to_stays(root: str, managed: bool
     assert host.libvirt.start(guest(GPU, SOUND, managed=managed)).error == ""
     Path(host.machine.state, "domains", f"{THIRD.uuid}.json").write_text("broken")
     said = host.event(OTHER, "prepare").line
-    assert said == f"the module nvidia will drive {GPU} of the guest win11 again: {vfio.STOP_GUEST}"
+    assert said == f"the module nvidia will drive {GPU} of the guest win11 again: {STOP_GUEST}"
     host.libvirt.stop("win11", "shutdown")
     assert host.driver(GPU) == "nvidia"

@@ -79,7 +79,7 @@ def _groupless(host: Host) -> None:
     os.unlink(f"{host.root}/sys/bus/pci/devices/{NIC}/iommu_group")
 
 
-STOP_FIRST = "stop that guest first, which libhook status shows; if it has ended already, run: libhook recover"
+STOP_FIRST = "stop that guest first (libhook status shows what it holds); if it has ended already, run: libhook recover"
 WHEN_IT_ENDS = "if its driver never answers, reboot the host; when it does, run: libhook recover"
 IN_XML = "take <driver model=...> out of the guest's XML, or name another there; this kernel has vfio-pci"
 CHOOSE = f"this kernel has vfio-pci; to have libhook choose, {setting('driver', 'auto')}"

@@ -7,7 +7,7 @@ It names modules. ``device`` stands for the modules that drive the guest's PCI d
 
 from __future__ import annotations
 
-from libhook.errors import BadInput, LibhookError
+from libhook.errors import STOP_GUEST, BadInput, LibhookError
 from libhook.facts.keys import DEVICE
 from libhook.facts.plan import Refusal, Verdict
 from libhook.facts.settings import Device
@@ -169,5 +169,5 @@ def _expect_may_go(name: str, module: Module, seen: Seen, own: Collection[str]) 
         if home := seen.homes.get(f"driver {driver} is out"):
             raise BadInput(
                 f"the module {name} will drive {home} again",
-                "stop that guest first; libhook status shows what it holds",
+                STOP_GUEST,
             )
