@@ -6,6 +6,8 @@ This module imports nothing from libhook, so that every module may import it.
 
 import errno
 
+TO_PASTE = "run:"
+"""What stands before a command in a remedy, and nowhere else."""
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 """The errnos that mean that some resource is used up."""
 
@@ -21,11 +23,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def named(name: str) -> str:
+    """A name that others chose, such as a process's, for a message. It cannot begin what looks like a command."""
+    return name.replace(TO_PASTE, TO_PASTE.replace(":", "\\x3a"))
+
+
 def pasted(path: str) -> str:
     """A path for a command in a remedy, quoted for a shell where that is necessary.
 
-    The reader pastes the command, and it must do no more than it says. Such a command never holds a guest's name, only
-    its UUID.
+    The reader pastes the command, and it must do no more than it says. A guest's name is in one only where it is plain
+    (facts/remedy.py).
     """
     if all(c.isalnum() or c in "/._-+" for c in path):
         return path

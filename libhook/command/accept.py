@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
+from libhook.children.child import Deadline
 from libhook.effects import identities
 from libhook.effects.log import Log
 from libhook.errors import BadInput, LibhookError, TooNew
@@ -19,6 +20,9 @@ from libhook.naming.devices import Names
 from libhook.story.identities import compared
 from libhook.story.session import Session
 from libhook.xml import domxml
+
+_PATIENCE = 10.0
+"""Seconds for whoever writes the note at that moment."""
 
 
 class Accepted(NamedTuple):
@@ -39,8 +43,12 @@ def accept(machine: Machine, guest: str, *, dry_run: bool = False) -> tuple[Note
     """Write the guest's note anew, and return what it was, and what it says differently. LibhookError without one."""
     note = _note(machine, guest)
     changes = list(compared(machine, note, _addresses(machine, note)))
-    if changes and not dry_run:  # without a lock: /var may hang, and a start must not wait for that
-        identities.save(machine, note.with_accepted(changes, int(time.time())))
+    if changes and not dry_run:  # a start waits for no lock of the notes: /var may hang
+
+        def change() -> Note:
+            return (identities.load(machine, note.uuid) or note).with_accepted(changes, int(time.time()))
+
+        identities.update(machine, note.uuid, Deadline.after(_PATIENCE), change)
     return note, _accepted(machine, changes)
 
 

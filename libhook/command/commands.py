@@ -79,7 +79,7 @@ def accept(machine: Machine, options: argparse.Namespace) -> int:
     note, changes = work.accept(machine, options.guest, dry_run=options.dry_run)
     does = "would be accepted" if options.dry_run else "accepted"
     lines = [f"{one.line}: {does}" for one in changes]
-    show(lines or [f"{note.name}: its devices are those of its last start"])
+    show(lines or [f"{note.name}: its addresses hold what it last had there"])
     return 0
 
 

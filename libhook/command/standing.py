@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from libhook.errors import BadInput
+from libhook.facts import ownhandler
 from libhook.facts.machine import Machine
 from libhook.facts.ownhandler import Enabled
 from libhook.look import ownhandlers
@@ -22,14 +23,12 @@ class Standing(NamedTuple):
 
 def of(machine: Machine, name: str, index: Mapping[str, Enabled]) -> Standing:
     """Compare a handler's files with what the index has of them."""
-    command = f"libhook handlers enable {name}"
-    enable = f"run: {command}"
+    enable = f"run: libhook handlers enable {name}"
     try:
         code = ownhandlers.read(machine, name)
     except BadInput as error:
         state = "missing" if error.message.startswith("there is no ") else "not trusted"
-        then = f" && {command}" if "run: " in error.hint else f", then {enable}"  # a command ends the line
-        return Standing(state, error.message, f"{error.hint}{then}")
+        return Standing(state, error.message, ownhandler.then_enable(error.hint, name))
     enabled = index.get(name)
     if enabled is None:
         return Standing("not enabled", "it is not enabled", enable)

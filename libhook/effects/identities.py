@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 
 from libhook import plainjson
-from libhook.effects import files
+from libhook.effects import files, locks
 from libhook.facts.identity import REMEDY, Note
 from libhook.light import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from libhook.children.child import Deadline
     from libhook.facts.machine import Machine
 
 YEAR = 366 * 24 * 3600
@@ -42,13 +43,19 @@ def load(machine: Machine, uuid: str) -> Note | None:
     return Note.read(path, uuid, text)
 
 
-def save(machine: Machine, note: Note) -> None:
-    """Write a guest's note. OSError or LibhookError if that fails."""
+def update(machine: Machine, uuid: str, deadline: Deadline, change: Callable[[], Note]) -> bool:
+    """Write a guest's note as ``change`` gives it, while nobody else does. OSError or LibhookError if that fails.
+
+    Returns whether the guest had none.
+    """
     for folder in (os.path.dirname(machine.notes), machine.notes):
         with suppress(FileExistsError):
             os.mkdir(folder, 0o700)
         files.expect_own(folder)
-    files.replace(path_of(machine, note.uuid), plainjson.dumps(note.to_json()))
+    with locks.locked(machine.notes, [f"{uuid}.lock"], deadline):
+        is_new = not os.path.lexists(path_of(machine, uuid))
+        files.replace(path_of(machine, uuid), plainjson.dumps(change().to_json()))
+    return is_new
 
 
 def names(machine: Machine) -> list[str]:

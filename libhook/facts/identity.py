@@ -66,7 +66,11 @@ class Note(NamedTuple):
                 devices.append(Noted(address, identity, now, now))
                 new.append(identity)
         for one in self.devices:  # what came to another address has left its own
-            if one.address not in had and not any(_is_like(one.identity, other) for other in new):
+            if one.address in had:
+                continue
+            if moved := next((other for other in new if _is_like(one.identity, other)), None):
+                new.remove(moved)  # of two that are alike only one
+            else:
                 same.add(one.address)
                 devices.append(one)
         return self._with(name, devices, same)

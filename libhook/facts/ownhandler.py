@@ -221,3 +221,10 @@ def in_order(all_: Mapping[str, Declared]) -> list[str]:
         come.append(ready)
         waiting.remove(ready)
     return come
+
+
+def then_enable(hint: str, name: str) -> str:
+    """What to do, and then to enable the handler. A command ends the line, so two commands are one."""
+    if "run: " in hint:
+        return f"{hint} && libhook handlers enable {name}"
+    return f"{hint}, then run: libhook handlers enable {name}"

@@ -113,7 +113,9 @@ def _unmount(situation: Situation, use: Use) -> str:
                        for path in one.mounts)]  # fmt: skip
     if set(every) <= set(named):  # what keeps it from that is said beside this
         return "unmount it first"
-    if any(map(is_likely_of_host, use.mounts)) or not all(map(_is_plain_path, every)):
+    if any(is_of_host(path) or is_likely_of_host(path) for path in set(every) - set(named)) or not all(
+        map(_is_plain_path, every)
+    ):
         return "unmount it first, or name its mount points in the setting mounts of the guest"
     name = setting(situation, f"mounts = [{_listed(every)}]", "mounts")
     return (

@@ -25,7 +25,7 @@ def prepare(situation: Situation) -> Iterator[Verdict]:
             guest = whom(situation.domain)
             in_xml = f"in the guest's XML with virsh edit {guest}"
             where = "in take_along, which libhook config shows" if changed.address in named else in_xml
-            yield Refusal(f"pci {changed.address}", _reason(changed), _remedy(where, guest, changed))
+            yield Refusal(f"pci {changed.address}", _reason(changed), _remedy(where, situation.domain.uuid, changed))
         else:
             yield Warn(_reason(changed))
 
@@ -42,8 +42,10 @@ def _reason(changed: Changed) -> str:
     )
 
 
-def _remedy(where: str, guest: str, changed: Changed) -> str:
+def _remedy(where: str, uuid: str, changed: Changed) -> str:
     correct = f"if it has moved, correct the address {where}"
     if changed.now is None:
         return correct
-    return f"{correct}; or, if the guest is to have this one, run: libhook accept {guest}"
+    return (
+        f"{correct}; or, if the guest is to have this one, run: libhook accept {uuid}"  # others may have had the name
+    )

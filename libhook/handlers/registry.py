@@ -35,7 +35,7 @@ HANDLERS: dict[str, tuple[str, ...]] = {
 _OF_SETTINGS = "host.wanted"
 """Not asked, and not imported, where the settings ask for no action."""
 _OF_CHANGES = "identity.prepare"
-"""Not asked, and not imported, where the guest's devices are those of its last start."""
+"""Not asked, and not imported, where each address of the guest holds what the guest last had there."""
 _OF_TRAIL = "audit.required"
 """Not asked, and not imported, where the trail is not required."""
 _OF_ACTIONS = ("key", "needs", "provides", "describe", "to_json")

@@ -3,10 +3,36 @@
 
 from __future__ import annotations
 
-from libhook.light import TYPE_CHECKING
+import os
+
+from libhook.children.tracks import Late, Step, paper
+from libhook.errors import printable
+from libhook.light import TYPE_CHECKING, partial
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from libhook.children.tracks import Track
+    from libhook.facts.machine import Machine
+
+
+def services(machine: Machine, pids: Iterable[int]) -> Track[dict[int, str]]:
+    """The service that each of these processes belongs to, for those of services. A child looks: the kernel may block.
+
+    What cannot be seen in time is left out.
+    """
+    with paper() as sheet:
+        note = partial(_note, machine.proc, tuple(pids), sheet.descriptor)
+        try:
+            yield Step(note, keep=sheet.descriptor, looks=True)
+        except Late:
+            return {}
+        return {int(pid): service for pid, _, service in (line.partition(" ") for line in sheet.lines())}
+
+
+def _note(proc: str, pids: Iterable[int], sheet: int) -> None:
+    found = ((pid, service_of(group_of(proc, pid).split("/")[1:])) for pid in pids)
+    os.write(sheet, "".join(f"{pid} {printable(service)}\n" for pid, service in found if service).encode())
 
 
 def group_of(proc: str, pid: int) -> str:

@@ -15,7 +15,7 @@ import os
 from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Order, Paper, Step, paper, run
 from libhook.children.worker import Worker
-from libhook.errors import MORE_TIME, DeadlineExpired, LibhookError, printable, remedy_of
+from libhook.errors import MORE_TIME, DeadlineExpired, LibhookError, named, printable, remedy_of
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, NamedTuple, partial, suppress
@@ -41,7 +41,7 @@ class Holder(NamedTuple):
 
     def __str__(self) -> str:
         """``Xorg (pid 812, /dev/dri/card0)``, printable."""
-        return printable(f"{self.name} (pid {self.pid}, {self.node})")
+        return printable(f"{named(self.name)} (pid {self.pid}, {self.node})")
 
 
 class Nodes(NamedTuple):

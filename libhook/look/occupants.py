@@ -10,7 +10,7 @@ import errno
 import os
 
 from libhook.children.tracks import Late, Step, paper
-from libhook.errors import LibhookError, printable
+from libhook.errors import LibhookError, named, printable
 from libhook.facts.program import may_end
 from libhook.facts.unit import is_protected
 from libhook.light import TYPE_CHECKING, NamedTuple, partial, suppress
@@ -68,7 +68,7 @@ class Occupant(NamedTuple):
 
     def __str__(self) -> str:
         """``sunshine (pid 812)``, printable."""
-        return f"{self.name} (pid {self.pid})"
+        return f"{named(self.name)} (pid {self.pid})"
 
 
 def of_pids(machine: Machine, pids: Iterable[int], programs: Sequence[str]) -> Track[tuple[Occupant, ...]]:

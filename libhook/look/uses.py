@@ -67,10 +67,11 @@ def of_devices(
     for at in range(0, len(disks), _AT_ONCE):
         some = disks[at : at + _AT_ONCE]
         answers |= zip(some, run((_probe(machine, disk.path) for disk in some), deadline), strict=True)
+    services = _services(machine, open_now, deadline)
     uses = {}
     for device, found in below.items():
         opened = [holder for holder in open_now if holder.node in paths[device].values()]
-        uses[device.address] = tuple(_uses_of(machine, device, found, answers, exported, opened))
+        uses[device.address] = tuple(_uses_of(machine, device, found, answers, exported, opened, services))
     return uses
 
 
@@ -94,6 +95,7 @@ def _uses_of(
     answers: Mapping[Node, int],
     exported: Mapping[str, Iterable[str]],
     opened: Iterable[Holder],
+    services: Mapping[int, str],
 ) -> Iterator[Use]:
     """The uses of one device: of its disks, of its interfaces, and the processes that have ``opened`` a node.
 
@@ -118,11 +120,18 @@ def _uses_of(
         opened, key=lambda one: one.name in _FOR_OTHERS
     ):  # a mediated device's node is no screen: its parent's driver waits until that node is closed
         is_screen = device.is_display and not holder.node.startswith(nodes.VFIO)
-        from libhook.look.cgroups import group_of, service_of  # only where a device is in use
-
-        service = service_of(group_of(machine.proc, holder.pid).split("/")[1:])
-        desktop = _desktop(machine) if is_screen else ""
+        desktop, service = _desktop(machine) if is_screen else "", services.get(holder.pid, "")
         yield Use("display" if is_screen else "open", f"it is open in {holder}", holder.pid, service, desktop)
+
+
+def _services(machine: Machine, those: Iterable[Holder], deadline: Deadline) -> Mapping[int, str]:
+    pids = {holder.pid for holder in those}
+    if not pids:
+        return {}
+    from libhook.look import cgroups  # only where a device is in use
+
+    (found,) = run([cgroups.services(machine, pids)], deadline)
+    return found
 
 
 def _desktop(machine: Machine) -> str:

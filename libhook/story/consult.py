@@ -264,7 +264,7 @@ def _not_enabled(session: Session, one: Wanted, event: Event) -> Verdict:
     try:
         ownhandlers.read(session.machine, one.name)
     except BadInput as error:
-        error = BadInput(f"it is not enabled, and {error.message}", f"{error.hint}, then {_enable(one.name)}")
+        error = BadInput(f"it is not enabled, and {error.message}", ownhandler.then_enable(error.hint, one.name))
         return _fault(one, event, error)
     return _fault(one, event, BadInput("it is not enabled", _enable(one.name)))
 

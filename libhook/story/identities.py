@@ -38,7 +38,7 @@ def changed(session: Session, guest: Domain, path: str, text: str) -> tuple[Chan
         files.expect_own(machine.notes)
         note = Note.read(path, guest.uuid, text)
     except (LibhookError, OSError) as error:
-        session.log.add("warning", "devices not compared with the last start", reason=str(error))
+        session.log.add("warning", "devices not compared with what the guest had", reason=str(error))
         return ()
     found = list[Changed]()
     for one in compared(machine, note, addresses):
@@ -97,17 +97,21 @@ def _write(machine: Machine, held: Held, had: Mapping[str, Identity], saved: Cal
     """Write the note. After that remove old ones, if this guest is new."""
     from libhook.effects import identities  # of the child alone
 
-    before, now = None, time.time()
-    try:
-        before = identities.load(machine, held.uuid)
-    except TooNew:
-        raise
-    except BadInput:
-        pass
-    note = before or Note(held.uuid, held.name)
-    identities.save(machine, note.with_start(held.name, had, int(now)))
+    now = time.time()
+
+    def change() -> Note:
+        before = None
+        try:
+            before = identities.load(machine, held.uuid)
+        except TooNew:
+            raise
+        except BadInput:
+            pass
+        return (before or Note(held.uuid, held.name)).with_start(held.name, had, int(now))
+
+    is_new = identities.update(machine, held.uuid, Deadline.after(_PATIENCE), change)
     saved()
-    if before is None:
+    if is_new:
         from libhook.look import guests
 
         identities.tidy(machine, now, lambda: guests.uuids(machine))

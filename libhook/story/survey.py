@@ -77,5 +77,5 @@ def changed(session: Session, guest: Domain) -> Sequence[Changed]:
 
             return identities.changed(session, guest, path, text)
     except LibhookError as error:
-        session.log.add("warning", "devices not compared with the last start", reason=error.message)
+        session.log.add("warning", "devices not compared with what the guest had", reason=error.message)
     return ()

@@ -31,7 +31,7 @@ def test_accept(reboot: Callable[..., Host]) -> None:
     assert host.event(CARD, "prepare").code == 1
     host.event(CARD, "release", "failed")
     assert libhook(host, "accept", WIN11.uuid.upper()).out == said.replace("would be accepted", "accepted")
-    assert libhook(host, "accept", "win11").out == "win11: its devices are those of its last start\n"
+    assert libhook(host, "accept", "win11").out == "win11: its addresses hold what it last had there\n"
     live(host, CARD)
     assert [(one.address, one.identity.ids) for one in note(host).past] == [(NIC, "8086:10d3")]
     assert host.leftovers == []

@@ -11,6 +11,7 @@ import pytest
 from cases import NIC
 from launcher import OPERATIONS, VETOES, WITH_DEVICE, WITHOUT, Launcher, in_each_shell, installed
 
+from libhook.children.child import Deadline
 from libhook.effects import identities
 from libhook.facts.host import Identity
 from libhook.facts.identity import Note
@@ -143,7 +144,7 @@ def test_a_handler_whose_file_is_broken_keeps_no_device(launcher: Launcher, name
     if name == "identity":
         machine = Machine(launcher.root, SimulatedKernel(launcher.root))
         note = Note(Guest().uuid, "win11").with_start("win11", {NIC: Identity("8086:0000")}, 0)
-        identities.save(machine, note)
+        identities.update(machine, note.uuid, Deadline.after(5), lambda: note)
     done = launcher.event("prepare", WITH_DEVICE)
     assert done.returncode == 1
     assert done.stderr.startswith(b"the handler ")

@@ -34,7 +34,7 @@ def test_another_device_is_refused(reboot: Callable[..., Host]) -> None:
         f"{GPU} is another device than the guest had there: it was [1002:73bf], subsystem 1002:0000, and now it"
         " is [144d:a808], subsystem 144d:0000; a device like that is now at 0000:04:00.0; "
     ) in outcome.line
-    assert outcome.line.endswith(f": {correct}; or, if the guest is to have this one, run: libhook accept win11")
+    assert outcome.line.endswith(f": {correct}; or, if the guest is to have this one, run: libhook accept {WIN11.uuid}")
     assert (
         f"{SOUND} is not on this host; the guest had [1002:ab28], subsystem 1002:0000 there; a"
         " device like that is now at 0000:04:00.1: "

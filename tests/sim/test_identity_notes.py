@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
@@ -15,12 +16,13 @@ from command import libhook
 from rebooting import CARD, WIN11, live, logged, note, rebooting, shifted, with_disks
 from scenario import Host, guest
 
+from libhook.children.child import Deadline
 from libhook.effects import identities
 from libhook.errors import LibhookError
 from libhook.facts.host import Identity
 from libhook.facts.identity import FORMAT, MOST_DEVICES, MOST_PAST, Note, Noted
 from libhook.look import guests
-from libhook.simulation.hosts import workstation
+from libhook.simulation.hosts import nic, workstation
 from libhook.story import identities as noting
 from libhook.story.session import state_of
 
@@ -95,7 +97,7 @@ def test_a_note_that_cannot_be_read_warns(reboot: Callable[..., Host], broken: s
     BROKEN[broken](path)
     assert host.libvirt.start(WIN11).error == ""
     host.libvirt.stop("win11")
-    warned = logged(host, "devices not compared with the last start")
+    warned = logged(host, "devices not compared with what the guest had")
     assert len(warned) == 1
     if broken in ("a folder", "the folder is open to others"):
         assert logged(host, "devices not noted")
@@ -117,7 +119,7 @@ def test_nothing_is_locked_while_a_note_is_written(
     """The disk may hang, and the guest's end must not wait for that."""
     host, seen = reboot(workstation()), tmp_path / "seen"
     state = state_of(host.machine)
-    monkeypatch.setattr(identities, "save", lambda *_: seen.write_text(f"{state.is_busy(WIN11.uuid)}"))
+    monkeypatch.setattr(identities, "update", lambda *_: seen.write_text(f"{state.is_busy(WIN11.uuid)}"))
     live(host, WIN11)
     assert seen.read_text() == "False"
 
@@ -126,7 +128,7 @@ def test_a_disk_that_hangs_keeps_nobody_waiting(reboot: Callable[..., Host], mon
     """The child that writes is left behind, and the log says so."""
     host = reboot(workstation())
     monkeypatch.setattr(noting, "_PATIENCE", 0.1)
-    monkeypatch.setattr(identities, "save", lambda *_: time.sleep(1))
+    monkeypatch.setattr(identities, "update", lambda *_: time.sleep(1))
     live(host, WIN11)
     assert [one["reason"] for one in logged(host, "devices not noted")] == ["no answer within 0.1 s"]
 
@@ -155,7 +157,7 @@ def test_a_note_of_a_later_version_is_left_alone(reboot: Callable[..., Host]) ->
     live(host, CARD)
     assert path.read_text() == text
     said = f"{path}: a later libhook wrote it, in format {FORMAT + 1}"
-    for event in ("devices not compared with the last start", "devices not noted"):
+    for event in ("devices not compared with what the guest had", "devices not noted"):
         assert [said in str(one["reason"]) for one in logged(host, event)] == [True]
     for name in (CARD.uuid, "win11"):
         accepted = libhook(host, "accept", name)
@@ -215,6 +217,40 @@ def test_notes_have_a_limit(reboot: Callable[..., Host], monkeypatch: pytest.Mon
         when = time.time() - 100 + number
         os.utime(identities.path_of(host.machine, f"{number}1111111-2222-3333-4444-555555555555"), (when, when))
     assert [name[0] for name in identities.names(host.machine)] == ["5", "6", "7"]
+
+
+def test_of_two_cards_that_are_alike_one_has_moved() -> None:
+    """The other one's address is compared as before."""
+    card = Identity("1002:73bf")
+    note = Note(WIN11.uuid, "win11").with_start("win11", {"0000:01:00.0": card, "0000:02:00.0": card}, 1)
+    after = note.with_start("win11", {"0000:03:00.0": card}, 2)
+    assert [one.address for one in after.devices] == ["0000:03:00.0", "0000:02:00.0"]
+    assert [one.address for one in after.past] == ["0000:01:00.0"]
+
+
+def test_a_note_is_written_by_one_at_a_time(root: str) -> None:
+    """Of many who change it at once, each finds what the one before has written."""
+    machine = Host(root, nic()).machine
+    identities.update(machine, WIN11.uuid, Deadline.after(5), lambda: Note(WIN11.uuid, "0"))
+
+    def count() -> Note:
+        note = identities.load(machine, WIN11.uuid)
+        assert note
+        return note._replace(name=str(int(note.name) + 1))
+
+    children = []
+    for _ in range(4):
+        if not (pid := os.fork()):
+            with suppress(BaseException):
+                for _ in range(25):
+                    identities.update(machine, WIN11.uuid, Deadline.after(20), count)
+                os._exit(0)
+            os._exit(1)
+        children.append(pid)
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4
+    note = identities.load(machine, WIN11.uuid)
+    assert note
+    assert (note.name, os.listdir(machine.notes)) == ("100", [f"{WIN11.uuid}.json"])
 
 
 def test_what_a_guest_had_has_a_limit() -> None:

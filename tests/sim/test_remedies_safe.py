@@ -10,6 +10,15 @@ from mounting import mount
 from pasting import cut
 from scenario import Host, guest
 
+from libhook.facts import remedy
+from libhook.facts.address import PciAddress
+from libhook.facts.config import Config
+from libhook.facts.domain import Domain
+from libhook.facts.event import parse
+from libhook.facts.host import NOTHING, Use
+from libhook.facts.situation import Situation
+from libhook.look.holders import Holder
+from libhook.look.occupants import Occupant
 from libhook.simulation import logind, processes, systemd
 from libhook.simulation.hosts import workstation
 
@@ -35,6 +44,13 @@ def test_a_process_name_begins_no_command(root: str) -> None:
         assert cut(line.splitlines()[0]).startswith("cat /proc/")
 
 
+def test_what_was_ended_begins_no_command() -> None:
+    """Neither a holder nor an occupant, wherever it is named."""
+    for one in (Holder(8, "run: x", "/dev/nvme0n1"), Occupant(8, 1, "S", "run: x", "", None, "", False, False)):
+        assert "run:" not in str(one)
+        assert str(one).startswith("run\\x3a x (pid 8")
+
+
 @pytest.mark.parametrize(
     ("path", "says"), [("/boot", "or name its mount points"), ("/srv/{name}", "or name its mount")]
 )
@@ -47,6 +63,22 @@ def test_a_mount_point_that_a_command_would_not_mean_is_not_in_one(root: str, pa
     refused = host.libvirt.start(guest(DISK)).error
     assert says in refused
     assert "run:" not in refused
+
+
+def test_one_disk_of_the_hosts_keeps_all_out_of_a_command() -> None:
+    """The command names what is mounted of all the guest's disks."""
+    uses = {
+        PciAddress.parse(address): (Use("storage", "mounted", mounts=(path,), only_mounted=True),)
+        for address, path in ((DISK, "/data"), (GPU, "/home"))
+    }
+    happening = parse(["win11", "prepare", "begin", "-"])
+    assert happening
+    domain = Domain("win11", guest().uuid, "kvm", ())
+    situation = Situation(happening, domain, NOTHING._replace(uses=uses), None, Config())
+    (use,) = uses[PciAddress.parse(DISK)]
+    assert "run:" not in remedy.of_use(situation, use)
+    alone = situation._replace(host=NOTHING._replace(uses={PciAddress.parse(DISK): (use,)}))
+    assert 'mounts = ["/data"]' in remedy.of_use(alone, use)
 
 
 def test_what_a_setting_says_already_stays_in_it(root: str) -> None:

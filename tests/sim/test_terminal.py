@@ -72,7 +72,8 @@ def test_no_line_is_wider_than_the_terminal(host: Host, width: int, command: tup
 def test_a_command_to_paste_is_whole(host: Host, width: int) -> None:
     """It begins a line, and no line feed is in it, however narrow the terminal."""
     path = Path(host.root, "win11.xml")
-    path.write_bytes(guest(DISK).xml())
+    path.write_bytes(guest(GPU).xml())
+    processes.end(host.root, 812)  # the desktop
     lines = _COLOUR.sub("", _seen(host, "plan", str(path), width=width)).splitlines()
     (command,) = [line for line in lines if line.startswith("mkdir ")]
     assert f"run: {command}" in libhook(host, "plan", str(path)).out

@@ -40,7 +40,7 @@ def test_another_disk_of_the_same_model_is_refused(guest: MakeGuest) -> None:
     said = one.start_refused()
     assert f"{NVME} is another device than the guest had there" in said
     assert "serial another, and now it is" in said
-    assert f"libhook accept {one.name}" in said
+    assert f"libhook accept {one.uuid}" in said
     assert (driver_of(NIC), driver_of(NVME)) == ("e1000e", "nvme")
     said = libhook("accept", one.name)
     assert said.startswith(f"{NVME}: was ")
