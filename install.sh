@@ -103,7 +103,7 @@ undo() {
 # shellcheck source=packaging/files.sh
 . "$here/packaging/files.sh" # files, folder, place, install_files, remove_files
 # shellcheck source=packaging/hook.sh
-. "$here/packaging/hook.sh" # choose_hook, install_hook, remember_hooks, for_each_of_ours, is_installed
+. "$here/packaging/hook.sh" # recall_hooks, choose_hook, install_hook, remember_hooks, for_each_of_ours, is_installed
 
 # --- the daemon and the host ---
 
@@ -163,8 +163,11 @@ install() {
     place "$prefix/bin/libhook" "$prefix/bin" command_text
     install_files
     tell_systemd
+    # Both folders are noted until the hook has moved, since this may be stopped at any moment.
+    # shellcheck disable=SC2086 # folders without blanks
+    remember_hooks "$hooks" $earlier
     install_hook
-    remember_hooks
+    remember_hooks "$hooks"
     # shellcheck disable=SC2086 # --prefix takes no blanks
     [ "$dry" = yes ] || [ -z "$made" ] || printf '%s\n' $made >>"$root$lib/folders"
     [ -n "$root" ] || tell_libvirtd
@@ -257,9 +260,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 libvirts=/etc/libvirt/hooks
-recorded=$(cat "$root${prefix:-/usr/local}/lib/libhook/hook-dir" 2>/dev/null) || true
-is_plain "$recorded" || recorded=$libvirts
-hooks=${hooks:-$recorded}
+asked=$hooks
+recall_hooks "$asked"
 config=/etc/libhook/config.toml
 notes=/var/lib/libhook
 # If --prefix does not say where the rest is, the installed hook does.
@@ -268,6 +270,7 @@ installed=$(for file in $(hook_files); do
 done | head -n 1)
 prefix=${prefix:-${installed:-/usr/local}}
 absolute --prefix "$prefix"
+recall_hooks "$asked" # again: only now the prefix is known
 lib=$prefix/lib/libhook
 documents=$prefix/share/doc/libhook
 units=/etc/systemd/system # systemd looks below no other prefix than these two

@@ -3,16 +3,42 @@
 #
 # Part of install.sh: where the hook is, and where it was. libvirt looks into one folder, which it was built for. So there
 # is one hook. If --hook-dir names another folder, a file in PREFIX/lib/libhook remembers it.
-# shellcheck disable=SC2154 # root, hooks, recorded, libvirts, lib, dry, target, other: install.sh's
+# shellcheck disable=SC2154 # root, prefix, libvirts, lib, dry: install.sh's
+# shellcheck disable=SC3013 # -ef is in POSIX.1-2024, and was in dash, bash and busybox long before
 
 is_ours() { grep -qs '^lib=.*# install.sh sets this' "$1"; }
 
 is_foreign() { { [ -e "$root$1" ] || [ -L "$root$1" ]; } && ! is_ours "$root$1"; }
 
-# Prints where our hook may be: in the folder that is asked for, and in the one of the installation before.
+# Sets $hooks to the hook's folder, and $earlier to all others where a hook of ours may be. Folder $1 was asked for, or
+# is ''. The first line that was noted is the hook's folder. The others are those that it was to move from.
+recall_hooks() {
+    hooks='' earlier='' noted=no
+    [ -z "$1" ] || recall "$1"
+    while read -r name; do
+        ! is_plain "$name" || { noted=yes && recall "$name"; }
+    done <<EOT
+$(cat "$root${prefix:-/usr/local}/lib/libhook/hook-dir" 2>/dev/null)
+EOT
+    [ "$noted" = yes ] || recall "$libvirts"
+}
+
+# A folder can have several names: there are links. Libvirt's own folder goes by libvirt's name.
+recall() {
+    known=$1
+    [ ! "$root$1" -ef "$root$libvirts" ] || known=$libvirts
+    if [ -z "$hooks" ]; then
+        hooks=$known
+    elif [ "$known" != "$hooks" ] && [ ! "$root$known" -ef "$root$hooks" ]; then
+        earlier="$earlier $known"
+    fi
+}
+
+# Prints where our hook may be.
 hook_files() {
-    say "$hooks/qemu" && say "$hooks/qemu.d/libhook"
-    [ "$recorded" = "$hooks" ] || { say "$recorded/qemu" && say "$recorded/qemu.d/libhook"; }
+    for name in $hooks $earlier; do
+        say "$name/qemu" && say "$name/qemu.d/libhook"
+    done
 }
 
 # Runs a command for each of our hooks, with its file as the last argument.
@@ -47,15 +73,20 @@ install_hook() {
     for_each_of_ours remove_if_other
 }
 
-remove_if_other() { [ "$1" = "$root$target" ] || run rm -f -- "$1"; }
+# A link from elsewhere to our hook is no other hook. In the same folder libvirtd would run it, too.
+remove_if_other() {
+    [ "$1" != "$root$other" ] && [ "$1" -ef "$root$target" ] || run rm -f -- "$1"
+}
 
-# Notes where the hook is, for the next install.sh and for libhook doctor; or that it is in libvirt's own folder.
+# Notes folders $*, for the next install.sh and for libhook doctor, which reads the first. Libvirt's own folder alone need
+# not be noted.
 remember_hooks() {
-    if [ "$hooks" != "$libvirts" ]; then
-        run note_hooks
+    noted=$*
+    if [ "$noted" != "$libvirts" ]; then
+        place "$lib/hook-dir" "$lib" note_text 644
     elif [ -e "$root$lib/hook-dir" ]; then
         run rm -f -- "$root$lib/hook-dir"
     fi
 }
 
-note_hooks() { say "$hooks" >"$root$lib/hook-dir"; }
+note_text() { for name in $noted; do say "$name"; done; }

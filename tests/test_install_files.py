@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What install.sh puts beside the package, and its options for packagers."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def test_the_hook_may_be_elsewhere(clone: Clone) -> None:
 
 def hooks(clone: Clone) -> list[str]:
     """Where our hook is."""
-    return [name for name in clone.files() if name.endswith("hooks/qemu") and not name.startswith(LIB)]
+    return [name for name in clone.files() if name.endswith("hooks/qemu") and "/versions/" not in name]
 
 
 def test_the_hook_moves(clone: Clone) -> None:
@@ -159,7 +160,7 @@ def test_no_hook_outlives_what_it_runs(clone: Clone, asked: str) -> None:
     assert clone.files() == {}
 
 
-@pytest.mark.parametrize("text", ["", "relative\n", "/a b\n", "/a\n/b\n"])
+@pytest.mark.parametrize("text", ["", "relative\n", "/a b\n", "/*b\n"])
 def test_a_memory_that_names_no_folder_is_none(clone: Clone, text: str) -> None:
     """It was cut off, or somebody wrote to it."""
     clone.run()
@@ -167,6 +168,72 @@ def test_a_memory_that_names_no_folder_is_none(clone: Clone, text: str) -> None:
     assert clone.run().returncode == 0
     assert hooks(clone) == [HOOK]
     assert not (clone.host / LIB / "hook-dir").exists()
+
+
+@pytest.mark.parametrize("asked", ["/etc/libvirt/hooks/.", "/srv/../etc/libvirt//hooks", "/srv/hooks", "/srv/link"])
+def test_a_folder_by_another_name_is_the_same_folder(clone: Clone, asked: str) -> None:
+    """The hook in it is not taken for another one: it stays, and libvirt's name need not be remembered."""
+    (real := clone.host / "srv/hooks").mkdir(parents=True)
+    (libvirts := clone.host / "etc/libvirt").mkdir(parents=True)
+    (libvirts / "hooks").symlink_to(real)
+    (clone.host / "srv/link").symlink_to("hooks")
+    for arguments in ([], ["--hook-dir", asked], []):
+        assert clone.run(*arguments).returncode == 0
+        assert hooks(clone) == ["srv/hooks/qemu"]
+        assert not (clone.host / LIB / "hook-dir").exists()
+    (clone.host / LIB / "hook-dir").write_text(f"{asked}\n")
+    assert clone.run().returncode == 0
+    assert hooks(clone) == ["srv/hooks/qemu"]
+    assert clone.run("--uninstall").returncode == 0
+    assert hooks(clone) == []
+
+
+def test_a_link_to_the_hook_stays_where_libvirtd_runs_it_once(clone: Clone) -> None:
+    """In libvirt's own folder it is the administrator's; in qemu.d beside the hook it would run the hook twice."""
+    (link := clone.host / HOOK).parent.mkdir(parents=True)
+    link.symlink_to("../../../opt/hooks/qemu")
+    (twice := clone.host / "opt/hooks/qemu.d/libhook").parent.mkdir(parents=True)
+    assert clone.run("--hook-dir", "/opt/hooks").returncode == 0
+    twice.symlink_to("../qemu")
+    assert clone.run().returncode == 0
+    assert (clone.host / "opt/hooks/qemu").exists()
+    assert link.is_symlink()
+    assert not twice.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "before", "to"),
+    [
+        ("/usr/local", "/etc/libvirt/hooks", "/srv/hooks"),
+        ("/usr/local", "/opt/hooks", "/srv/hooks"),
+        ("/opt/virt", "/etc/libvirt/hooks", "/srv/hooks"),
+        ("/opt/virt", "/opt/hooks", "/etc/libvirt/hooks"),
+    ],
+)
+@pytest.mark.parametrize("moment", ["before mv", "after mv", "before rm", "after rm"])
+def test_a_move_that_is_killed_leaves_no_hook_behind(
+    clone: Clone, prefix: str, before: str, to: str, moment: str
+) -> None:
+    """Wherever it was stopped, the next install.sh or --uninstall knows both folders."""
+    both = [f"{folder.strip('/')}/qemu" for folder in (before, to)]
+    clone.run("--no-compile", "--prefix", prefix, "--hook-dir", before)
+    assert hooks(clone) == both[:1]
+    when, name = moment.split()
+    killed = clone.host / both[name == "mv"]
+    kill = f'for last; do [ "$last" != {killed} ] || kill -9 $PPID $$; done'
+    real = f'/usr/bin/{name} "$@"'
+    fake = clone.fake(name, f"{kill}\n{real}" if when == "before" else f"{real}\n{kill}")
+    assert clone.run("--no-compile", "--prefix", prefix, "--hook-dir", to).returncode == -9
+    fake.unlink()
+    found = hooks(clone)
+    assert set(found) == set(both[:1] if moment == "before mv" else both[1:] if moment == "after rm" else both)
+    known = [] if prefix == "/usr/local" or HOOK in found else ["--prefix", prefix]  # the hook would say the prefix
+    shutil.copytree(clone.host, again := clone.host.with_name("again"), symlinks=True)
+    assert clone.run("--no-compile", *known).returncode == 0
+    assert hooks(clone) == both[1:]
+    clone.host = again
+    assert clone.run("--uninstall", *known).returncode == 0
+    assert hooks(clone) == []
 
 
 def test_a_package_is_compiled_by_who_builds_it(tmp_path: Path) -> None:
