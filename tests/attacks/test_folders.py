@@ -135,15 +135,77 @@ def test_all_of_it_is_said_at_once(place: Place) -> None:
 @pytest.mark.parametrize("relative", [True, False])
 def test_where_a_link_leads_matters_too(place: Place, relative: bool) -> None:
     """It was made in root's own folder, and ends in somebody else's; one that leads nowhere yet could anywhere."""
-    theirs = place.prefix / "theirs"
-    (theirs / "lib").mkdir(parents=True)
-    shutil.rmtree(place.prefix / "lib")
-    (place.prefix / "lib").symlink_to("theirs/lib" if relative else theirs / "lib")
-    assert place.install().returncode == 0
+    theirs, link = place.prefix / "theirs", place.prefix / "lib"
+    (theirs / "lib/libhook").mkdir(parents=True)
+    shutil.rmtree(link)
+    link.symlink_to("theirs/lib" if relative else theirs / "lib")
+    done = place.install()
+    assert done.returncode == 0
+    assert f"would write: {place.hooks}/qemu\n" in done.stdout
+    (theirs / "lib/libhook").chmod(0o775)
+    assert place.install().stderr.endswith(f"then run: chmod go-w {link}/libhook\n")
     theirs.chmod(0o777)
-    assert f"chmod go-w {theirs}" in place.install().stderr.replace(f"{place.prefix}/./", f"{place.prefix}/")
+    assert place.install().stderr == refused(link, theirs)
+    theirs.chmod(0o1777)
+    assert place.install().stderr == refused(link, theirs)
     shutil.rmtree(theirs)
     assert "is a broken link" in place.install().stderr
+
+
+def refused(link: Path, where: Path) -> str:
+    """What is said of a link to a folder that is not safe: no command, since whoever made the link chose the name."""
+    return f"install.sh: the link {link} leads to what users other than root could change, {where}; remove the link\n"
+
+
+@pytest.mark.parametrize("depth", range(4))
+def test_a_home_is_not_given_to_root_because_a_link_leads_there(place: Place, depth: int) -> None:
+    """Neither where the link leads, nor what is above or below that."""
+    link, home = place.prefix / "share/man", place.prefix.parent / "home/bob"
+    target = home / "share/man"
+    folders = (home, home / "share", target, target / "man8")
+    folders[-1].mkdir(parents=True)
+    for folder in folders[depth:]:
+        os.chown(folder, NOBODY, NOBODY)
+    link.symlink_to(target)
+    assert place.install().stderr == refused(link, link / "man8" if depth == 3 else folders[depth])
+
+
+@pytest.mark.parametrize("name", ["x;id>z", "$(id)", "a b", "x\n", "\x1b[2J", "`id`", "*", "ü"])
+def test_a_name_that_somebody_chose_is_in_no_command(place: Place, name: str) -> None:
+    """It is shown without what a terminal or a shell would obey, and nothing is offered to paste."""
+    os.chown(place.prefix / "share", 0, STAFF)
+    (place.prefix / "share").chmod(0o2775)
+    folder = place.prefix.parent / name / "man"
+    folder.mkdir(parents=True)
+    os.chown(folder, NOBODY, 0)
+    assert as_nobody(lambda: (place.prefix / "share/man").symlink_to(f"../../{name}/man"))
+    done = place.install()
+    assert (done.returncode, done.stdout) == (1, "")
+    encoded = re.sub(rb"[^ -~]", b"?", f"{place.prefix}/share/../../{name}/man".encode()).decode()
+    assert done.stderr == (
+        f"install.sh: the link {place.prefix}/share/man leads to a name that is not of letters, digits and /._+- alone;"
+        f" remove the link: {encoded}\n"
+    )
+
+
+def test_a_line_s_end_in_a_link_s_name_is_part_of_it(place: Place) -> None:
+    """Else another folder than the one that it leads to would be looked at."""
+    theirs = place.prefix.parent / "x\n"
+    theirs.mkdir()
+    os.chown(theirs, NOBODY, 0)
+    theirs.with_name("x").mkdir()
+    (place.prefix / "share/man").symlink_to(theirs)
+    assert "leads to a name that is not of letters" in place.install().stderr
+
+
+def test_a_folder_and_what_is_in_it_are_mended_together(place: Place) -> None:
+    """A folder of somebody's that is met a second time, with one of theirs in it, is not a prefix of theirs."""
+    for name in ("lib", "lib/libhook", "lib/libhook/versions"):
+        os.chown(place.prefix / name, NOBODY, 0)
+    remedy = place.install().stderr.partition(", then run: ")[2]
+    assert remedy.startswith("chown root:root ")
+    subprocess.run(["/bin/sh", "-c", remedy], check=True)
+    assert place.install().returncode == 0
 
 
 def test_a_prefix_that_is_somebody_s_is_not_to_be_mended(tmp_path: Path, place: Place) -> None:
