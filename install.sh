@@ -176,10 +176,23 @@ install() {
 }
 
 purge() {
-    is_installed || die "no libhook is below $prefix: name its folders with --prefix and --hook-dir, as at the" \
-        "installation; if it is nowhere, run: rm -r ${config%/*} $notes"
+    is_installed || die "no libhook is below $root$prefix: name its folders with --prefix and --hook-dir, as at the" \
+        "installation$(leftovers)"
     uninstall
     run rm -rf -- "$root${config%/*}" "$root$notes"
+}
+
+# Prints how to remove what is there of settings and notes without an installation.
+leftovers() {
+    left=''
+    for kept in "$root${config%/*}" "$root$notes"; do
+        [ ! -e "$kept" ] || left="$left $kept"
+    done
+    if [ -n "$left" ] && is_plain "$root/"; then
+        say "; if it is nowhere, run: rm -r$left"
+    elif [ -n "$left" ]; then
+        say "; if it is nowhere, remove by hand:$left" # --destdir takes any name
+    fi
 }
 
 uninstall() {

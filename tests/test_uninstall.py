@@ -67,6 +67,26 @@ def test_purge_takes_what_uninstall_keeps(clone: Clone) -> None:
     assert clone.files() == before
 
 
+@pytest.mark.parametrize("there", [(), ("etc/libhook",), ("etc/libhook", "var/lib/libhook")])
+@pytest.mark.parametrize("name", ["image", "an image", "x;id"])
+def test_what_purge_offers_is_below_the_destdir(
+    clone: Clone, tmp_path: Path, there: tuple[str, ...], name: str
+) -> None:
+    """The host's own settings are never in that command, nor what is not there, nor a name that a shell would read."""
+    clone.host = tmp_path / name
+    for folder in there:
+        (clone.host / folder).mkdir(parents=True)
+    done = clone.run("--purge")
+    how = "run: rm -r" if name == "image" else "remove by hand:"
+    offer = " ".join((f"; if it is nowhere, {how}", *(f"{clone.host}/{folder}" for folder in there)))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"install.sh: no libhook is below {clone.host}/usr/local: name its folders with --prefix and --hook-dir,"
+        f" as at the installation{offer if there else ''}\n"
+    )
+    assert all((clone.host / folder).exists() for folder in there)
+
+
 def test_uninstall_is_refused_while_a_guest_holds_a_device(clone: Clone) -> None:
     """Nothing is removed, and the guest is named without what a terminal would obey."""
     clone.run()
