@@ -13,14 +13,26 @@ _PLACE = re.compile(r"(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})?(?:\.
 _NODE = re.compile(r"pci_([0-9a-f]+)_([0-9a-f]+)_([0-9a-f]+)_([0-7])", re.ASCII)
 """An address as ``virsh nodedev-list`` has it."""
 _DISKS = ("NVMe", "SATA", "SAS", "SCSI", "IDE", "RAID", "storage")
-_MEANT = {"sound": ("audio",), "network": ("Ethernet", "network"), **dict.fromkeys(("disk", "ssd"), _DISKS)}
+_NETWORK = ("Ethernet", "network")
+_MEANT = {
+    "sound": ("audio",),
+    "card": (*_NETWORK, "audio"),
+    **dict.fromkeys(("network", "nic"), _NETWORK),
+    **dict.fromkeys(("disk", "ssd"), _DISKS),
+}
 """Words that people say for what libhook shows otherwise."""
-_GPU = ("gpu", "graphics")
+_GPU = ("gpu", "graphics", "card")
 _SHORT = 2
-"""A word of so few letters is a whole word of the line: as a part it is in too many."""
+"""A word of so few letters is a whole word of the line: at the beginning of words it is too often."""
+_NEAR = 0.75
+"""How near a word is to another that it may have been meant for."""
+_MOST = 8
+"""So many groups are named."""
+_LONGEST = 3
+"""Digits of a group's number. A longer one is rather part of a name."""
 _WORDS = (
-    "a word is an IOMMU group's number, an address (3:0.0), gpu, sound, network, disk, or a part of what is shown; "
-    "libhook devices shows all"
+    "a word is an IOMMU group's number, an address (3:0.0), gpu, sound, nic, disk, or the beginning of a word that is "
+    "shown; libhook devices shows all"
 )
 
 
@@ -28,11 +40,29 @@ def matching(found: Sequence[Block], words: Sequence[str]) -> list[Block]:
     """Return the groups with a device that all the words are about. BadInput if there is none."""
     chosen = list(dict.fromkeys(block for block, _ in _chosen(found, words)))
     if words and not chosen:
-        known = sorted({token for _, row in _rows(found) for token in _tokens(row)} | {*_MEANT, *_GPU})
         strange = [word for word in words if not any(_chosen(found, [word]))]
-        near = meant(strange[0].lower(), known).removeprefix(": ") if strange else ""
-        raise BadInput(f"no device is {' '.join(words)}", f"{near} {_WORDS}".strip())
+        raise (
+            _none_is(found, strange[0])
+            if strange
+            else BadInput(f"no single device fits all of: {', '.join(words)}", "give fewer words")
+        )
     return chosen
+
+
+def _none_is(found: Sequence[Block], word: str) -> BadInput:
+    if word.isdecimal() and len(word) <= _LONGEST:
+        groups = sorted({row.group for _, row in _rows(found) if row.group is not None})
+        has = f"; there are {some(groups)}" if groups else ""
+        return BadInput(f"there is no IOMMU group {word}{has}", _WORDS)
+    known = sorted({token for _, row in _rows(found) for token in _tokens(row)} | {*_MEANT, *_GPU})
+    near = meant(word.lower(), [token for token in known if not token.isdecimal()], _NEAR).removeprefix(": ")
+    return BadInput(f"no device is {word}", f"{near} {_WORDS}".strip())
+
+
+def some(groups: Sequence[int]) -> str:
+    """Return these numbers as text, the first few where they are many."""
+    more = len(groups) - _MOST
+    return ", ".join(map(str, groups)) if more <= 0 else f"{', '.join(map(str, groups[:_MOST]))} and {more} more"
 
 
 def verdicts(found: Sequence[Block], words: Sequence[str]) -> list[Verdict]:
@@ -59,7 +89,10 @@ def _is_about(row: Row, word: str) -> bool:
         return all(asked is None or int(asked, 16) == int(has, 16) for asked, has in pairs)
     if (row.is_gpu and word in _GPU) or row.kind in _MEANT.get(word, ()):
         return True
-    return word in (_tokens(row) if len(word) <= _SHORT else _searched(row))
+    tokens = _tokens(row)
+    if len(word) <= _SHORT or word in tokens:
+        return word in tokens
+    return bool(re.search(rf"(?<![0-9a-z_]){re.escape(word)}", _searched(row)))
 
 
 def _tokens(row: Row) -> list[str]:
@@ -67,4 +100,5 @@ def _tokens(row: Row) -> list[str]:
 
 
 def _searched(row: Row) -> str:
-    return f"{line(row)} {row.name.vendor} {row.name.model} IOMMU group".lower()
+    """What is shown of the device."""
+    return f"{line(row)} IOMMU group".lower()

@@ -73,7 +73,7 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
     return [option for action in parser._actions for option in action.option_strings]
 
 
-def meant(word: str, known: Iterable[str]) -> str:
-    """A question with the likeliest of the known words; "" where none is near."""
-    near = get_close_matches(word, list(known), 1)
+def meant(word: str, known: Iterable[str], nearness: float = 0.6) -> str:
+    """A question with the likeliest of the known words; "" where none is near (1: the same; 0.6: difflib's default)."""
+    near = get_close_matches(word, list(known), 1, nearness)
     return f": did you mean {near[0]}?" if near else ""

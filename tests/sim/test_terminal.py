@@ -17,7 +17,7 @@ from command import libhook
 from scenario import Host, guest
 
 from libhook.simulation import processes
-from libhook.simulation.hosts import nic, nvidia, sriov, workstation
+from libhook.simulation.hosts import many, nic, nvidia, sriov, workstation
 
 ROOT = Path(__file__).parents[2]
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -233,7 +233,10 @@ def test_the_console_is_thought_of(root: str) -> None:
         (("rx",), [14]),
         (("sound",), [14]),
         (("network",), [12]),
+        (("nic",), [12]),
         (("disk",), [15]),
+        (("graphics", "card"), [14]),
+        (("sound", "card"), [14]),
     ],
 )
 def test_words_choose_groups(host: Host, words: tuple[str, ...], groups: list[int]) -> None:
@@ -245,12 +248,32 @@ def test_words_choose_groups(host: Host, words: tuple[str, ...], groups: list[in
     assert shown == [f"IOMMU group {group}" for group in groups]
 
 
-def test_words_that_no_device_has(host: Host) -> None:
-    """One device must have them all. What a word may be is said, and which was probably meant."""
-    done = libhook(host, "devices", "nvme", "gpu")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("electronics", "no device is electronics: a word is an IOMMU group's number, "),
+        ("ard", "no device is ard: "),
+        ("navi nvidia", "no device is nvidia: a word is "),
+        ("samsnug", "no device is samsnug: did you mean samsung? a word is "),
+        ("nvme gpu", "no single device fits all of: nvme, gpu: "),
+        ("13", "there is no IOMMU group 13; there are 12, 14, 15: "),
+        ("6801", "no device is 6801: a word is "),
+    ],
+)
+def test_words_that_no_device_has(host: Host, words: str, said: str) -> None:
+    """What a word may be is said, and which was meant where one is near. Only the beginning of what is shown counts.
+
+    Samsung's whole name, which is not shown, has the word Electronics.
+    """
+    done = libhook(host, "devices", *words.split())
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("no device is nvme gpu: a word is an IOMMU group's number, ")
-    assert "no device is samsnug: did you mean samsung? a word is " in libhook(host, "devices", "samsnug").err
+    assert done.err.startswith(said)
+
+
+def test_of_many_groups_the_first_are_named(root: str) -> None:
+    """A screen full of numbers helps nobody."""
+    err = libhook(Host(root, many(100)), "devices", "101").err
+    assert err.startswith("there is no IOMMU group 101; there are 0, 1, 2, 3, 4, 5, 6, 7 and 92 more: ")
 
 
 def test_the_xml_of_a_group_makes_a_guest_that_would_start(root: str) -> None:
