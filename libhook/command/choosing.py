@@ -52,22 +52,33 @@ def matching(found: Sequence[Block], words: Sequence[str]) -> list[Block]:
 def _none_is(found: Sequence[Block], word: str) -> BadInput:
     if word.isdecimal() and len(word) <= _LONGEST:
         groups = sorted({row.group for _, row in _rows(found) if row.group is not None})
-        has = f"; there are {some(groups)}" if groups else ""
+        has = f"; there are {_some(groups)}" if groups else ""
         return BadInput(f"there is no IOMMU group {word}{has}", _WORDS)
     known = sorted({token for _, row in _rows(found) for token in _tokens(row)} | {*_MEANT, *_GPU})
     near = meant(word.lower(), [token for token in known if not token.isdecimal()], _NEAR).removeprefix(": ")
     return BadInput(f"no device is {word}", f"{near} {_WORDS}".strip())
 
 
-def some(groups: Sequence[int]) -> str:
-    """Return these numbers as text, the first few where they are many."""
+def one_group(found: Sequence[Block], words: Sequence[str]) -> tuple[Verdict, list[Row]]:
+    """Return the verdict on the devices that all the words are about, and the rows of those that go together.
+
+    Groups of which nothing can be passed do not count, where there are others. BadInput if several are left.
+    """
+    fit = {row.group: row.verdict or block.verdict for block, row in _chosen(found, words)}
+    fit = {group: verdict for group, verdict in fit.items() if verdict.together} or fit
+    groups = sorted(group for group in fit if group is not None)
+    if len(groups) > 1:
+        raise BadInput(f"{' '.join(words)} fits groups {_some(groups)}", "name one of them")
+    (verdict, *_) = fit.values()
+    together = set(map(str, verdict.together))
+    return verdict, [row for _, row in _rows(found) if row.address in together]
+
+
+def _some(groups: Sequence[int]) -> str:
+    """These numbers as text, the first few where they are many."""
     more = len(groups) - _MOST
-    return ", ".join(map(str, groups)) if more <= 0 else f"{', '.join(map(str, groups[:_MOST]))} and {more} more"
-
-
-def verdicts(found: Sequence[Block], words: Sequence[str]) -> list[Verdict]:
-    """Return the verdict on each of those devices. Devices that go together have one."""
-    return list(dict.fromkeys(row.verdict or block.verdict for block, row in _chosen(found, words)))
+    *first, last = map(str, groups) if more <= 0 else (*map(str, groups[:_MOST]), f"{more} more")
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _rows(found: Iterable[Block]) -> Iterator[tuple[Block, Row]]:

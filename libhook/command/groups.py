@@ -121,32 +121,59 @@ def hostdevs(addresses: Iterable[PciAddress]) -> list[str]:
     return lines
 
 
-def after_xml(found: Iterable[Block]) -> list[str]:
-    """What to do with the elements of these groups."""
-    guests = sorted({name for block in found for row in block.rows for name in row.wanted_by})
-    has = [f"mind: in the configuration of {' and '.join(guests)} already"] if guests else []
-    return [
-        *has,
-        "next: paste this among <devices> of the guest: virsh edit GUEST",
-        f"then: libhook plan GUEST says {_SAYS}",
-    ]
+def warnings(verdict: Verdict, rows: Iterable[Row]) -> list[str]:
+    """What to know of the devices of these rows before a guest is given them."""
+    guests = sorted({name for row in rows for name in row.wanted_by})
+    notes = (*verdict.notes, *([f"in the configuration of {' and '.join(guests)} already"] if guests else []))
+    return [*([verdict.text] if verdict.level != "free" else []), *(f"mind: {note}" for note in notes)]
 
 
-def next_steps(found: Iterable[Block]) -> list[str]:
-    """What to do with the answer, with a GPU as the example where there is one."""
+def after_xml(verdict: Verdict, rows: Iterable[Row], words: Iterable[str]) -> list[str]:
+    """What to do with the elements of these rows."""
+    those = [row for row in rows if row.held_by or row.wanted_by]
+    if those:
+        return [_of_guest(min(those, key=lambda row: not _is_named(row, words)), words, _says(verdict))]
+    return ["next: paste this among <devices> of the guest: virsh edit GUEST", f"then: libhook plan GUEST says {_SAYS}"]
+
+
+def next_steps(found: Iterable[Block], words: Iterable[str] = ()) -> list[str]:
+    """What to do with the answer: to a guest that the words name, or with a GPU as the example where there is one."""
     rows = [(row, row.verdict or block.verdict) for block in found for row in block.rows if row.may_go]
-    those = [(not row.is_gpu, verdict.level != "free", row.address, row) for row, verdict in rows if verdict.together]
+    those = [
+        (not _is_named(row, words), not row.is_gpu, verdict.level != "free", row.address, row, verdict)
+        for row, verdict in rows
+        if verdict.together
+    ]
     if not those:
         return []
-    _, is_in_the_way, _, row = min(those)
-    says = "what to do about what is in the way" if is_in_the_way else _SAYS
-    if row.held_by:
-        return [f"next: libhook status shows what the guest {row.held_by} has"]
-    if row.wanted_by:
-        name = row.wanted_by[0]
-        return [f"next: libhook plan {name if is_plain(name) else 'GUEST'} says {says}"]
+    *_, row, verdict = min(those)
+    if row.held_by or row.wanted_by:
+        return [_of_guest(row, words, _says(verdict))]
     example = row.address.removeprefix("0000:")
     return [
         f"next: libhook devices {example} --xml prints what gives a guest that group; add it by virsh edit GUEST",
-        f"then: libhook plan GUEST says {says}",
+        f"then: libhook plan GUEST says {_says(verdict)}",
     ]
+
+
+def _says(verdict: Verdict) -> str:
+    return "what to do about what is in the way" if verdict.level != "free" else _SAYS
+
+
+def _is_named(row: Row, words: Iterable[str]) -> bool:
+    return bool(_named((row.held_by, *row.wanted_by), words))
+
+
+def _named(guests: Iterable[str], words: Iterable[str]) -> list[str]:
+    """Those of the guests that the words name."""
+    asked = {word.lower() for word in words}
+    return [name for name in guests if name.lower() in asked]
+
+
+def _of_guest(row: Row, words: Iterable[str], says: str) -> str:
+    """What to do with a device that a guest has, or whose configuration has it."""
+    guests = [name for name in (row.held_by, *row.wanted_by) if name]
+    name = (_named(guests, words) or guests)[0]
+    if name == row.held_by:
+        return f"next: libhook status shows what the guest {name} has"
+    return f"next: libhook plan {name if is_plain(name) else 'GUEST'} says {says}"

@@ -87,7 +87,7 @@ def _runs(session: Session, domain: Domain) -> bool:
 def devices(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook devices [WORD...]``. Exit code 1 if no device is what the words say."""
     if options.xml and not options.words:
-        raise BadInput("libhook devices --xml needs a word", "name a device: libhook devices 03:00.0 --xml")
+        options.wrong("--xml needs a word: name a device, as in libhook devices 03:00.0 --xml")
     session = Session.open(machine, Log(machine), os.getppid())
     host = survey.look(session, sysfs.addresses(machine))
     shown = screens.of_devices(machine, host.devices)
@@ -96,16 +96,22 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
     if options.words:
         found = choosing.matching(found, options.words)
     if options.xml:
-        verdicts = choosing.verdicts(found, options.words)
-        show(groups.hostdevs(address for verdict in verdicts for address in verdict.together))
-        complain([verdict.text for verdict in verdicts if verdict.level != "free"])
-        if sys.stdout.isatty():
-            complain(groups.after_xml(found))
-    elif options.json:
+        return _xml(found, options.words)
+    if options.json:
         show(survey_of.as_json(seen, found))
     else:
-        screen.devices(found)
+        screen.devices(found, options.words)
     return 0
+
+
+def _xml(found: Sequence[groups.Block], words: Sequence[str]) -> int:
+    """Print what gives a guest one group. All else goes to stderr, so that stdout is XML. Exit code 1 without any."""
+    verdict, rows = choosing.one_group(found, words)
+    show(groups.hostdevs(verdict.together))
+    complain(groups.warnings(verdict, rows))
+    if verdict.together and sys.stderr.isatty():
+        complain(groups.after_xml(verdict, rows, words))
+    return 0 if verdict.together else 1
 
 
 def _wanted_by(machine: Machine) -> Mapping[PciAddress, tuple[str, ...]]:

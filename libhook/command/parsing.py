@@ -26,11 +26,14 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"libhook {__version__}")
     commands = top.add_subparsers(metavar="COMMAND")
 
+    def add_json(to: argparse._ActionsContainer) -> None:
+        to.add_argument("--json", action="store_true", help="print JSON, and nothing else, to stdout")
+
     def add(name: str, command: Command, text: str, *, as_json: bool = True) -> argparse.ArgumentParser:
         sentence = text[0].upper() + text[1:] + "."
         added = commands.add_parser(name, help=text, description=sentence, formatter_class=Help)
         if as_json:
-            added.add_argument("--json", action="store_true", help="print JSON, and nothing else, to stdout")
+            add_json(added)
         added.set_defaults(command=command)
         return added
 
@@ -48,11 +51,17 @@ def parser() -> argparse.ArgumentParser:
         "--event", metavar="OPERATION", choices=acting, default="prepare", help=f"one of {', '.join(acting)}; the first"
         " is the default",
     )  # fmt: skip
-    shown = add("devices", looking.devices, "the host's devices: what a guest gets together, and what is in the way")
+    shown = add(
+        "devices", looking.devices, "the host's devices: what a guest gets together, and what is in the way",
+        as_json=False,
+    )  # fmt: skip
     shown.add_argument(
         "words", metavar="WORD", nargs="*", help="only groups with such a device: nvidia, gpu, 03:00.0, 14"
     )
-    shown.add_argument("--xml", action="store_true", help="print what gives a guest these devices, for virsh edit")
+    form = shown.add_mutually_exclusive_group()
+    add_json(form)
+    form.add_argument("--xml", action="store_true", help="print what gives a guest these devices, for virsh edit")
+    shown.set_defaults(wrong=shown.error)
     add("status", looking.status, "what is held for which guest, and what recover would do")
     recovering = add("recover", work.recover, "give back what dead processes left", as_json=False)
     recovering.add_argument("--dry-run", action="store_true", help="only print what would be done")

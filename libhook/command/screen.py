@@ -78,13 +78,13 @@ def lines(those: Sequence[str]) -> None:
     _show(those, ())
 
 
-def devices(found: Sequence[Block]) -> None:
+def devices(found: Sequence[Block], words: Sequence[str]) -> None:
     """Show groups. On a terminal each device has columns, or a card where those have no room; then what to do next."""
     out = console()
     if out is None:
         show(as_text(found) or ["no PCI devices"])
         if sys.stdout.isatty():
-            show(next_steps(found))
+            show(next_steps(found, words))
         return
     draw = _cards if out.width < _NARROW else _table
     cells = [_cells(row) for block in found for row in block.rows]
@@ -94,7 +94,7 @@ def devices(found: Sequence[Block]) -> None:
         out.print(_text(block.title, quiet or "bold"))
         draw(out, block.rows, widths, quiet)
         _print(out, _text(block.verdict.text, quiet or _STYLES[block.verdict.level]), 2)
-    for line in next_steps(found) or ["no PCI devices"]:
+    for line in next_steps(found, words) or ["no PCI devices"]:
         _print(out, _text(line, ""), 0)
 
 
@@ -103,19 +103,15 @@ def _cells(row: Row) -> tuple[str, str, str]:
 
 
 def _table(out: Console, rows: Iterable[Row], widths: Sequence[int], quiet: str) -> None:
-    from rich.padding import Padding
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for width in widths:
-        table.add_column(min_width=width, no_wrap=True)
-    table.add_column(overflow="fold")
+    """Each device's details stand in a column of their own. No line ends in spaces, unlike those of rich's tables."""
+    indent = 2 + sum(width + 2 for width in widths)
     for row in rows:
-        details = _text("", "")
-        for at, detail in enumerate(_details(row, quiet)):
-            details.append("\n" if at else "").append_text(detail)
-        table.add_row(*(_text(cell, quiet) for cell in _cells(row)), details)
-    out.print(Padding(table, (0, 0, 0, 2)))
+        cells = "  ".join(cell.ljust(width) for cell, width in zip(_cells(row), widths, strict=True))
+        wrapped = (detail.wrap(out, max(out.width - indent, 8), overflow="fold") for detail in _details(row, quiet))
+        first, *rest = [line for lines in wrapped for line in lines] or [_text("", "")]
+        start = _text(f"  {cells}  ", quiet).append_text(first)
+        start.rstrip()
+        out.print(start, *(_shifted(line, indent) for line in rest), sep="\n")
 
 
 def _cards(out: Console, rows: Iterable[Row], _widths: Sequence[int], quiet: str) -> None:
