@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from libhook.children.child import Deadline
+from libhook.command.usage import meant
 from libhook.effects import identities
 from libhook.effects.log import Log
 from libhook.errors import BadInput, LibhookError, TooNew
@@ -93,8 +94,9 @@ def _note(machine: Machine, guest: str) -> Note:
     if not found and later:  # it may be this guest's
         raise later[0]
     if not found:
+        near = meant(guest, sorted({*guests.names(machine), *(note.name for note in notes)})).removeprefix(": ")
         raise LibhookError(
             f"nothing is noted of a guest {guest}, so there is nothing to accept",
-            "libhook notes a guest's devices when the guest has started",
+            f"{near} libhook notes a guest's devices when the guest has started".strip(),
         )
     return found[0]

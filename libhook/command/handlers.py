@@ -80,7 +80,7 @@ def enable(machine: Machine, name: str) -> list[str]:
     _expect_name(name)
     with make_state(machine).locked([HANDLERS], Deadline.after(_PATIENCE)):
         index = consult.read_index(machine)
-        enabled = inspect(machine, ownhandlers.read(machine, name))
+        enabled = inspect(machine, _read(machine, name))
         all_ = {other: one.declared for other, one in index.items()} | {name: enabled.declared}
         try:
             ownhandler.providers(name, all_)
@@ -96,6 +96,16 @@ def enable(machine: Machine, name: str) -> list[str]:
     if name not in _wanted(machine):
         lines.append(f"{name}: no section of the settings wants it yet: write [domains.GUEST.{HANDLERS}.{name}]")
     return lines
+
+
+def _read(machine: Machine, name: str) -> Code:
+    """Read a handler's files. BadInput where there is none also says which was probably meant."""
+    names = ownhandlers.names(machine)
+    try:
+        return ownhandlers.read(machine, name)
+    except BadInput as error:
+        near = "" if name in names else meant(name, names).removeprefix(": ")
+        raise BadInput(error.message, f"{near} {error.hint}".strip()) from None
 
 
 def inspect(machine: Machine, code: Code) -> Enabled:
@@ -137,7 +147,7 @@ def disable(machine: Machine, name: str) -> list[str]:
     with make_state(machine).locked([HANDLERS], Deadline.after(_PATIENCE)):
         index = consult.read_index(machine)
         if index.pop(name, None) is None:
-            return [f"{name}: it is not enabled"]
+            return [f"{name}: it is not enabled{meant(name, index)}"]
         _write(machine, index)
     lines = [f"{name}: disabled"]
     if by := _wanted(machine).get(name):

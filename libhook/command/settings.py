@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from libhook.command import standing
+from libhook.command.usage import meant
 from libhook.errors import BadInput, unanswered
 from libhook.facts import complaints, keys, ownhandler, places, settings, template
 from libhook.facts.complaints import Complaint
@@ -22,6 +23,7 @@ from libhook.story.settings import devices_of, on_host
 from libhook.xml import domxml
 
 _WIDEST = 40
+_LISTS = "virsh list --all lists the guests"
 _ALLOWS = "allows what libhook refuses by default"
 
 
@@ -127,12 +129,19 @@ def overview(machine: Machine) -> Shown:
 
 
 def of_guest(machine: Machine, wanted: str) -> Shown:
-    """Show the merged settings of one guest, with the origin of each value."""
+    """Show the merged settings of one guest, with the origin of each value.
+
+    BadInput where others are defined, but not this guest, and no section is for it.
+    """
     files, those = Files.read(machine), known(machine)
     guest = those.find(wanted)
     is_uuid = settings.is_uuid(wanted.lower())
     unknown = Domain("", wanted.lower(), "", ()) if is_uuid else Domain(wanted, "", "", ())
     sections = template.filled(files.about(guest or unknown), (guest or unknown).name, (guest or unknown).uuid)
+    if not guest and those.guests and not those.trouble and not any(section.keys for section in sections):
+        named_here = {section.keys[1] for section in files.settings.sections if section.keys[:1] == (DOMAINS,)}
+        near = meant(wanted, sorted(named_here | {one.name for one in those.guests})).removeprefix(": ")
+        raise BadInput(f"there is no guest {wanted}, and no section for it", f"{near} {_LISTS}".strip())
     rows = _values(files, sections)
     width = min(max(len(row.text) for row in rows), _WIDEST)
     errors = complaints.of(files.settings, (problem for section in sections for problem in section.problems))
@@ -214,8 +223,8 @@ def _about_nobody(files: Files, section: Section, those: Known) -> str:
     near: list[str] = []
     if section.keys[0] == DOMAINS:
         near = get_close_matches(section.keys[1], [guest.name for guest in those.guests], 1)
-    meant = f": it should probably be {named((DOMAINS, near[0]))}" if near else ""
-    return f"about no guest that is known here: {named(section.keys)} ({path}:{line}){meant}"
+    rather = f": it should probably be {named((DOMAINS, near[0]))}" if near else ""
+    return f"about no guest that is known here: {named(section.keys)} ({path}:{line}){rather}"
 
 
 def _handlers(files: Files, sections: Iterable[Section]) -> list[Complaint]:

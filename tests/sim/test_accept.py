@@ -108,6 +108,15 @@ def test_accept_of_a_guest_without_a_note(root: str, guest_named: str) -> None:
     assert "nothing is noted of" in done.err
 
 
+def test_accept_of_a_misspelt_guest(reboot: Callable[..., Host]) -> None:
+    """The one that was probably meant is named."""
+    host = reboot(workstation())
+    live(host, WIN11)
+    done = libhook(host, "accept", "wni11")
+    assert (done.code, done.out) == (1, "")
+    assert "so there is nothing to accept: did you mean win11? libhook notes " in done.err
+
+
 def test_two_guests_of_one_name(reboot: Callable[..., Host]) -> None:
     """A guest that was defined anew has another UUID: it begins anew, and accept asks which one is meant."""
     live(reboot(workstation()), WIN11)

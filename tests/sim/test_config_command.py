@@ -106,7 +106,7 @@ def test_what_holds_for_a_guest_is_shown_with_its_origin(host: Host) -> None:
 
 def test_a_guests_name_is_filled_in(host: Host) -> None:
     """With the line where it is written; where no guest is named, it is shown as it is written."""
-    host.configure('[units]\n"my@{name}.service" = "up"\n[values]\n"net.x.{uuid}" = "{name}"\n')
+    host.configure('[units]\n"my@{name}.service" = "up"\n[values]\n"net.x.{uuid}" = "{name}"\n[domains.new]\n')
     lines = [re.split("  +", line) for line in shown(libhook(host, "config", "win11"))]
     assert ['units."my@win11.service" = "up"', f"{FILE}:2"] in lines
     assert [f'values."/proc/sys/net/x/{guest().uuid}" = "win11"', f"{FILE}:4"] in lines
@@ -114,7 +114,7 @@ def test_a_guests_name_is_filled_in(host: Host) -> None:
     lines = [re.split("  +", line) for line in shown(libhook(host, "config", "new"))]
     assert ['units."my@new.service" = "up"', f"{FILE}:2"] in lines
     assert ['values."net.x.{uuid}" = "{name}"', f"{FILE}:4"] in lines
-    host.configure('[units]\n"{name}.service" = "up"\n')
+    host.configure('[units]\n"{name}.service" = "up"\n[domains."a b"]\n')
     done = libhook(host, "config", "a b")
     assert (done.code, done.err.split(": ")[1]) == (1, 'units."{name}.service" cannot be for the guest "a b"')
 
@@ -135,6 +135,17 @@ def test_a_guest_that_nobody_knows_is_known_by_its_name_or_uuid_alone(host: Host
     host.configure(f'[domains."{LINUX.replace("1", "2")}"]\ndriver = "x"\n')
     lines = shown(libhook(host, "config", LINUX.replace("1", "2")))
     assert any(line.startswith('driver = "x" ') for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("word", "near"), [("wn11", "did you mean win11? "), ("lateer", "did you mean later? "), ("nosuch", "")]
+)
+def test_a_guest_that_is_nowhere_named_is_an_error(host: Host, word: str, near: str) -> None:
+    """Neither libvirt's files nor a section has it, while others are defined."""
+    host.configure("[domains.later]\n")
+    done = libhook(host, "config", word)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"there is no guest {word}, and no section for it: {near}virsh list --all lists the guests\n"
 
 
 def test_sections_about_no_guest_are_named(host: Host) -> None:

@@ -186,6 +186,19 @@ def test_a_package_imports_its_own_files(root: str) -> None:
     assert "there is no /etc/libhook/handlers/night" in libhook(own, "handlers", "enable", "night").err
 
 
+def test_a_misspelt_handler(root: str) -> None:
+    """The one that was probably meant is named, where one is near."""
+    own = host(root)
+    put(own, GOOD)
+    there = "there is no /etc/libhook/handlers/"
+    assert libhook(own, "handlers", "enable", "nigth").err == (
+        f"{there}nigth.py: did you mean night? put the handler there\n"
+    )
+    assert libhook(own, "handlers", "enable", "x").err == f"{there}x.py: put the handler there\n"
+    enabled(own, GOOD)
+    assert libhook(own, "handlers", "disable", "nigth").out == "nigth: it is not enabled: did you mean night?\n"
+
+
 def test_the_settings_show_it(root: str) -> None:
     """With its options; a wrong entry is an error of the settings."""
     own = host(root, f"{WANTS}begins = 22\n")
