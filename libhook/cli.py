@@ -165,6 +165,8 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == ["hook"] and arguments[1:] not in (["-h"], ["--help"]):  # a guest may be called --help
         sys.exit(_hook(os.getppid(), arguments[1:], 1))
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     parser = parsing.parser()
     if "_ARGCOMPLETE" in os.environ:
         from libhook.command import completing

@@ -30,6 +30,14 @@ def test_the_help_fits_the_terminal(command: str, width: int) -> None:
     assert len(lines) > 4
 
 
+@pytest.mark.parametrize("command", [(), ("devices",)])
+def test_help_is_a_word_too(command: tuple[str, ...]) -> None:
+    """As many programs have it."""
+    words = ("/usr/bin/python3", "-m", "libhook", "help", *command)
+    environment = {"PATH": "/usr/bin:/bin", "COLUMNS": "80"}
+    assert subprocess.check_output(words, cwd=ROOT, env=environment, text=True, timeout=60) == _help(80, *command)
+
+
 def test_the_help_names_every_command() -> None:
     """With what it does beside it, in few lines."""
     lines = _help(80).splitlines()

@@ -5,6 +5,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
 from libhook.children.child import Deadline
 from libhook.command import screen
@@ -16,7 +17,7 @@ from libhook.facts.domain import Domain
 from libhook.facts.machine import Machine
 from libhook.hotplug import plug, unplug
 from libhook.hotplug.halfplugged import preview_settling, settle_abandoned
-from libhook.hotplug.hypervisor import Hypervisor
+from libhook.hotplug.hypervisor import MISSING, Hypervisor
 from libhook.hotplug.interrupts import Interrupts
 from libhook.hotplug.notify import ServiceManager
 from libhook.hotplug.parts import abandoned
@@ -180,6 +181,8 @@ def watch(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook watch``. Runs until SIGTERM or Ctrl-C."""
     if os.geteuid() != 0:
         raise LibhookError("only root may write the audit trail and the devices", "run it as root")
+    if find_spec("libvirt") is None:
+        raise MISSING
     state = make_state(machine)
     connection = Connection(options.connect, ServiceManager(os.environ))
     tell = show if sys.stdout.isatty() else (lambda _: None)

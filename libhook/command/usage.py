@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 from libhook.errors import printable
+from libhook.facts.remedy import is_plain
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,7 +38,9 @@ class Parser(argparse.ArgumentParser):
         """What is wrong with words that no argument and no option took. Mostly an option is misspelt."""
         word = next((word for word in left if word.startswith("-")), "").partition("=")[0]
         if not word:
-            return f"too many arguments: {' '.join(left)}"
+            rather = self.get_default("rather") or ""
+            guest = left[0] if is_plain(left[0]) else "GUEST"
+            return f"too many arguments: {' '.join(left)}{rather.format(guest)}"
         known = _options(self)
         near = meant(word, known) or f"; there are {', '.join(known)}"
         if any(word in _options(command) for command in self._commands().values()):

@@ -5,6 +5,7 @@ import pytest
 
 from libhook.command import parsing
 
+RATHER = "; libhook status shows all guests, and libhook inspect {} the devices of one"
 ACTING = "prepare, start, started, release or reconnect"
 
 
@@ -26,7 +27,13 @@ ACTING = "prepare, start, started, release or reconnect"
             "libhook [-h]",
             "libhook: there is no option --json; an option of a command stands after it: libhook COMMAND --json",
         ),
-        ("status x\033[31m y", "libhook status ", "libhook status: too many arguments: x\\x1b[31m y"),
+        (
+            "status x\033[31m y",
+            "libhook status ",
+            f"libhook status: too many arguments: x\\x1b[31m y{RATHER.format('GUEST')}",
+        ),
+        ("status win11", "libhook status ", f"libhook status: too many arguments: win11{RATHER.format('win11')}"),
+        ("doctor x y", "libhook doctor ", "libhook doctor: too many arguments: x y"),
         (
             "plan x --event prepar",
             "libhook plan ",
