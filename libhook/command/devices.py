@@ -46,6 +46,8 @@ _CLASSES = {
 _OF_THE_BOARD = (0x05, 0x06, 0x08, 0x0B)
 """Base classes that only the host has a use for: memory, bridges, the system's own devices, processors."""
 _SMBUS = 0x0C05
+_QEMU = "qemu"
+"""What the name of a guest's own process begins with. That it has the guest's devices open goes without saying."""
 
 
 class Seen(NamedTuple):
@@ -122,7 +124,17 @@ def _verdict(seen: Seen, group: int | None, members: Sequence[PciDevice]) -> Ver
     notes = (
         f"{address} shows {' and '.join(seen.screens[address])}" for address in together if address in seen.screens
     )
-    return Verdict(together, tuple(_objections(seen, together)), tuple(notes))
+    return Verdict(together, _at_once(seen, together, tuple(_objections(seen, together))), tuple(notes))
+
+
+def _at_once(seen: Seen, together: Sequence[PciAddress], objections: tuple[str, ...]) -> tuple[str, ...]:
+    """Say once who holds them, where one guest holds all of several, and nothing else is in the way."""
+    claims = [claim for address in together if (claim := seen.host.claims.get(address))]
+    pairs = zip(together, claims, strict=False)
+    each = tuple(f"{address} is held by the guest {claim.name}" for address, claim in pairs)
+    if len(together) > 1 and objections == each and len(set(claims)) == 1:
+        return (f"{'both' if len(together) == 2 else 'all'} are held by the guest {claims[0].name}",)
+    return objections
 
 
 def _objections(seen: Seen, together: Iterable[PciAddress]) -> Iterator[str]:
@@ -186,15 +198,16 @@ def _remarks(seen: Seen, device: PciDevice) -> Iterator[Remark]:
         yield Remark(f"VF of {device.pf}")
     elif device.pf and _is_alone(host, device):
         yield Remark(f"IOMMU group {device.group}")
-    if device.binding.override:
-        yield Remark(f"override {device.binding.override}")
     claim = host.claims.get(address)
+    if device.binding.override and not (claim and device.binding.override == device.binding.driver):
+        yield Remark(f"override {device.binding.override}")
     if claim:
         yield Remark(f"guest {claim.name}", "busy")
     others = [name for name in seen.wanted_by.get(address, ()) if not (claim and claim.name == name)]
     if others:
         yield Remark(f"in the configuration of {' and '.join(others)}")
-    if using := host.in_use.get(address):
+    using = host.in_use.get(address)
+    if using and not (claim and using.startswith(_QEMU)):
         yield Remark(f"open in {using}", "busy")
     yield from (Remark(use, "busy") for use in _uses(host, device))
     yield from (Remark(f"shows {what}", "note") for what in seen.screens.get(address, ()))

@@ -224,6 +224,11 @@ def _trail(session: Session) -> Iterator[Finding]:
 
 
 def _state(session: Session) -> Iterator[Finding]:
+    with suppress(FileNotFoundError):
+        owner = os.lstat(session.machine.state).st_uid
+        if os.geteuid() not in (0, owner):
+            yield Finding("fail", f"{session.machine.state} is another user's", "run libhook doctor as root")
+            return
     session.state.check()
     entries, broken = giveback.read_entries(session)
     found = [(held, alive) for held, alive in entries if _holds(held)]

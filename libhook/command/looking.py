@@ -4,7 +4,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from libhook.command import choosing, groups, guest, report, screen, views
@@ -13,13 +13,17 @@ from libhook.command.commands import names_of
 from libhook.command.names import with_names
 from libhook.command.terminal import complain, show
 from libhook.effects.log import Log
+from libhook.effects.state import State
 from libhook.errors import BadInput
 from libhook.facts import event
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Domain, HostDevice, LibvirtsDevice
+from libhook.facts.entry import Held
+from libhook.facts.host import Claim
 from libhook.facts.machine import Machine
-from libhook.facts.plan import Refusal
+from libhook.facts.plan import Fault, Plan, Refusal
 from libhook.hotplug.parts import abandoned
+from libhook.kinds import registry as kinds
 from libhook.look import guests, screens, sysfs
 from libhook.naming.name import UNKNOWN, Name
 from libhook.run import plan
@@ -64,8 +68,23 @@ def show_plan(machine: Machine, options: argparse.Namespace) -> int:
     has_begun = is_start or session.state.load(domain.uuid)
     why = "" if has_begun else f": libhook holds nothing for {domain.name}"
     lines = list(planned.describe()) or [f"nothing to do at {options.event}{why}"]
+    may_be_sure = machine.root or os.geteuid() == 0
+    if is_start and may_be_sure and sys.stdout.isatty() and not planned.refusals:
+        lines += _verdict(machine, planned, domain, runs=_runs(session, domain))
     is_seen = screen.plan(list(with_names(lines, names_of(machine))))
     return len(refusals) if is_seen else complain(refusals)
+
+
+def _verdict(machine: Machine, planned: Plan, domain: Domain, *, runs: bool) -> list[str]:
+    """Whether a start of which nothing is refused yet would be."""
+    from libhook.facts.remedy import whom
+
+    if any(isinstance(verdict, Fault) for verdict in planned.verdicts):
+        return []
+    if planned.conditions:
+        return ["whether the start would be refused depends on what it checks then: see refuse unless"]
+    begin = f": virsh start {whom(domain)}" if not runs and domain.name in guests.names(machine) else ""
+    return [f"the start would not be refused{begin}"]
 
 
 def _line(refusals: Sequence[Refusal], domain: Domain) -> str:
@@ -89,6 +108,10 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
     if options.xml and not options.words:
         options.wrong("--xml needs a word: name a device, as in libhook devices 03:00.0 --xml")
     session = Session.open(machine, Log(machine), os.getppid())
+    if not _may_read(machine.state):
+        session = session._replace(state=_Unread(machine, kinds.read))
+    if not (_may_read(machine.state) and _may_read(f"{machine.root}/etc/libvirt/qemu")):
+        complain(["run it as root to see which guests have them"])
     host = survey.look(session, sysfs.addresses(machine))
     shown = screens.of_devices(machine, host.devices)
     seen = survey_of.Seen(host, session.config, names_of(machine), shown, _wanted_by(machine))
@@ -112,6 +135,22 @@ def _xml(found: Sequence[groups.Block], words: Sequence[str]) -> int:
     if verdict.together and sys.stderr.isatty():
         complain(groups.after_xml(verdict, rows, words))
     return 0 if verdict.together else 1
+
+
+class _Unread(State):
+    """The state for whoever may not read it: nothing is known of a guest."""
+
+    def names(self, folder: str) -> list[str]:  # noqa: ARG002 - as the others have it
+        """None is known."""
+        return []
+
+    def claims(self, addresses: Iterable[PciAddress], known: Held | None = None) -> dict[PciAddress, Claim]:  # noqa: ARG002 - as above
+        """None is known."""
+        return {}
+
+
+def _may_read(folder: str) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK) or not os.path.lexists(folder)
 
 
 def _wanted_by(machine: Machine) -> Mapping[PciAddress, tuple[str, ...]]:

@@ -32,6 +32,7 @@ Styled = tuple[str, str]
 _PLAN: tuple[Styled, ...] = (
     (r"^refuse[^:]*:", "bold red"),
     (r"^warning:", "bold yellow"),
+    (r"^the start would not be refused.*", "green"),
     (r"^(write|record|may take up to) .*", "dim"),
     (r"\(checked after: .*\)$", "dim"),
 )

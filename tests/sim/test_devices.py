@@ -2,7 +2,10 @@
 """``libhook devices``: the host's devices as people and programs are shown them."""
 
 import json
+import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import many, nic, sriov, workstation
 from libhook.simulation.kernel import SimulatedKernel
 
+ROOT = Path(__file__).parents[2]
 OTHER = "11111111-2222-3333-4444-555555555555"
 _GPU = "AMD Radeon RX 6800/6800 XT / 6900 XT [1002:73bf]"
 _DISK = "Samsung NVMe SSD Controller SM981/PM981/PM983 [144d:a808]"
@@ -24,17 +28,15 @@ _VF = "Intel 82576 Virtual Function [8086:10ca]"
 
 
 def test_devices_shows_the_groups_as_a_tree(root: str) -> None:
-    """Driver, override, which guest has it, who has it open; the same facts as JSON."""
+    """Driver, which guest has it; the same facts as JSON, and what follows from the guest. Said once of both."""
     host = Host(root, workstation())
     host.begin(guest(GPU, SOUND, name="win\x7f11"))
     processes.open_file(root, processes.spawn(root, "qemu"), "/dev/vfio/14")
     done = libhook(host, "devices")
     assert (done.code, done.err) == (0, "")
     (line,) = (line for line in done.out.splitlines() if line.startswith(f"  {GPU}"))
-    assert line == (
-        f"  {GPU}  VGA       vfio-pci  {_GPU}"
-        "  [override vfio-pci, guest win\\x7f11, open in qemu (pid 2000, /dev/vfio/14)]"
-    )
+    assert line == (f"  {GPU}  VGA       vfio-pci  {_GPU}  [guest win\\x7f11]")
+    assert "  pass both together; in the way: both are held by the guest win\\x7f11\n" in done.out
     groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
     assert [group["group"] for group in groups] == [12, 14, 15]
     (gpu,) = (device for device in groups[1]["devices"] if device["address"] == GPU)
@@ -55,6 +57,42 @@ def test_devices_shows_the_groups_as_a_tree(root: str) -> None:
         "pf": None,
         "vfs": [],
     }
+
+
+def test_devices_names_who_else_has_a_guests_device(root: str) -> None:
+    """Its own QEMU goes without saying, and so does the override; another process does not."""
+    host = Host(root, workstation())
+    host.begin(guest(GPU, SOUND))
+    processes.open_file(root, processes.spawn(root, "dpdk"), "/dev/vfio/14")
+    assert f"{_GPU}  [guest win11, open in dpdk (pid 2000, /dev/vfio/14)]\n" in libhook(host, "devices", "gpu").out
+    Path(root, "sys/bus/pci/devices", DISK, "driver_override").write_text("vfio-pci\n")
+    assert f"{_DISK}  [override vfio-pci]\n" in libhook(host, "devices", "disk").out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("hidden", ["run/libhook", "etc/libvirt/qemu"])
+def test_devices_are_shown_to_a_user_who_is_not_root(root: str, hidden: str) -> None:
+    """Which guests have them is for root; that is said on stderr, and doctor says no more than that."""
+    host = Host(root, workstation())
+    host.begin(guest(GPU, SOUND))
+    Path(root).chmod(0o755)
+    Path(root, hidden).mkdir(mode=0o700, parents=True, exist_ok=True)
+    if hidden != "run/libhook":
+        Path(root, "run/libhook").rename(f"{root}/run/gone")
+    done = _as_nobody(root, "devices")
+    assert (done.returncode, done.stderr) == (0, "run it as root to see which guests have them\n")
+    assert f"  {GPU}  VGA       vfio-pci  {_GPU}  [override vfio-pci]\n" in done.stdout
+    found = [line for line in _as_nobody(root, "doctor").stdout.splitlines() if "another user's" in line]
+    whose = [f"fail  {root}/run/libhook is another user's: run libhook doctor as root"]
+    assert found == (whose if hidden == "run/libhook" else [])
+
+
+def _as_nobody(root: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = (sys.executable, "-m", "libhook", *words)
+    return subprocess.run(
+        command, env={"LIBHOOK_ROOT": root, "PATH": "/usr/bin:/bin"}, cwd=ROOT, user=65534, group=65534,
+        extra_groups=(), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
 
 
 def test_devices_names_what_the_host_does_with_them(root: str) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a person sees at a terminal: the same facts as in a pipe, in colours, and within its width."""
 
+import os
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from at_terminal import COLOUR, desktop, typed
 from cases import DISK, GPU, NIC, SOUND
 from command import libhook
+from mounting import MOUNTS, mount
 from scenario import Host, guest
 
 from libhook.simulation.hosts import nic, nvidia, workstation
@@ -91,6 +93,39 @@ def test_no_line_ends_in_spaces(host: Host) -> None:
     """Whoever copies a line gets no more than is seen."""
     lines = COLOUR.sub("", typed(host, "devices", width=200)).splitlines()
     assert [line for line in lines if line.endswith(" ")] == []
+
+
+def test_a_plan_at_a_terminal_ends_in_a_verdict(host: Host) -> None:
+    """With the command that starts a guest that libvirt knows. Where something is refused, that is the verdict."""
+    folder = Path(host.root, "etc/libvirt/qemu")
+    folder.mkdir(parents=True)
+    (folder / "card.xml").write_bytes(guest(NIC, name="card").xml())
+    assert _last(host, "plan", "card") == "the start would not be refused: virsh start card"
+    assert _last(host, "plan", _xml(host, NIC)) == "the start would not be refused"
+    assert "not be refused" not in libhook(host, "plan", "card").out
+    assert "not be refused" not in typed(host, "plan", "card", "--event", "release")
+    assert "not be refused" not in typed(host, "plan", _xml(host, GPU), width=200)
+    host.libvirt.start(guest(NIC, name="card"))
+    assert _last(host, "plan", "card") == "the start would not be refused"
+
+
+def test_a_verdict_that_depends_says_so(root: str) -> None:
+    """Here on an unmounting, which may fail."""
+    host = Host(root, workstation(), MOUNTS)
+    mount(root)
+    said = "whether the start would be refused depends on what it checks then: see refuse unless"
+    assert _last(host, "plan", _xml(host, DISK)) == said
+
+
+def _last(host: Host, *words: str) -> str:
+    return COLOUR.sub("", typed(host, *words, width=200)).splitlines()[-1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may watch")
+def test_without_libvirts_module_nothing_is_said_to_be_watched(host: Host) -> None:
+    """It says what is missing, and nothing before."""
+    seen = typed(host, "watch", program=("-c", WITHOUT_RICH.replace("rich", "libvirt")))
+    assert seen.startswith("the module libvirt is missing: install python3-libvirt")
 
 
 def _xml(host: Host, *addresses: str) -> str:
