@@ -263,6 +263,7 @@ def commands_page() -> str:
 - `/etc/libhook/config.toml`, `/etc/libhook/config.d/*.toml`: [the settings](configuration.md).
 - `/etc/libhook/handlers`: [handlers of your own](own-handlers.md).
 - `/run/libhook`: what libhook keeps of guests that have something. A reboot voids it.
+- `/var/lib/libhook`: [what guests' devices were](identity.md). It outlives a reboot.
 - `/var/log/audit/audit.log`: the trail, written by auditd.
 """
 
