@@ -39,8 +39,7 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
     if event.operation.name == "prepare":
         held = session.state.load(domain.uuid)
         if (has := of_running(session, domain, held)) is not None:
-            what = f"with {', '.join(has)}" if has else "without host devices"
-            first.append(Warn(f"the guest {domain.name} runs already, {what}: this is the plan for its next start"))
+            first.append(Warn(f"the guest {domain.name} runs: this is the plan for its next start"))
             situation = _given_back(situation, held, session.plan_release(held)) if held else situation
             along = (one.key for one in held.devices if one.named) if held else ()
             situation = _closed(situation, [*has, *along])
