@@ -89,9 +89,10 @@ def test_what_matters_has_a_colour(host: Host) -> None:
     assert "\x1b[32mok  \x1b[" in doctor
 
 
-def test_no_line_ends_in_spaces(host: Host) -> None:
+@pytest.mark.parametrize("width", [40, 80, 90, 200])
+def test_no_line_ends_in_spaces(host: Host, width: int) -> None:
     """Whoever copies a line gets no more than is seen."""
-    lines = COLOUR.sub("", typed(host, "devices", width=200)).splitlines()
+    lines = COLOUR.sub("", typed(host, "devices", width=width)).splitlines()
     assert [line for line in lines if line.endswith(" ")] == []
 
 
