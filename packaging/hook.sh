@@ -75,7 +75,7 @@ install_hook() {
 
 # A link from elsewhere to our hook is no other hook. In the same folder libvirtd would run it, too.
 remove_if_other() {
-    [ "$1" != "$root$other" ] && [ "$1" -ef "$root$target" ] || run rm -f -- "$1"
+    if [ "$1" = "$root$other" ] || [ ! "$1" -ef "$root$target" ]; then run rm -f -- "$1"; fi
 }
 
 # Notes folders $*, for the next install.sh and for libhook doctor, which reads the first. Libvirt's own folder alone need
