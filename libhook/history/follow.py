@@ -27,6 +27,8 @@ from libhook.history.wanted import Wanted
 
 _EVERY = 1.0
 """Seconds between two looks at the log."""
+_SOON = 0.1
+"""Seconds until it tries again to write where there was no room after all."""
 _AT_LEAST = 60.0
 """Seconds after which the cursor is saved if the log has grown, though there was nothing to tell."""
 _MANY = 1000
@@ -49,7 +51,7 @@ class Follower:
         self._written = False
         """Whether lines were written since the cursor was saved."""
         self._unwritten: list[str] = []
-        """What nobody took before the end came."""
+        """What nobody took before the end came. The first may be the rest of a line."""
         self._over = False
         self._bad = 0
 
@@ -109,17 +111,20 @@ class Follower:
 
     def _write(self, lines: list[str]) -> None:
         self._unwritten = []
+        encoding = sys.stdout.encoding
         for number, line in enumerate(lines):
-            if self._over or not _has_room():
-                self._over, self._unwritten = True, lines[number:]
-                return
-            left = line.encode(sys.stdout.encoding, "backslashreplace")
-            while left:  # a line at a time: a pipe takes up to 4 KiB of it as a whole or not at all
+            left = line.encode(encoding, "backslashreplace")
+            while left:
+                if self._over or not _has_room():
+                    rest = left.decode(encoding, "backslashreplace")
+                    self._over, self._unwritten = True, [rest, *lines[number + 1 :]]
+                    return
                 try:
-                    left = left[os.write(sys.stdout.fileno(), left) :]
-                except BlockingIOError:  # whoever started us made it so
-                    _poll().poll()
-            self._written = True
+                    left = left[os.write(sys.stdout.fileno(), _at_once(left, encoding)) :]
+                except BlockingIOError:  # whoever started us made it so, and another has taken the room
+                    self._over = _ended(_SOON)
+                else:
+                    self._written = True
 
     def _save_in_time(self) -> None:
         moved = self._log.position != self._saved
@@ -184,19 +189,19 @@ def _hear_of_reader() -> None:
         raise BrokenPipeError
 
 
+def _at_once(left: bytes, encoding: str) -> bytes:
+    """Return what a pipe that has room takes as a whole, without waiting (pipe(7)). It ends with a whole character."""
+    return left if len(left) <= select.PIPE_BUF else left[: select.PIPE_BUF].decode(encoding, "ignore").encode(encoding)
+
+
 def _has_room() -> bool:
-    """Wait until what we write to takes a line, or nobody reads it any more. False if the end comes first."""
-    poll = _poll()
+    """Wait until what we write to takes more, or nobody reads it any more. False if the end comes first."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
     while not poll.poll(1000):
         if _ended(0):
             return False
     return True
-
-
-def _poll() -> select.poll:
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), select.POLLOUT)
-    return poll
 
 
 def _warn(text: str) -> None:

@@ -2,6 +2,7 @@
 """The file of ``libhook history --follow --cursor``: whose it is, and what it may hold."""
 
 import fcntl
+import itertools
 import os
 import select
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from following import Desk, busy
+from following import Desk, busy, nothing
 from trail_writing import Trail
 
 from libhook.errors import LibhookError
@@ -59,31 +60,64 @@ def test_the_cursor_is_for_its_owner_and_one_follower(desk: Desk) -> None:
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
-def test_what_nobody_takes_is_kept_for_the_next(desk: Desk) -> None:
-    """SIGTERM ends a follower whose reader has stopped, and the next one goes on with the very next line."""
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize(
+    ("vm", "options"),
+    [("n" * 500, ["--json"]), ("n" * 9000, ["--json"]), ("\u5b57" * 3500, [])],
+    ids=["short", "long", "of three bytes each"],
+)
+def test_what_nobody_takes_is_kept_for_the_next(desk: Desk, vm: str, options: list[str], waits: bool) -> None:
+    """SIGTERM ends a follower whose reader has stopped, and the next one goes on with the very next letter."""
     log = Trail()
     for number in range(200):
-        log.device("libhook", "start", vm="n" * 500, device=f"0000:{number:02x}:00.0")
+        log.device("libhook", "start", vm=vm, device=f"0000:{number:02x}:00.0")
     desk.append(bytes(log))
+    desk.given = [*options, "--cursor", str(desk.cursor)]
     desk.follow()
     expected, desk.cursor = desk.out.read_bytes(), desk.folder / "another"
+    assert (len(expected.splitlines()[0]) > select.PIPE_BUF) is (len(vm) > 500)
     inlet, outlet = os.pipe()
-    words = [sys.executable, "-m", "libhook", "history", "--follow", "--json", "--cursor", str(desk.cursor)]
-    with subprocess.Popen([*words, "-if", str(desk.folder)], cwd=ROOT, stdout=outlet) as one:
-        poll, end = select.poll(), time.monotonic() + 60
-        poll.register(outlet, select.POLLOUT)
-        while poll.poll(0) and time.monotonic() < end:
-            time.sleep(0.05)
-        one.send_signal(signal.SIGTERM)
-        assert one.wait(60) == 0
+    os.set_blocking(outlet, waits)
+    words = [sys.executable, "-m", "libhook", "history", "--follow", *options, "--cursor", str(desk.cursor)]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    with subprocess.Popen([*words, "-if", str(desk.folder)], cwd=ROOT, stdout=outlet, env=environment) as one:
+        try:
+            poll, end = select.poll(), time.monotonic() + 60
+            poll.register(outlet, select.POLLOUT)
+            while poll.poll(0) and time.monotonic() < end:
+                time.sleep(0.05)
+            one.send_signal(signal.SIGTERM)
+            assert one.wait(60) == 0
+        finally:
+            one.kill()
     os.close(outlet)
     with open(inlet, "rb") as reader:
         told = reader.read()
     assert expected.startswith(told)
     assert b"" < told < expected
+    assert told.endswith(b"\n") is (len(vm) == 500), "a short line comes as a whole or not at all"
     desk.out.write_bytes(told)
-    desk.given = ["--json", "--cursor", str(desk.cursor)]
+    desk.given = [*options, "--cursor", str(desk.cursor)]
     desk.follow()
+    assert desk.out.read_bytes() == expected
+
+
+def test_room_that_another_takes_is_waited_for(desk: Desk) -> None:
+    """A pipe may be shared: what had room a moment ago may have none."""
+    desk.append(b"".join(busy()))
+    desk.follow()
+    expected, desk.cursor = desk.out.read_bytes(), desk.folder / "another"
+    desk.out.write_bytes(b"")
+    desk.given = ["--json", "--cursor", str(desk.cursor)]
+    write, calls = os.write, itertools.count()
+
+    def taken(descriptor: int, data: bytes) -> int:
+        if next(calls) % 2:
+            raise BlockingIOError
+        return write(descriptor, data)
+
+    with mock.patch.object(os, "write", taken):
+        desk.follow(*[nothing] * len(expected.splitlines()))
     assert desk.out.read_bytes() == expected
 
 
