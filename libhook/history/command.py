@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from libhook import __version__
 from libhook.errors import BadInput, LibhookError, printable
 from libhook.history import colour, follow, reader
-from libhook.history.beside import replaced
+from libhook.history.beside import name_saved, replaced
 from libhook.history.evidence import Evidence, Made
 from libhook.history.names import lookup
 from libhook.history.options import clash
@@ -129,14 +129,17 @@ def _write_page(name: str, texts: Iterable[str]) -> None:
     kind = _kind(name)
     if stat.S_ISLNK(kind):
         raise LibhookError(f"{name}: a link", "name the file itself, or - for stdout")
+    replaces = not kind or stat.S_ISREG(kind)
     with ExitStack() as stack:
-        if kind and not stat.S_ISREG(kind):
+        if not replaces:
             descriptor = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             stack.callback(os.close, descriptor)
         else:
             descriptor = stack.enter_context(replaced(name))
         with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
             file.writelines(texts)
+    if replaces:
+        name_saved(name)
 
 
 def _kind(name: str) -> int:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from libhook.errors import LibhookError
-from libhook.history.beside import replaced
+from libhook.history.beside import name_saved, replaced
 
 _VERSION = 1
 
@@ -64,7 +64,10 @@ class Cursor:
         return LibhookError(f"{self._path}: not a cursor of this libhook, or not as it was saved", remedy)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace what is saved. OSError if that fails; then the file is as before."""
+        """Replace what is saved, and have the new file locked.
+
+        OSError if that fails. Then the file is as before; or it is the new one, of which the disk may not know.
+        """
         body = json.dumps(state).encode()
         with ExitStack() as failing:
             with replaced(self._path) as new:
@@ -76,6 +79,7 @@ class Cursor:
             failing.pop_all()
         os.close(self._descriptor)
         self._descriptor = held
+        name_saved(self._path)
 
     def close(self) -> None:
         """Let others have it."""

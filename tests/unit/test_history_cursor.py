@@ -18,6 +18,7 @@ from following import Desk, busy, nothing
 from trail_writing import Trail
 
 from libhook.errors import LibhookError
+from libhook.history.cursor import Cursor
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,8 +130,29 @@ def test_the_cursor_touches_no_other_file(desk: Desk) -> None:
     desk.follow()
     assert other.read_text() == "somebody's"
     before = desk.cursor.read_bytes()
-    failing = mock.patch.object(fcntl, "flock", side_effect=[None, OSError(28, "No space left on device")])
+    failing = mock.patch.object(fcntl, "flock", side_effect=[None, None, OSError(28, "No space left on device")])
     with failing, pytest.raises(OSError, match="No space left"):
         desk.follow()
     assert desk.cursor.read_bytes() == before
     assert sorted(path.name for path in desk.folder.iterdir()) == ["audit.log", "cursor", "cursor.new", "out"]
+
+
+def test_a_cursor_that_the_disk_may_not_know_is_locked_all_the_same(desk: Desk, tmp_path: Path) -> None:
+    """Where its folder cannot be put on the disk, the new one is in place. It is the follower's until it ends."""
+    cursor, synced = Cursor(str(desk.cursor)), os.fsync
+
+    def failing(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(5, "Input/output error")
+        synced(descriptor)
+
+    with mock.patch.object(os, "fsync", failing), pytest.raises(OSError, match="Input/output error") as caught:
+        cursor.save({"lines": ["x"]})
+    assert caught.value.filename == str(desk.cursor)
+    with pytest.raises(LibhookError, match="another libhook follows with it"):
+        Cursor(str(desk.cursor))
+    cursor.close()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    other = Cursor(str(desk.cursor))
+    assert other.load() == {"lines": ["x"]}
+    other.close()
