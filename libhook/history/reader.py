@@ -108,9 +108,10 @@ def pieces(source: Source, read: Read, progress: Callable[[int], None]) -> Itera
 
 def _last(piece: bytes) -> re.Match[bytes] | None:
     """Find the stamp of the last record in a piece. Lines after it may be none."""
-    end = len(piece)
-    while (end := piece.rfind(b" msg=audit(", 0, end)) >= 0:
-        if found := STAMP.search(piece, piece.rfind(b"\n", 0, end) + 1):
+    start = len(piece)
+    while (at := piece.rfind(b" msg=audit(", 0, start)) >= 0:
+        start, end = piece.rfind(b"\n", 0, at) + 1, piece.find(b"\n", at)
+        if found := STAMP.search(piece, start, end if end >= 0 else len(piece)):
             return found
     return None
 

@@ -6,13 +6,15 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from amounts import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
-from trail_writing import UUID
+from trail_writing import UUID, sources
 
+from libhook.history import reader
 from libhook.history.around import AROUND, Around
 from libhook.history.entry import Entry, Silence
 from libhook.history.evidence import Made
@@ -142,6 +144,28 @@ def _seconds(log: Log, size: int) -> float:
 def test_time_grows_with_the_log(log: Log) -> None:
     """Not with its square: no record is a reason to go through all that is known of a guest."""
     assert _seconds(log, 10 * SIZE) < 25 * _seconds(log, SIZE)
+
+
+def _seconds_until_end(size: int, line: bytes, path: Path) -> float:
+    """What it takes to see when a log ends that has one record, and then lines that look like one and are none."""
+    path.write_bytes(b"type=X msg=audit(1.000:1): x\n" + line * size)
+    took = []
+    for _ in range(3):
+        read, (source,) = reader.Read(), sources(path)
+        start = time.process_time()
+        assert sum(map(len, reader.pieces(source, read, lambda _: None))) == path.stat().st_size
+        took.append(time.process_time() - start)
+        reader.close([source])
+        assert read.covered == (1_000, 1_000)
+    return min(took)
+
+
+@pytest.mark.parametrize("line", [b"type=AB msg=audit(x)\n", b"type=AB msg=audit(x) msg=audit(x) msg=audit(x)\n"])
+def test_the_last_record_is_found_in_time(line: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with the square of what comes after it in a piece: that may be anything."""
+    monkeypatch.setattr(reader, "_PIECE", 1 << 24)
+    few, many = (_seconds_until_end(size, line, tmp_path / "log") for size in (1_000, 10_000))
+    assert many < 25 * few
 
 
 def _lives(nodes: int, held: int) -> Pairing:
