@@ -168,10 +168,9 @@ def run(log: tuple[str, bool], wanted: Wanted, telling: Telling, cursor: str | N
                     follower.restore(state)
                 except (KeyError, TypeError, ValueError, AttributeError):
                     raise file.unusable() from None
-        if not os.path.exists(path):
-            _warn(f"{path}: not there yet; waiting for it")
-        elif sys.stderr.isatty():
-            _warn(f"following {path}; Ctrl-C ends it")
+        there, terminal = os.path.exists(path), sys.stderr.isatty()
+        if terminal or not there:  # what waits for a log is told to a service's journal, too
+            _warn(f"{'following' if there else 'waiting for'} {path}{'; Ctrl-C ends it' if terminal else ''}")
         follower.run()
     return 0
 

@@ -16,6 +16,7 @@ _LONGEST = 1 << 16
 """The longest line in bytes. The kernel's longest record has 8970 (MAX_AUDIT_MESSAGE_LENGTH)."""
 _CONFIGURATION = "/etc/audit/auditd.conf"
 _LOG = "/var/log/audit/audit.log"
+_PROGRAMS = ("/usr/sbin/auditd", "/sbin/auditd", "/usr/bin/auditd")
 _GZIP = b"\x1f\x8b"
 _NUMBER = re.compile(r"(?:\.(\d{1,3}))?")
 """What auditd appends to the name of a rotated log: 1 to 999 (num_logs in auditd.conf)."""
@@ -265,7 +266,18 @@ def unreadable(error: OSError, given: bool, root: str = "") -> LibhookError:
     if isinstance(error, PermissionError):
         return LibhookError(f"{name}: {error.strerror}", "run it as root, or give a copy of the log with -if")
     if isinstance(error, FileNotFoundError) and not given:
-        there = os.path.exists(root + _CONFIGURATION)
-        remedy = f"see whether auditd runs, and write_logs in {_CONFIGURATION}" if there else "install auditd"
-        return LibhookError(f"{name}: {error.strerror}", f"{remedy}, or give a log with -if FILE")
+        return LibhookError(f"{name}: {error.strerror}", f"{_why_none(root)}, or give a log with -if FILE")
     return LibhookError(f"{name}: {error.strerror}", "give an audit log, a folder with one, or - for stdin")
+
+
+def _why_none(root: str) -> str:
+    """Say where to look if auditd's log is not where it should be."""
+    try:
+        os.close(os.open(root + _CONFIGURATION, os.O_RDONLY | os.O_CLOEXEC))
+    except PermissionError:
+        return f"run it as root, since {_CONFIGURATION} may name another"
+    except OSError:
+        if any(os.path.exists(root + program) for program in _PROGRAMS):
+            return f"see with which folder auditd runs (-c), since there is no {_CONFIGURATION}"
+        return "install auditd"
+    return f"see whether auditd runs, and write_logs in {_CONFIGURATION}"

@@ -156,3 +156,17 @@ def test_a_cursor_that_the_disk_may_not_know_is_locked_all_the_same(desk: Desk, 
     other = Cursor(str(desk.cursor))
     assert other.load() == {"lines": ["x"]}
     other.close()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+def test_it_says_what_it_waits_for(
+    desk: Desk, terminal: bool, there: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line; how to end it is for who sits at a terminal. A service says only that there is no log yet."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    if there:
+        desk.log.touch()
+    desk.follow()
+    said = f"{'following' if there else 'waiting for'} {desk.log}{'; Ctrl-C ends it' if terminal else ''}\n"
+    assert capsys.readouterr().err == ("" if there and not terminal else said)

@@ -67,13 +67,25 @@ def _failure(tmp_path: Path, *arguments: str) -> str:
 
 
 def test_failures_say_what_to_do(tmp_path: Path) -> None:
-    """No log, no file, no right to read it."""
-    log = "/var/log/audit/audit.log"
-    assert _failure(tmp_path) == f"{log}: No such file or directory: install auditd, or give a log with -if FILE"
+    """No log, no file, no right to read it. That auditd is to be installed is said only where it is not."""
+    log, configuration = "/var/log/audit/audit.log", "/etc/audit/auditd.conf"
+
+    def said() -> str:
+        return (
+            _failure(tmp_path)
+            .removeprefix(f"{log}: No such file or directory: ")
+            .removesuffix(", or give a log with -if FILE")
+        )
+
+    assert said() == "install auditd"
+    (tmp_path / "usr/sbin").mkdir(parents=True)
+    (tmp_path / "usr/sbin/auditd").touch()
+    assert said() == f"see with which folder auditd runs (-c), since there is no {configuration}"
     (tmp_path / "etc/audit").mkdir(parents=True)
     (tmp_path / "etc/audit/auditd.conf").write_text("write_logs = no\n")
-    remedy = "see whether auditd runs, and write_logs in /etc/audit/auditd.conf, or give a log with -if FILE"
-    assert _failure(tmp_path) == f"{log}: No such file or directory: {remedy}"
+    assert said() == f"see whether auditd runs, and write_logs in {configuration}"
+    with refusing("open", errno.EACCES, lambda path, *_: str(path).endswith("auditd.conf")):
+        assert said() == f"run it as root, since {configuration} may name another"
     named = "No such file or directory: give an audit log, a folder with one, or - for stdin"
     assert _failure(tmp_path, "-if", f"{tmp_path}/none") == f"/none: {named}"
     with refusing("open", errno.EACCES):
