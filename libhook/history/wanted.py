@@ -96,11 +96,14 @@ class Selection:
         if not self.covered:
             return ""
         first, last = self.covered
-        outside = (since is not None and since > last) or (until is not None and until < first)
-        if not outside and (since is None or since >= first):
+        before, after = since is not None and since < first, until is not None and until > last
+        if (since is not None and since > last) or (until is not None and until < first):
+            missing = "not the time that is asked for"
+        elif before or after:
+            missing = f"nothing {' or '.join(['before'] * before + ['after'] * after)}"
+        else:
             return ""
-        covers = f"the trail covers {_local(first)} to {_local(last)}"
-        return f"{covers}, and not the time that is asked for" if outside else f"{covers}, and nothing before"
+        return f"the trail covers {_local(first)} to {_local(last)}, and {missing}"
 
 
 def _local(time: int) -> str:

@@ -141,7 +141,7 @@ def test_a_time_may_be_as_far_away_as_there_are_any(shown: Shown, zone: str, mon
     time.tzset()
     match, covers = said.split("; from LOG; ")
     assert re.fullmatch(r"4 of 4 entries match: since (1970|1969)-\S+ \S+, until 5138-\S+ \S+", match)
-    assert re.fullmatch(r"the trail covers \S+ \S+ to \S+ \S+, and nothing before\n", covers)
+    assert re.fullmatch(r"the trail covers \S+ \S+ to \S+ \S+, and nothing before or after\n", covers)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_time_that_the_trail_does_not_cover_is_no_answer(shown: Shown, tmp_pat
     """That nothing matches may mean that nobody knows: before the first record, and after the last, of any type."""
     log = tmp_path / "log"
     covers = "; the trail covers 2026-11-24 18:30:01+00:00 to 2026-11-24 18:40:"
-    beyond = re.compile(re.escape(covers) + r"\d\d\+00:00, and (not the time that is asked for|nothing before)$")
+    beyond = re.compile(re.escape(covers) + r"\d\d\+00:00, and (not the time that is asked for|nothing .+)$")
 
     def said(*arguments: str) -> str:
         line = shown("--json", *arguments)[1].strip()
@@ -193,11 +193,14 @@ def test_a_time_that_the_trail_does_not_cover_is_no_answer(shown: Shown, tmp_pat
 
     assert said("-te", "2026-11-23") == said("-ts", "2026-11-25") == "not the time that is asked for"
     assert said("-ts", "2026-11-24") == "nothing before"
-    assert said("-ts", "2026-11-24T18:35:00+00:00", "-te", "2026-11-25") == said("--vm", "vm-07") == "from LOG"
+    within = ("-ts", "2026-11-24T18:35:00+00:00")
+    assert said(*within, "-te", "2026-11-25") == said("-te", "2026-11-25") == "nothing after"
+    assert said("-ts", "2026-11-24", "-te", "2026-11-25") == "nothing before or after"
+    assert said(*within, "-te", "2026-11-24T18:40:00+00:00") == said(*within) == said("--vm", "vm-07") == "from LOG"
     log.write_bytes(log.read_bytes() + bytes(Trail(now=BEGIN).raw("USER_LOGIN", "x")))
     assert said("-ts", "2026-11-25") == "not the time that is asked for", "the clock was set back by then"
     log.write_bytes(log.read_bytes() + bytes(Trail(now=BEGIN + 10 * 86_400_000).raw("USER_LOGIN", "x")))
-    assert said("-ts", "2026-11-25") == "from LOG"
+    assert said("-ts", "2026-11-25") == said("-te", "2026-11-25") == "from LOG"
     log.write_bytes(bytes(Trail().raw("USER_LOGIN", "x")))
     assert shown("-ts", "2026-11-25")[0].startswith("no host device in the trail; the trail covers 2026-11-24 18:30:01")
 
