@@ -189,16 +189,16 @@ class Block:
         self._before = span.start
         self._numbers: tuple[list[int], ...] = ([], [], [], [])
         self.first = self.last = 0
-        """When the first began, and when the last began."""
+        """When the first began, and the latest end."""
 
     def add(self, entry: Entry, guest: int, row: Row) -> None:
         """Add an entry: its guest's number, seconds since the one before began, how many it lasted, and its flags."""
         start = self._trail[0] if entry.start is None else entry.start
         if not self.rows:
             self.first = start
-        self.last = start
         self.rows.append(row)
         end = self._trail[1] if entry.end is None else max(entry.end, start)
+        self.last = max(self.last, end)
         guests, starts, lasts, flags = self._numbers
         guests.append(guest)
         starts.append(start // 1000 - self._before // 1000)
@@ -227,6 +227,7 @@ def facts(
         "end": -(-span.end // 1000),
         "columns": COLUMNS,
         "label": drawing.LABEL,
+        "whole": (span.start <= span.trail[0], span.end >= span.trail[1]),
         "zones": [(time // 1000, offset * 60) for time, offset in clocks.zones],
         "guests": [
             [guest.letters, *map(printable, (guest.name, guest.uuid)), guest.look, printable(" ".join(guest.names))]
@@ -248,5 +249,8 @@ def facts(
             ]
             for each in silences.values()
         ],
+        "silent": [view.silent for view in devices],
+        "nodes": [printable(node or "") for node in silences],
+        "cut": any(len(each) > _MOST_SILENCES for each in silences.values()),
     }  # fmt: skip
     return json.dumps(said, separators=(",", ":")).replace("<", "\\u003c")

@@ -13,6 +13,7 @@ from libhook.errors import LibhookError, printable
 if TYPE_CHECKING:
     from jinja2 import Template
 
+_SCRIPTS = "page.js", "answer.js", "pointing.js"
 _PARTS = 500
 """How many small texts are given as one."""
 
@@ -39,8 +40,8 @@ def template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    parts = {name: files.get_source(environment, name)[0] for name in ("page.css", "page.js", "pointing.js")}
-    script = f'(() => {{\n"use strict";\n{parts["page.js"]}{parts["pointing.js"]}}})();\n'
+    parts = {name: files.get_source(environment, name)[0] for name in ("page.css", *_SCRIPTS)}
+    script = f'(() => {{\n"use strict";\n{"".join(parts[name] for name in _SCRIPTS)}}})();\n'
     for name, text in (("style", parts["page.css"]), ("script", script)):
         environment.globals[name] = Markup(text)  # noqa: S704 - it is ours
         environment.globals[f"{name}_hash"] = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

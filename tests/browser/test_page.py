@@ -166,7 +166,7 @@ def test_it_can_be_printed(browser: Browser, page: Path) -> None:
         assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert browser.value("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
         assert browser.value("getComputedStyle(document.querySelector('.entries td')).display") == "table-cell"
-        assert browser.value("getComputedStyle(document.querySelector('#controls')).display") == "none"
+        assert browser.value("getComputedStyle(document.querySelector('#controls .fields')).display") == "none"
         assert browser.value("document.documentElement.scrollWidth") == 718
         assert browser.value(OVERFLOW) == []
     finally:

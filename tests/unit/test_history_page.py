@@ -228,9 +228,29 @@ def test_the_foot_says_how_the_page_was_made(tmp_path: Path) -> None:
     foot = _made(tmp_path, "--vm", "a", log=_two()).split("<footer")[1]
     assert "By libhook 0.1.0 on" in foot
     assert f">{os.uname().nodename}<" in foot
-    assert "Filtered: " in foot
+    assert "Made with a filter: " in foot
     assert "2 of 3 entries match: guest a" in foot
-    assert "No filter: all entries are shown." in _made(tmp_path, log=_two()).split("<footer")[1]
+    assert "Made without a filter: it has all entries." in _made(tmp_path, log=_two()).split("<footer")[1]
+
+
+def test_a_time_without_an_entry_is_no_empty_page(tmp_path: Path) -> None:
+    """It has a line with the times without a trail; what is not known is said. Without a gap, that is said, too."""
+    log = _two().raw("DAEMON_END", "op=terminate", after=HOUR).raw("DAEMON_START", "op=start", after=4 * HOUR)
+    text = _made(tmp_path, "--vm", "c", "-ts", "2026-11-24T20:00:00", "-te", "2026-11-25T09:00:00", log=log)
+    assert text.count('<svg class="lane"') == 1
+    assert '<use href="#s1"/>' in text
+    assert "nobody is recorded to have had it. For the grey part it is unknown." in text
+    assert "what was after is not known" in text
+    text = _made(tmp_path, "-ts", "2026-11-24T18:00:00", "-te", "2026-11-24T20:00:00", log=log)
+    said = re.sub("<[^>]*>", "", text)
+    assert "The trail begins 2026-11-24 18:30:01: what was before is not known." in said
+    assert "From 2026-11-24 18:30:01 to 2026-11-24 20:00:00 no gap in the trail is recorded." in said
+
+
+def test_a_block_goes_to_its_latest_end(tmp_path: Path) -> None:
+    """And not to the last start."""
+    log = Trail().device("libhook", "start", after=0).device("libhook", "stop", after=3 * HOUR)
+    assert "1 entry, 2026-11-24 18:30 to 2026-11-24 21:30<" in _made(tmp_path, log=log)
 
 
 def test_nothing_but_our_own_script_and_style_may_run(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The first part of the page's one script (page_template.py); pointing.js is the second.
+// The first part of the page's one script (page_template.py); answer.js and pointing.js follow.
 // Search, zoom, and what one points at. All is on the page without it; it only hides rows and draws lines anew.
 // Texts from the log go into the page as text alone, and nothing is fetched.
 const facts = JSON.parse(document.getElementById("facts").textContent);
@@ -45,9 +45,12 @@ const offset = time => {
 const local = time => new Date((facts.start + time + offset(facts.start + time)) * 1000);
 const two = value => String(value).padStart(2, "0");
 const written = time => local(time).toISOString().slice(0, 19).replace("T", " ");
-const read = (text, rest) => {  // rest is the time of day where only a date is given
-  const [, date, clock] = /^(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d(?::\d\d)?))?$/.exec(text.trim()) ?? [];
-  const time = Date.parse(`${date}T${clock ?? rest}Z`) / 1000;
+const read = (text, rest) => {  // rest is the time of day where only a date is given; NaN for what is no time
+  const parts = /^(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:(?:T|\s+)(\d{1,2}):(\d\d)(?::(\d\d))?)?$/i.exec(text.trim());
+  if (!parts) return NaN;
+  const [, year, month, day, hour, minute, second] = parts, date = `${year}-${two(month)}-${two(day)}`;
+  const time = Date.parse(`${date}T${hour === undefined ? rest : `${two(hour)}:${minute}:${second ?? "00"}`}Z`) / 1000;
+  if (isNaN(time) || !new Date(time * 1000).toISOString().startsWith(date)) return NaN;  // 30 February
   return time - offset(time - offset(time)) - facts.start;
 };
 
@@ -73,8 +76,8 @@ const asked = () => {
     words.every(({word, guests, devices}) => devices[device[entry] - 1] || (guest[entry] >= 0 ? guests[guest[entry]] :
       rowOf(entry).cells[0].textContent.toLowerCase().includes(word)));
 };
-const narrowed = () => field("text").value.trim() || field("guest").value || field("device").value ||
-  field("result").value || window_[0] > 0 || window_[1] < length;
+const timed = () => window_[0] !== 0 || window_[1] !== length;
+const narrowed = () => Boolean(field("text").value.trim() || field("guest").value || field("device").value || field("result").value || timed());
 
 // Rows of a block that is folded are hidden and shown once it is opened: of 100,000 that would take seconds.
 function sync(at) {
@@ -106,7 +109,7 @@ function apply() {
   });
   for (const each of document.querySelectorAll("[data-device]")) {
     const gone = some && !devices.has(each.dataset.device);
-    if (each.tagName !== "SECTION") { each.hidden = gone; continue; }
+    if (each.tagName !== "SECTION") { emptied(each, gone); continue; }
     each.classList.toggle("gone", gone);  // hidden would make the browser style all of its rows first
     each.ariaHidden = gone ? "true" : null;
   }
@@ -121,13 +124,14 @@ function apply() {
     if (holder) holder.hidden = some && !any;
   }
   draw(lines);
-  for (const [at, name] of ["from", "to"].entries()) {
-    field(name).value = written(window_[at]);
-    field(name).setAttribute("aria-invalid", "false");
-  }
-  const silent = some && facts.silences.some(each => each.some(([from, to]) => from <= window_[1] && to >= window_[0]));
-  field("found").textContent = (some ? `${found} of ${total} entries` : `${total} entries`) + (silent ? "; for a part of this time there is no trail" : "");
+  for (const [at, name] of ["from", "to"].entries()) field(name).value = written(window_[at]);
+  complain([], "");
+  document.body.classList.toggle("narrowed", some);
+  const said = answer(found, some);
+  field("found").textContent = said;
+  field("made-shown").textContent = some ? said : "";
   hide();
+  rove();
 }
 
 // --- drawing: as drawing.py and timeline.py do it, for a part of the time ---
@@ -180,6 +184,9 @@ function draw(lines) {
   for (const [path, d, each] of silences) path.setAttribute("d", whole ? d : each
     .filter(([from, to]) => from <= window_[1] && to >= window_[0])
     .map(([from, to]) => `M${column(from)} 0h${Math.max(column(to) - column(from), 1)}v10h-${Math.max(column(to) - column(from), 1)}z`).join(""));
+  const areas = whole ? [] : [[window_[0], Math.min(0, window_[1])], [Math.max(length, window_[0]), window_[1]]];
+  field("outside").setAttribute("d", areas.filter(([from, to]) => from < to)
+    .map(([from, to]) => `M${column(from)} 0h${column(to) - column(from)}v10h${column(from) - column(to)}z`).join(""));
   const marks = ticks(), wide = window_[1] - window_[0];
   const place = time => (time - window_[0]) * 100 / wide;
   field("grid").setAttribute("d", marks.map(([time]) => `M${place(time) * columns / 100} 0v10`).join(""));
@@ -227,14 +234,6 @@ field("later").onclick = by(1, 0.5);
 controls.onsubmit = event => event.preventDefault();
 controls.onreset = () => setTimeout(() => { window_ = [0, length]; apply(); });
 let waiting = 0;
-field("text").oninput = () => { clearTimeout(waiting); waiting = setTimeout(apply, 150); };
-for (const name of ["guest", "device", "result"]) field(name).onchange = apply;
-const between = () => {
-  const from = read(field("from").value || written(0), "00:00"), to = read(field("to").value || written(length), "23:59:59");
-  const good = from <= to && from < length && to > 0;  // false, too, where one is no time
-  for (const name of ["from", "to"]) field(name).setAttribute("aria-invalid", String(!good));
-  if (!good) { field("found").textContent = "From and To must be times within the trail, like 2026-11-24 18:30"; return; }
-  window_ = [Math.max(from, 0), Math.min(Math.max(to, from + 1), length)];
-  apply();
-};
-for (const name of ["from", "to"]) field(name).onchange = between;
+field("text").oninput = () => { clearTimeout(waiting); waiting = setTimeout(between, 150); };
+for (const name of ["guest", "device", "result", "from", "to"]) field(name).onchange = between;
+for (const name of ["from", "to"]) field(name).onfocus = () => field(name).select();

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The second part of the page's script: what one points at or reaches by keyboard, print, and links.
+// The last part of the page's script: what one points at or reaches by keyboard, print, and links.
 
 // A screen reader hears the same as the value of the line.
 const tip = Object.assign(document.createElement("div"), {id: "tip", hidden: true, ariaHidden: "true"});
 const here = Object.assign(document.createElement("div"), {id: "here", hidden: true});
 document.body.append(tip, here);
-const hide = () => { tip.hidden = here.hidden = true; };
+let told = null;  // the line of which something is said
+const hide = () => { tip.hidden = here.hidden = true; told = null; };
 const said = entry => {
   const cells = [...rowOf(entry).cells].map(cell => cell.textContent);
   const name = document.querySelector(`h3[id="d${device[entry]}"]`).textContent;
@@ -26,6 +27,7 @@ function show(lane, entry) {
   const box = lane.getBoundingClientRect(), unit = box.width / columns;
   const left = box.left + column(start[entry]) * unit, right = Math.max(box.left + column(end[entry]) * unit, left + 4);
   tip.textContent = said(entry);
+  told = lane;
   tip.hidden = here.hidden = false;
   Object.assign(here.style, {left: `${left - 2 + scrollX}px`, top: `${box.top + scrollY}px`, width: `${right - left + 4}px`, height: `${box.height}px`});
   const wide = tip.offsetWidth, above = box.top - tip.offsetHeight - 6;
@@ -77,13 +79,22 @@ for (const lane of lanes) {
     }
   });
   lane.addEventListener("pointercancel", () => { drag = null; });
-  lane.addEventListener("pointerleave", () => { if (!drag && document.activeElement !== lane) hide(); });
-  lane.addEventListener("blur", hide);
+  // A finger that is lifted leaves, too: what a tap has shown stays until the next tap.
+  lane.addEventListener("pointerleave", event => { if (!drag && event.pointerType !== "touch" && document.activeElement !== lane) hide(); });
+  lane.addEventListener("blur", () => { if (told === lane) hide(); });
   lane.addEventListener("keydown", event => key(lane, event));
 }
-for (const group of document.querySelectorAll(".lanes")) {
-  group.querySelectorAll("svg.lane").forEach((lane, at) => lane.setAttribute("tabindex", at ? "-1" : "0"));
+document.addEventListener("pointerdown", event => { if (!event.target.closest("svg.lane")) hide(); });
+
+// Tab goes to the first line of a group that is shown, the arrow keys to its others.
+const groups = [...document.querySelectorAll(".lanes")].map(group => [...group.querySelectorAll("svg.lane")]);
+function rove() {
+  for (const group of groups) {
+    const first = group.find(lane => !lane.closest("tr, li").hidden);
+    for (const lane of group) lane.setAttribute("tabindex", lane === first ? "0" : "-1");
+  }
 }
+rove();
 
 function key(lane, event) {
   if (event.key === "Escape") { hide(); return; }
@@ -99,7 +110,7 @@ function key(lane, event) {
     const last = entries.length - 1;
     current = {Home: 0, End: last, ArrowRight: Math.min(current + 1, last), ArrowLeft: current < 0 ? last : Math.max(current - 1, 0)}[event.key];
     chosen = lane;
-    if (last < 0) return;
+    if (last < 0) { hide(); lane.setAttribute("aria-valuetext", "no entry"); return; }
     show(lane, entries[current]);
     lane.setAttribute("aria-valuemax", String(entries.length));
     lane.setAttribute("aria-valuemin", "1");
@@ -129,4 +140,4 @@ unfold();
 controls.hidden = false;
 field("from").value = written(0);
 field("to").value = written(length);
-field("found").textContent = `${total} entries`;
+field("found").textContent = answer(total, false);
