@@ -14,6 +14,7 @@ from libhook.history import drawing
 from libhook.history.entry import Entry, Silence
 from libhook.history.evidence import Log, Made
 from libhook.history.names import NameOf
+from libhook.history.page_names import short
 from libhook.history.page_parts import Block, Called, Clocks, DeviceView, Guest, Line, Row, facts
 from libhook.history.page_template import render, template
 from libhook.history.shown import remark, what
@@ -209,14 +210,14 @@ class Page:
 
     def _row(self, entry: Entry, number: int, clocks: Clocks) -> Row:
         start, end = entry.start, entry.end
-        name = entry.vm or '""'
+        name = short(entry.vm) or '""'
         guest = self._guests[number] if number >= 0 else None
         to = "" if not entry.success else "held still" if end is None else clocks.time(end)
         return Row(
             guest.look if guest else drawing.OTHERS,
             " f" if not entry.success else " h" if end is None else "",
             guest.letters if guest else "",
-            name if guest and self._unique(entry.vm) else f"{name} {entry.uuid}",
+            name if guest and self._unique(entry.vm) else f"{name} {short(entry.uuid)}",
             "unknown" if start is None else clocks.time(start),
             f"by {to}" if entry.success and end is not None and entry.ended is None else to,
             clocks.lasting(entry) if entry.success else "",

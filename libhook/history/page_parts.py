@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from libhook.errors import printable
 from libhook.history import drawing, timeline
 from libhook.history.entry import Entry, Silence
+from libhook.history.page_names import plain, short
 from libhook.history.shown import NOTED, clock
 from libhook.history.timeline import COLUMNS, Device, Holders, Share, Span
 
@@ -116,8 +117,13 @@ class Guest:
 
     @property
     def name(self) -> str:
-        """Return its first name."""
-        return self.names[0] or '""'
+        """Return its first name, cut if it is long."""
+        return short(self.names[0]) or '""'
+
+    @property
+    def named(self) -> bool:
+        """Whether its names must be said in full beside that."""
+        return len(self.names) > 1 or short(self.names[0]) != plain(self.names[0])
 
     @property
     def said(self) -> str:
@@ -152,6 +158,11 @@ class DeviceView:
     """The guests that had it; the one that had it for longest comes first."""
     silent: int
     """The number of its node's silences, from 1; 0 if there are none."""
+
+    @property
+    def address(self) -> str:
+        """Return its address, cut if it is long."""
+        return short(self.device.address)
 
     @property
     def labels(self) -> list[tuple[str, str, int]]:
@@ -234,7 +245,7 @@ def facts(
             for guest in guests
         ],
         "devices": [
-            printable(" ".join(filter(None, (view.device.node, view.device.bus, view.device.address, view.called))))
+            printable(" ".join(filter(None, (view.device.node, view.device.bus, view.address, view.called))))
             for view in devices
         ],
         "lines": [

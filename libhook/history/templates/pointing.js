@@ -9,7 +9,7 @@ let told = null;  // the line of which something is said
 const hide = () => { tip.hidden = here.hidden = true; told = null; };
 const said = entry => {
   const cells = [...rowOf(entry).cells].map(cell => cell.textContent);
-  const name = document.querySelector(`h3[id="d${device[entry]}"]`).textContent;
+  const name = document.querySelector(`li[data-device="${device[entry]}"] a`).textContent;
   const to = cells[2] ? ` to ${cells[2]}` : "", lasting = cells[3] ? `, ${cells[3]}` : "";
   return `${name}: ${cells[0]}\n${cells[1]}${to}${lasting}\n${cells[4]}, recorded by ${cells[5].trim().replace(/ (\d+)$/, ", event $1")}`;
 };

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Names on the page of ``libhook history --html``: what cannot be seen is escaped, and what is long is cut."""
+
+from pathlib import Path
+
+import pytest
+from trail_writing import UUID, Trail
+
+from libhook.command import parsing
+from libhook.history import command
+from libhook.history.page_names import plain, short
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("win11", "win11"), ("win 11", "win 11"), ("win11 ", "win11\\x20"), (" win11", "\\x20win11"),
+        ("   ", "\\x20\\x20\\x20"), ("win  11", "win \\x2011"), ("a\tb\u202e", "a\\tb\\u202e"),
+        ("e\u0301te", "e\u0301te"), ("\u0301e", "\\u0301e"), ("a" + "\u0301" * 4, "a" + "\u0301" * 3 + "\\u0301"),
+        ("x\u3164y\u2800\ufe0f", "x\\u3164y\\u2800\\ufe0f"), ("\u0645\u0631\u062d",) * 2,
+    ],
+)  # fmt: skip
+def test_what_cannot_be_seen_is_escaped(name: str, shown: str) -> None:
+    """What people write in their languages stays; shown again it is the same."""
+    assert plain(name) == shown
+    assert plain(shown) == (shown if not shown.startswith("a\u0301") else plain(name))
+
+
+def test_what_is_long_is_cut() -> None:
+    """It says so, with the length; cut again it is the same."""
+    cut = short("W" * 4000)
+    assert cut == "W" * 80 + "\u2026 (4000 characters)"
+    assert short(cut) == cut
+    assert short("W" * 120) == "W" * 120
+
+
+def test_a_long_name_is_there_in_full_once(tmp_path: Path) -> None:
+    """A guest's below its heading, a device's as its heading; all other places have it cut."""
+    guest, device = "g" * 999, "d" * 999
+    log = Trail().device("libhook", "start", vm=guest, uuid=UUID, bus="scsi", device=device)
+    (tmp_path / "log").write_bytes(bytes(log.device("libhook", "start", vm="win11 ", uuid="x", device=device)))
+    options = ["history", "-if", str(tmp_path / "log"), "--html", str(tmp_path / "page")]
+    assert command.run(str(tmp_path), parsing.parser().parse_args(options)) == 0
+    text = (tmp_path / "page").read_text().split('<script type="application/json" id="facts">')[0]
+    assert text.count(f">{guest}<") == text.count(guest) == 1
+    assert text.count(f">{device}</span></h3>") == text.count(device) == 2, "two devices: pci and scsi"
+    assert text.count("g" * 80 + "\u2026 (999 characters)") > 5
+    assert "win11\\x20</span>" in text
+    assert "win11 <" not in text
