@@ -36,6 +36,8 @@ class Entry(NamedTuple):
     """The number of the event of its first record."""
     noted: bool = False
     """A note says the ids, and no record: they are not part of the trail."""
+    last: int = 0
+    """The number of the event of its last record."""
 
 
 class Silence(NamedTuple):
@@ -75,26 +77,26 @@ def with_ids(entry: Entry, who: str, ids: str) -> str:
     return ids if ids and (who == "libhook" or not entry.ids) else entry.ids
 
 
-def ended(entry: Entry, how: str, time: int, who: str, unreturned: bool, ids: str) -> Entry:
+def ended(entry: Entry, how: str, time: int, who: str, unreturned: bool, ids: str, last: int) -> Entry:
     """Return the entry with its end. Every entry passes here, and _replace would take several times as long."""
-    node, vm, uuid, bus, device, began, _, start, _, success, writers, disagree, _, known, serial, _ = entry
+    node, vm, uuid, bus, device, began, _, start, _, success, writers, disagree, _, known, serial, _, _ = entry
     writers = with_writer(writers, who)
     if ids != known:
         known = with_ids(entry, who, ids)
     first = node, vm, uuid, bus, device, began, how, start, time, success
-    return tuple.__new__(Entry, (*first, writers, disagree, unreturned, known, serial, False))
+    return tuple.__new__(Entry, (*first, writers, disagree, unreturned, known, serial, False, last))
 
 
-def merged(entry: Entry, who: str, success: bool, ids: str) -> Entry:
+def merged(entry: Entry, who: str, success: bool, ids: str, last: int) -> Entry:
     """Add another writer's record of the beginning to an entry."""
     writers = with_writer(entry.recorded_by, who)
     known = with_ids(entry, who, ids)
     if success == entry.success:
-        more = entry.disagree, entry.unreturned, known, entry.serial, False
+        more = entry.disagree, entry.unreturned, known, entry.serial, False, last
         return tuple.__new__(Entry, (*entry[:10], writers, *more))
     end = entry.end
     if who == TRUSTED.get(entry.began or ""):
         end = None if success else entry.start
     else:
         success = entry.success
-    return entry._replace(recorded_by=writers, disagree=True, success=success, end=end, ids=known)
+    return entry._replace(recorded_by=writers, disagree=True, success=success, end=end, ids=known, last=last)

@@ -224,7 +224,7 @@ class Page:
             what(entry),
             remark(entry),
             ", ".join(entry.recorded_by),
-            entry.serial,
+            f"{entry.serial} \u2026 {entry.last}" if entry.last not in (0, entry.serial) else str(entry.serial),
         )
 
 

@@ -98,8 +98,8 @@ class Row(NamedTuple):
     what: str
     remark: str
     writers: str
-    event: int
-    """The number of the event of its first record."""
+    events: str
+    """The number of the event of its first record, and that of its last."""
 
 
 @dataclass(frozen=True)

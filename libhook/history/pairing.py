@@ -119,7 +119,7 @@ class Pairing:
             and entry.began == reason
             and (success or time - began_at(entry) <= (_MOMENT if reason == "attach" else ONE_START))
         ):
-            guest.held[key] = entry = merged(entry, who, success, ids)
+            guest.held[key] = entry = merged(entry, who, success, ids, int(serial))
             if not entry.success:
                 self._leave(guest, key, guest.held.pop(key))
             return
@@ -128,7 +128,7 @@ class Pairing:
         elif success:
             self._give(guest.held.pop(key)._replace(end=time))
         end = None if success else time
-        more = (who,), False, False, ids, int(serial), False
+        more = (who,), False, False, ids, int(serial), False, int(serial)
         new = tuple.__new__(Entry, (node, vm, uuid, bus, device, reason, None, time, end, success, *more))
         if success:
             guest.held[key] = new
@@ -159,7 +159,7 @@ class Pairing:
         else:
             same = key in guest.fresh and record.time - entry.end <= _SETTLED
         if same:
-            entry = merged(entry, record.writer, record.success, record.subject.ids)
+            entry = merged(entry, record.writer, record.success, record.subject.ids, int(record.serial))
             del guest.recent[key]
             if entry.end is None:
                 guest.held[key] = entry
@@ -180,23 +180,24 @@ class Pairing:
             if reason == "detach" and not success:  # the guest still has the device
                 return
             del guest.held[key]
-            entry = ended(entry, reason, time, who, not success, ids)
+            entry = ended(entry, reason, time, who, not success, ids, int(serial))
             self._over(guest, key, entry)
         elif key in guest.unreturned:
             if success:
-                self._give(guest.unreturned.pop(key)._replace(unreturned=False))
+                self._give(guest.unreturned.pop(key)._replace(unreturned=False, last=int(serial)))
         elif (entry := guest.recent.get(key)) and entry.end is not None and time - entry.end <= _SETTLED:
             if entry.success:
                 del guest.recent[key]
                 ids = with_ids(entry, who, ids)
                 writers = with_writer(entry.recorded_by, who)
-                self._over(guest, key, entry._replace(recorded_by=writers, unreturned=not success, ids=ids))
+                entry = entry._replace(recorded_by=writers, unreturned=not success, ids=ids, last=int(serial))
+                self._over(guest, key, entry)
         elif success and not late:  # the guest got it before the trail began, or while it was silent
-            first = None, reason, None, time, True, (who,), False, False, ids, int(serial)
+            first = None, reason, None, time, True, (who,), False, False, ids, int(serial), False, int(serial)
             self._leave(guest, key, Entry(node, vm, uuid, bus, device, *first))
 
     def _control(self, guest: Guest, record: GuestRecord) -> None:
-        time = record.time
+        time, last = record.time, int(record.serial)
         if record.operation == "start":
             if guest.unresolved:
                 guest.unresolved = False
@@ -204,7 +205,7 @@ class Pairing:
             if guest.runs:
                 self._again(guest, time)
             if not record.success:
-                self._refute(guest, time)
+                self._refute(guest, time, last)
             guest.runs = record.success
             if record.success:
                 guest.began = time
@@ -212,7 +213,7 @@ class Pairing:
             for key in guest.told():  # libhook has recorded that end, too
                 self._give(guest.recent.pop(key))
             for key, entry in guest.held.items():
-                self._leave(guest, key, entry._replace(ended="stop", end=time))
+                self._leave(guest, key, entry._replace(ended="stop", end=time, last=last))
             guest.held.clear()
             guest.runs = False
         else:
@@ -222,16 +223,16 @@ class Pairing:
         if guest.recent and guest.has_waited():
             self._settle(guest, time - _SETTLED)
 
-    def _refute(self, guest: Guest, time: int) -> None:
+    def _refute(self, guest: Guest, time: int, last: int) -> None:
         """The start has failed. The guest never had what only libvirtd recorded. It had until now what we recorded."""
         for key, entry in guest.held.items():
             if entry.began != "start" or key not in guest.fresh:
                 self._give(entry._replace(end=time))
                 guest.frees(key)
             elif "libhook" in entry.recorded_by:
-                self._leave(guest, key, entry._replace(ended="stop", end=time, disagree=True))
+                self._leave(guest, key, entry._replace(ended="stop", end=time, disagree=True, last=last))
             else:
-                self._leave(guest, key, entry._replace(success=False, end=entry.start))
+                self._leave(guest, key, entry._replace(success=False, end=entry.start, last=last))
         guest.held.clear()
 
     def _resolve(self, guest: Guest) -> None:
@@ -247,7 +248,7 @@ class Pairing:
         if len(theirs) == 1 and len(ours) == 1 and theirs[0] in guest.held:
             del guest.held[theirs[0]]
             part = guest.held if ours[0] in guest.held else guest.recent
-            part[ours[0]] = merged(part[ours[0]], "libvirtd", True, "")
+            part[ours[0]] = merged(part[ours[0]], "libvirtd", True, "", part[ours[0]].last)
 
     def _again(self, guest: Guest, time: int) -> None:
         """The guest starts again without a record of its end. What it held was over by this start's first record."""

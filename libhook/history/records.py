@@ -51,6 +51,7 @@ class GuestRecord(NamedTuple):
     operation: str
     uuid: str
     success: bool
+    serial: bytes = b"0"
 
 
 class TrailRecord(NamedTuple):
@@ -80,13 +81,13 @@ _SCAN = re.compile(
     rb"reason=([^ ]+) (vm=[^ ]+ uuid=[^ ]+ (?:bus|type)=[^ ]+ device=[^ ]*[^ :]"
     rb"(?: driver=[^ ]+)?(?: iommu-group=[^ ]+)?(?: device-id=[^ ]+)?) exe=([^ ]+) hostname=[^']* res=(\w+)'"
     rb"|(?!(?:host)?dev )\w+ )"  # memory, processors and so on
-    rb"|VIRT_CONTROL" + _STAMP + rb":\d{1,10}" + _SENT + rb"op=([^ ]+) "
+    rb"|VIRT_CONTROL" + _STAMP + rb":(\d{1,10})" + _SENT + rb"op=([^ ]+) "
     rb"reason=[^ ]+ vm=[^ ]+ uuid=([^ ]*[^ :]) [^']* res=(\w+)'"
     rb"|(" + _KINDS + rb" [^\n]*))"
     rb"|(?!type=)(?!node=)([^=\n]*(?:node=[^ \n]+ )?type=" + _KINDS + rb" msg=audit\([^\n]*))"
 )  # fmt: skip
 """The groups: the node. For a device: seconds, thousandths, serial, reason, subject, exe, result. For a guest:
-seconds, thousandths, operation, UUID, result. Another line from its type on. A whole line that begins with
+seconds, thousandths, serial, operation, UUID, result. Another line from its type on. A whole line that begins with
 something else.
 """
 _LINE_HEAD = re.compile(
@@ -157,7 +158,7 @@ class Parser:
             yield TrailRecord(on, self._off.node, "audit on")
             self._off = None
         for groups in _SCAN.findall(piece):
-            node, time, part, serial, reason, about, exe, result, at, more, operation, uuid, outcome, line, odd = groups
+            node, time, part, serial, reason, about, exe, result, at, more, last, op, uuid, outcome, line, odd = groups
             if about:
                 subject = subjects.get(about) or self._subject(about)
                 who = writers.get(exe) or self._writer(exe)
@@ -166,8 +167,8 @@ class Parser:
                 yield new(DeviceRecord, (int(time + part), host, who, word, subject, result in _SUCCESS, serial))
             elif uuid:
                 host = nodes[node] if node in nodes else self._node(node)
-                guest, word = uuid.decode("utf-8", "surrogateescape"), operation.decode("latin-1")
-                yield new(GuestRecord, (int(at + more), host, word, guest, outcome in _SUCCESS))
+                guest, word = uuid.decode("utf-8", "surrogateescape"), op.decode("latin-1")
+                yield new(GuestRecord, (int(at + more), host, word, guest, outcome in _SUCCESS, last))
             elif line or odd:
                 found = self._patiently(odd or (b"node=%b type=%b" % (node, line) if node else b"type=" + line))
                 if isinstance(found, TrailRecord):
@@ -237,7 +238,7 @@ def _from_fields(
         uuid, success = fields[b"uuid"], fields[b"res"] in _SUCCESS
         if kind == "VIRT_CONTROL":
             operation, guest = fields[b"op"].decode("latin-1"), uuid.decode("utf-8", "surrogateescape")
-            return GuestRecord(time, node, operation, guest, success)
+            return GuestRecord(time, node, operation, guest, success, serial)
         bus, ids = fields.get(b"bus") or fields[b"type"], fields.get(b"device-id", b"")
         subject = _subject(fields[b"vm"], uuid, bus, fields[b"device"], ids)
         reason = fields[b"reason"].decode("latin-1")

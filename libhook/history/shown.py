@@ -48,7 +48,7 @@ class Json:
 
     def __call__(self, entry: Entry) -> str:
         """Return an entry as an object."""
-        node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, _, ids, _, noted = entry
+        node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, _, ids, _, noted, _ = entry
         key: tuple[object, ...] = began, ended, success, writers, disagree, node
         if ids:
             key = *key, bus, ids, noted

@@ -153,7 +153,10 @@ def _middle(page: Browser, number: int, part: float) -> tuple[float, float]:
 def test_the_mouse_tells_and_zooms(page: Browser) -> None:
     """Who, from when to when, how long and by whom; away from an entry nothing; along a line it zooms."""
     page.mouse("Moved", *_middle(page, 0, 0.001))
-    times, how = "2026-11-23 19:00:00 to 2026-11-23 21:00:00, 2 h 0 min", "start, stop, recorded by libhook, event 11"
+    times, how = (
+        "2026-11-23 19:00:00 to 2026-11-23 21:00:00, 2 h 0 min",
+        "start, stop, recorded by libhook, event 11 \u2026 12",
+    )
     assert page.value(TIP) == f"pci 0000:01:00.0: B win11\n{times}\n{how}"
     page.mouse("Moved", *_middle(page, 0, 0.1))
     assert page.value(TIP) == ""

@@ -75,10 +75,10 @@ def _two() -> Trail:
 
 
 def test_an_entry_says_who_from_when_to_when_how_long_and_by_whom(tmp_path: Path) -> None:
-    """Each in a cell, with its first record's number; the letters are the guest's, in the order of names."""
+    """Each in a cell, with its first and its last record's number; the letters go by the names of guests."""
     assert _rows(_made(tmp_path, log=_two())) == [
-        ["B b", "2026-11-24 18:30:01", "2026-11-24 20:30:01", "2 h 0 min", "start, stop", "libhook 11"],
-        ["A a", "2026-11-24 21:30:01", "", "", "start failed libvirtd: success", "libvirtd, libhook 13"],
+        ["B b", "2026-11-24 18:30:01", "2026-11-24 20:30:01", "2 h 0 min", "start, stop", "libhook 11 \u2026 12"],
+        ["A a", "2026-11-24 21:30:01", "", "", "start failed libvirtd: success", "libvirtd, libhook 13 \u2026 14"],
         ["A a", "2026-11-24 22:30:03", "held still", "1 s so far", "start, held", "libhook 17"],
     ]
 

@@ -11,7 +11,7 @@ const said = entry => {
   const cells = [...rowOf(entry).cells].map(cell => cell.textContent);
   const name = document.querySelector(`li[data-device="${device[entry]}"] a`).textContent;
   const to = cells[2] ? ` to ${cells[2]}` : "", lasting = cells[3] ? `, ${cells[3]}` : "";
-  return `${name}: ${cells[0]}\n${cells[1]}${to}${lasting}\n${cells[4]}, recorded by ${cells[5].trim().replace(/ (\d+)$/, ", event $1")}`;
+  return `${name}: ${cells[0]}\n${cells[1]}${to}${lasting}\n${cells[4]}, recorded by ${cells[5].trim().replace(/ (\d+(?: \u2026 \d+)?)$/, ", event $1")}`;
 };
 const lanes = [...document.querySelectorAll("svg.lane")];
 const ids = new Map(lanes.map(lane => [lane, lane.dataset.lines.trim().split(" ").map(Number)]));
