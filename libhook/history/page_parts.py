@@ -233,6 +233,7 @@ def facts(
 ) -> str:
     """Return what the script must know of the whole, as JSON. ``<`` is escaped: it could end the element."""
     start = span.start // 1000
+    several = len({view.device.node for view in devices} | set(silences)) > 1
     said: dict[str, Any] = {
         "start": start,
         "end": -(-span.end // 1000),
@@ -261,7 +262,7 @@ def facts(
             for each in silences.values()
         ],
         "silent": [view.silent for view in devices],
-        "nodes": [printable(node or "") for node in silences],
+        "nodes": [short(node or "") if several else "" for node in silences],
         "cut": any(len(each) > _MOST_SILENCES for each in silences.values()),
     }  # fmt: skip
     return json.dumps(said, separators=(",", ":")).replace("<", "\\u003c")

@@ -239,7 +239,7 @@ def test_a_time_without_an_entry_is_no_empty_page(tmp_path: Path) -> None:
     text = _made(tmp_path, "--vm", "c", "-ts", "2026-11-24T20:00:00", "-te", "2026-11-25T09:00:00", log=log)
     assert text.count('<svg class="lane"') == 1
     assert '<use href="#s1"/>' in text
-    assert "nobody is recorded to have had it. For the grey part it is unknown." in text
+    assert "nobody is recorded to have had what was asked for. For the grey part it is unknown." in text
     assert "what was after is not known" in text
     text = _made(tmp_path, "-ts", "2026-11-24T18:00:00", "-te", "2026-11-24T20:00:00", log=log)
     said = re.sub("<[^>]*>", "", text)
