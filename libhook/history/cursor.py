@@ -64,14 +64,13 @@ class Cursor:
         return LibhookError(f"{self._path}: not a cursor of this libhook, or not as it was saved", remedy)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace what is saved, and have the new file locked.
+        """Replace what is saved, and keep the lock that the new file comes with.
 
         OSError if that fails. Then the file is as before; or it is the new one, of which the disk may not know.
         """
         body = json.dumps(state).encode()
         with ExitStack() as failing:
             with replaced(self._path) as new:
-                fcntl.flock(new, fcntl.LOCK_EX | fcntl.LOCK_NB)  # before anybody else can find it
                 with open(new, "wb", closefd=False) as file:
                     file.write(_head(body) + b"\n" + body)
                 held = os.dup(new)
