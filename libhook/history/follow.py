@@ -52,7 +52,8 @@ class Follower:
         """Whether lines were written since the cursor was saved."""
         self._unwritten: list[str] = []
         """What nobody took before the end came. The first may be the rest of a line."""
-        self._over = False
+        self._ended = self._over = False
+        """Whether the end has come, and whether nothing more is to be written."""
         self._bad = 0
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -75,6 +76,7 @@ class Follower:
                 if len(self._final) >= _MANY:
                     self._tell(self._settled())
                 if ended := self._over or _ended(0):
+                    self._ended = True
                     self._tell(self._settled())
                     break
             else:
@@ -115,14 +117,14 @@ class Follower:
         for number, line in enumerate(lines):
             left = line.encode(encoding, "backslashreplace")
             while left:
-                if self._over or not _has_room():
+                if self._over or not _has_room(waits=not self._ended):
                     rest = left.decode(encoding, "backslashreplace")
                     self._over, self._unwritten = True, [rest, *lines[number + 1 :]]
                     return
                 try:
                     left = left[os.write(sys.stdout.fileno(), _at_once(left, encoding)) :]
                 except BlockingIOError:  # whoever started us made it so, and another has taken the room
-                    self._over = _ended(_SOON)
+                    self._over = self._ended or _ended(_SOON)
                 else:
                     self._written = True
 
@@ -193,12 +195,15 @@ def _at_once(left: bytes, encoding: str) -> bytes:
     return left if len(left) <= select.PIPE_BUF else left[: select.PIPE_BUF].decode(encoding, "ignore").encode(encoding)
 
 
-def _has_room() -> bool:
-    """Wait until what we write to takes more, or nobody reads it any more. False if the end comes first."""
+def _has_room(*, waits: bool) -> bool:
+    """Wait until what we write to takes more, or nobody reads it any more. False if the end comes first.
+
+    Without ``waits``, return at once: once the end has come, no other signal does.
+    """
     poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLOUT)
-    while not poll.poll(1000):
-        if _ended(0):
+    while not poll.poll(1000 if waits else 0):
+        if not waits or _ended(0):
             return False
     return True
 

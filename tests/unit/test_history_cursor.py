@@ -2,6 +2,7 @@
 """The file of ``libhook history --follow --cursor``: whose it is, and what it may hold."""
 
 import itertools
+import json
 import os
 import select
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -100,6 +102,26 @@ def test_what_nobody_takes_is_kept_for_the_next(desk: Desk, vm: str, options: li
     desk.given = [*options, "--cursor", str(desk.cursor)]
     desk.follow()
     assert desk.out.read_bytes() == expected
+
+
+def test_nothing_is_waited_for_once_the_end_has_come(desk: Desk) -> None:
+    """SIGTERM came in the middle of the log, and no second one will: what finds no room is kept for the next."""
+    desk.append(b"".join(busy()))
+    desk.pieces = 1
+
+    def full(milliseconds: int) -> list[tuple[int, int]]:
+        assert milliseconds == 0, "it would wait for ever"
+        return []
+
+    poll = SimpleNamespace(register=lambda *_: None, poll=full)
+    with mock.patch.object(select, "poll", lambda: poll):
+        desk.follow()
+    assert desk.out.read_bytes() == b""
+    kept = json.loads(desk.cursor.read_bytes().partition(b"\n")[2])["lines"]
+    assert kept
+    desk.follow()
+    assert desk.out.read_text().startswith("".join(kept))
+    assert desk.left == desk.shown
 
 
 def test_room_that_another_takes_is_waited_for(desk: Desk) -> None:
