@@ -14,7 +14,7 @@ from libhook.history import drawing
 from libhook.history.entry import Entry, Silence
 from libhook.history.evidence import Log, Made
 from libhook.history.names import NameOf
-from libhook.history.page_names import short
+from libhook.history.page_names import name_shown, short
 from libhook.history.page_parts import Block, Called, Clocks, DeviceView, Guest, Line, Row, facts
 from libhook.history.page_template import render, template
 from libhook.history.shown import remark, what
@@ -49,7 +49,7 @@ class Page:
         self._names: dict[str, dict[str, None]] = {}
         """The names of each guest, by UUID."""
         self._uuids: dict[str, str] = {}
-        """The first UUID of each name, and "" for a name that stands for several."""
+        """The first UUID of each name as it is shown, and "" for one that stands for several guests."""
         self._more_guests = False
         self._numbers: dict[str, int] = {}
         self._guests: list[Guest] = []
@@ -86,14 +86,14 @@ class Page:
         self._holders.setdefault(_key(entry), Holders()).add(entry)
 
     def _meet(self, entry: Entry) -> None:
-        """Remember which names stand for several guests: theirs alone do not say who it was."""
-        name, uuid = entry.vm, entry.uuid
+        """Remember which names stand for several guests as they are shown: theirs alone do not say who it was."""
+        name, uuid = name_shown(entry.vm), entry.uuid
         if (name in self._uuids or len(self._uuids) < _MOST_UUIDS) and self._uuids.setdefault(name, uuid) != uuid:
             self._uuids[name] = ""
 
     def _unique(self, name: str) -> bool:
-        """Whether the name is known to stand for one guest."""
-        return bool(self._uuids.get(name))
+        """Whether what this name is shown as is known to stand for one guest."""
+        return bool(self._uuids.get(name_shown(name)))
 
     def _seen(self, time: int) -> None:
         """Remember that the trail covers this time."""
@@ -210,7 +210,7 @@ class Page:
 
     def _row(self, entry: Entry, number: int, clocks: Clocks) -> Row:
         start, end = entry.start, entry.end
-        name = short(entry.vm) or '""'
+        name = name_shown(entry.vm)
         guest = self._guests[number] if number >= 0 else None
         to = "" if not entry.success else "held still" if end is None else clocks.time(end)
         return Row(

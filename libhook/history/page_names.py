@@ -23,8 +23,8 @@ _CACHED = 4096
 
 @lru_cache(_CACHED)
 def plain(text: str) -> str:
-    """Return ``text`` on one line, with what cannot be seen escaped."""
-    text = printable(text)
+    """Return ``text`` on one line, with what cannot be seen escaped, and the backslash, with which an escape begins."""
+    text = printable(text.replace("\\", "\\\\"))
     if not text.isascii():
         text = "".join(_marks_escaped(text))
     return _BLANKS.sub(lambda blanks: "\\x20" * len(blanks[0]), text)
@@ -43,3 +43,8 @@ def short(text: str) -> str:
     """Return ``text`` like plain, cut if it is long. Where it is cut, it says so."""
     shown = plain(text)
     return shown if len(shown) <= _MOST else f"{shown[:_CUT]}\u2026 ({len(text)} characters)"
+
+
+def name_shown(name: str) -> str:
+    """Return how a name is shown on the page. Two long names may be shown as the same."""
+    return short(name) or '""'

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from libhook.errors import printable
 from libhook.history import drawing, timeline
 from libhook.history.entry import Entry, Silence
-from libhook.history.page_names import plain, short
+from libhook.history.page_names import name_shown, plain, short
 from libhook.history.shown import NOTED, clock
 from libhook.history.timeline import COLUMNS, Device, Holders, Share, Span
 
@@ -118,7 +118,7 @@ class Guest:
     @property
     def name(self) -> str:
         """Return its first name, cut if it is long."""
-        return short(self.names[0]) or '""'
+        return name_shown(self.names[0])
 
     @property
     def named(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from libhook.errors import LibhookError, printable
-from libhook.history.page_names import plain, short
+from libhook.history.page_names import name_shown, plain
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -46,7 +46,7 @@ def template() -> Template:
     for name, text in (("style", parts["page.css"]), ("script", script)):
         environment.globals[name] = Markup(text)  # noqa: S704 - it is ours
         environment.globals[f"{name}_hash"] = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    environment.globals |= {"raw": Markup, "plain": plain, "short": short}
+    environment.globals |= {"raw": Markup, "plain": plain, "name_shown": name_shown}
     return environment.get_template("page.html.j2")
 
 

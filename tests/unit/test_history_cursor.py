@@ -114,7 +114,7 @@ def test_nothing_is_waited_for_once_the_end_has_come(desk: Desk) -> None:
         return []
 
     poll = SimpleNamespace(register=lambda *_: None, poll=full)
-    with mock.patch.object(select, "poll", lambda: poll):
+    with mock.patch.object(select, "poll", return_value=poll):
         desk.follow()
     assert desk.out.read_bytes() == b""
     kept = json.loads(desk.cursor.read_bytes().partition(b"\n")[2])["lines"]
