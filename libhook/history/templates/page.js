@@ -218,8 +218,10 @@ function ticks() {
 
 // --- zoom ---
 function zoom(from, to) {
-  const wide = Math.min(Math.max(to - from, Math.min(smallest, length)), length);
-  const at = Math.min(Math.max((from + to - wide) / 2, 0), length - wide);
+  // From and To may lie outside the trail: what is shown may stay, and the trail can be reached from there
+  const first = Math.min(0, window_[0]), last = Math.max(length, window_[1]);
+  const wide = Math.min(Math.max(to - from, Math.min(smallest, length)), last - first);
+  const at = Math.min(Math.max((from + to - wide) / 2, first), last - wide);
   window_ = [Math.round(at), Math.round(at + wide)];
   apply();
 }
