@@ -128,7 +128,7 @@ class Page:
             grid=drawing.grid(span),
             axis=drawing.axis(span),
             unique=self._unique,
-            facts=facts(span, clocks, self._guests, list(views.values()), self._silences),
+            facts=facts(span, clocks, self._guests, list(views.values()), self._silences, missing=bool(made.missing)),
             blocks=self._blocks(rows(), views, span, clocks),
             unfolded=self.entries <= _ROWS_OPEN,
             made=made,

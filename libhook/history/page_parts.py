@@ -230,6 +230,8 @@ def facts(
     guests: Iterable[Guest],
     devices: Sequence[DeviceView],
     silences: Mapping[str | None, list[Silence]],
+    *,
+    missing: bool,
 ) -> str:
     """Return what the script must know of the whole, as JSON. ``<`` is escaped: it could end the element."""
     start = span.start // 1000
@@ -263,6 +265,7 @@ def facts(
         ],
         "silent": [view.silent for view in devices],
         "nodes": [short(node or "") if several else "" for node in silences],
+        "missing": missing,
         "cut": any(len(each) > _MOST_SILENCES for each in silences.values()),
     }  # fmt: skip
     return json.dumps(said, separators=(",", ":")).replace("<", "\\u003c")

@@ -100,6 +100,31 @@ def test_a_gap_and_the_ends_of_the_trail_are_said(page: Browser) -> None:
     assert page.value(OUTSIDE) == ""
 
 
+def test_what_could_not_be_read_is_said_of_each_answer(browser: Browser, making: Making) -> None:
+    """In its foot, too: a gap may be hidden by what is missing."""
+    log = Trail().device("libhook", "start").device("libhook", "stop", after=HOUR)
+    browser.open(making(bytes(log) + log.lines[0][:-80] + b"\n"), 1400, "light")
+    said = _ask(browser, device="1")
+    assert said.endswith(
+        "For this time no gap in the trail is recorded. Not all of the logs could be read, as said at the top."
+    )
+    assert browser.value("document.getElementById('made-shown').textContent") == said
+
+
+def test_zoom_stays_where_there_is_no_trail(page: Browser) -> None:
+    """From and To may lie there; from there the trail can be reached."""
+    _ask(page, **{"from": "2026-11-24 08:00", "to": "2026-11-24 10:00"})
+    for name, window in (
+        ("in", ("08:30", "09:30")),
+        ("out", ("08:30", "10:30")),
+        ("later", ("09:30", "11:30")),
+        ("earlier", ("09:30", "11:30")),
+    ):
+        page.value(f"document.getElementById('{name}').click()")
+        shown = page.value("['from', 'to'].map(name => document.getElementById(name).value)")
+        assert shown == [f"2026-11-24 {time}:00" for time in window], name
+
+
 def test_a_device_without_an_entry_keeps_its_line(page: Browser) -> None:
     """Where the time alone, or that device, is asked for; it says what is not known."""
     assert page.value(EMPTY) == ["", ""]

@@ -171,9 +171,13 @@ def test_what_could_not_be_read_is_on_the_page(run: Run, tmp_path: Path) -> None
     head, foot = _text(page).split("How this page was made")
     assert f"Not all of the logs is on this page: {said}" in head
     assert f"{said}." in foot
+    unread = "Not all of the logs could be read, as said at the top."
+    assert f"no gap in the trail is recorded. {unread}" in head
+    assert '"missing":true' in page, "the script says it in its answer"
     whole = _text(run(_named(), "--html", "-")[0])
     assert "No record was unreadable." in whole
     assert "Not all of the logs" not in whole
+    assert '"missing":false' in run(_named(), "--html", "-")[0]
     (tmp_path / "var/log/audit/audit.log.2.gz").touch()
     assert "audit.log.2.gz: unpack what is packed" in _text(run(_named(), "--html", "-")[0])
 

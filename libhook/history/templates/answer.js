@@ -49,6 +49,7 @@ function answer(found, some) {
   if (gaps.length) said.push(`There is no trail ${list}${gaps.length > 3 ? ` and ${gaps.length - 3} more times` : ""}: who had what then is not known.`);
   else if (!facts.cut) said.push(`${rest} no gap in the trail is recorded.`);
   if (facts.cut) said.push("Further times without a trail may be listed below.");
+  if (facts.missing) said.push("Not all of the logs could be read, as said at the top.");
   return said.join(" ");
 }
 
