@@ -15,7 +15,7 @@ from libhook.history.entry import Entry, Silence
 from libhook.history.evidence import Log, Made
 from libhook.history.names import NameOf
 from libhook.history.page_names import name_shown, short
-from libhook.history.page_parts import Block, Called, Clocks, DeviceView, Guest, Line, Row, facts
+from libhook.history.page_parts import Block, Called, Clocks, DeviceView, Guest, Line, Row, facts, nothing_known
 from libhook.history.page_template import render, template
 from libhook.history.shown import remark, what
 from libhook.history.timeline import Device, Holders, Share, Span
@@ -31,6 +31,8 @@ _ROWS = 250
 _ROWS_OPEN = 1000
 """If all blocks together have more rows, they are folded."""
 _MOST_NAMES = 4
+_DAY = 86_400_000
+"""How much is drawn, in milliseconds, of a time that has one end and lies outside the trail."""
 
 
 class Page:
@@ -104,6 +106,7 @@ class Page:
         """Give the page in parts. ``rows`` is called twice: all rows must be known before the first line is drawn."""
         span = self._span(made)
         clocks = Clocks(span)
+        said = nothing_known(span, clocks, self._selection.wanted)
         self._letter()
         devices = self._measure(rows(), span)
         views = {key: self._view(key, device, clocks) for key, device in devices.items()}
@@ -111,6 +114,8 @@ class Page:
             for line in view.lines:
                 if line.guest is not None:
                     line.guest.lines.append(line)
+        missing = bool(made.missing)
+        script = facts(span, clocks, self._guests, [*views.values()], self._silences, unknown=said, missing=missing)
         held = [self._holders[key] for key in devices if key in self._holders]
         yield from render(
             self._template,
@@ -128,7 +133,8 @@ class Page:
             grid=drawing.grid(span),
             axis=drawing.axis(span),
             unique=self._unique,
-            facts=facts(span, clocks, self._guests, list(views.values()), self._silences, missing=bool(made.missing)),
+            unknown=said,
+            facts=script,
             blocks=self._blocks(rows(), views, span, clocks),
             unfolded=self.entries <= _ROWS_OPEN,
             made=made,
@@ -136,15 +142,19 @@ class Page:
         )
 
     def _span(self, made: Made) -> Span:
-        """Return the time to show: that of the trail, or the part of it that is asked for."""
+        """Return the time to show: what is asked for, as far as it is in the trail; all of it if it lies outside."""
         first, last = self._selection.covered or (made.time, 0)
         if self._first is not None:
             first, last = min(first, self._first), max(last, self._last)
         last = max(last, first + 1000)
-        since, until = self._selection.wanted.start, self._selection.wanted.end
+        since, until = self._selection.wanted.times
+        if until is not None and until < first:
+            return Span(until - _DAY if since is None else since, until, (first, last))
+        if since is not None and since > last:
+            return Span(since, since + _DAY if until is None else until, (first, last))
         start = first if since is None else max(first, since)
         end = last if until is None else min(last, until)
-        return Span(start, end, (first, last)) if end - start >= 1000 else Span(first, last)
+        return Span(start, end, (first, last))
 
     def _letter(self) -> None:
         """Give each guest its letters, in the order of their names, and its look."""

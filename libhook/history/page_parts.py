@@ -16,6 +16,7 @@ from libhook.history.entry import Entry, Silence
 from libhook.history.page_names import name_shown, plain, short
 from libhook.history.shown import NOTED, clock
 from libhook.history.timeline import COLUMNS, Device, Holders, Share, Span
+from libhook.history.wanted import Wanted
 
 _STEP = 3_600_000
 """How finely is looked for the hour in which summer time begins or ends, in milliseconds."""
@@ -29,6 +30,8 @@ class Clocks:
 
     def __init__(self, span: Span) -> None:
         self.zones = zones(Span(*span.trail))
+        if span.outside:
+            self.zones = sorted({*self.zones, *zones(Span(span.start, span.end))})
         several = len({offset for _, offset in self.zones}) > 1
         self.time = clock("%Y-%m-%d %H:%M:", " %z" if several else "")
         self.iso = clock("%Y-%m-%dT%H:%M:", "Z", UTC)
@@ -224,6 +227,17 @@ class Block:
         return json.dumps(self._numbers, separators=(",", ":"))
 
 
+def nothing_known(span: Span, clocks: Clocks, wanted: Wanted) -> str:
+    """Say what was asked for where all of it lies outside the trail; "" elsewhere."""
+    if not span.outside:
+        return ""
+    start, end = map(clocks.time, (span.start, span.end))
+    asked = f"until {end}" if wanted.start is None else f"from {start} " + ("on" if wanted.end is None else f"to {end}")
+    before = span.end < span.trail[0]
+    edge = f"begins {clocks.time(span.trail[0])}" if before else f"ends {clocks.time(span.trail[1])}"
+    return f"The trail {edge}. Of the time that is asked for, {asked}, nothing is known."
+
+
 def facts(
     span: Span,
     clocks: Clocks,
@@ -231,6 +245,7 @@ def facts(
     devices: Sequence[DeviceView],
     silences: Mapping[str | None, list[Silence]],
     *,
+    unknown: str,
     missing: bool,
 ) -> str:
     """Return what the script must know of the whole, as JSON. ``<`` is escaped: it could end the element."""
@@ -238,10 +253,11 @@ def facts(
     several = len({view.device.node for view in devices} | set(silences)) > 1
     said: dict[str, Any] = {
         "start": start,
-        "end": -(-span.end // 1000),
+        "end": max(-(-span.end // 1000), start + 1),
         "columns": COLUMNS,
         "label": drawing.LABEL,
-        "whole": (span.start <= span.trail[0], span.end >= span.trail[1]),
+        "whole": (not unknown and span.start <= span.trail[0], not unknown and span.end >= span.trail[1]),
+        "unknown": unknown,
         "zones": [(time // 1000, offset * 60) for time, offset in clocks.zones],
         "guests": [
             [guest.letters, *map(printable, (guest.name, guest.uuid)), guest.look, printable(" ".join(guest.names))]

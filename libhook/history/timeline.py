@@ -33,9 +33,15 @@ class Span(NamedTuple):
         """From when to when the trail goes: what has no start or no end is taken to have these."""
         return self.whole or (self.start, self.end)
 
+    @property
+    def outside(self) -> bool:
+        """Whether all of it is before the trail or after it: of this time nothing is known."""
+        return self.end < self.trail[0] or self.start > self.trail[1]
+
     def column(self, time: int) -> int:
         """Return the column of a time."""
-        return round((min(max(time, self.start), self.end) - self.start) * COLUMNS / max(self.end - self.start, 1))
+        wide = max(self.end - self.start, 1)  # a moment may be asked for
+        return round(min(max(time - self.start, 0), wide) * COLUMNS / wide)
 
 
 class Share:
@@ -64,17 +70,21 @@ class Share:
             self.first, self.last = entry.start, entry.end
         elif self.last is not None:
             self.last = None if entry.end is None else max(self.last, entry.end)
+        if entry.success:
+            self.times += 1
+            self.held += max(end - start, 0)
+        else:
+            self.failed += 1
+        if span.outside:
+            return
         self.differs |= (entry.disagree and start >= span.start) << column
         if not entry.success:
             self.failures |= 1 << column
-            self.failed += 1
             return
         first = min(column, COLUMNS - 2)  # a short use must stay visible, also at the right end
         last = max(span.column(end), first + 2)
         self.had |= (1 << last) - (1 << first)
         self.open |= (entry.ended is None and end <= span.end) << last
-        self.times += 1
-        self.held += max(end - start, 0)
 
 
 class Called(NamedTuple):

@@ -24,6 +24,12 @@ class Wanted(NamedTuple):
     success: bool | None
 
     @property
+    def times(self) -> tuple[int | None, int | None]:
+        """Return start and end, as far as they can be written."""
+        start, end = (None if time is None else _writable(time) for time in (self.start, self.end))
+        return start, end
+
+    @property
     def everything(self) -> bool:
         """Whether there is no filter."""
         return not any(self[:4]) and self[4:] == (None, None, None)
@@ -106,6 +112,10 @@ class Selection:
         return f"the trail covers {_local(first)} to {_local(last)}, and {missing}"
 
 
+def _writable(time: int) -> int:
+    """Return the time, or the nearest that can be written in every zone."""
+    return min(max(time, 0), _LATEST)
+
+
 def _local(time: int) -> str:
-    within = min(max(time, 0), _LATEST)
-    return datetime.fromtimestamp(within / 1000).astimezone().isoformat(" ", "seconds")
+    return datetime.fromtimestamp(_writable(time) / 1000).astimezone().isoformat(" ", "seconds")

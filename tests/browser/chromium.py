@@ -17,8 +17,8 @@ _OPTIONS = (
 )  # fmt: skip
 _PATIENCE = 60.0
 
-Making = Callable[[bytes], Path]
-"""Makes the page of a log (pages.py)."""
+Making = Callable[..., Path]
+"""Makes the page of a log, with further options (pages.py)."""
 
 
 class Browser:

@@ -22,7 +22,7 @@ def browser() -> Iterator[Browser]:
 def making(tmp_path_factory: pytest.TempPathFactory) -> Making:
     """Makes the page of a log."""
 
-    def make(log: bytes) -> Path:
+    def make(log: bytes, *options: str) -> Path:
         folder = tmp_path_factory.mktemp("page")
         (folder / "audit.log").write_bytes(log)
         made = folder / "page.html"
@@ -35,6 +35,7 @@ def making(tmp_path_factory: pytest.TempPathFactory) -> Making:
             str(folder / "audit.log"),
             "--html",
             str(made),
+            *options,
         ]
         subprocess.run(command, cwd=ROOT, check=True, env={"PATH": "/usr/bin:/bin", "TZ": "Europe/Berlin"})
         return made

@@ -111,6 +111,25 @@ def test_what_could_not_be_read_is_said_of_each_answer(browser: Browser, making:
     assert browser.value("document.getElementById('made-shown').textContent") == said
 
 
+def test_a_page_of_a_time_outside_the_trail_knows_nothing(browser: Browser, making: Making) -> None:
+    """Whatever is asked of it, within the time that it was made of and beyond."""
+    asked = "Of the time that is asked for, from 2026-11-25 10:00:00 on, nothing is known."
+    unknown = f"The trail ends 2026-11-24 20:30:01. {asked}"
+    log = Trail().device("libhook", "start").raw("USER_LOGIN", "x", after=HOUR)
+    browser.open(making(bytes(log), "-ts", "2026-11-25T10:00:00"), 1400, "light")
+    assert browser.value(OUTSIDE) == "M0 0h800v10h-800z"
+    said = _ask(browser, device="1")
+    assert said == (
+        "Shown: 0 of 1 entry, from 2026-11-25 10:00:00 to 2026-11-26 10:00:00, device pci 0000:01:00.0. " + unknown
+    )
+    assert browser.value(EMPTY) == ["no entry; unknown where it is grey"]
+    said = _ask(browser, **{"from": "2026-11-25", "to": "2026-11-27"})
+    assert "This page begins 2026-11-25 10:00:00: what was before is not on it." in said
+    assert "This page ends 2026-11-26 10:00:00: what was after is not on it." in said
+    assert said.endswith(unknown)
+    assert browser.value(OUTSIDE) == "M0 0h800v10h-800z"
+
+
 def test_zoom_stays_where_there_is_no_trail(page: Browser) -> None:
     """From and To may lie there; from there the trail can be reached."""
     _ask(page, **{"from": "2026-11-24 08:00", "to": "2026-11-24 10:00"})

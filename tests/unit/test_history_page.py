@@ -218,7 +218,6 @@ def test_a_part_of_the_time_is_drawn_as_one(tmp_path: Path) -> None:
     assert ">2026-11-24 18:30:01</time> to <time" in text.split("<ul")[0]
     whole = _made(tmp_path, log=log)
     assert _facts(whole)["end"] == BEGIN // 1000 + 6 * 3600 + 4, "the trail goes on after the last record of a guest"
-    assert _facts(_made(tmp_path, "-ts", "2027-01-01", log=log))["start"] == BEGIN // 1000 + 1
     nothing = _made(tmp_path, log=Trail().raw("USER_LOGIN", "x").raw("USER_LOGIN", "x", after=HOUR)).split("<ul")[0]
     assert re.findall("<time.*?>(.*?)</time>", nothing) == ["2026-11-24 18:30:01", "2026-11-24 19:30:01"]
 

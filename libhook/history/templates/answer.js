@@ -32,7 +32,7 @@ function between() {
 const silentOf = number => facts.silences.flatMap((each, at) => number && facts.silent[number - 1] !== at + 1 ? [] :
   each.filter(([from, to]) => from <= window_[1] && to >= window_[0])
     .map(([from, to]) => [Math.max(from, window_[0]), Math.min(to, window_[1]), facts.nodes[at]]));
-const outside = () => window_[0] < 0 || window_[1] > length;
+const outside = () => facts.unknown || window_[0] < 0 || window_[1] > length;
 
 function answer(found, some) {
   const counted = count => `${count} ${count === 1 ? "entry" : "entries"}`;
@@ -44,6 +44,7 @@ function answer(found, some) {
   if (window_[0] < 0) said.push(begins ? `The trail begins ${written(0)}: what was before is not known.` : `This page begins ${written(0)}: what was before is not on it.`);
   if (window_[1] > length) said.push(ends ? `The trail ends ${written(length)}: what was after is not known.` : `This page ends ${written(length)}: what was after is not on it.`);
   if (window_[1] <= 0 || window_[0] >= length) return said.join(" ");
+  if (facts.unknown) return [...said, facts.unknown].join(" ");
   const gaps = silentOf(Number(field("device").value)), rest = said.length > 1 ? "For the rest of this time" : "For this time";
   const list = gaps.slice(0, 3).map(([from, to, node]) => `from ${written(from)} to ${written(to)}${node ? ` on ${node}` : ""}`).join(", ");
   if (gaps.length) said.push(`There is no trail ${list}${gaps.length > 3 ? ` and ${gaps.length - 3} more times` : ""}: who had what then is not known.`);

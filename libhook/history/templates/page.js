@@ -184,7 +184,7 @@ function draw(lines) {
   for (const [path, d, each] of silences) path.setAttribute("d", whole ? d : each
     .filter(([from, to]) => from <= window_[1] && to >= window_[0])
     .map(([from, to]) => `M${column(from)} 0h${Math.max(column(to) - column(from), 1)}v10h-${Math.max(column(to) - column(from), 1)}z`).join(""));
-  const areas = whole ? [] : [[window_[0], Math.min(0, window_[1])], [Math.max(length, window_[0]), window_[1]]];
+  const areas = facts.unknown ? [window_] : whole ? [] : [[window_[0], Math.min(0, window_[1])], [Math.max(length, window_[0]), window_[1]]];
   field("outside").setAttribute("d", areas.filter(([from, to]) => from < to)
     .map(([from, to]) => `M${column(from)} 0h${column(to) - column(from)}v10h${column(from) - column(to)}z`).join(""));
   const marks = ticks(), wide = window_[1] - window_[0];
