@@ -13,14 +13,14 @@ is_foreign() { { [ -e "$root$1" ] || [ -L "$root$1" ]; } && ! is_ours "$root$1";
 # Sets $hooks to the hook's folder, and $earlier to all others where a hook of ours may be. Folder $1 was asked for, or
 # is ''. The first line that was noted is the hook's folder. The others are those that it was to move from.
 recall_hooks() {
-    hooks='' earlier='' noted=no
+    hooks='' earlier='' has_note=no
     [ -z "$1" ] || recall "$1"
     while read -r name; do
-        ! is_plain "$name" || { noted=yes && recall "$name"; }
+        ! is_plain "$name" || { has_note=yes && recall "$name"; }
     done <<EOT
 $(cat "$root${prefix:-/usr/local}/lib/libhook/hook-dir" 2>/dev/null)
 EOT
-    [ "$noted" = yes ] || recall "$libvirts"
+    [ "$has_note" = yes ] || recall "$libvirts"
 }
 
 # A folder can have several names: there are links. Libvirt's own folder goes by libvirt's name.
@@ -54,7 +54,7 @@ is_installed() { [ -d "$root$lib" ] || [ -n "$(for_each_of_ours say)" ]; }
 # Refuses a folder that is not there, which is most likely misspelt. libvirt's own is made.
 has_folder() {
     [ "$hooks" = "$libvirts" ] || [ -d "$hooks" ] ||
-        die "there is no folder $hooks; if libvirt looks there, run: mkdir -p $hooks; else use --hook-dir $libvirts"
+        die "there is no folder $hooks; use --hook-dir $libvirts, or, if libvirt looks there, run: mkdir -p $hooks"
 }
 
 # Chooses the hook's place before anything is changed. Somebody else's hook is never overwritten.

@@ -25,8 +25,8 @@ trusted() {
 # Leaves in $link the last link on the way to $1.
 look_at() {
     # A link's target is the only name here that somebody else may have chosen. It goes into no command.
-    is_plain "$1" || die "the link $2 leads to a name that is not of letters, digits and /._+- alone; remove the link:" \
-        "$(printf %s "$1" | LC_ALL=C tr -c ' -~' '?')"
+    is_plain "$1" || die "the link $2 leads to '$(printf %s "$1" | LC_ALL=C tr -c '[:alnum:]/._+-' '?')'," \
+        "which is not of letters, digits and /._+- alone; remove the link $2"
     if [ "$1" = / ]; then link=$2; else look_at "$(dirname -- "$1")" "$2"; fi
     if [ -L "$1" ]; then
         [ -e "$1" ] || die "$1 is a broken link; remove it"

@@ -235,11 +235,17 @@ def _of_requirements() -> Iterator[Said]:
         for found in (False, True):
             said = one._replace(absent=found).complaint(found)
             yield Said(
-                "kinds/require.py", said, (f"the settings require it (require.{VARIES}), as libhook config shows",)
+                "kinds/require.py",
+                said,
+                (f"see to it, or change require.{VARIES} in the settings; libhook config shows where",),
             )
     memory = Requirement(VARIES, memory=2).complaint(1 << 30)
     words = re.sub(r"\b\d\b", VARIES, memory)
-    yield Said("kinds/require.py", words, (f"the settings require it (require.{VARIES}), as libhook config shows",))
+    yield Said(
+        "kinds/require.py",
+        words,
+        (f"see to it, or change require.{VARIES} in the settings; libhook config shows where",),
+    )
 
 
 def _of_launcher() -> Iterator[Said]:

@@ -44,7 +44,7 @@ def accept(machine: Machine, guest: str, *, dry_run: bool = False) -> tuple[Note
     """Write the guest's note anew, and return what it was, and what it says differently. LibhookError without one."""
     note = _note(machine, guest)
     changes = list(compared(machine, note, _addresses(machine, note)))
-    if changes and not dry_run:  # a start waits for no lock of the notes: /var may hang
+    if changes and not dry_run:
 
         def change() -> Note:
             return (identities.load(machine, note.uuid) or note).with_accepted(changes, int(time.time()))

@@ -120,7 +120,7 @@ def handlers(machine: Machine, options: argparse.Namespace) -> int:
         if options.json:
             show({"handlers": [row._asdict() for row in rows]})
         else:
-            screen.lines([row.line for row in rows] or ["there are no handlers by others"])
+            screen.lines([row.line for row in rows] or ["there are no handlers by others"], pastes=True)
         return 0
     if options.name is None:
         raise BadInput(f"libhook handlers {options.verb} needs a name", "libhook handlers shows the names")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from libhook.command.groups import Block, Remark, Row, Verdict
 from libhook.command.names import NameOf, fields
+from libhook.errors import named
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
 from libhook.facts.domain import Domain, HostDevice
@@ -124,16 +125,16 @@ def _verdict(seen: Seen, group: int | None, members: Sequence[PciDevice]) -> Ver
     notes = (
         f"{address} shows {' and '.join(seen.screens[address])}" for address in together if address in seen.screens
     )
-    return Verdict(together, _at_once(seen, together, tuple(_objections(seen, together))), tuple(notes))
+    return Verdict(together, _in_one(seen, together, tuple(_objections(seen, together))), tuple(notes))
 
 
-def _at_once(seen: Seen, together: Sequence[PciAddress], objections: tuple[str, ...]) -> tuple[str, ...]:
+def _in_one(seen: Seen, together: Sequence[PciAddress], objections: tuple[str, ...]) -> tuple[str, ...]:
     """Say once who holds them, where one guest holds all of several, and nothing else is in the way."""
     claims = [claim for address in together if (claim := seen.host.claims.get(address))]
     pairs = zip(together, claims, strict=False)
-    each = tuple(f"{address} is held by the guest {claim.name}" for address, claim in pairs)
+    each = tuple(f"{address} is held by the guest {named(claim.name)}" for address, claim in pairs)
     if len(together) > 1 and objections == each and len(set(claims)) == 1:
-        return (f"{'both' if len(together) == 2 else 'all'} are held by the guest {claims[0].name}",)
+        return (f"{'both' if len(together) == 2 else 'all'} are held by the guest {named(claims[0].name)}",)
     return objections
 
 
@@ -142,9 +143,9 @@ def _objections(seen: Seen, together: Iterable[PciAddress]) -> Iterator[str]:
     event, guest = Event("", OPERATIONS["prepare"], "-"), Domain("", "", "kvm", devices)
     for verdict in preflight.prepare(Situation(event, guest, seen.host, None, seen.config)):
         if isinstance(verdict, Condition):
-            yield verdict.refusal.reason
+            yield verdict.refusal.said
         elif isinstance(verdict, Refusal):
-            yield verdict.reason
+            yield verdict.said
 
 
 def _may_go(device: PciDevice) -> bool:
@@ -202,10 +203,10 @@ def _remarks(seen: Seen, device: PciDevice) -> Iterator[Remark]:
     if device.binding.override and not (claim and device.binding.override == device.binding.driver):
         yield Remark(f"override {device.binding.override}")
     if claim:
-        yield Remark(f"guest {claim.name}", "busy")
+        yield Remark(f"guest {named(claim.name)}", "busy")
     others = [name for name in seen.wanted_by.get(address, ()) if not (claim and claim.name == name)]
     if others:
-        yield Remark(f"in the configuration of {' and '.join(others)}")
+        yield Remark(f"in the configuration of {' and '.join(map(named, others))}")
     using = host.in_use.get(address)
     if using and not (claim and using.startswith(_QEMU)):
         yield Remark(f"open in {using}", "busy")

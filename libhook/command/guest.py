@@ -27,6 +27,8 @@ class Document(NamedTuple):
 
     source: str
     xml: bytes
+    is_defined: bool = False
+    """libvirt has it, so ``virsh start`` starts just this."""
 
     def domain(self, *, every_kind: bool = False) -> Domain:
         """Return the guest. Say on stderr what was passed over. BadInput names the source and the line."""
@@ -61,11 +63,11 @@ def document(machine: Machine, word: str, *, live: bool) -> Document:
     except PermissionError:
         if machine.root:
             raise
-        return Document(f"the guest {word}", _asked(word, live=live))
+        return Document(f"the guest {word}", _asked(word, live=live), is_defined=True)
     if found is None:
         near = meant(word, guests.names(machine)).removeprefix(": ")
         raise BadInput(f"there is no file and no guest {word}", f"{near} {_LISTS}".strip())
-    return Document(found.path.removeprefix(machine.root), found.xml)
+    return Document(found.path.removeprefix(machine.root), found.xml, is_defined=True)
 
 
 def _asked(word: str, *, live: bool) -> bytes:

@@ -70,20 +70,20 @@ def show_plan(machine: Machine, options: argparse.Namespace) -> int:
     lines = list(planned.describe()) or [f"nothing to do at {options.event}{why}"]
     may_be_sure = machine.root or os.geteuid() == 0
     if is_start and may_be_sure and sys.stdout.isatty() and not planned.refusals:
-        lines += _verdict(machine, planned, domain, runs=_runs(session, domain))
+        lines += _verdict(planned, domain, may_begin=found.is_defined and not _runs(session, domain))
     is_seen = screen.plan(list(with_names(lines, names_of(machine))))
     return len(refusals) if is_seen else complain(refusals)
 
 
-def _verdict(machine: Machine, planned: Plan, domain: Domain, *, runs: bool) -> list[str]:
+def _verdict(planned: Plan, domain: Domain, *, may_begin: bool) -> list[str]:
     """Whether a start of which nothing is refused yet would be."""
     from libhook.facts.remedy import whom
 
     if any(isinstance(verdict, Fault) for verdict in planned.verdicts):
         return []
     if planned.conditions:
-        return ["whether the start would be refused depends on what it checks then: see refuse unless"]
-    begin = f": virsh start {whom(domain)}" if not runs and domain.name in guests.names(machine) else ""
+        return ["the start checks more, and may then be refused: see the lines that begin with refuse unless"]
+    begin = f": virsh start {whom(domain)}" if may_begin else ""
     return [f"the start would not be refused{begin}"]
 
 
@@ -150,7 +150,13 @@ class _Unread(State):
 
 
 def _may_read(folder: str) -> bool:
-    return os.access(folder, os.R_OK | os.X_OK) or not os.path.lexists(folder)
+    try:
+        os.lstat(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def _wanted_by(machine: Machine) -> Mapping[PciAddress, tuple[str, ...]]:

@@ -60,7 +60,7 @@ def plan(those: Sequence[str]) -> bool:
 
     Return whether a person has it before their eyes, who need not read a refusal twice.
     """
-    _show(those, _PLAN)
+    _show(those, _PLAN, pastes=True)
     return sys.stdout.isatty() and sys.stderr.isatty()
 
 
@@ -71,12 +71,12 @@ def status(those: Sequence[str]) -> None:
 
 def doctor(those: Sequence[str]) -> None:
     """Show findings: each begins with its level."""
-    _show(those, _DOCTOR, hang=6)
+    _show(those, _DOCTOR, hang=6, pastes=True)
 
 
-def lines(those: Sequence[str]) -> None:
-    """Show lines that need no colour."""
-    _show(those, ())
+def lines(those: Sequence[str], *, pastes: bool = False) -> None:
+    """Show lines that need no colour. With ``pastes`` they may end in a command to paste."""
+    _show(those, (), pastes=pastes)
 
 
 def devices(found: Sequence[Block], words: Sequence[str]) -> None:
@@ -132,7 +132,9 @@ def _details(row: Row, quiet: str) -> Iterator[Text]:
         yield _text(remark.text, _STYLES[remark.level] or "dim")
 
 
-def _show(those: Sequence[str], styles: Iterable[Styled], heads: str = "", hang: int = 4) -> None:
+def _show(
+    those: Sequence[str], styles: Iterable[Styled], heads: str = "", hang: int = 4, *, pastes: bool = False
+) -> None:
     """Show lines. On a terminal what wraps stands further right than the details below a line."""
     out = console()
     if out is None:
@@ -145,16 +147,16 @@ def _show(those: Sequence[str], styles: Iterable[Styled], heads: str = "", hang:
         for pattern, style in styles:
             for found in re.finditer(pattern, text.plain):
                 text.stylize(style, *found.span())
-        _print(out, text, indent, hang)
+        _print(out, text, indent, hang, pastes=pastes)
 
 
-def _print(out: Console, text: Text, indent: int, hang: int = 2) -> None:
+def _print(out: Console, text: Text, indent: int, hang: int = 2, *, pastes: bool = False) -> None:
     """Print it with what wraps a little further right, so that each line's beginning stands out.
 
-    A command to paste that does not fit begins a line, and no line feed is put into it: the terminal breaks it, and
-    copies it whole.
+    With ``pastes``, a command to paste that does not fit begins a line, and no line feed is put into it: the terminal
+    breaks it, and copies it whole. Elsewhere what looks like one may be somebody's name.
     """
-    found = _TO_PASTE.search(text.plain) if indent + text.cell_len > out.width else None
+    found = _TO_PASTE.search(text.plain) if pastes and indent + text.cell_len > out.width else None
     if found:
         command = text[found.end() :]
         text = text[: found.end() - 1]

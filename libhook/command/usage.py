@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import NoReturn
 
-from libhook.errors import printable
+from libhook.errors import named, printable
 from libhook.facts.remedy import is_plain
 
 
@@ -79,4 +79,4 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
 def meant(word: str, known: Iterable[str], nearness: float = 0.6) -> str:
     """A question with the likeliest of the known words; "" where none is near (1: the same; 0.6: difflib's default)."""
     near = get_close_matches(word, list(known), 1, nearness)
-    return f": did you mean {near[0]}?" if near else ""
+    return f": did you mean {named(near[0])}?" if near else ""

@@ -52,7 +52,7 @@ def update(machine: Machine, uuid: str, deadline: Deadline, change: Callable[[],
         with suppress(FileExistsError):
             os.mkdir(folder, 0o700)
         files.expect_own(folder)
-    with locks.locked(machine.notes, [f"{uuid}.lock"], deadline):
+    with locks.folder(machine.notes, deadline):
         is_new = not os.path.lexists(path_of(machine, uuid))
         files.replace(path_of(machine, uuid), plainjson.dumps(change().to_json()))
     return is_new

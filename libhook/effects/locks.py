@@ -65,6 +65,30 @@ def locked(folder: str, names: Iterable[str], deadline: Deadline) -> Iterator[No
                 os.close(descriptor)
 
 
+@contextmanager
+def folder(path: str, deadline: Deadline) -> Iterator[None]:
+    """Hold the lock of this folder, which leaves no file. DeadlineExpired if it is not free in time."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not deadline.left:
+                    raise _not_free(path) from None
+                time.sleep(_PAUSE)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _not_free(path: str) -> DeadlineExpired:
+    return DeadlineExpired(
+        f"the lock {path} is not free", "another libhook process is at work there: try again in a moment"
+    )
+
+
 def is_locked(path: str) -> bool:
     """Whether some process has this lock exclusively. A file that cannot be opened is no lock of ours."""
     try:
@@ -102,9 +126,7 @@ def _lock(path: str, mode: int, deadline: Deadline) -> tuple[int, str]:
         except BlockingIOError:
             os.close(descriptor)
             if not deadline.left:
-                raise DeadlineExpired(
-                    f"the lock {path} is not free", "another libhook process is at work there: try again in a moment"
-                ) from None
+                raise _not_free(path) from None
             time.sleep(_PAUSE)
             continue
         # The process that had the lock before us may have removed the file. A lock on a removed file locks nothing.

@@ -46,6 +46,5 @@ def _remedy(where: str, uuid: str, changed: Changed) -> str:
     correct = f"if it has moved, correct the address {where}"
     if changed.now is None:
         return correct
-    return (
-        f"{correct}; or, if the guest is to have this one, run: libhook accept {uuid}"  # others may have had the name
-    )
+    # Notes outlive guests, so several may have one name.
+    return f"{correct}; or, if the guest is to have this one, run: libhook accept {uuid}"

@@ -61,7 +61,7 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
             yield Refusal(
                 "",
                 complaint,
-                one.reason or f"the settings require {_what(one)} (require.{one.name}), as libhook config shows",
+                one.reason or f"see to it, or change require.{one.name} in the settings; libhook config shows where",
             )
     if questions := _questions(situation.config):
         yield from _asking(situation, questions, wrong)
@@ -90,10 +90,6 @@ def _seconds(config: Config, actions: Sequence[Run]) -> float:
     from libhook.kinds import command
 
     return command.seconds(config, actions)
-
-
-def _what(one: Requirement) -> str:
-    return "that it is not so" if one.absent else "it"
 
 
 def _all(config: Config) -> list[Requirement]:

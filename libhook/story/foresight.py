@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from libhook.errors import BadInput
+from libhook.errors import BadInput, named
 from libhook.facts.domain import NO_DRIVER, Domain
 from libhook.facts.entry import Held
 from libhook.facts.event import OPERATIONS, Event
@@ -34,12 +34,15 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
         if held is None or sign_of_life(held, facts(session, held), starting_anew=uuid == domain.uuid):
             continue
         plan = session.plan_release(held)
-        first += [Warn(f"first gives back what the guest {held.name} left, which no longer runs"), *plan.verdicts]
+        first += [
+            Warn(f"first gives back what the guest {named(held.name)} left, which no longer runs"),
+            *plan.verdicts,
+        ]
         situation = _given_back(situation, held, plan)
     if event.operation.name == "prepare":
         held = session.state.load(domain.uuid)
         if (has := of_running(session, domain, held)) is not None:
-            first.append(Warn(f"the guest {domain.name} runs: this is the plan for its next start"))
+            first.append(Warn(f"the guest {named(domain.name)} runs: this is the plan for its next start"))
             situation = _given_back(situation, held, session.plan_release(held)) if held else situation
             along = (one.key for one in held.devices if one.named) if held else ()
             situation = _closed(situation, [*has, *along])

@@ -109,7 +109,7 @@ def _write(machine: Machine, held: Held, had: Mapping[str, Identity], saved: Cal
             pass
         return (before or Note(held.uuid, held.name)).with_start(held.name, had, int(now))
 
-    is_new = identities.update(machine, held.uuid, Deadline.after(_PATIENCE), change)
+    is_new = identities.update(machine, held.uuid, Deadline.after(_PATIENCE / 2), change)
     saved()
     if is_new:
         from libhook.look import guests

@@ -62,7 +62,7 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
     if operation.name == "started":
         from libhook.story import identities
 
-        identities.note_start(session, taken.held)  # without a lock: /var may hang, and no give-back waits for it
+        identities.note_start(session, taken.held)  # with no lock of the guest: /var may hang
     if not operation.may_veto:  # nobody waits for them with a lock, or with an audit record to send
         session.log_plan(Plan(consulted(session, happening, domain, before).said))
 

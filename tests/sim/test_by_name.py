@@ -155,7 +155,7 @@ MACHINE = Machine("", LinuxKernel())
 def test_who_may_not_read_the_files_asks_virsh(virsh: Callable[[str], Path]) -> None:
     """The configuration, or with ``live`` what is there now; a name is never an option of virsh's."""
     asked = virsh("echo '<domain/>'")
-    assert finding.document(MACHINE, "-x;y", live=False) == ("the guest -x;y", b"<domain/>\n")
+    assert finding.document(MACHINE, "-x;y", live=False) == ("the guest -x;y", b"<domain/>\n", True)
     assert asked.read_text() == "-q|-c|qemu:///system|dumpxml|--inactive|--|-x;y|"
     finding.document(MACHINE, "win 11", live=True)
     assert asked.read_text() == "-q|-c|qemu:///system|dumpxml|--|win 11|"

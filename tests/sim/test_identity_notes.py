@@ -17,7 +17,7 @@ from rebooting import CARD, WIN11, live, logged, note, rebooting, shifted, with_
 from scenario import Host, guest
 
 from libhook.children.child import Deadline
-from libhook.effects import identities
+from libhook.effects import identities, locks
 from libhook.errors import LibhookError
 from libhook.facts.host import Identity
 from libhook.facts.identity import FORMAT, MOST_DEVICES, MOST_PAST, Note, Noted
@@ -251,6 +251,16 @@ def test_a_note_is_written_by_one_at_a_time(root: str) -> None:
     note = identities.load(machine, WIN11.uuid)
     assert note
     assert (note.name, os.listdir(machine.notes)) == ("100", [f"{WIN11.uuid}.json"])
+
+
+def test_who_waits_for_the_notes_waits_so_long(root: str) -> None:
+    """Another process has them, and may have been stopped."""
+    machine = Host(root, nic()).machine
+    first = Note(WIN11.uuid, "first")
+    identities.update(machine, WIN11.uuid, Deadline.after(5), lambda: first)
+    with locks.folder(machine.notes, Deadline.after(5)), pytest.raises(LibhookError, match="is not free"):
+        identities.update(machine, WIN11.uuid, Deadline.after(0.05), lambda: first._replace(name="second"))
+    assert identities.load(machine, WIN11.uuid) == first
 
 
 def test_what_a_guest_had_has_a_limit() -> None:

@@ -4,7 +4,8 @@
 from pathlib import Path
 
 import pytest
-from cases import DISK, GPU, SOUND
+from at_terminal import COLOUR, typed
+from cases import DISK, GPU, NIC, SOUND
 from command import libhook
 from mounting import mount
 from pasting import cut
@@ -49,6 +50,19 @@ def test_what_was_ended_begins_no_command() -> None:
     for one in (Holder(8, "run: x", "/dev/nvme0n1"), Occupant(8, 1, "S", "run: x", "", None, "", False, False)):
         assert "run:" not in str(one)
         assert str(one).startswith("run\\x3a x (pid 8")
+
+
+def test_a_guests_name_begins_no_line_to_paste(root: str) -> None:
+    """Whoever defines a guest chooses its name. On a terminal a command to paste begins a line."""
+    host = Host(root, workstation(), QUICK)
+    other = guest(NIC, name="web, run: reboot #")._replace(uuid="11111111-2222-3333-4444-555555555555")
+    assert host.libvirt.start(other).error == ""
+    xml = Path(root, "win11.xml")
+    xml.write_bytes(guest(NIC).xml())
+    for command in (("devices", "01:00.0"), ("plan", str(xml)), ("status",)):
+        lines = COLOUR.sub("", typed(host, *command, width=50)).splitlines()
+        assert lines
+        assert [line for line in lines if line.lstrip().startswith("reboot")] == [], command
 
 
 @pytest.mark.parametrize(

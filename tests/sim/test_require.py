@@ -53,7 +53,7 @@ def test_what_is_required(root: str, entry: str, wrong: str, opposite: str, one:
     host.event(one, "release", "failed")
     if opposite:
         host.configure(f"[require.a0]\n{entry}\nabsent = true\n")
-        said = f"{opposite}: the settings require that it is not so (require.a0), as libhook config shows"
+        said = f"{opposite}: see to it, or change require.a0 in the settings; libhook config shows where"
         assert host.event(one, "prepare").line == said
     host.configure(f'[require.a0]\n{entry}\nreason = "do this"\n')
     Path(f"{root}{IMAGE}").unlink()
@@ -116,7 +116,7 @@ def test_all_that_is_wrong_is_said(root: str) -> None:
     assert host.event(WIN11, "prepare").line == (
         "unit no-such.service is not active; /srv/none is not there; 8 GiB of memory are free, and 9.5 must be: "
         "libhook plan win11 says what to do about each; about the first: "
-        "the settings require it (require.a0), as libhook config shows"
+        "see to it, or change require.a0 in the settings; libhook config shows where"
     )
 
 

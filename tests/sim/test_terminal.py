@@ -103,6 +103,9 @@ def test_a_plan_at_a_terminal_ends_in_a_verdict(host: Host) -> None:
     (folder / "card.xml").write_bytes(guest(NIC, name="card").xml())
     assert _last(host, "plan", "card") == "the start would not be refused: virsh start card"
     assert _last(host, "plan", _xml(host, NIC)) == "the start would not be refused"
+    other = Path(host.root, "other.xml")  # virsh would not start what this file says
+    other.write_bytes(Path(f"{host.root}/etc/libvirt/qemu/card.xml").read_bytes())
+    assert _last(host, "plan", str(other)) == "the start would not be refused"
     assert "not be refused" not in libhook(host, "plan", "card").out
     assert "not be refused" not in typed(host, "plan", "card", "--event", "release")
     assert "not be refused" not in typed(host, "plan", _xml(host, GPU), width=200)
@@ -114,7 +117,7 @@ def test_a_verdict_that_depends_says_so(root: str) -> None:
     """Here on an unmounting, which may fail."""
     host = Host(root, workstation(), MOUNTS)
     mount(root)
-    said = "whether the start would be refused depends on what it checks then: see refuse unless"
+    said = "the start checks more, and may then be refused: see the lines that begin with refuse unless"
     assert _last(host, "plan", _xml(host, DISK)) == said
 
 
