@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,11 @@ from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.world import World
 
 pytest_plugins = ["libhook.pytest_plugin"]  # where libhook is installed, pytest finds it by itself
+for _signal in (signal.SIGINT, signal.SIGQUIT):
+    if (
+        signal.getsignal(_signal) is signal.SIG_IGN
+    ):  # a shell starts what runs in the background so; some tests send them
+        signal.signal(_signal, signal.SIG_DFL)
 # No deadline: the machine that runs the tests may be busy. Ordinary runs repeat the same inputs, so that
 # main does not turn red by chance; `tests/run --long` looks for new ones.
 _BUSY: dict[str, Any] = {
