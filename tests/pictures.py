@@ -28,6 +28,7 @@ COLUMNS = 92
 COMMANDS = {"devices": "libhook devices"}
 """The pictures of a terminal."""
 CARD, SOUND, DISK = "0000:03:00.0", "0000:03:00.1", "0000:04:00.0"
+IDS = {CARD: "1002:73bf", SOUND: "1002:ab28", DISK: "144d:a808"}
 MINUTE = 60_000
 
 
@@ -49,18 +50,20 @@ def week() -> Trail:
         log.now += (300 + 53 * day) * MINUTE
         for device in (CARD, SOUND):
             for who in ("libhook", "libvirtd"):
-                log.device(who, "start", not failed or who == "libvirtd", device=device, **about)
+                ids = IDS[device] if who == "libhook" else ""
+                log.device(who, "start", not failed or who == "libvirtd", device=device, ids=ids, **about)
         log.control("start", not failed, **about)
         if failed:
             continue
         log.now += (90 + 41 * day) * MINUTE
         for device in (CARD, SOUND):
-            log.device("libhook", "stop", device=device, **about)
+            log.device("libhook", "stop", device=device, ids=IDS[device], **about)
         log.control("stop", **about)
         if day == 2:
             log.raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=400 * MINUTE)
         if day == 5:
-            log.device("libhook", "attach", device=DISK, vm="nas", uuid="8d0e66a1-9bd0-4d5e-8d8a-6a1f3ad2f0b1")
+            uuid = "8d0e66a1-9bd0-4d5e-8d8a-6a1f3ad2f0b1"
+            log.device("libhook", "attach", device=DISK, ids=IDS[DISK], vm="nas", uuid=uuid)
     return log
 
 
