@@ -56,9 +56,9 @@ def trail_problem(trail: Trail | None) -> tuple[str, str] | None:
     if not trail.may_send:
         return "libhook cannot write to it", "run install.sh again, for python3-audit; libhook needs CAP_AUDIT_WRITE"
     if not trail.enabled:
-        return "it is off in the kernel", "to turn it on, run: auditctl -e 1"
+        return "it is off in the kernel", "with auditd installed, to turn it on, run: auditctl -e 1"
     if not trail.daemon:
-        return "no auditd runs", "to start it, run: systemctl start auditd"
+        return "no auditd runs", "with auditd installed, to start it, run: systemctl start auditd"
     if trail.stopped:
         return f"auditd (pid {trail.daemon}) is stopped", f"to let it go on, run: kill -CONT {trail.daemon}"
     return None

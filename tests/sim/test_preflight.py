@@ -84,6 +84,7 @@ WHEN_IT_ENDS = "if its driver never answers, reboot the host; when it does, run:
 IN_XML = "take <driver model=...> out of the guest's XML, or name another there; this kernel has vfio-pci"
 CHOOSE = f"this kernel has vfio-pci; to have libhook choose, {setting('driver', 'auto')}"
 SHOWN = "libhook devices shows those that are; to correct the address in the guest's XML, run: virsh edit win11"
+TRAIL = f"{NIC}: the audit trail is required, but"
 VFS = (
     "give the guest a VF, which libhook devices shows; or, where nothing uses the VFs, to remove them all, "
     "run: echo 0 >/sys/bus/pci/devices/{}/sriov_numvfs"
@@ -93,8 +94,7 @@ GPU_AND_SOUND = _on_vfio(Device(GPU, group=14), Device(SOUND, group=14))
 PF_AS_SIBLING = World(
     (Device(NIC, "igb", 7, ids="8086:10c9", totalvfs=8, numvfs=1), Device("0000:01:00.1", "e1000e", 7)), (IGB, E1000E)
 )
-BIND = 'siblings = "bind"\n'
-REQUIRED = "[audit]\nrequired = true\n"
+BIND, REQUIRED = 'siblings = "bind"\n', "[audit]\nrequired = true\n"
 
 REFUSALS = {
     "not there": Refusal(nic(), guest("0000:99:00.0"), f"0000:99:00.0 is not on this host: {SHOWN}"),
@@ -192,21 +192,21 @@ REFUSALS = {
     "trail off": Refusal(
         nic(),
         guest(NIC),
-        f"{NIC}: the audit trail is required, but it is off in the kernel: to turn it on, run: auditctl -e 1",
+        f"{TRAIL} it is off in the kernel: with auditd installed, to turn it on, run: auditctl -e 1",
         _trail('{"enabled": false, "daemon": 700, "lost": 0}'),
         REQUIRED,
     ),
     "no auditd": Refusal(
         nic(),
         guest(NIC),
-        f"{NIC}: the audit trail is required, but no auditd runs: to start it, run: systemctl start auditd",
+        f"{TRAIL} no auditd runs: with auditd installed, to start it, run: systemctl start auditd",
         _trail('{"enabled": true, "daemon": 0, "lost": 0}'),
         REQUIRED,
     ),
     "auditd stopped": Refusal(
         nic(),
         guest(NIC),
-        f"{NIC}: the audit trail is required, but auditd (pid 700) is stopped: to let it go on, run: kill -CONT 700",
+        f"{TRAIL} auditd (pid 700) is stopped: to let it go on, run: kill -CONT 700",
         _trail('{"enabled": true, "daemon": 700, "lost": 0, "stopped": true}'),
         REQUIRED,
     ),
