@@ -184,7 +184,7 @@ def test_process_with_a_device_open(guest: MakeGuest, configure: Configure) -> N
     with holding(node) as holder, SysfsWrites() as writes:
         said = one.start_refused()
         assert writes.seen() == []
-        assert f"{NVME} is in use by the host: it is open in sleep (pid {holder.pid}, {node}): to stop that" in said
+        assert f"{NVME} is in use by the host: it is open in sleep (pid {holder.pid}, {node}): stop " in said
     expect_failed(one, pci(NVME))
     configure("holder_wait = 20\n")
     with holding(node) as holder:
