@@ -74,7 +74,13 @@ class Binding(NamedTuple):
 def binding_of(address: str) -> Binding:
     """As it is now."""
     device = PCI / "devices" / address
-    interfaces = {path.name: (path / "ifindex").read_text().strip() for path in device.glob("net/*")}
+    for attempt in range(5):  # udev may just be giving an interface its name
+        try:
+            interfaces = {path.name: (path / "ifindex").read_text().strip() for path in device.glob("net/*")}
+            break
+        except FileNotFoundError:
+            if attempt == 4:
+                raise
     return Binding(driver_of(address), override_of(address), os.lstat(device / "driver").st_ino, interfaces)
 
 

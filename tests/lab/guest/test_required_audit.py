@@ -203,7 +203,9 @@ def test_records_lost_after_prepare(guest: MakeGuest) -> None:
     with lost_after_prepare():
         said = one.start_refused()
         assert "qemu-system" not in said
-        assert "the audit trail is required, but records were lost since the guest was prepared: to have it" in said
+        assert (
+            "the audit trail is required, but records were lost since the guest was prepared: have it hold more" in said
+        )
         assert (driver_of(NIC), override_of(NIC)) == ("e1000e", None)
     expect_failed(one)
     one.start()

@@ -127,7 +127,10 @@ def test_prepare_killed_at_any_moment(guest: MakeGuest, configure: Configure) ->
     killed = 0
     for number in range(MOMENTS):
         moment = (number + chance.random()) / MOMENTS * took
-        killed += cut(one, "prepare", "-", moment)
+        if cut(one, "prepare", "-", moment):
+            killed += 1
+        else:  # it was through: this machine is faster than it was
+            took = moment
         if number % 2 == 0 or "is starting the guest" in command("recover").said:
             assert call(one, "release", "failed").code == 0
         settled(lambda: _differences(before), 20)
@@ -155,7 +158,10 @@ def test_release_killed_at_any_moment_beside_a_guest_that_lives(guest: MakeGuest
         assert _MARK.exists()
         moment = (number + chance.random()) / MOMENTS_OF_RELEASE * took
         print(f"killed after {moment:.3f} of {took:.3f} s")
-        killed += cut(one, "release", "shutdown", moment)
+        if cut(one, "release", "shutdown", moment):
+            killed += 1
+        else:  # it was through: this machine is faster than it was
+            took = moment
         assert (_SWAPPINESS.read_text(), len(_STARTS.read_text())) == ("17\n", 1)
         if number == MOMENTS_OF_RELEASE - 1:
             other.destroy()
