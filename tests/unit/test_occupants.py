@@ -107,6 +107,28 @@ def test_the_group_is_the_one_that_systemd_made(tmp_path: Path, text: str, group
 
 
 @pytest.mark.parametrize(
+    ("group", "service"),
+    [
+        ("/system.slice/smartd.service", "smartd.service"),
+        ("/system.slice/system-x.slice/x@1.service/y", "x@1.service"),
+        ("/system.slice/docker-1.scope/x.service", ""),
+        ("/user.slice/user-0.slice/x.service", ""),
+        ("/machine.slice/x.service", ""),
+        ("", ""),
+    ],
+)
+def test_a_service_is_one_of_the_hosts(tmp_path: Path, group: str, service: str) -> None:
+    """In a scope, a user's slice or a machine's, a service is no unit of the host's. Nothing is said too late."""
+    (tmp_path / "proc/7").mkdir(parents=True)
+    (tmp_path / "proc/7/cgroup").write_text(f"0::{group}\n")
+    machine = Machine(str(tmp_path), LinuxKernel())
+    (found,) = run([cgroups.services(machine, [7, 8])], Deadline.after(5))
+    assert found == ({7: service} if service else {})
+    (found,) = run([cgroups.services(machine, [7, 8])], Deadline.after(-1))
+    assert found == {}
+
+
+@pytest.mark.parametrize(
     ("status", "text", "session"),
     [(0, "2\n", "2"), (0, "\n", ""), (0, "../x\n", ""), (1, "2\n", ""), (errno.ETIMEDOUT, "", None)],
 )
