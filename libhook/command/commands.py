@@ -44,7 +44,7 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             name = held.name
             session = session.with_settings_of(held)
             session = session._replace(deadline=Deadline.after(session.config.write_deadline))
-            if alive and abandoned(session, held):
+            if alive and (held.has_pending or abandoned(session, held)):
                 if options.dry_run:
                     head = f"{name}: left alone, because {alive}; this unfinished hot-plug would be ended:"
                     show(list(with_names([head, *(f"  {line}" for line in preview_settling(session, held))], names)))

@@ -42,10 +42,17 @@ _LATER_FIELDS: dict[str, Any] = {
     "subsystem": "",
     "serial": "",
     "pooled": False,
+    "pending": "",
 }
 """What a device has in an entry whose version did not know these fields."""
 Recorded = Literal["nothing", "success", "failed", "unreturned"]
 """What the audit trail says so far. ``unreturned``: a success, and after it a ``stop`` that failed."""
+
+Pending = Literal["", "begin", "again", "kept"]
+"""What happened to a device of a guest that runs, and is about to be recorded.
+
+``begin``: the guest has it now. ``again``: it went and came back before anybody saw that it was gone. ``kept``: the
+guest refused to give it up."""
 
 
 class Process(NamedTuple):
@@ -88,6 +95,19 @@ class HeldDevice(NamedTuple):
     serial: str = ""
     pooled: bool = False
     """A VF that libvirt chose out of a pool. At another start that may be another."""
+    pending: Pending = ""
+    """Journalled before the audit record is sent, under the guest's lock. So whoever has the lock and finds this knows
+    that the sender was killed, before or after it sent: the record is sent once more. Twice is better than never."""
+
+    @property
+    def after_pending(self) -> HeldDevice:
+        """The device once what is pending has been sent. After ``again`` its second beginning is pending."""
+        match self.pending:
+            case "begin":
+                return self._replace(recorded="success", pending="")
+            case "again":
+                return self._replace(recorded="nothing", began="attach", pending="begin")
+        return self._replace(pending="")
 
     @property
     def key(self) -> str:
@@ -143,6 +163,11 @@ class Held(NamedTuple):
     def without(self, keys: Container[str]) -> Held:
         """The same entry without the actions that have these keys."""
         return self._replace(actions=tuple(action for action in self.actions if action.key not in keys))
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether what happened to a device is still to be recorded."""
+        return any(device.pending for device in self.devices)
 
     @property
     def addresses(self) -> tuple[PciAddress, ...]:
@@ -275,12 +300,18 @@ def _device(value: object) -> HeldDevice:
             "serial": str(serial),
             "pooled": bool(pooled),
             "brought": [*brought],
-        } if kind in get_args(Kind) and recorded in get_args(Recorded) and all(isinstance(key, str) for key in brought):
+            "pending": str(pending),
+        } if (
+            kind in get_args(Kind)
+            and recorded in get_args(Recorded)
+            and pending in get_args(Pending)
+            and all(isinstance(key, str) for key in brought)
+        ):
             who = None if plugging is None else Process(*plugging)
             told = None if extra is None else Extra(*extra)
             if kind == "pci":
                 PciAddress.parse(address)
             found = HeldDevice(kind, address, recorded, audited, wedged, began, who, told, ids, pci_class)  # type: ignore[arg-type]
             found = found._replace(named=named, brought=tuple(brought), pooled=pooled)
-            return found._replace(subsystem=subsystem, serial=serial)
+            return found._replace(subsystem=subsystem, serial=serial, pending=pending)  # type: ignore[arg-type]
     raise BadInput("one of its devices is broken")

@@ -6,9 +6,11 @@ Each device gets a record that says whether the guest got it, and another when t
 
 from __future__ import annotations
 
+from libhook.facts.config import Config
 from libhook.facts.domain import USB_UNRESOLVED
+from libhook.facts.entry import Held
 from libhook.facts.host import Trail
-from libhook.facts.plan import Refusal, Verdict
+from libhook.facts.plan import Record, Refusal, Verdict
 from libhook.facts.situation import Situation
 from libhook.handlers import record
 from libhook.light import TYPE_CHECKING
@@ -117,6 +119,16 @@ def release(situation: Situation) -> Iterator[Verdict]:
             yield record.of(held, device, "stop", True, situation.config)
         elif device.recorded == "nothing":
             yield record.of(held, device, device.began, False, situation.config)
+
+
+def pending(held: Held, config: Config) -> Iterator[Record]:
+    """The records that the journal entry says are about to be sent."""
+    for device in held.devices:
+        match device.pending:
+            case "begin":
+                yield record.of(held, device, device.began, True, config)
+            case "again" | "kept" as how:
+                yield record.of(held, device, "detach", how == "again", config)
 
 
 def attach(situation: Situation) -> Iterator[Verdict]:

@@ -11,7 +11,7 @@ from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice
 from libhook.facts.plan import describe
 from libhook.hotplug.handover import finish_attach, finish_detach, undo_attach
-from libhook.hotplug.parts import abandoned, addresses, leaving_with
+from libhook.hotplug.parts import abandoned, addresses, leaving_with, with_pending_sent
 from libhook.look import holders, sysfs
 from libhook.story.giveback import guests_to_settle, settle
 from libhook.story.session import Session
@@ -33,6 +33,7 @@ def settle_abandoned(session: Session, held: Held) -> str | None:
     """End what was begun. Return why something is left, or None."""
     guest = Domain(held.name, held.uuid, held.virt, ())
     reasons = []
+    held = with_pending_sent(session, guest) or held
     for device in abandoned(session, held):
         it = HostDevice(device.kind, "hostdev", False, device.address, device.pci)
         match _fate(session, held, device):
@@ -49,7 +50,7 @@ def settle_abandoned(session: Session, held: Held) -> str | None:
 
 def preview_settling(session: Session, held: Held) -> list[str]:
     """Say what ``settle_abandoned`` would do, line by line."""
-    lines = []
+    lines = [f"{device.address}: its record would be sent again" for device in held.devices if device.pending]
     for device in abandoned(session, held):
         match _fate(session, held, device):
             case "given":

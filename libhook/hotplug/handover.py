@@ -13,12 +13,10 @@ from typing import NoReturn
 
 from libhook.errors import LibhookError
 from libhook.facts.domain import Domain, HostDevice
-from libhook.facts.entry import Held, HeldDevice, Process
-from libhook.facts.event import ATTACH, DETACH, OPERATIONS, Event, Operation
-from libhook.facts.host import NOTHING
-from libhook.facts.plan import Plan, Record, Refusal
-from libhook.facts.situation import Situation
-from libhook.handlers import audit, record
+from libhook.facts.entry import Held, HeldDevice, Pending, Process
+from libhook.facts.event import ATTACH, DETACH, OPERATIONS, Event
+from libhook.facts.plan import Plan, Refusal
+from libhook.handlers import record
 from libhook.hotplug.parts import (
     abandoned,
     addresses,
@@ -29,16 +27,12 @@ from libhook.hotplug.parts import (
     lost_its_worker,
     may_run,
 )
-from libhook.light import TYPE_CHECKING
 from libhook.look import processes
 from libhook.story import taking
 from libhook.story.entries import as_on_host, taken_along, with_newcomer
-from libhook.story.giveback import drop_from_entry, true_records, try_to_save, undo, wait_for_writes
+from libhook.story.giveback import drop_from_entry, send_pending, true_records, undo, wait_for_writes
 from libhook.story.session import Session
 from libhook.story.taking import journal, refused
-
-if TYPE_CHECKING:
-    from libhook.facts.situation import Handler
 
 _EACH = "the same command with --dry-run"
 
@@ -136,8 +130,8 @@ def finish_attach(
     devices: Sequence[HostDevice],
     worker: Process | None = None,
     taken: Collection[str] = (),
-) -> tuple[Record, ...]:
-    """The guest has these devices now: record that, unless it is recorded already. Return the audit records.
+) -> None:
+    """The guest has these devices now: record that, unless it is recorded already.
 
     ``taken`` has the keys of the devices that ``worker`` handed over. If the entry no longer has such a device, its end
     is recorded already, and its beginning is not recorded after that.
@@ -150,33 +144,39 @@ def finish_attach(
             one for one in devices if one.resolved and not one.missing and (one.key in known or one.key not in taken)
         ]
         if not devices or has_ended(session, held):
-            return ()
-        new = tuple(device for device in devices if not _is_recorded(known.get(device.key)))
-        records = _send(session, audit.attach, ATTACH, guest._replace(devices=new))
+            return
         for device in devices:
             if device.key not in known:
                 held = with_newcomer(session, held, device)
                 known[device.key] = held.devices[-1]._replace(began="attach")
             before = known[device.key]
             other_worker = before.plugging if _has_other_worker(session, before, worker) else None
-            known[device.key] = before._replace(recorded="success", plugging=other_worker)
+            pending: Pending = "" if before.recorded == "success" else "begin"
+            known[device.key] = before._replace(plugging=other_worker, pending=pending)
         has = {device.key for device in devices}
         own = (known[one.key] if one.key in has else one for one in held.devices)
         detached = tuple(key for key in held.detached if key not in has)
-        journal_or_log(session, held._replace(devices=tuple(own), detached=detached), devices)
-        return records
+        _journal_and_send(session, held._replace(devices=tuple(own), detached=detached), devices)
 
 
-def _send(session: Session, handler: Handler, operation: Operation, guest: Domain) -> tuple[Record, ...]:
-    """Send the audit records that a handler makes for these devices, and return them."""
-    situation = Situation(Event(guest.name, operation, "-"), guest, NOTHING, None, session.config)
-    records = tuple(record for record in handler(situation) if isinstance(record, Record))
-    session.send(records)
-    return records
+def _journal_and_send(session: Session, held: Held, devices: Iterable[HostDevice] = ()) -> Held:
+    """Journal what is about to be recorded, and record it. Return the entry by then."""
+    journal_or_log(session, held, devices)
+    return send_pending(session, held)
 
 
-def _is_recorded(device: HeldDevice | None) -> bool:
-    return device is not None and device.recorded == "success"
+def _with_pending(session: Session, held: Held, devices: Iterable[HostDevice], pending: Pending) -> Held:
+    """Return the entry that says that this is about to be recorded of these devices."""
+    known = {device.key: device for device in held.devices}
+    for device in devices:
+        before = known.get(device.key) or _as_given(session, device)
+        known[device.key] = before._replace(pending=pending)
+    return held._replace(devices=tuple(known.values()))
+
+
+def _as_given(session: Session, device: HostDevice) -> HeldDevice:
+    """Return a device that the guest has, and the entry does not know."""
+    return as_on_host(session, HeldDevice(device.kind, device.address, recorded="success", extra=device.extra))
 
 
 def journal_or_log(session: Session, held: Held, devices: Iterable[HostDevice]) -> None:
@@ -216,9 +216,7 @@ def begin_detach(session: Session, guest: Domain, devices: Sequence[HostDevice],
             return
         known = {device.key: device for device in held.devices}
         for device in devices:
-            before = known.get(device.key) or as_on_host(
-                session, HeldDevice(device.kind, device.address, recorded="success")
-            )
+            before = known.get(device.key) or _as_given(session, device)
             known[device.key] = before._replace(plugging=worker, audited=True)
         detached = tuple(key for key in held.detached if key not in {device.key for device in devices})
         journal_or_log(session, held._replace(devices=tuple(known.values()), detached=detached), devices)
@@ -248,15 +246,13 @@ def finish_detach(
         part = tuple(device for device in held.devices if device.key in keys and device.audited)
         # Nobody has recorded yet that these devices were plugged in. They were, or they could not be gone.
         late = {device.key for device in part if device.recorded == "nothing"}
-        _send(session, audit.attach, ATTACH, guest._replace(devices=tuple(one for one in gone if one.key in late)))
-        if has_again:  # the second attach is not recorded yet
-            _send(session, audit.detach, DETACH, guest._replace(devices=gone))
-            anew = (
-                device._replace(recorded="nothing", began="attach") if device.key in keys else device
-                for device in held.devices
-            )
-            try_to_save(session, held._replace(devices=tuple(anew)))
+        unrecorded = [device for device in gone if device.key in late and device.resolved and not device.missing]
+        if unrecorded:
+            held = _journal_and_send(session, _with_pending(session, held, unrecorded, "begin"))
+        if has_again:
+            _journal_and_send(session, _with_pending(session, held, gone, "again"))
             return None
+        part = tuple(device for device in held.devices if device.key in keys and device.audited)
         wait_for_writes(session, held._replace(devices=part))
         before = held
         held, leaving, plan, failed = _put_back(session, held, part, gone)
@@ -280,10 +276,13 @@ def record_kept(session: Session, guest: Domain, devices: Sequence[HostDevice], 
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
         devices = [device for device in devices if not _has_other_worker(session, own.get(device.key), worker)]
         keys = {device.key for device in devices}
-        session.send(record.failed(guest._replace(devices=tuple(devices)), keys, session.config, "detach"))
+        session.send(record.failed(guest._replace(devices=tuple(devices)), keys - own.keys(), session.config, "detach"))
         if keys & own.keys():
-            left = (device._replace(plugging=None) if device.key in keys else device for device in held.devices)
-            try_to_save(session, held._replace(devices=tuple(left)))
+            left = (
+                device._replace(plugging=None, pending="kept") if device.key in keys else device
+                for device in held.devices
+            )
+            _journal_and_send(session, held._replace(devices=tuple(left)))
         return True
 
 

@@ -12,12 +12,16 @@ from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice
 from libhook.facts.event import Event
 from libhook.look import libvirtd, processes, sysfs
+from libhook.story.giveback import send_pending
 from libhook.story.session import Session
 
 
 @contextmanager
 def locked_entry(session: Session, guest: Domain, devices: Iterable[HostDevice]) -> Iterator[Held]:
-    """Give the guest's journal entry, or a new one, under the locks of the guest and of the devices."""
+    """Give the guest's journal entry, or a new one, under the locks of the guest and of the devices.
+
+    What a process that was killed was about to record has been recorded by then.
+    """
     state = session.state
     with (
         state.locked([f"domain-{guest.uuid}"], session.deadline),
@@ -27,7 +31,16 @@ def locked_entry(session: Session, guest: Domain, devices: Iterable[HostDevice])
         if held is None:
             daemon = processes.process(session.machine, session.libvirtd)
             held = Held(guest.uuid, guest.name, guest.virt, "started", state.boot(), daemon)
-        yield held
+        yield send_pending(session, held)
+
+
+def with_pending_sent(session: Session, guest: Domain) -> Held | None:
+    """Return the guest's journal entry, after what a process that was killed was about to record."""
+    held = session.state.load(guest.uuid)
+    if held and held.has_pending:
+        with locked_entry(session, guest, ()) as held:
+            return held
+    return held
 
 
 def addresses(devices: Iterable[HostDevice | HeldDevice]) -> list[PciAddress]:

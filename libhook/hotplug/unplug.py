@@ -12,7 +12,7 @@ from libhook.facts.machine import Machine
 from libhook.facts.plan import Plan
 from libhook.hotplug import handover
 from libhook.hotplug.hypervisor import NoSuchGuest
-from libhook.hotplug.parts import consulted, has_worker
+from libhook.hotplug.parts import consulted, has_worker, with_pending_sent
 from libhook.hotplug.request import LIVE, UNKNOWN, Hypervisor, Plugging, Request, begin, hints_of, show_plan, shown_as
 from libhook.look import processes
 from libhook.story.session import state_of
@@ -134,7 +134,7 @@ def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
     Refused if the journal entry does not say that the guest had it.
     """
     name, state = guest.name, state_of(work.machine)
-    held = state.load(guest.uuid)
+    held = state.load(guest.uuid) if work.request.dry_run else with_pending_sent(work.session(guest), guest)
     had = {
         one.key
         for one in (held.devices if held else ())

@@ -21,6 +21,7 @@ from libhook.facts.domain import Domain, HostDevice, Kind
 from libhook.facts.entry import Held, Process
 from libhook.facts.machine import Machine
 from libhook.hotplug import handover
+from libhook.hotplug.parts import with_pending_sent
 from libhook.hotplug.remains import Remains
 from libhook.look import libvirtd, processes
 from libhook.story.session import Session, make_state, state_of
@@ -148,6 +149,7 @@ class Watcher:
                 held = self._state.load(guest.uuid)
         if held and held.phase != "started":
             return
+        held = with_pending_sent(session, guest)
         seen, life, now = self._seen.get(guest.uuid), self._life(guest), _by_alias(guest)
         self._seen[guest.uuid] = _Seen(life, now)
         if seen and seen.life != life:

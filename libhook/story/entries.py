@@ -120,6 +120,12 @@ MAKE = {"prepare": prepared, "start": starting, "started": started, "reconnect":
 """Makes the journal entry, by the operation."""
 
 
+def with_pending_begin(held: Held, keys: Collection[str]) -> Held:
+    """Note in the entry that the guest has these devices, and that this is about to be recorded."""
+    devices = (device._replace(pending="begin") if device.key in keys else device for device in held.devices)
+    return held._replace(devices=tuple(devices))
+
+
 def with_recorded(held: Held, keys: Collection[str], result: Recorded) -> Held:
     """Note in the entry what the audit trail says of these devices by now."""
     devices = (device._replace(recorded=result) if device.key in keys else device for device in held.devices)

@@ -92,6 +92,20 @@ def try_to_save(session: Session, held: Held) -> None:
         session.log.add("error", "journal not written", reason=str(error))
 
 
+def send_pending(session: Session, held: Held) -> Held:
+    """Send the records that the entry says are about to be sent, and journal that they were. Return the new entry.
+
+    The caller holds the guest's lock.
+    """
+    while held.has_pending:
+        from libhook.handlers import audit  # an end mostly has none pending
+
+        session.send(tuple(audit.pending(held, session.config)))
+        held = held._replace(devices=tuple(device.after_pending for device in held.devices))
+        try_to_save(session, held)
+    return held
+
+
 def give_back(
     session: Session,
     uuid: str,
@@ -116,6 +130,7 @@ def give_back(
         if reason := unless(held):
             return reason
         with session.devices(held.addresses), session.with_crew() as session:
+            held = send_pending(session, held)
             try_to_save(session, held._replace(phase="releasing"))
             patient = session.with_grace()
             wait_for_writes(patient, held)

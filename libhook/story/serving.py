@@ -35,6 +35,8 @@ def serve(session: Session, happening: Event, domain: Domain) -> None:
         if operation.takes:
             taking.expect_given_back(session, before, domain)
             before = None
+        if before and not broken:
+            before = giveback.send_pending(session, before)
         if before and before.phase == "preparing" and not any(device.audited for device in before.devices):
             # The launcher may let a guest without devices in its XML go on where the hook is killed.
             raise Refused("the hook was ended before it was done with prepare", "start the guest again")
@@ -72,6 +74,9 @@ def _record(session: Session, happening: Event, before: Held | None, taken: Take
     if before is None and happening.operation.name == "reconnect":
         return taken  # the guest started before libhook was installed, so nobody knows what it started with
     giveback.warn_without_entry(session, before, taken.plan)
+    if happening.operation.name == "reconnect" and not broken and taken.plan.records:
+        keys = {record.device for record in taken.plan.records}
+        giveback.try_to_save(session, entries.with_pending_begin(taken.held, keys))
     done = {record.device for record in taken.plan.records} - session.send(taken.plan.records)
     taken = taken._replace(held=entries.with_recorded(taken.held, done, "success"))
     if not broken:  # leave a broken entry as it is for the person who repairs it

@@ -59,7 +59,7 @@ class Play:
         self._stage.close()
 
     def _plays(self) -> Iterator[tuple[Point, str, str]]:
-        points = [point for point in disturbing.points(self.host, self._deed, both=False) if _matters(point)]
+        points = [point for point in disturbing.points(self.host, self._deed, both=False) if matters(point)]
         for number, point in enumerate(points[:: self._every]):
             for comer in COMERS if FULL else [COMERS[number % len(COMERS)]]:
                 yield point, f"{self._verb}, {point}, then {comer}", comer
@@ -77,9 +77,7 @@ class Play:
         return 0
 
     def _follow(self, comer: str) -> list[str]:
-        for name in os.listdir(f"{self._root}/proc"):
-            if name.isdigit() and store.read(f"{self._root}/proc/{name}/comm") == "libhook\n":
-                processes.end(self._root, int(name))
+        end_libhook(self._root)
         self._believe_the_status_file()
         has_it = self._has_it()
         getattr(self, f"_{comer}")()
@@ -132,7 +130,14 @@ class Play:
         self.host.libvirt.start(third)
 
 
-def _matters(point: Point) -> bool:
+def end_libhook(root: str) -> None:
+    """What was killed is gone from the simulated host, too."""
+    for name in os.listdir(f"{root}/proc"):
+        if name.isdigit() and store.read(f"{root}/proc/{name}/comm") == "libhook\n":
+            processes.end(root, int(name))
+
+
+def matters(point: Point) -> bool:
     """libvirtd's part, which is played in the same process, is not killed with the command."""
     return point.changes and not any(part in point.effect for part in (" /simulation/", " /proc/", " /run/libvirt/"))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The hook, attach and detach are killed at each of their effects; whoever comes next leaves the host as it began.
+"""The hook, attach, detach and watch are killed at each of their effects; whoever comes next leaves all as it began.
 
 In the ordinary run at every point of one device's life that makes a difference to anybody, with two of those who may
 come next, in turn, and at some points of the longer lives (in the quick run at one of many of all these); in the long
@@ -17,6 +17,7 @@ from aftermath import recover
 from amounts import AMOUNTS, FULL, QUICK
 from cases import NIC
 from crash_lives import LIVES
+from crash_watch import EVENTS
 from scenario import Host, guest
 from shared_crashes import FOLDS, orders
 from stage import played, survived
@@ -55,6 +56,12 @@ def test_every_crash_point_is_survived(capsys: pytest.CaptureFixture[str]) -> No
     lives = [("crash_lives.py", life, _EVERY.get(life, _OFTEN) * AMOUNTS.crashes) for life in LIVES]
     outcomes = survived(capsys, "crash points", played(*lives, *plugs))
     assert len(outcomes) > (30 if QUICK else 150)
+
+
+def test_every_crash_point_of_the_watch_is_survived(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it was about to record is recorded, twice at worst, and what it has recorded has an end."""
+    plays = [("crash_watch.py", event, AMOUNTS.crashes) for event in EVENTS]
+    assert len(survived(capsys, "crash points of the watch", played(*plays))) > (8 if QUICK else 100)
 
 
 def test_there_is_each_order_in_which_guests_may_come_and_go() -> None:

@@ -2,6 +2,7 @@
 """What libhook makes of libvirt's events of hot-plug, on a simulated host: recorded once, given back, remembered."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from scenario import Host, guest, reap
 from watch_play import UUID, Watched
 
 from libhook.facts.entry import HeldDevice
+from libhook.facts.plan import Record
 from libhook.hotplug.watch import Watcher
 from libhook.look.processes import process
 from libhook.simulation import processes, store
-from libhook.story.session import make_state
+from libhook.story.session import Session, make_state
 
 
 @pytest.fixture(name="watched")
@@ -158,6 +160,31 @@ def test_a_guest_that_is_being_started_is_left_to_its_hook(host: Host) -> None:
     assert (held.phase, [device.recorded for device in held.devices]) == ("starting", ["nothing"])
     host.event(guest(NIC), "started")
     assert host.trail == [f"start {NIC} success"]
+
+
+@pytest.mark.parametrize("sends", [False, True], ids=["before", "after"])
+def test_a_reconnect_that_is_killed_at_its_record(
+    host: Host, watched: Watched, monkeypatch: pytest.MonkeyPatch, sends: bool
+) -> None:
+    """The device was plugged in, which is recorded again, and never as a failure; then it goes."""
+    held = host.state.load(UUID)
+    assert held
+    left = HeldDevice("pci", DISK, began="attach", plugging=process(host.machine, 0))
+    host.state.save(held._replace(devices=(*held.devices, left)))
+    send = Session.send
+
+    def killed(session: Session, records: Sequence[Record]) -> frozenset[str]:
+        if sends:
+            send(session, records)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "send", killed)
+    with pytest.raises(KeyboardInterrupt):
+        host.event(guest(NIC, DISK), "reconnect")
+    monkeypatch.setattr(Session, "send", send)
+    watched.guest = guest(NIC)
+    watched.connect()
+    assert host.trail[1:] == [*[f"attach {DISK} success"] * (1 + sends), f"detach {DISK} success"]
 
 
 def test_a_guest_that_ended_unseen_is_forgotten(host: Host, watched: Watched) -> None:
