@@ -4,6 +4,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from libhook.simulation.hosts import workstation
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.world import World
 
+ROOT = Path(__file__).parent.parent
 pytest_plugins = ["libhook.pytest_plugin"]  # where libhook is installed, pytest finds it by itself
 for _signal in (signal.SIGINT, signal.SIGQUIT):
     if (
@@ -118,6 +121,17 @@ def _no_descriptor_left_open() -> Iterator[None]:
 def childless() -> None:
     """Reap what other tests have left to end by itself: for a test that waits for any child."""
     child.reap(Deadline.after(5))
+
+
+@pytest.fixture(scope="session")
+def open_tree() -> Iterator[Path]:
+    """Give a copy of hooks/ and libhook/ that any user may enter: the clone may lie in a home."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        for name in ("hooks", "libhook"):
+            shutil.copytree(ROOT / name, f"{folder}/{name}", ignore=shutil.ignore_patterns("__pycache__"))
+        subprocess.run(["chmod", "-R", "go=u-w", folder], check=True)
+        yield Path(folder)
 
 
 @pytest.fixture
