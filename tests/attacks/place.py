@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """This machine, where somebody may have a device open that nobody needs."""
 
+import fcntl
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,10 +77,13 @@ def opens(path: str, flags: int) -> Callable[[Callable[[], None]], None]:
     return task
 
 
-def here(tmp_path: Path) -> Place:
-    """One that nobody has used yet."""
+@contextmanager
+def here(tmp_path: Path) -> Iterator[Place]:
+    """One that nobody has used yet, and nobody else uses meanwhile: other tests of this machine have NODE open, too."""
     node, kernel = tmp_path / "node", Kernel(tmp_path)
     node.touch(0o600)
     if os.geteuid():
         pytest.skip("needs root to see what others have open, and to become somebody else")
-    return Place(Machine("", kernel), kernel, node)
+    with open(f"{tempfile.gettempdir()}/libhook-tests-full", "w") as alone:
+        fcntl.lockf(alone, fcntl.LOCK_EX)  # unlike flock(2) it is not inherited by what a test leaves behind
+        yield Place(Machine("", kernel), kernel, node)

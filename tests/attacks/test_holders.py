@@ -9,7 +9,7 @@ import stat
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,8 +26,9 @@ from libhook.simulation.hosts import nic, workstation
 
 
 @pytest.fixture(name="place")
-def _place(tmp_path: Path) -> Place:
-    return here(tmp_path)
+def _place(tmp_path: Path) -> Iterator[Place]:
+    with here(tmp_path) as it:
+        yield it
 
 
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_RDWR])

@@ -3,7 +3,7 @@
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,9 @@ from libhook.look import openfiles
 
 
 @pytest.fixture(name="place")
-def _place(tmp_path: Path) -> Place:
-    return here(tmp_path)
+def _place(tmp_path: Path) -> Iterator[Place]:
+    with here(tmp_path) as it:
+        yield it
 
 
 MANY = 3_000
