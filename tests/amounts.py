@@ -41,3 +41,5 @@ AMOUNTS = {
 }[PROFILE]
 FULL = PROFILE == "long"
 QUICK = PROFILE == "quick"
+REST = bool(os.environ.get("LIBHOOK_TEST_REST"))
+"""Whether the tests with the marker ``rest`` are played."""

@@ -14,7 +14,7 @@ from typing import Any
 import lines  # noqa: F401 - before libhook: it counts the lines that run
 import pytest
 from _pytest.terminal import TerminalReporter
-from amounts import AMOUNTS, PROFILE
+from amounts import AMOUNTS, PROFILE, REST
 from generated import COUNTS, summary, total
 from hypothesis import HealthCheck, settings
 from scenario import Host, adopt_orphans
@@ -27,9 +27,11 @@ from libhook.simulation.hosts import workstation
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.world import World
 
+_LOST = pytest.StashKey[bool]()
+"""A worker died, and what it has generated is not known."""
 ROOT = Path(__file__).parent.parent
-pytest_plugins = ["libhook.pytest_plugin"]  # where libhook is installed, pytest finds it by itself
-for _signal in (signal.SIGINT, signal.SIGQUIT):
+pytest_plugins = ["libhook.pytest_plugin", "outcomes"]  # where libhook is installed, pytest finds its own by itself
+for _signal in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if (
         signal.getsignal(_signal) is signal.SIG_IGN
     ):  # a shell starts what runs in the background so; some tests send them
@@ -52,12 +54,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     if hasattr(config, "workeroutput"):
         config.workeroutput["generated"] = dict(COUNTS)
-    elif _is_whole(config) and total() < AMOUNTS.inputs:
+    elif _has_too_few(config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def _has_too_few(config: pytest.Config) -> bool:
+    """Whether fewer inputs were generated than a whole run promises. A worker that died has not told of its own."""
+    return _is_whole(config) and not config.stash.get(_LOST, False) and total() < AMOUNTS.inputs
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A quick run of everything plays a sample of the variants that run whole hooks."""
+    """A run of everything leaves out ``rest``; a quick one plays a sample of the variants that run whole hooks."""
     if not _is_whole(config) or config.option.libhook_regenerate:
         return
     seen: Counter[str] = Counter()
@@ -66,7 +73,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         function = item.nodeid.partition("[")[0]
         sampled = function.startswith("tests/sim/") and seen[function] % AMOUNTS.variants
-        (left if sampled else kept).append(item)
+        is_left = sampled or (item.get_closest_marker("rest") and not REST)
+        (left if is_left else kept).append(item)
         seen[function] += 1
     items[:] = kept
     if left:
@@ -74,8 +82,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - xdist has no types
-    """A worker has ended."""
+def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ANN401 - xdist has no types
+    """A worker has ended, or has died."""
+    if error:
+        node.config.stash[_LOST] = True
     COUNTS.update(getattr(node, "workeroutput", {}).get("generated", {}))
 
 
@@ -83,7 +93,7 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
     """Say how many there were."""
     if COUNTS:
         terminalreporter.write_line(summary())
-    if _is_whole(config) and total() < AMOUNTS.inputs:
+    if _has_too_few(config):
         terminalreporter.write_line(f"too few generated inputs: a {PROFILE} run promises {AMOUNTS.inputs:,}")
 
 

@@ -13,6 +13,8 @@ import pytest
 from argcomplete import completers
 from shells import INSTALLED, PROMPT, at_a_terminal, define, prepare, typed, until
 
+pytestmark = pytest.mark.race
+
 EARLIER = "touch $(touch ran; echo other)"
 """What the administrator once ran; run again, it leaves ``ran``."""
 FOLDER = "d';touch ran;'"

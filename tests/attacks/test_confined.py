@@ -15,7 +15,10 @@ from libhook.children.child import Deadline, spawn
 from libhook.children.confined import MOST, Ending
 from libhook.errors import LibhookError
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can put up all walls")
+pytestmark = [
+    pytest.mark.race,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can put up all walls"),
+]
 PARENT = os.getpid()
 
 

@@ -17,7 +17,10 @@ from test_install import Clone
 
 from libhook.simulation.hosts import nic
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has what others could take")
+pytestmark = [
+    pytest.mark.race,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root has what others could take"),
+]
 NOBODY = 65534
 STAFF = 50
 WIN11 = guest(NIC)

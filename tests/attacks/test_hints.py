@@ -21,6 +21,8 @@ from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
 from libhook.simulation.hypervisor import Hypervisor
 
+pytestmark = pytest.mark.race
+
 OTHER = "1c15a1a0-a802-4b8e-8f5c-2a6d8a7c1f0e"
 NAMES = ["a$(touch evil)b", "a;touch evil", "a\ntouch evil", "w!touch", "--all", "7", OTHER]
 COMMAND = r"(?:\b(?:virsh|libhook|systemctl|echo|kill|chmod|chown|rm|mv)\b [^:;\n]*)"

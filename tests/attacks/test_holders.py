@@ -24,6 +24,8 @@ from libhook.look import descriptors
 from libhook.simulation import processes
 from libhook.simulation.hosts import nic, workstation
 
+pytestmark = pytest.mark.race
+
 
 @pytest.fixture(name="place")
 def _place(tmp_path: Path) -> Iterator[Place]:

@@ -13,6 +13,8 @@ from place import LONG, NODE, Place, here
 
 from libhook.look import openfiles
 
+pytestmark = pytest.mark.race
+
 
 @pytest.fixture(name="place")
 def _place(tmp_path: Path) -> Iterator[Place]:

@@ -74,6 +74,7 @@ def after_uuid(size: int) -> bytes:
     return WITHOUT.replace(b"</uuid>\n", b"</uuid>\n" + HOSTILE * (size // len(HOSTILE)))
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("text", [before_uuid, after_uuid])
 def test_time_grows_with_the_text(launcher: Launcher, operation: str, text: Callable[[int], bytes]) -> None:
@@ -88,6 +89,7 @@ def test_time_grows_with_the_text(launcher: Launcher, operation: str, text: Call
     grows_with(text, cost)
 
 
+@pytest.mark.rest
 def test_time_grows_with_what_a_broken_python_says(launcher: Launcher) -> None:
     """Its last line is the reason, if that is short; it may quote the guest's XML."""
     launcher.python.write_text("#!/bin/sh\ncat >&2\nexit 1\n")
@@ -158,6 +160,7 @@ def test_double_quotes_or_one_line_are_libvirt_s_text(launcher: Launcher, change
     assert event(launcher, "reconnect", given)[0] == given
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_large_text_is_acted_on(root: str, shell: str) -> None:
     """3 MB of a title: the device is handed over, recorded and given back."""
@@ -174,6 +177,7 @@ def test_a_large_text_is_acted_on(root: str, shell: str) -> None:
     assert (host.changed, host.leftovers) == ([], [])
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("xml", [WITH_DEVICE, WITHOUT], ids=["a device", "none"])
 @pytest.mark.parametrize("operation", ["prepare"] if QUICK else ["prepare", "start", "started", "release", "reconnect"])
 def test_the_whole_hook_grows_with_the_text(root: str, xml: bytes, operation: str) -> None:

@@ -12,6 +12,8 @@ from libhook.facts.machine import Machine
 from libhook.look import libvirtd
 from libhook.look.linux import LinuxKernel
 
+pytestmark = pytest.mark.race
+
 NOBODY = 65534
 
 

@@ -21,7 +21,7 @@ EXIT_LAB_FAILED = 70
 EPILOG = """
 Any other argument goes to pytest, for example -k usb, -x or test_life.py. The exit status is the job's;
 70 means that the lab itself failed. What the last run left (console, audit.log, libvirtd's log, the
-journal, junit.xml) is in ${XDG_CACHE_HOME:-~/.cache}/libhook-lab/last (last-systemd with --systemd), or
+journal, outcomes) is in ${XDG_CACHE_HOME:-~/.cache}/libhook-lab/last (last-systemd with --systemd), or
 where --artifacts says.
 """
 
@@ -68,7 +68,8 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--raw", action="store_true", help="boot without installing libhook")
     parser.add_argument("--systemd", action="store_true", help="with systemd as process 1, for what runs as a service")
-    parser.add_argument("--artifacts", type=Path, metavar="DIR", help="where to leave logs and junit.xml")
+    parser.add_argument("--artifacts", type=Path, metavar="DIR", help="where to leave logs and outcomes")
+    parser.add_argument("--times", type=int, default=1, metavar="N", help="how often the tests are played")
     parser.add_argument(
         "--total",
         type=float,
@@ -91,10 +92,9 @@ def _job(options: argparse.Namespace, pytest_arguments: list[str]) -> str:
         if pytest_arguments:
             raise LabError(f"unknown arguments: {' '.join(pytest_arguments)}")
         return f"cd /src\n{options.sh}\n" if options.sh is not None else f"exec python3 {GUEST}/bench.py\n"
-    return (
-        f"cd {GUEST}\nexec python3 -m pytest -c pytest.ini --rootdir=. -p no:cacheprovider "
-        f"--junitxml=/share/junit.xml {shlex.join(pytest_arguments)}\n"
-    )
+    pytest = f"python3 -m pytest -c pytest.ini --rootdir=. -p no:cacheprovider {shlex.join(pytest_arguments)}"
+    once = f"LIBHOOK_OUTCOMES=/share/outcomes {pytest} || status=$?\n"
+    return f"cd {GUEST}\nstatus=0\n{once * options.times}exit $status\n"
 
 
 def _run(image: Image, scratch: Path, options: argparse.Namespace, job: str) -> int:

@@ -24,6 +24,8 @@ from stage import played, survived
 
 from libhook.simulation.hosts import nic
 
+pytestmark = pytest.mark.race
+
 _EVERY = {
     "one device, taken": 1,
     "one device, given back": 1,

@@ -25,6 +25,8 @@ from libhook.simulation.hosts import workstation
 from libhook.story.session import make_state
 from libhook.testing import Outcome
 
+pytestmark = pytest.mark.race
+
 OTHER = "11111111-2222-3333-4444-555555555555"
 UUID = Guest().uuid
 TEXT = "not libhook's\n"

@@ -19,6 +19,8 @@ from libhook.hotplug.request import UNKNOWN
 from libhook.look import processes
 from libhook.simulation.guests import Assigned
 
+pytestmark = pytest.mark.race
+
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 

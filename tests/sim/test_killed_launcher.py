@@ -20,6 +20,8 @@ from libhook.simulation import faults
 from libhook.simulation.hosts import nic
 from libhook.story.session import Session, make_state
 
+pytestmark = pytest.mark.race
+
 WIN11 = guest(NIC)
 
 

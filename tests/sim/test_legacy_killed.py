@@ -18,6 +18,8 @@ from libhook.facts.machine import Machine
 from libhook.look import oldscripts
 from libhook.simulation import faults, store, systemd
 
+pytestmark = pytest.mark.race
+
 
 @pytest.mark.parametrize("operation", ["prepare", "start", "started", "stopped"])
 def test_what_a_killed_hook_was_about_to_begin_is_not_begun_after_its_end(

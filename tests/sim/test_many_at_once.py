@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from amounts import AMOUNTS
 
+pytestmark = pytest.mark.race
+
 _HERE = Path(__file__).parent
 _GUESTS = 50
 _STARTS = AMOUNTS.starts

@@ -27,6 +27,8 @@ from libhook.simulation import faults
 from libhook.simulation.hosts import nic
 from libhook.simulation.store import shown
 
+pytestmark = pytest.mark.race
+
 NO_LIBVIRTD = """# libvirt's bindings where no libvirtd answers
 import time
 class libvirtError(Exception):
@@ -45,6 +47,7 @@ def _versions(tmp_path: Path) -> Versions:
     return versions
 
 
+@pytest.mark.rest
 def test_lives_while_versions_alternate(versions: Versions, tmp_path: Path) -> None:
     """Nothing fails and nothing is left, though each of a guest's events may be another version's."""
     lives = [

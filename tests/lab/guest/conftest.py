@@ -26,6 +26,7 @@ from host import (
 )
 from service import logind_runs
 
+pytest_plugins = ["outcomes"]
 NEED_SYSTEMD = (
     "test_apparmor.py",
     "test_awake.py",

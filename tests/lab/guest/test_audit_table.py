@@ -115,6 +115,7 @@ class Table:
         return head + [f"| {kind} | {' | '.join(row)} |" for kind, row in zip(self.seen, rows, strict=True)]
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("pool", "target")
 @pytest.mark.timeout(1200)
 def test_the_table_of_the_document_is_what_is_recorded(guest: MakeGuest, iscsi_disk: Device) -> None:

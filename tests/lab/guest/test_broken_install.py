@@ -111,6 +111,7 @@ def test_a_part_is_missing(guest: MakeGuest) -> None:
     expect_returned(one)
 
 
+@pytest.mark.rest
 def test_nothing_of_it_runs(guest: MakeGuest) -> None:
     """A syntax error, then no Python; what such a guest leaves when it ends comes back once that is mended."""
     one = guest(pci(NIC)).start()
@@ -126,6 +127,7 @@ def test_nothing_of_it_runs(guest: MakeGuest) -> None:
     guest(pci(NIC2)).start().destroy()
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("small_state")
 def test_the_state_cannot_be_written(guest: MakeGuest) -> None:
     """A full or read-only /run/libhook refuses a start and holds nothing back, and what it keeps there goes later."""
@@ -157,6 +159,7 @@ def test_the_state_cannot_be_written(guest: MakeGuest) -> None:
     guest(pci(NIC), pci(NIC2)).start().destroy()
 
 
+@pytest.mark.rest
 def test_the_doctor_sees_what_is_broken() -> None:
     """Nothing fails as it is installed; a hook that libvirtd would pass over, and one that does not run, are named."""
     code, said = doctor()

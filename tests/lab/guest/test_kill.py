@@ -16,7 +16,7 @@ from host import NIC, NIC2, STATE, driver_of, override_of, wait_for
 from killing import PATIENCE, cut, is_hook, kill_hook
 from trail import records
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.race, pytest.mark.timeout(1200)]
 MOMENTS = 20
 LIVES = 4
 CARDS = (NIC, NIC2)
@@ -85,6 +85,7 @@ def test_prepare_killed(one: Guest, chance: random.Random) -> None:
     assert records(one, ours=True, result="success") == []
 
 
+@pytest.mark.rest
 def test_release_killed(one: Guest, guest: MakeGuest, chance: random.Random) -> None:
     """`libhook recover`, a second release, or the next guest that wants a card ends what the killed one began."""
     other = guest(pci(NIC))
@@ -136,6 +137,7 @@ def expect_ended(guest: Guest, lives: int) -> None:
     wait_for("the record of each end", ended, 10)
 
 
+@pytest.mark.rest
 def test_killed_under_libvirtd(one: Guest, chance: random.Random) -> None:
     """libvirtd answers, the cards come back, and the guest can be started again, whichever of its hooks is killed."""
     took = call(one, "prepare").seconds, call(one, "release", "failed").seconds

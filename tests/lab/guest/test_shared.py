@@ -16,7 +16,7 @@ from host import NIC, STATE, USB_PEN, driver_of, override_of, settled, wait_for
 from killing import cut
 from service import systemctl
 
-pytestmark = [pytest.mark.usefixtures("logind"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.race, pytest.mark.usefixtures("logind"), pytest.mark.timeout(1200)]
 _UNIT, _AWAKE = "lab-shared.service", "libhook-awake.service"
 _FILE = Path("/run/systemd/system") / _UNIT
 _SWAPPINESS = Path("/proc/sys/vm/swappiness")

@@ -107,6 +107,7 @@ def test_commands_are_run_and_undone(guest: MakeGuest, configure: Configure) -> 
     wait_for("the end of what the undo left", lambda: not _lives("sleep 601"))
 
 
+@pytest.mark.rest
 def test_in_the_background(guest: MakeGuest, configure: Configure) -> None:
     """It lives as long as the guest, also beyond the end of libvirtd, and goes with all that it started."""
     configure(_run("show", "escape", "a", more=f"background = true\n{_undo('back', 'a')}"))
@@ -123,6 +124,7 @@ def test_in_the_background(guest: MakeGuest, configure: Configure) -> None:
     assert [line.split("|")[1] for line in _notes("a")] == ["escape", "back"]
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize(
     ("argv", "more", "said"),
     [
@@ -142,6 +144,7 @@ def test_a_command_that_fails_in_the_middle(
     assert libhook("status") == "nothing is held\n"
 
 
+@pytest.mark.rest
 def test_a_user_who_is_not_there(guest: MakeGuest, configure: Configure) -> None:
     """The start is refused before anything is run."""
     configure(_run("first", "as", "a") + _run("second", "as", "b", more='user = "no-such-user"'))
@@ -150,6 +153,7 @@ def test_a_user_who_is_not_there(guest: MakeGuest, configure: Configure) -> None
     assert _notes("a") == []
 
 
+@pytest.mark.rest
 def test_what_is_not_waited_for_has_an_end(guest: MakeGuest, configure: Configure) -> None:
     """The hook is gone by then, and the guest runs on."""
     configure(_run("first", "escape", "a", more='at = "started"\nseconds = 8\n'))
@@ -173,6 +177,7 @@ def _kill_at(guest: Guest, pattern: str) -> None:
     assert _lives(pattern)
 
 
+@pytest.mark.race
 def test_a_hook_that_is_killed_in_the_middle(guest: MakeGuest, configure: Configure) -> None:
     """Whoever comes next finds the command by its group's name, ends it, and undoes it."""
     configure(_run("first", "escape", "a", more=f"seconds = 300\n{_undo('back', 'a')}"))
@@ -187,6 +192,7 @@ def test_a_hook_that_is_killed_in_the_middle(guest: MakeGuest, configure: Config
     assert libhook("status") == "nothing is held\n"
 
 
+@pytest.mark.rest
 def test_what_a_dead_guest_left_is_undone(guest: MakeGuest, configure: Configure) -> None:
     """QEMU is killed while no libvirtd runs. The next libvirtd calls the hook."""
     configure(_run("first", "slow", "a", more=f"background = true\n{_undo('back', 'a')}"))
@@ -204,6 +210,7 @@ def _legacy(more: str = "") -> str:
     return f'[legacy]\npath = "{OLD}"\n{more}\n'
 
 
+@pytest.mark.rest
 def test_an_old_script(guest: MakeGuest, configure: Configure) -> None:
     """It is called as libvirt would call it, and what it leaves goes on beyond the guest's end."""
     TODO.write_text("case $2 in prepare) setsid sleep 608 & ;; esac\n")
@@ -231,6 +238,7 @@ def test_an_old_script(guest: MakeGuest, configure: Configure) -> None:
     wait_for("the group that was left to go with the guest's next end", lambda: _groups() == [])
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize(
     ("todo", "said"),
     [
@@ -251,6 +259,8 @@ def test_an_old_script_that_refuses_or_is_late(guest: MakeGuest, configure: Conf
     assert [line.split("|")[0] for line in _notes("calls")] == ["prepare", "stopped", "release"]
 
 
+@pytest.mark.race
+@pytest.mark.rest
 def test_an_old_script_whose_hook_is_killed(guest: MakeGuest, configure: Configure) -> None:
     """It is ended before it is called with what comes next."""
     TODO.write_text('[ "$2" = prepare ] || return 0\nsetsid sleep 608 & sleep 609\n')
@@ -263,6 +273,7 @@ def test_an_old_script_whose_hook_is_killed(guest: MakeGuest, configure: Configu
     assert [line.split("|")[0] for line in _notes("calls") if "|" in line] == ["prepare", "release"]
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize(
     ("todo", "code", "printed"),
     [("echo '<domain/>'; echo no >&2", 0, "printed at restore\n<domain/>\n"), ("exec yes", 1, "")],

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What tests/run makes of how its parts end: what it plays again, what it says, and whether it has passed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gaps
+import outcomes
+import pytest
+from family import until
+from whole_run import Run, Suite
+
+_TESTS = """
+import os, pathlib, pytest
+def count(name):
+    file = pathlib.Path(__file__).parent / name
+    file.write_text(file.read_text() + "." if file.exists() else ".")
+    return len(file.read_text())
+def test_good(): pass
+def test_skipped(): pytest.skip("no reason")
+"""
+_FLAKY = "def test_flaky(): assert count('flaky') > 1\n"
+_BAD = "def test_bad():\n    what = 1\n    assert what == 2\n"
+_RACE = "@pytest.mark.race\ndef test_race(): assert count('race') not in (1, {})\n"
+_END = "def test_end(): os._exit(3)\n"
+_ENDS_A_WORKER = "def test_end():\n    if count('worker') == 1: os._exit(3)\n"
+_CLEANS_UP = """
+@pytest.fixture
+def left():
+    yield
+    assert count('left') > 1
+def test_teardown(left): assert count('both') > 1
+"""
+
+
+class Stage:
+    """A project with some tests, and a run of it."""
+
+    def __init__(self, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        """``folder`` is empty."""
+        self.project, self.left = folder / "project", folder / "left"
+        self.project.mkdir()
+        self.left.mkdir()
+        (self.project / "pytest.ini").write_text("[pytest]\nmarkers = race\n")
+        self._capfd = capfd
+
+    def suite(self, *tests: str, first: tuple[str, ...] = (), minutes: float = 0.0) -> Suite:
+        """These, besides a test that passes and one that is skipped."""
+        (self.project / "test_it.py").write_text(_TESTS + "".join(tests))
+        where = ("-c", str(self.project / "pytest.ini"), f"--rootdir={self.project}", "-p", "no:cacheprovider")
+        command = (sys.executable, "-m", "pytest", "-q", *where, "-p", "outcomes")
+        environment = (("PYTHONPATH", str(Path(__file__).parent)),)
+        return Suite("it", minutes, command, (*first, str(self.project)), 0, environment)
+
+    def lab(self, *statuses: int) -> Suite:
+        """A program that ends with each of these in turn."""
+        program = self.project / "lab"
+        turns = "".join(f"{number}) exit {status} ;;\n" for number, status in enumerate(statuses, 1))
+        program.write_text(f'#!/bin/sh\necho >>"$0.boots"\ncase $(wc -l <"$0.boots") in\n{turns}esac\n')
+        program.chmod(0o755)
+        return Suite("lab", 0, (str(program),), is_lab=True)
+
+    def play(self, *suites: Suite, end: float = 600, again: bool = True) -> tuple[bool, list[str]]:
+        """Return whether the run has passed, and the lines of its last screen."""
+        run = Run(self.left, time.time() + end, {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, self.project)
+        for suite in suites:
+            run.suite(suite)
+        run.try_again(may=again)
+        passed = run.show()
+        said = self._capfd.readouterr().out
+        return passed, said[said.index("== the ten slowest") :].splitlines()
+
+
+@pytest.fixture
+def stage(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Stage:
+    """Give one for this test."""
+    return Stage(tmp_path, capfd)
+
+
+@pytest.mark.parametrize(
+    ("test", "first"),
+    [(_FLAKY, ()), (_FLAKY, ("-n", "2")), (_CLEANS_UP, ()), (_CLEANS_UP, ("-n", "2")), (_ENDS_A_WORKER, ("-n", "2"))],
+    ids=["one", "one of a worker", "teardown", "teardown of a worker", "a worker"],
+)
+def test_what_passes_when_played_again_is_flaky(stage: Stage, test: str, first: tuple[str, ...]) -> None:
+    """It is counted, named and shown as it first failed, once, though its teardown or its worker failed, too."""
+    passed, lines = stage.play(stage.suite(test, first=first))
+    assert passed
+    assert lines[-1] == "libhook: 2 passed, 0 failed, 1 skipped"
+    assert "== flaky: passed when played again alone: 1" in lines
+    (shown,) = [number for number, line in enumerate(lines) if line.startswith("it: ")]
+    assert "::test_" in lines[shown]
+    assert ("test_it.py:" if test is not _ENDS_A_WORKER else "crashed while running") in lines[shown + 1]
+
+
+def test_what_fails_twice_has_failed(stage: Stage) -> None:
+    """With the line of its assertion; the slowest are named, and what the parts left."""
+    passed, lines = stage.play(stage.suite(_BAD))
+    assert not passed
+    assert lines[-1] == "libhook: 1 passed, 1 failed, 1 skipped"
+    number = lines.index("it: test_it.py::test_bad")
+    assert "test_it.py:11: assert 1 == 2" in lines[number + 1]
+    assert lines[number + 1].endswith("(played again: passed 0 of 1)")
+    assert sum("test_it.py::test_good" in line for line in lines) == 1
+    assert f"what the parts left: {stage.left}" in lines
+
+
+def test_what_somebody_chose_is_not_played_again(stage: Stage) -> None:
+    """It has failed then."""
+    passed, lines = stage.play(stage.suite(_FLAKY), again=False)
+    assert not passed
+    assert lines[-1] == "libhook: 1 passed, 1 failed, 1 skipped"
+
+
+@pytest.mark.parametrize(("fails_at", "passes"), [(9, True), (4, False)])
+def test_what_races_must_pass_five_times(stage: Stage, fails_at: int, passes: bool) -> None:
+    """One failure of six is a race of libhook; what is no race is played once."""
+    passed, lines = stage.play(stage.suite(_RACE.format(fails_at), _FLAKY))
+    assert passed is passes
+    assert (stage.project / "race").read_text() == "." * 6
+    assert (stage.project / "flaky").read_text() == ".."
+    assert any("(played again: passed 4 of 5)" in line for line in lines) is not passes
+
+
+@pytest.mark.parametrize(("count", "passes"), [(20, True), (21, False)])
+def test_more_than_twenty_are_too_many(stage: Stage, count: int, passes: bool) -> None:
+    """They are not played again then."""
+    many = f"@pytest.mark.parametrize('n', range({count}))\ndef test_many(n): assert count(f'many{{n}}') > 1\n"
+    passed, lines = stage.play(stage.suite(many))
+    assert passed is passes
+    assert lines[-1] == f"libhook: {1 + count * passes} passed, {count * (not passes)} failed, 1 skipped"
+
+
+@pytest.mark.parametrize(
+    ("test", "first", "said"),
+    [
+        (_END + _FLAKY, (), "ended with exit status 3"),
+        (_FLAKY + _BAD, ("-x",), "1 tests have no outcome"),
+        ("", ("-k", "nothing"), "ended with exit status 5"),
+        ("import nothing\n", (), "ended with exit status 2"),
+        (
+            "def pytest_sessionfinish(session): session.exitstatus = 1\n",
+            ("-p", "test_it"),
+            "failed without a failure",
+        ),
+    ],
+    ids=["died", "ended early", "none", "not collected", "without a failure"],
+)
+def test_a_part_that_is_broken_has_failed(stage: Stage, test: str, first: tuple[str, ...], said: str) -> None:
+    """Nothing of it is played again."""
+    suite = stage.suite(test, first=first)
+    path = f"{Path(__file__).parent}:{stage.project}"
+    passed, lines = stage.play(suite._replace(environment=(("PYTHONPATH", path),)))
+    assert not passed
+    assert f"tests/run: failed: it: {said}" in lines
+    if (stage.project / "flaky").exists():
+        assert (stage.project / "flaky").read_text() == "."
+
+
+def test_the_run_has_an_end(stage: Stage) -> None:
+    """What runs then is stopped, nothing is begun that does not fit, and the last screen is there all the same."""
+    waits = stage.suite("def test_late():\n    import time\n    time.sleep(600)\n")
+    passed, lines = stage.play(waits, waits._replace(name="next", minutes=1), end=10)
+    assert not passed
+    assert "tests/run: failed: it: stopped: the run ends after 80 minutes" in lines
+    assert "tests/run: failed: next: not begun: it takes 1 minutes, and 0 are left" in lines
+    assert lines[-1] == "libhook: 1 passed, 2 failed, 1 skipped"
+
+
+def test_nothing_is_played_again_for_which_there_is_no_time(stage: Stage) -> None:
+    """It has failed."""
+    passed, lines = stage.play(stage.suite(_FLAKY)._replace(start=3600))
+    assert not passed
+    assert any(line.endswith("(not played again: no time was left)") for line in lines)
+
+
+@pytest.mark.parametrize(("statuses", "said"), [((70, 0), "ran no test"), ((70, 70), "ended with exit status 70")])
+def test_a_lab_whose_machine_died_is_booted_once_more(stage: Stage, statuses: tuple[int, ...], said: str) -> None:
+    """Each boot leaves what it left in a folder of its own."""
+    passed, lines = stage.play(stage.lab(*statuses))
+    assert not passed
+    assert f"tests/run: failed: lab: {said}" in lines
+    assert sorted(path.name for path in stage.left.iterdir()) == ["lab-1", "lab-2"]
+
+
+def test_a_half_written_line_is_no_outcome(tmp_path: Path) -> None:
+    """Whoever wrote it was killed."""
+    (tmp_path / "it").write_text('{"expected": ["a"]}\n{"test": "a", "how": "pas')
+    found = outcomes.read(tmp_path / "it")
+    assert (found.plays, found.are_whole) == ({}, False)
+
+
+def test_a_gap_of_the_machine_is_noted(tmp_path: Path) -> None:
+    """Here the process that ticks stands still, as all do on a machine that is paused."""
+    path = tmp_path / "gaps"
+    assert gaps.told(path) == "the machine never stood still for more than 1 s"
+    with subprocess.Popen([sys.executable, gaps.__file__, str(path)]) as ticking:
+        time.sleep(0.5)
+        ticking.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)
+        ticking.send_signal(signal.SIGCONT)
+        until(path.exists)
+        ticking.terminate()
+    assert gaps.told(path).startswith("the machine stood still 1 times, ")
