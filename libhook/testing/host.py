@@ -38,7 +38,7 @@ class Host(Furnished):
     def __init__(self, root: str | Path, world: World | None = None, settings: str = "") -> None:
         super().__init__(root, world, settings)
         self.state = state_of(self.machine)
-        self.patience = 5.0
+        self.patience = 60.0
         """Seconds to wait for what an event leaves behind, its log above all."""
         self.outcomes: list[Outcome] = []
         """Of every event so far."""

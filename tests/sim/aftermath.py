@@ -20,7 +20,7 @@ from libhook.simulation.libvirt import Libvirt, Outcome
 from libhook.simulation.snapshot import differences, snapshot
 
 OTHER = "11111111-2222-3333-4444-555555555555"
-_PATIENCE = 5.0
+_PATIENCE = 60.0
 
 
 Who = Literal["release", "again", "other", "recover"]

@@ -63,7 +63,7 @@ _UNDONE = ("screen", "begin", "then", "late", "bye", "rules")
 _BACKGROUND = "show"
 _ALIVE = ("started", "reconnect")
 """The guest lives on, whatever comes of the hook."""
-_PATIENCE = 5.0
+_PATIENCE = 60.0
 
 
 class Mix(NamedTuple):

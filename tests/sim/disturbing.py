@@ -26,7 +26,7 @@ from libhook.simulation import faults, store
 from libhook.simulation.faults import Fault
 
 _EXIT = 77
-_PATIENCE = 5.0
+_PATIENCE = 60.0
 _LATE = "0.1"
 _CALLS = ("mkdir", "rename", "unlink", "fsync", "fork")
 _OF_CHILDREN = (

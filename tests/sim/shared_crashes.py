@@ -30,7 +30,7 @@ FOLDS: dict[str, tuple[Fold, dict[str, str]]] = {
     "together": (together, {"a": "16", "b": "32", "c": "24"}),
     "equal": (equal, {"a": "16", "b": "16", "c": "16"}),
 }
-_LATE = 5
+_LATE = 60
 _GO = "go"
 """The file that a late child waits for."""
 _OFTEN = 4

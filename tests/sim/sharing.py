@@ -59,7 +59,7 @@ class Sharing:
         """``wants``: of each guest."""
         self.host = Host(root, nic())
         self.wants = wants or {"a": "16", "b": "32", "c": "24"}
-        self.seconds = 5.0
+        self.seconds = 60.0
         self.resource = Resource(
             "toy.of/guests", "the toy", at_once(self.value), self.write, fold,
             follow=moved if fold is together else None,
@@ -140,7 +140,7 @@ class Sharing:
 
     def wrong_in_the_end(self) -> list[str]:
         """What is not as it began, once all guests are gone."""
-        reap(5)
+        reap(60)
         wrong = [f"left over: {name}" for name in self.host.leftovers]
         return wrong if self.value() == BASE else [*wrong, f"the toy is {self.value()}"]
 

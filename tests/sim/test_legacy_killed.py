@@ -48,7 +48,7 @@ def test_what_a_killed_hook_was_about_to_begin_is_not_begun_after_its_end(
     os.kill(hook, signal.SIGKILL)
     os.waitpid(hook, 0)
     host.event(WIN11, "release", "failed")
-    assert reap(5)
+    assert reap(60)
     assert (calls(host)[-1], host.leftovers) == ("release end failed", [])
 
 

@@ -209,7 +209,7 @@ def test_an_exit_that_hangs_costs_one_refused_start(root: str) -> None:
         )
     ]
     let_go(root, GPU)
-    assert reap(5)
+    assert reap(60)
     desk.seconds = 5
     assert desk.failures([*desk.end(B, "nvidia", "e1000e"), *desk.end(A, *STACK[:-1])]) == []
     assert desk.wrong() == []
@@ -225,7 +225,7 @@ def test_a_load_that_hangs_keeps_the_rest_for_later(root: str) -> None:
         "the module nvidia_drm does not answer in time",
         "the module nvidia_uvm was left as it was, because the module nvidia_drm is in the way",
     ]
-    assert reap(5)
+    assert reap(60)
     heal(root)
     desk.seconds = 5
     assert desk.failures(desk.end(A, "nvidia_uvm", "nvidia_drm")) == []
@@ -256,7 +256,7 @@ def test_a_crash_in_the_middle_is_undone(root: str, verb: str, victim: str, when
             os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     assert status == (-9 if victim == "parent" else 0)
-    assert reap(5)
+    assert reap(60)
     heal(root)
     assert desk.failures(desk.end(A, *STACK)) == []
     assert desk.wrong() == []
