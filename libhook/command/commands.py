@@ -16,11 +16,11 @@ from libhook.errors import BadInput, DeadlineExpired, LibhookError
 from libhook.facts.domain import Domain
 from libhook.facts.machine import Machine
 from libhook.hotplug import plug, unplug
-from libhook.hotplug.halfplugged import preview_settling, settle_abandoned
+from libhook.hotplug.halfplugged import preview_pending, preview_settling, settle_abandoned
 from libhook.hotplug.hypervisor import MISSING, Hypervisor
 from libhook.hotplug.interrupts import Interrupts
 from libhook.hotplug.notify import ServiceManager
-from libhook.hotplug.parts import abandoned
+from libhook.hotplug.parts import unfinished
 from libhook.hotplug.request import Request
 from libhook.hotplug.watch import Watcher
 from libhook.hotplug.watching import Connection
@@ -44,7 +44,7 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             name = held.name
             session = session.with_settings_of(held)
             session = session._replace(deadline=Deadline.after(session.config.write_deadline))
-            if alive and (held.has_pending or abandoned(session, held)):
+            if alive and unfinished(session, held):
                 if options.dry_run:
                     head = f"{name}: left alone, because {alive}; this unfinished hot-plug would be ended:"
                     show(list(with_names([head, *(f"  {line}" for line in preview_settling(session, held))], names)))
@@ -57,7 +57,8 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             elif options.dry_run:
                 hanging = any(one.pci in session.state.in_flight() for one in held.devices if held.action(one.key))
                 head = f"{name}: would be given back{', except what hangs' if hanging else ''}"
-                show(list(with_names([head, *(f"  {line}" for line in session.plan_release(held).describe())], names)))
+                lines = [*preview_pending(held), *session.plan_release(held).describe()]
+                show(list(with_names([head, *(f"  {line}" for line in lines)], names)))
             elif reason := giveback.settle(session, held.uuid):
                 code = complain([f"{name}: not given back: {reason}"])
             else:

@@ -22,7 +22,7 @@ from libhook.facts.entry import Held
 from libhook.facts.host import Claim
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Fault, Plan, Refusal
-from libhook.hotplug.parts import abandoned
+from libhook.hotplug.parts import unfinished
 from libhook.kinds import registry as kinds
 from libhook.look import guests, screens, sysfs
 from libhook.naming.name import UNKNOWN, Name
@@ -174,7 +174,7 @@ def status(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook status``."""
     session = Session.open(machine, Log(machine), os.getppid())
     found, broken = giveback.read_entries(session)
-    left = {held.uuid: [device.key for device in abandoned(session, held)] for held, _ in found}
+    left = {held.uuid: unfinished(session, held) for held, _ in found}
     if options.json:
         show(views.status_json(found, left, names_of(machine)))
     elif found or not broken:

@@ -104,6 +104,8 @@ def status_text(entries: Sequence[tuple[Held, str | None]], left: Mapping[str, C
 def _state(device: HeldDevice, abandoned: bool) -> str:
     if device.wedged:
         return "hangs"
+    if device.pending:
+        return "its record may be missing"
     if abandoned:
         is_back = device.recorded not in ("failed", "unreturned")
         return "hot-plug unfinished, its process is gone" if is_back else "not given back"

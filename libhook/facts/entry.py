@@ -97,16 +97,14 @@ class HeldDevice(NamedTuple):
     """A VF that libvirt chose out of a pool. At another start that may be another."""
     pending: Pending = ""
     """Journalled before the audit record is sent, under the guest's lock. So whoever has the lock and finds this knows
-    that the sender was killed, before or after it sent: the record is sent once more. Twice is better than never."""
+    that the sender was killed, before or after it sent: the record is sent once more. Twice is better than never.
+    ``recorded`` says what it will say then, so whoever does not know this field takes the device for the guest's."""
 
     @property
     def after_pending(self) -> HeldDevice:
         """The device once what is pending has been sent. After ``again`` its second beginning is pending."""
-        match self.pending:
-            case "begin":
-                return self._replace(recorded="success", pending="")
-            case "again":
-                return self._replace(recorded="nothing", began="attach", pending="begin")
+        if self.pending == "again":
+            return self._replace(recorded="success", began="attach", pending="begin")
         return self._replace(pending="")
 
     @property

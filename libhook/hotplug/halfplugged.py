@@ -7,6 +7,7 @@ Whether QEMU has the device open shows how it went.
 from functools import partial
 from typing import Literal
 
+from libhook.errors import LibhookError
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice
 from libhook.facts.plan import describe
@@ -32,8 +33,11 @@ def make_way(session: Session, wanted: Domain) -> None:
 def settle_abandoned(session: Session, held: Held) -> str | None:
     """End what was begun. Return why something is left, or None."""
     guest = Domain(held.name, held.uuid, held.virt, ())
-    reasons = []
-    held = with_pending_sent(session, guest) or held
+    reasons = list[str | None]()
+    try:
+        held = with_pending_sent(session, guest) or held
+    except LibhookError as error:  # somebody else has the guest's lock
+        return error.message
     for device in abandoned(session, held):
         it = HostDevice(device.kind, "hostdev", False, device.address, device.pci)
         match _fate(session, held, device):
@@ -48,9 +52,14 @@ def settle_abandoned(session: Session, held: Held) -> str | None:
     return "; ".join(reason for reason in reasons if reason) or None
 
 
+def preview_pending(held: Held) -> list[str]:
+    """Say what a process that was killed was about to record, line by line."""
+    return [f"{device.address}: its record would be sent again" for device in held.devices if device.pending]
+
+
 def preview_settling(session: Session, held: Held) -> list[str]:
     """Say what ``settle_abandoned`` would do, line by line."""
-    lines = [f"{device.address}: its record would be sent again" for device in held.devices if device.pending]
+    lines = preview_pending(held)
     for device in abandoned(session, held):
         match _fate(session, held, device):
             case "given":

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from libhook.errors import LibhookError
 from libhook.facts.domain import Domain, HostDevice
-from libhook.facts.entry import Held, HeldDevice, Pending, Process
+from libhook.facts.entry import Held, HeldDevice, Process
 from libhook.facts.event import ATTACH, DETACH, OPERATIONS, Event
 from libhook.facts.plan import Plan, Refusal
 from libhook.handlers import record
@@ -139,6 +139,7 @@ def finish_attach(
     session.prepare()
     with locked_entry(session, guest, devices) as held:
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
+        held = _with_extra(held, devices)
         known = {one.key: one if one.audited else one._replace(audited=True, began="attach") for one in held.devices}
         devices = [
             one for one in devices if one.resolved and not one.missing and (one.key in known or one.key not in taken)
@@ -151,8 +152,7 @@ def finish_attach(
                 known[device.key] = held.devices[-1]._replace(began="attach")
             before = known[device.key]
             other_worker = before.plugging if _has_other_worker(session, before, worker) else None
-            pending: Pending = "" if before.recorded == "success" else "begin"
-            known[device.key] = before._replace(plugging=other_worker, pending=pending)
+            known[device.key] = _begun(before)._replace(plugging=other_worker)
         has = {device.key for device in devices}
         own = (known[one.key] if one.key in has else one for one in held.devices)
         detached = tuple(key for key in held.detached if key not in has)
@@ -165,18 +165,18 @@ def _journal_and_send(session: Session, held: Held, devices: Iterable[HostDevice
     return send_pending(session, held)
 
 
-def _with_pending(session: Session, held: Held, devices: Iterable[HostDevice], pending: Pending) -> Held:
-    """Return the entry that says that this is about to be recorded of these devices."""
-    known = {device.key: device for device in held.devices}
-    for device in devices:
-        before = known.get(device.key) or _as_given(session, device)
-        known[device.key] = before._replace(pending=pending)
-    return held._replace(devices=tuple(known.values()))
+def _begun(before: HeldDevice) -> HeldDevice:
+    """Return the entry's device that the guest has now. If that is not recorded yet, it is about to be."""
+    if before.recorded == "success":
+        return before
+    began = before.began if before.recorded == "nothing" else "attach"
+    return before._replace(recorded="success", began=began, pending="begin")
 
 
-def _as_given(session: Session, device: HostDevice) -> HeldDevice:
-    """Return a device that the guest has, and the entry does not know."""
-    return as_on_host(session, HeldDevice(device.kind, device.address, recorded="success", extra=device.extra))
+def _with_extra(held: Held, devices: Iterable[HostDevice]) -> Held:
+    """Return the entry with the extra fields of these devices' records, where it had none. Its records have them."""
+    extra = {device.key: device.extra for device in devices}
+    return held._replace(devices=tuple(one._replace(extra=one.extra or extra.get(one.key)) for one in held.devices))
 
 
 def journal_or_log(session: Session, held: Held, devices: Iterable[HostDevice]) -> None:
@@ -216,7 +216,9 @@ def begin_detach(session: Session, guest: Domain, devices: Sequence[HostDevice],
             return
         known = {device.key: device for device in held.devices}
         for device in devices:
-            before = known.get(device.key) or _as_given(session, device)
+            before = known.get(device.key) or as_on_host(
+                session, HeldDevice(device.kind, device.address, recorded="success")
+            )
             known[device.key] = before._replace(plugging=worker, audited=True)
         detached = tuple(key for key in held.detached if key not in {device.key for device in devices})
         journal_or_log(session, held._replace(devices=tuple(known.values()), detached=detached), devices)
@@ -243,14 +245,21 @@ def finish_detach(
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
         gone = tuple(device for device in devices if device.key not in held.detached)
         keys = {device.key for device in gone}
-        part = tuple(device for device in held.devices if device.key in keys and device.audited)
         # Nobody has recorded yet that these devices were plugged in. They were, or they could not be gone.
-        late = {device.key for device in part if device.recorded == "nothing"}
-        unrecorded = [device for device in gone if device.key in late and device.resolved and not device.missing]
-        if unrecorded:
-            held = _journal_and_send(session, _with_pending(session, held, unrecorded, "begin"))
+        held = _with_extra(held, gone)
+        late = {device.key for device in gone if device.resolved and not device.missing}
+        begun = tuple(
+            _begun(one) if one.audited and one.recorded == "nothing" and one.key in late else one
+            for one in held.devices
+        )
+        if begun != held.devices:
+            held = _journal_and_send(session, held._replace(devices=begun))
         if has_again:
-            _journal_and_send(session, _with_pending(session, held, gone, "again"))
+            for device in gone:
+                if not held.device(device.key):
+                    held = with_newcomer(session, held, device)
+            again = (one._replace(audited=True, pending="again") if one.key in keys else one for one in held.devices)
+            _journal_and_send(session, held._replace(devices=tuple(again)), gone)
             return None
         part = tuple(device for device in held.devices if device.key in keys and device.audited)
         wait_for_writes(session, held._replace(devices=part))
@@ -279,8 +288,8 @@ def record_kept(session: Session, guest: Domain, devices: Sequence[HostDevice], 
         session.send(record.failed(guest._replace(devices=tuple(devices)), keys - own.keys(), session.config, "detach"))
         if keys & own.keys():
             left = (
-                device._replace(plugging=None, pending="kept") if device.key in keys else device
-                for device in held.devices
+                one._replace(plugging=None, pending="kept") if one.key in keys else one
+                for one in _with_extra(held, devices).devices
             )
             _journal_and_send(session, held._replace(devices=tuple(left)))
         return True

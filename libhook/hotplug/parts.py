@@ -88,6 +88,16 @@ def abandoned(session: Session, held: Held) -> list[HeldDevice]:
     ]
 
 
+def unfinished(session: Session, held: Held) -> list[str]:
+    """Return the keys of what ``settle_abandoned`` sees to: devices that are abandoned, or to be recorded again.
+
+    While a process holds the guest's lock, it is about to record that itself.
+    """
+    is_busy = held.has_pending and session.state.is_busy(held.uuid)
+    pending = [device.key for device in held.devices if device.pending and not is_busy]
+    return list(dict.fromkeys((*(device.key for device in abandoned(session, held)), *pending)))
+
+
 def leaving_with(session: Session, held: Held, part: Collection[HeldDevice]) -> tuple[HeldDevice, ...]:
     """Return the devices of the entry that go back to the host when ``part`` goes.
 

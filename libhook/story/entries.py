@@ -122,7 +122,10 @@ MAKE = {"prepare": prepared, "start": starting, "started": started, "reconnect":
 
 def with_pending_begin(held: Held, keys: Collection[str]) -> Held:
     """Note in the entry that the guest has these devices, and that this is about to be recorded."""
-    devices = (device._replace(pending="begin") if device.key in keys else device for device in held.devices)
+    devices = (
+        device._replace(recorded="success", pending="begin") if device.key in keys else device
+        for device in held.devices
+    )
     return held._replace(devices=tuple(devices))
 
 

@@ -74,11 +74,14 @@ def _record(session: Session, happening: Event, before: Held | None, taken: Take
     if before is None and happening.operation.name == "reconnect":
         return taken  # the guest started before libhook was installed, so nobody knows what it started with
     giveback.warn_without_entry(session, before, taken.plan)
-    if happening.operation.name == "reconnect" and not broken and taken.plan.records:
-        keys = {record.device for record in taken.plan.records}
+    keys = {record.device for record in taken.plan.records}
+    if keys and not broken:
         giveback.try_to_save(session, entries.with_pending_begin(taken.held, keys))
-    done = {record.device for record in taken.plan.records} - session.send(taken.plan.records)
-    taken = taken._replace(held=entries.with_recorded(taken.held, done, "success"))
+    done = keys - session.send(taken.plan.records)
+    held = entries.with_recorded(taken.held, done, "success")
+    if happening.operation.name == "reconnect":  # whoever comes next tries again; they are the guest's
+        held = entries.with_pending_begin(held, keys - done)
+    taken = taken._replace(held=held)
     if not broken:  # leave a broken entry as it is for the person who repairs it
         giveback.try_to_save(session, taken.held)
     return taken

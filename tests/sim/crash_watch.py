@@ -102,6 +102,8 @@ class Play:
         meant = {"begin": "attach True", "again": "detach True", "kept": "detach False"}
         lost = [what for what in pending if what and meant[what] not in mine]
         problems += [f"{what} was journalled, and is not recorded: {mine}" for what in lost]
+        if pending & {"again", "begin"} and self._event == "removed, and there again" and mine.count("attach True") < 2:
+            problems.append(f"its second beginning is not recorded: {mine}")
         if comer in ("watch", "went") and "attach True" not in mine and (comer == "watch" or pending):
             problems.append(f"the next watch has not recorded that it came: {mine}")
         # Where nobody knows that the card came, its end is all that there is to record.

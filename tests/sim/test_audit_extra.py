@@ -171,6 +171,18 @@ def test_an_entry_of_before_is_read(root: str) -> None:
     assert _ends(host)[-1] == ' device="0000:01:00.0" res=success'
 
 
+def test_an_entry_that_remembers_nothing_is_completed_at_hot_plug(root: str) -> None:
+    """The settings ask for more since the guest's start: what can be seen now is told."""
+    host = Host(root, nic())
+    host.begin(guest(NIC))
+    host.configure(ON)
+    one = parse(guest(NIC).xml(1))
+    config = load_config(host.machine, one)
+    session = Session(host.machine, host.state, Log(host.machine), config, Deadline.after(20), host.libvirt.pid)
+    handover.record_kept(session, one, one.devices)
+    assert host._lines("audit")[-1]["text"].endswith(' device="0000:01:00.0" iommu-group=12 device-id="8086:10d3"')
+
+
 def test_hot_plug_tells_the_same_at_attach_and_detach(root: str) -> None:
     """Plugged in, refused to be given up, given up, refused to be plugged in: each tells of the driver before."""
     host = Host(root, nic(), ON)

@@ -13,6 +13,7 @@ from fake_libvirt import Connection, Daemon, Domain
 from plugging import running, xml
 from scenario import Host, guest, reap
 
+from libhook.children.child import Deadline
 from libhook.facts.entry import Process
 from libhook.hotplug import handover
 from libhook.hotplug.request import UNKNOWN
@@ -122,3 +123,33 @@ def test_attach_before_libvirt_is_asked(root: str, monkeypatch: pytest.MonkeyPat
     assert (host.trail, host.driver(NIC)) == ([f"attach {NIC} failed"], "e1000e")
     host.libvirt.stop("win11", "shutdown")
     assert (host.changed, host.leftovers) == ([], [])
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_what_a_killed_process_was_about_to_record_is_told(
+    root: str, monkeypatch: pytest.MonkeyPatch, is_gone: bool
+) -> None:
+    """By status and by dry runs, as what recover then does; while somebody has the guest's lock, it is left to him."""
+    host, _ = _begin(root, monkeypatch, signal.SIGINT, NIC)
+    held = host.state.load(guest().uuid)
+    assert held
+    host.state.save(held._replace(devices=(held.devices[0]._replace(began="attach", pending="begin"),)))
+    status = libhook(host, "status").out
+    assert "[its record may be missing]" in status
+    assert f"recover: ends the unfinished hot-plug of pci {NIC}; else leaves it" in status
+    again = f"  {NIC}: its record would be sent again\n"
+    assert again in _recover(host, "--dry-run")
+    with host.state.locked([f"domain-{guest().uuid}"], Deadline.after(5)):
+        busy = "win11: left alone, because a libhook process works on the guest win11\n"
+        assert (_recover(host, "--dry-run"), _recover(host)) == (busy, busy)
+    if is_gone:
+        host.libvirt.unplug("win11", NIC)
+        dry = libhook(host, "detach", "win11", "-", "--dry-run", stdin=xml(NIC))
+        assert (dry.code, dry.err) == (0, "")
+        done = libhook(host, "detach", "win11", "-", stdin=xml(NIC))
+        assert done.out == f"win11: had given up pci {NIC} already; the host has it back\n"
+        assert host.trail[1:] == [f"attach {NIC} success", f"detach {NIC} success"]
+        return
+    assert _recover(host) == "win11: the unfinished hot-plug is ended\n"
+    assert host.trail == [f"start {NIC} success", f"attach {NIC} success"]
+    assert "its record" not in libhook(host, "status").out

@@ -62,6 +62,26 @@ def test_a_device_that_somebody_holds_is_left_to_him(host: Host, watched: Watche
     assert host.trail == [f"start {NIC} success", f"detach {NIC} failed"]
 
 
+def test_a_device_that_had_not_come_back_is_plugged_in_again(host: Host, watched: Watched) -> None:
+    """It came with the guest's start; this beginning is another."""
+    held = host.state.load(UUID)
+    assert held
+    host.state.save(held._replace(devices=(held.devices[0]._replace(recorded="unreturned"),)))
+    watched.tell("added", "hostdev0")
+    assert host.trail == [f"start {NIC} success", f"attach {NIC} success"]
+
+
+def test_a_device_of_which_nobody_knew_that_went_and_is_there_again(host: Host) -> None:
+    """From then on it is journalled and claimed, as any other that was plugged in."""
+    host.libvirt.start(guest())
+    watched = Watched(host)
+    watched.guest = guest(DISK)
+    watched.connect()
+    watched.tell("removed", "hostdev0")
+    assert host.trail == [f"detach {DISK} success", f"attach {DISK} success"]
+    assert Path(host.machine.state, "claims", DISK).exists()
+
+
 def test_a_guest_that_refuses(host: Host, watched: Watched) -> None:
     """It keeps the device, which is recorded; the device is not touched."""
     watched.tell("kept", "hostdev0")
