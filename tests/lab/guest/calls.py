@@ -148,9 +148,8 @@ def shared_with_others(child: int) -> set[str]:
 
 def pipes_and_sockets(pid: int) -> set[str]:
     """What the process has open of the kinds that somebody may wait on at the other end."""
-    found = set()
+    found = set[str]()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        target = os.readlink(descriptor)
-        if target.startswith(("pipe:", "socket:")):
-            found.add(target)
-    return found
+        with suppress(FileNotFoundError):  # it was closed since the folder was read
+            found.add(os.readlink(descriptor))
+    return {target for target in found if target.startswith(("pipe:", "socket:"))}
