@@ -273,13 +273,13 @@ def _suites(options: argparse.Namespace, lines: str, *, is_long: bool) -> Iterat
     counted = (("LIBHOOK_LINES", lines), ("PYTHONPATH", f"{TOP}/tests/site:{TOP}/tests")) if lines else ()
     # Two for each CPU: many tests wait for a deadline, or for a driver that takes its time.
     workers = ("-n", str(2 * (os.cpu_count() or 1)))
-    yield Suite("pytest", 2 if options.profile == "quick" else 12, pytest, (*workers, *options.arguments), 10, counted)
+    yield Suite("pytest", 6 if options.profile == "quick" else 14, pytest, (*workers, *options.arguments), 10, counted)
     if options.profile == "quick":
         return
     yield Suite("browser", 1, pytest, ("tests/browser",))
     some = () if is_long else ("-m", "not rest", "--maxfail=10")
-    for name, more in (("lab", ()), ("lab with systemd", ("--systemd",))):
-        yield Suite(name, 6, ("tests/lab/run", *more), some, start=120, is_lab=True)
+    yield Suite("lab", 12, ("tests/lab/run",), some, start=120, is_lab=True)
+    yield Suite("lab with systemd", 8, ("tests/lab/run", "--systemd"), some, start=240, is_lab=True)
 
 
 @contextmanager

@@ -63,6 +63,7 @@ def test_the_host_does_not_sleep_while_a_guest_runs(guest: MakeGuest, configure:
     assert _locks() == []
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("logind")
 def test_the_unit_has_little_power(guest: MakeGuest, configure: Configure) -> None:
     """It needs none; and who isolates a target does not mean it."""
@@ -73,6 +74,7 @@ def test_the_unit_has_little_power(guest: MakeGuest, configure: Configure) -> No
     one.destroy()
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("logind")
 def test_without_a_bus_the_start_is_refused(guest: MakeGuest, configure: Configure) -> None:
     """Nobody could be asked for the lock."""

@@ -78,6 +78,7 @@ def test_commands_are_run_and_undone(guest: MakeGuest, configure: Configure) -> 
     assert "said by the command" in said.stdout
 
 
+@pytest.mark.rest
 def test_in_the_background(guest: MakeGuest, configure: Configure) -> None:
     """It lives as long as the guest, and goes with all that it started."""
     configure(_run("show", "slow", "a", more="background = true"))
@@ -98,6 +99,7 @@ def test_what_has_left_its_session_and_its_parent_goes_too(guest: MakeGuest, con
     wait_for("the end of all", lambda: not _lives("sleep 60[01]"))
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize(
     ("argv", "more", "said"),
     [
@@ -118,6 +120,7 @@ def test_a_command_that_fails_in_the_middle(
     assert libhook("status") == "nothing is held\n"
 
 
+@pytest.mark.rest
 def test_a_user_who_is_not_there(guest: MakeGuest, configure: Configure) -> None:
     """The start is refused before anything is run."""
     configure(_run("first", "as", "a") + _run("second", "as", "b", more='user = "no-such-user"'))
@@ -126,6 +129,7 @@ def test_a_user_who_is_not_there(guest: MakeGuest, configure: Configure) -> None
     assert _notes("a") == []
 
 
+@pytest.mark.rest
 def test_a_command_that_must_agree(guest: MakeGuest, configure: Configure) -> None:
     """It is asked before any other is run, and says why not in the settings' words."""
     asks = f'[require.nas]\ncommand = ["{SCRIPT}", "{{}}", "r"]\nreason = "wake the NAS"\n{_run("first", "as", "a")}'
@@ -138,6 +142,7 @@ def test_a_command_that_must_agree(guest: MakeGuest, configure: Configure) -> No
     assert (len(_notes("r")), len(_notes("a"))) == (2, 1)
 
 
+@pytest.mark.rest
 def test_the_names_of_the_taps(guest: MakeGuest, configure: Configure) -> None:
     """By `start` libvirt has made the interface, and named it. The undo is told the same."""
     text = f"for tap in $LIBHOOK_TAPS; do test -e /sys/class/net/$tap && echo $tap; done >{NOTES}/taps"
@@ -149,6 +154,7 @@ def test_the_names_of_the_taps(guest: MakeGuest, configure: Configure) -> None:
     wait_for("the undo", lambda: _notes("untapped") == _notes("taps"))
 
 
+@pytest.mark.rest
 def test_again_for_a_new_libvirtd(guest: MakeGuest, configure: Configure) -> None:
     """Once for each, in order, and undone once at the end."""
     configure(_run("rules", "as", "a", more=f"reconnect = true\n{_undo('back', 'a')}") + _run("once", "as", "b"))
@@ -162,6 +168,7 @@ def test_again_for_a_new_libvirtd(guest: MakeGuest, configure: Configure) -> Non
     assert len(_notes("b")) == 1
 
 
+@pytest.mark.rest
 def test_a_program_that_others_may_change(guest: MakeGuest, configure: Configure) -> None:
     """Root does not run it."""
     SCRIPT.chmod(0o777)
@@ -170,6 +177,7 @@ def test_a_program_that_others_may_change(guest: MakeGuest, configure: Configure
     assert _notes("a") == []
 
 
+@pytest.mark.rest
 def test_what_a_dead_guest_left_is_undone(guest: MakeGuest, configure: Configure) -> None:
     """QEMU is killed while no libvirtd runs."""
     configure(_run("first", "slow", "a", more=f"background = true\n{_undo('back', 'a')}"))

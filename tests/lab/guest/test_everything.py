@@ -100,6 +100,7 @@ def _without_unit(fields: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in fields.items() if name not in ("unit", "data")}
 
 
+@pytest.mark.rest
 def test_a_command_that_fails_in_the_middle_undoes_what_was_done(
     guest: MakeGuest, configure: Configure, number: str
 ) -> None:

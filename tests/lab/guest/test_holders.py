@@ -68,6 +68,7 @@ def test_a_session_and_a_program_are_ended(guest: MakeGuest, configure: Configur
     wait_for("the card", lambda: driver_of(GPU) not in (None, "vfio-pci"))
 
 
+@pytest.mark.rest
 def test_another_holder_refuses_before_anything_is_ended(guest: MakeGuest, configure: Configure, card: str) -> None:
     """The session and the program are as before."""
     one = guest(pci(GPU))
@@ -100,6 +101,7 @@ def _began(name: str) -> str:
     return systemctl("show", "--value", "--property", "ActiveEnterTimestampMonotonic", name)
 
 
+@pytest.mark.rest
 def test_a_service_that_stays_is_seen_before_the_desktop_is_down(
     guest: MakeGuest, configure: Configure, card: str
 ) -> None:

@@ -72,6 +72,7 @@ def test_units_are_down_while_the_guest_runs(guest: MakeGuest, configure: Config
     assert driver_of(NIC) == "e1000e"
 
 
+@pytest.mark.rest
 def test_a_unit_of_the_guests_own(guest: MakeGuest, configure: Configure) -> None:
     """systemd has the guest's name back from the instance, whatever is in it."""
     name, template, said = "a-b @% x", UNITS / "lab-of@.service", Path("/run/lab-of")
@@ -103,6 +104,7 @@ def test_two_guests_share_a_unit(guest: MakeGuest, configure: Configure) -> None
     wait_for("the unit", lambda: _state("lab-plain.service") == "active")
 
 
+@pytest.mark.rest
 def test_two_guests_share_what_a_oneshot_has_done(guest: MakeGuest, configure: Configure) -> None:
     """A service of the administrator's own has it done with the first, and undone with the last."""
     mark, unit = Path("/run/lab-shared-by-two"), UNITS / "lab-oneshot.service"
@@ -120,6 +122,7 @@ def test_two_guests_share_what_a_oneshot_has_done(guest: MakeGuest, configure: C
     unit.unlink()
 
 
+@pytest.mark.rest
 def test_a_stop_that_leaves_processes_refuses_the_start(guest: MakeGuest, configure: Configure) -> None:
     """systemd says that the unit is inactive. What was stopped before comes back, and the device was not touched."""
     configure('[units]\n"lab-plain.service" = "down"\n"lab-leaves.service" = "down"\n')
@@ -129,6 +132,7 @@ def test_a_stop_that_leaves_processes_refuses_the_start(guest: MakeGuest, config
     assert driver_of(NIC) == "e1000e"
 
 
+@pytest.mark.rest
 def test_a_unit_that_does_not_start_again_keeps_nothing(guest: MakeGuest, configure: Configure) -> None:
     """The device comes home, and the entry goes."""
     configure('[units]\n"lab-broken.service" = "down"\n')
@@ -139,6 +143,7 @@ def test_a_unit_that_does_not_start_again_keeps_nothing(guest: MakeGuest, config
     assert libhook("status") == "nothing is held\n"
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize(
     ("unit", "said"),
     [

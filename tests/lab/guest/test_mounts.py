@@ -48,7 +48,9 @@ def _active(*names: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("data")
-@pytest.mark.parametrize("device", [pci(NVME), nvme_disk(NVME)], ids=["hostdev", "disk"])
+@pytest.mark.parametrize(
+    "device", [pci(NVME), pytest.param(nvme_disk(NVME), marks=pytest.mark.rest)], ids=["hostdev", "disk"]
+)
 def test_a_mounted_disk_is_the_guests_and_then_mounted_again(
     guest: MakeGuest, configure: Configure, device: Device
 ) -> None:
@@ -68,6 +70,7 @@ def test_a_mounted_disk_is_the_guests_and_then_mounted_again(
     assert systemctl("list-units", "--failed", "--no-legend", "--plain", "srv-*") == ""
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("data")
 def test_a_busy_mount_refuses_the_start(guest: MakeGuest, configure: Configure) -> None:
     """umount says EBUSY to systemd. What was stopped with it comes back; the disk was not touched."""
@@ -79,6 +82,7 @@ def test_a_busy_mount_refuses_the_start(guest: MakeGuest, configure: Configure) 
     wait_for("what was stopped", lambda: SUB.is_mount() and _active(SERVICE.name) == ["active"])
 
 
+@pytest.mark.rest
 def test_what_was_mounted_by_hand_is_refused(guest: MakeGuest, configure: Configure, tmp_path: Path) -> None:
     """systemd has a unit for it, and no file: it could not mount it again. Where nothing is, nothing is done."""
     configure(f'mounts = ["{tmp_path}"]\n')

@@ -108,6 +108,7 @@ esac
     assert libhook("status") == "nothing is held\n"
 
 
+@pytest.mark.rest
 def test_a_failure_once_the_guest_runs(guest: MakeGuest, configure: Configure) -> None:
     """libvirt would kill the guest. It is logged, and the device comes back at the end."""
     TODO.write_text("case $2 in started | reconnect | release) exit 4 ;; esac\n")
@@ -121,6 +122,7 @@ def test_a_failure_once_the_guest_runs(guest: MakeGuest, configure: Configure) -
     wait_for("the log", lambda: "has ended with status 4 (started)" in _journal())
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize(
     "todo",
     [
@@ -146,6 +148,7 @@ def test_a_script_that_is_late_is_ended_with_all_that_it_started(
     assert driver_of(NIC) == "e1000e"
 
 
+@pytest.mark.rest
 def test_what_a_script_leaves_goes_on(guest: MakeGuest, configure: Configure) -> None:
     """As it did, also beyond the guest's end. That it has the script's output open keeps nobody waiting any more."""
     TODO.write_text("case $2 in prepare) sleep 608 & ;; release) (sleep 3; touch /run/lab-later) & ;; esac\n")
@@ -162,6 +165,7 @@ def test_what_a_script_leaves_goes_on(guest: MakeGuest, configure: Configure) ->
     one.destroy()
 
 
+@pytest.mark.rest
 def test_a_script_that_says_much(guest: MakeGuest, configure: Configure) -> None:
     """100 MB without a line feed, and what is no text. None of it goes to libvirtd, or stays in memory."""
     TODO.write_text(
@@ -175,6 +179,7 @@ def test_a_script_that_says_much(guest: MakeGuest, configure: Configure) -> None
     subprocess.run(["journalctl", "--rotate", "--vacuum-size=16M"], check=True, capture_output=True)  # the lab keeps it
 
 
+@pytest.mark.rest
 def test_a_tree(guest: MakeGuest, configure: Configure) -> None:
     """Also of a guest with a strange name, and scripts that only bash takes for some."""
     name = "--help x"
@@ -191,6 +196,7 @@ def test_a_tree(guest: MakeGuest, configure: Configure) -> None:
     wait_for("the device", lambda: driver_of(NIC) == "e1000e")
 
 
+@pytest.mark.rest
 def test_a_saved_guest(guest: MakeGuest, configure: Configure) -> None:
     """A script may refuse that it is restored. What it prints is not taken for the guest's XML."""
     configure(_settings())
@@ -207,6 +213,7 @@ def test_a_saved_guest(guest: MakeGuest, configure: Configure) -> None:
     one.destroy()
 
 
+@pytest.mark.rest
 def test_a_name_with_a_line_feed(guest: MakeGuest, configure: Configure) -> None:
     """libvirt defines no such guest, but may create one."""
     configure(_settings())
@@ -218,6 +225,7 @@ def test_a_name_with_a_line_feed(guest: MakeGuest, configure: Configure) -> None
     assert NOTES.read_text().startswith("a\nb|stopped|end|-|/|")
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize(
     ("todo", "code", "printed", "said"),
     [

@@ -85,7 +85,9 @@ def test_a_value_from_the_guests_metadata(guest: MakeGuest, configure: Configure
     expect_returned(one)
 
 
-@pytest.mark.parametrize("name", ENEMIES)
+@pytest.mark.parametrize(
+    "name", ["writes", *(pytest.param(name, marks=pytest.mark.rest) for name in ENEMIES if name != "writes")]
+)
 def test_what_it_tries_refuses_the_guest_that_wants_it(guest: MakeGuest, configure: Configure, name: str) -> None:
     """In one line with its file, and nothing else comes of it."""
     configure(WANTS)
@@ -98,6 +100,7 @@ def test_what_it_tries_refuses_the_guest_that_wants_it(guest: MakeGuest, configu
     assert not [*Path("/run").glob("handler-*")]
 
 
+@pytest.mark.rest
 def test_where_nothing_can_be_refused_it_is_in_nobodys_way(guest: MakeGuest, configure: Configure) -> None:
     """The guest runs, its records are written, and its device comes back."""
     configure(WANTS)
@@ -109,6 +112,7 @@ def test_where_nothing_can_be_refused_it_is_in_nobodys_way(guest: MakeGuest, con
     expect_returned(one)
 
 
+@pytest.mark.rest
 def test_one_that_is_skipped(guest: MakeGuest, configure: Configure) -> None:
     """The settings say so."""
     configure(f'{WANTS}on_fault = "skip"\n')

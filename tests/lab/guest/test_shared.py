@@ -91,7 +91,7 @@ def _claimants() -> set[str]:
     return {uuid for claim in claims for uuid in claim["claims"]}
 
 
-@pytest.mark.parametrize("ends", [(0, 2, 1), (2, 0, 1)])
+@pytest.mark.parametrize("ends", [(0, 2, 1), pytest.param((2, 0, 1), marks=pytest.mark.rest)])
 def test_three_guests_share_what_they_ask_for(guest: MakeGuest, configure: Configure, ends: tuple[int, ...]) -> None:
     """One ends by SIGKILL, libvirtd is restarted, the others end in either order: with the last all is as before."""
     killed, *others = ends
@@ -140,6 +140,7 @@ def test_prepare_killed_at_any_moment(guest: MakeGuest, configure: Configure) ->
     assert killed > MOMENTS / 2
 
 
+@pytest.mark.rest
 def test_release_killed_at_any_moment_beside_a_guest_that_lives(guest: MakeGuest, configure: Configure) -> None:
     """That one keeps what both need, all the time. `libhook recover` gives back the rest, before its end and after."""
     chance = _chance()

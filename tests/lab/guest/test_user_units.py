@@ -91,6 +91,7 @@ def test_a_users_units_are_down_while_the_guest_runs(guest: MakeGuest, configure
     assert libhook("status") == "nothing is held\n"
 
 
+@pytest.mark.rest
 def test_a_user_who_has_gone_is_in_nobodys_way(guest: MakeGuest, configure: Configure) -> None:
     """Before the start there is nothing to do, and at the end nothing that could be done."""
     configure(f'[units]\n"{USER}/{SOUND}" = "down"\n')
@@ -105,6 +106,7 @@ def test_a_user_who_has_gone_is_in_nobodys_way(guest: MakeGuest, configure: Conf
     assert f"{USER}/{SOUND} cannot be started: {USER} is not logged in" in guest(pci(NIC)).start_refused()
 
 
+@pytest.mark.rest
 def test_a_manager_that_does_not_answer_refuses_the_start_in_time(guest: MakeGuest, configure: Configure) -> None:
     """Its user has stopped it."""
     configure(f'[units]\n"{USER}/{SOUND}" = "down"\n')
