@@ -22,12 +22,13 @@ from libhook.hotplug.parts import (
     addresses,
     consulted,
     has_ended,
+    has_other_worker,
     leaving_with,
     locked_entry,
     lost_its_worker,
     may_run,
+    with_known_extra,
 )
-from libhook.look import processes
 from libhook.story import taking
 from libhook.story.entries import as_on_host, taken_along, with_newcomer
 from libhook.story.giveback import drop_from_entry, send_pending, true_records, undo, wait_for_writes
@@ -139,7 +140,7 @@ def finish_attach(
     session.prepare()
     with locked_entry(session, guest, devices) as held:
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
-        held = _with_extra(held, devices)
+        held = with_known_extra(held, devices)
         known = {one.key: one if one.audited else one._replace(audited=True, began="attach") for one in held.devices}
         devices = [
             one for one in devices if one.resolved and not one.missing and (one.key in known or one.key not in taken)
@@ -151,7 +152,7 @@ def finish_attach(
                 held = with_newcomer(session, held, device)
                 known[device.key] = held.devices[-1]._replace(began="attach")
             before = known[device.key]
-            other_worker = before.plugging if _has_other_worker(session, before, worker) else None
+            other_worker = before.plugging if has_other_worker(session, before, worker) else None
             known[device.key] = _begun(before)._replace(plugging=other_worker)
         has = {device.key for device in devices}
         own = (known[one.key] if one.key in has else one for one in held.devices)
@@ -171,12 +172,6 @@ def _begun(before: HeldDevice) -> HeldDevice:
         return before
     began = before.began if before.recorded == "nothing" else "attach"
     return before._replace(recorded="success", began=began, pending="begin")
-
-
-def _with_extra(held: Held, devices: Iterable[HostDevice]) -> Held:
-    """Return the entry with the extra fields of these devices' records, where it had none. Its records have them."""
-    extra = {device.key: device.extra for device in devices}
-    return held._replace(devices=tuple(one._replace(extra=one.extra or extra.get(one.key)) for one in held.devices))
 
 
 def journal_or_log(session: Session, held: Held, devices: Iterable[HostDevice]) -> None:
@@ -246,7 +241,7 @@ def finish_detach(
         gone = tuple(device for device in devices if device.key not in held.detached)
         keys = {device.key for device in gone}
         # Nobody has recorded yet that these devices were plugged in. They were, or they could not be gone.
-        held = _with_extra(held, gone)
+        held = with_known_extra(held, gone)
         late = {device.key for device in gone if device.resolved and not device.missing}
         begun = tuple(
             _begun(one) if one.audited and one.recorded == "nothing" and one.key in late else one
@@ -283,21 +278,16 @@ def record_kept(session: Session, guest: Domain, devices: Sequence[HostDevice], 
             return False
         own = {device.key: device for device in held.devices}
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
-        devices = [device for device in devices if not _has_other_worker(session, own.get(device.key), worker)]
+        devices = [device for device in devices if not has_other_worker(session, own.get(device.key), worker)]
         keys = {device.key for device in devices}
         session.send(record.failed(guest._replace(devices=tuple(devices)), keys - own.keys(), session.config, "detach"))
         if keys & own.keys():
             left = (
                 one._replace(plugging=None, pending="kept") if one.key in keys else one
-                for one in _with_extra(held, devices).devices
+                for one in with_known_extra(held, devices).devices
             )
             _journal_and_send(session, held._replace(devices=tuple(left)))
         return True
-
-
-def _has_other_worker(session: Session, device: HeldDevice | None, worker: Process | None) -> bool:
-    other_worker = device.plugging if device else None
-    return bool(other_worker and other_worker != worker and processes.lives(session.machine, other_worker))
 
 
 def _put_back(

@@ -9,7 +9,7 @@ from libhook.effects.state import State
 from libhook.facts.address import PciAddress
 from libhook.facts.config import HANDLERS
 from libhook.facts.domain import Domain, HostDevice
-from libhook.facts.entry import Held, HeldDevice
+from libhook.facts.entry import Held, HeldDevice, Process
 from libhook.facts.event import Event
 from libhook.look import libvirtd, processes, sysfs
 from libhook.story.giveback import send_pending
@@ -72,6 +72,18 @@ def lost_its_worker(session: Session, device: HeldDevice) -> bool:
 def has_worker(state: State, device: HeldDevice) -> bool:
     """Whether a process is plugging the device in or out now."""
     return device.plugging is not None and processes.works(state, device.plugging)
+
+
+def has_other_worker(session: Session, device: HeldDevice | None, worker: Process | None) -> bool:
+    """Whether a process other than ``worker`` plugs the device in or out, and still runs."""
+    other_worker = device.plugging if device else None
+    return bool(other_worker and other_worker != worker and processes.lives(session.machine, other_worker))
+
+
+def with_known_extra(held: Held, devices: Iterable[HostDevice]) -> Held:
+    """Return the entry with the extra fields of these devices' records, where it had none. Its records have them."""
+    extra = {device.key: device.extra for device in devices}
+    return held._replace(devices=tuple(one._replace(extra=one.extra or extra.get(one.key)) for one in held.devices))
 
 
 def abandoned(session: Session, held: Held) -> list[HeldDevice]:
