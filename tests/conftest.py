@@ -130,7 +130,7 @@ def _no_descriptor_left_open() -> Iterator[None]:
 @pytest.fixture
 def childless() -> None:
     """Reap what other tests have left to end by itself: for a test that waits for any child."""
-    child.reap(Deadline.after(5))
+    child.reap(Deadline.after(60))
 
 
 @pytest.fixture(scope="session")

@@ -113,8 +113,9 @@ def typed(shell: str, folder: Path, text: str, wanted: str) -> str:
         for part in re.split("(\t)", text):
             asked = _answers(folder)
             os.write(terminal, part.encode())
-            end = time.monotonic() + 30
-            while part == "\t" and _answers(folder) == asked and time.monotonic() < end:
+            end = time.monotonic() + 300
+            while part == "\t" and _answers(folder) == asked:
+                assert time.monotonic() < end, f"{shell} does not ask what may follow {text!r}"
                 time.sleep(0.05)
         time.sleep(0.3)  # the shell has the answer, and may still be at work on it
         os.write(terminal, b"\n")

@@ -22,7 +22,7 @@ pytestmark = [
 PARENT = os.getpid()
 
 
-def _tried(expression: str, folder: str, *, seconds: float = 10.0) -> str:
+def _tried(expression: str, folder: str, *, seconds: float = 100.0) -> str:
     """What became of an expression in a confined child: its value, or the exception's name."""
 
     def task() -> bytes:
@@ -107,7 +107,7 @@ def test_its_parents_descriptors_are_closed(tmp_path: object) -> None:
 
     try:
         with mock.patch("libhook.children.version.held", return_value=secrets):
-            said = confined.ask(task, (), str(tmp_path), Deadline.after(10)).said.decode()
+            said = confined.ask(task, (), str(tmp_path), Deadline.after(100)).said.decode()
     finally:
         for one in secrets:
             os.close(one)
@@ -135,7 +135,7 @@ def test_it_ends_when_its_parent_says(code: str, fault: str, tmp_path: object) -
         exec(code, {"os": os, "signal": signal})  # noqa: S102
         return b"null"
 
-    ending = confined.ask(task, (), str(tmp_path), Deadline.after(0.5 if fault == confined.LATE else 20))
+    ending = confined.ask(task, (), str(tmp_path), Deadline.after(0.5 if fault == confined.LATE else 200))
     assert (ending.fault, ending.said) == (fault, b"")
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
@@ -143,16 +143,16 @@ def test_it_ends_when_its_parent_says(code: str, fault: str, tmp_path: object) -
 
 def test_too_long_an_answer_is_read_no_further(tmp_path: object) -> None:
     """Of 100 MB the parent has little more than a pipe holds."""
-    ending = confined.ask(lambda: b"x" * 100_000_000, (), str(tmp_path), Deadline.after(20))
+    ending = confined.ask(lambda: b"x" * 100_000_000, (), str(tmp_path), Deadline.after(200))
     assert ending.fault == "it answers more than 64 KiB"
     assert len(ending.said) <= 2 * MOST
-    assert confined.ask(lambda: b"x" * MOST, (), str(tmp_path), Deadline.after(20)) == Ending(b"x" * MOST)
+    assert confined.ask(lambda: b"x" * MOST, (), str(tmp_path), Deadline.after(200)) == Ending(b"x" * MOST)
 
 
 def test_where_a_wall_cannot_be_put_up_nothing_runs(tmp_path: object) -> None:
     """Without the folder, or a module."""
     for modules, folder in (((), f"{tmp_path}/missing"), (("no_such_module",), str(tmp_path))):
-        ending = confined.ask(lambda: b"it runs", modules, folder, Deadline.after(20))
+        ending = confined.ask(lambda: b"it runs", modules, folder, Deadline.after(200))
         assert ending.said.startswith(b'{"fault": "it cannot be confined (')
 
 
@@ -173,7 +173,7 @@ def test_one_that_would_keep_its_capabilities_does_not_run(tmp_path: object) -> 
 
     def bound() -> None:
         assert ctypes.CDLL(None).prctl(28, 4) == 0  # PR_SET_SECUREBITS
-        said = confined.ask(lambda: b"it runs", (), str(tmp_path), Deadline.after(10)).said
+        said = confined.ask(lambda: b"it runs", (), str(tmp_path), Deadline.after(100)).said
         assert b"this process would keep its capabilities" in said, said
 
     assert spawn(bound).result() == 0

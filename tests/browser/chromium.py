@@ -15,7 +15,7 @@ _OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
-_PATIENCE = 60.0
+_PATIENCE = 300.0
 
 Making = Callable[..., Path]
 """Makes the page of a log, with further options (pages.py)."""
@@ -60,7 +60,7 @@ class Browser:
     def __exit__(self, *_: object) -> None:
         os.close(self._ask)  # it ends when nobody can ask any more
         try:
-            self._process.wait(20)
+            self._process.wait(200)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

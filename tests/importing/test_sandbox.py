@@ -15,13 +15,13 @@ from libhook.importing.imagined import imagine
 from libhook.importing.life import Guest, Life
 
 
-def played(tmp_path: Path, script: str, seconds: float = 10) -> Life:
+def played(tmp_path: Path, script: str, seconds: float = 100) -> Life:
     """What a hook of these lines does."""
     (tmp_path / "qemu").write_text(f'#!/bin/bash\n[ "$2" = prepare ] || exit 0\n{script}\n')
     return life.play(sources.read([str(tmp_path)]), Guest("any"), 4, time.monotonic() + 300, seconds)
 
 
-def said(tmp_path: Path, script: str, seconds: float = 10) -> str:
+def said(tmp_path: Path, script: str, seconds: float = 100) -> str:
     """What it printed."""
     return played(tmp_path, script, seconds).steps[0][0].output
 
@@ -50,7 +50,7 @@ def test_it_has_no_network(tmp_path: Path) -> None:
     """It has one interface, and does not reach who listens on the host's."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        socket.create_connection(("127.0.0.1", port), 5).close()
+        socket.create_connection(("127.0.0.1", port), 60).close()
         answer = said(tmp_path, f"(exec 5<>/dev/tcp/127.0.0.1/{port}) && echo reached; cat /proc/net/dev")
     interfaces = [line.partition(":")[0].strip() for line in answer.splitlines() if ":" in line and "|" not in line]
     assert "reached" not in answer
@@ -166,7 +166,7 @@ def test_a_trace_that_is_empty_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     end = b'{"ended": true, "left": 0, "output": "ptrace: Operation not permitted", "size": 0}\n'
     monkeypatch.setattr(sandbox, "_bounded", lambda *_: (end, ""))
     with pytest.raises(LibhookError, match="strace tells nothing of /x: ptrace"):
-        sandbox.run([], imagine((), (), 1), [call], 1, time.monotonic() + 10)
+        sandbox.run([], imagine((), (), 1), [call], 1, time.monotonic() + 100)
 
 
 @pytest.mark.parametrize(

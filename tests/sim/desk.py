@@ -32,7 +32,7 @@ class Desk:
 
     def __init__(self, root: str) -> None:
         self.host = Host(root, hosts.nvidia())
-        self.seconds = 5.0
+        self.seconds = 60.0
         make_state(self.host.machine)
         self.before = self.modules()
 

@@ -21,7 +21,7 @@ from libhook.simulation.guests import Guest
 
 STREAMS = [closed for count in range(1, 4) for closed in itertools.combinations((0, 1, 2), count)]
 _NAMES = ("stdin", "stdout", "stderr")
-_PATIENCE = 30
+_PATIENCE = 300
 _LOOKS = 6
 
 

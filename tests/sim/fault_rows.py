@@ -85,7 +85,7 @@ def _play(host: Host, trouble: Trouble) -> Row:
     faults.let_go(host.root, NIC)
     if trouble.drivers:
         faults.behave(host.root, "devices", NIC, remove=None, probe=None, refuses={})
-    host.patience = 5.0
+    host.patience = 60.0
     reap(host.patience)
     _go_on(host, trouble, outcome)
     end, mine = _end(host, trouble)

@@ -178,7 +178,7 @@ def test_an_entry_that_remembers_nothing_is_completed_at_hot_plug(root: str) -> 
     host.configure(ON)
     one = parse(guest(NIC).xml(1))
     config = load_config(host.machine, one)
-    session = Session(host.machine, host.state, Log(host.machine), config, Deadline.after(20), host.libvirt.pid)
+    session = Session(host.machine, host.state, Log(host.machine), config, Deadline.after(200), host.libvirt.pid)
     handover.record_kept(session, one, one.devices)
     assert host._lines("audit")[-1]["text"].endswith(' device="0000:01:00.0" iommu-group=12 device-id="8086:10d3"')
 
@@ -191,7 +191,7 @@ def test_hot_plug_tells_the_same_at_attach_and_detach(root: str) -> None:
 
     def session() -> Session:
         config = load_config(host.machine, one)
-        return Session(host.machine, host.state, Log(host.machine), config, Deadline.after(20), host.libvirt.pid)
+        return Session(host.machine, host.state, Log(host.machine), config, Deadline.after(200), host.libvirt.pid)
 
     worker = processes.own(host.machine)
     handover.begin_attach(session(), one, [device], worker)

@@ -144,7 +144,7 @@ def test_a_handler_whose_file_is_broken_keeps_no_device(launcher: Launcher, name
     if name == "identity":
         machine = Machine(launcher.root, SimulatedKernel(launcher.root))
         note = Note(Guest().uuid, "win11").with_start("win11", {NIC: Identity("8086:0000")}, 0)
-        identities.update(machine, note.uuid, Deadline.after(5), lambda: note)
+        identities.update(machine, note.uuid, Deadline.after(60), lambda: note)
     done = launcher.event("prepare", WITH_DEVICE)
     assert done.returncode == 1
     assert done.stderr.startswith(b"the handler ")

@@ -29,7 +29,7 @@ def test_the_command_lives_with_closed_streams(root: str, closed: tuple[int, ...
     for what in ("status", "recover"):
         code, out, said = launch_without(closed)([*command, what], b"", environment(root))
         assert (code, b"Traceback" in out + said) == (0, False)
-        assert reap(10)
+        assert reap(60)
     assert wrong(host) == []
 
 
@@ -56,6 +56,6 @@ def test_libhook_lives_where_its_caller_ignores_the_ends_of_children(root: str, 
         preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert reap(10)
+    assert reap(60)
     assert host.driver(NIC) == "e1000e"
     assert host.trail == [f"start {NIC} success", f"stop {NIC} success"]

@@ -147,7 +147,7 @@ def test_who_binds_them_meanwhile_is_told_nothing(root: str) -> None:
 
 
 def _read(host: Host) -> object:
-    (value,) = tracks.run([resource(host.machine).read()], Deadline.after(5))
+    (value,) = tracks.run([resource(host.machine).read()], Deadline.after(60))
     return value
 
 

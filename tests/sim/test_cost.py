@@ -38,7 +38,7 @@ def watched(root: str, who: Guest, operation: str, *, dry_run: bool = False) -> 
         env={"LC_ALL": "C", "LIBHOOK_ROOT": root, **({"LIBHOOK_DRY_RUN": "1"} if dry_run else {})},
         check=False,
     )
-    assert reap(10)
+    assert reap(60)
     assert (done.returncode, done.stdout) == (0, b"")
     found: dict[str, Any] = ast.literal_eval(Path(report).read_text())
     found["touched"] = [name.removeprefix(root) for name in found["touched"] if name.startswith(root)]

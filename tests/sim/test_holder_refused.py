@@ -237,7 +237,7 @@ def test_what_was_ended_is_never_journalled(root: str) -> None:
     assert list(KIND.way_back(work, None, [one])) == []  # type: ignore[arg-type] # nor read
 
 
-def _carried_out(host: Host, seconds: float = 20.0) -> Failure:
+def _carried_out(host: Host, seconds: float = 200.0) -> Failure:
     config = Config(actions={"end": [SUNSHINE]})
     work = Work(host.machine, make_state(host.machine), Deadline.after(seconds), config, WIN11.uuid)
     (outcome,) = carry_out(work, [End(SUNSHINE, (PciAddress.parse(GPU),))])

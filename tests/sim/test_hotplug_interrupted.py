@@ -139,7 +139,7 @@ def test_what_a_killed_process_was_about_to_record_is_told(
     assert f"recover: ends the unfinished hot-plug of pci {NIC}; else leaves it" in status
     again = f"  {NIC}: its record would be sent again\n"
     assert again in _recover(host, "--dry-run")
-    with host.state.locked([f"domain-{guest().uuid}"], Deadline.after(5)):
+    with host.state.locked([f"domain-{guest().uuid}"], Deadline.after(60)):
         busy = "win11: left alone, because a libhook process works on the guest win11\n"
         assert (_recover(host, "--dry-run"), _recover(host)) == (busy, busy)
     if is_gone:

@@ -76,7 +76,7 @@ def test_who_comes_late_settles_nothing_a_second_time(root: str, recorded: str) 
     before = host.state.load(UUID)
     trail = host.trail
     with Log(host.machine, operation="recover") as log:
-        session = Session(host.machine, host.state, log, Config(), Deadline.after(30), host.libvirt.pid)
+        session = Session(host.machine, host.state, log, Config(), Deadline.after(300), host.libvirt.pid)
         settle_abandoned(session, stale)
     assert host.driver(NIC) == "vfio-pci"
     assert host.state.load(UUID) == before

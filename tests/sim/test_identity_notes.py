@@ -231,7 +231,7 @@ def test_of_two_cards_that_are_alike_one_has_moved() -> None:
 def test_a_note_is_written_by_one_at_a_time(root: str) -> None:
     """Of many who change it at once, each finds what the one before has written."""
     machine = Host(root, nic()).machine
-    identities.update(machine, WIN11.uuid, Deadline.after(5), lambda: Note(WIN11.uuid, "0"))
+    identities.update(machine, WIN11.uuid, Deadline.after(60), lambda: Note(WIN11.uuid, "0"))
 
     def count() -> Note:
         note = identities.load(machine, WIN11.uuid)
@@ -243,7 +243,7 @@ def test_a_note_is_written_by_one_at_a_time(root: str) -> None:
         if not (pid := os.fork()):
             with suppress(BaseException):
                 for _ in range(25):
-                    identities.update(machine, WIN11.uuid, Deadline.after(20), count)
+                    identities.update(machine, WIN11.uuid, Deadline.after(200), count)
                 os._exit(0)
             os._exit(1)
         children.append(pid)
@@ -257,8 +257,8 @@ def test_who_waits_for_the_notes_waits_so_long(root: str) -> None:
     """Another process has them, and may have been stopped."""
     machine = Host(root, nic()).machine
     first = Note(WIN11.uuid, "first")
-    identities.update(machine, WIN11.uuid, Deadline.after(5), lambda: first)
-    with locks.folder(machine.notes, Deadline.after(5)), pytest.raises(LibhookError, match="is not free"):
+    identities.update(machine, WIN11.uuid, Deadline.after(60), lambda: first)
+    with locks.folder(machine.notes, Deadline.after(60)), pytest.raises(LibhookError, match="is not free"):
         identities.update(machine, WIN11.uuid, Deadline.after(0.05), lambda: first._replace(name="second"))
     assert identities.load(machine, WIN11.uuid) == first
 

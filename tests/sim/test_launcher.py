@@ -148,7 +148,7 @@ def test_a_closed_stdin_is_an_empty_document(launcher: Launcher) -> None:
             ["/bin/sh", "-c", 'exec "$@" <&-', "sh", launcher.path, "win11", operation, "begin", "-"],
             capture_output=True,
             env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "LIBHOOK_ROOT": launcher.root},
-            timeout=20,
+            timeout=200,
             check=False,
         )
         assert done.stdout == b""

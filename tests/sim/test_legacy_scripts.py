@@ -191,7 +191,7 @@ def test_a_hook_that_was_killed_begins_no_other_script(root: str) -> None:
     until(lambda: commands.ran(root))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    assert reap(10)
+    assert reap(60)
     assert [one["argv"][0] for one in commands.ran(root)] == [f"{folder}/a"]
     host.event(WIN11, "release", "failed")
     assert host.leftovers == []

@@ -210,7 +210,7 @@ def test_an_exit_that_hangs_costs_one_refused_start(root: str) -> None:
     ]
     let_go(root, GPU)
     assert reap(60)
-    desk.seconds = 5
+    desk.seconds = 60
     assert desk.failures([*desk.end(B, "nvidia", "e1000e"), *desk.end(A, *STACK[:-1])]) == []
     assert desk.wrong() == []
 
@@ -227,7 +227,7 @@ def test_a_load_that_hangs_keeps_the_rest_for_later(root: str) -> None:
     ]
     assert reap(60)
     heal(root)
-    desk.seconds = 5
+    desk.seconds = 60
     assert desk.failures(desk.end(A, "nvidia_uvm", "nvidia_drm")) == []
     assert desk.wrong() == []
 
@@ -266,11 +266,11 @@ def test_a_lock_that_is_not_free_fails_them_all(root: str) -> None:
     """In time, and with the lock's name."""
     desk = Desk(root)
     desk.seconds = 0.1
-    with desk.host.state.locked(["shared-module-nvidia_uvm"], Deadline.after(1)):
+    with desk.host.state.locked(["shared-module-nvidia_uvm"], Deadline.after(60)):
         failures = desk.begin(A, "nvidia_uvm", "nvidia_drm")
     assert len(failures) == 2
     assert all("shared-module-nvidia_uvm is not free" in failure.reason for failure in failures)
-    desk.seconds = 5
+    desk.seconds = 60
     assert desk.failures(desk.end(A, "nvidia_uvm", "nvidia_drm")) == []
     assert desk.wrong() == []
 

@@ -235,7 +235,7 @@ def test_a_device_that_comes_after_the_plan_keeps_the_module(root: str) -> None:
     """It would lose its driver."""
     host = host_with(root, "")
     host.begin(OTHER)
-    work = Work(host.machine, host.state, Deadline.after(20), Config(), OTHER.uuid)
+    work = Work(host.machine, host.state, Deadline.after(200), Config(), OTHER.uuid)
     (outcome,) = module.carry_out(work, [unloading.out("snd_hda_intel")])
     assert outcome.failure
     assert outcome.failure.reason == f"the module snd_hda_intel also drives {SOUND}, and the guest does not get that"

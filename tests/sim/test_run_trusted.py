@@ -66,7 +66,7 @@ def test_users_have_numbers() -> None:
 def test_a_user_who_is_not_there_refuses(root: str) -> None:
     """While the plan is made. Only a real host knows its users."""
     machine = Host(root, nic()).machine._replace(root="")
-    work = Work(machine, make_state(machine), Deadline.after(10), Config(), WIN11.uuid)
+    work = Work(machine, make_state(machine), Deadline.after(100), Config(), WIN11.uuid)
     one = Command("screen", ("/usr/bin/true",), user="no-such-user")
     assert untrusted(work, [one, one._replace(name="other", user="nobody")]) == {
         "screen": "there is no user no-such-user: correct the user in the settings"

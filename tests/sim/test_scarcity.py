@@ -147,7 +147,7 @@ def test_root_that_may_not_see_what_another_has_open_refuses_a_start(root: str) 
 
 def _who_has_the_card(host: Host) -> list[str]:
     number = store.read(f"{host.root}/dev/dri/card0")
-    found = holders.of_nodes(host.machine, {number: "/dev/dri/card0"}, Deadline.after(20), must_see=True)
+    found = holders.of_nodes(host.machine, {number: "/dev/dri/card0"}, Deadline.after(200), must_see=True)
     return [holder.name for holder in found]
 
 

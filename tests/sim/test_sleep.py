@@ -179,7 +179,7 @@ def test_another_at_work_on_it_refuses_the_start(root: str) -> None:
     """It waits no longer than its own time."""
     host = _host(root)
     work = Work(host.machine, make_state(host.machine), Deadline.after(0.1), Config(), WIN11.uuid)
-    with host.state.locked(["shared-sleep"], Deadline.after(20)):
+    with host.state.locked(["shared-sleep"], Deadline.after(200)):
         (outcome,) = carry_out(work, [Awake()])
     assert outcome.failure
     assert "shared-sleep" in outcome.failure.reason

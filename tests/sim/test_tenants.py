@@ -206,7 +206,7 @@ def test_an_export_to_a_guest_that_does_not_answer_refuses(root: str) -> None:
     assert refused.writes == ()
     assert f"  {HBA}  SATA      ahci" in libhook(host, "devices").out
     os.close(os.open(silent, os.O_WRONLY | os.O_NONBLOCK))
-    assert reap(10)
+    assert reap(60)
 
 
 def test_a_broken_entry_of_a_guest_that_runs_may_hold_anything(root: str) -> None:
@@ -314,5 +314,5 @@ def test_the_kernel_waits_for_who_has_a_mediated_device_open(root: str) -> None:
     until(override.is_fifo)
     assert os.waitpid(writer, os.WNOHANG) == (0, 0)
     processes.end(root, pid)
-    assert reap(10)
+    assert reap(60)
     assert store.bound(root, IGPU) is None

@@ -324,7 +324,7 @@ def test_what_libvirt_has_come_to_depend_on_is_not_stopped(root: str) -> None:
     host = host_with(root)
     systemd.add(root, "libvirtd.service")
     systemd.change(root, CUPS, required_by=["libvirtd.service"])
-    work = Work(host.machine, make_state(host.machine), Deadline.after(20), Config(), WIN11.uuid)
+    work = Work(host.machine, make_state(host.machine), Deadline.after(200), Config(), WIN11.uuid)
     (outcome,) = carry_out(work, [State(CUPS, "down")])
     assert outcome.failure
     assert (told(host), systemd.state(root, "libvirtd.service")) == ([], "active")

@@ -205,7 +205,7 @@ def test_a_unit_on_which_another_works_refuses_the_start(root: str) -> None:
     """It waits no longer than its own time."""
     host = host_with(root)
     work = Work(host.machine, make_state(host.machine), Deadline.after(0.1), Config(), WIN11.uuid)
-    with host.state.locked([f"shared-{file_name(f'unit {SDDM}')}"], Deadline.after(20)):
+    with host.state.locked([f"shared-{file_name(f'unit {SDDM}')}"], Deadline.after(200)):
         (outcome,) = carry_out(work, [State(SDDM, "down")])
     assert outcome.failure
     assert "shared-" in outcome.failure.reason

@@ -65,7 +65,7 @@ def test_the_end_waits_for_the_beginning(host: Host) -> None:
     """A guest that is stopped at once: its ``release`` waits for the lock, and what is recorded is in order, once."""
     faults.inject(host.root, SOON)
     assert host.event(WIN11, "started").code == 0
-    host.patience = 20
+    host.patience = 60
     assert host.event(WIN11, "release", "destroyed").code == 0
     assert host.trail == [GIVEN, BACK]
     assert (host.changed, host.leftovers) == ([], [])
@@ -81,7 +81,7 @@ def test_an_end_that_cannot_wait_so_long_is_made_up_for(root: str) -> None:
     assert host.event(WIN11, "release", "destroyed").code == 0
     assert host.trail == []
     end(host)
-    host.patience = 20
+    host.patience = 60
     assert host.trail == [GIVEN]
     assert host.event(WIN11, "release", "destroyed").code == 0
     assert host.trail == [GIVEN, BACK]
@@ -93,7 +93,7 @@ def test_a_new_life_waits_too(root: str) -> None:
     host = about_to_run(root)
     faults.inject(host.root, SOON)
     host.event(WIN11, "started")
-    host.patience = 20
+    host.patience = 60
     assert host.event(WIN11, "prepare").code == 0
     assert host.trail == [GIVEN, BACK]
 
@@ -133,7 +133,7 @@ def test_nothing_of_the_caller_s_is_kept_open(host: Host) -> None:
     host.event(WIN11, "started")
     os.close(sender)
     alone = worker(host)
-    assert select.select([receiver], [], [], 20)[0] == [receiver]  # nobody has the other end any more
+    assert select.select([receiver], [], [], 200)[0] == [receiver]  # nobody has the other end any more
     os.close(receiver)
     lock = str(lock_of(host))
     opened = opened_by(alone)
@@ -152,7 +152,7 @@ def test_lives_one_after_the_other_without_a_pause(root: str) -> None:
         assert host.libvirt.start(WIN11).error == ""
         assert host.libvirt.stop(WIN11.name, "destroyed").error == ""
     assert host.trail == [GIVEN, BACK] * 5
-    reap(20)
+    reap(60)
     assert (host.changed, host.leftovers) == ([], [])
 
 
@@ -164,7 +164,7 @@ def test_who_passed_the_call_on_may_be_gone(root: str) -> None:
     script.write_text('"$@"\nexit 0\n')
     host.launching = lambda command, xml, environment: launching([str(script), *command], xml, environment)
     host.event(WIN11, "started")
-    reap(20)
+    reap(60)
     held = host.state.load(UUID)
     assert held is not None
     assert (held.phase, held.libvirtd.pid) == ("started", os.getpid())
@@ -182,7 +182,7 @@ def test_who_must_know_waits(root: str, config: str) -> None:
     faults.inject(host.root, SOON)
     host.event(WIN11, "started")
     assert host.trail == [GIVEN]
-    reap(20)
+    reap(60)
 
 
 def test_only_between_start_and_started_need_nobody_wait(root: str) -> None:
@@ -222,7 +222,7 @@ def test_whatever_is_in_the_way_it_is_waited_for(host: Host, what: str) -> None:
     assert (answer.code, answer.stdout, answer.stderr) == (0, "", ())
     assert host.trail == [GIVEN]
     assert not Path(host.root, "elsewhere").exists()
-    reap(20)
+    reap(60)
 
 
 def test_a_lock_that_is_not_free_is_waited_for(host: Host) -> None:
@@ -230,14 +230,14 @@ def test_a_lock_that_is_not_free_is_waited_for(host: Host) -> None:
     with lock_of(host).open("w") as file:
         os.set_inheritable(file.fileno(), True)
         holder = subprocess.Popen(["flock", str(file.fileno())], close_fds=False)
-        assert holder.wait(20) == 0
+        assert holder.wait(200) == 0
         released = subprocess.Popen(
             ["sh", "-c", f"sleep 0.3; flock -u {file.fileno()}"], pass_fds=[file.fileno()], stdin=subprocess.DEVNULL
         )
         host.event(WIN11, "started")
         assert host.trail == [GIVEN]
-        released.wait(20)
-    reap(20)
+        released.wait(200)
+    reap(60)
 
 
 @pytest.mark.parametrize("after", ["release", "reconnect"])
@@ -258,7 +258,7 @@ def test_whoever_comes_next_makes_up_for_one_that_is_killed(host: Host, when: st
         for pid in (alone, *children(alone)):
             os.kill(pid, signal.SIGKILL)
         faults.heal(host.root)
-    assert reap(20)
+    assert reap(60)
     assert not host.state.is_busy(UUID)
     assert host.trail == []
     host.launcher = False

@@ -133,7 +133,7 @@ def test_a_seat_that_is_left_meanwhile_refuses_nothing(root: str) -> None:
     logind.sit(root, "seat0", "")
     event = Event("win11", OPERATIONS["prepare"], "-")
     config = Config(actions={"units": {f"@seat0/{PIPEWIRE}": "up"}})
-    looked = {"unit": look(Work(host.machine, host.state, Deadline.after(20), config, WIN11.uuid))}
+    looked = {"unit": look(Work(host.machine, host.state, Deadline.after(200), config, WIN11.uuid))}
     situation = Situation(event, domxml.parse(WIN11.xml()), NOTHING, held, config, looked=looked)
     assert list(wanted(situation)) == []
     (refusal,) = wanted(situation._replace(held=None))

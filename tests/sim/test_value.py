@@ -109,7 +109,7 @@ def test_what_somebody_else_made_of_it_meanwhile_stays(root: str) -> None:
 def test_a_value_that_is_not_taken_refuses_the_start(root: str, fault: faults.Fault, said: str) -> None:
     """Success is what is read back. The other value goes back, and no device is touched."""
     host = _host(root, f"write_deadline = 1\n{BOTH}")
-    host.patience = 10
+    host.patience = 60
     faults.inject(root, fault)
     outcome = host.event(WIN11, "prepare")
     assert outcome.code == 1
@@ -160,7 +160,7 @@ def test_a_file_whose_driver_does_not_answer_costs_a_child(root: str, monkeypatc
     """Some attributes take their device's lock when they are read. The start is refused in time."""
     host = _host(root, f"write_deadline = 0.5\n{BOTH}")
     monkeypatch.setattr("libhook.kinds.value._show", lambda *_: time.sleep(4))
-    host.patience = 10
+    host.patience = 60
     outcome = host.event(WIN11, "prepare")
     assert outcome.code == 1
     assert outcome.line.startswith(f"the deadline passed before {SWAPPINESS} was reached")
@@ -199,7 +199,7 @@ def test_a_value_at_which_somebody_else_is_at_work_is_waited_for_and_then_refuse
     one = Value(SWAPPINESS, "10")
     work = Work(host.machine, make_state(host.machine), Deadline.after(0), Config(), WIN11.uuid)
     assert (one.subject, one.ours, one.provides) == (SWAPPINESS, True, ())
-    with host.state.locked([f"shared-{file_name('value proc sys vm swappiness')}"], Deadline.after(5)):
+    with host.state.locked([f"shared-{file_name('value proc sys vm swappiness')}"], Deadline.after(60)):
         (outcome,) = carry_out(work, [one])
     assert outcome.failure
     assert outcome.failure.reason.endswith("is not free")
@@ -263,7 +263,7 @@ def test_recover_says_which_claims_somebody_works_on(root: str) -> None:
     host.configure(f"write_deadline = 2\n{BOTH}")
     host.state.remove("domains", f"{WIN11.uuid}.json")
     file = file_name(f"value{SWAPPINESS.replace('/', ' ')}")
-    with host.state.locked([f"shared-{file}"], Deadline.after(5)):
+    with host.state.locked([f"shared-{file}"], Deadline.after(60)):
         done = libhook(host, "recover")
     assert (done.code, done.err.split(": ")[0]) == (1, host.state.shared_path(file))
     assert _values(host) == ("10", "madvise")

@@ -139,7 +139,7 @@ def test_what_is_at_work_is_not_told_again(host: Host) -> None:
     _dies(host)
     watched.watcher.lost("gone")
     assert _started(host) == 1
-    with host.state.locked([f"domain-{WIN11.uuid}"], Deadline.after(5)):
+    with host.state.locked([f"domain-{WIN11.uuid}"], Deadline.after(60)):
         watched.watcher.lost("gone")
     watched.watcher.lost("gone")
     assert _started(host) == 0

@@ -59,7 +59,7 @@ def worker(host: Host) -> int:
 def end(host: Host) -> None:
     """Everything comes to its end, and leaves nothing but what the guest has."""
     let_go(host)
-    assert reap(20)
+    assert reap(60)
     assert not lock_of(host).exists()
 
 

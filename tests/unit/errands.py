@@ -41,20 +41,20 @@ def end(_machine: Machine, _output: int) -> None:
 def hang(_machine: Machine, _output: int, begun: str, go: str) -> None:
     """Return only when this file is there, or when the test has failed long ago."""
     Path(begun).touch()
-    late = Deadline.after(60)
+    late = Deadline.after(600)
     while not Path(go).exists() and late.left:
         time.sleep(0.005)
 
 
 def until(condition: object) -> None:
     """Wait for this."""
-    deadline = Deadline.after(20)
+    deadline = Deadline.after(200)
     while not condition():  # type: ignore[operator]
         assert deadline.left
         time.sleep(0.005)
 
 
-def do(worker: Worker, *orders: tuple[object, ...], seconds: float = 20) -> list[int]:
+def do(worker: Worker, *orders: tuple[object, ...], seconds: float = 200) -> list[int]:
     """Have the worker make these calls; -1 stands for one that is late and on its way, -2 for one that is not."""
 
     def track() -> Track:

@@ -10,7 +10,7 @@ from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.pcilist import rebind
 
 NIC, GPU, SOUND, PF, VF = "0000:01:00.0", "0000:03:00.0", "0000:03:00.1", "0000:01:00.0", "0000:01:10.0"
-SOON = 5.0
+SOON = 60.0
 
 
 def take(kernel: SimulatedKernel, address: str) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def _wait(started: child.Child) -> int:
-    assert child.ended([started.handle], Deadline.after(20)) == {started.handle}
+    assert child.ended([started.handle], Deadline.after(200)) == {started.handle}
     return started.result()
 
 
@@ -38,7 +38,7 @@ def test_a_child_keeps_what_it_was_given_and_its_mark(tmp_path: Path, number: in
     try:
         say = f"echo kept >/proc/self/fd/{number}; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done"
         started = child.spawn(lambda: os.execv("/bin/sh", ["sh", "-c", say]), mark, keep=number)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 200
         while not os.fstat(given).st_size and time.monotonic() < until:
             time.sleep(0.005)
         assert os.pread(given, 100, 0) == b"kept\n"
@@ -62,7 +62,7 @@ def test_a_child_has_none_of_the_three_streams() -> None:
     before = os.dup(0)
     try:
         os.dup2(reader, 0)
-        streams = telling.lines(look, Deadline.after(20))
+        streams = telling.lines(look, Deadline.after(200))
     finally:
         os.dup2(before, 0)
         for descriptor in (before, reader, writer):
@@ -111,7 +111,7 @@ def test_those_that_were_left_behind_and_have_ended_are_buried() -> None:
     """Nobody waits for one that still works, unless it is said for how long."""
     for _ in range(3):
         ended = child.spawn(lambda: None)
-        assert child.ended([ended.handle], Deadline.after(20))
+        assert child.ended([ended.handle], Deadline.after(200))
         ended.abandon()
     working = child.spawn(lambda: time.sleep(1))
     begun = time.monotonic()
@@ -121,7 +121,7 @@ def test_those_that_were_left_behind_and_have_ended_are_buried() -> None:
     assert _children() == 1
     assert time.monotonic() - begun < 0.9
     working.abandon()
-    child.reap(Deadline.after(20))
+    child.reap(Deadline.after(200))
     assert _children() == 0
     assert time.monotonic() - begun < 10
     child.reap()
@@ -136,9 +136,9 @@ def test_a_step_whose_mark_cannot_be_had_is_not_done(tmp_path: Path) -> None:
         return (yield Step(done, mark) if unmarked is None else Step(done, mark, unmarked=unmarked))
 
     for unmarked in (None, False):
-        assert run([write(unmarked=unmarked)], Deadline.after(20)) == [errno.ENOENT]
+        assert run([write(unmarked=unmarked)], Deadline.after(200)) == [errno.ENOENT]
         assert not (tmp_path / "done").exists()
-    assert run([write(unmarked=True)], Deadline.after(20)) == [0]
+    assert run([write(unmarked=True)], Deadline.after(200)) == [0]
     assert (tmp_path / "done").exists()
 
 
@@ -155,9 +155,9 @@ def test_a_child_that_is_listened_to_has_its_mark(tmp_path: Path) -> None:
     speech = telling.listen(speak, mark)
     assert is_locked(mark)
     go.touch()
-    assert speech.lines(Deadline.after(20)) == ["begun", "\udcff"]
+    assert speech.lines(Deadline.after(200)) == ["begun", "\udcff"]
     assert not is_locked(mark)
-    assert telling.listen(speak, f"{tmp_path}/none/mark").lines(Deadline.after(20)) == ["begun", "\udcff"]
+    assert telling.listen(speak, f"{tmp_path}/none/mark").lines(Deadline.after(200)) == ["begun", "\udcff"]
 
 
 @pytest.mark.parametrize("call", ["os.fork", "os.pipe2"])
@@ -168,7 +168,7 @@ def test_where_no_child_is_to_be_had_that_is_said(call: str) -> None:
         mock.patch(call, side_effect=refusal),
         pytest.raises(LibhookError, match=r"no child process can be started .Too"),
     ):
-        telling.lines(lambda _: None, Deadline.after(20))
+        telling.lines(lambda _: None, Deadline.after(200))
 
 
 def test_a_signal_to_who_listens_is_not_swallowed() -> None:
@@ -176,9 +176,9 @@ def test_a_signal_to_who_listens_is_not_swallowed() -> None:
     speech = telling.listen(lambda _: time.sleep(0.5))
     poll = mock.Mock(poll=mock.Mock(side_effect=LibhookError("ended by a signal")))
     with mock.patch("select.poll", return_value=poll), pytest.raises(LibhookError, match="ended by a signal"):
-        speech.lines(Deadline.after(20))
+        speech.lines(Deadline.after(200))
     assert _children() == 1
-    child.reap(Deadline.after(20))
+    child.reap(Deadline.after(200))
 
 
 @pytest.mark.parametrize("times", [0, 1, 2])
@@ -204,7 +204,7 @@ def test_a_reader_that_is_killed_once_is_not_the_attribute_s_fault(tmp_path: Pat
     paths = [str(tmp_path / name) for name in ("a", "b")]
     with mock.patch("os.read", killed), mock.patch.object(telling, "spawn", counted):
         if times < 2:
-            assert patient.read_all(paths, Deadline.after(20), 20) == ["a", "b"]
+            assert patient.read_all(paths, Deadline.after(200), 200) == ["a", "b"]
         else:
             with pytest.raises(LibhookError, match=r"the process that reads .*/a was killed"):
-                patient.read_all(paths, Deadline.after(20), 20)
+                patient.read_all(paths, Deadline.after(200), 200)

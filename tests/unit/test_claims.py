@@ -204,7 +204,7 @@ def test_only_a_write_that_has_not_come_back_is_on_its_way(state: State) -> None
 
 def test_a_guest_at_which_somebody_works_is_busy(state: State) -> None:
     """And no other; a lock that a killed process left is tidied away."""
-    with state.locked([f"domain-{UUID}"], Deadline.after(5)):
+    with state.locked([f"domain-{UUID}"], Deadline.after(60)):
         assert state.is_busy(UUID)
         assert not state.is_busy(OTHER)
         _path(state, f"locks/domain-{OTHER}").touch()

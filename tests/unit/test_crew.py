@@ -31,7 +31,7 @@ def test_a_crew_lends_a_worker_that_is_idle(tmp_path: Path) -> None:
         assert not os.path.exists(f"{tmp_path}/second")
         assert not is_locked(f"{tmp_path}/kept"), "nor has its child the lock of a file that others opened before"
         assert do(spare, (note, f"{tmp_path}/more")) == [errno.ENOENT]
-        assert run([look(spare, f"{tmp_path}/look")], Deadline.after(20)) == [[0]]
+        assert run([look(spare, f"{tmp_path}/look")], Deadline.after(200)) == [[0]]
         assert Path(f"{tmp_path}/look").read_text().split() == [pid]
         assert crew.worker("second", unmarked=False) is not second
         assert do(first, (note, f"{tmp_path}/done")) == [0]
@@ -63,16 +63,16 @@ def test_an_attribute_is_read_by_the_worker_of_its_device(tmp_path: Path) -> Non
     with Crew(MACHINE, lambda name: f"{tmp_path}/mark-{name}") as crew:
         workers = {path: crew.worker(path.rpartition("/")[2], unmarked=True) for path in (here, hung, absent)}
         hanging = {hung: workers.pop(hung)}
-        assert patient.ask_each(workers, Deadline.after(20), 20) == {here: "text", absent: None}
-        assert patient.ask_each(hanging, Deadline.after(20), 0.3) == {hung: patient.SILENT}
+        assert patient.ask_each(workers, Deadline.after(200), 200) == {here: "text", absent: None}
+        assert patient.ask_each(hanging, Deadline.after(200), 0.3) == {hung: patient.SILENT}
         workers |= hanging
         assert [workers[path].is_there for path in (here, hung, absent)] == [True, False, True]
         assert not os.path.exists(f"{tmp_path}/mark-hung"), "nothing is on its way"
-        run([look(workers[here], f"{tmp_path}/pid")], Deadline.after(20))
+        run([look(workers[here], f"{tmp_path}/pid")], Deadline.after(200))
         os.kill(pid := int(Path(f"{tmp_path}/pid").read_text()), signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         with mock.patch("os.fork", side_effect=OSError(errno.EAGAIN, "no more")):
-            assert patient.ask_each({here: workers[here]}, Deadline.after(20), 20) == {}
+            assert patient.ask_each({here: workers[here]}, Deadline.after(200), 200) == {}
         assert not workers[here].is_there
     os.close(os.open(hung, os.O_RDWR | os.O_NONBLOCK))
 
@@ -94,4 +94,4 @@ def test_patience_counts_from_when_all_are_asked(tmp_path: Path) -> None:
         mock.patch("time.monotonic", side_effect=lambda: clock() + sum(forks)),
     ):
         workers = {path: crew.worker(path.rpartition("/")[2], unmarked=True) for path in paths}
-        assert patient.ask_each(workers, Deadline.after(1000), 20) == dict.fromkeys(paths, "text")
+        assert patient.ask_each(workers, Deadline.after(1000), 200) == dict.fromkeys(paths, "text")

@@ -43,7 +43,7 @@ def _in_a_child(task: Callable[[], object], *, alone: bool = False) -> str:
             os.setresuid(NOBODY, NOBODY, NOBODY)
         say(repr(task()).encode())
 
-    (answer,) = telling.lines(act, Deadline.after(30))
+    (answer,) = telling.lines(act, Deadline.after(300))
     return answer
 
 
@@ -52,7 +52,7 @@ def test_a_value_is_written_in_one_write(tmp_path: Path) -> None:
     attribute = tmp_path / "attribute"
     attribute.touch()
     started = child.spawn(lambda: KERNEL.write(f"..{attribute}", "\n"))  # which closes it by ending
-    assert child.ended([started.handle], Deadline.after(30))
+    assert child.ended([started.handle], Deadline.after(300))
     assert started.result() == 0
     assert attribute.read_text() == "\n"
     with pytest.raises(FileNotFoundError):
@@ -63,10 +63,10 @@ def test_an_override_of_any_bytes_is_written_as_it_was_read(tmp_path: Path) -> N
     """The administrator's own is restored also where it is no text."""
     attribute = tmp_path / "attribute"
     attribute.write_bytes(b"my\xffdriver")
-    (read,) = patient.read_all([str(attribute)], Deadline.after(30), 30)
+    (read,) = patient.read_all([str(attribute)], Deadline.after(300), 300)
     assert isinstance(read, str)
     started = child.spawn(lambda: KERNEL.write(f"..{attribute}", read))
-    assert child.ended([started.handle], Deadline.after(30))
+    assert child.ended([started.handle], Deadline.after(300))
     assert started.result() == 0
     assert attribute.read_bytes() == b"my\xffdriver"
 
@@ -81,21 +81,21 @@ def test_a_value_of_which_only_a_part_was_taken_is_not_written(tmp_path: Path) -
             KERNEL.write(f"..{attribute}", "vfio-pci")
 
     started = child.spawn(write)
-    assert child.ended([started.handle], Deadline.after(30))
+    assert child.ended([started.handle], Deadline.after(300))
     assert started.result() == errno.EIO
 
 
 def test_a_module_that_is_not_there_cannot_be_loaded() -> None:
     """The child becomes modprobe: its failure, or that there is none, is the child's."""
     started = child.spawn(lambda: KERNEL.load("libhook_no_such_module"))
-    assert child.ended([started.handle], Deadline.after(30))
+    assert child.ended([started.handle], Deadline.after(300))
     assert started.result() != 0
 
 
 def test_a_module_that_is_not_there_cannot_be_taken_out() -> None:
     """The child becomes rmmod, for this one module."""
     started = child.spawn(lambda: KERNEL.unload("libhook_no_such_module"))
-    assert child.ended([started.handle], Deadline.after(30))
+    assert child.ended([started.handle], Deadline.after(300))
     assert started.result() != 0
     with mock.patch("os.execve") as become:
         KERNEL.unload("nvidia_drm")

@@ -283,5 +283,5 @@ def test_an_old_script_that_runs_is_ended_by_whoever_comes(unit: str) -> None:
     until(lambda: len(groups._processes(MACHINE, groups._groups(MACHINE, unit)[0])) == 3)
     groups.kill_running(MACHINE, "libhook-run-test-*")
     assert groups._groups(MACHINE, unit) == []
-    assert child.ended([waiting.handle], Deadline.after(30))
+    assert child.ended([waiting.handle], Deadline.after(300))
     waiting.result()

@@ -160,7 +160,7 @@ def test_many_processes_never_have_it_at_once(tmp_path: Path) -> None:
                 chance = random.Random(number)  # noqa: S311
                 for _ in range(rounds):
                     names = [f"x{chance.randrange(3)}{SHARED}", "count", f"y{chance.randrange(3)}"]
-                    with locked(folder, names, Deadline.after(20)):
+                    with locked(folder, names, Deadline.after(200)):
                         counter.write_text(str(int(counter.read_text()) + 1))
                 code = 0
             finally:
@@ -177,7 +177,7 @@ def test_two_who_want_both_never_wait_in_a_circle(tmp_path: Path) -> None:
 
     def work(names: list[str]) -> None:
         for _ in range(30):
-            with locked(str(tmp_path), names, Deadline.after(20)):
+            with locked(str(tmp_path), names, Deadline.after(200)):
                 pass
         ended.append(names)
 

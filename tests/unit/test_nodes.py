@@ -54,7 +54,7 @@ def _open(machine: Machine, path: str, number: str) -> None:
 
 
 def _below(machine: Machine) -> tuple[Node, ...]:
-    (found,) = run([nodes.below(machine, ADDRESS)], Deadline.after(5))
+    (found,) = run([nodes.below(machine, ADDRESS)], Deadline.after(60))
     assert not isinstance(found, int)
     return found
 
@@ -187,7 +187,7 @@ def test_a_process_that_ends_while_it_is_looked_at_holds_nothing(machine: Machin
     """Its folder is there and what it had open is not; the others are looked at."""
     Path(machine.proc, "4").mkdir()
     _open(machine, "/dev/x", "c 1:1")
-    assert [holder.pid for holder in holders.of_nodes(machine, {"c 1:1": "/dev/x"}, Deadline.after(20))] == [5]
+    assert [holder.pid for holder in holders.of_nodes(machine, {"c 1:1": "/dev/x"}, Deadline.after(200))] == [5]
 
 
 @pytest.mark.parametrize(("name", "number"), [("7", "c 243:7"), ("noiommu-7", "c 243:9"), ("devices/vfio3", "c 511:3")])
@@ -205,7 +205,7 @@ def test_vfios_nodes_are_known(machine: Machine, name: str, number: str, modern:
         (function / "vfio-dev/vfio3").mkdir(parents=True)
         (function / "vfio-dev/vfio3/dev").write_text("511:3\n")
     _open(machine, f"/dev/vfio/{name}", number)
-    found = holders.of_vfio(machine, [ADDRESS], Deadline.after(20))
+    found = holders.of_vfio(machine, [ADDRESS], Deadline.after(200))
     assert found == ({ADDRESS: f"tool (pid 5, /dev/vfio/{name})"} if modern or "/" not in name else {})
 
 
@@ -220,7 +220,7 @@ def test_vfios_nodes_are_known_whatever_the_driver_is_called(machine: Machine, d
         folder.mkdir(parents=True)
         (folder / "dev").write_text(f"{number}\n")
     _open(machine, f"/dev/vfio/{node}", "c 243:7" if node == "7" else "c 511:3")
-    found = holders.of_vfio(machine, [ADDRESS], Deadline.after(20))
+    found = holders.of_vfio(machine, [ADDRESS], Deadline.after(200))
     assert found == {ADDRESS: f"tool (pid 5, /dev/vfio/{node})"}
 
 
@@ -233,7 +233,7 @@ def test_a_host_without_vfio_has_none_of_its_nodes(machine: Machine) -> None:
     folder.mkdir(parents=True)
     (folder / "dev").write_text("243:7\n")
     _open(machine, "/dev/vfio/7", "c 243:7")
-    assert holders.of_vfio(machine, [ADDRESS], Deadline.after(20)) == {}
+    assert holders.of_vfio(machine, [ADDRESS], Deadline.after(200)) == {}
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def _not_sent(record: Record, reason: str) -> str:
     return f"not recorded device={record.device} record={record.text} res={result} reason={reason}"
 
 
-def _send(kernel: Kernel, seconds: float = 20) -> tuple[frozenset[str], list[str]]:
+def _send(kernel: Kernel, seconds: float = 200) -> tuple[frozenset[str], list[str]]:
     machine = Machine("", kernel)
     log = Log(machine)
     missing = audit.send(machine, RECORDS, log, Deadline.after(seconds))
@@ -115,7 +115,7 @@ def test_what_a_killed_sender_had_not_sent_is_missing() -> None:
 def test_no_records_cost_no_child() -> None:
     """And none is missing."""
     with mock.patch("os.fork", side_effect=AssertionError):
-        assert audit.send(Machine("", Kernel()), [], Log(Machine("", Kernel())), Deadline.after(20)) == frozenset()
+        assert audit.send(Machine("", Kernel()), [], Log(Machine("", Kernel())), Deadline.after(200)) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_no_records_cost_no_child() -> None:
 )
 def test_what_the_kernel_says_of_its_trail_comes_through(trail: Trail | None) -> None:
     """All of it, or that it does not say; each number as what it is."""
-    found = audit.trail(Machine("", Kernel(trail=trail)), Deadline.after(20))
+    found = audit.trail(Machine("", Kernel(trail=trail)), Deadline.after(200))
     assert found == trail
     assert found is None or [type(field) for field in found] == [bool, int, int, bool, bool]
 

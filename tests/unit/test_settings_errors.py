@@ -208,7 +208,7 @@ def test_the_command_that_is_advised_helps(tmp_path: Path, name: str, content: b
 
     (complaint,) = complaints.of(read(), read().problems)
     command = complaint.remedy[complaint.remedy.index("sed -i" if "sed -i" in complaint.remedy else "iconv -f") :]
-    subprocess.run(["/bin/sh", "-ec", command], check=True, timeout=20, cwd=tmp_path)
+    subprocess.run(["/bin/sh", "-ec", command], check=True, timeout=200, cwd=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     if driver:
         assert read().problems == []

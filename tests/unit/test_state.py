@@ -90,7 +90,7 @@ def test_the_mark_of_a_write_goes_when_the_write_has_come_back(machine: Machine)
     tidy(state_of(machine))
     assert mark.exists()
     os.close(os.open(silent, os.O_WRONLY))
-    assert ended([hung.handle], Deadline.after(5))
+    assert ended([hung.handle], Deadline.after(60))
     assert hung.result() == 0
     tidy(state_of(machine))
     assert not mark.exists()
@@ -106,7 +106,7 @@ def test_whoever_asked_libvirt_is_at_work_as_long_as_the_child_that_asks(machine
     tidy(state)
     assert (processes.works(state, gone), processes.lives(state.machine, gone)) == (True, False)
     os.close(os.open(silent, os.O_WRONLY))
-    assert ended([asking.handle], Deadline.after(5))
+    assert ended([asking.handle], Deadline.after(60))
     assert asking.result() == 0
     assert not processes.works(state, gone)
     Path(state.in_flight_path("asking-no-number")).touch()
@@ -146,10 +146,10 @@ def test_what_libhook_makes_is_root_s_alone(machine: Machine) -> None:
         make_state(machine)
         state.save(Held(UUID, "win11", "kvm", "started", state.boot(), Process(1, 1)))
         state.claim(PciAddress.parse(NIC), UUID)
-        with state.locked(["a"], Deadline.after(5)):
+        with state.locked(["a"], Deadline.after(60)):
             writing = spawn(lambda: None, state.in_flight_path(NIC))
             modes = {stat.S_IMODE(path.stat().st_mode) for path in Path(machine.state).rglob("*") if path.is_file()}
-        assert ended([writing.handle], Deadline.after(5))
+        assert ended([writing.handle], Deadline.after(60))
         assert writing.result() == 0
     finally:
         os.umask(before)

@@ -52,7 +52,7 @@ def _machine(kernel: LinuxKernel) -> Machine:
     return Machine(os.getcwd(), kernel)
 
 
-def _matching(answer: Answer, *patterns: str, seconds: float = 20) -> dict[str, list[str]]:
+def _matching(answer: Answer, *patterns: str, seconds: float = 200) -> dict[str, list[str]]:
     found = systemd.matching(_machine(Kernel(answer)), patterns, Deadline.after(seconds))
     return {pattern: [one.name for one in units] for pattern, units in found.items()}
 
@@ -176,7 +176,7 @@ def test_the_family_of_a_unit() -> None:
     def answer(arguments: tuple[str, ...]) -> tuple[int, str]:
         return 0, "\n".join(blocks[name] for name in arguments[arguments.index("--") + 1 :])
 
-    (found,) = run([systemd.family(Machine("", Kernel(answer)), "a.service")], Deadline.after(20))
+    (found,) = run([systemd.family(Machine("", Kernel(answer)), "a.service")], Deadline.after(200))
     assert [one.name for one in found] == ["a.service", "a.socket", "b.service"]
     assert found[0].family == ("a.socket", "b.service", "gone.service")
 
@@ -205,13 +205,13 @@ def test_what_systemd_says_of_itself(status: int) -> None:
 
     says = {"SystemState": "stopping\n", "SoftRebootsCount": ""}
     machine = Machine("", Kernel(answer))
-    assert run([systemd.is_stopping(machine)], Deadline.after(20)) == [status == 0]
+    assert run([systemd.is_stopping(machine)], Deadline.after(200)) == [status == 0]
     assert run([systemd.is_stopping(machine)], Deadline.after(0)) == [False]
     if status:
         with pytest.raises(LibhookError, match="systemd does not say its SoftRebootsCount"):
-            run([systemd.soft_reboots(machine)], Deadline.after(20))
+            run([systemd.soft_reboots(machine)], Deadline.after(200))
     else:
-        assert run([systemd.soft_reboots(machine)], Deadline.after(20)) == [""]
+        assert run([systemd.soft_reboots(machine)], Deadline.after(200)) == [""]
 
 
 @pytest.mark.parametrize(("status", "error"), [(0, 0), (1, errno.EIO), (errno.ETIMEDOUT, errno.ETIMEDOUT)])

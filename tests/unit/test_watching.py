@@ -254,7 +254,7 @@ def test_told_to_systemd(tmp_path: Path, abstract: bool) -> None:
     """A datagram to the socket that the environment names, be it a file or an abstract name."""
     name = f"@libhook-{os.getpid()}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.settimeout(5)
+        receiver.settimeout(60)
         receiver.bind(name.replace("@", "\0", 1))
         ServiceManager({"NOTIFY_SOCKET": name}).tell("READY=1\nSTATUS=☃")
         assert receiver.recv(100).decode() == "READY=1\nSTATUS=☃"

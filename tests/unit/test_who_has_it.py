@@ -69,7 +69,7 @@ def test_where_nobody_can_look_that_is_said(root: str) -> None:
         refusing("fork", errno.EAGAIN),
         pytest.raises(LibhookError, match=r"open \(Resource temporarily unavailable"),
     ):
-        holders.of_nodes(host.machine, {store.read(root + CARD): CARD}, Deadline.after(20))
+        holders.of_nodes(host.machine, {store.read(root + CARD): CARD}, Deadline.after(200))
 
 
 def test_a_process_that_has_ended_meanwhile_has_nothing_open(root: str) -> None:
@@ -81,7 +81,7 @@ def test_a_process_that_has_ended_meanwhile_has_nothing_open(root: str) -> None:
     with mock.patch(
         "os.listdir", lambda path=".": ["999999", *listing(path)] if path == f"{root}/proc" else listing(path)
     ):
-        found = holders.of_nodes(host.machine, {store.read(root + CARD): CARD}, Deadline.after(20))
+        found = holders.of_nodes(host.machine, {store.read(root + CARD): CARD}, Deadline.after(200))
     assert [holder.pid for holder in found] == [pid]
 
 
@@ -109,6 +109,6 @@ def test_each_group_is_asked_also_after_one_that_has_no_node(root: str) -> None:
     nodes = holders.Nodes(groups, groups, frozenset(groups))
     with mock.patch.object(SimulatedKernel, "open_group", side_effect=answer):
         worker = Worker(host.machine, f"{root}/mark")
-        (who,) = run([holders.who_is_in_the_way(host.machine, nodes, worker, must_see=True)], Deadline.after(20))
+        (who,) = run([holders.who_is_in_the_way(host.machine, nodes, worker, must_see=True)], Deadline.after(200))
         worker.abandon()
     assert who == "a process that does not show it (/dev/vfio/2)"

@@ -130,7 +130,7 @@ def test_the_mark_of_another_process_stays(tmp_path: Path) -> None:
     worker.abandon()
     assert is_locked(mark)
     Path(go).touch()
-    assert child.ended([other.handle], Deadline.after(20))
+    assert child.ended([other.handle], Deadline.after(200))
     other.result()
 
 
@@ -186,7 +186,7 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     killed = child.spawn(parent)
-    assert child.ended([killed.handle], Deadline.after(20))
+    assert child.ended([killed.handle], Deadline.after(200))
     assert killed.result() == errno.EINTR
     assert is_locked(mark)
     Path(go).touch()
@@ -242,6 +242,6 @@ def test_a_worker_without_a_mark_only_looks(tmp_path: Path) -> None:
     worker = Worker(MACHINE)
     assert do(worker, (note, f"{tmp_path}/done")) == [errno.ENOENT]
     assert os.listdir(tmp_path) == []
-    code = run([look(worker, f"{tmp_path}/done")], Deadline.after(20))[0]
+    code = run([look(worker, f"{tmp_path}/done")], Deadline.after(200))[0]
     assert (code, os.listdir(tmp_path)) == ([0], ["done"])
     worker.abandon()

@@ -50,7 +50,7 @@ def test_a_start_in_the_middle_keeps_its_way_back(versions: Versions, host: Host
     make_state(host.machine)
     lock = sysfs.name_of_lock(host.machine, PciAddress.parse(NIC))
     with begun(versions, host.root, "prepare") as hook:
-        with host.state.locked([lock], Deadline.after(1)):
+        with host.state.locked([lock], Deadline.after(60)):
             hook.begin_with(WIN11.xml(1, False))
             until(lambda: is_locked(versions.named))
             uninstalling = versions.uninstall()
