@@ -39,6 +39,8 @@ class Outcomes(NamedTuple):
     """The ids of the tests that were to be played."""
     plays: dict[str, list[Outcome]]
     """By id, in the order in which they ended."""
+    cut_off: tuple[Outcome, ...] = ()
+    """The test that was being played when its machine died, as one that has failed."""
 
     @property
     def are_whole(self) -> bool:
@@ -48,15 +50,18 @@ class Outcomes(NamedTuple):
 
 def read(path: Path) -> Outcomes:
     """Read the file. One that is not there has nothing. The last line may be half written, by who was killed."""
-    expected, plays = set[str](), defaultdict[str, list[Outcome]](list)
+    expected, plays, begun = set[str](), defaultdict[str, list[Outcome]](list), list[Outcome]()
     for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
         if line.endswith("\n"):
             match json.loads(line):
                 case {"expected": ids}:
                     expected |= set(ids)
+                case {"begun": test, "races": races}:
+                    begun = [Outcome(test, "failed", 0.0, "the machine died while it was played", races)]
                 case fields:
                     plays[fields["test"]].append(Outcome(**fields))
-    return Outcomes(frozenset(expected), plays)
+                    begun = []
+    return Outcomes(frozenset(expected), plays, tuple(begun))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -85,6 +90,11 @@ class _Notes:
     def _expect(self, ids: Iterable[str]) -> None:
         if tests := list(ids):
             self._write({"expected": tests})
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """This one begins."""
+        self._write({"begun": item.nodeid, "races": "race" in item.keywords})
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A phase of a test has ended. That of a worker that died, ``???``, is the last of its test."""

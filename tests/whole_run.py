@@ -32,6 +32,7 @@ _RACES = 5
 _BOOTS = 2
 """How often a lab whose machine died is booted."""
 _LAB_FAILED = 70
+"""Not its tests, and not what they need: install.sh that fails, or a test that hangs, is 71."""
 _KEPT = 5
 """Runs whose artifacts are kept."""
 _GRACE = 60.0
@@ -170,14 +171,22 @@ class Run:
     def _play(
         self, suite: Suite, name: str, ids: Sequence[str] = (), times: int = 1
     ) -> tuple[list[int | None], Outcomes]:
-        """Return how each command ended, and what it played. A lab whose machine died is booted once more."""
+        """Return how each command ended, and what it played. A lab whose machine died is booted once more.
+
+        What failed before the machine died, and the test that was played then, count as failed, and are played again.
+        """
         environment = {**self._environment, **dict(suite.environment)}
+        failed: dict[str, list[Outcome]] = {}
         for boot in range(1, _BOOTS + 1):
             folder = self._folder / (f"{name}-{boot}" if suite.is_lab else name)
             statuses = [self._execute(command, folder, environment) for command in suite.commands(folder, ids, times)]
-            if not suite.is_lab or statuses != [_LAB_FAILED] or self._left < suite.minutes * 60:
+            found = outcomes.read(folder / "outcomes")
+            if not suite.is_lab or statuses != [_LAB_FAILED] or boot == _BOOTS or self._left < suite.minutes * 60:
                 break
-        return statuses, outcomes.read(folder / "outcomes")
+            failed = {test: plays for test, plays in found.plays.items() if any(one.how == "failed" for one in plays)}
+            failed |= {one.test: [one] for one in found.cut_off}
+            self._times.append(f"{suite.name} booted again: the lab itself failed after {len(found.plays)} tests")
+        return statuses, Outcomes(found.expected, found.plays | failed)
 
     def _execute(self, command: Sequence[str], folder: Path, environment: dict[str, str]) -> int | None:
         """Run it until the run's end. Return its exit status, or None if it was stopped."""
@@ -278,8 +287,8 @@ def _suites(options: argparse.Namespace, lines: str, *, is_long: bool) -> Iterat
         return
     yield Suite("browser", 1, pytest, ("tests/browser",))
     some = () if is_long else ("-m", "not rest", "--maxfail=10")
-    yield Suite("lab", 12, ("tests/lab/run",), some, start=120, is_lab=True)
-    yield Suite("lab with systemd", 8, ("tests/lab/run", "--systemd"), some, start=240, is_lab=True)
+    yield Suite("lab", 16, ("tests/lab/run",), some, start=120, is_lab=True)
+    yield Suite("lab with systemd", 15, ("tests/lab/run", "--systemd"), some, start=240, is_lab=True)
 
 
 @contextmanager

@@ -31,12 +31,22 @@ PACKAGES = """
 """
 NOT_NEEDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 BUILD_LIMIT = 1200
+APT_OPTIONS = ("Acquire::Retries=3", "DPkg::Lock::Timeout=300")
+"""For a mirror that fails once, and for another apt that installs something."""
 DISK_SIZE = "3G"
 INIT = Path(__file__).parent / "init"
 
 
 class LabError(Exception):
-    """What the caller reads, in one line, when the lab cannot do its work."""
+    """What the caller reads, in one line, when the lab cannot do its work. Another boot may do."""
+
+    status = 70
+
+
+class JobError(LabError):
+    """The same, when its job is to blame: another boot would end so, too."""
+
+    status = 71
 
 
 @dataclass(frozen=True)
@@ -76,10 +86,13 @@ def need_host_programs() -> None:
         raise LabError(f"missing on this machine: {' '.join(missing)} (run as root, or install them)")
     print(f"lab: installing {' '.join(missing)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "-qq", "install", "-y", "--no-install-recommends", *missing]
-    for command in (install, ["apt-get", "-qq", "update"], install):
+    apt = ["apt-get", "-qq", *(part for option in APT_OPTIONS for part in ("-o", option))]
+    install = [*apt, "install", "-y", "--no-install-recommends", *missing]
+    for command in (install, [*apt, "update"], install):
         try:
-            done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=600)
+            done = subprocess.run(
+                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=BUILD_LIMIT
+            )
         except (FileNotFoundError, subprocess.TimeoutExpired) as error:
             raise LabError(f"cannot install {' '.join(missing)}: {error}") from None
         if command is install and done.returncode == 0:
@@ -151,7 +164,7 @@ def _build(cache: Path, folder: Path, sources: dict[str, str]) -> None:
     print(f"lab: building the image (once; about a minute; log in {log})", flush=True)
     for name, text in sources.items():
         (work / name).write_text(text)
-    options = [f"--aptopt={option}" for option in _apt_options()]
+    options = [f"--aptopt={option}" for option in ('Acquire::Retries "3"', *_apt_options())]
     options += [f"--dpkgopt=path-exclude={path}" for path in NOT_NEEDED]
     try:
         with open(log, "w") as output:
@@ -246,11 +259,11 @@ def _apt_options() -> list[str]:
     """The machine's settings for reaching the archive (a proxy, a late clock); mmdebstrap reads none."""
     try:
         dump = subprocess.run(
-            ["apt-config", "dump", "--no-empty", "Acquire"], capture_output=True, text=True, timeout=30
+            ["apt-config", "dump", "--no-empty", "Acquire"], capture_output=True, text=True, timeout=300
         )
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return []
-    wanted = ("Acquire::http", "Acquire::Check-", "Acquire::Retries")
+    wanted = ("Acquire::http", "Acquire::Check-")
     return [line.rstrip(";") for line in dump.stdout.splitlines() if line.startswith(wanted)]
 
 

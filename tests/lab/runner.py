@@ -17,12 +17,12 @@ from machine import Limits, accelerator, console_tail, run_machine
 
 TOP = Path(__file__).resolve().parents[2]
 GUEST = "/src/tests/lab/guest"
-EXIT_LAB_FAILED = 70
 EPILOG = """
 Any other argument goes to pytest, for example -k usb, -x or test_life.py. The exit status is the job's;
-70 means that the lab itself failed. What the last run left (console, audit.log, libvirtd's log, the
-journal, outcomes) is in ${XDG_CACHE_HOME:-~/.cache}/libhook-lab/last (last-systemd with --systemd), or
-where --artifacts says.
+70 means that the lab itself failed (its machine died, or did not come up), and another try may do; 71 that
+install.sh failed, or that the job hung or took too long. What the last run left (console, audit.log,
+libvirtd's log, the journal, outcomes) is in ${XDG_CACHE_HOME:-~/.cache}/libhook-lab/last (last-systemd with
+--systemd), or where --artifacts says.
 """
 
 
@@ -42,7 +42,7 @@ def main() -> int:
         if scratch:
             print(console_tail(scratch), end="", file=sys.stderr)
         print(f"lab: {error}", file=sys.stderr)
-        return EXIT_LAB_FAILED
+        return error.status
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     finally:
@@ -82,7 +82,7 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         type=float,
         default=Limits.silence,
         metavar="SECONDS",
-        help="limit without a sign of life (default %(default)s)",
+        help="limit without a word of the job (default %(default)s)",
     )
     return parser.parse_known_args(arguments)
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from guests import Guest
+from host import PATIENCE
 
 HOOK = "/etc/libvirt/hooks/qemu"
 CONFIG = Path("/etc/libhook/config.toml")
-LIMIT = 90
-"""Seconds for any call."""
 
 
 class Answer(NamedTuple):
@@ -42,11 +41,11 @@ def _run(command: list[str], text: str) -> Answer:
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         try:
-            out, err = process.communicate(text.encode(), timeout=LIMIT)
+            out, err = process.communicate(text.encode(), timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             what = dump_of_hooks()  # before it is killed, which would end what is to be seen
             process.kill()
-            raise AssertionError(f"{command} did not return within {LIMIT} s:\n{what}") from None
+            raise AssertionError(f"{command} did not return within {PATIENCE:.0f} s:\n{what}") from None
     return Answer(process.returncode, (out + err).decode().strip(), time.monotonic() - began)
 
 
@@ -85,7 +84,7 @@ def holding(*paths: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A process called sleep that has these files open, and ends with the block."""
     opened = [os.open(path, os.O_RDONLY) for path in paths]
     try:
-        process = subprocess.Popen(["sleep", "600"], pass_fds=opened)
+        process = subprocess.Popen(["sleep", "3600"], pass_fds=opened)
     finally:
         for descriptor in opened:
             os.close(descriptor)
@@ -93,7 +92,7 @@ def holding(*paths: str) -> Iterator["subprocess.Popen[bytes]"]:
         yield process
     finally:
         process.kill()
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 def waiting_in(function: str) -> list[int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from calls import CONFIG
-from guests import Device, Guest, Refused, iscsi, virsh
+from guests import Device, Guest, Refused, iscsi, kill_libvirtd, start_libvirtd, virsh
 from host import (
     PF,
     STATE,
@@ -24,7 +24,7 @@ from host import (
     settled,
     wait_for,
 )
-from service import logind_runs
+from service import logind_runs, systemctl
 
 pytest_plugins = ["outcomes"]
 NEED_SYSTEMD = (
@@ -58,11 +58,13 @@ def host_as_before() -> Iterator[None]:
     """Fail a test after which the host is not as it was, and put it right for the tests that follow."""
     before = host_state()
     yield
-    left = _destroy_all()
-    # A release hook may still be at work when virsh has its answer.
-    differences = settled(lambda: before.differences(host_state()), 20)
-    if differences:
-        _put_right(before)
+    try:
+        left = _destroy_all()
+    finally:
+        # A release hook may still be at work when virsh has its answer.
+        differences = settled(lambda: before.differences(host_state()))
+        if differences:
+            _put_right(before)
     differences += [f"left running: {uuid}" for uuid in left]
     assert not differences, "the host is not as before: " + "; ".join(differences)
 
@@ -114,9 +116,11 @@ def handed_over() -> Iterator[Callable[[str, str | None, str | None], None]]:
         hand_over(address, driver, override)
 
     yield leave
-    _destroy_all()  # unbinding a device under a guest that a failed test has left running would never return
-    for address, (driver, override) in before.items():
-        hand_over(address, driver, override)
+    try:
+        _destroy_all()  # unbinding a device under a guest that a failed test has left running would never return
+    finally:
+        for address, (driver, override) in before.items():
+            hand_over(address, driver, override)
 
 
 @pytest.fixture
@@ -150,7 +154,7 @@ def iscsi_disk(tmp_path: Path) -> Iterator[Device]:
 
 
 def _tgtadm(*arguments: str) -> int:
-    return subprocess.run(["tgtadm", "--lld", "iscsi", *arguments], capture_output=True, timeout=30).returncode
+    return subprocess.run(["tgtadm", "--lld", "iscsi", *arguments], capture_output=True, timeout=600).returncode
 
 
 def _destroy(uuid: str) -> None:
@@ -159,10 +163,26 @@ def _destroy(uuid: str) -> None:
 
 
 def _destroy_all() -> list[str]:
-    left = virsh("list", "--all", "--uuid").split()
-    for uuid in left:
-        _destroy(uuid)
+    """Destroy whatever runs. A libvirtd that does not answer is started anew, without a guest, and is a failure."""
+    try:
+        left = virsh("list", "--all", "--uuid").split()
+        for uuid in left:
+            _destroy(uuid)
+    except (Refused, subprocess.TimeoutExpired) as error:
+        _start_libvirtd_anew()
+        raise AssertionError(f"libvirtd did not answer, and was started anew: {error}") from None
     return left
+
+
+def _start_libvirtd_anew() -> None:
+    subprocess.run(["pkill", "-KILL", "qemu-system"], check=False)
+    if UNDER_SYSTEMD:
+        systemctl("kill", "--signal=KILL", "libvirtd")
+        systemctl("restart", "libvirtd")
+    else:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has died by itself
+            kill_libvirtd()
+        start_libvirtd()
 
 
 def _put_right(before: HostState) -> None:

@@ -20,7 +20,7 @@ start_udev() {
     /usr/lib/systemd/systemd-udevd --daemon
     udevadm trigger --type=subsystems --action=add
     udevadm trigger --type=devices --action=add
-    udevadm settle --timeout=120
+    udevadm settle --timeout=600
 }
 
 configure_journal() {
@@ -34,12 +34,12 @@ start_journal() {
     configure_journal
     /usr/lib/systemd/systemd-journald </dev/null >/dev/null 2>&1 &
     ln -sf /run/systemd/journal/dev-log /dev/log
-    wait_until 30 test -S /run/systemd/journal/socket
+    wait_until 150 test -S /run/systemd/journal/socket
 }
 
 start_auditd() {
     mkdir -p /var/log/audit
-    auditd && wait_until 30 test -s /var/log/audit/audit.log
+    auditd && wait_until 150 test -s /var/log/audit/audit.log
 }
 
 configure_libvirtd() { # lines of qemu.conf
@@ -53,7 +53,7 @@ configure_libvirtd() { # lines of qemu.conf
 start_libvirtd() {
     configure_libvirtd 'user = "root"' 'group = "root"' 'security_driver = "none"' 'cgroup_controllers = []' \
         'namespaces = []' 'capability_filters = [ "cpu-unavailable-features" ]'
-    virtlogd -d && libvirtd -d && wait_until 60 virsh -q uri
+    virtlogd -d && libvirtd -d && wait_until 300 virsh -q uri
 }
 
 # shellcheck source=SCRIPTDIR/under-systemd.sh

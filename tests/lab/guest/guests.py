@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from host import STATE, usb_address, wait_for
+from host import PATIENCE, STATE, usb_address, wait_for
 
 BOOT_SECTORS = Path(__file__).parent / "boot-sectors"
 IMAGES = Path("/var/lib/libvirt/images")
@@ -128,21 +128,21 @@ def boot_sector(name: str, target: str = "sda", bus: str = "sata") -> str:
     return file_disk(image, target, bus)
 
 
-def virsh(*arguments: str, timeout: float = 120) -> str:
+def virsh(*arguments: str) -> str:
     """What virsh prints; Refused with what it says when it fails."""
     done = subprocess.run(
         ["virsh", "-q", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=PATIENCE,
     )
     if done.returncode != 0:
         raise Refused(done.stderr.strip())
     return done.stdout
 
 
-def libhook(*arguments: str, timeout: float = 120) -> str:
+def libhook(*arguments: str, timeout: float = PATIENCE) -> str:
     """What the installed command prints; Refused with what it says when it fails."""
     done = subprocess.run(
         ["libhook", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
@@ -185,7 +185,7 @@ class Guest:
     def wait_for_hook(self) -> None:
         """At `started` libvirtd does not wait until all is recorded and noted: the guest's lock says how long."""
         lock = STATE / "locks" / f"domain-{self.uuid}"
-        wait_for(f"the hook of {self.name}", lambda: not lock.exists(), 60)
+        wait_for(f"the hook of {self.name}", lambda: not lock.exists())
 
     def start_refused(self) -> str:
         """Try to start, and give back what the caller reads when it is refused, as it must be."""
@@ -205,7 +205,7 @@ class Guest:
             had = self._host_devices()
             said = virsh(f"{verb}-device", self.uuid, file.name, *options)
             # virsh does not wait for the guest's answer beyond a few seconds.
-            wait_for(f"{verb} of {device.record}", lambda: self._host_devices() != had, 60)
+            wait_for(f"{verb} of {device.record}", lambda: self._host_devices() != had)
             return said
 
     def _host_devices(self) -> int:
@@ -239,9 +239,9 @@ class Guest:
         assert pid
         os.kill(pid, signal.SIGKILL)
 
-    def wait_until_gone(self, seconds: float = 60) -> None:
+    def wait_until_gone(self) -> None:
         """Wait until libvirtd has forgotten the guest, which is after its `release` hook."""
-        wait_for(f"the end of {self.name}", lambda: self.uuid not in virsh("list", "--all", "--uuid"), seconds)
+        wait_for(f"the end of {self.name}", lambda: self.uuid not in virsh("list", "--all", "--uuid"))
 
 
 def libvirts_own_xml(guest: Guest) -> str:
@@ -271,9 +271,9 @@ def start_libvirtd(*under: str) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=True,
-        timeout=60,
+        timeout=600,
     )
-    wait_for("an answer of libvirtd", _libvirtd_answers, 60)
+    wait_for("an answer of libvirtd", _libvirtd_answers)
 
 
 def _libvirtd_answers() -> bool:

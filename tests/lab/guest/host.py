@@ -26,6 +26,8 @@ USB_STICK, USB_TABLET, USB_PEN = ("46f4", "0001"), ("0627", "0001"), ("056a", "0
 PCI = Path("/sys/bus/pci")
 STATE = Path("/run/libhook")
 UNDER_SYSTEMD = Path("/run/systemd/system").exists()
+PATIENCE = 300.0
+"""Seconds for what shall come: ten times what a quiet machine may need. What a test leaves asleep sleeps longer."""
 
 
 def driver_of(address: str) -> str | None:
@@ -46,7 +48,7 @@ def hand_over(address: str, driver: str | None, override: str | None) -> None:
     """What an administrator does by hand: leave a device on this driver, or on none, with this override."""
     device = PCI / "devices" / address
     if driver == "vfio-pci":
-        subprocess.run(["modprobe", "vfio-pci"], check=True, timeout=60)
+        subprocess.run(["modprobe", "vfio-pci"], check=True, timeout=600)
     (device / "driver_override").write_text(f"{driver or override or ''}\n")
     if driver_of(address) not in (None, driver):
         (device / "driver" / "unbind").write_text(address)
@@ -63,7 +65,7 @@ def netdev_of(address: str) -> str:
 
 def vf_mac(vf: str) -> str:
     """The MAC address that the PF has set for a VF."""
-    shown = subprocess.run(["ip", "-j", "link", "show", netdev_of(PF)], capture_output=True, check=True, timeout=30)
+    shown = subprocess.run(["ip", "-j", "link", "show", netdev_of(PF)], capture_output=True, check=True, timeout=600)
     entries = json.loads(shown.stdout)[0]["vfinfo_list"]
     return str(entries[VFS.index(vf)]["address"])
 
@@ -84,7 +86,7 @@ def scsi_target(address: str, target: int) -> str:
     return next((PCI / "devices" / address).glob(f"virtio*/host*/target*/*:0:{target}:0")).name
 
 
-def wait_for(what: str, condition: Callable[[], object], seconds: float = 30) -> None:
+def wait_for(what: str, condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait until a condition holds, and fail saying which one did not."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -92,7 +94,7 @@ def wait_for(what: str, condition: Callable[[], object], seconds: float = 30) ->
         time.sleep(0.1)
 
 
-def settled(find: Callable[[], list[str]], seconds: float) -> list[str]:
+def settled(find: Callable[[], list[str]], seconds: float = PATIENCE) -> list[str]:
     """What is still found after this time. As soon as nothing is, it looks no more: helpers come and go."""
     deadline = time.monotonic() + seconds
     while (found := find()) and time.monotonic() < deadline:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from calls import HOOK
 from guests import Guest
-
-PATIENCE = 120
+from host import PATIENCE
 
 
 def kill_hook(guest: Guest, operation: str) -> None:

@@ -30,13 +30,13 @@ def timed(step: Step, drivers: dict[str, str]) -> float:
         if driver_of(card) != driver:
             sys.exit(f"{card} is on {driver_of(card)}, not on {driver}")
     # What udev does with the cards, and libhook with its log, is not to be in the way of whoever comes next.
-    run(["udevadm", "settle", "--timeout=60"])
+    run(["udevadm", "settle", "--timeout=600"])
     wait_for("the end of libhook's children", lambda: not at_work())
     return took
 
 
 def run(command: list[str], text: bytes | None = None) -> None:
     """Run to the end, and fail with what it said."""
-    done = subprocess.run(command, input=text, capture_output=True, timeout=120)
+    done = subprocess.run(command, input=text, capture_output=True, timeout=600)
     if done.returncode != 0:
         sys.exit(f"{command}: {done.stderr.decode(errors='replace')}")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from guests import Guest
-from host import wait_for
+from host import PATIENCE, wait_for
 
 UNIT = "libhook-watch.service"
 DROP_IN = Path("/run/systemd/system") / f"{UNIT}.d" / "lab.conf"
@@ -22,8 +22,8 @@ def systemctl(*arguments: str) -> str:
     """What systemctl prints; it must succeed."""
     if UNIT in arguments and arguments[0] in ("start", "restart", "enable"):
         # The tests together start it more often in a minute than systemd lets anybody (StartLimitBurst=).
-        subprocess.run(["systemctl", "reset-failed", UNIT], check=False, timeout=120)
-    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, timeout=120)
+        subprocess.run(["systemctl", "reset-failed", UNIT], check=False, timeout=600)
+    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"systemctl {' '.join(arguments)}: {done.stdout}{done.stderr}"
     return done.stdout.strip()
 
@@ -35,18 +35,18 @@ def shown(name: str) -> str:
 
 def answer(question: str) -> str:
     """What systemctl says to is-active or is-enabled, whatever its exit code."""
-    return subprocess.run(["systemctl", question, UNIT], capture_output=True, text=True, timeout=60).stdout.strip()
+    return subprocess.run(["systemctl", question, UNIT], capture_output=True, text=True, timeout=600).stdout.strip()
 
 
 def wait_until_it_watches() -> None:
     """Until it says so to systemd."""
-    wait_for("the service to watch", lambda: "watching" in shown("StatusText"), 60)
+    wait_for("the service to watch", lambda: "watching" in shown("StatusText"))
 
 
 def journal(after: str = "") -> str:
     """What the service has written since the machine began, or after what is known of it."""
     command = ["journalctl", "--no-pager", "-o", "cat", "-u", UNIT]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout[len(after) :]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout[len(after) :]
 
 
 @contextmanager
@@ -93,10 +93,10 @@ def kept_open(guest: Guest, node: str, user: str) -> Iterator[int]:
     taken = ctypes.CDLL(None, use_errno=True).syscall(_PIDFD_GETFD, handle, number, 0)
     assert taken >= 0, os.strerror(ctypes.get_errno())
     os.close(handle)
-    process = subprocess.Popen(["sleep", "300"], pass_fds=[taken], user=user)
+    process = subprocess.Popen(["sleep", "3600"], pass_fds=[taken], user=user)
     os.close(taken)
     try:
         yield process.pid
     finally:
         process.kill()
-        process.wait(30)
+        process.wait(PATIENCE)

@@ -10,7 +10,7 @@ from conftest import Configure, MakeGuest
 from guests import pci
 from host import NIC, driver_of, wait_for
 from service import systemctl
-from trail import expect_returned, records
+from trail import expect_returned, in_log
 from whole import is_loaded, run_quietly, states
 
 PROFILE = "/etc/apparmor.d/usr.sbin.libvirtd"
@@ -48,8 +48,8 @@ def confined() -> Iterator[None]:
     SCRIPT.chmod(0o755)
     systemctl("daemon-reload")
     systemctl("start", PLAIN, DATA)
-    subprocess.run(["modprobe", MODULE, "numdummies=0"], check=True, timeout=60)
-    subprocess.run(["apparmor_parser", "--replace", PROFILE], check=True, timeout=120)
+    subprocess.run(["modprobe", MODULE, "numdummies=0"], check=True, timeout=600)
+    subprocess.run(["apparmor_parser", "--replace", PROFILE], check=True, timeout=600)
     systemctl("restart", "libvirtd")
     yield
     run_quietly("systemctl", "stop", PLAIN, DATA)
@@ -57,7 +57,7 @@ def confined() -> Iterator[None]:
     for path in (UNITS / PLAIN, UNITS / DATA, SCRIPT, CALLS):
         path.unlink()
     systemctl("daemon-reload")
-    subprocess.run(["apparmor_parser", "--remove", PROFILE], check=True, timeout=120)
+    subprocess.run(["apparmor_parser", "--remove", PROFILE], check=True, timeout=600)
     systemctl("restart", "libvirtd")
 
 
@@ -88,7 +88,7 @@ def test_everything_works_under_the_profile(guest: MakeGuest, configure: Configu
     (show,) = states(f"libhook-run-{one.uuid}-show.service")
     assert show == "active"
     # libvirtd's own record has another subject: Python leaves the profile.
-    wait_for("the record", lambda: [record.result for record in records(one, "start", ours=True)] == ["success"])
+    wait_for("the record", lambda: [record.result for record in in_log(one, "start", ours=True)] == ["success"])
     one.destroy()
     wait_for("the host as before", lambda: _now() == before)
     assert driver_of(NIC) == "e1000e"

@@ -24,7 +24,7 @@ from host import (
     scsi_target,
 )
 from test_refusals import BAD_OPTION
-from trail import records, wait_until_written
+from trail import in_log, wait_until_all_is_recorded
 
 DOCUMENT = Path("/src/docs/audit.md")
 RESULT = Path("/share/audit.md")
@@ -84,7 +84,7 @@ def every_kind(iscsi_disk: Device) -> dict[str, Device]:
 def written(guest: Guest, device: Device, reason: str, ours: bool) -> list[str]:
     """The results recorded of a device so far, with the address where it is not the device's."""
     found = []
-    for record in records(guest, reason, ours=ours):
+    for record in in_log(guest, reason, ours=ours):
         if record.is_about(device):
             found.append(record.result)
         elif "<vendor " in device.xml and record.field("device") == '"000.000"':
@@ -102,7 +102,7 @@ class Table:
     def note(self, moment: str, guest: Guest, kinds: Iterable[str] = ()) -> None:
         """Write down what was recorded at this moment: libvirtd's and ours, in that order."""
         reason = MOMENTS[moment]
-        wait_until_written()
+        wait_until_all_is_recorded()
         for kind in kinds or self.devices:
             device = self.devices[kind]
             cell = (", ".join(written(guest, device, reason, ours)) or "none" for ours in (False, True))
@@ -117,7 +117,6 @@ class Table:
 
 @pytest.mark.rest
 @pytest.mark.usefixtures("pool", "target")
-@pytest.mark.timeout(1200)
 def test_the_table_of_the_document_is_what_is_recorded(guest: MakeGuest, iscsi_disk: Device) -> None:
     """Every cell of it, for every kind that this machine has."""
     table = Table(iscsi_disk)
@@ -160,7 +159,7 @@ def plugging(table: Table, guest: MakeGuest) -> None:
             table.note("detach", answering, [kind])
             asked.append((one, another)[number % 2].submit(not_answered, table, silent[number % 2], kind, device))
         for answer in asked:
-            answer.result(300)
+            answer.result(1000)
     for each in (answering, *silent):
         each.destroy()
     # Last, since libvirt takes a SCSI host for in use after it could not be plugged in.

@@ -58,7 +58,7 @@ def read_only() -> Iterator[None]:
 def full() -> Iterator[None]:
     """There is no room for another byte in /run/libhook."""
     filler = STATE / "filler"
-    subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4096"], capture_output=True, timeout=30)
+    subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4096"], capture_output=True, timeout=600)
     assert os.statvfs(STATE).f_bavail == 0
     try:
         yield
@@ -68,7 +68,7 @@ def full() -> Iterator[None]:
 
 def mount(*arguments: str) -> None:
     """mount(8)."""
-    subprocess.run(["mount", *arguments], check=True, timeout=30)
+    subprocess.run(["mount", *arguments], check=True, timeout=600)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def small_state() -> Iterator[None]:
     STATE.mkdir(mode=0o700, exist_ok=True)
     mount("-t", "tmpfs", "-o", "size=128k,mode=700", "libhook", str(STATE))
     yield
-    subprocess.run(["umount", str(STATE)], check=True, timeout=30)
+    subprocess.run(["umount", str(STATE)], check=True, timeout=600)
 
 
 def only_starts_with_devices_suffer(make: MakeGuest, one: Guest, *reason: str) -> Guest:
@@ -182,13 +182,13 @@ def test_the_doctor_sees_what_is_broken() -> None:
 
 def doctor() -> tuple[int, list[str]]:
     """`libhook doctor`: its exit code and lines."""
-    done = subprocess.run(["libhook", "doctor"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["libhook", "doctor"], capture_output=True, text=True, timeout=600)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout.splitlines()
 
 
 def recover(one: Guest) -> None:
     """`libhook recover` has something of this guest to give back, and does."""
-    done = subprocess.run(["libhook", "recover"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["libhook", "recover"], capture_output=True, text=True, timeout=600)
     assert f"{one.name}: given back\n" in done.stdout, done.stdout + done.stderr
     assert (driver_of(NIC), override_of(NIC)) == ("e1000e", None)

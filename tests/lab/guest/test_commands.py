@@ -20,9 +20,9 @@ sed -n 's/.*<name>/<name>/p' | head -n 1 >>{NOTES}/$2
 echo "said by the command"
 case $1 in
 fail) exit 7 ;;
-slow) sleep 600 ;;
-spawn) setsid sleep 601 </dev/null >/dev/null 2>&1 & ;;
-leave) setsid sh -c 'sleep 601 & exit' </dev/null >/dev/null 2>&1; exec sleep 600 ;;
+slow) sleep 900 ;;
+spawn) setsid sleep 901 </dev/null >/dev/null 2>&1 & ;;
+leave) setsid sh -c 'sleep 901 & exit' </dev/null >/dev/null 2>&1; exec sleep 900 ;;
 esac
 """
 
@@ -38,7 +38,7 @@ def script() -> Iterator[None]:
     SCRIPT.unlink()
     shutil.rmtree(NOTES)
     left = systemctl("list-units", "--all", "--plain", "--no-legend", "libhook-*-????????-*")
-    subprocess.run(["pkill", "-f", "sleep 60[01]"], check=False)
+    subprocess.run(["pkill", "-f", "sleep 90[01]"], check=False)
     assert left == ""
 
 
@@ -73,7 +73,7 @@ def test_commands_are_run_and_undone(guest: MakeGuest, configure: Configure) -> 
     for file, user in (("a", "root"), ("b", "nobody"), ("c", "root")):
         assert _notes(file)[1:] == [f"{user}|back|release|{name}|{NIC}|{xml}"]
     said = subprocess.run(
-        ["journalctl", "-o", "cat", "-u", "libhook-run-*"], capture_output=True, text=True, timeout=60
+        ["journalctl", "-o", "cat", "-u", "libhook-run-*"], capture_output=True, text=True, timeout=600
     )
     assert "said by the command" in said.stdout
 
@@ -83,9 +83,9 @@ def test_in_the_background(guest: MakeGuest, configure: Configure) -> None:
     """It lives as long as the guest, and goes with all that it started."""
     configure(_run("show", "slow", "a", more="background = true"))
     one = guest(pci(NIC)).start()
-    wait_for("it", lambda: _lives("sleep 600"))
+    wait_for("it", lambda: _lives("sleep 900"))
     one.destroy()
-    wait_for("its end", lambda: not _lives("sleep 600"))
+    wait_for("its end", lambda: not _lives("sleep 900"))
 
 
 def test_what_has_left_its_session_and_its_parent_goes_too(guest: MakeGuest, configure: Configure) -> None:
@@ -93,10 +93,10 @@ def test_what_has_left_its_session_and_its_parent_goes_too(guest: MakeGuest, con
     background = f"background = true\n{_undo('spawn', 'a')}"
     configure(_run("one", "leave", "a", more=background) + _run("two", "spawn", "b", more=_undo("spawn", "b")))
     one = guest(pci(NIC)).start()
-    wait_for("it", lambda: _lives("sleep 600") and _lives("sleep 601"))
+    wait_for("it", lambda: _lives("sleep 900") and _lives("sleep 901"))
     one.destroy()
     wait_for("both undos", lambda: len(_notes("a")) == len(_notes("b")) == 2)
-    wait_for("the end of all", lambda: not _lives("sleep 60[01]"))
+    wait_for("the end of all", lambda: not _lives("sleep 90[01]"))
 
 
 @pytest.mark.rest
@@ -115,7 +115,7 @@ def test_a_command_that_fails_in_the_middle(
     refusal = guest(pci(NIC)).start_refused()
     assert said in refusal
     assert [line.split("|")[1] for line in _notes("a")] == ["spawn", "back"]
-    assert not _lives("sleep 60[01]")
+    assert not _lives("sleep 90[01]")
     assert driver_of(NIC) == "e1000e"
     assert libhook("status") == "nothing is held\n"
 
@@ -186,7 +186,7 @@ def test_what_a_dead_guest_left_is_undone(guest: MakeGuest, configure: Configure
     one.kill_qemu()
     systemctl("start", "libvirtd.socket", "libvirtd")
     one.wait_until_gone()
-    wait_for("its end", lambda: not _lives("sleep 600") and len(_notes("a")) == 2)
+    wait_for("its end", lambda: not _lives("sleep 900") and len(_notes("a")) == 2)
     assert driver_of(NIC) == "e1000e"
 
 

@@ -46,7 +46,7 @@ def place() -> Iterator[None]:
     SCRIPT.write_text(TEXT)
     SCRIPT.chmod(0o755)
     stop = f"ExecStop={SCRIPT} unit-stops\nExecStop=/bin/sleep 2\n"
-    FILE.write_text(f"[Service]\nExecStartPre={SCRIPT} unit-starts\nExecStart=/bin/sleep 607\n{stop}")
+    FILE.write_text(f"[Service]\nExecStartPre={SCRIPT} unit-starts\nExecStart=/bin/sleep 907\n{stop}")
     DATA.mkdir()
     FSTAB.write_text(f"{before}\n{disk_of(NVME)} {DATA} auto nofail 0 0\n")
     with log_in_works():

@@ -27,7 +27,7 @@ def extra() -> Iterator[None]:
 def found_by_ausearch(*arguments: str) -> str:
     """What ausearch prints for a search among the records of host devices."""
     command = ["ausearch", "--input", str(LOG), "-m", "VIRT_RESOURCE", "-x", "/usr/bin/python3.13", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False).stdout
 
 
 def read_by_auparse(uuid: str) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ import pytest
 from calls import holding
 from conftest import Configure, MakeGuest
 from guests import Guest, pci
-from host import GPU, driver_of, wait_for
+from host import GPU, PATIENCE, driver_of, wait_for
 from service import systemctl
 from sessions import holders, log_in_works, node_of_card, session, sessions
 
@@ -46,7 +46,7 @@ def _program(card: str) -> Iterator["subprocess.Popen[bytes]"]:
         yield process
     finally:
         process.kill()
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 def _settings(one: Guest) -> str:
@@ -62,7 +62,7 @@ def test_a_session_and_a_program_are_ended(guest: MakeGuest, configure: Configur
         one.start()
         assert driver_of(GPU) == "vfio-pci"
         assert number not in sessions()
-        assert program.wait(1) == -9
+        assert program.wait(PATIENCE) == -9
         assert time.monotonic() - begun > 10, "the program had its time, and so had the user's manager"
     one.destroy()
     wait_for("the card", lambda: driver_of(GPU) not in (None, "vfio-pci"))
@@ -84,7 +84,7 @@ def test_another_holder_refuses_before_anything_is_ended(guest: MakeGuest, confi
 def _services(card: str, *names: str) -> Iterator[None]:
     """Services of the host that have the card open."""
     for name in names:
-        (UNITS / name).write_text(f"[Service]\nExecStart=/bin/sh -c 'exec 3<{card}; exec sleep 600'\n")
+        (UNITS / name).write_text(f"[Service]\nExecStart=/bin/sh -c 'exec 3<{card}; exec sleep 900'\n")
     systemctl("daemon-reload")
     systemctl("start", *names)
     wait_for("who has the card open", lambda: len(holders(card)) >= len(names))

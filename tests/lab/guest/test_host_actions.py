@@ -20,7 +20,7 @@ SOCKET = "/run/lab-woken.sock"
 TEXTS = {
     "lab-plain.service": "ExecStart=/bin/sleep infinity",
     "lab-slow.service": "ExecStart=/bin/sh -c 'trap \"sleep 4; exit 0\" TERM; while :; do sleep 0.2; done'",
-    "lab-leaves.service": "KillMode=process\nExecStart=/bin/sh -c 'setsid /bin/sleep 600 & exec /bin/sleep 601'",
+    "lab-leaves.service": "KillMode=process\nExecStart=/bin/sh -c 'setsid /bin/sleep 900 & exec /bin/sleep 901'",
     "lab-broken.service": "ExecStart=/bin/sleep infinity\nExecStartPre=/usr/bin/test ! -e /run/lab-broken",
     "lab-woken.service": "ExecStart=/bin/sleep infinity",
 }
@@ -38,7 +38,7 @@ def units() -> Iterator[None]:
     yield
     Path("/run/lab-broken").unlink(missing_ok=True)
     systemctl("stop", "lab-woken.socket", *TEXTS)
-    subprocess.run(["pkill", "-f", "/bin/sleep 600"], check=False)
+    subprocess.run(["pkill", "-f", "/bin/sleep 900"], check=False)
     for name in (*TEXTS, "lab-woken.socket", "lab-alias.service"):
         (UNITS / name).unlink()
     systemctl("daemon-reload")

@@ -125,7 +125,7 @@ def test_imported(guest: MakeGuest, tmp_path: Path) -> None:
     """The drop-in says what the scripts did. The value that comes back is not the script's, but what was there."""
     one, document = guest(pci(NIC), pci(GPU), name=NAME), tmp_path / "guest.xml"
     document.write_text(one.xml)
-    said = libhook("import", str(FOLDER), "--guest", str(document), "--write", "--name", NAME, timeout=360)
+    said = libhook("import", str(FOLDER), "--guest", str(document), "--write", "--name", NAME, timeout=1000)
     print(said)
     assert tomllib.loads(DROP_IN.read_text()) == SETTINGS
     assert "Never ran" not in said

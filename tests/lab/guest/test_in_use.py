@@ -87,7 +87,7 @@ def binding_of(address: str) -> Binding:
 def said_in_log(uuid: str, what: str) -> bool:
     """Whether a line of libhook's in the journal is about the guest and says this."""
     command = ["journalctl", "--no-pager", "-o", "cat", "-t", "libhook"]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=600)
     return any(uuid in line and what in line for line in shown.stdout.splitlines())
 
 

@@ -12,11 +12,11 @@ import pytest
 from calls import call, command, dump_of_hooks
 from conftest import MakeGuest
 from guests import Device, Guest, Refused, libvirts_own_xml, pci, virsh
-from host import NIC, NIC2, STATE, driver_of, override_of, wait_for
-from killing import PATIENCE, cut, is_hook, kill_hook
-from trail import records
+from host import NIC, NIC2, PATIENCE, STATE, driver_of, override_of, wait_for
+from killing import cut, is_hook, kill_hook
+from trail import in_log, records
 
-pytestmark = [pytest.mark.race, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.race
 MOMENTS = 20
 LIVES = 4
 CARDS = (NIC, NIC2)
@@ -128,13 +128,13 @@ def expect_ended(guest: Guest, lives: int) -> None:
     """So many times it was recorded as given each of its cards, and last as having given it back."""
 
     def told(device: Device) -> list[str]:
-        found = records(guest, ours=True, result="success")
+        found = in_log(guest, ours=True, result="success")
         return [record.field("reason") for record in found if record.is_about(device)]
 
     def ended() -> bool:
         return all(told(device).count("start") == lives and told(device)[-1] == "stop" for device in guest.devices)
 
-    wait_for("the record of each end", ended, 10)
+    wait_for("the record of each end", ended)
 
 
 @pytest.mark.rest
@@ -148,14 +148,14 @@ def test_killed_under_libvirtd(one: Guest, chance: random.Random) -> None:
             starting = pool.submit(start, one)
             strike(one, "prepare", moment * took[0])
             if not starting.result(PATIENCE):
-                virsh("list", timeout=60)
+                virsh("list")
                 recover(one)
                 expect_settled(what)
                 one.start()
             ending = pool.submit(one.destroy)
             strike(one, "release", moment * took[1])
             ending.result(PATIENCE)
-            virsh("list", timeout=60)
+            virsh("list")
             one.wait_until_gone()
             recover(one)
             expect_settled(what)

@@ -37,7 +37,7 @@ def test_unmanaged_when_the_guest_ends_by_itself(guest: MakeGuest, way: str) -> 
     """An unmanaged card comes back when the guest powers off, panics, or resets where that means its end."""
     one = guest(pci(NIC), more_devices=boot_sector(way)).start()
     expect_given(one)
-    one.wait_until_gone(120)
+    one.wait_until_gone()
     assert driver_of(NIC) == "e1000e"
     expect_returned(one)
 

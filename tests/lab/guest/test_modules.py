@@ -119,4 +119,4 @@ def test_what_holds_a_module_is_named_or_goes_with_it(guest: MakeGuest, configur
     one.destroy()
     wait_for("the card", lambda: driver_of(SOUND) == "snd_hda_intel")
     wait_for("its codec", lambda: Path("/dev/snd/controlC0").exists())
-    subprocess.run(["udevadm", "settle", "--timeout=30"], check=False)
+    subprocess.run(["udevadm", "settle", "--timeout=600"], check=False)

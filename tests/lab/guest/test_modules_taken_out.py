@@ -28,7 +28,7 @@ from libhook.look.linux import LinuxKernel
 A, B = (f"{name * 8}-0000-0000-0000-000000000000" for name in "ab")
 MACHINE = Machine("", LinuxKernel())
 STATE_OF_LIBHOOK = State(MACHINE, registry.read)
-SECONDS = 30
+SECONDS = 300
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +42,9 @@ def folders() -> Iterator[None]:
 @pytest.fixture
 def dummy() -> Iterator[str]:
     """A module that nobody needs."""
-    subprocess.run(["modprobe", "dummy", "numdummies=0"], check=True, timeout=60)
+    subprocess.run(["modprobe", "dummy", "numdummies=0"], check=True, timeout=600)
     yield "dummy"
-    subprocess.run(["rmmod", "dummy"], check=True, timeout=60)
+    subprocess.run(["rmmod", "dummy"], check=True, timeout=600)
 
 
 def _loaded(name: str) -> bool:
@@ -76,11 +76,11 @@ def _give_back(guest: str, *names: str) -> list[str]:
 def _loop_device(file: Path) -> Iterator[None]:
     """The module ``loop`` in use."""
     file.write_bytes(bytes(1 << 20))
-    done = subprocess.run(["losetup", "-f", "--show", file], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(["losetup", "-f", "--show", file], capture_output=True, text=True, check=True, timeout=600)
     try:
         yield
     finally:
-        subprocess.run(["losetup", "-d", done.stdout.strip()], check=True, timeout=60)
+        subprocess.run(["losetup", "-d", done.stdout.strip()], check=True, timeout=600)
 
 
 def test_out_until_the_last_guest_has_ended(dummy: str) -> None:

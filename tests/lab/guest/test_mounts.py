@@ -36,7 +36,7 @@ def data() -> Iterator[None]:
     yield
     systemctl("stop", SERVICE.name)
     for path in (SUB, DATA):
-        subprocess.run(["umount", path], check=False, capture_output=True, timeout=60)
+        subprocess.run(["umount", path], check=False, capture_output=True, timeout=600)
     SERVICE.unlink()
     FSTAB.write_text(before)
     systemctl("daemon-reload")

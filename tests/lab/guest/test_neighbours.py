@@ -111,7 +111,7 @@ def test_who_may_not_open_a_device_keeps_none_from_coming_back(guest: MakeGuest)
         with neighbour(_group(NIC)):
             began = time.monotonic()
             one.destroy()
-            wait_for("the way home", lambda: driver_of(NIC) == "e1000e", 60)
+            wait_for("the way home", lambda: driver_of(NIC) == "e1000e")
             took[neighbour.__name__] = time.monotonic() - began
             one.wait_until_gone()
             assert override_of(NIC) is None

@@ -42,7 +42,7 @@ def script() -> Iterator[None]:
     for path in (TODO, NOTES, UNIT):
         path.unlink()
     systemctl("daemon-reload")
-    subprocess.run(["pkill", "-KILL", "-f", "sleep 60[0-9]"], check=False)
+    subprocess.run(["pkill", "-KILL", "-f", "sleep 90[0-9]"], check=False)
     systemctl("reset-failed")
 
 
@@ -57,7 +57,7 @@ def _settings(path: Path = SCRIPT, more: str = "") -> str:
 
 
 def _journal() -> str:
-    done = subprocess.run(["journalctl", "-t", "libhook", "-o", "cat"], capture_output=True, timeout=120, check=True)
+    done = subprocess.run(["journalctl", "-t", "libhook", "-o", "cat"], capture_output=True, timeout=600, check=True)
     return done.stdout.decode("utf-8", "replace")
 
 
@@ -126,9 +126,9 @@ def test_a_failure_once_the_guest_runs(guest: MakeGuest, configure: Configure) -
 @pytest.mark.parametrize(
     "todo",
     [
-        "trap '' TERM; sleep 600; sleep 601\n",
-        "(trap '' TERM HUP; setsid bash -c 'trap \"\" TERM; sleep 602; sleep 603' & ); setsid sleep 604 & sleep 605\n",
-        "spin() { sleep 606 & spin2 & }; spin2() { spin & }; spin; sleep 607\n",
+        "trap '' TERM; sleep 900; sleep 901\n",
+        "(trap '' TERM HUP; setsid bash -c 'trap \"\" TERM; sleep 902; sleep 903' & ); setsid sleep 904 & sleep 905\n",
+        "spin() { sleep 906 & spin2 & }; spin2() { spin & }; spin; sleep 907\n",
         'virsh dominfo "$name"\n',
     ],
     ids=["deaf", "escaped", "forking", "deadlock"],
@@ -143,7 +143,7 @@ def test_a_script_that_is_late_is_ended_with_all_that_it_started(
     said = guest(pci(NIC)).start_refused()
     assert f"{SCRIPT} has not ended within 3 s (prepare), and was ended" in said
     assert time.monotonic() - begun < 300
-    assert not _lives("sleep 60[0-9]")
+    assert not _lives("sleep 90[0-9]")
     assert not _lives("virsh dominfo")
     assert driver_of(NIC) == "e1000e"
 
@@ -151,7 +151,7 @@ def test_a_script_that_is_late_is_ended_with_all_that_it_started(
 @pytest.mark.rest
 def test_what_a_script_leaves_goes_on(guest: MakeGuest, configure: Configure) -> None:
     """As it did, also beyond the guest's end. That it has the script's output open keeps nobody waiting any more."""
-    TODO.write_text("case $2 in prepare) sleep 608 & ;; release) (sleep 3; touch /run/lab-later) & ;; esac\n")
+    TODO.write_text("case $2 in prepare) sleep 908 & ;; release) (sleep 3; touch /run/lab-later) & ;; esac\n")
     configure(_settings())
     begun = time.monotonic()
     one = guest(pci(NIC)).start()
@@ -160,7 +160,7 @@ def test_what_a_script_leaves_goes_on(guest: MakeGuest, configure: Configure) ->
     wait_for("the device", lambda: driver_of(NIC) == "e1000e")
     wait_for("what release left", Path("/run/lab-later").exists)
     Path("/run/lab-later").unlink()
-    assert _lives("sleep 608")
+    assert _lives("sleep 908")
     one.start()
     one.destroy()
 
@@ -219,7 +219,7 @@ def test_a_name_with_a_line_feed(guest: MakeGuest, configure: Configure) -> None
     configure(_settings())
     xml = guest().xml
     done = subprocess.run(
-        ["/etc/libvirt/hooks/qemu", "a\nb", "stopped", "end", "-"], input=xml.encode(), capture_output=True, timeout=60
+        ["/etc/libvirt/hooks/qemu", "a\nb", "stopped", "end", "-"], input=xml.encode(), capture_output=True, timeout=600
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert NOTES.read_text().startswith("a\nb|stopped|end|-|/|")
@@ -245,7 +245,7 @@ def test_a_filter(guest: MakeGuest, configure: Configure, todo: str, code: int, 
         input=one.xml,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
     )
     assert (done.returncode, done.stdout) == (code, printed)
     assert said in done.stderr

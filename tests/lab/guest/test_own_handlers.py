@@ -9,7 +9,7 @@ import pytest
 from conftest import Configure, MakeGuest
 from guests import Guest, libhook, pci
 from host import NIC, driver_of, wait_for
-from trail import expect_returned, records
+from trail import expect_returned, in_log
 
 FOLDER, INDEX = Path("/etc/libhook/handlers"), Path("/etc/libhook/handlers.json")
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
@@ -62,7 +62,7 @@ def _enable(text: str) -> str:
 
 
 def _expect_recorded(one: Guest) -> None:
-    wait_for("the record", lambda: [record.result for record in records(one, "start", ours=True)] == ["success"])
+    wait_for("the record", lambda: [record.result for record in in_log(one, "start", ours=True)] == ["success"])
 
 
 def _enemy(name: str, operations: str = '"prepare",') -> str:

@@ -16,7 +16,7 @@ from host import NIC, STATE, USB_PEN, driver_of, override_of, settled, wait_for
 from killing import cut
 from service import systemctl
 
-pytestmark = [pytest.mark.race, pytest.mark.usefixtures("logind"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.race, pytest.mark.usefixtures("logind")]
 _UNIT, _AWAKE = "lab-shared.service", "libhook-awake.service"
 _FILE = Path("/run/systemd/system") / _UNIT
 _SWAPPINESS = Path("/proc/sys/vm/swappiness")
@@ -50,7 +50,7 @@ def unit() -> Iterator[None]:
     _PROGRAM.unlink()
     _STARTS.unlink()
     _MARK.unlink(missing_ok=True)
-    subprocess.run(["pkill", "-f", "sleep 602"], check=False)
+    subprocess.run(["pkill", "-f", "sleep 902"], check=False)
     systemctl("daemon-reload")
 
 
@@ -63,14 +63,14 @@ def _now() -> dict[str, str]:
         "driver": f"{driver_of(NIC)}, {override_of(NIC)}",
         "kept": " ".join(sorted(name for name in kept if not name.startswith(("homes/", "served")))),
         "commands": systemctl("list-units", "--plain", "--no-legend", "libhook-run-*", "libhook-undo-*"),
-        "processes": subprocess.run(["pgrep", "-af", "sleep 602"], capture_output=True, text=True, check=False).stdout,
+        "processes": subprocess.run(["pgrep", "-af", "sleep 902"], capture_output=True, text=True, check=False).stdout,
         "mark": str(_MARK.exists()),
     }
 
 
 def _expect(before: dict[str, str]) -> None:
     """The host is as before; a failure says what is not."""
-    assert settled(lambda: _differences(before), 90) == []
+    assert settled(lambda: _differences(before)) == []
 
 
 def _differences(before: dict[str, str]) -> list[str]:
@@ -135,7 +135,7 @@ def test_prepare_killed_at_any_moment(guest: MakeGuest, configure: Configure) ->
             assert call(one, "release", "failed").code == 0
         settled(lambda: _differences(before), 20)
         answer = command("recover")
-        left = settled(lambda: _differences(before), 20)
+        left = settled(lambda: _differences(before))
         assert not left, f"killed after {moment:.3f} of {took:.3f} s: {left} {answer} {dump_of_hooks()}"
     assert killed > MOMENTS / 2
 
@@ -167,7 +167,7 @@ def test_release_killed_at_any_moment_beside_a_guest_that_lives(guest: MakeGuest
         if number == MOMENTS_OF_RELEASE - 1:
             other.destroy()
             other.wait_until_gone()
-        wait_for("the end of what was killed", lambda: not at_work(), 90)
+        wait_for("the end of what was killed", lambda: not at_work())
         assert command("recover").code == 0
         if other.running():
             _expect(alone)

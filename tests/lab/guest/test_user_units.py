@@ -32,7 +32,7 @@ def _own(*arguments: str) -> str:
     """What the user's systemctl prints."""
     command = ["systemctl", "--user", *arguments]
     environment = {"XDG_RUNTIME_DIR": str(RUNTIME), "PATH": os.environ["PATH"]}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, user=UID, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, user=UID, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -50,17 +50,17 @@ def user() -> Iterator[None]:
     UNITS.mkdir(parents=True)
     for name, text in TEXTS.items():
         (UNITS / name).write_text(text)
-    subprocess.run(["chown", "-R", f"{UID}:{UID}", HOME], check=True, timeout=30)
+    subprocess.run(["chown", "-R", f"{UID}:{UID}", HOME], check=True, timeout=600)
     DROP_IN.parent.mkdir()
     # pam_systemd, which the lab has not, does no more for it.
     DROP_IN.write_text(f"[Service]\nPAMName=\nEnvironment=XDG_RUNTIME_DIR={RUNTIME}\n")
     _MASK.unlink(missing_ok=True)
     systemctl("daemon-reload")
     systemctl("start", "systemd-logind")
-    subprocess.run(["loginctl", "enable-linger", USER], check=True, timeout=60)
-    wait_for("the user's manager", (RUNTIME / "systemd/private").exists, 60)
+    subprocess.run(["loginctl", "enable-linger", USER], check=True, timeout=600)
+    wait_for("the user's manager", (RUNTIME / "systemd/private").exists)
     yield
-    subprocess.run(["loginctl", "disable-linger", USER], check=False, timeout=60)
+    subprocess.run(["loginctl", "disable-linger", USER], check=False, timeout=600)
     systemctl("stop", f"user@{UID}.service", "systemd-logind")
     _MASK.unlink(missing_ok=True)
     _MASK.symlink_to("/dev/null")

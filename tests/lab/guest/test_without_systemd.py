@@ -13,7 +13,7 @@ import pytest
 from calls import HOOK, call
 from conftest import Configure, MakeGuest
 from guests import Guest, kill_libvirtd, libhook, pci, start_libvirtd
-from host import NIC, driver_of, wait_for
+from host import NIC, PATIENCE, driver_of, wait_for
 from killing import kill_hook
 
 GROUPS = Path("/sys/fs/cgroup/libhook")
@@ -25,9 +25,9 @@ sed -n 's/.*<name>/<name>/p' | head -n 1 >>{NOTES}/$2
 echo "said by the command"
 case $1 in
 fail) exit 7 ;;
-slow) sleep 600 ;;
-spawn) setsid sleep 601 </dev/null >/dev/null 2>&1 & ;;
-escape) setsid sh -c 'trap "" TERM HUP; sleep 601 & setsid sleep 602 & exit' </dev/null >/dev/null 2>&1 & sleep 600 ;;
+slow) sleep 900 ;;
+spawn) setsid sleep 901 </dev/null >/dev/null 2>&1 & ;;
+escape) setsid sh -c 'trap "" TERM HUP; sleep 901 & setsid sleep 902 & exit' </dev/null >/dev/null 2>&1 & sleep 900 ;;
 esac
 """
 OLD_TEXT = f"""#!/bin/sh
@@ -54,7 +54,7 @@ def scripts() -> Iterator[None]:
     shutil.rmtree(OLD.parent)
     shutil.rmtree(NOTES)
     left = _groups()
-    subprocess.run(["pkill", "-KILL", "-f", "sleep 60[0-9]"], check=False)
+    subprocess.run(["pkill", "-KILL", "-f", "sleep 90[0-9]"], check=False)
     assert left == []
 
 
@@ -72,7 +72,7 @@ def _lives(pattern: str) -> bool:
 
 
 def _log(tag: str) -> str:
-    done = subprocess.run(["journalctl", "-t", tag, "-o", "cat"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["journalctl", "-t", tag, "-o", "cat"], capture_output=True, text=True, timeout=600)
     return done.stdout
 
 
@@ -104,7 +104,7 @@ def test_commands_are_run_and_undone(guest: MakeGuest, configure: Configure) -> 
     for command in ("run", "undo"):
         tag = f"libhook-{command}-{one.uuid}-first"
         wait_for("the log", lambda tag=tag: _log(tag) == "said by the command\n")  # type: ignore[misc]
-    wait_for("the end of what the undo left", lambda: not _lives("sleep 601"))
+    wait_for("the end of what the undo left", lambda: not _lives("sleep 901"))
 
 
 @pytest.mark.rest
@@ -112,14 +112,14 @@ def test_in_the_background(guest: MakeGuest, configure: Configure) -> None:
     """It lives as long as the guest, also beyond the end of libvirtd, and goes with all that it started."""
     configure(_run("show", "escape", "a", more=f"background = true\n{_undo('back', 'a')}"))
     one = guest(pci(NIC)).start()
-    wait_for("it", lambda: all(_lives(f"sleep 60{number}") for number in range(3)))
+    wait_for("it", lambda: all(_lives(f"sleep 90{number}") for number in range(3)))
     kill_libvirtd()
     start_libvirtd()
     wait_for("libvirtd to know the guest", one.running)
     assert [name.rpartition(".")[0] for name in _groups()] == [f"libhook-run-{one.uuid}-show.service"]
-    assert all(_lives(f"sleep 60{number}") for number in range(3))
+    assert all(_lives(f"sleep 90{number}") for number in range(3))
     one.destroy()
-    wait_for("its end", lambda: not _lives("sleep 60[0-9]"))
+    wait_for("its end", lambda: not _lives("sleep 90[0-9]"))
     wait_for("the device", lambda: driver_of(NIC) == "e1000e")
     assert [line.split("|")[1] for line in _notes("a")] == ["escape", "back"]
 
@@ -139,7 +139,7 @@ def test_a_command_that_fails_in_the_middle(
     configure(_run("first", "spawn", "a", more=_undo("back", "a")) + _run("second", *argv, more=more))
     assert said in guest(pci(NIC)).start_refused()
     assert [line.split("|")[1] for line in _notes("a")] == ["spawn", "back"]
-    assert not _lives("sleep 60[0-9]")
+    assert not _lives("sleep 90[0-9]")
     assert driver_of(NIC) == "e1000e"
     assert libhook("status") == "nothing is held\n"
 
@@ -158,8 +158,8 @@ def test_what_is_not_waited_for_has_an_end(guest: MakeGuest, configure: Configur
     """The hook is gone by then, and the guest runs on."""
     configure(_run("first", "escape", "a", more='at = "started"\nseconds = 8\n'))
     one = guest(pci(NIC)).start()
-    wait_for("it", lambda: _lives("sleep 602"))
-    wait_for("its end", lambda: not _lives("sleep 60[0-9]") and _groups() == [], 120)
+    wait_for("it", lambda: _lives("sleep 902"))
+    wait_for("its end", lambda: not _lives("sleep 90[0-9]") and _groups() == [])
     assert one.running()
     one.destroy()
 
@@ -171,9 +171,9 @@ def _kill_at(guest: Guest, pattern: str) -> None:
         assert hook.stdin
         hook.stdin.write(guest.xml.encode())
         hook.stdin.close()
-        wait_for("it", lambda: _lives(pattern), 60)
+        wait_for("it", lambda: _lives(pattern))
         kill_hook(guest, "prepare")
-        assert hook.wait(60) != 0
+        assert hook.wait(PATIENCE) != 0
     assert _lives(pattern)
 
 
@@ -182,11 +182,11 @@ def test_a_hook_that_is_killed_in_the_middle(guest: MakeGuest, configure: Config
     """Whoever comes next finds the command by its group's name, ends it, and undoes it."""
     configure(_run("first", "escape", "a", more=f"seconds = 300\n{_undo('back', 'a')}"))
     one = guest(pci(NIC))
-    _kill_at(one, "sleep 602")
+    _kill_at(one, "sleep 902")
     said = libhook("recover")
     if "is starting the guest" in said:
         assert call(one, "release", "failed").code == 0
-    assert not _lives("sleep 60[0-9]")
+    assert not _lives("sleep 90[0-9]")
     assert [line.split("|")[1] for line in _notes("a")] == ["escape", "back"]
     assert driver_of(NIC) == "e1000e"
     assert libhook("status") == "nothing is held\n"
@@ -199,10 +199,10 @@ def test_what_a_dead_guest_left_is_undone(guest: MakeGuest, configure: Configure
     one = guest(pci(NIC)).start()
     kill_libvirtd()
     one.kill_qemu()
-    assert _lives("sleep 600")
+    assert _lives("sleep 900")
     start_libvirtd()
     one.wait_until_gone()
-    wait_for("its end", lambda: not _lives("sleep 600") and len(_notes("a")) == 2)
+    wait_for("its end", lambda: not _lives("sleep 900") and len(_notes("a")) == 2)
     assert driver_of(NIC) == "e1000e"
 
 
@@ -213,7 +213,7 @@ def _legacy(more: str = "") -> str:
 @pytest.mark.rest
 def test_an_old_script(guest: MakeGuest, configure: Configure) -> None:
     """It is called as libvirt would call it, and what it leaves goes on beyond the guest's end."""
-    TODO.write_text("case $2 in prepare) setsid sleep 608 & ;; esac\n")
+    TODO.write_text("case $2 in prepare) setsid sleep 908 & ;; esac\n")
     configure(_legacy())
     begun = time.monotonic()
     one = guest(pci(NIC)).start()
@@ -243,8 +243,11 @@ def test_an_old_script(guest: MakeGuest, configure: Configure) -> None:
     ("todo", "said"),
     [
         ("echo 'the card is busy' >&2; exit 3", "has ended with status 3 (prepare): see the system's log for libhook"),
-        ("(trap '' TERM HUP; setsid sh -c 'sleep 602; sleep 603' & ); setsid sleep 604 & sleep 605", "and was ended"),
-        ("spin() { sleep 606 & spin2 & }; spin2() { spin & }; spin; sleep 607", "and was ended"),
+        (
+            "(trap '' TERM HUP; setsid sh -c 'sleep 902; sleep 903' & ); setsid sleep 904 & sleep 905",
+            "and was ended",
+        ),
+        ("spin() { sleep 906 & spin2 & }; spin2() { spin & }; spin; sleep 907", "and was ended"),
     ],
     ids=["failed", "escaped", "forking"],
 )
@@ -253,7 +256,7 @@ def test_an_old_script_that_refuses_or_is_late(guest: MakeGuest, configure: Conf
     TODO.write_text(f'[ "$2" = prepare ] || return 0\n{todo}\n')
     configure(_legacy("seconds = 4"))
     assert said in guest(pci(NIC)).start_refused()
-    assert not _lives("sleep 60[0-9]")
+    assert not _lives("sleep 90[0-9]")
     assert driver_of(NIC) == "e1000e"
     assert libhook("status") == "nothing is held\n"
     assert [line.split("|")[0] for line in _notes("calls")] == ["prepare", "stopped", "release"]
@@ -263,12 +266,12 @@ def test_an_old_script_that_refuses_or_is_late(guest: MakeGuest, configure: Conf
 @pytest.mark.rest
 def test_an_old_script_whose_hook_is_killed(guest: MakeGuest, configure: Configure) -> None:
     """It is ended before it is called with what comes next."""
-    TODO.write_text('[ "$2" = prepare ] || return 0\nsetsid sleep 608 & sleep 609\n')
+    TODO.write_text('[ "$2" = prepare ] || return 0\nsetsid sleep 908 & sleep 909\n')
     configure(_legacy())
     one = guest(pci(NIC))
-    _kill_at(one, "sleep 609")
+    _kill_at(one, "sleep 909")
     assert call(one, "release", "failed").code == 0
-    assert not _lives("sleep 60[0-9]")
+    assert not _lives("sleep 90[0-9]")
     assert driver_of(NIC) == "e1000e"
     assert [line.split("|")[0] for line in _notes("calls") if "|" in line] == ["prepare", "release"]
 
@@ -285,5 +288,5 @@ def test_a_filter(guest: MakeGuest, configure: Configure, todo: str, code: int, 
     configure(_legacy("filter = true"))
     one = guest()
     order = [HOOK, one.name, "restore", "begin", "-"]
-    done = subprocess.run(order, input=one.xml, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(order, input=one.xml, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stdout) == (code, printed)

@@ -14,7 +14,7 @@ Use = Callable[[Path], AbstractContextManager[str]]
 
 def run(command: str) -> None:
     """Words without blanks; an error says what the program said."""
-    done = subprocess.run(command.split(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command.split(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
@@ -99,7 +99,7 @@ def link_up(_folder: Path) -> Iterator[str]:
     try:
         yield name
     finally:
-        run("udevadm settle --timeout=50")  # of a card that came back udev may be about to change the name
+        run("udevadm settle --timeout=600")  # of a card that came back udev may be about to change the name
         run(f"ip link set {netdev_of(NIC)} down")
 
 

@@ -17,5 +17,5 @@ make_vfs() { # folder of the PF
     for vf in "$pf"/virtfn*; do
         basename "$(readlink "$vf")" >/sys/bus/pci/drivers_probe
     done
-    udevadm settle --timeout=60
+    udevadm settle --timeout=600
 }

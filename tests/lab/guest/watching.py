@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from host import wait_for
+from host import PATIENCE, wait_for
 
 
 class Watch:
@@ -41,7 +41,7 @@ class Watch:
 
     def wait_until_told(self, text: str) -> None:
         """Until it has told the service manager this, since it was last asked."""
-        wait_for(f"watch to say {text}", lambda: any(text in told for told in self.told), 60)
+        wait_for(f"watch to say {text}", lambda: any(text in told for told in self.told))
         self.told.clear()
 
     def _listen(self) -> None:
@@ -56,7 +56,7 @@ class Watch:
         killed = self._process.returncode == -signal.SIGKILL
         self._process.send_signal(signal.SIGTERM)
         try:
-            code = self._process.wait(30)
+            code = self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -70,4 +70,4 @@ class Watch:
     def kill(self) -> None:
         """SIGKILL instead; nothing of it may be needed afterwards."""
         self._process.kill()
-        self._process.wait(30)
+        self._process.wait(PATIENCE)

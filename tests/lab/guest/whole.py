@@ -39,9 +39,9 @@ def whole_host(values: Iterable[Path], but: Callable[[str], bool] = lambda _line
             for what, lines in found.items()}  # fmt: skip
 
 
-def expect(before: Whole, now: Callable[[], Whole], seconds: float = 60) -> None:
+def expect(before: Whole, now: Callable[[], Whole]) -> None:
     """The host is as before, or will be; a failure says what is not."""
-    found = settled(lambda: differences(before, now()), seconds)
+    found = settled(lambda: differences(before, now()))
     assert not found, "the host is not as before: " + "; ".join(found)
 
 
@@ -96,4 +96,4 @@ def states(*units: str) -> list[str]:
 
 def run_quietly(*command: str) -> None:
     """Whatever comes of it."""
-    subprocess.run(command, capture_output=True, check=False, timeout=60)
+    subprocess.run(command, capture_output=True, check=False, timeout=600)
