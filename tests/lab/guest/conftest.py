@@ -62,7 +62,7 @@ def host_as_before() -> Iterator[None]:
         left = _destroy_all()
     finally:
         # A release hook may still be at work when virsh has its answer.
-        differences = settled(lambda: before.differences(host_state()))
+        differences = settled(lambda: before.differences(host_state()), 200)
         if differences:
             _put_right(before)
     differences += [f"left running: {uuid}" for uuid in left]
