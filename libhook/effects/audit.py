@@ -37,22 +37,11 @@ def send(
     """
     if not records:
         return frozenset()
-    worker = crew.spare() if crew else Worker(machine)
-    try:
-        texts = (text for record in records for text in (record.text, _SUCCESS if record.success else _FAILED))
-        worker.begin(send_each, tuple(texts), looks=True)
-    except OSError:
-        # No child could be started, so this process sends. Otherwise nothing would be recorded.
-        worker.abandon()
-        answers = [_sent(machine, record.text, record.success) for record in records]
-    else:
-        has_ended = ended({worker.handle}, deadline)
-        answers = worker.lines()
-        if has_ended and worker.result() == 0:
-            log.lend(worker)
-        else:
-            worker.abandon()
-    # If time is left, somebody killed the child. Then no record is on its way.
+    answers = _answers(machine, records, log, deadline, crew)
+    if deadline.left and len(answers) < len(records):
+        # Somebody killed the child, perhaps after the kernel took its record. Twice is better than never.
+        answers += _answers(machine, records[len(answers) :], log, deadline, None)
+    # If time is left even now, the second child was killed, too. Then no record is on its way.
     known = len(records) if deadline.left else len(answers)
     unanswered = "the process that sent it was killed" if deadline.left else "no answer in time"
     answers += [unanswered] * (len(records) - len(answers))
@@ -63,6 +52,25 @@ def send(
         else:
             log.add("error", "not recorded", device=record.device, record=f"{record.text} res={result}", reason=answer)
     return frozenset(record.device for record, answer in zip(records[:known], answers, strict=False) if answer != _SENT)
+
+
+def _answers(machine: Machine, records: Sequence[Record], log: Log, deadline: Deadline, crew: Crew | None) -> list[str]:
+    """Send records by a child. Return its answer to each, as far as it got."""
+    worker = crew.spare() if crew else Worker(machine)
+    try:
+        texts = (text for record in records for text in (record.text, _SUCCESS if record.success else _FAILED))
+        worker.begin(send_each, tuple(texts), looks=True)
+    except OSError:
+        # No child could be started, so this process sends. Otherwise nothing would be recorded.
+        worker.abandon()
+        return [_sent(machine, record.text, record.success) for record in records]
+    has_ended = ended({worker.handle}, deadline)
+    answers = worker.lines()
+    if has_ended and worker.result() == 0:
+        log.lend(worker)
+    else:
+        worker.abandon()
+    return answers
 
 
 def send_each(machine: Machine, output: int, *texts: str) -> None:

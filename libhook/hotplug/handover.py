@@ -280,13 +280,16 @@ def record_kept(session: Session, guest: Domain, devices: Sequence[HostDevice], 
         devices = session.with_extra(guest._replace(devices=tuple(devices)), held).devices
         devices = [device for device in devices if not has_other_worker(session, own.get(device.key), worker)]
         keys = {device.key for device in devices}
-        session.send(record.failed(guest._replace(devices=tuple(devices)), keys - own.keys(), session.config, "detach"))
-        if keys & own.keys():
-            left = (
-                one._replace(plugging=None, pending="kept") if one.key in keys else one
-                for one in with_known_extra(held, devices).devices
-            )
-            _journal_and_send(session, held._replace(devices=tuple(left)))
+        for device in devices:
+            if device.key not in own:
+                held = with_newcomer(session, held, device)
+        left = (
+            one._replace(plugging=None, pending="kept", recorded=own[one.key].recorded if one.key in own else "success")
+            if one.key in keys
+            else one
+            for one in with_known_extra(held, devices).devices
+        )
+        _journal_and_send(session, held._replace(devices=tuple(left)), devices)
         return True
 
 

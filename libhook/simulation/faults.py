@@ -105,8 +105,7 @@ def behave(root: str, kind: str, name: str, **fields: object) -> None:
 
 def play(kernel: "SimulatedKernel", call: str, react: Callable[[], None]) -> None:
     """Answer a call as the fault that is due says, or as usual. It is noted in var/log/calls.jsonl."""
-    store.append(f"{kernel.root}/var/log/calls.jsonl", {"by": kernel.by, "call": call})
-    fault = _due(kernel.root, call)
+    fault = _noted(kernel, call)
     if fault is None:
         react()
         return
@@ -121,13 +120,18 @@ def play(kernel: "SimulatedKernel", call: str, react: Callable[[], None]) -> Non
 
 def returned(kernel: "SimulatedKernel", call: str, react: Callable[[], int]) -> int:
     """Answer a ``record`` in the same way, and return its result."""
-    fault = _due(kernel.root, call)
+    fault = _noted(kernel, call)
     if fault is None:
         return react()
     _do(kernel, fault.before)
     said = react() if fault.returns is None else fault.returns
     _do(kernel, fault.after)
     return said
+
+
+def _noted(kernel: "SimulatedKernel", call: str) -> Fault | None:
+    store.append(f"{kernel.root}/var/log/calls.jsonl", {"by": kernel.by, "call": call})
+    return _due(kernel.root, call)
 
 
 def vanish(kernel: "SimulatedKernel", address: str) -> None:

@@ -32,7 +32,7 @@ _CALLS = ("mkdir", "rename", "unlink", "fsync", "fork")
 _OF_CHILDREN = (
     *("write", "set", "load", "unload", "systemctl stop", "systemctl start", "systemd-run", "run-in-group"),
     *("systemctl --user tim stop", "systemctl --user tim start"),
-    *("loginctl terminate-session", "signal"),
+    *("loginctl terminate-session", "signal", "record"),
 )
 """What children do that changes something, as the simulated host's calls begin."""
 WITHOUT_INODES, WITHOUT_PAGES = "no room for a new file", "no room for a byte"
@@ -159,7 +159,8 @@ def points(host: Host, deed: Deed, *, both: bool) -> list[Point]:
     for effect in _calls(host)[before:]:
         number = count[_verb(effect)] = count[_verb(effect)] + 1
         found += [Point(number, effect, when, how) for when in _WHEN for how in _VICTIMS]
-        found.append(Point(number, effect, "before", "late"))
+        if _verb(effect) != "record":  # one that comes late is true all the same
+            found.append(Point(number, effect, "before", "late"))
     return found
 
 

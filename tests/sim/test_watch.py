@@ -2,11 +2,14 @@
 """What libhook makes of libvirt's events of hot-plug, on a simulated host: recorded once, given back, remembered."""
 
 import json
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+import disturbing
 import pytest
 from cases import DISK, NIC
+from disturbing import Point
 from scenario import Host, guest, reap
 from watch_play import UUID, Watched
 
@@ -87,6 +90,27 @@ def test_a_guest_that_refuses(host: Host, watched: Watched) -> None:
     watched.tell("kept", "hostdev0")
     assert host.trail == [f"start {NIC} success", f"detach {NIC} failed"]
     assert host.state.load(UUID) is not None
+
+
+def test_a_refusal_to_give_up_what_nobody_knew_outlives_the_watch(host: Host) -> None:
+    """It is journalled before it is sent; and the guest has the device until it ends."""
+    host.libvirt.start(guest())
+
+    def deed() -> int:
+        watched = Watched(host)
+        watched.guest = guest(DISK)
+        watched.connect()
+        watched.tell("kept", "hostdev0")
+        return 0
+
+    assert disturbing.die(host, deed, Point(1, "record detach", "before", "parent")) == -signal.SIGKILL
+    assert reap(60)
+    again = Watched(host)
+    again.guest = guest(DISK)
+    again.connect()
+    assert [*dict.fromkeys(host.trail)] == [f"detach {DISK} failed"]
+    host.libvirt.stop("win11")
+    assert host.trail[-1] == f"stop {DISK} success"
 
 
 def test_a_refusal_is_left_to_who_asked(host: Host, watched: Watched) -> None:

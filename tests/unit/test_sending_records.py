@@ -5,6 +5,8 @@ import errno
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -110,6 +112,22 @@ def test_what_a_killed_sender_had_not_sent_is_missing() -> None:
         frozenset({"pci b"}),
         [SENT[0], _not_sent(RECORDS[1], "the process that sent it was killed")],
     )
+
+
+def test_what_a_killed_sender_had_not_sent_another_sends(tmp_path: Path) -> None:
+    """Once: what it had sent is not sent again."""
+    sent, killed = tmp_path / "sent", tmp_path / "killed"
+
+    def note() -> None:
+        sent.open("a").write("x")
+
+    def be_killed_once() -> None:
+        with suppress(FileExistsError):
+            killed.mkdir()
+            os.kill(os.getpid(), 9)
+
+    assert _send(Kernel(note, be_killed_once)) == (frozenset(), SENT)
+    assert (killed.exists(), sent.read_text()) == (True, "x")
 
 
 def test_no_records_cost_no_child() -> None:
