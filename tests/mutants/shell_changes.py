@@ -64,4 +64,5 @@ def _all(source: bytes) -> Iterator[Change]:
 
 
 def _is_shell(source: bytes) -> bool:
-    return subprocess.run(["/bin/sh", "-n"], input=source, capture_output=True, timeout=20, check=False).returncode == 0
+    command = ["/bin/sh", "-n"]
+    return subprocess.run(command, input=source, capture_output=True, timeout=300, check=False).returncode == 0

@@ -129,7 +129,7 @@ def _recovering(host: Host) -> Iterator[list[int]]:
     times: list[int] = []
     until, stop = os.pipe()
     told, tell = os.pipe()
-    if os.fork() == 0:
+    if (child := os.fork()) == 0:
         os.close(stop)
         os.set_blocking(until, False)
         count = 0
@@ -141,7 +141,7 @@ def _recovering(host: Host) -> Iterator[list[int]]:
                 os.write(tell, str(count).encode())
         finally:
             os._exit(0)
-    os.wait()
+    os.waitpid(child, 0)
     os.close(until)
     os.close(tell)
     try:

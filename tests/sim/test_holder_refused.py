@@ -233,7 +233,7 @@ def test_what_was_ended_is_never_journalled(root: str) -> None:
     assert (one.is_undone, one.summary, one.subject) == (False, "ended", SUNSHINE)
     with pytest.raises(BadInput):
         read(one.to_json())
-    work = Work(Host(root, workstation()).machine, None, Deadline.after(1), Config(), WIN11.uuid)  # type: ignore[arg-type] # nothing is kept
+    work = Work(Host(root, workstation()).machine, None, Deadline.after(60), Config(), WIN11.uuid)  # type: ignore[arg-type] # nothing is kept
     assert list(KIND.way_back(work, None, [one])) == []  # type: ignore[arg-type] # nor read
 
 

@@ -146,6 +146,7 @@ def test_what_cannot_be_executed(tmp_path: Path, program: str) -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
+@pytest.mark.usefixtures("childless")
 def test_what_does_not_begin_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that knows the users may be gone."""
     monkeypatch.setattr("libhook.effects.launch._SECONDS", 0.2)
