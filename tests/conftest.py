@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from typing import Any
 import lines  # noqa: F401 - before libhook: it counts the lines that run
 import pytest
 from _pytest.terminal import TerminalReporter
-from amounts import AMOUNTS, PROFILE, REST
+from amounts import AMOUNTS, PROFILE
+from choosing import choose, is_whole
 from generated import COUNTS, summary, total
 from hypothesis import HealthCheck, settings
 from scenario import Host, adopt_orphans
@@ -27,6 +27,9 @@ from libhook.simulation.hosts import workstation
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.world import World
 
+_REPEATED: tuple[str, ...] = ("tests/sim/",)
+if PROFILE == "short":
+    _REPEATED += ("tests/attacks/", "tests/importing/", "tests/test_install_files.py")
 _LOST = pytest.StashKey[bool]()
 """A worker died, and what it has generated is not known."""
 ROOT = Path(__file__).parent.parent
@@ -37,13 +40,13 @@ for _signal in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     ):  # a shell starts what runs in the background so; some tests send them
         signal.signal(_signal, signal.SIG_DFL)
 # No deadline: the machine that runs the tests may be busy. Ordinary runs repeat the same inputs, so that
-# main does not turn red by chance; `tests/run --long` looks for new ones.
+# main does not turn red by chance; `tests/run --all --long` looks for new ones.
 _BUSY: dict[str, Any] = {
     "deadline": None,
     "max_examples": AMOUNTS.examples,
     "suppress_health_check": [HealthCheck.too_slow],
 }
-for _profile in ("quick", "default"):
+for _profile in ("quick", "short", "all"):
     settings.register_profile(_profile, derandomize=True, database=None, **_BUSY)
 settings.register_profile("long", print_blob=True, **_BUSY)
 settings.load_profile(PROFILE)
@@ -60,25 +63,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _has_too_few(config: pytest.Config) -> bool:
     """Whether fewer inputs were generated than a whole run promises. A worker that died has not told of its own."""
-    return _is_whole(config) and not config.stash.get(_LOST, False) and total() < AMOUNTS.inputs
+    return is_whole(config) and not config.stash.get(_LOST, False) and total() < AMOUNTS.inputs
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A run of everything leaves out ``rest``; a quick one plays a sample of the variants that run whole hooks."""
-    if not _is_whole(config) or config.option.libhook_regenerate:
-        return
-    seen: Counter[str] = Counter()
-    kept: list[pytest.Item] = []
-    left: list[pytest.Item] = []
-    for item in items:
-        function = item.nodeid.partition("[")[0]
-        sampled = function.startswith("tests/sim/") and seen[function] % AMOUNTS.variants
-        is_left = sampled or (item.get_closest_marker("rest") and not REST)
-        (left if is_left else kept).append(item)
-        seen[function] += 1
-    items[:] = kept
-    if left:
-        config.hook.pytest_deselected(items=left)
+    """A sample has one of so many variants of a test of whole hooks, and a short run of what takes as long."""
+    if not config.option.libhook_regenerate:
+        choose(config, items, lambda function: AMOUNTS.variants if function.startswith(_REPEATED) else 1)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -95,12 +86,6 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
         terminalreporter.write_line(summary())
     if _has_too_few(config):
         terminalreporter.write_line(f"too few generated inputs: a {PROFILE} run promises {AMOUNTS.inputs:,}")
-
-
-def _is_whole(config: pytest.Config) -> bool:
-    """Whether no test was left out by the command line."""
-    everywhere = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    return everywhere and not (config.option.keyword or config.option.markexpr or config.option.collectonly)
 
 
 def _open_descriptors() -> dict[str, str]:

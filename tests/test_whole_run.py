@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import gaps
 import outcomes
+import parts
 import pytest
-from whole_run import Run, Suite
+import whole_run
+from one_run import Run
+from parts import Suite
 
 _TESTS = """
 import os, pathlib, pytest
@@ -55,19 +59,19 @@ class Stage:
         environment = (("PYTHONPATH", str(Path(__file__).parent)),)
         return Suite("it", minutes, command, (*first, str(self.project)), 0, environment)
 
-    def lab(self, *boots: str) -> Suite:
+    def lab(self, *boots: str, name: str = "lab") -> Suite:
         """A program that does each of these in turn."""
-        program = self.project / "lab"
+        program = self.project / name
         turns = "".join(f"{number}) {boot} ;;\n" for number, boot in enumerate(boots, 1))
         program.write_text(f'#!/bin/sh\necho >>"$0.boots"\ncase $(wc -l <"$0.boots") in\n{turns}esac\n')
         program.chmod(0o755)
-        return Suite("lab", 0, (str(program),), start=0, is_lab=True)
+        return Suite(name, 0, (str(program),), start=0, is_lab=True)
 
     def play(self, *suites: Suite, end: float = 600, again: bool = True) -> tuple[bool, list[str]]:
-        """Return whether the run has passed, and the lines of its last screen."""
+        """Return whether the run has passed, and the lines of its last screen. The suites run one after the other."""
         run = Run(self.left, time.time() + end, {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, self.project)
         for suite in suites:
-            run.suite(suite)
+            run.suites(suite)
         run.try_again(may=again)
         passed = run.show()
         said = self._capfd.readouterr().out
@@ -207,6 +211,43 @@ def test_what_failed_before_a_lab_died_is_played_again(stage: Stage, first: str,
     assert lines[-1] == f"libhook: {int(passed)} passed, {int(not passed)} failed, 0 skipped"
     number = lines.index("lab: it")
     assert ("the machine died while it was played" in lines[number + 1]) is (first == _BEGUN)
+
+
+def test_two_labs_are_played_side_by_side(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
+    """The first ends only when the other has begun. What the other prints is shown when it has ended."""
+    note = f"""printf %s '{{"expected": ["it"]}}\n{_BEGUN}{_PASSED}' >"$LIBHOOK_OUTCOMES\""""
+    go = stage.project / "go"
+    one = stage.lab(f"until [ -e {go} ]; do sleep 0.1; done; {note}")
+    other = stage.lab(f"touch {go}; echo said by the other; {note}", name="other")
+    run = Run(stage.left, time.time() + 600, dict(os.environ), stage.project)
+    run.suites(one, other)
+    assert run.show()
+    said = capfd.readouterr().out
+    assert "== other: see other.log\n" in said
+    assert "== other\nsaid by the other\n" in said
+    assert said.endswith("libhook: 2 passed, 0 failed, 0 skipped\n")
+
+
+def test_all_plays_what_has_not_passed_at_this_commit(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A part that is named is played in any case. A name that no part has is an error."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(stage.left))
+    monkeypatch.setattr(parts, "_git", lambda command, *_: "" if command == "status" else "1234")
+    passes = f"""printf %s '{{"expected": ["it"]}}\n{_BEGUN}{_PASSED}' >"$LIBHOOK_OUTCOMES\""""
+    labs = [stage.lab(passes, passes), stage.lab("exit 71", passes, name="other")]
+    monkeypatch.setattr(parts, "whole", lambda: [(lab,) for lab in labs])
+
+    def play(*names: str) -> tuple[int, str, list[int]]:
+        code = whole_run._all(Namespace(profile="all", arguments=[*names]))
+        boots = [len((stage.project / f"{lab.name}.boots").read_text().splitlines()) for lab in labs]
+        return code, "".join(capfd.readouterr()).splitlines()[-1].partition(" in ")[0], boots
+
+    assert play() == (1, "other: failed", [1, 1])
+    assert play() == (0, "other: passed", [1, 2])
+    assert play() == (0, "other: passed", [1, 2])
+    assert play("lab") == (0, "other: passed", [2, 2])
+    assert play("kitchen")[0] == 2
 
 
 def test_a_half_written_line_is_no_outcome(tmp_path: Path) -> None:

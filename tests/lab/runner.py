@@ -12,8 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from image import Image, LabError, cache_folder, current_image, need_host_programs
-from machine import Limits, accelerator, console_tail, run_machine
+from image import SUITE, SUITES, Image, cache_folder, current_image, need_host_programs
+from machine import Limits, console_tail, run_machine
+from trouble import LabError
 
 TOP = Path(__file__).resolve().parents[2]
 GUEST = "/src/tests/lab/guest"
@@ -22,7 +23,7 @@ Any other argument goes to pytest, for example -k usb, -x or test_life.py. The e
 70 means that the lab itself failed (its machine died, or did not come up), and another try may do; 71 that
 install.sh failed, or that the job hung or took too long. What the last run left (console, audit.log,
 libvirtd's log, the journal, outcomes) is in ${XDG_CACHE_HOME:-~/.cache}/libhook-lab/last (last-systemd with
---systemd), or where --artifacts says.
+--systemd, last-SUITE with another suite), or where --artifacts says.
 """
 
 
@@ -34,7 +35,7 @@ def main() -> int:
     scratch = None
     try:
         need_host_programs()
-        with current_image() as image:
+        with current_image(options.suite) as image:
             cache_folder().mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix="run-", dir=cache_folder()))
             return _run(image, scratch, options, _job(options, pytest_arguments))
@@ -47,9 +48,7 @@ def main() -> int:
         return 128 + signal.SIGINT
     finally:
         if scratch:
-            _keep_artifacts(
-                scratch, options.artifacts or cache_folder() / ("last-systemd" if options.systemd else "last")
-            )
+            _keep_artifacts(scratch, options.artifacts or cache_folder() / _last(options))
             shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -68,6 +67,7 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--raw", action="store_true", help="boot without installing libhook")
     parser.add_argument("--systemd", action="store_true", help="with systemd as process 1, for what runs as a service")
+    parser.add_argument("--suite", choices=SUITES, default=SUITE, help="the generation of Debian (default %(default)s)")
     parser.add_argument("--artifacts", type=Path, metavar="DIR", help="where to leave logs and outcomes")
     parser.add_argument("--times", type=int, default=1, metavar="N", help="how often the tests are played")
     parser.add_argument(
@@ -87,14 +87,24 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(arguments)
 
 
+def _last(options: argparse.Namespace) -> str:
+    """Return the name of the folder with what the last such run left."""
+    suite = "" if options.suite == SUITE else f"-{options.suite}"
+    return f"last{suite}{'-systemd' if options.systemd else ''}"
+
+
 def _job(options: argparse.Namespace, pytest_arguments: list[str]) -> str:
     if options.sh is not None or options.bench:
         if pytest_arguments:
             raise LabError(f"unknown arguments: {' '.join(pytest_arguments)}")
         return f"cd /src\n{options.sh}\n" if options.sh is not None else f"exec python3 {GUEST}/bench.py\n"
     pytest = f"python3 -m pytest -c pytest.ini --rootdir=. -p no:cacheprovider {shlex.join(pytest_arguments)}"
+    profile = os.environ.get("LIBHOOK_TEST_PROFILE", "all")
+    sample = (
+        f"export LIBHOOK_TEST_PROFILE={profile} LIBHOOK_TEST_SEED={int(os.environ.get('LIBHOOK_TEST_SEED', '0'))}\n"
+    )
     once = f"LIBHOOK_OUTCOMES=/share/outcomes {pytest} || status=$?\n"
-    return f"cd {GUEST}\nstatus=0\n{once * options.times}exit $status\n"
+    return f"{sample}cd {GUEST}\nstatus=0\n{once * options.times}exit $status\n"
 
 
 def _run(image: Image, scratch: Path, options: argparse.Namespace, job: str) -> int:
@@ -106,11 +116,10 @@ def _run(image: Image, scratch: Path, options: argparse.Namespace, job: str) -> 
         if getattr(options, name):
             (share / name).touch()
     (share / "output").touch()
-    accel = accelerator(image, scratch)
     began = time.monotonic()
-    print(f"lab: booting ({accel[1].partition(',')[0]})", flush=True)
+    print("lab: booting", flush=True)
     limits = Limits(silence=options.silence, total=options.total)
-    for text in run_machine(image, scratch, accel, limits):
+    for text in run_machine(image, scratch, limits):
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
     status = int((share / "status").read_text())

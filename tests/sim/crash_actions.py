@@ -14,6 +14,7 @@ from typing import NamedTuple
 import asking_each as each
 import disturbing
 from aftermath import leftovers, recover, wrong
+from amounts import offset
 from asking import PROGRAM, STATES, make, running, settings, states
 from disturbing import Point
 from own import code
@@ -125,7 +126,7 @@ class Play:
             self._host.enable(HANDLER, code(f"return {{'settings': {asked}}}"))
             self._stage.renew = lambda: handlers.enable(self._host.machine, HANDLER)
         self._before = states(self._host)
-        self._ends, self._every = ends, every
+        self._ends, self._every, self._first = ends, every, offset(f"{mix} {ends}", every)
         self._turn = itertools.count()
         self._maybe = ""
         """The UUID of the guest whose hook was killed, as long as nobody has undone or ended it."""
@@ -164,9 +165,8 @@ class Play:
         return self._host.hook(*arguments, xml)
 
     def _points(self, deed: disturbing.Deed) -> Iterator[tuple[Point, int]]:
-        """From the third of so many on: before the first nothing has been done."""
         for point in disturbing.points(self._host, deed, both=False):
-            if point.changes and (turn := next(self._turn)) % self._every == self._every // 3:
+            if point.changes and (turn := next(self._turn)) % self._every == self._first:
                 yield point, turn // self._every % 3
 
     def _follow(self, name: str, operation: str, how: int) -> list[str]:

@@ -7,13 +7,13 @@ As a program it plays one life, at one of so many points, and shows how each end
 import itertools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import disturbing
 import holding
 from aftermath import COMERS, OTHER, RELEASES, WANTS_IT, Aftermath, Comer, trails
-from amounts import FULL
+from amounts import FULL, sample
 from cases import CASES, DISK, NIC, Case
 from disturbing import Deed, Point
 from mounting import DATA, INDEX, MOUNTS, SUB, TARGET, mount
@@ -168,9 +168,10 @@ class Play:
         return None
 
     def _plays(self, deed: Deed, operation: str) -> Iterator[tuple[Point, str, Comer]]:
-        points = disturbing.points(self.host, deed, both=self._full)
+        points: Sequence[Point] = disturbing.points(self.host, deed, both=self._full)
         if not self._full:
-            points = [point for point in points if point.changes][:: self._every]
+            changing = [point for point in points if point.changes]
+            points = sample(changing, self._every, f"{self._name} {operation}")
         for point in points:
             comers = COMERS if self._full else self._some_comers(point)
             for comer in comers if point.how != "writer" else comers[:1]:

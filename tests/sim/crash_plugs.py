@@ -11,7 +11,7 @@ from pathlib import Path
 
 import disturbing
 from aftermath import OTHER, recover, trails, wrong
-from amounts import FULL
+from amounts import FULL, sample
 from cases import DISK, NIC
 from disturbing import Point
 from plugging import attach, xml
@@ -60,7 +60,7 @@ class Play:
 
     def _plays(self) -> Iterator[tuple[Point, str, str]]:
         points = [point for point in disturbing.points(self.host, self._deed, both=False) if matters(point)]
-        for number, point in enumerate(points[:: self._every]):
+        for number, point in enumerate(sample(points, self._every, self._verb)):
             for comer in COMERS if FULL else [COMERS[number % len(COMERS)]]:
                 yield point, f"{self._verb}, {point}, then {comer}", comer
 

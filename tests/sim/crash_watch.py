@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import disturbing
 from aftermath import recover, trails, wrong
-from amounts import FULL
+from amounts import FULL, sample
 from cases import DISK, NIC
 from crash_plugs import end_libhook, matters
 from disturbing import Point
@@ -68,7 +68,7 @@ class Play:
 
     def _plays(self) -> Iterator[tuple[Point, str, str]]:
         points = [point for point in disturbing.points(self.host, self._deed, both=False) if matters(point)]
-        for number, point in enumerate(points[:: self._every]):
+        for number, point in enumerate(sample(points, self._every, self._event)):
             for comer in COMERS if FULL else [COMERS[number % len(COMERS)]]:
                 yield point, f"watch, {self._event}, {point}, then {comer}", comer
 

@@ -215,7 +215,7 @@ def _override(host: Host) -> str:
 
 
 if __name__ == "__main__":
-    first, step, every = map(int, sys.argv[1:])
+    first, step, begin, every = map(int, sys.argv[1:])
     for number, trouble in enumerate(troubles()):
-        if number % every == 0 and number // every % step == first:
+        if number % every == begin and number // every % step == first:
             show(number, play(trouble))

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from aftermath import wrong
-from amounts import QUICK
+from amounts import SAMPLED
 from cases import NIC
 from family import environment
 from fault_means import STREAMS, launch_without, name_of
@@ -19,7 +19,7 @@ from libhook.simulation.hosts import nic
 _MAIN = "from libhook.cli import main; main()"
 
 
-@pytest.mark.parametrize("closed", STREAMS[:: 3 if QUICK else 1], ids=name_of)
+@pytest.mark.parametrize("closed", STREAMS[:: 3 if SAMPLED else 1], ids=name_of)
 def test_the_command_lives_with_closed_streams(root: str, closed: tuple[int, ...]) -> None:
     """A service may start it so: the device comes back, and its exit code says that."""
     host = Host(root, nic())

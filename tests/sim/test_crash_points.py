@@ -14,7 +14,7 @@ from itertools import permutations
 
 import pytest
 from aftermath import recover
-from amounts import AMOUNTS, FULL, QUICK
+from amounts import AMOUNTS, FULL, SAMPLED, offset
 from cases import NIC
 from crash_lives import LIVES
 from crash_watch import EVENTS
@@ -45,25 +45,31 @@ _ACTIONS = {
     "all": (97, "cba"),
 }
 """One of so many points of an ordinary run, and the order in which its three guests end."""
-_NOT_QUICK = ("mounts and a user's units",)
+_LEAST_POINTS = 240
+"""Of each of these, with the two guests of a sample."""
+_NOT_SAMPLED = ("mounts and a user's units",)
 """Of a quick run they are part of all."""
 _CLAIMS = {"ab": 4, "abc": 20}
 """Of an ordinary run: a prime to the three ways in which a crash goes on."""
-_QUICK_CLAIMS = {*((guests, "together") for guests in _CLAIMS), *(("ab", fold) for fold in FOLDS)}
+_SAMPLED_CLAIMS = {*((guests, "together") for guests in _CLAIMS), *(("ab", fold) for fold in FOLDS)}
+
+
+def _every(usual: int) -> int:
+    return usual * AMOUNTS.crashes or 1
 
 
 def test_every_crash_point_is_survived(capsys: pytest.CaptureFixture[str]) -> None:
     """Drivers, overrides and /run/libhook are as they began, or the second guest has the device; the trail is true."""
-    plugs = [("crash_plugs.py", verb, AMOUNTS.crashes) for verb in ("attach", "detach")]
-    lives = [("crash_lives.py", life, _EVERY.get(life, _OFTEN) * AMOUNTS.crashes) for life in LIVES]
+    plugs = [("crash_plugs.py", verb, _every(1)) for verb in ("attach", "detach")]
+    lives = [("crash_lives.py", life, _every(_EVERY.get(life, _OFTEN))) for life in LIVES]
     outcomes = survived(capsys, "crash points", played(*lives, *plugs))
-    assert len(outcomes) > (30 if QUICK else 150)
+    assert len(outcomes) > (len(lives) if SAMPLED else 150)
 
 
 def test_every_crash_point_of_the_watch_is_survived(capsys: pytest.CaptureFixture[str]) -> None:
     """What it was about to record is recorded, twice at worst, and what it has recorded has an end."""
-    plays = [("crash_watch.py", event, AMOUNTS.crashes) for event in EVENTS]
-    assert len(survived(capsys, "crash points of the watch", played(*plays))) > (8 if QUICK else 100)
+    plays = [("crash_watch.py", event, _every(1)) for event in EVENTS]
+    assert len(survived(capsys, "crash points of the watch", played(*plays))) > (len(EVENTS) if SAMPLED else 100)
 
 
 def test_there_is_each_order_in_which_guests_may_come_and_go() -> None:
@@ -78,14 +84,15 @@ def test_there_is_each_order_in_which_guests_may_come_and_go() -> None:
 
 def test_every_crash_point_of_a_claim_is_survived(capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever lives has what all want together; once all are gone it is as it began, and no file is left."""
-    plays = [(guests, fold) for guests in _CLAIMS for fold in FOLDS if not QUICK or (guests, fold) in _QUICK_CLAIMS]
+    plays = [(guests, fold) for guests in _CLAIMS for fold in FOLDS if not SAMPLED or (guests, fold) in _SAMPLED_CLAIMS]
     calls = []
     for number, (guests, fold) in enumerate(plays):
-        every = 1 if FULL else _CLAIMS[guests] * AMOUNTS.crashes
-        calls.append(("shared_crashes.py", guests, fold, number * every // len(plays), every))
+        every = _every(_CLAIMS[guests])
+        first = (number * every // len(plays) + offset("claims", every)) % every
+        calls.append(("shared_crashes.py", guests, fold, first, every))
     cases = [case for case, _ in survived(capsys, "crash points of claims", played(*calls))]
-    assert sum(", then " in case for case in cases) > (5 if QUICK else 50)
-    assert sum(" late " in case for case in cases) > (1 if QUICK else 20)
+    assert sum(", then " in case for case in cases) > (5 if SAMPLED else 50)
+    assert SAMPLED or sum(" late " in case for case in cases) > 20
 
 
 def test_every_crash_point_of_guests_that_ask_the_same_of_the_host(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,13 +103,13 @@ def test_every_crash_point_of_guests_that_ask_the_same_of_the_host(capsys: pytes
     """
     calls = []
     for mix, (every, ends_of_three) in _ACTIONS.items():
-        if QUICK and mix in _NOT_QUICK:
+        if SAMPLED and mix in _NOT_SAMPLED:
             continue
         orders_of_ends = ["a", *map("".join, (*permutations("ab"), *permutations("abc")))]
-        for ends in orders_of_ends if FULL else ("ba",) if QUICK else ("ab", "ba", ends_of_three):
-            calls.append(("crash_actions.py", mix, ends, 1 if FULL else every * AMOUNTS.crashes))
+        for ends in orders_of_ends if FULL else ("ba",) if SAMPLED else ("ab", "ba", ends_of_three):
+            calls.append(("crash_actions.py", mix, ends, min(_every(every), _LEAST_POINTS)))
     cases = [case for case, _ in survived(capsys, "crash points of actions", played(*calls))]
-    assert len(cases) > (5 if QUICK else 130)
+    assert len(cases) >= (len(calls) if SAMPLED else 130)
 
 
 def test_recover_in_a_loop_beside_starts_takes_nothing(root: str) -> None:

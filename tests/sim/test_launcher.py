@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from amounts import QUICK
+from amounts import SAMPLED
 from cases import NIC
 from family import Begun, environment
 from launcher import OPERATIONS, SHELLS, VETOES, WITH_DEVICE, WITHOUT, Launcher, installed
@@ -187,11 +187,11 @@ def test_a_session_daemon_is_left_alone(open_tree: Path, operation: str) -> None
     [
         (shell, number, operation)
         for shell in ("/bin/dash", "/bin/busybox ash")
-        for number in ((1,) if QUICK else (1, 2, 3))
+        for number in ((1,) if SAMPLED else (1, 2, 3))
         for operation in OPERATIONS
     ]
     # These try for 15 and 31 s; and mksh cannot say why it refuses.
-    + [("/bin/bash", 1, "prepare"), ("/bin/bash", 1, "started"), ("/bin/mksh", 1, "started")][3 * QUICK :],
+    + [("/bin/bash", 1, "prepare"), ("/bin/bash", 1, "started"), ("/bin/mksh", 1, "started")][3 * SAMPLED :],
 )
 def test_no_process_is_to_be_had(open_tree: Path, shell: str, processes: int, operation: str) -> None:
     """The shell itself cannot fork, as where the cgroup is full: a start is refused with the reason, a guest lives."""

@@ -7,13 +7,13 @@ import subprocess
 import time
 from pathlib import Path
 
-from amounts import QUICK
+from amounts import SAMPLED
 from launcher import SHELLS, WITH_DEVICE, put
 
 from libhook.errors import LIMITS
 from libhook.simulation.guests import Guest
 
-IN_SHELLS = SHELLS[:: 3 if QUICK else 1]
+IN_SHELLS = SHELLS[:: 3 if SAMPLED else 1]
 """Each in turn; in a quick run the most usual one and the most unusual."""
 UUID, OTHER = Guest().uuid, "11111111-2222-3333-4444-555555555555"
 UNABLE = f"the hook cannot be started, because no process can be created or /dev/null cannot be opened: {LIMITS}\n"

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from amounts import QUICK
+from amounts import SAMPLED
 from xml_reading import document, hostdev, pci
 
 from libhook.xml import domxml
 
-SIZE = 400 if QUICK else 1_600
+SIZE = 400 if SAMPLED else 1_600
 
 
 def _address(number: int) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from amounts import QUICK
+from amounts import SAMPLED
 from following import CARD, NIC, STICK, Desk, Step, busy, nothing
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,7 +126,7 @@ def test_no_kill_loses_or_changes_a_line(desk: Desk, rotations: int) -> None:
     """
     lines = list(busy())
     parts = [b"".join(lines[first:last]) for first, last in ((0, 5), (5, 16), (16, 25), (25, len(lines)))]
-    for kill_at in range(0, 400, 5 if QUICK else 1):
+    for kill_at in range(0, 400, 5 if SAMPLED else 1):
         folder = desk.folder / str(kill_at)
         folder.mkdir()
         one = Desk(folder)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from amounts import QUICK
+from amounts import SAMPLED
 from hypothesis import given
 from hypothesis import strategies as st
 from trail_writing import UUID, sources
@@ -26,7 +26,7 @@ from libhook.history.timeline import COLUMNS, Gap, Span, gaps
 from libhook.history.wanted import Selection, Wanted
 from libhook.naming.name import Name
 
-SIZE = 500 if QUICK else 2_000
+SIZE = 500 if SAMPLED else 2_000
 """Of the smaller log. What is quadratic takes a hundred times as long for one that is ten times as large."""
 REDIRECTED = ("usb", "USB redirdev")
 UNRESOLVED = ("usb", "000.000")

@@ -266,8 +266,8 @@ def test_what_an_old_script_leaves_goes_on(unit: str) -> None:
     assert groups.run_old(MACHINE, unit, _launch(f"setsid sleep {own} & sleep 600"), 0.5) == (None, "")
     assert not _lives(f"sleep {own}")
     assert groups.run_old(MACHINE, unit, _launch(f"sleep {own} & exit 4"), 60) == (4, "")
-    groups.kill_running(MACHINE, "libhook-run-test-*")
-    assert _lives(f"sleep {own}")
+    groups.kill_running(MACHINE, f"{unit.removesuffix('.service')}*")
+    until(lambda: _lives(f"sleep {own}"))  # the shell may have ended before its child has become that
     groups.end(MACHINE, [unit])
     assert not _lives(f"sleep {own}")
 
@@ -282,7 +282,7 @@ def test_an_old_script_that_runs_is_ended_by_whoever_comes(unit: str) -> None:
     waiting = child.spawn(run)
     until(lambda: groups._groups(MACHINE, unit))
     until(lambda: len(groups._processes(MACHINE, groups._groups(MACHINE, unit)[0])) == 3)
-    groups.kill_running(MACHINE, "libhook-run-test-*")
+    groups.kill_running(MACHINE, f"{unit.removesuffix('.service')}*")
     assert groups._groups(MACHINE, unit) == []
     assert child.ended([waiting.handle], Deadline.after(300))
     waiting.result()

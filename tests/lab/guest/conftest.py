@@ -9,7 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from amounts import SAMPLED
 from calls import CONFIG
+from choosing import choose
 from guests import Device, Guest, Refused, iscsi, kill_libvirtd, start_libvirtd, virsh
 from host import (
     PF,
@@ -49,6 +51,13 @@ NEED_SYSTEMD = (
 collect_ignore = [
     path.name for path in Path(__file__).parent.glob("test_*.py") if (path.name in NEED_SYSTEMD) != UNDER_SYSTEMD
 ]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A sample has one variant of each test."""
+    choose(config, items, lambda _: len(items) if SAMPLED else 1)
+
+
 MakeGuest = Callable[..., Guest]
 Configure = Callable[[str], None]
 

@@ -36,6 +36,7 @@ def _state() -> str:
     return systemctl("show", "--value", "--property", "ActiveState", UNIT)
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("logind")
 def test_the_host_does_not_sleep_while_a_guest_runs(guest: MakeGuest, configure: Configure) -> None:
     """Not even at root's word; the last of two guests lets it, however they end."""

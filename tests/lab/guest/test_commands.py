@@ -56,6 +56,7 @@ def _undo(*argv: str) -> str:
     return "undo = [" + ", ".join(f'"{text}"' for text in (SCRIPT, *argv)) + "]\n"
 
 
+@pytest.mark.rest
 def test_commands_are_run_and_undone(guest: MakeGuest, configure: Configure) -> None:
     """What systemd would put variables and specifiers into arrives as it was written; so does the guest's name."""
     settings = _run("first", "$HOME %n \\\\", "a", more=_undo("back", "a"))

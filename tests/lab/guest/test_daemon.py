@@ -29,6 +29,7 @@ def test_libvirtd_killed_under_a_guest(guest: MakeGuest) -> None:
     expect_returned(one)
 
 
+@pytest.mark.rest
 def test_guest_dies_while_libvirtd_is_away(guest: MakeGuest) -> None:
     """A guest that ended while there was no libvirtd has its device given back when there is one again."""
     one = guest(pci(NIC)).start()
@@ -71,6 +72,7 @@ def test_hostile_name(guest: MakeGuest, name: str) -> None:
     assert set(Path("/").iterdir()) == before
 
 
+@pytest.mark.rest
 def test_guest_without_host_devices(guest: MakeGuest) -> None:
     """A guest without host devices starts and ends without a record or any state."""
     one = guest().start()
@@ -79,6 +81,7 @@ def test_guest_without_host_devices(guest: MakeGuest) -> None:
     assert records(one, ours=True) == []
 
 
+@pytest.mark.rest
 def test_log_tells_the_story(guest: MakeGuest) -> None:
     """The log names the guest and the device at the start and at the end."""
     one = guest(pci(NIC)).start()

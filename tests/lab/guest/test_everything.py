@@ -129,6 +129,7 @@ def test_the_last_that_fails_undoes_all(guest: MakeGuest, configure: Configure, 
     assert libhook("status") == "nothing is held\n"
 
 
+@pytest.mark.rest
 def test_a_guest_has_all_that_it_asks_for_and_then_the_host_has(
     guest: MakeGuest, configure: Configure, number: str
 ) -> None:

@@ -103,6 +103,7 @@ def test_driver_that_never_lets_go(guest: MakeGuest, control: str) -> None:
     assert (driver_of(SOUND), override_of(SOUND), held_by(one)) == ("snd_hda_intel", None, [])
 
 
+@pytest.mark.rest
 def test_next_start_settles_what_hung(guest: MakeGuest, control: str, configure: Configure) -> None:
     """With bind_managed a managed device costs no more either; who wants it next, once it answers, is given it."""
     configure(f"write_deadline = {DEADLINE}\nbind_managed = true\n")
@@ -122,6 +123,7 @@ def test_next_start_settles_what_hung(guest: MakeGuest, control: str, configure:
     assert (driver_of(SOUND), override_of(SOUND)) == ("snd_hda_intel", None)
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("igb_again")
 def test_pf_that_hangs_under_the_administrators_hands(guest: MakeGuest) -> None:
     """An unbind of a PF waits for the guest that has its VF: the PF is refused, and other VFs are not disturbed."""
@@ -149,6 +151,7 @@ def test_pf_that_hangs_under_the_administrators_hands(guest: MakeGuest) -> None:
     assert [record.result for record in records(one, "stop", ours=True)] == ["success"]
 
 
+@pytest.mark.rest
 def test_give_back_of_a_device_in_use_unseen(guest: MakeGuest) -> None:
     """A process that has the device, and no node of it any more, shows in no list: vfio says so all the same."""
     one = guest(pci(NIC))
@@ -163,6 +166,7 @@ def test_give_back_of_a_device_in_use_unseen(guest: MakeGuest) -> None:
     assert (driver_of(NIC), override_of(NIC)) == ("e1000e", None)
 
 
+@pytest.mark.rest
 def test_give_back_of_a_device_in_use(guest: MakeGuest) -> None:
     """A device that a process is seen to use is not written to; who it is, is said."""
     one = guest(pci(NIC))

@@ -25,6 +25,7 @@ def told(guest: Guest) -> list[Told]:
     return [(*(entry[key] for key in keys), sorted(entry["recorded_by"])) for entry in entries]  # type: ignore[misc]
 
 
+@pytest.mark.rest
 def test_what_happened_is_what_is_told(guest: MakeGuest) -> None:
     """Start, attach and detach by libhook and by virsh, a failure, restarts of everything, a rotated log, the end."""
     pen, stick = usb(USB_PEN), usb(USB_STICK)

@@ -53,6 +53,7 @@ def _settings(one: Guest) -> str:
     return f'[domains."{one.name}"]\nend = ["sessions", "{PROGRAM}"]\n'
 
 
+@pytest.mark.rest
 def test_a_session_and_a_program_are_ended(guest: MakeGuest, configure: Configure, card: str) -> None:
     """The leader of the session, a service of its user's, and a program that only SIGKILL ends."""
     one = guest(pci(GPU))
@@ -68,7 +69,6 @@ def test_a_session_and_a_program_are_ended(guest: MakeGuest, configure: Configur
     wait_for("the card", lambda: driver_of(GPU) not in (None, "vfio-pci"))
 
 
-@pytest.mark.rest
 def test_another_holder_refuses_before_anything_is_ended(guest: MakeGuest, configure: Configure, card: str) -> None:
     """The session and the program are as before."""
     one = guest(pci(GPU))

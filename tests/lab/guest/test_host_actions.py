@@ -89,6 +89,7 @@ def test_a_unit_of_the_guests_own(guest: MakeGuest, configure: Configure) -> Non
     said.unlink()
 
 
+@pytest.mark.rest
 def test_two_guests_share_a_unit(guest: MakeGuest, configure: Configure) -> None:
     """One is killed, libvirtd restarted in between: it comes back with the last."""
     configure('[units]\n"lab-plain.service" = "down"\n')

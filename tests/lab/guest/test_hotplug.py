@@ -42,6 +42,7 @@ def test_a_card_comes_and_goes(guest: MakeGuest, managed: bool) -> None:
     assert len(ours(one)) == 4, "what is gone already ends no second time"
 
 
+@pytest.mark.rest
 def test_a_guest_that_does_not_answer(guest: MakeGuest) -> None:
     """It keeps the card, where virsh says success; that is said and recorded, and the card comes back at its end."""
     one = silent(guest, pci(NIC2)).start()
@@ -65,6 +66,7 @@ def test_usb(guest: MakeGuest, by_address: bool) -> None:
     assert ours(one) == [("attach", pen.record, "success"), ("detach", pen.record, "success")]
 
 
+@pytest.mark.rest
 def test_refused_before_anything_is_written(guest: MakeGuest) -> None:
     """A card that another guest has, one whose group is shared, one that the guest has already: each says why."""
     other = guest(pci(NIC)).start()
@@ -81,6 +83,7 @@ def test_refused_before_anything_is_written(guest: MakeGuest) -> None:
     one.destroy()
 
 
+@pytest.mark.rest
 def test_libvirt_refuses(guest: MakeGuest) -> None:
     """QEMU has no place for the card: it is back on its driver, and recorded as failed, with libvirt's reason shown."""
     one = guest(machine="pc")
@@ -92,6 +95,7 @@ def test_libvirt_refuses(guest: MakeGuest) -> None:
     assert ours(one) == [("attach", NIC, "failed")]
 
 
+@pytest.mark.rest
 def test_an_nvme_disk(guest: MakeGuest) -> None:
     """An unmanaged NVMe disk is bound like any other device; libvirt has no record for it."""
     one = answering(guest).start()
@@ -103,6 +107,7 @@ def test_an_nvme_disk(guest: MakeGuest) -> None:
     assert ours(one) == [("attach", NVME, "success"), ("detach", NVME, "success")]
 
 
+@pytest.mark.rest
 def test_dry_run(guest: MakeGuest) -> None:
     """Both ways print what they would do, and do nothing."""
     one = answering(guest, pci(NIC2)).start()

@@ -12,6 +12,7 @@ from test_hotplug import answering
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
 
 
+@pytest.mark.rest
 def test_a_value_comes_and_goes_with_the_card(guest: MakeGuest, configure: Configure) -> None:
     """The sysctl is another while the guest has the card, and when it ends with the card."""
     before = SWAPPINESS.read_text()

@@ -121,6 +121,7 @@ def _expect_a_life(one: Guest) -> None:
     assert libhook("status") == "nothing is held\n"
 
 
+@pytest.mark.rest
 def test_imported(guest: MakeGuest, tmp_path: Path) -> None:
     """The drop-in says what the scripts did. The value that comes back is not the script's, but what was there."""
     one, document = guest(pci(NIC), pci(GPU), name=NAME), tmp_path / "guest.xml"

@@ -142,6 +142,7 @@ def test_consent_is_one_guests(
     wait_for("the USB devices", usb_is_back)
 
 
+@pytest.mark.rest
 def test_consent_for_all(guest: MakeGuest, configure: Configure, tmp_path: Path) -> None:
     """At the top level of the configuration it holds for every guest."""
     configure('[preflight]\nnetwork = "warn"\n')
@@ -153,6 +154,7 @@ def test_consent_for_all(guest: MakeGuest, configure: Configure, tmp_path: Path)
     wait_for("the warning", lambda: said_in_log(one.uuid, f"{NIC} is in use by the host: {what}"))
 
 
+@pytest.mark.rest
 def test_interface_that_is_only_up(guest: MakeGuest, tmp_path: Path) -> None:
     """It is taken without a word: the host does not stand on it."""
     one = guest(pci(NIC))

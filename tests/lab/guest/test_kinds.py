@@ -19,6 +19,7 @@ from trail import expect_given, expect_returned, records
 MAC = "52:54:00:6c:68:01"
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("managed", [False, True])
 def test_vf_as_hostdev(guest: MakeGuest, managed: bool) -> None:
     """A VF given as a PCI device is bound and given back like any other, and its siblings stay."""
@@ -42,6 +43,7 @@ def test_vf_as_interface(guest: MakeGuest, managed: bool) -> None:
     expect_returned(one)
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("pool")
 @pytest.mark.parametrize("used_before", [False, True])
 def test_vf_from_a_pool(guest: MakeGuest, used_before: bool) -> None:

@@ -22,6 +22,7 @@ def test_unmanaged_through_destroy(guest: MakeGuest) -> None:
     expect_returned(one)
 
 
+@pytest.mark.rest
 def test_unmanaged_through_sigkill(guest: MakeGuest) -> None:
     """An unmanaged card comes back when the guest's QEMU is killed."""
     one = guest(pci(NIC)).start()
@@ -42,6 +43,7 @@ def test_unmanaged_when_the_guest_ends_by_itself(guest: MakeGuest, way: str) -> 
     expect_returned(one)
 
 
+@pytest.mark.rest
 def test_managed(guest: MakeGuest) -> None:
     """libvirtd binds a managed card; libhook records that it was given and given back."""
     one = guest(pci(NIC, managed=True)).start()
@@ -52,6 +54,7 @@ def test_managed(guest: MakeGuest) -> None:
     expect_returned(one)
 
 
+@pytest.mark.rest
 def test_unmanaged_then_managed_then_unmanaged(guest: MakeGuest) -> None:
     """One card comes back each time, although libvirtd leaves it on vfio-pci the second time."""
     for managed in (False, True, False):
@@ -63,6 +66,7 @@ def test_unmanaged_then_managed_then_unmanaged(guest: MakeGuest) -> None:
         expect_returned(one)
 
 
+@pytest.mark.rest
 def test_several_in_one_guest(guest: MakeGuest) -> None:
     """Managed and unmanaged cards and both functions of one slot go to one guest and come back."""
     addresses = (NIC, NIC2, NIC3, *TWO_FUNCTIONS)

@@ -63,6 +63,7 @@ def test_what_the_kernel_says_of_consoles_and_references() -> None:
     assert _consoles() == before
 
 
+@pytest.mark.rest
 def test_what_is_in_use_is_refused_and_all_comes_back(guest: MakeGuest, configure: Configure) -> None:
     """Who has the card open is not heeded, as the settings say; rmmod fails by that, with the consoles unbound."""
     configure('holder_wait = 1\nmodules = ["bochs"]\npreflight.display = "off"\n')
@@ -74,6 +75,7 @@ def test_what_is_in_use_is_refused_and_all_comes_back(guest: MakeGuest, configur
     assert (_loaded("bochs"), driver_of(GPU)) == (True, "bochs-drm")
 
 
+@pytest.mark.rest
 def test_a_module_of_two_devices_of_one_guest(guest: MakeGuest, configure: Configure) -> None:
     """Both are behind one bridge, in one group; both come back with it."""
     configure('modules = ["device"]\n')
@@ -85,6 +87,7 @@ def test_a_module_of_two_devices_of_one_guest(guest: MakeGuest, configure: Confi
     assert _loaded("e1000")
 
 
+@pytest.mark.rest
 def test_two_guests_share_a_module(guest: MakeGuest, configure: Configure) -> None:
     """The one with the card ends first, by a crash; its card is home without a driver until the other ends."""
     configure('modules = ["bochs"]\n')
@@ -100,6 +103,7 @@ def test_two_guests_share_a_module(guest: MakeGuest, configure: Configure) -> No
     wait_for("the consoles", lambda: _fbcon() == "1")
 
 
+@pytest.mark.rest
 def test_the_module_of_other_devices_is_refused(guest: MakeGuest, configure: Configure) -> None:
     """There are more cards of that driver: nothing is done."""
     configure('modules = ["device"]\n')
@@ -107,6 +111,7 @@ def test_the_module_of_other_devices_is_refused(guest: MakeGuest, configure: Con
     assert (_loaded("e1000e"), driver_of(NIC)) == (True, "e1000e")
 
 
+@pytest.mark.rest
 def test_what_holds_a_module_is_named_or_goes_with_it(guest: MakeGuest, configure: Configure) -> None:
     """A sound card, whose driver's module needs others, which stay."""
     configure('modules = ["snd_hda_codec"]\n')

@@ -48,9 +48,7 @@ def _active(*names: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("data")
-@pytest.mark.parametrize(
-    "device", [pci(NVME), pytest.param(nvme_disk(NVME), marks=pytest.mark.rest)], ids=["hostdev", "disk"]
-)
+@pytest.mark.parametrize("device", [pci(NVME), nvme_disk(NVME)], ids=["hostdev", "disk"])
 def test_a_mounted_disk_is_the_guests_and_then_mounted_again(
     guest: MakeGuest, configure: Configure, device: Device
 ) -> None:

@@ -102,6 +102,7 @@ def test_who_may_not_open_a_device_keeps_no_start(
     assert took[1] < 1.5 * took[0] + 1
 
 
+@pytest.mark.rest
 def test_who_may_not_open_a_device_keeps_none_from_coming_back(guest: MakeGuest) -> None:
     """It comes back as fast as with nobody there, and recorded so."""
     took = {}
@@ -120,6 +121,7 @@ def test_who_may_not_open_a_device_keeps_none_from_coming_back(guest: MakeGuest)
     assert max(took.values()) < 1.5 * took["nullcontext"] + 1
 
 
+@pytest.mark.rest
 def test_a_million_descriptors_beside_a_start(guest: MakeGuest) -> None:
     """Whoever has them costs the start no refusal; they are passed over, which the log says."""
     one = guest(pci(GPU))

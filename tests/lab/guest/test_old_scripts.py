@@ -65,6 +65,7 @@ def _lives(pattern: str) -> bool:
     return subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.rest
 def test_a_life(guest: MakeGuest, configure: Configure) -> None:
     """As libvirt calls it: its words, folder, umask, environment and XML. What it prints is in the log."""
     properties = "KillMode,IgnoreSIGPIPE,IgnoreOnIsolate"

@@ -85,9 +85,8 @@ def test_a_value_from_the_guests_metadata(guest: MakeGuest, configure: Configure
     expect_returned(one)
 
 
-@pytest.mark.parametrize(
-    "name", ["writes", *(pytest.param(name, marks=pytest.mark.rest) for name in ENEMIES if name != "writes")]
-)
+@pytest.mark.rest
+@pytest.mark.parametrize("name", list(ENEMIES))
 def test_what_it_tries_refuses_the_guest_that_wants_it(guest: MakeGuest, configure: Configure, name: str) -> None:
     """In one line with its file, and nothing else comes of it."""
     configure(WANTS)

@@ -36,6 +36,7 @@ def _shown(name: str, what: str) -> str:
     return systemctl("show", "--value", "--property", what, name)
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("hook", [True, False])
 def test_the_unit_comes_back_without_another_start(guest: MakeGuest, configure: Configure, hook: bool) -> None:
     """libvirtd and QEMU are killed. The next libvirtd runs ``release``, or finds no hook that it can run."""

@@ -183,6 +183,7 @@ def test_no_start_while_the_trail_is_broken(
     expect_returned(one)
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("required")
 def test_no_start_without_the_means_to_write(guest: MakeGuest) -> None:
     """The kernel's trail is well, but not libhook's to write, or to ask about."""
@@ -197,6 +198,7 @@ def test_no_start_without_the_means_to_write(guest: MakeGuest) -> None:
     expect_returned(one)
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("required")
 def test_records_lost_after_prepare(guest: MakeGuest) -> None:
     """The device is taken back before the guest runs, and the same guest starts once nothing is lost any more."""

@@ -37,6 +37,7 @@ def service() -> None:
     wait_until_it_watches()
 
 
+@pytest.mark.rest
 def test_installed_and_not_started(guest: MakeGuest) -> None:
     """install.sh leaves the service to the administrator, and has told libvirtd of the hook."""
     assert (answer("is-enabled"), answer("is-active")) == ("disabled", "inactive")
@@ -45,6 +46,7 @@ def test_installed_and_not_started(guest: MakeGuest) -> None:
     one.destroy()
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("service")
 def test_started() -> None:
     """It says when it is ready and what it does; systemd finds its exposure below 3.0."""
@@ -64,6 +66,7 @@ def test_usb_is_recorded(guest: MakeGuest) -> None:
     one.destroy()
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("service")
 def test_a_card_is_given_back(guest: MakeGuest) -> None:
     """libhook plugged it in, virsh plugs it out: the service gives it back through /sys, and its journal says so."""
@@ -76,6 +79,7 @@ def test_a_card_is_given_back(guest: MakeGuest) -> None:
     one.destroy()
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("service")
 def test_a_card_that_somebody_holds(guest: MakeGuest) -> None:
     """The service sees in /proc what another user's process has open, and leaves the card to it."""
@@ -97,6 +101,7 @@ def test_a_card_that_somebody_holds(guest: MakeGuest) -> None:
         CONFIG.unlink()
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("service")
 def test_stopped_for_a_while(guest: MakeGuest) -> None:
     """It stops well, and what happened meanwhile is recorded when it is back, once."""
@@ -119,6 +124,7 @@ def test_stopped_for_a_while(guest: MakeGuest) -> None:
     one.destroy()
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("service")
 def test_watchdog() -> None:
     """systemd starts it anew when it gives no sign of life, and only then."""
@@ -132,6 +138,7 @@ def test_watchdog() -> None:
     assert "Watchdog timeout" in journal()
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("service")
 def test_uninstalled() -> None:
     """install.sh --uninstall stops and disables it, and leaves nothing; what comes after needs it again."""

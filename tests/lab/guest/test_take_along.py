@@ -40,6 +40,7 @@ def test_a_card_that_qemu_takes_by_itself(
     expect_returned(one)
 
 
+@pytest.mark.rest
 def test_a_card_that_nobody_uses(guest: MakeGuest, configure: Configure) -> None:
     """It is kept from the host all the same. What is not there refuses the start."""
     one = guest(pci(NIC))
@@ -52,6 +53,7 @@ def test_a_card_that_nobody_uses(guest: MakeGuest, configure: Configure) -> None
     assert "0000:77:00.0 is not on this host: libhook devices shows" in one.start_refused()
 
 
+@pytest.mark.rest
 def test_without_python_such_a_guest_is_not_started(guest: MakeGuest, configure: Configure) -> None:
     """The launcher knows it by the list that Python has left. Another guest without devices starts."""
     one, other = guest(more=BY_ITSELF.replace(NIC2, NIC3)), guest()

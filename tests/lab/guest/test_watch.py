@@ -17,6 +17,7 @@ def expect(guest: Guest, *steps: tuple[str, str]) -> None:
     assert ours(guest) == wanted
 
 
+@pytest.mark.rest
 def test_plugged_by_virsh(guest: MakeGuest) -> None:
     """A managed card and a USB device that virsh plugs in and out are recorded once, and nothing else is."""
     with Watch():
@@ -57,7 +58,7 @@ def test_what_came_with_the_guest_and_goes_before_it(guest: MakeGuest) -> None:
 
 
 @pytest.mark.race
-@pytest.mark.parametrize("killed", [pytest.param(False, marks=pytest.mark.rest), True])
+@pytest.mark.parametrize("killed", [False, True])
 def test_a_watch_that_was_away(guest: MakeGuest, killed: bool) -> None:
     """What happened while no watch ran is recorded by the next one, once."""
     pen, stick = usb(USB_PEN), usb(USB_STICK)

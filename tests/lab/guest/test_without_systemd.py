@@ -85,6 +85,7 @@ def _undo(*argv: str) -> str:
     return "undo = [" + ", ".join(f'"{text}"' for text in (SCRIPT, *argv)) + "]\n"
 
 
+@pytest.mark.rest
 def test_commands_are_run_and_undone(guest: MakeGuest, configure: Configure) -> None:
     """By root and by another user, before the guest and once it runs. The log has what they print."""
     settings = _run("first", "$HOME %n", "a", more=_undo("back", "a"))
