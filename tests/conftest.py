@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lines  # noqa: F401 - before libhook: it counts the lines that run
+import overdue
 import pytest
 from _pytest.terminal import TerminalReporter
 from amounts import AMOUNTS, PROFILE
@@ -22,10 +23,12 @@ from watch_play import Watched
 
 from libhook.children import child
 from libhook.children.child import Deadline
+from libhook.command import handlers
 from libhook.simulation.build import build, scratch
 from libhook.simulation.hosts import workstation
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.world import World
+from libhook.story import consult
 
 _REPEATED: tuple[str, ...] = ("tests/sim/",)
 if PROFILE == "short":
@@ -33,6 +36,9 @@ if PROFILE == "short":
 _LOST = pytest.StashKey[bool]()
 """A worker died, and what it has generated is not known."""
 ROOT = Path(__file__).parent.parent
+overdue.install()
+for _module in (consult, handlers):
+    vars(_module)["ASKED_FOR"] = 60.0  # a handler that answers is not late
 pytest_plugins = ["libhook.pytest_plugin", "outcomes"]  # where libhook is installed, pytest finds its own by itself
 for _signal in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if (
@@ -110,6 +116,12 @@ def _no_descriptor_left_open() -> Iterator[None]:
         if before.get(number) != target and not target.startswith("socket:")  # the journal's, kept on purpose
     }
     assert not left, f"left open: {left}"
+
+
+@pytest.fixture(autouse=True)
+def _in_time() -> None:
+    """Begin a test with a clock that no other has put on."""
+    overdue.reset()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import shutil
 import time
 from unittest import mock
 
+import hanging
 import pytest
 from cases import DISK, GPU, NIC, SOUND
 from scenario import Host, guest, reap
@@ -42,9 +43,11 @@ def _move(address: str, driver: str, want: Binding) -> Move:
 def test_a_module_whose_loading_does_not_end_is_left_behind(root: str) -> None:
     """Who waits for it waits until the deadline, and is told of the module."""
     host = Host(root, workstation())
-    faults.inject(root, faults.Fault("load vfio_pci", before=(("sleep", "2.5"),)))
-    (outcome,) = module.carry_out(_work(host, 1), [Load("vfio-pci")])
+    faults.inject(root, faults.Fault("load vfio_pci", before=hanging.HANG))
+    hanging.late(root)
+    (outcome,) = module.carry_out(_work(host, 60), [Load("vfio-pci")])
     assert outcome.failure == Failure("loading the module vfio_pci does not end", KERNEL_LOG)
+    hanging.let_go(root)
     assert reap(60)
 
 

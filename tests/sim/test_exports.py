@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import hanging
 import pytest
 from cases import DISK
 from command import libhook
@@ -140,12 +141,13 @@ def test_a_loop_device_that_does_not_answer_delays_nobody_for_long(
 
 def test_a_configfs_that_does_not_answer_refuses(root: str) -> None:
     """Root made it, and nobody knows what is exported; where it is only shown, the rest is."""
-    host = _host(root, "write_deadline = 1\n")
+    host = _host(root)
     _nvmet("namespaces/1", "/dev/nvme0n1")(root)
     enable = Path(root, "sys/kernel/config/nvmet/subsystems/nqn.2014\x07x/namespaces/1/enable")
     enable.unlink()
     os.mkfifo(enable)
     host.patience = 0
+    hanging.late_at_a_pipe()
     refused = host.event(guest(DISK), "prepare")
     assert "the kernel does not say which disks it exports" in refused.line
     assert refused.writes == ()

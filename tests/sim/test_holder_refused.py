@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import hanging
+import overdue
 import pytest
 from cases import DISK, GPU
 from holding import (
@@ -214,7 +216,7 @@ def test_a_device_that_does_not_answer_ends_nothing(root: str) -> None:
     uevent = Path(root, f"sys/bus/pci/devices/{GPU}/drm/card0/uevent")
     uevent.unlink()
     os.mkfifo(uevent)
-    assert _carried_out(host, seconds=0.5).reason == f"{GPU}: its nodes cannot be listed"
+    assert _carried_out(host, overdue.soon()).reason == f"{GPU}: its nodes cannot be listed"
     assert signals(host) == []
     os.close(os.open(uevent, os.O_WRONLY))
 
@@ -223,8 +225,9 @@ def test_a_signal_that_does_not_return_costs_its_time(root: str) -> None:
     """Nobody waits for it beyond that."""
     host = host_with(root, SUNSHINE)
     stream(root)
-    faults.inject(root, faults.Fault("signal *", before=(("sleep", "3"),), ignored=True))
-    assert _carried_out(host, seconds=1.0).reason.startswith(f"sunshine (pid {STREAM}) does not end")
+    faults.inject(root, faults.Fault("signal *", before=hanging.HANG, ignored=True))
+    hanging.late(root)
+    assert _carried_out(host).reason.startswith(f"sunshine (pid {STREAM}) does not end")
 
 
 def test_what_was_ended_is_never_journalled(root: str) -> None:
@@ -237,9 +240,9 @@ def test_what_was_ended_is_never_journalled(root: str) -> None:
     assert list(KIND.way_back(work, None, [one])) == []  # type: ignore[arg-type] # nor read
 
 
-def _carried_out(host: Host, seconds: float = 200.0) -> Failure:
+def _carried_out(host: Host, deadline: Deadline | None = None) -> Failure:
     config = Config(actions={"end": [SUNSHINE]})
-    work = Work(host.machine, make_state(host.machine), Deadline.after(seconds), config, WIN11.uuid)
+    work = Work(host.machine, make_state(host.machine), deadline or Deadline.after(200), config, WIN11.uuid)
     (outcome,) = carry_out(work, [End(SUNSHINE, (PciAddress.parse(GPU),))])
     assert outcome.failure
     return outcome.failure

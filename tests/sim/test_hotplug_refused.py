@@ -6,6 +6,7 @@ import os
 import threading
 from unittest import mock
 
+import hanging
 import pytest
 from aftermath import recover
 from cases import DISK, GPU, NIC
@@ -153,9 +154,9 @@ def test_a_guest_whose_started_was_lost(root: str) -> None:
 
 def test_a_driver_that_never_lets_go_at_attach(root: str) -> None:
     """Refused within the deadline and recorded; when it lets go, recover gives the card back, with no second record."""
-    host = running(root, config="write_deadline = 1\n")
+    host = running(root)
     host.patience = 0.2
-    faults.hold(root, NIC)
+    hanging.hold(root, NIC)
     hypervisor = Hypervisor(host.libvirt)
     assert f"{NIC} hangs" in attach(host, hypervisor, xml(NIC)).error
     assert hypervisor.asked == []
@@ -163,7 +164,6 @@ def test_a_driver_that_never_lets_go_at_attach(root: str) -> None:
     again = attach(host, hypervisor, xml(NIC))
     assert f"{NIC} has not come back from the guest yet" in again.error
     faults.let_go(root, NIC)
-    host.configure("write_deadline = 30\n")
     reap(60)
     assert f"{NIC}: would be given back" in libhook(host, "recover", "--dry-run").out
     assert "is ended" in recover(host)
@@ -176,13 +176,12 @@ def test_a_driver_that_never_lets_go_at_attach(root: str) -> None:
 @pytest.mark.parametrize("then", ["recover", "release"])
 def test_a_driver_that_never_lets_go_at_detach(root: str, then: str) -> None:
     """The guest has given it up and the host has not got it: said, recorded failed, and mended by whoever comes."""
-    host = running(root, NIC, config="write_deadline = 1\n")
+    host = running(root, NIC)
     host.patience = 0.2
-    faults.hold(root, NIC)
+    hanging.hold(root, NIC)
     done = detach(host, Hypervisor(host.libvirt), xml(NIC))
     assert done.error.startswith(f"the guest win11 gave up pci {NIC}, but {NIC} hangs")
     faults.let_go(root, NIC)
-    host.configure("write_deadline = 30\n")
     reap(60)
     if then == "recover":
         assert f"recover: ends the unfinished hot-plug of pci {NIC}; else leaves it" in libhook(host, "status").out

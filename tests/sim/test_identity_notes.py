@@ -13,6 +13,7 @@ from typing import NoReturn
 import pytest
 from cases import DISK, GPU, NIC, SOUND
 from command import libhook
+from overdue import soon
 from rebooting import CARD, WIN11, live, logged, note, rebooting, shifted, with_disks
 from scenario import Host, guest
 
@@ -259,7 +260,7 @@ def test_who_waits_for_the_notes_waits_so_long(root: str) -> None:
     first = Note(WIN11.uuid, "first")
     identities.update(machine, WIN11.uuid, Deadline.after(60), lambda: first)
     with locks.folder(machine.notes, Deadline.after(60)), pytest.raises(LibhookError, match="is not free"):
-        identities.update(machine, WIN11.uuid, Deadline.after(0.05), lambda: first._replace(name="second"))
+        identities.update(machine, WIN11.uuid, soon(), lambda: first._replace(name="second"))
     assert identities.load(machine, WIN11.uuid) == first
 
 

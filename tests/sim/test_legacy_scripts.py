@@ -5,9 +5,9 @@ import errno
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
+import hanging
 import pytest
 from cases import NIC
 from family import until
@@ -146,13 +146,17 @@ def test_systemd_that_cannot_run_it(root: str) -> None:
 def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is a disk."""
     host = host_with(root)
-    monkeypatch.setattr("libhook.kinds.legacy._most", lambda _asked: 0.3)
+    host.patience = 0
     with monkeypatch.context() as late:
-        late.setattr("libhook.effects.transient.run_old", lambda *_: time.sleep(5))
+        late.setattr("libhook.kinds.legacy._most", lambda _asked: 0.3)
+        late.setattr("libhook.effects.transient.run_old", lambda *_: hanging.hang(root))
         assert f"the old script {PATH} cannot be executed: Connection timed out" in host.event(WIN11, "prepare").line
-    monkeypatch.setattr("libhook.look.oldscripts.find", lambda *_: time.sleep(8))
-    host.configure(f"{SETTINGS}write_deadline = 2\n")
+    Path(root, "begun").unlink(missing_ok=True)
+    monkeypatch.setattr("libhook.look.oldscripts.find", lambda *_: hanging.hang(root))
+    hanging.late(root)
     assert f"{PATH} cannot be looked at in time" in host.event(WIN11, "prepare").line
+    hanging.let_go(root)
+    assert reap(60)
 
 
 @pytest.mark.parametrize("launcher", [False, True])

@@ -2,9 +2,10 @@
 """Guests that need modules out of the kernel: they are while any does, and come back as they were."""
 
 import os
-import time
 from pathlib import Path
 
+import hanging
+import overdue
 import pytest
 from cases import GPU
 from command import libhook
@@ -20,7 +21,7 @@ from libhook.kinds.module import unloading
 from libhook.kinds.module.loading import Load
 from libhook.kinds.module.unloading import Out
 from libhook.simulation import modules, processes
-from libhook.simulation.faults import Fault, heal, hold, inject, let_go
+from libhook.simulation.faults import Fault, heal, inject, let_go
 
 
 def test_a_stack_goes_in_order_and_comes_back(root: str) -> None:
@@ -195,11 +196,8 @@ def test_an_exit_that_hangs_costs_one_refused_start(root: str) -> None:
     """Nobody touches that module until it answers, and the next ones are not begun; then all comes back."""
     desk = Desk(root)
     desk.begin(A, *STACK[:-1])
-    hold(root, GPU)
-    desk.seconds = 0.3
-    began = time.monotonic()
+    hanging.hold(root, GPU)
     failures = desk.begin(B, "nvidia", "e1000e")
-    assert time.monotonic() - began < 1.5
     assert [failure.reason for failure in failures] == ["the module nvidia does not answer in time"]
     stuck = desk.failures(desk.end(B, "nvidia"))
     assert stuck == [
@@ -210,7 +208,6 @@ def test_an_exit_that_hangs_costs_one_refused_start(root: str) -> None:
     ]
     let_go(root, GPU)
     assert reap(60)
-    desk.seconds = 60
     assert desk.failures([*desk.end(B, "nvidia", "e1000e"), *desk.end(A, *STACK[:-1])]) == []
     assert desk.wrong() == []
 
@@ -219,15 +216,15 @@ def test_a_load_that_hangs_keeps_the_rest_for_later(root: str) -> None:
     """No other is begun after the deadline; all of them stay in the entry."""
     desk = Desk(root)
     desk.begin(A, "nvidia_uvm", "nvidia_drm")
-    inject(root, Fault("load nvidia_drm", before=(("sleep", "1"),)))
-    desk.seconds = 0.3
+    inject(root, Fault("load nvidia_drm", before=hanging.HANG))
+    hanging.late(root)
     assert [one.reason for one in desk.failures(desk.end(A, "nvidia_uvm", "nvidia_drm"))] == [
         "the module nvidia_drm does not answer in time",
         "the module nvidia_uvm was left as it was, because the module nvidia_drm is in the way",
     ]
+    hanging.let_go(root)
     assert reap(60)
     heal(root)
-    desk.seconds = 60
     assert desk.failures(desk.end(A, "nvidia_uvm", "nvidia_drm")) == []
     assert desk.wrong() == []
 
@@ -265,12 +262,10 @@ def test_a_crash_in_the_middle_is_undone(root: str, verb: str, victim: str, when
 def test_a_lock_that_is_not_free_fails_them_all(root: str) -> None:
     """In time, and with the lock's name."""
     desk = Desk(root)
-    desk.seconds = 0.1
-    with desk.host.state.locked(["shared-module-nvidia_uvm"], Deadline.after(60)):
+    with desk.host.state.locked(["shared-module-nvidia_uvm"], Deadline.after(60)), overdue.at_a_lock():
         failures = desk.begin(A, "nvidia_uvm", "nvidia_drm")
     assert len(failures) == 2
     assert all("shared-module-nvidia_uvm is not free" in failure.reason for failure in failures)
-    desk.seconds = 60
     assert desk.failures(desk.end(A, "nvidia_uvm", "nvidia_drm")) == []
     assert desk.wrong() == []
 

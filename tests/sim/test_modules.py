@@ -3,7 +3,9 @@
 
 import json
 from pathlib import Path
+from unittest import mock
 
+import overdue
 import pytest
 from cases import GPU, NIC, SOUND
 from command import libhook
@@ -13,6 +15,7 @@ from scenario import Host, guest
 from units import SDDM
 
 from libhook.children.child import Deadline
+from libhook.children.tracks import Pause
 from libhook.facts.config import Config
 from libhook.kinds import module
 from libhook.kinds.kind import Work
@@ -146,10 +149,16 @@ def test_a_desktop_that_goes_down_frees_them(root: str) -> None:
 
 def test_a_deadline_that_passes_while_it_is_in_use(root: str) -> None:
     """Who waits has no more time than the event."""
-    host = host_with(root, f"{ALL}write_deadline = 2\n".replace("holder_wait = 0.3", ""))
-    host.configure(f"{ALL}write_deadline = 2\nholder_wait = 20\n")
+    host = host_with(root, ALL)
+    host.configure(ALL.replace("holder_wait = 0.3", "holder_wait = 600\nwrite_deadline = 600"))
     modules.use(root, "nvidia_drm", 3)
-    assert "the module nvidia_drm is in use" in host.event(WIN11, "prepare").line
+
+    def late(seconds: float) -> Pause:
+        overdue.when(lambda: True)
+        return Pause(seconds)
+
+    with mock.patch("libhook.kinds.module.unloading.Pause", late):
+        assert "the module nvidia_drm is in use" in host.event(WIN11, "prepare").line
     host.configure(ALL)  # the end may take its time
     host.event(WIN11, "release", "failed")
     assert (host.changed, host.leftovers) == ([], [])

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Handlers by others: what befalls one is told of that one, and is no other's fault."""
 
-import time
 from pathlib import Path
 from unittest import mock
 
+import overdue
 import pytest
 from cases import NIC
 from command import libhook
@@ -75,9 +75,9 @@ def test_one_that_cannot_be_read_drops_no_others_refusal(root: str, error: Excep
 
 def test_the_time_that_others_used_is_not_the_handlers(root: str) -> None:
     """It has what it would have at once."""
-    own = host(root, f"write_deadline = 1\n{WANTS}")
+    own = host(root)
     enabled(own, SETS)
-    with mock.patch("libhook.story.taking.expect_given_back", side_effect=lambda *_: time.sleep(1.2)):
+    with mock.patch("libhook.story.taking.expect_given_back", side_effect=lambda *_: overdue.when(lambda: True)):
         assert own.event(WIN11, "prepare").stderr == ()
     assert swappiness(own) == "10"
 

@@ -2,9 +2,9 @@
 """Handlers by others that raise, hang, exit, lie or ask for what they may not: one line each, and no harm."""
 
 import os
-import time
 from pathlib import Path
 
+import hanging
 import pytest
 from cases import DISK, NIC
 from command import libhook
@@ -73,9 +73,9 @@ def test_at_prepare_the_guest_is_refused(root: str, name: str) -> None:
     body, said = ENEMIES[name]
     own = host(root)
     enabled(own, code(body))
-    begin = time.monotonic()
+    if name == "sleeps":
+        hanging.late_at_a_handler()
     outcome = own.event(WIN11, "prepare")
-    assert time.monotonic() - begin < 30
     assert outcome.code == 1
     assert outcome.line.startswith(f"handler night ({NIGHT}"), outcome.line
     assert said in outcome.line, outcome.line
@@ -93,8 +93,12 @@ def test_elsewhere_it_is_a_line_in_the_log(root: str, name: str) -> None:
     said = said if name != "another's" else "it refuses at "
     own = host(root)
     enabled(own, code(body, '"started", "reconnect", "release"'))
+    if name == "sleeps":
+        hanging.late_at_a_handler()
     own.begin(WIN11)
     for operation in ("started", "reconnect", "release"):
+        if name == "sleeps":
+            hanging.late_at_a_handler()
         outcome = own.outcomes[-1] if operation == "started" else own.event(WIN11, operation, "shutdown")
         (logged,) = outcome.logged("handler failed")
         assert (logged["handler"], outcome.code, outcome.stderr) == ("night", 0, ())
@@ -110,6 +114,8 @@ def test_at_start_the_guest_is_refused(root: str, name: str) -> None:
     said = "it sets something at start; that is for prepare and attach" if name == "relaxes" else said
     own = host(root)
     enabled(own, code(body, '"start",'))
+    if name == "sleeps":
+        hanging.late_at_a_handler()
     assert said in own.libvirt.start(WIN11).error
     assert own.records == [f"start {NIC} failed"]
     assert (own.leftovers, own.driver(NIC)) == ([], "e1000e")
@@ -265,12 +271,11 @@ def test_the_launcher_answers_all_the_same(root: str, name: str) -> None:
 def test_a_crowd_of_handlers_has_one_events_time(root: str) -> None:
     """Each has two seconds, and all together what the event has."""
     names = [f"one{number}" for number in range(4)]
-    own = host(root, "write_deadline = 1\n" + "".join(f"[domains.win11.handlers.{name}]\n" for name in names))
+    own = host(root, "".join(f"[domains.win11.handlers.{name}]\n" for name in names))
     for name in names:
         enabled(own, code("while True: pass"), name)
-    begin = time.monotonic()
+    hanging.late_at_a_handler()
     line = own.event(WIN11, "prepare").line
-    assert time.monotonic() - begin < 20  # on an idle machine 1
     assert line.count("it does not end in time") == 3
     assert "and 1 more" in line
     assert libhook(own, "status").code == 0
@@ -291,6 +296,8 @@ def test_whatever_became_of_a_handler_its_values_go(root: str, broken: str) -> N
         put(own, ")(")
     elif broken == "folder":
         Path(f"{root}/etc/libhook/handlers").rename(f"{root}/etc/libhook/old")
+    if broken == "hangs":
+        hanging.late_at_a_handler()
     ended = own.event(WIN11, "release", "shutdown")
     assert ended.logged("handler failed")
     events = [entry["event"] for entry in ended.log]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import hanging
 import pytest
 from cases import DISK, GPU, NIC, SOUND
 from mounting import mount, mounted
@@ -186,9 +187,9 @@ def test_a_mounted_disk_comes_back(root: str) -> None:
 
 def test_a_device_that_was_stuck_is_recovered(root: str) -> None:
     """Once its driver answers."""
-    host = Host(root, workstation(), "write_deadline = 1\n")
+    host = Host(root, workstation())
     host.patience = 0.1
-    faults.hold(root, NIC)
+    hanging.hold(root, NIC)
     for says in ("hangs: its driver does not answer in time", "since it last ran"):
         refused = host.libvirt.start(guest(NIC)).error
         assert f"{NIC} {says}" in refused

@@ -2,13 +2,13 @@
 """What must be so before a guest starts: ``require`` in the settings."""
 
 import os
-import time
 from pathlib import Path
 
+import hanging
 import pytest
 from cases import GPU, NIC, SOUND
 from command import libhook
-from scenario import Host, guest
+from scenario import Host, guest, reap
 
 from libhook.errors import BadInput
 from libhook.facts import keys
@@ -130,9 +130,12 @@ def test_a_kernel_that_does_not_say_how_much_is_free(root: str) -> None:
 def test_a_disk_that_does_not_answer(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The start is refused in time."""
     host = host_with(root, f'file = "{IMAGE}"')
-    host.configure(f'write_deadline = 0.2\n[require.a0]\nfile = "{IMAGE}"\n')
-    monkeypatch.setattr("libhook.kinds.require._note", lambda *_: time.sleep(3))
+    monkeypatch.setattr("libhook.kinds.require._note", lambda *_: hanging.hang(root))
+    host.patience = 0
+    hanging.late(root)
     assert f"{IMAGE} cannot be looked at" in host.event(WIN11, "prepare").line
+    hanging.let_go(root)
+    assert reap(60)
 
 
 def test_systemd_that_does_not_answer(root: str) -> None:

@@ -2,12 +2,12 @@
 """Which programs root runs for ``run``: those that nobody else can change."""
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
+import hanging
 import pytest
-from scenario import Host, guest
+from scenario import Host, guest, reap
 from test_run import LIGHT, SCREEN, SETTINGS, SHOW, WIN11, argvs, host_with
 
 from libhook.children.child import Deadline
@@ -87,9 +87,13 @@ def test_a_program_that_others_may_change_by_the_end_is_not_run(root: str) -> No
 
 def test_a_disk_that_does_not_answer(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program is on it: the start is refused in time."""
-    host = host_with(root, f"write_deadline = 0.3\n{SETTINGS}")
-    monkeypatch.setattr("libhook.kinds.command._note", lambda *_: time.sleep(3))
+    host = host_with(root)
+    monkeypatch.setattr("libhook.kinds.command._note", lambda *_: hanging.hang(root))
+    host.patience = 0
+    hanging.late(root)
     assert f"{SCREEN}, {SCREEN}, {LIGHT}, {LIGHT}, {SHOW} cannot be looked at" in host.event(guest(), "prepare").line
+    hanging.let_go(root)
+    assert reap(60)
 
 
 def test_links_lead_to_a_program_that_root_may_run(root: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
+import hanging
+import overdue
 import pytest
 from scenario import reap
 from sharing import BASE, PATH, UUIDS, Sharing, failed, moved, together, writes
@@ -204,18 +205,16 @@ def test_a_give_back_that_does_not_take_is_tried_again(root: str, fault: str) ->
 def test_a_write_that_hangs_is_left_alone_until_it_comes_back(root: str) -> None:
     """The guest is refused in time; nobody touches the thing meanwhile; then it is given back."""
     sharing = Sharing(root)
-    inject(root, Fault(f"write {PATH} 16", before=(("sleep", "1.5"),)))
-    sharing.seconds = 0.3
-    began = time.monotonic()
+    inject(root, Fault(f"write {PATH} 16", before=hanging.HANG))
+    hanging.late(root)
     late = failed(sharing.begin("a"))
-    assert time.monotonic() - began < 1
     assert late == Failure("the toy does not answer in time", claims._WEDGED)
     quiet = "the toy does not answer: it is still being changed"
     assert [failed(one).reason for one in (sharing.begin("b"), sharing.settle())] == [quiet, quiet]
     assert (sharing.value(), UUIDS["a"] in sharing.host.state.uuids()) == (BASE, True)
+    hanging.let_go(root)
     assert reap(60)
     assert sharing.value() == "16"
-    sharing.seconds = 60
     assert sharing.recover({"a", "b"}) == []
     assert sharing.wrong_in_the_end() == []
 
@@ -264,11 +263,11 @@ def test_several_things_are_locked_in_one_order(root: str) -> None:
     """So that nobody waits in a circle; and while one is locked nobody else is at work on it."""
     sharing = Sharing(root)
     other = sharing.resource._replace(name="another")
-    work = Work(sharing.host.machine, sharing.host.state, Deadline.after(0.05), Config(), UUIDS["a"])
+    work = Work(sharing.host.machine, sharing.host.state, Deadline.after(60), Config(), UUIDS["a"])
     with (
         claims.locked(work, [sharing.resource, other]),
         pytest.raises(LibhookError, match="shared-another is not free"),
     ):
-        sharing.host.state.locked([other.lock], work.deadline).__enter__()
+        sharing.host.state.locked([other.lock], overdue.soon()).__enter__()
     assert sharing.host.leftovers == []
     assert run([claims.settle(work, other, sharing.alive)], work.deadline) == [None]

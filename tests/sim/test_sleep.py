@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import overdue
 import pytest
 from cases import DISK, NIC
 from command import libhook
@@ -178,7 +179,7 @@ def test_a_child_that_is_killed_is_not_the_end_of_it(root: str, verb: str, times
 def test_another_at_work_on_it_refuses_the_start(root: str) -> None:
     """It waits no longer than its own time."""
     host = _host(root)
-    work = Work(host.machine, make_state(host.machine), Deadline.after(0.1), Config(), WIN11.uuid)
+    work = Work(host.machine, make_state(host.machine), overdue.soon(), Config(), WIN11.uuid)
     with host.state.locked(["shared-sleep"], Deadline.after(200)):
         (outcome,) = carry_out(work, [Awake()])
     assert outcome.failure

@@ -4,6 +4,7 @@
 from typing import Any
 from unittest import mock
 
+import overdue
 import pytest
 from cases import DISK, GPU, NIC, SOUND
 from command import libhook
@@ -204,7 +205,7 @@ def test_a_journal_entry_that_names_another_unit_is_broken(name: str) -> None:
 def test_a_unit_on_which_another_works_refuses_the_start(root: str) -> None:
     """It waits no longer than its own time."""
     host = host_with(root)
-    work = Work(host.machine, make_state(host.machine), Deadline.after(0.1), Config(), WIN11.uuid)
+    work = Work(host.machine, make_state(host.machine), overdue.soon(), Config(), WIN11.uuid)
     with host.state.locked([f"shared-{file_name(f'unit {SDDM}')}"], Deadline.after(200)):
         (outcome,) = carry_out(work, [State(SDDM, "down")])
     assert outcome.failure

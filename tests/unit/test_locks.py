@@ -11,31 +11,26 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from overdue import soon
 
 from libhook.children.child import Deadline
 from libhook.effects.locks import SHARED, inherited, is_locked, locked, remove_unused
 from libhook.errors import DeadlineExpired
 
-SOON = 0.05
-
-
-def _now() -> Deadline:
-    return Deadline.after(SOON)
-
 
 def test_a_lock_excludes_and_leaves_nothing(tmp_path: Path) -> None:
     """Whoever comes second waits until the deadline, and is told which lock it was; then it is free again."""
     folder = str(tmp_path)
-    with locked(folder, ["group-1"], _now()):
+    with locked(folder, ["group-1"], soon()):
         assert is_locked(f"{folder}/group-1")
         begun = time.monotonic()
-        with pytest.raises(DeadlineExpired, match="group-1 is not free"), locked(folder, ["group-1"], _now()):
+        with pytest.raises(DeadlineExpired, match="group-1 is not free"), locked(folder, ["group-1"], soon()):
             pass
-        assert SOON <= time.monotonic() - begun < 1
-        with locked(folder, ["group-2"], _now()):
+        assert time.monotonic() - begun >= 0.05
+        with locked(folder, ["group-2"], soon()):
             pass
     assert not is_locked(f"{folder}/group-1")
-    with locked(folder, ["group-1"], _now()):
+    with locked(folder, ["group-1"], soon()):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -43,12 +38,12 @@ def test_a_lock_excludes_and_leaves_nothing(tmp_path: Path) -> None:
 def test_what_is_shared_is_shared_with_those_who_share(tmp_path: Path) -> None:
     """Two VFs of one PF do not wait for each other; the PF waits for both."""
     folder = str(tmp_path)
-    with locked(folder, [f"pf{SHARED}"], _now()):
-        with locked(folder, [f"pf{SHARED}"], _now()):
+    with locked(folder, [f"pf{SHARED}"], soon()):
+        with locked(folder, [f"pf{SHARED}"], soon()):
             pass
-        with pytest.raises(DeadlineExpired), locked(folder, ["pf"], _now()):
+        with pytest.raises(DeadlineExpired), locked(folder, ["pf"], soon()):
             pass
-    with locked(folder, ["pf"], _now()), pytest.raises(DeadlineExpired), locked(folder, [f"pf{SHARED}"], _now()):
+    with locked(folder, ["pf"], soon()), pytest.raises(DeadlineExpired), locked(folder, [f"pf{SHARED}"], soon()):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -56,17 +51,17 @@ def test_what_is_shared_is_shared_with_those_who_share(tmp_path: Path) -> None:
 def test_one_that_is_not_free_lets_go_of_those_before(tmp_path: Path) -> None:
     """Nothing stays taken by who could not have all."""
     folder = str(tmp_path)
-    with locked(folder, ["b"], _now()):
-        with pytest.raises(DeadlineExpired), locked(folder, ["c", "b", "a"], _now()):
+    with locked(folder, ["b"], soon()):
+        with pytest.raises(DeadlineExpired), locked(folder, ["c", "b", "a"], soon()):
             pass
-        with locked(folder, ["a", "c"], _now()):
+        with locked(folder, ["a", "c"], soon()):
             pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_exception_lets_go(tmp_path: Path) -> None:
     """And passes."""
-    with pytest.raises(KeyError), locked(str(tmp_path), ["a"], _now()):
+    with pytest.raises(KeyError), locked(str(tmp_path), ["a"], soon()):
         raise KeyError
     assert list(tmp_path.iterdir()) == []
 
@@ -76,7 +71,7 @@ def test_a_file_that_a_killed_process_left_is_no_lock(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     (tmp_path / "b").touch()
     assert not is_locked(str(tmp_path / "a"))
-    with locked(str(tmp_path), ["a"], _now()):
+    with locked(str(tmp_path), ["a"], soon()):
         pass
     with (tmp_path / "c").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -105,7 +100,7 @@ def test_where_no_file_can_be_had_the_folder_is_locked_instead(
 
         monkeypatch.setattr(os, "open", full)
     before = sorted(tmp_path.rglob("*"))
-    with locked(str(folder), ["a"], _now()), locked(str(folder), ["a", f"b{SHARED}"], _now()):
+    with locked(str(folder), ["a"], soon()), locked(str(folder), ["a", f"b{SHARED}"], soon()):
         descriptor = real(folder, os.O_RDONLY)
         with pytest.raises(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -116,7 +111,7 @@ def test_where_no_file_can_be_had_the_folder_is_locked_instead(
 
 def test_where_not_even_a_folder_is_there_to_lock_it_is_an_error(tmp_path: Path) -> None:
     """Nobody goes on without a lock; what could not be opened is the lock itself."""
-    with pytest.raises(FileNotFoundError, match="no/such/a"), locked(f"{tmp_path}/no/such", ["a"], _now()):
+    with pytest.raises(FileNotFoundError, match="no/such/a"), locked(f"{tmp_path}/no/such", ["a"], soon()):
         raise AssertionError
     assert list(tmp_path.iterdir()) == []
 
@@ -125,7 +120,7 @@ def test_a_folder_that_is_gone_meanwhile_is_survived(tmp_path: Path) -> None:
     """An uninstall under a running event must not turn its success into an error."""
     folder = tmp_path / "locks"
     folder.mkdir()
-    with locked(str(folder), ["a", f"b{SHARED}"], _now()):
+    with locked(str(folder), ["a", f"b{SHARED}"], soon()):
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
@@ -143,7 +138,7 @@ def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(tmp_path: Path) -> 
         calls.append(mode)
         real(descriptor, mode)
 
-    with mock.patch("fcntl.flock", flock), locked(str(tmp_path), ["a"], _now()):
+    with mock.patch("fcntl.flock", flock), locked(str(tmp_path), ["a"], soon()):
         assert is_locked(str(path))
 
 
@@ -205,15 +200,15 @@ def test_a_lock_that_this_process_was_started_with_is_had(tmp_path: Path, asked:
     with inherited(str(path), lock):
         assert not os.get_inheritable(lock)
         if asked:
-            with locked(str(tmp_path), ["a"], _now()):
+            with locked(str(tmp_path), ["a"], soon()):
                 assert is_locked(str(path))
-                with pytest.raises(DeadlineExpired), locked(str(tmp_path), ["a"], _now()):
+                with pytest.raises(DeadlineExpired), locked(str(tmp_path), ["a"], soon()):
                     pass
             assert not path.exists()
-            with locked(str(tmp_path), ["a"], _now()):
+            with locked(str(tmp_path), ["a"], soon()):
                 assert is_locked(str(path))
         else:
-            with locked(str(tmp_path), ["b"], _now()):
+            with locked(str(tmp_path), ["b"], soon()):
                 assert is_locked(str(path))
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(lock)
@@ -225,7 +220,7 @@ def test_one_whose_file_somebody_removed_is_no_lock(tmp_path: Path) -> None:
     path = tmp_path / "a"
     lock = _taken(path)
     path.unlink()
-    with inherited(str(path), lock), locked(str(tmp_path), ["a"], _now()):
+    with inherited(str(path), lock), locked(str(tmp_path), ["a"], soon()):
         assert os.fstat(lock).st_nlink == 0
         assert is_locked(str(path))
     lock = _taken(path)
@@ -248,7 +243,7 @@ def test_locks_are_taken_in_the_order_of_their_names(tmp_path: Path) -> None:
         taken.append(os.path.basename(path))
         return real(path, *rest)
 
-    with mock.patch("os.open", noted), locked(str(tmp_path), names, _now()):
+    with mock.patch("os.open", noted), locked(str(tmp_path), names, soon()):
         pass
     assert taken == sorted(names)
 
@@ -262,14 +257,14 @@ def test_a_folder_that_stands_for_a_lock_is_one_s_own_until_the_last_is_let_go(t
     other = os.open(folder, os.O_RDONLY)
     try:
         for names in (["a"], [f"a{SHARED}"], ["a", "b"]):
-            with locked(str(folder), names, _now()):
+            with locked(str(folder), names, soon()):
                 for _ in range(2):
-                    with locked(str(folder), ["b"], _now()):
+                    with locked(str(folder), ["b"], soon()):
                         pass
                     with pytest.raises(BlockingIOError):
                         fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with pytest.raises(DeadlineExpired), locked(str(folder), ["a"], _now()):
+            with pytest.raises(DeadlineExpired), locked(str(folder), ["a"], soon()):
                 pass
             fcntl.flock(other, fcntl.LOCK_UN)
     finally:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from overdue import soon
 
 from libhook.children.child import Deadline
 from libhook.children.tracks import run
@@ -84,7 +85,7 @@ def test_a_look_that_does_not_return(tmp_path: Path) -> None:
             return super().processes()
 
     with pytest.raises(LibhookError, match=r"cannot tell which processes have the device .* \(Connection timed out\)"):
-        run([occupants.of_pids(Machine("", Silent()), [1], [])], Deadline.after(0.2))
+        run([occupants.of_pids(Machine("", Silent()), [1], [])], soon())
     os.close(os.open(tmp_path / "silent", os.O_WRONLY))
 
 

@@ -3,14 +3,15 @@
 
 import errno
 import os
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
+import overdue
 import pytest
 from disturbing import refusing
+from family import until
 
 from libhook.children.child import Deadline
 from libhook.effects import audit
@@ -93,14 +94,21 @@ def test_where_a_child_cannot_be_told_what_to_send_this_process_sends() -> None:
     os.waitpid(-1, 0)
 
 
-def test_of_a_record_that_is_still_on_its_way_nobody_says_that_it_is_missing() -> None:
+def test_of_a_record_that_is_still_on_its_way_nobody_says_that_it_is_missing(tmp_path: Path) -> None:
     """The kernel's backlog is full: the log has it all the same, since it may be lost."""
-    begun = time.monotonic()
-    missing, lines = _send(Kernel(1, lambda: time.sleep(1.5)), 0.5)
-    assert time.monotonic() - begun < 1.4
-    assert (missing, lines) == (frozenset(), [SENT[0], _not_sent(RECORDS[1], "no answer in time")])
-    missing, lines = _send(Kernel(0, lambda: time.sleep(1.5)), 0.5)
-    assert missing == {"pci a"}
+    begun, go = tmp_path / "begun", tmp_path / "go"
+
+    def hang() -> None:
+        begun.touch()
+        until(go.exists)
+
+    for first, missing in ((1, frozenset[str]()), (0, frozenset({"pci a"}))):
+        overdue.reset()
+        begun.unlink(missing_ok=True)
+        overdue.when(begun.exists)
+        answers = _send(Kernel(first, hang))
+        assert (answers[0], answers[1][1]) == (missing, _not_sent(RECORDS[1], "no answer in time"))
+    go.touch()
     os.waitpid(-1, 0)
     os.waitpid(-1, 0)
 
@@ -146,13 +154,20 @@ def test_what_the_kernel_says_of_its_trail_comes_through(trail: Trail | None) ->
     assert found is None or [type(field) for field in found] == [bool, int, int, bool, bool]
 
 
-def test_a_trail_that_does_not_answer_is_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ours", [20.0, 1000.0])
+def test_a_trail_that_does_not_answer_is_waited_for_only_so_long(
+    tmp_path: Path, ours: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the event's time, or by ours where that is shorter."""
-    monkeypatch.setattr(Kernel, "trail", lambda _: time.sleep(1.5))
-    for ours, seconds in ((20.0, 0.2), (0.2, 20.0)):
-        monkeypatch.setattr(audit, "_PATIENCE", ours)
-        begun = time.monotonic()
-        assert audit.trail(Machine("", Kernel()), Deadline.after(seconds)) is None
-        assert time.monotonic() - begun < 1.4
-    os.waitpid(-1, 0)
+    begun, go = tmp_path / "begun", tmp_path / "go"
+
+    def hang(_: Kernel) -> None:
+        begun.touch()
+        until(go.exists)
+
+    monkeypatch.setattr(Kernel, "trail", hang)
+    monkeypatch.setattr(audit, "_PATIENCE", ours)
+    overdue.when(begun.exists)
+    assert audit.trail(Machine("", Kernel()), Deadline.after(1020 - ours)) is None
+    go.touch()
     os.waitpid(-1, 0)

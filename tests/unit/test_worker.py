@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from unittest import mock
 
+import overdue
 import pytest
 from errands import MACHINE, Track, crash, do, end, fail, hang, look, note, until
 
@@ -79,7 +80,8 @@ def test_a_look_has_no_mark(worker: Worker, tmp_path: Path) -> None:
             late.append(error.on_its_way)
         return []
 
-    run([track()], Deadline.after(0.3))
+    overdue.when(lambda: os.path.exists(begun))
+    run([track()], Deadline.after(60))
     assert (late, is_locked(mark)) == ([False], False)
     assert do(worker, (note, f"{tmp_path}/done")) == [0]
     worker.abandon()
@@ -145,8 +147,8 @@ def test_who_is_late_is_left_behind_with_its_mark(worker: Worker, tmp_path: Path
         return []
 
     track = late()
-    run([track], Deadline.after(0.3))
-    until(lambda: os.path.exists(begun))
+    overdue.when(lambda: os.path.exists(begun))
+    run([track], Deadline.after(60))
     worker.abandon()
     assert is_locked(mark)
     assert do(worker, (note, done)) == [errno.EAGAIN]

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What hangs on a simulated host until the test lets it go. As soon as it hangs, every deadline has passed."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import overdue
+from family import children, until
+
+from libhook.simulation import faults
+
+HANG: tuple[faults.Deed, ...] = (("create", "begun"), ("wait", "go"))
+"""What a fault does: it hangs before the call, or after it."""
+
+
+def late(root: str) -> None:
+    """Let every deadline pass once something hangs by HANG, or in ``hang``."""
+    overdue.when(Path(root, "begun").exists)
+
+
+def hang(root: str) -> None:
+    """Hang here, while there is a host."""
+    Path(root, "begun").touch()
+    until(lambda: Path(root, "go").exists() or not Path(root).exists())
+
+
+def let_go(root: str) -> None:
+    """Whatever hangs goes on, and nothing hangs from now on."""
+    Path(root, "go").touch()
+
+
+def late_at_a_pipe() -> None:
+    """Let every deadline pass once a child waits for the other end of a named pipe."""
+    overdue.when(lambda: any("wait_for_partner" in _sleeps_in(pid) for pid in children()))
+
+
+def late_at_a_handler() -> None:
+    """Let every deadline pass once a handler by others is at work, which has a user of its own (confined.py)."""
+    overdue.when(lambda: any(_user(pid) >= 0x70000000 for pid in children()))
+
+
+def _user(pid: int) -> int:
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/status").read_text().partition("Uid:")[2].split()[0])
+    return -1
+
+
+def _sleeps_in(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/wchan").read_text()
+    return ""
+
+
+def hold(root: str, address: str) -> None:
+    """Let the device's driver hang in its remove, until faults.let_go; every deadline passes then."""
+    faults.hold(root, address)
+    overdue.when(Path(root, f"sys/bus/pci/devices/{address}/driver_override").is_fifo)
