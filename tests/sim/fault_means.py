@@ -6,9 +6,8 @@ import itertools
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from libhook.simulation.guests import Guest
 STREAMS = [closed for count in range(1, 4) for closed in itertools.combinations((0, 1, 2), count)]
 _NAMES = ("stdin", "stdout", "stderr")
 _PATIENCE = 300
-_LOOKS = 6
 
 
 def name_of(closed: tuple[int, ...]) -> str:
@@ -80,7 +78,7 @@ def launch_and_signal(host: Host, guest: Guest, operation: str, number: int, *, 
                 mark = Path(host.machine.state, "in-flight", NIC)
                 until(lambda: host.driver(NIC).startswith("none") and mark.exists())
             else:
-                until(lambda: _sleeps(python(hook.pid)))
+                until(lambda: _waits(python(hook.pid)))
             for pid in (hook.pid,) if launcher_only else (hook.pid, python(hook.pid)):
                 os.kill(pid, number)
             if operation not in ("prepare", "release"):
@@ -90,16 +88,11 @@ def launch_and_signal(host: Host, guest: Guest, operation: str, number: int, *, 
     return launch
 
 
-def _sleeps(pid: int) -> bool:
-    """Whether it waits for something: it sleeps whenever one looks."""
-    for _ in range(_LOOKS):
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
-                return False
-        except OSError:
-            return False
-        time.sleep(0.005)
-    return True
+def _waits(pid: int) -> bool:
+    """Whether it waits for a lock: it looks, sleeps, and looks again. Nothing else before that sleeps for a time."""
+    with suppress(OSError):
+        return "nanosleep" in Path(f"/proc/{pid}/wchan").read_text()
+    return False
 
 
 def python(launcher: int) -> int:
