@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
+from family import children, state
+
 from libhook.children.child import Deadline
 from libhook.effects import locks
 
@@ -58,6 +60,18 @@ class _Poll:
             found = self._real.poll(max(0.0, min(left, _LOOK)) * 1000)
             if found or left <= 0:
                 return found
+
+
+def all_asleep(*, looks: int = 3) -> Callable[[], bool]:
+    """Return what says whether nothing is at work: in so many looks running, every child sleeps."""
+    quiet = 0
+
+    def are() -> bool:
+        nonlocal quiet
+        quiet = quiet + 1 if {state(pid) for pid in children()} <= {"S", "Z", ""} else 0
+        return quiet >= looks
+
+    return are
 
 
 def when(has_happened: Callable[[], object], seconds: float = 3600) -> None:

@@ -21,6 +21,13 @@ def until(holds: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
+def state(pid: int) -> str:
+    """``S`` where it sleeps, ``R`` where it runs, as proc(5) has it; "" when it has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
 def children(pid: int | str = "self") -> list[int]:
     """Of this process, or of another that may have ended."""
     with suppress(FileNotFoundError, ProcessLookupError):

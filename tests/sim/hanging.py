@@ -14,8 +14,9 @@ HANG: tuple[faults.Deed, ...] = (("create", "begun"), ("wait", "go"))
 
 
 def late(root: str) -> None:
-    """Let every deadline pass once something hangs by HANG, or in ``hang``."""
-    overdue.when(Path(root, "begun").exists)
+    """Let every deadline pass once something hangs by HANG, or in ``hang``, and nothing else is at work."""
+    asleep = overdue.all_asleep()
+    overdue.when(lambda: Path(root, "begun").exists() and asleep())
 
 
 def hang(root: str) -> None:
@@ -54,4 +55,5 @@ def _sleeps_in(pid: int) -> str:
 def hold(root: str, address: str) -> None:
     """Let the device's driver hang in its remove, until faults.let_go; every deadline passes then."""
     faults.hold(root, address)
-    overdue.when(Path(root, f"sys/bus/pci/devices/{address}/driver_override").is_fifo)
+    asleep = overdue.all_asleep()
+    overdue.when(lambda: Path(root, f"sys/bus/pci/devices/{address}/driver_override").is_fifo() and asleep())
