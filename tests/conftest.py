@@ -3,13 +3,13 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import born
 import lines  # noqa: F401 - before libhook: it counts the lines that run
 import overdue
 import pytest
@@ -40,11 +40,7 @@ overdue.install()
 for _module in (consult, handlers):
     vars(_module)["ASKED_FOR"] = 60.0  # a handler that answers is not late
 pytest_plugins = ["libhook.pytest_plugin", "outcomes"]  # where libhook is installed, pytest finds its own by itself
-for _signal in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
-    if (
-        signal.getsignal(_signal) is signal.SIG_IGN
-    ):  # a shell starts what runs in the background so; some tests send them
-        signal.signal(_signal, signal.SIG_DFL)
+born.as_usual()
 # No deadline: the machine that runs the tests may be busy. Ordinary runs repeat the same inputs, so that
 # main does not turn red by chance; `tests/run --all --long` looks for new ones.
 _BUSY: dict[str, Any] = {
