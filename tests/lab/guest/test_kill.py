@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from amounts import SEED
+from amounts import SAMPLED, SEED
 from calls import call, command, dump_of_hooks
 from conftest import MakeGuest
 from guests import Device, Guest, Refused, libvirts_own_xml, pci, virsh
@@ -18,7 +18,7 @@ from killing import cut, is_hook, kill_hook
 from trail import in_log, records
 
 pytestmark = pytest.mark.race
-MOMENTS = 20
+MOMENTS = 4 if SAMPLED else 20
 LIVES = 4
 CARDS = (NIC, NIC2)
 HOME = dict.fromkeys(CARDS, ("e1000e", None))
@@ -67,7 +67,6 @@ def recover(guest: Guest) -> None:
         assert left() == [], answer
 
 
-@pytest.mark.rest
 def test_prepare_killed(one: Guest, chance: random.Random) -> None:
     """`release failed`, or `libhook recover`, leaves each card on its driver and nothing that anybody waits for."""
     took = call(one, "prepare").seconds
