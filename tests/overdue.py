@@ -38,11 +38,15 @@ def soon(seconds: float = 0.05) -> Deadline:
 def _now() -> float:
     """Return what time.monotonic() is in a test."""
     global _ahead, _has_passed
-    if os.getpid() != _owner:  # a child hangs, say: time stays as it is for whatever waits there
-        return _monotonic()
-    if _has_passed():
+    if os.getpid() == _owner and _has_passed():
         _ahead, _has_passed = _ahead + _step, _never
-    return _monotonic() + _ahead
+    return _so_far()
+
+
+def _so_far() -> float:
+    """Return the same, and let the clock stay where it is."""
+    # In a child time stays as it is for whatever waits there: it hangs, say.
+    return _monotonic() + (_ahead if os.getpid() == _owner else 0)
 
 
 class _Poll:
@@ -54,7 +58,8 @@ class _Poll:
 
     def poll(self, milliseconds: float | None = None) -> list[tuple[int, int]]:
         """Wait as the real one does, but not beyond what the clock of the tests says."""
-        until = float("inf") if milliseconds is None or milliseconds < 0 else _now() + milliseconds / 1000
+        # If the clock went on here, it would do so before the wait, which would then last as long as it may.
+        until = float("inf") if milliseconds is None or milliseconds < 0 else _so_far() + milliseconds / 1000
         while True:
             left = until - _now()
             found = self._real.poll(max(0.0, min(left, _LOOK)) * 1000)

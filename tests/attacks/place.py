@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""This machine, where somebody may have a device open that nobody needs."""
+"""This machine, where somebody may have a device open that nobody else has: a terminal of the test's own."""
 
-import fcntl
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +15,6 @@ from libhook.look import holders
 from libhook.look.descriptors import Descriptors
 from libhook.look.linux import LinuxKernel
 
-NODE, NUMBER = "/dev/full", "c 1:7"
-"""A device that everybody may open, and nobody has open."""
 LONG = 120
 """Seconds that nothing takes."""
 
@@ -60,10 +56,14 @@ class Place(NamedTuple):
     machine: Machine
     kernel: Kernel
     node: Path
+    device: str
+    """Its own node, which everybody may open."""
 
     def who(self) -> list[int]:
         """Has the device open. In a container root may not see what process 1 has open; that is not asked here."""
-        found = holders.of_nodes(self.machine, {NUMBER: str(self.node)}, Deadline.after(LONG))
+        number = os.stat(self.device).st_rdev
+        names = {f"c {os.major(number)}:{os.minor(number)}": str(self.node)}
+        found = holders.of_nodes(self.machine, names, Deadline.after(LONG))
         return [holder.pid for holder in found]
 
 
@@ -79,11 +79,14 @@ def opens(path: str, flags: int) -> Callable[[Callable[[], None]], None]:
 
 @contextmanager
 def here(tmp_path: Path) -> Iterator[Place]:
-    """One that nobody has used yet, and nobody else uses meanwhile: other tests of this machine have NODE open, too."""
+    """One that nobody has used yet, and nobody else uses meanwhile."""
     node, kernel = tmp_path / "node", Kernel(tmp_path)
     node.touch(0o600)
     if os.geteuid():
         pytest.skip("needs root to see what others have open, and to become somebody else")
-    with open(f"{tempfile.gettempdir()}/libhook-tests-full", "w") as alone:
-        fcntl.lockf(alone, fcntl.LOCK_EX)  # unlike flock(2) it is not inherited by what a test leaves behind
-        yield Place(Machine("", kernel), kernel, node)
+    master, terminal = os.openpty()
+    device = os.ttyname(terminal)
+    os.close(terminal)
+    os.chmod(device, 0o666)  # noqa: S103 - as /dev/full is
+    yield Place(Machine("", kernel), kernel, node, device)
+    os.close(master)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cases import GPU, NIC, SOUND
 from neighbour import neighbour
-from place import LONG, NODE, Place, here, opens
+from place import LONG, Place, here, opens
 from scenario import Host, guest
 
 from libhook.children import telling
@@ -36,13 +36,13 @@ def _place(tmp_path: Path) -> Iterator[Place]:
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_RDWR])
 def test_who_has_opened_the_device_is_found(place: Place, flags: int) -> None:
     """Under whatever path, and also by the fourth access mode, which is for ioctl alone (open(2))."""
-    with neighbour(opens(NODE, flags)) as pid:
+    with neighbour(opens(place.device, flags)) as pid:
         assert place.who() == [pid]
 
 
 def test_who_only_names_the_device_does_not_hold_it(place: Place) -> None:
     """O_PATH takes no right to it."""
-    with neighbour(opens(NODE, os.O_PATH)):
+    with neighbour(opens(place.device, os.O_PATH)):
         assert place.who() == []
 
 
@@ -52,7 +52,7 @@ def test_where_nobody_may_take_a_file_over_it_is_told_by_what_is_shown(
 ) -> None:
     """Yama, or SELinux, may refuse pidfd_getfd(2)."""
     monkeypatch.setattr(descriptors, "_PIDFD_GETFD", -1)
-    with neighbour(opens(NODE, flags)) as pid:
+    with neighbour(opens(place.device, flags)) as pid:
         assert place.who() == ([pid] if counts else [])
 
 
@@ -71,7 +71,7 @@ def test_who_changes_what_a_descriptor_stands_for_holds_nothing(place: Place, mo
     monkeypatch.setattr(descriptors, "_PATIENCE_MS", 60_000)
 
     def task(ready: Callable[[], None]) -> None:
-        named, used = os.open(NODE, os.O_PATH), os.open("/dev/null", os.O_RDWR)
+        named, used = os.open(place.device, os.O_PATH), os.open("/dev/null", os.O_RDWR)
         ready()
         while True:
             for what in (named, used):
@@ -106,7 +106,7 @@ def test_two_files_that_look_alike_are_told_apart(
         library = Library()
         library.mount("tmpfs", f"{tmp_path}/device")
         library.mount("tmpfs", f"{tmp_path}/file")
-        os.mknod(tmp_path / "device/node", 0o600 | stat.S_IFCHR, os.makedev(1, 7))
+        os.mknod(tmp_path / "device/node", 0o600 | stat.S_IFCHR, os.stat(place.device).st_rdev)
         wanted, number = os.stat(tmp_path / "device/node").st_ino, 0
         while True:
             path = tmp_path / f"file/{number}"
@@ -150,7 +150,7 @@ def test_nobody_can_keep_a_look_waiting(place: Place) -> None:
         ready()
         time.sleep(LONG)
 
-    with neighbour(task, private=True) as waiting, neighbour(opens(NODE, os.O_RDWR)) as pid:
+    with neighbour(task, private=True) as waiting, neighbour(opens(place.device, os.O_RDWR)) as pid:
         listing = telling.listen(lambda say: say(str(len(os.listdir(f"/proc/{waiting}/fd"))).encode()))
         assert listing.lines(Deadline.after(1)) == []
         assert place.who() == [pid]

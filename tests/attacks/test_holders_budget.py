@@ -2,6 +2,7 @@
 """A process may have as many descriptors as it likes: what a look at them costs, and what it misses."""
 
 import os
+import resource
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from family import until
 from neighbour import NOBODY, neighbour
-from place import LONG, NODE, Place, here
+from place import LONG, Place, here
 
 from libhook.look import openfiles
 
@@ -29,6 +30,8 @@ def has_many(then: str = "", before: str = "") -> Callable[[Callable[[], None]],
     """What a neighbour does with more descriptors than it has a budget for, and perhaps the device."""
 
     def task(ready: Callable[[], None]) -> None:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         null = os.open("/dev/null", os.O_RDWR)
         if before:
             os.open(before, os.O_RDWR)
@@ -62,7 +65,7 @@ def test_no_crowd_hides_who_has_the_device(place: Place, monkeypatch: pytest.Mon
     """Neither one of another user nor of the same: of each process the lowest descriptors are looked at."""
     monkeypatch.setattr(openfiles, budget, 500)
     monkeypatch.setattr(openfiles, "BRIEFLY", LONG)
-    with neighbour(has_many()) as crowd, neighbour(has_many(before=NODE)) as holder:
+    with neighbour(has_many()) as crowd, neighbour(has_many(before=place.device)) as holder:
         only(monkeypatch, crowd, crowd, holder)
         assert place.who() == [holder]
 
@@ -88,7 +91,7 @@ def only(monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:
 def test_who_was_handed_the_device_is_found_within_the_budget(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a display server that got its GPU from logind: what a process opens early has a low number."""
     monkeypatch.setattr(openfiles, "EACH", 500)
-    with neighbour(has_many(before=NODE)) as pid:
+    with neighbour(has_many(before=place.device)) as pid:
         assert place.who() == [pid]
 
 
@@ -97,7 +100,7 @@ def test_who_has_a_right_is_looked_at_to_the_end(place: Place, monkeypatch: pyte
     monkeypatch.setattr(openfiles, "EACH", 500)
     os.chown(place.node, 0, NOBODY)
     place.node.chmod(0o660)
-    with neighbour(has_many(then=NODE)) as pid:
+    with neighbour(has_many(then=place.device)) as pid:
         assert place.who() == [pid]
         place.node.chmod(0o600)
         assert place.who() == []
@@ -118,5 +121,5 @@ def test_who_is_in_the_access_list_has_a_right(place: Place, monkeypatch: pytest
     monkeypatch.setattr(openfiles, "EACH", 500)
     entries = b"".join(struct.pack("<HHi", *entry) for entry in ACCESS[who])
     os.setxattr(place.node, "system.posix_acl_access", struct.pack("<I", 2) + entries)
-    with neighbour(has_many(then=NODE)) as pid:
+    with neighbour(has_many(then=place.device)) as pid:
         assert place.who() == [pid]

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_PATIENCE = 60
+_PATIENCE = 300
 
 
 def until(holds: Callable[[], object]) -> None:

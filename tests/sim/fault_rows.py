@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import fault_means
+import hanging
 from aftermath import recover, wrong
 from cases import NIC
 from fault_list import OVERRIDE, THEIRS, Trouble, troubles
@@ -24,8 +25,6 @@ from libhook.simulation.build import scratch
 from libhook.simulation.hosts import nic
 from libhook.testing import Outcome
 
-_HANGS = 1.5
-"""Seconds until an event gives up on a driver that never lets go; any other has as long as it needs."""
 _EVENTS = ("prepare", "start", "started", "release")
 _GUEST = guest(NIC)
 _NAMED = (
@@ -57,8 +56,7 @@ def play(trouble: Trouble) -> Row:
     """On a host of its own."""
     root = scratch()
     try:
-        config = f"write_deadline = {_HANGS}\n" if trouble.holds else ""
-        return _play(Host(root, nic(), config, launcher=trouble.launched), trouble)
+        return _play(Host(root, nic(), launcher=trouble.launched), trouble)
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
@@ -74,7 +72,7 @@ def _play(host: Host, trouble: Trouble) -> Row:
     if trouble.drivers:
         faults.behave(host.root, "devices", NIC, **dict(trouble.drivers))
     if trouble.holds:
-        faults.hold(host.root, NIC)
+        hanging.hold(host.root, NIC)
         host.patience = 0.2
     with _hampered(host, trouble):
         outcome = host.event(_GUEST, trouble.event, "shutdown" if trouble.event == "release" else "-")

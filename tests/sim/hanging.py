@@ -30,20 +30,34 @@ def let_go(root: str) -> None:
     Path(root, "go").touch()
 
 
-def late_at_a_pipe() -> None:
-    """Let every deadline pass once a child waits for the other end of a named pipe."""
-    overdue.when(lambda: any("wait_for_partner" in _sleeps_in(pid) for pid in children()))
+def late_at_a_pipe(waiting: int = 1) -> None:
+    """Let every deadline pass once so many children wait for the other end of a named pipe, and nothing is at work."""
+    asleep = overdue.all_asleep()
+    overdue.when(lambda: sum("wait_for_partner" in _sleeps_in(pid) for pid in children()) >= waiting and asleep())
+
+
+def late_at(path: Path, seconds: float = 3600) -> None:
+    """Let so many seconds pass once another child has this pipe open, and nothing else is at work."""
+    asleep, known = overdue.all_asleep(), set(children())
+    overdue.when(lambda: any(_has_open(pid, path) for pid in children() if pid not in known) and asleep(), seconds)
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    with suppress(OSError):
+        return any(link.readlink() == path.resolve() for link in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def late_at_a_handler() -> None:
     """Let every deadline pass once a handler by others is at work, which has a user of its own (confined.py)."""
-    overdue.when(lambda: any(_user(pid) >= 0x70000000 for pid in children()))
+    overdue.when(lambda: any(map(is_a_handler, children())))
 
 
-def _user(pid: int) -> int:
+def is_a_handler(pid: int) -> bool:
+    """Whether the process is a handler by others."""
     with suppress(OSError):
-        return int(Path(f"/proc/{pid}/status").read_text().partition("Uid:")[2].split()[0])
-    return -1
+        return int(Path(f"/proc/{pid}/status").read_text().partition("Uid:")[2].split()[0]) >= 0x70000000
+    return False
 
 
 def _sleeps_in(pid: int) -> str:

@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+import hanging
 import pytest
 from cases import NIC
 from command import libhook
@@ -192,12 +193,13 @@ def test_a_function_behind_vmd_keeps_it(root: str) -> None:
 
 def test_an_export_to_a_guest_that_does_not_answer_refuses(root: str) -> None:
     """Somebody is at it in configfs, and nobody knows what is behind it; where it is only shown, the rest is."""
-    host = _host(root, "write_deadline = 8\n")  # two looks wait for it, and one of them only for two seconds
+    host = _host(root, "")
     _runs(host, _other(f"scsi_host {WWPN}"))
     silent = Path(root, f"sys/kernel/config/target/vhost/{WWPN}/tpgt_1/lun/lun_0/disk/udev_path")
     silent.unlink()
     os.mkfifo(silent)
     host.patience = 0
+    hanging.late_at_a_pipe(waiting=2)  # the first look gives up by itself, after two seconds
     refused = host.event(guest(HBA), "prepare")
     said = "LIO does not say which of its disks guests have: something in /sys/kernel/config/target does not answer: "
     assert said in refused.line

@@ -215,10 +215,10 @@ def test_a_document_larger_than_the_limit_is_refused_unread(make: Callable[[], b
     ids=["deep", "PIs", "comments", "chain", "zeros", "nines", "spaces", "uuid", "long tag"],
 )
 def test_a_document_made_to_be_slow_is_refused_soon(raw: bytes) -> None:
-    """No expression and no number takes longer than the document is long."""
-    began = time.monotonic()
+    """No expression and no number takes longer than the document is long: a square of these sizes takes hours."""
+    began = time.process_time()
     _refusal(raw)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 60
 
 
 @pytest.mark.parametrize("name", ["usb.start", "nvme.start", "restore"])

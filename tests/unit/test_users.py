@@ -68,10 +68,10 @@ def test_it_is_the_user_who_runs_it(program: Path) -> None:
 
 def test_there_is_an_end_to_its_time(program: Path) -> None:
     """Also where the user has stopped it."""
-    _write(program, "echo begun; kill -STOP $$; sleep 60")
+    _write(program, "echo begun; kill -STOP $$; sleep 3600")
     begun = time.monotonic()
     assert users.systemctl(USER.pw_name, ("show",), 0.5) == (errno.ETIMEDOUT, "begun\n")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 600
 
 
 def test_there_is_an_end_to_its_output(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
