@@ -47,16 +47,17 @@ NO_USB = "<controller type='usb' model='none'/>"
 HEAD = "| device | start |"
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A SCSI target of the kernel's own, which stays, with one disk out of a file: what a SCSI host hands over."""
     subprocess.run(["modprobe", "-a", "configfs", "target_core_mod", "target_core_file", "vhost_scsi"], check=True)
     if not TARGET.is_dir():
         subprocess.run(["mount", "-t", "configfs", "configfs", str(TARGET.parent)], check=True)
+    backing = tmp_path_factory.mktemp("target") / "disk"
     disk, port = TARGET / "core/fileio_0/disk0", TARGET / f"vhost/{WWPN}/tpgt_1"
-    (tmp_path / "disk").write_bytes(bytes(1 << 20))
+    backing.write_bytes(bytes(1 << 20))
     disk.mkdir(parents=True)
-    (disk / "control").write_text(f"fd_dev_name={tmp_path}/disk,fd_dev_size={1 << 20}")
+    (disk / "control").write_text(f"fd_dev_name={backing},fd_dev_size={1 << 20}")
     (disk / "enable").write_text("1")
     port.mkdir(parents=True)
     (port / "nexus").write_text(WWPN.replace("naa.5", "naa.6"))
