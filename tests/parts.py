@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 TOP = Path(__file__).parent.parent
+_HANGS = 1200
+"""Seconds after which a test of a sample hangs, and has failed. The longest takes a minute on a quiet machine."""
 
 
 class Suite(NamedTuple):
@@ -61,7 +63,7 @@ def _shell_files() -> Iterator[str]:
 
 def sample(arguments: Sequence[str] = (), *, is_quick: bool) -> Iterator[tuple[Suite, ...]]:
     """Give what plays tests in an ordinary run, together what is played side by side."""
-    yield (_pytest(8, *arguments),)
+    yield (_pytest(8, f"--timeout={_HANGS}", *arguments),)
     if not is_quick:
         yield (_BROWSER,)
         yield _labs(13)

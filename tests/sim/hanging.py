@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What hangs on a simulated host until the test lets it go. As soon as it hangs, every deadline has passed."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +29,19 @@ def hang(root: str) -> None:
 def let_go(root: str) -> None:
     """Whatever hangs goes on, and nothing hangs from now on."""
     Path(root, "go").touch()
+
+
+def answer(path: str | Path) -> None:
+    """Let a child go on that reads this pipe, as soon as it does."""
+
+    def is_answered() -> bool:
+        # ENXIO as long as nobody reads it. Without O_NONBLOCK we would wait for ever for a child that never comes.
+        with suppress(OSError):
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            return True
+        return False
+
+    until(is_answered)
 
 
 def late_at_a_pipe(waiting: int = 1) -> None:

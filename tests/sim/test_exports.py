@@ -133,7 +133,7 @@ def test_a_loop_device_that_does_not_answer_delays_nobody_for_long(
     monkeypatch.setattr(SimulatedKernel, "expect_behind_loop", lambda *_: os.close(os.open(silent, os.O_RDONLY)))
     begun = time.monotonic()
     outcome = host.event(guest(DISK), "prepare")
-    os.close(os.open(silent, os.O_WRONLY | os.O_NONBLOCK))
+    hanging.answer(silent)
     assert time.monotonic() - begun < 300
     assert outcome.code == 0
     assert reap(60)
@@ -152,5 +152,5 @@ def test_a_configfs_that_does_not_answer_refuses(root: str) -> None:
     assert "the kernel does not say which disks it exports" in refused.line
     assert refused.writes == ()
     assert "behind" not in libhook(host, "devices").out
-    os.close(os.open(enable, os.O_WRONLY | os.O_NONBLOCK))
+    hanging.answer(enable)
     assert reap(60)

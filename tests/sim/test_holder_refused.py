@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import hanging
-import overdue
 import pytest
 from cases import DISK, GPU
 from holding import (
@@ -216,9 +215,10 @@ def test_a_device_that_does_not_answer_ends_nothing(root: str) -> None:
     uevent = Path(root, f"sys/bus/pci/devices/{GPU}/drm/card0/uevent")
     uevent.unlink()
     os.mkfifo(uevent)
-    assert _carried_out(host, overdue.soon()).reason == f"{GPU}: its nodes cannot be listed"
+    hanging.late_at_a_pipe()
+    assert _carried_out(host).reason == f"{GPU}: its nodes cannot be listed"
     assert signals(host) == []
-    os.close(os.open(uevent, os.O_WRONLY))
+    hanging.answer(uevent)
 
 
 def test_a_signal_that_does_not_return_costs_its_time(root: str) -> None:

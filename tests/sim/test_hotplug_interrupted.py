@@ -6,6 +6,7 @@ import signal
 import sys
 from typing import Any
 
+import hanging
 import pytest
 from cases import NIC
 from command import libhook
@@ -46,7 +47,7 @@ class Win11(Domain):
 
     def answer(self) -> None:
         """The child hears it, and ends."""
-        os.close(os.open(self._answer, os.O_WRONLY))
+        hanging.answer(self._answer)
 
 
 def _begin(root: str, monkeypatch: pytest.MonkeyPatch, number: int, *devices: str) -> tuple[Host, Win11]:

@@ -205,7 +205,7 @@ def test_an_export_to_a_guest_that_does_not_answer_refuses(root: str) -> None:
     assert said in refused.line
     assert refused.writes == ()
     assert f"  {HBA}  SATA      ahci" in libhook(host, "devices").out
-    os.close(os.open(silent, os.O_WRONLY | os.O_NONBLOCK))
+    hanging.answer(silent)
     assert reap(60)
 
 

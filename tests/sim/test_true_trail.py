@@ -29,7 +29,7 @@ def test_a_device_that_does_not_answer_keeps_no_other_from_being_given_back(root
     assert [f"{NIC}: driver" in line or NIC in line for line in silent.changed] == [False] * len(silent.changed)
     assert host.records[-2:] == [f"stop {NIC} failed", f"stop {DISK} success"]
     assert [device.address for device in silent.journal[both.uuid].devices] == [NIC]
-    os.close(os.open(override, os.O_WRONLY))  # wakes whoever still reads
+    hanging.answer(override)  # wakes whoever still reads
     os.rename(f"{root}/answer", override)
     host.event(both, "release", "shutdown")
     assert host.records[-1] == f"stop {NIC} success"

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import select
 import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from unittest import mock
 
+import hanging
 import overdue
 import pytest
 from family import until
@@ -77,6 +79,14 @@ def test_a_child_has_nothing_of_ours(tmp_path: Path) -> None:
             os.close(writer)
 
 
+def test_a_deadline_that_passes_as_the_wait_begins_is_over() -> None:
+    """By the clock of the tests."""
+    overdue.when(lambda: True)
+    begun = time.perf_counter()
+    assert select.poll().poll(600_000) == []
+    assert time.perf_counter() - begun < 300
+
+
 def test_the_mark_of_a_write_on_its_way_is_there_before_and_as_long_as_the_child(tmp_path: Path) -> None:
     """Also when the parent stops waiting; a second write to the device is refused meanwhile."""
     mark, go = str(tmp_path / "mark"), tmp_path / "go"
@@ -125,7 +135,7 @@ def test_read_all_passes_over_what_does_not_answer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "b")
     paths = [str(tmp_path / name) for name in ("a", "b", "c")]
     assert patient.read_all(paths, Deadline.after(60), 0.5) == ["x", patient.SILENT, "x"]
-    os.close(os.open(tmp_path / "b", os.O_WRONLY))
+    hanging.answer(tmp_path / "b")
     os.waitpid(-1, 0)
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
+import hanging
 from errands import MACHINE, do, hang, look, note, until
 
 from libhook.children.child import Deadline
@@ -62,10 +63,10 @@ def test_an_attribute_is_read_by_the_worker_of_its_device(tmp_path: Path) -> Non
     os.mkfifo(hung)
     with Crew(MACHINE, lambda name: f"{tmp_path}/mark-{name}") as crew:
         workers = {path: crew.worker(path.rpartition("/")[2], unmarked=True) for path in (here, hung, absent)}
-        hanging = {hung: workers.pop(hung)}
+        late = {hung: workers.pop(hung)}
         assert patient.ask_each(workers, Deadline.after(200), 200) == {here: "text", absent: None}
-        assert patient.ask_each(hanging, Deadline.after(200), 0.3) == {hung: patient.SILENT}
-        workers |= hanging
+        assert patient.ask_each(late, Deadline.after(200), 0.3) == {hung: patient.SILENT}
+        workers |= late
         assert [workers[path].is_there for path in (here, hung, absent)] == [True, False, True]
         assert not os.path.exists(f"{tmp_path}/mark-hung"), "nothing is on its way"
         run([look(workers[here], f"{tmp_path}/pid")], Deadline.after(200))
@@ -74,7 +75,7 @@ def test_an_attribute_is_read_by_the_worker_of_its_device(tmp_path: Path) -> Non
         with mock.patch("os.fork", side_effect=OSError(errno.EAGAIN, "no more")):
             assert patient.ask_each({here: workers[here]}, Deadline.after(200), 200) == {}
         assert not workers[here].is_there
-    os.close(os.open(hung, os.O_RDWR | os.O_NONBLOCK))
+    hanging.answer(hung)
 
 
 def test_patience_counts_from_when_all_are_asked(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@
 import os
 from pathlib import Path
 
+import hanging
 import overdue
 import pytest
-from overdue import soon
 
 from libhook.children.child import Deadline
 from libhook.children.tracks import run
@@ -150,9 +150,10 @@ def test_a_device_that_cannot_be_looked_at_is_taken_to_hang(machine: Machine) ->
     folder = _make(machine, f"{FUNCTION}/drm/card0", "drm", "dri/card0")
     (folder / "uevent").unlink()
     os.mkfifo(folder / "uevent")
+    hanging.late_at_a_pipe()
     with pytest.raises(DeadlineExpired, match=f"{ADDRESS} hangs"):
-        _uses(machine, soon())
-    os.close(os.open(folder / "uevent", os.O_WRONLY))
+        _uses(machine)
+    hanging.answer(folder / "uevent")
     os.waitpid(-1, 0)
 
 
@@ -171,7 +172,7 @@ def test_a_disk_that_does_not_answer_is_taken_for_in_use(machine: Machine) -> No
     overdue.when(begun.exists)
     (use,) = _uses(machine._replace(kernel=Silent(machine.root)))
     assert use[:2] == ("storage", "/dev/nvme0n1 cannot be opened to see whether it is in use (Connection timed out)")
-    os.close(os.open(silent, os.O_WRONLY))
+    hanging.answer(silent)
     os.waitpid(-1, 0)
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import hanging
 import pytest
-from overdue import soon
 
 from libhook.children.child import Deadline
 from libhook.children.tracks import run
@@ -84,9 +84,10 @@ def test_a_look_that_does_not_return(tmp_path: Path) -> None:
             os.close(os.open(tmp_path / "silent", os.O_RDONLY))
             return super().processes()
 
+    hanging.late_at_a_pipe()
     with pytest.raises(LibhookError, match=r"cannot tell which processes have the device .* \(Connection timed out\)"):
-        run([occupants.of_pids(Machine("", Silent()), [1], [])], soon())
-    os.close(os.open(tmp_path / "silent", os.O_WRONLY))
+        run([occupants.of_pids(Machine("", Silent()), [1], [])], Deadline.after(60))
+    hanging.answer(tmp_path / "silent")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import shutil
 import stat
 from pathlib import Path
 
+import hanging
 import pytest
 from disturbing import refusing
 
@@ -89,7 +90,7 @@ def test_the_mark_of_a_write_goes_when_the_write_has_come_back(machine: Machine)
     hung = spawn(lambda: os.close(os.open(silent, os.O_RDONLY)), str(mark))
     tidy(state_of(machine))
     assert mark.exists()
-    os.close(os.open(silent, os.O_WRONLY))
+    hanging.answer(silent)
     assert ended([hung.handle], Deadline.after(60))
     assert hung.result() == 0
     tidy(state_of(machine))
@@ -105,7 +106,7 @@ def test_whoever_asked_libvirt_is_at_work_as_long_as_the_child_that_asks(machine
     asking = spawn(lambda: os.close(os.open(silent, os.O_RDONLY)), state.mark_of(gone))
     tidy(state)
     assert (processes.works(state, gone), processes.lives(state.machine, gone)) == (True, False)
-    os.close(os.open(silent, os.O_WRONLY))
+    hanging.answer(silent)
     assert ended([asking.handle], Deadline.after(60))
     assert asking.result() == 0
     assert not processes.works(state, gone)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hanging
 import pytest
 
 from libhook.children import version
@@ -40,7 +41,7 @@ def test_a_child_keeps_it_when_its_parent_lets_go(tmp_path: Path, locks: set[int
     child = spawn(lambda: os.close(os.open(tmp_path / "silent", os.O_RDONLY)))
     os.close(locks.pop())
     assert not _is_free(tmp_path / "lock")
-    os.close(os.open(tmp_path / "silent", os.O_WRONLY))
+    hanging.answer(tmp_path / "silent")
     assert ended([child.handle], Deadline.after(60))
     assert child.result() == 0
     assert _is_free(tmp_path / "lock")
