@@ -72,8 +72,9 @@ def sample(arguments: Sequence[str] = (), *, is_quick: bool) -> Iterator[tuple[S
 def whole() -> Iterator[tuple[Suite, ...]]:
     """Give the parts of `tests/run --all` in the same way. None takes more than an hour."""
     yield (_pytest(25),)
-    yield (_crashes("crashes", "not of_the_host"),)
+    yield (_crashes("crashes", "not of_the_host and not for_everything"),)
     yield (_crashes("crashes-host", "of_the_host"),)
+    yield (_crashes("crashes-all", "for_everything"),)
     yield (_BROWSER,)
     for suite in SUITES:
         yield _labs(50, suite)

@@ -101,15 +101,24 @@ def test_every_crash_point_of_guests_that_ask_the_same_of_the_host(capsys: pytes
     What was begun of a command is undone, and nothing of one that no entry names. An old script is told of an end after
     each start. What was ended does not come back, and nothing else goes.
     """
+    mixes = [mix for mix in _ACTIONS if mix != "all" and not (SAMPLED and mix in _NOT_SAMPLED)]
+    _expect_survived(capsys, "crash points of actions", mixes, 100)
+
+
+def test_every_crash_point_of_guests_that_ask_for_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    """As those, and all of it together."""
+    _expect_survived(capsys, "crash points of all actions together", ["all"], 30)
+
+
+def _expect_survived(capsys: pytest.CaptureFixture[str], what: str, mixes: list[str], least: int) -> None:
     calls = []
-    for mix, (every, ends_of_three) in _ACTIONS.items():
-        if SAMPLED and mix in _NOT_SAMPLED:
-            continue
+    for mix in mixes:
+        every, ends_of_three = _ACTIONS[mix]
         orders_of_ends = ["a", *map("".join, (*permutations("ab"), *permutations("abc")))]
         for ends in orders_of_ends if FULL else ("ba",) if SAMPLED else ("ab", "ba", ends_of_three):
             calls.append(("crash_actions.py", mix, ends, min(_every(every), _LEAST_POINTS)))
-    cases = [case for case, _ in survived(capsys, "crash points of actions", played(*calls))]
-    assert len(cases) >= (len(calls) if SAMPLED else 130)
+    cases = [case for case, _ in survived(capsys, what, played(*calls))]
+    assert len(cases) >= (len(calls) if SAMPLED else least)
 
 
 def test_recover_in_a_loop_beside_starts_takes_nothing(root: str) -> None:
