@@ -14,7 +14,6 @@ from typing import NamedTuple
 import asking_each as each
 import disturbing
 from aftermath import leftovers, recover, wrong
-from amounts import offset
 from asking import PROGRAM, STATES, make, running, settings, states
 from disturbing import Point
 from own import code
@@ -111,8 +110,8 @@ MIXES = {
 class Play:
     """The guests begin in the order of their names, and end in another."""
 
-    def __init__(self, mix: str, ends: str, every: int) -> None:
-        """One of ``every`` so many points."""
+    def __init__(self, mix: str, ends: str, first: int, every: int) -> None:
+        """One of ``every`` so many points, from ``first`` on."""
         root = scratch()
         self._name, self._mix = mix, MIXES[mix]
         ending._RETURN_SECONDS = 0.0  # how often it looks meanwhile would be chance
@@ -126,7 +125,7 @@ class Play:
             self._host.enable(HANDLER, code(f"return {{'settings': {asked}}}"))
             self._stage.renew = lambda: handlers.enable(self._host.machine, HANDLER)
         self._before = states(self._host)
-        self._ends, self._every, self._first = ends, every, offset(f"{mix} {ends}", every)
+        self._ends, self._first, self._every = ends, first, every
         self._turn = itertools.count()
         self._maybe = ""
         """The UUID of the guest whose hook was killed, as long as nobody has undone or ended it."""
@@ -264,4 +263,4 @@ class Play:
 
 
 if __name__ == "__main__":
-    Play(sys.argv[1], sys.argv[2], int(sys.argv[3])).run()
+    Play(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])).run()

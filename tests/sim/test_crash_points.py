@@ -45,6 +45,8 @@ _ACTIONS = {
     "all": (97, "cba"),
 }
 """One of so many points of an ordinary run, and the order in which its three guests end."""
+_SHARES = 8
+"""Of an order of which every point is played. A process plays one of them."""
 _LEAST_POINTS = 240
 """Of each of these, with the two guests of a sample."""
 _NOT_SAMPLED = ("mounts and a user's units",)
@@ -56,6 +58,11 @@ _SAMPLED_CLAIMS = {*((guests, "together") for guests in _CLAIMS), *(("ab", fold)
 
 def _every(usual: int) -> int:
     return usual * AMOUNTS.crashes or 1
+
+
+def _shares(of: str, every: int) -> list[tuple[int, int]]:
+    """Return where each process that plays them begins, and one of how many points it plays."""
+    return [(first, _SHARES) for first in range(_SHARES)] if every == 1 else [(offset(of, every), every)]
 
 
 def test_every_crash_point_is_survived(capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +123,8 @@ def _expect_survived(capsys: pytest.CaptureFixture[str], what: str, mixes: list[
         every, ends_of_three = _ACTIONS[mix]
         orders_of_ends = ["a", *map("".join, (*permutations("ab"), *permutations("abc")))]
         for ends in orders_of_ends if FULL else ("ba",) if SAMPLED else ("ab", "ba", ends_of_three):
-            calls.append(("crash_actions.py", mix, ends, min(_every(every), _LEAST_POINTS)))
+            shares = _shares(f"{mix} {ends}", min(_every(every), _LEAST_POINTS))
+            calls += [("crash_actions.py", mix, ends, *share) for share in shares]
     cases = [case for case, _ in survived(capsys, what, played(*calls))]
     assert len(cases) >= (len(calls) if SAMPLED else least)
 
