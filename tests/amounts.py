@@ -34,11 +34,9 @@ class Amounts(NamedTuple):
     """One of so many variants of a test on the simulated host is played."""
     upgraded: int = 200
     """Lives of a guest across upgrades."""
-    text: int = 50_000_000
-    """Bytes of the largest XML that each shell is given."""
 
 
-_SAMPLE = Amounts(20, 500, starts=50, beside=10, crashes=12, faults=12, variants=8, upgraded=6, text=1_000_000)
+_SAMPLE = Amounts(20, 500, starts=50, beside=10, crashes=12, faults=12, variants=8, upgraded=6)
 _LONG = Amounts(examples=4_100, inputs=100_000, starts=1_000, beside=100, crashes=1, faults=1, variants=1)
 AMOUNTS = {
     "quick": _SAMPLE,

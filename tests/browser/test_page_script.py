@@ -262,6 +262,7 @@ def _opened(browser: Browser, path: Path) -> Any:  # noqa: ANN401 - numbers
     return browser.value("performance.getEntriesByType('navigation')[0].loadEventEnd")
 
 
+@pytest.mark.rest
 def test_a_long_page_opens_in_proportion(browser: Browser, making: Making) -> None:
     """Twelve times the entries take at most twenty times as long: nothing is looked for again for each entry."""
     short, long = making(busy_host.log(1_000)), making(busy_host.log(12_000))
