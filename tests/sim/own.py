@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Handlers by others on a simulated host."""
 
+import shutil
 from pathlib import Path
 
 from command import libhook
-from scenario import Host
+from scenario import LAUNCHER, Host
 
 from libhook.simulation.hosts import workstation
 
 SWAPPINESS = "/proc/sys/vm/swappiness"
+_USUAL = "ASKED_FOR = 2.0\n"
 WANTS = "[domains.win11.handlers.night]\n"
 HEAD = "from libhook.handler import handler\n\n"
 
@@ -18,6 +20,19 @@ def host(root: str, config: str = WANTS, *, launcher: bool = False) -> Host:
     found = Host(root, workstation(), config, launcher=launcher)
     found.put(SWAPPINESS, "60")
     return found
+
+
+def patient(host: Host, folder: Path) -> None:
+    """Its launcher is a copy in this folder, in which a handler has a minute: no clock but the real one is there."""
+    for part in ("hooks", "libhook"):
+        shutil.copytree(LAUNCHER.parents[1] / part, folder / part, ignore=shutil.ignore_patterns("__pyc*"))
+    config = folder / "libhook" / "facts" / "config.py"
+    text = config.read_text()
+    assert text.count(_USUAL) == 1
+    config.write_text(text.replace(_USUAL, "ASKED_FOR = 60.0\n"))
+    run = host.launching
+    copied = str(folder / LAUNCHER.relative_to(LAUNCHER.parents[1]))
+    host.launching = lambda command, xml, environment: run([copied, *command[1:]], xml, environment)
 
 
 def code(body: str, operations: str = '"prepare",', more: str = "") -> str:

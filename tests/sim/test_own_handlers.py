@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 from cases import NIC
 from command import libhook
-from own import SWAPPINESS, WANTS, code, enabled, host, swappiness
+from own import SWAPPINESS, WANTS, code, enabled, host, patient, swappiness
 from scenario import Host, guest
 from test_run import LIGHT, argvs
 
@@ -226,9 +226,10 @@ def test_a_bug_of_ours_is_in_nobodys_way(root: str, error: Exception) -> None:
     assert own.records == [f"start {NIC} success", f"stop {NIC} success", f"start {NIC} failed"]
 
 
-def test_a_life_through_the_launcher(root: str) -> None:
+def test_a_life_through_the_launcher(root: str, tmp_path: Path) -> None:
     """As libvirtd calls it, of a guest without host devices: the launcher passes it on, since it is served."""
     own = host(root, launcher=True)
+    patient(own, tmp_path)
     body = 'if given["operation"] != "prepare":\n    return {"warn": ["x"]}\n'
     body += 'return {"settings": {"values": {"vm.swappiness": 10}}}'
     enabled(own, code(body, LIFE))

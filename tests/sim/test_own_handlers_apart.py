@@ -8,7 +8,7 @@ import overdue
 import pytest
 from cases import NIC
 from command import libhook
-from own import WANTS, code, enabled, host, put, swappiness
+from own import WANTS, code, enabled, host, patient, put, swappiness
 from scenario import guest
 from test_run import LIGHT
 
@@ -134,9 +134,10 @@ def test_nobody_looks_at_the_host_for_one_that_is_not_asked(root: str) -> None:
     )
 
 
-def test_functools_alone_has_what_it_imports_when_it_is_used(root: str) -> None:
+def test_functools_alone_has_what_it_imports_when_it_is_used(root: str, tmp_path: Path) -> None:
     """Where no other module of the handler has imported that, and the hook is a process of its own."""
     own = host(root, launcher=True)
+    patient(own, tmp_path)
     text = 'assert functools.singledispatch(len)("ab") == 2\nreturn {"refuse": "it works"}'
     enabled(own, f"import functools\n{code(text)}")
     assert (

@@ -8,7 +8,7 @@ import hanging
 import pytest
 from cases import DISK, NIC
 from command import libhook
-from own import HEAD, WANTS, code, enabled, host, put, swappiness
+from own import HEAD, WANTS, code, enabled, host, patient, put, swappiness
 from scenario import guest
 
 WIN11 = guest(NIC)
@@ -258,10 +258,12 @@ def test_one_that_declares_otherwise_than_when_enabled_refuses(root: str) -> Non
 
 @_WALLS
 @pytest.mark.parametrize("name", ["raises", "sleeps", "forks"])
-def test_the_launcher_answers_all_the_same(root: str, name: str) -> None:
+def test_the_launcher_answers_all_the_same(root: str, tmp_path: Path, name: str) -> None:
     """As libvirtd runs it."""
     body, said = ENEMIES[name]
     own = host(root, launcher=True)
+    if name != "sleeps":
+        patient(own, tmp_path)
     enabled(own, code(body))
     outcome = own.event(WIN11, "prepare")
     assert outcome.code == 1
