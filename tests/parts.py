@@ -66,7 +66,7 @@ def sample(arguments: Sequence[str] = (), *, is_quick: bool) -> Iterator[tuple[S
     yield (_pytest(8, f"--timeout={_HANGS}", *arguments),)
     if not is_quick:
         yield (_BROWSER,)
-        yield _labs(13)
+        yield _labs(13, "lab")
 
 
 def whole() -> Iterator[tuple[Suite, ...]]:
@@ -77,7 +77,8 @@ def whole() -> Iterator[tuple[Suite, ...]]:
     yield (_crashes("crashes-all", "for_everything"),)
     yield (_BROWSER,)
     for suite in SUITES:
-        yield _labs(50, suite)
+        for half, others in enumerate(_HALVES, 1):
+            yield _labs(35, f"lab-{suite}-{half}", ("--suite", suite, "--total", "7200"), f"--ignore-glob={others}")
 
 
 def counted(suite: Suite, lines: Path) -> Suite:
@@ -97,11 +98,9 @@ def _crashes(name: str, which: str) -> Suite:
     return Suite(name, 55, _PYTEST, some, environment=(("LIBHOOK_TEST_CRASHES", "every"),))
 
 
-def _labs(minutes: float, suite: str = "") -> tuple[Suite, ...]:
-    """Return both labs of a generation of Debian. Each is one thread that computes."""
-    which = ("--suite", suite) if suite else ()
-    name = f"lab-{suite}" if suite else "lab"
-    command, some = (str(TOP / "tests/lab/run"), *which), ("--maxfail=10",)
+def _labs(minutes: float, name: str, options: Sequence[str] = (), *some: str) -> tuple[Suite, ...]:
+    """Return both labs of a generation of Debian, with what pytest is told. Each is one thread that computes."""
+    command, some = (str(TOP / "tests/lab/run"), *options), ("--maxfail=10", *some)
     return (
         Suite(name, minutes, command, some, start=120, is_lab=True),
         Suite(f"{name}-systemd", minutes, (*command, "--systemd"), some, start=240, is_lab=True),
@@ -112,6 +111,10 @@ _PYTEST = (sys.executable, "-m", "pytest", "-q")
 _BROWSER = Suite("browser", 1, _PYTEST, ("tests/browser",))
 SUITES = ("trixie", "bookworm", "sid")
 """Generations of Debian: those that tests/lab/run has."""
+
+
+_HALVES = ("test_[l-z]*", "test_[a-k]*")
+"""Files of the lab that are in the other half, which takes about as long."""
 
 
 class Kept:

@@ -26,7 +26,8 @@ def extra() -> Iterator[None]:
 
 def found_by_ausearch(*arguments: str) -> str:
     """What ausearch prints for a search among the records of host devices."""
-    command = ["ausearch", "--input", str(LOG), "-m", "VIRT_RESOURCE", "-x", "/usr/bin/python3.13", *arguments]
+    program = str(Path("/usr/bin/python3").resolve())
+    command = ["ausearch", "--input", str(LOG), "-m", "VIRT_RESOURCE", "-x", program, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False).stdout
 
 
