@@ -22,7 +22,7 @@ from parts import TOP, Suite
 
 MINUTES = 80
 """The run's end. Whoever takes a change in may stop a run after 90."""
-_MOST_FLAKY = 20
+_MOST_FLAKY = 5
 _RACES = 5
 """How often a test with the marker ``race`` must pass then: a race of libhook is no flaky test."""
 _BOOTS = 2
