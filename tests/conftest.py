@@ -23,12 +23,10 @@ from watch_play import Watched
 
 from libhook.children import child
 from libhook.children.child import Deadline
-from libhook.command import handlers
 from libhook.simulation.build import build, scratch
 from libhook.simulation.hosts import workstation
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.world import World
-from libhook.story import consult
 
 _REPEATED: tuple[str, ...] = ("tests/sim/",)
 if PROFILE == "short":
@@ -37,8 +35,6 @@ _LOST = pytest.StashKey[bool]()
 """A worker died, and what it has generated is not known."""
 ROOT = Path(__file__).parent.parent
 overdue.install()
-for _module in (consult, handlers):
-    vars(_module)["ASKED_FOR"] = 60.0  # a handler that answers is not late
 pytest_plugins = ["libhook.pytest_plugin", "outcomes"]  # where libhook is installed, pytest finds its own by itself
 born.as_usual()
 # No deadline: the machine that runs the tests may be busy. Ordinary runs repeat the same inputs, so that

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 TOP = Path(__file__).parent.parent
 _HANGS = 1200
-"""Seconds after which a test of a sample hangs, and has failed. The longest takes a minute on a quiet machine."""
+"""Seconds after which a test hangs, and has failed. The longest takes a minute on a quiet machine."""
 
 
 class Suite(NamedTuple):
@@ -63,14 +63,14 @@ def _shell_files() -> Iterator[str]:
 
 def sample(arguments: Sequence[str] = (), *, is_quick: bool) -> Iterator[tuple[Suite, ...]]:
     """Give what plays tests in an ordinary run, together what is played side by side."""
-    yield (_pytest(8, f"--timeout={_HANGS}", *arguments),)
+    yield (_pytest(8, *arguments),)
     if not is_quick:
         yield (_BROWSER,)
         yield _labs(13, "lab")
 
 
 def whole() -> Iterator[tuple[Suite, ...]]:
-    """Give the parts of `tests/run --all` in the same way. None takes more than an hour."""
+    """Give the parts of `tests/run --all` in the same way. None is meant to take more than an hour."""
     yield (_pytest(25),)
     yield (_crashes("crashes", "not of_the_host and not for_everything"),)
     yield (_crashes("crashes-host", "of_the_host"),)
@@ -95,7 +95,7 @@ def _pytest(minutes: float, *arguments: str) -> Suite:
 def _crashes(name: str, which: str) -> Suite:
     """Return what plays every crash point, with as many processes as there are CPUs."""
     some = ("tests/sim/test_crash_points.py", "tests/sim/test_faults.py", "-k", which)
-    return Suite(name, 55, _PYTEST, some, environment=(("LIBHOOK_TEST_CRASHES", "every"),))
+    return Suite(name, 55, (*_PYTEST, "--timeout=0"), some, environment=(("LIBHOOK_TEST_CRASHES", "every"),))
 
 
 def _labs(minutes: float, name: str, options: Sequence[str] = (), *some: str) -> tuple[Suite, ...]:
@@ -107,7 +107,7 @@ def _labs(minutes: float, name: str, options: Sequence[str] = (), *some: str) ->
     )
 
 
-_PYTEST = (sys.executable, "-m", "pytest", "-q")
+_PYTEST = (sys.executable, "-m", "pytest", "-q", f"--timeout={_HANGS}")
 _BROWSER = Suite("browser", 1, _PYTEST, ("tests/browser",))
 SUITES = ("trixie", "bookworm", "sid")
 """Generations of Debian: those that tests/lab/run has."""

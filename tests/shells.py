@@ -29,10 +29,12 @@ _BEGIN = {
     "zsh": "fpath=({0}/share/zsh/site-functions $fpath); autoload -U compinit; compinit -u -D",
     "fish": "source {0}/share/fish/vendor_completions.d/libhook.fish",
 }
+PATIENT = "from libhook.command import completing; completing._PATIENCE = 60"
+"""What a libhook does first for which a machine that stands still is not late."""
 _LIBHOOK = f"""#!/bin/sh
 # As the command that install.sh writes; when it is not asked by a shell, it says what it was given.
 if [ -n "${{_ARGCOMPLETE-}}" ]; then
-    /usr/bin/python3 -c 'import sys; sys.path.insert(0, "{ROOT}"); from libhook.cli import main; main()' "$@"
+    /usr/bin/python3 -c 'import sys; sys.path.insert(0, "{ROOT}"); {PATIENT}; from libhook.cli import main; main()' "$@"
     echo >>"${{0%/*}}/../answered"
     exit
 fi

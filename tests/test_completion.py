@@ -11,7 +11,7 @@ import pytest
 import reference
 from family import until
 from scenario import reap
-from shells import INSTALLED, ROOT, define, prepare, typed
+from shells import INSTALLED, PATIENT, ROOT, define, prepare, typed
 
 from libhook.command import completing, virsh
 from libhook.facts.machine import Machine
@@ -58,7 +58,7 @@ def offered(folder: Path, line: str) -> list[str]:
     answer, end = os.pipe()
     command = (
         f'exec 8>&{end} 9>/dev/null; exec /usr/bin/python3 -c \'import sys; sys.path.insert(0, "{ROOT}");'
-        f" from libhook.cli import main; main()'"
+        f" {PATIENT}; from libhook.cli import main; main()'"
     )
     environment = {
         "PATH": f"{folder}/bin:/usr/bin:/bin",

@@ -39,7 +39,7 @@ class Host(Furnished):
         super().__init__(root, world, settings)
         self.state = state_of(self.machine)
         self.patience = 60.0
-        """Seconds to wait for what an event leaves behind, its log above all."""
+        """Seconds to wait for what an event leaves behind, its log above all. A second and more must be enough."""
         self.outcomes: list[Outcome] = []
         """Of every event so far."""
         self.libvirt = Libvirt(self.root, self.hook)
@@ -158,6 +158,10 @@ class Host(Furnished):
                         continue
                 self._children.discard(pid)
             time.sleep(0.001)
+        if self._children and self.patience >= 1:
+            raise TimeoutError(
+                f"left behind, and at work after {self.patience:g} s: processes {sorted(self._children)}"
+            )
 
     def _held(self, uuid: str) -> Held | None:
         try:

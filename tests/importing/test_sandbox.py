@@ -73,7 +73,7 @@ def test_one_that_never_ends_is_ended(tmp_path: Path) -> None:
     """At the deadline, with all that it has started; and what it did until then is known."""
     begun = time.monotonic()
     found = played(
-        tmp_path, "systemctl stop sddm; trap '' TERM INT; (trap '' TERM; while :; do :; done) & while :; do :; done", 2
+        tmp_path, "systemctl stop sddm; trap '' TERM INT; (trap '' TERM; while :; do :; done) & while :; do :; done", 10
     )
     assert not found.steps[0][0].ended
     assert any(one.argv[1:] == ("stop", "sddm") for one in found.steps[0][1].done)

@@ -63,6 +63,7 @@ KERNEL_ARGUMENTS = (
 # busy the host is, or if it stands still, no deadline in the machine ends sooner. One thread can do that, KVM cannot.
 CLOCK = ("-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off")
 CONSOLE_TAIL = 40
+_ANSWERS = 300.0  # seconds in which QEMU does
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,18 @@ def console_tail(scratch: Path) -> str:
 
 def _plug(monitor: socket.socket) -> None:
     """Plug in what must not be there while the firmware looks."""
-    with monitor.makefile("rw") as talk:
-        for execute, arguments in (("qmp_capabilities", {}), *(("device_add", one) for one in PLUGGED_LATER)):
-            talk.write(json.dumps({"execute": execute, "arguments": arguments}) + "\n")
-            talk.flush()
-            while "return" not in (answer := json.loads(talk.readline() or '{"error": "it has ended"}')):
-                if "error" in answer:  # else it is the greeting, or an event
-                    raise LabError(f"QEMU does not plug in {arguments}: {answer['error']}")
+    monitor.settimeout(_ANSWERS)
+    arguments: dict[str, str] = {}
+    try:
+        with monitor.makefile("rw") as talk:
+            for execute, arguments in (("qmp_capabilities", {}), *(("device_add", one) for one in PLUGGED_LATER)):
+                talk.write(json.dumps({"execute": execute, "arguments": arguments}) + "\n")
+                talk.flush()
+                while "return" not in (answer := json.loads(talk.readline() or '{"error": "it has ended"}')):
+                    if "error" in answer:  # else it is the greeting, or an event
+                        raise LabError(f"QEMU does not plug in {arguments}: {answer['error']}")
+    except OSError as error:  # it has ended, or does not answer
+        raise LabError(f"QEMU does not plug in {arguments}: {error}") from None
 
 
 def _watch(process: "subprocess.Popen[bytes]", share: Path, limits: Limits, monitor: socket.socket) -> Iterator[bytes]:

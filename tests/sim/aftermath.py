@@ -67,7 +67,7 @@ class Aftermath:
 
     def end(self) -> list[str]:
         """A write that was still on its way lands, and ``recover`` settles what is left; then what is wrong."""
-        reap(_PATIENCE)
+        assert reap(_PATIENCE)
         processes.end(self._root, self._host.libvirt.pid)
         until = time.monotonic() + _PATIENCE
         recover(self._host)
@@ -128,14 +128,14 @@ class Aftermath:
         begun = daemon.start(other)
         if begun.error:
             if "it is still being changed" in begun.error:  # a child that is late has it in hand
-                reap(_PATIENCE)
+                assert reap(_PATIENCE)
             elif not self._may_be_refused(alive):
                 self.problems.append(f"refused: {begun.error}")
             self._go_on(alive)
             begun = daemon.start(other)
         else:
             self._owned_by(other)
-            reap(_PATIENCE)
+            assert reap(_PATIENCE)
             before = snapshot(self._root)
             self._go_on(alive)
             self.problems += [f"taken from the other: {line}" for line in differences(before, snapshot(self._root))]
@@ -151,7 +151,7 @@ class Aftermath:
     def _whole_life(self, daemon: Libvirt, guest: Guest) -> None:
         begun: Outcome = daemon.start(guest)
         if begun.error:
-            reap(_PATIENCE)
+            assert reap(_PATIENCE)
             begun = daemon.start(guest)
         if begun.error:
             self.problems.append(f"not started again: {begun.error}")
@@ -191,7 +191,7 @@ def recover(host: Host) -> str:
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         commands.recover(host.machine, Namespace(dry_run=False))
-    reap(_PATIENCE)
+    assert reap(_PATIENCE)
     return said.getvalue()
 
 

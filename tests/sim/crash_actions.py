@@ -193,10 +193,10 @@ class Play:
             self._host.event(one, "release", "shutdown" if operation == "release" else "failed")
         if operation not in _ALIVE:
             self._maybe = ""
-        reap(_PATIENCE)
+        assert reap(_PATIENCE)
         problems += self._wrong_while(libvirt._running)
         self._stop(self._guests[other].name for other in self._ends)
-        reap(_PATIENCE)
+        assert reap(_PATIENCE)
         if how != 1 and not self._left_to_recover:  # one that comes at once leaves it to whoever is still at work
             problems += [f"before recover {what}" for what in (*self._host.changed, *self._not_back())]
         if operation == "prepare" and not known:
@@ -244,7 +244,7 @@ class Play:
         return [f"{what} is {now[what]}" for what in now if now[what] != self._before[what]]
 
     def _end(self) -> list[str]:
-        reap(_PATIENCE)
+        assert reap(_PATIENCE)
         until = time.monotonic() + _PATIENCE
         recover(self._host)
         while leftovers(self._host) and time.monotonic() < until:

@@ -84,7 +84,7 @@ class Play:
         problems = []
         if has_it and comer != "release" and self.host.driver(NIC) != "vfio-pci":
             problems.append("taken from a guest that runs")
-        reap(60)
+        assert reap(60)
         recover(self.host)
         if self._has_it() == (self._value.read_text() == "60\n"):
             problems.append(f"has it: {self._has_it()}, and the value is {self._value.read_text()!r}")
@@ -92,7 +92,7 @@ class Play:
             problems.append("taken by recover from a guest that runs")
         for one in list(self.host.libvirt.guests):
             self.host.libvirt.stop(one.name, "shutdown")
-        reap(60)
+        assert reap(60)
         recover(self.host)
         mine = trails(self.host)[f'{guest().uuid} "{NIC}"']
         if has_it and not {"attach True", "start True"} & {*mine}:

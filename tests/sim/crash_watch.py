@@ -84,18 +84,18 @@ class Play:
 
     def _follow(self, comer: str) -> list[str]:
         end_libhook(self._root)
-        reap(60)
+        assert reap(60)
         held = self.host.state.load(guest().uuid)
         known = [device for device in held.devices if device.address == NIC] if held else []
         pending = {device.pending for device in known}
         getattr(self, f"_{comer}")()
-        reap(60)
+        assert reap(60)
         recover(self.host)
         if self._has_it() and self.host.driver(NIC) != "vfio-pci":
             return ["taken from a guest that runs"]
         for one in list(self.host.libvirt.guests):
             self.host.libvirt.stop(one.name, "shutdown")
-        reap(60)
+        assert reap(60)
         recover(self.host)
         mine = trails(self.host)[f'{guest().uuid} "{NIC}"']
         problems = [] if "attach False" not in mine else [f"it had it, and the trail says that it did not: {mine}"]

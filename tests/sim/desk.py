@@ -74,6 +74,6 @@ class Desk:
 
     def wrong(self) -> list[object]:
         """What is not as it began."""
-        reap(60)
+        assert reap(60)
         self.host.state.remove_unused_locks()
         return [*sorted(self.before ^ self.modules()), *self.host.changed, *self.host.leftovers]

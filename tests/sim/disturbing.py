@@ -141,7 +141,7 @@ def points(host: Host, deed: Deed, *, both: bool) -> list[Point]:
         effects.install()
         deed()
         seen = [*effects.seen]
-        reap(_PATIENCE)  # nobody else can, and the host is put back meanwhile
+        assert reap(_PATIENCE)  # nobody else can, and the host is put back meanwhile
         return seen
 
     before = len(_calls(host))

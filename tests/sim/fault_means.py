@@ -60,10 +60,12 @@ def launch_and_signal(host: Host, guest: Guest, operation: str, number: int, *, 
     """While the device is without a driver, or where none is moved, while the hook waits for the guest's lock."""
 
     def launch(command: list[str], document: bytes, environment: Mapping[str, str]) -> tuple[int, bytes, bytes]:
+        go = Path(host.root, "go")
         with ExitStack() as stack:
+            go.unlink(missing_ok=True)
             if operation in ("prepare", "release"):
-                faults.behave(host.root, "devices", NIC, remove=0.4)
-                stack.callback(faults.behave, host.root, "devices", NIC, remove=None)
+                faults.inject(host.root, faults.Fault("write */unbind *", after=(("wait", "go"),)))
+                stack.callback(faults.heal, host.root)
             else:
                 lock = os.open(f"{host.machine.state}/locks/domain-{guest.uuid}", os.O_RDWR | os.O_CREAT)
                 unlock = stack.enter_context(ExitStack())
@@ -78,9 +80,10 @@ def launch_and_signal(host: Host, guest: Guest, operation: str, number: int, *, 
                 mark = Path(host.machine.state, "in-flight", NIC)
                 until(lambda: host.driver(NIC).startswith("none") and mark.exists())
             else:
-                until(lambda: _waits(python(hook.pid)))
+                until(lambda: waits(python(hook.pid)))
             for pid in (hook.pid,) if launcher_only else (hook.pid, python(hook.pid)):
                 os.kill(pid, number)
+            go.touch()
             if operation not in ("prepare", "release"):
                 unlock.close()
             return hook.go_on()
@@ -88,7 +91,7 @@ def launch_and_signal(host: Host, guest: Guest, operation: str, number: int, *, 
     return launch
 
 
-def _waits(pid: int) -> bool:
+def waits(pid: int) -> bool:
     """Whether it waits for a lock: it looks, sleeps, and looks again. Nothing else before that sleeps for a time."""
     with suppress(OSError):
         return "nanosleep" in Path(f"/proc/{pid}/wchan").read_text()
@@ -96,5 +99,12 @@ def _waits(pid: int) -> bool:
 
 
 def python(launcher: int) -> int:
-    """The one below it that runs Python, not what that forked (setsid); 0 when there is none yet."""
-    return next((pid for pid in descendants(launcher) if "python" in program(pid)), 0)
+    """The one below it that runs Python, not what that forked (setsid), once there is one."""
+    found: list[int] = []
+
+    def is_there() -> bool:
+        found[:] = [pid for pid in descendants(launcher) if "python" in program(pid)]
+        return found != []
+
+    until(is_there)
+    return found[0]

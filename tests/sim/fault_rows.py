@@ -73,7 +73,7 @@ def _play(host: Host, trouble: Trouble) -> Row:
         faults.behave(host.root, "devices", NIC, **dict(trouble.drivers))
     if trouble.holds:
         hanging.hold(host.root, NIC)
-        host.patience = 0.2
+        host.patience = 0.9  # the log's child is waited for, and what hangs is not
     with _hampered(host, trouble):
         outcome = host.event(_GUEST, trouble.event, "shutdown" if trouble.event == "release" else "-")
     reap(host.patience)

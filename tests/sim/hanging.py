@@ -44,10 +44,12 @@ def answer(path: str | Path) -> None:
     until(is_answered)
 
 
-def late_at_a_pipe(waiting: int = 1) -> None:
-    """Let every deadline pass once so many children wait for the other end of a named pipe, and nothing is at work."""
+def late_at_a_pipe(waiting: int = 1, seconds: float = 3600) -> None:
+    """Let so many seconds pass once so many children wait for a named pipe's other end, and nothing is at work."""
     asleep = overdue.all_asleep()
-    overdue.when(lambda: sum("wait_for_partner" in _sleeps_in(pid) for pid in children()) >= waiting and asleep())
+    overdue.when(
+        lambda: sum("wait_for_partner" in _sleeps_in(pid) for pid in children()) >= waiting and asleep(), seconds
+    )
 
 
 def late_at(path: Path, seconds: float = 3600) -> None:

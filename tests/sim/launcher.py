@@ -57,7 +57,7 @@ class Launcher:
         command = [str(self.path), *arguments]
         own = environment(self.root) | ({"LIBHOOK_DRY_RUN": "1"} if dry_run else {})
         done = subprocess.run(command, input=stdin, capture_output=True, env=own, timeout=60, check=False)
-        reap(60)
+        assert reap(60)
         return done
 
     def event(self, operation: str, xml: bytes) -> "subprocess.CompletedProcess[bytes]":

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import lines  # noqa: F401 - before libhook: it counts the lines that run
+import patience
 import structlog  # noqa: F401 - what libhook's log child imports: once here instead of in every child
 from family import environment
 
@@ -26,6 +27,7 @@ from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.snapshot import differences, snapshot
 from libhook.simulation.world import World
 
+patience.install()
 LAUNCHER = Path(__file__).parents[2] / "hooks" / "qemu"
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 
@@ -47,7 +49,7 @@ class Host(testing.Host):
     def _called(self, arguments: tuple[str, ...], document: bytes, dry_run: bool) -> tuple[int, str, Iterable[str]]:
         if self.launcher:
             code, stdout, said = self._launch(arguments, document, dry_run)
-            reap(self.patience)
+            assert reap(self.patience) or self.patience < 1
             return code, stdout, said.splitlines()
         return super()._called(arguments, document, dry_run)
 

@@ -12,6 +12,7 @@ from cases import DISK
 from command import libhook
 from scenario import Host, guest, reap
 
+from libhook.look import exports
 from libhook.simulation.hosts import NVME_DRIVER
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.simulation.world import NVME, Device, World
@@ -125,6 +126,7 @@ def test_a_loop_device_that_does_not_answer_delays_nobody_for_long(
 ) -> None:
     """It is on a file system that a user has mounted. Each lot of them is given a second."""
     host = _host(root, "write_deadline = 600\n")
+    monkeypatch.setattr(exports, "_PATIENCE", 1.0)
     host.patience = 0
     silent = Path(root, "silent")
     os.mkfifo(silent)
@@ -139,13 +141,14 @@ def test_a_loop_device_that_does_not_answer_delays_nobody_for_long(
     assert reap(60)
 
 
-def test_a_configfs_that_does_not_answer_refuses(root: str) -> None:
+def test_a_configfs_that_does_not_answer_refuses(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root made it, and nobody knows what is exported; where it is only shown, the rest is."""
     host = _host(root)
     _nvmet("namespaces/1", "/dev/nvme0n1")(root)
     enable = Path(root, "sys/kernel/config/nvmet/subsystems/nqn.2014\x07x/namespaces/1/enable")
     enable.unlink()
     os.mkfifo(enable)
+    monkeypatch.setattr(exports, "_PATIENCE", 1.0)
     host.patience = 0
     hanging.late_at_a_pipe()
     refused = host.event(guest(DISK), "prepare")

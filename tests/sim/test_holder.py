@@ -70,6 +70,7 @@ def test_logind_has_a_moment_to_let_go(root: str, monkeypatch: pytest.MonkeyPatc
     """It closes what it has for a session a little after the session's last process has ended."""
     host = host_with(root, "sessions")
     desktop(root, closes=[])
+    monkeypatch.setattr("libhook.effects.systemd.END_SECONDS", 60.0)
     looks: list[str] = []
 
     def is_populated(_machine: Machine, group: str) -> bool:

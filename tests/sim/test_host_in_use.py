@@ -24,6 +24,7 @@ from libhook.facts.host import Binding
 from libhook.kinds.kind import Failure, Work
 from libhook.kinds.pci.binding import carry_out
 from libhook.kinds.pci.move import Move
+from libhook.look import sysfs
 from libhook.simulation import faults, processes, store
 from libhook.simulation.hosts import workstation
 from libhook.simulation.kernel import SimulatedKernel
@@ -188,8 +189,8 @@ def test_who_has_it_open_is_waited_for(root: str) -> None:
     host = Host(root, workstation(), "holder_wait = 600\nwrite_deadline = 600\n")
     pid = processes.spawn(root, "smartd")
     processes.open_file(root, pid, "/dev/nvme0n1")
+    begun = time.monotonic()
     with subprocess.Popen(["/bin/sh", "-c", f"sleep 0.4; rm {root}/proc/{pid}/fd/3"]):
-        begun = time.monotonic()
         outcome = host.event(guest(DISK), "prepare")
     assert (outcome.code, outcome.stderr) == (0, ())
     assert time.monotonic() - begun > 0.2
@@ -270,7 +271,7 @@ def test_who_keeps_a_driver_from_letting_go_is_named(root: str) -> None:
     assert (host.changed, host.leftovers) == ([], [])
 
 
-def test_what_hangs_by_another_hand_is_shown_as_that(root: str) -> None:
+def test_what_hangs_by_another_hand_is_shown_as_that(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are shown all the same; a guest that wants the device is told that it does not answer."""
     host = Host(root, workstation())
     faults.hold(root, NIC)
@@ -278,6 +279,7 @@ def test_what_hangs_by_another_hand_is_shown_as_that(root: str) -> None:
     override = Path(root, f"sys/bus/pci/devices/{NIC}/driver_override")
     until(override.is_fifo)
     host.patience = 0.1
+    monkeypatch.setattr(sysfs, "_PATIENCE", 2.0)
     hanging.late_at(override, seconds=3)  # one attribute may take two, and the command has more
     shown = libhook(host, "devices")
     assert shown.code == 0

@@ -164,7 +164,7 @@ def test_a_driver_that_never_lets_go_at_attach(root: str) -> None:
     again = attach(host, hypervisor, xml(NIC))
     assert f"{NIC} has not come back from the guest yet" in again.error
     faults.let_go(root, NIC)
-    reap(60)
+    assert reap(60)
     assert f"{NIC}: would be given back" in libhook(host, "recover", "--dry-run").out
     assert "is ended" in recover(host)
     assert host.driver(NIC) == "e1000e"
@@ -182,7 +182,7 @@ def test_a_driver_that_never_lets_go_at_detach(root: str, then: str) -> None:
     done = detach(host, Hypervisor(host.libvirt), xml(NIC))
     assert done.error.startswith(f"the guest win11 gave up pci {NIC}, but {NIC} hangs")
     faults.let_go(root, NIC)
-    reap(60)
+    assert reap(60)
     if then == "recover":
         assert f"recover: ends the unfinished hot-plug of pci {NIC}; else leaves it" in libhook(host, "status").out
         recover(host)
@@ -246,7 +246,7 @@ def test_release_does_not_wait_for_an_attach_that_waits_for_libvirt(root: str) -
         attaching.join(60)
     assert outcome.operations == "stopped release:destroyed"
     assert "domain is not running" in errors[0]
-    reap(60)
+    assert reap(60)
     assert sorted(host.trail) == sorted([f"start {DISK} success", f"attach {NIC} failed", f"stop {DISK} success"])
     assert (host.changed, host.leftovers) == ([], [])
 
@@ -284,7 +284,7 @@ def test_two_at_once_want_one_card(root: str, same: bool) -> None:
                 os._exit(code)
         said.append(pid)
     codes = sorted(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in said)
-    reap(60)
+    assert reap(60)
     assert codes == [0, 1]
     assert host.driver(NIC) == "vfio-pci"
     assert sorted(host.trail) == [f"attach {NIC} failed", f"attach {NIC} success"]

@@ -48,7 +48,7 @@ def _imported(root: str, operation: str, xml: bytes = b"", code: int = 0) -> set
     environment = {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "LIBHOOK_ROOT": root}
     xml = xml or GUEST.xml(1, prepared=operation != "prepare")
     done = subprocess.run(command, input=xml, stdout=subprocess.PIPE, env=environment, timeout=60, check=False)
-    reap(60)
+    assert reap(60)
     assert done.returncode == code
     return set(done.stdout.decode().split())
 

@@ -135,7 +135,7 @@ def test_a_caller_that_reads_no_more_ends_nobody(launcher: Launcher) -> None:
     command = [str(launcher.path), "win11", "started", "begin", "-"]
     done = subprocess.run(command, input=WITH_DEVICE, stderr=writer, env=environment, timeout=60, check=False)
     os.close(writer)
-    reap(60)
+    assert reap(60)
     assert done.returncode == 0
     assert launcher.python_ran
 
@@ -235,7 +235,7 @@ def test_the_path_that_it_is_given_is_not_relied_on(launcher: Launcher) -> None:
     elsewhere = environment(launcher.root) | {"PATH": "/opt/bin"}
     command = [str(launcher.path), "win11", "prepare", "begin", "-"]
     done = subprocess.run(command, input=WITH_DEVICE, capture_output=True, env=elsewhere, timeout=60, check=False)
-    reap(60)
+    assert reap(60)
     assert (done.returncode, done.stderr) == (0, b"")
 
 

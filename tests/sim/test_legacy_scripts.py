@@ -75,7 +75,7 @@ def test_a_file_without_interpreter_line_is_run_by_bash(root: str, begins: str, 
 @pytest.mark.parametrize("seconds", [0.3, 5.0])
 def test_a_script_that_is_late_is_ended(root: str, seconds: float) -> None:
     """All of it. Scripts that come after it in libvirt's order have no time left. 110 is also an exit status."""
-    host = host_with(root, f"{SETTINGS}legacy.seconds = 0.3\n", seconds=0.6, status=0)
+    host = host_with(root, f"{SETTINGS}legacy.seconds = {60 if seconds > 1 else seconds}\n", seconds=0.6, status=0)
     if seconds > 1:
         commands.add(root, PATH, status=errno.ETIMEDOUT)
         assert f"{PATH} has ended with status 110" in host.event(WIN11, "prepare").line
@@ -148,7 +148,7 @@ def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: 
     host = host_with(root)
     host.patience = 0
     with monkeypatch.context() as late:
-        late.setattr("libhook.kinds.legacy._most", lambda _asked: 0.3)
+        late.setattr("libhook.kinds.legacy._most", lambda _asked: 2)
         late.setattr("libhook.effects.transient.run_old", lambda *_: hanging.hang(root))
         assert f"the old script {PATH} cannot be executed: Connection timed out" in host.event(WIN11, "prepare").line
     Path(root, "begun").unlink(missing_ok=True)

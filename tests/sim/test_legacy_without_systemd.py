@@ -36,7 +36,7 @@ def test_a_script_is_called_at_each_step_of_a_life(root: str) -> None:
 @pytest.mark.parametrize("ends", [{"status": 3}, {"says": "Exec format error"}, {"seconds": 60, "leaves": True}])
 def test_a_script_that_fails_refuses_the_start(root: str, ends: dict[str, Any]) -> None:
     """One that is late is ended with all that it has started, also with what has a session of its own."""
-    host = host_with(root, f"{SETTINGS}legacy.seconds = 0.5\n", **ends)
+    host = host_with(root, f"{SETTINGS}legacy.seconds = {0.5 if 'seconds' in ends else 60}\n", **ends)
     groups.replace_systemd(root)
     line = host.event(WIN11, "prepare").line
     why = "has ended with status 3 (prepare)" if "status" in ends else "cannot be executed: Exec format error"

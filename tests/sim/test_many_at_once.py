@@ -50,11 +50,16 @@ def test_fifty_guests_want_one_another_s_devices(capsys: pytest.CaptureFixture[s
     assert min(report["started"], report["refused"], report["recovered"]) > 0
 
 
-def test_guests_with_different_devices_do_not_wait_for_one_another(capsys: pytest.CaptureFixture[str]) -> None:
-    """None finds a lock taken, and with drivers that take their time four together are about as fast as one."""
+def test_guests_with_different_devices_do_not_wait_for_one_another() -> None:
+    """None finds a lock taken."""
     report = _crowd("disjoint", 8, 2, 0)
     assert _wrong(report) == {}
     assert (report["started"], report["waited for a lock"], report["left"]) == (16, 0, [])
+
+
+@pytest.mark.rest
+def test_four_guests_start_as_fast_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """With drivers that take their time."""
     # A machine that is busy with something else may spoil one measurement; guests that wait spoil each.
     ratios: list[float] = []
     while not ratios or (min(ratios) >= _TOGETHER and len(ratios) < _MEASUREMENTS):
@@ -62,7 +67,5 @@ def test_guests_with_different_devices_do_not_wait_for_one_another(capsys: pytes
         assert (alone["started"], together["started"]) == (1, 4)
         ratios.append(together["seconds"] / alone["seconds"])
     with capsys.disabled():
-        print(
-            f"\ndisjoint guests: 0 waits for a lock in 16 starts; 4 at once take {min(ratios):.1f} times as long as 1"
-        )
+        print(f"\ndisjoint guests: 4 at once take {min(ratios):.1f} times as long as 1")
     assert min(ratios) < _TOGETHER

@@ -117,7 +117,8 @@ def test_the_plan_says_what_would_be_run(root: str) -> None:
 def test_a_command_that_fails_refuses_the_start(root: str, ends: dict[str, Any], said: str) -> None:
     """Then all undos are run, also of the command itself: nobody knows how far it came."""
     first = f'[run.first]\ncommand = ["{LIGHT}"]\nundo = ["{LIGHT}", "first"]\n'
-    config = SETTINGS.replace("[run.screen]", f"{first}[run.screen]\nseconds = 0.2")
+    seconds = 0.2 if "seconds" in ends else 60
+    config = SETTINGS.replace("[run.screen]", f"{first}[run.screen]\nseconds = {seconds}")
     host = host_with(root, config, **ends)
     refused = host.event(WIN11, "prepare")
     assert refused.code == 1
@@ -309,8 +310,8 @@ def test_the_plan_as_data(root: str) -> None:
 def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it answers late, or not at all."""
     host = host_with(root)
-    monkeypatch.setattr("libhook.kinds.command._most", lambda _one: 0.3)
     with monkeypatch.context() as late:
+        late.setattr("libhook.kinds.command._most", lambda _one: 0.3)
         late.setattr("libhook.effects.transient.run", lambda *_, **__: time.sleep(5))
         assert "the command screen does not end in time" in host.event(WIN11, "prepare").line
     host.event(WIN11, "release", "failed")

@@ -98,7 +98,8 @@ def test_a_command_that_fails_refuses_the_start(
 ) -> None:
     """All of it is ended, and the undos are run."""
     monkeypatch.setattr("libhook.effects.groups._STOP_SECONDS", 0.3)
-    host = host_with(root, SETTINGS.replace("[run.screen]", "[run.screen]\nseconds = 0.5"), **ends)
+    seconds = 0.5 if "seconds" in ends else 60
+    host = host_with(root, SETTINGS.replace("[run.screen]", f"[run.screen]\nseconds = {seconds}"), **ends)
     faults.inject(root, faults.Fault("run-in-group libhook-undo-*", before=(("create", "undone"),)))
     begun = time.monotonic()
     refused = host.event(WIN11, "prepare")

@@ -276,7 +276,7 @@ def test_a_killed_attach_is_no_success_where_only_the_group_is_open(root: str) -
         attach(host, hypervisor, xml(SOUND))
         os._exit(0)
     os.waitpid(pid, 0)
-    reap(60)
+    assert reap(60)
     libhook(host, "recover")
     trail = store.lines(f"{root}/var/log/audit.jsonl")
     assert not [record for record in trail if "reason=attach" in record["text"] and record["success"]]

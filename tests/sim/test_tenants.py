@@ -15,6 +15,7 @@ from plugging import attach, xml
 from scenario import Host, document, guest, reap
 
 from libhook.facts.entry import HeldDevice
+from libhook.look import tenants
 from libhook.simulation import processes, store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import E1000E
@@ -191,13 +192,14 @@ def test_a_function_behind_vmd_keeps_it(root: str) -> None:
     assert one.uuid in host.state.uuids()
 
 
-def test_an_export_to_a_guest_that_does_not_answer_refuses(root: str) -> None:
+def test_an_export_to_a_guest_that_does_not_answer_refuses(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody is at it in configfs, and nobody knows what is behind it; where it is only shown, the rest is."""
     host = _host(root, "")
     _runs(host, _other(f"scsi_host {WWPN}"))
     silent = Path(root, f"sys/kernel/config/target/vhost/{WWPN}/tpgt_1/lun/lun_0/disk/udev_path")
     silent.unlink()
     os.mkfifo(silent)
+    monkeypatch.setattr(tenants, "_PATIENCE", 2.0)
     host.patience = 0
     hanging.late_at_a_pipe(waiting=2)  # the first look gives up by itself, after two seconds
     refused = host.event(guest(HBA), "prepare")

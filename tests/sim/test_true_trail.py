@@ -25,6 +25,7 @@ def test_a_device_that_does_not_answer_keeps_no_other_from_being_given_back(root
     override = f"{root}/sys/bus/pci/devices/{NIC}/driver_override"
     os.rename(override, f"{root}/answer")
     os.mkfifo(override)
+    hanging.late_at_a_pipe(seconds=8)  # one device has a quarter of the event's 30
     silent = host.event(both, "release", "shutdown")
     assert [f"{NIC}: driver" in line or NIC in line for line in silent.changed] == [False] * len(silent.changed)
     assert host.records[-2:] == [f"stop {NIC} failed", f"stop {DISK} success"]

@@ -4,6 +4,7 @@
 Where something is in the way it is waited for. Who is killed then has his work done by others.
 """
 
+import fcntl
 import os
 import select
 import signal
@@ -13,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from family import Begun, children, until
+from family import Begun, children, descendants, until
+from fault_means import waits
 from launcher import SHELLS
 from scenario import Host, reap
 from unwaited import (
@@ -33,6 +35,7 @@ from unwaited import (
 )
 
 from libhook import run
+from libhook.children.child import spawn
 from libhook.simulation import faults
 from libhook.simulation.hosts import nic
 
@@ -152,7 +155,7 @@ def test_lives_one_after_the_other_without_a_pause(root: str) -> None:
         assert host.libvirt.start(WIN11).error == ""
         assert host.libvirt.stop(WIN11.name, "destroyed").error == ""
     assert host.trail == [GIVEN, BACK] * 5
-    reap(60)
+    assert reap(60)
     assert (host.changed, host.leftovers) == ([], [])
 
 
@@ -164,7 +167,7 @@ def test_who_passed_the_call_on_may_be_gone(root: str) -> None:
     script.write_text('"$@"\nexit 0\n')
     host.launching = lambda command, xml, environment: launching([str(script), *command], xml, environment)
     host.event(WIN11, "started")
-    reap(60)
+    assert reap(60)
     held = host.state.load(UUID)
     assert held is not None
     assert (held.phase, held.libvirtd.pid) == ("started", os.getpid())
@@ -182,7 +185,7 @@ def test_who_must_know_waits(root: str, config: str) -> None:
     faults.inject(host.root, SOON)
     host.event(WIN11, "started")
     assert host.trail == [GIVEN]
-    reap(60)
+    assert reap(60)
 
 
 def test_only_between_start_and_started_need_nobody_wait(root: str) -> None:
@@ -222,22 +225,24 @@ def test_whatever_is_in_the_way_it_is_waited_for(host: Host, what: str) -> None:
     assert (answer.code, answer.stdout, answer.stderr) == (0, "", ())
     assert host.trail == [GIVEN]
     assert not Path(host.root, "elsewhere").exists()
-    reap(60)
+    assert reap(60)
 
 
 def test_a_lock_that_is_not_free_is_waited_for(host: Host) -> None:
     """Somebody is at work on the guest, or only looks; then it is as ever, and nobody waits for himself."""
     with lock_of(host).open("w") as file:
-        os.set_inheritable(file.fileno(), True)
-        holder = subprocess.Popen(["flock", str(file.fileno())], close_fds=False)
-        assert holder.wait(200) == 0
-        released = subprocess.Popen(
-            ["sh", "-c", f"sleep 0.3; flock -u {file.fileno()}"], pass_fds=[file.fileno()], stdin=subprocess.DEVNULL
-        )
+        fcntl.flock(file, fcntl.LOCK_EX)
+        tests = os.getpid()
+
+        def release() -> None:
+            until(lambda: any(waits(pid) for pid in descendants(tests) if pid != os.getpid()))
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+        releasing = spawn(release, keep=file.fileno())
         host.event(WIN11, "started")
         assert host.trail == [GIVEN]
-        released.wait(200)
-    reap(60)
+        releasing.abandon()
+    assert reap(60)
 
 
 @pytest.mark.parametrize("after", ["release", "reconnect"])

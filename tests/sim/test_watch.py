@@ -306,7 +306,7 @@ def test_a_connection_that_comes_and_goes_is_told(host: Host) -> None:
     host.libvirt.start(guest(NIC))
     it.happened("began", UUID)
     it.happened("added", UUID, "hostdev1")
-    reap(60)
+    assert reap(60)
     assert [line.partition(f" uuid={UUID}")[0] for line in shown] == [
         "no connection to libvirtd operation=watch reason=no libvirtd",
         "no connection to libvirtd operation=watch reason=no\\nsocket",
@@ -321,5 +321,5 @@ def test_a_sign_of_life_after_each_guest(host: Host) -> None:
     """systemd's watchdog is not for many guests whose devices do not answer in time."""
     beats: list[int] = []
     Watcher(host.machine, lambda _: None, alive=lambda: beats.append(1)).connected({UUID: b"<domain", "b": b""})
-    reap(60)
+    assert reap(60)
     assert beats == [1, 1]

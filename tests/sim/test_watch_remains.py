@@ -44,7 +44,7 @@ def _dies(host: Host) -> None:
 
 def _started(host: Host) -> int:
     """How often the unit was started since that was asked; it has ended."""
-    reap(60)
+    assert reap(60)
     found = told(host).count(START)
     store.unlink(f"{host.root}/var/log/systemctl.jsonl")
     systemd.change(host.root, UNIT, active="inactive")
@@ -161,7 +161,7 @@ def test_without_systemd_it_says_what_to_run(host: Host, monkeypatch: pytest.Mon
     faults.inject(host.root, fault)
     _dies(host)
     watched.watcher.lost("gone")
-    reap(60)
+    assert reap(60)
     (said,) = _log(host, "not given back")
     assert said["hint"] == "run: libhook recover"
     assert any("run: libhook recover" in line for line in shown)

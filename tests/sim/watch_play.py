@@ -35,10 +35,10 @@ class Watched:
         """A connection stands, to a new libvirtd perhaps."""
         document = self._xml()
         self.watcher.connected({UUID: document} if document else {})
-        reap(60)
+        assert reap(60)
 
     def tell(self, what: str, alias: str = "", now: Guest | None = None) -> None:
         """One event, after which the guest has the devices of ``now``."""
         self.guest = now or self.guest
         self.watcher.happened(what, UUID, alias)
-        reap(60)
+        assert reap(60)

@@ -25,6 +25,7 @@ from libhook.look import patient
 
 if TYPE_CHECKING:
     from libhook.children.tracks import Track
+pytestmark = pytest.mark.usefixtures("childless")
 
 
 def _wait(started: child.Child) -> int:

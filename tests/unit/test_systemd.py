@@ -258,7 +258,7 @@ def test_systemctl_is_run_as_it_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     before = os.listdir("/proc/self/fd")
     status, text = LinuxKernel().systemctl(("show", "--", "$(id) ;a"), 30)
     assert (status, text) == (3, "--no-ask-password|--no-pager|show|--|$(id) ;a|C|")
-    status, text = LinuxKernel().systemctl(("stop", "late"), 0.5)
+    status, text = LinuxKernel().systemctl(("stop", "late"), 2)
     assert (status, text) == (errno.ETIMEDOUT, "--no-ask-password|--no-pager|stop|late|C|")
     assert os.listdir("/proc/self/fd") == before
     monkeypatch.setattr("libhook.effects.kernel._LOGINCTL", str(program))

@@ -5,7 +5,6 @@ import errno
 import os
 import pwd
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,9 +68,7 @@ def test_it_is_the_user_who_runs_it(program: Path) -> None:
 def test_there_is_an_end_to_its_time(program: Path) -> None:
     """Also where the user has stopped it."""
     _write(program, "echo begun; kill -STOP $$; sleep 3600")
-    begun = time.monotonic()
-    assert users.systemctl(USER.pw_name, ("show",), 0.5) == (errno.ETIMEDOUT, "begun\n")
-    assert time.monotonic() - begun < 600
+    assert users.systemctl(USER.pw_name, ("show",), 5) == (errno.ETIMEDOUT, "begun\n")
 
 
 def test_there_is_an_end_to_its_output(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:

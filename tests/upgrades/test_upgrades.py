@@ -123,7 +123,7 @@ def test_a_hook_that_cannot_have_its_version(versions: Versions, root: str, upgr
 
 def test_a_version_stays_as_long_as_somebody_runs_from_it(versions: Versions, root: str) -> None:
     """The hook, and after it a child that hangs in a write and whom nobody waits for; then it goes."""
-    Host(root, nic(), launcher=True)
+    Host(root, nic(), "write_deadline = 600\n", launcher=True)
     first = versions.named
     faults.hold(root, NIC)
     with begun(versions, root, "prepare") as hook:

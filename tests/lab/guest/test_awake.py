@@ -39,14 +39,15 @@ def _state() -> str:
 @pytest.mark.rest
 @pytest.mark.usefixtures("logind")
 def test_the_host_does_not_sleep_while_a_guest_runs(guest: MakeGuest, configure: Configure) -> None:
-    """Not even at root's word; the last of two guests lets it, however they end."""
+    """Not even at root's word, from systemd 257 on; the last of two guests lets it, however they end."""
     configure(INHIBIT)
     assert (_state(), _locks(), _can_suspend()) == ("inactive", [], 's "yes"')
     first, second = guest(pci(NIC)).start(), guest(usb(USB_PEN)).start()
     assert (_state(), _locks()) == ("active", [["sleep:handle-lid-switch", "block"]])
-    done = subprocess.run(["systemctl", "suspend"], capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode != 0
-    assert re.search("Access denied|inhibit", done.stderr), done.stderr
+    if int(systemctl("--version").split()[1]) >= 257:  # before, root's word is not held back (docs/limits.md)
+        done = subprocess.run(["systemctl", "suspend"], capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode != 0
+        assert re.search("Access denied|inhibit", done.stderr), done.stderr
     systemctl("restart", "systemd-logind")
     assert _locks() == [["sleep:handle-lid-switch", "block"]], "logind keeps its locks"
     first.kill_qemu()

@@ -72,18 +72,20 @@ def test_prepare_killed(one: Guest, chance: random.Random) -> None:
     took = call(one, "prepare").seconds
     assert call(one, "release", "failed").code == 0
     killed = 0
-    for number in range(MOMENTS):
+    for number in range(10 * MOMENTS):
         moment = chance.uniform(0, took)
         if cut(one, "prepare", "-", moment):
             killed += 1
-        else:  # it was through: this machine is faster than it was
+        else:  # it was through: the first call is slower than others
             took = moment
         if number % 2:
             recover(one)
         else:
             assert call(one, "release", "failed").code == 0
         expect_settled(f"killed after {moment:.3f} of {took:.3f} s")
-    assert killed > MOMENTS / 2
+        if killed == MOMENTS:
+            break
+    assert killed == MOMENTS
     assert records(one, ours=True, result="success") == []
 
 
@@ -106,17 +108,19 @@ def test_release_killed(one: Guest, guest: MakeGuest, chance: random.Random) -> 
     begin(one)
     took = call(one, "release", "destroyed").seconds
     killed = 0
-    for number in range(MOMENTS):
+    for number in range(10 * MOMENTS):
         moment = chance.uniform(0, took)
         begin(one)
         if cut(one, "release", "destroyed", moment):
             killed += 1
-        else:  # it was through: this machine is faster than it was
+        else:  # it was through: the first call is slower than others
             took = moment
         ways[number % len(ways)]()
         expect_settled(f"killed after {moment:.3f} of {took:.3f} s, way {number % len(ways)}")
         expect_ended(one, lives=number + 2)
-    assert killed > MOMENTS / 2
+        if killed == MOMENTS:
+            break
+    assert killed == MOMENTS
 
 
 def begin(guest: Guest) -> None:
