@@ -124,6 +124,7 @@ def test_next_start_settles_what_hung(guest: MakeGuest, control: str, configure:
 
 
 @pytest.mark.rest
+@pytest.mark.skipif(os.uname().release.startswith("6.1."), reason="libhook devices would never end (docs/limits.md)")
 @pytest.mark.usefixtures("igb_again")
 def test_pf_that_hangs_under_the_administrators_hands(guest: MakeGuest) -> None:
     """An unbind of a PF waits for the guest that has its VF: the PF is refused, and other VFs are not disturbed."""
