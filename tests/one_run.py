@@ -172,7 +172,8 @@ class Run:
 
         What failed before the machine died, and the test that was played then, count as failed, and are played again.
         """
-        environment = {**self._environment, **dict(suite.environment)}
+        points = str(self._folder / f"points-{suite.name}")  # tests/sim/points.py
+        environment = {**self._environment, "LIBHOOK_POINTS": points, **dict(suite.environment)}
         failed: dict[str, list[Outcome]] = {}
         for boot in range(1, _BOOTS + 1):
             folder = self._folder / (f"{name}-{boot}" if suite.is_lab else name)

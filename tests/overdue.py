@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from family import children, state
+from family import children, rest
 
 from libhook.children.child import Deadline
 from libhook.effects import locks
@@ -67,14 +67,16 @@ class _Poll:
                 return found
 
 
-def all_asleep(*, looks: int = 3) -> Callable[[], bool]:
-    """Return what says whether nothing is at work: in so many looks running, every child sleeps."""
-    quiet = 0
+def all_asleep() -> Callable[[], bool]:
+    """Return what says whether nothing is at work: every child sleeps, and none has run since the look before."""
+    before: dict[int, tuple[str, ...]] = {}
 
     def are() -> bool:
-        nonlocal quiet
-        quiet = quiet + 1 if {state(pid) for pid in children()} <= {"S", "Z", ""} else 0
-        return quiet >= looks
+        # Each has slept from one look to the next. So there was a moment at which all of them did.
+        nonlocal before
+        now = {pid: rest(pid) for pid in children()}
+        same, before = now == before, now
+        return same and {one[:1] for one in now.values()} <= {("S",), ("Z",), ()}
 
     return are
 

@@ -19,6 +19,8 @@ INSTALLED = {
     "fish": "fish/vendor_completions.d/libhook.fish",
 }
 PROMPT = "ready> "
+_MORE = r"(more|quote)> (\033\[[?\w]*)*$"
+"""Where the command line is not complete: PS2, and zsh's own."""
 _COMMANDS = {
     "bash": ("bash", "--norc", "--noprofile", "-i"),
     "zsh": ("zsh", "-f", "-i"),
@@ -119,9 +121,14 @@ def typed(shell: str, folder: Path, text: str, wanted: str) -> str:
             while part == "\t" and _answers(folder) == asked:
                 assert time.monotonic() < end, f"{shell} does not ask what may follow {text!r}"
                 time.sleep(0.05)
-        time.sleep(0.3)  # the shell has the answer, and may still be at work on it
         os.write(terminal, b"\n")
-        return until(terminal, wanted)
+        shown = until(terminal, wanted)
+        if re.search(_MORE, shown):
+            os.write(terminal, b"\x03")
+            until(terminal, PROMPT)
+        # Once the shell does this, it has ended whatever it did before.
+        os.write(terminal, b"echo al''so\n")
+        return shown + until(terminal, "also")
 
 
 def _answers(folder: Path) -> int:

@@ -6,7 +6,6 @@ within double quotes, too, before anything else is read.
 """
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -52,7 +51,6 @@ def _type(shell: str, folder: Path, names: list[str], line: str) -> tuple[str, b
     ran = folder / "work/ran"
     ran.unlink(missing_ok=True)
     shown = typed(shell, folder, line, "<detach>.*|more> |quote> |> $")
-    time.sleep(0.3)
     return shown, ran.exists()
 
 

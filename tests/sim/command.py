@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 from unittest import mock
 
-from scenario import Host, reap
+from scenario import Host
 
 from libhook import cli
 
@@ -43,7 +43,7 @@ def libhook(
             cli.main()
         except SystemExit as end:
             code = end.code
-    reap(host.patience)
+    host.settle()
     assert isinstance(code, int)
     texts = []
     for stream in (out, err):

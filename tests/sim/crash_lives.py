@@ -43,6 +43,8 @@ class Life(NamedTuple):
     """Units of the host, each with its state, which it must have again in the end."""
     unwaited: bool = False
     """Nobody waits for ``started``: whatever becomes of it, the guest runs, and its devices are recorded so."""
+    unrecorded: bool = False
+    """No hook is there at ``started``, since libvirtd ends; the next libvirtd calls ``reconnect``."""
     mounted: bool = False
     """Its disk is mounted."""
     script: bool = False
@@ -68,6 +70,7 @@ LIVES = {
     "eight devices, not waited for": Life(
         Case(many(8, remove=0), guest(*(f"0000:00:{at:02x}.0" for at in range(8)))), ("started",), unwaited=True
     ),
+    "one device, recorded by the next libvirtd": Life(CASES["unmanaged"], ("reconnect",), unrecorded=True),
     "one that is taken along": Life(
         Case(workstation(), guest(NIC), f"[domains.win11]\n{_ALONG}\n[domains.{OTHER}]\n{_ALONG}\n"),
     ),
@@ -134,6 +137,8 @@ class Play:
         """All of it. A process of one point in which the hook has lived on gets here as well, and ends here."""
         host, life = self.host, self._life
         begun = host.libvirt.start(life.case.guest, life.fails)
+        if life.unrecorded and not begun.error:
+            host.libvirt.restart()
         if life.unplugged and not begun.error:
             host.libvirt.unplug(life.case.guest.name, life.unplugged)
         if not begun.error:
@@ -146,6 +151,8 @@ class Play:
 
     def _hook(self, name: str, operation: str, sub: str, extra: str, xml: bytes) -> tuple[int, str]:
         arguments = (name, operation, sub, extra)
+        if self._life.unrecorded and operation == "started":
+            return 0, ""
         if not self._stage.is_apart and operation in self._life.events:
             status = self._kill_everywhere(arguments, xml)
             if status is not None:
@@ -159,13 +166,18 @@ class Play:
         for _, comer, status in self._stage.kill(deed, self._plays(deed, operation)):
             if status in (0, 1):
                 return status
-            reason = "shutdown" if self._life.unwaited else "failed"
+            reason = "shutdown" if self._runs_on else "failed"
             problems = Aftermath(self.host, self._life.case.guest, operation, reason).follow(comer)
             problems += [*self._units(), *self._ended(), *self._scripts()]
-            if self._life.unwaited and comer.libvirtd and comer.who in ("release", "recover"):
+            if self._runs_on and comer.libvirtd and comer.who in ("release", "recover"):
                 problems += self._untrue()
             self._stage.tell(problems)
         return None
+
+    @property
+    def _runs_on(self) -> bool:
+        """Whether the guest runs, whatever becomes of the hook."""
+        return self._life.unwaited or self._life.unrecorded
 
     def _plays(self, deed: Deed, operation: str) -> Iterator[tuple[Point, str, Comer]]:
         points: Sequence[Point] = disturbing.points(self.host, deed, both=self._full)
@@ -180,7 +192,7 @@ class Play:
     def _some_comers(self, point: Point) -> tuple[Comer, ...]:
         """One, in turn; between record and claim also the one who could be given what another still has."""
         one = COMERS[next(self._turn) % len(COMERS)]
-        if self._life.unwaited and one != RELEASES:
+        if self._runs_on and one != RELEASES:
             return (one, RELEASES)
         decides = "/domains/" in point.effect or "/claims/" in point.effect
         return (one, WANTS_IT) if decides and one != WANTS_IT else (one,)

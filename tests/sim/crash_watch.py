@@ -21,13 +21,16 @@ from watch_play import Watched
 
 from libhook.simulation import processes
 from libhook.simulation.build import scratch
-from libhook.simulation.guests import Assigned
+from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import workstation
 from libhook.simulation.hypervisor import Hypervisor
+from libhook.story.entries import with_pending_begin
 
 COMERS = ("watch", "went", "release", "recover", "detach")
 BEFORE, WITH = guest(DISK), guest(DISK, NIC)
-EVENTS = {
+_BEGAN = "began, about to be recorded"
+EVENTS: dict[str, tuple[Guest | None, tuple[tuple[str, Guest], ...]]] = {
+    _BEGAN: (None, (("began", WITH),)),
     "came unseen": (WITH, ()),
     "added": (BEFORE, (("added", WITH),)),
     "kept": (WITH, (("kept", WITH),)),
@@ -47,8 +50,12 @@ class Play:
         self._every = every
         self._root = scratch()
         self.host = Host(self._root, workstation())
+        self._stage = Stage(self.host)
         before = Watched(self.host)
         before.connect()
+        if event == _BEGAN:
+            self._begin_unrecorded()
+            return
         before.begin(BEFORE)
         if event in ("added", "came unseen"):
             assert self.host.libvirt.attach("win11", Assigned(NIC, True)) == ""
@@ -57,7 +64,13 @@ class Play:
             before.tell("added", "hostdev1", WITH)
         if event in ("removed", "went unseen"):
             self.host.libvirt.unplug("win11", NIC)
-        self._stage = Stage(self.host)
+
+    def _begin_unrecorded(self) -> None:
+        """Its ``started`` was killed when it was about to send the record."""
+        state = self.host.state
+        self.host.libvirt.start(WITH)
+        (held,) = filter(None, map(state.load, state.uuids()))
+        state.save(with_pending_begin(held, {device.key for device in held.devices}))
 
     def run(self) -> None:
         """Each point with a comer, or with each."""
@@ -99,12 +112,15 @@ class Play:
         recover(self.host)
         mine = trails(self.host)[f'{guest().uuid} "{NIC}"']
         problems = [] if "attach False" not in mine else [f"it had it, and the trail says that it did not: {mine}"]
-        meant = {"begin": "attach True", "again": "detach True", "kept": "detach False"}
+        came = "start True" if self._event == _BEGAN else "attach True"
+        meant = {"begin": came, "again": "detach True", "kept": "detach False"}
         lost = [what for what in pending if what and meant[what] not in mine]
         problems += [f"{what} was journalled, and is not recorded: {mine}" for what in lost]
+        if self._event == _BEGAN and mine.count(came) < 2:  # once before the watch
+            problems.append(f"what was about to be recorded is not recorded: {mine}")
         if pending & {"again", "begin"} and self._event == "removed, and there again" and mine.count("attach True") < 2:
             problems.append(f"its second beginning is not recorded: {mine}")
-        if comer in ("watch", "went") and "attach True" not in mine and (comer == "watch" or pending):
+        if comer in ("watch", "went") and came not in mine and (comer == "watch" or pending):
             problems.append(f"the next watch has not recorded that it came: {mine}")
         # Where nobody knows that the card came, its end is all that there is to record.
         never_seen = not known and comer == "detach"

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,26 @@ def state(pid: int) -> str:
     """``S`` where it sleeps, ``R`` where it runs, as proc(5) has it; "" when it has ended."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+def rest(pid: int) -> tuple[str, ...]:
+    """Its state, and how often it has stopped running, by itself and not, as proc(5) counts; () when it has ended.
+
+    One that looks for something again and again is at rest as long as it sleeps meanwhile.
+    """
+    with suppress(OSError):
+        if "nanosleep" in sleeps_in(pid):
+            return ("S",)
+        found = dict(re.findall(r"(\w+):\s+(\w+)", Path(f"/proc/{pid}/status").read_text()))
+        return tuple(found[name] for name in ("State", "voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"))
+    return ()
+
+
+def sleeps_in(pid: int) -> str:
+    """The function of the kernel in which it sleeps; "0" where it does not, "" when it has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/wchan").read_text()
     return ""
 
 

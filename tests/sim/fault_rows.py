@@ -17,7 +17,7 @@ import hanging
 from aftermath import recover, wrong
 from cases import NIC
 from fault_list import OVERRIDE, THEIRS, Trouble, troubles
-from scenario import Host, guest, reap
+from scenario import Host, guest
 from stage import show
 
 from libhook.simulation import faults
@@ -76,7 +76,7 @@ def _play(host: Host, trouble: Trouble) -> Row:
         host.patience = 0.9  # the log's child is waited for, and what hangs is not
     with _hampered(host, trouble):
         outcome = host.event(_GUEST, trouble.event, "shutdown" if trouble.event == "release" else "-")
-    reap(host.patience)
+    host.settle()
     problems = _judge(host, trouble, outcome)
     remains = _remains(host, outcome)
     faults.heal(host.root)
@@ -84,7 +84,7 @@ def _play(host: Host, trouble: Trouble) -> Row:
     if trouble.drivers:
         faults.behave(host.root, "devices", NIC, remove=None, probe=None, refuses={})
     host.patience = 60.0
-    reap(host.patience)
+    host.settle()
     _go_on(host, trouble, outcome)
     end, mine = _end(host, trouble)
     reads = _reads(host, outcome).replace(f"by signal {int(trouble.signal)} ", "by signal N ")

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import overdue
-from family import children, until
+from family import children, sleeps_in, until
 
 from libhook.simulation import faults
 
@@ -48,7 +48,7 @@ def late_at_a_pipe(waiting: int = 1, seconds: float = 3600) -> None:
     """Let so many seconds pass once so many children wait for a named pipe's other end, and nothing is at work."""
     asleep = overdue.all_asleep()
     overdue.when(
-        lambda: sum("wait_for_partner" in _sleeps_in(pid) for pid in children()) >= waiting and asleep(), seconds
+        lambda: sum("wait_for_partner" in sleeps_in(pid) for pid in children()) >= waiting and asleep(), seconds
     )
 
 
@@ -74,12 +74,6 @@ def is_a_handler(pid: int) -> bool:
     with suppress(OSError):
         return int(Path(f"/proc/{pid}/status").read_text().partition("Uid:")[2].split()[0]) >= 0x70000000
     return False
-
-
-def _sleeps_in(pid: int) -> str:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/wchan").read_text()
-    return ""
 
 
 def hold(root: str, address: str) -> None:

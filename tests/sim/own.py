@@ -22,8 +22,8 @@ def host(root: str, config: str = WANTS, *, launcher: bool = False) -> Host:
     return found
 
 
-def patient(host: Host, folder: Path) -> None:
-    """Its launcher is a copy in this folder, in which a handler has a minute: no clock but the real one is there."""
+def patient(host: Host, folder: Path) -> Path:
+    """Its launcher, a copy in this folder in which a handler has a minute: no clock but the real one is there."""
     for part in ("hooks", "libhook"):
         shutil.copytree(LAUNCHER.parents[1] / part, folder / part, ignore=shutil.ignore_patterns("__pyc*"))
     config = folder / "libhook" / "facts" / "config.py"
@@ -31,8 +31,9 @@ def patient(host: Host, folder: Path) -> None:
     assert text.count(_USUAL) == 1
     config.write_text(text.replace(_USUAL, "ASKED_FOR = 60.0\n"))
     run = host.launching
-    copied = str(folder / LAUNCHER.relative_to(LAUNCHER.parents[1]))
-    host.launching = lambda command, xml, environment: run([copied, *command[1:]], xml, environment)
+    copied = folder / LAUNCHER.relative_to(LAUNCHER.parents[1])
+    host.launching = lambda command, xml, environment: run([str(copied), *command[1:]], xml, environment)
+    return copied
 
 
 def code(body: str, operations: str = '"prepare",', more: str = "") -> str:

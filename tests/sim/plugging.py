@@ -4,7 +4,7 @@
 from typing import NamedTuple
 
 from cases import NAMESPACE
-from scenario import Host, document, guest, reap
+from scenario import Host, document, guest
 
 from libhook.children.child import Deadline
 from libhook.effects.log import Log
@@ -90,7 +90,7 @@ def _run(host: Host, verb: str, hypervisor: request.Hypervisor, document: bytes,
     except LibhookError as error:
         return Done(lines, error.line)
     finally:
-        reap(host.patience)
+        host.settle()
     return Done(lines, "")
 
 

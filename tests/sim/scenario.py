@@ -49,9 +49,13 @@ class Host(testing.Host):
     def _called(self, arguments: tuple[str, ...], document: bytes, dry_run: bool) -> tuple[int, str, Iterable[str]]:
         if self.launcher:
             code, stdout, said = self._launch(arguments, document, dry_run)
-            assert reap(self.patience) or self.patience < 1
+            self.settle()
             return code, stdout, said.splitlines()
         return super()._called(arguments, document, dry_run)
+
+    def settle(self) -> None:
+        """Wait for what is still at work. With less than a second of patience a test leaves it behind."""
+        assert reap(self.patience) or self.patience < 1, "still at work, and left behind"
 
     @property
     def changed(self) -> list[str]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import disturbing
 from disturbing import Point
+from points import is_asked_for
 from scenario import adopt_orphans, reap
 from sharing import Fold, Sharing, most, together
 from stage import show
@@ -183,4 +184,5 @@ class Play:
 if __name__ == "__main__":
     adopt_orphans()
     for at, wrong in Play(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])).run():
-        show(f"{sys.argv[2]}: {at}", wrong)
+        if is_asked_for(f"{sys.argv[2]}: {at}"):  # what is left out would change which points come then
+            show(f"{sys.argv[2]}: {at}", wrong)

@@ -11,12 +11,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import disturbing
+import points
 from disturbing import Deed, Point
 from scenario import Host, adopt_orphans
 
@@ -66,6 +67,8 @@ class Stage:
         end by ``tell``.
         """
         for point, name, comer in plays:
+            if not points.is_asked_for(name):
+                continue
             self.put_back()
             receiver, self._answer = os.pipe()
             if os.fork() == 0:
@@ -97,7 +100,7 @@ def show(case: object, outcome: object) -> None:
 
 def played(*calls: tuple[object, ...]) -> list[Played]:
     """What such programs show: each beside this file, with its arguments, as many at once as there are CPUs."""
-    environment = {**os.environ, "PYTHONPATH": f"{_HERE.parents[1]}:{_HERE.parent}"}
+    environment = {**os.environ, "PYTHONPATH": f"{_HERE.parents[1]}:{_HERE.parent}", **points.environment()}
 
     def play(call: tuple[object, ...]) -> list[Played]:
         program, *arguments = map(str, call)
@@ -110,10 +113,18 @@ def played(*calls: tuple[object, ...]) -> list[Played]:
         return [one for found in pool.map(play, calls) for one in found]
 
 
-def survived(capsys: pytest.CaptureFixture[str], what: str, outcomes: list[Played]) -> list[Played]:
-    """All of them, or the test fails."""
-    failed = [(case, problems) for case, problems in outcomes if problems]
+def survived(capsys: pytest.CaptureFixture[str], what: str, outcomes: list[Played], least: Mapping[str, int]) -> None:
+    """All of them, or the test fails. There are at ``least`` so many whose names have such words in them.
+
+    Where some have failed before, those alone have been played.
+    """
+    failed = {str(case): problems for case, problems in outcomes if problems}
     with capsys.disabled():
         print(f"\n{what}: {len(outcomes) - len(failed)} of {len(outcomes)} survived")
-    assert failed == [], "\n".join(f"{case}: {problems}" for case, problems in failed)
-    return outcomes
+    cases, again = [str(case) for case, _ in outcomes], points.failed()
+    if failed:
+        points.note(failed)
+    assert not failed, "\n".join(f"{case}: {problems}" for case, problems in failed.items())
+    assert points.are_there(cases, again)
+    for words, count in least.items() if not again else ():
+        assert sum(words in case for case in cases) >= count, words

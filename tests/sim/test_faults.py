@@ -86,7 +86,7 @@ def test_every_fault_is_survived_and_the_table_says_how(
     begin = offset("faults", every)
     outcomes = sorted(played(*(("fault_rows.py", first, _PROCESSES, begin, every) for first in range(_PROCESSES))))
     rows = [Row(*row) for _, row in outcomes]
-    survived(capsys, "faults", [(row[:4], row.problems) for row in rows])
+    survived(capsys, "faults", [(" | ".join(row[:4]), row.problems) for row in rows], {})
     assert len(rows) == len(list(troubles())[begin::every])
     if regenerate:
         _TABLE.write_text(_table(rows))

@@ -148,8 +148,10 @@ def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: 
     host = host_with(root)
     host.patience = 0
     with monkeypatch.context() as late:
-        late.setattr("libhook.kinds.legacy._most", lambda _asked: 2)
+        # A minute until it hangs. What comes then waits for the child that hangs, in vain.
+        late.setattr("libhook.kinds.legacy._most", lambda _asked: 0.3 if Path(root, "begun").exists() else 60)
         late.setattr("libhook.effects.transient.run_old", lambda *_: hanging.hang(root))
+        hanging.late(root)
         assert f"the old script {PATH} cannot be executed: Connection timed out" in host.event(WIN11, "prepare").line
     Path(root, "begun").unlink(missing_ok=True)
     monkeypatch.setattr("libhook.look.oldscripts.find", lambda *_: hanging.hang(root))
@@ -185,8 +187,9 @@ def test_a_hook_that_was_killed_begins_no_other_script(root: str) -> None:
     """Its child is still at the first, and somebody else may undo that already."""
     folder = "/etc/libvirt/old-hooks/qemu.d"
     host = host_with(root, f'legacy.path = "{folder}"\n')
-    commands.add(root, f"{folder}/a", seconds=0.5)
+    commands.add(root, f"{folder}/a")
     commands.add(root, f"{folder}/b")
+    faults.inject(root, faults.Fault("systemd-run *", after=(("wait", "go"),)))
     adopt_orphans()
     pid = os.fork()
     if not pid:
@@ -195,6 +198,7 @@ def test_a_hook_that_was_killed_begins_no_other_script(root: str) -> None:
     until(lambda: commands.ran(root))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+    hanging.let_go(root)
     assert reap(60)
     assert [one["argv"][0] for one in commands.ran(root)] == [f"{folder}/a"]
     host.event(WIN11, "release", "failed")

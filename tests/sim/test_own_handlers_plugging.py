@@ -12,9 +12,9 @@ import pytest
 from aftermath import recover
 from cases import DISK, NIC
 from family import descendants, environment, until
-from own import SWAPPINESS, WANTS, code, enabled, host, swappiness
+from own import SWAPPINESS, WANTS, code, enabled, host, patient, swappiness
 from plugging import attach, detach, running, xml
-from scenario import LAUNCHER, Host, guest, reap
+from scenario import Host, guest, reap
 
 from libhook.simulation.hypervisor import Hypervisor
 
@@ -89,11 +89,12 @@ def test_where_an_attach_fails_for_what_was_set_the_handler_is_named(root: str, 
     )
 
 
-def test_the_hook_is_killed_while_it_asks(root: str) -> None:
+def test_the_hook_is_killed_while_it_asks(root: str, tmp_path: Path) -> None:
     """Nothing is taken by then. What it has asked ends by itself, and the next start succeeds."""
     own = host(root, launcher=True)
+    launcher = patient(own, tmp_path)
     enabled(own, code("import time\ntime.sleep(3600)"))
-    command = [str(LAUNCHER), "win11", "prepare", "begin", "-"]
+    command = [str(launcher), "win11", "prepare", "begin", "-"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(root), start_new_session=True
     ) as hook:

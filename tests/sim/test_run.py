@@ -4,11 +4,11 @@
 import errno
 import json
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import disturbing
+import hanging
 import holding
 import pytest
 from cases import NIC
@@ -311,9 +311,12 @@ def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: 
     """Whether it answers late, or not at all."""
     host = host_with(root)
     with monkeypatch.context() as late:
+        host.patience = 0
         late.setattr("libhook.kinds.command._most", lambda _one: 0.3)
-        late.setattr("libhook.effects.transient.run", lambda *_, **__: time.sleep(5))
+        late.setattr("libhook.effects.transient.run", lambda *_, **__: hanging.hang(root))
         assert "the command screen does not end in time" in host.event(WIN11, "prepare").line
+    hanging.let_go(root)
+    host.patience = 60
     host.event(WIN11, "release", "failed")
     monkeypatch.setattr("libhook.effects.transient.run", lambda *_, **__: (errno.ETIMEDOUT, ""))
     assert "the command screen cannot be executed: Connection timed out" in host.event(WIN11, "prepare").line

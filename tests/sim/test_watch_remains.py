@@ -112,7 +112,7 @@ def test_an_ordinary_end_is_not_taken_for_a_death(host: Host, monkeypatch: pytes
     """libvirt forgets the guest a moment before it calls ``release``. If that does not come, it was one."""
     watched = _connected(host)
     _dies(host)
-    monkeypatch.setattr(remains, "_CERTAIN", 5.0)
+    monkeypatch.setattr(remains, "_CERTAIN", 3600.0)
     for _ in range(2):
         watched.watcher.lost("gone")
     assert _started(host) == 0

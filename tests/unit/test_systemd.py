@@ -258,8 +258,9 @@ def test_systemctl_is_run_as_it_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     before = os.listdir("/proc/self/fd")
     status, text = LinuxKernel().systemctl(("show", "--", "$(id) ;a"), 30)
     assert (status, text) == (3, "--no-ask-password|--no-pager|show|--|$(id) ;a|C|")
-    status, text = LinuxKernel().systemctl(("stop", "late"), 2)
-    assert (status, text) == (errno.ETIMEDOUT, "--no-ask-password|--no-pager|stop|late|C|")
+    status, text = LinuxKernel().systemctl(("stop", "late"), 0.5)
+    assert status == errno.ETIMEDOUT
+    assert text in ("", "--no-ask-password|--no-pager|stop|late|C|"), "half a second may be too short to say it"
     assert os.listdir("/proc/self/fd") == before
     monkeypatch.setattr("libhook.effects.kernel._LOGINCTL", str(program))
     status, text = LinuxKernel().loginctl(("show-user", "--", "1000"), 30)

@@ -68,7 +68,9 @@ def test_it_is_the_user_who_runs_it(program: Path) -> None:
 def test_there_is_an_end_to_its_time(program: Path) -> None:
     """Also where the user has stopped it."""
     _write(program, "echo begun; kill -STOP $$; sleep 3600")
-    assert users.systemctl(USER.pw_name, ("show",), 5) == (errno.ETIMEDOUT, "begun\n")
+    status, text = users.systemctl(USER.pw_name, ("show",), 1)
+    assert status == errno.ETIMEDOUT
+    assert text in ("", "begun\n"), "a second may be too short to begin"
 
 
 def test_there_is_an_end_to_its_output(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,7 @@ def only_starts_with_devices_suffer(make: MakeGuest, one: Guest, *reason: str) -
     return refused
 
 
+@pytest.mark.rest
 def test_a_part_is_missing(guest: MakeGuest) -> None:
     """Files of libhook's, then lxml, without which a guest that ends still has its device given back and recorded."""
     one = guest(pci(NIC)).start()
@@ -159,7 +160,6 @@ def test_the_state_cannot_be_written(guest: MakeGuest) -> None:
     guest(pci(NIC), pci(NIC2)).start().destroy()
 
 
-@pytest.mark.rest
 def test_the_doctor_sees_what_is_broken() -> None:
     """Nothing fails as it is installed; a hook that libvirtd would pass over, and one that does not run, are named."""
     code, said = doctor()

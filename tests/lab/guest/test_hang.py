@@ -182,6 +182,7 @@ def test_give_back_of_a_device_in_use(guest: MakeGuest) -> None:
     assert (driver_of(NIC), override_of(NIC)) == ("e1000e", None)
 
 
+@pytest.mark.rest
 def test_process_with_a_device_open(guest: MakeGuest, configure: Configure) -> None:
     """It is waited for, then named, and nothing is written; once it has closed the device the start goes on."""
     one = guest(pci(NIC), pci(NVME))

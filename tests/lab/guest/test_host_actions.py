@@ -54,6 +54,7 @@ def _state(name: str) -> str:
     return systemctl("show", "--value", "--property", "ActiveState", name)
 
 
+@pytest.mark.rest
 def test_units_are_down_while_the_guest_runs(guest: MakeGuest, configure: Configure) -> None:
     """By an alias, by a pattern, and with the socket that would start it again."""
     configure('[units]\n"lab-alias.service" = "down"\n"lab-sl*.service" = "down"\n"lab-woken.service" = "down"\n')
@@ -123,7 +124,6 @@ def test_two_guests_share_what_a_oneshot_has_done(guest: MakeGuest, configure: C
     unit.unlink()
 
 
-@pytest.mark.rest
 def test_a_stop_that_leaves_processes_refuses_the_start(guest: MakeGuest, configure: Configure) -> None:
     """systemd says that the unit is inactive. What was stopped before comes back, and the device was not touched."""
     configure('[units]\n"lab-plain.service" = "down"\n"lab-leaves.service" = "down"\n')
