@@ -20,8 +20,6 @@ import outcomes
 from outcomes import Outcome, Outcomes
 from parts import TOP, Suite
 
-MINUTES = 80
-"""The run's end. Whoever takes a change in may stop a run after 90."""
 _MOST_FLAKY = 5
 _RACES = 5
 """How often a test with the marker ``race`` must pass then: a race of libhook is no flaky test."""
@@ -212,7 +210,7 @@ class Run:
 def _broken(status: int | None, found: Outcomes, *, failed: bool) -> str:
     """Why a part says nothing of its tests, or "". What it left out may have failed, too."""
     if status is None:
-        return f"stopped: the run ends after {MINUTES} minutes"
+        return "stopped: the time of the run was over"
     if status not in (0, 1):
         return f"ended with exit status {status}"
     if not found.expected:

@@ -169,7 +169,7 @@ def test_the_run_has_an_end(stage: Stage) -> None:
     waits = stage.suite("def test_late():\n    import time\n    time.sleep(600)\n")
     passed, lines = stage.play(waits, waits._replace(name="next", minutes=1), end=10)
     assert not passed
-    assert "tests/run: failed: it: stopped: the run ends after 80 minutes" in lines
+    assert "tests/run: failed: it: stopped: the time of the run was over" in lines
     assert "tests/run: failed: next: not begun: it takes 1 minutes, and 0 are left" in lines
     assert lines[-1] == "libhook: 1 passed, 2 failed, 1 skipped"
 

@@ -22,14 +22,14 @@ def host(root: str, config: str = WANTS, *, launcher: bool = False) -> Host:
     return found
 
 
-def patient(host: Host, folder: Path) -> Path:
-    """Its launcher, a copy in this folder in which a handler has a minute: no clock but the real one is there."""
+def patient(host: Host, folder: Path, seconds: float = 60.0) -> Path:
+    """Its launcher, a copy in this folder in which a handler has so long: no clock but the real one is there."""
     for part in ("hooks", "libhook"):
         shutil.copytree(LAUNCHER.parents[1] / part, folder / part, ignore=shutil.ignore_patterns("__pyc*"))
     config = folder / "libhook" / "facts" / "config.py"
     text = config.read_text()
     assert text.count(_USUAL) == 1
-    config.write_text(text.replace(_USUAL, "ASKED_FOR = 60.0\n"))
+    config.write_text(text.replace(_USUAL, f"ASKED_FOR = {seconds}\n"))
     run = host.launching
     copied = folder / LAUNCHER.relative_to(LAUNCHER.parents[1])
     host.launching = lambda command, xml, environment: run([str(copied), *command[1:]], xml, environment)

@@ -92,7 +92,7 @@ def test_where_an_attach_fails_for_what_was_set_the_handler_is_named(root: str, 
 def test_the_hook_is_killed_while_it_asks(root: str, tmp_path: Path) -> None:
     """Nothing is taken by then. What it has asked ends by itself, and the next start succeeds."""
     own = host(root, launcher=True)
-    launcher = patient(own, tmp_path)
+    launcher = patient(own, tmp_path, 10.0)
     enabled(own, code("import time\ntime.sleep(3600)"))
     command = [str(launcher), "win11", "prepare", "begin", "-"]
     with subprocess.Popen(
