@@ -4,7 +4,7 @@
 A test in which something is late says so: it sets what it needs, or lets the clock of the tests go on (`overdue`).
 """
 
-from libhook.command import handlers
+from libhook.command import completing, handlers
 from libhook.effects import audit
 from libhook.kinds.module import consoles
 from libhook.look import descriptors, exports, sysfs, tenants, waiting
@@ -15,7 +15,7 @@ _SECONDS = 60.0
 
 def install() -> None:
     """Give each its minute, in this process and in those that are forked from it."""
-    for module in (audit, exports, identities, sysfs, tenants):
+    for module in (audit, completing, exports, identities, sysfs, tenants):
         vars(module)["_PATIENCE"] = _SECONDS
     for asking in (consult, handlers):
         vars(asking)["ASKED_FOR"] = _SECONDS

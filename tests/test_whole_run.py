@@ -167,7 +167,7 @@ def test_a_part_that_is_broken_has_failed(stage: Stage, test: str, first: tuple[
 def test_the_run_has_an_end(stage: Stage) -> None:
     """What runs then is stopped, nothing is begun that does not fit, and the last screen is there all the same."""
     waits = stage.suite("def test_late():\n    import time\n    time.sleep(600)\n")
-    passed, lines = stage.play(waits, waits._replace(name="next", minutes=1), end=10)
+    passed, lines = stage.play(waits, waits._replace(name="next", minutes=1), end=30)
     assert not passed
     assert "tests/run: failed: it: stopped: the time of the run was over" in lines
     assert "tests/run: failed: next: not begun: it takes 1 minutes, and 0 are left" in lines
@@ -262,7 +262,7 @@ def test_a_gap_of_the_machine_is_noted(tmp_path: Path) -> None:
     path = tmp_path / "gaps"
     assert gaps.told(path) == "the machine never stood still for more than 1 s"
     with subprocess.Popen([sys.executable, gaps.__file__, str(path)]) as ticking:
-        while ticking.poll() is None and not path.exists():  # it may not have begun to tick
+        while ticking.poll() is None and not (path.exists() and path.stat().st_size):  # it may not tick yet
             ticking.send_signal(signal.SIGSTOP)
             time.sleep(1.5)
             ticking.send_signal(signal.SIGCONT)

@@ -73,11 +73,11 @@ def test_one_that_never_ends_is_ended(tmp_path: Path) -> None:
     """At the deadline, with all that it has started; and what it did until then is known."""
     begun = time.monotonic()
     found = played(
-        tmp_path, "systemctl stop sddm; trap '' TERM INT; (trap '' TERM; while :; do :; done) & while :; do :; done", 10
+        tmp_path, "systemctl stop sddm; trap '' TERM INT; (trap '' TERM; while :; do :; done) & while :; do :; done", 25
     )
     assert not found.steps[0][0].ended
     assert any(one.argv[1:] == ("stop", "sddm") for one in found.steps[0][1].done)
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 250
 
 
 def test_one_that_fills_the_disk_is_stopped(tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_one_that_makes_files_without_end_is_ended(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(excess, "_MOST_FILES", 3000)
     begun = time.monotonic()
     with pytest.raises(LibhookError, match="a script has ended it, or took too much"):
-        played(tmp_path, 'python3 -c \'for i in range(3000): open(f"/srv/{i}", "w")\'; while :; do :; done', 60)
-    assert time.monotonic() - begun < 50
+        played(tmp_path, 'python3 -c \'for i in range(3000): open(f"/srv/{i}", "w")\'; while :; do :; done', 300)
+    assert time.monotonic() - begun < 290
 
 
 def test_it_needs_nothing_of_libhooks_own_folder(tmp_path: Path) -> None:

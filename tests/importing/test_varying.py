@@ -78,7 +78,7 @@ def test_what_was_noted_is_written_back_by_no_setting(tmp_path: Path) -> None:
 
 def test_what_does_not_end_is_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest of the guest's life is known, and what it writes comes from the host."""
-    monkeypatch.setattr(life, "play", partial(life.play, seconds=15.0))
+    monkeypatch.setattr(life, "play", partial(life.play, seconds=40.0))
     lines = ("cat /proc/sys/kernel/shmmax > /run/old", "while :; do sleep 1; done")
     found = imported(tmp_path, begin="\n".join(lines), end="cat /run/old > /proc/sys/kernel/shmmax")
     assert found.text.count("\n") == 1, found.text

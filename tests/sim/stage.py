@@ -99,7 +99,10 @@ def show(case: object, outcome: object) -> None:
 
 
 def played(*calls: tuple[object, ...]) -> list[Played]:
-    """What such programs show: each beside this file, with its arguments, as many at once as there are CPUs."""
+    """What such programs show: each beside this file, with its arguments, two at once for each CPU.
+
+    One of two waits: for what it has forked, or for the disk.
+    """
     environment = {**os.environ, "PYTHONPATH": f"{_HERE.parents[1]}:{_HERE.parent}", **points.environment()}
 
     def play(call: tuple[object, ...]) -> list[Played]:
@@ -109,7 +112,7 @@ def played(*calls: tuple[object, ...]) -> list[Played]:
         assert done.returncode == 0, done.stderr
         return [(case, outcome) for case, outcome in map(json.loads, done.stdout.splitlines())]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
         return [one for found in pool.map(play, calls) for one in found]
 
 

@@ -8,12 +8,14 @@ import time
 from unittest import mock
 
 import hanging
+import overdue
 import pytest
 from cases import DISK, GPU, NIC, SOUND
 from scenario import Host, guest, reap
 
 from libhook.children import child
 from libhook.children.child import Deadline
+from libhook.children.tracks import Pause
 from libhook.errors import BUSY, KERNEL_LOG, LIMITS, WHEN_IT_ANSWERS
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
@@ -62,7 +64,7 @@ def test_a_module_for_which_no_time_is_left_is_not_loaded(root: str) -> None:
 def test_a_driver_that_is_no_vfio_driver_is_not_taken_for_one(root: str) -> None:
     """A device that is on the driver it was to have cannot be handed over if that makes no vfio node of it."""
     host = Host(root, workstation())
-    (outcome,) = carry_out(_work(host, 5), [_move(NIC, "e1000e", Binding("e1000e", ""))])
+    (outcome,) = carry_out(_work(host, 60), [_move(NIC, "e1000e", Binding("e1000e", ""))])
     assert outcome.failure == Failure(f"{NIC}: e1000e is not a vfio driver", KERNEL_LOG)
 
 
@@ -71,7 +73,7 @@ def test_a_device_that_cannot_be_looked_at_is_not_taken_off_its_driver(
 ) -> None:
     """Whoever might have it open is not known: without a process to look, nothing is written."""
     host = Host(root, workstation())
-    work = _work(host, 5)
+    work = _work(host, 60)
 
     def refuse() -> int:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -87,7 +89,13 @@ def test_who_has_it_open_until_the_deadline_is_named(root: str) -> None:
     """Also where holder_wait would have been longer; the device stays on its driver."""
     host = Host(root, workstation())
     processes.open_file(root, processes.spawn(root, "smartd"), "/dev/nvme0n1")
-    (outcome,) = carry_out(_work(host, 2, holder_wait=60), [_move(DISK, "nvme", VFIO)])
+
+    def late(seconds: float) -> Pause:
+        overdue.when(lambda: True)
+        return Pause(seconds)
+
+    with mock.patch("libhook.look.waiting.Pause", late):
+        (outcome,) = carry_out(_work(host, 60, holder_wait=3600), [_move(DISK, "nvme", VFIO)])
     assert outcome.failure == Failure(
         f"{DISK} is still in use by smartd (pid 2000, /dev/nvme0n1)", "stop what uses it, then start the guest again"
     )
@@ -104,7 +112,7 @@ def test_a_device_on_its_way_back_is_left_to_whoever_has_set_its_override(root: 
     host = Host(root, world._replace(devices=devices, vfio_loaded=True))
     host.somebody_writes(f"bus/pci/devices/{NIC}/driver_override", "pci-stub")
     now, want = Binding("vfio-pci", "pci-stub"), Binding("e1000e", "pci-stub")
-    (outcome,) = carry_out(_work(host, 5), [Move(PciAddress.parse(NIC), now, want, "", back=True)])
+    (outcome,) = carry_out(_work(host, 60), [Move(PciAddress.parse(NIC), now, want, "", back=True)])
     assert outcome.failure is None
     assert host.driver(NIC) == "none"
 
@@ -136,13 +144,13 @@ def test_a_device_that_shall_have_no_driver_is_not_taken_from_who_has_it_open(ro
     qemu = processes.spawn(root, "qemu")
     processes.open_file(root, qemu, f"/dev/vfio/{group}")
     move = Move(PciAddress.parse(NIC), Binding("vfio-pci", ""), Binding(None, ""), "", back=back)
-    (outcome,) = carry_out(_work(host, 5), [move])
+    (outcome,) = carry_out(_work(host, 60), [move])
     assert outcome.failure == Failure(
         f"{NIC} is in use by qemu (pid {qemu}, /dev/vfio/{group})", "stop what uses it, then start the guest again"
     )
     assert host.driver(NIC) == "vfio-pci"
     processes.end(root, qemu)
-    (outcome,) = carry_out(_work(host, 5), [move])
+    (outcome,) = carry_out(_work(host, 60), [move])
     assert (outcome.failure, host.driver(NIC)) == (None, "none")
 
 

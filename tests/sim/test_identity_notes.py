@@ -13,6 +13,7 @@ from typing import NoReturn
 import pytest
 from cases import DISK, GPU, NIC, SOUND
 from command import libhook
+from family import until
 from overdue import soon
 from rebooting import CARD, WIN11, live, logged, note, rebooting, shifted, with_disks
 from scenario import Host, guest
@@ -23,6 +24,7 @@ from libhook.errors import LibhookError
 from libhook.facts.host import Identity
 from libhook.facts.identity import FORMAT, MOST_DEVICES, MOST_PAST, Note, Noted
 from libhook.look import guests
+from libhook.simulation import store
 from libhook.simulation.hosts import nic, workstation
 from libhook.story import identities as noting
 from libhook.story.session import state_of
@@ -128,8 +130,9 @@ def test_nothing_is_locked_while_a_note_is_written(
 def test_a_disk_that_hangs_keeps_nobody_waiting(reboot: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> None:
     """The child that writes is left behind, and the log says so."""
     host = reboot(workstation())
+    log = f"{host.root}/var/log/libhook.jsonl"
     monkeypatch.setattr(noting, "_PATIENCE", 0.1)
-    monkeypatch.setattr(identities, "update", lambda *_: time.sleep(1))
+    monkeypatch.setattr(identities, "update", lambda *_: until(lambda: "devices not noted" in str(store.lines(log))))
     live(host, WIN11)
     assert [one["reason"] for one in logged(host, "devices not noted")] == ["no answer within 0.1 s"]
 

@@ -136,8 +136,9 @@ def test_what_ends_by_itself_takes_along_what_it_left(root: str, monkeypatch: py
     assert left(host) == []
 
 
-def test_a_command_may_say_goodbye(root: str) -> None:
+def test_a_command_may_say_goodbye(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It hears SIGTERM, and is not killed while it makes an end of itself."""
+    monkeypatch.setattr("libhook.effects.groups._STOP_SECONDS", 60.0)
     host = host_with(root, AWAY)
     host.begin(WIN11)
     faults.inject(root)

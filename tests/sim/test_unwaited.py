@@ -84,6 +84,7 @@ def test_an_end_that_cannot_wait_so_long_is_made_up_for(root: str) -> None:
     assert host.event(WIN11, "release", "destroyed").code == 0
     assert host.trail == []
     end(host)
+    host.configure("")
     host.patience = 60
     assert host.trail == [GIVEN]
     assert host.event(WIN11, "release", "destroyed").code == 0

@@ -3,6 +3,7 @@
 
 from typing import Any
 
+import hanging
 import pytest
 from aftermath import recover
 from cases import NIC
@@ -149,18 +150,19 @@ def test_what_is_at_work_is_not_told_again(host: Host) -> None:
 
 
 @pytest.mark.parametrize("how", ["no systemd", "no answer"])
-def test_without_systemd_it_says_what_to_run(host: Host, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+def test_without_systemd_it_says_what_to_run(host: Host, how: str) -> None:
     """On the terminal, too."""
     shown: list[str] = []
     watched = _connected(host)
     watched.watcher._show = shown.extend
     fault = faults.Fault("systemctl start*", nth=0, error="ENOENT")
     if how == "no answer":
-        monkeypatch.setattr(remains, "_SECONDS", 0.05)
-        fault = faults.Fault("systemctl start*", nth=0, before=(("sleep", "0.5"),))
+        fault = faults.Fault("systemctl start*", nth=0, before=hanging.HANG)
+        hanging.late(host.root)
     faults.inject(host.root, fault)
     _dies(host)
     watched.watcher.lost("gone")
+    hanging.let_go(host.root)
     assert reap(60)
     (said,) = _log(host, "not given back")
     assert said["hint"] == "run: libhook recover"

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Timer
+from threading import Event, Timer
 
 import pytest
 from family import until
@@ -83,10 +83,15 @@ def test_a_slow_driver_keeps_writer_and_reader_waiting(make: Callable[[World], S
     writer = in_background(kernel, "bus/pci/drivers/e1000e/unbind", NIC)
     override = Path(kernel.root, f"sys/bus/pci/devices/{NIC}/driver_override")
     until(override.is_fifo)
-    let_go = Timer(0.5, faults.let_go, [kernel.root, NIC])
-    let_go.start()
+    letting_go = Event()
+
+    def let_go() -> None:
+        letting_go.set()
+        faults.let_go(kernel.root, NIC)
+
+    Timer(0.5, let_go).start()
     assert override.read_text() == "(null)\n"
-    assert let_go.finished.is_set()
+    assert letting_go.is_set()
     assert ended(writer) == 0
 
 

@@ -25,9 +25,9 @@ SYSCALLS = (
     "link,linkat,chmod,fchmodat,fchmodat2,kill,clone,clone3,fork,vfork,connect"
 )
 LARGEST = 24 << 20
-AFTERWARDS, LONGEST = 1.0, 3.0
-"""What the script has left in the background may start what it wants to start: until nothing new comes for so many
-seconds, and no longer than that."""
+_LOOK, _AFTERWARDS, _LONGEST = 0.002, 500, 1500
+"""What the script has left in the background may start what it wants to start: until nothing new comes in so many
+looks, with so many seconds between two, and no longer than that."""
 
 
 def copy_host() -> None:
@@ -97,7 +97,7 @@ def run(call: "dict[str, Any]") -> "dict[str, Any]":
         if pid != child.pid:  # strace writes its last lines when all others are gone
             _kill(pid)
     try:
-        child.wait(2)
+        child.wait(30)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
@@ -105,11 +105,11 @@ def run(call: "dict[str, Any]") -> "dict[str, Any]":
 
 
 def _afterwards(told: int, strace: int) -> None:
-    begun = new = time.monotonic()
-    while time.monotonic() < min(begun + LONGEST, new + AFTERWARDS) and any(pid != strace for pid in _others()):
-        time.sleep(0.002)
+    looks = idle = 0
+    while looks < _LONGEST and idle < _AFTERWARDS and any(pid != strace for pid in _others()):
+        time.sleep(_LOOK)
         before, told = told, _react(told)
-        new = time.monotonic() if told != before else new
+        looks, idle = looks + 1, idle + 1 if told == before else 0
 
 
 def _react(told: int) -> int:

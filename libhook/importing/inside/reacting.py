@@ -14,15 +14,18 @@ STATE, LOCK, DEVICES, DRIVERS = "/.state/state", "/.state/lock", "/sys/bus/pci/d
 ASKED, CLOCK, OVER = "/.state/asked", "/.state/clock", "/.state/over"
 TRACE = "/.trace/trace"
 _LONGEST = 1e8
-_IDLE = 3.0
-"""Seconds in which nothing happens: then the script waits for who sleeps."""
+_LOOK, _IDLE = 0.01, 300
+"""Seconds between two looks, and so many looks in which nothing happens: then the script waits for who sleeps.
+
+Looks are counted, and not seconds: on a machine that stands still a while the script has done nothing, either.
+"""
 _WRITE = re.compile(r'write\(\d+<(/sys/[^>]+/(?:bind|unbind|new_id|drivers_probe|remove))>, "([^"\\]*(?:\\n)?)"')
 _TEST = re.compile(
     r"""write\(\d+</\.trace/lines>, "\++\\1.*?(?:\[\[?'?|test) (?:'?!'? )?-([efdrsSLhcb]) '?(/[\w./@:+-]+)"""
 )
 _PAGES = re.compile(r'write\(\d+</proc/sys/vm/nr_hugepages>, "(\d{1,9})(?:\\n)?"')
 _KILL = re.compile(r"\bkill\((\d{1,7}), SIG")
-_PATIENCE = 2.0
+_PATIENCE = 20.0
 MOST_ASKED = 20
 """So often a script may ask the same before it is told otherwise."""
 asked = dict[str, int]()
@@ -71,13 +74,13 @@ def pass_time(seconds: float) -> None:
 
 def sleep_beside(seconds: float) -> None:
     """Sleep beside the script until it has slept for as long itself, has ended, or waits for this one."""
-    until, size, since = _clock() + seconds, -1, 0.0
+    until, size, idle = _clock() + seconds, -1, 0
     while _clock() < until and not os.path.exists(OVER):
         if os.path.getsize(TRACE) != size:
-            size, since = os.path.getsize(TRACE), time.monotonic()
-        elif time.monotonic() > since + _IDLE:
+            size, idle = os.path.getsize(TRACE), 0
+        elif (idle := idle + 1) > _IDLE:
             return
-        time.sleep(0.01)
+        time.sleep(_LOOK)
 
 
 def _clock() -> float:
