@@ -3,8 +3,6 @@
 
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -120,17 +118,6 @@ def _in_time() -> None:
 def childless() -> None:
     """Reap what other tests have left to end by itself: for a test that waits for any child."""
     child.reap(Deadline.after(60))
-
-
-@pytest.fixture(scope="session")
-def open_tree() -> Iterator[Path]:
-    """Give a copy of hooks/ and libhook/ that any user may enter: the clone may lie in a home."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        for name in ("hooks", "libhook"):
-            shutil.copytree(ROOT / name, f"{folder}/{name}", ignore=shutil.ignore_patterns("__pycache__"))
-        subprocess.run(["chmod", "-R", "go=u-w", folder], check=True)
-        yield Path(folder)
 
 
 @pytest.fixture

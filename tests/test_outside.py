@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import patience
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +39,8 @@ class Project:
         self._do(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
         (self.wheel,) = folder.glob("*.whl")
         self._do(*pip, "install", "--no-index", "--no-deps", str(self.wheel))
+        (packages,) = (folder / "venv/lib").glob("python3*/site-packages")
+        patience.lengthen(packages, 60.0)
         shutil.rmtree(source)
         (folder / "project").mkdir()
         for name, text in (HANDLERS | TESTS).items():

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Handlers by others on a simulated host."""
 
-import shutil
 from pathlib import Path
 
+import patience
 from command import libhook
-from scenario import LAUNCHER, Host
+from scenario import Host
 
 from libhook.simulation.hosts import workstation
 
 SWAPPINESS = "/proc/sys/vm/swappiness"
-_USUAL = "ASKED_FOR = 2.0\n"
 WANTS = "[domains.win11.handlers.night]\n"
 HEAD = "from libhook.handler import handler\n\n"
 
@@ -24,14 +23,7 @@ def host(root: str, config: str = WANTS, *, launcher: bool = False) -> Host:
 
 def patient(host: Host, folder: Path, seconds: float = 60.0) -> Path:
     """Its launcher, a copy in this folder in which a handler has so long: no clock but the real one is there."""
-    for part in ("hooks", "libhook"):
-        shutil.copytree(LAUNCHER.parents[1] / part, folder / part, ignore=shutil.ignore_patterns("__pyc*"))
-    config = folder / "libhook" / "facts" / "config.py"
-    text = config.read_text()
-    assert text.count(_USUAL) == 1
-    config.write_text(text.replace(_USUAL, f"ASKED_FOR = {seconds}\n"))
-    run = host.launching
-    copied = folder / LAUNCHER.relative_to(LAUNCHER.parents[1])
+    run, copied = host.launching, patience.copy(folder, seconds)
     host.launching = lambda command, xml, environment: run([str(copied), *command[1:]], xml, environment)
     return copied
 

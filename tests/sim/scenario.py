@@ -28,7 +28,7 @@ from libhook.simulation.snapshot import differences, snapshot
 from libhook.simulation.world import World
 
 patience.install()
-LAUNCHER = Path(__file__).parents[2] / "hooks" / "qemu"
+LAUNCHER = patience.launcher()
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 
 

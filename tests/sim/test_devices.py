@@ -5,13 +5,12 @@ import json
 import os
 import resource
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from cases import DISK, GPU, SOUND
 from command import libhook
-from scenario import Host, guest
+from scenario import LAUNCHER, Host, guest
 
 from libhook.simulation import processes, store
 from libhook.simulation.guests import Guest
@@ -70,7 +69,7 @@ def test_devices_names_who_else_has_a_guests_device(root: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 @pytest.mark.parametrize("hidden", ["run/libhook", "etc/libvirt/qemu"])
-def test_devices_are_shown_to_a_user_who_is_not_root(open_tree: Path, root: str, hidden: str) -> None:
+def test_devices_are_shown_to_a_user_who_is_not_root(root: str, hidden: str) -> None:
     """Which guests have them is for root; that is said on stderr, and doctor says no more than that."""
     host = Host(root, workstation())
     host.begin(guest(GPU, SOUND))
@@ -78,18 +77,18 @@ def test_devices_are_shown_to_a_user_who_is_not_root(open_tree: Path, root: str,
     Path(root, hidden).mkdir(mode=0o700, parents=True, exist_ok=True)
     if hidden != "run/libhook":
         Path(root, "run/libhook").rename(f"{root}/run/gone")
-    done = _as_nobody(open_tree, root, "devices")
+    done = _as_nobody(root, "devices")
     assert (done.returncode, done.stderr) == (0, "run it as root to see which guests have them\n")
     assert f"  {GPU}  VGA       vfio-pci  {_GPU}  [override vfio-pci]\n" in done.stdout
-    found = [line for line in _as_nobody(open_tree, root, "doctor").stdout.splitlines() if "another user's" in line]
+    found = [line for line in _as_nobody(root, "doctor").stdout.splitlines() if "another user's" in line]
     whose = [f"fail  {root}/run/libhook is another user's: run libhook doctor as root"]
     assert found == (whose if hidden == "run/libhook" else [])
 
 
-def _as_nobody(tree: Path, root: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = (sys.executable, "-m", "libhook", *words)
+def _as_nobody(root: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = ("/usr/bin/python3", "-m", "libhook", *words)
     return subprocess.run(
-        command, env={"LIBHOOK_ROOT": root, "PATH": "/usr/bin:/bin"}, cwd=tree, user=65534, group=65534,
+        command, env={"LIBHOOK_ROOT": root, "PATH": "/usr/bin:/bin"}, cwd=LAUNCHER.parents[1], user=65534, group=65534,
         extra_groups=(), capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
 

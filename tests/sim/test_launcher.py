@@ -167,11 +167,11 @@ def test_null_bytes_are_survived(launcher: Launcher, operation: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_session_daemon_is_left_alone(open_tree: Path, operation: str) -> None:
+def test_a_session_daemon_is_left_alone(operation: str) -> None:
     """The hook of qemu:///session runs as the user, who can neither bind nor record: exit 0, no word."""
     user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     done = subprocess.run(
-        [*user, open_tree / "hooks/qemu", "win11", operation, "begin", "-"],
+        [*user, LAUNCHER, "win11", operation, "begin", "-"],
         input=WITH_DEVICE,
         capture_output=True,
         env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
@@ -192,10 +192,10 @@ def test_a_session_daemon_is_left_alone(open_tree: Path, operation: str) -> None
     # These try for 15 and 31 s; and mksh cannot say why it refuses.
     + [("/bin/bash", 1, "prepare"), ("/bin/bash", 1, "started"), ("/bin/mksh", 1, "started")][3 * SAMPLED :],
 )
-def test_no_process_is_to_be_had(open_tree: Path, shell: str, processes: int, operation: str) -> None:
+def test_no_process_is_to_be_had(shell: str, processes: int, operation: str) -> None:
     """The shell itself cannot fork, as where the cgroup is full: a start is refused with the reason, a guest lives."""
     done = subprocess.run(
-        [*shell.split(), open_tree / "hooks/qemu", "win11", operation, "begin", "-"],
+        [*shell.split(), LAUNCHER, "win11", operation, "begin", "-"],
         input=WITH_DEVICE,
         capture_output=True,
         env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},

@@ -5,10 +5,10 @@ import io
 from pathlib import Path
 
 import pytest
+from scenario import LAUNCHER
 
 from libhook.simulation import demo
 
-LAUNCHER = str(Path(__file__).parents[2] / "hooks/qemu")
 PAGE = Path(__file__).parents[2] / "docs/installing.md"
 
 
@@ -31,7 +31,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_plays_a_life_and_a_refusal_and_cleans_up(scratch: Path) -> None:
     """Exit 0, every part there as the page shows it, under 80 columns, no colour in a file, the host's folder gone."""
     out = io.StringIO()
-    assert demo.play_demo(LAUNCHER, out) == ""
+    assert demo.play_demo(str(LAUNCHER), out) == ""
     text = out.getvalue()
     assert max(len(line) for line in text.splitlines()) < 80
     assert [line.split()[2] for line in text.splitlines() if line.startswith("hooks/qemu win11")] == [

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import patience
 from cases import NIC
 from family import Begun, descendants, environment, program, until
 from scenario import guest
@@ -81,6 +82,7 @@ def _tree(folder: Path, renamed: str) -> Path:
     for name in ("libhook", "hooks", "packaging"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "install.sh", folder)
+    patience.lengthen(folder)
     if renamed:
         for path in (folder / "libhook").rglob("*.py"):
             path.write_text(re.sub(rf"\b{renamed}\b", f"Other{renamed}", path.read_text()))
