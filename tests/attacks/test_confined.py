@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from unittest import mock
 
+import hanging
 import pytest
 
 from libhook.children import confined
@@ -136,7 +137,9 @@ def test_it_ends_when_its_parent_says(code: str, fault: str, tmp_path: object) -
         exec(code, {"os": os, "signal": signal})  # noqa: S102
         return b"null"
 
-    ending = confined.ask(task, (), str(tmp_path), Deadline.after(0.5 if fault == confined.LATE else 200))
+    if fault == confined.LATE:
+        hanging.late_at_a_handler()
+    ending = confined.ask(task, (), str(tmp_path), Deadline.after(200))
     assert (ending.fault, ending.said) == (fault, b"")
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

@@ -17,6 +17,7 @@ from aftermath import leftovers, recover, wrong
 from asking import PROGRAM, STATES, make, running, settings, states
 from disturbing import Point
 from own import code
+from points import Share, number
 from scenario import reap
 from stage import Stage
 
@@ -125,8 +126,7 @@ class Play:
             self._host.enable(HANDLER, code(f"return {{'settings': {asked}}}"))
             self._stage.renew = lambda: handlers.enable(self._host.machine, HANDLER)
         self._before = states(self._host)
-        self._ends, self._first, self._every = ends, first, every
-        self._turn = itertools.count()
+        self._ends, self._share = ends, Share(first, every)
         self._maybe = ""
         """The UUID of the guest whose hook was killed, as long as nobody has undone or ended it."""
         self._killed = ""
@@ -152,21 +152,19 @@ class Play:
         if not self._stage.is_apart and operation in self._mix.events:
             self._stage.keep()
             deed = disturbing.hook(self._host, arguments, xml)
-            plays = (
-                (point, f"{self._name}, {self._ends}: {operation} of {name}, {point}, {how}", how)
-                for point, how in self._points(deed)
-            )
-            for _, how, status in self._stage.kill(deed, plays):
+            for _, how, status in self._stage.kill(deed, self._plays(deed, f"{operation} of {name}")):
                 self._killed = name
                 if status in (0, 1) or operation == "stopped":  # whatever came of that, libvirt goes on to release
                     return status, "it was killed, or its writer"
                 self._stage.tell(self._follow(name, operation, how))
         return self._host.hook(*arguments, xml)
 
-    def _points(self, deed: disturbing.Deed) -> Iterator[tuple[Point, int]]:
-        for point in disturbing.points(self._host, deed, both=False):
-            if point.changes and (turn := next(self._turn)) % self._every == self._first:
-                yield point, turn // self._every % 3
+    def _plays(self, deed: disturbing.Deed, what: str) -> Iterator[tuple[Point, str, int]]:
+        for point in filter(lambda point: point.changes, disturbing.points(self._host, deed, both=False)):
+            where = f"{self._name}, {self._ends}: {what}, {point}"
+            name = f"{where}, {(how := number(where) % 3)}"
+            if self._share.has(name):
+                yield point, name, how
 
     def _follow(self, name: str, operation: str, how: int) -> list[str]:
         """Who lives keeps what all need; then all end, and all is as it began.

@@ -4,7 +4,6 @@
 As a program it plays one life, at one of so many points, and shows how each ended.
 """
 
-import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,11 +12,12 @@ from typing import NamedTuple
 import disturbing
 import holding
 from aftermath import COMERS, OTHER, RELEASES, WANTS_IT, Aftermath, Comer, trails
-from amounts import FULL, sample
+from amounts import FULL
 from cases import CASES, DISK, NIC, Case
 from disturbing import Deed, Point
 from mounting import DATA, INDEX, MOUNTS, SUB, TARGET, mount
 from old_scripts import PATH
+from points import number, some
 from scenario import Host, guest
 from stage import Stage
 from units import CUPS
@@ -114,7 +114,6 @@ class Play:
         self._life = LIVES[name]
         self._full = full
         self._every = every
-        self._turn = itertools.count()
         root = scratch()
         self.host = Host(root, self._life.case.world, self._life.case.config)
         self.host.libvirt = Libvirt(root, self._hook)
@@ -183,15 +182,16 @@ class Play:
         points: Sequence[Point] = disturbing.points(self.host, deed, both=self._full)
         if not self._full:
             changing = [point for point in points if point.changes]
-            points = sample(changing, self._every, f"{self._name} {operation}")
+            points = some(changing, self._every, f"{self._name} {operation}")
         for point in points:
-            comers = COMERS if self._full else self._some_comers(point)
+            where = f"{self._name}: {operation}, {point}"
+            comers = COMERS if self._full else self._some_comers(point, number(where))
             for comer in comers if point.how != "writer" else comers[:1]:
-                yield point, f"{self._name}: {operation}, {point}, then {comer}", comer
+                yield point, f"{where}, then {comer}", comer
 
-    def _some_comers(self, point: Point) -> tuple[Comer, ...]:
-        """One, in turn; between record and claim also the one who could be given what another still has."""
-        one = COMERS[next(self._turn) % len(COMERS)]
+    def _some_comers(self, point: Point, number: int) -> tuple[Comer, ...]:
+        """One, by chance; between record and claim also the one who could be given what another still has."""
+        one = COMERS[number % len(COMERS)]
         if self._runs_on and one != RELEASES:
             return (one, RELEASES)
         decides = "/domains/" in point.effect or "/claims/" in point.effect

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import disturbing
 from aftermath import OTHER, recover, trails, wrong
-from amounts import FULL, sample
+from amounts import FULL
 from cases import DISK, NIC
 from disturbing import Point
 from plugging import attach, xml
+from points import number, some
 from scenario import Host, guest, reap
 from stage import Stage
 
@@ -60,9 +61,10 @@ class Play:
 
     def _plays(self) -> Iterator[tuple[Point, str, str]]:
         points = [point for point in disturbing.points(self.host, self._deed, both=False) if matters(point)]
-        for number, point in enumerate(sample(points, self._every, self._verb)):
-            for comer in COMERS if FULL else [COMERS[number % len(COMERS)]]:
-                yield point, f"{self._verb}, {point}, then {comer}", comer
+        for point in some(points, self._every, self._verb):
+            where = f"{self._verb}, {point}"
+            for comer in COMERS if FULL else [COMERS[number(where) % len(COMERS)]]:
+                yield point, f"{where}, then {comer}", comer
 
     def _deed(self) -> int:
         """The command, in a process that the simulated host knows."""

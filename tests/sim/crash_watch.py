@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 import disturbing
 from aftermath import recover, trails, wrong
-from amounts import FULL, sample
+from amounts import FULL
 from cases import DISK, NIC
 from crash_plugs import end_libhook, matters
 from disturbing import Point
 from plugging import attach, detach, xml
+from points import number, some
 from scenario import Host, guest, reap
 from stage import Stage
 from watch_play import Watched
@@ -81,9 +82,10 @@ class Play:
 
     def _plays(self) -> Iterator[tuple[Point, str, str]]:
         points = [point for point in disturbing.points(self.host, self._deed, both=False) if matters(point)]
-        for number, point in enumerate(sample(points, self._every, self._event)):
-            for comer in COMERS if FULL else [COMERS[number % len(COMERS)]]:
-                yield point, f"watch, {self._event}, {point}, then {comer}", comer
+        for point in some(points, self._every, self._event):
+            where = f"watch, {self._event}, {point}"
+            for comer in COMERS if FULL else [COMERS[number(where) % len(COMERS)]]:
+                yield point, f"{where}, then {comer}", comer
 
     def _deed(self) -> int:
         """The watch, in a process that the simulated host knows."""

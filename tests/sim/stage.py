@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import pytest
 
 _HERE = Path(__file__).parent
+_called: dict[str, points.Call] = {}
+"""What has played each case."""
 
 
 class Stage:
@@ -105,15 +107,19 @@ def played(*calls: tuple[object, ...]) -> list[Played]:
     """
     environment = {**os.environ, "PYTHONPATH": f"{_HERE.parents[1]}:{_HERE.parent}", **points.environment()}
 
-    def play(call: tuple[object, ...]) -> list[Played]:
-        program, *arguments = map(str, call)
+    def play(call: points.Call) -> list[Played]:
+        program, *arguments = call
         command = [sys.executable, str(_HERE / program), *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        return [(case, outcome) for case, outcome in map(json.loads, done.stdout.splitlines())]
+        found = [(case, outcome) for case, outcome in map(json.loads, done.stdout.splitlines())]
+        _called.update((str(case), call) for case, _ in found)
+        return found
 
+    again = [*points.failed().values()]
+    wanted = [call for call in ([*map(str, call)] for call in calls) if not again or call in again]
     with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
-        return [one for found in pool.map(play, calls) for one in found]
+        return [one for found in pool.map(play, wanted) for one in found]
 
 
 def survived(capsys: pytest.CaptureFixture[str], what: str, outcomes: list[Played], least: Mapping[str, int]) -> None:
@@ -125,8 +131,8 @@ def survived(capsys: pytest.CaptureFixture[str], what: str, outcomes: list[Playe
     with capsys.disabled():
         print(f"\n{what}: {len(outcomes) - len(failed)} of {len(outcomes)} survived")
     cases, again = [str(case) for case, _ in outcomes], points.failed()
-    if failed:
-        points.note(failed)
+    if failed.keys() <= _called.keys():
+        points.note({case: _called[case] for case in failed})
     assert not failed, "\n".join(f"{case}: {problems}" for case, problems in failed.items())
     assert points.are_there(cases, again)
     for words, count in least.items() if not again else ():

@@ -241,7 +241,7 @@ def test_the_path_that_it_is_given_is_not_relied_on(launcher: Launcher) -> None:
 
 def test_nobody_keeps_libvirt_s_pipes_open(root: str) -> None:
     """A driver hangs: the launcher answers at its deadline, and stdout and stderr end there and then."""
-    host = Host(root, World((Device(NIC, "e1000e"),), (E1000E,)), "write_deadline = 10\n", launcher=True)
+    host = Host(root, World((Device(NIC, "e1000e"),), (E1000E,)), "write_deadline = 20\n", launcher=True)
     faults.hold(root, NIC)
     with Begun([LAUNCHER, "win11", "prepare", "begin", "-"], environment(root)) as process:
         code, stdout, stderr = process.go_on(WITH_DEVICE)

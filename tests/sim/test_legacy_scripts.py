@@ -75,7 +75,7 @@ def test_a_file_without_interpreter_line_is_run_by_bash(root: str, begins: str, 
 @pytest.mark.parametrize("seconds", [0.3, 5.0])
 def test_a_script_that_is_late_is_ended(root: str, seconds: float) -> None:
     """All of it. Scripts that come after it in libvirt's order have no time left. 110 is also an exit status."""
-    host = host_with(root, f"{SETTINGS}legacy.seconds = {60 if seconds > 1 else seconds}\n", seconds=0.6, status=0)
+    host = host_with(root, f"{SETTINGS}legacy.seconds = {60 if seconds > 1 else seconds}\n", seconds=600, status=0)
     if seconds > 1:
         commands.add(root, PATH, status=errno.ETIMEDOUT)
         assert f"{PATH} has ended with status 110" in host.event(WIN11, "prepare").line
@@ -91,7 +91,7 @@ def test_no_script_is_begun_without_time(root: str) -> None:
     """The time is that of the whole call."""
     folder = "/etc/libvirt/old-hooks/qemu.d"
     host = host_with(root, f'legacy = {{ path = "{folder}", seconds = 0.3 }}\n')
-    commands.add(root, f"{folder}/a", seconds=0.6)
+    commands.add(root, f"{folder}/a", seconds=600)
     commands.add(root, f"{folder}/b")
     assert f"{folder}/b has not ended within 0.3 s" in host.event(WIN11, "prepare").line
     assert [one["argv"][0] for one in commands.ran(root)][:2] == [f"{folder}/a", f"{folder}/a"]
