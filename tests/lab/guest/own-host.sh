@@ -4,6 +4,7 @@
 # as any host, and the lab goes on. /sys, the devices and the file systems are the lab's. $1 has its units.
 set -e
 mount -t proc proc /proc
+mount -t tmpfs cgroup /sys/fs/cgroup # Linux 6.1 mounts nothing over itself
 mount -t cgroup2 cgroup /sys/fs/cgroup
 mount -t tmpfs -o mode=755 run /run
 mount --bind /dev/null /dev/console

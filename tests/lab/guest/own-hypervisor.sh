@@ -5,6 +5,7 @@
 # guest's XML, and gets what was seen.
 folder=$1 what=$2
 era=$(systemctl show --value --property=SoftRebootsCount)
+era=${era:-1} # systemd 252 cannot soft-reboot
 
 note() {
     desk=$(systemctl show --value --property=ActiveState desk.service)

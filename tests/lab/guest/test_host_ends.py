@@ -49,6 +49,8 @@ UNITS = {
     # What a host has at its boot, and this one has not.
     "libhook-recover.service.d/lab.conf": "[Unit]\nDefaultDependencies=no\n",
 }
+SOFT_REBOOTS = int(subprocess.check_output(["systemctl", "--version"], text=True).split()[1].partition(".")[0]) >= 254
+"""Whether systemd can. Debian 12 has 252."""
 SETTINGS = '[units]\n"desk.service" = "down"\n"extra.service" = "down"\n"up.service" = "up"\n'
 
 
@@ -90,13 +92,14 @@ def test_at_a_soft_reboot_and_at_the_hosts_end_no_unit_is_started_again(guest: M
     seen = {line.partition(": ")[0]: line.partition(": ")[2] for line in _read("notes")}
     print(*_read("notes"), *_read("said"), *_read("log"), sep="\n")
     assert list(seen) == [
-        *("0 prepare answered 0", "1 began again", "1 prepare answered 0", "1 is stopping", "1 release answered 0"),
+        *["0 prepare answered 0"] * SOFT_REBOOTS,
+        *("1 began again", "1 prepare answered 0", "1 is stopping", "1 release answered 0"),
     ]
-    assert seen["0 prepare answered 0"].startswith(taken)
+    assert seen.get("0 prepare answered 0", taken).startswith(taken)
     assert seen["1 began again"] == "desk=active extra=inactive up=inactive nic=e1000e kept=0"
     assert seen["1 prepare answered 0"].startswith(taken)
     assert seen["1 release answered 0"] == "desk=inactive extra=inactive up=inactive nic=e1000e kept=0"
-    assert _read("starts") == ["desk", "extra", "up", "desk", "up"]
+    assert _read("starts") == [*("desk", "extra", "up") * SOFT_REBOOTS, "desk", "up"]
     assert "destructive" in " ".join(_read("refused")), "the host was not at its end"
     log = _read("log")
     assert [line for line in log if "the host shuts down" in line] != []
