@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from libhook.light import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def stop(machine: Machine, names: Sequence[str], user: str = "") -> None:
 
 
 def _stop(machine: Machine, user: str, how: Sequence[str], names: Sequence[str]) -> None:
-    status, _ = machine.systemctl(user, ("stop", *how, "--", *names), STOP_SECONDS)
+    status = _ask(machine, user, ("stop", *how), names, STOP_SECONDS)
     if status == errno.ETIMEDOUT:
         _, text = machine.systemctl(user, ("show", "--property=Job", "--value", "--", *names), _SECONDS)
         if jobs := [job for job in text.split() if job.isdecimal() and job != "0"]:
@@ -66,9 +67,21 @@ def start(machine: Machine, names: Sequence[str], user: str = "", *, wait: bool 
     """
     ordered = sorted(names, key=lambda name: (name.endswith(".service"), name))
     how, seconds = ((), START_SECONDS) if wait else (("--no-block",), _SECONDS)
-    status, _ = machine.systemctl(user, ("start", *how, "--", *ordered), seconds)
+    status = _ask(machine, user, ("start", *how), ordered, seconds)
     if status:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def _ask(machine: Machine, user: str, words: Sequence[str], names: Sequence[str], seconds: float) -> int:
+    """Ask systemd for the same of each of these units. Return the exit status of systemctl.
+
+    systemd 262 does all or nothing (EnqueueUnitJobMany): a unit that is gone by now would keep the others as they are.
+    """
+    until = time.monotonic() + seconds
+    status, _ = machine.systemctl(user, (*words, "--", *names), seconds)
+    if status in (0, errno.ETIMEDOUT) or len(names) == 1:
+        return status
+    return max(machine.systemctl(user, (*words, "--", name), max(until - time.monotonic(), 0.0))[0] for name in names)
 
 
 def end_session(machine: Machine, session: str) -> None:

@@ -140,8 +140,9 @@ def systemctl(root: str, arguments: tuple[str, ...], seconds: float) -> tuple[in
         return 0, ""
     if verb == "start" and _manager(root)["SystemState"] == "stopping":
         return 1, ""  # its transaction is destructive
-    late = False
-    own = list(filter(None, (_own(root, one) for one in names)))
+    own, late = [_own(root, one) for one in names], False
+    if not all(own):
+        return 5, ""  # it knows not all of them, and does nothing (EnqueueUnitJobMany, since 262)
     for name in own:
         late = not (_stop(root, name, seconds, rest) if verb == "stop" else _start(root, name, rest)) or late
     busy = verb == "stop" and any(name.endswith(".mount") and state(root, name) == "active" for name in own)

@@ -9,7 +9,7 @@ import pytest
 from cases import DISK, GPU, NIC, SOUND
 from command import libhook
 from scenario import guest
-from units import BEFORE, CUPS, DESKTOP, OTHER, SDDM, UNITS, WIN11, host_with, states, told
+from units import BEFORE, CUPS, DESKTOP, OTHER, SDDM, SOCKET, UNITS, WIN11, host_with, states, told
 
 from libhook.children.child import Deadline
 from libhook.errors import BadInput, LibhookError
@@ -21,7 +21,7 @@ from libhook.kinds.kind import Work
 from libhook.kinds.unit import carry_out, read
 from libhook.kinds.unit.state import State
 from libhook.look import systemd as look
-from libhook.simulation import commands, faults, processes, systemd
+from libhook.simulation import commands, faults, processes, store, systemd
 from libhook.story import survey
 from libhook.story.session import Session, make_state
 
@@ -229,3 +229,12 @@ def test_a_unit_whose_last_process_ends_a_moment_late_comes_back(root: str, monk
     outcome = host.event(WIN11, "prepare")
     assert "foo.service is stopped, and processes of it are left" in outcome.line
     assert (len(seen) > 1, systemd.state(root, "foo.service")) == (True, "active")
+
+
+def test_a_unit_that_is_gone_at_the_end_keeps_no_other_down(root: str) -> None:
+    """As when its package was removed. systemd 262 begins none of several units if it does not know one of them."""
+    host = host_with(root)
+    host.begin(WIN11)
+    store.unlink(f"{root}/simulation/units/{SOCKET}")
+    host.event(WIN11, "release", "shutdown")
+    assert systemd.state(root, CUPS) == "active"
