@@ -34,7 +34,7 @@ def pasted(path: str) -> str:
     The reader pastes the command, and it must do no more than it says. A guest's name is in one only where it is plain
     (facts/remedy.py).
     """
-    if all(c.isalnum() or c in "/._-+" for c in path):
+    if all(c.isalnum() or c in "/._-+:@" for c in path):
         return path
     return "'" + path.replace("'", "'\\''") + "'"
 

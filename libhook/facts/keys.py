@@ -68,13 +68,17 @@ def _wrong_state(name: str, state: object) -> str:
 
 
 def _wrong_value(name: str, value: object) -> str:
-    from libhook.facts.value import path_of  # which what has no such table does not need
+    from libhook.facts.knob import unfit  # which what has no such table does not need
+    from libhook.facts.value import path_of
 
     try:
-        path_of(_with_name(name))
+        path = path_of(_with_name(name))
     except BadInput:
         return "a sysctl, or one file below /sys, by its name and no pattern"
-    return "" if type(value) is int or is_line(value) else "a line of text or a whole number"
+    if not (type(value) is int or is_line(value)):
+        return "a line of text or a whole number"
+    why = unfit(path, str(value))
+    return why and f"left out, as {why}"
 
 
 def _mounts(value: object) -> str:

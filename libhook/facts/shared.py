@@ -91,5 +91,17 @@ def file_name(name: str) -> str:
     return safe[: _LONGEST - len(end)] + end
 
 
+def name_of(file: str) -> str:
+    """The name from which ``file_name`` made this; "" of a long one, which only the file's content has."""
+    first, *rest = file.split("%")
+    if "" in rest:
+        return ""
+    try:
+        content = first.encode() + b"".join(bytes.fromhex(part[:2]) + part[2:].encode() for part in rest)
+    except ValueError:
+        return ""
+    return content.decode("utf-8", "surrogateescape")
+
+
 def _is_claim(uuid: object, want: object) -> bool:
     return isinstance(uuid, str) and len(uuid) == _LENGTH_OF_UUID and "/" not in uuid and isinstance(want, str)

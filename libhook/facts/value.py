@@ -29,3 +29,15 @@ def path_of(name: str, fill: Callable[[str], str] = str) -> str:
         what = name if fill is str else "/" + "/".join(parts)
         raise BadInput(f'"{what}" is neither a sysctl nor a file below /sys or /proc/sys')
     return "/" + "/".join(parts)
+
+
+def file_below(path: str) -> str:
+    """The path of a file below /sys or /proc/sys, once its folders are no links. BadInput for any other text.
+
+    The kernel's own names may have more characters than those of the settings: ``Fixed MDIO bus.0``.
+    """
+    parts = path.split("/")[1:]
+    whole = path.startswith(("/sys/", "/proc/sys/")) and len(parts) > 2 + (parts[0] == "proc")
+    if not whole or not (path.isascii() and path.isprintable()) or not {"", ".", ".."}.isdisjoint(parts):
+        raise BadInput(f'"{path}" is no file below /sys or /proc/sys')
+    return path

@@ -33,36 +33,23 @@ from libhook import plainjson
 from libhook.children.tracks import Late, Step
 from libhook.effects.locks import is_locked
 from libhook.effects.state import State
-from libhook.errors import KERNEL_LOG, MORE_TIME, BadInput, LibhookError, TooNew, pasted
+from libhook.errors import EXHAUSTED, KERNEL_LOG, MORE_TIME, BadInput, LibhookError, TooNew, unanswered
 from libhook.facts.plan import Action
 from libhook.facts.shared import Shared, Value
+from libhook.kinds.claimants import in_entries, named, read, set_by_hand
 from libhook.kinds.kind import Failure, Outcome, Work
-from libhook.kinds.resource import Conflict, Resource
+from libhook.kinds.resource import Conflict, Resource, printed
 from libhook.light import TYPE_CHECKING, partial, suppress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
     from libhook.children.tracks import Track
+    from libhook.kinds.claimants import Alive
 
-    Alive = Callable[[str], bool]
-"""Whether the guest with this UUID has a journal entry that names the action. True where the entry cannot be read."""
 _WEDGED = "if it never answers, reboot the host; when it does, run: libhook recover"
 _TRIES = 3
-
-
-def in_entries(state: State, key: str) -> Alive:
-    """For an action with this key. A guest whose entry cannot be read counts as alive."""
-
-    def alive(uuid: str) -> bool:
-        try:
-            held = state.load(uuid)
-        except LibhookError:
-            return True
-        return held is not None and held.action(key) is not None
-
-    return alive
 
 
 def locked(work: Work, resources: Iterable[Resource]) -> AbstractContextManager[None]:
@@ -109,6 +96,13 @@ def settle(work: Work, resource: Resource, alive: Alive) -> Track[Failure | str 
     return (yield from _bounded(work, resource, alive, ""))
 
 
+def keeper(work: Work, key: str, resource: Resource) -> str:
+    """The other guest, by name and UUID, that has claimed the thing for an action with this key; "" for none."""
+    found = _load(work.state, resource, "")
+    living = _living(found, in_entries(work.state, key), work.guest) if found else ()
+    return next((named(work.state, uuid) for uuid in living), "")
+
+
 def _acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[Failure | None]:
     _expect_quiet(work, resource)
     era = yield from _era(resource)
@@ -124,10 +118,14 @@ def _acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[F
     target = resource.fold(shared.base, shared.wants)
     if isinstance(target, Conflict):
         other = shared.wants[target.uuid]
-        reason = f"the guest {_name(work.state, target.uuid)} wants {resource.says} to be {other}, and this one {want}"
+        reason = f"the guest {named(work.state, target.uuid)} wants {resource.says} to be {other}, and this one {want}"
         return Failure(
             reason, "stop that guest first, or have the settings of both ask for the same; libhook config shows them"
         )
+    is_known = found is not None and shared.base == found.base
+    failure = None if is_known or target == now else (yield from _try_back(work, resource, now))
+    if failure:
+        return failure
     failure = yield from _reach(work, resource, shared, now, target, before=found, back=False)
     if failure:
         yield from _bounded(work, resource, alive, work.guest)  # the guest's entry gives back what is left even now
@@ -160,13 +158,13 @@ def _release(work: Work, resource: Resource, alive: Alive, parting: str) -> Trac
         shared = shared._replace(base=resource.follow(found.base, found.last, now))
     target = resource.fold(shared.base, shared.wants) if shared.wants else shared.base
     if isinstance(target, Conflict):
-        raise BadInput(f"the claims to {resource.says} contradict each other", _by_hand(work.state, resource))
+        raise BadInput(f"the claims to {resource.says} contradict each other", set_by_hand(work.state, resource))
     if foreign and not resource.follow and target != now:
         if shared.wants:
             work.state.save_shared(resource.file, plainjson.dumps(shared.to_json()))
         else:
             work.state.forget_shared(resource.file)
-        return f"{resource.says} was changed to {_printed(now)} by somebody else, and stays so"
+        return f"{resource.says} was changed to {printed(now)} by somebody else, and stays so"
     failure = yield from _reach(work, resource, shared, now, target, before=found, back=True)
     if not failure or shared.wants or not resource.gives_up:
         return failure
@@ -192,12 +190,7 @@ def _reach(
         if not shared.wants:
             with suppress(OSError):
                 _save(state, resource, shared, before)
-        mark = state.in_flight_path(resource.lock)
-        code = 0
-        for _ in range(_TRIES):
-            code = yield Step(partial(resource.write, target), mark, unmarked=back)
-            if code != errno.EINTR:  # else somebody has killed the child that writes
-                break
+        code = yield from _written(work, resource, target, unmarked=back)
         now = yield from resource.read()
         if not resource.reached(target, now):
             failure = (resource.failed or partial(_in_general, resource))(target, now, code)
@@ -208,6 +201,32 @@ def _reach(
     if not shared.wants and not failure:
         state.forget_shared(resource.file)
     return failure
+
+
+def _try_back(work: Work, resource: Resource, base: Value) -> Track[Failure | None]:
+    """Why a new base could not be given back. It is written where it is already: that changes nothing."""
+    if resource.lasting is None or base is None:
+        return None
+    failure = resource.lasting.judge(base)
+    if failure:
+        return failure
+    code = yield from _written(work, resource, base)
+    if code in EXHAUSTED:  # no child could be started: nobody knows yet
+        raise unanswered(OSError(code, os.strerror(code), resource.says))
+    if code == errno.ENOSPC:  # its mark could not be made
+        raise OSError(code, os.strerror(code))
+    is_taken = (yield from resource.read()) == base and not code
+    return None if is_taken else resource.lasting.refused(code)
+
+
+def _written(work: Work, resource: Resource, value: str, *, unmarked: bool = False) -> Track[int]:
+    """Write a value, and return the errno."""
+    mark, code = work.state.in_flight_path(resource.lock), 0
+    for _ in range(_TRIES):
+        code = yield Step(partial(resource.write, value), mark, unmarked=unmarked)
+        if code != errno.EINTR:  # else somebody has killed the child that writes
+            break
+    return code
 
 
 def _expect_quiet(work: Work, resource: Resource) -> None:
@@ -224,23 +243,9 @@ def _era(resource: Resource) -> Track[str]:
 
 def _load(state: State, resource: Resource, era: str) -> Shared | None:
     """The content of the file. None where there is none, or it is from another boot or era. BadInput, or TooNew."""
-    text = state.read_shared(resource.file)
-    if text is None:
+    shared = read(state, resource)
+    if shared is None:
         return None
-    try:
-        shared = Shared.from_json(plainjson.loads(text))
-        if shared.resource != resource.name:
-            raise BadInput(f"it is of {shared.resource}")
-    except TooNew as error:
-        path = state.shared_path(resource.file)
-        raise TooNew(
-            f"{path}: a later libhook wrote it, {error.message}",
-            "install that version again, as only it knows what to give back",
-        ) from None
-    except (ValueError, RecursionError, BadInput) as error:
-        reason = error.message if isinstance(error, BadInput) else str(error)
-        path = state.shared_path(resource.file)
-        raise BadInput(f"{path} is broken ({reason})", _by_hand(state, resource)) from None
     boot, _, noted = shared.boot.partition(" ")  # an earlier version noted no era
     current = boot
     with suppress(LibhookError):  # a boot empties /run: where the boot id cannot be read, the file is from this boot
@@ -262,24 +267,9 @@ def _is_foreign(found: Shared, now: Value) -> bool:
     return found.intent is None and now != found.last
 
 
-def _name(state: State, uuid: str) -> str:
-    with suppress(LibhookError):
-        if held := state.load(uuid):
-            return f"{held.name} ({uuid})"
-    return uuid
-
-
-def _by_hand(state: State, resource: Resource) -> str:
-    return f"set {resource.says} by hand, then run: rm {pasted(state.shared_path(resource.file))}"
-
-
-def _printed(value: Value) -> str:
-    return "nothing" if value is None else f'"{value}"'
-
-
 def _in_general(resource: Resource, target: str, now: Value, code: int) -> Failure:
     why = f" ({os.strerror(code)})" if code else ""
-    return Failure(f"{resource.says} is {_printed(now)} instead of {_printed(target)}{why}", KERNEL_LOG)
+    return Failure(f"{resource.says} is {printed(now)} instead of {printed(target)}{why}", KERNEL_LOG)
 
 
 def _failure(work: Work, resource: Resource, error: Late | LibhookError | OSError) -> Failure:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from libhook.errors import printable
 from libhook.facts.shared import Value, file_name
 from libhook.kinds.kind import Failure
 from libhook.light import TYPE_CHECKING, NamedTuple
@@ -13,10 +14,22 @@ if TYPE_CHECKING:
     from libhook.children.tracks import Track
 
 
+_WIDEST = 200
+
+
 class Conflict(NamedTuple):
     """This guest's claim contradicts the others."""
 
     uuid: str
+
+
+class Lasting(NamedTuple):
+    """Where nobody knows beforehand whether a thing can be given back: how to find out, before anything is changed."""
+
+    judge: Callable[[str], Failure | None]
+    """Why a base could not be given back, as it reads."""
+    refused: Callable[[int], Failure]
+    """What to say where the thing does not take the base that it has, with the errno, or 0 where it became another."""
 
 
 class Resource(NamedTuple):
@@ -41,6 +54,8 @@ class Resource(NamedTuple):
     era: Callable[[], Track[str]] | None = None
     """A text for the time in which a value means something, where that may end before the boot does. What was noted in
     another era is void."""
+    lasting: Lasting | None = None
+    """A new base is written once before the thing is changed."""
     follow: Callable[[Value, Value, Value], Value] | None = None
     """For an amount: the new base, from the base, what libhook saw last, and what somebody else made of it."""
 
@@ -59,6 +74,13 @@ def equal(_base: Value, wants: Mapping[str, str]) -> Value | Conflict:
     """The fold of a thing that can have only one value: all guests must want the same."""
     (first, target), *others = wants.items()
     return target if all(want == target for _, want in others) else Conflict(first)
+
+
+def printed(value: Value) -> str:
+    """A value for a message. A list may have many pages."""
+    if value is None:
+        return "nothing"
+    return printable(f'"{value}"' if len(value) <= _WIDEST else f'"{value[:_WIDEST]}..."')
 
 
 def at_once(look: Callable[[], Value]) -> Callable[[], Track[Value]]:

@@ -3,6 +3,17 @@
 
 Two guests that set the same file must want the same value. The setting ``values`` names the file: by a sysctl's name as
 for sysctl(8), or by the path of a file below /sys or /proc/sys.
+
+Two names are one file where they lead to the same folder, each link followed, and there have the same last part, or
+where the kernel has two names for one variable (facts/samefile.py). The path without links is the file's name: in the
+journal entry, in the claims and in their lock. It is found once, before the first write, and what is journalled stays:
+so a device that is renamed or gone by the guest's end is never taken for another one.
+
+A guest may have another name of the file in its entry: an earlier version followed no links, and of a folder that came
+after the plan was made nobody knew what it would be. As long as there are claims by such a name, all claim it so.
+
+Of two files of which the kernel has one in force (facts/knob.py), either one's value is read as ``dirty_ratio=20``
+while the other one is in force. Two guests cannot have one of them each.
 """
 
 from __future__ import annotations
@@ -15,14 +26,16 @@ from libhook.children.tracks import Step, paper
 from libhook.errors import KERNEL_LOG, BadInput, LibhookError, printable
 from libhook.facts.config import Config
 from libhook.facts.entry import Held
+from libhook.facts.knob import clearing, counterpart, is_text, unfit
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Refusal, Stays, Verdict, Warn
 from libhook.facts.situation import Situation
-from libhook.facts.value import path_of
-from libhook.kinds import claims
+from libhook.facts.value import file_below, path_of
+from libhook.kinds import claims, naming
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
-from libhook.kinds.resource import Resource, equal
-from libhook.light import TYPE_CHECKING, NamedTuple, partial
+from libhook.kinds.naming import Known
+from libhook.kinds.resource import Lasting, Resource, equal, printed
+from libhook.light import TYPE_CHECKING, NamedTuple, partial, suppress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +45,14 @@ if TYPE_CHECKING:
 
 NAME = "value"
 _SETTING = "values"
-_LONGEST = 4096
+_LONGEST_ASKED = 4096
+_LONGEST = 1 << 18
+"""The longest sysctl has each second of 65,536 ports, by name: 196,608 bytes."""
+_PAGE = 4096
+_OFF = "0"
+_INSTEAD = f"take it out of {_SETTING} in the settings; a command under run may set it, if it has an undo"
+_AGAIN = "start the guest again; if that is refused, too, stop the guests that keep it: libhook status names them"
+_OVERLAP = "stop that guest first, or name one file in the settings of both; libhook config shows them"
 _REMEDY = f"correct {_SETTING} in the settings; libhook config shows where"
 
 
@@ -41,6 +61,8 @@ class Value(NamedTuple):
 
     path: str
     value: str
+    asked: str = ""
+    """The path that the settings mean, if it is another."""
     back: bool = False
     kind: str = NAME
     needs: tuple[str, ...] = ()
@@ -67,7 +89,8 @@ class Value(NamedTuple):
         """See Action."""
         if self.back:
             return (f"give {self.path} its value back, if no other guest wants this one",)
-        return (printable(f'set {self.path} to "{self.value}"'),)
+        why = f" ({self.asked})" if self.asked else ""
+        return (printable(f'set {self.path}{why} to "{self.value}"'),)
 
     def to_json(self) -> dict[str, Any]:
         """See Action."""
@@ -81,9 +104,18 @@ class Value(NamedTuple):
 def read(value: Mapping[str, Any]) -> Value:
     """See Kind."""
     match value:
-        case {"path": str(path), "value": str(text)} if path.startswith("/") and 0 < len(text) <= _LONGEST:
-            return Value(path_of(path), text)
+        case {"path": str(path), "value": str(text)} if path.startswith("/") and 0 < len(text) <= _LONGEST_ASKED:
+            return Value(file_below(path), text)
     raise BadInput("not a value of a file")
+
+
+def look(work: Work) -> dict[str, Known]:
+    """See Kind. What each path of the settings leads to."""
+    paths = []
+    for name in work.config.actions.get(_SETTING, {}):
+        with suppress(BadInput):
+            paths.append(path_of(name))
+    return naming.look(work, paths)
 
 
 def wanted(situation: Situation) -> Iterator[Verdict]:
@@ -93,18 +125,37 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
     """
     plugging = situation.event.operation.name == "attach"
     done = {action.key for action in situation.held.actions} if situation.held and not plugging else set[str]()
-    named: dict[str, str] = {}
+    named, paths = dict[str, tuple[str, str]](), dict[str, str]()
     for name, text in situation.config.actions.get(_SETTING, {}).items():
         try:
-            action = Value(path_of(name), str(text))
-            if action.path in named:
-                raise BadInput(f'"{name}" and "{named[action.path]}" are the same file')
+            path = path_of(name)
+            known: Known = situation.looked[NAME][path]
+            action = Value(known.path, str(text), "" if path == known.path else path)
+            _expect_fit(name, known, action)
+            _expect_one(name, known, action, named.get(action.path), paths)
         except BadInput as error:
             yield Refusal("", error.message, _REMEDY)
             continue
-        named[action.path] = name
-        if action.key not in done:
+        paths[path] = name
+        if action.path not in named and action.key not in done:  # else two names of one file, and one value
             yield action
+        named[action.path] = (name, action.value)
+
+
+def _expect_fit(name: str, known: Known, action: Value) -> None:
+    """BadInput where the name is no file's, or the file is not set for a guest."""
+    if not known.file.name:
+        raise BadInput(f'"{name}" leads to no file below /sys or /proc/sys')
+    if why := unfit(action.path, action.value):
+        raise BadInput(f"{name} is not set for a guest: {why}")
+
+
+def _expect_one(name: str, known: Known, action: Value, same: tuple[str, str] | None, paths: Mapping[str, str]) -> None:
+    """BadInput where an earlier name sets the file to another value: it is the ``same``, or a part of it."""
+    if same and same[1] != action.value:
+        raise BadInput(f'"{name}" and "{same[0]}" are the same file')
+    if other := next((paths[path] for path in known.rivals if path in paths), ""):
+        raise BadInput(f'setting "{name}" also sets "{other}"')
 
 
 def foresee(machine: Machine, value: Value, before: Sequence[Action]) -> Refusal | Warn | None:
@@ -117,15 +168,35 @@ def foresee(machine: Machine, value: Value, before: Sequence[Action]) -> Refusal
 
 
 def carry_out(work: Work, values: Sequence[Value]) -> list[Outcome]:
-    """See Kind."""
-    resources = [_resource(work.machine, value.path) for value in values]
+    """See Kind. Also under the locks of the files' own names: so nobody claims one of them by two names."""
+    locked = {value.path for value in values}
     try:
-        with claims.locked(work, resources):
-            wants = (None if value.back else value.value for value in values)
-            lanes = (claims.carry_out(work, *each) for each in zip(values, resources, wants, strict=True))
-            return tracks.run(lanes, work.deadline)
+        while True:
+            with claims.locked(work, [_resource(work.machine, path) for path in locked]):
+                found = naming.look(work, (value.path for value in values if not value.back))
+                names = {name for known in found.values() for name in (known.file.name, known.file.whole) if name}
+                if names <= locked:
+                    return tracks.run((_carried_out(work, value, found) for value in values), work.deadline)
+            locked |= names
     except LibhookError as error:
         return [Outcome(value, Failure(error.message, error.hint), 0.0) for value in values]
+
+
+def _carried_out(work: Work, value: Value, found: Mapping[str, Known]) -> Track[Outcome]:
+    if not value.back and (failure := _in_the_way(work, value.path, found[value.path])):
+        return Outcome(value, failure, 0.0)
+    resource = _resource(work.machine, value.path)
+    return (yield from claims.carry_out(work, value, resource, None if value.back else value.value))
+
+
+def _in_the_way(work: Work, path: str, known: Known) -> Failure | None:
+    """Claims to the same file by another name, or to another file that has its value, too."""
+    if other := next((other for other in known.claimed if other != path), ""):
+        return Failure(f"{path} is also {other}, and another guest keeps it under that name", _AGAIN)
+    for other in known.rivals:
+        if guest := claims.keeper(work, Value(other, "").key, _resource(work.machine, other)):
+            return Failure(f"the guest {guest} sets {other}, and setting {path} also sets that", _OVERLAP)
+    return None
 
 
 def way_back(_work: Work, _held: Held, values: Sequence[Value]) -> Iterator[Action | Stays | Warn]:
@@ -135,12 +206,13 @@ def way_back(_work: Work, _held: Held, values: Sequence[Value]) -> Iterator[Acti
 
 def _resource(machine: Machine, path: str) -> Resource:
     return Resource(
-        name=f"{NAME}{path.replace('/', ' ')}",
+        name=naming.thing(path),
         says=path,
         read=partial(_now, machine, path),
-        write=partial(machine.kernel.set_value, path),
+        write=partial(write, machine, path),
         fold=equal,
         failed=partial(_failed, path),
+        lasting=Lasting(partial(_lasting, path), partial(_not_lasting, path)),
     )
 
 
@@ -155,14 +227,47 @@ def _failed(path: str, target: str, now: str | None, code: int) -> Failure:
     why, ask = f" ({os.strerror(code)})", ""
     if not code:
         why, ask = "", "if that is the same, write it so in the settings; else "
-    return Failure(f'{path} is "{now}" instead of "{target}"{why}', f"{ask}{KERNEL_LOG}")
+    return Failure(f"{path} is {printed(now)} instead of {printed(target)}{why}", f"{ask}{KERNEL_LOG}")
+
+
+def _lasting(path: str, value: str) -> Failure | None:
+    """Why a value that the file has now could not be given back: it cannot be read whole, or not be written whole."""
+    if len(os.fsencode(value)) > (_PAGE if path.startswith("/sys/") else _LONGEST):
+        return Failure(f"{path} shows more text than libhook could give back", _INSTEAD)
+    if any(c < " " and c != "\t" for c in value):
+        return Failure(f"{path} does not show one line of text, so libhook could not give it back", _INSTEAD)
+    return None
+
+
+def _not_lasting(path: str, code: int) -> Failure:
+    why = f" ({os.strerror(code)})" if code else ""
+    return Failure(f"{path} could not be given back: it does not take the value that it has now{why}", _INSTEAD)
+
+
+def write(machine: Machine, path: str, value: str) -> None:
+    """Give the file what ``_now`` has read, in a child."""
+    other = counterpart(path)
+    begin = f"{os.path.basename(other)}="
+    if other and value.startswith(begin):
+        path, value = other, value.removeprefix(begin)
+    machine.kernel.set_value(path, value or clearing(path))
 
 
 def _now(machine: Machine, path: str) -> Track[str | None]:
-    """The file's value. None where there is no such file. A child reads it, as a driver may block whoever reads.
+    """The file's value. None where there is no such file.
 
     For a choice such as ``always [madvise] never`` it is the word in brackets.
     """
+    text = yield from _text(machine, path)
+    other = counterpart(path)
+    if not other or text != _OFF:
+        return text
+    beside = yield from _text(machine, other)
+    return text if beside in (None, _OFF) else f"{os.path.basename(other)}={beside}"
+
+
+def _text(machine: Machine, path: str) -> Track[str | None]:
+    """What the file shows. A child reads it, as a driver may block whoever reads."""
     with paper() as sheet:
         show = partial(_show, f"{machine.root}{path}", sheet.descriptor)
         code = yield Step(show, keep=sheet.descriptor, looks=True)
@@ -171,13 +276,19 @@ def _now(machine: Machine, path: str) -> Track[str | None]:
         return None
     if code:  # a folder, a link, or a file that is write-only
         raise LibhookError(f"{path}: {os.strerror(code)}", "name a file that can be read, and no link")
-    chosen = [word[1:-1] for word in text.split(" ") if word.startswith("[") and word.endswith("]")]
+    words = () if is_text(path) else text.split(" ")
+    chosen = [word[1:-1] for word in words if word.startswith("[") and word.endswith("]")]
     return chosen[0] if len(chosen) == 1 else text
 
 
 def _show(path: str, sheet: int) -> None:
+    """Copy the file. A list of ports shows itself to one read alone, however much that asks for."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    os.write(sheet, os.read(file, _LONGEST) + b"\n")
+    left = _LONGEST + 2  # with its line feed, and one more
+    while left and (part := os.read(file, left)):
+        os.write(sheet, part)
+        left -= len(part)
+    os.write(sheet, b"\n")
 
 
 def _seconds(config: Config, _actions: Sequence[Action]) -> float:
@@ -187,10 +298,19 @@ def _seconds(config: Config, _actions: Sequence[Action]) -> float:
 def _shared(machine: Machine, name: str) -> tuple[str, Resource] | None:
     if not name.startswith(f"{NAME} "):
         return None
-    action = Value(name.removeprefix(NAME).replace(" ", "/"), "")
-    return action.key, _resource(machine, path_of(action.path))
+    action = Value(naming.path_in(name), "")
+    return action.key, _resource(machine, action.path)
 
 
 KIND = Kind(
-    NAME, read, _seconds, carry_out, way_back, wanted=wanted, shared=_shared, at=("prepare", "attach"), foresee=foresee
+    NAME,
+    read,
+    _seconds,
+    carry_out,
+    way_back,
+    look=look,
+    wanted=wanted,
+    foresee=foresee,
+    at=("prepare", "attach"),
+    shared=_shared,
 )

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from libhook.simulation import buses, devices, store, vfio
-from libhook.simulation.answers import chosen, refuse
+from libhook.simulation.answers import refuse
 from libhook.simulation.programs import Programs
 from libhook.simulation.sleepers import SleepingReads
 
@@ -67,12 +67,13 @@ class SimulatedKernel(Programs):
             pthread_sigmask(SIG_SETMASK, mask)
 
     def set_value(self, path: str, value: str) -> None:
-        """Write a sysctl or another attribute that only keeps its value. ENOENT if it does not exist."""
+        """Write a sysctl or another attribute that keeps its value. ENOENT if it does not exist."""
+        from libhook.simulation import knobs
 
         def store_value() -> None:
             if not os.path.isfile(f"{self.root}{path}"):
                 raise refuse(errno.ENOENT, path)
-            store.replace(self.root, f"{self.root}{path}", f"{chosen(self.root, path, value)}\n")
+            knobs.write(self.root, path, value)
 
         self._traced(path, value, lambda: self._answer(f"set {path} {value}", store_value))
 

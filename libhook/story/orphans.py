@@ -11,13 +11,13 @@ from libhook.children import tracks
 from libhook.children.child import Deadline
 from libhook.errors import BadInput, LibhookError, TooNew, pasted
 from libhook.facts.shared import Shared
-from libhook.kinds import claims
+from libhook.kinds import claimants, claims
 from libhook.kinds import registry as kinds
 from libhook.kinds.kind import Failure, Work
-from libhook.light import TYPE_CHECKING
+from libhook.light import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 
 def settle_orphans(work: Work, *, dry_run: bool) -> Iterator[tuple[str, bool]]:
@@ -25,11 +25,16 @@ def settle_orphans(work: Work, *, dry_run: bool) -> Iterator[tuple[str, bool]]:
 
     Yields a line for each of these things, and whether it says that something could not be done.
     """
+    named = set[str]()
+    for uuid in work.state.uuids():
+        with suppress(LibhookError):  # whose entry is broken has nothing that it names
+            held = work.state.load(uuid)
+            named |= {action.key for action in held.actions} if held else set()
     for name in sorted(work.state.names("shared")):
         if name.endswith(".json"):
             path = work.state.shared_path(name.removesuffix(".json"))
             try:
-                if said := _settle(work, name.removesuffix(".json"), dry_run):
+                if said := _settle(work, name.removesuffix(".json"), named, dry_run):
                     yield said
             except TooNew as error:
                 yield f"{path}: a later libhook wrote it, {error.message}: install that version again", True
@@ -40,15 +45,18 @@ def settle_orphans(work: Work, *, dry_run: bool) -> Iterator[tuple[str, bool]]:
                 yield f"{path}: {error.message}: {error.hint}", True
 
 
-def _settle(work: Work, file: str, dry_run: bool) -> tuple[str, bool] | None:
-    shared = Shared.from_json(plainjson.loads(work.state.read_shared(file) or "null"))
+def _settle(work: Work, file: str, named: Container[str], dry_run: bool) -> tuple[str, bool] | None:
+    text = work.state.read_shared(file)
+    if text is None:  # its last guest has ended meanwhile
+        return None
+    shared = Shared.from_json(plainjson.loads(text))
     found = kinds.shared(work.machine, shared.resource)
     if found is None:
         raise TooNew("for a thing that this version does not know")
     key, resource = found
-    alive = claims.in_entries(work.state, key)
-    if shared.wants and all(map(alive, shared.wants)):
-        return None
+    alive = claimants.in_entries(work.state, key)
+    if all(map(alive, shared.wants)) and (shared.wants or key in named):
+        return None  # without a claim it is on its way back, and an entry that names it says how far that came
     if dry_run:
         return f"{resource.says}: what a guest without a journal entry wanted would be undone", False
     work = work._replace(deadline=Deadline.after(work.config.write_deadline))  # of its own, as each guest has

@@ -80,7 +80,7 @@ def test_an_error_of_ours_does_not_make_a_detach_fail(root: str) -> None:
     assert "Input/output error" in Path(f"{root}/var/log/libhook.jsonl").read_text()
 
 
-@pytest.mark.parametrize("values", [{"vm.missing": 1}, {"vm.swappiness": 1, "/proc/sys/vm/swappiness": 1}])
+@pytest.mark.parametrize("values", [{"vm.missing": 1}, {"vm.swappiness": 1, "/proc/sys/vm/swappiness": 2}])
 def test_where_an_attach_fails_for_what_was_set_the_handler_is_named(root: str, values: dict[str, int]) -> None:
     """The settings do not have it. It fails when it is done, or when it is planned."""
     own = _running(root, code(f'return {{"settings": {{"values": {values}}}}}', '"attach",'))
