@@ -4,7 +4,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 
 from libhook.children.child import Deadline
@@ -38,6 +38,8 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
     names = names_of(machine)
     with Log(machine, operation="recover") as log:
         session = Session.open(machine, log, os.getppid())
+        if options.give_up:
+            return _give_up(session, options.give_up, dry_run=options.dry_run)
         found, broken = giveback.read_entries(session)
         code = complain(broken)
         for held, alive in found:
@@ -60,7 +62,7 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
                 lines = [*preview_pending(held), *session.plan_release(held).describe()]
                 show(list(with_names([head, *(f"  {line}" for line in lines)], names)))
             elif reason := giveback.settle(session, held.uuid):
-                code = complain([f"{name}: not given back: {reason}"])
+                code = complain([f"{name}: not given back: {reason}{giveback.way_out(session, held.uuid)}"])
             else:
                 show([f"{name}: given back"])
         session = Session.open(machine, log, os.getppid(), Domain("", "", "", ()))  # what holds for all
@@ -71,6 +73,18 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             show(["nothing is held"])
         if not options.dry_run:
             tidy(session.state)
+    return code
+
+
+def _give_up(session: Session, things: Sequence[str], *, dry_run: bool) -> int:
+    """Exit code 1 if something was not given up."""
+    from libhook.command import givingup
+
+    said = list(givingup.give_up(session, things, dry_run=dry_run))
+    show([line for line, wrong in said if not wrong])
+    code = complain([line for line, wrong in said if wrong])
+    if not dry_run:
+        tidy(session.state)
     return code
 
 

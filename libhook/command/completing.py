@@ -19,6 +19,7 @@ from libhook.facts.machine import Machine
 from libhook.look import guests
 
 _HARMLESS = frozenset(" ._+@%,:=-")
+_HARMLESS_IN_PATHS = frozenset("._+@:-/")
 _PATIENCE = 2.0
 """Seconds that guests and files have to be named, all in all. Somebody waits for the prompt."""
 
@@ -48,14 +49,16 @@ def _completer(machine: Machine, metavar: str) -> Callable[..., list[str]]:
     """What completes a value that is called so in the help. A child looks: a disk may hang, or a server of files."""
     is_guest = any(word in metavar for word in ("GUEST", "DOMAIN"))
     is_file = any(word in metavar for word in ("XML", "FILE", "PATH"))
+    is_thing = metavar == "THING"
 
     def found(prefix: str, **_: object) -> list[str]:
         def look(say: Callable[[bytes], None]) -> None:
-            for name in (*(_guests(machine) if is_guest else ()), *(_files(prefix) if is_file else ())):
+            found = (_guests(machine) if is_guest else ()), (_files(prefix) if is_file else ())
+            for name in (*found[0], *found[1], *(_things(machine) if is_thing else ())):
                 say(os.fsencode(name))
 
         names = list[str]()
-        if is_guest or is_file:
+        if is_guest or is_file or is_thing:
             with suppress(LibhookError):  # no process can be started
                 names = telling.lines(look, Deadline.after(_PATIENCE))
         return [name for name in names if name.startswith(prefix)]
@@ -73,6 +76,17 @@ def _guests(machine: Machine) -> list[str]:
             done = virsh.ask("-r", "list", "--all", "--name", patience=_PATIENCE)
             names = done.stdout.decode(errors="replace").split("\n")
     return [name for name in names if _is_harmless(name)]
+
+
+def _things(machine: Machine) -> list[str]:
+    """What may be given up, as far as it may be read."""
+    from libhook.command import givingup  # it brings much with it
+    from libhook.story.session import state_of
+
+    with suppress(LibhookError, OSError):
+        found = givingup.words(state_of(machine))
+        return [name for name in found if set(name) <= _HARMLESS_IN_PATHS | {*filter(str.isalnum, name)}]
+    return []
 
 
 def _files(prefix: str) -> list[str]:

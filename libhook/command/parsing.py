@@ -66,6 +66,11 @@ def parser() -> argparse.ArgumentParser:
     holding.set_defaults(rather="; libhook status shows all guests, and libhook inspect {} the devices of one")
     recovering = add("recover", work.recover, "give back what dead processes left", as_json=False)
     recovering.add_argument("--dry-run", action="store_true", help="only print what would be done")
+    recovering.add_argument(
+        "--give-up", metavar="THING", action="append", help="forget this without giving it back, so that it stays as it"
+        " is: a value's path, a unit, a module, a command, or a device (where several dead guests have it, with one"
+        " guest's UUID and a colon in front). May be given again. libhook gives up nothing that a running guest has",
+    )  # fmt: skip
     accepting = add(
         "accept", work.accept, "take a guest's devices for what they are now, after a start was refused because they"
         " are others than at its last start", as_json=False,

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from libhook.command.names import NameOf, fields, of_all
 from libhook.facts.entry import Held, HeldDevice, what_is_set
 from libhook.facts.plan import Condition, Fault, Plan, Record, Refusal, Stays, Verdict, Warn
+from libhook.facts.remedy import give_up
 from libhook.naming.name import Name
 
 Json = dict[str, object]
@@ -95,9 +96,11 @@ def status_text(entries: Sequence[tuple[Held, str | None]], left: Mapping[str, C
         lines += [f"  {action.key}  {action.summary}" for action in held.actions if action.key not in keys]
         lines += [f"  {what_is_set(held.settled)}"] if held.settled else []
         does = "gives it back" if held.actions else "removes its entry"
+        stuck = bool(held.actions) and held.phase == "releasing" and not alive
         when = " once its driver answers" if any(device.wedged for device in held.devices) else ""
         rest = f"ends the unfinished hot-plug of {', '.join(sorted(abandoned))}; else " if abandoned else ""
         lines.append(f"  recover: {rest}{f'leaves it, because {alive}' if alive else f'{does}{when}'}")
+        lines += [f"  if that fails, {give_up(held)}"] if stuck else []
     return lines
 
 

@@ -6,6 +6,7 @@ Imported only where something is refused.
 
 from __future__ import annotations
 
+from libhook.errors import pasted
 from libhook.facts.host import DISPLAY_MANAGER
 from libhook.facts.written import DOMAINS, quoted
 from libhook.light import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _DROP_INS = "/etc/libhook/config.d"
 _LENGTH_OF_UUID = 36
+_MOST_GIVEN_UP = 3
 _LONGEST = 100
 """Bytes of a name in the name of a file, which may have 255 in all."""
 
@@ -28,6 +30,23 @@ def whom(guest: Domain | Held) -> str:
     """The guest in a command: its name, or its UUID where the name could be taken for anything else."""
     name = guest.name
     return name if is_plain(name) and len(name) <= _LONGEST and len(name) != _LENGTH_OF_UUID else guest.uuid
+
+
+def called(key: str) -> str:
+    """What a person calls the action or device with this key: ``0000:01:00.0`` for ``pci 0000:01:00.0``."""
+    return key.partition(" ")[2] or key
+
+
+def give_up(held: Held) -> str:
+    """The command that leaves what the entry still names as it is; of much, the first. status shows the rest then."""
+    names = [called(action.key) for action in held.actions]
+    plain = (
+        action.key if names.count(name) > 1 or name.startswith("-") else name
+        for action, name in zip(held.actions, names, strict=True)
+    )
+    given = " ".join(f"--give-up {pasted(name)}" for name in list(plain)[:_MOST_GIVEN_UP])
+    which = "it as it is" if len(names) == 1 else "them as they are"
+    return f"to leave {which}, run: libhook recover {given}"
 
 
 def setting(situation: Situation, line: str, what: str) -> str:

@@ -63,10 +63,15 @@ def guests_to_settle(session: Session, domain: Domain) -> list[str]:
     return sorted({domain.uuid, *holders} & set(session.state.uuids()))
 
 
-def settle_dead_guests(session: Session, domain: Domain) -> None:
-    """Before a start, give back what the guest needs and dead guests hold. The guest's own earlier life is over."""
-    for uuid in guests_to_settle(session, domain):
-        settle(session, uuid, starting_anew=uuid == domain.uuid)
+def settle_dead_guests(session: Session, domain: Domain) -> str | None:
+    """Before a start, give back what the guest needs and dead guests hold. The guest's own earlier life is over.
+
+    Return what stands in the way of its own, or None.
+    """
+    left = {
+        uuid: settle(session, uuid, starting_anew=uuid == domain.uuid) for uuid in guests_to_settle(session, domain)
+    }
+    return left.get(domain.uuid)
 
 
 def settle(session: Session, uuid: str, *, starting_anew: bool = False) -> str | None:
@@ -82,6 +87,16 @@ def settle(session: Session, uuid: str, *, starting_anew: bool = False) -> str |
         return error.message
     except OSError as error:  # one device's error must not stop the give-back of the others
         return unanswered(error).message
+
+
+def way_out(session: Session, uuid: str) -> str:
+    """How to be rid of what could not be given back now, for the end of a line; "" where nothing is left."""
+    with suppress(LibhookError):
+        if (held := session.state.load(uuid)) and held.actions and held.phase == "releasing":
+            from libhook.facts import remedy  # rare
+
+            return f": {remedy.give_up(held)}"
+    return ""
 
 
 def try_to_save(session: Session, held: Held) -> None:

@@ -22,18 +22,18 @@ from libhook.story.taking import Taken
 
 def serve(session: Session, happening: Event, domain: Domain) -> None:
     """Handle one event other than ``release``: look, plan, journal, apply, record. On failure undo, and refuse."""
-    operation = happening.operation
+    operation, why = happening.operation, None
     session.prepare()
     if operation.takes:
         from libhook.story import survey  # only prepare looks at everything
 
         domain = session.with_along(domain)
-        giveback.settle_dead_guests(session, domain)
+        why = giveback.settle_dead_guests(session, domain)
         session = session._replace(changed=survey.changed(session, domain))
     with session.guest(domain.uuid):
         before, broken = giveback.load(session, domain, strict=operation.may_veto)
         if operation.takes:
-            taking.expect_given_back(session, before, domain)
+            taking.expect_given_back(session, before, domain, why)
             before = None
         if before and not broken:
             before = giveback.send_pending(session, before)

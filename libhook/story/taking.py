@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 
 from libhook.effects import files
-from libhook.errors import LibhookError, Refused
+from libhook.errors import LibhookError, Refused, named
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Domain
 from libhook.facts.entry import Held, what_is_set
@@ -44,16 +44,18 @@ def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> 
         raise LibhookError(f"{error.filename} cannot be written ({error.strerror})", files.REMEDY) from error
 
 
-def expect_given_back(session: Session, held: Held | None, domain: Domain) -> None:
-    """Refuse the start, and record the failure, if the guest's earlier life still holds something."""
+def expect_given_back(session: Session, held: Held | None, domain: Domain, why: str | None) -> None:
+    """Refuse the start, and record the failure, if the guest's earlier life still holds something, and ``why``."""
     if held is None or not held.actions:
         return
+    from libhook.facts import remedy  # rare
+
     session.send(record.failed(domain, (device.key for device in domain.devices), session.config))
-    what = ", ".join(action.subject for action in held.actions)
-    raise Refused(
-        f"the guest still holds {what} since it last ran",
-        "libhook status says what is in the way; then run: libhook recover",
-    )
+    still = f"the guest still holds {', '.join(action.subject for action in held.actions)} from its last run"
+    if held.phase != "releasing":  # nobody has tried to give it back
+        raise Refused(still, "libhook status says what is in the way; then run: libhook recover")
+    why = named(why or "it does not come back")
+    raise Refused(f"{still} ({why})", f"mend that, or {remedy.give_up(held)}")
 
 
 class Taken(NamedTuple):

@@ -190,7 +190,7 @@ def recover(host: Host) -> str:
     """``libhook recover``; what it says."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        commands.recover(host.machine, Namespace(dry_run=False))
+        commands.recover(host.machine, Namespace(dry_run=False, give_up=None))
     assert reap(_PATIENCE)
     return said.getvalue()
 

@@ -190,7 +190,7 @@ def test_a_device_that_was_stuck_is_recovered(root: str) -> None:
     host = Host(root, workstation())
     host.patience = 0.1
     hanging.hold(root, NIC)
-    for says in ("hangs: its driver does not answer in time", "since it last ran"):
+    for says in ("hangs: its driver does not answer in time", "from its last run"):
         refused = host.libvirt.start(guest(NIC)).error
         assert f"{NIC} {says}" in refused
     faults.let_go(root, NIC)

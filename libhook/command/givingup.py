@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``libhook recover --give-up THING``: what is meant by THING, and what becomes of it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from libhook import plainjson
+from libhook.children.child import Deadline
+from libhook.command.usage import meant
+from libhook.effects.state import State
+from libhook.errors import BadInput, LibhookError, named, pasted, unanswered
+from libhook.facts.entry import Held
+from libhook.facts.remedy import called
+from libhook.facts.shared import Shared
+from libhook.facts.value import path_of
+from libhook.kinds import claimants
+from libhook.kinds import registry as kinds
+from libhook.kinds.resource import Resource
+from libhook.light import suppress
+from libhook.story import giveback, giveup
+from libhook.story.session import Session
+
+Said = tuple[str, bool]
+"""A line, and whether it says that something could not be done."""
+
+
+class Things(NamedTuple):
+    """Everything that may be given up, or is another's."""
+
+    entries: Sequence[tuple[Held, str | None]]
+    """Each with why it may not be touched."""
+    resources: Mapping[str, Resource]
+    """What guests share, by the key of the actions that claim it."""
+    orphans: frozenset[str]
+    """The keys of those with a claim that no entry names."""
+
+    @property
+    def subjects(self) -> dict[str, str]:
+        """What messages call it, by the key."""
+        found = {key: resource.says for key, resource in self.resources.items() if key in self.orphans}
+        for held, _ in self.entries:
+            found |= {device.key: device.address for device in held.devices}
+            found |= {action.key: action.subject for action in held.actions}
+        return found
+
+    def key(self, thing: str) -> str:
+        """The key that is meant. BadInput where there is none, or more than one."""
+        subjects, path = self.subjects, ""
+        with suppress(BadInput):
+            path = path_of(thing)
+        found = [key for key, subject in subjects.items() if {thing, path} & {key, called(key), subject}]
+        if len(found) > 1:
+            raise BadInput(f"{thing} is {' and '.join(found)}", "name one of these, in quotes")
+        if not found:
+            near = meant(thing, [*map(called, subjects), *subjects])
+            raise BadInput(f"libhook holds nothing called {thing}{near}", "libhook status shows what it holds")
+        return found[0]
+
+    def of(self, uuid: str) -> "Things":
+        """Only what this guest's entry has."""
+        return self._replace(entries=[one for one in self.entries if one[0].uuid == uuid], orphans=frozenset())
+
+    def with_key(self, key: str) -> list[tuple[Held, str | None]]:
+        """The entries that have this."""
+        return [one for one in self.entries if one[0].device(key) or one[0].action(key)]
+
+
+def look(session: Session) -> Things:
+    """Look at all entries and claims."""
+    state, entries = session.state, giveback.read_entries(session)[0]
+    resources, orphans = dict[str, Resource](), set[str]()
+    claimed = {action.key for held, _ in entries for action in held.actions}
+    for name in sorted(state.names("shared")):
+        with suppress(BadInput, ValueError, RecursionError):
+            shared = Shared.from_json(plainjson.loads(state.read_shared(name.removesuffix(".json")) or "null"))
+            if found := kinds.shared(session.machine, shared.resource):
+                key, resources[found[0]] = found
+                alive = claimants.in_entries(state, key)
+                if not all(map(alive, shared.wants)) or not (shared.wants or key in claimed):
+                    orphans.add(key)
+    return Things(entries, resources, frozenset(orphans))
+
+
+def words(state: State) -> Iterator[str]:
+    """What may stand behind ``--give-up``, for completion. Nobody is asked whether a guest lives."""
+    for uuid in state.uuids():
+        with suppress(BadInput):
+            if held := state.load(uuid):
+                yield from sorted({called(action.key) for action in held.actions})
+
+
+def give_up(session: Session, things: Iterable[str], *, dry_run: bool) -> Iterator[Said]:
+    """Give all these up, or say what would be. BadInput, before anything is done, where one is not known."""
+    known = look(session)
+    for uuid, key in dict.fromkeys([_meant(known, thing) for thing in things]):
+        fresh = session._replace(deadline=Deadline.after(session.config.write_deadline))
+        try:
+            yield from _thing(fresh, known.of(uuid) if uuid else known, key, dry_run)
+        except LibhookError as error:
+            yield error.line, True
+        except OSError as error:
+            yield unanswered(error).line, True
+
+
+def _meant(known: Things, thing: str) -> tuple[str, str]:
+    """The guest, where one is named, and the key of what it has.
+
+    BadInput where several dead guests have it, and none is named.
+    """
+    uuid, colon, own = thing.partition(":")
+    if colon and known.of(uuid).entries:
+        return uuid, known.of(uuid).key(own)
+    key = known.key(thing)
+    dead = [held for held, alive in known.with_key(key) if alive is None]
+    if len(dead) > 1:
+        have = " and ".join(f"{named(held.name)} ({held.uuid})" for held in dead)
+        given = " ".join(f"--give-up {pasted(f'{held.uuid}:{key}')}" for held in dead)
+        raise BadInput(f"{have} have {thing}", f"leave out whose is to come back, and run: libhook recover {given}")
+    return "", key
+
+
+def _thing(session: Session, known: Things, key: str, dry_run: bool) -> Iterator[Said]:
+    resource, entries = known.resources.get(key), known.with_key(key)
+    anybody = key in known.orphans or any(alive is None for _, alive in entries)
+    for held, alive in entries:
+        name = named(held.name)
+        if alive:
+            yield f"{name}: {key} left alone, because {alive}", not anybody
+        elif dry_run:
+            yield f"{name}: {key} would be given up: {_stays(session, held, key)}", False
+        elif reason := giveup.give_up(session, held.uuid, key, resource):
+            yield f"{name}: {key} left alone, because {reason}", True
+        else:
+            yield f"{name}: {key} is given up: {_stays(session, held, key)}", False
+    if resource and key in known.orphans:
+        if not dry_run:
+            giveup.give_up_orphans(session, key, resource)
+        yield f"a guest without a journal entry: {key} {'would be' if dry_run else 'is'} given up", False
+
+
+def _stays(session: Session, held: Held, key: str) -> str:
+    device = held.device(key)
+    where = giveup.stays(session, [device.pci]) if device and device.pci else ""
+    return f"it stays as it is{where and f', {where}'}"
