@@ -2,7 +2,7 @@
 """Mount points on a disk that a guest gets: real mounts of fstab, which a real systemd unmounts and mounts again."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,11 +48,12 @@ def _active(*names: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("data")
-@pytest.mark.parametrize("device", [pci(NVME), nvme_disk(NVME)], ids=["hostdev", "disk"])
+@pytest.mark.parametrize("kind", [pci, nvme_disk], ids=["hostdev", "disk"])
 def test_a_mounted_disk_is_the_guests_and_then_mounted_again(
-    guest: MakeGuest, configure: Configure, device: Device
+    guest: MakeGuest, configure: Configure, kind: Callable[[str], Device]
 ) -> None:
     """With what goes along; local-fs.target, which requires it, stays active, and nothing failed."""
+    device = kind(NVME)
     assert _active("local-fs.target") == ["active"]
     said = guest(device).start_refused()
     assert f"is mounted on {str(DATA).replace(' ', chr(92) + '040')}" in said
