@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from libhook.importing.done import Done
 
-READ = "what it notes for later: libhook keeps what was before in /run/libhook"
+READ = "what it notes for later: libhook notes by itself what it changes"
 _UNREAD = "a note that none of the scripts reads"
 _FOLDERS = ("/tmp/", "/var/tmp/")  # noqa: S108 - only compared
 _RUN = ("/run/", "/var/run/")

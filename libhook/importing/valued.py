@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from libhook.errors import BadInput
+from libhook.facts.knob import unfit
 from libhook.facts.value import path_of
 from libhook.importing import errands
 from libhook.importing.draft import DO, UNDO, Draft, moved
@@ -23,6 +24,7 @@ _NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 def translate(effects: Sequence[Effect], about: About, draft: Draft) -> None:
     """Add each value that is written before the guest runs. What the end writes back, libhook does by itself."""
     computed, changed = set[str](), {one.target for one in effects if one.kind == "value" and one.operation in DO}
+    unset = dict[str, str]()  # what `values` refuses, and why
     for one in effects:
         for name, value in _each_value(one, about):
             shown = name if about.named else name.replace(about.guest, "{name}")
@@ -43,8 +45,16 @@ def translate(effects: Sequence[Effect], about: About, draft: Draft) -> None:
                     f"{about.where(one.place)}: the script adds {value} to the huge pages that are there, and `values`"
                     f' sets their number: where there are others, write the sum into "{name}"'
                 )
+            if one.operation in DO and value and (why := _refused(name, value)):
+                unset[name] = why
             if one.varies and is_lost:
                 draft.tell(one, "left", one.varies)
+            elif one.operation in DO and name in unset:
+                said = f"{name} is set by a command, as `values` refuses {value}: {unset[name]}"
+                draft.find(f"{about.where(one.place)}: {said}")
+                errands.value(one, name, value, about, draft)
+            elif one.operation in UNDO and name in unset and value not in about.texts:
+                draft.tell(one, "left", f"{name}: what was there before is known to the script alone")
             elif one.operation in DO and _fits(name, value):
                 fit = about.shown(path_of(name), value)
                 draft.values[shown] = int(fit) if _NUMBER.fullmatch(fit) else fit
@@ -76,3 +86,11 @@ def _fits(name: str, value: str) -> bool:
     except BadInput:
         return False
     return bool(value) and "\n" not in value
+
+
+def _refused(name: str, value: str) -> str:
+    """Why ``values`` refuses to set this, or ""."""
+    try:
+        return unfit(path_of(name), value)
+    except BadInput:
+        return ""

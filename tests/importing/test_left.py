@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is left to the reader, and what needs no word: programs that only ask, notes that nobody reads, and the like."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,26 @@ def test_what_a_script_only_reads_is_no_entry(tmp_path: Path, line: str, what: s
     assert fates(found).get(line, {"needless"}) <= what | {"needless"}
     assert ("[run." in found.text) == ("kept" in what)
     assert "left" not in fates(found).get(line, set()) or "it seems only to ask" in reasons(found, "left")
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "is_undone"),
+    [
+        ("echo 1 > /proc/sys/net/ipv4/ip_forward", "echo 0 > /proc/sys/net/ipv4/ip_forward", True),
+        ("sysctl -w net.ipv4.ip_forward=1", "sysctl -w net.ipv4.ip_forward=0", True),
+        ("echo 0 > /sys/devices/system/cpu/cpu3/online", "echo 1 > /sys/devices/system/cpu/cpu3/online", True),
+        ("cat /proc/sys/net/ipv4/ip_forward > /run/was\necho 1 > /proc/sys/net/ipv4/ip_forward",
+         "cat /run/was > /proc/sys/net/ipv4/ip_forward", False),
+    ],
+)  # fmt: skip
+def test_what_values_refuses_is_a_command(tmp_path: Path, begin: str, end: str, is_undone: bool) -> None:
+    """libhook would refuse each start. What the script had noted at the begin, no command knows."""
+    found = imported(tmp_path, begin=begin, end=end)
+    table = tomllib.loads(found.text)
+    assert "values" not in table
+    assert ["command" in one for one in table["run"].values()] == [True, False][: 1 + is_undone]
+    assert "is set by a command, as `values` refuses" in "\n".join(found.lines)
+    assert ("depends on what this host says" in reasons(found, "left")) != is_undone
 
 
 def test_who_is_ended_without_a_name_is_nobody(tmp_path: Path) -> None:
