@@ -10,7 +10,7 @@ from pathlib import Path
 import disturbing
 import hanging
 import pytest
-from amounts import FULL, SAMPLED
+from amounts import SAMPLED, sample
 from asking import PROGRAM, make, settings, states
 from asking_each import LEGACY, equip
 from cases import DISK, NIC
@@ -277,9 +277,9 @@ def test_each_crash_point_of_giving_up_is_survived(root: str, capsys: pytest.Cap
     points = [point for point in disturbing.points(host, deed, both=False) if point.changes]
     stage.put_back()
     assert len(points) > 3
-    every = 1 if FULL else 8 if SAMPLED else 3
     ways = itertools.cycle(("recover", "again"))
-    plays = [(point, str(point), next(ways)) for point in points[::every]]
+    some = sample(points, 8, "give up") if SAMPLED else points
+    plays = [(point, str(point), next(ways)) for point in some]
     for point, way, status in stage.kill(deed, plays):
         faults.inject(root, NEVER)
         problems = [] if status not in (0, 1) or point.how == "writer" else ["was not killed"]
