@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from cases import GPU, NIC, SOUND
+from family import state, until
 from neighbour import neighbour
 from place import LONG, Place, here, opens
 from scenario import Host, guest
@@ -144,9 +145,9 @@ def test_nobody_can_keep_a_look_waiting(place: Place) -> None:
         lists = threading.Thread(target=lambda: call(217, folder, ctypes.c_void_p(address), mmap.PAGESIZE), daemon=True)
         changes = threading.Thread(target=lambda: os.mkdir("/proc/self/fd/x"), daemon=True)
         lists.start()
-        time.sleep(0.5)
+        os.read(fault, 32)  # it has come to the memory
         changes.start()
-        time.sleep(0.5)
+        until(lambda: state(changes.native_id or 0) == "D")  # in open_last_lookups(), which locks the folder
         ready()
         time.sleep(LONG)
 

@@ -151,8 +151,9 @@ def _read(host: Host) -> object:
     return value
 
 
-def test_fbcon_that_comes_late_is_waited_for(root: str) -> None:
+def test_fbcon_that_comes_late_is_waited_for(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes from a work queue, once there is a framebuffer."""
+    monkeypatch.setattr(module_consoles, "_FOR_FBCON", 60)
     host = host_with(root)
     folder = Path(root, "sys/class/vtconsole/vtcon1")
     folder.rename(f"{root}/later")
