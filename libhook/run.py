@@ -109,7 +109,7 @@ def _act(machine: Machine, call: Call, happening: Event, log: Log) -> Answer:
     whose = domain._replace(name=happening.guest) if domain else Domain(happening.guest, "", "", ())
     session = Session.open(machine, log, caller, whose)._replace(document=document)
     log.bind(uuid=domain.uuid if domain else "")
-    for warning in domain.warnings if domain else ():
+    for warning in domain.skipped if domain else ():
         log.add("warning", "device skipped", reason=warning)
     for warning in domain.back_door_warnings if domain and name == "prepare" else ():
         log.add("warning", "device not checked", reason=warning)
@@ -167,7 +167,7 @@ def _is_served(session: Session, happening: Event, domain: Domain, *, unwaited: 
     """
     return happening.operation.acts and (
         domain.uuid in session.state.uuids()
-        or bool(session.with_along(domain).devices and not unwaited)
+        or bool((session.with_along(domain).devices or domain.too_long) and not unwaited)
         or bool(session.served and session.served.asks and happening.operation.takes)
     )
 

@@ -8,7 +8,7 @@ from libhook import plainjson
 from libhook.children.child import Deadline
 from libhook.command.usage import meant
 from libhook.effects.state import State
-from libhook.errors import BadInput, LibhookError, named, pasted, unanswered
+from libhook.errors import BadInput, LibhookError, TooNew, named, pasted, unanswered
 from libhook.facts.entry import Held
 from libhook.facts.remedy import called
 from libhook.facts.shared import Shared
@@ -17,7 +17,9 @@ from libhook.kinds import claimants
 from libhook.kinds import registry as kinds
 from libhook.kinds.resource import Resource
 from libhook.light import suppress
+from libhook.look import sysfs
 from libhook.story import giveback, giveup
+from libhook.story.orphans import settle_orphans
 from libhook.story.session import Session
 
 Said = tuple[str, bool]
@@ -29,6 +31,8 @@ class Things(NamedTuple):
 
     entries: Sequence[tuple[Held, str | None]]
     """Each with why it may not be touched."""
+    broken: Sequence[str]
+    """The UUIDs of entries that cannot be read."""
     resources: Mapping[str, Resource]
     """What guests share, by the key of the actions that claim it."""
     orphans: frozenset[str]
@@ -52,7 +56,7 @@ class Things(NamedTuple):
         if len(found) > 1:
             raise BadInput(f"{thing} is {' and '.join(found)}", "name one of these, in quotes")
         if not found:
-            near = meant(thing, [*map(called, subjects), *subjects])
+            near = meant(thing, [*map(called, subjects), *subjects, *self.broken])
             raise BadInput(f"libhook holds nothing called {thing}{near}", "libhook status shows what it holds")
         return found[0]
 
@@ -67,7 +71,14 @@ class Things(NamedTuple):
 
 def look(session: Session) -> Things:
     """Look at all entries and claims."""
-    state, entries = session.state, giveback.read_entries(session)[0]
+    state, entries, broken = session.state, giveback.read_entries(session)[0], list[str]()
+    for uuid in state.uuids():
+        try:
+            state.load(uuid)
+        except TooNew:
+            pass
+        except BadInput:
+            broken.append(uuid)
     resources, orphans = dict[str, Resource](), set[str]()
     claimed = {action.key for held, _ in entries for action in held.actions}
     for name in sorted(state.names("shared")):
@@ -78,15 +89,18 @@ def look(session: Session) -> Things:
                 alive = claimants.in_entries(state, key)
                 if not all(map(alive, shared.wants)) or not (shared.wants or key in claimed):
                     orphans.add(key)
-    return Things(entries, resources, frozenset(orphans))
+    return Things(entries, broken, resources, frozenset(orphans))
 
 
 def words(state: State) -> Iterator[str]:
     """What may stand behind ``--give-up``, for completion. Nobody is asked whether a guest lives."""
     for uuid in state.uuids():
-        with suppress(BadInput):
-            if held := state.load(uuid):
-                yield from sorted({called(action.key) for action in held.actions})
+        try:
+            held = state.load(uuid)
+        except BadInput:
+            yield uuid
+        else:
+            yield from sorted({called(action.key) for action in held.actions} if held else ())
 
 
 def give_up(session: Session, things: Iterable[str], *, dry_run: bool) -> Iterator[Said]:
@@ -95,7 +109,10 @@ def give_up(session: Session, things: Iterable[str], *, dry_run: bool) -> Iterat
     for uuid, key in dict.fromkeys([_meant(known, thing) for thing in things]):
         fresh = session._replace(deadline=Deadline.after(session.config.write_deadline))
         try:
-            yield from _thing(fresh, known.of(uuid) if uuid else known, key, dry_run)
+            if key:
+                yield from _thing(fresh, known.of(uuid) if uuid else known, key, dry_run)
+            else:
+                yield from _entry(fresh, uuid, dry_run)
         except LibhookError as error:
             yield error.line, True
         except OSError as error:
@@ -103,10 +120,13 @@ def give_up(session: Session, things: Iterable[str], *, dry_run: bool) -> Iterat
 
 
 def _meant(known: Things, thing: str) -> tuple[str, str]:
-    """The guest, where one is named, and the key of what it has.
+    """The guest, where one is named, and the key of what it has; "" for its whole entry, which is broken.
 
     BadInput where several dead guests have it, and none is named.
     """
+    uuid = thing.removesuffix(".json").rpartition("/")[2]
+    if uuid in known.broken:
+        return uuid, ""
     uuid, colon, own = thing.partition(":")
     if colon and known.of(uuid).entries:
         return uuid, known.of(uuid).key(own)
@@ -142,3 +162,22 @@ def _stays(session: Session, held: Held, key: str) -> str:
     device = held.device(key)
     where = giveup.stays(session, [device.pci]) if device and device.pci else ""
     return f"it stays as it is{where and f', {where}'}"
+
+
+def _entry(session: Session, uuid: str, dry_run: bool) -> Iterator[Said]:
+    what, left = f"the broken journal entry {uuid}", _left(session, uuid)
+    if reason := giveup.in_the_way(session, uuid) if dry_run else giveup.give_up_entry(session, uuid):
+        yield f"{what} left alone: {reason}", True
+        return
+    yield f"{what} {'would be' if dry_run else 'is'} given up{left}", False
+    yield from settle_orphans(session.work(""), dry_run=dry_run)
+
+
+def _left(session: Session, uuid: str) -> str:
+    """Where the guest's devices stay. After its end no claim says which it had: then whose they may be is nobody's."""
+    if addresses := session.state.claimed_by(uuid):
+        return f": left where they are: {giveup.stays(session, addresses)}"
+    every = [one for one in sysfs.addresses(session.machine) if sysfs.on_vfio(session.machine, one)]
+    has = session.state.claims(every)
+    lone = giveup.stays(session, [one for one in every if one not in has])
+    return lone and f": what it had may be among these, which no guest has: {lone}"

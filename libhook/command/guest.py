@@ -36,7 +36,7 @@ class Document(NamedTuple):
             domain = domxml.parse(self.xml, every_kind=every_kind)
         except BadInput as error:
             raise BadInput(self._placed(error.message), error.hint) from None
-        complain([f"skipped: {warning}" for warning in domain.warnings])
+        complain([f"skipped: {warning}" for warning in domain.skipped])
         return domain
 
     def _placed(self, message: str) -> str:

@@ -69,7 +69,8 @@ def parser() -> argparse.ArgumentParser:
     recovering.add_argument(
         "--give-up", metavar="THING", action="append", help="forget this without giving it back, so that it stays as it"
         " is: a value's path, a unit, a module, a command, or a device (where several dead guests have it, with one"
-        " guest's UUID and a colon in front). May be given again. libhook gives up nothing that a running guest has",
+        " guest's UUID and a colon in front); or the UUID of a guest whose journal entry is broken. May be given again."
+        " libhook gives up nothing that a running guest has",
     )  # fmt: skip
     accepting = add(
         "accept", work.accept, "take a guest's devices for what they are now, after a start was refused because they"

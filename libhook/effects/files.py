@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Small files that root trusts. Read only if nobody else could have written them; replaced whole or not at all."""
+"""Small files that root trusts. Read only if nobody else could have written them; replaced whole or not at all.
+
+No file is written that would be too long to be read.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ import stat
 from libhook.errors import EXHAUSTED, BadInput, LibhookError, pasted, unanswered
 from libhook.light import suppress
 
-_LONGEST = 1 << 24
+LONGEST = 1 << 24
+"""Bytes of a file that is read, and so of one that is written."""
+_ROOM = LONGEST // 2
+"""Bytes that a start may make of a file. What comes later finds room."""
 REMEDY = "libhook did not make it so: find out who did, then remove it"
 
 
@@ -34,9 +40,12 @@ def read(path: str, remedy: str = REMEDY) -> str | None:
         raise BadInput(f"{path} is not a file that only root may write to", remedy)
     try:
         with os.fdopen(descriptor, "rb") as file:
-            return file.read(_LONGEST).decode("utf-8", "surrogateescape")
+            content = file.read(LONGEST + 1)
     except OSError as error:
         raise _unreadable(path, error, remedy) from None
+    if len(content) > LONGEST:
+        raise BadInput(f"{path} has more than {LONGEST >> 20} MiB", remedy)
+    return content.decode("utf-8", "surrogateescape")
 
 
 def _unreadable(path: str, error: OSError, remedy: str) -> LibhookError:
@@ -47,7 +56,11 @@ def _unreadable(path: str, error: OSError, remedy: str) -> LibhookError:
 
 
 def replace(path: str, text: str) -> None:
-    """Replace a file whole or not at all: write a new one, fsync it, rename it over the old one, fsync the folder."""
+    """Replace a file whole or not at all: write a new one, fsync it, rename it over the old one, fsync the folder.
+
+    OSError where that fails: EFBIG where the text is too long to be read again.
+    """
+    content = _content(path, text)
     temporary = f"{path}.new"
     with suppress(FileNotFoundError):
         os.unlink(temporary)
@@ -55,7 +68,7 @@ def replace(path: str, text: str) -> None:
     descriptor = os.open(temporary, flags, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode("utf-8", "surrogateescape"))
+            file.write(content)
             file.flush()
             os.fsync(descriptor)
         os.rename(temporary, path)
@@ -70,15 +83,33 @@ def replace(path: str, text: str) -> None:
         os.close(folder)
 
 
+def expect_room(text: str, what: str, *, anew: bool = True) -> None:
+    """LibhookError if this JSON is too long to be written, or with ``anew`` too long to grow later."""
+    most = _ROOM if anew else LONGEST
+    if len(text) > most:  # it is ASCII
+        raise LibhookError(
+            f"{what} would have more than {most >> 20} MiB",
+            "give the guest fewer devices, or let its settings ask for less",
+        )
+
+
+def _content(path: str, text: str) -> bytes:
+    content = text.encode("utf-8", "surrogateescape")
+    if len(content) > LONGEST:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+    return content
+
+
 def overwrite(path: str, text: str) -> None:
     """Overwrite a file in place, in one write(2), padded with blanks to its old length.
 
     As long as the text fits into the old length, tmpfs needs no new page. When it needs a page and gets none, the old
-    text is put back, and OSError is raised.
+    text is put back, and OSError is raised. A text that is too long to be read again also raises OSError.
     """
+    new = _content(path, text)
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW), "r+b", buffering=0) as file:
         before = file.read()
-        content = text.encode("utf-8", "surrogateescape").ljust(len(before))
+        content = new.ljust(len(before))
         file.seek(0)
         if (taken := file.write(content)) != len(content):  # tmpfs writes only what fits into the pages it has
             file.seek(0)

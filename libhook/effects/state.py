@@ -30,7 +30,7 @@ import os
 from libhook import plainjson
 from libhook.children.child import Deadline
 from libhook.effects import files, locks
-from libhook.errors import BadInput, LibhookError, TooNew, pasted, unanswered
+from libhook.errors import BadInput, LibhookError, TooNew, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.entry import Held, Process
 from libhook.facts.host import Claim
@@ -115,7 +115,7 @@ class State:
             reason = error.message if isinstance(error, BadInput) else str(error)
             raise BadInput(
                 f"{path} is broken ({reason})",
-                f"give back by hand the devices that it names, then run: rm {pasted(path)}",
+                f"give back by hand the devices that it names, then run: libhook recover --give-up {uuid}",
             ) from None
         boot = held.boot
         with suppress(LibhookError):  # if the boot id is unknown: each boot empties /run, so the entry is of this one
@@ -193,6 +193,16 @@ class State:
                 if held and held.holds(address):
                     return Claim(held.uuid, held.name)
         return None
+
+    def claimed_by(self, uuid: str) -> list[PciAddress]:
+        """The devices that a claim says this guest has, whatever its entry says."""
+        found = []
+        for name in self.names("claims"):
+            with suppress(BadInput):
+                address = PciAddress.parse(name)
+                if files.read(f"{self._folder}/claims/{address}") == uuid:
+                    found.append(address)
+        return sorted(found)
 
     def disclaim_for_nobody(self, address: PciAddress) -> None:
         """Remove a claim whose guest has no entry. Call it under the lock of the device's group."""

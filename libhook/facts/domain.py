@@ -116,6 +116,8 @@ class Domain(NamedTuple):
     """Places in the XML that give the guest host devices past libvirt, and so past libhook. Not escaped."""
     taps: tuple[str, ...] = ()
     """The host's names of its network interfaces, as far as the XML has them. libvirt names most before ``start``."""
+    too_long: tuple[str, ...] = ()
+    """Devices that were left out because a name of theirs is longer than any can be. No guest starts with one."""
 
     @property
     def pci(self) -> tuple[HostDevice, ...]:
@@ -132,6 +134,11 @@ class Domain(NamedTuple):
         new = [address for address in dict.fromkeys(addresses) if address not in self.addresses]
         along = (HostDevice("pci", "settings", False, str(address), address) for address in new)
         return self._replace(devices=(*self.devices, *along)) if new else self
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """One warning for each device that was left out."""
+        return (*self.warnings, *self.too_long)
 
     @property
     def back_door_warnings(self) -> tuple[str, ...]:

@@ -48,6 +48,8 @@ def prepare(situation: Situation) -> Iterator[Verdict]:
         for use in uses:
             if situation.config.strictness(use.kind) == "warn":
                 yield Warn(f"{address} is in use by the host: {use.what}")
+    for what in situation.domain.too_long:
+        yield Refusal("", what, "correct the guest's XML: virsh edit")
     yield from map(Warn, situation.domain.back_door_warnings)
 
 

@@ -10,22 +10,34 @@ from libhook.errors import BadInput, LibhookError, TooNew, pasted
 from libhook.facts.shared import Shared
 from libhook.kinds.resource import Resource
 from libhook.light import TYPE_CHECKING, suppress
+from libhook.look import libvirtd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     Alive = Callable[[str], bool]
-"""Whether the guest with this UUID has a journal entry that names the action. True where the entry cannot be read."""
+"""Whether the guest with this UUID has a journal entry that names an action."""
 
 
 def in_entries(state: State, key: str) -> Alive:
-    """For an action with this key. A guest whose entry cannot be read counts as alive."""
+    """For an action with this key.
+
+    A broken entry names nothing that anybody could read. So its guest's claims count as long as libvirt may have the
+    guest, or a libhook process works on it.
+    """
+    running = list[frozenset[str] | None]()
+
+    def may_live(uuid: str) -> bool:
+        if not running:
+            running.append(libvirtd.running(state.machine))
+        return running[0] is None or uuid in running[0] or state.is_busy(uuid)
 
     def alive(uuid: str) -> bool:
         try:
             held = state.load(uuid)
-        except LibhookError:
-            return True
+        except LibhookError as error:
+            is_broken = isinstance(error, BadInput) and not isinstance(error, TooNew)
+            return not is_broken or may_live(uuid)
         return held is not None and held.action(key) is not None
 
     return alive

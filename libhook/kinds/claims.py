@@ -31,6 +31,7 @@ import time
 
 from libhook import plainjson
 from libhook.children.tracks import Late, Step
+from libhook.effects import files
 from libhook.effects.locks import is_locked
 from libhook.effects.state import State
 from libhook.errors import EXHAUSTED, KERNEL_LOG, MORE_TIME, BadInput, LibhookError, TooNew, unanswered
@@ -122,6 +123,9 @@ def _acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[F
         return Failure(
             reason, "stop that guest first, or have the settings of both ask for the same; libhook config shows them"
         )
+    # With an intent it is as long as it becomes.
+    text = plainjson.dumps(shared._replace(intent=(now, target or "")).to_json())
+    files.expect_room(text, f"the file of {resource.says}")
     is_known = found is not None and shared.base == found.base
     failure = None if is_known or target == now else (yield from _try_back(work, resource, now))
     if failure:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from libhook.effects import notes
+from libhook import plainjson
+from libhook.effects import files, notes
+from libhook.errors import BadInput, LibhookError, named
 from libhook.facts.domain import NO_DRIVER, Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice, Recorded
 from libhook.facts.plan import Plan
@@ -118,6 +120,21 @@ def after_refusal(session: Session, held: Held, left: Collection[str] = ()) -> H
 
 MAKE = {"prepare": prepared, "start": starting, "started": started, "reconnect": started}
 """Makes the journal entry, by the operation."""
+
+
+def expect_readable(held: Held, *, anew: bool = False) -> None:
+    """LibhookError if this entry could not be read again: then nobody would give back what it names.
+
+    ``anew``: the guest is about to start, and the entry must have room for what comes later.
+    """
+    text, what = plainjson.dumps(held.to_json()), f"the journal entry of the guest {named(held.name)}"
+    files.expect_room(text, what, anew=anew)
+    try:
+        Held.from_json(plainjson.loads(text), kinds.read)
+    except (ValueError, RecursionError, BadInput) as error:
+        raise LibhookError(
+            f"{what} could not be read again ({error})", "libhook config shows what its settings ask for"
+        ) from None
 
 
 def with_pending_begin(held: Held, keys: Collection[str]) -> Held:

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from libhook.errors import BadInput, named
+from libhook.errors import BadInput, LibhookError, named
 from libhook.facts.domain import NO_DRIVER, Domain
 from libhook.facts.entry import Held
 from libhook.facts.event import OPERATIONS, Event
-from libhook.facts.plan import Plan, Verdict, Warn, is_action
+from libhook.facts.plan import Plan, Refusal, Verdict, Warn, is_action
 from libhook.facts.situation import Situation
 from libhook.handlers.registry import plan_for, with_limits
 from libhook.kinds import registry as kinds
 from libhook.light import TYPE_CHECKING, suppress
 from libhook.look import libvirtd
+from libhook.story import entries
 from libhook.story.giveback import facts, guests_to_settle
 from libhook.story.recovery import sign_of_life
 from libhook.story.session import Session
@@ -54,6 +55,11 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
     whole = Plan((*first, *plan.verdicts))
     if plan.refusals:
         return whole
+    if event.operation.name == "prepare":
+        try:
+            entries.expect_readable(entries.prepared(session, None, situation.domain, plan), anew=True)
+        except LibhookError as error:
+            return whole._replace(verdicts=(*whole.verdicts, Refusal("", error.message, error.hint)))
     whole = with_limits(whole, situation)
     return whole._replace(verdicts=(*whole.verdicts, *_later(situation)))
 

@@ -309,6 +309,10 @@ def _end_without_entry(session: Session, event: Event, domain: Domain) -> None:
         with session.devices(addresses):
             for address in addresses:
                 state.disclaim(address, domain.uuid)
+    from libhook.story import orphans  # rare
+
+    for line, is_wrong in orphans.settle_orphans(session.work(domain.uuid), dry_run=False):
+        session.log.add("error" if is_wrong else "info", "settled", reason=line)
 
 
 def warn_without_entry(session: Session, held: Held | None, plan: Plan) -> None:

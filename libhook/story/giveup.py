@@ -11,7 +11,7 @@ from libhook.errors import BadInput, TooNew
 from libhook.facts.address import PciAddress
 from libhook.kinds import claimants, claims
 from libhook.kinds.resource import Resource
-from libhook.look import sysfs
+from libhook.look import holders, libvirtd, sysfs
 from libhook.story.giveback import facts, true_records
 from libhook.story.recovery import sign_of_life
 from libhook.story.session import Session
@@ -67,6 +67,42 @@ def _forget_claims(session: Session, resource: Resource, uuids: set[str]) -> Non
         raise
     except BadInput as error:
         session.log.add("warning", "not forgotten", reason=error.message, hint=error.hint)
+
+
+def in_the_way(session: Session, uuid: str) -> str | None:
+    """Why a broken entry may not be given up: its guest may live. None where nothing is."""
+    running = libvirtd.running(session.machine)
+    if uuid in (running or ()) or (running is None and libvirtd.any_lives(session.machine)):
+        return "its guest may run"
+    opened = holders.of_vfio(session.machine, session.state.claimed_by(uuid), session.deadline)
+    return next((f"{address} is open in {who}" for address, who in opened.items()), None)
+
+
+def give_up_entry(session: Session, uuid: str) -> str | None:
+    """Remove a dead guest's broken entry, and its claims to devices. Return why it stays, or None.
+
+    What it claims of what guests share are for ``settle_orphans``: their files say what was there before.
+    """
+    state = session.state
+    with session.guest(uuid):
+        try:
+            if state.load(uuid):
+                return "it can be read by now"
+        except TooNew as error:
+            return f"{error.message}: {error.hint}"
+        except BadInput:
+            pass
+        if reason := in_the_way(session, uuid):
+            return reason
+        addresses = state.claimed_by(uuid)
+        with session.devices(addresses):
+            state.forget(uuid)
+            for address in addresses:
+                state.disclaim(address, uuid)
+                state.settle_in_flight(address)
+    where = stays(session, addresses)
+    session.log.add("warning", "given up", uuid=uuid, action="its broken journal entry", left=where)
+    return None
 
 
 def stays(session: Session, addresses: list[PciAddress]) -> str:

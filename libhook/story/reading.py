@@ -53,8 +53,8 @@ def begin(document: bytes) -> Parse:
         said = speech.lines(Deadline.after(_PATIENCE))
         if not said:
             return parse(document)
-        name, uuid, virt, devices, warnings, _, doors, taps = plainjson.loads(said[0])
-        return Domain(name, uuid, virt, tuple(map(_device, devices)), tuple(warnings), (), tuple(doors), tuple(taps))
+        name, uuid, virt, devices, warnings, _, *texts = plainjson.loads(said[0])
+        return Domain(name, uuid, virt, tuple(map(_device, devices)), tuple(warnings), (), *map(tuple, texts))
 
     return hear
 

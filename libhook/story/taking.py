@@ -18,7 +18,7 @@ from libhook.kinds.kind import Outcome
 from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple, suppress
 from libhook.look import libvirtd
 from libhook.story import giveback
-from libhook.story.entries import after_refusal, with_recorded
+from libhook.story.entries import after_refusal, expect_readable, with_recorded
 from libhook.story.session import Session
 
 if TYPE_CHECKING:
@@ -107,6 +107,10 @@ def _take(
         gone = refuse_each(domain, "the process that asked for the start is gone", "start the guest again")
         if is_start and libvirtd.caller_is_gone():
             return Taken(held, plan, gone, begun)
+        try:
+            expect_readable(held, anew=is_start)
+        except LibhookError as error:
+            return Taken(held, plan, refuse_each(domain, error.message, error.hint), begun)
         if asked := kinds.questions(plan.actions):
             if refusals := refusals_from(held, asked, session.apply(held.uuid, asked)):
                 return Taken(held, plan, refusals, begun)

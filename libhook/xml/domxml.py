@@ -15,13 +15,16 @@ from libhook.light import TYPE_CHECKING, NamedTuple
 from libhook.xml import prolog
 from libhook.xml.hostdevxml import (
     KINDS,
+    LONGEST,
     QEMU,
     Found,
     Identity,
+    TooLong,
     Unknown,
     bad,
     capability,
     child,
+    first,
     line_of,
     pci_address,
     quoted,
@@ -40,6 +43,7 @@ _OF_INTERFACES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 _WITH_TAP = ("network", "bridge", "ethernet", "direct")
 _LONGEST_INTERFACE = 15
 """IFNAMSIZ without its NUL (linux/if.h)."""
+_LONGEST_VIRT = 32
 _TAGS = ("hostdev", "interface", "disk")
 
 
@@ -76,10 +80,12 @@ def parse(document: bytes, *, every_kind: bool = False) -> Domain:
     if root.tag != "domain":
         raise bad(root, f"the root element is {quoted(str(root.tag))}, not 'domain'")
     virt = required(root, "type")
-    if not virt or not _VIRT.issuperset(virt):
+    if not 0 < len(virt) <= _LONGEST_VIRT or not _VIRT.issuperset(virt):
         # It goes into audit records as it is.
         raise bad(root, f"domain type {quoted(virt)} is not one of libvirt's")
-    name, _ = text_of(root, "name")
+    name, node = text_of(root, "name")
+    if len(name) > LONGEST or len(name.encode()) > LONGEST:
+        raise bad(node, f"the guest's name {quoted(name)} has more than {LONGEST} bytes")
     uuid, node = text_of(root, "uuid")
     reader = _Reader(every_kind)
     for candidate, device in _candidates(root, (*_TAGS, "redirdev") if every_kind else _TAGS):
@@ -89,10 +95,11 @@ def parse(document: bytes, *, every_kind: bool = False) -> Domain:
         read_uuid(node, uuid),
         virt,
         reader.devices,
-        tuple(reader.warnings),
+        first(reader.warnings),
         tuple(reader.others),
         _back_doors(root),
         tuple(_taps(root)),
+        first(reader.too_long),
     )
 
 
@@ -114,14 +121,19 @@ def _network(interface: etree._Element) -> str:
 
 
 def parse_device(document: bytes) -> DeviceXml:
-    """Read one device's own document, as ``virsh attach-device`` takes it."""
+    """Read one device's own document, as ``virsh attach-device`` takes it.
+
+    BadInput as by ``parse``, and for a name that is longer than any can be.
+    """
     root = _root(document)
     reader = _Reader()
     if root.tag in _TAGS:
         for layer in _layers(root):
             reader.read(layer, root)
+    if reader.too_long:
+        raise BadInput(reader.too_long[0])
     document = etree.tostring(root, encoding="UTF-8")
-    return DeviceXml(str(root.tag), reader.devices, _mac(root), tuple(reader.warnings), document)
+    return DeviceXml(str(root.tag), reader.devices, _mac(root), first(reader.warnings), document)
 
 
 class _Controller(NamedTuple):
@@ -138,6 +150,7 @@ class _Reader:
         self._every_kind = every_kind
         self.others: list[LibvirtsDevice] = []
         self.warnings: list[str] = []
+        self.too_long: list[str] = []
         self._devices: list[HostDevice] = []
         self._lines: dict[Identity, int] = {}
         self._controllers: dict[Identity, _Controller] = {}
@@ -164,7 +177,8 @@ class _Reader:
             elif node.get("type") == "nvme":
                 self._nvme(node, Disk(alias, _attribute(device, "target", "dev")))
         except Unknown as unknown:
-            self.warnings.append(f"{unknown}, line {line_of(node)}")
+            into = self.too_long if isinstance(unknown, TooLong) else self.warnings
+            into.append(f"{unknown}, line {line_of(node)}")
 
     def _hostdev(self, node: etree._Element, alias: str) -> None:
         """Read <hostdev> (virDomainHostdevDefParseXML)."""
@@ -309,6 +323,7 @@ def _mac(interface: etree._Element) -> str:
 
 
 def _attribute(node: etree._Element, name: str, attribute: str) -> str:
-    """An attribute of the first child with this name; "" where there is none."""
+    """An attribute of the first child with this name; "" where there is none, or it is longer than any name."""
     found = child(node, name)
-    return "" if found is None else found.get(attribute, "")
+    text = "" if found is None else found.get(attribute, "")
+    return text if len(text) <= LONGEST else ""

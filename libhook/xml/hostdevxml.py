@@ -16,6 +16,14 @@ from libhook.xml import notation
 
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 """The XML namespace of QEMU's own elements."""
+LONGEST = 255
+"""Bytes of a name. What the guest's author chooses here is journalled and recorded, so it must not be of any length.
+
+libvirt names files after the guest, an adapter is a folder of /sys, and no file's name is longer (NAME_MAX in
+linux/limits.h). A driver is a folder of /sys, too. An iSCSI name has 223 bytes (RFC 7143, 4.2.7.1), and libvirt writes
+the unit behind it. A longer one is not cut, since two devices could have one name then."""
+_SHOWN = 16
+_LONGEST_PATH = 4096  # PATH_MAX in linux/limits.h
 Identity = tuple[str | int | None, ...]
 
 
@@ -36,12 +44,16 @@ class Unknown(Exception):
     """A value that this version does not know and a later libvirt may know. The device is skipped."""
 
 
+class TooLong(Unknown):
+    """A name that is longer than any can be. No guest starts with it. Of a guest that runs the device is skipped."""
+
+
 def _pci(node: etree._Element, source: etree._Element) -> Found:
     """virDomainHostdevSubsysPCIDefParseXML. Without an address libvirt uses 0000:00:00.0."""
     address = child(source, "address")
     pci = PciAddress(0, 0, 0, 0) if address is None else pci_address(address)
     driver = child(node, "driver")
-    model = None if driver is None else driver.get("model")
+    model = None if driver is None else short("driver model", driver.get("model", ""))
     return Found("pci", str(pci), ("pci", str(pci)), pci, model or None)
 
 
@@ -72,7 +84,7 @@ def _scsi(_node: etree._Element, source: etree._Element) -> Found:
     """virDomainHostdevSubsysSCSIDefParseXML, SCSIHost and SCSIiSCSI."""
     protocol = source.get("protocol", "adapter")
     if protocol == "iscsi":
-        name = required(source, "name")
+        name = short("iSCSI name", required(source, "name"))
         host = child(source, "host")
         target = (None, None) if host is None else (host.get("name"), host.get("port"))
         # virDomainPostParseCheckISCSIPath: a missing unit means unit 0.
@@ -80,7 +92,7 @@ def _scsi(_node: etree._Element, source: etree._Element) -> Found:
     if protocol != "adapter":
         raise Unknown(f"SCSI protocol {quoted(protocol)} is not known")
     address, adapter = required_child(source, "address"), required_child(source, "adapter")
-    host_name = required(adapter, "name")
+    host_name = short("adapter name", required(adapter, "name"))
     bus, target_id = _number(address, "bus"), _number(address, "target")
     unit = _number(address, "unit", notation.ULONGLONG)
     return Found("scsi", f"{host_name}:{bus}:{target_id}:{unit}", ("scsi", host_name, bus, target_id, unit))
@@ -172,7 +184,7 @@ def _text_below(node: etree._Element, name: str) -> str:
     text = "" if inner is None else "".join(map(str, inner.itertext()))
     if not text:
         raise bad(node, f"hostdev type {quoted(node.get('type', ''))} has no <{name}>")
-    return text
+    return short(name, text, _LONGEST_PATH)
 
 
 def required(node: etree._Element, name: str) -> str:
@@ -206,6 +218,19 @@ def line_of(node: etree._Element) -> int:
     return node.sourceline  # type: ignore[return-value] # of a parsed document it is an int
 
 
+def short(what: str, text: str, most: int = LONGEST) -> str:
+    """The text. TooLong where it has more bytes than any such name."""
+    if len(text) > most or len(text.encode()) > most:
+        raise TooLong(f"the {what} {quoted(text)} has more than {most} bytes")
+    return text
+
+
 def quoted(text: str) -> str:
     """Foreign text in quotes for a message, cut to 80 characters."""
     return f"'{text[:80]}…'" if len(text) > 80 else f"'{text}'"
+
+
+def first(lines: list[str]) -> tuple[str, ...]:
+    """The first of these, and how many more there are: the document's author chose that number."""
+    rest = len(lines) - _SHOWN
+    return (*lines[:_SHOWN], f"and {rest} more") if rest > 0 else tuple(lines)

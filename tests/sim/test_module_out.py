@@ -68,14 +68,17 @@ def test_a_claim_counts_while_the_entry_names_the_module(root: str, left: tuple[
 
 
 def test_a_claim_counts_where_the_entry_cannot_be_read(root: str) -> None:
-    """Nobody knows whether that guest lives."""
+    """As long as libvirt has that guest: nobody knows what it has."""
     desk = Desk(root)
     assert (desk.begin(A, "nvidia_uvm"), desk.begin(B, "nvidia_uvm")) == ([], [])
     entry = Path(desk.host.machine.state, "domains", f"{A}.json")
     before = entry.read_text()
     entry.write_text("broken")
+    status = Path(root, "run/libvirt/qemu/a.xml")
+    status.write_text(f"<domstatus><domain><uuid>{A}</uuid></domain></domstatus>")
     assert desk.failures(desk.end(B, "nvidia_uvm")) == []
     assert "nvidia_uvm" not in desk.modules()
+    status.unlink()
     entry.write_text(before)
     assert desk.failures(desk.end(A, "nvidia_uvm")) == []
     assert desk.wrong() == []
