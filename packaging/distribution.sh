@@ -15,7 +15,7 @@ check_python_version() {
 }
 
 # What only some commands need: attach, detach and watch; names of devices; output for people; the page of history; completion.
-for_commands='libvirt pyudev hwdata rich jinja2 argcomplete'
+for_commands='libvirt hwdata rich jinja2 argcomplete'
 
 # Prints the modules that cannot be imported. $@ names more modules to try, which only some commands need. PyPI has
 # another project called audit, so a member of each module is looked for. hwdata is no module, but lists in files.
@@ -24,8 +24,7 @@ missing_modules() {
 import importlib
 import os
 import sys
-members = {"libvirt": "open", "pyudev": "Context", "rich": "print", "jinja2": "Environment",
-           "argcomplete": "shellcode"}
+members = {"libvirt": "open", "rich": "print", "jinja2": "Environment", "argcomplete": "shellcode"}
 wanted = sys.argv[1:]
 for module, member in (("lxml.etree", "XMLParser"), ("structlog", "get_logger"),
                        ("audit", "audit_log_user_message"), ("systemd.journal", "send"),
@@ -133,7 +132,7 @@ check_installed() {
         structlog) warn "no structlog for $python: libhook writes its log without it" ;;
         systemd) warn "no python-systemd for $python: libhook logs to syslog instead of the journal" ;;
         libvirt) warn "no libvirt bindings for $python: libhook attach, detach and watch do not work without them" ;;
-        pyudev | hwdata) warn "no $module: some devices may be shown by their ids alone" ;;
+        hwdata) warn "no hwdata: devices may be shown by their ids alone" ;;
         rich) warn "no rich for $python: libhook prints plain text" ;;
         argcomplete) ;; # install_files says it
         jinja2) warn "no jinja2 for $python: libhook history --html does not work without it" ;;

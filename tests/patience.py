@@ -16,13 +16,17 @@ from types import ModuleType
 from libhook.command import completing, handlers
 from libhook.effects import audit
 from libhook.facts import config
+from libhook.importing import command as importing
 from libhook.kinds.module import consoles
-from libhook.look import descriptors, exports, sysfs, tenants, waiting
+from libhook.look import descriptors, exports, screens, sysfs, tenants, uses, waiting
 from libhook.story import consult, identities
 
 _SECONDS = 60
 _LONG: tuple[tuple[ModuleType, str, int], ...] = (
-    *((module, "_PATIENCE", _SECONDS) for module in (audit, completing, exports, identities, sysfs, tenants)),
+    *(
+        (module, "_PATIENCE", _SECONDS)
+        for module in (audit, completing, exports, identities, importing, screens, sysfs, tenants, uses)
+    ),
     (consoles, "_FOR_FBCON", _SECONDS),
     (descriptors, "_PATIENCE_MS", 1000 * _SECONDS),
     (waiting, "_TO_NAME", _SECONDS),

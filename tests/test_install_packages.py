@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from test_install import ROOT, Clone
 
-EVERYTHING = ("lxml", "structlog", "audit", "systemd", "libvirt", "pyudev", "hwdata", "rich", "jinja2", "argcomplete")
+EVERYTHING = ("lxml", "structlog", "audit", "systemd", "libvirt", "hwdata", "rich", "jinja2", "argcomplete")
 
 
 @pytest.fixture(name="clone")
@@ -22,7 +22,7 @@ def _clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
             "ID=debian",
             (
                 "--no-install-recommends python3-lxml python3-structlog python3-audit python3-systemd python3-libvirt "
-                "python3-pyudev hwdata python3-rich python3-jinja2 python3-argcomplete"
+                "hwdata python3-rich python3-jinja2 python3-argcomplete"
             ),
         ),
         (
@@ -35,14 +35,14 @@ def _clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
             "ID=arch",
             (
                 "pacman -S --noconfirm --needed python-lxml python-structlog python-audit python-systemd libvirt-python"
-                " python-pyudev hwdata python-rich python-jinja2 python-argcomplete"
+                " hwdata python-rich python-jinja2 python-argcomplete"
             ),
         ),
         (
             'ID="opensuse-tumbleweed"\nID_LIKE="opensuse suse"',
             (
                 "python313-lxml python313-structlog python3-audit python313-systemd python3-libvirt-python "
-                "python313-pyudev hwdata python313-rich python313-jinja2 python313-argcomplete"
+                "hwdata python313-rich python313-jinja2 python313-argcomplete"
             ),
         ),
         ('ID=unknown\nID_LIKE="suse"', "zypper --non-interactive --quiet install"),
@@ -134,12 +134,11 @@ def test_the_demo_does_not_want_the_libvirt_bindings(clone: Clone) -> None:
     clone.distribution("ID=debian")
     assert clone.run("--demo", destdir=False).stderr == ""
     clone.run("--dry-run", destdir=False)
-    assert asked.read_text() == " \nlibvirt pyudev\n"
+    assert asked.read_text() == " \nlibvirt hwdata\n"
 
 
 COMMANDS_NEED = {
     "libvirt": "attach, detach and watch do not work",
-    "pyudev": "by their ids alone",
     "hwdata": "by their ids alone",
     "rich": "plain text",
     "jinja2": "history --html does not work",

@@ -113,7 +113,7 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
     if not (_may_read(machine.state) and _may_read(f"{machine.root}/etc/libvirt/qemu")):
         complain(["run it as root to see which guests have them"])
     host = survey.look(session, sysfs.addresses(machine))
-    shown = screens.of_devices(machine, host.devices)
+    shown = screens.of_devices(machine, host.devices, session.deadline)
     seen = survey_of.Seen(host, session.config, names_of(machine), shown, _wanted_by(machine))
     found = survey_of.blocks(seen)
     if options.words:
@@ -175,10 +175,13 @@ def status(machine: Machine, options: argparse.Namespace) -> int:
     session = Session.open(machine, Log(machine), os.getppid())
     found, broken = giveback.read_entries(session)
     left = {held.uuid: unfinished(session, held) for held, _ in found}
+    held_now = dict.fromkeys(device.pci for held, _ in found for device in held.devices if device.pci)
+    silent = sysfs.silent(machine, held_now.keys() - session.state.in_flight(), session.deadline)
     if options.json:
-        show(views.status_json(found, left, names_of(machine)))
+        show(views.status_json(found, left, silent, names_of(machine)))
     elif found or not broken:
-        screen.status(list(with_names(views.status_text(found, left) or ["nothing is held"], names_of(machine))))
+        lines = views.status_text(found, left, silent) or ["nothing is held"]
+        screen.status(list(with_names(lines, names_of(machine))))
     return complain(broken)
 
 

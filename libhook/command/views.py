@@ -7,6 +7,7 @@ terminal.py makes the text printable.
 from collections.abc import Collection, Mapping, Sequence
 
 from libhook.command.names import NameOf, fields, of_all
+from libhook.facts.address import PciAddress
 from libhook.facts.entry import Held, HeldDevice, what_is_set
 from libhook.facts.plan import Condition, Fault, Plan, Record, Refusal, Stays, Verdict, Warn
 from libhook.facts.remedy import give_up
@@ -48,16 +49,20 @@ def _shown(verdict: Verdict) -> Json:
 
 
 def status_json(
-    entries: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]], name_of: NameOf
+    entries: Sequence[tuple[Held, str | None]],
+    left: Mapping[str, Collection[str]],
+    silent: Collection[PciAddress],
+    name_of: NameOf,
 ) -> Json:
     """Return ``guests``: each journal entry, with ``recoverable`` and the ``reason`` why it is not.
 
     ``abandoned`` has the keys of half plugged devices that no process works on. ``left`` maps a guest's UUID to them.
+    ``silent`` are the devices that do not answer.
     """
     return {
         "guests": [
             {
-                **_held_json(held, name_of),
+                **_held_json(held, silent, name_of),
                 "recoverable": alive is None,
                 "reason": alive,
                 "abandoned": sorted(left.get(held.uuid, ())),
@@ -67,8 +72,8 @@ def status_json(
     }
 
 
-def _held_json(held: Held, name_of: NameOf) -> Json:
-    """Return the entry as JSON. Each device has the action that was done on it as ``move``.
+def _held_json(held: Held, silent: Collection[PciAddress], name_of: NameOf) -> Json:
+    """Return the entry as JSON. Each device has the action that was done on it as ``move``, and whether it ``hangs``.
 
     A device that was exchanged since has no name.
     """
@@ -76,12 +81,15 @@ def _held_json(held: Held, name_of: NameOf) -> Json:
     for device, shown in zip(held.devices, entry["devices"], strict=True):
         action = held.action(device.key)
         shown["move"] = action.to_json() if action else None
+        shown["hangs"] = device.wedged or device.pci in silent
         name = name_of(device.address)
         shown |= {**fields(name if name.ids == device.ids else Name(device.ids)), "ids": device.ids}
     return entry
 
 
-def status_text(entries: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]]) -> list[str]:
+def status_text(
+    entries: Sequence[tuple[Held, str | None]], left: Mapping[str, Collection[str]], silent: Collection[PciAddress]
+) -> list[str]:
     """Return lines: each guest and its devices, then what recover would do with them."""
     lines = []
     for held, alive in entries:
@@ -90,7 +98,9 @@ def status_text(entries: Sequence[tuple[Held, str | None]], left: Mapping[str, C
         for device in held.devices:
             action = held.action(device.key)
             way = action.summary if action else "left as it was"
-            remark = _state(device, device.key in abandoned)
+            is_silent = device.pci in silent and not device.wedged
+            remarks = (_state(device, device.key in abandoned), "does not answer" if is_silent else "")
+            remark = ", ".join(filter(None, remarks))
             lines.append(f"  {device.kind} {device.address}  {way}{remark and f'  [{remark}]'}")
         keys = {device.key for device in held.devices}
         lines += [f"  {action.key}  {action.summary}" for action in held.actions if action.key not in keys]

@@ -10,6 +10,7 @@ import sys
 import time
 from functools import partial
 
+from libhook.children.child import Deadline
 from libhook.effects.files import expect_trusted
 from libhook.errors import BadInput, LibhookError, printable
 from libhook.facts import complaints, settings
@@ -17,11 +18,14 @@ from libhook.facts.config import Source
 from libhook.facts.machine import Machine
 from libhook.importing import importer, sources
 from libhook.importing.life import Guest
+from libhook.look import patient
 from libhook.xml import domxml
 
 _LARGEST = 1 << 20
 _SECONDS = 900.0
 """That the whole import may take."""
+_PATIENCE = 2.0
+"""Seconds for one file below /sys."""
 _UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/run/systemd/transient", "/run/systemd/generator",
                  "/run/systemd/generator.late", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
                  "/lib/systemd/system")  # fmt: skip
@@ -81,13 +85,9 @@ def _program(name: str) -> str:
 
 
 def _shows(machine: Machine, path: str) -> str:
-    """What a file of the kernel's shows; "" if it cannot be read."""
-    try:
-        descriptor = os.open(f"{machine.root}{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read(4096).decode("utf-8", "replace").removesuffix("\n")
-    except OSError:
-        return ""
+    """The first line of a file of the kernel's; "" if it cannot be read. A driver may block whoever reads."""
+    (shown,) = patient.read_all([f"{machine.root}{path}"], Deadline.after(_PATIENCE), _PATIENCE)
+    return shown if isinstance(shown, str) else ""
 
 
 def _has_unit(machine: Machine, name: str) -> bool:

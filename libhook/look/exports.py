@@ -90,7 +90,7 @@ def _false_loops(
 def _is_false(machine: Machine, export: Export, node: Node) -> Track[bool]:
     try:
         code = yield Step(
-            partial(machine.kernel.expect_behind_loop, export.loop, attributes.text(f"{node.folder}/dev"))
+            partial(machine.kernel.expect_behind_loop, export.loop, attributes.plain(node.folder, "any/dev"))
         )
     except Late as late:  # only a file system that a user has mounted does not answer, and that is no disk
         return late.on_its_way

@@ -38,7 +38,7 @@ def _usb_ids(machine: Machine, address: str) -> str:
     """Vendor and product of the USB device with this bus and number; "" when there is none."""
     folder = f"{machine.sys}/bus/usb/devices"
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        bus, number = (attributes.text(f"{folder}/{name}/{part}") for part in ("busnum", "devnum"))
+        bus, number = (attributes.plain(f"{folder}/{name}", part) for part in ("usb/busnum", "usb/devnum"))
         if bus.isdigit() and number.isdigit() and f"{int(bus):03d}.{int(number):03d}" == address:
-            return ":".join(attributes.text(f"{folder}/{name}/{part}") for part in ("idVendor", "idProduct"))
+            return ":".join(attributes.plain(f"{folder}/{name}", part) for part in ("usb/idVendor", "usb/idProduct"))
     return ""

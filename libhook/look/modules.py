@@ -62,7 +62,7 @@ def holders(machine: Machine, name: str) -> list[str]:
 
 def is_in_use(machine: Machine, name: str) -> bool:
     """Whether anything but another module uses it."""
-    count = attributes.text(f"{_folder(machine, name)}/refcnt")
+    count = attributes.plain(_folder(machine, name), "module/refcnt")
     return count.isdecimal() and int(count) > len(holders(machine, name))
 
 
@@ -95,7 +95,7 @@ def consoles(machine: Machine) -> Iterator[tuple[str, str]]:
     """
     folder = f"{machine.sys}/class/vtconsole"
     for console in attributes.entries(folder):
-        name = attributes.text(f"{folder}/{console}/name")
+        name = attributes.plain(f"{folder}/{console}", "vtconsole/name")
         if name.startswith("(M)"):
             yield console, name
 

@@ -14,6 +14,7 @@ from libhook.children.worker import Worker
 from libhook.facts.address import PciAddress
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
+from libhook.look import attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,12 +132,8 @@ def _of_nvidia(folder: str) -> Iterator[Node]:
 
 
 def device_number(folder: str, kind: str = "") -> str:
-    """``c 226:0``, from the ``dev`` file of a folder in /sys; "" without one. Reading it takes no lock (dev_show)."""
-    try:
-        with open(f"{folder}/dev", encoding="utf-8", errors="replace") as file:
-            number = file.read().strip()
-    except OSError:
-        return ""
+    """``c 226:0``, from the ``dev`` file of a folder in /sys; "" without one."""
+    number = attributes.plain(folder, "any/dev")
     return number and f"{'b' if kind == 'block' else 'c'} {number}"
 
 

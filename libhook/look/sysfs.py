@@ -2,9 +2,8 @@
 """Reads /sys, and who has vfio's nodes open, into a Host.
 
 But for one list of all IOMMU groups, the cost in /sys grows with the guest's own devices and their groups. ``driver``,
-``iommu_group``, ``physfn`` and ``virtfn*`` are links, and ``class`` and ``modalias`` take no lock, so reading them
-never sleeps. ``driver_override`` takes the device's lock (drivers/pci/pci-sysfs.c, driver_override_show), so a child
-reads it.
+``iommu_group``, ``physfn`` and ``virtfn*`` are links. ``driver_override`` takes the device's lock on some kernels, and
+``sriov_numvfs`` on all, so a child reads them. No other file that is read here does (look/attributes.py).
 """
 
 from __future__ import annotations
@@ -89,6 +88,27 @@ def overrides(
     return {address: "" if text in _UNSET else text for address, text in found if not isinstance(text, patient.Silent)}
 
 
+def silent(machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline) -> frozenset[PciAddress]:
+    """Those of these devices that do not answer: something hangs with their lock."""
+    there = [address for address in addresses if exists(machine, address)]
+    stuck = _stuck(machine, there, deadline, _PATIENCE)
+    rest = [address for address in there if address not in stuck]
+    return stuck.union(rest) - overrides(machine, rest, deadline, _PATIENCE, {}).keys()
+
+
+def _stuck(
+    machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline, patience: float
+) -> frozenset[PciAddress]:
+    """The PFs among these whose number of VFs does not answer, because something hangs with their lock.
+
+    Where ``driver_override`` has a lock of its own, no other file of a PF tells (look/attributes.py).
+    """
+    paths = {address: f"{device_path(machine, address)}/sriov_numvfs" for address in addresses}
+    paths = {address: path for address, path in paths.items() if os.path.lexists(path)}
+    texts = patient.read_all(list(paths.values()), deadline, patience)
+    return frozenset(one for one, text in zip(paths, texts, strict=True) if isinstance(text, patient.Silent))
+
+
 def names_of_locks(machine: Machine, addresses: Iterable[PciAddress]) -> set[str]:
     """The names of the locks that these devices need: their groups', their VFs', and, shared, their PFs'.
 
@@ -120,16 +140,17 @@ def on_vfio(machine: Machine, address: PciAddress) -> bool:
 def ids(machine: Machine, address: PciAddress) -> str:
     """Vendor and product, ``8086:10d3``; "" where they cannot be read."""
     path = device_path(machine, address)
-    vendor, product = (attributes.text(f"{path}/{name}")[:64].removeprefix("0x") for name in ("vendor", "device"))
+    vendor, product = (attributes.plain(path, name)[:64].removeprefix("0x") for name in ("pci/vendor", "pci/device"))
     return f"{vendor}:{product}" if vendor and product else ""
 
 
 def identity(machine: Machine, address: PciAddress) -> Identity:
-    """What tells the device from others. No part of it takes a lock (pci-sysfs.c; nvme's sysfs.c, ``serial``)."""
+    """What tells the device from others."""
     path = device_path(machine, address)
-    maker, card = (attributes.text(f"{path}/subsystem_{name}")[:64].removeprefix("0x") for name in ("vendor", "device"))
+    of_card = ("pci/subsystem_vendor", "pci/subsystem_device")
+    maker, card = (attributes.plain(path, name)[:64].removeprefix("0x") for name in of_card)
     controllers = attributes.entries(f"{path}/nvme")
-    serial = attributes.text(f"{path}/nvme/{controllers[0]}/serial")[:64] if len(controllers) == 1 else ""
+    serial = attributes.plain(f"{path}/nvme/{controllers[0]}", "nvme/serial")[:64] if len(controllers) == 1 else ""
     return Identity(ids(machine, address), f"{maker}:{card}" if maker and card else "", serial)
 
 
@@ -145,19 +166,23 @@ def addresses(machine: Machine) -> list[PciAddress]:
 def pci_class(machine: Machine, address: PciAddress) -> int:
     """Base class and subclass, 0x0200 for an Ethernet controller; NO_CLASS where they cannot be read."""
     try:
-        return int(attributes.text(f"{device_path(machine, address)}/class"), 16) >> 8
+        return int(_class(machine, address), 16) >> 8
     except ValueError:
         return NO_CLASS
 
 
 def is_display(machine: Machine, address: PciAddress) -> bool:
     """Whether the device is a GPU."""
-    return attributes.text(f"{device_path(machine, address)}/class").startswith("0x03")
+    return _class(machine, address).startswith("0x03")
 
 
 def is_bridge(machine: Machine, address: PciAddress) -> bool:
     """Whether the device is a bridge, with other functions below it."""
-    return attributes.text(f"{device_path(machine, address)}/class").startswith(("0x0604", "0x0607"))
+    return _class(machine, address).startswith(("0x0604", "0x0607"))
+
+
+def _class(machine: Machine, address: PciAddress) -> str:
+    return attributes.plain(device_path(machine, address), "pci/class")
 
 
 def driver_name(machine: Machine, wanted: str) -> str | None:
@@ -188,8 +213,11 @@ def look(
     groups = {number: members(machine, number) for address in wanted if (number := group(machine, address)) is not None}
     seen = tuple(dict.fromkeys((*wanted, *(other for others in groups.values() for other in others))))
     readable = [address for address in (seen if siblings else wanted) if address not in in_flight]
-    set_now = overrides(machine, readable, deadline, _PATIENCE if survey else deadline.left, {})
-    silent = [address for address in readable if address not in set_now]
+    patience = _PATIENCE if survey else deadline.left
+    stuck = _stuck(machine, readable, deadline, patience)
+    asked = [address for address in readable if address not in stuck]
+    set_now = {} if stuck and not survey else overrides(machine, asked, deadline, patience, {})
+    silent = [*stuck, *(address for address in asked if address not in set_now)]
     if silent and not survey:
         raise DeadlineExpired(f"{silent[0]} does not answer", kernel_log(silent[0]))
     aliases = vfio_aliases(machine)
@@ -259,11 +287,11 @@ def _device(
         pci_class=pci_class(machine, address),
         group=group(machine, address),
         on_vfio=on_vfio(machine, address),
-        variant=variants.best(aliases, attributes.text(f"{path}/modalias")) if aliases else VFIO_PCI,
+        variant=variants.best(aliases, attributes.plain(path, "pci/modalias")) if aliases else VFIO_PCI,
         pf=pf,
         vfs=vfs,
         ids=ids(machine, address),
-        needs_override=pf is not None and attributes.text(f"{path}/physfn/sriov_drivers_autoprobe") == "0",
+        needs_override=pf is not None and attributes.plain(f"{path}/physfn", "pci/sriov_drivers_autoprobe") == "0",
     )
 
 

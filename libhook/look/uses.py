@@ -17,6 +17,8 @@ from __future__ import annotations
 import errno
 import os
 
+from libhook import plainjson
+from libhook.children import telling
 from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Step, run
 from libhook.errors import EXHAUSTED, DeadlineExpired, kernel_log, unanswered
@@ -29,7 +31,7 @@ from libhook.look.holders import Holder
 from libhook.look.nodes import Node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from libhook.children.tracks import Track
 
@@ -39,6 +41,8 @@ _MOUNTED = "mounted on "
 _OCTAL = frozenset("01234567")
 _AT_ONCE = 32
 """Devices, or disks. Each takes a process and two descriptors, and a host may have hundreds of VFs."""
+_PATIENCE = 2.0
+"""Seconds for a look whose result is only shown."""
 _FOR_OTHERS = ("systemd", "systemd-logind")
 """They have a device open for a session (logind-session-device.c). Whoever uses it is named before them."""
 _NOBODYS = (0, errno.ENOMEDIUM, errno.ENXIO, errno.ENODEV)
@@ -50,41 +54,48 @@ def of_devices(
 ) -> dict[PciAddress, tuple[Use, ...]]:
     """Everything that would be torn away with each device. Devices are looked at side by side, and /proc only once.
 
-    ``must_see`` is for a hand-over. Disks are opened, and a process that does not show what it has open is a
-    LibhookError. Without it only what shows is told, and nothing is opened that somebody else may want at that moment.
+    ``must_see`` is for a hand-over: disks are opened, a process that does not show what it has open is a LibhookError,
+    and a device that does not answer is a DeadlineExpired. Without ``must_see`` the answer has only what shows. Nothing
+    is opened that somebody else may want at that moment, and a device that does not answer is left out.
     """
     devices = tuple(devices)
     below: dict[PciDevice, tuple[Node, ...]] = {}
     for at in range(0, len(devices), _AT_ONCE):
-        below |= _nodes_of(machine, devices[at : at + _AT_ONCE], deadline)
+        below |= _nodes_of(machine, devices[at : at + _AT_ONCE], deadline, must_see=must_see)
     paths = {device: holders.in_the_way(machine, device.address, found).paths for device, found in below.items()}
     wanted = {number: path for nodes in paths.values() for number, path in nodes.items()}
     open_now = holders.of_nodes(machine, wanted, deadline, must_see=must_see)
     found_all = [node for found in below.values() for node in found]
     exported = exports.of_nodes(machine, found_all, deadline, must_see=must_see)
-    disks = [node for node in found_all if must_see and _is_disk(node)]
+    every_disk = [node for node in found_all if _is_disk(node)]
+    disks = every_disk if must_see else []
     answers: dict[Node, int] = {}
     for at in range(0, len(disks), _AT_ONCE):
         some = disks[at : at + _AT_ONCE]
         answers |= zip(some, run((_probe(machine, disk.path) for disk in some), deadline), strict=True)
     services = _services(machine, open_now, deadline)
+    users = _users(machine, [disk for disk in every_disk if answers.get(disk) not in _NOBODYS], deadline)
     uses = {}
     for device, found in below.items():
         opened = [holder for holder in open_now if holder.node in paths[device].values()]
-        uses[device.address] = tuple(_uses_of(machine, device, found, answers, exported, opened, services))
+        uses[device.address] = tuple(_uses_of(machine, device, found, answers, users, exported, opened, services))
     return uses
 
 
-def _nodes_of(machine: Machine, devices: Sequence[PciDevice], deadline: Deadline) -> dict[PciDevice, tuple[Node, ...]]:
+def _nodes_of(
+    machine: Machine, devices: Sequence[PciDevice], deadline: Deadline, *, must_see: bool
+) -> dict[PciDevice, tuple[Node, ...]]:
     below = {}
-    for device, found in zip(devices, run((_nodes(machine, device) for device in devices), deadline), strict=True):
+    until = deadline if must_see else Deadline.after(deadline.left / 2)  # the rest is for what else is looked at
+    for device, found in zip(devices, run((_nodes(machine, device) for device in devices), until), strict=True):
         if isinstance(found, int):
             reason = f"its nodes cannot be listed: {os.strerror(found)}"
             raise unanswered(OSError(found, reason, str(device.address)))
-        if found is None:
+        if found is not None:
+            below[device] = found
+        elif must_see:
             reason = f"{device.address} hangs: its nodes cannot be listed"
             raise DeadlineExpired(reason, kernel_log(device.address))
-        below[device] = found
     return below
 
 
@@ -93,13 +104,14 @@ def _uses_of(
     device: PciDevice,
     found: Iterable[Node],
     answers: Mapping[Node, int],
+    users: Mapping[str, Sequence[str]],
     exported: Mapping[str, Iterable[str]],
     opened: Iterable[Holder],
     services: Mapping[int, str],
 ) -> Iterator[Use]:
     """The uses of one device: of its disks, of its interfaces, and the processes that have ``opened`` a node.
 
-    ``answers`` has the errno of opening each disk. A disk without an answer is judged by what shows.
+    ``answers`` has the errno of opening each disk. A disk without an answer is judged by what shows: by its ``users``.
     """
     of_disks: UseKind = "usb" if device.is_usb_controller else "storage"
     for node in found:
@@ -107,12 +119,12 @@ def _uses_of(
         if (code := answers.get(node, 0)) in EXHAUSTED:
             raise unanswered(OSError(code, os.strerror(code), node.path))
         if code not in _NOBODYS:
-            shown = _shown(machine, node)
+            shown = users.get(node.folder, ())
             what = f"is {', '.join(shown)}" if shown else _unseen(code)
             mounts = tuple(_decoded(one.removeprefix(_MOUNTED)) for one in shown if one.startswith(_MOUNTED))
             yield Use(of_disks, f"{node.path} {what}", mounts=mounts, only_mounted=0 < len(mounts) == len(shown))
         elif node not in answers and _is_disk(node):
-            if shown := _shown(machine, node):
+            if shown := users.get(node.folder, ()):
                 yield Use(of_disks, f"{node.path} is {', '.join(shown)}")
         elif node.kind == "net":
             yield from (Use("network", f"{node.name} {what}") for what in _network(machine, node.name))
@@ -169,35 +181,59 @@ def _unseen(code: int) -> str:
     return f"cannot be opened to see whether it is in use ({os.strerror(code)})"
 
 
-def _shown(machine: Machine, disk: Node) -> list[str]:
+def _users(machine: Machine, disks: Sequence[Node], deadline: Deadline) -> dict[str, list[str]]:
+    """What shows of who uses each of these disks, by its folder. What does not show in time is left out.
+
+    A child looks: the name of a mapped disk takes a lock of the device mapper (look/attributes.py).
+    """
+
+    def tell(say: Callable[[bytes], None]) -> None:
+        used = _mounted_and_swapped(machine)
+        for disk in disks:
+            say(plainjson.dumps([disk.folder, *_shown(machine, used, disk)]).encode())
+
+    lines = telling.lines(tell, min(deadline, Deadline.after(_PATIENCE))) if disks else []
+    return {folder: shown for folder, *shown in map(plainjson.loads, lines)}
+
+
+def _shown(machine: Machine, used: Mapping[str, Sequence[str]], disk: Node) -> list[str]:
     """The disk's mount points, its use as swap, and what is stacked on it or on its partitions."""
     names = [
         disk.name,
         *(name for name in attributes.entries(disk.folder) if os.path.exists(f"{disk.folder}/{name}/partition")),
     ]
-    users: list[str] = []
+    users, seen = dict[str, None](), set[str]()
     for name in names:
-        users += _users_of(machine, name)
-    return list(dict.fromkeys(users))
+        users |= dict.fromkeys(_users_of(machine, used, name, seen))
+    return list(users)
 
 
-def _users_of(machine: Machine, name: str, depth: int = 0) -> Iterator[str]:
-    folder = f"{machine.sys}/class/block/{name}"
-    number, path = attributes.whole(f"{folder}/dev"), f"/dev/{name}"
+def _mounted_and_swapped(machine: Machine) -> dict[str, list[str]]:
+    """What is mounted from each block device, by its number or node, and what is swapped to."""
+    found: dict[str, list[str]] = {}
     for line in attributes.whole(f"{machine.proc}/self/mountinfo").splitlines():
         # 36 35 98:0 /root /mount/point options - type source superoptions; man 5 proc_pid_mountinfo
         fields = line.split(" ")
         source = fields[fields.index("-") + 2] if "-" in fields[:-2] else ""
-        if number and len(fields) > 4 and (fields[2] == number or source == path):
-            yield f"{_MOUNTED}{fields[4]}"
+        for name in {fields[2], source} if len(fields) > 4 else ():
+            found.setdefault(name, []).append(f"{_MOUNTED}{fields[4]}")
     for line in attributes.whole(f"{machine.proc}/swaps").splitlines()[1:]:
-        if line.split(" ")[0].split("\t")[0] == path:
-            yield "used as swap"
+        found.setdefault(line.split(" ")[0].split("\t")[0], []).append("used as swap")
+    return found
+
+
+def _users_of(machine: Machine, used: Mapping[str, Sequence[str]], name: str, seen: set[str]) -> Iterator[str]:
+    """The users of a block device, and of what is stacked on it. Each of these is asked once."""
+    folder = f"{machine.sys}/class/block/{name}"
+    seen.add(name)
+    if number := attributes.plain(folder, "any/dev"):
+        yield from used.get(number, ())
+    yield from used.get(f"/dev/{name}", ())
     for upper in attributes.entries(f"{folder}/holders"):
         shown = attributes.whole(f"{machine.sys}/class/block/{upper}/dm/name") or upper
         yield f"part of {shown}"
-        if depth < 5:
-            yield from _users_of(machine, upper, depth + 1)
+        if upper not in seen:
+            yield from _users_of(machine, used, upper, seen)
 
 
 def _decoded(text: str) -> str:

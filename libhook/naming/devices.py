@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The names of this host's devices: from udev's database, or else from hwdata's lists by the ids in /sys.
+"""The names of this host's devices: from hwdata's lists, by the ids in /sys, which take no lock of the device.
 
-udev copies the names out of its own hardware database when a device appears. So they are there where hwdata is not
-installed. Neither takes a lock of the device, so a wedged one does not hold anybody up.
+libudev is not asked. It reads the device's ``uevent``, which waits for that lock on some kernels (look/attributes.py).
 """
 
 from __future__ import annotations
-
-import re
-from contextlib import suppress
-from typing import Any
 
 from libhook.errors import BadInput
 from libhook.facts.address import PciAddress
@@ -17,8 +12,6 @@ from libhook.facts.machine import Machine
 from libhook.look import sysfs
 from libhook.naming.database import Bus, Database
 from libhook.naming.name import UNKNOWN, Name
-
-_PCI_ID = re.compile(r"[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4}", re.ASCII)
 
 
 class Names:
@@ -28,7 +21,6 @@ class Names:
         """Nothing is read before it is asked for."""
         self._machine = machine
         self._database = Database(machine.root)
-        self._udev: Any = None
         self._known: dict[str, Name] = {}
 
     def of_ids(self, bus: Bus, ids: str) -> Name:
@@ -46,28 +38,5 @@ class Names:
             address = PciAddress.parse(text)
         except BadInput:
             return UNKNOWN
-        if not sysfs.exists(self._machine, address):
-            return UNKNOWN
-        ids = sysfs.ids(self._machine, address)
-        if not ids:
-            return UNKNOWN
-        told = self._from_udev(str(address)) if not self._machine.root else UNKNOWN
-        listed = self.of_ids("pci", ids)
-        if told.ids != ids:  # of the device that was here before, or of none
-            return listed
-        return Name(ids, told.vendor or listed.vendor, told.model or listed.model)
-
-    def _from_udev(self, address: str) -> Name:
-        try:
-            import pyudev  # takes 15 ms
-        except ImportError:
-            return UNKNOWN
-        with suppress(Exception):  # what libudev does not know, the lists may
-            self._udev = self._udev or pyudev.Context()
-            device = pyudev.Devices.from_name(self._udev, "pci", address).properties
-            ids = device.get("PCI_ID", "")
-            if _PCI_ID.fullmatch(ids):
-                vendor, _, product = ids.lower().partition(":")
-                names = (device.get(f"ID_{part}_FROM_DATABASE", "") for part in ("VENDOR", "MODEL"))
-                return Name(f"{vendor:0>4}:{product:0>4}", *names)
-        return UNKNOWN
+        ids = sysfs.ids(self._machine, address) if sysfs.exists(self._machine, address) else ""
+        return self.of_ids("pci", ids) if ids else UNKNOWN

@@ -21,7 +21,7 @@ from typing import Any
 from libhook.simulation import buses, devices, store, vfio
 from libhook.simulation.answers import refuse
 from libhook.simulation.programs import Programs
-from libhook.simulation.sleepers import SleepingReads
+from libhook.simulation.sleepers import locked
 
 PAGE_SIZE = 4096
 _ALL_SIGNALS = valid_signals()
@@ -288,7 +288,7 @@ class SimulatedKernel(Programs):
         if 0 < seconds < _LONG:
             time.sleep(seconds)
         elif seconds:
-            with SleepingReads(self.root, device["home"]):
+            with locked(self.root, device["home"]):
                 time.sleep(seconds)
         hold = f"{self.root}/simulation/holds/{device['address']}"
         if what == "remove" and os.path.lexists(hold):
@@ -302,6 +302,6 @@ class SimulatedKernel(Programs):
     def _sleep_while(self, device: dict[str, Any], hung: Callable[[], bool]) -> None:
         """Sleep as in state D, but five minutes at most, so that a killed test leaves no process behind for good."""
         end = time.monotonic() + _FOREVER
-        with SleepingReads(self.root, device["home"]):
+        with locked(self.root, device["home"]):
             while hung() and time.monotonic() < end:
                 time.sleep(_POLL)

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Makes reads sleep while a driver hangs: driver_override_show() and sriov_numvfs_show() take the device's lock.
-
-Meanwhile the two files are FIFOs, so a reader waits as in the kernel (drivers/pci).
-"""
+"""Makes reads sleep, as while a driver hangs with the lock of its device. Meanwhile the files are FIFOs."""
 
 import os
 import stat
@@ -10,24 +7,23 @@ from types import TracebackType
 
 from libhook.simulation import store
 
-_LOCKED = ("driver_override", "sriov_numvfs")
+_LOCKED = ("driver_override", "sriov_numvfs", "uevent")
+"""The files of a PCI function whose reader waits for its lock: sriov_numvfs_show() (drivers/pci/iov.c), and on 6.1
+among others driver_override_show() and uevent_show()."""
 
 
 class SleepingReads:
-    """Lets no read of the two files return inside its ``with``. Enter it only under the device's lock."""
+    """Lets no read of these files return inside its ``with``."""
 
-    def __init__(self, root: str, home: str) -> None:
-        """Remember the device. ``home`` is its folder below /sys."""
+    def __init__(self, root: str, *paths: str) -> None:
+        """``paths`` are whole. A file that is not there is passed over."""
         self._root = root
-        self._folder = f"{root}/sys/{home}"
+        self._paths = paths
         self._asleep: list[tuple[int, str, str]] = []
 
     def __enter__(self) -> None:
         """Put a FIFO in place of each file. This process keeps it open, so readers wait and get no end of file."""
-        for name in _LOCKED:
-            path = f"{self._folder}/{name}"
-            if not os.path.exists(path):
-                continue
+        for path in filter(os.path.exists, self._paths):
             text = store.read(path)
             fifo = f"{self._root}/simulation/tmp/{os.getpid()}-fifo"
             os.mkfifo(fifo)
@@ -39,9 +35,14 @@ class SleepingReads:
         for end, path, text in self._asleep:
             if os.path.lexists(path):
                 store.replace(self._root, path, text)
-            os.write(end, text.encode())
+            os.write(end, text.encode("utf-8", "surrogateescape"))
             os.close(end)
         self._asleep.clear()
+
+
+def locked(root: str, home: str) -> SleepingReads:
+    """The lock of a PCI function is held inside this ``with``. ``home`` is the function's folder below /sys."""
+    return SleepingReads(root, *(f"{root}/sys/{home}/{name}" for name in _LOCKED))
 
 
 def answers(path: str) -> bool:

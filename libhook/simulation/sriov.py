@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from libhook.simulation import devices, store
-from libhook.simulation.sleepers import SleepingReads
+from libhook.simulation.sleepers import locked
 from libhook.simulation.world import Device, Driver
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def disable(kernel: "SimulatedKernel", address: str) -> None:
     """sriov_disable(): the driver of each VF must let go first, so this waits for a guest that has one."""
     pf = kernel.device(address)
     present = [fields["address"] for fields in pf["vfs"][: count(kernel.root, address)]]
-    with SleepingReads(kernel.root, pf["home"]):
+    with locked(kernel.root, pf["home"]):
         for vf in present:
             if store.load(kernel.root, "devices", vf) is not None:
                 with store.device_lock(kernel.root, vf):

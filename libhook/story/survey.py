@@ -43,10 +43,10 @@ def look(session: Session, addresses: Collection[PciAddress], guest: Domain | No
         for address, device in host.devices.items()
         if (siblings or address in addresses) and device.on_host_driver and address not in host.in_flight
     ]
-    return host._replace(
-        tenants=tenants(session, (device.address for device in wanted), guest),
-        uses=uses.of_devices(session.machine, wanted, session.deadline, must_see=not survey),
-    )
+    those = tenants(session, (device.address for device in wanted), guest)
+    found = uses.of_devices(session.machine, wanted, session.deadline, must_see=not survey)
+    silent = frozenset(device.address for device in wanted) - found.keys()  # in a survey; else they are refused
+    return host._replace(tenants=those, uses=found, in_flight=host.in_flight | silent)
 
 
 def tenants(

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Devices are called what the databases call them, and nothing that they do not say."""
 
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from libhook.facts.machine import Machine
-from libhook.look.linux import LinuxKernel
 from libhook.naming.database import Database
 from libhook.naming.devices import Names
 from libhook.naming.name import Name, addresses, named
@@ -74,52 +71,6 @@ def test_a_device_of_this_host(host: Machine) -> None:
     names = Names(host)
     assert names.of_pci(GPU).text == "AMD Radeon RX 6800/6800 XT / 6900 XT [1002:73bf]"
     assert names.of_pci("0000:09:00.0") == names.of_pci("hello") == Name("")
-
-
-def _udev(monkeypatch: pytest.MonkeyPatch, told: object) -> None:
-    def from_name(_context: object, subsystem: str, _name: str) -> object:
-        assert subsystem == "pci"
-        if isinstance(told, Exception):
-            raise told
-        return SimpleNamespace(properties=told)
-
-    module = ModuleType("pyudev")
-    vars(module).update(Context=lambda: 1, Devices=SimpleNamespace(from_name=from_name))
-    monkeypatch.setitem(sys.modules, "pyudev", module)
-
-
-@pytest.mark.parametrize(
-    ("told", "name"),
-    [
-        (
-            {"PCI_ID": "1002:73BF", "ID_VENDOR_FROM_DATABASE": "AMD", "ID_MODEL_FROM_DATABASE": "Navi"},
-            Name("1002:73bf", "AMD", "Navi"),
-        ),
-        ({"PCI_ID": "1002:73BF"}, "listed"),
-        ({"PCI_ID": "10DE:1", "ID_MODEL_FROM_DATABASE": "of the card before"}, "listed"),
-        ({}, "listed"),
-        (OSError("no such device"), "listed"),
-    ],
-)
-def test_udev_is_asked_first(host: Machine, monkeypatch: pytest.MonkeyPatch, told: object, name: Name | str) -> None:
-    """Where it knows nothing, or tells of another device, the list says."""
-    listed = Name("1002:73bf", "Advanced Micro Devices, Inc. [AMD/ATI]", "Navi 21 [Radeon RX 6800/6800 XT / 6900 XT]")
-    _udev(monkeypatch, told)
-    names = Names(Machine("", LinuxKernel()))
-    monkeypatch.setattr(names, "_database", Database(host.root))
-    monkeypatch.setattr("libhook.naming.devices.sysfs.exists", lambda *_: True)
-    monkeypatch.setattr("libhook.naming.devices.sysfs.ids", lambda *_: "1002:73bf")
-    assert names.of_pci(GPU) == (listed if name == "listed" else name)
-
-
-def test_without_pyudev_the_list_says(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A distribution may lack it."""
-    monkeypatch.setitem(sys.modules, "pyudev", None)
-    names = Names(Machine("", LinuxKernel()))
-    monkeypatch.setattr(names, "_database", Database(host.root))
-    monkeypatch.setattr("libhook.naming.devices.sysfs.exists", lambda *_: True)
-    monkeypatch.setattr("libhook.naming.devices.sysfs.ids", lambda *_: "8086:10d3")
-    assert names.of_pci(GPU).model == "82574L Gigabit Network Connection"
 
 
 def test_lines_with_names() -> None:
