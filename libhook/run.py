@@ -212,10 +212,14 @@ def plan(session: Session, happening: Event, domain: Domain) -> Plan:
     from libhook.story import serving
 
     if happening.operation.name == "prepare":
-        from libhook.story import survey
+        from libhook.handlers import record
+        from libhook.story import survey, taking
         from libhook.story.foresight import foresee  # imported here, so that no start waits for it
 
         domain = session.with_along(domain)
+        if refusal := taking.too_many(domain):
+            failed = record.failed(domain, (device.key for device in domain.devices), session.config)
+            return Plan((refusal, *failed))
         session = session._replace(changed=survey.changed(session, domain))
         return foresee(serving.consulted(session, happening, domain, None), happening, domain)
     found, told = Plan(()), _told(session, happening, domain)

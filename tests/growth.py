@@ -4,6 +4,7 @@
 Only `tests/run --all` asks: other programs on the machine cost processor time, too.
 """
 
+import resource
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -25,3 +26,27 @@ def grows_with(size: Callable[[int], _T], cost: Callable[[_T], float], large: in
             return
         least = [min(so_far, cost(each)) for so_far, each in zip(least, made, strict=True)]
     raise AssertionError(f"{times} times as much takes {least[1] / least[0]:.1f} times as long")
+
+
+def is_linear(cost: Callable[[int], float], least: int, ratio: float = 1.7) -> None:
+    """Four and sixteen times as many take about four and sixteen times as long, by what one and four times have added.
+
+    What it costs with none at all is in each of the three, and drops out.
+    """
+    times = [float("inf")] * 3
+    for _ in range(4):
+        times = [min(so_far, cost(least * size)) for so_far, size in zip(times, (1, 4, 16), strict=True)]
+        first, second = times[1] - times[0], times[2] - times[1]
+        if second <= 4 * ratio * max(first, _FLOOR):
+            return
+    raise AssertionError(f"{least} take {times[0]:.3f} s, 4 times as many {times[1]:.3f}, 16 times {times[2]:.3f}")
+
+
+_FLOOR = 0.02
+"""Seconds. What takes less is not told from the noise of a busy machine."""
+
+
+def used() -> float:
+    """The processor time of this process so far, and of its children that have ended."""
+    own, theirs = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + theirs.ru_utime + theirs.ru_stime

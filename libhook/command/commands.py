@@ -57,7 +57,8 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
             elif alive:
                 show([f"{name}: left alone, because {alive}"])
             elif options.dry_run:
-                hanging = any(one.pci in session.state.in_flight() for one in held.devices if held.action(one.key))
+                acting, in_flight = held.actions_by_key(), session.state.in_flight()
+                hanging = any(one.pci in in_flight for one in held.devices if one.key in acting)
                 head = f"{name}: would be given back{', except what hangs' if hanging else ''}"
                 lines = [*preview_pending(held), *session.plan_release(held).describe()]
                 show(list(with_names([head, *(f"  {line}" for line in lines)], names)))

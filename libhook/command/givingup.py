@@ -66,7 +66,7 @@ class Things(NamedTuple):
 
     def with_key(self, key: str) -> list[tuple[Held, str | None]]:
         """The entries that have this."""
-        return [one for one in self.entries if one[0].device(key) or one[0].action(key)]
+        return [one for one in self.entries if key in one[0].by_key() or key in one[0].actions_by_key()]
 
 
 def look(session: Session) -> Things:
@@ -159,7 +159,7 @@ def _thing(session: Session, known: Things, key: str, dry_run: bool) -> Iterator
 
 
 def _stays(session: Session, held: Held, key: str) -> str:
-    device = held.device(key)
+    device = held.by_key().get(key)
     where = giveup.stays(session, [device.pci]) if device and device.pci else ""
     return f"it stays as it is{where and f', {where}'}"
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``libhook config``: every setting with its origin, the merged settings of one guest, and all errors."""
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ from libhook.xml import domxml
 
 _WIDEST = 40
 _LISTS = "virsh list --all lists the guests"
+_COMPARED = 50_000
+"""So many names of guests are compared with those of sections, to say what was probably meant. difflib is slow."""
 _ALLOWS = "allows what libhook refuses by default"
 
 
@@ -97,9 +100,8 @@ def overview(machine: Machine) -> Shown:
     found = files.settings
     rows = [(*files.origin(one.section, one.at), one) for one in every(found)]
     lines = [f"{path}:{line}  {one.line}" for path, line, one in rows]
-    silent = [
-        source.path for file, source in enumerate(found.sources) if all(row[2].section.file != file for row in rows)
-    ]
+    setting = {one.section.file for _, _, one in rows}
+    silent = [source.path for file, source in enumerate(found.sources) if file not in setting]
     wrong = {found.sources[problem.file].path for problem in found.problems}
     lines += [f"{path}  ({'see its errors' if path in wrong else 'sets nothing'})" for path in silent]
     if not found.sources:
@@ -109,7 +111,7 @@ def overview(machine: Machine) -> Shown:
     if those.trouble and unmatched:
         lines.append(f"which of the sections are about no guest is not known: {those.trouble}")
     else:
-        lines += [_about_nobody(files, section, those) for section in unmatched]
+        lines += _about_nobody(files, unmatched, those)
     errors = complaints.of(found, found.problems) + _handlers(files, found.sections)
     data: dict[str, object] = {
         "files": [source.path for source in found.sources],
@@ -214,17 +216,37 @@ def _head(files: Files, guest: Domain | None, wanted: str, those: Known) -> list
 
 
 def _unmatched(files: Files, those: Known) -> list[Section]:
-    matched = {id(section) for guest in those.guests for section in files.about(guest)}
-    return [section for section in files.settings.sections if section.keys and id(section) not in matched]
+    """The sections that are about none of these guests. Not pair by pair: there may be thousands of both."""
+    names, uuids = {guest.name for guest in those.guests}, {guest.uuid for guest in those.guests}
+    devices = settings.names_of(one for guest in those.guests for one in files.devices(guest))
+    known, in_order = {settings.DEVICE: devices, settings.NAME: names, settings.UUID: uuids}, sorted(names)
+    return [one for one in files.settings.sections if one.keys and not _is_about(one, known, in_order)]
 
 
-def _about_nobody(files: Files, section: Section, those: Known) -> str:
-    path, line = files.origin(section)
-    near: list[str] = []
-    if section.keys[0] == DOMAINS:
-        near = get_close_matches(section.keys[1], [guest.name for guest in those.guests], 1)
-    rather = f": it should probably be {named((DOMAINS, near[0]))}" if near else ""
-    return f"about no guest that is known here: {named(section.keys)} ({path}:{line}){rather}"
+def _is_about(section: Section, known: Mapping[int, Container[str]], names: Sequence[str]) -> bool:
+    """Whether the section is about a guest or device of these names. ``names`` has those of guests, sorted."""
+    level, own = section.rank[0], section.keys[1]
+    if level != settings.PATTERN:
+        return (own if level == settings.NAME else own.lower()) in known[level]
+    fixed = own[: min(at for at, character in enumerate(own) if character in settings.GLOB)]
+    at = bisect_left(names, fixed)  # only guests whose name begins so are compared
+    while at < len(names) and names[at].startswith(fixed):
+        if settings.matches(section, names[at], ""):
+            return True
+        at += 1
+    return False
+
+
+def _about_nobody(files: Files, nobodys: Sequence[Section], those: Known) -> Iterator[str]:
+    names = [guest.name for guest in those.guests]
+    explained = _COMPARED // max(len(names), 1)
+    for number, section in enumerate(nobodys):
+        path, line = files.origin(section)
+        near = list[str]()
+        if section.keys[0] == DOMAINS and number < explained:
+            near = get_close_matches(section.keys[1], names, 1)
+        rather = f": it should probably be {named((DOMAINS, near[0]))}" if near else ""
+        yield f"about no guest that is known here: {named(section.keys)} ({path}:{line}){rather}"
 
 
 def _handlers(files: Files, sections: Iterable[Section]) -> list[Complaint]:

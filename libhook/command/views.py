@@ -77,9 +77,9 @@ def _held_json(held: Held, silent: Collection[PciAddress], name_of: NameOf) -> J
 
     A device that was exchanged since has no name.
     """
-    entry = held.to_json()
+    entry, acting = held.to_json(), held.actions_by_key()
     for device, shown in zip(held.devices, entry["devices"], strict=True):
-        action = held.action(device.key)
+        action = acting.get(device.key)
         shown["move"] = action.to_json() if action else None
         shown["hangs"] = device.wedged or device.pci in silent
         name = name_of(device.address)
@@ -95,8 +95,9 @@ def status_text(
     for held, alive in entries:
         lines.append(f"{held.name}  {held.uuid}  {held.phase}")
         abandoned = left.get(held.uuid, ()) if alive else ()
+        acting = held.actions_by_key()
         for device in held.devices:
-            action = held.action(device.key)
+            action = acting.get(device.key)
             way = action.summary if action else "left as it was"
             is_silent = device.pci in silent and not device.wedged
             remarks = (_state(device, device.key in abandoned), "does not answer" if is_silent else "")

@@ -126,9 +126,9 @@ def end(machine: Machine, units: Sequence[str]) -> None:
 
 
 def kill_running(machine: Machine, pattern: str) -> None:
-    """See Way. The process that a group is named after is the script itself."""
+    """See Way. The process that a group is named after is the script itself. A zombie is not listed."""
     left = _removed(machine, _groups(machine, pattern), 0.0)
-    _kill(machine, [group for group in left if _has(machine, group, int(group.rpartition(".")[2]))])
+    _kill(machine, [group for group in left if int(group.rpartition(".")[2]) in _processes(machine, group)])
 
 
 def _kill(machine: Machine, groups: Sequence[str]) -> None:
@@ -177,4 +177,8 @@ def _processes(machine: Machine, group: str) -> list[int]:
 
 
 def _has(machine: Machine, group: str, pid: int) -> bool:
-    return pid in _processes(machine, group)
+    """Whether the process is in this group. The group's own list would have to be read for each of its processes."""
+    name = group.rpartition("/")[2]
+    with suppress(OSError), open(f"{machine.proc}/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
+        return any(line.startswith("0::") and line.rstrip("\n").endswith(f"/{name}") for line in file)
+    return False

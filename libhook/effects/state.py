@@ -36,7 +36,7 @@ from libhook.facts.entry import Held, Process
 from libhook.facts.host import Claim
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action
-from libhook.light import TYPE_CHECKING, suppress
+from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Set
@@ -44,6 +44,17 @@ if TYPE_CHECKING:
 
 _LENGTH_OF_UUID = 36
 FOLDERS = ("lost", "domains", "unwaited", "claims", "shared", "locks", "in-flight", "homes")
+
+
+class _Kept(NamedTuple):
+    """What no other guest may have, and whose it is."""
+
+    claim: Claim
+    addresses: frozenset[PciAddress]
+
+    @classmethod
+    def of(cls, held: Held) -> _Kept:
+        return cls(Claim(held.uuid, held.name), held.kept())
 
 
 class State:
@@ -168,11 +179,11 @@ class State:
 
         Each entry is read once, and not at all if it is ``known``.
         """
-        entries: dict[str, Held | None] = {known.uuid: known} if known else {}
+        entries: dict[str, _Kept | None] = {known.uuid: _Kept.of(known)} if known else {}
         found = ((address, self._holder(address, entries)) for address in addresses)
         return {address: claim for address, claim in found if claim}
 
-    def _holder(self, address: PciAddress, entries: dict[str, Held | None]) -> Claim | None:
+    def _holder(self, address: PciAddress, entries: dict[str, _Kept | None]) -> Claim | None:
         """The guest that the claim names, if its entry agrees. If the claim cannot be read, search every entry."""
         try:
             uuid = files.read(f"{self._folder}/claims/{address}")
@@ -184,14 +195,14 @@ class State:
         for candidate in (uuid,) if named else self.uuids():
             try:
                 if candidate not in entries:
-                    entries[candidate] = self.load(candidate)
+                    held = self.load(candidate)
+                    entries[candidate] = _Kept.of(held) if held else None
             except BadInput as error:
                 if named:
                     return Claim.unread(uuid, too_new=isinstance(error, TooNew))
             else:
-                held = entries[candidate]
-                if held and held.holds(address):
-                    return Claim(held.uuid, held.name)
+                if (kept := entries[candidate]) and address in kept.addresses:
+                    return kept.claim
         return None
 
     def claimed_by(self, uuid: str) -> list[PciAddress]:

@@ -14,11 +14,13 @@ from libhook.facts.written import DEVICES, named
 from libhook.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 MORE = "libhook config shows them"
 _LONGEST = 80
 """What is compared of a key. difflib takes long for long ones."""
+_EXPLAINED = 100
+"""For so many errors is said what was probably meant: difflib takes some milliseconds for each."""
 
 
 class Complaint(NamedTuple):
@@ -47,16 +49,20 @@ class Complaint(NamedTuple):
 
 def of(settings: Settings, problems: Iterable[Problem]) -> list[Complaint]:
     """These errors, in the order of the files and lines."""
+    return list(_in_order(settings, problems))
+
+
+def _in_order(settings: Settings, problems: Iterable[Problem]) -> Iterator[Complaint]:
     lines: dict[int, dict[tuple[str | int, ...], int]] = {}
     found = []
     for problem in problems:
-        source = settings.sources[problem.file]
         if problem.file not in lines:
-            lines[problem.file] = places.lines(source.text)
-        line = problem.line or lines[problem.file].get(problem.keys, 0)
-        remedy = _meant(problem) or problem.remedy
-        found.append((problem.file, Complaint(source.path, line, named(problem.keys), problem.what, remedy)))
-    return [complaint for _, complaint in sorted(found, key=lambda one: (one[0], one[1].line))]
+            lines[problem.file] = places.lines(settings.sources[problem.file].text)
+        found.append((problem.file, problem.line or lines[problem.file].get(problem.keys, 0), problem))
+    found.sort(key=lambda one: one[:2])
+    for number, (file, line, problem) in enumerate(found):
+        remedy = (number < _EXPLAINED and _meant(problem)) or problem.remedy
+        yield Complaint(settings.sources[file].path, line, named(problem.keys), problem.what, remedy)
 
 
 def refusal(settings: Settings, sections: Iterable[Section]) -> BadInput | None:
@@ -64,7 +70,7 @@ def refusal(settings: Settings, sections: Iterable[Section]) -> BadInput | None:
     own = [problem for section in sections for problem in section.problems]
     if not own:
         return None
-    first, *_ = of(settings, own)
+    first = next(_in_order(settings, own))
     more = len({*settings.problems, *own}) - 1
     return BadInput(first.message, first.remedy + (f"; and {more} more: {MORE}" if more else ""))
 

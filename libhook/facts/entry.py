@@ -138,19 +138,19 @@ class Held(NamedTuple):
     settled: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     """What handlers by others have set at ``prepare``, by the handler. Later steps of the start go by that."""
 
-    def device(self, key: str) -> HeldDevice | None:
-        """The device with this key, or None."""
-        return next((device for device in self.devices if device.key == key), None)
+    def by_key(self) -> dict[str, HeldDevice]:
+        """The devices by their keys."""
+        return {device.key: device for device in self.devices}
 
-    def action(self, key: str) -> Action | None:
-        """The action on the device with this key. None where the device is not PCI, or was on vfio before."""
-        return next((action for action in self.actions if action.key == key), None)
+    def actions_by_key(self) -> dict[str, Action]:
+        """The actions by their keys. A device that is not PCI, or was on vfio before, has none."""
+        return {action.key: action for action in self.actions}
 
     def keys_of(self, devices: Collection[HeldDevice]) -> set[str]:
         """The keys of the actions that leave the entry with these devices."""
-        staying = {key for device in self.devices if device not in devices for key in device.brought}
-        brought = {key for device in devices for key in device.brought}
-        return {device.key for device in devices} | (brought - staying)
+        keys = {device.key for device in devices}
+        staying = {key for device in self.devices if device.key not in keys for key in device.brought}
+        return keys | ({key for device in devices for key in device.brought} - staying)
 
     def part(self, devices: Collection[HeldDevice]) -> Held:
         """The same entry with only these devices and their actions."""
@@ -177,9 +177,10 @@ class Held(NamedTuple):
         """Whether the guest has the devices, or is about to get them: it was not refused, and it has not ended."""
         return self.phase not in ("refused", "releasing")
 
-    def holds(self, address: PciAddress) -> bool:
-        """Whether no other guest may have this device: while the guest lives, and until the device is given back."""
-        return any(one.pci == address and (self.is_active or self.action(one.key)) for one in self.devices)
+    def kept(self) -> frozenset[PciAddress]:
+        """The devices that no other guest may have: while the guest lives, and until each is given back."""
+        undone = {action.key for action in self.actions}
+        return frozenset(one.pci for one in self.devices if one.pci and (self.is_active or one.key in undone))
 
     def to_json(self) -> dict[str, Any]:
         """The entry as plain data."""

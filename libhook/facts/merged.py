@@ -85,24 +85,28 @@ def _split(section: Section, key: str, value: object) -> list[Setting]:
 
 def merge(sections: Iterable[Section]) -> dict[str, Merged]:
     """The keys that these sections set. The most specific section comes last."""
-    found: dict[str, Merged] = {}
+    values: dict[str, Any] = {}
+    settings: dict[str, dict[object, Setting]] = {}
+    """By the entry of a table, or the text of a list's item."""
     for section in sections:
         anew = section.values.get(keys.REPLACE, False)
         for key, value in section.values.items():
-            if key != keys.REPLACE:
-                before = None if anew else found.get(key)
-                found[key] = _upon(before, value, _split(section, key, value))
-    return found
-
-
-def _upon(before: Merged | None, value: object, own: list[Setting]) -> Merged:
-    if before and isinstance(value, dict) and isinstance(before.value, dict):
-        kept = [one for one in before.settings if one.at[-1] not in value]
-        return Merged({**before.value, **value}, (*kept, *own))
-    if before and isinstance(value, list) and isinstance(before.value, list):
-        new = [one for one in own if one.value not in before.value]
-        return Merged([*before.value, *(one.value for one in new)], (*before.settings, *new))
-    return Merged(value, tuple(own))
+            if key == keys.REPLACE:
+                continue
+            many = isinstance(value, dict | list)
+            if anew or not many or type(value) is not type(values.get(key)):
+                values[key], settings[key] = type(value)() if many else value, {}
+            had = settings[key]
+            for one in _split(section, key, value):
+                if isinstance(value, dict):
+                    values[key][one.at[-1]] = one.value
+                    had.pop(one.at[-1], None)  # a later entry stands last
+                    had[one.at[-1]] = one
+                elif (text := written(one.value)) not in had:
+                    had[text] = one
+                    if many:
+                        values[key].append(one.value)
+    return {key: Merged(value, tuple(settings[key].values())) for key, value in values.items()}
 
 
 def only_of(merged: dict[str, Merged], sections: Iterable[Section]) -> dict[str, Merged]:
@@ -122,8 +126,12 @@ def only_of(merged: dict[str, Merged], sections: Iterable[Section]) -> dict[str,
 def _of_these(value: object, own: list[Any]) -> object:
     """The part of a table or list for which one of these asks."""
     if isinstance(value, dict):
-        return {entry: inner for entry, inner in value.items() if any(entry in one for one in own)}
-    return [item for item in value if any(item in one for one in own)] if isinstance(value, list) else value
+        asked = {entry for one in own for entry in one}
+        return {entry: inner for entry, inner in value.items() if entry in asked}
+    if isinstance(value, list):
+        asked = {written(item) for one in own for item in one}
+        return [item for item in value if written(item) in asked]
+    return value
 
 
 def config_of(merged: dict[str, Merged]) -> Config:

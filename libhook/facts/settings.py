@@ -18,7 +18,7 @@ from libhook.facts.written import DEVICES, DOMAINS, named
 from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
 CLASSES = ("display", "network", "nvme", "usb", "audio")
@@ -28,16 +28,14 @@ TOP, DEVICE, PATTERN, NAME, UUID = range(5)
 """The levels, the most specific last."""
 _CLASS, _IDS, _ADDRESS = range(3)
 """The ways to name a device, the most specific last."""
-_GLOB = "*?["
+GLOB = "*?["
+_STARS = 2  # the most in a pattern: dash and mksh take a time for it that grows with a power of the name's length
 _OF_SHELLS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-*")
 """What means the same in a pattern of a shell's and of Python's."""
 _HEX = frozenset("0123456789abcdef")
 _TO_WHOM = {TOP: "all guests", DEVICE: "whichever guest has a device", PATTERN: "a pattern"}
-_REMEDIES = {
-    TOP: "name one guest in [domains], by its exact name or UUID",
-    DEVICE: "name one guest in [domains], by its exact name or UUID",
-    PATTERN: "name one guest, by its exact name or UUID",
-}
+_ONE = "name one guest in [domains], by its exact name or UUID"
+_REMEDIES = {TOP: _ONE, DEVICE: _ONE, PATTERN: "name one guest, by its exact name or UUID"}
 
 
 class Section(NamedTuple):
@@ -74,9 +72,9 @@ class Section(NamedTuple):
             return "*"
         return self.keys[1].lower() if self.rank[0] == UUID else self.keys[1]
 
-    def is_for(self, devices: Iterable[Device]) -> bool:
-        """Whether it is a section for devices, and one of these is meant."""
-        return self.rank[0] == DEVICE and self.keys[1].lower() in _names_of(devices)
+    def is_for(self, names: Container[str]) -> bool:
+        """Whether it is a section for devices, and one with these names is meant (names_of)."""
+        return self.rank[0] == DEVICE and self.keys[1].lower() in names
 
     def may_set(self, key: str) -> bool:
         """Whether the section may set what must name guests. The top level is about each guest, and mostly may."""
@@ -138,12 +136,13 @@ class Settings(NamedTuple):
 
     def about(self, name: str, uuid: str, devices: Iterable[Device] = ()) -> list[Section]:
         """The sections about the guest with this name, UUID and devices, the most specific last."""
-        devices = tuple(devices)
-        matching = [one for one in self.sections if one.is_for(devices) or _matches(one, name, uuid)]
-        return sorted(matching, key=lambda section: section.rank)  # of equal ones the later stays the later
+        names = names_of(devices)
+        found = (one for one in self.sections if one.is_for(names) or matches(one, name, uuid))
+        return sorted(found, key=lambda section: section.rank)  # of equal ones the later stays the later
 
 
-def _names_of(devices: Iterable[Device]) -> set[str]:
+def names_of(devices: Iterable[Device]) -> set[str]:
+    """What a section for one of these devices may be called."""
     return {text for one in devices for text in (str(one.address), one.ids, one.class_name)}
 
 
@@ -151,7 +150,8 @@ def _of_shells(name: str) -> str:
     return name if name and set(name) <= _OF_SHELLS else "*"
 
 
-def _matches(section: Section, name: str, uuid: str) -> bool:
+def matches(section: Section, name: str, uuid: str) -> bool:
+    """Whether a section that is not for devices is about the guest with this name and UUID."""
     level = section.rank[0]
     if level in (TOP, DEVICE):
         return level == TOP
@@ -181,15 +181,16 @@ def _sections(file: int, source: Source) -> Iterator[Section]:
     for kind in (DEVICES, DOMAINS):
         tables = document.pop(kind, {})
         if not isinstance(tables, dict):
-            what = f"{kind} must be sections"
-            stray.append(Problem(file, (kind,), what, f'write [{kind}."{"display" if kind == DEVICES else "NAME"}"]'))
+            remedy = f'write [{kind}."{"display" if kind == DEVICES else "NAME"}"]'
+            stray.append(Problem(file, (kind,), f"{kind} must be sections", remedy))
             continue
         for name, table in tables.items():
             rank = _rank(kind, name)
             if rank is None:
                 stray.append(_no_device(file, name))
             elif isinstance(table, dict):
-                own.append(section_of(file, (kind, name), rank, table))
+                section = section_of(file, (kind, name), rank, table)
+                own.append(section._replace(problems=(*_stars(file, name, rank), *section.problems)))
             else:
                 where = named((kind, name))
                 problem = Problem(file, (kind, name), f"{where} must be a section", f"write [{where}]")
@@ -216,16 +217,21 @@ def _document(file: int, source: Source) -> dict[str, Any] | Problem:
 
 def _rank(kind: str, name: str) -> tuple[int, int] | None:
     """The rank of ``[kind."name"]``; None where the name can be no device's."""
-    lower = name.lower()
+    if (lower := name.lower()) in CLASSES and kind == DEVICES:
+        return DEVICE, _CLASS
     if kind == DEVICES:
-        if lower in CLASSES:
-            return DEVICE, _CLASS
         if [len(part) for part in lower.split(":")] == [4, 4] and set(lower) <= _HEX | {":"}:
             return DEVICE, _IDS
         return (DEVICE, _ADDRESS) if keys.is_address(lower) else None
     if is_uuid(lower):  # even where a guest has this text as its name
         return UUID, 0
-    return (PATTERN, len(name)) if any(character in name for character in _GLOB) else (NAME, 0)
+    return (PATTERN, len(name)) if any(character in name for character in GLOB) else (NAME, 0)
+
+
+def _stars(file: int, name: str, rank: tuple[int, int]) -> Iterator[Problem]:
+    if rank[0] == PATTERN and name.count("*") > _STARS:
+        remedy = f"write a section for each guest, or patterns with {_STARS} stars at most"
+        yield Problem(file, (DOMAINS, name), f"{named((DOMAINS, name))} has more than {_STARS} stars", remedy)
 
 
 def is_device(name: str) -> bool:
@@ -298,9 +304,9 @@ def _complaint(section: Section, at: tuple[str, ...], value: object) -> Problem 
         return Problem(section.file, where, what, f"it must be {wanted}")
     is_out_of_place = section.rank[0] == DEVICE and key in keys.TOLD
     if is_out_of_place or (keys.must_name(key, value) and not section.may_set(key)):
-        level = section.rank[0]
-        what = f"{shown} may not be set for {_TO_WHOM[level]}"
-        remedy = "name guests in [domains], by a name, a pattern or a UUID" if is_out_of_place else _REMEDIES[level]
+        what = f"{shown} may not be set for {_TO_WHOM[section.rank[0]]}"
+        by_name = "name guests in [domains], by a name, a pattern or a UUID"
+        remedy = by_name if is_out_of_place else _REMEDIES[section.rank[0]]
         return Problem(section.file, where, what, remedy)
     return None
 

@@ -250,8 +250,9 @@ def finish_detach(
         if begun != held.devices:
             held = _journal_and_send(session, held._replace(devices=begun))
         if has_again:
+            known = held.by_key()
             for device in gone:
-                if not held.device(device.key):
+                if device.key not in known:
                     held = with_newcomer(session, held, device)
             again = (one._replace(audited=True, pending="again") if one.key in keys else one for one in held.devices)
             _journal_and_send(session, held._replace(devices=tuple(again)), gone)
@@ -306,11 +307,12 @@ def _put_back(
         part = [device._replace(brought=()) for device in part]
         held = held._replace(devices=tuple(device._replace(brought=()) for device in held.devices))
     leaving = leaving_with(session, held, part)
-    waiting = {device.key for device in part if device not in leaving}
+    waiting = {device.key for device in part} - {device.key for device in leaving}
+    acting = held.actions_by_key()
     devices = [
         device._replace(audited=False, recorded="nothing", plugging=None) if device.key in waiting else device
         for device in held.devices
-        if held.action(device.key) or device.key not in waiting
+        if device.key in acting or device.key not in waiting
     ]
     operation = OPERATIONS["release"] if gone is None else DETACH
     plan, failed = undo(session.with_grace(), held.part(leaving), at_its_end=gone or (), operation=operation)

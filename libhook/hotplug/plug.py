@@ -15,6 +15,7 @@ from libhook.hotplug.halfplugged import make_way
 from libhook.hotplug.hypervisor import NoSuchGuest
 from libhook.hotplug.request import LIVE, UNKNOWN, Hypervisor, Plugging, Request, begin, hints_of, show_plan
 from libhook.look import processes
+from libhook.story.taking import expect_few
 from libhook.xml import domxml
 from libhook.xml.domxml import DeviceXml
 
@@ -70,6 +71,7 @@ def _take(work: Plugging, guest: Domain, worker: Process) -> None:
         return
     try:
         session = work.session(guest, strict=True)
+        expect_few(guest, wanted.devices)
         make_way(session, wanted)
         session = session._replace(document=work.found.document)
         handover.begin_attach(session, guest, wanted.devices, worker)

@@ -17,7 +17,7 @@ from libhook.hotplug.parts import consulted, leaving_with
 from libhook.look import libvirtd
 from libhook.story import foresight
 from libhook.story.session import Session
-from libhook.story.taking import refused
+from libhook.story.taking import refused, too_many
 from libhook.xml import domxml
 from libhook.xml.domxml import DeviceXml
 
@@ -142,8 +142,8 @@ def foresee(session: Session, guest: Domain, operation: Operation, devices: tupl
     held = session.state.load(guest.uuid)
     happening, wanted = Event(guest.name, operation, "-"), guest._replace(devices=devices)
     if operation == ATTACH:
-        refusals = handover.objections(session, held, devices) if held else ()
-        if refusals:
+        many = too_many(guest, devices)
+        if refusals := [many] if many else handover.objections(session, held, devices) if held else []:
             return Plan(tuple(refusals))
         return foresight.foresee(consulted(session, happening, wanted, held), happening, wanted)
     if held:

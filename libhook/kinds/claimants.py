@@ -38,7 +38,7 @@ def in_entries(state: State, key: str) -> Alive:
         except LibhookError as error:
             is_broken = isinstance(error, BadInput) and not isinstance(error, TooNew)
             return not is_broken or may_live(uuid)
-        return held is not None and held.action(key) is not None
+        return held is not None and key in held.actions_by_key()
 
     return alive
 

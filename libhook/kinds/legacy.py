@@ -150,7 +150,7 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
     )
     frees = freed if some else ()
     action = Old(asked, situation.event.guest, frees=frees)
-    if not (situation.held and situation.held.action(action.key)):
+    if not (situation.held and action.key in situation.held.actions_by_key()):
         yield action
 
 

@@ -80,7 +80,7 @@ def look(work: Work) -> Sequence[Unit]:
 
 def wanted(situation: Situation) -> Iterator[Verdict]:
     """See Kind."""
-    if situation.config.actions[NAME] != _INHIBIT or (situation.held and situation.held.action(NAME)):
+    if situation.config.actions[NAME] != _INHIBIT or (situation.held and NAME in situation.held.actions_by_key()):
         return
     for unit in situation.looked.get(NAME, ()):
         if unit.load != "loaded":

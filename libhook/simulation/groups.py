@@ -18,6 +18,7 @@ from libhook.children.child import Deadline
 from libhook.facts.launch import Launch
 from libhook.light import partial
 from libhook.simulation import commands, store
+from libhook.simulation import processes as simulated
 from libhook.simulation.answers import refuse
 
 _FOREVER = 300.0
@@ -98,6 +99,8 @@ def _enter(root: str, folder: str) -> None:
     """As a write of 0 to cgroup.procs."""
     with store.Lock(root, "groups"):
         os.makedirs(folder, exist_ok=True)
+        simulated.add(root, os.getpid(), "command")
+        store.create(f"{root}/proc/{os.getpid()}/cgroup", f"0::/libhook/{os.path.basename(folder)}\n")
         _fill(root, folder, [*processes(folder), os.getpid()])
 
 
@@ -106,6 +109,7 @@ def _end(root: str, folder: str, by: int = 0, status: int = 0) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with store.Lock(root, "groups"):
         _fill(root, folder, [pid for pid in processes(folder) if pid != os.getpid()])
+        simulated.end(root, os.getpid())
     if by:
         os.kill(os.getpid(), signal.SIGKILL)
     os._exit(status)
@@ -126,6 +130,7 @@ def kill(root: str, path: str) -> None:
         for pid in processes(folder):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+            simulated.end(root, pid)
         _fill(root, folder, [])
 
 

@@ -54,7 +54,7 @@ def as_on_host(session: Session, device: HeldDevice, before: Held | None = None)
     if not device.pci:
         return device
     now, pci_class = sysfs.identity(session.machine, device.pci), sysfs.pci_class(session.machine, device.pci)
-    known = before.device(device.key) if before else None
+    known = before.by_key().get(device.key) if before else None
     serial = now.serial or (known.serial if known and known.ids == now.ids else "")
     return device._replace(ids=now.ids, subsystem=now.subsystem, serial=serial, pci_class=pci_class)
 
@@ -81,8 +81,9 @@ def starting(session: Session, before: Held | None, domain: Domain, _plan: Plan)
         if device.key not in known:
             held = with_newcomer(session, held, device)
     known = {device.key: device for device in held.devices}
-    keys = [device.key for device in present]
-    along = [one for one in held.devices if one.key not in keys and (held.action(one.key) or not one.audited)]
+    keys = dict.fromkeys(device.key for device in present)
+    acting = held.actions_by_key()
+    along = [one for one in held.devices if one.key not in keys and (one.key in acting or not one.audited)]
     return held._replace(phase="starting", devices=(*(known[key] for key in keys), *along))
 
 

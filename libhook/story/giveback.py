@@ -161,7 +161,8 @@ def wait_for_writes(session: Session, held: Held) -> None:
     A killed hook leaves such writes. A device that is known to hang is not waited for.
     """
     patience = Deadline.after(min(session.config.holder_wait, session.deadline.left / 2))
-    moved = {device.pci for device in held.devices if device.pci and held.action(device.key) and not device.wedged}
+    acting = held.actions_by_key()
+    moved = {device.pci for device in held.devices if device.pci and device.key in acting and not device.wedged}
     while session.state.in_flight() & moved and patience.left:
         time.sleep(_LOOK_FOR_WRITES)
 
@@ -198,7 +199,7 @@ def _carried_out(session: Session, held: Held, plan: Plan) -> dict[str, str]:
 
 def _is_gone(session: Session, held: Held, key: str) -> bool:
     """Whether the key is that of a PCI device that is gone from the host. It cannot be given back."""
-    device = held.device(key)
+    device = held.by_key().get(key)
     return bool(device and device.pci and not sysfs.exists(session.machine, device.pci))
 
 
@@ -217,17 +218,20 @@ def drop_from_entry(session: Session, held: Held, part: Collection[HeldDevice], 
 
     The caller holds the locks of the guest and of the devices.
     """
-    state = session.state
-    keys = held.keys_of(part)
-    back = [action for action in held.actions if action.key not in failed and _leaves_entry(held, keys, action.key)]
+    state, of_part = session.state, {device.key for device in part}
+    hanging = state.in_flight() if failed else frozenset()
+    keys, by_key, at_its_end = held.keys_of(part), held.by_key(), held.phase == "releasing"
+    # An action on no device leaves at the guest's end.
+    leaving = [action for action in held.actions if action.key in keys or (at_its_end and action.key not in by_key)]
+    back = [action for action in leaving if action.key not in failed]
     devices = tuple(
-        device._replace(recorded=_AFTER_FAILURE[device.recorded], wedged=device.pci in state.in_flight(), plugging=None)
-        if device in part
+        device._replace(recorded=_AFTER_FAILURE[device.recorded], wedged=device.pci in hanging, plugging=None)
+        if device.key in of_part
         else device
         for device in held.devices
-        if device not in part or device.key in failed
+        if device.key not in of_part or device.key in failed
     )
-    free = [device.pci for device in held.devices if device in part and device.pci and device.key not in failed]
+    free = [device.pci for device in held.devices if device.key in of_part - failed.keys() and device.pci]
     for action in back:
         kinds.is_back(session.work(held.uuid), action, held)
     held = held.without({action.key for action in back})._replace(devices=devices)
@@ -238,11 +242,6 @@ def drop_from_entry(session: Session, held: Held, part: Collection[HeldDevice], 
     for address in free:
         state.disclaim(address, held.uuid)
         state.settle_in_flight(address)
-
-
-def _leaves_entry(held: Held, keys: Collection[str], key: str) -> bool:
-    """Whether an action leaves the entry with these devices. An action on no device leaves at the guest's end."""
-    return key in keys or (held.phase == "releasing" and held.device(key) is None)
 
 
 def read_entries(session: Session) -> tuple[list[tuple[Held, str | None]], list[str]]:

@@ -25,11 +25,11 @@ def give_up(session: Session, uuid: str, key: str, resource: Resource | None) ->
     state = session.state
     with session.guest(uuid):
         held = state.load(uuid)
-        if held is None or not (held.device(key) or held.action(key)):
+        if held is None or not (key in held.by_key() or key in held.actions_by_key()):
             return None  # it was given back meanwhile
         if reason := sign_of_life(held, facts(session, held)._replace(busy=False)):
             return reason
-        device, left = held.device(key), held.without({key})
+        device, left = held.by_key().get(key), held.without({key})
         addresses = [device.pci] if device and device.pci else []
         with session.devices(addresses), claims.locked(session.work(uuid), [resource] if resource else []):
             if resource:

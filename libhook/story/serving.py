@@ -23,11 +23,13 @@ from libhook.story.taking import Taken
 def serve(session: Session, happening: Event, domain: Domain) -> None:
     """Handle one event other than ``release``: look, plan, journal, apply, record. On failure undo, and refuse."""
     operation, why = happening.operation, None
+    domain = session.with_along(domain) if operation.takes else domain
+    if operation.may_veto:
+        taking.expect_few(domain)
     session.prepare()
     if operation.takes:
         from libhook.story import survey  # only prepare looks at everything
 
-        domain = session.with_along(domain)
         why = giveback.settle_dead_guests(session, domain)
         session = session._replace(changed=survey.changed(session, domain))
     with session.guest(domain.uuid):

@@ -52,8 +52,8 @@ def of_guest(
     merged = merge(sections)
     if plugged is None:
         return config_of(merged)._replace(by_uuid=any(section.rank[0] == settings.UUID for section in sections))
-    devices = [on_host(machine, address) for address in plugged]
-    return config_of(only_of(merged, [section for section in sections if section.is_for(devices)]))
+    names = settings.names_of(on_host(machine, address) for address in plugged)
+    return config_of(only_of(merged, [section for section in sections if section.is_for(names)]))
 
 
 def devices_of(

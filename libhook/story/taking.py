@@ -8,7 +8,7 @@ import errno
 from libhook.effects import files
 from libhook.errors import LibhookError, Refused, named
 from libhook.facts.address import PciAddress
-from libhook.facts.domain import Domain
+from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, what_is_set
 from libhook.facts.event import Event
 from libhook.facts.plan import Action, Plan, Refusal
@@ -27,6 +27,27 @@ if TYPE_CHECKING:
 
 _SHOWN = 3
 """How many causes go into the one line that the user of ``virsh start`` sees. What to do is said of the first."""
+
+
+MOST = 1024
+"""PCI devices of one guest. libvirt has no limit of its own, but nobody has so many.
+
+Each costs its guest's start a few milliseconds, under locks that other guests wait for."""
+
+
+def too_many(domain: Domain, plugged: Sequence[HostDevice] = ()) -> Refusal | None:
+    """Why a guest with these devices, and those to be ``plugged`` in, is refused before any lock or look, or None."""
+    count = len(domain._replace(devices=(*domain.devices, *plugged)).addresses)
+    if count <= MOST:
+        return None
+    has = "would have" if plugged else "has"
+    return Refusal("", f"the guest {has} {count} PCI devices, and libhook hands over {MOST} at most", "give it fewer")
+
+
+def expect_few(domain: Domain, plugged: Sequence[HostDevice] = ()) -> None:
+    """LibhookError if the guest has too many devices, or would have with those to be ``plugged`` in."""
+    if refusal := too_many(domain, plugged):
+        raise LibhookError(refusal.reason, refusal.remedy)
 
 
 def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> None:
@@ -193,8 +214,9 @@ def refuse(session: Session, held: Held, refusals: Sequence[Refusal], lost: Sequ
     unrecorded = {device.key for device in held.devices if device.recorded == "nothing"}
     held = with_recorded(held, keys & unrecorded, "failed")
     giveback.try_to_save(session, held)
+    kept = held.kept()
     for address in held.addresses:
-        if not held.holds(address):
+        if address not in kept:
             session.state.disclaim(address, held.uuid)
     if not held.actions and libvirtd.caller_is_gone():
         session.state.forget(held.uuid)  # release may have come before the entry was there, and it comes only once

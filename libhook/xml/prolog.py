@@ -19,7 +19,8 @@ _MANY = 1000
 
 <metadata> holds whatever its author likes. libxml2 before 2.12 compares each attribute with all others
 (xmlParseStartTag2), which takes minutes if they fill 4 MiB."""
-_CROWDED = rb"<(?![!?])(?>[^<>=]*+=){%d}" % (_MANY + 1)  # compiled only where there are so many
+# A value may have > in it, and =, but no <. So no two matches begin in one element, and no document makes this slow.
+_CROWDED = rb"""<(?![!?])(?>[^<>="']*+=\s*+(?:"[^"<]*+"|'[^'<]*+')){%d}""" % (_MANY + 1)  # compiled only where needed
 
 _HEX = frozenset(b"0123456789abcdef")
 

@@ -25,6 +25,7 @@ def _numbered(text: str, size: int) -> bytes:
 
 SHAPES: dict[str, Callable[[int], bytes]] = {
     "attributes": lambda size: b"<a " + _numbered(" a#=''", size) + b"/>",
+    "attributes with a >": lambda size: b"<a " + _numbered(" a#='>'", size) + b"/>",
     "nearly too many of them": lambda size: _times(b"<a " + _numbered(" a#=''", 11_980) + b"/>", size),
     "namespaces": lambda size: (
         b"<a " + _numbered(" xmlns:a#='u'", size // 2) + b">" + _times(b"<a0:b/>", size) + b"</a>"
@@ -60,7 +61,7 @@ def test_reading_grows_with_the_text(shape: str) -> None:
         try:
             assert domxml.parse(document).devices
         except BadInput:
-            assert shape in ("attributes", "namespaces", "nearly elements")
+            assert shape in ("attributes", "attributes with a >", "namespaces", "nearly elements")
         return time.process_time() - begun
 
     grows_with(made, cost, 8_000_000)
@@ -69,7 +70,11 @@ def test_reading_grows_with_the_text(shape: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("<a " + " b='='" * 501 + "/>", "an element with more than 1000 attributes, line 4: remove some"),
+        ("<a " + " b=''" * 1001 + "/>", "an element with more than 1000 attributes, line 4: remove some"),
+        (
+            "<a " + " b = '>'" * 501 + ' c=">="' * 500 + "/>",
+            "an element with more than 1000 attributes, line 4: remove some",
+        ),
         ("<a xmlns='u'/>" * 1001, "more than 1000 namespaces, line 4: remove some"),
     ],
 )
@@ -85,8 +90,18 @@ def test_what_the_parser_is_slow_with_is_refused(root: str, text: str, line: str
     assert (host.changed, host.leftovers) == ([], [])
 
 
-@pytest.mark.parametrize("text", ["<a>" + "b=" * 2000 + "</a>", "<!--" + "b=" * 2000 + "-->", "<a b=''/>" * 2000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<a>" + "b=" * 2000 + "</a>",
+        "<!--" + "b=" * 2000 + "-->",
+        "<a b=''/>" * 2000,
+        "<a b='" + "c=" * 2000 + "'/>",
+        "<a b='" + 'c="">' * 2000 + "'/>",
+    ],
+    ids=["a text", "a comment", "elements", "a value", "a value with quotes"],
+)
 def test_what_only_looks_like_that_is_read(text: str) -> None:
-    """Many signs in a text or a comment, many elements with an attribute each."""
+    """Many signs in a text, a comment or a value, many elements with an attribute each."""
     xml = WITH_DEVICE.replace(b"</uuid>", f"</uuid><metadata>{text}</metadata>".encode())
     assert domxml.parse(xml).devices

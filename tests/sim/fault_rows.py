@@ -198,7 +198,7 @@ def _reads(host: Host, outcome: Outcome) -> str:
 def _remains(host: Host, outcome: Outcome) -> str:
     driver = _driver(host).replace("none", "no driver")
     override = "" if driver == "gone" else _override(host)
-    held = [one for entry in outcome.journal.values() for one in entry.devices if entry.action(one.key)]
+    held = [one for entry in outcome.journal.values() for one in entry.devices if one.key in entry.actions_by_key()]
     hangs = " as hanging" if any(device.wedged for device in held) else ""
     known = f"held{hangs}" if held else "not held"
     return f"{driver}{f', override {override}' if override else ''}, {known}"

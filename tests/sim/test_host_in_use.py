@@ -231,7 +231,9 @@ def test_a_driver_that_hangs_costs_one_child(root: str) -> None:
     assert outcome.line.startswith(f"{NIC} hangs: ")
     assert host.driver(DISK) == "nvme"
     (held,) = outcome.journal.values()
-    assert [(device.address, device.wedged) for device in held.devices if held.action(device.key)] == [(NIC, True)]
+    assert [(device.address, device.wedged) for device in held.devices if device.key in held.actions_by_key()] == [
+        (NIC, True)
+    ]
     for one in (guest(NIC, name="other")._replace(uuid=OTHER), guest(NIC, managed=True)._replace(uuid=OTHER)):
         refused = host.event(one, "prepare")
         assert refused.code == 1
