@@ -15,7 +15,7 @@ from libhook.handlers import vfio
 from libhook.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
 TURN_IOMMU_ON = (
     "turn it on in the firmware (VT-d, AMD-Vi), on Intel add intel_iommu=on to the kernel's command line, then reboot"
@@ -37,9 +37,10 @@ def prepare(situation: Situation) -> Iterator[Verdict]:
 
     A reason that another action of the plan may remove becomes a Condition, with the later reasons in ``then``.
     """
+    own = {device.pci for device in situation.domain.pci}
     for device in situation.domain.pci:
         verdict: Refusal | Condition | None = None
-        for complaint in reversed(_until_certain(_complaints(situation, device))):
+        for complaint in reversed(_until_certain(_complaints(situation, device, own))):
             refusal = Refusal(device.key, complaint.reason, complaint.remedy)
             verdict = Condition(complaint.unless, refusal, then=verdict) if complaint.unless else refusal
         if verdict:
@@ -77,8 +78,8 @@ def _in_use(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
                 yield Complaint(reason, what_helps, f"{device.address} is free")
 
 
-def _complaints(situation: Situation, device: HostDevice) -> Iterator[Complaint]:
-    """The complaints about one device, the most basic first."""
+def _complaints(situation: Situation, device: HostDevice, own: Container[PciAddress | None]) -> Iterator[Complaint]:
+    """The complaints about one device, the most basic first. ``own`` are the guest's."""
     address = device.pci
     if address is None:
         return
@@ -113,7 +114,6 @@ def _complaints(situation: Situation, device: HostDevice) -> Iterator[Complaint]
         yield Complaint(f"{address}: {wanted!r} is not a vfio driver of this kernel", _of_drivers(situation, device))
     yield from _taken(situation, seen)
     yield from _in_use(situation, seen)
-    own = {other.pci for other in situation.domain.pci}
     for other in host.groups.get(-1 if seen.group is None else seen.group, ()):
         if other not in own:
             yield from _sibling(situation, seen, host.devices[other], config.siblings == "bind")

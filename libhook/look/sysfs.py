@@ -210,7 +210,8 @@ def look(
     DeadlineExpired; in a ``survey`` it only counts as in flight.
     """
     wanted = [address for address in addresses if exists(machine, address)]
-    groups = {number: members(machine, number) for address in wanted if (number := group(machine, address)) is not None}
+    numbers = dict.fromkeys(group(machine, address) for address in wanted)
+    groups = {number: members(machine, number) for number in numbers if number is not None}
     seen = tuple(dict.fromkeys((*wanted, *(other for others in groups.values() for other in others))))
     readable = [address for address in (seen if siblings else wanted) if address not in in_flight]
     patience = _PATIENCE if survey else deadline.left

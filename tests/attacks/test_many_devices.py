@@ -3,6 +3,7 @@
 
 import gc
 import os
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +14,8 @@ from xml_reading import hostdev
 
 from libhook.run import Call, run
 from libhook.simulation.guests import Guest
-from libhook.simulation.hosts import many, nic
+from libhook.simulation.hosts import E1000E, many, nic
+from libhook.simulation.world import Device, World
 from libhook.story import taking
 
 STRANGE = 'driver = "strange"'
@@ -45,6 +47,22 @@ def test_a_refusal_grows_with_the_pci_devices(root: str) -> None:
     def refused(count: int) -> float:
         code, seconds = cost(host, "prepare", guest(*(device.address for device in world.devices[:count])).xml(1))
         assert code == 1
+        return seconds
+
+    is_linear(refused, taking.MOST // 16)
+
+
+@pytest.mark.rest
+def test_a_refusal_grows_with_an_iommu_group(root: str) -> None:
+    """All its devices but one are given to the guest, and each is refused for that one."""
+    addresses = [device.address for device in many(taking.MOST + 1).devices]
+
+    def refused(count: int) -> float:
+        devices = tuple(Device(address, "e1000e", 0) for address in addresses[: count + 1])
+        host = Host(f"{root}/{count}", World(devices, (E1000E,)))
+        code, seconds = cost(host, "prepare", guest(*addresses[:count]).xml(1))
+        assert code == 1
+        shutil.rmtree(host.root)
         return seconds
 
     is_linear(refused, taking.MOST // 16)

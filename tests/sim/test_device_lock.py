@@ -62,7 +62,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
 ELSEWHERE = {
     "attach": "below, with a libvirtd",
     "detach": "below, with a libvirtd",
-    "watch": "below, with a libvirtd",
+    "watch": "not played: at a hot-plug it does what attach and detach do",
     "demo": "has a host of its own",
     "hook": "each event is played",
 }

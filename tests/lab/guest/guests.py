@@ -134,6 +134,13 @@ def boot_sector(name: str, target: str = "sda", bus: str = "sata") -> str:
     return file_disk(image, target, bus)
 
 
+def why_it_ended(reason: str) -> str:
+    """What libvirtd tells its hook at `release`: it has the reason from libvirt 10.5 on."""
+    version = subprocess.check_output(["libvirtd", "--version"], text=True, timeout=600)
+    major, minor = re.findall(r"libvirt\) (\d+)\.(\d+)", version)[0]
+    return reason if (int(major), int(minor)) >= (10, 5) else "-"
+
+
 def virsh(*arguments: str) -> str:
     """What virsh prints; Refused with what it says when it fails."""
     done = subprocess.run(

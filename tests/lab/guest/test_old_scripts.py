@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Configure, MakeGuest
-from guests import Refused, libhook, pci, virsh
+from guests import Refused, libhook, pci, virsh, why_it_ended
 from host import NIC, driver_of, wait_for
 from service import systemctl
 
@@ -85,7 +85,7 @@ def test_a_life(guest: MakeGuest, configure: Configure) -> None:
     wait_for("reconnect", lambda: _calls(name)[-1] == "reconnect begin -")
     wait_for("libvirtd to know the guest", one.running)
     one.destroy()
-    wait_for("its end", lambda: _calls(name)[-2:] == ["stopped end -", "release end destroyed"])
+    wait_for("its end", lambda: _calls(name)[-2:] == ["stopped end -", f"release end {why_it_ended('destroyed')}"])
     wait_for("the device", lambda: driver_of(NIC) == "e1000e")
     assert "printed at release" in _journal()
     for file in ("/run/lab-shown", "/run/lab-env"):
