@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import patience
 import pytest
 from test_install import HOOK, LIB, ROOT, Clone
 
@@ -250,6 +251,7 @@ def test_a_package_is_compiled_by_who_builds_it(tmp_path: Path) -> None:
     (version,) = (prefix / "lib/libhook/versions").iterdir()
     assert list(version.rglob("*.pyc")) == []
     assert sorted(path.name for path in version.iterdir()) == ["hooks", "libhook", "lock"]
+    patience.lengthen(version)
     build(root, workstation())
     xml = Guest("win11", (Assigned("0000:01:00.0"),)).xml()
     for operation in ("prepare begin", "release end"):

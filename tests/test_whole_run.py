@@ -14,6 +14,7 @@ import outcomes
 import parts
 import pytest
 import whole_run
+from family import until
 from one_run import Run
 from parts import Suite
 
@@ -164,10 +165,20 @@ def test_a_part_that_is_broken_has_failed(stage: Stage, test: str, first: tuple[
         assert (stage.project / "flaky").read_text() == "."
 
 
-def test_the_run_has_an_end(stage: Stage) -> None:
+def test_the_run_has_an_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs then is stopped, nothing is begun that does not fit, and the last screen is there all the same."""
-    waits = stage.suite("def test_late():\n    import time\n    time.sleep(600)\n")
-    passed, lines = stage.play(waits, waits._replace(name="next", minutes=1), end=30)
+    waits = stage.suite("def test_late():\n    import time\n    count('late')\n    time.sleep(3600)\n")
+    wait, now, end = subprocess.Popen.wait, time.time, 1800
+
+    def late(process: "subprocess.Popen[bytes]", timeout: float) -> int:
+        if timeout < end / 2:
+            return wait(process, timeout)
+        until((stage.project / "late").exists)
+        monkeypatch.setattr(time, "time", lambda: now() + end)
+        raise subprocess.TimeoutExpired(process.args, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", late)
+    passed, lines = stage.play(waits, waits._replace(name="next", minutes=1), end=end)
     assert not passed
     assert "tests/run: failed: it: stopped: the time of the run was over" in lines
     assert "tests/run: failed: next: not begun: it takes 1 minutes, and 0 are left" in lines

@@ -26,6 +26,8 @@ _TESTS, _LOOKED_FOR = re.compile(r"'?\[|test "), re.compile(r" '?-[efdrswxLhS]'?
 _Steps = tuple[tuple[Outcome, Trace], ...]
 SECONDS = 20.0
 """That one call may take."""
+_AGAIN = 4.0
+"""The same on another host, where one has not ended on the first."""
 
 
 class Guest(NamedTuple):
@@ -75,9 +77,7 @@ class Life(NamedTuple):
         return frozenset[Place]().union(*(one.lines for _, one in self.steps))
 
 
-def play(
-    sources: Sources, guest: Guest, cpus: int, until: float, seconds: float = SECONDS, users: Mapping[str, int] = {}
-) -> Life:
+def play(sources: Sources, guest: Guest, cpus: int, until: float, users: Mapping[str, int] = {}) -> Life:
     """Run all that libvirt would call. What was not there, and a script wanted to write to, is there the next time.
 
     ``users`` are this host's, and their numbers.
@@ -94,7 +94,7 @@ def play(
     wanted = frozenset[str]()
     first = [call for call in calls if call.operation in ("prepare", "start")]
 
-    def again(points: Sequence[Otherwise], some: Sequence[Call] = first, on: Imagined = host, most: float = seconds
+    def again(points: Sequence[Otherwise], some: Sequence[Call] = first, on: Imagined = host, most: float = SECONDS
               ) -> _Steps:  # fmt: skip
         there = [f"{one.target}/" if one.is_folder else one.target for one in points if one.kind == "file"]
         other = _with_units(on, {one.target: one.there for one in points if one.kind == "unit"})
@@ -113,7 +113,7 @@ def play(
         steps = again(otherwise, calls) if otherwise else steps
     varies = Varying()
     if asked := varying.asked(steps, texts):
-        varies = varying.compare(steps, again(otherwise, calls, hosts[1], seconds if ended else seconds / 5), asked)
+        varies = varying.compare(steps, again(otherwise, calls, hosts[1], SECONDS if ended else _AGAIN), asked)
     return Life(guest, steps, host, tuple(refusals), varies)
 
 

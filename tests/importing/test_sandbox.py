@@ -6,6 +6,7 @@ import socket
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -18,7 +19,8 @@ from libhook.importing.life import Guest, Life
 def played(tmp_path: Path, script: str, seconds: float = 100) -> Life:
     """What a hook of these lines does."""
     (tmp_path / "qemu").write_text(f'#!/bin/bash\n[ "$2" = prepare ] || exit 0\n{script}\n')
-    return life.play(sources.read([str(tmp_path)]), Guest("any"), 4, time.monotonic() + 300, seconds)
+    with mock.patch.object(life, "SECONDS", seconds):
+        return life.play(sources.read([str(tmp_path)]), Guest("any"), 4, time.monotonic() + 300)
 
 
 def said(tmp_path: Path, script: str, seconds: float = 100) -> str:
@@ -183,7 +185,7 @@ def test_an_answer_that_makes_no_sense_is_an_error(head: bytes) -> None:
 def test_one_that_kills_all_it_can_see_only_ends_itself(tmp_path: Path) -> None:
     """Who tells of it is gone, too: then nothing is known of it, and that is said."""
     with pytest.raises(LibhookError, match="sandbox"):
-        played(tmp_path, "kill -9 -1; exec perl -e 'kill 9, -1'", 3)
+        played(tmp_path, "kill -9 -1; exec perl -e 'kill 9, -1'")
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

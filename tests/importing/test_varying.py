@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What each host says otherwise, and no script: it becomes no setting, neither of the imagined host nor of this one."""
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -78,7 +77,8 @@ def test_what_was_noted_is_written_back_by_no_setting(tmp_path: Path) -> None:
 
 def test_what_does_not_end_is_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest of the guest's life is known, and what it writes comes from the host."""
-    monkeypatch.setattr(life, "play", partial(life.play, seconds=40.0))
+    monkeypatch.setattr(life, "SECONDS", 20.0)
+    monkeypatch.setattr(life, "_AGAIN", 20.0)
     lines = ("cat /proc/sys/kernel/shmmax > /run/old", "while :; do sleep 1; done")
     found = imported(tmp_path, begin="\n".join(lines), end="cat /run/old > /proc/sys/kernel/shmmax")
     assert found.text.count("\n") == 1, found.text

@@ -11,7 +11,7 @@ import sys
 import termios
 from pathlib import Path
 
-from scenario import Host
+from scenario import LAUNCHER, Host
 
 from libhook.simulation import processes
 from libhook.simulation.hosts import workstation
@@ -27,7 +27,7 @@ def typed(host: Host, *arguments: str, width: int = 80, program: tuple[str, ...]
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     environment = {"LIBHOOK_ROOT": host.root, "PATH": "/usr/bin:/bin", "TERM": "xterm-256color", **more}
     command = (sys.executable, *(program or ("-m", "libhook")), *arguments)
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=its, stdout=its, stderr=its)
+    process = subprocess.Popen(command, cwd=LAUNCHER.parents[1], env=environment, stdin=its, stdout=its, stderr=its)
     os.close(its)
     found = b""
     try:

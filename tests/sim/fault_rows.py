@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import fault_means
 import hanging
@@ -20,7 +20,7 @@ from fault_list import OVERRIDE, THEIRS, Trouble, troubles
 from scenario import Host, guest
 from stage import show
 
-from libhook.simulation import faults
+from libhook.simulation import faults, store
 from libhook.simulation.build import scratch
 from libhook.simulation.hosts import nic
 from libhook.testing import Outcome
@@ -71,9 +71,10 @@ def _play(host: Host, trouble: Trouble) -> Row:
     faults.inject(host.root, *trouble.injected)
     if trouble.drivers:
         faults.behave(host.root, "devices", NIC, **dict(trouble.drivers))
+    logged = len(_log(host))
     if trouble.holds:
         hanging.hold(host.root, NIC)
-        host.patience = 0.9  # the log's child is waited for, and what hangs is not
+        host.patience = 0  # what hangs is not waited for
     with _hampered(host, trouble):
         outcome = host.event(_GUEST, trouble.event, "shutdown" if trouble.event == "release" else "-")
     host.settle()
@@ -85,6 +86,8 @@ def _play(host: Host, trouble: Trouble) -> Row:
         faults.behave(host.root, "devices", NIC, remove=None, probe=None, refuses={})
     host.patience = 60.0
     host.settle()
+    if trouble.holds:
+        outcome = outcome._replace(log=tuple(_log(host)[logged:]))
     _go_on(host, trouble, outcome)
     end, mine = _end(host, trouble)
     reads = _reads(host, outcome).replace(f"by signal {int(trouble.signal)} ", "by signal N ")
@@ -175,6 +178,10 @@ def _trail(host: Host, trouble: Trouble, outcome: Outcome) -> list[str]:
         expected = []  # nobody knows of which device
     found = [record for record in host.trail if record.startswith("start")]
     return [] if found == expected else [f"the trail is {host.trail}"]
+
+
+def _log(host: Host) -> list[dict[str, Any]]:
+    return store.lines(f"{host.root}/var/log/libhook.jsonl")
 
 
 def _driver(host: Host) -> str:

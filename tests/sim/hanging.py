@@ -47,9 +47,12 @@ def answer(path: str | Path) -> None:
 def late_at_a_pipe(waiting: int = 1, seconds: float = 3600) -> None:
     """Let so many seconds pass once so many children wait for a named pipe's other end, and nothing is at work."""
     asleep = overdue.all_asleep()
-    overdue.when(
-        lambda: sum("wait_for_partner" in sleeps_in(pid) for pid in children()) >= waiting and asleep(), seconds
-    )
+    overdue.when(lambda: at_a_pipe() >= waiting and asleep(), seconds)
+
+
+def at_a_pipe() -> int:
+    """Return how many children wait for a named pipe's other end."""
+    return sum("wait_for_partner" in sleeps_in(pid) for pid in children())
 
 
 def late_at(path: Path, seconds: float = 3600) -> None:

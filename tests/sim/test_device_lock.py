@@ -250,7 +250,7 @@ def test_what_hangs_below_a_device_that_answers(crowded: Host) -> None:
     files = [path for path in _not_in_the_list(crowded.root) if not path.endswith(own)]
     with SleepingReads(crowded.root, *files):
         calls = {words: arguments for words, arguments in _calls(crowded).items() if words[0] in ("devices", "plan")}
-        said = _said_of(crowded, calls, {GPU, DISK, HUB})
+        said = _said_of(crowded, calls, {GPU, DISK, HUB}, SECONDS[1:])
     assert f"{GPU} hangs: its nodes cannot be listed" in said["plan", "GUEST"]
 
 

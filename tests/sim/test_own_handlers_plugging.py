@@ -107,5 +107,6 @@ def test_the_hook_is_killed_while_it_asks(root: str, tmp_path: Path) -> None:
     own.event(WIN11, "release", "failed")
     assert recover(own) == "nothing is held\n"
     assert own.driver(NIC) == "e1000e"
+    patient(own, tmp_path / "second")
     enabled(own, code("return None"))
     assert own.event(WIN11, "prepare").code == 0

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Events that are read late, or are of a part of a device: what the guest has by then, and had, says what they mean."""
 
+import os
+from pathlib import Path
+
 import pytest
 from cases import DISK, NIC
+from family import until
+from fault_means import waits
 from plugging import namespaces
 from scenario import Host, guest
 from watch_play import UUID, Watched
@@ -70,9 +75,14 @@ def test_what_is_plugged_in_while_the_hook_is_still_at_work(root: str) -> None:
     host.patience = 0
     watched = Watched(host)
     watched.connect()
-    faults.inject(root, faults.Fault("record *", 1, before=(("sleep", "0.5"),)))
+    faults.inject(root, faults.Fault("record *", 1, before=(("wait", "go"),)))
     assert host.libvirt.start(guest(NIC)).error == ""
     assert host.trail == []
+    watch = os.getpid()
+    if not os.fork():
+        until(lambda: waits(watch))
+        Path(root, "go").touch()
+        os._exit(0)
     watched.tell("began", now=guest(NIC))
     watched.tell("added", "hostdev1", guest(NIC, DISK))
     host.libvirt.unplug("win11", NIC)

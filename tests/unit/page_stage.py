@@ -13,6 +13,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
+import patience
 from family import until
 from trail_writing import OTHER, UUID, Trail
 
@@ -26,7 +27,7 @@ from libhook.simulation.libvirt import Libvirt
 ROOT = Path(__file__).parents[2]
 CARD = "0000:03:00.0"
 GUEST = Guest("win11", (Assigned(CARD), Assigned("0000:03:00.1")))
-COMMAND = f'import sys; sys.path.insert(0, "{ROOT}"); from libhook.cli import main; main()'
+COMMAND = 'import sys; sys.path.insert(0, "{}"); from libhook.cli import main; main()'
 COLUMNS = 120
 """How wide the terminal is in which a person reads what the pages show."""
 PATIENCE = 120
@@ -56,8 +57,10 @@ class Stage:
         build(root, workstation())
         for name in ("bin", "work"):
             (folder / name).mkdir()
+        self._launcher = patience.copy(folder / "libhook", 60.0)
+        ours = self._launcher.parents[1]
         for name, script in (
-            ("bin/libhook", f"exec /usr/bin/python3 -c '{COMMAND}' \"$@\""),
+            ("bin/libhook", f"exec /usr/bin/python3 -c '{COMMAND.format(ours)}' \"$@\""),
             ("bin/virsh", '[ "$1" = dumpxml ] && exec cat win11.xml'),
             ("bin/ausearch", f"exec cat {root}/var/log/audit/audit.log"),
             ("work/install.sh", f'{ELSEWHERE.format(folder)}\nexec {ROOT}/install.sh "$@"'),
@@ -67,7 +70,7 @@ class Stage:
         (folder / "work/win11.xml").write_bytes(GUEST.xml())
         (folder / "work/nic.xml").write_bytes(Assigned("0000:01:00.0").xml(0).strip().encode())
         self._hook_file = Path(root, "etc/libvirt/hooks/qemu")
-        launcher = re.sub(r"^lib=\S+", f"lib={ROOT}", (ROOT / "hooks/qemu").read_text(), count=1, flags=re.M)
+        launcher = re.sub(r"^lib=\S+", f"lib={ours}", (ROOT / "hooks/qemu").read_text(), count=1, flags=re.M)
         for path, content in (
             ("var/log/audit/audit.log", bytes(trail())),
             ("etc/libvirt/qemu/win11.xml", GUEST._replace(devices=()).xml()),
@@ -182,7 +185,7 @@ class Stage:
     def _hook(self, *arguments: str | bytes) -> tuple[int, str]:
         *words, xml = arguments
         done = subprocess.run(
-            [str(ROOT / "hooks/qemu"), *map(str, words)], input=xml, env=self.environment, capture_output=True,
+            [str(self._launcher), *map(str, words)], input=xml, env=self.environment, capture_output=True,
             check=False,
         )  # fmt: skip
         return done.returncode, done.stderr.decode()

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import patience
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,7 @@ def _clone(tmp_path: Path) -> Path:
     clone = tmp_path / "clone"
     for name in ("libhook", "hooks", "setup.cfg"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, clone / name)
+    patience.lengthen(clone)
     for name, text in PYTHON:
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         (clone / name).write_text(text)

@@ -6,12 +6,18 @@ import subprocess
 from pathlib import Path
 from unittest import mock
 
+import patience
 import pytest
 
 from libhook.simulation import __main__ as command
 from libhook.simulation.guests import Assigned, Guest
 
 NIC, GPU = "0000:01:00.0", "0000:03:00.0"
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_LAUNCHER", str(patience.launcher()))
 
 
 @pytest.fixture(name="folder")

@@ -36,7 +36,7 @@ def _host(versions: Versions) -> Host:
 
 def ended(uninstalling: "subprocess.Popen[str]") -> tuple[int, str]:
     """How it ended, and what was wrong."""
-    said = uninstalling.communicate(timeout=60)[1]
+    said = uninstalling.communicate(timeout=600)[1]
     return uninstalling.returncode, said
 
 

@@ -29,10 +29,10 @@ time.sleep(3600)
 """
 OWN_DEV = """
 set -e
-mount -t tmpfs none /mnt
+mount -n -t tmpfs none /mnt
 mkdir -p "/mnt/$(dirname "${1#/dev/}")"
 : >"/mnt/${1#/dev/}"
-mount --move /mnt /dev
+mount -n --move /mnt /dev
 exec 3<>"$1"
 test -f "$1"
 echo ready
