@@ -7,12 +7,12 @@ from pathlib import Path
 
 from trouble import LabError
 
-MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic")
+MODULES = ("virtio_pci", "nfit", "nd_pmem", "ext4", "crc32c_generic")
 """What mounts the root, as far as the kernel has it not built in. ext4 asks for the last by its name as a cipher."""
 INIT = """#!/bin/busybox sh
 for module in /modules/*; do /bin/busybox insmod "$module"; done
 /bin/busybox mount -t devtmpfs dev /dev
-until /bin/busybox mount -t ext4 -o ro /dev/vda /new; do /bin/busybox sleep 0.1; done
+until /bin/busybox mount -t ext4 -o ro /dev/pmem0 /new; do /bin/busybox sleep 0.1; done
 /bin/busybox mount --move /dev /new/dev
 exec /bin/busybox switch_root /new /usr/sbin/lab-init
 """

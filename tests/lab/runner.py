@@ -27,6 +27,9 @@ libvirtd's log, the journal, outcomes) is in ${XDG_CACHE_HOME:-~/.cache}/libhook
 """
 
 
+_MEMORY, _ROOM = "/dev/shm", 1 << 30
+
+
 def main() -> int:
     """Do what the command line says, and give back the exit status."""
     options, pytest_arguments = _parse(sys.argv[1:])
@@ -37,7 +40,7 @@ def main() -> int:
         need_host_programs()
         with current_image(options.suite) as image:
             cache_folder().mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix="run-", dir=cache_folder()))
+            scratch = Path(tempfile.mkdtemp(prefix="libhook-lab-", dir=_place()))
             return _run(image, scratch, options, _job(options, pytest_arguments))
     except LabError as error:
         if scratch:
@@ -50,6 +53,12 @@ def main() -> int:
         if scratch:
             _keep_artifacts(scratch, options.artifacts or cache_folder() / _last(options))
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _place() -> Path:
+    """Where the machine's disks and its share are: in memory, if there is enough. It never waits for that."""
+    memory = os.statvfs(_MEMORY) if os.path.isdir(_MEMORY) else None
+    return Path(_MEMORY) if memory and memory.f_bavail * memory.f_frsize > _ROOM else cache_folder()
 
 
 def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -60,7 +60,7 @@ def test_the_kernel_has_one_value_under_both_names() -> None:
     ways |= {f"{PAGES}/{name}": f"/proc/sys/vm/{name}" for name in ("nr_hugepages", "nr_overcommit_hugepages")}
     ways[f"{PAGES}/nr_hugepages_mempolicy"] = "/proc/sys/vm/nr_hugepages"
     ways["/sys/kernel/debug/tracing/tracing_on"] = "/sys/kernel/tracing/tracing_on"
-    ways["/sys/block/vda/queue/read_ahead_kb"] = f"{os.path.realpath('/sys/block/vda/bdi')}/read_ahead_kb"
+    ways["/sys/block/pmem0/queue/read_ahead_kb"] = f"{os.path.realpath('/sys/block/pmem0/bdi')}/read_ahead_kb"
     tried = {name: _one_value(name, own) for name, own in ways.items() if Path(name).exists() and Path(own).exists()}
     print(tried, {name for name in ways if name not in tried})
     assert [name for name, is_one in tried.items() if not is_one] == []
