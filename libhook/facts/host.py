@@ -107,6 +107,25 @@ DISPLAY_MANAGER = "display-manager.service"
 UseKind = Literal["storage", "network", "display", "usb", "open"]
 
 
+class Owner(NamedTuple):
+    """What a process ends with."""
+
+    service: str = ""
+    """A service of the host."""
+    scope: str = ""
+    """A scope of the host: what somebody has begun and systemd only groups."""
+    container: str = ""
+    """Its name, or its ID."""
+    engine: str = ""
+    """The container's: ``docker``, ``podman``, ``crictl``, ``machinectl`` or ``lxc``."""
+    session: str = ""
+    """A session of logind: ``2``."""
+    unit: str = ""
+    """A service or scope of a user's own systemd."""
+    user: str = ""
+    """The number of the user whose session, unit or container it is."""
+
+
 class Use(NamedTuple):
     """Something on the host that uses a device."""
 
@@ -116,10 +135,11 @@ class Use(NamedTuple):
     """What uses it: ``/dev/nvme0n1 is mounted on /data``."""
     pid: int = 0
     """The process that has the device open; 0 for any other use."""
-    service: str = ""
-    """The service of the host that the process belongs to; "" for any other process."""
+    owner: Owner = Owner()
+    """What the process ends with."""
     desktop: str = ""
-    """Of a screen: the unit of the host's display manager. "" where there is none."""
+    """The unit of the host's display manager, where the process ends with that: it is of it, or of a session that it
+    has begun. "" for any other process."""
     mounts: tuple[str, ...] = ()
     """Of a disk: where it is mounted."""
     only_mounted: bool = False

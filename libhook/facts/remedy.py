@@ -6,17 +6,17 @@ Imported only where something is refused.
 
 from __future__ import annotations
 
-from libhook.errors import pasted
+from libhook.errors import named, pasted
 from libhook.facts.host import DISPLAY_MANAGER
 from libhook.facts.written import DOMAINS, quoted
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from libhook.facts.domain import Domain
     from libhook.facts.entry import Held
-    from libhook.facts.host import Use
+    from libhook.facts.host import Owner, Use
     from libhook.facts.situation import Situation
 
 _DROP_INS = "/etc/libhook/config.d"
@@ -95,29 +95,60 @@ def of_use(situation: Situation, use: Use) -> str:
 
 
 def _of_process(situation: Situation, use: Use) -> str:
-    """A kill is not offered: by then the number may be another process's, or systemd starts the service again."""
+    """What ends the process, and nothing else. A setting is offered until it is there.
+
+    A kill is not offered: by then the number may be another process's, or systemd starts the service again.
+    """
     from libhook.facts.unit import is_protected
 
-    named = situation.config.actions.get("units", {})
-    if use.service and use.service not in named and not is_protected(use.service):
-        return f"stop {use.service} first, or to have that done for the guest, {down(situation, use.service)}"
+    owner, units = use.owner, situation.config.actions.get("units", {})
+    if owner.service and owner.service not in units and not is_protected(owner.service):
+        return f"stop {owner.service} first, or to have that done for the guest, {down(situation, owner.service)}"
+    if owner.scope and is_plain(owner.scope) and not is_protected(owner.scope):
+        return f"stop {owner.scope} first: run: systemctl stop {owner.scope}"
+    if owner.container:
+        return _of_container(owner)
+    if owner.session:
+        return _of_session(situation, owner)
+    if owner.unit:
+        return _of_users_unit(situation, owner, units)
     return f"stop what has it open first; to see what that belongs to, run: cat /proc/{use.pid}/cgroup"
 
 
+def _of_users_unit(situation: Situation, owner: Owner, units: Container[str]) -> str:
+    unit, first = owner.unit, f"stop {named(owner.unit)} of the user {owner.user} first"
+    if not unit.endswith(".service") or not is_plain(unit.replace("@", "")) or f"{owner.user}/{unit}" in units:
+        return f"{first}: it is a unit of that user's own systemd"
+    down_for_guest = setting(situation, f'units."{owner.user}/{unit}" = "down"', unit)
+    return f"{first}, or to have that done for the guest, {down_for_guest}"
+
+
+_VERBS = {"docker": "stop", "podman": "stop", "crictl": "stop", "machinectl": "terminate"}
+
+
+def _of_container(owner: Owner) -> str:
+    """LXC, Incus and LXD have each their own command, and all name a group alike. A user has containers, too."""
+    if owner.engine not in _VERBS or not is_plain(owner.container):
+        return f"stop the container {named(owner.container)} first"
+    command = f"{owner.engine} {_VERBS[owner.engine]} {owner.container}"
+    if owner.user:
+        return f"stop the container {owner.container} of the user {owner.user} first; as that user, run: {command}"
+    return f"stop the container {owner.container} first: run: {command}"
+
+
+def _of_session(situation: Situation, owner: Owner) -> str:
+    session, ended = f"session {owner.session} of the user {owner.user}", situation.config.actions.get("end", ())
+    if "sessions" in ended or not all(map(_is_plain_path, ended)):
+        return f"end {session} first"
+    end = setting(situation, f"end = [{_listed([*ended, 'sessions'])}]", "end")
+    return f"stop what has it open first, or to have {session} ended, with all that runs in it, {end}"
+
+
 def _of_screen(situation: Situation, use: Use) -> str:
-    """Each setting is offered until it is there. The desktop's unit is offered by the name that any host has it by."""
-    settings = situation.config.actions
-    named, ended = settings.get("units", {}), settings.get("end", ())
-    if not use.desktop or use.service not in ("", use.desktop):
-        return _of_process(situation, use)
-    if not {use.desktop, DISPLAY_MANAGER} & named.keys():
+    """The desktop is offered to who ends with it, until it is in the settings, by the name that any host has it by."""
+    if use.desktop and not {use.desktop, DISPLAY_MANAGER} & situation.config.actions.get("units", {}).keys():
         desktop = f"the desktop stopped for the guest, with all that runs in it, {down(situation, DISPLAY_MANAGER)}"
         return f"stop what has it open first, or to have {desktop}"
-    if "sessions" not in ended and all(map(_is_plain_path, ended)):
-        end = setting(situation, f"end = [{_listed([*ended, 'sessions'])}]", "end")
-        return (
-            f"stop what has it open first, or to have the sessions ended that use it, with all that runs in them, {end}"
-        )
     return _of_process(situation, use)
 
 
@@ -127,12 +158,12 @@ def _unmount(situation: Situation, use: Use) -> str:
 
     if any(map(is_of_host, use.mounts)):
         return "the host itself needs what is mounted there: give the guest another disk"
-    named = situation.config.actions.get("mounts", ())
-    every = [*named, *(path for uses in situation.host.uses.values() for one in uses if one.only_mounted
+    known = situation.config.actions.get("mounts", ())
+    every = [*known, *(path for uses in situation.host.uses.values() for one in uses if one.only_mounted
                        for path in one.mounts)]  # fmt: skip
-    if set(every) <= set(named):  # what keeps it from that is said beside this
+    if set(every) <= set(known):  # what keeps it from that is said beside this
         return "unmount it first"
-    if any(is_of_host(path) or is_likely_of_host(path) for path in set(every) - set(named)) or not all(
+    if any(is_of_host(path) or is_likely_of_host(path) for path in set(every) - set(known)) or not all(
         map(_is_plain_path, every)
     ):
         return "unmount it first, or name its mount points in the setting mounts of the guest"

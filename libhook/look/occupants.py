@@ -11,10 +11,11 @@ import os
 
 from libhook.children.tracks import Late, Step, paper
 from libhook.errors import LibhookError, named, printable
+from libhook.facts.cgroup import owner_of
 from libhook.facts.program import may_end
 from libhook.facts.unit import is_protected
 from libhook.light import TYPE_CHECKING, NamedTuple, partial, suppress
-from libhook.look.cgroups import group_of, service_of
+from libhook.look.cgroups import group_of
 from libhook.look.processes import stat
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _one(
         session = None  # it is the one in which this hook runs
     name = printable(found.name.decode("utf-8", "replace")).replace("\0", "")
     agent = pid == 1 or group == _LOGIND
-    return Occupant(pid, found.start, found.state, name, program, session, service_of(parts), agent, spared)
+    return Occupant(pid, found.start, found.state, name, program, session, owner_of(group).service, agent, spared)
 
 
 def _may_end(path: str) -> bool:

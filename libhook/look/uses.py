@@ -23,7 +23,7 @@ from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Step, run
 from libhook.errors import EXHAUSTED, DeadlineExpired, kernel_log, unanswered
 from libhook.facts.address import PciAddress
-from libhook.facts.host import DISPLAY_MANAGER, PciDevice, Use, UseKind
+from libhook.facts.host import DISPLAY_MANAGER, Owner, PciDevice, Use, UseKind
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, partial
 from libhook.look import attributes, exports, holders, nodes
@@ -73,12 +73,12 @@ def of_devices(
     for at in range(0, len(disks), _AT_ONCE):
         some = disks[at : at + _AT_ONCE]
         answers |= zip(some, run((_probe(machine, disk.path) for disk in some), deadline), strict=True)
-    services = _services(machine, open_now, deadline)
+    owners = _owners(machine, open_now, deadline)
     users = _users(machine, [disk for disk in every_disk if answers.get(disk) not in _NOBODYS], deadline)
     uses = {}
     for device, found in below.items():
         opened = [holder for holder in open_now if holder.node in paths[device].values()]
-        uses[device.address] = tuple(_uses_of(machine, device, found, answers, users, exported, opened, services))
+        uses[device.address] = tuple(_uses_of(machine, device, found, answers, users, exported, opened, owners))
     return uses
 
 
@@ -107,7 +107,7 @@ def _uses_of(
     users: Mapping[str, Sequence[str]],
     exported: Mapping[str, Iterable[str]],
     opened: Iterable[Holder],
-    services: Mapping[int, str],
+    owners: Mapping[int, tuple[Owner, str]],
 ) -> Iterator[Use]:
     """The uses of one device: of its disks, of its interfaces, and the processes that have ``opened`` a node.
 
@@ -132,17 +132,18 @@ def _uses_of(
         opened, key=lambda one: one.name in _FOR_OTHERS
     ):  # a mediated device's node is no screen: its parent's driver waits until that node is closed
         is_screen = device.is_display and not holder.node.startswith(nodes.VFIO)
-        desktop, service = _desktop(machine) if is_screen else "", services.get(holder.pid, "")
-        yield Use("display" if is_screen else "open", f"it is open in {holder}", holder.pid, service, desktop)
+        use = Use("display" if is_screen else "open", f"it is open in {holder}", holder.pid)
+        owner, desktop = owners.get(holder.pid, (Owner(), ""))
+        yield use._replace(owner=owner, desktop=desktop)
 
 
-def _services(machine: Machine, those: Iterable[Holder], deadline: Deadline) -> Mapping[int, str]:
+def _owners(machine: Machine, those: Iterable[Holder], deadline: Deadline) -> Mapping[int, tuple[Owner, str]]:
     pids = {holder.pid for holder in those}
     if not pids:
         return {}
     from libhook.look import cgroups  # only where a device is in use
 
-    (found,) = run([cgroups.services(machine, pids)], deadline)
+    (found,) = run([cgroups.owners(machine, pids, _desktop(machine))], deadline)
     return found
 
 

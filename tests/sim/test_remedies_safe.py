@@ -4,7 +4,7 @@
 from pathlib import Path
 
 import pytest
-from at_terminal import COLOUR, typed
+from at_terminal import COLOUR, desktop_session, typed
 from cases import DISK, GPU, NIC, SOUND
 from command import libhook
 from mounting import mount
@@ -119,6 +119,7 @@ def test_a_desktop_that_this_host_does_not_have_is_not_offered(root: str) -> Non
     processes.add(root, 800, "Xorg", ["/dev/dri/card0"])
     assert cut(host.libvirt.start(guest(GPU, SOUND)).error) == "cat /proc/800/cgroup"
     systemd.add(root, "gdm.service", names=["display-manager.service"])
+    desktop_session(root, 800)
     assert 'units."display-manager.service" = "down"' in host.libvirt.start(guest(GPU, SOUND)).error
     host.configure(QUICK + '[domains.win11.units]\n"gdm.service" = "down"\n')
     assert 'end = ["sessions"]' in host.libvirt.start(guest(GPU, SOUND)).error

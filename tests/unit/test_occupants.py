@@ -124,9 +124,9 @@ def test_a_service_is_one_of_the_hosts(tmp_path: Path, group: str, service: str)
     (tmp_path / "proc/7").mkdir(parents=True)
     (tmp_path / "proc/7/cgroup").write_text(f"0::{group}\n")
     machine = Machine(str(tmp_path), LinuxKernel())
-    (found,) = run([cgroups.services(machine, [7, 8])], Deadline.after(60))
-    assert found == ({7: service} if service else {})
-    (found,) = run([cgroups.services(machine, [7, 8])], Deadline.after(-1))
+    (found,) = run([cgroups.owners(machine, [7, 8], "")], Deadline.after(60))
+    assert {pid: owner.service for pid, (owner, _) in found.items()} == {7: service, 8: ""}
+    (found,) = run([cgroups.owners(machine, [7, 8], "")], Deadline.after(-1))
     assert found == {}
 
 

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A device is open in a process: the refusal offers what ends that process, and nothing that ends anything else."""
+
+import pytest
+from at_terminal import desktop_session
+from cases import DISK, GPU, SOUND
+from command import libhook
+from pasting import cut, paste
+from scenario import Host, guest
+
+from libhook.facts.cgroup import owner_of
+from libhook.facts.host import Owner
+from libhook.simulation import logind, processes, systemd
+from libhook.simulation.hosts import workstation
+
+WITHOUT_COMMAND = ("lxc", "a name to paste", "a machine to paste", "a scope of a user")
+ID = "0123456789ab" + 52 * "c"
+SHORT = ID[:12]
+MANAGER = "/user.slice/user-1000.slice/user@1000.service"
+DESKTOP = '.units."display-manager.service" = "down"'
+SESSIONS = '.end = ["sessions"]'
+OWNERS = {
+    "docker": (f"/system.slice/docker-{ID}.scope", f"stop the container {SHORT} first: run: docker stop {SHORT}"),
+    "docker without systemd": (f"/docker/{ID}", f"stop the container {SHORT} first: run: docker stop {SHORT}"),
+    "podman": (f"/machine.slice/libpod-{ID}.scope/container", f"first: run: podman stop {SHORT}"),
+    "podman of a user": (
+        f"{MANAGER}/user.slice/libpod-{ID}.scope",
+        f"stop the container {SHORT} of the user 1000 first; as that user, run: podman stop {SHORT}",
+    ),
+    "kubernetes": (
+        f"/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope",
+        f"first: run: crictl stop {SHORT}",
+    ),
+    "nspawn": ("/machine.slice/systemd-nspawn@my-box.service/payload", "first: run: machinectl terminate my-box"),
+    "a machine": ("/machine.slice/machine-my\\x2dbox.scope", "first: run: machinectl terminate my-box"),
+    "lxc": ("/lxc.payload.box/system.slice/nginx.service", "stop the container box first"),
+    "a name to paste": ("/lxc.payload.run: reboot #", "stop the container run\\x3a reboot # first"),
+    "a machine to paste": ("/machine.slice/machine-a\\x3breboot.scope", "stop the container a;reboot first"),
+    "a scope": ("/system.slice/backup.scope", "stop backup.scope first: run: systemctl stop backup.scope"),
+    "another slice": ("/games.slice/sunshine.service", '.units."sunshine.service" = "down"'),
+    "a session of ssh": (logind.group_of("7"), SESSIONS),
+    "a unit of a user": (f"{MANAGER}/app.slice/sway.service", '.units."1000/sway.service" = "down"'),
+    "a scope of a user": (
+        f"{MANAGER}/app.slice/app-firefox-1.scope",
+        "stop app-firefox-1.scope of the user 1000 first: it is a unit of that user's own systemd",
+    ),
+    "the first process": ("/init.scope", "run: cat /proc/2000/cgroup"),
+    "a guest": ("/machine.slice/machine-qemu\\x2d1\\x2dweb.scope/libvirt/emulator", "run: cat /proc/2000/cgroup"),
+    "nothing that is known": ("/somewhere", "run: cat /proc/2000/cgroup"),
+}
+
+
+def _open(root: str, node: str, group: str) -> Host:
+    """A process of that control group has the node open, on a host whose desktop runs, in a session of another user."""
+    host = Host(root, workstation(), "holder_wait = 0.1\n")
+    systemd.add(root, "gdm.service", names=["display-manager.service"])
+    processes.add(root, 800, "Xorg")
+    desktop_session(root, 800)
+    logind.place(root, 701, group=logind.group_of("2", "1001"))
+    processes.open_file(root, pid := processes.spawn(root, "player"), node)
+    logind.place(root, pid, group=group)
+    logind.begin(root, "7", processes=[pid])
+    return host
+
+
+@pytest.mark.parametrize("name", OWNERS)
+def test_what_ends_a_process_is_offered_and_no_more(root: str, name: str) -> None:
+    """The desktop is not stopped for what does not end with it."""
+    group, says = OWNERS[name]
+    host = _open(root, "/dev/dri/card0", group)
+    refused = host.event(guest(GPU, SOUND), "prepare").line
+    assert says in refused
+    assert DESKTOP not in refused
+    assert refused.count(" run: ") == (
+        name not in ("lxc", "a name to paste", "a machine to paste", "a scope of a user")
+    )
+    if says in (SESSIONS, '.units."1000/sway.service" = "down"'):
+        paste(host, refused)
+        assert "error" not in libhook(host, "config", "win11").out
+        again = host.event(guest(GPU, SOUND), "prepare")
+        assert says not in "".join(again.stderr)
+        assert again.code == (says != SESSIONS), "only the session is there in this simulation"
+
+
+@pytest.mark.parametrize("name", ["a session of ssh", "a unit of a user"])
+def test_what_the_display_manager_has_begun_ends_with_it(root: str, name: str) -> None:
+    """A session whose first process is a child of it, and what systemd runs for that user."""
+    host = _open(root, "/dev/dri/card0", OWNERS[name][0])
+    processes.add(root, 702, "gdm-session-wor", parent=700)
+    logind.place(root, 702, group=logind.group_of("7"))
+    assert DESKTOP in host.event(guest(GPU, SOUND), "prepare").line
+
+
+def test_it_is_so_for_any_other_device(root: str) -> None:
+    """And no desktop is offered there."""
+    host = _open(root, "/dev/nvme0n1", OWNERS["docker"][0])
+    assert cut(host.event(guest(DISK), "prepare").line) == f"docker stop {SHORT}"
+
+
+@pytest.mark.parametrize("group", ["", "/", "/user.slice", "/user.slice/user-1.slice/user@2.service/x.service", "/x.y"])
+def test_other_groups_tell_nothing(group: str) -> None:
+    """A folder that looks like another user's manager is none."""
+    assert owner_of(group) == Owner()
