@@ -97,8 +97,8 @@ def _hook(caller: int, arguments: list[str], refused: int, stdout: int = 1, *, u
         document, parse = (lambda: xml), reading.begin(xml)
     from libhook.run import Call, run
 
-    dry_run = bool(os.environ.get("LIBHOOK_DRY_RUN"))
-    answer = run(machine(), Call(arguments, document, caller, dry_run, parse, unwaited))
+    dry_run = os.environ.get("LIBHOOK_DRY_RUN", "")
+    answer = run(machine(), Call(arguments, document, caller, bool(dry_run), parse, unwaited, dry_run != "unlogged"))
     for line in answer.lines:
         print(line, file=sys.stderr)
     printed = answer.printed

@@ -61,11 +61,13 @@ class Call(NamedTuple):
     """Turns the document into a guest, where a child process parses it already."""
     unwaited: bool = False
     """libvirtd has its answer already. The launcher took the guest's lock before it answered, and we hold it."""
+    is_logged: bool = True
+    """The doctor calls at each of its runs, for a guest that nobody has."""
 
 
 def run(machine: Machine, call: Call) -> Answer:
     """Do everything for one call, and return the answer. Only ``prepare`` and ``start`` fail, and a bad call."""
-    with Log(machine) as log:
+    with Log(machine, call.is_logged) as log:
         try:
             happening = event.parse(call.arguments)
         except BadInput as error:

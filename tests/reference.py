@@ -254,7 +254,7 @@ def commands_page() -> str:
 
 - `LIBHOOK_ROOT`: a folder that stands for `/`, such as [a simulated host](handlers.md#a-host-to-try-it-on).
 - `LIBHOOK_DRY_RUN`: with `1` the hook itself, called by hand, prints its plan to stderr, changes nothing, and ends
-  with 0.
+  with 0. With `unlogged` nothing of that is in the system's log.
 - `NO_COLOR`: with any value, no colour on a terminal.
 
 ## Files

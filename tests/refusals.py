@@ -91,8 +91,8 @@ def _assigned(nodes: Iterable[ast.AST]) -> dict[str, list[ast.expr]]:
             ):
                 _assign(found, names, values)
                 _assign(found, names, others)
-            case ast.FunctionDef(args=ast.arguments(args=arguments, defaults=[_, *_] as values)):
-                for one, value in zip(arguments[-len(values) :], values, strict=True):
+            case ast.FunctionDef(args=ast.arguments(posonlyargs=first, args=others, defaults=[_, *_] as values)):
+                for one, value in zip([*first, *others][-len(values) :], values, strict=True):
                     found.setdefault(one.arg, []).append(value)
     return found
 

@@ -12,7 +12,7 @@ from libhook.command import screen
 from libhook.command.names import NameOf, with_names
 from libhook.command.terminal import complain, read, show
 from libhook.effects.log import Log
-from libhook.errors import BadInput, DeadlineExpired, LibhookError
+from libhook.errors import BadInput, DeadlineExpired, LibhookError, named
 from libhook.facts.domain import Domain
 from libhook.facts.machine import Machine
 from libhook.hotplug import plug, unplug
@@ -43,7 +43,7 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
         found, broken = giveback.read_entries(session)
         code = complain(broken)
         for held, alive in found:
-            name = held.name
+            name = named(held.name)
             session = session.with_settings_of(held)
             session = session._replace(deadline=Deadline.after(session.config.write_deadline))
             if alive and unfinished(session, held):
@@ -96,7 +96,7 @@ def accept(machine: Machine, options: argparse.Namespace) -> int:
     note, changes = work.accept(machine, options.guest, dry_run=options.dry_run)
     does = "would be accepted" if options.dry_run else "accepted"
     lines = [f"{one.line}: {does}" for one in changes]
-    show(lines or [f"{note.name}: its addresses hold what it last had there"])
+    show(lines or [f"{named(note.name)}: its addresses hold what it last had there"])
     return 0
 
 

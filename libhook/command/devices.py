@@ -220,4 +220,4 @@ def _uses(host: Host, device: PciDevice) -> list[str]:
     """Return what a guest or the host would lose with the device."""
     tenants = host.tenants.get(device.address, ())
     own = [use.what for use in host.uses.get(device.address, ())]
-    return [*(f"{tenant.what} behind it is held by the guest {tenant.claim.name}" for tenant in tenants), *own]
+    return [*(f"{tenant.what} behind it is held by the guest {named(tenant.claim.name)}" for tenant in tenants), *own]

@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import Literal, NamedTuple
 
 from libhook.command import handlers, installation
-from libhook.effects import audit
-from libhook.errors import LibhookError, pasted
+from libhook.effects import audit, locks
+from libhook.errors import LibhookError, named, pasted
 from libhook.facts import complaints, settings
 from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
@@ -212,7 +212,11 @@ def _listed(those: Iterable[Setting]) -> str:
 
 def _trail(session: Session) -> Iterator[Finding]:
     """Ask the kernel about the audit trail. Nobody can ask whether auditd can write to its disk."""
-    complaint = trail_problem(audit.trail(session.machine, session.deadline))
+    trail = audit.trail(session.machine, session.deadline)
+    complaint = trail_problem(trail)
+    if complaint and trail is None:  # the refusal of a start sends people here
+        elsewhere = "in a container nobody has the trail: run libhook on the host"
+        complaint = (complaint[0], f"it needs CAP_AUDIT_CONTROL and a kernel with audit; {elsewhere}")
     if complaint:
         required = False
         with suppress(LibhookError):  # folders that others may write to are a finding already
@@ -232,7 +236,7 @@ def _state(session: Session) -> Iterator[Finding]:
     session.state.check()
     entries, broken = giveback.read_entries(session)
     found = [(held, alive) for held, alive in entries if _holds(held)]
-    dead = ", ".join(held.name for held, alive in found if alive is None)
+    dead = ", ".join(named(held.name) for held, alive in found if alive is None)
     for line in broken:
         yield Finding("fail", line)
     if hanging := session.state.in_flight():
@@ -254,8 +258,11 @@ def _state(session: Session) -> Iterator[Finding]:
 
 
 def _watch(session: Session) -> Iterator[Finding]:
-    """Check that what the watch starts is there. Whether the watch runs is the administrator's choice."""
+    """Say whether somebody watches, which is the administrator's choice; and check that what it starts is there."""
+    runs = locks.is_locked(f"{session.machine.state}/locks/watch")
     if not os.path.isdir(f"{session.machine.root}/run/systemd/system"):
+        if runs:
+            yield Finding("ok", "libhook watch runs")
         return
     with suppress(LibhookError):  # systemd does not answer
         found = systemd.matching(session.machine, (_WATCH, remains.UNIT), session.deadline)
@@ -265,6 +272,11 @@ def _watch(session: Session) -> Iterator[Finding]:
             yield Finding("note", what, "run install.sh again")
         elif watch.active == "active":
             yield Finding("ok", f"{_WATCH} runs")
+        elif runs:
+            yield Finding("ok", "libhook watch runs")
+        elif watch.load == "loaded":
+            what = f"{_WATCH} does not run: what others plug in and out is recorded by libvirt alone"
+            yield Finding("note", what, f"to have libhook record it, too, run: systemctl enable --now {_WATCH}")
 
 
 def _holds(held: Held) -> bool:

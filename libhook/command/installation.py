@@ -66,7 +66,7 @@ def call(machine: Machine, path: str, seconds: float) -> str:
 
     Return "" if it answers that the device is not there. Otherwise return what it said instead.
     """
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "LIBHOOK_DRY_RUN": "1"}
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "LIBHOOK_DRY_RUN": "unlogged"}
     if machine.root:
         environment["LIBHOOK_ROOT"] = machine.root
     command = (f"{machine.root}{path}", "doctor", "prepare", "begin", "-")

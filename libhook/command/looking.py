@@ -14,7 +14,7 @@ from libhook.command.names import with_names
 from libhook.command.terminal import complain, show
 from libhook.effects.log import Log
 from libhook.effects.state import State
-from libhook.errors import BadInput
+from libhook.errors import BadInput, named
 from libhook.facts import event
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Domain, HostDevice, LibvirtsDevice
@@ -66,7 +66,7 @@ def show_plan(machine: Machine, options: argparse.Namespace) -> int:
         show(views.plan_json(planned, names_of(machine), running=_runs(session, domain)))
         return complain(refusals)
     has_begun = is_start or session.state.load(domain.uuid)
-    why = "" if has_begun else f": libhook holds nothing for {domain.name}"
+    why = "" if has_begun else f": libhook holds nothing for {named(domain.name)}"
     lines = list(planned.describe()) or [f"nothing to do at {options.event}{why}"]
     may_be_sure = machine.root or os.geteuid() == 0
     if is_start and may_be_sure and sys.stdout.isatty() and not planned.refusals:
@@ -171,7 +171,7 @@ def _wanted_by(machine: Machine) -> Mapping[PciAddress, tuple[str, ...]]:
 
 
 def status(machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook status``."""
+    """``libhook status``. Exit code 1 also if dead guests still have something."""
     session = Session.open(machine, Log(machine), os.getppid())
     found, broken = giveback.read_entries(session)
     left = {held.uuid: unfinished(session, held) for held, _ in found}
@@ -182,7 +182,7 @@ def status(machine: Machine, options: argparse.Namespace) -> int:
     elif found or not broken:
         lines = views.status_text(found, left, silent) or ["nothing is held"]
         screen.status(list(with_names(lines, names_of(machine))))
-    return complain(broken)
+    return complain(broken) or int(any(alive is None and held.actions for held, alive in found))
 
 
 def _names_of_devices(machine: Machine) -> report.NamesOf:

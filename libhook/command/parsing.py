@@ -62,7 +62,11 @@ def parser() -> argparse.ArgumentParser:
     add_json(form)
     form.add_argument("--xml", action="store_true", help="print what gives a guest these devices, for virsh edit")
     shown.set_defaults(wrong=shown.error)
-    holding = add("status", looking.status, "what is held for which guest, and what recover would do")
+    holding = add(
+        "status",
+        looking.status,
+        "what is held for which guest, and what recover would do; exit code 1 if dead guests still have something",
+    )
     holding.set_defaults(rather="; libhook status shows all guests, and libhook inspect {} the devices of one")
     recovering = add("recover", work.recover, "give back what dead processes left", as_json=False)
     recovering.add_argument("--dry-run", action="store_true", help="only print what would be done")

@@ -7,7 +7,7 @@ terminal.py makes the text printable.
 from collections.abc import Callable, Sequence
 
 from libhook.command.names import fields
-from libhook.errors import printable
+from libhook.errors import named, printable
 from libhook.facts.domain import Domain, HostDevice, LibvirtsDevice
 from libhook.handlers import record
 from libhook.naming.name import UNKNOWN, Name
@@ -58,7 +58,7 @@ def inspect_text(
     pools: Sequence[OnNetwork] = (),
 ) -> list[str]:
     """Return the same as lines for a terminal. Each device's record is on the line below it, so columns stay narrow."""
-    lines = [f"{domain.uuid}  {domain.virt}  {domain.name}"]
+    lines = [f"{domain.uuid}  {domain.virt}  {named(domain.name)}"]
     devices = _all(domain)
     warnings = [f"warning: {warning}" for warning in domain.back_door_warnings]
     if not devices and not pools:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from libhook.command import standing
 from libhook.command.usage import meant
 from libhook.errors import BadInput, unanswered
+from libhook.errors import named as unpasted
 from libhook.facts import complaints, keys, ownhandler, places, settings, template
 from libhook.facts.complaints import Complaint
 from libhook.facts.config import HANDLERS, Config
@@ -212,7 +213,7 @@ def _head(files: Files, guest: Domain | None, wanted: str, those: Known) -> list
         return [f"{wanted} is not defined here{why}, so its devices are not known: no section for a device counts"]
     devices = [on_host(files.machine, address) for address in guest.addresses]
     rows = (("  pci", str(device.address), device.ids, device.class_name) for device in devices)
-    return [f"{guest.name}  {guest.uuid}", *("  ".join(filter(None, row)) for row in rows)]
+    return [f"{unpasted(guest.name)}  {guest.uuid}", *("  ".join(filter(None, row)) for row in rows)]
 
 
 def _unmatched(files: Files, those: Known) -> list[Section]:

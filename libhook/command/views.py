@@ -7,6 +7,7 @@ terminal.py makes the text printable.
 from collections.abc import Collection, Mapping, Sequence
 
 from libhook.command.names import NameOf, fields, of_all
+from libhook.errors import named
 from libhook.facts.address import PciAddress
 from libhook.facts.entry import Held, HeldDevice, what_is_set
 from libhook.facts.plan import Condition, Fault, Plan, Record, Refusal, Stays, Verdict, Warn
@@ -93,7 +94,7 @@ def status_text(
     """Return lines: each guest and its devices, then what recover would do with them."""
     lines = []
     for held, alive in entries:
-        lines.append(f"{held.name}  {held.uuid}  {held.phase}")
+        lines.append(f"{named(held.name)}  {held.uuid}  {held.phase}")
         abandoned = left.get(held.uuid, ()) if alive else ()
         acting = held.actions_by_key()
         for device in held.devices:

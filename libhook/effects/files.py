@@ -148,7 +148,10 @@ def expect_trusted(folder: str, root: str) -> None:
 def expect_own(folder: str) -> None:
     """LibhookError for a folder that others could write to; OSError when it cannot be looked at."""
     status = os.lstat(folder)
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+    is_closed = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o022
+    if is_closed and status.st_uid == 0 != os.geteuid():
+        raise LibhookError(f"only root may look into {folder}", "run it as root")
+    if not is_closed or status.st_uid != os.geteuid():
         raise LibhookError(
             f"{folder} is not a folder that only root may write to", "find out who made it, then remove it"
         )

@@ -28,9 +28,10 @@ Field = str | float
 class Log:
     """Collects the log entries of one event, and sends them when the ``with`` block ends."""
 
-    def __init__(self, machine: Machine, **context: Field) -> None:
-        """``context`` is part of every entry."""
+    def __init__(self, machine: Machine, is_sent: bool = True, /, **context: Field) -> None:
+        """``context`` is part of every entry. Unless ``is_sent``, the entries are for ``lines`` alone."""
         self._machine = machine
+        self._is_sent = is_sent
         self._context = context
         self._entries: list[tuple[Level, str, float, dict[str, Field]]] = []
         self._worker: Worker | None = None
@@ -46,7 +47,7 @@ class Log:
     ) -> None:
         """Hand all entries to a child. A failure to log fails nothing else."""
         worker = self._worker or Worker(self._machine)
-        if self._entries:
+        if self._entries and self._is_sent:
             entries = [plainjson.dumps(entry) for entry in self._entries]
             try:
                 worker.begin(write, tuple(entries), looks=True)

@@ -13,7 +13,7 @@ from libhook.children import tracks
 from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Step
 from libhook.effects import systemd
-from libhook.errors import LibhookError
+from libhook.errors import LibhookError, named
 from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, partial, suppress
@@ -61,7 +61,7 @@ class Remains:
         self._told = told | new
         if not new:
             return
-        names = ", ".join(held.name for held in new.values())
+        names = ", ".join(named(held.name) for held in new.values())
         reason = f"these guests are gone, and not all is given back: {names}"
         (started,) = tracks.run([_start(session.machine)], Deadline.after(_SECONDS))
         if started:

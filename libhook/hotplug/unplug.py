@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Sequence
 
 from libhook.effects.log import Log
-from libhook.errors import DeadlineExpired, LibhookError, Refused
+from libhook.errors import DeadlineExpired, LibhookError, Refused, named
 from libhook.facts.config import HANDLERS
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.event import DETACH, Event
@@ -104,7 +104,7 @@ def _detach_disk(work: Plugging, guest: Domain, staying: tuple[HostDevice, ...],
 
     Nothing is recorded, unless the controller's other namespaces go meanwhile.
     """
-    name = guest.name
+    name = named(guest.name)
     work.hypervisor.detach(guest.uuid, work.request.document, alias, work.flags, work.ask())
     try:
         after = work.look()
@@ -125,7 +125,7 @@ def _detach_disk(work: Plugging, guest: Domain, staying: tuple[HostDevice, ...],
 
 def _keeps(guest: Domain, staying: Sequence[HostDevice]) -> Iterator[str]:
     if staying:
-        yield f"{guest.name}: keeps {shown_as(staying)}, because it has other disks on it"
+        yield f"{named(guest.name)}: keeps {shown_as(staying)}, because it has other disks on it"
 
 
 def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
@@ -133,7 +133,7 @@ def _gone_already(work: Plugging, guest: Domain) -> Iterator[str]:
 
     Refused if the journal entry does not say that the guest had it.
     """
-    name, state = guest.name, state_of(work.machine)
+    name, state = named(guest.name), state_of(work.machine)
     held = state.load(guest.uuid) if work.request.dry_run else with_pending_sent(work.session(guest), guest)
     had = {
         one.key

@@ -7,6 +7,7 @@ from libhook import plainjson
 from libhook.effects.locks import is_locked
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, TooNew, pasted
+from libhook.errors import named as unpasted
 from libhook.facts.shared import Shared
 from libhook.kinds.resource import Resource
 from libhook.light import TYPE_CHECKING, suppress
@@ -90,7 +91,7 @@ def named(state: State, uuid: str) -> str:
     """The guest with this UUID as a message names it."""
     with suppress(LibhookError):
         if held := state.load(uuid):
-            return f"{held.name} ({uuid})"
+            return f"{unpasted(held.name)} ({uuid})"
     return uuid
 
 

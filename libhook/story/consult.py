@@ -19,7 +19,7 @@ from libhook import plainjson
 from libhook.children import confined, hosted
 from libhook.children.child import Deadline
 from libhook.effects import files
-from libhook.errors import BadInput, LibhookError, printable, unanswered
+from libhook.errors import BadInput, LibhookError, named, printable, unanswered
 from libhook.facts import answer, ownhandler
 from libhook.facts.answer import Answer
 from libhook.facts.config import ASKED_FOR
@@ -103,7 +103,7 @@ def as_settled(session: Session, held: Held) -> Session:
     try:
         tables = [answer.parse({"settings": one}, operation, ()).settings for one in held.settled.values()]
     except BadInput as error:
-        what = f"the journal entry of the guest {held.name}: {error.message}"
+        what = f"the journal entry of the guest {named(held.name)}: {error.message}"
         raise BadInput(what, "start the guest again") from None
     return _with(session, tables)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from libhook.errors import named
 from libhook.facts.entry import Held
 from libhook.light import NamedTuple
 
@@ -34,7 +35,7 @@ def sign_of_life(held: Held, facts: Facts, starting_anew: bool = False) -> str |
     folder of status files, when its libvirtd is. ``starting_anew`` means that libvirtd is preparing this very guest, so
     the guest's earlier life is over.
     """
-    name = held.name
+    name = named(held.name)
     if facts.busy:
         return f"a libhook process works on the guest {name}"
     if facts.has_status:

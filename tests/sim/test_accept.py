@@ -115,6 +115,10 @@ def test_accept_of_a_misspelt_guest(reboot: Callable[..., Host]) -> None:
     done = libhook(host, "accept", "wni11")
     assert (done.code, done.out) == (1, "")
     assert "so there is nothing to accept: did you mean win11? libhook notes " in done.err
+    files = Path(host.root, "etc/libvirt/qemu")
+    files.mkdir(parents=True, exist_ok=True)
+    (files / "web.xml").write_bytes(guest(name="web").xml())
+    assert "a guest web, so there is nothing to accept: libhook notes " in libhook(host, "accept", "web").err
 
 
 def test_two_guests_of_one_name(reboot: Callable[..., Host]) -> None:

@@ -11,8 +11,9 @@ import pytest
 from cases import DISK, NIC
 from command import libhook
 from launcher import put
-from scenario import LAUNCHER, Host, guest
+from scenario import LAUNCHER, Host, guest, reap
 
+from libhook.children.child import Deadline
 from libhook.command import commands, installation
 from libhook.errors import LibhookError
 from libhook.facts.machine import Machine
@@ -20,6 +21,7 @@ from libhook.look.linux import LinuxKernel
 from libhook.simulation import faults, processes
 from libhook.simulation import systemd as units
 from libhook.simulation.hosts import nic
+from libhook.story.session import make_state
 
 HOOKS = "etc/libvirt/hooks"
 BTIME = 1_700_000_000
@@ -68,6 +70,7 @@ def test_where_all_is_well_it_says_so(host: Host) -> None:
     ]
     assert (done.code, done.err) == (0, "")
     assert host.everything() == before
+    assert (reap(60), Path(host.root, "var/log/libhook.jsonl").exists()) == (True, False)
     assert json.loads(libhook(host, "doctor", "--json").out)["findings"][0] == {
         "level": "ok",
         "what": "/etc/libvirt/hooks/qemu answers",
@@ -215,7 +218,10 @@ def test_what_the_watch_starts(host: Host) -> None:
     units.add(host.root, "libhook-recover.service", active="inactive")
     assert (examined(host), "ok    libhook-watch.service runs" in libhook(host, "doctor").out) == ([], True)
     units.change(host.root, "libhook-watch.service", active="inactive")
-    assert "watch" not in libhook(host, "doctor").out
+    (line,) = examined(host)
+    assert ("libhook-watch.service does not run: " in line, "run: systemctl enable --now" in line) == (True, True)
+    with make_state(host.machine).locked(["watch"], Deadline.after(60)):
+        assert (examined(host), "ok    libhook watch runs" in libhook(host, "doctor").out) == ([], True)
     faults.inject(host.root, faults.Fault("systemctl show*", nth=0, error="ECONNREFUSED"))
     assert examined(host) == []
 

@@ -6,9 +6,11 @@ import os
 import hanging
 import pytest
 from cases import DISK, NIC
+from command import libhook
 from scenario import Host, guest, reap
 from settings_reading import parse
 
+from libhook.effects import audit
 from libhook.simulation import store
 from libhook.simulation.hosts import nic, workstation
 from libhook.simulation.kernel import SimulatedKernel
@@ -92,6 +94,15 @@ def test_a_trail_that_blocks_does_not_keep_libvirt_waiting(root: str, monkeypatc
     logged = store.lines(f"{root}/var/log/libhook.jsonl")
     (entry,) = [line for line in logged if line["event"] == "not recorded"]
     assert (entry["reason"], f'device="{NIC}" res=success' in entry["record"]) == ("no answer in time", True)
+
+
+def test_in_a_container_nobody_has_the_trail(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor, to whom a refusal sends people, sends nobody to the doctor."""
+    monkeypatch.setattr(audit, "trail", lambda *_: None)
+    (line,) = (line for line in libhook(Host(root, nic()), "doctor").out.splitlines() if "audit trail" in line)
+    assert line.startswith("note  the audit trail is not written: the kernel does not answer questions about it: ")
+    assert line.endswith("in a container nobody has the trail: run libhook on the host")
+    assert "doctor" not in line
 
 
 def test_a_question_about_the_trail_that_blocks_does_not_keep_libvirt_waiting(

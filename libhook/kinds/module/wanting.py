@@ -7,7 +7,7 @@ It names modules. ``device`` stands for the modules that drive the guest's PCI d
 
 from __future__ import annotations
 
-from libhook.errors import STOP_GUEST, BadInput, LibhookError
+from libhook.errors import STOP_GUEST, BadInput, LibhookError, named
 from libhook.facts.keys import DEVICE
 from libhook.facts.plan import Refusal, Verdict
 from libhook.facts.settings import Device
@@ -59,7 +59,7 @@ def look(work: Work) -> Seen:
                 if isinstance(action, Out):
                     drivers[action.module] = drivers.get(action.module) or action.drivers
                 if held and uuid != work.guest:
-                    homes |= dict.fromkeys(action.needs, f"{action.subject} of the guest {held.name}")
+                    homes |= dict.fromkeys(action.needs, f"{action.subject} of the guest {named(held.name)}")
     return Seen(_in_order(asked, found), found, homes, drivers, consoles)
 
 

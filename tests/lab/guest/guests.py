@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -153,6 +154,13 @@ def virsh(*arguments: str) -> str:
     if done.returncode != 0:
         raise Refused(done.stderr.strip())
     return done.stdout
+
+
+def nothing_is_held() -> bool:
+    """Whether ``libhook status`` says so. It fails as long as a dead guest has something."""
+    with suppress(Refused):
+        return libhook("status") == "nothing is held\n"
+    return False
 
 
 def libhook(*arguments: str, timeout: float = PATIENCE) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Configure, MakeGuest
-from guests import libhook, pci
+from guests import nothing_is_held, pci
 from host import NIC, driver_of, wait_for
 from service import UNIT, journal, systemctl, wait_until_it_watches
 
@@ -52,7 +52,7 @@ def test_the_unit_comes_back_without_another_start(guest: MakeGuest, configure: 
     subprocess.run(["systemctl", "start", "libvirtd"], check=False, timeout=600)
     wait_for("the unit", lambda: _shown(KEPT.name, "ActiveState") == "active")
     wait_for("the card", lambda: driver_of(NIC) == "e1000e")
-    wait_for("the end of all", lambda: libhook("status") == "nothing is held\n")
+    wait_for("the end of all", nothing_is_held)
     assert SWAPPINESS.read_text() == before
     if not hook:
         assert f"these guests are gone, and not all is given back: {one.name}" in journal(begun)
