@@ -203,7 +203,7 @@ def watch(machine: Machine, options: argparse.Namespace) -> int:
     connection = Connection(options.connect, ServiceManager(os.environ))
     tell = show if sys.stdout.isatty() else (lambda _: None)
     try:
-        with state.locked(["watch"], Deadline.after(0)):
+        with state.locked(["watch"], Deadline.after(1)):
             tell([f"watching {options.connect} until Ctrl-C; events are shown here and in the journal"])
             connection.run(Watcher(machine, connection.look, connection.alive, tell))
     except DeadlineExpired:

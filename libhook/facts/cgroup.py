@@ -61,6 +61,8 @@ def _container(parts: Sequence[str]) -> tuple[str, str]:
             if found := pattern.fullmatch(part):
                 name = _ESCAPED.sub(lambda escape: chr(int(escape[1], 16)), found[1])
                 return ("", "") if name.partition("-")[0] == "qemu" else (name, engine)  # a guest of libvirt
+        if _UNIT.fullmatch(part):  # what is below it may be its user's (Delegate=)
+            return "", ""
         if part in _OF_CGROUPFS and (found := _OF_CGROUPFS[part].fullmatch(below)):
             return found[1], part
     return "", ""

@@ -12,7 +12,7 @@ from libhook.facts.written import DOMAINS, quoted
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Iterable
 
     from libhook.facts.domain import Domain
     from libhook.facts.entry import Held
@@ -111,29 +111,20 @@ def _of_process(situation: Situation, use: Use) -> str:
     if owner.session:
         return _of_session(situation, owner)
     if owner.unit:
-        return _of_users_unit(situation, owner, units)
+        return f"stop {named(owner.unit)} of the user {owner.user} first: it is a unit of that user's own systemd"
     return f"stop what has it open first; to see what that belongs to, run: cat /proc/{use.pid}/cgroup"
-
-
-def _of_users_unit(situation: Situation, owner: Owner, units: Container[str]) -> str:
-    unit, first = owner.unit, f"stop {named(owner.unit)} of the user {owner.user} first"
-    if not unit.endswith(".service") or not is_plain(unit.replace("@", "")) or f"{owner.user}/{unit}" in units:
-        return f"{first}: it is a unit of that user's own systemd"
-    down_for_guest = setting(situation, f'units."{owner.user}/{unit}" = "down"', unit)
-    return f"{first}, or to have that done for the guest, {down_for_guest}"
 
 
 _VERBS = {"docker": "stop", "podman": "stop", "crictl": "stop", "machinectl": "terminate"}
 
 
 def _of_container(owner: Owner) -> str:
-    """LXC, Incus and LXD have each their own command, and all name a group alike. A user has containers, too."""
+    """LXC, Incus and LXD have each their own command, and all name a group alike. A user may have made up the name."""
+    if owner.user:
+        return f"stop the container {named(owner.container)} of the user {owner.user} first"
     if owner.engine not in _VERBS or not is_plain(owner.container):
         return f"stop the container {named(owner.container)} first"
-    command = f"{owner.engine} {_VERBS[owner.engine]} {owner.container}"
-    if owner.user:
-        return f"stop the container {owner.container} of the user {owner.user} first; as that user, run: {command}"
-    return f"stop the container {owner.container} first: run: {command}"
+    return f"stop the container {owner.container} first: run: {owner.engine} {_VERBS[owner.engine]} {owner.container}"
 
 
 def _of_session(situation: Situation, owner: Owner) -> str:
@@ -141,7 +132,8 @@ def _of_session(situation: Situation, owner: Owner) -> str:
     if "sessions" in ended or not all(map(_is_plain_path, ended)):
         return f"end {session} first"
     end = setting(situation, f"end = [{_listed([*ended, 'sessions'])}]", "end")
-    return f"stop what has it open first, or to have {session} ended, with all that runs in it, {end}"
+    every = f"every session ended that has it open (now {session}), with all that runs in it"
+    return f"stop what has it open first, or to have {every}, {end}"
 
 
 def _of_screen(situation: Situation, use: Use) -> str:

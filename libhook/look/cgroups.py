@@ -7,14 +7,12 @@ import os
 
 from libhook import plainjson
 from libhook.children.tracks import Late, Step, paper
-from libhook.facts.cgroup import owner_of
 from libhook.facts.host import Owner
-from libhook.light import TYPE_CHECKING, partial
-from libhook.look import attributes
+from libhook.light import TYPE_CHECKING, partial, suppress
 from libhook.look.processes import stat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from libhook.children.tracks import Track
     from libhook.facts.machine import Machine
@@ -27,37 +25,55 @@ def owners(machine: Machine, pids: Iterable[int], desktop: str) -> Track[dict[in
     A child looks: the kernel may block. What cannot be seen in time is left out.
     """
     with paper() as sheet:
-        note = partial(_note, machine.proc, tuple(pids), desktop, sheet.descriptor)
-        try:
+        note = partial(_note, machine, tuple(pids), desktop, sheet.descriptor)
+        with suppress(Late):  # what it had seen by then counts
             yield Step(note, keep=sheet.descriptor, looks=True)
-        except Late:
-            return {}
+        from libhook.facts.cgroup import owner_of
+
         said = map(plainjson.loads, sheet.lines())
         return {pid: (owner_of(group), desktop if is_desktop else "") for pid, group, is_desktop in said}
 
 
-def _note(proc: str, pids: Iterable[int], desktop: str, sheet: int) -> None:
-    groups = {pid: group_of(proc, pid) for pid in pids}
-    known = {pid: owner_of(group) for pid, group in groups.items()}
-    begun = frozenset[Owner]()
-    if desktop and any(owner.session or owner.unit for owner in known.values()):
-        begun = _begun_by(proc, desktop)
-    users = {owner.user for owner in begun}
-    for pid, owner in known.items():
-        ends_with_it = owner.service == desktop or owner in begun or bool(owner.unit and owner.user in users)
-        os.write(sheet, f"{plainjson.dumps([pid, groups[pid], bool(desktop) and ends_with_it])}\n".encode())
+def _note(machine: Machine, pids: Iterable[int], desktop: str, sheet: int) -> None:
+    """Write the owners first: the display manager's sessions take a look at all processes."""
+    from libhook.facts.cgroup import owner_of
+
+    with machine.kernel.processes() as proc:
+        groups = {pid: group_of(proc, pid) for pid in pids}
+        known = {pid: owner_of(group) for pid, group in groups.items()}
+        _write(sheet, groups, dict.fromkeys(known, False))
+        if desktop:
+            of_session = any(owner.session or owner.unit for owner in known.values())
+            begun, users = _begun_by(proc, desktop) if of_session else (frozenset[Owner](), frozenset[str]())
+            ends = {
+                pid: owner.service == desktop or owner in begun or bool(owner.unit and owner.user in users)
+                for pid, owner in known.items()
+            }
+            _write(sheet, groups, ends)
 
 
-def _begun_by(proc: str, service: str) -> frozenset[Owner]:
-    """The sessions that this service has begun: a process of each is its child, by which PAM has opened the session."""
+def _write(sheet: int, groups: Mapping[int, str], ends: Mapping[int, bool]) -> None:
+    os.write(sheet, "".join(f"{plainjson.dumps([pid, groups[pid], end])}\n" for pid, end in ends.items()).encode())
+
+
+def _begun_by(proc: str, service: str) -> tuple[frozenset[Owner], frozenset[str]]:
+    """The sessions that this service has begun, and the users who have no others.
+
+    A process of such a session is the service's child, by which PAM has opened the session. A user's manager ends with
+    the last session, unless the user lingers.
+    """
+    from libhook.facts.cgroup import owner_of
+
     sessions, services = dict[int, Owner](), set[int]()
-    for pid in map(int, filter(str.isdecimal, attributes.entries(proc))):
+    for pid in map(int, filter(str.isdecimal, os.listdir(proc))):
         owner = owner_of(group_of(proc, pid))
         if owner.session:
             sessions[pid] = owner
         elif owner.service == service:
             services.add(pid)
-    return frozenset(one for pid, one in sessions.items() if (found := stat(proc, pid)) and found.parent in services)
+    begun = frozenset(one for pid, one in sessions.items() if (found := stat(proc, pid)) and found.parent in services)
+    others = {one.user for one in sessions.values() if one not in begun}
+    return begun, frozenset(one.user for one in begun if one.user not in others)
 
 
 def group_of(proc: str, pid: int) -> str:

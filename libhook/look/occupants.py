@@ -11,7 +11,6 @@ import os
 
 from libhook.children.tracks import Late, Step, paper
 from libhook.errors import LibhookError, named, printable
-from libhook.facts.cgroup import owner_of
 from libhook.facts.program import may_end
 from libhook.facts.unit import is_protected
 from libhook.light import TYPE_CHECKING, NamedTuple, partial, suppress
@@ -139,6 +138,8 @@ def _one(
         session = None  # it is the one in which this hook runs
     name = printable(found.name.decode("utf-8", "replace")).replace("\0", "")
     agent = pid == 1 or group == _LOGIND
+    from libhook.facts.cgroup import owner_of
+
     return Occupant(pid, found.start, found.state, name, program, session, owner_of(group).service, agent, spared)
 
 

@@ -25,7 +25,7 @@ from libhook.errors import EXHAUSTED, DeadlineExpired, kernel_log, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.host import DISPLAY_MANAGER, Owner, PciDevice, Use, UseKind
 from libhook.facts.machine import Machine
-from libhook.light import TYPE_CHECKING, partial
+from libhook.light import TYPE_CHECKING, partial, suppress
 from libhook.look import attributes, exports, holders, nodes
 from libhook.look.holders import Holder
 from libhook.look.nodes import Node
@@ -45,6 +45,7 @@ _PATIENCE = 2.0
 """Seconds for a look whose result is only shown."""
 _FOR_OTHERS = ("systemd", "systemd-logind")
 """They have a device open for a session (logind-session-device.c). Whoever uses it is named before them."""
+_MOST_LINKS = 8
 _NOBODYS = (0, errno.ENOMEDIUM, errno.ENXIO, errno.ENODEV)
 """Answers to an exclusive open when nobody uses the disk. Those above 0: no card in the reader, or no disk left."""
 
@@ -143,17 +144,23 @@ def _owners(machine: Machine, those: Iterable[Holder], deadline: Deadline) -> Ma
         return {}
     from libhook.look import cgroups  # only where a device is in use
 
-    (found,) = run([cgroups.owners(machine, pids, _desktop(machine))], deadline)
+    patience = min(deadline, Deadline.after(_PATIENCE))  # it is only shown
+    (found,) = run([cgroups.owners(machine, pids, _desktop(machine))], patience)
     return found
 
 
 def _desktop(machine: Machine) -> str:
-    """The unit that starts the desktop: what systemd's alias for it leads to. "" where the host has none."""
-    alias = f"{machine.root}/etc/systemd/system/{DISPLAY_MANAGER}"
-    try:
-        return os.path.basename(os.readlink(alias))
-    except OSError:
-        return DISPLAY_MANAGER if os.path.lexists(alias) else ""
+    """The unit that starts the desktop, by its own name; "" where the host has none.
+
+    systemd calls it as the end of its links is called: Debian's alias leads to gdm3.service, and that to gdm.service.
+    """
+    path = f"/etc/systemd/system/{DISPLAY_MANAGER}"
+    if not os.path.lexists(machine.root + path):
+        return ""
+    with suppress(OSError):  # it is no link: the end
+        for _ in range(_MOST_LINKS):
+            path = os.path.join(os.path.dirname(path), os.readlink(machine.root + path))
+    return os.path.basename(path)
 
 
 def _is_disk(node: Node) -> bool:

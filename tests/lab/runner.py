@@ -27,7 +27,7 @@ libvirtd's log, the journal, outcomes) is in ${XDG_CACHE_HOME:-~/.cache}/libhook
 """
 
 
-_MEMORY, _ROOM = "/dev/shm", 1 << 30
+_MEMORY, _ROOM = "/dev/shm", 2 << 30
 
 
 def main() -> int:
@@ -57,7 +57,7 @@ def main() -> int:
 
 def _place() -> Path:
     """Where the machine's disks and its share are: in memory, if there is enough. It never waits for that."""
-    memory = os.statvfs(_MEMORY) if os.path.isdir(_MEMORY) else None
+    memory = os.statvfs(_MEMORY) if os.access(_MEMORY, os.W_OK | os.X_OK) else None
     return Path(_MEMORY) if memory and memory.f_bavail * memory.f_frsize > _ROOM else cache_folder()
 
 

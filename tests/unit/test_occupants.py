@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import hanging
@@ -123,7 +123,12 @@ def test_a_service_is_one_of_the_hosts(tmp_path: Path, group: str, service: str)
     """In a scope, a user's slice or a machine's, a service is no unit of the host's. Nothing is said too late."""
     (tmp_path / "proc/7").mkdir(parents=True)
     (tmp_path / "proc/7/cgroup").write_text(f"0::{group}\n")
-    machine = Machine(str(tmp_path), LinuxKernel())
+
+    class Proc(LinuxKernel):
+        def processes(self) -> AbstractContextManager[str]:
+            return nullcontext(f"{tmp_path}/proc")
+
+    machine = Machine(str(tmp_path), Proc())
     (found,) = run([cgroups.owners(machine, [7, 8], "")], Deadline.after(60))
     assert {pid: owner.service for pid, (owner, _) in found.items()} == {7: service, 8: ""}
     (found,) = run([cgroups.owners(machine, [7, 8], "")], Deadline.after(-1))

@@ -91,7 +91,7 @@ def test_a_refusal_offers_what_ends_the_process(guest: MakeGuest, card: str) -> 
     """Its session, its scope, or its container."""
     with session(card) as number:
         said = guest(pci(GPU)).start_refused()
-        assert f"or to have session {number} of the user {NUMBER} ended, with all that runs in it, run: " in said
+        assert f"every session ended that has it open (now session {number} of the user {NUMBER}), with all" in said
     for scope, says in SCOPES.items():
         run = ["systemd-run", "-q", "--scope", f"--unit={scope}", "/bin/sh", "-c", f"exec 3<{card}; exec sleep 903"]
         with subprocess.Popen(run) as process:
