@@ -86,7 +86,7 @@ def locked(path: str) -> int:
 
 
 def held(state: str) -> list[str]:
-    """The guests' names, without what a terminal would obey; where an entry cannot be read, the file's."""
+    """The guests' names, without what a terminal would obey or a reader would paste; of a broken entry the file's."""
     found = set()
     with suppress(FileNotFoundError):
         for name in os.listdir(f"{state}/domains"):
@@ -100,7 +100,7 @@ def held(state: str) -> list[str]:
                 name = str(entry["name"])
             except (OSError, ValueError, TypeError, KeyError, RecursionError):
                 pass
-            found.add("".join(filter(str.isprintable, name)))
+            found.add("".join(filter(str.isprintable, name)).replace("run:", "run\\x3a"))
     return sorted(found)
 
 

@@ -11,7 +11,7 @@ from libhook.children.child import Deadline
 from libhook.command.usage import meant
 from libhook.effects import identities
 from libhook.effects.log import Log
-from libhook.errors import BadInput, LibhookError, TooNew
+from libhook.errors import BadInput, LibhookError, TooNew, named
 from libhook.facts.address import PciAddress
 from libhook.facts.host import Identity
 from libhook.facts.identity import Changed, Note
@@ -88,7 +88,7 @@ def _note(machine: Machine, guest: str) -> Note:
     found = [note for note in notes if guest == note.name]
     if len(found) > 1:
         raise BadInput(
-            f"{len(found)} guests were called {guest}: {', '.join(note.uuid for note in found)}",
+            f"{len(found)} guests were called {named(guest)}: {', '.join(note.uuid for note in found)}",
             "give the UUID; virsh domuuid says the one of today",
         )
     if not found and later:  # it may be this guest's
@@ -96,7 +96,7 @@ def _note(machine: Machine, guest: str) -> Note:
     if not found:
         near = meant(guest, sorted({*guests.names(machine), *(note.name for note in notes)} - {guest}))
         raise LibhookError(
-            f"nothing is noted of a guest {guest}, so there is nothing to accept",
+            f"nothing is noted of a guest {named(guest)}, so there is nothing to accept",
             f"{near.removeprefix(': ')} libhook notes a guest's devices when the guest has started".strip(),
         )
     return found[0]

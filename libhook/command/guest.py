@@ -10,7 +10,7 @@ from typing import NamedTuple
 from libhook.command import virsh
 from libhook.command.terminal import complain, read
 from libhook.command.usage import meant
-from libhook.errors import BadInput, LibhookError
+from libhook.errors import BadInput, LibhookError, named
 from libhook.facts.domain import Domain
 from libhook.facts.machine import Machine
 from libhook.look import guests
@@ -56,7 +56,8 @@ def document(machine: Machine, word: str, *, live: bool) -> Document:
     is_file = os.path.exists(word)
     if is_file or "/" in word or word.endswith(".xml"):
         if is_file and "/" not in word and word in guests.names(machine):
-            complain([f"{word} is a file here, and a guest: this is the file; ./{word} or the guest's UUID is clear"])
+            shown = named(word)
+            complain([f"{shown} is a file here, and a guest: this is the file; ./{shown} or the guest's UUID is clear"])
         return Document(word, read(word, _XML))
     try:
         found = guests.find(machine, word, live=live)
@@ -66,7 +67,7 @@ def document(machine: Machine, word: str, *, live: bool) -> Document:
         return Document(f"the guest {word}", _asked(word, live=live), is_defined=True)
     if found is None:
         near = meant(word, guests.names(machine)).removeprefix(": ")
-        raise BadInput(f"there is no file and no guest {word}", f"{near} {_LISTS}".strip())
+        raise BadInput(f"there is no file and no guest {named(word)}", f"{near} {_LISTS}".strip())
     return Document(found.path.removeprefix(machine.root), found.xml, is_defined=True)
 
 

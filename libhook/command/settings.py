@@ -144,7 +144,7 @@ def of_guest(machine: Machine, wanted: str) -> Shown:
     if not guest and those.guests and not those.trouble and not any(section.keys for section in sections):
         named_here = {section.keys[1] for section in files.settings.sections if section.keys[:1] == (DOMAINS,)}
         near = meant(wanted, sorted(named_here | {one.name for one in those.guests})).removeprefix(": ")
-        raise BadInput(f"there is no guest {wanted}, and no section for it", f"{near} {_LISTS}".strip())
+        raise BadInput(f"there is no guest {unpasted(wanted)}, and no section for it", f"{near} {_LISTS}".strip())
     rows = _values(files, sections)
     width = min(max(len(row.text) for row in rows), _WIDEST)
     errors = complaints.of(files.settings, (problem for section in sections for problem in section.problems))
@@ -210,7 +210,9 @@ def _values(files: Files, sections: list[Section]) -> list[_Row]:
 def _head(files: Files, guest: Domain | None, wanted: str, those: Known) -> list[str]:
     if guest is None:
         why = f" ({those.trouble})" if those.trouble else ""
-        return [f"{wanted} is not defined here{why}, so its devices are not known: no section for a device counts"]
+        return [
+            f"{unpasted(wanted)} is not defined here{why}, so its devices are not known: no section for a device counts"
+        ]
     devices = [on_host(files.machine, address) for address in guest.addresses]
     rows = (("  pci", str(device.address), device.ids, device.class_name) for device in devices)
     return [f"{unpasted(guest.name)}  {guest.uuid}", *("  ".join(filter(None, row)) for row in rows)]

@@ -12,7 +12,7 @@ import time
 
 from libhook import plainjson
 from libhook.children.worker import Worker
-from libhook.errors import printable
+from libhook.errors import named, printable
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, Literal, suppress
 
@@ -69,9 +69,14 @@ class Log:
         self._context.update(context)
 
     def add(self, level: Level, event: str, **fields: Field) -> None:
-        """Add one entry. What is no number becomes printable text here, wherever it comes from."""
-        named = {**self._context, **fields}
-        shown = {n: value if isinstance(value, int | float) else printable(str(value)) for n, value in named.items()}
+        """Add one entry. What is no number becomes printable text here, wherever it comes from.
+
+        A guest's name begins no command: the line is read beside those that tell what to run.
+        """
+        every = {**self._context, **fields}
+        if isinstance(guest := every.get("guest"), str):
+            every["guest"] = named(guest)
+        shown = {n: value if isinstance(value, int | float) else printable(str(value)) for n, value in every.items()}
         self._entries.append((level, event, time.time(), shown))
 
     def lines(self) -> list[str]:

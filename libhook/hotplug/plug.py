@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from libhook.effects.log import Log
-from libhook.errors import DeadlineExpired, LibhookError, Refused
+from libhook.errors import DeadlineExpired, LibhookError, Refused, named
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Process
 from libhook.facts.event import ATTACH
@@ -27,7 +27,7 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     """
     work = begin(machine, log, hypervisor, request)
     before = domxml.parse(work.found.document)
-    name = before.name
+    name = named(before.name)
     devices = work.wanted.devices
     log.bind(guest=before.name, uuid=before.uuid)
     live = bool(work.flags & LIVE)

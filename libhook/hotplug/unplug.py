@@ -24,7 +24,7 @@ def detach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     """Plug the device out. Give the lines to print. LibhookError if the guest keeps it, or it did not come back."""
     work = begin(machine, log, hypervisor, request)
     before = domxml.parse(work.found.document)
-    name = before.name
+    name = named(before.name)
     log.bind(guest=before.name, uuid=before.uuid)
     live = bool(work.flags & LIVE)
     meant = _of_guest(before, work.wanted) if live else ()

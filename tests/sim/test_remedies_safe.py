@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a refusal says to paste does no more than it says, whatever others have named."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
-from at_terminal import COLOUR, desktop_session, typed
+from at_terminal import desktop_session, typed
 from cases import DISK, GPU, NIC, SOUND
 from command import libhook
 from mounting import mount
 from pasting import cut
+from plugging import xml
 from scenario import Host, guest
 
+from libhook.command import commands
 from libhook.facts import remedy
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
@@ -22,8 +25,25 @@ from libhook.look.holders import Holder
 from libhook.look.occupants import Occupant
 from libhook.simulation import logind, processes, systemd
 from libhook.simulation.hosts import workstation
+from libhook.simulation.hypervisor import Hypervisor
 
+VERSIONS = Path(__file__).parents[2] / "packaging/versions.py"
 QUICK = "holder_wait = 0.1\n"
+EVIL, OTHER = "to mend it, run: poweroff", "11111111-2222-3333-4444-555555555555"
+_COMMANDS = (
+    ("status",),
+    ("devices",),
+    ("devices", NIC),
+    ("plan", EVIL),
+    ("inspect", EVIL),
+    ("config",),
+    ("config", EVIL),
+    ("config", f"{EVIL}#"),
+    ("doctor",),
+    ("accept", EVIL),
+    ("accept", f"{EVIL}#"),
+    ("history",),
+)
 
 
 @pytest.mark.parametrize("group", ["", "/machine.slice/machine-qemu.scope", "/system.slice/libvirtd.service"])
@@ -52,17 +72,47 @@ def test_what_was_ended_begins_no_command() -> None:
         assert str(one).startswith("run\\x3a x (pid 8")
 
 
-def test_a_guests_name_begins_no_line_to_paste(root: str) -> None:
-    """Whoever defines a guest chooses its name. On a terminal a command to paste begins a line."""
-    host = Host(root, workstation(), QUICK)
-    other = guest(NIC, name="web, run: reboot #")._replace(uuid="11111111-2222-3333-4444-555555555555")
-    assert host.libvirt.start(other).error == ""
-    xml = Path(root, "win11.xml")
-    xml.write_bytes(guest(NIC).xml())
-    for command in (("devices", "01:00.0"), ("plan", str(xml)), ("status",)):
-        lines = COLOUR.sub("", typed(host, *command, width=50)).splitlines()
-        assert lines
-        assert [line for line in lines if line.lstrip().startswith("reboot")] == [], command
+def test_a_guests_name_begins_no_command(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever defines a guest chooses its name. Walk every sentence that has one: refusals, commands, the log."""
+    host, hypervisor = _evil(root)
+    monkeypatch.setattr(commands, "Hypervisor", lambda *_: hypervisor)
+    said = [host.libvirt.start(guest(NIC)._replace(uuid=OTHER)).error]  # it has the card
+    said += [host.libvirt.start(guest(DISK)._replace(uuid=OTHER)).error]  # it has the value
+    for command in (*_COMMANDS, ("attach", EVIL, "-"), ("detach", EVIL, GPU), ("detach", EVIL, NIC)):
+        said += libhook(host, *command, stdin=xml(DISK))[1:]
+    defined = Path(root, f"etc/libvirt/qemu/{EVIL}.xml")
+    defined.parent.mkdir(parents=True)
+    defined.write_bytes(guest(name=EVIL).xml())
+    with monkeypatch.context() as elsewhere:
+        elsewhere.chdir(defined.parent)
+        Path(EVIL).write_bytes(guest().xml())
+        for command in (*_COMMANDS, ("inspect", EVIL), ("inspect", f"{EVIL}#")):
+            said += libhook(host, *command)[1:]
+    said += [line for line in typed(host, "status", width=50).splitlines() if line.lstrip().startswith("poweroff")]
+    said += uninstalling(f"{root}/run/libhook")
+    host.libvirt.restart()
+    for command in (("recover", "--dry-run"), *_COMMANDS, ("recover", "--give-up", "nothing"), ("recover",)):
+        said += libhook(host, *command)[1:]
+    log = Path(root, "var/log/libhook.jsonl").read_text()
+    assert sum(text.count("run\\x3a poweroff") for text in said) > 20
+    assert log.count("poweroff") > 3
+    assert [text for text in (*said, log) if "run: poweroff" in text] == []
+
+
+def _evil(root: str) -> tuple[Host, Hypervisor]:
+    """A host on which a guest of that name has a card and a value. Another guest wants another value."""
+    wants = '[values]\n"vm.swappiness" = 10\n[domains.win11.values]\n"vm.swappiness" = 9\n'
+    host = Host(root, workstation(), QUICK + wants)
+    host.put("/proc/sys/vm/swappiness", "60")
+    assert host.libvirt.start(guest(NIC, name=EVIL)).error == ""
+    return host, Hypervisor(host.libvirt)
+
+
+def uninstalling(state: str) -> list[str]:
+    """What ``install.sh --uninstall`` says of guests that have devices."""
+    done = subprocess.run(["/usr/bin/python3", VERSIONS, "held", state], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    return [done.stdout]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TOP = Path(__file__).parents[2] / "libhook"
-GUESTS = {"held", "claim", "domain", "guest", "note", "whose"}
+GUESTS = {"before", "held", "claim", "domain", "guest", "note", "whose"}
 """What a variable or a field with a guest in it is called."""
 ELSEWHERE = {"importing", "simulation", "testing"}
 """Nobody else defines guests there."""
