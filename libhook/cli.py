@@ -159,7 +159,7 @@ def main() -> None:
     try:
         from libhook.command import parsing
     except Exception as error:  # noqa: BLE001 - a broken handler must show as one line, not a traceback
-        print(_broken(error), file=sys.stderr)
+        print(broken(error), file=sys.stderr)
         sys.exit(1)
 
     arguments = sys.argv[1:]
@@ -193,12 +193,12 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     except Exception as error:  # noqa: BLE001 - as above
-        print(_broken(error), file=sys.stderr)
+        print(broken(error), file=sys.stderr)
         code = 1
     sys.exit(code)
 
 
-def _broken(error: Exception) -> str:
+def broken(error: Exception) -> str:
     """Return one line: the missing module, or the file and line of a bug. Most likely a handler in the works has it."""
     if isinstance(error, ImportError) and not (error.name or "").startswith("libhook"):
         remedy = "run install.sh, which installs what is missing; from a clone, use /usr/bin/python3"

@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 
-from libhook.cli import hold_streams
+from libhook.cli import broken, hold_streams
 from libhook.command import terminal
 from libhook.errors import LibhookError
 from libhook.simulation import hosts, store
@@ -19,6 +19,10 @@ from libhook.simulation.snapshot import snapshot
 _LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "hooks", "qemu")
 _NIC = (Assigned("0000:01:00.0"),)
 _GUESTS = (Guest("win11", _NIC), Guest("other", _NIC, "1c15a1a0-a802-4b8e-8f5c-2a6d8a7c1f0e"))
+_VALUES = {
+    "/proc/sys/vm/swappiness": "60\n",
+    "/sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n",
+}
 _ENTER = "runs. Look at the host from another terminal; press Enter here to shut the guest down"
 
 
@@ -40,13 +44,15 @@ def main(arguments: list[str]) -> int:
             _play(options.folder, Guest.of(terminal.read(options.xml, "a file with a domain's XML")))
     except LibhookError as error:
         return terminal.complain([error.line])
+    except ImportError as error:  # lxml
+        return terminal.complain([broken(error)])
     except OSError as error:
         return terminal.complain([LibhookError(f"{error.filename}: {error.strerror}", "name another folder").line])
     return 0
 
 
 def _make(folder: str) -> None:
-    """Make a workstation, and two guests that both want its network card."""
+    """Make a workstation with an auditd and a few values, and two guests that both want its network card."""
     names = " and ".join(f"{folder}/{guest.name}.xml" for guest in _GUESTS)
     if os.path.exists(f"{folder}/simulation/serial"):
         terminal.show([f"the workstation in {folder} is there; guests for it are {names}"])
@@ -55,7 +61,11 @@ def _make(folder: str) -> None:
         if os.path.exists(folder) and os.listdir(folder):
             raise LibhookError(f"{folder} is not empty, and no simulated host", "name another folder")
         build(folder, hosts.workstation())
+        for path, value in _VALUES.items():
+            os.makedirs(os.path.dirname(f"{folder}{path}"), exist_ok=True)
+            store.create(f"{folder}{path}", value)
         os.makedirs(f"{folder}/etc/libvirt/qemu")
+        os.makedirs(f"{folder}/var/log/audit")
         for guest in _GUESTS:
             for path in (f"{folder}/{guest.name}.xml", f"{folder}/etc/libvirt/qemu/{guest.name}.xml"):
                 store.create(path, guest.xml())

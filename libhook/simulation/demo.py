@@ -113,11 +113,13 @@ class Demo:
         self.page = page
         self._launcher = launcher
         self._surprises = 0
+        self._values: dict[str, str] = {}
 
     def hook(self, name: str, operation: str, sub: str, extra: str, xml: bytes) -> tuple[int, str]:
         """Ask the hook for its plan, then let it act, and show both. Return its exit code and stderr."""
         arguments = [self._launcher, name, operation, sub, extra]
         planned = self._run(arguments, xml, LIBHOOK_DRY_RUN="1").stderr.decode(errors="replace").splitlines()
+        self._remember(planned)
         modules, writes, records = self._modules(), self._logged("writes"), self._logged("audit")
         done = self._run(arguments, xml)
         self._wait_for_the_rest()
@@ -144,14 +146,18 @@ class Demo:
     def prove(self, before: dict[str, str]) -> bool:
         """Show and return whether the host is as before, and only planned writes were made."""
         changes = differences(before, snapshot(self.root))
+        changes += differences(self._values, {path: self._value(path) for path in self._values})
         self.page.title("The host is not as before." if changes else "The host is as before.")
         for change in changes:
             self.page.show("changed", change, _RED)
         if not changes:
-            text = f"{len(before)} drivers, overrides, nodes and interfaces compared, none differs;"
+            values = "values, " if self._values else ""
+            number = len(before) + len(self._values)
+            text = f"{number} {values}drivers, overrides, nodes and interfaces compared, none differs;"
             self.page.show("proof", text, _GREEN)
         if not self._surprises:
-            self.page.show("proof", "what was written is what the dry run printed", _GREEN)
+            values = ", and to a value what it was" if self._values else ""
+            self.page.show("proof", f"what was written is what the dry run printed{values}", _GREEN)
         return not changes and not self._surprises
 
     def _run(self, arguments: Sequence[str], xml: bytes, **more: str) -> "subprocess.CompletedProcess[bytes]":
@@ -182,12 +188,29 @@ class Demo:
     def _show_writes(self, writes: Sequence[dict[str, Any]], planned: Sequence[str]) -> None:
         for write in writes:
             value = write["value"].replace("\n", "\\n")
-            line = f'write "{value}" to /sys/{write["path"]}'
-            expected = f"  {line}" in planned and write["answer"] == "ok"
+            path = write["path"] if write["path"].startswith("/") else f"/sys/{write['path']}"
+            line = f'write "{value}" to {path}'
+            expected = write["answer"] == "ok" and (f"  {line}" in planned or self._is_of_value(path, value, planned))
             self._surprises += not expected
             self.page.show("did" if expected else write["answer"], line, "" if expected else _RED)
         if writes:
             self.page.show("took", f"{sum(write['seconds'] for write in writes) * 1000:.0f} ms in the kernel", _DIM)
+
+    def _remember(self, planned: Sequence[str]) -> None:
+        """What each value that the plan sets is before that."""
+        for line in planned:
+            verb, path, *_ = [*line.split(), ""]
+            if verb == "set" and path.startswith("/"):
+                self._values.setdefault(path, self._value(path))
+
+    def _value(self, path: str) -> str:
+        text = store.read(f"{self.root}{path}").strip()
+        return next((word[1:-1] for word in text.split() if word[0] + word[-1] == "[]"), text)
+
+    def _is_of_value(self, path: str, value: str, planned: Sequence[str]) -> bool:
+        """Whether the plan sets the value, or gives it back. What it was is written to it before it is set, too."""
+        verbs = {line.split()[0] for line in planned if path in line.split()} & {"set", "give"}
+        return f'set {path} to "{value}"' in planned or (bool(verbs) and value == self._values.get(path))
 
     def _show_records(self, records: Sequence[dict[str, Any]]) -> None:
         """Show the first record in full, and of the others only the end, where they differ."""

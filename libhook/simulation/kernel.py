@@ -90,7 +90,10 @@ class SimulatedKernel(Programs):
         self._answer(f"unload {module}", lambda: modules.unload(self, module))
 
     def record(self, text: str, success: bool) -> int:
-        """Append to var/log/audit.jsonl. Return the serial number, or what a fault says instead."""
+        """Append to var/log/audit.jsonl, and to auditd's log where the host has one.
+
+        Return the serial number, or what a fault says instead.
+        """
         if not os.path.lexists(f"{self.root}/simulation/faults"):
             return self._append(text, success)
         from libhook.simulation import faults
@@ -102,7 +105,11 @@ class SimulatedKernel(Programs):
             serial = int(store.read(f"{self.root}/simulation/serial")) + 1
             store.replace(self.root, f"{self.root}/simulation/serial", str(serial))
             path = f"{self.root}/var/log/audit.jsonl"
-            store.append(path, {"serial": serial, "time": time.time(), "text": text, "success": success})
+            now = time.time()
+            store.append(path, {"serial": serial, "time": now, "text": text, "success": success})
+            if os.path.isdir(f"{self.root}/var/log/audit"):
+                with open(f"{self.root}/var/log/audit/audit.log", "a", encoding="utf-8") as log:
+                    log.write(_audited(serial, now, text, success))
         return serial
 
     def _store(self, path: str, value: str) -> None:
@@ -305,3 +312,12 @@ class SimulatedKernel(Programs):
         with locked(self.root, device["home"]):
             while hung() and time.monotonic() < end:
                 time.sleep(_POLL)
+
+
+def _audited(serial: int, when: float, text: str, success: bool) -> str:
+    """A record as auditd writes it down."""
+    result = "success" if success else "failed"
+    return (
+        f"type=VIRT_RESOURCE msg=audit({when:.3f}:{serial}): pid={os.getpid()} uid=0 auid=4294967295 ses=4294967295 "
+        f"subj=unconfined msg='{text} exe=\"/usr/bin/python3\" hostname=? addr=? terminal=? res={result}'\n"
+    )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``python3 -m libhook.simulation``: it makes a host, plays a life on it, and says in a line what it cannot do."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from libhook.simulation import __main__ as command
 from libhook.simulation.guests import Assigned, Guest
 
+TOP = Path(__file__).parents[2]
 NIC, GPU = "0000:01:00.0", "0000:03:00.0"
 
 
@@ -38,6 +40,46 @@ def test_a_life_of_ones_own_guest(folder: Path, tmp_path: Path, capsys: pytest.C
     assert "libvirtd binds 0000:01:00.0 to vfio-pci" in " ".join(said.out.split())
     assert not (folder / "proc" / str(os.getpid())).exists()
     assert list((folder / "run/libhook/domains").iterdir()) == []
+
+
+def _settings(folder: Path) -> None:
+    (folder / "etc/libhook").mkdir(parents=True, exist_ok=True)
+    (folder / "etc/libhook/config.toml").write_text(
+        '[values]\n"vm.swappiness" = 10\n"/sys/kernel/mm/transparent_hugepage/enabled" = "never"\n'
+    )
+
+
+def test_values_and_the_trail(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A guest may have values there, which go back, and history has an audit log to read."""
+    _settings(folder)
+    assert command.main([str(folder), str(folder / "win11.xml")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    shown = [line.removeprefix("did").strip() for line in said if "swappiness" in line and "write" in line]
+    assert shown == [f'write "{value}" to /proc/sys/vm/swappiness' for value in (60, 10, 60)]
+    assert "what was written is what the dry run printed, and to a value what it was" in " ".join("".join(said).split())
+    environment = {"LIBHOOK_ROOT": str(folder), "PATH": "/usr/bin:/bin"}
+    history = ["/usr/bin/python3", "-m", "libhook", "history", "--json"]
+    done = subprocess.run(history, capture_output=True, text=True, env=environment, cwd=TOP, check=True)
+    (entry,) = map(json.loads, done.stdout.splitlines())
+    assert (entry["device"], entry["vm"], entry["began"], entry["ended"]) == (NIC, "win11", "start", "stop")
+
+
+def test_a_value_that_does_not_go_back(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody has set it meanwhile."""
+    _settings(folder)
+    swappiness = folder / "proc/sys/vm/swappiness"
+    with mock.patch.object(command, "_wait", side_effect=lambda: swappiness.write_text("70\n")):
+        assert command.main([str(folder), str(folder / "win11.xml")]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "changed /proc/sys/vm/swappiness: 60 -> 70" in said
+
+
+def test_a_python_without_lxml(folder: Path) -> None:
+    """Said in a line, as every command does. Python leaves out what is installed for it with -S."""
+    play = ["/usr/bin/python3", "-S", "-m", "libhook.simulation", str(folder), str(folder / "win11.xml")]
+    done = subprocess.run(play, capture_output=True, text=True, cwd=TOP, check=False)
+    remedy = "run install.sh, which installs what is missing; from a clone, use /usr/bin/python3"
+    assert (done.returncode, done.stderr) == (1, f"/usr/bin/python3: No module named 'lxml': {remedy}\n")
 
 
 def test_ctrl_c_shuts_the_guest_down_too(folder: Path) -> None:
