@@ -23,10 +23,11 @@ usage: install.sh [--demo | --uninstall | --purge] [--prefix DIR]
 Installs the distribution's packages for lxml, structlog, audit, systemd,
 libvirt, pyudev, hwdata, rich, jinja2 and argcomplete where they are missing;
 the package to PREFIX/lib/libhook; the command to PREFIX/bin/libhook; below
-PREFIX/share completions for bash, zsh and fish, manual pages, and documents
-with a sample of the settings; the services libhook-watch, libhook-recover and
-libhook-awake (not started); and the hook to /etc/libvirt/hooks/qemu (or
-qemu.d/libhook beside it, where another hook stands there). Needs root.
+PREFIX/share completions for bash, zsh and fish (or in /etc, where fish looks
+for it), manual pages, and documents with a sample of the settings; the
+services libhook-watch, libhook-recover and libhook-awake (not started); and
+the hook to /etc/libvirt/hooks/qemu (or qemu.d/libhook beside it, where another
+hook stands there). Needs root.
 
   --demo          install only the packages, and play a guest's life on a
                   simulated host, from this folder

@@ -38,11 +38,27 @@ zsh_folder() {
     fi
 }
 
+# Prints the folder for fish's completions. Without XDG_DATA_DIRS, as root mostly is, fish looks into that of its own prefix
+# (fish's share/config.fish), and always into /etc.
+fish_folder() {
+    if [ "$prefix" = /usr ]; then
+        say "$prefix/share/fish/vendor_completions.d"
+    else
+        say /etc/fish/completions
+    fi
+}
+
+# Removes what is no more where earlier versions had it.
+remove_moved() {
+    old=$prefix/share/fish/vendor_completions.d
+    [ "$(fish_folder)" = "$old" ] || [ ! -e "$root$old/libhook.fish" ] || run rm -f -- "$root$old/libhook.fish"
+}
+
 # Prints a line for each file: how it is made, of what, and where it goes.
 files() {
     say "completion bash $prefix/share/bash-completion/completions/libhook"
     say "completion zsh $(zsh_folder)/_libhook"
-    say "completion fish $prefix/share/fish/vendor_completions.d/libhook.fish"
+    say "completion fish $(fish_folder)/libhook.fish"
     for unit in watch recover awake; do
         say "unit packaging/libhook-$unit.service $units/libhook-$unit.service"
     done
@@ -76,6 +92,7 @@ install_files() {
     "$python" -I -c 'from importlib.metadata import version; import argcomplete, sys
 sys.exit(int(version("argcomplete").split(".")[0]) < 3)' 2>/dev/null || completes=no
     [ "$completes" = yes ] || warn "no argcomplete 3 for $python: the TAB key will not complete libhook's words"
+    remove_moved
     [ ! -d "$root$documents" ] || run find "$root$documents" -type f -exec rm -f -- {} + # pages of the version before
     while read -r how of path; do
         [ "$how $completes" != "completion no" ] || continue
@@ -87,6 +104,7 @@ EOT
 }
 
 remove_files() {
+    remove_moved
     files | while read -r _ _ path; do
         case $path in
         "$documents"/*) ;;

@@ -14,9 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 INSTALLED = {
-    "bash": "bash-completion/completions/libhook",
-    "zsh": "zsh/site-functions/_libhook",
-    "fish": "fish/vendor_completions.d/libhook.fish",
+    "bash": "usr/local/share/bash-completion/completions/libhook",
+    "zsh": "usr/local/share/zsh/site-functions/_libhook",
+    "fish": "etc/fish/completions/libhook.fish",
 }
 PROMPT = "ready> "
 _MORE = r"(more|quote)> (\033\[[?\w]*)*$"
@@ -27,9 +27,9 @@ _COMMANDS = {
     "fish": ("fish", "--no-config", "-i", "-C", f"function fish_prompt; echo -n '{PROMPT}'; end"),
 }
 _BEGIN = {
-    "bash": "source {0}/share/bash-completion/completions/libhook",
-    "zsh": "fpath=({0}/share/zsh/site-functions $fpath); autoload -U compinit; compinit -u -D",
-    "fish": "source {0}/share/fish/vendor_completions.d/libhook.fish",
+    "bash": "source {0}/usr/local/share/bash-completion/completions/libhook",
+    "zsh": "fpath=({0}/usr/local/share/zsh/site-functions $fpath); autoload -U compinit; compinit -u -D",
+    "fish": "source {0}/etc/fish/completions/libhook.fish",
 }
 PATIENT = "from libhook.command import completing; completing._PATIENCE = 60"
 """What a libhook does first for which a machine that stands still is not late."""
@@ -52,10 +52,10 @@ def prepare(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     (folder / "bin").mkdir()
     for path in INSTALLED.values():
-        installed = (folder / "host/usr/local/share" / path).read_text()
+        installed = (folder / "host" / path).read_text()
         assert "/usr/local/bin/libhook" in installed
-        (folder / "share" / path).parent.mkdir(parents=True)
-        (folder / "share" / path).write_text(installed.replace("/usr/local/bin/libhook", f"{folder}/bin/libhook"))
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).write_text(installed.replace("/usr/local/bin/libhook", f"{folder}/bin/libhook"))
     (folder / "bin/libhook").write_text(_LIBHOOK)
     (folder / "bin/libhook").chmod(0o755)
     (folder / "work").mkdir()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What install.sh puts beside the package, and its options for packagers."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,7 +19,7 @@ DOCUMENTS = f"{SHARE}/doc/libhook"
 COMPLETIONS = (
     f"{SHARE}/bash-completion/completions/libhook",
     f"{SHARE}/zsh/site-functions/_libhook",
-    f"{SHARE}/fish/vendor_completions.d/libhook.fish",
+    "etc/fish/completions/libhook.fish",
 )
 MANUALS = ("man8/libhook.8", "man5/libhook.toml.5", "man7/libhook-handlers.7")
 
@@ -98,6 +99,22 @@ def test_this_zsh_looks_there() -> None:
     looks = set(said.stdout.splitlines())
     assert {"/usr/local/share/zsh/site-functions", "/usr/share/zsh/vendor-completions"} <= looks
     assert "/usr/share/zsh/site-functions" not in looks
+
+
+def test_fish_finds_its_completion(clone: Clone, tmp_path: Path) -> None:
+    """Also as root, who has no XDG_DATA_DIRS. Where an earlier version had put it, it is no more."""
+    own = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    asked = ["fish", "-c", "printf '%s\\n' $fish_complete_path"]
+    looks = subprocess.run(asked, capture_output=True, text=True, check=True, env=own).stdout.splitlines()
+    for prefix, folder in (("/usr/local", "/etc/fish/completions"), ("/usr", "/usr/share/fish/vendor_completions.d")):
+        before = clone.host / f"{prefix[1:]}/share/fish/vendor_completions.d/libhook.fish"
+        before.parent.mkdir(parents=True)
+        for again in ("--no-compile", "--uninstall"):
+            before.write_text("an earlier version's\n")
+            assert clone.run("--prefix", prefix, again).returncode == 0
+            found = [path for path in clone.files() if path.endswith(".fish")]
+            assert found == ([] if again == "--uninstall" else [f"{folder[1:]}/libhook.fish"])
+        assert folder in looks
 
 
 def test_without_the_library_there_is_no_completion(clone: Clone) -> None:
