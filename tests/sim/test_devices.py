@@ -73,6 +73,7 @@ def test_devices_are_shown_to_a_user_who_is_not_root(root: str, hidden: str) -> 
     """Which guests have them is for root; that is said on stderr, and doctor says no more than that."""
     host = Host(root, workstation())
     host.begin(guest(GPU, SOUND))
+    Path(root, "win11.xml").write_bytes(guest(GPU, SOUND).xml())
     Path(root).chmod(0o755)
     Path(root, hidden).mkdir(mode=0o700, parents=True, exist_ok=True)
     if hidden != "run/libhook":
@@ -83,6 +84,11 @@ def test_devices_are_shown_to_a_user_who_is_not_root(root: str, hidden: str) -> 
     found = [line for line in _as_nobody(root, "doctor").stdout.splitlines() if "another user's" in line]
     whose = [f"fail  {root}/run/libhook is another user's: run libhook doctor as root"]
     assert found == (whose if hidden == "run/libhook" else [])
+    if hidden == "run/libhook":
+        for command in (("status",), ("recover", "--dry-run"), ("plan", f"{root}/win11.xml")):
+            said = _as_nobody(root, *command).stderr
+            assert said.startswith((f"only root may look into {root}/run/libhook:", f"{root}/run/libhook/domains: "))
+            assert said.endswith(": run it as root\n"), command
 
 
 def _as_nobody(root: str, *words: str) -> subprocess.CompletedProcess[str]:

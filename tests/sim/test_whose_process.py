@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A device is open in a process: the refusal offers what ends that process, and nothing that ends anything else."""
 
+import os
 from pathlib import Path
 
+import hanging
 import pytest
 from at_terminal import desktop_session
 from cases import DISK, GPU, SOUND
 from command import libhook
 from pasting import cut, paste
-from scenario import Host, guest
+from scenario import Host, guest, reap
 
 from libhook.facts.cgroup import owner_of
 from libhook.facts.host import Owner
+from libhook.look import uses
 from libhook.simulation import logind, processes, systemd
 from libhook.simulation.hosts import workstation
 
@@ -119,6 +122,22 @@ def test_it_is_so_for_any_other_device(root: str) -> None:
     """And no desktop is offered there."""
     host = _open(root, "/dev/nvme0n1", OWNERS["docker"][0])
     assert cut(host.event(guest(DISK), "prepare").line) == f"docker stop {SHORT}"
+
+
+def test_a_kernel_that_does_not_say_whose_it_is_delays_nobody(root: str) -> None:
+    """The kernel answers for ever about one of two. The refusal comes, and says how to look."""
+    host = _open(root, "/dev/nvme0n1", OWNERS["docker"][0])
+    Path(root, "etc/libhook/config.toml").write_text("holder_wait = 0.1\nwrite_deadline = 600\n")
+    host.patience = 0
+    silent = Path(root, "proc", str(processes.spawn(root, "stuck")), "cgroup")
+    processes.open_file(root, int(silent.parent.name), "/dev/nvme0n1")
+    silent.unlink(missing_ok=True)
+    os.mkfifo(silent)
+    hanging.late_at_a_pipe(seconds=uses._PATIENCE + 1)
+    line = host.event(guest(DISK), "prepare").line
+    hanging.answer(silent)
+    assert cut(line) == f"cat /proc/{silent.parent.name}/cgroup"
+    assert reap(60)
 
 
 @pytest.mark.parametrize("group", ["", "/", "/user.slice", "/user.slice/user-1.slice/user@2.service/x.service", "/x.y"])
