@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from family import until
@@ -225,7 +226,7 @@ def _lives(name: str) -> bool:
 @REAL
 @pytest.mark.parametrize("deaf", ["", "trap '' TERM HUP;"])
 def test_the_kernel_ends_the_whole_tree(unit: str, monkeypatch: pytest.MonkeyPatch, deaf: str) -> None:
-    """Also what has left its session and its parent, and what hears no signal."""
+    """Also what has left its session and its parent, and what hears no signal. Its list is read once."""
     monkeypatch.setattr("libhook.effects.groups._STOP_SECONDS", 1.0)
     own = 6000000 + os.getpid()
     inner = f"{deaf} sleep {own} & sleep {own} & exit 0"
@@ -234,7 +235,9 @@ def test_the_kernel_ends_the_whole_tree(unit: str, monkeypatch: pytest.MonkeyPat
     (group,) = groups._groups(MACHINE, unit)
     until(lambda: len(groups._processes(MACHINE, group)) >= 4)
     assert groups.run(MACHINE, unit, _launch("exit 0"), seconds=5, wait=True) == (1, f"{unit} runs already")
-    groups.end(MACHINE, [unit])
+    with mock.patch.object(groups, "_processes", wraps=groups._processes) as looks:
+        groups.end(MACHINE, [unit])
+    assert looks.call_count == 1
     assert groups._groups(MACHINE, unit) == []
     assert not _lives(f"sleep {own}")
 
