@@ -2,6 +2,7 @@
 """Run the scenario tests on a real kernel with a real libvirtd: build or find the image, boot it, report."""
 
 import argparse
+import fcntl
 import os
 import shlex
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from image import SUITE, SUITES, Image, cache_folder, current_image, need_host_programs
@@ -27,7 +29,7 @@ libvirtd's log, the journal, outcomes) is in ${XDG_CACHE_HOME:-~/.cache}/libhook
 """
 
 
-_MEMORY, _ROOM = "/dev/shm", 2 << 30
+_MEMORY, _ROOM, _PREFIX = "/dev/shm", 2 << 30, "libhook-lab-"
 
 
 def main() -> int:
@@ -40,7 +42,8 @@ def main() -> int:
         need_host_programs()
         with current_image(options.suite) as image:
             cache_folder().mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix="libhook-lab-", dir=_place()))
+            _sweep()
+            scratch = _scratch()
             return _run(image, scratch, options, _job(options, pytest_arguments))
     except LabError as error:
         if scratch:
@@ -53,6 +56,28 @@ def main() -> int:
         if scratch:
             _keep_artifacts(scratch, options.artifacts or cache_folder() / _last(options))
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch() -> Path:
+    """Make a folder that ``_sweep`` leaves alone as long as this process lives."""
+    while True:
+        scratch = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_place()))
+        with suppress(OSError):  # another run is just about to remove it
+            fcntl.flock(os.open(scratch, os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if scratch.exists():
+                return scratch
+
+
+def _sweep() -> None:
+    """Remove what runs have left that were killed: gigabytes, perhaps in memory. Nobody has their locks."""
+    for left in (left for place in (Path(_MEMORY), cache_folder()) for left in place.glob(f"{_PREFIX}*")):
+        with suppress(OSError):
+            lock = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def _place() -> Path:
