@@ -10,7 +10,6 @@ from libhook.command import handlers, installation
 from libhook.effects import audit, locks
 from libhook.errors import LibhookError, named, pasted
 from libhook.facts import complaints, settings
-from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
 from libhook.facts.merged import Setting, every
 from libhook.handlers.audit import trail_problem
@@ -235,7 +234,7 @@ def _state(session: Session) -> Iterator[Finding]:
             return
     session.state.check()
     entries, broken = giveback.read_entries(session)
-    found = [(held, alive) for held, alive in entries if _holds(held)]
+    found = [(held, alive) for held, alive in entries if held.holds]
     dead = ", ".join(named(held.name) for held, alive in found if alive is None)
     for line in broken:
         yield Finding("fail", line)
@@ -279,8 +278,3 @@ def _watch(session: Session) -> Iterator[Finding]:
         elif watch.load == "loaded":
             what = f"{_WATCH} does not run: what others plug in and out is recorded by libvirt alone"
             yield Finding("note", what, f"to have libhook record it, too, run: systemctl enable --now {_WATCH}")
-
-
-def _holds(held: Held) -> bool:
-    """Whether the entry holds something. The entry of a refused start holds nothing."""
-    return bool(held.actions or (held.devices and held.is_active))

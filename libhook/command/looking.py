@@ -182,7 +182,7 @@ def status(machine: Machine, options: argparse.Namespace) -> int:
     elif found or not broken:
         lines = views.status_text(found, left, silent) or ["nothing is held"]
         screen.status(list(with_names(lines, names_of(machine))))
-    return complain(broken) or int(any(alive is None and held.actions for held, alive in found))
+    return complain(broken) or int(any(alive is None and held.holds for held, alive in found))
 
 
 def _names_of_devices(machine: Machine) -> report.NamesOf:

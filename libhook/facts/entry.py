@@ -177,6 +177,11 @@ class Held(NamedTuple):
         """Whether the guest has the devices, or is about to get them: it was not refused, and it has not ended."""
         return self.phase not in ("refused", "releasing")
 
+    @property
+    def holds(self) -> bool:
+        """Whether it holds something. The entry of a refused start may hold nothing."""
+        return bool(self.actions or (self.devices and self.is_active))
+
     def kept(self) -> frozenset[PciAddress]:
         """The devices that no other guest may have: while the guest lives, and until each is given back."""
         undone = {action.key for action in self.actions}

@@ -17,6 +17,7 @@ from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nic, sriov
 
 SHELL = 5000
+USB = "<hostdev mode='subsystem' type='usb'><source><address bus='1' device='4'/></source></hostdev>"
 
 
 def _prepare_from_a_script(host: Host, parent: int) -> None:
@@ -103,6 +104,23 @@ def test_a_device_that_another_has_open_is_not_said_to_be_the_guests(root: str) 
     processes.open_file(root, processes.spawn(root, "dpdk"), "/dev/vfio/12")
     reason = f"leaves it, because {NIC} is open in dpdk (pid 2000, /dev/vfio/12)"
     assert reason in without_names(libhook(host, "status").out)
+
+
+@pytest.mark.parametrize("had", [guest(NIC), Guest(elements=USB)], ids=["pci", "usb"])
+def test_status_and_the_doctor_tell_of_the_same_dead_guests(root: str, had: Guest) -> None:
+    """Also of one whose device libhook has only recorded: its entry is to be removed."""
+    host = Host(root, nic())
+    assert host.libvirt.start(had).error == ""
+    dead = "killed processes left devices of these guests: win11"
+    assert (libhook(host, "status").code, dead in libhook(host, "doctor").out) == (0, False)
+    host.libvirt.end()
+    status = Path(root, "run/libvirt/qemu/win11.pid")
+    processes.end(root, int(status.read_text()))
+    for path in list(status.parent.iterdir()):
+        path.unlink()
+    assert (libhook(host, "status").code, dead in libhook(host, "doctor").out) == (1, True)
+    assert libhook(host, "recover").code == 0
+    assert (libhook(host, "status").code, dead in libhook(host, "doctor").out) == (0, False)
 
 
 @pytest.mark.parametrize("next_comer", ["recover", "prepare"])
