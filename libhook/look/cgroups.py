@@ -44,7 +44,7 @@ def _note(machine: Machine, pids: Iterable[int], desktop: str, sheet: int) -> No
         _write(sheet, groups, dict.fromkeys(known, False))
         if desktop:
             of_session = any(owner.session or owner.unit for owner in known.values())
-            begun, users = _begun_by(proc, desktop) if of_session else (frozenset[Owner](), frozenset[str]())
+            begun, users = _begun_by(machine, proc, desktop) if of_session else (frozenset[Owner](), frozenset[str]())
             ends = {
                 pid: owner.service == desktop or owner in begun or bool(owner.unit and owner.user in users)
                 for pid, owner in known.items()
@@ -56,8 +56,8 @@ def _write(sheet: int, groups: Mapping[int, str], ends: Mapping[int, bool]) -> N
     os.write(sheet, "".join(f"{plainjson.dumps([pid, groups[pid], end])}\n" for pid, end in ends.items()).encode())
 
 
-def _begun_by(proc: str, service: str) -> tuple[frozenset[Owner], frozenset[str]]:
-    """The sessions that this service has begun, and the users who have no others.
+def _begun_by(machine: Machine, proc: str, service: str) -> tuple[frozenset[Owner], frozenset[str]]:
+    """The sessions that this service has begun, and the users whose manager ends with these.
 
     A process of such a session is the service's child, by which PAM has opened the session. A user's manager ends with
     the last session, unless the user lingers.
@@ -73,7 +73,22 @@ def _begun_by(proc: str, service: str) -> tuple[frozenset[Owner], frozenset[str]
             services.add(pid)
     begun = frozenset(one for pid, one in sessions.items() if (found := stat(proc, pid)) and found.parent in services)
     others = {one.user for one in sessions.values() if one not in begun}
-    return begun, frozenset(one.user for one in begun if one.user not in others)
+    users = {one.user for one in begun} - others
+    return begun, frozenset(user for user in users if not _lingers(machine, user))
+
+
+def _lingers(machine: Machine, user: str) -> bool:
+    """Whether the user of this number has a manager without a session, by logind's files (logind-user.c).
+
+    A name with other than letters, digits, ``-``, ``_`` and ``.`` is not found: logind escapes it.
+    """
+    with (
+        suppress(OSError),
+        open(f"{machine.root}/run/systemd/users/{user}", encoding="utf-8", errors="replace") as file,
+    ):
+        name = next((line[5:].rstrip("\n") for line in file if line.startswith("NAME=")), "")
+        return bool(name) and "/" not in name and os.path.lexists(f"{machine.root}/var/lib/systemd/linger/{name}")
+    return False
 
 
 def group_of(proc: str, pid: int) -> str:

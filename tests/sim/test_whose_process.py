@@ -118,6 +118,20 @@ def test_a_users_unit_stays_where_the_user_has_another_session(root: str) -> Non
     assert DESKTOP not in host.event(guest(GPU, SOUND), "prepare").line
 
 
+@pytest.mark.parametrize("lingers", [False, True])
+def test_a_users_unit_stays_where_the_user_lingers(root: str, lingers: bool) -> None:
+    """The user's manager does not end with the last session then."""
+    host = _open(root, "/dev/dri/card0", OWNERS["a unit of a user"][0])
+    for pid, parent in ((700, 1), (702, 700)):
+        processes.add(root, pid, "gdm-session-wor", parent=parent)
+    logind.place(root, 700, group="/system.slice/gdm.service")
+    logind.place(root, 702, group=logind.group_of("7"))
+    host.put("/run/systemd/users/1000", "# This is private data. Do not parse.\nNAME=tim\nSTATE=active\n")
+    if lingers:
+        host.put("/var/lib/systemd/linger/tim", "")
+    assert (DESKTOP in host.event(guest(GPU, SOUND), "prepare").line) != lingers
+
+
 def test_it_is_so_for_any_other_device(root: str) -> None:
     """And no desktop is offered there."""
     host = _open(root, "/dev/nvme0n1", OWNERS["docker"][0])
