@@ -56,7 +56,9 @@ def run(root: str, options: argparse.Namespace, remembered: Callable[[], Remembe
         lines = stack.enter_context(Sorted())
         if options.json:
             json = Json(name_of)
-            reading.run(lambda entry: lines.add(f"{entry.start or 0:014d}{json(entry)}\n".encode()))
+            reading.run(
+                lambda entry: lines.add(f"{entry.start or 0:014d}{json(entry, reading.until(entry))}\n".encode())
+            )
             if selection.said:  # not to stdout, where the JSON goes
                 reading.complain(selection.said)
             if reading.silences:
@@ -79,7 +81,7 @@ def run(root: str, options: argparse.Namespace, remembered: Callable[[], Remembe
             rows = (line[_KEY:-1].decode() for line in lines)
             width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
             encoding = sys.stdout.encoding  # an 8-bit terminal could take UTF-8 bytes for commands
-            shown = table.lines(rows, width, printable(selection.said), paint)
+            shown = table.lines(rows, width, printable(selection.said), paint, reading.hosts)
             _write(f"{line}\n".encode(encoding, "backslashreplace") for line in shown)
     return 0
 

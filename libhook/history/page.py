@@ -18,7 +18,7 @@ from libhook.history.page_names import name_shown, short
 from libhook.history.page_parts import Block, Called, Clocks, DeviceView, Guest, Line, Row, facts, nothing_known
 from libhook.history.page_template import render, template
 from libhook.history.shown import remark, what
-from libhook.history.timeline import Device, Holders, Share, Span
+from libhook.history.timeline import COLUMNS, Device, Holders, Share, Span
 from libhook.history.wanted import Selection
 
 _MOST_GUESTS = 1_000
@@ -31,6 +31,7 @@ _ROWS = 250
 _ROWS_OPEN = 1000
 """If all blocks together have more rows, they are folded."""
 _MOST_NAMES = 4
+_ENDS = "its log ends then"
 _DAY = 86_400_000
 """How much is drawn, in milliseconds, of a time that has one end and lies outside the trail."""
 
@@ -105,6 +106,7 @@ class Page:
     def write(self, rows: Callable[[], Iterable[str]], made: Made, logs: Iterable[Log]) -> Iterator[str]:
         """Give the page in parts. ``rows`` is called twice: all rows must be known before the first line is drawn."""
         span = self._span(made)
+        self._hosts_end(span)
         clocks = Clocks(span)
         said = nothing_known(span, clocks, self._selection.wanted)
         self._letter()
@@ -133,6 +135,7 @@ class Page:
             grid=drawing.grid(span),
             axis=drawing.axis(span),
             unique=self._unique,
+            ends={one.node: one.start for each in self._silences.values() for one in each if one.why == _ENDS},
             unknown=said,
             facts=script,
             blocks=self._blocks(rows(), views, span, clocks),
@@ -144,17 +147,28 @@ class Page:
     def _span(self, made: Made) -> Span:
         """Return the time to show: what is asked for, as far as it is in the trail; all of it if it lies outside."""
         first, last = self._selection.covered or (made.time, 0)
+        hosts = self._selection.hosts
         if self._first is not None:
             first, last = min(first, self._first), max(last, self._last)
         last = max(last, first + 1000)
         since, until = self._selection.wanted.times
         if until is not None and until < first:
-            return Span(until - _DAY if since is None else since, until, (first, last))
+            return Span(until - _DAY if since is None else since, until, (first, last), hosts)
         if since is not None and since > last:
-            return Span(since, since + _DAY if until is None else until, (first, last))
+            return Span(since, since + _DAY if until is None else until, (first, last), hosts)
         start = first if since is None else max(first, since)
         end = last if until is None else min(last, until)
-        return Span(start, end, (first, last))
+        return Span(start, end, (first, last), hosts)
+
+    def _hosts_end(self, span: Span) -> None:
+        """Before the first record of a host and after its last there is no trail of it, where others have one."""
+        first, last = span.trail
+        seen = (last - first) // COLUMNS
+        for node, (begins, ends) in sorted(span.hosts.items(), key=lambda one: one[0] or ""):
+            if begins - first > seen:
+                self._silences.setdefault(node, []).append(Silence(node, first, begins, "its log begins then"))
+            if last - ends > seen:
+                self._silences.setdefault(node, []).append(Silence(node, ends, None, _ENDS))
 
     def _letter(self) -> None:
         """Give each guest its letters, in the order of their names, and its look."""

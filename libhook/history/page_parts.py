@@ -37,12 +37,12 @@ class Clocks:
         self.iso = clock("%Y-%m-%dT%H:%M:", "Z", UTC)
         names = dict.fromkeys(_offset(offset) for _, offset in self.zones)
         self.zone = " and ".join(names)
-        self._trail = span.trail
+        self._span = span
 
     def lasting(self, entry: Entry) -> str:
         """Return how long the guest had the device, as far as it is recorded."""
-        start, end = self._trail[0] if entry.start is None else entry.start, entry.end
-        text = duration((self._trail[1] if end is None else end) - start)
+        (first, last), end = self._span.known(entry), entry.end
+        text = duration(last - first)
         if entry.start is None:
             return "unknown" if end is not None and entry.ended is None else f"{text} or more"
         if end is None:
@@ -199,7 +199,7 @@ class Block:
 
     def __init__(self, span: Span) -> None:
         self.rows: list[Row] = []
-        self._trail = span.trail
+        self._span = span
         self._before = span.start
         self._numbers: tuple[list[int], ...] = ([], [], [], [])
         self.first = self.last = 0
@@ -207,11 +207,11 @@ class Block:
 
     def add(self, entry: Entry, guest: int, row: Row) -> None:
         """Add an entry: its guest's number, seconds since the one before began, how many it lasted, and its flags."""
-        start = self._trail[0] if entry.start is None else entry.start
+        start, end = self._span.known(entry)
         if not self.rows:
             self.first = start
         self.rows.append(row)
-        end = self._trail[1] if entry.end is None else max(entry.end, start)
+        end = max(start, end)
         self.last = max(self.last, end)
         guests, starts, lasts, flags = self._numbers
         guests.append(guest)

@@ -232,6 +232,11 @@ def rotated(path: str) -> list[Source]:
     return _once(sources)[::-1]
 
 
+def unrotated(name: str) -> str:
+    """Return the name of the log without what auditd appends to that of a rotated one."""
+    return re.sub(r"\.\d{1,3}$", "", name)
+
+
 def _once(sources: Sequence[Source]) -> list[Source]:
     """Keep each file once, however often it is named."""
     found: dict[tuple[int, int], Source] = {}

@@ -7,12 +7,16 @@ from collections.abc import Callable, Sequence
 
 from libhook.errors import printable
 from libhook.history import reader
+from libhook.history.aside import Counting
 from libhook.history.entry import Entry, Silence
+from libhook.history.numbers import Numbers
 from libhook.history.overlap import Overlap
 from libhook.history.pairing import Pairing
 from libhook.history.records import Parser
 from libhook.history.remembered import Remembered
 from libhook.history.wanted import Selection
+
+_MOST_NAMED = 3
 
 
 class Reading:
@@ -24,6 +28,8 @@ class Reading:
         """``remembered`` adds to entries what no record says."""
         self.read = reader.Read()
         """What counts the bytes."""
+        self.hosts: dict[str | None, tuple[int, int]] = {}
+        """From when to when the log of each host goes, once it was read."""
         self.silences = 0
         """How many times without a trail there were within what is asked for."""
         self.complaints: list[str] = []
@@ -73,21 +79,47 @@ class Reading:
         sources, read = self._sources, self.read
         progress = Progress(sum(source.size for source in sources))
         begins = [*(source.begins for source in sources[1:]), 1 << 60]
-        for source, following in zip(sources, begins, strict=True):
-            overlap.log(following)
-            for piece in reader.pieces(source, read, progress.show):
-                told = parser.records(piece)
-                pairing.add(overlap.new(told) if len(sources) > 1 else told)
+        with Counting(sources) as counting:
+            for source, following in zip(sources, begins, strict=True):
+                overlap.log(following)
+                counting.log(source)
+                for piece in reader.pieces(source, read, progress.show):
+                    told = parser.records(piece)
+                    pairing.add(overlap.new(told) if len(sources) > 1 else told)
+                    counting.take(piece)
+            self._counted(counting.found(), give_silence)
         pairing.close()
         progress.clear()
         if not read.covered:
             raise reader.no_record(self._selection.files, b"")
         self._selection.covered = min(first, read.covered[0]), max(last, read.covered[1])
+        self._selection.hosts = self.hosts
         if overlap.twice and overlap.full:
             self.complain("the logs overlap too much: some records may be shown twice")
         if bad := parser.unreadable + read.too_long:
             why = "cut off, or not as auditd writes them (from ausearch, use --raw)"
             self.complain(f"{'1 record' if bad == 1 else f'{bad} records'} could not be read: {why}")
+
+    def _counted(self, numbers: Numbers | None, silent: Callable[[Silence], None]) -> None:
+        """Take what was found of the events' numbers, and give each gap."""
+        if numbers is None:
+            self.complain("whether events are missing is not known: the process that counted them was killed")
+            return
+        self.hosts = {node: (host.first, host.last) for node, host in numbers.hosts.items()}
+        for node, gap in numbers.gone():
+            which = f"{gap.number} events are" if gap.number > 1 else "1 event is"
+            last = f" to {gap.last}" if gap.number > 1 else ""
+            silent(Silence(node, gap.after, gap.before, f"{which} missing, number {gap.first}{last}"))
+        if excerpts := [node or "" for node, host in numbers.hosts.items() if host.is_excerpt]:
+            whose = f" of {', '.join(excerpts[:_MOST_NAMED])}" if excerpts[0] else ""
+            more = f" and {len(excerpts) - _MOST_NAMED} more" if len(excerpts) > _MOST_NAMED else ""
+            self.complain(
+                f"this is an excerpt{whose}{more}, by the events' numbers: what else is missing cannot be told"
+            )
+
+    def until(self, entry: Entry) -> int | None:
+        """When the log of its host ends, if the entry has no end."""
+        return self.hosts[entry.node][1] if entry.end is None and entry.node in self.hosts else None
 
 
 class Progress:

@@ -125,6 +125,15 @@ def decode(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
 
 
+def head_of(line: bytes) -> tuple[str | None, int, str, int] | None:
+    """Return a line's node, time, type and the number of its event. None if it is no record."""
+    head = _LINE_HEAD.match(line)
+    if head is None:
+        return None
+    node = (head[2] or head[1] or b"").decode("utf-8", "surrogateescape") or None
+    return node, int(head[4] + head[5]), head[3].decode(), int(head[6])
+
+
 def writer(exe: str) -> str:
     """Return who wrote a record, from the executable of the sender."""
     program = exe.removesuffix(" (deleted)").rpartition("/")[2]  # the program was upgraded and still runs

@@ -46,8 +46,8 @@ class Json:
         self._verdicts: dict[tuple[object, ...], tuple[str, str]] = {}
         self._minutes: dict[int, str] = {}
 
-    def __call__(self, entry: Entry) -> str:
-        """Return an entry as an object."""
+    def __call__(self, entry: Entry, until: int | None = None) -> str:
+        """Return an entry as an object. ``until`` is when its host's trail ends, where that is known."""
         node, vm, uuid, bus, device, began, ended, start, end, success, writers, disagree, _, ids, _, noted, _ = entry
         key: tuple[object, ...] = began, ended, success, writers, disagree, node
         if ids:
@@ -57,7 +57,8 @@ class Json:
             f'{{"entry": {_quoted(name_of(entry))}, "device": {_quoted(device)}, "bus": {_quoted(bus)}, '
             f'"vm": {_quoted(vm)}, "uuid": {_quoted(uuid)}, {how}'
             f'"from": {"null" if start is None else self._time(start)}, '
-            f'"to": {"null" if end is None else self._time(end)}, {verdict}'
+            f'"to": {"null" if end is None else self._time(end)}, '
+            f'"known_until": {"null" if until is None else self._time(until)}, {verdict}'
         )
 
     def _verdict(self, key: tuple[object, ...], entry: Entry) -> tuple[str, str]:

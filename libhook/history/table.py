@@ -3,8 +3,9 @@
 
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
+from types import MappingProxyType
 
 from libhook.errors import printable
 from libhook.history.colour import Paint, plain, sense
@@ -34,6 +35,8 @@ class Table:
         self._unique = True
         """Whether each name is known to stand for one guest of a host. Else the UUID must be shown."""
         self._verdicts: dict[tuple[object, ...], str] = {}
+        self._open: set[str | None] = set()
+        """The hosts of entries without a beginning or an end."""
 
     def row(self, entry: Entry) -> str:
         """Return the cells of an entry with tabs between them. No cell has a tab in it."""
@@ -52,6 +55,8 @@ class Table:
         if self._summer and start is not None and cells[1]:
             cells = (*self._both(cells[0], cells[1], start, end or 0), *cells[2:])
         self._noted = self._noted or entry.noted
+        if start is None or end is None:
+            self._open.add(node)
         if (self._unique and self._uuids.setdefault((node, vm), uuid) != uuid) or len(self._uuids) > _MOST:
             self._unique = False
             self._uuids.clear()
@@ -80,10 +85,18 @@ class Table:
         node = f"{silence.node}: " if silence.node else ""
         return printable(f"{node}no trail from {self._time(silence.start)} {until}: {silence.why}")
 
-    def lines(self, rows: Iterable[str], width: int | None, said: str = "", paint: Paint = plain) -> Iterator[str]:
+    def lines(
+        self,
+        rows: Iterable[str],
+        width: int | None,
+        said: str = "",
+        paint: Paint = plain,
+        hosts: Mapping[str | None, tuple[int, int]] = MappingProxyType({}),
+    ) -> Iterator[str]:
         """Give the whole text for a terminal of this width. With None it is as wide as it needs to be.
 
-        ``said`` says that a filter leaves entries out; "" without one.
+        ``said`` says that a filter leaves entries out; "" without one. ``hosts`` says from when to when the trail of
+        each goes.
         """
         if not any(self._widths):
             silences = [paint("silent", f"-- {row}") for row in rows]
@@ -100,6 +113,11 @@ class Table:
             yield from _paragraphs(rows, width, paint)
         else:
             yield from self._laid_out(rows, shown, paint)
+        for node, (first, last) in sorted(
+            ((node, times) for node, times in hosts.items() if node in self._open), key=lambda one: one[0] or ""
+        ):
+            whose = f"the trail of {printable(node)}" if node else "the trail"
+            yield from _remarked(f"{whose} is from {self._time(first)} to {self._time(last)}", width)
         if self._noted:
             yield from _remarked(f"{NOTED} by libhook's notes, not by a record", width)
 

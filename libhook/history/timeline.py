@@ -2,8 +2,9 @@
 """Places bars, marks, and days or hours on the page's time lines. Pure."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
 from libhook.history.entry import Entry, Silence, began_at
@@ -27,11 +28,18 @@ class Span(NamedTuple):
     end: int
     whole: tuple[int, int] | None = None
     """From when to when the trail goes, if that is more."""
+    hosts: Mapping[str | None, tuple[int, int]] = MappingProxyType({})
+    """The same of each host."""
 
     @property
     def trail(self) -> tuple[int, int]:
         """From when to when the trail goes: what has no start or no end is taken to have these."""
         return self.whole or (self.start, self.end)
+
+    def known(self, entry: Entry) -> tuple[int, int]:
+        """Return from when to when the guest had the device. What is not recorded is where its host's trail ends."""
+        first, last = self.hosts.get(entry.node, self.trail)
+        return first if entry.start is None else entry.start, last if entry.end is None else entry.end
 
     @property
     def outside(self) -> bool:
@@ -56,15 +64,14 @@ class Share:
         """Columns, as bits: it had the device, failed to get it, the records differ, no record of the end."""
         self.times = self.failed = 0
         self.held = 0
-        """Milliseconds. It counts from the trail's start where no start is recorded, and to the latest end."""
+        """Milliseconds. It counts from the start of the host's trail where none is recorded, and to the latest end."""
         self.first: int | None = None
         self.last: int | None = None
         """The first start and the last end. None if the first is not recorded, or the guest has the device still."""
 
     def add(self, entry: Entry, span: Span) -> None:
         """Add an entry of the guest. Entries must come in the order of their start."""
-        start = span.trail[0] if entry.start is None else entry.start
-        end = span.trail[1] if entry.end is None else entry.end
+        start, end = span.known(entry)
         column = span.column(start)
         if not self.times + self.failed:
             self.first, self.last = entry.start, entry.end

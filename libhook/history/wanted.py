@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from libhook.history.entry import Entry
 
-_MOST_FILES = 3
+_MOST_FILES = _MOST_HOSTS = 3
 _LATEST = 100_000_000_000_000
 """No record is younger than this, in milliseconds since 1970: its seconds have at most eleven digits."""
 
@@ -76,6 +76,8 @@ class Selection:
         self.all = self.shown = 0
         self.covered: tuple[int, int] | None = None
         """From when to when the trail has records, once it was read."""
+        self.hosts: dict[str | None, tuple[int, int]] = {}
+        """The same of each host."""
 
     def has(self, entry: Entry) -> bool:
         """Whether to show the entry. Also counts it."""
@@ -98,10 +100,18 @@ class Selection:
     @property
     def _beyond(self) -> str:
         """Say what is asked of a time before the trail or after it; "" if nothing is."""
-        since, until = self.wanted.start, self.wanted.end
         if not self.covered:
             return ""
-        first, last = self.covered
+        asked = [node for node in self.hosts if not self.wanted.nodes or node in self.wanted.nodes]
+        if len(self.hosts) < 2 or not asked:
+            return self._beyond_of("the trail", self.covered)
+        told = [text for node in asked if (text := self._beyond_of(f"the trail of {node}", self.hosts[node]))]
+        more = [f"{len(told) - _MOST_HOSTS} more hosts' trails do not cover all of it"] * (len(told) > _MOST_HOSTS)
+        return "; ".join([*told[:_MOST_HOSTS], *more])
+
+    def _beyond_of(self, trail: str, covered: tuple[int, int]) -> str:
+        since, until = self.wanted.start, self.wanted.end
+        first, last = covered
         before, after = since is not None and since < first, until is not None and until > last
         if (since is not None and since > last) or (until is not None and until < first):
             missing = "not the time that is asked for"
@@ -109,7 +119,7 @@ class Selection:
             missing = f"nothing {' or '.join(['before'] * before + ['after'] * after)}"
         else:
             return ""
-        return f"the trail covers {_local(first)} to {_local(last)}, and {missing}"
+        return f"{trail} covers {_local(first)} to {_local(last)}, and {missing}"
 
 
 def _writable(time: int) -> int:

@@ -65,7 +65,7 @@ def test_a_name_from_the_notes_is_marked(run: Run, monkeypatch: pytest.MonkeyPat
     """In the table, in the page, and in JSON; what a record says is not marked, and no mark is explained in vain."""
     objects = [json.loads(line) for line in run(_named(), "--json")[0].splitlines()]
     assert [(one["ids"], one["ids_from"]) for one in objects] == [(IDS, "record"), (IDS, "notes"), (None, None)]
-    _, recorded, noted, unknown, explained = run(_named())[0].splitlines()
+    _, recorded, noted, unknown, _, explained = run(_named())[0].splitlines()
     assert (f"[{IDS}]  " in recorded, f"[{IDS}]* " in noted, "[" in unknown) == (True, True, False)
     assert explained == "-- * by libhook's notes, not by a record"
     alone = Trail().device("libhook", "start", ids=IDS)

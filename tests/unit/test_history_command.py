@@ -72,7 +72,7 @@ def test_rotated_logs_are_read_oldest_first(tmp_path: Path, run: Run) -> None:
     assert found[0]["to"] == "2026-11-24T18:30:41.000+00:00"
     assert list(found[0]) == [
         "entry", "device", "bus", "vm", "uuid", "began",
-        "ended", "from", "to", "result", "recorded_by", "disagree", "node",
+        "ended", "from", "to", "known_until", "result", "recorded_by", "disagree", "node",
         "ids", "vendor", "model", "ids_from",
     ]  # fmt: skip
     assert _devices(run("--json", "-if", str(tmp_path / "var/log/audit"))) == _devices(found)
@@ -242,9 +242,10 @@ def test_a_device_that_is_held_again_is_shown_as_held(tmp_path: Path, run: Run) 
     """After a boot ended the same guest's hold of it, of which nothing else differs."""
     log = Trail().device("libhook", "start").raw("SYSTEM_BOOT", "x").device("libhook", "start")
     (tmp_path / "log").write_bytes(bytes(log))
-    _, first, second = run("-if", str(tmp_path / "log"))
+    _, first, second, trail = run("-if", str(tmp_path / "log"))
     assert "start, end unknown" in first
     assert "start, held" in second
+    assert trail == "-- the trail is from 2026-11-24 18:30:01 to 2026-11-24 18:30:03"
 
 
 @pytest.mark.parametrize("width", [20, 40, 72, 110])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from following import Desk
-from trail_writing import NOWHERE, OTHER, Trail, read
+from trail_writing import BEGIN, NOWHERE, OTHER, Trail, read
 
 from libhook.history.names import lookup
 from libhook.history.table import Table
@@ -31,7 +31,7 @@ def test_the_table_of_the_page_is_what_is_printed(monkeypatch: pytest.MonkeyPatc
     entries, silences, _ = read([bytes(log)])
     rows = [(entry.start, table.row(entry)) for entry in entries]
     rows += [(silence.start, table.silence(silence)) for silence in silences]
-    shown = list(table.lines((row for _, row in sorted(rows)), 120))
+    shown = list(table.lines((row for _, row in sorted(rows)), 120, hosts={None: (BEGIN + 1000, log.now)}))
     blocks = re.findall(r"```console\n(.*?)```", (ROOT / "docs/history.md").read_text(), flags=re.S)
     monkeypatch.undo()
     time.tzset()

@@ -65,7 +65,7 @@ def test_a_card_is_called_what_it_was(run: Run) -> None:
         [("ids", CARD), ("vendor", RADEON[0]), ("model", RADEON[1]), RECORD],
         [("ids", STICK), ("vendor", "Kingston Technology"), ("model", "DataTraveler 100 G3"), RECORD],
     ]
-    heading, old, card, stick = run(_two_cards())
+    heading, old, card, stick, _ = run(_two_cards())
     at = heading.index("  NAME  ") + 2
     assert old[at:].startswith(f"Intel\\x1b[31m [{OLD}]  ")
     assert card[at:].startswith(f"AMD Radeon RX 7700 XT / 7800 XT [{CARD}]  win11  ")

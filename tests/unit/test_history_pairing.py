@@ -34,6 +34,7 @@ def test_a_life_is_one_entry() -> None:
         ("ended", "stop"),
         ("from", 1),
         ("to", 4),
+        ("known_until", None),
         ("result", "success"),
         ("recorded_by", BOTH),
         ("disagree", False),
