@@ -29,7 +29,7 @@ def _versions(tmp_path: Path) -> Versions:
 @pytest.fixture(name="host")
 def _host(versions: Versions) -> Host:
     """A host on which libhook is installed."""
-    host = Host(str(versions.host), nic(), launcher=True)
+    host = Host(str(versions.host), nic(), "write_deadline = 600\n", launcher=True)
     versions.install("first")
     return host
 
