@@ -42,7 +42,8 @@ class Document(NamedTuple):
     def _placed(self, message: str) -> str:
         """Put source and line before a message that ends with its line."""
         text, found, line = message.rpartition(", line ")
-        return f"{self.source}, line {line}: {text}" if found and line.isdigit() else f"{self.source}: {message}"
+        source = named(self.source)
+        return f"{source}, line {line}: {text}" if found and line.isdigit() else f"{source}: {message}"
 
 
 def document(machine: Machine, word: str, *, live: bool) -> Document:
@@ -76,5 +77,7 @@ def _asked(word: str, *, live: bool) -> bytes:
     done = virsh.ask("dumpxml", *(() if live else ("--inactive",)), "--", word, patience=_PATIENCE)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().removeprefix("error: ")
-        raise LibhookError(f"virsh does not know the guest {word}: {said}", f"{_LISTS}; or {virsh.REMEDY}")
+        raise LibhookError(
+            f"virsh does not know the guest {named(word)}: {named(said)}", f"{_LISTS}; or {virsh.REMEDY}"
+        )
     return done.stdout

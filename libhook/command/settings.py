@@ -89,7 +89,7 @@ def known(machine: Machine) -> Known:
                 guest = domxml.parse(document.xml)
                 found[guest.uuid] = guest
             except BadInput as error:
-                trouble = f"{document.path}: {error.message}"
+                trouble = f"{unpasted(document.path)}: {error.message}"
     except OSError as error:
         trouble = unanswered(error).message
     return Known(tuple(found.values()), trouble)

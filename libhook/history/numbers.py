@@ -13,16 +13,20 @@ from typing import Any, NamedTuple
 
 from libhook.history.records import head_of
 
-# Loose, and so twice as fast. What they take for a number and is none follows no other, and is looked at line by line.
-_NUMBER = re.compile(rb"\ntype=[^:]+:([^)]+)")
-_TIMED = re.compile(rb"\ntype=[^(]+\(([^:]+):([^)]+)")
-_OF_NODE = re.compile(rb"\nnode=([^ \n]+) type=[^(]+\(([^:]+):([^)]+)")
-_USUAL = b"\ntype=", b"\nnode="
-_OWN = b"DAEMON_"
+# No repeat has no bound, and none runs over the end of a line: a log may hold anything.
+_NUMBER = re.compile(rb"\ntype=[^:\n]{1,60}:(\d{1,10})\)")
+_LINE = re.compile(
+    rb"\n(?:node=([^ \n]{1,255}) )?type=([^ \n]{1,40}) msg=audit\((\d{1,11})\.(\d{3}):(\d{1,10})\)"
+)  # fmt: skip
+"""The groups: the node; type; seconds; thousandths; number."""
+_OF_NODES, _OWN = b"\nnode=", b"DAEMON_"
+_BOOTS = ("SYSTEM_BOOT", "KERNEL")
 _LATE = 64
 """How many gaps are looked through for a number that comes late."""
 _MOST = 20_000
-"""Gaps of a host that are remembered. A log that has so many is an excerpt."""
+"""Gaps of a log that are remembered."""
+_HOPELESS = 1_000
+"""An excerpt with so many gaps is read no further."""
 _FEW, _PART = 8, 20
 """An excerpt has more gaps than the first, and one for so many events or fewer. Or it has one for four."""
 
@@ -42,62 +46,66 @@ class Missing(NamedTuple):
 
 
 class Host:
-    """The log of one host. Times are milliseconds since 1970."""
+    """One host's part of a log. Times are milliseconds since 1970."""
 
     def __init__(self) -> None:
         self.first, self.last = 1 << 60, 0
         """When its first record was written, and its last."""
         self.events = self.gaps = 0
         self.missing: list[Missing] = []
-        self._number, self._time = -1, 0
+        self._number, self._time, self._since = -1, 0, 0
 
     @property
     def is_excerpt(self) -> bool:
         """Whether so much is missing that somebody has chosen what is there, as ausearch does."""
         return self.gaps * 4 > self.events or (self.gaps > _FEW and self.gaps * _PART > self.events)
 
-    def restart(self) -> None:
-        """From here on numbers say nothing of those before: auditd has started, perhaps after a boot."""
-        self._number = -1
-
     def saw(self, time: int) -> None:
         """Take the time of a record."""
         self.first, self.last = min(self.first, time), max(self.last, time)
 
-    def follows(self, numbers: list[bytes], times: tuple[bytes, bytes]) -> bool:
-        """Take the numbers of several lines, and the times of the first and the last, if no event is missing.
+    def follows(self, numbers: list[bytes], times: tuple[int, int]) -> bool:
+        """Take the numbers of several lines, the first and the last of these times, if no event is missing.
 
-        Else, or where one is no number, do nothing.
+        Where one is, or they are not all as long, do nothing.
         """
-        events = set(numbers)
-        try:
-            low, high, first, last = int(numbers[0]), int(numbers[-1]), *map(_time, times)
-        except ValueError:
-            return False
-        if self._number not in (-1, low, low - 1) or len(events) != high - low + 1:
+        events, first, last = set(numbers), numbers[0], numbers[-1]
+        low, high = int(first), int(last)
+        is_whole = len(first) == len(last) and len(events) == high - low + 1
+        if not is_whole or self._number not in (-1, low, low - 1) or (min(events), max(events)) != (first, last):
             return False
         self.events += len(events) - (self._number == low)
-        self._number, self._time = high, last
-        self.saw(first)
-        self.saw(last)
+        self._number, self._time = high, times[1]
+        self.saw(times[0])
+        self.saw(times[1])
         return True
 
-    def take(self, number: int, time: int) -> None:
-        """Take the number of a line."""
-        if number == self._number:
+    def take(self, kind: bytes, number: int, time: int) -> None:
+        """Take a line."""
+        self.saw(time)
+        if kind.startswith(_OWN):
+            if kind == b"DAEMON_START":
+                self._begin_anew()
             return
+        if number < self._number and kind.decode() in _BOOTS:
+            self._begin_anew()
         if 0 <= number < self._number:
             self._late(number)
-            return
-        self.events += 1
-        if 0 <= self._number < number - 1:
-            self.gaps += 1
-            if len(self.missing) < _MOST:
-                self.missing.append(Missing(self._number + 1, number - 1, self._time, time))
-        self._number, self._time = number, time
+        elif number != self._number:
+            self.events += 1
+            if 0 <= self._number < number - 1:
+                self.gaps += 1
+                if len(self.missing) < _MOST:
+                    self.missing.append(Missing(self._number + 1, number - 1, self._time, time))
+            self._number = number
+        self._time = time
+
+    def _begin_anew(self) -> None:
+        """From here on numbers say nothing of those before: auditd has started, or the host has booted."""
+        self._number, self._since = -1, len(self.missing)
 
     def _late(self, number: int) -> None:
-        for at in range(len(self.missing) - 1, max(len(self.missing) - _LATE, 0) - 1, -1):
+        for at in range(len(self.missing) - 1, max(len(self.missing) - _LATE, self._since) - 1, -1):
             gap = self.missing[at]
             if gap.first <= number <= gap.last:
                 parts = [gap._replace(last=number - 1), gap._replace(first=number + 1)]
@@ -107,82 +115,115 @@ class Host:
                 return
 
 
+class Log(NamedTuple):
+    """A log with what was rotated of it: its name, and its hosts."""
+
+    name: str
+    hosts: dict[str | None, Host]
+
+
 class Numbers:
     """Follows the numbers of all hosts, in pieces of whole lines that each begin with the line feed before them."""
 
     def __init__(self) -> None:
-        self.hosts: dict[str | None, Host] = {}
+        self.logs: list[Log] = []
 
-    def log(self) -> None:
-        """The next log begins, which does not go on from the one before."""
-        for host in self.hosts.values():
-            host.restart()
+    def log(self, name: str) -> None:
+        """Begin another log, unless it is the last one's, and goes on."""
+        if not self.logs or self.logs[-1].name != name:
+            self.logs.append(Log(name, {}))
 
     def take(self, piece: bytes) -> None:
-        """Take a piece of a log."""
-        if _OWN in piece or not piece.startswith(_USUAL):
+        """Take a piece of the log."""
+        hosts = self.logs[-1].hosts
+        if len(hosts) == 1 and all(host.gaps > _HOPELESS and host.is_excerpt for host in hosts.values()):
+            for line in (piece[1:].partition(b"\n")[0], piece.rpartition(b"\n")[2]):
+                if head := head_of(line):
+                    self._host(head[0]).saw(head[1])
+            return
+        if not self._is_whole(piece):
             self._slowly(piece)
-        elif _USUAL[1] in piece:
-            nodes: dict[bytes, list[tuple[bytes, bytes]]] = {}
-            for node, time, number in _OF_NODE.findall(piece):
-                nodes.setdefault(node, []).append((time, number))
-            follow = [self._follows(node, lines) for node, lines in nodes.items()]
-            if not all(follow) or b"\ntype=" in piece:
-                self._slowly(piece)
-        else:
-            numbers = _NUMBER.findall(piece)
-            first, last = _TIMED.match(piece), _TIMED.match(piece, piece.rfind(b"\n"))
-            if not (first and last and numbers and self._host(None).follows(numbers, (first[1], last[1]))):
-                self._slowly(piece)
 
-    def _follows(self, node: bytes, lines: list[tuple[bytes, bytes]]) -> bool:
-        host = self._host(node.decode("utf-8", "surrogateescape"))
-        return host.follows([number for _, number in lines], (lines[0][0], lines[-1][0]))
+    def _is_whole(self, piece: bytes) -> bool:
+        """Take a piece of one host without a gap, as nearly all are. Else do nothing."""
+        if _OWN in piece or _OF_NODES in piece:
+            return False
+        numbers = _NUMBER.findall(piece)
+        if not numbers or len(numbers) != piece.count(b"\n"):
+            return False
+        first, last = _LINE.match(piece), _LINE.match(piece, piece.rfind(b"\n"))
+        if not (first and last):
+            return False
+        return self._host(None).follows(numbers, (int(first[3] + first[4]), int(last[3] + last[4])))
 
     def _slowly(self, piece: bytes) -> None:
-        for line in piece.split(b"\n"):
-            head = head_of(line)
-            if head is None:
-                continue
-            node, time, kind, number = head
-            host = self._host(node)
-            host.saw(time)
-            if kind == "DAEMON_START":
-                host.restart()
-            elif not kind.startswith("DAEMON_"):
-                host.take(number, time)
+        lines = _LINE.findall(piece)
+        if len(lines) == piece.count(b"\n"):
+            if _OWN not in piece and len({line[0] for line in lines}) == 1:
+                first, last = lines[0], lines[-1]
+                times = int(first[2] + first[3]), int(last[2] + last[3])
+                if self._host(_name(first[0])).follows([line[4] for line in lines], times):
+                    return
+            for node, kind, seconds, part, number in lines:
+                self._host(_name(node)).take(kind, int(number), int(seconds + part))
+            return
+        for head in map(head_of, piece.split(b"\n")):
+            if head:
+                self._host(head[0]).take(head[2].encode(), head[3], head[1])
 
     def _host(self, node: str | None) -> Host:
-        if (host := self.hosts.get(node)) is None:
-            host = self.hosts[node] = Host()
+        hosts = self.logs[-1].hosts
+        if (host := hosts.get(node)) is None:
+            host = hosts[node] = Host()
         return host
 
     def saved(self) -> list[Any]:
         """What ``restored`` takes, as JSON can say it."""
         return [
-            [node, host.first, host.last, host.events, host.gaps, host.missing] for node, host in self.hosts.items()
+            (name, [(node, one.first, one.last, one.events, one.gaps, one.missing) for node, one in hosts.items()])
+            for name, hosts in self.logs
         ]
 
     @classmethod
     def restored(cls, values: Iterable[Any]) -> "Numbers":
         """The same again, of what ``saved`` gave."""
         numbers = cls()
-        for node, first, last, events, gaps, missing in values:
-            host = numbers._host(node)
-            host.first, host.last, host.events, host.gaps = first, last, events, gaps
-            host.missing = [Missing(*one) for one in missing]
+        for name, hosts in values:
+            numbers.logs.append(Log(name, {}))
+            for node, first, last, events, gaps, missing in hosts:
+                host = numbers._host(node)
+                host.first, host.last, host.events, host.gaps = first, last, events, gaps
+                host.missing = [Missing(*one) for one in missing]
         return numbers
 
+    def times(self) -> dict[str | None, tuple[int, int]]:
+        """From when to when each host's trail goes, through all logs."""
+        found: dict[str | None, tuple[int, int]] = {}
+        for _, hosts in self.logs:
+            for node, host in hosts.items():
+                if host.first <= host.last:
+                    first, last = found.get(node, (host.first, host.last))
+                    found[node] = min(first, host.first), max(last, host.last)
+        return found
+
     def gone(self) -> Iterator[tuple[str | None, Missing]]:
-        """What is missing of whole logs, by host."""
-        for node, host in self.hosts.items():
-            if not host.is_excerpt:
-                yield from ((node, one) for one in host.missing)
+        """What is missing of whole logs, by host, once. What another whole log has is not missing."""
+        told = set[tuple[str | None, Missing]]()
+        for _, hosts in self.logs:
+            for node, host in hosts.items():
+                others = [more[node] for _, more in self.logs if node in more and more[node] is not host]
+                for one in [] if host.is_excerpt else host.missing:
+                    if (node, one) not in told and not any(_has(other, one) for other in others):
+                        told.add((node, one))
+                        yield node, one
 
 
-def _time(text: bytes) -> int:
-    """Milliseconds, of ``1764000000.102``. ValueError if it is none."""
-    seconds, point, part = text.partition(b".")
-    if point and len(part) == 3:
-        return int(seconds + part)
-    raise ValueError(text)
+def _name(node: bytes) -> str | None:
+    return node.decode("utf-8", "surrogateescape") or None
+
+
+def _has(host: Host, gap: Missing) -> bool:
+    """Whether this log has all that another one lacks: it is of that time, and lacks none of it."""
+    if host.is_excerpt or not (host.first <= gap.after and gap.before <= host.last):
+        return False
+    return not any(one.first <= gap.last and gap.first <= one.last for one in host.missing)

@@ -165,10 +165,10 @@ class Page:
         first, last = span.trail
         seen = (last - first) // COLUMNS
         for node, (begins, ends) in sorted(span.hosts.items(), key=lambda one: one[0] or ""):
-            if begins - first > seen:
-                self._silences.setdefault(node, []).append(Silence(node, first, begins, "its log begins then"))
-            if last - ends > seen:
-                self._silences.setdefault(node, []).append(Silence(node, ends, None, _ENDS))
+            edges = Silence(node, first, begins, "its log begins then"), Silence(node, ends, None, _ENDS)
+            for edge, lasts in zip(edges, (begins - first, last - ends), strict=True):
+                if lasts > seen and self._selection.wanted.has_silence(edge):
+                    self._silences.setdefault(node, []).append(edge)
 
     def _letter(self) -> None:
         """Give each guest its letters, in the order of their names, and its look."""

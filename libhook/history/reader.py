@@ -34,6 +34,8 @@ class Source(NamedTuple):
     pipe: bool
     first: bytes
     """The first bytes. From a pipe they have been read already, so they must not be read again."""
+    log: str = ""
+    """The name of the log that it was rotated from, or is."""
 
     @property
     def begins(self) -> int:
@@ -229,12 +231,7 @@ def rotated(path: str) -> list[Source]:
         except FileNotFoundError:
             if number >= last:  # somebody may have removed one in between
                 break
-    return _once(sources)[::-1]
-
-
-def unrotated(name: str) -> str:
-    """Return the name of the log without what auditd appends to that of a rotated one."""
-    return re.sub(r"\.\d{1,3}$", "", name)
+    return [source._replace(log=path) for source in _once(sources)[::-1]]
 
 
 def _once(sources: Sequence[Source]) -> list[Source]:
@@ -257,7 +254,7 @@ def _open(name: str) -> Source:
         raise IsADirectoryError(21, "Is a directory", name)
     regular = stat.S_ISREG(status.st_mode)
     first = os.pread(descriptor, 4096, 0) if regular else b""
-    return Source(descriptor, name, status.st_size, (status.st_dev, status.st_ino), not regular, first)
+    return Source(descriptor, name, status.st_size, (status.st_dev, status.st_ino), not regular, first, name)
 
 
 def _close(source: Source) -> None:

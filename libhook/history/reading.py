@@ -30,6 +30,9 @@ class Reading:
         """What counts the bytes."""
         self.hosts: dict[str | None, tuple[int, int]] = {}
         """From when to when the log of each host goes, once it was read."""
+        self._seen: dict[str | None, tuple[int, int]] = {}
+        """The same while it is read, of what guests had: where a clock was set back, the last line is not the youngest.
+        """
         self.silences = 0
         """How many times without a trail there were within what is asked for."""
         self.complaints: list[str] = []
@@ -54,15 +57,15 @@ class Reading:
         wanted, has = self._selection.wanted, self._selection.has
         everything, complete = wanted.everything, self._remembered.complete if self._remembered else None
 
-        first, last = 1 << 60, 0  # of what guests had: where a clock was set back, the last line is not the youngest
+        seen = self._seen
 
         def give(entry: Entry) -> None:
-            nonlocal first, last
-            start, end = entry.start, entry.end
-            if start is not None:
-                first, last = min(first, start), max(last, start)
-            if end is not None:
-                first, last = min(first, end), max(last, end)
+            node, start, end = entry.node, entry.start, entry.end
+            first, last = end if start is None else start, start if end is None else end
+            if first is not None and last is not None:  # one of the two is known
+                before = seen.get(node) or (first, last)
+                if first <= before[0] or last >= before[1]:
+                    seen[node] = min(first, before[0]), max(last, before[1])
             entry = complete(entry) if complete else entry
             if everything or has(entry):
                 add(entry)
@@ -70,8 +73,7 @@ class Reading:
                 holds(entry)
 
         def give_silence(silence: Silence) -> None:
-            here = not wanted.nodes or silence.node in wanted.nodes
-            if here and wanted.has_time(silence.start, silence.end):
+            if wanted.has_silence(silence):
                 self.silences += 1
                 silent(silence)
 
@@ -92,7 +94,8 @@ class Reading:
         progress.clear()
         if not read.covered:
             raise reader.no_record(self._selection.files, b"")
-        self._selection.covered = min(first, read.covered[0]), max(last, read.covered[1])
+        times = [read.covered, *seen.values()]
+        self._selection.covered = min(first for first, _ in times), max(last for _, last in times)
         self._selection.hosts = self.hosts
         if overlap.twice and overlap.full:
             self.complain("the logs overlap too much: some records may be shown twice")
@@ -103,19 +106,26 @@ class Reading:
     def _counted(self, numbers: Numbers | None, silent: Callable[[Silence], None]) -> None:
         """Take what was found of the events' numbers, and give each gap."""
         if numbers is None:
-            self.complain("whether events are missing is not known: the process that counted them was killed")
+            self.complain("whether events are missing is not known: the process that counts them was killed, or failed")
             return
-        self.hosts = {node: (host.first, host.last) for node, host in numbers.hosts.items()}
+        for node, times in numbers.times().items():
+            before = self._seen.get(node, times)
+            self._seen[node] = min(before[0], times[0]), max(before[1], times[1])
+        self.hosts = self._seen
         for node, gap in numbers.gone():
             which = f"{gap.number} events are" if gap.number > 1 else "1 event is"
             last = f" to {gap.last}" if gap.number > 1 else ""
             silent(Silence(node, gap.after, gap.before, f"{which} missing, number {gap.first}{last}"))
-        if excerpts := [node or "" for node, host in numbers.hosts.items() if host.is_excerpt]:
-            whose = f" of {', '.join(excerpts[:_MOST_NAMED])}" if excerpts[0] else ""
+        nodes = self._selection.wanted.nodes
+        excerpts = [
+            log.name
+            for log in numbers.logs
+            if any(host.is_excerpt and (not nodes or node in nodes) for node, host in log.hosts.items())
+        ]
+        if excerpts:
             more = f" and {len(excerpts) - _MOST_NAMED} more" if len(excerpts) > _MOST_NAMED else ""
-            self.complain(
-                f"this is an excerpt{whose}{more}, by the events' numbers: what else is missing cannot be told"
-            )
+            name = f"{', '.join(excerpts[:_MOST_NAMED])}{more}"
+            self.complain(f"{name}: an excerpt, by the events' numbers; what else is missing in it cannot be told")
 
     def until(self, entry: Entry) -> int | None:
         """When the log of its host ends, if the entry has no end."""

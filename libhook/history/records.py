@@ -92,10 +92,11 @@ something else.
 """
 _LINE_HEAD = re.compile(
     rb"(?:(?:[^=\n]* )?([^ :=\n]+) [^ =\n]+: |[^=\n]*?)"  # "Nov 24 18:30:00 kvm1 audisp-syslog[812]: ", or anything
-    rb"(?:node=(\S+) )?type=(\w+) msg=audit\((\d{1,11})\.(\d{3}):(\d{1,10})\)"
+    rb"(?:node=(\S+) )?type=(\w+(?:\[\d+\])?) msg=audit\((\d{1,11})\.(\d{3}):(\d{1,10})\)"
 )
-"""The groups: the host's name from syslog, and from auditd; type; seconds; thousandths; serial. The text that syslog
-puts before a record has no equals sign. So a record that is quoted in another record's text does not match.
+"""The groups: the host's name from syslog, and from auditd; type; seconds; thousandths; serial. auditd writes
+UNKNOWN[1334] for a type that its version does not know. The text that syslog puts before a record has no equals sign.
+So a record that is quoted in another record's text does not match.
 """
 _TEXT = re.compile(rb"msg='(.*)'", re.S)
 _FIELD = re.compile(rb'(?:^|(?<=[\s(]))([a-z-]+)=("[^"]*"|[^\s,:)]*)')

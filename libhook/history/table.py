@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 from types import MappingProxyType
 
-from libhook.errors import printable
+from libhook.errors import named, printable
 from libhook.history.colour import Paint, plain, sense
 from libhook.history.entry import Entry, Silence
 from libhook.history.names import NameOf
@@ -49,7 +49,7 @@ class Table:
             printable(node or ""),
             printable(f"{bus} {device}"),
             printable(name(entry, self._name_of)) if entry.ids else "",
-            printable(vm or '""'),
+            printable(named(vm) or '""'),
             printable(uuid),
         )
         if self._summer and start is not None and cells[1]:

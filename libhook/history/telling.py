@@ -4,7 +4,7 @@
 import json
 from typing import Protocol
 
-from libhook.errors import printable
+from libhook.errors import named, printable
 from libhook.history.colour import Paint, sense
 from libhook.history.entry import Entry
 from libhook.history.events import Event
@@ -51,7 +51,7 @@ class AsText:
             f"{entry.node}:" if entry.node else "",
             f"{entry.bus} {entry.device}",
             name(entry, self._name_of),
-            entry.vm or '""',
+            named(entry.vm) or '""',
         ]
         shown = [printable(part) for part in parts if part]
         shown.append(self._paint(sense(said), said))

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from libhook.history.entry import Entry
+from libhook.errors import named
+from libhook.history.entry import Entry, Silence
 
 _MOST_FILES = _MOST_HOSTS = 3
 _LATEST = 100_000_000_000_000
@@ -59,6 +60,11 @@ class Wanted(NamedTuple):
             return False
         return self.success in (None, entry.success) and self.has_time(entry.start, entry.end)
 
+    def has_silence(self, silence: Silence) -> bool:
+        """Whether any part of a time without a trail is asked for."""
+        here = not self.nodes or silence.node in self.nodes
+        return here and self.has_time(silence.start, silence.end)
+
     def has_time(self, start: int | None, end: int | None) -> bool:
         """Whether any part of this time is asked for."""
         if self.end is not None and start is not None and start > self.end:
@@ -92,7 +98,7 @@ class Selection:
 
         "" without a filter, and without entries if nothing is asked that the trail does not cover.
         """
-        count = f"{self.shown or 'none'} of {self.all} entries match: {self.wanted.said}; from {self.files}"
+        count = f"{self.shown or 'none'} of {self.all} entries match: {named(self.wanted.said)}; from {self.files}"
         if not self._beyond:
             return count if self.all else ""
         return f"{count if self.all else 'no host device in the trail'}; {self._beyond}"

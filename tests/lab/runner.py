@@ -72,7 +72,7 @@ def _sweep() -> None:
     """Remove what runs have left that were killed: gigabytes, perhaps in memory. Nobody has their locks."""
     for left in (left for place in (Path(_MEMORY), cache_folder()) for left in place.glob(f"{_PREFIX}*")):
         with suppress(OSError):
-            lock = os.open(left, os.O_RDONLY)
+            lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left, ignore_errors=True)

@@ -43,6 +43,7 @@ _COMMANDS = (
     ("accept", EVIL),
     ("accept", f"{EVIL}#"),
     ("history",),
+    ("history", "--vm", EVIL),
 )
 
 
@@ -88,6 +89,11 @@ def test_a_guests_name_begins_no_command(root: str, monkeypatch: pytest.MonkeyPa
         Path(EVIL).write_bytes(guest().xml())
         for command in (*_COMMANDS, ("inspect", EVIL), ("inspect", f"{EVIL}#")):
             said += libhook(host, *command)[1:]
+        defined.write_bytes(b"<domain><name>x</name>")
+        for command in _COMMANDS:
+            said += libhook(host, *command)[1:]
+        Path(EVIL).unlink()
+        defined.unlink()
     said += [line for line in typed(host, "status", width=50).splitlines() if line.lstrip().startswith("poweroff")]
     said += uninstalling(f"{root}/run/libhook")
     host.libvirt.restart()
@@ -104,6 +110,7 @@ def _evil(root: str) -> tuple[Host, Hypervisor]:
     wants = '[values]\n"vm.swappiness" = 10\n[domains.win11.values]\n"vm.swappiness" = 9\n'
     host = Host(root, workstation(), QUICK + wants)
     host.put("/proc/sys/vm/swappiness", "60")
+    Path(root, "var/log/audit").mkdir()
     assert host.libvirt.start(guest(NIC, name=EVIL)).error == ""
     return host, Hypervisor(host.libvirt)
 

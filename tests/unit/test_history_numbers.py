@@ -16,7 +16,7 @@ import pytest
 from trail_writing import BEGIN, OTHER, Trail
 
 from libhook.command import parsing
-from libhook.history import aside, command
+from libhook.history import aside, command, reader
 from libhook.history.numbers import Numbers
 
 Run = Callable[..., tuple[str, str]]
@@ -58,6 +58,7 @@ def _lines(node: str = "", events: int = 1000) -> list[bytes]:
 def _gaps(lines: list[bytes], size: int = 1 << 18) -> list[tuple[int, int]]:
     """The first missing number and the last of each gap, where the log comes in pieces of about so many bytes."""
     numbers, piece = Numbers(), b""
+    numbers.log("log")
     for line in lines:
         piece += b"\n" + line.rstrip(b"\n")
         if len(piece) >= size:
@@ -106,13 +107,93 @@ def test_where_auditd_starts_numbers_begin_anew() -> None:
     assert _gaps([*_lines(events=50), start, *_without(_lines(), 30, 40)]) == [(30, 40)]
 
 
-def test_what_is_no_number_misleads_nobody() -> None:
-    """Lines that are cut off, and text that looks like a line."""
-    lines = _lines()
-    lines[100:100] = [b"type=\n", b"type=CWD msg=audit(1.000:x): \n", b"type=CWD msg=audit(:\n", b"text\n", b"\n"]
-    assert _gaps(lines) == []
+@pytest.mark.parametrize("size", [60, 1_000, 1 << 18])
+def test_what_is_no_number_misleads_nobody(size: int) -> None:
+    """Lines that are cut off, numbers that are too long, and text that looks like a line."""
+    odd = [b"type=", b"type=CWD msg=audit(1.000:x): ", b"type=CWD msg=audit(:", b"text", b"", b"node=x type=foo(1:2)"]
+    odd += [b"type=CWD msg=audit(%s.000:7): " % (b"9" * 20), b"type=CWD msg=audit(1.000:%s): " % (b"9" * 5000)]
+    for line in (line + b"\n" for line in odd):
+        for whole in (_lines(), _without(_lines(), 500, 519), _without(_lines(), 500, 500)):
+            for at in (0, 900, len(whole)):
+                assert _gaps([*whole[:at], line, *whole[at:]], size) == _gaps(whole, size), line
     syslog = [b"Nov 24 18:30:00 kvm1 audisp-syslog[812]: " + line for line in _without(_lines(), 500, 519)]
     assert _gaps(syslog) == [(500, 519)]
+
+
+def test_a_type_that_auditd_does_not_know_has_a_number() -> None:
+    """Of a newer kernel. auditd 4 writes the ends of BPF programs so, each an event of its own."""
+    lines = [line.replace(b"type=SYSCALL", b"type=UNKNOWN[1334]") for line in _lines()]
+    assert _gaps(lines) == _gaps(lines, 60) == []
+
+
+def test_a_late_line_is_not_taken_for_one_that_is_missing() -> None:
+    """One number from elsewhere, and as many as there would be."""
+    cut = _without(_lines(), 500, 500)
+    at = next(number for number, line in enumerate(cut) if _number(line) == 520)
+    first = next(number for number, line in enumerate(cut) if _number(line) == 490)
+    numbers = Numbers()
+    numbers.log("log")
+    for part in (cut[:first], [*cut[first:at], b"type=PATH msg=audit(1.000:489): x\n"], cut[at:]):
+        numbers.take(b"".join(b"\n" + line.rstrip(b"\n") for line in part))
+    assert [(gap.first, gap.last) for _, gap in numbers.gone()] == [(500, 500)]
+
+
+@pytest.mark.parametrize("boot", [b"DAEMON_START", b"SYSTEM_BOOT"])
+def test_the_next_boot_has_other_events(boot: bytes) -> None:
+    """They have the same numbers, and a late one of them fills no gap of the boot before."""
+    stamp = b"msg=audit(%d.000:1): x=1\n" % (BEGIN // 1000)
+    second = _lines(events=600)
+    late = next(at for at, line in enumerate(second) if _number(line) == 505)
+    second[late], second[late + 2] = second[late + 2], second[late]
+    assert _gaps([*_without(_lines(), 500, 519), b"type=%b " % boot + stamp, *second], 1_000) == [(500, 519)]
+
+
+def test_what_another_log_has_is_not_missing(run: Run) -> None:
+    """Of the same host and time. Of two copies a gap is told once, and an excerpt beside them hides nothing."""
+    whole, cut = (b"".join(lines) for lines in (_lines(), _without(_lines(), 500, 519)))
+    chosen = b"".join(line for line in _lines() if b"type=PATH" in line)
+    device = bytes(Trail(now=BEGIN + 2_000_000).device("libhook", "start")).replace(b":11)", b":1001)")
+    assert "missing" not in run([cut, whole + device])[0]
+    assert run([cut, cut + device])[0].count("20 events are missing") == 1
+    out, err = run([chosen, cut + device])
+    assert (out.count("20 events are missing"), err.count("excerpt")) == (1, 1)
+
+
+def test_a_host_is_known_as_long_as_its_entries_are(run: Run) -> None:
+    """Its clock was set back in the middle."""
+    trail = Trail().device("libhook", "start", after=7_200_000)
+    log = bytes(trail) + bytes(Trail().device("libhook", "start", device="0000:02:00.0", after=60_000))
+    for line in run([log], "--json")[0].splitlines():
+        assert json.loads(line)["from"] <= json.loads(line)["known_until"]
+    assert "log ends" not in _text(run([log], "--html", "-")[0])
+
+
+def test_ctrl_c_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes while the answer is waited for."""
+    ours, theirs = os.pipe()
+    monkeypatch.setattr(aside, "count", lambda *_: os.read(ours, 1))  # for ever
+    (tmp_path / "log").write_bytes(bytes(Trail().device("libhook", "start")))
+    sources = reader.trail([str(tmp_path / "log")])
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def counted() -> None:
+        with aside.Counting(sources) as counting:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            counting.found()
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            counted()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        reader.close(sources)
+        os.close(ours)
+        os.close(theirs)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 @pytest.mark.parametrize("piped", [False, True])
@@ -142,7 +223,7 @@ def test_an_excerpt_is_said_to_be_one(run: Run) -> None:
     chosen = b"".join(line for line in _lines() if b"type=PATH" in line)
     out, err = run([chosen + bytes(Trail(now=BEGIN + 2_000_000).device("libhook", "start"))])
     assert "missing" not in out
-    assert err == "this is an excerpt, by the events' numbers: what else is missing cannot be told\n"
+    assert err.endswith("/log0: an excerpt, by the events' numbers; what else is missing in it cannot be told\n")
 
 
 def test_logs_of_two_hosts_without_a_name_are_not_one(run: Run) -> None:
@@ -163,10 +244,10 @@ def test_a_rotated_log_that_is_gone_is_missing(tmp_path: Path, capsysbinary: pyt
 
 def test_the_process_that_counts_is_killed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The entries are told, and that events may be missing."""
-    monkeypatch.setattr(aside, "count", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(aside, "count", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     out, err = run([bytes(Trail().device("libhook", "start"))])
     assert "start, held" in out
-    assert err == "whether events are missing is not known: the process that counted them was killed\n"
+    assert err == "whether events are missing is not known: the process that counts them was killed, or failed\n"
 
 
 def _two() -> list[bytes]:
@@ -205,6 +286,10 @@ def test_the_page_draws_no_further_than_a_host_is_known(run: Run) -> None:
     assert text.count("when its log ends") == 2
     assert text.count("1 min 0 s so far") == 2
     assert "365 d" not in text
+    assert "kvm2" not in _text(run(_two(), "--html", "-", "-n", "kvm1")[0])
+    assert "its log begins" not in _text(run(_two(), "--html", "-", "-ts", "2027-11-24T18:30:30")[0])
+    odd = run([_two()[0] + b"node=x type=foo(1:2)\n", _two()[1]], "--html", "-")[0]
+    assert "its log ends then" in _text(odd)
 
 
 def _text(page: str) -> str:
