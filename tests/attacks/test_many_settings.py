@@ -25,6 +25,7 @@ TEXTS: dict[str, Callable[[int], str]] = {
 }
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("what", TEXTS)
 def test_config_grows_with_guests_and_sections(root: str, what: str) -> None:
     """Not with their product: nothing is compared pair by pair."""
@@ -65,6 +66,7 @@ def wrong_keys(count: int) -> list[Source]:
     return [Source("a", "[domains.guest]\n" + "".join(f'unit{at} = "down"\n' for at in range(count)))]
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("sources", [sections, one_list])
 def test_an_event_grows_with_what_is_said_of_its_guest(root: str, sources: Callable[[int], list[Source]]) -> None:
     """Lists and tables add up."""
@@ -79,6 +81,7 @@ def test_an_event_grows_with_what_is_said_of_its_guest(root: str, sources: Calla
     is_linear(cost, 200)
 
 
+@pytest.mark.rest
 def test_a_refusal_grows_with_the_errors(root: str) -> None:
     """Only of the first is said what was probably meant."""
     host, guest = Host(root, nic()), Domain("guest", "", "kvm", ())
