@@ -3,7 +3,6 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +99,7 @@ def test_a_filter_gives_libvirt_another_document(root: str) -> None:
 
 def test_no_script_is_run_where_it_could_not_be_ended(root: str) -> None:
     """The start is refused before anything is done."""
-    begun, host = time.monotonic(), host_with(root)
+    host = host_with(root)
     groups.replace_systemd(root, mount="")
     assert "cgroup v2 is not mounted at /sys/fs/cgroup or" in host.event(WIN11, "prepare").line
     assert (calls(host), host.driver(NIC)) == ([], "e1000e")
-    assert time.monotonic() - begun < 60

@@ -89,8 +89,8 @@ def test_commands_are_run_and_undone(root: str, mount: str) -> None:
             {"says": "/usr/\x1b: Exec format error"},
             "the command screen cannot be executed: /usr/\\x1b: Exec format error",
         ),
-        ({"seconds": 60, "leaves": True}, "the command screen has not ended within 0.5 s: see the system's log for"),
-        ({"seconds": 60, "deaf": True}, "the command screen has not ended within 0.5 s: see the system's log for"),
+        ({"seconds": 600, "leaves": True}, "the command screen has not ended within 0.5 s: see the system's log for"),
+        ({"seconds": 600, "deaf": True}, "the command screen has not ended within 0.5 s: see the system's log for"),
     ],
 )
 def test_a_command_that_fails_refuses_the_start(
@@ -105,7 +105,7 @@ def test_a_command_that_fails_refuses_the_start(
     refused = host.event(WIN11, "prepare")
     assert refused.code == 1
     assert said in refused.line
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 250
     assert [LIGHT] not in argvs(host)
     assert os.path.exists(f"{root}/undone")
     assert (host.driver(NIC), left(host)) == ("e1000e", [])
@@ -119,7 +119,7 @@ def test_what_is_not_waited_for_is_ended_after_its_time(root: str, monkeypatch: 
     commands.add(root, SHOW, seconds=300, leaves=True)
     begun = time.monotonic()
     host.begin(WIN11)
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 250
     assert argvs(host) == [[SHOW]]
     until(lambda: not left(host))
     host.event(WIN11, "release", "shutdown")
