@@ -76,6 +76,7 @@ def _now() -> list[object]:
     return [SWAPPINESS.read_text(), NOTES.exists(), is_loaded(MODULE), *states(PLAIN, DATA, AWAKE)]
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("logind", "confined")
 def test_everything_works_under_the_profile(guest: MakeGuest, configure: Configure) -> None:
     """Binding, actions of each kind, an old script, the records and the give-back; nothing is denied."""

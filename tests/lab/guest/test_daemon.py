@@ -60,6 +60,7 @@ def test_save_and_restore(guest: MakeGuest) -> None:
     one.destroy()
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("name", [HOSTILE, "--help", "hostdev", "naïve ☃"])
 def test_hostile_name(guest: MakeGuest, name: str) -> None:
     """A guest's name is never taken for an option, a command or a field: its records equal libvirtd's."""

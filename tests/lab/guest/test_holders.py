@@ -87,6 +87,7 @@ SCOPES = {
 }
 
 
+@pytest.mark.rest
 def test_a_refusal_offers_what_ends_the_process(guest: MakeGuest, card: str) -> None:
     """Its session, its scope, or its container."""
     with session(card) as number:

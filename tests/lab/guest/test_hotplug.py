@@ -56,6 +56,7 @@ def test_a_guest_that_does_not_answer(guest: MakeGuest) -> None:
     assert sorted(ours(one)[3:]) == [("stop", NIC, "success"), ("stop", NIC2, "success")]
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("by_address", [False, True])
 def test_usb(guest: MakeGuest, by_address: bool) -> None:
     """A USB device comes and goes at once, and is recorded by its address also where it is named otherwise."""

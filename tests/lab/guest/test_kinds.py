@@ -58,6 +58,7 @@ def test_vf_from_a_pool(guest: MakeGuest, used_before: bool) -> None:
     expect_returned(one)
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("managed", [False, True])
 def test_nvme_disk(guest: MakeGuest, managed: bool) -> None:
     """An NVMe disk is bound and given back, and recorded by us alone: libvirtd has no such record."""
@@ -69,6 +70,7 @@ def test_nvme_disk(guest: MakeGuest, managed: bool) -> None:
     expect_returned(one)
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("by_address", [False, True])
 def test_usb(guest: MakeGuest, by_address: bool) -> None:
     """A USB device is recorded with the address it has, also when the XML names it by vendor and product."""
@@ -86,6 +88,7 @@ def test_scsi_disk(guest: MakeGuest) -> None:
     expect_returned(one)
 
 
+@pytest.mark.rest
 def test_iscsi_disk(guest: MakeGuest, iscsi_disk: Device) -> None:
     """A unit of an iSCSI target is recorded by its name, and by us alone: libvirtd has no such record."""
     one = guest(iscsi_disk).start()

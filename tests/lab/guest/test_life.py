@@ -10,6 +10,7 @@ from host import NIC, NIC2, NIC3, TWO_FUNCTIONS, driver_of, override_of
 from trail import expect_given, expect_returned
 
 
+@pytest.mark.rest
 def test_unmanaged_through_destroy(guest: MakeGuest) -> None:
     """An unmanaged card is on its host driver, on vfio-pci while the guest runs, and back after destroy."""
     one = guest(pci(NIC))

@@ -156,6 +156,7 @@ def refused(one: Guest, reason: str) -> None:
     assert (driver_of(NIC), override_of(NIC)) == ("e1000e", None)
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("required")
 @pytest.mark.parametrize(
     ("broken", "reason"),

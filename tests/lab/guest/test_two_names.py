@@ -52,6 +52,7 @@ def test_two_guests_and_two_names_of_an_mtu(guest: MakeGuest, configure: Configu
         assert OWN.read_text() == mtu
 
 
+@pytest.mark.rest
 def test_the_kernel_has_one_value_under_both_names() -> None:
     """Where a kernel has both: what libhook writes by the file's own name is read by the other."""
     for module in ("nf_conntrack", "sunrpc", "lockd", "nfs", "nfsv4", "ipmi_poweroff"):
