@@ -74,7 +74,8 @@ def whole() -> Iterator[tuple[Suite, ...]]:
     yield (_pytest(25),)
     yield (_crashes("crashes", "not of_the_host and not for_everything"),)
     yield (_crashes("crashes-host", "of_the_host"),)
-    yield (_crashes("crashes-all", "for_everything"),)
+    for third in range(3):
+        yield (_crashes(f"crashes-all-{third + 1}", f"for_everything and {third}"),)
     yield (_BROWSER,)
     for suite in SUITES:
         for half, others in enumerate(_HALVES, 1):

@@ -46,7 +46,6 @@ def confined() -> Iterator[None]:
     (UNITS / DATA).write_text("[Mount]\nWhat=tmpfs\nType=tmpfs\nWhere=/srv/confined\n")
     SCRIPT.write_text(f'#!/bin/sh\necho "$2" >>{CALLS}\n')
     SCRIPT.chmod(0o755)
-    systemctl("daemon-reload")
     systemctl("start", PLAIN, DATA)
     subprocess.run(["modprobe", MODULE, "numdummies=0"], check=True, timeout=600)
     subprocess.run(["apparmor_parser", "--replace", PROFILE], check=True, timeout=600)
@@ -56,7 +55,6 @@ def confined() -> Iterator[None]:
     run_quietly("rmmod", MODULE)
     for path in (UNITS / PLAIN, UNITS / DATA, SCRIPT, CALLS):
         path.unlink()
-    systemctl("daemon-reload")
     subprocess.run(["apparmor_parser", "--remove", PROFILE], check=True, timeout=600)
     systemctl("restart", "libvirtd")
 
@@ -76,7 +74,6 @@ def _now() -> list[object]:
     return [SWAPPINESS.read_text(), NOTES.exists(), is_loaded(MODULE), *states(PLAIN, DATA, AWAKE)]
 
 
-@pytest.mark.rest
 @pytest.mark.usefixtures("logind", "confined")
 def test_everything_works_under_the_profile(guest: MakeGuest, configure: Configure) -> None:
     """Binding, actions of each kind, an old script, the records and the give-back; nothing is denied."""

@@ -93,6 +93,10 @@ def test_without_a_bus_the_start_is_refused(guest: MakeGuest, configure: Configu
 def test_without_logind_the_start_is_refused(guest: MakeGuest, configure: Configure) -> None:
     """Before anything is done."""
     configure(INHIBIT)
-    said = guest(pci(NIC)).start_refused()
+    systemctl("mask", "--runtime", "systemd-logind")
+    try:
+        said = guest(pci(NIC)).start_refused()
+    finally:
+        systemctl("unmask", "--runtime", "systemd-logind")
     assert "because systemd-logind.service is masked: systemctl unmask systemd-logind.service" in said
     assert (driver_of(NIC), _state() == "active") == ("e1000e", False)

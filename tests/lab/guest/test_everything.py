@@ -49,6 +49,7 @@ def place() -> Iterator[None]:
     FILE.write_text(f"[Service]\nExecStartPre={SCRIPT} unit-starts\nExecStart=/bin/sleep 907\n{stop}")
     DATA.mkdir()
     FSTAB.write_text(f"{before}\n{disk_of(NVME)} {DATA} auto nofail 0 0\n")
+    systemctl("daemon-reload")  # of fstab it makes units
     with log_in_works():
         # The first guest's start has the latter two come, and they stay.
         systemctl("start", UNIT, DATA_UNIT, "virtlogd")

@@ -59,6 +59,7 @@ def test_what_happened_is_what_is_told(guest: MakeGuest) -> None:
     ]
 
 
+@pytest.mark.rest
 def test_a_start_that_failed(guest: MakeGuest) -> None:
     """libvirtd says success for each device of it; history says failed, and who disagrees."""
     first = guest(pci(NIC)).start()

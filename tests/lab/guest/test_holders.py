@@ -69,6 +69,7 @@ def test_a_session_and_a_program_are_ended(guest: MakeGuest, configure: Configur
     wait_for("the card", lambda: driver_of(GPU) not in (None, "vfio-pci"))
 
 
+@pytest.mark.rest
 def test_another_holder_refuses_before_anything_is_ended(guest: MakeGuest, configure: Configure, card: str) -> None:
     """The session and the program are as before."""
     one = guest(pci(GPU))
@@ -113,7 +114,6 @@ def test_a_session_of_the_display_manager_ends_with_it(guest: MakeGuest, configu
     pam.write_text(f"{before}\nsession required pam_systemd.so class=user type=wayland\n")
     alias.symlink_to(UNITS / unit)
     try:
-        systemctl("daemon-reload")
         systemctl("start", unit)
         wait_for("who has the card open", lambda: holders(card) and sessions())
         one = guest(pci(GPU))
@@ -130,7 +130,6 @@ def test_a_session_of_the_display_manager_ends_with_it(guest: MakeGuest, configu
         wait_for("the session's end", lambda: not sessions())
         alias.unlink()
         (UNITS / unit).unlink()
-        systemctl("daemon-reload")
 
 
 @contextmanager
@@ -138,7 +137,6 @@ def _services(card: str, *names: str) -> Iterator[None]:
     """Services of the host that have the card open."""
     for name in names:
         (UNITS / name).write_text(f"[Service]\nExecStart=/bin/sh -c 'exec 3<{card}; exec sleep 900'\n")
-    systemctl("daemon-reload")
     systemctl("start", *names)
     wait_for("who has the card open", lambda: len(holders(card)) >= len(names))
     try:
@@ -147,7 +145,6 @@ def _services(card: str, *names: str) -> Iterator[None]:
         systemctl("stop", *names)
         for name in names:
             (UNITS / name).unlink()
-        systemctl("daemon-reload")
 
 
 def _began(name: str) -> str:

@@ -33,7 +33,6 @@ def units() -> Iterator[None]:
         (UNITS / name).write_text(f"[Unit]\nDescription=lab\n[Service]\n{text}\n")
     (UNITS / "lab-woken.socket").write_text(f"[Socket]\nListenStream={SOCKET}\n")
     (UNITS / "lab-alias.service").symlink_to("lab-plain.service")
-    systemctl("daemon-reload")
     systemctl("start", "lab-woken.socket", *TEXTS)
     yield
     Path("/run/lab-broken").unlink(missing_ok=True)
@@ -41,7 +40,6 @@ def units() -> Iterator[None]:
     subprocess.run(["pkill", "-f", "/bin/sleep 900"], check=False)
     for name in (*TEXTS, "lab-woken.socket", "lab-alias.service"):
         (UNITS / name).unlink()
-    systemctl("daemon-reload")
     subprocess.run(["systemctl", "reset-failed"], check=False)
 
 
@@ -78,7 +76,6 @@ def test_a_unit_of_the_guests_own(guest: MakeGuest, configure: Configure) -> Non
     """systemd has the guest's name back from the instance, whatever is in it."""
     name, template, said = "a-b @% x", UNITS / "lab-of@.service", Path("/run/lab-of")
     template.write_text(f'[Service]\nExecStart=/bin/sh -c \'printf %%s "$1" >{said}; exec sleep infinity\' sh "%I"\n')
-    systemctl("daemon-reload")
     configure('[units]\n"lab-of@{name}.service" = "up"\n')
     one = guest(pci(NIC), name=name).start()
     wait_for("the unit", lambda: said.exists() and said.read_text() == name)
@@ -112,7 +109,6 @@ def test_two_guests_share_what_a_oneshot_has_done(guest: MakeGuest, configure: C
     mark, unit = Path("/run/lab-shared-by-two"), UNITS / "lab-oneshot.service"
     commands = f"ExecStart=/bin/mkdir {mark}\nExecStop=/bin/rmdir {mark}"
     unit.write_text(f"[Service]\nType=oneshot\nRemainAfterExit=yes\n{commands}\n")
-    systemctl("daemon-reload")
     configure(f'[units]\n"{unit.name}" = "up"\n')
     first, second = guest(pci(NIC)).start(), guest(usb(USB_PEN)).start()
     assert (mark.exists(), _state(unit.name)) == (True, "active")

@@ -89,14 +89,12 @@ def tree() -> Iterator[None]:
     COMMAND.write_text(f'#!/bin/sh\necho "$1" >>{NOTES}\n')
     COMMAND.chmod(0o755)
     UNIT_FILE.write_text("[Service]\nExecStart=/bin/sleep infinity\n")
-    systemctl("daemon-reload")
     systemctl("start", UNIT, "virtlogd")  # the latter comes with the first guest, and stays
     run_quietly("modprobe", "vfio-pci")
     run_quietly("systemctl", "reset-failed")
     yield
     run_quietly("systemctl", "stop", UNIT)
     UNIT_FILE.unlink()
-    systemctl("daemon-reload")
     shutil.rmtree(FOLDER)
     COMMAND.unlink()
     for path in (DROP_IN, NOTES):
@@ -140,6 +138,7 @@ def test_imported(guest: MakeGuest, tmp_path: Path) -> None:
         SWAPPINESS.write_text(plain)
 
 
+@pytest.mark.rest
 def test_as_it_is(guest: MakeGuest, configure: Configure) -> None:
     """By its dispatcher, which libhook runs with a deadline. It binds the devices itself."""
     configure(f'[legacy]\npath = "{FOLDER}/qemu"\n')

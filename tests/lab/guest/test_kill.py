@@ -67,6 +67,7 @@ def recover(guest: Guest) -> None:
         assert left() == [], answer
 
 
+@pytest.mark.rest
 def test_prepare_killed(one: Guest, chance: random.Random) -> None:
     """`release failed`, or `libhook recover`, leaves each card on its driver and nothing that anybody waits for."""
     took = call(one, "prepare").seconds

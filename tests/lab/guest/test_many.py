@@ -33,6 +33,7 @@ def start(one: Guest) -> str | None:
     return None
 
 
+@pytest.mark.rest
 def test_six_guests_at_once_on_four_functions(guest: MakeGuest) -> None:
     """None has two owners, the losers read who has it, the trail says who got what, and all of them come back."""
     for number in range(ROUNDS):

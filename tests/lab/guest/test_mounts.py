@@ -47,6 +47,7 @@ def _active(*names: str) -> list[str]:
     return [systemctl("show", "--value", "--property", "ActiveState", name) for name in names]
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("data")
 @pytest.mark.parametrize("kind", [pci, nvme_disk], ids=["hostdev", "disk"])
 def test_a_mounted_disk_is_the_guests_and_then_mounted_again(

@@ -82,6 +82,7 @@ def _card() -> str:
     return node
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("neighbour", [names_it, has_a_dev_of_its_own])
 def test_who_may_not_open_a_device_keeps_no_start(
     guest: MakeGuest, neighbour: Callable[[str], AbstractContextManager[None]]

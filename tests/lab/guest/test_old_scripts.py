@@ -34,14 +34,12 @@ def script() -> Iterator[None]:
     TODO.write_text("")
     NOTES.write_text("")
     UNIT.write_text("[Service]\nExecStart=/bin/sleep infinity\n")
-    systemctl("daemon-reload")
     systemctl("start", UNIT.name)
     yield
     systemctl("stop", UNIT.name)
     shutil.rmtree(FOLDER)
     for path in (TODO, NOTES, UNIT):
         path.unlink()
-    systemctl("daemon-reload")
     subprocess.run(["pkill", "-KILL", "-f", "sleep 90[0-9]"], check=False)
     systemctl("reset-failed")
 

@@ -21,7 +21,6 @@ SWAPPINESS = Path("/proc/sys/vm/swappiness")
 def watching() -> Iterator[None]:
     """The watch runs, and a unit that the guest needs down."""
     KEPT.write_text("[Service]\nExecStart=/bin/sleep infinity\n")
-    systemctl("daemon-reload")
     systemctl("start", KEPT.name, UNIT)
     wait_until_it_watches()
     yield
@@ -29,7 +28,6 @@ def watching() -> Iterator[None]:
     systemctl("restart", "libvirtd")
     systemctl("stop", UNIT, KEPT.name)
     KEPT.unlink()
-    systemctl("daemon-reload")
 
 
 def _shown(name: str, what: str) -> str:
@@ -64,7 +62,7 @@ def test_the_unit_comes_back_without_another_start(guest: MakeGuest, configure: 
 
 def test_with_nothing_held_it_does_nothing() -> None:
     """As at every boot but a soft reboot, where it is enabled."""
-    systemctl("enable", RECOVER)
+    systemctl("enable", "--no-reload", RECOVER)
     systemctl("start", RECOVER)
     assert (_shown(RECOVER, "ConditionResult"), _shown(RECOVER, "ActiveState")) == ("no", "inactive")
-    systemctl("disable", RECOVER)
+    systemctl("disable", "--no-reload", RECOVER)

@@ -44,7 +44,6 @@ def unit() -> Iterator[None]:
     _FILE.write_text(f"[Service]\nExecStartPre=/bin/sh -c 'echo >>{_STARTS}'\nExecStart=/bin/sleep infinity\n")
     _PROGRAM.write_text(f"#!/bin/sh\n[ $1 = rm ] && exec rm -f {_MARK}\nsleep 0.5\nexec touch {_MARK}\n")
     _PROGRAM.chmod(0o755)
-    systemctl("daemon-reload")
     systemctl("start", _UNIT)
     yield
     systemctl("stop", _UNIT)
@@ -53,7 +52,6 @@ def unit() -> Iterator[None]:
     _STARTS.unlink()
     _MARK.unlink(missing_ok=True)
     subprocess.run(["pkill", "-f", "sleep 902"], check=False)
-    systemctl("daemon-reload")
 
 
 def _now() -> dict[str, str]:

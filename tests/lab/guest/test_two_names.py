@@ -32,6 +32,7 @@ def interface() -> Iterator[None]:
     subprocess.run(["ip", "link", "del", "lab-two"], check=True)
 
 
+@pytest.mark.rest
 @pytest.mark.usefixtures("interface")
 @pytest.mark.parametrize("first_to_end", [0, 1])
 def test_two_guests_and_two_names_of_an_mtu(guest: MakeGuest, configure: Configure, first_to_end: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 from conftest import Configure, MakeGuest
 from guests import libhook, pci
 from host import NIC, driver_of, wait_for
-from service import systemctl
+from service import logind_runs, systemctl
 
 USER, UID = "tim", 4711
 HOME, RUNTIME = Path("/home/tim"), Path(f"/run/user/{UID}")
@@ -24,8 +24,6 @@ TEXTS = {
     SOCKET: "[Socket]\nListenStream=%t/lab-woken\n",
 }
 DROP_IN = Path("/run/systemd/system/user@.service.d/lab.conf")
-_MASK = Path("/run/systemd/system/systemd-logind.service")
-"""The lab's systemd starts no logind."""
 
 
 def _own(*arguments: str) -> str:
@@ -54,19 +52,14 @@ def user() -> Iterator[None]:
     DROP_IN.parent.mkdir()
     # pam_systemd, which the lab has not, does no more for it.
     DROP_IN.write_text(f"[Service]\nPAMName=\nEnvironment=XDG_RUNTIME_DIR={RUNTIME}\n")
-    _MASK.unlink(missing_ok=True)
-    systemctl("daemon-reload")
-    systemctl("start", "systemd-logind")
-    subprocess.run(["loginctl", "enable-linger", USER], check=True, timeout=600)
-    wait_for("the user's manager", (RUNTIME / "systemd/private").exists)
-    yield
-    subprocess.run(["loginctl", "disable-linger", USER], check=False, timeout=600)
-    systemctl("stop", f"user@{UID}.service", "systemd-logind")
-    _MASK.unlink(missing_ok=True)
-    _MASK.symlink_to("/dev/null")
+    with logind_runs():
+        subprocess.run(["loginctl", "enable-linger", USER], check=True, timeout=600)
+        wait_for("the user's manager", (RUNTIME / "systemd/private").exists)
+        yield
+        subprocess.run(["loginctl", "disable-linger", USER], check=False, timeout=600)
+        systemctl("stop", f"user@{UID}.service")
     shutil.rmtree(DROP_IN.parent)
     shutil.rmtree(HOME)
-    systemctl("daemon-reload")
 
 
 @pytest.fixture(autouse=True)
