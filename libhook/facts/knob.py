@@ -26,6 +26,9 @@ _ACTS = "a write to it does something, and keeps no value"
 _INEXACT = "what it was before does not come back exactly"
 _CPU = "processes and interrupts that are bound to the CPU would not come back to it"
 _NO_ADDRESSES = "the interface's IPv6 addresses would not come back"
+_ORPHANS = "shared memory that no process is attached to would be destroyed"
+_L1 = "the link's l1_aspm would be set, too"
+_MERGED = "it does not go back once pages are merged"
 _IPV6_MIN_MTU = 1280
 _KERNEL, _IPV4, _IPV6 = "/proc/sys/kernel", "/proc/sys/net/ipv4", "/proc/sys/net/ipv6"
 _REASONS = {
@@ -52,6 +55,8 @@ _REASONS = {
     # proc_watchdog(): a read of it, while the only watchdog is off, keeps both from coming back
     f"{_KERNEL}/watchdog": f"{_MANY}; name kernel.nmi_watchdog",
     f"{_KERNEL}/soft_watchdog": _MANY,
+    # tcp_set_default_congestion_control() loads its module, and sets TCP_CONG_NON_RESTRICTED for good
+    f"{_IPV4}/tcp_congestion_control": f"{_MANY}: tcp_allowed_congestion_control",
     # The same in other units: neigh_proc_base_reachable_time(), proc_unres_qlen(), ipv6_route_table_template
     f"{_IPV4}/neigh/*/base_reachable_time": f"{_INEXACT}; name base_reachable_time_ms",
     f"{_IPV6}/neigh/*/base_reachable_time": f"{_INEXACT}; name base_reachable_time_ms",
@@ -74,6 +79,26 @@ _REASONS = {
     # kernel/module/signing.c (bool_enable_only), crash_shrink_memory()
     "/sys/module/module/parameters/sig_enforce": _ONE_WAY,
     "/sys/kernel/kexec_crash_size": _ONE_WAY,
+    "/sys/kernel/security/lockdown": _ONE_WAY,  # lock_kernel_down()
+    # merge_across_nodes_store(), max_page_sharing_store(): EBUSY as soon as ksmd has merged pages
+    "/sys/kernel/mm/ksm/merge_across_nodes": _MERGED,
+    "/sys/kernel/mm/ksm/max_page_sharing": _MERGED,
+    # blk_mq_init_sched() begins with new tunables and another nr_requests, and bfq turns wbt_lat_usec off
+    "queue/scheduler": f"{_MANY}: nr_requests, wbt_lat_usec and the scheduler's own",
+    # aspm_attr_store_common(): without L1 there are no substates, and they do not come back with it
+    "link/l1_aspm": f"{_MANY}: l1_1_aspm, l1_2_aspm, l1_1_pcipm and l1_2_pcipm",
+    # resource_resize_show() and _store() in drivers/pci/pci-sysfs.c
+    **{f"resource{number}_resize": "it shows which sizes there are, and not which one it has" for number in range(6)},
+    # bond_option_miimon_set(), bond_option_arp_interval_set(), bond_option_mode_set()
+    "bonding/miimon": f"{_MANY}: arp_interval and arp_validate",
+    "bonding/arp_interval": f"{_MANY}: miimon",
+    "bonding/mode": f"{_MANY}: miimon and arp_interval",
+    # brightness_store() in drivers/leds/led-class.c takes the trigger away with a 0, and a new trigger sets brightness
+    "leds/*/brightness": f"{_MANY}: trigger",
+    "leds/*/trigger": f"{_MANY}: brightness and the trigger's own",
+    # sched_group_set_idle(), cpu_weight_nice_write_s64() in kernel/sched
+    "cpu.idle": f"{_MANY}: cpu.weight",
+    "cpu.weight.nice": f"{_INEXACT}; name cpu.weight",
     # drivers/cpufreq: intel_pstate_update_status(), amd_pstate_update_status() make all policies anew;
     # kernel/cpu.c: target_store()
     "/sys/devices/system/cpu/intel_pstate/status": f"{_MANY}: governors and limits of all CPUs",
@@ -122,6 +147,13 @@ def _is_up(flags: str) -> bool:
 _ALLOWED: dict[str, tuple[Callable[[str], bool], str]] = {
     f"{_KERNEL}/yama/ptrace_scope": ({"0", "1", "2"}.__contains__, _ONE_WAY),  # yama_dointvec_minmax()
     f"{_KERNEL}/unprivileged_bpf_disabled": ({"0", "2"}.__contains__, _ONE_WAY),  # bpf_unpriv_handler()
+    f"{_KERNEL}/shm_rmid_forced": ({"0"}.__contains__, _ORPHANS),  # shm_destroy_orphaned()
+    # set_nx_huge_pages() in arch/x86/kvm/mmu/mmu.c
+    "/sys/module/kvm/parameters/nx_huge_pages": (lambda value: value != "never", _ONE_WAY),
+    # aspm_attr_store_common(): each of these states brings L1 along
+    **dict.fromkeys(
+        ("link/l1_1_aspm", "link/l1_2_aspm", "link/l1_1_pcipm", "link/l1_2_pcipm"), ({"0"}.__contains__, _L1)
+    ),
     # select_fallback_rq() and irq_migrate_all_off_this_cpu() move what was bound to it, and nothing moves that back;
     # __store_smt_control() takes CPUs away as well, and with forceoff for ever
     "/sys/devices/system/cpu/smt/control": ({"on"}.__contains__, _CPU),

@@ -50,6 +50,8 @@ _LONGEST = 1 << 18
 """The longest sysctl has each second of 65,536 ports, by name: 196,608 bytes."""
 _PAGE = 4096
 _OFF = "0"
+_NEVER_SET = "(null)"
+"""What a module's parameter without any text shows (param_get_charp()). A write of it stores the word."""
 _INSTEAD = f"take it out of {_SETTING} in the settings; a command under run may set it, if it has an undo"
 _AGAIN = "start the guest again; if that is refused, too, stop the guests that keep it: libhook status names them"
 _OVERLAP = "stop that guest first, or name one file in the settings of both; libhook config shows them"
@@ -234,6 +236,8 @@ def _lasting(path: str, value: str) -> Failure | None:
     """Why a value that the file has now could not be given back: it cannot be read whole, or not be written whole."""
     if len(os.fsencode(value)) > (_PAGE if path.startswith("/sys/") else _LONGEST):
         return Failure(f"{path} shows more text than libhook could give back", _INSTEAD)
+    if value == _NEVER_SET and path.startswith("/sys/module/"):
+        return Failure(f"{path} was never set, and no write brings that back", _INSTEAD)
     if any(c < " " and c != "\t" for c in value):
         return Failure(f"{path} does not show one line of text, so libhook could not give it back", _INSTEAD)
     return None

@@ -73,8 +73,9 @@ def test_a_value_of_many_pages_comes_back_whole(root: str, count: int) -> None:
         (ALIAS, "x" * 4097 + "\n", "shows more text than libhook could give back"),
         (FIRMWARE, "\n\n", "does not show one line of text, so libhook could not give it back"),
         (ALIAS, "a\0b\n", "does not show one line of text, so libhook could not give it back"),
+        (FIRMWARE, "(null)\n", "was never set, and no write brings that back"),
     ],
-    ids=["sysctl", "attribute", "line feed", "NUL"],
+    ids=["sysctl", "attribute", "line feed", "NUL", "null"],
 )
 def test_what_cannot_be_read_or_written_whole_is_refused(root: str, path: str, text: str, why: str) -> None:
     """Nothing is changed, and nothing is left to undo."""
@@ -195,6 +196,42 @@ def test_a_pair_that_is_changed_by_somebody_else_stays(root: str) -> None:
             "1",
             "it changes other files, which would not come back; name forwarding of each interface",
         ),
+        (
+            "net.ipv4.tcp_congestion_control",
+            "bbr",
+            "it changes other files, which would not come back: tcp_allowed_congestion_control",
+        ),
+        (
+            "kernel.shm_rmid_forced",
+            "1",
+            "with this value shared memory that no process is attached to would be destroyed",
+        ),
+        (
+            "/sys/block/sda/queue/scheduler",
+            "none",
+            "it changes other files, which would not come back: nr_requests, wbt_lat_usec and the scheduler's own",
+        ),
+        (
+            "/sys/bus/pci/devices/0000:01:00.0/link/l1_aspm",
+            "0",
+            "it changes other files, which would not come back: l1_1_aspm, l1_2_aspm, l1_1_pcipm and l1_2_pcipm",
+        ),
+        (
+            "/sys/bus/pci/devices/0000:01:00.0/link/l1_2_aspm",
+            "1",
+            "with this value the link's l1_aspm would be set, too",
+        ),
+        (
+            "/sys/bus/pci/devices/0000:01:00.0/resource1_resize",
+            "14",
+            "it shows which sizes there are, and not which one it has",
+        ),
+        ("/sys/kernel/mm/ksm/merge_across_nodes", "0", "it does not go back once pages are merged"),
+        (
+            "/sys/module/kvm/parameters/nx_huge_pages",
+            "never",
+            "with this value it does not go back before the host is rebooted",
+        ),
         ("/sys/bus/pci/rescan", "1", "a write to it does something, and keeps no value"),
         ("/sys/bus/pci/drivers/nvme/unbind", "0000:01:00.0", "a write to it does something, and keeps no value"),
     ],
@@ -208,6 +245,22 @@ def test_what_is_no_value_or_never_goes_back_is_refused(root: str, name: str, va
     assert libhook(host, "plan", "-", stdin=ONE.xml(1, False)).err == f"{line}\n"
     assert f"{line}\n" in libhook(host, "config").err
     assert line in libhook(host, "doctor").out
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"/sys/class/net/bond0/bonding/{name}" for name in ("miimon", "arp_interval", "mode")),
+        *(f"/sys/class/leds/power/{name}" for name in ("brightness", "trigger")),
+        *(f"/sys/fs/cgroup/machine.slice/{name}" for name in ("cpu.idle", "cpu.weight.nice")),
+        *(f"/sys/bus/pci/devices/0000:01:00.0/link/{name}" for name in ("l1_1_aspm", "l1_1_pcipm", "l1_2_pcipm")),
+        "/sys/kernel/security/lockdown",
+        "/sys/kernel/mm/ksm/max_page_sharing",
+    ],
+)
+def test_what_sets_others_or_never_goes_back_is_unfit(path: str) -> None:
+    """By its table."""
+    assert unfit(path, "1")
 
 
 @pytest.mark.parametrize("flags", ["4099", "0X1003", ""])
@@ -229,6 +282,12 @@ def test_flags_are_set_only_as_the_file_shows_them(flags: str) -> None:
         ("/sys/class/net/eth0/mtu", "1280"),
         ("/sys/devices/system/cpu/cpu3/online", "1"),
         ("/sys/devices/system/cpu/online", "0"),
+        ("/proc/sys/kernel/shm_rmid_forced", "0"),
+        ("/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/link/l1_2_aspm", "0"),
+        ("/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/link/clkpm", "0"),
+        ("/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/link/l0s_aspm", "1"),
+        ("/sys/module/kvm/parameters/nx_huge_pages", "off"),
+        ("/sys/fs/cgroup/machine.slice/cpu.weight", "50"),
         (FIRMWARE, "/lib/x"),
         ("/sys/devices/system/cpu/smt/control", "on"),
     ],
