@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 
 from libhook import __version__
-from libhook.errors import BadInput, LibhookError, printable
+from libhook.errors import BadInput, LibhookError, named, printable
 from libhook.history import colour, follow, reader
 from libhook.history.beside import name_saved, replaced
 from libhook.history.evidence import Evidence, Made
@@ -50,7 +50,7 @@ def run(root: str, options: argparse.Namespace, remembered: Callable[[], Remembe
     reading = Reading(sources, selection, remembered())
     if names := reader.left_out(options.input, root):
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        reading.complain(f"not read: {names[0]}{more}: unpack what is packed, and give each with -if")
+        reading.complain(f"not read: {named(names[0])}{more}: unpack what is packed, and give each with -if")
     with ExitStack() as stack:
         stack.callback(reader.close, sources)
         lines = stack.enter_context(Sorted())

@@ -3,6 +3,8 @@
 
 from typing import NamedTuple
 
+from libhook.errors import named
+
 TRUSTED = {"start": "libhook", "attach": "libvirtd"}
 """Whose record counts if the two differ. At a start, libvirtd always says success."""
 _MOST_WRITERS = 8
@@ -48,6 +50,11 @@ class Silence(NamedTuple):
     end: int | None
     """None if it lasts until the trail ends."""
     why: str
+
+
+def trail_of(node: str | None) -> str:
+    """What a sentence calls a host's trail. It has no name where auditd writes none."""
+    return f"the trail of {named(node)}" if node else "the trail"
 
 
 def began_at(entry: Entry) -> int:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from libhook.errors import printable
+from libhook.errors import named, printable
 from libhook.history import reader
 from libhook.history.aside import Counting
 from libhook.history.entry import Entry, Silence
@@ -124,7 +124,7 @@ class Reading:
         ]
         if excerpts:
             more = f" and {len(excerpts) - _MOST_NAMED} more" if len(excerpts) > _MOST_NAMED else ""
-            name = f"{', '.join(excerpts[:_MOST_NAMED])}{more}"
+            name = named(f"{', '.join(excerpts[:_MOST_NAMED])}{more}")
             self.complain(f"{name}: an excerpt, by the events' numbers; what else is missing in it cannot be told")
 
     def until(self, entry: Entry) -> int | None:

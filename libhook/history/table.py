@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from libhook.errors import named, printable
 from libhook.history.colour import Paint, plain, sense
-from libhook.history.entry import Entry, Silence
+from libhook.history.entry import Entry, Silence, trail_of
 from libhook.history.names import NameOf
 from libhook.history.shown import NOTED, clock, name, remark, what
 
@@ -46,11 +46,11 @@ class Table:
         cells = (
             "unknown" if start is None else self._time(start),
             "" if end is None or not success else self._time(end),
-            printable(node or ""),
-            printable(f"{bus} {device}"),
+            printable(named(node or "")),
+            printable(named(f"{bus} {device}")),
             printable(name(entry, self._name_of)) if entry.ids else "",
             printable(named(vm) or '""'),
-            printable(uuid),
+            printable(named(uuid)),
         )
         if self._summer and start is not None and cells[1]:
             cells = (*self._both(cells[0], cells[1], start, end or 0), *cells[2:])
@@ -75,14 +75,14 @@ class Table:
         """Return and cache the last cells, which are the same for most entries."""
         if len(self._verdicts) > _MOST:
             self._verdicts.clear()
-        cells = [printable(cell) for cell in (what(entry), ", ".join(entry.recorded_by), remark(entry))]
+        cells = [printable(named(cell)) for cell in (what(entry), ", ".join(entry.recorded_by), remark(entry))]
         self._widths[_VERDICT:] = map(max, self._widths[_VERDICT:], map(_columns, cells))
         return self._verdicts.setdefault(key, "\t".join(cells))
 
     def silence(self, silence: Silence) -> str:
         """Return a time without a trail, as the only cell of its row."""
         until = f"to {self._time(silence.end)}" if silence.end is not None else "on"
-        node = f"{silence.node}: " if silence.node else ""
+        node = f"{named(silence.node)}: " if silence.node else ""
         return printable(f"{node}no trail from {self._time(silence.start)} {until}: {silence.why}")
 
     def lines(
@@ -116,8 +116,9 @@ class Table:
         for node, (first, last) in sorted(
             ((node, times) for node, times in hosts.items() if node in self._open), key=lambda one: one[0] or ""
         ):
-            whose = f"the trail of {printable(node)}" if node else "the trail"
-            yield from _remarked(f"{whose} is from {self._time(first)} to {self._time(last)}", width)
+            yield from _remarked(
+                f"{printable(trail_of(node))} is from {self._time(first)} to {self._time(last)}", width
+            )
         if self._noted:
             yield from _remarked(f"{NOTED} by libhook's notes, not by a record", width)
 

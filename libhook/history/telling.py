@@ -51,11 +51,11 @@ class AsText:
             f"{entry.node}:" if entry.node else "",
             f"{entry.bus} {entry.device}",
             name(entry, self._name_of),
-            named(entry.vm) or '""',
+            entry.vm or '""',
         ]
-        shown = [printable(part) for part in parts if part]
+        shown = [printable(named(part)) for part in parts if part]
         shown.append(self._paint(sense(said), said))
-        shown.append(printable(f"by {', '.join(entry.recorded_by)}"))
+        shown.append(printable(named(f"by {', '.join(entry.recorded_by)}")))
         return _GAP.join([*shown, self._paint("odd", remark(entry))]).rstrip()
 
     def line(self, event: Event) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from libhook.errors import named
-from libhook.history.entry import Entry, Silence
+from libhook.history.entry import Entry, Silence, trail_of
 
 _MOST_FILES = _MOST_HOSTS = 3
 _LATEST = 100_000_000_000_000
@@ -78,7 +78,7 @@ class Selection:
     def __init__(self, wanted: Wanted, files: Sequence[str]) -> None:
         self.wanted = wanted
         more = f" and {len(files) - _MOST_FILES} more" if len(files) > _MOST_FILES else ""
-        self.files = ", ".join(files[:_MOST_FILES]) + more
+        self.files = named(", ".join(files[:_MOST_FILES])) + more
         self.all = self.shown = 0
         self.covered: tuple[int, int] | None = None
         """From when to when the trail has records, once it was read."""
@@ -111,7 +111,7 @@ class Selection:
         asked = [node for node in self.hosts if not self.wanted.nodes or node in self.wanted.nodes]
         if len(self.hosts) < 2 or not asked:
             return self._beyond_of("the trail", self.covered)
-        told = [text for node in asked if (text := self._beyond_of(f"the trail of {node}", self.hosts[node]))]
+        told = [text for node in asked if (text := self._beyond_of(trail_of(node), self.hosts[node]))]
         more = [f"{len(told) - _MOST_HOSTS} more hosts' trails do not cover all of it"] * (len(told) > _MOST_HOSTS)
         return "; ".join([*told[:_MOST_HOSTS], *more])
 
