@@ -57,14 +57,13 @@ def run(root: str, options: argparse.Namespace, remembered: Callable[[], Remembe
         if options.json:
             json = Json(name_of)
             reading.run(
-                lambda entry: lines.add(f"{entry.start or 0:014d}{json(entry, reading.until(entry))}\n".encode())
+                lambda entry: lines.add(f"{entry.start or 0:014d}{json(entry, reading.until(entry))}\n".encode()),
+                lambda silence: lines.add(f"{silence.start:014d}{json.silence(silence)}\n".encode()),
             )
             if selection.said:  # not to stdout, where the JSON goes
                 reading.complain(selection.said)
-            if reading.silences:
-                number = "1 time" if reading.silences == 1 else f"{reading.silences} times"
-                reading.complain(f"{number} without a trail: shown without --json")
             _write(line[_KEY:] for line in lines)
+            _write(f"{json.host(host)}\n".encode() for host in reading.trails())
         elif options.html:
             page = Page(selection, name_of)
             reading.read = read = Evidence()

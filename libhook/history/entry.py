@@ -50,6 +50,19 @@ class Silence(NamedTuple):
     end: int | None
     """None if it lasts until the trail ends."""
     why: str
+    missing: tuple[int, int] | None = None
+    """The first and the last number of the events that a log does not have; None if that is not why."""
+
+
+class Host(NamedTuple):
+    """What is known of a host's trail: what it was read from, and from when to when it goes."""
+
+    node: str | None
+    trail: str
+    """log, excerpt, or unknown: whether events are missing could not be found out."""
+    first: int | None
+    last: int | None
+    """None if unknown."""
 
 
 def trail_of(node: str | None) -> str:

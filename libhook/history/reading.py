@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from libhook.errors import named, printable
 from libhook.history import reader
 from libhook.history.aside import Counting
-from libhook.history.entry import Entry, Silence
+from libhook.history.entry import Entry, Host, Silence
 from libhook.history.numbers import Numbers
 from libhook.history.overlap import Overlap
 from libhook.history.pairing import Pairing
@@ -33,8 +33,8 @@ class Reading:
         self._seen: dict[str | None, tuple[int, int]] = {}
         """The same while it is read, of what guests had: where a clock was set back, the last line is not the youngest.
         """
-        self.silences = 0
-        """How many times without a trail there were within what is asked for."""
+        self._excerpts: set[str | None] = set()
+        """The hosts that have a log which is an excerpt."""
         self.complaints: list[str] = []
         """What is missing from what is shown, as it was said on stderr."""
         self._sources, self._selection, self._remembered = sources, selection, remembered
@@ -74,7 +74,6 @@ class Reading:
 
         def give_silence(silence: Silence) -> None:
             if wanted.has_silence(silence):
-                self.silences += 1
                 silent(silence)
 
         parser, pairing, overlap = Parser(), Pairing(give, give_silence), Overlap()
@@ -115,17 +114,29 @@ class Reading:
         for node, gap in numbers.gone():
             which = f"{gap.number} events are" if gap.number > 1 else "1 event is"
             last = f" to {gap.last}" if gap.number > 1 else ""
-            silent(Silence(node, gap.after, gap.before, f"{which} missing, number {gap.first}{last}"))
-        nodes = self._selection.wanted.nodes
-        excerpts = [
-            log.name
-            for log in numbers.logs
-            if any(host.is_excerpt and (not nodes or node in nodes) for node, host in log.hosts.items())
-        ]
+            why = f"{which} missing, number {gap.first}{last}"
+            silent(Silence(node, gap.after, gap.before, why, (gap.first, gap.last)))
+        nodes, excerpts = self._selection.wanted.nodes, []
+        for log in numbers.logs:
+            chosen = {node for node, host in log.hosts.items() if host.is_excerpt}
+            self._excerpts |= chosen
+            if chosen if not nodes else chosen & nodes:
+                excerpts.append(log.name)
         if excerpts:
             more = f" and {len(excerpts) - _MOST_NAMED} more" if len(excerpts) > _MOST_NAMED else ""
             name = named(f"{', '.join(excerpts[:_MOST_NAMED])}{more}")
             self.complain(f"{name}: an excerpt, by the events' numbers; what else is missing in it cannot be told")
+
+    def trails(self) -> list[Host]:
+        """What is known of the trail of each host that is asked for."""
+        nodes = self._selection.wanted.nodes
+        return [
+            Host(node, "excerpt" if node in self._excerpts else "log", *times)
+            if node in self.hosts
+            else Host(node, "unknown", None, None)
+            for node, times in sorted(self._seen.items(), key=lambda one: one[0] or "")
+            if not nodes or node in nodes
+        ]
 
     def until(self, entry: Entry) -> int | None:
         """When the log of its host ends, if the entry has no end."""

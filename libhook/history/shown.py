@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from typing import TypeVar
 
-from libhook.history.entry import Entry, name_of
+from libhook.history.entry import Entry, Host, Silence, name_of
 from libhook.history.names import NameOf
 
 NOTED = "*"
@@ -39,7 +39,10 @@ def clock(before: str, after: str, zone: tzinfo | None = None) -> Clock:
 
 
 class Json:
-    """Writes entries as JSON in ASCII. The keys, their order and their values are a promised interface."""
+    """Writes entries, times without a trail, and hosts as JSON in ASCII.
+
+    The keys, their order and their values are a promised interface.
+    """
 
     def __init__(self, name_of: NameOf) -> None:
         self._name_of = name_of
@@ -56,10 +59,27 @@ class Json:
         return (
             f'{{"entry": {_quoted(name_of(entry))}, "device": {_quoted(device)}, "bus": {_quoted(bus)}, '
             f'"vm": {_quoted(vm)}, "uuid": {_quoted(uuid)}, {how}'
-            f'"from": {"null" if start is None else self._time(start)}, '
-            f'"to": {"null" if end is None else self._time(end)}, '
+            f"{self._between(start, end)}, "
             f'"known_until": {"null" if until is None else self._time(until)}, {verdict}'
         )
+
+    def silence(self, silence: Silence) -> str:
+        """Return a time without a trail as an object."""
+        first, last = silence.missing or (0, -1)
+        missing = {"count": last - first + 1, "from": first, "to": last} if silence.missing else None
+        return (
+            f'{{"silence": {json.dumps(silence.why)}, "node": {json.dumps(silence.node)}, '
+            f'{self._between(silence.start, silence.end)}, "missing": {json.dumps(missing)}}}'
+        )
+
+    def host(self, host: Host) -> str:
+        """Return what is known of a host's trail as an object."""
+        times = self._between(host.first, host.last)
+        return f'{{"trail": {json.dumps(host.trail)}, "node": {json.dumps(host.node)}, {times}}}'
+
+    def _between(self, first: int | None, last: int | None) -> str:
+        start, end = "null" if first is None else self._time(first), "null" if last is None else self._time(last)
+        return f'"from": {start}, "to": {end}'
 
     def _verdict(self, key: tuple[object, ...], entry: Entry) -> tuple[str, str]:
         """Return and cache the parts that are the same for most entries."""

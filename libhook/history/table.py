@@ -35,8 +35,8 @@ class Table:
         self._unique = True
         """Whether each name is known to stand for one guest of a host. Else the UUID must be shown."""
         self._verdicts: dict[tuple[object, ...], str] = {}
-        self._open: set[str | None] = set()
-        """The hosts of entries without a beginning or an end."""
+        self._hosts: set[str | None] = set()
+        """Those that have a line."""
 
     def row(self, entry: Entry) -> str:
         """Return the cells of an entry with tabs between them. No cell has a tab in it."""
@@ -55,8 +55,7 @@ class Table:
         if self._summer and start is not None and cells[1]:
             cells = (*self._both(cells[0], cells[1], start, end or 0), *cells[2:])
         self._noted = self._noted or entry.noted
-        if start is None or end is None:
-            self._open.add(node)
+        self._hosts.add(node)
         if (self._unique and self._uuids.setdefault((node, vm), uuid) != uuid) or len(self._uuids) > _MOST:
             self._unique = False
             self._uuids.clear()
@@ -81,6 +80,7 @@ class Table:
 
     def silence(self, silence: Silence) -> str:
         """Return a time without a trail, as the only cell of its row."""
+        self._hosts.add(silence.node)
         until = f"to {self._time(silence.end)}" if silence.end is not None else "on"
         node = f"{named(silence.node)}: " if silence.node else ""
         return printable(f"{node}no trail from {self._time(silence.start)} {until}: {silence.why}")
@@ -101,6 +101,7 @@ class Table:
         if not any(self._widths):
             silences = [paint("silent", f"-- {row}") for row in rows]
             yield from [f"-- times are {self._zone}", *silences] if silences else []
+            yield from self._trails(hosts, width)
             yield said or "no host device in the trail"
             return
         if said:
@@ -113,14 +114,15 @@ class Table:
             yield from _paragraphs(rows, width, paint)
         else:
             yield from self._laid_out(rows, shown, paint)
-        for node, (first, last) in sorted(
-            ((node, times) for node, times in hosts.items() if node in self._open), key=lambda one: one[0] or ""
-        ):
-            yield from _remarked(
-                f"{printable(trail_of(node))} is from {self._time(first)} to {self._time(last)}", width
-            )
+        yield from self._trails(hosts, width)
         if self._noted:
             yield from _remarked(f"{NOTED} by libhook's notes, not by a record", width)
+
+    def _trails(self, hosts: Mapping[str | None, tuple[int, int]], width: int | None) -> Iterator[str]:
+        """Say from when to when the trail goes of each host that has a line."""
+        for node in sorted(self._hosts & hosts.keys(), key=lambda node: node or ""):
+            first, last = map(self._time, hosts[node])
+            yield from _remarked(f"{printable(trail_of(node))} is from {first} to {last}", width)
 
     def _laid_out(self, rows: Iterable[str], shown: list[int], paint: Paint) -> Iterator[str]:
         widths = [max(self._widths[number], len(self._headings[number])) for number in shown]

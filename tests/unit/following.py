@@ -132,7 +132,11 @@ class Desk:
         lines: list[bytes] = []
         with mock.patch.object(command, "_write", lines.extend):
             assert command.run("", options) == 0
-        return sorted(re.sub(r'(?<="known_until": )"[^"]*"', "null", line.decode().rstrip("\n")) for line in lines)
+        return sorted(
+            re.sub(r'(?<="known_until": )"[^"]*"', "null", line.decode().rstrip("\n"))
+            for line in lines
+            if b'"entry"' in line
+        )
 
     @property
     def events(self) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from following import Desk
-from trail_writing import BEGIN, OTHER, UUID, Trail
+from trail_writing import BEGIN, OTHER, UUID, Trail, entries
 
 from libhook.command import parsing
 from libhook.history import command
@@ -63,7 +63,7 @@ def _named() -> Trail:
 
 def test_a_name_from_the_notes_is_marked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the table, in the page, and in JSON; what a record says is not marked, and no mark is explained in vain."""
-    objects = [json.loads(line) for line in run(_named(), "--json")[0].splitlines()]
+    objects = entries(run(_named(), "--json")[0])
     assert [(one["ids"], one["ids_from"]) for one in objects] == [(IDS, "record"), (IDS, "notes"), (None, None)]
     _, recorded, noted, unknown, _, explained = run(_named())[0].splitlines()
     assert (f"[{IDS}]  " in recorded, f"[{IDS}]* " in noted, "[" in unknown) == (True, True, False)
@@ -183,14 +183,13 @@ def test_what_could_not_be_read_is_on_the_page(run: Run, tmp_path: Path) -> None
 
 
 def test_objects_do_not_hide_that_the_trail_was_silent(run: Run) -> None:
-    """How often is said beside them, within the time that is asked for; the table has each."""
+    """Each such time is an object, where it was silent within the time that is asked for; the table has each, too."""
     log = _named().raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=600_000)
     out, err = run(log, "--json")
-    assert len(out.splitlines()) == 3
-    assert err == "1 time without a trail: shown without --json\n"
-    assert run(log, "--json", "-te", "2026-11-24T18:30:04+00:00")[1].count("without a trail") == 0
+    assert (len(entries(out)), out.count('"silence"'), err) == (3, 1, "")
+    assert '"silence"' not in run(log, "--json", "-te", "2026-11-24T18:30:04+00:00")[0]
     log.raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=600_000)
-    assert run(log, "--json")[1] == "2 times without a trail: shown without --json\n"
+    assert run(log, "--json")[0].count('"silence": "auditd did not run", "node": null, ') == 2
     assert run(log)[0].count("-- no trail from") == 2
 
 
@@ -200,9 +199,10 @@ def test_a_narrow_terminal_says_the_zone(run: Run, monkeypatch: pytest.MonkeyPat
     _narrow(monkeypatch, 40)
     assert run(_named())[0].splitlines()[0] == "-- times are UTC"
     silent = Trail().raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=600_000)
-    zone, silence, nothing = run(silent)[0].splitlines()
+    zone, silence, *trail, nothing = run(silent)[0].splitlines()
     assert zone == "-- times are UTC"
     assert silence == "-- no trail from 2026-11-24 18:30:01 to 2026-11-24 18:40:01: auditd did not run"
+    assert trail == ["-- the trail is from 2026-11-24 18:30:01", "   to 2026-11-24 18:40:01"]
     assert nothing == "no host device in the trail"
 
 

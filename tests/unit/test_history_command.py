@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``libhook history``: where it finds the trail, what it lets through, how it shows it, and how it fails."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trail_writing import BEGIN, OTHER, UUID, Trail
+from trail_writing import BEGIN, OTHER, UUID, Trail, entries
 
 from libhook.command import parsing
 from libhook.errors import LibhookError
@@ -38,8 +37,8 @@ def run(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], utc: None) -
     def ran(*arguments: str) -> list[Any]:
         options = parsing.parser().parse_args(["history", *arguments])
         assert command.run(str(tmp_path), options) == 0
-        lines = capsysbinary.readouterr().out.decode().splitlines()
-        return [json.loads(line) for line in lines] if "--json" in arguments else lines
+        out = capsysbinary.readouterr().out.decode()
+        return entries(out) if "--json" in arguments else out.splitlines()
 
     return ran
 
@@ -221,7 +220,7 @@ def test_a_name_can_do_nothing_to_a_terminal(tmp_path: Path, run: Run) -> None:
     """Line feeds, escapes, tabs and marks that turn text around are shown, not obeyed; wide letters line up."""
     log = bytes(_life("a", vm="x\n\x1b[31m\t\u202e\udcff")) + bytes(_life("b", 10_000, vm="\u5b57"))
     (tmp_path / "log").write_bytes(log)
-    heading, first, second = run("-if", str(tmp_path / "log"))
+    heading, first, second, _ = run("-if", str(tmp_path / "log"))
     assert r"  x\n\x1b[31m\t\u202e\udcff  " in first
     assert first.index(UUID) == heading.index("UUID") == second.index(UUID) + 1
 
@@ -233,7 +232,7 @@ def test_summer_time_does_not_turn_an_entry_around(tmp_path: Path, run: Run, mon
     (tmp_path / "log").write_bytes(bytes(log) + bytes(_life("b")))
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
-    _, first, second = run("-if", str(tmp_path / "log"))
+    _, first, second, _ = run("-if", str(tmp_path / "log"))
     assert first.startswith("2026-10-25 02:40:00 +0200  2026-10-25 02:10:00 +0100  pci 0000:01:00.0  ")
     assert second.startswith("2026-11-24 19:30:01        2026-11-24 19:30:02        pci b ")
 
@@ -271,7 +270,7 @@ def test_pipes_are_read_in_order_of_time(tmp_path: Path) -> None:
     _rotated(tmp_path)
     shell = f"cat {tmp_path}/audit.log.2 | {sys.executable} -m libhook history --json -if {tmp_path}/audit.log -if -"
     done = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, text=True, check=True)
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    found = entries(done.stdout)
     assert [(entry["device"], entry["ended"]) for entry in found] == [
         ("long", "stop"),
         ("first", "stop"),

@@ -2,14 +2,13 @@
 """What ``libhook history`` says where it does not show all: that it does not, why not, and nothing that is false."""
 
 import itertools
-import json
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from trail_writing import BEGIN, OTHER, UUID, Trail
+from trail_writing import BEGIN, OTHER, UUID, Trail, entries
 
 from libhook.command import parsing
 from libhook.history import command
@@ -73,7 +72,7 @@ def test_a_part_is_said_to_be_one(shown: Shown, filters: tuple[str, ...]) -> Non
     if {"only failed", "only success"} <= set(filters):  # the last counts
         filters, number = filters[1:], _number(filters[1:])
     out, err = shown("--json", *arguments)
-    assert len([json.loads(line) for line in out.splitlines()]) == number
+    assert len(entries(out)) == number
     assert err.startswith(f"{number or 'none'} of 4 entries match: ")
     assert err.endswith("; from LOG\n")
     assert all(name in err for name in filters)
@@ -105,7 +104,7 @@ def test_who_holds_a_device_is_asked_of_all_entries(shown: Shown, filters: tuple
 
 def test_all_of_it_is_not_said_to_be_a_part(shown: Shown) -> None:
     """Without a filter nothing is added."""
-    assert len(shown("--json")[0].splitlines()) == 4
+    assert len(entries(shown("--json")[0])) == 4
     assert shown("--json")[1] == ""
     assert shown()[0].startswith("FROM ")
 
@@ -208,7 +207,7 @@ def test_a_time_that_the_trail_does_not_cover_is_no_answer(shown: Shown, tmp_pat
 
 def test_a_day_begins_before_it_ends(shown: Shown) -> None:
     """The same day as beginning and end is that day."""
-    assert len(shown("--json", "-ts", "2026-11-24", "-te", "2026-11-24")[0].splitlines()) == 4
+    assert len(entries(shown("--json", "-ts", "2026-11-24", "-te", "2026-11-24")[0])) == 4
 
 
 @pytest.mark.parametrize(
@@ -235,4 +234,4 @@ def test_every_kind_of_device_can_be_asked_for(tmp_path: Path, shown: Shown, bus
     """As it is recorded, with or without its bus."""
     log = Trail().device("libvirtd", "attach", bus=bus, device=device).device("libvirtd", "attach", device="other")
     (tmp_path / "log").write_bytes(bytes(log))
-    assert [json.loads(line)["device"] for line in shown("--json", "-d", given)[0].splitlines()] == [device]
+    assert [entry["device"] for entry in entries(shown("--json", "-d", given)[0])] == [device]

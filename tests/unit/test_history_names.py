@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a device was called, by the ids that its records carry."""
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trail_writing import OTHER, UUID, Trail, read, told
+from trail_writing import OTHER, UUID, Trail, entries, read, told
 
 from libhook.command import parsing
 from libhook.facts.domain import Domain, Extra, HostDevice
@@ -38,8 +37,8 @@ def run(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Run:
         (tmp_path / "log").write_bytes(bytes(log))
         options = parsing.parser().parse_args(["history", "-if", str(tmp_path / "log"), *arguments])
         assert command.run(str(tmp_path), options) == 0
-        lines = capsysbinary.readouterr().out.decode().splitlines()
-        return [json.loads(line) for line in lines] if "--json" in arguments else lines
+        out = capsysbinary.readouterr().out.decode()
+        return entries(out) if "--json" in arguments else out.splitlines()
 
     return ran
 

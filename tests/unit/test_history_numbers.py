@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from family import children
-from trail_writing import BEGIN, OTHER, Trail
+from trail_writing import BEGIN, OTHER, Trail, entries
 
 from libhook.command import parsing
 from libhook.history import aside, command, reader
@@ -164,8 +165,8 @@ def test_a_host_is_known_as_long_as_its_entries_are(run: Run) -> None:
     """Its clock was set back in the middle."""
     trail = Trail().device("libhook", "start", after=7_200_000)
     log = bytes(trail) + bytes(Trail().device("libhook", "start", device="0000:02:00.0", after=60_000))
-    for line in run([log], "--json")[0].splitlines():
-        assert json.loads(line)["from"] <= json.loads(line)["known_until"]
+    for one in entries(run([log], "--json")[0]):
+        assert one["from"] <= one["known_until"]
     assert "log ends" not in _text(run([log], "--html", "-")[0])
 
 
@@ -215,14 +216,32 @@ def test_missing_events_are_told(run: Run, piped: bool, monkeypatch: pytest.Monk
         out, err = run([log])
     assert (line in out.splitlines(), err) == (True, "")
     if not piped:
-        assert run([log], "--json")[1] == "1 time without a trail: shown without --json\n"
+        out, err = run([log], "--json")
+        assert [one for one in map(json.loads, out.splitlines()) if "entry" not in one] == [
+            {
+                "silence": "20 events are missing, number 500 to 519",
+                "node": None,
+                "from": "2026-11-24T18:38:19.000+00:00",
+                "to": "2026-11-24T18:38:40.000+00:00",
+                "missing": {"count": 20, "from": 500, "to": 519},
+            },
+            {
+                "trail": "log",
+                "node": None,
+                "from": "2026-11-24T18:30:01.000+00:00",
+                "to": "2026-11-24T19:03:21.000+00:00",
+            },
+        ]
+        assert err == ""
         assert "20 events are missing, number 500 to 519" in _text(run([log], "--html", "-")[0])
 
 
 def test_an_excerpt_is_said_to_be_one(run: Run) -> None:
     """ausearch's output is all gaps: none of them is told."""
     chosen = b"".join(line for line in _lines() if b"type=PATH" in line)
-    out, err = run([chosen + bytes(Trail(now=BEGIN + 2_000_000).device("libhook", "start"))])
+    log = chosen + bytes(Trail(now=BEGIN + 2_000_000).device("libhook", "start"))
+    assert [one["trail"] for one in _trails(run([log], "--json")[0])] == ["excerpt"]
+    out, err = run([log])
     assert "missing" not in out
     assert err.endswith("/log0: an excerpt, by the events' numbers; what else is missing in it cannot be told\n")
 
@@ -249,6 +268,12 @@ def test_the_process_that_counts_is_killed(run: Run, monkeypatch: pytest.MonkeyP
     out, err = run([bytes(Trail().device("libhook", "start"))])
     assert "start, held" in out
     assert err == "whether events are missing is not known: the process that counts them was killed, or failed\n"
+    known = _trails(run([bytes(Trail().device("libhook", "start"))], "--json")[0])
+    assert known == [{"trail": "unknown", "node": None, "from": None, "to": None}]
+
+
+def _trails(text: str) -> list[dict[str, Any]]:
+    return [one for one in map(json.loads, text.splitlines()) if "trail" in one]
 
 
 def _two() -> list[bytes]:
@@ -266,8 +291,14 @@ def test_each_host_has_its_own_end(run: Run) -> None:
         "-- the trail of kvm2 is from 2026-11-24 18:30:01 to 2026-11-24 18:31:01",
     ]
     assert err == ""
-    known = {one["node"]: one["known_until"] for one in map(json.loads, run(_two(), "--json")[0].splitlines())}
+    out = run(_two(), "--json")[0]
+    known = {one["node"]: one["known_until"] for one in entries(out)}
     assert known == {"kvm1": "2027-11-24T18:31:01.000+00:00", "kvm2": "2026-11-24T18:31:01.000+00:00"}
+    assert known == {one["node"]: one["to"] for one in _trails(out)}
+    assert [one["from"][:4] for one in _trails(out)] == ["2027", "2026"]
+    assert [one["node"] for one in _trails(run(_two(), "--json", "-n", "kvm2")[0])] == ["kvm2"]
+    ended = Trail("kvm3").device("libhook", "start").device("libhook", "stop").raw("USER_ACCT", "x", after=60_000)
+    assert run([bytes(ended)])[0].splitlines()[-1].startswith("-- the trail of kvm3 is from 2026-11-24 18:30:01 to ")
     said = run(_two(), "-ts", "2027-11-24T18:30:30")[0].splitlines()[0]
     assert said.endswith(
         "the trail of kvm2 covers 2026-11-24 18:30:01+00:00 to 2026-11-24 18:31:01+00:00, and not the time that is "

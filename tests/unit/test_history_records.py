@@ -296,7 +296,7 @@ def test_a_hosts_crash_is_seen_though_another_wrote_meanwhile(cut: int) -> None:
     lines += Trail("here", now=BEGIN + 60_000).raw("DAEMON_START", "op=start").lines
     logs = [b"\n".join(part) + b"\n" for part in (lines[:cut], lines[cut:]) if part]
     (silence,) = read(logs)[1]
-    assert silence == ("here", BEGIN + 1000, BEGIN + 61_000, "auditd ended without a record of it")
+    assert silence[:4] == ("here", BEGIN + 1000, BEGIN + 61_000, "auditd ended without a record of it")
 
 
 def test_a_name_that_reads_like_a_record_is_a_name() -> None:

@@ -107,6 +107,11 @@ def told(*logs: "Trail | bytes") -> list[dict[str, Any]]:
     return found
 
 
+def entries(text: str) -> list[dict[str, Any]]:
+    """The entries of what ``history --json`` has printed; not the times without a trail, nor the hosts."""
+    return [one for one in map(json.loads, text.splitlines()) if "entry" in one]
+
+
 def sources(*paths: Path) -> list[reader.Source]:
     """Open logs; close them with reader.close."""
     return reader.trail([str(path) for path in paths])

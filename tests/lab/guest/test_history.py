@@ -2,6 +2,7 @@
 """The trail of a busy guest, read back: event by event what the test did, whatever was restarted in between."""
 
 import json
+from typing import Any
 
 import pytest
 from conftest import MakeGuest
@@ -15,10 +16,15 @@ BOTH, OURS = ["libhook", "libvirtd"], ["libhook"]
 Told = tuple[str, str, str | None, str, list[str]]
 
 
+def entries_of(guest: Guest) -> list[dict[str, Any]]:
+    """The entries of the guest's history; not the times without a trail, nor the hosts."""
+    lines = libhook("history", "--json", "--uuid", guest.uuid).splitlines()
+    return [one for one in map(json.loads, lines) if "entry" in one]
+
+
 def told(guest: Guest) -> list[Told]:
     """Device, beginning, end, result and recorders of each entry of the guest's history."""
-    lines = libhook("history", "--json", "--uuid", guest.uuid).splitlines()
-    entries = [json.loads(line) for line in lines]
+    entries = entries_of(guest)
     assert all(entry["vm"] == guest.name and not entry["disagree"] for entry in entries)
     assert all((entry["to"] is None) == (entry["ended"] is None and entry["result"] == "success") for entry in entries)
     keys = ("device", "began", "ended", "result")
@@ -66,5 +72,5 @@ def test_a_start_that_failed(guest: MakeGuest) -> None:
     second = guest(pci(NIC), pci(NIC2))
     second.start_refused()
     first.destroy()
-    entries = [json.loads(line) for line in libhook("history", "--json", "--uuid", second.uuid).splitlines()]
+    entries = entries_of(second)
     assert {entry["device"]: entry["result"] for entry in entries} == {NIC: "failed", NIC2: "failed"}
