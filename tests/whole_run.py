@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import born
 import parts
 from one_run import Run
 from parts import TOP, Kept, Suite
@@ -71,7 +72,7 @@ def _environment(profile: str) -> dict[str, str]:
     """Return what tells the tests how much to play. What is drawn is drawn by a seed."""
     seed = 0 if profile == "quick" else parts.seed()
     print(f"== seed {seed}: LIBHOOK_TEST_SEED={seed} plays the same again", flush=True)
-    return {**os.environ, "LIBHOOK_TEST_PROFILE": profile, "LIBHOOK_TEST_SEED": str(seed)}
+    return {**born.environment(), "LIBHOOK_TEST_PROFILE": profile, "LIBHOOK_TEST_SEED": str(seed)}
 
 
 def _side_by_side(suites: Sequence[Suite], environment: dict[str, str]) -> bool:
