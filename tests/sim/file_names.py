@@ -75,9 +75,9 @@ def written(host: Host, name: str) -> str:
 
 
 def as_before(host: Host, path: str, old: str) -> None:
-    """The entry of WIN11 and its claim, as a version wrote them that followed no links."""
+    """The entry of WIN11 and its claim, as a version wrote them that followed no links, nor knew `pending`."""
     entry = Path(host.machine.state, "domains", f"{WIN11.uuid}.json")
-    entry.write_text(entry.read_text().replace(path, old))
+    entry.write_text(entry.read_text().replace(path, old).replace(', "pending": ""', ""))
     new, before = (Path(host.state.shared_path(file_name(thing(one)))) for one in (path, old))
     new.write_text(new.read_text().replace(thing(path), thing(old)))
     new.rename(before)

@@ -220,3 +220,17 @@ def test_who_comes_to_a_guest_of_an_earlier_version_claims_as_that_one_did(
         host.event(one, "release", "shutdown")
         assert host.read(f"{BR0}/mtu") == value
     assert host.leftovers == []
+
+
+@pytest.mark.parametrize("second", [f"{CLASS}/mtu", f"{BR0}/mtu"])
+def test_who_wants_another_value_than_a_guest_of_an_earlier_version_is_refused(root: str, second: str) -> None:
+    """By whichever name. The first guest keeps its value, and what was there before comes back at its end."""
+    host = host_with(root, both(f"{CLASS}/mtu", second, "9000", "1400"), f"{BR0}/mtu")
+    host.begin(WIN11)
+    as_before(host, f"{BR0}/mtu", f"{CLASS}/mtu")
+    outcome = host.event(OTHER, "prepare")
+    assert outcome.line.startswith(f"the guest win11 ({WIN11.uuid}) wants ")
+    assert host.read(f"{BR0}/mtu") == "9000"
+    host.event(OTHER, "release", "failed")
+    host.event(WIN11, "release", "shutdown")
+    assert (host.read(f"{BR0}/mtu"), host.leftovers) == ("1500", [])

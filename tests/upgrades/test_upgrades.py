@@ -23,6 +23,7 @@ from upgrading import (
     is_locked,
 )  # fmt: skip
 
+from libhook.effects import locks
 from libhook.simulation import faults
 from libhook.simulation.hosts import nic
 from libhook.simulation.store import shown
@@ -181,6 +182,22 @@ def test_a_watch_keeps_its_version(versions: Versions, root: str) -> None:
     it.send_signal(signal.SIGTERM)
     assert it.go_on(b"")[0] in (0, -signal.SIGTERM)
     until(lambda: _goes(first, versions, "second"))
+
+
+def test_a_second_watch_is_refused_while_the_first_runs(versions: Versions, root: str) -> None:
+    """It says so and ends; the first goes on, and when it has ended the next one may watch."""
+    host = Host(root, nic(), launcher=True)
+    (versions.named / "libvirt.py").write_text(NO_LIBVIRTD)
+    command: list[str | Path] = [versions.command, "watch"]
+    for _ in range(2):
+        first = Begun(command, environment(root))
+        until(lambda: locks.is_locked(f"{host.machine.state}/locks/watch"))
+        code, out, said = Begun(command, environment(root)).go_on(b"")
+        ended = first.poll()
+        first.send_signal(signal.SIGTERM)
+        assert first.go_on(b"")[0] in (0, -signal.SIGTERM)
+        assert (code, out, ended) == (1, b"", None)
+        assert b"another libhook watch is already running: systemctl status libhook-watch" in said
 
 
 def _goes(first: Path, versions: Versions, at: str) -> bool:
