@@ -73,7 +73,7 @@ class Stage:
                 continue
             self.put_back()
             receiver, self._answer = os.pipe()
-            if os.fork() == 0:
+            if not (pid := os.fork()):
                 os.close(receiver)
                 os.environ.clear()
                 adopt_orphans()
@@ -86,7 +86,7 @@ class Stage:
             self._answer = -1
             with os.fdopen(receiver) as pipe:
                 show(name, json.loads(pipe.read() or '["the test itself failed"]'))
-            os.wait()
+            os.waitpid(pid, 0)  # whatever else a test has left may end first
         self.put_back()
 
     def tell(self, problems: list[str]) -> NoReturn:
