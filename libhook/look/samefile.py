@@ -15,7 +15,7 @@ from libhook.children import tracks
 from libhook.children.tracks import Late, Step, paper
 from libhook.errors import LibhookError
 from libhook.facts.samefile import File, file_at
-from libhook.light import TYPE_CHECKING, partial
+from libhook.light import TYPE_CHECKING, partial, suppress
 from libhook.look import attributes
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ def _file(machine: Machine, path: str, size: str) -> File:
         bdi = f"{_real(machine, folder)}/../bdi"
         if os.path.isdir(f"{machine.root}{bdi}"):
             whole = f"{_real(machine, bdi)}/{last}"
+    if folder.endswith("/link") and whole.startswith("/sys/devices/pci"):
+        # Of a slot's functions one link is meant (pcie_aspm_get_link() in drivers/pci/pcie/aspm.c). The first has it.
+        slot = os.path.dirname(os.path.dirname(_real(machine, folder)))
+        with suppress(OSError):
+            own = (f"{slot}/{one}/link/{last}" for one in sorted(os.listdir(f"{machine.root}{slot}")))
+            whole = next((one for one in own if os.path.lexists(f"{machine.root}{one}")), whole)
     is_there = whole.startswith(("/sys/", "/proc/sys/")) and whole.isascii() and whole.isprintable()
     return file_at(whole, size) if is_there else File("")
 

@@ -115,6 +115,23 @@ def test_a_part_and_the_whole_do_not_go_together(root: str, names: tuple[str, st
     assert (outcome.line.split(": ")[0], outcome.writes) == (f'setting "{second}" also sets "{first}"', ())
 
 
+def test_the_functions_of_a_slot_have_one_link(root: str) -> None:
+    """The last of two guests gives it back, whichever function each names."""
+    slot = "/sys/devices/pci0000:00/0000:00:1c.7"
+    first, second = (f"{slot}/0000:77:00.{function}/link/l1_2_aspm" for function in (0, 1))
+    host = host_with(root, both(first, second, "0", "0"), value="1")
+    for name in (first, second):
+        Path(f"{root}{name}").parent.mkdir(parents=True)
+        Path(f"{root}{name}").write_text("1\n")
+    for one in (WIN11, OTHER):
+        host.begin(one)
+    assert len(host.state.names("shared")) == 1
+    host.event(WIN11, "release", "shutdown")
+    assert host.read(first) == "0"
+    host.event(OTHER, "release", "shutdown")
+    assert (host.read(first), host.leftovers) == ("1", [])
+
+
 def test_two_parts_go_together(root: str) -> None:
     """The pages of two nodes."""
     names = [NODE.format(node, 2048, "nr_hugepages") for node in (0, 1)]
