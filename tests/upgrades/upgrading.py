@@ -49,7 +49,7 @@ class Versions:
             [self.trees[name] / "install.sh", *where, *options],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
 
