@@ -56,6 +56,12 @@ class Writing:
 
         return users.systemctl(user, arguments, seconds)
 
+    def first_name(self, user: str) -> str:
+        """See Kernel."""
+        from libhook.effects import users  # few guests ask
+
+        return users.first_name(user)
+
     def systemd_run(self, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
         """See Kernel. PID 1 opens the document by our /proc/PID/fd. What the command prints goes to the journal."""
         stdin = os.memfd_create("document")

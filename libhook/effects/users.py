@@ -18,6 +18,7 @@ from libhook.light import TYPE_CHECKING, partial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pwd import struct_passwd
 
 _SYSTEMCTL = "/usr/bin/systemctl"
 _RUNTIME = "/run/user"
@@ -31,14 +32,7 @@ def systemctl(user: str, arguments: Sequence[str], seconds: float) -> tuple[int,
 
     ESRCH where the user has no manager, ENXIO where there is no such user, EPERM for root.
     """
-    import pwd  # may ask a server
-
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), user) from None
-    if entry.pw_uid == 0:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM), user)
+    entry = _entry(user)
     output = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(output, _MOST_OUTPUT)
@@ -50,6 +44,24 @@ def systemctl(user: str, arguments: Sequence[str], seconds: float) -> tuple[int,
     if status == _NO_MANAGER:
         raise OSError(errno.ESRCH, os.strerror(errno.ESRCH), user)
     return status, text.decode("utf-8", "replace")
+
+
+def first_name(user: str) -> str:
+    """The name that the user's number has: a user may have more. Errors as above, and as that only for a child."""
+    return _entry(user, first=True).pw_name
+
+
+def _entry(user: str, *, first: bool = False) -> struct_passwd:
+    import pwd  # may ask a server
+
+    try:
+        entry = pwd.getpwnam(user)
+        entry = pwd.getpwuid(entry.pw_uid) if first else entry
+    except KeyError:
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), user) from None
+    if entry.pw_uid == 0:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), user)
+    return entry
 
 
 def _status_of(uid: int, gid: int, arguments: Sequence[str], output: int, seconds: float) -> int:

@@ -55,6 +55,9 @@ class Kernel(Protocol):
     def user_systemctl(self, user: str, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
         """The same as the user, for the user's own manager. ESRCH where that is not there, ENXIO for no user."""
 
+    def first_name(self, user: str) -> str:
+        """The name that the number of this user has, ENXIO for no user, EPERM for root. May ask a server."""
+
     def systemd_run(self, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
         """Run a command as a transient unit, with ``document`` as its stdin.
 

@@ -66,6 +66,29 @@ def matching(
     return found
 
 
+def first_name(machine: Machine, user: str, deadline: Deadline) -> str:
+    """Which of a user's names counts: the one that its number has. LibhookError where there is no such user."""
+    (found,) = tracks.run([_first_name(machine, user)], deadline)
+    if isinstance(found, str):
+        return found
+    unknown = (f"nobody says who the user {{}} is ({os.strerror(found)})", "this says more: getent passwd {}")
+    raise LibhookError(*(text.format(user) for text in _NO_USER.get(found, unknown)))
+
+
+def _first_name(machine: Machine, user: str) -> Track[str | int]:
+    with paper() as sheet:
+        try:
+            note = partial(_note_name, machine, user, sheet.descriptor)
+            code = yield Step(note, keep=sheet.descriptor, looks=True)
+        except Late:
+            return errno.ETIMEDOUT
+        return code or "".join(sheet.lines())
+
+
+def _note_name(machine: Machine, user: str, sheet: int) -> None:
+    os.write(sheet, f"{machine.kernel.first_name(user)}\n".encode("utf-8", "replace"))
+
+
 def family(machine: Machine, name: str, user: str = "") -> Track[list[Unit]]:
     """The unit, and all that may stop with it or would start it again, as far as systemd knows them."""
     (first,) = yield from _show(machine, user, [name])

@@ -53,8 +53,8 @@ def inject(root: str, *faults: Fault) -> None:
     os.rename(f"{root}/simulation/tmp/faults", f"{root}/simulation/faults")
 
 
-_CALLS = ("write", "set", "load", "unload", "systemctl", "systemd-run", "run-in-group", "remove-group", "loginctl",
-          "journalctl", "signal", "record")  # fmt: skip
+_CALLS = ("write", "set", "load", "unload", "systemctl", "first-name", "systemd-run", "run-in-group", "remove-group",
+          "loginctl", "journalctl", "signal", "record")  # fmt: skip
 _DEEDS = {"write": 2, "vanish": 1, "sleep": 1, "wait": 1, "create": 1, "remove": 1, "unload": 1, "kill": 1}
 """The deeds, and how many words each takes."""
 

@@ -34,6 +34,14 @@ class Programs(Answers):
         self._answer(call, lambda: answer.append(systemd.of_user(self.root, user, arguments, seconds)))
         return answer[0] if answer else (0, "")
 
+    def first_name(self, user: str) -> str:
+        """Look the user up, and then the number."""
+        from libhook.simulation import systemd
+
+        answer: list[str] = []
+        self._answer(f"first-name {user}", lambda: answer.append(systemd.first_name(self.root, user)))
+        return answer[0]
+
     def systemd_run(self, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
         """Do what systemd-run does."""
         from libhook.simulation import commands

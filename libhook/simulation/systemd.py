@@ -81,6 +81,24 @@ def of_user(root: str, user: str, arguments: tuple[str, ...], seconds: float) ->
     return systemctl(own, arguments, seconds)
 
 
+def also_call(root: str, user: str, name: str) -> None:
+    """Give a user a second name."""
+    os.symlink(user, f"{root}/simulation/users/{name}")
+
+
+def rename(root: str, user: str, name: str) -> None:
+    """Give a user another name. The one until now is a second one from now on."""
+    os.rename(f"{root}/simulation/users/{user}", f"{root}/simulation/users/{name}")
+    also_call(root, name, user)
+
+
+def first_name(root: str, user: str) -> str:
+    """The name that the user's number has. ENXIO for the user "nobody-there"."""
+    if user == "nobody-there":
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), user)
+    return os.path.basename(os.path.realpath(f"{root}/simulation/users/{user}"))
+
+
 def state(root: str, name: str) -> str:
     """Its ActiveState."""
     return str(_load(root, name)["active"])

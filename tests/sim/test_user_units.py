@@ -275,6 +275,49 @@ def test_what_the_settings_may_not_name(root: str, name: str) -> None:
     assert host.event(WIN11, "prepare").line.startswith(f'/etc/libhook/config.toml, line 3: units."{name}" is wrong: ')
 
 
+def test_a_second_name_of_a_user_is_refused(root: str) -> None:
+    """Two guests would not meet: the first to end would start what the other needs down. At a seat the first counts."""
+    second = DOWN.replace("tim/", "TIM/")
+    host = _host(root, f"[domains.win11.units]\n{DOWN[8:]}[domains.other.units]\n{second[8:]}")
+    systemd.also_call(root, "tim", "TIM")
+    host.begin(WIN11)
+    refused = "TIM is another name of the user tim: write tim/ instead of TIM/ under units; libhook config shows where"
+    assert host.event(OTHER, "prepare").line == refused
+    host.event(OTHER, "release", "failed")
+    logind.sit(root, "seat0", "TIM")
+    host.configure(AT_SEAT)
+    host.begin(OTHER)
+    host.event(WIN11, "release", "shutdown")
+    assert _states(host) == ["inactive"] * 3
+    host.event(OTHER, "release", "shutdown")
+    assert (_states(host), host.leftovers) == (["active"] * 3, [])
+
+
+def test_a_users_name_that_got_another_meanwhile_is_given_back(root: str) -> None:
+    """By the name in the journal entry."""
+    host = _host(root, DOWN.replace("tim", "eva"), "eva")
+    host.begin(WIN11)
+    systemd.rename(root, "eva", "eve")
+    host.event(WIN11, "release", "shutdown")
+    assert (_states(host, "eva"), host.leftovers) == (["active"] * 3, [])
+
+
+def test_a_name_that_the_settings_cannot_have_is_not_asked_for(root: str) -> None:
+    """A directory may give a user's full name to whoever asks for the short one."""
+    host = _host(root)
+    systemd.rename(root, "tim", "tim@example.org")
+    host.begin(WIN11)
+    assert _states(host) == ["inactive"] * 3
+
+
+def test_a_directory_that_does_not_answer_refuses_the_start(root: str) -> None:
+    """Nobody knows who that is."""
+    host = _host(root)
+    faults.inject(root, faults.Fault("first-name tim", error="ETIMEDOUT"))
+    said = "nobody says who the user tim is (Connection timed out): this says more: getent passwd tim"
+    assert host.event(WIN11, "prepare").line == said
+
+
 def test_a_guests_name_goes_into_a_users_unit(root: str) -> None:
     """Escaped, as in the system's."""
     host = _host(root, '[units]\n"tim/my@{name}.service" = "up"\n')

@@ -102,6 +102,17 @@ def test_who_has_no_manager(program: Path, left: bool) -> None:
         assert raised.value.errno == code
 
 
+def test_a_users_first_name_is_that_of_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second name has the same one. A number that has no name is no user."""
+    assert LinuxKernel().first_name(USER.pw_name) == USER.pw_name
+    monkeypatch.setattr("pwd.getpwnam", lambda _: USER)
+    assert users.first_name("NoBody") == USER.pw_name
+    monkeypatch.setattr("pwd.getpwnam", lambda _: pwd.struct_passwd(("x", "x", 4_000_000_001, 1, "", "/", "")))
+    with pytest.raises(OSError, match="4000000001") as raised:
+        users.first_name("4000000001")
+    assert raised.value.errno == errno.ENXIO
+
+
 def test_what_cannot_be_run_is_no_answer(program: Path) -> None:
     """There is no systemctl; nor does anything else of ours run on in its place."""
     before = os.getpid()

@@ -10,12 +10,12 @@ from fnmatch import fnmatchcase
 
 from libhook import plainjson
 from libhook.children import tracks
-from libhook.errors import BadInput, pasted, printable
+from libhook.errors import BadInput, LibhookError, pasted, printable
 from libhook.facts.mountpoint import path_of, unit_of
 from libhook.facts.plan import Refusal, Verdict, Warn
 from libhook.facts.program import SESSIONS
 from libhook.facts.shared import Shared
-from libhook.facts.unit import Unit, is_anyones, is_protected, is_seat, owner_of
+from libhook.facts.unit import Unit, is_anyones, is_protected, is_seat, is_user, owner_of
 from libhook.kinds.unit.state import DOWN, NAME, UP, State
 from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple, suppress
 from libhook.look import occupants, seats, systemd
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _UNITS, _MOUNTS = "units", "mounts"
 _OVERLAP = "name the same mount points for both guests, or stop the other; if it has ended, run: libhook recover"
+_WRITE = "write {} instead of {} under units; libhook config shows where"
 _CORRECT = "correct {} in the settings; libhook config shows where"
 
 
@@ -75,10 +76,8 @@ def look(work: Work) -> Seen:
     names, absent, kept = list(_kept(work)), dict[str, tuple[str, str]](), list[Unit]()
     units: dict[str, Sequence[Unit]] = {}
     for owner, patterns in owned.items():
-        user = seats.user_on(work.machine, owner[1:], work.deadline) if is_seat(owner) else owner
         try:
-            if owner and not user:
-                raise NoManager(f"nobody is logged in at {owner[1:]}", "log in there")
+            user = _user(work, owner)
             own = [name for name in names if owner_of(name) == user]
             found = _of(work, user, [_bare(name) for name in (*patterns, *own)])
         except NoManager as error:
@@ -91,6 +90,21 @@ def look(work: Work) -> Seen:
             units[pattern] = (*found[bare], *more)
         kept += mine
     return Seen(units, kept, absent, _occupants(work))
+
+
+def _user(work: Work, owner: str) -> str:
+    """The user whose units these are, by the one name that counts: guests meet by it. "" for the system's."""
+    user = seats.user_on(work.machine, owner[1:], work.deadline) if is_seat(owner) else owner
+    if owner and not user:
+        raise NoManager(f"nobody is logged in at {owner[1:]}", "log in there")
+    first = systemd.first_name(work.machine, user, work.deadline) if user else ""
+    if not is_user(first):  # such as tim@example.org, which the settings cannot have
+        return user
+    if user not in (first, owner):
+        return first
+    if user != first:
+        raise LibhookError(f"{user} is another name of the user {first}", _WRITE.format(f"{first}/", f"{user}/"))
+    return user
 
 
 def _occupants(work: Work) -> Mapping[int, Occupant]:
