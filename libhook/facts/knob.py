@@ -191,6 +191,17 @@ def _is_like(parts: list[str], pattern: str) -> bool:
     return len(parts) == len(wanted) and all(part in ("*", own) for part, own in zip(wanted, parts, strict=True))
 
 
+def rank(path: str, value: str) -> int:
+    """When a guest's value is set: those of the lowest rank first. They go back the other way round.
+
+    With the governor performance a CPU's preference takes nothing else, and shows that. Some drivers leave it at that
+    (intel_pstate_set_energy_pref_index(), intel_pstate_hwp_set(), amd_pstate_epp_update_limit() in drivers/cpufreq).
+    """
+    if path.endswith("/energy_performance_preference"):
+        return 1
+    return 2 if path.endswith("/scaling_governor") and value == "performance" else 0
+
+
 def counterpart(path: str) -> str:
     """The other file of a pair of which one is in force, or ""."""
     return _OTHER.get(path, "")

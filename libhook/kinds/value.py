@@ -26,7 +26,7 @@ from libhook.children.tracks import Step, paper
 from libhook.errors import KERNEL_LOG, BadInput, LibhookError, printable
 from libhook.facts.config import Config
 from libhook.facts.entry import Held
-from libhook.facts.knob import clearing, counterpart, is_text, unfit
+from libhook.facts.knob import clearing, counterpart, is_text, rank, unfit
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Refusal, Stays, Verdict, Warn
 from libhook.facts.situation import Situation
@@ -178,10 +178,20 @@ def carry_out(work: Work, values: Sequence[Value]) -> list[Outcome]:
                 found = naming.look(work, (value.path for value in values if not value.back))
                 names = {name for known in found.values() for name in (known.file.name, known.file.whole) if name}
                 if names <= locked:
-                    return tracks.run((_carried_out(work, value, found) for value in values), work.deadline)
+                    return _in_order(work, values, found)
             locked |= names
     except LibhookError as error:
         return [Outcome(value, Failure(error.message, error.hint), 0.0) for value in values]
+
+
+def _in_order(work: Work, values: Sequence[Value], found: Mapping[str, Known]) -> list[Outcome]:
+    """Side by side, but for files of which one keeps the other from its value. What is given back has one order."""
+    ranks = {value: rank(value.path, value.value) for value in values}
+    outcomes: list[Outcome] = []
+    for turn in sorted(set(ranks.values()), reverse=any(value.back for value in values)):
+        those = (_carried_out(work, value, found) for value in values if ranks[value] == turn)
+        outcomes += tracks.run(those, work.deadline)
+    return outcomes
 
 
 def _carried_out(work: Work, value: Value, found: Mapping[str, Known]) -> Track[Outcome]:

@@ -15,6 +15,8 @@ _LEAST = 8192
 """dirty_bytes_min in mm/page-writeback.c: two pages."""
 _PORTS, _ALIAS = "/proc/sys/net/ipv4/ip_local_reserved_ports", "ifalias"
 
+_PREFERENCE, _GOVERNOR = "energy_performance_preference", "scaling_governor"
+
 
 def write(root: str, path: str, value: str) -> None:
     """Do one write(2). One of no bytes reaches no handler, and changes nothing (ksys_write() and vfs_write())."""
@@ -37,6 +39,16 @@ def _shown(root: str, path: str, value: str) -> str:
             raise refuse(errno.EINVAL, path)
         if os.path.lexists(root + other) and store.read(root + path).strip() != text:
             store.replace(root, root + other, "0\n")
+    _set_policy(root, path, text)
     if path.startswith("/proc/sys/") or path.endswith(f"/{_ALIAS}"):  # no choice, whatever brackets it has
         return f"{text}\n"
     return f"{chosen(root, path, text)}\n"
+
+
+def _set_policy(root: str, path: str, text: str) -> None:
+    """As amd_pstate_epp_update_limit() and store_energy_performance_preference(): the preference does not come back."""
+    folder, _, name = path.rpartition("/")
+    if name == _GOVERNOR and text == "performance" and os.path.lexists(f"{root}{folder}/{_PREFERENCE}"):
+        store.replace(root, f"{root}{folder}/{_PREFERENCE}", "performance\n")
+    if name == _PREFERENCE and text != "performance" and store.read(f"{root}{folder}/{_GOVERNOR}") == "performance\n":
+        raise refuse(errno.EBUSY, path)
