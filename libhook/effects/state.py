@@ -155,6 +155,10 @@ class State:
         self.remove("domains", f"{uuid}.json.new")
         self.remove("unwaited", uuid)
 
+    def folder_instead(self, uuid: str) -> str:
+        """The path of a folder that stands where a guest's journal entry would; "" where none does."""
+        return path if os.path.isdir(path := self._entry_path(uuid)) and not os.path.islink(path) else ""
+
     def uuids(self) -> tuple[str, ...]:
         """The guests that have a journal entry."""
         names = self.names("domains")

@@ -70,7 +70,9 @@ def _forget_claims(session: Session, resource: Resource, uuids: set[str]) -> Non
 
 
 def in_the_way(session: Session, uuid: str) -> str | None:
-    """Why a broken entry may not be given up: its guest may live. None where nothing is."""
+    """Why a broken entry may not be given up: its guest may live, or it is none of ours. None where nothing is."""
+    if folder := session.state.folder_instead(uuid):
+        return f"{folder} is a folder: find out who made it, then remove it"
     running = libvirtd.running(session.machine)
     if uuid in (running or ()) or (running is None and libvirtd.any_lives(session.machine)):
         return "its guest may run"
