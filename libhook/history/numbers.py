@@ -16,10 +16,10 @@ from libhook.history.records import head_of
 # Every repeat has a bound: a log may hold anything. A class of one character is read twice as fast as one of two. So
 # this one may run over the end of a line, or take for a number what is none, which is then seen. D is for DAEMON_.
 _NUMBER = re.compile(rb"\ntype=[^D][^:]{1,60}:([^)]{1,10})\)")
-_LINE = re.compile(
-    rb"\n(?:node=([^ \n]{1,255}) )?type=([^ \n]{1,40}) msg=audit\((\d{1,11})\.(\d{3}):(\d{1,10})\)"
-)  # fmt: skip
-"""The groups: the node; type; seconds; thousandths; number."""
+_LINE = re.compile(rb"\n(?:node=([^ ]{1,255}) )?type=([^D][^:]{1,60}):([^)]{1,10})\)")
+"""The groups: the node; all from the type to the time; the number."""
+_HEAD = re.compile(rb"([^ \n]{1,40}) msg=audit\((\d{1,11})\.(\d{3})")
+"""The second of these. Its groups: the type; seconds; thousandths."""
 _OWN = b"DAEMON_"
 _BOOTS = ("SYSTEM_BOOT", "KERNEL")
 _LATE = 64
@@ -80,6 +80,15 @@ class Host:
         self.saw(times[0])
         self.saw(times[1])
         return True
+
+    def read(self, lines: list[tuple[bytes, bytes, bytes]]) -> None:
+        """Take several lines, as _LINE finds them; one by one only where an event is missing."""
+        first, last = _HEAD.fullmatch(lines[0][1]), _HEAD.fullmatch(lines[-1][1])
+        if len(lines) > 1 and first and last and self.follows([line[2] for line in lines], (_time(first), _time(last))):
+            return
+        for _, text, number in lines:
+            if head := _HEAD.fullmatch(text):
+                self.take(head[1], int(number), _time(head))
 
     def take(self, kind: bytes, number: int, time: int) -> None:
         """Take a line."""
@@ -142,33 +151,28 @@ class Numbers:
                 if head := head_of(line):
                     self._host(head[0]).saw(head[1])
             return
-        if not self._is_whole(piece):
-            self._slowly(piece)
+        if self._is_whole(piece):
+            return
+        lines = _LINE.findall(piece)
+        if len(lines) != piece.count(b"\n") or not b"".join([line[2] for line in lines]).isdigit():
+            for head in map(head_of, piece.split(b"\n")):
+                if head:
+                    self._host(head[0]).take(head[2].encode(), head[3], head[1])
+            return
+        own: dict[bytes, list[tuple[bytes, bytes, bytes]]] = {}  # hosts take turns where a collector mixes their lines
+        for found in lines:
+            own.setdefault(found[0], []).append(found)
+        for node, lines in own.items():
+            self._host(_name(node)).read(lines)
 
     def _is_whole(self, piece: bytes) -> bool:
-        """Take a piece of one host without a gap, as nearly all are. Else do nothing."""
+        """Take a piece without the name of a host and without a gap, as nearly all are. Else do nothing."""
         numbers = _NUMBER.findall(piece)
         if len(numbers) != piece.count(b"\n") or not b"".join(numbers).isdigit():
             return False
-        first, last = _LINE.match(piece), _LINE.match(piece, piece.rfind(b"\n"))
-        if not (first and last):
-            return False
-        return self._host(None).follows(numbers, (int(first[3] + first[4]), int(last[3] + last[4])))
-
-    def _slowly(self, piece: bytes) -> None:
-        lines = _LINE.findall(piece)
-        if len(lines) == piece.count(b"\n"):
-            if _OWN not in piece and len({line[0] for line in lines}) == 1:
-                first, last = lines[0], lines[-1]
-                times = int(first[2] + first[3]), int(last[2] + last[3])
-                if self._host(_name(first[0])).follows([line[4] for line in lines], times):
-                    return
-            for node, kind, seconds, part, number in lines:
-                self._host(_name(node)).take(kind, int(number), int(seconds + part))
-            return
-        for head in map(head_of, piece.split(b"\n")):
-            if head:
-                self._host(head[0]).take(head[2].encode(), head[3], head[1])
+        lines = _LINE.match(piece), _LINE.match(piece, piece.rfind(b"\n"))
+        first, last = (_HEAD.fullmatch(line[2]) if line else None for line in lines)
+        return first is not None and last is not None and self._host(None).follows(numbers, (_time(first), _time(last)))
 
     def _host(self, node: str | None) -> Host:
         hosts = self.logs[-1].hosts
@@ -215,6 +219,10 @@ class Numbers:
                     if (node, one) not in told and not any(_has(other, one) for other in others):
                         told.add((node, one))
                         yield node, one
+
+
+def _time(head: re.Match[bytes]) -> int:
+    return int(head[2] + head[3])
 
 
 def _name(node: bytes) -> str | None:
