@@ -16,7 +16,7 @@ from libhook.history.records import head_of
 # Every repeat has a bound: a log may hold anything. A class of one character is read twice as fast as one of two. So
 # this one may run over the end of a line, or take for a number what is none, which is then seen. D is for DAEMON_.
 _NUMBER = re.compile(rb"\ntype=[^D][^:]{1,60}:([^)]{1,10})\)")
-_LINE = re.compile(rb"\n(?:node=([^ ]{1,255}) )?type=([^D][^:]{1,60}):([^)]{1,10})\)")
+_LINE = re.compile(rb"\n(?:node=([^ ]{1,255}) )?type=([^:]{1,61}):([^)]{1,10})\)")
 """The groups: the node; all from the type to the time; the number."""
 _HEAD = re.compile(rb"([^ \n]{1,40}) msg=audit\((\d{1,11})\.(\d{3})")
 """The second of these. Its groups: the type; seconds; thousandths."""
@@ -24,6 +24,8 @@ _OWN = b"DAEMON_"
 _BOOTS = ("SYSTEM_BOOT", "KERNEL")
 _LATE = 64
 """How many gaps are looked through for a number that comes late."""
+_TOGETHER = 64
+"""So many lines are looked at together where more of them lack an event, or have one of auditd's."""
 _MOST = 20_000
 """Gaps of a log that are remembered."""
 _HOPELESS = 1_000
@@ -81,14 +83,21 @@ class Host:
         self.saw(times[1])
         return True
 
-    def read(self, lines: list[tuple[bytes, bytes, bytes]]) -> None:
-        """Take several lines, as _LINE finds them; one by one only where an event is missing."""
+    def read(self, lines: list[tuple[bytes, bytes, bytes]], own: bool) -> None:
+        """Take lines, as _LINE finds them: those together that lack no event. ``own``: auditd's may be among them."""
+        if not self._together(lines, own):
+            for at in range(0, len(lines), _TOGETHER):
+                part = lines[at : at + _TOGETHER]
+                if not self._together(part, own):
+                    for _, text, number in part:
+                        if head := _HEAD.fullmatch(text):
+                            self.take(head[1], int(number), _time(head))
+
+    def _together(self, lines: list[tuple[bytes, bytes, bytes]], own: bool) -> bool:
+        if len(lines) == 1 or (own and any(line[1].startswith(_OWN) for line in lines)):
+            return False
         first, last = _HEAD.fullmatch(lines[0][1]), _HEAD.fullmatch(lines[-1][1])
-        if len(lines) > 1 and first and last and self.follows([line[2] for line in lines], (_time(first), _time(last))):
-            return
-        for _, text, number in lines:
-            if head := _HEAD.fullmatch(text):
-                self.take(head[1], int(number), _time(head))
+        return bool(first and last and self.follows([line[2] for line in lines], (_time(first), _time(last))))
 
     def take(self, kind: bytes, number: int, time: int) -> None:
         """Take a line."""
@@ -162,8 +171,9 @@ class Numbers:
         own: dict[bytes, list[tuple[bytes, bytes, bytes]]] = {}  # hosts take turns where a collector mixes their lines
         for found in lines:
             own.setdefault(found[0], []).append(found)
+        has_own = _OWN in piece
         for node, lines in own.items():
-            self._host(_name(node)).read(lines)
+            self._host(_name(node)).read(lines, has_own)
 
     def _is_whole(self, piece: bytes) -> bool:
         """Take a piece without the name of a host and without a gap, as nearly all are. Else do nothing."""

@@ -56,3 +56,22 @@ def test_what_is_no_record_in_between_is_passed_over() -> None:
         b"node=kvm1 type=CWD msg=audit(1.000:x)",
     ):
         assert _counted(b"\n".join([*lines[:900], odd, *lines[900:]])) == [("kvm2", 1500, 1501)], odd
+
+
+def test_lines_of_auditd_cost_no_more_than_those_around_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does a gap. auditd's number fills no gap of the kernel's, and the lines far from both are not looked at."""
+    taken = []
+    take = Host.take
+
+    def seen(host: Host, *line: object) -> None:
+        taken.append(line)
+        take(host, *line)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Host, "take", seen)
+    for node in (b"", b"node=kvm2 "):
+        lines = [line for line in _mixed((1500,)).split(b"\n") if line[:9] in (b"", b"node=kvm2")]
+        lines = [line.replace(b"node=kvm2 ", node) for line in lines]
+        lines.insert(40, node + b"type=DAEMON_CONFIG msg=audit(%d.000:1500): x" % (BEGIN // 1000))
+        del taken[:]
+        assert len(_counted(b"\n".join(lines))) == 1
+        assert 0 < len(taken) < len(lines) / 4
