@@ -11,7 +11,7 @@ import io
 import os
 import sys
 
-from libhook.errors import LibhookError, printable
+from libhook.errors import LibhookError, fault, named, printable
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def main() -> None:
         code = 0
     except OSError as error:
         remedy = ": run it as root" if isinstance(error, PermissionError) else ""
-        print(printable(f"{error.filename or 'libhook'}: {error.strerror}{remedy}"), file=sys.stderr)
+        print(printable(f"{named(str(error.filename or 'libhook'))}: {error.strerror}{remedy}"), file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         code = 130
@@ -202,10 +202,10 @@ def broken(error: Exception) -> str:
     """Return one line: the missing module, or the file and line of a bug. Most likely a handler in the works has it."""
     if isinstance(error, ImportError) and not (error.name or "").startswith("libhook"):
         remedy = "run install.sh, which installs what is missing; from a clone, use /usr/bin/python3"
-        return printable(f"{sys.executable}: {error}: {remedy}")
+        return printable(f"{sys.executable}: {named(str(error))}: {remedy}")
     import traceback
 
     *_, last = traceback.extract_tb(error.__traceback__)
     where = f"{last.filename}, line {last.lineno}"
     remedy = "correct the handler, if it is yours; otherwise run install.sh again, and report it"
-    return LibhookError(f"libhook itself failed: {type(error).__name__}: {error}: {where}", remedy).line
+    return LibhookError(f"libhook itself failed: {fault(error)}: {where}", remedy).line

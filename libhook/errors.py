@@ -8,6 +8,8 @@ import errno
 
 TO_PASTE = "run:"
 """What stands before a command in a remedy, and nowhere else."""
+_OF_A_WORD = dict.fromkeys(map(ord, "._-:/@+"), "a")
+"""What else a plain word has beside letters and digits: ``web``, ``tim@corp``, ``0000:01:00.0``, ``/etc/x``."""
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 """The errnos that mean that some resource is used up."""
 
@@ -23,9 +25,24 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def harmless(text: str) -> str:
+    """A text that others wrote, such as libvirt's reason, or a whole sentence. It cannot begin a command to paste."""
+    return text.replace(TO_PASTE, TO_PASTE.replace(":", "\\x3a"))
+
+
 def named(name: str) -> str:
-    """A name that others chose, such as a process's, for a message. It cannot begin what looks like a command."""
-    return name.replace(TO_PASTE, TO_PASTE.replace(":", "\\x3a"))
+    """A name that others chose, such as a guest's or a process's, for a sentence: in quotes, unless it is a plain word.
+
+    So it cannot be read as part of the sentence. packaging/versions.py has the same rule.
+    """
+    if name[-1:] not in ("", ":") and name.isascii() and name.translate(_OF_A_WORD).isalnum() and TO_PASTE not in name:
+        return name
+    return '"' + harmless(name).replace('"', "\\x22") + '"'
+
+
+def fault(error: BaseException) -> str:
+    """What Python says of an error, for a sentence. The text may hold any name."""
+    return f"{type(error).__name__}: {named(str(error))}" if str(error) else type(error).__name__
 
 
 def pasted(path: str) -> str:
@@ -94,7 +111,7 @@ def remedy_of(error: OSError) -> str:
 
 def unanswered(error: OSError) -> LibhookError:
     """The error for a system call that failed where nobody could foresee it."""
-    where = f"{error.filename}: " if error.filename else ""
+    where = f"{named(str(error.filename))}: " if error.filename else ""
     return LibhookError(f"{where}{error.strerror or error}", remedy_of(error))
 
 

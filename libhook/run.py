@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from libhook.effects.log import Log
 from libhook.effects.state import State
-from libhook.errors import BadInput, LibhookError, Refused, unanswered
+from libhook.errors import BadInput, LibhookError, Refused, fault, unanswered
 from libhook.facts import event
 from libhook.facts.config import HANDLERS
 from libhook.facts.domain import Domain
@@ -83,11 +83,11 @@ def run(machine: Machine, call: Call) -> Answer:
         except LibhookError as error:
             line = error.line
         except ImportError as error:
-            line = LibhookError(f"{_itself(operation)}: {type(error).__name__}: {error}", _REINSTALL).line
+            line = LibhookError(f"{_itself(operation)}: {fault(error)}", _REINSTALL).line
         except OSError as error:
             line = unanswered(error).line
         except Exception as error:  # noqa: BLE001 - a bug of ours must not become libvirtd's problem
-            reason = f"{_itself(operation)}: {type(error).__name__}: {error}"
+            reason = f"{_itself(operation)}: {fault(error)}"
             line = LibhookError(reason, f"{_REINSTALL}, and report it").line
         log.add("error", "failed", reason=line)
         return Answer(1, (line,)) if operation.may_veto else Answer(0)
@@ -248,7 +248,7 @@ def _told(session: Session, happening: Event, domain: Domain) -> Sequence[Action
     except Exception as error:
         if happening.operation.may_veto:
             raise
-        session.log.add("error", "not passed on", reason=f"{type(error).__name__}: {error}")
+        session.log.add("error", "not passed on", reason=fault(error))
         return ()
 
 

@@ -86,7 +86,7 @@ def locked(path: str) -> int:
 
 
 def held(state: str) -> list[str]:
-    """The guests' names, without what a terminal would obey or a reader would paste; of a broken entry the file's."""
+    """The guests' names, as a terminal and a reader take them for names; of a broken entry the file's."""
     found = set()
     with suppress(FileNotFoundError):
         for name in os.listdir(f"{state}/domains"):
@@ -100,8 +100,16 @@ def held(state: str) -> list[str]:
                 name = str(entry["name"])
             except (OSError, ValueError, TypeError, KeyError, RecursionError):
                 pass
-            found.add("".join(filter(str.isprintable, name)).replace("run:", "run\\x3a"))
+            found.add(named("".join(filter(str.isprintable, name))))
     return sorted(found)
+
+
+def named(name: str) -> str:
+    """As in libhook/errors.py: an uninstallation imports nothing of what it removes. A test compares the two."""
+    of_a_word = dict.fromkeys(map(ord, "._-:/@+"), "a")
+    if name[-1:] not in ("", ":") and name.isascii() and name.translate(of_a_word).isalnum() and "run:" not in name:
+        return name
+    return '"' + name.replace("run:", "run\\x3a").replace('"', "\\x22") + '"'
 
 
 def retire(versions: str, state: str, seconds: float) -> list[str]:

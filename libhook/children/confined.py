@@ -17,7 +17,7 @@ import time
 
 from libhook import plainjson
 from libhook.children.child import Child, Deadline, ended, spawn
-from libhook.errors import LibhookError, remedy_of
+from libhook.errors import LibhookError, fault, remedy_of
 from libhook.facts.config import ASKED_FOR
 from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 
@@ -64,7 +64,7 @@ def ask(task: Task, modules: Sequence[str], folder: str, deadline: Deadline) -> 
             confine(modules, folder, sender)
             alarm(int(deadline.left) + 2)  # we may be killed, and then nobody ends the child
         except (OSError, ImportError, ValueError) as error:
-            said = memoryview(plainjson.dumps({"fault": f"it cannot be confined ({error})"}).encode())
+            said = memoryview(plainjson.dumps({"fault": f"it cannot be confined ({fault(error)})"}).encode())
         else:
             said = memoryview(task())
         while said:

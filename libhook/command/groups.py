@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+from libhook.errors import named
 from libhook.facts.address import PciAddress
 from libhook.facts.remedy import is_plain
 from libhook.naming.name import Name
@@ -124,7 +125,8 @@ def hostdevs(addresses: Iterable[PciAddress]) -> list[str]:
 def warnings(verdict: Verdict, rows: Iterable[Row]) -> list[str]:
     """What to know of the devices of these rows before a guest is given them."""
     guests = sorted({name for row in rows for name in row.wanted_by})
-    notes = (*verdict.notes, *([f"in the configuration of {' and '.join(guests)} already"] if guests else []))
+    configured = f"in the configuration of {' and '.join(map(named, guests))} already"
+    notes = (*verdict.notes, *([configured] if guests else []))
     return [*([verdict.text] if verdict.level != "free" else []), *(f"mind: {note}" for note in notes)]
 
 
@@ -175,5 +177,5 @@ def _of_guest(row: Row, words: Iterable[str], says: str) -> str:
     guests = [name for name in (row.held_by, *row.wanted_by) if name]
     name = (_named(guests, words) or guests)[0]
     if name == row.held_by:
-        return f"next: libhook status shows what the guest {name} has"
+        return f"next: libhook status shows what the guest {named(name)} has"
     return f"next: libhook plan {name if is_plain(name) else 'GUEST'} says {says}"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from libhook.command import virsh
 from libhook.command.terminal import complain, read
 from libhook.command.usage import meant
-from libhook.errors import BadInput, LibhookError, named
+from libhook.errors import BadInput, LibhookError, harmless, named
 from libhook.facts.domain import Domain
 from libhook.facts.machine import Machine
 from libhook.look import guests
@@ -57,15 +57,15 @@ def document(machine: Machine, word: str, *, live: bool) -> Document:
     is_file = os.path.exists(word)
     if is_file or "/" in word or word.endswith(".xml"):
         if is_file and "/" not in word and word in guests.names(machine):
-            shown = named(word)
-            complain([f"{shown} is a file here, and a guest: this is the file; ./{shown} or the guest's UUID is clear"])
+            clear = f"{named(f'./{word}')} or the guest's UUID is clear"
+            complain([f"{named(word)} is a file here, and a guest: this is the file; {clear}"])
         return Document(word, read(word, _XML))
     try:
         found = guests.find(machine, word, live=live)
     except PermissionError:
         if machine.root:
             raise
-        return Document(f"the guest {word}", _asked(word, live=live), is_defined=True)
+        return Document(f"the guest {named(word)}", _asked(word, live=live), is_defined=True)
     if found is None:
         near = meant(word, guests.names(machine)).removeprefix(": ")
         raise BadInput(f"there is no file and no guest {named(word)}", f"{near} {_LISTS}".strip())
@@ -78,6 +78,6 @@ def _asked(word: str, *, live: bool) -> bytes:
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().removeprefix("error: ")
         raise LibhookError(
-            f"virsh does not know the guest {named(word)}: {named(said)}", f"{_LISTS}; or {virsh.REMEDY}"
+            f"virsh does not know the guest {named(word)}: {harmless(said)}", f"{_LISTS}; or {virsh.REMEDY}"
         )
     return done.stdout

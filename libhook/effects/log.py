@@ -12,7 +12,7 @@ import time
 
 from libhook import plainjson
 from libhook.children.worker import Worker
-from libhook.errors import named, printable
+from libhook.errors import harmless, named, printable
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, Literal, suppress
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Level = Literal["info", "warning", "error"]
 Field = str | float
+_NAMES = ("guest", "alias")
+"""Fields with a name that others chose. In the log it stands alone, in a line between others."""
 
 
 class Log:
@@ -75,14 +77,16 @@ class Log:
         """
         every = {**self._context, **fields}
         if isinstance(guest := every.get("guest"), str):
-            every["guest"] = named(guest)
+            every["guest"] = harmless(guest)
         shown = {n: value if isinstance(value, int | float) else printable(str(value)) for n, value in every.items()}
         self._entries.append((level, event, time.time(), shown))
 
     def lines(self) -> list[str]:
         """The entries as the journal shows them, for a terminal."""
         return [
-            " ".join((event, *(f"{name}={value}" for name, value in fields.items())))
+            " ".join(
+                (event, *(f"{name}={named(str(value)) if name in _NAMES else value}" for name, value in fields.items()))
+            )
             for _level, event, _when, fields in self._entries
         ]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from libhook.facts.host import Owner
+from libhook.facts.host import KUBERNETES, Owner
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ _ENGINES = (
 """What engines call the group of a container, with its name. The ID of one has 64 digits, of which twelve name it."""
 _OF_CGROUPFS = {"docker": re.compile(_ID), "lxc": re.compile("(.+)")}
 """The same where the engine makes groups without systemd: ``/docker/ID``."""
+_OF_PODS = "kubepods"
+"""In what the kubelet calls the groups above its containers, with either driver: ``kubepods-burstable.slice``."""
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _SESSION, _MANAGER = re.compile(r"session-([0-9A-Za-z]+)\.scope"), re.compile(r"user@(\d+)\.service")
 _UNIT = re.compile(r".+\.(?:service|scope)")
@@ -56,13 +58,19 @@ def owner_of(group: str) -> Owner:
 
 def _container(parts: Sequence[str]) -> tuple[str, str]:
     """The outermost container that these parts of a control group name, and its engine."""
+    of_pods = False
     for part, below in pairwise((*parts, "")):
+        of_pods = of_pods or _OF_PODS in part
         for pattern, engine in _ENGINES:
             if found := pattern.fullmatch(part):
+                if of_pods:
+                    return found[1], KUBERNETES
                 name = _ESCAPED.sub(lambda escape: chr(int(escape[1], 16)), found[1])
                 return ("", "") if name.partition("-")[0] == "qemu" else (name, engine)  # a guest of libvirt
         if _UNIT.fullmatch(part):  # what is below it may be its user's (Delegate=)
             return "", ""
+        if of_pods and (found := _OF_CGROUPFS["docker"].fullmatch(below)):
+            return found[1], KUBERNETES
         if part in _OF_CGROUPFS and (found := _OF_CGROUPFS[part].fullmatch(below)):
             return found[1], part
     return "", ""

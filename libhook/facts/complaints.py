@@ -7,6 +7,7 @@ Imported only where there are errors.
 from __future__ import annotations
 
 from libhook.errors import BadInput
+from libhook.errors import named as called
 from libhook.facts import places
 from libhook.facts.problem import Problem
 from libhook.facts.settings import Section, Settings
@@ -88,4 +89,4 @@ def _meant(problem: Problem) -> str:
         return ""
     meant = tails.get(likely[0], likely[0])
     is_device = problem.keys[0] == DEVICES and len(problem.keys) == 2
-    return f"it should probably be {named((DEVICES, meant)) if is_device else meant}"
+    return f"it should probably be {named((DEVICES, meant)) if is_device else called(meant)}"

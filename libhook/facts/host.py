@@ -102,6 +102,8 @@ class PciDevice(NamedTuple):
         return self.pci_class == _USB_CONTROLLER
 
 
+KUBERNETES = "kubernetes"
+"""The engine of a container in a pod. The kubelet starts it again, so its own engine does not end it."""
 DISPLAY_MANAGER = "display-manager.service"
 """systemd's name for whichever display manager the host has."""
 UseKind = Literal["storage", "network", "display", "usb", "open"]
@@ -117,7 +119,7 @@ class Owner(NamedTuple):
     container: str = ""
     """Its name, or its ID."""
     engine: str = ""
-    """The container's: ``docker``, ``podman``, ``crictl``, ``machinectl`` or ``lxc``."""
+    """The container's: ``docker``, ``podman``, ``crictl``, ``machinectl``, ``lxc`` or KUBERNETES."""
     session: str = ""
     """A session of logind: ``2``."""
     unit: str = ""

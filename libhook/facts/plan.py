@@ -7,7 +7,7 @@ or logged comes from ``describe``. The kind of an action (kinds/) knows how to c
 
 from __future__ import annotations
 
-from libhook.errors import named, printable
+from libhook.errors import harmless, printable
 from libhook.light import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Refusal(NamedTuple):
     @property
     def said(self) -> str:
         """The reason. A foreign name in it, such as a process's, cannot begin what looks like a command to paste."""
-        return named(self.reason)
+        return harmless(self.reason)
 
 
 class Condition(NamedTuple):

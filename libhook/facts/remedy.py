@@ -7,7 +7,7 @@ Imported only where something is refused.
 from __future__ import annotations
 
 from libhook.errors import named, pasted
-from libhook.facts.host import DISPLAY_MANAGER
+from libhook.facts.host import DISPLAY_MANAGER, KUBERNETES
 from libhook.facts.written import DOMAINS, quoted
 from libhook.light import TYPE_CHECKING
 
@@ -103,7 +103,8 @@ def _of_process(situation: Situation, use: Use) -> str:
 
     owner, units = use.owner, situation.config.actions.get("units", {})
     if owner.service and owner.service not in units and not is_protected(owner.service):
-        return f"stop {owner.service} first, or to have that done for the guest, {down(situation, owner.service)}"
+        which = named(owner.service)
+        return f"stop {which} first, or to have that done for the guest, {down(situation, owner.service)}"
     if owner.scope and is_plain(owner.scope) and not is_protected(owner.scope):
         return f"stop {owner.scope} first: run: systemctl stop {owner.scope}"
     if owner.container:
@@ -122,6 +123,9 @@ def _of_container(owner: Owner) -> str:
     """LXC, Incus and LXD have each their own command, and all name a group alike. A user may have made up the name."""
     if owner.user:
         return f"stop the container {named(owner.container)} of the user {owner.user} first"
+    if owner.engine == KUBERNETES:  # the kubelet starts it again, and only an administrator of the cluster ends that
+        again = "remove its pod from this node first, since Kubernetes starts the container again"
+        return f"{again}; to see which pod it is, run: crictl ps --id {owner.container}"
     if owner.engine not in _VERBS or not is_plain(owner.container):
         return f"stop the container {named(owner.container)} first"
     return f"stop the container {owner.container} first: run: {owner.engine} {_VERBS[owner.engine]} {owner.container}"

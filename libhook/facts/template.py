@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 
 from libhook.errors import BadInput
+from libhook.errors import named as called
 from libhook.facts import keys
 from libhook.facts.command import is_argv
 from libhook.facts.mountpoint import escaped
@@ -142,7 +143,7 @@ def _unit(text: str, facts: Facts) -> str:
 
     unit = _fill(text, facts, put)
     if not is_name(unit, glob=True):
-        raise BadInput(f"{unit} is no unit's name")
+        raise BadInput(f"{called(unit)} is no unit's name")
     return f"{owner}{slash}{unit}"
 
 

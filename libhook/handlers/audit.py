@@ -6,6 +6,7 @@ Each device gets a record that says whether the guest got it, and another when t
 
 from __future__ import annotations
 
+from libhook.errors import named
 from libhook.facts.config import Config
 from libhook.facts.domain import USB_UNRESOLVED
 from libhook.facts.entry import Held
@@ -40,7 +41,7 @@ def required(situation: Situation) -> Iterator[Verdict]:
         return
     reason, remedy = complaint
     for device in situation.domain.devices:
-        yield Refusal(device.key, f"{device.address}: the audit trail is required, but {reason}", remedy)
+        yield Refusal(device.key, f"{named(device.address)}: the audit trail is required, but {reason}", remedy)
 
 
 def _lost(now: int, before: int) -> bool:

@@ -6,6 +6,7 @@ Nothing is discovered at run time: every handler that runs as root is listed her
 
 from __future__ import annotations
 
+from libhook.errors import fault
 from libhook.facts.config import ASKED_FOR
 from libhook.facts.config import HANDLERS as BY_OTHERS
 from libhook.facts.entry import Held
@@ -109,7 +110,7 @@ def _answer(name: str, situation: Situation, keys: set[str]) -> Iterator[Verdict
                 keys.add(verdict.key)
             yield Fault(name, wrong) if wrong else verdict
     except Exception as error:  # noqa: BLE001 - whatever one handler raises, the others are still asked
-        yield Fault(name, f"failed: {type(error).__name__}: {error}{_where(error)}")
+        yield Fault(name, f"failed: {fault(error)}{_where(error)}")
 
 
 def _out_of_place(verdict: object, operation: Operation) -> str:

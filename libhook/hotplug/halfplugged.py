@@ -7,7 +7,7 @@ Whether QEMU has the device open shows how it went.
 from functools import partial
 from typing import Literal
 
-from libhook.errors import LibhookError
+from libhook.errors import LibhookError, named
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice
 from libhook.facts.plan import describe
@@ -54,7 +54,7 @@ def settle_abandoned(session: Session, held: Held) -> str | None:
 
 def preview_pending(held: Held) -> list[str]:
     """Say what a process that was killed was about to record, line by line."""
-    return [f"{device.address}: its record would be sent again" for device in held.devices if device.pending]
+    return [f"{named(device.address)}: its record would be sent again" for device in held.devices if device.pending]
 
 
 def preview_settling(session: Session, held: Held) -> list[str]:
@@ -63,11 +63,11 @@ def preview_settling(session: Session, held: Held) -> list[str]:
     for device in abandoned(session, held):
         match _fate(session, held, device):
             case "given":
-                lines.append(f"{device.address}: the guest has it; this would be recorded")
+                lines.append(f"{named(device.address)}: the guest has it; this would be recorded")
             case "not known":
                 lines.append(f"{device.address}: {_SHARED}")
             case _:
-                lines.append(f"{device.address}: would be given back")
+                lines.append(f"{named(device.address)}: would be given back")
                 plan = session.plan_release(held.part(leaving_with(session, held, [device])))
                 lines += [f"  {line}" for line in describe(plan.actions)]
     return lines

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NoReturn
 
-from libhook.errors import LibhookError
+from libhook.errors import LibhookError, named
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice, Process
 from libhook.facts.event import ATTACH, DETACH, OPERATIONS, Event
@@ -112,9 +112,9 @@ def objections(session: Session, held: Held, devices: Iterable[HostDevice]) -> l
     own = {device.key: device for device in had if not _may_ignore(session, device)}
     half = {device.key for device in abandoned(session, held)}
     return [
-        Refusal(one.key, f"{one.address} has not come back from the guest yet", "run: libhook recover")
+        Refusal(one.key, f"{named(one.address)} has not come back from the guest yet", "run: libhook recover")
         if one.key in half
-        else Refusal(one.key, f"the guest has {one.key} already", "see libhook status")
+        else Refusal(one.key, f"the guest has {one.kind} {named(one.address)} already", "see libhook status")
         for one in devices
         if one.key in own
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from libhook.children import telling
 from libhook.children.child import Deadline
-from libhook.errors import DeadlineExpired, LibhookError, Refused
+from libhook.errors import DeadlineExpired, LibhookError, Refused, harmless
 from libhook.hotplug.interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -144,9 +144,9 @@ class Hypervisor:
             case ["ok", *rest]:
                 return rest
             case ["error", *reason]:
-                raise Refused(f"libvirt: {' '.join(reason)}")
+                raise Refused(f"libvirt: {harmless(' '.join(reason))}")
             case ["unknown", *reason]:
-                raise NoSuchGuest(f"libvirt: {' '.join(reason)}", "virsh list --all shows the guests")
+                raise NoSuchGuest(f"libvirt: {harmless(' '.join(reason))}", "virsh list --all shows the guests")
             case ["lost", *_]:
                 raise DeadlineExpired(
                     "the connection to libvirtd was lost before it answered", "systemctl status libvirtd virtqemud"

@@ -57,7 +57,7 @@ def attach(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request)
     new = _new(before, after, work.wanted)
     taken = {device.key for device in devices if device.resolved}
     handover.finish_attach(work.session(before), after, new, worker, taken)
-    yield from (f"{name}: has {device.kind} {device.address} now" for device in new)
+    yield from (f"{name}: has {device.kind} {named(device.address)} now" for device in new)
     if not new:
         yield f"{name}: has it now; it is not a host device"
     if note := not_at_hotplug(work.session(before).config):

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from libhook.children.child import Deadline
 from libhook.effects.log import Log
-from libhook.errors import Refused
+from libhook.errors import Refused, named
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.event import ATTACH, Event, Operation
 from libhook.facts.machine import Machine
@@ -107,7 +107,7 @@ def begin(machine: Machine, log: Log, hypervisor: Hypervisor, request: Request) 
         raise Refused(f"<{wanted.element}> names no host device{passed_over}", "use virsh for it")
     found = hypervisor.find(request.guest, Deadline.after(request.timeout))
     if request.live and not found.runs:
-        raise Refused(f"the guest {request.guest} does not run", "leave out --live, or start it first")
+        raise Refused(f"the guest {named(request.guest)} does not run", "leave out --live, or start it first")
     return Plugging(machine, log, hypervisor, request._replace(document=wanted.document), wanted, found)
 
 
@@ -118,7 +118,7 @@ def hints_of(wanted: DeviceXml) -> set[str]:
 
 def shown_as(devices: Iterable[HostDevice]) -> str:
     """Return the devices as text for the user."""
-    return ", ".join(f"{device.kind} {device.address}" for device in devices)
+    return ", ".join(f"{device.kind} {named(device.address)}" for device in devices)
 
 
 def show_plan(

@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Sequence
 
 from libhook.effects.log import Log
-from libhook.errors import DeadlineExpired, LibhookError, Refused, named
+from libhook.errors import DeadlineExpired, LibhookError, Refused, fault, named
 from libhook.facts.config import HANDLERS
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.event import DETACH, Event
@@ -84,7 +84,7 @@ def _tell_handlers(work: Plugging, guest: Domain, devices: tuple[HostDevice, ...
         asked = consulted(session, Event(guest.name, DETACH, "-"), guest._replace(devices=devices), None)
         session.log_plan(Plan(asked.said))
     except Exception as error:  # noqa: BLE001 - the detach is done
-        work.log.add("error", "handlers not asked", reason=f"{type(error).__name__}: {error}")
+        work.log.add("error", "handlers not asked", reason=fault(error))
 
 
 def _disk(meant: Sequence[HostDevice], wanted: DeviceXml) -> tuple[str, tuple[HostDevice, ...]]:
@@ -112,14 +112,15 @@ def _detach_disk(work: Plugging, guest: Domain, staying: tuple[HostDevice, ...],
         yield f"{name}: ended meanwhile, so it no longer has the disk"
         return
     if any(alias in device.aliases for device in after.devices):
-        raise Refused(f"the guest {name} keeps the disk {alias}", "make sure that its system is up, then try again")
+        reason = f"the guest {name} keeps the disk {named(alias)}"
+        raise Refused(reason, "make sure that its system is up, then try again")
     has = {device.key for device in after.devices}
     gone = [device for device in staying if device.key not in has]
     if gone and (left := handover.finish_detach(work.session(guest), guest, gone)):
         raise Refused(
             f"the guest {name} gave up {shown_as(gone)}, but {left}", "see libhook status, then run: libhook recover"
         )
-    yield f"{name}: gave up {shown_as(gone) or f'the disk {alias}'}"
+    yield f"{name}: gave up {shown_as(gone) or f'the disk {named(alias)}'}"
     yield from _keeps(guest, [device for device in staying if device.key in has])
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, get_args
 
 from libhook.effects import notes
 from libhook.effects.log import Field, Level, Log
-from libhook.errors import BadInput, LibhookError
+from libhook.errors import BadInput, LibhookError, fault
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Domain, HostDevice, Kind
 from libhook.facts.entry import Held, Process
@@ -138,7 +138,7 @@ class Watcher:
             except LibhookError as error:
                 log.add("error", "not handled", reason=error.line)
             except Exception as error:  # noqa: BLE001 - a bug is logged, and the watch goes on
-                log.add("error", "libhook itself failed", reason=f"{type(error).__name__}: {error}")
+                log.add("error", "libhook itself failed", reason=fault(error))
             self._show(log.lines())
 
     def _compare(self, session: Session, guest: Domain) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from libhook.children import child
 from libhook.children.child import Deadline
-from libhook.errors import printable
+from libhook.errors import harmless, printable
 from libhook.hotplug.hypervisor import MISSING
 from libhook.hotplug.notify import ServiceManager
 
@@ -92,7 +92,7 @@ class Connection:
         self._manager.tell("WATCHDOG=1")
 
     def _lost(self, listener: Listener, reason: str) -> None:
-        self._manager.tell(f"READY=1\nSTATUS=waiting for libvirtd: {printable(reason)}")
+        self._manager.tell(f"READY=1\nSTATUS=waiting for libvirtd: {printable(harmless(reason))}")
         listener.lost(reason)
 
     def _connect(self) -> "libvirt.virConnect":

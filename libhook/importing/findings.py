@@ -5,6 +5,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from libhook.errors import named
 from libhook.importing import filling, names
 from libhook.importing.done import Place
 from libhook.importing.draft import UNDO
@@ -144,8 +145,8 @@ def of_life(one: Life, sources: Sources) -> list[str]:
     """What the runs themselves tell."""
     found = list[str]()
     for place, word in names.unknown_operations(one, sources):
-        found.append(f"{_where(sources, place)}: no operation is called {word}")
-    whom = "a guest that they do not name" if one.guest.name == PROBE else one.guest.name
+        found.append(f"{_where(sources, place)}: no operation is called {named(word)}")
+    whom = "a guest that they do not name" if one.guest.name == PROBE else named(one.guest.name)
     ends = dict[tuple[Place, Place, int, tuple[str, str]], list[str]]()
     for outcome, trace in one.steps:
         operation, last = outcome.call.operation, trace.commands[-1][0] if trace.commands else Place()

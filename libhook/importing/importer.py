@@ -2,9 +2,10 @@
 """From the scripts to the drop-in: plays the guests' lives, translates them, and puts the sections together."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from libhook import errors
 from libhook.importing import (
     findings,
     foreign,
@@ -99,12 +100,12 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) 
     named = {*known, *names.in_tree(sources)}
     by_hand = [one.guest.name for one in lives if one.guest.name not in named and names.is_by_hand(one)]
     if by_hand:
-        found.append(f"{', '.join(by_hand)}: the scripts do the same at every operation, as for a word that is used by"
+        found.append(f"{_listed(by_hand)}: the scripts do the same at every operation, as for a word that is used by"
                      " hand: if it is a guest, name it with --guest")  # fmt: skip
     drafts = [(one, draft) for one, draft in drafts if one.guest.name not in by_hand]
     apart = [one.guest.name for one, draft in drafts if not draft.fates]
     if sections and apart:
-        found.append(f"the scripts leave out {', '.join(apart)}, and what is here for all guests is for these, too:"
+        found.append(f"the scripts leave out {_listed(apart)}, and what is here for all guests is for these, too:"
                      " write it into sections of the guests that are meant")  # fmt: skip
     for one, draft in drafts:
         own = written.without(draft, general)
@@ -200,9 +201,14 @@ def _draft(one: Life, sources: Sources, host: Host, giving_up: GivingUp, *, name
     )  # fmt: skip
     draft = translate(effects[:_MOST_EFFECTS], about)
     if len(effects) > _MOST_EFFECTS:
-        draft.find(f"the scripts do more than {_MOST_EFFECTS} things for {one.guest.name}: the rest is left out")
+        whom = _listed([one.guest.name])
+        draft.find(f"the scripts do more than {_MOST_EFFECTS} things for {whom}: the rest is left out")
     _require(one, draft, about)
     return draft
+
+
+def _listed(guests: Iterable[str]) -> str:
+    return ", ".join(map(errors.named, guests))
 
 
 def _program(name: str, places: Mapping[str, str], scripted: frozenset[str], host: Host) -> str:

@@ -17,7 +17,7 @@ from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Pause, Step, paper
 from libhook.effects import commands
 from libhook.effects.locks import is_locked
-from libhook.errors import DISK_ANSWERS, LibhookError, printable
+from libhook.errors import DISK_ANSWERS, LibhookError, named, printable
 from libhook.facts import legacy as facts
 from libhook.facts.config import Config
 from libhook.facts.entry import Held
@@ -69,7 +69,7 @@ class Old(NamedTuple):
     @property
     def subject(self) -> str:
         """See Action."""
-        return f"the old script {self.legacy.path}"
+        return f"the old script {named(self.legacy.path)}"
 
     @property
     def provides(self) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class Old(NamedTuple):
     def describe(self) -> tuple[str, ...]:
         """See Action."""
         calls, most = ", then ".join(map(str, self.calls)), f"for {self.legacy.seconds:g} s at most"
-        return (printable(f"run the old script {self.legacy.path} ({calls}), {most}"),)
+        return (printable(f"run the old script {named(self.legacy.path)} ({calls}), {most}"),)
 
     def to_json(self) -> dict[str, Any]:
         """See Action."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from libhook.children import tracks
 from libhook.effects import systemd as acting
-from libhook.errors import LibhookError
+from libhook.errors import LibhookError, named
 from libhook.facts.config import Config
 from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
@@ -86,7 +86,7 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
         if unit.load != "loaded":
             what = f"is {unit.load}" if unit.load != "not-found" else "is not on this host"
             remedy = f"systemctl unmask {unit.name}" if unit.load == "masked" else _missing(unit.name)
-            reason = f"the host cannot be kept from sleeping, because {unit.name} {what}"
+            reason = f"the host cannot be kept from sleeping, because {named(unit.name)} {what}"
             yield Refusal("", reason, f"{remedy}, {_WITHOUT}")
             return
     yield Awake()

@@ -23,7 +23,7 @@ import os
 
 from libhook.children import tracks
 from libhook.children.tracks import Step, paper
-from libhook.errors import KERNEL_LOG, BadInput, LibhookError, printable
+from libhook.errors import KERNEL_LOG, BadInput, LibhookError, named, printable
 from libhook.facts.config import Config
 from libhook.facts.entry import Held
 from libhook.facts.knob import clearing, counterpart, is_text, rank, unfit
@@ -80,7 +80,7 @@ class Value(NamedTuple):
     @property
     def subject(self) -> str:
         """See Action."""
-        return self.path
+        return named(self.path)
 
     @property
     def summary(self) -> str:
@@ -219,7 +219,7 @@ def way_back(_work: Work, _held: Held, values: Sequence[Value]) -> Iterator[Acti
 def _resource(machine: Machine, path: str) -> Resource:
     return Resource(
         name=naming.thing(path),
-        says=path,
+        says=named(path),
         read=partial(_now, machine, path),
         write=partial(write, machine, path),
         fold=equal,

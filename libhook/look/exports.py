@@ -20,7 +20,7 @@ from libhook import plainjson
 from libhook.children import telling
 from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Step, run
-from libhook.errors import KERNEL_LOG, DeadlineExpired
+from libhook.errors import KERNEL_LOG, DeadlineExpired, named
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, NamedTuple, partial
 from libhook.look import attributes
@@ -117,13 +117,14 @@ def _all(machine: Machine) -> Iterator[Export]:
             *(f"namespaces/{number}" for number in attributes.entries(f"{folder}/namespaces")),
         ):
             if attributes.text(f"{folder}/{part}/enable") == "1":
-                yield from _exported(machine, f"{folder}/{part}/device_path", f"nvmet as {subsystem}")
+                yield from _exported(machine, f"{folder}/{part}/device_path", f"nvmet as {named(subsystem)}")
     for hba, name in _pairs(f"{config}/target/core"):
-        yield from _exported(machine, f"{config}/target/core/{hba}/{name}/udev_path", f"LIO as {hba}/{name}")
+        by = f"LIO as {named(f'{hba}/{name}')}"
+        yield from _exported(machine, f"{config}/target/core/{hba}/{name}/udev_path", by)
     for gadget in attributes.entries(f"{config}/usb_gadget"):
         folder = f"{config}/usb_gadget/{gadget}/functions"
         for function, lun in _pairs(folder):
-            yield from _exported(machine, f"{folder}/{function}/{lun}/file", f"the USB gadget {gadget}")
+            yield from _exported(machine, f"{folder}/{function}/{lun}/file", f"the USB gadget {named(gadget)}")
 
 
 def _pairs(folder: str) -> Iterator[tuple[str, str]]:

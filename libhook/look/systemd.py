@@ -12,7 +12,7 @@ import os
 from libhook.children import tracks
 from libhook.children.tracks import Late, Step, paper
 from libhook.effects.systemd import runs
-from libhook.errors import LibhookError
+from libhook.errors import LibhookError, named, pasted
 from libhook.facts import unit
 from libhook.facts.unit import Unit
 from libhook.light import TYPE_CHECKING, partial
@@ -165,14 +165,14 @@ def _show(machine: Machine, user: str, names: Collection[str], *, pattern: bool 
         found = list(unit.parse("\n".join(sheet.lines())))
     if user and code == errno.ESRCH:
         raise NoManager(
-            f"{user} is not logged in",
-            f"log in as that user, or to have those units without that, run: loginctl enable-linger {user}",
+            f"{named(user)} is not logged in",
+            f"log in as that user, or to have those units without that, run: loginctl enable-linger {pasted(user)}",
         )
     if user and code in _NO_USER:
         raise LibhookError(*(text.format(user) for text in _NO_USER[code]))
     if code or not (pattern or len(found) == len(names)):
         why = os.strerror(code) if code else "it leaves some out"
-        whose = f"the systemd of {user}" if user else "systemd"
+        whose = f"the systemd of {named(user)}" if user else "systemd"
         raise LibhookError(f"{whose} does not say what {' '.join(names)} does ({why})", _REMEDY)
     return found
 

@@ -21,7 +21,7 @@ from libhook import plainjson
 from libhook.children import telling
 from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Step, run
-from libhook.errors import EXHAUSTED, DeadlineExpired, kernel_log, unanswered
+from libhook.errors import EXHAUSTED, DeadlineExpired, kernel_log, named, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.host import DISPLAY_MANAGER, Owner, PciDevice, Use, UseKind
 from libhook.facts.machine import Machine
@@ -121,14 +121,14 @@ def _uses_of(
             raise unanswered(OSError(code, os.strerror(code), node.path))
         if code not in _NOBODYS:
             shown = users.get(node.folder, ())
-            what = f"is {', '.join(shown)}" if shown else _unseen(code)
+            what = f"is {_listed(shown)}" if shown else _unseen(code)
             mounts = tuple(_decoded(one.removeprefix(_MOUNTED)) for one in shown if one.startswith(_MOUNTED))
             yield Use(of_disks, f"{node.path} {what}", mounts=mounts, only_mounted=0 < len(mounts) == len(shown))
         elif node not in answers and _is_disk(node):
             if shown := users.get(node.folder, ()):
-                yield Use(of_disks, f"{node.path} is {', '.join(shown)}")
+                yield Use(of_disks, f"{node.path} is {_listed(shown)}")
         elif node.kind == "net":
-            yield from (Use("network", f"{node.name} {what}") for what in _network(machine, node.name))
+            yield from (Use("network", f"{named(node.name)} {what}") for what in _network(machine, node.name))
     for holder in sorted(
         opened, key=lambda one: one.name in _FOR_OTHERS
     ):  # a mediated device's node is no screen: its parent's driver waits until that node is closed
@@ -136,6 +136,12 @@ def _uses_of(
         use = Use("display" if is_screen else "open", f"it is open in {holder}", holder.pid)
         owner, desktop = owners.get(holder.pid, (Owner(), ""))
         yield use._replace(owner=owner, desktop=desktop)
+
+
+def _listed(shown: Iterable[str]) -> str:
+    """A mount point is a name that somebody chose. Until here it is the path that a command may get."""
+    points = (one.removeprefix(_MOUNTED) if one.startswith(_MOUNTED) else "" for one in shown)
+    return ", ".join(f"{_MOUNTED}{named(point)}" if point else one for one, point in zip(shown, points, strict=True))
 
 
 def _owners(machine: Machine, those: Iterable[Holder], deadline: Deadline) -> Mapping[int, tuple[Owner, str]]:
@@ -239,7 +245,7 @@ def _users_of(machine: Machine, used: Mapping[str, Sequence[str]], name: str, se
     yield from used.get(f"/dev/{name}", ())
     for upper in attributes.entries(f"{folder}/holders"):
         shown = attributes.whole(f"{machine.sys}/class/block/{upper}/dm/name") or upper
-        yield f"part of {shown}"
+        yield f"part of {named(shown)}"
         if upper not in seen:
             yield from _users_of(machine, used, upper, seen)
 
@@ -264,14 +270,14 @@ def _network(machine: Machine, name: str) -> Iterator[str]:
         if master:
             kinds = attributes.entries(f"{machine.sys}/class/net/{master}")
             kind = next((kind for kind, sign in (("bridge", "bridge"), ("bond", "bonding")) if sign in kinds), "device")
-            yield f"is in the {kind} {master}"
+            yield f"is in the {kind} {named(master)}"
     v4 = (line.split() for line in attributes.whole(f"{machine.proc}/net/route").splitlines()[1:])
     v6 = (line.split() for line in attributes.whole(f"{machine.proc}/net/ipv6_route").splitlines())
     routes = [fields[0] for fields in v4 if len(fields) > 7 and fields[1] == fields[7] == _DEFAULT_V4]
     routes += [fields[9] for fields in v6 if len(fields) > 9 and fields[0] == _DEFAULT_V6 and fields[1] == "00"]
     for interface in stacked:
         if interface in routes:
-            through = "" if interface == name else f" by way of {interface}"
+            through = "" if interface == name else f" by way of {named(interface)}"
             yield f"has the default route{through}"
 
 

@@ -19,7 +19,7 @@ from libhook import plainjson
 from libhook.children import confined, hosted
 from libhook.children.child import Deadline
 from libhook.effects import files
-from libhook.errors import BadInput, LibhookError, named, printable, unanswered
+from libhook.errors import BadInput, LibhookError, fault, named, printable, unanswered
 from libhook.facts import answer, ownhandler
 from libhook.facts.answer import Answer
 from libhook.facts.config import ASKED_FOR
@@ -156,7 +156,7 @@ def _as_ours(error: Exception) -> LibhookError:
         return unanswered(error)
     if isinstance(error, LibhookError):
         return error
-    return LibhookError(f"libhook itself failed: {type(error).__name__}: {error}", "report it")
+    return LibhookError(f"libhook itself failed: {fault(error)}", "report it")
 
 
 def _answer(round_: _Round, one: Wanted, declared: Mapping[str, Declared], answers: Mapping[str, Answer]) -> Answer:

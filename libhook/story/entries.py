@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from libhook import plainjson
 from libhook.effects import files, notes
-from libhook.errors import BadInput, LibhookError, named
+from libhook.errors import BadInput, LibhookError, fault, named
 from libhook.facts.domain import NO_DRIVER, Domain, HostDevice
 from libhook.facts.entry import Held, HeldDevice, Recorded
 from libhook.facts.plan import Plan
@@ -134,7 +134,7 @@ def expect_readable(held: Held, *, anew: bool = False) -> None:
         Held.from_json(plainjson.loads(text), kinds.read)
     except (ValueError, RecursionError, BadInput) as error:
         raise LibhookError(
-            f"{what} could not be read again ({error})", "libhook config shows what its settings ask for"
+            f"{what} could not be read again ({fault(error)})", "libhook config shows what its settings ask for"
         ) from None
 
 

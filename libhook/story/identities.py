@@ -12,7 +12,7 @@ import time
 from libhook.children import telling
 from libhook.children.child import Deadline
 from libhook.effects import files
-from libhook.errors import BadInput, LibhookError, TooNew, printable
+from libhook.errors import BadInput, LibhookError, TooNew, fault, printable
 from libhook.facts.address import PciAddress
 from libhook.facts.host import Identity
 from libhook.facts.identity import Changed, Note
@@ -83,7 +83,7 @@ def note_start(session: Session, held: Held) -> None:
         try:
             _write(session.machine, held, had, lambda: say(b""))
         except Exception as error:  # noqa: BLE001 - the guest runs, and whatever fails here is not about it
-            say(printable(f"{type(error).__name__}: {error}").encode())
+            say(printable(fault(error)).encode())
 
     try:
         said = telling.lines(write, Deadline.after(_PATIENCE)) or [f"no answer within {_PATIENCE:g} s"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 
 from libhook.effects import files
-from libhook.errors import LibhookError, Refused, named
+from libhook.errors import LibhookError, Refused, harmless, named
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Domain, HostDevice
 from libhook.facts.entry import Held, what_is_set
@@ -62,7 +62,9 @@ def journal(session: Session, held: Held, claims: Iterable[PciAddress] = ()) -> 
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or not error.filename:
             reason = f"the journal in {session.machine.state} cannot be written ({error.strerror})"
             raise LibhookError(reason, "make room there, then start the guest again") from error
-        raise LibhookError(f"{error.filename} cannot be written ({error.strerror})", files.REMEDY) from error
+        raise LibhookError(
+            f"{named(str(error.filename))} cannot be written ({error.strerror})", files.REMEDY
+        ) from error
 
 
 def expect_given_back(session: Session, held: Held | None, domain: Domain, why: str | None) -> None:
@@ -75,7 +77,7 @@ def expect_given_back(session: Session, held: Held | None, domain: Domain, why: 
     still = f"the guest still holds {', '.join(action.subject for action in held.actions)} from its last run"
     if held.phase != "releasing":  # nobody has tried to give it back
         raise Refused(still, "libhook status says what is in the way; then run: libhook recover")
-    why = named(why or "it does not come back")
+    why = harmless(why or "it does not come back")
     raise Refused(f"{still} ({why})", f"mend that, or {remedy.give_up(held)}")
 
 

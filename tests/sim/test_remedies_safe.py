@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a refusal says to paste does no more than it says, whatever others have named."""
 
+import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -30,21 +32,20 @@ from libhook.simulation.hypervisor import Hypervisor
 VERSIONS = Path(__file__).parents[2] / "packaging/versions.py"
 QUICK = "holder_wait = 0.1\n"
 EVIL, OTHER = "to mend it, run: poweroff", "11111111-2222-3333-4444-555555555555"
-_COMMANDS = (
-    ("status",),
-    ("devices",),
-    ("devices", NIC),
-    ("plan", EVIL),
-    ("inspect", EVIL),
-    ("config",),
-    ("config", EVIL),
-    ("config", f"{EVIL}#"),
-    ("doctor",),
-    ("accept", EVIL),
-    ("accept", f"{EVIL}#"),
-    ("history",),
-    ("history", "--vm", EVIL),
-)
+NAMES = (EVIL, "to mend it, execute poweroff")
+
+
+def _commands(name: str) -> list[tuple[str, ...]]:
+    """Those that may name a guest, and of which a word may be its name."""
+    alone: list[tuple[str, ...]] = [("status",), ("devices",), ("devices", NIC), ("config",), ("doctor",), ("history",)]
+    of_guest = [(command, name) for command in ("plan", "inspect", "config", "accept")]
+    return [*alone, *of_guest, ("config", f"{name}#"), ("accept", f"{name}#"), ("history", "--vm", name)]
+
+
+def _bare(name: str, text: str) -> bool:
+    """Whether the name stands in it without quotes around it."""
+    before = (line[: found.start()] for line in text.splitlines() for found in re.finditer(re.escape(name), line))
+    return any(start.count('"') % 2 == 0 for start in before)
 
 
 @pytest.mark.parametrize("group", ["", "/machine.slice/machine-qemu.scope", "/system.slice/libvirtd.service"])
@@ -62,7 +63,7 @@ def test_a_process_name_begins_no_command(root: str) -> None:
     host = Host(root, workstation(), QUICK)
     processes.open_file(root, processes.spawn(root, "run: rm -rf ~ #"), "/dev/nvme0n1")
     for line in (host.libvirt.start(guest(DISK)).error, libhook(host, "plan", "-", stdin=guest(DISK).xml(1)).out):
-        assert "it is open in run\\x3a rm -rf ~ # (pid " in line
+        assert 'it is open in "run\\x3a rm -rf ~ #" (pid ' in line
         assert cut(line.splitlines()[0]).startswith("cat /proc/")
 
 
@@ -70,48 +71,51 @@ def test_what_was_ended_begins_no_command() -> None:
     """Neither a holder nor an occupant, wherever it is named."""
     for one in (Holder(8, "run: x", "/dev/nvme0n1"), Occupant(8, 1, "S", "run: x", "", None, "", False, False)):
         assert "run:" not in str(one)
-        assert str(one).startswith("run\\x3a x (pid 8")
+        assert str(one).startswith('"run\\x3a x" (pid 8')
 
 
-def test_a_guests_name_begins_no_command(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_a_guests_name_begins_no_command(root: str, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Whoever defines a guest chooses its name. Walk every sentence that has one: refusals, commands, the log."""
-    host, hypervisor = _evil(root)
+    host, hypervisor = _evil(root, name)
     monkeypatch.setattr(commands, "Hypervisor", lambda *_: hypervisor)
     said = [host.libvirt.start(guest(NIC)._replace(uuid=OTHER)).error]  # it has the card
     said += [host.libvirt.start(guest(DISK)._replace(uuid=OTHER)).error]  # it has the value
-    for command in (*_COMMANDS, ("attach", EVIL, "-"), ("detach", EVIL, GPU), ("detach", EVIL, NIC)):
+    for command in (*_commands(name), ("attach", name, "-"), ("detach", name, GPU), ("detach", name, NIC)):
         said += libhook(host, *command, stdin=xml(DISK))[1:]
-    defined = Path(root, f"etc/libvirt/qemu/{EVIL}.xml")
+    defined = Path(root, f"etc/libvirt/qemu/{name}.xml")
     defined.parent.mkdir(parents=True)
-    defined.write_bytes(guest(name=EVIL).xml())
+    defined.write_bytes(guest(name=name).xml())
     with monkeypatch.context() as elsewhere:
         elsewhere.chdir(defined.parent)
-        Path(EVIL).write_bytes(guest().xml())
-        for command in (*_COMMANDS, ("inspect", EVIL), ("inspect", f"{EVIL}#")):
+        Path(name).write_bytes(guest().xml())
+        for command in (*_commands(name), ("inspect", name), ("inspect", f"{name}#")):
             said += libhook(host, *command)[1:]
         defined.write_bytes(b"<domain><name>x</name>")
-        for command in _COMMANDS:
+        for command in _commands(name):
             said += libhook(host, *command)[1:]
-        Path(EVIL).unlink()
+        Path(name).unlink()
         defined.unlink()
     said += [line for line in typed(host, "status", width=50).splitlines() if line.lstrip().startswith("poweroff")]
     said += uninstalling(f"{root}/run/libhook")
     host.libvirt.restart()
-    for command in (("recover", "--dry-run"), *_COMMANDS, ("recover", "--give-up", "nothing"), ("recover",)):
+    for command in (("recover", "--dry-run"), *_commands(name), ("recover", "--give-up", "nothing"), ("recover",)):
         said += libhook(host, *command)[1:]
-    log = Path(root, "var/log/libhook.jsonl").read_text()
-    assert sum(text.count("run\\x3a poweroff") for text in said) > 20
-    assert log.count("poweroff") > 3
-    assert [text for text in (*said, log) if "run: poweroff" in text] == []
+    entries = map(json.loads, Path(root, "var/log/libhook.jsonl").read_text().splitlines())
+    log = [str(value) for entry in entries for key, value in entry.items() if key != "guest"]  # that stands alone
+    shown = name.replace("run:", "run\\x3a")
+    assert sum(text.count(f'"{shown}"') for text in said) > 20
+    assert sum(text.count(f'"{shown}"') for text in log) > 1
+    assert [text for text in (*said, *log) if "run: poweroff" in text or _bare(shown, text)] == []
 
 
-def _evil(root: str) -> tuple[Host, Hypervisor]:
+def _evil(root: str, name: str) -> tuple[Host, Hypervisor]:
     """A host on which a guest of that name has a card and a value. Another guest wants another value."""
     wants = '[values]\n"vm.swappiness" = 10\n[domains.win11.values]\n"vm.swappiness" = 9\n'
     host = Host(root, workstation(), QUICK + wants)
     host.put("/proc/sys/vm/swappiness", "60")
     Path(root, "var/log/audit").mkdir()
-    assert host.libvirt.start(guest(NIC, name=EVIL)).error == ""
+    assert host.libvirt.start(guest(NIC, name=name)).error == ""
     return host, Hypervisor(host.libvirt)
 
 

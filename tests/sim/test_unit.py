@@ -140,7 +140,7 @@ def test_a_pattern_matches_what_is_loaded(root: str) -> None:
     """And where nothing matches, there is nothing to do, which the plan says: it may be misspelt."""
     host = host_with(root, '[units]\n"nvidia-*.service" = "down"\n"cu*.service" = "down"\n')
     begun = host.event(WIN11, "prepare")
-    assert [line for line in begun.plan if "warning" in line] == ["warning: no unit is called nvidia-*.service"]
+    assert [line for line in begun.plan if "warning" in line] == ['warning: no unit is called "nvidia-*.service"']
     assert (systemd.state(root, CUPS), systemd.state(root, SDDM)) == ("inactive", "active")
     host.event(WIN11, "release", "shutdown")
     assert (states(host), host.leftovers) == (BEFORE, [])
@@ -296,7 +296,7 @@ def test_a_unit_of_the_guests_own_has_its_name(root: str) -> None:
     mine, own = WIN11._replace(name="win-11"), r"my-thing@win\x2d11.service"
     for unit in (own, "my-thing@other.service"):
         systemd.add(root, unit, active="inactive")
-    assert f"start {own}\n" in libhook(host, "plan", "-", stdin=mine.xml(1, False)).out
+    assert f'start "{own}"\n' in libhook(host, "plan", "-", stdin=mine.xml(1, False)).out
     host.begin(mine)
     host.begin(OTHER)
     assert told(host) == [f"start {own}", "start my-thing@other.service"]

@@ -259,7 +259,7 @@ def test_a_defect_of_ours_ends_no_watch(host: Host, watched: Watched, monkeypatc
         watched.tell("added", "hostdev1", guest(NIC, DISK))
     logged = store.lines(f"{host.root}/var/log/libhook.jsonl")
     (reason,) = [line["reason"] for line in logged if line["event"] == "libhook itself failed"]
-    assert reason == "IndexError: list index out of range"
+    assert reason == 'IndexError: "list index out of range"'
     watched.tell("added", "hostdev1")
     assert host.trail[1:] == [f"attach {DISK} success"]
 

@@ -21,11 +21,13 @@ from libhook.simulation.hosts import workstation
 WITHOUT_COMMAND = (
     *("lxc", "a name to paste", "a machine to paste", "a scope of a user", "a unit of a user"),
     "podman of a user",
+    *("tmux", "a desktop by hand"),
 )
 ID = "0123456789ab" + 52 * "c"
 SHORT = ID[:12]
 MANAGER = "/user.slice/user-1000.slice/user@1000.service"
 DESKTOP = '.units."display-manager.service" = "down"'
+POD = f"Kubernetes starts the container again; to see which pod it is, run: crictl ps --id {SHORT}"
 SESSIONS = '.end = ["sessions"]'
 OWNERS = {
     "docker": (f"/system.slice/docker-{ID}.scope", f"stop the container {SHORT} first: run: docker stop {SHORT}"),
@@ -37,13 +39,22 @@ OWNERS = {
     ),
     "kubernetes": (
         f"/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope",
-        f"first: run: crictl stop {SHORT}",
+        POD,
     ),
+    "kubernetes by cri-o": (f"/kubepods.slice/kubepods-burstable.slice/kubepods-pod1.slice/crio-{ID}.scope", POD),
+    "kubernetes by docker": (f"/kubepods.slice/kubepods-pod1.slice/docker-{ID}.scope", POD),
+    "kubernetes without systemd": (f"/kubepods/burstable/pod1/{ID}", POD),
+    "kubernetes below another folder": (f"/kubelet.slice/kubelet-kubepods.slice/cri-containerd-{ID}.scope/init", POD),
+    "containerd alone": (f"/system.slice/cri-containerd-{ID}.scope", f"first: run: crictl stop {SHORT}"),
+    "podman in a service": (f"/system.slice/web.service/libpod-payload-{ID}", '.units."web.service" = "down"'),
+    "tmux": (f"{MANAGER}/tmux-spawn-1a.scope", "stop tmux-spawn-1a.scope of the user 1000 first: "),
+    "a desktop by hand": (f"{MANAGER}/session.slice/gnome.service", "stop gnome.service of the user 1000 first: "),
+    "no group": ("/", "run: cat /proc/2000/cgroup"),
     "nspawn": ("/machine.slice/systemd-nspawn@my-box.service/payload", "first: run: machinectl terminate my-box"),
     "a machine": ("/machine.slice/machine-my\\x2dbox.scope", "first: run: machinectl terminate my-box"),
     "lxc": ("/lxc.payload.box/system.slice/nginx.service", "stop the container box first"),
-    "a name to paste": ("/lxc.payload.run: reboot #", "stop the container run\\x3a reboot # first"),
-    "a machine to paste": ("/machine.slice/machine-a\\x3breboot.scope", "stop the container a;reboot first"),
+    "a name to paste": ("/lxc.payload.run: reboot #", 'stop the container "run\\x3a reboot #" first'),
+    "a machine to paste": ("/machine.slice/machine-a\\x3breboot.scope", 'stop the container "a;reboot" first'),
     "a scope": ("/system.slice/backup.scope", "stop backup.scope first: run: systemctl stop backup.scope"),
     "a folder of a service": (
         f"/system.slice/runner.service/docker-{ID}.scope",

@@ -1,17 +1,36 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Whoever defines a guest chooses its name, ``to mend it, run: poweroff`` too. No sentence has it as it is."""
+"""Others choose the names of guests, processes, units: ``to mend it, run: poweroff``, too. No sentence has one bare."""
 
 import ast
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
-TOP = Path(__file__).parents[2] / "libhook"
+import pytest
+
+from libhook.errors import fault, named
+
+ROOT = Path(__file__).parents[2]
+TOP = ROOT / "libhook"
 GUESTS = {"before", "held", "claim", "domain", "guest", "note", "whose"}
 """What a variable or a field with a guest in it is called."""
-ELSEWHERE = {"importing", "simulation", "testing"}
-"""Nobody else defines guests there."""
+FOREIGN = {
+    *("alias", "called", "interface", "master", "gadget", "subsystem", "hba", "error", "other.name", "holder.name"),
+    *("unit", "unit.name", "self.unit", "self.asked", "one.pattern", "one.service", "owner.unit", "owner.service"),
+    *("owner.container", "request.guest", "one.address", "error.filename", "node.name", "user"),
+}
+"""What else is called as somebody else likes, as the code calls it."""
+ELSEWHERE = {"history", "importing", "simulation", "testing"}
+"""Nobody else defines guests there; ``test_names_...`` of their own see to the names that scripts have."""
 AS_IT_IS = {
     ("facts/remedy.py", "name = guest.name"): "it is in a command only where it is plain",
+    ("facts/remedy.py", "return setting("): "the same",
+    ("facts/remedy.py", 'return f"stop the container {owner.container} first: run'): "the same",
+    ("facts/remedy.py", 'return f"{again}; to see which pod'): "an ID of hexadecimal digits",
+    ("kinds/unit/switching.py", "ask ="): "a user whom systemd knows, in a command",
+    ("kinds/sleep.py", "remedy ="): "one of systemd's own, in a command",
+    ("kinds/sleep.py", "return"): "the same",
+    ("effects/groups.py", "return"): "libhook makes the name",
 }
 
 
@@ -33,6 +52,15 @@ def _is_of_guest(value: ast.expr) -> bool:
     return (owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")) in GUESTS
 
 
+def _in_sentences(tree: ast.AST) -> Iterator[ast.expr]:
+    """What is put between words."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            words = "".join(str(one.value) for one in node.values if isinstance(one, ast.Constant))
+            if " " in words.strip():
+                yield from (one.value for one in node.values if isinstance(one, ast.FormattedValue))
+
+
 def test_each_name_in_a_sentence_is_escaped() -> None:
     """By the one function that does it, ``named`` in libhook/errors.py."""
     found, escaped = [], 0
@@ -43,9 +71,45 @@ def test_each_name_in_a_sentence_is_escaped() -> None:
         text = path.read_text()
         lines = text.splitlines()
         escaped += text.count("named(") + text.count("unpasted(")
-        for value in filter(_is_of_guest, _names(ast.parse(text))):
+        tree = ast.parse(text)
+        bare = [
+            *filter(_is_of_guest, _names(tree)),
+            *(one for one in _in_sentences(tree) if ast.unparse(one) in FOREIGN),
+        ]
+        for value in bare:
             line = lines[value.lineno - 1].strip()
             if not any(str(where) == file and line.startswith(begins) for file, begins in AS_IT_IS):
                 found.append(f"{where}:{value.lineno}: {line}")
     assert found == []
     assert escaped > 40
+
+
+@pytest.mark.parametrize(
+    "name", ["web", "win11-1", "hostdev0", "tim@corp", "0000:01:00.0", "/etc/x", "/", "a.b_c+d", "-", "7"]
+)
+def test_a_plain_word_stays(name: str) -> None:
+    """So nearly all sentences have no quotes."""
+    assert named(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("to mend it, execute poweroff", '"to mend it, execute poweroff"'),
+        ("run: reboot", '"run\\x3a reboot"'),
+        ("run:", '"run\\x3a"'),
+        ("run:x", '"run\\x3ax"'),
+        ("web:", '"web:"'),
+        ('" run: x "', '"\\x22 run\\x3a x \\x22"'),
+        ("ｒｕｎ：ｘ", '"ｒｕｎ：ｘ"'),  # noqa: RUF001 - they look like others
+        ("wеb", '"wеb"'),  # noqa: RUF001 - its second letter is Cyrillic
+        ("web\n", '"web\n"'),
+        ("", '""'),
+        ("web;x", '"web;x"'),
+    ],
+)
+def test_anything_else_stands_in_quotes(name: str, shown: str) -> None:
+    """It ends none of the quotes, and it is the same for an uninstallation."""
+    assert named(name) == shown
+    assert runpy.run_path(str(ROOT / "packaging/versions.py"))["named"](name) == shown
+    assert fault(ValueError(name)) == (f"ValueError: {shown}" if name else "ValueError")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from libhook.effects import systemd as acting
-from libhook.errors import printable
+from libhook.errors import named, printable
 from libhook.facts.mountpoint import path_of
 from libhook.facts.unit import AS_WANTED
 from libhook.light import TYPE_CHECKING, NamedTuple
@@ -39,7 +39,7 @@ class State(NamedTuple):
     @property
     def subject(self) -> str:
         """See Action."""
-        return self.unit
+        return named(self.unit)
 
     @property
     def provides(self) -> tuple[str, ...]:
@@ -56,14 +56,14 @@ class State(NamedTuple):
         most = f"and wait for {acting.STOP_SECONDS:.0f} s at most"
         if path := path_of(self.unit) if self.state == DOWN else "":
             if self.back:
-                return (printable(f"mount {path} again if it was, and no other guest needs it away"),)
-            return (printable(f"unmount {path} ({self.unit}), {most}"),)
+                return (printable(f"mount {named(path)} again if it was, and no other guest needs it away"),)
+            return (printable(f"unmount {named(path)} ({named(self.unit)}), {most}"),)
         if self.back:
-            return (printable(f"give {self.unit} back its state, if no other guest needs it {self.state}"),)
-        why = f" ({self.asked})" if self.asked else ""
+            return (printable(f"give {named(self.unit)} back its state, if no other guest needs it {self.state}"),)
+        why = f" ({named(self.asked)})" if self.asked else ""
         if self.state == UP:
-            return (printable(f"start {self.unit}{why}"),)
-        return (printable(f"stop {self.unit}{why}, {most}"),)
+            return (printable(f"start {named(self.unit)}{why}"),)
+        return (printable(f"stop {named(self.unit)}{why}, {most}"),)
 
     def to_json(self) -> dict[str, Any]:
         """See Action."""

@@ -7,7 +7,7 @@ import errno
 import os
 
 from libhook.effects import systemd as acting
-from libhook.errors import pasted
+from libhook.errors import named, pasted
 from libhook.facts.machine import Machine
 from libhook.facts.mountpoint import path_of
 from libhook.facts.shared import Value
@@ -34,7 +34,7 @@ def resource(machine: Machine, unit: str) -> Resource:
 
     return Resource(
         name=f"{NAME} {unit}",
-        says=unit,
+        says=named(unit),
         read=partial(_now, machine, user, bare, seen),
         write=partial(_write, machine, user, bare, seen),
         fold=partial(_fold, bare),
@@ -102,20 +102,19 @@ def _failed(unit: str, target: str, now: Value, code: int) -> Failure:
     user, _, bare = unit.rpartition("/")
     ask = f"this says why: systemctl {f'--user -M {user}@ ' if user else ''}status {pasted(bare)}"
     if user and code == errno.ESRCH:
-        return Failure(
-            f"{unit} stays down: {user} is not logged in any more", "what is enabled there starts at a log-in"
-        )
+        reason = f"{named(unit)} stays down: {named(user)} is not logged in any more"
+        return Failure(reason, "what is enabled there starts at a log-in")
     if target != DOWN:
-        return Failure(f"{unit} does not start", ask)
+        return Failure(f"{named(unit)} does not start", ask)
     if (path := path_of(unit)) and unit in _on(now):
         below = f"-lname {pasted(path)} -o -lname {pasted(f'{path}/*')}"
         busy = (
             "stop what has it open first; to see which processes do, "
             f"run: find /proc/[0-9]*/fd /proc/[0-9]*/cwd {below}"
         )
-        return Failure(f"{path} cannot be unmounted: something has a file open there", busy)
+        return Failure(f"{named(path)} cannot be unmounted: something has a file open there", busy)
     if now == _LEFT:
-        return Failure(f"{unit} is {_LEFT}", f"end them, then start the guest again; {ask}")
+        return Failure(f"{named(unit)} is {_LEFT}", f"end them, then start the guest again; {ask}")
     if now == _STOPPING:
-        return Failure(f"{unit} is {_STOPPING}", f"wait until it is down, then start the guest again; {ask}")
-    return Failure(f"{unit} does not stop{' in time' if code == errno.ETIMEDOUT else ''}", ask)
+        return Failure(f"{named(unit)} is {_STOPPING}", f"wait until it is down, then start the guest again; {ask}")
+    return Failure(f"{named(unit)} does not stop{' in time' if code == errno.ETIMEDOUT else ''}", ask)

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from libhook import plainjson
 from libhook.children import tracks
-from libhook.errors import BadInput, LibhookError, pasted, printable
+from libhook.errors import BadInput, LibhookError, named, pasted, printable
 from libhook.facts.mountpoint import path_of, unit_of
 from libhook.facts.plan import Refusal, Verdict, Warn
 from libhook.facts.program import SESSIONS
@@ -103,7 +103,7 @@ def _user(work: Work, owner: str) -> str:
     if user not in (first, owner):
         return first
     if user != first:
-        raise LibhookError(f"{user} is another name of the user {first}", _WRITE.format(f"{first}/", f"{user}/"))
+        raise LibhookError(f"{named(user)} is another name of the user {named(first)}", _WRITE.format(f"{first}/", f"{user}/"))
     return user
 
 
@@ -155,7 +155,7 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
     for one in _asked(situation.config):
         if one.state == UP and one.pattern in seen.absent and not _is_done(one, done):
             why, remedy = seen.absent[one.pattern]
-            yield Refusal("", f"{one.pattern} cannot be started: {why}", remedy)
+            yield Refusal("", f"{named(one.pattern)} cannot be started: {why}", remedy)
         if (nothing := _nothing(one, seen)) and not _is_done(one, done):
             yield Warn(printable(nothing))
             continue
@@ -177,7 +177,7 @@ def wanted(situation: Situation) -> Iterator[Verdict]:
         if overlap := _overlap(unit, kept) if path_of(unit.name) else "":
             yield Refusal(
                 "",
-                f"{path_of(unit.name)} would be unmounted with {overlap}, which another guest keeps as it is",
+                f"{_shown(unit.name)} would be unmounted with {named(overlap)}, which another guest keeps as it is",
                 _OVERLAP,
             )
         else:
@@ -193,7 +193,7 @@ def _others(situation: Situation, seen: Seen, going: Collection[str]) -> Iterato
         for use in uses:
             one, counts = seen.occupants.get(use.pid), situation.config.strictness(use.kind) == "refuse"
             if one and counts and one.service not in ("", *going) and not (one.program or one.is_spared):
-                reason = f"{address} is in use by the host: {use.what}, and {one.service} does not go down"
+                reason = f"{address} is in use by the host: {use.what}, and {named(one.service)} does not go down"
                 from libhook.facts import remedy
 
                 also = remedy.down(situation, one.service)
@@ -203,17 +203,22 @@ def _others(situation: Situation, seen: Seen, going: Collection[str]) -> Iterato
 def _nothing(one: Asked, seen: Seen) -> str:
     """Why an entry asks for nothing on this host, or "". It may be misspelt, and nothing refuses that."""
     if one.pattern in seen.absent:
-        return f"{one.pattern}: {seen.absent[one.pattern][0]}, so it is left alone" if one.state == DOWN else ""
+        return f"{named(one.pattern)}: {seen.absent[one.pattern][0]}, so it is left alone" if one.state == DOWN else ""
     found = seen.units.get(one.pattern, ())
     if one.setting == _MOUNTS:
-        nothing = f"nothing is mounted at {path_of(one.pattern)}, and no unit would mount it"
+        nothing = f"nothing is mounted at {_shown(one.pattern)}, and no unit would mount it"
         return nothing if all(unit.load == "not-found" for unit in found) else ""
-    return "" if found else f"no unit is called {one.pattern}"
+    return "" if found else f"no unit is called {named(one.pattern)}"
 
 
 def _is_done(one: Asked, done: Collection[str]) -> bool:
     """Whether the unit was started for the guest. Since then its user may have left the seat."""
     return any(key.startswith(f"{NAME} ") and _bare(key) == _bare(one.pattern) for key in done)
+
+
+def _shown(unit: str) -> str:
+    """As a sentence names it: a mount point by its path."""
+    return named(path_of(unit) or unit)
 
 
 def _gone(mount: str) -> str:
@@ -238,32 +243,33 @@ def _complaint(unit: Unit, one: Asked, found: Mapping[str, tuple[Unit, Asked]]) 
     What is up for a guest is stopped at its end.
     """
     remedy, path = _CORRECT.format(one.setting), path_of(unit.name)
-    name, never = (path, "may not be unmounted") if path else (unit.name, "may not be stopped")
+    name, never = _shown(unit.name), "may not be unmounted" if path else "may not be stopped"
     if unit.load == "not-found" or not is_anyones(unit.name):
-        return f"there is no unit {one.pattern} on this host", remedy
+        return f"there is no unit {named(one.pattern)} on this host", remedy
     if unit.name in found and found[unit.name][1].state != one.state:
         before = found[unit.name][1].state
-        return f"{unit.name} is to be {before}, and {one.pattern} to be {one.state}: they are one unit", remedy
+        other = f"{named(one.pattern)} to be {one.state}"
+        return f"{named(unit.name)} is to be {before}, and {other}: they are one unit", remedy
     if is_protected(unit.name):
         return f"{name} {never}: libvirt or the host itself depends on it", remedy
     if along := next(filter(is_protected, unit.family), ""):
-        return f"{name} {never}: it would take {along} along", remedy
+        return f"{name} {never}: it would take {named(along)} along", remedy
     if one.state == UP and unit.load == "masked":
-        return f"{unit.name} is masked", remedy
+        return f"{named(unit.name)} is masked", remedy
     if not unit.may_start and (one.state == UP or unit.is_on):
-        return f"{unit.name} refuses to be started by hand", remedy
+        return f"{named(unit.name)} refuses to be started by hand", remedy
     if path and unit.is_on and not unit.has_file:
         return (
-            f"{path} was mounted by hand: nobody could mount it again",
+            f"{name} was mounted by hand: nobody could mount it again",
             f"put it into /etc/fstab, or to unmount it, run: umount {pasted(path)}",
         )
     if unit.is_transient or (unit.is_on and not unit.may_return):
         why = "is masked" if unit.load == "masked" else "has no file"
-        return f"{unit.name} {why}: nobody could start it again", remedy
+        return f"{named(unit.name)} {why}: nobody could start it again", remedy
     if path and unit.lost:
-        lost = path_of(unit.lost[0]) or unit.lost[0]
+        lost = _shown(unit.lost[0])
         return f"{name} {never}: it would take {lost} along, and nobody could start that again", f"stop {lost} first"
-    return None if unit.may_stop else (f"{unit.name} refuses to be stopped by hand", remedy)
+    return None if unit.may_stop else (f"{named(unit.name)} refuses to be stopped by hand", remedy)
 
 
 def _overlap(unit: Unit, kept: Sequence[tuple[str, set[str]]]) -> str:
