@@ -10,6 +10,8 @@ TO_PASTE = "run:"
 """What stands before a command in a remedy, and nowhere else."""
 _OF_A_WORD = dict.fromkeys(map(ord, "._-:/@+"), "a")
 """What else a plain word has beside letters and digits: ``web``, ``tim@corp``, ``0000:01:00.0``, ``/etc/x``."""
+_ESCAPE = "\\x"
+"""So begins what systemd writes for other characters: ``my@win\\x2d11.service``, which is a plain word, too."""
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 """The errnos that mean that some resource is used up."""
 
@@ -35,7 +37,8 @@ def named(name: str) -> str:
 
     So it cannot be read as part of the sentence. packaging/versions.py has the same rule.
     """
-    if name[-1:] not in ("", ":") and name.isascii() and name.translate(_OF_A_WORD).isalnum() and TO_PASTE not in name:
+    letters = name.replace(_ESCAPE, "x").translate(_OF_A_WORD)
+    if name[-1:] not in ("", ":") and name.isascii() and letters.isalnum() and TO_PASTE not in name:
         return name
     return '"' + harmless(name).replace('"', "\\x22") + '"'
 

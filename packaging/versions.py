@@ -107,7 +107,8 @@ def held(state: str) -> list[str]:
 def named(name: str) -> str:
     """As in libhook/errors.py: an uninstallation imports nothing of what it removes. A test compares the two."""
     of_a_word = dict.fromkeys(map(ord, "._-:/@+"), "a")
-    if name[-1:] not in ("", ":") and name.isascii() and name.translate(of_a_word).isalnum() and "run:" not in name:
+    letters = name.replace("\\x", "x").translate(of_a_word)
+    if name[-1:] not in ("", ":") and name.isascii() and letters.isalnum() and "run:" not in name:
         return name
     return '"' + name.replace("run:", "run\\x3a").replace('"', "\\x22") + '"'
 

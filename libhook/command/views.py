@@ -103,14 +103,15 @@ def status_text(
             is_silent = device.pci in silent and not device.wedged
             remarks = (_state(device, device.key in abandoned), "does not answer" if is_silent else "")
             remark = ", ".join(filter(None, remarks))
-            lines.append(f"  {device.kind} {device.address}  {way}{remark and f'  [{remark}]'}")
+            lines.append(f"  {device.kind} {named(device.address)}  {way}{remark and f'  [{remark}]'}")
         keys = {device.key for device in held.devices}
         lines += [f"  {action.key}  {action.summary}" for action in held.actions if action.key not in keys]
         lines += [f"  {what_is_set(held.settled)}"] if held.settled else []
         does = "gives it back" if held.actions else "removes its entry"
         stuck = bool(held.actions) and held.phase == "releasing" and not alive
         when = " once its driver answers" if any(device.wedged for device in held.devices) else ""
-        rest = f"ends the unfinished hot-plug of {', '.join(sorted(abandoned))}; else " if abandoned else ""
+        half = sorted(f"{device.kind} {named(device.address)}" for device in held.devices if device.key in abandoned)
+        rest = f"ends the unfinished hot-plug of {', '.join(half)}; else " if half else ""
         lines.append(f"  recover: {rest}{f'leaves it, because {alive}' if alive else f'{does}{when}'}")
         lines += [f"  if that fails, {give_up(held)}"] if stuck else []
     return lines

@@ -11,6 +11,7 @@ import os
 
 from libhook.children import child
 from libhook.children.child import Deadline
+from libhook.errors import named
 from libhook.facts.launch import MOST_OUTPUT
 from libhook.light import TYPE_CHECKING, partial, suppress
 
@@ -97,7 +98,7 @@ def _become(group: str, launch: Launch, reporter: int, log: int) -> None:
         own = _become_user(launch.user) if launch.user else {}
         os.execve(launch.argv[0], launch.argv, {**_PATH, **own, **launch.environment})
     except OSError as error:
-        os.write(reporter, f"{error.filename or folder}: {error.strerror}".encode("utf-8", "replace"))
+        os.write(reporter, f"{named(str(error.filename or folder))}: {error.strerror}".encode("utf-8", "replace"))
         raise
 
 

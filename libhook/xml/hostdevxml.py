@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from lxml import etree
 
-from libhook.errors import BadInput
+from libhook.errors import BadInput, harmless
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import REDIRECTED, Kind, LibvirtsDevice
 from libhook.light import NamedTuple
@@ -226,8 +226,9 @@ def short(what: str, text: str, most: int = LONGEST) -> str:
 
 
 def quoted(text: str) -> str:
-    """Foreign text in quotes for a message, cut to 80 characters."""
-    return f"'{text[:80]}…'" if len(text) > 80 else f"'{text}'"
+    """Foreign text in quotes for a message, cut to 80 characters. It ends none of them, and begins no command."""
+    shown = harmless(text[:80]).replace("'", "\\x27")
+    return f"'{shown}…'" if len(text) > 80 else f"'{shown}'"
 
 
 def first(lines: list[str]) -> tuple[str, ...]:

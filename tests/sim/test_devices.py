@@ -33,8 +33,8 @@ def test_devices_shows_the_groups_as_a_tree(root: str) -> None:
     done = libhook(host, "devices")
     assert (done.code, done.err) == (0, "")
     (line,) = (line for line in done.out.splitlines() if line.startswith(f"  {GPU}"))
-    assert line == (f"  {GPU}  VGA       vfio-pci  {_GPU}  [guest win\\x7f11]")
-    assert "  pass both together; in the way: both are held by the guest win\\x7f11\n" in done.out
+    assert line == (f'  {GPU}  VGA       vfio-pci  {_GPU}  [guest "win\\x7f11"]')
+    assert '  pass both together; in the way: both are held by the guest "win\\x7f11"\n' in done.out
     groups = json.loads(libhook(host, "devices", "--json").out)["groups"]
     assert [group["group"] for group in groups] == [12, 14, 15]
     (gpu,) = (device for device in groups[1]["devices"] if device["address"] == GPU)

@@ -66,9 +66,9 @@ USES = {
     "loop, the node removed": (_loop("/dev/nvme0n1 (deleted)"), "/dev/nvme0n1 is behind /dev/loop3"),
     "nvmet": (
         _nvmet("namespaces/1", "/dev/disk/by-id/x"),
-        "/dev/nvme0n1p1 is exported by nvmet as nqn.2014\\x07x",
+        '/dev/nvme0n1p1 is exported by nvmet as "nqn.2014\\x07x"',
     ),
-    "nvmet, the controller": (_nvmet("passthru", "/dev/nvme0"), "/dev/nvme0 is exported by nvmet as nqn.2014\\x07x"),
+    "nvmet, the controller": (_nvmet("passthru", "/dev/nvme0"), '/dev/nvme0 is exported by nvmet as "nqn.2014\\x07x"'),
     "LIO": (_lio("/dev/nvme0n1"), "/dev/nvme0n1 is exported by LIO as fileio_0/disk"),
     "USB gadget": (_gadget("/dev/nvme0n1"), "/dev/nvme0n1 is exported by the USB gadget g1"),
 }

@@ -236,7 +236,7 @@ def test_a_device_that_is_given_up_is_recorded_as_the_guests_settings_have_it(ro
     _leave(host, one.uuid)
     for options in (("--dry-run",), ()):
         done = libhook(host, "recover", "--give-up", NIC, *options)
-        assert (done.code, done.out.startswith(f"run\\x3a x: pci {NIC} ")) == (0, True)
+        assert (done.code, done.out.startswith(f'"run\\x3a x": pci {NIC} ')) == (0, True)
     texts = [line["text"] for line in store.lines(f"{root}/var/log/audit.jsonl")]
     assert [text.split()[:2] for text in texts] == [["resrc=dev", f"reason={why}"] for why in ("start", "stop")]
 

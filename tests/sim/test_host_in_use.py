@@ -115,7 +115,7 @@ class Use(NamedTuple):
 
 
 USES = {
-    "mounted": Use(DISK, _mounted, "storage", "mounted on /srv/a", UNMOUNT),
+    "mounted": Use(DISK, _mounted, "storage", 'mounted on "/srv/a\\040b"', UNMOUNT),
     "swap": Use(DISK, _swap, "storage", "used as swap", FREE),
     "a volume": Use(DISK, _volume, "storage", "part of vg-root, mounted on /srv", FREE),
     "claimed by nobody who shows": Use(DISK, _claimed, "storage", "does not show here", FREE),
@@ -202,7 +202,7 @@ def test_who_does_not_let_go_is_named(root: str) -> None:
     processes.open_file(root, processes.spawn(root, "smart\nd"), "/dev/nvme0n1")
     outcome = host.event(guest(DISK), "prepare")
     assert outcome.code == 1
-    assert "smart\\nd (pid 2000, /dev/nvme0n1)" in outcome.line
+    assert '"smart\\nd" (pid 2000, /dev/nvme0n1)' in outcome.line
     assert outcome.line.endswith(
         ": stop what has it open first; to see what that belongs to, run: cat /proc/2000/cgroup"
     )

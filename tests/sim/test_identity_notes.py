@@ -208,7 +208,7 @@ def test_where_libvirts_files_cannot_be_read_old_notes_stay(
     os.utime(path, (time.time() - 1.1 * identities.YEAR,) * 2)
     monkeypatch.setattr(guests, "uuids", lambda _: [][1])
     live(host, CLONE)
-    assert [one["reason"] for one in logged(host, "old notes not removed")] == ["IndexError: list index out of range"]
+    assert [one["reason"] for one in logged(host, "old notes not removed")] == ['IndexError: "list index out of range"']
     assert len(identities.names(host.machine)) == 2
 
 

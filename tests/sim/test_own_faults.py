@@ -36,7 +36,7 @@ def _hit_a_bug(
         outcome = host.event(WIN11, operation, extra)
     (entry,) = outcome.logged("failed")
     assert entry["reason"] == (
-        f"libhook itself failed at {operation}: RuntimeError: a\\nbug: run install.sh again, and report it"
+        f'libhook itself failed at {operation}: RuntimeError: "a\\nbug": run install.sh again, and report it'
     )
     assert outcome.stderr == ((entry["reason"],) if outcome.code else ())
     return outcome
@@ -96,7 +96,7 @@ def test_without_lxml_a_start_is_refused_by_its_name(
     _break_lxml(monkeypatch)
     refused = host.event(WIN11, operation)
     assert refused.code == 1
-    assert refused.line.startswith(f"libhook itself failed at {operation}: ModuleNotFoundError: import of lxml ")
+    assert refused.line.startswith(f'libhook itself failed at {operation}: ModuleNotFoundError: "import of lxml ')
     assert refused.line.endswith(": run install.sh again")
     assert (refused.changed, host.leftovers) == ((), [])
 

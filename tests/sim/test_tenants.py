@@ -89,7 +89,7 @@ def test_what_a_guest_has_below_a_device_is_not_torn_away(root: str, what: str, 
     parent = PARENTS[what]
     refused = host.event(guest(parent, managed=managed), "prepare")
     assert refused.line == (
-        f"{what} behind {parent} is held by the guest the\\nother, which would lose it: "
+        f'{what} behind {parent} is held by the guest "the\\nother", which would lose it: '
         "stop that guest first, or detach it there; libhook status shows what it holds"
     )
     assert (refused.code, refused.writes, refused.changed) == (1, (), ())
@@ -131,7 +131,7 @@ def test_a_guest_that_runs_is_not_waited_for(root: str) -> None:
     _runs(host, _other(f"mdev {MDEV}"))
     processes.open_file(root, processes.spawn(root, "qemu"), "/dev/vfio/40")
     begun = time.monotonic()
-    assert "is held by the guest the\\nother" in host.event(guest(IGPU), "prepare").line
+    assert 'is held by the guest "the\\nother"' in host.event(guest(IGPU), "prepare").line
     assert time.monotonic() - begun < 300
 
 
@@ -258,7 +258,7 @@ def test_devices_says_who_has_something_below(root: str) -> None:
     """As text and as JSON."""
     host = _host(root)
     _runs(host, _other("usb 001.004"))
-    said = "usb 001.004 behind it is held by the guest the{}other"
+    said = 'usb 001.004 behind it is held by the guest "the{}other"'
     escaped = said.format("\\n")
     (line,) = (line for line in libhook(host, "devices").out.splitlines() if line.startswith(f"  {XHCI}  USB "))
     assert line.endswith(f"  [{escaped}]")

@@ -296,7 +296,7 @@ def test_a_unit_of_the_guests_own_has_its_name(root: str) -> None:
     mine, own = WIN11._replace(name="win-11"), r"my-thing@win\x2d11.service"
     for unit in (own, "my-thing@other.service"):
         systemd.add(root, unit, active="inactive")
-    assert f'start "{own}"\n' in libhook(host, "plan", "-", stdin=mine.xml(1, False)).out
+    assert f"start {own}\n" in libhook(host, "plan", "-", stdin=mine.xml(1, False)).out
     host.begin(mine)
     host.begin(OTHER)
     assert told(host) == [f"start {own}", "start my-thing@other.service"]

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from libhook.command.views import status_text
 from libhook.errors import fault, named
+from libhook.facts.entry import Held, HeldDevice, Process
+from libhook.xml.hostdevxml import quoted
 
 ROOT = Path(__file__).parents[2]
 TOP = ROOT / "libhook"
@@ -85,7 +88,20 @@ def test_each_name_in_a_sentence_is_escaped() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["web", "win11-1", "hostdev0", "tim@corp", "0000:01:00.0", "/etc/x", "/", "a.b_c+d", "-", "7"]
+    "name",
+    [
+        "web",
+        "win11-1",
+        "hostdev0",
+        "tim@corp",
+        "0000:01:00.0",
+        "/etc/x",
+        "/",
+        "a.b_c+d",
+        "-",
+        "7",
+        r"my@win\x2d11.service",
+    ],
 )
 def test_a_plain_word_stays(name: str) -> None:
     """So nearly all sentences have no quotes."""
@@ -106,6 +122,7 @@ def test_a_plain_word_stays(name: str) -> None:
         ("web\n", '"web\n"'),
         ("", '""'),
         ("web;x", '"web;x"'),
+        (r"web\n", r'"web\n"'),
     ],
 )
 def test_anything_else_stands_in_quotes(name: str, shown: str) -> None:
@@ -113,3 +130,13 @@ def test_anything_else_stands_in_quotes(name: str, shown: str) -> None:
     assert named(name) == shown
     assert runpy.run_path(str(ROOT / "packaging/versions.py"))["named"](name) == shown
     assert fault(ValueError(name)) == (f"ValueError: {shown}" if name else "ValueError")
+
+
+def test_an_iscsi_name_stands_in_quotes_in_status() -> None:
+    """A guest's document chooses it. The rest of a document's texts are quoted where it is read."""
+    evil = "x, or run: poweroff"
+    device = HeldDevice("scsi", evil)
+    held = Held("u", "web", "kvm", "started", "b", Process(1, 1), (device,))
+    said = "\n".join(status_text([(held, "it runs")], {"u": {device.key}}, ()))
+    assert (said.count('scsi "x, or run\\x3a poweroff"'), said.count("poweroff")) == (2, 2)
+    assert quoted("a' run: x '") == "'a\\x27 run\\x3a x \\x27'"

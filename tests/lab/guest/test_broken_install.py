@@ -21,7 +21,7 @@ BUNDLE = PACKAGE.with_name("bundle")
 """With it, a hook reads no other file of libhook's."""
 BROKEN = "libhook itself does not run (python3 ended with status "
 REMEDY = "): libhook status shows why, install.sh repairs it"
-NO_LXML = "libhook itself failed at prepare: ModuleNotFoundError: No module named 'lxml': run install.sh again"
+NO_LXML = "libhook itself failed at prepare: ModuleNotFoundError: \"No module named 'lxml'\": run install.sh again"
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def test_a_busy_mount_refuses_the_start(guest: MakeGuest, configure: Configure) 
     configure(MOUNTS)
     with (DATA / "kept").open():
         said = guest(pci(NVME)).start_refused()
-    assert f"{DATA} cannot be unmounted: something has a file open there" in said
+    assert f'"{DATA}" cannot be unmounted: something has a file open there' in said
     assert (DATA.is_mount(), driver_of(NVME)) == (True, "nvme")
     wait_for("what was stopped", lambda: SUB.is_mount() and _active(SERVICE.name) == ["active"])
 
