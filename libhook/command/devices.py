@@ -132,9 +132,9 @@ def _in_one(seen: Seen, together: Sequence[PciAddress], objections: tuple[str, .
     """Say once who holds them, where one guest holds all of several, and nothing else is in the way."""
     claims = [claim for address in together if (claim := seen.host.claims.get(address))]
     pairs = zip(together, claims, strict=False)
-    each = tuple(f"{address} is held by the guest {named(claim.name)}" for address, claim in pairs)
+    each = tuple(f"{address} is held by the guest {claim.shown}" for address, claim in pairs)
     if len(together) > 1 and objections == each and len(set(claims)) == 1:
-        return (f"{'both' if len(together) == 2 else 'all'} are held by the guest {named(claims[0].name)}",)
+        return (f"{'both' if len(together) == 2 else 'all'} are held by the guest {claims[0].shown}",)
     return objections
 
 
@@ -203,7 +203,7 @@ def _remarks(seen: Seen, device: PciDevice) -> Iterator[Remark]:
     if device.binding.override and not (claim and device.binding.override == device.binding.driver):
         yield Remark(f"override {device.binding.override}")
     if claim:
-        yield Remark(f"guest {named(claim.name)}", "busy")
+        yield Remark(f"guest {claim.shown}", "busy")
     others = [name for name in seen.wanted_by.get(address, ()) if not (claim and claim.name == name)]
     if others:
         yield Remark(f"in the configuration of {' and '.join(map(named, others))}")
@@ -220,4 +220,4 @@ def _uses(host: Host, device: PciDevice) -> list[str]:
     """Return what a guest or the host would lose with the device."""
     tenants = host.tenants.get(device.address, ())
     own = [use.what for use in host.uses.get(device.address, ())]
-    return [*(f"{tenant.what} behind it is held by the guest {named(tenant.claim.name)}" for tenant in tenants), *own]
+    return [*(f"{tenant.what} behind it is held by the guest {tenant.claim.shown}" for tenant in tenants), *own]

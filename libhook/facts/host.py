@@ -6,6 +6,7 @@ look/sysfs.py takes the picture. The handlers know nothing else about the host.
 
 from __future__ import annotations
 
+from libhook.errors import named
 from libhook.facts.address import PciAddress
 from libhook.light import TYPE_CHECKING, Literal, MappingProxyType, NamedTuple
 
@@ -172,6 +173,12 @@ class Claim(NamedTuple):
     def unread(cls, uuid: str, *, too_new: bool) -> Claim:
         """The claim of a guest whose journal entry cannot be read, so that its name is unknown."""
         return cls(uuid, f"{uuid}, whose journal entry is {'from a later libhook' if too_new else 'broken'}")
+
+    @property
+    def shown(self) -> str:
+        """The name for a sentence. What ``unread`` says is ours, and has no quotes."""
+        ours = (self.unread(self.uuid, too_new=too_new) for too_new in (True, False))
+        return self.name if self in ours else named(self.name)
 
 
 class Tenant(NamedTuple):

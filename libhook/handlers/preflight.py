@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from libhook.errors import BUSY, STOP_GUEST, WHEN_IT_ANSWERS, kernel_log, named
+from libhook.errors import BUSY, STOP_GUEST, WHEN_IT_ANSWERS, kernel_log
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import HostDevice
 from libhook.facts.host import NO_CLASS, PciDevice
@@ -132,14 +132,12 @@ def _taken(situation: Situation, device: PciDevice) -> Iterator[Complaint]:
     for other, what in ((address, ""), (device.pf, ": its PF"), *((vf, ": its VF") for vf in device.vfs)):
         claim = host.claims.get(other) if isinstance(other, PciAddress) else None
         if claim and claim.uuid != situation.domain.uuid:
-            yield Complaint(
-                f"{address}{what and f'{what} {other}'} is held by the guest {named(claim.name)}", STOP_GUEST
-            )
+            yield Complaint(f"{address}{what and f'{what} {other}'} is held by the guest {claim.shown}", STOP_GUEST)
     for tenant in host.tenants.get(address, ()):
         what = tenant.what
         if tenant.claim.uuid != situation.domain.uuid:
             yield Complaint(
-                f"{what} behind {address} is held by the guest {named(tenant.claim.name)}, which would lose it",
+                f"{what} behind {address} is held by the guest {tenant.claim.shown}, which would lose it",
                 "stop that guest first, or detach it there; libhook status shows what it holds",
             )
         else:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from libhook.errors import STOP_GUEST, kernel_log, named
+from libhook.errors import STOP_GUEST, kernel_log
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import HostDevice
 from libhook.facts.host import VFIO_PCI, Binding, PciDevice, is_driver_name, same_driver
@@ -116,7 +116,7 @@ def start(situation: Situation) -> Iterator[Verdict]:
                 "something has moved it since: start the guest again; libhook status shows what libhook did",
             )
         elif (claim := situation.host.claims.get(seen.address)) and claim.uuid != situation.domain.uuid:
-            yield Refusal(device.key, f"{device.address} is held by the guest {named(claim.name)}", STOP_GUEST)
+            yield Refusal(device.key, f"{device.address} is held by the guest {claim.shown}", STOP_GUEST)
         elif (held := known.get(device.key)) and seen.was_replaced(held.ids):
             yield Refusal(
                 device.key,

@@ -8,7 +8,7 @@ binding.py   how the action is carried out
 from __future__ import annotations
 
 from libhook.effects import notes
-from libhook.errors import BUSY, WHEN_IT_ANSWERS, LibhookError, named
+from libhook.errors import BUSY, WHEN_IT_ANSWERS, LibhookError
 from libhook.facts.config import Config
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import Held, Process
@@ -40,7 +40,7 @@ def way_back(work: Work, held: Held, moves: Sequence[Move]) -> Iterator[Action |
         elif seen is None:
             yield Warn(f"{address} is gone from the host, so there is nothing to give back")
         elif (claim := host.claims.get(address)) and claim.uuid != held.uuid:
-            yield Warn(f"{address} is held by the guest {named(claim.name)} now, and stays with that guest")
+            yield Warn(f"{address} is held by the guest {claim.shown} now, and stays with that guest")
         elif address in host.in_flight:
             yield Stays(move, f"{address}{BUSY}", f"{address}{BUSY}: {WHEN_IT_ANSWERS}")
         elif seen.was_replaced(ids.get(move.key, "")):
