@@ -2,6 +2,7 @@
 """hooks/qemu as libvirtd runs it: cheap where there is nothing to do, silent on stdout, never in a guest's way."""
 
 import os
+import re
 import resource
 import subprocess
 from pathlib import Path
@@ -228,6 +229,27 @@ def test_a_dev_null_that_cannot_be_opened_hands_nothing_over(launcher: Launcher)
         assert done.stdout == b""
         said = done.stderr.rpartition(b"\n")[0].rpartition(b"\n")[2]  # after what the shell says of it
         assert said.startswith((b"the hook cannot ", b"libhook itself ")) is (operation in VETOES)
+
+
+@pytest.mark.parametrize("broken", ["", "/dev/null", "python3"])
+def test_no_variable_of_the_environment_is_taken_for_one_of_its_own(launcher: Launcher, broken: str) -> None:
+    """Whatever libvirtd's environment has of their names, the answer is the same, and so is what is said."""
+    if broken:  # where something is wrong, more is said
+        launcher.path.write_text(launcher.path.read_text().replace(broken, launcher.root))
+    own = set(re.findall(r"\b(?!LIBHOOK_|LC_ALL|PATH|IFS)([A-Za-z_]+)=", LAUNCHER.read_text())) | {"KSH_VERSION"}
+    assert {"said", "xml", "refused", "cut", "known", "devices", "uuid", "found"} <= own
+    plain = environment(launcher.root)
+    strange = dict.fromkeys(own, "strange") | plain
+    for operation in OPERATIONS:
+        for xml in (WITH_DEVICE, WITHOUT):
+            command = [str(launcher.path), "win11", operation, "begin", "-"]
+            plainly, strangely = (
+                subprocess.run(command, input=xml, capture_output=True, env=one, timeout=60, check=False)
+                for one in (plain, strange)
+            )
+            assert reap(60)
+            assert (strangely.returncode, strangely.stdout) == (plainly.returncode, plainly.stdout), operation
+            assert strangely.stderr == plainly.stderr
 
 
 def test_the_path_that_it_is_given_is_not_relied_on(launcher: Launcher) -> None:
