@@ -125,9 +125,9 @@ class Settings(NamedTuple):
     def served(self) -> tuple[str, ...]:
         """Whom the settings ask actions for, even without host devices: names, UUIDs, and patterns for a shell.
 
-        What a shell might read otherwise than Python does stands here as ``*``. A slash before it says that they ask
-        something at each operation. Who takes devices along is here once more, after a ``+`` and as it is: that is a
-        name or a UUID, and no pattern.
+        What a shell might read otherwise than Python does, or slowly, stands here as ``*``. A slash before it says that
+        they ask something at each operation. Who takes devices along is here once more, after a ``+`` and as it is:
+        that is a name or a UUID, and no pattern.
         """
         asking = [one for one in self.sections if one.rank[0] != DEVICE and one.asks]
         names = {"/" * (not keys.TOLD.isdisjoint(one.has)) + _of_shells(one.guest) for one in asking}
@@ -147,7 +147,7 @@ def names_of(devices: Iterable[Device]) -> set[str]:
 
 
 def _of_shells(name: str) -> str:
-    return name if name and set(name) <= _OF_SHELLS else "*"
+    return name if name and set(name) <= _OF_SHELLS and name.count("*") <= _STARS else "*"
 
 
 def matches(section: Section, name: str, uuid: str) -> bool:

@@ -106,6 +106,16 @@ def test_settings_that_are_broken(root: str, config: str, refused: bool) -> None
     assert not refused or "/etc/libhook/config.toml" in begun.line
 
 
+def test_a_pattern_that_is_refused_is_none_for_the_shell(root: str) -> None:
+    """Shells take long for many stars, so the launcher hands each guest over. Python refuses those that are meant."""
+    host = host_with(root, f'[domains."w*i*n*"]\n{RUN}\n[domains."a*b*"]\n{RUN}', launcher=True)
+    for _ in range(2):
+        assert "has more than 2 stars" in host.event(PLAIN, "prepare").line
+        assert Path(root, "run/libhook/served").read_text() == "*\na*b*\n"
+        assert host.event(guest(name="linux"), "prepare").code == 0
+    assert greeted(host) == []
+
+
 def test_a_hook_that_was_killed_at_prepare_does_not_start_the_guest(root: str) -> None:
     """The launcher let prepare pass, since the guest has no devices. Nobody knows how far it came."""
     host = host_with(root, RUN)
