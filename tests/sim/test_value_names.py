@@ -166,7 +166,7 @@ def test_a_folder_with_a_blank_in_its_name(root: str) -> None:
     host.begin(WIN11)
     assert host.read(f"{folder}/speed") == "9000"
     host.state.remove("domains", f"{WIN11.uuid}.json")
-    assert libhook(host, "recover").out.startswith(f"{folder}/speed: what a guest without a journal entry wanted")
+    assert libhook(host, "recover").out.startswith(f'"{folder}/speed": what a guest without a journal entry wanted')
     assert (host.read(f"{folder}/speed"), host.leftovers) == ("1500", [])
 
 

@@ -103,7 +103,9 @@ def _user(work: Work, owner: str) -> str:
     if user not in (first, owner):
         return first
     if user != first:
-        raise LibhookError(f"{named(user)} is another name of the user {named(first)}", _WRITE.format(f"{first}/", f"{user}/"))
+        raise LibhookError(
+            f"{named(user)} is another name of the user {named(first)}", _WRITE.format(f"{first}/", f"{user}/")
+        )
     return user
 
 
