@@ -130,15 +130,15 @@ REFUSALS = {
         f"{NIC}: 'nouveau' is not a vfio driver of this kernel: {CHOOSE}",
         config='driver = "nouveau"\n',
     ),
-    "held": Refusal(nic(), guest(NIC), f"{NIC} is held by the guest the\\nother: {STOP_FIRST}", _hold(NIC)),
+    "held": Refusal(nic(), guest(NIC), f'{NIC} is held by the guest "the\\nother": {STOP_FIRST}', _hold(NIC)),
     "held, managed": Refusal(
-        nic(), guest(NIC, managed=True), f"{NIC} is held by the guest the\\nother: {STOP_FIRST}", _hold(NIC)
+        nic(), guest(NIC, managed=True), f'{NIC} is held by the guest "the\\nother": {STOP_FIRST}', _hold(NIC)
     ),
     "VF held": Refusal(
-        sriov(), guest(NIC), f"{NIC}: its VF {VF1} is held by the guest the\\nother: {STOP_FIRST}", _hold(VF1)
+        sriov(), guest(NIC), f'{NIC}: its VF {VF1} is held by the guest "the\\nother": {STOP_FIRST}', _hold(VF1)
     ),
     "PF held": Refusal(
-        sriov(), guest(VF0), f"{VF0}: its PF {NIC} is held by the guest the\\nother: {STOP_FIRST}", _hold(NIC)
+        sriov(), guest(VF0), f'{VF0}: its PF {NIC} is held by the guest "the\\nother": {STOP_FIRST}', _hold(NIC)
     ),
     "PF with VFs": Refusal(sriov(), guest(NIC), f"{NIC} is a PF with VFs enabled (4): {VFS.format(NIC)}", config=BIND),
     "PF with VFs, managed": Refusal(
@@ -147,13 +147,13 @@ REFUSALS = {
     "open": Refusal(
         _on_vfio(Device(NIC, group=12)),
         guest(NIC),
-        f"{NIC} is open in dpdk\\x1b[2J (pid 2000, /dev/vfio/12): {'stop what has it open first'}",
+        f'{NIC} is open in "dpdk\\x1b[2J" (pid 2000, /dev/vfio/12): {"stop what has it open first"}',
         _open("/dev/vfio/12"),
     ),
     "open by its own node": Refusal(
         _on_vfio(Device(NIC, group=12)),
         guest(NIC),
-        f"{NIC} is open in dpdk\\x1b[2J (pid 2000, /dev/vfio/devices/vfio0): {'stop what has it open first'}",
+        f'{NIC} is open in "dpdk\\x1b[2J" (pid 2000, /dev/vfio/devices/vfio0): {"stop what has it open first"}',
         _open("/dev/vfio/devices/vfio0"),
     ),
     "sibling": Refusal(
@@ -167,20 +167,20 @@ REFUSALS = {
     "sibling held": Refusal(
         GPU_AND_SOUND,
         guest(GPU),
-        f"{GPU} shares IOMMU group 14 with {SOUND}: {SOUND} is held by the guest the\\nother: {STOP_FIRST}",
+        f'{GPU} shares IOMMU group 14 with {SOUND}: {SOUND} is held by the guest "the\\nother": {STOP_FIRST}',
         _hold(SOUND),
     ),
     "group open": Refusal(
         GPU_AND_SOUND,
         guest(GPU),
-        f"{GPU} is open in dpdk\\x1b[2J (pid 2000, /dev/vfio/14): {'stop what has it open first'}",
+        f'{GPU} is open in "dpdk\\x1b[2J" (pid 2000, /dev/vfio/14): {"stop what has it open first"}',
         _open("/dev/vfio/14"),
     ),
     "sibling open": Refusal(
         GPU_AND_SOUND,
         guest(GPU),
         f"{GPU} shares IOMMU group 14 with {SOUND}: "
-        f"{SOUND} is open in dpdk\\x1b[2J (pid 2000, /dev/vfio/devices/vfio1): {'stop what has it open first'}",
+        f'{SOUND} is open in "dpdk\\x1b[2J" (pid 2000, /dev/vfio/devices/vfio1): {"stop what has it open first"}',
         _open("/dev/vfio/devices/vfio1"),
     ),
     "sibling is a PF, despite consent": Refusal(

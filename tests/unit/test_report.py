@@ -114,7 +114,7 @@ def test_foreign_text_reaches_the_terminal_escaped_and_programs_unchanged(capsys
     lines = capsys.readouterr().out.split("\n")
     assert len(lines) == 7
     assert all(line.isprintable() for line in lines)
-    assert lines[0].endswith("\\n\\t\\x9b31m")
+    assert lines[0].endswith(r'"\n\t\x9b31m"')
     assert report.inspect_json(domain)["name"] == "\n\t\x9b31m"
 
 

@@ -119,7 +119,7 @@ def test_a_wrong_brace_is_an_error_of_the_settings(text: str, said: str) -> None
     (complaint,) = complaints.of(found, found.problems)
     assert complaint.text.startswith(f"{FILE}, line {said}")
     if "it should" in said:
-        assert complaint.text.endswith("it should probably be {name}")
+        assert complaint.text.endswith('it should probably be "{name}"')
 
 
 def test_all_wrong_braces_are_said() -> None:
