@@ -20,9 +20,9 @@ class Facts(NamedTuple):
     has_status: bool
     """libvirt has a status file for the guest. It exists from QEMU's start until just before ``release``."""
     in_use: str
-    """That a vfio node of the entry's devices is open, and in whom; "" when none is.
+    """That a vfio node of the entry's devices is open, and in whom, or why that cannot be seen; "" when none is.
 
-    Whether the guest has it open, or another by now, nobody can say.
+    Whether the guest has it open, or another by now, nobody can say. Nobody looks where ``has_status`` is true.
     """
 
 

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which libvirtd stands for a guest, and which of its files are that guest's."""
 
+import errno
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+import hanging
 import pytest
-from cases import NIC, VF0
+from cases import DISK, NIC, VF0
 from command import libhook, without_names
-from scenario import Host, guest
+from scenario import Host, guest, reap
 
 from libhook import run
+from libhook.facts.config import Config
 from libhook.facts.entry import Process
-from libhook.look import libvirtd
+from libhook.facts.machine import Machine
+from libhook.look import libvirtd, openfiles
 from libhook.simulation import processes
 from libhook.simulation.guests import Guest
-from libhook.simulation.hosts import nic, sriov
+from libhook.simulation.hosts import nic, nvidia, sriov
 
 SHELL = 5000
 USB = "<hostdev mode='subsystem' type='usb'><source><address bus='1' device='4'/></source></hostdev>"
@@ -104,6 +109,62 @@ def test_a_device_that_another_has_open_is_not_said_to_be_the_guests(root: str) 
     processes.open_file(root, processes.spawn(root, "dpdk"), "/dev/vfio/12")
     reason = f"leaves it, because {NIC} is open in dpdk (pid 2000, /dev/vfio/12)"
     assert reason in without_names(libhook(host, "status").out)
+
+
+def _looks(root: str, monkeypatch: pytest.MonkeyPatch, *, fails: str) -> None:
+    """A look for who has the NIC's group open fails, or never ends; each look is noted, with the nodes it is for."""
+    scan = openfiles.scan
+
+    def look(machine: Machine, wanted: Mapping[str, str], report: int) -> None:
+        Path(root, f"look{'-'.join(wanted.values()).replace('/', '-')}").touch()
+        if "/dev/vfio/12" in wanted.values():
+            if fails == "late":
+                os.close(os.open(f"{root}/silent", os.O_RDONLY))
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        scan(machine, wanted, report)
+
+    os.mkfifo(f"{root}/silent")
+    monkeypatch.setattr(openfiles, "scan", look)
+
+
+@pytest.mark.parametrize(("fails", "why"), [("late", ": no answer in time"), ("EPERM", " (Operation not permitted)")])
+@pytest.mark.parametrize("command", ["recover", "status", "doctor"])
+def test_a_look_that_fails_is_said_of_its_guest_alone(
+    root: str, monkeypatch: pytest.MonkeyPatch, command: str, fails: str, why: str
+) -> None:
+    """It is left alone, for it may live. The other dead guest is told of, whichever is looked at first."""
+    host = Host(root, nvidia(), "write_deadline = 600\n")
+    host.begin(guest(NIC)._replace(uuid="00000000-0000-0000-0000-000000000001"))
+    host.begin(Guest("other", (DISK,), "00000000-0000-0000-0000-000000000002"))
+    _looks(root, monkeypatch, fails=fails)
+    if fails == "late":
+        host.patience = 0  # the child still looks
+        monkeypatch.setattr("libhook.story.session.Config", lambda: Config(write_deadline=600))  # what holds for all
+        hanging.late_at_a_pipe(seconds=301)
+    done = libhook(host, command)
+    if fails == "late":
+        hanging.answer(f"{root}/silent")
+    reason = f"libhook cannot see who has /dev/vfio/12, /dev/vfio/devices/vfio0 open{why}"
+    said = {
+        "recover": f"win11: left alone, because {reason}\nother: given back\n",
+        "status": f"  recover: leaves it, because {reason}\n",
+        "doctor": "killed processes left devices of these guests: other:",
+    }
+    assert said[command] in done.out
+    assert "other" in done.out
+    assert reap(60)
+
+
+def test_what_runs_is_not_looked_for(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That libvirt says so is enough: all processes' files are gone through for a guest that may be dead alone."""
+    host = Host(root, nvidia())
+    assert host.libvirt.start(guest(NIC)).error == ""
+    _looks(root, monkeypatch, fails="EPERM")
+    said = {command: libhook(host, command) for command in ("recover", "status", "doctor")}
+    assert said["recover"].out == "win11: left alone, because libvirt says that the guest win11 runs\n"
+    assert "libvirt says that the guest win11 runs" in said["status"].out
+    assert "guests for which libhook holds devices: 1" in said["doctor"].out
+    assert list(Path(root).glob("look*")) == []
 
 
 @pytest.mark.parametrize("had", [guest(NIC), Guest(elements=USB)], ids=["pci", "usb"])
