@@ -28,7 +28,7 @@ from libhook.look import attributes, sysfs
 from libhook.simulation import store
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nvidia, sriov
-from libhook.simulation.sleepers import SleepingReads
+from libhook.simulation.sleepers import SleepingReads, locked
 from libhook.simulation.world import USB, Device, Driver, World
 
 ROOT = Path(__file__).parents[2]
@@ -275,3 +275,30 @@ def test_a_pf_whose_override_answers(crowded: Host) -> None:
         both = [PciAddress.parse(one) for one in (pf, VF)]
         assert any(_silent_within(crowded, both, seconds) == set(both[:1]) for seconds in SECONDS)
     assert f"{pf} does not answer" in said["plan",]
+
+
+@pytest.mark.parametrize("runs", [False, True])
+@pytest.mark.parametrize("managed", [False, True])
+def test_a_vf_whose_own_lock_is_held(root: str, runs: bool, managed: bool) -> None:
+    """``plan`` ends with the one line, also with --json. ``inspect`` reads nothing that takes a lock, and shows all."""
+    host, one = Host(root, sriov(2), "write_deadline = 3\n"), guest(VF, managed=managed)
+    Path(root, "guest.xml").write_bytes(one.xml(1, prepared=False))
+    if runs:
+        assert host.libvirt.start(one).error == ""
+    home = os.path.realpath(f"{root}/sys/bus/pci/devices/{VF}").removeprefix(f"{root}/sys/")
+    with locked(root, home):
+        planned = [_apart(root, "plan", *words) for words in ((), ("--json",))]
+        shown = _apart(root, "inspect", "--json")
+    line = f"{VF} does not answer: see what the kernel says of it: journalctl -k -b -g {VF[:-2]}, or dmesg\n"
+    assert planned == [(1, "", line)] * 2
+    assert (shown[0], json.loads(shown[1])["host_devices"][0]["address"], shown[2]) == (0, VF, "")
+
+
+def _apart(root: str, *words: str) -> tuple[int, str, str]:
+    """The command's exit code, stdout and stderr, in a process of its own: its children that hang stay behind."""
+    command = (sys.executable, "-m", "libhook", *words, f"{root}/guest.xml")
+    environment = {"LIBHOOK_ROOT": root, "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT
+    )
+    return done.returncode, done.stdout, done.stderr
