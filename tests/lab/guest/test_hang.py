@@ -8,15 +8,18 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
 
 import pytest
 from calls import call, command, holding, pipes_and_sockets, shared_with_others, used_through_vfio, waiting_in
 from conftest import Configure, MakeGuest
-from guests import Guest, pci, virsh
-from host import NIC, NVME, PATIENCE, PCI, PF, SOUND, STATE, VFS, SysfsWrites, driver_of, override_of, wait_for
+from guests import Guest, libhook, pci, virsh
+from host import NIC, NIC2, NVME, PATIENCE, PCI, PF, SOUND, STATE, VFS, SysfsWrites, driver_of, override_of, wait_for
+from test_hotplug import answering, ours
 from trail import expect_failed, expect_given, records
+from watching import Watch
 
 DEADLINE = 3
 SLACK = 200
@@ -65,6 +68,19 @@ def held_by(guest: Guest) -> list[str]:
 def end_of_write(function: str) -> None:
     """Whatever slept there has gone on."""
     wait_for("the end of the write that slept", lambda: not waiting_in(function))
+
+
+@contextmanager
+def pf_locked_by(one: Guest) -> Iterator[None]:
+    """The PF's driver waits, with the PF's lock, for this guest, which has a VF. In the end the guest is destroyed."""
+    with subprocess.Popen(["sh", "-c", f"echo {PF} >{PCI}/drivers/igb/unbind"]) as unbinding:
+        wait_for("an unbind that sleeps", lambda: waiting_in("vfio_unregister_group_dev"))
+        try:
+            yield
+            assert unbinding.poll() is None
+        finally:
+            one.destroy()  # the unbind goes on then, and not before
+        unbinding.wait(PATIENCE)
 
 
 def test_driver_that_never_lets_go(guest: MakeGuest, control: str) -> None:
@@ -135,38 +151,57 @@ def test_pf_that_hangs_under_the_administrators_hands(guest: MakeGuest) -> None:
     """
     one = guest(pci(VFS[0])).start()
     expect_given(one)
-    with subprocess.Popen(["sh", "-c", f"echo {PF} >{PCI}/drivers/igb/unbind"]) as unbinding:
-        wait_for("an unbind that sleeps", lambda: waiting_in("vfio_unregister_group_dev"))
-        try:
-            for managed in (False, True):
-                refused = guest(pci(NIC), pci(PF, managed)).start_refused()
-                assert f"{PF} does not answer" in refused
-            other = guest(pci(VFS[1]), pci(NIC))
-            assert call(other, "prepare").code == 0
-            assert call(other, "release", "failed").code == 0
-            assert (driver_of(VFS[1]), driver_of(NIC)) == ("igbvf", "e1000e")
-            virsh("list")
-            shown = command("devices")
-            silent = {word for line in shown.said.splitlines() if "does not answer" in line for word in line.split()}
-            # Some kernels show the override of the VF whose unbind sleeps, and some wait for it.
-            assert {PF} <= {word for word in silent if word.startswith("0000:")} <= {PF, VFS[0]}
-            for words in (
-                ("status",),
-                ("doctor",),
-                ("recover", "--dry-run"),
-                ("inspect", one.name),
-                ("plan", one.name),
-            ):
-                assert command(*words).said
-            for verb in ("devices", "status"):
-                assert json.loads(command(verb, "--json").said)
-            assert unbinding.poll() is None
-        finally:
-            one.destroy()  # the unbind goes on then, and not before
-        unbinding.wait(PATIENCE)
+    with pf_locked_by(one):
+        for managed in (False, True):
+            refused = guest(pci(NIC), pci(PF, managed)).start_refused()
+            assert f"{PF} does not answer" in refused
+        other = guest(pci(VFS[1]), pci(NIC))
+        assert call(other, "prepare").code == 0
+        assert call(other, "release", "failed").code == 0
+        assert (driver_of(VFS[1]), driver_of(NIC)) == ("igbvf", "e1000e")
+        virsh("list")
+        shown = command("devices")
+        silent = {word for line in shown.said.splitlines() if "does not answer" in line for word in line.split()}
+        # Some kernels show the override of the VF whose unbind sleeps, and some wait for it.
+        assert {PF} <= {word for word in silent if word.startswith("0000:")} <= {PF, VFS[0]}
+        for words in (
+            ("status",),
+            ("doctor",),
+            ("recover", "--dry-run"),
+            ("inspect", one.name),
+            ("plan", one.name),
+        ):
+            assert command(*words).said
+        for verb in ("devices", "status"):
+            assert json.loads(command(verb, "--json").said)
     assert (driver_of(PF), (PCI / "devices" / VFS[0]).exists()) == (None, False)
     wait_for("the end of the entry", lambda: not held_by(one))
     assert [record.result for record in records(one, "stop", ours=True)] == ["success"]
+
+
+@pytest.mark.rest
+@pytest.mark.usefixtures("igb_again")
+def test_other_guests_while_a_pf_does_not_answer(guest: MakeGuest, configure: Configure, tmp_path: Path) -> None:
+    """Others start, plug in and out, and end; the watch goes on, and records what virsh plugs; an import ends."""
+    script = tmp_path / "qemu"
+    script.write_text('#!/bin/sh\n[ "$2" != prepare ] || echo 1 >/proc/sys/vm/swappiness\n')
+    script.chmod(0o755)
+    configure("write_deadline = 20\n")  # nobody here waits for the PF
+    one, other = guest(pci(VFS[0])).start(), answering(guest, pci(NIC2))
+    with Watch() as watch, pf_locked_by(one):
+        other.start()
+        for by in ("virsh", "libhook"):
+            card = pci(NIC, managed=by == "virsh")
+            other.plug("attach", card, by=by)
+            other.plug("detach", card, by=by)
+        watch.told.clear()
+        watch.wait_until_told("WATCHDOG=1")
+        other.destroy()
+        other.wait_until_gone()
+        wait_for("the cards on their driver", lambda: (driver_of(NIC), driver_of(NIC2)) == ("e1000e", "e1000e"))
+        assert "vm.swappiness" in libhook("import", str(script), timeout=1000)
+    expected = [("start", NIC2), *[("attach", NIC), ("detach", NIC)] * 2, ("stop", NIC2)]
+    wait_for("all records", lambda: sorted(ours(other)) == sorted((*one, "success") for one in expected))
 
 
 @pytest.mark.rest
