@@ -124,8 +124,8 @@ class Reading:
                 excerpts.append(log.name)
         if excerpts:
             more = f" and {len(excerpts) - _MOST_NAMED} more" if len(excerpts) > _MOST_NAMED else ""
-            name = named(f"{', '.join(excerpts[:_MOST_NAMED])}{more}")
-            self.complain(f"{name}: an excerpt, by the events' numbers; what else is missing in it cannot be told")
+            names = ", ".join(map(named, excerpts[:_MOST_NAMED])) + more
+            self.complain(f"{names}: an excerpt, by the events' numbers; what else is missing in it cannot be told")
 
     def trails(self) -> list[Host]:
         """What is known of the trail of each host that is asked for."""

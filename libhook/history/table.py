@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 from types import MappingProxyType
 
-from libhook.errors import named, printable
+from libhook.errors import harmless, named, printable
 from libhook.history.colour import Paint, plain, sense
 from libhook.history.entry import Entry, Silence, trail_of
 from libhook.history.names import NameOf
@@ -46,11 +46,11 @@ class Table:
         cells = (
             "unknown" if start is None else self._time(start),
             "" if end is None or not success else self._time(end),
-            printable(named(node or "")),
-            printable(named(f"{bus} {device}")),
+            printable(harmless(node or "")),
+            printable(harmless(f"{bus} {device}")),
             printable(name(entry, self._name_of)) if entry.ids else "",
-            printable(named(vm) or '""'),
-            printable(named(uuid)),
+            printable(harmless(vm) or '""'),
+            printable(harmless(uuid)),
         )
         if self._summer and start is not None and cells[1]:
             cells = (*self._both(cells[0], cells[1], start, end or 0), *cells[2:])
@@ -74,7 +74,7 @@ class Table:
         """Return and cache the last cells, which are the same for most entries."""
         if len(self._verdicts) > _MOST:
             self._verdicts.clear()
-        cells = [printable(named(cell)) for cell in (what(entry), ", ".join(entry.recorded_by), remark(entry))]
+        cells = [printable(harmless(cell)) for cell in (what(entry), ", ".join(entry.recorded_by), remark(entry))]
         self._widths[_VERDICT:] = map(max, self._widths[_VERDICT:], map(_columns, cells))
         return self._verdicts.setdefault(key, "\t".join(cells))
 

@@ -4,7 +4,7 @@
 import json
 from typing import Protocol
 
-from libhook.errors import named, printable
+from libhook.errors import harmless, printable
 from libhook.history.colour import Paint, sense
 from libhook.history.entry import Entry
 from libhook.history.events import Event
@@ -53,9 +53,9 @@ class AsText:
             name(entry, self._name_of),
             entry.vm or '""',
         ]
-        shown = [printable(named(part)) for part in parts if part]
+        shown = [printable(harmless(part)) for part in parts if part]
         shown.append(self._paint(sense(said), said))
-        shown.append(printable(named(f"by {', '.join(entry.recorded_by)}")))
+        shown.append(printable(harmless(f"by {', '.join(entry.recorded_by)}")))
         return _GAP.join([*shown, self._paint("odd", remark(entry))]).rstrip()
 
     def line(self, event: Event) -> str:

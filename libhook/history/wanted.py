@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
         parts = []
         for name, values in zip(("device", "guest", "UUID", "host"), self[:4], strict=True):
             if values:
-                parts.append(f"{name} {' or '.join(sorted(map(str, values)))}")
+                parts.append(f"{name} {' or '.join(map(named, sorted(map(str, values))))}")
         times = ("since", self.start), ("until", self.end)
         parts += [f"{word} {_local(time)}" for word, time in times if time is not None]
         if self.success is not None:
@@ -78,7 +78,7 @@ class Selection:
     def __init__(self, wanted: Wanted, files: Sequence[str]) -> None:
         self.wanted = wanted
         more = f" and {len(files) - _MOST_FILES} more" if len(files) > _MOST_FILES else ""
-        self.files = named(", ".join(files[:_MOST_FILES])) + more
+        self.files = ", ".join(map(named, files[:_MOST_FILES])) + more
         self.all = self.shown = 0
         self.covered: tuple[int, int] | None = None
         """From when to when the trail has records, once it was read."""
@@ -98,7 +98,7 @@ class Selection:
 
         "" without a filter, and without entries if nothing is asked that the trail does not cover.
         """
-        count = f"{self.shown or 'none'} of {self.all} entries match: {named(self.wanted.said)}; from {self.files}"
+        count = f"{self.shown or 'none'} of {self.all} entries match: {self.wanted.said}; from {self.files}"
         if not self._beyond:
             return count if self.all else ""
         return f"{count if self.all else 'no host device in the trail'}; {self._beyond}"

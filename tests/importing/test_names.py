@@ -76,5 +76,5 @@ def test_guests_that_are_left_out_are_named(tmp_path: Path) -> None:
     """No setting says for all but these."""
     (tmp_path / "qemu").write_text(f'#!/bin/bash\nif [[ $1 != "e"* && $2 = prepare ]]; then {ACT}; fi\nexit 0\n')
     found = importer.run(sources.read([str(tmp_path)]), [], ["x"], plain())
-    assert any("the scripts leave out e*, and what is here for all guests is for these, too" in line
+    assert any('the scripts leave out "e*", and what is here for all guests is for these, too' in line
                for line in found.lines)  # fmt: skip

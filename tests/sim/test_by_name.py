@@ -89,8 +89,8 @@ def test_a_guest_that_does_not_run_is_not_running(host: Host) -> None:
     ("word", "said"),
     [
         ("win1", "there is no file and no guest win1: did you mean win11? virsh list --all lists the guests"),
-        ("", "there is no file and no guest : virsh list --all lists the guests"),
-        ("\x1b[31m", "there is no file and no guest \\x1b[31m: virsh list --all lists the guests"),
+        ("", 'there is no file and no guest "": virsh list --all lists the guests'),
+        ("\x1b[31m", 'there is no file and no guest "\\x1b[31m": virsh list --all lists the guests'),
         ("..", "..: Is a directory: "),
         ("../win11", "../win11: No such file or directory: "),
         ("qemu/win11", "qemu/win11: No such file or directory: "),
@@ -155,7 +155,7 @@ MACHINE = Machine("", LinuxKernel())
 def test_who_may_not_read_the_files_asks_virsh(virsh: Callable[[str], Path]) -> None:
     """The configuration, or with ``live`` what is there now; a name is never an option of virsh's."""
     asked = virsh("echo '<domain/>'")
-    assert finding.document(MACHINE, "-x;y", live=False) == ("the guest -x;y", b"<domain/>\n", True)
+    assert finding.document(MACHINE, "-x;y", live=False) == ('the guest "-x;y"', b"<domain/>\n", True)
     assert asked.read_text() == "-q|-c|qemu:///system|dumpxml|--inactive|--|-x;y|"
     finding.document(MACHINE, "win 11", live=True)
     assert asked.read_text() == "-q|-c|qemu:///system|dumpxml|--|win 11|"

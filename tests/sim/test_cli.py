@@ -47,7 +47,7 @@ def test_inspect_text_shows_the_same(root: str) -> None:
     done = libhook(Host(root, nic()), "inspect", "-", stdin=guest(NIC, name="a b").xml())
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == [
-        f"{Guest().uuid}  kvm  a b",
+        f'{Guest().uuid}  kvm  "a b"',
         "KIND  SOURCE   MANAGED  ADDRESS",
         f"pci   hostdev  no       {NIC}  Intel 82574L Gigabit Network Connection [8086:10d3]",
         f'    virt=kvm resrc=dev reason=start vm=612062 uuid={Guest().uuid} bus=pci device="{NIC}"',

@@ -116,8 +116,8 @@ def test_what_gives_a_guest_its_devices_back_is_not_stopped_by_its_name(root: st
     inject(root, Fault(f"write */unbind {DISK}", 0, error="EIO"))
     done = libhook(host, "recover", encoding=encoding)
     shown = "wïn☃".encode(encoding, "backslashreplace").decode(encoding)
-    assert (done.code, done.out) == (1, f"{shown}\\u202e: given back\n")
-    assert done.err.startswith(f"{shown}\\u202e2: not given back: {DISK}: ")
+    assert (done.code, done.out) == (1, f'"{shown}\\u202e": given back\n')
+    assert done.err.startswith(f'"{shown}\\u202e2": not given back: {DISK}: ')
     assert (host.driver(NIC), host.driver(DISK)) == ("e1000e", "vfio-pci")
 
 
@@ -130,9 +130,9 @@ def test_plugging_in_and_out(root: str, encoding: str) -> None:
     with mock.patch("libhook.command.commands.Hypervisor", return_value=Hypervisor(host.libvirt)):
         for verb, said in (("attach", f"has pci {NIC} now"), ("detach", f"gave up pci {NIC}")):
             done = libhook(host, verb, NAME, "-", stdin=xml(NIC), encoding=encoding)
-            assert done == (0, f"{shown}: {said}\n", "")
+            assert done == (0, f'"{shown}": {said}\n', "")
         done = libhook(host, "detach", NAME, "-", stdin=xml(NIC), encoding=encoding)
-    assert done.err.startswith(f"the guest {shown} has no such device: ")
+    assert done.err.startswith(f'the guest "{shown}" has no such device: ')
 
 
 @pytest.mark.parametrize("encoding", ["ascii:strict", "latin-1", "utf-8:strict"])
@@ -149,7 +149,7 @@ def test_a_process_of_its_own(root: str, locale: str, encoding: str) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, timeout=60)
     shown = f"{NAME}\udc80".encode(encoding.partition(":")[0], "backslashreplace")
     assert (done.returncode, done.stderr) == (1, b""), "no QEMU of the guest runs"
-    assert done.stdout.startswith(shown.replace("\u202e".encode(), b"\\u202e") + b"  ")
+    assert done.stdout.startswith(b'"' + shown.replace("\u202e".encode(), b"\\u202e") + b'"  ')
 
 
 @pytest.mark.parametrize("environment", [{}, {"PYTHONIOENCODING": "ascii:strict"}, {"LC_ALL": "nonexistent"}])
@@ -160,7 +160,7 @@ def test_the_line_that_libvirtd_reads(root: str, environment: dict[str, str]) ->
     host.launching = lambda command, document, usual: _launched(command, document, {**usual, **environment})
     outcome = host.event(Guest("two", guest(NIC).devices, OTHER), "prepare")
     assert outcome.code == 1
-    assert outcome.line.startswith(f"{NIC} is held by the guest wïn☃\\u202e: ")
+    assert outcome.line.startswith(f'{NIC} is held by the guest "wïn☃\\u202e": ')
 
 
 def _launched(command: list[str], document: bytes, environment: dict[str, str]) -> tuple[int, bytes, bytes]:

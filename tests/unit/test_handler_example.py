@@ -98,10 +98,16 @@ def test_another_terminal_looks_while_the_guest_runs(clone: Path, root: str) -> 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (PYTHON[0][1].split("\n\n", 2)[2].split("\n\n", 1)[1], "NameError: name 'PciAddress' is not defined"),
-        (PYTHON[0][1].replace("import Refusal,", "import Refusals,", 1), "ImportError: cannot import name 'Refusals'"),
+        (PYTHON[0][1].split("\n\n", 2)[2].split("\n\n", 1)[1], "NameError: \"name 'PciAddress' is not defined\""),
+        (
+            PYTHON[0][1].replace("import Refusal,", "import Refusals,", 1),
+            "ImportError: \"cannot import name 'Refusals'",
+        ),
         (PYTHON[0][1].replace("prepare(situation", "prepare(situation:", 1), "SyntaxError: "),
-        (PYTHON[0][1].replace(".domain.pci", ".guest"), "AttributeError: 'Situation' object has no attribute 'guest'"),
+        (
+            PYTHON[0][1].replace(".domain.pci", ".guest"),
+            "AttributeError: \"'Situation' object has no attribute 'guest'\"",
+        ),
     ],
     ids=["imports", "import", "syntax", "run"],
 )

@@ -126,8 +126,8 @@ def test_none_of_the_entries_is_not_an_empty_trail(shown: Shown, tmp_path: Path)
 
 def test_a_filter_can_do_nothing_to_a_terminal_or_a_page(shown: Shown) -> None:
     """What was typed is shown, not obeyed."""
-    assert "guest x\\x1b[31m<b>; from" in shown("--vm", "x\x1b[31m<b>")[0]
-    assert "guest x\\x1b[31m&lt;b&gt;; from" in shown("--html", "-", "--vm", "x\x1b[31m<b>")[0]
+    assert 'guest "x\\x1b[31m<b>"; from' in shown("--vm", "x\x1b[31m<b>")[0]
+    assert "guest &#34;x\\x1b[31m&lt;b&gt;&#34;; from" in shown("--html", "-", "--vm", "x\x1b[31m<b>")[0]
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/Los_Angeles"])

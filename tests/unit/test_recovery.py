@@ -28,8 +28,8 @@ def test_nobody_left_is_dead_in_every_phase(phase: Phase, starting_anew: bool) -
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        (NOBODY._replace(busy=True), "a libhook process works on the guest win\n11"),
-        (NOBODY._replace(has_status=True), "libvirt says that the guest win\n11 runs"),
+        (NOBODY._replace(busy=True), 'a libhook process works on the guest "win\n11"'),
+        (NOBODY._replace(has_status=True), 'libvirt says that the guest "win\n11" runs'),
         (NOBODY._replace(in_use="0000:01:00.0 is open in qemu (pid 7)"), "0000:01:00.0 is open in qemu (pid 7)"),
     ],
 )

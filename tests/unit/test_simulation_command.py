@@ -79,7 +79,7 @@ def test_a_python_without_lxml(folder: Path) -> None:
     play = ["/usr/bin/python3", "-S", "-m", "libhook.simulation", str(folder), str(folder / "win11.xml")]
     done = subprocess.run(play, capture_output=True, text=True, cwd=TOP, check=False)
     remedy = "run install.sh, which installs what is missing; from a clone, use /usr/bin/python3"
-    assert (done.returncode, done.stderr) == (1, f"/usr/bin/python3: No module named 'lxml': {remedy}\n")
+    assert (done.returncode, done.stderr) == (1, f"/usr/bin/python3: \"No module named 'lxml'\": {remedy}\n")
 
 
 def test_ctrl_c_shuts_the_guest_down_too(folder: Path) -> None:
