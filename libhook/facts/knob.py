@@ -104,6 +104,8 @@ _REASONS = {
     "/sys/devices/system/cpu/intel_pstate/status": f"{_MANY}: governors and limits of all CPUs",
     "/sys/devices/system/cpu/amd_pstate/status": f"{_MANY}: governors and limits of all CPUs",
     "/sys/devices/system/cpu/*/hotplug/target": _CPU,
+    # cpufreq_boost_trigger_state() sets it of all policies, also of one that has another
+    "/sys/devices/system/cpu/cpufreq/boost": f"{_MANY}; name boost of each policy",
     # Documentation/ABI. Without a slash in front it is such a file anywhere in /sys.
     "/sys/power/state": _ACTS,
     "/sys/power/disk": _ACTS,

@@ -44,7 +44,13 @@ _OTHERWISE = {
     "/sys/module/nfs/parameters/nfs_idmap_cache_timeout": "/proc/sys/fs/nfs/idmap_cache_timeout",
 }
 """One variable, which the two show otherwise: ``Y`` for 1, jiffies for seconds."""
+_PSTATE = "/sys/devices/system/cpu/intel_pstate"
+_MIN_FREE = "/proc/sys/vm/min_free_kbytes"
+_ALSO = {f"{_PSTATE}/no_turbo": f"{_PSTATE}/min_perf_pct"}
+"""A write to the first may set the second, too: store_no_turbo() in drivers/cpufreq/intel_pstate.c lowers the limit."""
 _PAGES, _NODE = "/sys/kernel/mm/hugepages", "/sys/devices/system/node"
+_THP = "/sys/kernel/mm/transparent_hugepage/"
+_ASPM = "/sys/module/pcie_aspm/parameters/policy"
 _TRACING = "/sys/kernel/debug/tracing/"
 
 
@@ -55,11 +61,11 @@ class File(NamedTuple):
     """The one path by which libhook knows it; "" where it leads out of /sys and /proc/sys."""
     whole: str = ""
     """The file whose value holds this one, by its name: as a part of a sum, as the one in force of a pair, or in other
-    words."""
+    words. Also one that sets this one with its own value, or is set so by this one."""
 
 
 def overlapping(files: Mapping[str, File]) -> dict[str, tuple[str, ...]]:
-    """For each of these paths: those to another file, where who sets one of the two sets the other."""
+    """For each of these paths: those to another file, where who sets one of the two may set the other."""
     named, parts = dict[str, list[str]](), dict[str, list[str]]()
     for path, file in files.items():
         named.setdefault(file.name, []).append(path)
@@ -80,7 +86,11 @@ def file_at(path: str, size: str) -> File:
             return File(_pages(of, last, size))
         case [above, of] if above.startswith(f"{_NODE}/") and last == "nr_hugepages":
             return File(path, _pages(of, last, size))
-    return File(path, PAIRS.get(path) or _OTHERWISE.get(path, ""))
+    if folder.endswith("/link") and path.startswith("/sys/devices/pci"):
+        return File(path, _ASPM)  # pcie_aspm_set_policy() sets every link, within what each link's files allow
+    if path.startswith(_THP) and last in ("enabled", "shmem_enabled"):
+        return File(path, _MIN_FREE)  # start_stop_khugepaged() calls set_recommended_min_free_kbytes()
+    return File(path, PAIRS.get(path) or _OTHERWISE.get(path) or _ALSO.get(path, ""))
 
 
 def _pages(of: str, last: str, size: str) -> str:

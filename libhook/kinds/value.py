@@ -157,7 +157,7 @@ def _expect_one(name: str, known: Known, action: Value, same: tuple[str, str] | 
     if same and same[1] != action.value:
         raise BadInput(f'"{name}" and "{same[0]}" are the same file')
     if other := next((paths[path] for path in known.rivals if path in paths), ""):
-        raise BadInput(f'setting "{name}" also sets "{other}"')
+        raise BadInput(f'"{name}" and "{other}" do not go together, as one also sets the other')
 
 
 def foresee(machine: Machine, value: Value, before: Sequence[Action]) -> Refusal | Warn | None:
@@ -202,12 +202,12 @@ def _carried_out(work: Work, value: Value, found: Mapping[str, Known]) -> Track[
 
 
 def _in_the_way(work: Work, path: str, known: Known) -> Failure | None:
-    """Claims to the same file by another name, or to another file that has its value, too."""
+    """Claims to the same file by another name, or to another file where one of the two sets the other, too."""
     if other := next((other for other in known.claimed if other != path), ""):
         return Failure(f"{path} is also {other}, and another guest keeps it under that name", _AGAIN)
     for other in known.rivals:
         if guest := claims.keeper(work, Value(other, "").key, _resource(work.machine, other)):
-            return Failure(f"the guest {guest} sets {other}, and setting {path} also sets that", _OVERLAP)
+            return Failure(f"the guest {guest} sets {other}, and one of that and {path} also sets the other", _OVERLAP)
     return None
 
 

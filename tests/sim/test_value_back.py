@@ -213,6 +213,11 @@ def test_a_governor_and_a_preference_both_come_back(
             "passive",
             "it changes other files, which would not come back: governors and limits of all CPUs",
         ),
+        (
+            "/sys/devices/system/cpu/cpufreq/boost",
+            "0",
+            "it changes other files, which would not come back; name boost of each policy",
+        ),
         ("vm.drop_caches", "3", "a write to it does something, and keeps no value"),
         ("vm.hugetlb_optimize_vmemmap", "1", "some kernels find bad pages when they free the huge pages made with it"),
         (
@@ -306,6 +311,7 @@ def test_flags_are_set_only_as_the_file_shows_them(flags: str) -> None:
         ("/sys/class/net/eth0/mtu", "1280"),
         ("/sys/devices/system/cpu/cpu3/online", "1"),
         ("/sys/devices/system/cpu/online", "0"),
+        ("/sys/devices/system/cpu/cpufreq/policy0/boost", "0"),
         ("/proc/sys/kernel/shm_rmid_forced", "0"),
         ("/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/link/l1_2_aspm", "0"),
         ("/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/link/clkpm", "0"),

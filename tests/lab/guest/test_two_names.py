@@ -81,6 +81,20 @@ def test_a_part_and_its_whole_change_together() -> None:
     assert (changed != was, Path(whole).read_text()) == (True, was)
 
 
+def test_transparent_huge_pages_set_how_much_is_kept_free() -> None:
+    """A lower value of somebody's own is raised, also where the word stays the same."""
+    pages, free = Path("/sys/kernel/mm/transparent_hugepage/enabled"), Path("/proc/sys/vm/min_free_kbytes")
+    assert samefile._file(HOST, str(pages), "2048kB").whole == str(free)
+    word, before = pages.read_text().partition("[")[2].partition("]")[0], free.read_text()
+    pages.write_text("always\n")
+    free.write_text("1024\n")
+    pages.write_text("always\n")
+    raised = int(free.read_text())
+    pages.write_text(f"{word}\n")
+    free.write_text(before)
+    assert (raised > 1024, free.read_text()) == (True, before)
+
+
 def _one_value(name: str, own: str) -> bool:
     before = Path(own).read_text()
     number = int(before)
