@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``libhook recover --give-up THING``: what is meant by THING, and what becomes of it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from libhook import plainjson
@@ -10,11 +10,13 @@ from libhook.command.usage import meant
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, TooNew, named, pasted, unanswered
 from libhook.facts.entry import Held
+from libhook.facts.mountpoint import unit_of
 from libhook.facts.remedy import called
 from libhook.facts.shared import Shared
 from libhook.facts.value import path_of
-from libhook.kinds import claimants
+from libhook.kinds import claimants, naming
 from libhook.kinds import registry as kinds
+from libhook.kinds.kind import Work
 from libhook.kinds.resource import Resource
 from libhook.light import suppress
 from libhook.look import sysfs
@@ -47,12 +49,20 @@ class Things(NamedTuple):
             found |= {action.key: action.subject for action in held.actions}
         return found
 
-    def key(self, thing: str) -> str:
-        """The key that is meant. BadInput where there is none, or more than one."""
-        subjects, path = self.subjects, ""
+    def key(self, thing: str, work: Work) -> str:
+        """The key that is meant. BadInput where there is none, or more than one.
+
+        It may be spelt as in the settings. LibhookError where nobody can see what a file's path leads to.
+        """
+        subjects = self.subjects
+        names = {thing, f"module {thing.replace('-', '_')}", unit_of(thing) if thing.startswith("/") else ""}
+        found = _with_name(subjects, names)
         with suppress(BadInput):
             path = path_of(thing)
-        found = [key for key, subject in subjects.items() if {thing, path} & {key, called(key), subject}]
+            found = found or _with_name(subjects, {path})
+            if not found:
+                file = naming.look(work, [path])[path]
+                found = _with_name(subjects, {file.file.name, *file.claimed} - {""})
         if len(found) > 1:
             raise BadInput(f"{thing} is {' and '.join(found)}", "name one of these, in quotes")
         if not found:
@@ -67,6 +77,10 @@ class Things(NamedTuple):
     def with_key(self, key: str) -> list[tuple[Held, str | None]]:
         """The entries that have this."""
         return [one for one in self.entries if key in one[0].by_key() or key in one[0].actions_by_key()]
+
+
+def _with_name(subjects: Mapping[str, str], names: Set[str]) -> list[str]:
+    return [key for key, subject in subjects.items() if names & {key, called(key), subject}]
 
 
 def look(session: Session) -> Things:
@@ -106,7 +120,7 @@ def words(state: State) -> Iterator[str]:
 def give_up(session: Session, things: Iterable[str], *, dry_run: bool) -> Iterator[Said]:
     """Give all these up, or say what would be. BadInput, before anything is done, where one is not known."""
     known = look(session)
-    for uuid, key in dict.fromkeys([_meant(known, thing) for thing in things]):
+    for uuid, key in dict.fromkeys([_meant(session, known, thing) for thing in things]):
         fresh = session._replace(deadline=Deadline.after(session.config.write_deadline))
         try:
             if key:
@@ -119,18 +133,19 @@ def give_up(session: Session, things: Iterable[str], *, dry_run: bool) -> Iterat
             yield unanswered(error).line, True
 
 
-def _meant(known: Things, thing: str) -> tuple[str, str]:
+def _meant(session: Session, known: Things, thing: str) -> tuple[str, str]:
     """The guest, where one is named, and the key of what it has; "" for its whole entry, which is broken.
 
     BadInput where several dead guests have it, and none is named.
     """
-    uuid = thing.removesuffix(".json").rpartition("/")[2]
-    if uuid in known.broken:
-        return uuid, ""
+    name = thing.rpartition("/")[2]
+    for uuid in (name, name.removesuffix(".json")):
+        if uuid in known.broken:
+            return uuid, ""
     uuid, colon, own = thing.partition(":")
     if colon and known.of(uuid).entries:
-        return uuid, known.of(uuid).key(own)
-    key = known.key(thing)
+        return uuid, known.of(uuid).key(own, session.work(""))
+    key = known.key(thing, session.work(""))
     dead = [held for held, alive in known.with_key(key) if alive is None]
     if len(dead) > 1:
         have = " and ".join(f"{named(held.name)} ({held.uuid})" for held in dead)
@@ -149,13 +164,15 @@ def _thing(session: Session, known: Things, key: str, dry_run: bool) -> Iterator
         elif dry_run:
             yield f"{name}: {key} would be given up: {_stays(session, held, key)}", False
         elif reason := giveup.give_up(session, held.uuid, key, resource):
-            yield f"{name}: {key} left alone, because {reason}", True
+            yield f"{name}: {key} left alone, because {reason}", reason != giveup.GONE
         else:
             yield f"{name}: {key} is given up: {_stays(session, held, key)}", False
     if resource and key in known.orphans:
-        if not dry_run:
-            giveup.give_up_orphans(session, key, resource)
-        yield f"a guest without a journal entry: {key} {'would be' if dry_run else 'is'} given up", False
+        what = f"a guest without a journal entry: {key}"
+        if dry_run or giveup.give_up_orphans(session, key, resource):
+            yield f"{what} {'would be' if dry_run else 'is'} given up", False
+        else:
+            yield f"{what} left alone, because {giveup.GONE}", False
 
 
 def _stays(session: Session, held: Held, key: str) -> str:
@@ -167,7 +184,7 @@ def _stays(session: Session, held: Held, key: str) -> str:
 def _entry(session: Session, uuid: str, dry_run: bool) -> Iterator[Said]:
     what, left = f"the broken journal entry {uuid}", _left(session, uuid)
     if reason := giveup.in_the_way(session, uuid) if dry_run else giveup.give_up_entry(session, uuid):
-        yield f"{what} left alone: {reason}", True
+        yield f"{what} left alone: {reason}", reason != giveup.GONE
         return
     yield f"{what} {'would be' if dry_run else 'is'} given up{left}", False
     yield from settle_orphans(session.work(""), dry_run=dry_run)

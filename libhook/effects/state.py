@@ -30,7 +30,7 @@ import os
 from libhook import plainjson
 from libhook.children.child import Deadline
 from libhook.effects import files, locks
-from libhook.errors import BadInput, LibhookError, TooNew, unanswered
+from libhook.errors import BadInput, LibhookError, TooNew, pasted, unanswered
 from libhook.facts.address import PciAddress
 from libhook.facts.entry import Held, Process
 from libhook.facts.host import Claim
@@ -124,10 +124,9 @@ class State:
             raise TooNew(f"{path}: a later libhook wrote it, {error.message}", hint) from None
         except (ValueError, RecursionError, BadInput) as error:
             reason = error.message if isinstance(error, BadInput) else str(error)
-            raise BadInput(
-                f"{path} is broken ({reason})",
-                f"give back by hand the devices that it names, then run: libhook recover --give-up {uuid}",
-            ) from None
+            own = pasted(path if uuid[:1] in ("", "-") else uuid)  # else it is no word, or an option
+            by_hand = f"give back by hand the devices that it names, then run: libhook recover --give-up {own}"
+            raise BadInput(f"{path} is broken ({reason})", by_hand) from None
         boot = held.boot
         with suppress(LibhookError):  # if the boot id is unknown: each boot empties /run, so the entry is of this one
             boot = self.boot()

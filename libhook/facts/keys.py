@@ -43,6 +43,8 @@ PLACEHOLDERS = ("{name}", "{uuid}")
 _STATES = ("down", "up")
 _MOST_SECONDS = 3600.0
 _LONGEST = 4096
+_NO_NUMBER = 1 << 64
+"""The kernel has none as large. Of a very large one Python shows no text, or one that a journal entry does not take."""
 
 
 def _texts(value: object) -> str:
@@ -50,8 +52,8 @@ def _texts(value: object) -> str:
 
 
 def is_line(text: object) -> bool:
-    """Whether this is a line of text that is neither empty nor very long."""
-    is_text = isinstance(text, str) and 0 < len(text) <= _LONGEST
+    """Whether this is a line of text that is neither empty nor longer than a page, as the kernel counts: in bytes."""
+    is_text = isinstance(text, str) and 0 < len(text.encode("utf-8", "surrogatepass")) <= _LONGEST
     return is_text and not any(character < " " and character != "\t" for character in str(text))
 
 
@@ -75,7 +77,7 @@ def _wrong_value(name: str, value: object) -> str:
         path = path_of(_with_name(name))
     except BadInput:
         return "a sysctl, or one file below /sys, by its name and no pattern"
-    if not (type(value) is int or is_line(value)):
+    if not (is_line(value) or (type(value) is int and abs(value) < _NO_NUMBER)):
         return "a line of text or a whole number"
     why = unfit(path, str(value))
     return why and f"left out, as {why}"

@@ -16,6 +16,8 @@ from libhook.story.giveback import facts, true_records
 from libhook.story.recovery import sign_of_life
 from libhook.story.session import Session
 
+GONE = "another process has given it back, or up, meanwhile"
+
 
 def give_up(session: Session, uuid: str, key: str, resource: Resource | None) -> str | None:
     """Drop the action or device with this key from a dead guest's entry, and the guest's claim to the ``resource``.
@@ -26,7 +28,7 @@ def give_up(session: Session, uuid: str, key: str, resource: Resource | None) ->
     with session.guest(uuid):
         held = state.load(uuid)
         if held is None or not (key in held.by_key() or key in held.actions_by_key()):
-            return None  # it was given back meanwhile
+            return GONE
         if reason := sign_of_life(held, facts(session, held)._replace(busy=False)):
             return reason
         device, left = held.by_key().get(key), held.without({key})
@@ -50,13 +52,16 @@ def give_up(session: Session, uuid: str, key: str, resource: Resource | None) ->
     return None
 
 
-def give_up_orphans(session: Session, key: str, resource: Resource) -> None:
-    """Drop the claims to this thing that no entry names. The others stay."""
+def give_up_orphans(session: Session, key: str, resource: Resource) -> bool:
+    """Drop the claims to this thing that no entry names. The others stay. Return whether there was something."""
     with claims.locked(session.work(""), [resource]):
+        if session.state.read_shared(resource.file) is None:
+            return False
         alive = claimants.in_entries(session.state, key)
         dead = {uuid for uuid in claimants.claimants(session.state, resource) if not alive(uuid)}
         _forget_claims(session, resource, dead)
     session.log.add("warning", "given up", uuid=", ".join(sorted(dead)), action=key, left="as it is")
+    return True
 
 
 def _forget_claims(session: Session, resource: Resource, uuids: set[str]) -> None:
@@ -88,8 +93,7 @@ def give_up_entry(session: Session, uuid: str) -> str | None:
     state = session.state
     with session.guest(uuid):
         try:
-            if state.load(uuid):
-                return "it can be read by now"
+            return "it can be read by now" if state.load(uuid) else GONE
         except TooNew as error:
             return f"{error.message}: {error.hint}"
         except BadInput:

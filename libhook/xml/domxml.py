@@ -323,7 +323,7 @@ def _mac(interface: etree._Element) -> str:
 
 
 def _attribute(node: etree._Element, name: str, attribute: str) -> str:
-    """An attribute of the first child with this name; "" where there is none, or it is longer than any name."""
+    """An attribute of the first child with this name; "" where there is none, or it has more bytes than any name."""
     found = child(node, name)
     text = "" if found is None else found.get(attribute, "")
-    return text if len(text) <= LONGEST else ""
+    return text if len(text) <= LONGEST and len(text.encode()) <= LONGEST else ""

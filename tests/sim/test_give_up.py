@@ -4,7 +4,6 @@
 import itertools
 import json
 import os
-import shlex
 from pathlib import Path
 
 import disturbing
@@ -14,7 +13,8 @@ from amounts import SAMPLED, sample
 from asking import PROGRAM, make, settings, states
 from asking_each import LEGACY, equip
 from cases import DISK, NIC
-from command import Done, libhook
+from command import libhook
+from giving_up import NEVER, OTHER, SET, SWAPPINESS, WIN11, leave, paste, stuck, value_host
 from modules_out import WIN11 as OF_STACK
 from scenario import Host, guest, reap
 from stage import Stage
@@ -25,40 +25,13 @@ from libhook.facts.remedy import called, give_up
 from libhook.simulation import faults, store
 from libhook.simulation.hosts import workstation
 
-SWAPPINESS = "/proc/sys/vm/swappiness"
-SET = '[values]\n"vm.swappiness" = 10\n'
-WIN11, OTHER = guest(NIC), guest(DISK, name="other")._replace(uuid="11111111-2222-3333-4444-555555555555")
-NEVER = faults.Fault(f"set {SWAPPINESS} 60", nth=0, error="EINVAL")
 REMEDY = f"to leave it as it is, run: libhook recover --give-up {SWAPPINESS}"
 FAILED = f'{SWAPPINESS} is "10" instead of "60" (Invalid argument)'
 
 
-def _host(root: str, config: str = SET) -> Host:
-    host = Host(root, workstation(), config)
-    host.put(SWAPPINESS, "60")
-    return host
-
-
-def _stuck(root: str) -> Host:
-    """A guest has ended, and its value cannot be restored."""
-    host = _host(root)
-    host.begin(WIN11)
-    faults.inject(root, NEVER)
-    host.event(WIN11, "release", "shutdown")
-    assert (host.read(SWAPPINESS), host.driver(NIC)) == ("10", "e1000e")
-    return host
-
-
-def _paste(host: Host, line: str) -> Done:
-    """Run what the line ends in."""
-    name, *words = shlex.split(line.rpartition("run: ")[2])
-    assert name == "libhook"
-    return libhook(host, *words)
-
-
 def test_a_value_that_cannot_be_restored_is_given_up_as_every_line_about_it_says(root: str) -> None:
     """The refusal, recover's own failure and status end in one command; after it the guest starts, and ends."""
-    host = _stuck(root)
+    host = stuck(root)
     refused = host.event(WIN11, "prepare")
     assert refused.code == 1
     assert refused.line == (f"the guest still holds {SWAPPINESS} from its last run ({FAILED}): mend that, or {REMEDY}")
@@ -71,7 +44,7 @@ def test_a_value_that_cannot_be_restored_is_given_up_as_every_line_about_it_says
         f"win11: value {SWAPPINESS} would be given up: it stays as it is\n",
     )
     assert WIN11.uuid in host.state.uuids()
-    done = _paste(host, failed.err.rstrip())
+    done = paste(host, failed.err.rstrip())
     assert (done.code, done.out, done.err) == (
         0,
         f"win11: value {SWAPPINESS} is given up: it stays as it is\n",
@@ -89,10 +62,10 @@ def test_a_value_that_cannot_be_restored_is_given_up_as_every_line_about_it_says
 @pytest.mark.parametrize("spelt", [SWAPPINESS, "vm.swappiness", f"value {SWAPPINESS}"])
 def test_the_claims_of_others_stay(root: str, spelt: str) -> None:
     """A guest that runs keeps its own, and at its end what was there before comes back, if it can."""
-    host = _host(root)
+    host = value_host(root)
     host.begin(WIN11)
     assert host.libvirt.start(OTHER).error == ""
-    _leave(host, WIN11.uuid)
+    leave(host, WIN11.uuid)
     shared = Path(host.machine.state, "shared", "value%20proc%20sys%20vm%20swappiness.json")
     assert set(json.loads(shared.read_text())["claims"]) == {WIN11.uuid, OTHER.uuid}
     done = libhook(host, "recover", "--give-up", spelt)
@@ -115,11 +88,11 @@ def test_the_claims_of_others_stay(root: str, spelt: str) -> None:
 def test_what_several_dead_guests_have_is_given_up_of_those_that_are_named(root: str) -> None:
     """Without a guest they are listed, nothing is done, and the line ends in what gives up all. The claim of the other
     stays, and it brings back what was there before."""
-    host = _host(root)
+    host = value_host(root)
     for one in (WIN11, OTHER):
         host.begin(one)
     for one in (WIN11, OTHER):
-        _leave(host, one.uuid)
+        leave(host, one.uuid)
     before = host.everything()
     both = " ".join(f"--give-up '{one.uuid}:value {SWAPPINESS}'" for one in (OTHER, WIN11))
     for more in ([], ["--dry-run"]):
@@ -130,7 +103,7 @@ def test_what_several_dead_guests_have_is_given_up_of_those_that_are_named(root:
             f"leave out whose is to come back, and run: libhook recover {both}\n"
         )
     assert host.everything() == before
-    assert _paste(host, f"{asked.err.strip()} --dry-run").out == "".join(
+    assert paste(host, f"{asked.err.strip()} --dry-run").out == "".join(
         f"{name}: value {SWAPPINESS} would be given up: it stays as it is\n" for name in ("other", "win11")
     )
     done = libhook(host, "recover", "--give-up", f"{OTHER.uuid}:vm.swappiness")
@@ -140,34 +113,6 @@ def test_what_several_dead_guests_have_is_given_up_of_those_that_are_named(root:
     assert (host.read(SWAPPINESS), host.leftovers) == ("60", [])
 
 
-def test_a_name_that_nothing_has_gives_nothing_up(root: str) -> None:
-    """The likeliest is named, also where another name is right; and a guest that runs keeps what it has."""
-    host = _host(root)
-    assert host.libvirt.start(WIN11).error == ""
-    wrong = libhook(host, "recover", "--give-up", SWAPPINESS, "--give-up", "vm.swapiness")
-    assert (wrong.code, wrong.out) == (1, "")
-    meant = (
-        f"libhook holds nothing called vm.swapiness: did you mean {SWAPPINESS}?: libhook status shows what it holds\n"
-    )
-    assert wrong.err == meant
-    for thing in (SWAPPINESS, NIC):
-        kept = libhook(host, "recover", "--give-up", thing)
-        assert (kept.code, kept.out) == (1, "")
-        assert "left alone, because" in kept.err
-    held = host.state.load(WIN11.uuid)
-    assert held
-    assert len(held.actions) == 2
-    host.libvirt.stop(WIN11.name, "shutdown")
-    assert (host.read(SWAPPINESS), host.leftovers) == ("60", [])
-
-
-def _leave(host: Host, uuid: str) -> None:
-    """The guest is gone, and its release came to no end."""
-    held = host.state.load(uuid)
-    assert held
-    host.state.save(held._replace(phase="releasing"))
-
-
 def test_each_kind_of_thing_is_given_up_alone(root: str) -> None:
     """Nothing is written, run or begun, all else stays in the entry, and in the end nothing is left."""
     run = f'[run.begin]\ncommand = ["{PROGRAM}"]\nundo = ["{PROGRAM}"]\n'
@@ -175,7 +120,7 @@ def test_each_kind_of_thing_is_given_up_alone(root: str) -> None:
     equip(host, script=True, ended=False)
     host.begin(OF_STACK)
     uuid = OF_STACK.uuid
-    _leave(host, uuid)
+    leave(host, uuid)
     now = states(host), host.changed
     before = host.state.load(uuid)
     assert before
@@ -196,7 +141,7 @@ def test_each_kind_of_thing_is_given_up_alone(root: str) -> None:
 def test_the_shell_completes_what_may_be_given_up(root: str) -> None:
     """By its name."""
     more = [f"/proc/sys/vm/{name}" for name in "zyxw"]
-    host = _host(root, SET + "".join(f'"{path}" = 10\n' for path in more))
+    host = value_host(root, SET + "".join(f'"{path}" = 10\n' for path in more))
     for path in more:
         host.put(path, "60")
     host.begin(WIN11)
@@ -220,7 +165,7 @@ def test_a_device_that_is_given_up_stays_where_it_is_and_the_trail_says_that_it_
     assert host.driver(NIC) == "vfio-pci"
     failed = libhook(host, "recover")
     assert failed.err.endswith(f"to leave it as it is, run: libhook recover --give-up {NIC}\n")
-    done = _paste(host, failed.err.rstrip())
+    done = paste(host, failed.err.rstrip())
     assert done.out == f"win11: pci {NIC} is given up: it stays as it is, {NIC} on vfio-pci\n"
     assert (host.driver(NIC), host.leftovers) == ("vfio-pci", [])
     assert host.records == [f"start {NIC} success", f"stop {NIC} failed"]
@@ -233,7 +178,7 @@ def test_a_device_that_is_given_up_is_recorded_as_the_guests_settings_have_it(ro
     host = Host(root, workstation(), '[audit]\nrecord = "2011"\n')
     one = guest(NIC, name="run: x")
     host.begin(one)
-    _leave(host, one.uuid)
+    leave(host, one.uuid)
     for options in (("--dry-run",), ()):
         done = libhook(host, "recover", "--give-up", NIC, *options)
         assert (done.code, done.out.startswith(f'"run\\x3a x": pci {NIC} ')) == (0, True)
@@ -267,7 +212,7 @@ def test_a_device_that_hangs_is_given_up_and_nobody_touches_it_until_it_answers(
 
 def test_each_crash_point_of_giving_up_is_survived(root: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever comes next, recover or the command again, the value stays, and the guest starts."""
-    host = _stuck(root)
+    host = stuck(root)
     stage = Stage(host)
     stage.keep()
 

@@ -39,7 +39,11 @@ def test_what_is_no_such_file_is_refused(root: str, name: str) -> None:
     assert outcome.writes == ()
 
 
-@pytest.mark.parametrize("value", ["true", "1.5", '""', '"a\\nb"', "[1]", f'"{"x" * 5000}"'])
+@pytest.mark.parametrize(
+    "value",
+    ["true", "1.5", '""', '"a\\nb"', "[1]", f'"{"x" * 5000}"', f'"{"é" * 2049}"', "9" * 4200, "0x" + "f" * 5000],
+    ids=["switch", "fraction", "empty", "two lines", "list", "long", "long in bytes", "number", "no number"],
+)
 def test_a_value_is_a_line_of_text_or_a_whole_number(root: str, value: str) -> None:
     """Anything else is an error of the settings."""
     host = Host(root, workstation(), f'[values]\n"vm.swappiness" = {value}\n')

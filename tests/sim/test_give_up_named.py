@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""By which names ``libhook recover --give-up`` knows a thing, and what it says where another process was faster."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from cases import NIC
+from command import Done, libhook
+from file_names import BR0, CLASS, CPUFREQ, GOVERNOR, PAGES, as_before, host_with
+from giving_up import SWAPPINESS, WIN11, leave, paste, stuck, value_host
+from modules_out import UVM
+from modules_out import WIN11 as OF_STACK
+from modules_out import host_with as with_modules
+from mounting import DATA, MOUNTS, mount
+from scenario import Host
+
+from libhook.command import givingup
+from libhook.look import samefile
+from libhook.simulation import faults, store
+from libhook.simulation.hosts import workstation
+from libhook.story.session import Session, make_state
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        (f"{CLASS}/mtu", f"{BR0}/mtu"),
+        (GOVERNOR.format(1), f"{CPUFREQ}/scaling_governor"),
+        (PAGES.format(2048, "nr_hugepages"), "/proc/sys/vm/nr_hugepages"),
+        ("vm.nr_hugepages_mempolicy", "/proc/sys/vm/nr_hugepages"),
+    ],
+)
+def test_a_file_is_given_up_by_the_name_that_the_settings_have(root: str, settings: str, key: str) -> None:
+    """Whatever links are on its way, or whichever of its two names it is."""
+    host = host_with(root, f'[values]\n"{settings}" = 9000\n', key)
+    host.begin(WIN11)
+    leave(host, WIN11.uuid)
+    for thing in (settings, f"{WIN11.uuid}:{settings}"):
+        dry = libhook(host, "recover", "--give-up", thing, "--dry-run")
+        assert (dry.code, dry.out) == (0, f"win11: value {key} would be given up: it stays as it is\n")
+    assert libhook(host, "recover", "--give-up", settings).code == 0
+    assert libhook(host, "recover").out == "win11: given back\n"
+    assert (host.read(key), host.leftovers) == ("9000", [])
+
+
+def test_a_file_is_given_up_by_another_name_than_an_earlier_version_claimed_it_by(root: str) -> None:
+    """That one followed no links."""
+    host = host_with(root, f'[values]\n"{CLASS}/mtu" = 9000\n', f"{BR0}/mtu")
+    host.begin(WIN11)
+    as_before(host, f"{BR0}/mtu", f"{CLASS}/mtu")
+    leave(host, WIN11.uuid)
+    done = libhook(host, "recover", "--give-up", f"{BR0}/mtu")
+    assert (done.code, done.out) == (0, f"win11: value {CLASS}/mtu is given up: it stays as it is\n")
+
+
+def test_a_file_whose_path_cannot_be_looked_up_is_not_said_to_be_held_by_nobody(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the name that status shows it is given up all the same."""
+    host = host_with(root, f'[values]\n"{CLASS}/mtu" = 9000\n', f"{BR0}/mtu")
+    host.begin(WIN11)
+    leave(host, WIN11.uuid)
+
+    def fail(*_: object) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(samefile, "_file", fail)
+    failed = libhook(host, "recover", "--give-up", f"{CLASS}/mtu")
+    assert (failed.code, failed.out) == (1, "")
+    assert failed.err.startswith(f"{CLASS}/mtu cannot be looked up (Input/output error): ")
+    assert libhook(host, "recover", "--give-up", f"{BR0}/mtu").code == 0
+
+
+def test_a_mount_point_is_given_up_by_its_path(root: str) -> None:
+    """libhook itself calls it by its unit."""
+    host = Host(root, workstation(), MOUNTS)
+    mount(root)
+    host.begin(WIN11)
+    leave(host, WIN11.uuid)
+    done = libhook(host, "recover", "--give-up", "/srv/data", "--dry-run")
+    assert done.out == f"win11: unit {DATA} would be given up: it stays as it is\n"
+
+
+def test_a_module_is_given_up_by_the_name_that_the_settings_have(root: str) -> None:
+    """The kernel's has an underscore for each dash."""
+    host = with_modules(root, UVM.replace("_", "-"))
+    host.begin(OF_STACK)
+    leave(host, OF_STACK.uuid)
+    done = libhook(host, "recover", "--give-up", "nvidia-uvm", "--dry-run")
+    assert done.out == "win11: module nvidia_uvm would be given up: it stays as it is\n"
+
+
+@pytest.mark.parametrize("what", ["guest", "orphan", "entry"])
+def test_what_another_process_gives_up_meanwhile_is_not_said_to_be_given_up_here(
+    root: str, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """That is no failure: nothing holds it any more."""
+    host = stuck(root)
+    entry = Path(host.machine.state, "domains", f"{WIN11.uuid}.json")
+    said = {
+        "guest": f"win11: value {SWAPPINESS}",
+        "orphan": f"a guest without a journal entry: value {SWAPPINESS}",
+        "entry": f"the broken journal entry {WIN11.uuid}",
+    }[what]
+    if what == "orphan":
+        entry.unlink()
+    elif what == "entry":
+        entry.write_text("")
+        faults.heal(root)
+    look, others = givingup.look, list[Done]()
+
+    def overtaken(session: Session) -> givingup.Things:
+        known = look(session)
+        if not others:
+            others.append(Done(0, "", ""))
+            others[0] = libhook(host, "recover", "--give-up", thing)
+        return known
+
+    monkeypatch.setattr(givingup, "look", overtaken)
+    thing = WIN11.uuid if what == "entry" else SWAPPINESS
+    mine = libhook(host, "recover", "--give-up", thing)
+    assert [(one.code, one.err) for one in (*others, mine)] == [(0, ""), (0, "")]
+    assert others[0].out.startswith(f"{said} is given up")
+    left = "left alone: " if what == "entry" else "left alone, because "
+    assert mine.out == f"{said} {left}another process has given it back, or up, meanwhile\n"
+    assert len([line for line in store.lines(f"{root}/var/log/libhook.jsonl") if line["event"] == "given up"]) == 1
+
+
+@pytest.mark.parametrize("name", ["a b; exit 1", "it's", "-x", "--help", "", "x.json", "$(exit)"])
+def test_a_broken_entry_with_any_file_name_is_given_up_by_the_command_that_is_shown(root: str, name: str) -> None:
+    """Pasted into a shell it is one word, and no option."""
+    host = value_host(root)
+    make_state(host.machine)
+    entry = Path(host.machine.state, "domains", f"{name}.json")
+    entry.write_text("")
+    entry.chmod(0o600)
+    failed = libhook(host, "recover")
+    assert (failed.code, failed.out) == (1, "")
+    done = paste(host, failed.err.rstrip())
+    assert (done.code, done.out, done.err) == (0, f"the broken journal entry {name} is given up\n", "")
+    assert not entry.exists()
+
+
+def test_a_name_that_nothing_has_gives_nothing_up(root: str) -> None:
+    """The likeliest is named, also where another name is right; and a guest that runs keeps what it has."""
+    host = value_host(root)
+    assert host.libvirt.start(WIN11).error == ""
+    wrong = libhook(host, "recover", "--give-up", SWAPPINESS, "--give-up", "vm.swapiness")
+    assert (wrong.code, wrong.out) == (1, "")
+    meant = (
+        f"libhook holds nothing called vm.swapiness: did you mean {SWAPPINESS}?: libhook status shows what it holds\n"
+    )
+    assert wrong.err == meant
+    for thing in (SWAPPINESS, NIC):
+        kept = libhook(host, "recover", "--give-up", thing)
+        assert (kept.code, kept.out) == (1, "")
+        assert "left alone, because" in kept.err
+    held = host.state.load(WIN11.uuid)
+    assert held
+    assert len(held.actions) == 2
+    host.libvirt.stop(WIN11.name, "shutdown")
+    assert (host.read(SWAPPINESS), host.leftovers) == ("60", [])
