@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _DROP_INS = "/etc/libhook/config.d"
 _LENGTH_OF_UUID = 36
 _MOST_GIVEN_UP = 3
+_OUTLIVED = ("ssh", "sshd", "dropbear", "cron", "crond", "cronie", "atd")
+"""Services that leave what they have begun (KillMode=process). Without pam_systemd that is in their control group."""
 _LONGEST = 100
 """Bytes of a name in the name of a file, which may have 255 in all."""
 
@@ -87,14 +89,14 @@ def of_use(situation: Situation, use: Use) -> str:
         alone = f"if it can do without the network cards of this guest, {consent(situation, 'network')}"
         return f"reach the host another way first; {alone}"
     if use.pid:
-        return _of_screen(situation, use) if use.kind == "display" else _of_process(situation, use)
+        return _of_screen(situation, use) if use.kind == "display" else of_process(situation, use)
     if use.only_mounted:
         return _unmount(situation, use)
     # Whoever consents here loses what is on the disk, perhaps the host's own system: that is no command to paste.
     return "free it first, or give the guest another disk"
 
 
-def _of_process(situation: Situation, use: Use) -> str:
+def of_process(situation: Situation, use: Use) -> str:
     """What ends the process, and nothing else. A setting is offered until it is there.
 
     A kill is not offered: by then the number may be another process's, or systemd starts the service again.
@@ -102,7 +104,8 @@ def _of_process(situation: Situation, use: Use) -> str:
     from libhook.facts.unit import is_protected
 
     owner, units = use.owner, situation.config.actions.get("units", {})
-    if owner.service and owner.service not in units and not is_protected(owner.service):
+    ends = not (is_protected(owner.service) or owner.service.partition(".")[0].partition("@")[0] in _OUTLIVED)
+    if owner.service and owner.service not in units and ends:
         which = named(owner.service)
         return f"stop {which} first, or to have that done for the guest, {down(situation, owner.service)}"
     if owner.scope and is_plain(owner.scope) and not is_protected(owner.scope):
@@ -145,7 +148,7 @@ def _of_screen(situation: Situation, use: Use) -> str:
     if use.desktop and not {use.desktop, DISPLAY_MANAGER} & situation.config.actions.get("units", {}).keys():
         desktop = f"the desktop stopped for the guest, with all that runs in it, {down(situation, DISPLAY_MANAGER)}"
         return f"stop what has it open first, or to have {desktop}"
-    return _of_process(situation, use)
+    return of_process(situation, use)
 
 
 def _unmount(situation: Situation, use: Use) -> str:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _SECONDS = 20.0
 _MOST_ANCESTORS = 64
-_LOGIND = "/system.slice/systemd-logind.service"
+_AGENTS = ("/system.slice/systemd-logind.service", "/system.slice/seatd.service")
+"""seatd closes what it has open for a compositor when that ends (seatd/client.c, client_destroy)."""
 
 
 class Session(NamedTuple):
@@ -62,7 +63,7 @@ class Occupant(NamedTuple):
     service: str
     """The service of the host that it belongs to; "" for any other process."""
     is_agent: bool
-    """PID 1 or logind, which hold devices for sessions (logind-session-device.c)."""
+    """PID 1, logind or seatd, which hold devices for sessions (logind-session-device.c)."""
     is_spared: bool
     """It is never ended: of systemd, libvirt or D-Bus, a QEMU, or this very process or one above it."""
 
@@ -137,7 +138,7 @@ def _one(
     if session and any(_session(machine, group_of(proc, one).split("/")[1:], known) == session for one in ours):
         session = None  # it is the one in which this hook runs
     name = printable(found.name.decode("utf-8", "replace")).replace("\0", "")
-    agent = pid == 1 or group == _LOGIND
+    agent = pid == 1 or group in _AGENTS
     from libhook.facts.cgroup import owner_of
 
     return Occupant(pid, found.start, found.state, name, program, session, owner_of(group).service, agent, spared)

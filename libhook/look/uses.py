@@ -43,7 +43,7 @@ _AT_ONCE = 32
 """Devices, or disks. Each takes a process and two descriptors, and a host may have hundreds of VFs."""
 _PATIENCE = 2.0
 """Seconds for a look whose result is only shown."""
-_FOR_OTHERS = ("systemd", "systemd-logind")
+_FOR_OTHERS = ("systemd", "systemd-logind", "seatd")
 """They have a device open for a session (logind-session-device.c). Whoever uses it is named before them."""
 _MOST_LINKS = 8
 _NOBODYS = (0, errno.ENOMEDIUM, errno.ENXIO, errno.ENODEV)

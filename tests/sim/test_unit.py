@@ -223,7 +223,7 @@ def test_what_stays_is_seen_before_the_desktop_is_down(root: str, more: str) -> 
     _opened_by(host, OTHERS)
     refused = host.event(guest(GPU, SOUND), "prepare")
     said = f"{GPU} is in use by the host: it is open in ollama (pid 900, /dev/dri/card0), and {OTHERS} does not go down"
-    assert refused.line.startswith(f"{said}: stop it first, or to have that done, run: ")
+    assert refused.line.startswith(f"{said}: stop {OTHERS} first, or to have that done for the guest, run: ")
     assert (refused.code, told(host), states(host)) == (1, [], BEFORE)
     host.configure(f'{UNITS}"{OTHERS}" = "down"\n')
     assert host.event(guest(GPU, SOUND), "prepare").code == 0

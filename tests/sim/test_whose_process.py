@@ -49,6 +49,12 @@ OWNERS = {
     "podman in a service": (f"/system.slice/web.service/libpod-payload-{ID}", '.units."web.service" = "down"'),
     "tmux": (f"{MANAGER}/tmux-spawn-1a.scope", "stop tmux-spawn-1a.scope of the user 1000 first: "),
     "a desktop by hand": (f"{MANAGER}/session.slice/gnome.service", "stop gnome.service of the user 1000 first: "),
+    "a job of cron": ("/system.slice/cron.service", "stop what has it open first; to see what that belongs to, run: "),
+    "ssh without logind": ("/system.slice/ssh.service", "run: cat /proc/2000/cgroup"),
+    "a socket's ssh without logind": (
+        "/system.slice/system-ssh.slice/ssh@1-10.0.0.1:22-10.0.0.2:9.service",
+        "run: cat ",
+    ),
     "no group": ("/", "run: cat /proc/2000/cgroup"),
     "nspawn": ("/machine.slice/systemd-nspawn@my-box.service/payload", "first: run: machinectl terminate my-box"),
     "a machine": ("/machine.slice/machine-my\\x2dbox.scope", "first: run: machinectl terminate my-box"),
@@ -74,6 +80,30 @@ OWNERS = {
     "a guest": ("/machine.slice/machine-qemu\\x2d1\\x2dweb.scope/libvirt/emulator", "run: cat /proc/2000/cgroup"),
     "nothing that is known": ("/somewhere", "run: cat /proc/2000/cgroup"),
 }
+
+
+TTY = "/system.slice/system-getty.slice/getty@tty1.service"
+KDE = f"{MANAGER}/session.slice/plasma-kwin_wayland.service"
+BY_HAND = {
+    "sway from a tty": ("sway", logind.group_of("7"), SESSIONS),
+    "Xorg by startx": ("Xorg", logind.group_of("7"), SESSIONS),
+    "weston of root": ("weston", logind.group_of("7", "0"), SESSIONS),
+    "gamescope in a service with PAMName=": ("gamescope-wl", logind.group_of("c7"), SESSIONS),
+    "sway in a tty without logind": ("sway", TTY, '.units."getty@tty1.service" = "down"'),
+    "cage in a service": ("cage", "/system.slice/cage.service", '.units."cage.service" = "down"'),
+    "KDE from a tty": (
+        "kwin_wayland",
+        KDE,
+        "stop plasma-kwin_wayland.service of the user 1000 first: it is a unit of ",
+    ),
+    "sway by uwsm": (
+        "sway",
+        f"{MANAGER}/session.slice/wayland-wm@sway.desktop.service",
+        "stop wayland-wm@sway.desktop.service of the user 1000 first: it is a unit of ",
+    ),
+}
+"""Who draws on the card without a display manager, its control group, and what is said."""
+SEATD, LOGIND = 690, 691
 
 
 def _open(root: str, node: str, group: str) -> Host:
@@ -103,6 +133,55 @@ def test_what_ends_a_process_is_offered_and_no_more(root: str, name: str) -> Non
         paste(host, refused)
         assert "error" not in libhook(host, "config", "win11").out
         assert host.event(guest(GPU, SOUND), "prepare").code == 0
+
+
+def _by_hand(root: str, name: str, *, settings: str = "") -> tuple[Host, int]:
+    """A compositor has the card open, and before it who opens devices for it."""
+    comm, group, _ = BY_HAND[name]
+    host = Host(root, workstation(), f"holder_wait = 0.1\n{settings}")
+    for pid, service in ((SEATD, "seatd"), (LOGIND, "systemd-logind")):
+        processes.add(root, pid, service, ["/dev/dri/card0"])
+        logind.place(root, pid, group=f"/system.slice/{service}.service")
+    processes.add(root, pid := 2000, comm, ["/dev/dri/card0"])
+    logind.place(root, pid, group=group)
+    parts = group.split("/")
+    if "session-" in group:
+        session, user = parts[-1].removeprefix("session-").removesuffix(".scope"), parts[2][5:].removesuffix(".slice")
+        logind.begin(root, session, user=user, processes=[pid], closes=[SEATD, LOGIND])
+    elif parts[1] == "system.slice":
+        systemd.add(root, parts[-1], process=pid)
+        for opener in (SEATD, LOGIND):
+            processes.close_file(root, opener, "/dev/dri/card0")
+    return host, pid
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+@pytest.mark.parametrize("manager", ["none", "inactive", "active"])
+def test_a_desktop_without_display_manager(root: str, name: str, manager: str) -> None:
+    """A display manager that is not there, does not run, or shows somebody else's desktop, is not stopped."""
+    host, pid = _by_hand(root, name)
+    if manager != "none":
+        systemd.add(root, "gdm.service", names=["display-manager.service"], active=manager)
+    comm, _, says = BY_HAND[name]
+    refused = host.event(guest(GPU, SOUND), "prepare").line
+    assert f"it is open in {comm} (pid {pid}" in refused
+    assert says in refused
+    assert "display-manager" not in refused
+    assert "gdm" not in refused
+    if " run: " in refused:
+        paste(host, refused)
+        assert host.event(guest(GPU, SOUND), "prepare").code == 0
+        assert not Path(root, f"proc/{pid}").exists()
+        assert manager == "none" or systemd.state(root, "gdm.service") == manager
+
+
+def test_seatd_opens_the_card_for_a_compositor_that_goes_down(root: str) -> None:
+    """It lets go with greetd's session, as logind does: it is no service that stays."""
+    host, pid = _by_hand(root, "sway from a tty", settings='[units]\n"display-manager.service" = "down"\n')
+    systemd.add(root, "greetd.service", names=["display-manager.service"], process=pid)
+    plan = libhook(host, "plan", "-", stdin=guest(GPU, SOUND).xml(1, False))
+    assert plan.code == 0
+    assert "does not go down" not in plan.out
 
 
 @pytest.mark.parametrize("name", ["a session of ssh", "a unit of a user"])

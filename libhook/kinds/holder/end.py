@@ -77,7 +77,7 @@ class End(NamedTuple):
 
 
 def ways_of(those: Iterable[Occupant], listed: Sequence[str]) -> dict[Occupant, str]:
-    """How each is ended, by the item of the list; "" where it may not be. PID 1 and logind let go with a session."""
+    """How each is ended, by the item of the list; "" where it may not be. Agents let go with a session."""
     ways: dict[Occupant, str] = {}
     for one in those:
         in_session = one.session is not None and SESSIONS in listed

@@ -194,12 +194,16 @@ def _others(situation: Situation, seen: Seen, going: Collection[str]) -> Iterato
     for address, uses in situation.host.uses.items() if going else ():
         for use in uses:
             one, counts = seen.occupants.get(use.pid), situation.config.strictness(use.kind) == "refuse"
-            if one and counts and one.service not in ("", *going) and not (one.program or one.is_spared):
+            if (
+                one
+                and counts
+                and one.service not in ("", *going)
+                and not (one.program or one.is_agent or one.is_spared)
+            ):
                 reason = f"{address} is in use by the host: {use.what}, and {named(one.service)} does not go down"
                 from libhook.facts import remedy
 
-                also = remedy.down(situation, one.service)
-                yield Refusal(f"pci {address}", printable(reason), f"stop it first, or to have that done, {also}")
+                yield Refusal(f"pci {address}", printable(reason), remedy.of_process(situation, use))
 
 
 def _nothing(one: Asked, seen: Seen) -> str:

@@ -161,7 +161,7 @@ def test_a_service_that_stays_is_seen_before_the_desktop_is_down(
         begun = _began(desktop)
         configure(f'[units]\n"{desktop}" = "down"\n')
         said = guest(pci(GPU)).start_refused()
-        assert f"and {other} does not go down: stop it first, or to have that done, run: " in said
+        assert f"and {other} does not go down: stop {other} first, or to have that done for the guest, run: " in said
         assert _began(desktop) == begun
         configure(f'[units]\n"{desktop}" = "down"\n"{other}" = "down"\n')
         one = guest(pci(GPU)).start()
