@@ -32,12 +32,15 @@ _OF_LIBHOOK = {"LIBHOOK_ROOT", "LIBHOOK_DRY_RUN", "LIBHOOK_AGAIN"}
 """What libhook itself reads."""
 
 
-def environment() -> dict[str, str]:
-    """Return of this process's variables those that may go on, and the locale. No TZ: a test's processes have none."""
+def environment(kept_all: tuple[str, ...] = _KEPT_ALL) -> dict[str, str]:
+    """Return of this process's variables those that may go on, and the locale. No TZ: a test's processes have none.
+
+    ``kept_all`` is how names begin of which all may.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name in _KEPT or name.startswith(_KEPT_ALL) or name.lower().endswith("_proxy")  # the lab is fetched by it
+        if name in _KEPT or name.startswith(kept_all) or name.lower().endswith("_proxy")  # the lab is fetched by it
     }
     return {name: value for name, value in kept.items() if name not in _OF_LIBHOOK} | {"LC_ALL": "C.UTF-8"}
 

@@ -6,6 +6,7 @@ of the run. So one test that a busy machine disturbs does not decide over ten th
 """
 
 import re
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -188,10 +189,17 @@ class Run:
     def _execute(
         self, command: Sequence[str], folder: Path, environment: dict[str, str], log: TextIO | None = None
     ) -> int | None:
-        """Run it until the run's end. Return its exit status, or None if it was stopped."""
+        """Run it until the run's end. Return its exit status, or None if it was stopped.
+
+        When a terminal goes, its shell ends, and that or the kernel sends SIGHUP to our process group (drivers/tty,
+        disassociate_ctty). Under nohup a part has a session of its own: its tests are born without what nohup does.
+        """
         folder.mkdir(exist_ok=True)
         environment = {**environment, "LIBHOOK_OUTCOMES": str(folder / "outcomes")}
-        process = subprocess.Popen(command, env=environment, cwd=self._top, stdout=log, stderr=log)
+        apart = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        process = subprocess.Popen(
+            command, env=environment, cwd=self._top, stdout=log, stderr=log, start_new_session=apart
+        )
         self._running.add(process)
         try:
             return process.wait(max(self._left, 0))

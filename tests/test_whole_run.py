@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What tests/run makes of how its parts end: what it plays again, what it says, and whether it has passed."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -183,6 +185,37 @@ def test_the_run_has_an_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> No
     assert "tests/run: failed: it: stopped: the time of the run was over" in lines
     assert "tests/run: failed: next: not begun: it takes 1 minutes, and 0 are left" in lines
     assert lines[-1] == "libhook: 1 passed, 2 failed, 1 skipped"
+
+
+def test_under_nohup_it_outlives_its_terminal(stage: Stage) -> None:
+    """Though its tests are born as usual. The terminal goes while one runs."""
+    suite = stage.suite(
+        "import born, time\nborn.as_usual()\n",
+        "def test_waits():\n    count('begun')\n    while not os.path.exists('go'): time.sleep(0.1)\n",
+    )
+    done = stage.left / "done"
+    plays = (
+        "import os, time; from pathlib import Path; from one_run import Run; from parts import Suite\n"
+        f"run = Run(Path({str(stage.left)!r}), time.time() + 600, dict(os.environ), Path({str(stage.project)!r}))\n"
+        f"run.suites({suite!r})\nPath({str(done)!r}).write_text(str(run.show()))\n"
+    )
+    master, terminal = os.openpty()
+    with subprocess.Popen(
+        ["bash", "-c", 'nohup "$@"; exit', "bash", sys.executable, "-c", plays],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        preexec_fn=lambda: fcntl.ioctl(terminal, termios.TIOCSCTTY),
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as shell:
+        os.close(terminal)
+        until((stage.project / "begun").exists)
+        os.close(master)
+        assert shell.wait() == -signal.SIGHUP
+    (stage.project / "go").touch()
+    until(lambda: done.exists() and done.read_text())
+    assert done.read_text() == "True"
 
 
 def test_nothing_is_played_again_for_which_there_is_no_time(stage: Stage) -> None:

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import born
+
 _SUBREAPER, _DIES_WITH_PARENT = 36, 1  # of prctl(2)
 _MOST = 2000
 """Processes: more of them means that a change starts itself again and again."""
@@ -44,7 +46,6 @@ def play(tree: Path, arguments: list[str], environment: Mapping[str, str], secon
     temporary = tree.with_suffix(".t")
     temporary.mkdir()
     path = ":".join(str(tree / folder) for folder in ("tests", "tests/mutants"))
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("LIBHOOK", "PYTHON", "PYTEST"))}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "reached", "-p", "no:cacheprovider", *arguments]
     said = tree.with_suffix(".said")
     until = time.monotonic() + seconds
@@ -55,7 +56,7 @@ def play(tree: Path, arguments: list[str], environment: Mapping[str, str], secon
                 command,
                 cwd=tree,
                 env={
-                    **plain,
+                    **born.environment(kept_all=()),
                     "PYTHONPATH": path,
                     "LIBHOOK_TEST_PROFILE": "quick",
                     "TMPDIR": str(temporary),
