@@ -22,6 +22,7 @@ from libhook.story.session import Session, read_settings
 _WATCH = "libhook-watch.service"
 _UNCONFINED = "virt_hooks_unconfined"
 """The SELinux boolean that lets hooks run unconfined, in the policy of Fedora and its relatives."""
+_GET_MODULES = "install the package with the kernel's modules; in a container: on the host"
 _PATIENCE = 30.0
 """Seconds for the hook to answer."""
 
@@ -174,7 +175,7 @@ def _vfio(session: Session) -> Iterator[Finding]:
     if "vfio_pci" in modules or sysfs.driver_name(session.machine, "vfio-pci"):
         yield Finding("ok", "the kernel has vfio-pci")
     else:
-        yield Finding("fail", "the running kernel has no vfio-pci", "install the package with the kernel's modules")
+        yield Finding("fail", "the running kernel has no vfio-pci", _GET_MODULES)
 
 
 def _config(session: Session) -> Iterator[Finding]:
