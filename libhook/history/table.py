@@ -46,10 +46,10 @@ class Table:
         cells = (
             "unknown" if start is None else self._time(start),
             "" if end is None or not success else self._time(end),
-            printable(harmless(node or "")),
+            printable(named(node)) if node else "",
             printable(harmless(f"{bus} {device}")),
             printable(name(entry, self._name_of)) if entry.ids else "",
-            printable(harmless(vm) or '""'),
+            printable(named(vm)),
             printable(harmless(uuid)),
         )
         if self._summer and start is not None and cells[1]:

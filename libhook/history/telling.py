@@ -4,7 +4,7 @@
 import json
 from typing import Protocol
 
-from libhook.errors import harmless, printable
+from libhook.errors import harmless, named, printable
 from libhook.history.colour import Paint, sense
 from libhook.history.entry import Entry
 from libhook.history.events import Event
@@ -48,12 +48,12 @@ class AsText:
         """Return all but the time."""
         said = what(entry)
         parts = [
-            f"{entry.node}:" if entry.node else "",
-            f"{entry.bus} {entry.device}",
-            name(entry, self._name_of),
-            entry.vm or '""',
+            f"{named(entry.node)}:" if entry.node else "",
+            harmless(f"{entry.bus} {entry.device}"),
+            harmless(name(entry, self._name_of)),
+            named(entry.vm),
         ]
-        shown = [printable(harmless(part)) for part in parts if part]
+        shown = [printable(part) for part in parts if part]
         shown.append(self._paint(sense(said), said))
         shown.append(printable(harmless(f"by {', '.join(entry.recorded_by)}")))
         return _GAP.join([*shown, self._paint("odd", remark(entry))]).rstrip()

@@ -43,7 +43,7 @@ def test_what_matters_is_coloured() -> None:
     assert failed.endswith(f"  {YELLOW}libvirtd: success{END}")
     assert silent.startswith(f"{DIM}-- no trail from ")
     assert f"  {GREEN}attach, held{END}  libvirtd" in held
-    assert "\\x1b[31m, held  " in held
+    assert '"\\x1b[31m, held"  ' in held
 
 
 def test_a_narrow_terminal_has_colours_too() -> None:

@@ -221,7 +221,7 @@ def test_a_name_can_do_nothing_to_a_terminal(tmp_path: Path, run: Run) -> None:
     log = bytes(_life("a", vm="x\n\x1b[31m\t\u202e\udcff")) + bytes(_life("b", 10_000, vm="\u5b57"))
     (tmp_path / "log").write_bytes(log)
     heading, first, second, _ = run("-if", str(tmp_path / "log"))
-    assert r"  x\n\x1b[31m\t\u202e\udcff  " in first
+    assert r'  "x\n\x1b[31m\t\u202e\udcff"  ' in first
     assert first.index(UUID) == heading.index("UUID") == second.index(UUID) + 1
 
 

@@ -116,7 +116,7 @@ def test_a_person_gets_lines(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Non
     time.tzset()
     line = desk.out.read_text()
     assert line.startswith("2026-11-24 18:30:01 +0000  failed     kvm1:  pci 0000:01:00.0  ")
-    assert line.endswith("[10de:2684]  \\x1b[31m  start failed  by libhook\n")
+    assert line.endswith('[10de:2684]  "\\x1b[31m"  start failed  by libhook\n')
 
 
 @pytest.mark.parametrize("rotations", [0, 2])
