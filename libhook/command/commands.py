@@ -12,8 +12,9 @@ from libhook.command import screen
 from libhook.command.names import NameOf, with_names
 from libhook.command.terminal import complain, read, show
 from libhook.effects.log import Log
-from libhook.errors import BadInput, DeadlineExpired, LibhookError, named
+from libhook.errors import BadInput, DeadlineExpired, LibhookError, named, unanswered
 from libhook.facts.domain import Domain
+from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
 from libhook.hotplug import plug, unplug
 from libhook.hotplug.halfplugged import preview_pending, preview_settling, settle_abandoned
@@ -37,35 +38,21 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook recover``. Exit code 1 if something could not be given back, or a journal entry is broken."""
     names = names_of(machine)
     with Log(machine, operation="recover") as log:
-        session = Session.open(machine, log, os.getppid())
+        session = Session.of_command(machine, log, os.getppid())
         if options.give_up:
             return _give_up(session, options.give_up, dry_run=options.dry_run)
         found, broken = giveback.read_entries(session)
         code = complain(broken)
         for held, alive in found:
-            name = named(held.name)
-            session = session.with_settings_of(held)
-            session = session._replace(deadline=Deadline.after(session.config.write_deadline))
-            if alive and unfinished(session, held):
-                if options.dry_run:
-                    head = f"{name}: left alone, because {alive}; this unfinished hot-plug would be ended:"
-                    show(list(with_names([head, *(f"  {line}" for line in preview_settling(session, held))], names)))
-                elif reason := settle_abandoned(session, held):
-                    code = complain([f"{name}: the unfinished hot-plug cannot be ended: {reason}"])
-                else:
-                    show([f"{name}: the unfinished hot-plug is ended"])
-            elif alive:
-                show([f"{name}: left alone, because {alive}"])
-            elif options.dry_run:
-                acting, in_flight = held.actions_by_key(), session.state.in_flight()
-                hanging = any(one.pci in in_flight for one in held.devices if one.key in acting)
-                head = f"{name}: would be given back{', except what hangs' if hanging else ''}"
-                lines = [*preview_pending(held), *session.plan_release(held).describe()]
-                show(list(with_names([head, *(f"  {line}" for line in lines)], names)))
-            elif reason := giveback.settle(session, held.uuid):
-                code = complain([f"{name}: not given back: {reason}{giveback.way_out(session, held.uuid)}"])
-            else:
-                show([f"{name}: given back"])
+            own = session.with_settings_of(held).with_time()
+            try:
+                said, failed = _recovered(own, held, alive, dry_run=options.dry_run)
+            except (LibhookError, OSError) as error:  # it is of this guest alone
+                line = (error if isinstance(error, LibhookError) else unanswered(error)).line
+                does = "nobody can see what would be done" if options.dry_run else "not given back"
+                said, failed = [], [f"{named(held.name)}: {does}: {line}"]
+            show(list(with_names(said, names)))
+            code = complain(failed) or code
         session = Session.open(machine, log, os.getppid(), Domain("", "", "", ()))  # what holds for all
         orphans = list(settle_orphans(session.work(""), dry_run=options.dry_run))
         show(list(with_names([line for line, wrong in orphans if not wrong], names)))
@@ -75,6 +62,28 @@ def recover(machine: Machine, options: argparse.Namespace) -> int:
         if not options.dry_run:
             tidy(session.state)
     return code
+
+
+def _recovered(session: Session, held: Held, alive: str | None, *, dry_run: bool) -> tuple[list[str], list[str]]:
+    """Give back what one guest's entry holds, or say what would be done. What to show, and what to complain of."""
+    name = named(held.name)
+    if alive and unfinished(session, held):
+        if dry_run:
+            head = f"{name}: left alone, because {alive}; this unfinished hot-plug would be ended:"
+            return [head, *(f"  {line}" for line in preview_settling(session, held))], []
+        if reason := settle_abandoned(session, held):
+            return [], [f"{name}: the unfinished hot-plug cannot be ended: {reason}"]
+        return [f"{name}: the unfinished hot-plug is ended"], []
+    if alive:
+        return [f"{name}: left alone, because {alive}"], []
+    if dry_run:
+        acting, in_flight = held.actions_by_key(), session.state.in_flight()
+        hanging = any(one.pci in in_flight for one in held.devices if one.key in acting)
+        head = f"{name}: would be given back{', except what hangs' if hanging else ''}"
+        return [head, *(f"  {line}" for line in (*preview_pending(held), *session.plan_release(held).describe()))], []
+    if reason := giveback.settle(session, held.uuid):
+        return [], [f"{name}: not given back: {reason}{giveback.way_out(session, held.uuid)}"]
+    return [f"{name}: given back"], []
 
 
 def _give_up(session: Session, things: Sequence[str], *, dry_run: bool) -> int:
@@ -151,7 +160,7 @@ def doctor(machine: Machine, options: argparse.Namespace) -> int:
 
     if os.geteuid() != 0 and not machine.root:
         raise LibhookError("only root can run the hook and read the audit trail", "run it as root")
-    findings = examine(Session.open(machine, Log(machine), os.getppid()))
+    findings = examine(Session.of_command(machine, Log(machine), os.getppid()))
     if options.json:
         show({"findings": [finding._asdict() for finding in findings]})
     else:

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from libhook import plainjson
-from libhook.children.child import Deadline
 from libhook.command.usage import meant
 from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, TooNew, named, pasted, unanswered
+from libhook.facts.domain import Domain
 from libhook.facts.entry import Held
 from libhook.facts.mountpoint import unit_of
 from libhook.facts.remedy import called
@@ -121,7 +121,7 @@ def give_up(session: Session, things: Iterable[str], *, dry_run: bool) -> Iterat
     """Give all these up, or say what would be. BadInput, before anything is done, where one is not known."""
     known = look(session)
     for uuid, key in dict.fromkeys([_meant(session, known, thing) for thing in things]):
-        fresh = session._replace(deadline=Deadline.after(session.config.write_deadline))
+        fresh = session.with_settings_of(Domain("", "", "", ())).with_time()
         try:
             if key:
                 yield from _thing(fresh, known.of(uuid) if uuid else known, key, dry_run)
@@ -163,7 +163,7 @@ def _thing(session: Session, known: Things, key: str, dry_run: bool) -> Iterator
             yield f"{name}: {key} left alone, because {alive}", not anybody
         elif dry_run:
             yield f"{name}: {key} would be given up: {_stays(session, held, key)}", False
-        elif reason := giveup.give_up(session, held.uuid, key, resource):
+        elif reason := giveup.give_up(session.with_settings_of(held).with_time(), held.uuid, key, resource):
             yield f"{name}: {key} left alone, because {reason}", reason != giveup.GONE
         else:
             yield f"{name}: {key} is given up: {_stays(session, held, key)}", False

@@ -107,7 +107,7 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook devices [WORD...]``. Exit code 1 if no device is what the words say."""
     if options.xml and not options.words:
         options.wrong("--xml needs a word: name a device, as in libhook devices 03:00.0 --xml")
-    session = Session.open(machine, Log(machine), os.getppid())
+    session = Session.of_command(machine, Log(machine), os.getppid())
     if not _may_read(machine.state):
         session = session._replace(state=_Unread(machine, kinds.read))
     if not (_may_read(machine.state) and _may_read(f"{machine.root}/etc/libvirt/qemu")):
@@ -172,7 +172,7 @@ def _wanted_by(machine: Machine) -> Mapping[PciAddress, tuple[str, ...]]:
 
 def status(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook status``. Exit code 1 also if dead guests still have something."""
-    session = Session.open(machine, Log(machine), os.getppid())
+    session = Session.of_command(machine, Log(machine), os.getppid())
     found, broken = giveback.read_entries(session)
     left = {held.uuid: unfinished(session, held) for held, _ in found}
     held_now = dict.fromkeys(device.pci for held, _ in found for device in held.devices if device.pci)

@@ -63,10 +63,13 @@ def in_the_way(machine: Machine, address: PciAddress, found: Iterable[Node]) -> 
     return Nodes(mine | of_group | of_device, groups | of_group, frozenset((*groups, *of_group, *of_device)))
 
 
-def of_vfio(machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline) -> dict[PciAddress, str]:
+def of_vfio(
+    machine: Machine, addresses: Iterable[PciAddress], deadline: Deadline, *, must_see: bool = False
+) -> dict[PciAddress, str]:
     """The devices whose vfio node, or whose group's node, is open, and a process that has it open, as text.
 
-    vfio is not asked, since that opens the group: a QEMU that opens it at that very moment would be refused.
+    ``must_see``, and what is raised, is as in ``of_nodes``. vfio is not asked, since that opens the group: a QEMU that
+    opens it at that very moment would be refused.
     """
     wanted: dict[str, str] = {}
     of_device: dict[str, list[PciAddress]] = {}
@@ -75,7 +78,7 @@ def of_vfio(machine: Machine, addresses: Iterable[PciAddress], deadline: Deadlin
             wanted[number] = path
             of_device.setdefault(path, []).append(address)
     held: dict[PciAddress, str] = {}
-    for holder in of_nodes(machine, wanted, deadline):
+    for holder in of_nodes(machine, wanted, deadline, must_see=must_see):
         for address in of_device[holder.node]:
             held.setdefault(address, str(holder))
     return held

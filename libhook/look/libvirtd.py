@@ -117,24 +117,30 @@ def has_status_file(machine: Machine, name: str, uuid: str) -> bool | None:
 
 def with_host_devices(machine: Machine) -> frozenset[str]:
     """The UUIDs of guests that run and have host devices, as far as libvirt's status files can be read."""
-    return frozenset(uuid for uuid, status in _each(machine) if _search(_HOST_DEVICE, status))
+    found = set[str]()
+    with suppress(OSError):
+        found.update(uuid for uuid, status in _each(machine, OSError) if _search(_HOST_DEVICE, status))
+    return frozenset(found)
 
 
 def running(machine: Machine) -> frozenset[str] | None:
-    """The UUIDs of guests that run, whatever their names are; None without the folder of status files."""
-    return frozenset(uuid for uuid, _ in _each(machine)) if os.path.isdir(_folder(machine)) else None
+    """The UUIDs of guests that run, whatever their names are; None without the folder of status files, or where one of
+    these cannot be read."""
+    try:
+        return frozenset(uuid for uuid, _ in _each(machine, FileNotFoundError))
+    except OSError:
+        return None
 
 
-def _each(machine: Machine) -> Iterator[tuple[str, bytes]]:
-    """The UUID of each running guest with its status file, as far as these can be read."""
-    with suppress(OSError):
-        for name in os.listdir(_folder(machine)):
-            with suppress(OSError):
-                status = _status(machine, name.removesuffix(".xml"))
-                whose = _search(_UUID, status)
-                uuid = whose[1].strip().lower() if whose else b""
-                if _search(rb"\A[0-9a-f-]{36}\Z", uuid):
-                    yield uuid.decode(), status
+def _each(machine: Machine, but: type[OSError]) -> Iterator[tuple[str, bytes]]:
+    """The UUID of each running guest with its status file. One that cannot be read because of this is left out."""
+    for name in os.listdir(_folder(machine)):
+        with suppress(but):
+            status = _status(machine, name.removesuffix(".xml")) if name.endswith(".xml") else b""
+            whose = _search(_UUID, status)
+            uuid = whose[1].strip().lower() if whose else b""
+            if _search(rb"\A[0-9a-f-]{36}\Z", uuid):
+                yield uuid.decode(), status
 
 
 def qemu(machine: Machine, name: str, uuid: str) -> int:

@@ -75,13 +75,16 @@ def _forget_claims(session: Session, resource: Resource, uuids: set[str]) -> Non
 
 
 def in_the_way(session: Session, uuid: str) -> str | None:
-    """Why a broken entry may not be given up: its guest may live, or it is none of ours. None where nothing is."""
+    """Why a broken entry may not be given up: its guest may live, or it is none of ours. None where nothing is.
+
+    LibhookError where nobody can see whether its devices are open.
+    """
     if folder := session.state.folder_instead(uuid):
         return f"{folder} is a folder: find out who made it, then remove it"
     running = libvirtd.running(session.machine)
     if uuid in (running or ()) or (running is None and libvirtd.any_lives(session.machine)):
         return "its guest may run"
-    opened = holders.of_vfio(session.machine, session.state.claimed_by(uuid), session.deadline)
+    opened = holders.of_vfio(session.machine, session.state.claimed_by(uuid), session.deadline, must_see=True)
     return next((f"{address} is open in {who}" for address, who in opened.items()), None)
 
 

@@ -153,6 +153,16 @@ class Session(NamedTuple):
         session = cls(machine, state, log, settings, Deadline.after(settings.write_deadline), libvirtd, broken)
         return session._replace(served=served[0] if served else None)
 
+    @classmethod
+    def of_command(cls, machine: Machine, log: Log, parent: int) -> Session:
+        """Open a session for what is of no one guest: with the defaults, and more time if the settings give it to all.
+
+        What is short for a write may be too short to look at all devices, of which some do not answer.
+        """
+        session = cls.open(machine, log, parent)
+        in_settings = session.with_settings_of(Domain("", "", "", ())).with_time().deadline
+        return session._replace(deadline=max(session.deadline, in_settings))
+
     def strict(self) -> Session:
         """Return this session. LibhookError if the settings are broken."""
         if self.broken:
@@ -178,11 +188,14 @@ class Session(NamedTuple):
         with Crew(self.machine, self.state.in_flight_path) as crew:
             yield self._replace(crew=crew)
 
-    def with_settings_of(self, held: Held) -> Session:
-        """Return this session with the settings of the guest of a journal entry, or the defaults if they are broken."""
+    def with_settings_of(self, guest: Held | Domain) -> Session:
+        """Return this session with the settings of a guest, such as a journal entry's; the defaults if they are broken.
+
+        A guest without a name has those that hold for all.
+        """
         settings = Config()
         with suppress(LibhookError):
-            settings = load_config(self.machine, held)
+            settings = load_config(self.machine, guest)
         return self._replace(config=settings, document=b"", event=None)  # these are another guest's
 
     def guest(self, uuid: str) -> AbstractContextManager[None]:

@@ -9,7 +9,7 @@ import pytest
 from cases import NIC
 from command import Done, libhook
 from file_names import BR0, CLASS, CPUFREQ, GOVERNOR, PAGES, as_before, host_with
-from giving_up import SWAPPINESS, WIN11, leave, paste, stuck, value_host
+from giving_up import SET, SWAPPINESS, WIN11, leave, paste, stuck, value_host
 from modules_out import UVM
 from modules_out import WIN11 as OF_STACK
 from modules_out import host_with as with_modules
@@ -20,6 +20,7 @@ from libhook.command import givingup
 from libhook.look import samefile
 from libhook.simulation import faults, store
 from libhook.simulation.hosts import workstation
+from libhook.story import giveup
 from libhook.story.session import Session, make_state
 
 
@@ -162,3 +163,13 @@ def test_a_name_that_nothing_has_gives_nothing_up(root: str) -> None:
     assert len(held.actions) == 2
     host.libvirt.stop(WIN11.name, "shutdown")
     assert (host.read(SWAPPINESS), host.leftovers) == ("60", [])
+
+
+def test_giving_up_has_the_time_that_the_settings_give(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the guest whose thing it is."""
+    host, left = value_host(root, f"{SET}[domains.win11]\nwrite_deadline = 600\n"), list[float]()
+    host.begin(WIN11)
+    leave(host, WIN11.uuid)
+    monkeypatch.setattr(giveup, "give_up", lambda session, *_: left.append(session.deadline.left))
+    assert libhook(host, "recover", "--give-up", SWAPPINESS).code == 0
+    assert [500 < one <= 600 for one in left] == [True]

@@ -83,6 +83,23 @@ def test_whatever_keeps_from_seeing_what_is_open_refuses_a_start(root: str, numb
     assert not [write for write in refused.writes if write[0].endswith("/unbind")]
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_a_broken_entry_is_not_given_up_while_a_process_hides_what_it_has_open(
+    root: str, options: tuple[str, ...]
+) -> None:
+    """It may be the guest."""
+    host = Host(root, nic())
+    host.begin(guest(NIC))
+    (entry,) = Path(host.machine.state, "domains").iterdir()
+    entry.write_text("")
+    pid = processes.spawn(root, "qemu")
+    with _refusing(f"{root}/proc/{pid}/fd", errno.EACCES):
+        kept = libhook(host, "recover", "--give-up", str(entry), *options)
+    assert (kept.code, kept.out, entry.exists()) == (1, "", True)
+    assert kept.err.startswith(f"libhook cannot see what qemu (pid {pid}) has open (Permission denied): ")
+    assert libhook(host, "recover", "--give-up", str(entry)).code == 0
+
+
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ESRCH, errno.EACCES])
 def test_a_process_that_has_ended_hides_nothing(root: str, number: int) -> None:
     """Also one that ends at the moment at which it is looked at, which is refused."""

@@ -13,7 +13,6 @@ from command import libhook, without_names
 from scenario import Host, guest, reap
 
 from libhook import run
-from libhook.facts.config import Config
 from libhook.facts.entry import Process
 from libhook.facts.machine import Machine
 from libhook.look import libvirtd, openfiles
@@ -139,7 +138,6 @@ def test_a_look_that_fails_is_said_of_its_guest_alone(
     _looks(root, monkeypatch, fails=fails)
     if fails == "late":
         host.patience = 0  # the child still looks
-        monkeypatch.setattr("libhook.story.session.Config", lambda: Config(write_deadline=600))  # what holds for all
         hanging.late_at_a_pipe(seconds=301)
     done = libhook(host, command)
     if fails == "late":
@@ -153,6 +151,26 @@ def test_a_look_that_fails_is_said_of_its_guest_alone(
     assert said[command] in done.out
     assert "other" in done.out
     assert reap(60)
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_a_plug_that_nobody_can_tell_the_end_of_is_said_of_its_guest_alone(
+    root: str, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """The guest runs, and who plugged its device in was killed. The dead guest is told of."""
+    host = Host(root, nvidia())
+    one = guest(NIC)._replace(uuid="00000000-0000-0000-0000-000000000001")
+    assert host.libvirt.start(one).error == ""
+    held = host.state.load(one.uuid)
+    assert held
+    host.state.save(held._replace(devices=(held.devices[0]._replace(plugging=Process(5000, 1), recorded="nothing"),)))
+    host.begin(Guest("other", (DISK,), "00000000-0000-0000-0000-000000000002"))
+    _looks(root, monkeypatch, fails="EPERM")
+    done = libhook(host, "recover", *options)
+    does, other = ("nobody can see what would be done", "would be given") if options else ("not given back", "given")
+    why = "libhook cannot see who has /dev/vfio/12, /dev/vfio/devices/vfio0 open (Operation not permitted): "
+    assert done.err.startswith(f"win11: {does}: {why}")
+    assert (done.code, f"other: {other} back\n" in done.out) == (1, True)
 
 
 def test_what_runs_is_not_looked_for(root: str, monkeypatch: pytest.MonkeyPatch) -> None:

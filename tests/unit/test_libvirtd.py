@@ -56,6 +56,18 @@ def test_a_file_that_cannot_be_read_may_be_of_a_guest_that_runs(tmp_path: Path, 
     assert _says(tmp_path) is True
 
 
+def test_who_runs_is_known_only_where_each_status_file_can_be_read(tmp_path: Path, status: Path) -> None:
+    """A file of another kind is none, and one that is gone when it is opened is of a guest that has ended."""
+    machine = Machine(str(tmp_path), SimulatedKernel(str(tmp_path)))
+    status.write_text(STATUS.format(UUID.upper()))
+    status.with_name(f"{'x' * 251}.pid").touch()
+    status.with_name("gone.xml").symlink_to("nowhere")
+    assert libvirtd.running(machine) == frozenset([UUID])
+    status.with_name("other.xml").mkdir()
+    assert libvirtd.running(machine) is None
+    assert libvirtd.running(machine._replace(root=f"{tmp_path}/nowhere")) is None
+
+
 @pytest.mark.usefixtures("status")
 def test_a_name_that_is_too_long_for_a_file_has_none(tmp_path: Path) -> None:
     """Libvirt could not write one either."""
