@@ -13,13 +13,14 @@ from libhook.facts.entry import Held
 from libhook.facts.mountpoint import unit_of
 from libhook.facts.remedy import called
 from libhook.facts.shared import Shared
+from libhook.facts.unit import is_name
 from libhook.facts.value import path_of
 from libhook.kinds import claimants, naming
 from libhook.kinds import registry as kinds
 from libhook.kinds.kind import Work
 from libhook.kinds.resource import Resource
 from libhook.light import suppress
-from libhook.look import sysfs
+from libhook.look import sysfs, systemd
 from libhook.story import giveback, giveup
 from libhook.story.orphans import settle_orphans
 from libhook.story.session import Session
@@ -52,7 +53,8 @@ class Things(NamedTuple):
     def key(self, thing: str, work: Work) -> str:
         """The key that is meant. BadInput where there is none, or more than one.
 
-        It may be spelt as in the settings. LibhookError where nobody can see what a file's path leads to.
+        It may be spelt as in the settings. LibhookError where nobody can see what a file's path leads to, or systemd
+        does not say whose alias it is.
         """
         subjects = self.subjects
         names = {thing, f"module {thing.replace('-', '_')}", unit_of(thing) if thing.startswith("/") else ""}
@@ -63,6 +65,9 @@ class Things(NamedTuple):
             if not found:
                 file = naming.look(work, [path])[path]
                 found = _with_name(subjects, {file.file.name, *file.claimed} - {""})
+        if not found and is_name(thing, glob=True) and any(key.startswith("unit ") for key in subjects):
+            units = systemd.matching(work.machine, [thing], work.deadline)[thing]
+            found = _with_name(subjects, {f"unit {one.name}" for one in units})
         if len(found) > 1:
             raise BadInput(f"{thing} is {' and '.join(found)}", "name one of these, in quotes")
         if not found:

@@ -18,7 +18,7 @@ from scenario import Host
 
 from libhook.command import givingup
 from libhook.look import samefile
-from libhook.simulation import faults, store
+from libhook.simulation import faults, store, systemd
 from libhook.simulation.hosts import workstation
 from libhook.story import giveup
 from libhook.story.session import Session, make_state
@@ -82,6 +82,19 @@ def test_a_mount_point_is_given_up_by_its_path(root: str) -> None:
     leave(host, WIN11.uuid)
     done = libhook(host, "recover", "--give-up", "/srv/data", "--dry-run")
     assert done.out == f"win11: unit {DATA} would be given up: it stays as it is\n"
+
+
+@pytest.mark.parametrize("settings", ["display-manager.service", "sd*.service"])
+def test_a_unit_is_given_up_by_its_alias_or_pattern(root: str, settings: str) -> None:
+    """A name that is nobody's gives up nothing."""
+    host = Host(root, workstation(), f'[units]\n"{settings}" = "down"\n')
+    systemd.add(root, "sddm.service", names=["display-manager.service"])
+    host.begin(WIN11)
+    leave(host, WIN11.uuid)
+    done = libhook(host, "recover", "--give-up", settings, "--dry-run")
+    assert (done.code, done.out) == (0, "win11: unit sddm.service would be given up: it stays as it is\n")
+    nobody = libhook(host, "recover", "--give-up", "nobody.service", "--dry-run")
+    assert (nobody.code, nobody.err.startswith("libhook holds nothing called nobody.service")) == (1, True)
 
 
 def test_a_module_is_given_up_by_the_name_that_the_settings_have(root: str) -> None:
