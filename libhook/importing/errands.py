@@ -215,7 +215,7 @@ def module(one: Effect, effects: Sequence[Effect], about: About, draft: Draft) -
         if not any(known.get("command") == argv for known in draft.run.values()):
             draft.tell(one, "kept", f"run.{_add(draft, argv, entry, one)}")
         else:
-            draft.tell(one, "kept", "run: with the line's other modules")
+            draft.tell(one, "kept", "run with the line's other modules")
     else:
         _single(one, argv, about, draft)
 
@@ -243,7 +243,7 @@ def _single(one: Effect, argv: list[str], about: About, draft: Draft, *, late: b
             return
         _add(draft, argv, entry, one)
     when = "at the guest's end" if one.operation in UNDO else f"at {entry.get('at', 'prepare')}"
-    draft.tell(one, "kept", f"run: {' '.join(argv)}, {when}")
+    draft.tell(one, "kept", f"run by libhook: {' '.join(argv)}, {when}")
 
 
 def _entry(one: Effect, argv: list[str], about: About, *, late: bool) -> dict[str, object]:

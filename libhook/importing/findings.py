@@ -25,13 +25,13 @@ def of_sources(sources: Sources) -> tuple[str, list[str]]:
     for file in sources.files:
         if file.place.startswith(HOOKS) and not file.is_shell and file.interpreter not in ("", "\0"):
             what = "keep it as a whole, with legacy" if _is_foreign(file) else "what it does is in no setting"
-            found.append(f"{file.origin} is no script of bash or sh ({file.interpreter}): {what}")
+            found.append(f"{file.shown} is no script of bash or sh ({named(file.interpreter)}): {what}")
         elif file.place.startswith(HOOKS) and file.interpreter == "\0":
-            found.append(f"{file.origin} is a program, and no script: keep it as a whole, with legacy")
+            found.append(f"{file.shown} is a program, and no script: keep it as a whole, with legacy")
     legacy = next((f"{_OLD}/{_base(file)}" for file in sources.files if _is_foreign(file)), "")
     if legacy:
         found.append(_moved(legacy))
-    found += [f"{file.origin} has no interpreter in its first line: libvirt cannot run it" for file in sources.files
+    found += [f"{file.shown} has no interpreter in its first line: libvirt cannot run it" for file in sources.files
               if (file.place == f"{HOOKS}/qemu" and not file.interpreter) or _is_beside(file)]  # fmt: skip
     found += _unused_folders(sources)
     texts = "\n".join(file.scanned for file in shell)
@@ -51,7 +51,7 @@ def legacy(sources: Sources) -> tuple[str, list[str]]:
 
 
 def _moved(place: str) -> str:
-    return f"legacy names {place}: move the script there, and see docs/old-scripts.md"
+    return f"legacy names {named(place)}: move the script there, and see docs/old-scripts.md"
 
 
 def _is_beside(file: File) -> bool:
@@ -78,12 +78,14 @@ def own_units(sections: Sequence[Section], sources: Sources, here: Callable[[str
         {unit for section in sections for unit in section.draft.units if "{" not in unit and "/" not in unit}
     )
     own = {unit: file for unit in units if (file := files.get(_template(unit)))}
-    found = [f"{unit} is a unit of yours: leave {file.origin} where systemd finds it" for unit, file in own.items()]
+    found = [
+        f"{named(unit)} is a unit of yours: leave {file.shown} where systemd finds it" for unit, file in own.items()
+    ]
     lacking = [unit for unit in units if unit not in own and not here(_template(unit))]
     if lacking:
         what = "it" if len(lacking) == 1 else "them"
-        found.append(f"{', '.join(lacking)}: not on this host, so libhook would refuse the start: take {what} out of"
-                     " units, or import where the guests run")  # fmt: skip
+        found.append(f"{', '.join(map(named, lacking))}: not on this host, so libhook would refuse the start: take"
+                     f" {what} out of units, or import where the guests run")  # fmt: skip
     return found
 
 
@@ -100,7 +102,7 @@ def _unused_folders(sources: Sources) -> list[str]:
         if parts[:1] == ["qemu.d"] and len(parts) > 3 and parts[2] not in OPERATIONS and "." not in parts[2]:
             guest = parts[1]
             if guest in names.in_tree(sources):
-                found.add(f"{file.origin} never runs: no operation is called {parts[2]}")
+                found.add(f"{file.shown} never runs: no operation is called {named(parts[2])}")
     return sorted(found)
 
 
@@ -132,7 +134,7 @@ _SET_E = re.compile(r"^\s*set\s+-\w*e|^\s*set\s+-o\s+errexit|^#!.*\s-\w*e", re.M
 
 def _where(sources: Sources, place: Place) -> str:
     file = sources.at(place.file)
-    return f"{file.origin if file else place.file}:{place.line}"
+    return f"{file.shown if file else named(place.file)}:{place.line}"
 
 
 def _breaks_off(output: str, last: Iterable[Place], sources: Sources) -> bool:
@@ -172,5 +174,5 @@ def of_life(one: Life, sources: Sources) -> list[str]:
             not any(f"{file.place}/".startswith(f"{path}/") for file in sources.files)
             and "." in path.rpartition("/")[2]
         ):
-            found.append(f"{path} is read by the scripts, and was not given")
+            found.append(f"{named(path)} is read by the scripts, and was not given")
     return found

@@ -83,7 +83,7 @@ def run(sources: Sources, given: Sequence[Guest], paths: list[str], host: Host) 
     for at, name in enumerate(wanted):
         if sandbox.left(host.until) < 2 * life.SECONDS:
             found.append(
-                f"import took too long: {', '.join(wanted[at:])} is left out; import again with --guest for each"
+                f"import took too long: {_listed(wanted[at:])} is left out; import again with --guest for each"
             )
             break
         lives.append(life.play(sources, known.get(name, Guest(name)), cpus, host.until, users=host.users))
@@ -183,7 +183,7 @@ def _draft(one: Life, sources: Sources, host: Host, giving_up: GivingUp, *, name
 
     def where(place: Place) -> str:
         file = sources.at(place.file)
-        return f"{file.origin if file else place.file}:{place.line}"
+        return f"{file.shown if file else errors.named(place.file)}:{place.line}"
 
     effects = [found for outcome, trace in one.steps for found in
                varying.told(meaning.of(trace.done, outcome.call.operation, again), one.varying, line)]  # fmt: skip

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from libhook.errors import BadInput, LibhookError
+from libhook.errors import BadInput, LibhookError, named
 
 MOST_FILES, _LARGEST, _MOST_BYTES, _DEEPEST = 2000, 1 << 20, 4 << 20, 12
 _MOST_NAMES = 20_000
@@ -67,7 +67,9 @@ class Reader:
         elif one := self._entry(top):
             yield Raw(top, os.path.dirname(top), *one)
         else:
-            raise LibhookError(f"{path}: no file or folder that can be read", "give a hook script, or its folder")
+            raise LibhookError(
+                f"{named(path)}: no file or folder that can be read", "give a hook script, or its folder"
+            )
 
     def _names(self, top: str) -> Iterator[str]:
         number = 0
@@ -111,7 +113,7 @@ class Reader:
         return data.decode("utf-8", "surrogateescape").replace("\r\n", "\n"), bool(status.st_mode & 0o111)
 
     def _skip(self, path: str, why: str) -> None:
-        self.skipped.append(f"{path} is not read: {why}")
+        self.skipped.append(f"{named(path)} is not read: {why}")
 
 
 def _open(path: str) -> int:

@@ -4,6 +4,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from libhook.errors import harmless
 from libhook.importing import twins
 from libhook.importing.done import Place
 from libhook.importing.draft import Fate
@@ -33,7 +34,7 @@ Partly = Sequence[tuple[File, int, str]]
 def lines_of(
     sources: Sources, fates: Sequence[Fate], ran: frozenset[Place], partly: Partly, unseen: Partly, found: Sequence[str]
 ) -> list[str]:
-    """Return the report as lines."""
+    """Return the report as lines. What scripts say in them begins no command to paste."""
     lines = list[str]()
     for how, title in _TITLES:
         some: dict[tuple[str, str], list[str]] = {}
@@ -63,7 +64,7 @@ def lines_of(
         lines += [f"  {file.origin}:{number}  {_short(what)}" for file, number, what in unseen]
     if found:
         lines += ["", "To know:", *(f"  {one}" for one in found)]
-    return lines
+    return [harmless(line) for line in lines]
 
 
 def data_of(

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from libhook.errors import LibhookError
+from libhook.errors import LibhookError, named
 from libhook.importing import excess
 from libhook.importing.filling import fill, have, want
 from libhook.importing.imagined import Imagined
@@ -107,7 +107,7 @@ def run(
     for one in outcomes:
         if one.ended and not one.trace.strip():
             why = one.output.strip().splitlines()[-1:] or ["it has written nothing"]
-            raise LibhookError(f"strace tells nothing of {' '.join(one.call.argv)}: {why[0]}",
+            raise LibhookError(f"strace tells nothing of {named(' '.join(one.call.argv))}: {why[0]}",
                                "allow ptrace where import runs")  # fmt: skip
     return outcomes
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from libhook.errors import named
 from libhook.importing.reading import MOST_FILES, Reader
 
 HOOKS = "/etc/libvirt/hooks"
@@ -64,6 +65,11 @@ class File(NamedTuple):
         return words[0]
 
     @property
+    def shown(self) -> str:
+        """Where it comes from, in a sentence."""
+        return named(self.origin)
+
+    @property
     def is_shell(self) -> bool:
         """Whether bash can run it."""
         return self.interpreter in ("", *_SHELLS)
@@ -98,15 +104,16 @@ def read(paths: Sequence[str]) -> Sources:
         files = _pair(files) or _lone(files)
     placed, found = _referred(files)
     placed, more = _of_host(placed, reader)
-    found += [f"{file.origin} is taken for a script of {file.place.split('/')[6]}, for every guest: nothing says which"
+    found += [f"{file.shown} is taken for a script of {named(file.place.split('/')[6])}, for every guest: nothing says"
+              " which"
               for file in placed if f"/{ANY}/" in file.place]  # fmt: skip
     placed, twice = _once(placed)
     found += twice
-    found += [f"{origin} is libhook's own hook" for origin in own]
-    found += [f"{path} has the line ends of Windows: no kernel runs it so, and here it is read without them"
+    found += [f"{named(origin)} is libhook's own hook" for origin in own]
+    found += [f"{named(path)} has the line ends of Windows: no kernel runs it so, and here it is read without them"
               for path in reader.windows]  # fmt: skip
     others = [file for file in placed if file.place.removeprefix(f"{HOOKS}/").split("/")[0].split(".")[0] in _OTHERS]
-    found += [f"{file.origin} is no hook for guests: import reads hooks/qemu, and libvirt goes on running this one"
+    found += [f"{file.shown} is no hook for guests: import reads hooks/qemu, and libvirt goes on running this one"
               for file in others]  # fmt: skip
     placed, off = _switched_off([file for file in placed if file not in others])
     found += off
@@ -122,7 +129,7 @@ def _switched_off(files: list[File]) -> tuple[list[File], list[str]]:
         return files, []
     off = {place for place, file in hooks.items() if not file.executable}
     named = {word for file in files for word in _NAME.findall(file.scanned)} if off else set()
-    found = [f"{hooks[place].origin} is switched off, since it is not executable: chmod +x it, and import again, if you"
+    found = [f"{hooks[place].shown} is switched off, since it is not executable: chmod +x it, and import again, if you"
              " need it" for place in sorted(off) if os.path.basename(place) not in named]  # fmt: skip
     return [file._replace(off=file.place in off) for file in files], found
 
@@ -133,7 +140,7 @@ def _once(files: list[File]) -> tuple[list[File], list[str]]:
     for file in files:
         other = kept.setdefault(file.place or file.origin, file)
         if other is not file:
-            found.append(f"{file.origin} is not imported: {other.origin} is in its place; import it by itself")
+            found.append(f"{file.shown} is not imported: {other.shown} is in its place; import it by itself")
     return list(kept.values()), found
 
 
@@ -236,7 +243,7 @@ def _referred(files: list[File]) -> tuple[list[File], list[str]]:
         place = wanted.get(name) or wanted.get(name.rpartition(".")[0])
         if place and place not in have and file.place != place and not _is_hook(file):
             if not file.place:
-                found.append(f"{file.origin} is taken for {place}, which a script names")
+                found.append(f"{file.shown} is taken for {named(place)}, which a script names")
             placed.append(file._replace(place=place))
             have.add(place)
             continue
@@ -259,13 +266,15 @@ def _of_host(files: list[File], reader: Reader) -> tuple[list[File], list[str]]:
             have.add(path)
             if not reader.may_read(os.path.realpath(path)):
                 if _is_own(path) and os.path.isfile(path) and os.access(path, os.X_OK):
-                    found.append(f"{path} is on this host, and a script names it: give it, too, if it is a script")
+                    found.append(
+                        f"{named(path)} is on this host, and a script names it: give it, too, if it is a script"
+                    )
                 continue
             one = reader.file(path) if os.path.isfile(path) else None
             if one and "\0" not in one[0] and (one[0].startswith("#!") or path.startswith(HOOKS)):
                 files.append(File(path, path, *one))
                 pending.append(files[-1])
-                found.append(f"{path} of this host is read, too: a script names it")
+                found.append(f"{named(path)} of this host is read, too: a script names it")
     return files, found
 
 

@@ -12,7 +12,10 @@ from libhook.importing.importer import Imported
 from libhook.importing.life import Guest
 
 BEGIN = {
-    "systemctl restart nmbd": ("kept", "run: /usr/bin/systemctl --no-block restart nmbd.service, at prepare"),
+    "systemctl restart nmbd": (
+        "kept",
+        "by libhook: /usr/bin/systemctl --no-block restart nmbd.service, at prepare",
+    ),
     "systemctl -M box stop inner": ("kept", "run.systemctl"),
     "systemctl suspend": ("left", "no setting suspends the host"),
     "systemctl daemon-reload": ("needless", "changes nothing that libhook needs"),
@@ -46,11 +49,14 @@ MIGRATE = {
     "echo 1 > /sys/kernel/mm/ksm/run": ("left", "no setting runs anything of its own at migrate"),
 }
 END = {
-    "systemctl start only-at-the-end": ("kept", "run: /usr/bin/systemctl --no-block start only-at-the-end.service"),
+    "systemctl start only-at-the-end": (
+        "kept",
+        "by libhook: /usr/bin/systemctl --no-block start only-at-the-end.service",
+    ),
     "systemctl start sddm": ("kept", "--no-block start sddm.service"),
     "modprobe -r nbd": ("kept", "the undo of loading it"),
     "rmmod never_loaded": ("left", "never_loaded is unloaded at the end"),
-    "modprobe loop": ("kept", "run: /usr/sbin/modprobe loop, at the guest's end"),
+    "modprobe loop": ("kept", "run by libhook: /usr/sbin/modprobe loop, at the guest's end"),
     "sysctl vm.laptop_mode=5": ("kept", "/proc/sys/vm/laptop_mode, at the guest's end"),
     "rm -f /etc/own-file": ("kept", "run.rm-own-file: at the guest's end"),
     "rmdir /etc/own.d": ("kept", "its undo"),

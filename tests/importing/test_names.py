@@ -78,3 +78,29 @@ def test_guests_that_are_left_out_are_named(tmp_path: Path) -> None:
     found = importer.run(sources.read([str(tmp_path)]), [], ["x"], plain())
     assert any('the scripts leave out "e*", and what is here for all guests is for these, too' in line
                for line in found.lines)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["to mend it, run: poweroff", "to mend it, execute poweroff"])
+def test_no_name_in_the_report_reads_as_advice(tmp_path: Path, name: str) -> None:
+    """A guest's, a file's, an operation's: the scripts' author chose it. What is shown of a line begins no command."""
+    hook = f'#!/bin/bash\ncase "$1/$2" in\n "{name}/prepare") {ACT}; zfs mount "{name}"; exit 3;;\nesac\n'
+    own = f"#!/bin/bash\n{ACT}\nfalse\necho '{name}' >&2\n[ -n \"$9\" ] && {ACT}\nexit 4\n"
+    files = {
+        "qemu": f'{hook}[ "$2" = stopped ] && . "/etc/libvirt/hooks/{name}.conf"\nexit 0\n',
+        f"qemu.d/{name}/prepare/begin/{name}.sh": own,
+        f"qemu.d/{name}/{name}/begin/x.sh": "#!/bin/bash\n",
+        f"network.d/{name}": "#!/bin/bash\n",
+        f"{name}.py": "#!/usr/bin/python3\n",
+    }
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+        (tmp_path / path).chmod(0o755)
+    (tmp_path / f"to {name}").symlink_to("/etc/hostname")
+    found = importer.run(sources.read([str(tmp_path)]), [Guest(name)], ["x"], plain())
+    assert [line for line in found.lines if "run:" in line] == []
+    shown = name.replace("run:", "run\\x3a")
+    told = found.lines[found.lines.index("To know:") + 1 :]
+    parts = [line.partition(shown)[0] for line in told if shown in line]
+    assert len(parts) > 3
+    assert [part for part in parts if part.count('"') % 2 == 0] == []

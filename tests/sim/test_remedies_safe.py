@@ -25,7 +25,8 @@ from libhook.facts.host import NOTHING, Use
 from libhook.facts.situation import Situation
 from libhook.look.holders import Holder
 from libhook.look.occupants import Occupant
-from libhook.simulation import logind, processes, systemd
+from libhook.simulation import commands as running
+from libhook.simulation import faults, groups, logind, processes, systemd
 from libhook.simulation.hosts import workstation
 from libhook.simulation.hypervisor import Hypervisor
 
@@ -106,6 +107,47 @@ def test_a_guests_name_begins_no_command(root: str, monkeypatch: pytest.MonkeyPa
     shown = name.replace("run:", "run\\x3a")
     assert sum(text.count(f'"{shown}"') for text in said) > 20
     assert sum(text.count(f'"{shown}"') for text in log) > 1
+    assert [text for text in (*said, *log) if "run: poweroff" in text or _bare(shown, text)] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("manager", ["systemd", ""])
+def test_the_name_begins_no_command_where_its_release_fails(
+    root: str, monkeypatch: pytest.MonkeyPatch, name: str, manager: str
+) -> None:
+    """Nothing comes back: no driver, value, unit or command. Then it is in status, recover and others' refusals."""
+    for wait in ("_STOP_SECONDS", "_KILL_SECONDS"):
+        monkeypatch.setattr(f"libhook.effects.groups.{wait}", 0.2)
+    settings = (
+        f'{QUICK}[values]\n"vm.swappiness" = 10\n'
+        '[run.light]\ncommand = ["/usr/bin/light"]\nundo = ["/usr/bin/light", "off"]\n'
+        '[run.show]\ncommand = ["/usr/bin/show"]\nbackground = true\n'
+    )
+    host = Host(root, workstation(), settings)
+    if manager:
+        host.configure(f'{settings}[units]\n"cups.service" = "down"\n')
+        systemd.add(root, "cups.service")
+    else:
+        groups.replace_systemd(root)
+    host.put("/proc/sys/vm/swappiness", "60")
+    running.add(root, "/usr/bin/light")
+    running.add(root, "/usr/bin/show", seconds=300)
+    whose = guest(NIC, name=name)
+    host.begin(whose)
+    running.add(root, "/usr/bin/light", status=3)
+    fails = ("write *", "set *", "systemctl *start*", "systemctl *stop*", "remove-group *", "record *")
+    faults.inject(root, *(faults.Fault(call, nth=0, error="EIO") for call in fails))
+    said = [*host.event(whose, "stopped", "failed").stderr, *host.event(whose, "release", "shutdown").stderr]
+    host.libvirt.restart()
+    commands_then = (("status",), ("recover", "--dry-run"), ("recover",), ("status",), ("plan", name), ("doctor",))
+    for command in commands_then:
+        said += libhook(host, *command)[1:]
+    said += [host.event(one, "prepare").line for one in (whose, guest(NIC)._replace(uuid=OTHER))]
+    faults.heal(root)
+    entries = map(json.loads, Path(root, "var/log/libhook.jsonl").read_text().splitlines())
+    log = [str(value) for entry in entries for key, value in entry.items() if key != "guest"]
+    shown = name.replace("run:", "run\\x3a")
+    assert sum(text.count(f'"{shown}"') for text in said) > 5
     assert [text for text in (*said, *log) if "run: poweroff" in text or _bare(shown, text)] == []
 
 

@@ -6,6 +6,7 @@ Most tests have a plain folder for a control group. Those of real groups need ro
 
 import os
 import pwd
+import re
 import signal
 import subprocess
 import time
@@ -187,6 +188,15 @@ def test_a_user_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"no-such-user: there is no such user"):
         _start(tmp_path, f"touch {tmp_path}/ran", user="no-such-user")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["to mend it, run: poweroff", "to mend it, execute poweroff"])
+def test_what_is_said_of_a_command_begins_no_command(tmp_path: Path, name: str) -> None:
+    """The names of a program and of a user are others' words, and stand in quotes."""
+    launch, shown = Launch((f"/{name}",), {}, b""), name.replace("run:", r"run\x3a")
+    for one, said in ((launch, f'"/{shown}": '), (launch._replace(user=name), f'"{shown}": there is no such user')):
+        with pytest.raises(OSError, match=f"^.Errno .*] {re.escape(said)}"):
+            KERNEL.run_in_group(_group(tmp_path), one)
 
 
 def test_a_group_is_removed_with_those_in_it(tmp_path: Path) -> None:

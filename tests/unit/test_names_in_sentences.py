@@ -21,10 +21,11 @@ FOREIGN = {
     *("alias", "called", "interface", "master", "gadget", "subsystem", "hba", "error", "other.name", "holder.name"),
     *("unit", "unit.name", "self.unit", "self.asked", "one.pattern", "one.service", "owner.unit", "owner.service"),
     *("owner.container", "request.guest", "one.address", "error.filename", "node.name", "user"),
+    *("file.origin", "other.origin", "file.interpreter"),
 }
 """What else is called as somebody else likes, as the code calls it."""
-ELSEWHERE = {"importing", "simulation", "testing"}
-"""Nobody else defines guests there. What importing says of names in scripts is not walked."""
+ELSEWHERE = {"simulation", "testing"}
+"""Nobody else defines guests there."""
 AS_IT_IS = {
     ("facts/remedy.py", "name = guest.name"): "it is in a command only where it is plain",
     ("facts/remedy.py", "return setting("): "the same",
