@@ -94,7 +94,7 @@ def _note(machine: Machine, guest: str) -> Note:
     if not found and later:  # it may be this guest's
         raise later[0]
     if not found:
-        near = meant(guest, sorted({*guests.names(machine), *(note.name for note in notes)} - {guest}))
+        near = meant(guest, sorted({*guests.names(machine), *(note.name for note in notes)}))
         raise LibhookError(
             f"nothing is noted of a guest {named(guest)}, so there is nothing to accept",
             f"{near.removeprefix(': ')} libhook notes a guest's devices when the guest has started".strip(),

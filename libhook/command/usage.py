@@ -77,6 +77,6 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def meant(word: str, known: Iterable[str], nearness: float = 0.6) -> str:
-    """A question with the likeliest of the known words; "" where none is near (1: the same; 0.6: difflib's default)."""
-    near = get_close_matches(word, list(known), 1, nearness)
+    """A question with the likeliest of the other known words; "" where none is near (0.6: difflib's default)."""
+    near = get_close_matches(word, [one for one in known if one != word], 1, nearness)
     return f": did you mean {named(near[0])}?" if near else ""

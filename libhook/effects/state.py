@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 _LENGTH_OF_UUID = 36
+_WRITABLE = "make sure that root can write there: it holds libhook's journal"
 FOLDERS = ("lost", "domains", "unwaited", "claims", "shared", "locks", "in-flight", "homes")
 
 
@@ -81,9 +82,8 @@ class State:
                     os.mkdir(folder, 0o700)
                 files.expect_own(folder)
             except OSError as error:
-                raise LibhookError(
-                    f"{folder}: {error.strerror}", "make sure that root can write there: it holds libhook's journal"
-                ) from None
+                remedy = "run it as root" if isinstance(error, PermissionError) and os.geteuid() else _WRITABLE
+                raise LibhookError(f"{folder}: {error.strerror}", remedy) from None
 
     def check(self) -> None:
         """Refuse a folder that somebody else could write to. Makes none: a missing folder is fine."""

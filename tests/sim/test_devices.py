@@ -91,6 +91,34 @@ def test_devices_are_shown_to_a_user_who_is_not_root(root: str, hidden: str) -> 
             assert said.endswith(": run it as root\n"), command
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("whose", [0, 1000, 65534, None])
+def test_whoever_is_not_root_is_told_to_be_root(root: str, whose: int | None) -> None:
+    """And not to remove what somebody else made, or to make it: /run/libhook is root's, another's, theirs, or none."""
+    host = Host(root, workstation())
+    Path(root, "win11.xml").write_bytes(guest(GPU, SOUND).xml())
+    host.put("/etc/libhook/handlers/night.py", "def prepare(ask):\n    pass\n")
+    for folder, mode in (("", 0o755), ("run", 0o755)):
+        Path(root, folder).chmod(mode)
+    state = Path(root, "run/libhook")
+    if whose is not None:
+        state.mkdir(mode=0o700)
+        os.chown(state, whose, whose)
+    commands = (
+        *(("status",), ("status", "--json"), ("recover",), ("recover", "--dry-run"), ("recover", "--give-up", "x")),
+        *(("plan", f"{root}/win11.xml"), ("inspect", f"{root}/win11.xml"), ("config",), ("config", "win11")),
+        *(("devices",), ("accept", "win11"), ("handlers",), ("handlers", "enable", "night"), ("doctor",)),
+    )
+    said = {command: _as_nobody(root, *command) for command in commands}
+    for command, done in said.items():
+        assert "find out who" not in done.stderr + done.stdout, command
+        assert "make sure that root" not in done.stderr + done.stdout, command
+    denied = [command for command, done in said.items() if done.returncode and done.stderr.endswith("run it as root\n")]
+    alone = [("handlers", "enable", "night")]  # all else only looks
+    state_of = [command for command in commands if command[0] in ("status", "recover", "plan")]
+    assert denied == {0: state_of + alone, 1000: state_of + alone, 65534: [], None: alone}[whose]
+
+
 def _as_nobody(root: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = ("/usr/bin/python3", "-m", "libhook", *words)
     return subprocess.run(

@@ -4,6 +4,7 @@
 import pytest
 
 from libhook.command import parsing
+from libhook.command.usage import meant
 
 RATHER = "; libhook status shows all guests, and libhook inspect {} the devices of one"
 ACTING = "prepare, start, started, release or reconnect"
@@ -79,3 +80,9 @@ def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
         parsing.parser().parse_args([])
     assert ended.value.code == 2
     assert "libhook: a command is missing; there are inspect, plan, devices, " in capsys.readouterr().err
+
+
+def test_nobody_is_asked_whether_a_word_means_itself() -> None:
+    """It may be known elsewhere: a guest that never had a device, a graphics card where there is none."""
+    assert meant("web", ["web"]) == ""
+    assert meant("web", ["web", "web1"]) == ": did you mean web1?"
