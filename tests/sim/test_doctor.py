@@ -15,7 +15,6 @@ from scenario import LAUNCHER, Host, guest, reap
 
 from libhook.children.child import Deadline
 from libhook.command import commands, installation
-from libhook.effects import audit
 from libhook.errors import LibhookError
 from libhook.facts.machine import Machine
 from libhook.look.linux import LinuxKernel
@@ -240,26 +239,6 @@ def test_no_iommu_and_no_vfio(root: str) -> None:
     assert any(line.startswith("fail  the running kernel has no vfio-pci: install ") for line in examined(host))
     Path(root, "sys/bus/pci/drivers/vfio-pci").mkdir(exist_ok=True)
     assert "ok    the kernel has vfio-pci" in libhook(host, "doctor").out
-
-
-def test_in_a_container_nobody_is_sent_round(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not there is the host's to have: no package in a container brings it, and the doctor is asked already.
-
-    Docker's have no systemd, no modules of the host and no trail (kernel/audit.c, audit_netlink_ok), and no device is
-    bound to vfio-pci yet.
-    """
-    Path(host.root, "run/systemd/system").rmdir()
-    Path(host.root, "lib/modules", os.uname().release, "modules.alias").unlink()
-    monkeypatch.setattr(audit, "trail", lambda *_: None)
-    before = host.everything()
-    vfio, trail = examined(host)
-    assert vfio.endswith("; in a container: on the host")
-    assert trail.endswith("; in a container nobody has the trail: run libhook on the host")
-    assert "doctor" not in vfio + trail
-    assert (reap(60), host.everything() == before) == (True, True)
-    assert not Path(host.root, "var/log/libhook.jsonl").exists()
-    with make_state(host.machine).locked(["watch"], Deadline.after(60)):
-        assert "ok    libhook watch runs" in libhook(host, "doctor").out
 
 
 def test_the_configuration(host: Host) -> None:

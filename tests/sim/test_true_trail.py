@@ -2,18 +2,22 @@
 """What the trail says when a call was lost, a device was plugged in, or something does not answer."""
 
 import os
+from pathlib import Path
 
 import hanging
 import pytest
 from cases import DISK, NIC
 from command import libhook
-from scenario import Host, guest, reap
+from launcher import put
+from scenario import LAUNCHER, Host, guest, reap
 from settings_reading import parse
 
+from libhook.children.child import Deadline
 from libhook.effects import audit
 from libhook.simulation import store
 from libhook.simulation.hosts import nic, workstation
 from libhook.simulation.kernel import SimulatedKernel
+from libhook.story.session import make_state
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 
@@ -96,13 +100,27 @@ def test_a_trail_that_blocks_does_not_keep_libvirt_waiting(root: str, monkeypatc
     assert (entry["reason"], f'device="{NIC}" res=success' in entry["record"]) == ("no answer in time", True)
 
 
-def test_in_a_container_nobody_has_the_trail(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The doctor, to whom a refusal sends people, sends nobody to the doctor."""
+def test_in_a_container_nobody_is_sent_round(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not there is the host's to have, and no package brings it. A refusal has sent them to the doctor before.
+
+    Docker's have no systemd, no modules of the host and no trail (kernel/audit.c, audit_netlink_ok), and no device is
+    bound to vfio-pci yet.
+    """
+    host = Host(root, nic())
+    put(Path(root, "etc/libvirt/hooks/qemu"), LAUNCHER.parents[1])
+    Path(root, "run/systemd/system").rmdir()
+    Path(root, "lib/modules", os.uname().release, "modules.alias").unlink()
     monkeypatch.setattr(audit, "trail", lambda *_: None)
-    (line,) = (line for line in libhook(Host(root, nic()), "doctor").out.splitlines() if "audit trail" in line)
-    assert line.startswith("note  the audit trail is not written: the kernel does not answer questions about it: ")
-    assert line.endswith("in a container nobody has the trail: run libhook on the host")
-    assert "doctor" not in line
+    before = host.everything()
+    vfio, trail = (line for line in libhook(host, "doctor").out.splitlines() if "vfio" in line or "trail" in line)
+    assert vfio.endswith(" has no vfio-pci: install the package with the kernel's modules; in a container: on the host")
+    assert trail.startswith("note  the audit trail is not written: the kernel does not answer questions about it: ")
+    assert trail.endswith("; in a container nobody has the trail: run libhook on the host")
+    assert "doctor" not in vfio + trail
+    assert (reap(60), host.everything() == before) == (True, True)
+    assert not Path(root, "var/log/libhook.jsonl").exists()
+    with make_state(host.machine).locked(["watch"], Deadline.after(60)):
+        assert "ok    libhook watch runs" in libhook(host, "doctor").out
 
 
 def test_a_question_about_the_trail_that_blocks_does_not_keep_libvirt_waiting(
