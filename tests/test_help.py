@@ -44,3 +44,14 @@ def test_the_help_names_every_command() -> None:
     for command in COMMANDS:
         assert [line for line in lines if line.startswith(f"    {command} ")], command
     assert len(lines) < 45
+
+
+def test_the_command_line_imports_no_command() -> None:
+    """Each is imported when it is called, or every command would wait for all of them. The arguments come first."""
+    words = "import sys; from libhook.command.parsing import parser; parser(); print(*sys.modules)"
+    loaded = set(subprocess.check_output(["/usr/bin/python3", "-c", words], cwd=ROOT, text=True, timeout=60).split())
+    assert "libhook.command.parsing" in loaded
+    assert loaded & {"lxml", "libhook.command.commands", "libhook.command.looking", "libhook.history.command"} == set()
+    assert [
+        name for name in loaded if name.startswith(("libhook.story", "libhook.kinds", "libhook.hotplug.plug"))
+    ] == []

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 from libhook.children.child import Deadline
 from libhook.command import screen
-from libhook.command.names import NameOf, with_names
+from libhook.command.names import with_names
 from libhook.command.terminal import complain, read, show
 from libhook.effects.log import Log
 from libhook.errors import BadInput, DeadlineExpired, LibhookError, named, unanswered
@@ -26,17 +26,16 @@ from libhook.hotplug.request import Request
 from libhook.hotplug.watch import Watcher
 from libhook.hotplug.watching import Connection
 from libhook.look import processes
+from libhook.naming.devices import Names
 from libhook.story import giveback
 from libhook.story.orphans import settle_orphans
 from libhook.story.session import Session, make_state, state_of
 from libhook.story.tidy import tidy
 
-Command = Callable[[Machine, argparse.Namespace], int]
-
 
 def recover(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook recover``. Exit code 1 if something could not be given back, or a journal entry is broken."""
-    names = names_of(machine)
+    names = Names(machine).of_pci
     with Log(machine, operation="recover") as log:
         session = Session.of_command(machine, log, os.getppid())
         if options.give_up:
@@ -109,14 +108,6 @@ def accept(machine: Machine, options: argparse.Namespace) -> int:
     return 0
 
 
-def history(machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook history``."""
-    from libhook.command.remembered import remembered
-    from libhook.history.command import run
-
-    return run(machine.root, options, lambda: remembered(machine))
-
-
 def import_scripts(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook import PATH...``."""
     from libhook.importing.command import run
@@ -164,7 +155,7 @@ def doctor(machine: Machine, options: argparse.Namespace) -> int:
     if options.json:
         show({"findings": [finding._asdict() for finding in findings]})
     else:
-        screen.doctor(list(with_names((finding.line for finding in findings), names_of(machine))))
+        screen.doctor(list(with_names((finding.line for finding in findings), Names(machine).of_pci)))
     failed = "; ".join(finding.what for finding in findings if finding.level == "fail")
     return complain([f"libhook does not work here: {failed}"] if failed else [])
 
@@ -197,7 +188,7 @@ def _plug(machine: Machine, options: argparse.Namespace, work: Callable[..., Ite
     with Interrupts() as interrupts, Log(machine, operation=work.__name__) as log:
         hypervisor = Hypervisor(options.connect, interrupts, state.mark_of(processes.own(machine)))
         lines = work(machine, log, hypervisor, request)
-        for line in with_names(lines, names_of(machine)) if options.dry_run else lines:
+        for line in with_names(lines, Names(machine).of_pci) if options.dry_run else lines:
             show([line])
     return 0
 
@@ -218,10 +209,3 @@ def watch(machine: Machine, options: argparse.Namespace) -> int:
     except DeadlineExpired:
         raise LibhookError("another libhook watch is already running", "systemctl status libhook-watch") from None
     return 0
-
-
-def names_of(machine: Machine) -> NameOf:
-    """Return what tells the names of this host's devices."""
-    from libhook.naming.devices import Names
-
-    return Names(machine).of_pci

@@ -9,7 +9,6 @@ from contextlib import suppress
 
 from libhook.command import choosing, groups, guest, report, screen, views
 from libhook.command import devices as survey_of
-from libhook.command.commands import names_of
 from libhook.command.names import with_names
 from libhook.command.terminal import complain, show
 from libhook.effects.log import Log
@@ -25,6 +24,7 @@ from libhook.facts.plan import Fault, Plan, Refusal
 from libhook.hotplug.parts import unfinished
 from libhook.kinds import registry as kinds
 from libhook.look import guests, screens, sysfs
+from libhook.naming.devices import Names
 from libhook.naming.name import UNKNOWN, Name
 from libhook.run import plan
 from libhook.story import giveback, survey
@@ -63,7 +63,7 @@ def show_plan(machine: Machine, options: argparse.Namespace) -> int:
         session.state.check()  # a start refuses a folder of libhook's that is not root's own
     refusals = [_line(planned.refusals, domain)] if planned.refusals else []
     if options.json:
-        show(views.plan_json(planned, names_of(machine), running=_runs(session, domain)))
+        show(views.plan_json(planned, Names(machine).of_pci, running=_runs(session, domain)))
         return complain(refusals)
     has_begun = is_start or session.state.load(domain.uuid)
     why = "" if has_begun else f": libhook holds nothing for {named(domain.name)}"
@@ -71,7 +71,7 @@ def show_plan(machine: Machine, options: argparse.Namespace) -> int:
     may_be_sure = machine.root or os.geteuid() == 0
     if is_start and may_be_sure and sys.stdout.isatty() and not planned.refusals:
         lines += _verdict(planned, domain, may_begin=found.is_defined and not _runs(session, domain))
-    is_seen = screen.plan(list(with_names(lines, names_of(machine))))
+    is_seen = screen.plan(list(with_names(lines, Names(machine).of_pci)))
     return len(refusals) if is_seen else complain(refusals)
 
 
@@ -114,7 +114,7 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
         complain(["run it as root to see which guests have them"])
     host = survey.look(session, sysfs.addresses(machine))
     shown = screens.of_devices(machine, host.devices, session.deadline)
-    seen = survey_of.Seen(host, session.config, names_of(machine), shown, _wanted_by(machine))
+    seen = survey_of.Seen(host, session.config, Names(machine).of_pci, shown, _wanted_by(machine))
     found = survey_of.blocks(seen)
     if options.words:
         found = choosing.matching(found, options.words)
@@ -178,10 +178,10 @@ def status(machine: Machine, options: argparse.Namespace) -> int:
     held_now = dict.fromkeys(device.pci for held, _ in found for device in held.devices if device.pci)
     silent = sysfs.silent(machine, held_now.keys() - session.state.in_flight(), session.deadline)
     if options.json:
-        show(views.status_json(found, left, silent, names_of(machine)))
+        show(views.status_json(found, left, silent, Names(machine).of_pci))
     elif found or not broken:
         lines = views.status_text(found, left, silent) or ["nothing is held"]
-        screen.status(list(with_names(lines, names_of(machine))))
+        screen.status(list(with_names(lines, Names(machine).of_pci)))
     return complain(broken) or int(any(alive is None and held.holds for held, alive in found))
 
 

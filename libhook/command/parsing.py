@@ -2,17 +2,28 @@
 """The command line: which commands there are, and what each takes."""
 
 import argparse
+from collections.abc import Callable
+from importlib import import_module
 
 from libhook import __version__
-from libhook.command import commands as work
-from libhook.command import looking
-from libhook.command.commands import Command
 from libhook.command.terminal import Help, seconds
 from libhook.command.usage import Parser
 from libhook.facts import event
+from libhook.facts.machine import Machine
 from libhook.history import options as history_options
 from libhook.hotplug.hypervisor import DEFAULT_URI
 from libhook.importing import options as importing_options
+
+
+def _late(place: str) -> Callable[[Machine, argparse.Namespace], int]:
+    """Return what calls this function of libhook.command. Its module is imported then: else each would import all."""
+    module, _, name = place.partition(".")
+
+    def call(machine: Machine, options: argparse.Namespace) -> int:
+        code: int = getattr(import_module(f"libhook.command.{module}"), name)(machine, options)
+        return code
+
+    return call
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,17 +40,19 @@ def parser() -> argparse.ArgumentParser:
     def add_json(to: argparse._ActionsContainer) -> None:
         to.add_argument("--json", action="store_true", help="print JSON, and nothing else, to stdout")
 
-    def add(name: str, command: Command, text: str, *, as_json: bool = True) -> argparse.ArgumentParser:
+    def add(name: str, text: str, *, place: str = "", as_json: bool = True) -> argparse.ArgumentParser:
         sentence = text[0].upper() + text[1:] + "."
         added = commands.add_parser(name, help=text, description=sentence, formatter_class=Help)
         if as_json:
             add_json(added)
-        added.set_defaults(command=command)
+        added.set_defaults(command=_late(place or f"commands.{name}"))
         return added
 
-    inspecting = add("inspect", looking.inspect, "a guest's host devices, and the audit record of each")
+    inspecting = add("inspect", "a guest's host devices, and the audit record of each", place="looking.inspect")
     inspecting.epilog = "Of a guest that runs, by its name, it shows what the guest has now."
-    planned = add("plan", looking.show_plan, "what an event would write and record on this host now; changes nothing")
+    planned = add(
+        "plan", "what an event would write and record on this host now; changes nothing", place="looking.show_plan"
+    )
     planned.epilog = "For a running guest it shows the next start. Exit code 1 if a start would be refused."
     for one in (inspecting, planned):
         one.add_argument(
@@ -52,8 +65,8 @@ def parser() -> argparse.ArgumentParser:
         " is the default",
     )  # fmt: skip
     shown = add(
-        "devices", looking.devices, "the host's devices: what a guest gets together, and what is in the way",
-        as_json=False,
+        "devices", "the host's devices: what a guest gets together, and what is in the way",
+        place="looking.devices", as_json=False,
     )  # fmt: skip
     shown.add_argument(
         "words", metavar="WORD", nargs="*", help="only groups with such a device: nvidia, gpu, 03:00.0, 14"
@@ -64,11 +77,11 @@ def parser() -> argparse.ArgumentParser:
     shown.set_defaults(wrong=shown.error)
     holding = add(
         "status",
-        looking.status,
         "what is held for which guest, and what recover would do; exit code 1 if dead guests still have something",
+        place="looking.status",
     )
     holding.set_defaults(rather="; libhook status shows all guests, and libhook inspect {} the devices of one")
-    recovering = add("recover", work.recover, "give back what dead processes left", as_json=False)
+    recovering = add("recover", "give back what dead processes left", as_json=False)
     recovering.add_argument("--dry-run", action="store_true", help="only print what would be done")
     recovering.add_argument(
         "--give-up", metavar="THING", action="append", help="forget this without giving it back, so that it stays as it"
@@ -77,16 +90,16 @@ def parser() -> argparse.ArgumentParser:
         " libhook gives up nothing that a running guest has",
     )  # fmt: skip
     accepting = add(
-        "accept", work.accept, "take a guest's devices for what they are now, after a start was refused because they"
+        "accept", "take a guest's devices for what they are now, after a start was refused because they"
         " are others than at its last start", as_json=False,
     )  # fmt: skip
     accepting.add_argument("guest", metavar="GUEST", help="the guest's name or UUID")
     accepting.add_argument("--dry-run", action="store_true", help="only print what would be accepted")
-    for verb, command, text in (
-        ("attach", work.attach, "plug a host device into a guest that runs, with a start's checks and audit record"),
-        ("detach", work.detach, "unplug a host device, wait for the guest to let go, and give it back to the host"),
+    for verb, text in (
+        ("attach", "plug a host device into a guest that runs, with a start's checks and audit record"),
+        ("detach", "unplug a host device, wait for the guest to let go, and give it back to the host"),
     ):
-        plugging = add(verb, command, text, as_json=False)
+        plugging = add(verb, text, as_json=False)
         plugging.add_argument("guest", metavar="DOMAIN", help="the guest's name, UUID or number")
         plugging.add_argument("xml", metavar="DEVICE-XML", help="the device's XML: a file, or - for stdin")
         plugging.add_argument("--live", action="store_true", help="change the guest that runs (the default if it runs)")
@@ -100,28 +113,31 @@ def parser() -> argparse.ArgumentParser:
         )
         plugging.add_argument("--dry-run", action="store_true", help="only print what would be done")
         plugging.add_argument("-c", "--connect", default=DEFAULT_URI, metavar="URI", help=f"default: {DEFAULT_URI}")
-    watching = add(
-        "watch", work.watch, "record what other clients plug in and out; the service libhook-watch", as_json=False
-    )
+    watching = add("watch", "record what other clients plug in and out; the service libhook-watch", as_json=False)
     watching.add_argument("-c", "--connect", default=DEFAULT_URI, metavar="URI", help=f"default: {DEFAULT_URI}")
     history_options.add(
-        add("history", work.history, "which guest had which device when, from the audit trail", as_json=False)
+        add(
+            "history",
+            "which guest had which device when, from the audit trail",
+            place="remembered.history",
+            as_json=False,
+        )
     )
-    importing_options.add(add("import", work.import_scripts, "settings from old hook scripts, which run in a sandbox"))
-    configuring = add(
-        "config", work.config, "the settings, where each comes from, and what is wrong with them; changes nothing"
+    importing_options.add(
+        add("import", "settings from old hook scripts, which run in a sandbox", place="commands.import_scripts")
     )
+    configuring = add("config", "the settings, where each comes from, and what is wrong with them; changes nothing")
     configuring.epilog = "Exit code 1 if there are errors."
     configuring.add_argument(
         "guest", metavar="GUEST", nargs="?", help="a guest's name or UUID: what holds for it, merged from all sections"
     )
-    handling = add("handlers", work.handlers, "handlers by others: which are enabled, for whom; enable or disable one")
+    handling = add("handlers", "handlers by others: which are enabled, for whom; enable or disable one")
     handling.add_argument(
         "verb", metavar="enable|disable", nargs="?", choices=("enable", "disable"), help="what to do; none: show all"
     )
     handling.add_argument("name", metavar="NAME", nargs="?", help="a file in /etc/libhook/handlers, without .py")
-    add("doctor", work.doctor, "whether libhook works here, and what to do where it does not; changes nothing")
-    add("demo", work.demo, "one guest's life on a simulated host; changes nothing here", as_json=False)
+    add("doctor", "whether libhook works here, and what to do where it does not; changes nothing")
+    add("demo", "one guest's life on a simulated host; changes nothing here", as_json=False)
     hook = commands.add_parser(
         "hook",
         help="what libvirtd runs: NAME OPERATION SUBOPERATION EXTRA, XML on stdin",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libhook's notes of what guests' devices were, for ``libhook history``."""
+"""``libhook history``, with libhook's notes of what guests' devices were."""
 
+import argparse
 import os
 from contextlib import suppress
 
@@ -8,6 +9,13 @@ from libhook.effects import identities
 from libhook.errors import LibhookError
 from libhook.facts.machine import Machine
 from libhook.history.remembered import Remembered, Was
+
+
+def history(machine: Machine, options: argparse.Namespace) -> int:
+    """``libhook history``."""
+    from libhook.history.command import run
+
+    return run(machine.root, options, lambda: remembered(machine))
 
 
 def remembered(machine: Machine) -> Remembered | None:
