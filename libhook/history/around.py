@@ -3,6 +3,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from itertools import islice
 
 AROUND = 1 << 16
@@ -18,10 +19,14 @@ class Around:
     """The lines of a piece of the log, and those at the end of the piece before."""
 
     def __init__(self, tail: bytes, piece: bytes, stamp: Callable[[bytes], Stamp | None]) -> None:
-        self._text = tail + piece
+        self._parts = tail, piece
         self._begins = len(tail)
         self._stamp = stamp
         self._nodes: dict[str | None, tuple[list[int], list[int]]] | None = None
+
+    @cached_property
+    def _text(self) -> bytes:
+        return b"".join(self._parts)  # few pieces are asked
 
     def before(self, node: str | None, start: int) -> int | None:
         """Return when the node's last line before the line at ``start`` was written."""

@@ -11,7 +11,7 @@ from typing import Self
 from libhook.history import reader
 from libhook.history.numbers import Numbers
 
-_PIECE = 1 << 18
+_PIECE = 1 << 16
 
 
 class Counting:

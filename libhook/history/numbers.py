@@ -8,24 +8,31 @@ full queue takes has one (audit_log_end()).
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Set
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from libhook.history.records import head_of
 
 # Every repeat has a bound: a log may hold anything. A class of one character is read twice as fast as one of two. So
-# this one may run over the end of a line, or take for a number what is none, which is then seen. D is for DAEMON_.
-_NUMBER = re.compile(rb"\ntype=[^D][^:]{1,60}:([^)]{1,10})\)")
-_LINE = re.compile(rb"\n(?:node=([^ ]{1,255}) )?type=([^:]{1,61}):([^)]{1,10})\)")
+# this one may run over the end of a line without a number, or take for a number what is none, which is then seen. It
+# finds b"" in each other line without one: counting the lines takes two thirds as long as this. D is for DAEMON_.
+_NUMBER = re.compile(rb"\n(?:type=[^D][^:]{1,60}:([^)]{1,10})\)|)")
+_LINE = re.compile(rb"\n(?:node=([^ ]{1,255}) )?type=([^ ]{1,40} msg=audit\([^:]{1,20}):([^)]{1,10})\)")
 """The groups: the node; all from the type to the time; the number."""
 _HEAD = re.compile(rb"([^ \n]{1,40}) msg=audit\((\d{1,11})\.(\d{3})")
 """The second of these. Its groups: the type; seconds; thousandths."""
+_APART = re.compile(rb"\n(?:node=[^ \n]{1,255} )?type=(DAEMON_|SYSTEM_BOOT|KERNEL)(START)?[^\n]*")
+"""A line of auditd's own, or of a boot. The groups: what it is; whether auditd starts."""
 _OWN = b"DAEMON_"
 _BOOTS = ("SYSTEM_BOOT", "KERNEL")
 _LATE = 64
 """How many gaps are looked through for a number that comes late."""
-_TOGETHER = 64
-"""So many lines are looked at together where more of them lack an event, or have one of auditd's."""
+_HOLES = 32
+"""In a piece with so many gaps and late numbers, or fewer, they are found together; else line by line."""
+_WRAPPED = 1 << 31
+"""After 4294967295 comes a low number: the kernel counts in 32 bits."""
 _MOST = 20_000
 """Gaps of a log that are remembered."""
 _HOPELESS = 1_000
@@ -67,14 +74,12 @@ class Host:
         """Take the time of a record."""
         self.first, self.last = min(self.first, time), max(self.last, time)
 
-    def follows(self, numbers: list[bytes], times: tuple[int, int]) -> bool:
+    def follows(self, numbers: Set[bytes], times: tuple[int, int]) -> bool:
         """Take the numbers of several lines, the first and the last of these times, if no event is missing.
 
         Where one is, or they are not all as long, do nothing.
         """
-        in_order = sorted(numbers)  # they mostly are, and then that is fast
-        first, last, events = in_order[0], in_order[-1], len(set(numbers))
-        low, high = int(first), int(last)
+        low, high, events = int(min(numbers)), int(max(numbers)), len(numbers)
         if events != high - low + 1 or self._number not in (-1, low, low - 1) or len(set(map(len, numbers))) > 1:
             return False
         self.events += events - (self._number == low)
@@ -83,21 +88,53 @@ class Host:
         self.saw(times[1])
         return True
 
-    def read(self, lines: list[tuple[bytes, bytes, bytes]], own: bool) -> None:
-        """Take lines, as _LINE finds them: those together that lack no event. ``own``: auditd's may be among them."""
-        if not self._together(lines, own):
-            for at in range(0, len(lines), _TOGETHER):
-                part = lines[at : at + _TOGETHER]
-                if not self._together(part, own):
-                    for _, text, number in part:
-                        if head := _HEAD.fullmatch(text):
-                            self.take(head[1], int(number), _time(head))
+    def has_holes(self, numbers: list[bytes], when: Callable[[bytes], int | None]) -> bool:
+        """Take the numbers of several lines where few are missing or late, as at the ends of a piece.
 
-    def _together(self, lines: list[tuple[bytes, bytes, bytes]], own: bool) -> bool:
-        if len(lines) == 1 or (own and any(line[1].startswith(_OWN) for line in lines)):
+        ``when`` says when the line of a number was written. Where that is not known, or there are many, do nothing.
+        """
+        texts = {int(number): number for number in numbers}
+        known = sorted(texts)
+        at = bisect_left(known, self._number) if self._number >= 0 else 0
+        late, following = known[:at], known[at:]
+        before = [self._number, *following] if self._number >= 0 else following
+        holes = [pair for pair in pairwise(before) if pair[1] - pair[0] > 1]
+        anew = known[-1] - int(numbers[-1]) > _HOLES or self._number - known[0] > _WRAPPED  # perhaps, without a record
+        if anew or len(late) + len(holes) > _HOLES:
             return False
+        ends = [numbers[0], numbers[-1], *(texts[one] for pair in holes for one in pair if one in texts)]
+        times = {number: time for number in ends if (time := when(number)) is not None}
+        if len(times) < len(set(ends)):
+            return False
+        for number in late:
+            self._late(number)
+        for one, other in holes:
+            self._lacks(one, other, times[texts[one]] if one in texts else self._time, times[texts[other]])
+        if following:
+            self.events += len(following) - (following[0] == self._number)
+            self._number = following[-1]
+        self._time = times[numbers[-1]]
+        self.saw(times[numbers[0]])
+        self.saw(self._time)
+        return True
+
+    def read(self, lines: list[tuple[bytes, bytes, bytes]]) -> None:
+        """Take lines, as _LINE finds them: together, if little is missing."""
+        numbers = [line[2] for line in lines]
         first, last = _HEAD.fullmatch(lines[0][1]), _HEAD.fullmatch(lines[-1][1])
-        return bool(first and last and self.follows([line[2] for line in lines], (_time(first), _time(last))))
+        if first and last and self.follows(set(numbers), (_time(first), _time(last))):
+            return
+        heads = {number: text for _, text, number in lines}
+
+        def when(number: bytes) -> int | None:
+            head = _HEAD.fullmatch(heads[number])
+            return _time(head) if head else None
+
+        if self.has_holes(numbers, when):
+            return
+        for _, text, number in lines:
+            if head := _HEAD.fullmatch(text):
+                self.take(head[1], int(number), _time(head))
 
     def take(self, kind: bytes, number: int, time: int) -> None:
         """Take a line."""
@@ -106,18 +143,22 @@ class Host:
             if kind == b"DAEMON_START":
                 self._begin_anew()
             return
-        if number < self._number and kind.decode() in _BOOTS:
+        if number < self._number and (kind.decode() in _BOOTS or self._number - number > _WRAPPED):
             self._begin_anew()
         if 0 <= number < self._number:
             self._late(number)
         elif number != self._number:
             self.events += 1
             if 0 <= self._number < number - 1:
-                self.gaps += 1
-                if len(self.missing) < _MOST:
-                    self.missing.append(Missing(self._number + 1, number - 1, self._time, time))
+                self._lacks(self._number, number, self._time, time)
             self._number = number
         self._time = time
+
+    def _lacks(self, one: int, other: int, after: int, before: int) -> None:
+        """Nothing between these numbers has come so far."""
+        self.gaps += 1
+        if len(self.missing) < _MOST:
+            self.missing.append(Missing(one + 1, other - 1, after, before))
 
     def _begin_anew(self) -> None:
         """From here on numbers say nothing of those before: auditd has started, or the host has booted."""
@@ -160,29 +201,61 @@ class Numbers:
                 if head := head_of(line):
                     self._host(head[0]).saw(head[1])
             return
-        if self._is_whole(piece):
+        if self._alone(piece):
+            return
+        parts, at = [], 0
+        for found in _APART.finditer(piece):
+            parts.append(piece[at : found.start()])
+            if found[2] or found[1] != _OWN:  # numbers may begin anew
+                self._part(b"".join(parts))
+                parts.clear()
+            self._by_line(found[0])
+            at = found.end()
+        self._part(b"".join([*parts, piece[at:]]))
+
+    def _part(self, piece: bytes) -> None:
+        """Take lines between those of auditd's own, and boots."""
+        if not piece or self._alone(piece):
             return
         lines = _LINE.findall(piece)
         if len(lines) != piece.count(b"\n") or not b"".join([line[2] for line in lines]).isdigit():
-            for head in map(head_of, piece.split(b"\n")):
-                if head:
-                    self._host(head[0]).take(head[2].encode(), head[3], head[1])
+            self._by_line(piece)
             return
         own: dict[bytes, list[tuple[bytes, bytes, bytes]]] = {}  # hosts take turns where a collector mixes their lines
         for found in lines:
             own.setdefault(found[0], []).append(found)
-        has_own = _OWN in piece
         for node, lines in own.items():
-            self._host(_name(node)).read(lines, has_own)
+            self._host(_name(node)).read(lines)
 
-    def _is_whole(self, piece: bytes) -> bool:
-        """Take a piece without the name of a host and without a gap, as nearly all are. Else do nothing."""
-        numbers = _NUMBER.findall(piece)
-        if len(numbers) != piece.count(b"\n") or not b"".join(numbers).isdigit():
+    def _by_line(self, piece: bytes) -> None:
+        for head in map(head_of, piece.split(b"\n")):
+            if head:
+                self._host(head[0]).take(head[2].encode(), head[3], head[1])
+
+    def _alone(self, piece: bytes) -> bool:
+        """Take a piece without the name of a host, without lines of auditd's own, and with few gaps. Else do nothing.
+
+        Nearly all are such pieces.
+        """
+        numbers = [] if piece.startswith(b"\nnode=") else _NUMBER.findall(piece)
+        each = set(numbers)
+        if b"" in each or not b"".join(each).isdigit():
             return False
         lines = _LINE.match(piece), _LINE.match(piece, piece.rfind(b"\n"))
         first, last = (_HEAD.fullmatch(line[2]) if line else None for line in lines)
-        return first is not None and last is not None and self._host(None).follows(numbers, (_time(first), _time(last)))
+        if first is None or last is None:
+            return False
+        host = self._host(None)
+        texts: list[bytes] = []
+
+        def when(number: bytes) -> int | None:
+            texts[:] = texts or piece.split(b"\n")
+            head = head_of(texts[numbers.index(number) + 1])
+            return head[1] if head and head[3] == int(number) else None
+
+        return host.follows(each, (_time(first), _time(last))) or (
+            not _APART.search(piece) and host.has_holes(numbers, when)
+        )
 
     def _host(self, node: str | None) -> Host:
         hosts = self.logs[-1].hosts

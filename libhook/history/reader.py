@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from libhook.errors import LibhookError
 
-_PIECE = 1 << 18
+_PIECE = 1 << 16
 _LONGEST = 1 << 16
 """The longest line in bytes. The kernel's longest record has 8970 (MAX_AUDIT_MESSAGE_LENGTH)."""
 _CONFIGURATION = "/etc/audit/auditd.conf"

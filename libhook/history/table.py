@@ -4,6 +4,7 @@
 import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from operator import itemgetter
 from types import MappingProxyType
 
@@ -18,6 +19,12 @@ _VERDICT = _HEADINGS.index("WHAT")
 """From this cell on they are the same for most entries."""
 _GAP = "  "
 _MOST = 8192
+
+
+@lru_cache(_MOST)
+def _named(name: str) -> str:
+    """A name for a cell. Most come many times."""
+    return printable(named(name))
 
 
 class Table:
@@ -46,10 +53,10 @@ class Table:
         cells = (
             "unknown" if start is None else self._time(start),
             "" if end is None or not success else self._time(end),
-            printable(named(node)) if node else "",
+            _named(node) if node else "",
             printable(harmless(f"{bus} {device}")),
             printable(name(entry, self._name_of)) if entry.ids else "",
-            printable(named(vm)),
+            _named(vm),
             printable(harmless(uuid)),
         )
         if self._summer and start is not None and cells[1]:

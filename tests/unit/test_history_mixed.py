@@ -23,15 +23,35 @@ def _mixed(missing: tuple[int, ...] = ()) -> bytes:
     return "".join(lines).encode()
 
 
-def _counted(piece: bytes) -> list[tuple[str | None, int, int]]:
+def _counted(*pieces: bytes) -> list[tuple[str | None, int, int]]:
     numbers = Numbers()
     numbers.log("log")
-    numbers.take(piece)
+    for piece in pieces:
+        numbers.take(piece)
     return [(node, gap.first, gap.last) for node, gap in numbers.gone()]
 
 
+def _alone(numbers: list[int], lines: int) -> list[bytes]:
+    """One host's events with these numbers, in pieces of so many lines."""
+    log = [f"\ntype=CWD msg=audit({BEGIN // 1000 + at}.000:{one}): x".encode() for at, one in enumerate(numbers)]
+    return [b"".join(log[at : at + lines]) for at in range(0, len(log), lines)]
+
+
+@pytest.mark.parametrize("lines", [1, 50, 2000])
+def test_numbers_that_wrap_are_not_missing(lines: int) -> None:
+    """The kernel's have 32 bits. Nothing is between the highest and the lowest; what is missing later is found."""
+    numbers = [(at - 300) % (1 << 32) for at in range(1300) if not 800 <= at < 820]
+    assert _counted(*_alone(numbers, lines)) == [(None, 500, 519)]
+
+
+@pytest.mark.parametrize("lines", [1, 50, 2000])
+def test_a_boot_without_a_record_leaves_no_gap(lines: int) -> None:
+    """The numbers of the first are higher than any of the second."""
+    assert _counted(*_alone([*range(900, 1000), *range(1, 300)], lines)) == []
+
+
 def test_lines_of_several_hosts_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None is looked at alone where nothing is missing; else only those of the host that lacks something."""
+    """None is looked at alone where nothing is missing or little; else only those of the host that lacks so much."""
     taken = []
     take = Host.take
 
@@ -43,6 +63,8 @@ def test_lines_of_several_hosts_are_taken_together(monkeypatch: pytest.MonkeyPat
     assert _counted(_mixed()) == []
     assert taken == []
     assert _counted(_mixed((1500, 1501))) == [("kvm2", 1500, 1501)]
+    assert taken == []
+    assert len(_counted(_mixed(tuple(range(1100, 1900, 20))))) == 40
     assert len(set(taken)) == 1
 
 
