@@ -9,6 +9,8 @@ from cases import DISK, NIC
 from command import libhook
 from scenario import Host, guest
 
+from libhook.effects.state import State
+from libhook.facts.entry import Held
 from libhook.simulation.hosts import workstation
 
 WIN11, OTHER = guest(NIC), guest(DISK, name="other")._replace(uuid="11111111-2222-3333-4444-555555555555")
@@ -77,3 +79,29 @@ def test_an_entry_that_is_broken_in_any_way_keeps_nothing_of_others(root: str, s
         entry.with_suffix(".kept").unlink(missing_ok=True)
     libhook(host, "recover")
     assert host.leftovers == []
+
+
+def test_an_entry_that_could_not_be_read_again_refuses_the_start(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is touched, whatever its bounds have not foreseen."""
+    host = Host(root, workstation())
+
+    def fail(*_: object) -> Held:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(Held, "from_json", fail)
+    refused = host.event(WIN11, "prepare")
+    what = "the journal entry of the guest win11 could not be read again"
+    assert refused.line.startswith(f'{what} (RecursionError: "too deep"): ')
+    monkeypatch.undo()
+    host.event(WIN11, "release", "failed")
+    assert (refused.writes, host.leftovers) == ((), [])
+
+
+def test_a_claim_whose_last_guest_ends_while_recover_looks_is_no_orphan(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is gone by the time that it is read."""
+    host = Host(root, workstation())
+    names = State.names
+    monkeypatch.setattr(State, "names", lambda self, kind: ["gone.json"] if kind == "shared" else names(self, kind))
+    assert (libhook(host, "recover").code, libhook(host, "recover").err) == (0, "")

@@ -27,8 +27,11 @@ LINKS = {
     "/sys/block/sdz": f"../{DISKS.removeprefix('/sys/')}",
     f"{DISKS}/bdi": "../../../../virtual/bdi/8:0",
     "/sys/class/bdi": "../devices/virtual/bdi",
+    "/sys/bus/cpu/devices/cpu1": "../../../devices/system/cpu/cpu1",
 }
 GOVERNOR = "/sys/devices/system/cpu/cpu{}/cpufreq/scaling_governor"
+LONG = "/".join(["queues"] * 30)
+"""With it a claim's file is named by a hash."""
 PAIRS = [
     (f"{CLASS}/mtu", f"{BR0}/mtu"),
     (GOVERNOR.format(0), GOVERNOR.format(1)),
@@ -41,6 +44,7 @@ PAIRS = [
     ("/sys/module/ipmi_poweroff/parameters/poweroff_powercycle", "dev.ipmi.poweroff_powercycle"),
     ("/sys/block/sdz/queue/read_ahead_kb", "/sys/class/bdi/8:0/read_ahead_kb"),
     ("/sys/kernel/debug/tracing/tracing_on", "/sys/kernel/tracing/tracing_on"),
+    (f"{CLASS}/{LONG}/mtu", f"{BR0}/{LONG}/mtu"),
 ]
 """Two names of one file each."""
 

@@ -12,6 +12,7 @@ from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nic
 from libhook.story.reading import begin
 from libhook.xml import domxml
+from libhook.xml.hostdevxml import quoted
 
 _NAMESPACE = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
 
@@ -62,7 +63,8 @@ def _doors(inner: str) -> tuple[str, ...]:
 def test_an_argument_that_hands_over_a_host_device_is_seen(option: str, value: str) -> None:
     """With the line it stands in; what comes before and after it is read as QEMU does."""
     (door,) = _doors(_commandline("-s", option, value, "-name", value))
-    assert door == f"'-{option.lstrip('-')} {value}' in <qemu:commandline>, line 5"
+    shown = quoted(f"-{option.lstrip('-')} {value}")
+    assert door == f"{shown} in <qemu:commandline>, line 5"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,61 @@ def test_a_name_that_nothing_has_gives_nothing_up(root: str) -> None:
     assert len(held.actions) == 2
     host.libvirt.stop(WIN11.name, "shutdown")
     assert (host.read(SWAPPINESS), host.leftovers) == ("60", [])
+
+
+def _meanwhile(monkeypatch: pytest.MonkeyPatch, deed: Callable[[], object]) -> None:
+    """Another process does this between the look and what is done."""
+    look = givingup.look
+
+    def overtaken(session: Session) -> givingup.Things:
+        known = look(session)
+        deed()
+        return known
+
+    monkeypatch.setattr(givingup, "look", overtaken)
+
+
+def test_a_guest_that_lives_again_meanwhile_keeps_what_it_has(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look under the guest's lock counts."""
+    host = stuck(root)
+    held = host.state.load(WIN11.uuid)
+    assert held
+    _meanwhile(monkeypatch, lambda: host.state.save(held._replace(phase="started")))
+    monkeypatch.setattr(giveup, "sign_of_life", lambda held, _: "it runs" if held.phase == "started" else None)
+    kept = libhook(host, "recover", "--give-up", SWAPPINESS)
+    assert (kept.code, kept.err) == (1, f"win11: value {SWAPPINESS} left alone, because it runs\n")
+    assert host.state.load(WIN11.uuid)
+
+
+def test_a_broken_entry_that_a_later_version_writes_meanwhile_stays(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That version knows what is in it."""
+    host = stuck(root)
+    entry = Path(host.machine.state, "domains", f"{WIN11.uuid}.json")
+    later = entry.read_text().replace('"format": ', '"format": 9')
+    entry.write_text("")
+    _meanwhile(monkeypatch, lambda: entry.write_text(later))
+    kept = libhook(host, "recover", "--give-up", WIN11.uuid)
+    assert (kept.code, kept.out) == (1, "")
+    assert kept.err.startswith(f"the broken journal entry {WIN11.uuid} left alone: {entry}: a later libhook wrote it")
+    assert entry.read_text() == later
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_the_claims_to_what_is_given_up_cannot_be_read_by_then(
+    root: str, monkeypatch: pytest.MonkeyPatch, later: bool
+) -> None:
+    """Nobody knows what a broken file says, so the entry forgets the thing; what a later version wrote stays."""
+    host = stuck(root)
+    shared = Path(host.machine.state, "shared", "value%20proc%20sys%20vm%20swappiness.json")
+    text = shared.read_text().replace('"format": ', '"format": 9') if later else ""
+    _meanwhile(monkeypatch, lambda: shared.write_text(text))
+    done = libhook(host, "recover", "--give-up", SWAPPINESS)
+    logged = [line["event"] for line in store.lines(f"{root}/var/log/libhook.jsonl")]
+    assert (done.code, "not forgotten" in logged, bool(host.state.load(WIN11.uuid))) == (
+        int(later),
+        not later,
+        later,
+    ), (done.out, done.err)
 
 
 def test_giving_up_has_the_time_that_the_settings_give(root: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from command import Done, libhook
 from plugging import attach, xml
 from scenario import Host, guest
 
+from libhook.errors import named, printable
 from libhook.simulation import processes
 from libhook.simulation.guests import Assigned, Guest
 from libhook.simulation.hosts import sriov, workstation
@@ -48,8 +49,7 @@ def test_it_is_the_plan_from_before_it_ran(root: str, world: World, config: str,
     assert host.libvirt.start(one).error == ""
     state = host.everything()
     first, *rest = _plan(host, one).out.splitlines()
-    shown = one.name.replace("\n", "\\n")
-    assert first == _runs(shown)
+    assert first == _runs(printable(named(one.name)))
     lines = before.out.replace("90 s: module 30 s, ", "60 s: ").splitlines()
     assert rest == [line for line in lines if not line.startswith("load ")]
     assert len(rest) > 0

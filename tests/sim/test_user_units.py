@@ -3,10 +3,11 @@
 
 from typing import Any
 
+import hanging
 import pytest
 from cases import DISK, NIC
 from command import libhook
-from scenario import Host, guest
+from scenario import Host, guest, reap
 
 from libhook.children.child import Deadline
 from libhook.errors import BadInput
@@ -310,12 +311,27 @@ def test_a_name_that_the_settings_cannot_have_is_not_asked_for(root: str) -> Non
     assert _states(host) == ["inactive"] * 3
 
 
-def test_a_directory_that_does_not_answer_refuses_the_start(root: str) -> None:
-    """Nobody knows who that is."""
+@pytest.mark.parametrize(
+    "fault", [faults.Fault("first-name tim", error="ETIMEDOUT"), faults.Fault("first-name tim", before=hanging.HANG)]
+)
+def test_a_directory_that_does_not_answer_refuses_the_start(root: str, fault: faults.Fault) -> None:
+    """Nobody knows who that is, also where the library waits for it without end."""
     host = _host(root)
-    faults.inject(root, faults.Fault("first-name tim", error="ETIMEDOUT"))
+    host.patience = 0
+    faults.inject(root, fault)
+    hanging.late(root)
     said = "nobody says who the user tim is (Connection timed out): this says more: getent passwd tim"
     assert host.event(WIN11, "prepare").line == said
+    hanging.let_go(root)
+    assert reap(60)
+
+
+def test_a_user_who_is_deleted_meanwhile_refuses_the_start(root: str) -> None:
+    """The remedy is in the settings."""
+    host = _host(root)
+    faults.inject(root, faults.Fault("systemctl --user tim *", error="ENXIO"))
+    refused = "there is no user tim: correct units in the settings; libhook config shows where"
+    assert host.event(WIN11, "prepare").line == refused
 
 
 def test_a_guests_name_goes_into_a_users_unit(root: str) -> None:

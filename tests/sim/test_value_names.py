@@ -74,6 +74,14 @@ def test_the_plan_names_the_file_and_what_the_settings_say(root: str) -> None:
     assert action == {"kind": "value", "path": f"{BR0}/mtu", "value": "9000"}
 
 
+def test_what_is_not_set_for_a_guest_is_not_set_by_another_name(root: str) -> None:
+    """Which name is whose is known at the start."""
+    host = host_with(root, '[values]\n"/sys/bus/cpu/devices/cpu1/online" = 0\n', "/sys/devices/system/cpu/cpu1/online")
+    refused = "/sys/bus/cpu/devices/cpu1/online is not set for a guest: with this value processes and interrupts "
+    assert host.event(WIN11, "prepare").line.startswith(refused)
+    assert host.read("/sys/devices/system/cpu/cpu1/online") == "1500"
+
+
 def test_one_guest_may_name_a_file_twice(root: str) -> None:
     """As CPUs do that share a policy. With two values it is an error of the settings."""
     config = f'[values]\n"{GOVERNOR.format(0)}" = "performance"\n"{GOVERNOR.format(1)}" = "performance"\n'

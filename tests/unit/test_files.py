@@ -98,6 +98,16 @@ def test_only_a_folder_of_our_own_is_one(
             files.expect_own(str(folder))
 
 
+def test_whoever_is_not_root_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the folder's mode is: that user could not mend it."""
+    (folder := tmp_path / "folder").mkdir()
+    folder.chmod(0o777)
+    monkeypatch.setattr(os, "lstat", _another_s(os.lstat, 0))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(LibhookError, match=f"only root may look into {folder}"):
+        files.expect_own(str(folder))
+
+
 class _Order:
     """What is done to a folder's files, in the order in which it is done."""
 
