@@ -224,6 +224,7 @@ def drop_from_entry(session: Session, held: Held, part: Collection[HeldDevice], 
     The caller holds the locks of the guest and of the devices.
     """
     state, of_part = session.state, {device.key for device in part}
+    returned = of_part - failed.keys()
     hanging = state.in_flight() if failed else frozenset()
     keys, by_key, at_its_end = held.keys_of(part), held.by_key(), held.phase == "releasing"
     # An action on no device leaves at the guest's end.
@@ -236,7 +237,7 @@ def drop_from_entry(session: Session, held: Held, part: Collection[HeldDevice], 
         for device in held.devices
         if device.key not in of_part or device.key in failed
     )
-    free = [device.pci for device in held.devices if device.key in of_part - failed.keys() and device.pci]
+    free = [device.pci for device in held.devices if device.key in returned and device.pci]
     for action in back:
         kinds.is_back(session.work(held.uuid), action, held)
     held = held.without({action.key for action in back})._replace(devices=devices)
