@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Changes libhook and its launcher in one small place after the other, and shows each change that no test notices.
 
-Each is made in a copy of the tree, never in the tree itself, and played against the tests of a quick run that reach the
-changed line, those first that reach the least besides. Which do is noted once, and kept until a file changes. A change
-that shows up means one of three things: a test is missing, the code is not needed, or the change makes no difference.
+Each is made in a copy of the tree, never in the tree itself, and played against the tests that reach the changed line,
+those first that reach the least besides. Which do is noted once, and kept until a file changes. A change that shows up
+means one of three things: a test is missing, the code is not needed, or the change makes no difference.
+
+The first line of each change says where and what it is, and whether a test notices it. The same seed chooses the same
+changes as long as libhook stays as it is. So two trees with other tests are compared by these lines.
 """
 
 import argparse
@@ -21,6 +24,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -30,11 +34,17 @@ from change import LAUNCHER, Change
 from playing import Ended, play
 
 TOP = Path(__file__).resolve().parents[2]
-WHERE = ("libhook/children", "libhook/effects", "libhook/look", "libhook/kinds", LAUNCHER)
+WHERE = (
+    *("libhook/children", "libhook/effects", "libhook/facts", "libhook/handlers", "libhook/kinds", "libhook/look"),
+    *("libhook/story", "libhook/xml", "libhook/errors.py", "libhook/light.py", "libhook/plainjson.py"),
+    *("libhook/run.py", LAUNCHER),
+)
+"""What an event runs."""
 _NOT_COPIED = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "build", "dist")
-_HANGS = "it hangs"
-_NOTING = 1800.0
-"""Seconds that a quick run may take in which what each test reaches is noted."""
+_HANGS = "hangs"
+_HOW = ("noticed", _HANGS, "not noticed")
+_NOTING = 7200.0
+"""Seconds that a run may take in which what each test reaches is noted."""
 _FIRST = 10
 """Tests that are played before all others, most of whose files need not even be read then."""
 _MARGIN = 20.0
@@ -68,13 +78,18 @@ class Mutant(NamedTuple):
     limit: float
     """Seconds after which it hangs."""
 
+    @property
+    def where(self) -> str:
+        """Where it is, and what."""
+        return f"{self.path}:{self.change.lines(self.source)[0]}: {self.change.what}"
+
 
 class Verdict(NamedTuple):
     """What became of one."""
 
     mutant: Mutant
-    noticed: str
-    """By which test, or how; "" when it was not."""
+    noticed: tuple[str, ...]
+    """By which tests, or how; none when it was not."""
 
 
 def main() -> None:
@@ -90,18 +105,22 @@ def main() -> None:
         print(f"{len(mutants)} changes, seed {options.seed}", flush=True)
         _begin(folder)
         if mutants and (failed := _noticed(mutants[0].tests, mutants[0].limit)):
-            sys.exit(f"tests/mutants/run: nothing is changed yet, and this fails: {failed}")
+            sys.exit(f"tests/mutants/run: nothing is changed yet, and this fails: {failed[0]}")
         counts: dict[str, Counter[str]] = {}
         with ProcessPoolExecutor(options.jobs, initializer=_begin, initargs=(folder,)) as pool:
-            for mutant, noticed in pool.map(_judge, mutants):
-                counts.setdefault(mutant.path, Counter())[noticed if noticed in ("", _HANGS) else "failed"] += 1
+            for mutant, noticed in pool.map(partial(_judge, every=options.every), mutants):
+                how = "not noticed" if not noticed else _HANGS if noticed == (_HANGS,) else "noticed"
+                counts.setdefault(mutant.path, Counter())[how] += 1
                 if not noticed:
                     print(_shown(mutant), flush=True)
-                elif options.verbose:
-                    line = mutant.change.lines(mutant.source)[0]
-                    print(f"{mutant.path}:{line}: {mutant.change.what}: {noticed}", flush=True)
+                else:
+                    print(f"{mutant.where}: {how}", flush=True)
+                if options.verbose or options.every:
+                    print("".join(f"    {test}\n" for test in noticed), end="", flush=True)
     for path, made in counts.items():
-        print(f"{path}: {made.total()} changes, {made['failed']} noticed, {made[_HANGS]} hang, {made['']} not noticed")
+        print(f"{path}: {made.total()} changes, " + ", ".join(f"{made[how]} {how}" for how in _HOW))
+    every = sum(counts.values(), Counter())
+    print(f"all: {every.total()} changes, " + ", ".join(f"{every[how]} {how}" for how in _HOW))
 
 
 def _options() -> argparse.Namespace:
@@ -119,6 +138,7 @@ def _options() -> argparse.Namespace:
         "--tests", nargs="+", metavar="FILE", help="play all tests of these files instead, and note nothing"
     )
     parser.add_argument("--verbose", action="store_true", help="say which test noticed each of the others")
+    parser.add_argument("--every", action="store_true", help="play on, and say of all tests which notice it")
     return parser.parse_args()
 
 
@@ -144,7 +164,7 @@ def _copy(folder: Path) -> Path:
 
 
 def _reaches(folder: Path, jobs: int) -> list[Reach]:
-    """What every test of a quick run reaches: noted in a run of them all, unless it was for this very tree."""
+    """What every test reaches: noted in a run of them all, unless it was for this very tree."""
     tree = _copy(folder)
     state = hashlib.sha256()
     for name in sorted(str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()):
@@ -213,32 +233,34 @@ def _begin(folder: Path) -> None:
     _tree = _copy(folder)
 
 
-def _judge(mutant: Mutant) -> Verdict:
-    """Whether some test notices it."""
+def _judge(mutant: Mutant, *, every: bool) -> Verdict:
+    """Whether some test notices it, or ``every`` that does."""
     path = _tree / mutant.path
     try:
         _write(path, mutant.change.apply(mutant.source))
+        if every:
+            return Verdict(mutant, _noticed(mutant.tests, mutant.limit, every=True))
         first, others = mutant.tests[:_FIRST], mutant.tests[_FIRST:]
         return Verdict(mutant, _noticed(first, mutant.limit) or _noticed(others, mutant.limit))
     finally:
         _write(path, mutant.source)
 
 
-def _noticed(tests: tuple[str, ...], limit: float) -> str:
+def _noticed(tests: tuple[str, ...], limit: float, *, every: bool = False) -> tuple[str, ...]:
     """By which of them, or how."""
     if not tests:
-        return ""
+        return ()
     chosen = _tree.with_suffix(".chosen")
     chosen.write_text("\n".join(tests))
     files = dict.fromkeys(test.partition("::")[0] for test in tests)
     by_name = {"LIBHOOK_CHOSEN": str(chosen)} if "::" in tests[0] else {}
-    return _how(play(_tree, ["-x", *files], by_name, limit))
+    return _how(play(_tree, [*([] if every else ["-x"]), *files], by_name, limit))
 
 
-def _how(ended: Ended) -> str:
+def _how(ended: Ended) -> tuple[str, ...]:
     if ended.status == 0:
-        return ""
-    return next(iter(ended.failed), "") or (_HANGS if ended.status is None else "no test can be begun")
+        return ()
+    return tuple(ended.failed) or (_HANGS if ended.status is None else "no test can be begun",)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -253,10 +275,10 @@ def _shown(mutant: Mutant) -> str:
     before, after = (text.decode().splitlines() for text in texts)
     by_name = any("::" in test for test in mutant.tests)
     which = f"{len(mutant.tests)} tests do" if by_name else f"{' '.join(mutant.tests)} does"
-    played = f"{which} not notice" if mutant.tests else "no test of a quick run gets there"
+    played = f"{which} not notice" if mutant.tests else "no test gets there"
     more = f", {mutant.left} more were not played" if mutant.left else ""
     diff = difflib.unified_diff(before, after, mutant.path, mutant.path, n=1, lineterm="")
-    return "\n".join((f"\n{mutant.change.what}: {played}{more}", *diff))
+    return "\n".join((f"{mutant.where}: not noticed: {played}{more}", *diff, ""))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import born
 
 _SUBREAPER, _DIES_WITH_PARENT = 36, 1  # of prctl(2)
+_WHICH = ("-m", "not rest")
+"""Every variant of each test, but for those of `tests/run --all` alone, most of which measure time."""
 _MOST = 2000
 """Processes: more of them means that a change starts itself again and again."""
 _LARGEST = 2 << 30
@@ -46,7 +48,7 @@ def play(tree: Path, arguments: list[str], environment: Mapping[str, str], secon
     temporary = tree.with_suffix(".t")
     temporary.mkdir()
     path = ":".join(str(tree / folder) for folder in ("tests", "tests/mutants"))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "reached", "-p", "no:cacheprovider", *arguments]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "reached", "-p", "no:cacheprovider", *_WHICH, *arguments]
     said = tree.with_suffix(".said")
     until = time.monotonic() + seconds
     try:
@@ -58,7 +60,7 @@ def play(tree: Path, arguments: list[str], environment: Mapping[str, str], secon
                 env={
                     **born.environment(kept_all=()),
                     "PYTHONPATH": path,
-                    "LIBHOOK_TEST_PROFILE": "quick",
+                    "LIBHOOK_TEST_PROFILE": "all",
                     "TMPDIR": str(temporary),
                     **environment,
                 },

@@ -128,9 +128,9 @@ def survived(capsys: pytest.CaptureFixture[str], what: str, outcomes: list[Playe
     Where some have failed before, those alone have been played.
     """
     failed = {str(case): problems for case, problems in outcomes if problems}
-    with capsys.disabled():
-        print(f"\n{what}: {len(outcomes) - len(failed)} of {len(outcomes)} survived")
     cases, again = [str(case) for case, _ in outcomes], points.failed()
+    with capsys.disabled():
+        print(f"\n{what}: {len(cases) - len(failed)} of {len(cases)} survived, sum of names {points.digest(cases)}")
     if failed.keys() <= _called.keys():
         points.note({case: _called[case] for case in failed})
     assert not failed, "\n".join(f"{case}: {problems}" for case, problems in failed.items())
