@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
 from libhook.history import drawing
-from libhook.history.entry import Entry, Silence
+from libhook.history.entry import NAMELESS, Entry, Silence
 from libhook.history.evidence import Log, Made
 from libhook.history.names import NameOf
 from libhook.history.page_names import name_shown, short
@@ -133,6 +133,7 @@ class Page:
             more_guests=self._more_guests,
             counts=(self.entries, self.failed, self.differ, sum(len(each.first) + each.more for each in held)),
             named=(self.named, self.noted),
+            nameless=NAMELESS if len(span.hosts) > 1 else "",
             silences=sorted((one for each in self._silences.values() for one in each), key=lambda one: one.start),
             silent=[drawing.silent(each, span) for each in self._silences.values()],
             grid=drawing.grid(span),

@@ -324,15 +324,5 @@ def test_the_page_draws_no_further_than_a_host_is_known(run: Run) -> None:
     assert "its log ends then" in _text(odd)
 
 
-def test_hours_are_told_in_a_trail_of_a_year(run: Run) -> None:
-    """Although they are less than a column of the time line: who has the device now is not known."""
-    logs = [Trail(node).raw("USER_ACCT", "x") for node in ("kvm2", "kvm1")]
-    for log, after in zip(logs, (YEAR - 36_000_000, YEAR), strict=True):
-        log.raw("USER_ACCT", "x", after=after).device("libhook", "start")
-    text = _text(run([bytes(log) for log in logs], "--html", "-")[0])
-    assert "on kvm2 now: win11 when its log ends, 2027-11-24 08:30:" in text
-    assert "kvm1 : " not in text
-
-
 def _text(page: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", page.split("<body>")[1].split("<script>")[0])).split())
