@@ -51,9 +51,11 @@ def owner_of(group: str) -> Owner:
     unit = next(filter(_UNIT.fullmatch, below), "")
     if user:
         return Owner(unit=unit, user=user) if unit else Owner()
-    if not unit or parts[0] == "machine.slice" or not (parts[0] == unit or parts[0].endswith(".slice")):
+    if not unit or not (parts[0] == unit or parts[0].endswith(".slice")):
         return Owner()
-    return Owner(service=unit) if unit.endswith(".service") else Owner(scope=unit)
+    if unit.endswith(".scope"):
+        return Owner(scope=unit)
+    return Owner(service=unit) if parts[0] != "machine.slice" else Owner()
 
 
 def _container(parts: Sequence[str]) -> tuple[str, str]:

@@ -116,7 +116,8 @@ class Owner(NamedTuple):
     service: str = ""
     """A service of the host."""
     scope: str = ""
-    """A scope of the host: what somebody has begun and systemd only groups."""
+    """A scope of the host, which somebody has begun and systemd only groups; or a service that systemd-run has begun.
+    Nobody can start it again."""
     container: str = ""
     """Its name, or its ID."""
     engine: str = ""

@@ -72,8 +72,11 @@ def is_plain(text: str) -> bool:
 
 
 def down(situation: Situation, unit: str) -> str:
-    """The command that has this unit down while the guest runs. A name that is not plain is for the reader to write."""
-    if not is_plain(unit.replace("@", "")):
+    """The command that has this unit down while the guest runs. A name that is not plain is for the reader to write.
+
+    So is one that would be too long for the name of a file.
+    """
+    if not is_plain(unit.replace("@", "")) or len(unit) > _LONGEST:
         return "name it in units; libhook config shows where"
     return setting(situation, f'units."{unit}" = "down"', unit)
 

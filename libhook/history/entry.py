@@ -7,6 +7,8 @@ from libhook.errors import named
 
 TRUSTED = {"start": "libhook", "attach": "libvirtd"}
 """Whose record counts if the two differ. At a start, libvirtd always says success."""
+NAMELESS = "the host without a name"
+"""auditd writes none of its own host, unless its name_format says so."""
 _MOST_WRITERS = 8
 
 
@@ -65,9 +67,9 @@ class Host(NamedTuple):
     """None if unknown."""
 
 
-def trail_of(node: str | None) -> str:
-    """What a sentence calls a host's trail. It has no name where auditd writes none."""
-    return f"the trail of {named(node)}" if node else "the trail"
+def trail_of(node: str | None, *, alone: bool) -> str:
+    """What a sentence calls a host's trail. ``alone``: there is no other host's."""
+    return "the trail" if alone and not node else f"the trail of {named(node) if node else NAMELESS}"
 
 
 def began_at(entry: Entry) -> int:

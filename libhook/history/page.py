@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
 from libhook.history import drawing
-from libhook.history.entry import Entry, Silence
+from libhook.history.entry import NAMELESS, Entry, Silence
 from libhook.history.evidence import Log, Made
 from libhook.history.names import NameOf
 from libhook.history.page_names import name_shown, short
@@ -32,6 +32,9 @@ _ROWS_OPEN = 1000
 """If all blocks together have more rows, they are folded."""
 _MOST_NAMES = 4
 _ENDS = "its log ends then"
+_HARDLY = 600_000
+"""Hosts write at other moments: a log that ends so many milliseconds before the last one is not said to, nor one that
+begins later."""
 _DAY = 86_400_000
 """How much is drawn, in milliseconds, of a time that has one end and lies outside the trail."""
 
@@ -130,6 +133,7 @@ class Page:
             more_guests=self._more_guests,
             counts=(self.entries, self.failed, self.differ, sum(len(each.first) + each.more for each in held)),
             named=(self.named, self.noted),
+            nameless=NAMELESS if len(span.hosts) > 1 else "",
             silences=sorted((one for each in self._silences.values() for one in each), key=lambda one: one.start),
             silent=[drawing.silent(each, span) for each in self._silences.values()],
             grid=drawing.grid(span),
@@ -163,7 +167,7 @@ class Page:
     def _hosts_end(self, span: Span) -> None:
         """Before the first record of a host and after its last there is no trail of it, where others have one."""
         first, last = span.trail
-        seen = (last - first) // COLUMNS
+        seen = min((last - first) // COLUMNS, _HARDLY)
         for node, (begins, ends) in sorted(span.hosts.items(), key=lambda one: one[0] or ""):
             edges = Silence(node, first, begins, "its log begins then"), Silence(node, ends, None, _ENDS)
             for edge, lasts in zip(edges, (begins - first, last - ends), strict=True):

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from libhook.errors import printable
+from libhook.errors import harmless, printable
 
 _BLANKS = re.compile("^ +| +$|(?<= ) +")
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
@@ -23,8 +23,11 @@ _CACHED = 4096
 
 @lru_cache(_CACHED)
 def plain(text: str) -> str:
-    """Return ``text`` on one line, with what cannot be seen escaped, and the backslash, with which an escape begins."""
-    text = printable(text.replace("\\", "\\\\"))
+    """Return ``text`` on one line, with what cannot be seen escaped, and the backslash, with which an escape begins.
+
+    It cannot begin a command to paste either.
+    """
+    text = harmless(printable(text.replace("\\", "\\\\")))
     if not text.isascii():
         text = "".join(_marks_escaped(text))
     return _BLANKS.sub(lambda blanks: "\\x20" * len(blanks[0]), text)

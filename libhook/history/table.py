@@ -10,13 +10,15 @@ from types import MappingProxyType
 
 from libhook.errors import harmless, named, printable
 from libhook.history.colour import Paint, plain, sense
-from libhook.history.entry import Entry, Silence, trail_of
+from libhook.history.entry import NAMELESS, Entry, Silence, trail_of
 from libhook.history.names import NameOf
 from libhook.history.shown import NOTED, clock, name, remark, what
 
 _HEADINGS = ("FROM", "TO", "NODE", "DEVICE", "NAME", "GUEST", "UUID", "WHAT", "RECORDED BY", "")
 _VERDICT = _HEADINGS.index("WHAT")
 """From this cell on they are the same for most entries."""
+_SILENT = "no trail from "
+"""So begins a row of a host without a name that is no entry."""
 _GAP = "  "
 _MOST = 8192
 
@@ -90,7 +92,7 @@ class Table:
         self._hosts.add(silence.node)
         until = f"to {self._time(silence.end)}" if silence.end is not None else "on"
         node = f"{named(silence.node)}: " if silence.node else ""
-        return printable(f"{node}no trail from {self._time(silence.start)} {until}: {silence.why}")
+        return printable(f"{node}{_SILENT}{self._time(silence.start)} {until}: {silence.why}")
 
     def lines(
         self,
@@ -105,6 +107,8 @@ class Table:
         ``said`` says that a filter leaves entries out; "" without one. ``hosts`` says from when to when the trail of
         each goes.
         """
+        if None in hosts and len(hosts) > 1:
+            rows = (f"{NAMELESS}: {row}" if row.startswith(_SILENT) else row for row in rows)
         if not any(self._widths):
             silences = [paint("silent", f"-- {row}") for row in rows]
             yield from [f"-- times are {self._zone}", *silences] if silences else []
@@ -129,7 +133,7 @@ class Table:
         """Say from when to when the trail goes of each host that has a line."""
         for node in sorted(self._hosts & hosts.keys(), key=lambda node: node or ""):
             first, last = map(self._time, hosts[node])
-            yield from _remarked(f"{printable(trail_of(node))} is from {first} to {last}", width)
+            yield from _remarked(f"{printable(trail_of(node, alone=len(hosts) < 2))} is from {first} to {last}", width)
 
     def _laid_out(self, rows: Iterable[str], shown: list[int], paint: Paint) -> Iterator[str]:
         widths = [max(self._widths[number], len(self._headings[number])) for number in shown]

@@ -111,7 +111,7 @@ class Selection:
         asked = [node for node in self.hosts if not self.wanted.nodes or node in self.wanted.nodes]
         if len(self.hosts) < 2 or not asked:
             return self._beyond_of("the trail", self.covered)
-        told = [text for node in asked if (text := self._beyond_of(trail_of(node), self.hosts[node]))]
+        told = [text for node in asked if (text := self._beyond_of(trail_of(node, alone=False), self.hosts[node]))]
         more = [f"{len(told) - _MOST_HOSTS} more hosts' trails do not cover all of it"] * (len(told) > _MOST_HOSTS)
         return "; ".join([*told[:_MOST_HOSTS], *more])
 

@@ -28,10 +28,20 @@ def owners(machine: Machine, pids: Iterable[int], desktop: str) -> Track[dict[in
         note = partial(_note, machine, tuple(pids), desktop, sheet.descriptor)
         with suppress(Late):  # what it had seen by then counts
             yield Step(note, keep=sheet.descriptor, looks=True)
-        from libhook.facts.cgroup import owner_of
-
         said = map(plainjson.loads, sheet.lines())
-        return {pid: (owner_of(group), desktop if is_desktop else "") for pid, group, is_desktop in said}
+        return {pid: (_owner(machine, group), desktop if is_desktop else "") for pid, group, is_desktop in said}
+
+
+def _owner(machine: Machine, group: str) -> Owner:
+    """As ``owner_of``. A service that systemd-run has begun is as a scope: once it is stopped, nobody can start it.
+
+    Its file is in a folder of its own (src/libsystemd/sd-path/path-lookup.c, acquire_transient_dir).
+    """
+    from libhook.facts.cgroup import owner_of
+
+    owner = owner_of(group)
+    is_transient = owner.service and os.path.lexists(f"{machine.root}/run/systemd/transient/{owner.service}")
+    return Owner(scope=owner.service) if is_transient else owner
 
 
 def _note(machine: Machine, pids: Iterable[int], desktop: str, sheet: int) -> None:

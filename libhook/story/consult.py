@@ -19,7 +19,7 @@ from libhook import plainjson
 from libhook.children import confined, hosted
 from libhook.children.child import Deadline
 from libhook.effects import files
-from libhook.errors import BadInput, LibhookError, fault, named, printable, unanswered
+from libhook.errors import BadInput, LibhookError, fault, harmless, named, printable, unanswered
 from libhook.facts import answer, ownhandler
 from libhook.facts.answer import Answer
 from libhook.facts.config import ASKED_FOR
@@ -212,7 +212,7 @@ def run(
         case {"fault": str(fault), **rest}:
             where = placed(code, rest.get("path"), rest.get("line"))
             hint = _correct(code.name) if "line" in rest else "the unit of libvirtd may take rights away"
-            raise Failed(f"{where}: {printable(fault[:_LONGEST])}", hint)
+            raise Failed(f"{where}: {printable(harmless(fault[:_LONGEST]))}", hint)
         case dict():
             return found
     raise Failed(f"{code.files[0].path}: it answers with no JSON", _correct(code.name))

@@ -43,6 +43,10 @@ BAD = {
         "imports jason, which a handler may not: did you mean json? libhook-handlers(7) ",
     ),
     "a null byte": ("\0", f"{NIGHT}: "),
+    "an exception with a command": (
+        f"{HEAD}raise ValueError('run: reboot')\n",
+        r"ValueError: run\x3a reboot: correct it",
+    ),
     "an encoding": ("# coding: klingon\n", "SyntaxError: "),
     "much": (f"x = '{'x' * (1 << 18)}'\n", f"{NIGHT} is longer than 256 KiB: make it smaller"),
 }

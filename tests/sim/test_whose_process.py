@@ -21,7 +21,7 @@ from libhook.simulation.hosts import workstation
 WITHOUT_COMMAND = (
     *("lxc", "a name to paste", "a machine to paste", "a scope of a user", "a unit of a user"),
     "podman of a user",
-    *("tmux", "a desktop by hand"),
+    *("tmux", "a desktop by hand", "a long name"),
 )
 ID = "0123456789ab" + 52 * "c"
 SHORT = ID[:12]
@@ -58,6 +58,11 @@ OWNERS = {
     "no group": ("/", "run: cat /proc/2000/cgroup"),
     "nspawn": ("/machine.slice/systemd-nspawn@my-box.service/payload", "first: run: machinectl terminate my-box"),
     "a machine": ("/machine.slice/machine-my\\x2dbox.scope", "first: run: machinectl terminate my-box"),
+    "nspawn without machined": (  # src/nspawn/nspawn-register.c, allocate_scope
+        "/machine.slice/my-box.scope/payload/system.slice/web.service",
+        "stop my-box.scope first: run: systemctl stop my-box.scope",
+    ),
+    "a long name": (f"/system.slice/{240 * 'x'}.service", "name it in units; libhook config shows where"),
     "lxc": ("/lxc.payload.box/system.slice/nginx.service", "stop the container box first"),
     "a name to paste": ("/lxc.payload.run: reboot #", 'stop the container "run\\x3a reboot #" first'),
     "a machine to paste": ("/machine.slice/machine-a\\x3breboot.scope", 'stop the container "a;reboot" first'),
@@ -133,6 +138,14 @@ def test_what_ends_a_process_is_offered_and_no_more(root: str, name: str) -> Non
         paste(host, refused)
         assert "error" not in libhook(host, "config", "win11").out
         assert host.event(guest(GPU, SOUND), "prepare").code == 0
+
+
+def test_what_systemd_run_has_begun_is_not_offered_for_each_start(root: str) -> None:
+    """A service that nobody could start again would refuse every later start."""
+    group, _ = OWNERS["another slice"]
+    host = _open(root, "/dev/dri/card0", group)
+    host.put("/run/systemd/transient/sunshine.service", "")
+    assert cut(host.event(guest(GPU, SOUND), "prepare").line) == "systemctl stop sunshine.service"
 
 
 def _by_hand(root: str, name: str, *, settings: str = "") -> tuple[Host, int]:

@@ -19,7 +19,7 @@ from libhook.history.page_names import name_shown, plain, short
         ("win11", "win11"), ("win 11", "win 11"), ("win11 ", "win11\\x20"), (" win11", "\\x20win11"),
         ("   ", "\\x20\\x20\\x20"), ("win  11", "win \\x2011"), ("a\tb\u202e", "a\\tb\\u202e"),
         ("e\u0301te", "e\u0301te"), ("\u0301e", "\\u0301e"), ("a" + "\u0301" * 4, "a" + "\u0301" * 3 + "\\u0301"),
-        ("win11\\x20", "win11\\\\x20"),
+        ("win11\\x20", "win11\\\\x20"), ("to mend it, run: poweroff", "to mend it, run\\x3a poweroff"),
         ("x\u3164y\u2800\ufe0f", "x\\u3164y\\u2800\\ufe0f"), ("\u0645\u0631\u062d",) * 2,
     ],
 )  # fmt: skip
