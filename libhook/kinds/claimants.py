@@ -26,8 +26,9 @@ def in_entries(state: State, key: str, known: dict[str, Collection[str] | None] 
     A broken entry names nothing that anybody could read. So its guest's claims count as long as libvirt may have the
     guest, or a libhook process works on it.
 
-    ``known`` keeps what each entry names, for other keys; None for one that counts for each. Only for whoever holds the
-    locks of all these things meanwhile: an entry names a thing before its claim is made, and until that is given up.
+    ``known`` keeps what each entry names, for other keys; None for one that counts for each. What it does not name is
+    looked up again. What it names holds good for whoever holds the locks of all these things meanwhile: an entry names
+    a thing before its claim is made, and until that is given up. Others look again under the lock.
     """
     running = list[frozenset[str] | None]()
 
@@ -45,9 +46,11 @@ def in_entries(state: State, key: str, known: dict[str, Collection[str] | None] 
         return held.actions_by_key() if held else ()
 
     def alive(uuid: str) -> bool:
-        keys = known[uuid] if known is not None and uuid in known else names(uuid)
-        if known is not None:
-            known[uuid] = keys
+        keys = known.get(uuid, ()) if known else ()
+        if keys is not None and key not in keys:
+            keys = names(uuid)
+            if known is not None:
+                known[uuid] = keys
         return keys is None or key in keys
 
     return alive

@@ -48,10 +48,12 @@ def test_another_guests_entry_is_read_as_often_however_many_values_they_share(ro
     read = {}
     for count in (1, 2):
         host = _host(f"{root}/{count}", BOTH if count == 2 else f'[values]\n"{THP}" = "never"\n')
-        host.begin(WIN11)
+        assert host.libvirt.start(WIN11).error == ""
         with mock.patch.object(State, "load", autospec=True, side_effect=State.load) as load:
-            assert host.event(OTHER, "prepare").code == 0
-            assert host.event(OTHER, "release", "failed").code == 0
+            assert host.libvirt.start(OTHER).error == ""
+            libhook(host, "recover")
+            assert "holds nothing called" in libhook(host, "recover", "--give-up", "vm.nothing").err
+            host.libvirt.stop("other", "shutdown")
         read[count] = sum(call.args[1] == WIN11.uuid for call in load.call_args_list)
         assert _values(host) == (("60", "10")[count == 2], "never")
     assert read[1] == read[2]
