@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``libhook recover --give-up THING``: what is meant by THING, and what becomes of it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from libhook import plainjson
@@ -98,14 +98,14 @@ def look(session: Session) -> Things:
             pass
         except BadInput:
             broken.append(uuid)
-    resources, orphans = dict[str, Resource](), set[str]()
+    resources, orphans, read = dict[str, Resource](), set[str](), dict[str, Collection[str] | None]()
     claimed = {action.key for held, _ in entries for action in held.actions}
     for name in sorted(state.names("shared")):
         with suppress(BadInput, ValueError, RecursionError):
             shared = Shared.from_json(plainjson.loads(state.read_shared(name.removesuffix(".json")) or "null"))
             if found := kinds.shared(session.machine, shared.resource):
                 key, resources[found[0]] = found
-                alive = claimants.in_entries(state, key)
+                alive = claimants.in_entries(state, key, read)
                 if not all(map(alive, shared.wants)) or not (shared.wants or key in claimed):
                     orphans.add(key)
     return Things(entries, broken, resources, frozenset(orphans))

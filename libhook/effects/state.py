@@ -237,9 +237,9 @@ class State:
                     return True
         return False
 
-    def forget_lost(self, with_host_devices: Set[str]) -> None:
-        """Remove from lost/ the guests that have ended, or have no host device any more."""
-        for name in set(self.names("lost")) - with_host_devices:
+    def forget_lost(self, running: Set[str]) -> None:
+        """Remove from lost/ the guests that have ended."""
+        for name in set(self.names("lost")) - running:
             self.remove("lost", name)
 
     def remove(self, folder: str, name: str) -> None:

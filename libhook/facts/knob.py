@@ -28,6 +28,7 @@ _CPU = "processes and interrupts that are bound to the CPU would not come back t
 _NO_ADDRESSES = "the interface's IPv6 addresses would not come back"
 _ORPHANS = "shared memory that no process is attached to would be destroyed"
 _L1 = "the link's l1_aspm would be set, too"
+_ALLOWED_ANEW = "the link would be allowed what its driver has ruled out, and no file shows that"
 _MERGED = "it does not go back once pages are merged"
 _IPV6_MIN_MTU = 1280
 _KERNEL, _IPV4, _IPV6 = "/proc/sys/kernel", "/proc/sys/net/ipv4", "/proc/sys/net/ipv6"
@@ -156,6 +157,9 @@ _ALLOWED: dict[str, tuple[Callable[[str], bool], str]] = {
     **dict.fromkeys(
         ("link/l1_1_aspm", "link/l1_2_aspm", "link/l1_1_pcipm", "link/l1_2_pcipm"), ({"0"}.__contains__, _L1)
     ),
+    # These show 0 where the link may not have the state, and where the policy asks for none; 1 takes only the first
+    # away (aspm_disable and clkpm_disable, which pci_disable_link_state() sets, too)
+    **dict.fromkeys(("link/l0s_aspm", "link/clkpm"), ({"0"}.__contains__, _ALLOWED_ANEW)),
     # select_fallback_rq() and irq_migrate_all_off_this_cpu() move what was bound to it, and nothing moves that back;
     # __store_smt_control() takes CPUs away as well, and with forceoff for ever
     "/sys/devices/system/cpu/smt/control": ({"on"}.__contains__, _CPU),

@@ -14,17 +14,21 @@ from libhook.light import TYPE_CHECKING, suppress
 from libhook.look import libvirtd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Collection, Container
 
     Alive = Callable[[str], bool]
 """Whether the guest with this UUID has a journal entry that names an action."""
 
 
-def in_entries(state: State, key: str) -> Alive:
+def in_entries(state: State, key: str, known: dict[str, Collection[str] | None] | None = None) -> Alive:
     """For an action with this key.
 
     A broken entry names nothing that anybody could read. So its guest's claims count as long as libvirt may have the
     guest, or a libhook process works on it.
+
+    ``known`` keeps what each entry names, for other keys; None for one that counts for each. What it does not name is
+    looked up again. What it names holds good for whoever holds the locks of all these things meanwhile: an entry names
+    a thing before its claim is made, and until that is given up. Others look again under the lock.
     """
     running = list[frozenset[str] | None]()
 
@@ -33,13 +37,21 @@ def in_entries(state: State, key: str) -> Alive:
             running.append(libvirtd.running(state.machine))
         return running[0] is None or uuid in running[0] or state.is_busy(uuid)
 
-    def alive(uuid: str) -> bool:
+    def names(uuid: str) -> Collection[str] | None:
         try:
             held = state.load(uuid)
         except LibhookError as error:
             is_broken = isinstance(error, BadInput) and not isinstance(error, TooNew)
-            return not is_broken or may_live(uuid)
-        return held is not None and key in held.actions_by_key()
+            return None if not is_broken or may_live(uuid) else ()
+        return held.actions_by_key() if held else ()
+
+    def alive(uuid: str) -> bool:
+        keys = known.get(uuid, ()) if known else ()
+        if keys is not None and key not in keys:
+            keys = names(uuid)
+            if known is not None:
+                known[uuid] = keys
+        return keys is None or key in keys
 
     return alive
 

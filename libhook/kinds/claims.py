@@ -60,7 +60,7 @@ def locked(work: Work, resources: Iterable[Resource]) -> AbstractContextManager[
 
 def carry_out(work: Work, action: Action, resource: Resource, want: str | None) -> Track[Outcome]:
     """Acquire for an action what it ``want``s, or release it (None). Returns the outcome. Under the thing's lock."""
-    begun, alive = time.monotonic(), in_entries(work.state, action.key)
+    begun, alive = time.monotonic(), in_entries(work.state, action.key, work.entries)
     result: Failure | str | None
     if want is None:
         result = yield from release(work, resource, alive)
@@ -100,7 +100,7 @@ def settle(work: Work, resource: Resource, alive: Alive) -> Track[Failure | str 
 def keeper(work: Work, key: str, resource: Resource) -> str:
     """The other guest, by name and UUID, that has claimed the thing for an action with this key; "" for none."""
     found = _load(work.state, resource, "")
-    living = _living(found, in_entries(work.state, key), work.guest) if found else ()
+    living = _living(found, in_entries(work.state, key, work.entries), work.guest) if found else ()
     return next((named(work.state, uuid) for uuid in living), "")
 
 

@@ -25,7 +25,7 @@ def settle_orphans(work: Work, *, dry_run: bool) -> Iterator[tuple[str, bool]]:
 
     Yields a line for each of these things, and whether it says that something could not be done.
     """
-    named = set[str]()
+    named, entries = set[str](), work.entries or {}
     for uuid in work.state.uuids():
         with suppress(LibhookError):  # whose entry is broken has nothing that it names
             held = work.state.load(uuid)
@@ -34,7 +34,7 @@ def settle_orphans(work: Work, *, dry_run: bool) -> Iterator[tuple[str, bool]]:
         if name.endswith(".json"):
             path = work.state.shared_path(name.removesuffix(".json"))
             try:
-                if said := _settle(work, name.removesuffix(".json"), named, dry_run):
+                if said := _settle(work._replace(entries=entries), name.removesuffix(".json"), named, dry_run):
                     yield said
             except TooNew as error:
                 yield f"{path}: a later libhook wrote it, {error.message}: install that version again", True
@@ -54,12 +54,13 @@ def _settle(work: Work, file: str, named: Container[str], dry_run: bool) -> tupl
     if found is None:
         raise TooNew("for a thing that this version does not know")
     key, resource = found
-    alive = claimants.in_entries(work.state, key)
+    alive = claimants.in_entries(work.state, key, work.entries)
     if all(map(alive, shared.wants)) and (shared.wants or key in named):
         return None  # without a claim it is on its way back, and an entry that names it says how far that came
     if dry_run:
         return f"{resource.says}: what a guest without a journal entry wanted would be undone", False
     work = work._replace(deadline=Deadline.after(work.config.write_deadline))  # of its own, as each guest has
+    alive = claimants.in_entries(work.state, key)
     with claims.locked(work, [resource]):
         (result,) = tracks.run([claims.settle(work, resource, alive)], work.deadline)
     if isinstance(result, Failure):

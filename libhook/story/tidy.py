@@ -51,5 +51,7 @@ def tidy(state: State) -> None:
     for name in state.names(""):
         if name.startswith("served."):
             state.remove("", name)  # half a note for the launcher; a process that lives does without, too
-    state.forget_lost(libvirtd.with_host_devices(state.machine))
+    running = libvirtd.running(state.machine)
+    if running is not None:  # else nobody knows who has ended
+        state.forget_lost(running)
     state.remove_unused_locks()

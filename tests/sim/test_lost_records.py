@@ -53,7 +53,7 @@ def test_another_guest_that_makes_the_folder_anew_hides_nothing(root: str, ends:
     """The first one's end is recorded and said as if the folder were still missing, once; unseen, it is forgotten."""
     host = Host(root, workstation())
     assert host.libvirt.start(guest(NIC)).error == ""
-    Path(root, "run/libvirt/qemu/other.xml").mkdir()
+    (unreadable := Path(root, "run/libvirt/qemu/other.xml")).mkdir()
     Path(root, "run/libvirt/qemu/another.xml").write_text("<domain><uuid>../../x</uuid><hostdev>")
     Path(root, "run/libvirt/qemu/without.xml").write_text(f"<domain><uuid>{OTHER}</uuid>")
     shutil.rmtree(host.machine.state)
@@ -63,6 +63,7 @@ def test_another_guest_that_makes_the_folder_anew_hides_nothing(root: str, ends:
     assert host.leftovers == [f"lost/{guest(NIC).uuid}"]
     if ends == "unseen":
         Path(root, "run/libvirt/qemu/win11.xml").unlink()
+        unreadable.rmdir()
         recover(host)
     else:
         host.libvirt.stop("win11", ends)
@@ -71,6 +72,30 @@ def test_another_guest_that_makes_the_folder_anew_hides_nothing(root: str, ends:
         assert host.records[-1] == f"stop {NIC} success"
     again = host.event(guest(NIC), "release", "shutdown")
     assert (again.records, again.logged("not given back"), host.leftovers) == ((), [], [])
+
+
+@pytest.mark.parametrize("cannot", ["list the folder", "read a file"])
+def test_where_nobody_can_tell_who_has_ended_nothing_is_forgotten(root: str, cannot: str) -> None:
+    """Of a guest that lives on, the end is recorded and said after a recover that could not see libvirt's files."""
+    host = Host(root, workstation())
+    assert host.libvirt.start(guest(NIC)).error == ""
+    shutil.rmtree(host.machine.state)
+    another = guest(DISK, name="another")._replace(uuid=OTHER)
+    host.event(another, "prepare")
+    host.event(another, "release", "failed")
+    folder, status, away = (Path(root, f"run/libvirt/{one}") for one in ("qemu", "qemu/win11.xml", "away"))
+    hidden = folder if cannot == "list the folder" else status
+    hidden.rename(away)
+    if hidden is status:
+        status.mkdir()
+    recover(host)
+    if hidden is status:
+        status.rmdir()
+    away.rename(hidden)
+    host.libvirt.stop("win11", "shutdown")
+    assert len(host.outcomes[-1].logged("not given back")) == 1
+    assert host.records[-1] == f"stop {NIC} success"
+    assert host.leftovers == []
 
 
 @pytest.mark.parametrize("name", CASES)

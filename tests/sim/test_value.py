@@ -3,6 +3,7 @@
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import hanging
 import overdue
@@ -12,6 +13,7 @@ from command import libhook
 from scenario import Host, guest, reap
 
 from libhook.children.child import Deadline
+from libhook.effects.state import State
 from libhook.errors import KERNEL_LOG
 from libhook.facts.config import Config
 from libhook.facts.shared import file_name
@@ -39,6 +41,22 @@ def _host(root: str, config: str = BOTH) -> Host:
 
 def _values(host: Host) -> tuple[str, str]:
     return host.read(SWAPPINESS), host.read(THP)
+
+
+def test_another_guests_entry_is_read_as_often_however_many_values_they_share(root: str) -> None:
+    """It grows with them, too."""
+    read = {}
+    for count in (1, 2):
+        host = _host(f"{root}/{count}", BOTH if count == 2 else f'[values]\n"{THP}" = "never"\n')
+        assert host.libvirt.start(WIN11).error == ""
+        with mock.patch.object(State, "load", autospec=True, side_effect=State.load) as load:
+            assert host.libvirt.start(OTHER).error == ""
+            libhook(host, "recover")
+            assert "holds nothing called" in libhook(host, "recover", "--give-up", "vm.nothing").err
+            host.libvirt.stop("other", "shutdown")
+        read[count] = sum(call.args[1] == WIN11.uuid for call in load.call_args_list)
+        assert _values(host) == (("60", "10")[count == 2], "never")
+    assert read[1] == read[2]
 
 
 def test_a_guest_has_the_values_as_long_as_it_lives(root: str) -> None:

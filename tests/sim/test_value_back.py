@@ -282,7 +282,10 @@ def test_what_is_no_value_or_never_goes_back_is_refused(root: str, name: str, va
         *(f"/sys/class/net/bond0/bonding/{name}" for name in ("miimon", "arp_interval", "mode")),
         *(f"/sys/class/leds/power/{name}" for name in ("brightness", "trigger")),
         *(f"/sys/fs/cgroup/machine.slice/{name}" for name in ("cpu.idle", "cpu.weight.nice")),
-        *(f"/sys/bus/pci/devices/0000:01:00.0/link/{name}" for name in ("l1_1_aspm", "l1_1_pcipm", "l1_2_pcipm")),
+        *(
+            f"/sys/bus/pci/devices/0000:01:00.0/link/{name}"
+            for name in ("l0s_aspm", "l1_1_aspm", "l1_1_pcipm", "l1_2_pcipm", "clkpm")
+        ),
         "/sys/kernel/security/lockdown",
         "/sys/kernel/mm/ksm/max_page_sharing",
     ],
@@ -315,7 +318,7 @@ def test_flags_are_set_only_as_the_file_shows_them(flags: str) -> None:
         ("/proc/sys/kernel/shm_rmid_forced", "0"),
         ("/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/link/l1_2_aspm", "0"),
         ("/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/link/clkpm", "0"),
-        ("/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/link/l0s_aspm", "1"),
+        ("/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/link/l0s_aspm", "0"),
         ("/sys/module/kvm/parameters/nx_huge_pages", "off"),
         ("/sys/fs/cgroup/machine.slice/cpu.weight", "50"),
         (FIRMWARE, "/lib/x"),
