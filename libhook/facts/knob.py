@@ -202,8 +202,13 @@ def rank(path: str, value: str) -> int:
 
     With the governor performance a CPU's preference takes nothing else, and shows that. Some drivers leave it at that
     (intel_pstate_set_energy_pref_index(), intel_pstate_hwp_set(), amd_pstate_epp_update_limit() in drivers/cpufreq).
+
+    A minimum that is above the maximum becomes that, or is not taken, and the other way round (store_min_perf_pct(),
+    cpufreq_verify_within_limits(), gt_min_freq_mhz_store(), sysctl_sched_uclamp_handler()). A minimum that the maximum
+    of before allows is in nobody's way, if it comes first and leaves last.
     """
-    if path.endswith("/energy_performance_preference"):
+    last = path.rpartition("/")[2]
+    if last == "energy_performance_preference" or "max" in last.split("_"):
         return 1
     return 2 if path.endswith("/scaling_governor") and value == "performance" else 0
 

@@ -16,6 +16,7 @@ _LEAST = 8192
 _PORTS, _ALIAS = "/proc/sys/net/ipv4/ip_local_reserved_ports", "ifalias"
 
 _PREFERENCE, _GOVERNOR = "energy_performance_preference", "scaling_governor"
+_LIMITS = {"min_perf_pct": ("max_perf_pct", min), "max_perf_pct": ("min_perf_pct", max)}
 
 
 def write(root: str, path: str, value: str) -> None:
@@ -40,6 +41,7 @@ def _shown(root: str, path: str, value: str) -> str:
         if os.path.lexists(root + other) and store.read(root + path).strip() != text:
             store.replace(root, root + other, "0\n")
     _set_policy(root, path, text)
+    text = _limited(root, path, text)
     if path.startswith("/proc/sys/") or path.endswith(f"/{_ALIAS}"):  # no choice, whatever brackets it has
         return f"{text}\n"
     return f"{chosen(root, path, text)}\n"
@@ -52,3 +54,11 @@ def _set_policy(root: str, path: str, text: str) -> None:
         store.replace(root, f"{root}{folder}/{_PREFERENCE}", "performance\n")
     if name == _PREFERENCE and text != "performance" and store.read(f"{root}{folder}/{_GOVERNOR}") == "performance\n":
         raise refuse(errno.EBUSY, path)
+
+
+def _limited(root: str, path: str, text: str) -> str:
+    """As store_min_perf_pct() and store_max_perf_pct() in drivers/cpufreq/intel_pstate.c: neither passes the other."""
+    folder, _, name = path.rpartition("/")
+    other, limit = _LIMITS.get(name, ("", max))
+    there = other and os.path.lexists(f"{root}{folder}/{other}")
+    return str(limit(int(text), int(store.read(f"{root}{folder}/{other}")))) if there else text

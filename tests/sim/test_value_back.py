@@ -161,17 +161,19 @@ def test_a_pair_that_is_changed_by_somebody_else_stays(root: str) -> None:
     assert (_shows(host, RATIO), host.leftovers) == ("40\n", [])
 
 
-_POLICIES = [(("powersave", "balance_performance"), ("performance", "performance")),
-             (("performance", "performance"), ("powersave", "balance_power"))]  # fmt: skip
+_POLICY = (f"{POLICY}/scaling_governor", f"{POLICY}/energy_performance_preference")
+_LIMITS = ("/sys/devices/system/cpu/intel_pstate/min_perf_pct", "/sys/devices/system/cpu/intel_pstate/max_perf_pct")
+_TWO = [(_POLICY, ("powersave", "balance_performance"), ("performance", "performance")),
+        (_POLICY, ("performance", "performance"), ("powersave", "balance_power")),
+        (_LIMITS, ("50", "100"), ("30", "40")), (_LIMITS, ("20", "90"), ("90", "100"))]  # fmt: skip
 
 
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize(("before", "wanted"), _POLICIES, ids=["up", "down"])
-def test_a_governor_and_a_preference_both_come_back(
-    root: str, before: tuple[str, str], wanted: tuple[str, str], turned: bool
+@pytest.mark.parametrize(("files", "before", "wanted"), _TWO)
+def test_two_files_of_which_one_limits_the_other_both_come_back(
+    root: str, files: tuple[str, str], before: tuple[str, str], wanted: tuple[str, str], turned: bool
 ) -> None:
-    """With the governor performance the preference shows that, and takes nothing else."""
-    files = (f"{POLICY}/scaling_governor", f"{POLICY}/energy_performance_preference")
+    """With the governor performance the preference takes nothing else, and no minimum is above its maximum."""
     lines = [f'"{path}" = "{value}"' for path, value in zip(files, wanted, strict=True)]
     host = _host(root, "\n".join(("[values]", *lines[:: -1 if turned else 1])) + "\n")
     for path, value in zip(files, before, strict=True):
@@ -282,10 +284,8 @@ def test_what_is_no_value_or_never_goes_back_is_refused(root: str, name: str, va
         *(f"/sys/class/net/bond0/bonding/{name}" for name in ("miimon", "arp_interval", "mode")),
         *(f"/sys/class/leds/power/{name}" for name in ("brightness", "trigger")),
         *(f"/sys/fs/cgroup/machine.slice/{name}" for name in ("cpu.idle", "cpu.weight.nice")),
-        *(
-            f"/sys/bus/pci/devices/0000:01:00.0/link/{name}"
-            for name in ("l0s_aspm", "l1_1_aspm", "l1_1_pcipm", "l1_2_pcipm", "clkpm")
-        ),
+        *(f"/sys/bus/pci/devices/{NIC}/link/{name}" for name in ("l0s_aspm", "clkpm")),
+        *(f"/sys/bus/pci/devices/{NIC}/link/l1_{name}" for name in ("1_aspm", "1_pcipm", "2_pcipm")),
         "/sys/kernel/security/lockdown",
         "/sys/kernel/mm/ksm/max_page_sharing",
     ],
