@@ -114,7 +114,7 @@ def test_a_part_and_the_whole_do_not_go_together(root: str, names: tuple[str, st
     """Each would set the other's. In one guest's settings it is refused before anything is done."""
     first, second = names[::-1] if turned else names
     paths = [path_of(name) for name in (first, second)]
-    host = host_with(root, both(first, second), *paths)
+    host = host_with(root, both(first, second, "0", "0"), *paths)
     host.begin(WIN11)
     line = host.event(OTHER, "prepare").line
     said = f"the guest win11 ({WIN11.uuid}) sets {paths[0]}, and one of that and {paths[1]} also sets the other: stop "
@@ -122,7 +122,7 @@ def test_a_part_and_the_whole_do_not_go_together(root: str, names: tuple[str, st
     host.event(OTHER, "release", "failed")
     host.event(WIN11, "release", "shutdown")
     assert [written(host, first), written(host, second), *host.leftovers] == ["1500", "1500"]
-    host.configure(f'[values]\n"{first}" = 1\n"{second}" = 1\n')
+    host.configure(f'[values]\n"{first}" = 0\n"{second}" = 0\n')
     outcome = host.event(WIN11, "prepare")
     said = f'"{second}" and "{first}" do not go together, as one also sets the other: '
     assert (outcome.line.startswith(said), outcome.writes) == (True, ())
