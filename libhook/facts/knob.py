@@ -213,6 +213,13 @@ def rank(path: str, value: str) -> int:
     return 2 if path.endswith("/scaling_governor") and value == "performance" else 0
 
 
+def maximum(path: str) -> str:
+    """The file of the maximum that goes with the minimum that this file is by its name, or ""."""
+    folder, slash, last = path.rpartition("/")
+    parts = last.split("_")
+    return f"{folder}{slash}{'_'.join('max' if part == 'min' else part for part in parts)}" if "min" in parts else ""
+
+
 def counterpart(path: str) -> str:
     """The other file of a pair of which one is in force, or ""."""
     return _OTHER.get(path, "")

@@ -117,7 +117,7 @@ def test_a_part_and_the_whole_do_not_go_together(root: str, names: tuple[str, st
     host = host_with(root, both(first, second, "0", "0"), *paths)
     host.begin(WIN11)
     line = host.event(OTHER, "prepare").line
-    said = f"the guest win11 ({WIN11.uuid}) sets {paths[0]}, and one of that and {paths[1]} also sets the other: stop "
+    said = f"the guest win11 ({WIN11.uuid}) sets {paths[0]}, and one of it and {paths[1]} sets or limits the other: "
     assert line.startswith(said)
     host.event(OTHER, "release", "failed")
     host.event(WIN11, "release", "shutdown")
