@@ -237,6 +237,11 @@ def test_a_pair_that_is_changed_by_somebody_else_stays(root: str) -> None:
             "never",
             "with this value it does not go back before the host is rebooted",
         ),
+        (
+            "net.ipv4.tcp_fastopen_key",
+            "1-2-3-4",
+            "it shows zeros where no key is set, and no write takes a key away again",
+        ),
         ("/sys/bus/pci/rescan", "1", "a write to it does something, and keeps no value"),
         ("/sys/bus/pci/drivers/nvme/unbind", "0000:01:00.0", "a write to it does something, and keeps no value"),
     ],
