@@ -44,6 +44,16 @@ def test_hours_are_told_in_a_trail_of_a_year(run: Run) -> None:
     assert "kvm1 : " not in text
 
 
+@pytest.mark.parametrize("reason", ["start", "stop", ""])
+def test_a_trail_of_one_record_ends_with_it(run: Run, reason: str) -> None:
+    """It goes from this moment to this moment, and no host's log ends before it. Also where no device is named."""
+    log = Trail("kvm1").device("libhook", reason) if reason else Trail("kvm1").raw("USER_ACCT", "x")
+    text = " ".join(run([log], "--html", "-").split())
+    assert re.search(r"From the audit trail, ([-0-9]{10} [:0-9]{8}) to \1 \(local", text)
+    assert re.search(r"From ([-0-9]{10} [:0-9]{8}) to \1 no gap in the trail is recorded\.", text)
+    assert "log ends" not in text
+
+
 def test_a_gap_of_a_host_without_a_name_is_not_one_of_all(run: Run) -> None:
     """auditd writes no name of its own host. Beside logs of others, that is said."""
     own = Trail().device("libhook", "start").raw("USER_ACCT", "x", after=60_000)

@@ -246,11 +246,13 @@ def test_an_excerpt_is_said_to_be_one(run: Run) -> None:
     assert err.endswith("/log0: an excerpt, by the events' numbers; what else is missing in it cannot be told\n")
 
 
-def test_logs_of_two_hosts_without_a_name_are_not_one(run: Run) -> None:
-    """The numbers of each begin anew. But what auditd has rotated goes on."""
-    whole = _lines()
-    device = bytes(Trail(now=BEGIN + 2_000_000).device("libhook", "start")).replace(b":11)", b":1001)")
-    assert "missing" not in run([b"".join(whole[:100]), b"".join(whole[200:]) + device])[0]
+@pytest.mark.parametrize("node", ["", "kvm1"])
+def test_between_logs_that_are_given_each_no_gap_is_told(run: Run, node: str) -> None:
+    """They may be of two hosts without a name. But what auditd has rotated goes on."""
+    whole = _lines(node)
+    device = bytes(Trail(node, now=BEGIN + 2_000_000).device("libhook", "start")).replace(b":11)", b":1001)")
+    out = run([b"".join(whole[:100]), b"".join(whole[200:]) + device])[0]
+    assert ("missing" in out, "is from 2026-11-24 18:30:01 to 2026-11-24 19:03:21" in out) == (False, True)
 
 
 def test_a_rotated_log_that_is_gone_is_missing(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
