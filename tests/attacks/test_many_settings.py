@@ -23,7 +23,7 @@ from libhook.kinds.unit.state import State
 from libhook.simulation import systemd
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nic
-from libhook.story.settings import of_guest
+from libhook.story.settings import of_guest, read
 
 TEXTS: dict[str, Callable[[int], str]] = {
     "its guest": lambda at: f'[domains."guest{at}"]\nunits = {{ "a.service" = "down" }}\n',
@@ -83,7 +83,7 @@ def test_an_event_grows_with_what_is_said_of_its_guest(root: str, sources: Calla
 
     def cost(count: int) -> float:
         texts, begun = sources(count), used()
-        config = of_guest(host.machine, texts, guest, lambda: None, lambda _names, _asks: None)
+        config = of_guest(host.machine, read(texts), guest, lambda: None)
         assert len(config.actions["modules"]) >= count
         return used() - begun
 
@@ -98,7 +98,7 @@ def test_a_refusal_grows_with_the_errors(root: str) -> None:
     def cost(count: int) -> float:
         begun = used()
         with pytest.raises(BadInput) as refused:
-            of_guest(host.machine, wrong_keys(count), guest, lambda: None, lambda _names, _asks: None)
+            of_guest(host.machine, read(wrong_keys(count)), guest, lambda: None)
         assert f"and {count - 1} more" in refused.value.hint
         return used() - begun
 
