@@ -112,6 +112,10 @@ class Reading:
             self._seen[node] = min(before[0], times[0]), max(before[1], times[1])
         self.hosts = self._seen
         for node, gap in numbers.gone():
+            if gap.first < 0:
+                why = "the events' numbers begin anew without a record of auditd's start"
+                silent(Silence(node, gap.after, gap.before, why))
+                continue
             which = f"{gap.number} events are" if gap.number > 1 else "1 event is"
             last = f" to {gap.last}" if gap.number > 1 else ""
             why = f"{which} missing, number {gap.first}{last}"

@@ -2,11 +2,13 @@
 """Events of several hosts are counted in one log, where a collector has mixed their lines."""
 
 import random
+from collections.abc import Sequence
 
 import pytest
 from trail_writing import BEGIN
 
-from libhook.history.numbers import Host, Numbers
+from libhook.history.gaps import Host
+from libhook.history.numbers import Numbers
 
 NODES = ("kvm1", "kvm2", "kvm3")
 
@@ -31,9 +33,10 @@ def _counted(*pieces: bytes) -> list[tuple[str | None, int, int]]:
     return [(node, gap.first, gap.last) for node, gap in numbers.gone()]
 
 
-def _alone(numbers: list[int], lines: int) -> list[bytes]:
-    """One host's events with these numbers, in pieces of so many lines."""
-    log = [f"\ntype=CWD msg=audit({BEGIN // 1000 + at}.000:{one}): x".encode() for at, one in enumerate(numbers)]
+def _alone(numbers: Sequence[int], lines: int, times: Sequence[int] = ()) -> list[bytes]:
+    """One host's events with these numbers, each a second after the one before or at its own, in pieces of so many."""
+    each = zip(times or range(len(numbers)), numbers, strict=True)
+    log = [f"\ntype=CWD msg=audit({BEGIN // 1000 + second}.000:{number}): x".encode() for second, number in each]
     return [b"".join(log[at : at + lines]) for at in range(0, len(log), lines)]
 
 
@@ -45,9 +48,14 @@ def test_numbers_that_wrap_are_not_missing(lines: int) -> None:
 
 
 @pytest.mark.parametrize("lines", [1, 50, 2000])
-def test_a_boot_without_a_record_leaves_no_gap(lines: int) -> None:
-    """The numbers of the first are higher than any of the second."""
-    assert _counted(*_alone([*range(900, 1000), *range(1, 300)], lines)) == []
+@pytest.mark.parametrize("last", [300, 1500], ids=["fewer events", "more events"])
+def test_a_boot_without_a_record_hides_no_gap(lines: int, last: int) -> None:
+    """Somebody has cut out the start of auditd. That is told, and so is what is missing later; a late line is not."""
+    first, late, second = [*range(11, 900), *range(901, 1000)], [500, 900], [*range(60, 200), *range(220, last)]
+    numbers = [*first, *late, *second]
+    times = [*first, *late, *range(1000, 1000 + len(second))]
+    assert _counted(*_alone(numbers, lines, times)) == [(None, -1, -1), (None, 200, 219)]
+    assert _counted(*_alone([*first, *range(400, 500)], lines, [*first, *range(400, 500)])) == [(None, 900, 900)]
 
 
 def test_lines_of_several_hosts_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
