@@ -9,6 +9,7 @@ versions.py retire ALL STATE SECONDS
                               wait for whoever is at work, look again, and move all away if no guest has anything
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -72,11 +73,13 @@ def clean(versions: str, keep: set[str]) -> None:
 
 
 def locked(path: str) -> int:
-    """The descriptor of the lock, or -1 where there is none; BlockingIOError where somebody has it."""
+    """The descriptor of the lock, or -1 where there is none; BlockingIOError where somebody has it, or may have it."""
     try:
-        lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return -1
+        lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):  # none, or a link or a socket
+            return -1
+        raise BlockingIOError from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:  # a file system without locks does not say who runs from it

@@ -11,7 +11,7 @@ from libhook.errors import BadInput, LibhookError, TooNew, named, pasted, unansw
 from libhook.facts.domain import Domain
 from libhook.facts.entry import Held
 from libhook.facts.mountpoint import unit_of
-from libhook.facts.remedy import called
+from libhook.facts.remedy import called, told
 from libhook.facts.shared import Shared
 from libhook.facts.unit import is_name
 from libhook.facts.value import path_of
@@ -69,7 +69,7 @@ class Things(NamedTuple):
             units = systemd.matching(work.machine, [thing], work.deadline)[thing]
             found = _with_name(subjects, {f"unit {one.name}" for one in units})
         if len(found) > 1:
-            raise BadInput(f"{named(thing)} is {' and '.join(found)}", "name one of these, in quotes")
+            raise BadInput(f"{named(thing)} is {' and '.join(map(told, found))}", "name one of these, in quotes")
         if not found:
             near = meant(thing, [*map(called, subjects), *subjects, *self.broken])
             raise BadInput(f"libhook holds nothing called {named(thing)}{near}", "libhook status shows what it holds")
@@ -162,20 +162,20 @@ def _meant(session: Session, known: Things, thing: str) -> tuple[str, str]:
 
 
 def _thing(session: Session, known: Things, key: str, dry_run: bool) -> Iterator[Said]:
-    resource, entries = known.resources.get(key), known.with_key(key)
+    resource, entries, what = known.resources.get(key), known.with_key(key), told(key)
     anybody = key in known.orphans or any(alive is None for _, alive in entries)
     for held, alive in entries:
         name = named(held.name)
         if alive:
-            yield f"{name}: {key} left alone, because {alive}", not anybody
+            yield f"{name}: {what} left alone, because {alive}", not anybody
         elif dry_run:
-            yield f"{name}: {key} would be given up: {_stays(session, held, key)}", False
+            yield f"{name}: {what} would be given up: {_stays(session, held, key)}", False
         elif reason := giveup.give_up(session.with_settings_of(held).with_time(), held.uuid, key, resource):
-            yield f"{name}: {key} left alone, because {reason}", reason != giveup.GONE
+            yield f"{name}: {what} left alone, because {reason}", reason != giveup.GONE
         else:
-            yield f"{name}: {key} is given up: {_stays(session, held, key)}", False
+            yield f"{name}: {what} is given up: {_stays(session, held, key)}", False
     if resource and key in known.orphans:
-        what = f"a guest without a journal entry: {key}"
+        what = f"a guest without a journal entry: {what}"
         if dry_run or giveup.give_up_orphans(session, key, resource):
             yield f"{what} {'would be' if dry_run else 'is'} given up", False
         else:

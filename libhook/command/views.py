@@ -11,7 +11,7 @@ from libhook.errors import named
 from libhook.facts.address import PciAddress
 from libhook.facts.entry import Held, HeldDevice, what_is_set
 from libhook.facts.plan import Condition, Fault, Plan, Record, Refusal, Stays, Verdict, Warn
-from libhook.facts.remedy import give_up
+from libhook.facts.remedy import give_up, told
 from libhook.naming.name import Name
 
 Json = dict[str, object]
@@ -105,7 +105,7 @@ def status_text(
             remark = ", ".join(filter(None, remarks))
             lines.append(f"  {device.kind} {named(device.address)}  {way}{remark and f'  [{remark}]'}")
         keys = {device.key for device in held.devices}
-        lines += [f"  {action.key}  {action.summary}" for action in held.actions if action.key not in keys]
+        lines += [f"  {told(action.key)}  {action.summary}" for action in held.actions if action.key not in keys]
         lines += [f"  {what_is_set(held.settled)}"] if held.settled else []
         does = "gives it back" if held.actions else "removes its entry"
         stuck = bool(held.actions) and held.phase == "releasing" and not alive

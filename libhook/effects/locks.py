@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 
 from libhook.children.child import Deadline
-from libhook.errors import DeadlineExpired
+from libhook.errors import EXHAUSTED, DeadlineExpired
 from libhook.light import TYPE_CHECKING, contextmanager, suppress
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 SHARED = ".shared"
 """Suffix of a lock's name. Such a lock is taken shared: several processes may have it at once."""
 _PAUSE = 0.01
+_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+"""No file is there, or a link or a socket: no lock of ours."""
 _folders: dict[str, int] = {}
 """Folders that this process has locked instead of lock files, and how many lock files each stands for."""
 _inherited: set[int] = set()
@@ -90,14 +93,14 @@ def _not_free(path: str) -> DeadlineExpired:
 
 
 def is_locked(path: str) -> bool:
-    """Whether some process has this lock exclusively. A file that cannot be opened is no lock of ours."""
+    """Whether some process has this lock exclusively. So it is where nobody can tell, for want of descriptors say."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        return error.errno not in _NONE
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:  # EWOULDBLOCK, or ENOLCK: the kernel has no memory for one
         return True
     finally:
         os.close(descriptor)
@@ -109,7 +112,7 @@ def remove_unused(folder: str) -> None:
     if os.path.islink(folder) or not os.path.isdir(folder):
         return
     for name in os.listdir(folder):
-        with suppress(DeadlineExpired), locked(folder, [name], Deadline(0.0)):
+        with suppress(DeadlineExpired, OSError), locked(folder, [name], Deadline(0.0)):
             pass  # letting go of a lock removes its file
 
 
@@ -146,7 +149,9 @@ def _open(path: str) -> tuple[int, str]:
                 return descriptor, path
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), path
-    except OSError:
+    except OSError as error:
+        if error.errno in EXHAUSTED:  # others may have the file
+            raise
         folder = os.path.dirname(path)
         for instead in (folder, os.path.dirname(folder)):
             with suppress(OSError):

@@ -194,7 +194,7 @@ class State:
             uuid = ""
         if uuid is None:
             return None
-        named = len(uuid) == _LENGTH_OF_UUID and "/" not in uuid
+        named = len(uuid) == _LENGTH_OF_UUID and not {"/", "\0"}.intersection(uuid)
         for candidate in (uuid,) if named else self.uuids():
             try:
                 if candidate not in entries:
@@ -219,9 +219,10 @@ class State:
         return sorted(found)
 
     def disclaim_for_nobody(self, address: PciAddress) -> None:
-        """Remove a claim whose guest has no entry. Call it under the lock of the device's group."""
-        uuid = files.read(f"{self._folder}/claims/{address}")
-        if uuid is not None and not os.path.lexists(self._entry_path(uuid)):
+        """Remove a claim by which no entry is found. Call it under the lock of the device's group."""
+        uuid = files.read(f"{self._folder}/claims/{address}") or ""
+        # the second look tells no entry from one that cannot be looked at, and finds out whose a garbled claim is
+        if not (os.path.lexists(self._entry_path(uuid)) or self._holder(address, {})):
             self.remove("claims", str(address))
 
     def has_lost(self, uuid: str, addresses: Iterable[PciAddress]) -> bool:

@@ -7,6 +7,7 @@ effects/state.py decides where the entry is stored and how it survives a crash.
 from __future__ import annotations
 
 from libhook.errors import BadInput, TooNew
+from libhook.errors import named as unpasted
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import Extra, Kind
 from libhook.facts.host import NO_CLASS
@@ -275,7 +276,7 @@ def _expect_own(devices: tuple[HeldDevice, ...], actions: tuple[Action, ...]) ->
     known = {device.key for device in devices}
     for key in keys:
         if key.partition(" ")[0] in get_args(Kind) and key not in known:
-            raise BadInput(f"it has an action on {key}, which is not a device of the guest")
+            raise BadInput(f"it has an action on {unpasted(key)}, which is not a device of the guest")
 
 
 def _names_a_file(name: str) -> bool:

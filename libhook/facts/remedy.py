@@ -39,6 +39,12 @@ def called(key: str) -> str:
     return key.partition(" ")[2] or key
 
 
+def told(key: str) -> str:
+    """A key for a sentence. The name in it is in quotes, unless it is a plain word."""
+    kind, blank, name = key.partition(" ")
+    return f"{kind} {named(name)}" if blank else kind
+
+
 def give_up(held: Held) -> str:
     """The command that leaves what the entry still names as it is; of much, the first. status shows the rest then."""
     names = [called(action.key) for action in held.actions]

@@ -4,7 +4,7 @@
 import re
 from datetime import datetime, timedelta
 
-from libhook.errors import BadInput
+from libhook.errors import BadInput, named
 
 _KEYWORDS = "now, recent, this-hour, boot, today, yesterday, this-week, week-ago, this-month, this-year"
 _DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})")
@@ -23,12 +23,13 @@ def moment(words: list[str], now: datetime, up: timedelta, end: bool = False) ->
         found = _iso(text, end) or _ausearch(words, now, end)
     if found is None:
         raise BadInput(
-            f"not a time: {text}", f"write 2026-11-24, 2026-11-24T13:30, 11/24/2026 13:30:00, 13:30, or {_KEYWORDS}"
+            f"not a time: {named(text)}",
+            f"write 2026-11-24, 2026-11-24T13:30, 11/24/2026 13:30:00, 13:30, or {_KEYWORDS}",
         )
     try:
         return round(found.timestamp() * 1000)
     except (OverflowError, ValueError):
-        raise BadInput(f"not a time: {text}", "it is too far from now") from None
+        raise BadInput(f"not a time: {named(text)}", "it is too far from now") from None
 
 
 def _keyword(text: str, now: datetime, up: timedelta) -> datetime | None:

@@ -225,7 +225,7 @@ def _shown(machine: Machine, used: Mapping[str, Sequence[str]], disk: Node) -> l
 def _mounted_and_swapped(machine: Machine) -> dict[str, list[str]]:
     """What is mounted from each block device, by its number or node, and what is swapped to."""
     found: dict[str, list[str]] = {}
-    for line in attributes.whole(f"{machine.proc}/self/mountinfo").splitlines():
+    for line in attributes.whole(f"{machine.proc}/self/mountinfo").split("\n"):
         # 36 35 98:0 /root /mount/point options - type source superoptions; man 5 proc_pid_mountinfo
         fields = line.split(" ")
         source = fields[fields.index("-") + 2] if "-" in fields[:-2] else ""
@@ -260,10 +260,10 @@ def _decoded(text: str) -> str:
 
 def _network(machine: Machine, name: str) -> Iterator[str]:
     """What an interface is needed for. An interface that is merely up is not in use."""
-    stacked, pending = [], [name]
+    stacked, pending = dict[str, None](), [name]
     while pending:
         here = pending.pop()
-        stacked.append(here)
+        stacked[here] = None
         folder = f"{machine.sys}/class/net/{here}"
         pending += [upper for entry in attributes.entries(folder) if (upper := _upper(entry)) and upper not in stacked]
         master = attributes.link(f"{folder}/master")

@@ -9,29 +9,31 @@ from __future__ import annotations
 from libhook.children.child import Deadline
 from libhook.effects.locks import is_locked
 from libhook.effects.state import State
-from libhook.errors import BadInput, DeadlineExpired
+from libhook.errors import LibhookError
 from libhook.facts.address import PciAddress
 from libhook.facts.entry import Process
 from libhook.light import suppress
 from libhook.look import libvirtd, processes, sysfs
 
 _NOW = Deadline(0.0)
+_UNSEEN = (LibhookError, OSError)
+"""Another process holds the lock, or the file cannot be looked at."""
 
 
 def tidy(state: State) -> None:
-    """Remove each such file under the lock of its writers. If another process holds the lock, the file stays."""
+    """Remove each such file under the lock of its writers. Where another has that, or none can be seen, it stays."""
     for name in state.names("domains"):
         uuid = name.removesuffix(".new").removesuffix(".json")
-        with suppress(DeadlineExpired, BadInput), state.locked([f"domain-{uuid}"], _NOW):
+        with suppress(*_UNSEEN), state.locked([f"domain-{uuid}"], _NOW):
             if name.endswith(".new") or state.load(uuid) is None:
                 state.remove("domains", name)
     for name in state.names("unwaited"):
-        with suppress(DeadlineExpired, BadInput), state.locked([f"domain-{name}"], _NOW):
+        with suppress(*_UNSEEN), state.locked([f"domain-{name}"], _NOW):
             if state.load(name) is None:
                 state.remove("unwaited", name)
     for folder in ("claims", "homes", "in-flight"):
         for name in state.names(folder):
-            with suppress(DeadlineExpired, BadInput, OSError):  # a file that cannot be looked at stays
+            with suppress(*_UNSEEN):
                 address = PciAddress.parse(name.removesuffix(".new"))
                 with state.locked(sysfs.names_of_locks(state.machine, [address]), _NOW):
                     if name.endswith(".new"):

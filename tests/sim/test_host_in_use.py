@@ -65,9 +65,9 @@ def _add(host: Host, path: str, line: str) -> None:
         file.write(f"{line}\n")
 
 
-def _mounted(host: Host) -> None:
+def _mounted(host: Host, path: str = "/srv/a\\040b") -> None:
     _claimed(host)
-    _add(host, "self/mountinfo", "40 22 259:1 / /srv/a\\040b rw - xfs /dev/nvme0n1 rw")
+    _add(host, "self/mountinfo", f"40 22 259:1 / {path} rw - xfs /dev/nvme0n1 rw")
 
 
 def _swap(host: Host) -> None:
@@ -116,6 +116,7 @@ class Use(NamedTuple):
 
 USES = {
     "mounted": Use(DISK, _mounted, "storage", 'mounted on "/srv/a\\040b"', UNMOUNT),
+    "odd": Use(DISK, lambda host: _mounted(host, "/srv/a\fb"), "storage", 'mounted on "/srv/a\\x0cb"', " of the guest"),
     "swap": Use(DISK, _swap, "storage", "used as swap", FREE),
     "a volume": Use(DISK, _volume, "storage", "part of vg-root, mounted on /srv", FREE),
     "claimed by nobody who shows": Use(DISK, _claimed, "storage", "does not show here", FREE),

@@ -74,13 +74,16 @@ def test_a_claim_that_is_made_again_is_not_written_again(state: State) -> None:
         state.claim(NIC, UUID)
 
 
-@pytest.mark.parametrize("text", ["", "garbage", f"../{UUID[3:]}", UUID[:-1]])
+@pytest.mark.parametrize("text", ["", "garbage", f"../{UUID[3:]}", UUID[:-1], "\0" * len(UUID)])
 def test_where_a_claim_does_not_say_who_every_entry_is_asked(state: State, text: str) -> None:
     """A device of a guest that lives is nobody else's because a file is damaged; nor is a broken entry asked twice."""
     _path(state, "domains/broken.json").write_text("{")
     state.save(_held(state, NIC))
     _path(state, f"claims/{NIC}").write_text(text)
     assert state.claims([NIC]) == {NIC: Claim(UUID, "of c")}
+    state.disclaim_for_nobody(NIC)
+    state.disclaim_for_nobody(SECOND)
+    assert state.names("claims") == [str(NIC)]
     _path(state, f"claims/{NIC}").chmod(0o666)
     assert state.claims([NIC]) == {NIC: Claim(UUID, "of c")}
 
@@ -98,6 +101,22 @@ def test_a_guest_whose_entry_cannot_be_read_keeps_its_device(state: State, text:
     _path(state, f"domains/{UUID}.json").unlink()
     state.disclaim_for_nobody(NIC)
     assert state.names("claims") == []
+
+
+def test_a_claim_stays_where_nobody_sees_whether_there_is_an_entry(state: State) -> None:
+    """One that cannot be looked at is not taken for none."""
+    state.claim(NIC, UUID)
+    state.save(_held(state, NIC))
+    real, refusal = os.open, OSError(errno.EIO, "Input/output error")
+
+    def unseen(path: str, *rest: int) -> int:
+        if "domains" in path:
+            raise refusal
+        return real(path, *rest)
+
+    with mock.patch("os.lstat", side_effect=refusal), mock.patch("os.open", unseen):
+        state.disclaim_for_nobody(NIC)
+    assert state.claims([NIC]) == {NIC: Claim(UUID, "of c")}
 
 
 def test_an_entry_of_another_boot_is_void(state: State) -> None:

@@ -163,8 +163,8 @@ def test_what_cannot_be_one_is_a_usage_error(shown: Shown, option: str, text: st
     ("words", "said"),
     [
         (("-ts", "soon"), "argument -ts/--start: not a time: soon: write 2026-11-24, 2026-11-24T13:30, "),
-        (("-te", "\x1b[31m"), "argument -te/--end: not a time: \\x1b[31m: write "),
-        (("-ts", "2026-11-24", "12:00", "13:00"), "argument -ts/--start: not a time: 2026-11-24 12:00 13:00: "),
+        (("-te", "\x1b[31m"), 'argument -te/--end: not a time: "\\x1b[31m": write '),
+        (("-ts", "2026-11-24", "12:00", "13:00"), 'argument -ts/--start: not a time: "2026-11-24 12:00 13:00": '),
         (("-ts", "2026-11-25", "-te", "2026-11-24"), "argument -te/--end: it is before -ts, "),
     ],
 )

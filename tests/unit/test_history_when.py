@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from libhook.errors import BadInput
+from libhook.errors import BadInput, named
 from libhook.history.when import moment
 
 NOW = (2026, 11, 24, 18, 43, 27)
@@ -60,7 +60,17 @@ def test_a_time_is_understood(words: str, start: str, end: str) -> None:
         assert moment(words.split(), now, UP, end=last) == wanted
 
 
-NO_TIMES = ("", "soon", "13/45/2026", "25:00", "2026-02-30", "11/20/2026 noon", "a b c", "12:00 11")
+NO_TIMES = (
+    "",
+    "soon",
+    "13/45/2026",
+    "25:00",
+    "2026-02-30",
+    "11/20/2026 noon",
+    "a b c",
+    "12:00 11",
+    "to mend it, run: poweroff",
+)
 
 
 @pytest.mark.parametrize("words", NO_TIMES)
@@ -68,4 +78,4 @@ def test_what_is_no_time_is_said(words: str) -> None:
     """With the forms that are."""
     with pytest.raises(BadInput) as caught:
         moment(words.split() or [""], datetime.now(UTC).astimezone(), UP)
-    assert caught.value.line.startswith(f"not a time: {words}: write 2026-11-24, ")
+    assert caught.value.line.startswith(f"not a time: {named(words)}: write 2026-11-24, ")

@@ -79,6 +79,36 @@ def test_a_file_that_a_killed_process_left_is_no_lock(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
+@pytest.mark.parametrize(
+    ("call", "number"), [("os.open", errno.EMFILE), ("os.open", errno.EIO), ("fcntl.flock", errno.ENOLCK)]
+)
+def test_one_that_cannot_be_looked_at_may_be_locked(tmp_path: Path, call: str, number: int) -> None:
+    """Whoever asks must not take a guest at which somebody works, or a write on its way, for idle."""
+    (tmp_path / "a").touch()
+    with mock.patch(call, side_effect=OSError(number, "")):
+        assert is_locked(f"{tmp_path}/a")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    assert not any(is_locked(f"{tmp_path}/{name}") for name in ("a", "b", "none", "a/none", "folder", "fifo"))
+
+
+def test_for_want_of_a_descriptor_no_folder_is_locked_instead(tmp_path: Path) -> None:
+    """Another process may have the file, and would not see that."""
+    real = os.open
+
+    def want(path: str, flags: int, *rest: int) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENFILE, os.strerror(errno.ENFILE), path)
+        return real(path, flags, *rest)
+
+    with locked(str(tmp_path), ["a"], soon()), mock.patch("os.open", want):
+        remove_unused(str(tmp_path))
+        with pytest.raises(OSError, match="Too many open files in system"), locked(str(tmp_path), ["a"], soon()):
+            raise AssertionError
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("what", ["link", "folder", "no room"])
 def test_where_no_file_can_be_had_the_folder_is_locked_instead(
     tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ import pytest
 from libhook.command.views import status_text
 from libhook.errors import fault, named
 from libhook.facts.entry import Held, HeldDevice, Process
+from libhook.facts.remedy import told
 from libhook.xml.hostdevxml import quoted
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,7 @@ FOREIGN = {
     *("alias", "called", "interface", "master", "gadget", "subsystem", "hba", "error", "other.name", "holder.name"),
     *("unit", "unit.name", "self.unit", "self.asked", "one.pattern", "one.service", "owner.unit", "owner.service"),
     *("owner.container", "request.guest", "one.address", "error.filename", "node.name", "user"),
+    *("key", "action.key", "one.key", "device.key"),
     *("file.origin", "other.origin", "file.interpreter"),
 }
 """What else is called as somebody else likes, as the code calls it."""
@@ -131,6 +133,16 @@ def test_anything_else_stands_in_quotes(name: str, shown: str) -> None:
     assert named(name) == shown
     assert runpy.run_path(str(ROOT / "packaging/versions.py"))["named"](name) == shown
     assert fault(ValueError(name)) == (f"ValueError: {shown}" if name else "ValueError")
+
+
+def test_a_key_stands_in_quotes_where_its_name_is_no_plain_word() -> None:
+    """``recover --give-up`` and ``status`` print it; a device's name comes from the guest's document."""
+    assert [told(key) for key in ("pci 0000:01:00.0", "value /proc/sys/vm/swappiness", "sleep")] == [
+        "pci 0000:01:00.0",
+        "value /proc/sys/vm/swappiness",
+        "sleep",
+    ]
+    assert told("scsi x, or run: poweroff") == 'scsi "x, or run\\x3a poweroff"'
 
 
 def test_an_iscsi_name_stands_in_quotes_in_status() -> None:

@@ -4,14 +4,18 @@
 import errno
 import fcntl
 import os
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import hanging
 import pytest
 
 from libhook.children import version
 from libhook.children.child import Deadline, ended, spawn
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(name="locks", autouse=True)
@@ -86,3 +90,14 @@ def test_where_a_file_system_has_no_locks_nothing_is_refused(tmp_path: Path, mon
 
     monkeypatch.setattr(fcntl, "flock", no_lock)
     assert version.hold(str(tmp_path))
+
+
+def test_a_lock_that_cannot_be_looked_at_is_not_free(tmp_path: Path) -> None:
+    """Else an upgrade would remove a version that runs. Where there is none, nobody has it."""
+    locked = runpy.run_path(str(ROOT / "packaging/versions.py"))["locked"]
+    (tmp_path / "lock").touch()
+    for number in (errno.EMFILE, errno.EIO):
+        with mock.patch("os.open", side_effect=OSError(number, "")), pytest.raises(BlockingIOError):
+            locked(f"{tmp_path}/lock")
+    (tmp_path / "link").symlink_to("lock")
+    assert [locked(f"{tmp_path}/{name}") for name in ("none", "lock/none", "link")] == [-1, -1, -1]
