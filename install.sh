@@ -173,12 +173,12 @@ install() {
     [ "$dry" = yes ] || [ -z "$made" ] || printf '%s\n' $made >>"$root$lib/folders"
     [ -n "$root" ] || tell_libvirtd
     [ "$dry" = yes ] || say "installed: package $root$version, command $root$prefix/bin/libhook, hook $root$target"
-    [ "$dry" = yes ] || is_watched ||
+    [ "$dry" = yes ] || ! has_systemd || is_watched ||
         say "to record what others plug in and out, too: systemctl enable --now libhook-watch"
 }
 
 is_watched() {
-    has_systemd && systemctl --quiet is-enabled libhook-watch.service && systemctl --quiet is-active libhook-watch.service
+    systemctl --quiet is-enabled libhook-watch.service && systemctl --quiet is-active libhook-watch.service
 }
 
 purge() {

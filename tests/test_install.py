@@ -313,15 +313,25 @@ def test_without_root_it_says_so(clone: Clone, mode: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("knows", "asks"), [("is-enabled is-active", False), ("is-enabled", True), ("is-active", True), ("", True)]
+    ("systemd", "knows", "asks"),
+    [
+        ("true", "is-enabled is-active", False),
+        ("true", "is-enabled", True),
+        ("true", "is-active", True),
+        ("true", "", True),
+        ("false", "", False),
+    ],
 )
-def test_the_watch_is_offered_unless_it_runs_and_will_run(clone: Clone, knows: str, asks: bool) -> None:
-    """Whoever has enabled it is not asked to. One that was started by hand is gone after the next boot."""
+def test_the_watch_is_offered_unless_it_runs_and_will_run(clone: Clone, systemd: str, knows: str, asks: bool) -> None:
+    """Whoever has enabled it is not asked to. One that was started by hand is gone after the next boot.
+
+    Without systemd, as below a --destdir, no systemctl helps.
+    """
     clone.fake(
         "systemctl", f'[ "$1" = --quiet ] || exit 0\nfor verb in {knows}; do [ "$2" != $verb ] || exit 0; done; exit 3'
     )
     script = clone.here / "install.sh"
-    script.write_text(re.sub(r"(?m)^has_systemd\(\).*$", "has_systemd() { true; }", script.read_text()))
+    script.write_text(re.sub(r"(?m)^has_systemd\(\).*$", f"has_systemd() {{ {systemd}; }}", script.read_text()))
     done = clone.run()
     assert done.returncode == 0, done.stderr
     assert ("systemctl enable --now libhook-watch" in done.stdout) == asks

@@ -234,7 +234,7 @@ def test_the_source_is_read_as_far_as_it_matters() -> None:
     assert len(found) > 140
     assert any('siblings = "bind"' in one for one in found["… shares IOMMU group … with …, which is on …"])
     assert len(found["… is in use by the host: …"]) == 17
-    assert found["no auditd runs"] == ("with auditd installed, to start it, run: systemctl start auditd",)
+    assert found["no auditd runs"] == ("with auditd installed, start it; under systemd, run: systemctl start auditd",)
     assert "the module … is built into the kernel" in found
     assert any("limits" in one for one in found["no child process can be started (…)"])
     assert [one for one in found if "does not run (python3 ended with status" in one]

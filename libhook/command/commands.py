@@ -207,5 +207,6 @@ def watch(machine: Machine, options: argparse.Namespace) -> int:
             tell([f"watching {options.connect} until Ctrl-C; events are shown here and in the journal"])
             connection.run(Watcher(machine, connection.look, connection.alive, tell))
     except DeadlineExpired:
-        raise LibhookError("another libhook watch is already running", "systemctl status libhook-watch") from None
+        hint = "one is enough; under systemd, run: systemctl status libhook-watch"
+        raise LibhookError("another libhook watch is already running", hint) from None
     return 0

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from libhook.command import handlers, installation
 from libhook.effects import audit, locks
+from libhook.effects.systemd import runs as booted
 from libhook.errors import LibhookError, named, pasted
 from libhook.facts import complaints, settings
 from libhook.facts.machine import Machine
@@ -103,7 +104,8 @@ def _daemon(session: Session) -> Iterator[Finding]:
     began = installation.began(session.machine, processes.process(session.machine, pid).start)
     if hook and began is not None and began < installation.changed(session.machine, hook):
         what = f"{name} (pid {pid}) started before {hook} was installed"
-        yield Finding("note", what, f"unless install.sh has told it since, run: systemctl reload {name}")
+        tell = f"systemctl reload {name}" if booted(session.machine) else f"kill -HUP {pid}"
+        yield Finding("note", what, f"unless install.sh has told it since, run: {tell}")
     else:
         yield Finding("ok", f"{name} (pid {pid}) runs")
 
@@ -262,9 +264,11 @@ def _watch(session: Session) -> Iterator[Finding]:
     if os.geteuid() != 0:
         return  # nobody else may ask for the lock
     runs = locks.is_locked(f"{session.machine.state}/locks/watch")
-    if not os.path.isdir(f"{session.machine.root}/run/systemd/system"):
-        if runs:
-            yield Finding("ok", "libhook watch runs")
+    missing = "libhook watch does not run: what others plug in and out is recorded by libvirt alone"
+    to_have = "to have libhook record it, too"
+    if not booted(session.machine):
+        watch_it = f"{to_have}, have your init run: libhook watch"
+        yield Finding("ok", "libhook watch runs") if runs else Finding("note", missing, watch_it)
         return
     with suppress(LibhookError):  # systemd does not answer
         found = systemd.matching(session.machine, (_WATCH, remains.UNIT), session.deadline)
@@ -276,6 +280,7 @@ def _watch(session: Session) -> Iterator[Finding]:
             yield Finding("ok", f"{_WATCH} runs")
         elif runs:
             yield Finding("ok", "libhook watch runs")
-        elif watch.load == "loaded":
-            what = f"{_WATCH} does not run: what others plug in and out is recorded by libvirt alone"
-            yield Finding("note", what, f"to have libhook record it, too, run: systemctl enable --now {_WATCH}")
+        else:
+            unmask = f"systemctl unmask {_WATCH} && " if watch.load == "masked" else ""
+            install = "" if watch.load in ("loaded", "masked") else "run install.sh again, then "
+            yield Finding("note", missing, f"{to_have}, {install}run: {unmask}systemctl enable --now {_WATCH}")

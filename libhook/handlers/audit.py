@@ -61,7 +61,7 @@ def trail_problem(trail: Trail | None) -> tuple[str, str] | None:
     if not trail.enabled:
         return "it is off in the kernel", "with auditd installed, to turn it on, run: auditctl -e 1"
     if not trail.daemon:
-        return "no auditd runs", "with auditd installed, to start it, run: systemctl start auditd"
+        return "no auditd runs", "with auditd installed, start it; under systemd, run: systemctl start auditd"
     if trail.stopped:
         return f"auditd (pid {trail.daemon}) is stopped", f"to let it go on, run: kill -CONT {trail.daemon}"
     return None

@@ -24,6 +24,7 @@ MISSING = LibhookError(
 )
 _KEEPALIVE = (5, 3)
 """Seconds between two keepalive messages, and how many libvirtd may leave unanswered."""
+_SEE = "see whether it runs; under systemd, run: systemctl status libvirtd virtqemud"
 _DETACH_TAKES = 15.0
 """Seconds that we wait beyond the deadline. libvirt itself waits 5 for the guest (10 on ppc64, qemu_hotplug.c:75)."""
 
@@ -148,14 +149,10 @@ class Hypervisor:
             case ["unknown", *reason]:
                 raise NoSuchGuest(f"libvirt: {harmless(' '.join(reason))}", "virsh list --all shows the guests")
             case ["lost", *_]:
-                raise DeadlineExpired(
-                    "the connection to libvirtd was lost before it answered", "systemctl status libvirtd virtqemud"
-                )
+                raise DeadlineExpired("the connection to libvirtd was lost before it answered", _SEE)
             case ["missing"]:
                 raise MISSING
-        raise DeadlineExpired(
-            "libvirtd did not answer in time", "see whether it runs: systemctl status libvirtd virtqemud"
-        )
+        raise DeadlineExpired("libvirtd did not answer in time", _SEE)
 
 
 def _lookup(connection: "libvirt.virConnect", name: str) -> "libvirt.virDomain":

@@ -199,7 +199,7 @@ REFUSALS = {
     "no auditd": Refusal(
         nic(),
         guest(NIC),
-        f"{TRAIL} no auditd runs: with auditd installed, to start it, run: systemctl start auditd",
+        f"{TRAIL} no auditd runs: with auditd installed, start it; under systemd, run: systemctl start auditd",
         _trail('{"enabled": true, "daemon": 0, "lost": 0}'),
         REQUIRED,
     ),

@@ -197,7 +197,7 @@ def test_a_second_watch_is_refused_while_the_first_runs(versions: Versions, root
         first.send_signal(signal.SIGTERM)
         assert first.go_on(b"")[0] in (0, -signal.SIGTERM)
         assert (code, out, ended) == (1, b"", None)
-        assert b"another libhook watch is already running: systemctl status libhook-watch" in said
+        assert b"watch is already running: one is enough; under systemd, run: systemctl status libhook-watch" in said
 
 
 def _goes(first: Path, versions: Versions, at: str) -> bool:

@@ -185,8 +185,13 @@ def test_pf_that_hangs_under_the_administrators_hands(guest: MakeGuest) -> None:
             ("recover", "--dry-run"),
             ("inspect", one.name),
             ("plan", one.name),
+            ("accept", one.name, "--dry-run"),
+            ("config",),
+            ("config", one.name),
+            ("handlers",),
+            ("history",),
         ):
-            assert command(*words).said
+            assert command(*words).said, words
         for verb in ("devices", "status"):
             assert json.loads(command(verb, "--json").said)
     assert (driver_of(PF), (PCI / "devices" / VFS[0]).exists()) == (None, False)

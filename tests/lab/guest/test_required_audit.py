@@ -162,9 +162,9 @@ def refused(one: Guest, reason: str) -> None:
     ("broken", "reason"),
     [
         (off, "it is off in the kernel: with auditd installed, to turn it on, run: auditctl -e 1"),
-        (gone, "no auditd runs: with auditd installed, to start it, run: systemctl start auditd"),
-        (gone_and_full, "no auditd runs: with auditd installed, to start it, run: systemctl start auditd"),
-        (killed, "no auditd runs: with auditd installed, to start it, run: systemctl start auditd"),
+        (gone, "no auditd runs: with auditd installed, start it; under systemd, run: systemctl start auditd"),
+        (gone_and_full, "no auditd runs: with auditd installed, start it; under systemd, run: systemctl start auditd"),
+        (killed, "no auditd runs: with auditd installed, start it; under systemd, run: systemctl start auditd"),
         (stopped, "auditd (pid {0}) is stopped: to let it go on, run: kill -CONT {0}"),
     ],
 )
