@@ -41,12 +41,13 @@ def test_every_source_file_names_its_license_first() -> None:
 
 
 def test_no_source_file_grows_past_what_is_read_in_one_sitting() -> None:
-    """Python and shell files stay under about 300 lines."""
+    """Python and shell files stay under about 300 lines. A test file is as long as its subject."""
     long = [
         (str(path.relative_to(ROOT)), lines)
         for path in _files()
         if _is_source(path)
         and path.name != "LICENSE"
+        and not path.is_relative_to(ROOT / "tests")
         and (lines := len(path.read_text(errors="replace").splitlines())) > SOURCE_LINES
     ]
     assert long == []

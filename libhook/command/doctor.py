@@ -264,7 +264,7 @@ def _watch(session: Session) -> Iterator[Finding]:
     if os.geteuid() != 0:
         return  # nobody else may ask for the lock
     runs = locks.is_locked(f"{session.machine.state}/locks/watch")
-    missing = "libhook watch does not run: what others plug in and out is recorded by libvirt alone"
+    missing = "no libhook watch runs, so what others plug in and out is recorded by libvirt alone"
     to_have = "to have libhook record it, too"
     if not booted(session.machine):
         watch_it = f"{to_have}, have your init run: libhook watch"

@@ -216,7 +216,7 @@ def test_a_libvirtd_that_may_not_know_the_hook(host: Host) -> None:
 
 def test_whether_somebody_watches(host: Host) -> None:
     """With what the watch starts. Without systemd it may be anybody's; where that does not answer, nothing is said."""
-    missing = "note  libhook watch does not run: what others plug in and out is recorded by libvirt alone: to have "
+    missing = "note  no libhook watch runs, so what others plug in and out is recorded by libvirt alone: to have "
     enable = f"systemctl enable --now {WATCH}"
     units.change(host.root, "libhook-recover.service", load="not-found")
     (line,) = examined(host)
