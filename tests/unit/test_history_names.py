@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trail_writing import OTHER, UUID, Trail, entries, read, told
+from trail_writing import Trail, entries
 
 from libhook.command import parsing
-from libhook.facts.domain import Domain, Extra, HostDevice
-from libhook.handlers.record import text
 from libhook.history import command
 
 CARD, OLD, STICK = "1002:747e", "8086:10d3", "0951:1666"
@@ -41,10 +39,6 @@ def run(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Run:
         return entries(out) if "--json" in arguments else out.splitlines()
 
     return ran
-
-
-def _ids(log: Trail) -> list[str]:
-    return [entry.ids for entry in read([bytes(log)])[0]]
 
 
 def _two_cards() -> Trail:
@@ -105,56 +99,3 @@ def test_a_narrow_terminal_shows_the_name_too(run: Run, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((60, 24)))
     monkeypatch.setattr(sys.stdout, "fileno", lambda: 1)
     assert f"  AMD Radeon RX 7700 XT / 7800 XT [{CARD}]" in run(_two_cards())
-
-
-@pytest.mark.parametrize(
-    ("log", "ids"),
-    [
-        (Trail().device("libvirtd", "start").device("libhook", "start", ids=CARD), CARD),
-        (Trail().device("libhook", "start", ids=CARD).device("libvirtd", "start"), CARD),
-        (Trail().device("libhook", "start").device("libhook", "stop", ids=CARD), CARD),
-        (Trail().device("libhook", "stop", ids=CARD), CARD),
-        (Trail().device("libhook", "start", ids=CARD).control("stop"), CARD),
-        (Trail().device("libvirtd", "start").control("stop").device("libhook", "stop", ids=CARD), CARD),
-        (Trail().device("/opt/x", "start", ids=OLD).device("libhook", "start", ids=CARD), CARD),
-        (Trail().device("libhook", "start", ids=CARD).device("/opt/x", "start", ids=OLD), CARD),
-        (Trail().device("libhook", "start", ids=CARD).device("/opt/x", "stop", ids=OLD), CARD),
-        (Trail().device("/opt/x", "start", ids=OLD).device("libvirtd", "start"), OLD),
-        (Trail().device("libhook", "start", False, ids=CARD).device("libvirtd", "start"), CARD),
-        (Trail().device("libvirtd", "attach").device("libhook", "attach", False, ids=CARD), CARD),
-        (Trail().device("libhook", "start", style="2011", ids=CARD), CARD),
-    ],
-)
-def test_any_record_may_say_the_ids(log: Trail, ids: str) -> None:
-    """The first or the last; where two differ, libhook's word counts."""
-    assert _ids(log) == [ids]
-
-
-def test_a_usb_device_without_an_address_gets_its_ids() -> None:
-    """libvirtd's 000.000 and ours are one, with ours."""
-    log = Trail().device("libvirtd", "start", bus="usb", device="000.000")
-    log.device("libhook", "start", bus="usb", device="001.002", ids=STICK).control("start")
-    assert _ids(log) == [STICK]
-
-
-@pytest.mark.parametrize("ids", ["x", "8086:10d3 ", "8086:10D3", "8086:10d3\n", "\x1b[31m", "8086", "٨٠٨٦:10d3"])
-def test_what_cannot_be_ids_is_none(ids: str) -> None:
-    """Whoever wrote it."""
-    assert _ids(Trail().device("libhook", "start", ids=ids)) == [""]
-
-
-def test_other_fields_may_stand_between() -> None:
-    """A record that is laid out otherwise is read field by field, with its ids."""
-    about = f'vm="win11" uuid={UUID} bus=pci device="0000:01:00.0" new=1 device-id="{CARD}"'
-    log = Trail().message("VIRT_RESOURCE", f"virt=kvm resrc=dev reason=start {about}", "libhook", True, 1000)
-    log.device("libhook", "start", uuid=OTHER, device="x")
-    assert _ids(log) == [CARD, ""]
-    assert [entry["recorded_by"] for entry in told(log)] == [["libhook"]] * 2
-
-
-def test_the_fields_are_those_that_records_have() -> None:
-    """As record.py writes them, whichever of them are known."""
-    for extra in (Extra(ids=CARD), Extra("vfio pci", "", CARD), Extra("", "7", CARD), Extra("(none)", "7", CARD)):
-        device = HostDevice("pci", "hostdev", False, "0000:01:00.0", None, extra=extra)
-        said = text(Domain("win11", UUID, "kvm", ()), device, "start", extra=True)
-        assert _ids(Trail().message("VIRT_RESOURCE", said, "libhook", True, 1000)) == [CARD]
