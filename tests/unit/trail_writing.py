@@ -27,6 +27,7 @@ from libhook.history.shown import Json
 if TYPE_CHECKING:
     import pytest
 
+ROOT = Path(__file__).parents[2]
 NOWHERE = "/nowhere"
 """A host without lists of names."""
 BEGIN = 1_795_545_000_000
