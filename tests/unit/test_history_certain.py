@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``libhook history`` says what it shows that no record says, what it could not read, and which guest it means."""
 
-import json
 import os
 import re
 import sys
@@ -11,7 +10,6 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from following import Desk
 from trail_writing import BEGIN, OTHER, UUID, Trail, entries
 
 from libhook.command import parsing
@@ -92,36 +90,6 @@ def test_the_page_says_which_names_no_record_has(run: Run) -> None:
     assert "All names of devices are made from vendor and product as the records have them." in recorded
     assert "*" not in recorded
     assert "Names with" not in _text(run(Trail().device("libhook", "start", device=SPARE), "--html", "-")[0])
-
-
-def test_a_follower_uses_the_notes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As they are when it tells: a guest is noted when it starts. Its fields are those of ``--json``."""
-    desk, known = Desk(tmp_path), list[Was]()
-    run = command.run
-
-    def noted(root: str, options: object) -> int:
-        given = vars(options)
-        given["input"] = []
-        monkeypatch.setattr(command, "path_of", lambda *_: (str(desk.log), True))
-        return run(root, options, lambda: Remembered(os.uname().nodename, lambda _: list(known)))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(command, "run", noted)
-    log = Trail(now=desk.now).device("libvirtd", "start").control("start")
-
-    def start() -> None:
-        desk.append(bytes(log))
-        known.append(Was(CARD, IDS, log.now // 1000, log.now // 1000))
-
-    desk.given += ["-d", IDS]
-    desk.follow(lambda: None, start)
-    (told,) = desk.written
-    assert [told[name] for name in ("event", "ids", "ids_from")] == ["began", IDS, "notes"]
-    monkeypatch.setattr(command, "run", run)
-    assert list(told)[2:] == list(json.loads(desk.shown[0]))
-    monkeypatch.setattr(command, "run", noted)
-    end = Trail(now=desk.now).control("stop")
-    desk.follow(lambda: desk.append(bytes(end)))
-    assert [(line["event"], line["ids"]) for line in desk.written] == [("began", IDS), ("ended", IDS)]
 
 
 def _two_of_a_name() -> Trail:
