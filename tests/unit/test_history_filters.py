@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What ``libhook history`` says where it does not show all: that it does not, why not, and nothing that is false."""
+"""What ``libhook history`` says where it does not show all, and which times it understands; nothing that is false."""
 
 import itertools
 import re
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from trail_writing import BEGIN, OTHER, UUID, Trail, entries
+from trail_writing import BEGIN, OTHER, UUID, Trail, entries, zone
 
 from libhook.command import parsing
+from libhook.errors import BadInput
 from libhook.history import command
+from libhook.history.when import moment
 
 CARD, SPARE = "0000:01:00.0", "0000:02:00.0"
 Shown = Callable[..., tuple[str, str]]
@@ -130,15 +132,12 @@ def test_a_filter_can_do_nothing_to_a_terminal_or_a_page(shown: Shown) -> None:
     assert "guest &#34;x\\x1b[31m&lt;b&gt;&#34;; from" in shown("--html", "-", "--vm", "x\x1b[31m<b>")[0]
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/Los_Angeles"])
-def test_a_time_may_be_as_far_away_as_there_are_any(shown: Shown, zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", ["UTC", "Pacific/Kiritimati", "America/Los_Angeles"])
+def test_a_time_may_be_as_far_away_as_there_are_any(shown: Shown, place: str) -> None:
     """Before and after all records, at both ends of what a date can be."""
-    monkeypatch.setenv("TZ", zone)
-    time.tzset()
     far = ("-ts", "0001-01-02T00:00+00:00", "-te", "9999-12-31T10:00+00:00")
-    said = shown("--json", *far)[1]
-    monkeypatch.undo()
-    time.tzset()
+    with zone(place):
+        said = shown("--json", *far)[1]
     match, covers = said.split("; from LOG; ")
     assert re.fullmatch(r"4 of 4 entries match: since (1970|1969)-\S+ \S+, until 5138-\S+ \S+", match)
     assert re.fullmatch(r"the trail covers \S+ \S+ to \S+ \S+, and nothing before or after\n", covers)
@@ -235,3 +234,60 @@ def test_every_kind_of_device_can_be_asked_for(tmp_path: Path, shown: Shown, bus
     log = Trail().device("libvirtd", "attach", bus=bus, device=device).device("libvirtd", "attach", device="other")
     (tmp_path / "log").write_bytes(bytes(log))
     assert [entry["device"] for entry in entries(shown("--json", "-d", given)[0])] == [device]
+
+
+NOW = (2026, 11, 24, 18, 43, 27)
+"""A Tuesday, local time."""
+UP = timedelta(days=50)
+"""Since before the end of summer time."""
+
+
+@pytest.fixture
+def berlin() -> Iterator[None]:
+    """A zone that is not UTC."""
+    with zone("Europe/Berlin"):
+        yield
+
+
+@pytest.mark.usefixtures("berlin")
+@pytest.mark.parametrize(
+    ("words", "start", "end"),
+    [
+        ("2026-11-20", "2026-11-19T23:00:00", "2026-11-20T22:59:59.999"),
+        ("2026-11-20T10:30", "2026-11-20T09:30:00", "2026-11-20T09:30:00"),
+        ("2026-07-20 10:30:05", "2026-07-20T08:30:05", "2026-07-20T08:30:05"),
+        ("2026-11-20T10:30:05.512+00:00", "2026-11-20T10:30:05.512", "2026-11-20T10:30:05.512"),
+        ("2026-11-20T10:30:05Z", "2026-11-20T10:30:05", "2026-11-20T10:30:05"),
+        ("11/20/2026", "2026-11-19T23:00:00", "2026-11-20T22:59:59.999"),
+        ("11/20/26 10:30:05", "2026-11-20T09:30:05", "2026-11-20T09:30:05"),
+        ("10:30", "2026-11-24T09:30:00", "2026-11-24T09:30:00"),
+        ("now", "2026-11-24T17:43:27", "2026-11-24T17:43:27"),
+        ("recent", "2026-11-24T17:33:27", "2026-11-24T17:33:27"),
+        ("this-hour", "2026-11-24T17:00:00", "2026-11-24T17:00:00"),
+        ("boot", "2026-10-05T17:43:27", "2026-10-05T17:43:27"),
+        ("today", "2026-11-23T23:00:00", "2026-11-23T23:00:00"),
+        ("yesterday", "2026-11-22T23:00:00", "2026-11-22T23:00:00"),
+        ("this-week", "2026-11-21T23:00:00", "2026-11-21T23:00:00"),
+        ("week-ago", "2026-11-16T23:00:00", "2026-11-16T23:00:00"),
+        ("this-month", "2026-10-31T23:00:00", "2026-10-31T23:00:00"),
+        ("this-year", "2025-12-31T23:00:00", "2025-12-31T23:00:00"),
+    ],
+)
+def test_a_time_is_understood(words: str, start: str, end: str) -> None:
+    """A day alone ends with its last moment; what says no zone is local, in summer too."""
+    now = datetime(*NOW).astimezone()
+    for expected, last in ((start, False), (end, True)):
+        wanted = datetime.fromisoformat(expected).replace(tzinfo=UTC).timestamp() * 1000
+        assert moment(words.split(), now, UP, end=last) == wanted
+
+
+NO_TIMES = ("", "soon", "13/45/2026", "25:00", "2026-02-30", "11/20/2026 noon", "a b c", "12:00 11")
+
+
+@pytest.mark.usefixtures("berlin")
+@pytest.mark.parametrize("words", NO_TIMES)
+def test_what_is_no_time_is_said(words: str) -> None:
+    """With the forms that are."""
+    with pytest.raises(BadInput) as caught:
+        moment(words.split() or [""], datetime.now(UTC).astimezone(), UP)
+    assert caught.value.line.startswith(f"not a time: {words}: write 2026-11-24, ")

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a device was called, by the ids that its records carry."""
+"""What a person reads: what a device was called, in which colours, and no name that reads as advice."""
 
-import os
-import sys
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from trail_writing import Trail, entries
+from trail_writing import BEGIN, NOWHERE, OTHER, Trail, entries, read, terminal
 
 from libhook.command import parsing
+from libhook.errors import TO_PASTE
 from libhook.history import command
+from libhook.history.colour import coloured, plain, wanted
+from libhook.history.events import Event
+from libhook.history.names import lookup
+from libhook.history.table import Table
+from libhook.history.telling import AsText
 
 CARD, OLD, STICK = "1002:747e", "8086:10d3", "0951:1666"
 RADEON = "Advanced Micro Devices, Inc. [AMD/ATI]", "Navi 32 [Radeon RX 7700 XT / 7800 XT]"
@@ -92,10 +98,102 @@ def test_a_device_is_found_by_its_ids(run: Run) -> None:
     assert run(log, "--json", "-d", "ffff:ffff") == []
 
 
-def test_a_narrow_terminal_shows_the_name_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_terminal_shows_the_name_too(run: Run) -> None:
     """In a line of its own, which is broken where it must be."""
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((60, 24)))
-    monkeypatch.setattr(sys.stdout, "fileno", lambda: 1)
-    assert f"  AMD Radeon RX 7700 XT / 7800 XT [{CARD}]" in run(_two_cards())
+    with terminal(60):
+        assert f"  AMD Radeon RX 7700 XT / 7800 XT [{CARD}]" in run(_two_cards())
+
+
+RED, GREEN, YELLOW, DIM, END = (f"\033[{code}m" for code in (31, 32, 33, 2, 0))
+
+
+def _lines(width: int | None, paint: Callable[[str, str], str]) -> list[str]:
+    """One that ended, one that failed and on which the records differ, a silence, one that is held."""
+    log = Trail().device("libvirtd", "start").control("start").device("libhook", "stop").control("stop")
+    log.device("libhook", "start", False, vm="\u5b57").device("libvirtd", "start", vm="\u5b57").control("start", False)
+    log.raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start")
+    log.device("libvirtd", "attach", uuid=OTHER, vm="\x1b[31m, held", device="0000:02:00.0")
+    entries, silences, _ = read([bytes(log)])
+    table = Table(lookup(NOWHERE))
+    rows = [(entry.start or 0, table.row(entry)) for entry in entries]
+    rows += [(silence.start, table.silence(silence)) for silence in silences]
+    return list(table.lines((row for _, row in sorted(rows)), width, paint=paint))
+
+
+@pytest.mark.parametrize("width", [None, 200, 60, 20])
+def test_colours_change_no_text(width: int | None) -> None:
+    """Without its codes, each line is the one that a pipe gets; and each code is ended on its line."""
+    for painted, text in zip(_lines(width, coloured), _lines(width, plain), strict=True):
+        assert re.sub(r"\033\[\d+m", "", painted) == text
+        assert painted.count("\033[") == 2 * painted.count(END)
+
+
+def test_what_matters_is_coloured() -> None:
+    """What failed, where records differ, silences, what is held; and nothing else."""
+    _, ended, failed, silent, held = _lines(None, coloured)
+    assert "\033" not in ended
+    assert f"  {RED}start failed{END}  " in failed
+    assert failed.endswith(f"  {YELLOW}libvirtd: success{END}")
+    assert silent.startswith(f"{DIM}-- no trail from ")
+    assert f"  {GREEN}attach, held{END}  libvirtd" in held
+    assert '"\\x1b[31m, held"  ' in held
+
+
+def test_a_narrow_terminal_has_colours_too() -> None:
+    """A paragraph's line of what happened."""
+    lines = _lines(60, coloured)
+    assert f"{RED}  start failed  by libvirtd, libhook  libvirtd: success{END}" in lines
+    assert f"{GREEN}  attach, held  by libvirtd{END}" in lines
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment", "paint"),
+    [
+        (True, {"TERM": "xterm"}, coloured),
+        (True, {"TERM": "xterm", "NO_COLOR": ""}, coloured),
+        (True, {"TERM": "xterm", "NO_COLOR": "1"}, plain),
+        (True, {"TERM": "dumb"}, plain),
+        (True, {}, plain),
+        (False, {"TERM": "xterm"}, plain),
+    ],
+)
+def test_who_gets_colours(terminal: bool, environment: dict[str, str], paint: Callable[[str, str], str]) -> None:
+    """A terminal that has them, unless its user does not want them."""
+    assert wanted(terminal, environment) is paint
+
+
+ADVICE = f"{TO_PASTE} poweroff\n\x1b[1m"
+
+
+def _log(node: str, now: int = BEGIN) -> Trail:
+    """Each name that a record may bring is advice. A host's has no blank."""
+    log = Trail(node, now=now).device("libhook", "start", vm=ADVICE, bus="scsi", device=ADVICE)
+    log.device(f"/tmp/{TO_PASTE}x", "start", vm="b", uuid=f"x{TO_PASTE}", bus=TO_PASTE, device="c")
+    return log.raw("DAEMON_END", "x").raw("DAEMON_START", "x", after=60_000)
+
+
+@pytest.mark.parametrize("width", [None, 40])
+def test_no_name_reads_as_advice_in_the_table(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], width: int | None
+) -> None:
+    """Nor in what is said above it, below it and on stderr: of hosts, times without a trail, filters and files."""
+    logs = [tmp_path / name for name in (f"a {TO_PASTE} x", f"b {TO_PASTE} x")]
+    logs[0].write_bytes(bytes(_log(TO_PASTE)) + bytes(_log("kvm2", BEGIN + 3_600_000)))
+    logs[1].write_bytes(bytes(_log("kvm3")).replace(b":12)", b":20)"))
+    given = [word for log in logs for word in ("-if", str(log))]
+    for more in ((), ("-ts", "2026-11-24T18:00+00:00"), ("--vm", ADVICE)):
+        with terminal(width) if width else nullcontext():
+            assert command.run("", parsing.parser().parse_args(["history", *given, *more])) == 0
+        out, err = (text.decode() for text in capsysbinary.readouterr())
+        assert "run\\x3a" in out
+        assert "excerpt" in err
+        assert [line for line in (out + err).splitlines() if TO_PASTE in line or not line.isprintable()] == []
+
+
+def test_no_name_reads_as_advice_in_what_is_followed() -> None:
+    """The line of an entry."""
+    telling = AsText(lookup(NOWHERE), plain)
+    for entry in read([bytes(_log(TO_PASTE))])[0]:
+        line = telling.line(Event("began", "x", 1, entry))
+        assert "run\\x3a" in line
+        assert TO_PASTE not in line
