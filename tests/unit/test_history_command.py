@@ -1,37 +1,26 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``libhook history``: where it finds the trail, what it lets through, how it shows it, and how it fails."""
+"""``libhook history``: where it finds the trail, how it shows it, what it says that it does not know, how it fails."""
 
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from trail_writing import BEGIN, OTHER, UUID, Trail, entries
+from trail_writing import BEGIN, OTHER, ROOT, UUID, Said, Trail, entries, life, terminal, zone
 
 from libhook.command import parsing
 from libhook.errors import LibhookError
 from libhook.history import command, reader
+from libhook.history.remembered import Remembered, Was
 
-ROOT = Path(__file__).parents[2]
 Run = Callable[..., list[Any]]
 
 
 @pytest.fixture
-def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Local time is UTC."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.fixture
-def run(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], utc: None) -> Run:  # noqa: ARG001
+def run(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Iterator[Run]:
     """Run it on the host in tmp_path; lines of text, or with --json what they say."""
 
     def ran(*arguments: str) -> list[Any]:
@@ -40,14 +29,8 @@ def run(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], utc: None) -
         out = capsysbinary.readouterr().out.decode()
         return entries(out) if "--json" in arguments else out.splitlines()
 
-    return ran
-
-
-def _life(device: str, now: int = 0, vm: str = "win11", uuid: str = UUID, node: str = "") -> Trail:
-    log = Trail(node, now=BEGIN + now)
-    return log.device("libhook", "start", device=device, vm=vm, uuid=uuid).device(
-        "libhook", "stop", device=device, vm=vm, uuid=uuid
-    )
+    with zone("UTC"):
+        yield ran
 
 
 def _devices(found: list[dict[str, Any]]) -> list[str]:
@@ -57,10 +40,10 @@ def _devices(found: list[dict[str, Any]]) -> list[str]:
 def _rotated(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     long = Trail().device("libvirtd", "start", device="long", uuid=OTHER).control("start", uuid=OTHER)
-    (folder / "audit.log.2").write_bytes(bytes(long) + bytes(_life("first", 10_000)))
-    (folder / "audit.log.1").write_bytes(bytes(_life("second", 20_000)))
+    (folder / "audit.log.2").write_bytes(bytes(long) + bytes(life("first", 10_000)))
+    (folder / "audit.log.1").write_bytes(bytes(life("second", 20_000)))
     end = Trail(now=BEGIN + 40_000).control("stop", uuid=OTHER)
-    (folder / "audit.log").write_bytes(bytes(_life("third", 30_000)) + bytes(end))
+    (folder / "audit.log").write_bytes(bytes(life("third", 30_000)) + bytes(end))
 
 
 def test_rotated_logs_are_read_oldest_first(tmp_path: Path, run: Run) -> None:
@@ -164,8 +147,8 @@ def test_a_log_counts_once_however_often_it_is_named(tmp_path: Path, run: Run) -
 )
 def test_filters(tmp_path: Path, run: Run, arguments: tuple[str, ...], left: str) -> None:
     """Each lets through what it names; a time lets through what a guest had at some moment of it."""
-    log = bytes(_life("0000:01:00.0")) + bytes(_life("0000:02:00.0", 20_000))
-    log += bytes(_life("0000:01:00.0", 60_000, "d b", OTHER))
+    log = bytes(life("0000:01:00.0")) + bytes(life("0000:02:00.0", 20_000))
+    log += bytes(life("0000:01:00.0", 60_000, "d b", OTHER))
     log += bytes(
         Trail("kvm2", now=BEGIN + 80_000).device("libhook", "attach", False, vm="x", bus="usb", device="001.002")
     )
@@ -188,7 +171,7 @@ def test_where_the_log_is_cut_into_pieces_does_not_matter(
     monkeypatch.setattr(reader, "_PIECE", piece)
     long = b"type=VIRT_RESOURCE msg=audit(1.000:1): " + b"x" * (1 << 20)
     cut = Trail(now=BEGIN + 30_000).device("libhook", "start", device="cut").lines[0][:-80]
-    log = b"\n".join([*_life("first").lines, long, *_life("second", 10_000).lines, cut])
+    log = b"\n".join([*life("first").lines, long, *life("second", 10_000).lines, cut])
     (tmp_path / "log").write_bytes(log)
     errors: list[str] = []
     monkeypatch.setattr(sys.stderr, "write", errors.append)
@@ -218,21 +201,20 @@ def test_a_trail_without_any_record_is_no_answer(tmp_path: Path, run: Run, conte
 
 def test_a_name_can_do_nothing_to_a_terminal(tmp_path: Path, run: Run) -> None:
     """Line feeds, escapes, tabs and marks that turn text around are shown, not obeyed; wide letters line up."""
-    log = bytes(_life("a", vm="x\n\x1b[31m\t\u202e\udcff")) + bytes(_life("b", 10_000, vm="\u5b57"))
+    log = bytes(life("a", vm="x\n\x1b[31m\t\u202e\udcff")) + bytes(life("b", 10_000, vm="\u5b57"))
     (tmp_path / "log").write_bytes(log)
     heading, first, second, _ = run("-if", str(tmp_path / "log"))
     assert r'  "x\n\x1b[31m\t\u202e\udcff"  ' in first
     assert first.index(UUID) == heading.index("UUID") == second.index(UUID) + 1
 
 
-def test_summer_time_does_not_turn_an_entry_around(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_summer_time_does_not_turn_an_entry_around(tmp_path: Path, run: Run) -> None:
     """From 02:40 to 02:10 is half an hour in the night in which it ends; what does not span it is as ever."""
     end = 1_792_890_000_000  # 2026-10-25T01:00:00Z
     log = Trail(now=end - 1_200_000).device("libhook", "start", after=0).device("libhook", "stop", after=1_800_000)
-    (tmp_path / "log").write_bytes(bytes(log) + bytes(_life("b")))
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    _, first, second, _ = run("-if", str(tmp_path / "log"))
+    (tmp_path / "log").write_bytes(bytes(log) + bytes(life("b")))
+    with zone("Europe/Berlin"):
+        _, first, second, _ = run("-if", str(tmp_path / "log"))
     assert first.startswith("2026-10-25 02:40:00 +0200  2026-10-25 02:10:00 +0100  pci 0000:01:00.0  ")
     assert second.startswith("2026-11-24 19:30:01        2026-11-24 19:30:02        pci b ")
 
@@ -248,17 +230,12 @@ def test_a_device_that_is_held_again_is_shown_as_held(tmp_path: Path, run: Run) 
 
 
 @pytest.mark.parametrize("width", [20, 40, 72, 110])
-def test_a_narrow_terminal_cuts_nothing_off(
-    tmp_path: Path, run: Run, width: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_narrow_terminal_cuts_nothing_off(tmp_path: Path, run: Run, width: int) -> None:
     """Lines are as wide as it at most, and every letter is there."""
-    monkeypatch.setenv("NO_COLOR", "1")
     name = "n" * 50
-    (tmp_path / "log").write_bytes(bytes(_life("0000:01:00.0", vm=name)))
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((width, 24)))
-    monkeypatch.setattr(sys.stdout, "fileno", lambda: 1)
-    lines = run("-if", str(tmp_path / "log"))
+    (tmp_path / "log").write_bytes(bytes(life("0000:01:00.0", vm=name)))
+    with terminal(width):
+        lines = run("-if", str(tmp_path / "log"))
     assert max(map(len, lines)) <= width
     text = "".join(lines).replace(" ", "")
     assert name in text
@@ -276,3 +253,154 @@ def test_pipes_are_read_in_order_of_time(tmp_path: Path) -> None:
         ("first", "stop"),
         ("third", "stop"),
     ]
+
+
+CARD, SPARE = "0000:01:00.0", "0000:02:00.0"
+IDS = "1002:747e"
+NOTES = Remembered(os.uname().nodename, lambda _: [Was(CARD, IDS, BEGIN // 1000, BEGIN // 1000 + 3600)])
+Own = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture
+def own(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Iterator[Own]:
+    """Run it on this host's own trail, with libhook's notes: stdout and stderr."""
+    log = tmp_path / "var/log/audit/audit.log"
+    log.parent.mkdir(parents=True)
+
+    def ran(trail: Trail | bytes, *arguments: str) -> tuple[str, str]:
+        log.write_bytes(bytes(trail))
+        options = parsing.parser().parse_args(["history", *arguments])
+        assert command.run(str(tmp_path), options, lambda: NOTES) == 0
+        out, err = capsysbinary.readouterr()
+        return out.decode(), err.decode()
+
+    with zone("UTC"):
+        yield ran
+
+
+def _named() -> Trail:
+    """Of three entries, one has its ids from a record, one from a note, and one has none."""
+    log = Trail().device("libhook", "start", ids=IDS).device("libhook", "stop", ids=IDS)
+    return log.device("libhook", "start").device("libhook", "stop").device("libhook", "start", device=SPARE)
+
+
+def test_a_name_from_the_notes_is_marked(own: Own) -> None:
+    """In the table, in the page, and in JSON; what a record says is not marked, and no mark is explained in vain."""
+    objects = entries(own(_named(), "--json")[0])
+    assert [(one["ids"], one["ids_from"]) for one in objects] == [(IDS, "record"), (IDS, "notes"), (None, None)]
+    _, recorded, noted, unknown, _, explained = own(_named())[0].splitlines()
+    assert (f"[{IDS}]  " in recorded, f"[{IDS}]* " in noted, "[" in unknown) == (True, True, False)
+    assert explained == "-- * by libhook's notes, not by a record"
+    alone = Trail().device("libhook", "start", ids=IDS)
+    assert "*" not in own(alone)[0]
+    with terminal(60):
+        assert own(_named())[0].splitlines()[-1] == explained
+        assert f"  [{IDS}]*" in own(_named())[0].splitlines()
+
+
+def test_the_page_says_which_names_no_record_has(own: Own) -> None:
+    """At the device from when to when, and in the foot with the number of entries."""
+    page = Said(*own(_named(), "--html", "-")).seen
+    foot = page.split("How this page was made")[1]
+    assert "Names with a * are no part of the trail: in 1 of 3 entries no record says what the device was." in foot
+    assert (
+        f"[{IDS}] *, by libhook\u2019s notes and no record, in 1 of 2 entries"
+        " from 2026-11-24 18:30:03 to 2026-11-24 18:30:04"
+    ) in page
+    assert f"[{IDS}] , recorded from 2026-11-24 18:30:01 to 2026-11-24 18:30:02" in page
+    assert f"{CARD} [{IDS}] " in page, "in the overview it is the name, since a record has it, too"
+    noted = Said(*own(Trail().device("libhook", "start"), "--html", "-")).seen
+    assert f"{CARD} [{IDS}]* " in noted
+    recorded = Said(*own(Trail().device("libhook", "start", ids=IDS), "--html", "-")).seen
+    assert "All names of devices are made from vendor and product as the records have them." in recorded
+    assert "*" not in recorded
+    assert "Names with" not in Said(*own(Trail().device("libhook", "start", device=SPARE), "--html", "-")).seen
+
+
+def _two_of_a_name() -> Trail:
+    """Two guests that are called the same, one after the other, and one with a name of its own."""
+    log = Trail().device("libhook", "start", vm="build").device("libhook", "stop", vm="build")
+    log.device("libhook", "start", vm="build", uuid=OTHER).device(
+        "libhook", "start", device=SPARE, uuid=UUID[:-1] + "0"
+    )
+    return log
+
+
+def test_guests_with_one_name_are_told_apart(own: Own) -> None:
+    """By their UUIDs, in a table that is too wide and wherever the page has a name; others are not burdened."""
+    apart = Trail().device("libhook", "start", vm="build").device("libhook", "start", vm="other", uuid=OTHER)
+    page = Said(*own(_two_of_a_name(), "--html", "-")).seen
+    assert f"now: build {OTHER} " in page
+    assert f"held by build {OTHER} since" in page
+    assert page.count(f"build {UUID} 2026-") == page.count(f"build {OTHER} 2026-") == 1, "at their entries"
+    assert f"B build {OTHER} " in page.split("By device")[1].split("oldest first")[0]
+    assert "win11 2026-" in page
+    assert "build 2026-" in Said(*own(apart, "--html", "-")).seen
+    with terminal(120):
+        assert all(uuid in own(_two_of_a_name())[0] for uuid in (UUID, OTHER))
+        assert UUID not in own(apart)[0]
+        nodes = bytes(Trail("a").device("libhook", "start")) + bytes(Trail("b").device("libhook", "start", uuid=OTHER))
+    with terminal(100):
+        assert UUID not in own(nodes)[0], "the column of hosts tells them apart"
+
+
+def test_more_names_than_are_remembered_have_their_uuids(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not known to stand for one guest may stand for several, as may what was remembered."""
+    monkeypatch.setattr("libhook.history.page._MOST_UUIDS", 1)
+    page = Said(*own(_two_of_a_name(), "--html", "-")).seen
+    assert all(f"build {uuid} 2026-" in page for uuid in (UUID, OTHER))
+    assert f"win11 {UUID[:-1]}0 2026-" in page
+    monkeypatch.setattr("libhook.history.table._MOST", 0)
+    with terminal(115):
+        assert UUID in own(Trail().device("libhook", "start", device=SPARE))[0]
+
+
+def test_what_could_not_be_read_is_on_the_page(own: Own, tmp_path: Path) -> None:
+    """At its top and in its foot, in the words of stderr; where nothing is missing, that is said."""
+    broken = bytes(_named()) + _named().lines[0][:-80] + b"\n"
+    page, err = own(broken, "--html", "-")
+    said = "1 record could not be read: cut off, or not as auditd writes them (from ausearch, use --raw)"
+    assert err == f"{said}\n"
+    head, foot = Said(page, "").seen.split("How this page was made")
+    assert f"Not all of the logs is on this page: {said}" in head
+    assert f"{said}." in foot
+    unread = "Not all of the logs could be read, as said at the top."
+    assert f"no gap in the trail is recorded. {unread}" in head
+    assert '"missing":true' in page, "the script says it in its answer"
+    whole = Said(*own(_named(), "--html", "-")).seen
+    assert "No record was unreadable." in whole
+    assert "Not all of the logs" not in whole
+    assert '"missing":false' in own(_named(), "--html", "-")[0]
+    (tmp_path / "var/log/audit/audit.log.2.gz").touch()
+    assert "audit.log.2.gz: unpack what is packed" in Said(*own(_named(), "--html", "-")).seen
+
+
+def test_objects_do_not_hide_that_the_trail_was_silent(own: Own) -> None:
+    """Each such time is an object, where it was silent within the time that is asked for; the table has each, too."""
+    log = _named().raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=600_000)
+    out, err = own(log, "--json")
+    assert (len(entries(out)), out.count('"silence"'), err) == (3, 1, "")
+    assert '"silence"' not in own(log, "--json", "-te", "2026-11-24T18:30:04+00:00")[0]
+    log.raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=600_000)
+    assert own(log, "--json")[0].count('"silence": "auditd did not run", "node": null, ') == 2
+    assert own(log)[0].count("-- no trail from") == 2
+
+
+def test_a_narrow_terminal_says_the_zone(own: Own) -> None:
+    """As the headings of the table do."""
+    assert own(_named())[0].startswith("FROM (UTC)")
+    with terminal(40):
+        assert own(_named())[0].splitlines()[0] == "-- times are UTC"
+        silent = Trail().raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=600_000)
+        zone, silence, *trail, nothing = own(silent)[0].splitlines()
+        assert zone == "-- times are UTC"
+        assert silence == "-- no trail from 2026-11-24 18:30:01 to 2026-11-24 18:40:01: auditd did not run"
+        assert trail == ["-- the trail is from 2026-11-24 18:30:01", "   to 2026-11-24 18:40:01"]
+        assert nothing == "no host device in the trail"
+
+
+def test_once_is_one_time(own: Own) -> None:
+    """What a screen reader is told of a line."""
+    page = own(_named(), "--html", "-")[0]
+    assert f'aria-label="win11 had pci {SPARE} 1 time, failed 0"' in page
+    assert f'aria-label="win11 had pci {CARD} 2 times, failed 0"' in page
