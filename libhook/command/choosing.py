@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from libhook.command.groups import Block, Row, Verdict, line
 from libhook.command.usage import meant
-from libhook.errors import BadInput
+from libhook.errors import BadInput, named
 
 _PLACE = re.compile(r"(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})?(?:\.([0-7]))?", re.ASCII)
 """An address: also without its domain, its slot, its function, and zeros."""
@@ -56,7 +56,7 @@ def _none_is(found: Sequence[Block], word: str) -> BadInput:
         return BadInput(f"there is no IOMMU group {word}{has}", _WORDS)
     known = sorted({token for _, row in _rows(found) for token in _tokens(row)} | {*_MEANT, *_GPU})
     near = meant(word.lower(), [token for token in known if not token.isdecimal()], _NEAR).removeprefix(": ")
-    return BadInput(f"no device is {word}", f"{near} {_WORDS}".strip())
+    return BadInput(f"no device is {named(word)}", f"{near} {_WORDS}".strip())
 
 
 def one_group(found: Sequence[Block], words: Sequence[str]) -> tuple[Verdict, list[Row]]:

@@ -69,10 +69,10 @@ class Things(NamedTuple):
             units = systemd.matching(work.machine, [thing], work.deadline)[thing]
             found = _with_name(subjects, {f"unit {one.name}" for one in units})
         if len(found) > 1:
-            raise BadInput(f"{thing} is {' and '.join(found)}", "name one of these, in quotes")
+            raise BadInput(f"{named(thing)} is {' and '.join(found)}", "name one of these, in quotes")
         if not found:
             near = meant(thing, [*map(called, subjects), *subjects, *self.broken])
-            raise BadInput(f"libhook holds nothing called {thing}{near}", "libhook status shows what it holds")
+            raise BadInput(f"libhook holds nothing called {named(thing)}{near}", "libhook status shows what it holds")
         return found[0]
 
     def of(self, uuid: str) -> "Things":
@@ -155,7 +155,9 @@ def _meant(session: Session, known: Things, thing: str) -> tuple[str, str]:
     if len(dead) > 1:
         have = " and ".join(f"{named(held.name)} ({held.uuid})" for held in dead)
         given = " ".join(f"--give-up {pasted(f'{held.uuid}:{key}')}" for held in dead)
-        raise BadInput(f"{have} have {thing}", f"leave out whose is to come back, and run: libhook recover {given}")
+        raise BadInput(
+            f"{have} have {named(thing)}", f"leave out whose is to come back, and run: libhook recover {given}"
+        )
     return "", key
 
 

@@ -13,6 +13,7 @@ from libhook.command.settings import Files
 from libhook.command.usage import meant
 from libhook.effects import files
 from libhook.errors import BadInput, LibhookError
+from libhook.errors import named as unpasted
 from libhook.facts import ownhandler
 from libhook.facts.config import ASKED_FOR, HANDLERS
 from libhook.facts.machine import Machine
@@ -157,7 +158,9 @@ def disable(machine: Machine, name: str) -> list[str]:
 
 def _expect_name(name: str) -> None:
     if not ownhandler.is_name(name) or name.startswith("_"):
-        raise BadInput(f"{name} cannot be a handler's name", f"name a file in {ownhandler.FOLDER}, without .py")
+        raise BadInput(
+            f"{unpasted(name)} cannot be a handler's name", f"name a file in {ownhandler.FOLDER}, without .py"
+        )
     if name in sys.stdlib_module_names or name == "libhook":
         raise BadInput(f"{name} is the name of a module of Python's or libhook's", "give the handler another name")
 

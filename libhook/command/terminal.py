@@ -9,7 +9,7 @@ import json
 import sys
 import textwrap
 
-from libhook.errors import LibhookError, printable
+from libhook.errors import LibhookError, named, printable
 from libhook.xml.prolog import MAX_BYTES
 
 _LARGEST = MAX_BYTES + 1
@@ -55,7 +55,7 @@ def read(path: str, what: str) -> bytes:
         with open(path, "rb") as file:
             return file.read(_LARGEST)
     except OSError as error:
-        raise LibhookError(f"{path}: {error.strerror}", f"give {what}, or - for stdin") from None
+        raise LibhookError(f"{named(path)}: {error.strerror}", f"give {what}, or - for stdin") from None
 
 
 def show(what: dict[str, object] | list[object] | list[str]) -> None:

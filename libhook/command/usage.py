@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import NoReturn
 
-from libhook.errors import named, printable
+from libhook.errors import harmless, named, printable
 from libhook.facts.remedy import is_plain
 
 
@@ -40,12 +40,12 @@ class Parser(argparse.ArgumentParser):
         if not word:
             rather = self.get_default("rather") or ""
             guest = left[0] if is_plain(left[0]) else "GUEST"
-            return f"too many arguments: {' '.join(left)}{rather.format(guest)}"
+            return f"too many arguments: {' '.join(map(named, left))}{rather.format(guest)}"
         known = _options(self)
         near = meant(word, known) or f"; there are {', '.join(known)}"
         if any(word in _options(command) for command in self._commands().values()):
             near = f"; an option of a command stands after it: {self.prog} COMMAND {word}"
-        return f"there is no option {word}{near}"
+        return f"there is no option {named(word)}{near}"
 
     def _commands(self) -> Mapping[str, argparse.ArgumentParser]:
         choices = (action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction))
@@ -58,14 +58,14 @@ class Parser(argparse.ArgumentParser):
         known, word = list(map(str, action.choices)), str(value)
         if isinstance(action, argparse._SubParsersAction):
             near = meant(word, known) or f"; there are {', '.join(known)}"
-            self.error(f"there is no command {word}{near}")
+            self.error(f"there is no command {named(word)}{near}")
         what = "/".join(action.option_strings) or "it"
-        self.error(f"{what} takes {', '.join(known[:-1])} or {known[-1]}, not {word}{meant(word, known)}")
+        self.error(f"{what} takes {', '.join(known[:-1])} or {known[-1]}, not {named(word)}{meant(word, known)}")
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, below the usage. Exit code 2. On a terminal no word of it is broken."""
         self.print_usage(sys.stderr)
-        text = printable(f"{self.prog}: {message}")
+        text = printable(f"{self.prog}: {harmless(message)}")
         if sys.stderr.isatty():
             width = max(shutil.get_terminal_size().columns - 1, 20)
             text = "\n".join(textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False))

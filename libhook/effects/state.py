@@ -71,7 +71,7 @@ class State:
         """Make the folders, and refuse one that somebody else could write to.
 
         ``with_host_devices`` names the guests that have host devices. It is asked only when domains/ is missing: then
-        somebody removed their entries. LibhookError when a folder cannot be made or is not root's own.
+        somebody removed their entries. LibhookError when it cannot, or a folder cannot be made or is not root's own.
         """
         for folder in self._folders:
             try:

@@ -68,6 +68,8 @@ _REASONS = {
     f"{_IPV4}/route/gc_min_interval": f"{_INEXACT}; name gc_min_interval_ms",
     f"{_IPV6}/route/gc_min_interval": f"{_INEXACT}; name gc_min_interval_ms",
     "/proc/sys/net/mptcp/pm_type": f"{_INEXACT}; name net.mptcp.path_manager",
+    # proc_tcp_fastopen_key() in net/ipv4/sysctl_net_ipv4.c: a write of these zeros makes them the key
+    f"{_IPV4}/tcp_fastopen_key": "it shows zeros where no key is set, and no write takes a key away again",
     # Documentation/admin-guide/sysctl
     f"{_VM}/drop_caches": _ACTS,
     f"{_VM}/compact_memory": _ACTS,
@@ -211,6 +213,13 @@ def rank(path: str, value: str) -> int:
     if last == "energy_performance_preference" or "max" in last.split("_"):
         return 1
     return 2 if path.endswith("/scaling_governor") and value == "performance" else 0
+
+
+def maximum(path: str) -> str:
+    """The file of the maximum that goes with the minimum that this file is by its name, or ""."""
+    folder, slash, last = path.rpartition("/")
+    parts = last.split("_")
+    return f"{folder}{slash}{'_'.join('max' if part == 'min' else part for part in parts)}" if "min" in parts else ""
 
 
 def counterpart(path: str) -> str:

@@ -6,7 +6,7 @@ Each pair is one variable in the kernel's source, and always has one value. test
 
 from __future__ import annotations
 
-from libhook.facts.knob import PAIRS
+from libhook.facts.knob import PAIRS, maximum
 from libhook.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class File(NamedTuple):
     """The one path by which libhook knows it; "" where it leads out of /sys and /proc/sys."""
     whole: str = ""
     """The file whose value holds this one, by its name: as a part of a sum, as the one in force of a pair, or in other
-    words. Also one that sets this one with its own value, or is set so by this one."""
+    words. Also one that sets this one with its own value, or is set so by this one; and of a minimum its maximum."""
 
 
 def overlapping(files: Mapping[str, File]) -> dict[str, tuple[str, ...]]:
@@ -90,7 +90,7 @@ def file_at(path: str, size: str) -> File:
         return File(path, _ASPM)  # pcie_aspm_set_policy() sets every link, within what each link's files allow
     if path.startswith(_THP) and last in ("enabled", "shmem_enabled"):
         return File(path, _MIN_FREE)  # start_stop_khugepaged() calls set_recommended_min_free_kbytes()
-    return File(path, PAIRS.get(path) or _OTHERWISE.get(path) or _ALSO.get(path, ""))
+    return File(path, PAIRS.get(path) or _OTHERWISE.get(path) or _ALSO.get(path) or maximum(path))
 
 
 def _pages(of: str, last: str, size: str) -> str:

@@ -150,10 +150,10 @@ def _in_order(said: list[Verdict], held: Held | None) -> Iterator[Verdict]:
     """
     actions = Plan(tuple(said)).actions
     had = {action.key for action in held.actions} if held else set()
-    providers: dict[str, list[Action]] = {}
+    providers: dict[str, dict[str, Action]] = {}  # those to come: each time fewer, since hundreds may provide one state
     for action in actions:
         for state in action.provides:
-            providers.setdefault(state, []).append(action)
+            providers.setdefault(state, {})[action.key] = action
     come: set[str] = set()
 
     def first(action: Action, waiting: tuple[str, ...] = ()) -> Iterator[Verdict]:
@@ -161,21 +161,22 @@ def _in_order(said: list[Verdict], held: Held | None) -> Iterator[Verdict]:
             come.add(action.key)
             yield Refusal("", f"{action.subject} waits for another action, which waits for it", _REMEDY)
         for state in action.needs:
-            for provider in providers.get(state, ()) if action.key not in come else ():
+            for provider in tuple(providers.get(state, {}).values()) if action.key not in come else ():
                 if provider is not action:
                     yield from first(provider, (*waiting, action.key))
         if action.key not in come:
             come.add(action.key)
             yield action
             for state in action.provides:
-                if come.issuperset(provider.key for provider in providers[state]):
+                providers[state].pop(action.key, None)
+                if not providers[state]:
                     yield from (one._replace(after=action.describe()[0]) for one in later.pop(state, ()))
 
     later: dict[str, list[Condition]] = {}
     certain: list[Verdict] = []
     for verdict in said:
         one: Verdict | None = verdict
-        while isinstance(one, Condition) and not had.issuperset(each.key for each in providers.get(one.state, ())):
+        while isinstance(one, Condition) and not had.issuperset(providers.get(one.state, ())):
             later.setdefault(one.state, []).append(one)
             one = one.then
         if one:

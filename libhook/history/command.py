@@ -129,7 +129,7 @@ def _write_page(name: str, texts: Iterable[str]) -> None:
         return
     kind = _kind(name)
     if stat.S_ISLNK(kind):
-        raise LibhookError(f"{name}: a link", "name the file itself, or - for stdout")
+        raise LibhookError(f"{named(name)}: a link", "name the file itself, or - for stdout")
     replaces = not kind or stat.S_ISREG(kind)
     with ExitStack() as stack:
         if not replaces:

@@ -10,7 +10,7 @@ import stat
 from contextlib import ExitStack
 from typing import Any
 
-from libhook.errors import LibhookError
+from libhook.errors import LibhookError, named
 from libhook.history.beside import name_saved, replaced
 
 _VERSION = 1
@@ -25,9 +25,9 @@ class Cursor:
         try:
             self._descriptor = self._locked()
         except BlockingIOError:
-            raise LibhookError(f"{path}: another libhook follows with it", "give each its own file") from None
+            raise LibhookError(f"{named(path)}: another libhook follows with it", "give each its own file") from None
         except OSError as error:
-            raise LibhookError(f"{path}: {error.strerror}", "give a file in a folder of root's alone") from None
+            raise LibhookError(f"{named(path)}: {error.strerror}", "give a file in a folder of root's alone") from None
 
     def _locked(self) -> int:
         while True:
@@ -61,7 +61,7 @@ class Cursor:
     def unusable(self) -> LibhookError:
         """Return the error for a file that holds something else."""
         remedy = "remove it: then the whole trail is told again"
-        return LibhookError(f"{self._path}: not a cursor of this libhook, or not as it was saved", remedy)
+        return LibhookError(f"{named(self._path)}: not a cursor of this libhook, or not as it was saved", remedy)
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace what is saved, and keep the lock that the new file comes with.

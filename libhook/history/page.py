@@ -154,14 +154,15 @@ class Page:
         hosts = self._selection.hosts
         if self._first is not None:
             first, last = min(first, self._first), max(last, self._last)
-        last = max(last, first + 1000)
+        last = max(last, first)
         since, until = self._selection.wanted.times
         if until is not None and until < first:
             return Span(until - _DAY if since is None else since, until, (first, last), hosts)
         if since is not None and since > last:
             return Span(since, since + _DAY if until is None else until, (first, last), hosts)
         start = first if since is None else max(first, since)
-        end = last if until is None else min(last, until)
+        drawn = max(last, first + 1000)  # of a moment nothing would be seen
+        end = drawn if until is None else min(drawn, until)
         return Span(start, end, (first, last), hosts)
 
     def _hosts_end(self, span: Span) -> None:

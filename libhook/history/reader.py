@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from libhook.errors import LibhookError
+from libhook.errors import LibhookError, named
 
 _PIECE = 1 << 16
 _LONGEST = 1 << 16
@@ -106,7 +106,7 @@ def pieces(source: Source, read: Read, progress: Callable[[int], None]) -> Itera
     if last:
         read.times[source.identity] = first, last
     elif start.strip():
-        raise no_record(source.name, start)
+        raise no_record(named(source.name), start)
 
 
 def _last(piece: bytes) -> re.Match[bytes] | None:
@@ -264,7 +264,7 @@ def _close(source: Source) -> None:
 
 def unreadable(error: OSError, given: bool, root: str = "") -> LibhookError:
     """Return the error for a log that could not be opened. ``given`` says whether the user named it."""
-    name = error.filename or "the log"
+    name = named(error.filename) if error.filename else "the log"
     if isinstance(error, PermissionError):
         return LibhookError(f"{name}: {error.strerror}", "run it as root, or give a copy of the log with -if")
     if isinstance(error, FileNotFoundError) and not given:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from libhook.errors import LibhookError
+from libhook.errors import LibhookError, named
 from libhook.history import reader
 from libhook.history.reader import Lines, Source
 
@@ -66,7 +66,7 @@ class Tail:
             if len(self._files) == 1:
                 if self._is_newest(file):
                     if self._start is not None and b"\n" in self._start[1:]:
-                        raise reader.no_record(file.source.name, self._start)
+                        raise reader.no_record(named(file.source.name), self._start)
                     return
                 yield from self._drained(file)  # auditd may have written to it until it renamed it
                 self._files += self._after(file)
@@ -162,7 +162,7 @@ def path_of(given: list[str], root: str) -> tuple[str, bool]:
     if os.path.isdir(name):
         return os.path.join(name, "audit.log"), True
     if name == "-" or (os.path.exists(name) and not os.path.isfile(name)):
-        raise LibhookError(f"{name}: it cannot be followed", "give a log, or a folder with audit.log")
+        raise LibhookError(f"{named(name)}: it cannot be followed", "give a log, or a folder with audit.log")
     return name, False
 
 

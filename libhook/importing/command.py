@@ -12,7 +12,7 @@ from functools import partial
 
 from libhook.children.child import Deadline
 from libhook.effects.files import expect_trusted
-from libhook.errors import BadInput, LibhookError, printable
+from libhook.errors import BadInput, LibhookError, named, printable
 from libhook.facts import complaints, settings
 from libhook.facts.config import Source
 from libhook.facts.machine import Machine
@@ -74,7 +74,7 @@ def guest(text: str) -> Guest:
         with open(text, "rb") as file:
             document = file.read(_LARGEST)
     except OSError as error:
-        raise LibhookError(f"{text}: {error.strerror}", "give a guest's name, or a file with its XML") from None
+        raise LibhookError(f"{named(text)}: {error.strerror}", "give a guest's name, or a file with its XML") from None
     domain = domxml.parse(document)
     return Guest(domain.name, document.decode("utf-8", "replace"), tuple(one.pci for one in domain.pci if one.pci))
 
@@ -124,6 +124,6 @@ def write(machine: Machine, path: str, text: str) -> None:
             os.fsync(descriptor)
         os.link(temporary, path)  # unlike a rename, it fails where a file is there already
     except FileExistsError:
-        raise BadInput(f"{path} is there already", "take it away, or write to another with --name") from None
+        raise BadInput(f"{named(path)} is there already", "take it away, or write to another with --name") from None
     finally:
         os.unlink(temporary)

@@ -84,7 +84,7 @@ class Reader:
                 folders.clear()
             number += 1 + len(names)
             if number > _MOST_NAMES:
-                raise BadInput(f"{top}: more than {_MOST_NAMES} names", "give the hook scripts' folder alone")
+                raise BadInput(f"{named(top)}: more than {_MOST_NAMES} names", "give the hook scripts' folder alone")
             yield from (f"{folder}/{name}" for name in sorted(names))
 
     def _entry(self, path: str) -> tuple[str, bool] | None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from libhook.errors import named as unpasted
 from libhook.errors import printable
 from libhook.facts.written import named, written
 from libhook.importing.draft import Draft
@@ -21,7 +22,7 @@ def text(sections: list[Section], paths: list[str], legacy: str) -> str:
     """Return the whole file. ``legacy`` is a script that goes on as it is; "" for none."""
     is_empty = not sections and not legacy
     more = "Nothing of it became a setting: see why." if is_empty else "Read it before you trust it."
-    lines = [f"# Made by libhook import from {', '.join(paths)}. {more}"]
+    lines = [f"# Made by libhook import from {', '.join(map(unpasted, paths))}. {more}"]
     top = [section for section in sections if not section.keys]
     sections = [section for section in sections if section.keys]
     for section in top:

@@ -26,9 +26,9 @@ def in_entries(state: State, key: str, known: dict[str, Collection[str] | None] 
     A broken entry names nothing that anybody could read. So its guest's claims count as long as libvirt may have the
     guest, or a libhook process works on it.
 
-    ``known`` keeps what each entry names, for other keys; None for one that counts for each. What it does not name is
-    looked up again. What it names holds good for whoever holds the locks of all these things meanwhile: an entry names
-    a thing before its claim is made, and until that is given up. Others look again under the lock.
+    ``known`` keeps what each entry names, for other keys and guests; None for one that counts for each. What it does
+    not name is looked up again. What it names holds good for as long as the claim is in the file: an entry names a
+    thing before its claim is made, and until that is given up. Whoever removes an entry is seen by the next look.
     """
     running = list[frozenset[str] | None]()
 

@@ -97,11 +97,16 @@ def settle(work: Work, resource: Resource, alive: Alive) -> Track[Failure | str 
     return (yield from _bounded(work, resource, alive, ""))
 
 
-def keeper(work: Work, key: str, resource: Resource) -> str:
-    """The other guest, by name and UUID, that has claimed the thing for an action with this key; "" for none."""
+def keeper(work: Work, key: str, resource: Resource, beside: str = "") -> str:
+    """The other guest, by name and UUID, that has claimed the thing for an action with this key; "" for none.
+
+    With ``beside``, the key of an action of this guest: none that has both actions, if this guest has both, too.
+    """
     found = _load(work.state, resource, "")
-    living = _living(found, in_entries(work.state, key, work.entries), work.guest) if found else ()
-    return next((named(work.state, uuid) for uuid in living), "")
+    alive, has_beside = (in_entries(work.state, one, work.entries) for one in (key, beside))
+    living = _living(found, alive, work.guest) if found else {}
+    has_both = beside and alive(work.guest)
+    return next((named(work.state, uuid) for uuid in living if not (has_both and has_beside(uuid))), "")
 
 
 def _acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[Failure | None]:

@@ -52,8 +52,7 @@ class Work(NamedTuple):
     event: Event | None = None
     """libvirt's event at the guest's end. None for every other undo: of a start that failed, of what a crash left."""
     entries: dict[str, Collection[str] | None] | None = None
-    """What the other guests' entries name (claimants.in_entries), for one batch. It holds the locks of all its things
-    before any entry is read."""
+    """What the other guests' entries name (claimants.in_entries): for one batch, or all guests of a command."""
 
 
 class Failure(NamedTuple):

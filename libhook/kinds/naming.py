@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from libhook import plainjson
 from libhook.errors import BadInput
+from libhook.facts.knob import maximum
 from libhook.facts.samefile import File, overlapping
 from libhook.facts.shared import Shared, file_name, name_of
 from libhook.facts.value import file_below
@@ -16,7 +17,7 @@ from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 from libhook.look import samefile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from libhook.effects.state import State
 
@@ -32,6 +33,8 @@ class Known(NamedTuple):
     """The paths by which guests claim it."""
     rivals: tuple[str, ...] = ()
     """Paths, claimed or asked for, of other files: who sets one of them sets this one, too."""
+    bounds: tuple[str, ...] = ()
+    """Such paths of a minimum, if this is its maximum, or the other way round: neither may pass the other."""
 
     @property
     def path(self) -> str:
@@ -59,7 +62,14 @@ def look(work: Work, paths: Iterable[str]) -> dict[str, Known]:
     same, rivals = dict[str, list[str]](), overlapping(found)
     for path in claimed:
         same.setdefault(found[path].name, []).append(path)
-    return {path: Known(found[path], tuple(same.get(found[path].name, ())), rivals[path]) for path in wanted}
+    return {path: _known(found, path, tuple(same.get(found[path].name, ())), rivals[path]) for path in wanted}
+
+
+def _known(found: Mapping[str, File], path: str, claimed: tuple[str, ...], rivals: tuple[str, ...]) -> Known:
+    name = found[path].name
+    bounds = {other for other in rivals if maximum(name) == found[other].name or maximum(found[other].name) == name}
+    apart = tuple(other for other in rivals if other not in bounds)
+    return Known(found[path], claimed, apart, tuple(other for other in rivals if other in bounds))
 
 
 def _claimed(state: State) -> Iterator[str]:

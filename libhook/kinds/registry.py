@@ -116,7 +116,8 @@ def read(value: object) -> Action:
 
 def _within(work: Work, kind: Kind, batch: Sequence[Action]) -> Work:
     """The same work with the batch's own time limit. An event may take the sum of these limits."""
-    return work._replace(deadline=Deadline.after(_seconds(work.config, kind, batch)), entries={})
+    entries = {} if work.entries is None else work.entries
+    return work._replace(deadline=Deadline.after(_seconds(work.config, kind, batch)), entries=entries)
 
 
 def limits(config: Config, actions: Sequence[Action]) -> list[Limit]:

@@ -13,7 +13,7 @@ A guest may have another name of the file in its entry: an earlier version follo
 after the plan was made nobody knew what it would be. As long as there are claims by such a name, all claim it so.
 
 Of two files of which the kernel has one in force (facts/knob.py), either one's value is read as ``dirty_ratio=20``
-while the other one is in force. Two guests cannot have one of them each.
+while the other one is in force. Two guests cannot have one of them each, nor a minimum and its maximum.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 NAME = "value"
 _SETTING = "values"
-_LONGEST_ASKED = 4096
 _LONGEST = 1 << 18
 """The longest sysctl has each second of 65,536 ports, by name: 196,608 bytes."""
 _PAGE = 4096
@@ -54,7 +53,7 @@ _NEVER_SET = "(null)"
 """What a module's parameter without any text shows (param_get_charp()). A write of it stores the word."""
 _INSTEAD = f"take it out of {_SETTING} in the settings; a command under run may set it, if it has an undo"
 _AGAIN = "start the guest again; if that is refused, too, stop the guests that keep it: libhook status names them"
-_OVERLAP = "stop that guest first, or name one file in the settings of both; libhook config shows them"
+_ONE = "stop that guest first, or name the same in the settings of both; libhook config shows them"
 _REMEDY = f"correct {_SETTING} in the settings; libhook config shows where"
 
 
@@ -106,7 +105,7 @@ class Value(NamedTuple):
 def read(value: Mapping[str, Any]) -> Value:
     """See Kind."""
     match value:
-        case {"path": str(path), "value": str(text)} if path.startswith("/") and 0 < len(text) <= _LONGEST_ASKED:
+        case {"path": str(path), "value": str(text)} if path.startswith("/") and 0 < len(text) <= _PAGE:
             return Value(file_below(path), text)
     raise BadInput("not a value of a file")
 
@@ -202,12 +201,13 @@ def _carried_out(work: Work, value: Value, found: Mapping[str, Known]) -> Track[
 
 
 def _in_the_way(work: Work, path: str, known: Known) -> Failure | None:
-    """Claims to the same file by another name, or to another file where one of the two sets the other, too."""
+    """Claims to the same file by another name, or to another file where one of the two sets or limits the other."""
     if other := next((other for other in known.claimed if other != path), ""):
         return Failure(f"{path} is also {other}, and another guest keeps it under that name", _AGAIN)
-    for other in known.rivals:
-        if guest := claims.keeper(work, Value(other, "").key, _resource(work.machine, other)):
-            return Failure(f"the guest {guest} sets {other}, and one of that and {path} also sets the other", _OVERLAP)
+    for other in (*known.rivals, *known.bounds):
+        beside = Value(path, "").key if other in known.bounds else ""
+        if guest := claims.keeper(work, Value(other, "").key, _resource(work.machine, other), beside):
+            return Failure(f"the guest {guest} sets {other}, and one of it and {path} sets or limits the other", _ONE)
     return None
 
 

@@ -7,6 +7,7 @@ import errno
 import os
 import select
 
+from libhook.errors import unanswered
 from libhook.facts.machine import Machine
 from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 from libhook.look.processes import stat
@@ -106,21 +107,25 @@ def has_status_file(machine: Machine, name: str, uuid: str) -> bool | None:
 
     The file has the guest's name, and may belong to another guest that has the name now.
     """
-    if not os.path.isdir(_folder(machine)):
-        return None
     try:
         whose = _search(_UUID, _status(machine, name))
     except OSError as error:  # ENAMETOOLONG: libvirt cannot have written such a file
-        return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+        may_be = error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+        return True if may_be else False if os.path.isdir(_folder(machine)) else None
     return whose is None or _is(whose[1], uuid)
 
 
-def with_host_devices(machine: Machine) -> frozenset[str]:
-    """The UUIDs of guests that run and have host devices, as far as libvirt's status files can be read."""
-    found = set[str]()
-    with suppress(OSError):
-        found.update(uuid for uuid, status in _each(machine, OSError) if _search(_HOST_DEVICE, status))
-    return frozenset(found)
+def with_host_devices(machine: Machine, but: type[OSError] = OSError) -> frozenset[str]:
+    """The UUIDs of guests that run and have host devices. No guest runs where there is no folder of status files.
+
+    LibhookError where the folder cannot be listed, or a file cannot be read because of anything ``but`` this.
+    """
+    try:
+        return frozenset(uuid for uuid, status in _each(machine, but) if _search(_HOST_DEVICE, status))
+    except FileNotFoundError:
+        return frozenset()
+    except OSError as error:
+        raise unanswered(error) from None
 
 
 def running(machine: Machine) -> frozenset[str] | None:

@@ -178,7 +178,7 @@ def _show(machine: Machine, user: str, names: Collection[str], *, pattern: bool 
 
 
 def _matching(machine: Machine, user: str, patterns: tuple[str, ...]) -> Track[dict[str, tuple[Unit, ...]]]:
-    names = [pattern for pattern in patterns if unit.is_name(pattern)]
+    names = dict.fromkeys(filter(unit.is_name, patterns))
     found: dict[str, tuple[Unit, ...]] = {}
     if names:
         for name, one in zip(names, (yield from _show(machine, user, names)), strict=True):

@@ -14,7 +14,7 @@ from libhook import plainjson
 from libhook.children import telling
 from libhook.children.child import Deadline
 from libhook.effects.state import State
-from libhook.errors import KERNEL_LOG, BadInput, DeadlineExpired, TooNew
+from libhook.errors import KERNEL_LOG, BadInput, DeadlineExpired, LibhookError, TooNew
 from libhook.facts.address import PciAddress
 from libhook.facts.domain import HostDevice
 from libhook.facts.entry import HeldDevice
@@ -72,16 +72,23 @@ def _above(folders: Iterable[str], tops: dict[str, PciAddress]) -> Iterator[PciA
 
 
 def _held(machine: Machine, state: State) -> Iterator[Holding]:
-    """What the journal entries hold. An entry that cannot be read may hold anything, if its guest runs."""
+    """What the journal entries hold. An entry that cannot be read may hold anything, if its guest may run."""
     for uuid in state.uuids():
         try:
             held = state.load(uuid)
         except BadInput as error:
-            if uuid in libvirtd.with_host_devices(machine):
+            if _may_have_devices(machine, uuid):
                 yield (Claim.unread(uuid, too_new=isinstance(error, TooNew)), _ANYTHING, "")
         else:
             if held and held.is_active:
                 yield from _of(Claim(held.uuid, held.name), held.devices)
+
+
+def _may_have_devices(machine: Machine, uuid: str) -> bool:
+    try:
+        return uuid in libvirtd.with_host_devices(machine, FileNotFoundError)
+    except LibhookError:
+        return True
 
 
 def _of(claim: Claim, devices: Iterable[HostDevice | HeldDevice]) -> Iterator[Holding]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from libhook.facts.identity import Changed
+    from libhook.facts.settings import Settings
 
 _OWN_IT = "check what is in it, then run: chown root:root {0}; chmod 644 {0}"
 _GRACE = 10.0
@@ -47,25 +48,27 @@ def load_config(
     machine: Machine,
     guest: Domain | Held,
     entry: Callable[[], Held | None] = lambda: None,
-    tell: Callable[[Served], None] = lambda _served: None,
+    tell: Callable[[Served], None] | None = None,
     plugged: Collection[PciAddress] | None = None,
+    parsed: Settings | None = None,
 ) -> Config:
     """Return the guest's settings from the files, or the defaults if there are none. LibhookError if they are broken.
 
     ``entry`` reads the guest's journal entry. It is asked only where the settings name devices. ``tell`` is told who is
     served, if there are files. At hot-plug only the sections for the ``plugged`` devices may ask for actions.
+    ``parsed`` has the files where they are read already.
     """
     read = time.time_ns()
-    sources = read_settings(machine)
+    sources = parsed.sources if parsed else read_settings(machine)
     if not any(source.text or source.trouble for source in sources):
-        if sources:
+        if sources and tell:
             tell(Served((), read))
         return Config()
     from libhook.story import settings  # most hosts have none
 
-    return settings.of_guest(
-        machine, sources, guest, entry, lambda names, asks: tell(Served(names, read, asks)), plugged
-    )
+    found = parsed or settings.read(sources)
+    note = (lambda asks: tell(Served(found.served, read, asks))) if tell else None
+    return settings.of_guest(machine, found, guest, entry, note, plugged)
 
 
 def read_settings(machine: Machine) -> list[Source]:
@@ -132,6 +135,10 @@ class Session(NamedTuple):
     """What they set, by the handler."""
     changed: Sequence[Changed] = ()
     """The guest's addresses that hold another device than it had there. Only at ``prepare``."""
+    parsed: Settings | None = None
+    """The files of the settings, read once for all guests of a command."""
+    entries: dict[str, Collection[str] | None] | None = None
+    """As in Work, for all guests of a command."""
 
     @classmethod
     def open(
@@ -159,9 +166,13 @@ class Session(NamedTuple):
 
         What is short for a write may be too short to look at all devices, of which some do not answer.
         """
+        from libhook.story import settings
+
         session = cls.open(machine, log, parent)
+        with suppress(LibhookError):
+            session = session._replace(parsed=settings.read(read_settings(machine)))
         in_settings = session.with_settings_of(Domain("", "", "", ())).with_time().deadline
-        return session._replace(deadline=max(session.deadline, in_settings))
+        return session._replace(deadline=max(session.deadline, in_settings), entries={})
 
     def strict(self) -> Session:
         """Return this session. LibhookError if the settings are broken."""
@@ -195,7 +206,7 @@ class Session(NamedTuple):
         """
         settings = Config()
         with suppress(LibhookError):
-            settings = load_config(self.machine, guest)
+            settings = load_config(self.machine, guest, parsed=self.parsed)
         return self._replace(config=settings, document=b"", event=None)  # these are another guest's
 
     def guest(self, uuid: str) -> AbstractContextManager[None]:
@@ -209,7 +220,7 @@ class Session(NamedTuple):
     def work(self, uuid: str) -> Work:
         """Return what a kind of action needs to work."""
         work = Work(self.machine, self.state, self.deadline, self.config, uuid, self.document, self.crew)
-        return work._replace(event=self.event)
+        return work._replace(event=self.event, entries=self.entries)
 
     def plan(self, event: Event, domain: Domain, held: Held | None, said: Sequence[Verdict] = ()) -> Plan:
         """Plan this event: the kinds of action the give-back, the handlers all else. ``said``: as in the session."""

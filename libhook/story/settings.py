@@ -25,21 +25,27 @@ if TYPE_CHECKING:
     from libhook.facts.address import PciAddress
 
 
+def read(sources: Sequence[Source]) -> Settings:
+    """Read all files, for ``of_guest``."""
+    return settings.read(sources)
+
+
 def of_guest(
     machine: Machine,
-    sources: Sequence[Source],
+    found: Settings,
     guest: Domain | Held,
     entry: Callable[[], Held | None],
-    note: Callable[[Sequence[str], bool], None],
+    note: Callable[[bool], None] | None = None,
     plugged: Collection[PciAddress] | None = None,
 ) -> Config:
-    """Return the guest's settings. BadInput if a section that is about it is wrong. ``note`` is told who is served.
+    """Return the guest's settings. BadInput if a section that is about it is wrong.
 
+    ``note`` is told whether the sections about the guest ask for an action.
     At hot-plug, only the sections for the ``plugged`` devices may ask for actions.
     """
-    found = settings.read(sources)
     sections = found.about(guest.name, guest.uuid, devices_of(machine, found, guest, entry))
-    note(found.served, any(section.asks for section in sections))
+    if note:
+        note(any(section.asks for section in sections))
     if any(section.has_placeholders for section in sections):
         from libhook.facts import template
 

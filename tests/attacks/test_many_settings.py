@@ -3,18 +3,27 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from growth import is_linear, used
-from scenario import Host
+from scenario import Host, guest
 
 from libhook.command import settings
 from libhook.errors import BadInput
+from libhook.facts.command import Command
 from libhook.facts.config import Source
 from libhook.facts.domain import Domain
+from libhook.facts.plan import Condition, Refusal
+from libhook.facts.unit import AS_WANTED
+from libhook.handlers import registry
+from libhook.kinds.command import Run
+from libhook.kinds.unit import wanting
+from libhook.kinds.unit.state import State
+from libhook.simulation import systemd
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nic
-from libhook.story.settings import of_guest
+from libhook.story.settings import of_guest, read
 
 TEXTS: dict[str, Callable[[int], str]] = {
     "its guest": lambda at: f'[domains."guest{at}"]\nunits = {{ "a.service" = "down" }}\n',
@@ -74,7 +83,7 @@ def test_an_event_grows_with_what_is_said_of_its_guest(root: str, sources: Calla
 
     def cost(count: int) -> float:
         texts, begun = sources(count), used()
-        config = of_guest(host.machine, texts, guest, lambda: None, lambda _names, _asks: None)
+        config = of_guest(host.machine, read(texts), guest, lambda: None)
         assert len(config.actions["modules"]) >= count
         return used() - begun
 
@@ -89,8 +98,36 @@ def test_a_refusal_grows_with_the_errors(root: str) -> None:
     def cost(count: int) -> float:
         begun = used()
         with pytest.raises(BadInput) as refused:
-            of_guest(host.machine, wrong_keys(count), guest, lambda: None, lambda _names, _asks: None)
+            of_guest(host.machine, read(wrong_keys(count)), guest, lambda: None)
         assert f"and {count - 1} more" in refused.value.hint
         return used() - begun
 
     is_linear(cost, 200)
+
+
+@pytest.mark.rest
+def test_a_plan_grows_with_what_others_wait_for() -> None:
+    """A pattern may match hundreds of units. Commands wait for all of them, and so does a look at each device."""
+    free = [f"0000:0{at}:00.0 is free" for at in range(1, 9)]
+    waiting = [Condition(one, Refusal("", one, "wait")) for one in free]
+
+    def cost(count: int) -> float:
+        units = [State(f"a{at}.service", "down", frees=tuple(free)) for at in range(count)]
+        commands = [Run(Command(f"a{at}"), needs=(AS_WANTED,)) for at in range(count)]
+        begun = used()
+        plan = [*registry._in_order([*waiting, *commands, *units], None)]
+        assert plan == [*units, *(one._replace(after=units[-1].describe()[0]) for one in waiting), *commands]
+        return used() - begun
+
+    is_linear(cost, 100)
+
+
+def test_the_units_of_two_guests_are_not_compared_pair_by_pair(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that another guest has down are looked for only where the settings have a pattern."""
+    names = [f"a{at}.service" for at in range(3)]
+    host = Host(root, nic(), "[units]\n" + "".join(f'"{name}" = "down"\n' for name in names))
+    for name in names:
+        systemd.add(root, name)
+    host.begin(guest(name="one"))
+    monkeypatch.setattr(wanting, "fnmatchcase", mock.Mock(side_effect=AssertionError))
+    assert host.event(guest(name="two")._replace(uuid="11111111-2222-3333-4444-555555555555"), "prepare").code == 0

@@ -264,10 +264,12 @@ def _opened(browser: Browser, path: Path) -> Any:  # noqa: ANN401 - numbers
 
 @pytest.mark.rest
 def test_a_long_page_opens_in_proportion(browser: Browser, making: Making) -> None:
-    """Twelve times the entries take at most twenty times as long: nothing is looked for again for each entry."""
+    """Twelve times the entries take at most twenty times as long: nothing is looked for again for each entry.
+
+    The square would take 144 times as long, in each of ten measurements, so a busy machine fails none.
+    """
     short, long = making(busy_host.log(1_000)), making(busy_host.log(12_000))
-    times = [min(_opened(browser, path) for _ in range(3)) for path in (short, long)]
-    assert times[1] < 20 * times[0]
+    assert any(20 * _opened(browser, short) > _opened(browser, long) for _ in range(10))
     assert browser.value("document.getElementById('found').textContent") == "12001 entries"
     assert (
         browser.value("[...document.querySelectorAll('.entries')].filter(each => each.checkVisibility()).length") == 0

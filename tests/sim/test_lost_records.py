@@ -74,6 +74,26 @@ def test_another_guest_that_makes_the_folder_anew_hides_nothing(root: str, ends:
     assert (again.records, again.logged("not given back"), host.leftovers) == ((), [], [])
 
 
+def test_the_folder_is_not_made_anew_where_nobody_can_tell_who_runs(root: str) -> None:
+    """Else the end of a guest that runs would be recorded nowhere. Another guest does not start meanwhile."""
+    host = Host(root, workstation())
+    assert host.libvirt.start(guest(NIC)).error == ""
+    shutil.rmtree(host.machine.state)
+    (folder := Path(root, "run/libvirt/qemu")).rename(away := Path(root, "run/libvirt/away"))
+    folder.symlink_to("qemu")
+    another = guest(DISK, name="another")._replace(uuid=OTHER)
+    refused = host.event(another, "prepare")
+    said = "/run/libvirt/qemu: Too many levels of symbolic links: see what the kernel says: "
+    assert (refused.code, said in refused.line, refused.writes) == (1, True, ())
+    assert host.event(another, "release", "failed").code == 0
+    folder.unlink()
+    away.rename(folder)
+    host.event(another, "prepare")
+    host.event(another, "release", "failed")
+    host.libvirt.stop("win11", "shutdown")
+    assert (host.records[-1], host.leftovers) == (f"stop {NIC} success", [])
+
+
 @pytest.mark.parametrize("cannot", ["list the folder", "read a file"])
 def test_where_nobody_can_tell_who_has_ended_nothing_is_forgotten(root: str, cannot: str) -> None:
     """Of a guest that lives on, the end is recorded and said after a recover that could not see libvirt's files."""

@@ -222,6 +222,14 @@ def test_a_broken_entry_of_a_guest_that_runs_may_hold_anything(root: str) -> Non
     assert f"something behind {XHCI} is held by the guest {OTHER}, whose journal entry is broken" in refused.line
     assert host.event(guest(NIC, name="third")._replace(uuid=OTHER[::-1]), "prepare").code == 0
     status.unlink()
+    status.mkdir()
+    assert host.event(guest(XHCI), "prepare").line == refused.line, "nobody knows whose file this is"
+    status.rmdir()
+    status.parent.rename(f"{status.parent}.away")
+    status.parent.symlink_to("qemu")
+    assert host.event(guest(XHCI), "prepare").line == refused.line, "nobody can list the folder"
+    status.parent.unlink()
+    Path(f"{status.parent}.away").rename(status.parent)
     assert host.event(guest(XHCI), "prepare").code == 0
 
 

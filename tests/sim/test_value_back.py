@@ -18,7 +18,6 @@ ALIAS = "/sys/devices/virtual/net/lo/ifalias"
 FIRMWARE = "/sys/module/firmware_class/parameters/path"
 BYTES, RATIO = "/proc/sys/vm/dirty_bytes", "/proc/sys/vm/dirty_ratio"
 SWAPPINESS = "/proc/sys/vm/swappiness"
-POLICY = "/sys/devices/system/cpu/cpufreq/policy0"
 WAYS_OUT = "take it out of values in the settings; a command under run may set it, if it has an undo"
 
 
@@ -161,31 +160,6 @@ def test_a_pair_that_is_changed_by_somebody_else_stays(root: str) -> None:
     assert (_shows(host, RATIO), host.leftovers) == ("40\n", [])
 
 
-_POLICY = (f"{POLICY}/scaling_governor", f"{POLICY}/energy_performance_preference")
-_LIMITS = ("/sys/devices/system/cpu/intel_pstate/min_perf_pct", "/sys/devices/system/cpu/intel_pstate/max_perf_pct")
-_TWO = [(_POLICY, ("powersave", "balance_performance"), ("performance", "performance")),
-        (_POLICY, ("performance", "performance"), ("powersave", "balance_power")),
-        (_LIMITS, ("50", "100"), ("30", "40")), (_LIMITS, ("20", "90"), ("90", "100"))]  # fmt: skip
-
-
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize(("files", "before", "wanted"), _TWO)
-def test_two_files_of_which_one_limits_the_other_both_come_back(
-    root: str, files: tuple[str, str], before: tuple[str, str], wanted: tuple[str, str], turned: bool
-) -> None:
-    """With the governor performance the preference takes nothing else, and no minimum is above its maximum."""
-    lines = [f'"{path}" = "{value}"' for path, value in zip(files, wanted, strict=True)]
-    host = _host(root, "\n".join(("[values]", *lines[:: -1 if turned else 1])) + "\n")
-    for path, value in zip(files, before, strict=True):
-        _put(host, path, f"{value}\n")
-    for one in (ONE, OTHER):
-        host.begin(one)
-    for one in (ONE, OTHER):
-        assert tuple(host.read(path) for path in files) == wanted
-        assert [entry for entry in host.event(one, "release", "shutdown").log if "left" in entry] == []
-    assert (tuple(host.read(path) for path in files), host.leftovers) == (before, [])
-
-
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
@@ -262,6 +236,11 @@ def test_two_files_of_which_one_limits_the_other_both_come_back(
             "/sys/module/kvm/parameters/nx_huge_pages",
             "never",
             "with this value it does not go back before the host is rebooted",
+        ),
+        (
+            "net.ipv4.tcp_fastopen_key",
+            "1-2-3-4",
+            "it shows zeros where no key is set, and no write takes a key away again",
         ),
         ("/sys/bus/pci/rescan", "1", "a write to it does something, and keeps no value"),
         ("/sys/bus/pci/drivers/nvme/unbind", "0000:01:00.0", "a write to it does something, and keeps no value"),

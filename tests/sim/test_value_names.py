@@ -117,7 +117,7 @@ def test_a_part_and_the_whole_do_not_go_together(root: str, names: tuple[str, st
     host = host_with(root, both(first, second, "0", "0"), *paths)
     host.begin(WIN11)
     line = host.event(OTHER, "prepare").line
-    said = f"the guest win11 ({WIN11.uuid}) sets {paths[0]}, and one of that and {paths[1]} also sets the other: stop "
+    said = f"the guest win11 ({WIN11.uuid}) sets {paths[0]}, and one of it and {paths[1]} sets or limits the other: "
     assert line.startswith(said)
     host.event(OTHER, "release", "failed")
     host.event(WIN11, "release", "shutdown")
@@ -196,19 +196,27 @@ def test_a_lookup_that_does_not_end_refuses_the_start_in_time(root: str, monkeyp
     assert host.read(f"{BR0}/mtu") == "1500"
 
 
-def test_a_device_that_is_renamed_meanwhile_is_not_taken_for_another(root: str) -> None:
-    """The one that has its name by then keeps its own value, and that the first is gone is said."""
+@pytest.mark.parametrize(
+    ("is_old", "value", "said"),
+    [(False, "9000", f"{BR0}/mtu was changed to nothing"), (True, "1400", f'{CLASS}/mtu was changed to "1400"')],
+)
+def test_a_device_that_is_renamed_meanwhile_is_not_taken_for_another(
+    root: str, is_old: bool, value: str, said: str
+) -> None:
+    """The one that has its name by then keeps its own value, and that is said. An old entry has only the name."""
     host = host_with(root, f'[values]\n"{CLASS}/mtu" = 9000\n', f"{BR0}/mtu")
     host.begin(WIN11)
+    if is_old:
+        as_before(host, f"{BR0}/mtu", f"{CLASS}/mtu")
     Path(f"{root}{BR0}").rename(f"{root}/sys/devices/virtual/net/lan0")
     other = Path(f"{root}/sys/devices/pci0000:00/0000:00:1f.6/net/br0")
     other.mkdir(parents=True)
-    (other / "mtu").write_text("9000\n")
+    (other / "mtu").write_text(f"{value}\n")
     Path(f"{root}{CLASS}").unlink()
     Path(f"{root}{CLASS}").symlink_to("../../devices/pci0000:00/0000:00:1f.6/net/br0")
     ended = host.event(WIN11, "release", "shutdown")
-    assert any(f"{BR0}/mtu was changed to nothing by somebody else, and stays so" in str(entry) for entry in ended.log)
-    assert (host.read(f"{CLASS}/mtu"), host.leftovers) == ("9000", [])
+    assert any(f"{said} by somebody else, and stays so" in str(entry.get("left")) for entry in ended.log)
+    assert (host.read(f"{CLASS}/mtu"), host.leftovers) == (value, [])
 
 
 def test_a_device_that_is_gone_and_back_by_the_end(root: str) -> None:

@@ -88,3 +88,16 @@ def test_what_is_plugged_in_while_the_hook_is_still_at_work(root: str) -> None:
     host.libvirt.unplug("win11", NIC)
     watched.tell("removed", "hostdev0", guest(DISK))
     assert host.trail == [f"start {NIC} success", f"attach {DISK} success", f"detach {NIC} success"]
+
+
+def test_a_managed_device_that_libvirt_leaves_on_vfio_is_given_back(host: Host, watched: Watched) -> None:
+    """The same libvirtd has had it unmanaged before, in a guest of libhook's."""
+    host.libvirt.start(guest(NIC))
+    host.libvirt.stop("win11")
+    watched.begin(guest(DISK))
+    host.libvirt.attach("win11", Assigned(NIC, managed=True))
+    watched.tell("added", "hostdev1", guest(DISK, NIC, managed=True))
+    host.libvirt.unplug("win11", NIC)
+    assert host.driver(NIC) == "vfio-pci"
+    watched.tell("removed", "hostdev1", guest(DISK))
+    assert host.driver(NIC) == "e1000e"

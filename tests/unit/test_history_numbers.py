@@ -292,14 +292,20 @@ def test_an_excerpt_is_said_to_be_one(history: History) -> None:
     assert said.err.endswith("/log: an excerpt, by the events' numbers; what else is missing in it cannot be told\n")
 
 
-def test_between_two_logs_events_are_missing_only_where_auditd_rotated_them(history: History) -> None:
-    """Two hosts may have no name, and the numbers of each begin anew. But somebody has removed audit.log.2."""
-    whole = _lines()
-    assert "missing" not in history([b"".join(whole[:100]), b"".join(whole[200:]) + DEVICE]).out
-    (history.folder / "rotated").mkdir()
+@pytest.mark.parametrize("node", ["", "kvm1"])
+def test_between_logs_that_are_given_each_no_gap_is_told(history: History, node: str) -> None:
+    """They may be of two hosts without a name."""
+    whole = _lines(node)
+    device = bytes(Trail(node, now=BEGIN + 2_000_000).device("libhook", "start")).replace(b":11)", b":1001)")
+    out = history([b"".join(whole[:100]), b"".join(whole[200:]) + device]).out
+    assert ("missing" in out, "is from 2026-11-24 18:30:01 to 2026-11-24 19:03:21" in out) == (False, True)
+
+
+def test_what_auditd_has_rotated_goes_on(history: History) -> None:
+    """Somebody has removed audit.log.2."""
     for name, lines in (("audit.log", _without(_lines(), 1, 600)), ("audit.log.3", _without(_lines(), 300, 1000))):
-        (history.folder / "rotated" / name).write_bytes(b"".join(lines))
-    assert "301 events are missing, number 300 to 600" in history(None, "-if", f"{history.folder}/rotated").out
+        (history.folder / name).write_bytes(b"".join(lines))
+    assert "301 events are missing, number 300 to 600" in history(None, "-if", str(history.folder)).out
 
 
 def test_the_process_that_counts_is_killed(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,6 +377,15 @@ def test_hours_are_told_in_a_trail_of_a_year(history: History) -> None:
     seen = history.page(logs).seen
     assert re.search(r"on kvm2 now: win11 when its log ends, 2027-11-2", seen)
     assert "kvm1 : " not in seen
+
+
+@pytest.mark.parametrize("reason", ["start", "stop", ""])
+def test_a_trail_of_one_record_ends_with_it(history: History, reason: str) -> None:
+    """It goes from this moment to this moment, and no host's log ends before it. Also where no device is named."""
+    seen = history.page(Trail("kvm1").device("libhook", reason) if reason else Trail("kvm1").raw("USER_ACCT", "x")).seen
+    assert re.search(r"From the audit trail, ([-0-9]{10} [:0-9]{8}) to \1 \(local", seen)
+    assert re.search(r"From ([-0-9]{10} [:0-9]{8}) to \1 no gap in the trail is recorded\.", seen)
+    assert "log ends" not in seen
 
 
 def test_a_gap_of_a_host_without_a_name_is_not_one_of_all(history: History) -> None:

@@ -48,7 +48,7 @@ def _told(*logs: Trail | bytes) -> list[str]:
     """Each entry: device, how it began and ended, from when to when, the result, who wrote it; whether they differ."""
     lines = []
     for entry in told(*logs):
-        who = "+".join(writer.removeprefix("lib")[:4] for writer in entry["recorded_by"])
+        who = "+".join({"libvirtd": "virt", "libhook": "hook"}.get(one, one) for one in entry["recorded_by"])
         how = f"{entry['began'] or '?'}-{entry['ended'] or '?'}"
         when, till = ("?" if entry[key] is None else f"{entry[key]:g}" for key in ("from", "to"))
         result = f"{entry['result']} {who}{' differ' if entry['disagree'] else ''}"
@@ -174,7 +174,7 @@ STORIES = {
         "guest:start virt:attach@redir virt:attach@redir virt:detach@redir",
         ["redir attach-detach 2-4 success virt", "redir attach-? 3-? success virt"],
     ),
-    "who else wrote is told by the executable": ("other:start", ["1 start-? 1-? success /opt"]),
+    "who else wrote is told by the executable": ("other:start", ["1 start-? 1-? success /opt/a b"]),
 }  # fmt: skip
 
 

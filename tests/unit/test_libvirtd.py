@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from libhook.errors import LibhookError
 from libhook.facts.machine import Machine
 from libhook.look import libvirtd
 from libhook.simulation.kernel import SimulatedKernel
@@ -54,6 +55,16 @@ def test_a_file_that_cannot_be_read_may_be_of_a_guest_that_runs(tmp_path: Path, 
     """A device is not taken from under a guest because of an error of the file system."""
     status.mkdir()
     assert _says(tmp_path) is True
+
+
+def test_a_folder_that_cannot_be_listed_may_have_any_guest_s_file(tmp_path: Path, status: Path) -> None:
+    """It is not taken for an empty one, nor for one that libvirt has not made yet."""
+    status.parent.rmdir()
+    assert libvirtd.with_host_devices(Machine(str(tmp_path), SimulatedKernel(str(tmp_path)))) == frozenset()
+    status.parent.symlink_to(status.parent)
+    assert _says(tmp_path) is True
+    with pytest.raises(LibhookError, match=r"qemu: Too many levels of symbolic links$"):
+        libvirtd.with_host_devices(Machine(str(tmp_path), SimulatedKernel(str(tmp_path))))
 
 
 def test_who_runs_is_known_only_where_each_status_file_can_be_read(tmp_path: Path, status: Path) -> None:

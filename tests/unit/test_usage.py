@@ -31,7 +31,7 @@ ACTING = "prepare, start, started, release or reconnect"
         (
             "status x\033[31m y",
             "libhook status ",
-            f"libhook status: too many arguments: x\\x1b[31m y{RATHER.format('GUEST')}",
+            f'libhook status: too many arguments: "x\\x1b[31m" y{RATHER.format("GUEST")}',
         ),
         ("status win11", "libhook status ", f"libhook status: too many arguments: win11{RATHER.format('win11')}"),
         ("doctor x y", "libhook doctor ", "libhook doctor: too many arguments: x y"),

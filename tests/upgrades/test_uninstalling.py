@@ -23,7 +23,10 @@ from libhook.story.session import make_state
 
 @pytest.fixture(name="versions")
 def _versions(tmp_path: Path) -> Versions:
-    return Versions(tmp_path)
+    """On a slow machine what is at work takes longer than the 40 s of install.sh."""
+    versions = Versions(tmp_path)
+    versions.wait_no_longer_than(600)
+    return versions
 
 
 @pytest.fixture(name="host")

@@ -15,7 +15,7 @@ from libhook.facts.mountpoint import path_of, unit_of
 from libhook.facts.plan import Refusal, Verdict, Warn
 from libhook.facts.program import SESSIONS
 from libhook.facts.shared import Shared
-from libhook.facts.unit import Unit, is_anyones, is_protected, is_seat, is_user, owner_of
+from libhook.facts.unit import Unit, is_anyones, is_name, is_protected, is_seat, is_user, owner_of
 from libhook.kinds.unit.state import DOWN, NAME, UP, State
 from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple, suppress
 from libhook.look import occupants, seats, systemd
@@ -69,10 +69,9 @@ def look(work: Work) -> Seen:
 
     systemd forgets a unit that is down and that nobody names. So patterns match what guests keep down, too.
     """
-    owned: dict[str, list[str]] = {}
+    owned: dict[str, dict[str, None]] = {}
     for one in _asked(work.config):
-        patterns = owned.setdefault(owner_of(one.pattern), [])
-        patterns += [one.pattern] if one.pattern not in patterns else []
+        owned.setdefault(owner_of(one.pattern), {})[one.pattern] = None
     names, absent, kept = list(_kept(work)), dict[str, tuple[str, str]](), list[Unit]()
     units: dict[str, Sequence[Unit]] = {}
     for owner, patterns in owned.items():
@@ -86,7 +85,8 @@ def look(work: Work) -> Seen:
         mine = [one for name in own for one in found[_bare(name)]]
         for pattern in patterns:
             bare = _bare(pattern)
-            more = [one for one in mine if fnmatchcase(_bare(one.name), bare) and one not in found[bare]]
+            those = () if is_name(bare) else mine  # a name has found its own unit
+            more = [one for one in those if fnmatchcase(_bare(one.name), bare) and one not in found[bare]]
             units[pattern] = (*found[bare], *more)
         kept += mine
     return Seen(units, kept, absent, _occupants(work))
