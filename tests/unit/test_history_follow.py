@@ -25,16 +25,15 @@ import pytest
 from amounts import SAMPLED
 from hypothesis import given
 from hypothesis import strategies as st
-from trail_writing import BEGIN, NOWHERE, OTHER, ROOT, Trail, read, zone
+from page_stage import trail
+from trail_writing import BEGIN, OTHER, PLACES, ROOT, Trail, log_of, zone
 
 from libhook.command import parsing
 from libhook.errors import LibhookError
 from libhook.history import command, follow, tail
 from libhook.history.beside import name_saved, replaced
 from libhook.history.cursor import Cursor
-from libhook.history.names import lookup
 from libhook.history.remembered import Remembered, Was
-from libhook.history.table import Table
 from libhook.history.tail import Tail, _File
 
 Step = Callable[[], None]
@@ -61,6 +60,8 @@ class Desk:
         self.cursor = folder / "cursor"
         self.out.touch()
         self.given = ["--json", "--cursor", str(self.cursor)]
+        self.notes: list[Was] | None = None
+        """What libhook has noted, where its own log is followed."""
         self.clock = 0.0
         """Seconds that the waits have taken."""
         self.effects = 0
@@ -117,7 +118,9 @@ class Desk:
             return doing
 
         self.effects = 0
-        options = parsing.parser().parse_args(["history", "--follow", "-if", str(path or self.folder), *self.given])
+        own, where = self.notes is not None, ["-if", str(path or self.folder)]
+        options = parsing.parser().parse_args(["history", "--follow", *where * (not own), *self.given])
+        notes = Remembered(os.uname().nodename, lambda _: list(self.notes or [])) if own else None
         clocks = SimpleNamespace(time=lambda: self.now / 1000, monotonic=lambda: self.clock)
         with self.out.open("ab") as out, contextlib.ExitStack() as stack:
             fake = SimpleNamespace(fileno=out.fileno, encoding="utf-8", isatty=lambda: False)
@@ -128,7 +131,7 @@ class Desk:
             stack.enter_context(mock.patch.object(os, "replace", counted(os.replace)))
             stack.enter_context(mock.patch.object(os, "fsync", synced))  # else the tests take as long as the disk
             stack.enter_context(contextlib.suppress(Killed))
-            command.run("", options)
+            command.run(str(self.folder), options, lambda: notes)
         return min(len(steps), len(steps) + _MORE - len(left))
 
     @property
@@ -151,7 +154,7 @@ class Desk:
         options = parsing.parser().parse_args(["history", "--json", "-if", str(self.folder)])
         lines: list[bytes] = []
         with mock.patch.object(command, "_write", lines.extend):
-            assert command.run("", options) == 0
+            assert command.run(str(self.folder), options) == 0
         return sorted(
             re.sub(r'(?<="known_until": )"[^"]*"', "null", line.decode().rstrip("\n"))
             for line in lines
@@ -187,10 +190,8 @@ def busy(node: str = "") -> Iterator[bytes]:
     yield from (line + b"\n" for line in log.lines)
 
 
-WHILE = [nothing] * 4
+WHILE = [""] * 4
 """Longer than the time in which nothing is told yet."""
-PIPE = 1 << 16
-"""What a pipe holds (pipe(7))."""
 
 
 @pytest.fixture
@@ -220,29 +221,38 @@ def test_entries_are_told_as_they_happen(desk: Desk) -> None:
     assert desk.left == desk.shown
 
 
-def test_what_failed_is_told_once(desk: Desk) -> None:
-    """libvirtd says success of a start that fails, within the time in which nothing is told yet."""
-    log = Trail(now=desk.now).device("libhook", "start", False).device("libvirtd", "start").control("start", False)
-    desk.follow(*(_lines(desk, line + b"\n") for line in log.lines))
-    assert desk.events == [("failed", NIC)]
-    assert desk.left == desk.shown
+STORIES = {
+    "what failed is told once, though libvirtd says success at first": (
+        [], ["hook:start!", "virt:start", "guest:start!"], ["failed 1"]
+    ),
+    "a writer who comes late, and a start that turns out to have failed": (
+        [], ["virt:start+0", *WHILE, "hook:start+8", *WHILE, "guest:start!"], ["began 1", "changed 1", "ended 1"]
+    ),
+    "what was another device is withdrawn": (
+        [], ["virt:start@none+0", *WHILE, "hook:start@usb+9 guest:start"],
+        ["began none", "withdrawn none", "began usb"],
+    ),
+    "what does not pass a filter is not told": (
+        ["--result", "success", "-d", NIC],
+        ["virt:start virt:start@2 guest:start", *WHILE, "virt:attach!&+9"], ["began 1"],
+    ),
+    "what was told of an entry that does not pass any more is corrected": (
+        ["--result", "success", "-d", NIC], ["virt:start", *WHILE, "guest:start!+9"], ["began 1", "failed 1"]
+    ),
+}  # fmt: skip
 
 
-def test_a_late_record_corrects(desk: Desk) -> None:
-    """Of a start that turns out to have failed, of a writer who comes late, and of what was another device."""
-    now = desk.now
-    log = Trail(now=now).device("libvirtd", "start", after=0)
-    late = Trail(now=now + 8_000).device("libhook", "start")
-    failed = Trail(now=now + 9_000).control("start", False)
-    desk.follow(_lines(desk, bytes(log)), *WHILE, _lines(desk, bytes(late)), *WHILE, _lines(desk, bytes(failed)))
-    assert desk.events == [("began", NIC), ("changed", NIC), ("ended", NIC)]
-    assert desk.left == desk.shown
-    usb = Trail(now=now).device("libvirtd", "start", uuid=OTHER, bus="usb", device="000.000")
-    ours = Trail(now=now + 9_000).device("libhook", "start", uuid=OTHER, bus="usb", device=STICK)
-    ours.control("start", uuid=OTHER)
-    desk.follow(_lines(desk, bytes(usb)), *WHILE, _lines(desk, bytes(ours)))
-    assert ("withdrawn", "000.000") in desk.events
-    assert desk.left == desk.shown
+@pytest.mark.parametrize(("options", "steps", "events"), STORIES.values(), ids=STORIES)
+def test_what_is_told_is_corrected(desk: Desk, options: list[str], steps: list[str], events: list[str]) -> None:
+    """Of records that come one after the other: which events, of which device. At the end all is told."""
+    desk.given += options
+    logs = [Trail(now=desk.now)]
+    for step in steps:
+        logs.append(log_of(step, now=logs[-1].now))
+    desk.follow(*(_lines(desk, bytes(log)) for log in logs[1:]))
+    places = {device: name or "1" for name, (_, device) in PLACES.items()}
+    assert [f"{event} {places[device]}" for event, device in desk.events] == events
+    assert desk.left == desk.shown or options
 
 
 def test_without_a_cursor_it_begins_now(desk: Desk) -> None:
@@ -255,20 +265,6 @@ def test_without_a_cursor_it_begins_now(desk: Desk) -> None:
     desk.given = ["--json", "-ts", "2026-11-24"]
     desk.follow()
     assert sorted(desk.events) == [("began", NIC), ("began", CARD), ("ended", NIC)]
-
-
-def test_a_filter_holds_for_what_is_told(desk: Desk) -> None:
-    """But what was told of an entry that does not pass any more is corrected."""
-    now = desk.now
-    log = Trail(now=now).device("libvirtd", "start").device("libvirtd", "start", device=CARD).control("start")
-    desk.given += ["--result", "success", "-d", NIC]
-    failed = Trail(now=now + 9_000).device("libvirtd", "attach", False, device=NIC, uuid=OTHER)
-    desk.follow(_lines(desk, bytes(log)), *WHILE, _lines(desk, bytes(failed)))
-    assert desk.events == [("began", NIC)]
-    late = Trail(now=desk.now).device("libvirtd", "start", uuid=OTHER)
-    refuted = Trail(now=desk.now + 9_000).control("start", False, uuid=OTHER)
-    desk.follow(_lines(desk, bytes(late)), *WHILE, _lines(desk, bytes(refuted)))
-    assert [event for event, _ in desk.events] == ["began", "began", "failed"]
 
 
 def test_a_person_gets_lines(desk: Desk) -> None:
@@ -410,17 +406,6 @@ def test_one_file_is_followed_with_what_it_becomes(desk: Desk) -> None:
     assert desk.events == [("began", NIC), ("ended", NIC)]
 
 
-@pytest.mark.parametrize(
-    "given",
-    [("--cursor", "x"), ("--follow", "--html", "x"), ("--follow", "-te", "now"), ("--follow", "-if", "-"),
-     ("--follow", "-if", "a", "-if", "b")],
-)  # fmt: skip
-def test_what_does_not_go_together_is_a_usage_error(given: tuple[str, ...]) -> None:
-    """A cursor without following, an end of what has none, several logs, a pipe."""
-    words = [sys.executable, "-m", "libhook", "history", *given]
-    assert subprocess.run(words, cwd=ROOT, capture_output=True, timeout=60, check=False).returncode == 2
-
-
 def _start(*given: str) -> "subprocess.Popen[bytes]":
     words = [sys.executable, "-m", "libhook", "history", *given]
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE)
@@ -455,32 +440,6 @@ def test_it_ends_with_its_reader(desk: Desk) -> None:
         assert one.wait(60) == 0
 
 
-def test_a_pipe_that_does_not_wait_gets_every_line_once(desk: Desk) -> None:
-    """Whoever started us made it so, and reads slowly. Lines may be longer than it takes at once."""
-    log = Trail()
-    for number in range(40):
-        log.device("libhook", "start", vm="\u5b57" * 1000, device=f"0000:{number:02x}:00.0")
-    desk.append(bytes(log))
-    desk.follow()
-    expected, desk.cursor = desk.out.read_bytes(), desk.folder / "another"
-    assert max(map(len, expected.splitlines())) > select.PIPE_BUF
-    assert len(expected) > 2 * PIPE
-    inlet, outlet = os.pipe()
-    os.set_blocking(outlet, False)
-    words = [sys.executable, "-m", "libhook", "history", "--follow", "--json", "--cursor", str(desk.cursor)]
-    with (
-        open(inlet, "rb") as reader,
-        subprocess.Popen([*words, "-if", str(desk.folder)], cwd=ROOT, stdout=outlet, stderr=subprocess.PIPE) as one,
-    ):
-        os.close(outlet)
-        select.select([reader], [], [], 60)
-        told = b"".join(reader.readline() for _ in range(len(expected.splitlines())))
-        one.send_signal(signal.SIGTERM)
-        assert one.communicate(timeout=60)[1] == b""
-        assert (reader.read(), one.returncode) == (b"", 0)
-    assert told == expected
-
-
 def test_the_cursor_is_for_its_owner_and_one_follower(desk: Desk) -> None:
     """0600, like the trail; a second follower is refused, and so is a file that is something else."""
     errors: list[str] = []
@@ -513,14 +472,19 @@ def test_the_cursor_is_for_its_owner_and_one_follower(desk: Desk) -> None:
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
-@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("waits", [True, False], ids=["it waits", "it does not wait"])
 @pytest.mark.parametrize(
-    ("vm", "options"),
-    [("n" * 500, ["--json"]), ("n" * 9000, ["--json"]), ("\u5b57" * 3500, [])],
-    ids=["short", "long", "of three bytes each"],
+    ("vm", "options", "taken"),
+    [
+        ("n" * 500, ["--json"], 0),
+        ("n" * 9000, ["--json"], 0),
+        ("\u5b57" * 3500, [], 0),
+        ("\u5b57" * 999, ["--json"], 200),
+    ],
+    ids=["short", "long", "of three bytes each", "that somebody reads slowly"],
 )
-def test_what_nobody_takes_is_kept_for_the_next(desk: Desk, vm: str, options: list[str], waits: bool) -> None:
-    """SIGTERM ends a follower whose reader has stopped, and the next one goes on with the very next letter."""
+def test_a_pipe_gets_every_line_once(desk: Desk, vm: str, options: list[str], taken: int, waits: bool) -> None:
+    """SIGTERM ends a follower, also one whose reader has stopped; the next goes on with the very next letter."""
     log = Trail()
     for number in range(200):
         log.device("libhook", "start", vm=vm, device=f"0000:{number:02x}:00.0")
@@ -529,28 +493,28 @@ def test_what_nobody_takes_is_kept_for_the_next(desk: Desk, vm: str, options: li
     desk.follow()
     expected, desk.cursor = desk.out.read_bytes(), desk.folder / "another"
     assert (len(expected.splitlines()[0]) > select.PIPE_BUF) is (len(vm) > 500)
+    desk.given = [*options, "--cursor", str(desk.cursor)]
     inlet, outlet = os.pipe()
     os.set_blocking(outlet, waits)
-    words = [sys.executable, "-m", "libhook", "history", "--follow", *options, "--cursor", str(desk.cursor)]
+    words = [sys.executable, "-m", "libhook", "history", "--follow", *desk.given, "-if", str(desk.folder)]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-    with subprocess.Popen([*words, "-if", str(desk.folder)], cwd=ROOT, stdout=outlet, env=environment) as one:
+    with open(inlet, "rb") as reader, subprocess.Popen(words, cwd=ROOT, stdout=outlet, env=environment) as one:
         try:
+            told = b"".join(reader.readline() for _ in range(taken))
             poll, end = select.poll(), time.monotonic() + 60
             poll.register(outlet, select.POLLOUT)
-            while poll.poll(0) and time.monotonic() < end:
+            while not taken and poll.poll(0) and time.monotonic() < end:
                 time.sleep(0.05)
             one.send_signal(signal.SIGTERM)
             assert one.wait(60) == 0
         finally:
             one.kill()
-    os.close(outlet)
-    with open(inlet, "rb") as reader:
-        told = reader.read()
+            os.close(outlet)
+        told += reader.read()
     assert expected.startswith(told)
-    assert b"" < told < expected
-    assert told.endswith(b"\n") is (len(vm) == 500), "a short line comes as a whole or not at all"
+    assert (told == expected) is bool(taken)
+    assert told.endswith(b"\n") is (bool(taken) or len(vm) == 500), "a short line comes as a whole or not at all"
     desk.out.write_bytes(told)
-    desk.given = [*options, "--cursor", str(desk.cursor)]
     desk.follow()
     assert desk.out.read_bytes() == expected
 
@@ -594,19 +558,16 @@ def test_room_that_another_takes_is_waited_for(desk: Desk) -> None:
     assert desk.out.read_bytes() == expected
 
 
-def test_the_cursor_touches_no_other_file(desk: Desk) -> None:
-    """Whatever stands beside it, and nothing is left beside it; where it cannot be saved, the old one stays."""
-    other = desk.folder / "cursor.new"
-    other.write_text("somebody's")
+def test_a_cursor_that_cannot_be_saved_stays(desk: Desk) -> None:
+    """And nothing is left beside it."""
     desk.append(b"".join(busy()))
     desk.follow()
-    assert other.read_text() == "somebody's"
     before = desk.cursor.read_bytes()
     failing = mock.patch.object(os, "replace", side_effect=OSError(28, "No space left on device"))
     with failing, pytest.raises(OSError, match="No space left"):
         desk.follow()
     assert desk.cursor.read_bytes() == before
-    assert sorted(path.name for path in desk.folder.iterdir()) == ["audit.log", "cursor", "cursor.new", "out"]
+    assert _names(desk.folder) == ["audit.log", "cursor", "out"]
 
 
 def test_a_cursor_that_the_disk_may_not_know_is_locked_all_the_same(desk: Desk, tmp_path: Path) -> None:
@@ -695,7 +656,8 @@ def test_a_follower_removes_what_one_before_it_left(tmp_path: Path) -> None:
 def test_what_others_write_stays(tmp_path: Path) -> None:
     """Who writes the same file at the same time, and whatever is called nearly the same, or is no file."""
     page, head = tmp_path / "page", ".page.abcdefg"
-    others = [".page.new", ".page.mine.new", f"{head}.new", f"{head}hi.new", f"{head}H.new", f".page{head}h.new"]
+    others = ["page.new", ".page.new", ".page.mine.new"]
+    others += [f"{head}.new", f"{head}hi.new", f"{head}H.new", f".page{head}h.new"]
     for name in others:
         (tmp_path / name).touch()
     (tmp_path / f"{head}1.new").mkdir()
@@ -751,71 +713,32 @@ def test_any_legal_name_will_do(tmp_path: Path, base: bytes) -> None:
     assert os.listdir(os.fsencode(tmp_path)) == [base]
 
 
-SHOWN = "0000:03:00.0"
-
-
-def test_the_table_of_the_page_is_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a log with a guest's life, a start that failed, a silence, and a device that is held."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    log = Trail().device("libhook", "start", device=SHOWN).device("libvirtd", "start", device=SHOWN, after=52)
-    log.control("start").device("libhook", "stop", device=SHOWN, after=1_958_000).control("stop")
-    about = {"vm": "build", "uuid": OTHER, "device": SHOWN}
-    log.device("libhook", "start", False, after=444_000, **about).device("libvirtd", "start", **about)  # type: ignore[arg-type]
-    log.control("start", False, vm="build", uuid=OTHER)
-    log.raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=600_000)
-    log.device("libvirtd", "attach", bus="usb", device="001.004", after=30_000)
-    table = Table(lookup(NOWHERE))
-    entries, silences, _ = read([bytes(log)])
-    rows = [(entry.start, table.row(entry)) for entry in entries]
-    rows += [(silence.start, table.silence(silence)) for silence in silences]
-    shown = list(table.lines((row for _, row in sorted(rows)), 120, hosts={None: (BEGIN + 1000, log.now)}))
-    blocks = re.findall(r"```console\n(.*?)```", (ROOT / "docs/history.md").read_text(), flags=re.S)
-    monkeypatch.undo()
-    time.tzset()
-    assert blocks[0].splitlines()[1:] == shown
-
-
-def test_the_lines_of_follow_are_what_is_printed(tmp_path: Path) -> None:
-    """Of the same life, and of the start that failed."""
-    desk = Desk(tmp_path)
+def test_the_lines_of_the_page_are_what_is_printed(desk: Desk) -> None:
+    """Of a guest's life, and of a start that failed."""
     desk.given = ["-ts", "2026-11-24"]
-    log = Trail().device("libhook", "start", device=SHOWN).device("libvirtd", "start", device=SHOWN, after=52)
-    log.control("start").device("libhook", "stop", device=SHOWN, after=1_958_000).control("stop")
-    about = {"vm": "build", "uuid": OTHER, "device": SHOWN}
-    log.device("libhook", "start", False, after=444_000, **about).device("libvirtd", "start", **about)  # type: ignore[arg-type]
-    desk.append(bytes(log.control("start", False, vm="build", uuid=OTHER)))
+    desk.append(bytes(trail()))
     with zone("UTC"):
         desk.follow()
-    blocks = re.findall(r"```console\n(.*?)```", (ROOT / "docs/follow.md").read_text(), flags=re.S)
-    assert blocks[0].splitlines()[1:] == desk.out.read_text().splitlines()
+    block = re.findall(r"```console\n(.*?)```", (ROOT / "docs/follow.md").read_text(), flags=re.S)[0]
+    assert block.splitlines()[1:] == desk.out.read_text().splitlines()[:3]
 
 
-def test_a_follower_uses_the_notes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_follower_uses_the_notes_too(desk: Desk) -> None:
     """As they are when it tells: a guest is noted when it starts. Its fields are those of ``--json``."""
-    desk, known = Desk(tmp_path), list[Was]()
-    run = command.run
-
-    def noted(root: str, options: object) -> int:
-        given = vars(options)
-        given["input"] = []
-        monkeypatch.setattr(command, "path_of", lambda *_: (str(desk.log), True))
-        return run(root, options, lambda: Remembered(os.uname().nodename, lambda _: list(known)))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(command, "run", noted)
-    log = Trail(now=desk.now).device("libvirtd", "start").control("start")
+    (desk.folder / "etc/audit").mkdir(parents=True)
+    (desk.folder / "etc/audit/auditd.conf").write_text("log_file = /audit.log\n")
+    ids, desk.notes = "1002:747e", []
+    log = log_of("virt:start guest:start", now=desk.now)
+    desk.given += ["-d", ids]
+    noted = Was(NIC, ids, log.now // 1000, log.now // 1000)
 
     def start() -> None:
         desk.append(bytes(log))
-        known.append(Was(NIC, "1002:747e", log.now // 1000, log.now // 1000))
+        desk.notes = [noted]
 
-    desk.given += ["-d", "1002:747e"]
-    desk.follow(lambda: None, start)
+    desk.follow(nothing, start)
     (told,) = desk.written
-    assert [told[name] for name in ("event", "ids", "ids_from")] == ["began", "1002:747e", "notes"]
-    monkeypatch.setattr(command, "run", run)
+    assert [told[name] for name in ("event", "ids", "ids_from")] == ["began", ids, "notes"]
     assert list(told)[2:] == list(json.loads(desk.shown[0]))
-    monkeypatch.setattr(command, "run", noted)
-    end = Trail(now=desk.now).control("stop")
-    desk.follow(lambda: desk.append(bytes(end)))
-    assert [(line["event"], line["ids"]) for line in desk.written] == [("began", "1002:747e"), ("ended", "1002:747e")]
+    desk.follow(_lines(desk, bytes(log_of("guest:stop", now=desk.now))))
+    assert [(line["event"], line["ids"]) for line in desk.written] == [("began", ids), ("ended", ids)]

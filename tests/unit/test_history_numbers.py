@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from family import children
-from trail_writing import BEGIN, OTHER, History, Trail, sources, zone
+from trail_writing import BEGIN, OTHER, History, Trail, sources
 
 from libhook.history import aside, reader
 from libhook.history.numbers import Host, Numbers
@@ -22,13 +22,6 @@ YEAR = 365 * 86_400_000
 NODES = ("kvm1", "kvm2", "kvm3")
 DEVICE = bytes(Trail(now=BEGIN + 2_000_000).device("libhook", "start")).replace(b":11)", b":1001)")
 """It goes on with the numbers of _lines."""
-
-
-@pytest.fixture
-def history(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Iterator[History]:
-    """The command, in UTC."""
-    with zone("UTC"):
-        yield History(tmp_path, capsysbinary)
 
 
 def _lines(node: str = "", events: int = 1000) -> list[bytes]:

@@ -15,12 +15,12 @@ from typing import Any
 
 import busy_host
 import pytest
-from trail_writing import BEGIN, OTHER, ROOT, UUID, History, Said, Trail, life, sources, zone
+from trail_writing import BEGIN, OTHER, ROOT, UUID, History, Trail, life, log_of, sources, zone
 
 from libhook.errors import LibhookError
 from libhook.history import drawing, page, reader
 from libhook.history.entry import Entry
-from libhook.history.evidence import Evidence, Made
+from libhook.history.evidence import Evidence
 from libhook.history.page_names import name_shown, plain, short
 from libhook.history.page_parts import Clocks, duration, zones
 from libhook.history.timeline import COLUMNS, Share, Span, runs
@@ -28,14 +28,7 @@ from libhook.history.wanted import Selection, Wanted
 from libhook.naming.name import Name
 
 HOUR = 3_600_000
-SPARE = "0000:02:00.0"
-
-
-@pytest.fixture
-def history(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Iterator[History]:
-    """The command, in UTC."""
-    with zone("UTC"):
-        yield History(tmp_path, capsysbinary)
+CARD, SPARE = "0000:01:00.0", "0000:02:00.0"
 
 
 def _two() -> Trail:
@@ -149,32 +142,6 @@ def test_no_time_is_ambiguous(history: History) -> None:
         assert "UTC+01:00)" in history.page(Trail().device("libhook", "start")).out
 
 
-def _page(name: Any = lambda _, ids: Name(ids)) -> page.Page:  # noqa: ANN401 - as Page takes it
-    selection = Selection(Wanted(frozenset(), frozenset(), frozenset(), frozenset(), None, None, None), ["log"])
-    return page.Page(selection, name)
-
-
-def test_a_device_is_called_what_it_was() -> None:
-    """Two cards in one slot, one after the other: each with its time. What no record says is not made up."""
-    made = _page(lambda bus, ids: Name(ids, "", f"<{bus}> card {ids}"))
-    rows = []
-    for number, ids in enumerate(("1002:747e", "1002:747e", "10de:2684")):
-        times = BEGIN + number * HOUR, BEGIN + number * HOUR + HOUR // 2
-        entry = _entry(*times, device="0000:01:00.0", ids=ids)
-        rows += [entry, entry._replace(device=SPARE, ids="")]
-    lines = sorted(made.row(entry) for entry in rows)
-    with zone("UTC"):
-        said = Said("".join(made.write(lambda: lines, Made(BEGIN + 9 * HOUR, "kvm1", "1"), [])), "")
-    names = re.findall(r"card (\S+ \[\S+\]) ?, recorded from (.{19}) to (.{19})", said.seen)
-    assert names == [
-        ("1002:747e [1002:747e]", "2026-11-24 18:30:00", "2026-11-24 20:00:00"),
-        ("10de:2684 [10de:2684]", "2026-11-24 20:30:00", "2026-11-24 21:00:00"),
-    ]
-    both = "<pci> card 1002:747e [1002:747e], then <pci> card 10de:2684 [10de:2684]"
-    assert both in said.seen
-    assert said.facts["devices"] == [f"pci 0000:01:00.0 {both}", f"pci {SPARE}"]
-
-
 def test_a_part_of_the_time_is_drawn_as_one(history: History) -> None:
     """What is not asked for must not look as if nobody had the device; how long is of the whole trail all the same."""
     log = _two().raw("USER_LOGIN", "x", after=2 * HOUR)
@@ -191,33 +158,48 @@ def test_a_part_of_the_time_is_drawn_as_one(history: History) -> None:
     assert re.findall("<time.*?>(.*?)</time>", nothing) == ["2026-11-24 18:30:01", "2026-11-24 19:30:01"]
 
 
-def test_the_foot_says_how_the_page_was_made(history: History) -> None:
-    """By which version, where, when, and with which filter."""
-    foot = history.page(_two(), "--vm", "a").out.split("<footer")[1]
-    assert "By libhook 0.1.0 on" in foot
-    assert f">{os.uname().nodename}<" in foot
-    assert "Made with a filter: " in foot
-    assert "2 of 3 entries match: guest a" in foot
-    assert "Made without a filter: it has all entries." in history.page(_two()).out.split("<footer")[1]
+def _silent() -> Trail:
+    """The same, and then auditd ends for four hours."""
+    return _two().raw("DAEMON_END", "op=terminate", after=HOUR).raw("DAEMON_START", "op=start", after=4 * HOUR)
 
 
-def test_a_time_without_an_entry_is_no_empty_page(history: History) -> None:
-    """It has a line with the times without a trail; what is not known is said. Without a gap, that is said, too."""
-    log = _two().raw("DAEMON_END", "op=terminate", after=HOUR).raw("DAEMON_START", "op=start", after=4 * HOUR)
-    text = history.page(log, "--vm", "c", "-ts", "2026-11-24T20:00:00", "-te", "2026-11-25T09:00:00").out
-    assert text.count('<svg class="lane"') == 1
-    assert '<use href="#s1"/>' in text
-    assert "nobody is recorded to have had what was asked for. For the grey part it is unknown." in text
-    assert "what was after is not known" in text
-    seen = history.page(log, "-ts", "2026-11-24T18:00:00", "-te", "2026-11-24T20:00:00").seen
-    assert "The trail begins 2026-11-24 18:30:01: what was before is not known." in seen
-    assert "From 2026-11-24 18:30:01 to 2026-11-24 20:00:00 no gap in the trail is recorded." in seen
+NO_GAP = "no gap in the trail is recorded."
+SAID: dict[str, tuple[Trail, str, list[str]]] = {
+    "by which version, where, and with which filter it was made": (
+        _two(), "--vm a",
+        ["By libhook 0.1.0 on", f">{os.uname().nodename}<", "Made with a filter: 2 of 3 entries match: guest a"],
+    ),
+    "that it has all": (_two(), "", ["Made without a filter: it has all entries."]),
+    "how often a guest had a device, to a screen reader": (
+        log_of("hook:start hook:stop hook:start hook:start@2"), "",
+        [f'"win11 had pci {CARD} 2 times, failed 0"', f'"win11 had pci {SPARE} 1 time, failed 0"'],
+    ),
+    "to when a block goes: to its latest end, and not to the last start": (
+        Trail().device("libhook", "start", after=0).device("libhook", "stop", after=3 * HOUR), "",
+        ["1 entry, 2026-11-24 18:30 to 2026-11-24 21:30 "],
+    ),
+    "of a time without an entry, that nobody had it, or that it is unknown": (
+        _silent(), "--vm c -ts 2026-11-24T20:00:00 -te 2026-11-25T09:00:00",
+        ["nobody is recorded to have had what was asked for. For the grey part it is unknown.",
+         "what was after is not known", '<svg class="lane"', '<use href="#s1"/>'],
+    ),
+    "of a time that begins before the trail, where that begins, and that it has no gap": (
+        _silent(), "-ts 2026-11-24T18:00:00 -te 2026-11-24T20:00:00",
+        ["The trail begins 2026-11-24 18:30:01: what was before is not known.",
+         f"From 2026-11-24 18:30:01 to 2026-11-24 20:00:00 {NO_GAP}"],
+    ),
+    "of a time that ends after the trail, where that ends": (
+        _two(), "-ts 2026-11-24T20:30:01 -te 2026-11-30",
+        ["The trail ends 2026-11-24 22:30:04: what was after is not known.", '"unknown":""'],
+    ),
+}  # fmt: skip
 
 
-def test_a_block_goes_to_its_latest_end(history: History) -> None:
-    """And not to the last start."""
-    log = Trail().device("libhook", "start", after=0).device("libhook", "stop", after=3 * HOUR)
-    assert "1 entry, 2026-11-24 18:30 to 2026-11-24 21:30<" in history.page(log).out
+@pytest.mark.parametrize(("log", "given", "texts"), SAID.values(), ids=SAID)
+def test_it_says(history: History, log: Trail, given: str, texts: list[str]) -> None:
+    """To who reads it, looks at it, or has it read aloud."""
+    made = history.page(log, *given.split())
+    assert [text for text in texts if text not in made.seen and text not in made.out] == []
 
 
 def test_nothing_but_our_own_script_and_style_may_run(history: History) -> None:
@@ -258,7 +240,8 @@ def test_a_busy_year_is_small(history: History) -> None:
 
 def test_what_is_drawn_does_not_grow_with_the_entries() -> None:
     """However often a guest has a device, its line has no more bars than it has room for."""
-    made = _page()
+    nothing = Wanted(frozenset(), frozenset(), frozenset(), frozenset(), None, None, None)
+    made = page.Page(Selection(nothing, ["log"]), lambda _, ids: Name(ids))
     lines = [made.row(_entry(number * 1000, number * 1000 + 1)) for number in range(0, 40_000, 4)]
     ((_, device),) = made._measure(lines, Span(0, 40_000_000)).items()
     assert device.entries == 10_000
@@ -295,7 +278,6 @@ def test_an_old_page_stays_until_the_new_one_is_whole(history: History, monkeypa
     made = folder / "page.html"
     folder.mkdir()
     made.write_text("the old page")
-    (folder / "page.html.new").write_text("somebody's")
 
     def broken(*_: object, **__: object) -> Iterator[str]:
         yield "<!DOCTYPE html>"
@@ -310,8 +292,7 @@ def test_an_old_page_stays_until_the_new_one_is_whole(history: History, monkeypa
         history(life(), "--html", str(made))
         assert old.read() == "the old page"
     assert made.read_text().endswith("</html>")
-    assert sorted(path.name for path in folder.iterdir()) == ["page.html", "page.html.new"]
-    assert (folder / "page.html.new").read_text() == "somebody's"
+    assert list(folder.iterdir()) == [made]
 
 
 def test_a_page_follows_no_link(history: History) -> None:
@@ -364,8 +345,13 @@ def test_what_is_long_is_cut(history: History) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("W" * 80 + "a" * 50, "W" * 80 + "b" * 50), ("", '""'), ("W" * 130, "W" * 80 + "\u2026 (130 characters)")],
-    ids=["cut", "empty", "looks cut"],
+    [
+        ("W" * 80 + "a" * 50, "W" * 80 + "b" * 50),
+        ("", '""'),
+        ("W" * 130, "W" * 80 + "\u2026 (130 characters)"),
+        ("b",) * 2,
+    ],
+    ids=["cut", "empty", "looks cut", "the same"],
 )
 def test_guests_that_look_alike_have_their_uuids(history: History, one: str, other: str) -> None:
     """Where they hold a device, in each entry, and among a device's guests."""
@@ -378,14 +364,6 @@ def test_guests_that_look_alike_have_their_uuids(history: History, one: str, oth
         assert f"held by {shown} {uuid} since" in seen
         assert seen.count(f"{shown} {uuid} 2026-") == 1
         assert seen.count(f" {shown} {uuid} ") == 5
-
-
-def test_an_escape_is_not_taken_for_a_name(history: History) -> None:
-    """A blank at the end, and a name that has what is written for it: they look different, and need no UUID."""
-    log = Trail().device("libhook", "start", vm="win ")
-    seen = history.page(log.device("libhook", "start", vm="win\\x20", uuid=OTHER, device=SPARE)).seen
-    assert all(text in seen for text in ("now: win\\x20 ", "now: win\\\\x20 ", "A win\\x20 ", "B win\\\\x20 "))
-    assert f"x20 {UUID} 2026-" not in seen
 
 
 ENDS, BEGINS = "The trail ends 2026-11-24 20:30:01.", "The trail begins 2026-11-24 18:30:01."
@@ -442,13 +420,6 @@ def test_a_moment_is_not_taken_for_the_whole_trail(history: History, end: str) -
     assert UUID in made.seen
     other = history.page(_held(), *given, "--vm", "other").seen
     assert "No entry matches: from 2026-11-24 19:00:00 to 2026-11-24 19:00:00 nobody is recorded" in other
-
-
-def test_a_time_that_reaches_beyond_the_trail_is_told_of_as_far_as_it_goes(history: History) -> None:
-    """Of the rest is said that it is not known."""
-    made = history.page(_held(), "-ts", "2026-11-24T20:30:01", "-te", "2026-11-30")
-    assert "The trail ends 2026-11-24 20:30:01: what was after is not known." in made.seen
-    assert made.facts["unknown"] == ""
 
 
 def test_a_time_in_summer_has_its_own_offset(history: History) -> None:

@@ -34,6 +34,11 @@ BEGIN = 1_795_545_000_000
 UUID = "46a8dd1a-e9d5-4506-a138-8b10789ffab2"
 OTHER = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 EXE = {"libhook": "/usr/bin/python3.13", "libvirtd": "/usr/sbin/libvirtd", "virtqemud": "/usr/sbin/virtqemud"}
+WHO = {"hook": "libhook", "virt": "libvirtd", "qemud": "virtqemud", "other": "/opt/a b"}
+PLACES = {"": ("pci", "0000:01:00.0"), "2": ("pci", "0000:02:00.0"), "3": ("pci", "0000:03:00.0"),
+          "redir": ("usb", "USB redirdev"), "none": ("usb", "000.000"), "usb": ("usb", "001.002"),
+          "usb3": ("usb", "001.003")}  # fmt: skip
+RECORD = re.compile(r"(\w+)(?::(\w+))?(!?)(?:@(\w+))?(&?)(?:=(\S+?))?(?:([+-]\d+))?")
 ENRICHED = '\x1dUID="root" AUID="unset"'
 
 
@@ -95,6 +100,26 @@ class Trail:
 
     def __bytes__(self) -> bytes:
         return b"".join(line + b"\n" for line in self.lines)
+
+
+def log_of(records: str, node: str = "", now: int = BEGIN) -> Trail:
+    """The log of records: who wrote what; ! it failed, @ of which device, & of another guest, = with these ids,
+    + after how many seconds instead of one.
+    """
+    log = Trail(node, now=now)
+    for record in records.split():
+        found = RECORD.fullmatch(record)
+        assert found, record
+        who, what, failed, place, other, ids, after = found.groups(default="")
+        time, uuid = int(after or 1) * 1000, OTHER if other else UUID
+        if who == "guest":
+            log.control(what, not failed, uuid=uuid, after=time)
+        elif who in WHO:
+            bus, device = PLACES[place]
+            log.device(WHO[who], what, not failed, uuid=uuid, bus=bus, device=device, ids=ids, after=time)
+        else:
+            log.raw({"boot": "SYSTEM_BOOT", "login": "USER_LOGIN"}.get(who, f"DAEMON_{who}"), "x", after=time)
+    return log
 
 
 def read(logs: Iterable[bytes]) -> tuple[list[Entry], list[Silence], int]:
@@ -200,6 +225,7 @@ class History:
 
     def __init__(self, folder: Path, captured: "pytest.CaptureFixture[bytes]") -> None:
         self.folder, self.log, self.captured = folder, folder / "log", captured
+        self.audit = folder / "var/log/audit"
         self.notes = Remembered("", lambda _: [])
 
     def __call__(self, logs: "Trail | bytes | Sequence[Trail | bytes] | None", *arguments: str) -> Said:
@@ -214,6 +240,12 @@ class History:
         assert command.run(str(self.folder), options, lambda: self.notes) == 0
         out, err = self.captured.readouterr()
         return Said(out.decode(), err.decode())
+
+    def own(self, log: "Trail | bytes", *arguments: str) -> Said:
+        """Of the host's own log, which is this."""
+        self.audit.mkdir(parents=True, exist_ok=True)
+        (self.audit / "audit.log").write_bytes(bytes(log))
+        return self(None, *arguments)
 
     def page(self, logs: "Trail | bytes | Sequence[Trail | bytes] | None", *arguments: str) -> Said:
         """The page of it."""
