@@ -643,16 +643,6 @@ def test_what_a_kill_leaves_is_removed_by_the_next(tmp_path: Path, name: str) ->
     assert page.read_bytes() == b"new"
 
 
-def test_a_follower_removes_what_one_before_it_left(tmp_path: Path) -> None:
-    """At the first save of its cursor."""
-    desk = Desk(tmp_path)
-    desk.append(b"".join(busy()))
-    _kill(desk.cursor)
-    assert len(_names(tmp_path)) == 3
-    desk.follow()
-    assert _names(tmp_path) == ["audit.log", "cursor", "out"]
-
-
 def test_what_others_write_stays(tmp_path: Path) -> None:
     """Who writes the same file at the same time, and whatever is called nearly the same, or is no file."""
     page, head = tmp_path / "page", ".page.abcdefg"
