@@ -375,9 +375,10 @@ def test_a_card_is_called_what_it_was(listed: History) -> None:
     assert [row[at:].startswith(name) for row, name in zip(rows, names, strict=True)] == [True] * 3
     with terminal(60):
         assert f"  {SHOWN}" in listed(_two_cards()).lines
-    page = listed.page(_two_cards())
+    again = _two_cards().device("libhook", "stop", ids=IDS).device("libhook", "start", ids=IDS, after=60_000)
+    page = listed.page(again.device("libhook", "stop", ids=IDS))
     assert re.findall(r"\[(\S+)\] ?, recorded from (.{19}) to (.{19})", page.seen)[:2] == [
-        (OLD, "2026-11-24 18:30:01", "2026-11-24 18:30:02"), (IDS, "2026-11-24 18:31:02", "2026-11-24 18:31:02"),
+        (OLD, "2026-11-24 18:30:01", "2026-11-24 18:30:02"), (IDS, "2026-11-24 18:31:02", "2026-11-24 18:32:07"),
     ]  # fmt: skip
     assert page.facts["devices"] == [
         f"pci {CARD} Intel\\x1b[31m [{OLD}], then {SHOWN}", f"usb 001.002 Kingston DataTraveler 100 G3 [{STICK}]"

@@ -498,7 +498,10 @@ def test_a_pipe_gets_every_line_once(desk: Desk, vm: str, options: list[str], ta
     os.set_blocking(outlet, waits)
     words = [sys.executable, "-m", "libhook", "history", "--follow", *desk.given, "-if", str(desk.folder)]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-    with open(inlet, "rb") as reader, subprocess.Popen(words, cwd=ROOT, stdout=outlet, env=environment) as one:
+    with (
+        open(inlet, "rb") as reader,
+        subprocess.Popen(words, cwd=ROOT, stdout=outlet, stderr=subprocess.PIPE, env=environment) as one,
+    ):
         try:
             told = b"".join(reader.readline() for _ in range(taken))
             poll, end = select.poll(), time.monotonic() + 60
@@ -506,7 +509,7 @@ def test_a_pipe_gets_every_line_once(desk: Desk, vm: str, options: list[str], ta
             while not taken and poll.poll(0) and time.monotonic() < end:
                 time.sleep(0.05)
             one.send_signal(signal.SIGTERM)
-            assert one.wait(60) == 0
+            assert (one.communicate(timeout=60)[1], one.returncode) == (b"", 0)
         finally:
             one.kill()
             os.close(outlet)
