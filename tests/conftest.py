@@ -17,6 +17,7 @@ from choosing import choose, is_whole
 from generated import COUNTS, summary, total
 from hypothesis import HealthCheck, settings
 from scenario import Host, adopt_orphans
+from trail_writing import History, zone
 from watch_play import Watched
 
 from libhook.children import child
@@ -135,6 +136,13 @@ def root() -> Iterator[str]:
 def host(root: str) -> Host:
     """Two devices that a guest may have."""
     return Host(root, workstation())
+
+
+@pytest.fixture
+def history(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Iterator[History]:
+    """``libhook history`` in UTC, on the host in tmp_path."""
+    with zone("UTC"):
+        yield History(tmp_path, capsysbinary)
 
 
 @pytest.fixture

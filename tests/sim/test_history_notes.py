@@ -5,13 +5,13 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cases import NIC
 from command import libhook
 from rebooting import CARD, live, rebooting, shifted
 from scenario import Host
+from trail_writing import Trail, entries
 
 from libhook.history.entry import Entry
 from libhook.history.remembered import Remembered, Was
@@ -19,10 +19,6 @@ from libhook.simulation.hosts import workstation
 
 HOUR = 3600
 OLD, NEW = Was(NIC, "8086:10d3", 1000 * HOUR, 2000 * HOUR), Was(NIC, "144d:a808", 3000 * HOUR, 4000 * HOUR)
-
-
-def _entries(text: str) -> list[dict[str, Any]]:
-    return [one for one in map(json.loads, text.splitlines()) if "entry" in one]
 
 
 def entry(hours: float | None, *, success: bool = True, node: str | None = None, device: str = NIC) -> Entry:
@@ -34,25 +30,16 @@ def entry(hours: float | None, *, success: bool = True, node: str | None = None,
 @pytest.mark.parametrize(
     ("one", "ids"),
     [
-        (entry(1000), OLD.ids),
+        (entry(1000), OLD.ids), (entry(1500), OLD.ids), (entry(2000), OLD.ids), (entry(2000.5), ""),
+        (entry(3000), NEW.ids), (entry(900), ""), (entry(4001), ""), (entry(None), ""),
         (entry(999.99), OLD.ids),  # libvirtd's record comes before the hook
-        (entry(1500), OLD.ids),
-        (entry(2000), OLD.ids),
-        (entry(2000.5), ""),
-        (entry(3000), NEW.ids),
-        (entry(900), ""),
-        (entry(4001), ""),
-        (entry(None), ""),
         (entry(1500, success=False), OLD.ids),
         (entry(2000.001, success=False), ""),  # refused, perhaps because it is another one
-        (entry(1500, device="0000:02:00.0"), ""),
-        (entry(1500, node="kvm1"), OLD.ids),
-        (entry(1500, node="kvm1.lan"), OLD.ids),
-        (entry(1500, node="kvm2"), ""),
-        (entry(1500)._replace(bus="usb"), ""),
+        (entry(1500, device="0000:02:00.0"), ""), (entry(1500)._replace(bus="usb"), ""),
+        (entry(1500, node="kvm1"), OLD.ids), (entry(1500, node="kvm1.lan"), OLD.ids), (entry(1500, node="kvm2"), ""),
         (entry(1500)._replace(ids="1234:5678"), "1234:5678"),
     ],
-)
+)  # fmt: skip
 def test_what_a_device_was_at_the_time(one: Entry, ids: str) -> None:
     """Never what is at its address at another time, nor on another host."""
     assert Remembered("kvm1.lan", lambda _: [NEW, OLD]).complete(one).ids == ids
@@ -70,23 +57,16 @@ def test_the_command_names_a_card_that_is_gone(root: str, tmp_path: Path) -> Non
     note.write_text(json.dumps(text))
     assert libhook(host, "accept", "win11").code == 0
     live(host, CARD)
-    records = "".join(
-        f"type=VIRT_RESOURCE msg=audit({when}.000:{number}): pid=1 uid=0 auid=0 ses=1 msg='virt=kvm resrc=dev "
-        f'reason=start vm="win11" uuid={CARD.uuid} bus=pci device="{NIC}" exe="/usr/sbin/libvirtd" hostname=? addr=? '
-        "terminal=? res=success'\n"
-        for number, when in enumerate((now - 3 * HOUR, now - 2 * HOUR, now - HOUR, now), 1)
-    )
     log = Path(host.root, "var/log/audit/audit.log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(records)
-    shown = _entries(libhook(host, "history", "--json").out)
-    assert [one["model"] for one in shown] == [
-        "82574L Gigabit Network Connection",
-        "82574L Gigabit Network Connection",
-        None,
-        "NVMe SSD Controller SM981/PM981/PM983",
-    ]
+    trail = Trail(now=(now - 3 * HOUR) * 1000).device("libvirtd", "start", uuid=CARD.uuid, device=NIC, after=0)
+    for _ in range(3):
+        trail.device("libvirtd", "start", uuid=CARD.uuid, device=NIC, after=HOUR * 1000)
+    log.write_bytes(bytes(trail))
+    intel, samsung = "82574L Gigabit Network Connection", "NVMe SSD Controller SM981/PM981/PM983"
+    shown = entries(libhook(host, "history", "--json").out)
+    assert [one["model"] for one in shown] == [intel, intel, None, samsung]
     assert "Intel 82574L" in libhook(host, "history", columns=300).out
-    assert [one["ids"] for one in _entries(libhook(host, "history", "--json", "-if", str(log)).out)] == [None] * 4
+    assert [one["ids"] for one in entries(libhook(host, "history", "--json", "-if", str(log)).out)] == [None] * 4
     note.write_text("{")
     assert '"model": "' not in libhook(host, "history", "--json").out

@@ -1,30 +1,197 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``libhook history --follow``: whoever keeps the last line of each entry has what ``libhook history`` shows."""
+"""``libhook history --follow``: what it tells, its cursor and the file beside it, each wait a step of the test."""
 
+import contextlib
+import errno
+import fcntl
+import itertools
+import json
 import os
+import re
 import select
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import pytest
 from amounts import SAMPLED
-from following import CARD, NIC, STICK, Desk, Step, busy, nothing
 from hypothesis import given
 from hypothesis import strategies as st
-from trail_writing import OTHER, Trail
+from page_stage import trail
+from trail_writing import BEGIN, OTHER, PLACES, ROOT, Trail, log_of, zone
 
-from libhook.history import tail
+from libhook.command import parsing
+from libhook.errors import LibhookError
+from libhook.history import command, follow, tail
+from libhook.history.beside import name_saved, replaced
+from libhook.history.cursor import Cursor
+from libhook.history.remembered import Remembered, Was
 from libhook.history.tail import Tail, _File
 
-WHILE = [nothing] * 4
+Step = Callable[[], None]
+NIC, CARD, STICK = "0000:01:00.0", "0000:02:00.0", "001.004"
+
+
+_MORE = 4
+"""How often it looks once the steps are over. After two seconds all is told."""
+
+
+def nothing() -> None:
+    """Only wait."""
+
+
+class Killed(BaseException):
+    """Nothing more runs, and nothing is tidied up that a SIGKILL would leave."""
+
+
+class Desk:
+    """A folder with a log, a cursor and what the follower wrote."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.log, self.out = folder, folder / "audit.log", folder / "out"
+        self.cursor = folder / "cursor"
+        self.out.touch()
+        self.given = ["--json", "--cursor", str(self.cursor)]
+        self.notes: list[Was] | None = None
+        """What libhook has noted, where its own log is followed."""
+        self.clock = 0.0
+        """Seconds that the waits have taken."""
+        self.effects = 0
+        """How often something was written: a line, or the cursor."""
+        self.pieces = 0
+        """SIGTERM comes after so many pieces of the log; 0 or less: only at a wait."""
+        self.synced: list[str] = []
+        """What was put on the disk."""
+
+    @property
+    def now(self) -> int:
+        """In milliseconds since 1970: a day after ``busy`` began, and what was waited since."""
+        return BEGIN + 86_400_000 + round(self.clock * 1000)
+
+    def append(self, text: bytes) -> None:
+        """auditd writes."""
+        with self.log.open("ab") as file:
+            file.write(text)
+
+    def rotate(self) -> None:
+        """auditd renames its logs, and makes a new one."""
+        numbers = sorted((int(path.suffix[1:]) for path in self.folder.glob("audit.log.*")), reverse=True)
+        for number in numbers:
+            (self.folder / f"audit.log.{number}").rename(self.folder / f"audit.log.{number + 1}")
+        if self.log.exists():
+            self.log.rename(self.folder / "audit.log.1")
+        self.log.touch()
+
+    def follow(self, *steps: Step, kill_at: int | None = None, path: Path | None = None) -> int:
+        """Follow: a step at each wait, then as long as it takes to tell all, then SIGTERM. Or be killed before that.
+
+        Return how many steps were taken.
+        """
+        left = [*steps, *[nothing] * _MORE]
+
+        def ended(seconds: float) -> bool:
+            if seconds and left:
+                self.clock += 1
+                left.pop(0)()
+                return False
+            self.pieces -= not seconds
+            return bool(seconds) or self.pieces == 0
+
+        def synced(descriptor: int) -> None:
+            self.synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+        def counted(do: Callable[..., object]) -> Callable[..., object]:
+            def doing(*arguments: object) -> object:
+                if self.effects == kill_at:
+                    raise Killed
+                self.effects += 1
+                return do(*arguments)
+
+            return doing
+
+        self.effects = 0
+        own, where = self.notes is not None, ["-if", str(path or self.folder)]
+        options = parsing.parser().parse_args(["history", "--follow", *where * (not own), *self.given])
+        notes = Remembered(os.uname().nodename, lambda _: list(self.notes or [])) if own else None
+        clocks = SimpleNamespace(time=lambda: self.now / 1000, monotonic=lambda: self.clock)
+        with self.out.open("ab") as out, contextlib.ExitStack() as stack:
+            fake = SimpleNamespace(fileno=out.fileno, encoding="utf-8", isatty=lambda: False)
+            stack.enter_context(mock.patch.object(sys, "stdout", fake))
+            stack.enter_context(mock.patch.object(follow, "_ended", ended))
+            stack.enter_context(mock.patch.object(follow, "time", clocks))
+            stack.enter_context(mock.patch.object(os, "write", counted(os.write)))
+            stack.enter_context(mock.patch.object(os, "replace", counted(os.replace)))
+            stack.enter_context(mock.patch.object(os, "fsync", synced))  # else the tests take as long as the disk
+            stack.enter_context(contextlib.suppress(Killed))
+            command.run(str(self.folder), options, lambda: notes)
+        return min(len(steps), len(steps) + _MORE - len(left))
+
+    @property
+    def written(self) -> list[dict[str, Any]]:
+        """What was written, without the second of two lines that are the same."""
+        return [json.loads(line) for line in dict.fromkeys(self.out.read_text().splitlines())]
+
+    @property
+    def left(self) -> list[str]:
+        """What the last lines of all entries say, as ``history --json`` has it."""
+        last: dict[str, dict[str, Any]] = {}
+        for line in self.written:
+            last[line["entry"]] = line
+        kept = [line for line in last.values() if line["event"] != "withdrawn"]
+        return sorted(json.dumps({key: line[key] for key in list(line)[2:]}) for line in kept)
+
+    @property
+    def shown(self) -> list[str]:
+        """What ``history --json`` has, but for where the trail ends: for one that is followed, that is not yet."""
+        options = parsing.parser().parse_args(["history", "--json", "-if", str(self.folder)])
+        lines: list[bytes] = []
+        with mock.patch.object(command, "_write", lines.extend):
+            assert command.run(str(self.folder), options) == 0
+        return sorted(
+            re.sub(r'(?<="known_until": )"[^"]*"', "null", line.decode().rstrip("\n"))
+            for line in lines
+            if b'"entry"' in line
+        )
+
+    @property
+    def events(self) -> list[tuple[str, str]]:
+        """Event and device of each line."""
+        return [(line["event"], line["device"]) for line in self.written]
+
+
+def busy(node: str = "") -> Iterator[bytes]:
+    """The lines of a log with all that may happen to an entry, from a year that is long over."""
+    log = Trail(node)
+    log.device("libhook", "stop", device="0000:09:00.0").control("stop")  # from before the trail
+    log.device("libvirtd", "start", ids="").control("start").device("libhook", "start", ids="8086:10d3", after=4_000)
+    log.device("libvirtd", "attach", bus="usb", device="USB redirdev", after=0)
+    log.device("libvirtd", "attach", bus="usb", device="USB redirdev", after=0)
+    log.device("libvirtd", "attach", device=CARD).device("libhook", "attach", False, device=CARD)
+    log.device("libvirtd", "detach", bus="usb", device="USB redirdev")
+    log.device("libhook", "stop", False).device("libhook", "stop", device=CARD).control("stop")
+    log.device("libhook", "stop", after=20_000)  # back on the host at last
+    log.device("libhook", "start", False, uuid=OTHER, vm="b").device("libvirtd", "start", uuid=OTHER, vm="b")
+    log.control("start", False, uuid=OTHER, vm="b")
+    log.device("libvirtd", "start", bus="usb", device="000.000", after=60_000)
+    log.device("libhook", "start", bus="usb", device=STICK, after=5_000).control("start", after=4_000)
+    log.device("libvirtd", "start", uuid=OTHER, vm="b").control("start", uuid=OTHER, vm="b")
+    log.device("libvirtd", "start", device=NIC, after=60_000).control("start")  # again, and what the other has
+    log.raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start")
+    log.device("libhook", "attach", device=CARD, after=700_000).raw("SYSTEM_BOOT", "x", after=60_000)
+    log.device("libvirtd", "start", after=60_000).device("libhook", "start", ids="10de:2684").control("start")
+    yield from (line + b"\n" for line in log.lines)
+
+
+WHILE = [""] * 4
 """Longer than the time in which nothing is told yet."""
-ROOT = Path(__file__).parents[2]
-PIPE = 1 << 16
-"""What a pipe holds (pipe(7))."""
 
 
 @pytest.fixture
@@ -54,29 +221,38 @@ def test_entries_are_told_as_they_happen(desk: Desk) -> None:
     assert desk.left == desk.shown
 
 
-def test_what_failed_is_told_once(desk: Desk) -> None:
-    """libvirtd says success of a start that fails, within the time in which nothing is told yet."""
-    log = Trail(now=desk.now).device("libhook", "start", False).device("libvirtd", "start").control("start", False)
-    desk.follow(*(_lines(desk, line + b"\n") for line in log.lines))
-    assert desk.events == [("failed", NIC)]
-    assert desk.left == desk.shown
+STORIES = {
+    "what failed is told once, though libvirtd says success at first": (
+        [], ["hook:start!", "virt:start", "guest:start!"], ["failed 1"]
+    ),
+    "a writer who comes late, and a start that turns out to have failed": (
+        [], ["virt:start+0", *WHILE, "hook:start+8", *WHILE, "guest:start!"], ["began 1", "changed 1", "ended 1"]
+    ),
+    "what was another device is withdrawn": (
+        [], ["virt:start@none+0", *WHILE, "hook:start@usb+9 guest:start"],
+        ["began none", "withdrawn none", "began usb"],
+    ),
+    "what does not pass a filter is not told": (
+        ["--result", "success", "-d", NIC],
+        ["virt:start virt:start@2 guest:start", *WHILE, "virt:attach!&+9"], ["began 1"],
+    ),
+    "what was told of an entry that does not pass any more is corrected": (
+        ["--result", "success", "-d", NIC], ["virt:start", *WHILE, "guest:start!+9"], ["began 1", "failed 1"]
+    ),
+}  # fmt: skip
 
 
-def test_a_late_record_corrects(desk: Desk) -> None:
-    """Of a start that turns out to have failed, of a writer who comes late, and of what was another device."""
-    now = desk.now
-    log = Trail(now=now).device("libvirtd", "start", after=0)
-    late = Trail(now=now + 8_000).device("libhook", "start")
-    failed = Trail(now=now + 9_000).control("start", False)
-    desk.follow(_lines(desk, bytes(log)), *WHILE, _lines(desk, bytes(late)), *WHILE, _lines(desk, bytes(failed)))
-    assert desk.events == [("began", NIC), ("changed", NIC), ("ended", NIC)]
-    assert desk.left == desk.shown
-    usb = Trail(now=now).device("libvirtd", "start", uuid=OTHER, bus="usb", device="000.000")
-    ours = Trail(now=now + 9_000).device("libhook", "start", uuid=OTHER, bus="usb", device=STICK)
-    ours.control("start", uuid=OTHER)
-    desk.follow(_lines(desk, bytes(usb)), *WHILE, _lines(desk, bytes(ours)))
-    assert ("withdrawn", "000.000") in desk.events
-    assert desk.left == desk.shown
+@pytest.mark.parametrize(("options", "steps", "events"), STORIES.values(), ids=STORIES)
+def test_what_is_told_is_corrected(desk: Desk, options: list[str], steps: list[str], events: list[str]) -> None:
+    """Of records that come one after the other: which events, of which device. At the end all is told."""
+    desk.given += options
+    logs = [Trail(now=desk.now)]
+    for step in steps:
+        logs.append(log_of(step, now=logs[-1].now))
+    desk.follow(*(_lines(desk, bytes(log)) for log in logs[1:]))
+    places = {device: name or "1" for name, (_, device) in PLACES.items()}
+    assert [f"{event} {places[device]}" for event, device in desk.events] == events
+    assert desk.left == desk.shown or options
 
 
 def test_without_a_cursor_it_begins_now(desk: Desk) -> None:
@@ -91,29 +267,12 @@ def test_without_a_cursor_it_begins_now(desk: Desk) -> None:
     assert sorted(desk.events) == [("began", NIC), ("began", CARD), ("ended", NIC)]
 
 
-def test_a_filter_holds_for_what_is_told(desk: Desk) -> None:
-    """But what was told of an entry that does not pass any more is corrected."""
-    now = desk.now
-    log = Trail(now=now).device("libvirtd", "start").device("libvirtd", "start", device=CARD).control("start")
-    desk.given += ["--result", "success", "-d", NIC]
-    failed = Trail(now=now + 9_000).device("libvirtd", "attach", False, device=NIC, uuid=OTHER)
-    desk.follow(_lines(desk, bytes(log)), *WHILE, _lines(desk, bytes(failed)))
-    assert desk.events == [("began", NIC)]
-    late = Trail(now=desk.now).device("libvirtd", "start", uuid=OTHER)
-    refuted = Trail(now=desk.now + 9_000).control("start", False, uuid=OTHER)
-    desk.follow(_lines(desk, bytes(late)), *WHILE, _lines(desk, bytes(refuted)))
-    assert [event for event, _ in desk.events] == ["began", "began", "failed"]
-
-
-def test_a_person_gets_lines(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_person_gets_lines(desk: Desk) -> None:
     """Local time, what happened, which device, its name, the guest; no name can do anything to a terminal."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
     desk.append(bytes(Trail("kvm1").device("libhook", "start", False, vm="\x1b[31m", ids="10de:2684")))
     desk.given = ["-ts", "2026-11-24"]
-    desk.follow()
-    monkeypatch.undo()
-    time.tzset()
+    with zone("UTC"):
+        desk.follow()
     line = desk.out.read_text()
     assert line.startswith("2026-11-24 18:30:01 +0000  failed     kvm1:  pci 0000:01:00.0  ")
     assert line.endswith('[10de:2684]  "\\x1b[31m"  start failed  by libhook\n')
@@ -247,17 +406,6 @@ def test_one_file_is_followed_with_what_it_becomes(desk: Desk) -> None:
     assert desk.events == [("began", NIC), ("ended", NIC)]
 
 
-@pytest.mark.parametrize(
-    "given",
-    [("--cursor", "x"), ("--follow", "--html", "x"), ("--follow", "-te", "now"), ("--follow", "-if", "-"),
-     ("--follow", "-if", "a", "-if", "b")],
-)  # fmt: skip
-def test_what_does_not_go_together_is_a_usage_error(given: tuple[str, ...]) -> None:
-    """A cursor without following, an end of what has none, several logs, a pipe."""
-    words = [sys.executable, "-m", "libhook", "history", *given]
-    assert subprocess.run(words, cwd=ROOT, capture_output=True, timeout=60, check=False).returncode == 2
-
-
 def _start(*given: str) -> "subprocess.Popen[bytes]":
     words = [sys.executable, "-m", "libhook", "history", *given]
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE)
@@ -292,27 +440,298 @@ def test_it_ends_with_its_reader(desk: Desk) -> None:
         assert one.wait(60) == 0
 
 
-def test_a_pipe_that_does_not_wait_gets_every_line_once(desk: Desk) -> None:
-    """Whoever started us made it so, and reads slowly. Lines may be longer than it takes at once."""
+def test_the_cursor_is_for_its_owner_and_one_follower(desk: Desk) -> None:
+    """0600, like the trail; a second follower is refused, and so is a file that is something else."""
+    errors: list[str] = []
+
+    def again() -> None:
+        with pytest.raises(LibhookError) as caught:
+            Desk.follow(desk)
+        errors.append(caught.value.line)
+
+    desk.append(b"".join(busy()))
+    desk.follow(again)
+    assert set(desk.synced[1::2]) == {str(desk.folder)}
+    assert len(set(desk.synced[::2])) == len(desk.synced[::2]) > 1, "each time under a name that nobody else has"
+    assert all(Path(name).name.startswith(".cursor.") for name in desk.synced[::2])
+    assert errors == [f"{desk.cursor}: another libhook follows with it: give each its own file"]
+    assert stat.S_IMODE(desk.cursor.stat().st_mode) == 0o600
+    whole = desk.cursor.read_bytes()
+    others = [whole.replace(b'"heard": 1', b'"heard": "1'), whole.replace(b'"position": ["', b'"position": [1, "')]
+    for content in (b"x", b"[]", b'{"version": 1}', whole[:-1], whole + b" ", *others):
+        assert content != whole
+        desk.cursor.write_bytes(content)
+        with pytest.raises(LibhookError, match="not a cursor of this libhook") as caught:
+            desk.follow()
+        assert caught.value.hint == "remove it: then the whole trail is told again"
+    desk.cursor.write_bytes(whole)
+    desk.follow()
+    desk.given = ["--cursor", "/dev/null"]
+    with pytest.raises(LibhookError, match="Not a regular file"):
+        desk.follow()
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["it waits", "it does not wait"])
+@pytest.mark.parametrize(
+    ("vm", "options", "taken"),
+    [
+        ("n" * 500, ["--json"], 0),
+        ("n" * 9000, ["--json"], 0),
+        ("\u5b57" * 3500, [], 0),
+        ("\u5b57" * 999, ["--json"], 200),
+    ],
+    ids=["short", "long", "of three bytes each", "that somebody reads slowly"],
+)
+def test_a_pipe_gets_every_line_once(desk: Desk, vm: str, options: list[str], taken: int, waits: bool) -> None:
+    """SIGTERM ends a follower, also one whose reader has stopped; the next goes on with the very next letter."""
     log = Trail()
-    for number in range(40):
-        log.device("libhook", "start", vm="\u5b57" * 1000, device=f"0000:{number:02x}:00.0")
+    for number in range(200):
+        log.device("libhook", "start", vm=vm, device=f"0000:{number:02x}:00.0")
     desk.append(bytes(log))
+    desk.given = [*options, "--cursor", str(desk.cursor)]
     desk.follow()
     expected, desk.cursor = desk.out.read_bytes(), desk.folder / "another"
-    assert max(map(len, expected.splitlines())) > select.PIPE_BUF
-    assert len(expected) > 2 * PIPE
+    assert (len(expected.splitlines()[0]) > select.PIPE_BUF) is (len(vm) > 500)
+    desk.given = [*options, "--cursor", str(desk.cursor)]
     inlet, outlet = os.pipe()
-    os.set_blocking(outlet, False)
-    words = [sys.executable, "-m", "libhook", "history", "--follow", "--json", "--cursor", str(desk.cursor)]
+    os.set_blocking(outlet, waits)
+    words = [sys.executable, "-m", "libhook", "history", "--follow", *desk.given, "-if", str(desk.folder)]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     with (
         open(inlet, "rb") as reader,
-        subprocess.Popen([*words, "-if", str(desk.folder)], cwd=ROOT, stdout=outlet, stderr=subprocess.PIPE) as one,
+        subprocess.Popen(words, cwd=ROOT, stdout=outlet, stderr=subprocess.PIPE, env=environment) as one,
     ):
-        os.close(outlet)
-        select.select([reader], [], [], 60)
-        told = b"".join(reader.readline() for _ in range(len(expected.splitlines())))
-        one.send_signal(signal.SIGTERM)
-        assert one.communicate(timeout=60)[1] == b""
-        assert (reader.read(), one.returncode) == (b"", 0)
-    assert told == expected
+        try:
+            told = b"".join(reader.readline() for _ in range(taken))
+            poll, end = select.poll(), time.monotonic() + 60
+            poll.register(outlet, select.POLLOUT)
+            while not taken and poll.poll(0) and time.monotonic() < end:
+                time.sleep(0.05)
+            one.send_signal(signal.SIGTERM)
+            assert (one.communicate(timeout=60)[1], one.returncode) == (b"", 0)
+        finally:
+            one.kill()
+            os.close(outlet)
+        told += reader.read()
+    assert expected.startswith(told)
+    assert (told == expected) is bool(taken)
+    assert told.endswith(b"\n") is (bool(taken) or len(vm) == 500), "a short line comes as a whole or not at all"
+    desk.out.write_bytes(told)
+    desk.follow()
+    assert desk.out.read_bytes() == expected
+
+
+def test_nothing_is_waited_for_once_the_end_has_come(desk: Desk) -> None:
+    """SIGTERM came in the middle of the log, and no second one will: what finds no room is kept for the next."""
+    desk.append(b"".join(busy()))
+    desk.pieces = 1
+
+    def full(milliseconds: int) -> list[tuple[int, int]]:
+        assert milliseconds == 0, "it would wait for ever"
+        return []
+
+    poll = SimpleNamespace(register=lambda *_: None, poll=full)
+    with mock.patch.object(select, "poll", return_value=poll):
+        desk.follow()
+    assert desk.out.read_bytes() == b""
+    kept = json.loads(desk.cursor.read_bytes().partition(b"\n")[2])["lines"]
+    assert kept
+    desk.follow()
+    assert desk.out.read_text().startswith("".join(kept))
+    assert desk.left == desk.shown
+
+
+def test_room_that_another_takes_is_waited_for(desk: Desk) -> None:
+    """A pipe may be shared: what had room a moment ago may have none."""
+    desk.append(b"".join(busy()))
+    desk.follow()
+    expected, desk.cursor = desk.out.read_bytes(), desk.folder / "another"
+    desk.out.write_bytes(b"")
+    desk.given = ["--json", "--cursor", str(desk.cursor)]
+    write, calls = os.write, itertools.count()
+
+    def taken(descriptor: int, data: bytes) -> int:
+        if next(calls) % 2:
+            raise BlockingIOError
+        return write(descriptor, data)
+
+    with mock.patch.object(os, "write", taken):
+        desk.follow(*[nothing] * len(expected.splitlines()))
+    assert desk.out.read_bytes() == expected
+
+
+def test_a_cursor_that_cannot_be_saved_stays(desk: Desk) -> None:
+    """And nothing is left beside it."""
+    desk.append(b"".join(busy()))
+    desk.follow()
+    before = desk.cursor.read_bytes()
+    failing = mock.patch.object(os, "replace", side_effect=OSError(28, "No space left on device"))
+    with failing, pytest.raises(OSError, match="No space left"):
+        desk.follow()
+    assert desk.cursor.read_bytes() == before
+    assert _names(desk.folder) == ["audit.log", "cursor", "out"]
+
+
+def test_a_cursor_that_the_disk_may_not_know_is_locked_all_the_same(desk: Desk, tmp_path: Path) -> None:
+    """Where its folder cannot be put on the disk, the new one is in place. It is the follower's until it ends."""
+    cursor, synced = Cursor(str(desk.cursor)), os.fsync
+
+    def failing(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(5, "Input/output error")
+        synced(descriptor)
+
+    with mock.patch.object(os, "fsync", failing), pytest.raises(OSError, match="Input/output error") as caught:
+        cursor.save({"lines": ["x"]})
+    assert caught.value.filename == str(desk.cursor)
+    with pytest.raises(LibhookError, match="another libhook follows with it"):
+        Cursor(str(desk.cursor))
+    cursor.close()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    other = Cursor(str(desk.cursor))
+    assert other.load() == {"lines": ["x"]}
+    other.close()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+def test_it_says_what_it_waits_for(
+    desk: Desk, terminal: bool, there: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line; how to end it is for who sits at a terminal. A service says only that there is no log yet."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    if there:
+        desk.log.touch()
+    desk.follow()
+    said = f"{'following' if there else 'waiting for'} {desk.log}{'; Ctrl-C ends it' if terminal else ''}\n"
+    assert capsys.readouterr().err == ("" if there and not terminal else said)
+
+
+KILLED = """
+import os, signal, sys
+from libhook.history.beside import replaced
+with replaced(sys.argv[1]) as new:
+    os.write(new, b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _replace(path: Path, content: bytes = b"new") -> None:
+    with replaced(str(path)) as new:
+        os.write(new, content)
+    name_saved(str(path))
+
+
+def _kill(path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == -9
+
+
+@pytest.mark.parametrize("name", ["page.html", "\u65e5" * 84], ids=["short", "long"])
+def test_what_a_kill_leaves_is_removed_by_the_next(tmp_path: Path, name: str) -> None:
+    """However often it is killed, one file is left; and none once it was not."""
+    page = tmp_path / name
+    page.write_bytes(b"old")
+    for _ in range(3):
+        _kill(page)
+        assert len(_names(tmp_path)) == 2
+        assert page.read_bytes() == b"old"
+    _replace(page)
+    assert _names(tmp_path) == [name]
+    assert page.read_bytes() == b"new"
+
+
+def test_what_others_write_stays(tmp_path: Path) -> None:
+    """Who writes the same file at the same time, and whatever is called nearly the same, or is no file."""
+    page, head = tmp_path / "page", ".page.abcdefg"
+    others = ["page.new", ".page.new", ".page.mine.new"]
+    others += [f"{head}.new", f"{head}hi.new", f"{head}H.new", f".page{head}h.new"]
+    for name in others:
+        (tmp_path / name).touch()
+    (tmp_path / f"{head}1.new").mkdir()
+    (tmp_path / f"{head}2.new").symlink_to(tmp_path / ".page.new")
+    os.mkfifo(tmp_path / f"{head}3.new")
+    before = _names(tmp_path)
+    with replaced(str(page)) as slow:
+        os.write(slow, b"slow")
+        _replace(page, b"fast")
+        assert page.read_bytes() == b"fast"
+    assert page.read_bytes() == b"slow"
+    assert _names(tmp_path) == sorted([*before, "page"])
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another that begins at this very moment takes it for one that was left."""
+    made: list[str] = []
+    make: Callable[..., tuple[int, str]] = tempfile.mkstemp
+
+    def taken(*given: str) -> tuple[int, str]:
+        descriptor, path = make(*given)
+        if not made:
+            os.unlink(path)
+        made.append(path)
+        return descriptor, path
+
+    monkeypatch.setattr(tempfile, "mkstemp", taken)
+    _replace(tmp_path / "page")
+    assert len(made) == 2
+    assert _names(tmp_path) == ["page"]
+
+
+@pytest.mark.parametrize(("module", "call"), [(os, "listdir"), (fcntl, "flock")], ids=["unread", "without locks"])
+def test_where_nothing_can_be_removed_it_is_replaced_all_the_same(tmp_path: Path, module: object, call: str) -> None:
+    """A folder that may not be read, or a file system without locks: what was left stays."""
+    _kill(tmp_path / "page")
+    with mock.patch.object(module, call, side_effect=OSError(errno.EACCES, "Permission denied")):
+        _replace(tmp_path / "page")
+    assert len(_names(tmp_path)) == 2
+    assert (tmp_path / "page").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    "base",
+    [b"a" * 255, "\u65e5".encode() * 85, b"a" + "\u65e5".encode() * 84, b"\xff" * 255],
+    ids=["letters", "three bytes each", "cut within one", "no text"],
+)
+def test_any_legal_name_will_do(tmp_path: Path, base: bytes) -> None:
+    """The limit is 255 bytes, not letters, and a name need not be text."""
+    _replace(tmp_path / os.fsdecode(base))
+    assert os.listdir(os.fsencode(tmp_path)) == [base]
+
+
+def test_the_lines_of_the_page_are_what_is_printed(desk: Desk) -> None:
+    """Of a guest's life, and of a start that failed."""
+    desk.given = ["-ts", "2026-11-24"]
+    desk.append(bytes(trail()))
+    with zone("UTC"):
+        desk.follow()
+    block = re.findall(r"```console\n(.*?)```", (ROOT / "docs/follow.md").read_text(), flags=re.S)[0]
+    assert block.splitlines()[1:] == desk.out.read_text().splitlines()[:3]
+
+
+def test_a_follower_uses_the_notes_too(desk: Desk) -> None:
+    """As they are when it tells: a guest is noted when it starts. Its fields are those of ``--json``."""
+    (desk.folder / "etc/audit").mkdir(parents=True)
+    (desk.folder / "etc/audit/auditd.conf").write_text("log_file = /audit.log\n")
+    ids, desk.notes = "1002:747e", []
+    log = log_of("virt:start guest:start", now=desk.now)
+    desk.given += ["-d", ids]
+    noted = Was(NIC, ids, log.now // 1000, log.now // 1000)
+
+    def start() -> None:
+        desk.append(bytes(log))
+        desk.notes = [noted]
+
+    desk.follow(nothing, start)
+    (told,) = desk.written
+    assert [told[name] for name in ("event", "ids", "ids_from")] == ["began", ids, "notes"]
+    assert list(told)[2:] == list(json.loads(desk.shown[0]))
+    desk.follow(_lines(desk, bytes(log_of("guest:stop", now=desk.now))))
+    assert [(line["event"], line["ids"]) for line in desk.written] == [("began", ids), ("ended", ids)]

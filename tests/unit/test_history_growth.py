@@ -5,8 +5,9 @@ import gc
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from growth import grows_with
@@ -30,7 +31,6 @@ SIZE = 20_000
 REDIRECTED = ("usb", "USB redirdev")
 UNRESOLVED = ("usb", "000.000")
 Device = tuple[str, str]
-Log = Callable[[int], Iterator[Record]]
 
 
 def _device(
@@ -48,72 +48,52 @@ def _pci(number: int) -> Device:
     return "pci", f"{number:04x}:00:00.0"
 
 
-def redirected(size: int) -> Iterator[Record]:
-    """USB devices that a client brings along: libvirtd writes them all alike."""
-    for number in range(size):
-        yield _device(number, "attach", REDIRECTED)
+def _each(size: int, reason: str, **more: Any) -> list[Record]:  # noqa: ANN401 - as _device takes it
+    """A guest and as many devices."""
+    return [_device(number, reason, _pci(number), **more) for number in range(size)]
 
 
-def redirected_and_taken_out(size: int) -> Iterator[Record]:
-    """Half of them go, and others come in their place."""
-    yield from redirected(size)
-    for number in range(size, 2 * size):
-        yield _device(number, "detach" if number % 3 else "attach", REDIRECTED)
+def _stops(size: int, after: int) -> list[Record]:
+    return [_control(after + number, "stop") for number in range(size)]
 
 
-def taken_out_of_many(size: int) -> Iterator[Record]:
-    """What is taken out was never plugged in; the guest has a lot else."""
-    for number in range(size):
-        yield _device(number, "attach", _pci(number))
-    for number in range(size):
-        yield _device(size + number, "detach", REDIRECTED)
-
-
-def failed_and_controlled(size: int) -> Iterator[Record]:
-    """Devices that the guest did not get, then a lot of libvirtd's words of the guest."""
-    for number in range(size):
-        yield _device(number, "start", _pci(number), success=False)
-    for number in range(size):
-        yield _control(size + number, "stop")
-
-
-def settled_one_by_one(size: int) -> Iterator[Record]:
-    """The same, with as long between the two as it takes until nobody adds to the first of them."""
-    for number in range(size):
-        yield _device(number, "start", _pci(number), success=False)
-    for number in range(size):
-        yield _control(300_000 + number, "stop")
-
-
-def unresolved_and_controlled(size: int) -> Iterator[Record]:
-    """A USB device that libvirtd did not find in each start, of a guest that has a lot else."""
-    for number in range(size):
-        yield _device(number, "attach", _pci(number), success=False)
-    for number in range(size):
-        yield _device(size + number, "start", UNRESOLVED)
-        yield _control(size + number, "start", success=False)
-
-
-def started_twice(size: int, controlled: bool = False) -> Iterator[Record]:
+def _started_twice(size: int) -> list[Record]:
     """Devices of one start, of which one is recorded again and again."""
-    if controlled:
-        yield _control(0, "stop")
-    for number in range(size):
-        yield _device(number, "start", _pci(number), "libhook")
-    for number in range(size):
-        yield _device(size + number, "start", _pci(0), "libhook")
-        yield _device(size + number, "attach", ("pci", "x"), "libhook")
+    more = (("start", _pci(0)), ("attach", ("pci", "x")))
+    again = [_device(size + number, *each, "libhook") for number in range(size) for each in more]
+    return [*_each(size, "start", who="libhook"), *again]
 
 
-def started_twice_with_libvirtd(size: int) -> Iterator[Record]:
-    """The same, of a guest of which libvirtd has said something."""
-    return started_twice(size, controlled=True)
-
-
-def written_by_many(size: int) -> Iterator[Record]:
-    """One start of one device, recorded by ever other programs."""
-    for number in range(size):
-        yield _device(number, "start", _pci(0), f"/opt/{number}")
+LOGS: dict[str, Callable[[int], list[Record]]] = {
+    "USB devices that a client brings along, which libvirtd writes all alike": lambda size: [
+        _device(number, "attach", REDIRECTED) for number in range(size)
+    ],
+    "half of them go, and others come in their place": lambda size: [
+        _device(number, "detach" if number > size and number % 3 else "attach", REDIRECTED)
+        for number in range(2 * size)
+    ],
+    "what is taken out was never plugged in, and the guest has a lot else": lambda size: [
+        *_each(size, "attach"), *(_device(size + number, "detach", REDIRECTED) for number in range(size))
+    ],
+    "devices that the guest did not get, then a lot of libvirtd's words of the guest": lambda size: [
+        *_each(size, "start", success=False), *_stops(size, size)
+    ],
+    "the same, with as long between the two as it takes until nobody adds to the first of them": lambda size: [
+        *_each(size, "start", success=False), *_stops(size, 300_000)
+    ],
+    "a USB device that libvirtd did not find in each start, of a guest that has a lot else": lambda size: [
+        *_each(size, "attach", success=False),
+        *(each for number in range(size, 2 * size)
+          for each in (_device(number, "start", UNRESOLVED), _control(number, "start", success=False))),
+    ],
+    "devices of one start, of which one is recorded again and again": _started_twice,
+    "the same, of a guest of which libvirtd has said something": lambda size: [
+        _control(0, "stop"), *_started_twice(size)
+    ],
+    "one start of one device, recorded by ever other programs": lambda size: [
+        _device(number, "start", _pci(0), f"/opt/{number}") for number in range(size)
+    ],
+}  # fmt: skip
 
 
 def _seconds(records: list[Record]) -> float:
@@ -130,16 +110,10 @@ def _seconds(records: list[Record]) -> float:
 
 
 @pytest.mark.rest
-@pytest.mark.parametrize(
-    "log",
-    [
-        redirected, redirected_and_taken_out, taken_out_of_many, failed_and_controlled, settled_one_by_one,
-        unresolved_and_controlled, started_twice, started_twice_with_libvirtd, written_by_many,
-    ],
-)  # fmt: skip
-def test_time_grows_with_the_log(log: Log) -> None:
+@pytest.mark.parametrize("log", LOGS.values(), ids=LOGS)
+def test_time_grows_with_the_log(log: Callable[[int], list[Record]]) -> None:
     """Not with its square: no record is a reason to go through all that is known of a guest."""
-    grows_with(lambda size: list(log(size)), _seconds, SIZE)
+    grows_with(log, _seconds, SIZE)
 
 
 @pytest.mark.rest

@@ -1,325 +1,392 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who had which device from when to when: one test for each rule of who writes what."""
+"""Who had which device from when to when: a log on the one side, the entries that are told of it on the other."""
+
+import heapq
+import itertools
+from typing import NamedTuple
+from unittest import mock
 
 import pytest
-from trail_writing import OTHER, UUID, Trail, read, told
+from hypothesis import given
+from hypothesis import strategies as st
+from trail_writing import BEGIN, OTHER, PLACES, UUID, Trail, log_of, read, told
 
-BOTH = ["libvirtd", "libhook"]
+from libhook.facts.domain import Domain, Extra, HostDevice
+from libhook.handlers.record import text
+from libhook.history.entry import Entry
 
-
-def _start(trail: Trail, device: str = "0000:01:00.0") -> Trail:
-    return trail.device("libhook", "start", device=device).device("libvirtd", "start", device=device).control("start")
-
-
-def _stop(trail: Trail) -> Trail:
-    return trail.device("libhook", "stop").control("stop")
+SHORT = {device: name or "1" for name, (_, device) in PLACES.items()}
 
 
-def _brief(*logs: Trail | bytes) -> list[tuple[object, ...]]:
-    """How it began and ended, from when to when, the result, who wrote it, whether they disagree."""
-    keys = ("began", "ended", "from", "to", "result", "recorded_by", "disagree")
-    return [tuple(entry[key] for key in keys) for entry in told(*logs)]
+def _told(*logs: Trail | bytes) -> list[str]:
+    """Each entry: device, how it began and ended, from when to when, the result, who wrote it; whether they differ."""
+    lines = []
+    for entry in told(*logs):
+        who = "+".join({"libvirtd": "virt", "libhook": "hook"}.get(one, one) for one in entry["recorded_by"])
+        how = f"{entry['began'] or '?'}-{entry['ended'] or '?'}"
+        when, till = ("?" if entry[key] is None else f"{entry[key]:g}" for key in ("from", "to"))
+        result = f"{entry['result']} {who}{' differ' if entry['disagree'] else ''}"
+        lines.append(f"{SHORT.get(entry['device'], entry['device'])} {how} {when}-{till} {result}")
+    return lines
 
 
-def test_a_life_is_one_entry() -> None:
-    """Our record and libvirtd's of a start are one, it ends with ours, and each promised key is there in its order."""
-    (entry,) = told(_stop(_start(Trail())))
+START, STOP = "hook:start virt:start guest:start", "hook:stop guest:stop"
+START2 = "hook:start@2 virt:start@2 guest:start"
+IN_AND_OUT = "virt:attach hook:attach virt:detach hook:detach"
+STORIES = {
+    "what libvirtd says before ours, or not at all, is of the same start": (
+        f"virt:start guest:start hook:start hook:start@2 {STOP}",
+        ["1 start-stop 1-5 success virt+hook", "2 start-stop 4-6 success hook"],
+    ),
+    "a late word is of the start before, if it is nearer": (
+        "virt:start guest:start hook:start@2 virt:start+3600 guest:start",
+        ["1 start-? 1-3603 success virt", "2 start-? 3-3603 success hook", "1 start-? 3603-? success virt"],
+    ),
+    "a late word is of the start after, if it is nearer": (
+        "virt:start guest:start hook:start@2+3600 virt:start guest:start",
+        ["1 start-? 1-3602 success virt", "2 start-? 3602-? success hook", "1 start-? 3603-? success virt"],
+    ),
+    "where libvirtd alone writes, its word of the guest ends all": (
+        "virt:start virt:start@2 guest:start guest:stop",
+        ["1 start-stop 1-4 success virt", "2 start-stop 2-4 success virt"],
+    ),
+    "virtqemud is libvirtd": ("qemud:start guest:start guest:stop", ["1 start-stop 1-3 success virt"]),
+    "libhook alone may write, as of an NVMe disk": ("hook:start hook:stop", ["1 start-stop 1-2 success hook"]),
+    "libvirtd tells the truth of a failed start of the guest alone": (
+        "virt:start guest:start!", ["1 start-? 1-1 failed virt"]
+    ),
+    "only the device that failed is contradicted": (
+        "hook:start! virt:start virt:start@2 guest:start!",
+        ["1 start-? 1-1 failed virt+hook differ", "2 start-? 3-3 failed virt"],
+    ),
+    "a start that failed after the guest had it ends with ours, and nothing opens anew": (
+        "hook:start hook:stop virt:start guest:start!", ["1 start-stop 1-2 success virt+hook"]
+    ),
+    "a start that failed is over where no stop says so": (
+        "hook:start virt:start guest:start!", ["1 start-stop 1-3 success virt+hook differ"]
+    ),
+    "the next try is another entry": (
+        f"hook:start! virt:start guest:start! {START} {STOP}",
+        ["1 start-? 1-1 failed virt+hook differ", "1 start-stop 4-7 success virt+hook"],
+    ),
+    "each hot-plug that failed is one, though a driver was slow": (
+        f"{START2} virt:attach! hook:attach!+29 hook:attach!+60",
+        ["2 start-? 1-? success virt+hook", "1 attach-? 4-4 failed virt+hook", "1 attach-? 93-93 failed hook"],
+    ),
+    "in and out again before the watch could write; the next time is another": (
+        "guest:start virt:attach virt:detach hook:attach hook:detach virt:attach hook:attach",
+        ["1 attach-detach 2-3 success virt+hook", "1 attach-? 6-? success virt+hook"],
+    ),
+    "after a refusal of ours it is another try": (
+        "hook:attach! virt:attach", ["1 attach-? 1-1 failed hook", "1 attach-? 2-? success virt"]
+    ),
+    "of a hot-plug of which they differ, libvirtd tells the truth": (
+        "virt:attach hook:attach!", ["1 attach-? 1-? success virt+hook differ"]
+    ),
+    "a detach that failed ends nothing": (f"{START} virt:detach! {STOP}", ["1 start-stop 1-5 success virt+hook"]),
+    "what was plugged in ends with its guest": (
+        "guest:start virt:attach guest:stop", ["1 attach-stop 2-3 success virt"]
+    ),
+    "a host that boots has no guest": (f"{START} boot", ["1 start-? 1-4 success virt+hook"]),
+    "a guest that starts again had ended, how is unknown": (
+        f"{START} virt:attach@2 {START}",
+        ["1 start-? 1-5 success virt+hook", "2 attach-? 4-5 success virt", "1 start-? 5-? success virt+hook"],
+    ),
+    "a guest that starts again without libvirtd's words": (
+        "hook:start hook:start@2 hook:start@3+3600 hook:start hook:stop",
+        ["1 start-? 1-3602 success hook", "2 start-? 2-3602 success hook", "3 start-? 3602-? success hook",
+         "1 start-stop 3603-3604 success hook"],
+    ),
+    "a start that may have failed does not prove that another has the device no more": (
+        f"{START} virt:start&", ["1 start-? 1-? success virt+hook", "1 start-? 4-? success virt"]
+    ),
+    "a PCI device is held by the last that got it": (
+        f"{START} virt:start& guest:start&", ["1 start-? 1-4 success virt+hook", "1 start-? 4-? success virt"]
+    ),
+    "a late give-back is no entry": (f"{START} guest:stop hook:stop+86400", ["1 start-stop 1-4 success virt+hook"]),
+    "what began before the trail is not lost": (STOP, ["1 ?-stop ?-1 success hook"]),
+    "what began in a silence is another's, by libvirtd": (
+        f"guest:start {IN_AND_OUT} END START+600 virt:detach",
+        ["1 ?-detach ?-607 success virt", "1 attach-detach 2-4 success virt+hook"],
+    ),
+    "what began in a silence is another's, by libhook": (
+        f"guest:start {IN_AND_OUT} END START+600 hook:detach",
+        ["1 ?-detach ?-607 success hook", "1 attach-detach 2-4 success virt+hook"],
+    ),
+    "libvirtd is never late": (
+        "guest:start virt:attach virt:detach virt:detach+600",
+        ["1 ?-detach ?-603 success virt", "1 attach-detach 2-3 success virt"],
+    ),
+    "libhook's late word of a detach is no entry": (
+        "guest:start virt:attach hook:attach virt:detach hook:detach+600", ["1 attach-detach 2-4 success virt+hook"]
+    ),
+    "a clock that was set back does not turn a failure into success": (
+        "guest:start+3600 guest:stop hook:start!-1800 virt:start guest:start!",
+        ["1 start-? 1801-1801 failed virt+hook differ"],
+    ),
+    "nor hides which USB device libvirtd did not find": (
+        "guest:start+3600 guest:stop hook:start@usb-1800 virt:start@none guest:start",
+        ["usb start-? 1801-? success virt+hook"],
+    ),
+    "a USB device that libvirtd did not find is the one that ours names": (
+        "hook:start!@usb virt:start@none guest:start!", ["usb start-? 1-1 failed virt+hook differ"]
+    ),
+    "two that libvirtd did not find cannot be told apart": (
+        "hook:start!@usb hook:start!@usb3 virt:start@none virt:start@none guest:start!",
+        ["usb start-? 1-1 failed hook", "usb3 start-? 2-2 failed hook",
+         "none start-? 3-3 failed virt", "none start-? 4-4 failed virt"],
+    ),
+    "devices written alike are counted": (
+        "guest:start virt:attach@redir virt:attach@redir virt:detach@redir",
+        ["redir attach-detach 2-4 success virt", "redir attach-? 3-? success virt"],
+    ),
+    "who else wrote is told by the executable": ("other:start", ["1 start-? 1-? success /opt/a b"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("records", "entries"), STORIES.values(), ids=STORIES)
+def test_who_had_what(records: str, entries: list[str]) -> None:
+    """The entries that are told of a log, oldest first."""
+    assert _told(log_of(records)) == entries
+
+
+def test_each_promised_key_is_there_in_its_order() -> None:
+    """Our record and libvirtd's of a start are one entry, which ends with ours."""
+    (entry,) = told(log_of(f"{START} {STOP}"))
     assert list(entry.items()) == [
-        ("entry", "1795545001.000:11"),
-        ("device", "0000:01:00.0"),
-        ("bus", "pci"),
-        ("vm", "win11"),
-        ("uuid", UUID),
-        ("began", "start"),
-        ("ended", "stop"),
-        ("from", 1),
-        ("to", 4),
-        ("known_until", None),
-        ("result", "success"),
-        ("recorded_by", BOTH),
-        ("disagree", False),
-        ("node", None),
-        ("ids", None),
-        ("vendor", None),
-        ("model", None),
-        ("ids_from", None),
-    ]
+        ("entry", "1795545001.000:11"), ("device", "0000:01:00.0"), ("bus", "pci"), ("vm", "win11"), ("uuid", UUID),
+        ("began", "start"), ("ended", "stop"), ("from", 1), ("to", 4), ("known_until", None), ("result", "success"),
+        ("recorded_by", ["libvirtd", "libhook"]), ("disagree", False), ("node", None), ("ids", None), ("vendor", None),
+        ("model", None), ("ids_from", None),
+    ]  # fmt: skip
 
 
-def test_ours_comes_when_libvirtd_has_said_everything() -> None:
-    """It has not waited for it: one entry all the same, from the first word on, also of what libvirtd names not."""
-    log = Trail().device("libvirtd", "start").control("start").device("libhook", "start")
-    log.device("libhook", "start", device="0000:02:00.0")
-    assert _brief(log.device("libhook", "stop").control("stop")) == [
-        ("start", "stop", 1, 5, "success", BOTH, False),
-        ("start", "stop", 4, 6, "success", ["libhook"], False),
-    ]
-
-
-@pytest.mark.parametrize(("before", "after", "began", "to"), [(1, 3600, 3, 3603), (3600, 1, 3602, None)])
-def test_a_late_word_is_of_the_start_that_it_is_nearer_to(before: int, after: int, began: int, to: int | None) -> None:
-    """The guest starts again, and its end was lost: what only ours names was over before, or is of that start."""
-    log = Trail().device("libvirtd", "start").control("start")
-    log.device("libhook", "start", device="0000:02:00.0", after=before * 1000)
-    log.device("libvirtd", "start", after=after * 1000).control("start")
-    (ours,) = [entry for entry in told(log) if entry["device"] == "0000:02:00.0"]
-    assert (ours["from"], ours["to"], ours["ended"]) == (began, to, None)
-
-
-def test_what_is_not_ended_is_held() -> None:
-    """Neither a time nor a reason of an end."""
-    assert _brief(_start(Trail())) == [("start", None, 1, None, "success", BOTH, False)]
-
-
-@pytest.mark.parametrize("who", ["libvirtd", "virtqemud"])
-def test_a_guest_of_which_libvirtd_alone_writes_ends_with_it(who: str) -> None:
-    """It writes no record of a device at a stop; its record of the guest says that all are back."""
-    log = Trail().device(who, "start").device(who, "start", device="0000:02:00.0").control("start").control("stop")
-    assert _brief(log) == [
-        ("start", "stop", 1, 4, "success", ["libvirtd"], False),
-        ("start", "stop", 2, 4, "success", ["libvirtd"], False),
-    ]
-
-
-def test_a_guest_of_which_libhook_alone_writes() -> None:
-    """Of an NVMe disk libvirtd writes nothing; with its audit off, not even that the guest ran."""
-    assert _brief(Trail().device("libhook", "start").device("libhook", "stop")) == [
-        ("start", "stop", 1, 2, "success", ["libhook"], False)
-    ]
-
-
-def test_a_start_that_failed_is_told_by_the_record_of_the_guest() -> None:
-    """Libvirtd says success of each device, whatever happened, and tells the truth of the guest alone."""
-    log = Trail().device("libvirtd", "start").control("start", success=False)
-    assert _brief(log) == [("start", None, 1, 1, "failed", ["libvirtd"], False)]
-
-
-def test_libvirtd_and_libhook_disagree_of_a_start_that_failed() -> None:
-    """One entry; the true one counts, and that they differ is said."""
-    log = Trail().device("libhook", "start", False).device("libvirtd", "start").control("start", success=False)
-    assert _brief(log) == [("start", None, 1, 1, "failed", BOTH, True)]
-
-
-def test_only_the_device_that_failed_is_contradicted() -> None:
-    """A start with two devices fails on account of one; of the other only libvirtd writes."""
-    log = Trail().device("libhook", "start", False).device("libvirtd", "start")
-    log.device("libvirtd", "start", device="0000:02:00.0").control("start", success=False)
-    assert _brief(log) == [
-        ("start", None, 1, 1, "failed", BOTH, True),
-        ("start", None, 3, 3, "failed", ["libvirtd"], False),
-    ]
-
-
-def test_a_start_that_failed_after_the_guest_had_it() -> None:
-    """Another hook refuses at started: ours ends with stop, and libvirtd's late words open nothing anew."""
-    log = Trail().device("libhook", "start").device("libhook", "stop").device("libvirtd", "start")
-    assert _brief(log.control("start", success=False)) == [("start", "stop", 1, 2, "success", BOTH, False)]
-
-
-def test_a_start_that_failed_is_over_where_no_stop_says_so() -> None:
-    """Ours says given, the guest's says failed: it had it until then at most, and they disagree."""
-    log = Trail().device("libhook", "start").device("libvirtd", "start").control("start", success=False)
-    assert _brief(log) == [("start", "stop", 1, 3, "success", BOTH, True)]
-
-
-def test_the_next_try_is_another_entry() -> None:
-    """A failed start, then one that succeeds."""
-    log = Trail().device("libhook", "start", False).device("libvirtd", "start").control("start", success=False)
-    assert [entry[4] for entry in _brief(_stop(_start(log)))] == ["failed", "success"]
-
-
-def test_hot_plug_is_one_entry() -> None:
-    """Libvirtd's record first, then ours, both times."""
-    log = _start(Trail(), device="0000:02:00.0")
-    for reason in ("attach", "detach"):
-        log.device("libvirtd", reason).device("libhook", reason)
-    assert _brief(log)[1] == ("attach", "detach", 4, 6, "success", BOTH, False)
-
-
-def test_hot_plug_that_failed() -> None:
-    """Each that fails is an entry; both writers' words of one are one."""
-    log = _start(Trail(), device="0000:02:00.0")
-    log.device("libvirtd", "attach", False).device("libhook", "attach", False, after=29_000)  # a driver that was slow
-    log.device("libhook", "attach", False, after=60_000)
-    assert _brief(log)[1:] == [
-        ("attach", None, 4, 4, "failed", BOTH, False),
-        ("attach", None, 93, 93, "failed", ["libhook"], False),
-    ]
-
-
-def test_hot_plug_and_out_again_before_the_watch_could_write() -> None:
-    """libvirtd's words of both come first, then those of libhook's watch; the next time is another."""
-    log = Trail().control("start").device("libvirtd", "attach").device("libvirtd", "detach")
-    log.device("libhook", "attach").device("libhook", "detach")
-    log.device("libvirtd", "attach").device("libhook", "attach")
-    assert _brief(log) == [
-        ("attach", "detach", 2, 3, "success", BOTH, False),
-        ("attach", None, 6, None, "success", BOTH, False),
-    ]
-
-
-def test_hot_plug_after_a_refusal_of_ours_is_another_try() -> None:
-    """Libhook refused, and then somebody did it with virsh."""
-    log = Trail().device("libhook", "attach", False).device("libvirtd", "attach")
-    assert _brief(log) == [
-        ("attach", None, 1, 1, "failed", ["libhook"], False),
-        ("attach", None, 2, None, "success", ["libvirtd"], False),
-    ]
-
-
-def test_libvirtd_and_libhook_disagree_of_a_hot_plug() -> None:
-    """Of that libvirtd tells the truth: the guest has it."""
-    log = Trail().device("libvirtd", "attach").device("libhook", "attach", False)
-    assert _brief(log) == [("attach", None, 1, None, "success", BOTH, True)]
-
-
-def test_a_detach_that_failed_ends_nothing() -> None:
-    """The guest has it still, until it ends."""
-    log = _start(Trail()).device("libvirtd", "detach", False)
-    assert _brief(_stop(log)) == [("start", "stop", 1, 5, "success", BOTH, False)]
-
-
-def test_a_device_that_was_plugged_in_ends_with_its_guest() -> None:
-    """By libvirtd's record of the guest where ours is missing."""
-    log = Trail().control("start").device("libvirtd", "attach").control("stop")
-    assert _brief(log) == [("attach", "stop", 2, 3, "success", ["libvirtd"], False)]
-
-
-def test_a_host_that_boots_has_no_guest() -> None:
-    """How it ended is unknown; it was over by then."""
-    log = _start(Trail()).raw("SYSTEM_BOOT", "pid=1 uid=0 msg=' comm=\"systemd-update-utmp\" res=success'")
-    assert _brief(log) == [("start", None, 1, 4, "success", BOTH, False)]
-
-
-def test_a_guest_that_starts_again_had_ended() -> None:
-    """Whatever it held then, plugged in or not, is over by that time, and how is unknown."""
-    log = _start(Trail()).device("libvirtd", "attach", device="0000:02:00.0")
-    assert _brief(_start(log)) == [
-        ("start", None, 1, 5, "success", BOTH, False),
-        ("attach", None, 4, 5, "success", ["libvirtd"], False),
-        ("start", None, 5, None, "success", BOTH, False),
-    ]
-
-
-def test_a_guest_that_starts_again_without_libvirtds_words() -> None:
-    """Our record alone tells, and those of the same start stand by each other."""
-    log = Trail().device("libhook", "start").device("libhook", "start", device="0000:02:00.0")
-    log.device("libhook", "start", device="0000:03:00.0", after=3_600_000)
-    log.device("libhook", "start").device("libhook", "stop")
-    assert [(entry["device"][5:7], entry["ended"], entry["from"], entry["to"]) for entry in told(log)] == [
-        ("01", None, 1, 3602),
-        ("02", None, 2, 3602),
-        ("03", None, 3602, None),
-        ("01", "stop", 3603, 3604),
-    ]
-
-
-def test_a_pci_device_is_held_by_one_guest() -> None:
-    """By the last that got it: of the other's end there is no record. A start that may have failed proves nothing."""
-    log = _start(Trail())
-    log.device("libvirtd", "start", uuid=OTHER)
-    assert [entry["to"] for entry in told(log)] == [None, None]
-    log.control("start", uuid=OTHER)
-    assert [(entry["ended"], entry["to"]) for entry in told(log)] == [(None, 4), (None, None)]
-    log = Trail("here").device("libvirtd", "attach")
-    there = Trail("there").device("libvirtd", "attach", uuid=OTHER)
-    assert [entry["to"] for entry in told(log, there)] == [None, None], "of one host"
-
-
-def test_a_stop_that_failed_is_an_end() -> None:
+@pytest.mark.parametrize(("end", "unreturned"), [("", True), ("hook:stop+86400", False)], ids=["failed", "back later"])
+def test_a_stop_that_failed_is_an_end(end: str, unreturned: bool) -> None:
     """The guest has it no more; that the host has it neither is kept beside, until it is given back."""
-    log = _start(Trail()).device("libhook", "stop", False).control("stop")
-    (entry,) = read([bytes(log)])[0]
-    assert (entry.ended, entry.unreturned) == ("stop", True)
-    log.device("libhook", "stop", after=86_400_000)
-    (entry,) = read([bytes(log)])[0]
-    assert (entry.ended, entry.unreturned) == ("stop", False)
+    (entry,) = read([bytes(log_of(f"{START} hook:stop! guest:stop {end}"))])[0]
+    assert (entry.ended, entry.unreturned) == ("stop", unreturned)
 
 
-def test_a_late_give_back_is_no_entry() -> None:
-    """Libvirtd ended the guest, the hook was killed, and recover recorded the end a day later."""
-    log = _start(Trail()).control("stop").device("libhook", "stop", after=86_400_000)
-    assert _brief(log) == [("start", "stop", 1, 4, "success", BOTH, False)]
+BEGUN = "virt:start guest:start hook:start"
 
 
-def test_what_began_before_the_trail_is_not_lost() -> None:
-    """Its beginning is unknown."""
-    assert _brief(_stop(Trail())) == [(None, "stop", None, 1, "success", ["libhook"], False)]
+@pytest.mark.parametrize(
+    ("records", "numbers"),
+    [
+        (BEGUN, (11, 14)), (f"{BEGUN} hook:stop", (11, 15)), (f"{BEGUN} guest:stop login", (11, 15)),
+        (f"{BEGUN} guest:stop hook:stop", (11, 16)), ("hook:start! virt:start", (11, 12)),
+        ("virt:start guest:start!", (11, 13)), ("virt:attach hook:attach hook:detach", (11, 13)),
+        ("login hook:stop", (12, 12)), (f"{BEGUN} boot", (11, 14)),
+    ],
+)  # fmt: skip
+def test_the_last_record_is_known(records: str, numbers: tuple[int, int]) -> None:
+    """Between an entry's first and last number lie its records, whoever wrote them; a boot says nothing of a device."""
+    ((entry,), _, _) = read([bytes(log_of(records))])
+    assert (entry.serial, entry.last) == numbers
 
 
-def test_what_began_in_a_silence_is_not_lost() -> None:
-    """The guest had it before, and both told of that end: this one is another's. libvirtd is never late."""
-    log = Trail().control("start")
-    for reason in ("attach", "detach"):
-        log.device("libvirtd", reason).device("libhook", reason)
-    log.raw("DAEMON_END", "op=terminate").raw("DAEMON_START", "op=start", after=600_000)
-    for who in ("libvirtd", "libhook"):
-        assert _brief(bytes(log) + bytes(Trail(now=log.now).device(who, "detach"))) == [
-            (None, "detach", None, 607, "success", [who], False),
-            ("attach", "detach", 2, 4, "success", BOTH, False),
-        ]
-    log = Trail().control("start").device("libvirtd", "attach").device("libvirtd", "detach")
-    assert [entry[0] for entry in _brief(log.device("libvirtd", "detach", after=600_000))] == [None, "attach"]
+CARD, OLD = "1002:747e", "8086:10d3"
 
 
-def test_a_late_word_of_a_detach_is_no_entry() -> None:
-    """libhook's watch was stopped, and makes up for it when it is back."""
-    log = Trail().control("start").device("libvirtd", "attach").device("libhook", "attach").device("libvirtd", "detach")
-    assert _brief(log.device("libhook", "detach", after=600_000)) == [
-        ("attach", "detach", 2, 4, "success", ["libvirtd", "libhook"], False)
-    ]
+@pytest.mark.parametrize(
+    ("records", "ids"),
+    [
+        (f"virt:start hook:start={CARD}", CARD), (f"hook:start={CARD} virt:start", CARD),
+        (f"hook:start hook:stop={CARD}", CARD), (f"hook:stop={CARD}", CARD), (f"hook:start={CARD} guest:stop", CARD),
+        (f"virt:start guest:stop hook:stop={CARD}", CARD), (f"other:start={OLD} hook:start={CARD}", CARD),
+        (f"hook:start={CARD} other:start={OLD}", CARD), (f"hook:start={CARD} other:stop={OLD}", CARD),
+        (f"other:start={OLD} virt:start", OLD), (f"hook:start!={CARD} virt:start", CARD),
+        (f"virt:attach hook:attach!={CARD}", CARD), (f"virt:start@none hook:start@usb={OLD} guest:start", OLD),
+        *((f"hook:start={no}", "") for no in ("x", "8086:10D3", "\x1b[31m", "8086", "\u0668\u0660\u0668\u0666:10d3")),
+    ],
+)  # fmt: skip
+def test_any_record_may_say_the_ids(records: str, ids: str) -> None:
+    """The first or the last; where two differ, libhook's word counts. What cannot be ids is none, whoever wrote it."""
+    assert _ids(log_of(records)) == [ids]
 
 
-def test_a_clock_that_was_set_back_does_not_turn_a_failure_into_success() -> None:
-    """The order of the log counts: a start that fails after it, and a USB device that libvirtd did not find then."""
-    log = Trail().control("start", after=3_600_000).control("stop")
-    log.device("libhook", "start", False, after=-1_800_000).device("libvirtd", "start").control("start", False)
-    assert _brief(log) == [("start", None, 1801, 1801, "failed", BOTH, True)]
-    log = Trail().control("start", after=3_600_000).control("stop")
-    log.device("libhook", "start", bus="usb", device="001.002", after=-1_800_000)
-    log.device("libvirtd", "start", bus="usb", device="000.000").control("start")
-    assert [entry["device"] for entry in told(log)] == ["001.002"]
+def _ids(log: Trail) -> list[str]:
+    return [entry.ids for entry in read([bytes(log)])[0]]
 
 
-def test_a_usb_device_that_libvirtd_did_not_find_is_the_one_that_ours_names() -> None:
-    """Where each of them has one; two of them cannot be told apart."""
-    log = Trail().device("libhook", "start", False, bus="usb", device="001.002")
-    log.device("libvirtd", "start", bus="usb", device="000.000").control("start", success=False)
-    assert [(entry["device"], entry["disagree"], entry["recorded_by"]) for entry in told(log)] == [
-        ("001.002", True, BOTH)
-    ]
-    log = Trail().device("libhook", "start", False, bus="usb", device="001.002")
-    log.device("libhook", "start", False, bus="usb", device="001.003")
-    for _ in range(2):
-        log.device("libvirtd", "start", bus="usb", device="000.000")
-    found = told(log.control("start", success=False))
-    assert [(entry["device"], entry["result"]) for entry in found] == [
-        ("001.002", "failed"),
-        ("001.003", "failed"),
-        ("000.000", "failed"),
-        ("000.000", "failed"),
-    ]
+def test_ids_are_read_wherever_they_stand() -> None:
+    """As record.py writes them, whichever are known, in the first text too, and where it is laid out otherwise."""
+    for extra in (Extra(ids=CARD), Extra("vfio pci", "", CARD), Extra("", "7", CARD), Extra("(none)", "7", CARD)):
+        device = HostDevice("pci", "hostdev", False, "0000:01:00.0", None, extra=extra)
+        said = text(Domain("win11", UUID, "kvm", ()), device, "start", extra=True)
+        assert _ids(Trail().message("VIRT_RESOURCE", said, "libhook", True, 1000)) == [CARD]
+    assert _ids(Trail().device("libhook", "start", style="2011", ids=CARD)) == [CARD]
+    assert [_ids(Trail().device("libhook", "start", ids=f"{OLD}{end}")) for end in " \n"] == [[""], [""]]
+    about = f'vm="win11" uuid={UUID} bus=pci device="0000:01:00.0" new=1 device-id="{CARD}"'
+    log = Trail().message("VIRT_RESOURCE", f"virt=kvm resrc=dev reason=start {about}", "libhook", True, 1000)
+    log.device("libhook", "start", uuid=OTHER, device="x")
+    assert _ids(log) == [CARD, ""]
+    assert [entry["recorded_by"] for entry in told(log)] == [["libhook"]] * 2
 
 
-def test_devices_written_alike_are_counted() -> None:
-    """Redirected USB has no address: two were plugged in, one was taken out, and both words of a detach are one."""
-    log = Trail().control("start")
-    for reason in ("attach", "attach", "detach"):
-        log.device("libvirtd", reason, bus="usb", device="USB redirdev")
-    assert [(entry["device"], entry["from"], entry["to"]) for entry in told(log)] == [
-        ("USB redirdev", 2, 4),
-        ("USB redirdev", 3, None),
-    ]
+DEVICES = (("pci", "0000:01:00.0"), ("pci", "0000:02:00.0"), ("usb", "001.002"), ("scsi", "a b"))
+WRITERS = (("libvirtd",), ("libhook",), ("libvirtd", "libhook"))
+names = st.binary(min_size=1, max_size=8).map(lambda raw: raw.replace(b"\0", b"0").decode("utf-8", "surrogateescape"))
 
 
-def test_guests_and_nodes_are_kept_apart() -> None:
-    """The same device of the same guest on two hosts, and of two guests of the same name on one."""
-    here, there = _start(Trail("here")), _start(Trail("there")).control("stop")
-    log = here.lines + there.lines + Trail("here", now=here.now).control("stop", uuid=OTHER).lines
-    found = told(b"\n".join(log))
-    assert [(entry["node"], entry["ended"]) for entry in found] == [("here", None), ("there", "stop")]
+class Held(NamedTuple):
+    """What the model knows of a device that a guest has."""
+
+    began: str
+    start: int
+    writers: tuple[str, ...]
 
 
-def test_who_wrote_is_told_by_the_executable() -> None:
-    """Somebody else's record is nobody's of the two."""
-    assert told(Trail().device("/opt/a b", "start"))[0]["recorded_by"] == ["/opt/a b"]
+class Host:
+    """A host that really has guests, and writes its trail; what is true is kept beside."""
+
+    def __init__(self, node: str, vms: list[str], offset: int, ids: dict[tuple[str, str], str]) -> None:
+        self.trail = Trail(node, now=BEGIN + offset)
+        self.node, self.vms, self.ids = node, vms, ids
+        self.writers: dict[int, tuple[str, ...]] = {}
+        self.held: dict[int, dict[tuple[str, str], Held]] = {}
+        self.true: list[Entry] = []
+
+    def uuid(self, guest: int) -> str:
+        """Of a guest, which may have the name of another."""
+        return f"00000000-0000-4000-8000-{guest:012d}"
+
+    def write(self, guest: int, who: str, reason: str, device: tuple[str, str], success: bool = True) -> int:
+        """A record; the time of it."""
+        about = {"vm": self.vms[guest], "uuid": self.uuid(guest), "bus": device[0], "device": device[1]}
+        ids = self.ids[device] if who == "libhook" else ""
+        self.trail.device(who, reason, success, ids=ids, **about)  # type: ignore[arg-type]
+        return self.trail.now
+
+    def control(self, guest: int, operation: str, success: bool = True) -> int:
+        """libvirtd's word of the guest."""
+        self.trail.control(operation, success, vm=self.vms[guest], uuid=self.uuid(guest))
+        return self.trail.now
+
+    def entry(
+        self, guest: int, device: tuple[str, str], held: Held, ended: str | None, end: int | None, **more: bool
+    ) -> None:
+        """It was so."""
+        self.true.append(
+            Entry(
+                self.node, self.vms[guest], self.uuid(guest), *device, held.began, ended, held.start, end,
+                more.get("success", True), tuple(sorted(held.writers, key=["libvirtd", "libhook"].index)),
+                more.get("disagree", False), False, self.ids[device] if "libhook" in held.writers else "",
+            )
+        )  # fmt: skip
+
+    def over(self, guest: int, ended: str | None, end: int | None) -> None:
+        """The guest has nothing any more."""
+        for device, held in self.held.pop(guest, {}).items():
+            self.entry(guest, device, held, ended, end)
+
+    def start(
+        self, guest: int, devices: list[tuple[str, str]], writers: tuple[str, ...], fails: bool, late: bool = False
+    ) -> None:
+        """A start, which may fail on account of each device; a guest that ran has ended without a word.
+
+        ``late``: libvirtd has not waited for ours.
+        """
+        first: dict[tuple[str, str], int] = {}
+        before = self.trail.now + 1000
+        if guest in self.held:
+            self.over(guest, None, before)
+        for who in ("libvirtd", "", "libhook") if late else ("libhook", "libvirtd", ""):
+            if not who:
+                self.control(guest, "start", not fails)
+            elif who in writers:
+                for device in devices:
+                    time = self.write(guest, who, "start", device, not fails or who == "libvirtd")
+                    first.setdefault(device, time)
+        made = {device: Held("start", time, writers) for device, time in first.items()}
+        if fails:
+            for device, held in made.items():
+                self.entry(guest, device, held, None, held.start, success=False, disagree=len(writers) == 2)
+        else:
+            self.held[guest], self.writers[guest] = made, writers
+
+    def stop(self, guest: int) -> None:
+        """Ours says so of each device, libvirtd of the guest."""
+        for device, held in self.held.pop(guest).items():
+            end = self.write(guest, "libhook", "stop", device) if "libhook" in held.writers else None
+            # Those that only libvirtd wrote of end with its word, a second after the last of ours.
+            self.held.setdefault(guest, {})
+            if end is not None:
+                self.entry(guest, device, held, "stop", end)
+            else:
+                self.held[guest][device] = held
+        self.over(guest, "stop", self.control(guest, "stop"))
+
+    def plug(self, guest: int, device: tuple[str, str], fails: bool) -> None:
+        """In where it is out, out where it is in."""
+        reason = "detach" if device in self.held[guest] else "attach"
+        held = self.held[guest].get(device)
+        writers = held.writers if held else self.writers[guest]
+        times = [self.write(guest, who, reason, device, not fails) for who in ("libvirtd", "libhook") if who in writers]
+        if held is None and fails:
+            self.entry(guest, device, Held("attach", times[0], writers), None, times[0], success=False)
+        elif held is None:
+            self.held[guest][device] = Held("attach", times[0], writers)
+        elif not fails:
+            self.entry(guest, device, self.held[guest].pop(device), "detach", times[0])
+
+    def boot(self) -> None:
+        """The host dies and comes back."""
+        self.trail.raw("SYSTEM_BOOT", "pid=1 uid=0 msg='res=success'", after=60_000)
+        for guest in list(self.held):
+            self.over(guest, None, self.trail.now)
+
+
+def _live(host: Host, data: st.DataObject) -> None:
+    for _ in range(data.draw(st.integers(0, 12))):
+        guest = data.draw(st.integers(0, 1))
+        runs = guest in host.held
+        steps = ["start", "stop", "plug", "plug", "boot"] if runs else ["start", "start", "boot"]
+        step = data.draw(st.sampled_from(steps))
+        fails = data.draw(st.booleans())
+        host.trail.now += data.draw(st.integers(10_000, 10_000_000))
+        free = [device for device in DEVICES if fails or device not in host.held.get(1 - guest, {})]
+        if step in ("start", "plug") and not free:
+            continue
+        if step == "start" and not (runs and fails):
+            devices = data.draw(st.lists(st.sampled_from(free), unique=True, min_size=1))
+            # One that is lost is noticed by the same writers: who began to write in between cannot know.
+            writers = host.writers[guest] if runs else data.draw(st.sampled_from(WRITERS))
+            host.start(guest, devices, writers, fails, late=not fails and data.draw(st.booleans()))
+        elif step == "stop":
+            host.stop(guest)
+        elif step == "plug":
+            host.plug(guest, data.draw(st.sampled_from(free)), fails)
+        elif step == "boot":
+            host.boot()
+
+
+@given(
+    data=st.data(),
+    vms=st.lists(names, min_size=2, max_size=2),
+    cut=st.lists(st.integers(0, 400), max_size=3),
+    few=st.sampled_from((0, 50)),
+    ids=st.fixed_dictionaries(dict.fromkeys(DEVICES, st.sampled_from(("", "8086:10d3", "10de:2684")))),
+)
+def test_a_true_history_is_read_back(
+    data: st.DataObject, vms: list[str], cut: list[int], few: int, ids: dict[tuple[str, str], str]
+) -> None:
+    """Entry for entry, whatever the guests are called, wherever the log was rotated, both hosts' lines mixed; and also
+    where what is known of a guest is looked up as that of a guest with very much.
+    """
+    hosts = [Host("a.example", vms, 0, ids), Host("b", vms[::-1], 500, ids)]
+    for host in hosts:
+        _live(host, data)
+        for number, devices in host.held.items():
+            for device, held in devices.items():
+                host.entry(number, device, held, None, None)
+    trails = (host.trail.lines for host in hosts)
+    lines = list(heapq.merge(*trails, key=lambda line: line[line.index(b"audit(") :][:20]))
+    cuts = [0, *sorted(cut), len(lines)]
+    files = [b"".join(line + b"\n" for line in lines[a:b]) for a, b in itertools.pairwise(cuts) if lines[a:b]]
+    with mock.patch("libhook.history.guest._FEW", few):
+        entries, silences, unreadable = read(files)
+    assert (silences, unreadable) == ([], 0)
+    found = [entry._replace(serial=0, last=0) for entry in entries]
+    assert sorted(map(repr, found)) == sorted(repr(entry) for host in hosts for entry in host.true)
