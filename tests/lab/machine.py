@@ -77,8 +77,8 @@ class Limits:
     silence: float = 1800
     """Without a word of the job. pytest names each test, and ends it after 1,200 s, unless it hangs itself."""
     beat: float = 900
-    """Without one of a CPU, which then has stopped: tests wait for it in vain. One comes in 5 s of the machine's time, for
-    which a busy host may need a hundred times as long."""
+    """Without one of a CPU, which then has stopped: tests wait for it in vain. One comes in 5 s of the machine's time,
+    which may be 500 s of a busy host's."""
     total: float = 3600
 
 
