@@ -145,7 +145,7 @@ GROUPS = (
     Group(
         "Values, and what guests share",
         "A file in /sys or /proc/sys does not take the value, or two guests that run want different things.",
-        ("kinds/value.py", "kinds/claims.py", "kinds/claimants.py", "look/samefile.py"),
+        ("kinds/value.py", "kinds/claims.py", "kinds/claimants.py", "look/samefile.py", "kinds/lasting.py"),
     ),
     Group(
         "Commands, old scripts and what is required",

@@ -10,6 +10,7 @@ from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, TooNew, named, pasted, unanswered
 from libhook.facts.domain import Domain
 from libhook.facts.entry import Held
+from libhook.facts.knob import counterpart
 from libhook.facts.mountpoint import unit_of
 from libhook.facts.remedy import called, told
 from libhook.facts.shared import Shared
@@ -64,7 +65,7 @@ class Things(NamedTuple):
             found = found or _with_name(subjects, {path})
             if not found:
                 file = naming.look(work, [path])[path]
-                found = _with_name(subjects, {file.file.name, *file.claimed} - {""})
+                found = _with_name(subjects, {file.file.name, *file.claimed, counterpart(file.file.name)} - {""})
         if not found and is_name(thing, glob=True) and any(key.startswith("unit ") for key in subjects):
             units = systemd.matching(work.machine, [thing], work.deadline)[thing]
             found = _with_name(subjects, {f"unit {one.name}" for one in units})
@@ -72,7 +73,8 @@ class Things(NamedTuple):
             raise BadInput(f"{named(thing)} is {' and '.join(map(told, found))}", "name one of these, in quotes")
         if not found:
             near = meant(thing, [*map(called, subjects), *subjects, *self.broken])
-            raise BadInput(f"libhook holds nothing called {named(thing)}{near}", "libhook status shows what it holds")
+            status = f"{near.removeprefix(': ')} libhook status shows what it holds".lstrip()
+            raise BadInput(f"libhook holds nothing called {named(thing)}", status)
         return found[0]
 
     def of(self, uuid: str) -> "Things":

@@ -78,7 +78,7 @@ def _wrong_value(name: str, value: object) -> str:
     except BadInput:
         return "a sysctl, or one file below /sys, by its name and no pattern"
     if not (is_line(value) or (type(value) is int and abs(value) < _NO_NUMBER)):
-        return "a line of text or a whole number"
+        return "a line of at most 4096 bytes, or a whole number"
     why = unfit(path, str(value))
     return why and f"left out, as {why}"
 

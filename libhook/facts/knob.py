@@ -30,6 +30,7 @@ _ORPHANS = "shared memory that no process is attached to would be destroyed"
 _L1 = "the link's l1_aspm would be set, too"
 _ALLOWED_ANEW = "the link would be allowed what its driver has ruled out, and no file shows that"
 _MERGED = "it does not go back once pages are merged"
+_MTU = "net/*/mtu"
 _IPV6_MIN_MTU = 1280
 _KERNEL, _IPV4, _IPV6 = "/proc/sys/kernel", "/proc/sys/net/ipv4", "/proc/sys/net/ipv6"
 _REASONS = {
@@ -47,10 +48,14 @@ _REASONS = {
     f"{_IPV4}/conf/default/*": f"{_MANY}; name that of each interface",
     f"{_IPV4}/neigh/default/*": f"{_MANY}; name that of each interface",
     f"{_IPV6}/neigh/default/*": f"{_MANY}; name that of each interface",
-    f"{_IPV6}/conf/all/forwarding": f"{_MANY}; name that of each interface",
+    # addrconf_fixup_forwarding() drops the routes of all interfaces, also with a 1 that was there before;
+    # addrconf_sysctl_addr_gen_mode(); what new interfaces begin with does neither
+    f"{_IPV6}/conf/default/forwarding": "",
+    f"{_IPV6}/conf/default/addr_gen_mode": "",
+    f"{_IPV6}/conf/*/forwarding": "IPv6 routes that routers have announced would not come back",
+    f"{_IPV6}/conf/*/addr_gen_mode": "the interface would keep one more IPv6 address",
     f"{_IPV6}/conf/all/force_forwarding": f"{_MANY}; name that of each interface",
     f"{_IPV6}/conf/all/disable_ipv6": f"{_MANY}; name that of each interface",
-    f"{_IPV6}/conf/all/addr_gen_mode": f"{_MANY}; name that of each interface",
     f"{_IPV6}/conf/all/ignore_routes_with_linkdown": f"{_MANY}; name that of each interface",
     f"{_IPV6}/conf/*/stable_secret": _MANY,
     # proc_watchdog(): a read of it, while the only watchdog is off, keeps both from coming back
@@ -88,6 +93,8 @@ _REASONS = {
     "/sys/kernel/mm/ksm/max_page_sharing": _MERGED,
     # blk_mq_init_sched() begins with new tunables and another nr_requests, and bfq turns wbt_lat_usec off
     "queue/scheduler": f"{_MANY}: nr_requests, wbt_lat_usec and the scheduler's own",
+    # blk_trace_setup_queue(), blk_trace_remove_queue()
+    "trace/enable": f"{_MANY}: act_mask, pid, start_lba and end_lba",
     # aspm_attr_store_common(): without L1 there are no substates, and they do not come back with it
     "link/l1_aspm": f"{_MANY}: l1_1_aspm, l1_2_aspm, l1_1_pcipm and l1_2_pcipm",
     # resource_resize_show() and _store() in drivers/pci/pci-sysfs.c
@@ -136,7 +143,7 @@ _REASONS = {
         _ACTS,
     ),
 }
-"""Why a file is not set for a guest, by its path, where ``*`` is one part of it."""
+"""Why a file is not set for a guest, by its path, where ``*`` is one part of it. The first one counts, also ""."""
 
 
 def _holds_ipv6(mtu: str) -> bool:
@@ -168,12 +175,21 @@ _ALLOWED: dict[str, tuple[Callable[[str], bool], str]] = {
     "/sys/devices/system/cpu/*/online": ({"1"}.__contains__, _CPU),
     # addrconf_notify() calls addrconf_ifdown() for both
     f"{_IPV6}/conf/*/disable_ipv6": ({"0"}.__contains__, _NO_ADDRESSES),
-    "net/*/mtu": (_holds_ipv6, _NO_ADDRESSES),
+    _MTU: (_holds_ipv6, _NO_ADDRESSES),
     "net/*/flags": (_is_up, _NO_ADDRESSES),  # dev_change_flags() takes it down
 }
 """Files that only some values may be given, and why."""
 
 
+_BOUNDS = {"min": "max", "low": "high", "down": "up"}
+"""What the name of a minimum has, and that of its maximum: ipfrag_low_thresh, down_threshold of cpufreq."""
+_UPPER = frozenset(_BOUNDS.values())
+_LIMITS = {
+    "ip_unprivileged_port_start": "ip_local_port_range",  # ipv4_local_port_range(), ipv4_privileged_ports()
+    "sched_rt_runtime_us": "sched_rt_period_us",  # sched_rt_global_validate()
+    "perf_event_max_sample_rate": "perf_cpu_time_max_percent",  # perf_event_max_sample_rate_handler()
+    "pf_retrans": "ps_retrans",  # sctp_net_table
+}
 _OF_ALL = ("gc_interval", "gc_thresh1", "gc_thresh2", "gc_thresh3")
 """Of a neighbour table only ``default`` has these, and they set nothing else."""
 
@@ -206,11 +222,11 @@ def rank(path: str, value: str) -> int:
     (intel_pstate_set_energy_pref_index(), intel_pstate_hwp_set(), amd_pstate_epp_update_limit() in drivers/cpufreq).
 
     A minimum that is above the maximum becomes that, or is not taken, and the other way round (store_min_perf_pct(),
-    cpufreq_verify_within_limits(), gt_min_freq_mhz_store(), sysctl_sched_uclamp_handler()). A minimum that the maximum
-    of before allows is in nobody's way, if it comes first and leaves last.
+    cpufreq_verify_within_limits(), gt_min_freq_mhz_store(), sysctl_sched_uclamp_handler(); ip4_frags_ns_ctl_table). A
+    minimum that the maximum of before allows is in nobody's way, if it comes first and leaves last.
     """
     last = path.rpartition("/")[2]
-    if last == "energy_performance_preference" or "max" in last.split("_"):
+    if last == "energy_performance_preference" or not _UPPER.isdisjoint(last.split("_")):
         return 1
     return 2 if path.endswith("/scaling_governor") and value == "performance" else 0
 
@@ -218,8 +234,17 @@ def rank(path: str, value: str) -> int:
 def maximum(path: str) -> str:
     """The file of the maximum that goes with the minimum that this file is by its name, or ""."""
     folder, slash, last = path.rpartition("/")
-    parts = last.split("_")
-    return f"{folder}{slash}{'_'.join('max' if part == 'min' else part for part in parts)}" if "min" in parts else ""
+    upper = "_".join(_BOUNDS.get(part, part) for part in last.split("_"))
+    return f"{folder}{slash}{upper}" if upper != last else ""
+
+
+def limit(path: str) -> str:
+    """The file beside this one whose value decides what this one takes, or the other way round; or "".
+
+    In which order the kernel takes two new values depends on these.
+    """
+    folder, slash, last = path.rpartition("/")
+    return f"{folder}{slash}{_LIMITS[last]}" if last in _LIMITS else ""
 
 
 def counterpart(path: str) -> str:
@@ -230,6 +255,16 @@ def counterpart(path: str) -> str:
 def is_text(path: str) -> bool:
     """Whether brackets in it are somebody's own. Elsewhere they show which of several words was chosen."""
     return path.startswith("/proc/sys/") or path.endswith("/ifalias")
+
+
+def is_mtu(path: str) -> bool:
+    """Whether it is an interface's."""
+    return _is_like(path.split("/"), _MTU)
+
+
+def ipv6_mtu(path: str) -> str:
+    """The file of the MTU that IPv6 has for the interface with this ``mtu``."""
+    return f"{_IPV6}/conf/{path.split('/')[-2]}/mtu"
 
 
 def clearing(path: str) -> str:

@@ -6,7 +6,7 @@ Each pair is one variable in the kernel's source, and always has one value. test
 
 from __future__ import annotations
 
-from libhook.facts.knob import PAIRS, maximum
+from libhook.facts.knob import PAIRS, ipv6_mtu, is_mtu, limit, maximum
 from libhook.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -61,7 +61,16 @@ class File(NamedTuple):
     """The one path by which libhook knows it; "" where it leads out of /sys and /proc/sys."""
     whole: str = ""
     """The file whose value holds this one, by its name: as a part of a sum, as the one in force of a pair, or in other
-    words. Also one that sets this one with its own value, or is set so by this one; and of a minimum its maximum."""
+    words. Also one that sets this one with its own value, or is set so by this one; and its maximum or other limit."""
+    below: str = ""
+    """Of an interface's mtu that of the interface that it is on, as a VLAN is: which limits it, and may lower it."""
+    masters: tuple[str, ...] = ()
+    """Of an interface's mtu those of the bridge or bond that it is part of, from the nearest up."""
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The names of all these."""
+        return tuple(name for name in (self.whole, self.below, *self.masters) if name)
 
 
 def overlapping(files: Mapping[str, File]) -> dict[str, tuple[str, ...]]:
@@ -69,9 +78,10 @@ def overlapping(files: Mapping[str, File]) -> dict[str, tuple[str, ...]]:
     named, parts = dict[str, list[str]](), dict[str, list[str]]()
     for path, file in files.items():
         named.setdefault(file.name, []).append(path)
-        parts.setdefault(file.whole, []).append(path)
+        for other in file.others:
+            parts.setdefault(other, []).append(path)
     return {
-        path: (*(named.get(file.whole, ()) if file.whole else ()), *(parts.get(file.name, ()) if file.name else ()))
+        path: (*(one for other in file.others for one in named.get(other, ())), *parts.get(file.name, ()))
         for path, file in files.items()
     }
 
@@ -90,7 +100,9 @@ def file_at(path: str, size: str) -> File:
         return File(path, _ASPM)  # pcie_aspm_set_policy() sets every link, within what each link's files allow
     if path.startswith(_THP) and last in ("enabled", "shmem_enabled"):
         return File(path, _MIN_FREE)  # start_stop_khugepaged() calls set_recommended_min_free_kbytes()
-    return File(path, PAIRS.get(path) or _OTHERWISE.get(path) or _ALSO.get(path) or maximum(path))
+    if is_mtu(path):
+        return File(path, ipv6_mtu(path))  # addrconf_notify() in net/ipv6/addrconf.c sets it, too
+    return File(path, PAIRS.get(path) or _OTHERWISE.get(path) or _ALSO.get(path) or limit(path) or maximum(path))
 
 
 def _pages(of: str, last: str, size: str) -> str:

@@ -132,7 +132,7 @@ def _acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[F
     text = plainjson.dumps(shared._replace(intent=(now, target or "")).to_json())
     files.expect_room(text, f"the file of {resource.says}")
     is_known = found is not None and shared.base == found.base
-    failure = None if is_known or target == now else (yield from _try_back(work, resource, now))
+    failure = None if is_known or target == now else (yield from _try_back(work, resource, now, target))
     if failure:
         return failure
     failure = yield from _reach(work, resource, shared, now, target, before=found, back=False)
@@ -212,11 +212,11 @@ def _reach(
     return failure
 
 
-def _try_back(work: Work, resource: Resource, base: Value) -> Track[Failure | None]:
+def _try_back(work: Work, resource: Resource, base: Value, target: Value) -> Track[Failure | None]:
     """Why a new base could not be given back. It is written where it is already: that changes nothing."""
-    if resource.lasting is None or base is None:
+    if resource.lasting is None or base is None or target is None:
         return None
-    failure = resource.lasting.judge(base)
+    failure = yield from resource.lasting.judge(base, target)
     if failure:
         return failure
     code = yield from _written(work, resource, base)

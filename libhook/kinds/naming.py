@@ -34,7 +34,8 @@ class Known(NamedTuple):
     rivals: tuple[str, ...] = ()
     """Paths, claimed or asked for, of other files: who sets one of them sets this one, too."""
     bounds: tuple[str, ...] = ()
-    """Such paths of a minimum, if this is its maximum, or the other way round: neither may pass the other."""
+    """Such paths of a minimum, if this is its maximum, or the other way round: neither may pass the other. Also of a
+    port's MTU, if this is its bridge's, or the other way round."""
 
     @property
     def path(self) -> str:
@@ -66,10 +67,13 @@ def look(work: Work, paths: Iterable[str]) -> dict[str, Known]:
 
 
 def _known(found: Mapping[str, File], path: str, claimed: tuple[str, ...], rivals: tuple[str, ...]) -> Known:
-    name = found[path].name
-    bounds = {other for other in rivals if maximum(name) == found[other].name or maximum(found[other].name) == name}
+    bounds = {other for other in rivals if _bounds(found[path], found[other]) or _bounds(found[other], found[path])}
     apart = tuple(other for other in rivals if other not in bounds)
     return Known(found[path], claimed, apart, tuple(other for other in rivals if other in bounds))
+
+
+def _bounds(one: File, other: File) -> bool:
+    return other.name == maximum(one.name) or other.name in one.masters
 
 
 def _claimed(state: State) -> Iterator[str]:

@@ -26,8 +26,8 @@ class Conflict(NamedTuple):
 class Lasting(NamedTuple):
     """Where nobody knows beforehand whether a thing can be given back: how to find out, before anything is changed."""
 
-    judge: Callable[[str], Failure | None]
-    """Why a base could not be given back, as it reads."""
+    judge: Callable[[str, str], Track[Failure | None]]
+    """Why a base could not be given back, from how it reads and the value that is wanted."""
     refused: Callable[[int], Failure]
     """What to say where the thing does not take the base that it has, with the errno, or 0 where it became another."""
 

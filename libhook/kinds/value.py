@@ -26,15 +26,16 @@ from libhook.children.tracks import Step, paper
 from libhook.errors import KERNEL_LOG, BadInput, LibhookError, named, printable
 from libhook.facts.config import Config
 from libhook.facts.entry import Held
-from libhook.facts.knob import clearing, counterpart, is_text, rank, unfit
+from libhook.facts.knob import clearing, counterpart, is_mtu, is_text, rank, unfit
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Refusal, Stays, Verdict, Warn
 from libhook.facts.situation import Situation
 from libhook.facts.value import file_below, path_of
 from libhook.kinds import claims, naming
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
+from libhook.kinds.lasting import LONGEST, PAGE, lasting
 from libhook.kinds.naming import Known
-from libhook.kinds.resource import Lasting, Resource, equal, printed
+from libhook.kinds.resource import Resource, equal, printed
 from libhook.light import TYPE_CHECKING, NamedTuple, partial, suppress
 
 if TYPE_CHECKING:
@@ -45,13 +46,7 @@ if TYPE_CHECKING:
 
 NAME = "value"
 _SETTING = "values"
-_LONGEST = 1 << 18
-"""The longest sysctl has each second of 65,536 ports, by name: 196,608 bytes."""
-_PAGE = 4096
 _OFF = "0"
-_NEVER_SET = "(null)"
-"""What a module's parameter without any text shows (param_get_charp()). A write of it stores the word."""
-_INSTEAD = f"take it out of {_SETTING} in the settings; a command under run may set it, if it has an undo"
 _AGAIN = "start the guest again; if that is refused, too, stop the guests that keep it: libhook status names them"
 _ONE = "stop that guest first, or name the same in the settings of both; libhook config shows them"
 _REMEDY = f"correct {_SETTING} in the settings; libhook config shows where"
@@ -105,7 +100,7 @@ class Value(NamedTuple):
 def read(value: Mapping[str, Any]) -> Value:
     """See Kind."""
     match value:
-        case {"path": str(path), "value": str(text)} if path.startswith("/") and 0 < len(text) <= _PAGE:
+        case {"path": str(path), "value": str(text)} if path.startswith("/") and 0 < len(text) <= PAGE:
             return Value(file_below(path), text)
     raise BadInput("not a value of a file")
 
@@ -156,7 +151,7 @@ def _expect_one(name: str, known: Known, action: Value, same: tuple[str, str] | 
     if same and same[1] != action.value:
         raise BadInput(f'"{name}" and "{same[0]}" are the same file')
     if other := next((paths[path] for path in known.rivals if path in paths), ""):
-        raise BadInput(f'"{name}" and "{other}" do not go together, as one also sets the other')
+        raise BadInput(f'"{name}" and "{other}" do not go together, as one sets or limits the other')
 
 
 def foresee(machine: Machine, value: Value, before: Sequence[Action]) -> Refusal | Warn | None:
@@ -175,7 +170,7 @@ def carry_out(work: Work, values: Sequence[Value]) -> list[Outcome]:
         while True:
             with claims.locked(work, [_resource(work.machine, path) for path in locked]):
                 found = naming.look(work, (value.path for value in values if not value.back))
-                names = {name for known in found.values() for name in (known.file.name, known.file.whole) if name}
+                names = {name for known in found.values() for name in (known.file.name, *known.file.others) if name}
                 if names <= locked:
                     return _in_order(work, values, found)
             locked |= names
@@ -184,8 +179,15 @@ def carry_out(work: Work, values: Sequence[Value]) -> list[Outcome]:
 
 
 def _in_order(work: Work, values: Sequence[Value], found: Mapping[str, Known]) -> list[Outcome]:
-    """Side by side, but for files of which one keeps the other from its value. What is given back has one order."""
+    """Side by side, but for files of which one keeps the other from its value. What is given back has one order.
+
+    A bridge's MTU comes before that of its port: the port's may change it (br_mtu_auto_adjust()).
+    """
+    names = {known.file.name for known in found.values()}
     ranks = {value: rank(value.path, value.value) for value in values}
+    for value in values:
+        if is_mtu(value.path) and not value.back:
+            ranks[value] = len(names.intersection(found[value.path].file.masters))
     outcomes: list[Outcome] = []
     for turn in sorted(set(ranks.values()), reverse=any(value.back for value in values)):
         those = (_carried_out(work, value, found) for value in values if ranks[value] == turn)
@@ -224,7 +226,7 @@ def _resource(machine: Machine, path: str) -> Resource:
         write=partial(write, machine, path),
         fold=equal,
         failed=partial(_failed, path),
-        lasting=Lasting(partial(_lasting, path), partial(_not_lasting, path)),
+        lasting=lasting(machine, path),
     )
 
 
@@ -240,22 +242,6 @@ def _failed(path: str, target: str, now: str | None, code: int) -> Failure:
     if not code:
         why, ask = "", "if that is the same, write it so in the settings; else "
     return Failure(f"{path} is {printed(now)} instead of {printed(target)}{why}", f"{ask}{KERNEL_LOG}")
-
-
-def _lasting(path: str, value: str) -> Failure | None:
-    """Why a value that the file has now could not be given back: it cannot be read whole, or not be written whole."""
-    if len(os.fsencode(value)) > (_PAGE if path.startswith("/sys/") else _LONGEST):
-        return Failure(f"{path} shows more text than libhook could give back", _INSTEAD)
-    if value == _NEVER_SET and path.startswith("/sys/module/"):
-        return Failure(f"{path} was never set, and no write brings that back", _INSTEAD)
-    if any(c < " " and c != "\t" for c in value):
-        return Failure(f"{path} does not show one line of text, so libhook could not give it back", _INSTEAD)
-    return None
-
-
-def _not_lasting(path: str, code: int) -> Failure:
-    why = f" ({os.strerror(code)})" if code else ""
-    return Failure(f"{path} could not be given back: it does not take the value that it has now{why}", _INSTEAD)
 
 
 def write(machine: Machine, path: str, value: str) -> None:
@@ -298,7 +284,7 @@ def _text(machine: Machine, path: str) -> Track[str | None]:
 def _show(path: str, sheet: int) -> None:
     """Copy the file. A list of ports shows itself to one read alone, however much that asks for."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    left = _LONGEST + 2  # with its line feed, and one more
+    left = LONGEST + 2  # with its line feed, and one more
     while left and (part := os.read(file, left)):
         os.write(sheet, part)
         left -= len(part)

@@ -14,9 +14,10 @@ import os
 from libhook.children import tracks
 from libhook.children.tracks import Late, Step, paper
 from libhook.errors import LibhookError
+from libhook.facts.knob import is_mtu
 from libhook.facts.samefile import File, file_at
 from libhook.light import TYPE_CHECKING, partial, suppress
-from libhook.look import attributes
+from libhook.look import attributes, interfaces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,8 @@ def _asked(machine: Machine, paths: Sequence[str]) -> Track[list[File] | int]:
         with paper() as sheet:
             note = partial(_note, machine, paths, sheet.descriptor)
             code = yield Step(note, keep=sheet.descriptor, looks=True)
-            found = [File(*line.split("\t")) for line in sheet.lines()]
+            lines = [line.split("\t") for line in sheet.lines()]
+            found = [File(name, whole, below, tuple(masters)) for name, whole, below, *masters in lines]
     except Late:
         return errno.ETIMEDOUT
     return found if len(found) == len(paths) else code or errno.EIO
@@ -47,7 +49,11 @@ def _asked(machine: Machine, paths: Sequence[str]) -> Track[list[File] | int]:
 
 def _note(machine: Machine, paths: Sequence[str], sheet: int) -> None:
     size = page_size(machine) if any("hugepages" in path for path in paths) else ""
-    os.write(sheet, "".join("\t".join(_file(machine, path, size)) + "\n" for path in paths).encode())
+    os.write(sheet, "".join(_line(_file(machine, path, size)) for path in paths).encode())
+
+
+def _line(file: File) -> str:
+    return "\t".join((file.name, file.whole, file.below, *file.masters)) + "\n"
 
 
 def _file(machine: Machine, path: str, size: str) -> File:
@@ -65,7 +71,19 @@ def _file(machine: Machine, path: str, size: str) -> File:
             own = (f"{slot}/{one}/link/{last}" for one in sorted(os.listdir(f"{machine.root}{slot}")))
             whole = next((one for one in own if os.path.lexists(f"{machine.root}{one}")), whole)
     is_there = whole.startswith(("/sys/", "/proc/sys/")) and whole.isascii() and whole.isprintable()
-    return file_at(whole, size) if is_there else File("")
+    file = file_at(whole, size) if is_there else File("")
+    return _stacked(machine, file) if file.name and is_mtu(file.name) else file
+
+
+def _stacked(machine: Machine, file: File) -> File:
+    """An interface's mtu. No guest can claim that of one whose name is not ASCII."""
+    root = os.path.realpath(machine.root) if machine.root else ""
+    folder = os.path.dirname(f"{root}{file.name}")
+    below, *masters = (
+        f"{one.removeprefix(root)}/mtu" if one and one.isascii() else ""
+        for one in (interfaces.below(folder), *interfaces.masters(folder))
+    )
+    return file._replace(below=below, masters=tuple(filter(None, masters)))
 
 
 def _real(machine: Machine, folder: str) -> str:

@@ -122,7 +122,7 @@ def _uses_of(
         if code not in _NOBODYS:
             shown = users.get(node.folder, ())
             what = f"is {_listed(shown)}" if shown else _unseen(code)
-            mounts = tuple(_decoded(one.removeprefix(_MOUNTED)) for one in shown if one.startswith(_MOUNTED))
+            mounts = tuple(one.removeprefix(_MOUNTED) for one in shown if one.startswith(_MOUNTED))
             yield Use(of_disks, f"{node.path} {what}", mounts=mounts, only_mounted=0 < len(mounts) == len(shown))
         elif node not in answers and _is_disk(node):
             if shown := users.get(node.folder, ()):
@@ -230,7 +230,7 @@ def _mounted_and_swapped(machine: Machine) -> dict[str, list[str]]:
         fields = line.split(" ")
         source = fields[fields.index("-") + 2] if "-" in fields[:-2] else ""
         for name in {fields[2], source} if len(fields) > 4 else ():
-            found.setdefault(name, []).append(f"{_MOUNTED}{fields[4]}")
+            found.setdefault(name, []).append(f"{_MOUNTED}{_decoded(fields[4])}")
     for line in attributes.whole(f"{machine.proc}/swaps").splitlines()[1:]:
         found.setdefault(line.split(" ")[0].split("\t")[0], []).append("used as swap")
     return found

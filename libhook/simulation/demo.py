@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from libhook.effects import locks
 from libhook.errors import printable
+from libhook.facts.knob import clearing, counterpart, is_text
 from libhook.simulation import hosts, store
 from libhook.simulation.build import build, scratch
 from libhook.simulation.guests import Assigned, Guest
@@ -190,7 +191,8 @@ class Demo:
             value = write["value"].replace("\n", "\\n")
             path = write["path"] if write["path"].startswith("/") else f"/sys/{write['path']}"
             line = f'write "{value}" to {path}'
-            expected = write["answer"] == "ok" and (f"  {line}" in planned or self._is_of_value(path, value, planned))
+            planned_too = f"  {line}" in planned or self._is_of_value(path, write["value"], planned)
+            expected = write["answer"] == "ok" and planned_too
             self._surprises += not expected
             self.page.show("did" if expected else write["answer"], line, "" if expected else _RED)
         if writes:
@@ -201,16 +203,28 @@ class Demo:
         for line in planned:
             verb, path, *_ = [*line.split(), ""]
             if verb == "set" and path.startswith("/"):
-                self._values.setdefault(path, self._value(path))
+                for one in filter(None, (path, counterpart(path))):
+                    self._values.setdefault(one, self._value(one))
 
     def _value(self, path: str) -> str:
         text = store.read(f"{self.root}{path}").strip()
-        return next((word[1:-1] for word in text.split() if word[0] + word[-1] == "[]"), text)
+        words = () if is_text(path) else text.split()
+        return next((word[1:-1] for word in words if word[0] + word[-1] == "[]"), text)
 
     def _is_of_value(self, path: str, value: str, planned: Sequence[str]) -> bool:
-        """Whether the plan sets the value, or gives it back. What it was is written to it before it is set, too."""
-        verbs = {line.split()[0] for line in planned if path in line.split()} & {"set", "give"}
-        return f'set {path} to "{value}"' in planned or (bool(verbs) and value == self._values.get(path))
+        """Whether the plan sets the value, or gives it back. What it was is written to it before it is set, too.
+
+        Of a pair what was in force is written, to its own file.
+        """
+        lines = [line.split() for line in planned if line.startswith(("set ", "give "))]
+        if any(line.startswith(f"set {path} ") and line.endswith(printable(f'to "{value}"')) for line in planned):
+            return True
+        was = self._values.get(path)
+        return (
+            was is not None
+            and value == (was or clearing(path))
+            and any(one in line for line in lines for one in (path, counterpart(path)))
+        )
 
     def _show_records(self, records: Sequence[dict[str, Any]]) -> None:
         """Show the first record in full, and of the others only the end, where they differ."""

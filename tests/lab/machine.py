@@ -76,8 +76,9 @@ class Limits:
     """Until the job begins."""
     silence: float = 1800
     """Without a word of the job. pytest names each test, and ends it after 1,200 s, unless it hangs itself."""
-    beat: float = 300
-    """Without one of a CPU, which then has stopped: tests wait for it in vain."""
+    beat: float = 900
+    """Without one of a CPU, which then has stopped: tests wait for it in vain. One comes in 5 s of the machine's time,
+    which may be 500 s of a busy host's."""
     total: float = 3600
 
 

@@ -47,6 +47,17 @@ def test_a_file_is_given_up_by_the_name_that_the_settings_have(root: str, settin
     assert (host.read(key), host.leftovers) == ("9000", [])
 
 
+def test_a_file_is_given_up_by_the_name_of_the_other_of_its_pair(root: str) -> None:
+    """That is the one which could not be written."""
+    files = [f"/proc/sys/vm/dirty_{name}" for name in ("bytes", "ratio")]
+    host = host_with(root, '[values]\n"vm.dirty_bytes" = 9000\n', *files, value="20")
+    Path(f"{root}{files[0]}").write_text("0\n")
+    host.begin(WIN11)
+    leave(host, WIN11.uuid)
+    done = libhook(host, "recover", "--give-up", "vm.dirty_ratio")
+    assert (done.code, done.out) == (0, "win11: value /proc/sys/vm/dirty_bytes is given up: it stays as it is\n")
+
+
 def test_a_file_is_given_up_by_another_name_than_an_earlier_version_claimed_it_by(root: str) -> None:
     """That one followed no links."""
     host = host_with(root, f'[values]\n"{CLASS}/mtu" = 9000\n', f"{BR0}/mtu")
@@ -165,7 +176,7 @@ def test_a_name_that_nothing_has_gives_nothing_up(root: str) -> None:
     wrong = libhook(host, "recover", "--give-up", SWAPPINESS, "--give-up", "vm.swapiness")
     assert (wrong.code, wrong.out) == (1, "")
     meant = (
-        f"libhook holds nothing called vm.swapiness: did you mean {SWAPPINESS}?: libhook status shows what it holds\n"
+        f"libhook holds nothing called vm.swapiness: did you mean {SWAPPINESS}? libhook status shows what it holds\n"
     )
     assert wrong.err == meant
     for thing in (SWAPPINESS, NIC):

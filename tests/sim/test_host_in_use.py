@@ -115,7 +115,7 @@ class Use(NamedTuple):
 
 
 USES = {
-    "mounted": Use(DISK, _mounted, "storage", 'mounted on "/srv/a\\040b"', UNMOUNT),
+    "mounted": Use(DISK, _mounted, "storage", 'mounted on "/srv/a b"', UNMOUNT),
     "odd": Use(DISK, lambda host: _mounted(host, "/srv/a\fb"), "storage", 'mounted on "/srv/a\\x0cb"', " of the guest"),
     "swap": Use(DISK, _swap, "storage", "used as swap", FREE),
     "a volume": Use(DISK, _volume, "storage", "part of vg-root, mounted on /srv", FREE),

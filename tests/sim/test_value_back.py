@@ -265,6 +265,9 @@ def test_what_is_no_value_or_never_goes_back_is_refused(root: str, name: str, va
         *(f"/sys/fs/cgroup/machine.slice/{name}" for name in ("cpu.idle", "cpu.weight.nice")),
         *(f"/sys/bus/pci/devices/{NIC}/link/{name}" for name in ("l0s_aspm", "clkpm")),
         *(f"/sys/bus/pci/devices/{NIC}/link/l1_{name}" for name in ("1_aspm", "1_pcipm", "2_pcipm")),
+        "/sys/block/sda/sda1/trace/enable",
+        *(f"/proc/sys/net/ipv6/conf/{name}/forwarding" for name in ("all", "eth0")),
+        *(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode" for name in ("all", "eth0")),
         "/sys/kernel/security/lockdown",
         "/sys/kernel/mm/ksm/max_page_sharing",
     ],
@@ -285,6 +288,8 @@ def test_flags_are_set_only_as_the_file_shows_them(flags: str) -> None:
     [
         ("/proc/sys/kernel/yama/ptrace_scope", "2"),
         ("/proc/sys/net/ipv4/conf/eth0/forwarding", "1"),
+        ("/proc/sys/net/ipv6/conf/default/forwarding", "1"),
+        ("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1"),
         ("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "0"),
         ("/proc/sys/net/core/reset", "1"),
         ("/proc/sys/net/ipv4/neigh/default/gc_thresh3", "8192"),

@@ -124,7 +124,7 @@ def test_a_part_and_the_whole_do_not_go_together(root: str, names: tuple[str, st
     assert [written(host, first), written(host, second), *host.leftovers] == ["1500", "1500"]
     host.configure(f'[values]\n"{first}" = 0\n"{second}" = 0\n')
     outcome = host.event(WIN11, "prepare")
-    said = f'"{second}" and "{first}" do not go together, as one also sets the other: '
+    said = f'"{second}" and "{first}" do not go together, as one sets or limits the other: '
     assert (outcome.line.startswith(said), outcome.writes) == (True, ())
 
 

@@ -49,7 +49,7 @@ def test_a_value_is_a_line_of_text_or_a_whole_number(root: str, value: str) -> N
     host = Host(root, workstation(), f'[values]\n"vm.swappiness" = {value}\n')
     outcome = host.event(WIN11, "prepare")
     assert outcome.code == 1
-    assert 'values."vm.swappiness" is wrong: it must be a line of text or a whole number' in outcome.line
+    assert 'values."vm.swappiness" is wrong: it must be a line of at most 4096 bytes, or a whole number' in outcome.line
 
 
 def test_a_file_that_is_not_there_refuses_the_plan_too(root: str) -> None:

@@ -87,7 +87,7 @@ def test_only_who_is_meant_to_touches_the_machine(name: str) -> None:
     assert not [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "open"]
 
 
-OF_ALL_KINDS = {"kind", "registry", "claimants", "claims", "resource", "command", "naming"}
+OF_ALL_KINDS = {"kind", "registry", "claimants", "claims", "resource", "command", "naming", "lasting"}
 """What stands in kinds/ and is none of them."""
 
 

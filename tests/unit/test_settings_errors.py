@@ -44,7 +44,7 @@ EXPECTED = {
     "[domains]\nwin11 = 1": '2: domains."win11" must be a section: write [domains."win11"]',
     "siblings = 'bnd'": '1: siblings is \'bnd\': it must be "refuse" or "bind"',
     "replace = 1": "1: replace is 1: it must be true or false",
-    "values = {'vm.x' = [1]}": '1: values."vm.x" is wrong: it must be a line of text or a whole number',
+    "values = {'vm.x' = [1]}": '1: values."vm.x" is wrong: it must be a line of at most 4096 bytes, or a whole number',
     "values = {'/sys/*/x' = 1}": '1: values."/sys/*/x" is wrong: it must be a sysctl, or one file below /sys, '
     "by its name and no pattern",
     "values = [1]": '1: values is a list: it must be a table: "vm.swappiness" = 10',

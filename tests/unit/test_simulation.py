@@ -254,5 +254,7 @@ def test_a_value_is_kept_where_there_is_such_a_file(make: Callable[[World], Simu
     Path(path, "swappiness").write_text("60\n")
     kernel.set_value("/proc/sys/vm/swappiness", "10")
     assert Path(path, "swappiness").read_text() == "10\n"
+    kernel.set_value("/proc/sys/vm/swappiness", "")
+    assert Path(path, "swappiness").read_text() == "10\n", "a write of no bytes reaches no handler"
     with pytest.raises(FileNotFoundError):
         kernel.set_value("/proc/sys/vm/no_such", "10")

@@ -42,11 +42,12 @@ def test_a_life_of_ones_own_guest(folder: Path, tmp_path: Path, capsys: pytest.C
     assert list((folder / "run/libhook/domains").iterdir()) == []
 
 
-def _settings(folder: Path) -> None:
+_VALUES = '"vm.swappiness" = 10\n"/sys/kernel/mm/transparent_hugepage/enabled" = "never"\n'
+
+
+def _settings(folder: Path, values: str = _VALUES) -> None:
     (folder / "etc/libhook").mkdir(parents=True, exist_ok=True)
-    (folder / "etc/libhook/config.toml").write_text(
-        '[values]\n"vm.swappiness" = 10\n"/sys/kernel/mm/transparent_hugepage/enabled" = "never"\n'
-    )
+    (folder / "etc/libhook/config.toml").write_text(f"[values]\n{values}")
 
 
 def test_values_and_the_trail(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,6 +63,35 @@ def test_values_and_the_trail(folder: Path, capsys: pytest.CaptureFixture[str]) 
     done = subprocess.run(history, capture_output=True, text=True, env=environment, cwd=TOP, check=True)
     (entry,) = (one for one in map(json.loads, done.stdout.splitlines()) if "entry" in one)
     assert (entry["device"], entry["vm"], entry["began"], entry["ended"]) == (NIC, "win11", "start", "stop")
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "value", "written"),
+    [
+        ({"proc/sys/vm/dirty_bytes": "0\n", "proc/sys/vm/dirty_ratio": "20\n"}, "vm.dirty_bytes", "1048576",
+         ["dirty_ratio 20", "dirty_bytes 1048576", "dirty_ratio 20"]),
+        ({"proc/sys/net/ipv4/ip_local_reserved_ports": "\n"}, "net.ipv4.ip_local_reserved_ports", "1000",
+         ["ip_local_reserved_ports \n", "ip_local_reserved_ports 1000", "ip_local_reserved_ports \n"]),
+        ({"sys/module/firmware_class/parameters/path": "\n"}, "/sys/module/firmware_class/parameters/path", "/lib/x",
+         ["path \0", "path /lib/x", "path \0"]),
+        ({"sys/devices/virtual/net/br0/ifalias": "[a] b\n"}, "/sys/class/net/br0/ifalias", "c",
+         ["ifalias [a] b", "ifalias c", "ifalias [a] b"]),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_written_otherwise_than_shown(
+    folder: Path, files: dict[str, str], name: str, value: str, written: list[str]
+) -> None:
+    """One of a pair, an empty text, a name with a link: it goes back there, too."""
+    (folder / "sys/class/net").mkdir(parents=True, exist_ok=True)
+    (folder / "sys/class/net/br0").symlink_to("../../devices/virtual/net/br0")
+    for file, text in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text)
+    _settings(folder, f'"{name}" = "{value}"\n')
+    assert command.main([str(folder), str(folder / "win11.xml")]) == 0
+    lines = map(json.loads, (folder / "var/log/writes.jsonl").read_text().splitlines())
+    assert [f"{os.path.basename(one['path'])} {one['value']}" for one in lines if one["path"][0] == "/"] == written
+    assert {file: (folder / file).read_text() for file in files} == files
 
 
 def test_a_value_that_does_not_go_back(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

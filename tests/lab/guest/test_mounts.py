@@ -57,7 +57,7 @@ def test_a_mounted_disk_is_the_guests_and_then_mounted_again(
     device = kind(NVME)
     assert _active("local-fs.target") == ["active"]
     said = guest(device).start_refused()
-    assert f"is mounted on {str(DATA).replace(' ', chr(92) + '040')}" in said
+    assert f'is mounted on "{DATA}"' in said
     configure(MOUNTS)
     one = guest(device).start()
     assert (DATA.is_mount(), SUB.is_mount(), driver_of(NVME)) == (False, False, "vfio-pci")

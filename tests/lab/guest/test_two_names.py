@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from calls import call
 from conftest import Configure, MakeGuest
 from guests import pci, usb
 from host import NIC, USB_PEN
@@ -51,6 +52,19 @@ def test_two_guests_and_two_names_of_an_mtu(guest: MakeGuest, configure: Configu
         one.destroy()
         one.wait_until_gone()
         assert OWN.read_text() == mtu
+
+
+@pytest.mark.usefixtures("interface")
+def test_an_mtu_sets_that_of_ipv6(guest: MakeGuest, configure: Configure) -> None:
+    """Both come back where they are the same. Where they are not, the start is refused, and both stay as they are."""
+    one, ipv6 = guest(usb(USB_PEN)), Path("/proc/sys/net/ipv6/conf/lab-two/mtu")
+    configure(f'[values]\n"{CLASS}" = 1400\n')
+    before = OWN.read_text()
+    assert (call(one, "prepare").code, OWN.read_text(), ipv6.read_text()) == (0, "1400\n", "1400\n")
+    assert (call(one, "release", "failed").code, OWN.read_text(), ipv6.read_text()) == (0, before, before)
+    ipv6.write_text("1300\n")
+    assert call(one, "prepare").code == 1
+    assert (call(one, "release", "failed").code, OWN.read_text(), ipv6.read_text()) == (0, before, "1300\n")
 
 
 @pytest.mark.rest
