@@ -112,12 +112,6 @@ def _assigned(nodes: Iterable[ast.AST]) -> dict[str, list[ast.expr]]:
                 found.setdefault(name, []).append(value)
             case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)) if len(names) == len(values):
                 _assign(found, names, values)
-            case ast.Assign(
-                targets=[ast.Tuple(elts=names)],
-                value=ast.IfExp(body=ast.Tuple(elts=values), orelse=ast.Tuple(elts=others)),
-            ):
-                _assign(found, names, values)
-                _assign(found, names, others)
             case ast.FunctionDef(args=ast.arguments(posonlyargs=first, args=others, defaults=[_, *_] as values)):
                 for one, value in zip([*first, *others][-len(values) :], values, strict=True):
                     found.setdefault(one.arg, []).append(value)
@@ -144,9 +138,6 @@ def _texts(node: ast.expr | None, module: _Module, names: dict[str, list[ast.exp
             return [*_texts(one, module, names), *_texts(other, module, names)]
         case ast.BoolOp(values=values):
             return [text for value in values for text in _texts(value, module, names)]
-        case ast.BinOp(left=left, right=right):
-            pairs = itertools.product(_texts(left, module, names), _texts(right, module, names))
-            return ["".join(pair) for pair in pairs]
         case ast.Name(id=name):
             return _of_name(name, module, names)
         case ast.Attribute(attr="missing"):  # a property of State's
@@ -188,8 +179,6 @@ def _of_commands(value: ast.expr, module: _Module, names: dict[str, list[ast.exp
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args):
             if name in _SAID_BY or name in module.functions:
                 return _of_call(name, args, module, names)
-        case ast.IfExp(body=ast.Constant(), orelse=ast.Constant()):
-            return []
     return []
 
 
@@ -259,21 +248,10 @@ def every() -> list[Said]:
 def _of_requirements() -> Iterator[Said]:
     """What ``require`` says of each thing that may be required."""
     things = Requirement(VARIES, file=VARIES), Requirement(VARIES, unit=VARIES), Requirement(VARIES, process=VARIES)
-    for one in things:
-        for found in (False, True):
-            said = one._replace(absent=found).complaint(found)
-            yield Said(
-                "kinds/require.py",
-                said,
-                (f"see to it, or change require.{VARIES} in the settings; libhook config shows where",),
-            )
-    memory = Requirement(VARIES, memory=2).complaint(1 << 30)
-    words = re.sub(r"\b\d\b", VARIES, memory)
-    yield Said(
-        "kinds/require.py",
-        words,
-        (f"see to it, or change require.{VARIES} in the settings; libhook config shows where",),
-    )
+    said = [one._replace(absent=found).complaint(found) for one in things for found in (False, True)]
+    said.append(re.sub(r"\b\d\b", VARIES, Requirement(VARIES, memory=2).complaint(1 << 30)))
+    do = f"see to it, or change require.{VARIES} in the settings; libhook config shows where"
+    return (Said("kinds/require.py", one, (do,)) for one in said)
 
 
 def _of_launcher() -> Iterator[Said]:
