@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Makes docs/keys.md, docs/commands.md and packaging/libhook.toml.sample from the code.
+"""What docs/keys.md, docs/commands.md and the sample of the settings have from the code; prose is the page's own.
 
-``python3 -m pytest tests/test_reference.py --libhook-regenerate`` writes them anew.
+``python3 -m pytest tests/test_docs.py --libhook-regenerate`` writes them anew.
 """
 
 import argparse
 import re
 import textwrap
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from settings_reading import parse
 
@@ -19,7 +19,6 @@ from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
 from libhook.facts.settings import Device
 
-MADE = "<!-- Made from the code: python3 -m pytest tests/test_reference.py --libhook-regenerate -->\n"
 CARD = Device(PciAddress.parse("0000:03:00.0"), "10de:2684")
 PLACES = (
     ("top", ""),
@@ -69,7 +68,7 @@ KEYS = {
     "take_along": Key('["0000:05:00.0"]', "PCI devices that the XML does not name are bound, too"),
     "handlers": Key("{ night = { begins = 22 } }", "handlers of your own are asked"),
 }
-"""Every key, in the order of the tables. tests/test_reference.py holds it against the code."""
+"""Every key, in the order of the tables. tests/test_docs.py holds it against the code."""
 
 
 def toml(value: object) -> str:
@@ -112,46 +111,26 @@ def _form(key: str) -> str:
     return _wanted(key).rpartition(": ")[0] or _wanted(key)
 
 
-def keys_page() -> str:
+def _with_tables(page: str, *tables: list[list[str]]) -> str:
+    """A page with these rows in its tables."""
+    rest = iter(tables)
+    return re.sub(
+        r"(?<=---\|\n)(?:\|.*\n)*",
+        lambda _: "".join(f"| {' | '.join(cells)} |\n" for cells in next(rest)),
+        page,
+    )
+
+
+def keys_page(page: str) -> str:
     """Return docs/keys.md."""
-    rows = {
-        key: f"`{key}`|{_wanted(key)}|{f'`{default(key)}`' if default(key) else ''}|{_where(key)}|{about.meaning}"
-        for key, about in KEYS.items()
-    }
-    with_default = [f"| {row.replace('|', ' | ')} |" for key, row in rows.items() if default(key)]
-    others = [
-        f"| `{key}` | {_form(key)}: `{about.example}` | {_where(key)} | {about.meaning} |"
-        for key, about in KEYS.items()
-        if not default(key) and key != "replace"
-    ]
-    return f"""# Every key of the settings
-
-{MADE}
-[Configuration](configuration.md) says how the files and sections are written. *May stand* says where a
-key may be: at the **top** for all guests, in a section for a **device**, for a **pattern** of names, or for one
-**guest**. A key that consents to a risk may be set to its default anywhere. The table says where it may consent.
-
-## Keys with a default
-
-| key | value | default | may stand | says |
-|---|---|---|---|---|
-{chr(10).join(with_default)}
-
-`replace = true` in a section: {KEYS["replace"].meaning}.
-
-## What a guest asks of the host
-
-Nothing is asked by default. [What a guest asks of the host](settings.md) has all of each.
-
-| key | value | may stand | while the guest has its devices |
-|---|---|---|---|
-{chr(10).join(others)}
-
-## All of them in one file
-
-install.sh puts a sample below PREFIX/share/doc/libhook, `libhook.toml.sample`. Each line in it is a comment. Copy what
-you need to `/etc/libhook/config.toml`.
-"""
+    with_default, others = [], []
+    for key, about in KEYS.items():
+        if default(key):
+            with_default.append([f"`{key}`", _wanted(key), f"`{default(key)}`", _where(key), about.meaning])
+        elif key != "replace":
+            others.append([f"`{key}`", f"{_form(key)}: `{about.example}`", _where(key), about.meaning])
+    page = re.sub(r"(?<=^`replace = true` in a section: ).*", f"{KEYS['replace'].meaning}.", page, flags=re.M)
+    return _with_tables(page, with_default, others)
 
 
 def sample() -> str:
@@ -224,52 +203,14 @@ def _of_command(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
         yield f"{parser.epilog}\n"
 
 
-def commands_page() -> str:
+def commands_page(page: str) -> str:
     """Return docs/commands.md."""
     parts = [part for name, parser in commands().items() for part in _of_command(name, parser)]
-    rows: list[Any] = [
-        f"| [`libhook {name}`](#libhook-{name}) | {parser.description.rstrip('.')} |"
+    rows = [
+        [f"[`libhook {name}`](#libhook-{name})", parser.description.rstrip(".")]
         for name, parser in commands().items()
         if parser.description
     ]
-    return f"""# Commands
-
-{MADE}
-{parsing.parser().description}
-`libhook --version` prints the version, and `libhook COMMAND --help` what is here. From a clone,
-`/usr/bin/python3 -m libhook` is the same without installing.
-
-| command | does |
-|---|---|
-{chr(10).join(rows)}
-
-{chr(10).join(parts)}
-## Exit codes
-
-- `0`: done.
-- `1`: refused or failed. The reason is on stderr.
-- `2`: the command line is wrong.
-
-## Environment
-
-- `LIBHOOK_ROOT`: a folder that stands for `/`, such as [a simulated host](handlers.md#a-host-to-try-it-on).
-- `LIBHOOK_DRY_RUN`: with `1` the hook itself, called by hand, prints its plan to stderr, changes nothing, and ends
-  with 0. With `unlogged` nothing of that is in the system's log.
-- `NO_COLOR`: with any value, no colour on a terminal.
-
-## Files
-
-- `/etc/libvirt/hooks/qemu`: the hook, or `/etc/libvirt/hooks/qemu.d/libhook` where another hook was there before.
-- `/etc/libhook/config.toml`, `/etc/libhook/config.d/*.toml`: [the settings](configuration.md).
-- `/etc/libhook/handlers`: [handlers of your own](own-handlers.md).
-- `/run/libhook`: what libhook keeps of guests that have something. A reboot voids it.
-- `/var/lib/libhook`: [what guests' devices were](identity.md). It outlives a reboot.
-- `/var/log/audit/audit.log`: the trail, written by auditd.
-"""
-
-
-PAGES = {
-    "docs/keys.md": keys_page,
-    "docs/commands.md": commands_page,
-    "packaging/libhook.toml.sample": sample,
-}
+    page = re.sub(r"(?<=-->\n\n).*", str(parsing.parser().description), page)
+    page = re.sub(r"^## libhook .*(?=^## Exit codes)", lambda _: "\n".join([*parts, ""]), page, flags=re.M | re.S)
+    return _with_tables(page, rows)

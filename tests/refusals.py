@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,33 @@ TOP = Path(__file__).parents[1]
 _FOLDERS = ("handlers", "kinds", "story", "effects", "look", "children", "run.py")
 _NOT_AT_A_START = ("look/selinux.py", "look/ownhandlers.py", "effects/identities.py")
 VARIES = "…"
+_GROUPS = {
+    "The device cannot be given to any guest": "handlers/preflight.py: "
+    "not on this host|a bridge|IOMMU is off|no IOMMU group|not among|cannot be read",
+    "An address holds another device than at the last start": "handlers/identity.py",
+    "The vfio driver": "handlers/preflight.py: not a vfio driver",
+    "The rest of its IOMMU group": "handlers/preflight.py: shares IOMMU group",
+    "Another guest has it": "handlers/: held by the guest|given to this guest",
+    "The host uses it": "handlers/preflight.py kinds/holder/ look/uses.py look/exports.py look/tenants.py: "
+    "in use|is open in|VFs enabled|also open|does not end|nodes cannot|disks",
+    "Who uses it cannot be seen": "look/holders.py look/occupants.py",
+    "The audit trail is required": "handlers/audit.py",
+    "The device is not on vfio, or is another one": "handlers/vfio.py",
+    "A driver does not let go, or does not answer": "kinds/pci/ look/sysfs.py handlers/preflight.py",
+    "Modules": "kinds/module/: module|driver|in the way",
+    "Virtual consoles": "kinds/module/consoles.py",
+    "Units and mount points": "kinds/unit/ look/systemd.py look/seats.py",
+    "Sleep": "kinds/sleep.py",
+    "Values, and what guests share": "kinds/value.py kinds/claims.py kinds/claimants.py look/samefile.py "
+    "kinds/lasting.py",
+    "Commands, old scripts and what is required": "kinds/command.py kinds/legacy.py kinds/require.py kinds/run.py "
+    "look/executables.py look/oldscripts.py effects/groups.py effects/commands.py effects/transient.py",
+    "Handlers of your own": "story/consult.py",
+    "What libhook keeps in /run/libhook": "story/ effects/state.py effects/locks.py",
+    "Files that others may write to, or that are broken": "effects/files.py look/patient.py",
+    "libhook itself": "children/ run.py handlers/registry.py hooks/qemu",
+}
+"""The headings of the page: what the file of a refusal begins with, and one of what its text has."""
 _AROUND_OTHERS = {"…: the audit trail is required, but …", "… cannot be started: …", "….json: …", "handler …"}
 """What stands before the words of another refusal, which has an entry of its own."""
 _EVENT = parse(["GUEST", "prepare", "begin", "-"])
@@ -85,12 +113,6 @@ def _assigned(nodes: Iterable[ast.AST]) -> dict[str, list[ast.expr]]:
                 found.setdefault(name, []).append(value)
             case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)) if len(names) == len(values):
                 _assign(found, names, values)
-            case ast.Assign(
-                targets=[ast.Tuple(elts=names)],
-                value=ast.IfExp(body=ast.Tuple(elts=values), orelse=ast.Tuple(elts=others)),
-            ):
-                _assign(found, names, values)
-                _assign(found, names, others)
             case ast.FunctionDef(args=ast.arguments(posonlyargs=first, args=others, defaults=[_, *_] as values)):
                 for one, value in zip([*first, *others][-len(values) :], values, strict=True):
                     found.setdefault(one.arg, []).append(value)
@@ -117,9 +139,6 @@ def _texts(node: ast.expr | None, module: _Module, names: dict[str, list[ast.exp
             return [*_texts(one, module, names), *_texts(other, module, names)]
         case ast.BoolOp(values=values):
             return [text for value in values for text in _texts(value, module, names)]
-        case ast.BinOp(left=left, right=right):
-            pairs = itertools.product(_texts(left, module, names), _texts(right, module, names))
-            return ["".join(pair) for pair in pairs]
         case ast.Name(id=name):
             return _of_name(name, module, names)
         case ast.Attribute(attr="missing"):  # a property of State's
@@ -161,8 +180,6 @@ def _of_commands(value: ast.expr, module: _Module, names: dict[str, list[ast.exp
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args):
             if name in _SAID_BY or name in module.functions:
                 return _of_call(name, args, module, names)
-        case ast.IfExp(body=ast.Constant(), orelse=ast.Constant()):
-            return []
     return []
 
 
@@ -209,6 +226,7 @@ def _pairs(function: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
                 yield reason, what
 
 
+@functools.cache
 def every() -> list[Said]:
     """All of them, file by file, as they stand there."""
     found: dict[tuple[str, str], dict[str, None]] = {}
@@ -231,21 +249,10 @@ def every() -> list[Said]:
 def _of_requirements() -> Iterator[Said]:
     """What ``require`` says of each thing that may be required."""
     things = Requirement(VARIES, file=VARIES), Requirement(VARIES, unit=VARIES), Requirement(VARIES, process=VARIES)
-    for one in things:
-        for found in (False, True):
-            said = one._replace(absent=found).complaint(found)
-            yield Said(
-                "kinds/require.py",
-                said,
-                (f"see to it, or change require.{VARIES} in the settings; libhook config shows where",),
-            )
-    memory = Requirement(VARIES, memory=2).complaint(1 << 30)
-    words = re.sub(r"\b\d\b", VARIES, memory)
-    yield Said(
-        "kinds/require.py",
-        words,
-        (f"see to it, or change require.{VARIES} in the settings; libhook config shows where",),
-    )
+    said = [one._replace(absent=found).complaint(found) for one in things for found in (False, True)]
+    said.append(re.sub(r"\b\d\b", VARIES, Requirement(VARIES, memory=2).complaint(1 << 30)))
+    do = f"see to it, or change require.{VARIES} in the settings; libhook config shows where"
+    return (Said("kinds/require.py", one, (do,)) for one in said)
 
 
 def _of_launcher() -> Iterator[Said]:
@@ -268,3 +275,36 @@ def _files() -> Iterator[Path]:
         for one in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             if not one.as_posix().endswith(_NOT_AT_A_START):
                 yield one
+
+
+def page(text: str) -> str:
+    """Return docs/refusals.md with its lists made anew; what stands above a list is the page's own."""
+    by_group: dict[str, dict[str, dict[str, None]]] = {}
+    for said in every():
+        group = next(
+            title
+            for title, (where, _, parts) in ((title, one.partition(": ")) for title, one in _GROUPS.items())
+            if said.file.startswith(tuple(where.split())) and any(part in said.reason for part in parts.split("|"))
+        )
+        by_group.setdefault(group, {}).setdefault(said.reason, {}).update(dict.fromkeys(map(_shown, said.remedies)))
+    first, *sections = text.split("\n## ")
+    made = [first]
+    for section in sections:
+        title, meaning = section.partition("\n\n- ")[0].split("\n\n")
+        lines = [
+            line
+            for reason, remedies in by_group.pop(title).items()
+            for line in (f"- `{reason}`", *(f"  - {one}" for one in remedies or ("the line says what to do",)))
+        ]
+        made.append("\n".join((title, "", meaning, "", *lines, "")))
+    assert by_group == {}, "the page has no such headings"
+    return "\n## ".join(made)
+
+
+def _shown(remedy: str) -> str:
+    """With its command as code, and the setting that consents."""
+    before, run, command = remedy.partition("run: ")
+    text = f"{before}{run}`{command}`" if run else remedy
+    text = text.replace("<driver model=...>", "`<driver model=...>`")
+    consents = re.search(r"\.(siblings|preflight\.\S+|end) = (\S+)'", remedy)
+    return f"{text}. Consents: `{consents[1]} = {consents[2]}`" if consents else text

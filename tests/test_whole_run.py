@@ -103,42 +103,39 @@ def test_what_passes_when_played_again_is_flaky(stage: Stage, test: str, first: 
     assert ("test_it.py:" if test is not _ENDS_A_WORKER else "crashed while running") in lines[shown + 1]
 
 
-def test_what_fails_twice_has_failed(stage: Stage) -> None:
-    """With the line of its assertion; the slowest are named, and what the parts left."""
-    passed, lines = stage.play(stage.suite(_BAD))
-    assert not passed
-    assert lines[-1] == "libhook: 1 passed, 1 failed, 1 skipped"
-    number = lines.index("it: test_it.py::test_bad")
-    assert "test_it.py:11: assert 1 == 2" in lines[number + 1]
-    assert lines[number + 1].endswith("(played again: passed 0 of 1)")
+_MANY = "@pytest.mark.parametrize('n', range({0}))\ndef test_many(n): assert count(f'many{{n}}') > 1\n"
+
+
+@pytest.mark.parametrize(
+    ("tests", "again", "start", "counts", "note"),
+    [
+        ((_BAD,), True, 0, (1, 1), "(played again: passed 0 of 1)"),
+        ((_FLAKY,), False, 0, (1, 1), ""),
+        ((_FLAKY,), True, 3600, (1, 1), "(not played again: no time was left)"),
+        ((_RACE.format(9), _FLAKY), True, 0, (3, 0), ""),
+        ((_RACE.format(4), _FLAKY), True, 0, (2, 1), "(played again: passed 4 of 5)"),
+        ((_MANY.format(5),), True, 0, (6, 0), ""),
+        ((_MANY.format(6),), True, 0, (1, 6), ""),
+    ],
+    ids=["fails twice", "somebody chose it", "no time", "races", "loses a race", "five", "more than five"],
+)
+def test_how_it_ends(
+    stage: Stage, tests: tuple[str, ...], again: bool, start: int, counts: tuple[int, int], note: str
+) -> None:
+    """What fails is played again, where there is time and nobody chose it, up to five tests; a race five times.
+
+    The failed test is shown with the line of its assertion; the slowest are named, and what the parts left.
+    """
+    passed, lines = stage.play(stage.suite(*tests)._replace(start=start), again=again)
+    assert passed is (counts[1] == 0)
+    assert lines[-1] == "libhook: {} passed, {} failed, 1 skipped".format(*counts)
+    failed = [line for line in lines if line.endswith(note or "of 5)")]
+    assert len(failed) == bool(note)
+    assert _BAD not in tests or "test_it.py:11: assert 1 == 2" in failed[0]
     assert sum("test_it.py::test_good" in line for line in lines) == 1
     assert f"what the parts left: {stage.left}" in lines
-
-
-def test_what_somebody_chose_is_not_played_again(stage: Stage) -> None:
-    """It has failed then."""
-    passed, lines = stage.play(stage.suite(_FLAKY), again=False)
-    assert not passed
-    assert lines[-1] == "libhook: 1 passed, 1 failed, 1 skipped"
-
-
-@pytest.mark.parametrize(("fails_at", "passes"), [(9, True), (4, False)])
-def test_what_races_must_pass_five_times(stage: Stage, fails_at: int, passes: bool) -> None:
-    """One failure of six is a race of libhook; what is no race is played once."""
-    passed, lines = stage.play(stage.suite(_RACE.format(fails_at), _FLAKY))
-    assert passed is passes
-    assert (stage.project / "race").read_text() == "." * 6
-    assert (stage.project / "flaky").read_text() == ".."
-    assert any("(played again: passed 4 of 5)" in line for line in lines) is not passes
-
-
-@pytest.mark.parametrize(("count", "passes"), [(5, True), (6, False)])
-def test_more_than_five_are_too_many(stage: Stage, count: int, passes: bool) -> None:
-    """They are not played again then."""
-    many = f"@pytest.mark.parametrize('n', range({count}))\ndef test_many(n): assert count(f'many{{n}}') > 1\n"
-    passed, lines = stage.play(stage.suite(many))
-    assert passed is passes
-    assert lines[-1] == f"libhook: {1 + count * passes} passed, {count * (not passes)} failed, 1 skipped"
+    if len(tests) == 2:
+        assert [(stage.project / name).read_text() for name in ("race", "flaky")] == ["." * 6, ".."]
 
 
 @pytest.mark.parametrize(
@@ -216,13 +213,6 @@ def test_under_nohup_it_outlives_its_terminal(stage: Stage) -> None:
     (stage.project / "go").touch()
     until(lambda: done.exists() and done.read_text())
     assert done.read_text() == "True"
-
-
-def test_nothing_is_played_again_for_which_there_is_no_time(stage: Stage) -> None:
-    """It has failed."""
-    passed, lines = stage.play(stage.suite(_FLAKY)._replace(start=3600))
-    assert not passed
-    assert any(line.endswith("(not played again: no time was left)") for line in lines)
 
 
 @pytest.mark.parametrize(

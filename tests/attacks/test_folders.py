@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from cases import NIC
+from clone import Clone
 from command import libhook
 from scenario import Host, guest
-from test_install import Clone
 
 from libhook.simulation.hosts import nic
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from cases import NIC
 from family import until
-from launcher import WITH_DEVICE
 from scenario import LAUNCHER, Host, guest, reap
 
 from libhook.children.child import spawn
@@ -20,15 +19,10 @@ from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import many, workstation
 
 ACTING = ("prepare", "start", "started", "release")
-NEVER = {
-    "argparse", "asyncio", "concurrent", "dataclasses", "logging", "shutil", "socket", "ssl", "structlog", "subprocess",
-    "tempfile", "threading", "tomllib",
-}  # fmt: skip
-"""Slow to import, and not needed before the hook has answered: the log's child may, and who has a configuration."""
 
 
 def watched(root: str, who: Guest, operation: str, *, dry_run: bool = False) -> dict[str, Any]:
-    """One event of the guest's in a process that is watched: its modules, forks, and files below the host's root."""
+    """One event of the guest's in a process that is watched: its forks, and files below the host's root."""
     report = f"{root}/simulation/watched"
     watcher = ["/usr/bin/python3", "-I", "-S", str(Path(__file__).with_name("watched.py"))]
     arguments = (who.name, operation, "end" if operation in ("stopped", "release") else "begin", "-")
@@ -44,23 +38,6 @@ def watched(root: str, who: Guest, operation: str, *, dry_run: bool = False) -> 
     found: dict[str, Any] = ast.literal_eval(Path(report).read_text())
     found["touched"] = [name.removeprefix(root) for name in found["touched"] if name.startswith(root)]
     return found
-
-
-def test_what_is_slow_to_import_is_not_imported(root: str) -> None:
-    """In a whole life; lxml by a child, beside all else, and not where devices are given back."""
-    who = guest("0000:00:00.0")
-    Host(root, many(1, remove=0), launcher=True)
-    for operation in ACTING:
-        modules = set(watched(root, who, operation)["modules"])
-        assert modules & (NEVER | {"lxml"}) == set()
-
-
-@pytest.mark.parametrize("operation", ["stopped", "migrate", "restore", "attach", "nonsense"])
-def test_no_xml_is_read_where_nothing_is_done_with_it(root: str, operation: str) -> None:
-    """Only by hand does Python come to be asked at these, and then it asks for no XML."""
-    Host(root, many(1), launcher=True)
-    modules = set(watched(root, Guest(document=WITH_DEVICE), operation, dry_run=True)["modules"])
-    assert modules & (NEVER | {"lxml"}) == set()
 
 
 @pytest.mark.parametrize("count", [1, 5])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The hook's process as hooks/qemu starts it, but watched: what it imports, how often it forks, which files it opens.
+"""The hook's process as hooks/qemu starts it, but watched: how often it forks, and which files it opens.
 
 Run as ``python3 -I -S watched.py TOP REPORT LOCK PID NAME OPERATION SUBOPERATION EXTRA``; the report is a literal of
 Python, so that nothing is imported for it.
@@ -23,7 +23,7 @@ def watch(report: str) -> None:
 
     def write_and_leave(code: int) -> None:
         if os.getpid() == me:
-            found = {"modules": sorted(sys.modules), "forks": forks[0], "touched": touched[1:]}
+            found = {"forks": forks[0], "touched": touched[1:]}
             with open(report, "w", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(repr(found))
         leave(code)
