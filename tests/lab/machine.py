@@ -73,13 +73,15 @@ class Limits:
     """Seconds. A quiet machine needs a tenth of what it has to boot, or less."""
 
     boot: float = 900
-    """Until the job begins."""
+    """Of the machine's time, until the job begins."""
     silence: float = 1800
-    """Without a word of the job. pytest names each test, and ends it after 1,200 s, unless it hangs itself."""
+    """Of the machine's time, without a word of the job. pytest names each test, and ends it after 1,200 s, unless it
+    hangs itself."""
     beat: float = 900
-    """Without one of a CPU, which then has stopped: tests wait for it in vain. One comes in 5 s of the machine's time,
-    which may be 500 s of a busy host's."""
+    """Of the host's time, without a beat of a CPU, which then has stopped: tests wait for it in vain. One comes in 5 s
+    of the machine's time, which may be 500 s of a busy host's. The first comes before anything but the kernel is up."""
     total: float = 3600
+    """Of the host's time."""
 
 
 def run_machine(image: Image, scratch: Path, limits: Limits) -> Iterator[bytes]:
@@ -146,15 +148,16 @@ def _plug(monitor: socket.socket) -> None:
 
 
 def _watch(process: "subprocess.Popen[bytes]", share: Path, limits: Limits, monitor: socket.socket) -> Iterator[bytes]:
-    began = last_word = time.monotonic()
-    plugged = False
+    began, last_word = time.monotonic(), 0.0
+    is_up = plugged = False
     with open(share / "output", "rb") as output:
         while True:
             ended = (share / "status").exists() or process.poll() is not None
             text = output.read()
-            now = time.monotonic()
+            stopped, now = _beats(share, limits.beat)
             if text:
                 yield text
+            if text or not is_up:
                 last_word = now
             if ended:
                 break
@@ -162,13 +165,14 @@ def _watch(process: "subprocess.Popen[bytes]", share: Path, limits: Limits, moni
                 _plug(monitor)
                 (share / "plugged").touch()
                 plugged = True
-            if not (share / "up").exists() and now - began > limits.boot:
-                raise LabError(f"the machine was not ready for its job within {limits.boot:.0f} s")
+            is_up = is_up or (share / "up").exists()
+            if not is_up and now > limits.boot:
+                raise LabError(f"the machine was not ready for its job within {limits.boot:.0f} s of its time")
             if now - last_word > limits.silence:
-                raise JobError(f"the job has printed nothing for {limits.silence:.0f} s")
-            if stopped := _stopped_cpus(share, limits.beat):
-                raise LabError(f"CPU {', '.join(stopped)} of the machine has stopped for {limits.beat:.0f} s")
-            if now - began > limits.total:
+                raise JobError(f"the job has printed nothing for {limits.silence:.0f} s of the machine's time")
+            if stopped:
+                raise LabError(f"{stopped} has stopped for {limits.beat:.0f} s")
+            if time.monotonic() - began > limits.total:
                 raise JobError(f"the job took longer than {limits.total:.0f} s in all")
             time.sleep(0.1)
         yield output.read()
@@ -176,9 +180,13 @@ def _watch(process: "subprocess.Popen[bytes]", share: Path, limits: Limits, moni
         raise LabError(f"the machine ended before its job did (QEMU's exit status {process.poll()})")
 
 
-def _stopped_cpus(share: Path, limit: float) -> list[str]:
-    beats = ((path.name.removeprefix("beat-"), path.stat().st_mtime) for path in share.glob("beat-*"))
-    return sorted(cpu for cpu, last in beats if time.time() - last > limit)
+def _beats(share: Path, limit: float) -> tuple[str, float]:
+    """Return what has stopped, if anything has, and the seconds that the machine has been up, by its own clock."""
+    beats = {f"CPU {path.name.removeprefix('beat-')} of the machine": path for path in share.glob("beat-*")}
+    now = max((float(path.read_text() or 0) for path in beats.values()), default=0.0)  # one may be about to be written
+    signs = beats or {"the machine": share / "output"}  # which the runner made before it booted
+    stopped = (what for what, path in signs.items() if time.time() - path.stat().st_mtime > limit)
+    return " and ".join(sorted(stopped)), now
 
 
 def _wait(process: "subprocess.Popen[bytes]", limit: float) -> bool:

@@ -116,7 +116,7 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         type=float,
         default=Limits.silence,
         metavar="SECONDS",
-        help="limit without a word of the job (default %(default)s)",
+        help="limit without a word of the job, by the machine's clock (default %(default)s)",
     )
     return parser.parse_known_args(arguments)
 
