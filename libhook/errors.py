@@ -40,7 +40,12 @@ def named(name: str) -> str:
     letters = name.replace(_ESCAPE, "x").translate(_OF_A_WORD)
     if name[-1:] not in ("", ":") and name.isascii() and letters.isalnum() and TO_PASTE not in name:
         return name
-    return '"' + harmless(name).replace('"', "\\x22") + '"'
+    return in_quotes(name)
+
+
+def in_quotes(text: str) -> str:
+    """A text that others chose, such as a value, for a sentence. It ends with its quotes, and begins no command."""
+    return '"' + harmless(text).replace('"', "\\x22") + '"'
 
 
 def fault(error: BaseException) -> str:

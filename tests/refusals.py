@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from libhook.errors import kernel_log
+from libhook.errors import kernel_log, named
 from libhook.facts import remedy
 from libhook.facts.config import Config
 from libhook.facts.domain import Domain
@@ -249,7 +249,8 @@ def every() -> list[Said]:
 def _of_requirements() -> Iterator[Said]:
     """What ``require`` says of each thing that may be required."""
     things = Requirement(VARIES, file=VARIES), Requirement(VARIES, unit=VARIES), Requirement(VARIES, process=VARIES)
-    said = [one._replace(absent=found).complaint(found) for one in things for found in (False, True)]
+    told = [one._replace(absent=found).complaint(found) for one in things for found in (False, True)]
+    said = [one.replace(named(VARIES), VARIES) for one in told]
     said.append(re.sub(r"\b\d\b", VARIES, Requirement(VARIES, memory=2).complaint(1 << 30)))
     do = f"see to it, or change require.{VARIES} in the settings; libhook config shows where"
     return (Said("kinds/require.py", one, (do,)) for one in said)

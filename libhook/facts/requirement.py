@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from libhook.errors import BadInput
+from libhook.errors import BadInput, named
 from libhook.facts.command import A_COMMAND, A_NAME, A_TIME, SECONDS, Command, is_argv, is_line, is_name, is_time
 from libhook.facts.unit import is_name as is_unit
 from libhook.light import TYPE_CHECKING, NamedTuple
@@ -51,8 +51,9 @@ class Requirement(NamedTuple):
         if bool(found) != self.absent:
             return ""
         what, verb = next((text, verb) for text, verb in (
-            (self.file, "there"), (f"unit {self.unit}" if self.unit else "", "active"), (self.process, "running")
+            (self.file, "there"), (self.unit, "active"), (self.process, "running")
         ) if text)  # fmt: skip
+        what = f"{'unit ' if self.unit else ''}{named(what)}"
         return f"{what} is {verb}" if found else f"{what} is not {verb}"
 
 

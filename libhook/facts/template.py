@@ -155,12 +155,19 @@ def _path(text: str, facts: Facts) -> str:
 
 
 def _line(value: object, facts: Facts) -> object:
-    if not isinstance(value, str):
-        return value
-    text = _fill(value, facts, lambda inner, _: inner)
+    return _line_of(value, facts, lambda inner: inner) if isinstance(value, str) else value
+
+
+def _line_of(line: str, facts: Facts, show: Callable[[str], str]) -> str:
+    text = _fill(line, facts, lambda inner, _: show(inner))
     if not keys.is_line(text):
         raise BadInput("the value is no line of text")
     return text
+
+
+def _sentence(text: str, facts: Facts) -> str:
+    """It stays a name there, in quotes unless it is a plain word."""
+    return _line_of(text, facts, called)
 
 
 def _anywhere(text: str, facts: Facts) -> str:
@@ -203,7 +210,7 @@ def _argv(argv: Iterable[str], facts: Facts) -> list[str]:
 
 _IN_COMMANDS = "use {uuid}, or let the command read LIBHOOK_GUEST in its environment"
 _FIELDS: dict[str, Callable[[Any, Facts], object]] = {
-    "file": _anywhere, "process": _anywhere, "unit": _unit, "reason": _line, "command": _argv, "undo": _argv
+    "file": _anywhere, "process": _anywhere, "unit": _unit, "reason": _sentence, "command": _argv, "undo": _argv
 }  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from libhook.effects import files
 from libhook.effects.locks import is_locked
 from libhook.effects.state import State
 from libhook.errors import EXHAUSTED, KERNEL_LOG, MORE_TIME, BadInput, LibhookError, TooNew, unanswered
+from libhook.errors import named as called
 from libhook.facts.plan import Action
 from libhook.facts.shared import Shared, Value
 from libhook.kinds.claimants import in_entries, named, read, set_by_hand
@@ -123,10 +124,10 @@ def _acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[F
     shared = shared._replace(wants={**shared.wants, work.guest: want})
     target = resource.fold(shared.base, shared.wants)
     if isinstance(target, Conflict):
-        other = shared.wants[target.uuid]
-        reason = f"the guest {named(work.state, target.uuid)} wants {resource.says} to be {other}, and this one {want}"
+        guest, other = named(work.state, target.uuid), called(shared.wants[target.uuid])
         return Failure(
-            reason, "stop that guest first, or have the settings of both ask for the same; libhook config shows them"
+            f"the guest {guest} wants {resource.says} to be {other}, and this one {called(want)}",
+            "stop that guest first, or have the settings of both ask for the same; libhook config shows them",
         )
     # With an intent it is as long as it becomes.
     text = plainjson.dumps(shared._replace(intent=(now, target or "")).to_json())

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from libhook.errors import printable
+from libhook.errors import in_quotes, printable
 from libhook.facts.shared import Value, file_name
 from libhook.kinds.kind import Failure
 from libhook.light import TYPE_CHECKING, NamedTuple
@@ -80,7 +80,7 @@ def printed(value: Value) -> str:
     """A value for a message. A list may have many pages."""
     if value is None:
         return "nothing"
-    return printable(f'"{value}"' if len(value) <= _WIDEST else f'"{value[:_WIDEST]}..."')
+    return printable(in_quotes(value if len(value) <= _WIDEST else f"{value[:_WIDEST]}..."))
 
 
 def at_once(look: Callable[[], Value]) -> Callable[[], Track[Value]]:

@@ -23,7 +23,7 @@ import os
 
 from libhook.children import tracks
 from libhook.children.tracks import Step, paper
-from libhook.errors import KERNEL_LOG, BadInput, LibhookError, named, printable
+from libhook.errors import KERNEL_LOG, BadInput, LibhookError, in_quotes, named, printable
 from libhook.facts.config import Config
 from libhook.facts.entry import Held
 from libhook.facts.knob import clearing, counterpart, is_mtu, is_text, rank, unfit
@@ -79,14 +79,14 @@ class Value(NamedTuple):
     @property
     def summary(self) -> str:
         """See Action."""
-        return printable(f'set to "{self.value}"')
+        return printable(f"set to {in_quotes(self.value)}")
 
     def describe(self) -> tuple[str, ...]:
         """See Action."""
         if self.back:
             return (f"give {self.path} its value back, if no other guest wants this one",)
         why = f" ({self.asked})" if self.asked else ""
-        return (printable(f'set {self.path}{why} to "{self.value}"'),)
+        return (printable(f"set {self.path}{why} to {in_quotes(self.value)}"),)
 
     def to_json(self) -> dict[str, Any]:
         """See Action."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from libhook.effects import locks
-from libhook.errors import printable
+from libhook.errors import in_quotes, printable
 from libhook.facts.knob import clearing, counterpart, is_text
 from libhook.simulation import hosts, store
 from libhook.simulation.build import build, scratch
@@ -217,7 +217,9 @@ class Demo:
         Of a pair what was in force is written, to its own file.
         """
         lines = [line.split() for line in planned if line.startswith(("set ", "give "))]
-        if any(line.startswith(f"set {path} ") and line.endswith(printable(f'to "{value}"')) for line in planned):
+        if any(
+            line.startswith(f"set {path} ") and line.endswith(printable(f"to {in_quotes(value)}")) for line in planned
+        ):
             return True
         was = self._values.get(path)
         return (

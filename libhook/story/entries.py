@@ -81,9 +81,10 @@ def starting(session: Session, before: Held | None, domain: Domain, _plan: Plan)
         if device.key not in known:
             held = with_newcomer(session, held, device)
     known = {device.key: device for device in held.devices}
-    keys = dict.fromkeys(device.key for device in present)
+    keys = [device.key for device in present]  # one iSCSI name may be of two servers: two devices with one key
     acting = held.actions_by_key()
-    along = [one for one in held.devices if one.key not in keys and (one.key in acting or not one.audited)]
+    own = set(keys)
+    along = [one for one in held.devices if one.key not in own and (one.key in acting or not one.audited)]
     return held._replace(phase="starting", devices=(*(known[key] for key in keys), *along))
 
 

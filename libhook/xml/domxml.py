@@ -43,6 +43,7 @@ _OF_INTERFACES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 _WITH_TAP = ("network", "bridge", "ethernet", "direct")
 _LONGEST_INTERFACE = 15
 """IFNAMSIZ without its NUL (linux/if.h)."""
+_MOST_INTERFACES = 4096  # a command gets their names in one variable, which may have 128 KiB (MAX_ARG_STRLEN)
 _LONGEST_VIRT = 32
 _TAGS = ("hostdev", "interface", "disk")
 
@@ -98,7 +99,7 @@ def parse(document: bytes, *, every_kind: bool = False) -> Domain:
         first(reader.warnings),
         tuple(reader.others),
         _back_doors(root),
-        tuple(_taps(root)),
+        tuple(_taps(root))[:_MOST_INTERFACES],
         first(reader.too_long),
     )
 

@@ -22,11 +22,13 @@ from libhook.facts.config import Config
 from libhook.facts.domain import Domain
 from libhook.facts.event import parse
 from libhook.facts.host import NOTHING, Use
+from libhook.facts.mountpoint import escaped
 from libhook.facts.situation import Situation
 from libhook.look.holders import Holder
 from libhook.look.occupants import Occupant
 from libhook.simulation import commands as running
 from libhook.simulation import faults, groups, logind, processes, systemd
+from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
 from libhook.simulation.hypervisor import Hypervisor
 
@@ -226,3 +228,59 @@ def test_a_desktop_that_this_host_does_not_have_is_not_offered(root: str) -> Non
     assert 'units."display-manager.service" = "down"' in host.libvirt.start(guest(GPU, SOUND)).error
     host.configure(QUICK + '[domains.win11.units]\n"gdm.service" = "down"\n')
     assert 'end = ["sessions"]' in host.libvirt.start(guest(GPU, SOUND)).error
+
+
+_FILLED_IN = (
+    'mounts = ["/srv/{name}"]\n'
+    '[values]\n"kernel.domainname" = "{name}"\n'
+    '[units]\n"{name}.mount" = "down"\n"vnc@{name}.service" = "up"\n'
+    '[run.show]\ncommand = ["/usr/bin/show"]\nreason = "ask {name}"\n'
+)
+_FILLED_IN_REQUIREMENTS = (
+    '[require.disk]\nfile = "/srv/{name}/x"\nreason = "ask whoever made {name}"\n',
+    '[require.show]\nprocess = "/opt/{name}"\n',
+    '[require.unit]\nunit = "{name}.mount"\nreason = "start {name}"\n',
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_settings_fill_in_begins_no_command(root: str, name: str) -> None:
+    """In a path, a value, a unit, a mount point or a reason: when it is wanted, refused, kept and not given back."""
+    host, said = Host(root, workstation(), QUICK), list[str]()
+    whose = guest(NIC, name=name)
+    beside = guest(DISK, name="beside")._replace(uuid=OTHER)
+
+    def start(one: Guest) -> str:
+        return host.libvirt.start(one).error.rpartition("exit status 1: ")[2]
+
+    def tell() -> None:
+        for command in (("plan", name), ("status",), ("doctor",), ("recover", "--dry-run"), ("plan", "beside")):
+            said.extend(libhook(host, *command)[1:])
+
+    for one in _FILLED_IN_REQUIREMENTS:
+        host.configure(QUICK + _FILLED_IN + one)
+        said.append(start(whose))
+        tell()
+    host.configure(QUICK + _FILLED_IN)
+    said.append(start(whose))
+    systemd.add(root, f"{escaped(name)}.mount", state="active")
+    systemd.add(root, f"vnc@{escaped(name)}.service")
+    running.add(root, "/usr/bin/show", status=3)
+    said.append(start(whose))
+    host.put("/proc/sys/kernel/domainname", "(none)")
+    said.append(start(whose))
+    tell()
+    running.add(root, "/usr/bin/show")
+    faults.inject(root, faults.Fault("set *domainname*", nth=0, error="EIO"))
+    said.append(start(whose))
+    tell()
+    faults.heal(root)
+    assert start(whose) == ""
+    tell()
+    host.configure(QUICK + '[values]\n"kernel.domainname" = "other"\n')
+    said.append(start(beside))
+    faults.inject(root, *(faults.Fault(call, nth=0, error="EIO") for call in ("set *", "systemctl *start*")))
+    said.extend([*host.event(whose, "stopped", "failed").stderr, *host.event(whose, "release", "shutdown").stderr])
+    tell()
+    said.extend(libhook(host, "recover")[1:])
+    assert [text for text in said if "run: poweroff" in text or _bare(name.replace("run:", "run\\x3a"), text)] == []

@@ -54,6 +54,18 @@ def test_a_lost_started_is_made_up_for(root: str, reason: str) -> None:
     assert host.leftovers == []
 
 
+def test_one_iscsi_name_of_two_servers_is_two_devices(root: str) -> None:
+    """Both come and both go in the trail, as libvirt records them."""
+    host = Host(root, nic())
+    source = "<source protocol='iscsi' name='iqn.a/1'><host name='{}'/></source>"
+    one = f"<hostdev mode='subsystem' type='scsi'>{source}</hostdev>"
+    devices = "".join(map(one.format, ("a", "b"))).encode()
+    for operation, extra in (("prepare", "-"), ("start", "-"), ("started", "-"), ("release", "shutdown")):
+        sub = "end" if operation == "release" else "begin"
+        host.call(("win11", operation, sub, extra), guest().xml(1).replace(b"<devices>", b"<devices>" + devices, 1))
+    assert host.records == ["start iqn.a/1 success"] * 2 + ["stop iqn.a/1 success"] * 2
+
+
 def test_a_dry_run_switched_on_meanwhile_does_not_silence_the_trail(root: str) -> None:
     """What was really handed over is really recorded."""
     host = Host(root, nic())

@@ -295,3 +295,13 @@ def test_the_names_of_the_guests_interfaces_on_the_host() -> None:
     xml = document(given + other)
     assert domxml.parse(xml).taps == ("vnet0", "tap-a.1", "a" * 15)
     assert begin(xml)(b"").taps == ("vnet0", "tap-a.1", "a" * 15)
+
+
+def test_the_names_of_many_interfaces_fit_into_one_variable() -> None:
+    """The kernel takes no longer string than MAX_ARG_STRLEN for an argument or a variable."""
+    names = [f"a-long-{number:08d}" for number in range(9_000)]
+    given = "".join(f"<interface type='bridge'><target dev='{name}'/></interface>" for name in names)
+    taps = domxml.parse(document(given)).taps
+    assert list(taps) == names[: len(taps)]
+    assert len(taps) > 4_000
+    assert len(" ".join(taps)) < 131_072 // 2 + 1

@@ -229,7 +229,7 @@ def test_no_name_leaves_its_part_of_a_path(name: str) -> None:
         ("file", "/srv/../{{{name}", "x", "/srv/../{x"),
         ("process", "/opt/{name}", "win-11", "/opt/win-11"),
         ("unit", "my@{name}.service", "a b", r"my@a\x20b.service"),
-        ("reason", "start {name} later", "$(x)", "start $(x) later"),
+        ("reason", "start {name} later", "$(x)", 'start "$(x)" later'),
     ],
 )
 def test_a_requirement_has_the_name(field: str, text: str, name: str, found: str) -> None:
