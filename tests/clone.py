@@ -49,7 +49,7 @@ class Clone:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
         )
 
     def fake(self, name: str, script: str) -> Path:

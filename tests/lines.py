@@ -11,6 +11,7 @@ As a program: ``python3 tests/lines.py FILE`` prints what did not run, and fails
 import mmap
 import os
 import sys
+from math import floor
 from pathlib import Path
 from types import CodeType
 
@@ -74,7 +75,7 @@ def report(path: str) -> bool:
     for what, least in _LEAST.items():
         per_cent = coverage.report(include=f"{_TOP}/{what}", skip_covered=True, show_missing=True)
         good = good and per_cent >= least
-        print(f"coverage: {what} {per_cent:.1f} % of its lines, at least {least:.0f} %")
+        print(f"coverage: {what} {floor(per_cent * 100) / 100:.2f} % of its lines, at least {least:.0f} %")
     return good
 
 

@@ -60,7 +60,7 @@ def test_help_is_a_word_too_and_names_every_command(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("COLUMNS", "80")
     for words in ("help", "--help", "help devices", "devices --help"):
         command = ["/usr/bin/python3", "-m", "libhook", *words.split()]
-        said = subprocess.check_output(command, cwd=ROOT, text=True, timeout=60)
+        said = subprocess.check_output(command, cwd=ROOT, text=True, timeout=600)
         assert said == (COMMANDS["devices"] if "devices" in words else parsing.parser()).format_help()
     lines = parsing.parser().format_help().splitlines()
     assert [name for name in COMMANDS if not any(line.startswith(f"    {name} ") for line in lines)] == []
@@ -97,7 +97,7 @@ def offered(folder: Path, line: str) -> list[str]:
         "COMP_POINT": str(len(line.encode())),
     }
     subprocess.run(
-        ["/bin/bash", "-c", command], cwd=folder / "work", env=environment, pass_fds=[end], timeout=60, check=False
+        ["/bin/bash", "-c", command], cwd=folder / "work", env=environment, pass_fds=[end], timeout=600, check=False
     )
     os.close(end)
     with open(answer, encoding="utf-8") as told:

@@ -122,6 +122,6 @@ def test_the_page_of_history_is_made_from_the_wheel(project: Project) -> None:
     """With its template, style and script."""
     command = [project.python, "-I", "-m", "libhook", "history", "-if", "-", "--html", "-"]
     record = b"type=LOGIN msg=audit(1795545001.000:11): x"
-    done = subprocess.run(command, cwd="/", input=record, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(command, cwd="/", input=record, capture_output=True, check=True, timeout=600)
     assert b"The trail names no host device." in done.stdout
     assert b"sha256-" in done.stdout

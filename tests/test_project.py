@@ -228,7 +228,7 @@ def test_an_event_imports_no_more_than_it_needs(root: str, case: str) -> None:
     for step in (*earlier[: earlier.index(operation) if operation in earlier and not settings else 0], operation):
         xml = b"<domain" if settings == "no XML" else GUEST.xml(1, prepared=step != "prepare")
         done = subprocess.run(
-            [*program, step, "begin", "-"], input=xml, stdout=subprocess.PIPE, env=environment, timeout=60, check=False
+            [*program, step, "begin", "-"], input=xml, stdout=subprocess.PIPE, env=environment, timeout=600, check=False
         )
         assert reap(60)
     found = set(done.stdout.decode().split())
@@ -252,6 +252,6 @@ def test_an_event_imports_no_more_than_it_needs(root: str, case: str) -> None:
 def test_what_is_not_called_is_not_imported(code: str, never: set[str]) -> None:
     """Or everything would wait for it."""
     words = ["/usr/bin/python3", "-c", f"import sys; {code}; print(*sys.modules)"]
-    loaded = set(subprocess.check_output(words, cwd=ROOT, text=True, timeout=60).split())
+    loaded = set(subprocess.check_output(words, cwd=ROOT, text=True, timeout=600).split())
     assert "libhook" in loaded
     assert loaded & never == set()

@@ -56,7 +56,7 @@ class Launcher:
         """One call."""
         command = [str(self.path), *arguments]
         own = environment(self.root) | ({"LIBHOOK_DRY_RUN": "1"} if dry_run else {})
-        done = subprocess.run(command, input=stdin, capture_output=True, env=own, timeout=60, check=False)
+        done = subprocess.run(command, input=stdin, capture_output=True, env=own, timeout=600, check=False)
         assert reap(60)
         return done
 

@@ -123,7 +123,7 @@ def _as_nobody(root: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = ("/usr/bin/python3", "-m", "libhook", *words)
     return subprocess.run(
         command, env={"LIBHOOK_ROOT": root, "PATH": "/usr/bin:/bin"}, cwd=LAUNCHER.parents[1], user=65534, group=65534,
-        extra_groups=(), capture_output=True, text=True, check=False, timeout=60,
+        extra_groups=(), capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
 
 

@@ -146,7 +146,7 @@ def test_a_process_of_its_own(root: str, locale: str, encoding: str) -> None:
     host.state.save(Held(**{**held._asdict(), "name": f"{NAME}\udc80"}))
     environment = {"LIBHOOK_ROOT": root, "PATH": "/usr/bin:/bin", "LC_ALL": locale, "PYTHONIOENCODING": encoding}
     command = ["/usr/bin/python3", "-m", "libhook", "status"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, timeout=600)
     shown = f"{NAME}\udc80".encode(encoding.partition(":")[0], "backslashreplace")
     assert (done.returncode, done.stderr) == (1, b""), "no QEMU of the guest runs"
     assert done.stdout.startswith(b'"' + shown.replace("\u202e".encode(), b"\\u202e") + b'"  ')

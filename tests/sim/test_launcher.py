@@ -134,7 +134,7 @@ def test_a_caller_that_reads_no_more_ends_nobody(launcher: Launcher) -> None:
     os.close(reader)
     environment = {"PATH": "/usr/bin:/bin", "LIBHOOK_ROOT": launcher.root, "LIBHOOK_DRY_RUN": "1"}
     command = [str(launcher.path), "win11", "started", "begin", "-"]
-    done = subprocess.run(command, input=WITH_DEVICE, stderr=writer, env=environment, timeout=60, check=False)
+    done = subprocess.run(command, input=WITH_DEVICE, stderr=writer, env=environment, timeout=600, check=False)
     os.close(writer)
     assert reap(60)
     assert done.returncode == 0
@@ -204,7 +204,7 @@ def test_no_process_is_to_be_had(shell: str, processes: int, operation: str) -> 
         group=54321,
         extra_groups=[],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes)),
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert done.stdout == b""
@@ -244,7 +244,7 @@ def test_no_variable_of_the_environment_is_taken_for_one_of_its_own(launcher: La
         for xml in (WITH_DEVICE, WITHOUT):
             command = [str(launcher.path), "win11", operation, "begin", "-"]
             plainly, strangely = (
-                subprocess.run(command, input=xml, capture_output=True, env=one, timeout=60, check=False)
+                subprocess.run(command, input=xml, capture_output=True, env=one, timeout=600, check=False)
                 for one in (plain, strange)
             )
             assert reap(60)
@@ -256,7 +256,7 @@ def test_the_path_that_it_is_given_is_not_relied_on(launcher: Launcher) -> None:
     """libvirtd passes its own on, whatever that is."""
     elsewhere = environment(launcher.root) | {"PATH": "/opt/bin"}
     command = [str(launcher.path), "win11", "prepare", "begin", "-"]
-    done = subprocess.run(command, input=WITH_DEVICE, capture_output=True, env=elsewhere, timeout=60, check=False)
+    done = subprocess.run(command, input=WITH_DEVICE, capture_output=True, env=elsewhere, timeout=600, check=False)
     assert reap(60)
     assert (done.returncode, done.stderr) == (0, b"")
 

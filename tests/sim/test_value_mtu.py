@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """An interface's MTU sets that of IPv6 and of other interfaces: all come back, or the start is refused before that."""
 
+import errno
+import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from file_names import OTHER, WIN11
 from scenario import Host
 
+from libhook.look import interfaces
 from libhook.simulation.hosts import workstation
 
 NET, IPV6 = "/sys/devices/virtual/net/{}/mtu", "/proc/sys/net/ipv6/conf/{}/mtu"
@@ -85,6 +89,19 @@ def test_what_would_not_come_back_with_it_refuses_the_start(
     said = f'{NET.format(name)} also sets {other}, which is "{before[other]}" now, and would not come back: {INSTEAD}'
     assert (outcome.code, outcome.line, _all(host)) == (1, said, before)
     assert [write for write in outcome.writes if "mtu" in str(write)] == []
+
+
+def test_what_cannot_be_looked_at_refuses_the_start(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows what would not come back."""
+    host = _host(root, _values("", br0=9000))
+
+    def fail(*_: str) -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(interfaces, "set_along", fail)
+    outcome = host.event(WIN11, "prepare")
+    assert outcome.line == f"{NET.format('br0')}: Input/output error: see whether ls shows its folder"
+    assert (outcome.code, host.read(NET.format("br0"))) == (1, "1500")
 
 
 PAIRS = [(NET.format("br0"), IPV6.format("br0")), (NET.format("lan0"), NET.format("lan0.10"))]

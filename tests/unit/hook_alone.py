@@ -67,7 +67,7 @@ class Hook:
             input=xml,
             capture_output=True,
             env=self.environment if dry_run is None else {**self.environment, "LIBHOOK_DRY_RUN": dry_run},
-            timeout=60,
+            timeout=600,
             check=False,
         )
         assert done.stdout == b""

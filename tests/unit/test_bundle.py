@@ -52,12 +52,12 @@ class Installed:
 
     def run(self, *arguments: str) -> None:
         """Run a Python that must succeed."""
-        subprocess.run([sys.executable, "-I", *arguments], check=True, timeout=60)
+        subprocess.run([sys.executable, "-I", *arguments], check=True, timeout=600)
 
     def use(self) -> tuple[str, str]:
         """Import all of it in a Python of its own; return what it prints, and its last line on stderr."""
         call = [sys.executable, "-I", "-S", "-c", IMPORTING, str(self.folder)]
-        done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(call, capture_output=True, text=True, timeout=600, check=False)
         return done.stdout, done.stderr
 
 

@@ -422,7 +422,7 @@ def test_a_process_is_ended_and_goes_on(desk: Desk, how: signal.Signals) -> None
         assert one.stdout
         told += one.stdout.readline()
         one.send_signal(how)
-        told += one.communicate(timeout=60)[0]
+        told += one.communicate(timeout=600)[0]
         assert one.returncode == (0 if how != signal.SIGKILL else -how)
     desk.rotate()
     desk.append(b"".join(lines[9:]))
@@ -509,7 +509,7 @@ def test_a_pipe_gets_every_line_once(desk: Desk, vm: str, options: list[str], ta
             while not taken and poll.poll(0) and time.monotonic() < end:
                 time.sleep(0.05)
             one.send_signal(signal.SIGTERM)
-            assert (one.communicate(timeout=60)[1], one.returncode) == (b"", 0)
+            assert (one.communicate(timeout=600)[1], one.returncode) == (b"", 0)
         finally:
             one.kill()
             os.close(outlet)
@@ -628,7 +628,7 @@ def _replace(path: Path, content: bytes = b"new") -> None:
 
 
 def _kill(path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=ROOT, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=ROOT, timeout=600, check=False)
     assert done.returncode == -9
 
 

@@ -84,7 +84,7 @@ def test_only_a_filter_reaches_stdout(hook: Hook, operation: str, dry_run: bool)
     hook.answer(0, "", "{ echo '<domain/>' >&4; } 2>/dev/null")
     own = hook.environment | ({"LIBHOOK_DRY_RUN": "1"} if dry_run else {})
     command = [str(hook.path), "win11", operation, "begin", "-"]
-    done = subprocess.run(command, input=WITHOUT, capture_output=True, env=own, timeout=60, check=False)
+    done = subprocess.run(command, input=WITHOUT, capture_output=True, env=own, timeout=600, check=False)
     expected = b"<domain/>\n" if operation in ("migrate", "restore") else b""
     assert (done.returncode, done.stdout, done.stderr) == (0, expected, b"")
 
@@ -98,7 +98,7 @@ def test_a_closed_stdout(hook: Hook) -> None:
             input=WITHOUT,
             stderr=subprocess.PIPE,
             env=hook.environment,
-            timeout=60,
+            timeout=600,
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, b"")

@@ -45,7 +45,7 @@ for use in (lambda: root.find("b"), lambda: etree.parse("/dev/null")):
 
 def _run(code: str, way: str = "lean", stdin: str = "") -> str:
     command = ["/usr/bin/python3", "-I", "-S", "-c", LEAN + code, str(TOP), way]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=600, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
