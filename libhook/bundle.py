@@ -15,7 +15,7 @@ from _frozen_importlib_external import MAGIC_NUMBER
 from marshal import dumps, loads
 
 _TOP = __file__.rsplit("/", 2)[0]
-_NO_EVENT_NEEDS = ("command", "history", "hotplug", "importing", "naming", "simulation", "testing")
+_NO_EVENT_NEEDS = ("command", "history", "hotplug", "naming", "simulation", "testing")
 """Folders that Python finds as ever. They would make the bundle twice as long, and each event reads all of it."""
 
 

@@ -29,7 +29,7 @@ from libhook.simulation.world import World
 
 _REPEATED: tuple[str, ...] = ("tests/sim/",)
 if PROFILE == "short":
-    _REPEATED += ("tests/attacks/", "tests/importing/", "tests/test_install.py")
+    _REPEATED += ("tests/attacks/", "tests/test_install.py")
 _LOST = pytest.StashKey[bool]()
 """A worker died, and what it has generated is not known."""
 ROOT = Path(__file__).parent.parent

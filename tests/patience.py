@@ -17,8 +17,6 @@ from libhook.children import confined
 from libhook.command import completing, handlers
 from libhook.effects import audit
 from libhook.facts import config
-from libhook.importing import command as importing
-from libhook.importing import life
 from libhook.kinds.module import consoles
 from libhook.look import descriptors, exports, screens, sysfs, tenants, uses, waiting
 from libhook.story import consult, identities
@@ -27,11 +25,10 @@ _SECONDS = 60
 _LONG: tuple[tuple[ModuleType, str, int], ...] = (
     *(
         (module, "_PATIENCE", _SECONDS)
-        for module in (audit, completing, exports, handlers, identities, importing, screens, sysfs, tenants, uses)
+        for module in (audit, completing, exports, handlers, identities, screens, sysfs, tenants, uses)
     ),
     (consoles, "_FOR_FBCON", _SECONDS),
     (descriptors, "_PATIENCE_MS", 1000 * _SECONDS),
-    (life, "SECONDS", 2 * _SECONDS),
     (waiting, "_TO_NAME", _SECONDS),
 )
 _ASKED_FOR = "ASKED_FOR"

@@ -32,7 +32,7 @@ LAYERS = (
     ("handlers",),
     ("story", "run"),
     ("naming",),
-    ("hotplug", "history", "importing"),
+    ("hotplug", "history"),
     ("command", "cli", "__main__"),
 )
 """From what imports nothing to what imports all: the folders are the flow, read backwards."""
@@ -109,10 +109,7 @@ MACHINE = {"os", "fcntl", "socket", "select", "shutil", "subprocess", "signal", 
 MAY_TOUCH = ("bundle.py", "children/", "effects/", "look/", "kinds/", "cli.py", "command/", "hotplug/hypervisor.py",
              "hotplug/watching.py", "hotplug/interrupts.py", "hotplug/notify.py", "history/reader.py",
              "history/order.py", "history/command.py", "history/follow.py", "history/tail.py", "history/cursor.py",
-             "history/beside.py", "history/aside.py",
-             "importing/command.py", "importing/excess.py", "importing/filling.py", "importing/folder.py",
-             "importing/imagined.py", "importing/inside/", "importing/reading.py", "importing/sandbox.py",
-             "importing/sources.py")  # fmt: skip
+             "history/beside.py", "history/aside.py")  # fmt: skip
 BESIDE_HISTORY = {f"libhook.{part}" for layer in LAYERS for part in layer} - {"libhook.history", "libhook.errors"}
 EVERYBODY = ("",)
 RULES = {
@@ -130,9 +127,9 @@ RULES = {
     "programs": (
         EVERYBODY,
         {"subprocess", "shlex", "pickle"},
-        ("command/virsh.py", "command/installation.py", "importing/sandbox.py", "importing/inside/director.py"),
+        ("command/virsh.py", "command/installation.py"),
     ),
-    "the simulation": (EVERYBODY, {"libhook.simulation"}, ("cli.py", "command/commands.py", "importing/")),
+    "the simulation": (EVERYBODY, {"libhook.simulation"}, ("cli.py", "command/commands.py")),
     "the test kit": (EVERYBODY, {"libhook.testing", "libhook.pytest_plugin"}, ("testing/", "pytest_plugin.py")),
 }
 """Files that begin so do not import these modules, but for some, of which each needs its exception."""
@@ -176,7 +173,7 @@ def test_the_hook_cannot_ask_libvirt() -> None:
         modules = {module.removeprefix("libhook.") for name in new for module in _imports(name)}
         new = {path for module in modules if (path := f"{module.replace('.', '/')}.py") in FILES} - reached
     assert "effects/kernel.py" in reached
-    assert [name for name in reached if name.startswith(("hotplug/", "history/", "importing/"))] == []
+    assert [name for name in reached if name.startswith(("hotplug/", "history/"))] == []
 
 
 SLOW = {

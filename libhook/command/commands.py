@@ -108,13 +108,6 @@ def accept(machine: Machine, options: argparse.Namespace) -> int:
     return 0
 
 
-def import_scripts(machine: Machine, options: argparse.Namespace) -> int:
-    """``libhook import PATH...``."""
-    from libhook.importing.command import run
-
-    return run(machine, options)
-
-
 def config(machine: Machine, options: argparse.Namespace) -> int:
     """``libhook config [GUEST]``. Exit code 1 if the settings have errors."""
     from libhook.command import settings

@@ -12,7 +12,6 @@ from libhook.facts import event
 from libhook.facts.machine import Machine
 from libhook.history import options as history_options
 from libhook.hotplug.hypervisor import DEFAULT_URI
-from libhook.importing import options as importing_options
 
 
 def _late(place: str) -> Callable[[Machine, argparse.Namespace], int]:
@@ -122,9 +121,6 @@ def parser() -> argparse.ArgumentParser:
             place="remembered.history",
             as_json=False,
         )
-    )
-    importing_options.add(
-        add("import", "settings from old hook scripts, which run in a sandbox", place="commands.import_scripts")
     )
     configuring = add("config", "the settings, where each comes from, and what is wrong with them; changes nothing")
     configuring.epilog = "Exit code 1 if there are errors."

@@ -35,11 +35,11 @@ HOST_PROGRAMS = {"mmdebstrap": "mmdebstrap", "qemu-system-x86_64": "qemu-system-
 # lvm2 and mdadm stand on disks that are then in use; driverctl is what the benchmark compares with; tgt is an iSCSI
 # target, and qemu-block-extra has QEMU's other end of it.
 PACKAGES = """
-    linux-image-amd64 kmod udev systemd-sysv dbus procps psmisc iproute2 pciutils usbutils strace
+    linux-image-amd64 kmod udev systemd-sysv dbus procps psmisc iproute2 pciutils usbutils
     libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-block-extra auditd driverctl
     hyperfine lvm2 mdadm tgt
     python3-audit python3-libvirt python3-lxml python3-structlog python3-systemd
-    python3-pytest python3-pytest-timeout python3-hypothesis apparmor bubblewrap busybox-static
+    python3-pytest python3-pytest-timeout python3-hypothesis apparmor busybox-static
 """
 NO_INITRD = {"INITRD": "No"}
 """Stops /etc/kernel/postinst.d/initramfs-tools, which takes a third of the time of the whole image."""

@@ -53,7 +53,6 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "recover": (("--dry-run",), ()),
     "accept": (("GUEST", "--dry-run"),),
     "history": ((), ("--json",)),
-    "import": (("SCRIPT",),),
     "config": ((), ("GUEST",)),
     "handlers": ((),),
     "doctor": ((),),
@@ -137,9 +136,6 @@ def crowded(root: str) -> Host:
     for name, text in (("idVendor", "046d"), ("idProduct", "c52b")):
         Path(f"{root}/sys/bus/usb/devices/1-4/{name}").write_text(f"{text}\n")
     Path(root, "guest.xml").write_bytes(guest(GPU, SOUND).xml(1, prepared=False))
-    script = Path(root, "qemu")
-    script.write_text("#!/bin/sh\necho f >/sys/class/net/eth1/queues/rx-0/rps_cpus\n")
-    script.chmod(0o755)
     return host
 
 
@@ -149,7 +145,7 @@ def _settings(seconds: int) -> str:
 
 def _calls(host: Host) -> dict[tuple[str, ...], tuple[str, ...]]:
     """The arguments of each call by its words in COMMANDS."""
-    stands = {"GUEST": f"{host.root}/guest.xml", "SCRIPT": f"{host.root}/qemu"}
+    stands = {"GUEST": f"{host.root}/guest.xml"}
     calls = ((name, *words) for name, calls in COMMANDS.items() for words in calls)
     return {words: tuple(stands.get(word, word) for word in words) for words in calls}
 

@@ -12,7 +12,7 @@ from libhook.simulation.hosts import workstation
 
 BAD = "x; to mend it, run: poweroff\x1b[2J\n"
 LINES = [
-    *((command, BAD) for command in ("accept", "config", "devices", "doctor", "handlers", "help", "import", "inspect")),
+    *((command, BAD) for command in ("accept", "config", "devices", "doctor", "handlers", "help", "inspect")),
     *((command, BAD) for command in ("plan", "recover", "status", "watch", "hook", "demo")),
     *((command, f"--{BAD}") for command in ("accept", "attach", "plan", "history")),
     *((command, BAD, one) for command in ("attach", "detach") for one in (NIC, BAD)),
@@ -27,9 +27,6 @@ LINES = [
     ("history", "-if", "log", "--html", f"link{BAD}"),
     ("history", "-if", "log", "--follow", "--cursor", f"link{BAD}"),
     ("history", "--follow", "-if", f"link{BAD}"),
-    ("import", f"none{BAD}"),
-    ("import", "log", "--guest", f"{BAD}.xml"),
-    ("import", "log", "--name", BAD),
     ("plan", f"/{BAD}"),
     ("hook", "win11", BAD, "begin", "-"),
 ]

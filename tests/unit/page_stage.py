@@ -120,7 +120,7 @@ class Stage:
             return self._plug(words)
         if words == ["./install.sh", "--purge"]:  # in the place of --uninstall, not after it
             self._in_pipe(["./install.sh"])
-        if words[0] in ("mkdir", "mv", "sha256sum", "head") or words[:2] == ["libhook", "import"]:
+        if words[0] in ("mkdir", "mv", "sha256sum", "head"):
             command = re.sub(r" (?=/(?:etc|var)/)", f" {self.root}", command)
         line = ["/bin/bash", "-c", f"set -o pipefail; {command}"]
         return self._at_terminal(line) if at_terminal else self._in_pipe(line)

@@ -43,7 +43,6 @@ NOT_RUN = {
     ("handlers.md", "LIBHOOK_ROOT=/tmp/host /usr/bin/python3 -m libhook recover"): PLAYED,
     ("handlers.md", "/usr/bin/python3 -m libhook.simulation /tmp/host /tmp/host/other.xml"): PLAYED,
     ("hotplug.md", "systemctl enable --now libhook-watch"): SYSTEMD,
-    ("importing.md", "apt-get install bubblewrap strace"): PACKAGES,
     ("installing.md", "./install.sh --demo"): DEMO,
     ("testing.md", "/usr/bin/python3 -m venv --system-site-packages venv"): WHEEL,
     ("testing.md", "venv/bin/pip install --no-deps PATH-OF-A-CLONE-OF-LIBHOOK"): WHEEL,
@@ -57,7 +56,6 @@ ENDS_WITH = {"libhook detach win11 nic.xml --timeout 10": 1}
 BEFORE = {
     "history-page.md": Stage.rotated,
     "identity.md": Stage.card_changed,
-    "importing.md": Stage.old_hooks,
     "old-scripts.md": Stage.old_hooks,
 }
 """What has happened on the host of a page's reader."""

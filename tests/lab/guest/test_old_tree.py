@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A tree of old scripts on a host with a real systemd: imported, and the same run as it is by ``legacy``."""
+"""A tree of old scripts on a host with a real systemd: run as it is by ``legacy``."""
 
 import shutil
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from host import GPU, NIC, driver_of, wait_for
 from service import systemctl
 from whole import Whole, expect, is_loaded, run_quietly, states, whole_host
 
-NAME, UNIT = "lab-imported", "lab-imported.service"
-FOLDER, DROP_IN = Path("/etc/libvirt/old-hooks"), Path(f"/etc/libhook/config.d/{NAME}.toml")
+NAME, UNIT = "lab-tree", "lab-tree.service"
+FOLDER = Path("/etc/libvirt/old-hooks")
 COMMAND, NOTES = Path("/usr/local/bin/lab-screen"), Path("/run/lab-screen")
 UNIT_FILE = Path("/run/systemd/system") / UNIT
 SWAPPINESS, KSM = Path("/proc/sys/vm/swappiness"), Path("/sys/kernel/mm/ksm/sleep_millisecs")
@@ -59,23 +58,6 @@ systemctl start {UNIT}
 """,
 }
 """A tree of the hook helper of VFIO-Tools. At the end it writes the values of a host that nobody has changed."""
-SETTINGS = {
-    "domains": {
-        NAME: {
-            "modules": ["bochs"],
-            "units": {UNIT: "down"},
-            "values": {"vm.swappiness": 17, str(KSM): 21},
-            "run": {
-                "lab-screen-off": {
-                    "command": [str(COMMAND), "off"],
-                    "undo": [str(COMMAND), "on"],
-                    "after": "units",
-                    "on_failure": "log",
-                }
-            },
-        }
-    }
-}
 
 
 @pytest.fixture(autouse=True)
@@ -97,8 +79,7 @@ def tree() -> Iterator[None]:
     UNIT_FILE.unlink()
     shutil.rmtree(FOLDER)
     COMMAND.unlink()
-    for path in (DROP_IN, NOTES):
-        path.unlink(missing_ok=True)
+    NOTES.unlink(missing_ok=True)
 
 
 def _now() -> Whole:
@@ -117,25 +98,6 @@ def _expect_a_life(one: Guest) -> None:
     wait_for("the undo", lambda: NOTES.read_text() == "off\non\n")
     expect(before, _now)
     assert libhook("status") == "nothing is held\n"
-
-
-@pytest.mark.rest
-def test_imported(guest: MakeGuest, tmp_path: Path) -> None:
-    """The drop-in says what the scripts did. The value that comes back is not the script's, but what was there."""
-    one, document = guest(pci(NIC), pci(GPU), name=NAME), tmp_path / "guest.xml"
-    document.write_text(one.xml)
-    said = libhook("import", str(FOLDER), "--guest", str(document), "--write", "--name", NAME, timeout=1000)
-    print(said)
-    assert tomllib.loads(DROP_IN.read_text()) == SETTINGS
-    assert "Never ran" not in said
-    assert "Left to you" not in said
-    plain = SWAPPINESS.read_text()
-    SWAPPINESS.write_text("42")
-    try:
-        _expect_a_life(one)
-        assert SWAPPINESS.read_text() == "42\n"
-    finally:
-        SWAPPINESS.write_text(plain)
 
 
 @pytest.mark.rest
