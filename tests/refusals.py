@@ -41,8 +41,7 @@ _GROUPS = {
     "Virtual consoles": "kinds/module/consoles.py",
     "Units and mount points": "kinds/unit/ look/systemd.py look/seats.py",
     "Sleep": "kinds/sleep.py",
-    "Values, and what guests share": "kinds/value.py kinds/claims.py kinds/claimants.py look/samefile.py "
-    "kinds/lasting.py",
+    "Values, and what guests share": "kinds/value.py kinds/claims.py kinds/claimants.py",
     "Commands, old scripts and what is required": "kinds/command.py kinds/legacy.py kinds/require.py kinds/run.py "
     "look/executables.py look/oldscripts.py effects/groups.py effects/commands.py effects/transient.py",
     "Handlers of your own": "story/consult.py",

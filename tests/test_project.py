@@ -39,7 +39,7 @@ LAYERS = (
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 KIT = ("simulation/", "testing/", "pytest_plugin.py")
 OURS = [name for name in FILES if not name.startswith(KIT) and name != "__init__.py"]
-OF_ALL_KINDS = {"__init__", "kind", "registry", "claimants", "claims", "resource", "command", "lasting", "naming"}
+OF_ALL_KINDS = {"__init__", "kind", "registry", "claimants", "claims", "resource", "command"}
 """What stands in kinds/ and is none of them."""
 KINDS = {path.stem for path in (PACKAGE / "kinds").iterdir() if path.name[0].isalpha()} - OF_ALL_KINDS
 

@@ -10,13 +10,12 @@ from libhook.effects.state import State
 from libhook.errors import BadInput, LibhookError, TooNew, named, pasted, unanswered
 from libhook.facts.domain import Domain
 from libhook.facts.entry import Held
-from libhook.facts.knob import counterpart
 from libhook.facts.mountpoint import unit_of
 from libhook.facts.remedy import called, told
 from libhook.facts.shared import Shared
 from libhook.facts.unit import is_name
 from libhook.facts.value import path_of
-from libhook.kinds import claimants, naming
+from libhook.kinds import claimants
 from libhook.kinds import registry as kinds
 from libhook.kinds.kind import Work
 from libhook.kinds.resource import Resource
@@ -54,18 +53,14 @@ class Things(NamedTuple):
     def key(self, thing: str, work: Work) -> str:
         """The key that is meant. BadInput where there is none, or more than one.
 
-        It may be spelt as in the settings. LibhookError where nobody can see what a file's path leads to, or systemd
-        does not say whose alias it is.
+        It may be spelt as in the settings, but for a file, which has its real path. LibhookError where systemd does not
+        say whose alias it is.
         """
         subjects = self.subjects
         names = {thing, f"module {thing.replace('-', '_')}", unit_of(thing) if thing.startswith("/") else ""}
         found = _with_name(subjects, names)
         with suppress(BadInput):
-            path = path_of(thing)
-            found = found or _with_name(subjects, {path})
-            if not found:
-                file = naming.look(work, [path])[path]
-                found = _with_name(subjects, {file.file.name, *file.claimed, counterpart(file.file.name)} - {""})
+            found = found or _with_name(subjects, {path_of(thing)})
         if not found and is_name(thing, glob=True) and any(key.startswith("unit ") for key in subjects):
             units = systemd.matching(work.machine, [thing], work.deadline)[thing]
             found = _with_name(subjects, {f"unit {one.name}" for one in units})

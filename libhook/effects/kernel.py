@@ -19,7 +19,6 @@ _AUDIT_VIRT_RESOURCE = 2501
 _SYSTEMCTL, _LOGINCTL, _JOURNALCTL = "/usr/bin/systemctl", "/usr/bin/loginctl", "/usr/bin/journalctl"
 _SYSTEMD_RUN = "/usr/bin/systemd-run"
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-_PAGE, _PARTS = 4096, 100
 _PRIORITY = {"info": 6, "warning": 4, "error": 3}
 
 
@@ -31,12 +30,10 @@ class Writing:
         _write(os.open(f"/sys/{path}", os.O_WRONLY | os.O_CLOEXEC), path, value)
 
     def set_value(self, path: str, value: str) -> None:
-        """See Kernel. A value takes one write(2). Of a list longer than a page a sysctl takes as much as fits into one,
-        and adds what comes next at this place of the file (proc_do_large_bitmap() in kernel/sysctl.c)."""
+        """See Kernel."""
         if not path.startswith(("/sys/", "/proc/sys/")) or ".." in path.split("/"):
             raise OSError(errno.EPERM, os.strerror(errno.EPERM), path)
-        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        _write(file, path, value, most=_PARTS if path.startswith("/proc/") and len(value) >= _PAGE else 1)
+        _write(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW), path, value)
 
     def load(self, module: str) -> None:
         """See Kernel. The child becomes modprobe and ends with its exit status: any but 0 is a failure."""
@@ -160,14 +157,11 @@ def _run(program: str, arguments: tuple[str, ...], seconds: float, *, errors: bo
     return (status if in_time else errno.ETIMEDOUT), text
 
 
-def _write(file: int, path: str, value: str, most: int = 1) -> None:
-    """Write the value in one write(2), or in so many at most, and close the file."""
+def _write(file: int, path: str, value: str) -> None:
+    """Write the value in one write(2), and close the file."""
     content = os.fsencode(value)  # an override holds whatever bytes the administrator wrote
     try:
-        for _ in range(most):
-            content = content[os.write(file, content) :]
-            if not content:
-                return
-        raise OSError(errno.EIO, os.strerror(errno.EIO), path)  # it took only a part: nobody knows what that means
+        if os.write(file, content) < len(content):  # it took only a part: nobody knows what that means
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
     finally:
         os.close(file)

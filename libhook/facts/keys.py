@@ -70,17 +70,16 @@ def _wrong_state(name: str, state: object) -> str:
 
 
 def _wrong_value(name: str, value: object) -> str:
-    from libhook.facts.knob import unfit  # which what has no such table does not need
-    from libhook.facts.value import path_of
+    from libhook.facts.value import is_act, path_of  # few guests have any
 
     try:
-        path = path_of(_with_name(name))
+        path = path_of(name)
     except BadInput:
         return "a sysctl, or one file below /sys, by its name and no pattern"
-    if not (is_line(value) or (type(value) is int and abs(value) < _NO_NUMBER)):
-        return "a line of at most 4096 bytes, or a whole number"
-    why = unfit(path, str(value))
-    return why and f"left out, as {why}"
+    if is_act(path):
+        return "left out, as a write to it does something, and keeps no value"
+    is_right = is_line(value) or (type(value) is int and abs(value) < _NO_NUMBER)
+    return "" if is_right else "a line of at most 4096 bytes, or a whole number"
 
 
 def _mounts(value: object) -> str:

@@ -41,7 +41,7 @@ class Kernel(Protocol):
         """Write ``value`` to the attribute at ``path`` below /sys, in one write(2). OSError is the kernel's answer."""
 
     def set_value(self, path: str, value: str) -> None:
-        """Write ``value`` to the file at ``path``, which must be below /sys/ or /proc/sys/ and must not be a link."""
+        """Write ``value`` in one write(2) to the file at ``path``, below /sys/ or /proc/sys/ and no link."""
 
     def load(self, module: str) -> None:
         """Load a module and the modules it needs. OSError when that fails."""

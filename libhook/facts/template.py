@@ -20,7 +20,6 @@ from libhook.facts.mountpoint import escaped
 from libhook.facts.problem import Problem
 from libhook.facts.settings import Section
 from libhook.facts.unit import is_name
-from libhook.facts.value import path_of
 from libhook.facts.written import named, quoted
 from libhook.light import TYPE_CHECKING, suppress
 
@@ -147,17 +146,6 @@ def _unit(text: str, facts: Facts) -> str:
     return f"{owner}{slash}{unit}"
 
 
-def _path(text: str, facts: Facts) -> str:
-    """It stays in its part of the path. What has no placeholder stays as it is written."""
-    if not any(piece in facts for piece in _PIECE.findall(text)):
-        return text
-    return path_of(text, lambda part: _fill(part, facts, lambda value, _: value))
-
-
-def _line(value: object, facts: Facts) -> object:
-    return _line_of(value, facts, lambda inner: inner) if isinstance(value, str) else value
-
-
 def _line_of(line: str, facts: Facts, show: Callable[[str], str]) -> str:
     text = _fill(line, facts, lambda inner, _: show(inner))
     if not keys.is_line(text):
@@ -222,7 +210,6 @@ _LIST = "mounts"
 """The list that may have placeholders."""
 _FILL: dict[str, tuple[Callable[[str, Facts], str], Callable[[Any, Facts], Any]]] = {
     "units": (_unit, lambda state, _: state),
-    "values": (_path, _line),
     "require": (lambda entry, _: entry, _fields),
     "run": (lambda entry, _: entry, _fields),
 }

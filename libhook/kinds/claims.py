@@ -98,18 +98,6 @@ def settle(work: Work, resource: Resource, alive: Alive) -> Track[Failure | str 
     return (yield from _bounded(work, resource, alive, ""))
 
 
-def keeper(work: Work, key: str, resource: Resource, beside: str = "") -> str:
-    """The other guest, by name and UUID, that has claimed the thing for an action with this key; "" for none.
-
-    With ``beside``, the key of an action of this guest: none that has both actions, if this guest has both, too.
-    """
-    found = _load(work.state, resource, "")
-    alive, has_beside = (in_entries(work.state, one, work.entries) for one in (key, beside))
-    living = _living(found, alive, work.guest) if found else {}
-    has_both = beside and alive(work.guest)
-    return next((named(work.state, uuid) for uuid in living if not (has_both and has_beside(uuid))), "")
-
-
 def _acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[Failure | None]:
     _expect_quiet(work, resource)
     era = yield from _era(resource)
@@ -133,7 +121,7 @@ def _acquire(work: Work, resource: Resource, want: str, alive: Alive) -> Track[F
     text = plainjson.dumps(shared._replace(intent=(now, target or "")).to_json())
     files.expect_room(text, f"the file of {resource.says}")
     is_known = found is not None and shared.base == found.base
-    failure = None if is_known or target == now else (yield from _try_back(work, resource, now, target))
+    failure = None if is_known or target == now else (yield from _try_back(work, resource, now))
     if failure:
         return failure
     failure = yield from _reach(work, resource, shared, now, target, before=found, back=False)
@@ -213,20 +201,21 @@ def _reach(
     return failure
 
 
-def _try_back(work: Work, resource: Resource, base: Value, target: Value) -> Track[Failure | None]:
+def _try_back(work: Work, resource: Resource, base: Value) -> Track[Failure | None]:
     """Why a new base could not be given back. It is written where it is already: that changes nothing."""
-    if resource.lasting is None or base is None or target is None:
+    if resource.unlasting is None or base is None:
         return None
-    failure = yield from resource.lasting.judge(base, target)
-    if failure:
-        return failure
-    code = yield from _written(work, resource, base)
-    if code in EXHAUSTED:  # no child could be started: nobody knows yet
-        raise unanswered(OSError(code, os.strerror(code), resource.says))
-    if code == errno.ENOSPC:  # its mark could not be made
-        raise OSError(code, os.strerror(code))
-    is_taken = (yield from resource.read()) == base and not code
-    return None if is_taken else resource.lasting.refused(code)
+    why = resource.unlasting(base)
+    if not why:
+        code = yield from _written(work, resource, base)
+        if code in EXHAUSTED:  # no child could be started: nobody knows yet
+            raise unanswered(OSError(code, os.strerror(code), resource.says))
+        if code == errno.ENOSPC:  # its mark could not be made
+            raise OSError(code, os.strerror(code))
+        if not code and (yield from resource.read()) == base:
+            return None
+        why = f"it does not take the value that it has now{f' ({os.strerror(code)})' if code else ''}"
+    return Failure(f"{resource.says} could not be given back: {why}", resource.instead)
 
 
 def _written(work: Work, resource: Resource, value: str, *, unmarked: bool = False) -> Track[int]:

@@ -17,7 +17,7 @@ from libhook.facts.entry import Held, Process
 from libhook.facts.event import Event
 from libhook.facts.host import NOTHING, Host
 from libhook.facts.machine import Machine
-from libhook.facts.plan import Action, Refusal, Stays, Verdict, Warn
+from libhook.facts.plan import Action, Stays, Verdict, Warn
 from libhook.facts.situation import Situation
 from libhook.light import TYPE_CHECKING, NamedTuple
 
@@ -99,9 +99,6 @@ class Kind(NamedTuple):
     """What ``wanted`` must know of the host, as ``Situation.looked``. LibhookError where it cannot be seen."""
     wanted: Callable[[Situation], Iterable[Verdict]] = lambda _situation: ()
     """The actions that the guest's settings ask for."""
-    foresee: Callable[[Machine, Any, Sequence[Action]], Refusal | Warn | None] = lambda *_: None
-    """For a dry run: what is seen already to be in the way of an action that comes after these others. An event sees it
-    when it carries the action out."""
     at: tuple[str, ...] = ("prepare",)
     """The operations at which the settings may ask for them."""
     is_asked: bool = False

@@ -23,15 +23,6 @@ class Conflict(NamedTuple):
     uuid: str
 
 
-class Lasting(NamedTuple):
-    """Where nobody knows beforehand whether a thing can be given back: how to find out, before anything is changed."""
-
-    judge: Callable[[str, str], Track[Failure | None]]
-    """Why a base could not be given back, from how it reads and the value that is wanted."""
-    refused: Callable[[int], Failure]
-    """What to say where the thing does not take the base that it has, with the errno, or 0 where it became another."""
-
-
 class Resource(NamedTuple):
     """A thing that several guests share."""
 
@@ -54,8 +45,11 @@ class Resource(NamedTuple):
     era: Callable[[], Track[str]] | None = None
     """A text for the time in which a value means something, where that may end before the boot does. What was noted in
     another era is void."""
-    lasting: Lasting | None = None
-    """A new base is written once before the thing is changed."""
+    unlasting: Callable[[str], str] | None = None
+    """Why nobody could give back a base that reads like this, or "". Any other base is written once before the thing is
+    changed, which tells whether it can be given back. None: it can."""
+    instead: str = ""
+    """What to do about a base that could not be given back."""
     follow: Callable[[Value, Value, Value], Value] | None = None
     """For an amount: the new base, from the base, what libhook saw last, and what somebody else made of it."""
 

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from libhook.effects import locks
 from libhook.errors import in_quotes, printable
-from libhook.facts.knob import clearing, counterpart, is_text
+from libhook.kinds.value import chosen, clearing
 from libhook.simulation import hosts, store
 from libhook.simulation.build import build, scratch
 from libhook.simulation.guests import Assigned, Guest
@@ -203,30 +203,20 @@ class Demo:
         for line in planned:
             verb, path, *_ = [*line.split(), ""]
             if verb == "set" and path.startswith("/"):
-                for one in filter(None, (path, counterpart(path))):
-                    self._values.setdefault(one, self._value(one))
+                self._values.setdefault(path, self._value(path))
 
     def _value(self, path: str) -> str:
-        text = store.read(f"{self.root}{path}").strip()
-        words = () if is_text(path) else text.split()
-        return next((word[1:-1] for word in words if word[0] + word[-1] == "[]"), text)
+        return chosen(path, store.read(f"{self.root}{path}").strip())
 
     def _is_of_value(self, path: str, value: str, planned: Sequence[str]) -> bool:
-        """Whether the plan sets the value, or gives it back. What it was is written to it before it is set, too.
-
-        Of a pair what was in force is written, to its own file.
-        """
+        """Whether the plan sets the value, or gives it back. What it was is written to it before it is set, too."""
         lines = [line.split() for line in planned if line.startswith(("set ", "give "))]
         if any(
             line.startswith(f"set {path} ") and line.endswith(printable(f"to {in_quotes(value)}")) for line in planned
         ):
             return True
         was = self._values.get(path)
-        return (
-            was is not None
-            and value == (was or clearing(path))
-            and any(one in line for line in lines for one in (path, counterpart(path)))
-        )
+        return was is not None and value == (was or clearing(path)) and any(path in line for line in lines)
 
     def _show_records(self, records: Sequence[dict[str, Any]]) -> None:
         """Show the first record in full, and of the others only the end, where they differ."""

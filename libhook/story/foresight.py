@@ -48,10 +48,6 @@ def foresee(session: Session, event: Event, domain: Domain) -> Plan:
             along = (one.key for one in held.devices if one.named) if held else ()
             situation = _closed(situation, [*has, *along])
     plan = plan_for(situation, session.said)
-    todo = plan.actions
-    seen = (kinds.KINDS[one.kind].foresee(session.machine, one, todo[:at]) for at, one in enumerate(todo))
-    if in_the_way := [verdict for verdict in seen if verdict]:
-        plan = plan_for(situation, (*session.said, *in_the_way))
     whole = Plan((*first, *plan.verdicts))
     if plan.refusals:
         return whole

@@ -104,21 +104,6 @@ def test_what_holds_for_a_guest_is_shown_with_its_origin(host: Host) -> None:
     assert shown(libhook(host, "config", guest().uuid.upper())) == lines
 
 
-def test_a_guests_name_is_filled_in(host: Host) -> None:
-    """With the line where it is written; where no guest is named, it is shown as it is written."""
-    host.configure('[units]\n"my@{name}.service" = "up"\n[values]\n"net.x.{uuid}" = "{name}"\n[domains.new]\n')
-    lines = [re.split("  +", line) for line in shown(libhook(host, "config", "win11"))]
-    assert ['units."my@win11.service" = "up"', f"{FILE}:2"] in lines
-    assert [f'values."/proc/sys/net/x/{guest().uuid}" = "win11"', f"{FILE}:4"] in lines
-    assert f'{FILE}:2  units."my@{{name}}.service" = "up"' in shown(libhook(host, "config"))
-    lines = [re.split("  +", line) for line in shown(libhook(host, "config", "new"))]
-    assert ['units."my@new.service" = "up"', f"{FILE}:2"] in lines
-    assert ['values."net.x.{uuid}" = "{name}"', f"{FILE}:4"] in lines
-    host.configure('[units]\n"{name}.service" = "up"\n[domains."a b"]\n')
-    done = libhook(host, "config", "a b")
-    assert (done.code, done.err.split(": ")[1]) == (1, 'units."{name}.service" cannot be for the guest "a b"')
-
-
 def test_a_guest_that_runs_has_the_devices_that_it_has_now(host: Host) -> None:
     """libvirt's status file says which; the other file says what it will have at its next start."""
     define(host, "win11", guest(NIC).xml(1), runs=True)

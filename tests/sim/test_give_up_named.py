@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """By which names ``libhook recover --give-up`` knows a thing, and what it says where another process was faster."""
 
-import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cases import NIC
 from command import Done, libhook
-from file_names import BR0, CLASS, CPUFREQ, GOVERNOR, PAGES, as_before, host_with
 from giving_up import SET, SWAPPINESS, WIN11, leave, paste, stuck, value_host
 from modules_out import UVM
 from modules_out import WIN11 as OF_STACK
@@ -18,72 +15,10 @@ from mounting import DATA, MOUNTS, mount
 from scenario import Host
 
 from libhook.command import givingup
-from libhook.look import samefile
 from libhook.simulation import faults, store, systemd
 from libhook.simulation.hosts import workstation
 from libhook.story import giveup
 from libhook.story.session import Session, make_state
-
-
-@pytest.mark.parametrize(
-    ("settings", "key"),
-    [
-        (f"{CLASS}/mtu", f"{BR0}/mtu"),
-        (GOVERNOR.format(1), f"{CPUFREQ}/scaling_governor"),
-        (PAGES.format(2048, "nr_hugepages"), "/proc/sys/vm/nr_hugepages"),
-        ("vm.nr_hugepages_mempolicy", "/proc/sys/vm/nr_hugepages"),
-    ],
-)
-def test_a_file_is_given_up_by_the_name_that_the_settings_have(root: str, settings: str, key: str) -> None:
-    """Whatever links are on its way, or whichever of its two names it is."""
-    host = host_with(root, f'[values]\n"{settings}" = 9000\n', key)
-    host.begin(WIN11)
-    leave(host, WIN11.uuid)
-    for thing in (settings, f"{WIN11.uuid}:{settings}"):
-        dry = libhook(host, "recover", "--give-up", thing, "--dry-run")
-        assert (dry.code, dry.out) == (0, f"win11: value {key} would be given up: it stays as it is\n")
-    assert libhook(host, "recover", "--give-up", settings).code == 0
-    assert libhook(host, "recover").out == "win11: given back\n"
-    assert (host.read(key), host.leftovers) == ("9000", [])
-
-
-def test_a_file_is_given_up_by_the_name_of_the_other_of_its_pair(root: str) -> None:
-    """That is the one which could not be written."""
-    files = [f"/proc/sys/vm/dirty_{name}" for name in ("bytes", "ratio")]
-    host = host_with(root, '[values]\n"vm.dirty_bytes" = 9000\n', *files, value="20")
-    Path(f"{root}{files[0]}").write_text("0\n")
-    host.begin(WIN11)
-    leave(host, WIN11.uuid)
-    done = libhook(host, "recover", "--give-up", "vm.dirty_ratio")
-    assert (done.code, done.out) == (0, "win11: value /proc/sys/vm/dirty_bytes is given up: it stays as it is\n")
-
-
-def test_a_file_is_given_up_by_another_name_than_an_earlier_version_claimed_it_by(root: str) -> None:
-    """That one followed no links."""
-    host = host_with(root, f'[values]\n"{CLASS}/mtu" = 9000\n', f"{BR0}/mtu")
-    host.begin(WIN11)
-    as_before(host, f"{BR0}/mtu", f"{CLASS}/mtu")
-    leave(host, WIN11.uuid)
-    done = libhook(host, "recover", "--give-up", f"{BR0}/mtu")
-    assert (done.code, done.out) == (0, f"win11: value {CLASS}/mtu is given up: it stays as it is\n")
-
-
-def test_a_file_whose_path_cannot_be_looked_up_is_not_said_to_be_held_by_nobody(
-    root: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By the name that status shows it is given up all the same."""
-    host = host_with(root, f'[values]\n"{CLASS}/mtu" = 9000\n', f"{BR0}/mtu")
-    host.begin(WIN11)
-    leave(host, WIN11.uuid)
-
-    def fail(*_: object) -> str:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(samefile, "_file", fail)
-    failed = libhook(host, "recover", "--give-up", f"{CLASS}/mtu")
-    assert (failed.code, failed.out) == (1, "")
-    assert failed.err.startswith(f"{CLASS}/mtu cannot be looked up (Input/output error): ")
-    assert libhook(host, "recover", "--give-up", f"{BR0}/mtu").code == 0
 
 
 def test_a_mount_point_is_given_up_by_its_path(root: str) -> None:

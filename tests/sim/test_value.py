@@ -164,17 +164,13 @@ def test_a_file_that_is_not_there_refuses_the_start(root: str) -> None:
     assert not Path(f"{root}/proc/sys/vm/no_such").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "why"), [("vm/folder", "Is a directory"), ("vm/link", "Too many levels of symbolic links")]
-)
-def test_what_cannot_be_read_refuses_the_start(root: str, name: str, why: str) -> None:
+def test_what_cannot_be_read_refuses_the_start(root: str) -> None:
     """Nobody could give back what it was."""
-    host = _host(root, f'[values]\n"{name}" = 1\n')
+    host = _host(root, '[values]\n"vm/folder" = 1\n')
     Path(f"{root}/proc/sys/vm/folder").mkdir()
-    Path(f"{root}/proc/sys/vm/link").symlink_to("swappiness")
     outcome = host.event(WIN11, "prepare")
     assert outcome.code == 1
-    assert outcome.line == f"/proc/sys/{name}: {why}: name a file that can be read, and no link"
+    assert outcome.line == "/proc/sys/vm/folder: Is a directory: name a file that can be read"
     assert outcome.writes == ()
 
 

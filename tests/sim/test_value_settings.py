@@ -13,7 +13,6 @@ from scenario import Host, guest
 from libhook.errors import BadInput
 from libhook.facts.value import path_of
 from libhook.kinds.value import read
-from libhook.simulation import commands
 from libhook.simulation.hosts import workstation
 
 WIN11 = guest(NIC)
@@ -61,17 +60,6 @@ def test_a_file_that_is_not_there_refuses_the_plan_too(root: str) -> None:
     assert (plan.code, plan.err) == (1, f"{start.line}\n")
     host.put("/proc/sys/vm/swapiness", "60")
     assert libhook(host, "plan", "-", stdin=WIN11.xml()).code == 0
-
-
-def test_a_file_that_a_command_may_make_is_warned_of(root: str) -> None:
-    """Commands run before values are set: nobody can say what they do."""
-    host = Host(
-        root, workstation(), '[values]\n"vm.swapiness" = 10\n[domains.win11.run.make]\ncommand = ["/bin/make"]\n'
-    )
-    commands.add(root, "/bin/make")
-    plan = libhook(host, "plan", "-", stdin=WIN11.xml())
-    assert plan.code == 0
-    assert "warning: there is no file /proc/sys/vm/swapiness yet; unless a command makes it, " in plan.out
 
 
 @pytest.mark.parametrize("what", ["link", "open"])

@@ -41,20 +41,3 @@ def test_a_value_is_set_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, t
     else:
         with pytest.raises(OSError, match="Input/output error"):
             KERNEL.set_value("/proc/sys/vm/swappiness", "10")
-
-
-def test_a_list_longer_than_a_page_is_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel takes what fits into a page, and adds the rest. An attribute below /sys has no such parts."""
-    taken: list[bytes] = []
-
-    def write(_file: int, content: bytes) -> int:
-        taken.append(content[:4093])
-        return len(taken[-1])
-
-    monkeypatch.setattr(os, "open", lambda _path, _flags: os.dup(0))
-    monkeypatch.setattr(os, "write", write)
-    ports = ",".join(map(str, range(1, 32768, 2)))
-    KERNEL.set_value("/proc/sys/net/ipv4/ip_local_reserved_ports", ports)
-    assert b"".join(taken).decode() == ports
-    with pytest.raises(OSError, match="Input/output error"):
-        KERNEL.set_value("/sys/class/net/lo/ifalias", ports)

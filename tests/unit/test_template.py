@@ -14,7 +14,6 @@ from libhook.errors import BadInput
 from libhook.facts import complaints, keys
 from libhook.facts.mountpoint import escaped
 from libhook.facts.unit import is_name
-from libhook.facts.value import path_of
 from libhook.facts.written import quoted, written
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
@@ -23,10 +22,6 @@ KNOWN = "the known ones are {name} and {uuid}; a brace itself is written twice"
 
 def _units(entry: str, name: str) -> Any:  # noqa: ANN401 - as the settings have it
     return parse(f"units = {{ {quoted(entry)} = 'up' }}\n", name, UUID).actions["units"]
-
-
-def _values(entry: str, value: str, name: str) -> Any:  # noqa: ANN401 - as above
-    return parse(f"values = {{ {quoted(entry)} = '{value}' }}\n", name, UUID).actions["values"]
 
 
 @pytest.mark.parametrize(
@@ -73,41 +68,11 @@ def test_a_name_that_no_unit_can_have_refuses_the_guest(text: str, name: str, wh
 
 
 @pytest.mark.parametrize(
-    ("text", "value", "name", "table"),
-    [
-        ("net.ipv4.conf.{name}.rp_filter", "0", "v.1", {"/proc/sys/net/ipv4/conf/v.1/rp_filter": "0"}),
-        ("/sys/x/{name}-{uuid}/y", "1", "a..b", {f"/sys/x/a..b-{UUID}/y": "1"}),
-        ("vm.x", "{name} {uuid}", "a $(b) {uuid}", {"vm.x": f"a $(b) {{uuid}} {UUID}"}),
-        ("vm.x", "{{name}} }}{{", "a", {"vm.x": "{name} }{"}),
-    ],
-)
-def test_a_value_has_the_name_in_one_piece(text: str, value: str, name: str, table: dict[str, str]) -> None:
-    """In its part of the path; in a value as it is, and read only once."""
-    assert _values(text, value, name) == table
-
-
-@pytest.mark.parametrize("name", ["..", ".", "a/b", "../../etc", "a b", "ä", "{uuid}", "/sys/y", "a\n"])
-@pytest.mark.parametrize("text", ["/sys/x/{name}/y", "net.ipv4.{name}.x", "net/ipv4/{name}/x", "/sys/x/{name}"])
-def test_a_name_that_no_path_can_have_refuses_the_guest(text: str, name: str) -> None:
-    """It never leads out of its place."""
-    with pytest.raises(BadInput, match=r"is neither a sysctl nor a file below /sys or /proc/sys$"):
-        _values(text, "1", name)
-
-
-def test_a_value_that_is_no_line_refuses_the_guest() -> None:
-    """The kernel would read more than one."""
-    with pytest.raises(BadInput, match=r"the value is no line of text$"):
-        _values("vm.x", "{name}", "a\nb")
-
-
-@pytest.mark.parametrize(
     ("text", "said"),
     [
         ('units = {"a@{nmae}.service" = "up"}', '1: unknown placeholder {nmae} in units."a@{nmae}.service": it should'),
         ('units = {"a@{NAME}.service" = "up"}', '1: unknown placeholder {NAME} in units."a@{NAME}.service": it should'),
         ('[units]\n"a@{x1}.service" = "up"', f'2: unknown placeholder {{x1}} in units."a@{{x1}}.service": {KNOWN}'),
-        ('[values]\n\n"vm.x" = "{"', f'3: there is a single {{ in values."vm.x": {KNOWN}'),
-        ('[values]\n"vm.x" = "{{a}"', f'2: there is a single }} in values."vm.x": {KNOWN}'),
         ('units = {"a{name}" = "up"}', '1: units."a{name}" is wrong: it must be the whole name'),
         ('units = {"a.{name}" = "up"}', '1: units."a.{name}" is wrong: it must be the whole name'),
         ('units = {"a@{{.service" = "up"}', '1: units."a@{{.service" is wrong: it must be the whole name'),
@@ -124,7 +89,7 @@ def test_a_wrong_brace_is_an_error_of_the_settings(text: str, said: str) -> None
 
 def test_all_wrong_braces_are_said() -> None:
     """One error for each."""
-    found = files('[values]\n"vm.x" = "{a} {b}"\n"vm.{c}" = 1\n')
+    found = files('[units]\n"a@{a}{b}.service" = "up"\n"b@{c}.service" = "up"\n')
     assert [complaint.line for complaint in complaints.of(found, found.problems)] == [2, 2, 3]
     with pytest.raises(BadInput) as refused:
         merged(found, "win11", UUID)
@@ -157,28 +122,16 @@ def test_two_entries_of_one_section_that_are_one_refuse_the_guest() -> None:
     assert parse(text, "x", UUID).actions["units"] == {"a@win11.service": "down", "a@x.service": "up"}
 
 
-def test_a_number_stays_one_beside_what_is_filled_in() -> None:
-    """As ``libhook config`` shows it."""
-    assert _table('"net.{name}.x" = 0\n"vm.x" = 10') == {"/proc/sys/net/win11/x": 0, "vm.x": 10}
-
-
 def test_a_brace_in_another_table_is_just_a_brace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only these two have something to fill in."""
     monkeypatch.setitem(keys.OF_KINDS, "others", lambda _: "")
     assert parse('others = {a = "{b} {name}"}\n', "win11", UUID).actions == {"others": {"a": "{b} {name}"}}
 
 
-def _table(text: str) -> Any:  # noqa: ANN401 - as the settings have it
-    return parse(f"[values]\n{text}\n", "win11", UUID).actions["values"]
-
-
 def test_what_is_not_known_stays_as_it_is_written() -> None:
     """As in ``libhook config`` for a guest that is not defined yet."""
-    text = '[units]\n"a@{name}.service" = "up"\n"a@{uuid}.service" = "up"\n[values]\n"vm.x" = "{uuid}"\n'
-    assert parse(text, "x").actions == {
-        "units": {"a@x.service": "up", "a@{uuid}.service": "up"},
-        "values": {"vm.x": "{uuid}"},
-    }
+    text = '[units]\n"a@{name}.service" = "up"\n"a@{uuid}.service" = "up"\n'
+    assert parse(text, "x").actions == {"units": {"a@x.service": "up", "a@{uuid}.service": "up"}}
 
 
 @pytest.mark.skipif(not shutil.which("systemd-escape"), reason="systemd is not installed")
@@ -208,18 +161,6 @@ def test_no_name_makes_another_unit_than_one_of_its_place(name: str, text: str) 
     assert is_name(unit)
     assert "@" not in own
     assert own
-
-
-@given(st.text(min_size=1))
-def test_no_name_leaves_its_part_of_a_path(name: str) -> None:
-    """However it is spelt."""
-    for text in ("/sys/a/{name}/b", "net.{name}.b"):
-        try:
-            (path,) = _values(text, "1", name)
-        except BadInput:
-            continue
-        assert path.split("/")[-2:] == [name, "b"]
-        assert path == path_of(path)
 
 
 @pytest.mark.parametrize(
