@@ -25,7 +25,7 @@ libvirt, pyudev, hwdata, rich, jinja2 and argcomplete where they are missing;
 the package to PREFIX/lib/libhook; the command to PREFIX/bin/libhook; below
 PREFIX/share completions for bash, zsh and fish (or in /etc, where fish looks
 for it), manual pages, and documents with a sample of the settings; the
-services libhook-watch, libhook-recover and libhook-awake (not started); and
+services libhook-watch and libhook-recover (not started); and
 the hook to /etc/libvirt/hooks/qemu (or qemu.d/libhook beside it, where another
 hook stands there). Needs root.
 
@@ -110,8 +110,7 @@ undo() {
 
 has_systemd() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 
-# Starts no service: whether hot-plug is watched is the administrator's choice, the hook starts libhook-awake, and the watch
-# libhook-recover. libhook-awake is not restarted, since the host could sleep meanwhile.
+# Starts no service: whether hot-plug is watched is the administrator's choice, and the watch starts libhook-recover.
 tell_systemd() {
     has_systemd || return 0
     run systemctl daemon-reload
@@ -222,7 +221,6 @@ uninstall() {
     if has_systemd && [ -e "$units/libhook-watch.service" ]; then
         run systemctl disable --quiet libhook-watch.service || true # it may never have been enabled
         run systemctl disable --quiet libhook-recover.service || true
-        run systemctl stop libhook-awake.service || true # somebody may have started it by hand
     fi
     made=$(sort -r "$root$lib/folders" 2>/dev/null) || made=''
     remove_files

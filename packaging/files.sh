@@ -59,7 +59,7 @@ files() {
     say "completion bash $prefix/share/bash-completion/completions/libhook"
     say "completion zsh $(zsh_folder)/_libhook"
     say "completion fish $(fish_folder)/libhook.fish"
-    for unit in watch recover awake; do
+    for unit in watch recover; do
         say "unit packaging/libhook-$unit.service $units/libhook-$unit.service"
     done
     for page in libhook.8 libhook.toml.5 libhook-handlers.7; do

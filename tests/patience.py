@@ -18,14 +18,14 @@ from libhook.command import completing, handlers
 from libhook.effects import audit
 from libhook.facts import config
 from libhook.kinds.module import consoles
-from libhook.look import descriptors, exports, screens, sysfs, tenants, uses, waiting
+from libhook.look import descriptors, exports, sysfs, tenants, uses, waiting
 from libhook.story import consult, identities
 
 _SECONDS = 60
 _LONG: tuple[tuple[ModuleType, str, int], ...] = (
     *(
         (module, "_PATIENCE", _SECONDS)
-        for module in (audit, completing, exports, handlers, identities, screens, sysfs, tenants, uses)
+        for module in (audit, completing, exports, handlers, identities, sysfs, tenants, uses)
     ),
     (consoles, "_FOR_FBCON", _SECONDS),
     (descriptors, "_PATIENCE_MS", 1000 * _SECONDS),

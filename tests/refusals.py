@@ -11,13 +11,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from libhook.errors import kernel_log, named
+from libhook.errors import kernel_log
 from libhook.facts import remedy
 from libhook.facts.config import Config
 from libhook.facts.domain import Domain
 from libhook.facts.event import parse
 from libhook.facts.host import NOTHING
-from libhook.facts.requirement import Requirement
 from libhook.facts.situation import Situation
 
 TOP = Path(__file__).parents[1]
@@ -31,18 +30,17 @@ _GROUPS = {
     "The vfio driver": "handlers/preflight.py: not a vfio driver",
     "The rest of its IOMMU group": "handlers/preflight.py: shares IOMMU group",
     "Another guest has it": "handlers/: held by the guest|given to this guest",
-    "The host uses it": "handlers/preflight.py kinds/holder/ look/uses.py look/exports.py look/tenants.py: "
-    "in use|is open in|VFs enabled|also open|does not end|nodes cannot|disks",
-    "Who uses it cannot be seen": "look/holders.py look/occupants.py",
+    "The host uses it": "handlers/preflight.py look/uses.py look/exports.py look/tenants.py: "
+    "in use|is open in|VFs enabled|nodes cannot|disks",
+    "Who uses it cannot be seen": "look/holders.py",
     "The audit trail is required": "handlers/audit.py",
     "The device is not on vfio, or is another one": "handlers/vfio.py",
     "A driver does not let go, or does not answer": "kinds/pci/ look/sysfs.py handlers/preflight.py",
     "Modules": "kinds/module/: module|driver|in the way",
     "Virtual consoles": "kinds/module/consoles.py",
-    "Units and mount points": "kinds/unit/ look/systemd.py look/seats.py",
-    "Sleep": "kinds/sleep.py",
+    "Units and mount points": "kinds/unit/ look/systemd.py",
     "Values, and what guests share": "kinds/value.py kinds/claims.py kinds/claimants.py",
-    "Commands, old scripts and what is required": "kinds/command.py kinds/legacy.py kinds/require.py kinds/run.py "
+    "Commands and old scripts": "kinds/legacy.py kinds/run/ "
     "look/executables.py look/oldscripts.py effects/groups.py effects/commands.py effects/transient.py",
     "Handlers of your own": "story/consult.py",
     "What libhook keeps in /run/libhook": "story/ effects/state.py effects/locks.py",
@@ -240,19 +238,8 @@ def every() -> list[Said]:
                         found.setdefault((name, text), {}).update(dict.fromkeys(remedies))
     return [
         *(Said(file, reason, tuple(remedies)) for (file, reason), remedies in found.items()),
-        *_of_requirements(),
         *_of_launcher(),
     ]
-
-
-def _of_requirements() -> Iterator[Said]:
-    """What ``require`` says of each thing that may be required."""
-    things = Requirement(VARIES, file=VARIES), Requirement(VARIES, unit=VARIES), Requirement(VARIES, process=VARIES)
-    told = [one._replace(absent=found).complaint(found) for one in things for found in (False, True)]
-    said = [one.replace(named(VARIES), VARIES) for one in told]
-    said.append(re.sub(r"\b\d\b", VARIES, Requirement(VARIES, memory=2).complaint(1 << 30)))
-    do = f"see to it, or change require.{VARIES} in the settings; libhook config shows where"
-    return (Said("kinds/require.py", one, (do,)) for one in said)
 
 
 def _of_launcher() -> Iterator[Said]:

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable
 
-from libhook.facts import complaints, settings, template
+from libhook.facts import complaints, settings
 from libhook.facts.config import Config, Source
 from libhook.facts.merged import config_of, merge
 from libhook.facts.settings import Device, Settings
@@ -24,7 +24,7 @@ def parse(text: str, name: str = "", uuid: str = "", devices: Iterable[Device] =
 
 def merged(found: Settings, name: str = "", uuid: str = "", devices: Iterable[Device] = ()) -> Config:
     """What these files say for a guest. Raises the refusal."""
-    sections = template.filled(found.about(name, uuid, devices), name, uuid)
+    sections = found.about(name, uuid, devices)
     if refusal := complaints.refusal(found, sections):
         raise refusal
     return config_of(merge(sections))

@@ -16,7 +16,7 @@ import refusals
 from settings_reading import parse
 
 from libhook.errors import BadInput
-from libhook.facts import command, keys, legacy, requirement
+from libhook.facts import command, keys, legacy
 from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
 from libhook.facts.event import OPERATIONS
@@ -110,7 +110,6 @@ def test_the_example_of_sections_is_one() -> None:
         "values": {"vm.swappiness": 10},
         "units": {"display-manager.service": "down"},
         "take_along": ["0000:05:00.0"],
-        "end": ["sessions", "/usr/bin/sunshine"],
         "modules": ["nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia"],
     }
 
@@ -123,14 +122,6 @@ def test_the_examples_of_commands_and_old_scripts_have_their_defaults() -> None:
     assert set(table) == set(command.Command._fields) - {"name"}
     old = parse(_block("settings.md", ".legacy]"), "win11").actions["legacy"]
     assert legacy.parse(old) == legacy.Legacy("/etc/libvirt/old-hooks/qemu")
-
-
-def test_the_example_of_a_requirement_is_one() -> None:
-    """A file that is there, a unit that is not active, and a command."""
-    images, backup, nas = parse(_block("settings.md", ".require."), "win11").actions["require"].values()
-    assert requirement.parse("a", images).file == "/srv/images/win11.img"
-    assert requirement.parse("a", backup).absent
-    assert requirement.parse("a", nas).command[0] == "/usr/bin/ping"
 
 
 def test_what_a_guest_asks_for_is_listed_in_the_order_in_which_it_is_done() -> None:
@@ -155,9 +146,9 @@ def test_every_place_matters() -> None:
     """What consents to a risk may not be in a section for guests or devices to come; an old script not for a device."""
     places = {
         "siblings": "top guest",
-        "end": "guest",
+        "take_along": "guest",
         "legacy": "top pattern guest",
-        "sleep": "top device pattern guest",
+        "units": "top device pattern guest",
     }
     assert {key: " ".join(reference.places(key)) for key in places} == places
 

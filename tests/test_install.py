@@ -176,7 +176,7 @@ def test_another_prefix_need_not_be_remembered_and_is_the_only_one(clone: Clone)
     """The hook knows it, at the next installation and at --uninstall; the unit is where systemd looks."""
     clone.run("--prefix", "/opt/virt")
     before = clone.files()
-    assert {f"etc/systemd/system/libhook-{name}.service" for name in ("watch", "recover", "awake")} <= set(before)
+    assert {f"etc/systemd/system/libhook-{name}.service" for name in ("watch", "recover")} <= set(before)
     assert clone.run().returncode == 0
     assert "installed below /opt/virt already" in clone.run("--prefix", "/usr").stderr
     assert clone.files() == before

@@ -57,8 +57,6 @@ class Seen(NamedTuple):
     host: Host
     config: Config
     name_of: NameOf
-    screens: Mapping[PciAddress, tuple[str, ...]]
-    """What of the host each shows."""
     wanted_by: Mapping[PciAddress, tuple[str, ...]]
     """The guests whose configuration names each."""
 
@@ -107,7 +105,6 @@ def _device_json(seen: Seen, device: PciDevice) -> Json:
         "wanted_by": list(seen.wanted_by.get(address, ())),
         "in_use": host.in_use.get(address),
         "uses": _uses(host, device),
-        "shows": list(seen.screens.get(address, ())),
         "hangs": address in host.in_flight,
         "pf": str(device.pf) if device.pf else None,
         "vfs": [str(vf) for vf in device.vfs],
@@ -122,10 +119,7 @@ def _verdict(seen: Seen, group: int | None, members: Sequence[PciDevice]) -> Ver
     together = tuple(device.address for device in members if _must_go(device))
     if not any(_may_go(device) for device in members):
         return Verdict()
-    notes = (
-        f"{address} shows {' and '.join(seen.screens[address])}" for address in together if address in seen.screens
-    )
-    return Verdict(together, _in_one(seen, together, tuple(_objections(seen, together))), tuple(notes))
+    return Verdict(together, _in_one(seen, together, tuple(_objections(seen, together))))
 
 
 def _in_one(seen: Seen, together: Sequence[PciAddress], objections: tuple[str, ...]) -> tuple[str, ...]:
@@ -211,7 +205,6 @@ def _remarks(seen: Seen, device: PciDevice) -> Iterator[Remark]:
     if using and not (claim and using.startswith(_QEMU)):
         yield Remark(f"open in {using}", "busy")
     yield from (Remark(use, "busy") for use in _uses(host, device))
-    yield from (Remark(f"shows {what}", "note") for what in seen.screens.get(address, ()))
     if address in host.in_flight:
         yield Remark("does not answer", "busy")
 

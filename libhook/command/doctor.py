@@ -271,8 +271,8 @@ def _watch(session: Session) -> Iterator[Finding]:
         yield Finding("ok", "libhook watch runs") if runs else Finding("note", missing, watch_it)
         return
     with suppress(LibhookError):  # systemd does not answer
-        found = systemd.matching(session.machine, (_WATCH, remains.UNIT), session.deadline)
-        (watch,), (recover,) = found[_WATCH], found[remains.UNIT]
+        found = systemd.units(session.machine, (_WATCH, remains.UNIT), session.deadline)
+        watch, recover = found[_WATCH], found[remains.UNIT]
         if watch.active == "active" and recover.load != "loaded":
             what = f"{_WATCH} runs, but systemd does not have {remains.UNIT}, which it starts for guests that are gone"
             yield Finding("note", what, "run install.sh again")

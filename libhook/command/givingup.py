@@ -61,9 +61,8 @@ class Things(NamedTuple):
         found = _with_name(subjects, names)
         with suppress(BadInput):
             found = found or _with_name(subjects, {path_of(thing)})
-        if not found and is_name(thing, glob=True) and any(key.startswith("unit ") for key in subjects):
-            units = systemd.matching(work.machine, [thing], work.deadline)[thing]
-            found = _with_name(subjects, {f"unit {one.name}" for one in units})
+        if not found and is_name(thing) and any(key.startswith("unit ") for key in subjects):
+            found = _with_name(subjects, {f"unit {systemd.units(work.machine, [thing], work.deadline)[thing].name}"})
         if len(found) > 1:
             raise BadInput(f"{named(thing)} is {' and '.join(map(told, found))}", "name one of these, in quotes")
         if not found:

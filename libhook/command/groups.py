@@ -30,8 +30,6 @@ class Verdict(NamedTuple):
 
     together: tuple[PciAddress, ...] = ()
     in_the_way: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    """What is in nobody's way, and yet to be thought of."""
 
     @property
     def level(self) -> Level:
@@ -47,8 +45,7 @@ class Verdict(NamedTuple):
         all_ = "" if number == 1 else f"{'both' if number == 2 else f'all {number}'} together"
         if self.in_the_way:
             return f"{all_ and f'pass {all_}; '}in the way: {'; '.join(self.in_the_way)}"
-        mind = f"; mind: {'; '.join(self.notes)}" if self.notes else ""
-        return f"can be passed{all_ and f', {all_}'}{mind}"
+        return f"can be passed{all_ and f', {all_}'}"
 
 
 class Row(NamedTuple):
@@ -126,8 +123,7 @@ def warnings(verdict: Verdict, rows: Iterable[Row]) -> list[str]:
     """What to know of the devices of these rows before a guest is given them."""
     guests = sorted({name for row in rows for name in row.wanted_by})
     configured = f"in the configuration of {' and '.join(map(named, guests))} already"
-    notes = (*verdict.notes, *([configured] if guests else []))
-    return [*([verdict.text] if verdict.level != "free" else []), *(f"mind: {note}" for note in notes)]
+    return [*([verdict.text] if verdict.level != "free" else []), *([f"mind: {configured}"] if guests else [])]
 
 
 def after_xml(verdict: Verdict, rows: Iterable[Row], words: Iterable[str]) -> list[str]:

@@ -23,7 +23,7 @@ from libhook.facts.machine import Machine
 from libhook.facts.plan import Fault, Plan, Refusal
 from libhook.hotplug.parts import unfinished
 from libhook.kinds import registry as kinds
-from libhook.look import guests, screens, sysfs
+from libhook.look import guests, sysfs
 from libhook.naming.devices import Names
 from libhook.naming.name import UNKNOWN, Name
 from libhook.run import plan
@@ -113,8 +113,7 @@ def devices(machine: Machine, options: argparse.Namespace) -> int:
     if not (_may_read(machine.state) and _may_read(f"{machine.root}/etc/libvirt/qemu")):
         complain(["run it as root to see which guests have them"])
     host = survey.look(session, sysfs.addresses(machine))
-    shown = screens.of_devices(machine, host.devices, session.deadline)
-    seen = survey_of.Seen(host, session.config, Names(machine).of_pci, shown, _wanted_by(machine))
+    seen = survey_of.Seen(host, session.config, Names(machine).of_pci, _wanted_by(machine))
     found = survey_of.blocks(seen)
     if options.words:
         found = choosing.matching(found, options.words)

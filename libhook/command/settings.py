@@ -10,7 +10,7 @@ from libhook.command import standing
 from libhook.command.usage import meant
 from libhook.errors import BadInput, unanswered
 from libhook.errors import named as unpasted
-from libhook.facts import complaints, keys, ownhandler, places, settings, template
+from libhook.facts import complaints, keys, ownhandler, places, settings
 from libhook.facts.complaints import Complaint
 from libhook.facts.config import HANDLERS, Config
 from libhook.facts.domain import Domain
@@ -68,7 +68,7 @@ class Files(NamedTuple):
 
     def origin(self, section: Section, at: tuple[str | int, ...] = ()) -> tuple[str, int]:
         """Return the file and line of a setting, or of its section."""
-        where = (*section.keys, *section.written.get(at, at))
+        where = (*section.keys, *at)
         return self.settings.sources[section.file].path, self.lines[section.file].get(where, 0)
 
     def devices(self, guest: Domain) -> list[Device]:
@@ -140,7 +140,7 @@ def of_guest(machine: Machine, wanted: str) -> Shown:
     guest = those.find(wanted)
     is_uuid = settings.is_uuid(wanted.lower())
     unknown = Domain("", wanted.lower(), "", ()) if is_uuid else Domain(wanted, "", "", ())
-    sections = template.filled(files.about(guest or unknown), (guest or unknown).name, (guest or unknown).uuid)
+    sections = files.about(guest or unknown)
     if not guest and those.guests and not those.trouble and not any(section.keys for section in sections):
         named_here = {section.keys[1] for section in files.settings.sections if section.keys[:1] == (DOMAINS,)}
         near = meant(wanted, sorted(named_here | {one.name for one in those.guests})).removeprefix(": ")

@@ -69,5 +69,5 @@ def expect_possible(machine: Machine) -> None:
     if lacking := groups.missing(machine):
         reason, remedy = lacking
         needing = "commands and old scripts need systemd, which does not run here, or cgroup v2 with cgroup.kill"
-        settings = "take run, legacy and commands of require out of the settings"
+        settings = "take run and legacy out of the settings"
         raise LibhookError(f"{needing}: {reason}", f"{remedy}, or {settings}")

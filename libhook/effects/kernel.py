@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from libhook.facts.launch import Launch
 
 _AUDIT_VIRT_RESOURCE = 2501
-_SYSTEMCTL, _LOGINCTL, _JOURNALCTL = "/usr/bin/systemctl", "/usr/bin/loginctl", "/usr/bin/journalctl"
+_SYSTEMCTL, _JOURNALCTL = "/usr/bin/systemctl", "/usr/bin/journalctl"
 _SYSTEMD_RUN = "/usr/bin/systemd-run"
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _PRIORITY = {"info": 6, "warning": 4, "error": 3}
@@ -47,18 +47,6 @@ class Writing:
         """See Kernel. As root it speaks to PID 1's own socket, so D-Bus need not run."""
         return _run(_SYSTEMCTL, ("--no-ask-password", "--no-pager", *arguments), seconds)
 
-    def user_systemctl(self, user: str, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
-        """See Kernel."""
-        from libhook.effects import users  # few guests ask
-
-        return users.systemctl(user, arguments, seconds)
-
-    def first_name(self, user: str) -> str:
-        """See Kernel."""
-        from libhook.effects import users  # few guests ask
-
-        return users.first_name(user)
-
     def systemd_run(self, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
         """See Kernel. PID 1 opens the document by our /proc/PID/fd. What the command prints goes to the journal."""
         stdin = os.memfd_create("document")
@@ -84,10 +72,6 @@ class Writing:
     def journalctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
         """See Kernel."""
         return _run(_JOURNALCTL, ("--no-pager", *arguments), seconds)
-
-    def loginctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
-        """See Kernel."""
-        return _run(_LOGINCTL, ("--no-ask-password", "--no-pager", *arguments), seconds)
 
     def signal(self, pid: int, number: int, is_it: Callable[[], bool]) -> None:
         """See Kernel. A pidfd stays with its process when the pid is given to another one."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Stops and starts units of systemd. Both may take long, so a child does it.
 
-Stops may be waited for, starts mostly not: a start may be ordered behind the unit that waits for this hook.
+Stops may be waited for, starts not.
 """
 
 from __future__ import annotations
@@ -17,12 +17,8 @@ if TYPE_CHECKING:
 
     from libhook.facts.machine import Machine
 
-END_SECONDS = 110.0
-"""That a session may take to end: as a unit, and then its user's manager waits 10 s (UserStopDelaySec)."""
 STOP_SECONDS = 100.0
 """That a unit may take to stop. systemd itself kills what is left after 90 s, unless the unit says otherwise."""
-START_SECONDS = 70.0
-"""That a start may take which is waited for."""
 _SECONDS = 20.0
 
 
@@ -31,7 +27,7 @@ def runs(machine: Machine) -> bool:
     return os.path.isdir(f"{machine.root}/run/systemd/system")
 
 
-def stop(machine: Machine, names: Sequence[str], user: str = "") -> None:
+def stop(machine: Machine, names: Sequence[str]) -> None:
     """Stop these units, and wait until systemd has done that. Whether they really stopped must be looked at.
 
     A stop job is "done" even if the unit failed to stop. A job that is late is cancelled: it would end later, when
@@ -41,54 +37,42 @@ def stop(machine: Machine, names: Sequence[str], user: str = "") -> None:
     of fstab. Automounts come after all else. They detach what is still mounted there, busy or not (automount_stop()).
     """
     if not any(name.endswith(".mount") for name in names):
-        _stop(machine, user, (), names)
+        _stop(machine, (), names)
         return
     later = [name for name in names if name.endswith(".automount")]
     ordered = sorted(set(names).difference(later), key=lambda name: (name.endswith(".mount"), -name.count("-"), name))
     for some in filter(None, (ordered, later)):
-        _stop(machine, user, ("--job-mode=ignore-requirements",), some)
+        _stop(machine, ("--job-mode=ignore-requirements",), some)
 
 
-def _stop(machine: Machine, user: str, how: Sequence[str], names: Sequence[str]) -> None:
-    status = _ask(machine, user, ("stop", *how), names, STOP_SECONDS)
+def _stop(machine: Machine, how: Sequence[str], names: Sequence[str]) -> None:
+    status = _ask(machine, ("stop", *how), names, STOP_SECONDS)
     if status == errno.ETIMEDOUT:
-        _, text = machine.systemctl(user, ("show", "--property=Job", "--value", "--", *names), _SECONDS)
+        _, text = machine.kernel.systemctl(("show", "--property=Job", "--value", "--", *names), _SECONDS)
         if jobs := [job for job in text.split() if job.isdecimal() and job != "0"]:
-            machine.systemctl(user, ("cancel", "--", *jobs), _SECONDS)
+            machine.kernel.systemctl(("cancel", "--", *jobs), _SECONDS)
         raise OSError(status, os.strerror(status))
     if status:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def start(machine: Machine, names: Sequence[str], user: str = "", *, wait: bool = False) -> None:
-    """Have systemd start these units. With ``wait`` until it has done that: only for units that wait for nobody.
+def start(machine: Machine, names: Sequence[str]) -> None:
+    """Have systemd start these units, and do not wait: a start may be ordered behind the unit that waits for this hook.
 
     Services come last: a socket does not start while its service runs (socket_start() in systemd's core/socket.c).
     """
     ordered = sorted(names, key=lambda name: (name.endswith(".service"), name))
-    how, seconds = ((), START_SECONDS) if wait else (("--no-block",), _SECONDS)
-    status = _ask(machine, user, ("start", *how), ordered, seconds)
-    if status:
+    if _ask(machine, ("start", "--no-block"), ordered, _SECONDS):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def _ask(machine: Machine, user: str, words: Sequence[str], names: Sequence[str], seconds: float) -> int:
+def _ask(machine: Machine, words: Sequence[str], names: Sequence[str], seconds: float) -> int:
     """Ask systemd for the same of each of these units. Return the exit status of systemctl.
 
     systemd 262 does all or nothing (EnqueueUnitJobMany): a unit that is gone by now would keep the others as they are.
     """
     until = time.monotonic() + seconds
-    status, _ = machine.systemctl(user, (*words, "--", *names), seconds)
+    status, _ = machine.kernel.systemctl((*words, "--", *names), seconds)
     if status in (0, errno.ETIMEDOUT) or len(names) == 1:
         return status
-    return max(machine.systemctl(user, (*words, "--", name), max(until - time.monotonic(), 0.0))[0] for name in names)
-
-
-def end_session(machine: Machine, session: str) -> None:
-    """Have logind end a session, without waiting for it.
-
-    It kills the session's scope, whatever KillUserProcesses says (logind-session.c, session_stop).
-    """
-    status, _ = machine.kernel.loginctl(("terminate-session", "--", session), _SECONDS)
-    if status:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return max(machine.kernel.systemctl((*words, "--", name), max(until - time.monotonic(), 0.0))[0] for name in names)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from libhook.facts.event import Operation
 
 _MAY_SET = {
-    "prepare": ("values", "units", "mounts", "modules", "run", "require", "sleep"),
-    "attach": ("values", "require"),
+    "prepare": ("values", "units", "modules", "run"),
+    "attach": ("values",),
 }
 """What a handler may set, by the operation."""
 _KEYS = ("refuse", "remedy", "warn", "settings")
@@ -113,23 +113,11 @@ def _settings(table: object, operation: Operation) -> Mapping[str, Any]:
     for key in table:
         if key not in may:
             raise BadInput(f"settings has {keys.shown(key)}; at {operation.name} it may have {', '.join(may)}")
-    if placeholder := _placeholder(table):
-        raise BadInput(f"settings has {placeholder}, and nothing is filled in there: it is given the name and UUID")
-    section = settings.section_of(0, (DOMAINS, "?"), (settings.UUID, 0), table, fills=False)
+    section = settings.section_of(0, (DOMAINS, "?"), (settings.UUID, 0), table)
     for problem in section.problems:
         where = named(problem.keys[2:])
         raise BadInput(f"settings.{where}: {problem.remedy}" if where else problem.what)
     return section.values
-
-
-def _placeholder(value: object) -> str:
-    """The first placeholder in a text, or ""."""
-    if isinstance(value, str):
-        return next((one for one in keys.PLACEHOLDERS if one in value), "")
-    parts = value if isinstance(value, list) else []
-    if isinstance(value, dict):
-        parts = [each for pair in value.items() for each in pair]
-    return next(filter(None, map(_placeholder, parts)), "")
 
 
 def with_settings(config: Config, more: Mapping[str, Any]) -> Config:

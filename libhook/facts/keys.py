@@ -7,13 +7,12 @@ Does not belong here: which section a key stands in, and which section wins (fac
 from __future__ import annotations
 
 from libhook.errors import BadInput
-from libhook.facts import command, legacy, requirement
+from libhook.facts import command, legacy
 from libhook.facts.address import PciAddress
 from libhook.facts.config import HANDLERS, TAKE_ALONG
 from libhook.facts.host import is_driver_name
-from libhook.facts.mountpoint import is_mount_point, is_of_host, unit_of
-from libhook.facts.program import SESSIONS, is_path, may_end
-from libhook.facts.unit import TYPES, is_anyones, is_name, is_protected
+from libhook.facts.mountpoint import is_mount_point, is_of_host, path_of
+from libhook.facts.unit import TYPES, is_name, is_protected, of_guest
 from libhook.light import TYPE_CHECKING, NamedTuple, suppress
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ DEVICE = "device"
 """In the list ``modules``: the modules that drive the guest's devices."""
 GROUPS = ("audit", "preflight")
 """The tables that only group keys: ``required`` in ``[audit]`` is ``audit.required``."""
-PLACEHOLDERS = ("{name}", "{uuid}")
-"""What is replaced by the guest's name and UUID (facts/template.py)."""
 _STATES = ("down", "up")
 _MOST_SECONDS = 3600.0
 _LONGEST = 4096
@@ -62,10 +59,14 @@ def _states(value: object) -> str:
 
 
 def _wrong_state(name: str, state: object) -> str:
-    if is_protected(_with_name(name)):
+    unit = of_guest(name, "x")
+    path = name if name.startswith("/") else path_of(unit)
+    if path.startswith("/dev/"):
+        return 'a mount point, not a disk: "/srv/data"'
+    if is_protected(unit) or (path and is_of_host(path)):
         return "a unit that neither libvirt nor the host depends on"
-    if not _is_unit(name):
-        return f"the whole name of a {', '.join(TYPES[:-1])} or {TYPES[-1]}, or a pattern of such names"
+    if not is_name(unit) or (name.startswith("/") and not is_mount_point(name)):
+        return f"the whole name of a {', '.join(TYPES[:-1])} or {TYPES[-1]}, or the path of a mount point"
     return "" if state in _STATES else '"down" or "up"'
 
 
@@ -80,17 +81,6 @@ def _wrong_value(name: str, value: object) -> str:
         return "left out, as a write to it does something, and keeps no value"
     is_right = is_line(value) or (type(value) is int and abs(value) < _NO_NUMBER)
     return "" if is_right else "a line of at most 4096 bytes, or a whole number"
-
-
-def _mounts(value: object) -> str:
-    """For a list: mount points."""
-    if isinstance(value, list) and any(is_line(one) and str(one).startswith("/dev/") for one in value):
-        return 'a list of mount points, not of disks: ["/srv/data"]'
-    if not (isinstance(value, list) and all(is_line(one) and is_mount_point(one) for one in value)):
-        return 'a list of mount points, as findmnt shows them, without a slash at the end: ["/srv/data"]'
-    if any(is_of_host(one) for one in value):
-        return "a list without mount points that the host always needs, such as / and /usr"
-    return "" if all(is_name(unit_of(one)) for one in value) else "a list of shorter mount points"
 
 
 def _sections(value: object) -> str:
@@ -115,19 +105,8 @@ def _wrong_section(parse: Callable[[str, object], object], name: str, table: obj
     return ""
 
 
-def _wrong_requirement(name: str, table: object) -> str:
-    return _wrong_section(requirement.parse, name, _with_names(table))
-
-
 def _wrong_command(name: str, table: object) -> str:
-    return _wrong_section(command.parse, name, _with_names(table))
-
-
-def _with_names(table: object) -> object:
-    """The texts of a section with something in the place of the guest's name and UUID."""
-    if not isinstance(table, dict):
-        return table
-    return {field: _with_name(value) if isinstance(value, str) else value for field, value in table.items()}
+    return _wrong_section(command.parse, name, table)
 
 
 class Wrong(NamedTuple):
@@ -161,21 +140,8 @@ def _wrong_fields(where: tuple[str, ...], table: dict[str, object], checks: Chec
             yield Wrong((*where, field), "", tuple(known))
         else:
             is_right, wanted = known[field]
-            if not is_right(_with_name(value) if isinstance(value, str) and where else value):
+            if not is_right(value):
                 yield Wrong((*where, field), wanted)
-
-
-def _is_unit(name: str) -> bool:
-    """Whether this is a unit's name or a pattern, once the guest's name is in it."""
-    owner, slash, unit = name.rpartition("/")
-    return is_anyones(f"{owner}{slash}{_with_name(unit)}", glob=True)
-
-
-def _with_name(text: str) -> str:
-    """With something in the place of the guest's name and UUID."""
-    for placeholder in PLACEHOLDERS:
-        text = text.replace(placeholder, "x")
-    return text
 
 
 def _addresses(value: object) -> str:
@@ -191,19 +157,6 @@ def is_address(text: str) -> bool:
         PciAddress.parse(text)
         return True
     return False
-
-
-def _sleep(value: object) -> str:
-    return "" if value in ("inhibit", "allow") else '"inhibit" or "allow"'
-
-
-def _ends(value: object) -> str:
-    """For a list: "sessions", and programs by their paths."""
-    if isinstance(value, list) and all(one == SESSIONS or (is_line(one) and is_path(one)) for one in value):
-        if all(one == SESSIONS or may_end(one) for one in value):
-            return ""
-        return "a list without programs of systemd, D-Bus, libvirt, and QEMU"
-    return 'a list of "sessions" and the paths of programs: ["sessions", "/usr/bin/sunshine"]'
 
 
 def _modules(value: object) -> str:
@@ -226,22 +179,17 @@ ENTRIES: dict[str, Callable[[str, object], str]] = {
     "values": _wrong_value,
     "units": _wrong_state,
     "run": _wrong_command,
-    "require": _wrong_requirement,
     HANDLERS: _wrong_handler,
 }
 """The tables, each with what says of one entry what it should have been, or ""."""
-_FIELDS: dict[str, Checks] = {"run": command.CHECKS, "require": requirement.CHECKS}
+_FIELDS: dict[str, Checks] = {"run": command.CHECKS}
 """Those whose entries have keys of their own."""
 LEGACY = "legacy"
 OF_KINDS: dict[str, Callable[[object], str]] = {
     TAKE_ALONG: _addresses,
-    "sleep": _sleep,
     "values": _texts,
     "run": _sections,
-    "require": _sections,
     "units": _states,
-    "mounts": _mounts,
-    "end": _ends,
     "modules": _modules,
     "legacy": legacy.complaint,
     HANDLERS: _options,
@@ -250,6 +198,15 @@ OF_KINDS: dict[str, Callable[[object], str]] = {
 
 The check returns what the value should have been, or "" when the value is right. Of what is in a table, wrong_entries
 says it. Of a table the entries are merged key by key over the sections, and of a list the items add up."""
+
+_IN_RECIPES = "; docs/recipes.md shows it"
+FORMER = {
+    "sleep": f"have a command in the background under run keep the host awake{_IN_RECIPES}",
+    "require": f"have a command under run refuse the start{_IN_RECIPES}",
+    "end": f"have a command under run end it{_IN_RECIPES}",
+    "mounts": 'name the mount point under units: "/srv/data" = "down"',
+}
+"""What to write instead of a key that there is no more."""
 
 TOLD = frozenset({"legacy"})
 """Those of them that ask something at each operation. A section about a device may not: at some operations the launcher
@@ -275,18 +232,8 @@ def expectation(key: str, value: object) -> str:
     return "" if isinstance(value, str) and is_driver_name(value) else 'a driver\'s name, or "auto"'
 
 
-def has_brace(value: object) -> bool:
-    """Whether a list, a table, or a section in it, may have something to fill in."""
-    if isinstance(value, dict):
-        value = [text for entry in value.items() for text in entry]
-    texts = value if isinstance(value, list) else ()
-    return any("{" in text or "}" in text if isinstance(text, str) else has_brace(text) for text in texts)
-
-
 def relaxes(key: str, value: object) -> bool:
     """Whether this setting consents to a risk that libhook refuses by default."""
-    if key.partition(".")[0] == "end":  # "end.0" is an item of the list
-        return bool(value)
     return (key in ("siblings", "identity") or key.startswith("preflight.")) and value != "refuse"
 
 
@@ -297,7 +244,7 @@ def must_name(key: str, value: object) -> bool:
 
 def is_for_one_guest(key: str) -> bool:
     """Whether this setting must name one guest, and may not be about all guests either."""
-    return key in ("end", TAKE_ALONG)
+    return key == TAKE_ALONG
 
 
 def shown(value: object) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from libhook.errors import BadInput
-from libhook.facts.program import is_path
+from libhook.facts.mountpoint import is_mount_point
 from libhook.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def complaint(value: object) -> str:
 
 def is_script(path: object) -> bool:
     """Whether this can be the path of a script or of a folder with some."""
-    return isinstance(path, str) and len(path) <= _LONGEST and path.isprintable() and is_path(path)
+    is_path = isinstance(path, str) and 1 < len(path) <= _LONGEST
+    return is_path and str(path).isprintable() and is_mount_point(str(path))
 
 
 def is_time(seconds: object) -> bool:

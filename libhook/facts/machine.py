@@ -52,12 +52,6 @@ class Kernel(Protocol):
     def systemctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
         """Run systemctl, and return its exit status, ETIMEDOUT where it is late, and what it prints on stdout."""
 
-    def user_systemctl(self, user: str, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
-        """The same as the user, for the user's own manager. ESRCH where that is not there, ENXIO for no user."""
-
-    def first_name(self, user: str) -> str:
-        """The name that the number of this user has, ENXIO for no user, EPERM for root. May ask a server."""
-
     def systemd_run(self, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
         """Run a command as a transient unit, with ``document`` as its stdin.
 
@@ -75,9 +69,6 @@ class Kernel(Protocol):
 
     def journalctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
         """Run journalctl, as systemctl."""
-
-    def loginctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
-        """The same with loginctl, which needs D-Bus."""
 
     def signal(self, pid: int, number: int, is_it: Callable[[], bool]) -> None:
         """Send a signal to a process. OSError where there is none, or it may not be.
@@ -154,9 +145,3 @@ class Machine(NamedTuple):
     def drop_ins(self) -> str:
         """The folder of further files of the configuration."""
         return f"{self.root}/etc/libhook/config.d"
-
-    def systemctl(self, user: str, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
-        """Run systemctl for this user's manager, or for the system's where ``user`` is ""."""
-        if user:
-            return self.kernel.user_systemctl(user, arguments, seconds)
-        return self.kernel.systemctl(arguments, seconds)

@@ -12,8 +12,6 @@ from libhook.facts.written import DOMAINS, quoted
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from libhook.facts.domain import Domain
     from libhook.facts.entry import Held
     from libhook.facts.host import Owner, Use
@@ -122,7 +120,13 @@ def of_process(situation: Situation, use: Use) -> str:
     if owner.container:
         return _of_container(owner)
     if owner.session:
-        return _of_session(situation, owner)
+        session = f"session {owner.session} of the user {owner.user}"
+        how = f"run: loginctl terminate-session {owner.session}"
+        return (
+            f"end {session} first, with all that runs in it: {how}"
+            if is_plain(owner.session)
+            else f"end {session} first"
+        )
     if owner.unit:
         return f"stop {named(owner.unit)} of the user {owner.user} first: it is a unit of that user's own systemd"
     return f"stop what has it open first; to see what that belongs to, run: cat /proc/{use.pid}/cgroup"
@@ -143,15 +147,6 @@ def _of_container(owner: Owner) -> str:
     return f"stop the container {owner.container} first: run: {owner.engine} {_VERBS[owner.engine]} {owner.container}"
 
 
-def _of_session(situation: Situation, owner: Owner) -> str:
-    session, ended = f"session {owner.session} of the user {owner.user}", situation.config.actions.get("end", ())
-    if "sessions" in ended or not all(map(_is_plain_path, ended)):
-        return f"end {session} first"
-    end = setting(situation, f"end = [{_listed([*ended, 'sessions'])}]", "end")
-    every = f"every session ended that has it open (now {session}), with all that runs in it"
-    return f"stop what has it open first, or to have {every}, {end}"
-
-
 def _of_screen(situation: Situation, use: Use) -> str:
     """The desktop is offered to who ends with it, until it is in the settings, by the name that any host has it by."""
     if use.desktop and not {use.desktop, DISPLAY_MANAGER} & situation.config.actions.get("units", {}).keys():
@@ -161,33 +156,29 @@ def _of_screen(situation: Situation, use: Use) -> str:
 
 
 def _unmount(situation: Situation, use: Use) -> str:
-    """``mounts`` names all that is mounted of the guest's devices, as the next start would refuse the rest."""
+    """The setting names all that is mounted of the guest's devices, as the next start would refuse the rest."""
     from libhook.facts.mountpoint import is_likely_of_host, is_of_host
 
     if any(map(is_of_host, use.mounts)):
         return "the host itself needs what is mounted there: give the guest another disk"
-    known = situation.config.actions.get("mounts", ())
-    every = [*known, *(path for uses in situation.host.uses.values() for one in uses if one.only_mounted
-                       for path in one.mounts)]  # fmt: skip
-    if set(every) <= set(known):  # what keeps it from that is said beside this
+    known = situation.config.actions.get("units", {})
+    uses = (one for found in situation.host.uses.values() for one in found if one.only_mounted)
+    new = list(dict.fromkeys(path for one in uses for path in one.mounts if path not in known))
+    if not new:  # what keeps it from that is said beside this
         return "unmount it first"
-    if any(is_of_host(path) or is_likely_of_host(path) for path in set(every) - set(known)) or not all(
-        map(_is_plain_path, every)
-    ):
-        return "unmount it first, or name its mount points in the setting mounts of the guest"
-    name = setting(situation, f"mounts = [{_listed(every)}]", "mounts")
+    if any(is_of_host(path) or is_likely_of_host(path) or not _is_plain_path(path) for path in new):
+        return "unmount it first, or name its mount points in the setting units of the guest"
+    also = (name for name, state in known.items() if name.startswith("/") and state == "down")  # it replaces the file
+    line = ", ".join(f'{quoted(path)} = "down"' for path in (*also, *new))
+    name = setting(situation, f"units = {{ {line} }}", "mounts")
     return (
         f"unmount it first, or, where /etc/fstab has it, to have it unmounted and mounted again for the guest, {name}"
     )
 
 
-def _listed(texts: Iterable[str]) -> str:
-    return ", ".join(map(quoted, dict.fromkeys(texts)))
-
-
 def _is_plain_path(path: str) -> bool:
-    """Whether neither TOML, nor a shell's quotes, nor any shell's echo, nor libhook mean anything else by this path."""
-    return path.isascii() and path.isprintable() and not any(character in path for character in "'\"\\{}")
+    """Whether neither TOML, nor a shell's quotes, nor any shell's echo mean anything else by this path."""
+    return path.isascii() and path.isprintable() and not any(character in path for character in "'\"\\")
 
 
 def by_hand(address: object) -> str:

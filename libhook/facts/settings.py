@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from libhook.facts import keys
 from libhook.facts.address import PciAddress
-from libhook.facts.config import HANDLERS, TAKE_ALONG, Source
+from libhook.facts.config import TAKE_ALONG, Source
 from libhook.facts.host import NO_CLASS
 from libhook.facts.problem import Problem
 from libhook.facts.written import DEVICES, DOMAINS, named
-from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple
+from libhook.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -49,10 +49,6 @@ class Section(NamedTuple):
     values: Mapping[str, Any]
     """By key: ``audit.required``."""
     problems: tuple[Problem, ...] = ()
-    has_placeholders: bool = False
-    """Something in it is to be filled in with the guest's name or UUID (facts/template.py)."""
-    written: Mapping[tuple[str | int, ...], tuple[str | int, ...]] = MappingProxyType({})
-    """Where an entry that is filled in stands in the file, by where it is now."""
 
     @property
     def asks(self) -> bool:
@@ -253,28 +249,19 @@ def _no_device(file: int, name: str) -> Problem:
     return Problem(file, (DEVICES, name), what, remedy, near, full if keys.is_address(full) else name)
 
 
-def section_of(
-    file: int, where: tuple[str, ...], rank: tuple[int, int], table: Mapping[str, Any], *, fills: bool = True
-) -> Section:
-    """Check a section. With ``fills`` it may have placeholders."""
+def section_of(file: int, where: tuple[str, ...], rank: tuple[int, int], table: Mapping[str, Any]) -> Section:
+    """Check a section."""
     section = Section(file, where, rank, {})
-    values, problems, has_placeholders = {}, list[Problem](), False
+    values, problems = {}, list[Problem]()
     for at, value in _flat(table):
         key = ".".join(at)
-        if fills and key in keys.OF_KINDS and key != HANDLERS and keys.has_brace(value):
-            from libhook.facts import template
-
-            has_placeholders = True
-            if wrong := list(template.problems(file, (*where, key), value)):
-                problems += wrong
-                continue
         if complaint := _complaint(section, at, value):
             problems.append(complaint)
         elif wrong_entries := list(keys.wrong_entries(key, value)):
             problems += [_wrong(section, (*at, *one.at), one) for one in wrong_entries]
         else:
             values[key] = float(value) if key in keys.SECONDS else value
-    return section._replace(values=values, problems=tuple(problems), has_placeholders=has_placeholders)
+    return section._replace(values=values, problems=tuple(problems))
 
 
 def _flat(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -323,7 +310,9 @@ def _unknown(section: Section, at: tuple[str, ...], value: object) -> Problem:
     known, where = keys.known(), (*section.keys, *at)
     near = (*known, *keys.GROUPS, *((DEVICES, DOMAINS) if not section.keys else ()))
     remedy = f"the known keys are {', '.join(known)}"
-    if isinstance(value, dict) and not section.keys and len(at) == 1:
+    if at[-1] in keys.FORMER:
+        remedy, near = keys.FORMER[at[-1]], ()
+    elif isinstance(value, dict) and not section.keys and len(at) == 1:
         remedy = f"for a guest of this name write [{named((DOMAINS, *at))}]"
         if _rank(DEVICES, at[0]):
             remedy, near = f"write [{named((DEVICES, *at))}]", ()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from libhook.facts.mountpoint import is_of_host, path_of
+from libhook.facts.mountpoint import escaped, is_of_host, path_of, unit_of
 from libhook.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _ALL_MOUNTS = frozenset(("local-fs.target", "remote-fs.target"))
 begins the emergency mode (local-fs.target, OnFailure=). So they are neither stopped with a mount nor started."""
 _ON = ("active", "reloading", "refreshing", "activating")
 _CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:-_.\\@")
-_LONGEST, _LONGEST_USER = 255, 64
+_LONGEST = 255
 _PROTECTED = (
     *("libhook", "libvirtd", "libvirt-guests", "virtlogd", "virtlockd", "virtproxyd", "virtnetworkd", "virtstoraged"),
     *("virtnodedevd", "virtinterfaced", "virtsecretd", "virtnwfilterd", "virtqemud", "virtlxcd", "virtxend", "virtchd"),
@@ -88,11 +88,6 @@ class Unit(NamedTuple):
         return self.load == "loaded" and self.has_file and self.may_start and not self.is_transient
 
 
-def owner_of(name: str) -> str:
-    """The user whose unit this is, or the seat: ``tim`` of ``tim/pipewire.service``. "" for the system's."""
-    return name.rpartition("/")[0]
-
-
 def parse(text: str) -> Iterator[Unit]:
     """The units in the output of ``systemctl show``: a line for each property, and an empty line after each unit."""
     for block in text.split("\n\n"):
@@ -126,52 +121,32 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether it may be a unit's name, of whatever type. A user's manager may say anything."""
+    """Whether it may be a unit's name, of whatever type."""
     return 0 < len(name) <= _LONGEST and set(name) <= _CHARACTERS and (name[0] != "-" or name in ("-.mount", "-.slice"))
 
 
-def is_name(text: str, *, glob: bool = False) -> bool:
-    """Whether this is a unit's name with its type, ``nvidia-persistenced.service``; with ``glob`` also a pattern.
+def of_guest(name: str, guest: str) -> str:
+    """The unit that a name in the settings means for this guest: with the guest's name, escaped, in its instance.
+
+    A path is that of a mount point.
+    """
+    if name.startswith("/"):
+        return unit_of(name)
+    first, at, instance = name.partition("@")
+    return f"{first}{at}{instance.replace('{name}', escaped(guest))}"
+
+
+def is_name(text: str) -> bool:
+    """Whether this is a unit's name with its type, ``nvidia-persistenced.service``.
 
     A template without an instance, ``getty@.service``, is no unit.
     """
-    allowed = _CHARACTERS | set("*?[]") if glob else _CHARACTERS
     name, _, kind = text.rpartition(".")
-    return (
-        bool(name)
-        and not name.endswith("@")
-        and kind in TYPES
-        and len(text) <= _LONGEST
-        and set(text) <= allowed
-        and text[0] != "-"
-    )
-
-
-def is_anyones(text: str, *, glob: bool = False) -> bool:
-    """Whether this is a unit's name, or a user's: ``tim/pipewire.service``, ``@seat0/pipewire.service``.
-
-    A slash is in no unit's name. What a user's manager sees of mounts is not the user's.
-    """
-    owner, slash, name = text.rpartition("/")
-    if not slash:
-        return is_name(name, glob=glob)
-    return is_name(name, glob=glob) and not path_of(name) and (is_user(owner) or is_seat(owner))
-
-
-def is_user(text: str) -> bool:
-    """Whether this may be a user's name. Root's units are the system's."""
-    allowed = _CHARACTERS - set(":\\@")
-    return 0 < len(text) <= _LONGEST_USER and set(text) <= allowed and text[0] not in "-." and text != "root"
-
-
-def is_seat(text: str) -> bool:
-    """Whether this names the user whose session is active on a seat: ``@seat0``."""
-    return text.startswith("@seat") and text.isascii() and text[1:].replace("-", "").replace("_", "").isalnum()
+    return bool(name) and not name.endswith("@") and kind in TYPES and _is_plain(text) and text[0] != "-"
 
 
 def is_protected(name: str) -> bool:
     """Whether a guest may never stop this unit."""
-    name = name.rpartition("/")[2]
     if path := path_of(name):
         return is_of_host(path)
     return name.startswith(_PROTECTED)

@@ -74,8 +74,6 @@ class Outcome(NamedTuple):
     """The word for the log: ``moved``. A failure is logged as ``not moved``."""
     left: str = ""
     """What is not as it should be, though it refuses nothing and is not tried again. It is logged as an error."""
-    lost: tuple[str, ...] = ()
-    """What the action has ended, or begun to, and nobody brings back. A start that fails later says so."""
     printed: bytes = b""
     """What libvirt is to get on stdout, where it takes that for the guest's XML."""
 
@@ -101,8 +99,6 @@ class Kind(NamedTuple):
     """The actions that the guest's settings ask for."""
     at: tuple[str, ...] = ("prepare",)
     """The operations at which the settings may ask for them."""
-    is_asked: bool = False
-    """Its actions change nothing, and may refuse. They are carried out once, before anything is journalled."""
     told: Callable[[Config, Event, Held | None], Iterable[Action]] = lambda *_: ()
     """What is done at each operation of libvirt's once the plan is done. It is neither journalled nor undone."""
     noticed: Callable[[Work, HostDevice, Process], Action | None] = lambda _work, _device, _daemon: None

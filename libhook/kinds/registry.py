@@ -28,13 +28,10 @@ if TYPE_CHECKING:
 
 _SETTINGS: dict[str, tuple[str, ...]] = {
     "pci": ("take_along",),
-    "require": ("require",),
-    "sleep": ("sleep",),
     "run": ("run",),  # compacting memory comes before the value that reserves huge pages
     "value": ("values",),
-    "unit": ("units", "mounts"),
-    "legacy": ("legacy",),  # an old script may need what units end, and free what the next need
-    "holder": ("end",),  # what it ends does not come back: only what needs that comes after it
+    "unit": ("units",),
+    "legacy": ("legacy",),  # an old script may need what units end, and free what modules need
     "module": ("modules",),
 }
 """The kinds, each with the keys of the settings that ask for its actions; none where only handlers ask. What
@@ -130,11 +127,6 @@ def limits(config: Config, actions: Sequence[Action]) -> list[Limit]:
 
 def _seconds(config: Config, kind: Kind, batch: Sequence[Action]) -> float:
     return min(kind.seconds(config, batch), kind.max_seconds)
-
-
-def questions(actions: Iterable[Action]) -> list[Action]:
-    """Those of these actions that are asked before anything is done."""
-    return [action for action in actions if KINDS[action.kind].is_asked]
 
 
 def carry_out(work: Work, actions: Sequence[Action]) -> list[Outcome]:

@@ -21,7 +21,6 @@ PLAIN = {
     "pci/subsystem_device": "the same",
     "pci/class": "the same",
     "pci/modalias": "modalias_show() there prints the same fields",
-    "pci/boot_vga": "boot_vga_show() there compares with the pointer that drivers/pci/vgaarb.c keeps",
     "pci/sriov_drivers_autoprobe": "sriov_drivers_autoprobe_show() in drivers/pci/iov.c prints a field of the PF",
     "nvme/serial": "nvme_show_str_function() in drivers/nvme/host prints what was read when the controller began",
     "usb/busnum": "busnum_show() in drivers/usb/core/sysfs.c prints a field of struct usb_device",

@@ -97,7 +97,7 @@ def journalctl(root: str, arguments: tuple[str, ...]) -> tuple[int, str]:
 
 def ending(root: str, argv: Sequence[str]) -> dict[str, Any]:
     """How a command ends. Of a script that a shell runs, how the script ends."""
-    own = argv[1:] if argv[0] in ("/bin/bash", "/bin/sh") else argv
+    own = argv[1:] if argv[0] in ("/bin/bash", "/bin/sh") and argv[1] != "-c" else argv
     return store.load(root, "commands", _key(own[0])) or {}
 
 

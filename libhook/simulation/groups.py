@@ -143,9 +143,3 @@ def remove(root: str, group: str) -> None:
         if processes(folder):
             raise refuse(errno.EBUSY, group)
         shutil.rmtree(folder)
-
-
-def is_in_one(root: str, pid: int) -> bool:
-    """Whether this process is in a group of libhook's: so it is a real one."""
-    folder = _folder(root)
-    return os.path.isdir(folder) and any(pid in processes(f"{folder}/{name}") for name in os.listdir(folder))

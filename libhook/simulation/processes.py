@@ -43,6 +43,16 @@ def open_file(root: str, pid: int, path: str, *, named_only: bool = False, shown
     os.symlink(shown_as or path, f"{folder}/{number}")
 
 
+def place(root: str, pid: int, program: str = "", group: str = "") -> None:
+    """Say which program a process runs, and in which control group it is."""
+    if program:
+        os.makedirs(os.path.dirname(root + program), exist_ok=True)
+        if not os.path.exists(root + program):
+            store.create(root + program, program)
+        store.link(root + program, f"{root}/proc/{pid}/exe")
+    store.create(f"{root}/proc/{pid}/cgroup", f"0::{group}\n")
+
+
 class SimulatedDescriptors:
     """Implements effects.kernel.Descriptors."""
 

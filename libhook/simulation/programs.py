@@ -25,23 +25,6 @@ class Programs(Answers):
         self._answer(call, lambda: answer.append(systemd.systemctl(self.root, arguments, seconds)))
         return answer[0] if answer else (0, "")
 
-    def user_systemctl(self, user: str, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
-        """Do what systemctl --user does. A user's units are those of a folder of their own."""
-        from libhook.simulation import systemd
-
-        answer: list[tuple[int, str]] = []
-        call = f"systemctl --user {user} {' '.join(arguments)}"
-        self._answer(call, lambda: answer.append(systemd.of_user(self.root, user, arguments, seconds)))
-        return answer[0] if answer else (0, "")
-
-    def first_name(self, user: str) -> str:
-        """Look the user up, and then the number."""
-        from libhook.simulation import systemd
-
-        answer: list[str] = []
-        self._answer(f"first-name {user}", lambda: answer.append(systemd.first_name(self.root, user)))
-        return answer[0]
-
     def systemd_run(self, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
         """Do what systemd-run does."""
         from libhook.simulation import commands
@@ -76,25 +59,13 @@ class Programs(Answers):
         )
         return answer[0] if answer else (0, "")
 
-    def loginctl(self, arguments: tuple[str, ...], _seconds: float) -> tuple[int, str]:
-        """Do what loginctl does."""
-        from libhook.simulation import logind
-
-        answer: list[tuple[int, str]] = []
-        self._answer(f"loginctl {' '.join(arguments)}", lambda: answer.append(logind.loginctl(self.root, arguments)))
-        return answer[0] if answer else (0, "")
-
     def signal(self, pid: int, number: int, is_it: Callable[[], bool]) -> None:
         """Send a signal. ESRCH if ``is_it`` says no."""
-        from libhook.simulation import groups, logind
 
         def send() -> None:
             if not is_it():
                 raise refuse(errno.ESRCH, str(pid))
-            if groups.is_in_one(self.root, pid):
-                os.kill(pid, number)
-                return
-            logind.signal(self.root, pid, number)
+            os.kill(pid, number)
 
         self._answer(f"signal {pid} {number}", send)
 

@@ -26,7 +26,6 @@ _UNIT: dict[str, Any] = {
     "may_start": True,
     "transient": False,
     "file": True,
-    "hidden": False,
     "stop": 0.0,
     "stops": True,
     "leaves": False,
@@ -51,52 +50,6 @@ def add(root: str, name: str, **fields: Any) -> None:  # noqa: ANN401 - whatever
         os.makedirs(f"{root}/etc/systemd/system", exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.symlink(f"/usr/lib/systemd/system/{name}", f"{root}/etc/systemd/system/{DISPLAY_MANAGER}")
-
-
-def log_in(root: str, user: str) -> str:
-    """Start a user's manager; return the folder of its units, for ``add`` and the others."""
-    own = f"{root}/simulation/users/{user}"
-    for folder in ("simulation/tmp", "var/log", "units"):
-        os.makedirs(f"{own}/{folder}", exist_ok=True)
-    if not os.path.lexists(f"{own}/sys"):
-        os.symlink(f"{root}/sys", f"{own}/sys")
-    store.create(f"{own}/private", "")
-    return own
-
-
-def log_out(root: str, user: str) -> None:
-    """End a user's manager, and all its units."""
-    own = f"{root}/simulation/users/{user}"
-    store.unlink(f"{own}/private")
-    for name in _names(own):
-        change(own, name, active="inactive")
-
-
-def of_user(root: str, user: str, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
-    """What the user's manager answers. ESRCH if there is none, ENXIO for the user "nobody-there"."""
-    own = f"{root}/simulation/users/{user}"
-    if not os.path.lexists(f"{own}/private"):
-        code = errno.ENXIO if user == "nobody-there" else errno.ESRCH
-        raise OSError(code, os.strerror(code), user)
-    return systemctl(own, arguments, seconds)
-
-
-def also_call(root: str, user: str, name: str) -> None:
-    """Give a user a second name."""
-    os.symlink(user, f"{root}/simulation/users/{name}")
-
-
-def rename(root: str, user: str, name: str) -> None:
-    """Give a user another name. The one until now is a second one from now on."""
-    os.rename(f"{root}/simulation/users/{user}", f"{root}/simulation/users/{name}")
-    also_call(root, name, user)
-
-
-def first_name(root: str, user: str) -> str:
-    """The name that the user's number has. ENXIO for the user "nobody-there"."""
-    if user == "nobody-there":
-        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), user)
-    return os.path.basename(os.path.realpath(f"{root}/simulation/users/{user}"))
 
 
 def state(root: str, name: str) -> str:
@@ -223,7 +176,7 @@ def _mount(root: str, name: str) -> None:
 def _show(root: str, names: list[str], *, value: bool) -> str:
     blocks = []
     for name in names:
-        own = [_own(root, name)] if "*" not in name else [one for one in _loaded(root) if fnmatchcase(one, name)]
+        own = [_own(root, name)] if "*" not in name else [one for one in _names(root) if fnmatchcase(one, name)]
         blocks += [_block(root, one or name, value=value) for one in own]
     return "\n".join(blocks)
 
@@ -263,10 +216,6 @@ def _names(root: str) -> list[str]:
         return []
 
 
-def _loaded(root: str) -> list[str]:
-    return [name for name in _names(root) if not _load(root, name)["hidden"]]
-
-
 def _own(root: str, name: str) -> str:
     """The unit's own name; "" where there is none."""
     names = _names(root)
@@ -281,21 +230,15 @@ def _load(root: str, name: str) -> dict[str, Any]:
 
 
 def _populate(root: str, name: str, populated: bool) -> None:
-    folder = f"{root}/sys/fs/cgroup{_slice(root)}/{name}"
+    folder = f"{root}/sys/fs/cgroup/system.slice/{name}"
     os.makedirs(folder, exist_ok=True)
     store.create(f"{folder}/cgroup.events", f"populated {populated:d}\nfrozen 0\n")
 
 
 def _group(root: str, name: str) -> str:
     """Of a unit that runs or has left processes. systemd removes the group with the last of them."""
-    group = f"{_slice(root)}/{name}"
+    group = f"/system.slice/{name}"
     try:
         return group if "populated 1" in store.read(f"{root}/sys/fs/cgroup{group}/cgroup.events") else ""
     except FileNotFoundError:
         return ""
-
-
-def _slice(root: str) -> str:
-    """The control group of its units: a user's root lies in the host's."""
-    _, of_user, user = root.rpartition("/simulation/users/")
-    return f"/user.slice/user-{user}.slice" if of_user else "/system.slice"

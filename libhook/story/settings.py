@@ -46,10 +46,6 @@ def of_guest(
     sections = found.about(guest.name, guest.uuid, devices_of(machine, found, guest, entry))
     if note:
         note(any(section.asks for section in sections))
-    if any(section.has_placeholders for section in sections):
-        from libhook.facts import template
-
-        sections = template.filled(sections, guest.name, guest.uuid)
     if any(section.problems for section in sections):
         from libhook.facts import complaints
 

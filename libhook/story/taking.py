@@ -13,7 +13,6 @@ from libhook.facts.entry import Held, what_is_set
 from libhook.facts.event import Event
 from libhook.facts.plan import Action, Plan, Refusal
 from libhook.handlers import record
-from libhook.kinds import registry as kinds
 from libhook.kinds.kind import Outcome
 from libhook.light import TYPE_CHECKING, MappingProxyType, NamedTuple, suppress
 from libhook.look import libvirtd
@@ -91,8 +90,6 @@ class Taken(NamedTuple):
     """Why the guest may not have its devices."""
     begun: bool = False
     """Something may have been done already. If the start is refused, that must be undone."""
-    lost: tuple[str, ...] = ()
-    """What was ended for it and cannot be brought back."""
 
 
 if TYPE_CHECKING:
@@ -105,13 +102,6 @@ def take(session: Session, happening: Event, domain: Domain, before: Held | None
     If the plan has a condition, only the actions that provide the condition's state are carried out. Then this looks
     and plans again, so the same handlers decide the rest from what is there by then.
     """
-    lost: list[str] = []
-    return _take(session, happening, domain, before, entry, lost)._replace(lost=tuple(lost))
-
-
-def _take(
-    session: Session, happening: Event, domain: Domain, before: Held | None, entry: MakeEntry, lost: list[str]
-) -> Taken:
     begun, held, done = False, before, set[str]()
     while True:
         try:
@@ -120,8 +110,6 @@ def _take(
             if not begun or held is None:
                 raise
             return Taken(held, plan, refuse_each(domain, error.message, error.hint), begun)
-        if begun:  # they have agreed
-            plan = plan.without(kinds.questions(plan.actions))
         session.log_plan(plan)
         held = entry(session, held, domain, plan)
         if plan.refusals or not happening.operation.takes:
@@ -134,10 +122,6 @@ def _take(
             expect_readable(held, anew=is_start)
         except LibhookError as error:
             return Taken(held, plan, refuse_each(domain, error.message, error.hint), begun)
-        if asked := kinds.questions(plan.actions):
-            if refusals := refusals_from(held, asked, session.apply(held.uuid, asked)):
-                return Taken(held, plan, refusals, begun)
-            session, plan = session.with_time(), plan.without(asked)
         stage = plan.stage
         if plan.conditions and done.issuperset(action.key for action in stage):
             # These actions ran already, and the handlers still wait for them: looking again would never end.
@@ -150,7 +134,6 @@ def _take(
             return Taken(held, plan, refuse_each(domain, error.message, error.hint), begun)
         begun = True
         outcomes = session.apply(held.uuid, stage)
-        lost += [what for outcome in outcomes for what in outcome.lost]
         refusals = refusals_from(held, stage, outcomes)
         session = session.with_time()  # each action had its own
         if not (refusals or plan.conditions) and is_start:
@@ -204,10 +187,10 @@ def undo_and_refuse(session: Session, taken: Taken) -> NoReturn:
         _, left = giveback.undo(session.with_grace(), held)
     if held.phase in ("preparing", "prepared"):
         held = after_refusal(session, held, left)
-    refuse(session, held, taken.refusals, taken.lost)
+    refuse(session, held, taken.refusals)
 
 
-def refuse(session: Session, held: Held, refusals: Sequence[Refusal], lost: Sequence[str] = ()) -> NoReturn:
+def refuse(session: Session, held: Held, refusals: Sequence[Refusal]) -> NoReturn:
     """Record the failure for the devices that the refusals name, journal that, and refuse the start."""
     keys = {refusal.device for refusal in refusals}
     if keys - {device.key for device in held.devices}:  # a refusal of no device: then all devices failed
@@ -224,7 +207,7 @@ def refuse(session: Session, held: Held, refusals: Sequence[Refusal], lost: Sequ
         session.state.forget(held.uuid)  # release may have come before the entry was there, and it comes only once
     from libhook.facts.remedy import whom  # only where something is refused
 
-    raise refused(refusals, f"libhook plan {whom(held)}", held.settled, lost)
+    raise refused(refusals, f"libhook plan {whom(held)}", held.settled)
 
 
 def record_failure(session: Session, domain: Domain) -> None:
@@ -241,12 +224,11 @@ def refused(
     refusals: Sequence[Refusal],
     each: str,
     settled: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-    lost: Sequence[str] = (),
 ) -> Refused:
     """Return the error that says the first reasons, and then what to do about the first. So a command ends the line.
 
     ``each`` is what says what to do about the others; "" where that has been said. The error also names the handlers by
-    others that ``settled`` what may be refused there, and what was ``lost`` by then.
+    others that ``settled`` what may be refused there.
     """
     if len(refusals) > 1:
         from libhook.facts.joined import joined  # only where something is refused
@@ -257,8 +239,6 @@ def refused(
         reasons.append(f"and {rest} more")
     if settled and not all(refusal.reason.startswith("handler ") for refusal in refusals):  # they name themselves
         reasons[-1] += f" ({what_is_set(settled)})"
-    if lost:
-        reasons.append(f"ended by then, and not coming back: {', '.join(lost)}")
     remedy = refusals[0].remedy
     if len(refusals) > 1:
         remedy = f"{each and f'{each} says what to do about each; '}about the first: {remedy}"

@@ -3,11 +3,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from growth import is_linear, used
-from scenario import Host, guest
+from scenario import Host
 
 from libhook.command import settings
 from libhook.errors import BadInput
@@ -17,10 +16,8 @@ from libhook.facts.domain import Domain
 from libhook.facts.plan import Condition, Refusal
 from libhook.facts.unit import AS_WANTED
 from libhook.handlers import registry
-from libhook.kinds.command import Run
-from libhook.kinds.unit import wanting
+from libhook.kinds.run import Run
 from libhook.kinds.unit.state import State
-from libhook.simulation import systemd
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nic
 from libhook.story.settings import of_guest, read
@@ -120,14 +117,3 @@ def test_a_plan_grows_with_what_others_wait_for() -> None:
         return used() - begun
 
     is_linear(cost, 100)
-
-
-def test_the_units_of_two_guests_are_not_compared_pair_by_pair(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that another guest has down are looked for only where the settings have a pattern."""
-    names = [f"a{at}.service" for at in range(3)]
-    host = Host(root, nic(), "[units]\n" + "".join(f'"{name}" = "down"\n' for name in names))
-    for name in names:
-        systemd.add(root, name)
-    host.begin(guest(name="one"))
-    monkeypatch.setattr(wanting, "fnmatchcase", mock.Mock(side_effect=AssertionError))
-    assert host.event(guest(name="two")._replace(uuid="11111111-2222-3333-4444-555555555555"), "prepare").code == 0

@@ -35,7 +35,7 @@ HOST_PROGRAMS = {"mmdebstrap": "mmdebstrap", "qemu-system-x86_64": "qemu-system-
 # lvm2 and mdadm stand on disks that are then in use; driverctl is what the benchmark compares with; tgt is an iSCSI
 # target, and qemu-block-extra has QEMU's other end of it.
 PACKAGES = """
-    linux-image-amd64 kmod udev systemd-sysv dbus procps psmisc iproute2 pciutils usbutils
+    linux-image-amd64 kmod udev systemd-sysv dbus procps psmisc iproute2 iputils-ping pciutils usbutils
     libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-block-extra auditd driverctl
     hyperfine lvm2 mdadm tgt
     python3-audit python3-libvirt python3-lxml python3-structlog python3-systemd

@@ -9,21 +9,17 @@ from mounting import INDEX, MOUNTS, mount, mounted
 from scenario import Host
 from units import CUPS, SOCKET
 
-from libhook.kinds.sleep import LOGIND, UNIT
 from libhook.simulation import commands, store, systemd
 from libhook.simulation.world import Device
 
 SWAPPINESS = "/proc/sys/vm/swappiness"
 PROGRAM = "/usr/local/bin/act"
 SMBD = "smbd.service"
-USER, PIPEWIRE, PIPEWIRE_SOCKET = "tim", "pipewire.service", "pipewire.socket"
 STATES = {
-    "mounts": (MOUNTS, ""),
-    "sleep": ('sleep = "inhibit"\n', "active"),
     "modules": (f"modules = {json.dumps(STACK)}\n", ""),  # in this order each is a call of its own
     "units": (f'[units]\n"{CUPS}" = "down"\n"{SMBD}" = "up"\n', "inactive inactive active"),
+    "mounts": (MOUNTS, ""),
     "values": ('[values]\n"vm.swappiness" = 10\n', "10"),
-    "user's units": (f'[domains."*".units]\n"{USER}/{PIPEWIRE}" = "down"\n', "inactive inactive"),
 }
 """What the settings ask for, and what is so while any guest lives."""
 
@@ -36,14 +32,9 @@ def settings(*names: str) -> str:
 def make(root: str, config: str, *more: Device) -> Host:
     """The host with these settings, and with more devices."""
     host = host_with(root, config, *more)
-    systemd.add(root, UNIT, active="inactive")
-    systemd.add(root, LOGIND)
     systemd.add(root, CUPS, triggered_by=[SOCKET])
     systemd.add(root, SOCKET)
     systemd.add(root, SMBD, active="inactive")
-    own = systemd.log_in(root, USER)
-    systemd.add(own, PIPEWIRE, triggered_by=[PIPEWIRE_SOCKET])
-    systemd.add(own, PIPEWIRE_SOCKET)
     if MOUNTS in config:  # no guest may have a disk that stays mounted
         mount(root)
     commands.add(root, PROGRAM, seconds=0.03)
@@ -54,13 +45,10 @@ def make(root: str, config: str, *more: Device) -> Host:
 
 def states(host: Host) -> dict[str, str]:
     """What is shared, as it is."""
-    own = f"{host.root}/simulation/users/{USER}"
     return {
         "modules": " ".join(sorted(loaded(host).intersection(STACK))),
-        "sleep": systemd.state(host.root, UNIT),
         "units": " ".join(systemd.state(host.root, unit) for unit in (CUPS, SOCKET, SMBD)),
         "values": Path(f"{host.root}{SWAPPINESS}").read_text().strip(),
-        "user's units": f"{systemd.state(own, PIPEWIRE)} {systemd.state(own, PIPEWIRE_SOCKET)}",
         "mounts": " ".join((*mounted(host.root), *{INDEX}.intersection(systemd.running(host.root)))),
     }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scenario import LAUNCHER, Host
 
-from libhook.simulation import logind, processes
+from libhook.simulation import processes
 from libhook.simulation.hosts import workstation
 
 ROOT = Path(__file__).parents[2]
@@ -40,15 +40,20 @@ def typed(host: Host, *arguments: str, width: int = 80, program: tuple[str, ...]
     return found.decode().replace("\r\n", "\n")
 
 
+def group_of(session: str, user: str = "1000") -> str:
+    """The control group of a session's scope."""
+    return f"/user.slice/user-{user}.slice/session-{session}.scope"
+
+
 def desktop_session(root: str, pid: int) -> None:
     """The process is of a session that gdm has begun."""
     for number, name, parent, group in (
         (700, "gdm3", 1, "/system.slice/gdm.service"),
-        (701, "gdm-session-wor", 700, logind.group_of("2")),
+        (701, "gdm-session-wor", 700, group_of("2")),
     ):
         processes.add(root, number, name, parent=parent)
-        logind.place(root, number, group=group)
-    logind.place(root, pid, group=logind.group_of("2"))
+        processes.place(root, number, group=group)
+    processes.place(root, pid, group=group_of("2"))
 
 
 def desktop(root: str) -> Host:

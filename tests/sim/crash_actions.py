@@ -23,7 +23,6 @@ from stage import Stage
 
 from libhook.command import handlers
 from libhook.facts import command
-from libhook.kinds.holder import ending
 from libhook.simulation import commands
 from libhook.simulation.build import scratch
 from libhook.simulation.guests import Guest
@@ -55,8 +54,6 @@ undo = ["{PROGRAM}", "back"]
 command = ["{PROGRAM}"]
 undo = ["{PROGRAM}", "back"]
 reconnect = true
-[require.asked]
-command = ["{PROGRAM}"]
 """
 HANDLER = "asks"
 WANTS = f"[handlers.{HANDLER}]\n"
@@ -77,8 +74,6 @@ class Mix(NamedTuple):
     """An old script, at each operation."""
     along: Mapping[str, str] = {}
     """A device for each guest that its XML does not name."""
-    ended: bool = False
-    """What has the devices open."""
     handler: bool = False
     """A handler by others asks for the states, and not the settings."""
     guests: Mapping[str, Guest] = each.GUESTS
@@ -88,14 +83,14 @@ class Mix(NamedTuple):
     def config(self) -> str:
         """The settings."""
         own = each.LEGACY * self.script + (WANTS if self.handler else settings(*self.states)) + RUN * self.runs
-        return own + each.TAKE_ALONG * bool(self.along) + each.END * self.ended
+        return own + each.TAKE_ALONG * bool(self.along)
 
 
 MIXES = {
     "modules": Mix(("modules",)),
-    "sleep and values": Mix(("sleep", "values")),
+    "values": Mix(("values",)),
     "commands": Mix(("units",), runs=True, events=("prepare", "start", "started", "reconnect", "release")),
-    "mounts and a user's units": Mix(("mounts", "user's units")),
+    "mounts": Mix(("mounts",)),
     "legacy and take_along": Mix(
         script=True,
         along=each.ALONG,
@@ -103,7 +98,6 @@ MIXES = {
         events=("prepare", "start", "started", "stopped", "release"),
     ),
     "a handler": Mix(("units", "values"), handler=True, events=("prepare", "start", "release")),
-    "end": Mix(ended=True, guests=each.WITH_ENDED),
     "all": Mix(tuple(STATES), runs=True, events=("prepare", "started", "release")),
 }
 
@@ -115,10 +109,9 @@ class Play:
         """One of ``every`` so many points, from ``first`` on."""
         root = scratch()
         self._name, self._mix = mix, MIXES[mix]
-        ending._RETURN_SECONDS = 0.0  # how often it looks meanwhile would be chance
         self._guests = self._mix.guests
-        self._host = make(root, self._mix.config, *[each.SECOND] * self._mix.ended)
-        each.equip(self._host, script=self._mix.script, ended=self._mix.ended)
+        self._host = make(root, self._mix.config)
+        each.equip(self._host, script=self._mix.script)
         self._host.libvirt = Libvirt(root, self._hook)
         self._stage = Stage(self._host)
         if self._mix.handler:
@@ -172,7 +165,7 @@ class Play:
         ``how``: libvirt releases the dead one at once, or libvirtd ends as well, or the other guests end first.
         """
         one, libvirt = next(one for one in self._guests.values() if one.name == name), self._host.libvirt
-        problems = [*each.journalled(self._host)]
+        problems = list[str]()
         held = self._host.state.load(one.uuid)
         known = {action.key for action in held.actions} if held else set()
         self._maybe = one.uuid
@@ -216,7 +209,7 @@ class Play:
                 self._host.libvirt.stop(name, "crashed")
 
     def _ran(self, one: Guest) -> list[dict[str, str]]:
-        """Its commands but that which was asked, before there is an entry."""
+        """Its commands."""
         ours = ("libhook-run-", "libhook-undo-")
         ran = (it for it in commands.ran(self._host.root) if it["unit"].startswith(ours))
         return [it for it in ran if it["environment"]["LIBHOOK_UUID"] == one.uuid]
@@ -230,8 +223,7 @@ class Play:
             f"{[*living]} run, and {what} is {now[what]}" for what in mix.states if now[what] != STATES[what][1]
         ]
         those = {at: one for at, one in self._guests.items() if one.name in living}
-        problems += [*each.without_devices(self._host, those, mix.along), *each.journalled(self._host)]
-        problems += each.ended_wrongly(self._host, self._begun, those) if mix.ended else ()
+        problems += each.without_devices(self._host, those, mix.along)
         sure = [one.uuid for one in self._guests.values() if one.uuid != self._maybe]
         runs = {unit for unit in running(self._host) if any(uuid in unit for uuid in sure)}
         wanted = {one.uuid for one in those.values()}.intersection(sure)
@@ -252,8 +244,6 @@ class Play:
             recover(self._host)
         problems = [*wrong(self._host), *(f"{unit} still runs" for unit in running(self._host)), *self._not_back()]
         problems += each.miscalled(self._host, self._guests.values(), self._killed)
-        served = [at for at in self._begun if self._guests[at].name != self._killed]
-        problems += each.ended_wrongly(self._host, self._begun, served) if self._mix.ended else ()
         for one, name in itertools.product(self._guests.values(), _UNDONE):
             units = [command.unit(one.uuid, name, undo=undo) for undo in (False, True)]
             order = [units.index(it["unit"]) for it in self._ran(one) if it["unit"] in units]

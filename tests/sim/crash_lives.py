@@ -4,13 +4,11 @@
 As a program it plays one life, at one of so many points, and shows how each ended.
 """
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import disturbing
-import holding
 from aftermath import COMERS, OTHER, RELEASES, WANTS_IT, Aftermath, Comer, trails
 from amounts import FULL
 from cases import CASES, DISK, NIC, Case
@@ -22,9 +20,7 @@ from scenario import Host, guest
 from stage import Stage
 from units import CUPS
 
-from libhook.kinds.holder import ending
-from libhook.kinds.sleep import LOGIND, UNIT
-from libhook.simulation import commands, logind, processes, systemd
+from libhook.simulation import commands, processes, systemd
 from libhook.simulation.build import scratch
 from libhook.simulation.hosts import many, workstation
 from libhook.simulation.libvirt import Libvirt
@@ -49,19 +45,10 @@ class Life(NamedTuple):
     """Its disk is mounted."""
     script: bool = False
     """The settings name an old script. Each ``prepare`` of it must have its ``release``."""
-    held: bool = False
-    """A session and a program have the card open, and are ended; another of each has not, and is not."""
 
 
-_INNOCENT = "3"
-_END = f'end = ["sessions", "{holding.SUNSHINE}"]'
 _ALONG = f'take_along = ["{DISK}"]'
 LIVES = {
-    "what has the card open is ended": Life(
-        Case(workstation(), holding.WIN11, f"[domains.win11]\n{_END}\n[domains.{OTHER}]\n{_END}\n"),
-        ("prepare",),
-        held=True,
-    ),
     "eight devices": Life(Case(many(8, remove=0), guest(*(f"0000:00:{at:02x}.0" for at in range(8))))),
     "one of a group of three": Life(CASES["one_of_three_siblings_bind"]),
     "one device, taken": Life(CASES["unmanaged"], ("prepare",)),
@@ -82,9 +69,9 @@ LIVES = {
     "failed before start": Life(CASES["unmanaged"], ("release",), fails="host"),
     "failed after start": Life(CASES["bind_managed"], ("release",), fails="qemu"),
     "with units": Life(
-        Case(workstation(), guest(NIC), f'sleep = "inhibit"\n[units]\n"{CUPS}" = "down"\n"tim/{CUPS}" = "down"\n'),
+        Case(workstation(), guest(NIC), f'[units]\n"{CUPS}" = "down"\n'),
         ("prepare", "release"),
-        units=((UNIT, "inactive"), (LOGIND, "active"), (CUPS, "active"), (f"tim/{CUPS}", "active")),
+        units=((CUPS, "active"),),
     ),
     "with a mounted disk": Life(
         Case(workstation(), guest(DISK), MOUNTS),
@@ -99,12 +86,6 @@ LIVES = {
 }
 
 
-def _place(root: str, unit: str) -> tuple[str, str]:
-    """The folder of a unit, and its own name. A user logs in for it."""
-    user, _, name = unit.rpartition("/")
-    return (systemd.log_in(root, user) if user else root), name
-
-
 class Play:
     """A life, and at each of its calls all the points at which that is killed."""
 
@@ -117,20 +98,13 @@ class Play:
         root = scratch()
         self.host = Host(root, self._life.case.world, self._life.case.config)
         self.host.libvirt = Libvirt(root, self._hook)
-        if self._life.held:
-            ending._RETURN_SECONDS = 0.0  # how often it looks meanwhile would be chance
-            holding.desktop(root)
-            holding.stream(root)
-            holding.stream(root, holding.OTHER)
-            processes.close_file(root, holding.OTHER, holding.CARD)
-            logind.begin(root, _INNOCENT)
         if self._life.script:
             commands.add(root, PATH)
         self._stage = Stage(self.host)
         if self._life.mounted:
             mount(root)
         for unit, state in () if self._life.mounted else self._life.units:
-            systemd.add(*_place(root, unit), active=state)
+            systemd.add(root, unit, active=state)
 
     def run(self) -> None:
         """All of it. A process of one point in which the hook has lived on gets here as well, and ends here."""
@@ -145,7 +119,7 @@ class Play:
         if self._stage.is_apart:
             processes.end(host.root, host.libvirt.pid)
             problems = Aftermath(host, life.case.guest, "release").end()
-            self._stage.tell([*problems, *self._units(), *self._ended(), *self._scripts()])
+            self._stage.tell([*problems, *self._units(), *self._scripts()])
         self._stage.close()
 
     def _hook(self, name: str, operation: str, sub: str, extra: str, xml: bytes) -> tuple[int, str]:
@@ -167,7 +141,7 @@ class Play:
                 return status
             reason = "shutdown" if self._runs_on else "failed"
             problems = Aftermath(self.host, self._life.case.guest, operation, reason).follow(comer)
-            problems += [*self._units(), *self._ended(), *self._scripts()]
+            problems += [*self._units(), *self._scripts()]
             if self._runs_on and comer.libvirtd and comer.who in ("release", "recover"):
                 problems += self._untrue()
             self._stage.tell(problems)
@@ -204,20 +178,8 @@ class Play:
 
     def _units(self) -> list[str]:
         """Those that are not as they were."""
-        now = {unit: systemd.state(*_place(self.host.root, unit)) for unit, _ in self._life.units}
+        now = {unit: systemd.state(self.host.root, unit) for unit, _ in self._life.units}
         return [f"{unit} is {now[unit]}" for unit, state in self._life.units if now[unit] != state]
-
-    def _ended(self) -> list[str]:
-        """What has been ended, or signalled, and had the device not open."""
-        if not self._life.held:
-            return []
-        signalled = {pid for pid, _ in holding.signals(self.host)}
-        problems = [f"a signal to {pid}" for pid in signalled - {holding.STREAM}]
-        if not os.path.exists(f"{self.host.root}/proc/{holding.OTHER}"):
-            problems.append("a process that has nothing open is ended")
-        if not logind.is_there(self.host.root, _INNOCENT):
-            problems.append("a session that has nothing open is ended")
-        return problems
 
     def _scripts(self) -> list[str]:
         """The guests whose old script was not called for their end."""

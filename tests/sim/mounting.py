@@ -8,7 +8,7 @@ from libhook.simulation import store, systemd
 DATA, SUB, INDEX, TARGET = "srv-data.mount", "srv-data-sub.mount", "index.service", "local-fs.target"
 LINE = "40 22 259:1 / /srv/data rw - xfs /dev/nvme0n1 rw"
 SUB_LINE = "41 40 0:99 / /srv/data/sub rw - tmpfs tmpfs rw"
-MOUNTS = 'mounts = ["/srv/data"]\n'
+MOUNTS = '[domains."*".units]\n"/srv/data" = "down"\n'
 
 
 def mount(root: str, **data: Any) -> None:  # noqa: ANN401 - as systemd.add

@@ -132,7 +132,7 @@ def test_a_handler_whose_file_is_broken_keeps_no_device(launcher: Launcher, name
     """
     settings = Path(launcher.root, "etc/libhook/config.toml")
     settings.parent.mkdir(parents=True, exist_ok=True)
-    settings.write_text('sleep = "allow"\naudit.required = true\n')
+    settings.write_text("modules = []\naudit.required = true\n")
     driver = Path(launcher.root, "sys/bus/pci/devices", NIC, "driver")
     for operation in VETOES:
         assert launcher.event(operation, WITH_DEVICE).returncode == 0

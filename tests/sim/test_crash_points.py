@@ -37,12 +37,11 @@ _EVERY = {
 _OFTEN = 12
 _ACTIONS = {
     "modules": (29, "acb"),
-    "sleep and values": (41, "bca"),
+    "values": (41, "bca"),
     "commands": (67, "cab"),
-    "mounts and a user's units": (59, "bca"),
+    "mounts": (59, "bca"),
     "legacy and take_along": (53, "acb"),
     "a handler": (37, "bac"),
-    "end": (47, "cab"),
     "all": (97, "cba"),
 }
 """One of so many points of an ordinary run, and the order in which its three guests end."""
@@ -50,7 +49,7 @@ _SHARES = 8
 """Of an order of which every point is played. A process plays one of them."""
 _LEAST_POINTS = 240
 """Of each of these, with the two guests of a sample."""
-_NOT_SAMPLED = ("mounts and a user's units",)
+_NOT_SAMPLED = ("mounts",)
 """Of a quick run they are part of all."""
 _CLAIMS = {"ab": 4, "abc": 20}
 """Of an ordinary run: a prime to the three ways in which a crash goes on."""

@@ -50,7 +50,6 @@ def test_devices_shows_the_groups_as_a_tree(root: str) -> None:
         "wanted_by": [],
         "in_use": "qemu (pid 2000, /dev/vfio/14)",
         "uses": [],
-        "shows": [],
         "hangs": False,
         "pf": None,
         "vfs": [],

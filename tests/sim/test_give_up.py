@@ -116,8 +116,8 @@ def test_what_several_dead_guests_have_is_given_up_of_those_that_are_named(root:
 def test_each_kind_of_thing_is_given_up_alone(root: str) -> None:
     """Nothing is written, run or begun, all else stays in the entry, and in the end nothing is left."""
     run = f'[run.begin]\ncommand = ["{PROGRAM}"]\nundo = ["{PROGRAM}"]\n'
-    host = make(root, LEGACY + settings("sleep", "modules", "mounts", "units", "values") + run)
-    equip(host, script=True, ended=False)
+    host = make(root, LEGACY + settings("modules", "mounts", "units", "values") + run)
+    equip(host, script=True)
     host.begin(OF_STACK)
     uuid = OF_STACK.uuid
     leave(host, uuid)
@@ -125,7 +125,7 @@ def test_each_kind_of_thing_is_given_up_alone(root: str) -> None:
     before = host.state.load(uuid)
     assert before
     kinds = {action.kind for action in before.actions}
-    assert kinds >= {"pci", "sleep", "module", "unit", "value", "run", "legacy"}
+    assert kinds >= {"pci", "module", "unit", "value", "run", "legacy"}
     assert {f"shared/{name}" for name in os.listdir(f"{host.machine.state}/shared")} <= {*host.leftovers}
     assert give_up(before).count("--give-up ") == 3
     for number, action in enumerate(before.actions, 1):

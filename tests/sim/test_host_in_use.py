@@ -33,7 +33,7 @@ from libhook.story.session import state_of
 
 OTHER = "11111111-2222-3333-4444-555555555555"
 FREE = "free it first, or give the guest another disk"
-UNMOUNT = """mounts = ["/srv/a b"]' >/etc/libhook/config.d/win11@mounts.toml"""
+UNMOUNT = """units = { "/srv/a b" = "down" }' >/etc/libhook/config.d/win11@mounts.toml"""
 ROUTE = (
     "reach the host another way first; if it can do without the network cards of this guest, "
     f"{setting('network', 'warn', 'preflight.')}"
@@ -126,7 +126,7 @@ USES = {
         _mounted_and_forbidden,
         "storage",
         "mounted on /srv",
-        """mounts = ["/srv"]' >/etc/libhook/config.d/win11@mounts.toml""",
+        """units = { "/srv" = "down" }' >/etc/libhook/config.d/win11@mounts.toml""",
     ),
     "default route": Use(NIC, _route, "network", "has the default route", ROUTE),
     "default route of IPv6": Use(NIC, _route6, "network", "has the default route", ROUTE),

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What sections for devices mean at hot-plug: ``require`` and ``values``, for as long as the guest has the device."""
 
-from pathlib import Path
-
 import pytest
 from aftermath import recover
 from cases import DISK, GPU, NIC, SOUND
@@ -11,7 +9,7 @@ from plugging import attach, detach, xml
 from scenario import Host, guest
 from watch_play import Watched
 
-from libhook.simulation import commands, faults, systemd
+from libhook.simulation import faults, systemd
 from libhook.simulation.hosts import workstation
 from libhook.simulation.hypervisor import Hypervisor
 
@@ -148,34 +146,14 @@ def test_two_guests_cannot_want_different_values(root: str) -> None:
     _ended(host)
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_what_the_device_requires(root: str, there: bool) -> None:
-    """Nothing is done without it, and the failure is recorded."""
-    host = _host(root, f'[devices."{NIC}".require.here]\nfile = "/srv/here"\nreason = "bring it"\n', DISK)
-    if there:
-        Path(f"{root}/srv").mkdir()
-        Path(f"{root}/srv/here").touch()
-    done = attach(host, Hypervisor(host.libvirt), xml(NIC))
-    assert (done.error == "", "bring it" in done.error) == (there, not there)
-    assert host.driver(NIC) == ("vfio-pci" if there else "e1000e")
-    assert host.trail[1:] == [f"attach {NIC} {'success' if there else 'failed'}"]
-    assert (
-        done == attach(host, Hypervisor(host.libvirt), xml(NIC), dry_run=True)._replace(lines=[]) if not there else True
-    )
-    host.libvirt.stop("win11", "shutdown")
-    assert host.leftovers == []
-
-
 def test_what_is_not_done_at_hot_plug_is_said_in_one_line(root: str) -> None:
     """By the command, and in the plan."""
     modules = 'modules = ["e1000e"]\n[domains."win11"]\nmodules = ["nvme"]\n'
-    units = f'[devices."{NIC}"]\nsleep = "inhibit"\nunits = {{ "cups.service" = "down" }}\n'
+    units = f'[devices."{NIC}"]\nunits = {{ "cups.service" = "down" }}\n'
     host = _host(root, "", DISK)
     host.configure(units + modules)
     systemd.add(root, "cups.service")
-    line = (
-        "the settings for the device ask for sleep, units, modules: that is done when a guest starts, not at hot-plug"
-    )
+    line = "the settings for the device ask for units, modules: that is done when a guest starts, not at hot-plug"
     assert f"warning: {line}" in attach(host, Hypervisor(host.libvirt), xml(NIC), dry_run=True).lines
     assert attach(host, Hypervisor(host.libvirt), xml(NIC)) == ([HAS, f"win11: {line}"], "")
     assert systemd.state(root, "cups.service") == "active"
@@ -185,7 +163,7 @@ def test_what_is_not_done_at_hot_plug_is_said_in_one_line(root: str) -> None:
 
 def test_nothing_is_said_of_what_other_sections_ask_for(root: str) -> None:
     """It was done when the guest started, or was not to be."""
-    host = _host(root, '[domains."win11"]\nsleep = "allow"\n[devices."display"]\nsleep = "inhibit"\n', DISK)
+    host = _host(root, '[domains."win11"]\nmodules = []\n[devices."display"]\nmodules = ["x"]\n', DISK)
     assert attach(host, Hypervisor(host.libvirt), xml(NIC)) == ([HAS], "")
     _ended(host)
 
@@ -214,17 +192,3 @@ def test_others_plug_it_out(root: str) -> None:
     assert (_value(host), host.driver(NIC)) == ("10", "e1000e")
     host.libvirt.stop("win11", "shutdown")
     assert (_value(host), host.changed, host.leftovers) == ("60", [], ["watched.json"])
-
-
-def test_a_command_that_must_agree_to_a_device(root: str) -> None:
-    """It is told that it is about a device that is plugged in. Its no is in the refusal, and nothing is bound."""
-    check = "/usr/local/bin/check"
-    host = _host(root, f'[devices."{NIC}".require.cable]\ncommand = ["{check}"]\nreason = "plug the cable in"\n', DISK)
-    commands.add(root, check)
-    assert attach(host, Hypervisor(host.libvirt), xml(NIC)) == ([HAS], "")
-    assert [one["environment"]["LIBHOOK_OPERATION"] for one in commands.ran(root)] == ["attach"]
-    assert detach(host, Hypervisor(host.libvirt), xml(NIC)) == ([GAVE_UP], "")
-    commands.add(root, check, status=1)
-    assert attach(host, Hypervisor(host.libvirt), xml(NIC)).error.endswith("has ended with status 1: plug the cable in")
-    assert host.driver(NIC) == "e1000e"
-    _ended(host)

@@ -41,11 +41,11 @@ def test_an_event_is_told_as_a_whole(host: Host) -> None:
     """What was planned, done, recorded and held, and the host after it."""
     host.unit("cups.service")
     host.program("/usr/bin/true")
-    settings = '[units]\n"cups.service" = "down"\n[run.note]\ncommand = ["/usr/bin/true", "{name}"]\n'
+    settings = '[units]\n"cups.service" = "down"\n[run.note]\ncommand = ["/usr/bin/true", "on"]\n'
     outcome = play("prepare", WIN11, host, settings)
     assert (outcome.code, outcome.refusals) == (0, ())
     assert outcome.writes[-1] == ("bus/pci/drivers_probe", NIC)
-    assert [(one.argv, one.user) for one in outcome.commands] == [(("/usr/bin/true", "win11"), "")]
+    assert [(one.argv, one.user) for one in outcome.commands] == [(("/usr/bin/true", "on"), "")]
     assert outcome.commands[0].stdin == WIN11.xml(1).decode()
     assert outcome.systemd == ("stop cups.service",)
     assert (outcome.after["cups.service"], outcome.after[f"{NIC} driver"]) == ("inactive", "vfio-pci")

@@ -6,9 +6,8 @@ import json
 import os
 from pathlib import Path
 
-import holding
 import pytest
-from cases import DISK, NIC
+from cases import DISK, GPU, NIC, SOUND
 from command import libhook
 from mounting import mount
 from old_scripts import LIFE, PATH, PLAIN, SETTINGS, WIN11, calls, host_with
@@ -97,16 +96,16 @@ def test_a_start_that_fails_later_is_ended_as_libvirt_does(root: str) -> None:
 
 def test_what_the_script_frees_is_looked_at_after_it(root: str) -> None:
     """It may stop the desktop, which has the card. If it does not, the start is refused, and it is called for that."""
-    host = holding.host_with(root, more=f'legacy.path = "{PATH}"\n')
+    card, host = guest(GPU, SOUND), Host(root, workstation(), f'holder_wait = 0.3\nlegacy.path = "{PATH}"\n')
     commands.add(root, PATH)
-    holding.stream(root)
-    foretold = host.call(("win11", "prepare", "begin", "-"), holding.WIN11.xml(1, False), dry_run=True)
+    processes.add(root, 810, "sunshine", ["/dev/dri/card0"])
+    foretold = host.call(("win11", "prepare", "begin", "-"), card.xml(1, False), dry_run=True)
     assert foretold.stderr[0] == f"run the old script {PATH} (prepare begin), for 120 s at most"
     assert any("(checked after: run the old script" in line for line in foretold.stderr)
-    assert "is in use by the host" in host.event(holding.WIN11, "prepare").line
+    assert "is in use by the host" in host.event(card, "prepare").line
     assert calls(host) == ["prepare begin -", "stopped end -", "release end failed"]
-    commands.add(root, PATH, ends=holding.STREAM)
-    host.begin(holding.WIN11)
+    commands.add(root, PATH, ends=810)
+    host.begin(card)
     assert calls(host)[3:] == LIFE[:3]
 
 

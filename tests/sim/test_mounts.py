@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Mount points that are away while a guest runs: ``mounts`` in the settings."""
+"""Mount points that are away while a guest runs: ``units`` in the settings."""
 
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def test_it_is_mounted_again_with_the_last(root: str, first_to_end: int) -> None
 
 def test_where_nothing_is_mounted_there_is_nothing_to_do(root: str) -> None:
     """Whether fstab has it or not: nothing is mounted at the end that was not."""
-    host = _host(root, 'mounts = ["/srv/data", "/srv/none"]\n', active="inactive")
+    host = _host(root, '[units]\n"/srv/data" = "down"\n"/srv/none" = "down"\n', active="inactive")
     for unit in (SUB, INDEX):
         systemd.change(root, unit, active="inactive")
     store.create(f"{root}/proc/self/mountinfo", "")
@@ -128,7 +128,7 @@ def test_another_mount_of_the_disk_is_refused_at_once(root: str) -> None:
     assert outcome.line.startswith(f"{DISK} is in use by the host: /dev/nvme0n1 is mounted on /srv/data, mounted on ")
     assert (_told(host), outcome.changed) == ([], ())
     systemd.add(root, r"mnt-a\x20b.mount", mounts="43 22 259:1 /x /mnt/a\\040b rw - xfs /dev/nvme0n1 rw")
-    host.configure('mounts = ["/srv/data", "/mnt/a b"]\n')
+    host.configure('[units]\n"/srv/data" = "down"\n"/mnt/a b" = "down"\n')
     host.begin(ONE)
     assert host.driver(DISK) == "vfio-pci"
 
@@ -188,47 +188,36 @@ def test_what_could_not_come_back_or_is_needed_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("mounts", "said"),
+    ("path", "said"),
     [
-        ('["/"]', "a list without mount points that the host always needs, such as / and /usr"),
-        ('["/usr/local"]', "a list without mount points that the host always needs, such as / and /usr"),
-        ('["srv"]', 'a list of mount points, as findmnt shows them, without a slash at the end: ["/srv/data"]'),
-        ('["/srv/"]', "a list of mount points"),
-        ('["/srv/../usr"]', "a list of mount points"),
-        ('"/srv"', "a list of mount points"),
-        (f'["/{"a" * 300}"]', "a list of shorter mount points"),
+        ("/", "a unit that neither libvirt nor the host depends on"),
+        ("/usr/local", "a unit that neither libvirt nor the host depends on"),
+        ("/dev/sda1", 'a mount point, not a disk: "/srv/data"'),
+        ("srv", "the whole name of a service, socket, timer, path, mount or automount, or the path of a mount point"),
+        ("/srv/", "the whole name of a service"),
+        ("/srv//data", "the whole name of a service"),
+        ("/srv/./data", "the whole name of a service"),
+        ("/srv/../srv", "the whole name of a service"),
+        (f"/{'a' * 300}", "the whole name of a service"),
     ],
 )
-def test_what_is_no_mount_point_is_said_with_its_line(root: str, mounts: str, said: str) -> None:
+def test_what_is_no_mount_point_is_said_with_its_line(root: str, path: str, said: str) -> None:
     """Others than that are looked at when the guest starts."""
-    host = Host(root, workstation(), f"mounts = {mounts}\n")
+    host = Host(root, workstation(), f'[units]\n"{path}" = "down"\n')
     outcome = host.event(ONE, "prepare")
-    assert outcome.line.startswith("/etc/libhook/config.toml, line 1: mounts ")
+    assert outcome.line.startswith("/etc/libhook/config.toml, line 2: units.")
     assert f"it must be {said}" in outcome.line
 
 
 def test_of_two_that_go_with_each_other_one_is_asked_for(root: str) -> None:
     """A mount below another; it comes back with that one, once."""
-    host = _host(root, f'mounts = ["/srv/data/sub", "/srv/data"]\n[units]\n"{INDEX}" = "down"\n')
+    host = _host(root, f'[units]\n"/srv/data/sub" = "down"\n"/srv/data" = "down"\n"{INDEX}" = "down"\n')
     host.begin(ONE)
     held = host.state.load(ONE.uuid)
     assert held
     assert [one.subject for one in held.actions if one.kind == "unit"] == [DATA]
     ended = host.event(ONE, "release", "shutdown")
     assert not [entry for entry in ended.log if "left" in entry]
-    assert (_mounted(host), host.leftovers) == (["/srv/data", "/srv/data/sub"], [])
-
-
-@pytest.mark.parametrize("paths", [("/srv/data", "/srv/data/sub"), ("/srv/data/sub", "/srv/data")])
-def test_another_guests_mount_below_or_above_it_is_refused(root: str, paths: tuple[str, str]) -> None:
-    """With the first to end it would be mounted while the other uses the disk."""
-    host = _host(root, f'[domains.other]\nmounts = ["{paths[0]}"]\n[domains.win11]\nmounts = ["{paths[1]}"]\n')
-    host.begin(OTHER)
-    kept = DATA if paths[0] == "/srv/data" else SUB
-    outcome = host.event(ONE, "prepare")
-    assert f"{paths[1]} would be unmounted with {kept}, which another guest keeps as it is" in outcome.line
-    host.event(OTHER, "release", "shutdown")
-    host.event(ONE, "release", "failed")
     assert (_mounted(host), host.leftovers) == (["/srv/data", "/srv/data/sub"], [])
 
 
@@ -258,7 +247,7 @@ def test_a_crash_after_the_unmount_is_made_good(root: str) -> None:
 def test_a_long_mount_point_comes_back(root: str) -> None:
     """Each letter that is not plain takes many bytes in the unit's name, and more in the file of its claims."""
     path = "/mnt/" + "Видеоархив-семья-2024"
-    host = Host(root, workstation(), f'holder_wait = 0.1\nmounts = ["{path}"]\n')
+    host = Host(root, workstation(), f'holder_wait = 0.1\n[units]\n"{path}" = "down"\n')
     unit = unit_of(path)
     systemd.add(root, unit, mounts=f"40 22 259:1 / {path} rw - xfs /dev/nvme0n1 rw", disk="nvme0n1")
     host.begin(guest(DISK))

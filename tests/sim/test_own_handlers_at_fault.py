@@ -56,7 +56,6 @@ ENEMIES = {
     "relaxes": ("return {'settings': {'siblings': 'bind'}}", "settings has 'siblings'; at prepare it may have"),
     "wants": ("return {'settings': {'handlers': {'other': {}}}}", "settings has 'handlers'; at prepare it may"),
     "dry": ("return {'settings': {'dry_run': True}}", "settings has 'dry_run'; at prepare it may have"),
-    "fills": ("return {'settings': {'values': {'vm.{name}': 1}}}", "settings has {name}, and nothing is filled in"),
     "protected": (
         "return {'settings': {'units': {'libvirtd.service': 'down'}}}",
         'settings.units."libvirtd.service": it must be a unit that neither libvirt nor the host depends on',

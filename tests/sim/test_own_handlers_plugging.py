@@ -58,7 +58,7 @@ def test_a_refusal_leaves_the_device_with_the_host(root: str) -> None:
 def test_units_are_not_set_at_hotplug(root: str) -> None:
     """Only what libhook attach does for a device."""
     own = _running(root, code('return {"settings": {"units": {"a.service": "down"}}}', '"attach",'))
-    said = "settings has 'units'; at attach it may have values, require"
+    said = "settings has 'units'; at attach it may have values"
     assert said in attach(own, Hypervisor(own.libvirt), xml(NIC)).error
 
 

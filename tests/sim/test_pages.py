@@ -3,13 +3,11 @@
 
 from pathlib import Path
 
-import holding
 import pytest
 from cases import DISK, GPU, NIC, SOUND
 from modules_out import CONSOLE, loaded, shown
 from scenario import Host, guest
 
-from libhook.kinds.sleep import LOGIND, UNIT
 from libhook.simulation import commands, hosts, processes, store, systemd
 from libhook.simulation.world import World
 
@@ -31,42 +29,38 @@ def _settings(page: str, heading: str) -> str:
 
 def _host(root: str, world: World, page: str, heading: str = "") -> Host:
     host = Host(root, world, f"holder_wait = 0.3\n{_settings(page, heading)}")
-    for unit, active in ((UNIT, "inactive"), (LOGIND, "active"), (SDDM, "active"), (TIMER, "active")):
+    for unit, active in ((SDDM, "active"), (TIMER, "active")):
         systemd.add(root, unit, active=active, names=["display-manager.service"] if unit == SDDM else [])
     return host
 
 
 def test_one_card_for_the_desktop_and_a_guest(root: str) -> None:
-    """The desktop with its session goes, the card comes, and all but the session comes back."""
+    """The host is kept awake, the desktop goes, the card comes, and all of it comes back."""
     host = _host(root, hosts.nvidia(console=True), "single-gpu.md")
-    processes.add(root, 790, "sddm-greeter", [holding.CARD])
+    processes.add(root, 790, "sddm-greeter", ["/dev/dri/card0"])
     systemd.change(root, SDDM, process=790)
     systemd.add(root, PERSISTENCED)
-    holding.desktop(root)
+    commands.add(root, "/usr/bin/systemd-inhibit")
     before = loaded(host)
     win11 = guest(GPU, SOUND)
     plan = host.call(("win11", "prepare", "begin", "-"), win11.xml(1, False), dry_run=True)
-    assert [line.split(",")[0].split(" (")[0] for line in plan.stderr if line.startswith(("keep", "stop", "end"))] == [
-        "keep the host from sleeping",
+    assert [line.split(",")[0].split(" (")[0] for line in plan.stderr if line.startswith(("run", "stop"))] == [
+        "run /usr/bin/systemd-inhibit '--what=sleep' '--why=win11 runs' /usr/bin/sleep infinity",
         f"stop {SDDM}",
         f"stop {PERSISTENCED}",
     ]
-    begun = host.event(win11, "prepare")
-    assert [line for line in begun.plan if line.startswith("end ")] == [
-        f"end each session that has {GPU} open: this does not come back"
-    ]
-    assert begun.plan.count("keep the host from sleeping (start libhook-awake.service)") == 1, "and done in that order"
-    for operation in ("start", "started"):
+    for operation in ("prepare", "start", "started"):
         assert host.event(win11, operation).code == 0
     assert (host.driver(GPU), host.driver(SOUND)) == ("vfio-pci", "vfio-pci")
-    units = (SDDM, PERSISTENCED, UNIT)
-    assert [systemd.state(root, unit) for unit in units] == ["inactive", "inactive", "active"]
+    units = (SDDM, PERSISTENCED)
+    assert [systemd.state(root, unit) for unit in units] == ["inactive", "inactive"]
     assert not loaded(host) & {"nvidia", "nvidia_drm", "nvidia_modeset", "nvidia_uvm"}
-    assert not Path(root, f"proc/{holding.KWIN}").exists()
     assert shown(host) == "(S) dummy device: 1"
+    assert [unit for unit in systemd.running(root) if unit.startswith("libhook-run-")] != []
     host.event(win11, "release", "shutdown")
-    assert [systemd.state(root, unit) for unit in units] == ["active", "active", "inactive"]
+    assert [systemd.state(root, unit) for unit in units] == ["active", "active"]
     assert (loaded(host), shown(host), host.leftovers) == (before, CONSOLE, [])
+    assert [unit for unit in systemd.running(root) if unit.startswith("libhook-run-")] == []
     assert host.driver(GPU) == "nvidia"
 
 
@@ -122,7 +116,6 @@ def test_the_desktop_goes_on_on_the_other_card(root: str, monkeypatch: pytest.Mo
     """It is down while the card goes and comes, and up while the guest runs and after it."""
     host = _host(root, hosts.workstation(), SCRIPTS, "Two cards: the desktop goes on on the other")
     commands.add(root, "/usr/bin/systemctl")
-    holding.desktop(root)
     run = commands.systemd_run
 
     def systemctl(root: str, arguments: tuple[str, ...], document: bytes, seconds: float) -> tuple[int, str]:
@@ -186,17 +179,18 @@ def test_a_server_with_a_service_and_a_port(root: str) -> None:
     commands.add(root, "/usr/bin/firewall-cmd")
     systemd.add(root, SAMBA, active="inactive")
     one, other = guest(name="files-a"), guest(name="files-b")._replace(uuid="11111111-2222-3333-4444-555555555555")
-    mark = _put(host, "/etc/libhook/held-back/files-a", "")
-    assert host.event(one, "prepare").line.endswith("held-back/files-a is there: its disk is being moved")
-    assert _ran(host) == []
-    mark.unlink()
+    commands.add(root, "/bin/sh", status=1)
+    assert host.event(one, "prepare").line.endswith("ended with status 1: its disk is being moved")
+    host.event(one, "release", "failed")
+    commands.add(root, "/bin/sh")
+    before = len(_ran(host))
     for each in (one, other):
         host.begin(each)
     host.event(one, "release", "shutdown")
     assert systemd.state(root, SAMBA) == "active"
     host.event(other, "release", "shutdown")
     assert (systemd.state(root, SAMBA), host.leftovers) == ("inactive", [])
-    assert [line.split("forward")[0] for line in _ran(host)] == [
+    assert [line.split("forward")[0] for line in _ran(host)[before:] if "firewall" in line] == [
         f"/usr/bin/firewall-cmd --{verb}-" for verb in ("add", "remove")
     ]
 

@@ -3,10 +3,9 @@
 
 from collections.abc import Callable, Sequence
 
-import holding
 import pytest
 from aftermath import recover
-from asking import PIPEWIRE, PROGRAM, STATES, SWAPPINESS, USER, make, running, settings, states
+from asking import PROGRAM, STATES, SWAPPINESS, make, running, settings, states
 from cases import DISK, GPU, NIC, SOUND
 from modules_out import OTHER
 from mounting import DATA, mount
@@ -16,24 +15,21 @@ from units import CUPS, SDDM
 from libhook.facts.address import PciAddress
 from libhook.facts.plan import Action
 from libhook.kinds.kind import Outcome
-from libhook.simulation import commands, faults, logind, processes, systemd
+from libhook.simulation import commands, faults, processes, systemd
 from libhook.simulation.snapshot import differences, snapshot
 from libhook.story.session import Session
 
 WIN11 = guest(GPU, SOUND, NIC)
 RUN = f'[run.screen]\ncommand = ["{PROGRAM}"]\nundo = ["{PROGRAM}", "back"]\n'
-END = '[domains.win11]\nend = ["sessions"]\n'
+KWIN = 800
 DESKTOP = f'"{SDDM}" = "down"\n'
 ASKED = {
-    "sleep": (STATES["sleep"][0], "sleep"),
     "modules": (STATES["modules"][0], "module nvidia"),
     "units": (STATES["units"][0], f"unit {CUPS}"),
     "values": (STATES["values"][0], f"value {SWAPPINESS}"),
     "mounts": (STATES["mounts"][0], f"unit {DATA}"),
-    "user's units": (STATES["user's units"][0], f"unit {USER}/{PIPEWIRE}"),
     "run": (RUN, "run screen"),
     "background": (f'[run.show]\ncommand = ["{PROGRAM}"]\nbackground = true\n', "run show"),
-    "end": (END, "holder sessions"),
     "take_along": (f'[domains.win11]\ntake_along = ["{DISK}"]\n', DISK),
     "device": ("", GPU),
 }
@@ -78,8 +74,8 @@ def _failing(host: Host, _patch: pytest.MonkeyPatch) -> str:
 
 _LATER = {
     _unbindable: tuple(ASKED),
-    _anothers: ("units", "user's units", "mounts", "end"),
-    _failing: ("sleep", "values", "run", "background"),
+    _anothers: ("units", "mounts"),
+    _failing: ("values", "run", "background"),
 }
 """What may refuse after which kinds: devices come last, commands before units, and after these it looks again."""
 
@@ -88,16 +84,14 @@ _LATER = {
 def test_what_was_done_for_a_guest_that_is_refused_is_undone(
     root: str, monkeypatch: pytest.MonkeyPatch, kind: str, refusing: Refusing
 ) -> None:
-    """At once: nobody waits for libvirt's release. But what was ended stays so, and the line says it."""
+    """At once: nobody waits for libvirt's release."""
     host = _host(root, kind)
-    systemd.add(root, SDDM, names=["display-manager.service"], process=holding.KWIN)
+    systemd.add(root, SDDM, names=["display-manager.service"], process=KWIN)
     said = refusing(host, monkeypatch)
     asked, action = ASKED[kind]
     config = asked + '[run.fail]\ncommand = ["/usr/bin/fail"]\n' * (refusing is _failing)
-    if kind == "end":
-        holding.desktop(root)
-    elif refusing is _anothers:  # libhook looks again once the desktop is down
-        processes.add(root, holding.KWIN, "kwin", [holding.CARD])
+    if refusing is _anothers:  # libhook looks again once the desktop is down
+        processes.add(root, KWIN, "kwin", ["/dev/dri/card0"])
         config += DESKTOP if kind == "units" else f"[units]\n{DESKTOP}"
     host.configure(f"holder_wait = 0.3\n{config}")
     before, shared = snapshot(root), states(host)
@@ -108,9 +102,7 @@ def test_what_was_done_for_a_guest_that_is_refused_is_undone(
     assert action in done, "it was not even begun"
     assert differences(before, snapshot(root)) == []
     assert (states(host), running(host), systemd.state(root, SDDM)) == (shared, [], "active")
-    assert ("not coming back" in outcome.line) == (kind == "end")
     assert kind != "run" or [PROGRAM, "back"] in [one["argv"] for one in commands.ran(root)]
-    assert not logind.is_there(root, "2")
     monkeypatch.undo()
     host.event(WIN11, "release", "failed")
     if refusing is _anothers:
@@ -118,7 +110,7 @@ def test_what_was_done_for_a_guest_that_is_refused_is_undone(
     assert (host.changed, host.leftovers) == ([], [])
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ASKED if kind != "end"])
+@pytest.mark.parametrize("kind", ASKED)
 def test_what_was_done_for_a_guest_that_is_refused_at_start_is_undone(root: str, kind: str) -> None:
     """Another guest has one of its devices by then; libvirt says release."""
     host = _host(root, kind)
@@ -166,13 +158,12 @@ def test_what_cannot_be_undone_is_said_and_all_else_is_undone(root: str, at: str
         expected["run screen"] = "the command screen has ended with status 7: see journalctl -u libhook-undo-"
     assert said.keys() == expected.keys()
     assert all(said[key].startswith(text) for key, text in expected.items())
-    back = [one["action"] for one in outcome.log if one.get("action") in {*expected, "sleep", "run screen"}]
-    assert back[-4:] == [f"unit {CUPS}", f"value {SWAPPINESS}", "run screen", "sleep"]
+    back = [one["action"] for one in outcome.log if one.get("action") in {*expected, "run screen"}]
+    assert back[-3:] == [f"unit {CUPS}", f"value {SWAPPINESS}", "run screen"]
     assert (host.changed, running(host)) == ([], [])
     assert states(host) == {
         **states(host),
         "modules": "nvidia nvidia_drm nvidia_modeset nvidia_uvm",
-        "sleep": "inactive",
     }
     faults.heal(root)
     faults.behave(root, "devices", NIC, refuses={})

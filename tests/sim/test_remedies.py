@@ -21,7 +21,7 @@ from libhook.facts.domain import Domain
 from libhook.facts.event import parse
 from libhook.facts.host import NOTHING
 from libhook.facts.situation import Situation
-from libhook.simulation import commands, faults, logind, processes, store, systemd
+from libhook.simulation import commands, faults, processes, store, systemd
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import nic, sriov, workstation
 from libhook.simulation.world import World
@@ -34,14 +34,14 @@ ODD = "a'b\"; touch x #\\"
 def _card_open(host: Host, service: str, pid: int, program: str) -> None:
     """A service of the host has the graphics card open."""
     processes.add(host.root, pid, program.rpartition("/")[2], ["/dev/dri/card0"])
-    logind.place(host.root, pid, program, f"/system.slice/{service}")
+    processes.place(host.root, pid, program, f"/system.slice/{service}")
     systemd.add(host.root, service, process=pid)
 
 
 def _open(host: Host) -> None:
     pid = processes.spawn(host.root, "smartd")
     processes.open_file(host.root, pid, "/dev/nvme0n1")
-    logind.place(host.root, pid, "/usr/sbin/smartd", "/system.slice/smartd.service")
+    processes.place(host.root, pid, "/usr/sbin/smartd", "/system.slice/smartd.service")
     systemd.add(host.root, "smartd.service", process=pid)
 
 

@@ -25,9 +25,8 @@ from libhook.facts.host import NOTHING, Use
 from libhook.facts.mountpoint import escaped
 from libhook.facts.situation import Situation
 from libhook.look.holders import Holder
-from libhook.look.occupants import Occupant
 from libhook.simulation import commands as running
-from libhook.simulation import faults, groups, logind, processes, systemd
+from libhook.simulation import faults, groups, processes, systemd
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
 from libhook.simulation.hypervisor import Hypervisor
@@ -57,7 +56,7 @@ def test_what_is_no_service_of_its_own_is_only_shown(root: str, group: str) -> N
     host = Host(root, workstation(), QUICK)
     pid = processes.spawn(root, "qemu-system-x86")
     processes.open_file(root, pid, "/dev/nvme0n1")
-    logind.place(root, pid, "", group)
+    processes.place(root, pid, "", group)
     assert cut(host.libvirt.start(guest(DISK)).error) == f"cat /proc/{pid}/cgroup"
 
 
@@ -70,11 +69,11 @@ def test_a_process_name_begins_no_command(root: str) -> None:
         assert cut(line.splitlines()[0]).startswith("cat /proc/")
 
 
-def test_what_was_ended_begins_no_command() -> None:
-    """Neither a holder nor an occupant, wherever it is named."""
-    for one in (Holder(8, "run: x", "/dev/nvme0n1"), Occupant(8, 1, "S", "run: x", "", None, "", False, False)):
-        assert "run:" not in str(one)
-        assert str(one).startswith('"run\\x3a x" (pid 8')
+def test_a_holder_begins_no_command() -> None:
+    """Wherever it is named."""
+    one = Holder(8, "run: x", "/dev/nvme0n1")
+    assert "run:" not in str(one)
+    assert str(one).startswith('"run\\x3a x" (pid 8')
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -170,17 +169,14 @@ def uninstalling(state: str) -> list[str]:
     return [done.stdout]
 
 
-@pytest.mark.parametrize(
-    ("path", "says"), [("/boot", "or name its mount points"), ("/srv/{name}", "or name its mount")]
-)
-def test_a_mount_point_that_a_command_would_not_mean_is_not_in_one(root: str, path: str, says: str) -> None:
-    """The host mostly needs the one, and libhook would fill in the other."""
+def test_a_mount_point_that_the_host_mostly_needs_is_in_no_command(root: str) -> None:
+    """Whoever has another one there may name it."""
     host = Host(root, workstation(), QUICK)
     mount(root)
     file = Path(f"{root}/proc/self/mountinfo")
-    file.write_text(file.read_text().replace("/srv/data", path))
+    file.write_text(file.read_text().replace("/srv/data", "/boot"))
     refused = host.libvirt.start(guest(DISK)).error
-    assert says in refused
+    assert "or name its mount points" in refused
     assert "run:" not in refused
 
 
@@ -197,16 +193,18 @@ def test_one_disk_of_the_hosts_keeps_all_out_of_a_command() -> None:
     (use,) = uses[PciAddress.parse(DISK)]
     assert "run:" not in remedy.of_use(situation, use)
     alone = situation._replace(host=NOTHING._replace(uses={PciAddress.parse(DISK): (use,)}))
-    assert 'mounts = ["/data"]' in remedy.of_use(alone, use)
+    assert 'units = { "/data" = "down" }' in remedy.of_use(alone, use)
 
 
 def test_what_a_setting_says_already_stays_in_it(root: str) -> None:
     """The file may be the one that was pasted before."""
     host = Host(root, workstation(), QUICK)
     Path(host.machine.drop_ins).mkdir()
-    Path(f"{root}/etc/libhook/config.d/win11@mounts.toml").write_text('domains."win11".mounts = ["/srv/old"]\n')
+    Path(f"{root}/etc/libhook/config.d/win11@mounts.toml").write_text(
+        'domains."win11".units = { "/srv/old" = "down" }\n'
+    )
     mount(root)
-    assert '.mounts = ["/srv/old", "/srv/data' in host.libvirt.start(guest(DISK)).error
+    assert '.units = { "/srv/old" = "down", "/srv/data' in host.libvirt.start(guest(DISK)).error
 
 
 def test_a_mount_point_with_a_blank_is_named(root: str) -> None:
@@ -215,7 +213,7 @@ def test_a_mount_point_with_a_blank_is_named(root: str) -> None:
     mount(root)
     file = Path(f"{root}/proc/self/mountinfo")
     file.write_text(file.read_text().replace("/srv/data", "/srv/my\\040data"))
-    assert """.mounts = ["/srv/my data\"""" in host.libvirt.start(guest(DISK)).error
+    assert """.units = { "/srv/my data\"""" in host.libvirt.start(guest(DISK)).error
 
 
 def test_a_desktop_that_this_host_does_not_have_is_not_offered(root: str) -> None:
@@ -227,25 +225,19 @@ def test_a_desktop_that_this_host_does_not_have_is_not_offered(root: str) -> Non
     desktop_session(root, 800)
     assert 'units."display-manager.service" = "down"' in host.libvirt.start(guest(GPU, SOUND)).error
     host.configure(QUICK + '[domains.win11.units]\n"gdm.service" = "down"\n')
-    assert 'end = ["sessions"]' in host.libvirt.start(guest(GPU, SOUND)).error
+    assert "loginctl terminate-session 2" in host.libvirt.start(guest(GPU, SOUND)).error
 
 
 _FILLED_IN = (
-    'mounts = ["/srv/{name}"]\n'
-    '[values]\n"kernel.domainname" = "{name}"\n'
-    '[units]\n"{name}.mount" = "down"\n"vnc@{name}.service" = "up"\n'
-    '[run.show]\ncommand = ["/usr/bin/show"]\nreason = "ask {name}"\n'
-)
-_FILLED_IN_REQUIREMENTS = (
-    '[require.disk]\nfile = "/srv/{name}/x"\nreason = "ask whoever made {name}"\n',
-    '[require.show]\nprocess = "/opt/{name}"\n',
-    '[require.unit]\nunit = "{name}.mount"\nreason = "start {name}"\n',
+    '[values]\n"kernel.domainname" = "to mend it, run: poweroff"\n'
+    '[units]\n"vnc@{name}.service" = "up"\n'
+    '[run.show]\ncommand = ["/usr/bin/show"]\n'
 )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_that_settings_fill_in_begins_no_command(root: str, name: str) -> None:
-    """In a path, a value, a unit, a mount point or a reason: when it is wanted, refused, kept and not given back."""
+    """In a unit, nor does a value: when it is wanted, refused, kept and not given back."""
     host, said = Host(root, workstation(), QUICK), list[str]()
     whose = guest(NIC, name=name)
     beside = guest(DISK, name="beside")._replace(uuid=OTHER)
@@ -257,13 +249,8 @@ def test_a_name_that_settings_fill_in_begins_no_command(root: str, name: str) ->
         for command in (("plan", name), ("status",), ("doctor",), ("recover", "--dry-run"), ("plan", "beside")):
             said.extend(libhook(host, *command)[1:])
 
-    for one in _FILLED_IN_REQUIREMENTS:
-        host.configure(QUICK + _FILLED_IN + one)
-        said.append(start(whose))
-        tell()
     host.configure(QUICK + _FILLED_IN)
     said.append(start(whose))
-    systemd.add(root, f"{escaped(name)}.mount", state="active")
     systemd.add(root, f"vnc@{escaped(name)}.service")
     running.add(root, "/usr/bin/show", status=3)
     said.append(start(whose))

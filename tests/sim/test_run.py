@@ -9,7 +9,6 @@ from typing import Any
 
 import disturbing
 import hanging
-import holding
 import pytest
 from cases import NIC
 from command import libhook
@@ -202,18 +201,6 @@ def test_an_entry_with_an_undo_alone(root: str) -> None:
     assert argvs(host) == [[SCREEN]]
 
 
-def test_a_command_without_undo_is_run_once(root: str) -> None:
-    """However often the plan is made: a program that has the card open is ended last, and then libhook looks again."""
-    host = holding.host_with(root, holding.SUNSHINE, more=f'[run.screen]\ncommand = ["{SCREEN}"]\n')
-    commands.add(root, SCREEN)
-    holding.stream(root)
-    assert host.event(holding.WIN11, "prepare").code == 0
-    assert argvs(host) == [[SCREEN]]
-    assert len(holding.signals(host)) == 1
-    host.event(holding.WIN11, "release", "failed")
-    assert (argvs(host), host.leftovers) == ([[SCREEN]], [])
-
-
 def test_a_dead_guests_commands_are_undone_by_recover(root: str) -> None:
     """What still runs is ended first."""
     host = host_with(root)
@@ -312,7 +299,7 @@ def test_a_systemd_that_never_answers_is_not_waited_for(root: str, monkeypatch: 
     host = host_with(root)
     with monkeypatch.context() as late:
         host.patience = 0
-        late.setattr("libhook.kinds.command._most", lambda _one: 0.3)
+        late.setattr("libhook.kinds.run._most", lambda _one: 0.3)
         late.setattr("libhook.effects.transient.run", lambda *_, **__: hanging.hang(root))
         assert "the command screen does not end in time" in host.event(WIN11, "prepare").line
     hanging.let_go(root)

@@ -13,8 +13,8 @@ from test_run import LIGHT, SCREEN, SETTINGS, SHOW, WIN11, argvs, host_with
 from libhook.children.child import Deadline
 from libhook.facts.command import Command
 from libhook.facts.config import Config
-from libhook.kinds.command import untrusted
 from libhook.kinds.kind import Work
+from libhook.kinds.run import _untrusted
 from libhook.look import executables
 from libhook.simulation.hosts import nic
 from libhook.story.session import make_state
@@ -68,7 +68,7 @@ def test_a_user_who_is_not_there_refuses(root: str) -> None:
     machine = Host(root, nic()).machine._replace(root="")
     work = Work(machine, make_state(machine), Deadline.after(100), Config(), WIN11.uuid)
     one = Command("screen", ("/usr/bin/true",), user="no-such-user")
-    assert untrusted(work, [one, one._replace(name="other", user="nobody")]) == {
+    assert _untrusted(work, [one, one._replace(name="other", user="nobody")]) == {
         "screen": "there is no user no-such-user: correct the user in the settings"
     }
 
@@ -88,7 +88,7 @@ def test_a_program_that_others_may_change_by_the_end_is_not_run(root: str) -> No
 def test_a_disk_that_does_not_answer(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program is on it: the start is refused in time."""
     host = host_with(root)
-    monkeypatch.setattr("libhook.kinds.command._note", lambda *_: hanging.hang(root))
+    monkeypatch.setattr("libhook.kinds.run._note", lambda *_: hanging.hang(root))
     host.patience = 0
     hanging.late(root)
     assert f"{SCREEN}, {SCREEN}, {LIGHT}, {LIGHT}, {SHOW} cannot be looked at" in host.event(guest(), "prepare").line

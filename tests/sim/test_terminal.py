@@ -12,7 +12,7 @@ from command import libhook
 from mounting import MOUNTS, mount
 from scenario import Host, guest
 
-from libhook.simulation.hosts import nic, nvidia, workstation
+from libhook.simulation.hosts import nic, workstation
 
 WITHOUT_RICH = "import sys; sys.modules['rich'] = None; from libhook.cli import main; main()"
 
@@ -162,19 +162,6 @@ def test_foreign_text_is_neither_obeyed_nor_parsed(root: str) -> None:
         seen = COLOUR.sub("", typed(host, command, width=200))
         assert "[red]a\\x9b2J :smile: [nonsense] \\[b]" in seen
         assert not {"\x1b", "\x9b"} & set(seen)
-
-
-def test_the_console_is_thought_of(root: str) -> None:
-    """It is in nobody's way, and yet a reader shall know that the screen goes dark."""
-    host = Host(root, nvidia(console=True))
-    Path(root, "sys/bus/pci/devices", GPU, "boot_vga").write_text("1\n")
-    shown = libhook(host, "devices", "gpu").out.splitlines()
-    assert shown[2].endswith("[shows the console (fb0), shows the firmware's screen]")
-    assert shown[-1] == (
-        f"  can be passed, both together; mind: {GPU} shows the console (fb0) and the firmware's screen"
-    )
-    Path(root, "sys/class/vtconsole/vtcon1/bind").write_text("0\n")
-    assert "console" not in libhook(host, "devices").out
 
 
 def test_a_guest_whose_configuration_has_the_device_is_named(host: Host) -> None:

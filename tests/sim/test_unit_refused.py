@@ -39,22 +39,17 @@ def test_two_guests_that_contradict_each_other(root: str) -> None:
     ("units", "said"),
     [
         ('"absent.service" = "down"', "there is no unit absent.service on this host"),
-        (
-            '"*virtd.service" = "down"',
-            "libvirtd.service may not be stopped: libvirt or the host itself",
-        ),
         ('"storage.service" = "down"', "storage.service may not be stopped: it would take libvirtd.service along"),
         ('"stubborn.service" = "down"', "stubborn.service refuses to be stopped by hand"),
         ('"session.service" = "down"', "session.service refuses to be started by hand"),
         ('"idle.service" = "up"', "idle.service refuses to be started by hand"),
         ('"masked.service" = "up"', "masked.service is masked"),
-        ('"*-timesyncd.service" = "up"', "systemd-timesyncd.service may not be stopped"),
         ('"storage.service" = "up"', "storage.service may not be stopped: it would take libvirtd.service along"),
         ('"woken.service" = "down"', "woken.service may not be stopped: it would take libvirtd.service along"),
         ('"run-r1.service" = "down"', "run-r1.service has no file: nobody could start it again"),
         (
             f'"{SDDM}" = "down"\n"display-manager.service" = "up"',
-            f"{SDDM} is to be down, and display-manager.service to be up: they are one unit",
+            f"{SDDM} is to be down, and display-manager.service up: they are one unit",
         ),
     ],
 )
@@ -79,7 +74,7 @@ def test_what_may_not_be_is_refused_before_anything_is_done(root: str, units: st
 
 
 @pytest.mark.parametrize(
-    "name", ["libvirtd.service", "systemd-timesyncd.service", "tim/dbus.service", "virtqemud-ro.socket"]
+    "name", ["libvirtd.service", "systemd-timesyncd.service", "dbus.service", "virtqemud-ro.socket"]
 )
 def test_a_protected_unit_is_an_error_of_the_settings(root: str, name: str) -> None:
     """So libhook config shows it, and nobody learns of it at a start."""

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import hanging
 import pytest
-from at_terminal import desktop_session
+from at_terminal import desktop_session, group_of
 from cases import DISK, GPU, SOUND
-from command import libhook
 from pasting import cut, paste
 from scenario import Host, guest, reap
 
 from libhook.facts.cgroup import owner_of
 from libhook.facts.host import Owner
 from libhook.look import uses
-from libhook.simulation import logind, processes, systemd
+from libhook.simulation import processes, systemd
 from libhook.simulation.hosts import workstation
 
 WITHOUT_COMMAND = (
@@ -28,7 +27,7 @@ SHORT = ID[:12]
 MANAGER = "/user.slice/user-1000.slice/user@1000.service"
 DESKTOP = '.units."display-manager.service" = "down"'
 POD = f"Kubernetes starts the container again; to see which pod it is, run: crictl ps --id {SHORT}"
-SESSIONS = '.end = ["sessions"]'
+SESSION = "with all that runs in it: run: loginctl terminate-session "
 OWNERS = {
     "docker": (f"/system.slice/docker-{ID}.scope", f"stop the container {SHORT} first: run: docker stop {SHORT}"),
     "docker without systemd": (f"/docker/{ID}", f"stop the container {SHORT} first: run: docker stop {SHORT}"),
@@ -72,7 +71,7 @@ OWNERS = {
         '.units."runner.service" = "down"',
     ),
     "another slice": ("/games.slice/sunshine.service", '.units."sunshine.service" = "down"'),
-    "a session of ssh": (logind.group_of("7"), SESSIONS),
+    "a session of ssh": (group_of("7"), SESSION),
     "a unit of a user": (
         f"{MANAGER}/app.slice/sway.service",
         "stop sway.service of the user 1000 first: ",
@@ -90,10 +89,10 @@ OWNERS = {
 TTY = "/system.slice/system-getty.slice/getty@tty1.service"
 KDE = f"{MANAGER}/session.slice/plasma-kwin_wayland.service"
 BY_HAND = {
-    "sway from a tty": ("sway", logind.group_of("7"), SESSIONS),
-    "Xorg by startx": ("Xorg", logind.group_of("7"), SESSIONS),
-    "weston of root": ("weston", logind.group_of("7", "0"), SESSIONS),
-    "gamescope in a service with PAMName=": ("gamescope-wl", logind.group_of("c7"), SESSIONS),
+    "sway from a tty": ("sway", group_of("7"), SESSION),
+    "Xorg by startx": ("Xorg", group_of("7"), SESSION),
+    "weston of root": ("weston", group_of("7", "0"), SESSION),
+    "gamescope in a service with PAMName=": ("gamescope-wl", group_of("c7"), SESSION),
     "sway in a tty without logind": ("sway", TTY, '.units."getty@tty1.service" = "down"'),
     "cage in a service": ("cage", "/system.slice/cage.service", '.units."cage.service" = "down"'),
     "KDE from a tty": (
@@ -118,10 +117,9 @@ def _open(root: str, node: str, group: str) -> Host:
     processes.add(root, 800, "Xorg")
     desktop_session(root, 800)
     for one in (701, 800):
-        logind.place(root, one, group=logind.group_of("2", "1001"))
+        processes.place(root, one, group=group_of("2", "1001"))
     processes.open_file(root, pid := processes.spawn(root, "player"), node)
-    logind.place(root, pid, group=group)
-    logind.begin(root, "7", processes=[pid])
+    processes.place(root, pid, group=group)
     return host
 
 
@@ -134,10 +132,6 @@ def test_what_ends_a_process_is_offered_and_no_more(root: str, name: str) -> Non
     assert says in refused
     assert DESKTOP not in refused
     assert refused.count(" run: ") == (name not in WITHOUT_COMMAND)
-    if says == SESSIONS:
-        paste(host, refused)
-        assert "error" not in libhook(host, "config", "win11").out
-        assert host.event(guest(GPU, SOUND), "prepare").code == 0
 
 
 def test_what_systemd_run_has_begun_is_not_offered_for_each_start(root: str) -> None:
@@ -154,14 +148,11 @@ def _by_hand(root: str, name: str, *, settings: str = "") -> tuple[Host, int]:
     host = Host(root, workstation(), f"holder_wait = 0.1\n{settings}")
     for pid, service in ((SEATD, "seatd"), (LOGIND, "systemd-logind")):
         processes.add(root, pid, service, ["/dev/dri/card0"])
-        logind.place(root, pid, group=f"/system.slice/{service}.service")
+        processes.place(root, pid, group=f"/system.slice/{service}.service")
     processes.add(root, pid := 2000, comm, ["/dev/dri/card0"])
-    logind.place(root, pid, group=group)
+    processes.place(root, pid, group=group)
     parts = group.split("/")
-    if "session-" in group:
-        session, user = parts[-1].removeprefix("session-").removesuffix(".scope"), parts[2][5:].removesuffix(".slice")
-        logind.begin(root, session, user=user, processes=[pid], closes=[SEATD, LOGIND])
-    elif parts[1] == "system.slice":
+    if parts[1] == "system.slice":
         systemd.add(root, parts[-1], process=pid)
         for opener in (SEATD, LOGIND):
             processes.close_file(root, opener, "/dev/dri/card0")
@@ -181,20 +172,11 @@ def test_a_desktop_without_display_manager(root: str, name: str, manager: str) -
     assert says in refused
     assert "display-manager" not in refused
     assert "gdm" not in refused
-    if " run: " in refused:
+    if " run: mkdir" in refused:
         paste(host, refused)
         assert host.event(guest(GPU, SOUND), "prepare").code == 0
         assert not Path(root, f"proc/{pid}").exists()
         assert manager == "none" or systemd.state(root, "gdm.service") == manager
-
-
-def test_seatd_opens_the_card_for_a_compositor_that_goes_down(root: str) -> None:
-    """It lets go with greetd's session, as logind does: it is no service that stays."""
-    host, pid = _by_hand(root, "sway from a tty", settings='[units]\n"display-manager.service" = "down"\n')
-    systemd.add(root, "greetd.service", names=["display-manager.service"], process=pid)
-    plan = libhook(host, "plan", "-", stdin=guest(GPU, SOUND).xml(1, False))
-    assert plan.code == 0
-    assert "does not go down" not in plan.out
 
 
 @pytest.mark.parametrize("name", ["a session of ssh", "a unit of a user"])
@@ -202,7 +184,7 @@ def test_what_the_display_manager_has_begun_ends_with_it(root: str, name: str) -
     """A session whose first process is a child of it, and what systemd runs for that user."""
     host = _open(root, "/dev/dri/card0", OWNERS[name][0])
     processes.add(root, 702, "gdm-session-wor", parent=700)
-    logind.place(root, 702, group=logind.group_of("7"))
+    processes.place(root, 702, group=group_of("7"))
     alias = Path(root, "etc/systemd/system/display-manager.service")
     alias.unlink(missing_ok=True)
     alias.parent.mkdir(parents=True, exist_ok=True)
@@ -217,7 +199,7 @@ def test_a_users_unit_stays_where_the_user_has_another_session(root: str) -> Non
     host = _open(root, "/dev/dri/card0", OWNERS["a unit of a user"][0])
     for pid, parent, session in ((702, 700, "7"), (703, 1, "8")):
         processes.add(root, pid, "gdm-session-wor", parent=parent)
-        logind.place(root, pid, group=logind.group_of(session))
+        processes.place(root, pid, group=group_of(session))
     assert DESKTOP not in host.event(guest(GPU, SOUND), "prepare").line
 
 
@@ -227,8 +209,8 @@ def test_a_users_unit_stays_where_the_user_lingers(root: str, lingers: bool) -> 
     host = _open(root, "/dev/dri/card0", OWNERS["a unit of a user"][0])
     for pid, parent in ((700, 1), (702, 700)):
         processes.add(root, pid, "gdm-session-wor", parent=parent)
-    logind.place(root, 700, group="/system.slice/gdm.service")
-    logind.place(root, 702, group=logind.group_of("7"))
+    processes.place(root, 700, group="/system.slice/gdm.service")
+    processes.place(root, 702, group=group_of("7"))
     host.put("/run/systemd/users/1000", "# This is private data. Do not parse.\nNAME=tim\nSTATE=active\n")
     if lingers:
         host.put("/var/lib/systemd/linger/tim", "")

@@ -6,8 +6,7 @@ import pytest
 from libhook.errors import BadInput, TooNew
 from libhook.facts import keys
 from libhook.facts.command import Command, from_journal, parse, unit
-from libhook.kinds.command import Run
-from libhook.kinds.run import read
+from libhook.kinds.run import Run, read
 
 TRUE = ["/usr/bin/true"]
 WRONG = [

@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from settings_reading import files, parse
 
 from libhook.errors import BadInput
-from libhook.facts.address import PciAddress
 from libhook.facts.config import Config
 from libhook.facts.domain import Domain
 from libhook.facts.machine import Machine
-from libhook.facts.settings import Device
 from libhook.simulation.kernel import SimulatedKernel
 from libhook.story import session
 
@@ -91,35 +89,6 @@ def test_sections_win_key_by_key() -> None:
     """What a section does not say is left as the next one says it."""
     text = '[domains."*"]\ndry_run = true\nholder_wait = 1\n[domains.win11]\nholder_wait = 2\n'
     assert parse(text, "win11", UUID) == Config(dry_run=True, holder_wait=2.0)
-
-
-@pytest.mark.parametrize("section", ["", "[domains.'win*']\n", "[devices.display]\n"])
-def test_what_ends_something_names_one_guest(section: str) -> None:
-    """Not all guests either; a list without items ends nothing."""
-    with pytest.raises(BadInput, match=r"end may not be set for (all guests|a pattern|whichever guest has a device)"):
-        parse(f"{section}end = ['sessions']\n", "win11", UUID, [Device(PciAddress.parse("0000:03:00.0"), "", 0x0300)])
-    assert parse(f"{section}end = []\n", "web", UUID).actions in ({}, {"end": []})
-    found = parse(f"[domains.win11]\nend = ['sessions']\n[domains.'{UUID}']\nend = ['/bin/x']\n", "win11", UUID)
-    assert found.actions == {"end": ["sessions", "/bin/x"]}
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["'sessions'", "['session']", "['sunshine']", "['/usr/bin/../x']", "['/usr//x']", "[1]", '["/a\\u001b"]'],
-)
-def test_what_is_ended_is_named_by_its_whole_path(value: str) -> None:
-    """Or it is all sessions."""
-    with pytest.raises(BadInput) as refused:
-        parse(f"[domains.win11]\nend = {value}\n", "win11")
-    assert 'it must be a list of "sessions" and the paths of programs: ["sessions", "/usr' in refused.value.line
-
-
-@pytest.mark.parametrize("name", ["qemu-system-x86_64", "libvirtd", "virtqemud", "systemd-logind", "systemd", "kvm"])
-def test_what_may_never_be_ended(name: str) -> None:
-    """Guests, and what they need."""
-    with pytest.raises(BadInput) as refused:
-        parse(f"[domains.win11]\nend = ['/usr/bin/{name}']\n", "win11")
-    assert "it must be a list without programs of systemd, D-Bus, libvirt, and QEMU" in refused.value.line
 
 
 @pytest.mark.parametrize("key", ["siblings = 'bind'", "preflight.storage = 'off'", "preflight.usb = 'warn'"])

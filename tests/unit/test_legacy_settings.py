@@ -67,7 +67,7 @@ def test_no_section_about_a_device_may_have_it() -> None:
     ("text", "served"),
     [
         (f'legacy.path = "{PATH}"', ("/*",)),
-        (f'[domains.win11]\nlegacy.path = "{PATH}"\n[domains.linux]\nsleep = "inhibit"', ("/win11", "linux")),
+        (f'[domains.win11]\nlegacy.path = "{PATH}"\n[domains.linux]\nmodules = ["x"]', ("/win11", "linux")),
         ("[domains.win11]\nlegacy.path = 7", ("/win11",)),
         ('[domains."[ab]"]\nlegacy.seconds = 7', ("/*",)),
     ],

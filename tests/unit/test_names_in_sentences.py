@@ -137,10 +137,10 @@ def test_anything_else_stands_in_quotes(name: str, shown: str) -> None:
 
 def test_a_key_stands_in_quotes_where_its_name_is_no_plain_word() -> None:
     """``recover --give-up`` and ``status`` print it; a device's name comes from the guest's document."""
-    assert [told(key) for key in ("pci 0000:01:00.0", "value /proc/sys/vm/swappiness", "sleep")] == [
+    assert [told(key) for key in ("pci 0000:01:00.0", "value /proc/sys/vm/swappiness", "run")] == [
         "pci 0000:01:00.0",
         "value /proc/sys/vm/swappiness",
-        "sleep",
+        "run",
     ]
     assert told("scsi x, or run: poweroff") == 'scsi "x, or run\\x3a poweroff"'
 

@@ -148,27 +148,38 @@ user = "1000"
 command = ["/usr/bin/true"]
 [domains.win11.run.light]
 comand = ["/usr/bin/true"]
-[domains.win11.require.images]
-file = "srv"
-[domains.win11.require.both]
-file = "/srv"
-memory = 1
 [domains.win11.legacy]
 paht = "/etc/old"
 seconds = 0
 """
     found = files(text)
     said = [one.text.partition(", ")[2] for one in complaints.of(found, found.problems)]
-    assert [one.partition(": ")[0] for one in said] == [f"line {line}" for line in (2, 3, 4, 8, 10, 11, 15, 16)]
+    assert [one.partition(": ")[0] for one in said] == [f"line {line}" for line in (2, 3, 4, 8, 10, 11)]
     win11 = 'domains."win11"'
     assert said[1:4] == [
         f'line 3: {win11}.run.screen.at is wrong: it must be "prepare" or "start" or "started"',
         f"line 4: {win11}.run.screen.user is wrong: it must be the name of a user other than root",
         f"line 8: unknown key {win11}.run.light.comand: it should probably be command",
     ]
-    assert said[6] == f"line 15: unknown key {win11}.legacy.paht: it should probably be path"
+    assert said[4] == f"line 10: unknown key {win11}.legacy.paht: it should probably be path"
     (section,) = (one for one in found.sections if one.keys)
     assert (section.asks, dict(section.values)) == (True, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('sleep = "inhibit"\n', "unknown key sleep: have a command in the background under run keep the host awake; "),
+        ("[require.x]\nfile = '/x'\n", "unknown key require: have a command under run refuse the start; docs/recipes"),
+        ("[domains.a]\nend = ['sessions']\n", 'unknown key domains."a".end: have a command under run end it; docs/'),
+        ("mounts = ['/srv']\n", 'unknown key mounts: name the mount point under units: "/srv/data" = "down"'),
+    ],
+)
+def test_a_key_that_there_is_no_more_names_what_to_write_instead(text: str, said: str) -> None:
+    """And no key that looks like it."""
+    found = files(text)
+    (complaint,) = complaints.of(found, found.problems)
+    assert said in complaint.text
 
 
 def test_the_refusal_says_the_first_that_matters_and_how_many_more_there_are() -> None:

@@ -21,7 +21,7 @@ from libhook.facts.entry import Held
 from libhook.facts.machine import Machine
 from libhook.facts.plan import Action, Stays, Verdict, Warn
 from libhook.facts.situation import Situation
-from libhook.facts.unit import is_anyones, is_protected, is_seat, owner_of
+from libhook.facts.unit import is_name, is_protected
 from libhook.kinds import claims
 from libhook.kinds.kind import Failure, Kind, Outcome, Work
 from libhook.kinds.resource import Resource
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from libhook.kinds.unit.wanting import Seen
+    from libhook.facts.unit import Unit
 _LOOK_SECONDS = 20.0
 
 
 def read(value: Mapping[str, Any]) -> State:
-    """See Kind. The name is checked, because root, or a user, will act on the unit that it names."""
+    """See Kind. The name is checked, because root will act on the unit that it names."""
     match value:
         case {"unit": str(unit), "state": "down" | "up" as state} if _is_ours(unit):
             return State(unit, state)
@@ -47,10 +47,10 @@ def read(value: Mapping[str, Any]) -> State:
 
 
 def _is_ours(unit: str) -> bool:
-    return is_anyones(unit) and not is_seat(owner_of(unit)) and not is_protected(unit)
+    return is_name(unit) and not is_protected(unit)
 
 
-def look(work: Work) -> Seen:
+def look(work: Work) -> Mapping[str, Unit]:
     """See Kind."""
     from libhook.kinds.unit import wanting  # only prepare asks
 
@@ -81,15 +81,9 @@ def carry_out(work: Work, actions: Sequence[State]) -> list[Outcome]:
 
 
 def _given_up(outcome: Outcome, stops: bool) -> Outcome:
-    """What did not come back. If the host shuts down, systemd has stopped all, and the next boot starts what it should.
-
-    A user whose systemd does not answer is not in the way of the guest's next start. recover drops the claim.
-    """
-    failure = outcome.failure
-    if stops and (failure or outcome.left):
+    """If the host shuts down, systemd has stopped all, and the next boot starts what it should."""
+    if stops and (outcome.failure or outcome.left):
         return outcome._replace(failure=None, left="", log_fields={"void": "the host shuts down"})
-    if failure and owner_of(outcome.action.subject):
-        return outcome._replace(failure=None, left=f"{failure.reason}: {failure.remedy}")
     return outcome
 
 

@@ -22,7 +22,7 @@ class State(NamedTuple):
     unit: str
     state: str
     asked: str = ""
-    """The name or pattern in the settings, if it is another."""
+    """What the settings call it, if that is another name."""
     frees: tuple[str, ...] = ()
     """States that may come with it, such as devices that no process has open any more."""
     back: bool = False

@@ -28,33 +28,25 @@ _STOPPING = "stopping"
 
 
 def resource(machine: Machine, unit: str) -> Resource:
-    """The unit, for kinds/claims.py. ``unit`` has its user in front; values and the user's systemd have not."""
+    """The unit, for kinds/claims.py."""
     seen: set[str] = set()  # what the last read saw on
-    user, _, bare = unit.rpartition("/")
 
     return Resource(
         name=f"{NAME} {unit}",
         says=named(unit),
-        read=partial(_now, machine, user, bare, seen),
-        write=partial(_write, machine, user, bare, seen),
-        fold=partial(_fold, bare),
+        read=partial(_now, machine, unit, seen),
+        write=partial(_write, machine, unit, seen),
+        fold=partial(_fold, unit),
         failed=partial(_failed, unit),
-        reached=partial(_reached, bare),
+        reached=partial(_reached, unit),
         gives_up=True,
         era=partial(systemd.soft_reboots, machine),
     )
 
 
-def _now(machine: Machine, user: str, unit: str, seen: set[str]) -> Track[Value]:
-    """``down``, or the names of those of its family that are on. None: there is no unit.
-
-    Without their manager all units of a user are down.
-    """
-    try:
-        first, *others = yield from systemd.family(machine, unit, user)
-    except systemd.NoManager:
-        seen.clear()
-        return DOWN
+def _now(machine: Machine, unit: str, seen: set[str]) -> Track[Value]:
+    """``down``, or the names of those of its family that are on. None: there is no unit."""
+    first, *others = yield from systemd.family(machine, unit)
     if first.load == "not-found":
         return None
     on = sorted(one.name for one in (first, *others) if one.is_on)
@@ -72,16 +64,16 @@ def _on(value: Value) -> set[str]:
     return set() if value in (None, DOWN, _STOPPING, _LEFT) else set(str(value).split())
 
 
-def _write(machine: Machine, user: str, unit: str, seen: set[str], value: str) -> None:
+def _write(machine: Machine, unit: str, seen: set[str], value: str) -> None:
     """Stop what was seen on and is not to be, then start what is to be on."""
     wanted_on = _on(value)
     off = sorted(({unit} if value == DOWN else set()) | seen - wanted_on)
     if any(map(is_protected, off)):  # it came along after the plan was made
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
     if off:
-        acting.stop(machine, off, user)
+        acting.stop(machine, off)
     if wanted_on:
-        acting.start(machine, sorted(wanted_on), user)
+        acting.start(machine, sorted(wanted_on))
 
 
 def _fold(unit: str, base: Value, wants: Mapping[str, str]) -> Value | Conflict:
@@ -99,11 +91,7 @@ def _reached(unit: str, target: str, now: Value) -> bool:
 
 
 def _failed(unit: str, target: str, now: Value, code: int) -> Failure:
-    user, _, bare = unit.rpartition("/")
-    ask = f"this says why: systemctl {f'--user -M {user}@ ' if user else ''}status {pasted(bare)}"
-    if user and code == errno.ESRCH:
-        reason = f"{named(unit)} stays down: {named(user)} is not logged in any more"
-        return Failure(reason, "what is enabled there starts at a log-in")
+    ask = f"this says why: systemctl status {pasted(unit)}"
     if target != DOWN:
         return Failure(f"{named(unit)} does not start", ask)
     if (path := path_of(unit)) and unit in _on(now):

@@ -31,7 +31,6 @@ from service import logind_runs, systemctl
 pytest_plugins = ["outcomes"]
 NEED_SYSTEMD = (
     "test_apparmor.py",
-    "test_awake.py",
     "test_commands.py",
     "test_everything.py",
     "test_holders.py",
@@ -42,10 +41,10 @@ NEED_SYSTEMD = (
     "test_mounts.py",
     "test_old_scripts.py",
     "test_own_handlers.py",
+    "test_recipes.py",
     "test_recover_service.py",
     "test_service.py",
     "test_shared.py",
-    "test_user_units.py",
 )
 # What needs systemd has a machine of its own (tests/lab/run --systemd), where only that runs.
 collect_ignore = [

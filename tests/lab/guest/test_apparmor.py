@@ -17,19 +17,16 @@ PROFILE = "/etc/apparmor.d/usr.sbin.libvirtd"
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
 NOTES, CALLS = Path("/run/lab-apparmor"), Path("/run/lab-apparmor-calls")
 UNITS = Path("/run/systemd/system")
-PLAIN, AWAKE, DATA = "lab-plain.service", "libhook-awake.service", "srv-confined.mount"
+PLAIN, DATA = "lab-plain.service", "srv-confined.mount"
 SCRIPT, MODULE = Path("/usr/local/bin/lab-confined"), "dummy"
 SETTINGS = f"""
-sleep = "inhibit"
-mounts = ["/srv/confined"]
 modules = ["{MODULE}"]
 legacy.path = "{SCRIPT}"
 [values]
 "vm.swappiness" = 7
 [units]
 "{PLAIN}" = "down"
-[require.ready]
-command = ["/usr/bin/test", "-e", "{PROFILE}"]
+"/srv/confined" = "down"
 [run.note]
 command = ["/usr/bin/touch", "{NOTES}"]
 undo = ["/usr/bin/rm", "{NOTES}"]
@@ -71,10 +68,10 @@ def _denied() -> list[str]:
 
 def _now() -> list[object]:
     """The value, the mark of the command, whether the module is loaded, and the units."""
-    return [SWAPPINESS.read_text(), NOTES.exists(), is_loaded(MODULE), *states(PLAIN, DATA, AWAKE)]
+    return [SWAPPINESS.read_text(), NOTES.exists(), is_loaded(MODULE), *states(PLAIN, DATA)]
 
 
-@pytest.mark.usefixtures("logind", "confined")
+@pytest.mark.usefixtures("confined")
 def test_everything_works_under_the_profile(guest: MakeGuest, configure: Configure) -> None:
     """Binding, actions of each kind, an old script, the records and the give-back; nothing is denied."""
     profile = Path("/proc", _shown("MainPID", "libvirtd"), "attr/current")
@@ -82,7 +79,7 @@ def test_everything_works_under_the_profile(guest: MakeGuest, configure: Configu
     configure(SETTINGS)
     before, denied = _now(), _denied()
     one = guest(pci(NIC)).start()
-    assert (driver_of(NIC), _now()) == ("vfio-pci", ["7\n", True, False, "inactive", "inactive", "active"])
+    assert (driver_of(NIC), _now()) == ("vfio-pci", ["7\n", True, False, "inactive", "inactive"])
     (show,) = states(f"libhook-run-{one.uuid}-show.service")
     assert show == "active"
     # libvirtd's own record has another subject: Python leaves the profile.

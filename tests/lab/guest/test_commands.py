@@ -131,19 +131,6 @@ def test_a_user_who_is_not_there(guest: MakeGuest, configure: Configure) -> None
 
 
 @pytest.mark.rest
-def test_a_command_that_must_agree(guest: MakeGuest, configure: Configure) -> None:
-    """It is asked before any other is run, and says why not in the settings' words."""
-    asks = f'[require.nas]\ncommand = ["{SCRIPT}", "{{}}", "r"]\nreason = "wake the NAS"\n{_run("first", "as", "a")}'
-    configure(asks.format("fail"))
-    refusal = guest(pci(NIC)).start_refused()
-    assert "the command require.nas has ended with status 7: wake the NAS" in refusal
-    assert (len(_notes("r")), _notes("a")) == (1, [])
-    configure(asks.format("as"))
-    guest(pci(NIC)).start().destroy()
-    assert (len(_notes("r")), len(_notes("a"))) == (2, 1)
-
-
-@pytest.mark.rest
 def test_the_names_of_the_taps(guest: MakeGuest, configure: Configure) -> None:
     """By `start` libvirt has made the interface, and named it. The undo is told the same."""
     text = f"for tap in $LIBHOOK_TAPS; do test -e /sys/class/net/$tap && echo $tap; done >{NOTES}/taps"

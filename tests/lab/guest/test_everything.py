@@ -9,12 +9,11 @@ from conftest import Configure, MakeGuest
 from guests import Guest, libhook, pci
 from host import GPU, NIC, NVME, driver_of, wait_for
 from service import systemctl
-from sessions import is_of_session, log_in_works, node_of_card, session, sessions
 from uses import disk_of
 from whole import Whole, expect, is_loaded, run_quietly, states, whole_host
 
 DEVICES = (NIC, GPU, NVME)
-UNIT, AWAKE = "lab-everything.service", "libhook-awake.service"
+UNIT = "lab-everything.service"
 FILE, FSTAB = Path("/run/systemd/system") / UNIT, Path("/etc/fstab")
 DATA, DATA_UNIT = Path("/srv/everything"), "srv-everything.mount"
 SCRIPT, NOTES = Path("/usr/local/bin/lab-everything"), Path("/run/lab-everything")
@@ -23,7 +22,7 @@ TEXT = f"""#!/bin/sh
 is() {{ if test "$@"; then echo yes; else echo no; fi; }}
 echo "$1 nic=$(basename "$(readlink /sys/bus/pci/devices/{NIC}/driver)") module=$(is -e /sys/module/bochs/initstate)" \
     "unit=$(is -d /sys/fs/cgroup/system.slice/{UNIT}) data=$(mountpoint -q {DATA} && echo yes || echo no)" \
-    "value=$(cat {SWAPPINESS}) awake=$(is -d /sys/fs/cgroup/system.slice/{AWAKE})" >>{NOTES}
+    "value=$(cat {SWAPPINESS})" >>{NOTES}
 [ "$2" != fail ] || exit 7
 """
 MERE = {
@@ -32,16 +31,15 @@ MERE = {
     "unit": "yes",
     "data": "yes",
     "value": SWAPPINESS.read_text().strip(),
-    "awake": "yes",
 }
-"""What a command sees at `prepare`: before it the host is only kept awake."""
-ALL = {"nic": "vfio-pci", "module": "no", "unit": "no", "data": "no", "value": "17", "awake": "yes"}
+"""What a command sees at `prepare`: nothing comes before it."""
+ALL = {"nic": "vfio-pci", "module": "no", "unit": "no", "data": "no", "value": "17"}
 """And at `start`."""
 
 
 @pytest.fixture(autouse=True, scope="module")
 def place() -> Iterator[None]:
-    """A unit that is slow to stop, a mount of fstab, logind and a user, and what notes who was run, and what it saw."""
+    """A unit that is slow to stop, a mount of fstab, and what notes who was run, and what it saw."""
     before = FSTAB.read_text() if FSTAB.exists() else ""
     SCRIPT.write_text(TEXT)
     SCRIPT.chmod(0o755)
@@ -50,35 +48,33 @@ def place() -> Iterator[None]:
     DATA.mkdir()
     FSTAB.write_text(f"{before}\n{disk_of(NVME)} {DATA} auto nofail 0 0\n")
     systemctl("daemon-reload")  # of fstab it makes units
-    with log_in_works():
-        # The first guest's start has the latter two come, and they stay.
-        systemctl("start", UNIT, DATA_UNIT, "virtlogd")
-        run_quietly("modprobe", "vfio-pci")
-        run_quietly("systemctl", "reset-failed")  # a start makes the unit that holds the lock forget that it had failed
-        yield
-        run_quietly("systemctl", "stop", UNIT)
-        run_quietly("umount", str(DATA))
-        FSTAB.write_text(before)
-        FILE.unlink()
+    # The first guest's start has the latter two come, and they stay.
+    systemctl("start", UNIT, DATA_UNIT, "virtlogd")
+    run_quietly("modprobe", "vfio-pci")
+    yield
+    run_quietly("systemctl", "stop", UNIT)
+    run_quietly("umount", str(DATA))
+    FSTAB.write_text(before)
+    FILE.unlink()
     systemctl("daemon-reload")
     DATA.rmdir()
     SCRIPT.unlink()
     NOTES.unlink()
 
 
-@pytest.fixture
-def number() -> Iterator[str]:
-    """Of a session that has the card open."""
-    with session(node_of_card()) as name:
-        NOTES.write_text("")
-        yield name
+@pytest.fixture(autouse=True)
+def notes() -> None:
+    """Nobody was run yet."""
+    NOTES.write_text("")
 
 
 def _configured(configure: Configure, one: Guest, fails: str = "") -> Whole:
     """The settings, in which one command fails. The host before the guest's start."""
     table = f'domains."{one.name}"'
-    text = f'[{table}]\nsleep = "inhibit"\nend = ["sessions"]\nmounts = ["{DATA}"]\nmodules = ["device:display"]\n'
-    text += f'[{table}.units]\n"{UNIT}" = "down"\n[{table}.values]\n"vm.swappiness" = 17\n"{KSM}" = 21\n'
+    text = f'[{table}]\nmodules = ["device:display"]\n'
+    text += (
+        f'[{table}.units]\n"{UNIT}" = "down"\n"{DATA}" = "down"\n[{table}.values]\n"vm.swappiness" = 17\n"{KSM}" = 21\n'
+    )
     for name, at in (("first", "prepare"), ("second", "prepare"), ("third", "prepare"), ("last", "start")):
         command = f'["{SCRIPT}", "{name}", "{"fail" if name == fails else ""}"]'
         text += f'[{table}.run.{name}]\nat = "{at}"\ncommand = {command}\nundo = ["{SCRIPT}", "undo-{name}"]\n'
@@ -87,7 +83,7 @@ def _configured(configure: Configure, one: Guest, fails: str = "") -> Whole:
 
 
 def _now() -> Whole:
-    return whole_host([SWAPPINESS, KSM], is_of_session)
+    return whole_host([SWAPPINESS, KSM])
 
 
 def _notes() -> list[tuple[str, dict[str, str]]]:
@@ -102,10 +98,8 @@ def _without_unit(fields: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.rest
-def test_a_command_that_fails_in_the_middle_undoes_what_was_done(
-    guest: MakeGuest, configure: Configure, number: str
-) -> None:
-    """It comes before all that costs more: the unit, the mount and the session were not touched."""
+def test_a_command_that_fails_in_the_middle_undoes_what_was_done(guest: MakeGuest, configure: Configure) -> None:
+    """It comes before all that costs more: the unit and the mount were not touched."""
     one = guest(*map(pci, DEVICES))
     before = _configured(configure, one, fails="second")
     said = one.start_refused()
@@ -114,33 +108,29 @@ def test_a_command_that_fails_in_the_middle_undoes_what_was_done(
     expect(before, _now)
     # An undo must be right, too, where its command ran half or not at all.
     assert _notes() == [(word, MERE) for word in ("first", "second", "undo-third", "undo-second", "undo-first")]
-    assert sessions() == [number]
     assert libhook("status") == "nothing is held\n"
 
 
-def test_the_last_that_fails_undoes_all(guest: MakeGuest, configure: Configure, number: str) -> None:
-    """At `start`, when QEMU is there. Only the session does not come back, as the settings say."""
+def test_the_last_that_fails_undoes_all(guest: MakeGuest, configure: Configure) -> None:
+    """At `start`, when QEMU is there."""
     one = guest(*map(pci, DEVICES))
     before = _configured(configure, one, fails="last")
     said = one.start_refused()
     assert "the command last has ended with status 7" in said
     expect(before, _now)
     _expect_order()
-    assert number not in sessions()
     assert libhook("status") == "nothing is held\n"
 
 
 @pytest.mark.rest
-def test_a_guest_has_all_that_it_asks_for_and_then_the_host_has(
-    guest: MakeGuest, configure: Configure, number: str
-) -> None:
+def test_a_guest_has_all_that_it_asks_for_and_then_the_host_has(guest: MakeGuest, configure: Configure) -> None:
     """The same guest with commands that work."""
     one = guest(*map(pci, DEVICES))
     before = _configured(configure, one)
     one.start()
     assert [driver_of(address) for address in DEVICES] == ["vfio-pci"] * 3
-    assert states(UNIT, DATA_UNIT, AWAKE) == ["inactive", "inactive", "active"]
-    assert (is_loaded("bochs"), DATA.is_mount(), number in sessions()) == (False, False, False)
+    assert states(UNIT, DATA_UNIT) == ["inactive", "inactive"]
+    assert (is_loaded("bochs"), DATA.is_mount()) == (False, False)
     assert (SWAPPINESS.read_text(), KSM.read_text()) == ("17\n", "21\n")
     one.destroy()
     one.wait_until_gone()

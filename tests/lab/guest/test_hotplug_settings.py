@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from conftest import Configure, MakeGuest
-from guests import Refused, pci
-from host import NIC, NIC2, driver_of, wait_for
+from guests import pci
+from host import NIC, driver_of, wait_for
 from test_hotplug import answering
 
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
@@ -28,13 +28,3 @@ def test_a_value_comes_and_goes_with_the_card(guest: MakeGuest, configure: Confi
     assert SWAPPINESS.read_text() == "11\n"
     one.destroy()
     wait_for("the value", lambda: SWAPPINESS.read_text() == before)
-
-
-def test_what_a_card_requires_refuses_it(guest: MakeGuest, configure: Configure) -> None:
-    """Nothing is done, and libvirt is not asked."""
-    configure(f'[devices."{NIC2}".require.image]\nfile = "/srv/no-such.img"\nreason = "mount it"\n')
-    one = answering(guest).start()
-    with pytest.raises(Refused, match="mount it"):
-        one.plug("attach", pci(NIC2))
-    assert driver_of(NIC2) == "e1000e"
-    one.destroy()

@@ -16,7 +16,7 @@ FSTAB = Path("/etc/fstab")
 DATA, SUB = Path("/srv/lab data"), Path("/srv/lab data/sub-a")
 DATA_UNIT, SUB_UNIT = r"srv-lab\x20data.mount", r"srv-lab\x20data-sub\x2da.mount"
 SERVICE = Path("/run/systemd/system/lab-of-mount.service")
-MOUNTS = f'mounts = ["{DATA}"]\n'
+MOUNTS = f'[units]\n"{DATA}" = "down"\n'
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_a_busy_mount_refuses_the_start(guest: MakeGuest, configure: Configure) 
 @pytest.mark.rest
 def test_what_was_mounted_by_hand_is_refused(guest: MakeGuest, configure: Configure, tmp_path: Path) -> None:
     """systemd has a unit for it, and no file: it could not mount it again. Where nothing is, nothing is done."""
-    configure(f'mounts = ["{tmp_path}"]\n')
+    configure(f'[units]\n"{tmp_path}" = "down"\n')
     run(f"mount -r {disk_of(NVME)} {tmp_path}")
     said = guest(pci(NVME)).start_refused()
     assert f"{tmp_path} was mounted by hand: nobody could mount it again" in said

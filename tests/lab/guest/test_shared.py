@@ -17,15 +17,15 @@ from host import NIC, STATE, USB_PEN, driver_of, override_of, settled, wait_for
 from killing import cut
 from service import systemctl
 
-pytestmark = [pytest.mark.race, pytest.mark.usefixtures("logind")]
-_UNIT, _AWAKE = "lab-shared.service", "libhook-awake.service"
+pytestmark = pytest.mark.race
+_UNIT = "lab-shared.service"
 _FILE = Path("/run/systemd/system") / _UNIT
 _SWAPPINESS = Path("/proc/sys/vm/swappiness")
 _MARK = Path("/run/lab-mark")
 _STARTS = Path("/run/lab-starts")
 """Has a line for each start of the unit."""
 _PROGRAM = Path("/usr/local/bin/lab-mark")
-SHARED = f'sleep = "inhibit"\n[units]\n"{_UNIT}" = "down"\n[values]\n"vm.swappiness" = 17\n'
+SHARED = f'[units]\n"{_UNIT}" = "down"\n[values]\n"vm.swappiness" = 17\n'
 RUN = f"""
 [run.mark]
 command = ["{_PROGRAM}", "touch"]
@@ -56,9 +56,9 @@ def unit() -> Iterator[None]:
 
 def _now() -> dict[str, str]:
     """What guests change, and what is kept of them, but where a device was and who is served."""
-    states = {name: systemctl("show", "--value", "--property", "ActiveState", name) for name in (_UNIT, _AWAKE)}
     kept = (str(path.relative_to(STATE)) for path in STATE.rglob("*") if not path.is_dir())
-    return states | {
+    return {
+        _UNIT: systemctl("show", "--value", "--property", "ActiveState", _UNIT),
         "swappiness": _SWAPPINESS.read_text().strip(),
         "driver": f"{driver_of(NIC)}, {override_of(NIC)}",
         "kept": " ".join(sorted(name for name in kept if not name.startswith(("homes/", "served")))),
@@ -96,7 +96,7 @@ def test_guests_share_what_they_ask_for(guest: MakeGuest, configure: Configure, 
     configure(SHARED)
     before = _now()
     guests = [guest(*devices).start() for devices in ([pci(NIC)], [usb(USB_PEN)], [])[: len(ends)]]
-    meanwhile = {_UNIT: "inactive", _AWAKE: "active", "swappiness": "17"}
+    meanwhile = {_UNIT: "inactive", "swappiness": "17"}
     assert _now().items() >= meanwhile.items()
     guests[killed].kill_qemu()
     guests[killed].wait_until_gone()
@@ -149,7 +149,7 @@ def test_release_killed_at_any_moment_beside_a_guest_that_lives(guest: MakeGuest
     before = _now()
     other.start()
     alone = _now()
-    assert alone.items() >= {_UNIT: "inactive", _AWAKE: "active", "swappiness": "17"}.items()
+    assert alone.items() >= {_UNIT: "inactive", "swappiness": "17"}.items()
     _lives(one)
     took = call(one, "release", "shutdown").seconds
     killed = 0

@@ -16,8 +16,8 @@ _HELPERS = ("(udev-worker)", "systemd-userwork", "/systemd/systemd-executor ")
 """Of systemd. The last is any service in its first moment."""
 
 
-def whole_host(values: Iterable[Path], but: Callable[[str], bool] = lambda _line: False) -> Whole:
-    """The host as it is now, with these values, without lines that are ``but`` something else's."""
+def whole_host(values: Iterable[Path]) -> Whole:
+    """The host as it is now, with these values."""
     addresses = (path.name for path in (PCI / "devices").iterdir())
     kept = (str(path.relative_to(STATE)) for path in STATE.rglob("*") if not path.is_dir())
     units = systemctl("list-units", "--full", "--plain", "--no-legend").splitlines()
@@ -35,7 +35,7 @@ def whole_host(values: Iterable[Path], but: Callable[[str], bool] = lambda _line
         "process": (line for line in map(_command, Path("/proc").glob("[0-9]*")) if line not in _OF_THE_LAB),
     }
     # A disk that comes back has another sequence number.
-    return {what: {line for line in lines if line and "diskseq" not in line and not but(line)}
+    return {what: {line for line in lines if line and "diskseq" not in line}
             for what, lines in found.items()}  # fmt: skip
 
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A command of the administrator's own as an action, and how it is run: for ``run`` and ``require``.
+"""Commands of the administrator's own, each with its undo. They are run once, in the order of the settings.
 
 Nothing can tell what a command has changed. So its way back is a second command, which is run at the guest's end, and
-after a crash perhaps once more. A question, as ``require`` has them, has changed nothing.
+after a crash perhaps once more.
+
+action.py   a command, or its undo, as an action
 """
 
 from __future__ import annotations
@@ -16,109 +18,72 @@ from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Pause, Step, paper
 from libhook.effects import commands
 from libhook.effects.locks import is_locked
-from libhook.errors import DISK_ANSWERS, LibhookError, pasted, printable
+from libhook.errors import DISK_ANSWERS, BadInput, LibhookError, printable
 from libhook.facts import command as facts
 from libhook.facts.command import Command
 from libhook.facts.config import Config
 from libhook.facts.entry import Held
 from libhook.facts.launch import Launch
-from libhook.facts.plan import Action, Refusal, Stays, Warn
-from libhook.kinds.kind import Failure, Outcome, Work
-from libhook.light import TYPE_CHECKING, NamedTuple, partial
+from libhook.facts.plan import Action, Refusal, Stays, Verdict, Warn
+from libhook.facts.situation import Situation
+from libhook.facts.unit import AS_WANTED
+from libhook.kinds.kind import Failure, Kind, Outcome, Work
+from libhook.kinds.run.action import NAME, Run
+from libhook.light import TYPE_CHECKING, partial
 from libhook.look import executables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from libhook.children.tracks import Track
 
-RUN = "run"
-"""The kind whose commands are journalled, and undone."""
 _KILLED = errno.EINTR
 """The result of a child that was killed."""
 _LOOK_AGAIN = 0.05
-_WHEN = {"prepare": "", "start": "once QEMU is there, ", "started": "once the guest runs, "}
 
 
-class Run(NamedTuple):
-    """Run a command. With ``back``: end what is left of it, and run its undo."""
-
-    command: Command
-    guest: str = ""
-    """The guest's name."""
-    devices: tuple[str, ...] = ()
-    """The addresses of its PCI devices."""
-    taps: tuple[str, ...] = ()
-    """The host's names of its network interfaces, as far as they were known when it was run."""
-    back: bool = False
-    again: bool = False
-    """The guest runs, and its command has run: undo it, and run it once more."""
-    kind: str = RUN
-    ours: bool = True
-    needs: tuple[str, ...] = ()
-    provides: tuple[str, ...] = ()
-
-    @property
-    def is_question(self) -> bool:
-        """Whether it is of ``require``. It has changed nothing, and ends by itself."""
-        return self.kind != RUN
-
-    @property
-    def is_undone(self) -> bool:
-        """Also without an undo: so it is run once, however often the plan is made, and ended if its hook was killed."""
-        return not (self.is_question or self.again)
-
-    @property
-    def key(self) -> str:
-        """See Action."""
-        return f"{self.kind} {self.command.name}"
-
-    @property
-    def subject(self) -> str:
-        """See Action."""
-        return f"the command {f'{self.kind}.' if self.is_question else ''}{self.command.name}"
-
-    @property
-    def summary(self) -> str:
-        """See Action."""
-        return printable(_shown(self.command.command) or "to be undone")
-
-    def describe(self) -> tuple[str, ...]:
-        """See Action. What is run, by whom, and for how long."""
-        one = self.command
-        by = f" as {one.user}" if one.user else ""
-        most = f", for {one.seconds:g} s at most"
-        if self.back:
-            if not one.undo:
-                return (f"end what is left of {self.subject}",)
-            return (printable(f"undo {self.subject}: {_shown(one.undo)}{by}{most}"),)
-        if self.is_question:
-            return (printable(f"refuse unless {_shown(one.command)} ends with status 0{most}"),)
-        if not one.command:
-            return (printable(f"at the guest's end run {_shown(one.undo)}{by}{most}"),)
-        if self.again:
-            first = f"once more {_shown(one.undo)}, then " if one.undo else "once more "
-            return (printable(f"{first}{_shown(one.command)}{by}{most} each"),)
-        how = most if one.is_waited_for else f"{most}, and do not wait for it"
-        how = ", in the background as long as the guest lives" if one.background else how
-        more = [printable(f"  undone by {_shown(one.undo)}")] if one.undo else []
-        more += ["  and again when libvirtd has been started anew"] if one.reconnect else []
-        return (printable(f"{_WHEN[one.at]}run {_shown(one.command)}{by}{how}"), *more)
-
-    def to_json(self) -> dict[str, Any]:
-        """See Action."""
-        taps = {"taps": list(self.taps)} if self.taps else {}
-        return {"kind": self.kind, **self.command.to_json(), **taps}
-
-    def show(self) -> dict[str, Any]:
-        """See Action."""
-        argv = self.command.undo if self.back else self.command.command
-        when = "release" if self.back else "reconnect" if self.again else self.command.at
-        return {"action": self.kind, "name": self.command.name, "undo": self.back, "at": when, "command": list(argv)}
+def read(value: Mapping[str, Any]) -> Run:
+    """See Kind."""
+    taps = value.get("taps", [])
+    if not (isinstance(taps, list) and all(isinstance(tap, str) for tap in taps)):
+        raise BadInput("a command with names of interfaces that are none")
+    return Run(facts.from_journal({key: inner for key, inner in value.items() if key != "taps"}), taps=tuple(taps))
 
 
-def untrusted(work: Work, asked: Sequence[Command]) -> dict[str, str]:
+def look(work: Work) -> Mapping[str, str]:
+    """See Kind. Why root may not run a command, and what would help, by the command's name."""
+    return _untrusted(work, _asked(work.config))
+
+
+def wanted(situation: Situation) -> Iterator[Verdict]:
+    """See Kind. The commands of this operation, without what is journalled already. At ``reconnect`` those again."""
+    domain, operation = situation.domain, situation.event.operation.name
+    devices = tuple(str(device.pci) for device in domain.pci)
+    if operation == "reconnect":
+        # What is journalled for this guest counts, not what the settings say by now: so its undo is the right one.
+        for action in situation.held.actions if situation.held else ():
+            if isinstance(action, Run) and action.command.reconnect:
+                yield action._replace(guest=domain.name, devices=devices, taps=domain.taps, again=True)
+        return
+    done = {action.key for action in situation.held.actions} if situation.held else set[str]()
+    taps = domain.taps if operation != "prepare" else ()  # before that they are the wishes of the XML's author
+    complaints = situation.looked.get(NAME, {})
+    for command in sorted(_asked(situation.config), key=lambda one: bool(one.after)):
+        frees = tuple(f"{device} is free" for device in devices) if command.at == "prepare" and command.command else ()
+        needs = (AS_WANTED,) if command.after else ()
+        action = Run(command, domain.name, devices, taps, needs=needs, provides=frees)
+        if complaint := complaints.get(command.name):
+            yield _refusal(action, complaint)
+        if command.at == operation and action.key not in done:
+            yield action
+
+
+def _asked(config: Config) -> list[Command]:
+    return [facts.parse(name, table) for name, table in config.actions.get(NAME, {}).items()]
+
+
+def _untrusted(work: Work, asked: Sequence[Command]) -> dict[str, str]:
     """Of these commands those that may not be run, by name: why, and what would help."""
     commands.expect_possible(work.machine)
     (found,) = tracks.run([_seen(work, asked)], work.deadline)
@@ -145,8 +110,8 @@ def _note(work: Work, asked: Sequence[Command], sheet: int) -> None:
         os.write(sheet, f"{_complaint(work, one, one.programs)}\n".encode("utf-8", "replace"))
 
 
-def refusal(action: Run, complaint: str) -> Refusal:
-    """With what ``untrusted`` says of the action's command."""
+def _refusal(action: Run, complaint: str) -> Refusal:
+    """With what ``_untrusted`` says of the action's command."""
     reason, _, remedy = complaint.rpartition(": ")
     return Refusal("", f"{action.subject}: {reason}", remedy)
 
@@ -176,7 +141,7 @@ def carry_out(work: Work, actions: Sequence[Run]) -> list[Outcome]:
 
 def _once_more(work: Work, actions: Sequence[Run]) -> list[Outcome]:
     """All undos, the last first, then all commands. What may not be run any more is not undone either."""
-    wrong = untrusted(work, [action.command for action in actions])
+    wrong = _untrusted(work, [action.command for action in actions])
     able = [action for action in actions if action.command.name not in wrong]
     undone = {action.key: _one(work, action._replace(back=True)) for action in reversed(able)}
     outcomes = [Outcome(action, None, 0.0, left=wrong.get(action.command.name, "")) for action in actions]
@@ -215,7 +180,7 @@ def _carried_out(work: Work, action: Run) -> Track[Outcome]:
 
 def _run(work: Work, action: Run) -> Track[Failure | None]:
     """Run it under a mark. An undo may be run twice, so it is begun anew if somebody kills the child that runs it."""
-    one, mark = action.command, f"{RUN}-{work.guest}-{action.command.name}"
+    one, mark = action.command, f"{NAME}-{work.guest}-{action.command.name}"
     argv = one.undo if action.back else one.command
     code = _KILLED
     while code == _KILLED:
@@ -226,8 +191,8 @@ def _run(work: Work, action: Run) -> Track[Failure | None]:
         begun = time.monotonic()
         with paper() as sheet:
             begin = partial(_begin, work, action, argv, sheet.descriptor)
-            path = None if action.is_question else work.state.in_flight_path(mark)
-            code = yield Step(begin, path, unmarked=action.back, keep=sheet.descriptor, looks=action.is_question)
+            path = work.state.in_flight_path(mark)
+            code = yield Step(begin, path, unmarked=action.back, keep=sheet.descriptor)
             status, *said = sheet.lines() or [""]
         if not action.back:
             break
@@ -268,7 +233,7 @@ def _begin(work: Work, action: Run, argv: Sequence[str], sheet: int) -> None:
     if complaint := _complaint(work, one, argv[:1]):  # since prepare somebody may have changed the program's rights
         os.write(sheet, f"1\n{complaint}\n".encode("utf-8", "replace"))
         return
-    unit = _unit(work, action, os.urandom(4).hex())
+    unit = facts.unit(work.guest, one.name, undo=action.back)
     seconds = None if one.background and not action.back else one.seconds
     wait = action.back or action.again or one.is_waited_for
     launch = Launch(tuple(argv), environment, work.document, one.user)
@@ -279,25 +244,18 @@ def _begin(work: Work, action: Run, argv: Sequence[str], sheet: int) -> None:
 
 
 def _remedy(work: Work, action: Run) -> str:
-    where = commands.way(work.machine).log_of(_unit(work, action, "*"))
+    where = commands.way(work.machine).log_of(facts.unit(work.guest, action.command.name, undo=action.back))
     return (not action.back and action.command.reason) or f"see {where}"
 
 
-def _unit(work: Work, action: Run, number: str) -> str:
-    """The transient unit. Only a question is another each time."""
-    if action.is_question:
-        return facts.unit_of_question(work.guest, action.command.name, number)
-    return facts.unit(work.guest, action.command.name, undo=action.back)
-
-
-def _shown(argv: Sequence[str]) -> str:
-    return " ".join(map(pasted, argv))
-
-
-def seconds(_config: Config, actions: Sequence[Run]) -> float:
+def _seconds(_config: Config, actions: Sequence[Run]) -> float:
     """See Kind."""
     return sum((2 if action.again else 1) * _most(action.command) for action in actions)
 
 
 def _most(one: Command) -> float:
     return one.seconds + 2 * commands.MARGIN  # the second is for ending what is left
+
+
+KIND = Kind(NAME, read, _seconds, carry_out, way_back, look=look, wanted=wanted, at=(*facts.AT, "reconnect"))
+__all__ = ["KIND", "Run", "carry_out", "read"]
