@@ -3,9 +3,10 @@
 
 from collections.abc import Iterable
 
-from libhook.facts import complaints, settings
+from libhook.facts import settings
 from libhook.facts.config import Config, Source
 from libhook.facts.merged import config_of, merge
+from libhook.facts.problem import refusal
 from libhook.facts.settings import Device, Settings
 
 FILE = "/etc/libhook/config.toml"
@@ -25,6 +26,6 @@ def parse(text: str, name: str = "", uuid: str = "", devices: Iterable[Device] =
 def merged(found: Settings, name: str = "", uuid: str = "", devices: Iterable[Device] = ()) -> Config:
     """What these files say for a guest. Raises the refusal."""
     sections = found.about(name, uuid, devices)
-    if refusal := complaints.refusal(found, sections):
-        raise refusal
+    if wrong := refusal(found.problems, [problem for section in sections for problem in section.problems]):
+        raise wrong
     return config_of(merge(sections))

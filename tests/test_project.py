@@ -180,7 +180,7 @@ SLOW = {
     *("typing", "re", "enum", "json", "collections", "contextlib", "functools", "types", "fnmatch", "dataclasses"),
     *("tomllib", "inspect", "ctypes", "socket", "argparse", "subprocess", "lxml", "structlog", "audit", "difflib"),
     *("asyncio", "concurrent", "logging", "resource", "shutil", "ssl", "tempfile", "threading"),
-    *(f"libhook.{name}" for name in ("handlers.preflight", "story.consult", "xml.domxml", "facts.complaints")),
+    *(f"libhook.{name}" for name in ("handlers.preflight", "story.consult", "xml.domxml")),
     *(f"libhook.kinds.{kind}" for kind in ("module", "value")),
 }
 """Each takes between a tenth and several times what Python itself takes to start; some of ours are few events' need."""
@@ -200,7 +200,7 @@ BUDGET: dict[str, tuple[str, str, set[str]]] = {
         f"[devices.network]\nholder_wait = 1\n{OWN}]\nwrite_deadline = 20\n",
         OF_SETTINGS | OF_PREPARE,
     ),
-    "wrong settings": ("prepare", "colour = 1\n", {*OF_SETTINGS, "difflib", "libhook.facts.complaints"}),
+    "wrong settings": ("prepare", "colour = 1\n", {*OF_SETTINGS, "difflib"}),
     "a value": ("prepare", '[values]\n"vm.swappiness" = 10\n', {*OF_SETTINGS, *OF_PREPARE, "libhook.kinds.value"}),
     "a handler of another guest's": ("prepare", "[domains.other.handlers.night]\n", OF_SETTINGS | OF_PREPARE),
     "a handler": ("prepare", f"{OWN}.handlers.night]\n", {*OF_SETTINGS, *OF_PREPARE, "libhook.story.consult"}),

@@ -10,9 +10,10 @@ from libhook.command import handlers, installation
 from libhook.effects import audit, locks
 from libhook.effects.systemd import runs as booted
 from libhook.errors import LibhookError, named, pasted
-from libhook.facts import complaints, settings
+from libhook.facts import settings
 from libhook.facts.machine import Machine
 from libhook.facts.merged import Setting, every
+from libhook.facts.problem import refusal
 from libhook.handlers.audit import trail_problem
 from libhook.handlers.preflight import TURN_IOMMU_ON
 from libhook.hotplug import remains
@@ -183,8 +184,8 @@ def _vfio(session: Session) -> Iterator[Finding]:
 def _config(session: Session) -> Iterator[Finding]:
     """Check all files, and say which settings relax checks or turn libhook off."""
     found = settings.read(read_settings(session.machine))
-    if refusal := complaints.refusal(found, found.sections):
-        yield Finding("fail", refusal.message, refusal.hint)
+    if wrong := refusal(found.problems, found.problems):
+        yield Finding("fail", wrong.message, wrong.hint)
         return
     now = every(found)
     yield Finding(

@@ -10,12 +10,12 @@ from libhook.command import standing
 from libhook.command.usage import meant
 from libhook.errors import BadInput, unanswered
 from libhook.errors import named as unpasted
-from libhook.facts import complaints, keys, ownhandler, places, settings
-from libhook.facts.complaints import Complaint
+from libhook.facts import keys, ownhandler, settings
 from libhook.facts.config import HANDLERS, Config
 from libhook.facts.domain import Domain
 from libhook.facts.machine import Machine
 from libhook.facts.merged import default, every, merge
+from libhook.facts.problem import Problem, explained
 from libhook.facts.settings import Device, Section, Settings
 from libhook.facts.written import DOMAINS, named, written
 from libhook.look import guests
@@ -53,23 +53,15 @@ class Shown(NamedTuple):
 
 
 class Files(NamedTuple):
-    """The files, and where each setting is in them."""
+    """The files."""
 
     machine: Machine
     settings: Settings
-    lines: tuple[dict[tuple[str | int, ...], int], ...]
-    """For each file, the line of each key."""
 
     @classmethod
     def read(cls, machine: Machine) -> "Files":
         """Read the files. LibhookError if others may write to their folders."""
-        found = settings.read(read_settings(machine))
-        return cls(machine, found, tuple(places.lines(source.text) for source in found.sources))
-
-    def origin(self, section: Section, at: tuple[str | int, ...] = ()) -> tuple[str, int]:
-        """Return the file and line of a setting, or of its section."""
-        where = (*section.keys, *at)
-        return self.settings.sources[section.file].path, self.lines[section.file].get(where, 0)
+        return cls(machine, settings.read(read_settings(machine)))
 
     def devices(self, guest: Domain) -> list[Device]:
         """Return what the settings consider of the guest's devices, as the host has them now."""
@@ -99,34 +91,29 @@ def overview(machine: Machine) -> Shown:
     """Show all files: each setting, what consents to a risk, and sections that are about no guest."""
     files, those = Files.read(machine), known(machine)
     found = files.settings
-    rows = [(*files.origin(one.section, one.at), one) for one in every(found)]
-    lines = [f"{path}:{line}  {one.line}" for path, line, one in rows]
-    setting = {one.section.file for _, _, one in rows}
-    silent = [source.path for file, source in enumerate(found.sources) if file not in setting]
-    wrong = {found.sources[problem.file].path for problem in found.problems}
+    rows = every(found)
+    lines = [f"{one.section.path}  {one.line}" for one in rows]
+    setting, wrong = {one.section.path for one in rows}, {problem.path for problem in found.problems}
+    silent = [source.path for source in found.sources if source.path not in setting]
     lines += [f"{path}  ({'see its errors' if path in wrong else 'sets nothing'})" for path in silent]
     if not found.sources:
         lines.append("there are no files, so every setting has its default")
-    lines += [f"{_ALLOWS}: {one.line} ({path}:{line})" for path, line, one in rows if one.relaxes]
+    lines += [f"{_ALLOWS}: {one.line} ({one.section.path})" for one in rows if one.relaxes]
     unmatched = _unmatched(files, those)
     if those.trouble and unmatched:
         lines.append(f"which of the sections are about no guest is not known: {those.trouble}")
     else:
-        lines += _about_nobody(files, unmatched, those)
-    errors = complaints.of(found, found.problems) + _handlers(files, found.sections)
+        lines += _about_nobody(unmatched, those)
+    errors = explained(found.problems) + _handlers(files, found.sections)
     data: dict[str, object] = {
         "files": [source.path for source in found.sources],
         "settings": [
-            {"key": one.name, "value": one.value, "file": path, "line": line, "relaxes": one.relaxes}
-            for path, line, one in rows
+            {"key": one.name, "value": one.value, "file": one.section.path, "relaxes": one.relaxes} for one in rows
         ],
         "about_no_guest": None
         if those.trouble
-        else [
-            {"section": named(section.keys), **dict(zip(("file", "line"), files.origin(section), strict=True))}
-            for section in unmatched
-        ],
-        "errors": _data(errors),
+        else [{"section": named(section.keys), "file": section.path} for section in unmatched],
+        "errors": [error.to_json() for error in errors],
     }
     return Shown(lines, data, [error.text for error in errors])
 
@@ -145,9 +132,9 @@ def of_guest(machine: Machine, wanted: str) -> Shown:
         named_here = {section.keys[1] for section in files.settings.sections if section.keys[:1] == (DOMAINS,)}
         near = meant(wanted, sorted(named_here | {one.name for one in those.guests})).removeprefix(": ")
         raise BadInput(f"there is no guest {unpasted(wanted)}, and no section for it", f"{near} {_LISTS}".strip())
-    rows = _values(files, sections)
+    rows = _values(sections)
     width = min(max(len(row.text) for row in rows), _WIDEST)
-    errors = complaints.of(files.settings, (problem for section in sections for problem in section.problems))
+    errors = explained(problem for section in sections for problem in section.problems)
     errors += _handlers(files, sections)
     lines = _head(files, guest, wanted, those)
     lines += [f"{row.text:<{width}}  {row.origin}" for row in rows]
@@ -167,12 +154,11 @@ def of_guest(machine: Machine, wanted: str) -> Shown:
                 "key": row.key,
                 "value": row.value,
                 "file": row.path or None,
-                "line": row.line or None,
                 "relaxes": row.relaxes,
             }
             for row in rows
         ],
-        "errors": _data(errors),
+        "errors": [error.to_json() for error in errors],
     }
     return Shown(lines, data, [error.text for error in errors])
 
@@ -183,7 +169,7 @@ class _Row(NamedTuple):
     key: str
     value: object
     path: str = ""
-    line: int = 0
+    section: str = ""
     relaxes: bool = False
 
     @property
@@ -192,16 +178,16 @@ class _Row(NamedTuple):
 
     @property
     def origin(self) -> str:
-        return f"{self.path}:{self.line}" if self.path else "default"
+        return f"{self.path}{self.section and f' [{self.section}]'}" if self.path else "default"
 
 
-def _values(files: Files, sections: list[Section]) -> list[_Row]:
+def _values(sections: list[Section]) -> list[_Row]:
     found, rows = merge(sections), list[_Row]()
     order = {key.replace(".", "_"): key for key in keys.known()}
     for key in [*(order[field] for field in Config._fields if field in order), *keys.OF_KINDS]:
         if key in found:
             for one in found[key].settings:
-                rows.append(_Row(named(one.at), one.value, *files.origin(one.section, one.at), one.relaxes))
+                rows.append(_Row(named(one.at), one.value, one.section.path, named(one.section.keys), one.relaxes))
         elif key not in keys.OF_KINDS:
             rows.append(_Row(key, default(key)))
     return rows
@@ -240,31 +226,25 @@ def _is_about(section: Section, known: Mapping[int, Container[str]], names: Sequ
     return False
 
 
-def _about_nobody(files: Files, nobodys: Sequence[Section], those: Known) -> Iterator[str]:
+def _about_nobody(nobodys: Sequence[Section], those: Known) -> Iterator[str]:
     names = [guest.name for guest in those.guests]
     explained = _COMPARED // max(len(names), 1)
     for number, section in enumerate(nobodys):
-        path, line = files.origin(section)
         near = list[str]()
         if section.keys[0] == DOMAINS and number < explained:
             near = get_close_matches(section.keys[1], names, 1)
         rather = f": it should probably be {named((DOMAINS, near[0]))}" if near else ""
-        yield f"about no guest that is known here: {named(section.keys)} ({path}:{line}){rather}"
+        yield f"about no guest that is known here: {named(section.keys)} ({section.path}){rather}"
 
 
-def _handlers(files: Files, sections: Iterable[Section]) -> list[Complaint]:
+def _handlers(files: Files, sections: Iterable[Section]) -> list[Problem]:
     """Handlers by others that these sections want, and that cannot be asked, so that a start is refused."""
     wanted = [(section, *entry) for section in sections for entry in section.values.get(HANDLERS, {}).items()]
-    found = list[Complaint]()
+    found = list[Problem]()
     index = consult.read_index(files.machine) if wanted else {}
     for section, name, options in wanted:
         stands = standing.of(files.machine, name, index)
         if stands.what and options.get(ownhandler.ON_FAULT) != ownhandler.SKIP:
-            key = named((*section.keys, HANDLERS, name))
             what = f"the handler {name}: {stands.what}"
-            found.append(Complaint(*files.origin(section, (HANDLERS, name)), key, what, stands.remedy))
+            found.append(Problem(section.path, (*section.keys, HANDLERS, name), what, stands.remedy))
     return found
-
-
-def _data(errors: list[Complaint]) -> list[dict[str, object]]:
-    return [error._asdict() for error in errors]

@@ -113,7 +113,7 @@ def _settings(table: object, operation: Operation) -> Mapping[str, Any]:
     for key in table:
         if key not in may:
             raise BadInput(f"settings has {keys.shown(key)}; at {operation.name} it may have {', '.join(may)}")
-    section = settings.section_of(0, (DOMAINS, "?"), (settings.UUID, 0), table)
+    section = settings.section_of("", (DOMAINS, "?"), (settings.UUID, 0), table)
     for problem in section.problems:
         where = named(problem.keys[2:])
         raise BadInput(f"settings.{where}: {problem.remedy}" if where else problem.what)

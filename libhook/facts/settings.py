@@ -33,6 +33,7 @@ _STARS = 2  # the most in a pattern: dash and mksh take a time for it that grows
 _OF_SHELLS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-*")
 """What means the same in a pattern of a shell's and of Python's."""
 _HEX = frozenset("0123456789abcdef")
+_TOML = 'correct it; text stands in quotes, as in driver = "vfio-pci": https://toml.io'
 _TO_WHOM = {TOP: "all guests", DEVICE: "whichever guest has a device", PATTERN: "a pattern"}
 _ONE = "name one guest in [domains], by its exact name or UUID"
 _REMEDIES = {TOP: _ONE, DEVICE: _ONE, PATTERN: "name one guest, by its exact name or UUID"}
@@ -41,7 +42,8 @@ _REMEDIES = {TOP: _ONE, DEVICE: _ONE, PATTERN: "name one guest, by its exact nam
 class Section(NamedTuple):
     """One section of one file: its keys that are right, and its errors."""
 
-    file: int
+    path: str
+    """The file."""
     keys: tuple[str, ...]
     """() for the top level, ``("domains", "win11")``, ``("devices", "display")``."""
     rank: tuple[int, int]
@@ -163,52 +165,48 @@ def matches(section: Section, name: str, uuid: str) -> bool:
 
 def read(sources: Sequence[Source]) -> Settings:
     """Read all files. What is wrong in them is in ``problems``."""
-    return Settings(
-        tuple(sources), tuple(section for file, source in enumerate(sources) for section in _sections(file, source))
-    )
+    return Settings(tuple(sources), tuple(section for source in sources for section in _sections(source)))
 
 
-def _sections(file: int, source: Source) -> Iterator[Section]:
-    document = _document(file, source)
+def _sections(source: Source) -> Iterator[Section]:
+    path, document = source.path, _document(source)
     if isinstance(document, Problem):
-        yield Section(file, (), (TOP, 0), {}, (document,))
+        yield Section(path, (), (TOP, 0), {}, (document,))
         return
     own, stray = [], []
     for kind in (DEVICES, DOMAINS):
         tables = document.pop(kind, {})
         if not isinstance(tables, dict):
             remedy = f'write [{kind}."{"display" if kind == DEVICES else "NAME"}"]'
-            stray.append(Problem(file, (kind,), f"{kind} must be sections", remedy))
+            stray.append(Problem(path, (kind,), f"{kind} must be sections", remedy))
             continue
         for name, table in tables.items():
             rank = _rank(kind, name)
             if rank is None:
-                stray.append(_no_device(file, name))
+                stray.append(_no_device(path, name))
             elif isinstance(table, dict):
-                section = section_of(file, (kind, name), rank, table)
-                own.append(section._replace(problems=(*_stars(file, name, rank), *section.problems)))
+                section = section_of(path, (kind, name), rank, table)
+                own.append(section._replace(problems=(*_stars(path, name, rank), *section.problems)))
             else:
                 where = named((kind, name))
-                problem = Problem(file, (kind, name), f"{where} must be a section", f"write [{where}]")
-                own.append(Section(file, (kind, name), rank, {}, (problem,)))
-    top = section_of(file, (), (TOP, 0), document)
+                problem = Problem(path, (kind, name), f"{where} must be a section", f"write [{where}]")
+                own.append(Section(path, (kind, name), rank, {}, (problem,)))
+    top = section_of(path, (), (TOP, 0), document)
     yield top._replace(problems=(*top.problems, *stray))
     yield from own
 
 
-def _document(file: int, source: Source) -> dict[str, Any] | Problem:
+def _document(source: Source) -> dict[str, Any] | Problem:
     import tomllib  # takes 12 ms, and most hosts have no settings
 
     if source.trouble:
-        return Problem(file, (), source.trouble.message, source.trouble.hint)
+        return Problem(source.path, (), source.trouble.message, source.trouble.hint)
     try:
         source.text.encode()
         return tomllib.loads(source.text)
     except (ValueError, RecursionError) as error:  # also a number or a nesting that Python rejects
-        from libhook.facts import syntax
-
-        line, what, remedy = syntax.explain(source.path, source.text, error)
-        return Problem(file, (), what, remedy, line=line)
+        why = "its bytes are no UTF-8" if isinstance(error, UnicodeError) else str(error)
+        return Problem(source.path, (), f"this is not TOML: {why}", _TOML)
 
 
 def _rank(kind: str, name: str) -> tuple[int, int] | None:
@@ -224,10 +222,10 @@ def _rank(kind: str, name: str) -> tuple[int, int] | None:
     return (PATTERN, len(name)) if any(character in name for character in GLOB) else (NAME, 0)
 
 
-def _stars(file: int, name: str, rank: tuple[int, int]) -> Iterator[Problem]:
+def _stars(path: str, name: str, rank: tuple[int, int]) -> Iterator[Problem]:
     if rank[0] == PATTERN and name.count("*") > _STARS:
         remedy = f"write a section for each guest, or patterns with {_STARS} stars at most"
-        yield Problem(file, (DOMAINS, name), f"{named((DOMAINS, name))} has more than {_STARS} stars", remedy)
+        yield Problem(path, (DOMAINS, name), f"{named((DOMAINS, name))} has more than {_STARS} stars", remedy)
 
 
 def is_device(name: str) -> bool:
@@ -240,18 +238,18 @@ def is_uuid(text: str) -> bool:
     return [len(part) for part in text.split("-")] == [8, 4, 4, 4, 12] and set(text) <= _HEX | {"-"}
 
 
-def _no_device(file: int, name: str) -> Problem:
+def _no_device(path: str, name: str) -> Problem:
     """The error for a name that can be no device's. It may mean any, so no guest with host devices is served."""
     full = f"0000:{name.lower()}"  # lspci leaves the domain out
     near = (full,) if keys.is_address(full) else CLASSES
     what = f"{named((DEVICES, name))} is no device"
     remedy = f"give an address (0000:01:00.0), vendor and product (10de:2684), or a class: {', '.join(CLASSES)}"
-    return Problem(file, (DEVICES, name), what, remedy, near, full if keys.is_address(full) else name)
+    return Problem(path, (DEVICES, name), what, remedy, near, full if keys.is_address(full) else name)
 
 
-def section_of(file: int, where: tuple[str, ...], rank: tuple[int, int], table: Mapping[str, Any]) -> Section:
+def section_of(path: str, where: tuple[str, ...], rank: tuple[int, int], table: Mapping[str, Any]) -> Section:
     """Check a section."""
-    section = Section(file, where, rank, {})
+    section = Section(path, where, rank, {})
     values, problems = {}, list[Problem]()
     for at, value in _flat(table):
         key = ".".join(at)
@@ -278,7 +276,7 @@ def _complaint(section: Section, at: tuple[str, ...], value: object) -> Problem 
     key, where = ".".join(at), (*section.keys, *at)
     shown = named(where)
     if at[0] in keys.GROUPS and len(at) == 1:
-        return Problem(section.file, where, f"{shown} is {keys.shown(value)}", f"it must be a section: [{shown}]")
+        return Problem(section.path, where, f"{shown} is {keys.shown(value)}", f"it must be a section: [{shown}]")
     if key not in keys.known() or "." in at[-1]:
         return _unknown(section, at, value)
     if wanted := keys.expectation(key, value):
@@ -288,13 +286,13 @@ def _complaint(section: Section, at: tuple[str, ...], value: object) -> Problem 
             items = value if isinstance(value, list) else ()
             one = next((item for item in items if keys.expectation(key, [item])), None)
             what = f"{shown} has a wrong entry" + (f": {keys.shown(one)}" if one is not None else "")
-        return Problem(section.file, where, what, f"it must be {wanted}")
+        return Problem(section.path, where, what, f"it must be {wanted}")
     is_out_of_place = section.rank[0] == DEVICE and key in keys.TOLD
     if is_out_of_place or (keys.must_name(key, value) and not section.may_set(key)):
         what = f"{shown} may not be set for {_TO_WHOM[section.rank[0]]}"
         by_name = "name guests in [domains], by a name, a pattern or a UUID"
         remedy = by_name if is_out_of_place else _REMEDIES[section.rank[0]]
-        return Problem(section.file, where, what, remedy)
+        return Problem(section.path, where, what, remedy)
     return None
 
 
@@ -302,8 +300,8 @@ def _wrong(section: Section, at: tuple[str, ...], one: keys.Wrong) -> Problem:
     where = (*section.keys, *at)
     if not one.wanted:
         remedy = f"the known keys are {', '.join(one.near)}"
-        return Problem(section.file, where, f"unknown key {named(where)}", remedy, one.near, at[-1])
-    return Problem(section.file, where, f"{named(where)} is wrong", f"it must be {one.wanted}")
+        return Problem(section.path, where, f"unknown key {named(where)}", remedy, one.near, at[-1])
+    return Problem(section.path, where, f"{named(where)} is wrong", f"it must be {one.wanted}")
 
 
 def _unknown(section: Section, at: tuple[str, ...], value: object) -> Problem:
@@ -316,4 +314,4 @@ def _unknown(section: Section, at: tuple[str, ...], value: object) -> Problem:
         remedy = f"for a guest of this name write [{named((DOMAINS, *at))}]"
         if _rank(DEVICES, at[0]):
             remedy, near = f"write [{named((DEVICES, *at))}]", ()
-    return Problem(section.file, where, f"unknown key {named(where)}", remedy, near, ".".join(at))
+    return Problem(section.path, where, f"unknown key {named(where)}", remedy, near, ".".join(at))

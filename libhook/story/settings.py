@@ -15,6 +15,7 @@ from libhook.facts.entry import Held
 from libhook.facts.host import NO_CLASS
 from libhook.facts.machine import Machine
 from libhook.facts.merged import config_of, merge, only_of
+from libhook.facts.problem import refusal
 from libhook.facts.settings import Device, Settings
 from libhook.light import TYPE_CHECKING, suppress
 from libhook.look import sysfs
@@ -46,11 +47,8 @@ def of_guest(
     sections = found.about(guest.name, guest.uuid, devices_of(machine, found, guest, entry))
     if note:
         note(any(section.asks for section in sections))
-    if any(section.problems for section in sections):
-        from libhook.facts import complaints
-
-        if refusal := complaints.refusal(found, sections):
-            raise refusal
+    if wrong := refusal(found.problems, [problem for section in sections for problem in section.problems]):
+        raise wrong
     merged = merge(sections)
     if plugged is None:
         return config_of(merged)._replace(by_uuid=any(section.rank[0] == settings.UUID for section in sections))

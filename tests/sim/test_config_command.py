@@ -60,15 +60,15 @@ def test_every_setting_is_shown_with_its_origin(host: Host) -> None:
     """In the order of the files, with its section; then what consents to a risk. Nothing is changed."""
     before = host.everything()
     assert shown(libhook(host, "config")) == [
-        f"{FILE}:1  holder_wait = 2.5",
-        f'{FILE}:3  devices."display".write_deadline = 60',
-        f'{FILE}:5  domains."win*".driver = "vfio-pci"',
-        f'{FILE}:7  domains."win11".siblings = "bind"',
-        f'{FILE}:8  domains."win11".values."vm.swappiness" = 10',
-        f'{MORE}:1  values."vm.swappiness" = 20',
-        f'{MORE}:1  values."vm.x" = 1',
-        f"{MORE}:3  audit.required = true",
-        f'allows what libhook refuses by default: domains."win11".siblings = "bind" ({FILE}:7)',
+        f"{FILE}  holder_wait = 2.5",
+        f'{FILE}  devices."display".write_deadline = 60',
+        f'{FILE}  domains."win*".driver = "vfio-pci"',
+        f'{FILE}  domains."win11".siblings = "bind"',
+        f'{FILE}  domains."win11".values."vm.swappiness" = 10',
+        f'{MORE}  values."vm.swappiness" = 20',
+        f'{MORE}  values."vm.x" = 1',
+        f"{MORE}  audit.required = true",
+        f'allows what libhook refuses by default: domains."win11".siblings = "bind" ({FILE})',
     ]
     assert host.everything() == before
 
@@ -84,21 +84,21 @@ def test_what_holds_for_a_guest_is_shown_with_its_origin(host: Host) -> None:
     assert [re.split("  +", line) for line in lines[3:]] == [
         ["dry_run = false", "default"],
         ["bind_managed = false", "default"],
-        ['driver = "vfio-pci"', f"{FILE}:5"],
-        ['siblings = "bind"', f"{FILE}:7"],
-        ["write_deadline = 60", f"{FILE}:3"],
-        ["holder_wait = 2.5", f"{FILE}:1"],
+        ['driver = "vfio-pci"', f'{FILE} [domains."win*"]'],
+        ['siblings = "bind"', f'{FILE} [domains."win11"]'],
+        ["write_deadline = 60", f'{FILE} [devices."display"]'],
+        ["holder_wait = 2.5", FILE],
         ['audit.record = "libvirt"', "default"],
-        ["audit.required = true", f"{MORE}:3"],
+        ["audit.required = true", MORE],
         ["audit.extra = false", "default"],
         ['preflight.storage = "refuse"', "default"],
         ['preflight.network = "refuse"', "default"],
         ['preflight.display = "refuse"', "default"],
         ['preflight.usb = "refuse"', "default"],
         ['identity = "refuse"', "default"],
-        ['values."vm.x" = 1', f"{MORE}:1"],
-        ['values."vm.swappiness" = 10', f"{FILE}:8"],
-        [f'allows what libhook refuses by default: siblings = "bind" ({FILE}:7)'],
+        ['values."vm.x" = 1', MORE],
+        ['values."vm.swappiness" = 10', f'{FILE} [domains."win11"]'],
+        [f'allows what libhook refuses by default: siblings = "bind" ({FILE} [domains."win11"])'],
     ]
     assert len({line.rindex("  ") for line in lines[3:-1]}) == 1
     assert shown(libhook(host, "config", guest().uuid.upper())) == lines
@@ -143,10 +143,10 @@ def test_sections_about_no_guest_are_named(host: Host) -> None:
     about = "about no guest that is known here:"
     assert shown(libhook(host, "config")) == [
         f"{FILE}  (sets nothing)",
-        f'{about} devices."nvme" ({FILE}:5)',
-        f'{about} domains."wn11" ({FILE}:1): it should probably be domains."win11"',
-        f'{about} domains."x*" ({FILE}:2)',
-        f'{about} domains."{LINUX.replace("1", "2")}" ({FILE}:4)',
+        f'{about} devices."nvme" ({FILE})',
+        f'{about} domains."wn11" ({FILE}): it should probably be domains."win11"',
+        f'{about} domains."x*" ({FILE})',
+        f'{about} domains."{LINUX.replace("1", "2")}" ({FILE})',
     ]
 
 
@@ -186,20 +186,20 @@ def test_without_files_the_defaults_hold(root: str) -> None:
 
 
 def test_all_errors_are_shown(host: Host) -> None:
-    """On stderr, each with its line; what is right is shown all the same. A guest sees those that refuse it."""
+    """On stderr, each with its file; what is right is shown all the same. A guest sees those that refuse it."""
     drop_in(host, "60.toml", "[domains.win11]\nsiblngs = 1\ndriver = 1\n[domains.linux]\nx = 1\n")
     drop_in(host, "70.toml", "no TOML\n")
     done = libhook(host, "config")
-    wrong, broken = (f"/etc/libhook/config.d/{name}.toml, line" for name in ("60", "70"))
+    wrong, broken = (f"/etc/libhook/config.d/{name}.toml" for name in ("60", "70"))
     errors = [
-        f'{wrong} 2: unknown key domains."win11".siblngs: it should probably be siblings',
-        f'{wrong} 3: domains."win11".driver is 1: it must be a driver\'s name, or "auto"',
-        f'{wrong} 5: unknown key domains."linux".x: the known keys are ',
-        f"{broken} 1: there is no = after the key: ",
+        f'{wrong}: unknown key domains."win11".siblngs: it should probably be siblings',
+        f'{wrong}: domains."win11".driver is 1: it must be a driver\'s name, or "auto"',
+        f'{wrong}: unknown key domains."linux".x: the known keys are ',
+        f"{broken}: this is not TOML: ",
     ]
     assert done.code == 1
     assert [line[: len(error)] for line, error in zip(done.err.splitlines(), errors, strict=True)] == errors
-    assert f"{MORE}:3  audit.required = true" in done.out.splitlines()
+    assert f"{MORE}  audit.required = true" in done.out.splitlines()
     assert "/etc/libhook/config.d/70.toml  (see its errors)" in done.out.splitlines()
     one = libhook(host, "config", "win11")
     assert (one.code, len(one.err.splitlines())) == (1, 3)
@@ -230,18 +230,16 @@ def test_it_is_data_too(host: Host) -> None:
     assert done.code == 1
     assert found["files"] == [FILE, MORE, "/etc/libhook/config.d/60.toml"]
     relaxed = [one for one in found["settings"] if one["relaxes"]]
-    assert relaxed == [{"key": 'domains."win11".siblings', "value": "bind", "file": FILE, "line": 7, "relaxes": True}]
-    assert found["about_no_guest"] == [
-        {"section": 'domains."wn11"', "file": "/etc/libhook/config.d/60.toml", "line": 1}
-    ]
+    assert relaxed == [{"key": 'domains."win11".siblings', "value": "bind", "file": FILE, "relaxes": True}]
+    assert found["about_no_guest"] == [{"section": 'domains."wn11"', "file": "/etc/libhook/config.d/60.toml"}]
     (error,) = found["errors"]
-    assert (error["key"], error["line"], error["what"]) == ('domains."wn11".x', 2, 'unknown key domains."wn11".x')
+    assert (error["key"], error["what"]) == ('domains."wn11".x', 'unknown key domains."wn11".x')
     one = json.loads(libhook(host, "config", "win11", "--json").out)
     assert one["guest"] == {"name": "win11", "uuid": guest().uuid, "known": True, "pci": [GPU, SOUND]}
-    values = {row["key"]: (row["value"], row["file"], row["line"]) for row in one["settings"]}
-    assert values["driver"] == ("vfio-pci", FILE, 5)
-    assert values["audit.extra"] == (False, None, None)
-    assert values['values."vm.swappiness"'] == (10, FILE, 8)
+    values = {row["key"]: (row["value"], row["file"]) for row in one["settings"]}
+    assert values["driver"] == ("vfio-pci", FILE)
+    assert values["audit.extra"] == (False, None)
+    assert values['values."vm.swappiness"'] == (10, FILE)
 
 
 def test_foreign_text_is_escaped(host: Host) -> None:

@@ -205,7 +205,7 @@ def test_what_is_no_mount_point_is_said_with_its_line(root: str, path: str, said
     """Others than that are looked at when the guest starts."""
     host = Host(root, workstation(), f'[units]\n"{path}" = "down"\n')
     outcome = host.event(ONE, "prepare")
-    assert outcome.line.startswith("/etc/libhook/config.toml, line 2: units.")
+    assert outcome.line.startswith("/etc/libhook/config.toml: units.")
     assert f"it must be {said}" in outcome.line
 
 

@@ -108,13 +108,12 @@ def test_a_broken_file_is_named_and_a_wrong_section_is_for_whom_it_matches(root:
     host = Host(root, nic())
     path = drop_in(host, "50-other.toml", "[domains.other]\nsiblngs = 'bind'\n")
     assert host.event(OTHER, "prepare").line == (
-        '/etc/libhook/config.d/50-other.toml, line 2: unknown key domains."other".siblngs:'
-        " it should probably be siblings"
+        '/etc/libhook/config.d/50-other.toml: unknown key domains."other".siblngs: it should probably be siblings'
     )
     assert host.event(guest(NIC), "prepare").code == 0
     host.event(guest(NIC), "release", "failed")
     path.write_text("this is no TOML\n")
-    assert host.event(guest(NIC), "prepare").line.startswith("/etc/libhook/config.d/50-other.toml, line 1: ")
+    assert host.event(guest(NIC), "prepare").line.startswith("/etc/libhook/config.d/50-other.toml: ")
     assert host.event(guest(), "prepare").code == 0
 
 

@@ -66,8 +66,8 @@ def test_plan_inspect_and_config_show_it(root: str) -> None:
     device = json.loads(libhook(host, "inspect", "--json", "-", stdin=xml).out)["host_devices"][1]
     assert (device["source"], device["address"], device["record"]) == ("settings", DISK, None)
     settings = libhook(host, "config", "win11").out.splitlines()
-    assert [line.split()[-2:] for line in settings if "take_along" in line] == [
-        [f'"{DISK}"', "/etc/libhook/config.toml:2"]
+    assert [line.split()[-3:] for line in settings if "take_along" in line] == [
+        [f'"{DISK}"', "/etc/libhook/config.toml", '[domains."win11"]']
     ]
     assert f'domains."win11".take_along = "{DISK}"' in libhook(host, "config").out
     host.begin(WIN11)

@@ -79,7 +79,7 @@ def test_what_may_not_be_is_refused_before_anything_is_done(root: str, units: st
 def test_a_protected_unit_is_an_error_of_the_settings(root: str, name: str) -> None:
     """So libhook config shows it, and nobody learns of it at a start."""
     host = host_with(root, f'[units]\n"{name}" = "down"\n')
-    wrong = f'/etc/libhook/config.toml, line 3: units."{name}" is wrong: it must be a unit that neither libvirt nor '
+    wrong = f'/etc/libhook/config.toml: units."{name}" is wrong: it must be a unit that neither libvirt nor '
     assert libhook(host, "config").err.startswith(wrong)
 
 

@@ -118,7 +118,7 @@ def test_what_is_an_act_is_refused(root: str, name: str, value: str) -> None:
     host = _host(root, f'[values]\n"{name}" = "{value}"\n')
     outcome = host.event(ONE, "prepare")
     why = "it must be left out, as a write to it does something, and keeps no value"
-    line = f'/etc/libhook/config.toml, line 2: values."{name}" is wrong: {why}'
+    line = f'/etc/libhook/config.toml: values."{name}" is wrong: {why}'
     assert (outcome.code, outcome.writes, outcome.line) == (1, (), line)
     assert libhook(host, "plan", "-", stdin=ONE.xml(1, False)).err == f"{line}\n"
     assert f"{line}\n" in libhook(host, "config").err
