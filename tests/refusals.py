@@ -40,8 +40,8 @@ _GROUPS = {
     "Virtual consoles": "kinds/module/consoles.py",
     "Units and mount points": "kinds/unit/ look/systemd.py",
     "Values, and what guests share": "kinds/value.py kinds/claims.py kinds/claimants.py",
-    "Commands and old scripts": "kinds/legacy.py kinds/run/ "
-    "look/executables.py look/oldscripts.py effects/groups.py effects/commands.py effects/transient.py",
+    "Commands and old scripts": "kinds/legacy.py kinds/run/ look/executables.py "
+    "look/oldscripts.py effects/group.py effects/launch.py effects/commands.py effects/transient.py",
     "Handlers of your own": "story/consult.py",
     "What libhook keeps in /run/libhook": "story/ effects/state.py effects/locks.py",
     "Files that others may write to, or that are broken": "effects/files.py look/patient.py",

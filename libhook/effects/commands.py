@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs commands of the administrator's own: by systemd where it runs, and elsewhere in control groups of libhook's own.
+"""Runs commands of the administrator's own: by systemd where it runs, and elsewhere in process groups.
 
-Both give a command a clean environment and none of our descriptors, end all that it has started, and find it again by
-its unit's name after a crash.
+Both give a command a clean environment and none of our descriptors, and end it at its deadline.
 """
 
 from __future__ import annotations
 
 from libhook.effects import systemd
-from libhook.errors import LibhookError
 from libhook.light import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ MARGIN = 15.0
 
 
 class Way(Protocol):
-    """One of the two: transient.py and groups.py. All this may block: a child does it."""
+    """One of the two: transient.py and group.py. All this may block: a child does it."""
 
     def run(self, machine: Machine, unit: str, launch: Launch, *, seconds: float | None, wait: bool) -> tuple[int, str]:
         """Run a command, for so many ``seconds`` at most. ``wait`` for its end, or only until it has begun.
@@ -55,19 +53,6 @@ def way(machine: Machine) -> Way:
         from libhook.effects import transient
 
         return transient
-    from libhook.effects import groups  # few hosts need it
+    from libhook.effects import group  # few hosts need it
 
-    return groups
-
-
-def expect_possible(machine: Machine) -> None:
-    """LibhookError on a host where no command could be ended whole."""
-    if systemd.runs(machine):
-        return
-    from libhook.effects import groups
-
-    if lacking := groups.missing(machine):
-        reason, remedy = lacking
-        needing = "commands and old scripts need systemd, which does not run here, or cgroup v2 with cgroup.kill"
-        settings = "take run and legacy out of the settings"
-        raise LibhookError(f"{needing}: {reason}", f"{remedy}, or {settings}")
+    return group

@@ -6,13 +6,10 @@ from __future__ import annotations
 import errno
 import os
 import select
-from _signal import pidfd_send_signal  # type: ignore[import-not-found] # signal makes an enum of each signal
 
 from libhook.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from libhook.facts.launch import Launch
 
 _AUDIT_VIRT_RESOURCE = 2501
@@ -58,30 +55,15 @@ class Writing:
         finally:
             os.close(stdin)
 
-    def run_in_group(self, group: str, launch: Launch) -> tuple[int, int]:
+    def run_group(self, launch: Launch, seconds: float, *, whole: bool) -> tuple[int | None, str]:
         """See Kernel."""
         from libhook.effects import launch as starting  # few hosts need it
 
-        return starting.start(group, launch)
-
-    def remove_group(self, group: str) -> None:
-        """See Kernel."""
-        for folder, _, _ in os.walk(f"/sys/{group}", topdown=False):
-            os.rmdir(folder)
+        return starting.run(launch, seconds, whole=whole)
 
     def journalctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
         """See Kernel."""
         return _run(_JOURNALCTL, ("--no-pager", *arguments), seconds)
-
-    def signal(self, pid: int, number: int, is_it: Callable[[], bool]) -> None:
-        """See Kernel. A pidfd stays with its process when the pid is given to another one."""
-        handle = os.pidfd_open(pid)
-        try:
-            if not is_it():
-                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(pid))
-            pidfd_send_signal(handle, number)
-        finally:
-            os.close(handle)
 
     def record(self, text: str, success: bool) -> int:
         """See Kernel. No host name is passed, because libaudit would look it up in the DNS."""

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Starts a command in a control group, as systemd would start it: with nothing of ours. A child does that.
-
-The command's process enters the group before it executes anything. So nothing that it starts can be elsewhere.
-"""
+"""Runs a command in a process group, as systemd would start it: with nothing of ours. A child does that."""
 
 from __future__ import annotations
 
@@ -25,15 +22,20 @@ _PATH = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _LOGGERS = ("/usr/bin/logger", "/bin/logger")
 """That of util-linux, or busybox. It ends once nobody has its pipe open."""
 _SECONDS = 15.0
+_STOP_SECONDS = 5.0
+"""From SIGTERM to SIGKILL."""
+_SIGTERM, _SIGKILL = 15, 9
+_BY_SIGNAL = 255
+"""What systemd-run answers when a signal has ended the command."""
 _MOST_SAID = 4096
 
 
-def start(group: str, launch: Launch) -> tuple[int, int]:
-    """Start it in a new control group below /sys, whose name ends with the process's number. See Kernel."""
+def run(launch: Launch, seconds: float, *, whole: bool) -> tuple[int | None, str]:
+    """See Kernel.run_group. The process is its group's leader, so its number is the group's until it is waited for."""
     report, reporter = os.pipe()
     log = _to_log(launch.tag)
     try:
-        process = child.spawn(partial(_become, group, launch, reporter, log), keep=reporter, also=(log, launch.output))
+        process = child.spawn(partial(_become, launch, reporter, log), keep=reporter, also=(log, launch.output))
     finally:
         os.close(reporter)
         os.close(log)
@@ -41,15 +43,22 @@ def start(group: str, launch: Launch) -> tuple[int, int]:
     in_time = child.ended([report], Deadline.after(_SECONDS))
     said = os.read(report, _MOST_SAID).decode("utf-8", "replace") if in_time else os.strerror(errno.ETIMEDOUT)
     os.close(report)
-    if said:
-        os.kill(process.pid, 9)
-        process.abandon()
-        if in_time:
-            os.waitpid(process.pid, 0)
-        with suppress(OSError):
-            os.rmdir(f"/sys/{group}.{process.pid}")
-        raise OSError(errno.ECANCELED, said)
-    return process.pid, process.handle
+    is_late = not said and not child.ended([process.handle], Deadline.after(seconds))
+    if said or is_late or whole:
+        _end(process.pid, process.handle, _STOP_SECONDS if is_late else 0.0)
+    os.close(process.handle)
+    if said and not in_time:  # it may sleep in the kernel
+        return 1, said
+    code = os.waitstatus_to_exitcode(os.waitpid(process.pid, 0)[1])
+    return (1 if said else None if is_late else code if code >= 0 else _BY_SIGNAL), said
+
+
+def _end(group: int, handle: int, seconds: float) -> None:
+    for number in (_SIGTERM, _SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(group, number)
+        child.ended([handle], Deadline.after(seconds))
+    child.ended([handle], Deadline.after(_SECONDS))
 
 
 def _to_log(tag: str) -> int:
@@ -72,15 +81,11 @@ def _log(logger: str, tag: str, reader: int) -> None:
     os.execve(logger, ["logger", "-t", tag, "-p", "daemon.info"], _PATH)
 
 
-def _become(group: str, launch: Launch, reporter: int, log: int) -> None:
+def _become(launch: Launch, reporter: int, log: int) -> None:
     """In the new process. What fails is said by the pipe."""
     os.set_inheritable(reporter, False)
-    folder = f"/sys/{group}.{os.getpid()}"
     try:
         os.umask(0o022)
-        os.makedirs(folder)
-        with open(f"{folder}/cgroup.procs", "w", encoding="ascii") as file:
-            file.write("0")  # this process
         document = os.memfd_create("document")
         os.write(document, launch.document)
         os.lseek(document, 0, os.SEEK_SET)
@@ -98,7 +103,8 @@ def _become(group: str, launch: Launch, reporter: int, log: int) -> None:
         own = _become_user(launch.user) if launch.user else {}
         os.execve(launch.argv[0], launch.argv, {**_PATH, **own, **launch.environment})
     except OSError as error:
-        os.write(reporter, f"{named(str(error.filename or folder))}: {error.strerror}".encode("utf-8", "replace"))
+        said = f"{named(str(error.filename or launch.argv[0]))}: {error.strerror}"
+        os.write(reporter, said.encode("utf-8", "replace"))
         raise
 
 

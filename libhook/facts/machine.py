@@ -11,7 +11,6 @@ from libhook.facts.host import Trail
 from libhook.light import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from libhook.facts.launch import Launch
@@ -58,23 +57,15 @@ class Kernel(Protocol):
         Return the exit status of systemd-run, ETIMEDOUT where it is late, and what it says itself.
         """
 
-    def run_in_group(self, group: str, launch: Launch) -> tuple[int, int]:
-        """Start a command in a new control group: ``group`` below /sys, with a dot and the process's number.
+    def run_group(self, launch: Launch, seconds: float, *, whole: bool) -> tuple[int | None, str]:
+        """Run a command in a process group of its own, and wait for it. Only for a child: it may take that long.
 
-        Return that number and a pidfd, once the program is executed. OSError says why it is not.
+        Return its exit status (255 for a signal, None where it was late and the group was ended), and why it was not
+        begun, or "". ``whole``: what it has left running is ended, too.
         """
-
-    def remove_group(self, group: str) -> None:
-        """Remove a control group below /sys, with those in it. EBUSY while a process is there."""
 
     def journalctl(self, arguments: tuple[str, ...], seconds: float) -> tuple[int, str]:
         """Run journalctl, as systemctl."""
-
-    def signal(self, pid: int, number: int, is_it: Callable[[], bool]) -> None:
-        """Send a signal to a process. OSError where there is none, or it may not be.
-
-        ``is_it`` is asked once the process cannot be mistaken for a later one with that pid: ESRCH where it says no.
-        """
 
     def open_exclusively(self, node: str) -> None:
         """Open a block device exclusively, and close it again. EBUSY when somebody has claimed it."""

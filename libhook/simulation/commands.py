@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The commands of a simulated host, as systemd-run runs them (and groups.py where systemd does not run).
+"""The commands of a simulated host, as systemd-run runs them and in process groups where systemd does not run.
 
 They do nothing. What one was given is noted in var/log/commands.jsonl. How it ends is in simulation/commands/NAME
 (JSON), where NAME is the program's path with colons.
@@ -7,11 +7,15 @@ They do nothing. What one was given is noted in var/log/commands.jsonl. How it e
 
 import errno
 import os
+import shutil
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libhook.simulation import modules, processes, store, systemd
+
+if TYPE_CHECKING:
+    from libhook.facts.launch import Launch
 
 _POLL = 0.01
 _STOPPED = 255
@@ -75,6 +79,27 @@ def systemd_run(root: str, arguments: tuple[str, ...], document: bytes, seconds:
     if takes > seconds:
         return errno.ETIMEDOUT, ""
     return (1 if takes > limit else ends.get("status", 0)), ""
+
+
+def run_group(root: str, launch: "Launch", seconds: float) -> tuple[int | None, str]:
+    """As Kernel.run_group, on a host without systemd."""
+    noted = {"unit": "", "argv": [*launch.argv], "user": launch.user, "environment": dict(launch.environment)}
+    store.append(f"{root}/var/log/commands.jsonl", {**noted, "stdin": launch.document.decode()})
+    ends = ending(root, launch.argv)
+    if ends.get("says"):
+        return 1, ends["says"]
+    if launch.output >= 0:
+        os.write(launch.output, ends.get("stdout", "").encode())
+    for line in filter(None, (ends.get("stderr"), ends.get("stdout") if launch.output < 0 else "")):
+        store.append(f"{root}/var/log/syslog.jsonl", {"tag": launch.tag, "line": line})
+    takes = ends.get("seconds", 0.0)
+    time.sleep(min(takes, seconds))
+    return (None if takes > seconds else ends.get("status", 0)), ""
+
+
+def replace_systemd(root: str) -> None:
+    """From now on systemd does not run on this host."""
+    shutil.rmtree(f"{root}/run/systemd")
 
 
 def _is_let_end(root: str, unit: str, seconds: float) -> bool:

@@ -26,7 +26,7 @@ class Fault(NamedTuple):
     """Something goes wrong at the ``nth`` call that matches ``call``; with 0 at each such call.
 
     ``call`` is a shell pattern over ``write PATH VALUE``, ``set PATH VALUE``, ``load MODULE``, ``unload MODULE``,
-    ``systemctl …``, ``signal PID NUMBER`` and ``record TEXT``. The line feed that clears an override
+    ``systemctl …`` and ``record TEXT``. The line feed that clears an override
     counts as no value. Without ``error`` and ``ignored`` the call itself works as usual.
     """
 
@@ -53,8 +53,7 @@ def inject(root: str, *faults: Fault) -> None:
     os.rename(f"{root}/simulation/tmp/faults", f"{root}/simulation/faults")
 
 
-_CALLS = ("write", "set", "load", "unload", "systemctl", "systemd-run", "run-in-group", "remove-group",
-          "journalctl", "signal", "record")  # fmt: skip
+_CALLS = ("write", "set", "load", "unload", "systemctl", "systemd-run", "run-group", "journalctl", "record")
 _DEEDS = {"write": 2, "vanish": 1, "sleep": 1, "wait": 1, "create": 1, "remove": 1, "unload": 1, "kill": 1}
 """The deeds, and how many words each takes."""
 

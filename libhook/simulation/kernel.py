@@ -126,10 +126,6 @@ class SimulatedKernel(Programs):
                 self.unbind(self._linked(address, path), value.rstrip("\n"))
             case ["bus", "pci", "devices", address, "driver_override"]:
                 self._override(address, value)
-            case ["fs", "cgroup", *_, "cgroup.kill"]:
-                from libhook.simulation import groups
-
-                groups.kill(self.root, path)
             case ["class", "vtconsole", console, "bind"] if os.path.lexists(f"{self.root}/sys/{path}"):
                 from libhook.simulation import consoles
 

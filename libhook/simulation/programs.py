@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The part of the simulated effects.kernel.Kernel that runs programs, and signals processes."""
 
-import errno
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from libhook.simulation.answers import Answers, refuse
+from libhook.simulation.answers import Answers
 
 if TYPE_CHECKING:
     from libhook.facts.launch import Launch
@@ -34,20 +33,15 @@ class Programs(Answers):
         self._answer(call, lambda: answer.append(commands.systemd_run(self.root, arguments, document, seconds)))
         return answer[0] if answer else (0, "")
 
-    def run_in_group(self, group: str, launch: "Launch") -> tuple[int, int]:
-        """Start a command that does nothing."""
-        from libhook.simulation import groups
+    def run_group(self, launch: "Launch", seconds: float, *, whole: bool) -> tuple[int | None, str]:
+        """Run a command that does nothing, and leaves nothing."""
+        del whole
+        from libhook.simulation import commands
 
-        answer: list[tuple[int, int]] = []
-        call = f"run-in-group {os.path.basename(group)} {' '.join(launch.argv)}"
-        self._answer(call, lambda: answer.append(groups.start(self.root, group, launch)))
-        return answer[0]
-
-    def remove_group(self, group: str) -> None:
-        """Remove a control group. EBUSY while a process is in it."""
-        from libhook.simulation import groups
-
-        self._answer(f"remove-group {os.path.basename(group)}", lambda: groups.remove(self.root, group))
+        answer: list[tuple[int | None, str]] = []
+        call = f"run-group {' '.join(launch.argv)}"
+        self._answer(call, lambda: answer.append(commands.run_group(self.root, launch, seconds)))
+        return answer[0] if answer else (0, "")
 
     def journalctl(self, arguments: tuple[str, ...], _seconds: float) -> tuple[int, str]:
         """Do what journalctl does."""
@@ -58,16 +52,6 @@ class Programs(Answers):
             f"journalctl {' '.join(arguments)}", lambda: answer.append(commands.journalctl(self.root, arguments))
         )
         return answer[0] if answer else (0, "")
-
-    def signal(self, pid: int, number: int, is_it: Callable[[], bool]) -> None:
-        """Send a signal. ESRCH if ``is_it`` says no."""
-
-        def send() -> None:
-            if not is_it():
-                raise refuse(errno.ESRCH, str(pid))
-            os.kill(pid, number)
-
-        self._answer(f"signal {pid} {number}", send)
 
     def _answer(self, call: str, react: Callable[[], None]) -> None:
         """React to a call, unless a fault is due."""

@@ -26,7 +26,7 @@ from libhook.facts.mountpoint import escaped
 from libhook.facts.situation import Situation
 from libhook.look.holders import Holder
 from libhook.simulation import commands as running
-from libhook.simulation import faults, groups, processes, systemd
+from libhook.simulation import faults, processes, systemd
 from libhook.simulation.guests import Guest
 from libhook.simulation.hosts import workstation
 from libhook.simulation.hypervisor import Hypervisor
@@ -113,30 +113,27 @@ def test_a_guests_name_begins_no_command(root: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("manager", ["systemd", ""])
-def test_the_name_begins_no_command_where_its_release_fails(
-    root: str, monkeypatch: pytest.MonkeyPatch, name: str, manager: str
-) -> None:
+def test_the_name_begins_no_command_where_its_release_fails(root: str, name: str, manager: str) -> None:
     """Nothing comes back: no driver, value, unit or command. Then it is in status, recover and others' refusals."""
-    for wait in ("_STOP_SECONDS", "_KILL_SECONDS"):
-        monkeypatch.setattr(f"libhook.effects.groups.{wait}", 0.2)
     settings = (
         f'{QUICK}[values]\n"vm.swappiness" = 10\n'
         '[run.light]\ncommand = ["/usr/bin/light"]\nundo = ["/usr/bin/light", "off"]\n'
-        '[run.show]\ncommand = ["/usr/bin/show"]\nbackground = true\n'
     )
     host = Host(root, workstation(), settings)
     if manager:
-        host.configure(f'{settings}[units]\n"cups.service" = "down"\n')
+        host.configure(
+            f'{settings}[run.show]\ncommand = ["/usr/bin/show"]\nbackground = true\n[units]\n"cups.service" = "down"\n'
+        )
         systemd.add(root, "cups.service")
     else:
-        groups.replace_systemd(root)
+        running.replace_systemd(root)
     host.put("/proc/sys/vm/swappiness", "60")
     running.add(root, "/usr/bin/light")
     running.add(root, "/usr/bin/show", seconds=300)
     whose = guest(NIC, name=name)
     host.begin(whose)
     running.add(root, "/usr/bin/light", status=3)
-    fails = ("write *", "set *", "systemctl *start*", "systemctl *stop*", "remove-group *", "record *")
+    fails = ("write *", "set *", "systemctl *start*", "systemctl *stop*", "record *")
     faults.inject(root, *(faults.Fault(call, nth=0, error="EIO") for call in fails))
     said = [*host.event(whose, "stopped", "failed").stderr, *host.event(whose, "release", "shutdown").stderr]
     host.libvirt.restart()

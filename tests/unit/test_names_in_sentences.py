@@ -36,7 +36,6 @@ AS_IT_IS = {
     ("kinds/unit/switching.py", "ask ="): "a user whom systemd knows, in a command",
     ("kinds/sleep.py", "remedy ="): "one of systemd's own, in a command",
     ("kinds/sleep.py", "return"): "the same",
-    ("effects/groups.py", "return"): "libhook makes the name",
 }
 
 

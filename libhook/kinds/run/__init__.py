@@ -16,7 +16,7 @@ import time
 from libhook.children import tracks
 from libhook.children.child import Deadline
 from libhook.children.tracks import Late, Pause, Step, paper
-from libhook.effects import commands
+from libhook.effects import commands, systemd
 from libhook.effects.locks import is_locked
 from libhook.errors import DISK_ANSWERS, BadInput, LibhookError, printable
 from libhook.facts import command as facts
@@ -85,7 +85,6 @@ def _asked(config: Config) -> list[Command]:
 
 def _untrusted(work: Work, asked: Sequence[Command]) -> dict[str, str]:
     """Of these commands those that may not be run, by name: why, and what would help."""
-    commands.expect_possible(work.machine)
     (found,) = tracks.run([_seen(work, asked)], work.deadline)
     if isinstance(found, LibhookError):
         raise found
@@ -118,6 +117,8 @@ def _refusal(action: Run, complaint: str) -> Refusal:
 
 def _complaint(work: Work, one: Command, programs: Sequence[str]) -> str:
     """Why these may not be run, or "". What other users run may be their own."""
+    if one.background and not systemd.runs(work.machine):
+        return "it would run in the background, which needs systemd: take background out of the settings"
     number = executables.user_id(one.user) if one.user else 0
     if number is None and not work.machine.root:  # a simulated host has no users of its own
         return f"there is no user {one.user}: correct the user in the settings"

@@ -145,8 +145,6 @@ def test_a_unit_that_does_not_start_again_keeps_nothing(guest: MakeGuest, config
     ("unit", "said"),
     [
         ("libvirtd.service", 'units."libvirtd.service" is wrong: it must be a unit that neither libvirt nor the host'),
-        ("*ibvirtd.service", "libvirtd.service may not be stopped"),
-        ("*bus.socket", "dbus.socket may not be stopped"),
         ("no-such.service", "there is no unit no-such.service on this host"),
     ],
 )

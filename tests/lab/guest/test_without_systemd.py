@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Commands of the administrator's own, and old scripts, on a host without systemd: in real control groups."""
+"""Commands of the administrator's own, and old scripts, on a host without systemd: in real process groups."""
 
-import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,11 +10,10 @@ from pathlib import Path
 import pytest
 from calls import HOOK, call
 from conftest import Configure, MakeGuest
-from guests import Guest, kill_libvirtd, libhook, pci, start_libvirtd, why_it_ended
+from guests import Guest, libhook, pci, why_it_ended
 from host import NIC, PATIENCE, driver_of, wait_for
 from killing import kill_hook
 
-GROUPS = Path("/sys/fs/cgroup/libhook")
 SCRIPT, OLD = Path("/usr/local/bin/lab-command"), Path("/etc/libvirt/old-hooks/qemu")
 NOTES, TODO = Path("/run/lab-notes"), Path("/run/lab-todo")
 TEXT = f"""#!/bin/sh
@@ -26,8 +23,8 @@ echo "said by the command"
 case $1 in
 fail) exit 7 ;;
 slow) sleep 900 ;;
-spawn) setsid sleep 901 </dev/null >/dev/null 2>&1 & ;;
-escape) setsid sh -c 'trap "" TERM HUP; sleep 901 & setsid sleep 902 & exit' </dev/null >/dev/null 2>&1 & sleep 900 ;;
+spawn) sleep 901 </dev/null >/dev/null 2>&1 & ;;
+spread) sh -c 'trap "" TERM HUP; sleep 901 & sleep 902 & exit' </dev/null >/dev/null 2>&1 & sleep 900 ;;
 esac
 """
 OLD_TEXT = f"""#!/bin/sh
@@ -53,17 +50,7 @@ def scripts() -> Iterator[None]:
     TODO.unlink()
     shutil.rmtree(OLD.parent)
     shutil.rmtree(NOTES)
-    left = _groups()
     subprocess.run(["pkill", "-KILL", "-f", "sleep 90[0-9]"], check=False)
-    for name in left:  # so that only the test that left it fails
-        (GROUPS / name / "cgroup.kill").write_text("1")
-        wait_for("the end of what is in it", lambda name=name: not (GROUPS / name / "cgroup.procs").read_text())  # type: ignore[misc]
-        (GROUPS / name).rmdir()
-    assert left == []
-
-
-def _groups() -> list[str]:
-    return sorted(path.name for path in GROUPS.glob("*/"))
 
 
 def _notes(name: str) -> list[str]:
@@ -113,20 +100,11 @@ def test_commands_are_run_and_undone(guest: MakeGuest, configure: Configure) -> 
 
 
 @pytest.mark.rest
-def test_in_the_background(guest: MakeGuest, configure: Configure) -> None:
-    """It lives as long as the guest, also beyond the end of libvirtd, and goes with all that it started."""
-    configure(_run("show", "escape", "a", more=f"background = true\n{_undo('back', 'a')}"))
-    one = guest(pci(NIC)).start()
-    wait_for("it", lambda: all(_lives(f"sleep 90{number}") for number in range(3)))
-    kill_libvirtd()
-    start_libvirtd()
-    wait_for("libvirtd to know the guest", one.running)
-    assert [name.rpartition(".")[0] for name in _groups()] == [f"libhook-run-{one.uuid}-show.service"]
-    assert all(_lives(f"sleep 90{number}") for number in range(3))
-    one.destroy()
-    wait_for("its end", lambda: not _lives("sleep 90[0-9]"))
-    wait_for("the device", lambda: driver_of(NIC) == "e1000e")
-    assert [line.split("|")[1] for line in _notes("a")] == ["escape", "back"]
+def test_nothing_runs_in_the_background(guest: MakeGuest, configure: Configure) -> None:
+    """The start is refused before anything is run."""
+    configure(_run("first", "as", "a") + _run("show", "slow", "b", more="background = true"))
+    assert "it would run in the background, which needs systemd" in guest(pci(NIC)).start_refused()
+    assert (_notes("a"), driver_of(NIC)) == ([], "e1000e")
 
 
 @pytest.mark.rest
@@ -134,13 +112,13 @@ def test_in_the_background(guest: MakeGuest, configure: Configure) -> None:
     ("argv", "more", "said"),
     [
         (("fail", "b"), "", "the command second has ended with status 7: see the system's log for libhook-run-"),
-        (("escape", "b"), "seconds = 4", "the command second has not ended within 4 s"),
+        (("spread", "b"), "seconds = 4", "the command second has not ended within 4 s"),
     ],
 )
 def test_a_command_that_fails_in_the_middle(
     guest: MakeGuest, configure: Configure, argv: tuple[str, ...], more: str, said: str
 ) -> None:
-    """What was run before is undone, and nothing is left that runs, whatever it did to its session and signals."""
+    """What was run before is undone, and nothing of its group is left that runs, whatever it did to its signals."""
     configure(_run("first", "spawn", "a", more=_undo("back", "a")) + _run("second", *argv, more=more))
     assert said in guest(pci(NIC)).start_refused()
     assert [line.split("|")[1] for line in _notes("a")] == ["spawn", "back"]
@@ -158,17 +136,6 @@ def test_a_user_who_is_not_there(guest: MakeGuest, configure: Configure) -> None
     assert _notes("a") == []
 
 
-@pytest.mark.rest
-def test_what_is_not_waited_for_has_an_end(guest: MakeGuest, configure: Configure) -> None:
-    """The hook is gone by then, and the guest runs on."""
-    configure(_run("first", "escape", "a", more='at = "started"\nseconds = 8\n'))
-    one = guest(pci(NIC)).start()
-    wait_for("it", lambda: _lives("sleep 902"))
-    wait_for("its end", lambda: not _lives("sleep 90[0-9]") and _groups() == [])
-    assert one.running()
-    one.destroy()
-
-
 def _kill_at(guest: Guest, pattern: str) -> None:
     """Kill the hook at prepare, once this runs."""
     order = [HOOK, guest.name, "prepare", "begin", "-"]
@@ -184,31 +151,17 @@ def _kill_at(guest: Guest, pattern: str) -> None:
 
 @pytest.mark.race
 def test_a_hook_that_is_killed_in_the_middle(guest: MakeGuest, configure: Configure) -> None:
-    """Whoever comes next finds the command by its group's name, ends it, and undoes it."""
-    configure(_run("first", "escape", "a", more=f"seconds = 300\n{_undo('back', 'a')}"))
+    """Whoever comes next waits until the command has ended at its deadline, and undoes it."""
+    configure(_run("first", "spread", "a", more=f"seconds = 15\n{_undo('back', 'a')}"))
     one = guest(pci(NIC))
     _kill_at(one, "sleep 902")
     said = libhook("recover")
     if "is starting the guest" in said:
         assert call(one, "release", "failed").code == 0
     assert not _lives("sleep 90[0-9]")
-    assert [line.split("|")[1] for line in _notes("a")] == ["escape", "back"]
+    assert [line.split("|")[1] for line in _notes("a")] == ["spread", "back"]
     assert driver_of(NIC) == "e1000e"
     assert libhook("status") == "nothing is held\n"
-
-
-@pytest.mark.rest
-def test_what_a_dead_guest_left_is_undone(guest: MakeGuest, configure: Configure) -> None:
-    """QEMU is killed while no libvirtd runs. The next libvirtd calls the hook."""
-    configure(_run("first", "slow", "a", more=f"background = true\n{_undo('back', 'a')}"))
-    one = guest(pci(NIC)).start()
-    kill_libvirtd()
-    one.kill_qemu()
-    assert _lives("sleep 900")
-    start_libvirtd()
-    one.wait_until_gone()
-    wait_for("its end", lambda: not _lives("sleep 900") and len(_notes("a")) == 2)
-    assert driver_of(NIC) == "e1000e"
 
 
 def _legacy(more: str = "") -> str:
@@ -233,14 +186,7 @@ def test_an_old_script(guest: MakeGuest, configure: Configure) -> None:
         )
     ]
     wait_for("the log", lambda: "printed at release" in _log("libhook"))
-    (group,) = _groups()
-    assert group.startswith(f"libhook-legacy-{one.uuid}-prepare-")
-    (pid,) = (GROUPS / group / "cgroup.procs").read_text().split()
-    os.kill(int(pid), signal.SIGKILL)
-    TODO.write_text("")
-    one.start().destroy()
-    wait_for("the device", lambda: driver_of(NIC) == "e1000e")
-    wait_for("the group that was left to go with the guest's next end", lambda: _groups() == [])
+    assert _lives("sleep 908")
 
 
 @pytest.mark.rest
@@ -249,15 +195,15 @@ def test_an_old_script(guest: MakeGuest, configure: Configure) -> None:
     [
         ("echo 'the card is busy' >&2; exit 3", "has ended with status 3 (prepare): see the system's log for libhook"),
         (
-            "(trap '' TERM HUP; setsid sh -c 'sleep 902; sleep 903' & ); setsid sleep 904 & sleep 905",
+            "(trap '' TERM HUP; sh -c 'sleep 902; sleep 903' & ); sleep 904 & sleep 905",
             "and was ended",
         ),
         ("spin() { sleep 906 & spin2 & }; spin2() { spin & }; spin; sleep 907", "and was ended"),
     ],
-    ids=["failed", "escaped", "forking"],
+    ids=["failed", "deaf", "forking"],
 )
 def test_an_old_script_that_refuses_or_is_late(guest: MakeGuest, configure: Configure, todo: str, said: str) -> None:
-    """Nothing of it is left, also of one that forks on and on."""
+    """Nothing of its group is left, also of one that forks on and on."""
     TODO.write_text(f'[ "$2" = prepare ] || return 0\n{todo}\n')
     configure(_legacy("seconds = 4"))
     assert said in guest(pci(NIC)).start_refused()
@@ -270,9 +216,9 @@ def test_an_old_script_that_refuses_or_is_late(guest: MakeGuest, configure: Conf
 @pytest.mark.race
 @pytest.mark.rest
 def test_an_old_script_whose_hook_is_killed(guest: MakeGuest, configure: Configure) -> None:
-    """It is ended before it is called with what comes next."""
-    TODO.write_text('[ "$2" = prepare ] || return 0\nsetsid sleep 908 & sleep 909\n')
-    configure(_legacy())
+    """It has its deadline before it is called with what comes next."""
+    TODO.write_text('[ "$2" = prepare ] || return 0\nsleep 908 & sleep 909\n')
+    configure(_legacy("seconds = 15"))
     one = guest(pci(NIC))
     _kill_at(one, "sleep 909")
     assert call(one, "release", "failed").code == 0
