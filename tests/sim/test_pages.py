@@ -45,7 +45,7 @@ def test_one_card_for_the_desktop_and_a_guest(root: str) -> None:
     win11 = guest(GPU, SOUND)
     plan = host.call(("win11", "prepare", "begin", "-"), win11.xml(1, False), dry_run=True)
     assert [line.split(",")[0].split(" (")[0] for line in plan.stderr if line.startswith(("run", "stop"))] == [
-        "run /usr/bin/systemd-inhibit '--what=sleep' '--why=win11 runs' /usr/bin/sleep infinity",
+        "run /usr/bin/systemd-inhibit '--what=sleep:handle-lid-switch' '--why=win11 runs' /usr/bin/sleep infinity",
         f"stop {SDDM}",
         f"stop {PERSISTENCED}",
     ]
